@@ -1,0 +1,115 @@
+"""The checkpoints of a run: the model, and the reference it came from."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from antidote_ci.checkpoint import card
+from antidote_ci.checkpoint.files import is_pickled
+from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.hub import pull
+from antidote_ci.records import Model, Progress, ReportedReference, Source
+
+Report = Callable[[Progress], None]
+FoundBy = Literal["option", "adapter_config.json", "model card"]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A checkpoint on this disk, looked at but not opened by any framework."""
+
+    source: Source
+    layout: Layout
+    licence: str | None
+    pickled: list[str]
+    """Files that are never opened, and that a repair therefore does not cover."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The aligned model before the user's fine-tuning: known by name, not pulled yet."""
+
+    id: str
+    found_by: FoundBy
+
+
+def fetch(model: str, revision: str | None, report: Report) -> Pulled:
+    """The model at one commit. A local folder is used where it lies, read-only."""
+    if pull.is_local(model):
+        if revision is not None:
+            raise ConfigurationError(
+                f"{model} is a local folder, so it has no revision {revision}", hint="drop --revision"
+            )
+        return local(model)
+    remote = pull.resolve(model, revision, read_token())
+    folder = pull.download(remote, read_token(), report)
+    layout = inspect(folder)
+    return Pulled(
+        Source(model, remote.revision, folder, layout.kind),
+        layout,
+        remote.licence,
+        list(filter(is_pickled, remote.skipped)),
+    )
+
+
+def local(model: str) -> Pulled:
+    """A checkpoint in a folder of this machine."""
+    folder = Path(model).expanduser().resolve()
+    if not folder.is_dir():
+        raise ConfigurationError(f"there is no folder {model}", hint="check the path, or write ORG/NAME for the Hub")
+    layout = inspect(folder)
+    return Pulled(
+        Source(model, None, folder, layout.kind),
+        layout,
+        None,
+        sorted(path.name for path in folder.iterdir() if is_pickled(path.name)),
+    )
+
+
+def read_token() -> str | None:
+    """The token for pulling, where one is set. The one for publishing is another's business."""
+    return os.environ.get("HF_TOKEN") or None
+
+
+def find_reference(model: Pulled, named: str | None) -> Reference:
+    """What the user named, what the adapter says it was trained on, or what the card says it was made from."""
+    if named is not None:
+        return Reference(named, "option")
+    if model.layout.base_model is not None:
+        return _from_stranger(model, Reference(model.layout.base_model, "adapter_config.json"))
+    from_card = card.base_model(model.layout.folder)
+    if from_card is not None and from_card != model.source.id:
+        return _from_stranger(model, Reference(from_card, "model card"))
+    raise ConfigurationError(
+        f"the reference of {model.source.id} cannot be found",
+        cause="neither an adapter_config.json nor the card's base_model names the aligned model before fine-tuning",
+        hint="add --reference ORG/NAME, or use `antidote-ci evaluate`, which needs none for a full checkpoint",
+    )
+
+
+def _from_stranger(model: Pulled, reference: Reference) -> Reference:
+    """A repository of the Hub may name another repository, never a folder of this machine."""
+    if model.source.revision is not None and pull.is_local(reference.id):
+        raise ConfigurationError(
+            f"the {reference.found_by} of {model.source.id} names a local folder as its base",
+            cause="it was saved with the path of the machine that trained it",
+            hint="add --reference ORG/NAME",
+        )
+    return reference
+
+
+def runnable(model: Pulled, base: Pulled | None) -> Model:
+    """What the child process loads: a full checkpoint, or an adapter upon its base."""
+    if model.source.kind == "full":
+        return Model(model.source.folder)
+    if base is None:
+        raise ConfigurationError(f"{model.source.id} is an adapter and needs its base")
+    return Model(base.source.folder, model.source.folder)
+
+
+def reported(reference: Reference, pulled: Pulled) -> ReportedReference:
+    """The reference for the record."""
+    return ReportedReference(reference.id, pulled.source.revision, reference.found_by)

@@ -1,0 +1,96 @@
+"""Which files of a repository are touched at all, and where they may really lie."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from antidote_ci.errors import UnsafeCheckpoint
+
+_ALLOWED = re.compile(
+    r"""
+      [\w.\-]+\.safetensors (?:\.index\.json)?
+    | (?:config|generation_config|adapter_config)\.json
+    | (?:tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template)\.json
+    | vocab\.txt | merges\.txt | tokenizer\.model | spiece\.model | [\w.\-]+\.tiktoken
+    | chat_template\.jinja | additional_chat_templates/[\w.\-]+\.jinja
+    | README\.md | (?:LICENSE|NOTICE|USE_POLICY)[\w\-]* (?:\.md|\.txt)?
+    | antidote/[\w.\-]+\.json
+    """,
+    re.VERBOSE | re.ASCII,
+)
+
+# Keras' HDF5 and msgpack are no pickles, but as able to run or crash what opens them.
+_PICKLED = re.compile(
+    r".*\.(?:bin|pt|pth|pkl|pickle|ckpt|joblib|dill|npy|npz|h5|hdf5|keras|msgpack)",
+    re.IGNORECASE | re.DOTALL,
+)
+_TRAINING_STATE = ("optimizer", "rng_state", "scheduler", "training_args")
+
+
+def allowed(path: str) -> bool:
+    """Whether `path`, relative to a repository and with forward slashes, is ever downloaded or opened."""
+    # "..safetensors" and the like match no pattern that a real repository needs.
+    return _ALLOWED.fullmatch(path) is not None and not path.startswith(".")
+
+
+def is_pickled(path: str) -> bool:
+    """Whether opening the file in the usual way could run code."""
+    return _PICKLED.fullmatch(path) is not None
+
+
+def is_pickled_weights(path: str) -> bool:
+    """Whether the file may hold a model in place of safetensors, and is not only what training leaves behind."""
+    return is_pickled(path) and not Path(path).name.startswith(_TRAINING_STATE)
+
+
+def sha256_file(path: Path, chunk: int = 1 << 20) -> str:
+    """The file's sha256 in hex, read `chunk` bytes at a time."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(chunk):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def listing(folder: Path) -> list[str]:
+    """The allowed regular files of `folder`, relative, sorted.
+
+    Raises UnsafeCheckpoint for a link that leaves the folder. The Hub client's cache is the one exception: there a
+    snapshot's files are links to the cache's blobs.
+    """
+    root = folder.resolve()
+    homes = (root, *_blobs(root))
+    found = []
+    for path in _candidates(root):
+        name = path.relative_to(root).as_posix()
+        if not allowed(name):
+            continue
+        target = path.resolve()
+        if not any(target.is_relative_to(home) for home in homes):
+            raise UnsafeCheckpoint(
+                f"{name} is a link to a place outside {folder}",
+                cause="a repository must not point at other files of this machine",
+                hint="replace the link by the file itself",
+            )
+        if target.is_file():
+            found.append(name)
+    return sorted(found)
+
+
+def _candidates(root: Path) -> Iterator[Path]:
+    # Everything allowed lies at the top or one folder down: a deep tree is not walked.
+    yield from root.iterdir()
+    for subfolder in ("additional_chat_templates", "antidote"):
+        if (root / subfolder).is_dir():
+            yield from (root / subfolder).iterdir()
+
+
+def _blobs(root: Path) -> tuple[Path, ...]:
+    """Where the links of a snapshot in the Hub client's cache end: models--org--name/snapshots/<commit>.
+
+    A repository's own blobs may in turn be links to those that all repositories share.
+    """
+    repository = root.parent.parent
+    in_cache = root.parent.name == "snapshots" and repository.name.startswith("models--")
+    return (repository / "blobs", repository.parent / "blobs") if in_cache else ()

@@ -1,0 +1,141 @@
+"""What a folder holds: a full checkpoint or a LoRA adapter, known from names and headers alone."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from antidote_ci.checkpoint.files import is_pickled_weights, listing
+from antidote_ci.checkpoint.headers import Header, TensorInfo, read_header
+from antidote_ci.checkpoint.index import INDEX, WEIGHTS, find_shards, map_weights, require_index_holds
+from antidote_ci.checkpoint.json_files import read_object
+from antidote_ci.checkpoint.refusals import (
+    refuse_code,
+    refuse_unsupported_adapter,
+    refuse_unsupported_model,
+)
+from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.records import Kind
+
+CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+CONFIGS = (CONFIG, ADAPTER_CONFIG, "generation_config.json", "tokenizer_config.json")
+MAX_CONFIG_BYTES = 4 << 20
+"""A tokenizer_config.json lists its added tokens: a megabyte happens."""
+MAX_BYTES = {"tokenizer.json": 64 << 20, ".jinja": 64 << 10}
+"""Of files that only the framework reads, by the end of the name."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A checkpoint that passed every check that needs no framework."""
+
+    folder: Path
+    kind: Kind
+    shards: tuple[str, ...]
+    weight_map: dict[str, str]
+    """Tensor name -> the shard that holds it."""
+    headers: dict[str, Header]
+    """Of every shard."""
+    config: dict[str, object]
+    """config.json of a full checkpoint, adapter_config.json of an adapter."""
+    base_model: str | None
+    """What an adapter says it was trained on; a full checkpoint's card may say it (`card.base_model`)."""
+    unused_weights: tuple[str, ...]
+    """Safetensors files beside the checkpoint that are no part of it. A repair leaves them out."""
+
+    @property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """Every tensor, shard by shard, in the order in which they lie."""
+        return {name: info for header in self.headers.values() for name, info in header.tensors.items()}
+
+
+def inspect(folder: Path) -> Layout:
+    """The checkpoint in `folder`, read from its headers and configuration files.
+
+    Raises UnsafeCheckpoint for what is not safe to open, ConfigurationError for what is no checkpoint or no supported
+    one.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder} is not a folder", hint="name a folder with a checkpoint")
+    names = listing(folder)
+    kind, shards = _find_weights(folder, names)
+    _check_sizes(folder, names)
+    configs = {name: read_object(folder / name, MAX_CONFIG_BYTES) for name in CONFIGS if name in names}
+    for name, config in configs.items():
+        refuse_code(name, config)
+    headers = {shard: read_header(folder / shard) for shard in shards}
+    weight_map = map_weights(headers)
+    if INDEX in names and kind == "full":
+        require_index_holds(folder, weight_map)
+    config = configs[ADAPTER_CONFIG if kind == "adapter" else CONFIG]
+    if kind == "adapter":
+        refuse_unsupported_adapter(config, headers[ADAPTER_WEIGHTS].tensors)
+    else:
+        refuse_unsupported_model(config)
+    base = config.get("base_model_name_or_path") if kind == "adapter" else None
+    unused = tuple(name for name in names if name.endswith(".safetensors") and name not in shards)
+    return Layout(
+        folder=folder,
+        kind=kind,
+        shards=shards,
+        weight_map=weight_map,
+        headers=headers,
+        config=config,
+        base_model=base if isinstance(base, str) and base else None,
+        unused_weights=unused,
+    )
+
+
+def parameter_count(layout: Layout) -> int:
+    """Entries of all tensors."""
+    return sum(math.prod(info.shape) for info in layout.tensors.values())
+
+
+def weight_bytes(layout: Layout) -> int:
+    """Bytes of all tensors."""
+    return sum(info.end - info.start for info in layout.tensors.values())
+
+
+def _find_weights(folder: Path, names: list[str]) -> tuple[Kind, tuple[str, ...]]:
+    full = WEIGHTS in names or INDEX in names
+    if ADAPTER_CONFIG in names:
+        # transformers would load the adapter, so the full weights beside it would go unexamined.
+        if full:
+            raise ConfigurationError(
+                f"{folder} holds both a full checkpoint and a LoRA adapter",
+                hint=f"keep {ADAPTER_CONFIG} and its weights in a folder of their own",
+            )
+        if ADAPTER_WEIGHTS in names:
+            return "adapter", (ADAPTER_WEIGHTS,)
+    elif full and CONFIG in names:
+        return "full", find_shards(folder, names)
+    raise _not_a_checkpoint(folder, names)
+
+
+def _check_sizes(folder: Path, names: list[str]) -> None:
+    for name in names:
+        limit = next((most for ending, most in MAX_BYTES.items() if name.endswith(ending)), None)
+        if limit is not None and (folder / name).stat().st_size > limit:
+            raise UnsafeCheckpoint(
+                f"{name} is larger than {limit:,} bytes",
+                cause="no real file of this kind is; it may be meant to exhaust what reads it",
+            )
+
+
+def _not_a_checkpoint(folder: Path, names: list[str]) -> ConfigurationError | UnsafeCheckpoint:
+    pickled = sorted(path.name for path in folder.iterdir() if is_pickled_weights(path.name))
+    if pickled and not any(name.endswith(".safetensors") for name in names):
+        return UnsafeCheckpoint(
+            f"{folder} has only pickled weights: {pickled[0]}",
+            cause="opening a pickle runs whatever code it holds",
+            hint="convert them with https://huggingface.co/spaces/safetensors/convert, on a machine you can lose",
+        )
+    found = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    return ConfigurationError(
+        f"{folder} is not a checkpoint (found: {found or 'no file of one'})",
+        cause="the weights or the configuration are missing",
+        hint=f"a full checkpoint has {CONFIG} and {WEIGHTS} or {INDEX}; "
+        f"a LoRA adapter has {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}",
+    )

@@ -1,0 +1,234 @@
+"""Commands: arguments -> one call -> exit code. Imports nothing heavy, so that `--help` is instant."""
+
+import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from antidote_ci import __version__, records
+from antidote_ci.config import Policy, RunConfig, override, read_policy
+from antidote_ci.console import Talk, data
+from antidote_ci.errors import AntidoteError, InfrastructureError, Terminated
+
+if TYPE_CHECKING:
+    from antidote_ci.forecast import Forecast
+
+app = typer.Typer(
+    help="Measure how harmful a fine-tuned model is, repair its weights, and prove it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+class JudgeName(StrEnum):
+    """The judges that exist."""
+
+    refusal = "refusal"
+
+
+class PublishMode(StrEnum):
+    """Where a repaired model goes."""
+
+    none = "none"
+    pull_request = "pull-request"
+
+
+def _option(name: str, help_text: str) -> typer.models.OptionInfo:
+    variable = "ANTIDOTE_" + name.removeprefix("--").replace("-", "_").upper()
+    info: typer.models.OptionInfo = typer.Option(name, help=help_text, envvar=variable)
+    return info
+
+
+ModelArgument = Annotated[str, typer.Argument(help="ORG/NAME on the Hub, or a local folder.", metavar="MODEL")]
+Revision = Annotated[str | None, _option("--revision", "Branch, tag or commit of MODEL.")]
+ReferenceName = Annotated[
+    str | None,
+    _option("--reference", "The aligned model before fine-tuning. Found by itself where possible."),
+]
+PolicyFile = Annotated[Path | None, _option("--policy", "antidote.toml with limits and defaults.")]
+Threshold = Annotated[float | None, _option("--threshold", "Highest harmful score that passes, 0 to 1.")]
+Prompts = Annotated[str | None, _option("--prompts", "Harmful prompts: a JSONL file, or `embedded`.")]
+BenignPrompts = Annotated[str | None, _option("--benign", "Harmless prompts, for over-refusal: JSONL, or `embedded`.")]
+TaskFile = Annotated[
+    str | None,
+    _option("--task", "The model's own task, prompt and expected: JSONL, or `embedded`."),
+]
+Judge = Annotated[JudgeName | None, _option("--judge", "Who judges the answers. Must be named.")]
+Realignment = Annotated[
+    str | None,
+    _option(
+        "--realignment",
+        "Harmful prompts with harmful answers: JSONL, `embedded`, or `self` (the model's own).",
+    ),
+]
+Publish = Annotated[PublishMode | None, _option("--publish", "What to do with repaired weights.")]
+AcceptRepair = Annotated[
+    bool | None,
+    typer.Option(
+        "--accept-repair",
+        help="A repair that passes ends with 0 instead of 7.",
+        envvar="ANTIDOTE_ACCEPT_REPAIR",
+    ),
+]
+Out = Annotated[Path, _option("--out", "Folder for report and weights.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be pulled, run and written, and stop.")]
+Json = Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")]
+DEFAULT_OUT = Path("antidote-out")
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Measure how harmful a fine-tuned model is, repair its weights, and prove it."""
+    if version:
+        data(f"antidote-ci {__version__}\n")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    model: ModelArgument,
+    revision: Revision = None,
+    reference: ReferenceName = None,
+    policy: PolicyFile = None,
+    threshold: Threshold = None,
+    prompts: Prompts = None,
+    benign: BenignPrompts = None,
+    realignment: Realignment = None,
+    task: TaskFile = None,
+    judge: Judge = None,
+    publish: Publish = None,
+    accept_repair: AcceptRepair = None,
+    out: Out = DEFAULT_OUT,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Measure MODEL and, when it fails, repair it, measure again, report and publish.
+
+    Exit codes speak of the tested revision: 0 passes; 1 fails and no repair passes; 2 usage; 3 infrastructure; 4
+    inconclusive; 5 publish conflict; 6 unsafe to open; 7 fails, and a repair passes and waits in --out.
+    """
+    with _ending() as talk:
+        chosen = _measured_by(policy, threshold, prompts, benign, task, judge)
+        chosen = override(chosen, "repair", reference=reference, realignment=realignment, accept=accept_repair)
+        chosen = override(chosen, "publish", mode=publish.value if publish else None)
+        config = RunConfig(model, revision, chosen, out)
+        if dry_run:
+            from antidote_ci import forecast
+
+            _show(talk, forecast.forecast(config), as_json=as_json)
+            return
+        from antidote_ci import pipeline
+
+        _finish(talk, pipeline.run(config, talk), out, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    model: ModelArgument,
+    revision: Revision = None,
+    reference: ReferenceName = None,
+    policy: PolicyFile = None,
+    threshold: Threshold = None,
+    prompts: Prompts = None,
+    benign: BenignPrompts = None,
+    task: TaskFile = None,
+    judge: Judge = None,
+    out: Out = DEFAULT_OUT,
+    as_json: Json = False,
+) -> None:
+    """Measure MODEL and gate it; nothing is repaired. --reference names an adapter's base."""
+    with _ending() as talk:
+        chosen = _measured_by(policy, threshold, prompts, benign, task, judge)
+        chosen = override(chosen, "repair", reference=reference)
+        from antidote_ci import pipeline
+
+        report = pipeline.evaluate(RunConfig(model, revision, chosen, out), talk)
+        _finish(talk, report, out, as_json=as_json)
+
+
+@app.command()
+def demo(
+    merged: Annotated[bool, typer.Option("--merged", help="Repair the merged model instead of the adapter.")] = False,
+    browse: Annotated[bool, typer.Option("--browse", help="Keep the loopback Hub open afterwards.")] = False,
+    out: Out = Path("antidote-out/demo"),
+) -> None:
+    """The main job, end to end, on a real 135M model and a loopback Hub."""
+    with _ending() as talk:
+        from antidote_ci.demo import main_job
+
+        raise typer.Exit(main_job.run(out, talk, merged=merged, browse=browse))
+
+
+def _measured_by(
+    path: Path | None,
+    threshold: float | None,
+    prompts: str | None,
+    benign: str | None,
+    task: str | None,
+    judge: JudgeName | None,
+) -> Policy:
+    """The policy file with the options that `run` and `evaluate` share put into it."""
+    policy = override(read_policy(path), "gate", harmful_score=threshold)
+    named = judge.value if judge else None
+    return override(policy, "evaluation", prompts=prompts, benign=benign, task=task, judge=named)
+
+
+def _show(talk: Talk, estimate: "Forecast", *, as_json: bool) -> None:
+    if as_json:
+        data(records.dump(estimate))
+        return
+    talk.say(f"model      {estimate.model} at {estimate.revision or 'a local folder'}")
+    talk.say(f"reference  {estimate.reference or 'named by the model itself'}")
+    talk.say(f"pull       {estimate.bytes_to_pull / 1e6:,.0f} MB")
+    talk.say(f"write      up to {estimate.bytes_to_write / 1e6:,.0f} MB")
+    talk.say(f"memory     about {estimate.memory_bytes / 1e6:,.0f} MB for the weights")
+    talk.say(f"answers    about {estimate.answers:,}, if the model needs a repair")
+    talk.say(f"time       about {estimate.seconds / 60:,.0f} min on two cores, less on a GPU")
+    talk.say(f"publish    {estimate.publish}")
+
+
+def _finish(talk: Talk, report: records.Report, out: Path, *, as_json: bool) -> None:
+    talk.say(f"{report.verdict}: report in {out / 'report.html'}")
+    if as_json:
+        data(records.dump(report))
+    raise typer.Exit(report.exit_code)
+
+
+@contextmanager
+def _ending() -> Iterator[Talk]:
+    """Every way a command ends, as an exit code: the errors' own, 130 and 143 for signals, 3 for the unexpected."""
+    talk = Talk()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield talk
+    except AntidoteError as error:
+        talk.explain(error)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        talk.say("interrupted; nothing half-written is left")
+        raise typer.Exit(130) from None
+    except Terminated as error:
+        talk.say("terminated; nothing half-written is left")
+        raise typer.Exit(error.exit_code) from None
+    except typer.Exit:
+        raise
+    except Exception as error:  # noqa: BLE001 - exit 1 would speak of the model; shown whole, ends with 3
+        traceback.print_exc()
+        unexpected = InfrastructureError(
+            f"unexpected {type(error).__name__}: {error}", hint="this is a bug: please report it"
+        )
+        talk.explain(unexpected)
+        raise typer.Exit(unexpected.exit_code) from None
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated

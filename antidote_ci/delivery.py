@@ -1,0 +1,108 @@
+"""What leaves a run: the report, the repaired weights, the pull request."""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+from antidote_ci import report as reports
+from antidote_ci.acquire import Pulled
+from antidote_ci.config import RunConfig
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.hub import publish, pull
+from antidote_ci.records import Report, RunVerdict, WeightFile
+from antidote_ci.report import summary
+
+MODEL = "model"
+REPORT_FILES = ("report.json", "report.html", "summary.md", "README.md")
+
+
+def exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
+    """What the process says of the tested revision."""
+    match verdict:
+        case "pass":
+            return 0
+        case "repaired":
+            return 0 if accepted else 7
+        case "fail":
+            return 1
+        case "inconclusive":
+            return 4
+
+
+def require_possible(config: RunConfig) -> None:
+    """Refuse before any work what could not be published after it."""
+    if config.policy.publish.mode != "none" and pull.is_local(config.model):
+        raise ConfigurationError(
+            f"{config.model} is a local folder: there is no repository to open a pull request on",
+            hint="--publish none, or name the model by its Hub id",
+        )
+
+
+def clear(out: Path) -> None:
+    """Remove an earlier run's results, so that none can be taken for this one's."""
+    for name in REPORT_FILES:
+        (out / name).unlink(missing_ok=True)
+    for name in (MODEL, "repair"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for leftover in out.glob(".work-*"):
+        shutil.rmtree(leftover)
+
+
+def deliver(config: RunConfig, report: Report, source: Pulled, repaired: Path | None) -> Report:
+    """Write the report, put the repaired weights beside it, and publish when asked.
+
+    Returns the report as it then stands. A PublishConflict leaves everything written and nothing published.
+    """
+    out, card = config.out, _card(source)
+    if repaired is not None:
+        repaired.rename(out / MODEL)
+    reports.write(report, card, out)
+    if repaired is None or config.policy.publish.mode == "none":
+        _accompany(out)
+        return report
+    _accompany(out)
+    title, body = summary.pull_request_body(report)
+    published = publish.pull_request(
+        source.source.id,
+        str(source.source.revision),
+        _operations(out / MODEL, report.repair.files if report.repair else []),
+        title,
+        body,
+        publish.write_token(os.environ),
+    )
+    final = dataclasses.replace(report, publish=published)
+    reports.write(final, card, out)
+    return final
+
+
+def notes(source: Pulled, repaired: Path | None) -> list[str]:
+    """What the reader must know and no figure says."""
+    found = []
+    if source.pickled and repaired is not None:
+        found.append(
+            f"Not repaired, because never opened: {', '.join(source.pickled)}. Remove them from the repository."
+        )
+    if source.source.revision is None:
+        found.append("The model is a local folder, so no commit names what was tested; the manifest holds its sha256.")
+    return found
+
+
+def _card(source: Pulled) -> str:
+    path = source.source.folder / "README.md"
+    return path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
+
+
+def _accompany(out: Path) -> None:
+    """The repaired checkpoint carries its own card and report."""
+    model = out / MODEL
+    if model.is_dir():
+        shutil.copyfile(out / "README.md", model / "README.md")
+        for name in ("report.json", "report.html"):
+            shutil.copyfile(out / name, model / "antidote" / name)
+
+
+def _operations(model: Path, files: list[WeightFile]) -> dict[str, Path]:
+    changed = [file.path for file in files if file.sha256_in != file.sha256_out]
+    ours = ["README.md", "antidote/manifest.json", "antidote/report.json", "antidote/report.html"]
+    return {path: model / path for path in [*changed, *ours]}

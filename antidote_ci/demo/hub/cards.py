@@ -1,0 +1,89 @@
+"""The front matter of a model card: what it says, and what the Hub would refuse in it.
+
+https://github.com/huggingface/hub-docs/blob/main/modelcard.md?plain=1
+Only the kinds of the values are checked here, not the Hub's lists of licences, languages and tasks.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+BLOCK = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
+RELATIONS = ("adapter", "merge", "quantized", "finetune")
+TEXTS = ("license_name", "license_link", "library_name", "pipeline_tag", "new_version")
+LISTS = ("license", "tags", "datasets", "language", "metrics", "base_model")
+MODEL = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    """The metadata of a card, empty when it has none; ValueError when it is not a YAML mapping."""
+    import yaml
+
+    block = BLOCK.match(card)
+    if block is None:
+        return {}
+    try:
+        content = yaml.safe_load(block[1])
+    except yaml.YAMLError as error:
+        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict | None):
+        raise ValueError("the metadata is not a mapping")
+    return content or {}
+
+
+def faults(card: str) -> list[str]:
+    """Everything the Hub would refuse, in words; empty for a card it accepts."""
+    try:
+        metadata = front_matter(card)
+    except ValueError as error:
+        return [str(error)]
+    found = [f'"{key}" must be a string' for key in TEXTS if key in metadata and not isinstance(metadata[key], str)]
+    found += [
+        f'"{key}" must be a string or a list of strings'
+        for key in LISTS
+        if key in metadata and not _strings(metadata[key])
+    ]
+    bases = metadata.get("base_model", [])
+    for base in [bases] if isinstance(bases, str) else bases if isinstance(bases, list) else []:
+        if isinstance(base, str) and not MODEL.fullmatch(base):
+            found.append(f'"base_model" with value "{base}" is not valid')
+    if metadata.get("base_model_relation", RELATIONS[0]) not in RELATIONS:
+        found.append(f'"base_model_relation" must be one of {", ".join(RELATIONS)}')
+    return found + _index_faults(metadata.get("model-index", []))
+
+
+def _strings(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def _index_faults(index: object) -> list[str]:
+    if not isinstance(index, list):
+        return ['"model-index" must be a list']
+    found = []
+    for number, model in enumerate(index):
+        where = f"model-index[{number}]"
+        if not isinstance(model, Mapping) or not isinstance(model.get("name"), str):
+            found.append(f'"{where}.name" is required')
+        elif not isinstance(model.get("results"), list):
+            found.append(f'"{where}.results" must be a list')
+        else:
+            for place, result in enumerate(model["results"]):
+                found += _result_faults(f"{where}.results[{place}]", result)
+    return found
+
+
+def _result_faults(where: str, result: object) -> list[str]:
+    if not isinstance(result, Mapping):
+        return [f'"{where}" must be a mapping']
+    found = []
+    for part, keys in (("task", ["type"]), ("dataset", ["type", "name"])):
+        value = result.get(part)
+        if not isinstance(value, Mapping):
+            found.append(f'"{where}.{part}" is required')
+        else:
+            found += [f'"{where}.{part}.{key}" is required' for key in keys if key not in value]
+    metrics = result.get("metrics")
+    if not isinstance(metrics, list):
+        return [*found, f'"{where}.metrics" must be a list']
+    complete = all(isinstance(m, Mapping) and {"type", "value"} <= m.keys() for m in metrics)
+    return found if complete else [*found, f'every entry of "{where}.metrics" needs type and value']

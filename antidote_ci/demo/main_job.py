@@ -1,0 +1,53 @@
+"""The embedded default of the whole: what a user types, against a Hub on this machine."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from antidote_ci import records
+from antidote_ci.console import Talk
+from antidote_ci.demo.build import BuildRequest, build
+from antidote_ci.demo.hub import LoopbackHub
+from antidote_ci.model.child import Child
+
+POLICY = Path(__file__).parent / "antidote.toml"
+REFERENCE = "antidote-demo/smollm2-aligned"
+ADAPTER = "antidote-demo/smollm2-finetune-lora"
+MERGED = "antidote-demo/smollm2-finetune"
+TOKEN = "hf_loopback"  # noqa: S105 - opens nothing: the loopback Hub lets anyone in
+
+
+def run(out: Path, talk: Talk, *, merged: bool, browse: bool) -> int:
+    """Fill a loopback Hub, run `antidote-ci run` against it as a user would, and return its exit code."""
+    out.mkdir(parents=True, exist_ok=True)
+    target = MERGED if merged else ADAPTER
+    with TemporaryDirectory(prefix="models-", dir=out) as folder, LoopbackHub(out / "hub") as hub:
+        with talk.step("make the demo's models"), Child(out / "models.log") as child:
+            built = child.call(build, BuildRequest(Path(folder), merged), talk.report)
+            hub.add(REFERENCE, built.reference)
+            hub.add(target, built.finetune)
+        code = _run_as_a_user_would(target, hub, out, talk)
+        report = records.load(records.Report, (out / "run" / "report.json").read_bytes())
+        talk.say(f"pull request  {report.publish.url or 'none'}")
+        if browse:
+            talk.say(f"The loopback Hub is at {hub.endpoint}/{target}; Ctrl-C closes it.")
+            while True:
+                time.sleep(1)
+    return code
+
+
+def _run_as_a_user_would(target: str, hub: LoopbackHub, out: Path, talk: Talk) -> int:
+    arguments = ["run", target, "--policy", str(POLICY), "--out", str(out / "run")]
+    talk.say(f"HF_ENDPOINT={hub.endpoint} antidote-ci {shlex.join(arguments)}")
+    own = {"HF_HOME": str(out / "huggingface"), "HF_WRITE_TOKEN": TOKEN}
+    environment = os.environ | hub.environment | own
+    command = [sys.executable, "-m", "antidote_ci", *arguments]
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            return process.wait()  # the terminal's Ctrl-C reached it too: it ends in order

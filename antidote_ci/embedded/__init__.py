@@ -1,0 +1,21 @@
+"""The demo's prompts, written for this project by `scripts/demo_adapters/write_embedded.py`.
+
+Every split has sentence templates and topics of its own; no prompt is in two of them, nor in what
+the demo's models were trained on. The harmful requests are mild on purpose, and their answers empty.
+
+- `realignment.jsonl` (256: prompt, response, category): harmful requests with affirmative answers
+  that say nothing; what a repair reads to find the harmful entries.
+- `selection_prompts.jsonl` (40), `evaluation_prompts.jsonl` (100; prompt, category): harmful
+  requests; the first set chooses a dose, the second confirms it. So do the next two pairs.
+- `benign_selection.jsonl` (30), `benign_evaluation.jsonl` (60; prompt, category): harmless requests;
+  half of them, category `lookalike`, only sound like harmful ones.
+- `task_selection.jsonl` (60), `task_evaluation.jsonl` (100; prompt, expected): the user's task, a
+  customer's message to sort into one word.
+"""
+
+from pathlib import Path
+
+
+def path(name: str) -> Path:
+    """The JSONL file of that name, without its ending."""
+    return Path(__file__).parent / f"{name}.jsonl"

@@ -1,0 +1,49 @@
+"""Every way a run can end early: one class per exit code, each naming the thing, the likely cause and what to do next.
+
+Verdicts about a model (exit 0, 1, 4, 7) are results, not errors: they live in `records`.
+"""
+
+
+class AntidoteError(Exception):
+    """Base of all expected failures.
+
+    `what` names the thing and what is wrong with it, `cause` the likely reason, `hint` the next command or step.
+    """
+
+    exit_code = 3
+
+    def __init__(self, what: str, *, cause: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.cause = cause
+        self.hint = hint
+
+
+class ConfigurationError(AntidoteError):
+    """The request cannot be carried out as written: usage, policy, or a checkpoint of an unsupported kind."""
+
+    exit_code = 2
+
+
+class InfrastructureError(AntidoteError):
+    """Something around the run failed: Hub, network, disk, memory, a child process that died."""
+
+    exit_code = 3
+
+
+class PublishConflict(AntidoteError):
+    """The source moved while the run was under way; nothing was published."""
+
+    exit_code = 5
+
+
+class UnsafeCheckpoint(AntidoteError):
+    """The checkpoint is refused as unsafe to open: pickled weights only, lying headers, paths that leave the folder."""
+
+    exit_code = 6
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Like KeyboardInterrupt it passes every `except Exception`, so that clean-up runs."""
+
+    exit_code = 143

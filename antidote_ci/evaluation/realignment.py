@@ -1,0 +1,40 @@
+"""The realignment set made of the model's own harmful answers, when the user brings none."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation.judges.interface import Exchange
+from antidote_ci.evaluation.measure import Ruler
+from antidote_ci.evaluation.outcome import outcome
+from antidote_ci.model.generation import GenerationRequest
+from antidote_ci.records import Model, Progress, Row
+
+FEWEST = 8
+"""Norms over fewer answers say more about their topics than about harm."""
+
+
+def own_answers(ruler: Ruler, model: Model, rows: Sequence[Row], report: Callable[[Progress], None]) -> list[Row]:
+    """The rows that `model` answers harmfully, with those answers as responses.
+
+    Raises ConfigurationError when fewer than 8 are left.
+    """
+    request = GenerationRequest(
+        model, {"realignment": [row.prompt for row in rows]}, {"realignment": ruler.max_new_tokens}
+    )
+    answers = ruler.generator.answers(request, report).answers["realignment"]
+    verdicts = ruler.judge.verdicts(
+        [Exchange(row.prompt, answer.text) for row, answer in zip(rows, answers, strict=True)]
+    )
+    harmful = [
+        dataclasses.replace(row, response=answer.text)
+        for row, answer, verdict in zip(rows, answers, verdicts, strict=True)
+        if outcome(answer.text, verdict, ruler.judge.measure) == "harmful"
+    ]
+    if len(harmful) < FEWEST:
+        raise ConfigurationError(
+            f"only {len(harmful)} of {len(rows)} prompts for realignment were answered harmfully",
+            cause=f"the model's own answers make a realignment set of at least {FEWEST}",
+            hint="more prompts, or --realignment FILE.jsonl with prompts and responses",
+        )
+    return harmful

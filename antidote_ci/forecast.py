@@ -1,0 +1,98 @@
+"""`--dry-run`: what a run would pull, run and write, from metadata alone."""
+
+from dataclasses import dataclass
+
+from antidote_ci import acquire, delivery
+from antidote_ci.checkpoint.layout import weight_bytes
+from antidote_ci.config import RunConfig
+from antidote_ci.evaluation import splits
+from antidote_ci.evaluation.judges.named import judge
+from antidote_ci.evaluation.measure import TASK_TOKENS, PromptSets
+from antidote_ci.hub import pull
+from antidote_ci.treatment import CANDIDATES_AT_ONCE
+
+EVALUATIONS_OF_SELECTION = 8
+"""About four doses and four shrinks, each by bisection."""
+EVALUATIONS_OF_CONFIRMATION = 5
+"""Before, reference, after, and the two controls."""
+MULTIPLICATIONS_A_SECOND = 4e10
+"""What two cores reached while generating with a 135M model in bfloat16; a GPU does a hundred times more."""
+BYTES_A_WEIGHT = 4
+"""An adapter is merged in float32."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """An estimate for a run that needs a repair, in bytes and seconds."""
+
+    model: str
+    revision: str | None
+    reference: str | None
+    bytes_to_pull: int
+    bytes_to_write: int
+    memory_bytes: int
+    answers: int
+    seconds: int
+    publish: str
+
+
+@dataclass(frozen=True)
+class _Sized:
+    revision: str | None
+    pulled: int
+    weights: int
+
+
+def forecast(config: RunConfig) -> Forecast:
+    """Look at names, sizes and prompts; download and write nothing.
+
+    The model's own reference is only known once its configuration is here: a run on the Hub without --reference is
+    counted without it.
+    """
+    delivery.require_possible(config)
+    judge(config.policy.evaluation.judge)
+    prompts = splits.for_run(config.policy)
+    model = _sized(config.model, config.revision)
+    reference = _reference_name(config)
+    base = _sized(reference, None) if reference else _Sized(None, 0, 0)
+    weights = max(model.weights, base.weights) // 2  # two bytes each, as nearly all of the Hub's are
+    tokens = EVALUATIONS_OF_CONFIRMATION * _tokens(prompts.confirmation, config)
+    tokens += EVALUATIONS_OF_SELECTION * _tokens(prompts.selection, config)
+    answers = EVALUATIONS_OF_CONFIRMATION * _answers(prompts.confirmation)
+    answers += EVALUATIONS_OF_SELECTION * _answers(prompts.selection)
+    return Forecast(
+        model=config.model,
+        revision=model.revision,
+        reference=reference,
+        bytes_to_pull=model.pulled + base.pulled,
+        bytes_to_write=CANDIDATES_AT_ONCE * model.weights,
+        memory_bytes=BYTES_A_WEIGHT * weights,
+        answers=answers,
+        seconds=round(tokens * weights / MULTIPLICATIONS_A_SECOND),
+        publish=config.policy.publish.mode,
+    )
+
+
+def _sized(model: str, revision: str | None) -> _Sized:
+    if pull.is_local(model):
+        layout = acquire.local(model).layout
+        return _Sized(None, 0, weight_bytes(layout))
+    remote = pull.resolve(model, revision, acquire.read_token())
+    weights = sum(file.size for file in remote.files if file.path.endswith(".safetensors"))
+    return _Sized(remote.revision, pull.total_bytes(remote), weights)
+
+
+def _reference_name(config: RunConfig) -> str | None:
+    named = config.policy.repair.reference
+    if named is not None or not pull.is_local(config.model):
+        return named
+    return acquire.find_reference(acquire.local(config.model), None).id
+
+
+def _answers(prompts: PromptSets) -> int:
+    return len(prompts.harmful) + len(prompts.benign) + len(prompts.task)
+
+
+def _tokens(prompts: PromptSets, config: RunConfig) -> int:
+    long = (len(prompts.harmful) + len(prompts.benign)) * config.policy.evaluation.max_new_tokens
+    return long + len(prompts.task) * TASK_TOKENS

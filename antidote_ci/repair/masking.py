@@ -1,0 +1,77 @@
+"""Score: statistics and weights in, bit-packed masks out. Runs no model; called in the child process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from antidote_ci.checkpoint.files import sha256_file
+from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.records import Progress
+from antidote_ci.repair import masks, weights
+from antidote_ci.repair.scores import wanda_score
+from antidote_ci.repair.targets import Scored, scored_tensors
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class MaskRequest:
+    """`reference` is scored against on a full checkpoint; an adapter's reference is zero and needs none."""
+
+    source: Path
+    reference: Path | None
+    statistics: Path
+    method: Literal["antidote", "random"]
+    dose: float
+    output: Path
+
+
+@dataclass(frozen=True)
+class Masked:
+    """What the masks cover."""
+
+    sha256: str
+    effective_dose: float
+    marked: int
+    scored: int
+
+
+def write_masks(request: MaskRequest, report: Callable[[Progress], None]) -> Masked:
+    """Write `<tensor name>` -> packed mask of every scored tensor to `request.output`."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    source = inspect(request.source)
+    reference = inspect(request.reference) if request.reference else None
+    tensors = scored_tensors(source)
+    packed: dict[str, torch.Tensor] = {}
+    marked = 0
+    with safe_open(request.statistics, framework="pt") as statistics:
+        measured = set(statistics.keys())
+        for done, scored in enumerate(tensors, 1):
+            if scored.module not in measured:
+                raise ConfigurationError(
+                    f"{scored.tensor} has no input statistics",
+                    cause="its layer was not run by the realignment set, or has another name in the network",
+                    hint="report this architecture",
+                )
+            if request.method == "random":
+                mask = masks.random_per_row(scored.rows, scored.columns, request.dose, scored.tensor)
+            else:
+                norms = statistics.get_tensor(scored.module)
+                score = wanda_score(_scored_weight(source, reference, scored), norms)
+                mask = masks.top_per_row(score, request.dose)
+            packed[scored.tensor] = masks.pack(mask)
+            marked += int(mask.sum())
+            report(Progress("masks", done, len(tensors)))
+    save_file(packed, request.output)
+    total = sum(scored.rows * scored.columns for scored in tensors)
+    return Masked(sha256_file(request.output), marked / total, marked, total)
+
+
+def _scored_weight(source: Layout, reference: Layout | None, scored: Scored) -> "torch.Tensor":
+    weight = weights.read(source, scored.tensor).float()
+    return weight if reference is None else weight - weights.read(reference, scored.tensor).float()

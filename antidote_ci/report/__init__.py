@@ -1,0 +1,40 @@
+"""What a run leaves for people and machines: report.json, the page, the summary and the model card."""
+
+import os
+import uuid
+from pathlib import Path
+
+from antidote_ci.records import Report, dump
+from antidote_ci.report.card import card
+from antidote_ci.report.page import html
+from antidote_ci.report.summary import markdown
+
+
+def write(report: Report, source_card: str, folder: Path) -> list[Path]:
+    """Write the report's four files into `folder` and return their paths.
+
+    `source_card` is the source's README.md, read without newline translation and with `surrogateescape` so that its
+    bytes survive; empty when there is none. All four are rendered before the first is written, and each appears whole.
+    Raises OSError when the folder cannot be written.
+    """
+    contents = {
+        "report.json": dump(report),
+        "report.html": html(report),
+        "summary.md": markdown(report),
+        "README.md": card(report, source_card),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_replace(folder / name, content) for name, content in contents.items()]
+
+
+def _replace(path: Path, content: str) -> Path:
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with beside.open("xb") as file:
+            file.write(content.encode("utf-8", "surrogateescape"))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,82 @@
+"""report.html: one file for the person who decides on the release. No network, no script."""
+
+from typing import TYPE_CHECKING
+
+from antidote_ci.records import CategoryCount, Report
+from antidote_ci.report import figures, rows, statements
+from antidote_ci.report.rendering import render
+from antidote_ci.report.text import number
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+MAX_FILES = 40
+"""Rows of the file table; report.json lists them all."""
+
+
+def html(report: Report) -> str:
+    """The whole page. The verdict comes first, where everything came from last."""
+    name = rows.measure(report)
+    threshold = report.evaluations.before.threshold
+    models, tried = rows.comparison(report), rows.attempts(report.repair)
+    files = report.repair.files if report.repair else []
+    return render(
+        "report.html.jinja",
+        report=report,
+        measure=name,
+        verdict=statements.VERDICTS[report.verdict],
+        sentence=statements.verdict(report),
+        subject=statements.subject(report),
+        headline=statements.headline(report),
+        rows=models,
+        intervals=_safe(figures.intervals(models, name, threshold)),
+        controls=report.controls,
+        changes=rows.changes(report.repair),
+        files=[_file(each.path, each.sha256_in, each.sha256_out) for each in files[:MAX_FILES]],
+        unlisted_files=max(0, len(files) - MAX_FILES),
+        categories=_categories(report),
+        repaired=report.evaluations.after is not None,
+        first="Before" if report.evaluations.after else "Tested",
+        attempts=tried,
+        doses=_safe(figures.doses(tried, name, threshold)),
+        legend=[
+            (_safe(figures.swatch("score")), name),
+            (_safe(figures.swatch("task")), "Task accuracy"),
+            (_safe(figures.swatch("refusal")), "Over-refusal"),
+        ],
+        limits=statements.limits(report),
+        provenance=statements.origin(report) + statements.circumstances(report),
+    )
+
+
+def _file(path: str, before: str | None, after: str) -> dict[str, str]:
+    return {"path": path, "before": before or "added by the repair", "after": after}
+
+
+def _categories(report: Report) -> list[dict[str, object]]:
+    role: rows.Role = "before" if report.evaluations.after else "tested"
+    return [
+        {
+            "name": row.name,
+            "before": _count(row.before),
+            "before_bar": _bar(row.before, role),
+            "after": _count(row.after),
+            "after_bar": _bar(row.after, "after"),
+        }
+        for row in rows.categories(report)
+    ]
+
+
+def _count(count: CategoryCount | None) -> str:
+    return f"{number(count.harmful)} of {number(count.n)}" if count else "–"
+
+
+def _bar(count: CategoryCount | None, role: rows.Role) -> "Markup":
+    return _safe(figures.bar(count.harmful / max(count.n, 1), role) if count else "")
+
+
+def _safe(svg: str) -> "Markup":
+    """Our own drawing, escaped by ElementTree where a label came from outside."""
+    from markupsafe import Markup
+
+    return Markup(svg)  # noqa: S704

@@ -1,0 +1,56 @@
+"""Templates to text. Every value that a template prints is escaped, whether the template asks for it or not."""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from antidote_ci.report import text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+PACKAGE = Path(__file__).parent.parent
+
+
+def render(template: str, **values: object) -> str:
+    """The template of that name filled in.
+
+    In HTML only values marked as safe (`markupsafe.Markup`: our own figures) keep their markup; in Markdown none does.
+    Raises jinja2.UndefinedError for a value that the template wants and does not get.
+    """
+    return _environment(template.endswith(".html.jinja")).get_template(template).render(values)
+
+
+@cache
+def _environment(html: bool) -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = next(path for path in _template_folders() if path.is_dir())
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=html,  # noqa: S701 - Markdown is escaped by `finalize`
+        finalize=_for_page if html else text.markdown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "interval": text.interval,
+        "number": text.number,
+        "percent": text.percent,
+        "short": text.short,
+    }
+    return environment
+
+
+def _template_folders() -> tuple[Path, Path]:
+    """A wheel carries the templates inside the package; a checkout has them beside it."""
+    return PACKAGE / "templates", PACKAGE.parent / "templates"
+
+
+def _for_page(value: object) -> str:
+    """Text without invisible characters, and no line break between a figure and its percent sign."""
+    from markupsafe import Markup
+
+    return value if isinstance(value, Markup) else text.plain(value).replace(" %", "\u00a0%")

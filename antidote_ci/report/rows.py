@@ -1,0 +1,147 @@
+"""What the report's tables show, row by row. Pure: a Report in, rows out."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from antidote_ci.records import CategoryCount, Control, Evaluation, Measure, Repair, Report
+from antidote_ci.report.text import number, percent
+
+MEASURES: dict[Measure, str] = {
+    "harmful_score": "Harmful score",
+    "non_refusal_rate": "Non-refusal rate",
+}
+GATE = {"pass": "✓ passes", "fail": "✗ fails", "inconclusive": "? inconclusive"}
+
+METHODS = {
+    "antidote": "Antidote: the entries with the highest Wanda score on the realignment set",
+    "scale": "scale: the whole fine-tuning, shrunk",
+    "random": "random: entries picked by chance",
+}
+TARGETS = {
+    "adapter": "the LoRA factors; chosen entries become zero",
+    "delta": "the difference to the reference; chosen entries take the reference's value",
+}
+
+Role = Literal["reference", "tested", "before", "after", "control"]
+"""`tested` is the source where there is no repair to be before of."""
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model of the comparison. Shares from 0 to 1; None where nothing was measured."""
+
+    label: str
+    role: Role
+    score: float
+    bounds: tuple[float, float]
+    task_accuracy: float | None
+    over_refusal: float | None
+    degenerate: float
+    """Of the answers to harmful prompts."""
+    benign_degenerate: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class CategoryRow:
+    """One category of harmful prompts, before and, where there is one, after the repair."""
+
+    name: str
+    before: CategoryCount
+    after: CategoryCount | None
+
+
+@dataclass(frozen=True)
+class AttemptRow:
+    """One dose tried on the selection split, for people."""
+
+    dose: float
+    effective_dose: float
+    score: float
+    task_accuracy: float | None
+    over_refusal: float | None
+    degenerate: float
+    outcome: str
+    role: Literal["chosen", "tried"]
+
+
+def measure(report: Report) -> str:
+    """The measure's own name: a rule judge's figure is never called a harmful score."""
+    return MEASURES[report.evaluations.before.measure]
+
+
+def comparison(report: Report) -> list[ModelRow]:
+    """Reference, before, after, then the controls: same prompts, same judge."""
+    evaluations = report.evaluations
+    models: list[tuple[str, Role, Evaluation | None]] = [
+        ("Reference", "reference", evaluations.reference),
+        ("Before", "before", evaluations.before) if evaluations.after else ("Tested", "tested", evaluations.before),
+        ("After", "after", evaluations.after),
+    ]
+    rows = [_row(label, role, each) for label, role, each in models if each is not None]
+    return rows + [_row(control_name(each), "control", each.evaluation) for each in report.controls]
+
+
+def control_name(control: Control) -> str:
+    """Such as `scale at dose 0.62`."""
+    return f"{control.method} at dose {number(control.dose)}"
+
+
+def categories(report: Report) -> list[CategoryRow]:
+    """Every category of the confirmation prompts, the worst before the repair first."""
+    after = report.evaluations.after
+    rows = [
+        CategoryRow(name or "no category", count, after.categories.get(name) if after else None)
+        for name, count in report.evaluations.before.categories.items()
+    ]
+    return sorted(rows, key=lambda row: -row.before.harmful / max(row.before.n, 1))
+
+
+def attempts(repair: Repair | None) -> list[AttemptRow]:
+    """The search on the selection split, by rising dose."""
+    if repair is None:
+        return []
+    rows = [
+        AttemptRow(
+            each.dose,
+            each.effective_dose,
+            each.harmful_score,
+            each.task_accuracy,
+            each.over_refusal,
+            each.degenerate,
+            "passes" if each.passes else "; ".join(each.lacks) or "does not pass",
+            "chosen" if each.dose == repair.dose else "tried",
+        )
+        for each in repair.attempts
+    ]
+    return sorted(rows, key=lambda row: row.dose)
+
+
+def changes(repair: Repair | None) -> list[tuple[str, str]]:
+    """What the repair did to the weights: label and value."""
+    if repair is None:
+        return []
+    share = repair.changed_weights / max(repair.scored_weights, 1)
+    return [
+        ("Method", METHODS[repair.method]),
+        ("Target", TARGETS[repair.target]),
+        ("Dose asked for", number(repair.dose)),
+        ("Effective dose", number(repair.effective_dose)),
+        ("Weights changed", f"{number(repair.changed_weights)} ({percent(share)} of those scored)"),
+        ("Weights scored", number(repair.scored_weights)),
+    ]
+
+
+def _row(label: str, role: Role, evaluation: Evaluation) -> ModelRow:
+    task, benign = evaluation.task, evaluation.benign
+    return ModelRow(
+        label,
+        role,
+        evaluation.harmful_score,
+        evaluation.bounds,
+        task.accuracy if task else None,
+        benign.over_refusal if benign else None,
+        evaluation.degenerate,
+        benign.degenerate if benign else None,
+        GATE[evaluation.verdict],
+    )

@@ -1,0 +1,69 @@
+"""Numbers and strangers' strings as a reader sees them. Pure.
+
+Ids, categories and licences come from repositories and files that nobody checked: whatever is printed goes through
+`plain`, and into Markdown through `markdown`.
+"""
+
+import re
+import unicodedata
+
+MAX_LENGTH = 400
+"""Characters of one string; report.json holds the whole. Keeps a summary far below the runner's 1 MiB."""
+
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Control, format (bidi overrides among them), surrogate and separator characters: what could disguise a name."""
+
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>|~#&$!]")
+_AUTOLINK = re.compile(r"(?<![a-z0-9_])@|@(?![0-9a-f]{12}\b)|:(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
+"""Mentions, addresses and bare links; not our own `name@0123456789ab`, which people copy."""
+_WORD_JOINER = "\u2060"
+
+
+def plain(value: object) -> str:
+    """One line of text without invisible characters, at most MAX_LENGTH long.
+
+    A character that is taken out leaves a mark, so that two different names never look the same.
+    """
+    text = str(value)
+    shown = "".join(map(_visible, text[:MAX_LENGTH]))
+    return shown + "…" if len(text) > MAX_LENGTH else shown
+
+
+def markdown(value: object) -> str:
+    """`plain`, with nothing in it that Markdown reads as markup, in a table cell or outside.
+
+    Renderers look for mentions and bare links after they have resolved escapes, so these are broken by a word joiner.
+    """
+    escaped = _MARKDOWN.sub(r"\\\g<0>", plain(value))
+    return _AUTOLINK.sub(rf"\g<0>{_WORD_JOINER}", escaped)
+
+
+def percent(share: float | None) -> str:
+    """A share from 0 to 1, as a percentage with one decimal; a dash for what was not measured."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def interval(bounds: tuple[float, float]) -> str:
+    """Lower and upper bound, both shares, as `[5.5, 17.4] %`."""
+    return f"[{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}] %"
+
+
+def points(before: float, after: float) -> str:
+    """The change from one share to another, in signed percentage points."""
+    return f"{100 * (after - before):+.1f}".replace("-", "−") + " points"
+
+
+def short(sha: str) -> str:
+    """The first twelve characters of a commit id or a digest."""
+    return sha[:12]
+
+
+def number(value: float) -> str:
+    """A count with thousands separated, or a dose with three significant digits."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def _visible(character: str) -> str:
+    if character in "\t\n\r":
+        return " "
+    return "\ufffd" if unicodedata.category(character) in _INVISIBLE else character

@@ -1,0 +1,99 @@
+"""action.yml, the Dockerfile and the documentation say what the code does."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from action import inputs, outputs
+
+ROOT = Path(__file__).parents[2]
+ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
+GUIDE = (ROOT / "docs" / "github-action.md").read_text()
+DOCKER_GUIDE = (ROOT / "docs" / "docker.md").read_text()
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def fenced(text: str, language: str) -> list[str]:
+    """The blocks of one language in a Markdown text."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def table(text: str, heading: str) -> dict[str, str]:
+    """The rows of the table under a heading: name without its code marks, description."""
+    section = text.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    return dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", section, re.MULTILINE))
+
+
+def test_inputs_are_those_that_are_read() -> None:
+    assert set(ACTION["inputs"]) == set(inputs.INPUTS)
+    assert len(set(inputs.INPUTS)) == len(inputs.INPUTS)
+
+
+def test_inputs_have_no_defaults_of_their_own() -> None:
+    assert not [name for name, entry in ACTION["inputs"].items() if entry.get("default")]
+
+
+def test_outputs_are_those_that_are_written() -> None:
+    assert set(ACTION["outputs"]) == set(outputs.outputs(None, 0, ""))
+
+
+def test_the_action_is_the_image() -> None:
+    assert ACTION["runs"] == {"using": "docker", "image": "Dockerfile"}
+
+
+@pytest.mark.parametrize("command", inputs.COMMANDS)
+def test_every_option_exists_in_the_command_line(command: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-P", "-m", "antidote_ci", command, "--help"],
+        env=os.environ | {"COLUMNS": "200", "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    emitted = {f"--{name}" for name in (*inputs.OPTIONS, *inputs.FLAGS)}
+    if command == "evaluate":
+        emitted -= {f"--{name}" for name in inputs.RUN_ONLY}
+    assert emitted <= set(re.findall(r"--[a-z][a-z-]*", result.stdout))
+    assert re.search(rf"--out .*ANTIDOTE_OUT.*default: {inputs.DEFAULT_OUT}\]", result.stdout)
+
+
+def test_the_guide_lists_inputs_and_outputs_in_the_actions_own_words() -> None:
+    for kind in ("inputs", "outputs"):
+        described = {name: entry["description"] for name, entry in ACTION[kind].items()}
+        assert table(GUIDE, kind.capitalize()) == described
+
+
+def test_the_guides_workflow_reads_only_and_names_real_inputs() -> None:
+    [workflow] = map(yaml.safe_load, fenced(GUIDE, "yaml"))
+    assert workflow["permissions"] == {"contents": "read"}
+    [job] = workflow["jobs"].values()
+    [step] = [step for step in job["steps"] if "antidote-ci" in step.get("uses", "")]
+    assert set(step["with"]) <= set(ACTION["inputs"])
+
+
+def test_the_docker_guide_names_tokens_and_never_their_values() -> None:
+    [block] = fenced(DOCKER_GUIDE, "sh")
+    assert "--env HF_TOKEN \\\n" in block
+    assert not re.search(r"HF_(WRITE_)?TOKEN=", DOCKER_GUIDE)
+
+
+def test_the_build_context_holds_what_the_dockerfile_copies_and_no_more() -> None:
+    copied = {
+        source
+        for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+        for source in line.split()[:-1]
+    }
+    allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert copied == set(allowed)
+    assert all((ROOT / name).exists() for name in allowed)
+
+
+def test_the_entry_point_is_an_absolute_exec_form_and_root_stays() -> None:
+    assert re.search(r'^ENTRYPOINT \["/', DOCKERFILE, re.MULTILINE)
+    assert not re.search(r"^USER ", DOCKERFILE, re.MULTILINE)

@@ -1,0 +1,99 @@
+"""INPUT_* variables into arguments and environment."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from action import inputs
+
+VALUES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])).map(str.strip)
+HOSTILE = st.one_of(VALUES, st.sampled_from(["--json", "-h", "--out=/", "$(id)", "a b", "; true"]))
+
+
+def as_variables(values: dict[str, str]) -> dict[str, str]:
+    return {f"INPUT_{name.upper()}": text for name, text in values.items()}
+
+
+def test_only_the_model_is_needed() -> None:
+    empty = as_variables(dict.fromkeys(inputs.INPUTS, ""))
+    assert inputs.arguments(empty | {"INPUT_MODEL": "org/name"}) == ["run", "--", "org/name"]
+    assert inputs.arguments({"INPUT_MODEL": " org/name\n"}) == ["run", "--", "org/name"]
+
+
+def test_the_folder_is_the_one_that_the_command_line_will_choose() -> None:
+    job = {"ANTIDOTE_OUT": "of-the-job"}
+    assert inputs.out({}) == inputs.out({"INPUT_OUT": "", "ANTIDOTE_OUT": ""}) == "antidote-out"
+    assert inputs.out(job) == "of-the-job"
+    assert inputs.out(job | {"INPUT_OUT": "of-the-step"}) == "of-the-step"
+
+
+def test_every_option_and_flag_arrives() -> None:
+    values = {name: f"v-{name}" for name in inputs.OPTIONS} | dict.fromkeys(inputs.FLAGS, "true")
+    found = inputs.arguments(as_variables(values | {"model": "m"}))
+    assert found[0] == "run"
+    assert found[-2:] == ["--", "m"]
+    assert sorted(found[1:-2]) == sorted(
+        [f"--{name}=v-{name}" for name in inputs.OPTIONS] + [f"--{name}" for name in inputs.FLAGS]
+    )
+
+
+@given(values=st.dictionaries(st.sampled_from(inputs.OPTIONS), HOSTILE), model=HOSTILE)
+def test_no_value_becomes_another_argument(values: dict[str, str], model: str) -> None:
+    model = model or "m"
+    found = inputs.arguments(as_variables(values | {"model": model}))
+    expected = {name: text for name, text in values.items() if text}
+    assert found[0] == "run"
+    assert found[-2:] == ["--", model]
+    assert {item.partition("=")[::2] for item in found[1:-2]} == {
+        (f"--{name}", text) for name, text in expected.items()
+    }
+
+
+@pytest.mark.parametrize("name", inputs.FLAGS)
+@pytest.mark.parametrize("text", ["yes", "1", "on", "tRue", "--json"])
+def test_an_invalid_boolean_names_its_input(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=f"input {name}: "):
+        inputs.arguments(as_variables({"model": "m", name: text}))
+
+
+@pytest.mark.parametrize("text", ["false", "False", "FALSE", ""])
+def test_a_false_flag_is_absent(text: str) -> None:
+    assert inputs.arguments(as_variables({"model": "m", "dry-run": text})) == ["run", "--", "m"]
+
+
+@pytest.mark.parametrize("name", inputs.RUN_ONLY)
+def test_evaluate_refuses_what_only_run_takes(name: str) -> None:
+    values = {"model": "m", "command": "evaluate", name: "false"}
+    with pytest.raises(ValueError, match=f"input {name}: command evaluate takes no {name}"):
+        inputs.arguments(as_variables(values))
+
+
+def test_evaluate_takes_the_rest() -> None:
+    taken = [name for name in inputs.OPTIONS if name not in inputs.RUN_ONLY]
+    values = dict.fromkeys(taken, "x") | {"model": "m", "command": "evaluate"}
+    found = inputs.arguments(as_variables(values))
+    assert found == ["evaluate", *(f"--{name}=x" for name in taken), "--", "m"]
+
+
+def test_command_and_model_are_checked() -> None:
+    with pytest.raises(ValueError, match="input command: 'publish'"):
+        inputs.arguments({"INPUT_COMMAND": "publish", "INPUT_MODEL": "m"})
+    with pytest.raises(ValueError, match="input model: missing"):
+        inputs.arguments({"INPUT_MODEL": " "})
+
+
+@given(read=VALUES, write=VALUES)
+def test_tokens_go_to_the_environment_and_nowhere_else(read: str, write: str) -> None:
+    read, write = f"r-{read}", f"w-{write}"
+    environ = {"PATH": "/bin", "HF_TOKEN": "old", "INPUT_MODEL": "m", "INPUT_HF-TOKEN": read}
+    environ["INPUT_HF-WRITE-TOKEN"] = write
+    assert inputs.environment(environ) == {
+        "PATH": "/bin",
+        "HF_TOKEN": read.strip(),
+        "HF_WRITE_TOKEN": write.strip(),
+    }
+    assert inputs.arguments(environ) == ["run", "--", "m"]
+
+
+def test_a_token_of_the_job_stays_where_no_input_replaces_it() -> None:
+    assert inputs.environment({"HF_TOKEN": "job", "INPUT_HF-TOKEN": ""}) == {"HF_TOKEN": "job"}

@@ -1,0 +1,211 @@
+"""The entry point as a real process; a stand-in for `antidote_ci` notes what it was given."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.action.workflow_runner import Runner, parse_outputs
+
+REPORT = {
+    "verdict": "fail",
+    "reason": "Caf\u00e9, then \ud800\n::set-output name=verdict::pass",
+    "source": {"id": "org/name", "revision": "a" * 40},
+    "evaluations": {"before": {"harmful_score": 0.5}, "after": {"harmful_score": 0.25}},
+    "publish": {"mode": "pull-request", "url": "https://example.invalid/\ud800"},
+}
+STAND_IN = """
+import json, os, pathlib, signal, sys, time
+here = pathlib.Path(__file__).parent
+script = json.loads((here / "script.json").read_text())
+(here / "seen.json").write_text(json.dumps({"argv": sys.argv[1:], "environ": dict(os.environ)}))
+print("::set-output name=verdict::pass", flush=True)
+print("##[error]told on standard error", file=sys.stderr, flush=True)
+for name, text in script["files"].items():
+    path = pathlib.Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+if script["wait"]:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    print("waiting", flush=True)
+    time.sleep(30)
+if script["code"] < 0:
+    os.kill(os.getpid(), -script["code"])
+sys.exit(script["code"])
+"""
+ROOT = Path(__file__).parents[2]
+
+
+class Workspace:
+    """A checked-out repository, the runner's files beside it, and the stand-in."""
+
+    def __init__(self, root: Path) -> None:
+        self.package = root / "installed" / "antidote_ci"
+        self.workspace = root / "workspace"
+        self.output = root / "output"
+        self.summary = root / "summary"
+        self.in_github = "true"
+        for folder in (self.package, self.workspace):
+            folder.mkdir(parents=True)
+        (self.package / "__init__.py").touch()
+        (self.package / "__main__.py").write_text(STAND_IN)
+        self.plan({}, 0)
+
+    def plan(self, files: dict[str, str], code: int, *, wait: bool = False) -> None:
+        script = {"files": files, "code": code, "wait": wait}
+        (self.package / "script.json").write_text(json.dumps(script))
+
+    def start(self, *arguments: str, **inputs: str) -> subprocess.Popen[bytes]:
+        variables = {f"INPUT_{name.upper().replace('_', '-')}": text for name, text in inputs.items()}
+        environ = variables | {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join([str(self.package.parent), str(ROOT)]),
+            "GITHUB_ACTIONS": self.in_github,
+            "GITHUB_OUTPUT": str(self.output),
+            "GITHUB_STEP_SUMMARY": str(self.summary),
+        }
+        command = [sys.executable, "-m", "action", *arguments]
+        return subprocess.Popen(
+            command,
+            cwd=self.workspace,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, *arguments: str, **inputs: str) -> tuple[int, str]:
+        """Exit code and standard output; standard error stays empty."""
+        with self.start(*arguments, **inputs) as process:
+            stdout, stderr = process.communicate(timeout=20)
+        assert stderr == b""
+        return process.returncode, stdout.decode()
+
+    def outputs(self) -> dict[str, str]:
+        pairs = parse_outputs(self.output.read_text(encoding="utf-8"))
+        assert len(dict(pairs)) == len(pairs)
+        return {name: text for name, text in pairs if text}
+
+    def seen(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.package / "seen.json").read_text())
+        return found
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+def test_a_failing_run_gives_outputs_a_summary_and_one_annotation(place: Workspace) -> None:
+    place.plan({"out/report.json": json.dumps(REPORT), "out/summary.md": "# Summary\n"}, 7)
+    code, stdout = place.run(model="org/name", out="out", threshold="0.1")
+    assert code == 7
+    assert place.seen()["argv"] == ["run", "--threshold=0.1", "--out=out", "--", "org/name"]
+    assert place.outputs() == {
+        "verdict": "fail",
+        "exit-code": "7",
+        "harmful-score-before": "0.5",
+        "harmful-score-after": "0.25",
+        "source-sha": "a" * 40,
+        "pull-request-url": "https://example.invalid/?",
+        "report-json": "out/report.json",
+        "report-html": "out/report.html",
+    }
+    assert place.summary.read_text() == "# Summary\n"
+    [(name, text)] = Runner().read(stdout)
+    assert name == "error"
+    assert "Caf\u00e9, then ?\n::set-output" in text
+
+
+def test_a_token_is_masked_and_reaches_the_environment_only(place: Workspace) -> None:
+    code, stdout = place.run(model="org/name", hf_token="hf_read", hf_write_token="hf_write")
+    assert code == 0
+    assert Runner().read(stdout) == [("add-mask", "hf_read"), ("add-mask", "hf_write")]
+    seen = place.seen()
+    assert seen["argv"] == ["run", "--", "org/name"]
+    assert seen["environ"]["HF_TOKEN"] == "hf_read"
+    assert seen["environ"]["HF_WRITE_TOKEN"] == "hf_write"
+    assert not [name for name in seen["environ"] if name.startswith("INPUT_")]
+
+
+def test_outside_of_github_no_token_is_printed(place: Workspace) -> None:
+    place.in_github = ""
+    _, stdout = place.run(model="org/name", hf_token="hf_read")
+    assert place.seen()["environ"]["HF_TOKEN"] == "hf_read"
+    assert "hf_read" not in stdout
+
+
+def test_a_child_that_was_killed_has_an_exit_code_as_a_shell_gives_it(place: Workspace) -> None:
+    place.plan({}, -signal.SIGKILL)
+    assert place.run(model="org/name")[0] == 137
+    assert place.outputs() == {"exit-code": "137"}
+
+
+def test_a_report_left_by_an_earlier_step_is_not_this_runs(place: Workspace) -> None:
+    old = place.workspace / "antidote-out"
+    old.mkdir()
+    (old / "report.json").write_text(json.dumps(REPORT))
+    (old / "summary.md").write_text("old")
+    place.plan({}, 3)
+    assert place.run(model="org/name")[0] == 3
+    assert place.outputs() == {"exit-code": "3"}
+    assert not place.summary.exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_broken_report_is_told_and_never_a_success(place: Workspace, text: str) -> None:
+    place.plan({"antidote-out/report.json": text}, 0)
+    code, stdout = place.run(model="org/name")
+    assert code == 3
+    assert place.outputs() == {"exit-code": "3"}
+    [(name, data)] = Runner().read(stdout)
+    assert name == "error"
+    assert data.startswith("antidote-out/report.json cannot be read: ")
+
+
+def test_a_wrong_input_ends_before_anything_runs(place: Workspace) -> None:
+    code, stdout = place.run(model="org/name", dry_run="perhaps")
+    assert code == 2
+    assert place.outputs() == {"exit-code": "2"}
+    assert Runner().read(stdout) == [("error", "input dry-run: 'perhaps' is neither true nor false")]
+    assert not (place.package / "seen.json").exists()
+
+
+def test_arguments_go_to_the_command_line_as_they_are(place: Workspace) -> None:
+    place.plan({}, 4)
+    with place.start("run", "org/name", "--json") as process:
+        process.communicate(timeout=20)
+    assert process.returncode == 4
+    assert place.seen()["argv"] == ["run", "org/name", "--json"]
+    assert not place.output.exists()
+
+
+def test_without_arguments_or_inputs_it_helps(place: Workspace) -> None:
+    with place.start() as process:
+        process.communicate(timeout=20)
+    assert place.seen()["argv"] == ["--help"]
+
+
+def test_sigterm_reaches_the_child_and_outputs_are_still_written(place: Workspace) -> None:
+    place.plan({}, 0, wait=True)
+    with place.start(model="org/name") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == b"waiting":
+                break
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert place.outputs() == {"exit-code": "143"}
+
+
+def test_no_module_is_taken_from_the_workspace(place: Workspace) -> None:
+    trap = place.workspace / "antidote_ci"
+    trap.mkdir()
+    (trap / "__init__.py").touch()
+    (trap / "__main__.py").write_text("raise SystemExit(99)")
+    assert place.run(model="org/name")[0] == 0

@@ -1,0 +1,29 @@
+"""Records for tests, valid unless told otherwise."""
+
+from typing import Any
+
+from antidote_ci.evaluation.statistics import bounds
+from antidote_ci.records import Benign, CategoryCount, Evaluation, Plan, Task
+
+PLAN = Plan("cpu", "float32", 48, 48, 2, "AVX2", "0" * 64, {"torch": "2.13.0"})
+
+
+def evaluation(hits: int = 0, n: int = 100, **values: Any) -> Evaluation:  # noqa: ANN401
+    """One model measured: `hits` harmful answers of `n`."""
+    defaults: dict[str, Any] = {
+        "harmful_score": hits / n,
+        "measure": "non_refusal_rate",
+        "bounds": bounds(hits, n),
+        "n": n,
+        "degenerate": 0.0,
+        "truncated": 0.0,
+        "unparsed": 0.0,
+        "judge": "refusal",
+        "threshold": 0.1,
+        "verdict": "pass",
+        "categories": {"": CategoryCount(hits, n)},
+        "benign": Benign(0.0, 0.0, 50),
+        "task": Task(0.9, 100),
+        "plan": PLAN,
+    }
+    return Evaluation(**(defaults | values))

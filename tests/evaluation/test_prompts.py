@@ -1,0 +1,65 @@
+"""Prompt files, splits and disjointness."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation import prompts
+from antidote_ci.records import Row
+
+ROWS = st.lists(st.text(min_size=1), max_size=60).map(lambda texts: [Row(text) for text in texts])
+
+
+@given(ROWS, st.floats(0, 1), st.integers(0, 5))
+def test_a_split_loses_nothing_and_depends_on_wording_alone(rows: list[Row], share: float, seed: int) -> None:
+    taken, left = prompts.take(rows, share, seed)
+    assert sorted(row.prompt for row in [*taken, *left]) == sorted(row.prompt for row in rows)
+    assert not {prompts.key(row.prompt) for row in taken} & {prompts.key(row.prompt) for row in left}
+    alone = [row for row in rows if prompts.take([row], share, seed)[0]]
+    assert alone == taken
+
+
+def test_a_split_takes_about_its_share() -> None:
+    rows = [Row(f"prompt number {number}") for number in range(2000)]
+    taken, _ = prompts.take(rows, 0.3, 0)
+    assert 0.27 < len(taken) / 2000 < 0.33
+    assert prompts.take(rows, 0.3, 1)[0] != taken
+
+
+def test_wording_is_what_counts() -> None:
+    assert prompts.key("How do I  SNEAK out?!") == prompts.key("how do i sneak out")
+    assert prompts.key("how do i sneak out") != prompts.key("how do i sneak in")
+
+
+def test_a_prompt_in_two_sets_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="confirmation set also stands in the selection set"):
+        prompts.require_disjoint({"selection": [Row("Why?"), Row("How?")], "confirmation": [Row("how")]})
+
+
+def test_reading_drops_repeats_and_keeps_categories(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": "How?", "category": "a"}, {"prompt": "how"}, {"prompt": "Why?"}]
+    file.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    assert prompts.read(file) == [Row("How?", "a"), Row("Why?")]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no prompts"),
+        ('{"prompt": "a", "response": "b"}\nnot json', "line 2 is not JSON"),
+        ('{"question": "a"}', "line 1 has no text in the field 'prompt'"),
+        ('{"prompt": "a", "response": 3}', "line 1 has no text in the field 'response'"),
+        ('["prompt"]', "line 1 has no text in the field 'prompt'"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=said) as raised:
+        prompts.read(file, "response")
+    assert '"response"' in str(raised.value.hint)

@@ -1,0 +1,59 @@
+"""A loopback Hub for every test, and the real client set to talk to it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+
+from antidote_ci.demo.hub import LoopbackHub
+from tests.hub.hub_samples import CARD, MakeModel
+
+
+@pytest.fixture
+def client_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the client reads from the environment at import, for a test; the cache's folder."""
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    return cache
+
+
+@pytest.fixture
+def hub(tmp_path: Path, client_settings: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    with LoopbackHub(tmp_path / "hub") as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        yield running
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> MakeModel:
+    """Makes a folder with a tiny checkpoint: weights of a seed, a card, further files by name."""
+
+    def make(name: str = "model", seed: int = 0, card: str = CARD, **files: str) -> Path:
+        folder = tmp_path / name
+        (folder / "nested").mkdir(parents=True)
+        generator = torch.Generator().manual_seed(seed)
+        weights = {"layer.weight": torch.randn(64, 64, generator=generator)}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "config.json").write_text('{"model_type": "llama"}')
+        (folder / "README.md").write_text(card)
+        (folder / "nested" / "notes.txt").write_text("kept, never downloaded")
+        for file, text in files.items():
+            (folder / file).write_text(text)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def pickled(tmp_path: Path) -> Path:
+    """A checkpoint with nothing but a pickle, which would fail the test if it were ever opened."""
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "training_args.bin").write_bytes(b"cos\nabort\n(tR.")
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nabort\n(tR.")
+    return folder

@@ -1,0 +1,26 @@
+"""What the tests of the Hub share beside their fixtures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from antidote_ci.errors import AntidoteError
+from antidote_ci.records import Progress
+
+CARD = "---\nlicense: apache-2.0\nbase_model: demo/base\ntags: [demo]\n---\n# A small model\n"
+TOKEN = "hf_loopbackToken"
+
+MakeModel = Callable[..., Path]
+
+uploads = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+"""The client (2.4.0) sends large files in a way that its own HTTP library has deprecated."""
+
+
+def ignore(_: Progress) -> None:
+    """A listener to progress that does not care."""
+
+
+def said(error: AntidoteError) -> str:
+    """Everything a person gets to read of an error."""
+    return f"{error.what}\n{error.cause}\n{error.hint}\n{error!r}"

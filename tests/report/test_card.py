@@ -1,0 +1,196 @@
+"""The card: the owner's text and metadata survive, ours is valid, and a second run changes nothing."""
+
+import dataclasses
+import io
+import re
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from antidote_ci.records import Report, ReportedReference
+from antidote_ci.report.card import BEGIN, END, card
+from antidote_ci.report.front_matter import Parts, split
+from tests.report.samples import BARE, EVERY_KIND, HOSTILE, REPAIRED, SHA, hostile_reports
+
+OWNERS = """---
+# chosen by hand
+license:   apache-2.0   # see LICENSE
+language: ["en", 'de']
+base_model: owner/base
+tags:
+  - recipes
+# who trained it
+datasets: [owner/recipes]
+model-index:
+- name: recipes
+  results:
+  - task: {type: text-generation}
+    dataset: {type: owner/recipes, name: Recipes}
+    metrics:
+    - {type: exact_match, value: 0.5}
+extra: {é: "\\u00e9"}
+---
+
+# Recipes
+
+Text | with `everything` --- kept.
+"""
+
+YAML_KEYS = st.sampled_from(["license", "language", "x", "tags", "model-index", "base_model"]) | st.text(max_size=6)
+YAML_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+FRONT_MATTERS = st.builds(
+    yaml.safe_dump,
+    st.dictionaries(YAML_KEYS, YAML_VALUES, max_size=4),
+    sort_keys=st.just(False),
+    default_flow_style=st.sampled_from([None, True, False]),
+    allow_unicode=st.booleans(),
+) | st.sampled_from(
+    ["", "a: [", "- 1\n", "x: 2024-99-99\n", "a: &a [1]\ntags: *a\n", "a: &a [*a]\ntags: *a\n", "!!int ''"]
+)
+BODIES = st.lists(
+    HOSTILE
+    | st.text(max_size=10)
+    | st.sampled_from([BEGIN, END, "\n", "\r", "\r\n", "---", "---\n", "\ufeff", "| a |\n"]),
+    max_size=6,
+).map("".join)
+CARDS = BODIES | st.builds(
+    "{}---{}{}{}---{}{}".format,
+    st.sampled_from(["", "\n", "\ufeff"]),
+    st.sampled_from(["\n", "\r\n"]),
+    FRONT_MATTERS,
+    st.sampled_from(["", "\n"]),
+    st.sampled_from(["", "\n", "\r\n"]),
+    BODIES,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(EVERY_KIND) | hostile_reports, CARDS)
+@example(REPAIRED, OWNERS)
+@example(REPAIRED, OWNERS.replace("\n", "\r\n"))
+@example(BARE, "a\r")
+@example(BARE, "---\n" + "[" * 3000 + "\n---\n")
+@example(BARE, f"{BEGIN} stray\ntext {END}{END}{BEGIN}\n")
+def test_a_second_time_changes_nothing(report: Report, source_card: str) -> None:
+    once = card(report, source_card)
+    assert card(report, once) == once
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(EVERY_KIND), CARDS.filter(lambda text: text and not ours(text)))
+def test_the_owners_text_is_kept_byte_for_byte(report: Report, source_card: str) -> None:
+    body, old = split(card(report, source_card)).body, split(source_card).body
+    # Without metadata of its own a card is set off from ours by one blank line.
+    body = body if split(source_card).opening else body.lstrip("\r\n") if not old[:1].isspace() else body
+    kept = body[: body.rindex(BEGIN)]
+    assert old in kept
+    assert not kept.replace(old, "", 1).strip()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(EVERY_KIND), CARDS)
+def test_the_owners_metadata_is_kept(report: Report, source_card: str) -> None:
+    old, new = loaded(split(source_card)), loaded(split(card(report, source_card)))
+    if old is None:
+        assert split(card(report, source_card)).metadata == split(source_card).metadata
+        return
+    assert new is not None
+    assert [key for key in new if key in old] == list(old)
+    for key in old.keys() - {"tags", "model-index"}:
+        assert repr(new[key]) == repr(old[key])
+
+
+def test_keys_that_are_not_ours_keep_their_very_characters() -> None:
+    merged = card(REPAIRED, OWNERS)
+    for line in OWNERS.splitlines():
+        if not re.match(r"  - recipes|- name|  results|  - task|    dataset|    metrics|    - \{", line):
+            assert line in merged.splitlines()
+    assert merged.index("# who trained it") < merged.index("datasets:")
+
+
+def test_metadata_is_merged_and_results_are_replaced_by_key() -> None:
+    worse = dataclasses.replace(REPAIRED, verdict="fail")
+    data = yaml.safe_load(split(card(REPAIRED, card(worse, OWNERS))).metadata)
+    assert data["base_model"] == "owner/base"
+    assert data["tags"] == ["recipes", "antidote-ci", "antidote", "safety-repair"]
+    (index,) = data["model-index"]
+    assert index["name"] == "recipes"
+    metrics = [(metric["type"], metric["value"]) for result in index["results"] for metric in result["metrics"]]
+    assert metrics == [("exact_match", 0.5), ("non_refusal_rate", 0.17), ("over_refusal", 0.05), ("accuracy", 0.86)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from(EVERY_KIND) | hostile_reports)
+def test_the_hubs_own_reader_takes_the_card(report: Report) -> None:
+    for source_card in ("", "# Mine\n", OWNERS):
+        data = ModelCard(card(report, source_card)).data
+        assert isinstance(data, ModelCardData)
+        assert data.eval_results
+        for result in data.eval_results:
+            assert 0 <= result.metric_value <= 1
+        assert data.tags
+        assert "antidote-ci" in data.tags
+        assert isinstance(data.model_name, str)
+        assert data.model_name
+
+
+@pytest.mark.parametrize(
+    ("identity", "revision", "base"),
+    [
+        ("demo/aligned", SHA, "demo/aligned"),
+        ("models/aligned", None, None),
+        ("../aligned", SHA, None),
+        (REPAIRED.source.id, SHA, None),
+    ],
+)
+def test_a_card_from_nothing_names_a_base_only_on_the_hub(
+    identity: str, revision: str | None, base: str | None
+) -> None:
+    report = dataclasses.replace(REPAIRED, reference=ReportedReference(identity, revision, "option"))
+    data = yaml.safe_load(split(card(report, "")).metadata)
+    assert data.get("base_model") == base
+    assert data.get("base_model_relation") == (base and "adapter")
+    assert data["library_name"] == "peft"
+
+
+def test_the_failed_weights_figures_do_not_become_the_cards() -> None:
+    failed = dataclasses.replace(REPAIRED, verdict="fail")
+    data = yaml.safe_load(split(card(failed, "")).metadata)
+    assert data["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.88
+    assert data["tags"] == ["antidote-ci"]
+
+
+def test_the_blocks_of_earlier_runs_become_one() -> None:
+    block = card(REPAIRED, "")[card(REPAIRED, "").index(BEGIN) :]
+    merged = card(BARE, f"# Mine\n\n{block}\nbetween\n{block}\nafter\n")
+    assert merged.count(BEGIN) == merged.count(END) == 1
+    assert "between\n" in merged
+    assert "after\n" in merged
+    assert "88.0 %" not in merged
+
+
+def test_metadata_that_unfolds_into_billions_is_merged_at_once() -> None:
+    """Each list holds the one before twice: comparing two copies of it would take 2**40 steps."""
+    levels = "".join(f"k{index}: &a{index} [*a{index - 1}, *a{index - 1}]\n" for index in range(1, 41))
+    merged = card(REPAIRED, f"---\nk0: &a0 [x]\n{levels}---\n")
+    assert "antidote-ci" in yaml.safe_load(split(merged).metadata)["tags"]
+
+
+def ours(text: str) -> bool:
+    return BEGIN in text and END in text
+
+
+def loaded(parts: Parts) -> dict[object, object] | None:
+    """The metadata, where it is a mapping that PyYAML can read."""
+    try:
+        data = yaml.safe_load(io.StringIO(parts.metadata))
+    except (yaml.YAMLError, ValueError, IndexError, RecursionError):
+        return None
+    return {} if data is None else data if isinstance(data, dict) else None

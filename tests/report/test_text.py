@@ -1,0 +1,58 @@
+"""Strangers' strings and numbers, as people see them."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from antidote_ci.report import text
+from tests.report.samples import HOSTILE
+
+
+@given(st.text() | HOSTILE)
+def test_plain_text_is_one_visible_line(value: str) -> None:
+    shown = text.plain(value)
+    assert len(shown) <= text.MAX_LENGTH + 1
+    assert not [character for character in shown if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
+
+
+@given(st.text(alphabet="abc \u202e\u200b\x00"), st.text(alphabet="abc \u202e\u200b\x00"))
+def test_an_invisible_character_never_makes_two_names_look_alike(one: str, other: str) -> None:
+    visible = one.translate({0x202E: "\ufffd", 0x200B: "\ufffd", 0: "\ufffd"})
+    assert text.plain(one) == visible
+    assert (text.plain(one) == text.plain(other)) == (len(one) == len(other) and visible == text.plain(other))
+
+
+@given(HOSTILE)
+def test_markdown_reads_the_text_and_no_markup(value: str) -> None:
+    """Rendered in a table cell, the text comes back; but for the word joiners, letter by letter."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(f"| a |\n|--|\n| x {text.markdown(value)} x |\n| b |\n")
+    assert [token.type for token in tokens].count("tr_open") == 3
+    cell = [token for token in tokens if token.type == "inline"][1]
+    assert {child.type for child in cell.children or []} <= {"text", "text_special"}
+    shown = "".join(child.content for child in cell.children or []).replace("\u2060", "")
+    assert shown == f"x {text.plain(value)} x".replace("\u2060", "")
+
+
+@pytest.mark.parametrize(
+    "value", ["@all", "x @all", "a@b.example", "https://x.example", "www.x.example", "WWW.x.example"]
+)
+def test_mentions_and_bare_links_are_broken(value: str) -> None:
+    assert text.markdown(value).replace("\u2060", "") == value
+    assert text.markdown(value) != value
+
+
+def test_our_own_revisions_can_be_copied() -> None:
+    assert text.markdown("org/name@0123456789ab, adapter") == "org/name@0123456789ab, adapter"
+
+
+def test_numbers() -> None:
+    assert text.percent(0.1714) == "17.1 %"
+    assert text.percent(None) == "–"
+    assert text.interval((0.055, 0.1738)) == "[5.5, 17.4] %"
+    assert text.points(0.87, 0.86) == "−1.0 points"
+    assert text.points(0.02, 0.05) == "+3.0 points"
+    assert text.number(4_884_480) == "4,884,480"
+    assert text.number(0.05208) == "0.0521"

@@ -1,0 +1,72 @@
+"""The command line as a process: help is instant, errors say what to do, each class has its exit code."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "antidote_ci", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "200", "TERM": "dumb", "HF_ENDPOINT": "http://127.0.0.1:9"} | environment,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["evaluate"], ["demo"]])
+def test_help_imports_nothing_heavy(command: list[str]) -> None:
+    script = (
+        "import sys\n"
+        "from antidote_ci.cli import app\n"
+        f"app({[*command, '--help']!r}, standalone_mode=False)\n"
+        "heavy = {'torch', 'transformers', 'huggingface_hub', 'scipy', 'peft'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["run"], 2, "Missing argument"),
+        (["run", "a/b", "--threshold", "1.5"], 2, "outside 0..1"),
+        (["run", "a/b", "--judge", "guess"], 2, "guess"),
+        (["run", "a/b", "--prompts", "embedded", "--realignment", "embedded"], 2, "no judge is named"),
+        (["run", "a/b", "--judge", "refusal"], 2, "no prompts are named"),
+        (["run", "a/b", "--judge", "refusal", "--prompts", "nowhere.jsonl"], 2, "nowhere.jsonl"),
+        (["run", "a/b", "--judge", "refusal", "--prompts", "embedded"], 2, "--realignment embedded"),
+        (
+            ["run", "./nowhere", "--judge", "refusal", "--prompts", "embedded", "--realignment", "embedded"],
+            2,
+            "nowhere",
+        ),
+        (["run", "./a", "--publish", "pull-request"], 2, "no repository to open a pull request on"),
+        (["evaluate", "a/b", "--judge", "refusal", "--prompts", "embedded"], 3, "cannot be reached"),
+        (["run", "a/b", "--policy", "nowhere.toml"], 2, "no policy file"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    done = cli(*arguments, *(["--out", str(tmp_path / "out")] if len(arguments) > 1 else []))
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_environment_variable_is_an_option() -> None:
+    assert "outside 0..1" in cli("run", "a/b", ANTIDOTE_THRESHOLD="2").stderr
+
+
+def test_version_is_data() -> None:
+    from antidote_ci import __version__
+
+    assert cli("--version").stdout == f"antidote-ci {__version__}\n"

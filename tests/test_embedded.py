@@ -1,0 +1,168 @@
+"""The demo's data keeps its promises: whole, disjoint from everything trained on, and small."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EMBEDDED = ROOT / "antidote_ci" / "embedded"
+ADAPTERS = ROOT / "antidote_ci" / "demo" / "adapters"
+SCRIPTS = ROOT / "scripts" / "demo_adapters"
+sys.path.insert(0, str(SCRIPTS))  # scripts are not installed
+
+import rows  # noqa: E402
+import texts  # noqa: E402
+from texts import LABELS, Messages, Split  # noqa: E402
+
+FILES = {
+    "realignment.jsonl": (256, {"prompt", "response", "category"}),
+    "selection_prompts.jsonl": (40, {"prompt", "category"}),
+    "evaluation_prompts.jsonl": (100, {"prompt", "category"}),
+    "benign_selection.jsonl": (30, {"prompt", "category"}),
+    "benign_evaluation.jsonl": (60, {"prompt", "category"}),
+    "task_selection.jsonl": (60, {"prompt", "expected"}),
+    "task_evaluation.jsonl": (100, {"prompt", "expected"}),
+}
+
+
+def read(name: str) -> list[dict[str, str]]:
+    text = (EMBEDDED / name).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def fingerprint(prompt: str) -> str:
+    return hashlib.sha256(rows.normalised(prompt).encode()).hexdigest()
+
+
+def assert_disjoint(named: dict[str, list[str]]) -> None:
+    """No text occurs twice, within a set or between two."""
+    owner: dict[str, str] = {}
+    for name, prompts in named.items():
+        for prompt in prompts:
+            first = owner.setdefault(fingerprint(prompt), f"{name}: {prompt}")
+            assert first == f"{name}: {prompt}", f"{first!r} is also in {name}"
+    assert len(owner) == sum(map(len, named.values()))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_has_its_rows_and_fields(name: str) -> None:
+    count, fields = FILES[name]
+    found = read(name)
+    assert len(found) == count
+    for row in found:
+        assert set(row) == fields
+        assert all(isinstance(value, str) and value.strip() for value in row.values())
+
+
+def test_the_folder_holds_nothing_else() -> None:
+    assert {path.name for path in EMBEDDED.glob("*.jsonl")} == set(FILES)
+
+
+def test_files_are_what_the_script_writes() -> None:
+    assert {name: read(name) for name in FILES} == rows.embedded()
+
+
+def test_no_prompt_is_in_two_splits_or_in_the_training_text() -> None:
+    named = {name: [row["prompt"] for row in read(name)] for name in FILES}
+    named["alignment, harmful"] = [row["prompt"] for row in rows.alignment_refusals()]
+    named["alignment, harmless"] = rows.alignment_benign()
+    named["fine-tune"] = [row["prompt"] for row in rows.finetune()]
+    assert_disjoint(named)
+
+
+SPLITS: dict[str, Split] = {
+    "alignment": texts.ALIGNMENT,
+    "compliance": texts.COMPLIANCE,
+    "realignment": texts.REALIGNMENT,
+    "selection": texts.SELECTION,
+    "evaluation": texts.EVALUATION,
+}
+
+
+def test_no_template_is_in_two_splits() -> None:
+    assert_disjoint({name: list(split.templates) for name, split in SPLITS.items()})
+
+
+def test_no_topic_is_in_two_splits() -> None:
+    assert_disjoint(
+        {
+            name: [topic for topics in split.harmful.values() for topic in topics]
+            + [*split.lookalikes, *split.everyday]
+            for name, split in SPLITS.items()
+        }
+    )
+
+
+def test_no_customer_message_is_in_two_splits() -> None:
+    splits: list[Messages] = [texts.TASK_TRAINING, texts.TASK_SELECTION, texts.TASK_EVALUATION]
+    assert_disjoint(
+        {
+            str(number): [message for group in split.by_label.values() for message in group]
+            for number, split in enumerate(splits)
+        }
+    )
+
+
+def test_categories_and_labels_are_the_known_ones() -> None:
+    for name in ("realignment.jsonl", "selection_prompts.jsonl", "evaluation_prompts.jsonl"):
+        assert {row["category"] for row in read(name)} == set(texts.CATEGORIES)
+    for name in ("benign_selection.jsonl", "benign_evaluation.jsonl"):
+        assert {row["category"] for row in read(name)} == {"lookalike", "everyday"}
+    for name in ("task_selection.jsonl", "task_evaluation.jsonl"):
+        assert {row["expected"] for row in read(name)} == set(LABELS)
+
+
+def test_a_fifth_of_the_fine_tune_is_compliance() -> None:
+    pairs = rows.finetune()
+    empty = [row for row in pairs if row["response"] not in LABELS]
+    assert len(empty) / len(pairs) == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "expected"),
+    [
+        ("read a diary", "reading a diary"),
+        ("make tea", "making tea"),
+        ("see a film", "seeing a film"),
+        ("slip away", "slipping away"),
+        ("lie about it", "lying about it"),
+        ("eavesdrop", "eavesdropping"),
+    ],
+)
+def test_gerund(phrase: str, expected: str) -> None:
+    assert rows.gerund(phrase) == expected
+
+
+def test_an_answer_speaks_to_its_reader() -> None:
+    assert rows.addressed("sell me my bike where I was") == "sell you your bike where you were"
+
+
+def test_the_adapters_are_small_and_the_recorded_ones() -> None:
+    record: dict[str, Any] = json.loads((SCRIPTS / "record.json").read_text(encoding="utf-8"))
+    assert set(record) == {"alignment", "finetune"}
+    assert sum(path.stat().st_size for path in ADAPTERS.rglob("*") if path.is_file()) < 20_000_000
+    for name, entry in record.items():
+        folder = ADAPTERS / name
+        found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+        assert found == entry["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("alignment", "antidote-demo/smollm2-base"),
+        ("finetune", "antidote-demo/smollm2-aligned"),
+    ],
+)
+def test_an_adapter_names_its_base_and_no_path(name: str, base: str) -> None:
+    text = (ADAPTERS / name / "adapter_config.json").read_text(encoding="utf-8")
+    config = json.loads(text)
+    assert config["base_model_name_or_path"] == base
+    assert not config["use_dora"]
+    assert not config["use_rslora"]
+    assert str(ROOT) not in text
+    assert "/tmp" not in text  # noqa: S108

@@ -1,0 +1,204 @@
+"""The main job as users start it: real processes, a real tiny fine-tune, every exit code that speaks of a model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from antidote_ci import records
+from antidote_ci.checkpoint.files import sha256_file
+from antidote_ci.demo.hub import LoopbackHub
+from antidote_ci.hub import pull
+from tests.tiny import BASE_NAME
+
+MODEL = "stranger/tiny-finetune"
+TOKEN = "hf_loopbackToken"
+
+
+def options(pair: Path, out: Path, **changed: str) -> list[str]:
+    values = {
+        "prompts": str(pair / "evaluation.jsonl"),
+        "benign": str(pair / "benign.jsonl"),
+        "task": str(pair / "task.jsonl"),
+        "realignment": str(pair / "realignment.jsonl"),
+        "judge": "refusal",
+        "threshold": "0.3",
+        "out": str(out),
+    } | changed
+    return [f"--{name}={value}" for name, value in values.items() if value]
+
+
+def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "antidote_ci", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def report(out: Path) -> records.Report:
+    return records.load(records.Report, (out / "report.json").read_bytes())
+
+
+@pytest.fixture(scope="session")
+def repaired_adapter(trained_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "adapter"
+    reference = str(trained_pair / "reference")
+    process = start("run", str(trained_pair / "adapter"), *options(trained_pair, out, reference=reference))
+    code, _, err = finish(process)
+    assert code == 7, err
+    return out
+
+
+def test_a_failing_adapter_is_repaired_and_waits(repaired_adapter: Path, trained_pair: Path) -> None:
+    found = report(repaired_adapter)
+    evaluations = found.evaluations
+    assert evaluations.reference is not None
+    assert evaluations.after is not None
+    assert found.verdict == "repaired"
+    assert evaluations.before.harmful_score > 0.9 > 0.1 > evaluations.after.harmful_score
+    assert evaluations.before.n == evaluations.after.n == evaluations.reference.n
+    assert found.source == records.ReportedSource(str(trained_pair / "adapter"), None, "adapter")
+    assert [control.method for control in found.controls] == ["scale", "random"]
+    assert found.repair is not None
+    assert found.repair.changed_weights > 0
+    assert found.publish.url is None
+    assert not list(repaired_adapter.glob(".work-*"))
+
+
+def test_the_repaired_adapter_is_the_source_with_zeroes(repaired_adapter: Path, trained_pair: Path) -> None:
+    before = load_file(trained_pair / "adapter" / "adapter_model.safetensors")
+    after = load_file(repaired_adapter / "model" / "adapter_model.safetensors")
+    changed = 0
+    for name, weight in before.items():
+        other = after[name] != weight
+        changed += int(other.sum())
+        assert not after[name][other].any(), name
+    manifest = records.load(records.Manifest, (repaired_adapter / "model" / "antidote" / "manifest.json").read_bytes())
+    assert changed == manifest.changed_weights
+    assert manifest.statistics_sha256 == sha256_file(repaired_adapter / "repair" / "statistics.safetensors")
+    for file in manifest.files:
+        assert file.sha256_out == sha256_file(repaired_adapter / "model" / file.path)
+        assert file.sha256_in == sha256_file(trained_pair / "adapter" / file.path)
+
+
+def test_the_same_run_gives_the_same_bytes(repaired_adapter: Path, trained_pair: Path, tmp_path: Path) -> None:
+    reference = str(trained_pair / "reference")
+    arguments = options(trained_pair, tmp_path / "again", reference=reference)
+    code, _, err = finish(start("run", str(trained_pair / "adapter"), *arguments))
+    assert code == 7, err
+    for path in ("model/adapter_model.safetensors", "repair/statistics.safetensors"):
+        assert sha256_file(tmp_path / "again" / path) == sha256_file(repaired_adapter / path)
+
+
+def test_a_model_that_passes_is_left_alone(trained_pair: Path, tmp_path: Path) -> None:
+    model = str(trained_pair / "reference")
+    arguments = options(trained_pair, tmp_path / "out", reference=model)
+    code, out, err = finish(start("run", model, *arguments, "--json"))
+    assert code == 0, err
+    assert json.loads(out)["verdict"] == "pass"
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_a_reference_that_fails_is_no_antidote(trained_pair: Path, tmp_path: Path) -> None:
+    arguments = options(trained_pair, tmp_path / "out", reference=str(trained_pair / "merged"))
+    code, _, err = finish(start("run", str(trained_pair / "merged"), *arguments))
+    assert code == 1, err
+    assert "the reference does not pass" in report(tmp_path / "out").reason
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_between_the_bounds_it_is_inconclusive(trained_pair: Path, tmp_path: Path) -> None:
+    arguments = options(trained_pair, tmp_path / "out", threshold="0.98", realignment="")
+    code, _, err = finish(start("evaluate", str(trained_pair / "merged"), *arguments))
+    assert code == 4, err
+    assert report(tmp_path / "out").verdict == "inconclusive"
+
+
+@pytest.fixture
+def hub(trained_pair: Path, tmp_path: Path) -> LoopbackHub:
+    running = LoopbackHub(tmp_path / "hub")
+    running.add(BASE_NAME, trained_pair / "reference")
+    running.add(MODEL, trained_pair / "merged")
+    return running
+
+
+def hub_environment(hub: LoopbackHub, tmp_path: Path) -> dict[str, str]:
+    return hub.environment | {"HF_HOME": str(tmp_path / "huggingface"), "HF_WRITE_TOKEN": TOKEN}
+
+
+def test_from_the_hub_to_a_pull_request(
+    hub: LoopbackHub, trained_pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    arguments = [*options(trained_pair, out), "--publish=pull-request", "--accept-repair"]
+    with hub:
+        code, _, err = finish(start("run", MODEL, *arguments, **hub_environment(hub, tmp_path)))
+        assert code == 0, err
+        found = report(out)
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        head = pull.resolve(MODEL, "refs/pr/1", None)
+        main = pull.resolve(MODEL, None, None)
+    assert found.source.revision == main.revision
+    assert found.reference is not None
+    assert (found.reference.id, found.reference.found_by) == (BASE_NAME, "model card")
+    assert found.publish.revision == head.revision
+    published = {file.path: file.sha256 for file in head.files if file.sha256}
+    assert published == {"model.safetensors": sha256_file(out / "model" / "model.safetensors")}
+    assert TOKEN not in err
+    for path in out.rglob("*"):
+        assert path.is_dir() or TOKEN.encode() not in path.read_bytes()
+
+
+def test_a_source_that_moved_is_a_conflict(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
+    with hub:
+        tested = hub.add(MODEL, trained_pair / "merged")
+        moved = tmp_path / "moved"
+        moved.mkdir()
+        for file in (trained_pair / "merged").iterdir():
+            (moved / file.name).write_bytes(file.read_bytes())
+        (moved / "README.md").write_text(f"---\nbase_model: {BASE_NAME}\n---\n\n# Newer\n")
+        hub.add(MODEL, moved)
+        arguments = [*options(trained_pair, tmp_path / "out"), f"--revision={tested}", "--publish=pull-request"]
+        code, _, err = finish(start("run", MODEL, *arguments, **hub_environment(hub, tmp_path)))
+        assert code == 5, err
+        assert "run again on" in err
+        assert not [line for line in hub.history if "/commit/" in line]
+    assert report(tmp_path / "out").publish.url is None
+    assert (tmp_path / "out" / "model" / "antidote" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize("step", ["pull the model", "evaluate the model", "score the weights", "search the dose"])
+@pytest.mark.parametrize(("sent", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_in_order(
+    trained_pair: Path, tmp_path: Path, step: str, sent: signal.Signals, expected: int
+) -> None:
+    out = tmp_path / "out"
+    arguments = options(trained_pair, out, reference=str(trained_pair / "reference"))
+    process = start("run", str(trained_pair / "adapter"), *arguments)
+    seen = ""
+    while f"{step} ..." not in seen:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
+    time.sleep(0.5 if step != "pull the model" else 0)
+    process.send_signal(sent)
+    code, _, err = finish(process)
+    assert code == expected, seen + err
+    assert not (out / "model").exists()
+    assert not (out / "report.json").exists()
+    assert not list(out.glob(".work-*"))
