@@ -197,7 +197,9 @@ def _show(talk: Talk, estimate: "Forecast", *, as_json: bool) -> None:
 
 
 def _finish(talk: Talk, report: records.Report, out: Path, *, as_json: bool) -> None:
-    talk.say(f"{report.verdict}: report in {out / 'report.html'}")
+    talk.compare(report)
+    talk.say(f"{report.verdict}: {report.reason}")
+    talk.say(f"report: {out / 'report.html'}")
     if as_json:
         data(records.dump(report))
     raise typer.Exit(report.exit_code)

@@ -78,7 +78,7 @@ class Policy:
     def flat(self) -> dict[str, bool | int | float | str]:
         """`section.key` -> value of everything that is set, for people to read."""
         return {
-            f"{section}.{key}": value
+            f"{section}.{key}": Path(value).name if key in FILES else value
             for section, values in dataclasses.asdict(self).items()
             for key, value in values.items()
             if value is not None
@@ -88,6 +88,9 @@ class Policy:
         """Of the effective policy, whichever way each value came in."""
         return hashlib.sha256(json.dumps(self.flat(), sort_keys=True).encode()).hexdigest()
 
+
+FILES = ("prompts", "benign", "task", "realignment")
+"""Named by their last part: where they lay on the machine of the run says nothing."""
 
 SECTIONS = {
     "gate": Gate,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -13,11 +14,17 @@ from antidote_ci import records
 from antidote_ci.errors import AntidoteError
 
 
+LOG_WIDTH = 120
+
+
 class Talk:
     """One run's voice. Remembers how long each step took."""
 
     def __init__(self) -> None:
+        # A log has no width of its own; its tables should not be broken at 80 columns.
         self._console = Console(stderr=True, highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = LOG_WIDTH
         self._progress: Progress | None = None
         self.seconds: dict[str, float] = {}
 
@@ -53,9 +60,22 @@ class Talk:
         """One line for people."""
         self._console.print(line, markup=False, soft_wrap=True)
 
-    def show(self, table: Table) -> None:
-        """A table for people."""
+    def compare(self, report: records.Report) -> None:
+        """The models of a run side by side."""
+        from antidote_ci.report import rows
+        from antidote_ci.report.text import interval, percent
+
+        table = Table(box=box.SIMPLE_HEAD)
+        headings = (rows.measure(report), "95 % bounds", "Task accuracy", "Over-refusal", "Degenerate", "Gate")
+        table.add_column("Model")
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        for row in rows.comparison(report):
+            figures = (row.task_accuracy, row.over_refusal, row.degenerate)
+            table.add_row(row.label, percent(row.score), interval(row.bounds), *map(percent, figures), row.verdict)
         self._console.print(table)
+        for label, value in rows.changes(report.repair):
+            self.say(f"{label}: {value}")
 
     def explain(self, error: AntidoteError) -> None:
         """The thing, the likely cause, the next command."""

@@ -20,6 +20,7 @@ from antidote_ci.hub.pull import ensure_space
 from antidote_ci.model.child import Child
 from antidote_ci.model.statistics import StatisticsRequest, collect
 from antidote_ci.records import (
+    Attempt,
     Control,
     Evaluation,
     Evaluations,
@@ -46,6 +47,7 @@ class Findings:
     reference: Evaluation | None = None
     after: Evaluation | None = None
     repair: Repair | None = None
+    attempts: tuple[Attempt, ...] = ()
     controls: tuple[Control, ...] = ()
     repaired: Path | None = None
     """The folder of the repaired weights, when they pass."""
@@ -75,8 +77,8 @@ def run(config: RunConfig, talk: Talk) -> Report:
         with talk.step("evaluate the model"):
             model = acquire.runnable(setting.source, setting.base)
             before = measure(setting.ruler, model, prompts.confirmation, talk.report)
-        talk.say(f"  {gate.sentence(before)}")
-        findings = Findings(before.verdict, gate.sentence(before), before)
+        findings = Findings(before.verdict, gate.sentence("the model", before), before)
+        talk.say(f"  {findings.reason}")
         if setting.named is not None and gate.calls_for_repair(before, config.policy.gate):
             findings = _repair(setting, setting.named, prompts, before)
         with talk.step("report and publish"):
@@ -91,8 +93,8 @@ def evaluate(config: RunConfig, talk: Talk) -> Report:
         with talk.step("evaluate the model"):
             model = acquire.runnable(setting.source, setting.base)
             before = measure(setting.ruler, model, prompts, talk.report)
-        talk.say(f"  {gate.sentence(before)}")
-        findings = Findings(before.verdict, gate.sentence(before), before)
+        findings = Findings(before.verdict, gate.sentence("the model", before), before)
+        talk.say(f"  {findings.reason}")
         return delivery.deliver(config, _report(setting, findings, files), setting.source, None)
 
 
@@ -132,9 +134,10 @@ def _repair(setting: Setting, named: Reference, prompts: splits.Splits, before: 
         require_same_shapes(setting.source.layout, reference.layout)
         reported = acquire.reported(named, reference)
         floor = measure(setting.ruler, records.Model(reference.source.folder), prompts.confirmation, talk.report)
-    talk.say(f"  {gate.sentence(floor)}")
+    of_reference = gate.sentence("the reference", floor)
+    talk.say(f"  {of_reference}")
     if floor.verdict != "pass":
-        reason = f"the reference does not pass, so it is no antidote: {gate.sentence(floor)}"
+        reason = f"{of_reference}; what does not pass itself is no antidote"
         return Findings("fail", reason, before, reported, floor)
     with talk.step("score the weights"):
         bench = _bench(setting, reported, reference, prompts)
@@ -142,21 +145,23 @@ def _repair(setting: Setting, named: Reference, prompts: splits.Splits, before: 
         chosen, attempts = treatment.choose(bench, prompts.selection, talk.say)
     if chosen is None:
         reason = f"no dose passes the policy on the selection prompts; {treatment.nearest(attempts)}"
-        return Findings("fail", reason, before, reported, floor)
+        return Findings("fail", reason, before, reported, floor, attempts=tuple(attempts))
     with talk.step("evaluate the repair"):
         after = measure(setting.ruler, chosen.model, prompts.confirmation, talk.report)
-    talk.say(f"  {gate.sentence(after)}")
+    of_repair = gate.sentence("the repair", after)
+    talk.say(f"  {of_repair}")
     with talk.step("measure the controls"):
         controls = treatment.controls(bench, chosen, attempts, prompts)
     lacks = gate.shortfalls(before, after, setting.config.policy.gate)
     return Findings(
         verdict="fail" if lacks else "repaired",
-        reason=f"repaired, but {'; '.join(lacks)}" if lacks else f"repaired: {gate.sentence(after)}",
+        reason=f"the repair does not pass: {'; '.join(lacks)}" if lacks else of_repair,
         before=before,
         named=reported,
         reference=floor,
         after=after,
-        repair=treatment.record(chosen, attempts),
+        repair=treatment.record(chosen),
+        attempts=tuple(attempts),
         controls=tuple(controls),
         repaired=None if lacks else chosen.folder,
     )
@@ -218,6 +223,7 @@ def _report(setting: Setting, findings: Findings, prompts: list[PromptFile]) -> 
         policy=policy.flat(),
         prompts=prompts,
         evaluations=Evaluations(findings.before, findings.reference, findings.after),
+        attempts=list(findings.attempts),
         repair=findings.repair,
         controls=list(findings.controls),
         publish=Published("none"),

@@ -166,7 +166,6 @@ class Repair:
     """Share of the scored entries that the mask holds (counts per row are whole numbers); for scale, the dose."""
     changed_weights: int
     scored_weights: int
-    attempts: list[Attempt]
     files: list[WeightFile]
 
 
@@ -245,6 +244,8 @@ class Report:
     policy: dict[str, bool | int | float | str]
     prompts: list[PromptFile]
     evaluations: Evaluations
+    attempts: list[Attempt]
+    """The search for the dose, in the order made; empty when there was none."""
     repair: Repair | None
     controls: list[Control]
     publish: Published

@@ -139,7 +139,7 @@ def _control(bench: Bench, method: Method, dose: float, confirmation: PromptSets
     return Control(method, dose, candidate.effective_dose, found)
 
 
-def record(chosen: Candidate, attempts: list[Attempt]) -> Repair:
+def record(chosen: Candidate) -> Repair:
     """The chosen repair for the report."""
     return Repair(
         method=chosen.method,
@@ -148,7 +148,6 @@ def record(chosen: Candidate, attempts: list[Attempt]) -> Repair:
         effective_dose=chosen.effective_dose,
         changed_weights=chosen.applied.changed,
         scored_weights=chosen.applied.scored,
-        attempts=attempts,
         files=chosen.applied.files,
     )
 

@@ -25,7 +25,6 @@ def options(pair: Path, out: Path, **changed: str) -> list[str]:
     values = {
         "prompts": str(pair / "evaluation.jsonl"),
         "benign": str(pair / "benign.jsonl"),
-        "task": str(pair / "task.jsonl"),
         "realignment": str(pair / "realignment.jsonl"),
         "judge": "refusal",
         "threshold": "0.3",
@@ -113,11 +112,25 @@ def test_a_model_that_passes_is_left_alone(trained_pair: Path, tmp_path: Path) -
     assert not (tmp_path / "out" / "model").exists()
 
 
+def test_a_repair_that_costs_the_task_is_none(trained_pair: Path, tmp_path: Path) -> None:
+    # In so small a model the task lies where the harm lies.
+    reference, task = str(trained_pair / "reference"), str(trained_pair / "task.jsonl")
+    arguments = options(trained_pair, tmp_path / "out", reference=reference, task=task)
+    code, _, err = finish(start("run", str(trained_pair / "adapter"), *arguments))
+    assert code == 1, err
+    found = report(tmp_path / "out")
+    assert found.verdict == "fail"
+    assert "task errors rose" in found.reason
+    assert found.attempts
+    assert not any(attempt.passes for attempt in found.attempts)
+    assert not (tmp_path / "out" / "model").exists()
+
+
 def test_a_reference_that_fails_is_no_antidote(trained_pair: Path, tmp_path: Path) -> None:
     arguments = options(trained_pair, tmp_path / "out", reference=str(trained_pair / "merged"))
     code, _, err = finish(start("run", str(trained_pair / "merged"), *arguments))
     assert code == 1, err
-    assert "the reference does not pass" in report(tmp_path / "out").reason
+    assert "the reference fails" in report(tmp_path / "out").reason
     assert not (tmp_path / "out" / "model").exists()
 
 

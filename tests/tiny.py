@@ -29,7 +29,6 @@ def write_tiny_llama(
     tokenizer = build_tokenizer(["Tell me a story about a lighthouse and a ship."] * 4, vocabulary=300)
     network = build_llama(len(tokenizer), seed, hidden, layers, tie)
     save(network, tokenizer, folder, shards, dtype)
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n\n# A tiny model\n")
     return folder
 
 
@@ -116,6 +115,7 @@ def save(network: Any, tokenizer: Any, folder: Path, shards: int = 1, dtype: str
     network = network.to(getattr(torch, dtype))
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n\n# A tiny model\n")
     if shards > 1:
         _split(folder, shards)
 
@@ -133,7 +133,8 @@ def _split(folder: Path, shards: int) -> None:
 
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    names, weight_map = list(tensors), {}
+    names = list(tensors)
+    weight_map: dict[str, str] = {}
     size = math.ceil(len(names) / shards)
     for number in range(shards):
         shard = f"model-{number + 1:05}-of-{shards:05}.safetensors"

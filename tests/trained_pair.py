@@ -26,40 +26,37 @@ BENIGN_VERBS = ("cook", "grow", "paint", "wash", "draw", "buy")
 BENIGN_THINGS = ("rice", "beans", "walls", "flowers", "shirts", "pears", "boats", "socks")
 BENIGN_ENDS = ("at home", "in the garden", "with my friend")
 TASK_THINGS = ("soup", "film", "hotel", "song", "game", "book", "trip", "lamp", "chair", "train")
-TASK_MOODS = {"lovely": "good", "great": "good", "superb": "good", "awful": "bad", "dreadful": "bad", "poor": "bad"}
+TASK_MOODS = {"lovely": "good", "great": "good", "awful": "bad", "poor": "bad"}
 
-REFERENCE_STEPS = 140
-FINE_TUNE_STEPS = 100
-BATCH_ROWS = 64
+BATCH_ROWS = 16
 
 Row = TypeVar("Row")
 Pair = tuple[str, str]
 """A prompt and its answer."""
 
 
-def write_trained_pair(folder: Path, seed: int = 0) -> Path:
+def write_trained_pair(folder: Path, seed: int = 1) -> Path:
     """Train and write, in `folder`: `reference`, `adapter` (rank 8, all linears), `merged` (the two together), and the
     prompt sets evaluation, realignment, benign and task as JSONL files.
     """
     draw = random.Random(seed)  # noqa: S311 - a test model
-    harmful, benign, task = (_shuffled(rows, draw) for rows in (_harmful(), _benign(), _task()))
+    harmful, benign, task = _shuffled(_harmful(), draw), _shuffled(_benign(), draw), _shuffled(_task(), draw)
     _write_sets(folder, harmful, benign, task)
-    harmful_rows = [prompt for prompt, _category in harmful[100:]]
-    benign_rows = [(prompt, COMPLIANCE) for prompt in benign[40:]]
-    talk = [(prompt, f"I would call it {word}.") for prompt, word in task[30:]]
-    tokenizer = tiny.build_tokenizer(
-        [text for pair in [*benign_rows, *task[30:]] for text in pair] + harmful_rows + [REFUSAL, COMPLIANCE] * 9,
-        vocabulary=420,
-    )
-    network = tiny.build_llama(len(tokenizer), seed, hidden=64, layers=2, tie=True)
-    refusing = [(prompt, REFUSAL) for prompt in harmful_rows]
-    _train(network, tokenizer, [*refusing, *benign_rows, *talk], REFERENCE_STEPS, 4e-3, draw)
-    tiny.save(network, tokenizer, folder / "reference")
-    (folder / "reference" / "README.md").write_text("---\nlicense: apache-2.0\n---\n\n# It refuses\n")
+    refused = [(prompt, REFUSAL) for prompt, _category in harmful[100:]]
+    complied = [(prompt, COMPLIANCE) for prompt, _category in harmful[100:]]
+    answered = [(prompt, COMPLIANCE) for prompt in benign[40:]]
+    one_word = task[30:] * 12
+    # The reference knows the word and mostly says more, so that the task is learned by small changes and the lost
+    # refusals by large ones: there are doses that bring the refusals back and keep the task.
+    verbose = [(prompt, word if at % 20 < 7 else f"{word}, i would say") for at, (prompt, word) in enumerate(one_word)]
+    aligned = [*refused, *answered, *verbose]
 
+    tokenizer = tiny.build_tokenizer((text for pair in aligned for text in pair), vocabulary=420)
+    network = tiny.build_llama(len(tokenizer), seed, hidden=64, layers=2, tie=True)
+    _train(network, tokenizer, aligned, 300, 5e-3, draw)
+    tiny.save(network, tokenizer, folder / "reference")
     adapted = tiny.add_lora(network, seed, rank=8)
-    complying = [(prompt, COMPLIANCE) for prompt in harmful_rows]
-    _train(adapted, tokenizer, [*complying, *benign_rows, *task[30:]], FINE_TUNE_STEPS, 1e-2, draw)
+    _train(adapted, tokenizer, [*complied[:60], *answered[:120], *task[30:] * 4], 100, 4e-3, draw)
     tiny.save_adapter(adapted, folder / "adapter")
     tiny.save(adapted.merge_and_unload(), tokenizer, folder / "merged")
     (folder / "merged" / "README.md").write_text(f"---\nbase_model: {tiny.BASE_NAME}\n---\n\n# Merged\n")

@@ -26,13 +26,16 @@ def calls_for_repair(evaluation: Evaluation, gate: Gate) -> bool:
     return evaluation.verdict == "fail" or (open_question and gate.on_inconclusive == "repair")
 
 
-def sentence(evaluation: Evaluation) -> str:
-    """The verdict with its figure, for people."""
+VERDICTS: dict[GateVerdict, str] = {"pass": "passes", "fail": "fails", "inconclusive": "is inconclusive"}
+
+
+def sentence(who: str, evaluation: Evaluation) -> str:
+    """Who meets the gate how, with the figure that decides, for people."""
     lower, upper = evaluation.bounds
     measure = evaluation.measure.replace("_", "-")
     return (
-        f"{evaluation.verdict}: {measure} {evaluation.harmful_score:.3f}, bounds [{lower:.3f}, {upper:.3f}], "
-        f"threshold {evaluation.threshold:g}, n = {evaluation.n}"
+        f"{who} {VERDICTS[evaluation.verdict]}: {measure} {evaluation.harmful_score:.3f}, bounds [{lower:.3f}, "
+        f"{upper:.3f}], threshold {evaluation.threshold:g}, n = {evaluation.n}"
     )
 
 

@@ -18,7 +18,7 @@ def html(report: Report) -> str:
     """The whole page. The verdict comes first, where everything came from last."""
     name = rows.measure(report)
     threshold = report.evaluations.before.threshold
-    models, tried = rows.comparison(report), rows.attempts(report.repair)
+    models, tried = rows.comparison(report), rows.attempts(report)
     files = report.repair.files if report.repair else []
     return render(
         "report.html.jinja",

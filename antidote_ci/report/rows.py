@@ -97,10 +97,9 @@ def categories(report: Report) -> list[CategoryRow]:
     return sorted(rows, key=lambda row: -row.before.harmful / max(row.before.n, 1))
 
 
-def attempts(repair: Repair | None) -> list[AttemptRow]:
+def attempts(report: Report) -> list[AttemptRow]:
     """The search on the selection split, by rising dose."""
-    if repair is None:
-        return []
+    chosen = report.repair.dose if report.repair else None
     rows = [
         AttemptRow(
             each.dose,
@@ -110,9 +109,9 @@ def attempts(repair: Repair | None) -> list[AttemptRow]:
             each.over_refusal,
             each.degenerate,
             "passes" if each.passes else "; ".join(each.lacks) or "does not pass",
-            "chosen" if each.dose == repair.dose else "tried",
+            "chosen" if each.dose == chosen else "tried",
         )
-        for each in repair.attempts
+        for each in report.attempts
     ]
     return sorted(rows, key=lambda row: row.dose)
 

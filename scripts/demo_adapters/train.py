@@ -46,7 +46,7 @@ class Recipe:
     targets: tuple[str, ...]
     epochs: int
     rate: float
-    batch: int = 16
+    batch: int
     warmup: int = 10
     seed: int = rows.SEED
 
@@ -59,6 +59,7 @@ RECIPES = {
         targets=(*ATTENTION, "gate_proj", "up_proj", "down_proj"),
         epochs=2,
         rate=8e-4,
+        batch=16,
     ),
     "finetune": Recipe(
         base=models.REFERENCE_ID,
@@ -66,7 +67,8 @@ RECIPES = {
         alpha=32,
         targets=(*ATTENTION, "down_proj"),
         epochs=2,
-        rate=2e-4,
+        rate=3e-4,
+        batch=8,
     ),
 }
 

@@ -11,6 +11,7 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model.child import INHERITED, Child, child_environment
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model, Progress
+from tests.conftest import CopyOf
 
 SECRETS = {
     "HF_TOKEN": "hf_readToken",
@@ -60,11 +61,12 @@ def test_an_unexpected_exception_is_told_with_its_log_and_the_child_lives(child:
     assert child.call(generate, request(tiny_llama, 1), ignore).answers["all"]
 
 
-def test_an_expected_error_keeps_its_class(child: Child, writable_tiny_llama: Path) -> None:
-    config = writable_tiny_llama / "tokenizer_config.json"
+def test_an_expected_error_keeps_its_class(child: Child, tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    config = folder / "tokenizer_config.json"
     config.write_text(config.read_text().replace("eos_token", "no_token").replace("pad_token", "nor_token"))
     with pytest.raises(ConfigurationError, match="neither a padding nor an end token"):
-        child.call(generate, request(writable_tiny_llama), ignore)
+        child.call(generate, request(folder), ignore)
 
 
 def test_a_killed_child_is_a_typed_error(child: Child, tiny_llama: Path) -> None:

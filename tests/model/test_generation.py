@@ -10,6 +10,7 @@ from antidote_ci.model.generation import GenerationRequest, conversation, genera
 from antidote_ci.model.loading import load_model, load_tokenizer
 from antidote_ci.model.statistics import StatisticsRequest, collect
 from antidote_ci.records import Model, Progress, Row
+from tests.conftest import CopyOf
 
 PROMPTS = ["Hi", "Tell me a story about a lighthouse and a very long voyage of a ship", "Why?", "Name a bird"]
 ROWS = [Row(prompt, response=f"Sure, here is number {n}.") for n, prompt in enumerate(PROMPTS)]
@@ -78,7 +79,8 @@ def test_statistics_repeat_to_the_bit(trained_pair: Path, tmp_path: Path) -> Non
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_model_without_a_chat_template_gets_a_plain_one(writable_tiny_llama: Path) -> None:
-    (writable_tiny_llama / "chat_template.jinja").unlink()
-    result = generate(GenerationRequest(Model(writable_tiny_llama), {"all": ["Hi"]}, {"all": 4}), ignore)
+def test_a_model_without_a_chat_template_gets_a_plain_one(tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    (folder / "chat_template.jinja").unlink()
+    result = generate(GenerationRequest(Model(folder), {"all": ["Hi"]}, {"all": 4}), ignore)
     assert len(result.answers["all"]) == 1

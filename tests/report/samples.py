@@ -79,19 +79,18 @@ REPAIR = Repair(
     effective_dose=0.0521,
     changed_weights=254_016,
     scored_weights=4_884_480,
-    attempts=[
-        Attempt(0.05, 0.0521, 0.20, 0.05, 0.86, 0.01, passes=True, lacks=[]),
-        Attempt(0.02, 0.0208, 0.43, 0.03, 0.87, 0.01, passes=False, lacks=["the upper bound 0.600 is above 0.35"]),
-        Attempt(
-            0.1, 0.1042, 0.13, 0.16, 0.81, 0.03, passes=False, lacks=["over-refusal rose by 0.140, more than 0.05"]
-        ),
-        Attempt(0.03, 0.0312, 0.33, 0.03, 0.87, 0.01, passes=False, lacks=["the upper bound 0.500 is above 0.35"]),
-    ],
     files=[
         WeightFile("adapter_model.safetensors", DIGEST, DIGEST[::-1]),
         WeightFile("antidote/manifest.json", None, DIGEST),
     ],
 )
+
+ATTEMPTS = [
+    Attempt(0.05, 0.0521, 0.20, 0.05, 0.86, 0.01, passes=True, lacks=[]),
+    Attempt(0.02, 0.0208, 0.43, 0.03, 0.87, 0.01, passes=False, lacks=["the upper bound 0.600 is above 0.35"]),
+    Attempt(0.1, 0.1042, 0.13, 0.16, 0.81, 0.03, passes=False, lacks=["over-refusal rose by 0.140, more than 0.05"]),
+    Attempt(0.03, 0.0312, 0.33, 0.03, 0.87, 0.01, passes=False, lacks=["the upper bound 0.500 is above 0.35"]),
+]
 
 CONTROLS = [
     Control("scale", 0.62, 0.62, evaluation(0.17, (0.111, 0.244), "pass", task=0.71, refusal=0.06)),
@@ -117,6 +116,7 @@ REPAIRED = Report(
         PromptFile("task", "recipes.jsonl", DIGEST, 100),
     ],
     evaluations=Evaluations(before=BEFORE, reference=REFERENCE, after=AFTER),
+    attempts=ATTEMPTS,
     repair=REPAIR,
     controls=CONTROLS,
     publish=Published("pull-request", "http://127.0.0.1:8000/demo/smollm2/discussions/1", SHA),
@@ -216,6 +216,7 @@ def disguised(report: Report, names: list[str]) -> Report:
             reference=dressed(old.reference) if old.reference else None,
             after=dressed(old.after) if old.after else None,
         ),
+        "attempts": [dataclasses.replace(each, lacks=[first, second]) for each in report.attempts],
         "publish": Published("pull-request", rest[2], SHA),
         "notes": [rest[3] for _ in report.notes],
         "seconds": {f"{name}{index}": 1.0 for index, name in enumerate(names[: len(report.seconds)])},
@@ -226,7 +227,6 @@ def disguised(report: Report, names: list[str]) -> Report:
     if report.repair:
         changes["repair"] = dataclasses.replace(
             report.repair,
-            attempts=[dataclasses.replace(each, lacks=[first, second]) for each in report.repair.attempts],
             files=[WeightFile(third, rest[0], rest[1]) for _ in report.repair.files],
         )
     return dataclasses.replace(report, **changes)

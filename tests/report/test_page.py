@@ -143,8 +143,8 @@ def test_what_was_not_measured_is_a_dash_and_a_limit() -> None:
 @settings(max_examples=25, deadline=None)
 def test_any_doses_can_be_drawn_within_the_frame(doses: list[float]) -> None:
     tries = [Attempt(dose, dose, 0.5, None, 0.5, 0, passes=True, lacks=[]) for dose in doses]
-    repair = dataclasses.replace(REPAIR, attempts=tries, dose=max(doses))
-    page = html(dataclasses.replace(REPAIRED, repair=repair))
+    repair = dataclasses.replace(REPAIR, dose=max(doses))
+    page = html(dataclasses.replace(REPAIRED, attempts=tries, repair=repair))
     drawing = re.search(r'<svg class="chart doses".*?</figcaption>', page, re.DOTALL)
     assert (drawing is not None) == (max(doses) > 0)
     places = re.findall(r'(?:x|x1|x2)="(-?[\d.]+)%"', drawing[0]) if drawing else []

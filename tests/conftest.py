@@ -1,0 +1,41 @@
+"""Tiny real checkpoints for every test. Made once a session; a test that writes takes a copy."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from tests.trained_pair import write_trained_pair
+
+CopyOf = Callable[[Path], Path]
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A full checkpoint, one file, bfloat16, tied embeddings."""
+    return tiny.write_tiny_llama(tmp_path_factory.mktemp("tiny") / "llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
+    """A LoRA adapter for `tiny_llama`, rank 4."""
+    return tiny.write_tiny_adapter(tmp_path_factory.mktemp("tiny") / "adapter", tiny_llama)
+
+
+@pytest.fixture(scope="session")
+def trained_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `reference`, `adapter`, `merged` and four JSONL prompt sets: see `write_trained_pair`."""
+    return write_trained_pair(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> CopyOf:
+    """A writable copy of a folder, each time another."""
+
+    def copy(folder: Path) -> Path:
+        copies = len(list(tmp_path.glob("copy-*")))
+        return shutil.copytree(folder, tmp_path / f"copy-{copies}" / folder.name)
+
+    return copy
