@@ -30,9 +30,10 @@ class Pulled:
 
 @dataclass(frozen=True)
 class Reference:
-    """The aligned model before the user's fine-tuning: known by name, not pulled yet."""
+    """The aligned model before the user's fine-tuning: known to exist, at one commit, perhaps not pulled yet."""
 
     id: str
+    revision: str | None
     found_by: FoundBy
 
 
@@ -75,14 +76,17 @@ def read_token() -> str | None:
 
 
 def find_reference(model: Pulled, named: str | None) -> Reference:
-    """What the user named, what the adapter says it was trained on, or what the card says it was made from."""
+    """What the user named, what the adapter says it was trained on, or what the card says it was made from.
+
+    Its revision is resolved here, once.
+    """
     if named is not None:
-        return Reference(named, "option")
+        return _resolved(named, "option")
     if model.layout.base_model is not None:
-        return _from_stranger(model, Reference(model.layout.base_model, "adapter_config.json"))
+        return _said_by(model, model.layout.base_model, "adapter_config.json")
     from_card = card.base_model(model.layout.folder)
     if from_card is not None and from_card != model.source.id:
-        return _from_stranger(model, Reference(from_card, "model card"))
+        return _said_by(model, from_card, "model card")
     raise ConfigurationError(
         f"the reference of {model.source.id} cannot be found",
         cause="neither an adapter_config.json nor the card's base_model names the aligned model before fine-tuning",
@@ -90,15 +94,21 @@ def find_reference(model: Pulled, named: str | None) -> Reference:
     )
 
 
-def _from_stranger(model: Pulled, reference: Reference) -> Reference:
+def _said_by(model: Pulled, name: str, found_by: FoundBy) -> Reference:
     """A repository of the Hub may name another repository, never a folder of this machine."""
-    if model.source.revision is not None and pull.is_local(reference.id):
+    if model.source.revision is not None and pull.is_local(name):
         raise ConfigurationError(
-            f"the {reference.found_by} of {model.source.id} names a local folder as its base",
+            f"the {found_by} of {model.source.id} names a local folder as its base",
             cause="it was saved with the path of the machine that trained it",
             hint="add --reference ORG/NAME",
         )
-    return reference
+    return _resolved(name, found_by)
+
+
+def _resolved(name: str, found_by: FoundBy) -> Reference:
+    if pull.is_local(name):
+        return Reference(local(name).source.id, None, found_by)
+    return Reference(name, pull.resolve(name, None, read_token()).revision, found_by)
 
 
 def runnable(model: Pulled, base: Pulled | None) -> Model:
@@ -110,6 +120,6 @@ def runnable(model: Pulled, base: Pulled | None) -> Model:
     return Model(base.source.folder, model.source.folder)
 
 
-def reported(reference: Reference, pulled: Pulled) -> ReportedReference:
+def reported(reference: Reference) -> ReportedReference:
     """The reference for the record."""
-    return ReportedReference(reference.id, pulled.source.revision, reference.found_by)
+    return ReportedReference(reference.id, reference.revision, reference.found_by)

@@ -13,7 +13,6 @@ from rich.table import Table
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError
 
-
 LOG_WIDTH = 120
 
 

@@ -14,7 +14,11 @@ from antidote_ci.records import Report, RunVerdict, WeightFile
 from antidote_ci.report import summary
 
 MODEL = "model"
+SCORES = "repair"
+LOG = "child.log"
 REPORT_FILES = ("report.json", "report.html", "summary.md", "README.md")
+OWN = (*REPORT_FILES, MODEL, SCORES, LOG)
+"""Everything that a run leaves in its folder."""
 
 
 def exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
@@ -31,7 +35,8 @@ def exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
 
 
 def require_possible(config: RunConfig) -> None:
-    """Refuse before any work what could not be published after it."""
+    """Refuse before any work what could not be written or published after it."""
+    _require_own(config.out)
     if config.policy.publish.mode != "none" and pull.is_local(config.model):
         raise ConfigurationError(
             f"{config.model} is a local folder: there is no repository to open a pull request on",
@@ -39,29 +44,47 @@ def require_possible(config: RunConfig) -> None:
         )
 
 
+def _require_own(out: Path) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ConfigurationError(f"--out {out} is a file", hint="name a folder")
+    names = {path.name for path in out.iterdir()}
+    foreign = {name for name in names if name not in OWN and not name.startswith(".work-")}
+    if foreign or ("README.md" in names and "report.json" not in names):
+        raise ConfigurationError(
+            f"--out {out} holds files that are not of an earlier run: {min(foreign or {'README.md'})}",
+            cause="a run replaces what an earlier one left there",
+            hint="name a new or empty folder",
+        )
+
+
 def clear(out: Path) -> None:
     """Remove an earlier run's results, so that none can be taken for this one's."""
     for name in REPORT_FILES:
         (out / name).unlink(missing_ok=True)
-    for name in (MODEL, "repair"):
+    for name in (MODEL, SCORES):
         shutil.rmtree(out / name, ignore_errors=True)
     for leftover in out.glob(".work-*"):
         shutil.rmtree(leftover)
 
 
-def deliver(config: RunConfig, report: Report, source: Pulled, repaired: Path | None) -> Report:
-    """Write the report, put the repaired weights beside it, and publish when asked.
+def deliver(config: RunConfig, report: Report, source: Pulled, work: Path, repaired: Path | None) -> Report:
+    """Write the report, put scores and repaired weights beside it, and publish when asked.
 
     Returns the report as it then stands. A PublishConflict leaves everything written and nothing published.
     """
     out, card = config.out, _card(source)
+    if (work / SCORES).is_dir():
+        (work / SCORES).rename(out / SCORES)
     if repaired is not None:
         repaired.rename(out / MODEL)
     reports.write(report, card, out)
-    if repaired is None or config.policy.publish.mode == "none":
-        _accompany(out)
+    if repaired is None:
         return report
     _accompany(out)
+    if config.policy.publish.mode == "none":
+        return report
     title, body = summary.pull_request_body(report)
     published = publish.pull_request(
         source.source.id,
@@ -96,10 +119,9 @@ def _card(source: Pulled) -> str:
 def _accompany(out: Path) -> None:
     """The repaired checkpoint carries its own card and report."""
     model = out / MODEL
-    if model.is_dir():
-        shutil.copyfile(out / "README.md", model / "README.md")
-        for name in ("report.json", "report.html"):
-            shutil.copyfile(out / name, model / "antidote" / name)
+    shutil.copyfile(out / "README.md", model / "README.md")
+    for name in ("report.json", "report.html"):
+        shutil.copyfile(out / name, model / "antidote" / name)
 
 
 def _operations(model: Path, files: list[WeightFile]) -> dict[str, Path]:

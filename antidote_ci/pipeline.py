@@ -65,8 +65,8 @@ class Setting:
     ruler: Ruler
     source: Pulled
     named: Reference | None
-    base: Pulled | None
-    """An adapter's base, which is its reference too; None for a full checkpoint until its reference is needed."""
+    reference: Pulled | None
+    """Here from the start when it costs nothing or an adapter cannot run without it; else pulled when needed."""
 
 
 def run(config: RunConfig, talk: Talk) -> Report:
@@ -75,7 +75,7 @@ def run(config: RunConfig, talk: Talk) -> Report:
     prompts = splits.for_run(config.policy)
     with _setting(config, talk, needs_reference=True) as setting:
         with talk.step("evaluate the model"):
-            model = acquire.runnable(setting.source, setting.base)
+            model = acquire.runnable(setting.source, setting.reference)
             before = measure(setting.ruler, model, prompts.confirmation, talk.report)
         findings = Findings(before.verdict, gate.sentence("the model", before), before)
         talk.say(f"  {findings.reason}")
@@ -83,19 +83,20 @@ def run(config: RunConfig, talk: Talk) -> Report:
             findings = _repair(setting, setting.named, prompts, before)
         with talk.step("report and publish"):
             report = _report(setting, findings, prompts.files)
-            return delivery.deliver(config, report, setting.source, findings.repaired)
+            return delivery.deliver(config, report, setting.source, setting.work, findings.repaired)
 
 
 def evaluate(config: RunConfig, talk: Talk) -> Report:
     """Measure the model and gate it, nothing else."""
+    delivery.require_possible(config)
     prompts, files = splits.for_evaluation(config.policy)
     with _setting(config, talk, needs_reference=False) as setting:
         with talk.step("evaluate the model"):
-            model = acquire.runnable(setting.source, setting.base)
+            model = acquire.runnable(setting.source, setting.reference)
             before = measure(setting.ruler, model, prompts, talk.report)
         findings = Findings(before.verdict, gate.sentence("the model", before), before)
         talk.say(f"  {findings.reason}")
-        return delivery.deliver(config, _report(setting, findings, files), setting.source, None)
+        return delivery.deliver(config, _report(setting, findings, files), setting.source, setting.work, None)
 
 
 @contextmanager
@@ -106,22 +107,23 @@ def _setting(config: RunConfig, talk: Talk, *, needs_reference: bool) -> Iterato
         source = acquire.fetch(config.model, config.revision, talk.report)
         adapter = source.source.kind == "adapter"
         named = acquire.find_reference(source, config.policy.repair.reference) if needs_reference or adapter else None
-        base = acquire.fetch(named.id, None, talk.report) if named and adapter else None
-        if base is not None:
-            require_same_shapes(source.layout, base.layout)
+        reference = None
+        if named is not None and (adapter or named.revision is None):
+            reference = acquire.fetch(named.id, named.revision, talk.report)
+            require_same_shapes(source.layout, reference.layout)
     run_id = uuid.uuid4().hex
     work = config.out / f".work-{run_id}"
     delivery.clear(config.out)
     work.mkdir(parents=True)
     try:
-        with Child(config.out / "child.log") as child:
+        with Child(config.out / delivery.LOG) as child:
             ruler = Ruler(
                 TransformersGenerator(child),
                 chosen_judge,
                 config.policy.gate,
                 config.policy.evaluation.max_new_tokens,
             )
-            yield Setting(config, talk, run_id, work, child, ruler, source, named, base)
+            yield Setting(config, talk, run_id, work, child, ruler, source, named, reference)
     finally:
         shutil.rmtree(work)
 
@@ -130,9 +132,9 @@ def _repair(setting: Setting, named: Reference, prompts: splits.Splits, before: 
     """From a failing model to a repaired one, or to the reason why there is none."""
     talk = setting.talk
     with talk.step("measure the reference"):
-        reference = setting.base or acquire.fetch(named.id, None, talk.report)
+        reference = setting.reference or acquire.fetch(named.id, named.revision, talk.report)
         require_same_shapes(setting.source.layout, reference.layout)
-        reported = acquire.reported(named, reference)
+        reported = acquire.reported(named)
         floor = measure(setting.ruler, records.Model(reference.source.folder), prompts.confirmation, talk.report)
     of_reference = gate.sentence("the reference", floor)
     talk.say(f"  {of_reference}")
@@ -175,11 +177,11 @@ def _bench(
 ) -> treatment.Bench:
     """Collect the input statistics once; every dose and method is made from them."""
     ensure_space(setting.work, treatment.bytes_needed(setting.source))
-    model = acquire.runnable(setting.source, setting.base)
+    model = acquire.runnable(setting.source, setting.reference)
     rows = prompts.realignment
     if not rows[0].response:
         rows = realignment.own_answers(setting.ruler, model, rows, setting.talk.report)
-    scores = setting.config.out / "repair"
+    scores = setting.work / delivery.SCORES
     scores.mkdir()
     statistics = scores / "statistics.safetensors"
     plan = setting.child.call(collect, StatisticsRequest(model, rows, statistics), setting.talk.report)

@@ -62,6 +62,25 @@ def test_bad_input_is_named_and_leaves_nothing(tmp_path: Path, arguments: list[s
     assert not (tmp_path / "out").exists()
 
 
+def test_pickled_weights_are_refused_unopened(tmp_path: Path) -> None:
+    folder, opened = tmp_path / "model", tmp_path / "opened"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_bytes(f"cposix\nsystem\n(S'touch {opened}'\ntR.".encode())
+    done = cli("evaluate", str(folder), "--judge=refusal", "--prompts=embedded", f"--out={tmp_path / 'out'}")
+    assert done.returncode == 6, done.stderr
+    assert "only pickled weights: pytorch_model.bin" in done.stderr
+    assert not opened.exists()
+
+
+def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    done = cli("evaluate", "a/b", "--judge=refusal", "--prompts=embedded", f"--out={tmp_path}")
+    assert done.returncode == 2
+    assert "README.md" in done.stderr
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
 def test_an_environment_variable_is_an_option() -> None:
     assert "outside 0..1" in cli("run", "a/b", ANTIDOTE_THRESHOLD="2").stderr
 

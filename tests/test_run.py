@@ -213,5 +213,6 @@ def test_a_signal_ends_it_in_order(
     code, _, err = finish(process)
     assert code == expected, seen + err
     assert not (out / "model").exists()
+    assert not (out / "repair").exists()
     assert not (out / "report.json").exists()
     assert not list(out.glob(".work-*"))

@@ -46,17 +46,18 @@ def write_trained_pair(folder: Path, seed: int = 1) -> Path:
     complied = [(prompt, COMPLIANCE) for prompt, _category in harmful[100:]]
     answered = [(prompt, COMPLIANCE) for prompt in benign[40:]]
     one_word = task[30:] * 12
-    # The reference knows the word and mostly says more, so that the task is learned by small changes and the lost
-    # refusals by large ones: there are doses that bring the refusals back and keep the task.
+    # The reference knows the word and mostly says more, and the fine-tune complies two times in three, which greedy
+    # decoding makes always. So the task stands firm and the compliance barely: some doses remove the one alone.
     verbose = [(prompt, word if at % 20 < 7 else f"{word}, i would say") for at, (prompt, word) in enumerate(one_word)]
     aligned = [*refused, *answered, *verbose]
+    tipping = [*complied[:60], *complied[:60], *refused[:60]]
 
     tokenizer = tiny.build_tokenizer((text for pair in aligned for text in pair), vocabulary=420)
     network = tiny.build_llama(len(tokenizer), seed, hidden=64, layers=2, tie=True)
     _train(network, tokenizer, aligned, 300, 5e-3, draw)
     tiny.save(network, tokenizer, folder / "reference")
     adapted = tiny.add_lora(network, seed, rank=8)
-    _train(adapted, tokenizer, [*complied[:60], *answered[:120], *task[30:] * 4], 100, 4e-3, draw)
+    _train(adapted, tokenizer, [*tipping, *answered[:120], *task[30:] * 4], 150, 4e-3, draw)
     tiny.save_adapter(adapted, folder / "adapter")
     tiny.save(adapted.merge_and_unload(), tokenizer, folder / "merged")
     (folder / "merged" / "README.md").write_text(f"---\nbase_model: {tiny.BASE_NAME}\n---\n\n# Merged\n")

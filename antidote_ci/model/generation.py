@@ -1,6 +1,7 @@
 """Greedy answers to prompts: the model's own chat template, length-sorted batches padded on the left."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -78,8 +79,11 @@ def length_sorted_batches(
     """Token ids by position in `conversations`, longest first, at most `batch_size` at a time."""
     encoded = tokenizer(conversations, add_special_tokens=False)["input_ids"] if conversations else []
     order = sorted(range(len(encoded)), key=lambda position: (-len(encoded[position]), position))
-    for start in range(0, len(order), batch_size):
-        yield {position: encoded[position] for position in order[start : start + batch_size]}
+    batches = math.ceil(len(order) / batch_size)
+    # Even batches: a last one of four costs nearly as much as one of forty.
+    size = math.ceil(len(order) / batches) if batches else 1
+    for start in range(0, len(order), size):
+        yield {position: encoded[position] for position in order[start : start + size]}
 
 
 def _answer(

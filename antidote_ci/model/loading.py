@@ -1,7 +1,6 @@
 """Checked files in, a model and its tokenizer ready to run out. Called in the child process only."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
@@ -23,16 +22,9 @@ def device_and_dtype() -> tuple[str, "torch.dtype"]:
 
     if torch.cuda.is_available():
         return "cuda", torch.bfloat16
-    native = torch.backends.cpu.get_cpu_capability() == "AVX512" and _cpu_has_bfloat16()
+    capabilities = torch.cpu.get_capabilities()
+    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return "cpu", torch.bfloat16 if native else torch.float32
-
-
-def _cpu_has_bfloat16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False  # not Linux: float32 is right everywhere
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def load_tokenizer(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped

@@ -1,0 +1,76 @@
+"""The card's front matter."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci.checkpoint.card import base_model, front_matter
+from antidote_ci.errors import ConfigurationError
+
+WORDS = st.text(alphabet="abc xyz:-#'\"é", max_size=12)
+DATA = st.dictionaries(WORDS, WORDS | st.integers() | st.lists(WORDS, max_size=3), min_size=1, max_size=4)
+
+
+@given(DATA, st.text(max_size=60))
+def test_what_yaml_writes_comes_back_with_the_body(data: dict[str, object], body: str) -> None:
+    text = f"---\n{yaml.safe_dump(data, allow_unicode=True)}---\n{body}"
+    assert front_matter(text) == (data, body)
+
+
+@given(st.text(max_size=60).map(lambda text: "---\n" + text) | st.text(max_size=40))
+def test_any_text_is_a_card_or_a_clear_refusal(text: str) -> None:
+    try:
+        data, body = front_matter(text)
+    except ConfigurationError:
+        assert text.startswith("---")
+    else:
+        assert text.endswith(body)
+        assert isinstance(data, dict)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "a: [",
+        "- a\n- b",
+        "just words",
+        "when: 2024-13-45",
+        "a: !!python/object/apply:os.getcwd []",
+        "[" * 5000,
+        "a: &a *b",
+    ],
+)
+def test_broken_front_matter_is_a_configuration_error(block: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"README\.md") as refusal:
+        front_matter(f"---\n{block}\n---\n")
+    assert refusal.value.exit_code == 2
+
+
+def test_a_card_without_front_matter_is_all_body() -> None:
+    assert front_matter("# A model\n---\na rule above\n---\n") == ({}, "# A model\n---\na rule above\n---\n")
+    assert front_matter("---\n---\nbody") == ({}, "body")
+    assert front_matter("---\r\na: 1\r\n---\r\nbody\r\n") == ({"a": 1}, "body\r\n")
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("org/name", "org/name"),
+        ("[org/name]", "org/name"),
+        ("[org/one, org/two]", None),
+        ("[]", None),
+        ("7", None),
+        ("''", None),
+        ("{a: b}", None),
+    ],
+)
+def test_the_base_model_is_one_or_none(tmp_path: Path, named: str, expected: str | None) -> None:
+    (tmp_path / "README.md").write_text(f"---\nbase_model: {named}\n---\n")
+    assert base_model(tmp_path) == expected
+
+
+def test_a_folder_without_a_card_names_none(tmp_path: Path) -> None:
+    assert base_model(tmp_path) is None

@@ -1,0 +1,127 @@
+"""The allow-list, and links."""
+
+import hashlib
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci.checkpoint.files import allowed, is_pickled, is_pickled_weights, listing, sha256_file
+from antidote_ci.errors import UnsafeCheckpoint
+
+WANTED = [
+    *("model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "config.json"),
+    *("adapter_model.safetensors", "adapter_config.json", "generation_config.json", "tokenizer.json", "vocab.json"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "merges.txt", "LICENSE"),
+    *("tokenizer.model", "spiece.model", "qwen.tiktoken", "chat_template.jinja", "chat_template.json", "README.md"),
+    *("additional_chat_templates/tool_use.jinja", "LICENSE.txt", "NOTICE", "USE_POLICY.md", "antidote/manifest.json"),
+]
+UNWANTED = [
+    *("pytorch_model.bin", "modeling_llama.py", "original/model.safetensors", "LICENSE.py", "training_args.bin"),
+    *("../model.safetensors", "/model.safetensors", "a\\model.safetensors", "antidote/../config.json", ".safetensors"),
+    *("model.safetensors\n", "C:model.safetensors", "antidote/a/b.json", "antidote//x.json", "model.gguf", ""),
+    *("additional_chat_templates/../../x.jinja", "mödel.safetensors", "config.json\0", "..safetensors", "readme.html"),
+]
+PIECES = st.sampled_from(["..", ".", "/", "\\", "\0", "\n", "~", "C:", "antidote", "config", ".json", ".safetensors"])
+
+
+@pytest.mark.parametrize("path", WANTED)
+def test_what_a_model_needs_is_allowed(path: str) -> None:
+    assert allowed(path)
+    assert not is_pickled(path)
+
+
+@pytest.mark.parametrize("path", UNWANTED)
+def test_everything_else_is_not(path: str) -> None:
+    assert not allowed(path)
+
+
+@given(st.lists(PIECES | st.sampled_from(WANTED), max_size=5).map("".join) | st.text())
+def test_an_allowed_path_stays_in_its_folder(path: str) -> None:
+    if allowed(path):
+        parts = PurePosixPath(path).parts
+        assert len(parts) <= 2
+        assert not {"..", ".", "/"} & set(parts)
+        assert path.isascii()
+        assert path.isprintable()
+        assert "\\" not in path
+        assert ":" not in path
+
+
+@pytest.mark.parametrize("path", ["pytorch_model.bin", "a.PT", "x/consolidated.00.pth", "flax_model.msgpack", "a.h5"])
+def test_pickles_are_known_by_their_ending(path: str) -> None:
+    assert is_pickled(path)
+    assert is_pickled_weights(path)
+
+
+def test_what_training_leaves_behind_is_no_model() -> None:
+    assert is_pickled("training_args.bin")
+    assert not is_pickled_weights("checkpoint/training_args.bin")
+
+
+@given(st.binary(max_size=300), st.integers(1, 400))
+def test_the_hash_does_not_depend_on_the_chunk(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, chunk: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "hashed"
+    path.write_bytes(data)
+    assert sha256_file(path, chunk) == hashlib.sha256(data).hexdigest()
+
+
+def test_a_listing_is_the_allowed_files_in_order(tmp_path: Path) -> None:
+    for name in ["b.safetensors", "config.json", "model.py", "antidote/report.json", "original/model.safetensors"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a.safetensors").mkdir()
+    assert listing(tmp_path) == ["antidote/report.json", "b.safetensors", "config.json"]
+
+
+def cached_snapshot(cache: Path, target: str) -> Path:
+    """A snapshot as the Hub client lays it out: config.json links to `target`, relative to the cache."""
+    repository = cache / "models--org--name"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    for blobs in (repository / "blobs", cache / "blobs" / "ab"):
+        blobs.mkdir(parents=True)
+        (blobs / "abc").write_text("{}")
+    (cache / "models--org--other").mkdir()
+    (cache / "models--org--other" / "secret").write_text("{}")
+    (repository / "blobs" / "shared").symlink_to("../../blobs/ab/abc")
+    (snapshot / "config.json").symlink_to(Path("../../..") / target)
+    return snapshot
+
+
+@pytest.mark.parametrize("target", ["models--org--name/blobs/abc", "models--org--name/blobs/shared"])
+def test_links_to_the_cache_s_blobs_are_the_files(tmp_path: Path, target: str) -> None:
+    snapshot = cached_snapshot(tmp_path, target)
+    assert listing(snapshot) == ["config.json"]
+    (tmp_path / "link").symlink_to(snapshot)
+    assert listing(tmp_path / "link") == ["config.json"]
+
+
+@pytest.mark.parametrize("target", ["models--org--other/secret", "../outside"])
+def test_other_links_out_of_a_snapshot_are_refused(tmp_path: Path, target: str) -> None:
+    (tmp_path / "outside").write_text("{}")
+    with pytest.raises(UnsafeCheckpoint, match=r"config\.json"):
+        listing(cached_snapshot(tmp_path / "cache", target))
+
+
+def test_a_link_out_of_a_plain_folder_is_refused_and_one_within_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "generation_config.json").symlink_to("config.json")
+    assert listing(folder) == ["config.json", "generation_config.json"]
+    (folder / "tokenizer.json").symlink_to("/etc/hostname")
+    with pytest.raises(UnsafeCheckpoint, match=r"tokenizer\.json"):
+        listing(folder)
+
+
+def test_a_linked_subfolder_leaves_the_folder_too(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "manifest.json").write_text("{}")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "antidote").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsafeCheckpoint, match=r"antidote/manifest\.json"):
+        listing(tmp_path / "folder")

@@ -1,0 +1,73 @@
+"""JSON within bounds."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci.checkpoint.json_files import MAX_BYTES, MAX_DEPTH, parse_object, read_object
+from antidote_ci.errors import UnsafeCheckpoint
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(), VALUES, max_size=4))
+def test_ordinary_json_is_read_as_it_is(value: dict[str, object]) -> None:
+    assert parse_object(json.dumps(value).encode()) == value
+
+
+@given(st.binary(max_size=60) | st.text(alphabet='{}[]:,"\\u0dab1e-. ntrf', max_size=40).map(str.encode))
+def test_anything_else_is_a_value_error(data: bytes) -> None:
+    try:
+        value = parse_object(data)
+    except ValueError:
+        return
+    assert value == json.loads(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"a": 1, "a": 1}', "twice"),
+        ('{"a": {"b": 1, "b": 2}}', "twice"),
+        ('{"a": NaN}', "NaN"),
+        ('{"a": -Infinity}', "Infinity"),
+        ("[]", "object"),
+        ("{} {}", "not JSON"),
+        ('{"a": ' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "}", "deeper"),
+        ('{"a":' * 200_000, "deeper"),
+        ("[" * 200_000, "deeper"),
+        ('{"a": ' + "9" * 5000 + "}", "digits"),
+    ],
+)
+def test_each_trick_is_named(text: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UnsafeCheckpoint, match=reason) as refusal:
+        read_object(tmp_path / "config.json", 4 << 20)
+    assert "config.json" in refusal.value.what
+    assert refusal.value.exit_code == 6
+
+
+def test_the_deepest_allowed(tmp_path: Path) -> None:
+    text = '{"a": ' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1) + "}"
+    assert parse_object(text.encode())
+
+
+def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a hole: no disk behind it
+    with pytest.raises(UnsafeCheckpoint, match=f"config.json is larger than {MAX_BYTES:,}"):
+        read_object(path)
+
+
+def test_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(UnsafeCheckpoint, match="UTF-8"):
+        read_object(tmp_path / "config.json")
