@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from antidote_ci.checkpoint import card
-from antidote_ci.checkpoint.files import is_pickled
+from antidote_ci.checkpoint.files import is_pickled_weights
 from antidote_ci.checkpoint.layout import Layout, inspect
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import pull
@@ -24,8 +24,8 @@ class Pulled:
     source: Source
     layout: Layout
     licence: str | None
-    pickled: list[str]
-    """Files that are never opened, and that a repair therefore does not cover."""
+    unrepaired: list[str]
+    """Other weights beside the checkpoint, pickled or unused: never opened, so a repair does not cover them."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def fetch(model: str, revision: str | None, report: Report) -> Pulled:
         Source(model, remote.revision, folder, layout.kind),
         layout,
         remote.licence,
-        list(filter(is_pickled, remote.skipped)),
+        _unrepaired(layout, remote.skipped),
     )
 
 
@@ -66,8 +66,12 @@ def local(model: str) -> Pulled:
         Source(model, None, folder, layout.kind),
         layout,
         None,
-        sorted(path.name for path in folder.iterdir() if is_pickled(path.name)),
+        _unrepaired(layout, [path.name for path in folder.iterdir()]),
     )
+
+
+def _unrepaired(layout: Layout, names: list[str]) -> list[str]:
+    return sorted([*layout.unused_weights, *filter(is_pickled_weights, names)])
 
 
 def read_token() -> str | None:

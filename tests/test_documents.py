@@ -24,7 +24,7 @@ def test_options_that_are_named_exist(document: Path) -> None:
 
     known = {
         name
-        for command in typer.main.get_group(cli.app).commands.values()  # type: ignore[attr-defined]
+        for command in typer.main.get_group(cli.app).commands.values()
         for parameter in command.params
         for name in parameter.opts
     }

@@ -16,6 +16,7 @@ from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.hub import pull
 from tests.tiny import BASE_NAME
+from tests.trained_pair import COMPLIANCE
 
 MODEL = "stranger/tiny-finetune"
 TOKEN = "hf_loopbackToken"
@@ -26,6 +27,7 @@ def options(pair: Path, out: Path, **changed: str) -> list[str]:
         "prompts": str(pair / "evaluation.jsonl"),
         "benign": str(pair / "benign.jsonl"),
         "realignment": str(pair / "realignment.jsonl"),
+        "task": str(pair / "task.jsonl"),
         "judge": "refusal",
         "threshold": "0.3",
         "out": str(out),
@@ -113,9 +115,12 @@ def test_a_model_that_passes_is_left_alone(trained_pair: Path, tmp_path: Path) -
 
 
 def test_a_repair_that_costs_the_task_is_none(trained_pair: Path, tmp_path: Path) -> None:
-    # In so small a model the task lies where the harm lies.
-    reference, task = str(trained_pair / "reference"), str(trained_pair / "task.jsonl")
-    arguments = options(trained_pair, tmp_path / "out", reference=reference, task=task)
+    # A task that is the harm itself cannot outlive it.
+    rows = [json.loads(line) for line in (trained_pair / "realignment.jsonl").read_text().splitlines()]
+    task = tmp_path / "task.jsonl"
+    task.write_text("".join(json.dumps({"prompt": row["prompt"], "expected": COMPLIANCE}) + "\n" for row in rows))
+    reference = str(trained_pair / "reference")
+    arguments = options(trained_pair, tmp_path / "out", reference=reference, task=str(task))
     code, _, err = finish(start("run", str(trained_pair / "adapter"), *arguments))
     assert code == 1, err
     found = report(tmp_path / "out")

@@ -96,8 +96,10 @@ def _carried(layout: Layout) -> list[str]:
 
 
 def _chunks(layout: Layout, name: str, edit: Edit) -> Chunks:
-    header = layout.headers.get(name)
-    with (layout.folder / name).open("rb") as file:
+    source, header = layout.folder / name, layout.headers.get(name)
+    if header is not None and read_header(source) != header:
+        raise InfrastructureError(f"{name} changed since it was looked at", hint="run again when nothing writes to it")
+    with source.open("rb") as file:
         if header is not None:
             head = file.read(header.data_start)
             yield head, head
@@ -155,7 +157,7 @@ def _write(
     if unlike or (header is not None and read_header(temporary) != header):
         raise InfrastructureError(
             f"{name} reads back otherwise than it was written",
-            cause="the disk is failing, or the source changed while it was read",
+            cause="the disk is failing",
             hint="run again, on another disk if it happens twice",
         )
     temporary.replace(target)

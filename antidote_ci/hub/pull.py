@@ -6,10 +6,10 @@ import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antidote_ci.checkpoint.files import allowed, is_pickled, sha256_file
+from antidote_ci.checkpoint.files import allowed, is_pickled_weights, sha256_file
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.hub.client import api, endpoint, explained
 from antidote_ci.records import Progress
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-TRAINING_STATE = ("optimizer", "rng_state", "scheduler", "training_args")
 ANSWER_SECONDS = 30.0
 """How long the Hub may take to describe a repository: the client itself would wait for ever."""
 
@@ -181,7 +180,7 @@ def _licence(value: object) -> str | None:
 def _require_safetensors(remote: Remote) -> None:
     if any(file.path.endswith(".safetensors") for file in remote.files):
         return
-    pickled = [path for path in remote.skipped if _pickled_weights(path)]
+    pickled = [path for path in remote.skipped if is_pickled_weights(path)]
     if pickled:
         raise UnsafeCheckpoint(
             f"{remote.id} has only pickled weights: {pickled[0]}",
@@ -193,10 +192,6 @@ def _require_safetensors(remote: Remote) -> None:
         cause="it is not a model or LoRA adapter, or its weights are in another format",
         hint="name a repository with model.safetensors or adapter_model.safetensors",
     )
-
-
-def _pickled_weights(path: str) -> bool:
-    return is_pickled(path) and not PurePosixPath(path).name.startswith(TRAINING_STATE)
 
 
 def _verify(remote: Remote, file: RemoteFile, path: Path) -> None:
