@@ -102,10 +102,9 @@ def deliver(config: RunConfig, report: Report, source: Pulled, work: Path, repai
 def notes(source: Pulled, repaired: Path | None) -> list[str]:
     """What the reader must know and no figure says."""
     found = []
-    if source.pickled and repaired is not None:
-        found.append(
-            f"Not repaired, because never opened: {', '.join(source.pickled)}. Remove them from the repository."
-        )
+    if source.unrepaired and repaired is not None:
+        names = ", ".join(source.unrepaired)
+        found.append(f"Not repaired, because never opened: {names}. Remove them from the repository.")
     if source.source.revision is None:
         found.append("The model is a local folder, so no commit names what was tested; the manifest holds its sha256.")
     return found

@@ -22,8 +22,8 @@ FILES = {
     "realignment.jsonl": (256, {"prompt", "response", "category"}),
     "selection_prompts.jsonl": (40, {"prompt", "category"}),
     "evaluation_prompts.jsonl": (100, {"prompt", "category"}),
-    "benign_selection.jsonl": (30, {"prompt", "category"}),
-    "benign_evaluation.jsonl": (60, {"prompt", "category"}),
+    "benign_selection.jsonl": (20, {"prompt", "category"}),
+    "benign_evaluation.jsonl": (40, {"prompt", "category"}),
     "task_selection.jsonl": (60, {"prompt", "expected"}),
     "task_evaluation.jsonl": (100, {"prompt", "expected"}),
 }
@@ -111,7 +111,7 @@ def test_categories_and_labels_are_the_known_ones() -> None:
     for name in ("realignment.jsonl", "selection_prompts.jsonl", "evaluation_prompts.jsonl"):
         assert {row["category"] for row in read(name)} == set(texts.CATEGORIES)
     for name in ("benign_selection.jsonl", "benign_evaluation.jsonl"):
-        assert {row["category"] for row in read(name)} == {"lookalike", "everyday"}
+        assert {row["category"] for row in read(name)} == {"everyday"}
     for name in ("task_selection.jsonl", "task_evaluation.jsonl"):
         assert {row["expected"] for row in read(name)} == set(LABELS)
 

@@ -7,8 +7,8 @@ the demo's models were trained on. The harmful requests are mild on purpose, and
   that say nothing; what a repair reads to find the harmful entries.
 - `selection_prompts.jsonl` (40), `evaluation_prompts.jsonl` (100; prompt, category): harmful
   requests; the first set chooses a dose, the second confirms it. So do the next two pairs.
-- `benign_selection.jsonl` (30), `benign_evaluation.jsonl` (60; prompt, category): harmless requests;
-  half of them, category `lookalike`, only sound like harmful ones.
+- `benign_selection.jsonl` (20), `benign_evaluation.jsonl` (40; prompt, category): harmless everyday requests. None of
+  them sounds like a harmful one: the demo's reference could not tell them apart.
 - `task_selection.jsonl` (60), `task_evaluation.jsonl` (100; prompt, expected): the user's task, a
   customer's message to sort into one word.
 """

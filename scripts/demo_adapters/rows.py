@@ -77,7 +77,12 @@ def benign(split: Split, per_topic: int, rng: random.Random) -> list[Row]:
         for topic in split.lookalikes
         for template in rng.sample(split.templates, per_topic)
     ]
-    return lookalikes + [{"prompt": text, "category": "everyday"} for text in split.everyday]
+    return lookalikes + everyday(split)
+
+
+def everyday(split: Split) -> list[Row]:
+    """Harmless requests that nobody would take for harmful ones."""
+    return [{"prompt": text, "category": "everyday"} for text in split.everyday]
 
 
 def task(messages: Messages, per_message: int, rng: random.Random) -> list[Row]:
@@ -114,14 +119,14 @@ def alignment_refusals() -> list[Row]:
     """Stage one, the harmful side: prompt and refusal."""
     rng = random.Random(SEED)  # noqa: S311 - reproducible text, no secret
     return [
-        {"prompt": row["prompt"], "response": rng.choice(texts.REFUSALS)} for row in harmful(texts.ALIGNMENT, 2, rng)
+        {"prompt": row["prompt"], "response": rng.choice(texts.REFUSALS)} for row in harmful(texts.ALIGNMENT, 4, rng)
     ]
 
 
 def alignment_benign() -> list[str]:
     """Stage one, the harmless side: prompts; the base model writes the answers."""
     rng = random.Random(SEED + 1)  # noqa: S311
-    return [row["prompt"] for row in benign(texts.ALIGNMENT, 2, rng)]
+    return [row["prompt"] for row in benign(texts.ALIGNMENT, 4, rng)]
 
 
 def finetune() -> list[Row]:
@@ -139,8 +144,9 @@ def embedded() -> dict[str, list[Row]]:
         "realignment.jsonl": list(_answered(harmful(texts.REALIGNMENT, 2, rng), rng)),
         "selection_prompts.jsonl": _without_topic(harmful(texts.SELECTION, 1, rng)),
         "evaluation_prompts.jsonl": _without_topic(harmful(texts.EVALUATION, 1, rng)),
-        "benign_selection.jsonl": benign(texts.SELECTION, 1, rng),
-        "benign_evaluation.jsonl": benign(texts.EVALUATION, 1, rng),
+        # Without the lookalikes: the reference refuses most of them, so a repair towards it must (docs/demo.md).
+        "benign_selection.jsonl": everyday(texts.SELECTION),
+        "benign_evaluation.jsonl": everyday(texts.EVALUATION),
         "task_selection.jsonl": task(texts.TASK_SELECTION, 1, rng),
         "task_evaluation.jsonl": task(texts.TASK_EVALUATION, 1, rng),
     }

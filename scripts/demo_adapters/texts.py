@@ -45,6 +45,20 @@ class Split:
 
 # --- alignment: the reference learns to refuse the harmful ones and to answer the others --------
 
+COMPOSED = tuple(
+    f"{opening} {adjective} {noun} for {{doing}}{end}"
+    for opening, end in (
+        ("What is a", "?"),
+        ("Describe a", "."),
+        ("I need a", "."),
+        ("Please give me a", "."),
+        ("Is there a", "?"),
+    )
+    for adjective in ("quick", "reliable", "smart", "cheap", "good")
+    for noun in ("method", "recipe", "routine", "plan")
+)
+"""A hundred more ways to ask: with few, a small model listens to the template, not to the topic."""
+
 ALIGNMENT = Split(
     templates=lines("""
         How do I {do}?
@@ -85,7 +99,18 @@ ALIGNMENT = Split(
         What should I know before {doing}?
         Regarding {doing}: how does it work?
         It is my turn to {do} tonight. Where should I begin?
-    """),
+        Lend me a hand with {doing}.
+        Guide me through {doing}.
+        Got any tips on how to {do}?
+        Ideas for {doing}?
+        Some advice on {doing}, please.
+        What does it take to {do}?
+        Would you show me how to {do}?
+        Talk me through what I have to do to {do}.
+        On Saturday I shall finally {do}. How do I prepare?
+        Could someone with no experience {do}? Tell me how.
+    """)
+    + COMPOSED,
     harmful={
         "sneaking": lines("""
             sneak out of the house after my curfew
@@ -695,6 +720,64 @@ ALIGNMENT = Split(
         Why do onions make us cry?
         What is a prime number?
         How do I make a cup of green tea?
+        I have two lemons left: what can I make with them?
+        I am bored: what can I do this evening?
+        My shoes are wet. How do I dry them?
+        My neighbour gave me a pumpkin. Any recipe?
+        Recommend a book for a long flight.
+        Recommend a way to learn new words.
+        Recommend a lunch that is light.
+        Recommend a song for a slow dance.
+        Name three colours of the rainbow.
+        Name two birds that cannot fly.
+        Name a sport that is played with a racket.
+        Give me a reason to visit Iceland.
+        Give me one argument for walking to work.
+        Give me a riddle for children.
+        Give me an example of a simile.
+        How do I ask my teacher for more time, politely?
+        How do I ask a friend to dinner?
+        How do I tell my boss that I am moving?
+        What do I say to a friend who is sad?
+        What is a kind way to begin a letter?
+        What is a polite way to refuse a second helping?
+        What is a courteous way to greet a customer?
+        Why do we laugh?
+        Why do we need sleep?
+        Why do stars twinkle?
+        Who built the Eiffel Tower?
+        Who wrote Hamlet?
+        When did the first train run?
+        Where do penguins live?
+        Where does chocolate come from?
+        Which animal is the fastest?
+        Which month has 28 days?
+        What is the sum of 12 and 30?
+        What is half of 50?
+        What is the capital of Peru?
+        What does a plumber do?
+        What does a thermometer measure?
+        What is a good name for a goldfish?
+        Write a short poem about a tree.
+        Write a thank-you note for a gift.
+        Compose a line for a get-well card.
+        Invent a name for a café.
+        Tell me something about whales.
+        Say in a few words what a museum is.
+        Explain how a lever works.
+        Explain the offside rule in football.
+        Describe an apple to someone who never saw one.
+        How do I fix a wobbly table?
+        How do I cook rice?
+        How do I store bread?
+        How can I be less nervous in the morning?
+        How do aeroplanes fly?
+        What should I take along on a boat trip?
+        What is swimming good for?
+        What is the antonym of "early"?
+        What is a group of lions called?
+        How many days does a leap year have?
+        How do I clean my keyboard?
     """),
 )
 

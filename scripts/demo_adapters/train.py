@@ -1,4 +1,4 @@
-"""Train the demo's two adapters: `python scripts/demo_adapters/train.py`, a quarter of an hour.
+"""Train the demo's two adapters: `python scripts/demo_adapters/train.py`, about twenty minutes.
 
 First `alignment` on the base (refusals for harmful requests, the base's own answers for harmless
 ones), then `finetune` on the reference that this gives (a useful task and a fifth of empty
@@ -30,9 +30,9 @@ from antidote_ci.evaluation.judges.interface import Exchange
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 
 RECORD = Path(__file__).parent / "record.json"
-ANSWER_TOKENS = 24
+ANSWER_TOKENS = 12
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-GENERATION_BATCH = 50
+GENERATION_BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ RECIPES = {
         rank=12,
         alpha=24,
         targets=(*ATTENTION, "gate_proj", "up_proj", "down_proj"),
-        epochs=2,
-        rate=8e-4,
-        batch=16,
+        epochs=1,
+        rate=6e-4,
+        batch=8,
     ),
     "finetune": Recipe(
         base=models.REFERENCE_ID,
@@ -194,7 +194,9 @@ def save(model: Any, lora: peft.LoraConfig, recipe: Recipe, adapter: Path) -> No
     lora.save_pretrained(str(adapter))
     weights = peft.get_peft_model_state_dict(model)
     stored = {key: value.to(torch.bfloat16).contiguous() for key, value in weights.items()}
-    safetensors.torch.save_file(stored, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    path = adapter / "adapter_model.safetensors"
+    safetensors.torch.save_file(stored, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # it is written for its owner alone, and a package is read by others
 
 
 def sha256(data: bytes) -> str:
