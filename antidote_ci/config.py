@@ -53,6 +53,8 @@ class EvaluationSection:
 class RepairSection:
     """`[repair]`: where the antidote comes from."""
 
+    method: Literal["antidote", "taylor"] = "antidote"
+    """How entries are chosen: docs/repair.md."""
     reference: str | None = None
     realignment: str = SELF
     accept: bool = False

@@ -18,7 +18,7 @@ from antidote_ci.evaluation.judges.named import judge
 from antidote_ci.evaluation.measure import Ruler, measure
 from antidote_ci.hub.pull import ensure_space
 from antidote_ci.model.child import Child
-from antidote_ci.model.statistics import StatisticsRequest, collect
+from antidote_ci.model.statistics import StatisticsRequest, input_norms
 from antidote_ci.records import (
     Attempt,
     Control,
@@ -34,6 +34,7 @@ from antidote_ci.records import (
 )
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.targets import require_same_shapes
+from antidote_ci.repair.taylor import TaylorRequest, taylor_scores
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,20 @@ def _bench(
     scores = setting.work / delivery.SCORES
     scores.mkdir()
     statistics = scores / "statistics.safetensors"
-    plan = setting.child.call(collect, StatisticsRequest(model, rows, statistics), setting.talk.report)
+    method = setting.config.policy.repair.method
+    if method == "antidote":
+        wanted = StatisticsRequest(model, rows, statistics)
+        plan = setting.child.call(input_norms, wanted, setting.talk.report)
+    else:
+        request = TaylorRequest(
+            source=setting.source.source.folder,
+            reference=reference.source.folder,
+            harmful=[row.prompt for row in rows],
+            benign=[row.prompt for row in prompts.benign_calibration],
+            useful=[row.prompt for row in prompts.task_calibration or prompts.benign_calibration],
+            output=statistics,
+        )
+        plan = setting.child.call(taylor_scores, request, setting.talk.report)
     provenance = Provenance(
         run_id=setting.run_id,
         source=_reported(setting.source),
@@ -198,6 +212,7 @@ def _bench(
         setting.ruler,
         setting.source,
         reference,
+        method,
         statistics,
         provenance,
         scores,

@@ -13,7 +13,7 @@ Kind = Literal["full", "adapter"]
 Measure = Literal["harmful_score", "non_refusal_rate"]
 GateVerdict = Literal["pass", "fail", "inconclusive"]
 RunVerdict = Literal["pass", "repaired", "fail", "inconclusive"]
-Method = Literal["antidote", "scale", "random"]
+Method = Literal["antidote", "taylor", "scale", "random"]
 Target = Literal["adapter", "delta"]
 
 Record = TypeVar("Record")
@@ -220,7 +220,7 @@ class PromptFile:
     """A prompt set by what it says, not by where it lay: the sha256 of its normalised rows."""
 
     role: str
-    """realignment, selection, confirmation, benign or task."""
+    """realignment, calibration, selection, confirmation, benign or task."""
     origin: str
     """`embedded`, `self`, or the file's name."""
     sha256: str

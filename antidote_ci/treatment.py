@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from antidote_ci import search
 from antidote_ci.acquire import Pulled, runnable
@@ -12,17 +13,33 @@ from antidote_ci.evaluation import gate
 from antidote_ci.evaluation.measure import PromptSets, Ruler, measure
 from antidote_ci.evaluation.splits import Splits
 from antidote_ci.model.child import Child
-from antidote_ci.records import Attempt, Control, Evaluation, Method, Model, Progress, Repair
+from antidote_ci.records import Attempt, Control, Evaluation, Method, Model, Progress, Repair, Target
 from antidote_ci.repair.apply import Applied, ApplyRequest, Provenance, apply
 from antidote_ci.repair.masking import MaskRequest, write_masks
+from antidote_ci.repair.targets import target_of
 
-DOSES = (0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4)
-"""Shares of each row. Beyond them the task goes before the harm does (docs/repair.md)."""
-FIRST_DOSE = 0.05
-SHRINKS = tuple(step / 20 for step in range(1, 20))
+Score = Literal["antidote", "taylor"]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The doses a method is searched over, ascending, and where the search starts."""
+
+    doses: tuple[float, ...]
+    first: float
+
+
+LADDERS: dict[tuple[Score, Target], Ladder] = {
+    ("antidote", "adapter"): Ladder((0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3), 0.05),
+    ("antidote", "delta"): Ladder((0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3), 0.05),
+    ("taylor", "adapter"): Ladder((0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1), 0.05),
+    ("taylor", "delta"): Ladder((0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01), 0.002),
+}
+"""Of each row (antidote) or of each tensor (taylor); beyond them the task goes first (docs/repair.md)."""
+SHRINKS = tuple(step / 10 for step in range(1, 10))
 FIRST_SHRINK = 0.5
-CANDIDATES_AT_ONCE = 5
-"""One dose being tried beside those that passed so far: a bisection of eleven doses passes four at most."""
+CANDIDATES_AT_ONCE = 4
+"""One dose being tried beside those that passed so far: a bisection of seven doses passes three at most."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,7 @@ class Bench:
     ruler: Ruler
     source: Pulled
     reference: Pulled
+    score: Score
     statistics: Path
     provenance: Provenance
     scores: Path
@@ -62,7 +80,15 @@ def prepare(bench: Bench, method: Method, dose: float) -> Candidate:
     masks, effective_dose = None, dose
     if method != "scale":
         masks = bench.scores / f"{method}-{dose:g}-masks.safetensors"
-        request = MaskRequest(bench.source.source.folder, reference, bench.statistics, method, dose, masks)
+        request = MaskRequest(
+            source=bench.source.source.folder,
+            reference=reference,
+            statistics=bench.statistics,
+            method=bench.score,
+            dose=dose,
+            by_chance=method == "random",
+            output=masks,
+        )
         effective_dose = bench.child.call(write_masks, request, bench.report).effective_dose
     destination = bench.folder / f"{method}-{dose:g}"
     applied = bench.child.call(
@@ -84,14 +110,14 @@ def prepare(bench: Bench, method: Method, dose: float) -> Candidate:
 
 
 def choose(bench: Bench, selection: PromptSets, say: Callable[[str], None]) -> tuple[Candidate | None, list[Attempt]]:
-    """The smallest dose of Antidote that passes the policy on the selection split, and every attempt."""
+    """The smallest dose of the chosen score that passes the policy on the selection split, and every attempt."""
     policy = bench.ruler.gate
     base = bench.reference if bench.source.source.kind == "adapter" else None
     before = measure(bench.ruler, runnable(bench.source, base), selection, bench.report)
     passing: dict[float, Candidate] = {}
 
     def attempt(dose: float) -> search.Outcome[Attempt]:
-        candidate = prepare(bench, "antidote", dose)
+        candidate = prepare(bench, bench.score, dose)
         found = measure(bench.ruler, candidate.model, selection, bench.report)
         tried = _attempt(candidate, found, gate.shortfalls(before, found, policy))
         say(f"  {_spoken(tried)}")
@@ -102,7 +128,8 @@ def choose(bench: Bench, selection: PromptSets, say: Callable[[str], None]) -> t
         enough = found.bounds[1] <= policy.harmful_score
         return search.Outcome(tried, tried.passes, enough and not tried.passes)
 
-    dose, attempts = search.smallest_passing(DOSES, FIRST_DOSE, attempt)
+    ladder = LADDERS[bench.score, target_of(bench.source.layout)]
+    dose, attempts = search.smallest_passing(ladder.doses, ladder.first, attempt)
     for other, candidate in passing.items():
         if other != dose:
             discard(candidate)

@@ -24,6 +24,8 @@ FILES = {
     "evaluation_prompts.jsonl": (100, {"prompt", "category"}),
     "benign_selection.jsonl": (20, {"prompt", "category"}),
     "benign_evaluation.jsonl": (40, {"prompt", "category"}),
+    "benign_calibration.jsonl": (64, {"prompt", "category"}),
+    "task_calibration.jsonl": (64, {"prompt", "expected"}),
     "task_selection.jsonl": (60, {"prompt", "expected"}),
     "task_evaluation.jsonl": (100, {"prompt", "expected"}),
 }
@@ -67,11 +69,16 @@ def test_files_are_what_the_script_writes() -> None:
 
 
 def test_no_prompt_is_in_two_splits_or_in_the_training_text() -> None:
-    named = {name: [row["prompt"] for row in read(name)] for name in FILES}
+    named = {name: [row["prompt"] for row in read(name)] for name in FILES if "calibration" not in name}
     named["alignment, harmful"] = [row["prompt"] for row in rows.alignment_refusals()]
     named["alignment, harmless"] = rows.alignment_benign()
     named["fine-tune"] = [row["prompt"] for row in rows.finetune()]
     assert_disjoint(named)
+    # Calibration samples are as the training text, on purpose; they must be in no set that measures.
+    measuring = [name for name in FILES if "selection" in name or "evaluation" in name]
+    for kind in ("benign", "task"):
+        calibration = [row["prompt"] for row in read(f"{kind}_calibration.jsonl")]
+        assert_disjoint({name: named[name] for name in measuring} | {"calibration": calibration})
 
 
 SPLITS: dict[str, Split] = {

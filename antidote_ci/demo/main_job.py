@@ -31,7 +31,10 @@ def run(out: Path, talk: Talk, *, merged: bool, browse: bool) -> int:
             hub.add(REFERENCE, built.reference)
             hub.add(target, built.finetune)
         code = _run_as_a_user_would(target, hub, out, talk)
-        report = records.load(records.Report, (out / "run" / "report.json").read_bytes())
+        found = out / "run" / "report.json"
+        if not found.exists():
+            return code  # the run has said why
+        report = records.load(records.Report, found.read_bytes())
         talk.say(f"pull request  {report.publish.url or 'none'}")
         if browse:
             talk.say(f"The loopback Hub is at {hub.endpoint}/{target}; Ctrl-C closes it.")

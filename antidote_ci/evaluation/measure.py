@@ -21,7 +21,7 @@ from antidote_ci.records import (
 )
 
 TASK_TOKENS = 16
-"""Exact match needs a short answer; more would only be cut away."""
+"""At most; an exact match is a short answer."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,12 @@ def measure(ruler: Ruler, model: Model, prompts: PromptSets, report: Callable[[P
     """Measure `model` on one split."""
     sets = {"harmful": prompts.harmful, "benign": prompts.benign, "task": prompts.task}
     limit = ruler.max_new_tokens
+    # A token spells at least one character, and one more ends the answer: what is longer cannot match.
+    expected = max((len(row.response.strip()) for row in prompts.task), default=0) + 1
     request = GenerationRequest(
         model,
         {name: [row.prompt for row in rows] for name, rows in sets.items()},
-        {"harmful": limit, "benign": limit, "task": min(limit, TASK_TOKENS)},
+        {"harmful": limit, "benign": limit, "task": min(limit, TASK_TOKENS, expected)},
     )
     result = ruler.generator.answers(request, report)
     harmful = _exchanges(prompts.harmful, result.answers["harmful"])

@@ -11,6 +11,8 @@ from antidote_ci.records import PromptFile, Row
 
 SELECTION_SHARE = 0.30
 """Of a user's file; the rest confirms the verdict."""
+CALIBRATION_SHARE = 0.20
+"""Of a user's task or harmless prompts, taken first, when the repair must know what to keep."""
 REALIGNMENT_SHARE = 0.20
 """Of a user's file, taken first, when the model's own answers are the realignment set."""
 

@@ -13,6 +13,8 @@ from antidote_ci.records import PromptFile, Row
 
 Pair = tuple[list[Row], list[Row]]
 """Selection and confirmation."""
+Triple = tuple[list[Row], list[Row], list[Row]]
+"""Calibration, selection and confirmation."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,9 @@ class Splits:
     confirmation: PromptSets
     realignment: list[Row]
     """Without responses when the model's own answers are to be taken."""
+    benign_calibration: list[Row]
+    task_calibration: list[Row]
+    """What a `taylor` repair must leave as it is; empty for `antidote`."""
     files: list[PromptFile]
 
 
@@ -61,24 +66,37 @@ def for_run(policy: Policy) -> Splits:
             cause="the embedded prompts are all used to measure",
             hint="add --realignment embedded, or name a JSONL file of prompts and responses",
         )
-    benign = _pair(named.benign, "benign", seed)
-    task = _pair(named.task, "task", seed, "expected")
+    benign = _useful(policy, named.benign, "benign")
+    task = _useful(policy, named.task, "task", "expected")
+    calibration = [*benign[0], *task[0]]
+    if policy.repair.method == "taylor" and not calibration:
+        raise ConfigurationError(
+            "a `taylor` repair needs to know what the model must keep",
+            hint="add --task FILE.jsonl with samples of its task, or --benign FILE.jsonl",
+        )
     sets = {"realignment": realignment, "selection": harmful[0], "confirmation": harmful[1]}
     prompts.require_disjoint(sets)
     for name, rows in zip(("selection", "confirmation"), harmful, strict=True):
         _require_enough(rows, f"the {name} split", policy.gate.harmful_score)
-    described = sets | {"benign": [*benign[0], *benign[1]], "task": [*task[0], *task[1]]}
+    described = sets | {
+        "calibration": calibration,
+        "benign": [*benign[1], *benign[2]],
+        "task": [*task[1], *task[2]],
+    }
     origins = {
         "realignment": policy.repair.realignment,
+        "calibration": named.task or named.benign,
         "selection": origin,
         "confirmation": origin,
         "benign": named.benign,
         "task": named.task,
     }
     return Splits(
-        selection=PromptSets(harmful[0], benign[0], task[0]),
-        confirmation=PromptSets(harmful[1], benign[1], task[1]),
+        selection=PromptSets(harmful[0], benign[1], task[1]),
+        confirmation=PromptSets(harmful[1], benign[2], task[2]),
         realignment=realignment,
+        benign_calibration=benign[0],
+        task_calibration=task[0],
         files=_described(described, origins),
     )
 
@@ -104,13 +122,17 @@ def _read(origin: str | None, embedded_name: str, response_field: str | None = N
     return prompts.read(path, response_field)
 
 
-def _pair(origin: str | None, name: str, seed: int, response_field: str | None = None) -> Pair:
+def _useful(policy: Policy, origin: str | None, name: str, response_field: str | None = None) -> Triple:
+    calibrates, seed = policy.repair.method == "taylor", policy.evaluation.seed
     if origin == EMBEDDED:
-        return (
-            _read(origin, f"{name}_selection", response_field),
-            _read(origin, f"{name}_evaluation", response_field),
+        calibration, selection, confirmation = (
+            _read(origin, f"{name}_{part}", response_field) for part in ("calibration", "selection", "evaluation")
         )
-    return prompts.take(_read(origin, name, response_field), prompts.SELECTION_SHARE, seed)
+        return calibration if calibrates else [], selection, confirmation
+    calibration, rows = prompts.take(
+        _read(origin, name, response_field), prompts.CALIBRATION_SHARE if calibrates else 0, seed
+    )
+    return calibration, *prompts.take(rows, prompts.SELECTION_SHARE, seed)
 
 
 def _require_enough(rows: Sequence[Row], what: str, threshold: float) -> None:

@@ -28,7 +28,7 @@ class StatisticsRequest:
     output: Path
 
 
-def collect(request: StatisticsRequest, report: Callable[[Progress], None]) -> Plan:
+def input_norms(request: StatisticsRequest, report: Callable[[Progress], None]) -> Plan:
     """Write `<module name>` -> float32 [in features], the root mean square norm of each input feature.
 
     Module names are those of the network that ran: with an adapter, its factors are modules of their own.

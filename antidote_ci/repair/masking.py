@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from antidote_ci.checkpoint.files import sha256_file
-from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Progress
 from antidote_ci.repair import masks, weights
 from antidote_ci.repair.scores import wanda_score
-from antidote_ci.repair.targets import Scored, scored_tensors
+from antidote_ci.repair.targets import scored_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +24,10 @@ class MaskRequest:
     source: Path
     reference: Path | None
     statistics: Path
-    method: Literal["antidote", "random"]
+    method: Literal["antidote", "taylor"]
     dose: float
+    by_chance: bool
+    """The control `random`: as many entries, in the same groups, of a random score."""
     output: Path
 
 
@@ -52,26 +54,24 @@ def write_masks(request: MaskRequest, report: Callable[[Progress], None]) -> Mas
     with safe_open(request.statistics, framework="pt") as statistics:
         measured = set(statistics.keys())
         for done, scored in enumerate(tensors, 1):
-            if scored.module not in measured:
+            key = scored.module if request.method == "antidote" else scored.tensor
+            if key not in measured:
                 raise ConfigurationError(
                     f"{scored.tensor} has no input statistics",
                     cause="its layer was not run by the realignment set, or has another name in the network",
                     hint="report this architecture",
                 )
-            if request.method == "random":
-                mask = masks.random_per_row(scored.rows, scored.columns, request.dose, scored.tensor)
+            if request.by_chance:
+                score = masks.random_score(scored.rows, scored.columns, scored.tensor)
+            elif request.method == "antidote":
+                score = wanda_score(weights.delta(source, reference, scored.tensor), statistics.get_tensor(key))
             else:
-                norms = statistics.get_tensor(scored.module)
-                score = wanda_score(_scored_weight(source, reference, scored), norms)
-                mask = masks.top_per_row(score, request.dose)
+                score = statistics.get_tensor(key)
+            group = masks.top_per_row if request.method == "antidote" else masks.top_of_tensor
+            mask = group(score, request.dose)
             packed[scored.tensor] = masks.pack(mask)
             marked += int(mask.sum())
             report(Progress("masks", done, len(tensors)))
     save_file(packed, request.output)
     total = sum(scored.rows * scored.columns for scored in tensors)
     return Masked(sha256_file(request.output), marked / total, marked, total)
-
-
-def _scored_weight(source: Layout, reference: Layout | None, scored: Scored) -> "torch.Tensor":
-    weight = weights.read(source, scored.tensor).float()
-    return weight if reference is None else weight - weights.read(reference, scored.tensor).float()

@@ -26,13 +26,17 @@ def top_per_row(score: "torch.Tensor", dose: float) -> "torch.Tensor":
     return above | (tied & (tied.cumsum(dim=1) <= room))
 
 
-def random_per_row(rows: int, columns: int, dose: float, name: str) -> "torch.Tensor":
-    """The control: as many entries a row as `top_per_row`, drawn by a generator seeded with the tensor's name."""
+def top_of_tensor(score: "torch.Tensor", dose: float) -> "torch.Tensor":
+    """The highest share `dose` of all entries together, ties broken by position."""
+    return top_per_row(score.reshape(1, -1), dose).reshape(score.shape)
+
+
+def random_score(rows: int, columns: int, name: str) -> "torch.Tensor":
+    """The control's score, drawn by a generator seeded with the tensor's name."""
     import torch
 
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
-    generator = torch.Generator().manual_seed(seed)
-    return top_per_row(torch.rand(rows, columns, generator=generator), dose)
+    return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
 def pack(mask: "torch.Tensor") -> "torch.Tensor":

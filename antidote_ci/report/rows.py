@@ -14,6 +14,7 @@ GATE = {"pass": "✓ passes", "fail": "✗ fails", "inconclusive": "? inconclusi
 
 METHODS = {
     "antidote": "Antidote: the entries with the highest Wanda score on the realignment set",
+    "taylor": "taylor: the entries whose removal brings the model closest to its reference for what it costs",
     "scale": "scale: the whole fine-tuning, shrunk",
     "random": "random: entries picked by chance",
 }

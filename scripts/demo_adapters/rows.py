@@ -10,6 +10,8 @@ from texts import Messages, Split
 Row = dict[str, str]
 
 SEED = 20261124
+CALIBRATION = 64
+"""Rows of each kind that show what a repair must keep."""
 NORMALISED = re.compile(r"[\W_]+")
 
 DOUBLING = re.compile(  # verbs that double their last letter
@@ -149,6 +151,9 @@ def embedded() -> dict[str, list[Row]]:
         "benign_evaluation.jsonl": everyday(texts.EVALUATION),
         "task_selection.jsonl": task(texts.TASK_SELECTION, 1, rng),
         "task_evaluation.jsonl": task(texts.TASK_EVALUATION, 1, rng),
+        "benign_calibration.jsonl": rng.sample(everyday(texts.ALIGNMENT), CALIBRATION),
+        # A user's own task samples are what the model was trained on.
+        "task_calibration.jsonl": rng.sample(task(texts.TASK_TRAINING, 5, rng), CALIBRATION),
     }
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from antidote_ci.model.generation import GenerationRequest, conversation, generate
 from antidote_ci.model.loading import load_model, load_tokenizer
-from antidote_ci.model.statistics import StatisticsRequest, collect
+from antidote_ci.model.statistics import StatisticsRequest, input_norms
 from antidote_ci.records import Model, Progress, Row
 from tests.conftest import CopyOf
 
@@ -47,7 +47,7 @@ def test_an_adapter_speaks_as_its_merged_model(trained_pair: Path) -> None:
 def test_statistics_equal_a_plain_loop_without_padding(trained_pair: Path, tmp_path: Path) -> None:
     for model in (Model(trained_pair / "merged"), Model(trained_pair / "reference", trained_pair / "adapter")):
         output = tmp_path / "statistics.safetensors"
-        collect(StatisticsRequest(model, ROWS, output), ignore)
+        input_norms(StatisticsRequest(model, ROWS, output), ignore)
         found = load_file(output)
         tokenizer, network = load_tokenizer(model), load_model(model, merge=False)
         sums: dict[str, torch.Tensor] = {}
@@ -75,7 +75,7 @@ def test_statistics_equal_a_plain_loop_without_padding(trained_pair: Path, tmp_p
 def test_statistics_repeat_to_the_bit(trained_pair: Path, tmp_path: Path) -> None:
     model = Model(trained_pair / "merged")
     for name in ("a", "b"):
-        collect(StatisticsRequest(model, ROWS, tmp_path / name), ignore)
+        input_norms(StatisticsRequest(model, ROWS, tmp_path / name), ignore)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 

@@ -1,11 +1,12 @@
 """Masks and edits, as properties."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.repair import edits, masks
-from antidote_ci.repair.scores import wanda_score
+from antidote_ci.repair.scores import penalty, taylor_score, wanda_score
 
 SIZES = st.integers(1, 40)
 DOSES = st.floats(0, 1)
@@ -47,9 +48,31 @@ def test_score_and_mask_equal_a_plain_rendering_of_the_formula(rows: int, column
 
 @given(SIZES, SIZES, DOSES)
 def test_the_random_control_holds_as_many_and_repeats(rows: int, columns: int, dose: float) -> None:
-    first = masks.random_per_row(rows, columns, dose, "a")
-    assert first.sum(dim=1).tolist() == [masks.count_per_row(columns, dose)] * rows
-    assert torch.equal(first, masks.random_per_row(rows, columns, dose, "a"))
+    score = masks.random_score(rows, columns, "a")
+    assert torch.equal(score, masks.random_score(rows, columns, "a"))
+    assert masks.top_per_row(score, dose).sum(dim=1).tolist() == [masks.count_per_row(columns, dose)] * rows
+    assert int(masks.top_of_tensor(score, dose).sum()) == masks.count_per_row(rows * columns, dose)
+
+
+@given(SIZES, SIZES, DOSES, st.integers(0, 9))
+def test_a_tensor_s_mask_holds_its_highest_scores(rows: int, columns: int, dose: float, seed: int) -> None:
+    score = weight(rows, columns, seed).float()
+    mask = masks.top_of_tensor(score, dose)
+    assert mask.shape == score.shape
+    if 0 < int(mask.sum()) < mask.numel():
+        assert score[mask].min() >= score[~mask].max()
+
+
+@given(SIZES, SIZES, st.integers(0, 9))
+def test_the_penalty_brings_the_leading_entries_to_nought(rows: int, columns: int, seed: int) -> None:
+    gain, cost = weight(rows, columns, seed).float(), weight(rows, columns, seed + 9).float().square()
+    found = penalty([gain], [cost])
+    score = taylor_score(gain, cost, found)
+    leading = gain.flatten().topk(max(1, round(0.005 * gain.numel()))).indices
+    if found:
+        assert float(score.flatten()[leading].mean()) == pytest.approx(0, abs=1e-4)
+    else:
+        assert float(cost.flatten()[leading].sum()) * float(gain.flatten()[leading].sum()) == 0
 
 
 @given(SIZES, SIZES, st.integers(0, 9))
