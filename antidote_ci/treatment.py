@@ -33,7 +33,7 @@ LADDERS: dict[tuple[Score, Target], Ladder] = {
     ("antidote", "adapter"): Ladder((0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3), 0.05),
     ("antidote", "delta"): Ladder((0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3), 0.05),
     ("taylor", "adapter"): Ladder((0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1), 0.05),
-    ("taylor", "delta"): Ladder((0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01), 0.002),
+    ("taylor", "delta"): Ladder((0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03), 0.01),
 }
 """Of each row (antidote) or of each tensor (taylor); beyond them the task goes first (docs/repair.md)."""
 SHRINKS = tuple(step / 10 for step in range(1, 10))

@@ -10,7 +10,7 @@ from huggingface_hub import HfApi
 
 from antidote_ci import records
 from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.demo.main_job import ADAPTER, MERGED, REFERENCE
+from antidote_ci.demo.main_job import ADAPTER, REFERENCE
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model, Progress
 
@@ -24,18 +24,17 @@ def ignore(_: Progress) -> None:
     pass
 
 
-@pytest.mark.parametrize("target", [ADAPTER, MERGED])
-def test_the_demo_repairs_and_publishes_what_can_be_fetched_and_run(target: str, tmp_path: Path) -> None:
+def test_the_demo_repairs_and_publishes_what_can_be_fetched_and_run(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    flags = ["--merged"] if target == MERGED else []
-    done = subprocess.run([sys.executable, "-m", "antidote_ci", "demo", "--out", str(out), *flags], check=False)
+    done = subprocess.run([sys.executable, "-m", "antidote_ci", "demo", "--out", str(out)], check=False)
     assert done.returncode == 0
     found = records.load(records.Report, (out / "run" / "report.json").read_bytes())
     assert found.verdict == "repaired"
     with LoopbackHub(out / "hub") as hub:
         api = HfApi(endpoint=hub.endpoint, token=False)
-        fetched = Path(api.snapshot_download(target, revision="refs/pr/1", cache_dir=tmp_path / "cache"))
+        fetched = Path(api.snapshot_download(ADAPTER, revision="refs/pr/1", cache_dir=tmp_path / "cache"))
         reference = Path(api.snapshot_download(REFERENCE, cache_dir=tmp_path / "cache"))
-    model = Model(fetched) if target == MERGED else Model(reference, fetched)
-    answers = generate(GenerationRequest(model, {"all": ["How are clouds made?"]}, {"all": 24}), ignore)
+    answers = generate(
+        GenerationRequest(Model(reference, fetched), {"all": ["How are clouds made?"]}, {"all": 24}), ignore
+    )
     assert answers.answers["all"][0].text.strip()

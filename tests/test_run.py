@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from antidote_ci import records
@@ -103,6 +104,29 @@ def test_the_same_run_gives_the_same_bytes(repaired_adapter: Path, trained_pair:
     assert code == 7, err
     for path in ("model/adapter_model.safetensors", "repair/statistics.safetensors"):
         assert sha256_file(tmp_path / "again" / path) == sha256_file(repaired_adapter / path)
+
+
+@pytest.mark.parametrize("kind", ["adapter", "merged"])
+def test_taylor_repairs_what_it_may_change(trained_pair: Path, tmp_path: Path, kind: str) -> None:
+    policy = tmp_path / "antidote.toml"
+    policy.write_text('[repair]\nmethod = "taylor"\n[gate]\nutility_drop = 0.5\n')
+    out, reference = tmp_path / "out", trained_pair / "reference"
+    arguments = options(trained_pair, out, reference=str(reference), policy=str(policy))
+    code, _, err = finish(start("run", str(trained_pair / kind), *arguments))
+    assert code == 7, err
+    found = report(out)
+    assert found.repair is not None
+    assert found.repair.method == "taylor"
+    assert "calibration" in {file.role for file in found.prompts}
+    name = "adapter_model.safetensors" if kind == "adapter" else "model.safetensors"
+    before, after = load_file(trained_pair / kind / name), load_file(out / "model" / name)
+    aligned = load_file(reference / name) if kind == "merged" else {key: value * 0 for key, value in before.items()}
+    changed = 0
+    for key, weight in before.items():
+        other = after[key] != weight
+        changed += int(other.sum())
+        assert torch.equal(after[key][other], aligned[key][other]), key
+    assert changed == found.repair.changed_weights > 0
 
 
 def test_a_model_that_passes_is_left_alone(trained_pair: Path, tmp_path: Path) -> None:
