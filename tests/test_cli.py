@@ -1,5 +1,6 @@
 """The command line as a process: help is instant, errors say what to do, each class has its exit code."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,19 @@ def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "README.md" in done.stderr
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_a_dry_run_writes_nothing(trained_pair: Path, tmp_path: Path) -> None:
+    arguments = ["--judge=refusal", "--prompts=embedded", "--realignment=embedded", f"--out={tmp_path / 'out'}"]
+    pair = [str(trained_pair / "adapter"), f"--reference={trained_pair / 'reference'}"]
+    done = cli("run", *pair, *arguments, "--threshold=0.35", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["reference"] == str(trained_pair / "reference")
+    assert found["bytes_to_pull"] == 0
+    assert found["bytes_to_write"] > (trained_pair / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert found["answers"] > 140
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_environment_variable_is_an_option() -> None:
