@@ -13,7 +13,7 @@ SUMMARY_BYTES = 1024 * 1024 - 1024
 SUMMARY_CUT = "\n\n*Cut here: a step summary holds 1 MiB. The whole text is in summary.md.*\n"
 
 FAILURES = {
-    1: "The model fails the policy and no repair passes.",
+    1: "The model fails the policy.",
     2: "The request cannot be carried out as written: usage, policy or an unsupported checkpoint.",
     3: "The run could not be carried out: Hub, network, disk or memory.",
     4: "The measurement is inconclusive.",
