@@ -80,9 +80,9 @@ def ensure_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise InfrastructureError(
-            f"not enough disk space: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free",
+            f"not enough disk space: {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free",
             cause=f"the disk of {folder} is too small",
-            hint="free some space, or set HF_HOME to a larger disk",
+            hint="free some space, or choose a larger disk with HF_HOME (downloads) or --out (results)",
         )
 
 

@@ -201,7 +201,7 @@ def test_what_answers_is_no_hub(client_settings: Path, monkeypatch: pytest.Monke
 
 def test_disk_too_small(tmp_path: Path) -> None:
     ensure_space(tmp_path / "not" / "yet", 1)
-    with pytest.raises(InfrastructureError, match=r"1000000000\.00 GB needed, \d+\.\d+ GB free"):
+    with pytest.raises(InfrastructureError, match=r"1,000,000,000,000\.0 MB needed, [\d,]+\.\d MB free"):
         ensure_space(tmp_path / "not" / "yet", 10**18)
 
 
