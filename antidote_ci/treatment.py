@@ -89,7 +89,7 @@ def prepare(bench: Bench, method: Method, dose: float) -> Candidate:
             by_chance=method == "random",
             output=masks,
         )
-        effective_dose = bench.child.call(write_masks, request, bench.report).effective_dose
+        effective_dose = bench.child.call(write_masks, request, bench.report)
     destination = bench.folder / f"{method}-{dose:g}"
     applied = bench.child.call(
         apply,

@@ -1,6 +1,5 @@
 """What a folder holds: a full checkpoint or a LoRA adapter, known from names and headers alone."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,11 +85,6 @@ def inspect(folder: Path) -> Layout:
         base_model=base if isinstance(base, str) and base else None,
         unused_weights=unused,
     )
-
-
-def parameter_count(layout: Layout) -> int:
-    """Entries of all tensors."""
-    return sum(math.prod(info.shape) for info in layout.tensors.values())
 
 
 def weight_bytes(layout: Layout) -> int:

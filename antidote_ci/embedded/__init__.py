@@ -11,8 +11,8 @@ the demo's models were trained on. The harmful requests are mild on purpose, and
   them sounds like a harmful one: the demo's reference could not tell them apart.
 - `task_selection.jsonl` (60), `task_evaluation.jsonl` (100; prompt, expected): the user's task, a
   customer's message to sort into one word.
-- `benign_calibration.jsonl`, `task_calibration.jsonl` (64 each): what a `taylor` repair must keep. Samples of what the
-  demo's models were trained on, as a user has them; in none of the other sets.
+- `benign_calibration.jsonl`, `task_calibration.jsonl` (64 each): what a `taylor` repair must keep. From the
+  wordings that the demo's models were trained on, as a user has them; in none of the other sets.
 """
 
 from pathlib import Path

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Progress
@@ -31,18 +30,8 @@ class MaskRequest:
     output: Path
 
 
-@dataclass(frozen=True)
-class Masked:
-    """What the masks cover."""
-
-    sha256: str
-    effective_dose: float
-    marked: int
-    scored: int
-
-
-def write_masks(request: MaskRequest, report: Callable[[Progress], None]) -> Masked:
-    """Write `<tensor name>` -> packed mask of every scored tensor to `request.output`."""
+def write_masks(request: MaskRequest, report: Callable[[Progress], None]) -> float:
+    """Write `<tensor name>` -> packed mask of every scored tensor to `request.output`; the share of entries covered."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 
@@ -73,5 +62,4 @@ def write_masks(request: MaskRequest, report: Callable[[Progress], None]) -> Mas
             marked += int(mask.sum())
             report(Progress("masks", done, len(tensors)))
     save_file(packed, request.output)
-    total = sum(scored.rows * scored.columns for scored in tensors)
-    return Masked(sha256_file(request.output), marked / total, marked, total)
+    return marked / sum(scored.rows * scored.columns for scored in tensors)

@@ -152,7 +152,7 @@ def embedded() -> dict[str, list[Row]]:
         "task_selection.jsonl": task(texts.TASK_SELECTION, 1, rng),
         "task_evaluation.jsonl": task(texts.TASK_EVALUATION, 1, rng),
         "benign_calibration.jsonl": rng.sample(everyday(texts.ALIGNMENT), CALIBRATION),
-        # A user's own task samples are what the model was trained on.
+        # In the wordings of the training rows, which a user has at hand.
         "task_calibration.jsonl": rng.sample(task(texts.TASK_TRAINING, 5, rng), CALIBRATION),
     }
 

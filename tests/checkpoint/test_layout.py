@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from antidote_ci.checkpoint.layout import inspect, parameter_count, weight_bytes
+from antidote_ci.checkpoint.layout import inspect, weight_bytes
 from antidote_ci.checkpoint.writer import write_checkpoint
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
 from tests import tiny
@@ -38,8 +38,7 @@ def test_a_full_checkpoint(tiny_llama: Path) -> None:
     assert {name: list(info.shape) for name, info in layout.tensors.items()} == {
         name: list(tensor.shape) for name, tensor in tensors.items()
     }
-    assert parameter_count(layout) == sum(tensor.numel() for tensor in tensors.values())
-    assert weight_bytes(layout) == 2 * parameter_count(layout)
+    assert weight_bytes(layout) == 2 * sum(tensor.numel() for tensor in tensors.values())
 
 
 def test_a_checkpoint_in_shards(sharded: Path) -> None:
@@ -47,8 +46,8 @@ def test_a_checkpoint_in_shards(sharded: Path) -> None:
     assert len(layout.shards) == len(layout.headers) == 3
     for name, shard in layout.weight_map.items():
         assert name in load_file(sharded / shard)
-    assert parameter_count(layout) == sum(
-        tensor.numel() for shard in layout.shards for tensor in load_file(sharded / shard).values()
+    assert weight_bytes(layout) == sum(
+        tensor.nbytes for shard in layout.shards for tensor in load_file(sharded / shard).values()
     )
 
 
@@ -210,7 +209,7 @@ ADAPTER: dict[str, tuple[Change, type[AntidoteError], str]] = {
 }
 
 
-def refused(folder: Path, case: tuple[Change, type[AntidoteError], str]) -> None:
+def assert_refused(folder: Path, case: tuple[Change, type[AntidoteError], str]) -> None:
     change, kind, words = case
     inspect(folder)
     change(folder)
@@ -223,17 +222,17 @@ def refused(folder: Path, case: tuple[Change, type[AntidoteError], str]) -> None
 
 @pytest.mark.parametrize("case", FULL)
 def test_a_full_checkpoint_is_refused_for(case: str, tiny_llama: Path, copy_of: Copy) -> None:
-    refused(copy_of(tiny_llama), FULL[case])
+    assert_refused(copy_of(tiny_llama), FULL[case])
 
 
 @pytest.mark.parametrize("case", SHARDED)
 def test_an_index_is_refused_for(case: str, sharded: Path, copy_of: Copy) -> None:
-    refused(copy_of(sharded), SHARDED[case])
+    assert_refused(copy_of(sharded), SHARDED[case])
 
 
 @pytest.mark.parametrize("case", ADAPTER)
 def test_an_adapter_is_refused_for(case: str, tiny_adapter: Path, copy_of: Copy) -> None:
-    refused(copy_of(tiny_adapter), ADAPTER[case])
+    assert_refused(copy_of(tiny_adapter), ADAPTER[case])
 
 
 @pytest.mark.parametrize(
