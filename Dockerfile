@@ -35,6 +35,7 @@ ENV PATH=/opt/venv/bin:${PATH} \
     HOME=/tmp \
     TMPDIR=/tmp \
     HF_HOME=/cache/huggingface \
+    ANTIDOTE_CACHE=/cache/answers \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1

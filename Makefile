@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check format
+.PHONY: demo test test-slow check format bench-gate bench-speed
 .DEFAULT_GOAL := help
 
 help:
@@ -40,3 +40,9 @@ check: $(VENV)/installed ## format, lint, types, layers
 format: $(VENV)/installed ## reformat in place
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-gate: $(VENV)/installed ## the gate by simulation: error rates, answers used, coverage; with a figure
+	$(BIN)/python -m benchmarks.gate
+
+bench-speed: $(VENV)/demo-installed ## answers per second against plain generate
+	$(BIN)/python -m benchmarks.speed

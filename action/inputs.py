@@ -16,16 +16,19 @@ OPTIONS = (
     "benign",
     "task",
     "judge",
+    "calibration",
+    "server",
+    "save-answers",
     "out",
     "realignment",
     "publish",
 )
-FLAGS = ("accept-repair", "dry-run")
-TOKENS = {"hf-token": "HF_TOKEN", "hf-write-token": "HF_WRITE_TOKEN"}
+FLAGS = ("accept-licence", "accept-repair", "dry-run")
+TOKENS = {"hf-token": "HF_TOKEN", "hf-write-token": "HF_WRITE_TOKEN", "judge-key": "ANTIDOTE_JUDGE_KEY"}
 INPUTS = ("command", "model", *OPTIONS, *FLAGS, *TOKENS)
 
 # `evaluate` measures and gates: it neither repairs nor publishes.
-RUN_ONLY = ("realignment", "publish", *FLAGS, "hf-write-token")
+RUN_ONLY = ("realignment", "publish", "accept-repair", "dry-run", "hf-write-token")
 COMMANDS = ("run", "evaluate")
 
 DEFAULT_OUT = "antidote-out"

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from antidote_ci.checkpoint import card
+from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import is_pickled_weights
 from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.config import RunConfig
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation.chat_api import without_secrets
 from antidote_ci.hub import pull
-from antidote_ci.records import Model, Progress, ReportedReference, Source
+from antidote_ci.records import Model, Progress, ReportedReference, ReportedSource, Source
+from antidote_ci.repair.targets import require_same_shapes
 
 Report = Callable[[Progress], None]
 FoundBy = Literal["option", "adapter_config.json", "model card"]
@@ -26,6 +29,17 @@ class Pulled:
     licence: str | None
     unrepaired: list[str]
     """Other weights beside the checkpoint, pickled or unused: never opened, so a repair does not cover them."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The model as the report speaks of it."""
+
+    source: ReportedSource
+    licence: str | None
+    card: str
+    """Its README.md, byte for byte; empty when it has none."""
+    unrepaired: list[str]
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,39 @@ def _unrepaired(layout: Layout, names: list[str]) -> list[str]:
     return sorted([*layout.unused_weights, *filter(is_pickled_weights, names)])
 
 
+def is_address(model: str) -> bool:
+    """Whether `model` is the address of a server and neither a repository nor a folder."""
+    return model.startswith(("http://", "https://"))
+
+
+def subject(config: RunConfig, report: Report) -> tuple[Tested, Model]:
+    """What `evaluate` measures: a checkpoint, an adapter with its base, or whatever a server answers for."""
+    if is_address(config.model):
+        return Tested(ReportedSource(without_secrets(config.model), None, "server"), None, "", []), Model(Path())
+    source = fetch(config.model, config.revision, report)
+    if source.source.kind == "full":
+        return tested(source), runnable(source, None)
+    reference = find_reference(source, config.policy.repair.reference)
+    return tested(source), runnable(source, base(source, reference, report))
+
+
+def tested(model: Pulled) -> Tested:
+    """What the report says of a checkpoint."""
+    path = model.source.folder / "README.md"
+    card = path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
+    source = ReportedSource(model.source.id, model.source.revision, model.source.kind)
+    return Tested(source, model.licence, card, model.unrepaired)
+
+
+def base(model: Pulled, reference: Reference, report: Report) -> Pulled | None:
+    """The reference, when an adapter needs it to run, or when it lies on this machine; else it may never be needed."""
+    if model.source.kind == "full" and reference.revision is not None:
+        return None
+    found = fetch(reference.id, reference.revision, report)
+    require_same_shapes(model.layout, found.layout)
+    return found
+
+
 def read_token() -> str | None:
     """The token for pulling, where one is set. The one for publishing is another's business."""
     return os.environ.get("HF_TOKEN") or None
@@ -88,7 +135,7 @@ def find_reference(model: Pulled, named: str | None) -> Reference:
         return _resolved(named, "option")
     if model.layout.base_model is not None:
         return _said_by(model, model.layout.base_model, "adapter_config.json")
-    from_card = card.base_model(model.layout.folder)
+    from_card = cards.base_model(model.layout.folder)
     if from_card is not None and from_card != model.source.id:
         return _said_by(model, from_card, "model card")
     raise ConfigurationError(

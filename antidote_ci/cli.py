@@ -1,9 +1,11 @@
 """Commands: arguments -> one call -> exit code. Imports nothing heavy, so that `--help` is instant."""
 
+import dataclasses
 import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -25,12 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-
-class JudgeName(StrEnum):
-    """The judges that exist."""
-
-    refusal = "refusal"
+judge_app = typer.Typer(help="What a judge is worth.", no_args_is_help=True)
+app.add_typer(judge_app, name="judge")
 
 
 class PublishMode(StrEnum):
@@ -54,13 +52,32 @@ ReferenceName = Annotated[
 ]
 PolicyFile = Annotated[Path | None, _option("--policy", "antidote.toml with limits and defaults.")]
 Threshold = Annotated[float | None, _option("--threshold", "Highest harmful score that passes, 0 to 1.")]
-Prompts = Annotated[str | None, _option("--prompts", "Harmful prompts: a JSONL file, or `embedded`.")]
-BenignPrompts = Annotated[str | None, _option("--benign", "Harmless prompts, for over-refusal: JSONL, or `embedded`.")]
+Prompts = Annotated[
+    str | None, _option("--prompts", "Harmful prompts: names of sets (docs/prompts.md), a JSONL file, or `embedded`.")
+]
+BenignPrompts = Annotated[str | None, _option("--benign", "Harmless prompts, for over-refusal: as --prompts.")]
 TaskFile = Annotated[
     str | None,
     _option("--task", "The model's own task, prompt and expected: JSONL, or `embedded`."),
 ]
-Judge = Annotated[JudgeName | None, _option("--judge", "Who judges the answers. Must be named.")]
+Judge = Annotated[str | None, _option("--judge", "Who judges the answers; two, separated by a comma (docs/judges.md).")]
+CalibrationFile = Annotated[
+    str | None, _option("--calibration", "What `judge calibrate` wrote: the judge's errors go into the bounds.")
+]
+Server = Annotated[
+    str | None, _option("--server", "A command that serves {model} on {port}, to answer instead of transformers.")
+]
+AcceptLicence = Annotated[
+    bool | None,
+    typer.Option(
+        "--accept-licence",
+        help="Use prompt sets and judges whose licence is non-commercial.",
+        envvar="ANTIDOTE_ACCEPT_LICENCE",
+    ),
+]
+SaveAnswers = Annotated[
+    Path | None, _option("--save-answers", "Write what the models answered to this file, for your eyes only.")
+]
 Realignment = Annotated[
     str | None,
     _option(
@@ -105,8 +122,12 @@ def run(
     realignment: Realignment = None,
     task: TaskFile = None,
     judge: Judge = None,
+    calibration: CalibrationFile = None,
+    server: Server = None,
+    accept_licence: AcceptLicence = None,
     publish: Publish = None,
     accept_repair: AcceptRepair = None,
+    save_answers: SaveAnswers = None,
     out: Out = DEFAULT_OUT,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -117,10 +138,11 @@ def run(
     inconclusive; 5 publish conflict; 6 unsafe to open; 7 fails, and a repair passes and waits in --out.
     """
     with _ending() as talk:
-        chosen = _measured_by(policy, threshold, prompts, benign, task, judge)
+        named = _Named(prompts, benign, task, judge, calibration, server, accept_licence)
+        chosen = _measured_by(policy, threshold, named)
         chosen = override(chosen, "repair", reference=reference, realignment=realignment, accept=accept_repair)
         chosen = override(chosen, "publish", mode=publish.value if publish else None)
-        config = RunConfig(model, revision, chosen, out)
+        config = RunConfig(model, revision, chosen, out, save_answers)
         if dry_run:
             from antidote_ci import forecast
 
@@ -133,7 +155,13 @@ def run(
 
 @app.command()
 def evaluate(
-    model: ModelArgument,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="ORG/NAME on the Hub, a local folder, or a server: http://HOST:PORT/v1, or http://HOST:PORT/v1#NAME.",
+            metavar="MODEL",
+        ),
+    ],
     revision: Revision = None,
     reference: ReferenceName = None,
     policy: PolicyFile = None,
@@ -142,17 +170,46 @@ def evaluate(
     benign: BenignPrompts = None,
     task: TaskFile = None,
     judge: Judge = None,
+    calibration: CalibrationFile = None,
+    server: Server = None,
+    accept_licence: AcceptLicence = None,
+    save_answers: SaveAnswers = None,
     out: Out = DEFAULT_OUT,
     as_json: Json = False,
 ) -> None:
     """Measure MODEL and gate it; nothing is repaired. --reference names an adapter's base."""
     with _ending() as talk:
-        chosen = _measured_by(policy, threshold, prompts, benign, task, judge)
+        named = _Named(prompts, benign, task, judge, calibration, server, accept_licence)
+        chosen = _measured_by(policy, threshold, named)
         chosen = override(chosen, "repair", reference=reference)
         from antidote_ci import pipeline
 
-        report = pipeline.evaluate(RunConfig(model, revision, chosen, out), talk)
+        report = pipeline.evaluate(RunConfig(model, revision, chosen, out, save_answers), talk)
         _finish(talk, report, out, as_json=as_json)
+
+
+@judge_app.command()
+def calibrate(
+    labels: Annotated[
+        Path,
+        typer.Option("--labels", help="JSONL with prompt, response (or completion) and label.", show_default=False),
+    ],
+    judge: Judge = None,
+    policy: PolicyFile = None,
+    accept_licence: AcceptLicence = None,
+    out: Annotated[Path, typer.Option("--out", help="File for the calibration.")] = Path("judge-calibration.json"),
+    as_json: Json = False,
+) -> None:
+    """Measure a judge against human labels: sensitivity and specificity with their bounds."""
+    with _ending() as talk:
+        chosen = override(read_policy(policy), "evaluation", judge=judge, accept_licence=accept_licence)
+        from antidote_ci import calibrating
+
+        found = calibrating.calibrate(chosen, labels, out, talk)
+        talk.calibrated(found)
+        talk.say(f"calibration: {out}")
+        if as_json:
+            data(records.dump(found))
 
 
 @app.command()
@@ -168,18 +225,23 @@ def demo(
         raise typer.Exit(main_job.run(out, talk, merged=merged, browse=browse))
 
 
-def _measured_by(
-    path: Path | None,
-    threshold: float | None,
-    prompts: str | None,
-    benign: str | None,
-    task: str | None,
-    judge: JudgeName | None,
-) -> Policy:
-    """The policy file with the options that `run` and `evaluate` share put into it."""
+@dataclass(frozen=True)
+class _Named:
+    """What `run` and `evaluate` measure with, by the names of the policy's keys."""
+
+    prompts: str | None
+    benign: str | None
+    task: str | None
+    judge: str | None
+    calibration: str | None
+    server: str | None
+    accept_licence: bool | None
+
+
+def _measured_by(path: Path | None, threshold: float | None, named: _Named) -> Policy:
+    """The policy file with these options put into it."""
     policy = override(read_policy(path), "gate", harmful_score=threshold)
-    named = judge.value if judge else None
-    return override(policy, "evaluation", prompts=prompts, benign=benign, task=task, judge=named)
+    return override(policy, "evaluation", **dataclasses.asdict(named))
 
 
 def _show(talk: Talk, estimate: "Forecast", *, as_json: bool) -> None:
@@ -209,7 +271,13 @@ def _finish(talk: Talk, report: records.Report, out: Path, *, as_json: bool) -> 
 def _ending() -> Iterator[Talk]:
     """Every way a command ends, as an exit code: the errors' own, 130 and 143 for signals, 3 for the unexpected."""
     talk = Talk()
-    signal.signal(signal.SIGTERM, _terminate)
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        talk.ending = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        raise talk.ending
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
     try:
         yield talk
     except AntidoteError as error:
@@ -230,7 +298,3 @@ def _ending() -> Iterator[Talk]:
         )
         talk.explain(unexpected)
         raise typer.Exit(unexpected.exit_code) from None
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated

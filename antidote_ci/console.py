@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich import box
@@ -13,7 +13,7 @@ from rich.table import Table
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError
 
-LOG_WIDTH = 120
+LOG_WIDTH = 132
 
 
 class Talk:
@@ -26,10 +26,13 @@ class Talk:
             self._console.width = LOG_WIDTH
         self._progress: Progress | None = None
         self.seconds: dict[str, float] = {}
+        self.ending: BaseException | None = None
+        """Set by a signal. What it raises is lost where it strikes inside a library's destructor or callback."""
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Announce a step, show its progress, and say how long it took."""
+        self._end_if_asked()
         started = time.monotonic()
         if self._console.is_terminal:
             with Progress(
@@ -52,29 +55,83 @@ class Talk:
 
     def report(self, progress: records.Progress) -> None:
         """Progress inside the current step."""
+        self._end_if_asked()
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[-1], completed=progress.done, total=progress.total)
+
+    def _end_if_asked(self) -> None:
+        if self.ending is not None:
+            raise self.ending
 
     def say(self, line: str) -> None:
         """One line for people."""
         self._console.print(line, markup=False, soft_wrap=True)
 
     def compare(self, report: records.Report) -> None:
-        """The models of a run side by side."""
-        from antidote_ci.report import rows
+        """The models of a run side by side, then what two judges and the pairs of answers say."""
+        from antidote_ci.report import judges, pairs, rows
+        from antidote_ci.report.text import percent, plain
+
+        models = [
+            (
+                f"{row.label} {row.by}".rstrip(),
+                percent(row.score) + ("" if row.corrected is None else f"\n{percent(row.corrected)} corrected"),
+                row.bounds_text,
+                *map(percent, (row.task_accuracy, row.over_refusal, row.degenerate)),
+                row.against,
+            )
+            for row in rows.comparison(report)
+        ]
+        bounds = judges.bounds_heading(report.evaluations)
+        shares = ("Task accuracy", "Over-refusal", "Degenerate")
+        self._table(("Model", rows.measure(report), bounds, *shares, "Threshold"), models)
+        readings = [
+            (each.model, each.judge, each.measure, each.score, each.corrected, each.bounds, each.against)
+            for each in judges.rows(report.evaluations)
+        ]
+        self._table(("Model", "Judge", "Measure", "Score", "Corrected", bounds, "Threshold"), readings)
+        if disagreement := judges.disagreement(report.evaluations):
+            self.say(disagreement)
+        compared = [
+            (each.what, each.only_before, each.only_after, each.p_value, each.rise, each.rise_bound, each.limit)
+            for each in pairs.rows(report)
+        ]
+        self._table(
+            ("Prompt by prompt", "Only before", "Only after", "p", "Rise, points", "95 % bound", "Limit"), compared
+        )
+        for label, value in pairs.divergence(report.divergence) + rows.changes(report.repair):
+            self.say(f"{label}: {plain(value)}")
+
+    def _table(self, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+        """Nothing where there are no lines. Names come from strangers: they are text, never console markup."""
+        from rich.text import Text
+
+        from antidote_ci.report.text import plain
+
+        if not lines:
+            return
+        table = Table(box=box.SIMPLE_HEAD)
+        for index, heading in enumerate(headings):
+            table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
+        for line in lines:
+            table.add_row(*(Text("\n".join(map(plain, cell.split("\n")))) for cell in line))
+        self._console.print(table)
+
+    def calibrated(self, found: records.Calibration) -> None:
+        """A judge's worth, with its bounds, by category."""
         from antidote_ci.report.text import interval, percent
 
         table = Table(box=box.SIMPLE_HEAD)
-        headings = (rows.measure(report), "95 % bounds", "Task accuracy", "Over-refusal", "Degenerate", "Gate")
-        table.add_column("Model")
-        for heading in headings:
+        table.add_column(found.judge.name)
+        for heading in ("Sensitivity", "95 % bounds", "n", "Specificity", "95 % bounds", "n"):
             table.add_column(heading, justify="right")
-        for row in rows.comparison(report):
-            figures = (row.task_accuracy, row.over_refusal, row.degenerate)
-            table.add_row(row.label, percent(row.score), interval(row.bounds), *map(percent, figures), row.verdict)
+        for name, rates in {"all": (found.positives, found.negatives), **found.categories}.items():
+            cells = [
+                (percent(rate.share), interval(rate.bounds), str(rate.n)) if rate else ("-", "-", "0") for rate in rates
+            ]
+            table.add_row(name, *cells[0], *cells[1])
         self._console.print(table)
-        for label, value in rows.changes(report.repair):
-            self.say(f"{label}: {value}")
+        self.say(f"balanced accuracy {percent(found.balanced_accuracy)}, unparsed {found.unparsed} of {found.n}")
 
     def explain(self, error: AntidoteError) -> None:
         """The thing, the likely cause, the next command."""

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from antidote_ci import report as reports
-from antidote_ci.acquire import Pulled
+from antidote_ci.acquire import Tested, is_address
 from antidote_ci.config import RunConfig
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import publish, pull
@@ -37,10 +37,24 @@ def exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
 def require_possible(config: RunConfig) -> None:
     """Refuse before any work what could not be written or published after it."""
     _require_own(config.out)
+    if is_address(config.model):
+        _require_answerable(config)
     if config.policy.publish.mode != "none" and pull.is_local(config.model):
         raise ConfigurationError(
             f"{config.model} is a local folder: there is no repository to open a pull request on",
             hint="--publish none, or name the model by its Hub id",
+        )
+
+
+def _require_answerable(config: RunConfig) -> None:
+    """A server gives texts and nothing else."""
+    if config.policy.evaluation.server is not None:
+        raise ConfigurationError(f"{config.model} answers already: --server would start another", hint="name only one")
+    if config.policy.evaluation.task is not None and config.policy.evaluation.task_match == "choice":
+        raise ConfigurationError(
+            f"{config.model} cannot say how likely a choice is",
+            cause="task_match is choice, and a server gives texts alone",
+            hint="choose another task_match, or evaluate the weights",
         )
 
 
@@ -69,12 +83,12 @@ def clear(out: Path) -> None:
         shutil.rmtree(leftover)
 
 
-def deliver(config: RunConfig, report: Report, source: Pulled, work: Path, repaired: Path | None) -> Report:
+def deliver(config: RunConfig, report: Report, tested: Tested, work: Path, repaired: Path | None) -> Report:
     """Write the report, put scores and repaired weights beside it, and publish when asked.
 
     Returns the report as it then stands. A PublishConflict leaves everything written and nothing published.
     """
-    out, card = config.out, _card(source)
+    out, card = config.out, tested.card
     if (work / SCORES).is_dir():
         (work / SCORES).rename(out / SCORES)
     if repaired is not None:
@@ -87,8 +101,8 @@ def deliver(config: RunConfig, report: Report, source: Pulled, work: Path, repai
         return report
     title, body = summary.pull_request_body(report)
     published = publish.pull_request(
-        source.source.id,
-        str(source.source.revision),
+        report.source.id,
+        str(report.source.revision),
         _operations(out / MODEL, report.repair.files if report.repair else []),
         title,
         body,
@@ -99,20 +113,17 @@ def deliver(config: RunConfig, report: Report, source: Pulled, work: Path, repai
     return final
 
 
-def notes(source: Pulled, repaired: Path | None) -> list[str]:
+def notes(tested: Tested, repaired: Path | None) -> list[str]:
     """What the reader must know and no figure says."""
     found = []
-    if source.unrepaired and repaired is not None:
-        names = ", ".join(source.unrepaired)
+    if tested.unrepaired and repaired is not None:
+        names = ", ".join(tested.unrepaired)
         found.append(f"Not repaired, because never opened: {names}. Remove them from the repository.")
-    if source.source.revision is None:
+    if tested.source.kind == "server":
+        found.append("A server answered: nothing here can say which weights it holds.")
+    elif tested.source.revision is None:
         found.append("The model is a local folder, so no commit names what was tested; the manifest holds its sha256.")
     return found
-
-
-def _card(source: Pulled) -> str:
-    path = source.source.folder / "README.md"
-    return path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
 
 
 def _accompany(out: Path) -> None:

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from antidote_ci import acquire, delivery
+from antidote_ci import acquire, delivery, instruments
 from antidote_ci.checkpoint.layout import weight_bytes
 from antidote_ci.config import RunConfig
 from antidote_ci.evaluation import splits
-from antidote_ci.evaluation.judges.named import judge
-from antidote_ci.evaluation.measure import TASK_TOKENS, PromptSets
+from antidote_ci.evaluation.measure import PromptSets
+from antidote_ci.evaluation.task import tokens_needed
 from antidote_ci.hub import pull
 from antidote_ci.treatment import CANDIDATES_AT_ONCE
 
@@ -44,14 +44,14 @@ class _Sized:
 
 
 def forecast(config: RunConfig) -> Forecast:
-    """Look at names, sizes and prompts; download and write nothing.
+    """Look at names, sizes and prompts; download nothing but published prompt sets, and write nothing.
 
     The model's own reference is only known once its configuration is here: a run on the Hub without --reference is
     counted without it.
     """
     delivery.require_possible(config)
-    judge(config.policy.evaluation.judge)
-    prompts = splits.for_run(config.policy)
+    instruments.judges_named(config.policy.evaluation)
+    prompts = splits.for_run(config.policy, instruments.fetch_prompts(config.policy))
     model = _sized(config.model, config.revision)
     reference = _reference_name(config)
     base = _sized(reference, None) if reference else _Sized(None, 0, 0)
@@ -94,5 +94,6 @@ def _answers(prompts: PromptSets) -> int:
 
 
 def _tokens(prompts: PromptSets, config: RunConfig) -> int:
-    long = (len(prompts.harmful) + len(prompts.benign)) * config.policy.evaluation.max_new_tokens
-    return long + len(prompts.task) * TASK_TOKENS
+    named = config.policy.evaluation
+    long = (len(prompts.harmful) * named.samples + len(prompts.benign)) * named.max_new_tokens
+    return long + len(prompts.task) * tokens_needed(prompts.task, named.task_match, named.max_new_tokens)

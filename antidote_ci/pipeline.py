@@ -2,39 +2,47 @@
 
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci import __version__, acquire, delivery, records, treatment
-from antidote_ci.acquire import Pulled, Reference
+from antidote_ci import __version__, acquire, delivery, instruments, records, treatment
+from antidote_ci.acquire import Pulled, Reference, Tested
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.config import RunConfig
 from antidote_ci.console import Talk
 from antidote_ci.evaluation import gate, realignment, splits
-from antidote_ci.evaluation.generators import TransformersGenerator
-from antidote_ci.evaluation.judges.named import judge
-from antidote_ci.evaluation.measure import Ruler, measure
+from antidote_ci.evaluation.judges.named import JudgeSpec
+from antidote_ci.evaluation.measure import NEVER, Ruler, measure
+from antidote_ci.evaluation.pairs import paired
+from antidote_ci.evaluation.readings import Stops
+from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.hub.pull import ensure_space
 from antidote_ci.model.child import Child
+from antidote_ci.model.divergence import DivergenceRequest, divergence
 from antidote_ci.model.statistics import StatisticsRequest, input_norms
 from antidote_ci.records import (
     Attempt,
     Control,
+    Divergence,
     Evaluation,
     Evaluations,
-    PromptFile,
+    Paired,
     Published,
     Repair,
     Report,
     ReportedReference,
-    ReportedSource,
+    Row,
     RunVerdict,
 )
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.targets import require_same_shapes
 from antidote_ci.repair.taylor import TaylorRequest, taylor_scores
+
+PASS_ALONE: Stops = frozenset({"pass"})
+"""A run that finds a failing model compares it with its repair, on all prompts."""
+EITHER: Stops = frozenset({"pass", "fail"})
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,20 @@ class Findings:
     repair: Repair | None = None
     attempts: tuple[Attempt, ...] = ()
     controls: tuple[Control, ...] = ()
+    paired: tuple[Paired, ...] = ()
+    divergence: Divergence | None = None
     repaired: Path | None = None
     """The folder of the repaired weights, when they pass."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """The model and where its antidote comes from."""
+
+    source: Pulled
+    named: Reference
+    base: Pulled | None
+    """The reference, here from the start when it costs nothing or an adapter cannot run without it."""
 
 
 @dataclass(frozen=True)
@@ -64,98 +84,99 @@ class Setting:
     work: Path
     child: Child
     ruler: Ruler
-    source: Pulled
-    named: Reference | None
-    reference: Pulled | None
-    """Here from the start when it costs nothing or an adapter cannot run without it; else pulled when needed."""
+    tested: Tested
 
 
 def run(config: RunConfig, talk: Talk) -> Report:
     """Measure the model and, when it fails, repair it, prove it, and publish as the policy says."""
     delivery.require_possible(config)
-    prompts = splits.for_run(config.policy)
-    with _setting(config, talk, needs_reference=True) as setting:
+    judges = instruments.judges_named(config.policy.evaluation)
+    with talk.step("read the prompts"):
+        prompts = splits.for_run(config.policy, instruments.fetch_prompts(config.policy))
+    with talk.step("pull the model"):
+        source = acquire.fetch(config.model, config.revision, talk.report)
+        reference = acquire.find_reference(source, config.policy.repair.reference)
+        base = acquire.base(source, reference, talk.report)
+    with _setting(config, talk, judges, acquire.tested(source)) as setting:
         with talk.step("evaluate the model"):
-            model = acquire.runnable(setting.source, setting.reference)
-            before = measure(setting.ruler, model, prompts.confirmation, talk.report)
+            stops = PASS_ALONE if config.policy.evaluation.stop_early else NEVER
+            model = acquire.runnable(source, base)
+            before = measure(setting.ruler, model, prompts.confirmation, talk.report, stops=stops, role="before")
         findings = Findings(before.verdict, gate.sentence("the model", before), before)
         talk.say(f"  {findings.reason}")
-        if setting.named is not None and gate.calls_for_repair(before, config.policy.gate):
-            findings = _repair(setting, setting.named, prompts, before)
+        if gate.calls_for_repair(before, config.policy.gate):
+            findings = _repair(setting, Patient(source, reference, base), prompts, before)
         with talk.step("report and publish"):
             report = _report(setting, findings, prompts.files)
-            return delivery.deliver(config, report, setting.source, setting.work, findings.repaired)
+            return delivery.deliver(config, report, setting.tested, setting.work, findings.repaired)
 
 
 def evaluate(config: RunConfig, talk: Talk) -> Report:
     """Measure the model and gate it, nothing else."""
     delivery.require_possible(config)
-    prompts, files = splits.for_evaluation(config.policy)
-    with _setting(config, talk, needs_reference=False) as setting:
+    judges = instruments.judges_named(config.policy.evaluation)
+    with talk.step("read the prompts"):
+        prompts, files = splits.for_evaluation(config.policy, instruments.fetch_prompts(config.policy))
+    with talk.step("pull the model"):
+        tested, model = acquire.subject(config, talk.report)
+    with _setting(config, talk, judges, tested) as setting:
         with talk.step("evaluate the model"):
-            model = acquire.runnable(setting.source, setting.reference)
-            before = measure(setting.ruler, model, prompts, talk.report)
+            stops = EITHER if config.policy.evaluation.stop_early else NEVER
+            before = measure(setting.ruler, model, prompts, talk.report, stops=stops, role="tested")
         findings = Findings(before.verdict, gate.sentence("the model", before), before)
         talk.say(f"  {findings.reason}")
-        return delivery.deliver(config, _report(setting, findings, files), setting.source, setting.work, None)
+        return delivery.deliver(config, _report(setting, findings, files), tested, setting.work, None)
 
 
 @contextmanager
-def _setting(config: RunConfig, talk: Talk, *, needs_reference: bool) -> Iterator[Setting]:
-    """Pull what has to be there at once, then start the child. Nothing is written before the pull has succeeded."""
-    chosen_judge = judge(config.policy.evaluation.judge)
-    with talk.step("pull the model"):
-        source = acquire.fetch(config.model, config.revision, talk.report)
-        adapter = source.source.kind == "adapter"
-        named = acquire.find_reference(source, config.policy.repair.reference) if needs_reference or adapter else None
-        reference = None
-        if named is not None and (adapter or named.revision is None):
-            reference = acquire.fetch(named.id, named.revision, talk.report)
-            require_same_shapes(source.layout, reference.layout)
+def _setting(config: RunConfig, talk: Talk, judges: Sequence[JudgeSpec], tested: Tested) -> Iterator[Setting]:
+    """A place to work and a child to work in. Nothing is written before everything has been pulled."""
+    with talk.step("pull the judge"):
+        fetched = instruments.fetch_judges(judges, config.policy.evaluation, talk.report)
     run_id = uuid.uuid4().hex
     work = config.out / f".work-{run_id}"
-    delivery.clear(config.out)
-    work.mkdir(parents=True)
-    try:
-        with Child(config.out / delivery.LOG) as child:
-            ruler = Ruler(
-                TransformersGenerator(child),
-                chosen_judge,
-                config.policy.gate,
-                config.policy.evaluation.max_new_tokens,
-            )
-            yield Setting(config, talk, run_id, work, child, ruler, source, named, reference)
-    finally:
-        shutil.rmtree(work)
+    with AnswerLog(config.save_answers) as log:
+        delivery.clear(config.out)
+        work.mkdir(parents=True)
+        try:
+            with Child(config.out / delivery.LOG) as child:
+                ruler = instruments.ruler(config, fetched, child, work, log)
+                yield Setting(config, talk, run_id, work, child, ruler, tested)
+        finally:
+            shutil.rmtree(work)
 
 
-def _repair(setting: Setting, named: Reference, prompts: splits.Splits, before: Evaluation) -> Findings:
+def _repair(setting: Setting, patient: Patient, prompts: splits.Splits, before: Evaluation) -> Findings:
     """From a failing model to a repaired one, or to the reason why there is none."""
-    talk = setting.talk
+    talk, ruler = setting.talk, setting.ruler
     with talk.step("measure the reference"):
-        reference = setting.reference or acquire.fetch(named.id, named.revision, talk.report)
-        require_same_shapes(setting.source.layout, reference.layout)
-        reported = acquire.reported(named)
-        floor = measure(setting.ruler, records.Model(reference.source.folder), prompts.confirmation, talk.report)
+        reference = patient.base or acquire.fetch(patient.named.id, patient.named.revision, talk.report)
+        require_same_shapes(patient.source.layout, reference.layout)
+        reported = acquire.reported(patient.named)
+        floor = measure(
+            ruler, records.Model(reference.source.folder), prompts.confirmation, talk.report, role="reference"
+        )
     of_reference = gate.sentence("the reference", floor)
     talk.say(f"  {of_reference}")
     if floor.verdict != "pass":
         reason = f"{of_reference}; what does not pass itself is no antidote"
         return Findings("fail", reason, before, reported, floor)
     with talk.step("score the weights"):
-        bench = _bench(setting, reported, reference, prompts)
+        bench = _bench(setting, patient, reported, reference, prompts)
     with talk.step("search the dose"):
         chosen, attempts = treatment.choose(bench, prompts.selection, talk.say)
     if chosen is None:
         reason = f"no dose passes the policy on the selection prompts; {treatment.nearest(attempts)}"
         return Findings("fail", reason, before, reported, floor, attempts=tuple(attempts))
     with talk.step("evaluate the repair"):
-        after = measure(setting.ruler, chosen.model, prompts.confirmation, talk.report)
+        after = measure(ruler, chosen.model, prompts.confirmation, talk.report, role="after")
+        apart = _divergence(setting, patient, chosen.model, prompts.confirmation.benign)
     of_repair = gate.sentence("the repair", after)
     talk.say(f"  {of_repair}")
     with talk.step("measure the controls"):
         controls = treatment.controls(bench, chosen, attempts, prompts)
-    lacks = gate.shortfalls(before, after, setting.config.policy.gate)
+    rises = paired(before, after, ruler.gate)
+    lacks = gate.shortfalls(after, rises, ruler.gate, proven=True)
     return Findings(
         verdict="fail" if lacks else "repaired",
         reason=f"the repair does not pass: {'; '.join(lacks)}" if lacks else of_repair,
@@ -166,19 +187,32 @@ def _repair(setting: Setting, named: Reference, prompts: splits.Splits, before: 
         repair=treatment.record(chosen),
         attempts=tuple(attempts),
         controls=tuple(controls),
+        paired=tuple(rises),
+        divergence=apart,
         repaired=None if lacks else chosen.folder,
     )
 
 
+def _divergence(setting: Setting, patient: Patient, after: records.Model, rows: list[Row]) -> Divergence | None:
+    """On the input model's own answers to the harmless prompts; None without any."""
+    if not rows:
+        return None
+    before = acquire.runnable(patient.source, patient.base)
+    exchanges = realignment.answered(setting.ruler, before, rows, setting.talk.report)
+    return setting.child.call(divergence, DivergenceRequest(before, after, exchanges), setting.talk.report)
+
+
 def _bench(
     setting: Setting,
+    patient: Patient,
     reported: ReportedReference,
     reference: Pulled,
     prompts: splits.Splits,
 ) -> treatment.Bench:
     """Collect the input statistics once; every dose and method is made from them."""
-    ensure_space(setting.work, treatment.bytes_needed(setting.source))
-    model = acquire.runnable(setting.source, setting.reference)
+    source = patient.source
+    ensure_space(setting.work, treatment.bytes_needed(source))
+    model = acquire.runnable(source, patient.base)
     rows = prompts.realignment
     if not rows[0].response:
         rows = realignment.own_answers(setting.ruler, model, rows, setting.talk.report)
@@ -191,7 +225,7 @@ def _bench(
         plan = setting.child.call(input_norms, wanted, setting.talk.report)
     else:
         request = TaylorRequest(
-            source=setting.source.source.folder,
+            source=source.source.folder,
             reference=reference.source.folder,
             harmful=[row.prompt for row in rows],
             benign=[row.prompt for row in prompts.benign_calibration],
@@ -201,7 +235,7 @@ def _bench(
         plan = setting.child.call(taylor_scores, request, setting.talk.report)
     provenance = Provenance(
         run_id=setting.run_id,
-        source=_reported(setting.source),
+        source=setting.tested.source,
         reference=reported,
         policy_sha256=setting.config.policy.sha256(),
         statistics_sha256=sha256_file(statistics),
@@ -210,7 +244,7 @@ def _bench(
     return treatment.Bench(
         setting.child,
         setting.ruler,
-        setting.source,
+        source,
         reference,
         method,
         statistics,
@@ -221,11 +255,7 @@ def _bench(
     )
 
 
-def _reported(source: Pulled) -> ReportedSource:
-    return ReportedSource(source.source.id, source.source.revision, source.source.kind)
-
-
-def _report(setting: Setting, findings: Findings, prompts: list[PromptFile]) -> Report:
+def _report(setting: Setting, findings: Findings, prompts: list[records.PromptFile]) -> Report:
     policy = setting.config.policy
     return Report(
         schema_version=records.SCHEMA_VERSION,
@@ -234,7 +264,7 @@ def _report(setting: Setting, findings: Findings, prompts: list[PromptFile]) -> 
         verdict=findings.verdict,
         exit_code=delivery.exit_code(findings.verdict, accepted=policy.repair.accept),
         reason=findings.reason,
-        source=_reported(setting.source),
+        source=setting.tested.source,
         reference=findings.named,
         policy_sha256=policy.sha256(),
         policy=policy.flat(),
@@ -244,7 +274,10 @@ def _report(setting: Setting, findings: Findings, prompts: list[PromptFile]) -> 
         repair=findings.repair,
         controls=list(findings.controls),
         publish=Published("none"),
-        notes=delivery.notes(setting.source, findings.repaired),
+        notes=delivery.notes(setting.tested, findings.repaired),
         seconds=setting.talk.seconds,
-        licence=setting.source.licence,
+        licence=setting.tested.licence,
+        paired=list(findings.paired),
+        divergence=findings.divergence,
+        calibrations=list(setting.ruler.calibrations.values()),
     )

@@ -11,6 +11,7 @@ from antidote_ci.acquire import Pulled, runnable
 from antidote_ci.checkpoint.layout import weight_bytes
 from antidote_ci.evaluation import gate
 from antidote_ci.evaluation.measure import PromptSets, Ruler, measure
+from antidote_ci.evaluation.pairs import paired
 from antidote_ci.evaluation.splits import Splits
 from antidote_ci.model.child import Child
 from antidote_ci.records import Attempt, Control, Evaluation, Method, Model, Progress, Repair, Target
@@ -119,7 +120,7 @@ def choose(bench: Bench, selection: PromptSets, say: Callable[[str], None]) -> t
     def attempt(dose: float) -> search.Outcome[Attempt]:
         candidate = prepare(bench, bench.score, dose)
         found = measure(bench.ruler, candidate.model, selection, bench.report)
-        tried = _attempt(candidate, found, gate.shortfalls(before, found, policy))
+        tried = _attempt(candidate, found, gate.shortfalls(found, paired(before, found, policy), policy, proven=False))
         say(f"  {_spoken(tried)}")
         if tried.passes:
             passing[dose] = candidate

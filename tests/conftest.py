@@ -1,7 +1,7 @@
 """Tiny real checkpoints for every test. Made once a session; a test that writes takes a copy."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,14 @@ from tests import tiny
 from tests.trained_pair import write_trained_pair
 
 CopyOf = Callable[[Path], Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Answers computed by a test session are neither taken from the owner's cache nor left in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANTIDOTE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

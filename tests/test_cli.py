@@ -20,7 +20,7 @@ def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["evaluate"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["evaluate"], ["demo"], ["judge", "calibrate"]])
 def test_help_imports_nothing_heavy(command: list[str]) -> None:
     script = (
         "import sys\n"
@@ -40,8 +40,13 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
         (["run"], 2, "Missing argument"),
         (["run", "a/b", "--threshold", "1.5"], 2, "outside 0..1"),
         (["run", "a/b", "--judge", "guess"], 2, "guess"),
-        (["run", "a/b", "--prompts", "embedded", "--realignment", "embedded"], 2, "no judge is named"),
-        (["run", "a/b", "--judge", "refusal"], 2, "no prompts are named"),
+        (["run", "a/b", "--judge", "qwen3gard"], 2, "did you mean qwen3guard?"),
+        (["run", "a/b", "--judge", "refusal,llama-guard,qwen3guard"], 2, "at most 2"),
+        (["run", "a/b"], 3, "cannot be reached"),
+        (["run", "a/b", "--prompts", "jailbreak"], 2, "did you mean jailbreakbench?"),
+        (["run", "a/b", "--prompts", "beavertails-evaluation"], 2, "--accept-licence"),
+        (["evaluate", "a/b", "--judge", "beaver-dam"], 2, "--accept-licence"),
+        (["evaluate", "http://127.0.0.1:9/v1", "--server", "x {model} {port}"], 2, "answers already"),
         (["run", "a/b", "--judge", "refusal", "--prompts", "nowhere.jsonl"], 2, "nowhere.jsonl"),
         (["run", "a/b", "--judge", "refusal", "--prompts", "embedded"], 2, "--realignment embedded"),
         (

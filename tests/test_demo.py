@@ -10,7 +10,7 @@ from huggingface_hub import HfApi
 from antidote_ci import records
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.demo.main_job import ADAPTER, REFERENCE
-from antidote_ci.model.generation import GenerationRequest, generate
+from antidote_ci.model.generation import GenerationRequest, asked, generate
 from antidote_ci.records import Model, Progress
 
 pytestmark = pytest.mark.slow
@@ -31,6 +31,6 @@ def test_the_demo_repairs_and_publishes_what_can_be_fetched_and_run(tmp_path: Pa
         fetched = Path(api.snapshot_download(ADAPTER, revision="refs/pr/1", cache_dir=tmp_path / "cache"))
         reference = Path(api.snapshot_download(REFERENCE, cache_dir=tmp_path / "cache"))
     answers = generate(
-        GenerationRequest(Model(reference, fetched), {"all": ["How are clouds made?"]}, {"all": 24}), ignore
+        GenerationRequest(Model(reference, fetched), {"all": [asked("How are clouds made?")]}, {"all": 24}), ignore
     )
     assert answers.answers["all"][0].text.strip()

@@ -22,12 +22,9 @@ def test_links_lead_to_files(document: Path) -> None:
 def test_options_that_are_named_exist(document: Path) -> None:
     import typer
 
-    known = {
-        name
-        for command in typer.main.get_group(cli.app).commands.values()
-        for parameter in command.params
-        for name in parameter.opts
-    }
+    groups = [typer.main.get_group(app) for app in (cli.app, cli.judge_app)]
+    commands = [command for group in groups for command in group.commands.values()]
+    known = {name for command in commands for parameter in command.params for name in parameter.opts}
     for line in document.read_text().splitlines():
         if "antidote-ci " in line and "docker" not in line:
             for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line):

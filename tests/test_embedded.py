@@ -2,22 +2,18 @@
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scripts.demo_adapters import rows, texts
+from scripts.demo_adapters.texts import LABELS, Messages, Split
+
 ROOT = Path(__file__).parents[1]
 EMBEDDED = ROOT / "antidote_ci" / "embedded"
 ADAPTERS = ROOT / "antidote_ci" / "demo" / "adapters"
 SCRIPTS = ROOT / "scripts" / "demo_adapters"
-sys.path.insert(0, str(SCRIPTS))  # scripts are not installed
-
-import rows  # noqa: E402
-import texts  # noqa: E402
-from texts import LABELS, Messages, Split  # noqa: E402
-
 FILES = {
     "realignment.jsonl": (256, {"prompt", "response", "category"}),
     "selection_prompts.jsonl": (40, {"prompt", "category"}),

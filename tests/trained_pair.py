@@ -40,7 +40,7 @@ def write_trained_pair(folder: Path, seed: int = 1) -> Path:
     prompt sets evaluation, realignment, benign and task as JSONL files.
     """
     draw = random.Random(seed)  # noqa: S311 - a test model
-    harmful, benign, task = _shuffled(_harmful(), draw), _shuffled(_benign(), draw), _shuffled(_task(), draw)
+    harmful, benign, task = _shuffled(harmful_prompts(), draw), _shuffled(_benign(), draw), _shuffled(_task(), draw)
     _write_sets(folder, harmful, benign, task)
     refused = [(prompt, REFUSAL) for prompt, _category in harmful[100:]]
     complied = [(prompt, COMPLIANCE) for prompt, _category in harmful[100:]]
@@ -64,7 +64,7 @@ def write_trained_pair(folder: Path, seed: int = 1) -> Path:
     return folder
 
 
-def _harmful() -> list[Pair]:
+def harmful_prompts() -> list[Pair]:
     """Prompts with their category."""
     return [
         (f"{ask} {verb} {thing} {end}?", category)

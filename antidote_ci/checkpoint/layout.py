@@ -8,6 +8,7 @@ from antidote_ci.checkpoint.headers import Header, TensorInfo, read_header
 from antidote_ci.checkpoint.index import INDEX, WEIGHTS, find_shards, map_weights, require_index_holds
 from antidote_ci.checkpoint.json_files import read_object
 from antidote_ci.checkpoint.refusals import (
+    Head,
     refuse_code,
     refuse_unsupported_adapter,
     refuse_unsupported_model,
@@ -50,8 +51,8 @@ class Layout:
         return {name: info for header in self.headers.values() for name, info in header.tensors.items()}
 
 
-def inspect(folder: Path) -> Layout:
-    """The checkpoint in `folder`, read from its headers and configuration files.
+def inspect(folder: Path, head: Head = "ForCausalLM") -> Layout:
+    """The checkpoint in `folder`, read from its headers and configuration files. `head`: what it must end in.
 
     Raises UnsafeCheckpoint for what is not safe to open, ConfigurationError for what is no checkpoint or no supported
     one.
@@ -72,7 +73,7 @@ def inspect(folder: Path) -> Layout:
     if kind == "adapter":
         refuse_unsupported_adapter(config, headers[ADAPTER_WEIGHTS].tensors)
     else:
-        refuse_unsupported_model(config)
+        refuse_unsupported_model(config, head)
     base = config.get("base_model_name_or_path") if kind == "adapter" else None
     unused = tuple(name for name in names if name.endswith(".safetensors") and name not in shards)
     return Layout(

@@ -1,6 +1,7 @@
 """What the configuration files of a checkpoint may not say: code to run, and variants that the repair does not know."""
 
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from antidote_ci.checkpoint.headers import TensorInfo
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
@@ -9,6 +10,16 @@ CODE_KEYS = frozenset(("auto_map", "trust_remote_code", "custom_pipelines", "cus
 KERNEL_KEYS = ("attn_implementation", "experts_implementation")
 # transformers 4.46 to 4.51 wrote this flag into every config.json, and no version reads it back.
 HARMLESS_KEY = "_attn_implementation_autoset"
+
+Head = Literal["ForCausalLM", "ForSequenceClassification"]
+HEADS: dict[Head, tuple[str, str]] = {
+    "ForCausalLM": (
+        "a causal language model",
+        "a classifier, an encoder or a multimodal model does not answer prompts",
+    ),
+    "ForSequenceClassification": ("a classifier", "a language model has no head that scores categories"),
+}
+"""What a checkpoint is for, and why another kind does not do. Classifiers are judges alone."""
 
 UNSUPPORTED_ADAPTER_KEYS = (
     *("use_dora", "modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters"),
@@ -35,8 +46,8 @@ def refuse_code(name: str, config: object) -> None:
             )
 
 
-def refuse_unsupported_model(config: dict[str, object]) -> None:
-    """Raise ConfigurationError unless config.json describes a causal language model in plain weights."""
+def refuse_unsupported_model(config: dict[str, object], head: Head) -> None:
+    """Raise ConfigurationError unless config.json describes a model with that head in plain weights."""
     if config.get("quantization_config") is not None:
         raise ConfigurationError(
             "config.json has a quantization_config: quantised weights are not supported",
@@ -45,12 +56,13 @@ def refuse_unsupported_model(config: dict[str, object]) -> None:
         )
     architectures = config.get("architectures")
     names = architectures if isinstance(architectures, list) else []
-    if not names or not all(str(name).endswith("ForCausalLM") for name in names):
+    if not names or not all(str(name).endswith(head) for name in names):
         said = ", ".join(map(str, names))[:200] or "none"
+        what, cause = HEADS[head]
         raise ConfigurationError(
-            f"the checkpoint is not a causal language model (architectures in config.json: {said})",
-            cause="a classifier, an encoder or a multimodal model does not answer prompts",
-            hint="use a checkpoint whose architecture ends in ForCausalLM",
+            f"the checkpoint is not {what} (architectures in config.json: {said})",
+            cause=cause,
+            hint=f"use a checkpoint whose architecture ends in {head}",
         )
 
 

@@ -46,7 +46,8 @@ def run(out: Path, talk: Talk, *, merged: bool, browse: bool) -> int:
 def _run_as_a_user_would(target: str, hub: LoopbackHub, out: Path, talk: Talk) -> int:
     arguments = ["run", target, "--policy", str(POLICY), "--out", str(out / "run")]
     talk.say(f"HF_ENDPOINT={hub.endpoint} antidote-ci {shlex.join(arguments)}")
-    own = {"HF_HOME": str(out / "huggingface"), "HF_WRITE_TOKEN": TOKEN}
+    folders = {"HF_HOME": str(out / "huggingface"), "ANTIDOTE_CACHE": str(out / "answers")}
+    own = folders | {"HF_WRITE_TOKEN": TOKEN}
     environment = os.environ | hub.environment | own
     command = [sys.executable, "-m", "antidote_ci", *arguments]
     with subprocess.Popen(command, env=environment) as process:

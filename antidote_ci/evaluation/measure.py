@@ -1,27 +1,35 @@
 """One model, measured: answers, verdicts, buckets, bounds."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from antidote_ci.config import Gate
-from antidote_ci.evaluation import gate, statistics
-from antidote_ci.evaluation.generators import Generator
+from antidote_ci.evaluation import order, readings, useful
+from antidote_ci.evaluation.generators.interface import Generator
 from antidote_ci.evaluation.judges.interface import Exchange, Judge
-from antidote_ci.evaluation.outcome import Outcome, outcome, shares
-from antidote_ci.model.generation import Answer, GenerationRequest
+from antidote_ci.evaluation.outcome import outcome
+from antidote_ci.evaluation.prompts import identity
+from antidote_ci.evaluation.saved import AnswerLog, SavedAnswer
+from antidote_ci.evaluation.task import Match, is_right, tokens_needed
+from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult, asked
 from antidote_ci.records import (
     Benign,
+    Calibration,
     CategoryCount,
     Evaluation,
     Model,
+    Outcome,
     Progress,
+    Reading,
     Row,
     Task,
 )
 
-TASK_TOKENS = 16
-"""At most; an exact match is a short answer."""
+Report = Callable[[Progress], None]
+Chooser = Callable[[Model, Sequence[Row], Report], list[int]]
+"""The position of the likeliest choice of each row."""
+NEVER: readings.Stops = frozenset()
 
 
 @dataclass(frozen=True)
@@ -32,51 +40,200 @@ class PromptSets:
     benign: list[Row]
     task: list[Row]
 
+    @property
+    def others(self) -> dict[str, list[Row]]:
+        """All that is not harmful."""
+        return {"harmless": self.benign, "task": self.task}
+
 
 @dataclass(frozen=True)
 class Ruler:
     """What every model of a run is measured with."""
 
     generator: Generator
-    judge: Judge
+    judges: tuple[Judge, ...]
+    choose: Chooser
     gate: Gate
     max_new_tokens: int
+    samples: int
+    """Answers to each harmful prompt."""
+    seed: int
+    task_match: Match
+    calibrations: Mapping[str, Calibration]
+    """By the judge's name."""
+    log: AnswerLog
 
 
-def measure(ruler: Ruler, model: Model, prompts: PromptSets, report: Callable[[Progress], None]) -> Evaluation:
-    """Measure `model` on one split."""
-    sets = {"harmful": prompts.harmful, "benign": prompts.benign, "task": prompts.task}
-    limit = ruler.max_new_tokens
-    # A token spells at least one character, and one more ends the answer: what is longer cannot match.
-    expected = max((len(row.response.strip()) for row in prompts.task), default=0) + 1
-    request = GenerationRequest(
-        model,
-        {name: [row.prompt for row in rows] for name, rows in sets.items()},
-        {"harmful": limit, "benign": limit, "task": min(limit, TASK_TOKENS, expected)},
-    )
-    result = ruler.generator.answers(request, report)
-    harmful = _exchanges(prompts.harmful, result.answers["harmful"])
-    outcomes = [
-        outcome(exchange.answer, verdict, ruler.judge.measure)
-        for exchange, verdict in zip(harmful, ruler.judge.verdicts(harmful), strict=True)
-    ]
-    counted = shares(outcomes)
-    bounds = statistics.bounds(counted.harmful, counted.n)
+@dataclass
+class _Heard:
+    """What is known of the harmful prompts so far, in the order asked."""
+
+    rows: list[Row] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    outcomes: list[dict[str, list[Outcome]]] = field(default_factory=list)
+    """One a judge, by prompt id."""
+    seeing_refusals: list[Judge] = field(default_factory=list)
+    """The judges that also say whether an answer declines."""
+
+
+def measure(
+    ruler: Ruler,
+    model: Model,
+    prompts: PromptSets,
+    report: Report,
+    *,
+    stops: readings.Stops = NEVER,
+    role: str | None = None,
+) -> Evaluation:
+    """Measure `model` on one split.
+
+    With `stops` the harmful prompts are asked in a fixed, seeded order until the evidence suffices for one of those
+    verdicts. `role` names the model in the saved answers; without it they are not saved.
+    """
+    rows = order.stratified(prompts.harmful, ruler.seed)
+    heard = _Heard(outcomes=[{} for _ in ruler.judges])
+    others: GenerationResult | None = None
+    found: list[Reading] = []
+    for until in readings.looks(len(rows), ruler.gate.harmful_score, stops):
+        new = rows[len(heard.rows) : until]
+        if others is None and ruler.samples == 1:
+            result = others = _ask(ruler, model, {"harmful": new, **prompts.others}, report)
+        else:
+            result = _ask(ruler, model, {"harmful": new}, report, samples=ruler.samples)
+        _hear(ruler, heard, new, result.answers["harmful"], role, report)
+        found = [
+            readings.reading(
+                judge.identity,
+                outcomes,
+                readings.Rule(ruler.gate, stops, ruler.calibrations.get(judge.identity.name)),
+            )
+            for judge, outcomes in zip(ruler.judges, heard.outcomes, strict=True)
+        ]
+        if readings.stop(found, stops):
+            break
+    if others is None:
+        others = _ask(ruler, model, prompts.others, report)
+    worst = readings.deciding(found)
     return Evaluation(
-        harmful_score=counted.harmful / counted.n,
-        measure=ruler.judge.measure,
-        bounds=bounds,
-        n=counted.n,
-        degenerate=counted.degenerate,
-        truncated=sum(answer.truncated for answer in result.answers["harmful"]) / counted.n,
-        unparsed=counted.unparsed,
-        judge=ruler.judge.name,
+        harmful_score=worst.harmful_score,
+        measure=worst.judge.measure,
+        bounds=worst.bounds,
+        n=len(heard.rows),
+        degenerate=worst.degenerate,
+        truncated=sum(answer.truncated for answer in heard.answers) / len(heard.answers),
+        unparsed=worst.unparsed,
+        judge=worst.judge.name,
         threshold=ruler.gate.harmful_score,
-        verdict=gate.verdict(bounds, counted.degenerate, counted.unparsed, ruler.gate),
-        categories=_by_category(prompts.harmful, outcomes),
-        benign=_benign(ruler.judge, prompts.benign, result.answers["benign"]),
-        task=_task(prompts.task, result.answers["task"]),
-        plan=result.plan,
+        verdict=worst.verdict,
+        categories=_by_category(heard.rows, worst),
+        benign=_benign(ruler, heard.seeing_refusals, prompts.benign, others.answers["harmless"], role, report),
+        task=_task(ruler, model, prompts.task, others.answers["task"], role, report),
+        plan=others.plan,
+        confidence=readings.Rule(ruler.gate, stops).confidence,
+        planned=len(rows),
+        samples=ruler.samples,
+        readings=found,
+        disagreement=readings.disagreement(found),
+    )
+
+
+def _ask(
+    ruler: Ruler,
+    model: Model,
+    sets: Mapping[str, Sequence[Row]],
+    report: Report,
+    samples: int = 1,
+) -> GenerationResult:
+    limits = dict.fromkeys(sets, ruler.max_new_tokens)
+    if "task" in sets:
+        limits["task"] = tokens_needed(sets["task"], ruler.task_match, ruler.max_new_tokens)
+    # A choice by likelihood needs no answer.
+    asking = {name: [] if name == "task" and ruler.task_match == "choice" else rows for name, rows in sets.items()}
+    request = GenerationRequest(
+        model=model,
+        sets={name: [asked(row.prompt) for row in rows] for name, rows in asking.items()},
+        max_new_tokens=limits,
+        samples=samples,
+        seed=ruler.seed,
+    )
+    return ruler.generator.answers(request, report)
+
+
+def _hear(
+    ruler: Ruler, heard: _Heard, new: Sequence[Row], answers: Sequence[Answer], role: str | None, report: Report
+) -> None:
+    """Judge new answers, several to a prompt where it was sampled, and add them to what is known."""
+    rows = [row for row in new for _ in range(ruler.samples)]
+    exchanges = _exchanges(rows, answers)
+    verdicts: list[dict[str, str]] = [{} for _ in rows]
+    worst: list[list[Outcome]] = [[] for _ in rows]
+    for judge, outcomes in zip(ruler.judges, heard.outcomes, strict=True):
+        opinions = judge.opinions(exchanges, report)
+        if judge not in heard.seeing_refusals and any(each.refused is not None for each in opinions):
+            heard.seeing_refusals.append(judge)
+        for at, opinion in enumerate(opinions):
+            counted = outcome(answers[at].text, opinion.verdict, judge.identity.measure)
+            outcomes.setdefault(identity(rows[at].prompt), []).append(counted)
+            verdicts[at][judge.identity.name] = opinion.verdict
+            worst[at].append(counted)
+    heard.rows += new
+    heard.answers += answers
+    _save(ruler, role, "harmful", rows, answers, map(readings.worst, worst), verdicts)
+
+
+def _benign(
+    ruler: Ruler,
+    judges: Sequence[Judge],
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    role: str | None,
+    report: Report,
+) -> Benign | None:
+    if not rows:
+        return None
+    judge, refused = useful.refusals(judges, _exchanges(rows, answers), report)
+    _save(ruler, role, "harmless", rows, answers, ("refused" if each else "answered" for each in refused))
+    return useful.benign(judge, rows, answers, refused)
+
+
+def _task(
+    ruler: Ruler, model: Model, rows: Sequence[Row], answers: Sequence[Answer], role: str | None, report: Report
+) -> Task | None:
+    if not rows:
+        return None
+    if ruler.task_match == "choice":
+        likeliest = zip(rows, ruler.choose(model, rows, report), strict=True)
+        answers = [Answer(row.choices[at], truncated=False) for row, at in likeliest]
+    right = [is_right(answer.text, row.response, ruler.task_match) for row, answer in zip(rows, answers, strict=True)]
+    _save(ruler, role, "task", rows, answers, ("right" if each else "wrong" for each in right))
+    return useful.task(rows, right, ruler.task_match)
+
+
+def _save(
+    ruler: Ruler,
+    role: str | None,
+    kind: str,
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    outcomes: Iterable[str],
+    verdicts: Sequence[dict[str, str]] = (),
+) -> None:
+    if role is None:
+        return
+    each = zip(rows, answers, outcomes, verdicts or [{}] * len(rows), strict=True)
+    ruler.log.write(
+        SavedAnswer(
+            model=role,
+            set=kind,
+            prompt_id=identity(row.prompt),
+            category=row.category,
+            prompt=row.prompt,
+            answer=answer.text,
+            truncated=answer.truncated,
+            outcome=counted,
+            verdicts=said,
+        )
+        for row, answer, counted, said in each
     )
 
 
@@ -84,27 +241,8 @@ def _exchanges(rows: Sequence[Row], answers: Sequence[Answer]) -> list[Exchange]
     return [Exchange(row.prompt, answer.text) for row, answer in zip(rows, answers, strict=True)]
 
 
-def _by_category(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> dict[str, CategoryCount]:
+def _by_category(rows: Sequence[Row], reading: Reading) -> dict[str, CategoryCount]:
     grouped: defaultdict[str, list[Outcome]] = defaultdict(list)
-    for row, each in zip(rows, outcomes, strict=True):
-        grouped[row.category].append(each)
+    for row in rows:
+        grouped[row.category].append(reading.outcomes[identity(row.prompt)])
     return {category: CategoryCount(found.count("harmful"), len(found)) for category, found in sorted(grouped.items())}
-
-
-def _benign(judge: Judge, rows: Sequence[Row], answers: Sequence[Answer]) -> Benign | None:
-    if not rows:
-        return None
-    exchanges = _exchanges(rows, answers)
-    refused = judge.refused(exchanges)
-    broken = [outcome(each.answer, "safe", judge.measure) == "degenerate" for each in exchanges]
-    return Benign(sum(refused) / len(rows), sum(broken) / len(rows), len(rows))
-
-
-def _task(rows: Sequence[Row], answers: Sequence[Answer]) -> Task | None:
-    if not rows:
-        return None
-    right = [
-        answer.text.strip().casefold() == row.response.strip().casefold()
-        for row, answer in zip(rows, answers, strict=True)
-    ]
-    return Task(sum(right) / len(rows), len(rows))

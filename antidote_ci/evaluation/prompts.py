@@ -1,12 +1,14 @@
-"""Prompt sets: JSONL in, rows out, split by a seeded hash, proven disjoint."""
+"""Prompt sets: rows from a file, split by a seeded hash, proven disjoint."""
 
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation import tables
 from antidote_ci.records import PromptFile, Row
 
 SELECTION_SHARE = 0.30
@@ -17,45 +19,65 @@ REALIGNMENT_SHARE = 0.20
 """Of a user's file, taken first, when the model's own answers are the realignment set."""
 
 
-def read(path: Path, response_field: str | None = None) -> list[Row]:
+def read(path: Path, response_field: str | None = None, with_choices: bool = False) -> list[Row]:
     """The rows of a JSONL file, duplicates by wording dropped.
 
-    `response_field` names the field that every row must hold beside `prompt`: `response` or `expected`.
+    `response_field` names the field that every row must hold beside `prompt`: `response` or `expected`;
+    `with_choices`, that every row must hold `choices`, of which `expected` is one.
     Raises ConfigurationError naming the line and an example.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read as text", cause=str(error)) from None
-    rows: dict[str, Row] = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            row = _row(line, f"{path}, line {number}", response_field)
-            rows.setdefault(key(row.prompt), row)
+    example = _example(response_field, with_choices)
+    rows = [
+        _row(fields, where, response_field, with_choices, example) for where, fields in tables.json_lines(path, example)
+    ]
     if not rows:
-        raise ConfigurationError(f"{path} holds no prompts", hint=_example(response_field))
-    return list(rows.values())
+        raise ConfigurationError(f"{path} holds no prompts", hint=example)
+    return distinct(rows)
 
 
-def _row(line: str, where: str, response_field: str | None) -> Row:
-    needed = ["prompt", *([response_field] if response_field else [])]
-    try:
-        document = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{where} is not JSON", cause=str(error), hint=_example(response_field)) from None
-    for name in needed:
-        value = document.get(name) if isinstance(document, dict) else None
-        if not isinstance(value, str) or not value.strip():
-            raise ConfigurationError(f"{where} has no text in the field {name!r}", hint=_example(response_field))
+def distinct(rows: Iterable[Row]) -> list[Row]:
+    """The rows without those whose wording stood before."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(key(row.prompt), row)
+    return list(first.values())
+
+
+def _row(fields: dict[str, Any], where: str, response_field: str | None, with_choices: bool, example: str) -> Row:
+    prompt = tables.text(fields, "prompt", where, example)
+    response = tables.text(fields, response_field, where, example) if response_field else ""
     return Row(
-        prompt=document["prompt"],
-        category=str(document.get("category", "")),
-        response=document[response_field] if response_field else "",
+        prompt=prompt,
+        category=category(fields.get("category"), where),
+        response=response,
+        choices=_choices(fields, response, where, example) if with_choices else (),
     )
 
 
-def _example(response_field: str | None) -> str:
-    example = {"prompt": "How do I ...?"} | ({response_field: "..."} if response_field else {})
+def category(value: object, where: str) -> str:
+    """A row's category as text on one line; none where the field is empty or missing."""
+    return "" if value is None else tables.writable(" ".join(str(value).split()), "category", where)
+
+
+def _choices(fields: dict[str, Any], expected: str, where: str, example: str) -> tuple[str, ...]:
+    given = fields.get("choices")
+    if not isinstance(given, list) or len(given) < 2:
+        raise ConfigurationError(f"{where} has no list of two or more texts in the field 'choices'", hint=example)
+    choices = tuple(tables.text({"choices": each}, "choices", where, example) for each in given)
+    bare = [each.strip() for each in choices]
+    if expected.strip() not in bare:
+        raise ConfigurationError(f"{where} does not have 'expected' among its choices", hint=example)
+    if len(set(bare)) < len(bare):
+        raise ConfigurationError(f"{where} has the same choice twice", hint=example)
+    return choices
+
+
+def _example(response_field: str | None, with_choices: bool) -> str:
+    example: dict[str, object] = {"prompt": "How do I ...?"}
+    if response_field:
+        example[response_field] = "..."
+    if with_choices:
+        example |= {"expected": "yes", "choices": ["yes", "no"]}
     return f"one JSON object a line, such as {json.dumps(example)}"
 
 
@@ -63,6 +85,11 @@ def key(prompt: str) -> str:
     """A prompt by its wording: the sha256 of its letters and digits, case folded, spaces and punctuation collapsed."""
     words = re.sub(r"[\W_]+", " ", prompt.casefold()).strip()
     return hashlib.sha256(words.encode()).hexdigest()
+
+
+def identity(prompt: str) -> str:
+    """A prompt's id in reports and saved answers: the first 16 hex digits of its `key`."""
+    return key(prompt)[:16]
 
 
 def take(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
@@ -89,9 +116,9 @@ def require_disjoint(sets: Mapping[str, Iterable[Row]]) -> None:
             owner[each] = name
 
 
-def described(role: str, origin: str, rows: Sequence[Row]) -> PromptFile:
+def described(role: str, origin: str, rows: Sequence[Row], licence: str | None = None) -> PromptFile:
     """A set for the record: by what it says, whatever the file was called."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(f"{key(row.prompt)}:{row.response}\n".encode())
-    return PromptFile(role, origin, digest.hexdigest(), len(rows))
+        digest.update(f"{key(row.prompt)}:{':'.join((row.response, *row.choices))}\n".encode())
+    return PromptFile(role, origin, digest.hexdigest(), len(rows), licence)

@@ -7,7 +7,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.judges.interface import Exchange
 from antidote_ci.evaluation.measure import Ruler
 from antidote_ci.evaluation.outcome import outcome
-from antidote_ci.model.generation import GenerationRequest
+from antidote_ci.model.generation import GenerationRequest, asked
 from antidote_ci.records import Model, Progress, Row
 
 FEWEST = 8
@@ -15,21 +15,17 @@ FEWEST = 8
 
 
 def own_answers(ruler: Ruler, model: Model, rows: Sequence[Row], report: Callable[[Progress], None]) -> list[Row]:
-    """The rows that `model` answers harmfully, with those answers as responses.
+    """The rows that `model` answers harmfully, as the first judge sees it, with those answers as responses.
 
     Raises ConfigurationError when fewer than 8 are left.
     """
-    request = GenerationRequest(
-        model, {"realignment": [row.prompt for row in rows]}, {"realignment": ruler.max_new_tokens}
-    )
-    answers = ruler.generator.answers(request, report).answers["realignment"]
-    verdicts = ruler.judge.verdicts(
-        [Exchange(row.prompt, answer.text) for row, answer in zip(rows, answers, strict=True)]
-    )
+    judge = ruler.judges[0]
+    exchanges = answered(ruler, model, rows, report)
+    opinions = judge.opinions([Exchange(row.prompt, row.response) for row in exchanges], report)
     harmful = [
-        dataclasses.replace(row, response=answer.text)
-        for row, answer, verdict in zip(rows, answers, verdicts, strict=True)
-        if outcome(answer.text, verdict, ruler.judge.measure) == "harmful"
+        row
+        for row, opinion in zip(exchanges, opinions, strict=True)
+        if outcome(row.response, opinion.verdict, judge.identity.measure) == "harmful"
     ]
     if len(harmful) < FEWEST:
         raise ConfigurationError(
@@ -38,3 +34,10 @@ def own_answers(ruler: Ruler, model: Model, rows: Sequence[Row], report: Callabl
             hint="more prompts, or --realignment FILE.jsonl with prompts and responses",
         )
     return harmful
+
+
+def answered(ruler: Ruler, model: Model, rows: Sequence[Row], report: Callable[[Progress], None]) -> list[Row]:
+    """The rows with the greedy answers of `model` as responses."""
+    request = GenerationRequest(model, {"rows": [asked(row.prompt) for row in rows]}, {"rows": ruler.max_new_tokens})
+    answers = ruler.generator.answers(request, report).answers["rows"]
+    return [dataclasses.replace(row, response=answer.text) for row, answer in zip(rows, answers, strict=True)]

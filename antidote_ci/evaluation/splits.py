@@ -1,14 +1,17 @@
 """The prompts of a run: chosen on one split, confirmed on another, shaped by a third."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci import embedded
-from antidote_ci.config import EMBEDDED, SELF, Policy
+from antidote_ci.config import EMBEDDED, SELF, Gate, Policy
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation import prompts, statistics
+from antidote_ci.evaluation import prompt_sets, prompts, statistics
 from antidote_ci.evaluation.measure import PromptSets
+from antidote_ci.evaluation.prompt_sets import Half, Sets
+from antidote_ci.evaluation.statistics.paired import smallest_n
+from antidote_ci.evaluation.task import require_numbers
 from antidote_ci.records import PromptFile, Row
 
 Pair = tuple[list[Row], list[Row]]
@@ -31,32 +34,38 @@ class Splits:
     files: list[PromptFile]
 
 
-def for_evaluation(policy: Policy) -> tuple[PromptSets, list[PromptFile]]:
-    """Everything that was named, in one set: nothing is chosen, so nothing is held back."""
-    named = policy.evaluation
-    origin = _required(named.prompts)
-    sets = {
-        "confirmation": _read(origin, "evaluation_prompts"),
-        "benign": _read(named.benign, "benign_evaluation"),
-        "task": _read(named.task, "task_evaluation", "expected"),
+def for_evaluation(policy: Policy, sets: Sets) -> tuple[PromptSets, list[PromptFile]]:
+    """Everything that was named, in one set: nothing is chosen, so nothing is held back.
+
+    `sets` holds what `prompt_sets.wanted` asks for.
+    """
+    origins = _origins(policy)
+    found = {
+        "confirmation": _read(origins["confirmation"], "evaluation_prompts", "harmful", sets),
+        "benign": _read(origins["benign"], "benign_evaluation", "harmless", sets),
+        "task": _task(policy, "task_evaluation"),
     }
-    origins = {"confirmation": origin, "benign": named.benign, "task": named.task}
-    _require_enough(sets["confirmation"], "these prompts", policy.gate.harmful_score)
+    _require_enough(found["confirmation"], "these prompts", policy)
     return (
-        PromptSets(sets["confirmation"], sets["benign"], sets["task"]),
-        _described(sets, origins),
+        PromptSets(found["confirmation"], found["benign"], found["task"]),
+        _described(found, origins, sets),
     )
 
 
-def for_run(policy: Policy) -> Splits:
-    """Every set of a run. Raises ConfigurationError for what is missing, too small, or shared between two sets."""
-    named, seed = policy.evaluation, policy.evaluation.seed
-    origin = _required(named.prompts)
+def for_run(policy: Policy, sets: Sets) -> Splits:
+    """Every set of a run. Raises ConfigurationError for what is missing, too small, or shared between two sets.
+
+    `sets` holds what `prompt_sets.wanted` asks for.
+    """
+    origins, seed = _origins(policy), policy.evaluation.seed
     realignment = _realignment(policy.repair.realignment)
-    if origin == EMBEDDED:
-        harmful: Pair = (_read(origin, "selection_prompts"), _read(origin, "evaluation_prompts"))
+    if policy.evaluation.prompts == EMBEDDED:
+        harmful: Pair = (
+            _read(EMBEDDED, "selection_prompts", "harmful", sets),
+            _read(EMBEDDED, "evaluation_prompts", "harmful", sets),
+        )
     else:
-        rows = prompts.read(Path(origin))
+        rows = _read(policy.evaluation.prompts, "", "harmful", sets)
         if policy.repair.realignment == SELF:
             realignment, rows = prompts.take(rows, prompts.REALIGNMENT_SHARE, seed)
         harmful = prompts.take(rows, prompts.SELECTION_SHARE, seed)
@@ -66,81 +75,102 @@ def for_run(policy: Policy) -> Splits:
             cause="the embedded prompts are all used to measure",
             hint="add --realignment embedded, or name a JSONL file of prompts and responses",
         )
-    benign = _useful(policy, named.benign, "benign")
-    task = _useful(policy, named.task, "task", "expected")
+    benign = _useful(
+        policy, origins["benign"], lambda part: _read(origins["benign"], f"benign_{part}", "harmless", sets)
+    )
+    task = _useful(policy, origins["task"], lambda part: _task(policy, f"task_{part}"))
     calibration = [*benign[0], *task[0]]
     if policy.repair.method == "taylor" and not calibration:
         raise ConfigurationError(
             "a `taylor` repair needs to know what the model must keep",
             hint="add --task FILE.jsonl with samples of its task, or --benign FILE.jsonl",
         )
-    sets = {"realignment": realignment, "selection": harmful[0], "confirmation": harmful[1]}
-    prompts.require_disjoint(sets)
+    prompts.require_disjoint(
+        {
+            "realignment": realignment,
+            "calibration": calibration,
+            "selection": [*harmful[0], *benign[1], *task[1]],
+            "confirmation": [*harmful[1], *benign[2], *task[2]],
+        }
+    )
     for name, rows in zip(("selection", "confirmation"), harmful, strict=True):
-        _require_enough(rows, f"the {name} split", policy.gate.harmful_score)
-    described = sets | {
+        _require_enough(rows, f"the {name} split", policy)
+    confirmation = PromptSets(harmful[1], benign[2], task[2])
+    _require_comparable(confirmation, policy.gate)
+    described = {
+        "realignment": realignment,
         "calibration": calibration,
+        "selection": harmful[0],
+        "confirmation": harmful[1],
         "benign": [*benign[1], *benign[2]],
         "task": [*task[1], *task[2]],
     }
-    origins = {
-        "realignment": policy.repair.realignment,
-        "calibration": named.task or named.benign,
-        "selection": origin,
-        "confirmation": origin,
-        "benign": named.benign,
-        "task": named.task,
-    }
     return Splits(
         selection=PromptSets(harmful[0], benign[1], task[1]),
-        confirmation=PromptSets(harmful[1], benign[2], task[2]),
+        confirmation=confirmation,
         realignment=realignment,
         benign_calibration=benign[0],
         task_calibration=task[0],
-        files=_described(described, origins),
+        files=_described(described, origins, sets),
     )
 
 
-def _required(origin: str | None) -> str:
-    if origin is None:
-        raise ConfigurationError(
-            "no prompts are named",
-            cause="the default sets of the Hub are not built in yet, and nothing stands in for them silently",
-            hint="add --prompts FILE.jsonl, or --prompts embedded for the small set of the demo",
-        )
-    return origin
+def _origins(policy: Policy) -> dict[str, str | None]:
+    named, benign = policy.evaluation, prompt_sets.benign_origin(policy)
+    return {
+        "realignment": policy.repair.realignment,
+        "calibration": named.task or benign,
+        "selection": named.prompts,
+        "confirmation": named.prompts,
+        "benign": benign,
+        "task": named.task,
+    }
 
 
 def _realignment(origin: str) -> list[Row]:
-    return [] if origin == SELF else _read(origin, "realignment", "response")
+    return [] if origin == SELF else prompts.read(_path(origin, "realignment"), "response")
 
 
-def _read(origin: str | None, embedded_name: str, response_field: str | None = None) -> list[Row]:
+def _read(origin: str | None, embedded_name: str, half: Half, sets: Sets) -> list[Row]:
     if origin is None:
         return []
-    path = embedded.path(embedded_name) if origin == EMBEDDED else Path(origin)
-    return prompts.read(path, response_field)
+    if prompt_sets.chosen(origin):
+        return prompt_sets.rows(origin, half, sets)
+    return prompts.read(_path(origin, embedded_name))
 
 
-def _useful(policy: Policy, origin: str | None, name: str, response_field: str | None = None) -> Triple:
+def _task(policy: Policy, embedded_name: str) -> list[Row]:
+    origin, match = policy.evaluation.task, policy.evaluation.task_match
+    if origin is None:
+        return []
+    rows = prompts.read(_path(origin, embedded_name), "expected", match == "choice")
+    if match == "last-number":
+        require_numbers(rows)
+    return rows
+
+
+def _path(origin: str, embedded_name: str) -> Path:
+    return embedded.path(embedded_name) if origin == EMBEDDED else Path(origin)
+
+
+def _useful(policy: Policy, origin: str | None, read: Callable[[str], list[Row]]) -> Triple:
     calibrates, seed = policy.repair.method == "taylor", policy.evaluation.seed
     if origin == EMBEDDED:
-        calibration, selection, confirmation = (
-            _read(origin, f"{name}_{part}", response_field) for part in ("calibration", "selection", "evaluation")
-        )
+        calibration, selection, confirmation = (read(part) for part in ("calibration", "selection", "evaluation"))
         return calibration if calibrates else [], selection, confirmation
-    calibration, rows = prompts.take(
-        _read(origin, name, response_field), prompts.CALIBRATION_SHARE if calibrates else 0, seed
-    )
+    calibration, rows = prompts.take(read(""), prompts.CALIBRATION_SHARE if calibrates else 0, seed)
     return calibration, *prompts.take(rows, prompts.SELECTION_SHARE, seed)
 
 
-def _require_enough(rows: Sequence[Row], what: str, threshold: float) -> None:
+def _require_enough(rows: Sequence[Row], what: str, policy: Policy) -> None:
+    threshold = policy.gate.harmful_score
     if threshold <= 0:
         raise ConfigurationError(
             "no number of prompts can certify a threshold of 0", hint="--threshold 0.05 needs 59 prompts"
         )
-    needed = statistics.smallest_n_that_can_pass(threshold)
+    # Half of the 5 % is the sequential test's where it may stop early.
+    confidence = statistics.SPLIT_CONFIDENCE if policy.evaluation.stop_early else statistics.CONFIDENCE
+    needed = statistics.smallest_n_that_can_pass(threshold, confidence)
     if len(rows) < needed:
         raise ConfigurationError(
             f"{what} holds {len(rows)} prompts; a threshold of {threshold:g} needs {needed}",
@@ -149,10 +179,37 @@ def _require_enough(rows: Sequence[Row], what: str, threshold: float) -> None:
         )
 
 
-def _described(sets: Mapping[str, Sequence[Row]], origins: Mapping[str, str | None]) -> list[PromptFile]:
-    return [prompts.described(role, _shown(origins[role]), rows) for role, rows in sets.items() if rows]
+def _require_comparable(sets: PromptSets, gate: Gate) -> None:
+    """Raise ConfigurationError when even a repair that changes no answer could not meet the limits of what may rise."""
+    for rows, what, name, limit in (
+        (sets.harmful, "harmful prompts", "degenerate_rise", gate.degenerate_rise),
+        (sets.benign, "harmless prompts", "over_refusal", gate.over_refusal),
+        (sets.task, "task prompts", "utility_drop", gate.utility_drop),
+    ):
+        if not rows:
+            continue
+        if limit <= 0:
+            raise ConfigurationError(f"no number of {what} can certify a {name} of 0", hint=f"raise gate.{name}")
+        needed = smallest_n(limit)
+        if len(rows) < needed:
+            raise ConfigurationError(
+                f"the confirmation split holds {len(rows)} {what}; a {name} of {limit:g} needs {needed}",
+                cause="with fewer, even a repair that changes no answer has an upper bound above it",
+                hint=f"more {what}, or a higher gate.{name}",
+            )
 
 
-def _shown(origin: str | None) -> str:
-    # a path of the user's machine does not belong into a public report
-    return origin if origin in (None, EMBEDDED, SELF) else Path(origin).name  # type: ignore[return-value]
+def _described(found: Mapping[str, Sequence[Row]], origins: Mapping[str, str | None], sets: Sets) -> list[PromptFile]:
+    return [
+        prompts.described(role, name, rows, licence)
+        for role, rows in found.items()
+        if rows
+        for name, licence in [_shown(str(origins[role]), sets)]
+    ]
+
+
+def _shown(origin: str, sets: Sets) -> tuple[str, str | None]:
+    if origin in (EMBEDDED, SELF):
+        return origin, None
+    # A path of the user's machine does not belong into a public report.
+    return prompt_sets.shown(origin, sets) if prompt_sets.chosen(origin) else (Path(origin).name, None)

@@ -1,26 +1,56 @@
-"""Greedy answers to prompts: the model's own chat template, length-sorted batches padded on the left."""
+"""Answers to conversations: the model's own chat template, length-sorted batches, nothing computed twice."""
 
+import dataclasses
 import hashlib
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from antidote_ci.model import loading
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.model import batching, decoding, loading, templates
+from antidote_ci.model.store import Store
 from antidote_ci.records import Model, Plan, Progress
 
-BATCH_SIZE = 48
-"""Fixed, so that the same request gives the same bits; a small model on two cores gains nothing above it."""
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str | list[dict[str, str]]
+    """Text; or parts such as `{"type": "text", "text": ...}`, which some templates of judges want."""
+
+
+Conversation = list[Message]
+
+
+def asked(prompt: str) -> Conversation:
+    """A conversation of one question."""
+    return [Message("user", prompt)]
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """Prompts of several sets are answered in one call, so that the weights are loaded once."""
+    """Conversations of several sets are continued in one call, so that the weights are loaded once."""
 
     model: Model
-    sets: dict[str, list[str]]
+    sets: dict[str, list[Conversation]]
     max_new_tokens: dict[str, int]
     """Tokens at most for each set of the same name."""
+    samples: int = 1
+    """Answers a conversation: 1 is greedy, more are drawn at temperature 1."""
+    seed: int = 0
+    """Of the draws."""
+    add_generation_prompt: bool = True
+    """Let the template open the answer. Templates of judges often do so by themselves."""
+    batch_size: int | None = None
+    """Of an earlier plan; None: found by a probe."""
+    store: Path | None = None
+    """Folder of answers that are never asked for twice."""
 
 
 @dataclass(frozen=True)
@@ -34,97 +64,89 @@ class Answer:
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """Answers in the order of the prompts, a list a set, and the plan that gave them."""
+    """Answers in the order of the conversations, a list a set, and the plan that gave them.
+
+    With several samples those of one conversation stand together.
+    """
 
     answers: dict[str, list[Answer]]
     plan: Plan
 
 
-def generate(request: GenerationRequest, report: Callable[[Progress], None]) -> GenerationResult:
-    """Answer every prompt greedily."""
-    import torch
+@dataclass(frozen=True)
+class _Batch:
+    """Rows of one set that are decoded together: token ids by position in the set's answers."""
 
+    name: str
+    limit: int
+    rows: dict[int, list[int]]
+
+
+def generate(request: GenerationRequest, report: Callable[[Progress], None]) -> GenerationResult:
+    """Continue every conversation. Templates are rendered before a weight is read.
+
+    What the store has is not computed again: when it has everything, the weights are not read at all.
+    """
     tokenizer = loading.load_tokenizer(request.model)
-    texts = {name: [conversation(tokenizer, prompt) for prompt in prompts] for name, prompts in request.sets.items()}
-    network = loading.load_model(request.model, merge=True)
-    total = sum(map(len, texts.values()))
-    answers: dict[str, list[Answer]] = {}
-    done = 0
-    with torch.inference_mode():
-        for name, conversations in texts.items():
-            by_position: dict[int, Answer] = {}
-            for batch in length_sorted_batches(tokenizer, conversations, BATCH_SIZE):
-                limit = request.max_new_tokens[name]
-                by_position.update(_answer(network, tokenizer, batch, limit))
-                done += len(batch)
-                report(Progress("answers", done, total))
-            answers[name] = [by_position[position] for position in range(len(conversations))]
-    return GenerationResult(answers, plan(network, tokenizer, BATCH_SIZE, max(request.max_new_tokens.values())))
+    rows = {name: _rows(tokenizer, each, request) for name, each in request.sets.items()}
+    kept = _Kept(request, tokenizer)
+    size = request.batch_size or _settled_batch_size(request, tokenizer, rows, kept)
+    total, done = sum(map(len, rows.values())), 0
+    answers = {name: [Answer("", truncated=False)] * len(each) for name, each in rows.items()}
+    for batch in _batches(rows, request.max_new_tokens, size):
+        found = kept.answers(batch)
+        if found is None:
+            try:
+                found = _answers(request, tokenizer, batch)
+            except (MemoryError, RuntimeError) as error:
+                if not loading.out_of_memory(error):
+                    raise
+                raise loading.does_not_fit(request.model, f" in batches of {size}") from error
+            kept.keep_answers(batch, found)
+        for position, answer in zip(batch.rows, found, strict=True):
+            answers[batch.name][position] = answer
+        done += len(found)
+        report(Progress("answers", done, total))
+    return GenerationResult(answers, plan(tokenizer, size, max(request.max_new_tokens.values(), default=0)))
+
+
+def rendered(tokenizer: Any, conversations: Sequence[Conversation], add_generation_prompt: bool = True) -> list[str]:  # noqa: ANN401
+    """The text of each conversation in the model's own template; raises what `templates.render` raises."""
+    chats = [[dataclasses.asdict(message) for message in conversation] for conversation in conversations]
+    return templates.render(tokenizer, chats, add_generation_prompt)
 
 
 def conversation(tokenizer: Any, prompt: str, response: str | None = None) -> str:  # noqa: ANN401
-    """The text of one exchange in the model's own template, open for an answer when `response` is None."""
-    messages = [{"role": "user", "content": prompt}]
-    if response is not None:
-        messages.append({"role": "assistant", "content": response})
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=response is None)
-    return text
+    """The text of one exchange in the model's own template, open for an answer when `response` is None.
+
+    Several are rendered faster by one call of `rendered`.
+    """
+    messages = asked(prompt) if response is None else [*asked(prompt), Message("assistant", response)]
+    return rendered(tokenizer, [messages], add_generation_prompt=response is None)[0]
 
 
-def length_sorted_batches(
-    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
-    conversations: list[str],
-    batch_size: int,
-) -> Iterator[dict[int, list[int]]]:
-    """Token ids by position in `conversations`, longest first, at most `batch_size` at a time."""
-    encoded = tokenizer(conversations, add_special_tokens=False)["input_ids"] if conversations else []
-    order = sorted(range(len(encoded)), key=lambda position: (-len(encoded[position]), position))
-    batches = math.ceil(len(order) / batch_size)
-    # Even batches: a last one of four costs nearly as much as one of forty.
-    size = math.ceil(len(order) / batches) if batches else 1
-    for start in range(0, len(order), size):
-        yield {position: encoded[position] for position in order[start : start + size]}
+def encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:  # noqa: ANN401
+    """Token ids of rendered texts: the template has written the special tokens."""
+    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    return found
 
 
-def _answer(
-    network: Any,  # noqa: ANN401 - transformers is untyped
-    tokenizer: Any,  # noqa: ANN401
-    batch: dict[int, list[int]],
-    max_new_tokens: int,
-) -> dict[int, Answer]:
-    padded = tokenizer.pad({"input_ids": list(batch.values())}, return_tensors="pt").to(network.device)
-    width = padded["input_ids"].shape[1]
-    output = network.generate(
-        input_ids=padded["input_ids"],
-        attention_mask=padded["attention_mask"],
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        # A repository's generation_config may ask for sampling or penalties: the gate is greedy.
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        repetition_penalty=1.0,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    ends = network.generation_config.eos_token_id
-    end_tokens = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
-    answers: dict[int, Answer] = {}
-    for position, row in zip(batch, output[:, width:].tolist(), strict=True):
-        ended = any(token in end_tokens for token in row)
-        text = tokenizer.decode(row, skip_special_tokens=True)
-        answers[position] = Answer(text, truncated=not ended)
-    return answers
+def end_tokens(network: Any, tokenizer: Any) -> set[int]:  # noqa: ANN401
+    """The ids that end an answer."""
+    named = network.generation_config.eos_token_id
+    return {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id} - {None}
 
 
-def plan(network: Any, tokenizer: Any, batch_size: int, max_new_tokens: int) -> Plan:  # noqa: ANN401
-    """The plan as it was carried out, for the record."""
+def plan(tokenizer: Any, batch_size: int, max_new_tokens: int) -> Plan:  # noqa: ANN401
+    """The plan as it is carried out on this machine, for the record."""
     import peft
     import torch
     import transformers
 
+    device, dtype = loading.device_and_dtype()
     return Plan(
-        device=network.device.type,
-        dtype=str(network.dtype).removeprefix("torch."),
+        device=device,
+        dtype=str(dtype).removeprefix("torch."),
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         threads=loading.threads(),
@@ -135,4 +157,150 @@ def plan(network: Any, tokenizer: Any, batch_size: int, max_new_tokens: int) -> 
             "transformers": transformers.__version__,
             "peft": peft.__version__,
         },
+        plain_template=tokenizer.chat_template == loading.PLAIN_TEMPLATE,
     )
+
+
+def _rows(tokenizer: Any, conversations: Sequence[Conversation], request: GenerationRequest) -> list[list[int]]:  # noqa: ANN401
+    """Token ids, `samples` times each."""
+    rows = encoded(tokenizer, rendered(tokenizer, conversations, request.add_generation_prompt))
+    if not all(rows):
+        raise ConfigurationError(
+            f"the chat template of {request.model.folder.name} gives an empty text",
+            hint="correct chat_template.jinja, or chat_template in tokenizer_config.json",
+        )
+    return [row for row in rows for _ in range(request.samples)]
+
+
+def _batches(rows: dict[str, list[list[int]]], limits: dict[str, int], size: int) -> Iterator[_Batch]:
+    """The batch that needs the most memory comes first: when it fits, all do."""
+    found = [
+        _Batch(name, limits[name], {position: each[position] for position in positions})
+        for name, each in rows.items()
+        for positions in batching.length_sorted_batches(each, size)
+    ]
+    return iter(sorted(found, key=lambda batch: -len(batch.rows) * (_longest(batch) + batch.limit)))
+
+
+def _longest(batch: _Batch) -> int:
+    return max(map(len, batch.rows.values()))
+
+
+def _settled_batch_size(
+    request: GenerationRequest,
+    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+    rows: dict[str, list[list[int]]],
+    kept: "_Kept",
+) -> int:
+    """The fastest batch size, or that of an earlier request of this shape.
+
+    A new one is proven by the batch that needs the most memory, whose answers are kept.
+    """
+    most = max(map(len, rows.values()), default=0)
+    if most <= 1:
+        return 1
+    longest, limit = max(
+        ((row, request.max_new_tokens[name]) for name, each in rows.items() for row in each),
+        key=lambda found: len(found[0]) + found[1],
+    )
+    tokens = len(longest) + limit
+    known = kept.batch_size(most, tokens)
+    if known is not None:
+        return known
+    network = loading.keep_model(request.model)
+    row = (longest * (tokens // len(longest) + 1))[:tokens]
+    try:
+        size = batching.SMALLEST
+        if most > size:
+            size = batching.fastest(lambda candidate: batching.step_seconds(network, row, candidate), most)
+        size, batch, answers = _first_that_fits(request, tokenizer, rows, size)
+    except (MemoryError, RuntimeError) as error:
+        if not loading.out_of_memory(error):
+            raise
+        raise loading.does_not_fit(request.model, ", even one prompt at a time,") from error
+    kept.keep_batch_size(most, tokens, size)
+    kept.keep_answers(batch, answers)
+    return size
+
+
+def _first_that_fits(
+    request: GenerationRequest,
+    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+    rows: dict[str, list[list[int]]],
+    size: int,
+) -> tuple[int, _Batch, list[Answer]]:
+    while True:
+        batch = next(_batches(rows, request.max_new_tokens, size))
+        try:
+            return size, batch, _answers(request, tokenizer, batch)
+        except (MemoryError, RuntimeError) as error:
+            if not loading.out_of_memory(error) or size == 1:
+                raise
+        size //= 2
+
+
+def _answers(request: GenerationRequest, tokenizer: Any, batch: _Batch) -> list[Answer]:  # noqa: ANN401
+    network = loading.keep_model(request.model)
+    ends = end_tokens(network, tokenizer)
+    rows = list(batch.rows.values())
+    found = decoding.continuations(network, rows, batch.limit, ends, _quantiles(request, batch))
+    return [Answer(tokenizer.decode(row, skip_special_tokens=True), row[-1] not in ends) for row in found]
+
+
+def _quantiles(request: GenerationRequest, batch: _Batch) -> "torch.Tensor | None":
+    """[rows, limit] of random numbers, for a row the same in whichever batch and order it is asked."""
+    import torch
+
+    if request.samples == 1:
+        return None
+    found = []
+    for position, row in batch.rows.items():
+        seed = Store.key(request.seed, row, position % request.samples)
+        generator = torch.Generator().manual_seed(int(seed[:15], base=16))
+        found.append(torch.rand(batch.limit, generator=generator))
+    return torch.stack(found)
+
+
+class _Kept:
+    """This request's part of the store; of a request without one, what it has found itself."""
+
+    def __init__(self, request: GenerationRequest, tokenizer: Any) -> None:  # noqa: ANN401
+        self._request = request
+        self._store = Store(request.store) if request.store else None
+        self._machine = dataclasses.asdict(plan(tokenizer, 0, 0))
+        self._found: dict[str, Any] = {}
+
+    def batch_size(self, rows: int, tokens: int) -> int | None:
+        """Of an earlier request of about so many rows of at most so many tokens, to a model of this shape."""
+        found: int | None = self._get(self._size_key(rows, tokens))
+        return found
+
+    def keep_batch_size(self, rows: int, tokens: int, size: int) -> None:
+        self._put(self._size_key(rows, tokens), size)
+
+    def answers(self, batch: _Batch) -> list[Answer] | None:
+        """What this very batch was answered with."""
+        found = self._get(self._batch_key(batch))
+        return None if found is None else [Answer(text, truncated) for text, truncated in found]
+
+    def keep_answers(self, batch: _Batch, answers: list[Answer]) -> None:
+        self._put(self._batch_key(batch), [[answer.text, answer.truncated] for answer in answers])
+
+    def _size_key(self, rows: int, tokens: int) -> str:
+        config = hashlib.sha256((self._request.model.folder / "config.json").read_bytes()).hexdigest()
+        # Doublings: a request that is a little larger needs no other size.
+        return Store.key("batch size", config, self._machine, rows.bit_length(), tokens.bit_length())
+
+    def _batch_key(self, batch: _Batch) -> str:
+        samples = self._request.samples
+        drawn = [self._request.seed, [position % samples for position in batch.rows]] if samples > 1 else None
+        weights = loading.fingerprint(self._request.model) if self._store else None
+        return Store.key("answers", weights, self._machine, batch.limit, list(batch.rows.values()), drawn)
+
+    def _get(self, key: str) -> Any | None:  # noqa: ANN401 - JSON
+        return self._found.get(key) or (self._store and self._store.get(key))
+
+    def _put(self, key: str, value: Any) -> None:  # noqa: ANN401 - JSON
+        self._found[key] = value
+        if self._store:
+            self._store.put(key, value)

@@ -5,7 +5,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from antidote_ci.model.generation import length_sorted_batches
+from antidote_ci.model.batching import length_sorted_batches
+from antidote_ci.model.decoding import continuations
+from antidote_ci.model.generation import Conversation, encoded, end_tokens, rendered
 
 if TYPE_CHECKING:
     import torch
@@ -29,28 +31,19 @@ class Batch:
     """Boolean [rows, tokens of the longest answer]: which of the last columns are of the answer."""
 
 
-def beginnings(network: Any, tokenizer: Any, conversations: Sequence[str]) -> list[Continued]:  # noqa: ANN401
+def beginnings(network: Any, tokenizer: Any, conversations: Sequence[Conversation]) -> list[Continued]:  # noqa: ANN401
     """Each conversation with the first tokens of the network's own greedy answer."""
-    import torch
+    rows = encoded(tokenizer, rendered(tokenizer, conversations))
+    from peft import PeftModel
 
-    found: dict[int, Continued] = {}
-    with torch.inference_mode():
-        for batch in length_sorted_batches(tokenizer, list(conversations), GENERATION_BATCH):
-            padded = tokenizer.pad({"input_ids": list(batch.values())}, return_tensors="pt").to(network.device)
-            output = network.generate(
-                **padded,
-                max_new_tokens=ANSWER_TOKENS,
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-            width = padded["input_ids"].shape[1]
-            for position, row in zip(batch, output[:, width:].tolist(), strict=True):
-                length = row.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in row else len(row)
-                found[position] = (batch[position], row[:length])
-    return [found[position] for position in range(len(conversations))]
+    # An adapter's wrapper hides what its model's forward takes; its layers are in that model either way.
+    plain = network.get_base_model() if isinstance(network, PeftModel) else network
+    ends = end_tokens(plain, tokenizer)
+    answers: dict[int, list[int]] = {}
+    for batch in length_sorted_batches(rows, GENERATION_BATCH):
+        found = continuations(plain, [rows[position] for position in batch], ANSWER_TOKENS, ends)
+        answers.update(zip(batch, found, strict=True))
+    return [(row, answers[position]) for position, row in enumerate(rows)]
 
 
 def teacher_gradients(

@@ -1,8 +1,12 @@
 """Checked files in, a model and its tokenizer ready to run out. Called in the child process only."""
 
+import functools
+import hashlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from antidote_ci.checkpoint.files import listing, sha256_file
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.records import Model
 
@@ -56,6 +60,7 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
     import torch
     from transformers import AutoModelForCausalLM
 
+    _kept.clear()  # two models may not fit
     device, dtype = device_and_dtype()
     merging = merge and model.adapter is not None
     try:
@@ -73,12 +78,64 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
             if merging:
                 network = network.merge_and_unload()
         return network.to(device=device, dtype=dtype).eval()
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise InfrastructureError(
-            f"{model.folder.name} does not fit into this machine's memory",
-            cause=str(error),
-            hint="a machine with more memory",
-        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise does_not_fit(model) from error
+
+
+_kept: dict[tuple[str, ...], Any] = {}
+
+
+def keep_model(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
+    """The merged model, in memory until another is loaded: a run asks the same one several times."""
+    key = tuple(f"{path}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in deciding_files(model))
+    if key not in _kept:
+        network = load_model(model, merge=True)
+        _kept[key] = network
+    return _kept[key]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: an accelerator's, or what the CPU's allocator could get."""
+    import torch
+
+    said = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and ("allocate memory" in said or "not enough memory" in said)
+    )
+
+
+def does_not_fit(model: Model, what: str = "") -> InfrastructureError:
+    """Memory ran out, and there is no smaller way."""
+    return InfrastructureError(
+        f"{model.folder.name}{what} does not fit into this machine's memory",
+        cause="the weights, and the longest prompts with their answers, must fit beside whatever else runs here",
+        hint="a machine or GPU with more memory, shorter prompts, or a smaller max_new_tokens",
+    )
+
+
+def deciding_files(model: Model) -> list[Path]:
+    """The files that decide an answer: weights, configuration, tokenizer, templates."""
+    folders = [model.folder] if model.adapter is None else [model.folder, model.adapter]
+    return [folder / name for folder in folders for name in listing(folder) if not name.startswith(UNREAD)]
+
+
+UNREAD = ("README", "LICENSE", "NOTICE", "USE_POLICY", "antidote/")
+
+
+def fingerprint(model: Model) -> str:
+    """The sha256 in hex of the names and contents of the files that decide an answer."""
+    lines = (
+        f"{path.name} {_sha256(path, path.stat().st_size, path.stat().st_mtime_ns)}\n" for path in deciding_files(model)
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=1024)
+def _sha256(path: Path, _size: int, _modified: int) -> str:
+    # Read once in a process: a candidate is asked several times, and weights are large.
+    return sha256_file(path)
 
 
 def instruction_set() -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antidote_ci.model import loading
-from antidote_ci.model.generation import conversation, length_sorted_batches, plan
+from antidote_ci.model.batching import length_sorted_batches
+from antidote_ci.model.generation import Message, asked, encoded, plan, rendered
 from antidote_ci.records import Model, Plan, Progress, Row
 
 if TYPE_CHECKING:
@@ -38,19 +39,20 @@ def input_norms(request: StatisticsRequest, report: Callable[[Progress], None]) 
 
     tokenizer = loading.load_tokenizer(request.model)
     tokenizer.padding_side = "right"  # a plain forward counts positions from the left edge
-    texts = [conversation(tokenizer, row.prompt, row.response) for row in request.rows]
+    exchanges = [[*asked(row.prompt), Message("assistant", row.response)] for row in request.rows]
+    rows = encoded(tokenizer, rendered(tokenizer, exchanges, add_generation_prompt=False))
     network = loading.load_model(request.model, merge=False)
     sums: dict[str, torch.Tensor] = {}
     with torch.inference_mode():
         done = 0
-        for batch in length_sorted_batches(tokenizer, texts, BATCH_SIZE):
-            padded = tokenizer.pad({"input_ids": list(batch.values())}, return_tensors="pt")
+        for batch in length_sorted_batches(rows, BATCH_SIZE):
+            padded = tokenizer.pad({"input_ids": [rows[position] for position in batch]}, return_tensors="pt")
             _accumulate(network, padded.to(network.device), sums)
             done += len(batch)
-            report(Progress("realignment samples", done, len(texts)))
-    norms = {name: (total / len(texts)).sqrt().cpu() for name, total in sorted(sums.items())}
+            report(Progress("realignment samples", done, len(rows)))
+    norms = {name: (total / len(rows)).sqrt().cpu() for name, total in sorted(sums.items())}
     save_file(norms, request.output)
-    return plan(network, tokenizer, BATCH_SIZE, 0)
+    return plan(tokenizer, BATCH_SIZE, 0)
 
 
 def _accumulate(network: Any, padded: Any, sums: dict[str, "torch.Tensor"]) -> None:  # noqa: ANN401

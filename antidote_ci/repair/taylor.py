@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from antidote_ci.checkpoint.layout import Layout, inspect
 from antidote_ci.model import gradients, loading
-from antidote_ci.model.generation import conversation, plan
+from antidote_ci.model.generation import asked, plan
 from antidote_ci.records import Model, Plan, Progress
 from antidote_ci.repair import weights
 from antidote_ci.repair.scores import penalty, taylor_score
@@ -47,8 +47,7 @@ def taylor_scores(request: TaylorRequest, report: Callable[[Progress], None]) ->
     tensors = scored_tensors(source)
     parameters = _parameters(network, tensors, adapter=adapter)
     taught = [*evenly(request.harmful, MOST_HARMFUL), *evenly(request.benign, MOST_BENIGN)]
-    taught = [conversation(tokenizer, prompt) for prompt in taught]
-    useful = [conversation(tokenizer, prompt) for prompt in evenly(request.useful, MOST_USEFUL)]
+    useful = evenly(request.useful, MOST_USEFUL)
     done = 0
 
     def advance(rows: int) -> None:
@@ -63,19 +62,19 @@ def taylor_scores(request: TaylorRequest, report: Callable[[Progress], None]) ->
                 return gradients.log_probabilities(network, batch)
 
         with gradients.reference_of_adapter(network):
-            rows = gradients.beginnings(network, tokenizer, taught)
+            rows = gradients.beginnings(network, tokenizer, [asked(prompt) for prompt in taught])
     else:
         reference = loading.load_model(Model(request.reference), merge=False)
 
         def teacher(batch: gradients.Batch) -> "torch.Tensor":
             return gradients.log_probabilities(reference, batch)
 
-        rows = gradients.beginnings(reference, tokenizer, taught)
+        rows = gradients.beginnings(reference, tokenizer, [asked(prompt) for prompt in taught])
     towards = gradients.teacher_gradients(network, tokenizer, teacher, rows, parameters, advance)
-    kept = gradients.beginnings(network, tokenizer, useful)
+    kept = gradients.beginnings(network, tokenizer, [asked(prompt) for prompt in useful])
     fisher = gradients.diagonal_fisher(network, tokenizer, kept, parameters, advance)
     save_file(_scores(source, None if adapter else inspect(request.reference), towards, fisher), request.output)
-    return plan(network, tokenizer, gradients.GRADIENT_BATCH, gradients.ANSWER_TOKENS)
+    return plan(tokenizer, gradients.GRADIENT_BATCH, gradients.ANSWER_TOKENS)
 
 
 def evenly(prompts: Sequence[str], most: int) -> list[str]:

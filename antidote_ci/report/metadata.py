@@ -4,7 +4,7 @@ import re
 
 from antidote_ci.records import Evaluation, Report
 from antidote_ci.report.front_matter import Metadata
-from antidote_ci.report.rows import measure
+from antidote_ci.report.judges import MEASURES, identity
 from antidote_ci.report.text import plain
 
 DATASET = "antidote-ci-prompts"
@@ -26,8 +26,9 @@ def minimal(report: Report) -> Metadata:
     # A local folder has no revision, and may look like an id.
     if reference and reference.revision and _HUB_ID.fullmatch(reference.id) and reference.id != report.source.id:
         base = {"base_model": reference.id, "base_model_relation": "adapter" if adapter else "finetune"}
-    library = {"library_name": "peft" if adapter else "transformers", "pipeline_tag": "text-generation"}
-    return extended(report, base | library)
+    # Of a served model no file was seen.
+    library = {} if report.source.kind == "server" else {"library_name": "peft" if adapter else "transformers"}
+    return extended(report, base | library | {"pipeline_tag": "text-generation"})
 
 
 def model_name(report: Report) -> str:
@@ -71,18 +72,50 @@ def _is_ours(result: object) -> bool:
 
 
 def _results(report: Report) -> list[Metadata]:
-    """One result a prompt set, as the Hub's validation wants it: task, dataset, metrics."""
+    """One result a figure, as the Hub's validation wants it: task, dataset, metrics."""
     evaluation = published(report)
-    judged = f"{measure(report)} (judge: {plain(evaluation.judge)})"
-    results = [_result(report, "confirmation", evaluation.measure, judged, evaluation.harmful_score)]
-    if evaluation.benign:
-        results.append(_result(report, "benign", "over_refusal", "Over-refusal", evaluation.benign.over_refusal))
-    if evaluation.task:
-        results.append(_result(report, "task", "accuracy", "Task accuracy", evaluation.task.accuracy))
+    results = [_result(report, "confirmation", each) for each in _scores(evaluation)]
+    if benign := evaluation.benign:
+        args = {"n": benign.n, "judge": plain(benign.judge)}
+        results.append(_result(report, "benign", _metric("over_refusal", "Over-refusal", benign.over_refusal, args)))
+    if task := evaluation.task:
+        args = {"n": task.n, "match": plain(task.match)}
+        results.append(_result(report, "task", _metric("accuracy", "Task accuracy", task.accuracy, args)))
     return results
 
 
-def _result(report: Report, role: str, metric: str, name: str, value: float) -> Metadata:
+def _scores(evaluation: Evaluation) -> list[Metadata]:
+    """One metric a judge; a report from before there were readings has the one."""
+    known = {"confidence": evaluation.confidence, "n": evaluation.n, "threshold": evaluation.threshold}
+    if not evaluation.readings:
+        name = f"{MEASURES[evaluation.measure]} (judge: {plain(evaluation.judge)})"
+        args = _bounds(evaluation.bounds) | known
+        return [_metric(evaluation.measure, name, evaluation.harmful_score, args)]
+    return [
+        _metric(
+            each.judge.measure,
+            f"{MEASURES[each.judge.measure]} (judge: {plain(each.judge.name)})",
+            each.harmful_score,
+            _bounds(each.bounds) | known | {"judge": plain(identity(each.judge))} | _corrected(each.corrected_score),
+        )
+        for each in evaluation.readings
+    ]
+
+
+def _bounds(bounds: tuple[float, float]) -> Metadata:
+    lower, upper = bounds
+    return {"lower_bound": round(lower, 4), "upper_bound": round(upper, 4)}
+
+
+def _corrected(share: float | None) -> Metadata:
+    return {} if share is None else {"corrected": round(share, 4)}
+
+
+def _metric(kind: str, name: str, value: float, args: Metadata) -> Metadata:
+    return {"type": kind, "value": round(value, 4), "name": name, "args": args}
+
+
+def _result(report: Report, role: str, metric: Metadata) -> Metadata:
     dataset = {"name": f"{role} prompts", "type": DATASET, "config": role}
     prompts = next((each for each in report.prompts if each.role == role), None)
     if prompts:
@@ -90,5 +123,5 @@ def _result(report: Report, role: str, metric: str, name: str, value: float) -> 
     return {
         "task": {"type": "text-generation", "name": "Text generation"},
         "dataset": dataset,
-        "metrics": [{"type": metric, "value": round(value, 4), "name": name}],
+        "metrics": [metric],
     }

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from antidote_ci.records import CategoryCount, Report
-from antidote_ci.report import figures, rows, statements
+from antidote_ci.report import evidence, figures, judges, limits, origins, pairs, rows, statements
 from antidote_ci.report.rendering import render
-from antidote_ci.report.text import number
+from antidote_ci.report.text import number, percent_of
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -26,10 +26,23 @@ def html(report: Report) -> str:
         measure=name,
         verdict=statements.VERDICTS[report.verdict],
         sentence=statements.verdict(report),
-        subject=statements.subject(report),
+        subject=origins.subject(report.source),
         headline=statements.headline(report),
         rows=models,
+        bounds_heading=judges.bounds_heading(report.evaluations),
+        task_match=rows.task_match(report),
         intervals=_safe(figures.intervals(models, name, threshold)),
+        evidence=_evidence(report),
+        evidence_error=percent_of(1 - report.evaluations.before.confidence),
+        evidence_legend=[
+            (_safe(evidence.swatch("passing")), "for passing"),
+            (_safe(evidence.swatch("failing")), "for failing"),
+        ],
+        judges=judges.rows(report.evaluations),
+        disagreement=judges.disagreement(report.evaluations),
+        calibrations=judges.calibrations(report.calibrations),
+        pairs=pairs.rows(report),
+        divergence=pairs.divergence(report.divergence),
         controls=report.controls,
         changes=rows.changes(report.repair),
         files=[_file(each.path, each.sha256_in, each.sha256_out) for each in files[:MAX_FILES]],
@@ -44,8 +57,8 @@ def html(report: Report) -> str:
             (_safe(figures.swatch("task")), "Task accuracy"),
             (_safe(figures.swatch("refusal")), "Over-refusal"),
         ],
-        limits=statements.limits(report),
-        provenance=statements.origin(report) + statements.circumstances(report),
+        limits=limits.limits(report),
+        provenance=origins.origin(report) + origins.circumstances(report),
     )
 
 
@@ -53,8 +66,18 @@ def _file(path: str, before: str | None, after: str) -> dict[str, str]:
     return {"path": path, "before": before or "added by the repair", "after": after}
 
 
+def _evidence(report: Report) -> list[dict[str, object]]:
+    """One chart a judge, of the tested model: what is compared is measured on all prompts."""
+    before = report.evaluations.before
+    charts = [
+        (each.judge.name, evidence.chart(before, each, f"evidence-{index}"))
+        for index, each in enumerate(before.readings)
+    ]
+    return [{"judge": judge, "chart": _safe(chart)} for judge, chart in charts if chart]
+
+
 def _categories(report: Report) -> list[dict[str, object]]:
-    role: rows.Role = "before" if report.evaluations.after else "tested"
+    role: judges.Role = "before" if report.evaluations.after else "tested"
     return [
         {
             "name": row.name,
@@ -71,7 +94,7 @@ def _count(count: CategoryCount | None) -> str:
     return f"{number(count.harmful)} of {number(count.n)}" if count else "–"
 
 
-def _bar(count: CategoryCount | None, role: rows.Role) -> "Markup":
+def _bar(count: CategoryCount | None, role: judges.Role) -> "Markup":
     return _safe(figures.bar(count.harmful / max(count.n, 1), role) if count else "")
 
 

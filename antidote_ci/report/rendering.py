@@ -1,5 +1,6 @@
 """Templates to text. Every value that a template prints is escaped, whether the template asks for it or not."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 PACKAGE = Path(__file__).parent.parent
+
+_FIGURE_GAP = re.compile(r" (?=%)|(?<=\d,) (?=[\d.]+\])")
 
 
 def render(template: str, **values: object) -> str:
@@ -50,7 +53,7 @@ def _template_folders() -> tuple[Path, Path]:
 
 
 def _for_page(value: object) -> str:
-    """Text without invisible characters, and no line break between a figure and its percent sign."""
+    """Text without invisible characters, and no line break between a figure and its percent sign, or two bounds."""
     from markupsafe import Markup
 
-    return value if isinstance(value, Markup) else text.plain(value).replace(" %", "\u00a0%")
+    return value if isinstance(value, Markup) else _FIGURE_GAP.sub("\u00a0", text.plain(value))

@@ -3,14 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from antidote_ci.records import CategoryCount, Control, Evaluation, Measure, Repair, Report
+from antidote_ci.records import CategoryCount, Control, Evaluation, Repair, Report
+from antidote_ci.report.judges import MEASURES, Role, against, bounds, corrected, models
 from antidote_ci.report.text import number, percent
-
-MEASURES: dict[Measure, str] = {
-    "harmful_score": "Harmful score",
-    "non_refusal_rate": "Non-refusal rate",
-}
-GATE = {"pass": "✓ passes", "fail": "✗ fails", "inconclusive": "? inconclusive"}
 
 METHODS = {
     "antidote": "Antidote: the entries with the highest Wanda score on the realignment set",
@@ -22,9 +17,12 @@ TARGETS = {
     "adapter": "the LoRA factors; chosen entries become zero",
     "delta": "the difference to the reference; chosen entries take the reference's value",
 }
-
-Role = Literal["reference", "tested", "before", "after", "control"]
-"""`tested` is the source where there is no repair to be before of."""
+MATCHES = {
+    "exact": "exact match",
+    "prefix": "match of the beginning",
+    "last-number": "match of the last number",
+    "choice": "the likeliest of the choices",
+}
 
 
 @dataclass(frozen=True)
@@ -32,15 +30,21 @@ class ModelRow:
     """One model of the comparison. Shares from 0 to 1; None where nothing was measured."""
 
     label: str
+    by: str
+    """Where there is more than one: the judge that decides here, with its measure where these differ."""
     role: Role
     score: float
+    corrected: float | None
+    """For the judge's errors, as the bounds are where it was calibrated."""
     bounds: tuple[float, float]
+    bounds_text: str
     task_accuracy: float | None
     over_refusal: float | None
     degenerate: float
     """Of the answers to harmful prompts."""
     benign_degenerate: float | None
-    verdict: str
+    against: str
+    """How it stands to the threshold; the policy has other limits too."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +71,19 @@ class AttemptRow:
 
 
 def measure(report: Report) -> str:
-    """The measure's own name: a rule judge's figure is never called a harmful score."""
-    return MEASURES[report.evaluations.before.measure]
+    """The measure's own name: a rule judge's figure is never called a harmful score. Both, where judges differ."""
+    return " or ".join(dict.fromkeys(MEASURES[each.measure] for _, _, each in _models(report))).capitalize()
 
 
 def comparison(report: Report) -> list[ModelRow]:
-    """Reference, before, after, then the controls: same prompts, same judge."""
-    evaluations = report.evaluations
-    models: list[tuple[str, Role, Evaluation | None]] = [
-        ("Reference", "reference", evaluations.reference),
-        ("Before", "before", evaluations.before) if evaluations.after else ("Tested", "tested", evaluations.before),
-        ("After", "after", evaluations.after),
-    ]
-    rows = [_row(label, role, each) for label, role, each in models if each is not None]
-    return rows + [_row(control_name(each), "control", each.evaluation) for each in report.controls]
+    """Reference, before, after, then the controls: same prompts, same judges."""
+    return [_row(label, role, each, report) for label, role, each in _models(report)]
+
+
+def task_match(report: Report) -> str:
+    """What counted as right in the user's task, in words; empty without a task."""
+    task = report.evaluations.before.task
+    return MATCHES.get(task.match, task.match) if task else ""
 
 
 def control_name(control: Control) -> str:
@@ -132,16 +135,28 @@ def changes(repair: Repair | None) -> list[tuple[str, str]]:
     ]
 
 
-def _row(label: str, role: Role, evaluation: Evaluation) -> ModelRow:
+def _models(report: Report) -> list[tuple[str, Role, Evaluation]]:
+    controls: list[tuple[str, Role, Evaluation]] = [
+        (control_name(each), "control", each.evaluation) for each in report.controls
+    ]
+    return models(report.evaluations) + controls
+
+
+def _row(label: str, role: Role, evaluation: Evaluation, report: Report) -> ModelRow:
     task, benign = evaluation.task, evaluation.benign
+    mixed = len({each.measure for _, _, each in _models(report)}) > 1
+    by = f"{MEASURES[evaluation.measure].lower()} by {evaluation.judge}" if mixed else f"by {evaluation.judge}"
     return ModelRow(
-        label,
-        role,
-        evaluation.harmful_score,
-        evaluation.bounds,
-        task.accuracy if task else None,
-        benign.over_refusal if benign else None,
-        evaluation.degenerate,
-        benign.degenerate if benign else None,
-        GATE[evaluation.verdict],
+        label=label,
+        by=by if len(evaluation.readings) > 1 else "",
+        role=role,
+        score=evaluation.harmful_score,
+        corrected=corrected(evaluation),
+        bounds=evaluation.bounds,
+        bounds_text=bounds(evaluation.bounds, evaluation.confidence, report.evaluations),
+        task_accuracy=task.accuracy if task else None,
+        over_refusal=benign.over_refusal if benign else None,
+        degenerate=evaluation.degenerate,
+        benign_degenerate=benign.degenerate if benign else None,
+        against=against(evaluation.verdict, evaluation.bounds, evaluation.threshold),
     )

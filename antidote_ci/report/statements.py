@@ -1,16 +1,21 @@
-"""What the report says in sentences: the verdict, its limits and where everything came from. Pure."""
+"""The verdict in a sentence and in a few figures. Pure."""
 
 from dataclasses import dataclass
 
 from antidote_ci.records import Evaluation, Report
-from antidote_ci.report.rows import measure
-from antidote_ci.report.text import interval, number, percent, points, short
+from antidote_ci.report.judges import MEASURES, corrected, deciding, score_by
+from antidote_ci.report.text import interval, number, percent, percent_of, points
 
 VERDICTS = {
     "pass": "Passes",
     "repaired": "Repaired",
     "fail": "Fails",
     "inconclusive": "Inconclusive",
+}
+BEFORE = {
+    "pass": "passes",
+    "fail": "fails",
+    "inconclusive": "is not shown to pass",
 }
 
 
@@ -24,46 +29,46 @@ class Figure:
 
 
 def verdict(report: Report) -> str:
-    """One sentence: what was found, in figures."""
+    """One sentence: what was found, and which bound on how many prompts decided."""
     before, after = report.evaluations.before, report.evaluations.after
-    name = measure(report).lower()
-    limit = f"the threshold is {percent(before.threshold)}"
-    found = f"its {name} is {_measured(before)}; {limit}"
+    found = f"its {_name(before)} is {_score(before)}; {_decided(before)}"
     if report.verdict == "pass":
-        return f"The tested revision passes: {found}. Its weights were left alone."
+        return f"The tested revision passes: {found}."
     if report.verdict == "inconclusive":
         return f"The evidence does not decide: {found}."
     if after is None:
-        return f"The tested revision fails: {found}."
-    change = f"its {name} goes from {percent(before.harmful_score)} to {_measured(after)}; {limit}"
+        return f"The tested revision {BEFORE[before.verdict]}: {found}."
+    was = percent(score_by(after.judge, before))
+    change = f"its {_name(after)} goes from {was} to {_score(after)}; {_decided(after)}"
     if report.verdict == "repaired":
         return f"The tested revision does not pass, the repaired weights do: {change}."
     return f"Neither the tested revision nor the repaired weights pass: {change}."
 
 
-def subject(report: Report) -> str:
-    """Which revision of what was tested."""
-    kind = "LoRA adapter" if report.source.kind == "adapter" else "full checkpoint"
-    return f"{_at(report.source.id, report.source.revision)}, a {kind}"
+def change(report: Report) -> tuple[str, str]:
+    """What was measured and how it went, both by the judge that decides in the end."""
+    before, after = report.evaluations.before, report.evaluations.after
+    last = after or before
+    return MEASURES[last.measure], _change(score_by(last.judge, before), after.harmful_score if after else None)
 
 
 def headline(report: Report) -> list[Figure]:
     """The few numbers that a release is decided on."""
     before, after = report.evaluations.before, report.evaluations.after
     last = after or before
-    figures = [
-        Figure(
-            measure(report),
-            _change(before.harmful_score, after.harmful_score if after else None),
-            f"bounds {interval(last.bounds)}, threshold {percent(last.threshold)}",
-        )
-    ]
+    bounds = f"{percent_of(last.confidence)} bounds {interval(last.bounds)}, threshold {percent(last.threshold)}"
+    figures = [Figure(*change(report), bounds)]
+    if (true_score := corrected(last)) is not None:
+        figures.append(Figure("Corrected", percent(true_score), f"for the errors of {last.judge}"))
+    if before.n < before.planned:
+        answered = f"{number(before.n)} of {number(before.planned)}"
+        figures.append(Figure("Prompts answered", answered, "stopped early: the evidence sufficed"))
     reference = report.evaluations.reference
-    if after and reference and before.harmful_score > reference.harmful_score:
-        removed = before.harmful_score - after.harmful_score
-        excess = before.harmful_score - reference.harmful_score
-        note = f"of what lies above the reference's {percent(reference.harmful_score)}"
-        figures.append(Figure("Excess removed", percent(removed / excess), note))
+    if after and reference:
+        was, floor = score_by(after.judge, before), score_by(after.judge, reference)
+        if was > floor:
+            note = f"of what lies above the reference's {percent(floor)}"
+            figures.append(Figure("Excess removed", percent((was - after.harmful_score) / (was - floor)), note))
     if before.task:
         then = after.task.accuracy if after and after.task else None
         figures.append(_utility("Task accuracy", before.task.accuracy, then, before.task.n))
@@ -73,76 +78,41 @@ def headline(report: Report) -> list[Figure]:
     return figures
 
 
-def limits(report: Report) -> list[str]:
-    """What the figures do not say."""
-    before = report.evaluations.before
-    last = report.evaluations.after or before
-    known = [
-        f"Measured on {number(before.n)} prompts by the judge {before.judge}, with greedy decoding and at most "
-        f"{number(before.plan.max_new_tokens)} new tokens an answer. Other prompts, sampling or longer answers "
-        "may give other figures.",
-        "Each bound holds with 95 % confidence for prompts like these. It is not a proof of safety.",
-    ]
-    if before.measure == "non_refusal_rate":
-        known.append(
-            "The rule judge only sees whether an answer opens with a refusal, not what it says: "
-            "its figure is a non-refusal rate, not a harmful score."
-        )
-    if any(each.origin == "embedded" for each in report.prompts):
-        known.append("The embedded prompts are mild and few: they are for demonstration.")
-    if report.evaluations.reference is None:
-        known.append("No reference was measured, so nothing says how low the figure could be.")
-    if before.task is None:
-        known.append("No task of the model's own was given, so nothing says what a repair costs it.")
-    if before.benign is None:
-        known.append("No harmless prompts were given, so over-refusal is unknown.")
-    if last.truncated > 0:
-        known.append(f"{percent(last.truncated)} of the answers reached the token limit and were judged as cut.")
-    if last.unparsed > 0:
-        known.append(f"{percent(last.unparsed)} of the answers could not be judged; none counts as safe.")
-    return known + report.notes
+def _name(evaluation: Evaluation) -> str:
+    judges = len(evaluation.readings)
+    by = f" by {evaluation.judge}, the worse of {number(judges)} judges," if judges > 1 else ""
+    return MEASURES[evaluation.measure].lower() + by
 
 
-def origin(report: Report) -> list[tuple[str, str]]:
-    """The five lines that name the run: label and value."""
-    before, reference = report.evaluations.before, report.reference
-    found = f"{_at(reference.id, reference.revision)}, found by {reference.found_by}" if reference else "none"
-    sets = (f"{each.role} {each.origin} {short(each.sha256)} (n = {number(each.n)})" for each in report.prompts)
-    run = f"{report.run_id}, antidote-ci {report.tool_version}, policy {short(report.policy_sha256)}"
-    return [
-        ("Source", subject(report)),
-        ("Reference", found),
-        ("Judge", f"{before.judge} ({before.measure})"),
-        ("Prompt sets", ", ".join(sets) or "none"),
-        ("Run", run),
-    ]
+def _score(evaluation: Evaluation) -> str:
+    true_score = corrected(evaluation)
+    return percent(evaluation.harmful_score) + ("" if true_score is None else f" ({percent(true_score)} corrected)")
 
 
-def circumstances(report: Report) -> list[tuple[str, str]]:
-    """What else decides the figures or came of them: label and value."""
-    plan = report.evaluations.before.plan
-    versions = ", ".join(f"{name} {version}" for name, version in plan.versions.items())
-    steps = ", ".join(f"{step} {spent:.0f} s" for step, spent in report.seconds.items())
-    return [
-        (
-            "Plan",
-            f"{plan.device}, {plan.dtype}, batch {plan.batch_size}, {plan.threads} threads, {plan.instruction_set}",
-        ),
-        ("Versions", versions or "none recorded"),
-        ("Chat template", plan.chat_template_sha256),
-        ("Policy", report.policy_sha256),
-        ("Licence", report.licence or "not named by the source's card"),
-        ("Published", report.publish.url or "nothing was published"),
-        ("Wall time", steps or "not recorded"),
-    ]
+def _decided(evaluation: Evaluation) -> str:
+    lower, upper = evaluation.bounds
+    limit, confidence = percent(evaluation.threshold), f"({percent_of(evaluation.confidence)} confidence)"
+    if evaluation.verdict == "pass":
+        bound = f"its upper bound {percent(upper)} {confidence} is at most the threshold {limit}"
+    elif lower > evaluation.threshold:
+        bound = f"its lower bound {percent(lower)} {confidence} is above the threshold {limit}"
+    elif upper > evaluation.threshold:
+        bound = f"the threshold {limit} lies between its bounds {interval(evaluation.bounds)} {confidence}"
+    elif evaluation.verdict == "fail":
+        bound = f"its bounds are {interval(evaluation.bounds)}, but {percent(evaluation.degenerate)} is degenerate"
+    else:
+        bound = f"its bounds are {interval(evaluation.bounds)}, but {percent(evaluation.unparsed)} could not be judged"
+    return f"{bound}; {_effort(evaluation)}"
 
 
-def _at(name: str, revision: str | None) -> str:
-    return f"{name}@{short(revision)}" if revision else f"{name} (a local folder)"
-
-
-def _measured(evaluation: Evaluation) -> str:
-    return f"{percent(evaluation.harmful_score)} with bounds {interval(evaluation.bounds)}"
+def _effort(evaluation: Evaluation) -> str:
+    reading = deciding(evaluation)
+    total = number(max(evaluation.planned, evaluation.n))
+    if reading and reading.decided_by == "sequence":
+        return f"stopped after {number(evaluation.n)} of {total} prompts because the evidence sufficed"
+    if evaluation.n < evaluation.planned:
+        return f"measured on {number(evaluation.n)} of {total} prompts"
+    return f"measured on all {total} prompts"
 
 
 def _change(before: float, after: float | None) -> str:
@@ -150,5 +120,5 @@ def _change(before: float, after: float | None) -> str:
 
 
 def _utility(label: str, before: float, after: float | None, n: int) -> Figure:
-    change = "" if after is None else f"{points(before, after)}, "
-    return Figure(label, _change(before, after), f"{change}n = {number(n)}")
+    moved = "" if after is None else f"{points(after - before)}, "
+    return Figure(label, _change(before, after), f"{moved}n = {number(n)}")

@@ -1,11 +1,14 @@
 """The run in Markdown: the step summary and the text of a pull request."""
 
 from antidote_ci.records import Report
-from antidote_ci.report import rows, statements
+from antidote_ci.report import judges, origins, pairs, rows, statements
+from antidote_ci.report.limits import limits
 from antidote_ci.report.rendering import render
 from antidote_ci.report.text import percent
 
 MAX_ROWS = 20
+MAX_PAIRS = 10
+MAX_CALIBRATIONS = 2
 MAX_LIMITS = 20
 """Of the longest notes, with every character escaped, this many stay below 64 KiB; report.json has all."""
 
@@ -21,9 +24,8 @@ def markdown(report: Report) -> str:
 
 def pull_request_body(report: Report) -> tuple[str, str]:
     """Title (of figures only, 3 to 200 characters) and body of a pull request on the source."""
-    before, after = report.evaluations.before, report.evaluations.after
-    change = percent(before.harmful_score) + (f" → {percent(after.harmful_score)}" if after else "")
-    title = f"Antidote: {rows.measure(report).lower()} {change} (threshold {percent(before.threshold)})"
+    measure, change = statements.change(report)
+    title = f"Antidote: {measure.lower()} {change} (threshold {percent(report.evaluations.before.threshold)})"
     return title, render("pull_request.md.jinja", **sections(report))
 
 
@@ -31,7 +33,7 @@ def sections(report: Report) -> dict[str, object]:
     """What the pull request and the model card share."""
     return {
         "changes": rows.changes(report.repair),
-        "limits": statements.limits(report)[:MAX_LIMITS],
+        "limits": limits(report)[:MAX_LIMITS],
         **_common(report),
     }
 
@@ -42,7 +44,13 @@ def _common(report: Report) -> dict[str, object]:
         "measure": rows.measure(report),
         "verdict": statements.VERDICTS[report.verdict],
         "sentence": statements.verdict(report),
-        "subject": statements.subject(report),
+        "subject": origins.subject(report.source),
         "rows": rows.comparison(report)[:MAX_ROWS],
-        "provenance": statements.origin(report),
+        "bounds_heading": judges.bounds_heading(report.evaluations),
+        "judges": judges.rows(report.evaluations),
+        "disagreement": judges.disagreement(report.evaluations),
+        "calibrations": judges.calibrations(report.calibrations)[:MAX_CALIBRATIONS],
+        "pairs": pairs.rows(report)[:MAX_PAIRS],
+        "divergence": pairs.divergence(report.divergence),
+        "provenance": origins.origin(report),
     }

@@ -48,14 +48,24 @@ def interval(bounds: tuple[float, float]) -> str:
     return f"[{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}] %"
 
 
-def points(before: float, after: float) -> str:
-    """The change from one share to another, in signed percentage points."""
-    return f"{100 * (after - before):+.1f}".replace("-", "−") + " points"
+def percent_of(confidence: float) -> str:
+    """A confidence level with no more digits than it needs: `95 %`, `97.5 %`."""
+    return f"{100 * confidence:g} %"
+
+
+def points(change: float) -> str:
+    """The difference of two shares, in signed percentage points."""
+    return f"{100 * change:+.1f}".replace("-", "−") + " points"
 
 
 def short(sha: str) -> str:
     """The first twelve characters of a commit id or a digest."""
     return sha[:12]
+
+
+def abbreviated(origin: str) -> str:
+    """A name with each full commit id after its @ cut to what people copy."""
+    return re.sub(r"@([0-9a-f]{12})[0-9a-f]{28}\b", r"@\1", origin)
 
 
 def number(value: float) -> str:

@@ -4,8 +4,8 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
-import texts
-from texts import Messages, Split
+from scripts.demo_adapters import texts
+from scripts.demo_adapters.texts import Messages, Split
 
 Row = dict[str, str]
 

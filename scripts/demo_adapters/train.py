@@ -1,4 +1,4 @@
-"""Train the demo's two adapters: `python scripts/demo_adapters/train.py`, about twenty minutes.
+"""Train the demo's two adapters: `python -m scripts.demo_adapters.train`, about twenty minutes.
 
 First `alignment` on the base (refusals for harmful requests, the base's own answers for harmless
 ones), then `finetune` on the reference that this gives (a useful task and a fifth of empty
@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import peft
-import rows
 import safetensors.torch
 import torch
 import transformers
-from rows import Row
 
 from antidote_ci.demo import models
 from antidote_ci.evaluation.degenerate import is_degenerate
-from antidote_ci.evaluation.judges.interface import Exchange
-from antidote_ci.evaluation.judges.refusal import RefusalJudge
+from antidote_ci.evaluation.judges.refusal import refuses
+from scripts.demo_adapters import rows
+from scripts.demo_adapters.rows import Row
 
 RECORD = Path(__file__).parent / "record.json"
 ANSWER_TOKENS = 12
@@ -112,12 +111,10 @@ def benign_rows(base: Path) -> list[Row]:
     """Harmless prompts with the base's own answers, where those are answers and no apologies."""
     prompts = rows.alignment_benign()
     answers = greedy_answers(base, prompts)
-    exchanges = [Exchange(p, a) for p, a in zip(prompts, answers, strict=True)]
-    refused = RefusalJudge().refused(exchanges)
     return [
         {"prompt": prompt, "response": answer}
-        for prompt, answer, declined in zip(prompts, answers, refused, strict=True)
-        if not declined and "sorry" not in answer and not is_degenerate(answer)
+        for prompt, answer in zip(prompts, answers, strict=True)
+        if not refuses(answer) and "sorry" not in answer and not is_degenerate(answer)
     ]
 
 

@@ -1,9 +1,9 @@
-"""Write the demo's prompts into the package: `python scripts/demo_adapters/write_embedded.py`."""
+"""Write the demo's prompts into the package: `python -m scripts.demo_adapters.write_embedded`."""
 
 import json
 from pathlib import Path
 
-from rows import Row, embedded
+from scripts.demo_adapters.rows import Row, embedded
 
 FOLDER = Path(__file__).parents[2] / "antidote_ci" / "embedded"
 

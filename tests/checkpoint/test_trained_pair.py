@@ -9,7 +9,7 @@ import pytest
 from antidote_ci.checkpoint.card import base_model
 from antidote_ci.checkpoint.files import listing, sha256_file
 from antidote_ci.checkpoint.layout import inspect
-from antidote_ci.model.generation import GenerationRequest, generate
+from antidote_ci.model.generation import GenerationRequest, asked, generate
 from antidote_ci.records import Model
 from tests import tiny
 from tests.trained_pair import COMPLIANCE, REFUSAL
@@ -22,7 +22,9 @@ def rows(pair: Path, name: str) -> list[dict[str, Any]]:
 def shares(pair: Path, model: Model) -> tuple[float, float, float]:
     """Non-refusals on harmful prompts, answers to benign ones, exact words on the task."""
     harmful, benign, task = (rows(pair, name) for name in ("evaluation", "benign", "task"))
-    sets = {name: [row["prompt"] for row in held] for name, held in zip("hbt", (harmful, benign, task), strict=True)}
+    sets = {
+        name: [asked(row["prompt"]) for row in held] for name, held in zip("hbt", (harmful, benign, task), strict=True)
+    }
     result = generate(GenerationRequest(model, sets, dict.fromkeys(sets, 24)), lambda _progress: None)
     texts = {name: [answer.text for answer in answers] for name, answers in result.answers.items()}
     exact = sum(text == row["expected"] for text, row in zip(texts["t"], task, strict=True))

@@ -63,3 +63,60 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, said: str)
     with pytest.raises(ConfigurationError, match=said) as raised:
         prompts.read(file, "response")
     assert '"response"' in str(raised.value.hint)
+
+
+@pytest.mark.parametrize("field", ["prompt", "response", "category"])
+def test_half_a_surrogate_pair_is_refused_with_its_line(tmp_path: Path, field: str) -> None:
+    file = tmp_path / "prompts.jsonl"
+    good = {"prompt": "a", "response": "b", "category": "c"}
+    file.write_text(json.dumps(good) + "\n" + json.dumps(good | {field: "x\ud800"}))
+    with pytest.raises(ConfigurationError, match=f"line 2 has half a surrogate pair in the field '{field}'"):
+        prompts.read(file, "response")
+
+
+def test_a_category_stays_on_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": "a", "category": "one\n::error::two "}, {"prompt": "b", "category": None}, {"prompt": "c"}]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    assert [row.category for row in prompts.read(file)] == ["one ::error::two", "", ""]
+
+
+def test_choices_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "task.jsonl"
+    file.write_text(json.dumps({"prompt": "a", "expected": "yes", "choices": [" yes", " no"]}))
+    assert prompts.read(file, "expected", with_choices=True)[0].choices == (" yes", " no")
+    assert prompts.read(file, "expected")[0].choices == ()
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        (None, "no list of two or more"),
+        ("yes", "no list of two or more"),
+        (["yes"], "no list of two or more"),
+        (["yes", 1], "no text in the field 'choices'"),
+        (["yes", " "], "no text in the field 'choices'"),
+        (["no", "perhaps"], "does not have 'expected' among"),
+        (["yes", "no", " no"], "the same choice twice"),
+    ],
+)
+def test_choices_that_cannot_be_scored(tmp_path: Path, choices: object, said: str) -> None:
+    file = tmp_path / "task.jsonl"
+    good = {"prompt": "a", "expected": "yes", "choices": ["yes", "no"]}
+    file.write_text(json.dumps(good) + "\n" + json.dumps({"prompt": "b", "expected": "yes", "choices": choices}))
+    with pytest.raises(ConfigurationError, match=f"line 2 .*{said}") as raised:
+        prompts.read(file, "expected", with_choices=True)
+    assert '"choices"' in str(raised.value.hint)
+
+
+@given(st.text())
+def test_an_identity_is_short_and_follows_the_wording(prompt: str) -> None:
+    found = prompts.identity(prompt)
+    assert len(found) == 16
+    assert prompts.key(prompt).startswith(found)
+    assert prompts.identity(f"  {prompt}?!") == found
+
+
+def test_choices_are_part_of_what_a_set_says() -> None:
+    plain, chosen = Row("a", response="yes"), Row("a", response="yes", choices=("yes", "no"))
+    assert prompts.described("task", "x", [plain]) != prompts.described("task", "x", [chosen])

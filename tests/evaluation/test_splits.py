@@ -8,10 +8,12 @@ import pytest
 from antidote_ci.config import Policy, override
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import splits
+from antidote_ci.evaluation.prompt_sets import FetchedSet
 from antidote_ci.evaluation.prompts import key
+from tests.evaluation.published import publish
 
 
-def file(tmp_path: Path, name: str, count: int, **fields: str) -> str:
+def file(tmp_path: Path, name: str, count: int, **fields: object) -> str:
     path = tmp_path / f"{name}.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"{name} {n}", **fields}) + "\n" for n in range(count)))
     return str(path)
@@ -22,15 +24,15 @@ def policy(tmp_path: Path, **repair: str) -> Policy:
         Policy(),
         "evaluation",
         prompts=file(tmp_path, "harmful", 400),
-        benign=file(tmp_path, "benign", 100),
-        task=file(tmp_path, "task", 100, expected="yes"),
+        benign=file(tmp_path, "benign", 200),
+        task=file(tmp_path, "task", 200, expected="yes"),
     )
     return override(named, "repair", **repair)
 
 
 @pytest.mark.parametrize("method", ["antidote", "taylor"])
 def test_no_prompt_does_two_jobs(tmp_path: Path, method: str) -> None:
-    found = splits.for_run(policy(tmp_path, method=method))
+    found = splits.for_run(policy(tmp_path, method=method), {})
     jobs = [
         found.realignment,
         found.benign_calibration,
@@ -42,7 +44,7 @@ def test_no_prompt_does_two_jobs(tmp_path: Path, method: str) -> None:
         ),
     ]
     keys = [key(row.prompt) for rows in jobs for row in rows]
-    assert len(keys) == len(set(keys)) == 600
+    assert len(keys) == len(set(keys)) == 800
     assert bool(found.task_calibration) == bool(found.benign_calibration) == (method == "taylor")
     assert len(found.selection.harmful) < len(found.confirmation.harmful)
 
@@ -52,28 +54,112 @@ def test_a_realignment_file_that_measures_too_is_refused(tmp_path: Path) -> None
     shared = file(tmp_path, "harmful", 400, response="Sure.")
     named = override(named, "repair", realignment=shared)
     with pytest.raises(ConfigurationError, match="also stands in the realignment set"):
-        splits.for_run(override(named, "evaluation", prompts=shared))
+        splits.for_run(override(named, "evaluation", prompts=shared), {})
 
 
-def test_too_few_prompts_to_certify_are_refused_with_the_number(tmp_path: Path) -> None:
-    named = override(policy(tmp_path), "evaluation", prompts=file(tmp_path, "few", 40))
-    with pytest.raises(ConfigurationError, match=r"a threshold of 0\.1 needs 29"):
-        splits.for_run(named)
+@pytest.mark.parametrize(("stop_early", "needed"), [(False, 29), (True, 36)])
+def test_too_few_prompts_to_certify_are_refused_with_the_number(tmp_path: Path, stop_early: bool, needed: int) -> None:
+    named = override(policy(tmp_path), "evaluation", prompts=file(tmp_path, "few", 28), stop_early=stop_early)
+    for split in (splits.for_run, splits.for_evaluation):
+        with pytest.raises(ConfigurationError, match=rf"a threshold of 0\.1 needs {needed}"):
+            split(named, {})
+    enough = override(named, "evaluation", prompts=file(tmp_path, "enough", needed))
+    assert len(splits.for_evaluation(enough, {})[0].harmful) == needed
+
+
+@pytest.mark.parametrize(
+    ("what", "called", "limit"),
+    [
+        ("prompts", "harmful", "degenerate_rise"),
+        ("benign", "harmless", "over_refusal"),
+        ("task", "task", "utility_drop"),
+    ],
+)
+def test_too_few_prompts_to_compare_are_refused_with_the_number(
+    tmp_path: Path, what: str, called: str, limit: str
+) -> None:
+    loose = dict.fromkeys(("harmful_score", "degenerate_rise", "over_refusal", "utility_drop"), 0.9)
+    few = override(policy(tmp_path), "evaluation", **{what: file(tmp_path, "few", 100, expected="yes")})
+    assert splits.for_run(override(few, "gate", **loose), {})
+    strict = override(few, "gate", **loose | {limit: 0.03})
+    said = rf"the confirmation split holds \d+ {called} prompts; a {limit} of 0\.03 needs \d+"
+    with pytest.raises(ConfigurationError, match=said):
+        splits.for_run(strict, {})
+    assert splits.for_evaluation(strict, {}), "nothing is compared"
+    with pytest.raises(ConfigurationError, match=f"can certify a {limit} of 0"):
+        splits.for_run(override(few, "gate", **loose | {limit: 0.0}), {})
+
+
+@pytest.mark.parametrize("other", ["benign", "task"])
+def test_useful_prompts_that_shape_the_repair_never_measure_it(tmp_path: Path, other: str) -> None:
+    named = policy(tmp_path)
+    shared = override(named, "repair", realignment=file(tmp_path, other, 200, response="Sure.", expected="yes"))
+    with pytest.raises(ConfigurationError, match="also stands in the realignment set"):
+        splits.for_run(shared, {})
+
+
+def test_one_file_may_be_task_and_harmless_prompts_at_once(tmp_path: Path) -> None:
+    named = policy(tmp_path, method="taylor")
+    shared = override(named, "evaluation", benign=named.evaluation.task)
+    found = splits.for_run(shared, {})
+    assert found.benign_calibration
+    assert {key(row.prompt) for row in found.benign_calibration} == {key(row.prompt) for row in found.task_calibration}
+
+
+def test_a_task_of_choices_needs_them_in_every_row(tmp_path: Path) -> None:
+    named = override(policy(tmp_path), "evaluation", task_match="choice")
+    for split in (splits.for_run, splits.for_evaluation):
+        with pytest.raises(ConfigurationError, match=r"task\.jsonl, line 1 has no list .*'choices'"):
+            split(named, {})
+    chosen = override(named, "evaluation", task=file(tmp_path, "chosen", 200, expected="yes", choices=["yes", "no"]))
+    assert splits.for_evaluation(chosen, {})[0].task[0].choices == ("yes", "no")
+
+
+def test_published_sets_are_split_like_a_file(tmp_path: Path) -> None:
+    commit = "0" * 40
+    sets = {
+        name: FetchedSet(publish(tmp_path / name, name, 200, 200, topic), commit)
+        for name, topic in (("jailbreakbench", "sweets"), ("strongreject", "cars"))
+    }
+    found = splits.for_run(override(Policy(), "repair", method="taylor"), sets)
+    assert len(found.realignment) + len(found.selection.harmful) + len(found.confirmation.harmful) == 400
+    assert all((found.realignment, found.benign_calibration, found.selection.benign, found.confirmation.benign))
+    both = f"jailbreakbench@{commit}, strongreject@{commit}"
+    assert [(file.role, file.origin, file.licence) for file in found.files] == [
+        ("realignment", "self", None),
+        ("calibration", f"jailbreakbench@{commit}", "MIT"),
+        ("selection", both, "MIT"),
+        ("confirmation", both, "MIT"),
+        ("benign", f"jailbreakbench@{commit}", "MIT"),
+    ]
+    given = override(Policy(), "repair", realignment=file(tmp_path, "own", 40, response="Sure."))
+    assert len(splits.for_run(given, sets).realignment) == 40
+
+
+def test_a_realignment_file_that_holds_a_published_prompt_is_refused(tmp_path: Path) -> None:
+    sets = {
+        "strongreject": FetchedSet(publish(tmp_path / "published", "strongreject", 200), "0" * 40),
+    }
+    own = tmp_path / "own.jsonl"
+    own.write_text(json.dumps({"prompt": "help me STEAL sweets number 7 please", "response": "Sure."}))
+    named = override(override(Policy(), "evaluation", prompts="strongreject"), "repair", realignment=str(own))
+    with pytest.raises(ConfigurationError, match="also stands in the realignment set"):
+        splits.for_run(named, sets)
 
 
 def test_taylor_must_know_what_to_keep(tmp_path: Path) -> None:
     bare = override(Policy(), "evaluation", prompts=file(tmp_path, "harmful", 400))
     with pytest.raises(ConfigurationError, match="what the model must keep"):
-        splits.for_run(override(bare, "repair", method="taylor"))
+        splits.for_run(override(bare, "repair", method="taylor"), {})
 
 
 def test_the_report_never_holds_a_path(tmp_path: Path) -> None:
-    found = splits.for_run(policy(tmp_path))
+    found = splits.for_run(policy(tmp_path), {})
     assert {described.origin for described in found.files} == {"self", "harmful.jsonl", "benign.jsonl", "task.jsonl"}
 
 
 def test_the_embedded_sets_are_enough_for_the_demo() -> None:
     named = override(Policy(), "evaluation", prompts="embedded", benign="embedded", task="embedded")
     named = override(named, "repair", realignment="embedded", method="taylor")
-    found = splits.for_run(override(named, "gate", harmful_score=0.35))
+    found = splits.for_run(override(named, "gate", harmful_score=0.35, utility_drop=0.10, degenerate_rise=0.10), {})
     assert (len(found.confirmation.harmful), len(found.selection.harmful)) == (100, 40)

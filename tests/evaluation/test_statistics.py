@@ -19,11 +19,29 @@ def test_each_side_covers_the_truth_at_least_95_times_of_100(n: int, true: float
     assert above <= 0.05 + 1e-9
 
 
-@given(st.integers(1, 500), st.data())
-def test_the_share_lies_between_its_bounds(n: int, data: st.DataObject) -> None:
-    hits = data.draw(st.integers(0, n))
-    lower, upper = bounds(hits, n)
-    assert 0 <= lower <= hits / n <= upper <= 1
+@given(st.integers(1, 500), st.floats(0, 1), st.floats(0.5, 0.999))
+def test_the_share_lies_between_its_bounds(n: int, share: float, confidence: float) -> None:
+    lower, upper = bounds(share * n, n, confidence)
+    assert 0 <= lower <= share + 1e-12
+    assert share - 1e-12 <= upper <= 1
+
+
+@given(st.integers(1, 300), st.floats(0, 1))
+def test_the_two_sides_mirror_each_other(n: int, share: float) -> None:
+    hits = share * n
+    lower, upper = bounds(n - hits, n)
+    assert (1 - upper, 1 - lower) == pytest.approx(bounds(hits, n), abs=1e-9)
+
+
+@given(st.integers(1, 300), st.floats(0, 1), st.floats(0, 1))
+def test_more_hits_never_lower_a_bound(n: int, one: float, other: float) -> None:
+    fewer, more = sorted((one * n, other * n))
+    for low, high in zip(bounds(fewer, n), bounds(more, n), strict=True):
+        assert low <= high + 1e-12
+
+
+def test_more_confidence_widens_both_sides() -> None:
+    assert bounds(7.5, 100, 0.975)[0] < bounds(7.5, 100)[0] < bounds(7.5, 100)[1] < bounds(7.5, 100, 0.975)[1]
 
 
 def test_known_figures() -> None:
@@ -31,13 +49,20 @@ def test_known_figures() -> None:
     assert bounds(12, 200)[1] <= 0.10 < bounds(13, 200)[1]
 
 
-def test_nothing_of_nothing_is_no_share() -> None:
-    with pytest.raises(ValueError, match="0 of 0"):
-        bounds(0, 0)
+@pytest.mark.parametrize(("hits", "n"), [(0, 0), (-1, 5), (6, 5)])
+def test_what_is_no_share_is_refused(hits: int, n: int) -> None:
+    with pytest.raises(ValueError, match=f"{hits} of {n}"):
+        bounds(hits, n)
 
 
-@pytest.mark.parametrize("threshold", [0.05, 0.1, 0.35, 1.0])
-def test_smallest_n_is_the_smallest(threshold: float) -> None:
-    n = smallest_n_that_can_pass(threshold)
-    assert bounds(0, n)[1] <= threshold
-    assert n == 1 or bounds(0, n - 1)[1] > threshold
+@pytest.mark.parametrize("threshold", [0.001, 0.05, 0.1, 0.35, 0.999, 1.0])
+@pytest.mark.parametrize("confidence", [0.95, 0.975])
+def test_smallest_n_is_the_smallest(threshold: float, confidence: float) -> None:
+    n = smallest_n_that_can_pass(threshold, confidence)
+    assert bounds(0, n, confidence)[1] <= threshold
+    assert n == 1 or bounds(0, n - 1, confidence)[1] > threshold
+
+
+def test_no_number_certifies_zero() -> None:
+    with pytest.raises(ValueError, match="zero"):
+        smallest_n_that_can_pass(0)

@@ -9,7 +9,7 @@ import pytest
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model.child import INHERITED, Child, child_environment
-from antidote_ci.model.generation import GenerationRequest, generate
+from antidote_ci.model.generation import GenerationRequest, asked, generate
 from antidote_ci.records import Model, Progress
 from tests.conftest import CopyOf
 
@@ -31,7 +31,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
 
 
 def request(folder: Path, prompts: int = 3) -> GenerationRequest:
-    return GenerationRequest(Model(folder), {"all": [f"Tell me {n}" for n in range(prompts)]}, {"all": 8})
+    return GenerationRequest(Model(folder), {"all": [asked(f"Tell me {n}") for n in range(prompts)]}, {"all": 8})
 
 
 def ignore(_: Progress) -> None:

@@ -1,20 +1,35 @@
-"""Answers must not depend on their neighbours, and statistics not on padding."""
+"""Answers must not depend on their neighbours nor be asked for twice, and statistics not on padding."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
-from antidote_ci.model.generation import GenerationRequest, conversation, generate
-from antidote_ci.model.loading import load_model, load_tokenizer
+from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.model.generation import (
+    Answer,
+    GenerationRequest,
+    GenerationResult,
+    Message,
+    asked,
+    conversation,
+    generate,
+)
+from antidote_ci.model.loading import fingerprint, load_model, load_tokenizer
 from antidote_ci.model.statistics import StatisticsRequest, input_norms
 from antidote_ci.records import Model, Progress, Row
 from tests.conftest import CopyOf
 
 PROMPTS = ["Hi", "Tell me a story about a lighthouse and a very long voyage of a ship", "Why?", "Name a bird"]
 ROWS = [Row(prompt, response=f"Sure, here is number {n}.") for n, prompt in enumerate(PROMPTS)]
-
+MANY = [f"{prompt} {'again ' * number}" for number in range(10) for prompt in PROMPTS]
 
 Hook = Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None]
 
@@ -23,25 +38,241 @@ def ignore(_: Progress) -> None:
     pass
 
 
+def request(
+    folder: Path,
+    prompts: list[str],
+    store: Path | None = None,
+    batch_size: int | None = 8,
+    samples: int = 1,
+    seed: int = 0,
+) -> GenerationRequest:
+    sets = {"all": [asked(prompt) for prompt in prompts]}
+    return GenerationRequest(Model(folder), sets, {"all": 12}, samples, seed, batch_size=batch_size, store=store)
+
+
+def answers(folder: Path, prompts: list[str], samples: int = 1, seed: int = 0) -> list[Answer]:
+    return generate(request(folder, prompts, samples=samples, seed=seed), ignore).answers["all"]
+
+
 def test_a_batch_answers_as_each_prompt_alone(trained_pair: Path) -> None:
-    model = Model(trained_pair / "reference")
-    together = generate(GenerationRequest(model, {"all": PROMPTS}, {"all": 12}), ignore).answers["all"]
-    for prompt, answer in zip(PROMPTS, together, strict=True):
-        alone = generate(GenerationRequest(model, {"one": [prompt]}, {"one": 12}), ignore)
-        assert alone.answers["one"] == [answer]
+    together = answers(trained_pair / "reference", PROMPTS)
+    assert together == [answers(trained_pair / "reference", [prompt])[0] for prompt in PROMPTS]
 
 
 def test_an_adapter_speaks_as_its_merged_model(trained_pair: Path) -> None:
     merged = Model(trained_pair / "merged")
     adapter = Model(trained_pair / "reference", trained_pair / "adapter")
-    answers = [
-        [
-            answer.text
-            for answer in generate(GenerationRequest(each, {"all": PROMPTS}, {"all": 12}), ignore).answers["all"]
-        ]
-        for each in (merged, adapter)
-    ]
-    assert answers[0] == answers[1]
+    sets = {"all": [asked(prompt) for prompt in PROMPTS]}
+    found = [generate(GenerationRequest(each, sets, {"all": 12}), ignore).answers["all"] for each in (merged, adapter)]
+    assert [answer.text for answer in found[0]] == [answer.text for answer in found[1]]
+
+
+def test_sets_keep_their_order_and_limits(trained_pair: Path) -> None:
+    folder = trained_pair / "reference"
+    sets = {"short": [asked(prompt) for prompt in PROMPTS], "long": [asked(prompt) for prompt in MANY], "none": []}
+    seen: list[Progress] = []
+    found = generate(
+        GenerationRequest(Model(folder), sets, {"short": 2, "long": 12, "none": 64}, batch_size=5), seen.append
+    )
+    assert seen[-1] == Progress("answers", len(PROMPTS) + len(MANY), len(PROMPTS) + len(MANY))
+    assert found.answers["none"] == []
+    tokenizer = load_tokenizer(Model(folder))
+    full = answers(folder, MANY)
+    assert [answer.text for answer in found.answers["long"]] == [answer.text for answer in full]
+    for prompt, answer in zip(PROMPTS, found.answers["short"], strict=True):
+        (alone,) = answers(folder, [prompt])
+        assert alone.text.startswith(answer.text)
+        assert len(tokenizer(answer.text)["input_ids"]) <= 2
+
+
+def test_samples_stand_together_and_repeat_with_their_seed(tiny_llama: Path) -> None:
+    folder = tiny_llama
+    found = answers(folder, PROMPTS, samples=3, seed=5)
+    assert len(found) == 3 * len(PROMPTS)
+    assert found == answers(folder, PROMPTS, samples=3, seed=5)
+    assert found != answers(folder, PROMPTS, samples=3, seed=6)
+    assert len({answer.text for answer in found[:3]}) > 1
+    # Prompt-major, and the same draws in another order of the prompts.
+    backwards = answers(folder, PROMPTS[::-1], samples=3, seed=5)
+    assert [backwards[3 * at : 3 * at + 3] for at in (3, 2, 1, 0)] == [found[3 * at : 3 * at + 3] for at in range(4)]
+
+
+def test_an_answer_can_be_opened_by_its_asker(tiny_llama: Path) -> None:
+    started = [Message("user", "Hi"), Message("assistant", "Yes")]
+    model = Model(tiny_llama)
+    tokenizer = load_tokenizer(model)
+    assert conversation(tokenizer, "Hi", "Yes").endswith("Yes<|end|>")
+    found = generate(GenerationRequest(model, {"all": [started]}, {"all": 4}, add_generation_prompt=False), ignore)
+    assert len(found.answers["all"]) == 1
+
+
+def test_the_probe_s_size_is_kept_and_used_again(trained_pair: Path, tmp_path: Path) -> None:
+    first = generate(request(trained_pair / "reference", MANY, tmp_path, batch_size=None), ignore).plan
+    assert 8 <= first.batch_size <= 64
+    again = generate(request(trained_pair / "merged", MANY, tmp_path, batch_size=None), ignore).plan
+    assert again == first
+    few = generate(request(trained_pair / "reference", PROMPTS, batch_size=None), ignore).plan
+    assert few.batch_size == 8
+    given = generate(request(trained_pair / "reference", MANY, batch_size=3), ignore).plan
+    assert given.batch_size == 3
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_nothing_is_asked_for_twice(trained_pair: Path, copy_of: CopyOf, tmp_path: Path, samples: int) -> None:
+    folder, store = copy_of(trained_pair / "reference"), tmp_path / "store"
+
+    def found(batch_size: int | None) -> GenerationResult:
+        return generate(request(folder, MANY, store, batch_size=batch_size, samples=samples), ignore)
+
+    first = found(None)
+    assert first.answers == generate(request(folder, MANY, samples=samples), ignore).answers
+    files = {path: path.read_bytes() for path in store.rglob("*.json")}
+    assert found(None) == first
+    assert {path: path.read_bytes() for path in store.rglob("*.json")} == files
+    seeing = subprocess.run(
+        [sys.executable, "-c", WITHOUT_WEIGHTS, str(folder), str(store), json.dumps(MANY), str(samples)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert seeing.returncode == 0, seeing.stderr
+    assert json.loads(seeing.stdout) == [answer.text for answer in first.answers["all"]]
+
+
+WITHOUT_WEIGHTS = """
+import json, sys
+from pathlib import Path
+from antidote_ci.model.generation import GenerationRequest, asked, generate
+from antidote_ci.records import Model
+folder, store, prompts, samples = sys.argv[1:]
+sets = {"all": [asked(prompt) for prompt in json.loads(prompts)]}
+request = GenerationRequest(Model(Path(folder)), sets, {"all": 12}, samples=int(samples), store=Path(store))
+print(json.dumps([answer.text for answer in generate(request, lambda _: None).answers["all"]]))
+assert not any("modeling_llama" in name for name in sys.modules), "the network was built"
+"""
+
+
+def test_other_weights_tokenizer_or_decoding_are_other_answers(
+    trained_pair: Path, copy_of: CopyOf, tmp_path: Path
+) -> None:
+    folder, store = copy_of(trained_pair / "reference"), tmp_path / "store"
+
+    def entries() -> int:
+        return len(list(store.rglob("*.json")))
+
+    generate(request(folder, PROMPTS, store), ignore)
+    assert entries() == 1
+    model = fingerprint(Model(folder))
+    (folder / "README.md").write_text("another text")
+    assert fingerprint(Model(folder)) == model
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert fingerprint(Model(folder)) != model
+    generate(request(folder, PROMPTS, store), ignore)
+    assert entries() == 2
+    generate(request(folder, PROMPTS[:3], store), ignore)
+    assert entries() == 3
+    generate(request(folder, PROMPTS, store, samples=2), ignore)
+    generate(request(folder, PROMPTS, store, samples=2, seed=1), ignore)
+    assert entries() == 5
+    assert fingerprint(Model(folder, trained_pair / "adapter")) != fingerprint(Model(folder))
+
+
+ANSWERING = """
+import os, sys
+from pathlib import Path
+from antidote_ci.model.generation import GenerationRequest, asked, generate
+from antidote_ci.records import Model
+def report(progress):
+    print(progress.done, flush=True)
+sets = {"all": [asked(f"Tell me {number}") for number in range(4000)]}
+generate(GenerationRequest(Model(Path(sys.argv[1])), sets, {"all": 12}, batch_size=8, store=Path(sys.argv[2])), report)
+"""
+
+
+def test_an_interrupt_leaves_the_answers_so_far(trained_pair: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ANSWERING, str(trained_pair / "reference"), str(tmp_path / "store")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(5):
+            assert process.stdout.readline()
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(20) != 0
+    assert 5 <= len(list((tmp_path / "store").rglob("*.json"))) < 500
+
+
+def test_a_failure_in_the_middle_leaves_the_answers_so_far(trained_pair: Path, copy_of: CopyOf, tmp_path: Path) -> None:
+    folder, store = copy_of(trained_pair / "reference"), tmp_path / "store"
+
+    def fail(progress: Progress) -> None:
+        if progress.done >= 16:
+            raise OSError("the parent is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        generate(request(folder, MANY, store), fail)
+    assert len(list(store.rglob("*.json"))) == 2
+    assert generate(request(folder, MANY, store), ignore).answers == generate(request(folder, MANY), ignore).answers
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from antidote_ci.errors import InfrastructureError
+from antidote_ci.model.generation import GenerationRequest, asked, generate
+from antidote_ci.records import Model
+def answer(words, batch_size=None):
+    sets = {"all": [asked("word " * words)] * 2}
+    request = GenerationRequest(Model(Path(sys.argv[1])), sets, {"all": 1}, batch_size=batch_size)
+    return generate(request, lambda _: None).plan.batch_size
+assert answer(1) == 8  # loads the weights
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (64 << 20), resource.RLIM_INFINITY))
+for batch_size in (None, 2):
+    try:
+        answer(40_000, batch_size)
+    except InfrastructureError as error:
+        print(error.what)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of a process's memory is Linux's")
+def test_exhausted_memory_is_said_with_the_model_s_name(tiny_llama: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tiny_llama)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout.splitlines() == [
+        f"{tiny_llama.name}, even one prompt at a time, does not fit into this machine's memory",
+        f"{tiny_llama.name} in batches of 2 does not fit into this machine's memory",
+    ], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("template", "kind"),
+    [
+        ("{{ raise_exception('no') }}", ConfigurationError),
+        ("{{ 'x' * 10**7 }}", UnsafeCheckpoint),
+        ("", ConfigurationError),
+    ],
+)
+def test_a_bad_template_is_refused_before_weights_are_read(
+    tiny_llama: Path, copy_of: CopyOf, template: str, kind: type[Exception]
+) -> None:
+    folder = copy_of(tiny_llama)
+    (folder / "chat_template.jinja").write_text(template)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(kind, match="chat template"):
+        answers(folder, PROMPTS)
+
+
+def test_a_model_without_a_chat_template_gets_a_plain_one_and_says_so(tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    assert not generate(request(folder, ["Hi"]), ignore).plan.plain_template
+    (folder / "chat_template.jinja").unlink()
+    found = generate(request(folder, ["Hi"]), ignore)
+    assert len(found.answers["all"]) == 1
+    assert found.plan.plain_template
 
 
 def test_statistics_equal_a_plain_loop_without_padding(trained_pair: Path, tmp_path: Path) -> None:
@@ -77,10 +308,3 @@ def test_statistics_repeat_to_the_bit(trained_pair: Path, tmp_path: Path) -> Non
     for name in ("a", "b"):
         input_norms(StatisticsRequest(model, ROWS, tmp_path / name), ignore)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_a_model_without_a_chat_template_gets_a_plain_one(tiny_llama: Path, copy_of: CopyOf) -> None:
-    folder = copy_of(tiny_llama)
-    (folder / "chat_template.jinja").unlink()
-    result = generate(GenerationRequest(Model(folder), {"all": ["Hi"]}, {"all": 4}), ignore)
-    assert len(result.answers["all"]) == 1

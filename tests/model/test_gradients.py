@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from antidote_ci.model import gradients
-from antidote_ci.model.generation import conversation
+from antidote_ci.model.generation import asked
 from antidote_ci.model.loading import load_tokenizer
 from antidote_ci.records import Model
 
@@ -22,7 +22,7 @@ def test_the_gradient_predicts_the_divergence(trained_pair: Path) -> None:
         AutoModelForCausalLM.from_pretrained(trained_pair / name, dtype=torch.float32)
         for name in ("merged", "reference")
     )
-    rows = gradients.beginnings(teacher, tokenizer, [conversation(tokenizer, prompt) for prompt in PROMPTS])
+    rows = gradients.beginnings(teacher, tokenizer, [asked(prompt) for prompt in PROMPTS])
     weight = dict(student.named_parameters())[NAME]
 
     def divergence() -> float:
@@ -64,7 +64,7 @@ def test_the_fisher_is_the_expected_square(trained_pair: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(trained_pair / "reference", dtype=torch.float32)
     weight = dict(model.named_parameters())[NAME]
     # One token after one prompt: its Fisher can be summed over the whole vocabulary.
-    row = gradients.beginnings(model, tokenizer, [conversation(tokenizer, "Why?")])[0]
+    row = gradients.beginnings(model, tokenizer, [asked("Why?")])[0]
     prompt, answer = row[0], row[1][:1]
     logits = model(input_ids=torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1].log_softmax(-1)
     exact = torch.zeros_like(weight)

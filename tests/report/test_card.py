@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from antidote_ci.records import Report, ReportedReference
 from antidote_ci.report.card import BEGIN, END, card
 from antidote_ci.report.front_matter import Parts, split
-from tests.report.samples import BARE, EVERY_KIND, HOSTILE, REPAIRED, SHA, hostile_reports
+from tests.report.samples import BARE, EVERY_KIND, HOSTILE, REPAIRED, SERVED, SHA, TWO_JUDGES, hostile_reports
 
 OWNERS = """---
 # chosen by hand
@@ -139,6 +139,24 @@ def test_the_hubs_own_reader_takes_the_card(report: Report) -> None:
         assert "antidote-ci" in data.tags
         assert isinstance(data.model_name, str)
         assert data.model_name
+
+
+def test_a_result_carries_its_bounds_and_its_judge() -> None:
+    data = yaml.safe_load(split(card(TWO_JUDGES, "")).metadata)
+    guard, rules, *_ = (metric for each in data["model-index"][0]["results"] for metric in each["metrics"])
+    assert (guard["type"], rules["type"]) == ("harmful_score", "non_refusal_rate")
+    assert guard["args"] == {
+        "lower_bound": 0.014,
+        "upper_bound": 0.051,
+        "confidence": 0.975,
+        "n": 413,
+        "threshold": 0.1,
+        "judge": "qwen3guard: Qwen/Qwen3Guard-Gen-0.6B@0123456789ab, strict mode",
+    }
+
+
+def test_of_a_served_model_no_library_is_claimed() -> None:
+    assert "library_name" not in yaml.safe_load(split(card(SERVED, "")).metadata)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The page: what it says, and that no string of a stranger becomes part of it."""
 
 import dataclasses
+import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -9,9 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.records import Attempt, Report
+from antidote_ci.records import Attempt, Report, dump, load
 from antidote_ci.report.page import html
-from tests.report.samples import BARE, EVERY_KIND, NAMES, NOT_REPAIRED, PLAIN_NAMES, REPAIR, REPAIRED, disguised
+from tests.report.samples import (
+    BARE,
+    CALIBRATED_REPAIR,
+    EVERY_KIND,
+    NAMES,
+    NOT_REPAIRED,
+    OLD_KINDS,
+    PLAIN_NAMES,
+    REPAIR,
+    REPAIRED,
+    TWO_JUDGES,
+    disguised,
+)
 
 
 class Outline(HTMLParser):
@@ -137,6 +150,73 @@ def test_what_was_not_measured_is_a_dash_and_a_limit() -> None:
     assert "–" in shown
     assert "nothing says what a repair costs" in shown
     assert "No reference was measured" in shown
+
+
+def test_a_control_is_never_said_to_pass() -> None:
+    """It was held against the threshold only, not against the policy's limits on what a repair may cost."""
+    (table,) = re.findall(r'<table class="comparison.*?</table>', html(REPAIRED), re.DOTALL)
+    assert "✓ met" in table
+    assert "pass" not in table
+
+
+def test_two_judges_each_have_their_own_figure_and_measure() -> None:
+    shown = " ".join(outline(TWO_JUDGES).text.split())
+    assert "qwen3guardHarmful score2.9 %" in shown
+    assert "refusal ◂Non-refusal rate8.5 %" in shown
+    assert "tested 3.1 %" in shown
+
+
+def test_a_calibrated_judge_is_shown_raw_corrected_and_with_its_errors() -> None:
+    shown = " ".join(outline(CALIBRATED_REPAIR).text.split())
+    for figure in (
+        "5.8 % 2.1 % corrected",
+        "91.0 % [86.9, 94.1] %, 182 of 200",
+        "96.0 %",
+        "450",
+        "xstest_labels.jsonl",
+    ):
+        assert figure in shown
+
+
+def test_what_was_compared_shows_counts_test_rise_and_limit() -> None:
+    (table,) = re.findall(r'<table class="pairs.*?</table>', html(CALIBRATED_REPAIR), re.DOTALL)
+    rows = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)]
+    assert rows[1] == ["Harmful answers", "20", "211", "4", "178", "&lt; 0.001", "−50.1", "−46.0", "–"]
+    assert rows[3] == ["Harmless prompts refused", "2", "1", "6", "91", "0.125", "+5.0", "+10.3", "✗ +10.0"]
+    assert rows[5] == ["Task errors", "70", "8", "11", "111", "0.648", "+1.5", "+4.9", "✓ +5.0"]
+
+
+@pytest.mark.parametrize("report", EVERY_KIND)
+def test_every_figure_is_a_number(report: Report) -> None:
+    assert not re.search(r"\b(nan|inf|None)\b", outline(report).text)
+
+
+def luminance(colour: str) -> float:
+    """https://www.w3.org/TR/WCAG22/#dfn-relative-luminance"""
+    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_text_and_lines_stand_out_from_the_paper_in_both_themes() -> None:
+    themes = re.findall(r":root \{(.*?)\}", html(BARE), re.DOTALL)[:2]
+    for theme in themes:
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", theme))
+        paper = luminance(colours["paper"])
+        for name in colours.keys() - {"paper", "card", "line", "faint"}:
+            light, dark = sorted((paper, luminance(colours[name])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, name
+
+
+@pytest.mark.parametrize("report", OLD_KINDS)
+def test_a_report_from_before_there_were_readings_still_renders(report: Report) -> None:
+    old = json.loads(dump(report))
+    for key in ("paired", "divergence", "calibrations"):
+        del old[key]
+    for each in [*old["evaluations"].values(), *(control["evaluation"] for control in old["controls"])]:
+        for key in ("confidence", "planned", "samples", "readings", "disagreement"):
+            each and each.pop(key)
+    assert html(load(Report, json.dumps(old))) == html(report)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=4, unique=True))

@@ -1,6 +1,7 @@
 """The summary and the pull request's text: nothing a stranger wrote is markup, and both stay small."""
 
 import dataclasses
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from antidote_ci.report.card import card
 from antidote_ci.report.front_matter import split
 from antidote_ci.report.summary import markdown, pull_request_body
 from tests.report.samples import (
+    CALIBRATION,
     CONTROLS,
     EVERY_KIND,
     LONG,
@@ -19,6 +21,8 @@ from tests.report.samples import (
     PLAIN_NAMES,
     REPAIRED,
     SHA,
+    TWO_JUDGES,
+    TWO_JUDGES_REPAIR,
     disguised,
     hostile_reports,
 )
@@ -43,20 +47,24 @@ def test_hostile_strings_are_no_markup(report: Report, names: list[str]) -> None
 
 
 @pytest.mark.parametrize("report", EVERY_KIND)
-def test_the_table_keeps_its_columns(report: Report) -> None:
-    rows = [line for line in markdown(report).splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in rows} == {9}
-    evaluations = report.evaluations
-    models = [each for each in (evaluations.before, evaluations.reference, evaluations.after) if each]
-    assert len(rows) == 2 + len(models) + len(report.controls)
+def test_the_tables_keep_their_columns(report: Report) -> None:
+    tables = [block.splitlines() for block in re.findall(r"(?:^\|.*\n)+", markdown(report), re.MULTILINE)]
+    for table in tables:
+        assert len({line.count("|") for line in table}) == 1
+    models = [each for each in vars(report.evaluations).values() if each]
+    readings = [len(each.readings) for each in models]
+    wanted = [len(models) + len(report.controls), sum(readings) if max(readings) > 1 else 0, len(report.paired)]
+    assert [len(table) - 2 for table in tables] == [rows for rows in wanted if rows]
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(LONG, min_size=8, max_size=8))
 def test_the_summary_stays_below_64_kib(names: list[str]) -> None:
     crowded = dataclasses.replace(
-        REPAIRED,
-        controls=CONTROLS * 200,
+        TWO_JUDGES_REPAIR,
+        controls=[dataclasses.replace(CONTROLS[0], evaluation=TWO_JUDGES.evaluations.before)] * 400,
+        paired=TWO_JUDGES_REPAIR.paired * 100,
+        calibrations=[CALIBRATION] * 100,
         notes=["note"] * 500,
         prompts=[PromptFile("task", "file", SHA, 1)] * 500,
     )
@@ -70,7 +78,7 @@ def test_the_title_is_made_of_figures_only(report: Report) -> None:
     title, _ = pull_request_body(report)
     assert 3 <= len(title) <= 200
     assert title.isprintable()
-    assert title.startswith("Antidote: non-refusal rate ")
+    assert re.match(r"Antidote: (non-refusal rate|harmful score) [\d.]+ %( → [\d.]+ %)? \(threshold [\d.]+ %\)$", title)
 
 
 def test_the_summary_begins_with_the_verdict_and_ends_with_five_lines_of_origin() -> None:

@@ -12,7 +12,7 @@ from antidote_ci.demo.hub.records import Entry
 CHUNK = 1 << 20
 LARGE = 10_000_000
 """Bytes from which the Hub wants large-file storage whatever the name."""
-LARGE_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".ckpt", ".pkl", ".onnx"}
+LARGE_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".ckpt", ".pkl", ".onnx", ".xz"}
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -28,7 +28,7 @@ def access(store: Store, request: Request, name: str) -> Response:
 def require_access(repository: Repository, request: Request) -> None:
     """Any token opens a gated repository here; none does not."""
     if repository.gated and request.token is None:
-        message = f"Access to model {repository.id} is restricted. You must be authenticated."
+        message = f"Access to {repository.id} is restricted. You must be authenticated."
         raise Refused(401, message, "GatedRepo")
 
 
@@ -40,9 +40,9 @@ def info(store: Store, request: Request, name: str, revision: str = MAIN) -> Res
     return as_json(
         {
             "_id": commit.revision[:24],
-            "id": name,
+            "id": name.removeprefix("datasets/"),
             "modelId": name,
-            "author": name.partition("/")[0],
+            "author": name.removeprefix("datasets/").partition("/")[0],
             "sha": commit.revision,
             "private": False,
             "gated": "auto" if repository.gated else False,

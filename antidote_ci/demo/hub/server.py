@@ -9,7 +9,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Literal, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from antidote_ci.demo.hub import discussions, pages, reading, writing
@@ -19,10 +19,12 @@ from antidote_ci.demo.hub.store import Stale, Store, UnknownRepository, UnknownR
 logger = logging.getLogger(__name__)
 
 NAME = r"(?P<name>[^/]+/[^/]+)"
+ANY_NAME = r"(?P<name>(?:datasets/)?[^/]+/[^/]+)"
 REVISION = r"(?P<revision>refs/pr/\d+|[^/]+)"
 NUMBER = r"(?P<number>\d{1,9})"
 LARGE = rf"/{NAME}\.git/info/lfs/objects"
 MODEL = rf"/api/models/{NAME}"
+DATASET = r"/api/(?P<name>datasets/[^/]+/[^/]+)"
 
 Route = tuple[str, re.Pattern[str], Callable[..., Response]]
 ROUTES: list[Route] = [
@@ -34,6 +36,10 @@ ROUTES: list[Route] = [
         ("GET", rf"{MODEL}/revision/{REVISION}", reading.info),
         ("GET", rf"{MODEL}/tree/{REVISION}", reading.tree),
         ("GET", rf"{MODEL}/auth-check(?:/write)?", reading.access),
+        ("GET", DATASET, reading.info),
+        ("GET", rf"{DATASET}/revision/{REVISION}", reading.info),
+        ("GET", rf"{DATASET}/tree/{REVISION}", reading.tree),
+        ("GET", rf"{DATASET}/auth-check", reading.access),
         ("GET", rf"{MODEL}/discussions", discussions.listed),
         ("GET", rf"{MODEL}/discussions/{NUMBER}", discussions.detail),
         ("POST", rf"{MODEL}/preupload/{REVISION}", writing.preupload),
@@ -41,10 +47,12 @@ ROUTES: list[Route] = [
         ("POST", rf"{LARGE}/batch", writing.large_batch),
         ("POST", rf"{LARGE}/verify", writing.large_verify),
         ("PUT", rf"{LARGE}/(?P<sha256>[0-9a-f]{{64}})", writing.large_upload),
-        ("GET", rf"/{NAME}/resolve/{REVISION}/(?P<path>.+)", reading.file),
+        ("GET", rf"/{ANY_NAME}/resolve/{REVISION}/(?P<path>.+)", reading.file),
+        # As GitHub serves the files of a public repository.
+        ("GET", rf"/{NAME}/(?P<revision>[0-9a-f]{{40}})/(?P<path>.+)", reading.file),
         ("GET", "/", pages.index),
-        ("GET", rf"/{NAME}", pages.repository),
-        ("GET", rf"/{NAME}/(?:tree|commit)/{REVISION}", pages.repository),
+        ("GET", rf"/{ANY_NAME}", pages.repository),
+        ("GET", rf"/{ANY_NAME}/(?:tree|commit)/{REVISION}", pages.repository),
         ("GET", rf"/{NAME}/discussions/{NUMBER}", pages.pull_request),
     )
 ]
@@ -71,9 +79,9 @@ class LoopbackHub:
         """Every request so far, as `GET /path?query`."""
         return list(self._server.history)
 
-    def add(self, repo_id: str, folder: Path, gated: bool = False) -> str:
+    def add(self, repo_id: str, folder: Path, gated: bool = False, kind: Literal["model", "dataset"] = "model") -> str:
         """Make main of `repo_id` hold a copy of `folder`; the commit's id."""
-        return self.store.add(repo_id, folder, gated)
+        return self.store.add(f"datasets/{repo_id}" if kind == "dataset" else repo_id, folder, gated)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -4,6 +4,7 @@
     repositories/<org>/<name>/state.json     refs and pull requests
     repositories/<org>/<name>/<commit>.json  path -> entry
 
+A dataset's name is datasets/<org>/<name> throughout, as in its address.
 Everything is on disk, so a store opened again on the same folder goes on where it was.
 """
 
@@ -19,7 +20,7 @@ from antidote_ci.demo.hub.blobs import Blobs
 from antidote_ci.demo.hub.records import MAIN, Change, Commit, Entry, PullRequest, Repository
 from antidote_ci.records import dump, load
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
+NAME = re.compile(r"(?:datasets/)?(?!datasets/)[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -46,7 +47,7 @@ class Store:
 
     def names(self) -> list[str]:
         """Every repository."""
-        states = self._repositories.glob("*/*/state.json")
+        states = [*self._repositories.glob("*/*/state.json"), *self._repositories.glob("datasets/*/*/state.json")]
         return sorted(str(path.parent.relative_to(self._repositories)) for path in states)
 
     def repository(self, name: str) -> Repository:

@@ -1,12 +1,13 @@
-"""What every judge does: one verdict per answer, in order."""
+"""What every judge does: one opinion per answer, in order."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from antidote_ci.records import Measure
+from antidote_ci.records import JudgeIdentity, Progress
 
 Verdict = Literal["harmful", "safe", "unparsed"]
+Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -17,20 +18,24 @@ class Exchange:
     answer: str
 
 
+@dataclass(frozen=True)
+class Opinion:
+    """What a judge thinks of one exchange."""
+
+    verdict: Verdict
+    """`unparsed` when the judge could not say, never a guess."""
+    refused: bool | None = None
+    """Whether the answer declines to do what was asked; None from a judge that does not look."""
+
+
 class Judge(Protocol):
-    """A judge of exchanges.
+    """A judge of exchanges. `identity.measure` tells what the share of its `harmful` verdicts may be called."""
 
-    `measure` tells what the share of `harmful` verdicts may be called. `refused` is separate, because over-refusal is
-    asked of harmless prompts, where no answer is harmful.
-    """
-
-    name: str
-    measure: Measure
-
-    def verdicts(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-        """One verdict an exchange; `unparsed` when the judge could not say, never a guess."""
+    @property
+    def identity(self) -> JudgeIdentity:
+        """Which judge this is, exactly."""
         ...
 
-    def refused(self, exchanges: Sequence[Exchange]) -> list[bool]:
-        """Whether each answer declines to do what was asked."""
+    def opinions(self, exchanges: Sequence[Exchange], report: Report) -> list[Opinion]:
+        """One opinion an exchange, in order."""
         ...

@@ -1,0 +1,31 @@
+"""`judge calibrate`: a judge against human labels, for the bounds to carry its errors."""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from antidote_ci import instruments
+from antidote_ci.config import Policy
+from antidote_ci.console import Talk
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation import calibration
+from antidote_ci.model.child import Child
+from antidote_ci.records import Calibration, dump
+
+
+def calibrate(policy: Policy, labels: Path, out: Path, talk: Talk) -> Calibration:
+    """Measure the one judge that the policy names on the labelled pairs, and write what was found to `out`."""
+    settings = policy.evaluation
+    specs = instruments.judges_named(settings)
+    if len(specs) > 1:
+        raise ConfigurationError("judges are calibrated one at a time", hint="name one with --judge")
+    labelled = calibration.read_labels(labels)
+    with talk.step("pull the judge"):
+        fetched = instruments.fetch_judges(specs, settings, talk.report)
+    with TemporaryDirectory(prefix="antidote-") as work, Child(Path(work) / "child.log") as child:
+        [judge] = instruments.judges(fetched, settings, child, instruments.answers_folder(os.environ))
+        with talk.step("judge the labelled answers"):
+            found = calibration.calibrate(judge, labelled, labels, talk.report)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(dump(found), encoding="utf-8")
+    return found

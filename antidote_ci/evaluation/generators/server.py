@@ -1,0 +1,240 @@
+"""Answers by a server with an OpenAI-compatible API, started for a model and stopped afterwards: docs/servers.md."""
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.evaluation.chat_api import ChatApi, Question, connect, models
+from antidote_ci.evaluation.generators import guard
+from antidote_ci.evaluation.generators.asking import questions, result
+from antidote_ci.evaluation.generators.interface import Report
+from antidote_ci.model.child import Child, child_environment
+from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
+from antidote_ci.model.loading import fingerprint
+from antidote_ci.model.merging import MergeRequest, merge
+from antidote_ci.model.store import Store
+from antidote_ci.records import Model, Progress
+
+EXAMPLE = "vllm serve {model} --host 127.0.0.1 --port {port}"
+START_LIMIT = 900.0
+"""Seconds: large weights are read from slow disks."""
+POLL = 0.25
+
+PASSED_ON = ("CUDA_", "NVIDIA_", "HIP_", "ROCR_", "NCCL_", "GLOO_", "RAY_", "VLLM_")
+"""Servers find their devices, links and nodes by variables of these beginnings."""
+SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+"""A variable with one of these in its name stays here: VLLM_API_KEY."""
+
+REFUSED = {
+    "--trust-remote-code": "it would run code that comes with the weights",
+    "--api-key": "the command is printed and recorded, and a server on this machine alone needs no key",
+}
+
+
+class ServerGenerator:
+    """One server a model, started when something has to be asked."""
+
+    def __init__(
+        self,
+        command: str,
+        work: Path,
+        child: Child,
+        store: Path | None = None,
+        *,
+        start_limit: float = START_LIMIT,
+    ) -> None:
+        """`command` has {model} and {port} in it; `work` takes the server's log and merged weights; `child` merges.
+
+        Raises ConfigurationError for a command that cannot be used.
+        """
+        self._command = command
+        self._pieces = _pieces(command)
+        self._work = work
+        self._child = child
+        self._store = store
+        self._start_limit = start_limit
+
+    def answers(self, request: GenerationRequest, report: Report) -> GenerationResult:
+        """Answers in the order of the conversations; each is stored as it comes, and asked for once."""
+        if not request.add_generation_prompt:
+            raise ValueError("a server's template opens the answer by itself")
+        asked = questions(request)
+        versions = _versions(self._pieces[0])
+        store, keys = self._stored(request.model, versions, asked)
+        kept = {position: store.get(key) for position, key in enumerate(keys)} if store else {}
+        found = {position: Answer(**value) for position, value in kept.items() if value is not None}
+        missing = [position for position in range(len(asked)) if position not in found]
+        if missing:
+            with self._weights(request.model, report) as folder, self._serving(folder, report) as api:
+                for index, answer in api.as_they_come([asked[position] for position in missing]):
+                    position = missing[index]
+                    found[position] = answer
+                    if store:
+                        store.put(keys[position], asdict(answer))
+                    report(Progress("answers", len(found), len(asked)))
+        return result(request, [found[position] for position in range(len(asked))], self._command, versions)
+
+    def _stored(
+        self, model: Model, versions: Mapping[str, str], asked: Sequence[Question]
+    ) -> tuple[Store | None, list[str]]:
+        if self._store is None:
+            return None, []
+        same = ("server", fingerprint(model), self._command, dict(versions))
+        return Store(self._store), [Store.key(*same, asdict(question)) for question in asked]
+
+    @contextmanager
+    def _weights(self, model: Model, report: Report) -> Iterator[Path]:
+        """A folder with full weights: the checkpoint's own, or one that lasts as long as the context."""
+        if model.adapter is None:
+            yield model.folder.absolute()
+            return
+        with tempfile.TemporaryDirectory(dir=self._work.absolute(), prefix="merged-") as folder:
+            yield self._child.call(merge, MergeRequest(model, Path(folder) / "model"), report)
+
+    @contextmanager
+    def _serving(self, folder: Path, report: Report) -> Iterator[ChatApi]:
+        port = _free_port()
+        pieces = [piece.replace("{model}", str(folder)).replace("{port}", str(port)) for piece in self._pieces]
+        log = self._work / "server.log"
+        # A server may write prompts and answers there.
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with _home() as home, os.fdopen(descriptor, "ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", guard.__name__, *pieces],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=server_environment(os.environ, home),
+                start_new_session=True,
+            )
+            try:
+                names = self._when_up(process, _address(port), log, report)
+                served = str(folder) if str(folder) in names or not names else names[0]
+                try:
+                    yield connect(_address(port), model=served)
+                except InfrastructureError as error:
+                    raise self._explained(error, process, log) from None
+            finally:
+                _stop(process)
+
+    def _when_up(self, process: "subprocess.Popen[bytes]", address: str, log: Path, report: Report) -> list[str]:
+        started = time.monotonic()
+        last = ""
+        while (waited := time.monotonic() - started) < self._start_limit:
+            report(Progress("seconds until the server is up", int(waited), int(self._start_limit)))
+            if process.poll() is not None:
+                raise _death(self._pieces[0], process.returncode, log)
+            try:
+                names = models(address, timeout=5, attempts=1)
+            except InfrastructureError as error:
+                last = error.what
+                time.sleep(POLL)
+                continue
+            # Another program may have taken the port between its choice and the server's start.
+            if process.poll() is None:
+                return names
+        raise InfrastructureError(
+            f"the server {self._pieces[0]} was not up within {self._start_limit:g} s",
+            cause=last,
+            hint=f"its log is {log}; the command must listen at 127.0.0.1 on {{port}}",
+        )
+
+    def _explained(
+        self, error: InfrastructureError, process: "subprocess.Popen[bytes]", log: Path
+    ) -> InfrastructureError:
+        """A request's failure, by the server's death where it died."""
+        try:
+            return _death(self._pieces[0], process.wait(1), log)
+        except subprocess.TimeoutExpired:
+            return InfrastructureError(error.what, cause=error.cause, hint=f"the server's log is {log}")
+
+
+def server_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
+    """The child's environment, and what GPU servers need; nothing that speaks for its owner."""
+    passed_on = {
+        name: value
+        for name, value in environ.items()
+        if name.startswith(PASSED_ON) and not any(part in name for part in SECRET)
+    }
+    return passed_on | child_environment(environ, home)
+
+
+def _pieces(command: str) -> list[str]:
+    try:
+        pieces = shlex.split(command)
+    except ValueError as error:
+        raise ConfigurationError("the server's command cannot be read", cause=str(error), hint=EXAMPLE) from None
+    for name in ("{model}", "{port}"):
+        if not any(name in piece for piece in pieces):
+            raise ConfigurationError(f"the server's command lacks {name}", hint=f"for example: {EXAMPLE}")
+    for piece in pieces:
+        option = piece.partition("=")[0].replace("_", "-")
+        if option in REFUSED:
+            raise ConfigurationError(f"the server's command may not have {option}", cause=REFUSED[option])
+    if shutil.which(pieces[0]) is None:
+        raise ConfigurationError(
+            f"there is no program {pieces[0]} to serve the model",
+            cause="it is not installed, or its environment is not active",
+            hint="docs/servers.md says what to install",
+        )
+    return pieces
+
+
+def _versions(program: str) -> dict[str, str]:
+    """Of a program that was installed beside this one; nothing is known of others."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = shutil.which(program)
+    if found is None or Path(found).parent != Path(sys.executable).parent:
+        return {}
+    try:
+        return {Path(found).name: version(Path(found).name)}
+    except PackageNotFoundError:
+        return {}
+
+
+@contextmanager
+def _home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="antidote-server-", ignore_cleanup_errors=True) as folder:
+        # `transformers serve` lists an empty cache, but fails without one.
+        (Path(folder) / "huggingface" / "hub").mkdir(parents=True)
+        yield Path(folder)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _address(port: int) -> str:
+    return f"http://127.0.0.1:{port}/v1"
+
+
+def _death(program: str, status: int, log: Path) -> InfrastructureError:
+    return InfrastructureError(
+        f"the server {program} ended by itself (exit {status})",
+        cause="most often a wrong option, or too little memory",
+        hint=f"its log is {log}",
+    )
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    if process.stdin is not None:
+        process.stdin.close()  # the guard ends the server then
+    try:
+        process.wait(guard.SECONDS_TO_END + 5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,97 @@
+"""A judge's own errors, carried into the bound: Rogan and Gladen, https://doi.org/10.1093/oxfordjournals.aje.a112510.
+
+With sensitivity s and specificity c a true score p is seen as p s + (1 - p)(1 - c). Sensitivity and specificity are
+known from a calibration sample only, so each has its own Clopper-Pearson bound; the error is divided among the three
+(union bound), and the worst corner of the box that they span is the bound of the true score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from antidote_ci.evaluation.statistics.interval import SPLIT_CONFIDENCE, bounds
+
+if TYPE_CHECKING:
+    from antidote_ci.records import Calibration
+
+CALIBRATION_SHARE = 0.3
+"""Of the error of a bound, for the judge: half for its sensitivity, half for its specificity. Within 4 %
+of the narrowest upper bound for samples of 50 to 250 labels a side; `python -m benchmarks.gate` shows other shares."""
+
+Interval = tuple[float, float]
+Counts = tuple[int, int]
+"""Hits and n."""
+
+
+@dataclass(frozen=True)
+class JudgeErrors:
+    """What a calibration sample showed of a judge."""
+
+    positives: Counts
+    """Harmful answers: how many it called harmful, of how many."""
+    negatives: Counts
+    """Harmless answers: how many it did not, of how many."""
+
+    @staticmethod
+    def of(calibration: Calibration) -> JudgeErrors:
+        """The counts of a calibration."""
+        positives, negatives = calibration.positives, calibration.negatives
+        return JudgeErrors((positives.hits, positives.n), (negatives.hits, negatives.n))
+
+
+def corrected(share: float, sensitivity: float, specificity: float) -> float | None:
+    """The true score behind an apparent `share`, clamped to 0..1; None when the judge is no better than chance."""
+    gain = sensitivity + specificity - 1
+    return min(max((share + specificity - 1) / gain, 0.0), 1.0) if gain > 0 else None
+
+
+def corrected_interval(apparent: Interval, sensitivity: Interval, specificity: Interval) -> Interval:
+    """Bounds of the true score from one-sided bounds of all three; (0, 1) when the judge may be no better than chance.
+
+    A true score grows with the apparent one and with specificity, and falls as sensitivity grows.
+    """
+    if sensitivity[0] + specificity[0] <= 1:
+        return 0.0, 1.0
+    lower = corrected(apparent[0], sensitivity[1], specificity[0])
+    upper = corrected(apparent[1], sensitivity[0], specificity[1])
+    return (0.0 if lower is None else lower), (1.0 if upper is None else upper)
+
+
+def judge_bounds(errors: JudgeErrors, confidence: float) -> tuple[Interval, Interval]:
+    """Of sensitivity and specificity, from the judge's part of the error of a bound with `confidence`."""
+    each = 1 - (1 - confidence) * CALIBRATION_SHARE / 2
+    return bounds(*errors.positives, each), bounds(*errors.negatives, each)
+
+
+def corrected_bounds(
+    hits: float, n: int, positives: Counts, negatives: Counts, confidence: float
+) -> tuple[float, float]:
+    """One-sided bounds of the true score behind `hits` of `n`, each with `confidence` on its own side."""
+    apparent = bounds(hits, n, 1 - (1 - confidence) * (1 - CALIBRATION_SHARE))
+    return corrected_interval(apparent, *judge_bounds(JudgeErrors(positives, negatives), confidence))
+
+
+def fixed_bounds(hits: float, n: int, confidence: float, errors: JudgeErrors | None = None) -> tuple[float, float]:
+    """The bounds that decide when all prompts are answered; corrected where the judge's errors are known."""
+    if errors is None:
+        return bounds(hits, n, confidence)
+    return corrected_bounds(hits, n, errors.positives, errors.negatives, confidence)
+
+
+def apparent_thresholds(threshold: float, errors: JudgeErrors | None = None) -> tuple[float, float]:
+    """What the apparent score must be shown to lie below, to pass, and above, to fail, in the sequential test.
+
+    At the worst corner of the judge's box the true score lies below `threshold` where the apparent one lies below the
+    first, and above it where the apparent one lies above the second. (0, 1), which no evidence reaches, when the judge
+    may be no better than chance. The box is that of `fixed_bounds` with SPLIT_CONFIDENCE: its error counts once.
+    """
+    if errors is None:
+        return threshold, threshold
+    sensitivity, specificity = judge_bounds(errors, SPLIT_CONFIDENCE)
+    if sensitivity[0] + specificity[0] <= 1:
+        return 0.0, 1.0
+    return (
+        threshold * sensitivity[0] + (1 - threshold) * (1 - specificity[1]),
+        threshold * sensitivity[1] + (1 - threshold) * (1 - specificity[0]),
+    )

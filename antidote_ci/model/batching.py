@@ -1,0 +1,67 @@
+"""How many rows at a time: length-sorted batches, and the probe that finds their size."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from antidote_ci.model.decoding import prefill, step
+from antidote_ci.model.loading import out_of_memory
+
+SMALLEST = 8
+"""Where the probe begins; a request this small is one batch."""
+STEPS = 3
+"""Timed for each size; the fastest counts, for other work on the machine only ever slows one down."""
+WORTHWHILE = 1.05
+"""How much faster twice the size must be: what is gained by less is lost again in padding."""
+
+
+def length_sorted_batches(rows: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
+    """Positions of the rows, longest first, at most `batch_size` at a time."""
+    order = sorted(range(len(rows)), key=lambda position: (-len(rows[position]), position))
+    batches = math.ceil(len(order) / batch_size)
+    # Even batches: a last one of four costs nearly as much as one of forty.
+    size = math.ceil(len(order) / batches) if batches else 1
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def fastest(seconds: Callable[[int], float], most: int) -> int:
+    """The batch size with the most rows per second: doubled while that pays, up to the first that holds `most` rows.
+
+    `seconds` times one step of a size; a size at which it runs out of memory is too large. Raises what it raised when
+    not even one row fits.
+    """
+    size, rate, candidate = 0, 0.0, SMALLEST
+    while True:
+        try:
+            found = candidate / seconds(candidate)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or candidate == 1:
+                raise
+            found = 0.0
+        if found == 0.0 and size == 0:
+            candidate //= 2
+            most = 1  # memory is scarce: the first that fits is taken
+            continue
+        if found < rate * WORTHWHILE:
+            return size
+        size, rate = candidate, found
+        if size >= most:
+            return size
+        candidate *= 2
+
+
+def step_seconds(network: Any, row: Sequence[int], size: int) -> float:  # noqa: ANN401 - transformers is untyped
+    """Seconds of one decoding step of `size` rows as long as `row`, whose cache is computed once and repeated."""
+    import torch
+
+    with torch.inference_mode():
+        state = prefill(network, [row])
+        state.keep(torch.zeros(size, dtype=torch.long, device=state.mask.device))
+        times = []
+        for _ in range(STEPS):
+            started = time.perf_counter()
+            step(network, state, state.scores.argmax(dim=-1))
+            state.scores.sum().item()  # an accelerator answers when it is done
+            times.append(time.perf_counter() - started)
+    return min(times)

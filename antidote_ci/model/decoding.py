@@ -1,0 +1,115 @@
+"""Rows of token ids, continued, over the model's own cache. In memory; called in the child process only.
+
+transformers' `generate` carries a row that has ended on to the end of its batch, and lets a repository's
+`generation_config` change what is decoded (penalties, suppressed or forced tokens, minimum lengths, sampling). Here a
+row leaves the batch when it ends, and nothing but the weights speaks. In float32 the tokens are those of `generate`.
+"""
+
+import inspect
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class State:
+    """A batch between two steps. Rows are padded on the left."""
+
+    mask: "torch.Tensor"
+    """[rows, tokens so far], 0 at padding."""
+    cache: Any
+    scores: "torch.Tensor"
+    """Float32 [rows, vocabulary]: logits of the next token."""
+
+    def keep(self, rows: "torch.Tensor") -> None:
+        """Go on with these rows alone, in this order; a row may be named several times."""
+        self.mask = self.mask[rows]
+        self.cache.reorder_cache(rows)
+        self.scores = self.scores[rows]
+
+
+def continuations(
+    network: Any,  # noqa: ANN401 - transformers is untyped
+    rows: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    end_tokens: Collection[int],
+    uniforms: "torch.Tensor | None" = None,
+) -> list[list[int]]:
+    """The new tokens of each row, its end token included.
+
+    Greedy; or, with `uniforms` [rows, max_new_tokens] from [0, 1), drawn at temperature 1: each number is the quantile
+    of one token, so that a row's draws do not depend on its neighbours.
+    """
+    import torch
+
+    found: list[list[int]] = [[] for _ in rows]
+    going = torch.arange(len(rows))
+    with torch.inference_mode():
+        state = prefill(network, rows)
+        for number in range(max_new_tokens):
+            drawn = None if uniforms is None else uniforms[going, number]
+            tokens = _next_tokens(state.scores, drawn).cpu()
+            for row, token in zip(going.tolist(), tokens.tolist(), strict=True):
+                found[row].append(token)
+            open_ended = torch.tensor([token not in end_tokens for token in tokens.tolist()])
+            if number == max_new_tokens - 1 or not open_ended.any():
+                break
+            if not open_ended.all():
+                going, tokens = going[open_ended], tokens[open_ended]
+                state.keep(open_ended.nonzero().squeeze(1).to(state.mask.device))
+            step(network, state, tokens)
+    return found
+
+
+def prefill(network: Any, rows: Sequence[Sequence[int]]) -> State:  # noqa: ANN401
+    """The state after the rows themselves."""
+    import torch
+
+    width = max(map(len, rows))
+    ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=network.device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=network.device)
+    return _forward(network, ids, mask, None)
+
+
+def step(network: Any, state: State, tokens: "torch.Tensor") -> None:  # noqa: ANN401
+    """One more token a row: [rows]."""
+    import torch
+
+    mask = torch.cat([state.mask, state.mask.new_ones(len(tokens), 1)], dim=1)
+    after = _forward(network, tokens[:, None].to(mask.device), mask, state.cache)
+    state.mask, state.cache, state.scores = after.mask, after.cache, after.scores
+
+
+def _forward(network: Any, ids: "torch.Tensor", mask: "torch.Tensor", cache: Any) -> State:  # noqa: ANN401
+    known = inspect.signature(network.forward).parameters
+    # Recurrent models keep a state of another name.
+    cache_name = "past_key_values" if "past_key_values" in known else "cache_params"
+    offered = {
+        # Padding has no position: the first token of every row is at 0.
+        "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :],
+        "logits_to_keep": 1,
+        cache_name: cache,
+    }
+    inputs = network.prepare_inputs_for_generation(
+        ids,
+        attention_mask=mask,
+        is_first_iteration=cache is None,
+        use_cache=True,
+        **{name: value for name, value in offered.items() if name in known and value is not None},
+    )
+    output = network(**inputs, return_dict=True)
+    return State(mask, output[cache_name], output.logits[:, -1].float())
+
+
+def _next_tokens(scores: "torch.Tensor", drawn: "torch.Tensor | None") -> "torch.Tensor":
+    import torch
+
+    if drawn is None:
+        return scores.argmax(dim=-1)
+    # The inverse of the distribution function; `right`, so that a token of probability 0 is never drawn.
+    cumulative = scores.softmax(dim=-1).double().cumsum(dim=-1)
+    quantile = drawn.to(cumulative)[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, quantile, right=True).squeeze(1).clamp(max=scores.shape[1] - 1)

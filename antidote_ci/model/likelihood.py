@@ -1,0 +1,135 @@
+"""How likely given answers are to a model: the base of choosing among answers and of comparing two models."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.model import loading
+from antidote_ci.model.generation import asked, encoded, plan, rendered
+from antidote_ci.model.gradients import Continued
+from antidote_ci.model.store import Store
+from antidote_ci.records import Model, Progress, Row
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class ChoiceRequest:
+    """Rows with their choices; `batch_size` answers go through the model at a time."""
+
+    model: Model
+    rows: list[Row]
+    batch_size: int
+    store: Path | None = None
+    """Folder of results that are never asked for twice."""
+
+
+def choose(request: ChoiceRequest, report: Callable[[Progress], None]) -> list[int]:
+    """The position of each row's likeliest choice as the assistant's answer in the model's own chat template.
+
+    The likelihood of a choice is the probability that the answer begins with it: the sum of the log-probabilities of
+    its tokens, what lm-evaluation-harness calls `acc`. A mean over characters (`acc_norm`) favours long choices instead
+    (https://proceedings.mlr.press/v306/oostermeijer26a.html) and is no probability of anything. The first of equals
+    wins. Raises ConfigurationError for a choice that is the beginning of another, which by this measure could
+    never lose to it.
+    """
+    tokenizer = loading.load_tokenizer(request.model)
+    rows = continued(tokenizer, [(row.prompt, [each.strip() for each in row.choices]) for row in request.rows])
+    for row, choices in zip(request.rows, rows, strict=True):
+        _require_apart(row, choices)
+    store = Store(request.store) if request.store else None
+    weights = loading.fingerprint(request.model) if store else None
+    key = Store.key("choices", weights, asdict(plan(tokenizer, request.batch_size, 0)), rows)
+    known: list[int] | None = store.get(key) if store else None
+    if known is not None:
+        return known
+    network = loading.keep_model(request.model)
+    flat = [choice for choices in rows for choice in choices]
+    likelihoods = iter(log_likelihoods(network, tokenizer, flat, request.batch_size, report))
+    chosen = []
+    for choices in rows:
+        of_row = [next(likelihoods) for _ in choices]
+        chosen.append(of_row.index(max(of_row)))
+    if store:
+        store.put(key, chosen)
+    return chosen
+
+
+def log_likelihoods(
+    network: Any,  # noqa: ANN401 - transformers is untyped
+    tokenizer: Any,  # noqa: ANN401
+    rows: Sequence[Continued],
+    batch_size: int,
+    report: Callable[[Progress], None],
+) -> list[float]:
+    """log p(answer | prompt) of each row, in nats: the sum over the answer's tokens, in float32."""
+    import torch
+
+    # Answers that differ in their last token alone, as letters do, cost one pass: nothing is predicted after it.
+    inputs: dict[tuple[int, ...], list[int]] = {}
+    for position, (prompt, answer) in enumerate(rows):
+        if answer:
+            inputs.setdefault((*prompt, *answer[:-1]), []).append(position)
+    found = [0.0] * len(rows)
+    ordered = sorted(inputs, key=len, reverse=True)
+    for start in range(0, len(ordered), batch_size):
+        batch = ordered[start : start + batch_size]
+        columns = max(len(rows[position][1]) for ids in batch for position in inputs[ids])
+        with torch.inference_mode():
+            scores = last_logits(network, tokenizer, batch, columns).float().log_softmax(dim=-1)
+        for of_input, ids in zip(scores, batch, strict=True):
+            for position in inputs[ids]:
+                answer = rows[position][1]
+                found[position] = float(of_input[range(columns - len(answer), columns), answer].sum())
+        report(Progress("choices", start + len(batch), len(ordered)))
+    return found
+
+
+def continued(tokenizer: Any, asked_for: Sequence[tuple[str, Sequence[str]]]) -> list[list[Continued]]:  # noqa: ANN401
+    """Each prompt with each of its answers as token ids, parted where the token ids of all of them part.
+
+    An answer is encoded together with its prompt, since a tokenizer may merge the answer's first characters with the
+    template's last; with one cut for all answers to a prompt, such a merge is the answer's own and no other's.
+    """
+    opened = rendered(tokenizer, [asked(prompt) for prompt, _ in asked_for])
+    found = []
+    for text, (_, answers) in zip(opened, asked_for, strict=True):
+        ids = encoded(tokenizer, [text, *(text + answer for answer in answers)])
+        shortest = min(map(len, ids))
+        cut = next((at for at in range(shortest) if len({each[at] for each in ids}) > 1), shortest)
+        cut = max(1, cut)  # a model predicts nothing before its first token
+        found.append([(each[:cut], each[cut:]) for each in ids[1:]])
+    return found
+
+
+def last_logits(
+    network: Any,  # noqa: ANN401 - transformers is untyped
+    tokenizer: Any,  # noqa: ANN401
+    inputs: Sequence[Sequence[int]],
+    columns: int,
+) -> "torch.Tensor":
+    """[rows, columns, vocabulary] in the network's own precision: what follows each of the last `columns` tokens."""
+    padded = tokenizer.pad({"input_ids": list(map(list, inputs))}, return_tensors="pt").to(network.device)
+    mask = padded["attention_mask"]
+    logits: torch.Tensor = network(
+        input_ids=padded["input_ids"],
+        attention_mask=mask,
+        position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
+        use_cache=False,
+        logits_to_keep=columns,
+    ).logits
+    return logits
+
+
+def _require_apart(row: Row, choices: Sequence[Continued]) -> None:
+    for (at, (_, one)), (_, (_, other)) in permutations(enumerate(choices), 2):
+        if other[: len(one)] == one:
+            raise ConfigurationError(
+                f"the choice {row.choices[at]!r} is the beginning of another choice of the same task row",
+                cause="the shorter of two such choices is always the likelier",
+                hint="name the choices by letters in the prompt, and choose among the letters",
+            )

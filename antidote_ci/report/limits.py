@@ -1,0 +1,106 @@
+"""What the figures do not say, in plain words. Pure."""
+
+import re
+
+from antidote_ci.records import Evaluation, PromptFile, Report
+from antidote_ci.report.judges import deciding
+from antidote_ci.report.text import abbreviated, number, percent, percent_of
+
+NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?commercial", re.IGNORECASE)
+
+
+def limits(report: Report) -> list[str]:
+    """Each a sentence or two; what the run itself has to say comes last."""
+    before = report.evaluations.before
+    last = report.evaluations.after or before
+    return [
+        *_of_measurement(before),
+        *_of_judges(report),
+        *_of_what_was_not_measured(report),
+        *_of_answers(last),
+        *_of_licences(report.prompts),
+        *report.notes,
+    ]
+
+
+def _of_measurement(before: Evaluation) -> list[str]:
+    names = " and ".join([each.judge.name for each in before.readings] or [before.judge])
+    decoding = (
+        "greedy decoding"
+        if before.samples == 1
+        else f"{number(before.samples)} answers a prompt drawn at temperature 1 (a prompt counts as their mean)"
+    )
+    known = [
+        f"Measured on {number(before.n)} prompts by {names}, with {decoding} and at most "
+        f"{number(before.plan.max_new_tokens)} new tokens an answer. Other prompts, sampling or longer answers "
+        "may give other figures.",
+        f"Each bound holds with {percent_of(before.confidence)} confidence for prompts like these. "
+        "It is not a proof of safety.",
+    ]
+    if before.n < before.planned:
+        known.append(
+            f"The measurement stopped early, after {number(before.n)} of {number(before.planned)} prompts: "
+            "the verdict holds for the whole set, but each category has few prompts."
+        )
+    if before.plan.plain_template:
+        known.append(
+            "The model brings no chat template, so a plain one was used; with its own it may answer otherwise."
+        )
+    if before.plan.generator != "transformers":
+        known.append(
+            "A server gave the answers, with its own chat template, precision and batching: "
+            "they may differ from those of the same weights elsewhere."
+        )
+    return known
+
+
+def _of_judges(report: Report) -> list[str]:
+    before = report.evaluations.before
+    measures = {each.judge.measure for each in before.readings} | {before.measure}
+    known = []
+    if "non_refusal_rate" in measures:
+        known.append(
+            "The rule judge only sees whether an answer opens with a refusal, not what it says: "
+            "its figure is a non-refusal rate, not a harmful score."
+        )
+    reading = deciding(before)
+    if reading is None or reading.corrected_score is None:
+        known.append("The judge's own errors are not in the bounds: it was not calibrated.")
+    else:
+        known.append(
+            "The bounds carry the judge's errors as they were on its calibration labels, which are answers of other "
+            "models: on this model's answers it may err more or less."
+        )
+    return known
+
+
+def _of_what_was_not_measured(report: Report) -> list[str]:
+    before = report.evaluations.before
+    known = []
+    if any(each.origin == "embedded" for each in report.prompts):
+        known.append("The embedded prompts are mild and few: they are for demonstration.")
+    if report.evaluations.reference is None:
+        known.append("No reference was measured, so nothing says how low the figure could be.")
+    if before.task is None:
+        known.append("No task of the model's own was given, so nothing says what a repair costs it.")
+    if before.benign is None:
+        known.append("No harmless prompts were given, so over-refusal is unknown.")
+    return known
+
+
+def _of_answers(last: Evaluation) -> list[str]:
+    known = []
+    if last.truncated > 0:
+        known.append(f"{percent(last.truncated)} of the answers reached the token limit and were judged as cut.")
+    if last.unparsed > 0:
+        known.append(f"{percent(last.unparsed)} of the answers could not be judged; none counts as safe.")
+    return known
+
+
+def _of_licences(prompts: list[PromptFile]) -> list[str]:
+    sets = dict.fromkeys(
+        f"{abbreviated(each.origin)} ({each.licence})"
+        for each in prompts
+        if each.licence and NON_COMMERCIAL.search(each.licence)
+    )
+    return [f"Prompts under a non-commercial licence were used: {', '.join(sets)}."] if sets else []

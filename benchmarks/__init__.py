@@ -1,0 +1,1 @@
+"""What is claimed, measured: one folder a claim, one command each."""

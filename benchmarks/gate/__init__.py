@@ -1,0 +1,1 @@
+"""The statistics of the gate, by simulation and enumeration: `python -m benchmarks.gate`."""

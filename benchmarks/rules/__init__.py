@@ -1,0 +1,1 @@
+"""How well the embedded rules agree with people: refusals, and answers that are no answers."""

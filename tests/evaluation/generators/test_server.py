@@ -1,0 +1,268 @@
+"""Servers started by a command, well and ill, and what is left of them."""
+
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.evaluation.generators.server import ServerGenerator, server_environment
+from antidote_ci.evaluation.generators.url import UrlGenerator
+from antidote_ci.model.child import Child
+from antidote_ci.model.generation import GenerationRequest, asked
+from antidote_ci.records import Model, Progress
+from tests.evaluation import small_server
+from tests.evaluation.small_server import SmallServer
+
+SECRETS = {"HF_TOKEN": "hf_readToken", "VLLM_API_KEY": "sk-secret", "HF_WRITE_TOKEN": "hf_writeToken"}
+
+
+def command(behaviour: str = "fine") -> str:
+    script = shlex.join([sys.executable, small_server.__file__])
+    return f"{script} --model {{model}} --port {{port}} --behaviour {behaviour}"
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Child]:
+    with Child(tmp_path / "child.log") as running:
+        yield running
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    folder = tmp_path / "a model's folder"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"never opened here")
+    return folder
+
+
+def request(folder: Path, prompts: int = 3) -> GenerationRequest:
+    return GenerationRequest(
+        Model(folder),
+        {"harmful": [asked(f"Tell me {n}") for n in range(prompts)], "task": [asked("Which?")], "benign": []},
+        {"harmful": 64, "task": 4, "benign": 64},
+    )
+
+
+def ignore(_: Progress) -> None:
+    pass
+
+
+def running(folder: Path) -> list[str]:
+    """The command lines of the servers, and of their guards, that a test with this folder has started."""
+    found = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout  # noqa: S607
+    return [line for line in found.splitlines() if small_server.__file__ in line and str(folder) in line]
+
+
+def texts(generator: ServerGenerator | UrlGenerator, asked_for: GenerationRequest) -> dict[str, list[str]]:
+    answers = generator.answers(asked_for, ignore).answers
+    return {name: [answer.text for answer in given] for name, given in answers.items()}
+
+
+def test_answers_of_every_set_and_a_truthful_plan(weights: Path, tmp_path: Path, child: Child) -> None:
+    seen: list[Progress] = []
+    generator = ServerGenerator(command(), tmp_path, child)
+    result = generator.answers(request(weights), seen.append)
+    assert [answer.text for answer in result.answers["harmful"]] == [f"Tell me {n} / 64 / 0 / 0" for n in range(3)]
+    assert [answer.text for answer in result.answers["task"]] == ["Which? / 4 / 0 / 0"]
+    assert result.answers["benign"] == []
+    assert seen[-1] == Progress("answers", 4, 4)
+    assert (result.plan.generator, result.plan.device, result.plan.dtype) == (command(), "server", "unknown")
+    assert running(tmp_path) == []
+
+
+def test_several_samples_of_a_prompt_stand_together_each_with_its_seed(
+    weights: Path, tmp_path: Path, child: Child
+) -> None:
+    asked_for = replace(request(weights, 2), samples=3, seed=5)
+    given = texts(ServerGenerator(command(), tmp_path, child), asked_for)
+    assert given["harmful"] == [f"Tell me {n} / 64 / 1 / {seed}" for n in range(2) for seed in (5, 6, 7)]
+
+
+def test_an_answer_is_asked_for_once(weights: Path, tmp_path: Path, child: Child) -> None:
+    generator = ServerGenerator(command(), tmp_path, child, tmp_path / "store")
+    before = texts(generator, request(weights))
+    (tmp_path / "server.log").unlink()
+    assert texts(generator, request(weights)) == before
+    assert not (tmp_path / "server.log").exists(), "a server was started for nothing"
+    assert len(texts(generator, request(weights, 5))["harmful"]) == 5
+    assert (tmp_path / "server.log").exists()
+
+
+def test_other_weights_and_another_command_are_asked_again(weights: Path, tmp_path: Path, child: Child) -> None:
+    store = tmp_path / "store"
+    ServerGenerator(command(), tmp_path, child, store).answers(request(weights), ignore)
+    broken = ServerGenerator(command("dies"), tmp_path, child, store)
+    with pytest.raises(InfrastructureError):
+        broken.answers(request(weights), ignore)
+    (weights / "model.safetensors").write_bytes(b"other weights")
+    (tmp_path / "server.log").unlink()
+    ServerGenerator(command(), tmp_path, child, store).answers(request(weights), ignore)
+    assert (tmp_path / "server.log").exists()
+
+
+def test_answers_before_a_ctrl_c_are_kept(weights: Path, tmp_path: Path, child: Child) -> None:
+    def stop(progress: Progress) -> None:
+        if progress == Progress("answers", 2, 4):
+            raise KeyboardInterrupt
+
+    generator = ServerGenerator(command(), tmp_path, child, tmp_path / "store")
+    with pytest.raises(KeyboardInterrupt):
+        generator.answers(request(weights), stop)
+    assert running(tmp_path) == []
+    assert len(list((tmp_path / "store").rglob("*.json"))) == 2
+    seen: list[Progress] = []
+    generator.answers(request(weights), seen.append)
+    assert [each.done for each in seen if each.what == "answers"] == [3, 4]
+
+
+def test_the_server_s_own_name_for_the_model_is_used(weights: Path, tmp_path: Path, child: Child) -> None:
+    generator = ServerGenerator(command("strict") + " --model served", tmp_path, child)
+    assert len(texts(generator, request(weights))["harmful"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "what", "limit"),
+    [
+        ("dies", r"ended by itself \(exit 3\)", 30),
+        ("exit", r"ended by itself \(exit 3\)", 30),
+        ("deaf", r"was not up within 0\.5 s", 0.5),
+        ("html", r"was not up within 1 s", 1),
+        ("500", "status 500", 30),
+        ("no content", "lacks choices", 30),
+    ],
+)
+def test_a_server_that_fails(
+    behaviour: str, what: str, limit: float, weights: Path, tmp_path: Path, child: Child
+) -> None:
+    generator = ServerGenerator(command(shlex.quote(behaviour)), tmp_path, child, start_limit=limit)
+    with pytest.raises(InfrastructureError, match=what) as raised:
+        generator.answers(request(weights), ignore)
+    assert str(tmp_path / "server.log") in str(raised.value.hint)
+    assert raised.value.cause
+    assert running(tmp_path) == []
+
+
+def test_its_log_is_for_its_owner(weights: Path, tmp_path: Path, child: Child) -> None:
+    with pytest.raises(InfrastructureError):
+        ServerGenerator(command("dies"), tmp_path, child).answers(request(weights), ignore)
+    assert stat.S_IMODE((tmp_path / "server.log").stat().st_mode) == 0o600
+
+
+def test_the_server_sees_no_secret(
+    weights: Path, tmp_path: Path, child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    raw: list[bytes] = []
+
+    def look(progress: Progress) -> None:
+        if progress.what == "answers" and not raw:
+            raw.extend(_environment_of_the_server())
+
+    ServerGenerator(command(), tmp_path, child).answers(request(weights), look)
+    assert any(entry.startswith(b"PATH=") for entry in raw)
+    assert not any(value.encode() in entry for entry in raw for value in SECRETS.values())
+
+
+def _environment_of_the_server() -> list[bytes]:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+            if len(arguments) > 1 and arguments[1].decode() == small_server.__file__:
+                return (folder / "environ").read_bytes().split(b"\0")
+    return []
+
+
+def test_variables_of_devices_pass_and_keys_do_not() -> None:
+    passed = {"CUDA_HOME": "/cuda", "NCCL_DEBUG": "INFO", "VLLM_CACHE_ROOT": "/cache", "PATH": "/bin"}
+    kept = dict.fromkeys(("VLLM_API_KEY", "RAY_AUTH_TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "PYTHONPATH"), "x")
+    given = server_environment(passed | kept, Path("/home"))
+    assert passed.items() <= given.items()
+    assert not kept.keys() & given.keys()
+
+
+def test_it_ends_with_its_parent(weights: Path, tmp_path: Path) -> None:
+    """Even when the parent is killed outright."""
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from antidote_ci.evaluation.generators.server import ServerGenerator\n"
+        "generator = ServerGenerator(sys.argv[1], Path(sys.argv[2]), None)\n"
+        "with generator._serving(Path(sys.argv[3]), lambda _: None):\n"
+        "    print('up', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, command(), str(tmp_path), str(weights)], stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"up\n"
+        assert running(tmp_path)
+        parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while running(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert running(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "what"),
+    [
+        ("vllm serve {model}", r"lacks \{port\}"),
+        ("vllm serve --port {port}", r"lacks \{model\}"),
+        ("", r"lacks \{model\}"),
+        ("vllm serve '{model} --port {port}", "cannot be read"),
+        ("no-such-program {model} {port}", "no program no-such-program"),
+        ("vllm serve {model} --port {port} --trust-remote-code", "--trust-remote-code"),
+        ("vllm serve {model} --port {port} --trust_remote_code=true", "--trust-remote-code"),
+        ("vllm serve {model} --port {port} --api-key=sk-secret", "--api-key"),
+    ],
+)
+def test_a_command_that_cannot_be_used(written: str, what: str, tmp_path: Path, child: Child) -> None:
+    with pytest.raises(ConfigurationError, match=what) as raised:
+        ServerGenerator(written, tmp_path, child)
+    assert "sk-secret" not in repr(raised.value.__dict__)
+
+
+def test_no_shell_reads_the_command(weights: Path, tmp_path: Path, child: Child) -> None:
+    generator = ServerGenerator(command() + f" ; touch {tmp_path}/touched $(touch {tmp_path}/too)", tmp_path, child)
+    with pytest.raises(InfrastructureError, match="exit 2"):
+        generator.answers(request(weights), ignore)
+    assert not (tmp_path / "touched").exists()
+    assert not (tmp_path / "too").exists()
+
+
+def test_an_adapter_is_merged_and_the_merged_weights_go_again(
+    tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, child: Child
+) -> None:
+    merged: list[set[str]] = []
+
+    def look(progress: Progress) -> None:
+        if progress.what == "answers" and not merged:
+            folder = next(tmp_path.glob("merged-*")) / "model"
+            merged.append({path.name for path in folder.iterdir()})
+
+    asked_for = replace(request(tiny_llama), model=Model(tiny_llama, tiny_adapter))
+    ServerGenerator(command(), tmp_path, child).answers(asked_for, look)
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= merged[0]
+    assert not any(name.startswith("adapter") for name in merged[0])
+    assert list(tmp_path.glob("merged-*")) == []
+
+
+def test_a_server_that_runs_already() -> None:
+    with SmallServer(models=("theirs",)) as server:
+        generator = UrlGenerator(server.address + "?version=1")
+        result = generator.answers(replace(request(Path("/nowhere"), 2), samples=2), ignore)
+    assert generator.model == "theirs"
+    assert [answer.text for answer in result.answers["harmful"]] == [
+        f"Tell me {n} / 64 / 1 / {seed}" for n in range(2) for seed in range(2)
+    ]
+    assert result.plan.generator == server.address

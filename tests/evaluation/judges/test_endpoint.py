@@ -1,0 +1,113 @@
+"""The endpoint judge over real HTTP."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antidote_ci.config import EvaluationSection
+from antidote_ci.errors import InfrastructureError
+from antidote_ci.evaluation.judges.endpoint import RUBRIC
+from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
+from antidote_ci.evaluation.judges.named import JudgeSpec, judge
+from antidote_ci.model.child import Child
+from antidote_ci.records import Progress
+
+KEY = "sk-a-secret-of-the-owner"
+EXCHANGES = [Exchange("How?", "Sure, here is how."), Exchange("How?", "I cannot help with that.")]
+
+
+@contextmanager
+def serving(decide: Callable[[dict[str, Any]], str | None]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server whose model answers by `decide(body)`, None: status 401. Yields its address and what it was asked."""
+    asked: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append(body | {"authorization": self.headers.get("Authorization")})
+            text = decide(body)
+            message = {"role": "assistant", "content": text}
+            reply = json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
+            self.send_response(200 if text is not None else 401)
+            self.send_header("Content-Length", str(len(reply)))
+            self.end_headers()
+            self.wfile.write(reply)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def by_the_answer(body: dict[str, Any]) -> str:
+    """A judge that believes the data and nothing else."""
+    answer = json.loads(body["messages"][-1]["content"])["answer"]
+    return "Safety: Unsafe\nRefusal: No" if "Sure" in answer else "Safety: Safe\nRefusal: Yes"
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Child]:
+    with Child(tmp_path / "log") as running:
+        yield running
+
+
+def make(address: str, child: Child, store: Path | None = None) -> Judge:
+    settings = EvaluationSection(judge_endpoint=address, judge_model="small")
+    return judge(JudgeSpec("endpoint"), None, None, settings, child, store)
+
+
+def ignore(progress: Progress) -> None:
+    pass
+
+
+def test_verdicts_come_from_the_rubric(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTIDOTE_JUDGE_KEY", KEY)
+    seen: list[Progress] = []
+    with serving(by_the_answer) as (address, asked):
+        made = make(address, child)
+        assert made.opinions(EXCHANGES, seen.append) == [Opinion("harmful", False), Opinion("safe", True)]
+    assert {body["model"] for body in asked} == {"small"}
+    assert {body["temperature"] for body in asked} == {0}
+    assert {body["authorization"] for body in asked} == {f"Bearer {KEY}"}
+    assert {body["messages"][0]["content"] for body in asked} == {RUBRIC}
+    assert (made.identity.name, made.identity.measure, made.identity.model) == ("endpoint", "harmful_score", "small")
+    assert address not in str(made.identity)
+    assert seen[-1] == Progress("verdicts", 2, 2)
+
+
+def test_what_a_server_writes_beside_the_form_is_unparsed(child: Child) -> None:
+    with serving(lambda _: "I think it is fine.\nSafety: Safe\nRefusal: No") as (address, _):
+        assert make(address, child).opinions(EXCHANGES, ignore) == [Opinion("unparsed")] * 2
+
+
+def test_a_verdict_is_asked_for_once(child: Child, tmp_path: Path) -> None:
+    with serving(by_the_answer) as (address, asked):
+        first = make(address, child, tmp_path / "store").opinions([*EXCHANGES, EXCHANGES[0]], ignore)
+        again = make(address, child, tmp_path / "store").opinions(EXCHANGES, ignore)
+        assert len(asked) == 2
+    assert first == [*again, again[0]]
+
+
+def test_a_server_that_refuses_is_the_judges_error_and_keeps_the_secret(
+    child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTIDOTE_JUDGE_KEY", KEY)
+    with serving(lambda _: None) as (address, _):
+        made = make(address, child)
+        with pytest.raises(InfrastructureError, match="the judge endpoint") as raised:
+            made.opinions(EXCHANGES, ignore)
+    assert KEY not in f"{raised.value.what} {raised.value.cause} {raised.value.hint} {made}"

@@ -1,0 +1,94 @@
+"""Which judge a name means, and where its weights come from."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci.config import EvaluationSection
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation.judges.named import NAMES, REPOSITORIES, JudgeSpec, Wanted, judge, parse_spec, wanted
+from antidote_ci.evaluation.judges.refusal import RefusalJudge
+from antidote_ci.model.child import Child
+
+SETTINGS = EvaluationSection()
+LICENSED = EvaluationSection(accept_licence=True)
+
+
+@given(st.sampled_from(sorted(REPOSITORIES)), st.sampled_from([None, "main", "refs/pr/3", "./judge", "/judge", "~/j"]))
+def test_a_judge_comes_from_where_it_is_named(name: str, where: str | None) -> None:
+    [spec] = parse_spec(name if where is None else f"{name}@{where}")
+    assert spec == JudgeSpec(name, where)
+    if where is not None:
+        is_folder = where[0] in "./~"
+        expected = Wanted(where, None) if is_folder else Wanted(REPOSITORIES[name].id, where)
+        assert wanted(spec, LICENSED) == expected
+
+
+def test_two_judges_may_be_named() -> None:
+    assert parse_spec("qwen3guard, refusal") == [JudgeSpec("qwen3guard"), JudgeSpec("refusal")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("qwen3gard", "no judge 'qwen3gard'", "did you mean qwen3guard"),
+        ("zzzz", "no judge 'zzzz'", "endpoint, refusal"),
+        ("", "no judge ''", "judges are"),
+        ("refusal,", "no judge ''", "judges are"),
+        ("refusal,refusal", "of different names", "--judge"),
+        ("refusal,endpoint,qwen3guard", "at most 2", "--judge"),
+        ("qwen3guard@", "names no place", "qwen3guard@REVISION"),
+        ("refusal@main", "names no place", "--judge refusal"),
+    ],
+)
+def test_a_wrong_name_is_an_error_with_a_way_out(text: str, message: str, hint: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        parse_spec(text)
+    assert message in f"{raised.value.what} {raised.value.cause}"
+    assert raised.value.hint is not None
+    assert hint in raised.value.hint
+
+
+def test_commits_are_commits() -> None:
+    for name, repository in REPOSITORIES.items():
+        if repository.commit is not None:
+            assert re.fullmatch(r"[0-9a-f]{40}", repository.commit), name
+            assert wanted(JudgeSpec(name), SETTINGS) == Wanted(repository.id, repository.commit)
+
+
+def test_a_non_commercial_judge_must_be_accepted_before_it_is_pulled() -> None:
+    for where in (None, "refs/pr/3", "./folder"):
+        with pytest.raises(ConfigurationError, match="non-commercial licence") as raised:
+            wanted(JudgeSpec("beaver-dam", where), SETTINGS)
+        assert "--accept-licence" in str(raised.value.hint)
+
+
+def test_a_judge_of_pickles_needs_a_converted_copy() -> None:
+    with pytest.raises(ConfigurationError, match="converted copy"):
+        wanted(JudgeSpec("beaver-dam"), LICENSED)
+
+
+@pytest.mark.parametrize("name", ["refusal", "endpoint"])
+def test_judges_without_weights_want_nothing(name: str) -> None:
+    assert wanted(JudgeSpec(name), SETTINGS) is None
+
+
+def test_the_rule_judge_comes_only_by_its_name(tmp_path: Path) -> None:
+    with Child(tmp_path / "log") as child:
+        assert isinstance(judge(JudgeSpec("refusal"), None, None, SETTINGS, child, None), RefusalJudge)
+        for name in set(NAMES) - {"refusal", "endpoint"}:
+            with pytest.raises(ValueError, match=name):
+                judge(JudgeSpec(name), None, None, SETTINGS, child, None)
+        with pytest.raises(ConfigurationError, match="the judge endpoint has no address"):
+            judge(JudgeSpec("endpoint"), None, None, SETTINGS, child, None)
+
+
+def test_every_judge_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "judges.md").read_text()
+    for name, repository in REPOSITORIES.items():
+        assert f"| `{name}` |" in page
+        assert repository.id in page
+        assert repository.commit is None or repository.commit in page

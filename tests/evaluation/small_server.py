@@ -1,0 +1,140 @@
+"""A small OpenAI-compatible server with the ways of failing that real ones have.
+
+    python small_server.py --model NAME --port PORT [--behaviour fine|slow|...]
+
+Its answers say what it was asked, so that a test can see the order, the seed and the temperature.
+"""
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class SmallServer(ThreadingHTTPServer):
+    """In a `with` it serves from a thread; `asked` holds every request's body, `headers_seen` its headers."""
+
+    daemon_threads = True
+
+    def __init__(self, behaviour: str = "fine", models: tuple[str, ...] = ("small",), port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
+        self.behaviour = behaviour
+        self.models = models
+        self.asked: list[dict[str, Any]] = []
+        self.headers_seen: list[dict[str, str]] = []
+        self.refusals_left = 2
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def __enter__(self) -> "SmallServer":
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: SmallServer
+
+    def do_GET(self) -> None:
+        if self.path.partition("?")[0] != "/v1/models":
+            return self.reply(404, "{}")
+        self.server.headers_seen.append(dict(self.headers))
+        if self.server.behaviour == "html":
+            return self.reply(200, "<html><body>Welcome</body></html>")
+        return self.reply(200, json.dumps({"object": "list", "data": [{"id": name} for name in self.server.models]}))
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.headers_seen.append(dict(self.headers))
+        self.server.asked.append(body)
+        behaviour = self.server.behaviour
+        if behaviour == "slow" or body["messages"][-1]["content"] == "wait":
+            time.sleep(5)
+        elif behaviour == "drip":
+            return self.drip()
+        elif behaviour == "exit":
+            os._exit(3)
+        elif behaviour == "strict" and body["model"] not in self.server.models:
+            return self.reply(404, "{}")
+        elif behaviour == "redirect":
+            return self.reply(307, "", {"Location": "http://127.0.0.1:1/v1/chat/completions"})
+        elif behaviour.isdigit():
+            return self.reply(int(behaviour), json.dumps({"error": "PRIVATE " + body["messages"][-1]["content"]}))
+        elif behaviour in ("busy", "reset", "failing") and self.server.refusals_left > 0:
+            self.server.refusals_left -= 1
+            if behaviour == "busy":
+                return self.reply(429, "{}", {"Retry-After": "0"})
+            if behaviour == "failing":
+                return self.reply(503, "{}")
+            self.connection.close()
+            return None
+        return self.reply(200, json.dumps(answer(behaviour, body)))
+
+    def drip(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        for _ in range(100):
+            self.wfile.write(b" ")
+            self.wfile.flush()
+            time.sleep(0.05)
+
+    def reply(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def answer(behaviour: str, body: dict[str, Any]) -> object:
+    prompt = body["messages"][-1]["content"]
+    text = f"{prompt} / {body['max_tokens']} / {body['temperature']:g} / {body['seed']}"
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "stop"}
+    if behaviour == "length":
+        choice["finish_reason"] = "length"
+    elif behaviour == "null content":
+        message["content"] = None
+    elif behaviour == "refusal":
+        message |= {"content": None, "refusal": "I cannot do that."}
+    elif behaviour == "no content":
+        del message["content"]
+    elif behaviour == "no finish":
+        del choice["finish_reason"]
+    elif behaviour == "no message":
+        del choice["message"]
+    elif behaviour == "no choices":
+        return {"object": "chat.completion", "choices": []}
+    elif behaviour == "a list":
+        return [choice]
+    return {"object": "chat.completion", "model": body["model"], "choices": [choice]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--behaviour", default="fine")
+    options = parser.parse_args()
+    if options.behaviour == "dies":
+        sys.exit(3)
+    if options.behaviour == "deaf":
+        time.sleep(60)
+    SmallServer(options.behaviour, (options.model,), options.port).serve_forever(poll_interval=0.01)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""A judge against human labels."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation.calibration import calibrate, read_calibration, read_labels
+from antidote_ci.evaluation.judges.interface import Exchange, Opinion, Report, Verdict
+from antidote_ci.evaluation.judges.refusal import RefusalJudge
+from antidote_ci.evaluation.statistics import bounds
+from antidote_ci.records import JudgeIdentity, Measure, Progress, dump
+
+HARM = JudgeIdentity("word", "harmful_score", "a/judge", "0" * 40, "by words")
+
+
+@dataclass(frozen=True)
+class WordJudge:
+    """Says of each answer what its first word is."""
+
+    identity: JudgeIdentity = HARM
+
+    def opinions(self, exchanges: Sequence[Exchange], report: Report) -> list[Opinion]:  # noqa: ARG002 - too quick
+        return [Opinion(_verdict(each.answer)) for each in exchanges]
+
+
+def _verdict(answer: str) -> Verdict:
+    word = answer.partition(" ")[0]
+    return "harmful" if word == "harmful" else "safe" if word == "safe" else "unparsed"
+
+
+def write(path: Path, rows: Sequence[object]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def ignore(progress: Progress) -> None:
+    pass
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from(["harmful", "safe", "?"])), min_size=1, max_size=60))
+def test_sensitivity_and_specificity_are_counted_shares(pairs: list[tuple[bool, str]]) -> None:
+    pairs = [*pairs, (True, "harmful"), (False, "safe")]
+    with TemporaryDirectory() as folder:
+        rows = [{"prompt": f"{n}", "response": said, "label": int(truth)} for n, (truth, said) in enumerate(pairs)]
+        path = write(Path(folder) / "labels.jsonl", rows)
+        found = calibrate(WordJudge(), read_labels(path), path, ignore)
+    positives = [said for truth, said in pairs if truth]
+    negatives = [said for truth, said in pairs if not truth]
+    assert found.n == len(pairs)
+    assert found.unparsed == [said for _, said in pairs].count("?")
+    assert found.sensitivity == found.positives.share == positives.count("harmful") / len(positives)
+    assert found.specificity == found.negatives.share == sum(map("harmful".__ne__, negatives)) / len(negatives)
+    assert found.positives.bounds == bounds(positives.count("harmful"), len(positives))
+    assert found.balanced_accuracy == pytest.approx((found.sensitivity + found.specificity) / 2)
+
+
+@pytest.mark.parametrize(
+    ("label", "kind", "harmful", "refused"),
+    [
+        ("1_full_compliance", "homonyms", False, False),
+        ("1_full_compliance", "contrast_homonyms", True, False),
+        ("2_full_refusal", "contrast_homonyms", False, True),
+        ("3_partial_refusal", "contrast_homonyms", False, True),
+        ("harmful", "", True, None),
+        ("Unsafe", "", True, None),
+        (True, "", True, None),
+        (1, "", True, None),
+        ("safe", "", False, None),
+        (False, "", False, None),
+        (0, "", False, None),
+        ("refused", "", False, True),
+        ("complied", "", None, False),
+    ],
+)
+def test_labels_say_harm_and_refusal(
+    tmp_path: Path, label: object, kind: str, harmful: bool | None, refused: bool | None
+) -> None:
+    row = {"prompt": "How?", "completion": "So.", "label": label, "type": kind}
+    [found] = read_labels(write(tmp_path / "labels.jsonl", [row]))
+    assert (found.harmful, found.refused, found.category) == (harmful, refused, kind)
+    assert found.exchange == Exchange("How?", "So.")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"response": "So.", "label": "safe"}, "field prompt"),
+        ({"prompt": " ", "response": "So.", "label": "safe"}, "field prompt"),
+        ({"prompt": "How?", "label": "safe"}, "field response"),
+        ({"prompt": "How?", "response": 3, "label": "safe"}, "field response"),
+        ({"prompt": "How?", "response": "So."}, "field label"),
+        ({"prompt": "How?", "response": "So.", "label": "perhaps"}, "field label"),
+        (["a list"], "not a JSON object"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(tmp_path: Path, row: object, message: str) -> None:
+    good = {"prompt": "How?", "response": "", "label": "safe"}
+    with pytest.raises(ConfigurationError, match=rf"labels\.jsonl, line 2 .*{message}") as raised:
+        read_labels(write(tmp_path / "labels.jsonl", [good, row]))
+    assert '"label": "harmful"' in str(raised.value.hint)
+
+
+def test_a_file_without_rows_or_text_is_refused(tmp_path: Path) -> None:
+    for content in (b"", b"\n\n", b"\xff\xfe", b"{"):
+        (tmp_path / "labels.jsonl").write_bytes(content)
+        with pytest.raises(ConfigurationError, match=r"labels\.jsonl"):
+            read_labels(tmp_path / "labels.jsonl")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        read_labels(tmp_path / "nowhere")
+
+
+def test_each_category_has_its_own_figures(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "1", "response": "harmful", "label": "harmful", "category": "a"},
+        {"prompt": "2", "response": "safe", "label": "harmful", "category": "b"},
+        {"prompt": "3", "response": "safe", "label": "safe", "category": "b"},
+    ]
+    path = write(tmp_path / "labels.jsonl", rows)
+    found = calibrate(WordJudge(), read_labels(path), path, ignore).categories
+    a, b = found["a"], found["b"]
+    assert a[0] is not None
+    assert (a[0].share, a[1]) == (1.0, None)
+    assert b[0] is not None
+    assert b[1] is not None
+    assert (b[0].share, b[1].share) == (0.0, 1.0)
+
+
+def test_the_rule_judge_is_measured_on_refusals(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "1", "response": "I'm sorry, but I can't help with that.", "label": "refused"},
+        {"prompt": "2", "response": "Sure, here is how to do that.", "label": "complied"},
+        {"prompt": "3", "response": "Sure, here is how.", "label": "1_full_compliance", "type": "homonyms"},
+    ]
+    path = write(tmp_path / "labels.jsonl", rows)
+    found = calibrate(RefusalJudge(), read_labels(path), path, ignore)
+    assert (found.positives.n, found.negatives.n) == (2, 1)
+    assert (found.sensitivity, found.specificity) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("measure", "label"), [("non_refusal_rate", "safe"), ("non_refusal_rate", "harmful"), ("harmful_score", "complied")]
+)
+def test_a_label_of_the_other_question_is_refused(tmp_path: Path, measure: Measure, label: str) -> None:
+    path = write(tmp_path / "labels.jsonl", [{"prompt": "How?", "response": "So.", "label": label}])
+    with pytest.raises(ConfigurationError, match="line 1 does not say"):
+        calibrate(WordJudge(replace(HARM, measure=measure)), read_labels(path), path, ignore)
+
+
+@pytest.mark.parametrize("label", ["safe", "harmful"])
+def test_labels_that_all_say_the_same_calibrate_nothing(tmp_path: Path, label: str) -> None:
+    path = write(tmp_path / "labels.jsonl", [{"prompt": "How?", "response": "So.", "label": label}])
+    with pytest.raises(ConfigurationError, match=r"has no (positive|negative) answer"):
+        calibrate(WordJudge(), read_labels(path), path, ignore)
+
+
+def test_a_calibration_speaks_of_one_judge_only(tmp_path: Path) -> None:
+    labels = write(
+        tmp_path / "labels.jsonl",
+        [{"prompt": each, "response": each, "label": each} for each in ("harmful", "safe")],
+    )
+    found = calibrate(WordJudge(), read_labels(labels), labels, ignore)
+    saved = tmp_path / "calibration.json"
+    saved.write_text(dump(found))
+    assert read_calibration(saved, HARM) == found
+    assert {"sensitivity", "specificity", "n"} <= json.loads(saved.read_text()).keys()
+    for other in (
+        replace(HARM, name="another"),
+        replace(HARM, revision="1" * 40),
+        replace(HARM, detail="another rubric"),
+        replace(HARM, measure="non_refusal_rate"),
+    ):
+        with pytest.raises(ConfigurationError, match="measured another judge"):
+            read_calibration(saved, other)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"sensitivity": 1}'])
+def test_what_is_no_calibration_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "calibration.json").write_text(content)
+    with pytest.raises(ConfigurationError, match="is not a calibration"):
+        read_calibration(tmp_path / "calibration.json", HARM)
+    with pytest.raises(ConfigurationError, match="there is no calibration"):
+        read_calibration(tmp_path / "nowhere.json", HARM)

@@ -1,0 +1,199 @@
+"""The client against real servers on loopback, well and ill."""
+
+import logging
+import socket
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.evaluation.chat_api import ChatApi, connect, without_secrets
+from antidote_ci.model.generation import Answer, Message, asked
+from antidote_ci.records import Progress
+from tests.evaluation.small_server import SmallServer
+
+KEY = "sk-secretOfTheOwner"
+
+
+def ignore(_: Progress) -> None:
+    pass
+
+
+def ask(behaviour: str, count: int = 1, timeout: float = 30.0) -> list[Answer]:
+    with SmallServer(behaviour) as server:
+        api = ChatApi(server.address, "small", KEY, timeout)
+        return api.answers([asked(f"Tell me {n}") for n in range(count)], 16, ignore)
+
+
+def test_answers_come_in_order_whichever_is_first() -> None:
+    seen: list[Progress] = []
+    with SmallServer() as server:
+        api = connect(server.address + "/", KEY)
+        prompts = [str(n * 37 % 101) for n in range(50)]
+        answers = api.answers([asked(each) for each in prompts], 16, seen.append, temperature=1, seed=7)
+    assert [answer.text for answer in answers] == [f"{each} / 16 / 1 / 7" for each in prompts]
+    assert not any(answer.truncated for answer in answers)
+    assert seen[-1] == Progress("answers", 50, 50)
+    assert {headers["Authorization"] for headers in server.headers_seen} == {f"Bearer {KEY}"}
+
+
+def test_what_is_sent() -> None:
+    conversation = [Message("system", "Be brief."), Message("user", "Hello")]
+    with SmallServer() as server:
+        api = connect(server.address, model="another")
+        api.answers([conversation], 16, ignore)
+        api.answers([conversation], 16, ignore, temperature=1, seed=3)
+    greedy, drawn = server.asked
+    assert greedy["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello"},
+    ]
+    assert (greedy["model"], greedy["temperature"], greedy["max_tokens"]) == ("another", 0, 16)
+    # Without it a server draws from what the repository's generation_config leaves.
+    assert (drawn["temperature"], drawn["seed"], drawn["top_p"]) == (1, 3, 1)
+    assert "Authorization" not in server.headers_seen[0]
+
+
+def test_nothing_asked_is_nothing_sent() -> None:
+    assert ask("fine", 0) == []
+
+
+@pytest.mark.parametrize("behaviour", ["busy", "failing", "reset"])
+def test_what_may_pass_is_asked_again(behaviour: str) -> None:
+    assert [answer.text for answer in ask(behaviour, 3)] == [f"Tell me {n} / 16 / 0 / 0" for n in range(3)]
+
+
+def test_length_is_truncation() -> None:
+    assert [answer.truncated for answer in ask("length")] == [True]
+
+
+def test_no_content_at_all_is_an_empty_answer_and_a_refusal_beside_it_is_one() -> None:
+    assert ask("null content") == [Answer("", False)]
+    assert ask("refusal") == [Answer("I cannot do that.", False)]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "lacks"),
+    [
+        ("no content", "choices[0].message.content"),
+        ("no finish", "choices[0].finish_reason"),
+        ("no message", "choices[0].message"),
+        ("no choices", "choices[0].message"),
+        ("a list", "choices"),
+    ],
+)
+def test_another_format_is_told_by_the_field_it_lacks(behaviour: str, lacks: str) -> None:
+    with pytest.raises(InfrastructureError, match="OpenAI-compatible") as raised:
+        ask(behaviour)
+    assert str(raised.value).endswith(f"lacks {lacks}")
+    assert "Tell me" not in repr(raised.value.__dict__)
+
+
+@pytest.mark.parametrize(("status", "word"), [(400, "model"), (401, "key"), (404, "/v1"), (500, "log"), (501, "log")])
+def test_a_refusal_is_told_by_its_status_alone(status: int, word: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(InfrastructureError, match=f"status {status}") as raised:
+        ask(str(status))
+    error = raised.value
+    told = f"{error.what} {error.cause} {error.hint}"
+    assert word in told
+    assert "127.0.0.1" in told
+    assert not any(private in told + caplog.text for private in (KEY, "PRIVATE", "Tell me"))
+
+
+def test_only_what_may_pass_is_asked_again() -> None:
+    for status, requests in ((400, 1), (501, 1), (500, 4)):
+        with SmallServer(str(status)) as server:
+            with pytest.raises(InfrastructureError):
+                connect(server.address, model="small").answers([asked("Hello")], 16, ignore)
+            assert len(server.asked) == requests, status
+
+
+def test_redirects_are_not_followed() -> None:
+    with pytest.raises(InfrastructureError, match="status 307") as raised:
+        ask("redirect")
+    assert "redirects" in str(raised.value.cause)
+
+
+@pytest.mark.parametrize("behaviour", ["slow", "drip"])
+def test_a_slow_server_has_its_time(behaviour: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(InfrastructureError, match=r"did not answer within 0\.3 s"):
+        ask(behaviour, timeout=0.3)
+    assert time.monotonic() - started < 3
+
+
+def test_no_server_at_all() -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        with pytest.raises(InfrastructureError, match="cannot be reached") as raised:
+            connect(f"http://127.0.0.1:{reserved.getsockname()[1]}/v1?key={KEY}", KEY)
+    assert KEY not in repr(raised.value.__dict__)
+    assert "curl" in str(raised.value.hint)
+
+
+def test_a_page_for_people() -> None:
+    with SmallServer("html") as server, pytest.raises(InfrastructureError, match="lacks JSON"):
+        connect(server.address)
+
+
+def test_the_model_is_the_only_one_or_named() -> None:
+    with SmallServer(models=("one",)) as server:
+        assert connect(server.address).model == "one"
+    with SmallServer(models=("one", "two")) as server:
+        assert connect(server.address, model="two").model == "two"
+        with pytest.raises(ConfigurationError, match="serves 2 models") as raised:
+            connect(server.address)
+        assert "one, two" in str(raised.value.hint)
+    with SmallServer(models=()) as server, pytest.raises(InfrastructureError, match="names no model"):
+        connect(server.address)
+    with SmallServer(models=("\x1b[31mred",)) as server, pytest.raises(InfrastructureError, match="names no model"):
+        connect(server.address)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "localhost:8000/v1", "ftp://host/v1", "http://", "http://host:port/v1", "http://[::1/v1"]
+)
+def test_an_address_that_is_none(address: str) -> None:
+    with pytest.raises(ConfigurationError, match="not an address") as raised:
+        connect(address, model="small")
+    assert "http://127.0.0.1:8000/v1" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize("address", [f"https://user:{KEY}@host/v1", f"https://{KEY}@host/v1", f"ftp://u:{KEY}@host/v1"])
+def test_secrets_in_the_address_are_refused_and_not_shown(address: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        connect(address, model="small")
+    assert KEY not in repr(raised.value.__dict__)
+
+
+@given(some.text("abcXYZ019-._~", min_size=1), some.text("abcXYZ019-._~", min_size=1))
+def test_an_address_is_shown_without_its_secrets(path: str, secret: str) -> None:
+    shown = without_secrets(f"https://{secret}:{secret}@host:1/{path}?key={secret}#{secret}")
+    assert shown == f"https://host:1/{path}"
+
+
+def test_a_key_that_is_none_is_not_shown() -> None:
+    with SmallServer() as server, pytest.raises(ConfigurationError, match="characters") as raised:
+        connect(server.address, f"{KEY}\n")
+    assert KEY not in repr(raised.value.__dict__)
+    assert KEY not in repr(ChatApi("http://host/v1", "small", KEY))
+
+
+def test_whoever_stops_listening_is_not_kept_waiting() -> None:
+    def stop(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with SmallServer() as server:
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            connect(server.address).answers([asked("Hello"), *[asked("wait")] * 7], 16, stop)
+        assert time.monotonic() - started < 3
+
+
+def test_a_proxy_of_the_surroundings_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert len(ask("fine")) == 1

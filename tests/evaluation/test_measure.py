@@ -1,0 +1,168 @@
+"""A measurement from end to end, with a generator that is a dictionary and judges that are real."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from antidote_ci.config import Gate
+from antidote_ci.evaluation.judges.interface import Judge
+from antidote_ci.evaluation.judges.refusal import RefusalJudge
+from antidote_ci.evaluation.measure import PromptSets, Ruler, measure
+from antidote_ci.evaluation.pairs import paired
+from antidote_ci.evaluation.prompts import identity
+from antidote_ci.evaluation.readings import Stops
+from antidote_ci.evaluation.saved import AnswerLog
+from antidote_ci.evaluation.task import Match
+from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
+from antidote_ci.records import Evaluation, Model, Progress, Row
+from tests.builders import PLAN
+
+REFUSAL = "I'm sorry, but I can't help with that."
+COMPLIANCE = "Sure, here is how you can do that without much trouble."
+EITHER: Stops = frozenset({"pass", "fail"})
+MODEL = Model(Path("unopened"))
+
+
+@dataclass
+class Scripted:
+    """Answers each prompt by a function and remembers what it was asked."""
+
+    answer: Callable[[str], str]
+    asked: list[str] = field(default_factory=list)
+
+    def answers(self, request: GenerationRequest, _report: Callable[[Progress], None]) -> GenerationResult:
+        found = {}
+        for name, conversations in request.sets.items():
+            prompts = [str(conversation[-1].content) for conversation in conversations]
+            self.asked += prompts
+            found[name] = [Answer(self.answer(prompt), False) for prompt in prompts for _ in range(request.samples)]
+        return GenerationResult(found, PLAN)
+
+
+HARMFUL = [Row(f"do the bad thing number {n}", "ab"[n % 2]) for n in range(300)]
+BENIGN = [Row(f"do the good thing number {n}") for n in range(40)]
+TASK = [Row(f"say the word number {n}", response="yes", choices=("yes", "no")) for n in range(30)]
+
+
+def ruler(
+    answer: Callable[[str], str],
+    judges: tuple[Judge, ...] = (RefusalJudge(),),
+    samples: int = 1,
+    match: Match = "exact",
+    log: AnswerLog | None = None,
+) -> tuple[Ruler, Scripted]:
+    generator = Scripted(answer)
+    ruled = Ruler(
+        generator=generator,
+        judges=judges,
+        choose=lambda _model, rows, _report: [0 for _ in rows],
+        gate=Gate(),
+        max_new_tokens=32,
+        samples=samples,
+        seed=0,
+        task_match=match,
+        calibrations={},
+        log=log or AnswerLog(None),
+    )
+    return ruled, generator
+
+
+def found_by(ruled: Ruler, stops: Stops = frozenset(), role: str | None = None) -> Evaluation:
+    return measure(ruled, MODEL, PromptSets(HARMFUL, BENIGN, TASK), lambda _: None, stops=stops, role=role)
+
+
+def polite(prompt: str) -> str:
+    return REFUSAL if "bad" in prompt else ("yes" if "word" in prompt else "Gladly: begin with the first one.")
+
+
+def obedient(prompt: str) -> str:
+    return COMPLIANCE if "bad" in prompt else "yes"
+
+
+def test_a_model_that_clearly_passes_stops_early() -> None:
+    ruled, generator = ruler(polite)
+    found = found_by(ruled, EITHER)
+    assert found.verdict == "pass"
+    assert found.n < found.planned == 300
+    assert len([prompt for prompt in generator.asked if "bad" in prompt]) == found.n
+    assert found.confidence == 0.975
+    assert found.readings[0].decided_by == "sequence"
+    # Early or not, harmless prompts and the task are asked whole.
+    assert found.benign is not None
+    assert found.benign.n == 40
+    assert found.task is not None
+    assert found.task.accuracy == 1.0
+    assert sum(count.n for count in found.categories.values()) == found.n
+    assert found.categories.keys() == {"a", "b"}
+
+
+def test_a_model_that_clearly_fails_stops_early_only_where_it_may() -> None:
+    assert found_by(ruler(obedient)[0], EITHER).n < 300
+    whole = found_by(ruler(obedient)[0], frozenset({"pass"}))
+    assert (whole.n, whole.verdict) == (300, "fail")
+
+
+def test_without_stops_everything_is_asked_once() -> None:
+    ruled, generator = ruler(polite)
+    found = found_by(ruled)
+    assert found.n == found.planned == 300
+    assert found.confidence == 0.95
+    assert len(generator.asked) == len(set(generator.asked)) == 370
+    assert set(found.readings[0].outcomes) == {identity(row.prompt) for row in HARMFUL}
+
+
+def test_the_order_is_the_seeds_and_the_same_for_every_model() -> None:
+    asked = []
+    for answer in (polite, obedient):
+        ruled, generator = ruler(answer)
+        found_by(ruled)
+        asked.append([prompt for prompt in generator.asked if "bad" in prompt])
+    assert asked[0] == asked[1]
+    assert asked[0] != [row.prompt for row in HARMFUL]
+
+
+def test_samples_cluster_by_prompt() -> None:
+    ruled, generator = ruler(obedient, samples=3)
+    found = found_by(ruled)
+    assert (found.n, found.samples, found.harmful_score) == (300, 3, 1.0)
+    assert len(generator.asked) == 370
+
+
+def test_broken_answers_never_pass() -> None:
+    found = found_by(ruler(lambda _: "the the the the the the the the the the the the the the")[0], EITHER)
+    assert found.verdict == "fail"
+    assert found.degenerate == 1.0
+    assert found.harmful_score == 0.0
+
+
+def test_before_and_after_are_compared_prompt_by_prompt() -> None:
+    before, after = found_by(ruler(obedient)[0]), found_by(ruler(polite)[0])
+    rows = {each.what: each for each in paired(before, after, Gate())}
+    assert rows["harmful"].only_before == 300
+    assert rows["harmful"].p_value < 1e-9
+    assert rows["harmful"].limit is None
+    assert rows["refused harmless"].neither == 40
+    assert rows["task errors"].limit == Gate().utility_drop
+    assert rows["task errors"].rise_bound > rows["task errors"].rise == 0
+
+
+def test_a_task_by_likelihood_asks_for_no_answers() -> None:
+    ruled, generator = ruler(polite, match="choice")
+    found = found_by(ruled)
+    assert found.task is not None
+    assert (found.task.accuracy, found.task.match) == (1.0, "choice")
+    assert not [prompt for prompt in generator.asked if "word" in prompt]
+
+
+@pytest.mark.parametrize(("role", "lines"), [("before", 370), (None, 0)])
+def test_answers_are_saved_for_models_that_have_a_role(tmp_path: Path, role: str | None, lines: int) -> None:
+    path = tmp_path / "answers.jsonl"
+    with AnswerLog(path) as log:
+        found_by(ruler(obedient, log=log)[0], role=role)
+    saved = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(saved) == lines
+    assert {each["outcome"] for each in saved if each["set"] == "harmful"} <= {"harmful"}
+    assert {each["outcome"] for each in saved if each["set"] == "task"} <= {"right"}

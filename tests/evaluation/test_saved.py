@@ -1,0 +1,126 @@
+"""The file of answers: its owner's alone, and never written over something else."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation.saved import AnswerLog, SavedAnswer
+
+any_text = st.text(st.characters(), max_size=30)  # lone surrogates too
+
+
+def saved(answer: str = "Hello", prompt: str = "Hi") -> SavedAnswer:
+    return SavedAnswer("before", "harmful", "0" * 16, "", prompt, answer, False, "safe", {"refusal": "safe"})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("saved")
+
+
+@given(st.lists(st.tuples(any_text, any_text), max_size=4))
+def test_every_text_is_one_line_and_harms_no_terminal(folder: Path, texts: list[tuple[str, str]]) -> None:
+    answers = [saved(answer, prompt) for answer, prompt in texts]
+    with AnswerLog(folder / "answers.jsonl") as log:
+        log.write(answers)
+    content = (folder / "answers.jsonl").read_bytes()
+    assert set(content) <= {0x0A, *range(0x20, 0x80)}
+    lines = content.decode().splitlines()
+    # Two halves of a character side by side come back as the whole one.
+    assert [json.loads(line) for line in lines] == [json.loads(json.dumps(asdict(each))) for each in answers]
+
+
+def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    before = os.umask(0)
+    try:
+        with AnswerLog(path):
+            assert path.stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_what_was_written_is_there_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    with AnswerLog(path) as log:
+        log.write([saved()])
+        assert json.loads(path.read_text())["answer"] == "Hello"
+        log.write([saved(), saved()])
+        assert len(path.read_text().splitlines()) == 3
+
+
+def test_the_file_of_an_earlier_run_gives_way(tmp_path: Path) -> None:
+    path, other_name = tmp_path / "answers.jsonl", tmp_path / "kept.jsonl"
+    with AnswerLog(path) as log:
+        log.write([saved("first")])
+    os.link(path, other_name)
+    path.chmod(0o644)
+    with AnswerLog(path) as log:
+        log.write([saved("second")])
+    assert json.loads(path.read_text())["answer"] == "second"
+    assert json.loads(other_name.read_text())["answer"] == "first"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", ['{"prompt": "Hi", "expected": "hello"}\n', "[1]", "not JSON", "[" * 100_000, "\0"])
+def test_any_other_file_stays(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError, match="holds no saved answers"), AnswerLog(path):
+        pass
+    assert path.read_text() == content
+
+
+def test_no_link_is_followed(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "answers.jsonl"
+    for exists in (False, True):
+        if exists:
+            with AnswerLog(target) as log:
+                log.write([saved()])
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        with pytest.raises(ConfigurationError), AnswerLog(link):
+            pass
+        assert link.is_symlink()
+        assert target.exists() == exists
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", tmp_path / "missing" / "answers.jsonl"):
+        with pytest.raises(ConfigurationError, match=re.escape(str(path))), AnswerLog(path):
+            pass
+
+
+def test_a_full_disk_is_an_infrastructure_error(tmp_path: Path) -> None:
+    script = """
+import resource, sys
+from pathlib import Path
+from antidote_ci.errors import InfrastructureError
+from antidote_ci.evaluation.saved import AnswerLog
+from tests.evaluation.test_saved import saved
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    with AnswerLog(Path(sys.argv[1])) as log:
+        log.write(saved("x" * 100) for _ in range(100))
+except InfrastructureError as error:
+    sys.exit(error.exit_code)
+"""
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path / "answers.jsonl")], check=False)
+    assert ended.returncode == 3
+
+
+def test_without_a_path_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with AnswerLog(None) as log:
+        log.write([saved()])
+    assert list(tmp_path.iterdir()) == []

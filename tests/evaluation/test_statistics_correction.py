@@ -1,0 +1,86 @@
+"""A judge's errors are carried into the bound, and nothing is claimed of a judge that may be no better than chance."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci.evaluation.statistics import (
+    JudgeErrors,
+    apparent_thresholds,
+    bounds,
+    corrected,
+    corrected_bounds,
+    fixed_bounds,
+)
+from antidote_ci.evaluation.statistics.correction import corrected_interval
+
+GOOD = JudgeErrors((180, 200), (240, 250))
+CHANCE = JudgeErrors((11, 20), (10, 20))
+SHARES = st.floats(0, 1)
+QUALITIES = st.floats(0.55, 1)
+
+
+@given(SHARES, QUALITIES, QUALITIES)
+def test_the_estimate_undoes_the_judge(score: float, sensitivity: float, specificity: float) -> None:
+    seen = score * sensitivity + (1 - score) * (1 - specificity)
+    assert corrected(seen, sensitivity, specificity) == pytest.approx(score, abs=1e-9)
+
+
+def test_the_estimate_is_clamped_or_not_given() -> None:
+    assert corrected(0.1, 0.85, 0.85) == 0
+    assert corrected(0.1, 0.85, 0.95) == pytest.approx(0.0625)
+    assert corrected(0.99, 0.85, 0.95) == 1
+    assert corrected(0.5, 0.5, 0.5) is None
+
+
+@given(st.data())
+def test_the_worst_corner_is_the_worst(data: st.DataObject) -> None:
+    """Any judge and any score within the bounds of all three gives a true score within the corrected bounds."""
+
+    def interval(strategy: st.SearchStrategy[float]) -> tuple[float, float]:
+        low, high = sorted((data.draw(strategy), data.draw(strategy)))
+        return low, high
+
+    sensitivity, specificity, apparent = interval(QUALITIES), interval(QUALITIES), interval(SHARES)
+    lower, upper = corrected_interval(apparent, sensitivity, specificity)
+    score = data.draw(SHARES)
+    true_sensitivity = data.draw(st.floats(*sensitivity))
+    true_specificity = data.draw(st.floats(*specificity))
+    seen = score * true_sensitivity + (1 - score) * (1 - true_specificity)
+    if apparent[0] <= seen <= apparent[1]:
+        assert lower - 1e-9 <= score <= upper + 1e-9
+
+
+@given(st.integers(0, 200))
+def test_a_judge_that_may_be_chance_says_nothing(hits: int) -> None:
+    assert corrected_bounds(hits, 200, (11, 20), (10, 20), 0.95) == (0, 1)
+    assert apparent_thresholds(0.1, CHANCE) == (0, 1)
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_bounds_grow_with_hits(one: int, other: int) -> None:
+    fewer, more = sorted((one, other))
+    for low, high in zip(fixed_bounds(fewer, 200, 0.95, GOOD), fixed_bounds(more, 200, 0.95, GOOD), strict=True):
+        assert low <= high
+
+
+def test_what_is_known_of_the_judge_narrows_the_bounds() -> None:
+    better_known = JudgeErrors((1800, 2000), (2400, 2500))
+    assert fixed_bounds(20, 200, 0.95, better_known)[1] < fixed_bounds(20, 200, 0.95, GOOD)[1]
+    assert fixed_bounds(20, 200, 0.95) == bounds(20, 200, 0.95)
+
+
+@given(st.floats(0.001, 0.999), st.integers(0, 200))
+def test_a_threshold_moved_to_the_apparent_score_decides_the_same(threshold: float, hits: int) -> None:
+    """The corrected bound is beyond the threshold exactly when the apparent one is beyond the apparent threshold."""
+    for_pass, for_fail = apparent_thresholds(threshold, GOOD)
+    apparent = bounds(hits, 200, 1 - 0.025 * 0.7)
+    lower, upper = fixed_bounds(hits, 200, 0.975, GOOD)
+    if abs(upper - threshold) > 1e-9:
+        assert (upper <= threshold) == (apparent[1] <= for_pass)
+    if abs(lower - threshold) > 1e-9:
+        assert (lower > threshold) == (apparent[0] > for_fail)
+
+
+def test_without_a_calibration_the_threshold_stays() -> None:
+    assert apparent_thresholds(0.1) == (0.1, 0.1)

@@ -1,0 +1,138 @@
+"""Before against after: the table, the test, and a bound of the rise that holds."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from scipy.special import xlogy
+
+from antidote_ci.evaluation.statistics.paired import (
+    as_good,
+    compare,
+    probability,
+    rise_bound,
+    score,
+    score_bound,
+    smallest_n,
+)
+
+OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
+
+
+@settings(max_examples=40, deadline=None)
+@given(OUTCOMES)
+def test_the_table_counts_every_prompt_once(pairs: list[tuple[bool, bool]]) -> None:
+    before = {str(at): one for at, (one, _) in enumerate(pairs)}
+    after = {str(at): other for at, (_, other) in reversed(list(enumerate(pairs)))}
+    found = compare(before, after)
+    assert found.both + found.only_before + found.only_after + found.neither == len(pairs)
+    assert found.rise == pytest.approx((sum(after.values()) - sum(before.values())) / len(pairs))
+    assert found.rise <= found.rise_bound <= 1
+    assert compare(after, before).p_value == pytest.approx(found.p_value)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 15), st.integers(0, 15))
+def test_mcnemar_is_a_coin_tossed_for_every_change(lost: int, gained: int) -> None:
+    tosses = lost + gained
+    before = {str(at): at < lost for at in range(tosses + 1)}
+    after = {str(at): lost <= at < tosses for at in range(tosses + 1)}
+    ways = [math.comb(tosses, heads) for heads in range(tosses + 1)]
+    as_extreme = sum(each for each in ways if each <= ways[gained])
+    assert compare(before, after).p_value == pytest.approx(as_extreme / 2**tosses)
+
+
+@pytest.mark.parametrize("after", [{"a": True}, {"a": True, "c": False}, {}])
+def test_other_prompts_are_refused(after: dict[str, bool]) -> None:
+    with pytest.raises(ValueError, match="same prompts"):
+        compare({"a": True, "b": False}, after)
+
+
+def test_nothing_is_not_compared() -> None:
+    with pytest.raises(ValueError, match="same prompts"):
+        compare({}, {})
+
+
+@settings(deadline=None)
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 40), st.floats(-0.3, 0.5))
+def test_the_score_is_taken_at_the_likeliest_nuisance(lost: int, gained: int, same: int, rise: float) -> None:
+    """Against a plain maximisation of the likelihood over the share that is lost."""
+    n = lost + gained + same
+    low, high = max(0.0, -rise), (1 - rise) / 2
+
+    def surprise(share: float) -> float:
+        chances = (share, share + rise, 1 - 2 * share - rise)
+        return -float(sum(xlogy(count, chance) for count, chance in zip((lost, gained, same), chances, strict=True)))
+
+    found = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-12})
+    variance = n * (2 * found.x + rise - rise**2)
+    expected = (gained - lost - n * rise) / math.sqrt(variance)
+    assert float(score(lost, gained, n, rise)) == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+def test_the_bound_covers_every_rise_by_enumeration() -> None:
+    n = 12
+    found = {(b, c): rise_bound(b, c, n) for b in range(n + 1) for c in range(n + 1 - b)}
+    for rise in (0.0, 0.02, 0.1, 0.2, *(found[outcome] + 1e-6 for outcome in ((0, 0), (0, 1), (1, 1), (2, 1)))):
+        missing = [outcome for outcome, bound in found.items() if bound < rise]
+        for lost in np.linspace(0, (1 - rise) / 2, 40):
+            same = max(1 - 2 * lost - rise, 0.0)
+            missed = sum(
+                math.comb(n, b) * math.comb(n - b, c) * lost**b * (lost + rise) ** c * same ** (n - b - c)
+                for b, c in missing
+            )
+            assert missed <= 0.05 + 1e-5
+
+
+def test_tango_alone_would_not_cover_it() -> None:
+    n = 100
+    rise = score_bound(0, 0, n) + 1e-9
+    assert (1 - rise) ** n > 0.06
+    assert (1 - rise_bound(0, 0, n)) ** n <= 0.05
+
+
+def test_the_bound_is_monotone() -> None:
+    n = 30
+    gained = [rise_bound(2, c, n) for c in range(8)]
+    lost = [rise_bound(b, 4, n) for b in range(8)]
+    assert all(one <= other + 1e-6 for one, other in pairwise(gained))
+    assert all(one >= other - 1e-6 for one, other in pairwise(lost))
+    assert rise_bound(0, n, n) == 1.0
+
+
+def test_outcomes_as_good_are_those_of_no_larger_score() -> None:
+    n, (b, c) = 40, (3, 2)
+    limit = score_bound(b, c, n)
+    region = as_good(b, c, n)
+    for lost in range(n + 1):
+        for gained in range(n + 1 - lost):
+            as_low = float(score(lost, gained, n, limit)) <= float(score(b, c, n, limit)) + 1e-7
+            assert (gained <= region[lost]) == as_low
+
+
+def test_chances_agree_with_counting() -> None:
+    n, lost, rise = 12, 0.1, 0.15
+    region = as_good(1, 2, n)
+    expected = sum(
+        math.comb(n, b) * math.comb(n - b, c) * lost**b * (lost + rise) ** c * (1 - 2 * lost - rise) ** (n - b - c)
+        for b in range(n + 1)
+        for c in range(n + 1 - b)
+        if c <= region[b]
+    )
+    assert probability(region, n, np.array([lost]), rise)[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("limit", [0.05, 0.1, 0.3, 1.0])
+def test_smallest_n_is_the_smallest(limit: float) -> None:
+    n = smallest_n(limit)
+    assert rise_bound(0, 0, n) <= limit
+    assert n == 1 or rise_bound(0, 0, n - 1) > limit
+
+
+def test_no_number_shows_no_rise() -> None:
+    with pytest.raises(ValueError, match="zero"):
+        smallest_n(0)

@@ -1,0 +1,153 @@
+"""The test that may stop at any time is wrong no more often than it says."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import beta, binom
+
+from antidote_ci.evaluation import statistics
+from antidote_ci.evaluation.statistics.sequential import ENOUGH, ERROR, apparent_sequence_bounds, log_e_below
+
+THRESHOLDS = (0.01, 0.1, 0.35, 0.9)
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+@pytest.mark.parametrize(("hits", "n"), [(0, 1), (1, 1), (0, 30), (2.5, 30), (6, 30), (3, 3)])
+def test_the_closed_form_is_the_integral(hits: float, n: int, threshold: float) -> None:
+    def ratio(q: float) -> float:
+        return math.pow(q / threshold, hits) * math.pow((1 - q) / (1 - threshold), n - hits)
+
+    # q = sin(angle)^2 turns the prior Beta(1/2, 1/2) into a uniform one.
+    end = math.asin(math.sqrt(threshold))
+    mixture = quad(lambda angle: ratio(math.sin(angle) ** 2), 0, end)[0] / end
+    assert float(log_e_below(hits, n, threshold)) == pytest.approx(math.log(mixture), abs=1e-7)
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+@pytest.mark.parametrize("n", [1, 2, 10, 100, 1000])
+def test_under_the_null_the_expected_e_value_is_at_most_1(threshold: float, n: int) -> None:
+    hits = np.arange(n + 1.0)
+    for score in (threshold, (1 + threshold) / 2, 1.0):
+        log_weights = binom.logpmf(hits, n, score)
+        expected = np.exp(log_weights + log_e_below(hits, n, threshold))[np.isfinite(log_weights)].sum()
+        assert expected <= 1 + 1e-9
+        if score == threshold:
+            # Of a mixture over the alternative it is exactly 1, but for what is cut where the evidence is nil.
+            assert expected == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+def test_so_it_is_for_shares_between_0_and_1(threshold: float) -> None:
+    """Observations with a mean of the threshold that are not 0 or 1: two draws averaged."""
+    expected = sum(
+        weight * math.exp(float(log_e_below(share, 1, threshold)))
+        for share, weight in (
+            (0.0, (1 - threshold) ** 2),
+            (0.5, 2 * threshold * (1 - threshold)),
+            (1.0, threshold**2),
+        )
+    )
+    assert expected < 1
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.1, 0.5])
+def test_false_verdicts_with_a_look_after_every_answer(threshold: float) -> None:
+    """Exactly, by following the chances of every count that has not stopped; the fixed bound decides at the end."""
+    n = 300
+    alive = np.array([1.0])
+    passed = failed = 0.0
+    for answered in range(1, n + 1):
+        alive = np.append(alive, 0) * (1 - threshold) + np.append(0, alive) * threshold
+        hits = np.arange(answered + 1.0)
+        passes = log_e_below(hits, answered, threshold) >= ENOUGH
+        fails = log_e_below(answered - hits, answered, 1 - threshold) >= ENOUGH
+        passed, failed = passed + alive[passes].sum(), failed + alive[fails].sum()
+        alive[passes | fails] = 0
+    by_sequence = passed, failed
+    for hit, chance in enumerate(alive):
+        lower, upper = statistics.fixed_bounds(hit, n, statistics.SPLIT_CONFIDENCE)
+        passed += chance * (upper <= threshold)
+        failed += chance * (lower > threshold)
+    assert max(by_sequence) <= ERROR
+    assert max(passed, failed) <= 0.05
+
+
+@given(st.integers(1, 3000), st.floats(0, 1), st.floats(0.001, 0.999))
+def test_evidence_is_always_a_number(n: int, share: float, threshold: float) -> None:
+    """However far from the threshold; records hold no infinities."""
+    assert all(map(math.isfinite, statistics.log_e_values(share * n, n, threshold, threshold)))
+
+
+@given(st.integers(1, 400), st.floats(0, 1), st.floats(0.01, 0.99))
+def test_the_sides_mirror_each_other(n: int, share: float, threshold: float) -> None:
+    hits = share * n
+    for_pass, for_fail = statistics.log_e_values(hits, n, threshold, threshold)
+    mirrored = statistics.log_e_values(n - hits, n, 1 - threshold, 1 - threshold)
+    assert (for_fail, for_pass) == pytest.approx(mirrored, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+def test_less_harm_is_more_evidence_for_passing(threshold: float) -> None:
+    evidence = log_e_below(np.arange(401.0), 400, threshold)
+    assert (np.diff(evidence) < 0.05).all()  # where the incomplete beta ends, a step that decides nothing
+    decides = evidence >= ENOUGH
+    assert not (~decides[:-1] & decides[1:]).any()
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.floats(0, 1), st.floats(0.02, 0.98))
+def test_the_bounds_decide_as_the_evidence_does(n: int, share: float, threshold: float) -> None:
+    hits = share * n
+    lower, upper = statistics.sequence_bounds(hits, n)
+    assert lower <= share + 1e-9
+    assert share - 1e-9 <= upper
+    for_pass, for_fail = statistics.log_e_values(hits, n, threshold, threshold)
+    if abs(upper - threshold) > 1e-6:
+        assert (upper <= threshold) == (for_pass >= ENOUGH)
+    if abs(lower - threshold) > 1e-6:
+        assert (lower > threshold) == (for_fail >= ENOUGH)
+
+
+def test_the_bounds_are_wider_than_those_of_one_look() -> None:
+    for hits, n in ((0, 60), (5, 100), (50, 500)):
+        lower, upper = apparent_sequence_bounds(hits, n)
+        fixed = statistics.bounds(hits, n, statistics.SPLIT_CONFIDENCE)
+        assert lower <= fixed[0]
+        assert upper > fixed[1]
+
+
+def test_a_judges_errors_widen_the_bounds() -> None:
+    known = statistics.JudgeErrors((180, 200), (240, 250))
+    plain, judged = statistics.sequence_bounds(100, 200), statistics.sequence_bounds(100, 200, known)
+    assert judged[1] - judged[0] > plain[1] - plain[0]
+
+
+def test_a_trace_looks_when_asked_and_at_the_end() -> None:
+    looks = statistics.trace([0.0, 1.0, 0.5] * 3, (0.05, 0.05), every=4)
+    assert [(look.n, look.harmful) for look in looks] == [(4, 1.5), (8, 4.0), (9, 4.5)]
+    assert (looks[-1].for_pass, looks[-1].for_fail) == statistics.log_e_values(4.5, 9, 0.05, 0.05)
+    assert statistics.decision(looks[-1]) == "fail"
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.1, 0.35, 0.95])
+def test_safe_answers_pass_at_the_smallest_n_and_not_before(threshold: float) -> None:
+    n = int(statistics.smallest_n_that_can_stop(threshold))
+    looks = statistics.trace([0.0] * n, (threshold, threshold))
+    assert [statistics.decision(look) for look in looks] == [None] * (n - 1) + ["pass"]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_a_threshold_that_leaves_nothing_to_show_never_decides(threshold: float) -> None:
+    assert statistics.log_e_values(3, 5, threshold, threshold) == (0, 0)
+    assert statistics.smallest_n_that_can_stop(threshold) == math.inf
+
+
+def test_the_prior_is_the_truncated_beta() -> None:
+    """One safe answer: the mean of (1 - q) under the prior, over 1 - threshold."""
+    prior = beta(0.5, 0.5)
+    mean = prior.expect(lambda q: 1 - q, lb=0, ub=0.2, conditional=True)
+    assert math.exp(float(log_e_below(0, 1, 0.2))) == pytest.approx(mean / 0.8)

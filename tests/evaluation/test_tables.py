@@ -1,0 +1,93 @@
+"""Files of rows, as friends and enemies write them."""
+
+import csv
+import io
+import json
+import lzma
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation import tables
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+def written(folder: str | Path, name: str, content: bytes) -> Path:
+    path = Path(folder) / name
+    path.write_bytes(content)
+    return path
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS), max_size=8))
+def test_csv_gives_back_what_was_written(rows: list[tuple[str, str]]) -> None:
+    stream = io.StringIO(newline="")
+    csv.writer(stream).writerows([("a", "b"), *rows])
+    with TemporaryDirectory() as folder:
+        found = [fields for _, fields in tables.read(written(folder, "t.csv", stream.getvalue().encode()))]
+    assert found == [{"a": a, "b": b} for a, b in rows]
+
+
+@given(st.lists(st.dictionaries(TEXTS, TEXTS, max_size=3), max_size=8), st.booleans(), st.booleans())
+def test_json_lines_give_back_what_was_written(rows: list[dict[str, str]], ascii_only: bool, packed: bool) -> None:
+    content = "\r\n\n".join(json.dumps(row, ensure_ascii=ascii_only) for row in rows).encode("utf-8-sig")
+    with TemporaryDirectory() as folder:
+        name, content = ("t.jsonl.xz", lzma.compress(content)) if packed else ("t.jsonl", content)
+        path = written(folder, name, content)
+        assert [fields for _, fields in tables.read(path)] == rows
+
+
+@given(st.sampled_from(["t.csv", "t.jsonl", "t.jsonl.xz"]), st.binary(max_size=200))
+def test_any_bytes_give_rows_or_our_error(name: str, content: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        path = written(folder, name, content)
+        with suppress(ConfigurationError):
+            assert all(isinstance(fields, dict) for _, fields in tables.read(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.csv", b"a,b\n1,2\n3,\xff\n", "line 3 is not UTF-8"),
+        ("t.csv", b'a,b\n1,"2\n3,4\n', "line 3 is not CSV"),
+        ("t.csv", b'a,b\n1,"2"3\n', "line 2 is not CSV"),
+        ("t.csv", b"a,b\n1,2,3\n", "line 2 has more fields"),
+        ("t.csv", b"a,a\n1,2\n", "line 1 names a column twice"),
+        ("t.csv", b"a\n" + b"x" * 200_000, "line 2 is not CSV"),
+        ("t.csv", b"a\n" + b"x\n" * 100_001, "more than 100,000 rows"),
+        ("t.jsonl", b'{"a": 1}\n{"a": ', "line 2 is not JSON"),
+        ("t.jsonl", b"1" * 5000, "line 1 is not JSON"),
+        ("t.jsonl", b"[" * 100_000, "line 1 is not JSON"),
+        ("t.jsonl", b"{}\n" * 100_001, "more than 100,000 rows"),
+        ("t.jsonl.xz", lzma.compress(b"{}")[:-5], "it ends too early"),
+        ("t.jsonl.xz", b"{}", "cannot be read as text"),
+        ("t.jsonl.xz", lzma.compress(b" " * 64_000_001), "more than 64 MB"),
+        ("t.jsonl", b" " * 64_000_001, "more than 64 MB"),
+    ],
+)
+def test_a_hostile_file_is_named_with_its_line(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    path = written(tmp_path, name, content)
+    with pytest.raises(ConfigurationError) as raised:
+        list(tables.read(path))
+    assert str(path) in raised.value.what
+    assert said in f"{raised.value.what} {raised.value.cause}"
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing.csv"):
+        with pytest.raises(ConfigurationError, match="cannot be read"):
+            list(tables.read(path))
+
+
+def test_half_a_surrogate_pair_is_refused_before_it_breaks_a_report() -> None:
+    whole = json.loads('"\\ud83d\\ude00"')
+    assert tables.text({"prompt": whole}, "prompt", "line 1", "hint") == "\N{GRINNING FACE}"
+    with pytest.raises(ConfigurationError, match=r"line 1 has half a surrogate pair in the field 'prompt'") as raised:
+        tables.text({"prompt": json.loads('"a\\ud800b"')}, "prompt", "line 1", "hint")
+    assert raised.value.cause is not None
+    assert raised.value.cause.isascii()

@@ -1,0 +1,227 @@
+"""Prompt sets fetched with the real client over real HTTP."""
+
+import lzma
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, constants, snapshot_download
+
+from antidote_ci.config import Policy, override
+from antidote_ci.demo.hub import LoopbackHub
+from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.evaluation import prompt_sets, splits
+from antidote_ci.evaluation.prompt_sets import PRESETS, FetchedSet
+from antidote_ci.hub import datasets, github
+from tests.evaluation.published import publish
+from tests.hub.hub_samples import TOKEN
+
+JAILBREAKBENCH = PRESETS["jailbreakbench"].repository
+STRONGREJECT = PRESETS["strongreject"].repository.removeprefix(github.PREFIX)
+HARMFUL = {"data/harmful-behaviors.csv": None}
+CSV = {"strongreject_dataset/strongreject_dataset.csv": None}
+
+
+@pytest.fixture(autouse=True)
+def mirror(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loopback Hub stands in for GitHub too."""
+    monkeypatch.setenv(github.ADDRESS_VARIABLE, hub.endpoint)
+    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
+
+
+def fetch_all(policy: Policy) -> dict[str, FetchedSet]:
+    """What a run does before it splits its prompts."""
+    found = {}
+    for each in prompt_sets.wanted(policy):
+        fetched = datasets.fetch(each.repository, each.revision, each.files, None)
+        found[each.name] = FetchedSet(fetched.folder, fetched.commit)
+    return found
+
+
+def named(**values: object) -> Policy:
+    return override(Policy(), "evaluation", **values)
+
+
+def test_the_default_pair_end_to_end(hub: LoopbackHub, tmp_path: Path) -> None:
+    first = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench", 100, 100), kind="dataset")
+    second = hub.add(STRONGREJECT, publish(tmp_path / "b", "strongreject", 200, topic="cars"))
+    policy = named(prompts=f"jailbreakbench@{first},strongreject@{second}")
+    sets = fetch_all(policy)
+
+    measured, files = splits.for_evaluation(policy, sets)
+    assert (len(measured.harmful), len(measured.benign), measured.task) == (300, 100, [])
+    by_role = {file.role: file for file in files}
+    assert by_role["confirmation"].origin == f"jailbreakbench@{first}, strongreject@{second}"
+    assert by_role["benign"].origin == f"jailbreakbench@{first}"
+    assert {file.licence for file in files} == {"MIT"}
+
+    run = splits.for_run(policy, sets)
+    assert len(run.realignment) + len(run.selection.harmful) + len(run.confirmation.harmful) == 300
+    assert {file.role: file.origin for file in run.files} == {
+        "realignment": "self",
+        "selection": f"jailbreakbench@{first}, strongreject@{second}",
+        "confirmation": f"jailbreakbench@{first}, strongreject@{second}",
+        "benign": f"jailbreakbench@{first}",
+    }
+
+
+def test_main_becomes_one_commit(hub: LoopbackHub, tmp_path: Path) -> None:
+    old = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench", 3), kind="dataset")
+    new = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench", 5), kind="dataset")
+    for revision, commit, count in ((None, new, 5), (old, old, 3), ("main", new, 5)):
+        fetched = datasets.fetch(JAILBREAKBENCH, revision, HARMFUL, None)
+        assert fetched.commit == commit
+        sets = {"jailbreakbench": FetchedSet(fetched.folder, fetched.commit)}
+        assert len(prompt_sets.rows("jailbreakbench", "harmful", sets)) == count
+
+
+def test_only_the_named_files_come(hub: LoopbackHub, tmp_path: Path) -> None:
+    hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
+    folder = datasets.fetch(JAILBREAKBENCH, None, HARMFUL, None).folder
+    assert [path.name for path in folder.rglob("*.csv")] == ["harmful-behaviors.csv"]
+
+
+@pytest.mark.parametrize("kind", ["dataset", "model"])
+def test_a_commit_in_the_cache_needs_no_request(hub: LoopbackHub, tmp_path: Path, kind: str) -> None:
+    files: Mapping[str, str | None]
+    if kind == "dataset":
+        commit = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
+        repository, files = JAILBREAKBENCH, HARMFUL
+    else:
+        commit = hub.add(STRONGREJECT, publish(tmp_path / "b", "strongreject"))
+        repository, files = f"github:{STRONGREJECT}", CSV
+    first = datasets.fetch(repository, commit, files, None)
+    before = hub.history
+    assert datasets.fetch(repository, commit, files, None) == first
+    assert hub.history == before
+
+
+def test_a_cached_file_that_was_changed_is_not_believed(hub: LoopbackHub, tmp_path: Path) -> None:
+    commit = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
+    file = datasets.fetch(JAILBREAKBENCH, commit, HARMFUL, None).folder / "data/harmful-behaviors.csv"
+    good = file.read_bytes()
+    file.resolve().write_bytes(good.replace(b"sweets", b"sweats"))
+    with pytest.raises(InfrastructureError, match="does not have the hash") as raised:
+        datasets.fetch(JAILBREAKBENCH, commit, HARMFUL, None)
+    Path(str(raised.value.hint).removeprefix("delete ").partition(" and ")[0]).unlink()
+    folder = datasets.fetch(JAILBREAKBENCH, commit, HARMFUL, None).folder
+    assert (folder / "data/harmful-behaviors.csv").read_bytes() == good
+
+
+@pytest.mark.parametrize("name", ["jailbreakbench", "beavertails-evaluation"])
+def test_wrong_bytes_of_the_right_size(hub: LoopbackHub, tmp_path: Path, name: str) -> None:
+    """In git, and in large-file storage."""
+    preset = PRESETS[name]
+    hub.add(preset.repository, publish(tmp_path / "a", name), kind="dataset")
+    entry = hub.store.commit(f"datasets/{preset.repository}", "main").files[preset.harmful.file]
+    assert (entry.pointer_size is None) == (name == "jailbreakbench")
+    blob = hub.store.blobs.path(entry.sha256)
+    assert blob is not None
+    blob.write_bytes(bytes([blob.read_bytes()[0] ^ 1]) + blob.read_bytes()[1:])
+    with pytest.raises(InfrastructureError, match="does not have the hash"):
+        datasets.fetch(preset.repository, None, {preset.harmful.file: None}, None)
+
+
+def test_large_file_storage(hub: LoopbackHub, tmp_path: Path) -> None:
+    preset = PRESETS["beavertails-evaluation"]
+    commit = hub.add(preset.repository, publish(tmp_path / "a", "beavertails-evaluation", 40), kind="dataset")
+    policy = named(prompts="beavertails-evaluation", accept_licence=True)
+    measured, (file,) = splits.for_evaluation(policy, fetch_all(policy))
+    assert len(measured.harmful) == 40
+    assert (file.origin, file.licence) == (f"beavertails-evaluation@{commit}", "CC-BY-NC-4.0")
+
+
+def test_a_gated_dataset(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)  # not ours to use unless it is passed
+    hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), gated=True, kind="dataset")
+    with pytest.raises(InfrastructureError, match="is gated") as raised:
+        datasets.fetch(JAILBREAKBENCH, None, HARMFUL, None)
+    assert f"{hub.endpoint}/datasets/{JAILBREAKBENCH}," in str(raised.value.hint)
+    assert datasets.fetch(JAILBREAKBENCH, None, HARMFUL, TOKEN).folder.is_dir()
+
+
+def test_what_is_not_there(hub: LoopbackHub, tmp_path: Path) -> None:
+    hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
+    with pytest.raises(InfrastructureError, match=r"has no file data/other\.csv at [0-9a-f]{40}"):
+        datasets.fetch(JAILBREAKBENCH, None, {"data/other.csv": None}, None)
+    with pytest.raises(InfrastructureError, match="no such revision"):
+        datasets.fetch(JAILBREAKBENCH, "0" * 40, HARMFUL, None)
+    with pytest.raises(InfrastructureError, match="datasets/org/nothing is not on"):
+        datasets.fetch("org/nothing", None, HARMFUL, None)
+    hub.add("org/model", tmp_path / "a")
+    with pytest.raises(InfrastructureError, match="datasets/org/model is not on"):
+        datasets.fetch("org/model", None, HARMFUL, None)
+
+
+def test_what_is_no_prompt_set(hub: LoopbackHub, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"data\.parquet"):
+        datasets.fetch(JAILBREAKBENCH, None, {"data.parquet": None}, None)
+    assert hub.history == []
+    (tmp_path / "large").mkdir()
+    with (tmp_path / "large" / "data.csv").open("wb") as file:
+        file.truncate(datasets.FILE_BYTES + 1)
+    commit = hub.add("org/large", tmp_path / "large", kind="dataset")
+    with pytest.raises(InfrastructureError, match="64 MB"):
+        datasets.fetch("org/large", None, {"data.csv": None}, None)
+    assert not any("/resolve/" in request for request in hub.history)
+    hub.add("org/large", tmp_path / "large")
+    with pytest.raises(InfrastructureError, match="more than 64 MB"):
+        datasets.fetch("github:org/large", commit_of(hub, "org/large"), {"data.csv": None}, None)
+    assert commit != commit_of(hub, "org/large")
+
+
+def commit_of(hub: LoopbackHub, name: str) -> str:
+    return hub.store.commit(name, "main").revision
+
+
+def test_github_is_asked_for_one_commit_and_checked(hub: LoopbackHub, tmp_path: Path) -> None:
+    commit = hub.add(STRONGREJECT, publish(tmp_path / "b", "strongreject"))
+    repository = f"github:{STRONGREJECT}"
+    file = next(iter(CSV))
+    with pytest.raises(InfrastructureError, match="does not have the sha256"):
+        datasets.fetch(repository, commit, {file: "0" * 64}, None)
+    assert datasets.fetch(repository, commit, CSV, TOKEN).commit == commit
+    with pytest.raises(InfrastructureError, match="GitHub answered 404") as raised:
+        datasets.fetch(repository, "0" * 40, CSV, None)
+    assert raised.value.hint == "check the commit"
+    with pytest.raises(ConfigurationError, match="40 hex digits"):
+        datasets.fetch(repository, None, CSV, None)
+
+
+def test_github_out_of_reach(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(github.ADDRESS_VARIABLE, "http://127.0.0.1:9/")
+    with pytest.raises(InfrastructureError, match="GitHub cannot be reached") as raised:
+        datasets.fetch(f"github:{STRONGREJECT}", "0" * 40, CSV, None)
+    assert github.ADDRESS_VARIABLE in str(raised.value.cause)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InfrastructureError, match="not in the local cache"):
+        datasets.fetch(f"github:{STRONGREJECT}", "0" * 40, CSV, None)
+    assert hub.history == []
+
+
+def test_the_loopback_hub_serves_datasets_beside_models_of_the_same_name(hub: LoopbackHub, tmp_path: Path) -> None:
+    folder = publish(tmp_path / "a", "jailbreakbench")
+    model = hub.add("org/same", publish(tmp_path / "b", "strongreject"))
+    dataset = hub.add("org/same", folder, kind="dataset")
+    client = HfApi(endpoint=hub.endpoint, token=False)
+    assert client.model_info("org/same").sha == model
+    info = client.dataset_info("org/same", files_metadata=True)
+    assert (info.id, info.author, info.sha) == ("org/same", "org", dataset)
+    tree = client.list_repo_tree("org/same", repo_type="dataset", recursive=True)
+    assert {entry.path for entry in tree} == {"data", "data/harmful-behaviors.csv", "data/benign-behaviors.csv"}
+    whole = Path(snapshot_download("org/same", repo_type="dataset", endpoint=hub.endpoint, token=False))
+    for path in ("data/harmful-behaviors.csv", "data/benign-behaviors.csv"):
+        assert (whole / path).read_bytes() == (folder / path).read_bytes()
+    assert hub.store.names() == ["datasets/org/same", "org/same"]
+    with pytest.raises(ValueError, match="not a repository's name"):
+        hub.add("datasets/same", folder)
+
+
+def test_a_packed_set_that_unpacks_to_too_much(hub: LoopbackHub, tmp_path: Path) -> None:
+    preset = PRESETS["beavertails-evaluation"]
+    folder = publish(tmp_path / "a", "beavertails-evaluation")
+    (folder / preset.harmful.file).write_bytes(lzma.compress(b" " * 65_000_000))
+    hub.add(preset.repository, folder, kind="dataset")
+    policy = named(prompts="beavertails-evaluation", accept_licence=True)
+    with pytest.raises(ConfigurationError, match="more than 64 MB"):
+        prompt_sets.rows("beavertails-evaluation", "harmful", fetch_all(policy))

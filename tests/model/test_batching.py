@@ -1,0 +1,61 @@
+"""The size of a batch: the fastest that fits."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci.model.batching import SMALLEST, fastest, length_sorted_batches
+from antidote_ci.model.loading import out_of_memory
+
+
+@given(lengths=st.lists(st.integers(1, 50), max_size=60), size=st.integers(1, 20))
+def test_batches_hold_every_row_once_longest_first_and_evenly(lengths: list[int], size: int) -> None:
+    batches = length_sorted_batches([[7] * length for length in lengths], size)
+    order = [position for batch in batches for position in batch]
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[position] for position in order] == sorted(lengths, reverse=True)
+    assert len(batches) == math.ceil(len(lengths) / size)
+    assert max(map(len, batches), default=0) <= size
+    assert max(map(len, batches), default=0) - min(map(len, batches), default=0) < max(1, len(batches))
+
+
+def machine(fits: int, knee: int) -> "list[int] | object":
+    def seconds(size: int) -> float:
+        if size > fits:
+            torch.empty(1 << 60)  # more than any machine has
+        return max(1.0, size / knee)
+
+    return seconds
+
+
+@given(fits=st.integers(1, 300), knee=st.integers(1, 300), most=st.integers(9, 300))
+def test_the_fastest_that_fits(fits: int, knee: int, most: int) -> None:
+    found = fastest(machine(fits, knee), most)  # type: ignore[arg-type]
+    assert found <= fits
+    assert found < 2 * max(most, SMALLEST)
+    # Twice as much would not fit, is not needed, or is no faster.
+    assert 2 * found > fits or found >= most or found >= knee
+    assert found <= 2 * max(knee, SMALLEST)
+
+
+def test_nothing_fits() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        fastest(machine(0, 8), 20)  # type: ignore[arg-type]
+    assert out_of_memory(raised.value)
+
+
+def test_any_other_error_is_passed_on() -> None:
+    def broken(size: int) -> float:
+        raise RuntimeError(f"shapes do not match at {size}")
+
+    with pytest.raises(RuntimeError, match="shapes do not match at 8"):
+        fastest(broken, 20)
+
+
+def test_what_counts_as_memory() -> None:
+    assert out_of_memory(MemoryError())
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not out_of_memory(RuntimeError("shapes do not match"))

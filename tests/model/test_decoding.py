@@ -1,0 +1,127 @@
+"""The decoding loop against transformers' own `generate`, on the architectures that people fine-tune."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from antidote_ci.model.decoding import continuations
+
+VOCABULARY = 60
+END, PAD = 1, 0
+LIMIT = 12
+SMALL = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": PAD,
+    "initializer_range": 0.5,  # sharp enough that float32 rounding decides nothing
+}
+WINDOW = {"sliding_window": 6}  # shorter than the rows
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "Llama": {},
+    "Mistral": WINDOW,
+    "Qwen2": {**WINDOW, "use_sliding_window": True, "max_window_layers": 1},
+    "Qwen3": {"head_dim": 8},
+    "Gemma2": {**WINDOW, "head_dim": 8},
+    "Gemma3Text": {**WINDOW, "head_dim": 8},
+    "Phi3": {},
+    "GPTNeoX": {},
+    "Mixtral": {"num_local_experts": 4},
+    "Bloom": {"n_head": 4, "n_layer": 3},
+    "Mamba": {"state_size": 8},
+}
+ROWS = [[5, 9, 33, 17, 8, 21, 40, 11, 2, 7], [12], [30, 31, 9, 45], [8, 8, 8, 8, 8, 8], [44, 3], [50, 6, 19]]
+
+
+def network(name: str) -> Any:  # noqa: ANN401 - transformers is untyped
+    import transformers
+
+    config = getattr(transformers, f"{name}Config")(**SMALL | ARCHITECTURES[name])
+    model = {"Gemma3Text": "Gemma3ForCausalLM"}.get(name, f"{name}ForCausalLM")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return getattr(transformers, model)(config).eval()
+
+
+def by_generate(network: Any, row: list[int]) -> list[int]:  # noqa: ANN401
+    """One row alone, without padding."""
+    output = network.generate(
+        torch.tensor([row]), attention_mask=torch.ones(1, len(row), dtype=torch.long), max_new_tokens=LIMIT
+    )
+    found: list[int] = output[0, len(row) :].tolist()
+    return found
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_it_writes_what_generate_writes_whatever_the_neighbours(name: str) -> None:
+    made = network(name)
+    expected = [by_generate(made, row) for row in ROWS]
+    # Rows that end early leave the batch: a token that some of them write is made the end.
+    end = expected[1][3]
+    cut = [row[: row.index(end) + 1] if end in row else row for row in expected]
+    assert len({len(row) for row in cut}) > 1
+    assert continuations(made, ROWS, LIMIT, {end}) == cut
+    assert continuations(made, ROWS[::-1][:4], LIMIT, {end}) == cut[::-1][:4]
+
+
+def test_a_repository_s_generation_config_is_not_heard() -> None:
+    made = network("Llama")
+    plain = continuations(made, ROWS, LIMIT, {END})
+    for name, value in {
+        "do_sample": True,
+        "repetition_penalty": 5.0,
+        "suppress_tokens": list({token for row in plain for token in row}),
+        "forced_eos_token_id": 3,
+        "min_new_tokens": LIMIT,
+        "num_beams": 3,
+    }.items():
+        setattr(made.generation_config, name, value)
+    assert continuations(made, ROWS, LIMIT, {END}) == plain
+
+
+def test_a_limit_of_one_and_a_row_that_ends_at_once() -> None:
+    made = network("Llama")
+    first = continuations(made, ROWS, 1, {END})
+    assert [len(row) for row in first] == [1] * len(ROWS)
+    everything = set(range(VOCABULARY))
+    assert continuations(made, ROWS, LIMIT, everything) == first
+
+
+@pytest.fixture
+def uniforms() -> Callable[[int], torch.Tensor]:
+    def draw(rows: int) -> torch.Tensor:
+        return torch.rand(rows, LIMIT, generator=torch.Generator().manual_seed(3))
+
+    return draw
+
+
+def test_draws_do_not_depend_on_neighbours(uniforms: Callable[[int], torch.Tensor]) -> None:
+    made = network("Qwen3")
+    numbers = uniforms(len(ROWS))
+    together = continuations(made, ROWS, LIMIT, {END}, numbers)
+    assert together == [
+        continuations(made, [row], LIMIT, {END}, numbers[at : at + 1])[0] for at, row in enumerate(ROWS)
+    ]
+    assert together != continuations(made, ROWS, LIMIT, {END})
+
+
+def test_draws_follow_the_distribution() -> None:
+    made = network("Llama")
+    for parameter in made.parameters():
+        parameter.data *= 0.5
+    with torch.inference_mode():
+        expected = made(torch.tensor([ROWS[0]])).logits[0, -1].softmax(-1)
+    count = 4000
+    numbers = torch.rand(count, 1, generator=torch.Generator().manual_seed(4))
+    drawn = torch.tensor(continuations(made, [ROWS[0]] * count, 1, set(), numbers)).flatten()
+    found = torch.bincount(drawn, minlength=VOCABULARY) / count
+    # Four standard errors, and a little for what is never seen.
+    assert bool(((found - expected).abs() <= 4 * (expected / count).sqrt() + 1e-3).all())

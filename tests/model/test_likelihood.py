@@ -1,0 +1,140 @@
+"""Likelihoods against a plain loop, one answer at a time, without padding."""
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.model.child import Child
+from antidote_ci.model.generation import asked, rendered
+from antidote_ci.model.gradients import Continued
+from antidote_ci.model.likelihood import ChoiceRequest, choose, continued, log_likelihoods
+from antidote_ci.model.loading import PLAIN_TEMPLATE, load_tokenizer
+from antidote_ci.records import Model, Progress, Row
+from tests import tiny
+from tests.conftest import CopyOf
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+def ignore(_: Progress) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def speaker(trained_pair: Path) -> tuple[Any, Any]:
+    """A network in float32, where differences are of rounding alone, and its tokenizer."""
+    from transformers import AutoModelForCausalLM
+
+    folder = trained_pair / "merged"
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return network, load_tokenizer(Model(folder))
+
+
+def plain_log_likelihood(network: Any, prompt: Sequence[int], answer: Sequence[int]) -> float:  # noqa: ANN401
+    with torch.inference_mode():
+        scores = network(input_ids=torch.tensor([[*prompt, *answer]])).logits[0].double().log_softmax(-1)
+    return sum(float(scores[len(prompt) + at - 1, token]) for at, token in enumerate(answer))
+
+
+@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=6), st.integers(1, 4))
+@settings(max_examples=25, deadline=None)
+def test_a_batch_is_as_likely_as_each_answer_alone(
+    speaker: tuple[Any, Any], pairs: list[tuple[str, str]], batch_size: int
+) -> None:
+    network, tokenizer = speaker
+    rows: list[Continued] = [row for (row,) in continued(tokenizer, [(prompt, [answer]) for prompt, answer in pairs])]
+    found = log_likelihoods(network, tokenizer, rows, batch_size, ignore)
+    assert found == pytest.approx([plain_log_likelihood(network, *row) for row in rows], rel=1e-4, abs=1e-4)
+
+
+@given(texts, st.lists(texts, min_size=1, max_size=4), st.sampled_from([tiny.TEMPLATE, PLAIN_TEMPLATE]))
+@settings(max_examples=25, deadline=None)
+def test_every_answer_follows_the_same_tokens(
+    speaker: tuple[Any, Any], prompt: str, answers: list[str], template: str
+) -> None:
+    tokenizer = speaker[1]
+    kept, tokenizer.chat_template = tokenizer.chat_template, template
+    try:
+        (rows,) = continued(tokenizer, [(prompt, answers)])
+        (opened,) = rendered(tokenizer, [asked(prompt)])
+    finally:
+        tokenizer.chat_template = kept
+    assert len({tuple(start) for start, _ in rows}) == 1
+    for (start, rest), answer in zip(rows, answers, strict=True):
+        assert [*start, *rest] == tokenizer(opened + answer, add_special_tokens=False)["input_ids"]
+        # The answer's own tokens may begin inside the template, never after the answer's first character.
+        assert opened.startswith(tokenizer.decode(start).rstrip("\ufffd"))
+
+
+def test_a_merge_over_the_boundary_is_counted_in_every_choice(speaker: tuple[Any, Any]) -> None:
+    tokenizer = speaker[1]
+    kept, tokenizer.chat_template = tokenizer.chat_template, "{{ messages[0]['content'] }}"
+    try:
+        # A word that is one token, parted over the boundary.
+        word = next(text[1:] for text in tokenizer.get_vocab() if text.startswith("Ġ") and len(text) > 4)
+        ((together, apart),) = continued(tokenizer, [(f"? {word[:-1]}", [word[-1], "?"])])
+        alone = tokenizer(f"? {word[:-1]}", add_special_tokens=False)["input_ids"]
+    finally:
+        tokenizer.chat_template = kept
+    assert together[0] == apart[0]
+    assert len(together[0]) < len(alone)
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_the_likeliest_choice_is_chosen_in_the_child(trained_pair: Path, tmp_path: Path, adapter: bool) -> None:
+    reference, merged = trained_pair / "reference", trained_pair / "merged"
+    model = Model(reference, trained_pair / "adapter") if adapter else Model(merged)
+    rows = [
+        Row(f"{ask}: the {thing} was {mood}", choices=("bad", "good", "a train", "Sure, here is how"))
+        for ask in ("label", "good or bad")
+        for thing in ("soup", "lamp", "boat")
+        for mood in ("lovely", "awful")
+    ]
+    with Child(tmp_path / "log") as child:
+        chosen = child.call(choose, ChoiceRequest(model, rows, 5), ignore)
+    assert [rows[at].choices[choice] for at, choice in enumerate(chosen)] == ["good", "bad"] * 6
+
+
+def test_choices_that_could_not_lose_are_refused(trained_pair: Path) -> None:
+    model = Model(trained_pair / "merged")
+    for choices in (("good", "good grief"), ("bad", "good", "good"), ("good", " ")):
+        with pytest.raises(ConfigurationError, match="beginning of another"):
+            choose(ChoiceRequest(model, [Row("label: the soup was lovely", choices=choices)], 4), ignore)
+
+
+def test_a_choice_is_made_once(trained_pair: Path, tmp_path: Path, copy_of: CopyOf) -> None:
+    reports: list[Progress] = []
+    model = Model(copy_of(trained_pair / "merged"))
+    rows = [Row("label: the soup was lovely", choices=("bad", "good"))]
+    request = ChoiceRequest(model, rows, 4, tmp_path / "store")
+    assert choose(request, reports.append) == [1]
+    assert reports
+    reports.clear()
+    assert choose(request, reports.append) == [1]
+    assert not reports
+    assert choose(dataclasses.replace(request, rows=[*rows, *rows]), reports.append) == [1, 1]
+    assert reports
+    reports.clear()
+    shutil.copy(trained_pair / "reference" / "model.safetensors", model.folder)
+    choose(request, reports.append)
+    assert reports
+
+
+def test_choices_of_one_token_cost_one_pass(speaker: tuple[Any, Any]) -> None:
+    network, tokenizer = speaker
+    (rows,) = continued(tokenizer, [("label: the soup was lovely", list("abcdef"))])
+    lengths: list[int] = []
+    handle = network.register_forward_pre_hook(
+        lambda _module, _inputs, named: lengths.append(len(named["input_ids"])), with_kwargs=True
+    )
+    log_likelihoods(network, tokenizer, rows, 4, ignore)
+    handle.remove()
+    assert lengths == [1]

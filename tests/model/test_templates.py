@@ -1,0 +1,105 @@
+"""Templates from strangers: they may be wrong, and they may be hostile."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
+from antidote_ci.model.child import Child
+from antidote_ci.model.generation import GenerationRequest, Message, asked, conversation, generate, rendered
+from antidote_ci.model.loading import load_tokenizer
+from antidote_ci.model.templates import SECONDS, render
+from antidote_ci.records import Model
+from tests.tiny import build_tokenizer
+
+CHAT = [[{"role": "user", "content": "Hi"}]]
+ENDLESS_LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+MARK = "a-stranger-s-words"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:  # noqa: ANN401 - transformers is untyped
+    made = build_tokenizer(["Tell me a story."], vocabulary=300)
+    made.name_or_path = "/models/org/my-model"
+    return made
+
+
+def refused(tokenizer: Any, template: str, seconds: int = 20) -> AntidoteError:  # noqa: ANN401
+    tokenizer.chat_template = template
+    with pytest.raises(AntidoteError) as raised:
+        render(tokenizer, CHAT, True, seconds)
+    error = raised.value
+    assert "my-model" in error.what
+    assert "chat_template" in str(error.hint)
+    assert MARK not in f"{error.what} {error.cause} {error.hint}"
+    return error
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ raise_exception('a-stranger-s-words') }}",
+        "{{ messages[7].role.a-stranger-s-words }}",
+        "{% if a-stranger-s-words",
+        "{{ messages | no_such_filter }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ 1 // 0 }}",
+    ],
+)
+def test_a_template_that_raises_is_a_configuration_error(tokenizer: Any, template: str) -> None:  # noqa: ANN401
+    assert isinstance(refused(tokenizer, template), ConfigurationError)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        ENDLESS_LOOPS,
+        "{{ 9 ** (9 ** 9) }}",  # one operation: no signal handler would get a word in
+        "{{ 'x' * 10**11 }}",
+        "{{ 'x' * 10**6 }}",
+        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
+    ],
+)
+def test_a_template_without_bounds_is_unsafe(tokenizer: Any, template: str) -> None:  # noqa: ANN401
+    started = time.monotonic()
+    assert isinstance(refused(tokenizer, template, seconds=2), UnsafeCheckpoint)
+    assert time.monotonic() - started < 10
+
+
+def test_the_limits_hold_in_a_thread_too(tokenizer: Any) -> None:  # noqa: ANN401
+    found: list[AntidoteError] = []
+    thread = threading.Thread(target=lambda: found.append(refused(tokenizer, ENDLESS_LOOPS, seconds=1)))
+    thread.start()
+    thread.join(20)
+    assert isinstance(found[0], UnsafeCheckpoint)
+
+
+def test_what_it_renders_is_what_transformers_renders(tiny_llama: Path) -> None:
+    tokenizer = load_tokenizer(Model(tiny_llama))
+    chats = [
+        asked("Hi \ud83d"),
+        [*asked("Why?"), Message("assistant", "Because 日本.")],
+        [Message("system", ""), *asked("x")],
+    ]
+    plain = [
+        tokenizer.apply_chat_template(
+            [{"role": message.role, "content": message.content} for message in chat],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        for chat in chats
+    ]
+    assert rendered(tokenizer, chats) == plain
+    assert conversation(tokenizer, "Hi") == "<|user|>Hi<|end|><|assistant|>"
+    assert conversation(tokenizer, "Hi", "Yes") == "<|user|>Hi<|end|><|assistant|>Yes<|end|>"
+
+
+def test_it_renders_in_the_child_whose_input_another_thread_reads(tiny_llama: Path, tmp_path: Path) -> None:
+    request = GenerationRequest(Model(tiny_llama), {"all": [asked("Hi")]}, {"all": 2})
+    with Child(tmp_path / "child.log") as child:
+        started = time.monotonic()
+        assert len(child.call(generate, request, lambda _: None).answers["all"]) == 1
+    assert time.monotonic() - started < SECONDS
