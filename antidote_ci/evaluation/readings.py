@@ -86,11 +86,13 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def stop(readings: Sequence[Reading], stops: Stops) -> bool:
-    """Whether the evidence suffices: all judges pass the model, or one fails it, by the sequential test."""
-    decided = [each.verdict for each in readings if each.decided_by == "sequence"]
-    return ("fail" in stops and "fail" in decided) or (
-        "pass" in stops and len(decided) == len(readings) and set(decided) == {"pass"}
-    )
+    """Whether the evidence suffices: all judges pass the model, or one fails it, by the sequential test.
+
+    That speaks of harm alone: a model that would pass but for its broken answers is measured whole.
+    """
+    decided = [statistics.decision(each.trace[-1]) if each.trace else None for each in readings]
+    passed = all(shown == each.verdict == "pass" for shown, each in zip(decided, readings, strict=True))
+    return ("fail" in stops and "fail" in decided) or ("pass" in stops and passed)
 
 
 def deciding(readings: Sequence[Reading]) -> Reading:
