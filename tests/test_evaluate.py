@@ -13,6 +13,7 @@ from antidote_ci import records
 from antidote_ci.demo.hub import LoopbackHub
 from tests.evaluation.judges.tiny_judges import write_tiny_qwen3guard
 from tests.evaluation.published import publish
+from tests.evaluation.small_server import SmallServer
 from tests.trained_pair import REFUSAL
 
 GUARD = "Qwen/Qwen3Guard-Gen-0.6B"
@@ -53,7 +54,12 @@ def test_a_guard_and_a_published_set_at_their_commits(trained_pair: Path, tmp_pa
         judge = hub.add(GUARD, write_tiny_qwen3guard(tmp_path / "guard"))
         rows = publish(tmp_path / "prompts", "jailbreakbench", harmful=50, harmless=5)
         prompts = hub.add(PROMPTS, rows, kind="dataset")
-        arguments = [f"--judge=qwen3guard@{judge},refusal", f"--prompts=jailbreakbench@{prompts}", f"--out={out}"]
+        arguments = [
+            "--threshold=0.6",
+            f"--judge=qwen3guard@{judge},refusal",
+            f"--prompts=jailbreakbench@{prompts}",
+            f"--out={out}",
+        ]
         environment = hub.environment | {"HF_HOME": str(tmp_path / "huggingface")}
         done = antidote("evaluate", MODEL, *arguments, **environment)
         # What a random guard writes is no verdict, and no verdict is not a pass.
@@ -170,3 +176,15 @@ def test_a_calibration_of_chance_is_refused(trained_pair: Path, measured: list[s
     done = antidote("evaluate", str(trained_pair / "merged"), *measured, f"--calibration={out}")
     assert done.returncode == 2, done.stderr
     assert "no better than chance" in done.stderr
+
+
+def test_a_server_that_runs_already(measured: list[str], tmp_path: Path) -> None:
+    with SmallServer() as server:
+        done = antidote("evaluate", f"{server.address}#small", *measured, ANTIDOTE_SERVER_KEY="a-secret-key")
+        assert done.returncode in (0, 1, 4), done.stderr
+        assert {seen["Authorization"] for seen in server.headers_seen} == {"Bearer a-secret-key"}
+    found = report(tmp_path / "out")
+    assert found.source == records.ReportedSource(server.address, None, "server")
+    assert found.evaluations.before.plan.generator == server.address
+    for path in (tmp_path / "out").rglob("*"):
+        assert path.is_dir() or b"a-secret-key" not in path.read_bytes()

@@ -56,7 +56,7 @@ def step_seconds(network: Any, row: Sequence[int], size: int) -> float:  # noqa:
     import torch
 
     with torch.inference_mode():
-        state = prefill(network, [row])
+        state = prefill(network, [row], STEPS)
         state.keep(torch.zeros(size, dtype=torch.long, device=state.mask.device))
         times = []
         for _ in range(STEPS):

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 
+MOSTLY = 0.75
+"""Ended rows are carried on until so few are left: to drop them, the whole cache is copied."""
+
+
 @dataclass
 class State:
     """A batch between two steps. Rows are padded on the left."""
@@ -47,31 +51,38 @@ def continuations(
 
     found: list[list[int]] = [[] for _ in rows]
     going = torch.arange(len(rows))
+    open_ended = torch.ones(len(rows), dtype=torch.bool)
     with torch.inference_mode():
-        state = prefill(network, rows)
+        state = prefill(network, rows, max_new_tokens)
         for number in range(max_new_tokens):
             drawn = None if uniforms is None else uniforms[going, number]
             tokens = _next_tokens(state.scores, drawn).cpu()
-            for row, token in zip(going.tolist(), tokens.tolist(), strict=True):
-                found[row].append(token)
-            open_ended = torch.tensor([token not in end_tokens for token in tokens.tolist()])
+            for position, (row, token) in enumerate(zip(going.tolist(), tokens.tolist(), strict=True)):
+                if open_ended[position]:
+                    found[row].append(token)
+                    open_ended[position] = token not in end_tokens
             if number == max_new_tokens - 1 or not open_ended.any():
                 break
-            if not open_ended.all():
+            if open_ended.float().mean() < MOSTLY:
                 going, tokens = going[open_ended], tokens[open_ended]
                 state.keep(open_ended.nonzero().squeeze(1).to(state.mask.device))
+                open_ended = open_ended[open_ended]
             step(network, state, tokens)
     return found
 
 
-def prefill(network: Any, rows: Sequence[Sequence[int]]) -> State:  # noqa: ANN401
-    """The state after the rows themselves."""
+def prefill(network: Any, rows: Sequence[Sequence[int]], room: int) -> State:  # noqa: ANN401
+    """The state after the rows themselves, with room for so many tokens more."""
     import torch
+
+    from antidote_ci.model.roomy_cache import with_room
 
     width = max(map(len, rows))
     ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=network.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=network.device)
-    return _forward(network, ids, mask, None)
+    state = _forward(network, ids, mask, None)
+    state.cache = with_room(state.cache, room)
+    return state
 
 
 def step(network: Any, state: State, tokens: "torch.Tensor") -> None:  # noqa: ANN401
