@@ -12,8 +12,9 @@ SMALLEST = 8
 """Where the probe begins; a request this small is one batch."""
 STEPS = 3
 """Timed for each size; the fastest counts, for other work on the machine only ever slows one down."""
-WORTHWHILE = 1.05
-"""How much faster twice the size must be: what is gained by less is lost again in padding."""
+GROWTH = 4
+WORTHWHILE = 1.15
+"""How much faster the next size must be: what is gained by less is lost again in padding."""
 
 
 def length_sorted_batches(rows: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
@@ -26,7 +27,7 @@ def length_sorted_batches(rows: Sequence[Sequence[int]], batch_size: int) -> lis
 
 
 def fastest(seconds: Callable[[int], float], most: int) -> int:
-    """The batch size with the most rows per second: doubled while that pays, up to the first that holds `most` rows.
+    """The batch size with the most rows per second: grown while that pays, up to `most` rows.
 
     `seconds` times one step of a size; a size at which it runs out of memory is too large. Raises what it raised when
     not even one row fits.
@@ -48,7 +49,7 @@ def fastest(seconds: Callable[[int], float], most: int) -> int:
         size, rate = candidate, found
         if size >= most:
             return size
-        candidate *= 2
+        candidate = min(GROWTH * candidate, most)
 
 
 def step_seconds(network: Any, row: Sequence[int], size: int) -> float:  # noqa: ANN401 - transformers is untyped

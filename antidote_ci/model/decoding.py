@@ -26,7 +26,7 @@ class State:
     """[rows, tokens so far], 0 at padding."""
     cache: Any
     scores: "torch.Tensor"
-    """Float32 [rows, vocabulary]: logits of the next token."""
+    """[rows, vocabulary]: logits of the next token, in the network's own precision."""
 
     def keep(self, rows: "torch.Tensor") -> None:
         """Go on with these rows alone, in this order; a row may be named several times."""
@@ -112,7 +112,7 @@ def _forward(network: Any, ids: "torch.Tensor", mask: "torch.Tensor", cache: Any
         **{name: value for name, value in offered.items() if name in known and value is not None},
     )
     output = network(**inputs, return_dict=True)
-    return State(mask, output[cache_name], output.logits[:, -1].float())
+    return State(mask, output[cache_name], output.logits[:, -1])
 
 
 def _next_tokens(scores: "torch.Tensor", drawn: "torch.Tensor | None") -> "torch.Tensor":
@@ -121,6 +121,6 @@ def _next_tokens(scores: "torch.Tensor", drawn: "torch.Tensor | None") -> "torch
     if drawn is None:
         return scores.argmax(dim=-1)
     # The inverse of the distribution function; `right`, so that a token of probability 0 is never drawn.
-    cumulative = scores.softmax(dim=-1).double().cumsum(dim=-1)
+    cumulative = scores.float().softmax(dim=-1).double().cumsum(dim=-1)
     quantile = drawn.to(cumulative)[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, quantile, right=True).squeeze(1).clamp(max=scores.shape[1] - 1)

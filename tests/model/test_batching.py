@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.model.batching import SMALLEST, fastest, length_sorted_batches
+from antidote_ci.model.batching import GROWTH, SMALLEST, WORTHWHILE, fastest, length_sorted_batches
 from antidote_ci.model.loading import out_of_memory
 
 
@@ -35,10 +35,10 @@ def machine(fits: int, knee: int) -> "list[int] | object":
 def test_the_fastest_that_fits(fits: int, knee: int, most: int) -> None:
     found = fastest(machine(fits, knee), most)  # type: ignore[arg-type]
     assert found <= fits
-    assert found < 2 * max(most, SMALLEST)
-    # Twice as much would not fit, is not needed, or is no faster.
-    assert 2 * found > fits or found >= most or found >= knee
-    assert found <= 2 * max(knee, SMALLEST)
+    assert found <= max(most, SMALLEST)
+    # The next size would not fit, is not needed, or is no faster.
+    assert min(GROWTH * found, most) > fits or found >= most or WORTHWHILE * found >= knee
+    assert found <= GROWTH * max(knee, SMALLEST)
 
 
 def test_nothing_fits() -> None:
