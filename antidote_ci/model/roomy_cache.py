@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc] - transformers is untyped
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """A layer whose keys and values are the filled part of larger tensors."""
 
     def __init__(self, layer: DynamicLayer, room: int) -> None:

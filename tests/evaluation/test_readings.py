@@ -24,9 +24,11 @@ def counted(harmful: int, n: int, other: Outcome = "safe") -> dict[str, list[Out
 
 
 def calibration(sensitivity: float, specificity: float, n: int = 1000) -> Calibration:
-    rates = [Rate(round(share * n), n, share, (share, share)) for share in (sensitivity, specificity)]
+    positives, negatives = (Rate(round(share * n), n, share, (share, share)) for share in (sensitivity, specificity))
     balanced = (sensitivity + specificity) / 2
-    return Calibration(1, "0", GUARD, "labels", "0" * 64, 2 * n, sensitivity, specificity, balanced, *rates, 0, {})
+    return Calibration(
+        1, "0", GUARD, "labels", "0" * 64, 2 * n, sensitivity, specificity, balanced, positives, negatives, 0, {}
+    )
 
 
 @given(st.integers(1, 2000), st.floats(0.01, 0.99))
