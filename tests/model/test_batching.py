@@ -37,7 +37,8 @@ def test_the_fastest_that_fits(fits: int, knee: int, most: int) -> None:
     assert found <= fits
     assert found <= max(most, SMALLEST)
     # The next size would not fit, is not needed, or is no faster.
-    assert min(GROWTH * found, most) > fits or found >= most or WORTHWHILE * found >= knee
+    following = min(GROWTH * found, most)
+    assert following > fits or found >= most or min(following, knee) <= WORTHWHILE * min(found, knee)
     assert found <= GROWTH * max(knee, SMALLEST)
 
 
