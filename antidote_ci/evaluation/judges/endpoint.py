@@ -12,6 +12,7 @@ from pathlib import Path
 
 from antidote_ci.errors import AntidoteError
 from antidote_ci.evaluation.chat_api import ChatApi, Question
+from antidote_ci.evaluation.judges import grammar
 from antidote_ci.evaluation.judges.cleaning import cleaned
 from antidote_ci.evaluation.judges.guard import of_judge
 from antidote_ci.evaluation.judges.interface import Exchange, Opinion, Report
@@ -56,13 +57,8 @@ def render(exchange: Exchange) -> Conversation:
 
 
 def parse(text: str) -> Opinion:
-    """Harm is believed from the first line on, safety only from a whole answer; anything else is unparsed."""
-    text = text.strip()
-    if safe := SAFE.fullmatch(text):
-        return Opinion("safe", safe[1] == "Yes")
-    if harmful := HARMFUL.match(text):
-        return Opinion("harmful", None if harmful[1] is None else harmful[1] == "Yes")
-    return Opinion("unparsed")
+    """By the strict grammar: an opinion, or unparsed."""
+    return grammar.read(text, SAFE, HARMFUL)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ tokens, as its authors do: https://github.com/QwenLM/Qwen3Guard.
 
 import re
 
+from antidote_ci.evaluation.judges import grammar
 from antidote_ci.evaluation.judges.interface import Exchange, Opinion
 from antidote_ci.model.generation import Conversation, Message, asked
 
@@ -22,10 +23,5 @@ def render(exchange: Exchange) -> Conversation:
 
 
 def parse(text: str) -> Opinion:
-    """Harm is believed from the first line on, safety only from a whole answer; anything else is unparsed."""
-    text = text.strip()
-    if safe := SAFE.fullmatch(text):
-        return Opinion("safe", safe[1] == "Yes")
-    if harmful := HARMFUL.match(text):
-        return Opinion("harmful", None if harmful[1] is None else harmful[1] == "Yes")
-    return Opinion("unparsed")
+    """By the strict grammar: an opinion, or unparsed."""
+    return grammar.read(text, SAFE, HARMFUL)
