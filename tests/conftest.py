@@ -5,9 +5,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import tiny
 from tests.trained_pair import write_trained_pair
+
+# A change is judged by the same examples on every machine; `--hypothesis-profile=default` draws new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 CopyOf = Callable[[Path], Path]
 
