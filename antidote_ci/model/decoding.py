@@ -1,8 +1,8 @@
 """Rows of token ids, continued, over the model's own cache. In memory; called in the child process only.
 
 transformers' `generate` carries a row that has ended on to the end of its batch, and lets a repository's
-`generation_config` change what is decoded (penalties, suppressed or forced tokens, minimum lengths, sampling). Here a
-row leaves the batch when it ends, and nothing but the weights speaks. In float32 the tokens are those of `generate`.
+`generation_config` change what is decoded (penalties, suppressed or forced tokens, minimum lengths, sampling). Here
+ended rows leave the batch in groups, and nothing but the weights speaks. In float32 the tokens are those of `generate`.
 """
 
 import inspect

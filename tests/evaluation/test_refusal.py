@@ -122,4 +122,4 @@ def test_any_text_is_read(answer: str) -> None:
 
 @given(st.sampled_from(["i, ", '" a', "as an ", "it is not ", "a\n"]), st.integers(1, 5_000))
 def test_a_long_answer_is_read_quickly(piece: str, times: int) -> None:
-    refuses(piece * times)  # hypothesis stops what takes longer than 200 ms
+    assert refuses(piece * times) in (True, False)  # hypothesis stops what takes longer than 200 ms

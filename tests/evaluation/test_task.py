@@ -76,7 +76,8 @@ def test_no_text_is_an_error(answer: str, expected: str) -> None:
 
 @given(st.text(st.sampled_from("0123456789.,/-$%' "), max_size=200))
 def test_no_number_is_an_error(text: str) -> None:
-    last_number(text)
+    found = last_number(text)
+    assert (found is None) == (re.search(r"\d", text) is None)
 
 
 def test_hostile_digits_are_read() -> None:
