@@ -74,8 +74,14 @@ class RepairSection:
 
     method: Literal["antidote", "taylor"] = "antidote"
     """How entries are chosen: docs/repair.md."""
+    target: Literal["auto", "dense"] = "auto"
+    """`auto`: an adapter's factors, or the difference to the reference. `dense`: merged weights without a reference."""
     reference: str | None = None
     realignment: str = SELF
+    activation_megabytes: int = 1024
+    """Hidden states that scoring keeps in memory; more of them wait on disk."""
+    frontier: bool = False
+    """Measure several doses of every method, and draw what each removes against what it costs."""
     accept: bool = False
     """A repaired model that passes counts as delivered: exit 0 instead of 7."""
 
@@ -184,7 +190,26 @@ def checked(document: Mapping[str, Any], origin: str) -> Policy:
     for name in ("max_new_tokens", "samples", "judge_window"):
         if getattr(policy.evaluation, name) < 1:
             raise ConfigurationError(f"evaluation.{name} in {origin} must be at least 1")
+    if policy.repair.activation_megabytes < 1:
+        raise ConfigurationError(f"repair.activation_megabytes in {origin} must be at least 1")
+    if policy.repair.target == "dense":
+        _require_dense_possible(policy.repair)
     return policy
+
+
+def _require_dense_possible(repair: RepairSection) -> None:
+    """Dense weights are repaired without a reference."""
+    if repair.method == "taylor":
+        raise ConfigurationError(
+            "a `taylor` repair needs a reference, and the target `dense` has none",
+            cause="its teacher is the aligned model before fine-tuning",
+            hint="--method antidote, or leave the target to `auto`",
+        )
+    if repair.reference is not None:
+        raise ConfigurationError(
+            f"the target `dense` makes no use of the reference {repair.reference}",
+            hint="leave the target to `auto`: with a reference, far less is lost",
+        )
 
 
 def _refuse_unknown(values: Mapping[str, object], known: list[str], what: str) -> None:

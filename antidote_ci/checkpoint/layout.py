@@ -10,6 +10,7 @@ from antidote_ci.checkpoint.json_files import read_object
 from antidote_ci.checkpoint.refusals import (
     Head,
     refuse_code,
+    refuse_quantised,
     refuse_unsupported_adapter,
     refuse_unsupported_model,
 )
@@ -74,6 +75,8 @@ def inspect(folder: Path, head: Head = "ForCausalLM") -> Layout:
         refuse_unsupported_adapter(config, headers[ADAPTER_WEIGHTS].tensors)
     else:
         refuse_unsupported_model(config, head)
+    for header in headers.values():
+        refuse_quantised(header.tensors)
     base = config.get("base_model_name_or_path") if kind == "adapter" else None
     unused = tuple(name for name in names if name.endswith(".safetensors") and name not in shards)
     return Layout(

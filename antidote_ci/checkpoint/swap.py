@@ -36,37 +36,44 @@ def require_replaceable(source: Path, destination: Path) -> None:
         )
 
 
-def clear_leftovers(destination: Path) -> None:
-    """Remove what a dead run left beside `destination`, and bring back the old result if it was killed in the swap."""
+def restore(destination: Path) -> None:
+    """Undo or end a swap that was cut short: the old result is back, or gone where the new one is in its place."""
     aside = _aside(destination)
     if aside.exists():
         if destination.exists():
             shutil.rmtree(aside)
         else:
             aside.rename(destination)
-    partial = partial_of(destination)
-    if partial.exists():
-        shutil.rmtree(partial)
 
 
 def put_in_place(destination: Path) -> None:
-    """Rename the partial folder to `destination`; an old destination is moved aside first and removed last."""
+    """Rename the partial folder to `destination`; an old destination is moved aside first and removed last.
+
+    A process killed between these two renames leaves nothing at `destination`, and `restore` brings the old one back:
+    Python has no call that exchanges two folders in one step.
+    """
     aside = _aside(destination)
     if destination.exists():
         destination.rename(aside)
     partial_of(destination).rename(destination)
-    sync_folder(destination.parent)
+    sync(destination.parent)
     if aside.exists():
         shutil.rmtree(aside)
 
 
 @contextmanager
-def nothing_left_on_failure(destination: Path) -> Iterator[None]:
-    """Whatever is raised inside, also by a signal: no partial folder stays and an old destination is back."""
+def nothing_left_on_error(destination: Path) -> Iterator[None]:
+    """Whatever error is raised inside, no partial folder stays, and an old destination is back.
+
+    A signal (KeyboardInterrupt, Terminated) is no error: like a kill it leaves the partial folder to be continued.
+    """
     try:
         yield
     except BaseException as error:
-        clear_leftovers(destination)
+        restore(destination)
+        partial = partial_of(destination)
+        if isinstance(error, Exception) and partial.exists():
+            shutil.rmtree(partial)
         if isinstance(error, OSError):
             raise InfrastructureError(
                 f"{destination} could not be written: {error.strerror or error}",
@@ -76,9 +83,9 @@ def nothing_left_on_failure(destination: Path) -> Iterator[None]:
         raise
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the folder's entries, such as a rename, outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries such as a rename, outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,88 +1,119 @@
 """A repaired checkpoint, written so that nobody ever sees a part of it.
 
 Everything goes into `<destination>.partial`, is flushed to the disk, read again and hashed; the manifest comes last,
-and then one rename puts the folder in its place. A process killed at any moment leaves the old destination or the new.
+and then one rename puts the folder in its place. A process stopped at any moment leaves the old destination or the
+new, and a journal in the partial folder from which the same call continues.
 """
 
 import errno
 import hashlib
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from antidote_ci.checkpoint.copying import Copy, Edit
 from antidote_ci.checkpoint.files import listing, sha256_file
-from antidote_ci.checkpoint.headers import Header, TensorInfo, read_header
+from antidote_ci.checkpoint.headers import read_header
+from antidote_ci.checkpoint.journal import JOURNAL, Finished, add_to_journal, begin_journal, read_journal
 from antidote_ci.checkpoint.layout import Layout
 from antidote_ci.checkpoint.swap import (
     MANIFEST,
-    clear_leftovers,
-    nothing_left_on_failure,
+    nothing_left_on_error,
     partial_of,
     put_in_place,
     require_replaceable,
-    sync_folder,
+    restore,
+    sync,
 )
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.records import Progress, WeightFile
 
-if TYPE_CHECKING:
-    import torch
-
-Edit = Callable[[str, "torch.Tensor"], "torch.Tensor | None"]
-Chunks = Iterator[tuple[bytes, bytes]]
-"""What was read, and what is to be written in its stead."""
-
-CHUNK_BYTES = 1 << 20
-EDITABLE = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-"""Safetensors dtypes of weights and torch's names; integers and masks are never edited."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_checkpoint(
-    layout: Layout, destination: Path, edit: Edit, progress: Callable[[Progress], None]
-) -> list[WeightFile]:
-    """Write the checkpoint beside `destination`, each tensor as `edit` has it; `finish` then puts it in place.
+@dataclass(frozen=True)
+class Written:
+    """A complete partial folder, but for its manifest."""
 
-    `edit` sees every floating-point tensor once, shard by shard, and returns one of the same dtype and shape, or None
-    to keep its bytes. Files that are no weights come along unchanged, save an earlier run's `antidote` folder. On any
-    failure nothing is left. Raises ConfigurationError for a destination that holds something else, and
+    files: list[WeightFile]
+    changed: dict[str, int]
+    """Entries whose value is another, by edited tensor."""
+
+
+def write_checkpoint(
+    layout: Layout,
+    destination: Path,
+    edited: Container[str],
+    edit: Edit,
+    key: str,
+    progress: Callable[[Progress], None],
+) -> Written:
+    """Write the checkpoint beside `destination`, its `edited` tensors as `edit` has them; `finish` puts it in place.
+
+    `edit` sees each of them once, must leave its argument as it is, and returns a tensor of the same dtype and shape;
+    all other bytes are copied. Files that are no weights come along unchanged, save an earlier run's `antidote` folder.
+
+    On an error nothing is left. A kill or a signal leaves what is finished, and a call with the same `key` takes it
+    over where its bytes, and the source's, are still the same.
+
+    Raises ConfigurationError for a destination that holds something else or is being written with another key, and
     InfrastructureError when the disk is full or fails.
     """
     require_replaceable(layout.folder, destination)
-    clear_leftovers(destination)
+    partial = partial_of(destination)
     names = _carried(layout)
-    total = sum((layout.folder / name).stat().st_size for name in names)
+    sizes = {name: (layout.folder / name).stat().st_size for name in names}
+    earlier = [each for each in read_journal(partial, key) if each.file.path in sizes]
     done = 0
 
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        progress(Progress("bytes written", done, total))
+        progress(Progress("bytes written", done, sum(sizes.values())))
 
-    partial = partial_of(destination)
-    with nothing_left_on_failure(destination):
-        partial.mkdir(parents=True)
-        # Told now rather than after most of a large model is written.
-        free = shutil.disk_usage(partial).free
-        if total > free:
-            raise _no_room(str(destination), total, f"{free:,} bytes are free")
-        files = []
-        for name in names:
-            size = (layout.folder / name).stat().st_size
-            chunks, header = _chunks(layout, name, edit), layout.headers.get(name)
-            files.append(_write(partial, name, size, chunks, header, advance))
-        return files
+    with nothing_left_on_error(destination):
+        restore(destination)
+        partial.mkdir(parents=True, exist_ok=True)
+        finished = {}
+        for each in earlier:
+            if _is_as_it_was(each.file, layout.folder, partial):
+                finished[each.file.path] = each
+                advance(sizes[each.file.path])
+        _remove_all_but({*finished, JOURNAL}, partial)
+        left = [name for name in names if name not in finished]
+        _require_room(destination, sum(sizes[name] for name in left))
+        begin_journal(partial, key, finished.values())
+        # While one file is flushed and read again the next is already being written.
+        with ThreadPoolExecutor(1) as closing, ThreadPoolExecutor(2) as hashing:
+            pending: Future[Finished] | None = None
+            for name in left:
+                with _room_for(name, sizes[name]):
+                    meant = _write(layout, partial, name, edited, edit, hashing, advance)
+                if pending:
+                    _keep(finished, pending)
+                pending = closing.submit(_close, partial, meant, sizes[name])
+            if pending:
+                _keep(finished, pending)
+        in_order = [finished[name] for name in names]
+        changed = {name: count for each in in_order for name, count in each.changed.items()}
+        return Written([each.file for each in in_order], changed)
 
 
 def finish(destination: Path, manifest: str) -> None:
     """Add the manifest, a JSON text, to what `write_checkpoint` wrote, and put the whole in place of `destination`."""
     partial = partial_of(destination)
-    with nothing_left_on_failure(destination):
+    with nothing_left_on_error(destination):
         data = manifest.encode()
-        _write(partial, MANIFEST, len(data), iter([(data, data)]), None, lambda _count: None)
-        sync_folder(partial)
+        target = partial / MANIFEST
+        target.parent.mkdir(exist_ok=True)
+        with _room_for(MANIFEST, len(data)):
+            _temporary(target).write_bytes(data)
+            _settle(target, hashlib.sha256(data).hexdigest())
+        (partial / JOURNAL).unlink()
+        sync(partial)
         put_in_place(destination)
 
 
@@ -95,74 +126,102 @@ def _carried(layout: Layout) -> list[str]:
     ]
 
 
-def _chunks(layout: Layout, name: str, edit: Edit) -> Chunks:
-    source, header = layout.folder / name, layout.headers.get(name)
-    if header is not None and read_header(source) != header:
-        raise InfrastructureError(f"{name} changed since it was looked at", hint="run again when nothing writes to it")
-    with source.open("rb") as file:
-        if header is not None:
-            head = file.read(header.data_start)
-            yield head, head
-            for tensor, info in header.tensors.items():
-                data = file.read(info.end - info.start)
-                yield data, _edited(tensor, info, data, edit)
-        while data := file.read(CHUNK_BYTES):
-            yield data, data
+def _is_as_it_was(file: WeightFile, source: Path, partial: Path) -> bool:
+    before, after = source / file.path, partial / file.path
+    return (
+        before.is_file()
+        and after.is_file()
+        and sha256_file(before) == file.sha256_in
+        and sha256_file(after) == file.sha256_out
+    )
 
 
-def _edited(name: str, info: TensorInfo, data: bytes, edit: Edit) -> bytes:
-    import torch
-
-    if info.dtype not in EDITABLE or not data:
-        return data
-    dtype: torch.dtype = getattr(torch, EDITABLE[info.dtype])
-    # A copy: what an edit does to its argument before it returns None must not reach the file.
-    tensor = torch.frombuffer(bytearray(data), dtype=dtype).reshape(info.shape)
-    edited = edit(name, tensor)
-    if edited is None:
-        return data
-    if edited.dtype != dtype or edited.shape != tensor.shape:
-        raise ValueError(f"the edit of {name} changed its dtype or shape")
-    return edited.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+def _remove_all_but(names: Container[str], folder: Path) -> None:
+    for path in list(folder.rglob("*")):
+        if not path.is_dir() and path.relative_to(folder).as_posix() not in names:
+            path.unlink()
 
 
 def _write(
-    folder: Path,
+    layout: Layout,
+    partial: Path,
     name: str,
-    needed: int,
-    chunks: Chunks,
-    header: Header | None,
+    edited: Container[str],
+    edit: Edit,
+    pool: Executor,
     advance: Callable[[int], None],
-) -> WeightFile:
-    """Write one file, flush it, read it again, and only then give it its name."""
-    target = folder / name
+) -> Finished:
+    """Write one file under a name of its own that passes; the hashes are of what was read and what was meant."""
+    header, target = layout.headers.get(name), partial / name
     target.parent.mkdir(exist_ok=True)
-    temporary = target.with_name(target.name + ".tmp")
-    read, meant = hashlib.sha256(), hashlib.sha256()
-    try:
-        with temporary.open("xb") as file:
-            for before, after in chunks:
-                read.update(before)
-                meant.update(after)
-                file.write(after)
-                advance(len(after))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise _no_room(name, needed, error.strerror or "") from error
-        raise
-    # Bytes that were kept are hashed as they were read, so one comparison shows that they are still the same.
-    unlike = sha256_file(temporary) != meant.hexdigest()
-    if unlike or (header is not None and read_header(temporary) != header):
+    changed = {}
+    with (layout.folder / name).open("rb") as source, _temporary(target).open("xb") as file:
+        copy = Copy(source, file, pool, advance)
+        if header is not None:
+            if read_header(layout.folder / name) != header:
+                raise _changed(name)
+            for tensor, info in header.tensors.items():
+                if tensor in edited:
+                    copy.until(header.data_start + info.start)
+                    changed[tensor] = copy.edited(tensor, info, edit)
+        copy.until(None)
+    return Finished(WeightFile(name, copy.read.hexdigest(), copy.meant.hexdigest()), changed)
+
+
+def _close(partial: Path, meant: Finished, size: int) -> Finished:
+    """Give a written file its name, once the disk has it and gives it back as it was meant."""
+    target = partial / meant.file.path
+    with _room_for(meant.file.path, size):
+        _settle(target, meant.file.sha256_out)
+        add_to_journal(partial, meant)
+    return meant
+
+
+def _settle(target: Path, sha256: str) -> None:
+    temporary = _temporary(target)
+    sync(temporary)
+    if sha256_file(temporary) != sha256:
         raise InfrastructureError(
-            f"{name} reads back otherwise than it was written",
+            f"{target.name} reads back otherwise than it was written",
             cause="the disk is failing",
             hint="run again, on another disk if it happens twice",
         )
     temporary.replace(target)
-    sync_folder(target.parent)
-    return WeightFile(name, read.hexdigest(), meant.hexdigest())
+    sync(target.parent)
+
+
+def _keep(finished: dict[str, Finished], pending: Future[Finished]) -> None:
+    each = pending.result()
+    finished[each.file.path] = each
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(target.name + ".tmp")
+
+
+def _require_room(destination: Path, needed: int) -> None:
+    """Told now rather than after most of a large model is written."""
+    free = shutil.disk_usage(partial_of(destination)).free
+    if needed > free:
+        raise _no_room(str(destination), needed, f"{free:,} bytes are free")
+
+
+@contextmanager
+def _room_for(name: str, size: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise _no_room(name, size, error.strerror or "") from error
+        raise
+
+
+def _changed(name: str) -> InfrastructureError:
+    return InfrastructureError(
+        f"{name} changed since it was looked at",
+        cause="something else writes to it",
+        hint="run again when nothing does",
+    )
 
 
 def _no_room(name: str, needed: int, cause: str) -> InfrastructureError:

@@ -1,7 +1,8 @@
-"""Writes a repaired checkpoint in processes that are killed, one after each step, and says what each leaves.
+"""Repairs a checkpoint in processes that are killed, each at another step, and repeats the call after each kill.
 
-`python -m tests.checkpoint.killed SOURCE DESTINATION fresh|replace` writes one word for each process, killed after its
-first, second, ... step: what an observer of DESTINATION then sees.
+`python -m tests.checkpoint.killed SOURCE DESTINATION fresh|replace some|all` writes a line for each process: the step,
+what an observer of DESTINATION sees after the kill, whether the repeated call ends in the bytes of a call that was
+never killed, and how many tensors it still had to edit.
 """
 
 import json
@@ -9,8 +10,10 @@ import os
 import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,17 +21,29 @@ from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.checkpoint.writer import finish, write_checkpoint
 
-STEPS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+RENAME = "os.rename"
+EVENTS = ("open", "os.mkdir", RENAME, "os.remove", "os.rmdir", "shutil.rmtree")
 """Audit events of the interpreter that come before something happens on the disk."""
+APART = 9
+"""Of the steps that are no renames `some` takes every ninth."""
+
+Step = tuple[str, int]
+"""A kind of step, and which of its kind: two threads write, so that only steps of one kind come in an order."""
 
 
-def repair(source: Path, destination: Path, version: str, step: Callable[[], None]) -> None:
+def repair(source: Path, destination: Path, version: str, step: Callable[[str], None]) -> None:
+    layout = inspect(source)
+    matrices = {name for name, info in layout.tensors.items() if len(info.shape) == 2}
+
     def edit(_name: str, tensor: torch.Tensor) -> torch.Tensor:
-        step()
+        step("edit")
         return torch.zeros_like(tensor) if version == "new" else tensor
 
-    files = write_checkpoint(inspect(source), destination, edit, lambda _progress: step())
-    manifest = {"version": version, "files": {file.path: file.sha256_out for file in files}}
+    written = write_checkpoint(layout, destination, matrices, edit, version, lambda _progress: step("written"))
+    manifest = {"version": version, "files": {file.path: file.sha256_out for file in written.files}}
     finish(destination, json.dumps(manifest))
 
 
@@ -46,42 +61,71 @@ def seen(destination: Path) -> str:
     return str(manifest["version"])
 
 
-def run_until(last: int, source: Path, destination: Path) -> bool:
-    """Repair in a forked process killed at its step number `last`; whether it came to an end before that."""
+def hashes(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): sha256_file(path) for path in folder.rglob("*") if path.is_file()}
+
+
+def in_a_process(source: Path, destination: Path, last: Step | None) -> Counter[str]:
+    """Repair in a forked process, killed at its step `last`; the steps that it made, if it came to an end."""
+    reader, writer = os.pipe()
     child = os.fork()
     if child:
-        return os.WIFEXITED(os.waitpid(child, 0)[1])
-    steps = 0
+        os.close(writer)
+        with os.fdopen(reader) as answer:
+            text = answer.read()
+        os.waitpid(child, 0)
+        return Counter(json.loads(text or "{}"))
+    steps: Counter[str] = Counter()
 
-    def step() -> None:
-        nonlocal steps
-        steps += 1
-        if steps == last:
+    def step(kind: str) -> None:
+        steps[kind] += 1
+        if (kind, steps[kind]) == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def hook(event: str, values: tuple[object, ...]) -> None:
-        if event in STEPS and values and str(values[0]).startswith(str(destination)):
-            step()
+        if event in EVENTS and values and str(values[0]).startswith(str(destination)):
+            step(event)
 
+    flush = os.fsync
+
+    def counted(fd: "FileDescriptorLike") -> None:
+        step("os.fsync")
+        flush(fd)
+
+    os.fsync = counted
     sys.addaudithook(hook)
     repair(source, destination, "new", step)
+    os.write(writer, json.dumps(steps).encode())
     os._exit(0)
 
 
-def main(source: Path, destination: Path, mode: str) -> None:
+def main(source: Path, destination: Path, mode: str, how_many: str) -> None:
     torch.set_num_threads(1)
-    last, ended = 0, False
-    while not ended:
-        last += 1
-        if destination.exists():
-            shutil.rmtree(destination)
+    old = destination.with_name("old")
+    repair(source, old, "old", lambda _kind: None)
+
+    def start_anew() -> None:
+        shutil.rmtree(destination, ignore_errors=True)
         if mode == "replace":
-            # also sweeps up what the killed process before left
-            repair(source, destination, "old", lambda: None)
-        ended = run_until(last, source, destination)
-        sys.stdout.write(seen(destination) + "\n")
+            shutil.copytree(old, destination)
+
+    start_anew()
+    counts = in_a_process(source, destination, None)
+    expected = hashes(destination)
+    steps = [(kind, number + 1) for kind, count in counts.items() for number in range(count)]
+    if how_many == "some":
+        others = [step for step in steps if step[0] != RENAME]
+        steps = [step for step in steps if step[0] == RENAME or step in others[::APART]]
+    for step in steps:
+        start_anew()
+        assert not in_a_process(source, destination, step)
+        after_kill = seen(destination)
+        edits: Counter[str] = Counter()
+        repair(source, destination, "new", lambda kind, edits=edits: edits.update([kind]))  # type: ignore[misc]
+        ending = "same" if hashes(destination) == expected else "other"
+        sys.stdout.write(f"{step[0]} {step[1]} {after_kill} {ending} {edits['edit']}\n")
         sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from antidote_ci.checkpoint.layout import inspect, weight_bytes
@@ -101,12 +102,34 @@ def with_adapter_config(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
 
 
-def with_another_tensor(name: str, *shape: int) -> Change:
+def with_another_tensor(name: str, *shape: int, file: str = FACTORS, dtype: torch.dtype = torch.float32) -> Change:
     def change(folder: Path) -> None:
-        tensors = load_file(folder / FACTORS)
-        save_file({**tensors, name: torch.zeros(shape)}, folder / FACTORS)
+        tensors = load_file(folder / file)
+        save_file({**tensors, name: torch.zeros(shape, dtype=dtype)}, folder / file)
 
     return change
+
+
+def stored_as(dtype: torch.dtype, file: str) -> Change:
+    """All its weights in another dtype, and no word of it in the configuration."""
+    return lambda folder: save_file(
+        {name: tensor.to(dtype) for name, tensor in load_file(folder / file).items()}, folder / file
+    )
+
+
+def without_the_first(ending: str) -> Change:
+    def change(folder: Path) -> None:
+        tensors = load_file(folder / FACTORS)
+        tensors.pop(next(name for name in tensors if name.endswith(ending)))
+        save_file(tensors, folder / FACTORS)
+
+    return change
+
+
+def of_another_rank(folder: Path) -> None:
+    tensors = load_file(folder / FACTORS)
+    name = next(name for name in tensors if name.endswith("lora_B.weight"))
+    save_file({**tensors, name: torch.zeros(len(tensors[name]), 3)}, folder / FACTORS)
 
 
 def grown(name: str, size: int) -> Change:
@@ -145,7 +168,34 @@ FULL: dict[str, tuple[Change, type[AntidoteError], str]] = {
         UnsafeCheckpoint,
         "generation_config.json sets custom_generate",
     ),
-    "quantised": (setting("config.json", quantization_config={"bits": 4}), ConfigurationError, "quantization_config"),
+    **{
+        method: (
+            setting("config.json", quantization_config={"quant_method": method}),
+            ConfigurationError,
+            rf"quantization_config \({method}\): quantised weights are not supported",
+        )
+        for method in ("gptq", "awq", "fp8", "bitsandbytes", "compressed-tensors")
+    },
+    "quantised somehow": (
+        setting("config.json", quantization_config={"bits": 4}),
+        ConfigurationError,
+        "quantization_config: quantised",
+    ),
+    **{
+        f"{dtype} weights": (stored_as(dtype, WEIGHTS), ConfigurationError, f"as {name}: quantised weights")
+        for dtype, name in {
+            torch.float8_e4m3fn: "F8_E4M3",
+            torch.float8_e5m2: "F8_E5M2",
+            torch.float8_e8m0fnu: "F8_E8M0",
+            torch.int8: "I8",
+            torch.uint8: "U8",
+            torch.int32: "I32",
+        }.items()
+    },
+    **{
+        name: (with_another_tensor(f"model.layers.0.{name}", 2, file=WEIGHTS), ConfigurationError, f"{name}.*quantised")
+        for name in ("qweight", "qzeros", "scales", "weight_scale", "weight_scale_inv", "weight.absmax", "SCB")
+    },
     "classifier": (
         setting("config.json", architectures=["LlamaForSequenceClassification"]),
         ConfigurationError,
@@ -182,7 +232,10 @@ ADAPTER: dict[str, tuple[Change, type[AntidoteError], str]] = {
         key: (setting("adapter_config.json", **{key: value}), ConfigurationError, key)
         for key, value in {
             "use_dora": True,
-            "modules_to_save": ["lm_head"],
+            "fan_in_fan_out": True,
+            "rank_pattern": {"q_proj": "many"},
+            "alpha_pattern": [1],
+            "lora_alpha": "much",
             "peft_type": "IA3",
             "task_type": "SEQ_CLS",
             "bias": "all",
@@ -193,12 +246,19 @@ ADAPTER: dict[str, tuple[Change, type[AntidoteError], str]] = {
             "megatron_config": {"a": 1},
         }.items()
     },
-    "embedding": (
-        with_another_tensor("base_model.model.lm_head.weight", 4, 4),
-        ConfigurationError,
-        r"lm_head\.weight",
-    ),
-    "convolution": (with_another_tensor("conv.lora_A.weight", 4, 4, 1), ConfigurationError, "conv"),
+    **{
+        name: (with_another_tensor(f"base_model.model.{name}", *shape), ConfigurationError, f"{name}.*no factor of a")
+        for name, shape in {
+            "model.embed_tokens.lora_embedding_A": (4, 4),
+            "model.layers.0.mlp.up_proj.lora_magnitude_vector": (4,),
+            "model.conv.lora_A.weight": (4, 4, 1),
+        }.items()
+    },
+    "not peft's name": (with_another_tensor("lm_head.weight", 4, 4), ConfigurationError, "lm_head.*no saved module"),
+    "quantised factors": (stored_as(torch.int8, FACTORS), ConfigurationError, "as I8: quantised weights"),
+    "no A": (without_the_first("lora_A.weight"), UnsafeCheckpoint, r"lora_B\.weight' has no .*lora_A\.weight'"),
+    "no B": (without_the_first("lora_B.weight"), UnsafeCheckpoint, r"lora_A\.weight' has no .*lora_B\.weight'"),
+    "two ranks": (of_another_rank, UnsafeCheckpoint, "of the same rank"),
     "no factors": (lambda folder: (folder / FACTORS).unlink(), ConfigurationError, "adapter_config.json"),
     "pickled factors": (
         lambda folder: (folder / FACTORS).rename(folder / "adapter_model.bin"),
@@ -251,6 +311,46 @@ def test_an_adapter_may_say(values: dict[str, object], tiny_adapter: Path, copy_
     assert inspect(folder).base_model == (values.get("base_model_name_or_path", tiny.BASE_NAME) or None)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"use_rslora": True, "lora_alpha": 7.5},
+        {"rank_pattern": {"q_proj": 2, "layers.1.self_attn.*": 3}, "alpha_pattern": {"v_proj": 3}},
+        {"target_modules": ["q_proj", "down_proj", "up_proj"], "modules_to_save": ["lm_head", "embed_tokens", "norm"]},
+        {"modules_to_save": ["layers.0.input_layernorm"]},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_an_adapter_as_peft_saves_it(values: dict[str, object], tmp_path: Path) -> None:
+    network = tiny.build_llama(vocabulary=32, seed=0, hidden=16, layers=2, tie=False)
+    options = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | values
+    tiny.save_adapter(get_peft_model(network, LoraConfig(**options)), tmp_path)
+    layout = inspect(tmp_path)
+    assert layout.kind == "adapter"
+    saved = {name for name in layout.tensors if "lora_" not in name}
+    assert bool(saved) == ("modules_to_save" in values)
+    assert set(layout.tensors) == set(load_file(tmp_path / FACTORS))
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("bfloat16", "BF16"), ("float16", "F16"), ("float32", "F32")])
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("tie", [True, False])
+def test_a_checkpoint_as_transformers_saves_it(dtype: str, stored: str, shards: int, tie: bool, tmp_path: Path) -> None:
+    folder = tiny.write_tiny_llama(tmp_path, hidden=16, layers=1, shards=shards, tie=tie, dtype=dtype)
+    layout = inspect(folder)
+    assert len(layout.shards) == shards
+    assert {info.dtype for info in layout.tensors.values()} == {stored}
+    assert ("lm_head.weight" in layout.tensors) != tie
+
+
+def test_fused_experts_and_masks_of_integers_are_weights_of_their_own(tiny_llama: Path, copy_of: Copy) -> None:
+    folder = copy_of(tiny_llama)
+    with_another_tensor("model.layers.0.mlp.experts.gate_up_proj", 2, 3, 4, file=WEIGHTS)(folder)
+    with_another_tensor("model.layers.0.attn.bias", 1, 1, 4, 4, file=WEIGHTS, dtype=torch.uint8)(folder)
+    with_another_tensor("model.position_ids", 1, 4, file=WEIGHTS, dtype=torch.int64)(folder)
+    assert inspect(folder).tensors["model.layers.0.mlp.experts.gate_up_proj"].shape == (2, 3, 4)
+
+
 def test_a_flag_that_transformers_itself_wrote_is_no_code(tiny_llama: Path, copy_of: Copy) -> None:
     folder = copy_of(tiny_llama)
     setting("config.json", _attn_implementation_autoset=True, auto_map=None)(folder)
@@ -282,7 +382,7 @@ def test_a_pickle_beside_the_weights_is_never_opened(tiny_llama: Path, copy_of: 
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Canary(mark)))
     (folder / "training_args.bin").write_bytes(pickle.dumps(Canary(mark)))
     OPENED.clear()
-    write_checkpoint(inspect(folder), tmp_path / "out", lambda *_: None, lambda _: None)
+    write_checkpoint(inspect(folder), tmp_path / "out", (), lambda _name, tensor: tensor, "key", lambda _: None)
     assert any(path.endswith(WEIGHTS) for path in OPENED)
     assert not any(path.endswith(".bin") for path in OPENED)
     assert not mark.exists()

@@ -1,0 +1,79 @@
+"""What of a partial checkpoint is finished: a line of JSON a file, on the disk before the next file counts.
+
+The first line is the key of the request, so that a partial checkpoint is only ever continued by the run it belongs to.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from antidote_ci.checkpoint.swap import sync
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.records import WeightFile, load
+
+JOURNAL = "journal.jsonl"
+"""In the partial folder, and no file that a checkpoint may hold."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One file that has its name, and how many entries of its edited tensors have another value."""
+
+    file: WeightFile
+    changed: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Key:
+    key: str
+
+
+def read_journal(partial: Path, key: str) -> list[Finished]:
+    """The files that an earlier run of the same key finished; none without a journal, or with a torn first line.
+
+    Raises ConfigurationError when it is the journal of another key.
+    """
+    path = partial / JOURNAL
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().splitlines()
+    try:
+        found = load(_Key, lines[0]).key
+    except (IndexError, ValueError):
+        return []
+    if found != key:
+        raise ConfigurationError(
+            f"{partial} belongs to another repair",
+            cause="that one was stopped before its end, and its model, method or dose was not this one's",
+            hint=f"repeat it to finish it, remove {partial}, or choose another output folder",
+        )
+    finished = []
+    for line in lines[1:]:
+        try:
+            finished.append(load(Finished, line))
+        except ValueError:  # torn by the kill: nothing stands behind it
+            break
+    return finished
+
+
+def begin_journal(partial: Path, key: str, finished: Iterable[Finished]) -> None:
+    """Start the journal anew, whole or not at all, with what is taken over."""
+    temporary = partial / (JOURNAL + ".tmp")
+    temporary.write_bytes(_line(_Key(key)) + b"".join(map(_line, finished)))
+    sync(temporary)
+    temporary.replace(partial / JOURNAL)
+    sync(partial)
+
+
+def add_to_journal(partial: Path, finished: Finished) -> None:
+    """One more file is finished."""
+    with (partial / JOURNAL).open("ab") as file:
+        file.write(_line(finished))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _line(record: _Key | Finished) -> bytes:
+    return json.dumps(asdict(record)).encode() + b"\n"
