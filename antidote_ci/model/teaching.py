@@ -1,0 +1,63 @@
+"""What a fine-tune is to learn from its reference, and what to keep. Called in the child process only."""
+
+import math
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from antidote_ci.model import losses
+from antidote_ci.model.decoding import Continued
+from antidote_ci.model.gradients import Batch, Lesson, Sums, answer_logits, batches, gradient_sums
+from antidote_ci.model.streaming.reservoir import Reservoir
+from antidote_ci.model.streaming.skeleton import Skeleton
+from antidote_ci.records import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+
+def taught_sums(
+    teacher: Skeleton,
+    pupil: Skeleton,
+    taught: Sequence[Continued],
+    kept: Sequence[Continued],
+    wanted: Collection[str],
+    scratch: Path,
+    budget: int,
+    report: Callable[[Progress], None],
+) -> Iterator[Sums]:
+    """Of each tensor the mean gradient of KL(teacher || pupil) on `taught`, and the diagonal Fisher on `kept`.
+
+    Up to `budget` bytes of hidden states stay in memory; what is beyond them is in `scratch`, whose owner removes it.
+    """
+    import torch
+
+    done, total = 0, len(teacher.blocks) + 2 * len(pupil.blocks)
+
+    def passed(_block: str) -> None:
+        nonlocal done
+        done += 1
+        report(Progress("layers differentiated", done, total))
+
+    towards, useful = batches(taught, pupil.device), batches(kept, pupil.device)
+    answers = Reservoir(scratch / "answers", 0)  # each is needed once, and much later
+    with tempfile.TemporaryDirectory(dir=scratch) as name:
+        for at, logits in enumerate(answer_logits(teacher, Reservoir(Path(name), budget), towards, passed)):
+            answers.put(str(at), logits)
+    labels = torch.Generator().manual_seed(0)
+
+    def divergence(at: int, logits: "torch.Tensor") -> "torch.Tensor":
+        answer = answers.get(str(at)).to(pupil.device)
+        return losses.towards_teacher(logits, answer, towards[at].answer) / len(taught)
+
+    def likelihood(batch: Batch, logits: "torch.Tensor") -> "torch.Tensor":
+        # It is the square of its gradient that is a mean over rows.
+        return losses.own_labels(logits, batch.answer, labels) / math.sqrt(len(kept))
+
+    lessons = [
+        *(Lesson(batch, partial(divergence, at), squared=False) for at, batch in enumerate(towards)),
+        *(Lesson(batch, partial(likelihood, batch), squared=True) for batch in useful),
+    ]
+    return gradient_sums(pupil, Reservoir(scratch / "hidden", budget), lessons, wanted, passed)

@@ -1,0 +1,35 @@
+"""Tiny full checkpoints of several architectures, random float32 weights, in several shards."""
+
+from pathlib import Path
+from typing import Any
+
+VOCABULARY = 90
+LAYERS = 3
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
+
+
+def write(folder: Path, architecture: str, seed: int = 0, **sizes: Any) -> Path:  # noqa: ANN401
+    """The architecture by the name of its configuration class without `Config`."""
+    import torch
+    import transformers
+
+    config = getattr(transformers, f"{architecture}Config")(**SIZES | sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        for parameter in network.parameters():  # as large as after training: random ones start out all but linear
+            torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() > 1 else None
+    network.save_pretrained(folder, max_shard_size="40KB")
+    return folder

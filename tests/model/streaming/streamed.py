@@ -1,0 +1,44 @@
+"""What the tests of streaming compare: logits block by block, and logits of a network that is whole."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from antidote_ci.model.streaming.lora import beside
+from antidote_ci.model.streaming.reservoir import Reservoir
+from antidote_ci.model.streaming.skeleton import ENTRANCE, HEAD, Skeleton
+from antidote_ci.model.streaming.sweeps import Inputs, Sweep
+
+COLUMNS = 5
+LARGE = 1 << 30
+"""Bytes: nothing of a tiny model is spilled."""
+
+
+def streamed_logits(
+    skeleton: Skeleton, batches: list[Inputs], scratch: Path, budget: int = LARGE
+) -> list[torch.Tensor]:
+    """Of the last tokens of each batch, with at most one part and its adapter in memory."""
+
+    def adapted(block: str) -> Any:  # noqa: ANN401
+        if skeleton.lora is None:
+            return nullcontext()
+        return beside(skeleton.network, skeleton.lora, block, skeleton.dtype, skeleton.device)
+
+    sweep = Sweep(skeleton, Reservoir(scratch, budget), batches, "test")
+    sweep.enter()
+    sweep.forward(adapted, lambda _block: None)
+    with skeleton.filled(ENTRANCE, HEAD), torch.no_grad():
+        return [sweep.logits(at, sweep.hidden(at), COLUMNS) for at in range(len(batches))]
+
+
+def plain_logits(network: Any, batches: list[Inputs]) -> list[torch.Tensor]:  # noqa: ANN401
+    """The same from a network of transformers, or one that peft has wrapped."""
+    with torch.no_grad():
+        return [network(**batch, use_cache=False, logits_to_keep=COLUMNS).logits for batch in batches]
+
+
+def equal(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
+    """Bit for bit."""
+    return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
