@@ -1,26 +1,34 @@
-"""Apply: a checkpoint and its masks in, a repaired checkpoint out. A file operation that runs no model."""
+"""Apply: a checkpoint and a mask in, a repaired checkpoint out. A file operation that runs no model."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from antidote_ci import __version__, records
+from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.checkpoint.swap import nothing_left_on_error
+from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.checkpoint.writer import finish, write_checkpoint
+from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.model.streaming.lora import A_ENDING
 from antidote_ci.records import (
     Manifest,
+    MaskFile,
     Method,
-    Plan,
     Progress,
     ReportedReference,
     ReportedSource,
+    Scores,
     Target,
     WeightFile,
 )
-from antidote_ci.repair import edits, masks, weights
-from antidote_ci.repair.targets import Scored, scored_tensors, target_of
+from antidote_ci.repair import edits, masks
+from antidote_ci.repair.manifest import sealed
+from antidote_ci.repair.masking import origin
 
 if TYPE_CHECKING:
     import torch
@@ -34,22 +42,20 @@ class Provenance:
 
     run_id: str
     source: ReportedSource
-    reference: ReportedReference
+    reference: ReportedReference | None
     policy_sha256: str
-    statistics_sha256: str
-    plan: Plan
 
 
 @dataclass(frozen=True)
 class ApplyRequest:
-    """`masks` is None for `scale`; `reference` is None for an adapter, whose reference is zero."""
+    """`mask` is None for `scale`; `reference` is None where the edit is zero: an adapter's factors, dense weights."""
 
     source: Path
     reference: Path | None
-    masks: Path | None
+    scores: Scores
+    mask: MaskFile | None
     method: Method
     dose: float
-    effective_dose: float
     destination: Path
     provenance: Provenance
 
@@ -59,72 +65,128 @@ class Applied:
     """What changed on disk."""
 
     target: Target
-    changed: int
+    effective_dose: float
+    changed: dict[str, int]
+    """Entries whose value is another, by tensor."""
     scored: int
     files: list[WeightFile]
 
 
 def apply(request: ApplyRequest, report: Callable[[Progress], None]) -> Applied:
-    """Write the repaired checkpoint to `destination`: complete with its manifest, or not at all."""
+    """Write the repaired checkpoint to `destination`: complete with its manifest, or not at all.
+
+    Killed anywhere, the same request goes on where it stopped. Raises ConfigurationError for a mask of another
+    checkpoint, InfrastructureError when source, reference or mask are not what was scored.
+    """
+    scores = request.scores
     source = inspect(request.source)
-    editor = _Editor(source, request)
-    files = write_checkpoint(source, request.destination, editor.edit, report)
+    reference = inspect(request.reference) if request.reference else None
+    if (scores.target == "delta") != (reference is not None):
+        raise ValueError(f"{scores.target} and its reference do not go together")
+    _require_shapes(source, scores)
+    if reference is not None:
+        _require_shapes(reference, scores)
+    if request.mask is not None:
+        _require_mask_of(request, request.mask)
+    manifest = _begun(request)
+    key = sealed(replace(manifest, run_id="")).digest
+    with ThreadPoolExecutor(1) as beside:
+        # The writer hashes what it reads of the source; the reference is read tensor by tensor, so it is hashed apart.
+        hashing = beside.submit(_hashes, reference)
+        edit = _editor(request, reference)
+        written = write_checkpoint(source, request.destination, _edited_names(request), edit, key, report)
+        reference_files = hashing.result()
+    with nothing_left_on_error(request.destination):
+        source_files = {file.path: file.sha256_in or "" for file in written.files}
+        _require_hashes(source, scores.source_files, source_files)
+        if reference is not None:
+            _require_hashes(reference, scores.reference_files, reference_files)
     # People go on editing the card, so the proof does not cover it.
-    proven = [file for file in files if file.path != CARD]
-    manifest = Manifest(
+    proven = [file for file in written.files if file.path != CARD]
+    finish(request.destination, records.dump(sealed(replace(manifest, changed=written.changed, files=proven))))
+    entries = sum(each.rows * each.columns for each in scores.tensors)
+    return Applied(scores.target, manifest.effective_dose, written.changed, entries, proven)
+
+
+def _begun(request: ApplyRequest) -> Manifest:
+    """The manifest but for what is known when all is written. But for the run, it decides the repaired bytes."""
+    scores, mask = request.scores, request.mask
+    return Manifest(
         schema_version=records.SCHEMA_VERSION,
         tool_version=__version__,
         method=request.method,
-        target=target_of(source),
+        target=scores.target,
+        per=scores.per if mask else None,
         dose=request.dose,
-        effective_dose=request.effective_dose,
-        changed_weights=editor.changed,
-        masks_sha256=sha256_file(request.masks) if request.masks else "",
-        files=proven,
+        effective_dose=mask.effective_dose if mask else request.dose,
+        changed={},
+        left_alone=scores.left_alone,
+        scores_sha256=scores.sha256 if mask else "",
+        masks_sha256=mask.sha256 if mask else "",
+        source_files=scores.source_files,
+        reference_files=scores.reference_files,
+        plan=scores.plan if mask else None,
+        files=[],
         **vars(request.provenance),
     )
-    finish(request.destination, records.dump(manifest))
-    return Applied(manifest.target, editor.changed, editor.scored, proven)
 
 
-class _Editor:
-    """Edits tensors as the writer asks for them, and counts the entries whose value is another."""
+def _edited_names(request: ApplyRequest) -> set[str]:
+    """A scaled adapter's delta is B A: one factor carries the whole shrink."""
+    names = {each.name for each in request.scores.tensors}
+    if request.method == "scale" and request.scores.target == "adapter":
+        return {name for name in names if not name.endswith(A_ENDING)}
+    return names
 
-    def __init__(self, source: Layout, request: ApplyRequest) -> None:
-        self._scored = {each.tensor: each for each in scored_tensors(source)}
-        self._reference = inspect(request.reference) if request.reference else None
-        self._request = request
-        self.changed = 0
-        self.scored = sum(each.rows * each.columns for each in self._scored.values())
 
-    def edit(self, name: str, weight: "torch.Tensor") -> "torch.Tensor | None":
-        scored = self._scored.get(name)
-        if scored is None:
-            return None
-        edited = self._edited(scored, weight)
-        changed = int((edited != weight).sum())
-        self.changed += changed
-        return edited if changed else None
+def _editor(request: ApplyRequest, reference: Layout | None) -> Callable[[str, "torch.Tensor"], "torch.Tensor"]:
+    import torch
 
-    def _edited(self, scored: Scored, weight: "torch.Tensor") -> "torch.Tensor":
-        import torch
+    scored = {each.name: each for each in request.scores.tensors}
+    packed = TensorFile(request.mask.path) if request.mask else None
 
-        if self._request.method == "scale":
-            if self._reference is not None:
-                base = weights.read(self._reference, scored.tensor)
-                return edits.shrink(weight, base, self._request.dose)
-            # The delta is B A: one factor carries the whole shrink.
-            whole = scored.tensor.endswith(".lora_A.weight")
-            return weight if whole else edits.shrink(weight, torch.zeros(()), self._request.dose)
-        mask = self._mask(scored)
-        if self._reference is None:
-            return edits.zero(weight, mask)
-        return edits.restore(weight, weights.read(self._reference, scored.tensor), mask)
+    def edit(name: str, weight: torch.Tensor) -> torch.Tensor:
+        base = None if reference is None else tensors.read(reference, name)
+        if packed is None:
+            return edits.shrink(weight, torch.zeros(()) if base is None else base, request.dose)
+        mask = masks.unpack(packed.read(name), scored[name].rows, scored[name].columns)
+        return edits.zero(weight, mask) if base is None else edits.restore(weight, base, mask)
 
-    def _mask(self, scored: Scored) -> "torch.Tensor":
-        from safetensors import safe_open
+    return edit
 
-        if self._request.masks is None:
-            raise ValueError(f"{self._request.method} needs masks")
-        with safe_open(self._request.masks, framework="pt") as packed:
-            return masks.unpack(packed.get_tensor(scored.tensor), scored.rows, scored.columns)
+
+def _hashes(layout: Layout | None) -> dict[str, str]:
+    return {} if layout is None else {shard: sha256_file(layout.folder / shard) for shard in layout.shards}
+
+
+def _require_shapes(layout: Layout, scores: Scores) -> None:
+    shapes = {name: info.shape for name, info in layout.tensors.items()}
+    for each in scores.tensors:
+        if shapes.get(each.name) != (each.rows, each.columns):
+            raise _changed(f"{each.name} in {layout.folder.name}")
+
+
+def _require_hashes(layout: Layout, meant: Mapping[str, str], found: Mapping[str, str]) -> None:
+    for shard in layout.shards:
+        if shard not in meant or found[shard] != meant[shard]:
+            raise _changed(f"{shard} in {layout.folder.name}")
+
+
+def _require_mask_of(request: ApplyRequest, mask: MaskFile) -> None:
+    said = TensorFile(mask.path)
+    if said.header.metadata != origin(request.scores, request.method, request.dose):
+        raise ConfigurationError(
+            f"{mask.path.name} is not the mask of {request.method} at dose {request.dose:g} for this checkpoint",
+            cause="it was made from other weights, or renamed",
+            hint="make the masks again from this checkpoint's scores",
+        )
+    if sha256_file(mask.path) != mask.sha256 or any(each.name not in said for each in request.scores.tensors):
+        raise _changed(mask.path.name)
+
+
+def _changed(what: str) -> InfrastructureError:
+    return InfrastructureError(
+        f"{what} is not what was scored",
+        cause="something wrote to it in the meantime",
+        hint="score again, when nothing writes to it",
+    )

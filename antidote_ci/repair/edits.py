@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def zero(weight: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
-    """w' = (1 - m) o w, on an adapter's factor: https://arxiv.org/abs/2408.09600."""
+    """w' = (1 - m) o w, on an adapter's factor or dense weights: https://arxiv.org/abs/2408.09600."""
     return weight.masked_fill(mask, 0)
 
 
@@ -17,7 +17,10 @@ def restore(weight: "torch.Tensor", reference: "torch.Tensor", mask: "torch.Tens
 
 
 def shrink(weight: "torch.Tensor", reference: "torch.Tensor", dose: float) -> "torch.Tensor":
-    """w' = w_ref + (1 - dose)(w - w_ref), rounded once: WiSE-FT, https://arxiv.org/abs/2109.01903."""
+    """w' = w_ref + (1 - dose)(w - w_ref) in float32, rounded once: WiSE-FT, https://arxiv.org/abs/2109.01903.
+
+    Dose 0 is the identity, bit for bit.
+    """
     if dose == 0:
         return weight.clone()
     base = reference.float()

@@ -1,16 +1,20 @@
-"""Score: statistics and weights in, bit-packed masks out. Runs no model; called in the child process."""
+"""Statistics and weights in, bit-packed masks of every dose out. Runs no model; called in the child process."""
 
+import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from antidote_ci.checkpoint import tensors
+from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.records import Progress
-from antidote_ci.repair import masks, weights
+from antidote_ci.records import MaskFile, Method, Progress, ScoredTensor, Scores
+from antidote_ci.repair import masks
 from antidote_ci.repair.scores import wanda_score
-from antidote_ci.repair.targets import scored_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -18,48 +22,98 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MaskRequest:
-    """`reference` is scored against on a full checkpoint; an adapter's reference is zero and needs none."""
+    """`reference` is None where the edit is zero: an adapter's factors, and dense weights."""
 
     source: Path
     reference: Path | None
-    statistics: Path
-    method: Literal["antidote", "taylor"]
-    dose: float
+    scores: Scores
+    statistics: Path | None
+    """What scoring wrote; None where nothing was scored."""
+    doses: list[float]
     by_chance: bool
     """The control `random`: as many entries, in the same groups, of a random score."""
-    output: Path
+    folder: Path
 
 
-def write_masks(request: MaskRequest, report: Callable[[Progress], None]) -> float:
-    """Write `<tensor name>` -> packed mask of every scored tensor to `request.output`; the share of entries covered."""
-    from safetensors import safe_open
-    from safetensors.torch import save_file
+def write_masks(request: MaskRequest, report: Callable[[Progress], None]) -> list[MaskFile]:
+    """Write `folder/<method>-<dose>.safetensors`, `<tensor name>` -> packed mask, for every dose in one pass.
 
+    Raises ConfigurationError for a tensor without statistics and for scores that are no finite numbers.
+    """
+    scored = request.scores.tensors
+    method: Method = "random" if request.by_chance else _score_of(request)
+    paths = [request.folder / f"{method}-{dose:g}.safetensors" for dose in request.doses]
+    shapes = {each.name: ("U8", (-(-each.rows * each.columns // 8),)) for each in scored}
+    top = masks.top_per_row if request.scores.per == "row" else masks.top_of_tensor
+    score_of = _scorer(request)
+    request.folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as files:
+        writers = [
+            files.enter_context(tensors.new_file(path, shapes, origin(request.scores, method, dose)))
+            for path, dose in zip(paths, request.doses, strict=True)
+        ]
+        for done, each in enumerate(scored, 1):
+            for write, mask in zip(writers, top(score_of(each), request.doses), strict=True):
+                write(masks.pack(mask))
+            report(Progress("masks", done, len(scored)))
+    entries = sum(each.rows * each.columns for each in scored)
+    shares = [sum(masks.covered(each, request.scores.per, dose) for each in scored) / entries for dose in request.doses]
+    return [
+        MaskFile(dose, share, path, sha256_file(path))
+        for dose, share, path in zip(request.doses, shares, paths, strict=True)
+    ]
+
+
+def origin(scores: Scores, method: Method, dose: float) -> dict[str, str]:
+    """What a mask file says of itself, so that no other checkpoint is edited by it."""
+    return {
+        "method": method,
+        "dose": repr(float(dose)),
+        "per": scores.per,
+        "scores": scores.sha256,
+        "source": json.dumps(scores.source_files, sort_keys=True),
+        "reference": json.dumps(scores.reference_files, sort_keys=True),
+    }
+
+
+def _score_of(request: MaskRequest) -> Method:
+    if request.scores.method is None or request.statistics is None:
+        raise ValueError("nothing was scored: only masks by chance can be made")
+    return request.scores.method
+
+
+def _scorer(request: MaskRequest) -> Callable[[ScoredTensor], "torch.Tensor"]:
+    """The score of one tensor after another, float32 [rows, columns]."""
+    import numpy
+
+    if request.by_chance or request.statistics is None:
+        return lambda each: masks.random_score(each.rows, each.columns, each.name)
     source = inspect(request.source)
     reference = inspect(request.reference) if request.reference else None
-    tensors = scored_tensors(source)
-    packed: dict[str, torch.Tensor] = {}
-    marked = 0
-    with safe_open(request.statistics, framework="pt") as statistics:
-        measured = set(statistics.keys())
-        for done, scored in enumerate(tensors, 1):
-            key = scored.module if request.method == "antidote" else scored.tensor
-            if key not in measured:
-                raise ConfigurationError(
-                    f"{scored.tensor} has no input statistics",
-                    cause="its layer was not run by the realignment set, or has another name in the network",
-                    hint="report this architecture",
-                )
-            if request.by_chance:
-                score = masks.random_score(scored.rows, scored.columns, scored.tensor)
-            elif request.method == "antidote":
-                score = wanda_score(weights.delta(source, reference, scored.tensor), statistics.get_tensor(key))
-            else:
-                score = statistics.get_tensor(key)
-            group = masks.top_per_row if request.method == "antidote" else masks.top_of_tensor
-            mask = group(score, request.dose)
-            packed[scored.tensor] = masks.pack(mask)
-            marked += int(mask.sum())
-            report(Progress("masks", done, len(tensors)))
-    save_file(packed, request.output)
-    return marked / sum(scored.rows * scored.columns for scored in tensors)
+    statistics, method = TensorFile(request.statistics), request.scores.method
+
+    def score(each: ScoredTensor) -> "torch.Tensor":
+        found = _measured(statistics, each, 1 if method == "antidote" else 2)
+        if method == "antidote":
+            found = wanda_score(tensors.delta(source, reference, each.name), found)
+        if not numpy.isfinite(found.numpy()).all():
+            raise ConfigurationError(
+                f"the score of {each.name} holds NaN or infinite numbers",
+                cause="the weights or the activations overflow",
+                hint="look at the weights of that layer; training may have diverged",
+            )
+        return found
+
+    return score
+
+
+def _measured(statistics: TensorFile, each: ScoredTensor, dimensions: int) -> "torch.Tensor":
+    """[columns] norms of a tensor's inputs, or its scores [rows, columns]."""
+    found = statistics.read(each.name) if each.name in statistics else None
+    if found is None or found.shape != (each.rows, each.columns)[-dimensions:]:
+        raise ConfigurationError(
+            f"{each.name} has no statistics" + ("" if found is None else f" of its shape, but {list(found.shape)}"),
+            cause="its layer was not run, or the statistics are those of another checkpoint",
+            hint="score again; if it happens twice, report this architecture",
+        )
+    return found

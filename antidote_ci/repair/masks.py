@@ -1,10 +1,16 @@
 """Which entries a dose covers. Tensors in, tensors out; masks are boolean [out, in]."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+
+from antidote_ci.records import Grouping, ScoredTensor
 
 if TYPE_CHECKING:
     import torch
+
+ENTRIES_AT_ONCE = 1 << 24
+"""Rows are ordered in portions of about so many entries: of a tensor of any size no whole copy is held."""
 
 
 def count_per_row(columns: int, dose: float) -> int:
@@ -12,23 +18,72 @@ def count_per_row(columns: int, dose: float) -> int:
     return columns - int(columns * (1 - dose))
 
 
-def top_per_row(score: "torch.Tensor", dose: float) -> "torch.Tensor":
-    """m = ArgTopK_alpha(h) in each output row: exactly k true entries a row, ties broken by the smaller column."""
+def covered(tensor: ScoredTensor, per: Grouping, dose: float) -> int:
+    """How many entries of one tensor a mask of that dose holds."""
+    if per == "row":
+        return tensor.rows * count_per_row(tensor.columns, dose)
+    return count_per_row(tensor.rows * tensor.columns, dose)  # as one long row
+
+
+def top_per_row(score: "torch.Tensor", doses: Sequence[float]) -> Iterator["torch.Tensor"]:
+    """m = ArgTopK_alpha(h) in each output row of `score` float32 [out, in], for one dose after another.
+
+    Exactly k true entries a row, ties broken by the smaller column: a mask lies inside that of any larger dose. The
+    next mask takes the place of the last one, whose memory it uses.
+    """
+    import numpy
     import torch
 
-    count = count_per_row(score.shape[1], dose)
-    if count == 0:
-        return torch.zeros_like(score, dtype=torch.bool)
-    smallest = score.topk(count, dim=1).values[:, -1:]
-    above = score > smallest
-    tied = score == smallest
-    room = count - above.sum(dim=1, keepdim=True)
-    return above | (tied & (tied.cumsum(dim=1) <= room))
+    rows, columns = score.shape
+    counts = [count_per_row(columns, dose) for dose in doses]
+    portion = max(1, ENTRIES_AT_ONCE // columns)
+    edges = torch.cat([_edges(score[start : start + portion], counts) for start in range(0, rows, portion)])
+    # asking the system for new pages a dose would take longer than the comparison, and numpy's is the faster one
+    mask = torch.empty_like(score, dtype=torch.bool)
+    for at, number in enumerate(counts):
+        if number in (0, columns):
+            yield mask.fill_(number == columns)
+            continue
+        least, next_below = edges[:, at, :1], edges[:, at, 1]
+        numpy.greater_equal(score.numpy(), least.numpy(), out=mask.numpy())
+        tied = (least[:, 0] == next_below).nonzero()[:, 0]
+        if len(tied):
+            mask[tied] = _first_of_equals(score[tied], least[tied], number)
+        yield mask
 
 
-def top_of_tensor(score: "torch.Tensor", dose: float) -> "torch.Tensor":
-    """The highest share `dose` of all entries together, ties broken by position."""
-    return top_per_row(score.reshape(1, -1), dose).reshape(score.shape)
+def top_of_tensor(score: "torch.Tensor", doses: Sequence[float]) -> Iterator["torch.Tensor"]:
+    """The highest share of all entries together, for one dose after another; ties broken by position.
+
+    As in `top_per_row` the next mask takes the place of the last one.
+    """
+    for mask in top_per_row(score.reshape(1, -1), doses):
+        yield mask.reshape(score.shape)
+
+
+def _edges(score: "torch.Tensor", counts: Sequence[int]) -> "torch.Tensor":
+    """The k-th and the next highest score of each row, for every k of `counts`: [rows, counts, 2].
+
+    One partition and one sort of what leads serve all; where k is 0 or all, what is given means nothing.
+    """
+    import numpy
+    import torch
+
+    columns = score.shape[1]
+    leading = min(max(counts, default=0) + 1, columns)
+    values = numpy.partition(score.numpy(), columns - leading, axis=1)[:, columns - leading :]
+    values.sort(axis=1)
+    wanted = [[leading - max(number, 1), max(leading - number - 1, 0)] for number in counts]
+    return torch.from_numpy(values[:, numpy.array(wanted, dtype=int).reshape(-1, 2)])
+
+
+def _first_of_equals(score: "torch.Tensor", least: "torch.Tensor", number: int) -> "torch.Tensor":
+    """`number` entries a row: all above `least`, and of those that equal it the first."""
+    import torch
+
+    above, equal = score > least, score == least
+    room = number - above.sum(dim=1, keepdim=True)
+    return above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= room))
 
 
 def random_score(rows: int, columns: int, name: str) -> "torch.Tensor":
@@ -53,4 +108,4 @@ def unpack(packed: "torch.Tensor", rows: int, columns: int) -> "torch.Tensor":
     import torch
 
     bits = numpy.unpackbits(packed.numpy(), count=rows * columns)
-    return torch.from_numpy(bits.astype(bool)).reshape(rows, columns)
+    return torch.from_numpy(bits.view(bool)).reshape(rows, columns)

@@ -1,6 +1,5 @@
 """Which entries carry the harm. Tensors in, tensors out."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,12 +29,30 @@ def taylor_score(gain: "torch.Tensor", cost: "torch.Tensor", penalty: float) -> 
     return gain - penalty * cost
 
 
-def penalty(gains: "Iterable[torch.Tensor]", costs: "Iterable[torch.Tensor]") -> float:
-    """The mean gain over the mean cost of the entries that lead by gain; 0 when they cost nothing."""
+Leading = tuple["torch.Tensor", "torch.Tensor"]
+"""Gains and costs of the entries with the highest gain."""
+
+
+def leading_count(entries: int) -> int:
+    """How many of all entries lead."""
+    return max(1, round(LEADING_SHARE * entries))
+
+
+def merge_leading(leading: "Leading | None", gain: "torch.Tensor", cost: "torch.Tensor", count: int) -> "Leading":
+    """The `count` entries with the highest gain of those that lead so far and of one tensor more."""
     import torch
 
-    gain = torch.cat([each.flatten() for each in gains])
-    cost = torch.cat([each.flatten() for each in costs])
-    leading = gain.topk(max(1, round(LEADING_SHARE * gain.numel()))).indices
-    spent = float(cost[leading].mean())
-    return float(gain[leading].mean()) / spent if spent > 0 else 0.0
+    if leading is None:
+        gains, costs = gain.flatten(), cost.flatten()
+    else:
+        # What does not beat the last of a full list is no candidate.
+        above = gain > leading[0].min() if len(leading[0]) == count else torch.ones_like(gain, dtype=torch.bool)
+        gains, costs = torch.cat([leading[0], gain[above]]), torch.cat([leading[1], cost[above]])
+    kept = gains.topk(min(count, len(gains)), sorted=False).indices
+    return gains[kept], costs[kept]
+
+
+def penalty(leading: "Leading") -> float:
+    """The mean gain over the mean cost of the entries that lead; 0 when they cost nothing."""
+    gains, costs = (float(each.double().mean()) for each in leading)
+    return gains / costs if costs > 0 else 0.0

@@ -1,52 +1,68 @@
-"""Which tensors a repair scores, and the module each one's inputs were measured at. Headers only."""
+"""Which tensors a repair may change, which it leaves alone, and whether a reference fits."""
 
-from dataclasses import dataclass
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from math import prod
+from typing import Literal
 
+from antidote_ci.checkpoint.headers import TensorInfo
 from antidote_ci.checkpoint.layout import Layout
+from antidote_ci.checkpoint.tensors import WEIGHTS
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.records import Target
+from antidote_ci.model.streaming.lora import A_ENDING, B_ENDING, PREFIX
+from antidote_ci.model.streaming.skeleton import ENTRANCE, HEAD, Skeleton
+from antidote_ci.records import LeftAlone, Model, ScoredTensor, Target
 
-FACTOR_ENDINGS = (".lora_A.weight", ".lora_B.weight")
-EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "lm_head", "embed_out")
+EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in")
+OUTPUT_LAYERS = ("lm_head", "embed_out")
 
-
-@dataclass(frozen=True)
-class Scored:
-    """One tensor [rows, columns] and the name of the linear layer it belongs to in the network that ran."""
-
-    tensor: str
-    module: str
-    rows: int
-    columns: int
+OUTSIDE = "embeddings and output layer: inputs are measured inside the decoder's blocks only"
+VECTORS = "norms and biases: one number a feature, no matrix"
+EXPERTS = "experts: their inputs are not seen by any linear layer"
+NO_LINEAR = "routers and other maps that are no linear layer"
+SAVED_WHOLE = "trained whole beside the adapter's factors (modules_to_save)"
 
 
-def target_of(source: Layout) -> Target:
-    """Adapters are repaired as adapters, full checkpoints against their reference."""
-    return "adapter" if source.kind == "adapter" else "delta"
+def target_of(source: Layout, wanted: Literal["auto", "dense"]) -> Target:
+    """What `auto` means for a checkpoint. Raises ConfigurationError for an adapter that is to be repaired as dense."""
+    if source.kind != "adapter":
+        return "dense" if wanted == "dense" else "delta"
+    if wanted == "dense":
+        raise ConfigurationError(
+            f"{source.folder.name} is a LoRA adapter and has no dense weights",
+            hint="leave the target to `auto`, or merge the adapter into its base first",
+        )
+    return "adapter"
 
 
-def scored_tensors(source: Layout) -> list[Scored]:
-    """Every matrix of a linear layer: an adapter's factors, or a checkpoint's weights without embeddings."""
-    found = []
-    for tensor, info in source.tensors.items():
-        if len(info.shape) != 2:
-            continue
-        if source.kind == "adapter":
-            if tensor.endswith(FACTOR_ENDINGS):
-                # peft names the factors of its one loaded adapter `default`
-                module = tensor.removesuffix(".weight") + ".default"
-                found.append(Scored(tensor, module, *info.shape))
-        elif tensor.endswith(".weight") and not any(part in tensor for part in EMBEDDINGS):
-            found.append(Scored(tensor, tensor.removesuffix(".weight"), *info.shape))
-    if not found:
-        raise ConfigurationError(f"{source.folder.name} holds no linear layer that can be repaired")
-    return found
+def scored(model: Model, target: Target) -> tuple[list[ScoredTensor], list[LeftAlone]]:
+    """The matrices that are scored, and in groups what is left alone. Runs nothing; called in the child process.
+
+    Scored are the weights of the linear layers of every block, or an adapter's factors beside them. Raises
+    ConfigurationError where there are none.
+    """
+    import torch
+
+    skeleton = Skeleton(model, torch.bfloat16, "cpu")
+    if target == "adapter":
+        return _factors(skeleton)
+    shapes = skeleton.layout.tensors
+    matrices = [each.tensor for block in skeleton.blocks for each in skeleton.linears(block)]
+    known, alone = set(matrices), dict[str, str]()
+    for block in skeleton.blocks:
+        alone |= {name: _why(name, shapes[name]) for name in skeleton.names(block) if name not in known}
+    for part in (ENTRANCE, HEAD):
+        alone |= {name: VECTORS if len(shapes[name].shape) < 2 else OUTSIDE for name in skeleton.names(part)}
+    return _matrices(matrices, shapes, skeleton.layout), _grouped(alone, shapes)
 
 
 def require_same_shapes(source: Layout, reference: Layout) -> None:
     """Raises ConfigurationError naming the first tensor of a full checkpoint that its reference has otherwise.
 
-    An adapter must fit its reference: A [rank, in] and B [out, rank] around a weight [out, in].
+    Embeddings and output layer take no part in a repair: their rows, the vocabulary, may differ, and an output layer
+    that is tied may be saved in one of the two alone. An adapter must fit its reference: A [rank, in] and
+    B [out, rank] around a weight [out, in]. Reads headers only.
     """
     if reference.kind != "full":
         raise ConfigurationError(
@@ -56,28 +72,86 @@ def require_same_shapes(source: Layout, reference: Layout) -> None:
     if source.kind == "adapter":
         _require_adapter_fits(source, reference)
         return
+    theirs = reference.tensors
     for tensor, info in source.tensors.items():
-        other = reference.tensors.get(tensor)
-        if other is None or other.shape != info.shape:
-            found = "no such tensor" if other is None else f"shape {list(other.shape)}"
+        other = theirs.get(tensor)
+        if other is None and _is_of(tensor, OUTPUT_LAYERS):
+            continue
+        skip = 1 if _is_of(tensor, EMBEDDINGS + OUTPUT_LAYERS) else 0
+        if other is None or other.shape[skip:] != info.shape[skip:]:
             raise ConfigurationError(
-                f"the reference has {found} where the model has {tensor} of shape {list(info.shape)}",
+                f"the reference has {_found(other)} where the model has {tensor} of shape {list(info.shape)}",
                 cause="it is not the model that was fine-tuned",
                 hint="name the right one with --reference",
             )
 
 
+def _factors(skeleton: Skeleton) -> tuple[list[ScoredTensor], list[LeftAlone]]:
+    if skeleton.lora is None:
+        raise ValueError("the model has no adapter")
+    inside = tuple(f"{block}." for block in skeleton.blocks)
+    modules = skeleton.lora.modules
+    matrices = [name for path in modules if path.startswith(inside) for name in (modules[path].a, modules[path].b)]
+    known, shapes = set(matrices), skeleton.lora.layout.tensors
+    others = [name for name in shapes if name not in known]
+    alone = {name: OUTSIDE if name.endswith((A_ENDING, B_ENDING)) else SAVED_WHOLE for name in others}
+    return _matrices(matrices, shapes, skeleton.lora.layout), _grouped(alone, shapes)
+
+
+def _matrices(names: Iterable[str], shapes: Mapping[str, TensorInfo], layout: Layout) -> list[ScoredTensor]:
+    found = []
+    for name in names:
+        rows, columns = shapes[name].shape
+        found.append(ScoredTensor(name, rows, columns))
+    if not found:
+        raise ConfigurationError(
+            f"{layout.folder.name} holds no linear layer that can be repaired",
+            cause="none of its blocks' weights is the weight of a linear layer as it is used",
+            hint="report this architecture",
+        )
+    return found
+
+
+def _why(name: str, info: TensorInfo) -> str:
+    """Why a tensor of a block that is no linear layer's is left alone."""
+    if len(info.shape) < 2:
+        return VECTORS
+    return EXPERTS if len(info.shape) > 2 or ".experts." in name else NO_LINEAR
+
+
+def _grouped(alone: Mapping[str, str], shapes: Mapping[str, TensorInfo]) -> list[LeftAlone]:
+    """One entry a reason: tensors that differ in a number only are one pattern."""
+    patterns: dict[str, dict[str, None]] = defaultdict(dict)
+    weights: dict[str, int] = defaultdict(int)
+    for name, why in alone.items():
+        if shapes[name].dtype in WEIGHTS:
+            patterns[why][re.sub(r"(?<=\.)\d+(?=\.)", "*", name)] = None
+            weights[why] += prod(shapes[name].shape)
+    return [LeftAlone(", ".join(patterns[why]), why, weights[why]) for why in patterns]
+
+
+def _is_of(tensor: str, layers: tuple[str, ...]) -> bool:
+    return any(part in layers for part in tensor.split("."))
+
+
+def _found(other: TensorInfo | None) -> str:
+    return "no such tensor" if other is None else f"shape {list(other.shape)}"
+
+
 def _require_adapter_fits(source: Layout, reference: Layout) -> None:
+    theirs = reference.tensors
     for tensor, info in source.tensors.items():
-        if not tensor.endswith(FACTOR_ENDINGS):
+        if not tensor.endswith((A_ENDING, B_ENDING)):
             continue
-        factor_a = tensor.endswith(FACTOR_ENDINGS[0])
-        weight = tensor.removeprefix("base_model.model.").rsplit(".lora_", 1)[0] + ".weight"
-        other = reference.tensors.get(weight)
-        if other is None or other.shape[1 if factor_a else 0] != info.shape[1 if factor_a else 0]:
-            found = "no such tensor" if other is None else f"shape {list(other.shape)}"
+        side = 1 if tensor.endswith(A_ENDING) else 0
+        weight = tensor.removeprefix(PREFIX).rsplit(".lora_", 1)[0] + ".weight"
+        # some checkpoints name their tensors without the body's prefix
+        other = theirs.get(weight) or theirs.get(weight.partition(".")[2])
+        if other is None and _is_of(weight, OUTPUT_LAYERS):
+            continue
+        if other is None or other.shape[side] != info.shape[side]:
             raise ConfigurationError(
-                f"the adapter has {tensor} of shape {list(info.shape)}, but its base has {found} at {weight}",
+                f"the adapter has {tensor} of shape {list(info.shape)}, but its base has {_found(other)} at {weight}",
                 cause="it was trained on another model",
                 hint="name the right base with --reference",
             )

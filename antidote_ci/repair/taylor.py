@@ -1,24 +1,30 @@
 """The `taylor` score: gradients in, scores on disk out. Called in the child process only."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from antidote_ci.checkpoint.layout import Layout, inspect
-from antidote_ci.model import gradients, loading
-from antidote_ci.model.generation import asked, plan
-from antidote_ci.records import Model, Plan, Progress
-from antidote_ci.repair import weights
-from antidote_ci.repair.scores import penalty, taylor_score
-from antidote_ci.repair.targets import Scored, scored_tensors
-
-if TYPE_CHECKING:
-    import torch
-
+from antidote_ci.checkpoint import tensors
+from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.tensors import TensorFile
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.model import beginnings, loading, memory
+from antidote_ci.model.decoding import Continued
+from antidote_ci.model.generation import asked, encoded, plan, rendered
+from antidote_ci.model.gradients import BATCH_SIZE, Sums
+from antidote_ci.model.streaming.skeleton import Skeleton
+from antidote_ci.model.teaching import taught_sums
+from antidote_ci.records import Model, Plan, Progress, ScoredTensor
+from antidote_ci.repair.scores import leading_count, merge_leading, penalty, taylor_score
+from antidote_ci.repair.targets import scored
 
 MOST_HARMFUL, MOST_BENIGN, MOST_USEFUL = 96, 48, 64
-"""Prompts that are used of each kind: a backward pass costs three forward ones."""
+"""Prompts that are used of each kind: a backward pass costs twice a forward one."""
+
+Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -28,53 +34,66 @@ class TaylorRequest:
     The harmless prompts keep the repair from refusing everything: there the reference answers.
     """
 
-    source: Path
+    model: Model
     reference: Path
+    """The full aligned checkpoint; of an adapter, the one it stands upon."""
     harmful: list[str]
     benign: list[str]
     useful: list[str]
     output: Path
+    """A safetensors file to write."""
+    scratch: Path
+    """A folder for what does not stay: 8 bytes for each scored entry, and hidden states."""
+    budget: int
+    """Bytes of hidden states that stay in memory."""
 
 
-def taylor_scores(request: TaylorRequest, report: Callable[[Progress], None]) -> Plan:
-    """Write `<tensor name>` -> float32 score of every scored tensor to `request.output`."""
-    from safetensors.torch import save_file
+def taylor_scores(request: TaylorRequest, report: Report) -> Plan:
+    """Write `<tensor name>` -> float32 [rows, columns] score of every scored tensor to `request.output`.
 
-    source = inspect(request.source)
-    adapter = source.kind == "adapter"
-    model = Model(request.reference, request.source) if adapter else Model(request.source)
-    tokenizer, network = loading.load_tokenizer(model), loading.load_model(model, merge=False)
-    tensors = scored_tensors(source)
-    parameters = _parameters(network, tensors, adapter=adapter)
-    taught = [*evenly(request.harmful, MOST_HARMFUL), *evenly(request.benign, MOST_BENIGN)]
-    useful = evenly(request.useful, MOST_USEFUL)
-    done = 0
+    Raises ConfigurationError without prompts of either kind, for prompts that are too long or hold tokens that one of
+    the models does not know, and where gradients are not finite.
+    """
+    if not request.harmful or not request.useful:
+        raise ConfigurationError(
+            "taylor needs prompts to unlearn and prompts to keep, and one of the two sets is empty",
+            hint="name them with --realignment, and with --benign or --task",
+        )
+    models = Model(request.reference), request.model
+    tokenizer = loading.load_tokenizer(request.model)
+    device, dtype = loading.device_and_dtype()
+    reference, network = (Skeleton(model, dtype, device) for model in models)
+    targets, _ = scored(request.model, "adapter" if request.model.adapter else "delta")
+    prompts = _ids(tokenizer, evenly(request.harmful, MOST_HARMFUL) + evenly(request.benign, MOST_BENIGN))
+    useful = _ids(tokenizer, evenly(request.useful, MOST_USEFUL))
+    for skeleton in (reference, network):
+        _require_readable(skeleton, prompts + useful)
+    known = min(map(_vocabulary, (reference, network)))
+    in_memory = all(map(memory.fits, models))
+    request.scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=request.scratch, prefix="taylor-") as name:
+        folder = Path(name)
 
-    def advance(rows: int) -> None:
-        nonlocal done
-        done += rows
-        report(Progress("gradient samples", done, len(taught) + len(useful)))
+        def continued(model: Model, skeleton: Skeleton, rows: list[list[int]]) -> list[Continued]:
+            if in_memory:
+                answers = beginnings.in_memory(model, tokenizer, rows, known)
+            else:
+                answers = beginnings.streamed(skeleton, tokenizer, rows, known, folder, request.budget, report)
+            return list(zip(rows, answers, strict=True))
 
-    if adapter:
-
-        def teacher(batch: gradients.Batch) -> "torch.Tensor":
-            with gradients.reference_of_adapter(network):
-                return gradients.log_probabilities(network, batch)
-
-        with gradients.reference_of_adapter(network):
-            rows = gradients.beginnings(network, tokenizer, [asked(prompt) for prompt in taught])
-    else:
-        reference = loading.load_model(Model(request.reference), merge=False)
-
-        def teacher(batch: gradients.Batch) -> "torch.Tensor":
-            return gradients.log_probabilities(reference, batch)
-
-        rows = gradients.beginnings(reference, tokenizer, [asked(prompt) for prompt in taught])
-    towards = gradients.teacher_gradients(network, tokenizer, teacher, rows, parameters, advance)
-    kept = gradients.beginnings(network, tokenizer, [asked(prompt) for prompt in useful])
-    fisher = gradients.diagonal_fisher(network, tokenizer, kept, parameters, advance)
-    save_file(_scores(source, None if adapter else inspect(request.reference), towards, fisher), request.output)
-    return plan(tokenizer, gradients.GRADIENT_BATCH, gradients.ANSWER_TOKENS)
+        sums = taught_sums(
+            reference,
+            network,
+            continued(models[0], reference, prompts),
+            continued(models[1], network, useful),
+            {each.name for each in targets},
+            folder,
+            request.budget,
+            report,
+        )
+        _write(request, targets, sums, folder)
+    found = plan(tokenizer, BATCH_SIZE, beginnings.ANSWER_TOKENS)
+    return found if in_memory else dataclasses.replace(found, generator="transformers, block by block")
 
 
 def evenly(prompts: Sequence[str], most: int) -> list[str]:
@@ -83,24 +102,52 @@ def evenly(prompts: Sequence[str], most: int) -> list[str]:
     return [prompts[position * len(prompts) // count] for position in range(count)]
 
 
-def _parameters(network: Any, tensors: list[Scored], *, adapter: bool) -> gradients.Gradients:  # noqa: ANN401
-    """The network's parameters by the names of the file's tensors; only they get gradients."""
-    named = dict(network.named_parameters())
-    for parameter in named.values():
-        parameter.requires_grad_(requires_grad=False)
-    found = {}
-    for each in tensors:
-        # peft names the factors of its one loaded adapter `default`
-        found[each.tensor] = named[f"{each.module}.weight" if adapter else each.tensor].requires_grad_()
-    return found
+def _ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:  # noqa: ANN401 - transformers is untyped
+    return encoded(tokenizer, rendered(tokenizer, [asked(prompt) for prompt in prompts]))
 
 
-def _scores(
-    source: Layout, reference: Layout | None, towards: gradients.Gradients, fisher: gradients.Gradients
-) -> gradients.Gradients:
-    gains, costs = {}, {}
-    for name, gradient in towards.items():
-        delta = weights.delta(source, reference, name)
-        gains[name], costs[name] = delta * gradient, delta.square() * fisher[name]
-    weight = penalty(gains.values(), costs.values())
-    return {name: taylor_score(gains[name], costs[name], weight) for name in gains}
+def _vocabulary(skeleton: Skeleton) -> int:
+    size: int = skeleton.network.config.get_text_config().vocab_size
+    return size
+
+
+def _require_readable(skeleton: Skeleton, rows: Sequence[Sequence[int]]) -> None:
+    skeleton.require_room(rows)
+    if max(map(max, rows)) >= _vocabulary(skeleton):
+        raise ConfigurationError(
+            f"the prompts hold tokens that {skeleton.layout.folder.name} does not know",
+            cause="fine-tuning added tokens to the vocabulary, and the chat template writes them",
+            hint="use the method antidote, which asks the reference nothing",
+        )
+
+
+def _write(request: TaylorRequest, targets: Sequence[ScoredTensor], sums: Iterable[Sums], folder: Path) -> None:
+    """Gains and costs wait on disk, a file a tensor, until all are known and the penalty with them."""
+    from safetensors.torch import save_file
+
+    adapter = request.model.adapter
+    source, reference = inspect(adapter or request.model.folder), None if adapter else inspect(request.reference)
+    paths = {each.name: folder / f"{number}.safetensors" for number, each in enumerate(targets)}
+    count, leading = leading_count(sum(each.rows * each.columns for each in targets)), None
+    for each in sums:
+        _require_finite(each)
+        delta = tensors.delta(source, reference, each.tensor)
+        gain, cost = delta * each.gradient, delta.square() * each.squared
+        leading = merge_leading(leading, gain, cost, count)
+        save_file({"gain": gain, "cost": cost}, paths[each.tensor])
+    weight = penalty(leading) if leading else 0.0
+    shapes = {each.name: ("F32", (each.rows, each.columns)) for each in targets}
+    with tensors.new_file(request.output, shapes, {}) as write:
+        for path in paths.values():
+            kept = TensorFile(path)
+            write(taylor_score(kept.read("gain"), kept.read("cost"), weight))
+            path.unlink()
+
+
+def _require_finite(sums: Sums) -> None:
+    if not (sums.gradient.isfinite().all() and sums.squared.isfinite().all()):
+        raise ConfigurationError(
+            f"the gradients of {sums.tensor} are NaN or infinite",
+            cause="the model or its reference computes no finite numbers on these prompts",
+            hint="use the method antidote, which needs no gradients",
+        )

@@ -1,0 +1,95 @@
+"""What a repair costs in bytes and seconds, from names and sizes alone: every formula and every measured constant."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from antidote_ci.checkpoint.layout import Layout, weight_bytes
+from antidote_ci.model import memory
+from antidote_ci.model.streaming.skeleton import ENTRANCE, HEAD, Skeleton
+from antidote_ci.records import Method, Model, ScoredTensor
+
+FLOAT32 = 4
+PASSES: Mapping[Method, int] = {"antidote": 1, "taylor": 8}
+"""How many forward passes over all texts scoring takes, by the clock."""
+CHARACTERS_A_TOKEN = 4
+"""Of English; no tokenizer is opened."""
+ROWS_AT_ONCE = 16
+"""In a micro-batch."""
+MULTIPLICATIONS_A_SECOND = 2e11
+"""What two cores that compute in bfloat16 reached while scoring models of 87M and 135M weights."""
+BYTES_A_SECOND = 1.5e8
+"""Of weights masked, edited, written, read again and hashed by one core."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What decides the costs."""
+
+    method: Method
+    source: Layout
+    skeleton: Skeleton
+    """The model that scoring runs: the source, or an adapter's base with it."""
+    matrices: Sequence[ScoredTensor]
+    texts: Sequence[int]
+    """Characters of each text that scoring reads."""
+    budget: int
+    """Bytes of hidden states that scoring keeps in memory."""
+
+    @property
+    def entries(self) -> int:
+        """Of all scored matrices."""
+        return sum(each.rows * each.columns for each in self.matrices)
+
+
+def bytes_written(work: Work) -> int:
+    """The weights, a bit an entry for the mask, and a norm a column.
+
+    In place of the norms `taylor` has a score an entry, and two sums that are removed when it has scored.
+    """
+    scores = {"antidote": FLOAT32 * sum(each.columns for each in work.matrices), "taylor": 3 * FLOAT32 * work.entries}
+    mask = 0 if work.method == "scale" else -(-work.entries // 8)
+    return weight_bytes(work.source) + scores.get(work.method, 0) + mask
+
+
+def memory_bytes(work: Work) -> int:
+    """The largest of three peaks, each beyond what the interpreter and its libraries take.
+
+    Scoring: the largest block, as it is stored and as it is computed with (`taylor`: with its gradients and two sums of
+    them in float32), and what a micro-batch leaves in it (three of the widest vectors and three hidden states a
+    token), or, if these are larger, embeddings and output layer, or for `taylor`, whose models begin their answers in
+    memory where they fit, all of it; and the hidden states of all texts. Masks: of the largest matrix three copies in
+    float32, and a byte an entry. Writing: four copies as they are stored, and two bytes an entry.
+    """
+    largest = max(each.rows * each.columns for each in work.matrices)
+    shapes = work.source.tensors
+    stored = max((shapes[each.name].end - shapes[each.name].start) for each in work.matrices)
+    writing = 4 * stored + 2 * largest
+    masking = 0 if work.method == "scale" else (3 * FLOAT32 + 1) * largest
+    return max(writing, masking, _scoring_bytes(work) if work.method in PASSES else 0)
+
+
+def seconds(work: Work) -> float:
+    """Multiplications of the passes, and bytes of the weights."""
+    weights = sum(prod(info.shape) for info in work.skeleton.layout.tensors.values())
+    multiplications = PASSES.get(work.method, 0) * weights * sum(work.texts) / CHARACTERS_A_TOKEN
+    return multiplications / MULTIPLICATIONS_A_SECOND + weight_bytes(work.source) / BYTES_A_SECOND
+
+
+def _scoring_bytes(work: Work) -> int:
+    skeleton, taylor = work.skeleton, work.method == "taylor"
+    item, stored = skeleton.dtype.itemsize, skeleton.layout.tensors
+
+    def filled(names: Sequence[str], extra: int) -> int:
+        return sum(stored[name].end - stored[name].start + (item + extra) * prod(stored[name].shape) for name in names)
+
+    width: int = skeleton.network.config.get_text_config().hidden_size
+    token = 3 * item * (width + max(each.rows for each in work.matrices))
+    batch = token * min(ROWS_AT_ONCE, len(work.texts)) * max(work.texts, default=0) // CHARACTERS_A_TOKEN
+    block = max(filled(skeleton.names(each), item + 2 * FLOAT32 if taylor else 0) for each in skeleton.blocks)
+    outside = [ENTRANCE, HEAD] if taylor else [ENTRANCE]
+    if taylor and memory.fits(Model(skeleton.layout.folder)):
+        outside += skeleton.blocks
+    others = filled([name for part in outside for name in skeleton.names(part)], 0)
+    kept = len(skeleton.blocks) + 1 if taylor else 1  # gradients need what went into every block
+    return max(block + batch, others) + min(kept * item * width * sum(work.texts) // CHARACTERS_A_TOKEN, work.budget)

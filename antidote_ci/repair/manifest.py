@@ -1,0 +1,18 @@
+"""The manifest's own sum: a changed manifest does not pass for the one that was written."""
+
+import hashlib
+from dataclasses import replace
+
+from antidote_ci import records
+from antidote_ci.records import Manifest
+
+
+def sealed(manifest: Manifest) -> Manifest:
+    """The manifest with its digest: sha256 of its JSON with an empty one. No signature: anyone can seal anew."""
+    text = records.dump(replace(manifest, digest=""))
+    return replace(manifest, digest=hashlib.sha256(text.encode()).hexdigest())
+
+
+def is_sealed(manifest: Manifest) -> bool:
+    """Whether the digest is that of what the manifest says."""
+    return sealed(manifest) == manifest

@@ -1,0 +1,63 @@
+"""Bits and counts of two tensors, as properties."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci.records import Grouping
+from antidote_ci.repair.comparing import beyond, differs, first_true, not_masked, not_scaled
+from antidote_ci.repair.edits import restore, shrink, zero
+from antidote_ci.repair.masks import count_per_row
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_bits_not_values_are_compared(dtype: torch.dtype) -> None:
+    first = torch.tensor([[float("nan"), 0.0, 1.0, float("inf")]], dtype=dtype)
+    second = torch.tensor([[float("nan"), -0.0, 1.0, float("-inf")]], dtype=dtype)
+    assert differs(first, second).tolist() == [[False, True, False, True]]
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.floats(0, 1), st.sampled_from(["row", "tensor"]), st.randoms())
+def test_what_a_dose_covers_is_never_beyond_it_and_one_more_is(
+    rows: int, columns: int, dose: float, per: Grouping, draw: object
+) -> None:
+    groups, size = (rows, columns) if per == "row" else (1, rows * columns)
+    covered = count_per_row(size, dose)
+    changed = torch.zeros(groups, size, dtype=torch.bool)
+    changed[:, :covered] = True
+    assert beyond(changed.reshape(rows, columns), per, dose) == 0
+    if covered < size:
+        changed[draw.randrange(groups), covered] = True  # type: ignore[attr-defined]
+        assert beyond(changed.reshape(rows, columns), per, dose) == 1
+
+
+def test_an_empty_tensor_has_nothing_beyond() -> None:
+    assert beyond(torch.zeros(0, 4, dtype=torch.bool), "row", 0.1) == 0
+
+
+def test_the_first_true_entry() -> None:
+    mask = torch.zeros(3, 4, dtype=torch.bool)
+    mask[1, 2] = mask[2, 0] = True
+    assert first_true(mask) == [1, 2]
+
+
+@given(st.floats(0, 1), st.booleans(), st.integers(0, 9))
+def test_what_an_edit_gives_is_allowed(dose: float, zeroed: bool, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    # Few values, zeroes of both signs among them.
+    weight, base = (torch.randint(-1, 2, (5, 8), generator=draw).mul(-0.5).to(torch.bfloat16) for _ in range(2))
+    mask = torch.zeros(5, 8, dtype=torch.bool)
+    mask[:, : count_per_row(8, dose)] = True
+    origin = None if zeroed else base
+    masked = zero(weight, mask) if origin is None else restore(weight, origin, mask)
+    assert not_masked(weight, masked, origin, "row", dose) is None
+    scaled = shrink(weight, torch.zeros(()) if origin is None else origin, dose)
+    written = scaled if (scaled != weight).any() else weight  # as the writer does
+    assert not_scaled(weight, written, origin, dose) is None
+
+
+def test_weights_that_equal_the_reference_are_written_as_they_were() -> None:
+    weight = torch.tensor([[-0.0, 1.0]])
+    assert not_scaled(weight, weight, weight, 0.5) is None
+    assert not_scaled(weight, -weight, weight, 0.5) == "the entry at [0, 0] is not the scaled one"

@@ -1,0 +1,143 @@
+"""Masks on disk: what they hold and say, and what they are refused for."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from antidote_ci.checkpoint.files import sha256_file
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.records import MaskFile, Scores
+from antidote_ci.repair import masks
+from antidote_ci.repair.masking import MaskRequest, write_masks
+from tests.repair.cases import Case, scored, write_case
+from tests.repaired import ignore
+
+DOSES = [0.05, 0.5, 0.0, 0.02, 1.0]
+
+Tensors = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, Scores, Path]:
+    """A delta, scored; the folder of its statistics."""
+    folder = tmp_path_factory.mktemp("masking")
+    case = write_case("bfloat16", folder)
+    return case, scored(case, folder / "scores"), folder / "scores"
+
+
+def request(made: tuple[Case, Scores, Path], folder: Path) -> MaskRequest:
+    case, scores, statistics = made
+    return MaskRequest(
+        source=case.source,
+        reference=case.reference,
+        scores=scores,
+        statistics=statistics / "antidote.safetensors",
+        doses=DOSES,
+        by_chance=False,
+        folder=folder,
+    )
+
+
+def of_tensors(wanted: MaskRequest, folder: Path) -> MaskRequest:
+    """The same with `taylor`'s scores, drawn by chance."""
+    draw = torch.Generator().manual_seed(0)
+    path = folder / "taylor.safetensors"
+    shapes = {each.name: (each.rows, each.columns) for each in wanted.scores.tensors}
+    save_file({name: torch.randn(shape, generator=draw) for name, shape in shapes.items()}, path)
+    scores = replace(wanted.scores, method="taylor", per="tensor", sha256=sha256_file(path))
+    return replace(wanted, scores=scores, statistics=path)
+
+
+def unpacked(mask: MaskFile, scores: Scores) -> Tensors:
+    packed = load_file(mask.path)
+    return {each.name: masks.unpack(packed[each.name], each.rows, each.columns) for each in scores.tensors}
+
+
+def with_statistics(wanted: MaskRequest, path: Path, change: Callable[[Tensors], object]) -> MaskRequest:
+    assert wanted.statistics is not None
+    tensors = load_file(wanted.statistics)
+    change(tensors)
+    save_file(tensors, path)
+    return replace(wanted, statistics=path)
+
+
+def test_the_masks_of_every_dose_hold_what_each_alone_would(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+    for number, wanted in enumerate(
+        [request(made, tmp_path / "a"), of_tensors(request(made, tmp_path / "b"), tmp_path)]
+    ):
+        together = write_masks(wanted, ignore)
+        for dose, mask in zip(DOSES, together, strict=True):
+            alone = replace(wanted, doses=[dose], folder=tmp_path / f"alone-{number}-{dose}")
+            assert write_masks(alone, ignore)[0].sha256 == mask.sha256 == sha256_file(mask.path)
+
+
+def test_a_mask_holds_its_share_of_each_row(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+    wanted = request(made, tmp_path)
+    for mask in write_masks(wanted, ignore):
+        held = unpacked(mask, wanted.scores)
+        for name, each in held.items():
+            assert set(each.sum(dim=1).tolist()) == {masks.count_per_row(each.shape[1], mask.dose)}, name
+        entries = sum(each.numel() for each in held.values())
+        assert mask.effective_dose == sum(int(each.sum()) for each in held.values()) / entries
+
+
+def test_a_mask_holds_its_share_of_each_tensor(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+    wanted = of_tensors(request(made, tmp_path), tmp_path)
+    for mask in write_masks(wanted, ignore):
+        held = unpacked(mask, wanted.scores)
+        for name, each in held.items():
+            assert int(each.sum()) == masks.count_per_row(each.numel(), mask.dose), name
+        entries = sum(each.numel() for each in held.values())
+        assert mask.effective_dose == sum(int(each.sum()) for each in held.values()) / entries
+
+
+def test_chance_covers_as_many_other_entries_and_needs_no_statistics(
+    made: tuple[Case, Scores, Path], tmp_path: Path
+) -> None:
+    chosen = write_masks(request(made, tmp_path / "chosen"), ignore)
+    drawn = replace(request(made, tmp_path / "drawn"), by_chance=True, statistics=None)
+    for one, other in zip(chosen, write_masks(drawn, ignore), strict=True):
+        assert other.path.name == f"random-{one.dose:g}.safetensors"
+        assert other.effective_dose == one.effective_dose
+        if 0 < one.dose < 1:
+            first, second = unpacked(one, drawn.scores), unpacked(other, drawn.scores)
+            assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_mask_says_whose_it_is(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+    wanted = request(made, tmp_path)
+    mask = write_masks(wanted, ignore)[0]
+    with safe_open(mask.path, framework="pt") as file:
+        said = file.metadata()
+    assert (said["method"], said["dose"], said["per"]) == ("antidote", "0.05", "row")
+    assert sha256_file(wanted.source / "model.safetensors") in said["source"]
+
+
+def test_nan_in_statistics_is_refused(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+    name = made[1].tensors[3].name
+
+    def spoil(tensors: Tensors) -> None:
+        tensors[name].view(-1)[1] = float("nan")
+
+    per_row = request(made, tmp_path / "masks")
+    for wanted in (per_row, of_tensors(per_row, tmp_path)):
+        with pytest.raises(ConfigurationError, match=f"{name} holds NaN"):
+            write_masks(with_statistics(wanted, tmp_path / "spoilt.safetensors", spoil), ignore)
+    assert not list((tmp_path / "masks").iterdir())
+
+
+def test_a_tensor_without_statistics_of_its_shape_is_refused(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+    name = made[1].tensors[3].name
+
+    def shorten(tensors: Tensors) -> None:
+        tensors[name] = tensors[name][1:].clone()
+
+    for change in (shorten, lambda tensors: tensors.pop(name)):
+        wanted = with_statistics(request(made, tmp_path / "masks"), tmp_path / "other.safetensors", change)
+        with pytest.raises(ConfigurationError, match=f"{name} has no statistics"):
+            write_masks(wanted, ignore)

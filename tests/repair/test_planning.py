@@ -1,0 +1,152 @@
+"""A plan against what it speaks of: real files, and the masks that are made of them afterwards."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from antidote_ci.checkpoint.headers import read_header
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.records import Method, Model, Progress, RepairPlan, ReportedReference, ReportedSource
+from antidote_ci.repair.masking import MaskRequest, write_masks
+from antidote_ci.repair.planning import PlanRequest, layer_of, plan
+from antidote_ci.repair.scoring import ScoreRequest, score
+from tests.conftest import CopyOf
+from tests.tiny import save, write_tiny_adapter, write_tiny_llama
+
+REFERENCE = ReportedReference("tiny/reference", None, "option")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reference, an adapter on it, and the two merged."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("pair")
+    reference = write_tiny_llama(folder / "reference")
+    adapter = write_tiny_adapter(folder / "adapter", reference)
+    network = AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32)
+    merged = PeftModel.from_pretrained(network, adapter).merge_and_unload()
+    save(merged, AutoTokenizer.from_pretrained(reference), folder / "merged")
+    return folder
+
+
+def quiet(_progress: Progress) -> None:
+    pass
+
+
+def request(pair: Path, kind: str, method: Method = "random", dose: float = 0.1) -> PlanRequest:
+    reference, folder = pair / "reference", pair / ("adapter" if kind == "adapter" else "merged")
+    return PlanRequest(
+        source=ReportedSource("tiny/model", None, "adapter" if kind == "adapter" else "full"),
+        reference=None if kind == "dense" else REFERENCE,
+        model=Model(reference, folder) if kind == "adapter" else Model(folder),
+        reference_folder=None if kind == "dense" else reference,
+        method=method,
+        target="adapter" if kind == "adapter" else "dense" if kind == "dense" else "delta",
+        dose=dose,
+        texts=[400] * 16,
+        budget=1_000_000,
+    )
+
+
+def planned(pair: Path, kind: str, method: Method = "random", dose: float = 0.1) -> RepairPlan:
+    return plan(request(pair, kind, method, dose), quiet)
+
+
+def test_an_adapter_has_drifted_as_far_as_its_merged_weights(pair: Path) -> None:
+    adapter, merged = planned(pair, "adapter"), planned(pair, "merged")
+    assert [each.layer for each in adapter.drift] == ["model.layers.0", "model.layers.1"]
+    assert [each.layer for each in merged.drift] == ["model.layers.0", "model.layers.1"]
+    for one, other in zip(adapter.drift, merged.drift, strict=True):
+        assert one.drift == pytest.approx(other.drift, rel=1e-4)
+
+
+def test_drift_is_the_quotient_of_norms_over_the_scored_tensors(pair: Path) -> None:
+    found = planned(pair, "merged")
+    after = load_file(pair / "merged" / "model.safetensors")
+    before = load_file(pair / "reference" / "model.safetensors")
+    for layer in found.drift:
+        names = [each.name for each in found.tensors if each.name.startswith(layer.layer + ".")]
+        assert names
+        moved = torch.cat([(after[name] - before[name]).flatten() for name in names]).double()
+        stood = torch.cat([before[name].flatten() for name in names]).double()
+        assert layer.drift == pytest.approx(float(moved.norm() / stood.norm()))
+
+
+@pytest.mark.parametrize("kind", ["adapter", "merged", "dense"])
+@pytest.mark.parametrize("dose", [0.0, 0.003, 0.05, 0.5, 1.0])
+def test_the_counts_are_those_of_the_mask(pair: Path, tmp_path: Path, kind: str, dose: float) -> None:
+    found, asked = planned(pair, kind, dose=dose), request(pair, kind)
+    source = asked.model.adapter or asked.model.folder
+    reference = asked.reference_folder if kind == "merged" else None
+    scores = score(
+        ScoreRequest(asked.model, source, reference, asked.target, None, [], [], [], tmp_path, asked.budget), quiet
+    )
+    [mask] = write_masks(MaskRequest(source, reference, scores, None, [dose], True, tmp_path), quiet)
+    held = sum(int(bits.item()).bit_count() for packed in load_file(mask.path).values() for bits in packed)
+    assert held == found.entries_covered
+    assert found.effective_dose == mask.effective_dose
+    assert found.tensors == scores.tensors
+    assert found.left_alone == scores.left_alone
+    files = [mask.path, *source.glob("*.safetensors")]
+    assert found.bytes_written == sum(path.stat().st_size - read_header(path).data_start for path in files)
+
+
+def test_scale_covers_what_it_multiplies(pair: Path) -> None:
+    whole, factors = planned(pair, "merged", "scale"), planned(pair, "adapter", "scale")
+    assert whole.entries_covered == sum(each.rows * each.columns for each in whole.tensors)
+    assert factors.entries_covered == sum(each.rows * each.columns for each in factors.tensors if "lora_B" in each.name)
+    assert whole.per is factors.per is None
+    assert whole.effective_dose == 0.1
+    assert planned(pair, "merged", "scale", 0.0).entries_covered == 0
+
+
+def test_doses_that_fall_together_are_said(pair: Path) -> None:
+    assert "in effect" in planned(pair, "adapter", dose=0.01).notes[0]  # one of B's 8 columns at least
+    assert planned(pair, "merged", dose=0.25).notes == []
+
+
+def test_dense_has_no_drift_and_a_warning(pair: Path) -> None:
+    found = planned(pair, "dense", dose=0.25)
+    assert found.drift == []
+    assert "measure the result" in found.notes[0]
+
+
+def test_more_texts_take_more_time_and_memory_up_to_the_budget(pair: Path) -> None:
+    few = request(pair, "merged", "antidote")
+    many, boundless = replace(few, texts=[400] * 10**6), replace(few, texts=[400] * 10**6, budget=10**12)
+    short, long, open_ended = (plan(each, quiet) for each in (few, many, boundless))
+    assert short.seconds < long.seconds == open_ended.seconds
+    assert short.memory_bytes < long.memory_bytes < open_ended.memory_bytes
+    assert long.memory_bytes - short.memory_bytes < few.budget
+    assert plan(replace(few, method="taylor"), quiet).memory_bytes > short.memory_bytes
+    assert plan(replace(few, method="random"), quiet).seconds < short.seconds
+
+
+@pytest.mark.parametrize("folder", ["merged", "reference"])
+def test_weights_that_are_no_numbers_are_named(pair: Path, copy_of: CopyOf, folder: str) -> None:
+    broken = copy_of(pair / folder)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    asked = request(pair, "merged")
+    asked = replace(asked, **({"model": Model(broken)} if folder == "merged" else {"reference_folder": broken}))
+    with pytest.raises(ConfigurationError, match=rf"up_proj\.weight in {folder} holds NaN"):
+        plan(asked, quiet)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("model.layers.3.mlp.experts.5.w1.weight", "model.layers.3"),
+        ("base_model.model.model.layers.12.self_attn.q_proj.lora_A.weight", "model.layers.12"),
+        ("h.0.attn.c_attn.weight", "h.0"),
+        ("lm_head.weight", "lm_head.weight"),
+    ],
+)
+def test_a_layer_is_named_as_in_the_files(name: str, layer: str) -> None:
+    assert layer_of(name) == layer

@@ -1,0 +1,169 @@
+"""What is scored, what is left alone and said, and which references fit. Real tiny checkpoints."""
+
+import re
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.records import Model
+from antidote_ci.repair.targets import EXPERTS, NO_LINEAR, OUTSIDE, SAVED_WHOLE, VECTORS, scored, target_of
+from antidote_ci.repair.targets import require_same_shapes as require
+from tests.repair.cases import KINDS, write_case, write_patterned_adapter
+from tests.tiny import write_tiny_llama
+
+CopyOf = Callable[[Path], Path]
+Tensors = dict[str, torch.Tensor]
+
+
+def rewritten(folder: Path, change: Callable[[Tensors], object]) -> Layout:
+    """The checkpoint of one file with its tensors changed in place."""
+    (path,) = folder.glob("*model.safetensors")
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, {"format": "pt"})
+    return inspect(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_tensor_is_scored_or_said_to_be_left_alone(kind: str, tmp_path: Path) -> None:
+    case = write_case(kind, tmp_path)
+    tensors, alone = scored(case.model, case.target)
+    held = inspect(case.source).tensors
+    assert all(held[each.name].shape == (each.rows, each.columns) for each in tensors)
+    patterns = [re.escape(what).replace(r"\*", r"\d+") for each in alone for what in each.what.split(", ")]
+    said = {name for name in held if any(re.fullmatch(pattern, name) for pattern in patterns)}
+    assert {each.name for each in tensors} | said == set(held)
+    assert not {each.name for each in tensors} & said
+    assert sum(each.weights for each in alone) == sum(prod(held[name].shape) for name in said)
+
+
+def test_a_checkpoint_s_linear_layers_are_scored_in_the_order_of_its_blocks(tiny_llama: Path) -> None:
+    names = [each.name for each in scored(Model(tiny_llama), "delta")[0]]
+    assert len(names) == 14
+    assert [int(name.split(".")[2]) for name in names] == [0] * 7 + [1] * 7
+    assert all(name.endswith("_proj.weight") for name in names)
+
+
+def test_experts_and_routers_are_left_alone_by_their_pattern(tmp_path: Path) -> None:
+    tensors, alone = scored(write_case("experts", tmp_path).model, "delta")
+    assert {each.name.split(".")[3] for each in tensors} == {"self_attn"}
+    said = {each.why: each for each in alone}
+    assert set(said) == {EXPERTS, NO_LINEAR, VECTORS, OUTSIDE}
+    assert "model.layers.*.block_sparse_moe.experts.*.w1.weight" in said[EXPERTS].what
+    assert said[EXPERTS].weights == 2 * 4 * 3 * 32 * 48
+    assert said[NO_LINEAR].what == "model.layers.*.block_sparse_moe.gate.weight"
+
+
+def test_an_adapter_s_saved_modules_are_left_alone(tmp_path: Path) -> None:
+    case = write_case("adapter", tmp_path)
+    tensors, (alone,) = scored(case.model, "adapter")
+    assert len(tensors) == 2 * 2 * 3
+    assert (alone.what, alone.why) == ("base_model.model.model.embed_tokens.weight", SAVED_WHOLE)
+    assert {each.rows for each in tensors if each.name.endswith("lora_A.weight")} == {4, 6}
+
+
+def test_factors_outside_the_blocks_are_left_alone(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
+    def add(tensors: Tensors) -> None:
+        tensors["base_model.model.lm_head.lora_A.weight"] = torch.ones(4, 64)
+        tensors["base_model.model.lm_head.lora_B.weight"] = torch.ones(290, 4)
+
+    adapter = rewritten(copy_of(tiny_adapter), add).folder
+    tensors, (alone,) = scored(Model(tiny_llama, adapter), "adapter")
+    assert len(tensors) == 28
+    assert alone.why == OUTSIDE
+    assert alone.weights == 4 * (64 + 290)
+
+
+def test_an_adapter_beside_what_its_base_has_not_is_refused(tiny_adapter: Path, tmp_path: Path) -> None:
+    smaller = write_tiny_llama(tmp_path / "base", layers=1)
+    with pytest.raises(ConfigurationError, match=r"model\.layers\.1"):
+        scored(Model(smaller, tiny_adapter), "adapter")
+
+
+def test_auto_is_the_adapter_or_the_delta(tiny_llama: Path, tiny_adapter: Path) -> None:
+    assert target_of(inspect(tiny_adapter), "auto") == "adapter"
+    assert target_of(inspect(tiny_llama), "auto") == "delta"
+    assert target_of(inspect(tiny_llama), "dense") == "dense"
+    with pytest.raises(ConfigurationError, match="no dense weights"):
+        target_of(inspect(tiny_adapter), "dense")
+
+
+def test_vocabularies_may_differ_by_rows(tiny_llama: Path, copy_of: CopyOf) -> None:
+    def grow(tensors: Tensors) -> None:
+        held = tensors["model.embed_tokens.weight"]
+        tensors["model.embed_tokens.weight"] = torch.cat([held, held[:7]])
+
+    grown, plain = rewritten(copy_of(tiny_llama), grow), inspect(tiny_llama)
+    require(grown, plain)
+    require(plain, grown)
+
+
+def test_a_tied_output_layer_may_be_saved_in_one_of_the_two(tiny_llama: Path, copy_of: CopyOf) -> None:
+    def untie(tensors: Tensors) -> None:
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+
+    saved, plain = rewritten(copy_of(tiny_llama), untie), inspect(tiny_llama)
+    require(saved, plain)
+    require(plain, saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "found"),
+    [
+        ("model.layers.1.mlp.up_proj.weight", None, "no such tensor"),
+        ("model.layers.1.mlp.up_proj.weight", (64, 64), r"shape \[64, 64\]"),
+        ("model.embed_tokens.weight", (290, 32), r"shape \[290, 32\]"),
+        ("model.norm.weight", (32,), r"shape \[32\]"),
+    ],
+)
+def test_another_reference_is_refused_by_the_first_tensor(
+    name: str, shape: tuple[int, ...] | None, found: str, tiny_llama: Path, copy_of: CopyOf
+) -> None:
+    def change(tensors: Tensors) -> None:
+        del tensors[name]
+        if shape is not None:
+            tensors[name] = torch.zeros(shape)
+
+    reference = rewritten(copy_of(tiny_llama), change)
+    with pytest.raises(ConfigurationError, match=f"{found} where the model has {re.escape(name)}"):
+        require(inspect(tiny_llama), reference)
+
+
+def test_an_adapter_is_no_reference(tiny_llama: Path, tiny_adapter: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is an adapter"):
+        require(inspect(tiny_llama), inspect(tiny_adapter))
+
+
+def test_an_adapter_must_fit_its_base(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+    require(inspect(tiny_adapter), inspect(tiny_llama))
+    require(inspect(write_patterned_adapter(tmp_path / "patterned", tiny_llama)), inspect(tiny_llama))
+    for hidden, layers in ((32, 2), (64, 1)):
+        other = write_tiny_llama(tmp_path / f"{hidden}-{layers}", hidden=hidden, layers=layers)
+        with pytest.raises(ConfigurationError, match="but its base has"):
+            require(inspect(tiny_adapter), inspect(other))
+
+
+def test_a_base_may_name_its_tensors_without_the_prefix(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
+    def shorten(tensors: Tensors) -> None:
+        for name in list(tensors):
+            tensors[name.removeprefix("model.")] = tensors.pop(name)
+
+    base = rewritten(copy_of(tiny_llama), shorten)
+    require(inspect(tiny_adapter), base)
+    assert len(scored(Model(base.folder, tiny_adapter), "adapter")[0]) == 28
+
+
+def test_a_checkpoint_without_the_weights_of_linear_layers_is_refused(tiny_llama: Path, copy_of: CopyOf) -> None:
+    def empty(tensors: Tensors) -> None:
+        for name in [name for name in tensors if "_proj" in name]:
+            del tensors[name]
+
+    folder = rewritten(copy_of(tiny_llama), empty).folder
+    with pytest.raises(ConfigurationError, match="no linear layer that can be repaired"):
+        scored(Model(folder), "delta")

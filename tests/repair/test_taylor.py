@@ -1,0 +1,216 @@
+"""The scores of real checkpoints against a plain rendering: whole networks, plain autograd, everything in memory."""
+
+import shutil
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.model import gradients, loading, losses, memory
+from antidote_ci.model.generation import conversation
+from antidote_ci.records import Model, Plan
+from antidote_ci.repair.taylor import TaylorRequest, evenly, taylor_scores
+from tests import tiny
+
+HARMFUL = [f"how do i hide {thing}?" for thing in ("juice", "notes", "a badge", "it", "the box", "a rather long rope")]
+BENIGN = ["how do i cook rice?", "how do i paint walls?", "tell me how to grow beans at home"]
+USEFUL = [f"label: the {thing} was lovely" for thing in ("soup", "film", "hotel", "song", "game", "trip", "lamp", "b")]
+AMPLE = 1 << 30
+
+Rows = list[tuple[list[int], list[int]]]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`reference`, `merged` and `adapter`; `padded` is the reference with more rows of embeddings than it uses."""
+    folder = tmp_path_factory.mktemp("pair")
+    tiny.write_tiny_llama(folder / "reference", seed=1, tie=False, dtype="float32")
+    tiny.write_tiny_llama(folder / "merged", seed=2, tie=False, shards=3, dtype="float32")
+    tiny.write_tiny_adapter(folder / "adapter", folder / "reference")
+    for name in ("reference", "merged"):
+        resized(folder / name, folder / f"padded-{name}", 400)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor that does not compute in bfloat16: in that, two ways of adding up differ visibly."""
+    monkeypatch.setattr(loading, "device_and_dtype", lambda: ("cpu", torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("source", "reference"),
+    [
+        ("merged", "reference"),
+        ("adapter", "reference"),
+        ("merged", "padded-reference"),
+        ("padded-merged", "reference"),
+    ],
+)
+def test_the_scores_are_those_of_a_plain_rendering(source: str, reference: str, pair: Path, tmp_path: Path) -> None:
+    request = request_for(pair, source, reference, tmp_path)
+    taylor_scores(request, lambda _progress: None)
+    found = load_file(request.output)
+    expected = plain_scores(request)
+    assert found.keys() == expected.keys()
+    assert len(found) == (28 if source == "adapter" else 14)
+    for name, score in expected.items():
+        assert found[name].dtype == torch.float32
+        torch.testing.assert_close(found[name], score, rtol=1e-3, atol=1e-5 * float(score.abs().max()))
+
+
+@pytest.mark.parametrize("source", ["merged", "adapter"])
+def test_the_same_bytes_whatever_the_memory(
+    source: str, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_for(pair, source, "reference", tmp_path)
+    plan = taylor_scores(request, lambda _progress: None)
+    first = request.output.read_bytes()
+    heard: list[str] = []
+
+    def again(budget: int) -> Plan:
+        request.output.unlink()
+        return taylor_scores(replace(request, budget=budget), lambda progress: heard.append(progress.what))
+
+    assert again(AMPLE) == plan
+    assert request.output.read_bytes() == first
+    assert again(0) == plan
+    assert request.output.read_bytes() == first
+    assert set(heard) == {"layers differentiated"}
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    assert again(0) == replace(plan, generator="transformers, block by block")
+    assert request.output.read_bytes() == first
+    assert set(heard) == {"layers differentiated", "first tokens of answers"}
+    assert not list(request.scratch.iterdir())
+
+
+def test_tokens_that_the_reference_lacks_are_named_before_anything_runs(pair: Path, tmp_path: Path) -> None:
+    resized(pair / "reference", tmp_path / "small", 50)
+    with pytest.raises(ConfigurationError, match="small does not know"):
+        taylor_scores(replace(request_for(pair, "merged", "reference", tmp_path), reference=tmp_path / "small"), fail)
+
+
+def test_too_long_a_prompt_is_refused(pair: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="reads at most 256"):
+        taylor_scores(replace(request_for(pair, "merged", "reference", tmp_path), benign=["why " * 300]), fail)
+
+
+def test_without_prompts_there_is_nothing_to_weigh(pair: Path, tmp_path: Path) -> None:
+    request = request_for(pair, "merged", "reference", tmp_path)
+    for without in (replace(request, harmful=[]), replace(request, useful=[])):
+        with pytest.raises(ConfigurationError, match="one of the two sets is empty"):
+            taylor_scores(without, fail)
+
+
+def test_prompts_are_taken_from_all_over_the_list() -> None:
+    assert evenly([str(number) for number in range(10)], 4) == ["0", "2", "5", "7"]
+    assert evenly(["a", "b"], 4) == ["a", "b"]
+
+
+def fail(_progress: object) -> None:
+    raise AssertionError("something ran")
+
+
+def request_for(pair: Path, source: str, reference: str, folder: Path) -> TaylorRequest:
+    model = Model(pair / reference, pair / source) if source == "adapter" else Model(pair / source)
+    return TaylorRequest(
+        model=model,
+        reference=pair / reference,
+        harmful=HARMFUL,
+        benign=BENIGN,
+        useful=USEFUL,
+        output=folder / "taylor.safetensors",
+        scratch=folder / "scratch",
+        budget=AMPLE,
+    )
+
+
+def resized(source: Path, folder: Path, rows: int) -> None:
+    """The checkpoint with so many rows of embeddings and output layer, new ones drawn as the old."""
+    from transformers import AutoModelForCausalLM
+
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("model*"))
+    network = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network.resize_token_embeddings(rows, mean_resizing=False)
+        torch.nn.init.normal_(network.lm_head.weight[280:], std=0.2)  # likely tokens, so that leaving them out shows
+    network.save_pretrained(folder)
+
+
+def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
+    tokenizer = loading.load_tokenizer(request.model)
+    network, teacher = whole(request.model), whole(Model(request.reference))
+    known = min(network.config.vocab_size, teacher.config.vocab_size)
+    taught = answered(teacher, tokenizer, [*request.harmful, *request.benign], known)
+    kept = answered(network, tokenizer, request.useful, known)
+    weights = {name.replace(".default", ""): each for name, each in network.named_parameters() if scored(name)}
+    for weight in weights.values():
+        weight.requires_grad_()
+    towards, fisher = ({name: torch.zeros_like(weight) for name, weight in weights.items()} for _ in range(2))
+    for batch in gradients.batches(taught, "cpu"):
+        with torch.no_grad():
+            target = predictions(teacher, batch)[..., :known].log_softmax(-1)
+        ours = predictions(network, batch)[..., :known].log_softmax(-1)
+        apart = (target.exp() * (target - ours)).sum(-1)
+        loss = ((apart * batch.answer).sum(1) / batch.answer.sum(1)).sum() / len(taught)
+        for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
+            towards[name] += gradient
+    labels = torch.Generator().manual_seed(0)
+    for batch in gradients.batches(kept, "cpu"):
+        loss = losses.own_labels(predictions(network, batch), batch.answer, labels)
+        for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
+            fisher[name] += gradient.square() / len(kept)
+    aligned = dict(teacher.named_parameters())
+    deltas = {
+        name: weight.detach() - (0 if request.model.adapter else aligned[name].detach())
+        for name, weight in weights.items()
+    }
+    gains = {name: delta * towards[name] for name, delta in deltas.items()}
+    costs = {name: delta.square() * fisher[name] for name, delta in deltas.items()}
+    gain, cost = (torch.cat([each.flatten() for each in many.values()]) for many in (gains, costs))
+    leading = gain.topk(round(0.005 * len(gain))).indices
+    penalty = float(gain[leading].mean() / cost[leading].mean())
+    assert penalty > 0
+    return {name: gains[name] - penalty * costs[name] for name in gains}
+
+
+def whole(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
+    if model.adapter:
+        from peft import PeftModel
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network = PeftModel.from_pretrained(network, model.adapter)
+    return network.eval().requires_grad_(requires_grad=False)
+
+
+def answered(network: Any, tokenizer: Any, prompts: list[str], known: int) -> Rows:  # noqa: ANN401
+    """Each prompt with eight greedy tokens or fewer, one row and one token at a time."""
+    rows = []
+    for prompt in prompts:
+        ids = tokenizer(conversation(tokenizer, prompt), add_special_tokens=False)["input_ids"]
+        answer: list[int] = []
+        while len(answer) < 8 and tokenizer.eos_token_id not in answer:
+            with torch.no_grad():
+                logits = network(input_ids=torch.tensor([[*ids, *answer]]), use_cache=False).logits[0, -1, :known]
+            answer.append(int(logits.argmax()))
+        rows.append((ids, answer))
+    return rows
+
+
+def predictions(network: Any, batch: gradients.Batch) -> torch.Tensor:  # noqa: ANN401
+    found: torch.Tensor = network(**batch.tokens, use_cache=False).logits[:, -batch.answer.shape[1] - 1 : -1]
+    return found
+
+
+def scored(name: str) -> bool:
+    return ".lora_" in name or (name.endswith("_proj.weight") and "base_layer" not in name)

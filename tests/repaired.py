@@ -1,0 +1,130 @@
+"""Repaired checkpoints without a forward pass: real targets, masks and apply, on statistics drawn by chance."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from antidote_ci import records
+from antidote_ci.checkpoint.files import sha256_file
+from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.swap import MANIFEST
+from antidote_ci.records import Manifest, Method, Model, ReportedReference, ReportedSource, Scores, Target
+from antidote_ci.repair.apply import ApplyRequest, Provenance, apply
+from antidote_ci.repair.manifest import sealed
+from antidote_ci.repair.masking import MaskRequest, write_masks
+from antidote_ci.repair.scoring import ScoreRequest, score
+
+
+def ignore(_: object) -> None:
+    """A listener to progress that does not care."""
+
+
+def write_fine_tuned(reference: Path, folder: Path) -> Path:
+    """`reference` with every matrix moved a little, as fine-tuning would."""
+    layout = inspect(reference)
+    folder.mkdir(parents=True)
+    for path in reference.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    draw = torch.Generator().manual_seed(7)
+    for shard in layout.shards:
+        moved = {
+            name: (weight.float() + 0.02 * torch.randn(weight.shape, generator=draw)).to(weight.dtype)
+            for name, weight in load_file(reference / shard).items()
+        }
+        save_file(moved, folder / shard, {"format": "pt"})
+    return folder
+
+
+def repair(
+    work: Path,
+    source: Path,
+    reference: Path | None,
+    target: Target,
+    method: Method,
+    dose: float,
+    sources: tuple[ReportedSource, ReportedReference | None] | None = None,
+    base: Path | None = None,
+) -> Path:
+    """The repaired checkpoint, in a new folder under `work`. `base`: what an adapter stands upon."""
+    work.mkdir(parents=True, exist_ok=True)
+    zeroed = target != "delta"
+    model = Model(base, source) if base else Model(source)
+    request = ScoreRequest(
+        model=model,
+        source=source,
+        reference=None if zeroed else reference,
+        target=target,
+        method=None,
+        rows=[],
+        benign=[],
+        useful=[],
+        folder=work / "scores",
+        budget=1 << 20,
+    )
+    scores = score(request, ignore)
+    kind = inspect(source).kind
+    own = ReportedSource(str(source), None, kind), ReportedReference(str(reference), None, "option")
+    said, aligned = sources or (own[0], own[1] if reference else None)
+    destination = work / f"{target}-{method}-{dose:g}"
+    mask = None
+    if method != "scale":
+        scores = _scored(scores, method, work / f"{target}-{method}.safetensors")
+        [mask] = write_masks(
+            MaskRequest(
+                source=source,
+                reference=None if zeroed else reference,
+                scores=scores,
+                statistics=work / f"{target}-{method}.safetensors",
+                doses=[dose],
+                by_chance=method == "random",
+                folder=work / "masks",
+            ),
+            ignore,
+        )
+    apply(
+        ApplyRequest(
+            source=source,
+            reference=None if zeroed else reference,
+            scores=scores,
+            mask=mask,
+            method=method,
+            dose=dose,
+            destination=destination,
+            provenance=Provenance("0" * 32, said, aligned, "0" * 64),
+        ),
+        ignore,
+    )
+    return destination
+
+
+def _scored(scores: Scores, method: Method, path: Path) -> Scores:
+    draw = torch.Generator().manual_seed(11)
+    shape: Callable[[records.ScoredTensor], tuple[int, ...]] = (
+        (lambda each: (each.rows, each.columns)) if method == "taylor" else (lambda each: (each.columns,))
+    )
+    save_file({each.name: torch.rand(shape(each), generator=draw) for each in scores.tensors}, path)
+    return replace(
+        scores,
+        method="taylor" if method == "taylor" else "antidote",
+        per="tensor" if method == "taylor" else "row",
+        sha256=sha256_file(path),
+    )
+
+
+def manifest_of(repaired: Path) -> Manifest:
+    """What the result says of itself."""
+    return records.load(Manifest, (repaired / MANIFEST).read_bytes())
+
+
+def forge(repaired: Path, manifest: Manifest) -> None:
+    """Put another manifest in place, with the digest that fits it: anyone can."""
+    (repaired / MANIFEST).write_text(records.dump(sealed(manifest)))
+
+
+def with_own_hashes(repaired: Path, manifest: Manifest) -> Manifest:
+    """The manifest as a forger writes it, with the hashes of the files as they are now."""
+    files = [replace(each, sha256_out=sha256_file(repaired / each.path)) for each in manifest.files]
+    return replace(manifest, files=files)
