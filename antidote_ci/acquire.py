@@ -9,12 +9,12 @@ from typing import Literal
 from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import is_pickled_weights
 from antidote_ci.checkpoint.layout import Layout, inspect
-from antidote_ci.config import RunConfig
+from antidote_ci.config import RepairSection, RunConfig
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.chat_api import without_secrets
 from antidote_ci.hub import pull
 from antidote_ci.records import Model, Progress, ReportedReference, ReportedSource, Source
-from antidote_ci.repair.targets import require_same_shapes
+from antidote_ci.repair.targets import require_same_shapes, target_of
 
 Report = Callable[[Progress], None]
 FoundBy = Literal["option", "adapter_config.json", "model card"]
@@ -112,9 +112,9 @@ def tested(model: Pulled) -> Tested:
     return Tested(source, model.licence, card, model.unrepaired)
 
 
-def base(model: Pulled, reference: Reference, report: Report) -> Pulled | None:
+def base(model: Pulled, reference: Reference | None, report: Report) -> Pulled | None:
     """The reference, when an adapter needs it to run, or when it lies on this machine; else it may never be needed."""
-    if model.source.kind == "full" and reference.revision is not None:
+    if reference is None or (model.source.kind == "full" and reference.revision is not None):
         return None
     found = fetch(reference.id, reference.revision, report)
     require_same_shapes(model.layout, found.layout)
@@ -124,6 +124,24 @@ def base(model: Pulled, reference: Reference, report: Report) -> Pulled | None:
 def read_token() -> str | None:
     """The token for pulling, where one is set. The one for publishing is another's business."""
     return os.environ.get("HF_TOKEN") or None
+
+
+def wanted_reference(model: Pulled, settings: RepairSection) -> Reference | None:
+    """What a repair goes by; None for `dense`, which knows the merged weights alone."""
+    if target_of(model.layout, settings.target) == "dense":
+        return None
+    return find_reference(model, settings.reference)
+
+
+def differences(model: Pulled, reference: Pulled) -> list[str]:
+    """Where a reference that fits the model is still not of its shapes: the rows of the vocabulary."""
+    shapes = {name: info.shape for name, info in reference.layout.tensors.items()}
+    return [
+        f"{name} has {info.shape[0]:,} rows, that of the reference {shapes[name][0]:,}: the vocabularies differ, and "
+        "the rest is repaired."
+        for name, info in model.layout.tensors.items()
+        if model.source.kind == "full" and name in shapes and shapes[name] != info.shape
+    ]
 
 
 def find_reference(model: Pulled, named: str | None) -> Reference:
@@ -141,7 +159,7 @@ def find_reference(model: Pulled, named: str | None) -> Reference:
     raise ConfigurationError(
         f"the reference of {model.source.id} cannot be found",
         cause="neither an adapter_config.json nor the card's base_model names the aligned model before fine-tuning",
-        hint="add --reference ORG/NAME, or use `antidote-ci evaluate`, which needs none for a full checkpoint",
+        hint="add --reference ORG/NAME; without one, merged weights can be evaluated, or repaired with --target dense",
     )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from antidote_ci import report as reports
@@ -36,7 +37,7 @@ def exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
 
 def require_possible(config: RunConfig) -> None:
     """Refuse before any work what could not be written or published after it."""
-    _require_own(config.out)
+    require_own(config.out, OWN)
     if is_address(config.model):
         _require_answerable(config)
     if config.policy.publish.mode != "none" and pull.is_local(config.model):
@@ -58,13 +59,14 @@ def _require_answerable(config: RunConfig) -> None:
         )
 
 
-def _require_own(out: Path) -> None:
+def require_own(out: Path, own: Sequence[str]) -> None:
+    """Raise ConfigurationError where `out` holds what no earlier run of the same command left there."""
     if not out.exists():
         return
     if not out.is_dir():
         raise ConfigurationError(f"--out {out} is a file", hint="name a folder")
     names = {path.name for path in out.iterdir()}
-    foreign = {name for name in names if name not in OWN and not name.startswith(".work-")}
+    foreign = {name for name in names if name not in own and not name.startswith(".work-")}
     if foreign or ("README.md" in names and "report.json" not in names):
         raise ConfigurationError(
             f"--out {out} holds files that are not of an earlier run: {min(foreign or {'README.md'})}",

@@ -1,18 +1,20 @@
 """`--dry-run`: what a run would pull, run and write, from metadata alone."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from antidote_ci import acquire, delivery, instruments
+from antidote_ci import acquire, bench, delivery, dosing, instruments
 from antidote_ci.checkpoint.layout import weight_bytes
 from antidote_ci.config import RunConfig
 from antidote_ci.evaluation import splits
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.task import tokens_needed
 from antidote_ci.hub import pull
-from antidote_ci.treatment import CANDIDATES_AT_ONCE
 
-EVALUATIONS_OF_SELECTION = 8
-"""About four doses and four shrinks, each by bisection."""
+EVALUATIONS_OF_SELECTION = 9
+"""The model itself, four doses and four shrinks; less where a dose is seen to fail early."""
+EVALUATIONS_OF_FRONTIER = 24
+"""Six doses of four methods."""
 EVALUATIONS_OF_CONFIRMATION = 5
 """Before, reference, after, and the two controls."""
 MULTIPLICATIONS_A_SECOND = 4e10
@@ -28,6 +30,8 @@ class Forecast:
     model: str
     revision: str | None
     reference: str | None
+    """None where the model names it, and for the target `dense`, which has none."""
+    target: Literal["auto", "dense"]
     bytes_to_pull: int
     bytes_to_write: int
     memory_bytes: int
@@ -57,15 +61,20 @@ def forecast(config: RunConfig) -> Forecast:
     base = _sized(reference, None) if reference else _Sized(None, 0, 0)
     weights = max(model.weights, base.weights) // 2  # two bytes each, as nearly all of the Hub's are
     tokens = EVALUATIONS_OF_CONFIRMATION * _tokens(prompts.confirmation, config)
-    tokens += EVALUATIONS_OF_SELECTION * _tokens(prompts.selection, config)
+    repair = config.policy.repair
+    selections = EVALUATIONS_OF_SELECTION + (EVALUATIONS_OF_FRONTIER if repair.frontier else 0)
+    tokens += selections * _tokens(prompts.selection, config)
     answers = EVALUATIONS_OF_CONFIRMATION * _answers(prompts.confirmation)
-    answers += EVALUATIONS_OF_SELECTION * _answers(prompts.selection)
+    answers += selections * _answers(prompts.selection)
     return Forecast(
         model=config.model,
         revision=model.revision,
         reference=reference,
+        target=repair.target,
         bytes_to_pull=model.pulled + base.pulled,
-        bytes_to_write=CANDIDATES_AT_ONCE * model.weights,
+        bytes_to_write=bench.bytes_needed(
+            model.weights, model.weights // 2, dosing.masks_at_once(repair), taylor=repair.method == "taylor"
+        ),
         memory_bytes=BYTES_A_WEIGHT * weights,
         answers=answers,
         seconds=round(tokens * weights / MULTIPLICATIONS_A_SECOND),
@@ -84,7 +93,7 @@ def _sized(model: str, revision: str | None) -> _Sized:
 
 def _reference_name(config: RunConfig) -> str | None:
     named = config.policy.repair.reference
-    if named is not None or not pull.is_local(config.model):
+    if named is not None or config.policy.repair.target == "dense" or not pull.is_local(config.model):
         return named
     return acquire.find_reference(acquire.local(config.model), None).id
 

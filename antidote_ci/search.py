@@ -18,18 +18,18 @@ class Outcome(Generic[Tried]):
 
 
 def smallest_passing(
-    ladder: Sequence[float], start: float, attempt: Callable[[float], Outcome[Tried]]
+    ladder: Sequence[float], attempt: Callable[[float], Outcome[Tried]]
 ) -> tuple[float | None, list[Tried]]:
     """The smallest dose of an ascending `ladder` that passes, and every attempt in the order made.
 
-    Bisection from `start`: harm falls and cost rises with the dose, as far as a finite set of prompts shows it. Each
-    dose is tried once at most; None when none that was tried passes.
+    Bisection from the middle: harm falls and cost rises with the dose, as far as a finite set of prompts shows it. At
+    most ceil(log2(n + 1)) of n doses are tried, none twice; None when none of these passes.
     """
     low, high = 0, len(ladder)
     best: float | None = None
     tried: list[Tried] = []
-    at = ladder.index(start)
     while low < high:
+        at = (low + high) // 2
         outcome = attempt(ladder[at])
         tried.append(outcome.tried)
         if outcome.passes:
@@ -38,5 +38,4 @@ def smallest_passing(
             high = at
         else:
             low = at + 1
-        at = (low + high) // 2
     return best, tried

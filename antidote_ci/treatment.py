@@ -1,215 +1,216 @@
-"""A repair in the making: candidates of any method and dose, the smallest that passes, and its controls."""
+"""The treatment of a model that fails: its reference measured, its weights scored, the dose found and confirmed."""
 
-import shutil
-from collections.abc import Callable
+import dataclasses
+from collections import defaultdict
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Literal
 
-from antidote_ci import search
-from antidote_ci.acquire import Pulled, runnable
+from antidote_ci import acquire, delivery, dosing
+from antidote_ci import bench as benches
+from antidote_ci.acquire import Pulled, Reference
+from antidote_ci.bench import Bench, Candidate, Remedy, Samples
 from antidote_ci.checkpoint.layout import weight_bytes
-from antidote_ci.evaluation import gate
-from antidote_ci.evaluation.measure import PromptSets, Ruler, measure
+from antidote_ci.dosing import Trial
+from antidote_ci.evaluation import gate, realignment
+from antidote_ci.evaluation.measure import measure
 from antidote_ci.evaluation.pairs import paired
 from antidote_ci.evaluation.splits import Splits
-from antidote_ci.model.child import Child
-from antidote_ci.records import Attempt, Control, Evaluation, Method, Model, Progress, Repair, Target
-from antidote_ci.repair.apply import Applied, ApplyRequest, Provenance, apply
-from antidote_ci.repair.masking import MaskRequest, write_masks
-from antidote_ci.repair.targets import target_of
-
-Score = Literal["antidote", "taylor"]
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """The doses a method is searched over, ascending, and where the search starts."""
-
-    doses: tuple[float, ...]
-    first: float
-
-
-LADDERS: dict[tuple[Score, Target], Ladder] = {
-    ("antidote", "adapter"): Ladder((0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3), 0.05),
-    ("antidote", "delta"): Ladder((0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3), 0.05),
-    ("taylor", "adapter"): Ladder((0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1), 0.05),
-    ("taylor", "delta"): Ladder((0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03), 0.01),
-}
-"""Of each row (antidote) or of each tensor (taylor); beyond them the task goes first (docs/repair.md)."""
-SHRINKS = tuple(step / 10 for step in range(1, 10))
-FIRST_SHRINK = 0.5
-CANDIDATES_AT_ONCE = 4
-"""One dose being tried beside those that passed so far: a bisection of seven doses passes three at most."""
+from antidote_ci.hub.pull import ensure_space
+from antidote_ci.model.divergence import DivergenceRequest, divergence
+from antidote_ci.records import (
+    Attempt,
+    Control,
+    Divergence,
+    Evaluation,
+    FrontierPoint,
+    LayerChange,
+    Method,
+    Model,
+    Paired,
+    Repair,
+    ReportedReference,
+    Row,
+    RunVerdict,
+)
+from antidote_ci.repair.apply import Provenance
+from antidote_ci.repair.planning import layer_of
+from antidote_ci.repair.targets import require_same_shapes, target_of
+from antidote_ci.setting import Setting
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What every candidate is made and measured with."""
+class Findings:
+    """What a run knows at its end."""
 
-    child: Child
-    ruler: Ruler
+    verdict: RunVerdict
+    reason: str
+    before: Evaluation
+    named: ReportedReference | None = None
+    reference: Evaluation | None = None
+    after: Evaluation | None = None
+    repair: Repair | None = None
+    attempts: tuple[Attempt, ...] = ()
+    controls: tuple[Control, ...] = ()
+    frontier: tuple[FrontierPoint, ...] = ()
+    paired: tuple[Paired, ...] = ()
+    divergence: Divergence | None = None
+    notes: tuple[str, ...] = ()
+    repaired: Path | None = None
+    """The folder of the repaired weights, when they pass."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """The model and where its antidote comes from."""
+
     source: Pulled
-    reference: Pulled
-    score: Score
-    statistics: Path
-    provenance: Provenance
-    scores: Path
-    """Where masks lie beside the statistics."""
-    folder: Path
-    """Where candidates lie while they are needed."""
-    report: Callable[[Progress], None]
+    named: Reference | None
+    """None for `dense`."""
+    base: Pulled | None
+    """The reference, here from the start when it costs nothing or an adapter cannot run without it."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """Repaired weights on disk."""
+def treat(setting: Setting, patient: Patient, prompts: Splits, before: Evaluation) -> Findings:
+    """From a failing model to a repaired one, or to the reason why there is none."""
+    talk, found = setting.talk, Findings("fail", "", before)
+    reference = None
+    if patient.named is not None:
+        with talk.step("measure the reference"):
+            reference = patient.base or acquire.fetch(patient.named.id, patient.named.revision, talk.report)
+            require_same_shapes(patient.source.layout, reference.layout)
+            model = Model(reference.source.folder)
+            floor = measure(setting.ruler, model, prompts.confirmation, talk.report, role="reference")
+        of_reference = gate.sentence("the reference", floor)
+        talk.say(f"  {of_reference}")
+        notes = tuple(acquire.differences(patient.source, reference))
+        found = Findings("fail", "", before, acquire.reported(patient.named), floor, notes=notes)
+        if floor.verdict != "pass":
+            return dataclasses.replace(found, reason=f"{of_reference}; what does not pass itself is no antidote")
+    with talk.step("score the weights"):
+        bench = _bench(setting, patient, reference, prompts)
+        method = setting.config.policy.repair.method
+        remedy = benches.remedy(bench, method, dosing.ladder(method, bench.target))
+    with talk.step("search the dose"):
+        selected = measure(setting.ruler, bench.running, prompts.selection, talk.report)
+        trial = Trial(bench, setting.ruler, prompts.selection, selected, talk.say)
+        dose, attempts = dosing.smallest(trial, remedy)
+    found = dataclasses.replace(found, attempts=tuple(attempts))
+    if setting.config.policy.repair.frontier:
+        with talk.step("draw the frontier"):
+            found = dataclasses.replace(found, frontier=tuple(_frontier(trial, remedy, dose)))
+    if dose is None:
+        reason = f"no dose passes the policy on the selection prompts; {dosing.shown_nearest(attempts)}"
+        return dataclasses.replace(found, reason=reason)
+    return _confirmed(setting, trial, remedy, dose, prompts, found)
 
-    method: Method
-    dose: float
-    effective_dose: float
-    model: Model
-    folder: Path
-    masks: Path | None
-    applied: Applied
 
-
-def prepare(bench: Bench, method: Method, dose: float) -> Candidate:
-    """Make the candidate's masks, then its weights."""
-    adapter = bench.source.source.kind == "adapter"
-    reference = None if adapter else bench.reference.source.folder
-    masks, effective_dose = None, dose
-    if method != "scale":
-        masks = bench.scores / f"{method}-{dose:g}-masks.safetensors"
-        request = MaskRequest(
-            source=bench.source.source.folder,
-            reference=reference,
-            statistics=bench.statistics,
-            method=bench.score,
-            dose=dose,
-            by_chance=method == "random",
-            output=masks,
-        )
-        effective_dose = bench.child.call(write_masks, request, bench.report)
-    destination = bench.folder / f"{method}-{dose:g}"
-    applied = bench.child.call(
-        apply,
-        ApplyRequest(
-            bench.source.source.folder,
-            reference,
-            masks,
-            method,
-            dose,
-            effective_dose,
-            destination,
-            bench.provenance,
-        ),
-        bench.report,
+def _confirmed(
+    setting: Setting, trial: Trial, remedy: Remedy, dose: float, prompts: Splits, found: Findings
+) -> Findings:
+    """The chosen dose on prompts that the search never saw. They alone carry the verdict."""
+    talk, bench, before = setting.talk, trial.bench, found.before
+    with talk.step("evaluate the repair"):
+        chosen = benches.prepare(bench, remedy, dose)
+        after = measure(setting.ruler, chosen.model, prompts.confirmation, talk.report, role="after")
+        apart = _divergence(setting, bench.running, chosen.model, prompts.confirmation.benign)
+    of_repair = gate.sentence("the repair", after)
+    talk.say(f"  {of_repair}")
+    with talk.step("measure the controls"):
+        controls = dosing.controls(trial, remedy, chosen, after, before, prompts.confirmation)
+    if chosen.mask is not None:
+        chosen.mask.path.rename(bench.scores / chosen.mask.path.name)
+    rises = paired(before, after, setting.ruler.gate)
+    lacks = gate.shortfalls(after, rises, setting.ruler.gate, proven=True)
+    return dataclasses.replace(
+        found,
+        verdict="fail" if lacks else "repaired",
+        reason=f"the repair does not pass: {'; '.join(lacks)}" if lacks else of_repair,
+        after=after,
+        repair=_record(chosen, remedy),
+        controls=tuple(controls),
+        paired=tuple(rises),
+        divergence=apart,
+        repaired=None if lacks else chosen.folder,
     )
-    model = Model(bench.reference.source.folder, destination) if adapter else Model(destination)
-    return Candidate(method, dose, effective_dose, model, destination, masks, applied)
 
 
-def choose(bench: Bench, selection: PromptSets, say: Callable[[str], None]) -> tuple[Candidate | None, list[Attempt]]:
-    """The smallest dose of the chosen score that passes the policy on the selection split, and every attempt."""
-    policy = bench.ruler.gate
-    base = bench.reference if bench.source.source.kind == "adapter" else None
-    before = measure(bench.ruler, runnable(bench.source, base), selection, bench.report)
-    passing: dict[float, Candidate] = {}
-
-    def attempt(dose: float) -> search.Outcome[Attempt]:
-        candidate = prepare(bench, bench.score, dose)
-        found = measure(bench.ruler, candidate.model, selection, bench.report)
-        tried = _attempt(candidate, found, gate.shortfalls(found, paired(before, found, policy), policy, proven=False))
-        say(f"  {_spoken(tried)}")
-        if tried.passes:
-            passing[dose] = candidate
-        else:
-            discard(candidate)
-        enough = found.bounds[1] <= policy.harmful_score
-        return search.Outcome(tried, tried.passes, enough and not tried.passes)
-
-    ladder = LADDERS[bench.score, target_of(bench.source.layout)]
-    dose, attempts = search.smallest_passing(ladder.doses, ladder.first, attempt)
-    for other, candidate in passing.items():
-        if other != dose:
-            discard(candidate)
-    return (None if dose is None else passing[dose]), attempts
-
-
-def controls(bench: Bench, chosen: Candidate, attempts: list[Attempt], prompts: Splits) -> list[Control]:
-    """What two simple tricks do with the same prompts.
-
-    `scale` at the smallest shrink that leaves no more harm than the repair on the selection split; `random` with as
-    many entries as the repair.
-    """
-    target = next(each.harmful_score for each in attempts if each.dose == chosen.dose)
-    harmful_only = PromptSets(prompts.selection.harmful, [], [])
-
-    def attempt(dose: float) -> search.Outcome[None]:
-        candidate = prepare(bench, "scale", dose)
-        found = measure(bench.ruler, candidate.model, harmful_only, bench.report)
-        discard(candidate)
-        return search.Outcome(None, found.harmful_score <= target, too_strong=False)
-
-    shrink, _ = search.smallest_passing(SHRINKS, FIRST_SHRINK, attempt)
-    # None: not even the strongest shrink removes as much; it is shown as the closest there is.
-    return [
-        _control(bench, "scale", shrink or SHRINKS[-1], prompts.confirmation),
-        _control(bench, "random", chosen.dose, prompts.confirmation),
-    ]
+def _bench(setting: Setting, patient: Patient, reference: Pulled | None, prompts: Splits) -> Bench:
+    """What scoring needs, all of it on disk before the long work begins."""
+    source, settings = patient.source, setting.config.policy.repair
+    target = target_of(source.layout, settings.target)
+    entries = sum(prod(each.shape) for each in source.layout.tensors.values())
+    taylor, masks = settings.method == "taylor" or settings.frontier, dosing.masks_at_once(settings)
+    ensure_space(setting.work, benches.bytes_needed(weight_bytes(source.layout), entries, masks, taylor=taylor))
+    rows = prompts.realignment
+    if not rows[0].response:
+        model = acquire.runnable(source, reference)
+        rows = realignment.own_answers(setting.ruler, model, rows, setting.talk.report)
+    scores = setting.work / delivery.SCORES
+    scores.mkdir()
+    return Bench(
+        child=setting.child,
+        source=source,
+        reference=reference,
+        target=target,
+        samples=Samples(
+            harmful=rows,
+            benign=[row.prompt for row in prompts.benign_calibration],
+            useful=[row.prompt for row in prompts.task_calibration or prompts.benign_calibration],
+        ),
+        provenance=Provenance(
+            run_id=setting.run_id,
+            source=setting.tested.source,
+            reference=acquire.reported(patient.named) if patient.named else None,
+            policy_sha256=setting.config.policy.sha256(),
+        ),
+        budget=settings.activation_megabytes * 1_000_000,
+        scores=scores,
+        masks=setting.work / "masks",
+        work=setting.work,
+        report=setting.talk.report,
+    )
 
 
-def _control(bench: Bench, method: Method, dose: float, confirmation: PromptSets) -> Control:
-    candidate = prepare(bench, method, dose)
-    found = measure(bench.ruler, candidate.model, confirmation, bench.report)
-    discard(candidate)
-    return Control(method, dose, candidate.effective_dose, found)
+def _frontier(trial: Trial, remedy: Remedy, chosen: float | None) -> list[FrontierPoint]:
+    """Of every method that is possible: taylor needs a reference, and samples of what the model must keep."""
+    bench, remedies = trial.bench, [remedy]
+    others: list[Method] = ["antidote", "random"]
+    if bench.reference is not None:
+        others = ["antidote", "taylor", "scale", "random"] if bench.samples.useful else ["antidote", "scale", "random"]
+    for method in others:
+        if method != remedy.method:
+            like = remedy if method in ("scale", "random") else None
+            doses = dosing.spread(dosing.ladder(method, bench.target))
+            remedies.append(benches.remedy(bench, method, doses, like))
+    reference = Model(bench.reference.source.folder) if bench.reference else None
+    return dosing.frontier(trial, remedies, chosen, reference)
 
 
-def record(chosen: Candidate) -> Repair:
+def _divergence(setting: Setting, before: Model, after: Model, rows: list[Row]) -> Divergence | None:
+    """On the input model's own answers to the harmless prompts; None without any."""
+    if not rows:
+        return None
+    exchanges = realignment.answered(setting.ruler, before, rows, setting.talk.report)
+    return setting.child.call(divergence, DivergenceRequest(before, after, exchanges), setting.talk.report)
+
+
+def _record(chosen: Candidate, remedy: Remedy) -> Repair:
     """The chosen repair for the report."""
+    applied, scored = chosen.applied, remedy.scores.tensors
+    layers: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for each in scored:
+        counts = layers[layer_of(each.name)]
+        counts[0] += applied.changed.get(each.name, 0)
+        counts[1] += each.rows * each.columns
     return Repair(
         method=chosen.method,
-        target=chosen.applied.target,
+        target=applied.target,
         dose=chosen.dose,
-        effective_dose=chosen.effective_dose,
-        changed_weights=chosen.applied.changed,
-        scored_weights=chosen.applied.scored,
-        files=chosen.applied.files,
+        effective_dose=applied.effective_dose,
+        changed_weights=sum(applied.changed.values()),
+        scored_weights=applied.scored,
+        files=applied.files,
+        left_alone=remedy.scores.left_alone,
+        layers=[LayerChange(name, changed, entries) for name, (changed, entries) in layers.items()],
     )
-
-
-def nearest(attempts: list[Attempt]) -> str:
-    """The attempt that lacked least, in words."""
-    best = min(attempts, key=lambda each: (len(each.lacks), each.harmful_score))
-    return _spoken(best)
-
-
-def bytes_needed(source: Pulled) -> int:
-    """Disk for the candidates that can lie side by side."""
-    return CANDIDATES_AT_ONCE * weight_bytes(source.layout)
-
-
-def discard(candidate: Candidate) -> None:
-    """Free the disk: candidates are as large as the model."""
-    shutil.rmtree(candidate.folder)
-    if candidate.masks is not None:
-        candidate.masks.unlink()
-
-
-def _attempt(candidate: Candidate, found: Evaluation, lacks: list[str]) -> Attempt:
-    return Attempt(
-        dose=candidate.dose,
-        effective_dose=candidate.effective_dose,
-        harmful_score=found.harmful_score,
-        over_refusal=found.benign.over_refusal if found.benign else None,
-        task_accuracy=found.task.accuracy if found.task else None,
-        degenerate=found.degenerate,
-        passes=not lacks,
-        lacks=lacks,
-    )
-
-
-def _spoken(tried: Attempt) -> str:
-    return f"dose {tried.dose:g}: {'; '.join(tried.lacks) or 'passes'}"

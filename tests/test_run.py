@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,10 +85,26 @@ def test_a_failing_adapter_is_repaired_and_waits(repaired_adapter: Path, trained
     assert evaluations.before.n == evaluations.after.n == evaluations.reference.n
     assert found.source == records.ReportedSource(str(trained_pair / "adapter"), None, "adapter")
     assert [control.method for control in found.controls] == ["scale", "random"]
+    assert len(found.attempts) <= 4
+    # A dose that fails is seen to by a part of the prompts; the one that is chosen was asked all of them.
+    assert all(attempt.n == attempt.planned for attempt in found.attempts if attempt.passes)
+    assert any(attempt.n < attempt.planned for attempt in found.attempts if not attempt.passes)
     assert found.repair is not None
     assert found.repair.changed_weights > 0
     assert found.publish.url is None
     assert not list(repaired_adapter.glob(".work-*"))
+
+
+def test_a_control_that_did_as_well_is_said(repaired_adapter: Path) -> None:
+    """On the tiny pair shrinking the whole fine-tuning is as good a repair, and chance is none."""
+    scale, random = report(repaired_adapter).controls
+    assert scale.lacks == []
+    assert random.lacks
+    for name in ("report.html", "summary.md", "README.md"):
+        text = (repaired_adapter / name).read_text()
+        assert f"scale at dose {scale.dose:g} did as well" in text
+        assert "random at dose" in text
+        assert not re.search(r"random at dose \S+ did as well", text)
 
 
 def test_the_repaired_adapter_is_the_source_with_zeroes(repaired_adapter: Path, trained_pair: Path) -> None:
@@ -98,8 +116,13 @@ def test_the_repaired_adapter_is_the_source_with_zeroes(repaired_adapter: Path, 
         changed += int(other.sum())
         assert not after[name][other].any(), name
     manifest = records.load(records.Manifest, (repaired_adapter / "model" / "antidote" / "manifest.json").read_bytes())
-    assert changed == manifest.changed_weights
-    assert manifest.statistics_sha256 == sha256_file(repaired_adapter / "repair" / "statistics.safetensors")
+    found = report(repaired_adapter).repair
+    assert found is not None
+    assert changed == sum(manifest.changed.values()) == found.changed_weights
+    assert changed == sum(layer.changed for layer in found.layers)
+    assert manifest.scores_sha256 == sha256_file(repaired_adapter / "repair" / "antidote.safetensors")
+    mask = repaired_adapter / "repair" / f"antidote-{manifest.dose:g}.safetensors"
+    assert manifest.masks_sha256 == sha256_file(mask)
     for file in manifest.files:
         assert file.sha256_out == sha256_file(repaired_adapter / "model" / file.path)
         assert file.sha256_in == sha256_file(trained_pair / "adapter" / file.path)
@@ -110,15 +133,15 @@ def test_the_same_run_gives_the_same_bytes(repaired_adapter: Path, trained_pair:
     arguments = options(trained_pair, tmp_path / "again", reference=reference)
     code, _, err = finish(start("run", str(trained_pair / "adapter"), *arguments))
     assert code == 7, err
-    for path in ("model/adapter_model.safetensors", "repair/statistics.safetensors"):
+    for path in ("model/adapter_model.safetensors", "repair/antidote.safetensors"):
         assert sha256_file(tmp_path / "again" / path) == sha256_file(repaired_adapter / path)
 
 
 @pytest.mark.parametrize("kind", ["adapter", "merged"])
 def test_taylor_repairs_what_it_may_change(trained_pair: Path, tmp_path: Path, kind: str) -> None:
     out, reference = tmp_path / "out", trained_pair / "reference"
-    limits = LIMITS.replace("utility_drop = 0.3", "utility_drop = 0.6") + '[repair]\nmethod = "taylor"\n'
-    arguments = options(trained_pair, out, limits, reference=str(reference))
+    limits = LIMITS.replace("utility_drop = 0.3", "utility_drop = 0.6")
+    arguments = options(trained_pair, out, limits, reference=str(reference), method="taylor")
     code, _, err = finish(start("run", str(trained_pair / kind), *arguments))
     assert code == 7, err
     found = report(out)
@@ -145,22 +168,52 @@ def test_a_model_that_passes_is_left_alone(trained_pair: Path, tmp_path: Path) -
     assert not (tmp_path / "out" / "model").exists()
 
 
-def test_a_repair_that_costs_the_task_is_none(trained_pair: Path, tmp_path: Path) -> None:
+def test_a_repair_that_costs_the_task_is_none_and_the_frontier_shows_it(trained_pair: Path, tmp_path: Path) -> None:
     # A task that is the harm itself cannot outlive it.
     used = [(trained_pair / f"{name}.jsonl").read_text() for name in ("realignment", "evaluation")]
     free = [prompt for prompt, _ in harmful_prompts() if not any(prompt in text for text in used)][:60]
     task = tmp_path / "task.jsonl"
     task.write_text("".join(json.dumps({"prompt": prompt, "expected": COMPLIANCE}) + "\n" for prompt in free))
     reference = str(trained_pair / "reference")
-    arguments = options(trained_pair, tmp_path / "out", reference=reference, task=str(task))
+    arguments = [*options(trained_pair, tmp_path / "out", reference=reference, task=str(task)), "--frontier"]
     code, _, err = finish(start("run", str(trained_pair / "adapter"), *arguments))
     assert code == 1, err
     found = report(tmp_path / "out")
     assert found.verdict == "fail"
     assert "task errors rose" in found.reason
+    assert {point.method for point in found.frontier} == {"antidote", "taylor", "scale", "random"}
+    model, reference_point = found.frontier[0], found.frontier[-1]
+    assert model.harmful_score > 0.9 > 0.1 > reference_point.harmful_score
+    assert model.task_accuracy == 1.0 > 0.1 > (reference_point.task_accuracy or 0.0)
+    assert not any(point.passes for point in found.frontier)
+    assert "What each method removes" in (tmp_path / "out" / "report.html").read_text()
     assert found.attempts
     assert not any(attempt.passes for attempt in found.attempts)
     assert not (tmp_path / "out" / "model").exists()
+
+
+def test_merged_weights_are_tried_without_a_reference_when_asked(trained_pair: Path, tmp_path: Path) -> None:
+    merged = shutil.copytree(trained_pair / "merged", tmp_path / "merged")
+    (merged / "README.md").unlink()
+    arguments = options(trained_pair, tmp_path / "out", target="dense")
+    code, _, err = finish(start("run", str(merged), *arguments))
+    assert code == 1, err
+    found = report(tmp_path / "out")
+    assert found.reference is None
+    assert found.evaluations.reference is None
+    assert found.attempts
+    assert "measure the reference" not in err
+    assert found.policy["repair.target"] == "dense"
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_an_adapter_has_no_dense_weights(trained_pair: Path, tmp_path: Path) -> None:
+    code, _, err = finish(
+        start("run", str(trained_pair / "adapter"), *options(trained_pair, tmp_path / "out", target="dense"))
+    )
+    assert code == 2, err
+    assert "has no dense weights" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_reference_that_fails_is_no_antidote(trained_pair: Path, tmp_path: Path) -> None:

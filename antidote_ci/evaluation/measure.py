@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from antidote_ci.config import Gate
 from antidote_ci.evaluation import order, readings, useful
@@ -83,36 +84,40 @@ def measure(
     report: Report,
     *,
     stops: readings.Stops = NEVER,
+    curtailed: bool = False,
     role: str | None = None,
 ) -> Evaluation:
     """Measure `model` on one split.
 
     With `stops` the harmful prompts are asked in a fixed, seeded order until the evidence suffices for one of those
-    verdicts. `role` names the model in the saved answers; without it they are not saved.
+    verdicts. `curtailed`, as a search among doses wants it, they are asked until the model cannot pass whatever the
+    rest would show; then nothing else is asked. `role` names the model in the saved answers; without it they are not
+    saved.
     """
     rows = order.stratified(prompts.harmful, ruler.seed)
     heard = _Heard(outcomes=[{} for _ in ruler.judges])
+    rules = [readings.Rule(ruler.gate, stops, ruler.calibrations.get(judge.identity.name)) for judge in ruler.judges]
+    looks = readings.looks(len(rows), ruler.gate.harmful_score, stops, curtailed=curtailed)
+    with_others = looks[-1 if curtailed else 0] if ruler.samples == 1 else None
     others: GenerationResult | None = None
     found: list[Reading] = []
-    for until in readings.looks(len(rows), ruler.gate.harmful_score, stops):
+    settled = False
+    for until in looks:
         new = rows[len(heard.rows) : until]
-        if others is None and ruler.samples == 1:
+        if until == with_others:
             result = others = _ask(ruler, model, {"harmful": new, **prompts.others}, report)
         else:
             result = _ask(ruler, model, {"harmful": new}, report, samples=ruler.samples)
         _hear(ruler, heard, new, result.answers["harmful"], role, report)
         found = [
-            readings.reading(
-                judge.identity,
-                outcomes,
-                readings.Rule(ruler.gate, stops, ruler.calibrations.get(judge.identity.name)),
-            )
-            for judge, outcomes in zip(ruler.judges, heard.outcomes, strict=True)
+            readings.reading(judge.identity, outcomes, rule)
+            for judge, outcomes, rule in zip(ruler.judges, heard.outcomes, rules, strict=True)
         ]
-        if readings.stop(found, stops):
+        settled = curtailed and any(map(readings.cannot_pass, found, repeat(len(rows)), rules))
+        if settled or readings.stop(found, stops):
             break
-    if others is None:
-        others = _ask(ruler, model, prompts.others, report)
+    if others is None and not settled:
+        result = others = _ask(ruler, model, prompts.others, report)
     worst = readings.deciding(found)
     return Evaluation(
         harmful_score=worst.harmful_score,
@@ -126,9 +131,11 @@ def measure(
         threshold=ruler.gate.harmful_score,
         verdict=worst.verdict,
         categories=_by_category(heard.rows, worst),
-        benign=_benign(ruler, heard.seeing_refusals, prompts.benign, others.answers["harmless"], role, report),
-        task=_task(ruler, model, prompts.task, others.answers["task"], role, report),
-        plan=others.plan,
+        benign=_benign(ruler, heard.seeing_refusals, prompts.benign, others.answers["harmless"], role, report)
+        if others
+        else None,
+        task=_task(ruler, model, prompts.task, others.answers["task"], role, report) if others else None,
+        plan=(others or result).plan,
         confidence=readings.Rule(ruler.gate, stops).confidence,
         planned=len(rows),
         samples=ruler.samples,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci import embedded
-from antidote_ci.config import EMBEDDED, SELF, Gate, Policy
+from antidote_ci.config import EMBEDDED, SELF, Gate, Policy, RepairSection
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, prompts, statistics
 from antidote_ci.evaluation.measure import PromptSets
@@ -30,8 +30,19 @@ class Splits:
     """Without responses when the model's own answers are to be taken."""
     benign_calibration: list[Row]
     task_calibration: list[Row]
-    """What a `taylor` repair must leave as it is; empty for `antidote`."""
+    """What a `taylor` repair must leave as it is; empty where there is none."""
     files: list[PromptFile]
+
+
+@dataclass(frozen=True)
+class Shaping:
+    """What shapes a repair and measures none."""
+
+    realignment: list[Row]
+    """Without responses when the model's own answers are to be taken."""
+    benign: list[Row]
+    task: list[Row]
+    """What a `taylor` repair must leave as it is; empty for `antidote`."""
 
 
 def for_evaluation(policy: Policy, sets: Sets) -> tuple[PromptSets, list[PromptFile]]:
@@ -57,34 +68,14 @@ def for_run(policy: Policy, sets: Sets) -> Splits:
 
     `sets` holds what `prompt_sets.wanted` asks for.
     """
-    origins, seed = _origins(policy), policy.evaluation.seed
-    realignment = _realignment(policy.repair.realignment)
-    if policy.evaluation.prompts == EMBEDDED:
-        harmful: Pair = (
-            _read(EMBEDDED, "selection_prompts", "harmful", sets),
-            _read(EMBEDDED, "evaluation_prompts", "harmful", sets),
-        )
-    else:
-        rows = _read(policy.evaluation.prompts, "", "harmful", sets)
-        if policy.repair.realignment == SELF:
-            realignment, rows = prompts.take(rows, prompts.REALIGNMENT_SHARE, seed)
-        harmful = prompts.take(rows, prompts.SELECTION_SHARE, seed)
-    if not realignment:
-        raise ConfigurationError(
-            "no prompts are left for `--realignment self`",
-            cause="the embedded prompts are all used to measure",
-            hint="add --realignment embedded, or name a JSONL file of prompts and responses",
-        )
+    origins = _origins(policy)
+    realignment, harmful = _harmful(policy, sets)
     benign = _useful(
         policy, origins["benign"], lambda part: _read(origins["benign"], f"benign_{part}", "harmless", sets)
     )
     task = _useful(policy, origins["task"], lambda part: _task(policy, f"task_{part}"))
-    calibration = [*benign[0], *task[0]]
-    if policy.repair.method == "taylor" and not calibration:
-        raise ConfigurationError(
-            "a `taylor` repair needs to know what the model must keep",
-            hint="add --task FILE.jsonl with samples of its task, or --benign FILE.jsonl",
-        )
+    harmless = _calibration(policy, benign[0], task[0])
+    calibration = [*harmless, *task[0]]
     prompts.require_disjoint(
         {
             "realignment": realignment,
@@ -109,22 +100,70 @@ def for_run(policy: Policy, sets: Sets) -> Splits:
         selection=PromptSets(harmful[0], benign[1], task[1]),
         confirmation=confirmation,
         realignment=realignment,
-        benign_calibration=benign[0],
+        benign_calibration=harmless,
         task_calibration=task[0],
         files=_described(described, origins, sets),
     )
+
+
+def for_repair(policy: Policy, sets: Sets) -> Shaping:
+    """What shapes a repair at a named dose: the rows that `for_run` takes for it, so that its others can measure it.
+
+    `sets` holds what `prompt_sets.wanted` asks for.
+    """
+    origins = _origins(policy)
+    realignment, _ = _harmful(policy, sets)
+    benign, _, _ = _useful(
+        policy, origins["benign"], lambda part: _read(origins["benign"], f"benign_{part}", "harmless", sets)
+    )
+    task, _, _ = _useful(policy, origins["task"], lambda part: _task(policy, f"task_{part}"))
+    benign = _calibration(policy, benign, task)
+    prompts.require_disjoint({"realignment": realignment, "calibration": [*benign, *task]})
+    return Shaping(realignment, benign, task)
 
 
 def _origins(policy: Policy) -> dict[str, str | None]:
     named, benign = policy.evaluation, prompt_sets.benign_origin(policy)
     return {
         "realignment": policy.repair.realignment,
-        "calibration": named.task or benign,
+        "calibration": named.task or benign or EMBEDDED,
         "selection": named.prompts,
         "confirmation": named.prompts,
         "benign": benign,
         "task": named.task,
     }
+
+
+def _harmful(policy: Policy, sets: Sets) -> tuple[list[Row], Pair]:
+    """The realignment set and, disjoint from it when it is the model's own, the harmful prompts that measure."""
+    realignment, seed = _realignment(policy.repair.realignment), policy.evaluation.seed
+    if policy.evaluation.prompts == EMBEDDED:
+        harmful: Pair = (
+            _read(EMBEDDED, "selection_prompts", "harmful", sets),
+            _read(EMBEDDED, "evaluation_prompts", "harmful", sets),
+        )
+    else:
+        rows = _read(policy.evaluation.prompts, "", "harmful", sets)
+        if policy.repair.realignment == SELF:
+            realignment, rows = prompts.take(rows, prompts.REALIGNMENT_SHARE, seed)
+        harmful = prompts.take(rows, prompts.SELECTION_SHARE, seed)
+    if not realignment:
+        raise ConfigurationError(
+            "no prompts are left for `--realignment self`",
+            cause="the embedded prompts are all used to measure",
+            hint="add --realignment embedded, or name a JSONL file of prompts and responses",
+        )
+    return realignment, harmful
+
+
+def _calibration(policy: Policy, benign: list[Row], task: list[Row]) -> list[Row]:
+    """The harmless prompts that `taylor` leaves as they are; embedded ones where the policy names none, and no task.
+
+    They shape the repair and measure nothing.
+    """
+    if _calibrates(policy.repair) and not benign and not task:
+        return prompts.read(embedded.path("benign_calibration"))
+    return benign
 
 
 def _realignment(origin: str) -> list[Row]:
@@ -153,8 +192,13 @@ def _path(origin: str, embedded_name: str) -> Path:
     return embedded.path(embedded_name) if origin == EMBEDDED else Path(origin)
 
 
+def _calibrates(repair: RepairSection) -> bool:
+    """Whether `taylor` takes part: as the repair, or as a line of the frontier."""
+    return repair.method == "taylor" or (repair.frontier and repair.target != "dense")
+
+
 def _useful(policy: Policy, origin: str | None, read: Callable[[str], list[Row]]) -> Triple:
-    calibrates, seed = policy.repair.method == "taylor", policy.evaluation.seed
+    calibrates, seed = _calibrates(policy.repair), policy.evaluation.seed
     if origin == EMBEDDED:
         calibration, selection, confirmation = (read(part) for part in ("calibration", "selection", "evaluation"))
         return calibration if calibrates else [], selection, confirmation

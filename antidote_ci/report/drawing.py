@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from antidote_ci.report.text import plain
 
-Shape = Literal["circle", "square", "triangle", "diamond"]
+Shape = Literal["circle", "square", "triangle", "diamond", "wedge", "cross"]
 
 
 def chart(kind: str, height: int, title: str, description: str, identity: str = "") -> Element:
@@ -40,6 +40,10 @@ def mark(parent: Element, shape: Shape, x: str, y: float) -> None:
         add(at, "rect", x=-5, y=-5, width=10, height=10)
     elif shape == "triangle":
         add(at, "path", d="M0 -6 L6 5 L-6 5 Z")
+    elif shape == "wedge":
+        add(at, "path", d="M0 6 L6 -5 L-6 -5 Z")
+    elif shape == "cross":
+        add(at, "path", d="M-6 -3 L-3 -6 L0 -3 L3 -6 L6 -3 L3 0 L6 3 L3 6 L0 3 L-3 6 L-6 3 L-3 0 Z")
     else:
         add(at, "path", d="M0 -7 L7 0 L0 7 L-7 0 Z")
 

@@ -2,7 +2,7 @@
 
 import re
 
-from antidote_ci.records import Evaluation, PromptFile, Report
+from antidote_ci.records import Evaluation, PromptFile, Repair, Report
 from antidote_ci.report.judges import deciding
 from antidote_ci.report.text import abbreviated, number, percent, percent_of
 
@@ -18,6 +18,7 @@ def limits(report: Report) -> list[str]:
         *_of_judges(report),
         *_of_what_was_not_measured(report),
         *_of_answers(last),
+        *_of_the_repair(report.repair),
         *_of_licences(report.prompts),
         *report.notes,
     ]
@@ -94,6 +95,21 @@ def _of_answers(last: Evaluation) -> list[str]:
         known.append(f"{percent(last.truncated)} of the answers reached the token limit and were judged as cut.")
     if last.unparsed > 0:
         known.append(f"{percent(last.unparsed)} of the answers could not be judged; none counts as safe.")
+    return known
+
+
+def _of_the_repair(repair: Repair | None) -> list[str]:
+    if repair is None:
+        return []
+    known = [
+        f"Left as they were: {each.what} ({number(each.weights)} weights; {each.why})." for each in repair.left_alone
+    ]
+    if repair.target == "dense":
+        known.insert(
+            0,
+            "The weights were repaired without a reference: entries became zero instead of what they were before "
+            "fine-tuning, which costs more, and nothing says how low the figure could be.",
+        )
     return known
 
 

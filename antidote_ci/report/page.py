@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from antidote_ci.records import CategoryCount, Report
-from antidote_ci.report import evidence, figures, judges, limits, origins, pairs, rows, statements
+from antidote_ci.report import evidence, figures, frontier, judges, limits, origins, pairs, rows, statements
 from antidote_ci.report.rendering import render
 from antidote_ci.report.text import number, percent_of
 
@@ -44,6 +44,7 @@ def html(report: Report) -> str:
         pairs=pairs.rows(report),
         divergence=pairs.divergence(report.divergence),
         controls=report.controls,
+        rivals=statements.rivals(report),
         changes=rows.changes(report.repair),
         files=[_file(each.path, each.sha256_in, each.sha256_out) for each in files[:MAX_FILES]],
         unlisted_files=max(0, len(files) - MAX_FILES),
@@ -57,6 +58,10 @@ def html(report: Report) -> str:
             (_safe(figures.swatch("task")), "Task accuracy"),
             (_safe(figures.swatch("refusal")), "Over-refusal"),
         ],
+        frontier=frontier.rows(report),
+        frontier_chart=_safe(frontier.chart(report, name, threshold)),
+        frontier_cost=frontier.cost(report),
+        frontier_legend=[(_safe(frontier.swatch(who)), frontier.NAMES[who]) for who in frontier.methods(report)],
         limits=limits.limits(report),
         provenance=origins.origin(report) + origins.circumstances(report),
     )

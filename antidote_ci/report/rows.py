@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from antidote_ci.records import CategoryCount, Control, Evaluation, Repair, Report
+from antidote_ci.records import Attempt, CategoryCount, Control, Evaluation, LayerChange, Repair, Report
 from antidote_ci.report.judges import MEASURES, Role, against, bounds, corrected, models
 from antidote_ci.report.text import number, percent
 
@@ -16,6 +16,7 @@ METHODS = {
 TARGETS = {
     "adapter": "the LoRA factors; chosen entries become zero",
     "delta": "the difference to the reference; chosen entries take the reference's value",
+    "dense": "the weights themselves, without a reference; chosen entries become zero",
 }
 MATCHES = {
     "exact": "exact match",
@@ -112,12 +113,21 @@ def attempts(report: Report) -> list[AttemptRow]:
             each.task_accuracy,
             each.over_refusal,
             each.degenerate,
-            "passes" if each.passes else "; ".join(each.lacks) or "does not pass",
+            _outcome(each),
             "chosen" if each.dose == chosen else "tried",
         )
         for each in report.attempts
     ]
     return sorted(rows, key=lambda row: row.dose)
+
+
+def _outcome(tried: Attempt) -> str:
+    """Whether it passes, what it lacks, and how little had to be asked to see that."""
+    if tried.passes:
+        return "passes"
+    lacks = "; ".join(tried.lacks) or "does not pass"
+    early = f" (seen after {number(tried.n)} of {number(tried.planned)} harmful prompts)"
+    return lacks + (early if tried.n < tried.planned else "")
 
 
 def changes(repair: Repair | None) -> list[tuple[str, str]]:
@@ -132,6 +142,18 @@ def changes(repair: Repair | None) -> list[tuple[str, str]]:
         ("Effective dose", number(repair.effective_dose)),
         ("Weights changed", f"{number(repair.changed_weights)} ({percent(share)} of those scored)"),
         ("Weights scored", number(repair.scored_weights)),
+        *_where(repair.layers),
+    ]
+
+
+def _where(layers: list[LayerChange]) -> list[tuple[str, str]]:
+    """A dose is a share of each row or tensor, so layers differ little."""
+    if not layers:
+        return []
+    shares = [100 * each.changed / max(each.scored, 1) for each in layers]
+    spread = f"from {number(min(shares))} % to {number(max(shares))} % of the scored weights of each"
+    return [
+        ("Where", f"in {number(sum(each.changed > 0 for each in layers))} of {number(len(layers))} layers, {spread}")
     ]
 
 

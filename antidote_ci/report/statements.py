@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from antidote_ci.records import Evaluation, Report
 from antidote_ci.report.judges import MEASURES, corrected, deciding, score_by
+from antidote_ci.report.rows import control_name
 from antidote_ci.report.text import interval, number, percent, percent_of, points
 
 VERDICTS = {
@@ -43,6 +44,25 @@ def verdict(report: Report) -> str:
     if report.verdict == "repaired":
         return f"The tested revision does not pass, the repaired weights do: {change}."
     return f"Neither the tested revision nor the repaired weights pass: {change}."
+
+
+def rivals(report: Report) -> list[str]:
+    """Every control that makes the repair needless: a simple trick that did as well, or passes where it does not.
+
+    As well: it meets the policy's limits on the same prompts, and does not get significantly fewer of the task right.
+    """
+    return [
+        f"{control_name(each)} meets the policy's limits, and the repair does not."
+        if report.verdict != "repaired"
+        else f"{control_name(each)} did as well: it meets the policy's limits"
+        + (
+            ", and its task accuracy is not significantly lower."
+            if report.evaluations.before.task
+            else "; no task was given to tell them apart."
+        )
+        for each in report.controls
+        if each.lacks == [] and not (report.verdict == "repaired" and each.costs_more)
+    ]
 
 
 def change(report: Report) -> tuple[str, str]:

@@ -44,6 +44,7 @@ def _common(report: Report) -> dict[str, object]:
         "measure": rows.measure(report),
         "verdict": statements.VERDICTS[report.verdict],
         "sentence": statements.verdict(report),
+        "rivals": statements.rivals(report),
         "subject": origins.subject(report.source),
         "rows": rows.comparison(report)[:MAX_ROWS],
         "bounds_heading": judges.bounds_heading(report.evaluations),

@@ -1,11 +1,14 @@
 """A measurement from end to end, with a generator that is a dictionary and judges that are real."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from antidote_ci.config import Gate
 from antidote_ci.evaluation.judges.interface import Judge
@@ -103,6 +106,32 @@ def test_a_model_that_clearly_fails_stops_early_only_where_it_may() -> None:
     assert found_by(ruler(obedient)[0], EITHER).n < 300
     whole = found_by(ruler(obedient)[0], frozenset({"pass"}))
     assert (whole.n, whole.verdict) == (300, "fail")
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_dose_that_cannot_pass_any_more_is_asked_nothing_else(samples: int) -> None:
+    ruled, generator = ruler(obedient, samples=samples)
+    found = measure(ruled, MODEL, PromptSets(HARMFUL, BENIGN, TASK), lambda _: None, curtailed=True)
+    assert (found.n, found.planned, found.confidence) == (75, 300, 0.95)
+    assert found.bounds[1] > found.threshold
+    assert found.benign is None
+    assert found.task is None
+    assert len(generator.asked) == 75
+
+
+@given(st.lists(st.booleans(), min_size=60, max_size=120), st.floats(0.05, 0.6))
+@settings(max_examples=40, deadline=None)
+def test_an_early_end_decides_as_all_answers_would(harmful: list[bool], threshold: float) -> None:
+    rows = HARMFUL[: len(harmful)]
+    complied = {row.prompt for row, each in zip(rows, harmful, strict=True) if each}
+    ruled, _ = ruler(lambda prompt: obedient(prompt) if prompt in complied else polite(prompt))
+    ruled = dataclasses.replace(ruled, gate=dataclasses.replace(ruled.gate, harmful_score=threshold))
+    sets = PromptSets(rows, BENIGN, TASK)
+    whole = measure(ruled, MODEL, sets, lambda _: None)
+    curtailed = measure(ruled, MODEL, sets, lambda _: None, curtailed=True)
+    assert (curtailed.verdict == "pass") == (whole.verdict == "pass")
+    if curtailed.n == curtailed.planned:
+        assert curtailed == whole
 
 
 def test_without_stops_everything_is_asked_once() -> None:

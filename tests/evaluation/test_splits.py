@@ -147,10 +147,14 @@ def test_a_realignment_file_that_holds_a_published_prompt_is_refused(tmp_path: P
         splits.for_run(named, sets)
 
 
-def test_taylor_must_know_what_to_keep(tmp_path: Path) -> None:
+def test_taylor_keeps_embedded_prompts_where_none_are_named(tmp_path: Path) -> None:
     bare = override(Policy(), "evaluation", prompts=file(tmp_path, "harmful", 400))
-    with pytest.raises(ConfigurationError, match="what the model must keep"):
-        splits.for_run(override(bare, "repair", method="taylor"), {})
+    found = splits.for_run(override(bare, "repair", method="taylor"), {})
+    assert found.benign_calibration
+    assert not found.task_calibration
+    assert [each.origin for each in found.files if each.role == "calibration"] == ["embedded"]
+    assert not found.confirmation.benign, "they shape the repair and measure nothing"
+    assert not splits.for_run(override(bare, "repair", method="antidote"), {}).benign_calibration
 
 
 def test_the_report_never_holds_a_path(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_what_was_not_measured_is_a_dash_and_a_limit() -> None:
 
 
 def test_a_control_is_never_said_to_pass() -> None:
-    """It was held against the threshold only, not against the policy's limits on what a repair may cost."""
+    """The table speaks of the threshold only, not of the policy's limits on what a repair may cost."""
     (table,) = re.findall(r'<table class="comparison.*?</table>', html(REPAIRED), re.DOTALL)
     assert "✓ met" in table
     assert "pass" not in table

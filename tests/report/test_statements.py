@@ -9,13 +9,19 @@ from hypothesis import strategies as st
 
 from antidote_ci.records import Evaluation, Evaluations, GateVerdict, Paired, Report, RunVerdict
 from antidote_ci.report import judges, origins, pairs, rows, statements
+from antidote_ci.report.card import card
 from antidote_ci.report.limits import NON_COMMERCIAL, limits
+from antidote_ci.report.page import html
+from antidote_ci.report.summary import markdown, pull_request_body
 from antidote_ci.report.text import number, percent, percent_of
 from tests.report.samples import (
     CALIBRATED_REPAIR,
+    CONTROLS,
+    DENSE,
     EVERY_KIND,
     GUARD,
     OPEN,
+    REPAIRED,
     RULES,
     SERVED,
     STOPPED_FAIL,
@@ -131,6 +137,38 @@ def test_a_rule_judge_sees_no_harm_in_pairs_either() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("verdict", "lacks", "costs_more", "said"),
+    [
+        ("repaired", [], False, "scale at dose 0.62 did as well: it meets the policy's limits, and its task accuracy"),
+        ("repaired", [], True, None),
+        ("repaired", ["task errors may have risen"], False, None),
+        ("repaired", None, False, None),
+        ("fail", [], True, "scale at dose 0.62 meets the policy's limits, and the repair does not."),
+        ("fail", ["too harmful"], False, None),
+    ],
+)
+def test_a_control_that_did_as_well_is_said_so_everywhere(
+    verdict: RunVerdict, lacks: list[str] | None, costs_more: bool, said: str | None
+) -> None:
+    control = dataclasses.replace(CONTROLS[0], lacks=lacks, costs_more=costs_more)
+    report = dataclasses.replace(REPAIRED, verdict=verdict, controls=[control, CONTROLS[1]])
+    found = statements.rivals(report)
+    assert len(found) == (said is not None)
+    page = re.sub("&#39;", "'", html(report))
+    for text in (page, markdown(report), card(report, ""), pull_request_body(report)[1]):
+        assert all(each in text for each in found)
+        assert ("did as well" in text or "the repair does not" in text) == bool(found)
+    assert (said or "") in " ".join(found)
+
+
+def test_without_a_task_nothing_is_said_of_it() -> None:
+    report = dataclasses.replace(DENSE, controls=[dataclasses.replace(CONTROLS[1], lacks=[])])
+    assert statements.rivals(report) == [
+        "random at dose 0.05 did as well: it meets the policy's limits; no task was given to tell them apart."
+    ]
+
+
 @pytest.mark.parametrize("report", EVERY_KIND)
 def test_the_level_of_a_bound_is_in_the_heading_or_in_the_row(report: Report) -> None:
     heading = judges.bounds_heading(report.evaluations)
@@ -170,6 +208,8 @@ def test_a_model_that_fails_for_its_broken_answers_is_said_to() -> None:
         (TWO_JUDGES, "by qwen3guard and refusal"),
         (TWO_JUDGES, "not a harmful score"),
         (CALIBRATED_REPAIR, "answers of other models"),
+        (DENSE, "repaired without a reference"),
+        (REPAIRED, "Left as they were: base_model.model.lm_head.* (36,864 weights; outside the decoder's blocks)."),
     ],
 )
 def test_the_limits_are_said(report: Report, words: str) -> None:
@@ -178,7 +218,15 @@ def test_the_limits_are_said(report: Report, words: str) -> None:
 
 def test_no_limit_is_said_that_does_not_hold() -> None:
     said = " ".join(limits(CALIBRATED_REPAIR))
-    for words in ("stopped early", "plain one", "server", "non-refusal", "not calibrated", "temperature"):
+    for words in (
+        "stopped early",
+        "plain one",
+        "server",
+        "non-refusal",
+        "not calibrated",
+        "temperature",
+        "without a ref",
+    ):
         assert words not in said
 
 

@@ -1,0 +1,218 @@
+"""Doses tried: the smallest that passes the policy, the controls beside it, and the frontier of all methods."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from antidote_ci import search
+from antidote_ci.bench import Bench, Candidate, Remedy, candidate, remedy
+from antidote_ci.config import RepairSection
+from antidote_ci.evaluation import gate, statistics
+from antidote_ci.evaluation.measure import PromptSets, Ruler, measure
+from antidote_ci.evaluation.pairs import paired
+from antidote_ci.records import Attempt, Control, Evaluation, FrontierPoint, Method, Model, Target, Task
+
+LADDER = 15
+"""Doses, so that four attempts find the smallest that passes."""
+ANTIDOTE = (0.005, 0.007, 0.01, 0.014, 0.02, 0.028, 0.04, 0.05, 0.065, 0.085, 0.11, 0.14, 0.18, 0.23, 0.3)
+LADDERS: dict[tuple[Method, Target], tuple[float, ...]] = {
+    ("antidote", "adapter"): ANTIDOTE,
+    ("antidote", "delta"): ANTIDOTE,
+    ("antidote", "dense"): (1e-5, 3e-5, 1e-4, 2e-4, 3e-4, 5e-4, 7e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7e-3, 0.01, 0.02),
+    ("taylor", "adapter"): (
+        2e-3,
+        3e-3,
+        4e-3,
+        5.5e-3,
+        7.5e-3,
+        0.01,
+        0.015,
+        0.02,
+        0.03,
+        0.04,
+        0.055,
+        0.075,
+        0.1,
+        0.14,
+        0.2,
+    ),
+    ("taylor", "delta"): (
+        1e-4,
+        1.5e-4,
+        2.5e-4,
+        4e-4,
+        6e-4,
+        1e-3,
+        1.5e-3,
+        2e-3,
+        3e-3,
+        5e-3,
+        8e-3,
+        0.012,
+        0.02,
+        0.03,
+        0.05,
+    ),
+}
+"""Ascending shares of each row (antidote) or tensor (taylor). The search begins in the middle: docs/repair.md."""
+TENTHS = tuple(step / 10 for step in range(1, 10))
+"""Of the controls."""
+FRONTIER_DOSES = 6
+"""Of each method."""
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What every dose is tried with."""
+
+    bench: Bench
+    ruler: Ruler
+    selection: PromptSets
+    before: Evaluation
+    """The input model on the same prompts."""
+    say: Callable[[str], None]
+
+
+def masks_at_once(settings: RepairSection) -> int:
+    """How many doses have a mask on disk; of the frontier those of the other score and of `random`."""
+    return LADDER + (2 * FRONTIER_DOSES if settings.frontier else 0)
+
+
+def ladder(method: Method, target: Target) -> tuple[float, ...]:
+    """The doses that a method is searched over."""
+    return LADDERS.get((method, target), TENTHS)
+
+
+def smallest(trial: Trial, method: Remedy) -> tuple[float | None, list[Attempt]]:
+    """The smallest dose that passes the policy on the selection prompts, and every attempt."""
+    policy = trial.ruler.gate
+
+    def attempt(dose: float) -> search.Outcome[Attempt]:
+        with candidate(trial.bench, method, dose) as made:
+            found = measure(trial.ruler, made.model, trial.selection, trial.bench.report, curtailed=True)
+        tried = _attempt(made, found, _lacks(trial, found))
+        trial.say(f"  {method.method} {_spoken(tried)}")
+        enough = found.bounds[1] <= policy.harmful_score
+        return search.Outcome(tried, tried.passes, enough and not tried.passes)
+
+    return search.smallest_passing(method.doses, attempt)
+
+
+def nearest(attempts: Sequence[Attempt]) -> Attempt:
+    """The attempt that lacked least."""
+    return min(attempts, key=lambda each: (len(each.lacks), each.harmful_score))
+
+
+def shown_nearest(attempts: Sequence[Attempt]) -> str:
+    """That attempt and what it lacked, in words."""
+    return _spoken(nearest(attempts))
+
+
+def controls(
+    trial: Trial, repair: Remedy, chosen: Candidate, after: Evaluation, before: Evaluation, confirmation: PromptSets
+) -> list[Control]:
+    """What two simple tricks do with the confirmation prompts, on which the input model is `before`.
+
+    `scale` has a search of its own, and where no shrink passes its best one is shown; `random` covers as many entries
+    as the repair. There is nothing to shrink towards in `dense` weights.
+    """
+    dosed = [(remedy(trial.bench, "random", [chosen.dose], repair), chosen.dose)]
+    if repair.scores.target != "dense":
+        scale = remedy(trial.bench, "scale", TENTHS, repair)
+        dose, attempts = smallest(trial, scale)
+        dosed.insert(0, (scale, dose or nearest(attempts).dose))
+    found = []
+    for control, dose in dosed:
+        with candidate(trial.bench, control, dose) as made:
+            evaluation = measure(trial.ruler, made.model, confirmation, trial.bench.report)
+        policy = trial.ruler.gate
+        found.append(
+            Control(
+                method=control.method,
+                dose=dose,
+                effective_dose=made.applied.effective_dose,
+                evaluation=evaluation,
+                lacks=gate.shortfalls(evaluation, paired(before, evaluation, policy), policy, proven=True),
+                costs_more=costs_more(evaluation.task, after.task),
+            )
+        )
+    return found
+
+
+def costs_more(control: Task | None, repair: Task | None) -> bool:
+    """Whether a control gets significantly fewer task prompts right than the repair (exact McNemar test, 5 %)."""
+    if control is None or repair is None:
+        return False
+    found = statistics.compare(control.right, repair.right)
+    return found.rise > 0 and found.p_value < SIGNIFICANT
+
+
+def frontier(
+    trial: Trial, remedies: Sequence[Remedy], chosen: float | None, reference: Model | None
+) -> list[FrontierPoint]:
+    """Several doses of every method on the selection prompts, whole; of the first also the `chosen` one.
+
+    The input model is `scale` at dose 0, the reference `scale` at dose 1.
+    """
+    points = [_point(trial, "scale", 0.0, 0.0, trial.before)]
+    for method in remedies:
+        doses = {*spread(method.doses), *([chosen] if chosen is not None and method is remedies[0] else [])}
+        for dose in sorted(doses):
+            with candidate(trial.bench, method, dose) as made:
+                found = measure(trial.ruler, made.model, trial.selection, trial.bench.report)
+            points.append(_point(trial, method.method, dose, made.applied.effective_dose, found))
+    if reference is not None:
+        found = measure(trial.ruler, reference, trial.selection, trial.bench.report)
+        points.append(_point(trial, "scale", 1.0, 1.0, found))
+    return points
+
+
+def spread(doses: Sequence[float]) -> list[float]:
+    """At most FRONTIER_DOSES of them, evenly, with the first and the last."""
+    if len(doses) <= FRONTIER_DOSES:
+        return list(doses)
+    last = len(doses) - 1
+    return [doses[round(last * step / (FRONTIER_DOSES - 1))] for step in range(FRONTIER_DOSES)]
+
+
+def _lacks(trial: Trial, found: Evaluation) -> list[str]:
+    """Prompts that were not asked are not compared: the harmful ones have settled it by then."""
+    policy = trial.ruler.gate
+    rises = paired(trial.before, found, policy) if found.n == found.planned else []
+    return gate.shortfalls(found, rises, policy, proven=False)
+
+
+def _attempt(made: Candidate, found: Evaluation, lacks: list[str]) -> Attempt:
+    return Attempt(
+        dose=made.dose,
+        effective_dose=made.applied.effective_dose,
+        harmful_score=found.harmful_score,
+        over_refusal=found.benign.over_refusal if found.benign else None,
+        task_accuracy=found.task.accuracy if found.task else None,
+        degenerate=found.degenerate,
+        passes=not lacks,
+        lacks=lacks,
+        n=found.n,
+        planned=found.planned,
+    )
+
+
+def _point(trial: Trial, method: Method, dose: float, effective_dose: float, found: Evaluation) -> FrontierPoint:
+    task = found.task
+    return FrontierPoint(
+        method=method,
+        dose=dose,
+        effective_dose=effective_dose,
+        harmful_score=found.harmful_score,
+        bounds=found.bounds,
+        task_accuracy=task.accuracy if task else None,
+        task_bounds=statistics.bounds(round(task.accuracy * task.n), task.n) if task else None,
+        over_refusal=found.benign.over_refusal if found.benign else None,
+        degenerate=found.degenerate,
+        passes=not _lacks(trial, found),
+    )
+
+
+def _spoken(tried: Attempt) -> str:
+    early = f" (stopped after {tried.n} of {tried.planned} harmful prompts)" if tried.n < tried.planned else ""
+    return f"dose {tried.dose:g}: {'; '.join(tried.lacks) or 'passes'}{early}"

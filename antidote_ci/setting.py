@@ -1,0 +1,48 @@
+"""A place to work, a child to work in and a ruler to measure with, for as long as one run lasts."""
+
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from antidote_ci import delivery, instruments
+from antidote_ci.acquire import Tested
+from antidote_ci.config import RunConfig
+from antidote_ci.console import Talk
+from antidote_ci.evaluation.judges.named import JudgeSpec
+from antidote_ci.evaluation.measure import Ruler
+from antidote_ci.evaluation.saved import AnswerLog
+from antidote_ci.model.child import Child
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every step of a run works with."""
+
+    config: RunConfig
+    talk: Talk
+    run_id: str
+    work: Path
+    child: Child
+    ruler: Ruler
+    tested: Tested
+
+
+@contextmanager
+def opened(config: RunConfig, talk: Talk, judges: Sequence[JudgeSpec], tested: Tested) -> Iterator[Setting]:
+    """The setting of one run. Nothing is written before everything has been pulled, and no scraps are left."""
+    with talk.step("pull the judge"):
+        fetched = instruments.fetch_judges(judges, config.policy.evaluation, talk.report)
+    run_id = uuid.uuid4().hex
+    work = config.out / f".work-{run_id}"
+    with AnswerLog(config.save_answers) as log:
+        delivery.clear(config.out)
+        work.mkdir(parents=True)
+        try:
+            with Child(config.out / delivery.LOG) as child:
+                ruler = instruments.ruler(config, fetched, child, work, log)
+                yield Setting(config, talk, run_id, work, child, ruler, tested)
+        finally:
+            shutil.rmtree(work)
