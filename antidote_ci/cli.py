@@ -31,6 +31,29 @@ judge_app = typer.Typer(help="What a judge is worth.", no_args_is_help=True)
 app.add_typer(judge_app, name="judge")
 
 
+class ScoreName(StrEnum):
+    """How a run chooses entries."""
+
+    antidote = "antidote"
+    taylor = "taylor"
+
+
+class TargetKind(StrEnum):
+    """What a run scores."""
+
+    auto = "auto"
+    dense = "dense"
+
+
+class Remedy(StrEnum):
+    """What `repair` can do."""
+
+    antidote = "antidote"
+    taylor = "taylor"
+    scale = "scale"
+    random = "random"
+
+
 class PublishMode(StrEnum):
     """Where a repaired model goes."""
 
@@ -85,6 +108,18 @@ Realignment = Annotated[
         "Harmful prompts with harmful answers: JSONL, `embedded`, or `self` (the model's own).",
     ),
 ]
+MethodName = Annotated[ScoreName | None, _option("--method", "How the entries that go are chosen (docs/repair.md).")]
+TargetName = Annotated[
+    TargetKind | None, _option("--target", "`dense`: merged weights without a reference; else found by itself.")
+]
+Frontier = Annotated[
+    bool | None,
+    typer.Option(
+        "--frontier",
+        help="Measure several doses of every method, and draw what each removes against what it costs.",
+        envvar="ANTIDOTE_FRONTIER",
+    ),
+]
 Publish = Annotated[PublishMode | None, _option("--publish", "What to do with repaired weights.")]
 AcceptRepair = Annotated[
     bool | None,
@@ -98,6 +133,8 @@ Out = Annotated[Path, _option("--out", "Folder for report and weights.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be pulled, run and written, and stop.")]
 Json = Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")]
 DEFAULT_OUT = Path("antidote-out")
+DEFAULT_REPAIR_OUT = Path("antidote-repair")
+"""Not that of `run`: a report that lies there would speak of other weights."""
 
 
 @app.callback(invoke_without_command=True)
@@ -120,6 +157,9 @@ def run(
     prompts: Prompts = None,
     benign: BenignPrompts = None,
     realignment: Realignment = None,
+    method: MethodName = None,
+    target: TargetName = None,
+    frontier: Frontier = None,
     task: TaskFile = None,
     judge: Judge = None,
     calibration: CalibrationFile = None,
@@ -140,7 +180,16 @@ def run(
     with _ending() as talk:
         named = _Named(prompts, benign, task, judge, calibration, server, accept_licence)
         chosen = _measured_by(policy, threshold, named)
-        chosen = override(chosen, "repair", reference=reference, realignment=realignment, accept=accept_repair)
+        chosen = override(
+            chosen,
+            "repair",
+            method=method.value if method else None,
+            target=target.value if target else None,
+            reference=reference,
+            realignment=realignment,
+            frontier=frontier,
+            accept=accept_repair,
+        )
         chosen = override(chosen, "publish", mode=publish.value if publish else None)
         config = RunConfig(model, revision, chosen, out, save_answers)
         if dry_run:
@@ -151,6 +200,57 @@ def run(
         from antidote_ci import pipeline
 
         _finish(talk, pipeline.run(config, talk), out, as_json=as_json)
+
+
+@app.command()
+def repair(
+    model: ModelArgument,
+    method: Annotated[Remedy, _option("--method", "How entries are chosen (docs/repair-command.md).")],
+    dose: Annotated[float, _option("--dose", "How much goes: a share of each row or tensor, from 0 to 1.")],
+    revision: Revision = None,
+    reference: ReferenceName = None,
+    policy: PolicyFile = None,
+    realignment: Realignment = None,
+    benign: BenignPrompts = None,
+    task: TaskFile = None,
+    target: TargetName = None,
+    accept_licence: AcceptLicence = None,
+    out: Annotated[Path, _option("--out", "Folder for weights, scores and plan.")] = DEFAULT_REPAIR_OUT,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Pull the weights, show the plan, write nothing, and stop.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The manifest, or with --dry-run the plan, as JSON on stdout.")
+    ] = False,
+) -> None:
+    """Repair MODEL by one method at one dose: no search, and nothing is measured.
+
+    Exit code 0: the repaired weights are in --out. Killed anywhere, the same command goes on where it stopped.
+    """
+    with _ending(left="the same command goes on from here") as talk:
+        chosen = override(read_policy(policy), "evaluation", benign=benign, task=task, accept_licence=accept_licence)
+        chosen = override(
+            chosen,
+            "repair",
+            method="taylor" if method is Remedy.taylor else "antidote",
+            target=target.value if target else None,
+            reference=reference,
+            realignment=realignment,
+        )
+        from antidote_ci import repairing
+
+        config = repairing.RepairConfig(RunConfig(model, revision, chosen, out), method.value, dose)
+        if dry_run:
+            plan = repairing.plan(config, talk)
+            talk.planned(plan)
+            if as_json:
+                data(records.dump(plan))
+            return
+        manifest = repairing.repair(config, talk)
+        talk.say(f"{sum(manifest.changed.values()):,} entries are changed; nothing was measured")
+        talk.say(f"weights: {out / 'model'}")
+        if as_json:
+            data(records.dump(manifest))
 
 
 @app.command()
@@ -186,6 +286,42 @@ def evaluate(
 
         report = pipeline.evaluate(RunConfig(model, revision, chosen, out, save_answers), talk)
         _finish(talk, report, out, as_json=as_json)
+
+
+@app.command()
+def verify(
+    result: Annotated[
+        str,
+        typer.Argument(
+            help="The --out folder of a run, a repaired checkpoint's folder, or ORG/NAME on the Hub.",
+            metavar="OUT_OR_REPO",
+        ),
+    ],
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="Branch, tag, commit or refs/pr/N of the repository.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Where the model that was repaired lies, if not where it says.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="Where its reference lies, if not where it says.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="What was found as JSON on stdout.")] = False,
+) -> None:
+    """Check a repaired model against its source, its reference and its method, without running it.
+
+    Exit codes: 0 everything is what the method allows; 1 something differs, and the first such thing is named; 2 there
+    is no manifest, or nothing to compare with; 3 infrastructure; 6 source or reference are unsafe to open.
+    """
+    with _ending() as talk:
+        from antidote_ci import verifying
+
+        found = verifying.verify(result, revision, source, reference, talk)
+        for line in verifying.lines(found):
+            talk.say(line)
+        if as_json:
+            data(records.dump(found))
+        raise typer.Exit(1 if found.difference else 0)
 
 
 @judge_app.command()
@@ -249,7 +385,8 @@ def _show(talk: Talk, estimate: "Forecast", *, as_json: bool) -> None:
         data(records.dump(estimate))
         return
     talk.say(f"model      {estimate.model} at {estimate.revision or 'a local folder'}")
-    talk.say(f"reference  {estimate.reference or 'named by the model itself'}")
+    unnamed = "none" if estimate.target == "dense" else "named by the model itself"
+    talk.say(f"reference  {estimate.reference or unnamed}")
     talk.say(f"pull       {estimate.bytes_to_pull / 1e6:,.0f} MB")
     talk.say(f"write      up to {estimate.bytes_to_write / 1e6:,.0f} MB")
     talk.say(f"memory     about {estimate.memory_bytes / 1e6:,.0f} MB for the weights")
@@ -268,8 +405,11 @@ def _finish(talk: Talk, report: records.Report, out: Path, *, as_json: bool) -> 
 
 
 @contextmanager
-def _ending() -> Iterator[Talk]:
-    """Every way a command ends, as an exit code: the errors' own, 130 and 143 for signals, 3 for the unexpected."""
+def _ending(left: str = "nothing half-written is left") -> Iterator[Talk]:
+    """Every way a command ends, as an exit code: the errors' own, 130 and 143 for signals, 3 for the unexpected.
+
+    `left`: what people should know of the output folder after a signal.
+    """
     talk = Talk()
 
     def end(number: int, _frame: FrameType | None) -> None:
@@ -284,10 +424,10 @@ def _ending() -> Iterator[Talk]:
         talk.explain(error)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        talk.say("interrupted; nothing half-written is left")
+        talk.say(f"interrupted; {left}")
         raise typer.Exit(130) from None
     except Terminated as error:
-        talk.say("terminated; nothing half-written is left")
+        talk.say(f"terminated; {left}")
         raise typer.Exit(error.exit_code) from None
     except typer.Exit:
         raise

@@ -14,6 +14,11 @@ from antidote_ci import records
 from antidote_ci.errors import AntidoteError
 
 LOG_WIDTH = 132
+LABEL_WIDTH = 11
+RAMP = ".:-=+*#%@"
+"""From light to dark, where there are no colours."""
+HEAT = tuple(f"rgb({255 - 13 * step},{240 - 24 * step},{220 - 22 * step})" for step in range(11))
+"""From light to dark, as a terminal's background."""
 
 
 class Talk:
@@ -69,7 +74,7 @@ class Talk:
 
     def compare(self, report: records.Report) -> None:
         """The models of a run side by side, then what two judges and the pairs of answers say."""
-        from antidote_ci.report import judges, pairs, rows
+        from antidote_ci.report import judges, pairs, rows, statements
         from antidote_ci.report.text import percent, plain
 
         models = [
@@ -101,6 +106,8 @@ class Talk:
         )
         for label, value in pairs.divergence(report.divergence) + rows.changes(report.repair):
             self.say(f"{label}: {plain(value)}")
+        for rival in statements.rivals(report):
+            self.say(plain(rival))
 
     def _table(self, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
         """Nothing where there are no lines. Names come from strangers: they are text, never console markup."""
@@ -116,6 +123,24 @@ class Talk:
         for line in lines:
             table.add_row(*(Text("\n".join(map(plain, cell.split("\n")))) for cell in line))
         self._console.print(table)
+
+    def planned(self, plan: records.RepairPlan) -> None:
+        """What a repair will do, and how far fine-tuning moved each layer: a strip of cells, one a layer."""
+        from rich.text import Text
+
+        from antidote_ci.report import plans
+
+        for label, value in plans.rows(plan):
+            self.say(f"{label:<{LABEL_WIDTH}}{value}")
+        if not plan.drift:
+            return
+        strip = Text(f"{'drift':<{LABEL_WIDTH}}")
+        colours = self._console.color_system is not None and not self._console.no_color
+        shades = HEAT if colours else RAMP
+        for level in plans.levels(plan.drift, len(shades)):
+            strip.append(*((" ", f"on {shades[level]}") if colours else (shades[level],)))
+        self._console.print(strip)
+        self.say(f"{'':<{LABEL_WIDTH}}{plans.legend(plan.drift)}")
 
     def calibrated(self, found: records.Calibration) -> None:
         """A judge's worth, with its bounds, by category."""

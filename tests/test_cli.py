@@ -20,7 +20,9 @@ def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["evaluate"], ["demo"], ["judge", "calibrate"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["evaluate"], ["repair"], ["verify"], ["demo"], ["judge", "calibrate"]]
+)
 def test_help_imports_nothing_heavy(command: list[str]) -> None:
     script = (
         "import sys\n"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from antidote_ci.console import Talk
-from antidote_ci.records import Report
+from antidote_ci.console import HEAT, RAMP, Talk
+from antidote_ci.records import LayerDrift, RepairPlan, Report, ReportedSource
 from tests.report.samples import CALIBRATED_REPAIR, EVERY_KIND, TWO_JUDGES, disguised
 
 
@@ -26,3 +26,51 @@ def test_two_judges_and_the_pairs_are_shown(capsys: pytest.CaptureFixture[str]) 
 def test_names_are_no_console_markup(capsys: pytest.CaptureFixture[str]) -> None:
     Talk().compare(disguised(TWO_JUDGES, ["[red]x[/red] [/]"] * 8))
     assert "[red]x[/red]" in capsys.readouterr().err
+
+
+def planned(*drift: float) -> RepairPlan:
+    return RepairPlan(
+        source=ReportedSource("[red]stranger[/red]/model", None, "full"),
+        reference=None,
+        method="antidote",
+        target="dense",
+        per="row",
+        dose=0.1,
+        effective_dose=0.125,
+        tensors=[],
+        left_alone=[],
+        entries_covered=0,
+        bytes_written=0,
+        memory_bytes=0,
+        seconds=0,
+        drift=[LayerDrift(f"layers.{number}", each) for number, each in enumerate(drift)],
+        notes=[],
+    )
+
+
+def test_drift_is_a_strip_of_characters_where_there_are_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    Talk().planned(planned(0.0, 0.1, 0.2))
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"drift      {RAMP[0]}{RAMP[len(RAMP) // 2]}{RAMP[-1]}\n" in shown.err
+    assert "most in layers.2: 20.0 %" in shown.err
+    assert "[red]stranger[/red]/model" in shown.err
+
+
+def test_drift_is_a_strip_of_coloured_cells_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    Talk().planned(planned(0.0, 0.2))
+    shown = capsys.readouterr().err
+    for colour in (HEAT[0], HEAT[-1]):
+        numbers = colour.removeprefix("rgb(").removesuffix(")").replace(",", ";")
+        assert f"\x1b[48;2;{numbers}m \x1b[0m" in shown
+
+
+def test_no_drift_no_strip(capsys: pytest.CaptureFixture[str]) -> None:
+    Talk().planned(planned())
+    Talk().planned(planned(0.0, 0.0))
+    assert capsys.readouterr().err.count("drift") == 1

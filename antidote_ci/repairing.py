@@ -1,0 +1,229 @@
+"""`repair`: one method at one dose, both named. Nothing is searched, and nothing is measured."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from antidote_ci import __version__, acquire, delivery, instruments, records
+from antidote_ci import bench as benches
+from antidote_ci.acquire import Pulled, Reference
+from antidote_ci.bench import SCORES, Bench, Samples
+from antidote_ci.checkpoint.swap import MANIFEST, partial_of, require_replaceable
+from antidote_ci.config import EMBEDDED, SELF, Policy, RunConfig
+from antidote_ci.console import Talk
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation import prompt_sets, realignment, splits
+from antidote_ci.evaluation.saved import AnswerLog
+from antidote_ci.evaluation.splits import Shaping
+from antidote_ci.hub.pull import ensure_space
+from antidote_ci.model.child import Child
+from antidote_ci.records import Manifest, Method, Model, RepairPlan, Row, Score, Target
+from antidote_ci.repair import planning
+from antidote_ci.repair.apply import Provenance
+from antidote_ci.repair.costs import CHARACTERS_A_TOKEN
+from antidote_ci.repair.planning import PlanRequest
+from antidote_ci.repair.targets import require_same_shapes, target_of
+from antidote_ci.repair.taylor import MOST_BENIGN, MOST_HARMFUL, MOST_USEFUL, evenly
+
+PLAN = "plan.json"
+OWN = (delivery.MODEL, "model.partial", "model.replaced-by-antidote", delivery.SCORES, PLAN, delivery.LOG)
+"""Everything that a repair leaves in its folder, killed or not."""
+
+
+@dataclass(frozen=True)
+class RepairConfig:
+    """One repair."""
+
+    run: RunConfig
+    method: Method
+    dose: float
+
+    @property
+    def budget(self) -> int:
+        """Bytes of hidden states that scoring keeps in memory."""
+        return self.run.policy.repair.activation_megabytes * 1_000_000
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is repaired, and from what."""
+
+    source: Pulled
+    named: Reference | None
+    reference: Pulled | None
+    """The weights that come back, or an adapter's base; None for `dense`."""
+    target: Target
+    model: Model
+    """The source as it runs."""
+
+
+def plan(config: RepairConfig, talk: Talk) -> RepairPlan:
+    """What `repair` would do. Pulls the weights where they are not here yet, and writes nothing."""
+    shaping = _shaping(config, talk)
+    subject = _subject(config, talk)
+    with TemporaryDirectory(prefix="antidote-plan-") as folder, Child(Path(folder) / delivery.LOG) as child:
+        return _planned(config, subject, shaping, child, talk)
+
+
+def repair(config: RepairConfig, talk: Talk) -> Manifest:
+    """Repair the model into `--out`: the weights in `model`, scores and mask in `repair`, and plan.json.
+
+    Killed anywhere, the same command goes on from what it finds there and ends in the same bytes.
+    """
+    shaping = _shaping(config, talk)
+    subject = _subject(config, talk)
+    out = config.run.out
+    out.mkdir(parents=True, exist_ok=True)
+    with Child(out / delivery.LOG) as child:
+        planned = _planned(config, subject, shaping, child, talk)
+        talk.planned(planned)
+        ensure_space(out, planned.bytes_written - _bytes_in(partial_of(out / delivery.MODEL), out / delivery.SCORES))
+        (out / PLAN).write_text(records.dump(planned))
+        if shaping.realignment and not shaping.realignment[0].response:
+            rows = _own_answers(config, subject, shaping.realignment, child, talk)
+            shaping = dataclasses.replace(shaping, realignment=rows)
+        _write(config, subject, shaping, child, talk)
+    return records.load(Manifest, (out / delivery.MODEL / MANIFEST).read_bytes())
+
+
+def _shaping(config: RepairConfig, talk: Talk) -> Shaping:
+    """The prompts that the method reads. Refuses first what could not be carried out after all the work."""
+    _require_possible(config)
+    if config.method not in SCORES:
+        return Shaping([], [], [])
+    policy = _narrowed(config.run.policy, SCORES[config.method])
+    if policy.repair.realignment == SELF:
+        instruments.judges_named(policy.evaluation)
+    with talk.step("read the prompts"):
+        return splits.for_repair(policy, instruments.fetch_prompts(policy))
+
+
+def _require_possible(config: RepairConfig) -> None:
+    dose = config.dose
+    if not 0 <= dose <= 1:
+        raise ConfigurationError(
+            f"--dose is {dose:g}, outside 0..1",
+            cause="a dose is a share, written as a number from 0 to 1",
+            hint=f"did you mean {dose / 100:g}?" if 1 < dose <= 100 else None,
+        )
+    if config.run.policy.repair.target == "dense" and config.method == "scale":
+        raise ConfigurationError(
+            "`scale` needs a reference to shrink towards, and the target `dense` has none",
+            hint="name the aligned model with --reference and leave the target to `auto`, or choose --method antidote",
+        )
+    delivery.require_own(config.run.out, OWN)
+
+
+def _narrowed(policy: Policy, method: Score) -> Policy:
+    """The policy with the prompt sets that this method reads and no others, which are then not fetched."""
+    named, repaired = policy.evaluation, dataclasses.replace(policy.repair, method=method, frontier=False)
+    if method == "taylor":
+        named = dataclasses.replace(named, benign=prompt_sets.benign_origin(policy))
+    else:
+        named = dataclasses.replace(named, benign=None, task=None)
+    if repaired.realignment != SELF:
+        named = dataclasses.replace(named, prompts=EMBEDDED)
+    return dataclasses.replace(policy, evaluation=named, repair=repaired)
+
+
+def _subject(config: RepairConfig, talk: Talk) -> _Subject:
+    run, settings = config.run, config.run.policy.repair
+    with talk.step("pull the model"):
+        source = acquire.fetch(run.model, run.revision, talk.report)
+        require_replaceable(source.source.folder, run.out / delivery.MODEL)
+        target = target_of(source.layout, settings.target)
+        if target == "dense":
+            return _Subject(source, None, None, target, acquire.runnable(source, None))
+        named = acquire.find_reference(source, settings.reference)
+        reference = acquire.fetch(named.id, named.revision, talk.report)
+        require_same_shapes(source.layout, reference.layout)
+        return _Subject(source, named, reference, target, acquire.runnable(source, reference))
+
+
+def _planned(config: RepairConfig, subject: _Subject, shaping: Shaping, child: Child, talk: Talk) -> RepairPlan:
+    tested = acquire.tested(subject.source)
+    request = PlanRequest(
+        source=tested.source,
+        reference=acquire.reported(subject.named) if subject.named else None,
+        model=subject.model,
+        reference_folder=subject.reference.source.folder if subject.reference else None,
+        method=config.method,
+        target=subject.target,
+        dose=config.dose,
+        texts=_texts(config, shaping),
+        budget=config.budget,
+    )
+    with talk.step("plan the repair"):
+        found = child.call(planning.plan, request, talk.report)
+    notes = found.notes + delivery.notes(tested, config.run.out / delivery.MODEL)
+    if subject.reference:
+        notes += acquire.differences(subject.source, subject.reference)
+    named = config.run.policy.evaluation
+    if config.method == "taylor" and named.task is None and prompt_sets.benign_origin(config.run.policy) is None:
+        notes.append("Embedded prompts stand for what the model must keep: --task or --benign names its own.")
+    return dataclasses.replace(found, notes=notes)
+
+
+def _texts(config: RepairConfig, shaping: Shaping) -> list[int]:
+    """Characters of each text that scoring reads; an answer that is still to be given counts as long as it may be."""
+    if config.method == "taylor":
+        taught = evenly(_prompts(shaping.realignment), MOST_HARMFUL) + evenly(_prompts(shaping.benign), MOST_BENIGN)
+        return list(map(len, taught + evenly(_prompts(shaping.task or shaping.benign), MOST_USEFUL)))
+    longest = CHARACTERS_A_TOKEN * config.run.policy.evaluation.max_new_tokens
+    return [len(row.prompt) + (len(row.response) or longest) for row in shaping.realignment]
+
+
+def _own_answers(config: RepairConfig, subject: _Subject, rows: list[Row], child: Child, talk: Talk) -> list[Row]:
+    """The rows that the model answers harmfully: the realignment set `self`."""
+    settings, out = config.run.policy.evaluation, config.run.out
+    with talk.step("pull the judge"):
+        fetched = instruments.fetch_judges(instruments.judges_named(settings), settings, talk.report)
+    with TemporaryDirectory(dir=out, prefix=".work-") as work, AnswerLog(None) as log:
+        ruler = instruments.ruler(config.run, fetched, child, Path(work), log)
+        with talk.step("answer the realignment prompts"):
+            return realignment.own_answers(ruler, subject.model, rows, talk.report)
+
+
+def _write(config: RepairConfig, subject: _Subject, shaping: Shaping, child: Child, talk: Talk) -> None:
+    """Scores, a mask, weights: each a call of its own in the child, which finds there what a killed one left."""
+    out = config.run.out
+    bench = Bench(
+        child=child,
+        source=subject.source,
+        reference=subject.reference,
+        target=subject.target,
+        samples=Samples(shaping.realignment, _prompts(shaping.benign), _prompts(shaping.task or shaping.benign)),
+        provenance=_provenance(config, subject),
+        budget=config.budget,
+        scores=out / delivery.SCORES,
+        masks=out / delivery.SCORES,
+        work=out,
+        report=talk.report,
+    )
+    with talk.step("score the weights"):
+        remedy = benches.remedy(bench, config.method, [config.dose])
+    with talk.step("write the weights"):
+        benches.prepare(bench, remedy, config.dose, out / delivery.MODEL)
+
+
+def _provenance(config: RepairConfig, subject: _Subject) -> Provenance:
+    """Named after what was asked for, so that the same command ends in the same manifest."""
+    unnamed = Provenance(
+        run_id="",
+        source=acquire.tested(subject.source).source,
+        reference=acquire.reported(subject.named) if subject.named else None,
+        policy_sha256=config.run.policy.sha256(),
+    )
+    asked = f"{__version__} {config.method} {config.dose!r} {records.dump(unnamed)}"
+    return dataclasses.replace(unnamed, run_id=hashlib.sha256(asked.encode()).hexdigest()[:32])
+
+
+def _prompts(rows: list[Row]) -> list[str]:
+    return [row.prompt for row in rows]
+
+
+def _bytes_in(*folders: Path) -> int:
+    """What an earlier, killed run has written already."""
+    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,60 @@
+"""How far a mask depends on how its scores were computed: batches of 1, 8 and 16, one thread and two."""
+
+import itertools
+import tempfile
+from pathlib import Path
+
+import torch
+
+from antidote_ci.checkpoint import tensors
+from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.demo.models import write_base
+from antidote_ci.model import loading
+from antidote_ci.model.batching import length_sorted_batches
+from antidote_ci.model.statistics import right_padded, squared_sums
+from antidote_ci.model.streaming.reservoir import Reservoir
+from antidote_ci.model.streaming.skeleton import Skeleton
+from antidote_ci.records import Model
+from antidote_ci.repair.masks import top_per_row
+from antidote_ci.repair.scores import wanda_score
+from benchmarks.speed.paired import Line
+from benchmarks.speed.procedure import BUDGET, DOSE, silent
+from benchmarks.speed.scoring import token_ids, write_moved
+
+ROWS = 64
+SIZES = (1, 8, 16)
+THREADS = (1, 2)
+
+
+def run(turns: int) -> list[Line]:
+    """One line: the least share of entries on which two of the six ways agree. Nothing is timed, so one turn does."""
+    del turns
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        base, moved = folder / "SmolLM2-135M-Instruct", folder / "moved"
+        write_base(base)
+        write_moved(base, moved)
+        ids = token_ids(base, ROWS)
+        device, dtype = loading.device_and_dtype()
+        skeleton = Skeleton(Model(moved), dtype, device)
+        found = []
+        before = torch.get_num_threads()
+        for size, threads in itertools.product(SIZES, THREADS):
+            torch.set_num_threads(threads)
+            batches = [right_padded([ids[at] for at in batch], device) for batch in length_sorted_batches(ids, size)]
+            found.append(squared_sums(skeleton, Reservoir(folder / "hidden", BUDGET), batches, silent))
+        torch.set_num_threads(before)
+        share = min(agreement(base, moved, one, other) for one, other in itertools.combinations(found, 2))
+    return [Line("share of mask entries that agree", [share], ">=", 0.9999)]
+
+
+def agreement(base: Path, moved: Path, one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Over all tensors, of all their entries."""
+    source, reference = inspect(moved), inspect(base)
+    same = entries = 0
+    for name in one:
+        delta = tensors.delta(source, reference, name)
+        masks = [next(top_per_row(wanda_score(delta, (sums[name] / ROWS).sqrt()), [DOSE])) for sums in (one, other)]
+        same += int((masks[0] == masks[1]).sum())
+        entries += masks[0].numel()
+    return same / entries

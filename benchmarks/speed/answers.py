@@ -1,0 +1,89 @@
+"""Answers per second of a real small model, three ways. `python -m benchmarks.speed answers`
+
+Three ways to answer the same prompts with SmolLM2-135M-Instruct, weights in memory, measured in turns:
+
+- paper: one prompt after another in float32, as the evaluation of Antidote's authors does;
+- plain: `generate` on batches in the order given, in the processor's fastest dtype, at the best size found by hand;
+- ours: `antidote_ci.model.generation.generate`, from conversations to answers, its probe of the batch size included.
+
+Ratios are the medians over the turns of ratios within a turn: other work on the machine then slows both sides.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from antidote_ci import embedded
+from antidote_ci.demo.models import write_base
+from antidote_ci.model import loading
+from antidote_ci.model.generation import GenerationRequest, asked, generate, rendered
+from antidote_ci.records import Model
+from benchmarks.speed.paired import Line, ratios
+
+SETS = ("evaluation_prompts", "selection_prompts", "benign_evaluation", "benign_selection")
+SIZES = (16, 32, 64, 100, 200)
+TOKENS = 64
+PAPER_PROMPTS = 24
+"""Answered one by one: a sample of the others."""
+
+
+def run(turns: int) -> list[Line]:
+    """Two lines: against the paper's evaluation and against plain `generate`."""
+    prompts = [json.loads(line)["prompt"] for name in SETS for line in embedded.path(name).read_text().splitlines()]
+    sample = prompts[:: max(1, len(prompts) // PAPER_PROMPTS)][:PAPER_PROMPTS]
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "SmolLM2-135M-Instruct"
+        write_base(model)
+        rates = compare(Model(model), prompts, sample, turns)
+    return [
+        Line("answers/s, ours / paper's loop in float32", ratios(rates["ours"], rates["paper"]), ">=", 15.0),
+        Line("answers/s, ours / plain generate", ratios(rates["ours"], rates["plain"]), ">=", 1.0),
+    ]
+
+
+def compare(model: Model, prompts: list[str], sample: list[str], turns: int) -> dict[str, list[float]]:
+    """Every way in turn, after the best size of the plain one was found by trying them all."""
+    tokenizer = loading.load_tokenizer(model)
+    _device, dtype = loading.device_and_dtype()
+    single = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32).eval()
+    network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=dtype).eval()
+    request = GenerationRequest(model, {"all": [asked(prompt) for prompt in prompts]}, {"all": TOKENS})
+    warm_up = GenerationRequest(model, {"all": [asked(prompts[0])]}, {"all": 2})
+    generate(warm_up, lambda _: None)
+    plain(network, tokenizer, prompts[:2], 2)
+    tried = {
+        size: per_second(len(prompts), lambda: plain(network, tokenizer, prompts, size))  # noqa: B023 - called at once
+        for size in SIZES
+        if size <= len(prompts)
+    }
+    best = max(tried, key=lambda size: tried[size])
+    rates: dict[str, list[float]] = {"paper": [], "plain": [], "ours": []}
+    for _ in range(turns):
+        rates["plain"].append(per_second(len(prompts), lambda: plain(network, tokenizer, prompts, best)))
+        rates["ours"].append(per_second(len(prompts), lambda: generate(request, lambda _: None)))
+        rates["paper"].append(per_second(len(sample), lambda: plain(single, tokenizer, sample, 1)))
+    return rates
+
+
+def plain(network: Any, tokenizer: Any, prompts: list[str], size: int) -> list[str]:  # noqa: ANN401
+    """`generate` as its documentation shows it."""
+    texts = rendered(tokenizer, [asked(prompt) for prompt in prompts])
+    answers: list[str] = []
+    for start in range(0, len(texts), size):
+        inputs = tokenizer(texts[start : start + size], padding=True, add_special_tokens=False, return_tensors="pt")
+        output = network.generate(**inputs, max_new_tokens=TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        answers += tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return answers
+
+
+def per_second(count: int, work: Callable[[], object]) -> float:
+    """Answers a second of `work`, which gives `count`."""
+    started = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - started)

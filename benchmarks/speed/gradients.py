@@ -1,0 +1,82 @@
+"""The gradients of `taylor`, block by block, against plain autograd on a model that is whole in memory."""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from antidote_ci.demo.models import write_base
+from antidote_ci.model import gradients, loading, losses
+from antidote_ci.model.beginnings import ANSWER_TOKENS
+from antidote_ci.model.streaming.reservoir import Reservoir
+from antidote_ci.model.streaming.skeleton import Skeleton
+from antidote_ci.records import Model
+from benchmarks.speed.paired import Line, ratios, turns
+from benchmarks.speed.procedure import BUDGET
+from benchmarks.speed.scoring import opened, token_ids, write_moved
+
+ROWS = 64
+
+
+def run(count: int) -> list[Line]:
+    """One line. Both sides take the same batches: half of them towards a teacher, half of them squared."""
+    device, dtype = loading.device_and_dtype()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        base, moved = folder / "SmolLM2-135M-Instruct", folder / "moved"
+        write_base(base)
+        write_moved(base, moved)
+        rows = [(ids[:-ANSWER_TOKENS], ids[-ANSWER_TOKENS:]) for ids in token_ids(base, ROWS)]
+        batches = gradients.batches(rows, device)
+        reference, network = opened(base, dtype), opened(moved, dtype)
+        with torch.no_grad():
+            teachers = [logits_of(reference, batch) for batch in batches]
+        del reference
+        lessons = [lesson(batch, teachers[at], squared=at % 2 == 1) for at, batch in enumerate(batches)]
+        skeleton = Skeleton(Model(moved), dtype, device)
+        wanted = {linear.tensor for block in skeleton.blocks for linear in skeleton.linears(block)}
+
+        def streamed() -> None:
+            for _ in gradients.gradient_sums(
+                skeleton, Reservoir(folder / "hidden", BUDGET), lessons, wanted, lambda _block: None
+            ):
+                continue
+
+        times = turns(count, streamed, lambda: in_memory(network, lessons, wanted))
+    return [Line("gradients, streamed / in memory", ratios(*times), "<=", 1.6)]
+
+
+def lesson(batch: gradients.Batch, teacher: torch.Tensor, *, squared: bool) -> gradients.Lesson:
+    """Towards the teacher, or at the model's own labels."""
+    if not squared:
+        return gradients.Lesson(
+            batch, lambda logits: losses.towards_teacher(logits, teacher, batch.answer), squared=False
+        )
+    labels = torch.Generator().manual_seed(0)
+    return gradients.Lesson(batch, partial(losses.own_labels, answer=batch.answer, generator=labels), squared=True)
+
+
+def logits_of(network: Any, batch: gradients.Batch) -> torch.Tensor:  # noqa: ANN401 - transformers is untyped
+    """What predicts the answers."""
+    columns = batch.answer.shape[1] + 1
+    found: torch.Tensor = network(**batch.tokens, use_cache=False, logits_to_keep=columns).logits[:, :-1]
+    return found
+
+
+def in_memory(network: Any, lessons: list[gradients.Lesson], wanted: set[str]) -> dict[str, torch.Tensor]:  # noqa: ANN401
+    """Float32 sums of every gradient, or of its square."""
+    parameters = {name: each for name, each in network.named_parameters() if name in wanted}
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in wanted)
+    plain = {name: torch.zeros(each.shape) for name, each in parameters.items()}
+    squared = {name: torch.zeros(each.shape) for name, each in parameters.items()}
+    for each in lessons:
+        found = torch.autograd.grad(each.loss(logits_of(network, each.batch)), list(parameters.values()))
+        for name, gradient in zip(parameters, found, strict=True):
+            if each.squared:
+                squared[name].addcmul_(gradient.float(), gradient.float())
+            else:
+                plain[name].add_(gradient)
+    return plain

@@ -1,0 +1,62 @@
+"""The product's own repair of a folder, as the benchmarks call it: score, masks, apply."""
+
+import json
+from pathlib import Path
+
+from antidote_ci import embedded
+from antidote_ci.records import MaskFile, Model, Progress, ReportedSource, Row, Scores
+from antidote_ci.repair.apply import Applied, ApplyRequest, Provenance, apply
+from antidote_ci.repair.masking import MaskRequest, write_masks
+from antidote_ci.repair.scoring import ScoreRequest, score
+
+DOSE = 0.05
+BUDGET = 1 << 30
+
+
+def realignment(count: int) -> list[Row]:
+    """Rows of the embedded set, turn and turn about when more are asked for than it has."""
+    lines = embedded.path("realignment").read_text().splitlines()
+    rows = [json.loads(lines[number % len(lines)]) for number in range(count)]
+    return [Row(prompt=row["prompt"], response=row["response"]) for row in rows]
+
+
+def scored(source: Path, reference: Path, folder: Path, rows: int, budget: int = BUDGET) -> Scores:
+    """Input statistics of `rows` exchanges, in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    request = ScoreRequest(
+        model=Model(source),
+        source=source,
+        reference=reference,
+        target="delta",
+        method="antidote",
+        rows=realignment(rows),
+        benign=[],
+        useful=[],
+        folder=folder,
+        budget=budget,
+    )
+    return score(request, silent)
+
+
+def masked(source: Path, reference: Path, scores: Scores, folder: Path, doses: list[float]) -> list[MaskFile]:
+    """The masks of `doses`, in `folder`."""
+    statistics = folder / "antidote.safetensors"
+    return write_masks(MaskRequest(source, reference, scores, statistics, doses, False, folder), silent)
+
+
+def applied(source: Path, reference: Path, scores: Scores, mask: MaskFile, destination: Path) -> Applied:
+    """The repaired checkpoint in `destination`."""
+    provenance = Provenance("benchmark", ReportedSource(source.name, None, "full"), None, "")
+    request = ApplyRequest(source, reference, scores, mask, "antidote", mask.dose, destination, provenance)
+    return apply(request, silent)
+
+
+def repaired(source: Path, reference: Path, out: Path, rows: int, budget: int) -> Applied:
+    """All of it."""
+    scores = scored(source, reference, out / "repair", rows, budget)
+    (mask,) = masked(source, reference, scores, out / "repair", [DOSE])
+    return applied(source, reference, scores, mask, out / "model")
+
+
+def silent(_progress: Progress) -> None:
+    """Nobody watches."""
