@@ -80,7 +80,10 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
             network = PeftModel.from_pretrained(network, model.adapter, local_files_only=True)
             if merging:
                 network = network.merge_and_unload()
-        return network.to(device=device, dtype=dtype).eval()
+            for parameter in network.parameters():
+                # Weights alone: in bfloat16 the frequencies of rotary positions would be other ones.
+                parameter.data = parameter.data.to(dtype)
+        return network.to(device).eval()
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
