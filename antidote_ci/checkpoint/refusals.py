@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from antidote_ci.checkpoint.headers import TensorInfo
+from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 
 CODE_KEYS = frozenset(("auto_map", "trust_remote_code", "custom_pipelines", "custom_generate"))
@@ -28,8 +29,6 @@ UNSUPPORTED_ADAPTER_KEYS = (
 )
 # The others (pissa, olora, corda, loftq, ...) also change the base, so that zeroed factors do not give the reference.
 PLAIN_INITIALISATIONS = (None, True, False, "gaussian", "eva", "orthogonal")
-A_ENDING, B_ENDING = ".lora_A.weight", ".lora_B.weight"
-PREFIX = "base_model.model."
 """What peft puts before the path of a parameter."""
 
 CODE_DTYPES = ("F8_", "F6_", "F4")

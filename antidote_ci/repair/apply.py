@@ -10,11 +10,11 @@ from antidote_ci import __version__, records
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.checkpoint.lora_names import A_ENDING
 from antidote_ci.checkpoint.swap import nothing_left_on_error
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.checkpoint.writer import finish, write_checkpoint
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.model.streaming.lora import A_ENDING
 from antidote_ci.records import (
     Manifest,
     MaskFile,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.checkpoint.lora_names import A_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.loading import device_and_dtype
-from antidote_ci.model.streaming.lora import A_ENDING, PREFIX
 from antidote_ci.model.streaming.skeleton import Skeleton
 from antidote_ci.records import (
     Grouping,

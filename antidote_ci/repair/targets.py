@@ -8,9 +8,9 @@ from typing import Literal
 
 from antidote_ci.checkpoint.headers import TensorInfo
 from antidote_ci.checkpoint.layout import Layout
+from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, PREFIX
 from antidote_ci.checkpoint.tensors import WEIGHTS
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.streaming.lora import A_ENDING, B_ENDING, PREFIX
 from antidote_ci.model.streaming.skeleton import ENTRANCE, HEAD, Skeleton
 from antidote_ci.records import LeftAlone, Model, ScoredTensor, Target
 

@@ -14,10 +14,10 @@ from antidote_ci import records
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.files import is_pickled_weights, listing, sha256_file
 from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING
 from antidote_ci.checkpoint.swap import MANIFEST
 from antidote_ci.checkpoint.tensors import WEIGHTS
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.streaming.lora import A_ENDING, B_ENDING
 from antidote_ci.records import Grouping, Manifest, Method, Progress, ScoredTensor, Verification
 from antidote_ci.repair import masks
 from antidote_ci.repair.apply import CARD

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from antidote_ci.checkpoint.layout import Layout
+from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, PREFIX
 from antidote_ci.model.streaming.stored import Stored
 
 if TYPE_CHECKING:
     import torch
 
-PREFIX = "base_model.model."
-A_ENDING, B_ENDING = ".lora_A.weight", ".lora_B.weight"
 
 Seen = Callable[[str, "torch.Tensor"], None]
 """Hears the name of a factor's tensor, and the inputs [..., columns] that the factor is applied to."""
