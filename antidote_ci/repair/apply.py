@@ -15,6 +15,7 @@ from antidote_ci.checkpoint.swap import nothing_left_on_error
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.checkpoint.writer import finish, write_checkpoint
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.model import memory
 from antidote_ci.records import (
     Manifest,
     MaskFile,
@@ -72,6 +73,7 @@ class Applied:
     files: list[WeightFile]
 
 
+@memory.kept_small()
 def apply(request: ApplyRequest, report: Callable[[Progress], None]) -> Applied:
     """Write the repaired checkpoint to `destination`: complete with its manifest, or not at all.
 

@@ -12,6 +12,7 @@ from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.model import memory
 from antidote_ci.records import MaskFile, Method, Progress, ScoredTensor, Scores
 from antidote_ci.repair import masks
 from antidote_ci.repair.scores import wanda_score
@@ -35,6 +36,7 @@ class MaskRequest:
     folder: Path
 
 
+@memory.kept_small()
 def write_masks(request: MaskRequest, report: Callable[[Progress], None]) -> list[MaskFile]:
     """Write `folder/<method>-<dose>.safetensors`, `<tensor name>` -> packed mask, for every dose in one pass.
 

@@ -9,7 +9,7 @@ from antidote_ci.records import Grouping, ScoredTensor
 if TYPE_CHECKING:
     import torch
 
-ENTRIES_AT_ONCE = 1 << 24
+ENTRIES_AT_ONCE = 1 << 22
 """Rows are ordered in portions of about so many entries: of a tensor of any size no whole copy is held."""
 
 

@@ -10,6 +10,7 @@ from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.layout import Layout, inspect
 from antidote_ci.checkpoint.lora_names import A_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.model import memory
 from antidote_ci.model.loading import device_and_dtype
 from antidote_ci.model.streaming.skeleton import Skeleton
 from antidote_ci.records import (
@@ -53,6 +54,7 @@ class PlanRequest:
     """Bytes of hidden states that scoring keeps in memory."""
 
 
+@memory.kept_small()
 def plan(request: PlanRequest, report: Report) -> RepairPlan:
     """All that can be said before the repair. Raises ConfigurationError for NaN or infinite weights."""
     source = inspect(request.model.adapter or request.model.folder)

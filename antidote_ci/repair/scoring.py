@@ -11,6 +11,7 @@ from antidote_ci import __version__, records
 from antidote_ci.checkpoint.files import listing, sha256_file
 from antidote_ci.checkpoint.layout import Layout, inspect
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.model import memory
 from antidote_ci.model.statistics import StatisticsRequest, input_norms
 from antidote_ci.records import Model, Plan, Progress, Row, Score, Scores, Target
 from antidote_ci.repair.targets import scored
@@ -41,6 +42,7 @@ class ScoreRequest:
     """Bytes of hidden states in memory; what is beyond waits on disk."""
 
 
+@memory.kept_small()
 def score(request: ScoreRequest, report: Callable[[Progress], None]) -> Scores:
     """Write `folder/<method>.safetensors`, and beside it as JSON the record that is returned.
 
