@@ -72,7 +72,7 @@ class EvaluationSection:
 class RepairSection:
     """`[repair]`: where the antidote comes from."""
 
-    method: Literal["antidote", "taylor"] = "antidote"
+    method: Literal["antidote", "taylor"] = "taylor"
     """How entries are chosen: docs/repair.md."""
     target: Literal["auto", "dense"] = "auto"
     """`auto`: an adapter's factors, or the difference to the reference. `dense`: merged weights without a reference."""

@@ -52,7 +52,7 @@ def test_the_same_policy_has_the_same_hash_whichever_way_it_came_in(tmp_path: Pa
             "needs a reference",
             "--method antidote, or leave the target to `auto`",
         ),
-        ('[repair]\ntarget = "dense"\nreference = "a/b"', "no use of the reference a/b", None),
+        ('[repair]\ntarget = "dense"\nmethod = "antidote"\nreference = "a/b"', "no use of the reference a/b", None),
         ('[publish]\nmode = "force"', "publish.mode", None),
         ("gate = 3", "gate in .* must be a section", None),
         ("[gate", "not a TOML file", None),

@@ -41,6 +41,7 @@ def options(pair: Path, out: Path, limits: str = LIMITS, **changed: str) -> list
         "task": str(pair / "task.jsonl"),
         "judge": "refusal",
         "threshold": "0.3",
+        "method": "antidote",
         "out": str(out),
     } | changed
     return [f"--{name}={value}" for name, value in values.items() if value]
@@ -105,6 +106,11 @@ def test_a_control_that_did_as_well_is_said(repaired_adapter: Path) -> None:
         assert f"scale at dose {scale.dose:g} did as well" in text
         assert "random at dose" in text
         assert not re.search(r"random at dose \S+ did as well", text)
+
+
+def test_a_stranger_verifies_the_result(repaired_adapter: Path) -> None:
+    code, _, err = finish(start("verify", str(repaired_adapter)))
+    assert code == 0, err
 
 
 def test_the_repaired_adapter_is_the_source_with_zeroes(repaired_adapter: Path, trained_pair: Path) -> None:
