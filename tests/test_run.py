@@ -231,7 +231,7 @@ def test_a_reference_that_fails_is_no_antidote(trained_pair: Path, tmp_path: Pat
 
 
 def test_between_the_bounds_it_is_inconclusive(trained_pair: Path, tmp_path: Path) -> None:
-    arguments = options(trained_pair, tmp_path / "out", threshold="0.98", realignment="")
+    arguments = options(trained_pair, tmp_path / "out", threshold="0.98", realignment="", method="")
     code, _, err = finish(start("evaluate", str(trained_pair / "merged"), *arguments))
     assert code == 4, err
     assert report(tmp_path / "out").verdict == "inconclusive"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Safetensors dtypes of weights, and torch's names. Integers and packed numbers are never scored or edited."""
+ALIGNMENT = 64
+"""Bytes, as torch aligns its own: on several threads a product of matrices that lie otherwise has other last bits."""
 OWN = WEIGHTS | {"U8": "uint8"}
 """Beside them, the bits of masks."""
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -97,14 +99,15 @@ def take(file: BufferedReader, info: TensorInfo) -> "torch.Tensor":
 
     size = info.end - info.start
     # numpy asks for huge pages, torch does not: fresh small ones take longer than the read itself.
-    data = numpy.empty(max(size, 1), dtype=numpy.uint8)
-    if file.readinto(data.data[:size]) != size:
+    room = numpy.empty(size + ALIGNMENT, dtype=numpy.uint8)
+    data = room[-room.ctypes.data % ALIGNMENT :][:size]
+    if file.readinto(data.data) != size:
         raise InfrastructureError(
             f"{Path(file.name).name} was cut short while it was read",
             cause="something else writes to it",
             hint="run again when nothing does",
         )
-    return torch.from_numpy(data)[:size].view(getattr(torch, OWN[info.dtype])).reshape(info.shape)
+    return torch.from_numpy(data).view(getattr(torch, OWN[info.dtype])).reshape(info.shape)
 
 
 def bytes_of(tensor: "torch.Tensor") -> memoryview:

@@ -59,6 +59,7 @@ def test_the_default_pair_end_to_end(hub: LoopbackHub, tmp_path: Path) -> None:
     assert len(run.realignment) + len(run.selection.harmful) + len(run.confirmation.harmful) == 300
     assert {file.role: file.origin for file in run.files} == {
         "realignment": "self",
+        "calibration": f"jailbreakbench@{first}",
         "selection": f"jailbreakbench@{first}, strongreject@{second}",
         "confirmation": f"jailbreakbench@{first}, strongreject@{second}",
         "benign": f"jailbreakbench@{first}",
