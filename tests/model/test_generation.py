@@ -1,6 +1,5 @@
 """Answers must not depend on their neighbours nor be asked for twice."""
 
-import contextlib
 import json
 import os
 import signal
@@ -175,10 +174,11 @@ def test_other_weights_tokenizer_or_decoding_are_other_answers(
 
 
 ANSWERING = """
-import os, sys
+import signal, sys
 from pathlib import Path
 from antidote_ci.model.generation import GenerationRequest, asked, generate
 from antidote_ci.records import Model
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 def report(progress):
     print(progress.done, flush=True)
 sets = {"all": [asked(f"Tell me {number}") for number in range(4000)]}
@@ -192,12 +192,8 @@ def test_an_interrupt_leaves_the_answers_so_far(trained_pair: Path, tmp_path: Pa
         assert process.stdout is not None
         for _ in range(5):
             assert process.stdout.readline()
-        # Python drops an interrupt that falls into a destructor: whoever waits presses again.
-        while process.poll() is None:
-            os.kill(process.pid, signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1)
-        assert process.returncode != 0
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(20) != 0
     assert 5 <= len(list((tmp_path / "store").rglob("*.json"))) < 500
 
 
