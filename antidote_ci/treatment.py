@@ -173,11 +173,11 @@ def _bench(setting: Setting, patient: Patient, reference: Pulled | None, prompts
 
 
 def _frontier(trial: Trial, remedy: Remedy, chosen: float | None) -> list[FrontierPoint]:
-    """Of every method that is possible: taylor needs a reference, and samples of what the model must keep."""
+    """Of every method that is possible: taylor and scale need a reference."""
     bench, remedies = trial.bench, [remedy]
     others: list[Method] = ["antidote", "random"]
     if bench.reference is not None:
-        others = ["antidote", "taylor", "scale", "random"] if bench.samples.useful else ["antidote", "scale", "random"]
+        others = ["antidote", "taylor", "scale", "random"]
     for method in others:
         if method != remedy.method:
             like = remedy if method in ("scale", "random") else None
