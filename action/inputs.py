@@ -24,13 +24,17 @@ OPTIONS = (
     "method",
     "target",
     "publish",
+    "publish-to",
 )
 FLAGS = ("accept-licence", "frontier", "accept-repair", "dry-run")
 TOKENS = {"hf-token": "HF_TOKEN", "hf-write-token": "HF_WRITE_TOKEN", "judge-key": "ANTIDOTE_JUDGE_KEY"}
 INPUTS = ("command", "model", *OPTIONS, *FLAGS, *TOKENS)
 
 # `evaluate` measures and gates: it neither repairs nor publishes.
-RUN_ONLY = ("realignment", "method", "target", "frontier", "publish", "accept-repair", "dry-run", "hf-write-token")
+RUN_ONLY = (
+    *("realignment", "method", "target", "frontier", "publish", "publish-to"),
+    *("accept-repair", "dry-run", "hf-write-token"),
+)
 COMMANDS = ("run", "evaluate")
 
 DEFAULT_OUT = "antidote-out"

@@ -3,21 +3,28 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Literal
 
+from antidote_ci import lineage
 from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import is_pickled_weights
 from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.checkpoint.vocabularies import require_same_vocabulary
 from antidote_ci.config import RepairSection, RunConfig
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.chat_api import without_secrets
-from antidote_ci.hub import pull
+from antidote_ci.hub import needs, pull
+from antidote_ci.hub.access import Access, reading
+from antidote_ci.hub.remote import About
 from antidote_ci.records import Model, Progress, ReportedReference, ReportedSource, Source
 from antidote_ci.repair.targets import require_same_shapes, target_of
 
 Report = Callable[[Progress], None]
 FoundBy = Literal["option", "adapter_config.json", "model card"]
+Use = Literal["read", "run", "merge"]
+"""What becomes of the weights here: read from the disk, held in memory while they answer, or merged for that."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,8 @@ class Pulled:
     licence: str | None
     unrepaired: list[str]
     """Other weights beside the checkpoint, pickled or unused: never opened, so a repair does not cover them."""
+    about: About | None
+    """What the Hub says of the repository; None for a folder, and for a commit that was in the cache."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +60,32 @@ class Reference:
     found_by: FoundBy
 
 
-def fetch(model: str, revision: str | None, report: Report) -> Pulled:
-    """The model at one commit. A local folder is used where it lies, read-only."""
+def fetch(model: str, revision: str | None, report: Report, use: Use = "read") -> Pulled:
+    """The model at one commit. A local folder is used where it lies, read-only.
+
+    Raises InfrastructureError, before the download, where disk or memory do not suffice.
+    """
     if pull.is_local(model):
         if revision is not None:
             raise ConfigurationError(
                 f"{model} is a local folder, so it has no revision {revision}", hint="drop --revision"
             )
-        return local(model)
-    remote = pull.resolve(model, revision, read_token())
-    folder = pull.download(remote, read_token(), report)
+        found = local(model)
+        if use != "read":
+            entries = sum(prod(each.shape) for each in found.layout.tensors.values())
+            needs.require_memory(model, needs.memory_for(entries, merged=use == "merge"))
+        return found
+    remote = pull.resolve(model, revision, access())
+    if use != "read":
+        needs.require_memory(model, needs.memory_needed(remote, merged=use == "merge"))
+    folder = pull.download(remote, access(), report)
     layout = inspect(folder)
     return Pulled(
         Source(model, remote.revision, folder, layout.kind),
         layout,
         remote.licence,
         _unrepaired(layout, remote.skipped),
+        remote.about,
     )
 
 
@@ -81,6 +100,7 @@ def local(model: str) -> Pulled:
         layout,
         None,
         _unrepaired(layout, [path.name for path in folder.iterdir()]),
+        None,
     )
 
 
@@ -97,11 +117,17 @@ def subject(config: RunConfig, report: Report) -> tuple[Tested, Model]:
     """What `evaluate` measures: a checkpoint, an adapter with its base, or whatever a server answers for."""
     if is_address(config.model):
         return Tested(ReportedSource(without_secrets(config.model), None, "server"), None, "", []), Model(Path())
-    source = fetch(config.model, config.revision, report)
+    use = use_of(config)
+    source = fetch(config.model, config.revision, report, use)
     if source.source.kind == "full":
         return tested(source), runnable(source, None)
     reference = find_reference(source, config.policy.repair.reference)
-    return tested(source), runnable(source, base(source, reference, report))
+    return tested(source), runnable(source, base(source, reference, report, use))
+
+
+def use_of(config: RunConfig) -> Use:
+    """A server holds the weights itself, perhaps on another machine."""
+    return "run" if config.policy.evaluation.server is None else "read"
 
 
 def tested(model: Pulled) -> Tested:
@@ -112,18 +138,25 @@ def tested(model: Pulled) -> Tested:
     return Tested(source, model.licence, card, model.unrepaired)
 
 
-def base(model: Pulled, reference: Reference | None, report: Report) -> Pulled | None:
+def base(model: Pulled, reference: Reference | None, report: Report, use: Use) -> Pulled | None:
     """The reference, when an adapter needs it to run, or when it lies on this machine; else it may never be needed."""
     if reference is None or (model.source.kind == "full" and reference.revision is not None):
         return None
-    found = fetch(reference.id, reference.revision, report)
+    return fitting(model, reference, report, use)
+
+
+def fitting(model: Pulled, reference: Reference, report: Report, use: Use = "read") -> Pulled:
+    """The reference, pulled. Raises what `require_same_shapes` and `require_same_vocabulary` raise."""
+    merged = use == "run" and model.source.kind == "adapter"
+    found = fetch(reference.id, reference.revision, report, "merge" if merged else use)
     require_same_shapes(model.layout, found.layout)
+    require_same_vocabulary(model.layout, found.layout)
     return found
 
 
-def read_token() -> str | None:
-    """The token for pulling, where one is set. The one for publishing is another's business."""
-    return os.environ.get("HF_TOKEN") or None
+def access() -> Access:
+    """For pulling. The one for publishing is another's business."""
+    return reading(os.environ)
 
 
 def wanted_reference(model: Pulled, settings: RepairSection) -> Reference | None:
@@ -147,15 +180,17 @@ def differences(model: Pulled, reference: Pulled) -> list[str]:
 def find_reference(model: Pulled, named: str | None) -> Reference:
     """What the user named, what the adapter says it was trained on, or what the card says it was made from.
 
-    Its revision is resolved here, once.
+    Its revision is resolved here, once. Raises UnsafeCheckpoint for a base that was found and cannot be the right one.
     """
     if named is not None:
         return _resolved(named, "option")
-    if model.layout.base_model is not None:
-        return _said_by(model, model.layout.base_model, "adapter_config.json")
+    said = model.layout.base_model
+    if said is not None:
+        revision = model.layout.config.get("revision")
+        return _said_by(model, said, revision if isinstance(revision, str) else None, "adapter_config.json")
     from_card = cards.base_model(model.layout.folder)
     if from_card is not None and from_card != model.source.id:
-        return _said_by(model, from_card, "model card")
+        return _said_by(model, from_card, None, "model card")
     raise ConfigurationError(
         f"the reference of {model.source.id} cannot be found",
         cause="neither an adapter_config.json nor the card's base_model names the aligned model before fine-tuning",
@@ -163,21 +198,22 @@ def find_reference(model: Pulled, named: str | None) -> Reference:
     )
 
 
-def _said_by(model: Pulled, name: str, found_by: FoundBy) -> Reference:
+def _said_by(model: Pulled, name: str, revision: str | None, found_by: FoundBy) -> Reference:
     """A repository of the Hub may name another repository, never a folder of this machine."""
-    if model.source.revision is not None and pull.is_local(name):
-        raise ConfigurationError(
-            f"the {found_by} of {model.source.id} names a local folder as its base",
-            cause="it was saved with the path of the machine that trained it",
-            hint="add --reference ORG/NAME",
-        )
-    return _resolved(name, found_by)
+    if model.source.revision is not None:
+        lineage.require_repository_name(model.source.id, name, found_by)
+    elif pull.is_local(name):
+        return _resolved(name, found_by)
+    lineage.require_card_agrees(model.source.id, model.layout.folder, name)
+    base = pull.resolve(name, revision or None, access())
+    lineage.require_same_base(model.source.id, model.about, name, base.about)
+    return Reference(name, base.revision, found_by)
 
 
 def _resolved(name: str, found_by: FoundBy) -> Reference:
     if pull.is_local(name):
         return Reference(local(name).source.id, None, found_by)
-    return Reference(name, pull.resolve(name, None, read_token()).revision, found_by)
+    return Reference(name, pull.resolve(name, None, access()).revision, found_by)
 
 
 def runnable(model: Pulled, base: Pulled | None) -> Model:

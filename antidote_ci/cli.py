@@ -2,6 +2,7 @@
 
 import dataclasses
 import signal
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import typer
 
 from antidote_ci import __version__, records
 from antidote_ci.config import Policy, RunConfig, override, read_policy
-from antidote_ci.console import Talk, data
+from antidote_ci.console import Talk, data, heard
 from antidote_ci.errors import AntidoteError, InfrastructureError, Terminated
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class PublishMode(StrEnum):
 
     none = "none"
     pull_request = "pull-request"
+    branch = "branch"
+    repo = "repo"
 
 
 def _option(name: str, help_text: str) -> typer.models.OptionInfo:
@@ -121,6 +124,9 @@ Frontier = Annotated[
     ),
 ]
 Publish = Annotated[PublishMode | None, _option("--publish", "What to do with repaired weights.")]
+PublishTo = Annotated[
+    str | None, _option("--publish-to", "Of `--publish branch` the branch, of `--publish repo` the ORG/NAME.")
+]
 AcceptRepair = Annotated[
     bool | None,
     typer.Option(
@@ -166,6 +172,7 @@ def run(
     server: Server = None,
     accept_licence: AcceptLicence = None,
     publish: Publish = None,
+    publish_to: PublishTo = None,
     accept_repair: AcceptRepair = None,
     save_answers: SaveAnswers = None,
     out: Out = DEFAULT_OUT,
@@ -190,7 +197,7 @@ def run(
             frontier=frontier,
             accept=accept_repair,
         )
-        chosen = override(chosen, "publish", mode=publish.value if publish else None)
+        chosen = override(chosen, "publish", mode=publish.value if publish else None, to=publish_to)
         config = RunConfig(model, revision, chosen, out, save_answers)
         if dry_run:
             from antidote_ci import forecast
@@ -387,9 +394,12 @@ def _show(talk: Talk, estimate: "Forecast", *, as_json: bool) -> None:
     talk.say(f"model      {estimate.model} at {estimate.revision or 'a local folder'}")
     unnamed = "none" if estimate.target == "dense" else "named by the model itself"
     talk.say(f"reference  {estimate.reference or unnamed}")
-    talk.say(f"pull       {estimate.bytes_to_pull / 1e6:,.0f} MB")
+    missing, free = estimate.bytes_to_download / 1e6, estimate.disk_free / 1e6
+    talk.say(
+        f"pull       {estimate.bytes_to_pull / 1e6:,.0f} MB, {missing:,.0f} MB of it not here yet; {free:,.0f} MB free"
+    )
     talk.say(f"write      up to {estimate.bytes_to_write / 1e6:,.0f} MB")
-    talk.say(f"memory     about {estimate.memory_bytes / 1e6:,.0f} MB for the weights")
+    talk.say(f"memory     at least {estimate.memory_bytes / 1e6:,.0f} MB; {estimate.memory_free / 1e6:,.0f} MB free")
     talk.say(f"answers    about {estimate.answers:,}, if the model needs a repair")
     talk.say(f"time       about {estimate.seconds / 60:,.0f} min on two cores, less on a GPU")
     talk.say(f"publish    {estimate.publish}")
@@ -398,6 +408,8 @@ def _show(talk: Talk, estimate: "Forecast", *, as_json: bool) -> None:
 def _finish(talk: Talk, report: records.Report, out: Path, *, as_json: bool) -> None:
     talk.compare(report)
     talk.say(f"{report.verdict}: {report.reason}")
+    for line in [*report.publish.notes, *([f"published: {report.publish.url}"] if report.publish.url else [])]:
+        talk.say(line)
     talk.say(f"report: {out / 'report.html'}")
     if as_json:
         data(records.dump(report))
@@ -419,7 +431,8 @@ def _ending(left: str = "nothing half-written is left") -> Iterator[Talk]:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     try:
-        yield talk
+        with heard(talk):
+            yield talk
     except AntidoteError as error:
         talk.explain(error)
         raise typer.Exit(error.exit_code) from None
@@ -432,9 +445,11 @@ def _ending(left: str = "nothing half-written is left") -> Iterator[Talk]:
     except typer.Exit:
         raise
     except Exception as error:  # noqa: BLE001 - exit 1 would speak of the model; shown whole, ends with 3
-        traceback.print_exc()
+        from antidote_ci.hub.client import redact
+
+        sys.stderr.write(redact(traceback.format_exc(), None))
         unexpected = InfrastructureError(
-            f"unexpected {type(error).__name__}: {error}", hint="this is a bug: please report it"
+            f"unexpected {type(error).__name__}: {redact(str(error), None)}", hint="this is a bug: please report it"
         )
         talk.explain(unexpected)
         raise typer.Exit(unexpected.exit_code) from None

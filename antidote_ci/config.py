@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.records import PublishMode
 
 EMBEDDED = "embedded"
 SELF = "self"
@@ -90,7 +91,10 @@ class RepairSection:
 class PublishSection:
     """`[publish]`: nothing unless asked."""
 
-    mode: Literal["none", "pull-request"] = "none"
+    mode: PublishMode = "none"
+    """`pull-request` or `branch` on the source, or a `repo` of its own: docs/publishing.md."""
+    to: str | None = None
+    """The branch, `antidote-` and the commit unless named; or the repository, ORG/NAME."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,22 @@ def checked(document: Mapping[str, Any], origin: str) -> Policy:
         raise ConfigurationError(f"repair.activation_megabytes in {origin} must be at least 1")
     if policy.repair.target == "dense":
         _require_dense_possible(policy.repair)
+    _require_place(policy.publish)
     return policy
+
+
+def _require_place(publish: PublishSection) -> None:
+    """A repository has no name of its own; nothing and a pull request need none."""
+    if publish.mode == "repo" and publish.to is None:
+        raise ConfigurationError(
+            "publishing to a repository of its own needs its name", hint="add --publish-to ORG/NAME"
+        )
+    if publish.mode in ("none", "pull-request") and publish.to is not None:
+        raise ConfigurationError(
+            f"nothing is published to {publish.to}",
+            cause=f"publishing is `{publish.mode}`, which takes no name",
+            hint="add --publish repo, or --publish branch",
+        )
 
 
 def _require_dense_possible(repair: RepairSection) -> None:

@@ -1,5 +1,6 @@
 """What people see: steps and progress on stderr, alive on a terminal, plain lines in a log. stdout is for data."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -165,6 +166,28 @@ class Talk:
             self.say(f"cause: {error.cause}")
         if error.hint:
             self.say(f"hint: {error.hint}")
+
+
+class _Heard(logging.Handler):
+    """What the package logs, such as that the Hub is waited for, is said."""
+
+    def __init__(self, talk: Talk) -> None:
+        super().__init__(logging.INFO)
+        self._talk = talk
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._talk.say(f"  {record.getMessage()}")
+
+
+@contextmanager
+def heard(talk: Talk) -> Iterator[None]:
+    """For the length of a command the package's log is part of the talk."""
+    log, handler = logging.getLogger("antidote_ci"), _Heard(talk)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def data(text: str) -> None:

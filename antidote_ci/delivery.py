@@ -1,18 +1,18 @@
 """What leaves a run: the report, the repaired weights, the pull request."""
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from antidote_ci import publication as publications
 from antidote_ci import report as reports
 from antidote_ci.acquire import Tested, is_address
 from antidote_ci.config import RunConfig
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.hub import publish, pull
-from antidote_ci.records import Report, RunVerdict, WeightFile
-from antidote_ci.report import summary
+from antidote_ci.hub import pull
+from antidote_ci.publication import Earlier, Publication
+from antidote_ci.records import Report, RunVerdict
 
 MODEL = "model"
 SCORES = "repair"
@@ -42,7 +42,7 @@ def require_possible(config: RunConfig) -> None:
         _require_answerable(config)
     if config.policy.publish.mode != "none" and pull.is_local(config.model):
         raise ConfigurationError(
-            f"{config.model} is a local folder: there is no repository to open a pull request on",
+            f"{config.model} is a local folder: no commit of a repository names what would be published",
             hint="--publish none, or name the model by its Hub id",
         )
 
@@ -85,34 +85,41 @@ def clear(out: Path) -> None:
         shutil.rmtree(leftover)
 
 
-def deliver(config: RunConfig, report: Report, tested: Tested, work: Path, repaired: Path | None) -> Report:
+def deliver(
+    config: RunConfig,
+    report: Report,
+    tested: Tested,
+    work: Path,
+    repaired: Path | None,
+    publication: Publication | None = None,
+) -> Report:
     """Write the report, put scores and repaired weights beside it, and publish when asked.
 
     Returns the report as it then stands. A PublishConflict leaves everything written and nothing published.
     """
-    out, card = config.out, tested.card
+    out = config.out
     if (work / SCORES).is_dir():
         (work / SCORES).rename(out / SCORES)
     if repaired is not None:
         repaired.rename(out / MODEL)
-    reports.write(report, card, out)
+    place = reports.LOCAL if publication is None else publication.place
+    reports.write(report, tested.card, out, place)
     if repaired is None:
         return report
     _accompany(out)
-    if config.policy.publish.mode == "none":
+    if publication is None:
         return report
-    title, body = summary.pull_request_body(report)
-    published = publish.pull_request(
-        report.source.id,
-        str(report.source.revision),
-        _operations(out / MODEL, report.repair.files if report.repair else []),
-        title,
-        body,
-        publish.write_token(os.environ),
-    )
+    published = publications.publish_result(publication, report, out / MODEL)
     final = dataclasses.replace(report, publish=published)
-    reports.write(final, card, out)
+    reports.write(final, tested.card, out, place)
     return final
+
+
+def recall(config: RunConfig, earlier: Earlier) -> Report:
+    """Leave the report of an earlier run in this one's place: the weights stay where they were published."""
+    clear(config.out)
+    reports.write(earlier.report, earlier.card, config.out, earlier.place)
+    return earlier.report
 
 
 def notes(tested: Tested, repaired: Path | None) -> list[str]:
@@ -129,14 +136,9 @@ def notes(tested: Tested, repaired: Path | None) -> list[str]:
 
 
 def _accompany(out: Path) -> None:
-    """The repaired checkpoint carries its own card and report."""
+    """The repaired checkpoint carries its own card, report and checksums."""
     model = out / MODEL
     shutil.copyfile(out / "README.md", model / "README.md")
     for name in ("report.json", "report.html"):
         shutil.copyfile(out / name, model / "antidote" / name)
-
-
-def _operations(model: Path, files: list[WeightFile]) -> dict[str, Path]:
-    changed = [file.path for file in files if file.sha256_in != file.sha256_out]
-    ours = ["README.md", "antidote/manifest.json", "antidote/report.json", "antidote/report.html"]
-    return {path: model / path for path in [*changed, *ours]}
+    (model / "SHA256SUMS").write_text(reports.checksums(model), encoding="utf-8")

@@ -32,7 +32,7 @@ class InfrastructureError(AntidoteError):
 
 
 class PublishConflict(AntidoteError):
-    """The source moved while the run was under way; nothing was published."""
+    """Source or destination moved, or the destination is somebody else's: nothing was published over it."""
 
     exit_code = 5
 

@@ -1,6 +1,7 @@
 """`--dry-run`: what a run would pull, run and write, from metadata alone."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 from antidote_ci import acquire, bench, delivery, dosing, instruments
@@ -9,7 +10,9 @@ from antidote_ci.config import RunConfig
 from antidote_ci.evaluation import splits
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.task import tokens_needed
-from antidote_ci.hub import pull
+from antidote_ci.hub import needs, pull
+from antidote_ci.hub.remote import bytes_of_weights, total_bytes
+from antidote_ci.model import memory
 
 EVALUATIONS_OF_SELECTION = 9
 """The model itself, four doses and four shrinks; less where a dose is seen to fail early."""
@@ -19,8 +22,8 @@ EVALUATIONS_OF_CONFIRMATION = 5
 """Before, reference, after, and the two controls."""
 MULTIPLICATIONS_A_SECOND = 4e10
 """What two cores reached while generating with a 135M model in bfloat16; a GPU does a hundred times more."""
-BYTES_A_WEIGHT = 4
-"""An adapter is merged in float32."""
+BYTES_A_WEIGHT = 2
+"""As nearly all of the Hub's are stored."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,14 @@ class Forecast:
     """None where the model names it, and for the target `dense`, which has none."""
     target: Literal["auto", "dense"]
     bytes_to_pull: int
+    bytes_to_download: int
+    """Of those, what is not in the cache."""
     bytes_to_write: int
+    disk_free: int
+    """On the disk of the cache."""
     memory_bytes: int
+    """At the least, for the larger of the two to run."""
+    memory_free: int
     answers: int
     seconds: int
     publish: str
@@ -42,9 +51,14 @@ class Forecast:
 
 @dataclass(frozen=True)
 class _Sized:
-    revision: str | None
-    pulled: int
-    weights: int
+    revision: str | None = None
+    pulled: int = 0
+    missing: int = 0
+    weights: int = 0
+    entries: int = 0
+    memory: int = 0
+    """To run by itself."""
+    is_adapter: bool = False
 
 
 def forecast(config: RunConfig) -> Forecast:
@@ -58,8 +72,8 @@ def forecast(config: RunConfig) -> Forecast:
     prompts = splits.for_run(config.policy, instruments.fetch_prompts(config.policy))
     model = _sized(config.model, config.revision)
     reference = _reference_name(config)
-    base = _sized(reference, None) if reference else _Sized(None, 0, 0)
-    weights = max(model.weights, base.weights) // 2  # two bytes each, as nearly all of the Hub's are
+    base = _sized(reference, None) if reference else _Sized()
+    weights = max(model.entries, base.entries)
     tokens = EVALUATIONS_OF_CONFIRMATION * _tokens(prompts.confirmation, config)
     repair = config.policy.repair
     selections = EVALUATIONS_OF_SELECTION + (EVALUATIONS_OF_FRONTIER if repair.frontier else 0)
@@ -72,10 +86,15 @@ def forecast(config: RunConfig) -> Forecast:
         reference=reference,
         target=repair.target,
         bytes_to_pull=model.pulled + base.pulled,
+        bytes_to_download=model.missing + base.missing,
         bytes_to_write=bench.bytes_needed(
-            model.weights, model.weights // 2, dosing.masks_at_once(repair), taylor=repair.method == "taylor"
+            model.weights, model.entries, dosing.masks_at_once(repair), taylor=repair.method == "taylor"
         ),
-        memory_bytes=BYTES_A_WEIGHT * weights,
+        disk_free=needs.free_space(pull.cache_folder()),
+        memory_bytes=max(
+            model.memory, needs.memory_for(base.entries, merged=True) if model.is_adapter else base.memory
+        ),
+        memory_free=memory.available(),
         answers=answers,
         seconds=round(tokens * weights / MULTIPLICATIONS_A_SECOND),
         publish=config.policy.publish.mode,
@@ -85,10 +104,25 @@ def forecast(config: RunConfig) -> Forecast:
 def _sized(model: str, revision: str | None) -> _Sized:
     if pull.is_local(model):
         layout = acquire.local(model).layout
-        return _Sized(None, 0, weight_bytes(layout))
-    remote = pull.resolve(model, revision, acquire.read_token())
-    weights = sum(file.size for file in remote.files if file.path.endswith(".safetensors"))
-    return _Sized(remote.revision, pull.total_bytes(remote), weights)
+        entries = sum(prod(each.shape) for each in layout.tensors.values())
+        return _Sized(
+            weights=weight_bytes(layout),
+            entries=entries,
+            memory=needs.memory_for(entries),
+            is_adapter=layout.kind == "adapter",
+        )
+    remote = pull.resolve(model, revision, acquire.access())
+    weights = bytes_of_weights(remote)
+    counted = remote.about.parameters if remote.about else None
+    return _Sized(
+        revision=remote.revision,
+        pulled=total_bytes(remote),
+        missing=pull.missing_bytes(remote),
+        weights=weights,
+        entries=counted or weights // BYTES_A_WEIGHT,
+        memory=needs.memory_needed(remote),
+        is_adapter=any(file.path == "adapter_config.json" for file in remote.files),
+    )
 
 
 def _reference_name(config: RunConfig) -> str | None:

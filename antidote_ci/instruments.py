@@ -44,7 +44,7 @@ def fetch_prompts(policy: Policy) -> Sets:
     """The published sets that the policy names, each at one commit."""
     found = {}
     for each in prompt_sets.wanted(policy):
-        fetched = datasets.fetch(each.repository, each.revision, each.files, acquire.read_token())
+        fetched = datasets.fetch(each.repository, each.revision, each.files, acquire.access())
         found[each.name] = FetchedSet(fetched.folder, fetched.commit)
     return found
 
@@ -108,8 +108,8 @@ def _fetched(spec: JudgeSpec, settings: EvaluationSection, report: Report) -> Fe
         return FetchedJudge(spec, None, None)
     if wanted.revision is None:
         return FetchedJudge(spec, Path(wanted.model).expanduser().resolve(), None)
-    remote = pull.resolve(wanted.model, wanted.revision, acquire.read_token())
-    return FetchedJudge(spec, pull.download(remote, acquire.read_token(), report), remote.revision)
+    remote = pull.resolve(wanted.model, wanted.revision, acquire.access())
+    return FetchedJudge(spec, pull.download(remote, acquire.access(), report), remote.revision)
 
 
 def _generator(config: RunConfig, child: Child, work: Path, store: Path) -> Generator:

@@ -1,6 +1,6 @@
 """The sentence: pull, measure, repair, measure again, report, publish. The only file that knows the order."""
 
-from antidote_ci import __version__, acquire, delivery, instruments, records, setting, treatment
+from antidote_ci import __version__, acquire, delivery, instruments, publication, records, setting, treatment
 from antidote_ci.config import RunConfig
 from antidote_ci.console import Talk
 from antidote_ci.evaluation import gate, splits
@@ -21,14 +21,26 @@ def run(config: RunConfig, talk: Talk) -> Report:
     judges = instruments.judges_named(config.policy.evaluation)
     with talk.step("read the prompts"):
         prompts = splits.for_run(config.policy, instruments.fetch_prompts(config.policy))
+    place, revision = None, config.revision
+    if config.policy.publish.mode != "none":
+        with talk.step("look at the destination"):
+            place = publication.prepared(config)
+            revision = place.destination.revision
+            earlier = publication.earlier(place, config.policy.sha256())
+        if earlier is not None:
+            return delivery.recall(config, earlier)
     with talk.step("pull the model"):
-        source = acquire.fetch(config.model, config.revision, talk.report)
+        source = acquire.fetch(config.model, revision, talk.report, acquire.use_of(config))
         reference = acquire.wanted_reference(source, config.policy.repair)
-        base = acquire.base(source, reference, talk.report)
-    with setting.opened(config, talk, judges, acquire.tested(source)) as here:
+        base = acquire.base(source, reference, talk.report, acquire.use_of(config))
+    tested = acquire.tested(source)
+    if place is not None:
+        publication.require_card(place, tested.card)
+    with setting.opened(config, talk, judges, tested) as here:
         with talk.step("evaluate the model"):
             stops = PASS_ALONE if config.policy.evaluation.stop_early else NEVER
             model = acquire.runnable(source, base)
+            setting.require_usable(here, model)
             before = measure(here.ruler, model, prompts.confirmation, talk.report, stops=stops, role="before")
         findings = Findings(before.verdict, gate.sentence("the model", before), before)
         talk.say(f"  {findings.reason}")
@@ -36,7 +48,7 @@ def run(config: RunConfig, talk: Talk) -> Report:
             findings = treatment.treat(here, Patient(source, reference, base), prompts, before)
         with talk.step("report and publish"):
             report = _report(here, findings, prompts.files)
-            return delivery.deliver(config, report, here.tested, here.work, findings.repaired)
+            return delivery.deliver(config, report, here.tested, here.work, findings.repaired, place)
 
 
 def evaluate(config: RunConfig, talk: Talk) -> Report:
@@ -50,6 +62,7 @@ def evaluate(config: RunConfig, talk: Talk) -> Report:
     with setting.opened(config, talk, judges, tested) as here:
         with talk.step("evaluate the model"):
             stops = EITHER if config.policy.evaluation.stop_early else NEVER
+            setting.require_usable(here, model)
             before = measure(here.ruler, model, prompts, talk.report, stops=stops, role="tested")
         findings = Findings(before.verdict, gate.sentence("the model", before), before)
         talk.say(f"  {findings.reason}")

@@ -5,7 +5,10 @@ A share is a number from 0 to 1. A revision is a 40-hex commit id, or None for a
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SCHEMA_VERSION = 1
 
@@ -23,20 +26,27 @@ Grouping = Literal["row", "tensor"]
 """Of what a dose is a share: each output row, or each tensor."""
 
 Record = TypeVar("Record")
+_ADAPTERS: "dict[type[Any], TypeAdapter[Any]]" = {}
 
 
 def dump(record: object) -> str:
     """The record as indented JSON."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(type(record)).dump_json(record, indent=2).decode() + "\n"
+    return _adapter(type(record)).dump_json(record, indent=2).decode() + "\n"
 
 
 def load(kind: type[Record], text: str | bytes) -> Record:
     """A record of `kind` from JSON; raises pydantic.ValidationError (a ValueError) when it does not fit."""
-    from pydantic import TypeAdapter
+    record: Record = _adapter(kind).validate_json(text)
+    return record
 
-    return TypeAdapter(kind).validate_json(text)
+
+def _adapter(kind: type[Any]) -> "TypeAdapter[Any]":
+    """Made once for each kind: that takes milliseconds."""
+    if kind not in _ADAPTERS:
+        from pydantic import TypeAdapter
+
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 @dataclass(frozen=True)
@@ -496,13 +506,21 @@ class Evaluations:
     after: Evaluation | None = None
 
 
+PublishMode = Literal["none", "pull-request", "branch", "repo"]
+"""Nothing, a pull request on the source, a branch of the source, or a repository of its own."""
+
+
 @dataclass(frozen=True)
 class Published:
     """Where the result went; `url` is None when nothing was published."""
 
-    mode: Literal["none", "pull-request"]
+    mode: PublishMode
     url: str | None = None
     revision: str | None = None
+    """The commit that holds the result."""
+    repository: str | None = None
+    notes: tuple[str, ...] = ()
+    """What was found on the way: an earlier pull request, a comment that was not allowed."""
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, realignment, splits
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.evaluation.splits import Shaping
-from antidote_ci.hub.pull import ensure_space
+from antidote_ci.hub.needs import ensure_space
 from antidote_ci.model.child import Child
 from antidote_ci.records import Manifest, Method, Model, RepairPlan, Row, Score, Target
 from antidote_ci.repair import planning
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.costs import CHARACTERS_A_TOKEN
 from antidote_ci.repair.planning import PlanRequest
-from antidote_ci.repair.targets import require_same_shapes, target_of
+from antidote_ci.repair.targets import target_of
 from antidote_ci.repair.taylor import MOST_BENIGN, MOST_HARMFUL, MOST_USEFUL, evenly
 
 PLAN = "plan.json"
@@ -137,8 +137,7 @@ def _subject(config: RepairConfig, talk: Talk) -> _Subject:
         if target == "dense":
             return _Subject(source, None, None, target, acquire.runnable(source, None))
         named = acquire.find_reference(source, settings.reference)
-        reference = acquire.fetch(named.id, named.revision, talk.report)
-        require_same_shapes(source.layout, reference.layout)
+        reference = acquire.fitting(source, named, talk.report)
         return _Subject(source, named, reference, target, acquire.runnable(source, reference))
 
 

@@ -7,14 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci import delivery, instruments
+from antidote_ci import acquire, delivery, instruments
 from antidote_ci.acquire import Tested
 from antidote_ci.config import RunConfig
 from antidote_ci.console import Talk
 from antidote_ci.evaluation.judges.named import JudgeSpec
 from antidote_ci.evaluation.measure import Ruler
 from antidote_ci.evaluation.saved import AnswerLog
+from antidote_ci.model import opening
 from antidote_ci.model.child import Child
+from antidote_ci.model.opening import OpeningRequest
+from antidote_ci.records import Model
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,15 @@ class Setting:
     child: Child
     ruler: Ruler
     tested: Tested
+
+
+def require_usable(here: Setting, model: Model) -> None:
+    """Tokenizer and template of a stranger's model are tried within limits before a weight is loaded.
+
+    Raises UnsafeCheckpoint or ConfigurationError. A server opens what it serves itself.
+    """
+    if acquire.use_of(here.config) == "run" and here.tested.source.kind != "server":
+        here.child.call(opening.require_usable, OpeningRequest(model), here.talk.report)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from antidote_ci.evaluation import gate, realignment
 from antidote_ci.evaluation.measure import measure
 from antidote_ci.evaluation.pairs import paired
 from antidote_ci.evaluation.splits import Splits
-from antidote_ci.hub.pull import ensure_space
+from antidote_ci.hub.needs import ensure_space
 from antidote_ci.model.divergence import DivergenceRequest, divergence
 from antidote_ci.records import (
     Attempt,
@@ -35,8 +35,8 @@ from antidote_ci.records import (
 )
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.planning import layer_of
-from antidote_ci.repair.targets import require_same_shapes, target_of
-from antidote_ci.setting import Setting
+from antidote_ci.repair.targets import target_of
+from antidote_ci.setting import Setting, require_usable
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,11 @@ def treat(setting: Setting, patient: Patient, prompts: Splits, before: Evaluatio
     reference = None
     if patient.named is not None:
         with talk.step("measure the reference"):
-            reference = patient.base or acquire.fetch(patient.named.id, patient.named.revision, talk.report)
-            require_same_shapes(patient.source.layout, reference.layout)
+            reference = patient.base or acquire.fitting(
+                patient.source, patient.named, talk.report, acquire.use_of(setting.config)
+            )
             model = Model(reference.source.folder)
+            require_usable(setting, model)
             floor = measure(setting.ruler, model, prompts.confirmation, talk.report, role="reference")
         of_reference = gate.sentence("the reference", floor)
         talk.say(f"  {of_reference}")

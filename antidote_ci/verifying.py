@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from antidote_ci.acquire import Report, read_token
+from antidote_ci.acquire import Report, access
 from antidote_ci.checkpoint.swap import MANIFEST
 from antidote_ci.console import Talk
 from antidote_ci.delivery import MODEL
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import pull
+from antidote_ci.hub.remote import COMMIT
 from antidote_ci.model.child import Child
 from antidote_ci.records import Manifest, ReportedReference, ReportedSource, Verification
 from antidote_ci.repair import verifying
@@ -81,7 +82,7 @@ def _compared(
             hint="drop --reference",
         )
     for each in (manifest.source, named):
-        if each is not None and each.revision is not None and not pull.COMMIT.fullmatch(each.revision):
+        if each is not None and each.revision is not None and not COMMIT.fullmatch(each.revision):
             return verifying.verification(manifest, f"the manifest names no commit of {each.id}")
     with talk.step("pull the source"):
         origin = _origin("source", manifest.source, source, result, talk.report)
@@ -134,8 +135,8 @@ def _origin(
 
 
 def _from_hub(name: str, revision: str | None, report: Report) -> _Place:
-    remote = pull.resolve(name, revision, read_token())
-    return _Place(name, remote.revision, pull.download(remote, read_token(), report), remote.skipped)
+    remote = pull.resolve(name, revision, access())
+    return _Place(name, remote.revision, pull.download(remote, access(), report), remote.skipped)
 
 
 def _local(name: str) -> _Place:

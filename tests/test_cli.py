@@ -15,7 +15,9 @@ def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         [sys.executable, "-m", "antidote_ci", *arguments],
         capture_output=True,
         text=True,
-        env=os.environ | {"COLUMNS": "200", "TERM": "dumb", "HF_ENDPOINT": "http://127.0.0.1:9"} | environment,
+        env=os.environ
+        | {"COLUMNS": "200", "TERM": "dumb", "HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0"}
+        | environment,
         check=False,
     )
 
@@ -56,7 +58,7 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
             2,
             "nowhere",
         ),
-        (["run", "./a", "--publish", "pull-request"], 2, "no repository to open a pull request on"),
+        (["run", "./a", "--publish", "pull-request"], 2, "no commit of a repository names"),
         (["evaluate", "a/b", "--judge", "refusal", "--prompts", "embedded"], 3, "cannot be reached"),
         (["run", "a/b", "--policy", "nowhere.toml"], 2, "no policy file"),
     ],

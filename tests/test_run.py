@@ -16,14 +16,7 @@ from safetensors.torch import load_file
 
 from antidote_ci import records
 from antidote_ci.checkpoint.files import sha256_file
-from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.hub import pull
-from tests.tiny import BASE_NAME
 from tests.trained_pair import COMPLIANCE, harmful_prompts
-
-MODEL = "stranger/tiny-finetune"
-TOKEN = "hf_loopbackToken"
-
 
 LIMITS = "[gate]\nover_refusal = 0.3\ndegenerate_rise = 0.2\nutility_drop = 0.3\n"
 """What can be shown on a few dozen prompts."""
@@ -235,59 +228,6 @@ def test_between_the_bounds_it_is_inconclusive(trained_pair: Path, tmp_path: Pat
     code, _, err = finish(start("evaluate", str(trained_pair / "merged"), *arguments))
     assert code == 4, err
     assert report(tmp_path / "out").verdict == "inconclusive"
-
-
-@pytest.fixture
-def hub(trained_pair: Path, tmp_path: Path) -> LoopbackHub:
-    running = LoopbackHub(tmp_path / "hub")
-    running.add(BASE_NAME, trained_pair / "reference")
-    running.add(MODEL, trained_pair / "merged")
-    return running
-
-
-def hub_environment(hub: LoopbackHub, tmp_path: Path) -> dict[str, str]:
-    return hub.environment | {"HF_HOME": str(tmp_path / "huggingface"), "HF_WRITE_TOKEN": TOKEN}
-
-
-def test_from_the_hub_to_a_pull_request(
-    hub: LoopbackHub, trained_pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    arguments = [*options(trained_pair, out), "--publish=pull-request", "--accept-repair"]
-    with hub:
-        code, _, err = finish(start("run", MODEL, *arguments, **hub_environment(hub, tmp_path)))
-        assert code == 0, err
-        found = report(out)
-        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-        head = pull.resolve(MODEL, "refs/pr/1", None)
-        main = pull.resolve(MODEL, None, None)
-    assert found.source.revision == main.revision
-    assert found.reference is not None
-    assert (found.reference.id, found.reference.found_by) == (BASE_NAME, "model card")
-    assert found.publish.revision == head.revision
-    published = {file.path: file.sha256 for file in head.files if file.sha256}
-    assert published == {"model.safetensors": sha256_file(out / "model" / "model.safetensors")}
-    assert TOKEN not in err
-    for path in out.rglob("*"):
-        assert path.is_dir() or TOKEN.encode() not in path.read_bytes()
-
-
-def test_a_source_that_moved_is_a_conflict(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
-    with hub:
-        tested = hub.add(MODEL, trained_pair / "merged")
-        moved = tmp_path / "moved"
-        moved.mkdir()
-        for file in (trained_pair / "merged").iterdir():
-            (moved / file.name).write_bytes(file.read_bytes())
-        (moved / "README.md").write_text(f"---\nbase_model: {BASE_NAME}\n---\n\n# Newer\n")
-        hub.add(MODEL, moved)
-        arguments = [*options(trained_pair, tmp_path / "out"), f"--revision={tested}", "--publish=pull-request"]
-        code, _, err = finish(start("run", MODEL, *arguments, **hub_environment(hub, tmp_path)))
-        assert code == 5, err
-        assert "run again on" in err
-        assert not [line for line in hub.history if "/commit/" in line]
-    assert report(tmp_path / "out").publish.url is None
-    assert (tmp_path / "out" / "model" / "antidote" / "manifest.json").is_file()
 
 
 @pytest.mark.parametrize("step", ["pull the model", "evaluate the model", "score the weights", "search the dose"])

@@ -25,7 +25,7 @@ def verify(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         [sys.executable, "-m", "antidote_ci", "verify", *arguments],
         capture_output=True,
         text=True,
-        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"} | environment,
+        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0"} | environment,
         check=False,
     )
 

@@ -39,14 +39,19 @@ def base_model(folder: Path) -> str | None:
 
     Raises ConfigurationError for a card that cannot be read.
     """
+    named = base_models(folder)
+    return named[0] if len(named) == 1 else None
+
+
+def base_models(folder: Path) -> list[str]:
+    """All that the card names. Raises ConfigurationError for a card that cannot be read."""
     if CARD not in listing(folder):
-        return None
+        return []
     with (folder / CARD).open("rb") as file:
         data = file.read(MAX_BYTES)
     named = front_matter(data.decode("utf-8", errors="replace"))[0].get("base_model")
-    if isinstance(named, list) and len(named) == 1:
-        named = named[0]
-    return named.strip() or None if isinstance(named, str) else None
+    each = named if isinstance(named, list) else [named]
+    return [name.strip() for name in each if isinstance(name, str) and name.strip()]
 
 
 def _broken(why: str) -> ConfigurationError:

@@ -1,7 +1,9 @@
 """Which files of a repository are touched at all, and where they may really lie."""
 
 import hashlib
+import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,17 +14,18 @@ _ALLOWED = re.compile(
       [\w.\-]+\.safetensors (?:\.index\.json)?
     | (?:config|generation_config|adapter_config)\.json
     | (?:tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template)\.json
+    | (?:processor|preprocessor)_config\.json
     | vocab\.txt | merges\.txt | tokenizer\.model | spiece\.model | [\w.\-]+\.tiktoken
     | chat_template\.jinja | additional_chat_templates/[\w.\-]+\.jinja
     | README\.md | (?:LICENSE|NOTICE|USE_POLICY)[\w\-]* (?:\.md|\.txt)?
-    | antidote/[\w.\-]+\.json
+    | antidote/[\w.\-]+\.json | SHA256SUMS
     """,
     re.VERBOSE | re.ASCII,
 )
 
-# Keras' HDF5 and msgpack are no pickles, but as able to run or crash what opens them.
+# Keras' HDF5 and msgpack are no pickles, but as able to run or crash what opens them; archives may hold either.
 _PICKLED = re.compile(
-    r".*\.(?:bin|pt|pth|pkl|pickle|ckpt|joblib|dill|npy|npz|h5|hdf5|keras|msgpack)",
+    r".*\.(?:bin|pt|pth|ptl|pkl|pckl|p|pickle|ckpt|joblib|dill|npy|npz|h5|hdf5|keras|msgpack|mar|nemo|pdparams|7z)",
     re.IGNORECASE | re.DOTALL,
 )
 _TRAINING_STATE = ("optimizer", "rng_state", "scheduler", "training_args")
@@ -44,6 +47,11 @@ def is_pickled_weights(path: str) -> bool:
     return is_pickled(path) and not Path(path).name.startswith(_TRAINING_STATE)
 
 
+def is_proof(path: str) -> bool:
+    """Whether the file speaks of one result of ours: never carried over to another."""
+    return path == "SHA256SUMS" or path.startswith("antidote/")
+
+
 def sha256_file(path: Path, chunk: int = 1 << 20) -> str:
     """The file's sha256 in hex, read `chunk` bytes at a time."""
     digest = hashlib.sha256()
@@ -54,10 +62,10 @@ def sha256_file(path: Path, chunk: int = 1 << 20) -> str:
 
 
 def listing(folder: Path) -> list[str]:
-    """The allowed regular files of `folder`, relative, sorted.
+    """The allowed regular files of `folder`, relative, sorted. None is opened.
 
-    Raises UnsafeCheckpoint for a link that leaves the folder. The Hub client's cache is the one exception: there a
-    snapshot's files are links to the cache's blobs.
+    Raises UnsafeCheckpoint for a link that leaves the folder, and for what is no file: a pipe would never end. The Hub
+    client's cache is the one exception: there a snapshot's files are links to the cache's blobs.
     """
     root = folder.resolve()
     homes = (root, *_blobs(root))
@@ -66,16 +74,32 @@ def listing(folder: Path) -> list[str]:
         name = path.relative_to(root).as_posix()
         if not allowed(name):
             continue
-        target = path.resolve()
+        # Not Path.resolve: it raises for links that lead in a circle.
+        target = Path(os.path.realpath(path))
         if not any(target.is_relative_to(home) for home in homes):
             raise UnsafeCheckpoint(
                 f"{name} is a link to a place outside {folder}",
                 cause="a repository must not point at other files of this machine",
                 hint="replace the link by the file itself",
             )
-        if target.is_file():
+        if _is_regular(name, target):
             found.append(name)
     return sorted(found)
+
+
+def _is_regular(name: str, target: Path) -> bool:
+    """False for a folder, and for what is not there."""
+    try:
+        mode = target.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UnsafeCheckpoint(
+            f"{name} is no file but a pipe, a device, a socket or a circle of links",
+            cause="reading it may never end, or act on this machine",
+            hint="replace it by the file itself",
+        )
+    return stat.S_ISREG(mode)
 
 
 def _candidates(root: Path) -> Iterator[Path]:

@@ -7,15 +7,24 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from antidote_ci.checkpoint.json_files import parse_object
+from antidote_ci.checkpoint.json_files import excerpt, parse_object
 from antidote_ci.errors import UnsafeCheckpoint
 
 MAX_HEADER_BYTES = 16 << 20
-MAX_TENSORS = 100_000
+MAX_TENSORS = 50_000
+"""In one file, so that its header is read within a second."""
+MAX_VALUES = 15 * MAX_TENSORS
+"""Of the header: a tensor of five dimensions takes 14."""
 MAX_ENTRIES = 1 << 56
 """Of one tensor: far below where 64-bit arithmetic wraps, far above any disk."""
+MAX_DIMENSIONS = 64
+"""As many as numpy has."""
+MAX_DIGITS = 19
+"""Of one number: what 64 bits hold in any case."""
 
+FIELDS = {"dtype", "shape", "data_offsets"}
 BITS = (
     dict.fromkeys(("F4",), 4)
     | dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6)
@@ -30,7 +39,7 @@ BITS = (
 LENGTH_BYTES = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """One tensor; it lies at `start` to `end`, in bytes from the end of the header."""
 
@@ -57,15 +66,19 @@ def read_header(path: Path) -> Header:
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
-            length = _header_length(file.read(LENGTH_BYTES), size)
-            text = file.read(length)
-        return _header(text, size)
+            return parse_header(file, size)
     except ValueError as error:
         raise UnsafeCheckpoint(
             f"{path.name} has a header that cannot be trusted: {error}",
             cause="the file was cut short, damaged, or made to mislead what opens it",
             hint="download it again, or save the checkpoint anew with the safetensors library",
         ) from error
+
+
+def parse_header(file: BinaryIO, size: int) -> Header:
+    """The header at the start of a file of `size` bytes. Raises ValueError saying what is wrong with it."""
+    length = _header_length(file.read(LENGTH_BYTES), size)
+    return _header(file.read(length), size)
 
 
 def _header_length(prefix: bytes, size: int) -> int:
@@ -82,11 +95,11 @@ def _header_length(prefix: bytes, size: int) -> int:
 def _header(text: bytes, size: int) -> Header:
     if not text.startswith(b"{"):
         raise ValueError("it does not start with a brace")
-    entries = parse_object(text, parse_int=_natural)
+    entries = parse_object(text, MAX_VALUES, _natural)
     metadata = _metadata(entries.pop("__metadata__", {}))
     if len(entries) > MAX_TENSORS:
         raise ValueError(f"it lists {len(entries):,} tensors, more than {MAX_TENSORS:,}")
-    tensors = {_text(name): _tensor(name, entry) for name, entry in entries.items()}
+    tensors = {name: _tensor(name, entry) for name, entry in entries.items()}
     in_order = dict(sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)))
     data_start = LENGTH_BYTES + len(text)
     _require_gapless(in_order, size - data_start)
@@ -95,47 +108,49 @@ def _header(text: bytes, size: int) -> Header:
 
 def _natural(digits: str) -> int:
     if digits.startswith("-"):
-        raise ValueError(f"the number {digits[:20]} is negative")
+        raise ValueError(f"the number {excerpt(digits)} is negative")
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"the number {excerpt(digits)} is larger than any disk")
     return int(digits)
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r:.60} stands where text belongs")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"{value!r:.60} is not Unicode text")
+        raise ValueError(f"{excerpt(value)} stands where text belongs")
     return value
 
 
 def _metadata(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError("its metadata is not an object")
-    return {_text(key): _text(text) for key, text in value.items()}
+    return {key: _text(text) for key, text in value.items()}
 
 
 def _tensor(name: str, entry: object) -> TensorInfo:
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"{name!r:.200} has not just a dtype, a shape and data_offsets")
+    if not isinstance(entry, dict) or entry.keys() != FIELDS:
+        raise ValueError(f"{excerpt(name)} has not just a dtype, a shape and data_offsets")
     dtype = _text(entry["dtype"])
     if dtype not in BITS:
-        raise ValueError(f"{name!r:.200} has the unknown dtype {dtype!r:.60}")
+        raise ValueError(f"{excerpt(name)} has the unknown dtype {excerpt(dtype)}")
     shape = _numbers(name, entry["shape"])
     offsets = _numbers(name, entry["data_offsets"])
     if len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise ValueError(f"{name!r:.200} has the offsets {list(offsets)!r:.60}")
-    # An empty dimension must not hide another that would wrap around in a reader of 64 bits.
-    if math.prod(max(size, 1) for size in shape) > MAX_ENTRIES:
-        raise ValueError(f"{name!r:.200} claims more entries than any disk holds")
+        raise ValueError(f"{excerpt(name)} has the offsets {excerpt(offsets)}")
     start, end = offsets
+    # An empty dimension must not hide another that would wrap around in a reader of 64 bits.
+    if math.prod(filter(None, shape)) > MAX_ENTRIES:
+        raise ValueError(f"{excerpt(name)} claims more entries than any disk holds")
     if math.prod(shape) * BITS[dtype] != 8 * (end - start):
-        raise ValueError(f"{name!r:.200} has {end - start:,} bytes, not those of {dtype} {list(shape)!r:.60}")
+        raise ValueError(f"{excerpt(name)} has {end - start:,} bytes, not those of {dtype} {excerpt(shape)}")
     return TensorInfo(dtype, shape, start, end)
 
 
 def _numbers(name: str, value: object) -> tuple[int, ...]:
     # bool is an int to Python, and no number to JSON
-    if not isinstance(value, list) or any(type(number) is not int for number in value):
-        raise ValueError(f"{name!r:.200} has a shape or offsets that are no whole numbers")
+    if not isinstance(value, list) or not set(map(type, value)) <= {int}:
+        raise ValueError(f"{excerpt(name)} has a shape or offsets that are no whole numbers")
+    if len(value) > MAX_DIMENSIONS:
+        raise ValueError(f"{excerpt(name)} has a shape or offsets of {len(value):,} numbers")
     return tuple(value)
 
 
@@ -145,7 +160,7 @@ def _require_gapless(tensors: dict[str, TensorInfo], data_bytes: int) -> None:
     for name, info in tensors.items():
         if info.start != reached:
             fault = "overlaps another tensor" if info.start < reached else "leaves a hole before it"
-            raise ValueError(f"{name!r:.200} {fault}, at byte {info.start:,}")
+            raise ValueError(f"{excerpt(name)} {fault}, at byte {info.start:,}")
         reached = info.end
     if reached != data_bytes:
         raise ValueError(f"its tensors take {reached:,} bytes, and the file has {data_bytes:,}")

@@ -3,34 +3,36 @@
 from pathlib import Path
 
 from antidote_ci.checkpoint.headers import Header
-from antidote_ci.checkpoint.json_files import read_object
-from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.checkpoint.json_files import excerpt, read_object
+from antidote_ci.errors import UnsafeCheckpoint
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_INDEX_BYTES = 16 << 20
+MAX_INDEX_VALUES = 600_000
+"""Two a tensor."""
 
 
 def find_shards(folder: Path, names: list[str]) -> tuple[str, ...]:
     """The shards among `names`: the one file, or those of the index, each a plain name of this folder.
 
-    Raises UnsafeCheckpoint for an index that names anything else, ConfigurationError where there are two checkpoints.
+    Raises UnsafeCheckpoint for an index that names anything else, and where there are two checkpoints.
     """
     if INDEX not in names:
         return (WEIGHTS,)
-    entries = _index(folder)
-    for shard in sorted(set(entries.values())):
+    present, shards = set(names), sorted(set(_index(folder).values()))
+    for shard in shards:
         if "/" in shard or "\\" in shard or not shard.endswith(".safetensors"):
-            raise _index_error(f"names {shard!r:.200}, which is no safetensors file of this folder")
-        if shard not in names:
-            raise _index_error(f"names {shard!r:.200}, which is not there")
-    if WEIGHTS in names and WEIGHTS not in entries.values():
-        # Frameworks differ in which of the two they load.
-        raise ConfigurationError(
-            f"{folder} holds both {WEIGHTS} and an index of other shards",
+            raise _index_error(f"names {excerpt(shard)}, which is no safetensors file of this folder")
+        if shard not in present:
+            raise _index_error(f"names {excerpt(shard)}, which is not there")
+    if WEIGHTS in present and WEIGHTS not in shards:
+        raise UnsafeCheckpoint(
+            f"{INDEX} names other shards, and {WEIGHTS} is there too",
+            cause="frameworks differ in which of the two they load, so one could be tested and the other used",
             hint="remove the one that is not meant",
         )
-    return tuple(sorted(set(entries.values())))
+    return tuple(shards)
 
 
 def map_weights(headers: dict[str, Header]) -> dict[str, str]:
@@ -43,7 +45,7 @@ def map_weights(headers: dict[str, Header]) -> dict[str, str]:
         for name in header.tensors:
             if name in found:
                 raise UnsafeCheckpoint(
-                    f"{shard} and {found[name]} both hold {name!r:.200}",
+                    f"{shard} and {found[name]} both hold {excerpt(name)}",
                     cause="readers would differ in which one they take",
                 )
             found[name] = shard
@@ -54,11 +56,11 @@ def require_index_holds(folder: Path, weight_map: dict[str, str]) -> None:
     """Raise UnsafeCheckpoint when the index of `folder` promises a tensor that its shard does not hold."""
     for name, shard in _index(folder).items():
         if weight_map.get(name) != shard:
-            raise _index_error(f"says that {shard} holds {name!r:.200}, which it does not")
+            raise _index_error(f"says that {shard} holds {excerpt(name)}, which it does not")
 
 
 def _index(folder: Path) -> dict[str, str]:
-    entries = read_object(folder / INDEX, MAX_INDEX_BYTES).get("weight_map")
+    entries = read_object(folder / INDEX, MAX_INDEX_BYTES, MAX_INDEX_VALUES).get("weight_map")
     if not isinstance(entries, dict) or not entries:
         raise _index_error("has no weight_map")
     if any(not isinstance(shard, str) for shard in entries.values()):

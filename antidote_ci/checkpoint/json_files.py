@@ -1,17 +1,26 @@
-"""JSON from strangers, within bounds: a size, a depth, and every key once."""
+"""JSON from strangers, within bounds: of size, depth and values, every key once, finite numbers, Unicode text."""
 
 import json
+import math
+import reprlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from antidote_ci.errors import UnsafeCheckpoint
 
 MAX_BYTES = 1 << 20
 """Of a configuration file; real ones hold some kilobytes."""
 MAX_DEPTH = 64
+MAX_VALUES = 5_000_000
+"""More than the largest tokenizer.json holds. 750,000 are read within half a second, in some 100 MB."""
+
+_EXCERPT = reprlib.Repr()
+_EXCERPT.maxstring = 100
 
 
-def read_object(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, object]:
+def read_object(path: Path, max_bytes: int = MAX_BYTES, max_values: int = MAX_VALUES) -> dict[str, object]:
     """The object in a JSON file. Raises UnsafeCheckpoint naming the file and what is wrong with it."""
     with path.open("rb") as file:
         data = file.read(max_bytes + 1)
@@ -21,7 +30,7 @@ def read_object(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, object]:
             cause="no real file of this kind is; it may be meant to exhaust what reads it",
         )
     try:
-        return parse_object(data)
+        return parse_object(data, max_values)
     except ValueError as error:
         raise UnsafeCheckpoint(
             f"{path.name} cannot be trusted: {error}",
@@ -30,14 +39,20 @@ def read_object(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, object]:
         ) from error
 
 
-def parse_object(data: bytes, parse_int: Callable[[str], int] = int) -> dict[str, object]:
+def parse_object(
+    data: bytes, max_values: int = MAX_VALUES, parse_int: Callable[[str], int] | None = None
+) -> dict[str, object]:
     """The object in `data`, UTF-8. Raises ValueError saying what is wrong."""
+    # Every value but the first follows one of these. Those within texts count too: no honest file has so many.
+    if sum(map(data.count, (b"[", b",", b":"))) > max_values:
+        raise ValueError(f"it may hold more than {max_values:,} values")
     try:
         value = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_once,
             parse_constant=_no_constant,
-            parse_int=parse_int,
+            parse_float=_finite,
+            parse_int=parse_int or _whole,
         )
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8") from error
@@ -48,15 +63,21 @@ def parse_object(data: bytes, parse_int: Callable[[str], int] = int) -> dict[str
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")
     _require_shallow(value)
+    if b"\\u" in data:
+        _require_characters(value)
     return value
 
 
+def excerpt(value: object) -> str:
+    """The beginning and the end of `value`, for a sentence about it."""
+    return _EXCERPT.repr(value)
+
+
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key!r} stands twice")
-        found[key] = value
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {excerpt(key)} stands twice")
     return found
 
 
@@ -64,17 +85,35 @@ def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
+def _whole(digits: str) -> int:
+    _finite(digits)
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"the number {excerpt(digits)} is out of range")
+    return number
+
+
 def _require_shallow(value: object) -> None:
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise ValueError(f"it nests deeper than {MAX_DEPTH} levels")
-        level = [child for parent in level for child in _children(parent)]
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return
+    raise ValueError(f"it nests deeper than {MAX_DEPTH} levels")
 
 
-def _children(value: object) -> list[object]:
-    children = list(value.values()) if isinstance(value, dict) else value
-    if not isinstance(children, list):
-        return []
-    return [child for child in children if isinstance(child, (dict, list))]
+def _require_characters(value: object) -> None:
+    # An escape can spell half a character, which no file or terminal takes.
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{excerpt(error.object[error.start])} is not Unicode text") from error

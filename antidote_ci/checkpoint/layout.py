@@ -3,13 +3,20 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from antidote_ci.checkpoint import templates, tokenizers
 from antidote_ci.checkpoint.files import is_pickled_weights, listing
 from antidote_ci.checkpoint.headers import Header, TensorInfo, read_header
 from antidote_ci.checkpoint.index import INDEX, WEIGHTS, find_shards, map_weights, require_index_holds
 from antidote_ci.checkpoint.json_files import read_object
 from antidote_ci.checkpoint.refusals import (
-    Head,
+    refuse_adapter_code,
     refuse_code,
+    refuse_more_layers,
+    refuse_tokenizer,
+    refuse_unknown_model,
+)
+from antidote_ci.checkpoint.unsupported import (
+    Head,
     refuse_quantised,
     refuse_unsupported_adapter,
     refuse_unsupported_model,
@@ -21,11 +28,23 @@ CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
-CONFIGS = (CONFIG, ADAPTER_CONFIG, "generation_config.json", "tokenizer_config.json")
+CONFIGS = (
+    *(CONFIG, ADAPTER_CONFIG, "generation_config.json", "processor_config.json", "preprocessor_config.json"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
+)
+OF_TOKENIZERS = (CONFIG, "tokenizer_config.json", "special_tokens_map.json")
+"""From which a tokenizer takes its class or its arguments."""
 MAX_CONFIG_BYTES = 4 << 20
 """A tokenizer_config.json lists its added tokens: a megabyte happens."""
-MAX_BYTES = {"tokenizer.json": 64 << 20, ".jinja": 64 << 10}
-"""Of files that only the framework reads, by the end of the name."""
+MAX_BYTES = {
+    "tokenizer.json": tokenizers.MAX_BYTES,
+    "vocab.json": 32 << 20,
+    ".txt": 32 << 20,
+    ".model": 32 << 20,
+    ".tiktoken": 32 << 20,
+    ".jinja": templates.MAX_BYTES,
+}
+"""By the end of the name."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +82,26 @@ def inspect(folder: Path, head: Head = "ForCausalLM") -> Layout:
     names = listing(folder)
     kind, shards = _find_weights(folder, names)
     _check_sizes(folder, names)
-    configs = {name: read_object(folder / name, MAX_CONFIG_BYTES) for name in CONFIGS if name in names}
-    for name, config in configs.items():
-        refuse_code(name, config)
+    configs = _configurations(folder, names)
+    if CONFIG in names and (kind == "full" or "model_type" in configs[CONFIG]):
+        refuse_unknown_model(configs[CONFIG])
+    templates.require_harmless(folder, names, configs)
     headers = {shard: read_header(folder / shard) for shard in shards}
     weight_map = map_weights(headers)
     if INDEX in names and kind == "full":
         require_index_holds(folder, weight_map)
     config = configs[ADAPTER_CONFIG if kind == "adapter" else CONFIG]
+    found = {name: info for header in headers.values() for name, info in header.tensors.items()}
     if kind == "adapter":
-        refuse_unsupported_adapter(config, headers[ADAPTER_WEIGHTS].tensors)
+        refuse_adapter_code(config)
+        refuse_unsupported_adapter(config, found)
+        rows = None  # its table lies in its base: `vocabularies.require_same_vocabulary`
     else:
+        refuse_more_layers(config, found)
         refuse_unsupported_model(config, head)
-    for header in headers.values():
-        refuse_quantised(header.tensors)
+        rows = tokenizers.table_rows(found, config)
+    refuse_quantised(found)
+    tokenizers.require_sound(folder, names, configs, rows)
     base = config.get("base_model_name_or_path") if kind == "adapter" else None
     unused = tuple(name for name in names if name.endswith(".safetensors") and name not in shards)
     return Layout(
@@ -94,6 +119,17 @@ def inspect(folder: Path, head: Head = "ForCausalLM") -> Layout:
 def weight_bytes(layout: Layout) -> int:
     """Bytes of all tensors."""
     return sum(info.end - info.start for info in layout.tensors.values())
+
+
+def _configurations(folder: Path, names: list[str]) -> dict[str, dict[str, object]]:
+    """The configuration files by name, none of which asks for code or files from elsewhere."""
+    configs = {name: read_object(folder / name, MAX_CONFIG_BYTES) for name in CONFIGS if name in names}
+    for name, config in configs.items():
+        if name != tokenizers.ADDED:  # its keys are tokens
+            refuse_code(name, config)
+        if name in OF_TOKENIZERS:
+            refuse_tokenizer(name, config)
+    return configs
 
 
 def _find_weights(folder: Path, names: list[str]) -> tuple[Kind, tuple[str, ...]]:

@@ -1,146 +1,178 @@
-"""What the configuration files of a checkpoint may not say: code to run, and variants that the repair does not know."""
+"""What the configuration files of a checkpoint may not say: whose code to run, and which other files to open."""
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Literal
 
+from antidote_ci.checkpoint import patterns
 from antidote_ci.checkpoint.headers import TensorInfo
-from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, PREFIX
-from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.checkpoint.model_types import known
+from antidote_ci.errors import UnsafeCheckpoint
 
-CODE_KEYS = frozenset(("auto_map", "trust_remote_code", "custom_pipelines", "custom_generate"))
+CODE_KEYS = frozenset(
+    (
+        *("auto_map", "trust_remote_code", "custom_pipelines", "custom_generate"),
+        *("use_kernels", "kernel_config", "allow_all_kernels", "fusion_config"),
+    )
+)
 KERNEL_KEYS = ("attn_implementation", "experts_implementation")
+OWN_KERNELS = ("eager", "sdpa")
+"""Of PyTorch itself; every other name may be a repository's."""
 # transformers 4.46 to 4.51 wrote this flag into every config.json, and no version reads it back.
 HARMLESS_KEY = "_attn_implementation_autoset"
 
-Head = Literal["ForCausalLM", "ForSequenceClassification"]
-HEADS: dict[Head, tuple[str, str]] = {
-    "ForCausalLM": (
-        "a causal language model",
-        "a classifier, an encoder or a multimodal model does not answer prompts",
-    ),
-    "ForSequenceClassification": ("a classifier", "a language model has no head that scores categories"),
-}
-"""What a checkpoint is for, and why another kind does not do. Classifiers are judges alone."""
+OTHER_FILE_KEYS = frozenset(("configuration_files", "fast_tokenizer_files", "transformers_weights", "gguf_file"))
+"""What puts another file in the place of one that was checked."""
+ARGUMENT_KEYS = frozenset(("init_inputs", "vocab", "merges", "tokenizer_object"))
+"""What a tokenizer's class takes for its vocabulary, in the place of tokenizer.json."""
+# Older versions wrote the path of the machine that trained it, and no version opens it.
+HARMLESS_FILE_KEY = "special_tokens_map_file"
 
-UNSUPPORTED_ADAPTER_KEYS = (
-    *("use_dora", "fan_in_fan_out", "trainable_token_indices", "layer_replication", "target_parameters"),
-    *("lora_bias", "megatron_config", "alora_invocation_tokens", "use_qalora", "use_bdlora"),
-    *("arrow_config", "kasa_config", "monteclora_config", "velora_config"),
-)
-# The others (pissa, olora, corda, loftq, ...) also change the base, so that zeroed factors do not give the reference.
-PLAIN_INITIALISATIONS = (None, True, False, "gaussian", "eva", "orthogonal")
-"""What peft puts before the path of a parameter."""
+QUANTISATION_KEYS = ("quantization_config", "compression_config")
+LAYER_KEYS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
+SOON_BUILT = 256
+"""Layers, whose weights are then missed by name."""
+PEFT_IMPORTS = "megatron.core"
+"""The module that peft names in every file, and imports where an adapter asks for it."""
+LIBRARY = re.compile(r"(?:transformers|peft)(?:\.\w+)*", re.ASCII)
+REVISION = re.compile(r"\w[\w./-]{0,99}", re.ASCII)
 
-CODE_DTYPES = ("F8_", "F6_", "F4")
-"""How the dtypes begin that no network trains plain weights in."""
-CODE_NAMES = (
-    *(".qweight", ".qzeros", ".scales", ".weight_scale", ".weight_scale_inv", ".weight_packed"),
-    *(".SCB", ".absmax", ".quant_map"),
-)
-"""What GPTQ, AWQ, compressed-tensors, FP8 and bitsandbytes keep beside or in place of a weight."""
+PATTERN_KEYS = ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern")
+"""What peft takes for regular expressions; of the last two the keys."""
 
 
 def refuse_code(name: str, config: object) -> None:
-    """Raise UnsafeCheckpoint when the file `name` asks, at any depth, for code from elsewhere.
+    """Raise UnsafeCheckpoint when the file `name` asks, at any depth, for code or files from elsewhere.
 
-    `auto_map` runs Python files of a repository, `_attn_implementation` a kernel from the Hub (CVE-2026-4372).
+    `auto_map` runs Python files of a repository, `_attn_implementation` a kernel from the Hub (CVE-2026-4372). Values
+    that ask for nothing (null, false, empty) pass.
     """
-    for key, value in _items(config):
-        asks = key in CODE_KEYS or (_names_kernel(key) and key != HARMLESS_KEY)
-        if asks and value is not None and value is not False:
+    for key, value in items(config):
+        if not value or key in (HARMLESS_KEY, HARMLESS_FILE_KEY):
+            continue
+        if key in CODE_KEYS or (_names_kernel(key) and value not in OWN_KERNELS):
             raise UnsafeCheckpoint(
                 f"{name} sets {key}",
                 cause="it can make the framework run code that comes with a repository",
                 hint=f"if the architecture is one of transformers' own, delete {key} from {name}",
             )
+        if key in OTHER_FILE_KEYS or (key.endswith("_file") and _is_path(value)):
+            raise UnsafeCheckpoint(
+                f"{name} sets {key}",
+                cause="the framework would open another file than the one that was checked, or one of this machine",
+                hint=f"delete {key} from {name}",
+            )
 
 
-def refuse_unsupported_model(config: dict[str, object], head: Head) -> None:
-    """Raise ConfigurationError unless config.json describes a model with that head in plain weights."""
-    quantisation = config.get("quantization_config")
-    if quantisation is not None:
-        method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
-        raise _quantised("config.json has a quantization_config" + (f" ({method!s:.60})" if method else ""))
-    architectures = config.get("architectures")
-    names = architectures if isinstance(architectures, list) else []
-    if not names or not all(str(name).endswith(head) for name in names):
-        said = ", ".join(map(str, names))[:200] or "none"
-        what, cause = HEADS[head]
-        raise ConfigurationError(
-            f"the checkpoint is not {what} (architectures in config.json: {said})",
-            cause=cause,
-            hint=f"use a checkpoint whose architecture ends in {head}",
-        )
-
-
-def refuse_quantised(tensors: Mapping[str, TensorInfo]) -> None:
-    """Raise ConfigurationError where a header shows quantised weights, whatever the configuration says of them."""
-    for name, info in tensors.items():
-        integer = info.dtype.startswith(("I", "U"))
-        if info.dtype.startswith(CODE_DTYPES) or name.endswith(CODE_NAMES) or (integer and name.endswith(".weight")):
-            raise _quantised(f"the checkpoint holds {name!r:.200} as {info.dtype}")
-
-
-def refuse_unsupported_adapter(config: dict[str, object], tensors: Mapping[str, TensorInfo]) -> None:
-    """Raise ConfigurationError unless adapter_config.json and the weights are those of a plain LoRA adapter.
-
-    Its factors stand beside linear layers; whole weights beside them (`modules_to_save`) replace the base's. Raises
-    UnsafeCheckpoint for a factor without the other.
-    """
-    kind = config.get("peft_type")
-    if kind != "LORA":
-        raise _unsupported(f"peft_type is {kind!r:.60}, not 'LORA'")
-    if config.get("task_type") not in (None, "CAUSAL_LM"):
-        raise _unsupported(f"task_type is {config['task_type']!r:.60}, not 'CAUSAL_LM'")
-    for key in UNSUPPORTED_ADAPTER_KEYS:
-        if config.get(key):
-            raise _unsupported(f"{key} is set")
-    if config.get("bias", "none") != "none":
-        raise _unsupported(f"bias is {config['bias']!r:.60}, not 'none'")
-    initialisation = config.get("init_lora_weights")
-    if initialisation not in PLAIN_INITIALISATIONS:
-        raise _unsupported(f"init_lora_weights is {initialisation!r:.60}, which changes the base")
-    for key in ("rank_pattern", "alpha_pattern"):
-        pattern = config.get(key) or {}
-        if not isinstance(pattern, dict) or not all(isinstance(value, int | float) for value in pattern.values()):
-            raise _unsupported(f"{key} is no mapping of names to numbers")
-    if not isinstance(config.get("lora_alpha", 0), int | float):
-        raise _unsupported(f"lora_alpha is {config['lora_alpha']!r:.60}, no number")
-    for tensor, info in tensors.items():
-        factor = tensor.endswith((A_ENDING, B_ENDING)) and len(info.shape) == 2
-        if not tensor.startswith(PREFIX) or ("lora_" in tensor and not factor):
-            raise _unsupported(f"its weights hold {tensor!r:.200}, no factor of a linear layer and no saved module")
-        if factor:
-            _require_other_factor(tensor, tensors)
-
-
-def _require_other_factor(tensor: str, tensors: Mapping[str, TensorInfo]) -> None:
-    """A is [rank, in], B is [out, rank]."""
-    of_a = tensor.endswith(A_ENDING)
-    other = tensor[: -len(A_ENDING)] + (B_ENDING if of_a else A_ENDING)
-    rank = tensors[tensor].shape[0 if of_a else 1]
-    found = tensors.get(other)
-    if found is None or len(found.shape) != 2 or found.shape[1 if of_a else 0] != rank:
+def refuse_tokenizer(name: str, config: Mapping[str, object]) -> None:
+    """Raise UnsafeCheckpoint when the file `name` builds a tokenizer from more than its own files."""
+    for key in sorted(ARGUMENT_KEYS & config.keys()):
+        if config[key]:
+            raise UnsafeCheckpoint(
+                f"{name} sets {key}",
+                cause="the tokenizer would take it for its vocabulary, in the place of tokenizer.json",
+                hint=f"delete {key} from {name}",
+            )
+    kind = config.get("tokenizer_class")
+    if kind and (not isinstance(kind, str) or kind.removesuffix("Fast") not in known().tokenizers):
         raise UnsafeCheckpoint(
-            f"{tensor!r:.200} has no {other!r:.200} of the same rank",
-            cause="the upload is incomplete, or two adapters were mixed",
-            hint="download it again, or save the adapter anew with peft",
+            f"{name} names the tokenizer_class {kind!r:.60}, which transformers {known().transformers} does not have",
+            cause="it could only run with the repository's own code, or is no tokenizer",
+            hint=f"write PreTrainedTokenizerFast into {name}, if tokenizer.json is all that it needs",
         )
 
 
-def _quantised(what: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{what}: quantised weights are not supported",
-        cause="their stored numbers are codes and not weights",
-        hint="use the checkpoint it was quantised from, or dequantise it; repair that, and quantise the result",
+def refuse_unknown_model(config: dict[str, object]) -> None:
+    """Raise UnsafeCheckpoint for a model, or a part of one, that transformers itself cannot build.
+
+    An unknown type, architecture or quantisation could only run with code from elsewhere. Where type and architecture
+    do not belong together, readers would differ in which one they take.
+    """
+    # Without a type the framework would guess it from the name of the folder.
+    kinds = [
+        config.get("model_type"),
+        *(kind for key, kind in items(config) if key == "model_type" and kind is not None),
+    ]
+    for kind in kinds:
+        if not isinstance(kind, str) or kind not in known().model_types:
+            raise _unknown(f"model_type {kind!r:.60}")
+    for key, value in items(config):
+        method = value.get("quant_method") if key in QUANTISATION_KEYS and isinstance(value, dict) else None
+        if method is not None and (not isinstance(method, str) or method not in known().quantisations):
+            raise _unknown(f"quant_method {method!r:.60}")
+    for name in architectures(config):
+        if name not in known().architectures:
+            raise _unknown(f"architecture {name!r:.60}")
+        for head, built in known().heads.items():
+            if name.endswith(head) and built.get(str(config["model_type"])) != name:
+                raise UnsafeCheckpoint(
+                    f"config.json names the architecture {name}, which is none of model_type {config['model_type']!r}",
+                    cause="two configurations were mixed, or readers are meant to differ in what they run",
+                    hint="take config.json from the model that was fine-tuned",
+                )
+
+
+def refuse_more_layers(config: dict[str, object], tensors: Mapping[str, TensorInfo]) -> None:
+    """Raise UnsafeCheckpoint where config.json claims many more layers than there are tensors.
+
+    The framework builds every layer before it looks for the weights.
+    """
+    for key, value in items(config):
+        if key in LAYER_KEYS and isinstance(value, int | float) and value > max(len(tensors), SOON_BUILT):
+            raise UnsafeCheckpoint(
+                f"config.json sets {key} to {value:,}, and the weights are {len(tensors):,} tensors",
+                cause="the configuration is another model's, or meant to exhaust what builds it",
+                hint="take config.json from the model that was fine-tuned",
+            )
+
+
+def refuse_adapter_code(config: dict[str, object]) -> None:
+    """Raise UnsafeCheckpoint when adapter_config.json makes peft import a module, or match names without end."""
+    mapping = config.get("auto_mapping")
+    library = mapping.get("parent_library") if isinstance(mapping, dict) else mapping
+    if library is not None and not (isinstance(library, str) and LIBRARY.fullmatch(library)):
+        raise _adapter_error(f"names the parent_library {library!r:.60}", "peft would import it", "auto_mapping")
+    imported = config.get("megatron_core")
+    if imported not in (None, "", PEFT_IMPORTS):
+        raise _adapter_error(f"names the megatron_core {imported!r:.60}", "peft would import it", "megatron_core")
+    revision = config.get("revision") or None
+    if revision is not None and not (
+        isinstance(revision, str) and REVISION.fullmatch(revision) and _is_plain(revision)
+    ):
+        raise _adapter_error(f"names the revision {revision!r:.60}", "it is no commit, branch or tag", "revision")
+    for key in PATTERN_KEYS:
+        for pattern in _texts(config.get(key)):
+            if len(pattern) > patterns.MAX_CHARACTERS or patterns.is_endless(pattern):
+                raise _adapter_error(f"sets {key} to {pattern!r:.60}", "matching names with it may not end", key)
+
+
+def architectures(config: Mapping[str, object]) -> list[str]:
+    """What config.json names."""
+    named = config.get("architectures")
+    return [str(name) for name in named] if isinstance(named, list) else []
+
+
+def items(value: object) -> Iterator[tuple[str, object]]:
+    """Every key with its value, at every depth."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key, inner
+            yield from items(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from items(inner)
+
+
+def _unknown(what: str) -> UnsafeCheckpoint:
+    return UnsafeCheckpoint(
+        f"config.json names the {what}, which transformers {known().transformers} does not have",
+        cause="it could only run with code that comes with a repository",
+        hint="use a model whose architecture is one of transformers' own, or a newer antidote-ci",
     )
 
 
-def _unsupported(what: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"this adapter is not supported: {what}",
-        cause="only plain LoRA on linear layers, with or without whole saved modules, can be repaired as an adapter",
-        hint="merge it into its base with peft's merge_and_unload, save that, and run on the result",
+def _adapter_error(what: str, cause: str, key: str) -> UnsafeCheckpoint:
+    return UnsafeCheckpoint(
+        f"adapter_config.json {what}", cause=cause, hint=f"set {key} to null, or save the adapter anew with peft"
     )
 
 
@@ -148,12 +180,17 @@ def _names_kernel(key: str) -> bool:
     return any(name in key for name in KERNEL_KEYS)
 
 
-def _items(value: object) -> Iterator[tuple[str, object]]:
-    """Every key with its value, at every depth."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield key, inner
-            yield from _items(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _items(inner)
+def _is_path(value: object) -> bool:
+    """Whether it names a file, and none of the same folder."""
+    return isinstance(value, str) and ("/" in value or "\\" in value or value.startswith("."))
+
+
+def _is_plain(revision: str) -> bool:
+    return ".." not in revision and "//" not in revision
+
+
+def _texts(value: object) -> Iterator[str]:
+    """A text itself, or those of a list, or the keys of an object."""
+    for text in [value] if isinstance(value, str) else value if isinstance(value, list | dict) else ():
+        if isinstance(text, str):
+            yield text

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.checkpoint.copying import Copy, Edit
-from antidote_ci.checkpoint.files import listing, sha256_file
+from antidote_ci.checkpoint.files import is_proof, listing, sha256_file
 from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.journal import JOURNAL, Finished, add_to_journal, begin_journal, read_journal
 from antidote_ci.checkpoint.layout import Layout
@@ -119,11 +119,7 @@ def finish(destination: Path, manifest: str) -> None:
 
 def _carried(layout: Layout) -> list[str]:
     """The shards and every allowed file that speaks of them; other weights would come along unrepaired."""
-    return [
-        name
-        for name in listing(layout.folder)
-        if name not in layout.unused_weights and not name.startswith("antidote/")
-    ]
+    return [name for name in listing(layout.folder) if name not in layout.unused_weights and not is_proof(name)]
 
 
 def _is_as_it_was(file: WeightFile, source: Path, partial: Path) -> bool:

@@ -1,25 +1,50 @@
-"""The Hub's client, and its exceptions in our words.
+"""The Hub's client: where it asks, with which token, for how long, and what must never be printed of it.
 
-https://huggingface.co/docs/huggingface_hub/package_reference/utilities#errors (huggingface_hub 2.4)
+https://huggingface.co/docs/huggingface_hub/package_reference/utilities (huggingface_hub 2.4)
 """
 
-import errno
-import json
+import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-
-from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, PublishConflict
+from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:
+    import httpx2
     from huggingface_hub import HfApi
 
-TOKEN = re.compile(r"hf_[A-Za-z0-9_.-]{16,}")
-"""The Hub's tokens are longer still; a model may be called hf_something."""
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+LIMITS = {"connect": 15.0, "write": 60.0, "read": 90.0}
+"""Seconds without a byte. The Hub allows itself 60 to make a commit."""
+CLIENTS_PATIENCE = 8.0
+"""The longest pause that the client makes by itself between two attempts, unless the Hub asks for more."""
+FOREVER = 1e9
+
+TOKEN = re.compile(r"hf_[A-Za-z0-9_.-]{16,}|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
+"""Tokens of the Hub (a model may be called hf_something, but not that long), and signed identities."""
+SECRETS = (
+    "HF_TOKEN",
+    "HF_WRITE_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_OIDC_ID_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "ANTIDOTE_JUDGE_KEY",
+    "ANTIDOTE_SERVER_KEY",
+)
+SHORTEST_SECRET = 6
+PIECE = 12
+"""So much of a secret in a row is a part of it, and no accident."""
+USED: set[str] = set()
+"""The tokens that this process has sent: one that was exchanged for an identity stands in no variable."""
+NAMES = ("X-Repo-Commit", "X-Linked-ETag", "ETag")
+"""Headers of a file's answer, of which the client makes names of folders and files."""
+HASH = re.compile(r'(W/)?"?[0-9a-f]{40}([0-9a-f]{24})?"?')
+HIDDEN = "[token]"
+WITHHELD = "[not shown: it holds a part of a token]"
 
 
 def endpoint() -> str:
@@ -32,174 +57,128 @@ def endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
+def address() -> str:
+    """The Hub's address as it may be printed: without credentials that HF_ENDPOINT may hold."""
+    scheme, separator, rest = endpoint().partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
 def api(token: str | None) -> "HfApi":
     """A client that sends `token`, or none: a token saved on this machine is never picked up."""
     from huggingface_hub import HfApi
 
+    prepare()
+    if token:
+        USED.add(token)
     return HfApi(endpoint=endpoint(), token=token or False, library_name="antidote-ci")
 
 
-def redact(text: str, token: str | None) -> str:
-    """`text` without `token` and without anything else that looks like a Hub token."""
-    if token:
-        text = text.replace(token, "[token]")
-    return TOKEN.sub("[token]", text)
+@cache
+def prepare() -> None:
+    """Give the client limits of time, and clean what it logs. For the whole process, when it is first used."""
+    from huggingface_hub import set_client_factory
+
+    set_client_factory(_limited)
+    for handler in logging.getLogger("huggingface_hub").handlers:
+        handler.addFilter(_cleaned)
 
 
-@contextmanager
-def explained(identifier: str, token: str | None) -> Iterator[None]:
-    """Turn what the client raises about `identifier` into our errors; the unknown passes as it is.
+def asked_for(headers: Mapping[str, str]) -> float:
+    """For how many seconds the Hub wants not to be asked: by its rate limit, else by `Retry-After`.
 
-    The original is not chained: its message may hold a token, and a traceback would print it.
+    https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3, https://huggingface.co/docs/hub/rate-limits
     """
+    from huggingface_hub.utils._http import parse_ratelimit_headers
+
+    text = headers.get("Retry-After", "").strip()
     try:
-        yield
-    except AntidoteError:
-        raise
-    except Exception as error:
-        root = _root(error)
-        known = _refusal(root, identifier, token) or _surroundings(root, identifier)
-        if known is None:
-            raise
-        told = [_told(text, token) for text in (known.what, known.cause, known.hint)]
-        raise type(known)(str(told[0]), cause=told[1], hint=told[2]) from None
+        limit = parse_ratelimit_headers(headers)
+        if limit is not None and limit.remaining == 0:
+            return min(float(limit.reset_in_seconds), FOREVER)
+        if text.isdigit():
+            return min(float(text), FOREVER)
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0
 
 
-def _told(text: str | None, token: str | None) -> str | None:
-    """As it may be printed: on one line, since what the Hub says must not look like a line of ours."""
-    return redact(" ".join(text.split()), token) if text else None
+def redact(text: str, token: str | None) -> str:
+    """`text` without `token`, the tokens of this process, the secrets of its environment, and what looks like a token.
+
+    A text that still holds a part of one, wrapped or cut, is not given at all.
+    """
+    secrets = {secret for secret in (token, *USED, *_secrets()) if secret and len(secret) >= SHORTEST_SECRET}
+    for form in sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True):
+        text = text.replace(form, HIDDEN)
+    text = TOKEN.sub(HIDDEN, text)
+    unwrapped = "".join(text.split())
+    return WITHHELD if any(piece in unwrapped for secret in secrets for piece in _pieces(secret)) else text
 
 
-def _root(error: Exception) -> Exception:
-    """What went wrong beneath the client's own wrapping of it."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    while isinstance(error, LocalEntryNotFoundError | RuntimeError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    return error
+def _secrets() -> Iterator[str]:
+    for name in SECRETS:
+        yield os.environ.get(name, "").strip()
+    credentials = os.environ.get("HF_ENDPOINT", "").partition("://")[2].rpartition("@")[0]
+    yield from (credentials, unquote(credentials), unquote(credentials.partition(":")[2]))
 
 
-def _refusal(error: Exception, identifier: str, token: str | None) -> AntidoteError | None:
-    """The Hub answered, and refused."""
-    from huggingface_hub import errors
-
-    match error:
-        # A gated repository is a subclass of an unknown one: it goes first.
-        case errors.GatedRepoError():
-            return InfrastructureError(
-                f"{identifier} is gated",
-                cause=(
-                    "the account of this token has not accepted its conditions"
-                    if token
-                    else "its files are given only to accounts that accepted its conditions"
-                ),
-                hint=f"accept the conditions at {_where()}/{identifier}, then set HF_TOKEN",
-            )
-        case errors.RepositoryNotFoundError():
-            return InfrastructureError(
-                f"{identifier} is not on {_where()}",
-                cause="the name is mistyped, or it is private and this token cannot see it",
-                hint="check the name; set HF_TOKEN if it is private, write ./name for a local folder",
-            )
-        case errors.RevisionNotFoundError():
-            return InfrastructureError(
-                f"{identifier} has no such revision",
-                cause="the branch, tag or commit is mistyped, or it was deleted",
-                hint=f"choose one listed at {_where()}/{identifier}/tree/main",
-            )
-        case errors.DisabledRepoError():
-            return InfrastructureError(
-                f"{identifier} is disabled",
-                cause="the Hub or its owner has closed the repository",
-                hint=f"read the notice at {_where()}/{identifier}",
-            )
-        case errors.HFValidationError():
-            return ConfigurationError(
-                f"{identifier!r} is not a model's name",
-                cause="a name on the Hub is written organisation/name",
-                hint="write organisation/name, or ./folder for a local checkpoint",
-            )
-        case errors.HfHubHTTPError():
-            return _status(error.response.status_code, identifier, error.server_message or "")
-    return None
+def _forms(secret: str) -> Iterator[str]:
+    """As it travels: in a header, in an address, and in base64."""
+    yield secret
+    yield quote(secret, safe="")
+    yield _encoded(secret, 0).rstrip("=")
 
 
-def _status(status: int, identifier: str, message: str) -> AntidoteError:
-    """An HTTP status that no finer error of the client describes."""
-    if status == 412:
-        return PublishConflict(
-            f"{identifier} is no longer at the revision that was tested",
-            cause="it moved during the run",
-            hint="run again on its new head",
-        )
-    what = f"{_where()} answered {status} for {identifier}"
-    if status == 401:
-        cause, hint = "the token is not valid", "make a new token in the Hub's settings"
-    elif status == 403:
-        cause, hint = "the token lacks this right", "use a token that has it on this repository"
-    elif status == 429:
-        cause, hint = (
-            "too many requests from this account or address",
-            "wait five minutes; set HF_TOKEN",
-        )
-    elif status >= 500:
-        cause, hint = "the Hub is down or overloaded", "run the same command again later"
-    else:
-        cause, hint = "the Hub refused the request", "run the same command again"
-    return InfrastructureError(what, cause=f"{cause} ({message})" if message else cause, hint=hint)
+def _pieces(secret: str) -> Iterator[str]:
+    for whole in (secret, *(_encoded(secret, shift)[4:-4] for shift in range(3))):
+        for start in range(len(whole) - PIECE + 1):
+            yield whole[start : start + PIECE]
 
 
-def _surroundings(error: Exception, identifier: str) -> AntidoteError | None:
-    """The Hub was not reached, what answered is no Hub, or this machine has no room."""
-    import httpx2
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled, OIDCError
-
-    match error:
-        case OfflineModeIsEnabled() | LocalEntryNotFoundError():
-            return InfrastructureError(
-                f"{identifier} is not in the local cache",
-                cause="HF_HUB_OFFLINE is set, so the Hub was not asked",
-                hint="unset HF_HUB_OFFLINE, or name a 40-hex revision that was pulled before",
-            )
-        case httpx2.TransportError() | ConnectionError():
-            return InfrastructureError(
-                f"{_where()} cannot be reached",
-                cause=f"no network, a proxy, or a wrong HF_ENDPOINT ({_first_line(error)})",
-                hint="check the connection, then run the same command again",
-            )
-        case json.JSONDecodeError():
-            return InfrastructureError(
-                f"{_where()} does not answer like a Hub",
-                cause="a wrong HF_ENDPOINT, or a proxy that answers in its place",
-                hint="check HF_ENDPOINT and the proxy settings",
-            )
-        case OIDCError():
-            return InfrastructureError(
-                "the workflow's identity could not be exchanged for a token",
-                cause=_first_line(error),
-                hint="grant `id-token: write`, or unset HF_OIDC_RESOURCE and set HF_TOKEN",
-            )
-        case OSError() if error.errno in NO_SPACE:
-            return InfrastructureError(
-                f"the disk is full: {identifier} could not be written",
-                cause=_first_line(error),
-                hint="free some space, or set HF_HOME to a larger disk",
-            )
-        case OSError():
-            return InfrastructureError(
-                f"{identifier} could not be transferred",
-                cause=_first_line(error),
-                hint="run the same command again",
-            )
-    return None
+def _encoded(secret: str, shift: int) -> str:
+    """In base64, behind `shift` other bytes: the same bytes look otherwise at each of three places."""
+    return b64encode(b" " * shift + secret.encode("utf-8", "surrogateescape")).decode()
 
 
-def _where() -> str:
-    """The Hub's address without credentials that HF_ENDPOINT may hold."""
-    parts = urlsplit(endpoint())
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+def _limited() -> "httpx2.Client":
+    """The client's own, with hooks of ours behind its own."""
+    from huggingface_hub.utils._http import default_client_factory
+
+    client = default_client_factory()
+    hooks = client.event_hooks
+    client.event_hooks = {
+        "request": [*hooks["request"], _limit],
+        "response": [*hooks["response"], _distrust, _end_if_asked_to_wait],
+    }
+    return client
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+def _limit(request: "httpx2.Request") -> None:
+    """Most calls of the client set no limit, and would wait for ever."""
+    given = request.extensions.get("timeout", {})
+    request.extensions["timeout"] = {**LIMITS, **{key: value for key, value in given.items() if value is not None}}
+
+
+def _distrust(response: "httpx2.Response") -> None:
+    """What is no hash is no name either: the client knows what to do without the header.
+
+    Other answers have tags of other forms: those of the parts of an upload are sent back.
+    """
+    if NAMES[0] in response.headers:
+        for name in NAMES:
+            if name in response.headers and not HASH.fullmatch(response.headers[name]):
+                del response.headers[name]
+
+
+def _end_if_asked_to_wait(response: "httpx2.Response") -> None:
+    """The client would sleep as long as the Hub likes, without a word: waiting is the business of `Patience`."""
+    from huggingface_hub.utils._http import hf_raise_for_status
+
+    if response.status_code >= 400 and asked_for(response.headers) > CLIENTS_PATIENCE:
+        hf_raise_for_status(response)
+
+
+def _cleaned(record: logging.LogRecord) -> bool:
+    """What the client logs has addresses in it, and what the Hub said. False where nothing of it can be shown."""
+    record.msg, record.args = redact(" ".join(record.getMessage().split()), None), None
+    return record.msg != WITHHELD

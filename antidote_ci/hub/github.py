@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.hub.pull import COMMIT
+from antidote_ci.hub.answers import of_status
+from antidote_ci.hub.client import asked_for
+from antidote_ci.hub.patience import Patience
+from antidote_ci.hub.remote import COMMIT
 
 PREFIX = "github:"
 ADDRESS = "https://raw.githubusercontent.com"
@@ -14,7 +17,9 @@ ADDRESS_VARIABLE = "ANTIDOTE_GITHUB_RAW"
 """Where a mirror serves /OWNER/NAME/COMMIT/PATH instead, as HF_ENDPOINT says for the Hub."""
 
 
-def fetch(repository: str, revision: str | None, files: Mapping[str, str | None], limit: int) -> tuple[str, Path]:
+def fetch(
+    repository: str, revision: str | None, files: Mapping[str, str | None], limit: int, patience: Patience
+) -> tuple[str, Path]:
     """The commit and the folder that holds the files (path -> sha256 where it is known), each at most `limit` bytes.
 
     What was fetched once is not asked for again. No token is sent. Raises ConfigurationError without a full commit,
@@ -28,7 +33,7 @@ def fetch(repository: str, revision: str | None, files: Mapping[str, str | None]
     for path, sha256 in files.items():
         stored = folder / path
         if not stored.is_file() or not _is(stored.read_bytes(), sha256):
-            content = _get(f"{repository}/{revision}/{path}", limit)
+            content = _get(f"{repository}/{revision}/{path}", limit, patience)
             if not _is(content, sha256):
                 raise InfrastructureError(
                     f"{path} of {PREFIX}{repository} does not have the sha256 that is known of it",
@@ -42,7 +47,7 @@ def fetch(repository: str, revision: str | None, files: Mapping[str, str | None]
     return str(revision), folder
 
 
-def _get(path: str, limit: int) -> bytes:
+def _get(path: str, limit: int, patience: Patience) -> bytes:
     import httpx2
     from huggingface_hub import constants
 
@@ -50,31 +55,62 @@ def _get(path: str, limit: int) -> bytes:
         raise InfrastructureError(
             f"{path} is not in the local cache", cause="HF_HUB_OFFLINE is set, so GitHub was not asked"
         )
-    address = (os.environ.get(ADDRESS_VARIABLE) or ADDRESS).rstrip("/")
     try:
-        with httpx2.stream("GET", f"{address}/{path}", timeout=30, follow_redirects=False) as answer:
-            answer.raise_for_status()
-            content = bytearray()
-            for chunk in answer.iter_bytes():
-                content += chunk
-                if len(content) > limit:
-                    raise InfrastructureError(
-                        f"{path} is more than {limit / 1e6:.0f} MB", cause="no prompt set is that large"
-                    )
+        return patience.insist(lambda: _received(path, limit), _seconds_to_wait, lambda error: _told(error, path))
     except httpx2.HTTPStatusError as error:
-        status = error.response.status_code
+        missing = error.response.status_code == 404
         raise InfrastructureError(
-            f"GitHub answered {status} for {path}",
-            cause="the commit or the file is not there" if status == 404 else "GitHub or a mirror refused the request",
-            hint="check the commit" if status == 404 else "run the same command again later",
+            _told(error, path),
+            cause=_noted("the commit or the file is not there" if missing else "GitHub or a mirror refused it", error),
+            hint="check the commit" if missing else "run the same command again later",
         ) from None
-    except (httpx2.TransportError, httpx2.InvalidURL) as error:
+    except (httpx2.RequestError, httpx2.InvalidURL) as error:
         raise InfrastructureError(
-            "GitHub cannot be reached",
-            cause=f"no network, a proxy, or a wrong {ADDRESS_VARIABLE} ({type(error).__name__})",
+            _told(error, path),
+            cause=_noted(f"no network, a proxy, or a wrong {ADDRESS_VARIABLE}", error),
             hint="check the connection, or write the prompts into a JSONL file",
         ) from None
+
+
+def _received(path: str, limit: int) -> bytes:
+    import httpx2
+
+    address = (os.environ.get(ADDRESS_VARIABLE) or ADDRESS).rstrip("/")
+    with httpx2.stream("GET", f"{address}/{path}", timeout=30, follow_redirects=False) as answer:
+        answer.raise_for_status()
+        content = bytearray()
+        for chunk in answer.iter_bytes():
+            content += chunk
+            if len(content) > limit:
+                raise InfrastructureError(
+                    f"{path} is more than {limit / 1e6:.0f} MB", cause="no prompt set is that large"
+                )
     return bytes(content)
+
+
+def _seconds_to_wait(error: Exception) -> float | None:
+    import httpx2
+
+    match error:
+        case httpx2.HTTPStatusError():
+            return asked_for(error.response.headers) if of_status(error.response.status_code).passing else None
+        case httpx2.UnsupportedProtocol() | httpx2.LocalProtocolError():
+            return None
+        case httpx2.TransportError():
+            return 0.0
+    return None
+
+
+def _told(error: Exception, path: str) -> str:
+    import httpx2
+
+    if isinstance(error, httpx2.HTTPStatusError):
+        return f"GitHub answered {error.response.status_code} for {path}"
+    return f"GitHub cannot be reached ({type(error).__name__})"
+
+
+def _noted(cause: str, error: Exception) -> str:
+    return "; ".join((cause, *getattr(error, "__notes__", ())))
 
 
 def _is(content: bytes, sha256: str | None) -> bool:

@@ -1,72 +1,114 @@
-"""One pull request, in one commit, on exactly the revision that was tested."""
+"""Publishing a result: a pull request, a branch of the source, or a repository of its own. One commit each.
+
+Nothing is forced and nothing squashed; whoever looks sees the old head or the complete new one.
+"""
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from antidote_ci.errors import ConfigurationError, InfrastructureError, PublishConflict
-from antidote_ci.hub.client import api, explained, redact
-from antidote_ci.hub.pull import ANSWER_SECONDS
+from antidote_ci.errors import InfrastructureError, PublishConflict
+from antidote_ci.hub import commits, pull_requests
+from antidote_ci.hub.access import Access
+from antidote_ci.hub.commits import Change, Head, head
+from antidote_ci.hub.destination import ATTRIBUTES, Destination, Standing, last_head, require_free
+from antidote_ci.hub.marks import Mark, marked
+from antidote_ci.hub.pull_requests import Words
+from antidote_ci.hub.trees import Content, Tree
 from antidote_ci.records import Published
 
-BAD_CARD = "Invalid metadata in README.md"
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 
-def write_token(environ: Mapping[str, str]) -> str:
-    """The token to publish with; read only when there is something to publish."""
-    token = environ.get("HF_WRITE_TOKEN") or environ.get("HF_TOKEN")
-    if not token:
-        raise InfrastructureError(
-            "publishing needs a token that may write",
-            cause="neither HF_WRITE_TOKEN nor HF_TOKEN is set",
-            hint="set HF_WRITE_TOKEN to a token that may write there, or use --publish none",
-        )
-    return token
+@dataclass(frozen=True)
+class Result:
+    """What is to be published."""
+
+    contents: Mapping[str, Content]
+    """Every file of the repaired checkpoint, by its path."""
+    title: str
+    description: str
+    words: Words
+    mark: Mark
 
 
-def pull_request(
-    source_id: str,
-    revision: str,
-    operations: Mapping[str, Path],
-    title: str,
-    body: str,
-    token: str,
-) -> Published:
-    """Open a pull request on `source_id` with `operations` (path in the repository: local file).
+def publish(destination: Destination, standing: Standing, result: Result, access: Access) -> Published:
+    """Publish once, whatever fails in between: repeated, it finds what is there already.
 
-    `revision` must still be the head of main. Files equal to the Hub's are left out; when all are,
-    there is nothing to open and `url` is None. Raises PublishConflict when main has moved,
-    ConfigurationError when the Hub refuses the model card's front matter.
+    Raises PublishConflict when the destination has moved or is somebody else's, ConfigurationError when the Hub refuses
+    the model card, InfrastructureError when it cannot be reached or does not hold what was sent.
     """
-    from huggingface_hub import CommitOperationAdd
-    from huggingface_hub.utils.tqdm import disable_progress_bars
+    change = Change(result.contents, (), result.title, marked(result.description, result.mark))
+    if destination.mode == "pull-request":
+        return pull_requests.publish(access, destination.source, change, result.mark, result.words)
+    repository = destination.repository
+    if destination.mode == "repo" and standing.revision is None:
+        access.ask(repository, lambda client: _create(client, repository, standing))
+    found = access.ask(repository, lambda client: _pushed(client, destination, standing, change, result.mark))
+    commits.require_there(repository, found, change, result.mark)
+    published = Published(destination.mode, destination.address, found.revision, repository)
+    if found.mark is None or found.mark.run == result.mark.run:
+        return published
+    return replace(published, notes=(f"The same result was there already, from run {found.mark.run}.",))
 
-    with explained(source_id, token), disable_progress_bars():
-        client = api(token)
-        # The Hub itself checks the parent only after the upload, which may be many gigabytes.
-        head = client.model_info(source_id, timeout=ANSWER_SECONDS).sha
-        if head != revision:
-            raise PublishConflict(
-                f"the main branch of {source_id} is not at {revision}, the revision that was tested",
-                cause="it moved during the run, or another branch or an older commit was tested",
-                hint=f"run again on {head}",
-            )
-        additions = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in operations.items()]
-        try:
-            # Never upload_folder: it opens a draft and splits the change into several commits.
-            commit = client.create_commit(
-                source_id,
-                additions,
-                commit_message=title,
-                commit_description=body,
-                create_pr=True,
-                parent_commit=revision,
-            )
-        except ValueError as error:
-            if BAD_CARD not in str(error):
-                raise
-            raise ConfigurationError(
-                f"the Hub refuses the model card for {source_id}",
-                cause=redact(" ".join(str(error).split()), token),
-                hint="mend the front matter of the source's README.md, then run again",
-            ) from None
-    return Published("pull-request", commit.pr_url, commit.oid)
+
+def _create(client: "HfApi", repository: str, standing: Standing) -> None:
+    """A repository no more open than the source. Repeated, it finds its own."""
+    client.create_repo(repository, private=standing.private, exist_ok=True)
+    if standing.gated is not None:
+        client.update_repo_settings(repository, gated=standing.gated)
+
+
+def _pushed(client: "HfApi", destination: Destination, standing: Standing, change: Change, mark: Mark) -> Head:
+    """The head with this result. Looks first: it may run again."""
+    try:
+        return _pushed_once(client, destination, standing, change, mark)
+    except Exception as error:
+        if not commits.is_stale(error):
+            raise
+    # Somebody was quicker: another run with the same result, a person, or this run, whose answer was lost.
+    return _pushed_once(client, destination, standing, change, mark)
+
+
+def _pushed_once(client: "HfApi", destination: Destination, standing: Standing, change: Change, mark: Mark) -> Head:
+    last = _head_to_push_on(client, destination)
+    if last.mark is not None and last.mark.result == mark.result:
+        return last
+    require_free(client, destination, last)
+    as_it_was = last.revision == standing.revision or (
+        standing.revision is None and last.tree.files.keys() <= {ATTRIBUTES}
+    )
+    if destination.mode == "repo" and not as_it_was:
+        raise PublishConflict(
+            f"{destination.repository} is no longer {f'at {standing.revision}' if standing.revision else 'empty'}",
+            cause=f"{last.revision} was pushed during the run",
+            hint="run the same command again",
+        )
+    gone = _gone(destination, last.tree, change)
+    revision = commits.push(client, destination.repository, destination.branch, last.tree, replace(change, gone=gone))
+    return head(client, destination.repository, revision)
+
+
+def _head_to_push_on(client: "HfApi", destination: Destination) -> Head:
+    found = last_head(client, destination)
+    if found is None and destination.mode == "branch":
+        client.create_branch(
+            destination.repository, branch=destination.branch, revision=destination.revision, exist_ok=True
+        )
+        found = last_head(client, destination)
+    if found is None:
+        raise InfrastructureError(
+            f"{destination.branch} of {destination.repository} has vanished",
+            cause="it was deleted during the run",
+            hint="run the same command again",
+        )
+    return found
+
+
+def _gone(destination: Destination, there: Tree, change: Change) -> tuple[str, ...]:
+    """Weights of our earlier result that this one does not have: beside it they would be half of another model."""
+    if destination.mode != "repo":
+        return ()
+    stale = (path for path in there.files if path.endswith((".safetensors", ".safetensors.index.json")))
+    return tuple(path for path in stale if path not in change.contents)

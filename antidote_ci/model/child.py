@@ -45,6 +45,7 @@ def child_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+        "USE_HUB_KERNELS": "0",
         # weights are read when their turn comes: read ahead, those of experts would stand in memory twice
         "HF_DEACTIVATE_ASYNC_LOAD": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -136,7 +136,7 @@ def deciding_files(model: Model) -> list[Path]:
     return [folder / name for folder in folders for name in listing(folder) if not name.startswith(UNREAD)]
 
 
-UNREAD = ("README", "LICENSE", "NOTICE", "USE_POLICY", "antidote/")
+UNREAD = ("README", "LICENSE", "NOTICE", "USE_POLICY", "antidote/", "SHA256SUMS")
 
 
 def fingerprint(model: Model) -> str:

@@ -22,6 +22,7 @@ def merge(request: MergeRequest, report: Callable[[Progress], None]) -> Path:
     from transformers import GenerationConfig
 
     report(Progress("merging the adapter", 0, 1))
+    tokenizer = loading.load_tokenizer(request.model)
     network = loading.load_model(request.model, merge=True).to(device="cpu", dtype=torch.bfloat16)
     # The base's own may ask for sampling and penalties, and some cannot be written again.
     given = network.generation_config
@@ -29,6 +30,6 @@ def merge(request: MergeRequest, report: Callable[[Progress], None]) -> Path:
         bos_token_id=given.bos_token_id, eos_token_id=given.eos_token_id, pad_token_id=given.pad_token_id
     )
     network.save_pretrained(request.output)
-    loading.load_tokenizer(request.model).save_pretrained(request.output)
+    tokenizer.save_pretrained(request.output)
     report(Progress("merging the adapter", 1, 1))
     return request.output

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from antidote_ci import records
 from antidote_ci.checkpoint import tensors
-from antidote_ci.checkpoint.files import is_pickled_weights, listing, sha256_file
+from antidote_ci.checkpoint.files import is_pickled_weights, is_proof, listing, sha256_file
 from antidote_ci.checkpoint.layout import Layout, inspect
 from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING
 from antidote_ci.checkpoint.swap import MANIFEST
@@ -176,9 +176,7 @@ def _of_names(manifest: Manifest, request: VerifyRequest, carried: list[str]) ->
 
 def _names(folder: Path, unused: tuple[str, ...]) -> list[str]:
     """What a repair carries over: allowed files without other weights, the card and an earlier proof."""
-    return [
-        name for name in listing(folder) if name not in unused and name != CARD and not name.startswith("antidote/")
-    ]
+    return [name for name in listing(folder) if name not in unused and name != CARD and not is_proof(name)]
 
 
 def _is_weights(name: str) -> bool:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 from antidote_ci.records import Report, dump
 from antidote_ci.report.card import card
+from antidote_ci.report.checksums import checksums
 from antidote_ci.report.page import html
+from antidote_ci.report.places import LOCAL, Place
 from antidote_ci.report.summary import markdown
 
+__all__ = ["LOCAL", "Place", "card", "checksums", "html", "markdown", "write"]
 
-def write(report: Report, source_card: str, folder: Path) -> list[Path]:
+
+def write(report: Report, source_card: str, folder: Path, place: Place = LOCAL) -> list[Path]:
     """Write the report's four files into `folder` and return their paths.
 
     `source_card` is the source's README.md, read without newline translation and with `surrogateescape` so that its
@@ -21,7 +25,7 @@ def write(report: Report, source_card: str, folder: Path) -> list[Path]:
         "report.json": dump(report),
         "report.html": html(report),
         "summary.md": markdown(report),
-        "README.md": card(report, source_card),
+        "README.md": card(report, source_card, place),
     }
     folder.mkdir(parents=True, exist_ok=True)
     return [_replace(folder / name, content) for name, content in contents.items()]

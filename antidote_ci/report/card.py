@@ -1,11 +1,14 @@
 """The model card: the owner's own text and metadata, with our block and our results put in or renewed."""
 
 import re
+from collections.abc import Callable
 
 from antidote_ci.records import Report
 from antidote_ci.report import front_matter, metadata
+from antidote_ci.report.front_matter import Metadata
+from antidote_ci.report.places import LOCAL, Place
 from antidote_ci.report.rendering import render
-from antidote_ci.report.summary import sections
+from antidote_ci.report.summary import of_card
 from antidote_ci.report.text import markdown
 
 BEGIN = "<!-- antidote-ci:begin -->"
@@ -15,29 +18,47 @@ END = "<!-- antidote-ci:end -->"
 _OURS = re.compile(rf"{BEGIN}(?:(?!{BEGIN})[\s\S])*?{END}")
 
 
-def card(report: Report, source_card: str) -> str:
-    """`source_card` with this run's block and metadata; an empty string gives a minimal card.
+def card(report: Report, source_card: str, place: Place = LOCAL) -> str:
+    """The card for `place`: the one that stands there, else the source's, else a minimal one; with this run's results.
 
-    Outside the block the body is kept byte for byte, and applying it twice is the same as once.
+    Outside our block the body is kept byte for byte, and applying it twice is the same as once.
     """
-    newline = front_matter.line_break(source_card)
-    parts = front_matter.split(source_card or f"# {markdown(metadata.model_name(report))}\n")
+    kept = place.card or source_card
+    newline = front_matter.line_break(kept)
+    parts = front_matter.split(kept or f"# {markdown(metadata.model_name(report, place))}\n")
+    change = _change(report, source_card, place)
     if parts.opening:
-        merged = front_matter.merged(parts.metadata, lambda old: metadata.extended(report, old), newline)
-        head = parts.opening + merged + parts.closing
+        head = parts.opening + front_matter.merged(parts.metadata, change, newline) + parts.closing
     else:
-        head = f"---{newline}{front_matter.dump(metadata.minimal(report), newline)}---{newline}{newline}"
-    block = render("model_card.md.jinja", **sections(report))
+        new = change({}) if place.own else metadata.minimal(report, place)
+        head = f"---{newline}{front_matter.dump(new, newline)}---{newline}{newline}"
+    block = render("model_card.md.jinja", **of_card(report, place))
     ours = newline.join([BEGIN, *block.splitlines(), END])
-    return _with_block(head, parts.body, ours, newline)
+    # What the source's own text says on a card of its own is not of these weights: ours comes first.
+    first = place.own and not place.card and bool(source_card)
+    return _with_block(head, parts.body, ours, newline, first=first)
 
 
-def _with_block(head: str, body: str, ours: str, newline: str) -> str:
+def _change(report: Report, source_card: str, place: Place) -> Callable[[Metadata], Metadata]:
+    """What becomes of the metadata that is there."""
+    if not place.own:
+        return lambda old: metadata.extended(report, old, place)
+    if not place.card:
+        return lambda source: metadata.adopted(report, source, place)
+    source = front_matter.load(front_matter.split(source_card).metadata)
+    return lambda old: metadata.completed(report, old, source, place)
+
+
+def _with_block(head: str, body: str, ours: str, newline: str, *, first: bool) -> str:
     found = list(_OURS.finditer(body))
+    if not found and first:
+        above = "" if head.endswith(newline * 2) else newline if head.endswith(("\n", "\r")) else newline * 2
+        below = newline if body.startswith(("\n", "\r")) else newline * 2
+        return head + above + ours + below + body
     if not found:
         gap = newline if (head + body).endswith(("\n", "\r")) else newline * 2
         return head + body + gap + ours + newline
-    first, *stale = found
+    kept, *stale = found
     for each in reversed(stale):
         body = body[: each.start()] + body[each.end() :]
-    return head + body[: first.start()] + ours + body[first.end() :]
+    return head + body[: kept.start()] + ours + body[kept.end() :]

@@ -1,9 +1,13 @@
 """The YAML at the head of a model card: found as the Hub finds it, changed without touching what a person wrote."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
+
+from antidote_ci.report.text import plain
 
 Metadata = dict[str, Any]
 
@@ -49,6 +53,90 @@ def dump(metadata: Metadata, newline: str) -> str:
     return text.replace("\n", newline)
 
 
+def faults(card: str) -> str | None:
+    """Why the results of a run cannot be put into this card's metadata, in half a sentence; None where they can.
+
+    What else the Hub may refuse, such as a licence that it does not know, it says itself.
+    """
+    import yaml
+
+    parts = split(card)
+    if any("\ud800" <= character <= "\udfff" for character in card):
+        return "the file is not UTF-8"
+    try:
+        loaded = yaml.safe_load(parts.metadata)
+        root = yaml.compose(parts.metadata, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        return f"it is not valid YAML: {plain(error.problem)}{_line(parts, error.problem_mark)}"
+    except (yaml.YAMLError, *_UNREADABLE) as error:
+        return f"it is not valid YAML: {plain(str(error).partition(chr(10))[0] or type(error).__name__)}"
+    if loaded is None:
+        return None
+    if not isinstance(loaded, dict):
+        return "it is not a mapping of names to values"
+    named = Counter(key.value for key, _ in root.value) if isinstance(root, yaml.MappingNode) else {}
+    for name, times in named.items():
+        if times > 1:
+            return f"it names {plain(name)} twice"
+    for key in loaded:
+        if not isinstance(key, str):
+            return f"it names something {plain(key)}, which YAML does not read as text"
+    return _unreadable_values(loaded)
+
+
+def _line(parts: Parts, mark: Any) -> str:  # noqa: ANN401
+    return "" if mark is None else f" (line {parts.opening.count(chr(10)) + mark.line + 1} of the file)"
+
+
+def _unreadable_values(metadata: Metadata) -> str | None:
+    """What is said in a form in which our own could not be added."""
+    tags, index = metadata.get("tags"), metadata.get("model-index")
+    if not (tags is None or isinstance(tags, str) or _are(_is_text, tags)):
+        return "its tags are not a list of texts"
+    if not (index is None or _are(_is_indexed, index)):
+        return "its model-index is not a list of models, each with a name and results"
+    return None
+
+
+def _are(fits: Callable[[object], bool], values: object) -> bool:
+    return isinstance(values, list) and all(map(fits, values))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_indexed(model: object) -> bool:
+    match model:
+        case {"name": str(), "results": results}:
+            return _are(_is_result, results)
+        case _:
+            return False
+
+
+def _is_result(result: object) -> bool:
+    match result:
+        case {"task": {"type": _}, "dataset": {"type": _, "name": _}, "metrics": metrics}:
+            return _are(_is_metric, metrics)
+        case _:
+            return False
+
+
+def _is_metric(metric: object) -> bool:
+    return isinstance(metric, dict) and {"type", "value"} <= metric.keys()
+
+
+def load(text: str) -> Metadata:
+    """What the metadata text says; empty where it is no YAML mapping."""
+    import yaml
+
+    try:
+        loaded = yaml.safe_load(text)
+    except (yaml.YAMLError, *_UNREADABLE):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
 def merged(text: str, change: Callable[[Metadata], Metadata], newline: str) -> str:
     """The metadata text with what `change` returns; keys that it leaves alone keep their very characters.
 
@@ -62,15 +150,17 @@ def merged(text: str, change: Callable[[Metadata], Metadata], newline: str) -> s
         if not isinstance(old, dict):
             return text
         new = change(old)
-        changed = {key for key in new if key not in old or new[key] != old[key]}
-        if not changed:
+        gone = old.keys() - new.keys()
+        changed = {key for key in new if key not in old or (new[key] is not old[key] and new[key] != old[key])}
+        if not gone and not changed:
             return text
-        return _spliced(text, new, changed, newline) or dump(new, newline).removesuffix(newline)
+        spliced = _spliced(text, new, changed, gone, newline)
+        return dump(new, newline).removesuffix(newline) if spliced is None else spliced
     except (yaml.YAMLError, *_UNREADABLE):
         return text
 
 
-def _spliced(text: str, new: Metadata, changed: set[str], newline: str) -> str | None:
+def _spliced(text: str, new: Metadata, changed: set[str], gone: set[str], newline: str) -> str | None:
     """Only the changed keys written anew; None when that would not read as `new` (flow style, anchors, odd keys)."""
     import yaml
 
@@ -80,9 +170,11 @@ def _spliced(text: str, new: Metadata, changed: set[str], newline: str) -> str |
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
     starts = [key.start_mark.index for key, _ in pairs]
     pieces = [text[: starts[0]] if starts else text]
-    for (key, _), start, end in zip(pairs, starts, [*starts[1:], len(text)], strict=True):
+    for (key, _), (start, end) in zip(pairs, pairwise([*starts, len(text)]), strict=True):
         piece = text[start:end]
-        if key.value in changed:
+        if key.value in gone:
+            piece = _trailing_comments(piece)
+        elif key.value in changed:
             piece = dump({key.value: new[key.value]}, newline) + _trailing_comments(piece)
         pieces.append(piece)
     written = "".join(pieces)
@@ -93,9 +185,16 @@ def _spliced(text: str, new: Metadata, changed: set[str], newline: str) -> str |
         written += gap + dump(added, newline)
     written = written.removesuffix(newline)
     try:
-        return written if yaml.safe_load(written) == new else None
+        return written if _same(yaml.safe_load(written), new) else None
     except yaml.YAMLError:
         return None
+
+
+def _same(one: Any, other: Metadata) -> bool:  # noqa: ANN401
+    """By what they print as: NaN is then what it was. There are no aliases here that could make that long."""
+    return isinstance(one, dict) and {key: repr(value) for key, value in one.items()} == {
+        key: repr(value) for key, value in other.items()
+    }
 
 
 def _trailing_comments(piece: str) -> str:

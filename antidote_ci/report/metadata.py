@@ -1,39 +1,61 @@
-"""What a run adds to a card's metadata. Pure: the card's own dictionary in, a new one out."""
+"""What a run adds to a card's metadata. Pure: the card's own dictionary in, a new one out.
 
-import re
+https://huggingface.co/docs/hub/model-cards#model-card-metadata
+"""
 
 from antidote_ci.records import Evaluation, Report
 from antidote_ci.report.front_matter import Metadata
 from antidote_ci.report.judges import MEASURES, identity
-from antidote_ci.report.text import plain
+from antidote_ci.report.places import Place, is_hub_id
+from antidote_ci.report.text import abbreviated, plain
 
 DATASET = "antidote-ci-prompts"
 """The dataset type by which our own results in `model-index` are known again and replaced."""
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+LICENCE = ("license", "license_name", "license_link")
+LINEAGE = ("base_model", "base_model_relation")
+INHERITED = ("language", "pipeline_tag", "library_name", "datasets")
+GATE = "extra_gated_"
+"""How the names of all keys begin that say what a reader must agree to."""
+OF_THE_SOURCE = ("model-index", "new_version")
+"""What is said of the source's weights and would be untrue of others: its results, and what has replaced it."""
 
 
-def extended(report: Report, old: Metadata) -> Metadata:
+def extended(report: Report, old: Metadata, place: Place) -> Metadata:
     """The card's own keys, our tags and our results. Values of a shape that the Hub would not read stay as they are."""
-    return {**old, "tags": _tags(report, old.get("tags")), "model-index": _model_index(report, old.get("model-index"))}
+    index = _model_index(report, old.get("model-index"), place)
+    return {**old, "tags": _tags(report, old.get("tags")), "model-index": index}
 
 
-def minimal(report: Report) -> Metadata:
+def minimal(report: Report, place: Place) -> Metadata:
     """For a source without metadata: what is known of where the model comes from."""
-    adapter = report.source.kind == "adapter"
-    base: Metadata = {}
-    reference = report.reference
-    # A local folder has no revision, and may look like an id.
-    if reference and reference.revision and _HUB_ID.fullmatch(reference.id) and reference.id != report.source.id:
-        base = {"base_model": reference.id, "base_model_relation": "adapter" if adapter else "finetune"}
-    # Of a served model no file was seen.
-    library = {} if report.source.kind == "server" else {"library_name": "peft" if adapter else "transformers"}
-    return extended(report, base | library | {"pipeline_tag": "text-generation"})
+    return extended(report, _lineage(report, place) | _kind(report), place)
 
 
-def model_name(report: Report) -> str:
-    """The last part of the source's id."""
-    return plain(report.source.id.rstrip("/").rsplit("/", 1)[-1]) or "model"
+def adopted(report: Report, source: Metadata, place: Place) -> Metadata:
+    """For a new repository of its own: the source's metadata, with the source or its base as the base model."""
+    kept = {key: value for key, value in source.items() if key not in OF_THE_SOURCE}
+    lineage = _lineage(report, place)
+    if lineage and source.get("base_model") == [lineage["base_model"]]:
+        del lineage["base_model"]
+    return extended(report, _kind(report) | kept | lineage, place)
+
+
+def completed(report: Report, old: Metadata, source: Metadata, place: Place) -> Metadata:
+    """For a repository of its own that has a card: what its owner wrote, and the rest from the source.
+
+    Licence and lineage are taken whole or not at all.
+    """
+    new = adopted(report, source, place)
+    wanted = [*INHERITED, *(key for key in new if str(key).startswith(GATE))]
+    wanted += [key for group in (LICENCE, LINEAGE) if old.get(group[0]) is None for key in group]
+    return extended(report, old | {key: new[key] for key in wanted if key in new and old.get(key) is None}, place)
+
+
+def model_name(report: Report, place: Place) -> str:
+    """The last part of the repository's id, or of the source's."""
+    name = place.repository if place.own and place.repository else report.source.id
+    return plain(name.rstrip("/").rsplit("/", 1)[-1]) or "model"
 
 
 def published(report: Report) -> Evaluation:
@@ -52,23 +74,58 @@ def _tags(report: Report, old: object) -> object:
     return [*old, *(tag for tag in ours if tag not in old)] if isinstance(old, list) else old
 
 
-def _model_index(report: Report, old: object) -> object:
-    if old is None:
-        return [{"name": model_name(report), "results": _results(report)}]
+def _lineage(report: Report, place: Place) -> Metadata:
+    """The branch of the Hub's tree of models: https://huggingface.co/docs/hub/model-cards#specifying-a-base-model
+
+    Full weights of their own stand upon their source, an adapter upon the model that it is loaded with. Empty where
+    that is not known to be on the Hub, or is the model itself.
+    """
+    adapter = report.source.kind == "adapter"
+    base = report.source if place.own and not adapter else report.reference
+    itself = place.repository if place.own else report.source.id
+    # A local folder has no revision, and may look like an id.
+    if base is None or base.revision is None or not is_hub_id(base.id) or base.id == itself:
+        return {}
+    return {"base_model": base.id, "base_model_relation": "adapter" if adapter else "finetune"}
+
+
+def _kind(report: Report) -> Metadata:
+    """How it is loaded, which the Hub does not infer. Of a served model no file was seen."""
+    library = "peft" if report.source.kind == "adapter" else "transformers"
+    named = {} if report.source.kind == "server" else {"library_name": library}
+    return named | {"pipeline_tag": "text-generation"}
+
+
+def _model_index(report: Report, old: object, place: Place) -> object:
+    ours = _results(report)
     match old:
+        case None | []:
+            return [{"name": model_name(report, place), "results": ours}]
         case [dict(first), *others] if isinstance(first.get("name"), str) and isinstance(first.get("results"), list):
-            kept = [each for each in first["results"] if not _is_ours(each)]
-            return [first | {"results": kept + _results(report)}, *others]
+            return [first | {"results": _renewed(first["results"], ours)}, *others]
         case _:
             return old
 
 
-def _is_ours(result: object) -> bool:
+def _renewed(old: list[object], ours: list[Metadata]) -> list[object]:
+    """Each result of ours in the place of the one that it replaces, new ones last. What it no longer says is gone."""
+    by_key = {_key(each): each for each in ours}
+    found = [each if _key(each) is None else by_key.pop(_key(each), None) for each in old]
+    return [each for each in found if each is not None] + list(by_key.values())
+
+
+def _key(result: object) -> tuple[str, ...] | None:
+    """By which a result of ours is known: the prompts' role, the measure, and its name, which names the judge."""
     match result:
-        case {"dataset": {"type": str(kind)}}:
-            return kind == DATASET
+        case {
+            "dataset": {"type": str(kind), "config": str(role)},
+            "metrics": [{"type": str(measure), "name": str(name)}, *_],
+        } if kind == DATASET:
+            return role, measure, name
+        case {"dataset": {"type": str(kind)}} if kind == DATASET:
+            return ("",)
         case _:
-            return False
+            return None
 
 
 def _results(report: Report) -> list[Metadata]:
@@ -117,9 +174,11 @@ def _metric(kind: str, name: str, value: float, args: Metadata) -> Metadata:
 
 def _result(report: Report, role: str, metric: Metadata) -> Metadata:
     dataset = {"name": f"{role} prompts", "type": DATASET, "config": role}
-    prompts = next((each for each in report.prompts if each.role == role), None)
-    if prompts:
-        dataset |= {"name": f"{role} prompts ({plain(prompts.origin)})", "revision": plain(prompts.sha256)}
+    sets = [each for each in report.prompts if each.role == role]
+    if sets:
+        dataset["name"] += f" ({', '.join(plain(abbreviated(each.origin)) for each in sets)})"
+    if len(sets) == 1:
+        dataset["revision"] = plain(sets[0].sha256)
     return {
         "task": {"type": "text-generation", "name": "Text generation"},
         "dataset": dataset,

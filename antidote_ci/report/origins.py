@@ -1,6 +1,6 @@
 """Where everything came from: label and value. Pure."""
 
-from antidote_ci.records import Plan, PromptFile, Report, ReportedSource
+from antidote_ci.records import Plan, PromptFile, Published, Report, ReportedSource
 from antidote_ci.report.judges import identity
 from antidote_ci.report.rows import task_match
 from antidote_ci.report.text import abbreviated, number, percent_of, short
@@ -57,9 +57,15 @@ def circumstances(report: Report) -> list[tuple[str, str]]:
         ("Over-refusal", f"judged by {before.benign.judge}" if before.benign else "not measured"),
         ("Policy", report.policy_sha256),
         ("Licence", report.licence or "not named by the source's card"),
-        ("Published", report.publish.url or "nothing was published"),
+        ("Published", _published(report.publish)),
         ("Wall time", steps or "not recorded"),
     ]
+
+
+def _published(found: Published) -> str:
+    where = found.url or "nothing was published"
+    commit = f", commit {short(found.revision)}" if found.url and found.revision else ""
+    return " ".join([f"{where}{commit}.", *found.notes]) if found.notes else where + commit
 
 
 def _plan(plan: Plan) -> str:

@@ -1,6 +1,7 @@
 """Templates to text. Every value that a template prints is escaped, whether the template asks for it or not."""
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +13,14 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent.parent
 
-_FIGURE_GAP = re.compile(r" (?=%)|(?<=\d,) (?=[\d.]+\])")
+_FIGURE_GAP = re.compile(r" (?=%)|(?<=[<✓✗]) |(?<=\d,) (?=[\d.]+\\?\])")
 
 
 def render(template: str, **values: object) -> str:
     """The template of that name filled in.
 
-    In HTML only values marked as safe (`markupsafe.Markup`: our own figures) keep their markup; in Markdown none does.
+    Only values marked as safe (`markupsafe.Markup`) keep their markup: our figures in HTML, our commands and links in
+    Markdown.
     Raises jinja2.UndefinedError for a value that the template wants and does not get.
     """
     return _environment(template.endswith(".html.jinja")).get_template(template).render(values)
@@ -32,7 +34,7 @@ def _environment(html: bool) -> "Environment":
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=html,  # noqa: S701 - Markdown is escaped by `finalize`
-        finalize=_for_page if html else text.markdown,
+        finalize=_for_page if html else _for_markdown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -53,7 +55,15 @@ def _template_folders() -> tuple[Path, Path]:
 
 
 def _for_page(value: object) -> str:
-    """Text without invisible characters, and no line break between a figure and its percent sign, or two bounds."""
+    return _unbroken(value, text.plain)
+
+
+def _for_markdown(value: object) -> str:
+    return _unbroken(value, text.markdown)
+
+
+def _unbroken(value: object, escaped: Callable[[object], str]) -> str:
+    """No line break between a figure and its sign, or between two bounds."""
     from markupsafe import Markup
 
-    return value if isinstance(value, Markup) else _FIGURE_GAP.sub("\u00a0", text.plain(value))
+    return value if isinstance(value, Markup) else _FIGURE_GAP.sub("\u00a0", escaped(value))

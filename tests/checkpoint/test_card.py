@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.checkpoint.card import base_model, front_matter
+from antidote_ci.checkpoint.card import base_model, base_models, front_matter
 from antidote_ci.errors import ConfigurationError
 
 WORDS = st.text(alphabet="abc xyz:-#'\"é", max_size=12)
@@ -58,18 +58,19 @@ def test_a_card_without_front_matter_is_all_body() -> None:
 @pytest.mark.parametrize(
     ("named", "expected"),
     [
-        ("org/name", "org/name"),
-        ("[org/name]", "org/name"),
-        ("[org/one, org/two]", None),
-        ("[]", None),
-        ("7", None),
-        ("''", None),
-        ("{a: b}", None),
+        ("org/name", ["org/name"]),
+        ("[org/name]", ["org/name"]),
+        ("[org/one, org/two]", ["org/one", "org/two"]),
+        ("[]", []),
+        ("7", []),
+        ("''", []),
+        ("{a: b}", []),
     ],
 )
-def test_the_base_model_is_one_or_none(tmp_path: Path, named: str, expected: str | None) -> None:
+def test_the_base_model_is_one_or_none(tmp_path: Path, named: str, expected: list[str]) -> None:
     (tmp_path / "README.md").write_text(f"---\nbase_model: {named}\n---\n")
-    assert base_model(tmp_path) == expected
+    assert base_models(tmp_path) == expected
+    assert base_model(tmp_path) == (expected[0] if len(expected) == 1 else None)
 
 
 def test_a_folder_without_a_card_names_none(tmp_path: Path) -> None:

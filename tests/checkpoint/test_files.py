@@ -1,13 +1,15 @@
 """The allow-list, and links."""
 
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.checkpoint.files import allowed, is_pickled, is_pickled_weights, listing, sha256_file
+from antidote_ci.checkpoint.files import allowed, is_pickled, is_pickled_weights, is_proof, listing, sha256_file
 from antidote_ci.errors import UnsafeCheckpoint
 
 WANTED = [
@@ -16,12 +18,14 @@ WANTED = [
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "merges.txt", "LICENSE"),
     *("tokenizer.model", "spiece.model", "qwen.tiktoken", "chat_template.jinja", "chat_template.json", "README.md"),
     *("additional_chat_templates/tool_use.jinja", "LICENSE.txt", "NOTICE", "USE_POLICY.md", "antidote/manifest.json"),
+    *("processor_config.json", "preprocessor_config.json", "antidote/report.json", "SHA256SUMS"),
 ]
 UNWANTED = [
     *("pytorch_model.bin", "modeling_llama.py", "original/model.safetensors", "LICENSE.py", "training_args.bin"),
     *("../model.safetensors", "/model.safetensors", "a\\model.safetensors", "antidote/../config.json", ".safetensors"),
     *("model.safetensors\n", "C:model.safetensors", "antidote/a/b.json", "antidote//x.json", "model.gguf", ""),
     *("additional_chat_templates/../../x.jinja", "mödel.safetensors", "config.json\0", "..safetensors", "readme.html"),
+    *("antidote/report.html", "antidote/SHA256SUMS", "config.json.", "CONFIG.JSON", "con\tfig.json", "~/config.json"),
 ]
 PIECES = st.sampled_from(["..", ".", "/", "\\", "\0", "\n", "~", "C:", "antidote", "config", ".json", ".safetensors"])
 
@@ -49,7 +53,9 @@ def test_an_allowed_path_stays_in_its_folder(path: str) -> None:
         assert ":" not in path
 
 
-@pytest.mark.parametrize("path", ["pytorch_model.bin", "a.PT", "x/consolidated.00.pth", "flax_model.msgpack", "a.h5"])
+@pytest.mark.parametrize(
+    "path", ["pytorch_model.bin", "a.PT", "x/consolidated.00.pth", "flax_model.msgpack", "a.h5", "w.p"]
+)
 def test_pickles_are_known_by_their_ending(path: str) -> None:
     assert is_pickled(path)
     assert is_pickled_weights(path)
@@ -125,3 +131,36 @@ def test_a_linked_subfolder_leaves_the_folder_too(tmp_path: Path) -> None:
     (tmp_path / "folder" / "antidote").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UnsafeCheckpoint, match=r"antidote/manifest\.json"):
         listing(tmp_path / "folder")
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def circle(path: Path) -> None:
+    path.symlink_to("tokenizer.json")
+    path.with_name("tokenizer.json").symlink_to(path.name)
+
+
+def link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [pipe, circle, link_to_a_device])
+def test_what_is_no_file_is_refused_and_never_opened(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "config.json")
+    with pytest.raises(UnsafeCheckpoint, match=r"\.json is (no file|a link)") as refusal:
+        listing(tmp_path)
+    assert refusal.value.hint
+
+
+def test_special_files_under_other_names_are_not_looked_at(tmp_path: Path) -> None:
+    pipe(tmp_path / "pipe")
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.json").symlink_to("gone.json")
+    assert listing(tmp_path) == ["config.json"]
+
+
+def test_what_we_publish_beside_weights_is_known() -> None:
+    assert all(map(is_proof, ["SHA256SUMS", "antidote/manifest.json"]))
+    assert not any(map(is_proof, ["config.json", "README.md"]))

@@ -1,4 +1,4 @@
-"""The header reader beside the library it guards: what the library refuses, it refuses."""
+"""The header reader, and what the library writes. Beside the library on changed files: `test_mutations.py`."""
 
 import json
 import struct
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import SafetensorError, deserialize
+from safetensors import deserialize
 from safetensors.torch import save
 
-from antidote_ci.checkpoint.headers import BITS, MAX_HEADER_BYTES, MAX_TENSORS, Header, read_header
+from antidote_ci.checkpoint.headers import MAX_DIMENSIONS, MAX_HEADER_BYTES, MAX_TENSORS, read_header
 from antidote_ci.errors import UnsafeCheckpoint
 
 NAMES = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
@@ -19,13 +19,6 @@ NAMES = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, m
 )
 SHAPES = st.lists(st.integers(0, 4), max_size=3)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64)
-ODD_VALUES = (
-    st.integers(-3, 40)
-    | st.sampled_from(
-        [2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**30, 1.0, 0.5, True, None, "", "F32", "f32"]
-    )
-    | st.sampled_from([[], {}, [0], [0, 4], [4, 0], [2**64 - 1, 0], [0, 2**63], *([name] for name in BITS), *BITS])
-)
 
 
 def packed(header: bytes, data: bytes = b"") -> bytes:
@@ -34,23 +27,6 @@ def packed(header: bytes, data: bytes = b"") -> bytes:
 
 def entry(dtype: str = "F32", shape: object = (1,), offsets: object = (0, 4)) -> dict[str, object]:
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
-
-
-def library_accepts(data: bytes) -> bool:
-    try:
-        deserialize(data)  # type: ignore[no-untyped-call]
-    # serde's text of a bad header may hold bytes that are no UTF-8
-    except (SafetensorError, UnicodeDecodeError):
-        return False
-    return True
-
-
-def ours(path: Path, data: bytes) -> Header | None:
-    path.write_bytes(data)
-    try:
-        return read_header(path)
-    except UnsafeCheckpoint:
-        return None
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +44,8 @@ def files(draw: st.DrawFn) -> bytes:
 
 @given(files())
 def test_what_the_library_writes_is_read_as_the_library_reads_it(path: Path, data: bytes) -> None:
-    header = ours(path, data)
-    assert header is not None
+    path.write_bytes(data)
+    header = read_header(path)
     theirs = dict(deserialize(data))  # type: ignore[no-untyped-call]
     assert {name: list(info.shape) for name, info in header.tensors.items()} == {
         name: info["shape"] for name, info in theirs.items()
@@ -78,43 +54,6 @@ def test_what_the_library_writes_is_read_as_the_library_reads_it(path: Path, dat
         assert info.dtype == theirs[name]["dtype"]
         start = header.data_start
         assert data[start + info.start : start + info.end] == bytes(theirs[name]["data"])
-
-
-@settings(max_examples=400)
-@given(st.data())
-def test_bytes_changed_anywhere(path: Path, data: st.DataObject) -> None:
-    file = bytearray(data.draw(files()))
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(file) - 1))
-        change = data.draw(st.sampled_from(["set", "cut", "insert", "end"]))
-        if change == "set":
-            file[at] = data.draw(st.integers(0, 255))
-        elif change == "insert":
-            file[at:at] = data.draw(st.binary(min_size=1, max_size=9))
-        elif len(file) > 1:
-            del file[at : at + 1 if change == "cut" else None]
-        if not file:
-            break
-    if not library_accepts(bytes(file)):
-        assert ours(path, bytes(file)) is None
-
-
-@settings(max_examples=400)
-@given(st.data())
-def test_values_changed_in_the_header(path: Path, data: st.DataObject) -> None:
-    header: dict[str, object] = {"a": entry(), "b": entry("F16", [2, 2], [4, 12])}
-    for _ in range(data.draw(st.integers(1, 3))):
-        tensor = data.draw(st.sampled_from(["a", "b", "__metadata__", "c"]))
-        field = data.draw(st.sampled_from(["dtype", "shape", "data_offsets", "more", None]))
-        value = data.draw(ODD_VALUES | st.lists(st.integers(-1, 12) | ODD_VALUES, max_size=3))
-        held = header.get(tensor)
-        if field is None or not isinstance(held, dict):
-            header[tensor] = value
-        else:
-            header[tensor] = held | {field: value}
-    file = packed(json.dumps(header).encode(), bytes(data.draw(st.sampled_from([12, 12, 4, 0, 13]))))
-    if not library_accepts(file):
-        assert ours(path, file) is None
 
 
 LIES = {
@@ -140,11 +79,21 @@ LIES = {
     "missing": (packed(json.dumps({"a": entry()}).encode(), bytes(3)), "the file has 3"),
     "shape": (packed(json.dumps({"a": entry(shape=[2])}).encode(), bytes(4)), "not those of F32"),
     "wrapping shape": (packed(json.dumps({"a": entry(shape=[0, 2**63, 4], offsets=[0, 0])}).encode()), "any disk"),
+    "number without end": (packed(json.dumps({"a": entry(shape=[0, 10**19])}).encode()), "larger than any disk"),
+    "dimensions without end": (
+        packed(json.dumps({"a": entry(shape=[1] * (MAX_DIMENSIONS + 1))}).encode(), bytes(4)),
+        "offsets of 65 numbers",
+    ),
+    "values without end": (packed(b'{"a":[' + b"[]," * 400_000 + b"[]]}"), "750,000 values"),
     "fraction": (packed(json.dumps({"a": entry(shape=[1.0])}).encode(), bytes(4)), "whole numbers"),
     "truth": (packed(json.dumps({"a": entry(shape=[True])}).encode(), bytes(4)), "whole numbers"),
     "more fields": (packed(json.dumps({"a": entry() | {"code": "x"}}).encode(), bytes(4)), "not just"),
     "metadata": (packed(b'{"__metadata__":{"a":1}}'), "text"),
     "half a character": (packed(b'{"__metadata__":{"a":"\\ud800"}}'), "Unicode"),
+    "name with half a character": (
+        packed(b'{"\\udc00":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'),
+        "Unicode",
+    ),
 }
 
 
@@ -170,7 +119,7 @@ def test_too_many_tensors_are_refused(path: Path) -> None:
     empty = b'{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
     names = (b'"%d":' % number + empty for number in range(MAX_TENSORS + 1))
     path.write_bytes(packed(b"{" + b",".join(names) + b"}"))
-    with pytest.raises(UnsafeCheckpoint, match="100,001 tensors"):
+    with pytest.raises(UnsafeCheckpoint, match="50,001 tensors"):
         read_header(path)
 
 

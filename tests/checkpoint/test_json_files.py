@@ -43,7 +43,10 @@ def test_anything_else_is_a_value_error(data: bytes) -> None:
         ('{"a": ' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "}", "deeper"),
         ('{"a":' * 200_000, "deeper"),
         ("[" * 200_000, "deeper"),
-        ('{"a": ' + "9" * 5000 + "}", "digits"),
+        ('{"a": ' + "9" * 5000 + "}", "out of range"),
+        ('{"a": -1e999}', "out of range"),
+        ('{"a": "\\ud800"}', "Unicode"),
+        ('{"\\ude00\\ud83d": 1}', "Unicode"),
     ],
 )
 def test_each_trick_is_named(text: str, reason: str, tmp_path: Path) -> None:
@@ -52,6 +55,24 @@ def test_each_trick_is_named(text: str, reason: str, tmp_path: Path) -> None:
         read_object(tmp_path / "config.json", 4 << 20)
     assert "config.json" in refusal.value.what
     assert refusal.value.exit_code == 6
+
+
+def test_a_value_more_than_allowed_is_refused() -> None:
+    assert parse_object(b'{"a": [0, 0]}', max_values=3)
+    with pytest.raises(ValueError, match="more than 3 values"):
+        parse_object(b'{"a": [0, 0, 0]}', max_values=3)
+
+
+def test_whole_characters_spelled_in_halves_are_text() -> None:
+    assert parse_object(b'{"a": "\\ud83d\\ude00"}') == {"a": "😀"}
+
+
+def test_a_refusal_is_short(tmp_path: Path) -> None:
+    key = "x" * 100_000
+    (tmp_path / "config.json").write_text(f'{{"{key}": 1, "{key}": 1}}')
+    with pytest.raises(UnsafeCheckpoint) as refusal:
+        read_object(tmp_path / "config.json")
+    assert len(refusal.value.what) < 200
 
 
 def test_the_deepest_allowed(tmp_path: Path) -> None:

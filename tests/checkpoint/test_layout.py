@@ -74,7 +74,12 @@ def edit_json(path: Path, change: Callable[[dict[str, dict[str, object]]], objec
 
 
 def setting(name: str, **values: object) -> Change:
-    return lambda folder: edit_json(folder / name, lambda data: data.update(values))  # type: ignore[arg-type]
+    def change(folder: Path) -> None:
+        if not (folder / name).exists():
+            (folder / name).write_text("{}")
+        edit_json(folder / name, lambda data: data.update(values))  # type: ignore[arg-type]
+
+    return change
 
 
 def pointing(shard: object, tensor: str | None = None) -> Change:
@@ -158,6 +163,80 @@ FULL: dict[str, tuple[Change, type[AntidoteError], str]] = {
         "_attn_implementation_internal",
     ),
     "nested kernel": (setting("config.json", a=[{"attn_implementation": "o/k"}]), UnsafeCheckpoint, "attn_impl"),
+    "kernels": (setting("config.json", use_kernels=True), UnsafeCheckpoint, "config.json sets use_kernels"),
+    "other configuration": (
+        setting("config.json", configuration_files=["config.4.0.0.json"]),
+        UnsafeCheckpoint,
+        "config.json sets configuration_files",
+    ),
+    "other weights": (
+        setting("config.json", transformers_weights="other.safetensors"),
+        UnsafeCheckpoint,
+        "config.json sets transformers_weights",
+    ),
+    "unknown type": (setting("config.json", model_type="evil"), UnsafeCheckpoint, "model_type 'evil'"),
+    "no type": (setting("config.json", model_type=None), UnsafeCheckpoint, "model_type None"),
+    "unknown type inside": (
+        setting("config.json", text_config={"model_type": "evil"}),
+        UnsafeCheckpoint,
+        "model_type 'evil'",
+    ),
+    "unknown architecture": (
+        setting("config.json", architectures=["EvilForCausalLM"]),
+        UnsafeCheckpoint,
+        "architecture 'EvilForCausalLM'",
+    ),
+    "another type's architecture": (
+        setting("config.json", architectures=["MistralForCausalLM"]),
+        UnsafeCheckpoint,
+        "MistralForCausalLM, which is none of model_type 'llama'",
+    ),
+    "a million layers": (
+        setting("config.json", num_hidden_layers=10**6),
+        UnsafeCheckpoint,
+        "num_hidden_layers to 1,000",
+    ),
+    "an encoder": (setting("config.json", architectures=["BertModel"]), ConfigurationError, "BertModel"),
+    "unknown quantisation": (
+        setting("config.json", quantization_config={"quant_method": "evil"}),
+        UnsafeCheckpoint,
+        "quant_method 'evil'",
+    ),
+    "odd quantisation": (
+        setting("config.json", quantization_config={"quant_method": ["gptq"]}),
+        UnsafeCheckpoint,
+        "quant_method",
+    ),
+    "quantised inside": (
+        setting("config.json", text_config={"quantization_config": {"quant_method": "gptq"}}),
+        ConfigurationError,
+        r"quantization_config \(gptq\): quantised",
+    ),
+    "unknown tokenizer": (
+        setting("tokenizer_config.json", tokenizer_class="EvilTokenizer"),
+        UnsafeCheckpoint,
+        "tokenizer_config.json names the tokenizer_class 'EvilTokenizer'",
+    ),
+    "a model as tokenizer": (
+        setting("config.json", tokenizer_class="LlamaForCausalLM"),
+        UnsafeCheckpoint,
+        "config.json names the tokenizer_class 'LlamaForCausalLM'",
+    ),
+    "vocabulary elsewhere": (
+        setting("tokenizer_config.json", merges_file="/etc/hostname"),
+        UnsafeCheckpoint,
+        "tokenizer_config.json sets merges_file",
+    ),
+    "vocabulary in the settings": (
+        setting("special_tokens_map.json", vocab={"a": 1}),
+        UnsafeCheckpoint,
+        "special_tokens_map.json sets vocab",
+    ),
+    "other tokenizer": (
+        setting("tokenizer_config.json", fast_tokenizer_files=["../tokenizer.json"]),
+        UnsafeCheckpoint,
+        "tokenizer_config.json sets fast_tokenizer_files",
+    ),
     "tokenizer's code": (
         setting("tokenizer_config.json", auto_map={"AutoTokenizer": ["t.T", None]}),
         UnsafeCheckpoint,
@@ -223,8 +302,8 @@ SHARDED: dict[str, tuple[Change, type[AntidoteError], str]] = {
     "doubled tensor": (doubled, UnsafeCheckpoint, "both hold"),
     "two checkpoints": (
         lambda folder: save_file({"a": torch.zeros(1)}, folder / WEIGHTS),
-        ConfigurationError,
-        "an index of other shards",
+        UnsafeCheckpoint,
+        f"{INDEX} names other shards",
     ),
 }
 ADAPTER: dict[str, tuple[Change, type[AntidoteError], str]] = {
@@ -266,6 +345,24 @@ ADAPTER: dict[str, tuple[Change, type[AntidoteError], str]] = {
         "adapter_model.bin",
     ),
     "code": (setting("adapter_config.json", auto_map={"a": "b"}), UnsafeCheckpoint, "adapter_config.json"),
+    "library": (
+        setting("adapter_config.json", auto_mapping={"base_model_class": "Evil", "parent_library": "antigravity"}),
+        UnsafeCheckpoint,
+        "parent_library 'antigravity'",
+    ),
+    "library of dynamic code": (
+        setting("adapter_config.json", auto_mapping={"parent_library": "transformers_modules.evil"}),
+        UnsafeCheckpoint,
+        "parent_library 'transformers_modules",
+    ),
+    "megatron": (setting("adapter_config.json", megatron_core="evil.core"), UnsafeCheckpoint, "megatron_core 'evil"),
+    "odd revision": (setting("adapter_config.json", revision="../../x"), UnsafeCheckpoint, r"revision '\.\./"),
+    "endless names": (setting("adapter_config.json", target_modules="(a+)+$"), UnsafeCheckpoint, "target_modules to"),
+    "unknown type": (
+        lambda folder: (folder / "config.json").write_text('{"model_type": "evil"}'),
+        UnsafeCheckpoint,
+        "model_type 'evil'",
+    ),
 }
 
 
@@ -296,12 +393,36 @@ def test_an_adapter_is_refused_for(case: str, tiny_adapter: Path, copy_of: Copy)
 
 
 @pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("config.json", {"auto_map": None, "custom_pipelines": {}, "_attn_implementation_autoset": True}),
+        ("config.json", {"attn_implementation": "sdpa", "_name_or_path": "/home/me/llama", "use_cache": True}),
+        ("config.json", {"quantization_config": None, "tokenizer_class": None, "text_config": {"model_type": None}}),
+        ("tokenizer_config.json", {"tokenizer_class": "LlamaTokenizerFast", "name_or_path": "org/name"}),
+        (
+            "tokenizer_config.json",
+            {"tokenizer_file": None, "special_tokens_map_file": "/root/x.json", "init_inputs": []},
+        ),
+        ("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "tokenizer_file": "tokenizer.json"}),
+        ("generation_config.json", {"trust_remote_code": False, "custom_generate": None}),
+        ("added_tokens.json", {"<|use_kernels|>": 290, "use_kernels": 291, "vocab": 292, "open_file": 293}),
+    ],
+)
+def test_a_checkpoint_may_say(name: str, values: dict[str, object], tiny_llama: Path, copy_of: Copy) -> None:
+    folder = copy_of(tiny_llama)
+    setting(name, **values)(folder)
+    inspect(folder)
+
+
+@pytest.mark.parametrize(
     "values",
     [
         {"use_rslora": True},
         {"rank_pattern": {"q_proj": 8}, "alpha_pattern": {"q_proj": 3}},
         {"init_lora_weights": "gaussian"},
-        {"auto_mapping": None, "trust_remote_code": False},
+        {"auto_mapping": None, "trust_remote_code": False, "megatron_core": "megatron.core", "revision": "main"},
+        {"auto_mapping": {"base_model_class": "Llama", "parent_library": "transformers.models.llama.modeling_llama"}},
+        {"target_modules": r"(?:.*?(?:language|text).*?(?:self_attn|mlp).*?(?:q_proj|v_proj).*?)|(?:\bmodel\.\d{1,})"},
         {"task_type": None, "base_model_name_or_path": ""},
     ],
 )

@@ -46,7 +46,7 @@ def fill(
 def checkpoint(folder: Path, held: dict[str, torch.Tensor]) -> Layout:
     folder.mkdir(exist_ok=True)
     save_file(held, folder / FILE)
-    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))
     return inspect(folder)
 
 

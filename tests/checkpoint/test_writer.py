@@ -143,7 +143,7 @@ def test_a_tensor_larger_than_a_chunk(tmp_path: Path) -> None:
     tensors = {"a": torch.rand(3, 1000, 1000), "b": torch.zeros(0, 4), "c": torch.rand(1200, 1000), "d": torch.ones(())}
     source.mkdir()
     save_file(tensors, source / WEIGHTS)
-    (source / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    (source / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
     written = write(source, tmp_path / "out", {"b", "c", "d"})
     finish(tmp_path / "out", "{}")
     after = load_file(tmp_path / "out" / WEIGHTS)

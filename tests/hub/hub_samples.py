@@ -6,10 +6,15 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import AntidoteError
+from antidote_ci.hub.access import Access
+from antidote_ci.hub.patience import Patience
 from antidote_ci.records import Progress
 
 CARD = "---\nlicense: apache-2.0\nbase_model: demo/base\ntags: [demo]\n---\n# A small model\n"
 TOKEN = "hf_loopbackToken"
+
+HASTY = Access(patience=Patience(0))
+"""Without a token, and without patience: the first failure is the last."""
 
 MakeModel = Callable[..., Path]
 

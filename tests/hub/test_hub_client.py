@@ -1,18 +1,26 @@
-"""The client's exceptions in our words, and never a token among them."""
+"""The client: where it asks, and that no token is in anything that may be printed."""
 
+import base64
 import errno
+import logging
 import traceback
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx2
 import pytest
-from huggingface_hub import errors
-from hypothesis import given, settings
+from huggingface_hub import errors, get_session
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.errors import AntidoteError, InfrastructureError, PublishConflict
-from antidote_ci.hub.client import api, explained, redact
+from antidote_ci.errors import AntidoteError, InfrastructureError
+from antidote_ci.hub.access import Access
+from antidote_ci.hub.answers import explained
+from antidote_ci.hub.client import HIDDEN, PIECE, WITHHELD, address, api, endpoint, prepare, redact
+from antidote_ci.hub.patience import Patience
+from tests.hub.canned import Asked, Canned, CannedHub
 from tests.hub.hub_samples import MakeModel, said
 
 HUB_TOKENS = st.from_regex(r"hf_[A-Za-z0-9]{16,40}", fullmatch=True)
@@ -31,14 +39,18 @@ def failures(message: str) -> list[Exception]:
         answered(errors.GatedRepoError, 403, message),
         answered(errors.RepositoryNotFoundError, 404, message),
         answered(errors.RevisionNotFoundError, 404, message),
+        answered(errors.RemoteEntryNotFoundError, 404, message),
         answered(errors.DisabledRepoError, 403, message),
         *(answered(errors.HfHubHTTPError, status, message) for status in (401, 403, 409, 412, 429, 503)),
         errors.HFValidationError(message),
         errors.LocalEntryNotFoundError(message),
         errors.OfflineModeIsEnabled(message),
         errors.OIDCError(message),
+        errors.FileMetadataError(message),
+        errors.XetDownloadError(message),
         httpx2.ConnectError(message),
         httpx2.ReadTimeout(message),
+        httpx2.LocalProtocolError(message),
         ConnectionError(message),
         OSError(errno.ENOSPC, message),
         OSError(message),
@@ -65,44 +77,90 @@ def test_redaction_keeps_the_rest(before: str, token: str) -> None:
     assert redact(f"{kept} {token} after", None) == f"{kept} [token] after"
 
 
-def test_each_failure_is_told_apart() -> None:
-    told = {}
-    for failure in failures("no more is known"):
-        with pytest.raises(AntidoteError) as raised, explained("org/model", None):
-            raise failure
-        assert raised.value.cause
-        assert raised.value.hint
-        told[f"{type(failure).__name__} {failure.args}"] = said(raised.value)
-    assert len(set(told.values())) >= 12
+@given(token=OTHER_TOKENS, before=st.binary(max_size=5), cut=st.integers(PIECE, 20), at=st.integers(1, 19))
+@example(token="a" * 20, before=b"", cut=PIECE, at=1)
+def test_no_form_of_a_token(token: str, before: bytes, cut: int, at: int) -> None:
+    """As it is, in an address, in base64 wherever it stands in it, cut, and wrapped."""
+    forms = (
+        token,
+        quote(token),
+        base64.b64encode(token.encode()).decode(),
+        base64.b64encode(before + token.encode() + b" and more").decode(),
+        token[:cut],
+        token[-cut:],
+        f"{token[:at]}\n{token[at:]}",
+    )
+    for form in forms:
+        shown = redact(f"Authorization: {form} is wrong", token)
+        assert shown == WITHHELD or HIDDEN in shown
+        assert token[:PIECE] not in shown
+        assert token[-PIECE:] not in shown
 
 
-def test_the_cause_beneath_the_clients_wrapping() -> None:
-    for wrapper in (errors.LocalEntryNotFoundError("look"), RuntimeError("Error while uploading")):
-        with pytest.raises(InfrastructureError, match="is gated"), explained("org/model", None):
-            raise wrapper from answered(errors.GatedRepoError, 403, "")
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HF_WRITE_TOKEN", "HF_OIDC_ID_TOKEN", "ANTIDOTE_JUDGE_KEY"])
+def test_secrets_of_the_environment_are_known(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "no-token-of-the-hub\n")
+    assert redact("it is no-token-of-the-hub, see", None) == "it is [token], see"
 
 
-def test_what_is_not_the_hubs_passes() -> None:
-    for failure in (KeyError("a bug"), RuntimeError("another"), PublishConflict("ours")):
-        with pytest.raises(type(failure)) as raised, explained("org/model", None):
-            raise failure
-        assert raised.value is failure
+@pytest.mark.parametrize("credentials", ["robot:pa%40ss/word", "hf_asAnAccount", "robot:short"])
+def test_credentials_of_the_endpoint(credentials: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"https://{credentials}@mirror.example/hub/")
+    assert endpoint() == f"https://{credentials}@mirror.example/hub"
+    assert address() == "https://mirror.example/hub"
+    plain = credentials.replace("%40", "@")
+    basic = base64.b64encode(plain.encode()).decode()
+    for text in (f"GET {endpoint()}/api", f"Basic {basic}", plain):
+        shown = redact(text, None)
+        assert credentials not in shown
+        assert plain not in shown
+        assert basic not in shown
+
+
+def test_what_the_client_logs_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://robot:secret@mirror.example")
+    prepare()
+    [handler] = logging.getLogger("huggingface_hub").handlers
+    record = logging.LogRecord(
+        "huggingface_hub.utils", logging.WARNING, "", 0, "%s\nfor %s", (f"hf_{'a' * 20}", endpoint()), None
+    )
+    assert handler.filter(record)
+    assert record.getMessage() == "[token] for https://[token]@mirror.example"
+
+
+def _always(answer: Canned, _: Asked) -> Canned:
+    return answer
+
+
+def test_the_tags_of_an_uploads_parts_stay(client_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are no hashes of ours, and the client sends them back."""
+    with CannedHub(partial(_always, Canned(200, b"", {"ETag": '"0123-part"'}))) as hub:
+        prepare()
+        assert get_session().put(f"{hub.endpoint}/part", content=b"x").headers["ETag"] == '"0123-part"'
+
+
+@pytest.mark.parametrize("name", ["../../outside", "a" * 39, "A" * 40, "", "hf_" + "a" * 37])
+def test_what_is_no_hash_names_no_folder(
+    client_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The client makes folders of the commit that an answer names, of a refusal too."""
+    hashes = {"X-Repo-Commit": "a" * 40, "ETag": f'"{"b" * 64}"'}
+    answers = [
+        Canned(status, b"x", hashes | {header: name, "X-Error-Code": "EntryNotFound"})
+        for status, header in ((200, "X-Repo-Commit"), (404, "X-Repo-Commit"), (200, "ETag"))
+    ]
+    for answer in answers:
+        with CannedHub(partial(_always, answer)) as hub:
+            monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+            with pytest.raises(InfrastructureError):
+                Access(None, Patience(0)).ask("org/model", lambda client: client.hf_hub_download("org/model", "a.json"))
+    found = [path for path in tmp_path.rglob("*") if path.is_file() and ".locks" not in path.parts]
+    assert [path for path in found if path.name != "CACHEDIR.TAG"] == []
 
 
 def test_a_full_disk() -> None:
     with pytest.raises(InfrastructureError, match="the disk is full"), explained("org/model", None):
         Path("/dev/full").write_text("anything")
-
-
-def test_what_the_hub_says_stays_on_one_line() -> None:
-    with pytest.raises(InfrastructureError) as raised, explained("org/model", None):
-        raise answered(errors.HfHubHTTPError, 400, "no\n::error::not ours\r\n")
-    assert "no ::error::not ours" in str(raised.value.cause)
-
-
-def test_a_branch_that_moved_under_the_commit() -> None:
-    with pytest.raises(PublishConflict, match="no longer at"), explained("org/model", None):
-        raise answered(errors.HfHubHTTPError, 412, "")
 
 
 def test_no_token_is_taken_from_this_machine(

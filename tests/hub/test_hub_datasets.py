@@ -13,8 +13,9 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import prompt_sets, splits
 from antidote_ci.evaluation.prompt_sets import PRESETS, FetchedSet
 from antidote_ci.hub import datasets, github
+from antidote_ci.hub.access import Access
 from tests.evaluation.published import publish
-from tests.hub.hub_samples import TOKEN
+from tests.hub.hub_samples import HASTY, TOKEN
 
 JAILBREAKBENCH = PRESETS["jailbreakbench"].repository
 STRONGREJECT = PRESETS["strongreject"].repository.removeprefix(github.PREFIX)
@@ -33,7 +34,7 @@ def fetch_all(policy: Policy) -> dict[str, FetchedSet]:
     """What a run does before it splits its prompts."""
     found = {}
     for each in prompt_sets.wanted(policy):
-        fetched = datasets.fetch(each.repository, each.revision, each.files, None)
+        fetched = datasets.fetch(each.repository, each.revision, each.files, Access())
         found[each.name] = FetchedSet(fetched.folder, fetched.commit)
     return found
 
@@ -70,7 +71,7 @@ def test_main_becomes_one_commit(hub: LoopbackHub, tmp_path: Path) -> None:
     old = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench", 3), kind="dataset")
     new = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench", 5), kind="dataset")
     for revision, commit, count in ((None, new, 5), (old, old, 3), ("main", new, 5)):
-        fetched = datasets.fetch(JAILBREAKBENCH, revision, HARMFUL, None)
+        fetched = datasets.fetch(JAILBREAKBENCH, revision, HARMFUL, Access())
         assert fetched.commit == commit
         sets = {"jailbreakbench": FetchedSet(fetched.folder, fetched.commit)}
         assert len(prompt_sets.rows("jailbreakbench", "harmful", sets)) == count
@@ -78,7 +79,7 @@ def test_main_becomes_one_commit(hub: LoopbackHub, tmp_path: Path) -> None:
 
 def test_only_the_named_files_come(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
-    folder = datasets.fetch(JAILBREAKBENCH, None, HARMFUL, None).folder
+    folder = datasets.fetch(JAILBREAKBENCH, None, HARMFUL, Access()).folder
     assert [path.name for path in folder.rglob("*.csv")] == ["harmful-behaviors.csv"]
 
 
@@ -91,21 +92,20 @@ def test_a_commit_in_the_cache_needs_no_request(hub: LoopbackHub, tmp_path: Path
     else:
         commit = hub.add(STRONGREJECT, publish(tmp_path / "b", "strongreject"))
         repository, files = f"github:{STRONGREJECT}", CSV
-    first = datasets.fetch(repository, commit, files, None)
+    first = datasets.fetch(repository, commit, files, Access())
     before = hub.history
-    assert datasets.fetch(repository, commit, files, None) == first
+    assert datasets.fetch(repository, commit, files, Access()) == first
     assert hub.history == before
 
 
-def test_a_cached_file_that_was_changed_is_not_believed(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_a_cached_file_that_was_changed_is_fetched_again(hub: LoopbackHub, tmp_path: Path) -> None:
     commit = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
-    file = datasets.fetch(JAILBREAKBENCH, commit, HARMFUL, None).folder / "data/harmful-behaviors.csv"
+    file = datasets.fetch(JAILBREAKBENCH, commit, HARMFUL, Access()).folder / "data/harmful-behaviors.csv"
     good = file.read_bytes()
     file.resolve().write_bytes(good.replace(b"sweets", b"sweats"))
-    with pytest.raises(InfrastructureError, match="does not have the hash") as raised:
-        datasets.fetch(JAILBREAKBENCH, commit, HARMFUL, None)
-    Path(str(raised.value.hint).removeprefix("delete ").partition(" and ")[0]).unlink()
-    folder = datasets.fetch(JAILBREAKBENCH, commit, HARMFUL, None).folder
+    with pytest.raises(InfrastructureError, match="does not have the hash"):
+        datasets.fetch(JAILBREAKBENCH, commit, HARMFUL, HASTY)
+    folder = datasets.fetch(JAILBREAKBENCH, commit, HARMFUL, HASTY).folder
     assert (folder / "data/harmful-behaviors.csv").read_bytes() == good
 
 
@@ -120,7 +120,7 @@ def test_wrong_bytes_of_the_right_size(hub: LoopbackHub, tmp_path: Path, name: s
     assert blob is not None
     blob.write_bytes(bytes([blob.read_bytes()[0] ^ 1]) + blob.read_bytes()[1:])
     with pytest.raises(InfrastructureError, match="does not have the hash"):
-        datasets.fetch(preset.repository, None, {preset.harmful.file: None}, None)
+        datasets.fetch(preset.repository, None, {preset.harmful.file: None}, HASTY)
 
 
 def test_large_file_storage(hub: LoopbackHub, tmp_path: Path) -> None:
@@ -136,38 +136,38 @@ def test_a_gated_dataset(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HF_TOKEN", TOKEN)  # not ours to use unless it is passed
     hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), gated=True, kind="dataset")
     with pytest.raises(InfrastructureError, match="is gated") as raised:
-        datasets.fetch(JAILBREAKBENCH, None, HARMFUL, None)
+        datasets.fetch(JAILBREAKBENCH, None, HARMFUL, Access())
     assert f"{hub.endpoint}/datasets/{JAILBREAKBENCH}," in str(raised.value.hint)
-    assert datasets.fetch(JAILBREAKBENCH, None, HARMFUL, TOKEN).folder.is_dir()
+    assert datasets.fetch(JAILBREAKBENCH, None, HARMFUL, Access(TOKEN)).folder.is_dir()
 
 
 def test_what_is_not_there(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
     with pytest.raises(InfrastructureError, match=r"has no file data/other\.csv at [0-9a-f]{40}"):
-        datasets.fetch(JAILBREAKBENCH, None, {"data/other.csv": None}, None)
+        datasets.fetch(JAILBREAKBENCH, None, {"data/other.csv": None}, Access())
     with pytest.raises(InfrastructureError, match="no such revision"):
-        datasets.fetch(JAILBREAKBENCH, "0" * 40, HARMFUL, None)
+        datasets.fetch(JAILBREAKBENCH, "0" * 40, HARMFUL, Access())
     with pytest.raises(InfrastructureError, match="datasets/org/nothing is not on"):
-        datasets.fetch("org/nothing", None, HARMFUL, None)
+        datasets.fetch("org/nothing", None, HARMFUL, Access())
     hub.add("org/model", tmp_path / "a")
     with pytest.raises(InfrastructureError, match="datasets/org/model is not on"):
-        datasets.fetch("org/model", None, HARMFUL, None)
+        datasets.fetch("org/model", None, HARMFUL, Access())
 
 
 def test_what_is_no_prompt_set(hub: LoopbackHub, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"data\.parquet"):
-        datasets.fetch(JAILBREAKBENCH, None, {"data.parquet": None}, None)
+        datasets.fetch(JAILBREAKBENCH, None, {"data.parquet": None}, Access())
     assert hub.history == []
     (tmp_path / "large").mkdir()
     with (tmp_path / "large" / "data.csv").open("wb") as file:
         file.truncate(datasets.FILE_BYTES + 1)
     commit = hub.add("org/large", tmp_path / "large", kind="dataset")
     with pytest.raises(InfrastructureError, match="64 MB"):
-        datasets.fetch("org/large", None, {"data.csv": None}, None)
+        datasets.fetch("org/large", None, {"data.csv": None}, Access())
     assert not any("/resolve/" in request for request in hub.history)
     hub.add("org/large", tmp_path / "large")
     with pytest.raises(InfrastructureError, match="more than 64 MB"):
-        datasets.fetch("github:org/large", commit_of(hub, "org/large"), {"data.csv": None}, None)
+        datasets.fetch("github:org/large", commit_of(hub, "org/large"), {"data.csv": None}, Access())
     assert commit != commit_of(hub, "org/large")
 
 
@@ -180,23 +180,23 @@ def test_github_is_asked_for_one_commit_and_checked(hub: LoopbackHub, tmp_path: 
     repository = f"github:{STRONGREJECT}"
     file = next(iter(CSV))
     with pytest.raises(InfrastructureError, match="does not have the sha256"):
-        datasets.fetch(repository, commit, {file: "0" * 64}, None)
-    assert datasets.fetch(repository, commit, CSV, TOKEN).commit == commit
+        datasets.fetch(repository, commit, {file: "0" * 64}, Access())
+    assert datasets.fetch(repository, commit, CSV, Access(TOKEN)).commit == commit
     with pytest.raises(InfrastructureError, match="GitHub answered 404") as raised:
-        datasets.fetch(repository, "0" * 40, CSV, None)
+        datasets.fetch(repository, "0" * 40, CSV, Access())
     assert raised.value.hint == "check the commit"
     with pytest.raises(ConfigurationError, match="40 hex digits"):
-        datasets.fetch(repository, None, CSV, None)
+        datasets.fetch(repository, None, CSV, Access())
 
 
 def test_github_out_of_reach(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(github.ADDRESS_VARIABLE, "http://127.0.0.1:9/")
     with pytest.raises(InfrastructureError, match="GitHub cannot be reached") as raised:
-        datasets.fetch(f"github:{STRONGREJECT}", "0" * 40, CSV, None)
+        datasets.fetch(f"github:{STRONGREJECT}", "0" * 40, CSV, HASTY)
     assert github.ADDRESS_VARIABLE in str(raised.value.cause)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InfrastructureError, match="not in the local cache"):
-        datasets.fetch(f"github:{STRONGREJECT}", "0" * 40, CSV, None)
+        datasets.fetch(f"github:{STRONGREJECT}", "0" * 40, CSV, HASTY)
     assert hub.history == []
 
 

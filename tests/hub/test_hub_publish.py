@@ -1,117 +1,268 @@
 """Publishing with the real client, and reading back what it published."""
 
-import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from huggingface_hub import HfApi
-from huggingface_hub.community import DiscussionComment, DiscussionCommit
+from huggingface_hub.community import DiscussionComment, DiscussionCommit, DiscussionStatusChange
 from safetensors.torch import load_file, save_file
 
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import ConfigurationError, InfrastructureError, PublishConflict
-from antidote_ci.hub.publish import pull_request, write_token
-from antidote_ci.hub.pull import download, resolve
-from tests.hub.hub_samples import CARD, TOKEN, MakeModel, ignore, said, uploads
+from antidote_ci.hub import marks
+from antidote_ci.hub.access import Access
+from antidote_ci.hub.destination import Destination
+from antidote_ci.hub.marks import Mark
+from antidote_ci.hub.publish import Result, publish
+from antidote_ci.hub.pull import resolve
+from antidote_ci.hub.pull_requests import COMMENT, Words
+from antidote_ci.hub.survey import held, survey
+from antidote_ci.hub.trees import content
+from antidote_ci.records import Manifest, Published, ReportedSource, WeightFile, dump
+from tests.hub.hub_samples import CARD, TOKEN, MakeModel, uploads
 
+pytestmark = uploads
+
+SOURCE = "org/model"
 TITLE = "Repair with Antidote"
-BODY = "Harmful score **0.62 -> 0.08**.\n\n| dose | 0.05 |\n|---|---|\n"
+BODY = "Harmful score **0.62 -> 0.08**."
+POLICY = "c" * 64
+ACCESS = Access(TOKEN)
+Mode = Literal["pull-request", "branch", "repo"]
+MODES: tuple[Mode, ...] = ("pull-request", "branch", "repo")
+NAMES = {"pull-request": SOURCE, "branch": "repaired", "repo": "demo/repaired"}
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A folder with the result of a run."""
+
+    folder: Path
+    run: int = 1
+    """Another run of the same work."""
+    result: int = 1
+    """Another result."""
+
+    def publish(self, destination: Destination, access: Access = ACCESS) -> Published:
+        """From the survey to the end."""
+        return publish(destination, survey(destination, access, access), self.of(destination), access)
+
+    def of(self, destination: Destination) -> Result:
+        words = Words(
+            comment=lambda published: f"{COMMENT}\nRun {self.run} is at {published.revision}.",
+            closing=lambda number: f"The same result is in {number}.",
+            superseded=lambda number: f"A newer source is repaired in {number}.",
+        )
+        mark = Mark(f"{self.run:032x}", f"{self.result:064x}", destination.revision, POLICY)
+        contents = {
+            path.relative_to(self.folder).as_posix(): content(path)
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file()
+        }
+        return Result(contents, TITLE, f"{BODY} Run {self.run}.", words, mark)
+
+
+MakeRepair = Callable[..., Repair]
 
 
 @pytest.fixture
-def repaired(tmp_path: Path) -> dict[str, Path]:
-    """What a repair publishes: other weights of the same size, a card, and the report's files."""
-    folder = tmp_path / "out"
-    (folder / "antidote").mkdir(parents=True)
-    (folder / "README.md").write_text(CARD + "\nRepaired.\n")
-    (folder / "antidote" / "report.html").write_text("<!doctype html><title>Report</title>")
-    (folder / "antidote" / "report.json").write_text(json.dumps({"verdict": "repaired"}))
-    return {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+def repair(tmp_path: Path) -> MakeRepair:
+    """Makes the repair of a model's folder: other weights of the same size, a card, the report's files."""
+
+    def make(source: Path, run: int = 1, result: int = 1) -> Repair:
+        folder = tmp_path / f"repair-{run}-{result}"
+        (folder / "antidote").mkdir(parents=True)
+        weights = {name: tensor * 0.5**result for name, tensor in load_file(source / "model.safetensors").items()}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "config.json").write_bytes((source / "config.json").read_bytes())
+        (folder / "README.md").write_text(f"{CARD}\nRepaired by run {run}.\n")
+        (folder / "antidote" / "report.json").write_text(f'{{"run": {run}}}')
+        weight = WeightFile("model.safetensors", None, content(folder / "model.safetensors").sha256)
+        (folder / "antidote" / "manifest.json").write_text(dump(replace(MANIFEST, files=[weight])))
+        return Repair(folder, run, result)
+
+    return make
 
 
-def with_weights(repaired: dict[str, Path], source: Path, tmp_path: Path) -> dict[str, Path]:
-    weights = {name: tensor * 0.5 for name, tensor in load_file(source).items()}
-    save_file(weights, tmp_path / "repaired.safetensors", metadata={"format": "pt"})
-    return {**repaired, "model.safetensors": tmp_path / "repaired.safetensors"}
+MANIFEST = Manifest(
+    schema_version=1,
+    tool_version="0",
+    run_id="0" * 32,
+    source=ReportedSource(SOURCE, "0" * 40, "full"),
+    reference=None,
+    method="scale",
+    target="dense",
+    per=None,
+    dose=0.5,
+    effective_dose=0.5,
+    changed={},
+    left_alone=[],
+    policy_sha256=POLICY,
+    scores_sha256="",
+    masks_sha256="",
+    source_files={},
+    reference_files={},
+    plan=None,
+    files=[],
+)
 
 
-@uploads
-def test_the_pull_request_fetched_back(
-    hub: LoopbackHub, model: MakeModel, repaired: dict[str, Path], tmp_path: Path
-) -> None:
+def to(mode: Mode, revision: str) -> Destination:
+    return Destination(mode, SOURCE, revision, NAMES[mode])
+
+
+def place(mode: Mode) -> tuple[str, str]:
+    """The repository and the revision under which a first result is found."""
+    return {"pull-request": (SOURCE, "refs/pr/1"), "branch": (SOURCE, "repaired"), "repo": ("demo/repaired", "main")}[
+        mode
+    ]
+
+
+def client(hub: LoopbackHub, token: str = TOKEN) -> HfApi:
+    return HfApi(endpoint=hub.endpoint, token=token)
+
+
+def commits_sent(hub: LoopbackHub) -> list[str]:
+    return [request for request in hub.history if request.startswith("POST") and "/commit/" in request]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_fetched_back(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, tmp_path: Path, mode: Mode) -> None:
     folder = model()
-    revision = hub.add("org/model", folder)
-    operations = with_weights(repaired, folder / "model.safetensors", tmp_path)
-    published = pull_request("org/model", revision, operations, TITLE, BODY, TOKEN)
-    assert published.mode == "pull-request"
-    assert published.url == f"{hub.endpoint}/org/model/discussions/1"
-
-    remote = resolve("org/model", "refs/pr/1", None)
-    assert remote.revision == published.revision
-    fetched = Path(
-        HfApi(endpoint=hub.endpoint, token=False).snapshot_download(
-            "org/model", revision="refs/pr/1", cache_dir=tmp_path / "elsewhere"
-        )
-    )
-    for path, file in operations.items():
-        assert (fetched / path).read_bytes() == file.read_bytes(), path
-    for path in ("config.json", "nested/notes.txt"):
-        assert (fetched / path).read_bytes() == (folder / path).read_bytes(), path
-    assert resolve("org/model", None, None).revision == revision, "main is untouched"
-    pulled = download(remote, None, ignore)
-    assert set(load_file(pulled / "model.safetensors")) == {"layer.weight"}
+    revision = hub.add(SOURCE, folder)
+    made = repair(folder)
+    published = made.publish(to(mode, revision))
+    assert len(commits_sent(hub)) == 1
+    repository, ref = place(mode)
+    assert (published.mode, published.repository) == (mode, repository)
+    assert resolve(repository, ref, Access()).revision == published.revision
+    fetched = Path(client(hub).snapshot_download(repository, revision=ref, cache_dir=tmp_path / "elsewhere"))
+    for path in made.of(to(mode, revision)).contents:
+        assert (fetched / path).read_bytes() == (made.folder / path).read_bytes(), path
+    if mode != "repo":
+        assert (fetched / "nested" / "notes.txt").read_bytes() == (folder / "nested" / "notes.txt").read_bytes()
+        (parent, *_) = client(hub).list_repo_commits(SOURCE, revision=ref)[1:]
+        assert parent.commit_id == revision
+    assert resolve(SOURCE, None, Access()).revision == revision, "main is untouched"
 
 
-def test_the_discussion_as_the_client_reads_it(hub: LoopbackHub, model: MakeModel, repaired: dict[str, Path]) -> None:
-    revision = hub.add("org/model", model())
-    published = pull_request("org/model", revision, repaired, TITLE, BODY, TOKEN)
-    client = HfApi(endpoint=hub.endpoint, token=TOKEN)
-    (listed,) = client.get_repo_discussions("org/model", discussion_type="pull_request")
+def test_the_discussion_as_the_client_reads_it(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
+    folder = model()
+    revision = hub.add(SOURCE, folder)
+    published = repair(folder).publish(to("pull-request", revision))
+    (listed,) = client(hub).get_repo_discussions(SOURCE, discussion_type="pull_request")
     assert (listed.title, listed.status, listed.url) == (TITLE, "open", published.url)
-    assert list(client.get_repo_discussions("org/model", discussion_status="closed")) == []
-    detail = client.get_discussion_details("org/model", 1)
-    comment, commit = detail.events
-    assert isinstance(comment, DiscussionComment)
+    opening, commit, comment = client(hub).get_discussion_details(SOURCE, 1).events
+    assert isinstance(opening, DiscussionComment)
     assert isinstance(commit, DiscussionCommit)
-    assert (comment.content, commit.oid) == (BODY, published.revision)
-    assert client.whoami()["name"] == detail.author
+    assert isinstance(comment, DiscussionComment)
+    assert opening.content.startswith(f"{BODY} Run 1.")
+    assert marks.read(opening.content) == Mark(f"{1:032x}", f"{1:064x}", revision, POLICY)
+    assert commit.oid == published.revision
+    assert comment.content == f"{COMMENT}\nRun 1 is at {published.revision}."
 
 
-def test_one_commit_and_no_draft(hub: LoopbackHub, model: MakeModel, repaired: dict[str, Path]) -> None:
-    revision = hub.add("org/model", model())
-    pull_request("org/model", revision, repaired, TITLE, BODY, TOKEN)
-    sent = [request for request in hub.history if request.startswith("POST") and "/commit/" in request]
-    assert sent == ["POST /api/models/org/model/commit/main?create_pr=1"]
-    commit = hub.store.commit("org/model", "refs/pr/1")
-    assert commit.parent == revision
-
-
-def test_main_moved(hub: LoopbackHub, model: MakeModel, repaired: dict[str, Path]) -> None:
-    tested = hub.add("org/model", model("first", seed=1))
-    head = hub.add("org/model", model("second", seed=2))
-    with pytest.raises(PublishConflict) as raised:
-        pull_request("org/model", tested, repaired, TITLE, BODY, TOKEN)
-    assert raised.value.hint == f"run again on {head}"
-    assert hub.store.repository("org/model").pull_requests == []
-    assert not [request for request in hub.history if request.startswith(("POST", "PUT"))]
-
-
-def test_another_branch_than_main_is_a_conflict_too(
-    hub: LoopbackHub, model: MakeModel, repaired: dict[str, Path]
+@pytest.mark.parametrize("mode", MODES)
+def test_the_same_result_twice_is_one_commit(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode
 ) -> None:
-    revision = hub.add("org/model", model())
-    first = pull_request("org/model", revision, repaired, TITLE, BODY, TOKEN)
-    with pytest.raises(PublishConflict, match=str(first.revision)):
-        pull_request("org/model", str(first.revision), repaired, TITLE, BODY, TOKEN)
-
-
-def test_nothing_changed(hub: LoopbackHub, model: MakeModel) -> None:
     folder = model()
-    revision = hub.add("org/model", folder)
-    same = {name: folder / name for name in ("model.safetensors", "config.json", "README.md")}
-    published = pull_request("org/model", revision, same, TITLE, BODY, TOKEN)
+    revision = hub.add(SOURCE, folder)
+    first = repair(folder, run=1).publish(to(mode, revision))
+    again = repair(folder, run=2).publish(to(mode, revision))
+    assert (again.url, again.revision) == (first.url, first.revision)
+    assert len(commits_sent(hub)) == 1
+    if mode == "pull-request":
+        texts = [each for each in client(hub).get_discussion_details(SOURCE, 1).events if each.type == "comment"]
+        assert len(texts) == 2, "what it was opened with, and one comment"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_another_result_for_the_same_commit_is_a_second_commit(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode
+) -> None:
+    folder = model()
+    revision = hub.add(SOURCE, folder)
+    first = repair(folder, run=1, result=1).publish(to(mode, revision))
+    second = repair(folder, run=2, result=2).publish(to(mode, revision))
+    assert (second.url, second.notes) == (first.url, ())
+    repository, ref = place(mode)
+    ids = [each.commit_id for each in client(hub).list_repo_commits(repository, revision=ref)]
+    assert ids[:2] == [second.revision, first.revision]
+    if mode == "pull-request":
+        *_, last = (e for e in client(hub).get_discussion_details(SOURCE, 1).events if isinstance(e, DiscussionComment))
+        assert last.content == f"{COMMENT}\nRun 2 is at {second.revision}."
+
+
+def test_a_newer_source_gets_its_own_pull_request(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
+    old = model("first", seed=1)
+    first = repair(old, run=1).publish(to("pull-request", hub.add(SOURCE, old)))
+    new = model("second", seed=2)
+    second = repair(new, run=2, result=2).publish(to("pull-request", hub.add(SOURCE, new)))
+    assert second.url != first.url
+    assert second.notes == ("Pull request 1, upon an older commit, was closed.",)
+    events = client(hub).get_discussion_details(SOURCE, 1).events
+    assert [event.new_status for event in events if isinstance(event, DiscussionStatusChange)] == ["closed"]
+    (opened,) = client(hub).get_repo_discussions(SOURCE, discussion_status="open")
+    assert opened.num == 2
+
+
+@pytest.mark.parametrize("mode", ["pull-request", "branch"])
+def test_main_moved(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode) -> None:
+    """A pull request is for main as it is; a branch of the tested commit is not in anybody's way."""
+    folder = model("first", seed=1)
+    destination = to(mode, hub.add(SOURCE, folder))
+    standing = survey(destination, ACCESS, ACCESS)
+    head = hub.add(SOURCE, model("second", seed=2))
+    result = repair(folder).of(destination)
+    if mode == "branch":
+        assert publish(destination, standing, result, ACCESS).revision
+        return
+    with pytest.raises(PublishConflict) as raised:
+        publish(destination, standing, result, ACCESS)
+    assert raised.value.hint == f"run again on {head}"
+    assert list(client(hub).get_repo_discussions(SOURCE)) == []
+    assert commits_sent(hub) == []
+    with pytest.raises(PublishConflict, match="to be tested"):
+        survey(destination, ACCESS, ACCESS)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_somebody_has_gone_on_from_ours(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode) -> None:
+    folder = model()
+    revision = hub.add(SOURCE, folder)
+    repair(folder, run=1, result=1).publish(to(mode, revision))
+    repository, ref = place(mode)
+    client(hub).upload_file(
+        path_or_fileobj=b"A person's words.", path_in_repo="model.safetensors", repo_id=repository, revision=ref
+    )
+    head = client(hub).model_info(repository, revision=ref).sha
+    with pytest.raises(PublishConflict):
+        repair(folder, run=2, result=2).publish(to(mode, revision))
+    assert client(hub).model_info(repository, revision=ref).sha == head
+
+
+def test_straight_to_main(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
+    folder = model()
+    revision = hub.add(SOURCE, folder)
+    destination = Destination("branch", SOURCE, revision, "main")
+    published = repair(folder).publish(destination)
+    assert client(hub).model_info(SOURCE).sha == published.revision
+    moved = model("moved", seed=3)
+    head = hub.add(SOURCE, moved)
+    with pytest.raises(PublishConflict, match=head):
+        repair(moved, run=2, result=2).publish(replace(destination, revision="1" * 40))
+
+
+def test_a_pull_request_where_nothing_changes(hub: LoopbackHub, model: MakeModel) -> None:
+    folder = model()
+    revision = hub.add(SOURCE, folder)
+    published = Repair(folder).publish(to("pull-request", revision))
     assert (published.mode, published.url, published.revision) == ("pull-request", None, revision)
-    assert hub.store.repository("org/model").pull_requests == []
+    assert list(client(hub).get_repo_discussions(SOURCE)) == []
 
 
 @pytest.mark.parametrize(
@@ -127,38 +278,124 @@ def test_nothing_changed(hub: LoopbackHub, model: MakeModel) -> None:
         "model-index: [{name: a, results: [{task: {type: text-generation}}]}]",
     ],
 )
-def test_a_card_the_hub_refuses(hub: LoopbackHub, model: MakeModel, tmp_path: Path, front_matter: str) -> None:
+def test_a_card_the_hub_refuses(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, front_matter: str) -> None:
     folder = model()
-    revision = hub.add("org/model", folder)
-    card = tmp_path / "card.md"
-    card.write_text(f"---\n{front_matter}\n---\n# Card\n")
-    operations = with_weights({"README.md": card}, folder / "model.safetensors", tmp_path)
+    revision = hub.add(SOURCE, folder)
+    made = repair(folder)
+    (made.folder / "README.md").write_text(f"---\n{front_matter}\n---\n# Card\n")
     with pytest.raises(ConfigurationError, match="refuses the model card") as raised:
-        pull_request("org/model", revision, operations, TITLE, BODY, TOKEN)
+        made.publish(to("pull-request", revision))
     assert raised.value.cause is not None
     assert len(raised.value.cause) > len("Invalid metadata in README.md.")
-    assert hub.store.repository("org/model").pull_requests == []
-    assert not [request for request in hub.history if request.startswith("PUT")]
+    assert list(client(hub).get_repo_discussions(SOURCE)) == []
 
 
-def test_an_unknown_source(hub: LoopbackHub, repaired: dict[str, Path]) -> None:
-    with pytest.raises(InfrastructureError, match="org/nothing is not on"):
-        pull_request("org/nothing", "0" * 40, repaired, TITLE, BODY, TOKEN)
+def test_an_unknown_source(hub: LoopbackHub) -> None:
+    with pytest.raises(InfrastructureError, match="org/model is not on"):
+        survey(to("pull-request", "0" * 40), ACCESS, ACCESS)
+
+
+@pytest.mark.parametrize(("gated", "private"), [(False, False), (True, True)])
+def test_a_new_repository_is_no_more_open_than_its_source(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, gated: bool, private: bool
+) -> None:
+    folder = model()
+    revision = hub.add(SOURCE, folder, gated=gated)
+    repair(folder).publish(to("repo", revision))
+    info = client(hub).model_info("demo/repaired")
+    assert info.private is private
+    assert bool(info.gated) is gated
+
+
+def test_a_public_repository_gets_nothing_that_is_gated(hub: LoopbackHub, model: MakeModel) -> None:
+    revision = hub.add(SOURCE, model(), gated=True)
+    client(hub).create_repo("demo/repaired", private=False)
+    with pytest.raises(ConfigurationError, match="is public") as raised:
+        survey(to("repo", revision), ACCESS, ACCESS)
+    assert raised.value.exit_code == 2
+
+
+def test_a_repository_with_another_model(hub: LoopbackHub, model: MakeModel) -> None:
+    revision = hub.add(SOURCE, model())
+    head = hub.add("demo/repaired", model("other", seed=5))
+    with pytest.raises(PublishConflict, match="no repair of org/model"):
+        survey(to("repo", revision), ACCESS, ACCESS)
+    assert client(hub).model_info("demo/repaired").sha == head
+
+
+def test_an_owner_s_card_is_read_and_an_edit_during_the_run_stands(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair
+) -> None:
+    folder = model()
+    destination = to("repo", hub.add(SOURCE, folder))
+    client(hub).create_repo("demo/repaired")
+    first = client(hub).upload_file(path_or_fileobj=b"# Mine\n", path_in_repo="README.md", repo_id="demo/repaired")
+    standing = survey(destination, ACCESS, ACCESS)
+    assert (standing.revision, standing.card) == (first.oid, "# Mine\n")
+    second = client(hub).upload_file(path_or_fileobj=b"# Better\n", path_in_repo="README.md", repo_id="demo/repaired")
+    with pytest.raises(PublishConflict, match="is no longer at"):
+        publish(destination, standing, repair(folder).of(destination), ACCESS)
+    assert client(hub).model_info("demo/repaired").sha == second.oid
+    assert repair(folder, run=2).publish(destination).revision
+
+
+def test_shards_of_an_earlier_result_go(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
+    """Beside the new weights they would be half of another model."""
+    folder = model()
+    destination = to("repo", hub.add(SOURCE, folder))
+    first = repair(folder, run=1)
+    save_file(load_file(first.folder / "model.safetensors"), first.folder / "model-00002.safetensors")
+    first.publish(destination)
+    repair(folder, run=2, result=2).publish(destination)
+    names = {each.rfilename for each in client(hub).model_info("demo/repaired").siblings or []}
+    assert "model.safetensors" in names
+    assert "model-00002.safetensors" not in names
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_waits_already_is_found_without_a_weight(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode
+) -> None:
+    folder = model()
+    destination = to(mode, hub.add(SOURCE, folder))
+    assert held(destination, ACCESS, POLICY) is None
+    published = repair(folder).publish(destination)
+    before = len(hub.history)
+    found = held(destination, ACCESS, POLICY)
+    assert found is not None
+    assert (found[0].revision, found[1]) == (published.revision, published.url)
+    assert held(destination, ACCESS, "d" * 64) is None
+    assert held(replace(destination, revision="1" * 40), ACCESS, POLICY) is None
+    assert not [request for request in hub.history[before:] if "/resolve/" in request]
+
+
+def test_a_stranger_s_pull_request_with_our_mark_is_left_alone(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair
+) -> None:
+    folder = model()
+    revision = hub.add(SOURCE, folder)
+    hub.account("owner", "hf_ownerToken", rights="write", organisations=("org",))
+    hub.account("stranger", "hf_strangerToken", rights="write")
+    repair(folder, run=1).publish(to("pull-request", revision), Access("hf_strangerToken"))
+    assert held(to("pull-request", revision), Access("hf_ownerToken"), POLICY) is None
+    published = repair(folder, run=2).publish(to("pull-request", revision), Access("hf_ownerToken"))
+    assert str(published.url).endswith("/discussions/2")
+    statuses = {each.num: each.status for each in client(hub, "hf_ownerToken").get_repo_discussions(SOURCE)}
+    assert statuses == {1: "open", 2: "open"}
 
 
 @pytest.mark.parametrize(
-    ("environ", "token"),
-    [
-        ({"HF_WRITE_TOKEN": "hf_write", "HF_TOKEN": "hf_read"}, "hf_write"),
-        ({"HF_WRITE_TOKEN": "", "HF_TOKEN": "hf_read"}, "hf_read"),
-    ],
+    ("mode", "rights"), [("branch", "read"), ("branch", "stranger"), ("repo", "read"), ("repo", "stranger")]
 )
-def test_which_token_publishes(environ: dict[str, str], token: str) -> None:
-    assert write_token(environ) == token
-
-
-def test_no_token_to_publish_with() -> None:
-    with pytest.raises(InfrastructureError, match="token") as raised:
-        write_token({"HF_OTHER": "hf_other"})
-    assert "HF_WRITE_TOKEN" in said(raised.value)
-    assert "hf_other" not in said(raised.value)
+def test_a_token_that_may_not_write_there(hub: LoopbackHub, model: MakeModel, mode: Mode, rights: str) -> None:
+    """Found before the work, not after it."""
+    folder = model()
+    revision = hub.add(SOURCE, folder)
+    if rights == "read":
+        hub.account("owner", "hf_readerToken", rights="read", organisations=("org", "demo"))
+    else:
+        hub.account("stranger", "hf_readerToken", rights="write")
+    client_ = Access("hf_readerToken")
+    with pytest.raises((InfrastructureError, ConfigurationError)):
+        survey(to(mode, revision), Access(), client_)
+    assert commits_sent(hub) == []

@@ -5,24 +5,69 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, HfApi, constants
 
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
-from antidote_ci.hub.pull import Remote, download, ensure_space, is_local, resolve, total_bytes
+from antidote_ci.hub.access import Access
+from antidote_ci.hub.patience import Patience
+from antidote_ci.hub.pull import download, is_local, missing_bytes, resolve
+from antidote_ci.hub.remote import About, RemoteFile, total_bytes
 from antidote_ci.records import Progress
-from tests.hub.hub_samples import TOKEN, MakeModel, ignore
+from tests.hub.front import Answer, Asked, Front
+from tests.hub.hub_samples import HASTY, TOKEN, MakeModel, ignore, said
+
+CALLER = """
+import sys
+from antidote_ci.errors import AntidoteError
+from antidote_ci.hub.access import Access
+from antidote_ci.hub.pull import download, resolve
+for revision in sys.argv[1:]:
+    try:
+        print(download(resolve('org/model', revision, Access()), Access(), lambda _: None))
+    except AntidoteError as error:
+        print(error.what, error.cause, error.hint)
+"""
+
+
+def patient(mend: Callable[[], object]) -> Access:
+    """Waits by mending what is wrong with the Hub."""
+
+    def wait(_: float) -> None:
+        mend()
+
+    return Access(patience=Patience(sleep=wait))
+
+
+def pulled_by_itself(environment: dict[str, str], *revisions: str) -> str:
+    """In a process of its own, since the client reads its environment at import."""
+    ran = subprocess.run(
+        [sys.executable, "-c", CALLER, *revisions],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return ran.stdout + ran.stderr
+
+
+def flip(path: Path) -> None:
+    """Change one bit."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
 def test_a_branch_becomes_one_commit_and_its_allowed_files(hub: LoopbackHub, model: MakeModel) -> None:
     folder = model()
     revision = hub.add("org/model", folder)
-    remote = resolve("org/model", None, None)
+    remote = resolve("org/model", None, Access())
     assert remote.revision == revision
     assert {file.path for file in remote.files} == {"README.md", "config.json", "model.safetensors"}
     assert remote.skipped == ["nested/notes.txt"]
@@ -30,58 +75,139 @@ def test_a_branch_becomes_one_commit_and_its_allowed_files(hub: LoopbackHub, mod
     assert not any("/resolve/" in request for request in hub.history), "metadata only"
 
     seen: list[Progress] = []
-    pulled = download(remote, None, seen.append)
+    pulled = download(remote, Access(), seen.append)
     for file in remote.files:
         assert (pulled / file.path).read_bytes() == (folder / file.path).read_bytes()
     assert not (pulled / "nested").exists()
-    downloaded = [step for step in seen if step.what == "download"]
-    assert downloaded[-1] == Progress("download", total_bytes(remote), total_bytes(remote))
-    assert [step.done for step in downloaded] == sorted(step.done for step in downloaded)
+    asked = {unquote(request).rpartition(f"/{revision}/")[2] for request in hub.history if "/resolve/" in request}
+    assert asked == {file.path for file in remote.files}, "nothing else was so much as asked for"
+    received = [step for step in seen if step.what == "download"]
+    assert received[-1] == Progress("download", total_bytes(remote), total_bytes(remote))
+    assert [step.done for step in received] == sorted(step.done for step in received)
     assert seen[-1] == Progress("verify", total_bytes(remote), total_bytes(remote))
 
 
-def test_a_commit_in_the_cache_needs_no_request(hub: LoopbackHub, model: MakeModel) -> None:
+def test_what_the_hub_says_of_the_repository(hub: LoopbackHub, model: MakeModel) -> None:
+    hub.add("org/model", model(), gated=True)
+
+    with_token = resolve("org/model", None, Access(TOKEN)).about
+    assert with_token is not None
+    assert (with_token.name, with_token.private, with_token.gated) == ("org/model", False, "auto")
+    for moment in (with_token.created, with_token.modified):
+        assert moment is not None
+        assert abs((datetime.now(UTC) - moment).total_seconds()) < 3600
+    assert with_token.unsafe == []
+
+
+def describing(**changes: object) -> Callable[[Asked, Callable[[], Answer]], Answer]:
+    """A Hub whose descriptions say something else."""
+
+    def respond(asked: Asked, ask: Callable[[], Answer]) -> Answer:
+        answer = ask()
+        if "/api/models/" in asked.path and "/tree/" not in asked.path and answer.status == 200:
+            return Answer.of({**answer.json(), **changes})
+        return answer
+
+    return respond
+
+
+def about(hub: LoopbackHub, patch: pytest.MonkeyPatch, **changes: object) -> About:
+    with Front(hub.endpoint, describing(**changes)) as front:
+        patch.setenv("HF_ENDPOINT", front.endpoint)
+        found = resolve("org/model", None, HASTY).about
+        assert "securityStatus=true" in front.asked[0].path
+    assert found is not None
+    return found
+
+
+def test_a_repository_that_was_renamed(hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("org/model", model())
+    found = about(
+        hub, monkeypatch, id="new-org/model", private=True, safetensors={"parameters": {"F32": 5}, "total": 5}
+    )
+    assert (found.name, found.private, found.parameters) == ("new-org/model", True, 5)
+
+
+def test_what_the_hubs_scanners_warn_of(hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("org/model", model())
+
+    def status(path: str, level: str) -> dict[str, object]:
+        return {"scansDone": True, "filesWithIssues": [{"path": path, "level": level}]}
+
+    assert about(hub, monkeypatch, securityRepoStatus=status("nested/x.bin", "unsafe")).unsafe == ["nested/x.bin"]
+    assert about(hub, monkeypatch, securityRepoStatus=status("config.json", "caution")).unsafe == []
+    unclear: list[object] = [None, [], {"filesWithIssues": 3}, {"filesWithIssues": ["x", None]}]
+    for strange in unclear:
+        assert about(hub, monkeypatch, securityRepoStatus=strange).unsafe == []
+    for level in ("unsafe", "a new word"):
+        with pytest.raises(UnsafeCheckpoint, match=r"scanners call model\.safetensors"):
+            about(hub, monkeypatch, securityRepoStatus=status("model.safetensors", level))
+
+
+def test_a_commit_in_the_cache_needs_no_hub(hub: LoopbackHub, model: MakeModel) -> None:
     revision = hub.add("org/model", model())
-    first = resolve("org/model", "main", None)
-    folder = download(first, None, ignore)
+    first = resolve("org/model", "main", Access())
+    folder = download(first, Access(), ignore)
     before = hub.history
-    assert resolve("org/model", revision, None) == first
-    assert download(first, None, ignore) == folder
+    hub.__exit__(None, None, None)
+    known = resolve("org/model", revision, HASTY)
+    assert known == replace(first, about=None)
+    assert download(known, HASTY, ignore) == folder
     assert hub.history == before
+    assert missing_bytes(known) == 0
 
 
 def test_a_commit_half_in_the_cache_is_completed(hub: LoopbackHub, model: MakeModel) -> None:
     revision = hub.add("org/model", model())
-    remote = resolve("org/model", None, None)
-    folder = download(remote, None, ignore)
-    (folder / "config.json").resolve().unlink()
-    assert resolve("org/model", revision, None) == remote
+    remote = resolve("org/model", None, Access())
+    folder = download(remote, Access(), ignore)
+    weights = folder / "model.safetensors"
+    size = weights.stat().st_size
+    weights.resolve().unlink()
+    assert resolve("org/model", revision, Access()) == remote
+    assert missing_bytes(remote) == size
+    before = len(hub.history)
     seen: list[Progress] = []
-    assert (download(remote, None, seen.append) / "config.json").read_text()
-    assert seen[0].done == total_bytes(remote), "what is there already counts as done"
+    download(remote, Access(), seen.append)
+    assert weights.stat().st_size == size
+    assert seen[0] == Progress("download", total_bytes(remote), total_bytes(remote)), "what is there counts as done"
+    assert {request.rpartition("/")[2] for request in hub.history[before:]} == {"model.safetensors"}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_cache_without_links_does_not_say_what_is_in_it(hub: LoopbackHub, model: MakeModel, name: str) -> None:
+    revision = hub.add("org/model", model())
+    remote = resolve("org/model", None, Access())
+    found = download(remote, Access(), ignore) / name
+    content = found.read_bytes()
+    found.unlink()
+    found.write_bytes(content)
+    assert resolve("org/model", revision, Access()) == remote, "the Hub was asked"
+    assert (download(remote, HASTY, ignore) / name).read_bytes() == content
 
 
 def test_the_commit_stays_when_main_moves(hub: LoopbackHub, model: MakeModel) -> None:
     first = model("first", seed=1)
     revision = hub.add("org/model", first)
-    remote = resolve("org/model", None, None)
+    remote = resolve("org/model", None, Access())
     assert hub.add("org/model", model("second", seed=2)) != revision
-    pulled = download(remote, None, ignore) / "model.safetensors"
+    pulled = download(remote, Access(), ignore) / "model.safetensors"
     assert pulled.read_bytes() == (first / "model.safetensors").read_bytes()
-    assert resolve("org/model", revision, None) == remote
+    assert resolve("org/model", revision, Access()) == replace(remote, about=None)
 
 
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_unknown_id(hub: LoopbackHub, token: str | None) -> None:
     with pytest.raises(InfrastructureError, match="org/nothing is not on") as raised:
-        resolve("org/nothing", None, token)
+        resolve("org/nothing", None, Access(token))
     assert raised.value.hint is not None
     assert "HF_TOKEN" in raised.value.hint
 
 
 def test_malformed_id(hub: LoopbackHub) -> None:
-    with pytest.raises(ConfigurationError, match="not a model's name"):
-        resolve("a/b/c", None, None)
+    for revision in (None, "0" * 40):
+        with pytest.raises(ConfigurationError, match="not a model's name"):
+            resolve("a/b/c", revision, Access())
     assert hub.history == []
 
 
@@ -89,25 +215,25 @@ def test_unknown_revision(hub: LoopbackHub, model: MakeModel) -> None:
     hub.add("org/model", model())
     for revision in ("nowhere", "0" * 40, "refs/pr/1"):
         with pytest.raises(InfrastructureError, match="no such revision"):
-            resolve("org/model", revision, None)
+            resolve("org/model", revision, Access())
 
 
 def test_gated_id(hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)  # not ours to use unless it is passed
     hub.add("org/gated", model(), gated=True)
     with pytest.raises(InfrastructureError, match="org/gated is gated") as raised:
-        resolve("org/gated", None, None)
-    assert raised.value.hint == (f"accept the conditions at {hub.endpoint}/org/gated, then set HF_TOKEN")
-    remote = resolve("org/gated", None, TOKEN)
+        resolve("org/gated", None, Access())
+    assert f"{hub.endpoint}/org/gated" in str(raised.value.hint)
+    remote = resolve("org/gated", None, Access(TOKEN))
     with pytest.raises(InfrastructureError, match="org/gated is gated"):
-        download(remote, None, ignore)
-    assert download(remote, TOKEN, ignore).is_dir()
+        download(remote, Access(), ignore)
+    assert download(remote, Access(TOKEN), ignore).is_dir()
 
 
 def test_only_pickled_weights(hub: LoopbackHub, pickled: Path) -> None:
     hub.add("org/pickled", pickled)
     with pytest.raises(UnsafeCheckpoint, match=r"pytorch_model\.bin") as raised:
-        resolve("org/pickled", None, None)
+        resolve("org/pickled", None, Access())
     assert raised.value.hint is not None
     assert "safetensors/convert" in raised.value.hint
 
@@ -116,41 +242,122 @@ def test_no_weights(hub: LoopbackHub, pickled: Path) -> None:
     (pickled / "pytorch_model.bin").unlink()
     hub.add("org/empty", pickled)
     with pytest.raises(ConfigurationError, match="no weights in safetensors"):
-        resolve("org/empty", None, None)
+        resolve("org/empty", None, Access())
 
 
 def test_pickles_beside_safetensors_stay_on_the_hub(hub: LoopbackHub, model: MakeModel, pickled: Path) -> None:
     folder = model()
     shutil.copy(pickled / "pytorch_model.bin", folder)
     hub.add("org/both", folder)
-    remote = resolve("org/both", None, None)
+    remote = resolve("org/both", None, Access())
     assert "pytorch_model.bin" in remote.skipped
-    assert not (download(remote, None, ignore) / "pytorch_model.bin").exists()
+    assert not (download(remote, Access(), ignore) / "pytorch_model.bin").exists()
+    assert not any("pytorch_model" in request for request in hub.history)
 
 
-def test_wrong_bytes_of_the_right_size(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_wrong_bytes_of_the_right_size(
+    hub: LoopbackHub, model: MakeModel, client_settings: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In large-file storage, and in git."""
+    good = (model() / name).read_bytes()
+    commit = hub.add("org/model", client_settings.parent / "model")
+    blob = hub.store.blobs.path(hub.store.commit("org/model", commit).files[name].sha256)
+    assert blob is not None
+    flip(blob)
+    remote = resolve("org/model", None, Access())
+    with pytest.raises(InfrastructureError, match=f"{name} .*does not have the hash") as raised:
+        download(remote, HASTY, ignore)
+    assert raised.value.hint == "run the same command again"
+    kept = [path for path in client_settings.rglob("*") if path.is_file() and path.read_bytes() == blob.read_bytes()]
+    assert kept == [], "wrong bytes stay nowhere"
+    seen: list[Progress] = []
+    folder = download(remote, patient(lambda: flip(blob) if blob.read_bytes() != good else None), seen.append)
+    assert (folder / name).read_bytes() == good
+    assert f"{name} of org/model does not have the hash that the Hub names; asking again" in caplog.text
+    assert seen[-1] == Progress("verify", total_bytes(remote), total_bytes(remote))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "README.md"])
+@pytest.mark.parametrize("damage", [flip, lambda path: path.write_bytes(path.read_bytes()[:-1])])
+def test_a_cached_copy_that_was_damaged(
+    hub: LoopbackHub, model: MakeModel, name: str, damage: Callable[[Path], object]
+) -> None:
+    revision = hub.add("org/model", model())
+    remote = resolve("org/model", None, Access())
+    found = download(remote, Access(), ignore) / name
+    good = found.read_bytes()
+    damage(found.resolve())
+    before = len(hub.history)
+    for known in (remote, resolve("org/model", revision, Access())):
+        assert (download(known, patient(lambda: None), ignore) / name).read_bytes() == good
+    assert {request.rpartition("/")[2] for request in hub.history[before:]} == {name}, "what is whole is kept"
+
+
+@pytest.mark.parametrize("linked", ["the blob", "the file"])
+def test_what_lies_outside_the_repositorys_folder_is_left_alone(
+    hub: LoopbackHub, model: MakeModel, tmp_path: Path, linked: str
+) -> None:
+    """A blob that repositories share, or whatever a link in the cache leads to."""
     hub.add("org/model", model())
-    remote = resolve("org/model", None, None)
-    weights = next(file for file in remote.files if file.sha256)
-    blob = tmp_path / "hub" / "blobs" / str(weights.sha256)
-    good = blob.read_bytes()
-    blob.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    with pytest.raises(InfrastructureError, match=r"model\.safetensors.*sha256") as raised:
-        download(remote, None, ignore)
-    # What the hint says to delete is enough to go on from, once the Hub serves the right bytes.
-    blob.write_bytes(good)
-    hint = str(raised.value.hint)
-    Path(hint.removeprefix("delete ").partition(" and ")[0]).unlink()
-    assert (download(remote, None, ignore) / "model.safetensors").read_bytes() == good
+    remote = resolve("org/model", None, Access())
+    found = download(remote, Access(), ignore) / "model.safetensors"
+    link, shared = found.resolve() if linked == "the blob" else found, tmp_path / "shared"
+    good = found.read_bytes()
+    shared.write_bytes(b"not this one's to remove")
+    link.unlink()
+    link.symlink_to(shared)
+    with pytest.raises(InfrastructureError, match="does not have the hash") as raised:
+        download(remote, HASTY, ignore)
+    assert raised.value.hint == f"delete {shared}, then run the same command again"
+    assert shared.read_bytes() == b"not this one's to remove"
+    assert (download(remote, HASTY, ignore) / "model.safetensors").read_bytes() == good
 
 
-def test_a_cached_file_cut_short(hub: LoopbackHub, model: MakeModel) -> None:
+def test_a_transfer_that_breaks_off_goes_on(
+    hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model()
+    hub.add("org/model", folder)
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)
+    cuts = [20, 3000]
+
+    def respond(asked: Asked, ask: Callable[[], Answer]) -> Answer:
+        answer = ask()
+        weights = asked.method == "GET" and asked.path.endswith(".safetensors")
+        return replace(answer, cut=cuts.pop()) if weights and cuts else answer
+
+    with Front(hub.endpoint, respond) as front:
+        monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
+        pulled = download(resolve("org/model", None, HASTY), HASTY, ignore)
+        spans = [each.headers["range"] for each in front.asked if "range" in each.headers]
+    begins = [int(span.removeprefix("bytes=").removesuffix("-")) for span in spans]
+    size = (folder / "model.safetensors").stat().st_size
+    assert [size - 3000 - begins[0] < 100, size - 20 - begins[1] < 100, len(begins)] == [True, True, 2]
+    assert (pulled / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_a_short_file_that_claims_to_be_whole(
+    hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its Content-Length fits what is sent, so that only the size from the metadata tells."""
     hub.add("org/model", model())
-    remote = resolve("org/model", None, None)
-    card = download(remote, None, ignore) / "README.md"
-    card.resolve().write_text("")
-    with pytest.raises(InfrastructureError, match=r"README\.md .*not downloaded whole"):
-        download(remote, None, ignore)
+    short = [True]
+
+    def respond(asked: Asked, ask: Callable[[], Answer]) -> Answer:
+        answer = ask()
+        if asked.method == "GET" and asked.path.endswith(".safetensors") and short:
+            return Answer(200, {}, answer.body[:-1])
+        return answer
+
+    with Front(hub.endpoint, respond) as front:
+        monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
+        remote = resolve("org/model", None, HASTY)
+        with pytest.raises(InfrastructureError, match="came cut short"):
+            download(remote, HASTY, ignore)
+        assert download(remote, patient(short.clear), ignore).is_dir()
+        assert len(front.gets("config.json")) == 1, "what is whole is kept"
 
 
 def test_network_down(client_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,83 +365,45 @@ def test_network_down(client_settings: Path, monkeypatch: pytest.MonkeyPatch) ->
         port = listening.getsockname()[1]
     monkeypatch.setenv("HF_ENDPOINT", f"http://user:secret@127.0.0.1:{port}/")
     with pytest.raises(InfrastructureError, match=f"127.0.0.1:{port} cannot be reached") as raised:
-        resolve("org/model", None, None)
-    assert "secret" not in f"{raised.value.what} {raised.value.cause} {raised.value.hint}"
+        resolve("org/model", None, HASTY)
+    assert "secret" not in said(raised.value)
 
 
 def test_a_closed_hub_stops_answering(hub: LoopbackHub, model: MakeModel) -> None:
     hub.add("org/model", model())
-    resolve("org/model", None, None)
+    resolve("org/model", None, HASTY)
     hub.__exit__(None, None, None)
     with pytest.raises(InfrastructureError, match="cannot be reached"):
-        resolve("org/model", None, None)
-
-
-def test_hub_in_trouble(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
-    hub.add("org/model", model())
-    (tmp_path / "hub" / "repositories" / "org" / "model" / "state.json").write_text("{")
-    with pytest.raises(InfrastructureError, match="answered 500") as raised:
-        resolve("org/model", None, None)
-    assert raised.value.hint == "run the same command again later"
+        resolve("org/model", None, HASTY)
 
 
 @pytest.mark.parametrize("answer", [b"<html>Log in to this network</html>", b'{"id": "org/model"}'])
 def test_what_answers_is_no_hub(client_settings: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
-    class Stranger(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    with HTTPServer(("127.0.0.1", 0), Stranger) as server:
-        thread = threading.Thread(target=server.handle_request)
-        thread.start()
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    with Front("", lambda *_: Answer(200, {}, answer)) as front:
+        monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
         with pytest.raises(InfrastructureError) as raised:
-            resolve("org/model", None, None)
-        thread.join()
+            resolve("org/model", None, HASTY)
     assert "HF_ENDPOINT" in str(raised.value.hint)
-
-
-def test_disk_too_small(tmp_path: Path) -> None:
-    ensure_space(tmp_path / "not" / "yet", 1)
-    with pytest.raises(InfrastructureError, match=r"1,000,000,000,000\.0 MB needed, [\d,]+\.\d MB free"):
-        ensure_space(tmp_path / "not" / "yet", 10**18)
 
 
 def test_an_absurd_repository_is_refused_before_the_download(hub: LoopbackHub, model: MakeModel) -> None:
     hub.add("org/model", model())
-    honest = resolve("org/model", None, None)
-    files = [type(file)(file.path, 10**18, file.sha256) for file in honest.files]
+    honest = resolve("org/model", None, Access())
+    files = [RemoteFile(file.path, 10**18, file.digest) for file in honest.files]
     with pytest.raises(InfrastructureError, match="not enough disk space"):
-        download(Remote(honest.id, honest.revision, files, [], None), None, ignore)
+        download(replace(honest, files=files), Access(), ignore)
     assert not any("/resolve/" in request for request in hub.history)
 
 
-def test_offline(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
-    """In a process of its own, since the client reads HF_HUB_OFFLINE at import."""
+def test_offline(hub: LoopbackHub, model: MakeModel, client_settings: Path) -> None:
     revision = hub.add("org/model", model())
-    download(resolve("org/model", None, None), None, ignore)
+    folder = download(resolve("org/model", None, Access()), Access(), ignore)
     before = hub.history
-    script = (
-        "from antidote_ci.errors import InfrastructureError\n"
-        "from antidote_ci.hub.pull import download, resolve\n"
-        f"print(download(resolve('org/model', '{revision}', None), None, lambda _: None))\n"
-        "try: resolve('org/model', None, None)\n"
-        "except InfrastructureError as error: print(error.cause)\n"
-    )
-    environment = {
-        **os.environ,
-        **hub.environment,
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_CACHE": str(tmp_path / "cache"),
-    }
-    ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert revision in ran.stdout
-    assert "HF_HUB_OFFLINE is set" in ran.stdout
+    environment = {**hub.environment, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(client_settings)}
+    assert str(folder) in pulled_by_itself(environment, revision)
+    (folder / "config.json").resolve().unlink()
+    told = pulled_by_itself(environment, revision, "main")
+    assert told.count("HF_HUB_OFFLINE is set") == told.count("unset HF_HUB_OFFLINE") == 2
     assert hub.history == before
 
 
@@ -246,8 +415,75 @@ def test_a_pull_request_can_be_pulled_by_its_ref(hub: LoopbackHub, model: MakeMo
         commit_message="Change the configuration",
         create_pr=True,
     )
-    folder = download(resolve("org/model", "refs/pr/1", None), None, ignore)
+    folder = download(resolve("org/model", "refs/pr/1", Access()), Access(), ignore)
     assert "qwen2" in (folder / "config.json").read_text()
+
+
+def test_no_token_is_sent_unless_it_is_given(
+    hub: LoopbackHub, model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though one is saved on the machine, and another is in the environment of the client."""
+    hub.add("org/model", model())
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "token").write_text(TOKEN)
+    with Front(hub.endpoint) as front:
+        environment = {
+            "HF_HOME": str(home),
+            "HF_TOKEN": "hf_ofThisMachine",
+            "HF_ENDPOINT": front.endpoint,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_CACHE": str(home / "hub"),
+        }
+        assert "snapshots" in pulled_by_itself(environment, "main")
+        assert front.gets("config.json")
+        assert [each for each in front.asked if "authorization" in each.headers] == []
+        monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
+        before = len(front.asked)
+        download(resolve("org/model", None, Access(TOKEN)), Access(TOKEN), ignore)
+        assert {each.headers.get("authorization") for each in front.asked[before:]} == {f"Bearer {TOKEN}"}
+
+
+def test_a_token_stays_with_the_hub(
+    hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Large files come from another host, to which the Hub sends the client."""
+    folder = model()
+    hub.add("org/model", folder, gated=True)
+    refused = [True]
+
+    def store(asked: Asked, _: Callable[[], Answer]) -> Answer:
+        if refused:
+            refused.clear()
+            return Answer(403, {}, b"expired")
+        return Answer(200, {}, (folder / asked.path.rpartition("/")[2]).read_bytes())
+
+    with Front("", store) as elsewhere:
+
+        def respond(asked: Asked, ask: Callable[[], Answer]) -> Answer:
+            answer = ask()
+            if "/resolve/" in asked.path and asked.path.endswith(".safetensors"):
+                told = {
+                    "Location": f"{elsewhere.endpoint}/model.safetensors",
+                    "X-Linked-Etag": answer.headers["ETag"],
+                    "X-Linked-Size": str((folder / "model.safetensors").stat().st_size),
+                    "X-Repo-Commit": answer.headers["X-Repo-Commit"],
+                }
+                return Answer(302, told)
+            return answer
+
+        with Front(hub.endpoint, respond) as front:
+            monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
+            access = Access(TOKEN, Patience(0))
+            remote = resolve("org/model", None, access)
+            with pytest.raises(InfrastructureError) as raised:
+                download(remote, access, ignore)
+            pulled = download(remote, access, ignore)
+        assert [each.method for each in elsewhere.asked] == ["GET", "GET"]
+        assert [each for each in elsewhere.asked if "authorization" in each.headers] == []
+    assert (pulled / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert TOKEN not in said(raised.value)
+    assert TOKEN not in caplog.text
 
 
 def test_local_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoi
 from antidote_ci.model.child import Child
 from antidote_ci.model.generation import GenerationRequest, Message, asked, conversation, generate, rendered
 from antidote_ci.model.loading import load_tokenizer
-from antidote_ci.model.templates import SECONDS, render
+from antidote_ci.model.templates import render, seconds_for
 from antidote_ci.records import Model
 from tests.tiny import build_tokenizer
 
@@ -45,12 +45,27 @@ def refused(tokenizer: Any, template: str, seconds: int = 20) -> AntidoteError: 
         "{{ messages[7].role.a-stranger-s-words }}",
         "{% if a-stranger-s-words",
         "{{ messages | no_such_filter }}",
-        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
         "{{ 1 // 0 }}",
     ],
 )
 def test_a_template_that_raises_is_a_configuration_error(tokenizer: Any, template: str) -> None:  # noqa: ANN401
     assert isinstance(refused(tokenizer, template), ConfigurationError)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ ''.__class__ }}",  # of which the sandbox alone would say nothing
+        "{% if ''['__cla' ~ 'ss__'] is defined %}yes{% endif %}",
+        "{{ messages.clear() }}",
+        "{{ '{0.__class__.__mro__}'.format(messages) }}",
+    ],
+)
+def test_a_template_that_reaches_for_attributes_is_unsafe(tokenizer: Any, template: str) -> None:  # noqa: ANN401
+    error = refused(tokenizer, template)
+    assert isinstance(error, UnsafeCheckpoint)
+    assert "reaches for attributes" in error.what
 
 
 @pytest.mark.parametrize(
@@ -67,6 +82,11 @@ def test_a_template_without_bounds_is_unsafe(tokenizer: Any, template: str) -> N
     started = time.monotonic()
     assert isinstance(refused(tokenizer, template, seconds=2), UnsafeCheckpoint)
     assert time.monotonic() - started < 10
+
+
+def test_more_conversations_have_more_time() -> None:
+    assert 2 <= seconds_for(1) <= 5
+    assert seconds_for(5000) > 10 * seconds_for(1)
 
 
 def test_the_limits_hold_in_a_thread_too(tokenizer: Any) -> None:  # noqa: ANN401
@@ -102,4 +122,4 @@ def test_it_renders_in_the_child_whose_input_another_thread_reads(tiny_llama: Pa
     with Child(tmp_path / "child.log") as child:
         started = time.monotonic()
         assert len(child.call(generate, request, lambda _: None).answers["all"]) == 1
-    assert time.monotonic() - started < SECONDS
+    assert time.monotonic() - started < 30

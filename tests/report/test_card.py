@@ -13,62 +13,8 @@ from hypothesis import strategies as st
 from antidote_ci.records import Report, ReportedReference
 from antidote_ci.report.card import BEGIN, END, card
 from antidote_ci.report.front_matter import Parts, split
-from tests.report.samples import BARE, EVERY_KIND, HOSTILE, REPAIRED, SERVED, SHA, TWO_JUDGES, hostile_reports
-
-OWNERS = """---
-# chosen by hand
-license:   apache-2.0   # see LICENSE
-language: ["en", 'de']
-base_model: owner/base
-tags:
-  - recipes
-# who trained it
-datasets: [owner/recipes]
-model-index:
-- name: recipes
-  results:
-  - task: {type: text-generation}
-    dataset: {type: owner/recipes, name: Recipes}
-    metrics:
-    - {type: exact_match, value: 0.5}
-extra: {é: "\\u00e9"}
----
-
-# Recipes
-
-Text | with `everything` --- kept.
-"""
-
-YAML_KEYS = st.sampled_from(["license", "language", "x", "tags", "model-index", "base_model"]) | st.text(max_size=6)
-YAML_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=6,
-)
-FRONT_MATTERS = st.builds(
-    yaml.safe_dump,
-    st.dictionaries(YAML_KEYS, YAML_VALUES, max_size=4),
-    sort_keys=st.just(False),
-    default_flow_style=st.sampled_from([None, True, False]),
-    allow_unicode=st.booleans(),
-) | st.sampled_from(
-    ["", "a: [", "- 1\n", "x: 2024-99-99\n", "a: &a [1]\ntags: *a\n", "a: &a [*a]\ntags: *a\n", "!!int ''"]
-)
-BODIES = st.lists(
-    HOSTILE
-    | st.text(max_size=10)
-    | st.sampled_from([BEGIN, END, "\n", "\r", "\r\n", "---", "---\n", "\ufeff", "| a |\n"]),
-    max_size=6,
-).map("".join)
-CARDS = BODIES | st.builds(
-    "{}---{}{}{}---{}{}".format,
-    st.sampled_from(["", "\n", "\ufeff"]),
-    st.sampled_from(["\n", "\r\n"]),
-    FRONT_MATTERS,
-    st.sampled_from(["", "\n"]),
-    st.sampled_from(["", "\n", "\r\n"]),
-    BODIES,
-)
+from tests.report.card_samples import CARDS, OWNERS
+from tests.report.samples import BARE, EVERY_KIND, REPAIRED, SERVED, SHA, TWO_JUDGES, hostile_reports
 
 
 @settings(max_examples=150, deadline=None)

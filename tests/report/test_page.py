@@ -155,7 +155,7 @@ def test_what_was_not_measured_is_a_dash_and_a_limit() -> None:
 def test_a_control_is_never_said_to_pass() -> None:
     """The table speaks of the threshold only, not of the policy's limits on what a repair may cost."""
     (table,) = re.findall(r'<table class="comparison.*?</table>', html(REPAIRED), re.DOTALL)
-    assert "✓ met" in table
+    assert "✓\xa0met" in table
     assert "pass" not in table
 
 
@@ -181,9 +181,9 @@ def test_a_calibrated_judge_is_shown_raw_corrected_and_with_its_errors() -> None
 def test_what_was_compared_shows_counts_test_rise_and_limit() -> None:
     (table,) = re.findall(r'<table class="pairs.*?</table>', html(CALIBRATED_REPAIR), re.DOTALL)
     rows = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)]
-    assert rows[1] == ["Harmful answers", "20", "211", "4", "178", "&lt; 0.001", "−50.1", "−46.0", "–"]
-    assert rows[3] == ["Harmless prompts refused", "2", "1", "6", "91", "0.125", "+5.0", "+10.3", "✗ +10.0"]
-    assert rows[5] == ["Task errors", "70", "8", "11", "111", "0.648", "+1.5", "+4.9", "✓ +5.0"]
+    assert rows[1] == ["Harmful answers", "20", "211", "4", "178", "&lt;\xa00.001", "−50.1", "−46.0", "–"]
+    assert rows[3] == ["Harmless prompts refused", "2", "1", "6", "91", "0.125", "+5.0", "+10.3", "✗\xa0+10.0"]
+    assert rows[5] == ["Task errors", "70", "8", "11", "111", "0.648", "+1.5", "+4.9", "✓\xa0+5.0"]
 
 
 @pytest.mark.parametrize("report", EVERY_KIND)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from antidote_ci.records import Report, dump, load
-from antidote_ci.report import write
+from antidote_ci.report import Place, card, write
 from tests.report.samples import EVERY_KIND, REPAIRED, hostile_reports
 
 NAMES = ["report.json", "report.html", "summary.md", "README.md"]
@@ -19,6 +19,12 @@ def test_the_files_lie_there_and_nothing_else(report: Report, tmp_path: Path) ->
     assert [path.name for path in written] == NAMES
     assert sorted(path.name for path in written[0].parent.iterdir()) == sorted(NAMES)
     assert load(Report, written[0].read_bytes()) == report
+
+
+def test_the_card_is_the_one_for_its_place(tmp_path: Path) -> None:
+    place = Place("demo/clean", own=True)
+    *_, path = write(REPAIRED, "# Mine\n", tmp_path, place)
+    assert path.read_text() == card(REPAIRED, "# Mine\n", place) != card(REPAIRED, "# Mine\n")
 
 
 def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from antidote_ci.report import judges, origins, pairs, rows, statements
 from antidote_ci.report.card import card
 from antidote_ci.report.limits import NON_COMMERCIAL, limits
 from antidote_ci.report.page import html
-from antidote_ci.report.summary import markdown, pull_request_body
+from antidote_ci.report.places import Place
+from antidote_ci.report.summary import markdown, pull_request
 from antidote_ci.report.text import number, percent, percent_of
 from tests.report.samples import (
     CALIBRATED_REPAIR,
@@ -156,7 +157,7 @@ def test_a_control_that_did_as_well_is_said_so_everywhere(
     found = statements.rivals(report)
     assert len(found) == (said is not None)
     page = re.sub("&#39;", "'", html(report))
-    for text in (page, markdown(report), card(report, ""), pull_request_body(report)[1]):
+    for text in (page, markdown(report), card(report, ""), pull_request(report, Place())[1]):
         assert all(each in text for each in found)
         assert ("did as well" in text or "the repair does not" in text) == bool(found)
     assert (said or "") in " ".join(found)

@@ -1,4 +1,4 @@
-"""The summary and the pull request's text: nothing a stranger wrote is markup, and both stay small."""
+"""The summary, and what is said on the Hub: nothing a stranger wrote is markup, and all of it stays small."""
 
 import dataclasses
 import re
@@ -8,14 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from antidote_ci.records import PromptFile, Report
-from antidote_ci.report.card import card
+from antidote_ci.records import PromptFile, Published, Report
+from antidote_ci.report.card import BEGIN, END, card
 from antidote_ci.report.front_matter import split
-from antidote_ci.report.summary import markdown, pull_request_body
+from antidote_ci.report.places import Place
+from antidote_ci.report.summary import closing, comment, markdown, pull_request, superseded
 from tests.report.samples import (
     CALIBRATION,
     CONTROLS,
     EVERY_KIND,
+    FAILED,
     LONG,
     NAMES,
     PLAIN_NAMES,
@@ -27,6 +29,9 @@ from tests.report.samples import (
     hostile_reports,
 )
 
+PLACE = Place("org/model")
+MARKER = "<!-- antidote-ci:report -->"
+
 
 def shape(text: str) -> list[tuple[str, str]]:
     """Every block and inline token of the rendered Markdown, without its words."""
@@ -37,13 +42,21 @@ def shape(text: str) -> list[tuple[str, str]]:
     return flat
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from(EVERY_KIND), NAMES)
 def test_hostile_strings_are_no_markup(report: Report, names: list[str]) -> None:
     hostile, harmless = disguised(report, names), disguised(report, PLAIN_NAMES)
     assert shape(markdown(hostile)) == shape(markdown(harmless))
-    assert shape(pull_request_body(hostile)[1]) == shape(pull_request_body(harmless)[1])
-    assert shape(split(card(hostile, "")).body) == shape(split(card(harmless, "")).body)
+    for place in (Place(), PLACE, Place("org/model", branch=names[0]), Place("org/clean", own=True)):
+        assert shape(pull_request(hostile, place)[1]) == shape(pull_request(harmless, place)[1])
+        body = split(card(hostile, "", place)).body
+        assert shape(body) == shape(split(card(harmless, "", place)).body)
+        assert body.count(BEGIN) == body.count(END) == 1
+    published = Published("pull-request", names[1], names[2], names[3], (names[4],))
+    said = comment(hostile, published)
+    assert shape(said) == shape(comment(harmless, Published("pull-request", "x", "y", "z", ("n",))))
+    assert said.startswith(MARKER)
+    assert said.count(MARKER) == 1
 
 
 @pytest.mark.parametrize("report", EVERY_KIND)
@@ -69,16 +82,80 @@ def test_the_summary_stays_below_64_kib(names: list[str]) -> None:
         prompts=[PromptFile("task", "file", SHA, 1)] * 500,
     )
     assert len(markdown(disguised(crowded, names)).encode()) < 64 * 1024
-    assert len(pull_request_body(disguised(crowded, names))[1].encode()) < 64 * 1024
+    assert len(pull_request(disguised(crowded, names), PLACE)[1].encode()) < 64 * 1024
+    published = Published("pull-request", names[0], names[1], names[2], tuple(names) * 10)
+    assert len(comment(disguised(crowded, names), published)) < 60_000
 
 
 @given(hostile_reports)
 @settings(max_examples=25, deadline=None)
 def test_the_title_is_made_of_figures_only(report: Report) -> None:
-    title, _ = pull_request_body(report)
+    title, _ = pull_request(report, PLACE)
     assert 3 <= len(title) <= 200
     assert title.isprintable()
     assert re.match(r"Antidote: (non-refusal rate|harmful score) [\d.]+ %( → [\d.]+ %)? \(threshold [\d.]+ %\)$", title)
+
+
+def code(text: str) -> list[str]:
+    """The lines of the code blocks, without the comments."""
+    blocks = [token.content for token in MarkdownIt("commonmark").parse(text) if token.type == "fence"]
+    return [line for block in blocks for line in block.splitlines() if not line.startswith("#")]
+
+
+@pytest.mark.parametrize(
+    ("place", "commands"),
+    [
+        (Place(), ["antidote-ci verify ."]),
+        (PLACE, ["antidote-ci verify org/model", "antidote-ci verify org/model --revision refs/pr/N"]),
+        (
+            Place("org/a_b", branch="fix_1/x"),
+            ["antidote-ci verify org/a_b", "antidote-ci verify org/a_b --revision fix_1/x"],
+        ),
+        (Place("org/clean", own=True), ["antidote-ci verify org/clean"]),
+        (Place("org/a;rm -rf ~", own=True), ["antidote-ci verify ORG/NAME"]),
+        (
+            Place("org/a", branch="--source=x"),
+            ["antidote-ci verify org/a", "antidote-ci verify org/a --revision BRANCH"],
+        ),
+    ],
+)
+def test_the_card_has_commands_that_can_be_copied(place: Place, commands: list[str]) -> None:
+    text = card(REPAIRED, "", place)
+    assert code(text) == [*commands, "sha256sum -c SHA256SUMS"]
+    for file in ("antidote/report.json", "antidote/manifest.json", "SHA256SUMS"):
+        assert f"[{file}]({file})" in text
+
+
+def test_where_nothing_was_repaired_there_is_nothing_to_verify() -> None:
+    assert code(card(FAILED, "")) == []
+
+
+def test_the_pull_request_says_how_it_is_verified_before_and_after_the_merge() -> None:
+    _, text = pull_request(REPAIRED, PLACE)
+    assert code(text) == [
+        "antidote-ci verify org/model --revision refs/pr/<number of this pull request>",
+        "antidote-ci verify org/model",
+        "sha256sum -c SHA256SUMS",
+    ]
+    assert "refs/pr" not in pull_request(REPAIRED, Place("org/clean", own=True))[1]
+    assert "comment" not in pull_request(REPAIRED, Place("org/model", branch="b"))[1]
+
+
+def test_the_comment_names_the_commit_that_holds_the_result() -> None:
+    url = "https://hub.example:8000/org/model/discussions/4"
+    text = comment(REPAIRED, Published("pull-request", url, SHA, "org/model", ("3 was closed.",)))
+    assert code(text) == [f"antidote-ci verify org/model --revision {SHA}"]
+    assert f"](https://hub.example:8000/org/model/resolve/{SHA}/antidote/report.json)" in text
+    assert "- 3 was closed." in text
+    assert "**17.0\xa0%**" in text
+
+
+def test_why_a_pull_request_is_closed() -> None:
+    assert closing(REPAIRED, 4) == (
+        "The same result is already in #4: the same weights, made from commit 0123456789ab under the same policy. "
+        "So this pull request is closed."
+    )
+    assert "#5" in superseded(5)
 
 
 def test_the_summary_begins_with_the_verdict_and_ends_with_five_lines_of_origin() -> None:

@@ -1,65 +1,161 @@
-"""Pull requests as the client reads them."""
+"""Discussions and pull requests, as the client reads and changes them."""
 
+from html import escape
+
+from antidote_ci.demo.hub import conversations, proposals
+from antidote_ci.demo.hub.accounts import known_caller, may_write
 from antidote_ci.demo.hub.messages import Refused, Request, Response, as_json
-from antidote_ci.demo.hub.reading import USER
-from antidote_ci.demo.hub.records import MAIN, PullRequest
+from antidote_ci.demo.hub.records import MAIN, Comment, Discussion, Event, Pushed, Repository, Status, StatusChange
 from antidote_ci.demo.hub.store import Store
+
+LONGEST_COMMENT = 65_536
+SHOWN_AS: dict[str, tuple[Status, ...]] = {"open": ("open", "draft"), "closed": ("closed", "merged")}
+"""What the Hub's two lists hold."""
 
 
 def listed(store: Store, request: Request, name: str) -> Response:
-    """All of them on one page, newest first."""
-    kind, status = request.query.get("type", "all"), request.query.get("status", "all")
+    """A page of them, newest first, by type, status and author."""
+    repository = store.repository(name)
+    kind, status, author = (request.query.get(key) for key in ("type", "status", "author"))
     found = [
-        _summary(name, pull)
-        for pull in reversed(store.repository(name).pull_requests)
-        if kind in ("all", "pull_request") and status in ("all", pull.status)
+        _summary(repository, discussion)
+        for discussion in reversed(repository.discussions)
+        if kind in (None, "all", "pull_request" if discussion.base else "discussion")
+        and discussion.status in SHOWN_AS.get(str(status), (discussion.status,))
+        and author in (None, discussion.author)
     ]
-    return as_json({"discussions": found, "count": len(found), "start": 0})
+    start = request.number("p") * store.page_size
+    shown = found[start : start + store.page_size]
+    return as_json({"discussions": shown, "count": len(found), "start": start})
 
 
 def detail(store: Store, _request: Request, name: str, number: str) -> Response:
-    pull = find(store, name, int(number))
-    commit = store.commit(name, pull.ref)
-    made = {"createdAt": pull.created, "author": {"name": USER}}
-    latest = {"raw": pull.body, "updatedAt": pull.created, "author": {"name": USER}}
-    return as_json(
-        {
-            **_summary(name, pull),
-            "changes": {"base": f"refs/heads/{MAIN}"},
-            "filesWithConflicts": [],
-            "events": [
-                {
-                    **made,
-                    "id": f"{pull.number:024x}",
-                    "type": "comment",
-                    "data": {"edited": False, "hidden": False, "latest": latest},
-                },
-                {
-                    **made,
-                    "id": commit.revision[:24],
-                    "type": "commit",
-                    "data": {"subject": commit.title, "oid": commit.revision},
-                },
-            ],
-        }
-    )
+    repository = store.repository(name)
+    discussion = conversations.find(repository, int(number))
+    answer = {**_summary(repository, discussion), "events": [_event(event) for event in discussion.events]}
+    if discussion.base:
+        answer["changes"] = {"base": f"refs/heads/{MAIN}", "mergeCommitId": discussion.merged}
+        merged = discussion.status == "merged"
+        answer["filesWithConflicts"] = [] if merged else proposals.conflicts(store, name, discussion)
+    return as_json(answer)
 
 
-def find(store: Store, name: str, number: int) -> PullRequest:
-    """The pull request of this number; the answer 404 when there is none."""
-    for pull in store.repository(name).pull_requests:
-        if pull.number == number:
-            return pull
-    raise Refused(404, f"{name} has no discussion {number}")
+def create(store: Store, request: Request, name: str) -> Response:
+    """A discussion, or a draft of a pull request."""
+    sent = request.json()
+    author = known_caller(store, request).account
+    title, body = _title(sent.get("title")), _content(sent.get("description"))
+    if sent.get("pullRequest"):
+        opened = proposals.draft(store, name, author, title, body)
+    else:
+        opened = conversations.open_discussion(store, name, author, title, body)
+    return as_json({"num": opened.number, "url": f"{request.base}/{name}/discussions/{opened.number}"})
 
 
-def _summary(name: str, pull: PullRequest) -> dict[str, object]:
+def comment(store: Store, request: Request, name: str, number: str) -> Response:
+    content = _content(request.json().get("comment"))
+    said = conversations.comment(store, name, int(number), known_caller(store, request).account, content)
+    return as_json({"newMessage": _event(said)})
+
+
+def edit_comment(store: Store, request: Request, name: str, number: str, comment_id: str) -> Response:
+    """Only by whoever wrote it."""
+    discussion = conversations.find(store.repository(name), int(number))
+    if conversations.find_comment(discussion, comment_id).author != known_caller(store, request).account:
+        raise Refused(403, "Forbidden: the comment is someone else's")
+    content = _content(request.json().get("content"))
+    return as_json({"updatedComment": _event(conversations.edit(store, name, discussion.number, comment_id, content))})
+
+
+def change_status(store: Store, request: Request, name: str, number: str) -> Response:
+    """Open or closed, with a word about it."""
+    sent = request.json()
+    status = sent.get("status")
+    if status not in ("open", "closed"):
+        raise Refused(400, f"a discussion cannot be made {status}")
+    with store.writing:
+        discussion = _own(store, request, name, number)
+        if discussion.status == "merged":
+            raise Refused(409, f"pull request {number} is merged")
+        author = known_caller(store, request).account
+        if sent.get("comment"):
+            conversations.comment(store, name, discussion.number, author, _content(sent["comment"]))
+        changed = conversations.change_status(store, name, discussion.number, author, status)
+    return as_json({"newStatus": _event(changed)})
+
+
+def rename(store: Store, request: Request, name: str, number: str) -> Response:
+    title = _title(request.json().get("title"))
+    discussion = _own(store, request, name, number)
+    renamed = conversations.rename(store, name, discussion.number, known_caller(store, request).account, title)
+    return as_json({"newTitle": _event(renamed)})
+
+
+def merge(store: Store, request: Request, name: str, number: str) -> Response:
+    """Onto main, with a word about it."""
+    said = request.json().get("comment")
+    author = known_caller(store, request).account
+    with store.writing:
+        merged = proposals.merge(store, name, int(number), author)
+        if said:
+            conversations.comment(store, name, int(number), author, _content(said))
+    return as_json({"mergeCommitId": merged.revision})
+
+
+def _own(store: Store, request: Request, name: str, number: str) -> Discussion:
+    """The discussion, which its author and the repository's writers may change."""
+    repository = store.repository(name)
+    discussion = conversations.find(repository, int(number))
+    credential = known_caller(store, request)
+    if credential.account != discussion.author and not may_write(credential, repository):
+        raise Refused(403, "Forbidden: only its author and the repository's writers may do this")
+    return discussion
+
+
+def _title(text: object) -> str:
+    if not isinstance(text, str) or not 3 <= len(text.strip()) <= 200:
+        raise Refused(400, "a title has 3 to 200 characters")
+    return text.strip()
+
+
+def _content(text: object) -> str:
+    if not isinstance(text, str) or not 0 < len(text) <= LONGEST_COMMENT:
+        raise Refused(400, f"a comment has 1 to {LONGEST_COMMENT} characters")
+    return text
+
+
+def _summary(repository: Repository, discussion: Discussion) -> dict[str, object]:
     return {
-        "num": pull.number,
-        "title": pull.title,
-        "status": pull.status,
-        "isPullRequest": True,
-        "createdAt": pull.created,
-        "author": {"name": USER},
-        "repo": {"name": name, "type": "model"},
+        "num": discussion.number,
+        "title": discussion.title,
+        "status": discussion.status,
+        "isPullRequest": discussion.base is not None,
+        "createdAt": discussion.created,
+        "author": {"name": discussion.author},
+        "repo": {"name": repository.short_name, "type": repository.kind},
     }
+
+
+def _event(event: Event) -> dict[str, object]:
+    match event:
+        case Comment():
+            latest = {
+                "raw": event.content,
+                "html": f"<p>{escape(event.content)}</p>",
+                "updatedAt": event.updated,
+                "author": {"name": event.author},
+            }
+            data = {
+                "edited": bool(event.earlier),
+                "hidden": False,
+                "latest": latest,
+                "history": [{"raw": text} for text in event.earlier],
+            }
+        case Pushed():
+            data = {"subject": event.title, "oid": event.revision}
+        case StatusChange():
+            data = {"status": event.status}
+        case _:
+            data = {"from": event.before, "to": event.after}
+    author = {"name": event.author}
+    return {"id": event.id, "type": event.type, "createdAt": event.created, "author": author, "data": data}

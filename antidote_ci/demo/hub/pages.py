@@ -8,7 +8,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from antidote_ci.demo.hub.discussions import find
+from antidote_ci.demo.hub.accounts import caller, may_see
+from antidote_ci.demo.hub.conversations import find
 from antidote_ci.demo.hub.messages import Request, Response, as_html
 from antidote_ci.demo.hub.records import MAIN, Commit
 from antidote_ci.demo.hub.store import Store
@@ -29,16 +30,18 @@ class Row:
     address: str
 
 
-def index(store: Store, _request: Request) -> Response:
-    names = [(name, _repository_address(name)) for name in store.names()]
-    return _page("index.html", title="Repositories", names=names)
+def index(store: Store, request: Request) -> Response:
+    """The repositories that the caller may see."""
+    who = caller(store, request)
+    names = [name for name in store.names() if may_see(who, store.repository(name))]
+    return _page("index.html", title="Repositories", names=[(name, _repository_address(name)) for name in names])
 
 
 def repository(store: Store, _request: Request, name: str, revision: str = MAIN) -> Response:
-    """The files at a revision, and the pull requests."""
+    """The files at a revision, and the discussions."""
     commit = store.commit(name, revision)
     known = store.repository(name)
-    pulls = [(pull, _pull_address(name, pull.number)) for pull in reversed(known.pull_requests)]
+    discussions = [(found, _discussion_address(name, found.number)) for found in reversed(known.discussions)]
     files = [_row(name, commit, path, "") for path in commit.files]
     return _page(
         "repository.html",
@@ -47,23 +50,26 @@ def repository(store: Store, _request: Request, name: str, revision: str = MAIN)
         revision=revision,
         commit=commit,
         files=files,
-        pulls=pulls,
+        discussions=discussions,
     )
 
 
-def pull_request(store: Store, _request: Request, name: str, number: str) -> Response:
-    """Title, state, text and the changed files, with the report on top when there is one."""
-    pull = find(store, name, int(number))
-    commit, base = store.commit(name, pull.ref), store.commit(name, pull.base)
-    report = _file_address(name, commit.revision, REPORT) if REPORT in commit.files else None
+def discussion(store: Store, _request: Request, name: str, number: str) -> Response:
+    """Title, state and what was said; a pull request's changed files, with the report on top when there is one."""
+    found = find(store.repository(name), int(number))
+    changes, report, head = [], None, None
+    if found.base:
+        commit, base = store.commit(name, found.ref), store.commit(name, found.base)
+        changes, head = _changes(name, commit, base), commit.revision
+        report = _file_address(name, commit.revision, REPORT) if REPORT in commit.files else None
     return _page(
-        "pull_request.html",
-        title=pull.title,
+        "discussion.html",
+        title=found.title,
         name=name,
         address=_repository_address(name),
-        pull=pull,
-        commit=commit,
-        changes=_changes(name, commit, base),
+        discussion=found,
+        head=head,
+        changes=changes,
         report=report,
     )
 
@@ -89,7 +95,7 @@ def _repository_address(name: str) -> str:
     return f"/{quote(name)}"
 
 
-def _pull_address(name: str, number: int) -> str:
+def _discussion_address(name: str, number: int) -> str:
     return f"/{quote(name)}/discussions/{number}"
 
 
@@ -102,7 +108,7 @@ def _size(size: int) -> str:
     for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= bytes_:
             return f"{size / bytes_:.1f} {unit}"
-    return f"{size} bytes"
+    return "1 byte" if size == 1 else f"{size} bytes"
 
 
 @cache

@@ -1,59 +1,41 @@
-"""What the client asks when it pulls: who am I, what is in a repository, its files."""
+"""What the client asks when it pulls: the description of a repository, and its files."""
 
 import re
 from pathlib import PurePosixPath
 
 from antidote_ci.demo.hub.cards import front_matter
 from antidote_ci.demo.hub.messages import HTML, Refused, Request, Response, as_json
-from antidote_ci.demo.hub.records import MAIN, Commit, Entry, Repository
+from antidote_ci.demo.hub.records import MAIN, Commit, Entry
+from antidote_ci.demo.hub.security import repository_status
 from antidote_ci.demo.hub.store import Store, is_path
 
 SPAN = re.compile(r"bytes=(\d*)-(\d*)")
 CONTENT_TYPES = {".html": HTML, ".json": "application/json", ".md": "text/plain; charset=utf-8"}
-USER = "demo"
-
-
-def whoami(_store: Store, request: Request) -> Response:
-    if request.token is None:
-        raise Refused(401, "Invalid username or password.")
-    return as_json({"type": "user", "id": USER, "name": USER, "fullname": USER, "orgs": []})
-
-
-def access(store: Store, request: Request, name: str) -> Response:
-    """Whether this token may read the files, or write."""
-    require_access(store.repository(name), request)
-    return as_json({})
-
-
-def require_access(repository: Repository, request: Request) -> None:
-    """Any token opens a gated repository here; none does not."""
-    if repository.gated and request.token is None:
-        message = f"Access to {repository.id} is restricted. You must be authenticated."
-        raise Refused(401, message, "GatedRepo")
 
 
 def info(store: Store, request: Request, name: str, revision: str = MAIN) -> Response:
     """The description of a repository at a revision; public even where the files are gated."""
     repository = store.repository(name)
     commit = store.commit(name, revision)
-    sizes = request.query.get("blobs", "").lower() in ("1", "true")
+    security = {"securityRepoStatus": repository_status(store, commit)} if request.asks("securityStatus") else {}
     return as_json(
         {
             "_id": commit.revision[:24],
-            "id": name.removeprefix("datasets/"),
-            "modelId": name,
-            "author": name.removeprefix("datasets/").partition("/")[0],
+            "id": repository.short_name,
+            "modelId": repository.short_name,
+            "author": repository.namespace,
             "sha": commit.revision,
-            "private": False,
-            "gated": "auto" if repository.gated else False,
-            "disabled": False,
+            "private": repository.private,
+            "gated": repository.gated,
+            "disabled": repository.disabled,
             "downloads": 0,
             "likes": 0,
             "tags": [],
             "createdAt": repository.created,
-            "lastModified": commit.created,
+            "lastModified": store.commit(name, MAIN).created,
             "cardData": _card_data(store, commit),
-            "siblings": [_sibling(path, e, sizes) for path, e in commit.files.items()],
+            "siblings": [_sibling(path, entry, request.asks("blobs")) for path, entry in commit.files.items()],
+            **security,
         }
     )
 
@@ -78,26 +60,8 @@ def _sibling(path: str, entry: Entry, sizes: bool) -> dict[str, object]:
     return known
 
 
-def tree(store: Store, request: Request, name: str, revision: str) -> Response:
-    """Files and folders of a commit."""
-    files = store.commit(name, revision).files
-    folders = {str(up) for path in files for up in PurePosixPath(path).parents} - {"."}
-    recursive = request.query.get("recursive", "").lower() in ("1", "true")
-    listed: list[dict[str, object]] = [
-        {"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in sorted(folders)
-    ]
-    for path, entry in files.items():
-        item = {"type": "file", "path": path, "oid": entry.git_id, "size": entry.size}
-        if entry.pointer_size is not None:
-            lfs = {"oid": entry.sha256, "size": entry.size, "pointerSize": entry.pointer_size}
-            item["lfs"] = lfs
-        listed.append(item)
-    return as_json([item for item in listed if recursive or "/" not in str(item["path"])])
-
-
 def file(store: Store, request: Request, name: str, revision: str, path: str) -> Response:
     """A file's bytes, or a span of them."""
-    require_access(store.repository(name), request)
     commit = store.commit(name, revision)
     entry = commit.files.get(path) if is_path(path) else None
     if entry is None:

@@ -1,9 +1,14 @@
-"""What the loopback Hub keeps. Revisions are 40-hex commit ids, paths relative."""
+"""What the loopback Hub keeps. Revisions are 40-hex commit ids, paths relative, times in UTC."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 MAIN = "main"
+
+Status = Literal["draft", "open", "closed", "merged"]
+Gate = Literal["auto", "manual", False]
+"""Who lets an account into a gated repository: the Hub at once, or the owner."""
+Standing = Literal["pending", "accepted", "rejected"]
 
 
 @dataclass(frozen=True)
@@ -32,35 +37,9 @@ class Commit:
     parent: str | None
     title: str
     body: str
+    author: str
     created: str
     files: dict[str, Entry]
-
-
-@dataclass(frozen=True)
-class PullRequest:
-    """A proposal on main, its commits under refs/pr/<number>."""
-
-    number: int
-    title: str
-    body: str
-    base: str
-    created: str
-    status: Literal["open", "closed", "merged"] = "open"
-
-    @property
-    def ref(self) -> str:
-        return f"refs/pr/{self.number}"
-
-
-@dataclass(frozen=True)
-class Repository:
-    """Everything of a repository that may change."""
-
-    id: str
-    gated: bool
-    created: str
-    refs: dict[str, str]
-    pull_requests: list[PullRequest] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -69,6 +48,149 @@ class Change:
 
     title: str
     body: str
+    author: str
     added: dict[str, Entry]
     deleted: list[str]
     """A file, or a folder with a trailing slash."""
+
+
+@dataclass(frozen=True)
+class Comment:
+    """What someone wrote; its earlier wordings are kept."""
+
+    id: str
+    author: str
+    created: str
+    content: str
+    updated: str
+    earlier: list[str] = field(default_factory=list)
+    type: Literal["comment"] = "comment"
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A commit upon a pull request."""
+
+    id: str
+    author: str
+    created: str
+    title: str
+    revision: str
+    type: Literal["commit"] = "commit"
+
+
+@dataclass(frozen=True)
+class StatusChange:
+    """A discussion was opened, closed or merged."""
+
+    id: str
+    author: str
+    created: str
+    status: Status
+    type: Literal["status-change"] = "status-change"
+
+
+@dataclass(frozen=True)
+class TitleChange:
+    """A discussion got another title."""
+
+    id: str
+    author: str
+    created: str
+    before: str
+    after: str
+    type: Literal["title-change"] = "title-change"
+
+
+Event = Comment | Pushed | StatusChange | TitleChange
+
+
+@dataclass(frozen=True)
+class Discussion:
+    """A conversation; a pull request when it starts from a commit. Its commits are under refs/pr/<number>."""
+
+    number: int
+    title: str
+    author: str
+    created: str
+    status: Status
+    base: str | None
+    events: list[Event]
+    merged: str | None = None
+    """The commit of main that a merge made."""
+
+    @property
+    def ref(self) -> str:
+        return f"refs/pr/{self.number}"
+
+    @property
+    def comments(self) -> list[Comment]:
+        return [event for event in self.events if isinstance(event, Comment)]
+
+
+@dataclass(frozen=True)
+class Admission:
+    """An account that asked to be let into a gated repository, or was."""
+
+    standing: Standing
+    since: str
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Everything of a repository that may change."""
+
+    id: str
+    created: str
+    refs: dict[str, str]
+    """Branches by their names, and the heads of pull requests."""
+    gated: Gate = False
+    private: bool = False
+    disabled: bool = False
+    admissions: dict[str, Admission] = field(default_factory=dict)
+    """By account."""
+    tags: dict[str, str] = field(default_factory=dict)
+    discussions: list[Discussion] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        return "dataset" if self.id.startswith("datasets/") else "model"
+
+    @property
+    def short_name(self) -> str:
+        """Its name among repositories of its kind."""
+        return self.id.removeprefix("datasets/")
+
+    @property
+    def namespace(self) -> str:
+        return self.short_name.partition("/")[0]
+
+    @property
+    def is_gated(self) -> bool:
+        return self.gated is not False
+
+    @property
+    def pull_requests(self) -> list[Discussion]:
+        return [discussion for discussion in self.discussions if discussion.base is not None]
+
+
+@dataclass(frozen=True)
+class UpdatedRef:
+    """A branch or pull request that points elsewhere now. None: it was not there before, or is not any more."""
+
+    ref: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """Something happened to a repository: what webhooks are told."""
+
+    action: Literal["create", "update", "delete", "move"]
+    scope: Literal["repo", "repo.content", "repo.config", "discussion", "discussion.comment"]
+    repository: Repository
+    refs: tuple[UpdatedRef, ...] = ()
+    discussion: Discussion | None = None
+    comment: Comment | None = None
+    moved_to: str | None = None

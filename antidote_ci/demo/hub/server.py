@@ -1,10 +1,9 @@
-"""HTTP around the store: sockets, routes, refusals. What a route says lies beside this file."""
+"""HTTP around the store: sockets and refusals. What is answered where: routes.py."""
 
 import logging
-import re
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,62 +11,34 @@ from types import TracebackType
 from typing import Literal, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from antidote_ci.demo.hub import discussions, pages, reading, writing
+from antidote_ci.demo.hub import accounts, history, oidc
+from antidote_ci.demo.hub.deliveries import Deliveries
+from antidote_ci.demo.hub.faults import Fault, Faults, HangUp, instead, pieces, spoilt
 from antidote_ci.demo.hub.messages import Refused, Request, Response
-from antidote_ci.demo.hub.store import Stale, Store, UnknownRepository, UnknownRevision
+from antidote_ci.demo.hub.records import Gate, Repository
+from antidote_ci.demo.hub.registered import Credential, Publisher, Rights
+from antidote_ci.demo.hub.routes import ROUTES
+from antidote_ci.demo.hub.store import Store, now
 
 logger = logging.getLogger(__name__)
 
-NAME = r"(?P<name>[^/]+/[^/]+)"
-ANY_NAME = r"(?P<name>(?:datasets/)?[^/]+/[^/]+)"
-REVISION = r"(?P<revision>refs/pr/\d+|[^/]+)"
-NUMBER = r"(?P<number>\d{1,9})"
-LARGE = rf"/{NAME}\.git/info/lfs/objects"
-MODEL = rf"/api/models/{NAME}"
-DATASET = r"/api/(?P<name>datasets/[^/]+/[^/]+)"
-
-Route = tuple[str, re.Pattern[str], Callable[..., Response]]
-ROUTES: list[Route] = [
-    (method, re.compile(path), answer)
-    for method, path, answer in (
-        ("GET", "/api/whoami-v2", reading.whoami),
-        ("POST", "/api/validate-yaml", writing.validate_card),
-        ("GET", MODEL, reading.info),
-        ("GET", rf"{MODEL}/revision/{REVISION}", reading.info),
-        ("GET", rf"{MODEL}/tree/{REVISION}", reading.tree),
-        ("GET", rf"{MODEL}/auth-check(?:/write)?", reading.access),
-        ("GET", DATASET, reading.info),
-        ("GET", rf"{DATASET}/revision/{REVISION}", reading.info),
-        ("GET", rf"{DATASET}/tree/{REVISION}", reading.tree),
-        ("GET", rf"{DATASET}/auth-check", reading.access),
-        ("GET", rf"{MODEL}/discussions", discussions.listed),
-        ("GET", rf"{MODEL}/discussions/{NUMBER}", discussions.detail),
-        ("POST", rf"{MODEL}/preupload/{REVISION}", writing.preupload),
-        ("POST", rf"{MODEL}/commit/{REVISION}", writing.commit),
-        ("POST", rf"{LARGE}/batch", writing.large_batch),
-        ("POST", rf"{LARGE}/verify", writing.large_verify),
-        ("PUT", rf"{LARGE}/(?P<sha256>[0-9a-f]{{64}})", writing.large_upload),
-        ("GET", rf"/{ANY_NAME}/resolve/{REVISION}/(?P<path>.+)", reading.file),
-        # As GitHub serves the files of a public repository.
-        ("GET", rf"/{NAME}/(?P<revision>[0-9a-f]{{40}})/(?P<path>.+)", reading.file),
-        ("GET", "/", pages.index),
-        ("GET", rf"/{ANY_NAME}", pages.repository),
-        ("GET", rf"/{ANY_NAME}/(?:tree|commit)/{REVISION}", pages.repository),
-        ("GET", rf"/{NAME}/discussions/{NUMBER}", pages.pull_request),
-    )
-]
+Meanwhile = Callable[[Literal["before", "after"], int, str], None]
+"""What happens just before and just after the request of a number, `METHOD /path`, is processed; may raise HangUp."""
 
 
 class LoopbackHub:
     """A Hub on 127.0.0.1 for the length of a `with`; its state outlives it in `root`."""
 
-    def __init__(self, root: Path, port: int = 0) -> None:
-        """`port` 0 takes a free one."""
-        self.store = Store(root)
-        self._server = _Server(self.store, port)
+    def __init__(self, root: Path, port: int = 0, faults: Faults | None = None, page_size: int = 1000) -> None:
+        """`port` 0 takes a free one; `page_size` is how much of a listing one answer holds."""
+        self.store = Store(root, page_size)
+        self.faults = faults
+        self.meanwhile: Meanwhile = _nothing
+        self._server = _Server(self, port)
         self.port: int = self._server.server_address[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._deliveries = Deliveries(self.store, self.endpoint)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -79,12 +50,44 @@ class LoopbackHub:
         """Every request so far, as `GET /path?query`."""
         return list(self._server.history)
 
-    def add(self, repo_id: str, folder: Path, gated: bool = False, kind: Literal["model", "dataset"] = "model") -> str:
-        """Make main of `repo_id` hold a copy of `folder`; the commit's id."""
-        return self.store.add(f"datasets/{repo_id}" if kind == "dataset" else repo_id, folder, gated)
+    def add(
+        self,
+        repo_id: str,
+        folder: Path,
+        gated: bool | Gate = False,
+        kind: Literal["model", "dataset"] = "model",
+        private: bool = False,
+        disabled: bool = False,
+        created: str | None = None,
+    ) -> str:
+        """Make main of `repo_id` hold a copy of `folder`; the commit's id. `created` is like 2024-01-31T12:00:00Z."""
+        name = f"datasets/{repo_id}" if kind == "dataset" else repo_id
+        settings = Repository(
+            name, created or now(), {}, "auto" if gated is True else gated, private=private, disabled=disabled
+        )
+        return history.add(self.store, settings, folder)
+
+    def account(
+        self,
+        name: str,
+        token: str,
+        rights: Rights = "write",
+        organisations: Sequence[str] = (),
+        repositories: Sequence[str] = (),
+    ) -> None:
+        """A token of the account `name`. Until the first, every token is `demo`, who may do everything."""
+        sha256 = accounts.digest(token)
+        accounts.enrol(self.store, Credential(name, sha256, rights, list(organisations), list(repositories)))
+
+    def trust(self, repo_id: str, workflow: str) -> dict[str, str]:
+        """Let a GitHub workflow (owner/name) publish to `repo_id`; the environment of its jobs."""
+        publisher = Publisher(repo_id, workflow)
+        accounts.trust(self.store, publisher)
+        return oidc.environment(self.store, self.endpoint, publisher)
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._deliveries.start()
         return self
 
     def __exit__(
@@ -93,20 +96,32 @@ class LoopbackHub:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._deliveries.close()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
         self._server.hang_up()
 
 
+def _nothing(moment: Literal["before", "after"], number: int, request: str) -> None:
+    """Happens meanwhile."""
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, store: Store, port: int) -> None:
-        self.store = store
+    def __init__(self, hub: LoopbackHub, port: int) -> None:
+        self.hub = hub
         self.history: list[str] = []
+        self.counting = threading.Lock()
         self.connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
+
+    def count(self, request: str) -> int:
+        """The number of this request, from 1."""
+        with self.counting:
+            self.history.append(request)
+            return len(self.history)
 
     def hang_up(self) -> None:
         """End the connections that clients keep open: a closed Hub must not go on answering."""
@@ -136,6 +151,8 @@ class _Body:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "antidote-loopback-hub"
+    # Head and body are sent apart: on a kept connection the second would wait 40 ms for the first to be acknowledged.
+    disable_nagle_algorithm = True
     server: _Server
 
     def setup(self) -> None:
@@ -158,21 +175,33 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self._handle("PUT")
 
+    def do_DELETE(self) -> None:
+        self._handle("DELETE")
+
     def log_message(self, format: str, *args: object) -> None:
         logger.debug(format, *args)
 
     def _handle(self, method: str) -> None:
-        self.server.history.append(f"{self.command} {self.path}")
+        hub, said = self.server.hub, f"{self.command} {self.path}"
+        number = self.server.count(said)
         if "Transfer-Encoding" in self.headers:
             self.close_connection = True
             self._send(Refused(411, "send a Content-Length").response())
             return
         body = _Body(self)
-        response = self._answer(method, body)
-        # What the handler did not read would be taken for the next request of the connection.
-        while body.read(1 << 20):
-            pass
-        self._send(response)
+        fault = hub.faults.of(number, self.command, self.path) if hub.faults else None
+        try:
+            hub.meanwhile("before", number, said)
+            response = instead(fault) if fault else None
+            if response is None:
+                response = self._answer(method, body)
+                hub.meanwhile("after", number, said)
+            # What the handler did not read would be taken for the next request of the connection.
+            while body.read(1 << 20):
+                pass
+            self._send(response, fault)
+        except HangUp:
+            self.close_connection = True
 
     def _answer(self, method: str, body: _Body) -> Response:
         url = urlsplit(self.path)
@@ -181,30 +210,24 @@ class _Handler(BaseHTTPRequestHandler):
             query=dict(parse_qsl(url.query)),
             headers=cast(dict[str, str], self.headers),
             body=body,
+            path=self.path,
         )
         try:
             for wanted, path, answer in ROUTES:
                 found = path.fullmatch(url.path)
                 if found and wanted == method:
                     parts = {key: unquote(value) for key, value in found.groupdict().items()}
-                    return answer(self.server.store, request, **parts)
+                    return answer(self.server.hub.store, request, **parts)
             raise Refused(404, "Not found")
         except Refused as refused:
             return refused.response()
-        except UnknownRepository:
-            # As the Hub does, a stranger is not told whether a repository exists.
-            status = 404 if request.token else 401
-            return Refused(status, "Repository not found", "RepoNotFound").response()
-        except UnknownRevision as error:
-            message = f"Invalid rev id: {error.args[0]}"
-            return Refused(404, message, "RevisionNotFound").response()
-        except Stale as error:
-            return Refused(412, str(error)).response()
         except Exception:
             logger.exception("%s %s failed", self.command, self.path)
             return Refused(500, "Internal error").response()
 
-    def _send(self, response: Response) -> None:
+    def _send(self, response: Response, fault: Fault | None = None) -> None:
+        if fault:
+            response = spoilt(fault, response)
         self.send_response(response.status)
         for key, value in response.headers.items():
             self.send_header(key, value)
@@ -212,7 +235,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if isinstance(response.body, bytes):
+        if fault:
+            for piece in pieces(fault, response):
+                self.wfile.write(piece)
+        elif isinstance(response.body, bytes):
             self.wfile.write(response.body)
         elif response.length:
             with response.body.open("rb") as content:

@@ -1,8 +1,10 @@
-"""Repositories in a folder: immutable commits, branches and pull requests that point at them.
+"""Repositories in a folder: immutable commits, and what points at them.
 
     blobs/<sha256>                           content
-    repositories/<org>/<name>/state.json     refs and pull requests
+    repositories/<org>/<name>/state.json     refs, discussions, settings
     repositories/<org>/<name>/<commit>.json  path -> entry
+    repositories/<org>/<name>/moved          the name it has now
+    accounts.json, webhooks.json             who is known, who is told
 
 A dataset's name is datasets/<org>/<name> throughout, as in its address.
 Everything is on disk, so a store opened again on the same folder goes on where it was.
@@ -11,13 +13,17 @@ Everything is on disk, so a store opened again on the same folder goes on where 
 import hashlib
 import json
 import re
+import secrets
+import shutil
 import threading
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from antidote_ci.demo.hub.blobs import Blobs
-from antidote_ci.demo.hub.records import MAIN, Change, Commit, Entry, PullRequest, Repository
+from antidote_ci.demo.hub.records import Announcement, Commit, Entry, Repository
+from antidote_ci.demo.hub.registered import Accounts, Webhook
 from antidote_ci.records import dump, load
 
 NAME = re.compile(r"(?:datasets/)?(?!datasets/)[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -28,22 +34,52 @@ class UnknownRepository(LookupError):
     """No repository of this name."""
 
 
+class MovedRepository(LookupError):
+    """The repository has another name now."""
+
+    def __init__(self, before: str, after: str) -> None:
+        super().__init__(f"{before} is {after} now")
+        self.before = before
+        self.after = after
+
+
 class UnknownRevision(LookupError):
-    """The repository has no such branch or commit."""
+    """The repository has no such branch, tag or commit."""
+
+
+class UnknownEntry(LookupError):
+    """The revision has no such file or folder."""
 
 
 class Stale(Exception):
     """The branch is no longer at the parent that the commit names."""
 
 
-class Store:
-    """Reads take the files as they are; writes go one at a time."""
+class Exists(Exception):
+    """There is one of this name already."""
 
-    def __init__(self, root: Path) -> None:
+
+@dataclass(frozen=True)
+class Webhooks:
+    """Every webhook of every account."""
+
+    all: list[Webhook]
+
+
+class Store:
+    """Reads take the files as they are; changes go one at a time, under `writing`."""
+
+    def __init__(self, root: Path, page_size: int = 1000) -> None:
+        """`page_size` is how much of a listing one answer holds."""
         self.blobs = Blobs(root / "blobs")
+        self.page_size = page_size
+        self.key = secrets.token_bytes(32)
+        """What this Hub signs is good as long as it runs."""
+        self.writing = threading.RLock()
+        self.announce: Callable[[Announcement], None] = lambda _: None
+        self._root = root
         self._repositories = root / "repositories"
         self._repositories.mkdir(parents=True, exist_ok=True)
-        self._writing = threading.RLock()
 
     def names(self) -> list[str]:
         """Every repository."""
@@ -51,92 +87,78 @@ class Store:
         return sorted(str(path.parent.relative_to(self._repositories)) for path in states)
 
     def repository(self, name: str) -> Repository:
-        """The repository as it is now; raises UnknownRepository."""
-        state = self._repositories / name / "state.json"
-        if not NAME.fullmatch(name) or not state.is_file():
+        """The repository as it is now; raises UnknownRepository or MovedRepository."""
+        if not NAME.fullmatch(name):
             raise UnknownRepository(name)
-        return load(Repository, state.read_bytes())
+        folder = self._repositories / name
+        # A change may take several steps: nobody sees it half done.
+        with self.writing:
+            if (folder / "state.json").is_file():
+                return load(Repository, (folder / "state.json").read_bytes())
+            if (folder / "moved").is_file():
+                raise MovedRepository(name, (folder / "moved").read_text(encoding="utf-8"))
+        raise UnknownRepository(name)
 
     def commit(self, name: str, revision: str) -> Commit:
-        """The commit of a branch or commit id; raises UnknownRepository or UnknownRevision."""
-        revision = self.repository(name).refs.get(revision, revision)
+        """The commit of a branch, tag or commit id; raises UnknownRepository or UnknownRevision."""
+        repository = self.repository(name)
+        revision = repository.refs.get(revision) or repository.tags.get(revision) or revision
         path = self._repositories / name / f"{revision}.json"
         if not COMMIT.fullmatch(revision) or not path.is_file():
             raise UnknownRevision(revision)
         return load(Commit, path.read_bytes())
 
-    def add(self, name: str, folder: Path, gated: bool) -> str:
-        """Make main hold exactly the files of `folder`; the commit's id, new if they differ."""
-        if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not a repository's name")
-        files = {}
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            relative = path.relative_to(folder).as_posix()
-            with path.open("rb") as stream:
-                files[relative] = self.blobs.entry(relative, stream)
-        with self._writing:
-            try:
-                repository = replace(self.repository(name), gated=gated)
-            except UnknownRepository:
-                repository = Repository(name, gated, _now(), {})
-            head = repository.refs.get(MAIN)
-            if head is None or self.commit(name, head).files != files:
-                head = self._write(name, head, f"Upload {folder.name}", "", files).revision
-            self._save(replace(repository, refs={**repository.refs, MAIN: head}))
-        return head
-
-    def push(self, name: str, branch: str, change: Change, parent: str | None) -> Commit:
-        """A commit on `branch`; Stale unless that is still at `parent` (any state when None)."""
-        with self._writing:
-            repository = self.repository(name)
-            if branch not in repository.refs:
-                raise UnknownRevision(branch)
-            head = self.commit(name, branch)
-            if parent not in (None, head.revision):
-                raise Stale(f"{branch} is at {head.revision}, not at {parent}")
-            commit = self._apply(name, head, change)
-            self._save(replace(repository, refs={**repository.refs, branch: commit.revision}))
-        return commit
-
-    def propose(self, name: str, change: Change, base: str) -> tuple[Commit, PullRequest]:
-        """A pull request of one commit upon `base` (a branch or commit)."""
-        with self._writing:
-            repository = self.repository(name)
-            parent = self.commit(name, base)
-            commit = self._apply(name, parent, change)
-            number = len(repository.pull_requests) + 1
-            opened = PullRequest(number, change.title, change.body, parent.revision, _now())
-            self._save(
-                replace(
-                    repository,
-                    refs={**repository.refs, opened.ref: commit.revision},
-                    pull_requests=[*repository.pull_requests, opened],
-                )
-            )
-        return commit, opened
-
-    def _apply(self, name: str, parent: Commit, change: Change) -> Commit:
-        kept = {
-            path: entry
-            for path, entry in parent.files.items()
-            if not any(_covers(gone, path) for gone in change.deleted)
-        }
-        files = dict(sorted({**kept, **change.added}.items()))
-        return self._write(name, parent.revision, change.title, change.body, files)
-
-    def _write(self, name: str, parent: str | None, title: str, body: str, files: dict[str, Entry]) -> Commit:
+    def write_commit(
+        self, name: str, parent: str | None, title: str, body: str, author: str, files: dict[str, Entry]
+    ) -> Commit:
         """The id hashes what is said and not when, so the same folder gives the same commit."""
-        said = [name, parent, title, body, {path: asdict(e) for path, e in files.items()}]
+        said = [name, parent, title, body, author, {path: asdict(entry) for path, entry in files.items()}]
         content = json.dumps(said, sort_keys=True).encode()
         revision = hashlib.sha1(content, usedforsecurity=False).hexdigest()
-        commit = Commit(revision, parent, title, body, _now(), files)
         path = self._repositories / name / f"{revision}.json"
-        if not path.exists():
-            _replace(path, dump(commit))
+        if path.exists():
+            return load(Commit, path.read_bytes())
+        commit = Commit(revision, parent, title, body, author, now(), files)
+        _replace(path, dump(commit))
         return commit
 
-    def _save(self, repository: Repository) -> None:
+    def save(self, repository: Repository) -> None:
+        """Make this the state of the repository; one that is not there yet begins here."""
+        if not NAME.fullmatch(repository.id):
+            raise ValueError(f"{repository.id!r} is not a repository's name")
         _replace(self._repositories / repository.id / "state.json", dump(repository))
+
+    def delete(self, name: str) -> None:
+        """Without a trace: another may take the name."""
+        shutil.rmtree(self._repositories / self.repository(name).id)
+
+    def move(self, name: str, new: str) -> None:
+        """Give a repository another name; the old one leads there until someone takes it."""
+        repository = replace(self.repository(name), id=new)
+        if not NAME.fullmatch(new):
+            raise ValueError(f"{new!r} is not a repository's name")
+        old, folder = self._repositories / name, self._repositories / new
+        if (folder / "state.json").exists():
+            raise Exists(new)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        old.rename(folder)
+        self.save(repository)
+        _replace(old / "moved", new)
+
+    def accounts(self) -> Accounts:
+        path = self._root / "accounts.json"
+        return load(Accounts, path.read_bytes()) if path.is_file() else Accounts()
+
+    def save_accounts(self, accounts: Accounts) -> None:
+        _replace(self._root / "accounts.json", dump(accounts))
+
+    def webhooks(self) -> list[Webhook]:
+        path = self._root / "webhooks.json"
+        return load(Webhooks, path.read_bytes()).all if path.is_file() else []
+
+    def save_webhooks(self, webhooks: list[Webhook]) -> None:
+        _replace(self._root / "webhooks.json", dump(Webhooks(webhooks)))
 
 
 def is_path(path: str) -> bool:
@@ -145,8 +167,8 @@ def is_path(path: str) -> bool:
     return bool(path) and "\0" not in path and not any(part in ("", ".", "..") for part in parts)
 
 
-def _covers(gone: str, path: str) -> bool:
-    return path == gone or (gone.endswith("/") and PurePosixPath(path).is_relative_to(gone))
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def _replace(path: Path, text: str) -> None:
@@ -154,7 +176,3 @@ def _replace(path: Path, text: str) -> None:
     part = path.with_suffix(".part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

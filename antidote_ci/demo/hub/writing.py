@@ -1,25 +1,20 @@
-"""What the client sends when it publishes: upload modes, large files, one commit.
-
-https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md for the large files.
-"""
+"""What the client sends when it publishes: a card, upload modes, one commit."""
 
 import base64
 import io
 import json
+import re
 from typing import Any
 
+from antidote_ci.demo.hub import conversations, history, proposals
+from antidote_ci.demo.hub.accounts import known_caller, may_write
 from antidote_ci.demo.hub.blobs import is_large, large
 from antidote_ci.demo.hub.cards import faults
 from antidote_ci.demo.hub.messages import Refused, Request, Response, as_json
-from antidote_ci.demo.hub.records import Change, Entry
+from antidote_ci.demo.hub.records import Change, Commit, Entry
 from antidote_ci.demo.hub.store import Store, is_path
 
-
-def require_token(store: Store, request: Request, name: str) -> None:
-    """Any token may write here; none may not."""
-    store.repository(name)
-    if request.token is None:
-        raise Refused(401, "Invalid username or password.")
+PULL_REQUEST = re.compile(r"refs/pr/(?P<number>\d{1,9})")
 
 
 def validate_card(_store: Store, request: Request) -> Response:
@@ -30,7 +25,6 @@ def validate_card(_store: Store, request: Request) -> Response:
 
 def preupload(store: Store, request: Request, name: str, revision: str) -> Response:
     """How each file is to be sent, and what the branch holds under its name."""
-    require_token(store, request, name)
     files = store.commit(name, revision).files
     return as_json(
         {
@@ -47,59 +41,41 @@ def preupload(store: Store, request: Request, name: str, revision: str) -> Respo
     )
 
 
-def large_batch(store: Store, request: Request, name: str) -> Response:
-    """Where to send each large file; nothing for one that is here already."""
-    require_token(store, request, name)
-    objects = []
-    for wanted in request.json()["objects"]:
-        known: dict[str, object] = {"oid": wanted["oid"], "size": wanted["size"]}
-        if store.blobs.path(wanted["oid"]) is None:
-            address = f"{request.base}/{name}.git/info/lfs/objects"
-            known["actions"] = {
-                "upload": {"href": f"{address}/{wanted['oid']}"},
-                "verify": {"href": f"{address}/verify"},
-            }
-        objects.append(known)
-    return as_json({"transfer": "basic", "objects": objects})
-
-
-def large_upload(store: Store, request: Request, name: str, sha256: str) -> Response:
-    """One large file. The address is the permission, as with the Hub's signed ones."""
-    store.repository(name)
-    try:
-        store.blobs.put(request.body, expected=sha256)
-    except ValueError as error:
-        raise Refused(400, str(error)) from error
-    return as_json({})
-
-
-def large_verify(store: Store, request: Request, name: str) -> Response:
-    require_token(store, request, name)
-    sent = request.json()
-    path = store.blobs.path(str(sent.get("oid")))
-    if path is None or path.stat().st_size != sent.get("size"):
-        raise Refused(404, "the object was not uploaded whole")
-    return as_json({})
-
-
 def commit(store: Store, request: Request, name: str, revision: str) -> Response:
-    """One commit on a branch; with ?create_pr=1 a pull request upon it or the named parent."""
-    require_token(store, request, name)
+    """One commit on a branch or pull request; with ?create_pr=1 a pull request upon it or the named parent.
+
+    A pull request is made from a parent that main has left, too: only a push can be stale.
+    """
+    author = known_caller(store, request).account
     lines = [json.loads(line) for line in request.body.read().splitlines() if line.strip()]
     header = next(line["value"] for line in lines if line["key"] == "header")
-    change = _change(store, header, [line for line in lines if line["key"] != "header"])
+    change = _change(store, author, header, [line for line in lines if line["key"] != "header"])
     parent = header.get("parentCommit")
     address = f"{request.base}/{name}"
-    if request.query.get("create_pr") == "1":
-        made, opened = store.propose(name, change, parent or revision)
+    if request.asks("create_pr"):
+        made, opened = proposals.propose(store, name, change, parent or revision)
         link = {"pullRequestUrl": f"{address}/discussions/{opened.number}"}
     else:
-        made, link = store.push(name, revision, change, parent), {}
+        made, link = _push(store, request, name, revision, change, parent), {}
     answer = {"success": True, "commitOid": made.revision, **link}
     return as_json({**answer, "commitUrl": f"{address}/commit/{made.revision}"})
 
 
-def _change(store: Store, header: dict[str, Any], lines: list[dict[str, Any]]) -> Change:
+def _push(store: Store, request: Request, name: str, revision: str, change: Change, parent: str | None) -> Commit:
+    """Onto a branch by a writer, onto a pull request by its author too."""
+    repository = store.repository(name)
+    ours = may_write(known_caller(store, request), repository)
+    if (found := PULL_REQUEST.fullmatch(revision)) is None:
+        if not ours:
+            raise Refused(403, "Forbidden: pass `create_pr=1` as a query parameter to create a Pull Request")
+        return history.push(store, name, revision, change, parent)
+    proposal = conversations.find(repository, int(found["number"]))
+    if not ours and proposal.author != change.author:
+        raise Refused(403, f"Forbidden: pull request {proposal.number} is someone else's")
+    return proposals.push(store, name, proposal.number, change, parent)
+
+
+def _change(store: Store, author: str, header: dict[str, Any], lines: list[dict[str, Any]]) -> Change:
     added: dict[str, Entry] = {}
     deleted: list[str] = []
     for line in lines:
@@ -123,7 +99,7 @@ def _change(store: Store, header: dict[str, Any], lines: list[dict[str, Any]]) -
             case other:
                 raise Refused(400, f"unknown operation {other!r}")
     title = str(header.get("summary", ""))
-    return Change(title, str(header.get("description", "")), added, deleted)
+    return Change(title, str(header.get("description", "")), author, added, deleted)
 
 
 def _require_card(path: str, content: bytes) -> None:

@@ -1,0 +1,95 @@
+"""Speaking to the Hub for one purpose: a token, or none, and how long to wait for an answer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
+from antidote_ci.hub.answers import explained, in_our_words, seconds_to_wait
+from antidote_ci.hub.client import api, prepare
+from antidote_ci.hub.meanings import Purpose
+from antidote_ci.hub.patience import SECONDS, Patience
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+Answer = TypeVar("Answer")
+
+PATIENCE_VARIABLE = "ANTIDOTE_HUB_PATIENCE"
+"""Seconds for which a Hub that fails in passing is asked again."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Reading and publishing are separate rights: each has its own."""
+
+    token: str | None = field(default=None, repr=False)
+    patience: Patience = field(default_factory=Patience)
+    purpose: Purpose = "reading"
+
+    def ask(self, identifier: str, call: Callable[["HfApi"], Answer]) -> Answer:
+        """What `call` gets from the client about `identifier`, asked again while the Hub fails in passing.
+
+        `call` may run many times, so it must look before it changes anything. Raises our errors, never the client's.
+        """
+        return self._insist(identifier, lambda: call(api(self.token)))
+
+    def exchange(self, resource: str) -> str | None:
+        """The token that the workflow's own identity gets for `resource`: a repository, or an account."""
+        from huggingface_hub import get_token
+
+        prepare()
+        return self._insist(resource, get_token)
+
+    def _insist(self, identifier: str, attempt: Callable[[], Answer]) -> Answer:
+        def told(error: Exception) -> str:
+            ours = isinstance(error, AntidoteError)
+            return str(error if ours else in_our_words(error, identifier, self.token, self.purpose))
+
+        with explained(identifier, self.token, self.purpose):
+            return self.patience.insist(attempt, seconds_to_wait, told)
+
+
+def reading(environ: Mapping[str, str]) -> Access:
+    """For pulling: HF_TOKEN where it is set."""
+    return Access(_token(environ, "HF_TOKEN"), _patience(environ))
+
+
+def writing(environ: Mapping[str, str]) -> Access:
+    """For publishing: HF_WRITE_TOKEN, else the workflow's own identity (HF_OIDC_RESOURCE), else HF_TOKEN.
+
+    The identity is exchanged by the client: https://huggingface.co/docs/hub/trusted-publishers. Raises
+    InfrastructureError when there is nothing to publish with.
+    """
+    patience = _patience(environ)
+    token = _token(environ, "HF_WRITE_TOKEN")
+    if not token and (resource := environ.get("HF_OIDC_RESOURCE")):
+        token = Access(None, patience, "exchanging").exchange(resource)
+    token = token or _token(environ, "HF_TOKEN")
+    if not token:
+        raise InfrastructureError(
+            "publishing needs a token that may write",
+            cause="neither HF_WRITE_TOKEN, HF_OIDC_RESOURCE nor HF_TOKEN is set",
+            hint="set HF_WRITE_TOKEN to a token that may write there, or use --publish none",
+        )
+    return Access(token, patience, "publishing")
+
+
+def _token(environ: Mapping[str, str], name: str) -> str | None:
+    token = environ.get(name, "").strip()
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise ConfigurationError(
+            f"{name} has characters that no token has", hint="set it without quotes, spaces and line ends"
+        )
+    return token or None
+
+
+def _patience(environ: Mapping[str, str]) -> Patience:
+    text = environ.get(PATIENCE_VARIABLE, "").strip()
+    try:
+        seconds = float(text) if text else SECONDS
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ConfigurationError(f"{PATIENCE_VARIABLE} is {text!r}, no number of seconds", hint="600 is the default")
+    return Patience(seconds)

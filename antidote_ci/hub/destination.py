@@ -1,0 +1,112 @@
+"""Where a result goes, what stands there, and whether a commit may stand upon it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from antidote_ci.errors import PublishConflict
+from antidote_ci.hub.client import address
+from antidote_ci.hub.commits import Head, head
+from antidote_ci.hub.trees import Tree, read_small
+from antidote_ci.records import Manifest, load
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+MAIN = "main"
+CARD = "README.md"
+MANIFEST = "antidote/manifest.json"
+ATTRIBUTES = ".gitattributes"
+"""All that a new repository holds."""
+FRESH = {ATTRIBUTES, CARD, "LICENSE"}
+"""What a repository may hold and still count as empty."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a result of `source` at `revision` is to go."""
+
+    mode: Literal["pull-request", "branch", "repo"]
+    source: str
+    revision: str
+    """The tested commit."""
+    name: str
+    """The branch, or the repository; that of the source for a pull request."""
+
+    @property
+    def repository(self) -> str:
+        """The repository that gets the commit."""
+        return self.name if self.mode == "repo" else self.source
+
+    @property
+    def branch(self) -> str:
+        """The branch that gets the commit."""
+        return self.name if self.mode == "branch" else MAIN
+
+    @property
+    def address(self) -> str:
+        """Where a person sees it."""
+        place = f"{address()}/{self.repository}"
+        return f"{place}/tree/{self.branch}" if self.mode == "branch" else place
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What was found at the destination before the work began."""
+
+    revision: str | None
+    """Its head; None where it is still to be made."""
+    card: str | None
+    """README.md of a repository of its own that has one: its owner's words stay."""
+    private: bool
+    """Whether a new repository is to be private, as its source is private or gated."""
+    gated: Literal["auto", "manual"] | None
+
+
+def last_head(client: "HfApi", destination: Destination) -> Head | None:
+    """None where the branch or the repository is not there."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return head(client, destination.repository, destination.branch)
+    except RevisionNotFoundError:
+        return None
+    except RepositoryNotFoundError as error:
+        if destination.mode == "repo" and not isinstance(error, GatedRepoError):
+            return None
+        raise
+
+
+def require_free(client: "HfApi", destination: Destination, last: Head) -> None:
+    """Raise PublishConflict where a commit would stand upon somebody else's work."""
+    repository, revision = destination.repository, last.revision
+    if destination.mode == "branch":
+        ours = last.mark is not None and last.mark.source == destination.revision
+        if revision == destination.revision or ours:
+            return
+        raise PublishConflict(
+            f"the branch {destination.branch} of {repository} is at {revision}, not at {destination.revision}, the "
+            "revision that was tested",
+            cause="it moved during the run, or it was made for something else",
+            hint="run again on its new head, or name another branch with --publish-to",
+        )
+    if _is_taken(client, destination, last.tree):
+        raise PublishConflict(
+            f"{repository} holds a model that is no repair of {destination.source}",
+            cause="somebody else, or another job, put it there",
+            hint="name a new repository with --publish-to, or empty this one",
+        )
+
+
+def _is_taken(client: "HfApi", destination: Destination, there: Tree) -> bool:
+    """Whether a repository holds anything but our own earlier result for this source, untouched."""
+    if set(there.files) <= FRESH:
+        return False
+    text = read_small(client, destination.repository, there, MANIFEST)
+    if text is None:
+        return True
+    try:
+        manifest = load(Manifest, text)
+    except ValueError:
+        return True
+    untouched = all(there.files.get(each.path) == each.sha256_out for each in manifest.files)
+    return manifest.source.id != destination.source or not untouched

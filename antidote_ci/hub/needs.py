@@ -1,0 +1,83 @@
+"""Whether this machine has the disk and the memory that a model needs: refused early, with numbers."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from antidote_ci.errors import InfrastructureError
+from antidote_ci.hub.remote import Remote, bytes_of_weights
+from antidote_ci.model import memory
+
+ROOM = 500_000_000
+"""What Python, torch and one batch take beside the weights, at the least."""
+FULL, HALF = 4, 2
+"""Bytes of a weight in float32 and in bfloat16."""
+ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""Devices of NVIDIA's, of Windows' and of AMD's drivers."""
+PROCESSOR = Path("/proc/cpuinfo")
+COMPUTES_HALF = {"avx512_bf16", "amx_bf16"}
+"""What a processor says of itself where torch computes in bfloat16: model/loading.py asks torch the same."""
+
+
+def memory_needed(remote: Remote, *, merged: bool = False) -> int:
+    """`memory_for` a model of the Hub. Where the Hub has not counted its weights, they are taken to be the fewest."""
+    counted = remote.about.parameters if remote.about else None
+    return memory_for(counted or bytes_of_weights(remote) // FULL, merged=merged)
+
+
+def memory_for(entries: int, *, merged: bool = False) -> int:
+    """Bytes that a model of so many weights takes at the least while it runs on this processor.
+
+    `merged`: it is the base of an adapter, which is added into its weights in float32.
+    """
+    return entries * (FULL if merged else _bytes_a_weight()) + ROOM
+
+
+def require_memory(name: str, needed: int) -> None:
+    """Raise InfrastructureError for a model that cannot run here. With a GPU, running it is the only way to know."""
+    free = memory.available()
+    if needed > free and not has_accelerator():
+        raise InfrastructureError(
+            f"not enough memory for {name}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free",
+            cause="all weights of a model that answers are in memory at once",
+            hint="choose a larger machine, one with a GPU, or let a server answer (docs/servers.md)",
+        )
+
+
+def ensure_space(folder: Path, needed: int) -> None:
+    """Raise InfrastructureError unless `needed` bytes fit on the disk of `folder`, made or not."""
+    ensure_room({folder: needed})
+
+
+def ensure_room(needs: Mapping[Path, int]) -> None:
+    """Raise InfrastructureError unless each folder's bytes fit, together where folders lie on one disk."""
+    disks: dict[int, list[Path]] = {}
+    for folder in needs:
+        disks.setdefault(_existing(folder).stat().st_dev, []).append(folder)
+    for folders in disks.values():
+        needed, free = sum(needs[each] for each in folders), free_space(folders[0])
+        if needed > free:
+            raise InfrastructureError(
+                f"not enough disk space: {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free",
+                cause=f"the disk of {' and '.join(map(str, folders))} is too small",
+                hint="free some space, or choose a larger disk with HF_HOME (downloads) or --out (results)",
+            )
+
+
+def free_space(folder: Path) -> int:
+    """Bytes free on the disk of `folder`, made or not."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def has_accelerator() -> bool:
+    """Whether there may be a GPU. Told without torch, which must not be loaded before the files are checked."""
+    return any(Path(device).exists() for device in ACCELERATORS)
+
+
+def _bytes_a_weight() -> int:
+    flags = set(PROCESSOR.read_text().split()) if PROCESSOR.exists() else COMPUTES_HALF
+    return FULL if flags.isdisjoint(COMPUTES_HALF) else HALF
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())

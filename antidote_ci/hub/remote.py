@@ -1,0 +1,198 @@
+"""What the Hub says of a repository at one commit, checked before any of it is believed. Asks nothing itself."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from antidote_ci.checkpoint.files import allowed, is_pickled_weights
+from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
+from antidote_ci.hub.digests import SHA256_DIGITS
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo, RepoSibling
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)?", re.ASCII)
+FILES = 2_000
+"""More files than any model has shards that we could load."""
+LARGEST = 1 << 50
+"""Bytes of one file; the Hub itself takes 500 GB."""
+MILD = {"safe", "caution", "suspicious"}
+"""What the Hub's scanners say of a file that they would not keep anyone from: all other words, new ones too, warn."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file to download."""
+
+    path: str
+    size: int
+    digest: str
+    """By which the Hub knows the content: its sha256 in large-file storage, else the id that git gives it."""
+
+    @property
+    def sha256(self) -> str | None:
+        return self.digest if len(self.digest) == SHA256_DIGITS else None
+
+
+@dataclass(frozen=True)
+class About:
+    """What the Hub says of the whole repository."""
+
+    name: str
+    """As the Hub answered: another than was asked for when the repository was renamed or moved."""
+    private: bool
+    gated: Literal["auto", "manual"] | None
+    created: datetime | None
+    modified: datetime | None
+    unsafe: list[str]
+    """Files that the Hub's scanners warn of. What they let through is not therefore safe."""
+    parameters: int | None
+    """Entries of all weights in safetensors, where the Hub has counted them."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A repository at one commit: what will be downloaded, and what stays where it is."""
+
+    id: str
+    revision: str
+    files: list[RemoteFile]
+    skipped: list[str]
+    licence: str | None
+    about: About | None
+    """None for a commit that is wholly in the cache: the Hub was not asked."""
+
+
+def total_bytes(remote: Remote) -> int:
+    """Bytes of the files to download."""
+    return sum(file.size for file in remote.files)
+
+
+def bytes_of_weights(remote: Remote) -> int:
+    """Bytes of the weights among them."""
+    return sum(file.size for file in remote.files if file.path.endswith(".safetensors"))
+
+
+def described(identifier: str, info: "ModelInfo") -> Remote:
+    """The answer of the Hub, refused where no honest Hub would give it.
+
+    Raises InfrastructureError for what is no description of a repository, UnsafeCheckpoint for names that leave the
+    repository and for files that the Hub's scanners warn of.
+    """
+    commit = commit_of(identifier, info.sha)
+    siblings = info.siblings or []
+    names = [file.rfilename for file in siblings]
+    for name in names:
+        if not isinstance(name, str) or _leaves(name):
+            raise UnsafeCheckpoint(
+                f"{identifier} lists a file that lies outside of it: {name!r:.80}",
+                cause="git knows no such names: the Hub, or what answers in its place, was tampered with",
+                hint="check HF_ENDPOINT; do not use this repository",
+            )
+    wanted = [file for file in siblings if allowed(file.rfilename)]
+    if len(wanted) > FILES:
+        raise ConfigurationError(
+            f"{identifier} has {len(wanted):,} files that a model may consist of, more than {FILES:,}",
+            cause="it is not one model",
+            hint="name a repository that holds one checkpoint",
+        )
+    if len({file.rfilename for file in wanted}) < len(wanted):
+        raise _strange(identifier, "it lists a file twice")
+    files = [file_of(identifier, file) for file in wanted]
+    about = _about(identifier, info)
+    for path in about.unsafe:
+        if allowed(path):
+            raise UnsafeCheckpoint(
+                f"the Hub's scanners call {path} of {identifier} unsafe",
+                cause="what they found is shown beside the file",
+                hint=f"read it on the page of {about.name}, and choose another model or commit",
+            )
+    licence = getattr(info.card_data, "license", None)
+    skipped = [name for name in names if not allowed(name)]
+    return Remote(identifier, commit, files, skipped, licence_text(licence), about)
+
+
+def commit_of(identifier: str, sha: str | None) -> str:
+    """The commit that the Hub names; InfrastructureError where it names none."""
+    if not isinstance(sha, str) or not COMMIT.fullmatch(sha):
+        raise InfrastructureError(
+            f"the Hub named no commit for {identifier}",
+            cause="what answers is no Hub",
+            hint="check HF_ENDPOINT and the proxy settings",
+        )
+    return sha
+
+
+def file_of(identifier: str, file: "RepoSibling") -> RemoteFile:
+    """A file as the Hub describes it; InfrastructureError without a size or a hash that are possible."""
+    if type(file.size) is not int or not 0 <= file.size <= LARGEST:
+        raise _strange(identifier, f"it says that {file.rfilename} has {file.size!r:.40} bytes")
+    named, like = (file.lfs.sha256, SHA256) if file.lfs else (file.blob_id, COMMIT)
+    if not isinstance(named, str) or not like.fullmatch(named):
+        raise _strange(identifier, f"it names no hash for {file.rfilename}")
+    return RemoteFile(file.rfilename, file.size, named)
+
+
+def licence_text(value: object) -> str | None:
+    """The card's licence as text; a card may name several, or anything else."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or None
+    return str(value) if value else None
+
+
+def require_safetensors(remote: Remote) -> None:
+    """Raise UnsafeCheckpoint for weights that are all pickled, ConfigurationError for none at all."""
+    if any(file.path.endswith(".safetensors") for file in remote.files):
+        return
+    pickled = [path for path in remote.skipped if is_pickled_weights(path)]
+    if pickled:
+        raise UnsafeCheckpoint(
+            f"{remote.id} has only pickled weights: {pickled[0]}",
+            cause="opening a pickle runs whatever code it holds",
+            hint="convert them with https://huggingface.co/spaces/safetensors/convert first",
+        )
+    raise ConfigurationError(
+        f"{remote.id} holds no weights in safetensors at {remote.revision}",
+        cause="it is not a model or LoRA adapter, or its weights are in another format",
+        hint="name a repository with model.safetensors or adapter_model.safetensors",
+    )
+
+
+def _strange(identifier: str, fault: str) -> InfrastructureError:
+    """For an answer that a Hub would not give."""
+    return InfrastructureError(
+        f"the Hub's description of {identifier} makes no sense",
+        cause=fault,
+        hint="check HF_ENDPOINT and the proxy settings, then run the same command again",
+    )
+
+
+def _leaves(name: str) -> bool:
+    """Whether a path would leave its folder, on this system or on another."""
+    parts = re.split(r"[/\\]", name)
+    return parts[0] == "" or "\0" in name or not {".", ".."}.isdisjoint(parts)
+
+
+def _about(identifier: str, info: "ModelInfo") -> About:
+    if not isinstance(info.id, str) or not NAME.fullmatch(info.id):
+        raise _strange(identifier, "it names no repository")
+    counted = info.safetensors.total if info.safetensors else None
+    return About(
+        name=info.id,
+        private=bool(info.private),
+        gated=None if not info.gated else "auto" if info.gated == "auto" else "manual",
+        created=info.created_at,
+        modified=info.last_modified,
+        unsafe=_unsafe(info.security_repo_status),
+        parameters=counted if type(counted) is int and counted > 0 else None,
+    )
+
+
+def _unsafe(status: object) -> list[str]:
+    """Paths from `{"filesWithIssues": [{"path": ..., "level": ...}]}`; undocumented, so read with care."""
+    issues = status.get("filesWithIssues") if isinstance(status, dict) else None
+    found = [issue for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []
+    return sorted({str(issue.get("path")) for issue in found if issue.get("level") not in MILD})

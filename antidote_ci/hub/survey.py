@@ -1,0 +1,88 @@
+"""What can be known of a destination before the work: rights, what stands there, and whether the result is there."""
+
+from typing import Literal
+
+from antidote_ci.errors import ConfigurationError, PublishConflict
+from antidote_ci.hub import pull_requests
+from antidote_ci.hub.access import Access
+from antidote_ci.hub.destination import ATTRIBUTES, CARD, Destination, Standing, last_head, require_free
+from antidote_ci.hub.identity import Identity, identity
+from antidote_ci.hub.pull import ANSWER_SECONDS
+from antidote_ci.hub.trees import Tree, read_small
+
+
+def survey(destination: Destination, reading: Access, writing: Access) -> Standing:
+    """Refuse now what could only fail after the work: rights, a source that has moved, a destination that is taken.
+
+    Raises ConfigurationError, InfrastructureError (rights) or PublishConflict.
+    """
+    source = reading.ask(
+        destination.source, lambda client: client.model_info(destination.source, timeout=ANSWER_SECONDS)
+    )
+    if destination.mode == "pull-request" and source.sha != destination.revision:
+        raise PublishConflict(
+            f"the main branch of {destination.source} is not at {destination.revision}, the revision to be tested",
+            cause="a pull request goes to main",
+            hint=f"run on {source.sha}, or publish to a branch or a repository",
+        )
+    closed = bool(source.private or source.gated)
+    gated = source.gated if source.gated in ("auto", "manual") else None
+    account = writing.ask(destination.source, identity)
+    if destination.mode == "branch":
+        writing.ask(destination.source, lambda client: client.auth_check(destination.source, write=True))
+    if destination.mode != "repo":
+        return Standing(source.sha, card=None, private=closed, gated=gated)
+    return _surveyed_repository(destination, writing, account, closed, gated)
+
+
+def held(destination: Destination, access: Access, policy: str) -> tuple[Tree, str] | None:
+    """The files and the address of this policy's result for the tested commit, where it was published before."""
+    if destination.mode == "pull-request":
+        ours = pull_requests.held(access, destination.source, destination.revision, policy)
+        return (ours.head.tree, ours.url) if ours is not None else None
+    last = access.ask(destination.repository, lambda client: last_head(client, destination))
+    if last is None or last.mark is None:
+        return None
+    same = last.mark.source == destination.revision and last.mark.policy == policy
+    return (last.tree, destination.address) if same else None
+
+
+def read(access: Access, repository: str, there: Tree, path: str) -> bytes | None:
+    """A small file of a published result, checked against its hash."""
+    return access.ask(repository, lambda client: read_small(client, repository, there, path))
+
+
+def _surveyed_repository(
+    destination: Destination, writing: Access, account: Identity, closed: bool, gated: Literal["auto", "manual"] | None
+) -> Standing:
+    repository = destination.repository
+    found = writing.ask(repository, lambda client: last_head(client, destination))
+    if found is None:
+        _require_namespace(repository, account)
+        return Standing(None, card=None, private=closed, gated=gated)
+    writing.ask(repository, lambda client: client.auth_check(repository, write=True))
+    about = writing.ask(repository, lambda client: client.model_info(repository, timeout=ANSWER_SECONDS))
+    if closed and not (about.private or about.gated):
+        raise ConfigurationError(
+            f"{repository} is public, and {destination.source} is private or gated",
+            cause="published there, anyone could have what only some may have",
+            hint=f"make {repository} private or gated, or name a new repository",
+        )
+    if set(found.tree.files) <= {ATTRIBUTES}:
+        return Standing(None, card=None, private=closed, gated=gated)
+    writing.ask(repository, lambda client: require_free(client, destination, found))
+    text = read(writing, repository, found.tree, CARD)
+    card = text.decode("utf-8", "surrogateescape") if text is not None else None
+    return Standing(found.revision, card=card, private=closed, gated=gated)
+
+
+def _require_namespace(repository: str, account: Identity) -> None:
+    """Raise ConfigurationError where the token's account may not make repositories."""
+    owner = repository.partition("/")[0]
+    if owner not in account.owners:
+        raise ConfigurationError(
+            f"{repository} does not exist, and this token may not make it",
+            cause=f"it is that of {account.name}"
+            + ("" if account.owners else ", and a workflow makes no repositories"),
+            hint=f"make the repository by hand, or use a token of {owner}",
+        )

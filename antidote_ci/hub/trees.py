@@ -1,0 +1,82 @@
+"""The files of a repository at one commit, by the hashes that the Hub names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from antidote_ci.checkpoint.files import sha256_file
+from antidote_ci.errors import InfrastructureError
+from antidote_ci.hub import cache
+from antidote_ci.hub.digests import SHA256_DIGITS, digest_like
+from antidote_ci.hub.meters import silent
+from antidote_ci.hub.pull import ANSWER_SECONDS
+from antidote_ci.hub.remote import COMMIT, RemoteFile
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+REGULAR_BYTES = 10_000_000
+"""Above this the Hub keeps no file outside large-file storage."""
+READ_BYTES = 16_000_000
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A commit's files: path -> sha256 (in large-file storage) or git's id."""
+
+    revision: str
+    files: dict[str, str]
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Content:
+    """A local file with both names that the Hub may give it."""
+
+    file: Path
+    sha256: str
+    git_id: str | None
+    """None for what is too large to be kept outside large-file storage."""
+
+    def is_named(self, digest: str | None) -> bool:
+        """Whether the Hub's `digest` is of this content."""
+        return digest is not None and digest == (self.sha256 if len(digest) == SHA256_DIGITS else self.git_id)
+
+
+def content(file: Path) -> Content:
+    """The file, read once or twice."""
+    small = file.stat().st_size <= REGULAR_BYTES
+    return Content(file, sha256_file(file), digest_like(file, "0" * 40) if small else None)
+
+
+def tree(client: "HfApi", repository: str, revision: str) -> Tree:
+    """`revision` (a branch, pull request or commit) as it is now, in one answer."""
+    info = client.model_info(repository, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS)
+    if not COMMIT.fullmatch(info.sha or ""):
+        raise InfrastructureError(
+            f"the Hub named no commit for {repository}", cause="what answers is no Hub", hint="check HF_ENDPOINT"
+        )
+    files = info.siblings or []
+    return Tree(
+        revision=str(info.sha),
+        files={each.rfilename: each.lfs.sha256 if each.lfs else str(each.blob_id) for each in files},
+        sizes={each.rfilename: each.size or 0 for each in files},
+    )
+
+
+def differing(contents: Mapping[str, Content], there: Tree) -> list[str]:
+    """The paths whose content is another in the tree, or missing."""
+    return [path for path, each in contents.items() if not each.is_named(there.files.get(path))]
+
+
+def read_small(client: "HfApi", repository: str, there: Tree, path: str) -> bytes | None:
+    """A small file of the tree, checked against its hash; None where there is none, or it is not small.
+
+    Raises WrongBytes, which is worth asking again.
+    """
+    digest = there.files.get(path)
+    if digest is None or there.sizes[path] > READ_BYTES:
+        return None
+    file = RemoteFile(path, there.sizes[path], digest)
+    return cache.fetch(client, repository, there.revision, file, silent()).read_bytes()

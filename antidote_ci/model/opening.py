@@ -1,0 +1,97 @@
+"""The first look of a framework at a checkpoint: tokenizer and template, before any weight is read. In the child only.
+
+Loading a tokenizer can hang, exhaust memory or abort the process just as rendering a template can.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.vocabularies import embedding_rows
+from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
+from antidote_ci.model import loading
+from antidote_ci.model.confined import confined
+from antidote_ci.model.generation import conversation
+from antidote_ci.records import Model, Progress
+
+SECONDS = 120
+"""Of computing; the largest published tokenizer takes some."""
+MEMORY = 4 << 30
+"""Bytes beyond what the process has already; the largest takes one."""
+ENCODING_SECONDS = 5
+QUESTION = "Which day comes after Monday? 2 + 2 = 4, naïve 日本"
+
+
+@dataclass(frozen=True)
+class OpeningRequest:
+    """One model that is about to be run."""
+
+    model: Model
+
+
+def require_usable(request: OpeningRequest, report: Callable[[Progress], None]) -> None:
+    """Load the tokenizer, put one question into its template and encode it, each within limits.
+
+    Raises UnsafeCheckpoint for what does not end, grows, reaches for attributes or names tokens without an embedding,
+    ConfigurationError for what is merely broken.
+    """
+    model = request.model
+    name = (model.adapter or model.folder).name
+    report(Progress("opening the tokenizer", 0, 1))
+    _import()
+    _require(name, confined(lambda: _attempt(lambda: loading.load_tokenizer(model)), SECONDS, MEMORY))
+    tokenizer = loading.load_tokenizer(model)
+    text = conversation(tokenizer, QUESTION)
+    highest = _require(
+        name, confined(lambda: _attempt(lambda: max(_ids(tokenizer, text), default=0)), ENCODING_SECONDS, MEMORY)
+    )
+    rows = embedding_rows(inspect(model.folder))
+    if rows is not None and highest >= rows:
+        raise UnsafeCheckpoint(
+            f"the tokenizer of {name} writes token {highest:,}, and the model's table has {rows:,} rows",
+            cause="tokenizer and weights belong to different models",
+            hint="save model and tokenizer together again",
+        )
+    report(Progress("opening the tokenizer", 1, 1))
+
+
+def _import() -> None:
+    """Here, so that it does not count against the limits of a fork."""
+    import transformers
+
+    _ = transformers.AutoTokenizer
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:  # noqa: ANN401 - transformers is untyped
+    found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return found
+
+
+def _attempt(work: Callable[[], object]) -> dict[str, Any]:
+    try:
+        found = work()
+    except AntidoteError as error:
+        return {"refused": [error.what, error.cause, error.hint]}
+    except Exception as error:  # noqa: BLE001 - whatever a library can raise
+        return {"raised": type(error).__name__}
+    return {"found": found if isinstance(found, int) else None}
+
+
+def _require(name: str, reply: dict[str, Any] | None) -> Any:  # noqa: ANN401 - JSON
+    if reply is None or reply.get("raised") == "MemoryError":
+        raise UnsafeCheckpoint(
+            f"the tokenizer of {name} does not open within {SECONDS} s and {MEMORY >> 30} GiB, or aborts what opens it",
+            cause="the largest real ones take a few seconds; it may be meant to exhaust what reads it",
+            hint="save the tokenizer anew with transformers",
+        )
+    if "refused" in reply:
+        what, cause, hint = reply["refused"]
+        raise ConfigurationError(what, cause=cause, hint=hint)
+    if "raised" in reply:
+        raise ConfigurationError(
+            f"the tokenizer of {name} cannot be opened: it raises {reply['raised']}",
+            cause="its files are damaged or incomplete, or of a kind that transformers does not read by itself",
+            hint="save the tokenizer anew with transformers",
+        )
+    return reply["found"]

@@ -1,0 +1,28 @@
+"""Where a card will stand."""
+
+import re
+from dataclasses import dataclass
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A repository of the Hub, or this machine alone."""
+
+    repository: str | None = None
+    """ORG/NAME; None where nothing is published."""
+    own: bool = False
+    """Whether the repository holds these weights and not those of the source."""
+    branch: str | None = None
+    """Of the source, where the result goes to one."""
+    card: str | None = None
+    """The card that stands in a repository of its own already: its owner's words stay, in place of the source's."""
+
+
+LOCAL = Place()
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` has the form ORG/NAME. A local folder may have it too."""
+    return _HUB_ID.fullmatch(name) is not None

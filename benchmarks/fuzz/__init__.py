@@ -1,0 +1,1 @@
+"""Headers and indexes that lie, by the million: `python -m benchmarks.fuzz`."""

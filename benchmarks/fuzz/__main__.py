@@ -1,0 +1,65 @@
+"""Read changed headers and indexes by the million. `python -m benchmarks.fuzz [--cases N] [--seed N] [--workers N]`
+
+Prints what came of them; ends in 1 if a reader of ours failed, hung, or took what the safetensors library refuses.
+"""
+
+import argparse
+import faulthandler
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+from benchmarks.fuzz import bombs, campaign
+from benchmarks.fuzz.campaign import Tally
+
+BATCH = 5_000
+PATIENCE = 300
+"""Seconds until a batch of some two seconds counts as hung, and says where."""
+
+
+def main() -> int:
+    """Run the campaign and the bombs. Returns the exit code."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description="headers and indexes that lie")
+    options.add_argument("--cases", type=int, default=1_000_000)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--workers", type=int, default=os.cpu_count())
+    arguments = options.parse_args()
+
+    begun = time.monotonic()
+    tally = run(arguments.seed, arguments.cases, arguments.workers)
+    print(f"{arguments.cases:,} cases of seed {arguments.seed} in {time.monotonic() - begun:.0f} s")
+    for (kind, verdict), count in sorted(tally.counts.items()):
+        print(f"{kind:8} {verdict:20} {count:10,}")
+    for case in tally.findings[:20]:
+        print(f"case {case.number}, {case.kind}: {case.verdict}\n{case.data[:2000]!r}\n{case.trace}")
+    slowest = tally.slowest.seconds if tally.slowest else 0.0
+    print(f"findings {len(tally.findings)}; slowest {slowest * 1000:.1f} ms")
+
+    print()
+    return max(bombs.main(), int(bool(tally.findings) or slowest > bombs.SECONDS))
+
+
+def run(seed: int, cases: int, workers: int) -> Tally:
+    """Every case below `cases`, on `workers` processes."""
+    tally = Tally()
+    batches = [range(start, min(start + BATCH, cases)) for start in range(0, cases, BATCH)]
+    with ProcessPoolExecutor(workers) as pool:
+        for done, part in enumerate(pool.map(_batch, [seed] * len(batches), batches), 1):
+            tally.join(part)
+            share = f"{min(done * BATCH, cases):,} of {cases:,}"
+            print(f"\r{share}, findings {len(tally.findings)} ", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return tally
+
+
+def _batch(seed: int, numbers: range) -> Tally:
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    try:
+        return campaign.run(seed, numbers)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Changed headers and indexes: what the library refuses is refused, by a sentence and soon. More with `make fuzz`."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+
+from antidote_ci.checkpoint.headers import Header, TensorInfo
+from benchmarks.fuzz import campaign, headers
+
+
+def test_ten_thousand_changed_files() -> None:
+    tally = campaign.run(0, range(10_000))
+    assert not tally.findings, tally.findings[0]
+    assert tally.slowest is not None
+    assert tally.slowest.seconds < 1
+    # Where all cases came to one end, nothing would have been tried.
+    for kind in set(campaign.KINDS):
+        assert tally.counts[kind, "accepted"] > 100
+        assert tally.counts[kind, "refused by us only"] > 10
+        assert tally.counts[kind, "refused"] > 500
+
+
+def test_a_careless_reader_is_found_out() -> None:
+    def careless(data: bytes) -> Header:
+        (length,) = struct.unpack_from("<Q", data)
+        entries = json.loads(data[8 : 8 + length])
+        metadata = entries.pop("__metadata__", {})
+        tensors = {
+            name: TensorInfo(entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"])
+            for name, entry in entries.items()
+        }
+        return Header(tensors, metadata, 8 + length)
+
+    found = campaign.run(0, range(500), careless).findings
+    assert {case.verdict for case in found} == {"accepted by us only", "uncaught"}
+    assert {case.kind for case in found} == {"header"}
+
+
+def test_a_reader_that_sees_another_file_is_found_out() -> None:
+    def shifted(data: bytes) -> Header | None:
+        header = headers.ours(data)
+        return header and replace(header, data_start=header.data_start - 1)
+
+    found = campaign.run(0, range(500), shifted).findings
+    assert {case.verdict for case in found} == {"read differently"}
+
+
+def test_bombs_take_less_than_a_second_and_ten_times_the_largest_header() -> None:
+    # Coverage would follow a subprocess, and take most of the time.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    command = [sys.executable, "-m", "benchmarks.fuzz.bombs"]
+    result = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert len(result.stdout.splitlines()) > 20

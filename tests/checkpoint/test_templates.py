@@ -1,0 +1,124 @@
+"""Chat templates, before anything renders them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.errors import UnsafeCheckpoint
+from tests.conftest import CopyOf
+from tests.tiny import TEMPLATE
+
+REACHING = [
+    "{{ ().__class__.__base__ }}",
+    "{{ 'and {a.__class__} of it'.format(a=messages) }}",
+    "{% if cycler.__init__ is defined %}x{% endif %}",
+    "{{ ''['__class__'] }}",
+    "{{ messages | map(attribute='a.__class__') | list }}",
+    "{{ '{0.__class__}'.format(messages) }}",
+    "{% set kept = ['{0[__class__]}'.format] %}{{ kept[0](messages) }}",
+    "{{ messages | attr('role') }}",
+    "{% generation %}{{ x.__globals__ }}{% endgeneration %}",
+    "{% for m in messages %}{% if m.__dict__ %}{% break %}{% endif %}{% endfor %}",
+    "{{ a" + ".b" * 20_000 + " }}",
+    "{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}",
+]
+HARMLESS = [
+    TEMPLATE,
+    "{% generation %}{{ messages[0]['content'] }}{% endgeneration %}",
+    "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.content | trim }}{% endfor %}",
+    "{{ 'Write def __init__(self) and if __name__ == \"__main__\" as usual.' }}",
+    "Plain words on ().__class__",
+    "{{ messages | selectattr('role', 'equalto', 'user') | list | length }}",
+    "{% if a mistake",
+    "{{ 9 ** (9 ** 9) }}",
+    "",
+]
+
+
+def as_file(folder: Path, template: str) -> str:
+    (folder / "chat_template.jinja").write_text(template)
+    return "chat_template.jinja"
+
+
+def beside(folder: Path, template: str) -> str:
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "rag.jinja").write_text(template)
+    return "additional_chat_templates/rag.jinja"
+
+
+def in_settings(value: Callable[[str], object], name: str = "tokenizer_config.json") -> Callable[[Path, str], str]:
+    def put(folder: Path, template: str) -> str:
+        path = folder / name
+        data = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(data | {"chat_template": value(template)}))
+        return name
+
+    return put
+
+
+PLACES = {
+    "file": as_file,
+    "additional": beside,
+    "text": in_settings(lambda text: text),
+    "list": in_settings(lambda text: [{"name": "default", "template": "x"}, {"name": "rag", "template": text}]),
+    "object": in_settings(lambda text: {"default": "x", "rag": text}),
+    "processor": in_settings(lambda text: text, "chat_template.json"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_template_in_every_place_is_looked_at(place: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    name = PLACES[place](folder, REACHING[0])
+    with pytest.raises(UnsafeCheckpoint, match="reaches for '__base__'") as refusal:
+        inspect(folder)
+    assert refusal.value.what.startswith(name)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_template_in_every_place_may_be_good_and_not_huge(place: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    PLACES[place](folder, TEMPLATE)
+    inspect(folder)
+    folder = copy_of(tiny_llama)
+    PLACES[place](folder, "x" * (64 << 10) + "x")
+    with pytest.raises(UnsafeCheckpoint, match="65,536 bytes"):
+        inspect(folder)
+
+
+@pytest.mark.parametrize("template", REACHING)
+def test_a_template_may_not_reach_for(template: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    as_file(folder, template)
+    with pytest.raises(UnsafeCheckpoint, match=r"chat_template\.jinja") as refusal:
+        inspect(folder)
+    assert refusal.value.hint
+
+
+@pytest.mark.parametrize("template", HARMLESS)
+def test_a_template_may(template: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    as_file(folder, template)
+    inspect(folder)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([{"name": "../../evil", "template": "x"}], "the name '../../evil'"),
+        ({"/evil": "x"}, "the name '/evil'"),
+        ([{"template": "x"}], "the name None"),
+        ([{"name": "a"}], "'a' that is no text"),
+        (["x"], "that is no text"),
+        (7, "that is no text"),
+        ({f"name{number}": "x" for number in range(65)}, "one of 66 chat templates"),
+    ],
+)
+def test_named_templates_have_names_and_texts(value: object, words: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    in_settings(lambda _: value)(folder, "")
+    with pytest.raises(UnsafeCheckpoint, match=words):
+        inspect(folder)

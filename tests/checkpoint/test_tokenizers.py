@@ -1,0 +1,244 @@
+"""Tokenizers whose numbers are not those of the weights."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+
+from antidote_ci.checkpoint.files import listing
+from antidote_ci.checkpoint.headers import TensorInfo
+from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.tokenizers import (
+    MAX_ADDED_TOKENS,
+    SPARE,
+    read_vocabulary,
+    require_sound,
+    table_rows,
+)
+from antidote_ci.checkpoint.vocabularies import embedding_rows, require_same_vocabulary
+from antidote_ci.errors import UnsafeCheckpoint
+from tests.conftest import CopyOf
+
+Edit = Callable[[dict[str, Any]], object]
+FILE = "tokenizer.json"
+
+
+def edited(folder: Path, edit: Edit, name: str = FILE) -> Path:
+    data = json.loads((folder / name).read_text())
+    edit(data)
+    (folder / name).write_text(json.dumps(data))
+    return folder
+
+
+def added(content: str, number: int) -> dict[str, object]:
+    return {"id": number, "content": content, "special": True}
+
+
+def adding(content: str, number: int) -> Edit:
+    return lambda data: data["added_tokens"].append(added(content, number))
+
+
+def naming(**tokens: object) -> Edit:
+    return lambda data: data["model"]["vocab"].update(tokens)
+
+
+def cutting(pattern: str) -> Edit:
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return lambda data: data.update(pre_tokenizer={"type": "Sequence", "pretokenizers": [split]})
+
+
+def unigram(*pieces: object) -> Edit:
+    return lambda data: data.update(model={"type": "Unigram", "unk_id": 0, "vocab": list(pieces)})
+
+
+REFUSED: dict[str, tuple[Edit, str]] = {
+    "no model": (lambda data: data.pop("model"), "has no model"),
+    "unknown kind": (lambda data: data["model"].update(type="Evil"), "unknown kind 'Evil'"),
+    "no vocabulary": (lambda data: data["model"].update(vocab=7), "no object"),
+    "one number twice": (naming(first=70), "both .* and 'first' the number 70"),
+    "negative": (naming(first=-1), "'first' the number -1"),
+    "no number": (naming(first="1"), "'first' the number '1'"),
+    "true": (naming(first=True), "'first' the number True"),
+    "fraction": (naming(first=1.5), "'first' the number 1.5"),
+    "beyond the table": (naming(first=290), "'first' the number 290, and the table of the weights has 290 rows"),
+    "added far beyond": (adding("<|far|>", 290 + SPARE), r"<\|far\|>' the number 354"),
+    "added with a word's number": (adding("<|yes|>", 70), "the number 70 to"),
+    "added with another number than the word's": (adding("a", 291), "gives 'a' the number 291"),
+    "added twice": (lambda data: data["added_tokens"].extend([added("x", 291), added("x", 292)]), "'x' twice"),
+    "two added with one number": (
+        lambda data: data["added_tokens"].extend([added("x", 291), added("y", 291)]),
+        "both 'x' and 'y'",
+    ),
+    "added without content": (lambda data: data["added_tokens"].append({"id": 291}), "without content"),
+    "added is no list": (lambda data: data.update(added_tokens={"a": 1}), "added_tokens that are no list"),
+    "many added": (
+        lambda data: data["added_tokens"].extend(added(f"<{at}>", 291 + at) for at in range(MAX_ADDED_TOKENS)),
+        "added_tokens that are no list of at most",
+    ),
+    "long token": (naming(**{"x" * 4001: 5}), "the number 5|more than 4,000 characters"),
+    "merges are no list": (lambda data: data["model"].update(merges="a b"), "merges that are no list"),
+    "endless expression": (cutting("(a+)+$"), r"an expression that may not end: '\(a\+\)\+\$'"),
+    "long expression": (cutting("a" * 10_001), "an expression that may not end"),
+    "a piece twice": (unigram(["<unk>", 0.0], ["a", -1.0], ["a", -2.0]), "'a' twice, as 1 and as 2"),
+    "infinite score": (unigram(["<unk>", 0.0], ["a", float("inf")]), "tokenizer.json"),
+    "no pair": (unigram(["<unk>", 0.0], ["a"]), "no token with a finite score at place 1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_tokenizer_is_refused_for(case: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+    edit, words = REFUSED[case]
+    folder = edited(copy_of(tiny_llama), edit)
+    with pytest.raises(UnsafeCheckpoint, match=words) as refusal:
+        inspect(folder)
+    assert FILE in refusal.value.what
+    assert refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda data: data["model"].pop("type"),
+        lambda data: data.update(added_tokens=None),
+        adding("<|picture|>", 290),
+        adding("<|end|>", 0),
+        cutting(r"\p{N}{1,3}|\s+(?!\S)|\s+"),
+        unigram(["<unk>", 0], ["▁a", -1.5], ["▁b", -2.25]),
+    ],
+)
+def test_a_tokenizer_may(edit: Edit, tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    edited(folder, lambda data: data.update(added_tokens=[]))
+    edited(folder, lambda data: data.update(added_tokens_decoder={}), "tokenizer_config.json")
+    inspect(edited(folder, edit))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("tokenizer_config.json", {"added_tokens_decoder": {"0": {"content": "zz"}}}, "the number 0 to 'zz'"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"300": {"content": "a"}}}, "gives 'a' the number 300"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"9999": {"content": "x"}}}, "'x' the number 9,999"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"-1": {"content": "x"}}}, "none: '-1'"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"300": {}}}, "none: '300'"),
+        ("added_tokens.json", {"zz": 0}, "the number 0 to 'zz'"),
+        ("added_tokens.json", {"x": 1 << 40}, "'x' the number 1099511627776"),
+        ("vocab.json", {"a": 0}, "gives 'a' the number 0"),
+        ("vocab.json", {"a": "b"}, "gives 'a' the number 'b'"),
+    ],
+)
+def test_no_other_file_binds_words_otherwise(
+    name: str, content: dict[str, object], words: str, tiny_llama: Path, copy_of: CopyOf
+) -> None:
+    folder = copy_of(tiny_llama)
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises(UnsafeCheckpoint, match=words) as refusal:
+        inspect(folder)
+    assert refusal.value.what.startswith(name)
+
+
+def test_without_tokenizer_json_the_vocabulary_is_vocab_json(tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    words = json.loads((folder / FILE).read_text())["model"]["vocab"]
+    (folder / "vocab.json").write_text(json.dumps(words))
+    (folder / FILE).unlink()
+    found = read_vocabulary(folder, listing(folder))
+    assert found is not None
+    assert (found.file, found.ordinary) == ("vocab.json", words)
+    inspect(folder)
+    (folder / "vocab.json").write_text(json.dumps(words | {"first": 290}))
+    with pytest.raises(UnsafeCheckpoint, match=r"vocab\.json gives 'first' the number 290"):
+        inspect(folder)
+
+
+def test_a_changed_file_is_read_again(tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    inspect(folder)
+    with pytest.raises(UnsafeCheckpoint):
+        inspect(edited(folder, naming(first=70)))
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=4), st.integers(-3, 40), max_size=12))
+def test_what_passes_is_one_to_one_and_has_rows(
+    tmp_path_factory: pytest.TempPathFactory, words: dict[str, int]
+) -> None:
+    folder = tmp_path_factory.mktemp("words")
+    (folder / FILE).write_text(json.dumps({"model": {"type": "WordLevel", "unk_token": "", "vocab": words}}))
+    numbers = list(words.values())
+    sound = len(set(numbers)) == len(numbers) and all(0 <= number < 20 for number in numbers)
+    try:
+        require_sound(folder, [FILE], {}, 20)
+    except UnsafeCheckpoint:
+        assert not sound
+    else:
+        assert sound
+
+
+def test_numbers_are_those_that_the_library_gives(tmp_path: Path) -> None:
+    pieces = [("<unk>", 0.0), ("▁a", -1.0), ("b", -2.5)]
+    made = Tokenizer(models.Unigram(pieces, unk_id=0))
+    made.add_special_tokens(["<|end|>"])
+    made.save(str(tmp_path / FILE))
+    found = read_vocabulary(tmp_path, [FILE])
+    assert found is not None
+    assert found.numbers == made.get_vocab()
+
+
+def test_the_rows_of_the_table(tiny_llama: Path, tiny_adapter: Path) -> None:
+    assert embedding_rows(inspect(tiny_llama)) == 290
+    assert embedding_rows(inspect(tiny_adapter)) is None
+    tables = {
+        name: TensorInfo("F32", (rows, 2), 0, 0) for name, rows in {"a.wte.weight": 7, "embeddings.weight": 9}.items()
+    }
+    assert table_rows(tables, {"vocab_size": 7}) == 7
+    assert table_rows(tables, {"vocab_size": 5}) == 9
+    assert table_rows({}, {"text_config": {"vocab_size": 5}}) == 5
+    assert table_rows({"weight": TensorInfo("F32", (3, 2), 0, 0)}, {}) is None
+
+
+def test_a_padded_table_fits(tiny_llama: Path) -> None:
+    require_sound(tiny_llama, listing(tiny_llama), {}, 320)
+
+
+def exchanged(data: dict[str, Any]) -> None:
+    words = data["model"]["vocab"]
+    words["a"], words["b"] = words["b"], words["a"]
+
+
+def test_a_fine_tune_does_not_renumber_words(tiny_llama: Path, copy_of: CopyOf) -> None:
+    reference, same = inspect(tiny_llama), edited(copy_of(tiny_llama), adding("<|new|>", 290))
+    require_same_vocabulary(inspect(same), reference)
+    renumbered = inspect(edited(copy_of(tiny_llama), exchanged))
+    with pytest.raises(
+        UnsafeCheckpoint, match=r"tokenizer\.json of llama gives 'a' the number 70, and .* 69"
+    ) as refusal:
+        require_same_vocabulary(renumbered, reference)
+    assert "--reference" in str(refusal.value.hint)
+
+
+def test_an_adapter_s_tokens_have_rows_in_its_base(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
+    base, folder = inspect(tiny_llama), copy_of(tiny_adapter)
+    require_same_vocabulary(inspect(folder), base)
+    (folder / FILE).write_bytes((tiny_llama / FILE).read_bytes())
+    require_same_vocabulary(inspect(folder), base)
+    with pytest.raises(UnsafeCheckpoint, match="'first' the number 290"):
+        require_same_vocabulary(inspect(edited(folder, naming(first=290))), base)
+
+
+def test_ten_megabytes_are_read_in_about_a_second(tmp_path: Path) -> None:
+    words = {f"Ġ{number:06}abcdefgh": number for number in range(130_000)}
+    merges = [f"{word[:2]} {word[2:]}" for word in words] * 2
+    (tmp_path / FILE).write_text(json.dumps({"model": {"type": "BPE", "vocab": words, "merges": merges}}))
+    assert (tmp_path / FILE).stat().st_size > 9_000_000
+    started = time.process_time()
+    require_sound(tmp_path, [FILE], {}, len(words))
+    assert time.process_time() - started < 3  # a third of it on an idle processor
+    started = time.process_time()
+    require_sound(tmp_path, [FILE], {}, len(words))
+    assert time.process_time() - started < 0.5

@@ -1,0 +1,71 @@
+"""docs/hostile-input.md: the corpus as a table, with what the command line says.
+
+python -m tests.hostile.document
+"""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from antidote_ci.demo.hub import LoopbackHub
+from tests.hostile.corpus import FIXTURES, write_stage
+from tests.hostile.fixture import Fixture
+from tests.hostile.watched import Seen
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "hostile-input.md"
+HEAD = """\
+# Hostile input
+
+Models come from strangers. Each row is a repository that the tests build from a good one, put on a loopback Hub and
+give to the real command line: one for every advisory, incident or documented attack that we know of. Every one is
+refused with exit code 6 before torch or transformers is imported; only a chat template that must be rendered to be
+found out is run, in a process of its own and before a weight is read. Nothing of a repository is unpickled or run, no
+address but the Hub's is asked, and nothing is written but to the cache and to `--out`. The last column is what is said.
+
+`python -m tests.hostile.document` writes this page, and the tests hold it to what happens.
+
+| name | reference | what it tries | what is said |
+|---|---|---|---|
+"""
+
+
+def table(seen: Mapping[str, Seen]) -> str:
+    """The page."""
+    return HEAD + "".join(row(fixture, seen[fixture.name]) + "\n" for fixture in FIXTURES)
+
+
+def row(fixture: Fixture, seen: Seen) -> str:
+    """One line of the table."""
+    cells = (fixture.name, _link(fixture.reference), fixture.sentence, said(seen))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def said(seen: Seen) -> str:
+    """The refusal's first line, without what differs from run to run."""
+    line = next((line for line in seen.said.splitlines() if line.startswith("error: ")), "")
+    line = re.sub(r"/\S+/(snapshots/[0-9a-f]{40}|repositories/[\w-]+)", "the folder", line.removeprefix("error: "))
+    return re.sub(r"\b\d{4}-\d{2}-\d{2}\b", "(date)", re.sub(r"\b[0-9a-f]{40}\b", "(commit)", line))
+
+
+def _link(reference: str) -> str:
+    match reference.partition("-")[0]:
+        case "CVE":
+            return f"[{reference}](https://nvd.nist.gov/vuln/detail/{reference})"
+        case "GHSA":
+            return f"[{reference}](https://github.com/advisories/{reference})"
+        case "CWE":
+            return f"[{reference}](https://cwe.mitre.org/data/definitions/{reference.removeprefix('CWE-')}.html)"
+    thread = re.fullmatch(r"https://github.com/[^/]+/([^/]+)/(?:issues|pull)/(\d+)", reference)
+    name = f"{thread[1]}#{thread[2]}" if thread else reference.removeprefix("https://").split("/")[0]
+    return f"[{name}]({reference})"
+
+
+def main() -> None:
+    """Run the whole corpus, and write the page."""
+    with tempfile.TemporaryDirectory() as folder, LoopbackHub(Path(folder) / "hub") as hub:
+        DOCUMENT.write_text(table(write_stage(hub, Path(folder)).play(FIXTURES)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Models whose base is not what they say, or is not any more what it was."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from antidote_ci.demo.hub import LoopbackHub
+from tests.hostile.fixture import ADAPTER_CONFIG, TOKENIZER, Beside, Change, Fixture, Start, edited, setting
+from tests.hostile.pickles import PAYLOAD, instead
+
+REUSE = "https://unit42.paloaltonetworks.com/model-namespace-reuse/"
+CARDS = "https://huggingface.co/docs/hub/model-cards#specifying-a-base-model"
+EARLY = "2025-01-15T12:00:00.000Z"
+LATE = "2100-01-15T12:00:00.000Z"
+"""After the fine-tune last changed: the loopback Hub dates commits by the clock."""
+
+
+def from_base(base: str) -> Change:
+    """An adapter whose configuration and card name this base."""
+
+    def build(folder: Path) -> None:
+        setting(ADAPTER_CONFIG, base_model_name_or_path=base)(folder)
+        card(base)(folder)
+
+    return build
+
+
+def card(base: str) -> Change:
+    """A card that names this base."""
+    return lambda folder: (folder / "README.md").write_text(f"---\nbase_model: {base}\n---\n\n# A fine-tune\n")
+
+
+def on_the_hub(*bases: str, created: str = EARLY) -> Beside:
+    """Bases as good as any."""
+
+    def add(hub: LoopbackHub, good: Mapping[Start, Path]) -> None:
+        for base in bases:
+            hub.add(base, good["full"], created=created)
+
+    return add
+
+
+def _moved(hub: LoopbackHub, good: Mapping[Start, Path]) -> None:
+    hub.add("lab-a/moved", good["full"], created=EARLY)
+    hub.store.move("lab-a/moved", "lab-b/moved")
+
+
+def _moved_and_taken(hub: LoopbackHub, good: Mapping[Start, Path]) -> None:
+    """First the old name leads to the new one; then somebody takes the old name."""
+    hub.add("lab-a/transferred", good["full"], created=EARLY)
+    hub.store.move("lab-a/transferred", "lab-b/transferred")
+    hub.add("somebody/transferred", good["full"], created=LATE)
+    hub.store.move("somebody/transferred", "lab-a/transferred")
+
+
+def _pickled(hub: LoopbackHub, good: Mapping[Start, Path]) -> None:
+    with tempfile.TemporaryDirectory() as made:
+        folder = shutil.copytree(good["full"], Path(made) / "pickled")
+        instead("pytorch_model.bin", PAYLOAD)(folder)
+        hub.add("lab-a/pickled", folder, created=EARLY)
+
+
+def _exchanged(tokenizer: dict[str, Any]) -> None:
+    """Two words change numbers."""
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+
+
+FIXTURES = (
+    Fixture(
+        "two-bases",
+        CARDS,
+        "an adapter is shown as the child of one base, and is applied to another",
+        card("lab-a/shown"),
+        "lab-a/shown",
+        start="adapter",
+        beside=on_the_hub("lab-a/shown"),
+    ),
+    Fixture(
+        "taken-name",
+        REUSE,
+        "the base's owner deleted the account, and somebody else took its name after the fine-tuning",
+        from_base("lab-a/taken"),
+        "lab-a/taken",
+        start="adapter",
+        beside=on_the_hub("lab-a/taken", created=LATE),
+    ),
+    Fixture(
+        "moved-base",
+        REUSE,
+        "the base went to another owner: the old name leads to weights that this owner may change",
+        from_base("lab-a/moved"),
+        "lab-a/moved",
+        start="adapter",
+        beside=_moved,
+    ),
+    Fixture(
+        "moved-and-taken",
+        REUSE,
+        "the base went to another owner, and somebody took the name that it left",
+        from_base("lab-a/transferred"),
+        "lab-a/transferred",
+        start="adapter",
+        beside=_moved_and_taken,
+    ),
+    Fixture(
+        "taken-name-on-a-card",
+        REUSE,
+        "the same, where only the card of merged weights names the base",
+        card("lab-a/taken-merged"),
+        "lab-a/taken-merged",
+        command="run",
+        beside=on_the_hub("lab-a/taken-merged", created=LATE),
+    ),
+    Fixture(
+        "base-on-this-machine",
+        "CWE-73",
+        "the base is a folder of whoever runs this: any model that happens to lie there",
+        from_base("/srv/models/private"),
+        "/srv/models/private",
+        start="adapter",
+    ),
+    Fixture(
+        "base-up-the-tree",
+        "CWE-22",
+        "the same by way of parent folders",
+        from_base("../../private/base"),
+        "../../private/base",
+        start="adapter",
+    ),
+    Fixture(
+        "base-at-an-address",
+        "CWE-918",
+        "the base is an address, which whoever runs this would ask",
+        from_base("http://127.0.0.1:1/lab/base"),
+        "http://127.0.0.1:1/lab/base",
+        start="adapter",
+    ),
+    Fixture(
+        "pickled-base",
+        "https://huggingface.co/docs/hub/security-pickle",
+        "a good adapter upon a base that is a pickle",
+        from_base("lab-a/pickled"),
+        "pytorch_model.bin",
+        start="adapter",
+        beside=_pickled,
+    ),
+    Fixture(
+        "renumbered-words",
+        "https://huggingface.co/Hironabe333/transformers-tokenizer-vocab-binding-poc",
+        "the adapter's tokenizer exchanges two words of its base's: the same weights then read something else",
+        edited(TOKENIZER, _exchanged),
+        TOKENIZER,
+        start="adapter",
+    ),
+)

@@ -1,0 +1,124 @@
+"""The real command line, several times in one process, under an audit hook that notes what it touches.
+
+    python -m tests.hostile.watched FOLDER < commands
+
+Each line of standard input is a JSON list of arguments; each line of standard output says how that command ended.
+No code that lies in FOLDER may run.
+"""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+FRAMEWORKS = ("torch", "transformers", "peft", "tokenizers", "safetensors")
+PROCESSES = ("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
+CHANGED: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"), (0,)),
+    **dict.fromkeys(("os.link", "os.symlink"), (1,)),
+    "os.rename": (0, 1),
+}
+"""By event, which of its values are paths that are made, changed or removed."""
+
+
+@dataclass
+class Seen:
+    """What one command did."""
+
+    exit_code: int = -1
+    said: str = ""
+    pickled: list[str] = field(default_factory=list)
+    """Names that a pickle asked for."""
+    opened: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    started: list[list[str]] = field(default_factory=list)
+    connected: list[str] = field(default_factory=list)
+    imported: list[str] = field(default_factory=list)
+    """Of what opens models."""
+    executed: list[str] = field(default_factory=list)
+    """Files of the corpus whose code ran."""
+
+
+seen = Seen()
+corpus = ""
+
+
+def note(event: str, values: tuple[Any, ...]) -> None:
+    """The hook. It raises nothing: what it sees is judged later."""
+    if event == "open":
+        _note_open(*values)
+    elif event == "import":
+        if values[0].split(".")[0] in FRAMEWORKS:
+            seen.imported.append(values[0])
+    elif event == "pickle.find_class":
+        seen.pickled.append(f"{values[0]}.{values[1]}")
+    elif event == "socket.connect":
+        seen.connected.append(_address(values[1]))
+    elif event == "socket.getaddrinfo":
+        seen.connected.append(_address(values[:2]))
+    elif event == "subprocess.Popen":
+        seen.started.append([os.fsdecode(part) for part in values[1]])
+    elif event in PROCESSES:
+        seen.started.append([event])
+    elif event in CHANGED:
+        # Relative to a descriptor they are part of a removal that is noted as a whole.
+        if event not in ("os.remove", "os.rmdir") or values[1] == -1:
+            seen.written.extend(_path(values[place]) for place in CHANGED[event])
+    elif event == "exec" and corpus and values[0].co_filename.startswith(corpus):
+        seen.executed.append(values[0].co_filename)
+
+
+def _note_open(path: object, mode: str | None, flags: int) -> None:
+    if not isinstance(path, str | bytes | os.PathLike):
+        return
+    writes = set(mode or "") & set("wax+") or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    (seen.written if writes else seen.opened).append(_path(path))
+
+
+def _path(path: Any) -> str:  # noqa: ANN401 - whatever Python takes for one
+    return os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - links are not followed
+
+
+def _address(address: object) -> str:
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
+
+
+def watch(command: Callable[[list[str]], int], arguments: list[str]) -> Seen:
+    """What `command` does with `arguments`."""
+    global seen
+    seen = Seen()
+    with redirect_stderr(io.StringIO()) as said, redirect_stdout(io.StringIO()):
+        code = command(arguments)
+    ended, seen = seen, Seen()
+    ended.exit_code, ended.said = code, said.getvalue()
+    return ended
+
+
+def antidote(arguments: list[str]) -> int:
+    """The command line as `antidote-ci` starts it; its exit code."""
+    from antidote_ci.cli import app
+
+    try:
+        app(arguments, prog_name="antidote-ci")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    return 0
+
+
+def main() -> None:
+    """One line for each command."""
+    global corpus
+    corpus = sys.argv[1]
+    sys.addaudithook(note)
+    answers = sys.stdout
+    for line in sys.stdin:
+        answers.write(json.dumps(asdict(watch(antidote, json.loads(line)))) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

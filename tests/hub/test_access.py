@@ -1,0 +1,139 @@
+"""Which token is used for what, and the exchange of a workflow's identity for one."""
+
+import json
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import _auth
+
+from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.hub.access import Access, reading, writing
+from antidote_ci.hub.patience import SECONDS, Patience
+from tests.hub.canned import JSON, Asked, Canned, CannedHub
+from tests.hub.hub_samples import said
+
+IDENTITY = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJyZXBvOm9yZy9tb2RlbCJ9.c2lnbmF0dXJl"
+RESOURCE = "org/model"
+AT_ONCE = {"ANTIDOTE_HUB_PATIENCE": "0"}
+
+
+def test_reading_and_writing_are_separate_rights() -> None:
+    both = {"HF_TOKEN": "hf_read", "HF_WRITE_TOKEN": "hf_write"}
+    assert reading(both).token == "hf_read"
+    assert writing(both).token == "hf_write"
+    assert writing({"HF_TOKEN": "hf_read"}).token == "hf_read"
+    assert reading({"HF_WRITE_TOKEN": "hf_write"}).token is None
+    assert (reading(both).purpose, writing(both).purpose) == ("reading", "publishing")
+
+
+def test_a_token_is_never_part_of_what_is_printed() -> None:
+    assert "hf_secret" not in repr(Access("hf_secret"))
+
+
+@pytest.mark.parametrize("environment", [{}, {"HF_TOKEN": ""}, {"HF_TOKEN": " \n", "HF_WRITE_TOKEN": ""}])
+def test_publishing_needs_a_token(environment: dict[str, str]) -> None:
+    assert reading(environment).token is None
+    with pytest.raises(InfrastructureError, match="needs a token") as raised:
+        writing(environment)
+    assert "--publish none" in str(raised.value.hint)
+
+
+def test_white_space_around_a_token_is_nobodys_intention() -> None:
+    assert reading({"HF_TOKEN": " hf_read\r\n"}).token == "hf_read"
+
+
+@pytest.mark.parametrize("token", ["hf_a b", "hf_a\nhf_b", "hf_ü", "hf_\x07bell"])
+def test_a_token_that_is_none(token: str) -> None:
+    for environment in ({"HF_TOKEN": token}, {"HF_WRITE_TOKEN": token}):
+        with pytest.raises(ConfigurationError, match="has characters that no token has") as raised:
+            (reading if "HF_TOKEN" in environment else writing)(environment)
+        assert token not in said(raised.value)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("", SECONDS), ("0", 0.0), (" 90 ", 90.0), ("1.5", 1.5)])
+def test_patience_from_the_environment(text: str, seconds: float) -> None:
+    assert reading({"ANTIDOTE_HUB_PATIENCE": text}).patience.seconds == seconds
+
+
+@pytest.mark.parametrize("text", ["-1", "soon", "inf", "nan", "1e999"])
+def test_patience_that_is_no_number(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="no number of seconds"):
+        reading({"ANTIDOTE_HUB_PATIENCE": text})
+
+
+@pytest.fixture
+def workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment with the identity of a workflow, and nothing saved on this machine."""
+    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("HF_OIDC_RESOURCE", RESOURCE)
+    monkeypatch.setenv("HF_OIDC_ID_TOKEN", IDENTITY)
+    return monkeypatch
+
+
+def serve(hub: CannedHub, patch: pytest.MonkeyPatch) -> None:
+    patch.setenv("HF_ENDPOINT", hub.endpoint)
+    patch.setattr(constants, "ENDPOINT", hub.endpoint)
+
+
+def test_an_identity_is_exchanged_for_a_token(workflow: pytest.MonkeyPatch) -> None:
+    granted = json.dumps({"access_token": "hf_jwt_granted", "expires_in": 3600}).encode()
+    with CannedHub(lambda _: Canned(200, granted, JSON)) as hub:
+        serve(hub, workflow)
+        environment = {"HF_OIDC_RESOURCE": RESOURCE, "HF_TOKEN": "hf_read"}
+        found = writing(environment)
+        assert (found.token, found.purpose) == ("hf_jwt_granted", "publishing")
+        assert [each.path for each in hub.asked] == ["/oauth/token"]
+        assert writing({**environment, "HF_WRITE_TOKEN": "hf_write"}).token == "hf_write"
+        assert len(hub.asked) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_an_identity_that_is_not_trusted(workflow: pytest.MonkeyPatch, status: int) -> None:
+    def refuse(asked: Asked) -> Canned:
+        return Canned(status, json.dumps({"error": "invalid_grant", "error_description": IDENTITY}).encode(), JSON)
+
+    with CannedHub(refuse) as hub:
+        serve(hub, workflow)
+        with pytest.raises(InfrastructureError, match="identity could not be exchanged") as raised:
+            writing({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
+    assert f"{status}: invalid_grant: [token]" in str(raised.value.cause)
+    assert "HF_WRITE_TOKEN" in str(raised.value.hint)
+    assert IDENTITY not in said(raised.value)
+
+
+def test_an_exchange_is_asked_for_again(workflow: pytest.MonkeyPatch) -> None:
+    answers = [Canned(503), Canned(502), Canned(200, b'{"access_token": "hf_jwt_granted"}', JSON)]
+    with CannedHub(lambda _: answers.pop(0)) as hub:
+        serve(hub, workflow)
+        access = Access(None, Patience(60, sleep=lambda _: None), "exchanging")
+        assert access.exchange(RESOURCE) == "hf_jwt_granted"
+
+
+def test_a_job_without_an_identity(workflow: pytest.MonkeyPatch) -> None:
+    workflow.delenv("HF_OIDC_ID_TOKEN")
+    workflow.delenv("GITHUB_ACTIONS", raising=False)
+    with pytest.raises(InfrastructureError, match="identity could not be exchanged") as raised:
+        writing({"HF_OIDC_RESOURCE": RESOURCE})
+    assert "id-token: write" in str(raised.value.hint)
+
+
+def test_an_identity_minted_by_github_is_not_shown(workflow: pytest.MonkeyPatch) -> None:
+    """The Hub sends back the identity, which stands in no variable."""
+    workflow.delenv("HF_OIDC_ID_TOKEN")
+
+    def answer(asked: Asked) -> Canned:
+        if asked.path.startswith("/mint"):
+            assert asked.headers["authorization"] == "Bearer request-token-of-the-job"
+            return Canned(200, json.dumps({"value": IDENTITY}).encode(), JSON)
+        return Canned(403, json.dumps({"error": f"{IDENTITY} is not trusted"}).encode(), JSON)
+
+    with CannedHub(answer) as hub:
+        serve(hub, workflow)
+        workflow.setenv("GITHUB_ACTIONS", "true")
+        workflow.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", f"{hub.endpoint}/mint")
+        workflow.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token-of-the-job")
+        with pytest.raises(InfrastructureError) as raised:
+            writing({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
+    assert "403: [token] is not trusted" in str(raised.value.cause)

@@ -1,0 +1,39 @@
+"""Hashes as the Hub names them."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from huggingface_hub.utils.sha import git_hash
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from antidote_ci.errors import InfrastructureError
+from antidote_ci.hub.digests import WrongBytes, digest_like, is_file
+
+
+@given(content=st.binary(max_size=200), places=st.integers(0, 3))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_both_hashes(tmp_path: Path, content: bytes, places: int) -> None:
+    """As the client computes git's, and hashlib the other; also across the pieces in which a file is read."""
+    file, content = tmp_path / "file", content * (10_000 * places + 1)
+    file.write_bytes(content)
+    assert digest_like(file, "0" * 40) == git_hash(content)
+    assert digest_like(file, "0" * 64) == hashlib.sha256(content).hexdigest()
+    for digest in (git_hash(content), hashlib.sha256(content).hexdigest()):
+        assert is_file(file, digest)
+        file.write_bytes(content + b"x")
+        assert not is_file(file, digest)
+        file.write_bytes(content)
+
+
+def test_wrong_bytes_are_an_error_of_ours_that_may_pass() -> None:
+    with pytest.raises(InfrastructureError) as raised:
+        raise WrongBytes("what", cause="cause", hint="hint")
+    assert (raised.value.what, raised.value.cause, raised.value.hint, raised.value.exit_code) == (
+        "what",
+        "cause",
+        "hint",
+        3,
+    )
+    assert isinstance(raised.value, ConnectionError)

@@ -1,0 +1,157 @@
+"""The loopback Hub's faults, and what a pull and a publish come to under them."""
+
+import itertools
+from pathlib import Path
+
+import httpx2
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci.demo.hub import LoopbackHub
+from antidote_ci.demo.hub.faults import Faults, Kind
+from tests.hub.campaign import MODES, SHARES, Case, Material, run, write_material
+from tests.hub.hub_samples import TOKEN, MakeModel
+
+DOWNLOAD = "/org/model/resolve/main/config.json"
+QUICK_SEEDS = 12
+SEEDS = 200
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return write_material(tmp_path_factory.mktemp("material"))
+
+
+def first(kind: Kind, method: str = "GET", path: str = DOWNLOAD) -> Faults:
+    """Faults of which the first is of this kind."""
+    drawn = (Faults(seed, 1.0) for seed in itertools.count())
+    return next(faults for faults in drawn if (fault := faults.of(1, method, path)) and fault.kind == kind)
+
+
+@given(seed=st.integers(), share=st.floats(0, 1), number=st.integers(1, 10_000))
+def test_a_fault_depends_on_the_seed_and_the_number_alone(seed: int, share: float, number: int) -> None:
+    fault = Faults(seed, share).of(number, "GET", DOWNLOAD)
+    assert fault == Faults(seed, share).of(number, "GET", DOWNLOAD)
+    if fault:
+        assert fault == Faults(seed, 1.0).of(number, "GET", DOWNLOAD), "a larger share has the smaller one's faults"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 1.0])
+def test_the_share_that_is_struck(share: float) -> None:
+    struck = sum(Faults(0, share).of(number, "GET", DOWNLOAD) is not None for number in range(4000))
+    assert struck == pytest.approx(4000 * share, abs=120)
+
+
+def kinds(method: str, path: str) -> set[Kind]:
+    drawn = (Faults(1, 1.0).of(number, method, path) for number in range(500))
+    return {fault.kind for fault in drawn if fault}
+
+
+def test_what_can_strike_what() -> None:
+    for page in ("/", "/org/model", "/org/model/discussions/1", "/org/model/tree/refs/pr/1"):
+        assert kinds("GET", page) == set()
+    with_body: set[Kind] = {"answer cut short", "answer in slow drips"}
+    answers = kinds("POST", "/api/models/org/model/commit/main?create_pr=1")
+    assert answers == kinds("PUT", f"/org/model.git/info/lfs/objects/{'a' * 64}") >= with_body
+    assert kinds("GET", DOWNLOAD) == answers | {"wrong bytes"}
+    assert kinds("HEAD", DOWNLOAD) == answers - with_body
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("too many requests", 429),
+        ("internal error", 500),
+        ("bad gateway", 502),
+        ("gateway timed out", 504),
+        ("gateway timed out after all was done", 504),
+    ],
+)
+def test_statuses(hub: LoopbackHub, model: MakeModel, kind: Kind, status: int) -> None:
+    hub.add("org/model", model())
+    hub.faults = first(kind)
+    answer = httpx2.get(hub.endpoint + DOWNLOAD)
+    assert answer.status_code == status
+    assert answer.headers.get("Retry-After", "").isdigit() == (status == 429)
+
+
+@pytest.mark.parametrize("kind", ["connection dropped", "answer lost", "answer cut short"])
+def test_connections_that_end_early(hub: LoopbackHub, model: MakeModel, kind: Kind) -> None:
+    hub.add("org/model", model())
+    hub.faults = first(kind)
+    with pytest.raises(httpx2.TransportError):
+        httpx2.get(hub.endpoint + DOWNLOAD)
+
+
+@pytest.mark.parametrize(
+    ("kind", "done"),
+    [
+        ("connection dropped", False),
+        ("too many requests", False),
+        ("internal error", False),
+        ("bad gateway", False),
+        ("gateway timed out", False),
+        ("gateway timed out after all was done", True),
+        ("answer lost", True),
+        ("answer cut short", True),
+    ],
+)
+def test_whether_a_commit_was_made(hub: LoopbackHub, model: MakeModel, kind: Kind, done: bool) -> None:
+    revision = hub.add("org/model", model())
+    hub.faults = first(kind, "POST", "/api/models/org/model/commit/main")
+    body = b'{"key": "header", "value": {"summary": "Empty"}}'
+    address = f"{hub.endpoint}/api/models/org/model/commit/main"
+    try:
+        assert httpx2.post(address, content=body, headers={"Authorization": f"Bearer {TOKEN}"}).status_code >= 400
+    except httpx2.TransportError:
+        assert kind in ("connection dropped", "answer lost", "answer cut short")
+    hub.faults = None
+    assert (HfApi(endpoint=hub.endpoint, token=TOKEN).model_info("org/model").sha != revision) == done
+
+
+def test_one_wrong_bit(hub: LoopbackHub, model: MakeModel) -> None:
+    folder = model()
+    hub.add("org/model", folder)
+    path = DOWNLOAD.replace("config.json", "model.safetensors")
+    good = (folder / "model.safetensors").read_bytes()
+    hub.faults = first("wrong bytes", path=path)
+    served = httpx2.get(hub.endpoint + path).content
+    assert len(served) == len(good)
+    assert sum((one ^ other).bit_count() for one, other in zip(good, served, strict=True)) == 1
+
+
+def test_slow_drips_bring_the_right_bytes(hub: LoopbackHub, model: MakeModel) -> None:
+    folder = model()
+    hub.add("org/model", folder)
+    hub.faults = first("answer in slow drips")
+    assert httpx2.get(hub.endpoint + DOWNLOAD).content == (folder / "config.json").read_bytes()
+
+
+def test_a_hub_without_faults_again(hub: LoopbackHub, model: MakeModel) -> None:
+    hub.add("org/model", model())
+    hub.faults = Faults(0, 1.0)
+    assert httpx2.get(hub.endpoint + "/org/model").status_code == 200, "pages are spared"
+    hub.faults = None
+    HfApi(endpoint=hub.endpoint, token=TOKEN).create_commit(
+        "org/model", [CommitOperationAdd("notes.md", b"more")], commit_message="A note"
+    )
+
+
+def check(seed: int, share: float, material: Material, folder: Path) -> None:
+    outcome = run(Case(seed, share, MODES[seed % len(MODES)]), material, folder)
+    assert outcome.broken == []
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("seed", range(QUICK_SEEDS))
+def test_a_pull_and_a_publish(seed: int, share: float, material: Material, tmp_path: Path) -> None:
+    check(seed, share, material, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("seed", range(QUICK_SEEDS, SEEDS))
+def test_many_pulls_and_publishes(seed: int, share: float, material: Material, tmp_path: Path) -> None:
+    check(seed, share, material, tmp_path)

@@ -1,0 +1,115 @@
+"""A publish killed at any of its requests, then run again by another process: one commit, whole."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from antidote_ci.demo.hub import LoopbackHub
+from antidote_ci.demo.hub.faults import HangUp
+from antidote_ci.hub.destination import Destination
+from tests.hub.campaign import MODES, SOURCE, Material, Mode, client, judged, publish_once, to, write_material
+
+Moment = Literal["before", "after"]
+MOMENTS: tuple[Moment, ...] = ("before", "after")
+SECONDS = 60
+FEWEST_REQUESTS = 10
+
+# Real processes of their own, started from one that has the client imported already.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.hub.campaign"])
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return write_material(tmp_path_factory.mktemp("material"))
+
+
+def publishing(endpoint: str, cache: Path, destination: Destination, material: Material, run: int) -> None:
+    """What such a process does."""
+    with client(endpoint, cache) as access:
+        publish_once(destination, material, access, run)
+
+
+def publish_in_a_process(
+    hub: LoopbackHub,
+    folder: Path,
+    destination: Destination,
+    material: Material,
+    run: int,
+    kill: tuple[Moment, int] | None,
+) -> int | None:
+    """Its exit code. `kill`: at which of its requests it dies, and whether before or after that is processed."""
+    process = PROCESSES.Process(
+        target=publishing, args=(hub.endpoint, folder / f"cache-{run}", destination, material, run)
+    )
+    started = threading.Event()
+    earlier = len(hub.history)
+
+    def meanwhile(moment: Moment, number: int, request: str) -> None:
+        if kill == (moment, number - earlier):
+            started.wait()
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGKILL)
+            raise HangUp
+
+    hub.meanwhile = meanwhile
+    process.start()
+    started.set()
+    process.join(SECONDS)
+    return process.exitcode
+
+
+def killed_and_run_again(mode: Mode, moment: Moment, number: int, material: Material, folder: Path) -> bool:
+    """Whether the process had come to a request of that number."""
+    with LoopbackHub(folder / "hub") as hub:
+        destination = to(mode, hub.add(SOURCE, material.source))
+        code = publish_in_a_process(hub, folder, destination, material, 1, (moment, number))
+        assert code in (0, -signal.SIGKILL)
+        assert judged(hub, destination, material, finished=code == 0) == []
+        assert publish_in_a_process(hub, folder, destination, material, 2, None) == 0
+        assert judged(hub, destination, material, finished=True) == []
+    return code != 0
+
+
+def undisturbed(mode: Mode, material: Material, folder: Path) -> list[str]:
+    """The requests of a publish that nothing happens to."""
+    with LoopbackHub(folder / "hub") as hub:
+        destination = to(mode, hub.add(SOURCE, material.source))
+        assert publish_in_a_process(hub, folder, destination, material, 1, None) == 0
+        assert judged(hub, destination, material, finished=True) == []
+        return hub.history
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_where_the_hub_changes(mode: Mode, material: Material, tmp_path: Path) -> None:
+    requests = undisturbed(mode, material, tmp_path / "undisturbed")
+    changing = [
+        number
+        for number, request in enumerate(requests, 1)
+        if request.startswith("POST")
+        and not request.endswith(("/batch", "/verify", "/validate-yaml", "/preupload/main"))
+    ]
+    assert len(changing) >= 2
+    for number in changing:
+        for moment in MOMENTS if "/commit/" in requests[number - 1] else MOMENTS[1:]:
+            assert killed_and_run_again(mode, moment, number, material, tmp_path / f"{moment}-{number}"), requests[
+                number - 1
+            ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_at_every_request(mode: Mode, moment: Moment, material: Material, tmp_path: Path) -> None:
+    survived = next(
+        number
+        for number in itertools.count(1)
+        if not killed_and_run_again(mode, moment, number, material, tmp_path / str(number))
+    )
+    assert survived > FEWEST_REQUESTS

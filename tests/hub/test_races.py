@@ -1,0 +1,217 @@
+"""Two publishes of one result at once, and a person's commit in the middle of one."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from antidote_ci.demo.hub import LoopbackHub
+from antidote_ci.demo.hub.faults import Faults
+from antidote_ci.errors import PublishConflict
+from antidote_ci.hub import marks
+from antidote_ci.hub.access import Access
+from antidote_ci.hub.destination import MAIN, Destination
+from antidote_ci.records import Published
+from tests.hub.campaign import (
+    MODES,
+    SOURCE,
+    TARGET,
+    Material,
+    Mode,
+    client,
+    exit_code,
+    history,
+    judged,
+    publish_once,
+    to,
+    write_material,
+)
+from tests.hub.hub_samples import TOKEN
+
+Moment = Literal["before", "after"]
+SECONDS = 20
+FEWEST_REQUESTS = 10
+EDIT = "---\nlicense: apache-2.0\n---\nA person was here.\n"
+CONFLICT = PublishConflict.exit_code
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return write_material(tmp_path_factory.mktemp("material"))
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[LoopbackHub]:
+    with LoopbackHub(tmp_path / "hub") as running:
+        yield running
+
+
+@pytest.fixture
+def access(hub: LoopbackHub, tmp_path: Path) -> Iterator[Access]:
+    with client(hub.endpoint, tmp_path / "cache") as ours:
+        yield ours
+
+
+def is_commit(request: str) -> bool:
+    return request.startswith("POST") and "/commit/" in request
+
+
+def of_ours(hub: LoopbackHub, name: str, revision: str) -> list[bool]:
+    """For a commit and all that it stands upon, newest first: whether it carries our mark."""
+    return [marks.read(commit.body) is not None for commit in history(hub, name, revision)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_runs_about_to_commit_the_same_result(
+    mode: Mode, hub: LoopbackHub, access: Access, material: Material
+) -> None:
+    destination = to(mode, hub.add(SOURCE, material.source))
+    both = threading.Barrier(2)
+
+    def meanwhile(moment: Moment, number: int, request: str) -> None:
+        if moment == "before" and is_commit(request) and sum(map(is_commit, hub.history)) <= 2:
+            both.wait(SECONDS)
+
+    hub.meanwhile = meanwhile
+    with ThreadPoolExecutor() as threads:
+        runs = [threads.submit(publish_once, destination, material, access, run) for run in (1, 2)]
+        one, other = [run.result(SECONDS) for run in runs]
+    assert (one.revision, one.url) == (other.revision, other.url)
+    notes = one.notes + other.notes
+    if mode == "pull-request":
+        first, second = hub.store.repository(SOURCE).pull_requests
+        assert (first.status, second.status) == ("open", "closed")
+        # Either run may be the one that closes the later pull request; the run that opened it says whose result stays.
+        assert "Pull request 2 was closed, as the later one." in notes
+        assert [note for note in notes if note.startswith("Pull request 1 holds the same result, from run ")]
+        assert "The same result is in 1." in [said.content for said in second.comments]
+    else:
+        (note,) = notes
+        assert note.startswith("The same result was there already, from run ")
+    assert judged(hub, destination, material, finished=True, rivals=1) == []
+
+
+def test_the_other_run_closes_our_pull_request_before_we_see_it(
+    hub: LoopbackHub, access: Access, material: Material
+) -> None:
+    """Ours is opened second, and the other run is done before the answer reaches us."""
+    destination = to("pull-request", hub.add(SOURCE, material.source))
+    other_opened, ours_opened = threading.Event(), threading.Event()
+    others: list[Future[Published]] = []
+    ours: list[int] = []
+
+    def meanwhile(moment: Moment, number: int, request: str) -> None:
+        match moment, is_commit(request):
+            case "before", True if not ours:
+                ours.append(number)
+                others.append(threads.submit(publish_once, destination, material, access, 2))
+                other_opened.wait(SECONDS)
+            case "after", True if number in ours:
+                ours_opened.set()
+                others[0].result(SECONDS)
+            case "after", True:
+                other_opened.set()
+                ours_opened.wait(SECONDS)
+
+    hub.meanwhile = meanwhile
+    with ThreadPoolExecutor() as threads:
+        published = publish_once(destination, material, access, run=1)
+    assert published.url == others[0].result().url
+    assert judged(hub, destination, material, finished=True, rivals=1) == []
+
+
+def another_run_within(number: int, mode: Mode, material: Material, folder: Path) -> bool:
+    """Whether this run came to a request of that number, just before which another run was had whole."""
+    with LoopbackHub(folder / "hub") as hub, client(hub.endpoint, folder / "cache") as access:
+        destination = to(mode, hub.add(SOURCE, material.source))
+        others: list[Published] = []
+
+        def meanwhile(moment: Moment, at: int, request: str) -> None:
+            if (moment, at) == ("before", number):
+                others.append(publish_once(destination, material, access, run=2))
+
+        hub.meanwhile = meanwhile
+        published = publish_once(destination, material, access, run=1)
+        for other in others:
+            assert (published.revision, published.url) == (other.revision, other.url)
+        assert judged(hub, destination, material, finished=True, rivals=len(others)) == []
+    return bool(others)
+
+
+def person_within(number: int, mode: Mode, material: Material, folder: Path, faults: Faults | None = None) -> bool:
+    """Whether this run came to a request of that number, just before which a person edited the card."""
+    with LoopbackHub(folder / "hub") as hub, client(hub.endpoint, folder / "cache") as access:
+        tested = hub.add(SOURCE, material.source)
+        destination = Destination("branch", SOURCE, tested, MAIN) if mode == "branch" else to(mode, tested)
+        place = TARGET if mode == "repo" else SOURCE
+        requests, edits = 0, list[str]()
+
+        def meanwhile(moment: Moment, at: int, request: str) -> None:
+            nonlocal requests
+            requests = max(requests, at)
+            if (moment, at) == ("before", number) and place in hub.store.names():
+                hub.faults = None
+                edits.append(edit(hub, place))
+                hub.faults = faults
+
+        hub.meanwhile = meanwhile
+        hub.faults = faults
+        code = exit_code(lambda: publish_once(destination, material, access, run=1))
+        hub.faults = None
+        reached = requests >= number
+        if faults is None:
+            assert code == 0 or (code == CONFLICT and edits)
+        assert code is not None
+        if edits:
+            assert hub.store.repository(place).refs[MAIN] == edits[0], "nothing is put upon a person's newer work"
+        if code != 0 and edits:
+            if mode != "repo":
+                destination = Destination(mode, SOURCE, edits[0], destination.name)
+            assert exit_code(lambda: publish_once(destination, material, access, run=2)) == 0
+            ref = "refs/pr/1" if mode == "pull-request" else MAIN
+            head = hub.store.repository(place).refs[ref]
+            assert of_ours(hub, place, head)[:2] == [True, False]
+            assert edits[0] in [commit.revision for commit in history(hub, place, head)]
+    return reached
+
+
+def edit(hub: LoopbackHub, name: str) -> str:
+    """A person's commit on main."""
+    card = CommitOperationAdd("README.md", EDIT.encode())
+    person = HfApi(endpoint=hub.endpoint, token=TOKEN)
+    return str(person.create_commit(name, [card], commit_message="Say more").oid)
+
+
+Middle = Callable[[int, Mode, Material, Path], bool]
+
+
+@pytest.mark.parametrize("middle", [another_run_within, person_within])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("number", [1, 6, 8, 10])
+def test_in_the_middle(middle: Middle, mode: Mode, number: int, material: Material, tmp_path: Path) -> None:
+    assert middle(number, mode, material, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_person_and_faults(seed: int, material: Material, tmp_path: Path) -> None:
+    person_within(5 * seed, MODES[seed % len(MODES)], material, tmp_path, Faults(seed, 0.3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6, 100))
+def test_many_a_person_and_faults(seed: int, material: Material, tmp_path: Path) -> None:
+    person_within(seed % 40, MODES[seed % len(MODES)], material, tmp_path, Faults(seed, 0.3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("middle", [another_run_within, person_within])
+@pytest.mark.parametrize("mode", MODES)
+def test_anywhere(middle: Middle, mode: Mode, material: Material, tmp_path: Path) -> None:
+    numbers = itertools.count(1)
+    past = next(number for number in numbers if not middle(number, mode, material, tmp_path / str(number)))
+    assert past > FEWEST_REQUESTS

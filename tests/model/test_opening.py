@@ -1,0 +1,99 @@
+"""The first look of a framework at a checkpoint is within limits, and before any weight is read."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
+from antidote_ci.model.child import Child
+from antidote_ci.model.confined import confined
+from antidote_ci.model.opening import OpeningRequest, require_usable
+from antidote_ci.records import Model, Progress
+from tests.conftest import CopyOf
+
+GIGABYTE = 1 << 30
+
+
+def opened(model: Model) -> list[Progress]:
+    seen: list[Progress] = []
+    require_usable(OpeningRequest(model), seen.append)
+    return seen
+
+
+def edit(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def refused(folder: Path) -> AntidoteError:
+    with pytest.raises(AntidoteError) as raised:
+        opened(Model(folder))
+    assert "llama" in raised.value.what
+    assert raised.value.hint
+    return raised.value
+
+
+def test_a_good_model_opens_and_so_does_an_adapter(tiny_llama: Path, tiny_adapter: Path) -> None:
+    assert opened(Model(tiny_llama))[-1].done == 1
+    assert opened(Model(tiny_llama, tiny_adapter))
+
+
+def test_it_is_asked_of_the_child_and_weights_are_not_read(tiny_llama: Path, copy_of: CopyOf, tmp_path: Path) -> None:
+    folder = copy_of(tiny_llama)
+    weights = folder / "model.safetensors"
+    header = 8 + int.from_bytes(weights.read_bytes()[:8], "little")
+    with weights.open("r+b") as file:  # a sparse file of the same size: whoever reads it reads zeros
+        size = file.seek(0, 2)
+        file.truncate(header)
+        file.truncate(size)
+    (folder / "chat_template.jinja").write_text("{{ 'x' * 10**11 }}")
+    with Child(tmp_path / "child.log") as child:
+        with pytest.raises(UnsafeCheckpoint, match="does not end within 3 s"):
+            child.call(require_usable, OpeningRequest(Model(folder)), lambda _: None)
+        (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+        assert child.call(require_usable, OpeningRequest(Model(folder)), lambda _: None) is None
+
+
+def test_a_tokenizer_that_cannot_be_opened_is_a_configuration_error(tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    edit(folder / "tokenizer.json", pre_tokenizer={"type": "NoSuchThing"})
+    error = refused(folder)
+    assert isinstance(error, ConfigurationError)
+    assert "cannot be opened: it raises" in error.what
+
+
+def test_a_tokenizer_without_an_end_token_says_so(tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    edit(folder / "tokenizer_config.json", eos_token=None, pad_token=None)
+    error = refused(folder)
+    assert isinstance(error, ConfigurationError)
+    assert "neither a padding nor an end token" in error.what
+
+
+def test_a_template_may_not_write_tokens_without_a_row(tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    edit(folder / "tokenizer.json", added_tokens=[*tokens, {**tokens[0], "id": 290, "content": "<|picture|>"}])
+    assert opened(Model(folder))
+    (folder / "chat_template.jinja").write_text("<|picture|>{{ messages[0]['content'] }}")
+    error = refused(folder)
+    assert isinstance(error, UnsafeCheckpoint)
+    assert "writes token 290, and the model's table has 290 rows" in error.what
+
+
+def endless() -> int:
+    while True:
+        pass
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_does_not_end_or_grows_or_is_killed_gives_nothing() -> None:
+    assert confined(lambda: [1, "a"], 5, GIGABYTE) == [1, "a"]
+    assert confined(endless, 1, GIGABYTE) is None
+    assert confined(lambda: len(bytearray(2 * GIGABYTE)), 5, GIGABYTE) is None
+    assert confined(killed, 5, GIGABYTE) is None
