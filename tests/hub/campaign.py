@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
@@ -29,8 +29,8 @@ from antidote_ci.hub.publish import Result, publish
 from antidote_ci.hub.pull_requests import COMMENT, Words
 from antidote_ci.hub.survey import survey
 from antidote_ci.hub.trees import content
-from antidote_ci.records import Manifest, Published, ReportedSource, WeightFile, dump
-from tests.hub.hub_samples import CARD, TOKEN, ignore
+from antidote_ci.records import Manifest, Published, WeightFile, dump
+from tests.hub.hub_samples import CARD, MANIFEST, TOKEN, ignore
 
 Mode = Literal["pull-request", "branch", "repo"]
 Rule = Literal[
@@ -80,6 +80,12 @@ def write_material(folder: Path) -> Material:
     return made
 
 
+def _manifest(made: Material, run: int) -> Manifest:
+    before, after = sums(made.source), sums(made.repaired(run))
+    files = [WeightFile(name, before[name], after[name]) for name in SHARDS]
+    return replace(MANIFEST, run_id=f"{run:032x}", source_files=before, files=files)
+
+
 def _write_checkpoint(place: Path, card: str, seed: int) -> None:
     place.mkdir(parents=True)
     draw = np.random.default_rng(seed)
@@ -92,31 +98,6 @@ def _write_checkpoint(place: Path, card: str, seed: int) -> None:
     (place / "config.json").write_text('{"model_type": "llama"}')
     (place / "tokenizer.json").write_text('{"version": "1.0"}')
     (place / "README.md").write_text(card)
-
-
-def _manifest(made: Material, run: int) -> Manifest:
-    before, after = sums(made.source), sums(made.repaired(run))
-    return Manifest(
-        schema_version=1,
-        tool_version="0",
-        run_id=f"{run:032x}",
-        source=ReportedSource(SOURCE, "0" * 40, "full"),
-        reference=None,
-        method="scale",
-        target="dense",
-        per=None,
-        dose=0.5,
-        effective_dose=0.5,
-        changed={},
-        left_alone=[],
-        policy_sha256=POLICY,
-        scores_sha256="0" * 64,
-        masks_sha256="0" * 64,
-        source_files=before,
-        reference_files={},
-        plan=None,
-        files=[WeightFile(name, before[name], after[name]) for name in SHARDS],
-    )
 
 
 def sums(folder: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.patience import Patience
-from antidote_ci.records import Progress
+from antidote_ci.records import Manifest, Progress, ReportedSource
 
 CARD = "---\nlicense: apache-2.0\nbase_model: demo/base\ntags: [demo]\n---\n# A small model\n"
 TOKEN = "hf_loopbackToken"
@@ -29,3 +29,27 @@ def ignore(_: Progress) -> None:
 def said(error: AntidoteError) -> str:
     """Everything a person gets to read of an error."""
     return f"{error.what}\n{error.cause}\n{error.hint}\n{error!r}"
+
+
+MANIFEST = Manifest(
+    schema_version=1,
+    tool_version="0",
+    run_id="0" * 32,
+    source=ReportedSource("org/model", "0" * 40, "full"),
+    reference=None,
+    method="scale",
+    target="dense",
+    per=None,
+    dose=0.5,
+    effective_dose=0.5,
+    changed={},
+    left_alone=[],
+    policy_sha256="c" * 64,
+    scores_sha256="",
+    masks_sha256="",
+    source_files={},
+    reference_files={},
+    plan=None,
+    files=[],
+)
+"""Of a repair of org/model; tests put its files in."""

@@ -21,8 +21,8 @@ from antidote_ci.hub.pull import resolve
 from antidote_ci.hub.pull_requests import COMMENT, Words
 from antidote_ci.hub.survey import held, survey
 from antidote_ci.hub.trees import content
-from antidote_ci.records import Manifest, Published, ReportedSource, WeightFile, dump
-from tests.hub.hub_samples import CARD, TOKEN, MakeModel, uploads
+from antidote_ci.records import Published, WeightFile, dump
+from tests.hub.hub_samples import CARD, MANIFEST, TOKEN, MakeModel, uploads
 
 pytestmark = uploads
 
@@ -85,29 +85,6 @@ def repair(tmp_path: Path) -> MakeRepair:
         return Repair(folder, run, result)
 
     return make
-
-
-MANIFEST = Manifest(
-    schema_version=1,
-    tool_version="0",
-    run_id="0" * 32,
-    source=ReportedSource(SOURCE, "0" * 40, "full"),
-    reference=None,
-    method="scale",
-    target="dense",
-    per=None,
-    dose=0.5,
-    effective_dose=0.5,
-    changed={},
-    left_alone=[],
-    policy_sha256=POLICY,
-    scores_sha256="",
-    masks_sha256="",
-    source_files={},
-    reference_files={},
-    plan=None,
-    files=[],
-)
 
 
 def to(mode: Mode, revision: str) -> Destination:
