@@ -26,7 +26,7 @@ demo: $(VENV)/demo-installed ## the main job, end to end, on a real 135M model a
 	$(BIN)/antidote-ci demo
 
 test: $(VENV)/installed check ## every check and every test but the slow ones
-	$(BIN)/pytest --cov --cov-report=term
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2 --dist loadfile --cov --cov-report=term
 
 test-slow: $(VENV)/demo-installed ## the demo as a test, minutes
 	$(BIN)/pytest -m slow

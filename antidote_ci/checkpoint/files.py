@@ -61,6 +61,12 @@ def sha256_file(path: Path, chunk: int = 1 << 20) -> str:
     return digest.hexdigest()
 
 
+def shown(folder: Path) -> str:
+    """What people call a checkpoint's folder: ORG/NAME where it is a snapshot in the Hub client's cache."""
+    repository = _in_cache(folder)
+    return repository.name.removeprefix("models--").replace("--", "/") if repository else folder.name
+
+
 def listing(folder: Path) -> list[str]:
     """The allowed regular files of `folder`, relative, sorted. None is opened.
 
@@ -111,10 +117,15 @@ def _candidates(root: Path) -> Iterator[Path]:
 
 
 def _blobs(root: Path) -> tuple[Path, ...]:
-    """Where the links of a snapshot in the Hub client's cache end: models--org--name/snapshots/<commit>.
+    """Where the links of a snapshot in the Hub client's cache end.
 
     A repository's own blobs may in turn be links to those that all repositories share.
     """
-    repository = root.parent.parent
-    in_cache = root.parent.name == "snapshots" and repository.name.startswith("models--")
-    return (repository / "blobs", repository.parent / "blobs") if in_cache else ()
+    repository = _in_cache(root)
+    return (repository / "blobs", repository.parent / "blobs") if repository else ()
+
+
+def _in_cache(folder: Path) -> Path | None:
+    """The repository of models--org--name/snapshots/<commit>; None for another folder."""
+    repository = folder.parent.parent
+    return repository if folder.parent.name == "snapshots" and repository.name.startswith("models--") else None

@@ -1,6 +1,6 @@
 """Whether a model and its reference read the same words under the same numbers."""
 
-from antidote_ci.checkpoint.files import listing
+from antidote_ci.checkpoint.files import listing, shown
 from antidote_ci.checkpoint.layout import Layout
 from antidote_ci.checkpoint.tokenizers import SPARE, read_vocabulary, require_rows, table_rows
 from antidote_ci.errors import UnsafeCheckpoint
@@ -25,8 +25,8 @@ def require_same_vocabulary(model: Layout, reference: Layout) -> None:
         other = known.get(token, number)
         if other != number:
             raise UnsafeCheckpoint(
-                f"{ours.file} of {model.folder.name} gives {token!r:.60} the number {number:,}, and that of the "
-                f"reference {reference.folder.name} {other:,}",
+                f"{ours.file} of {shown(model.folder)} gives {token!r:.60} the number {number:,}, and that of the "
+                f"reference {shown(reference.folder)} {other:,}",
                 cause="the vocabulary was renumbered, or the reference is not what the model was made from",
                 hint="name the right one with --reference",
             )

@@ -9,6 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from antidote_ci.checkpoint.files import shown
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model import loading
 from antidote_ci.model.decoding import Continued
@@ -139,7 +140,7 @@ def _require_one_vocabulary(before: Model, after: Model) -> None:
     )
     if one != other:
         raise ConfigurationError(
-            f"the vocabularies differ: {one} entries in {before.folder.name}, {other} in {after.folder.name}",
+            f"the vocabularies differ: {one} entries in {shown(before.folder)}, {other} in {shown(after.folder)}",
             hint="compare a model with its own repair",
         )
 

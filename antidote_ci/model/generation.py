@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from antidote_ci.checkpoint.files import shown
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import batching, decoding, loading, templates
 from antidote_ci.model.store import Store
@@ -166,7 +167,7 @@ def _rows(tokenizer: Any, conversations: Sequence[Conversation], request: Genera
     rows = encoded(tokenizer, rendered(tokenizer, conversations, request.add_generation_prompt))
     if not all(rows):
         raise ConfigurationError(
-            f"the chat template of {request.model.folder.name} gives an empty text",
+            f"the chat template of {shown(request.model.folder)} gives an empty text",
             hint="correct chat_template.jinja, or chat_template in tokenizer_config.json",
         )
     return [row for row in rows for _ in range(request.samples)]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antidote_ci.checkpoint.files import listing, sha256_file
+from antidote_ci.checkpoint.files import listing, sha256_file, shown
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.records import Model
 
@@ -43,7 +43,7 @@ def load_tokenizer(model: Model) -> Any:  # noqa: ANN401 - transformers is untyp
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
         raise ConfigurationError(
-            f"the tokenizer in {folder.name} names neither a padding nor an end token",
+            f"the tokenizer in {shown(folder)} names neither a padding nor an end token",
             hint="add eos_token to its tokenizer_config.json",
         )
     if tokenizer.chat_template is None:
@@ -73,7 +73,7 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
             output_loading_info=True,
         )
         if loaded["missing_keys"]:
-            raise missing_weights(model.folder.name, min(loaded["missing_keys"]))
+            raise missing_weights(shown(model.folder), min(loaded["missing_keys"]))
         if model.adapter is not None:
             from peft import PeftModel
 
@@ -124,7 +124,7 @@ def out_of_memory(error: BaseException) -> bool:
 def does_not_fit(model: Model, what: str = "") -> InfrastructureError:
     """Memory ran out, and there is no smaller way."""
     return InfrastructureError(
-        f"{model.folder.name}{what} does not fit into this machine's memory",
+        f"{shown(model.folder)}{what} does not fit into this machine's memory",
         cause="the weights, and the longest prompts with their answers, must fit beside whatever else runs here",
         hint="a machine or GPU with more memory, shorter prompts, or a smaller max_new_tokens",
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from antidote_ci.checkpoint.files import shown
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import loading
 from antidote_ci.model.store import Store
@@ -106,7 +107,7 @@ def _tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped
     # The head reads the last token that is no padding.
     if tokenizer.eos_token is None or tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         raise ConfigurationError(
-            f"the tokenizer in {folder.name} needs an end token and a padding token of its own",
+            f"the tokenizer in {shown(folder)} needs an end token and a padding token of its own",
             hint="keep the tokenizer files of the original repository beside the converted weights",
         )
     return tokenizer
@@ -126,7 +127,7 @@ def _load(folder: Path, pad_token_id: int) -> Any:  # noqa: ANN401 - transformer
     )
     if loaded["missing_keys"]:
         raise ConfigurationError(
-            f"{folder.name} lacks {min(loaded['missing_keys'])}",
+            f"{shown(folder)} lacks {min(loaded['missing_keys'])}",
             cause="the framework would fill it with random numbers, and judge by them",
             hint="convert the checkpoint again, whole",
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.checkpoint.vocabularies import embedding_rows
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
@@ -37,7 +38,7 @@ def require_usable(request: OpeningRequest, report: Callable[[Progress], None]) 
     ConfigurationError for what is merely broken.
     """
     model = request.model
-    name = (model.adapter or model.folder).name
+    name = shown(model.adapter or model.folder)
     report(Progress("opening the tokenizer", 0, 1))
     _import()
     _require(name, confined(lambda: _attempt(lambda: loading.load_tokenizer(model)), SECONDS, MEMORY))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Never
 
+from antidote_ci.checkpoint.files import shown
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model.confined import confined
 
@@ -40,7 +41,7 @@ def render(
     limit = seconds or seconds_for(len(chats))
     reply = confined(lambda: _reply(tokenizer, chats, add_generation_prompt), limit, MEMORY)
     if reply is None or "texts" not in reply:
-        raise _refusal(Path(tokenizer.name_or_path).name, (reply or {}).get("raised"), limit)
+        raise _refusal(shown(Path(tokenizer.name_or_path)), (reply or {}).get("raised"), limit)
     texts: list[str] = reply["texts"]
     return texts
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from antidote_ci import __version__, records
 from antidote_ci.checkpoint import tensors
-from antidote_ci.checkpoint.files import sha256_file
+from antidote_ci.checkpoint.files import sha256_file, shown
 from antidote_ci.checkpoint.layout import Layout, inspect
 from antidote_ci.checkpoint.lora_names import A_ENDING
 from antidote_ci.checkpoint.swap import nothing_left_on_error
@@ -165,13 +165,13 @@ def _require_shapes(layout: Layout, scores: Scores) -> None:
     shapes = {name: info.shape for name, info in layout.tensors.items()}
     for each in scores.tensors:
         if shapes.get(each.name) != (each.rows, each.columns):
-            raise _changed(f"{each.name} in {layout.folder.name}")
+            raise _changed(f"{each.name} in {shown(layout.folder)}")
 
 
 def _require_hashes(layout: Layout, meant: Mapping[str, str], found: Mapping[str, str]) -> None:
     for shard in layout.shards:
         if shard not in meant or found[shard] != meant[shard]:
-            raise _changed(f"{shard} in {layout.folder.name}")
+            raise _changed(f"{shard} in {shown(layout.folder)}")
 
 
 def _require_mask_of(request: ApplyRequest, mask: MaskFile) -> None:

@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 
 from antidote_ci.checkpoint import tensors
+from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.layout import Layout, inspect
 from antidote_ci.checkpoint.lora_names import A_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError
@@ -136,7 +137,7 @@ def _notes(request: PlanRequest, effective_dose: float) -> list[str]:
 def _finite(squared: float, name: str, layout: Layout) -> float:
     if not isfinite(squared):
         raise ConfigurationError(
-            f"{name} in {layout.folder.name} holds NaN or infinite numbers",
+            f"{name} in {shown(layout.folder)} holds NaN or infinite numbers",
             cause="the training diverged, or the file is damaged",
             hint="repair an earlier checkpoint of the same run",
         )

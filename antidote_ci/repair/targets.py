@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Literal
 
+from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.headers import TensorInfo
 from antidote_ci.checkpoint.layout import Layout
 from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, PREFIX
@@ -30,7 +31,7 @@ def target_of(source: Layout, wanted: Literal["auto", "dense"]) -> Target:
         return "dense" if wanted == "dense" else "delta"
     if wanted == "dense":
         raise ConfigurationError(
-            f"{source.folder.name} is a LoRA adapter and has no dense weights",
+            f"{shown(source.folder)} is a LoRA adapter and has no dense weights",
             hint="leave the target to `auto`, or merge the adapter into its base first",
         )
     return "adapter"
@@ -66,7 +67,7 @@ def require_same_shapes(source: Layout, reference: Layout) -> None:
     """
     if reference.kind != "full":
         raise ConfigurationError(
-            f"the reference {reference.folder.name} is an adapter",
+            f"the reference {shown(reference.folder)} is an adapter",
             hint="name the full aligned checkpoint with --reference",
         )
     if source.kind == "adapter":
@@ -105,7 +106,7 @@ def _matrices(names: Iterable[str], shapes: Mapping[str, TensorInfo], layout: La
         found.append(ScoredTensor(name, rows, columns))
     if not found:
         raise ConfigurationError(
-            f"{layout.folder.name} holds no linear layer that can be repaired",
+            f"{shown(layout.folder)} holds no linear layer that can be repaired",
             cause="none of its blocks' weights is the weight of a linear layer as it is used",
             hint="report this architecture",
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from antidote_ci.checkpoint import tensors
+from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.errors import ConfigurationError
@@ -115,7 +116,7 @@ def _require_readable(skeleton: Skeleton, rows: Sequence[Sequence[int]]) -> None
     skeleton.require_room(rows)
     if max(map(max, rows)) >= _vocabulary(skeleton):
         raise ConfigurationError(
-            f"the prompts hold tokens that {skeleton.layout.folder.name} does not know",
+            f"the prompts hold tokens that {shown(skeleton.layout.folder)} does not know",
             cause="fine-tuning added tokens to the vocabulary, and the chat template writes them",
             hint="use the method antidote, which asks the reference nothing",
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.layout import Layout
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.streaming.lora import Lora
@@ -62,7 +63,7 @@ def with_saved(network: Any, places: Mapping[str, Place], lora: Lora) -> dict[st
     for path in [*lora.modules, *lora.saved]:
         if path not in known:
             raise ConfigurationError(
-                f"the adapter {lora.layout.folder.name} has weights for {path}, which its base does not have",
+                f"the adapter {shown(lora.layout.folder)} has weights for {path}, which its base does not have",
                 cause="it was trained on another model",
                 hint="name the right base with --reference",
             )

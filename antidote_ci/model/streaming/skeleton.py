@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.loading import missing_weights
@@ -90,7 +91,7 @@ class Skeleton:
         for number, row in enumerate(rows, 1):
             if most is not None and len(row) > most:
                 raise ConfigurationError(
-                    f"row {number} has {len(row)} tokens, and {self.layout.folder.name} reads at most {most}",
+                    f"row {number} has {len(row)} tokens, and {shown(self.layout.folder)} reads at most {most}",
                     cause="its config.json sets max_position_embeddings to that",
                     hint="shorten the row or leave it out",
                 )
@@ -128,14 +129,14 @@ class Skeleton:
         )
         for path, shape, expected in sorted(loaded.mismatched_keys):
             raise ConfigurationError(
-                f"{path} in {self.layout.folder.name} has shape {list(shape)}, and config.json says {list(expected)}",
+                f"{path} in {shown(self.layout.folder)} has shape {list(shape)}, and config.json says {list(expected)}",
                 cause="the configuration is that of another model",
                 hint="save the checkpoint anew with transformers",
             )
         for path in self._parameters[part]:
             parameter = self.network.get_parameter(self._ties.get(path, path))
             if parameter.is_meta:
-                raise missing_weights(self.layout.folder.name, path)
+                raise missing_weights(shown(self.layout.folder), path)
             _put(self.network, path, parameter.requires_grad_(requires_grad=False))
 
     def _add_factors(self, part: str, within: ExitStack) -> None:

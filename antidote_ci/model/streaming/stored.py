@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint import tensors
+from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.layout import Layout
 from antidote_ci.errors import ConfigurationError
 
@@ -26,7 +27,7 @@ class Stored:
         # Both extremes are NaN where one entry is, and finding them is 30 times faster than asking every entry.
         if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
             raise ConfigurationError(
-                f"{self.name} in {self.layout.folder.name} holds NaN or infinite numbers",
+                f"{self.name} in {shown(self.layout.folder)} holds NaN or infinite numbers",
                 cause="the training diverged, or the file is damaged",
                 hint="repair an earlier checkpoint of the same run",
             )
