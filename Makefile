@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check format bench-gate bench-speed fuzz
+.PHONY: demo test test-slow check format bench-gate bench-speed bench-hub fuzz
 .DEFAULT_GOAL := help
 
 help:
@@ -46,6 +46,10 @@ bench-gate: $(VENV)/installed ## the gate by simulation: error rates, answers us
 
 bench-speed: $(VENV)/demo-installed ## answers per second against plain generate
 	$(BIN)/python -m benchmarks.speed
+
+bench-hub: $(VENV)/installed ## whole pulls and publications under faults by seed, and what a pull costs; minutes
+	$(BIN)/python -m benchmarks.hub faults
+	$(BIN)/python -m benchmarks.hub pull
 
 fuzz: $(VENV)/installed ## a million changed safetensors headers and indexes against our readers, minutes
 	nice $(BIN)/python -m benchmarks.fuzz

@@ -5,7 +5,7 @@ from typing import Literal
 from antidote_ci.errors import ConfigurationError, PublishConflict
 from antidote_ci.hub import pull_requests
 from antidote_ci.hub.access import Access
-from antidote_ci.hub.destination import ATTRIBUTES, CARD, Destination, Standing, last_head, require_free
+from antidote_ci.hub.destination import CARD, Destination, Standing, last_head, require_free
 from antidote_ci.hub.identity import Identity, identity
 from antidote_ci.hub.pull import ANSWER_SECONDS
 from antidote_ci.hub.trees import Tree, read_small
@@ -68,8 +68,6 @@ def _surveyed_repository(
             cause="published there, anyone could have what only some may have",
             hint=f"make {repository} private or gated, or name a new repository",
         )
-    if set(found.tree.files) <= {ATTRIBUTES}:
-        return Standing(None, card=None, private=closed, gated=gated)
     writing.ask(repository, lambda client: require_free(client, destination, found))
     text = read(writing, repository, found.tree, CARD)
     card = text.decode("utf-8", "surrogateescape") if text is not None else None

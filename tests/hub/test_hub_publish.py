@@ -1,19 +1,21 @@
 """Publishing with the real client, and reading back what it published."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.community import DiscussionComment, DiscussionCommit, DiscussionStatusChange
+from huggingface_hub.utils import _auth
 from safetensors.torch import load_file, save_file
 
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import ConfigurationError, InfrastructureError, PublishConflict
 from antidote_ci.hub import marks
-from antidote_ci.hub.access import Access
+from antidote_ci.hub.access import Access, writing
 from antidote_ci.hub.destination import Destination
 from antidote_ci.hub.marks import Mark
 from antidote_ci.hub.publish import Result, publish
@@ -376,3 +378,29 @@ def test_a_token_that_may_not_write_there(hub: LoopbackHub, model: MakeModel, mo
     with pytest.raises((InfrastructureError, ConfigurationError)):
         survey(to(mode, revision), Access(), client_)
     assert commits_sent(hub) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_workflow_publishes_under_its_own_identity(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    """It holds no token, may write to one repository, and is recognised when it comes again."""
+    folder = model()
+    destination = to(mode, hub.add(SOURCE, folder))
+    if mode == "repo":
+        client(hub).create_repo(destination.repository)
+    with monkeypatch.context() as job:
+        for name, value in hub.trust(destination.repository, "org/workflows").items():
+            job.setenv(name, value)
+        # The client reads its address at import, and exchanges identities nowhere else.
+        job.setattr(constants, "ENDPOINT", hub.endpoint)
+        job.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
+        access = writing(os.environ)
+    published = [
+        publish(destination, survey(destination, Access(), access), repair(folder, run).of(destination), access)
+        for run in (1, 2)
+    ]
+    assert published[0].revision == published[1].revision
+    assert len(commits_sent(hub)) == 1
+    with pytest.raises(ConfigurationError, match="this token may not make it"):
+        survey(replace(to("repo", destination.revision), name="demo/other"), Access(), access)

@@ -74,7 +74,7 @@ def test_a_killed_child_is_a_typed_error(child: Child, tiny_llama: Path) -> None
         os.kill(child._process.pid, signal.SIGKILL)
 
     with pytest.raises(InfrastructureError, match=r"died \(killed\)") as raised:
-        child.call(generate, request(tiny_llama, 200), kill_at_first_progress)
+        child.call(generate, request(tiny_llama, 2000), kill_at_first_progress)  # more than it can do meanwhile
     assert "memory" in str(raised.value.cause)
 
 
