@@ -4,7 +4,15 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from antidote_ci.demo.hub.records import MAIN, Announcement, Change, Commit, Entry, Repository, UpdatedRef
-from antidote_ci.demo.hub.store import Exists, Stale, Store, UnknownEntry, UnknownRepository, UnknownRevision
+from antidote_ci.demo.hub.store import (
+    Exists,
+    MovedRepository,
+    Stale,
+    Store,
+    UnknownEntry,
+    UnknownRepository,
+    UnknownRevision,
+)
 
 
 def add(store: Store, settings: Repository, folder: Path, author: str = "demo") -> str:
@@ -20,7 +28,7 @@ def add(store: Store, settings: Repository, folder: Path, author: str = "demo") 
     with store.writing:
         try:
             old = store.repository(settings.id)
-        except UnknownRepository:
+        except (UnknownRepository, MovedRepository):  # a name that became free
             begin(store, settings, f"Upload {folder.name}", author, files)
             return store.repository(settings.id).refs[MAIN]
         repository = replace(old, gated=settings.gated, private=settings.private, disabled=settings.disabled)
