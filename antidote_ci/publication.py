@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from antidote_ci import acquire, records
+from antidote_ci.checkpoint.card import CARD
+from antidote_ci.checkpoint.swap import MANIFEST
 from antidote_ci.config import RunConfig
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import publish, pull, survey, trees
 from antidote_ci.hub.access import Access, writing
-from antidote_ci.hub.destination import CARD, MANIFEST, Destination, Standing
+from antidote_ci.hub.destination import Destination, Standing
 from antidote_ci.hub.marks import Mark
 from antidote_ci.hub.pull_requests import Words
 from antidote_ci.hub.trees import Tree

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from antidote_ci.checkpoint.card import CARD
+from antidote_ci.checkpoint.swap import MANIFEST
 from antidote_ci.errors import PublishConflict
 from antidote_ci.hub.client import address
 from antidote_ci.hub.commits import Head, head
@@ -13,8 +15,6 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 MAIN = "main"
-CARD = "README.md"
-MANIFEST = "antidote/manifest.json"
 ATTRIBUTES = ".gitattributes"
 """All that a new repository holds."""
 FRESH = {ATTRIBUTES, CARD, "LICENSE"}

@@ -13,6 +13,7 @@ from antidote_ci.hub.access import Access
 from antidote_ci.hub.commits import Change, Head, head
 from antidote_ci.hub.destination import ATTRIBUTES, Destination, Standing, last_head, require_free
 from antidote_ci.hub.marks import Mark, marked
+from antidote_ci.hub.pull import ANSWER_SECONDS
 from antidote_ci.hub.pull_requests import Words
 from antidote_ci.hub.trees import Content, Tree
 from antidote_ci.records import Published
@@ -54,8 +55,17 @@ def publish(destination: Destination, standing: Standing, result: Result, access
 
 
 def _create(client: "HfApi", repository: str, standing: Standing) -> None:
-    """A repository no more open than the source. Repeated, it finds its own."""
+    """A repository no more open than the source. Repeated, it finds its own.
+
+    Raises PublishConflict where somebody else made it meanwhile, and made it public.
+    """
     client.create_repo(repository, private=standing.private, exist_ok=True)
+    if standing.private and not client.model_info(repository, timeout=ANSWER_SECONDS).private:
+        raise PublishConflict(
+            f"{repository} is public, and its source is private or gated",
+            cause="somebody made it during the run",
+            hint=f"make {repository} private or gated, then run the same command again",
+        )
     if standing.gated is not None:
         client.update_repo_settings(repository, gated=standing.gated)
 

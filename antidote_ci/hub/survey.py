@@ -2,10 +2,11 @@
 
 from typing import Literal
 
+from antidote_ci.checkpoint.card import CARD
 from antidote_ci.errors import ConfigurationError, PublishConflict
 from antidote_ci.hub import pull_requests
 from antidote_ci.hub.access import Access
-from antidote_ci.hub.destination import CARD, Destination, Standing, last_head, require_free
+from antidote_ci.hub.destination import Destination, Standing, last_head, require_free
 from antidote_ci.hub.identity import Identity, identity
 from antidote_ci.hub.pull import ANSWER_SECONDS
 from antidote_ci.hub.trees import Tree, read_small

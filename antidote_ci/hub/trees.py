@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint.files import sha256_file
-from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub import cache
 from antidote_ci.hub.digests import SHA256_DIGITS, digest_like
 from antidote_ci.hub.meters import silent
 from antidote_ci.hub.pull import ANSWER_SECONDS
-from antidote_ci.hub.remote import COMMIT, RemoteFile
+from antidote_ci.hub.remote import RemoteFile, commit_of, file_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -51,17 +50,16 @@ def content(file: Path) -> Content:
 
 
 def tree(client: "HfApi", repository: str, revision: str) -> Tree:
-    """`revision` (a branch, pull request or commit) as it is now, in one answer."""
+    """`revision` (a branch, pull request or commit) as it is now, in one answer.
+
+    Raises InfrastructureError for a description that no Hub would give.
+    """
     info = client.model_info(repository, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS)
-    if not COMMIT.fullmatch(info.sha or ""):
-        raise InfrastructureError(
-            f"the Hub named no commit for {repository}", cause="what answers is no Hub", hint="check HF_ENDPOINT"
-        )
-    files = info.siblings or []
+    files = [file_of(repository, each) for each in info.siblings or []]
     return Tree(
-        revision=str(info.sha),
-        files={each.rfilename: each.lfs.sha256 if each.lfs else str(each.blob_id) for each in files},
-        sizes={each.rfilename: each.size or 0 for each in files},
+        revision=commit_of(repository, info.sha),
+        files={each.path: each.digest for each in files},
+        sizes={each.path: each.size for each in files},
     )
 
 

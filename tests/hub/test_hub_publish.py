@@ -294,6 +294,19 @@ def test_a_public_repository_gets_nothing_that_is_gated(hub: LoopbackHub, model:
     assert raised.value.exit_code == 2
 
 
+def test_a_repository_that_became_public_meanwhile_gets_nothing_either(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair
+) -> None:
+    folder = model()
+    destination = to("repo", hub.add(SOURCE, folder, gated=True))
+    standing = survey(destination, ACCESS, ACCESS)
+    client(hub).create_repo("demo/repaired", private=False)
+    head = client(hub).model_info("demo/repaired").sha
+    with pytest.raises(PublishConflict, match="is public"):
+        publish(destination, standing, repair(folder).of(destination), ACCESS)
+    assert client(hub).model_info("demo/repaired").sha == head
+
+
 def test_a_repository_with_another_model(hub: LoopbackHub, model: MakeModel) -> None:
     revision = hub.add(SOURCE, model())
     head = hub.add("demo/repaired", model("other", seed=5))
