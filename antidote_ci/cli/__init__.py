@@ -1,0 +1,42 @@
+"""Commands: arguments -> one call -> exit code. Imports nothing heavy, so that `--help` is instant.
+
+A command is a file; what several share lies in `options`, `measuring` and `ending`.
+"""
+
+from typing import Annotated
+
+import typer
+
+from antidote_ci import __version__
+from antidote_ci.cli.calibrate import calibrate
+from antidote_ci.cli.demo import demo
+from antidote_ci.cli.evaluate import evaluate
+from antidote_ci.cli.repair import repair
+from antidote_ci.cli.run import run
+from antidote_ci.cli.verify import verify
+from antidote_ci.console import data
+
+app = typer.Typer(
+    help="Measure how harmful a fine-tuned model is, repair its weights, and prove it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+judge_app = typer.Typer(help="What a judge is worth.", no_args_is_help=True)
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Measure how harmful a fine-tuned model is, repair its weights, and prove it."""
+    if version:
+        data(f"antidote-ci {__version__}\n")
+        raise typer.Exit
+
+
+for command in (run, repair, evaluate, verify):
+    app.command()(command)
+app.add_typer(judge_app, name="judge")
+judge_app.command()(calibrate)
+app.command()(demo)

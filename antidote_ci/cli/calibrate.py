@@ -1,0 +1,35 @@
+"""`antidote-ci judge calibrate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from antidote_ci import records
+from antidote_ci.cli.ending import ending
+from antidote_ci.cli.options import AcceptLicence, Json, Judge, PolicyFile
+from antidote_ci.config import override, read_policy
+from antidote_ci.console import data
+
+
+def calibrate(
+    labels: Annotated[
+        Path,
+        typer.Option("--labels", help="JSONL with prompt, response (or completion) and label.", show_default=False),
+    ],
+    judge: Judge = None,
+    policy: PolicyFile = None,
+    accept_licence: AcceptLicence = None,
+    out: Annotated[Path, typer.Option("--out", help="File for the calibration.")] = Path("judge-calibration.json"),
+    as_json: Json = False,
+) -> None:
+    """Measure a judge against human labels: sensitivity and specificity with their bounds."""
+    with ending() as talk:
+        chosen = override(read_policy(policy), "evaluation", judge=judge, accept_licence=accept_licence)
+        from antidote_ci import calibrating
+
+        found = calibrating.calibrate(chosen, labels, out, talk)
+        talk.calibrated(found)
+        talk.say(f"calibration: {out}")
+        if as_json:
+            data(records.dump(found))

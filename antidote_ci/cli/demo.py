@@ -1,0 +1,21 @@
+"""`antidote-ci demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from antidote_ci.cli.ending import ending
+from antidote_ci.cli.options import Out
+
+
+def demo(
+    merged: Annotated[bool, typer.Option("--merged", help="Repair the merged model instead of the adapter.")] = False,
+    browse: Annotated[bool, typer.Option("--browse", help="Keep the loopback Hub open afterwards.")] = False,
+    out: Out = Path("antidote-out/demo"),
+) -> None:
+    """The main job, end to end, on a real 135M model and a loopback Hub."""
+    with ending() as talk:
+        from antidote_ci.demo import main_job
+
+        raise typer.Exit(main_job.run(out, talk, merged=merged, browse=browse))

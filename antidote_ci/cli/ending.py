@@ -1,0 +1,52 @@
+"""How commands end."""
+
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import typer
+
+from antidote_ci.console import Talk, heard
+from antidote_ci.errors import AntidoteError, InfrastructureError, Terminated
+
+
+@contextmanager
+def ending(left: str = "nothing half-written is left") -> Iterator[Talk]:
+    """Every way a command ends, as an exit code: the errors' own, 130 and 143 for signals, 3 for the unexpected.
+
+    `left`: what people should know of the output folder after a signal.
+    """
+    talk = Talk()
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        talk.ending = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        raise talk.ending
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    try:
+        with heard(talk):
+            yield talk
+    except AntidoteError as error:
+        talk.explain(error)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        talk.say(f"interrupted; {left}")
+        raise typer.Exit(130) from None
+    except Terminated as error:
+        talk.say(f"terminated; {left}")
+        raise typer.Exit(error.exit_code) from None
+    except typer.Exit:
+        raise
+    except Exception as error:  # noqa: BLE001 - exit 1 would speak of the model; shown whole, ends with 3
+        from antidote_ci.hub.client import redact
+
+        sys.stderr.write(redact(traceback.format_exc(), None))
+        unexpected = InfrastructureError(
+            f"unexpected {type(error).__name__}: {redact(str(error), None)}", hint="this is a bug: please report it"
+        )
+        talk.explain(unexpected)
+        raise typer.Exit(unexpected.exit_code) from None

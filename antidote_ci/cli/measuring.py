@@ -1,0 +1,41 @@
+"""What `run` and `evaluate` share: the policy that their options make, and how they end."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from antidote_ci import records
+from antidote_ci.config import Policy, override, read_policy
+from antidote_ci.console import Talk, data
+
+
+@dataclass(frozen=True)
+class Named:
+    """What `run` and `evaluate` measure with, by the names of the policy's keys."""
+
+    prompts: str | None
+    benign: str | None
+    task: str | None
+    judge: str | None
+    calibration: str | None
+    server: str | None
+    accept_licence: bool | None
+
+
+def measured_by(path: Path | None, threshold: float | None, named: Named) -> Policy:
+    """The policy file with these options put into it."""
+    policy = override(read_policy(path), "gate", harmful_score=threshold)
+    return override(policy, "evaluation", **dataclasses.asdict(named))
+
+
+def finish(talk: Talk, report: records.Report, out: Path, *, as_json: bool) -> None:
+    talk.compare(report)
+    talk.say(f"{report.verdict}: {report.reason}")
+    for line in [*report.publish.notes, *([f"published: {report.publish.url}"] if report.publish.url else [])]:
+        talk.say(line)
+    talk.say(f"report: {out / 'report.html'}")
+    if as_json:
+        data(records.dump(report))
+    raise typer.Exit(report.exit_code)

@@ -1,0 +1,111 @@
+"""`antidote-ci run`."""
+
+from typing import TYPE_CHECKING
+
+from antidote_ci import records
+from antidote_ci.cli.ending import ending
+from antidote_ci.cli.measuring import Named, finish, measured_by
+from antidote_ci.cli.options import (
+    DEFAULT_OUT,
+    AcceptLicence,
+    AcceptRepair,
+    BenignPrompts,
+    CalibrationFile,
+    DryRun,
+    Frontier,
+    Json,
+    Judge,
+    MethodName,
+    ModelArgument,
+    Out,
+    PolicyFile,
+    Prompts,
+    Publish,
+    PublishTo,
+    Realignment,
+    ReferenceName,
+    Revision,
+    SaveAnswers,
+    Server,
+    TargetName,
+    TaskFile,
+    Threshold,
+)
+from antidote_ci.config import RunConfig, override
+from antidote_ci.console import Talk, data
+
+if TYPE_CHECKING:
+    from antidote_ci.forecast import Forecast
+
+
+def run(
+    model: ModelArgument,
+    revision: Revision = None,
+    reference: ReferenceName = None,
+    policy: PolicyFile = None,
+    threshold: Threshold = None,
+    prompts: Prompts = None,
+    benign: BenignPrompts = None,
+    realignment: Realignment = None,
+    method: MethodName = None,
+    target: TargetName = None,
+    frontier: Frontier = None,
+    task: TaskFile = None,
+    judge: Judge = None,
+    calibration: CalibrationFile = None,
+    server: Server = None,
+    accept_licence: AcceptLicence = None,
+    publish: Publish = None,
+    publish_to: PublishTo = None,
+    accept_repair: AcceptRepair = None,
+    save_answers: SaveAnswers = None,
+    out: Out = DEFAULT_OUT,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Measure MODEL and, when it fails, repair it, measure again, report and publish.
+
+    Exit codes speak of the tested revision: 0 passes; 1 fails and no repair passes; 2 usage; 3 infrastructure; 4
+    inconclusive; 5 publish conflict; 6 unsafe to open; 7 fails, and a repair passes and waits in --out.
+    """
+    with ending() as talk:
+        named = Named(prompts, benign, task, judge, calibration, server, accept_licence)
+        chosen = measured_by(policy, threshold, named)
+        chosen = override(
+            chosen,
+            "repair",
+            method=method.value if method else None,
+            target=target.value if target else None,
+            reference=reference,
+            realignment=realignment,
+            frontier=frontier,
+            accept=accept_repair,
+        )
+        chosen = override(chosen, "publish", mode=publish.value if publish else None, to=publish_to)
+        config = RunConfig(model, revision, chosen, out, save_answers)
+        if dry_run:
+            from antidote_ci import forecast
+
+            show(talk, forecast.forecast(config), as_json=as_json)
+            return
+        from antidote_ci import pipeline
+
+        finish(talk, pipeline.run(config, talk), out, as_json=as_json)
+
+
+def show(talk: Talk, estimate: "Forecast", *, as_json: bool) -> None:
+    if as_json:
+        data(records.dump(estimate))
+        return
+    talk.say(f"model      {estimate.model} at {estimate.revision or 'a local folder'}")
+    unnamed = "none" if estimate.target == "dense" else "named by the model itself"
+    talk.say(f"reference  {estimate.reference or unnamed}")
+    missing, free = estimate.bytes_to_download / 1e6, estimate.disk_free / 1e6
+    talk.say(
+        f"pull       {estimate.bytes_to_pull / 1e6:,.0f} MB, {missing:,.0f} MB of it not here yet; {free:,.0f} MB free"
+    )
+    talk.say(f"write      up to {estimate.bytes_to_write / 1e6:,.0f} MB")
+    talk.say(f"memory     at least {estimate.memory_bytes / 1e6:,.0f} MB; {estimate.memory_free / 1e6:,.0f} MB free")
+    talk.say(f"answers    about {estimate.answers:,}, if the model needs a repair")
+    talk.say(f"time       about {estimate.seconds / 60:,.0f} min on two cores, less on a GPU")
+    talk.say(f"publish    {estimate.publish}")
