@@ -1,0 +1,1 @@
+"""HF Jobs: the same image and arguments, run on the Hub's machines."""
