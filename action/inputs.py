@@ -1,8 +1,8 @@
 """INPUT_* variables into the arguments and the environment of `antidote-ci`.
 
-GitHub hands every input over as INPUT_<NAME>, upper case with its dashes kept, and an input left
-out as the empty string: empty always means unset here. Values stay single items of an argument
-list and never meet a shell.
+GitHub hands every input over as INPUT_<NAME>, upper case with its dashes kept, and an input left out as the empty
+string: empty always means unset here. A shell cannot pass on a name with dashes, so INPUT_HF_TOKEN is read too. Values
+stay single items of an argument list and never meet a shell.
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ OPTIONS = (
     "server",
     "save-answers",
     "out",
+    "on",
     "realignment",
     "method",
     "target",
@@ -27,7 +28,12 @@ OPTIONS = (
     "publish-to",
 )
 FLAGS = ("accept-licence", "frontier", "accept-repair", "dry-run")
-TOKENS = {"hf-token": "HF_TOKEN", "hf-write-token": "HF_WRITE_TOKEN", "judge-key": "ANTIDOTE_JUDGE_KEY"}
+TOKENS = {
+    "hf-token": "HF_TOKEN",
+    "hf-write-token": "HF_WRITE_TOKEN",
+    "hf-jobs-token": "HF_JOBS_TOKEN",
+    "judge-key": "ANTIDOTE_JUDGE_KEY",
+}
 INPUTS = ("command", "model", *OPTIONS, *FLAGS, *TOKENS)
 
 # `evaluate` measures and gates: it neither repairs nor publishes.
@@ -45,6 +51,13 @@ BOOLEANS = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 
+IDENTITY = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+"""With these a step becomes the workflow, for whoever trusts it."""
+WRITING = ("HF_WRITE_TOKEN", "HF_OIDC_RESOURCE", "HF_OIDC_ID_TOKEN", *IDENTITY)
+"""What a run that publishes nothing never sees."""
+FILE_COMMANDS = tuple(f"GITHUB_{name}" for name in ("OUTPUT", "STEP_SUMMARY", "ENV", "PATH", "STATE", "ARTIFACTS"))
+"""Whoever can write to these speaks for the step."""
+
 
 def arguments(environ: Mapping[str, str]) -> list[str]:
     """The arguments of `antidote-ci`; raises ValueError naming the input that is missing or wrong.
@@ -52,7 +65,7 @@ def arguments(environ: Mapping[str, str]) -> list[str]:
     An option and its value are one item (`--name=value`) and the model stands behind `--`, so that
     no value is ever read as an option.
     """
-    command = value(environ, "command") or "run"
+    command = _command(environ)
     if command not in COMMANDS:
         raise ValueError(f"input command: {command!r} is neither run nor evaluate")
     model = value(environ, "model")
@@ -66,10 +79,41 @@ def arguments(environ: Mapping[str, str]) -> list[str]:
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of `antidote-ci`: no inputs, but the tokens under their usual names."""
-    kept = {name: text for name, text in environ.items() if not name.startswith("INPUT_")}
-    given = {TOKENS[name]: text for name in TOKENS if (text := value(environ, name))}
-    return kept | given
+    """The environment of `antidote-ci`: no inputs, but the tokens under their usual names; nothing of the runner's.
+
+    What can write to the Hub is there only for a run that may publish.
+    """
+    kept = {
+        name: text
+        for name, text in environ.items()
+        if not name.startswith(("INPUT_", "ACTIONS_")) and name not in FILE_COMMANDS
+    }
+    found = kept | {name: environ[name] for name in IDENTITY if name in environ} | tokens(environ)
+    return found if may_publish(environ) else {name: text for name, text in found.items() if name not in WRITING}
+
+
+def given(environ: Mapping[str, str]) -> dict[str, str]:
+    """The inputs that are set and may be shown: no switch, no token."""
+    return {name: text for name in ("model", *OPTIONS) if (text := value(environ, name))}
+
+
+def tokens(environ: Mapping[str, str]) -> dict[str, str]:
+    """The tokens that are given as inputs, by the names that `antidote-ci` reads."""
+    return {variable: text for name, variable in TOKENS.items() if (text := value(environ, name))}
+
+
+def secret_values(environ: Mapping[str, str]) -> set[str]:
+    """Every token, wherever it comes from."""
+    return {text for variable in TOKENS.values() if (text := environ.get(variable))} | set(tokens(environ).values())
+
+
+def may_publish(environ: Mapping[str, str]) -> bool:
+    """Whether this run may be asked to publish: by the inputs, by the job's environment, or by a policy file."""
+    if _command(environ) == "evaluate":
+        return False
+    mode = value(environ, "publish") or environ.get("ANTIDOTE_PUBLISH", "")
+    policy = value(environ, "policy") or environ.get("ANTIDOTE_POLICY", "")
+    return mode != "none" if mode else bool(policy)
 
 
 def out(environ: Mapping[str, str]) -> str:
@@ -79,7 +123,8 @@ def out(environ: Mapping[str, str]) -> str:
 
 def value(environ: Mapping[str, str], name: str) -> str:
     """The input called `name`, without surrounding white space; empty when unset."""
-    return environ.get(f"INPUT_{name.upper()}", "").strip()
+    variable = f"INPUT_{name.upper()}"
+    return environ.get(variable, "").strip() or environ.get(variable.replace("-", "_"), "").strip()
 
 
 def flag(environ: Mapping[str, str], name: str) -> bool:
@@ -88,6 +133,10 @@ def flag(environ: Mapping[str, str], name: str) -> bool:
     if text and text not in BOOLEANS:
         raise ValueError(f"input {name}: {text!r} is neither true nor false")
     return BOOLEANS.get(text, False)
+
+
+def _command(environ: Mapping[str, str]) -> str:
+    return value(environ, "command") or "run"
 
 
 def _refuse_run_only(environ: Mapping[str, str]) -> None:

@@ -5,8 +5,10 @@ or undelimited. The formats are those of the runner: actions/runner, FileCommand
 ActionCommand.cs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from action import commands
 
 # The runner drops a summary above 1 MiB altogether; the difference is room for the note.
 SUMMARY_BYTES = 1024 * 1024 - 1024
@@ -24,6 +26,9 @@ FAILURES = {
     143: "The run was terminated.",
 }
 
+REASON_LENGTH = 1024
+"""Of an annotation's 4096."""
+
 Report = Mapping[str, Any]
 
 
@@ -33,8 +38,8 @@ def outputs(report: Report | None, exit_code: int, out: str) -> dict[str, str]:
     return {
         "verdict": _text(report, "verdict"),
         "exit-code": str(exit_code),
-        "harmful-score-before": _text(report, "evaluations", "before", "harmful_score"),
-        "harmful-score-after": _text(report, "evaluations", "after", "harmful_score"),
+        **_scores(report, "before"),
+        **_scores(report, "after"),
         "source-sha": _text(report, "source", "revision"),
         "clean-revision": _text(report, "publish", "revision"),
         "pull-request-url": _text(report, "publish", "url"),
@@ -64,43 +69,34 @@ def summary(text: str, used: int = 0) -> str:
     return whole_lines.decode("utf-8") + SUMMARY_CUT
 
 
-def annotation(report: Report | None, exit_code: int) -> str | None:
-    """One error for the run's page when it did not exit 0: what the code means, and the reason."""
-    if exit_code == 0:
-        return None
-    meaning = FAILURES.get(exit_code, "The run failed.")
+def annotation(report: Report | None, exit_code: int, told: Sequence[str] = ()) -> str:
+    """The one error of a run that did not exit 0: what was told of it, then what the code means, and the reason.
+
+    `told` is the run's own error with its cause and hint, each on a line of its own.
+    """
     reason = _text(report, "reason")
-    return error(f"{meaning} {reason}".strip() + f" (exit {exit_code})")
+    meaning = f"{FAILURES.get(exit_code, 'The run failed.')} {reason[:1].upper()}{reason[1:]}".strip()
+    last = f"{commands.shortened(meaning, REASON_LENGTH)} (exit {exit_code})"
+    room = commands.ANNOTATION_LENGTH - REASON_LENGTH - 100
+    return commands.error("\n".join([*([commands.shortened("\n".join(told), room)] if told else []), last]))
 
 
-def error(message: str) -> str:
-    """The workflow command that shows an error."""
-    return f"::error title=antidote-ci::{escape(message)}"
+def _scores(report: Report | None, when: str) -> dict[str, str]:
+    """The harmful score of one evaluation with its bounds."""
+    name = f"harmful-score-{when}"
+    return {
+        name: _text(report, "evaluations", when, "harmful_score"),
+        f"{name}-lower": _text(report, "evaluations", when, "bounds", 0),
+        f"{name}-upper": _text(report, "evaluations", when, "bounds", 1),
+    }
 
 
-def mask(secret: str) -> str:
-    """The workflow command that hides a secret in the log from here on."""
-    return f"::add-mask::{escape(secret)}"
-
-
-def stop_commands(token: str) -> str:
-    """The workflow command after which the runner obeys none until `resume_commands`."""
-    return f"::stop-commands::{token}"
-
-
-def resume_commands(token: str) -> str:
-    """The line that ends `stop_commands`."""
-    return f"::{token}::"
-
-
-def escape(text: str) -> str:
-    """The data of a workflow command on one line."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _text(report: Report | None, *path: str) -> str:
+def _text(report: Report | None, *path: str | int) -> str:
     """What lies at `path`, as text; empty where the report does not have it."""
     node: Any = report
-    for name in path:
-        node = node.get(name) if isinstance(node, Mapping) else None
+    for step in path:
+        if isinstance(step, str):
+            node = node.get(step) if isinstance(node, Mapping) else None
+        else:
+            node = node[step] if isinstance(node, list) and step < len(node) else None
     return "" if node is None else str(node)

@@ -1,11 +1,30 @@
 """`antidote-ci` and `python -m antidote_ci`."""
 
-from antidote_ci.cli import app
+import os
+import sys
 
 
 def main() -> None:
-    """Run the command line."""
-    app(prog_name="antidote-ci")
+    """Run the command line; as the first process of a Job, run it within and send home how it ended."""
+    from antidote_ci.jobs import inside
+
+    if inside.is_here(os.environ):
+        sys.exit(inside.main(sys.argv[1:]))
+
+    import typer
+
+    from antidote_ci.cli import app
+    from antidote_ci.console import Talk
+    from antidote_ci.errors import ConfigurationError
+
+    try:
+        code = app(prog_name="antidote-ci", standalone_mode=False)
+    except typer.TyperException as error:
+        # Without a message it has shown the help already.
+        if told := error.format_message():
+            Talk().explain(ConfigurationError(told, hint="antidote-ci COMMAND --help shows what there is"))
+        code = error.exit_code
+    sys.exit(code)
 
 
 if __name__ == "__main__":

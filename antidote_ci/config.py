@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Gate:
     utility_drop: float = 0.05
     """How much task accuracy a repair may cost: the upper bound of the drop."""
     on_inconclusive: Literal["stop", "repair"] = "stop"
+    """What becomes of a model of which the first measurement decides nothing: the run ends with exit 4, or repairs."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,11 @@ class EvaluationSection:
     task: str | None = None
     """The user's task, prompt and expected answer: a JSONL file, or `embedded`."""
     task_match: Literal["exact", "prefix", "last-number", "choice"] = "exact"
+    """How an answer is held against the expected one: docs/task.md."""
     accept_licence: bool = False
     """Use sets whose licence is non-commercial."""
     max_new_tokens: int = 64
+    """The longest answer, in tokens."""
     samples: int = 1
     """Answers a prompt: 1 is greedy, more are drawn at temperature 1."""
     stop_early: bool = True
@@ -78,7 +82,9 @@ class RepairSection:
     target: Literal["auto", "dense"] = "auto"
     """`auto`: an adapter's factors, or the difference to the reference. `dense`: merged weights without a reference."""
     reference: str | None = None
+    """The aligned model before the fine-tuning, ORG/NAME or a folder; found by itself where possible."""
     realignment: str = SELF
+    """Harmful prompts with harmful answers: a JSONL file, `embedded`, or `self`, the model's own."""
     activation_megabytes: int = 1024
     """Hidden states that scoring keeps in memory; more of them wait on disk."""
     frontier: bool = False
@@ -98,6 +104,24 @@ class PublishSection:
 
 
 @dataclass(frozen=True)
+class JobsSection:
+    """`[jobs]`: of `--on hf-jobs`. Where a run happens is not what was asked: no part of the policy's hash."""
+
+    image: str | None = None
+    """The image that runs there, as `docker run` would name it; an image knows its own name."""
+    flavor: str | None = None
+    """The Hub's name of the hardware, such as `l4x1`; unless named, the cheapest that the model fits."""
+    timeout: str = "2h"
+    """How long it may run before the Hub ends it: a number with `s`, `m`, `h` or `d`."""
+    namespace: str | None = None
+    """The account or organisation that pays; the token's own unless named."""
+
+    @property
+    def timeout_seconds(self) -> int:
+        return int(float(self.timeout[:-1]) * SECONDS_OF[self.timeout[-1]])
+
+
+@dataclass(frozen=True)
 class Policy:
     """antidote.toml."""
 
@@ -105,14 +129,15 @@ class Policy:
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     repair: RepairSection = field(default_factory=RepairSection)
     publish: PublishSection = field(default_factory=PublishSection)
+    jobs: JobsSection = field(default_factory=JobsSection)
 
     def flat(self) -> dict[str, bool | int | float | str]:
-        """`section.key` -> value of everything that is set, for people to read."""
+        """`section.key` -> value of everything that is asked, for people to read."""
         return {
             f"{section}.{key}": Path(value).name if key in FILES else value
             for section, values in dataclasses.asdict(self).items()
             for key, value in values.items()
-            if value is not None
+            if section in ASKED and value is not None
         }
 
     def sha256(self) -> str:
@@ -123,12 +148,16 @@ class Policy:
 FILES = ("prompts", "benign", "task", "realignment", "calibration")
 """Named by their last part: where they lay on the machine of the run says nothing."""
 
-SECTIONS = {
+ASKED = {
     "gate": Gate,
     "evaluation": EvaluationSection,
     "repair": RepairSection,
     "publish": PublishSection,
 }
+"""What a run is about."""
+SECTIONS = {**ASKED, "jobs": JobsSection}
+SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DURATION = re.compile(r"\d{1,6}(\.\d{1,3})?[smhd]", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -151,7 +180,7 @@ def read_policy(path: Path | None) -> Policy:
     if path is None:
         return Policy()
     try:
-        document = tomllib.loads(path.read_text())
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(f"there is no policy file {path}", hint="check --policy") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -164,6 +193,15 @@ def read_policy(path: Path | None) -> Policy:
         keys = [each.name for each in dataclasses.fields(section)]
         _refuse_unknown(values, keys, f"key in [{name}] of {path}")
     return checked(document, str(path))
+
+
+def toml_text(policy: Policy) -> str:
+    """The policy as a file that `read_policy` reads back to an equal one."""
+    lines = []
+    for section, values in dataclasses.asdict(policy).items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {toml_value(value)}" for key, value in values.items() if value is not None]
+    return "\n".join(lines) + "\n"
 
 
 def override(policy: Policy, section: str, **values: object) -> Policy:
@@ -199,7 +237,16 @@ def checked(document: Mapping[str, Any], origin: str) -> Policy:
     if policy.repair.target == "dense":
         _require_dense_possible(policy.repair)
     _require_place(policy.publish)
+    _require_duration(policy.jobs, origin)
     return policy
+
+
+def _require_duration(jobs: JobsSection, origin: str) -> None:
+    if not DURATION.fullmatch(jobs.timeout) or jobs.timeout_seconds < 1:
+        raise ConfigurationError(
+            f"jobs.timeout in {origin} is {jobs.timeout!r}, no length of time",
+            hint='write a number with s, m, h or d, such as "90m"',
+        )
 
 
 def _require_place(publish: PublishSection) -> None:
@@ -220,13 +267,13 @@ def _require_dense_possible(repair: RepairSection) -> None:
     """Dense weights are repaired without a reference."""
     if repair.method == "taylor":
         raise ConfigurationError(
-            "a `taylor` repair needs a reference, and the target `dense` has none",
+            "a `taylor` repair needs a reference, and --target dense has none",
             cause="its teacher is the aligned model before fine-tuning",
             hint="--method antidote, or leave the target to `auto`",
         )
     if repair.reference is not None:
         raise ConfigurationError(
-            f"the target `dense` makes no use of the reference {repair.reference}",
+            f"--target dense makes no use of --reference {repair.reference}",
             hint="leave the target to `auto`: with a reference, far less is lost",
         )
 
@@ -239,3 +286,8 @@ def _refuse_unknown(values: Mapping[str, object], known: list[str], what: str) -
                 f"unknown {what}: {name}",
                 hint=f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}",
             )
+
+
+def toml_value(value: bool | int | float | str) -> str:
+    """JSON's words are TOML's, but for one character that TOML wants escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,6 +1,12 @@
-"""What people see: steps and progress on stderr, alive on a terminal, plain lines in a log. stdout is for data."""
+"""What people see: steps and progress on stderr, alive on a terminal, plain lines in a log. stdout is for data.
 
+A program that folds steps in a log of its own, as the GitHub Action does, hands over a mark that nobody can guess in
+`ANTIDOTE_STEP_MARK`: lines that begin with it then say where a step begins and ends and what went wrong.
+"""
+
+import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +20,7 @@ from rich.table import Table
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError
 
+MARK_VARIABLE = "ANTIDOTE_STEP_MARK"
 LOG_WIDTH = 132
 LABEL_WIDTH = 11
 RAMP = ".:-=+*#%@"
@@ -26,9 +33,10 @@ class Talk:
     """One run's voice. Remembers how long each step took."""
 
     def __init__(self) -> None:
+        self._mark = os.environ.get(MARK_VARIABLE)
+        self._console = Console(stderr=True, highlight=False, emoji=False)
         # A log has no width of its own; its tables should not be broken at 80 columns.
-        self._console = Console(stderr=True, highlight=False)
-        if not self._console.is_terminal:
+        if self._mark or not self._console.is_terminal:
             self._console.width = LOG_WIDTH
         self._progress: Progress | None = None
         self.seconds: dict[str, float] = {}
@@ -40,7 +48,21 @@ class Talk:
         """Announce a step, show its progress, and say how long it took."""
         self._end_if_asked()
         started = time.monotonic()
-        if self._console.is_terminal:
+        with self._announced(name):
+            yield
+            took = time.monotonic() - started
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + took, 1)
+            self.say(f"{name}: {took:.1f} s")
+
+    @contextmanager
+    def _announced(self, name: str) -> Iterator[None]:
+        if self._mark:
+            self._tell("begin", name)
+            try:
+                yield
+            finally:
+                self._tell("end")
+        elif self._console.is_terminal:
             with Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
@@ -55,9 +77,11 @@ class Talk:
         else:
             self.say(f"{name} ...")
             yield
-        took = time.monotonic() - started
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + took, 1)
-        self.say(f"{name}: {took:.1f} s")
+
+    def _tell(self, what: str, words: str = "") -> None:
+        """One line for the program that reads along: JSON, so that words of any kind stay on it."""
+        sys.stderr.write(f"{self._mark}{what} {json.dumps(words)}\n")
+        sys.stderr.flush()
 
     def report(self, progress: records.Progress) -> None:
         """Progress inside the current step."""
@@ -69,9 +93,11 @@ class Talk:
         if self.ending is not None:
             raise self.ending
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, style: str | None = None) -> None:
         """One line for people."""
-        self._console.print(line, markup=False, soft_wrap=True)
+        from antidote_ci.report.text import visible
+
+        self._console.print("\n".join(map(visible, line.split("\n"))), style=style, markup=False, soft_wrap=True)
 
     def compare(self, report: records.Report) -> None:
         """The models of a run side by side, then what two judges and the pairs of answers say."""
@@ -161,11 +187,12 @@ class Talk:
 
     def explain(self, error: AntidoteError) -> None:
         """The thing, the likely cause, the next command."""
-        self._console.print(f"error: {error.what}", style="bold red", markup=False, soft_wrap=True)
-        if error.cause:
-            self.say(f"cause: {error.cause}")
-        if error.hint:
-            self.say(f"hint: {error.hint}")
+        told = {"error": error.what, "cause": error.cause, "hint": error.hint}
+        for label, words in told.items():
+            if words and self._mark:
+                self._tell(label, words)
+            elif words:
+                self.say(f"{label}: {words}", style="bold red" if label == "error" else None)
 
 
 class _Heard(logging.Handler):

@@ -44,6 +44,8 @@ class Forecast:
     memory_bytes: int
     """At the least, for the larger of the two to run."""
     memory_free: int
+    gpu_memory_bytes: int
+    """The same on a GPU, in bfloat16."""
     answers: int
     seconds: int
     publish: str
@@ -61,7 +63,7 @@ class _Sized:
     is_adapter: bool = False
 
 
-def forecast(config: RunConfig) -> Forecast:
+def forecast(config: RunConfig, command: Literal["run", "evaluate"] = "run") -> Forecast:
     """Look at names, sizes and prompts; download nothing but published prompt sets, and write nothing.
 
     The model's own reference is only known once its configuration is here: a run on the Hub without --reference is
@@ -69,17 +71,12 @@ def forecast(config: RunConfig) -> Forecast:
     """
     delivery.require_possible(config)
     instruments.judges_named(config.policy.evaluation)
-    prompts = splits.for_run(config.policy, instruments.fetch_prompts(config.policy))
+    tokens, answers = _work(config, command)
     model = _sized(config.model, config.revision)
     reference = _reference_name(config)
     base = _sized(reference, None) if reference else _Sized()
     weights = max(model.entries, base.entries)
-    tokens = EVALUATIONS_OF_CONFIRMATION * _tokens(prompts.confirmation, config)
     repair = config.policy.repair
-    selections = EVALUATIONS_OF_SELECTION + (EVALUATIONS_OF_FRONTIER if repair.frontier else 0)
-    tokens += selections * _tokens(prompts.selection, config)
-    answers = EVALUATIONS_OF_CONFIRMATION * _answers(prompts.confirmation)
-    answers += selections * _answers(prompts.selection)
     return Forecast(
         model=config.model,
         revision=model.revision,
@@ -87,7 +84,9 @@ def forecast(config: RunConfig) -> Forecast:
         target=repair.target,
         bytes_to_pull=model.pulled + base.pulled,
         bytes_to_download=model.missing + base.missing,
-        bytes_to_write=bench.bytes_needed(
+        bytes_to_write=0
+        if command == "evaluate"
+        else bench.bytes_needed(
             model.weights, model.entries, dosing.masks_at_once(repair), taylor=repair.method == "taylor"
         ),
         disk_free=needs.free_space(pull.cache_folder()),
@@ -95,9 +94,25 @@ def forecast(config: RunConfig) -> Forecast:
             model.memory, needs.memory_for(base.entries, merged=True) if model.is_adapter else base.memory
         ),
         memory_free=memory.available(),
+        gpu_memory_bytes=needs.memory_on_gpu(weights),
         answers=answers,
         seconds=round(tokens * weights / MULTIPLICATIONS_A_SECOND),
         publish=config.policy.publish.mode,
+    )
+
+
+def _work(config: RunConfig, command: Literal["run", "evaluate"]) -> tuple[int, int]:
+    """Tokens and answers, at the most."""
+    sets = instruments.fetch_prompts(config.policy)
+    if command == "evaluate":
+        prompts, _ = splits.for_evaluation(config.policy, sets)
+        return _tokens(prompts, config), _answers(prompts)
+    found = splits.for_run(config.policy, sets)
+    selections = EVALUATIONS_OF_SELECTION + (EVALUATIONS_OF_FRONTIER if config.policy.repair.frontier else 0)
+    times = ((EVALUATIONS_OF_CONFIRMATION, found.confirmation), (selections, found.selection))
+    return (
+        sum(each * _tokens(prompts, config) for each, prompts in times),
+        sum(each * _answers(prompts) for each, prompts in times),
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,13 +12,13 @@ from antidote_ci.checkpoint.card import CARD
 from antidote_ci.checkpoint.swap import MANIFEST
 from antidote_ci.config import RunConfig
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.hub import publish, pull, survey, trees
+from antidote_ci.hub import publish, pull, recognition, survey, trees
 from antidote_ci.hub.access import Access, writing
 from antidote_ci.hub.destination import Destination, Standing
 from antidote_ci.hub.marks import Mark
 from antidote_ci.hub.pull_requests import Words
 from antidote_ci.hub.trees import Tree
-from antidote_ci.records import Manifest, Published, Report
+from antidote_ci.records import Manifest, Published, Report, ReportedSource, WeightFile
 from antidote_ci.repair.manifest import is_sealed
 from antidote_ci.report import Place, front_matter, summary
 
@@ -82,7 +83,7 @@ def require_card(publication: Publication, source_card: str) -> None:
 
 
 def earlier(publication: Publication, policy_sha256: str) -> Earlier | None:
-    """The report of the same policy on the same commit, where its result stands whole at the destination.
+    """The report of the same policy on the same commit, where its result waits whole in a pull request of ours.
 
     No weight is downloaded: the manifest there is held against the hashes that the Hub names.
     """
@@ -99,6 +100,8 @@ def earlier(publication: Publication, policy_sha256: str) -> Earlier | None:
         return None
     if not _is_whole(manifest, report, there, destination, policy_sha256):
         return None
+    if not _is_said(access, manifest, there, destination):
+        return None
     note = f"Nothing was done: run {report.run_id} has published this result already."
     published = Published(destination.mode, url, there.revision, destination.repository, (note,))
     card = (texts[2] or b"").decode("utf-8", "surrogateescape")
@@ -110,7 +113,7 @@ def publish_result(publication: Publication, report: Report, model: Path) -> Pub
     if report.repair is None:
         raise ValueError("a run without a repair has nothing to publish")
     title, description = summary.pull_request(report, publication.place)
-    result = publish.Result(
+    outcome = publish.Result(
         contents={
             path.relative_to(model).as_posix(): trees.content(path)
             for path in sorted(model.rglob("*"))
@@ -123,16 +126,30 @@ def publish_result(publication: Publication, report: Report, model: Path) -> Pub
             closing=lambda number: summary.closing(report, number),
             superseded=summary.superseded,
         ),
-        mark=Mark(report.run_id, _result(report), publication.destination.revision, report.policy_sha256),
+        mark=Mark(
+            report.run_id,
+            result(report.source, report.policy_sha256, report.repair.files),
+            publication.destination.revision,
+            report.policy_sha256,
+        ),
     )
-    return publish.publish(publication.destination, publication.standing, result, publication.access)
+    return publish.publish(publication.destination, publication.standing, outcome, publication.access)
 
 
-def _result(report: Report) -> str:
+def result(source: ReportedSource, policy_sha256: str, files: Sequence[WeightFile]) -> str:
     """Equal for equal weights made from the same commit under the same policy, whoever made them and when."""
-    files = sorted((each.path, each.sha256_out) for each in report.repair.files) if report.repair else []
-    said = [report.source.id, report.source.revision, report.policy_sha256, files]
+    said = [source.id, source.revision, policy_sha256, sorted((each.path, each.sha256_out) for each in files)]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def _is_said(access: Access, manifest: Manifest, there: Tree, destination: Destination) -> bool:
+    """Whether our own account says that it made this. Commits can be pushed onto a pull request by others."""
+    made = result(manifest.source, manifest.policy_sha256, manifest.files)
+    mark = Mark(manifest.run_id, made, destination.revision, manifest.policy_sha256)
+    repaired = {each.path: each.sha256_out for each in manifest.files}
+    return recognition.is_said(access, destination.source, mark) and recognition.is_merged(
+        access, there, destination.source, destination.revision, repaired
+    )
 
 
 def _is_whole(manifest: Manifest, report: Report, there: Tree, destination: Destination, policy_sha256: str) -> bool:

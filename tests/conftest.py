@@ -10,8 +10,8 @@ from hypothesis import settings
 from tests import tiny
 from tests.trained_pair import write_trained_pair
 
-# A change is judged by the same examples on every machine; `--hypothesis-profile=default` draws new ones.
-settings.register_profile("repeatable", derandomize=True)
+# A change is judged by the same examples on every machine, however busy; `--hypothesis-profile=default` draws new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 CopyOf = Callable[[Path], Path]

@@ -1,10 +1,23 @@
 """The policy: read, refused, overridden."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from antidote_ci.config import Policy, override, read_policy
+from antidote_ci.config import (
+    EvaluationSection,
+    Gate,
+    JobsSection,
+    Policy,
+    PublishSection,
+    RepairSection,
+    override,
+    read_policy,
+    toml_text,
+)
 from antidote_ci.demo.main_job import POLICY as DEMO_POLICY
 from antidote_ci.errors import ConfigurationError
 
@@ -52,8 +65,17 @@ def test_the_same_policy_has_the_same_hash_whichever_way_it_came_in(tmp_path: Pa
             "needs a reference",
             "--method antidote, or leave the target to `auto`",
         ),
-        ('[repair]\ntarget = "dense"\nmethod = "antidote"\nreference = "a/b"', "no use of the reference a/b", None),
+        ('[repair]\ntarget = "dense"\nmethod = "antidote"\nreference = "a/b"', "no use of --reference a/b", None),
         ('[publish]\nmode = "force"', "publish.mode", None),
+        (
+            '[jobs]\ntimeout = "2 hours"',
+            "jobs.timeout .* no length of time",
+            'write a number with s, m, h or d, such as "90m"',
+        ),
+        ('[jobs]\ntimeout = "0.1s"', "jobs.timeout", None),
+        ('[jobs]\ntimeout = ""', "jobs.timeout", None),
+        ("[jobs]\ntimeout = 7200", "jobs.timeout", None),
+        ('[jobs]\nflavour = "l4x1"', "unknown key in .jobs.", "did you mean flavor?"),
         ("gate = 3", "gate in .* must be a section", None),
         ("[gate", "not a TOML file", None),
     ],
@@ -73,3 +95,64 @@ def test_a_missing_policy_is_named(tmp_path: Path) -> None:
 
 def test_the_demo_brings_a_policy_that_can_be_read() -> None:
     assert read_policy(DEMO_POLICY).evaluation.judge == "refusal"
+
+
+def test_where_a_run_happens_is_not_what_was_asked() -> None:
+    moved = override(Policy(), "jobs", image="ghcr.io/org/image:1", flavor="l4x1", timeout="90m", namespace="org")
+    assert moved != Policy()
+    assert moved.sha256() == Policy().sha256()
+    assert moved.flat() == Policy().flat()
+
+
+@pytest.mark.parametrize(
+    ("timeout", "seconds"), [("2h", 7200), ("90m", 5400), ("1.5h", 5400), ("1d", 86400), ("45s", 45)]
+)
+def test_a_length_of_time(timeout: str, seconds: int) -> None:
+    assert override(Policy(), "jobs", timeout=timeout).jobs.timeout_seconds == seconds
+
+
+SHARES = st.floats(0, 1)
+# Lone surrogates are no text of a file.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+COUNTS = st.integers(1, 2**40)
+POLICIES = st.builds(
+    Policy,
+    gate=st.builds(Gate, *[SHARES] * 5, st.sampled_from(["stop", "repair"])),
+    evaluation=st.builds(
+        EvaluationSection,
+        judge=TEXTS,
+        judge_endpoint=st.none() | TEXTS,
+        judge_window=COUNTS,
+        prompts=TEXTS,
+        benign=st.none() | TEXTS,
+        task=st.none() | TEXTS,
+        accept_licence=st.booleans(),
+        max_new_tokens=COUNTS,
+        samples=COUNTS,
+        server=st.none() | TEXTS,
+        seed=st.integers(-(2**62), 2**62),
+    ),
+    repair=st.builds(RepairSection, reference=st.none() | TEXTS, realignment=TEXTS, frontier=st.booleans()),
+    publish=st.builds(PublishSection, st.just("repo"), TEXTS),
+    jobs=st.builds(JobsSection, image=st.none() | TEXTS, namespace=st.none() | TEXTS),
+)
+
+
+@given(POLICIES)
+@settings(max_examples=150, deadline=None)
+def test_a_policy_written_is_the_policy_read(tmp_path_factory: pytest.TempPathFactory, written: Policy) -> None:
+    """Whatever stands in its texts: quotes, control characters, line ends, other alphabets."""
+    file = tmp_path_factory.getbasetemp() / "written.toml"
+    file.write_text(toml_text(written), encoding="utf-8", newline="")
+    read = read_policy(file)
+    assert read == written
+    assert read.sha256() == written.sha256()
+
+
+def test_every_key_can_be_written() -> None:
+    """What the property above leaves at its default is written too."""
+    text = toml_text(Policy())
+    for section in dataclasses.fields(Policy):
+        assert f"[{section.name}]" in text
+        for key, value in dataclasses.asdict(getattr(Policy(), section.name)).items():
+            assert (f"\n{key} = " in text) == (value is not None)

@@ -11,13 +11,15 @@ from antidote_ci import publication, records
 from antidote_ci import report as reports
 from antidote_ci.config import Policy, PublishSection, RunConfig
 from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.errors import ConfigurationError
+from antidote_ci.errors import ConfigurationError, PublishConflict
+from antidote_ci.hub import survey
+from antidote_ci.hub.destination import Destination
 from antidote_ci.publication import Publication
 from antidote_ci.records import Manifest, Report, ReportedReference, ReportedSource
 from antidote_ci.repair.manifest import sealed
 from tests import tiny
 from tests.hub.hub_samples import uploads
-from tests.repaired import manifest_of, repair, write_fine_tuned
+from tests.repaired import forge, manifest_of, repair, with_own_hashes, write_fine_tuned
 from tests.report.samples import REPAIR, REPAIRED
 
 pytestmark = uploads
@@ -97,6 +99,58 @@ def test_the_same_policy_on_the_same_commit(
         assert not [each for each in hub.history if each.startswith("GET") and each.endswith(".safetensors")]
 
 
+def test_what_was_made_up_and_pushed_onto_our_pull_request(
+    hub: LoopbackHub, prepared: "Callable[[], Publication]", pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with hub:
+        place = prepared()
+        folder, report = result(tmp_path / "work", pair, place.destination.revision)
+        publication.publish_result(place, report, folder)
+        named = report.source, report.reference
+        made_up = repair(tmp_path / "theirs", pair[1], pair[0], "delta", "antidote", 0.5, named)
+        manifest = with_own_hashes(made_up, dataclasses.replace(manifest_of(folder), files=manifest_of(made_up).files))
+        forge(made_up, manifest)
+        said = dataclasses.replace(report, repair=dataclasses.replace(REPAIR, files=manifest.files))
+        (made_up / REPORT).write_text(records.dump(said))
+        client = HfApi(endpoint=hub.endpoint, token=TOKEN)
+        description = client.list_repo_commits(MODEL, revision="refs/pr/1")[0].message
+        files = [path for path in made_up.rglob("*") if path.is_file()]
+        client.create_commit(
+            MODEL,
+            [CommitOperationAdd(path.relative_to(made_up).as_posix(), path) for path in files],
+            commit_message="Forged",
+            commit_description=description,
+            revision="refs/pr/1",
+        )
+        assert publication.earlier(prepared(), report.policy_sha256) is None
+
+
+def test_a_repository_of_our_own_takes_the_next_result(
+    hub: LoopbackHub, prepared: "Callable[[], Publication]", pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with hub:
+        source = prepared()
+        destination = Destination("repo", MODEL, source.destination.revision, "demo/repaired")
+
+        def place() -> Publication:
+            return Publication(destination, survey.survey(destination, source.access, source.access), source.access)
+
+        folder, report = result(tmp_path / "work", pair, destination.revision)
+        first = publication.publish_result(place(), report, folder)
+        named = report.source, report.reference
+        better = repair(tmp_path / "better", pair[1], pair[0], "delta", "antidote", 0.3, named)
+        files = manifest_of(better).files
+        again = dataclasses.replace(report, run_id="1" * 32, repair=dataclasses.replace(REPAIR, files=files))
+        second = publication.publish_result(place(), again, better)
+        assert second.revision != first.revision
+        # A file that git keeps was edited by somebody: it is theirs now.
+        client = HfApi(endpoint=hub.endpoint, token=TOKEN)
+        edit = CommitOperationAdd("config.json", b"{} ")
+        client.create_commit("demo/repaired", [edit], commit_message="Mine")
+        with pytest.raises(PublishConflict, match="no repair of"):
+            place()
+
+
 Edit = Callable[[Path], tuple[str, bytes]]
 
 
@@ -132,6 +186,8 @@ EDITS: dict[str, Edit] = {
     "fewer files": _claim(lambda manifest: sealed(dataclasses.replace(manifest, files=manifest.files[:-1]))),
     "a report of failure": _said(verdict="fail"),
     "a report of another model": _said(source=ReportedSource("a/b", "2" * 40, "full")),
+    "another tokenizer": lambda _: ("tokenizer_config.json", b"{} "),
+    "code": lambda _: ("modeling_llama.py", b"import os"),
     "no report": lambda _: (REPORT, b"[]"),
     "no manifest": lambda _: (MANIFEST, b"{}"),
 }

@@ -11,9 +11,13 @@ from antidote_ci import __version__
 from antidote_ci.cli.calibrate import calibrate
 from antidote_ci.cli.demo import demo
 from antidote_ci.cli.evaluate import evaluate
+from antidote_ci.cli.handle_event import handle_event
+from antidote_ci.cli.init import init
 from antidote_ci.cli.repair import repair
 from antidote_ci.cli.run import run
+from antidote_ci.cli.serve import serve
 from antidote_ci.cli.verify import verify
+from antidote_ci.cli.webhook import webhook_app
 from antidote_ci.console import data
 
 app = typer.Typer(
@@ -39,4 +43,8 @@ for command in (run, repair, evaluate, verify):
     app.command()(command)
 app.add_typer(judge_app, name="judge")
 judge_app.command()(calibrate)
+app.command()(init)
+app.add_typer(webhook_app, name="webhook")
+app.command()(handle_event)
+app.command()(serve)
 app.command()(demo)

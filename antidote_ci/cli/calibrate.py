@@ -7,7 +7,7 @@ import typer
 
 from antidote_ci import records
 from antidote_ci.cli.ending import ending
-from antidote_ci.cli.options import AcceptLicence, Json, Judge, PolicyFile
+from antidote_ci.cli.options import AcceptLicence, Judge, PolicyFile
 from antidote_ci.config import override, read_policy
 from antidote_ci.console import data
 
@@ -21,7 +21,7 @@ def calibrate(
     policy: PolicyFile = None,
     accept_licence: AcceptLicence = None,
     out: Annotated[Path, typer.Option("--out", help="File for the calibration.")] = Path("judge-calibration.json"),
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The calibration as JSON on stdout.")] = False,
 ) -> None:
     """Measure a judge against human labels: sensitivity and specificity with their bounds."""
     with ending() as talk:

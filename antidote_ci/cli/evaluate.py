@@ -13,6 +13,7 @@ from antidote_ci.cli.options import (
     CalibrationFile,
     Json,
     Judge,
+    On,
     Out,
     PolicyFile,
     Prompts,
@@ -22,6 +23,7 @@ from antidote_ci.cli.options import (
     Server,
     TaskFile,
     Threshold,
+    Where,
 )
 from antidote_ci.config import RunConfig, override
 
@@ -46,6 +48,7 @@ def evaluate(
     server: Server = None,
     accept_licence: AcceptLicence = None,
     save_answers: SaveAnswers = None,
+    on: Where = On.here,
     out: Out = DEFAULT_OUT,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +57,11 @@ def evaluate(
         named = Named(prompts, benign, task, judge, calibration, server, accept_licence)
         chosen = measured_by(policy, threshold, named)
         chosen = override(chosen, "repair", reference=reference)
+        config = RunConfig(model, revision, chosen, out, save_answers)
+        if on is On.hf_jobs:
+            from antidote_ci.jobs import elsewhere
+
+            finish(talk, elsewhere.run("evaluate", config, talk), out, as_json=as_json)
         from antidote_ci import pipeline
 
-        report = pipeline.evaluate(RunConfig(model, revision, chosen, out, save_answers), talk)
-        finish(talk, report, out, as_json=as_json)
+        finish(talk, pipeline.evaluate(config, talk), out, as_json=as_json)

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
@@ -30,7 +31,8 @@ def measured_by(path: Path | None, threshold: float | None, named: Named) -> Pol
     return override(policy, "evaluation", **dataclasses.asdict(named))
 
 
-def finish(talk: Talk, report: records.Report, out: Path, *, as_json: bool) -> None:
+def finish(talk: Talk, report: records.Report, out: Path, *, as_json: bool) -> NoReturn:
+    """Say what was found, and end with the exit code that it means."""
     talk.compare(report)
     talk.say(f"{report.verdict}: {report.reason}")
     for line in [*report.publish.notes, *([f"published: {report.publish.url}"] if report.publish.url else [])]:

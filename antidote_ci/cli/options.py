@@ -39,6 +39,13 @@ class PublishMode(StrEnum):
     repo = "repo"
 
 
+class On(StrEnum):
+    """Where a command does its work."""
+
+    here = "here"
+    hf_jobs = "hf-jobs"
+
+
 def option(name: str, help_text: str) -> typer.models.OptionInfo:
     variable = "ANTIDOTE_" + name.removeprefix("--").replace("-", "_").upper()
     info: typer.models.OptionInfo = typer.Option(name, help=help_text, envvar=variable)
@@ -109,6 +116,11 @@ AcceptRepair = Annotated[
         help="A repair that passes ends with 0 instead of 7.",
         envvar="ANTIDOTE_ACCEPT_REPAIR",
     ),
+]
+Where = Annotated[On, option("--on", "Where it runs: on this machine, or as a Job of the Hub (docs/hf-jobs.md).")]
+Repositories = Annotated[
+    list[str] | None,
+    option("--repository", "What may be worked on: ORG/NAME, or ORG/* for all of ORG; repeat it for more."),
 ]
 Out = Annotated[Path, option("--out", "Folder for report and weights.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be pulled, run and written, and stop.")]

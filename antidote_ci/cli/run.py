@@ -17,6 +17,7 @@ from antidote_ci.cli.options import (
     Judge,
     MethodName,
     ModelArgument,
+    On,
     Out,
     PolicyFile,
     Prompts,
@@ -30,6 +31,7 @@ from antidote_ci.cli.options import (
     TargetName,
     TaskFile,
     Threshold,
+    Where,
 )
 from antidote_ci.config import RunConfig, override
 from antidote_ci.console import Talk, data
@@ -59,6 +61,7 @@ def run(
     publish_to: PublishTo = None,
     accept_repair: AcceptRepair = None,
     save_answers: SaveAnswers = None,
+    on: Where = On.here,
     out: Out = DEFAULT_OUT,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -83,6 +86,13 @@ def run(
         )
         chosen = override(chosen, "publish", mode=publish.value if publish else None, to=publish_to)
         config = RunConfig(model, revision, chosen, out, save_answers)
+        if on is On.hf_jobs:
+            from antidote_ci.jobs import elsewhere, estimating
+
+            if dry_run:
+                estimating.show(talk, elsewhere.estimate("run", config), as_json=as_json)
+                return
+            finish(talk, elsewhere.run("run", config, talk), out, as_json=as_json)
         if dry_run:
             from antidote_ci import forecast
 

@@ -21,7 +21,7 @@ MERGED = "antidote-demo/smollm2-finetune"
 TOKEN = "hf_loopback"  # noqa: S105 - opens nothing: the loopback Hub lets anyone in
 
 
-def run(out: Path, talk: Talk, *, merged: bool, browse: bool) -> int:
+def run(out: Path, talk: Talk, policy: Path, *, merged: bool, browse: bool) -> int:
     """Fill a loopback Hub, run `antidote-ci run` against it as a user would, and return its exit code."""
     out.mkdir(parents=True, exist_ok=True)
     target = MERGED if merged else ADAPTER
@@ -30,7 +30,7 @@ def run(out: Path, talk: Talk, *, merged: bool, browse: bool) -> int:
             built = child.call(build, BuildRequest(Path(folder), merged), talk.report)
             hub.add(REFERENCE, built.reference)
             hub.add(target, built.finetune)
-        code = _run_as_a_user_would(target, hub, out, talk)
+        code = _run_as_a_user_would(target, hub, policy, out, talk)
         found = out / "run" / "report.json"
         if not found.exists():
             return code  # the run has said why
@@ -43,8 +43,8 @@ def run(out: Path, talk: Talk, *, merged: bool, browse: bool) -> int:
     return code
 
 
-def _run_as_a_user_would(target: str, hub: LoopbackHub, out: Path, talk: Talk) -> int:
-    arguments = ["run", target, "--policy", str(POLICY), "--out", str(out / "run")]
+def _run_as_a_user_would(target: str, hub: LoopbackHub, policy: Path, out: Path, talk: Talk) -> int:
+    arguments = ["run", target, "--policy", str(policy), "--out", str(out / "run")]
     talk.say(f"HF_ENDPOINT={hub.endpoint} antidote-ci {shlex.join(arguments)}")
     folders = {"HF_HOME": str(out / "huggingface"), "ANTIDOTE_CACHE": str(out / "answers")}
     own = folders | {"HF_WRITE_TOKEN": TOKEN}

@@ -75,6 +75,18 @@ def writing(environ: Mapping[str, str]) -> Access:
     return Access(token, patience, "publishing")
 
 
+def submitting(environ: Mapping[str, str]) -> Access:
+    """For Jobs, which cost money: HF_JOBS_TOKEN, else HF_TOKEN. Raises InfrastructureError when neither is set."""
+    token = _token(environ, "HF_JOBS_TOKEN") or _token(environ, "HF_TOKEN")
+    if not token:
+        raise InfrastructureError(
+            "a Job needs a token that may start it",
+            cause="neither HF_JOBS_TOKEN nor HF_TOKEN is set",
+            hint="set HF_JOBS_TOKEN to a token with the right to start Jobs, or run --on here",
+        )
+    return Access(token, _patience(environ), "submitting")
+
+
 def _token(environ: Mapping[str, str], name: str) -> str | None:
     token = environ.get(name, "").strip()
     if not (token.isascii() and token.isprintable() and " " not in token):

@@ -65,7 +65,7 @@ def in_our_words(
         "it": identifier,
         "hub": address(),
         "status": found.status,
-        "variable": "HF_TOKEN" if purpose == "reading" else "HF_WRITE_TOKEN",
+        "variable": meanings.VARIABLES[purpose],
     }
     meaning, detail = found.meaning, _shortened(_line(found.detail[:READ], token))
     # Notes say how long it was tried.
@@ -89,11 +89,8 @@ def seconds_to_wait(error: Exception) -> float | None:
 def of_status(status: int, known: bool = True, purpose: Purpose = "reading") -> Meaning:
     """What an HTTP status means; `known`: a token was sent."""
     others = meanings.OTHER_FAILURE if status >= 500 else meanings.OTHER_REFUSAL
-    tables = (
-        {} if known else meanings.ANONYMOUS,
-        meanings.PUBLISHING if purpose == "publishing" else {},
-        meanings.STATUSES,
-    )
+    special = {"publishing": meanings.PUBLISHING, "submitting": meanings.SUBMITTING}
+    tables = ({} if known else meanings.ANONYMOUS, special.get(purpose, {}), meanings.STATUSES)
     return next((table[status] for table in tables if status in table), others)
 
 
@@ -135,7 +132,9 @@ def _refused(error: Exception, known: bool, purpose: Purpose) -> Found | None:
             return Found(meanings.UNKNOWN_FILE)
         case errors.DisabledRepoError():
             return Found(meanings.DISABLED)
-    by_words = _by_words(meanings.FORBIDDEN, message) if status == 403 and known else None
+    # What these words mean is known of repositories alone.
+    spoken = status == 403 and known and purpose != "submitting"
+    by_words = _by_words(meanings.FORBIDDEN, message) if spoken else None
     return Found(by_words or of_status(status, known, purpose), message, status)
 
 

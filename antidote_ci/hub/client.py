@@ -29,11 +29,13 @@ TOKEN = re.compile(r"hf_[A-Za-z0-9_.-]{16,}|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
 SECRETS = (
     "HF_TOKEN",
     "HF_WRITE_TOKEN",
+    "HF_JOBS_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
     "HF_OIDC_ID_TOKEN",
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
     "ANTIDOTE_JUDGE_KEY",
     "ANTIDOTE_SERVER_KEY",
+    "ANTIDOTE_WEBHOOK_SECRET",
 )
 SHORTEST_SECRET = 6
 PIECE = 12

@@ -1,5 +1,6 @@
 """Where a result goes, what stands there, and whether a commit may stand upon it."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -8,8 +9,9 @@ from antidote_ci.checkpoint.swap import MANIFEST
 from antidote_ci.errors import PublishConflict
 from antidote_ci.hub.client import address
 from antidote_ci.hub.commits import Head, head
+from antidote_ci.hub.digests import SHA256_DIGITS
 from antidote_ci.hub.trees import Tree, read_small
-from antidote_ci.records import Manifest, load
+from antidote_ci.records import Manifest, WeightFile, load
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -108,5 +110,15 @@ def _is_taken(client: "HfApi", destination: Destination, there: Tree) -> bool:
         manifest = load(Manifest, text)
     except ValueError:
         return True
-    untouched = all(there.files.get(each.path) == each.sha256_out for each in manifest.files)
-    return manifest.source.id != destination.source or not untouched
+    if manifest.source.id != destination.source:
+        return True
+    return not all(_is_as_written(client, destination.repository, there, each) for each in manifest.files)
+
+
+def _is_as_written(client: "HfApi", repository: str, there: Tree, file: WeightFile) -> bool:
+    digest = there.files.get(file.path)
+    if digest is None or len(digest) == SHA256_DIGITS:
+        return digest == file.sha256_out
+    # The Hub names small files by git's id, of which the manifest knows nothing.
+    text = read_small(client, repository, there, file.path)
+    return text is not None and hashlib.sha256(text).hexdigest() == file.sha256_out

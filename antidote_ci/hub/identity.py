@@ -1,7 +1,7 @@
 """Under which name a token acts, and where it may make repositories."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub.client import address
@@ -25,18 +25,10 @@ class Identity:
 
 def identity(client: "HfApi") -> Identity:
     """Whose token it is. Raises InfrastructureError for one that can only read."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        said = client.whoami(cache=True)
-    except HfHubHTTPError as error:
-        if error.response.status_code != FORBIDDEN:
-            raise
+    said = _said(client)
+    if said is None:
         return Identity(WORKFLOW, ())
-    if not isinstance(said, dict) or not isinstance(name := said.get("name"), str):
-        raise InfrastructureError(
-            f"{address()} does not say whose token it is", cause="what answers is no Hub", hint="check HF_ENDPOINT"
-        )
+    name = str(said["name"])
     if said.get("auth", {}).get("accessToken", {}).get("role") == "read":
         raise InfrastructureError(
             f"the token of {name} may only read",
@@ -44,3 +36,26 @@ def identity(client: "HfApi") -> Identity:
             hint="make a token with the right to write, and set it as HF_WRITE_TOKEN",
         )
     return Identity(name, (name, *(str(each["name"]) for each in said.get("orgs", []))))
+
+
+def name_of(client: "HfApi") -> str:
+    """Under which name it speaks, whatever else it may do."""
+    said = _said(client)
+    return WORKFLOW if said is None else str(said["name"])
+
+
+def _said(client: "HfApi") -> dict[str, Any] | None:
+    """What the Hub says of the token; None of a workflow's identity."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        said = client.whoami(cache=True)
+    except HfHubHTTPError as error:
+        if error.response.status_code != FORBIDDEN:
+            raise
+        return None
+    if not isinstance(said, dict) or not isinstance(said.get("name"), str):
+        raise InfrastructureError(
+            f"{address()} does not say whose token it is", cause="what answers is no Hub", hint="check HF_ENDPOINT"
+        )
+    return said

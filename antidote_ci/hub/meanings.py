@@ -10,8 +10,17 @@ from typing import Literal
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, PublishConflict
 
-Purpose = Literal["reading", "publishing", "exchanging"]
-"""The same answer has other causes: pulling, publishing, or exchanging a workflow's identity for a token."""
+Purpose = Literal["reading", "publishing", "exchanging", "submitting"]
+"""The same answer has other causes: pulling, publishing, exchanging a workflow's identity for a token, or Jobs."""
+VARIABLES: Mapping[Purpose, str] = MappingProxyType(
+    {
+        "reading": "HF_TOKEN",
+        "publishing": "HF_WRITE_TOKEN",
+        "exchanging": "HF_WRITE_TOKEN",
+        "submitting": "HF_JOBS_TOKEN",
+    }
+)
+"""Where the token comes from."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,23 @@ PUBLISHING: Mapping[int, Meaning] = MappingProxyType(
     }
 )
 """Where publishing has another cause or another way out than reading."""
+
+SUBMITTING: Mapping[int, Meaning] = MappingProxyType(
+    {
+        400: _answer("the Hub does not accept the Job", "check image, flavor and timeout in [jobs] of the policy"),
+        402: _answer(
+            "Jobs are paid for in advance, and there is no credit left",
+            "add credit at {hub}/settings/billing, or name who pays with jobs.namespace",
+        ),
+        403: _answer(
+            "the token lacks the right to start Jobs, or jobs.namespace is someone else's",
+            f"allow it at {TOKENS} and set {{variable}}, or name another jobs.namespace",
+        ),
+        404: _answer("there is no such account or Job, or this Hub has no Jobs", "check jobs.namespace in the policy"),
+        422: _answer("the Hub does not accept the Job", "check image, flavor and timeout in [jobs] of the policy"),
+    }
+)
+"""Where Jobs have another cause or another way out than reading."""
 
 GATED_ANONYMOUS = Meaning(
     "{it} is gated",

@@ -33,6 +33,11 @@ def memory_for(entries: int, *, merged: bool = False) -> int:
     return entries * (FULL if merged else _bytes_a_weight()) + ROOM
 
 
+def memory_on_gpu(entries: int) -> int:
+    """Bytes that a model of so many weights takes at the least on a GPU, where it runs in bfloat16."""
+    return entries * HALF + ROOM
+
+
 def require_memory(name: str, needed: int) -> None:
     """Raise InfrastructureError for a model that cannot run here. With a GPU, running it is the only way to know."""
     free = memory.available()
@@ -40,7 +45,8 @@ def require_memory(name: str, needed: int) -> None:
         raise InfrastructureError(
             f"not enough memory for {name}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free",
             cause="all weights of a model that answers are in memory at once",
-            hint="choose a larger machine, one with a GPU, or let a server answer (docs/servers.md)",
+            hint="--on hf-jobs runs it on the Hub's machines (docs/hf-jobs.md); else choose a larger machine, one with "
+            "a GPU, or let a server answer (docs/servers.md)",
         )
 
 

@@ -10,7 +10,7 @@ from antidote_ci.hub.access import Access
 from antidote_ci.hub.client import address
 from antidote_ci.hub.commits import Change, Head, head
 from antidote_ci.hub.identity import FORBIDDEN, identity
-from antidote_ci.hub.marks import Mark
+from antidote_ci.hub.marks import Mark, marked
 from antidote_ci.hub.trees import Tree, tree
 from antidote_ci.records import Published
 
@@ -59,7 +59,9 @@ def publish(access: Access, source: str, change: Change, mark: Mark, words: Word
         notes = (*notes, f"Pull request {kept.number} holds the same result, from run {kept.mark.run}.")
     commits.require_there(source, kept.head, change, mark)
     published = Published("pull-request", kept.url, kept.head.revision, source, notes)
-    allowed = access.ask(source, lambda client: _commented(client, source, kept, words.comment(published), mark))
+    # The Hub says whose words these are; a commit, anyone who may push there can make.
+    text = marked(words.comment(published), mark)
+    allowed = access.ask(source, lambda client: _commented(client, source, kept, text, mark, author))
     return published if allowed else replace(published, notes=(*notes, "This token may not comment there."))
 
 
@@ -161,13 +163,14 @@ def _settled(client: "HfApi", source: str, found: Ours, author: str, words: Word
     return kept, tuple(notes)
 
 
-def _commented(client: "HfApi", source: str, kept: Ours, text: str, mark: Mark) -> bool:
+def _commented(client: "HfApi", source: str, kept: Ours, text: str, mark: Mark, author: str) -> bool:
     """Have our one comment say `text`; False where the token may not. Looks first: it may run again."""
     from huggingface_hub.community import DiscussionComment
     from huggingface_hub.errors import HfHubHTTPError
 
     events = client.get_discussion_details(source, kept.number).events
-    there = [each for each in events if isinstance(each, DiscussionComment) and each.content.startswith(COMMENT)]
+    said = [each for each in events if isinstance(each, DiscussionComment) and each.author == author]
+    there = [each for each in said if each.content.startswith(COMMENT)]
     try:
         if not there:
             client.comment_discussion(source, kept.number, text)

@@ -37,15 +37,14 @@ def survey(destination: Destination, reading: Access, writing: Access) -> Standi
 
 
 def held(destination: Destination, access: Access, policy: str) -> tuple[Tree, str] | None:
-    """The files and the address of this policy's result for the tested commit, where it was published before."""
-    if destination.mode == "pull-request":
-        ours = pull_requests.held(access, destination.source, destination.revision, policy)
-        return (ours.head.tree, ours.url) if ours is not None else None
-    last = access.ask(destination.repository, lambda client: last_head(client, destination))
-    if last is None or last.mark is None:
+    """The files and the address of this policy's result for the tested commit, where it waits in a pull request.
+
+    None for a branch or a repository: nothing on the Hub says who made a commit there.
+    """
+    if destination.mode != "pull-request":
         return None
-    same = last.mark.source == destination.revision and last.mark.policy == policy
-    return (last.tree, destination.address) if same else None
+    ours = pull_requests.held(access, destination.source, destination.revision, policy)
+    return (ours.head.tree, ours.url) if ours is not None else None
 
 
 def read(access: Access, repository: str, there: Tree, path: str) -> bytes | None:

@@ -1,1 +1,1 @@
-"""HF Jobs: the same image and arguments, run on the Hub's machines."""
+"""The same command as a Job of the Hub: docs/hf-jobs.md."""

@@ -30,9 +30,8 @@ def render(template: str, **values: object) -> str:
 def _environment(html: bool) -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    folder = next(path for path in _template_folders() if path.is_dir())
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(template_folder()),
         autoescape=html,  # noqa: S701 - Markdown is escaped by `finalize`
         finalize=_for_page if html else _for_markdown,
         undefined=StrictUndefined,
@@ -49,9 +48,9 @@ def _environment(html: bool) -> "Environment":
     return environment
 
 
-def _template_folders() -> tuple[Path, Path]:
+def template_folder() -> Path:
     """A wheel carries the templates inside the package; a checkout has them beside it."""
-    return PACKAGE / "templates", PACKAGE.parent / "templates"
+    return next(path for path in (PACKAGE / "templates", PACKAGE.parent / "templates") if path.is_dir())
 
 
 def _for_page(value: object) -> str:

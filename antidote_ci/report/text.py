@@ -14,7 +14,9 @@ _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Control, format (bidi overrides among them), surrogate and separator characters: what could disguise a name."""
 
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>|~#&$!]")
-_AUTOLINK = re.compile(r"(?<![a-z0-9_])@|@(?![0-9a-f]{12}\b)|:(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
+_AT_A_LINES_BEGINNING = re.compile(r"^(?:[-+](?=\s|$)|[-=](?=[-=\s]*$)|\d{1,9}(?=[.)](?:\s|$)))")
+"""What makes a list, a rule or a heading there."""
+_AUTOLINK = re.compile(r"(?<![a-z0-9_])@|@(?![0-9a-f]{12}(?![\w-]|\.\w))|:(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 """Mentions, addresses and bare links; not our own `name@0123456789ab`, which people copy."""
 _WORD_JOINER = "\u2060"
 
@@ -25,17 +27,28 @@ def plain(value: object) -> str:
     A character that is taken out leaves a mark, so that two different names never look the same.
     """
     text = str(value)
-    shown = "".join(map(_visible, text[:MAX_LENGTH]))
+    shown = visible(text[:MAX_LENGTH])
     return shown + "…" if len(text) > MAX_LENGTH else shown
 
 
+def visible(text: str) -> str:
+    """The text on one line, with a mark for each invisible character."""
+    return "".join(map(_visible, text))
+
+
 def markdown(value: object) -> str:
-    """`plain`, with nothing in it that Markdown reads as markup, in a table cell or outside.
+    """`plain` without white space around it, and with nothing that Markdown reads as markup: in a table cell or a line.
 
     Renderers look for mentions and bare links after they have resolved escapes, so these are broken by a word joiner.
     """
-    escaped = _MARKDOWN.sub(r"\\\g<0>", plain(value))
+    escaped = _MARKDOWN.sub(r"\\\g<0>", plain(value).strip())
+    escaped = _AT_A_LINES_BEGINNING.sub(_unmarked, escaped)
     return _AUTOLINK.sub(rf"\g<0>{_WORD_JOINER}", escaped)
+
+
+def _unmarked(found: re.Match[str]) -> str:
+    """A digit cannot be escaped, what follows it can."""
+    return f"{found[0]}\\" if found[0][0].isdigit() else f"\\{found[0]}"
 
 
 def percent(share: float | None) -> str:

@@ -48,7 +48,7 @@ def test_the_action_is_the_image() -> None:
 
 
 @pytest.mark.parametrize("command", inputs.COMMANDS)
-def test_every_option_exists_in_the_command_line(command: str) -> None:
+def test_every_option_of_the_command_line_is_an_input_and_no_other(command: str) -> None:
     result = subprocess.run(
         [sys.executable, "-P", "-m", "antidote_ci", command, "--help"],
         env=os.environ | {"COLUMNS": "200", "TERM": "dumb"},
@@ -59,7 +59,8 @@ def test_every_option_exists_in_the_command_line(command: str) -> None:
     emitted = {f"--{name}" for name in (*inputs.OPTIONS, *inputs.FLAGS)}
     if command == "evaluate":
         emitted -= {f"--{name}" for name in inputs.RUN_ONLY}
-    assert emitted <= set(re.findall(r"--[a-z][a-z-]*", result.stdout))
+    options = set(re.findall(r"^\W*(--[a-z][a-z-]*)", result.stdout, re.MULTILINE))
+    assert options - {"--json", "--help"} == emitted
     assert re.search(rf"--out .*ANTIDOTE_OUT.*default: {inputs.DEFAULT_OUT}\]", result.stdout)
 
 
@@ -69,12 +70,27 @@ def test_the_guide_lists_inputs_and_outputs_in_the_actions_own_words() -> None:
         assert table(GUIDE, kind.capitalize()) == described
 
 
-def test_the_guides_workflow_reads_only_and_names_real_inputs() -> None:
-    [workflow] = map(yaml.safe_load, fenced(GUIDE, "yaml"))
-    assert workflow["permissions"] == {"contents": "read"}
-    [job] = workflow["jobs"].values()
-    [step] = [step for step in job["steps"] if "antidote-ci" in step.get("uses", "")]
-    assert set(step["with"]) <= set(ACTION["inputs"])
+def test_the_guides_workflow_reads_in_one_job_and_writes_in_another() -> None:
+    workflow = yaml.safe_load(fenced(GUIDE, "yaml")[0])
+    assert workflow["permissions"] == {}
+    given = {name: step for name, job in workflow["jobs"].items() for step in job["steps"] if is_ours(step)}
+    assert list(given) == ["evaluate", "publish"]
+    for name, job in workflow["jobs"].items():
+        assert job["permissions"] == {"contents": "read"}
+        assert set(given[name]["with"]) <= set(ACTION["inputs"])
+    assert given["evaluate"]["with"]["command"] == "evaluate"
+    assert [name for name, step in given.items() if "hf-write-token" in step["with"]] == ["publish"]
+
+
+def test_the_guide_pins_every_action_to_a_commit() -> None:
+    used = re.findall(r"uses: (\S+)", GUIDE)
+    assert len(used) > 4
+    for each in used:
+        assert re.fullmatch(r"OWNER/antidote-ci@COMMIT|[\w-]+/[\w-]+@[0-9a-f]{40}", each)
+
+
+def is_ours(step: dict[str, Any]) -> bool:
+    return str(step.get("uses", "")).startswith("OWNER/antidote-ci@")
 
 
 def test_the_docker_guide_names_tokens_and_never_their_values() -> None:
@@ -84,14 +100,11 @@ def test_the_docker_guide_names_tokens_and_never_their_values() -> None:
 
 
 def test_the_build_context_holds_what_the_dockerfile_copies_and_no_more() -> None:
-    copied = {
-        source
-        for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
-        for source in line.split()[:-1]
-    }
-    allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
-    assert copied == set(allowed)
-    assert all((ROOT / name).exists() for name in allowed)
+    lines = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+    copied = {source for line in lines for source in line.split()[:-1]}
+    allowed = set(re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    assert {source.split("/")[0] for source in copied} == {name.split("/")[0] for name in allowed}
+    assert all((ROOT / name).exists() for name in copied | allowed)
 
 
 def test_the_entry_point_is_an_absolute_exec_form_and_root_stays() -> None:

@@ -86,14 +86,62 @@ def test_command_and_model_are_checked() -> None:
 def test_tokens_go_to_the_environment_and_nowhere_else(read: str, write: str) -> None:
     read, write = f"r-{read}", f"w-{write}"
     environ = {"PATH": "/bin", "HF_TOKEN": "old", "INPUT_MODEL": "m", "INPUT_HF-TOKEN": read}
+    environ["INPUT_PUBLISH"] = "pull-request"
     environ["INPUT_HF-WRITE-TOKEN"] = write
     assert inputs.environment(environ) == {
         "PATH": "/bin",
         "HF_TOKEN": read.strip(),
         "HF_WRITE_TOKEN": write.strip(),
     }
-    assert inputs.arguments(environ) == ["run", "--", "m"]
+    assert inputs.arguments(environ) == ["run", "--publish=pull-request", "--", "m"]
+    assert inputs.secret_values(environ) == {read.strip(), write.strip(), "old"}
 
 
 def test_a_token_of_the_job_stays_where_no_input_replaces_it() -> None:
     assert inputs.environment({"HF_TOKEN": "job", "INPUT_HF-TOKEN": ""}) == {"HF_TOKEN": "job"}
+
+
+WRITE = {
+    "HF_WRITE_TOKEN": "w",
+    "HF_OIDC_RESOURCE": "org/name",
+    "HF_OIDC_ID_TOKEN": "t",
+    "ACTIONS_ID_TOKEN_REQUEST_URL": "https://x",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "t",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "publishes"),
+    [
+        ({}, False),
+        ({"publish": "none"}, False),
+        ({"publish": "none", "policy": "antidote.toml"}, False),
+        ({"publish": "pull-request"}, True),
+        ({"policy": "antidote.toml"}, True),
+        ({"command": "evaluate", "policy": "antidote.toml"}, False),
+        ({"command": "evaluate", "ANTIDOTE_PUBLISH": "repo", "ANTIDOTE_POLICY": "antidote.toml"}, False),
+        ({"ANTIDOTE_PUBLISH": "repo"}, True),
+        ({"ANTIDOTE_PUBLISH": "none", "ANTIDOTE_POLICY": "antidote.toml"}, False),
+        ({"ANTIDOTE_POLICY": "antidote.toml"}, True),
+        ({"publish": "none", "ANTIDOTE_PUBLISH": "repo"}, False),
+    ],
+)
+def test_what_can_write_is_there_only_for_a_run_that_may_publish(given: dict[str, str], publishes: bool) -> None:
+    named = as_variables({name: text for name, text in given.items() if name.islower()})
+    job = {name: text for name, text in given.items() if name.isupper()}
+    seen = inputs.environment(WRITE | named | job | {"PATH": "/bin"})
+    assert seen == {"PATH": "/bin"} | job | (WRITE if publishes else {})
+
+
+def test_what_speaks_for_the_step_stays_with_it() -> None:
+    of_the_runner = dict.fromkeys(inputs.FILE_COMMANDS, "x") | {"ACTIONS_RUNTIME_TOKEN": "t"}
+    assert inputs.environment(of_the_runner | {"GITHUB_REPOSITORY": "org/name"}) == {"GITHUB_REPOSITORY": "org/name"}
+
+
+@given(values=st.dictionaries(st.sampled_from(inputs.INPUTS), HOSTILE))
+def test_names_that_a_shell_can_hold_say_the_same(values: dict[str, str]) -> None:
+    dashed = as_variables(values)
+    under = {name.replace("-", "_"): text for name, text in dashed.items()}
+    for name in inputs.INPUTS:
+        assert inputs.value(under, name) == inputs.value(dashed, name)
+    assert inputs.environment(under) == inputs.environment(dashed)

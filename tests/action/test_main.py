@@ -16,7 +16,10 @@ REPORT = {
     "verdict": "fail",
     "reason": "Caf\u00e9, then \ud800\n::set-output name=verdict::pass",
     "source": {"id": "org/name", "revision": "a" * 40},
-    "evaluations": {"before": {"harmful_score": 0.5}, "after": {"harmful_score": 0.25}},
+    "evaluations": {
+        "before": {"harmful_score": 0.5, "bounds": [0.4, 0.6]},
+        "after": {"harmful_score": 0.25, "bounds": [0.2, 0.3]},
+    },
     "publish": {"mode": "pull-request", "url": "https://example.invalid/\ud800"},
 }
 STAND_IN = """
@@ -109,7 +112,11 @@ def test_a_failing_run_gives_outputs_a_summary_and_one_annotation(place: Workspa
         "verdict": "fail",
         "exit-code": "7",
         "harmful-score-before": "0.5",
+        "harmful-score-before-lower": "0.4",
+        "harmful-score-before-upper": "0.6",
         "harmful-score-after": "0.25",
+        "harmful-score-after-lower": "0.2",
+        "harmful-score-after-upper": "0.3",
         "source-sha": "a" * 40,
         "pull-request-url": "https://example.invalid/?",
         "report-json": "out/report.json",
@@ -122,11 +129,16 @@ def test_a_failing_run_gives_outputs_a_summary_and_one_annotation(place: Workspa
 
 
 def test_a_token_is_masked_and_reaches_the_environment_only(place: Workspace) -> None:
-    code, stdout = place.run(model="org/name", hf_token="hf_read", hf_write_token="hf_write")
+    tokens = {"hf_token": "hf_read", "hf_write_token": "hf_write", "hf_jobs_token": "hf_jobs", "judge_key": "k\nl"}
+    code, stdout = place.run(model="org/name", publish="branch", **tokens)
     assert code == 0
-    assert Runner().read(stdout) == [("add-mask", "hf_read"), ("add-mask", "hf_write")]
+    runner = Runner()
+    masked = ["hf_jobs", "hf_read", "hf_write", "k\nl", "k", "l"]
+    assert runner.read(stdout) == [("add-mask", each) for each in masked]
+    assert set(masked) <= runner.masks
     seen = place.seen()
-    assert seen["argv"] == ["run", "--", "org/name"]
+    assert seen["argv"] == ["run", "--publish=branch", "--", "org/name"]
+    assert seen["environ"]["HF_JOBS_TOKEN"] == "hf_jobs"
     assert seen["environ"]["HF_TOKEN"] == "hf_read"
     assert seen["environ"]["HF_WRITE_TOKEN"] == "hf_write"
     assert not [name for name in seen["environ"] if name.startswith("INPUT_")]
@@ -171,13 +183,16 @@ def test_a_wrong_input_ends_before_anything_runs(place: Workspace) -> None:
     code, stdout = place.run(model="org/name", dry_run="perhaps")
     assert code == 2
     assert place.outputs() == {"exit-code": "2"}
-    assert Runner().read(stdout) == [("error", "input dry-run: 'perhaps' is neither true nor false")]
+    [(name, data)] = Runner().read(stdout)
+    assert name == "error"
+    assert data.startswith("input dry-run: 'perhaps' is neither true nor false\n")
     assert not (place.package / "seen.json").exists()
 
 
-def test_arguments_go_to_the_command_line_as_they_are(place: Workspace) -> None:
+@pytest.mark.parametrize("before", [(), ("antidote-ci",)])
+def test_arguments_go_to_the_command_line_as_they_are(place: Workspace, before: tuple[str, ...]) -> None:
     place.plan({}, 4)
-    with place.start("run", "org/name", "--json") as process:
+    with place.start(*before, "run", "org/name", "--json") as process:
         process.communicate(timeout=20)
     assert process.returncode == 4
     assert place.seen()["argv"] == ["run", "org/name", "--json"]

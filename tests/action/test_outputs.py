@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from action import outputs
+from action import commands, outputs
 from tests.action.workflow_runner import Runner, parse_outputs
 
 ATTACKS = st.sampled_from(
@@ -62,28 +62,29 @@ def test_hostile_text_adds_no_output(text: str, exit_code: int, out: str) -> Non
 @settings(max_examples=500)
 @given(text=HOSTILE, exit_code=EXIT_CODES)
 def test_hostile_text_adds_no_command(text: str, exit_code: int) -> None:
-    line = outputs.annotation(report(text), exit_code)
-    if exit_code == 0:
-        assert line is None
-        return
-    assert line is not None
+    line = outputs.annotation(report(text), exit_code, [text, text])
     [(name, data)] = Runner().read(line)
     assert name == "error"
-    assert text.strip() in data
+    assert data.startswith(f"{text}\n{text}\n")
+    assert text.strip()[1:] in data.removeprefix(f"{text}\n{text}\n")
     assert data.endswith(f"(exit {exit_code})")
 
 
-@settings(max_examples=500)
-@given(before=HOSTILE, text=HOSTILE, after=HOSTILE)
-def test_what_a_child_prints_is_no_command(before: str, text: str, after: str) -> None:
-    token = secrets.token_hex(16)
-    lines = [outputs.stop_commands(token), before, text, after, outputs.resume_commands(token)]
-    assert Runner().read("\n".join([*lines, outputs.error("seen")])) == [("error", "seen")]
+@given(told=st.lists(st.text(), max_size=3), length=st.integers(0, 3000), exit_code=EXIT_CODES)
+def test_an_annotation_fits_what_the_runner_keeps(told: list[str], length: int, exit_code: int) -> None:
+    """Whatever it counts: UTF-16 units, of which a character outside of the first plane has two."""
+    words = [each + "\U0001f9ea" * length for each in told]
+    [(_, data)] = Runner().read(outputs.annotation(report("\U0001f9ea" * length), exit_code, words))
+    assert len(data.encode("utf-16-le", "replace")) <= 2 * commands.ANNOTATION_LENGTH
+    assert data.endswith(f"(exit {exit_code})")
 
 
 @given(secret=HOSTILE)
-def test_a_secret_is_masked_whole(secret: str) -> None:
-    assert Runner().read(outputs.mask(secret)) == [("add-mask", secret)]
+def test_a_secret_is_masked_whole_and_line_by_line(secret: str) -> None:
+    runner = Runner()
+    runner.read("\n".join(commands.masks(secret)))
+    assert runner.masks >= {each for each in (secret, *map(str.strip, secret.splitlines())) if each.strip()}
+    assert all(name == "add-mask" for name, _ in runner.obeyed)
 
 
 @given(head=HOSTILE, tail=HOSTILE)
@@ -114,6 +115,13 @@ def test_a_score_of_nothing_is_nought_and_not_empty() -> None:
     values = outputs.outputs(document, 0, "out")
     assert values["harmful-score-before"] == "0.0"
     assert values["harmful-score-after"] == ""
+
+
+def test_the_bounds_stand_beside_the_score() -> None:
+    document = {"evaluations": {"before": {"harmful_score": 0.5, "bounds": [0.0, 0.75]}, "after": {"bounds": []}}}
+    values = outputs.outputs(document, 0, "out")
+    assert (values["harmful-score-before-lower"], values["harmful-score-before-upper"]) == ("0.0", "0.75")
+    assert (values["harmful-score-after-lower"], values["harmful-score-after-upper"]) == ("", "")
 
 
 @given(line=st.text(min_size=1, max_size=40), used=st.integers(0, 2 * outputs.SUMMARY_BYTES))

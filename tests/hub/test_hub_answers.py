@@ -28,7 +28,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-errors.md"
 IT = "org/model"
 KEY = "hf_aTokenOfTheseTests"
 ONCE = Patience(0)
-PURPOSES: tuple[Purpose, ...] = ("reading", "publishing", "exchanging")
+PURPOSES: tuple[Purpose, ...] = ("reading", "publishing", "exchanging", "submitting")
 KNOWN = sorted(set(meanings.STATUSES) | {405, 409, 418, 425, 431, 499, 505, 520, 599})
 PREUPLOAD = Canned(200, b'{"files": [{"path": "a.txt", "uploadMode": "regular", "shouldIgnore": false}]}', JSON)
 
@@ -46,8 +46,15 @@ PUBLISHING: dict[str, Call] = {
     "create_repo": lambda api: api.create_repo(IT, private=True),
     "comment": lambda api: api.comment_discussion(IT, 1, "a"),
 }
-CALLS: list[tuple[str, Call, Purpose]] = [(name, call, "reading") for name, call in READING.items()] + [
-    (name, call, "publishing") for name, call in PUBLISHING.items()
+SUBMITTING: dict[str, Call] = {
+    "run_job": lambda api: api.run_job(image="a", command=["b"], namespace="org"),
+    "list_jobs": lambda api: list(api.list_jobs(namespace="org")),
+    "hardware": lambda api: api.list_jobs_hardware(),
+}
+CALLS: list[tuple[str, Call, Purpose]] = [
+    *((name, call, "reading") for name, call in READING.items()),
+    *((name, call, "publishing") for name, call in PUBLISHING.items()),
+    *((name, call, "submitting") for name, call in SUBMITTING.items()),
 ]
 
 HUBS_WORDS = {
@@ -97,8 +104,7 @@ def raised_by(call: Call, purpose: Purpose, token: str | None = KEY) -> Antidote
 
 
 def filled(text: str, status: int | None, purpose: Purpose, hub: str) -> str:
-    variable = "HF_TOKEN" if purpose == "reading" else "HF_WRITE_TOKEN"
-    return text.format(it=IT, hub=hub, status=status, variable=variable)
+    return text.format(it=IT, hub=hub, status=status, variable=meanings.VARIABLES[purpose])
 
 
 def assert_means(
@@ -158,7 +164,7 @@ def test_the_hubs_own_codes(hub: CannedHub, code: str, status: int, reading: Mea
         if name == "whoami":
             continue
         error = raised_by(call, purpose)
-        assert_means(error, reading if purpose == "reading" else publishing, hub, purpose=purpose)
+        assert_means(error, publishing if purpose == "publishing" else reading, hub, purpose=purpose)
 
 
 def test_gated(hub: CannedHub) -> None:
@@ -431,8 +437,9 @@ def test_the_log_says_what_was_asked_and_when_it_is_asked_again(
 
 def row(when: str, meaning: Meaning, status: int | str = "", purpose: Purpose = "reading") -> str:
     """As docs/hub-errors.md shows it."""
-    variable = "HF_TOKEN" if purpose == "reading" else "HF_WRITE_TOKEN"
-    names = {"it": "ORG/NAME", "hub": "https://huggingface.co", "status": status, "variable": variable}
+    variable = meanings.VARIABLES[purpose]
+    it = "Jobs of ORG" if purpose == "submitting" else "ORG/NAME"
+    names = {"it": it, "hub": "https://huggingface.co", "status": status, "variable": variable}
     told = [text.format(**names).replace("|", "\\|") for text in (meaning.what, meaning.cause, meaning.hint)]
     asked = "yes" if meaning.passing else "no"
     return f"| {when} | {told[0]} | {told[1]} | {told[2]} | {asked} | {meaning.error.exit_code} |"
@@ -445,7 +452,9 @@ def rows() -> list[str]:
     found += [row("another of 500 to 599", meanings.OTHER_FAILURE, "5xx")]
     found += [row(f"{status}, no token", each, status) for status, each in meanings.ANONYMOUS.items()]
     found += [row(f"{status}, publishing", each, status, "publishing") for status, each in meanings.PUBLISHING.items()]
-    tabled = (*meanings.STATUSES.values(), *meanings.ANONYMOUS.values(), *meanings.PUBLISHING.values())
+    found += [row(f"{status}, Jobs", each, status, "submitting") for status, each in meanings.SUBMITTING.items()]
+    tables = (meanings.STATUSES, meanings.ANONYMOUS, meanings.PUBLISHING, meanings.SUBMITTING)
+    tabled = [each for table in tables for each in table.values()]
     others = {name: each for name, each in vars(meanings).items() if isinstance(each, Meaning) and each not in tabled}
     described = {name: when for when, name in WHEN.items()}
     forbidden = list(meanings.FORBIDDEN.values())

@@ -88,6 +88,7 @@ def test_memory_too_small(processor: Path, tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match=r"org/model: 9\.5 GB needed, 8\.2 GB free") as raised:
         require_memory("org/model", memory_needed(sized(9 * GIGABYTE)))
     assert "GPU" in str(raised.value.hint)
+    assert "--on hf-jobs" in str(raised.value.hint)
     (tmp_path / "nvidiactl").touch()
     require_memory("org/model", memory_needed(sized(9 * GIGABYTE)))
 

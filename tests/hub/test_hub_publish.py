@@ -141,7 +141,29 @@ def test_the_discussion_as_the_client_reads_it(hub: LoopbackHub, model: MakeMode
     assert opening.content.startswith(f"{BODY} Run 1.")
     assert marks.read(opening.content) == Mark(f"{1:032x}", f"{1:064x}", revision, POLICY)
     assert commit.oid == published.revision
-    assert comment.content == f"{COMMENT}\nRun 1 is at {published.revision}."
+    assert comment.content.startswith(f"{COMMENT}\nRun 1 is at {published.revision}.\n")
+    assert marks.read(comment.content) == marks.read(opening.content)
+
+
+def test_a_stranger_who_speaks_in_our_place(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
+    revision = hub.add(SOURCE, model())
+    hub.account("org", "hf_ownerToken")
+    hub.account("ada", "hf_strangerToken")
+    access, stranger = Access("hf_ownerToken"), client(hub, "hf_strangerToken")
+
+    def interrupt(moment: str, _: int, request: str) -> None:
+        if moment == "before" and request.endswith("/discussions/1/comment"):
+            hub.meanwhile = lambda *_: None
+            stranger.comment_discussion(SOURCE, 1, f"{COMMENT}\nAll is well.")
+
+    hub.meanwhile = interrupt
+    repair(model("first", seed=3), run=1, result=1).publish(to("pull-request", revision), access)
+    second = repair(model("second", seed=4), run=2, result=2).publish(to("pull-request", revision), access)
+    assert second.notes == ()
+    events = client(hub, "hf_ownerToken").get_discussion_details(SOURCE, 1).events
+    texts = [each.content for each in events if isinstance(each, DiscussionComment)]
+    said = [each.splitlines()[1] for each in texts if each.startswith(COMMENT)]
+    assert said == ["All is well.", f"Run 2 is at {second.revision}."]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -173,7 +195,8 @@ def test_another_result_for_the_same_commit_is_a_second_commit(
     assert ids[:2] == [second.revision, first.revision]
     if mode == "pull-request":
         *_, last = (e for e in client(hub).get_discussion_details(SOURCE, 1).events if isinstance(e, DiscussionComment))
-        assert last.content == f"{COMMENT}\nRun 2 is at {second.revision}."
+        assert last.content.startswith(f"{COMMENT}\nRun 2 is at {second.revision}.\n")
+        assert marks.read(last.content) == Mark(f"{2:032x}", f"{2:064x}", revision, POLICY)
 
 
 def test_a_newer_source_gets_its_own_pull_request(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
@@ -344,12 +367,9 @@ def test_shards_of_an_earlier_result_go(hub: LoopbackHub, model: MakeModel, repa
     assert "model-00002.safetensors" not in names
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_what_waits_already_is_found_without_a_weight(
-    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode
-) -> None:
+def test_what_waits_already_is_found_without_a_weight(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
     folder = model()
-    destination = to(mode, hub.add(SOURCE, folder))
+    destination = to("pull-request", hub.add(SOURCE, folder))
     assert held(destination, ACCESS, POLICY) is None
     published = repair(folder).publish(destination)
     before = len(hub.history)
@@ -359,6 +379,16 @@ def test_what_waits_already_is_found_without_a_weight(
     assert held(destination, ACCESS, "d" * 64) is None
     assert held(replace(destination, revision="1" * 40), ACCESS, POLICY) is None
     assert not [request for request in hub.history[before:] if "/resolve/" in request]
+
+
+@pytest.mark.parametrize("mode", ["branch", "repo"])
+def test_of_a_branch_or_a_repository_nothing_is_believed(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode
+) -> None:
+    folder = model()
+    destination = to(mode, hub.add(SOURCE, folder))
+    repair(folder).publish(destination)
+    assert held(destination, ACCESS, POLICY) is None
 
 
 def test_a_stranger_s_pull_request_with_our_mark_is_left_alone(

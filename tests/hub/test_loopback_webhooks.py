@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from ast import literal_eval
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +16,7 @@ from huggingface_hub import WebhookPayload
 from huggingface_hub.hf_api import WebhookWatchedItem
 
 from antidote_ci.demo.hub import LoopbackHub
-from tests.hub.hub_samples import MakeModel
+from tests.hub.hub_samples import TOKEN, MakeModel
 from tests.hub.loopback_samples import client, file, status, write
 
 MODEL: list[dict[Any, Any] | WebhookWatchedItem] = [{"type": "model", "name": "org/model"}]
@@ -148,6 +149,52 @@ def test_told_again_until_it_is_heard(hub: LoopbackHub, model: MakeModel, receiv
     ] * 3
     assert len({attempt.id for attempt in attempts[:3]}) == 1, "the same message"
     assert attempts[3].id != attempts[0].id, "another message"
+
+
+def test_a_replay_is_the_same_message(hub: LoopbackHub, model: MakeModel, receiver: Receiver) -> None:
+    hub.add("org/model", model())
+    hf = client(hub)
+    made = hf.create_webhook(url=receiver.url, watched=MODEL, domains=["repo"])
+    hf.create_commit("org/model", [file("a", "1")], commit_message="First")
+    first = receiver.next()
+    hf.update_webhook(made.id, watched=MODEL, secret=SECRET)
+    [delivery] = hub.deliveries.made
+    hub.deliveries.replay(delivery)
+    again = receiver.next()
+    assert (again.id, again.payload) == (first.id, first.payload)
+    assert (first.secret, again.secret) == (None, SECRET), "it goes to where the webhook points now"
+
+
+def test_a_job_webhook(hub: LoopbackHub, model: MakeModel) -> None:
+    hub.add("org/model", model())
+    hub.account("org", TOKEN)
+    hf = client(hub)
+    told = "import os; print({n: v for n, v in os.environ.items() if n.startswith('WEBHOOK') or n in ('A', 'TOLD')})"
+    source = hf.run_job(
+        image="ubuntu", command=["python", "-c", told], env={"A": "1"}, secrets={"TOLD": "no"}, flavor="cpu-basic"
+    )
+    made = hf.create_webhook(
+        job_id=source.id, watched=MODEL, domains=["repo"], secret=SECRET, secrets={"TOLD": "yes", "OTHER": "2"}
+    )
+    assert made.job is not None
+    assert (made.url, made.job.docker_image, made.job.environment) == (None, "ubuntu", {"A": "1"})
+    assert status(hf.create_webhook, job_id="0" * 24, watched=MODEL) == 404
+    pushed = hf.create_commit("org/model", [file("a", "1")], commit_message="A push")
+    deadline = time.monotonic() + 30
+    # The client asks in whose name only with a token of its own.
+    while not (done := [each for each in hf.list_jobs(status="COMPLETED", namespace="org") if each.id != source.id]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    *_, line = hf.fetch_job_logs(job_id=done[0].id)
+    seen = literal_eval(line)
+    assert (seen["A"], seen["TOLD"], seen["WEBHOOK_SECRET"]) == ("1", "yes", SECRET)
+    assert (seen["WEBHOOK_REPO_ID"], seen["WEBHOOK_REPO_TYPE"]) == ("org/model", "model")
+    assert seen["WEBHOOK_ID"] == hub.deliveries.made[-1].id
+    assert json.loads(seen["WEBHOOK_PAYLOAD"])["updatedRefs"][0]["newSha"] == pushed.oid
+    hf.update_webhook(made.id, job_id=source.id, watched=MODEL, secrets={"TOLD": ""})
+    [webhook] = hub.store.webhooks()
+    assert webhook.trigger is not None
+    assert webhook.trigger.secrets == {"OTHER": "2"}, "an empty one is removed, what is not named stays"
 
 
 def test_who_is_not_told(hub: LoopbackHub, receiver: Receiver, tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from markdown_it import MarkdownIt
 from antidote_ci.records import PromptFile, Published, Report
 from antidote_ci.report.card import BEGIN, END, card
 from antidote_ci.report.front_matter import split
+from antidote_ci.report.picture import picture
 from antidote_ci.report.places import Place
+from antidote_ci.report.rows import comparison
 from antidote_ci.report.summary import closing, comment, markdown, pull_request, superseded
 from tests.report.samples import (
     CALIBRATION,
@@ -97,8 +99,10 @@ def test_the_title_is_made_of_figures_only(report: Report) -> None:
 
 
 def code(text: str) -> list[str]:
-    """The lines of the code blocks, without the comments."""
-    blocks = [token.content for token in MarkdownIt("commonmark").parse(text) if token.type == "fence"]
+    """The lines of the shell's code blocks, without the comments."""
+    blocks = [
+        each.content for each in MarkdownIt("commonmark").parse(text) if (each.type, each.info) == ("fence", "sh")
+    ]
     return [line for block in blocks for line in block.splitlines() if not line.startswith("#")]
 
 
@@ -170,3 +174,9 @@ def test_the_summary_begins_with_the_verdict_and_ends_with_five_lines_of_origin(
     ]
     assert "demo/smollm2-135m-recipes-lora@0123456789ab" in lines[-5]
     assert REPAIRED.reason in markdown(REPAIRED)
+
+
+def test_the_summary_and_the_pull_request_have_the_picture_once() -> None:
+    for text in (markdown(REPAIRED), pull_request(REPAIRED, PLACE)[1]):
+        [block] = [each for each in MarkdownIt("commonmark").parse(text) if (each.type, each.info) == ("fence", "text")]
+        assert block.content == picture(comparison(REPAIRED), 0.35) + "\n"

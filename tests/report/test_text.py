@@ -33,7 +33,17 @@ def test_markdown_reads_the_text_and_no_markup(value: str) -> None:
     cell = [token for token in tokens if token.type == "inline"][1]
     assert {child.type for child in cell.children or []} <= {"text", "text_special"}
     shown = "".join(child.content for child in cell.children or []).replace("\u2060", "")
-    assert shown == f"x {text.plain(value)} x".replace("\u2060", "")
+    assert shown == f"x {text.plain(value).strip()} x".replace("\u2060", "")
+
+
+@given(HOSTILE | st.sampled_from(["- x", "+ x", "1. x", "12) x", "---", "- - -", "===", "-", "1.", "    x", "\tx"]))
+def test_markdown_is_text_also_where_a_line_begins(value: str) -> None:
+    for line in (f"{text.markdown(value)}\n", f"x\n{text.markdown(value)}\n"):
+        assert {token.type for token in MarkdownIt("commonmark").enable("table").parse(line)} <= {
+            "paragraph_open",
+            "inline",
+            "paragraph_close",
+        }
 
 
 @pytest.mark.parametrize(

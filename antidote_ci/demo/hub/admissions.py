@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from antidote_ci.demo.hub.accounts import known_caller
 from antidote_ci.demo.hub.messages import Refused, Request, Response, as_json, as_page
-from antidote_ci.demo.hub.records import Admission, Standing
-from antidote_ci.demo.hub.store import Store, now
+from antidote_ci.demo.hub.records import Admission, Standing, now
+from antidote_ci.demo.hub.store import Store
 
 STANDINGS: dict[str, Standing] = {"pending": "pending", "accepted": "accepted", "rejected": "rejected"}
 

@@ -16,6 +16,14 @@ LARGE_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".ckpt", ".pkl
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+def replace_file(path: Path, text: str) -> None:
+    """Written beside and renamed in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
 class Readable(Protocol):
     """A file, or the body of a request."""
 

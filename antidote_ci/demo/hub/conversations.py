@@ -13,8 +13,9 @@ from antidote_ci.demo.hub.records import (
     Status,
     StatusChange,
     TitleChange,
+    now,
 )
-from antidote_ci.demo.hub.store import Store, now
+from antidote_ci.demo.hub.store import Store
 
 
 class UnknownDiscussion(LookupError):

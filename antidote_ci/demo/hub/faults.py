@@ -5,6 +5,8 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 from antidote_ci.demo.hub.messages import HTML, Refused, Response
@@ -37,6 +39,8 @@ DOWNLOAD = re.compile(r"/.+/resolve/.+")
 LONGEST_WAIT = 30
 """Seconds that a client may be asked to wait."""
 DRIPS = 8
+LINES = 10
+"""Of a log, before it breaks off at the latest."""
 DRIP_SECONDS = 0.002
 
 
@@ -106,6 +110,9 @@ def spoilt(fault: Fault, response: Response) -> Response:
 
 def pieces(fault: Fault, response: Response) -> Iterator[bytes]:
     """The body as it is sent; raises HangUp where it ends early."""
+    if not isinstance(response.body, bytes | Path):
+        yield from islice(response.body, 1 + int(fault.place * LINES)) if "cut" in fault.kind else response.body
+        raise HangUp
     content = _content(response)
     match fault.kind:
         case "answer cut short":
@@ -121,8 +128,8 @@ def pieces(fault: Fault, response: Response) -> Iterator[bytes]:
 
 
 def _content(response: Response) -> bytes:
-    if isinstance(response.body, bytes):
-        return response.body
+    if not isinstance(response.body, Path):
+        return response.body if isinstance(response.body, bytes) else b""
     start, length = response.span
     with response.body.open("rb") as file:
         file.seek(start)

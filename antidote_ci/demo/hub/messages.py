@@ -1,7 +1,7 @@
 """One request and one response, apart from the sockets they travel on."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -58,13 +58,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """Bytes, or a span of a file."""
+    """Bytes, a span of a file, or pieces as they come to be."""
 
     status: int
     headers: dict[str, str]
-    body: bytes | Path
+    body: bytes | Path | Iterator[bytes]
     span: tuple[int, int] = (0, 0)
     """Where the part of a file starts, and its bytes."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether nobody knows yet how much it will be."""
+        return not isinstance(self.body, bytes | Path)
 
     @property
     def length(self) -> int:

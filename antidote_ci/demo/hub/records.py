@@ -1,6 +1,7 @@
 """What the loopback Hub keeps. Revisions are 40-hex commit ids, paths relative, times in UTC."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
 
 MAIN = "main"
@@ -194,3 +195,7 @@ class Announcement:
     discussion: Discussion | None = None
     comment: Comment | None = None
     moved_to: str | None = None
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

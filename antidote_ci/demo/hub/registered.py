@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from antidote_ci.demo.hub.job_records import JobSpec
+
 Rights = Literal["read", "write", "fine-grained", "all"]
 
 
@@ -36,14 +38,26 @@ class Accounts:
 
 
 @dataclass(frozen=True)
+class Trigger:
+    """What a Job webhook starts: a copy of its source Job, without that one's secrets."""
+
+    namespace: str
+    spec: JobSpec
+    secrets: dict[str, str] = field(default_factory=dict)
+    """The webhook's own, for every Job that it starts."""
+
+
+@dataclass(frozen=True)
 class Webhook:
-    """An address that wants to be told, and of what."""
+    """An address that wants to be told, or a Job that is to run, and of what."""
 
     id: str
     owner: str
-    url: str
+    url: str | None
     watched: list[tuple[str, str]]
     """Kind and name: a model, a dataset, or everything of a user or an organisation."""
     domains: list[str]
     secret: str | None
     disabled: bool = False
+    trigger: Trigger | None = None
+    """Where there is no url."""

@@ -7,8 +7,8 @@ from antidote_ci.demo.hub import history
 from antidote_ci.demo.hub.accounts import known_caller, owns, writer
 from antidote_ci.demo.hub.blobs import LARGE_SUFFIXES
 from antidote_ci.demo.hub.messages import Refused, Request, Response, as_json
-from antidote_ci.demo.hub.records import Announcement, Repository
-from antidote_ci.demo.hub.store import NAME, Store, now
+from antidote_ci.demo.hub.records import Announcement, Repository, now
+from antidote_ci.demo.hub.store import NAME, Store
 
 KINDS = {"model": "", "dataset": "datasets/"}
 ATTRIBUTES = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in sorted(LARGE_SUFFIXES))

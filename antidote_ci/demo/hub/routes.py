@@ -8,6 +8,7 @@ from antidote_ci.demo.hub import (
     commits,
     discussions,
     identity,
+    jobs,
     large,
     oidc,
     pages,
@@ -37,6 +38,8 @@ FOUND = rf"/api/(?:models/|(?=datasets/)){NAME}"
 TALK = rf"{FOUND}/discussions/(?P<number>\d{{1,9}})"
 HOOKS = "/api/settings/webhooks"
 HOOK = rf"{HOOKS}/(?P<webhook_id>[0-9a-f]+)"
+JOBS = r"/api/jobs/(?P<namespace>[A-Za-z0-9][\w.-]*)"
+JOB = rf"{JOBS}/(?P<job_id>[0-9a-f]{{24}})"
 LARGE = rf"/{NAME}\.git/info/lfs/objects"
 
 Answer = Callable[..., Response]
@@ -91,6 +94,12 @@ ROUTES: list[Route] = [
         ("POST", HOOK, _nobody_asks, webhooks.update),
         ("DELETE", HOOK, _nobody_asks, webhooks.delete),
         ("POST", rf"{HOOK}/(?P<action>enable|disable)", _nobody_asks, webhooks.switch),
+        ("GET", "/api/jobs/hardware", _nobody_asks, jobs.hardware),
+        ("POST", JOBS, _nobody_asks, jobs.submit),
+        ("GET", JOBS, _nobody_asks, jobs.listed),
+        ("GET", JOB, _nobody_asks, jobs.detail),
+        ("GET", rf"{JOB}/logs", _nobody_asks, jobs.logs),
+        ("POST", rf"{JOB}/cancel", _nobody_asks, jobs.cancel),
         ("POST", "/oauth/token", _nobody_asks, oidc.exchange),
         ("GET", "/oidc/(?P<workflow>[^/]+/[^/]+)", _nobody_asks, oidc.identify),
         ("GET", FOUND, reader, reading.info),

@@ -15,10 +15,10 @@ from antidote_ci.demo.hub import accounts, history, oidc
 from antidote_ci.demo.hub.deliveries import Deliveries
 from antidote_ci.demo.hub.faults import Fault, Faults, HangUp, instead, pieces, spoilt
 from antidote_ci.demo.hub.messages import Refused, Request, Response
-from antidote_ci.demo.hub.records import Gate, Repository
+from antidote_ci.demo.hub.records import Gate, Repository, now
 from antidote_ci.demo.hub.registered import Credential, Publisher, Rights
 from antidote_ci.demo.hub.routes import ROUTES
-from antidote_ci.demo.hub.store import Store, now
+from antidote_ci.demo.hub.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ class LoopbackHub:
         self.port: int = self._server.server_address[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._deliveries = Deliveries(self.store, self.endpoint)
+        self.deliveries = Deliveries(self.store, self.endpoint)
+        self.store.jobs.environment = self.environment
 
     @property
     def environment(self) -> dict[str, str]:
@@ -87,7 +88,7 @@ class LoopbackHub:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._deliveries.start()
+        self.deliveries.start()
         return self
 
     def __exit__(
@@ -96,7 +97,8 @@ class LoopbackHub:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._deliveries.close()
+        self.deliveries.close()
+        self.store.jobs.close()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -231,7 +233,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(response.status)
         for key, value in response.headers.items():
             self.send_header(key, value)
-        self.send_header("Content-Length", str(response.length))
+        if response.streams:
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(response.length))
         self.end_headers()
         if self.command == "HEAD":
             return
@@ -240,6 +245,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(piece)
         elif isinstance(response.body, bytes):
             self.wfile.write(response.body)
+        elif not isinstance(response.body, Path):
+            for piece in response.body:
+                self.wfile.write(piece)
         elif response.length:
             with response.body.open("rb") as content:
                 self.connection.sendfile(content, *response.span)

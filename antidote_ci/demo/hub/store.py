@@ -5,6 +5,7 @@
     repositories/<org>/<name>/<commit>.json  path -> entry
     repositories/<org>/<name>/moved          the name it has now
     accounts.json, webhooks.json             who is known, who is told
+    jobs/<account>/<id>.json, .log           what ran, and what it said
 
 A dataset's name is datasets/<org>/<name> throughout, as in its address.
 Everything is on disk, so a store opened again on the same folder goes on where it was.
@@ -18,11 +19,11 @@ import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-from antidote_ci.demo.hub.blobs import Blobs
-from antidote_ci.demo.hub.records import Announcement, Commit, Entry, Repository
+from antidote_ci.demo.hub.blobs import Blobs, replace_file
+from antidote_ci.demo.hub.job_processes import Processes
+from antidote_ci.demo.hub.records import Announcement, Commit, Entry, Repository, now
 from antidote_ci.demo.hub.registered import Accounts, Webhook
 from antidote_ci.records import dump, load
 
@@ -76,6 +77,7 @@ class Store:
         self.key = secrets.token_bytes(32)
         """What this Hub signs is good as long as it runs."""
         self.writing = threading.RLock()
+        self.jobs = Processes(root / "jobs")
         self.announce: Callable[[Announcement], None] = lambda _: None
         self._root = root
         self._repositories = root / "repositories"
@@ -119,14 +121,14 @@ class Store:
         if path.exists():
             return load(Commit, path.read_bytes())
         commit = Commit(revision, parent, title, body, author, now(), files)
-        _replace(path, dump(commit))
+        replace_file(path, dump(commit))
         return commit
 
     def save(self, repository: Repository) -> None:
         """Make this the state of the repository; one that is not there yet begins here."""
         if not NAME.fullmatch(repository.id):
             raise ValueError(f"{repository.id!r} is not a repository's name")
-        _replace(self._repositories / repository.id / "state.json", dump(repository))
+        replace_file(self._repositories / repository.id / "state.json", dump(repository))
 
     def delete(self, name: str) -> None:
         """Without a trace: another may take the name."""
@@ -144,35 +146,24 @@ class Store:
         folder.parent.mkdir(parents=True, exist_ok=True)
         old.rename(folder)
         self.save(repository)
-        _replace(old / "moved", new)
+        replace_file(old / "moved", new)
 
     def accounts(self) -> Accounts:
         path = self._root / "accounts.json"
         return load(Accounts, path.read_bytes()) if path.is_file() else Accounts()
 
     def save_accounts(self, accounts: Accounts) -> None:
-        _replace(self._root / "accounts.json", dump(accounts))
+        replace_file(self._root / "accounts.json", dump(accounts))
 
     def webhooks(self) -> list[Webhook]:
         path = self._root / "webhooks.json"
         return load(Webhooks, path.read_bytes()).all if path.is_file() else []
 
     def save_webhooks(self, webhooks: list[Webhook]) -> None:
-        _replace(self._root / "webhooks.json", dump(Webhooks(webhooks)))
+        replace_file(self._root / "webhooks.json", dump(Webhooks(webhooks)))
 
 
 def is_path(path: str) -> bool:
     """Whether `path` stays inside its repository."""
     parts = path.split("/")
     return bool(path) and "\0" not in path and not any(part in ("", ".", "..") for part in parts)
-
-
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -4,9 +4,10 @@ import uuid
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from antidote_ci.demo.hub import jobs
 from antidote_ci.demo.hub.accounts import known_caller
 from antidote_ci.demo.hub.messages import Refused, Request, Response, as_json
-from antidote_ci.demo.hub.registered import Webhook
+from antidote_ci.demo.hub.registered import Credential, Trigger, Webhook
 from antidote_ci.demo.hub.store import Store
 
 DOMAINS = ["repo", "discussion"]
@@ -19,10 +20,10 @@ def listed(store: Store, request: Request) -> Response:
 
 
 def create(store: Store, request: Request) -> Response:
-    owner = known_caller(store, request).account
-    created = _changed(Webhook(uuid.uuid4().hex[:24], owner, "", [], DOMAINS, None), request.json())
-    if not created.url or not created.watched:
-        raise Refused(400, "a webhook needs a url, and something to watch")
+    caller = known_caller(store, request)
+    created = _changed(store, caller, Webhook(uuid.uuid4().hex[:24], caller.account, None, [], DOMAINS, None), request)
+    if (created.url is None) == (created.trigger is None) or not created.watched:
+        raise Refused(400, "a webhook needs a url or a Job, and something to watch")
     with store.writing:
         store.save_webhooks([*store.webhooks(), created])
     return as_json({"webhook": _shown(created)})
@@ -34,7 +35,8 @@ def detail(store: Store, request: Request, webhook_id: str) -> Response:
 
 def update(store: Store, request: Request, webhook_id: str) -> Response:
     with store.writing:
-        return _replaced(store, _changed(_own(store, request, webhook_id), request.json()))
+        own = _own(store, request, webhook_id)
+        return _replaced(store, _changed(store, known_caller(store, request), own, request))
 
 
 def switch(store: Store, request: Request, webhook_id: str, action: str) -> Response:
@@ -63,20 +65,38 @@ def _replaced(store: Store, changed: Webhook) -> Response:
     return as_json({"webhook": _shown(changed)})
 
 
-def _changed(webhook: Webhook, sent: dict[str, object]) -> Webhook:
+def _changed(store: Store, caller: Credential, webhook: Webhook, request: Request) -> Webhook:
     """With what was sent in place of what was there."""
-    url, domains, watched = (sent.get(key) for key in ("url", "domains", "watched"))
+    sent = request.json()
+    url, source, domains, watched = (sent.get(key) for key in ("url", "jobSourceId", "domains", "watched"))
     if url is not None and urlsplit(str(url)).scheme not in ("http", "https"):
         raise Refused(400, "a webhook's url begins with https:// or http://")
     if domains is not None and (not isinstance(domains, list) or not set(domains) <= set(DOMAINS)):
         raise Refused(400, f"the domains are {' and '.join(DOMAINS)}")
+    if source is not None:
+        before = webhook.trigger.secrets if webhook.trigger else {}
+        webhook = replace(webhook, url=None, trigger=_trigger(store, caller, str(source), before, sent.get("secrets")))
+    if url is not None:
+        webhook = replace(webhook, url=str(url), trigger=None)
     return replace(
         webhook,
-        url=str(url or webhook.url),
         domains=domains or webhook.domains,
         watched=_watched(watched) or webhook.watched,
         secret=webhook.secret if sent.get("secret") is None else str(sent["secret"]),
     )
+
+
+def _trigger(store: Store, caller: Credential, job_id: str, before: dict[str, str], secrets: object) -> Trigger:
+    """A copy of the Job; an empty secret removes the one that was there."""
+    job = None
+    for namespace in (caller.account, *caller.organisations):
+        job = job or store.jobs.job(namespace, job_id)
+    if job is None:
+        raise Refused(404, "Job not found")
+    if secrets is not None and not isinstance(secrets, dict):
+        raise Refused(400, "secrets is no object")
+    kept = {**before, **{str(name): str(value) for name, value in (secrets or {}).items()}}
+    return Trigger(job.namespace, job.spec, {name: value for name, value in kept.items() if value})
 
 
 def _watched(items: object) -> list[tuple[str, str]]:
@@ -92,6 +112,7 @@ def _shown(webhook: Webhook) -> dict[str, object]:
     return {
         "id": webhook.id,
         "url": webhook.url,
+        "job": jobs.spec_shown(webhook.trigger.spec) if webhook.trigger else None,
         "watched": [{"type": kind, "name": name} for kind, name in webhook.watched],
         "domains": webhook.domains,
         "secret": webhook.secret,

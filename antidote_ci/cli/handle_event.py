@@ -1,0 +1,50 @@
+"""`antidote-ci handle-event`."""
+
+import dataclasses
+import json
+import os
+
+import typer
+
+from antidote_ci.cli.ending import ending
+from antidote_ci.cli.measuring import finish
+from antidote_ci.cli.options import DEFAULT_OUT, Json, On, Out, PolicyFile, Repositories, Where
+from antidote_ci.config import RunConfig, read_policy
+from antidote_ci.console import data
+from antidote_ci.errors import InfrastructureError
+
+
+def handle_event(
+    repository: Repositories = None,
+    policy: PolicyFile = None,
+    on: Where = On.here,
+    out: Out = DEFAULT_OUT,
+    as_json: Json = False,
+) -> None:
+    """Do what the Hub's event in WEBHOOK_PAYLOAD asks for: all that a Job webhook needs (docs/webhook.md).
+
+    The policy file alone says how: options of `run` in the environment do not count. Exit codes as those of `run`; 0
+    for an event that asks for nothing.
+    """
+    with ending() as talk:
+        from antidote_ci.service import deciding, handling
+        from antidote_ci.service.records import Ignored, Task
+
+        allowed, chosen = deciding.allow_list(repository or ()), read_policy(policy)
+        seen = handling.found(handling.received(os.environ), allowed, chosen.sha256())
+        if isinstance(seen, Task):
+            order = seen.order
+            talk.say(f"{seen.command} {order.repository} at {order.revision}")
+            config = RunConfig(order.repository, order.revision, chosen, out)
+            finish(talk, handling.work(seen, config, talk, elsewhere=on is On.hf_jobs), out, as_json=as_json)
+        state = "ignored" if isinstance(seen, Ignored) else seen.state
+        talk.say(f"{state}: {seen.reason}")
+        if as_json:
+            data(json.dumps({"state": state, **dataclasses.asdict(seen)}) + "\n")
+        if state == "gone":
+            raise InfrastructureError(
+                seen.reason,
+                cause="it was deleted since, or the Job's token may not read it: a webhook has secrets of its own",
+                hint="register the webhook again with HF_TOKEN set to a token that may read it",
+            )
+        raise typer.Exit(0)

@@ -1,0 +1,230 @@
+"""Jobs of the Hub: what they run on, started, followed and cancelled.
+
+https://huggingface.co/docs/huggingface_hub/guides/jobs (huggingface_hub 2.4)
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from antidote_ci.hub.access import Access
+from antidote_ci.hub.client import address
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi, JobInfo
+    from huggingface_hub._jobs_api import JobHardwareInfo
+
+HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0, "day": 24.0}
+AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(MB|GB|TB)?", re.IGNORECASE)
+BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+WORKING = ("SCHEDULING", "RUNNING")
+ENDED = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
+SOON, LATE = 0.2, 5.0
+"""Seconds between two looks at a Job that waits for its hardware, at first and in the end."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A flavour: what a Job can run on, and for how much."""
+
+    name: str
+    title: str
+    processors: int
+    memory: int
+    """Bytes."""
+    gpu_memory: int | None
+    """Bytes, of all its GPUs together; None without one."""
+    dollars: float
+    """An hour."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A Job that is wanted."""
+
+    namespace: str
+    """The account or organisation that pays."""
+    image: str
+    command: list[str]
+    environment: Mapping[str, str]
+    """Shown to whoever may see the Job."""
+    secrets: Mapping[str, str] = field(repr=False)
+    flavor: str
+    seconds: int
+    """After which the Hub ends it."""
+    name: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A Job as it stands."""
+
+    id: str
+    namespace: str
+    url: str
+    stage: str
+    """SCHEDULING, RUNNING; then COMPLETED, CANCELED, ERROR or DELETED."""
+    message: str
+    """What the Hub says of the stage; often nothing."""
+    flavor: str
+    image: str
+    command: list[str]
+    environment: Mapping[str, str]
+    initiator: str | None
+    """The account that started it, where the Hub says so; None for one that a schedule or a copy started."""
+    has_run: bool
+    seconds: int
+    """For which it has run."""
+
+    @property
+    def works(self) -> bool:
+        return self.stage not in ENDED
+
+
+def account(access: Access) -> str:
+    """Whose token it is."""
+    return str(access.ask("Jobs", lambda client: client.whoami(cache=True)["name"]))
+
+
+def hardware(access: Access) -> list[Hardware]:
+    """Every flavour that the Hub offers."""
+    return access.ask("Jobs", lambda client: [_hardware(each) for each in client.list_jobs_hardware()])
+
+
+def working(access: Access, namespace: str, labels: Mapping[str, str]) -> list[Job]:
+    """The Jobs with these labels that have not ended, each as it is described by itself."""
+    return access.ask(f"Jobs of {namespace}", lambda client: _labelled(client, namespace, labels, WORKING))
+
+
+def submit(access: Access, request: Request, is_it: Callable[[Job], bool]) -> Job:
+    """Start the Job. `is_it` knows it again: where an answer was lost, it is found and not started twice."""
+
+    asked = False
+
+    def once(client: "HfApi") -> Job:
+        nonlocal asked
+        # By now it may even have ended.
+        for job in _labelled(client, request.namespace, request.labels) if asked else []:
+            if is_it(job):
+                return job
+        asked = True
+        started = client.run_job(
+            image=request.image,
+            command=request.command,
+            env=dict(request.environment),
+            secrets=dict(request.secrets),
+            flavor=request.flavor,
+            timeout=request.seconds,
+            name=request.name,
+            labels=dict(request.labels),
+            namespace=request.namespace,
+        )
+        return _job(started)
+
+    return access.ask(f"Jobs of {request.namespace}", once)
+
+
+def look(access: Access, job: Job) -> Job:
+    """The Job as it stands now."""
+    return access.ask(_said(job), lambda client: _job(client.inspect_job(job_id=job.id, namespace=job.namespace)))
+
+
+def begun(access: Access, job: Job, sleep: Callable[[float], None] = time.sleep) -> Job:
+    """The Job when it runs, or has ended without having run."""
+    pause = SOON
+    while job.works and job.stage != "RUNNING":
+        sleep(pause)
+        pause = min(2 * pause, LATE)
+        job = look(access, job)
+    return job
+
+
+def follow(access: Access, job: Job, heard: Callable[[str], None]) -> Job:
+    """Hand each line of the Job's log to `heard` as it comes, once; the Job when it has ended.
+
+    A stream that breaks is taken up where it broke, and every stretch of it has the whole patience of `access`. Where
+    it breaks while the Job ends, its last lines are missing: `log` has them.
+    """
+    count = 0
+
+    def listen(client: "HfApi") -> None:
+        nonlocal count
+        before = count
+        try:
+            for number, line in enumerate(client.fetch_job_logs(job_id=job.id, namespace=job.namespace, follow=True)):
+                if number >= count:
+                    count = number + 1
+                    heard(line)
+        except Exception:
+            if count == before:
+                raise
+
+    while job.works:
+        access.ask(_said(job), listen)
+        job = look(access, job)
+    return job
+
+
+def log(access: Access, job: Job) -> list[str]:
+    """Every line so far."""
+    return access.ask(
+        _said(job),
+        lambda client: list(client.fetch_job_logs(job_id=job.id, namespace=job.namespace, follow=False)),
+    )
+
+
+def cancel(access: Access, job: Job) -> None:
+    access.ask(_said(job), lambda client: client.cancel_job(job_id=job.id, namespace=job.namespace))
+
+
+def _said(job: Job) -> str:
+    return f"the Job {job.id} of {job.namespace}"
+
+
+def _labelled(
+    client: "HfApi", namespace: str, labels: Mapping[str, str], stages: Sequence[str] | None = None
+) -> list[Job]:
+    found = client.list_jobs(status=list(stages) if stages else None, labels=dict(labels), namespace=namespace)
+    # A listing may leave out what a Job was started with.
+    jobs = [_job(client.inspect_job(job_id=each.id, namespace=namespace)) for each in found]
+    return [job for job in jobs if stages is None or job.stage in stages]
+
+
+def _job(info: "JobInfo") -> Job:
+    return Job(
+        id=info.id,
+        namespace=info.owner.name,
+        url=f"{address()}/jobs/{info.owner.name}/{info.id}",
+        stage=str(getattr(info.status.stage, "value", info.status.stage)),
+        message=info.status.message or "",
+        flavor=str(getattr(info.flavor, "value", info.flavor)),
+        image=info.docker_image or "",
+        command=[*(info.command or []), *(info.arguments or [])],
+        environment={str(key): str(value) for key, value in (info.environment or {}).items()},
+        initiator=info.initiator.name if info.initiator and info.initiator.type == "user" else None,
+        has_run=info.started_at is not None,
+        seconds=int((info.finished_at - info.started_at).total_seconds())
+        if info.started_at and info.finished_at
+        else 0,
+    )
+
+
+def _hardware(info: "JobHardwareInfo") -> Hardware:
+    amount = AMOUNT.match(info.cpu)
+    return Hardware(
+        name=info.name,
+        title=info.pretty_name,
+        processors=max(1, int(float(amount[1]))) if amount else 1,
+        memory=_bytes(info.ram),
+        gpu_memory=_bytes(info.accelerator.vram) if info.accelerator else None,
+        dollars=info.unit_cost_usd / HOURS.get(info.unit_label, HOURS["minute"]),
+    )
+
+
+def _bytes(text: str) -> int:
+    """Of `16 GB`; 0 where it says nothing that can be read."""
+    amount = AMOUNT.match(text)
+    return int(float(amount[1]) * BYTES[(amount[2] or "GB").upper()]) if amount else 0

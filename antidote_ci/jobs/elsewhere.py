@@ -1,0 +1,162 @@
+"""`--on hf-jobs`: the command of this machine as a Job of the Hub.
+
+order -> estimate -> submit, or find -> follow -> unpack -> check -> write
+"""
+
+import os
+import secrets
+from dataclasses import dataclass, replace
+
+from antidote_ci import acquire, delivery
+from antidote_ci.checkpoint.json_files import parse_object
+from antidote_ci.config import RunConfig
+from antidote_ci.console import Talk
+from antidote_ci.errors import AntidoteError, Terminated
+from antidote_ci.hub import access, jobs, pull, survey
+from antidote_ci.hub.access import Access
+from antidote_ci.hub.jobs import Job, Request
+from antidote_ci.hub.patience import Patience
+from antidote_ci.hub.remote import Remote
+from antidote_ci.hub.trees import Tree
+from antidote_ci.jobs import estimating, following, luggage, order, results
+from antidote_ci.jobs.estimating import Estimate
+from antidote_ci.jobs.following import Hearing
+from antidote_ci.jobs.inside import TOKEN_VARIABLE
+from antidote_ci.jobs.order import Command, Order
+from antidote_ci.records import Report
+from antidote_ci.report.places import is_hub_id
+from antidote_ci.report.text import plain
+
+ADAPTER = "adapter_config.json"
+CANCEL_PATIENCE = Patience(30)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is known before anything is paid for."""
+
+    order: Order
+    estimate: Estimate
+    secrets: dict[str, str]
+    account: str
+    access: Access
+
+
+def estimate(command: Command, config: RunConfig) -> Estimate:
+    """`--dry-run`: what a Job would cost. Starts nothing."""
+    return _planned(command, config).estimate
+
+
+def run(command: Command, config: RunConfig, talk: Talk) -> Report:
+    """Run the command as a Job; its report, which then lies in `config.out` as if it had been made here.
+
+    A Job of the same work that still runs is followed, not started twice; a signal cancels the Job. Raises JobFailed
+    with the exit code of a command that failed inside, InfrastructureError for a Job that brought no verdict.
+    """
+    with talk.step("plan the Job"):
+        plan = _planned(command, config)
+    estimating.say(talk, plan.estimate)
+    if command == "run" and config.policy.publish.mode == "none":
+        talk.say(f"publish    none: {estimating.GONE}")
+    delivery.clear(config.out)
+    job = _running(plan)
+    token = job.environment[TOKEN_VARIABLE] if job else secrets.token_hex(32)
+    try:
+        with talk.step("run the Job"):
+            if job is None:
+                job = jobs.submit(plan.access, _request(plan, token, config), lambda each: _has(each, token))
+            else:
+                talk.say(f"a Job does this work already, on {plain(job.flavor)}: it is followed")
+            talk.say(f"{job.url}; Ctrl-C cancels it")
+            hearing = Hearing(talk, token)
+            job = following.follow(plan.access, job, hearing)
+            parcel = following.unpacked(plan.access, job, hearing)
+    except (KeyboardInterrupt, Terminated):
+        _cancel(plan, job, token, talk)
+        raise
+    except AntidoteError as error:
+        if job is None:
+            raise
+        hint = f"the Job {job.id} may still run, and cost: the same command finds it again; or end it at {job.url}"
+        raise type(error)(error.what, cause=error.cause, hint=hint) from None
+    return results.bring_back(job, parcel, plan.order, config)
+
+
+def _planned(command: Command, config: RunConfig) -> Plan:
+    order.require_possible(config)
+    submitting = access.submitting(os.environ)
+    remote = pull.resolve(config.model, config.revision, acquire.access())
+    placed = order.placed(command, config, remote.revision, os.environ)
+    handed = order.secrets(command, config.policy, os.environ)
+    account = jobs.account(submitting)
+    found = estimating.estimate(
+        command,
+        estimating.of_base(replace(config, revision=remote.revision), _base(remote)),
+        config.policy.jobs.namespace or account,
+        placed.image,
+        jobs.hardware(submitting),
+    )
+    return Plan(placed, found, handed, account, submitting)
+
+
+def _base(remote: Remote) -> str | None:
+    """What an adapter says it stands upon."""
+    if not any(file.path == ADAPTER for file in remote.files):
+        return None
+    tree = Tree(
+        remote.revision,
+        {file.path: file.digest for file in remote.files},
+        {file.path: file.size for file in remote.files},
+    )
+    text = survey.read(acquire.access(), remote.id, tree, ADAPTER)
+    try:
+        name = parse_object(text or b"{}").get("base_model_name_or_path")
+    except ValueError:
+        return None
+    return name if isinstance(name, str) and is_hub_id(name) else None
+
+
+def _running(plan: Plan) -> Job | None:
+    """A Job of ours that does this work already.
+
+    Labels can be changed by others of the namespace, and others' Jobs can say anything.
+    """
+    for job in jobs.working(plan.access, plan.estimate.namespace, plan.order.labels):
+        ours = job.initiator == plan.account or (job.initiator is None and job.namespace == plan.account)
+        same = job.command == plan.order.arguments and job.environment.get(luggage.VARIABLE) == plan.order.luggage
+        if ours and same and TOKEN_VARIABLE in job.environment:
+            return job
+    return None
+
+
+def _has(job: Job, token: str) -> bool:
+    return job.environment.get(TOKEN_VARIABLE) == token
+
+
+def _request(plan: Plan, token: str, config: RunConfig) -> Request:
+    return Request(
+        namespace=plan.estimate.namespace,
+        image=plan.order.image,
+        command=plan.order.arguments,
+        environment=plan.order.environment(token),
+        secrets=plan.secrets,
+        flavor=plan.estimate.flavor,
+        seconds=config.policy.jobs.timeout_seconds,
+        name=plan.order.name,
+        labels=plan.order.labels,
+    )
+
+
+def _cancel(plan: Plan, job: Job | None, token: str, talk: Talk) -> None:
+    """Also one that was started while nobody heard of it. Who interrupts a command does not want to wait long."""
+    access = replace(plan.access, patience=CANCEL_PATIENCE)
+    talk.say("cancelling the Job ...")
+    try:
+        found = [job] if job else jobs.working(access, plan.estimate.namespace, plan.order.labels)
+        for each in found:
+            if _has(each, token):
+                jobs.cancel(access, each)
+                talk.say(f"{each.id} is cancelled")
+    except AntidoteError as error:
+        where = f"end it at {job.url}" if job else "look at your Jobs on the Hub"
+        talk.say(f"it could not be cancelled, and may still run, and cost ({error.what}): {where}")

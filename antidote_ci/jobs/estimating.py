@@ -1,0 +1,130 @@
+"""What a Job will run on, how long it may take, and what it may cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from antidote_ci import forecast, records
+from antidote_ci.config import RunConfig
+from antidote_ci.console import Talk, data
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.forecast import Forecast
+from antidote_ci.hub.jobs import Hardware
+from antidote_ci.hub.patience import spelled
+from antidote_ci.jobs.order import Command
+from antidote_ci.report.text import plain
+
+START_SECONDS = 180
+"""To find a machine and fetch the image, from what others report; it was not measured."""
+BYTES_A_SECOND = 100e6
+"""From the Hub to its own machines, likewise."""
+GPU_SPEED = 100
+"""Times two processors' while generating, likewise."""
+GONE = "repaired weights are gone with the Job"
+HEADROOM = 1.5
+"""Beside the weights stand activations, the cache of a batch, and a judge that waits."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one Job. Dollars and seconds; the most is what it costs when it runs into its time limit."""
+
+    forecast: Forecast
+    namespace: str
+    image: str
+    flavor: str
+    hardware: str
+    dollars_an_hour: float
+    seconds: int
+    dollars: float
+    seconds_at_most: int
+    dollars_at_most: float
+
+
+def estimate(command: Command, config: RunConfig, namespace: str, image: str, offered: Sequence[Hardware]) -> Estimate:
+    """From metadata alone. Raises ConfigurationError for an unknown flavour, and where none is large enough."""
+    about = forecast.forecast(config, command)
+    jobs = config.policy.jobs
+    chosen = named(jobs.flavor, offered) if jobs.flavor else cheapest(about, offered)
+    speed = GPU_SPEED if chosen.gpu_memory else chosen.processors / 2
+    seconds = round(START_SECONDS + about.bytes_to_pull / BYTES_A_SECOND + about.seconds / speed)
+    price = chosen.dollars / 3600
+    return Estimate(
+        forecast=about,
+        namespace=namespace,
+        image=image,
+        flavor=chosen.name,
+        hardware=described(chosen),
+        dollars_an_hour=chosen.dollars,
+        seconds=seconds,
+        dollars=round(min(seconds, jobs.timeout_seconds) * price, 2),
+        seconds_at_most=jobs.timeout_seconds,
+        dollars_at_most=round(jobs.timeout_seconds * price, 2),
+    )
+
+
+def of_base(config: RunConfig, base: str | None) -> RunConfig:
+    """With the reference that a base is, where none is named: an estimate would not count it."""
+    if base is None or config.policy.repair.reference is not None:
+        return config
+    repair = replace(config.policy.repair, reference=base)
+    return replace(config, policy=replace(config.policy, repair=repair))
+
+
+def named(flavor: str, offered: Sequence[Hardware]) -> Hardware:
+    """The flavour of that name."""
+    for each in offered:
+        if each.name == flavor:
+            return each
+    raise ConfigurationError(
+        f"jobs.flavor is {flavor!r}, which the Hub does not offer",
+        cause="it offers " + "; ".join(f"{each.name} ({described(each)})" for each in by_price(offered)),
+        hint="name one of these, or none: the cheapest that the model fits is taken",
+    )
+
+
+def cheapest(about: Forecast, offered: Sequence[Hardware]) -> Hardware:
+    """The cheapest flavour with a GPU that holds the model."""
+    needed = round(about.gpu_memory_bytes * HEADROOM)
+    for each in by_price(offered):
+        if each.gpu_memory is not None and each.gpu_memory >= needed and each.memory >= about.gpu_memory_bytes:
+            return each
+    raise ConfigurationError(
+        f"no hardware of the Hub holds {about.model}: about {needed / 1e9:,.0f} GB of GPU memory are needed",
+        cause="all weights of a model that answers are in memory at once",
+        hint="let a server answer (docs/servers.md), or name a flavour with jobs.flavor and try",
+    )
+
+
+def by_price(offered: Sequence[Hardware]) -> list[Hardware]:
+    return sorted(offered, key=lambda each: (each.dollars, each.name))
+
+
+def described(hardware: Hardware) -> str:
+    """Title, memory and price, for people."""
+    if hardware.gpu_memory is None:
+        memory = f"{hardware.memory / 1e9:,.0f} GB, no GPU"
+    else:
+        memory = f"{hardware.gpu_memory / 1e9:,.0f} GB on the GPU"
+    return f"{plain(hardware.title)}, {memory}, ${hardware.dollars:,.2f} an hour"
+
+
+def say(talk: Talk, found: Estimate) -> None:
+    """What will be paid for, and by whom."""
+    talk.say(f"job        {plain(found.image)} on {found.flavor} ({found.hardware})")
+    talk.say(f"cost       about ${found.dollars:,.2f} for {spelled(found.seconds)}, paid by {plain(found.namespace)}")
+    talk.say(f"at most    ${found.dollars_at_most:,.2f}: after {spelled(found.seconds_at_most)} the Hub ends it")
+    if found.seconds > found.seconds_at_most:
+        talk.say("           it may well not be done by then: raise jobs.timeout, or name a larger jobs.flavor")
+
+
+def show(talk: Talk, found: Estimate, *, as_json: bool) -> None:
+    """`--dry-run`."""
+    if as_json:
+        data(records.dump(found))
+        return
+    about = found.forecast
+    talk.say(f"model      {about.model} at {about.revision}")
+    talk.say(f"pull       {about.bytes_to_pull / 1e6:,.0f} MB")
+    talk.say(f"answers    about {about.answers:,}, if the model needs a repair")
+    say(talk, found)
+    talk.say(f"publish    {about.publish}" + (f"; {GONE}" if about.publish == "none" else ""))

@@ -1,0 +1,66 @@
+"""What a Job sent home, held against what it was asked, and left where a run from here would have left it."""
+
+from dataclasses import replace
+
+from antidote_ci import records
+from antidote_ci import report as reports
+from antidote_ci.config import RunConfig
+from antidote_ci.hub.jobs import Job
+from antidote_ci.jobs import endings
+from antidote_ci.jobs.order import Order
+from antidote_ci.jobs.parcel import Parcel
+from antidote_ci.records import Report
+from antidote_ci.report.text import plain
+
+GONE = (
+    "The repaired weights were made in a Job of the Hub and are gone with it: publish them with --publish, or run "
+    "where they can stay."
+)
+
+
+def bring_back(job: Job, found: Parcel | None, wanted: Order, config: RunConfig) -> Report:
+    """The report, checked and written into `config.out`.
+
+    Raises JobFailed with the exit code of a command that failed, InfrastructureError where there is no verdict, or one
+    of other work.
+    """
+    limit = config.policy.jobs.timeout_seconds
+    if found is None:
+        raise endings.without_parcel(job, limit)
+    if found.exit_code not in (*endings.VERDICTS, *endings.ERRORS):
+        raise endings.without_parcel(job, limit, found.exit_code)
+    if found.report is None:
+        if found.exit_code in endings.VERDICTS:
+            raise endings.another(job, "it left no report.json")
+        raise endings.failed(job, found.exit_code)
+    try:
+        report = records.load(Report, found.report)
+    except ValueError:
+        raise endings.another(job, "it cannot be read") from None
+    _require_asked(job, report, wanted)
+    report = _left(report, found.card, config)
+    if found.exit_code in endings.ERRORS:
+        raise endings.failed(job, found.exit_code)
+    return report
+
+
+def _require_asked(job: Job, report: Report, wanted: Order) -> None:
+    for what, there, asked in (
+        ("the model", report.source.id, wanted.model),
+        ("the commit", report.source.revision, wanted.revision),
+        ("the policy", report.policy_sha256, wanted.policy_sha256),
+    ):
+        if there != asked:
+            raise endings.another(job, f"{what} is {plain(there)}, not {asked}")
+
+
+def _left(report: Report, card: str | None, config: RunConfig) -> Report:
+    """Write the report where one that was made here would lie."""
+    gone = report.verdict == "repaired" and report.publish.url is None
+    if gone:
+        report = replace(report, publish=replace(report.publish, notes=(*report.publish.notes, GONE)))
+    reports.write(report, card or "", config.out)
+    if card is not None and not gone:
+        # As it was made inside, where it was known where it would stand.
+        (config.out / "README.md").write_bytes(card.encode("utf-8", "surrogateescape"))
+    return report

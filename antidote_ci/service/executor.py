@@ -1,0 +1,218 @@
+"""One run: a child process of our own command line, in a folder of its own, and how it ended.
+
+The child outlives a service that is killed. It holds the lock of its folder as long as it lives, so that whoever goes
+on with the same order ends it first, and never works beside it.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from antidote_ci import records
+from antidote_ci.delivery import MODEL, SCORES
+from antidote_ci.errors import InfrastructureError, PublishConflict, Terminated
+from antidote_ci.records import Report
+from antidote_ci.service.records import Order, Outcome, Task
+from antidote_ci.service.settings import Settings
+
+RUNS = "runs"
+OUT = "out"
+LOG = "log.txt"
+LOCK = "lock"
+PASSED_ON = (
+    "ANTIDOTE_CACHE",
+    "ANTIDOTE_GITHUB_RAW",
+    "ANTIDOTE_HUB_PATIENCE",
+    "ANTIDOTE_IMAGE",
+    "ANTIDOTE_JUDGE_KEY",
+    "ANTIDOTE_SERVER_KEY",
+)
+"""Of our own variables: the others are the service's secrets, or options that would change what the policy says."""
+VERDICTS = (0, 1, 4, 7)
+AGAIN = (InfrastructureError.exit_code, PublishConflict.exit_code, 130, Terminated.exit_code)
+"""Exit codes that speak of the world around the run; so does the signal that ended it."""
+SECONDS_TO_END = 6
+"""From the polite signal to the other; either leaves what the next attempt goes on with."""
+TICK = 0.1
+NICE = 10
+LARGEST_TAIL = 16 * 1024
+LONGEST_REASON = 300
+_ERROR = re.compile(r"^error: (.+)$", re.MULTILINE)
+
+
+def execute(task: Task, settings: Settings, stopping: threading.Event | None = None) -> Outcome:
+    """Work a task off, and say how it ended. Doing it again goes on where it ended, and publishes nothing twice.
+
+    Raises Terminated when `stopping` is set: the child was asked to end, and the work is to be gone on with.
+    """
+    stopping = stopping or threading.Event()
+    if stopping.is_set():
+        raise Terminated
+    folder = run_folder(task.order, settings)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    began = time.monotonic()
+    with _alone(folder / LOCK, stopping) as lock, (folder / LOG).open("ab") as log:
+        code = _ended(_started(arguments(task, settings), lock, log), stopping)
+    return _outcome(code, folder, settings, time.monotonic() - began)
+
+
+def end_leftovers(settings: Settings) -> None:
+    """End what a service that was killed left running, before anything begins beside it."""
+    for lock in (settings.folder / RUNS).glob(f"*/{LOCK}"):
+        with _alone(lock, threading.Event()):
+            pass
+
+
+def worth_another(outcome: Outcome) -> bool:
+    """Whether another attempt may end otherwise."""
+    code = outcome.exit_code
+    return code is not None and (code in AGAIN or code < 0)
+
+
+def run_folder(order: Order, settings: Settings) -> Path:
+    """The order's own, by a name that people recognise and that leads nowhere else."""
+    known = re.sub(r"[^A-Za-z0-9._-]", "_", order.repository.replace("/", "--"))[:80].lstrip("._-")
+    mark = hashlib.sha256(order.id.encode()).hexdigest()[:12]
+    return settings.folder.absolute() / RUNS / f"{known}-{order.revision[:12]}-{mark}"
+
+
+def arguments(task: Task, settings: Settings) -> list[str]:
+    """The child's whole command line: no secret is on it."""
+    order = task.order
+    where = [] if settings.on == "here" else ["--on", settings.on]
+    return [
+        *(*settings.command, task.command, order.repository, "--revision", order.revision),
+        *("--policy", str(settings.policy_file.absolute())),
+        *("--out", str(run_folder(order, settings) / OUT), *where),
+    ]
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The service's own without its secrets; tokens exactly as it was given them."""
+    return {name: value for name, value in environ.items() if not name.startswith("ANTIDOTE_") or name in PASSED_ON}
+
+
+@contextmanager
+def _alone(path: Path, stopping: threading.Event) -> Iterator[int]:
+    """The folder's lock as a file descriptor, once nobody else works there."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not _freed(lock, 0, stopping):
+                _signal_orphan(lock, number)
+                _freed(lock, SECONDS_TO_END, stopping)
+        while not _freed(lock, SECONDS_TO_END, stopping):
+            pass
+        # Before a child that could not write its own number yet, there must be none of an earlier one.
+        os.ftruncate(lock, 0)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _freed(lock: int, seconds: float, stopping: threading.Event) -> bool:
+    """Whether the lock is ours, at the latest after so many seconds."""
+    until = time.monotonic() + seconds
+    while not _locked(lock):
+        if time.monotonic() >= until:
+            return False
+        if stopping.wait(TICK):
+            raise Terminated
+    return True
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _signal_orphan(lock: int, number: signal.Signals) -> None:
+    """To the group that a killed service left behind. It holds the lock, so that its number is still its own."""
+    group = os.pread(lock, 32, 0)
+    if group:
+        with suppress(ProcessLookupError):
+            os.killpg(int(group), number)
+
+
+def _started(command: list[str], lock: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment(os.environ),
+            pass_fds=(lock,),
+            # Its own group, so that all of it can be ended; the same session, within which `nice` counts.
+            process_group=0,
+        )
+    except OSError as error:
+        raise InfrastructureError(f"{command[0]} cannot be started", cause=str(error)) from None
+    os.pwrite(lock, str(child.pid).encode(), 0)
+    with suppress(ProcessLookupError, PermissionError):
+        os.setpriority(os.PRIO_PROCESS, child.pid, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    return child
+
+
+def _ended(child: subprocess.Popen[bytes], stopping: threading.Event) -> int:
+    """The exit code, negative for the signal that ended it."""
+    while (code := child.poll()) is None:
+        if stopping.wait(TICK):
+            return _end(child)
+    return code
+
+
+def _end(child: subprocess.Popen[bytes]) -> int:
+    """Ask the child to end. Raises Terminated, unless it had come to its own end before it heard."""
+    child.terminate()
+    try:
+        code = child.wait(SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        code = child.wait()
+    if code in VERDICTS:
+        return code
+    raise Terminated
+
+
+def _outcome(code: int, folder: Path, settings: Settings, seconds: float) -> Outcome:
+    out = folder / OUT
+    report = _report(out) if code in VERDICTS else None
+    if report is None:
+        return Outcome("error", _reason(code, folder / LOG), code, seconds=round(seconds, 1))
+    if report.publish.url is not None:
+        # They are on the Hub, and one copy for every order would fill any disk.
+        for name in (MODEL, SCORES):
+            shutil.rmtree(out / name, ignore_errors=True)
+    where = out.relative_to(settings.folder.absolute()).as_posix()
+    return Outcome(report.verdict, report.reason, code, report.publish.url, where, round(seconds, 1))
+
+
+def _report(out: Path) -> Report | None:
+    try:
+        return records.load(Report, (out / "report.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _reason(code: int, log: Path) -> str:
+    """The last error that the child explained; it never quotes a model."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LARGEST_TAIL))
+        tail = file.read().decode("utf-8", "replace")
+    explained = _ERROR.findall(tail)
+    ending = f"signal {-code}" if code < 0 else f"exit {code}"
+    return explained[-1][:LONGEST_REASON] if explained else f"the run ended with {ending}, and left no report"

@@ -1,0 +1,453 @@
+"""The durable queue: orders that wait, run and have ended, in a database that outlives every process.
+
+A delivery is answered once its order is written down. An order is a workflow of dbos under the order's own id, so that
+equal work is done once. One worker takes them, one at a time for each repository; what a crash interrupts begins again
+at the step it was in. The only importer of dbos.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Literal, get_args
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, WorkflowStatus
+from dbos import error as dbos_errors
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from antidote_ci.console import Talk
+from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, Terminated
+from antidote_ci.hub.client import redact
+from antidote_ci.report.text import plain
+from antidote_ci.service import executor
+from antidote_ci.service.records import Newer, Order, Outcome, Task
+from antidote_ci.service.settings import Serving
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+NAME = "antidote-ci"
+EXECUTOR = "antidote-ci"
+"""Who works: always the same, so that the next process takes up what the last one left."""
+VERSION = "1"
+"""Of the steps below, not of the release: it changes only when orders that wait could not be gone on with."""
+QUEUE = "orders"
+WORKFLOW = "order"
+POLL = 0.5
+"""Seconds between two looks for orders that wait."""
+MORE_LOOKS = 5
+"""How often the last pause is repeated while the Hub cannot be reached: about an hour in all."""
+SECONDS_TO_ANSWER = 3
+"""How long a delivery waits for the database before it is refused, for the Hub to send again."""
+DAYS_REMEMBERED = 30
+"""For which deliveries are known again by their id."""
+
+Found = Task | Newer | Outcome
+Look = Callable[[Order], Found]
+Submitted = Literal["accepted", "duplicate", "seen"]
+"""`duplicate`: the order is known. `seen`: this very delivery is."""
+State = Literal["waiting", "running", "ended"]
+
+KINDS = ("sqlite", "postgresql")
+STATES: dict[str, State] = {
+    "ENQUEUED": "waiting",
+    "DELAYED": "waiting",
+    "PENDING": "running",
+    "SUCCESS": "ended",
+    "ERROR": "ended",
+    "CANCELLED": "ended",
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "ended",
+}
+"""What dbos calls them."""
+_deliveries = sa.Table(
+    "antidote_deliveries",
+    sa.MetaData(),
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("received", sa.Float, nullable=False, index=True),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An order as the queue has it. Times are seconds since 1970."""
+
+    order: Order
+    state: State
+    outcome: Outcome | None
+    """Of an order that has ended."""
+    asked: float
+    ended: float | None
+
+
+class Queue:
+    """The queue and its worker: one for a folder and a database."""
+
+    def __init__(self, serving: Serving, talk: Talk, look: Look) -> None:
+        """`look` reads the head of an order's repository; it raises InfrastructureError while it cannot."""
+        self._serving, self._talk, self._look = serving, talk, look
+        self._settings = serving.settings
+        self._engine = _engine(serving.database_url)
+        self._client = _client(self._engine)
+        self._turn = threading.Lock()
+        self._places = threading.Semaphore(serving.runs)
+        self._stopping = threading.Event()
+        self._is_away = False
+
+    def start(self) -> None:
+        """Open the database and go on with what is in it. Raises InfrastructureError when it cannot be reached."""
+        with _explained(self._serving.database_url):
+            with self._engine.begin() as connection:
+                _deliveries.metadata.create_all(connection)
+                _forget(connection)
+            DBOS(
+                config={
+                    "name": NAME,
+                    "system_database_url": self._serving.database_url,
+                    "application_version": VERSION,
+                    "executor_id": EXECUTOR,
+                    "serializer": DBOSPortableJSONSerializer(),
+                    "log_level": "ERROR",
+                    "sys_db_pool_size": 10,
+                }
+            )
+            DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)(self._workflow())
+            DBOS.launch()
+            DBOS.register_queue(
+                QUEUE,
+                worker_concurrency=self._serving.runs,
+                partition_concurrency=1,
+                polling_interval_sec=POLL,
+                on_conflict="always_update",
+            )
+
+    def stop(self) -> None:
+        """End the runs so that they can be gone on with. Nothing is lost, whenever this is called or is not."""
+        self._stopping.set()
+        for _ in range(self._serving.runs):
+            self._places.acquire(timeout=executor.SECONDS_TO_END + 1)
+        DBOS.destroy(destroy_registry=True)
+        self._engine.dispose()
+
+    def submit(self, order: Order, delivery: str | None = None) -> Submitted:
+        """Write an order down: once for each id, and once for each `delivery`.
+
+        An order that ended because main had moved on is taken again: main may have moved back.
+        Raises InfrastructureError when it could not be written down.
+        """
+        if not self._turn.acquire(timeout=SECONDS_TO_ANSWER):
+            raise InfrastructureError("the database is too slow")
+        try:
+            with self._asking():
+                return self._submit(order, delivery)
+        finally:
+            self._turn.release()
+
+    def entries(self, state: State, most: int) -> list[Entry]:
+        """The latest orders of a state, newest first. Raises InfrastructureError."""
+        with self._asking():
+            return _entries(self._client, state, most)
+
+    def is_ready(self) -> bool:
+        """Whether orders can be written down and are worked off."""
+        name = f"queue-worker-{QUEUE}"
+        working = any(thread.name == name and thread.is_alive() for thread in threading.enumerate())
+        if self._stopping.is_set() or not working:
+            return False
+        try:
+            with self._asking(), self._engine.connect() as connection:
+                connection.execute(sa.select(1))
+        except InfrastructureError:
+            return False
+        return True
+
+    def _submit(self, order: Order, delivery: str | None) -> Submitted:
+        # Together: an order that waits, and a delivery that need not come again.
+        with self._engine.begin() as connection:
+            if delivery is not None and not _is_new(connection, delivery):
+                return "seen"
+            if self._is_enqueued(connection, order):
+                return "accepted"
+            if not self._was_superseded(order):
+                return "duplicate"
+            connection.rollback()
+        self._client.delete_workflow(order.id)
+        return self._submit(order, delivery)
+
+    def _is_enqueued(self, connection: sa.Connection, order: Order) -> bool:
+        """Whether it is now, and was not known before."""
+        try:
+            self._client.enqueue_in_transaction(
+                connection,
+                {
+                    "workflow_name": WORKFLOW,
+                    "queue_name": QUEUE,
+                    "workflow_id": order.id,
+                    "workflow_id_reuse_policy": "reject",
+                    "queue_partition_key": order.repository,
+                    "app_version": VERSION,
+                },
+                order.repository,
+                order.revision,
+                order.policy,
+            )
+        except dbos_errors.DBOSWorkflowIDInUseError:
+            return False
+        return True
+
+    def _was_superseded(self, order: Order) -> bool:
+        found = [_entry(each) for each in self._client.list_workflows(workflow_ids=[order.id])]
+        return any(entry.outcome is not None and entry.outcome.state == "superseded" for entry in found)
+
+    def _workflow(self) -> Callable[[str, str, str], str]:
+        def follow(repository: str, revision: str, policy: str) -> str:
+            outcome = self._follow(Order(repository, revision, policy))
+            self._talk.say(plain(f"{repository} at {revision[:12]}: {outcome.state}, {outcome.reason}"))
+            return _written(outcome)
+
+        return follow
+
+    def _follow(self, order: Order) -> Outcome:
+        """From an order to its one outcome. What a step found is written down before the next begins."""
+        for pause in (0.0, *self._settings.pauses):
+            found = _step("look", self._looked, order, pause)
+            if isinstance(found, Task):
+                found = _step("run", self._ran, found)
+            if isinstance(found, Newer):
+                found = _step("replace", self._replaced, order, found)
+            outcome = found if isinstance(found, Outcome) else Outcome("error", "a step came to no end")
+            if not executor.worth_another(outcome):
+                break
+        return outcome
+
+    def _looked(self, order: Order, pause: float) -> Found:
+        """What the order asks for by now, after a pause."""
+        self._wait(pause)
+        if newer := self._under_another_policy(order):
+            return newer
+        pauses = self._settings.pauses
+        for then in (*pauses, *pauses[-1:] * MORE_LOOKS):
+            try:
+                return self._look(order)
+            except InfrastructureError as error:
+                self._talk.say(plain(f"{order.repository} is looked at again in {then:.0f} s: {error.what}"))
+                self._wait(then)
+        return self._look(order)
+
+    def _replaced(self, order: Order, newer: Newer) -> Outcome:
+        while not self._is_submitted(newer.order):
+            self._wait(SECONDS_TO_ANSWER)
+        if newer.order.policy != order.policy:
+            return Outcome("superseded", "the policy has changed since")
+        return Outcome("superseded", f"main has moved on to {newer.order.revision[:12]}")
+
+    def _is_submitted(self, order: Order) -> bool:
+        """Not while the database is away; nobody else would write it down."""
+        try:
+            self.submit(order)
+        except InfrastructureError:
+            return False
+        return True
+
+    def _under_another_policy(self, order: Order) -> Newer | None:
+        """The newest policy wins, as the newest commit does: runs read no other."""
+        if order.policy == self._settings.policy_sha256:
+            return None
+        return Newer(replace(order, policy=self._settings.policy_sha256))
+
+    def _ran(self, task: Task) -> Outcome | Newer:
+        order = task.order
+        if newer := self._under_another_policy(order):
+            return newer
+        self._talk.say(f"{plain(order.repository)} at {order.revision[:12]}: {task.command}")
+        # The queue counts what has begun, a moment late: here nothing runs beside too many others.
+        while not self._places.acquire(timeout=1):
+            self._wait(0)
+        try:
+            return executor.execute(task, self._settings, self._stopping)
+        finally:
+            self._places.release()
+
+    def _wait(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise Terminated
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """A question to the database; that it is away, or back, is said once."""
+        try:
+            with _explained(self._serving.database_url):
+                yield
+        except InfrastructureError as error:
+            if not self._is_away:
+                self._talk.explain(error)
+            self._is_away = True
+            raise
+        if self._is_away:
+            self._talk.say("the database is back")
+        self._is_away = False
+
+
+def entries(database_url: str, most: int = 1_000_000) -> list[Entry]:
+    """Every order of a database, oldest first, to the second; its service may be up or not.
+
+    Raises InfrastructureError.
+    """
+    engine = _engine(database_url)
+    client = _client(engine)
+    try:
+        with _explained(database_url):
+            found = [entry for state in get_args(State) for entry in _entries(client, state, most)]
+    finally:
+        engine.dispose()
+    return sorted(found, key=lambda entry: entry.asked)
+
+
+def require_usable(database_url: str) -> None:
+    """Raise ConfigurationError for a URL of another kind of database, or of none."""
+    try:
+        url = sa.make_url(database_url)
+    except ArgumentError:
+        url = None
+    kind = url.get_backend_name() if url is not None else ""
+    if url is None or kind not in KINDS or not url.database:
+        raise ConfigurationError(
+            "--database is no address of a database that the queue can be in",
+            hint="write postgresql://USER:PASSWORD@HOST/NAME into ANTIDOTE_DATABASE, or leave it out for a file",
+        )
+
+
+@contextmanager
+def _explained(database_url: str) -> Iterator[None]:
+    """The database's errors in our words."""
+    try:
+        yield
+    except (SQLAlchemyError, dbos_errors.DBOSException) as error:
+        first = (str(getattr(error, "orig", None) or error).splitlines() or [""])[0]
+        raise InfrastructureError(
+            f"the database {_shown(database_url)} cannot be used",
+            cause=redact(first, None),
+            hint="start it, or check --database (ANTIDOTE_DATABASE)",
+        ) from None
+
+
+def _step(name: str, function: Callable[..., Found], *arguments: object) -> Found:
+    """A step of dbos: done once, or again where it was interrupted. Whatever goes wrong in it is an outcome.
+
+    Terminated goes through: dbos writes nothing down then, and the step is unfinished.
+    """
+
+    def written() -> str:
+        try:
+            return _written(function(*arguments))
+        except AntidoteError as error:
+            return _written(Outcome("error", error.what))
+        except Exception as error:  # noqa: BLE001 - an order that has no end would hold up all the others
+            return _written(Outcome("error", redact(f"unexpected {type(error).__name__}: {error}", None)))
+
+    return _read(DBOS.run_step({"name": name}, written))
+
+
+def _written(found: Found) -> str:
+    text: bytes = _adapter().dump_json(found)
+    return text.decode()
+
+
+def _read(text: str) -> Found:
+    return _adapter().validate_json(text)
+
+
+@cache
+def _adapter() -> "TypeAdapter[Found]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Found)
+
+
+def _engine(database_url: str) -> sa.Engine:
+    """Of our own questions. Those that a delivery waits for are short, or fail soon."""
+    url = sa.make_url(database_url)
+    if url.get_backend_name() == "sqlite":
+        engine = sa.create_engine(url, connect_args={"timeout": SECONDS_TO_ANSWER})
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        return engine
+    milliseconds = SECONDS_TO_ANSWER * 1000
+    return sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_size=4,
+        pool_pre_ping=True,
+        pool_timeout=SECONDS_TO_ANSWER,
+        connect_args={
+            "connect_timeout": SECONDS_TO_ANSWER,
+            "tcp_user_timeout": milliseconds,
+            "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+        },
+    )
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
+    """As dbos does, writers queue up from their first statement on; readers do not wait for them."""
+    connection.isolation_level = "IMMEDIATE"
+    connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _client(engine: sa.Engine) -> DBOSClient:
+    return DBOSClient(
+        system_database_engine=engine,
+        serializer=DBOSPortableJSONSerializer(),
+        application_name=NAME,
+        lazy=True,
+        retry_connection_errors=False,
+    )
+
+
+def _is_new(connection: sa.Connection, delivery: str) -> bool:
+    """Whether it was not known before; it is from now on."""
+    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(_deliveries)
+    row = insert.values(id=_digest(delivery), received=time.time())
+    written = connection.execute(row.on_conflict_do_nothing().returning(_deliveries.c.id))
+    return written.first() is not None
+
+
+def _forget(connection: sa.Connection) -> None:
+    """Deliveries that no one sends again."""
+    oldest = time.time() - DAYS_REMEMBERED * 86400
+    connection.execute(sa.delete(_deliveries).where(_deliveries.c.received < oldest))
+
+
+def _digest(delivery: str) -> str:
+    """Of one length, whatever the id is."""
+    return sha256(delivery.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _entries(client: DBOSClient, state: State, most: int) -> list[Entry]:
+    statuses = [status for status, each in STATES.items() if each == state]
+    return [_entry(each) for each in client.list_workflows(name=WORKFLOW, status=statuses, limit=most, sort_desc=True)]
+
+
+def _entry(status: WorkflowStatus) -> Entry:
+    order = Order(*status.input["args"]) if status.input else Order(status.workflow_id, "", "")
+    state = STATES[status.status]
+    outcome = _outcome(status) if state == "ended" else None
+    return Entry(order, state, outcome, _seconds(status.created_at) or 0.0, _seconds(status.completed_at))
+
+
+def _outcome(status: WorkflowStatus) -> Outcome:
+    try:
+        found = _read(status.output or "")
+    except ValueError:
+        found = None
+    return found if isinstance(found, Outcome) else Outcome("error", "the queue gave it up, or cannot read its end")
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _shown(database_url: str) -> str:
+    return sa.make_url(database_url).render_as_string(hide_password=True)

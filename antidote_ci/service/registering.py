@@ -1,0 +1,142 @@
+"""Having the Hub tell us, or start a Job of ours: one webhook for a purpose, however often it is asked for."""
+
+import secrets as chance
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from antidote_ci.config import Policy
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.hub import jobs, webhooks
+from antidote_ci.hub.access import Access, submitting
+from antidote_ci.hub.jobs import Request
+from antidote_ci.hub.webhooks import DOMAINS, Wanted, Webhook, Work
+from antidote_ci.jobs import luggage, order
+from antidote_ci.jobs.inside import OUT
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+COMMAND = "handle-event"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The webhook as it is now, and what was done for it."""
+
+    webhook: Webhook
+    done: Literal["registered", "changed", "unchanged"]
+
+
+def require_address(url: str) -> str:
+    """The url. Raises ConfigurationError for one on which the secret could be read on its way."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    hint = "write --url https://HOST/webhook"
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigurationError("--url is no address of a web server", hint=hint)
+    if parts.username is not None or parts.query:
+        raise ConfigurationError(
+            f"--url says more than where {host} is",
+            cause="a password or a query would stand in listings and logs, and the service asks for neither",
+            hint=hint,
+        )
+    if parts.scheme == "http" and host not in LOOPBACK:
+        raise ConfigurationError(
+            f"{url} is not https",
+            cause="the secret is sent along as it is: whoever sees a delivery on its way could send others",
+            hint="put a proxy with a certificate before the service, and name its https:// address",
+        )
+    return url
+
+
+def at_address(url: str, repositories: Sequence[str], secret: str, environ: Mapping[str, str]) -> Registered:
+    """Have the Hub send events of these repositories to `url`."""
+    access = webhooks.managing(environ)
+    wanted = Wanted(tuple(sorted(repositories)), url=require_address(url), secret=secret)
+    known = webhooks.listed(access)
+    earlier = next((each for each in known if each.url == url), None)
+    return _registered(access, known, earlier, wanted, same=earlier is not None and earlier.secret == secret)
+
+
+def at_job(job_id: str, repositories: Sequence[str], policy: Policy, environ: Mapping[str, str]) -> Registered:
+    """Have the Hub start a copy of this Job for each event of these repositories."""
+    access = webhooks.managing(environ)
+    work = webhooks.work_of(access, job_id, policy.jobs.namespace)
+    secrets = order.secrets("run", policy, environ)
+    wanted = Wanted(tuple(sorted(repositories)), job_id=job_id, secrets=secrets)
+    known = webhooks.listed(access)
+    earlier = _earlier(known, work, wanted.repositories)
+    return _registered(access, known, earlier, wanted, same=earlier is not None and earlier.work == work)
+
+
+def at_new_job(repositories: Sequence[str], policy: Policy, environ: Mapping[str, str]) -> Registered:
+    """Have the Hub start `handle-event` under this policy for each event of these repositories.
+
+    The Hub copies a Job that exists: one is started for it, and cancelled when it was copied.
+    """
+    access, names = webhooks.managing(environ), tuple(sorted(repositories))
+    starting, secrets = submitting(environ), order.secrets("run", policy, environ)
+    request = _request(names, policy, starting, environ)
+    work = Work(request.image, tuple(request.command), request.environment, request.flavor)
+    known = webhooks.listed(access)
+    earlier = _earlier(known, work, names)
+    if earlier is not None and _is_as(earlier, names) and earlier.work == work:
+        return Registered(earlier, "unchanged")
+    # No other Job has its label.
+    job = jobs.submit(starting, request, lambda _: True)
+    try:
+        return _registered(access, known, earlier, Wanted(names, job_id=job.id, secrets=secrets), same=False)
+    finally:
+        jobs.cancel(starting, job)
+
+
+def _request(repositories: Sequence[str], policy: Policy, access: Access, environ: Mapping[str, str]) -> Request:
+    """The Job to be copied. Without an event it would only say so."""
+    if policy.jobs.flavor is None:
+        raise ConfigurationError(
+            "no hardware is named for the Jobs that events start",
+            cause="which models they will have to hold is not known yet",
+            hint='write flavor = "l4x1", or another of the Hub\'s, into [jobs] of antidote.toml',
+        )
+    allowed = [f"--repository={name}" for name in repositories]
+    return Request(
+        namespace=policy.jobs.namespace or jobs.account(access),
+        image=order.image(policy, environ),
+        command=[order.TOOL, COMMAND, order.POLICY_OPTION, f"--out={OUT}", *allowed],
+        environment={luggage.VARIABLE: order.packed(policy)},
+        secrets={},
+        flavor=policy.jobs.flavor,
+        seconds=policy.jobs.timeout_seconds,
+        name=f"{order.TOOL}-{COMMAND}",
+        labels={"tool": order.TOOL, "source": chance.token_hex(16)},
+    )
+
+
+def _earlier(known: Sequence[Webhook], work: Work, repositories: Sequence[str]) -> Webhook | None:
+    """The one that starts this Job, else one that handles events of any of these repositories: two do all twice."""
+    starting = [each for each in known if each.work is not None]
+    same = [each for each in starting if each.work == work]
+    watching = [
+        each
+        for each in starting
+        if each.work and COMMAND in each.work.command and not set(each.watched).isdisjoint(repositories)
+    ]
+    return next(iter(same + watching), None)
+
+
+def _registered(
+    access: Access, known: Sequence[Webhook], earlier: Webhook | None, wanted: Wanted, *, same: bool
+) -> Registered:
+    """`same`: what the earlier one does for an event is what is wanted."""
+    if earlier is None:
+        return Registered(webhooks.create(access, wanted, [each.id for each in known]), "registered")
+    if same and _is_as(earlier, wanted.repositories):
+        return Registered(earlier, "unchanged")
+    return Registered(webhooks.update(access, earlier, wanted), "changed")
+
+
+def _is_as(webhook: Webhook, repositories: Sequence[str]) -> bool:
+    return (webhook.watched, webhook.domains, webhook.disabled) == (tuple(repositories), DOMAINS, False)

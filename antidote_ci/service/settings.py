@@ -1,0 +1,63 @@
+"""What the service was told, once and for its whole life."""
+
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from antidote_ci.config import Policy, toml_text
+
+ITSELF = (sys.executable, "-P", "-m", "antidote_ci")
+PAUSES = (30.0, 120.0, 600.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How orders are worked off."""
+
+    policy: Policy
+    folder: Path
+    """Where the service keeps everything."""
+    on: Literal["here", "hf-jobs"] = "here"
+    command: tuple[str, ...] = ITSELF
+    """What a run is started with, before its arguments."""
+    pauses: tuple[float, ...] = PAUSES
+    """Seconds before each further attempt, where the fault was not the model's."""
+
+    @cached_property
+    def policy_sha256(self) -> str:
+        """By which orders name the policy."""
+        return self.policy.sha256()
+
+    @property
+    def policy_file(self) -> Path:
+        """The policy as runs read it: an edit of the user's file waits for the next start."""
+        return self.folder / "policy.toml"
+
+    def prepare(self) -> None:
+        """Make the folder, for its owner's eyes alone, and leave the policy in it."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = self.policy_file.with_suffix(".part")
+        part.write_text(toml_text(self.policy), encoding="utf-8")
+        part.replace(self.policy_file)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How the service is reached."""
+
+    settings: Settings
+    secret: str = field(repr=False)
+    repositories: tuple[str, ...]
+    """The allow-list: ORG/NAME or ORG/*."""
+    database: str = field(default="", repr=False)
+    """A URL, which may hold a password; empty for a SQLite file in the folder."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    runs: int = 1
+    """How many at once, over all repositories."""
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.settings.folder.absolute() / 'queue.sqlite'}"

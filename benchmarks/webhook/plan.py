@@ -1,0 +1,185 @@
+"""What is sent, in which order, and when the service is killed. Pure: a seed gives the same storm again."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import cycle, zip_longest
+from typing import Literal
+
+Kind = Literal["valid", "reordered", "replayed", "duplicate", "forged", "oversized", "garbage"]
+Role = Literal["worked", "merged", "untouched", "foreign"]
+"""`worked`: commits that must be measured. `merged`: its second commit is our own pull request. `untouched`: only wrong
+deliveries name it. `foreign`: outside the allow-list."""
+
+SHARES: dict[Kind, float] = {
+    "valid": 0.25,
+    "reordered": 0.09,
+    "replayed": 0.14,
+    "duplicate": 0.10,
+    "forged": 0.18,
+    "oversized": 0.08,
+    "garbage": 0.16,
+}
+ALLOWED = "storm"
+FOREIGN = "elsewhere"
+MERGED_SHARE = 8
+"""One repository in so many has a repair of ours merged."""
+
+FORGED = ("wrong", "absent", "empty", "truncated", "longer", "of another case", "not ASCII", "in the address")
+"""What is wrong with the secret."""
+OVERSIZED = ("declared", "chunked", "declared, with a wrong secret", "chunked, without a secret")
+MALFORMED = (
+    "empty",
+    "not JSON",
+    "cut",
+    "not UTF-8",
+    "a list",
+    "nested 10,000 deep",
+    "a later version",
+    "no repository",
+    "a name that leaves",
+    "a commit that is no hash",
+)
+UNCONCERNED = (
+    "a comment",
+    "the configuration",
+    "a pull request",
+    "a tag",
+    "another branch",
+    "a branch that ended",
+    "a dataset",
+    "outside the allow-list",
+)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One of the Hub's, and how many commits its main gets in the storm."""
+
+    name: str
+    role: Role
+    commits: int
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One message to the service."""
+
+    number: int
+    """From 0, in the order of their times."""
+    due: float
+    """When it is first sent, as a share of the storm."""
+    kind: Kind
+    id: str
+    repository: str
+    commit: int | None
+    """Which commit of main it tells of, from 0; None for one that never was."""
+    flaw: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole storm."""
+
+    repositories: tuple[Repository, ...]
+    deliveries: tuple[Delivery, ...]
+    kills: tuple[float, ...]
+    """When, as shares of the storm."""
+
+
+def make(deliveries: int, repositories: int, kills: int, seed: int) -> Plan:
+    """`repositories`: how many get work. Every commit of theirs is told of once, valid or reordered."""
+    draw = random.Random(seed)  # noqa: S311 - a plan is no secret
+    counts = {kind: round(share * deliveries) for kind, share in SHARES.items()}
+    counts["valid"] += deliveries - sum(counts.values())
+    there = _repositories(repositories, counts["valid"] + counts["reordered"], draw)
+    told = _told(there, counts["reordered"], draw)
+    planned = [
+        *told,
+        *(
+            replace(event, kind="replayed", due=draw.uniform(event.due, 1))
+            for event in draw.choices(told, k=counts["replayed"])
+        ),
+        *(
+            replace(event, kind="duplicate", id=_id(draw), due=draw.uniform(event.due, 1))
+            for event in draw.choices(told, k=counts["duplicate"])
+        ),
+        *_wrong(there, counts, draw),
+    ]
+    ordered = sorted(planned, key=lambda delivery: delivery.due)
+    return Plan(
+        there,
+        tuple(replace(delivery, number=number) for number, delivery in enumerate(ordered)),
+        tuple((number + draw.uniform(0.15, 0.85)) / kills for number in range(kills)),
+    )
+
+
+def _repositories(count: int, commits: int, draw: random.Random) -> tuple[Repository, ...]:
+    merged = max(1, count // MERGED_SHARE)
+    worked = count - merged
+    left = commits - 2 * merged
+    shares = [left // worked + (number < left % worked) for number in range(worked)]
+    # Some get many and some few, two at the least.
+    for _ in range(worked):
+        giver, taker = draw.sample(range(worked), 2)
+        given = draw.randint(0, shares[giver] - 2)
+        shares[giver] -= given
+        shares[taker] += given
+    return (
+        *(Repository(f"{ALLOWED}/model-{number:02}", "worked", share) for number, share in enumerate(shares)),
+        *(Repository(f"{ALLOWED}/merged-{number:02}", "merged", 2) for number in range(merged)),
+        *(Repository(f"{ALLOWED}/untouched-{number:02}", "untouched", 1) for number in range(merged)),
+        Repository(f"{FOREIGN}/model-00", "foreign", 1),
+    )
+
+
+def _told(repositories: Iterable[Repository], reordered: int, draw: random.Random) -> list[Delivery]:
+    """Each commit once; `reordered` of them just after the next commit of their repository."""
+    events: dict[tuple[str, int], Delivery] = {}
+    for repository in repositories:
+        if repository.role in ("worked", "merged"):
+            times = sorted(draw.uniform(0, 0.97) for _ in range(repository.commits))
+            for commit, due in enumerate(times):
+                events[repository.name, commit] = Delivery(0, due, "valid", _id(draw), repository.name, commit)
+    late: set[tuple[str, int]] = set()
+    for name, commit in draw.sample(list(events), len(events)):
+        beside = {(name, commit - 1), (name, commit + 1)}
+        if len(late) < reordered and (name, commit + 1) in events and not beside & late:
+            late.add((name, commit))
+            due = events[name, commit + 1].due + draw.uniform(0.001, 0.02)
+            events[name, commit] = replace(events[name, commit], kind="reordered", due=due)
+    if len(late) < reordered:
+        raise ValueError(f"{len(events)} commits give {len(late)} reordered deliveries, not {reordered}")
+    return list(events.values())
+
+
+def _wrong(repositories: Iterable[Repository], counts: dict[Kind, int], draw: random.Random) -> list[Delivery]:
+    names: dict[Role, list[str]] = {"worked": [], "merged": [], "untouched": [], "foreign": []}
+    for repository in repositories:
+        names[repository.role].append(repository.name)
+
+    def message(kind: Kind, flaw: str, name: str, commit: int | None) -> Delivery:
+        return Delivery(0, draw.random(), kind, _id(draw), name, commit, flaw)
+
+    targets = cycle(
+        [("untouched", 0), ("worked", None), ("worked", 0)]  # nobody else's, a commit that never was, a real one
+    )
+    forged = [
+        message("forged", flaw, draw.choice(names[role]), commit)  # type: ignore[index]
+        for flaw, (role, commit), _ in zip(cycle(FORGED), targets, range(counts["forged"]), strict=False)
+    ]
+    oversized = [
+        message("oversized", flaw, draw.choice(names["untouched"]), 0)
+        for flaw, _ in zip(cycle(OVERSIZED), range(counts["oversized"]), strict=False)
+    ]
+    flaws = [flaw for pair in zip_longest(MALFORMED, UNCONCERNED) for flaw in pair if flaw]
+    places: dict[str, Role] = {"a pull request": "merged", "outside the allow-list": "foreign"}
+    garbage = [
+        message("garbage", flaw, draw.choice(names[places.get(flaw, "untouched")]), 0)
+        for flaw, _ in zip(cycle(flaws), range(counts["garbage"]), strict=False)
+    ]
+    return [*forged, *oversized, *garbage]
+
+
+def _id(draw: random.Random) -> str:
+    return f"{draw.getrandbits(128):032x}"

@@ -1,0 +1,95 @@
+"""The service as its owner starts it: a process of its own, killed and started again."""
+
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+PATIENCE = 60.0
+LIVE, READY = "/health/live", "/health/ready"
+
+
+@dataclass
+class Service:
+    """`antidote-ci serve` on one port; its log goes on through every start."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    port: int
+    log: Path
+    kills: list[float] = field(default_factory=list)
+    """By the machine's monotonic clock."""
+    ups: list[float] = field(default_factory=list)
+    """When it answered first after a start, where it was waited for."""
+    _process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        """Does not wait for it."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        """SIGKILL to the service alone: the work that it has begun is left to itself, as in a crash."""
+        assert self._process is not None  # noqa: S101
+        self._process.kill()
+        self._process.wait()
+        self.kills.append(time.monotonic())
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        assert self._process is not None  # noqa: S101
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(PATIENCE)
+
+    def wait_up(self, deadline: float) -> None:
+        """Until it answers at all, or the deadline has come."""
+        while time.monotonic() < deadline:
+            if self.health(LIVE) is not None:
+                self.ups.append(time.monotonic())
+                return
+            time.sleep(0.02)
+
+    def health(self, path: str) -> int | None:
+        """The status of `LIVE` or `READY`; None where nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return None
+
+    def wait(self, path: str = READY, status: int = 200) -> None:
+        """Until its health is `status`."""
+        deadline = time.monotonic() + PATIENCE
+        while (found := self.health(path)) != status:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{path} is {found}, not {status}:\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.05)
+
+    def __enter__(self) -> Self:
+        """Does not start it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+def environment(endpoint: str, folder: Path, secret: str, token: str) -> dict[str, str]:
+    """What the service gets: its secret, and a Hub that is at `endpoint`."""
+    own = {
+        "ANTIDOTE_WEBHOOK_SECRET": secret,
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HOME": str(folder / "huggingface"),
+        "HF_WRITE_TOKEN": token,
+    }
+    return {**os.environ, **own}

@@ -1,0 +1,115 @@
+"""One storm against one service, from the first delivery to the last record."""
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from antidote_ci.config import read_policy
+from antidote_ci.service.queue import Entry, entries
+from benchmarks.webhook import ledger, world
+from benchmarks.webhook.judging import Storm
+from benchmarks.webhook.messages import Message, message
+from benchmarks.webhook.plan import Delivery, Plan
+from benchmarks.webhook.postgres import free_port
+from benchmarks.webhook.sender import Post, send_all
+from benchmarks.webhook.service import Service, environment
+from benchmarks.webhook.world import World
+
+CONNECTIONS = 16
+POLICY = '[publish]\nmode = "pull-request"\n'
+DOWN = 0.5
+"""Seconds until a killed service is started again."""
+LAST = 2.0
+"""When waiting for the last start ends, as a share of the storm."""
+DRAINED = 300.0
+"""Seconds that the queue may need once the last delivery is answered."""
+
+
+@dataclass(frozen=True)
+class Arena:
+    """A Hub, a ledger, and a service that is still to be started."""
+
+    hub: World
+    service: Service
+    secret: str
+    ledger: Path
+    database: str
+
+    def build(self, delivery: Delivery) -> Message:
+        """The delivery's message, once its commit is there."""
+        shas = self.hub.reach(delivery.repository, delivery.commit)
+        return message(delivery, shas, self.secret)
+
+    def drained(self) -> list[Entry]:
+        """Every record, once none is open any more; or as they are when the patience is used up."""
+        deadline = time.monotonic() + DRAINED
+        while True:
+            found = entries(self.database)
+            if all(entry.state == "ended" for entry in found) or time.monotonic() > deadline:
+                return found
+            time.sleep(0.5)
+
+
+@contextmanager
+def arena(plan: Plan, database: str, folder: Path) -> Iterator[Arena]:
+    """`database`: a URL; empty for a SQLite file in `folder`."""
+    secret = f"{random.Random(len(plan.deliveries)).getrandbits(256):064x}"  # noqa: S311 - good for one storm
+    policy = folder / "antidote.toml"
+    policy.write_text(POLICY)
+    records = ledger.lay_out(folder / "ledger")
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.webhook.serving", str(folder), str(policy), database, str(port)]
+    with world.running(folder, plan, read_policy(policy).sha256()) as hub:
+        variables = environment(hub.endpoint, folder, secret, world.OURS)
+        with Service(command, variables, port, folder / "service.log") as service:
+            url = database or f"sqlite:///{folder}/service/queue.sqlite"
+            yield Arena(hub, service, secret, records, url)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A storm and its times, in seconds."""
+
+    storm: Storm
+    sending: float
+    draining: float
+    log: str
+    """What the service said."""
+
+
+def rage(plan: Plan, seconds: float, database: str, folder: Path) -> Seen:
+    """`seconds`: over how long the deliveries are spread."""
+    with arena(plan, database, folder) as there:
+        there.service.start()
+        there.service.wait()
+        there.service.ups.append(time.monotonic())
+        began = time.monotonic()
+        post = Post(plan.deliveries, seconds)
+        killing = threading.Thread(target=_kill, args=(there.service, plan.kills, seconds))
+        killing.start()
+        send_all(post, there.service.port, CONNECTIONS, there.build)
+        killing.join()
+        sent = time.monotonic()
+        found = there.drained()
+        drained = time.monotonic()
+        there.service.stop()
+        runs = ledger.read(there.ledger)
+        storm = Storm(plan, there.hub.shas, post.answers, runs, found, there.service.kills, there.service.ups)
+    return Seen(storm, sent - began, drained - sent, there.service.log.read_text())
+
+
+def _kill(service: Service, moments: Sequence[float], seconds: float) -> None:
+    """At each moment, whatever the service is doing then, be it starting."""
+    began = time.monotonic()
+    for moment, following in pairwise((*moments, LAST)):
+        time.sleep(max(0.0, began + moment * seconds - time.monotonic()))
+        service.kill()
+        time.sleep(DOWN)
+        service.start()
+        service.wait_up(began + following * seconds)

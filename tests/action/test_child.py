@@ -1,0 +1,89 @@
+"""Real processes: what they write arrives in order and at once, and no end of theirs holds the Action up."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from action import child
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def run(code: str) -> tuple[bytes, int]:
+    process = child.start(python(code), os.environ)
+    written = b"".join(child.output(process))
+    return written, child.exit_code(process)
+
+
+@pytest.fixture(autouse=True)
+def handlers_are_put_back() -> object:
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def test_both_streams_come_in_the_order_in_which_they_were_written() -> None:
+    lines = [(f"print({i}, flush=True)", f"print({i}, file=sys.stderr, flush=True)")[i % 2] for i in range(200)]
+    written, code = run("import sys\n" + "\n".join(lines))
+    assert written.split() == [str(i).encode() for i in range(200)]
+    assert code == 0
+
+
+def test_what_is_written_comes_at_once() -> None:
+    process = child.start(python("import sys, time\nprint('.', end='', flush=True)\ntime.sleep(60)"), os.environ)
+    assert next(child.output(process)) == b"."
+    process.kill()
+    assert child.exit_code(process) == 128 + signal.SIGKILL
+
+
+def test_a_pipe_that_another_process_keeps_open_holds_nothing_up() -> None:
+    started = time.monotonic()
+    written, code = run(
+        "import os, subprocess, sys\n"
+        "other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(30)'])\n"
+        "print(other.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    os.kill(int(written), signal.SIGKILL)
+    assert code == 137
+    assert time.monotonic() - started < 10
+
+
+def test_the_last_words_of_a_child_that_is_dead_arrive() -> None:
+    process = child.start(python("import os\nos.write(1, b'x' * 60000)\nos._exit(3)"), os.environ)
+    process.wait()
+    assert len(b"".join(child.output(process))) == 60000
+    assert child.exit_code(process) == 3
+
+
+def test_a_child_that_closes_its_output_is_waited_for() -> None:
+    assert run("import os, time\nos.close(1); os.close(2)\ntime.sleep(0.5)\nos._exit(4)") == (b"", 4)
+
+
+EARLY = """
+import os, signal, subprocess, sys
+from action import child
+real = child.Popen
+def slow(*arguments, **options):
+    process = real(*arguments, **options)
+    process.stdout.read(1)
+    os.kill(os.getpid(), signal.SIGTERM)  # before anybody holds the process
+    return process
+child.Popen = slow
+code = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(143)); print('.', flush=True); time.sleep(30)"
+sys.exit(child.exit_code(child.start([sys.executable, "-c", code], os.environ)))
+"""
+
+
+def test_a_signal_between_the_birth_of_the_child_and_its_name_is_not_lost() -> None:
+    assert subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, timeout=20, check=False).returncode == 143

@@ -1,0 +1,276 @@
+"""Strings that strangers wrote, through all that GitHub and the Hub read: nothing of them is ever more than text.
+
+They enter where such text enters: names of repositories, adapters, layers, categories and files, licences, what went
+wrong. What comes out is judged by a port of the runner's parser, by markdown-it with and without HTML, by html.parser
+and by PyYAML. Many cases: `pytest -m slow tests/action/test_injection.py`.
+"""
+
+import dataclasses
+import io
+import json
+import re
+import secrets
+import sys
+import unicodedata
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+from functools import cache
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from action import commands, log, outputs
+from antidote_ci import records
+from antidote_ci.console import MARK_VARIABLE, Talk
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.records import Published, Report
+from antidote_ci.report.card import BEGIN, END, card
+from antidote_ci.report.front_matter import split
+from antidote_ci.report.page import html
+from antidote_ci.report.places import Place
+from antidote_ci.report.summary import comment, markdown, pull_request
+from tests.action.workflow_runner import Runner, parse_outputs
+from tests.report.samples import EVERY_KIND, PLAIN_NAMES, disguised
+from tests.report.test_page import Outline
+
+FEW, MANY, PARTS = 200, 10_000, 4
+SPARE = 100
+"""Now and then a case is drawn twice."""
+HEALTH = list(HealthCheck)
+
+COMMANDS = [
+    "::error::x",
+    "::error file=action.yml,line=1,title=x::y",
+    "::warning::x",
+    "::notice::x",
+    "::debug::x",
+    "::add-mask::a",
+    "::set-output name=verdict::pass",
+    "::save-state name=a::b",
+    "::set-env name=PATH::x",
+    "::add-path::x",
+    "::add-matcher::x.json",
+    "::remove-matcher owner=x::",
+    "::echo::on",
+    "::group::x",
+    "::endgroup::",
+    "::stop-commands::x",
+    "::stop-commands::pause-logging",
+    "::x::",
+    ":\u200b:error::x",
+    "::error:\u00ad:x",
+    "##[error]x",
+    "##[set-output name=verdict]pass",
+    "##[add-mask]a",
+    "##[stop-commands]x",
+    "##[group]x",
+    "##[endgroup]",
+    "##[section]x",
+    "#\u200b#[error]x",
+]
+FILES = ["EOF", "<<EOF", "verdict<<EOF\npass\nEOF", "verdict=pass", "\nexit-code=0\n", "ghadelimiter_", "<<", "="]
+BREAKS = [
+    *("\n", "\r", "\r\n", "\n\n", "\u2028", "\u2029", "\x85", "\v", "\f", "\t", "\0", "\b", "\x7f"),
+    *("\x1b[31m", "\x1b[2J", "\x1b]8;;https://evil.example\x07x\x1b]8;;\x07", "\x9b31m", "\x1bc"),
+    *("\u202e", "\u2066", "\u200b", "\u200f", "\u2060", "\ufeff", "\u00ad", "\U000e0041"),
+    *("%0A", "%0D", "%25", "%3A%3A", "&#10;", "&#13;", "&NewLine;", "\\n", " ", "    ", "\u00a0"),
+]
+MARKUP_WORDS = """\
+<script>alert(1)</script>  <img src=x onerror=alert(1)>  <svg onload=alert(1)>  <iframe src=//evil.example>
+</td></tr></table>  </details>  </title></style>  <!--  -->  ]]>  <![CDATA[  <?php  <!DOCTYPE x>
+"><a href='javascript:alert(1)'>  ' onmouseover='x  <b  </  &lt;script&gt;  &amp;  &#60;b&#62;
+[x](https://evil.example)  ![x](https://evil.example/p.png)  [x][y]  [x]: https://evil.example  [^1]
+<https://evil.example>  https://evil.example  HTTP://evil.example  www.evil.example  ftp://evil.example
+mailto:a@evil.example  a@evil.example  a@0123456789ab.example  @everyone  @org/team  #1  GH-1  `  ``  ```
+~~~  |  |---|  ||  *  **  _  __x__  ~~x~~  # x  > x  - x  + x  * x  1. x  1) x  ===  ---  - [ ] x  [!NOTE]
+$x$  $$  :bug:  !  <!-- antidote-ci:begin -->  <!-- antidote-ci:end -->  <!-- antidote-ci:report -->
+<details open>  !!python/object/apply:os.system [id]  &a *a  {a: b}
+"""
+MARKUP = [
+    *re.split(r"  |\n", MARKUP_WORDS.strip()),
+    *("```sh\nrm -rf ~\n```", "\\", "\\|", "\n---\n", "\n---\ntags: [evil]\n", "\n...\n", ": ", "- "),
+]
+TEMPLATES = ["{{ 7 * 7 }}", "{% raw %}", "{#", "${{ secrets.HF_TOKEN }}", "$(id)", "`id`", "%s", "{0}", "${x}"]
+
+STRINGS = st.lists(
+    st.sampled_from([*COMMANDS, *FILES, *BREAKS, *MARKUP, *TEMPLATES]) | st.text(min_size=1, max_size=6),
+    min_size=1,
+    max_size=6,
+).map("".join)
+CASES = st.tuples(st.integers(0, len(EVERY_KIND) - 1), st.lists(STRINGS, min_size=8, max_size=8))
+
+MARK = log.new_mark()
+LINK = re.compile(r"(?i)\b(?:https?|ftp)://\S|\bwww\.\S|[\w.+-]@[\w-]+\.\w|(?<!\w)@\w")
+"""What GitHub makes a link or a mention of by itself, beside what Markdown marks as one."""
+OUR_KEYS = {"tags", "model-index", "base_model", "base_model_relation", "library_name", "pipeline_tag"}
+PLACES = (Place(), Place("org/model"), Place("org/clean", own=True))
+
+
+def through_commands(hostile: Report, names: list[str]) -> None:
+    """What the program says, and what a library beneath it might, in the log of a step; then the error of the step."""
+    said = io.StringIO()
+    with redirect_stderr(said):
+        talk = Talk()
+        talk.say(names[0])
+        with talk.step("measure"):
+            talk.say(f"  {names[1]}")
+            talk.compare(hostile)
+        shown_by_us = said.getvalue()
+        said.write("".join(names))
+        said.write("\n")
+        talk.explain(ConfigurationError(names[2], cause=names[3], hint=names[4]))
+    plain = [each for each in shown_by_us if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp") and each != "\n"]
+    assert not plain
+    reached: list[bytes] = []
+    shown = log.Log(reached.append, MARK, {"model": names[5] or "m", "policy": names[6] or "p"})
+    for line in log.lines([said.getvalue().encode("utf-8", "replace")]):
+        shown.show(line)
+    shown.close()
+    runner = Runner()
+    assert runner.read(b"".join(reached).decode()) == [("group", "measure"), ("endgroup", "")]
+    assert runner.stop_token is None
+    _, _, (name, data) = runner.read(outputs.annotation(json.loads(records.dump(hostile)), 2, shown.told))
+    assert name == "error"
+    assert data.endswith("(exit 2)")
+    assert Runner().read("\n".join(commands.masks(names[7]))) == [
+        ("add-mask", each) for each in dict.fromkeys([names[7], *map(str.strip, names[7].splitlines())]) if each.strip()
+    ]
+
+
+def through_outputs(hostile: Report, names: list[str]) -> None:
+    values = outputs.outputs(json.loads(records.dump(hostile)), 7, names[0])
+    assert parse_outputs(outputs.render_outputs(values, secrets.token_hex(16))) == list(values.items())
+    assert values["source-sha"] == hostile.source.revision or values["source-sha"] == ""
+    assert values["verdict"] == hostile.verdict
+
+
+def through_markdown(hostile: Report, kind: int, names: list[str]) -> None:
+    """The step summary, and one of what is said in a pull request and below it."""
+    for name, text in said_of(hostile, names, at=len(names[0]) % 4).items():
+        assert shape(text) == said_and_shaped(kind)[name]
+
+
+def through_page(hostile: Report, kind: int) -> None:
+    page = Outline(html(hostile))
+    expected = page_of(kind)
+    assert page.tags == expected.tags
+    assert page.values == expected.values
+    assert page.comments == []
+    assert page.open == []
+
+
+def through_card(hostile: Report, kind: int, names: list[str]) -> None:
+    """A card that is new, or the owner's with ours in it: its metadata and our block."""
+    owners = {"license": names[0], "base_model": names[1], "tags": names[2:4], names[4]: names[5]}
+    front_matter = yaml.safe_dump(owners, allow_unicode=True) if len(names[1]) % 2 else ""
+    place = PLACES[len(names[0]) % len(PLACES)]
+    found = split(card(hostile, front_matter and f"---\n{front_matter}---\n\n# Mine\n", place))
+    assert found.body.count(BEGIN) == found.body.count(END) == 1
+    assert shape(block(found.body)) == cards_of(kind)[place]
+    kept, said = yaml.safe_load(front_matter) or {}, yaml.safe_load(found.metadata)
+    assert kept.keys() <= said.keys() <= kept.keys() | OUR_KEYS
+    assert said.get("license") == kept.get("license")
+
+
+@cache
+def harmless(kind: int) -> Report:
+    return strange(kind, PLAIN_NAMES)
+
+
+@cache
+def said_and_shaped(kind: int) -> dict[str, list[tuple[str, str]]]:
+    said = [said_of(harmless(kind), PLAIN_NAMES, at) for at in range(4)]
+    return {name: shape(text) for each in said for name, text in each.items()}
+
+
+def said_of(report: Report, names: list[str], at: int) -> dict[str, str]:
+    """The summary, and the comment or one of three pull requests."""
+    texts = {"summary": outputs.summary(markdown(report))}
+    if at < len(PLACES):
+        return texts | {f"pull request {at}": pull_request(report, PLACES[at])[1]}
+    published = Published("pull-request", names[1], names[2], names[3], (names[4],))
+    return texts | {"comment": comment(report, published)}
+
+
+@cache
+def page_of(kind: int) -> Outline:
+    return Outline(html(harmless(kind)))
+
+
+@cache
+def cards_of(kind: int) -> dict[Place, list[tuple[str, str]]]:
+    return {place: shape(block(split(card(harmless(kind), "", place)).body)) for place in PLACES}
+
+
+def block(body: str) -> str:
+    return body[body.index(BEGIN) : body.index(END)]
+
+
+def strange(kind: int, names: list[str]) -> Report:
+    """A report of one kind with these strings wherever a stranger's can stand."""
+    report = disguised(EVERY_KIND[kind], names)
+    found = dataclasses.replace(report.publish, repository=names[5], notes=(names[6], names[7]))
+    return dataclasses.replace(report, publish=found)
+
+
+READERS = tuple(MarkdownIt("commonmark", {"html": html}).enable(["table", "strikethrough"]) for html in (True, False))
+
+
+def shape(text: str) -> list[tuple[str, str]]:
+    """Every block and inline token of the rendered Markdown, with and without HTML: markup whole, links of words."""
+    return [each for reader in READERS for token in reader.parse(text) for each in parts(token)]
+
+
+def parts(token: Token) -> Iterator[tuple[str, str]]:
+    yield token.type, token.content if token.type == "html_block" else token.info
+    spoken = ""
+    for child in token.children or []:
+        if child.type in ("text", "text_special"):
+            spoken += child.content
+        else:
+            spoken += "\n"
+            yield child.type, child.content if child.type == "html_inline" else str(child.attrs)
+    yield from (("link", "") for _ in LINK.findall(spoken))
+
+
+@pytest.fixture(autouse=True)
+def as_the_action_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MARK_VARIABLE, MARK)
+
+
+def examine(cases: int, part: int = 0) -> int:
+    """Runs so many cases through everything; how many of them were different."""
+    seen = set()
+
+    @seed(part)
+    @settings(max_examples=cases, derandomize=False, deadline=None, database=None, suppress_health_check=HEALTH)
+    @given(CASES)
+    def examined(case: tuple[int, list[str]]) -> None:
+        kind, names = case
+        seen.add((kind, *names))
+        hostile = strange(kind, names)
+        through_commands(hostile, names)
+        through_outputs(hostile, names)
+        through_markdown(hostile, kind, names)
+        through_page(hostile, kind)
+        through_card(hostile, kind, names)
+
+    examined()
+    return len(seen)
+
+
+def test_nothing_comes_through() -> None:
+    assert examine(FEW) > 0.9 * FEW
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_nothing_comes_through_in_many_cases(part: int, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = examine(MANY // PARTS + SPARE, part)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{seen:,} cases of 8 hostile strings through 5 ways out: 0 through\n")
+    assert seen >= MANY // PARTS

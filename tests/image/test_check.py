@@ -1,0 +1,68 @@
+"""The parts of the image's check that work without an engine."""
+
+import hashlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from scripts.image_check import acting, contents, wheels
+from scripts.image_check.engine import mounts
+
+METADATA = "Metadata-Version: 2.1\nName: torch\nVersion: 9.0+cpu\n"
+TAGS = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    path = tmp_path / "torch-9.0+cpu-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("torch-9.0+cpu.dist-info/METADATA", METADATA)
+        file.writestr("torch-9.0+cpu.dist-info/WHEEL", TAGS)
+        file.writestr("torch-9.0+cpu.dist-info/RECORD", "")
+    return path
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_pip_takes_torch_from_the_index_by_its_hash(wheel: Path, tmp_path: Path, right: bool) -> None:
+    with wheels.index(tmp_path / "served", wheel) as arguments:
+        digest = arguments["TORCH_SHA256"] if right else "0" * 64
+        (tmp_path / "torch.txt").write_text(f"torch==9.0 --hash=sha256:{digest}\n")
+        command = [
+            "download",
+            "--isolated",
+            "--no-deps",
+            f"--index-url={arguments['TORCH_INDEX']}",
+            f"--dest={tmp_path / 'got'}",
+        ]
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", *command, f"--requirement={tmp_path / 'torch.txt'}"],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={"PIP_CONFIG_FILE": "/dev/null"},
+        )
+    assert (done.returncode == 0) is right, done.stderr
+    if right:
+        got = (tmp_path / "got" / wheel.name).read_bytes()
+        assert hashlib.sha256(got).hexdigest() == arguments["TORCH_SHA256"]
+
+
+def test_what_is_required_and_not_installed_is_named() -> None:
+    assert contents.missing("antidote-ci", "service") == set()
+    assert contents.missing("antidote-nowhere") == {"antidote-nowhere"}
+
+
+def test_every_case_gives_inputs_that_there_are(tmp_path: Path) -> None:
+    for case in acting.CASES:
+        given = {line for line in acting._started(tmp_path, tmp_path, case) if line.startswith("--env=INPUT_")}
+        assert len(given) == len({line.split("=")[1] for line in given})
+        for name, value in case.inputs.items():
+            assert f"--env=INPUT_{name.upper()}={value}" in given
+
+
+def test_any_user_may_write_to_what_is_mounted(tmp_path: Path) -> None:
+    assert mounts({"/cache": tmp_path / "cache"}) == [f"--volume={tmp_path}/cache:/cache"]
+    assert (tmp_path / "cache").stat().st_mode & 0o7777 == 0o1777

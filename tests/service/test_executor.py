@@ -1,0 +1,229 @@
+"""One run as a child process: what it is given, how it ends, and what becomes of one that was left behind."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci import records
+from antidote_ci.config import Policy
+from antidote_ci.errors import InfrastructureError, Terminated
+from antidote_ci.service import executor
+from antidote_ci.service.records import Order, Outcome, Task
+from antidote_ci.service.settings import Settings
+from tests.report.samples import BARE, FAILED, INCONCLUSIVE, REPAIRED
+from tests.service.workshop import Workshop, commit, is_alive
+
+ORDER = Order("org/model", commit(1), Policy().sha256())
+TASK = Task(ORDER, "run")
+
+
+def prepared(workshop: Workshop) -> Settings:
+    workshop.settings.prepare()
+    return workshop.settings
+
+
+def in_thread(task: Task, settings: Settings, stopping: threading.Event) -> tuple[threading.Thread, list[object]]:
+    found: list[object] = []
+
+    def run() -> None:
+        try:
+            found.append(executor.execute(task, settings, stopping))
+        except Terminated:
+            found.append("terminated")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, found
+
+
+@pytest.mark.parametrize(("report", "code"), [(BARE, 0), (REPAIRED, 0), (REPAIRED, 7), (FAILED, 1), (INCONCLUSIVE, 4)])
+def test_verdict_is_the_reports(workshop: Workshop, report: records.Report, code: int) -> None:
+    """The exit code says that there is one, the report which."""
+    workshop.write(report=records.dump(report))
+    workshop.runs(codes=[code])
+    outcome = executor.execute(TASK, prepared(workshop))
+    assert (outcome.state, outcome.reason, outcome.exit_code) == (report.verdict, report.reason, code)
+    assert outcome.report is not None
+    assert (workshop.settings.folder / outcome.report / "report.json").is_file()
+    assert not executor.worth_another(outcome)
+
+
+@pytest.mark.parametrize(("code", "again"), [(2, False), (6, False), (3, True), (5, True), (-9, True), (143, True)])
+def test_other_ends_are_errors(workshop: Workshop, code: int, again: bool) -> None:
+    """A report that an earlier attempt left is not taken for this one's."""
+    settings = prepared(workshop)
+    executor.execute(TASK, settings)
+    workshop.runs(codes=[code], says="the Hub answered with nonsense")
+    outcome = executor.execute(TASK, settings)
+    assert outcome == Outcome("error", "the Hub answered with nonsense", code, seconds=outcome.seconds)
+    assert executor.worth_another(outcome) is again
+
+
+@pytest.mark.parametrize("report", ["", "{}", "null", '{"verdict": "pass"}'])
+def test_verdict_without_a_report_is_none(workshop: Workshop, report: str) -> None:
+    """An exit code alone would be believed of anything."""
+    workshop.write(report=report)
+    outcome = executor.execute(TASK, prepared(workshop))
+    assert (outcome.state, outcome.reason) == ("error", "the run ended with exit 0, and left no report")
+
+
+def test_child_gets_what_it_needs_and_no_secret_of_the_service(workshop: Workshop) -> None:
+    """Tokens as they are; neither the service's own secrets nor options that would change the policy."""
+    given = {
+        "HF_TOKEN": "hf_read",
+        "HF_WRITE_TOKEN": "hf_write",
+        "HF_JOBS_TOKEN": "hf_jobs",
+        "ANTIDOTE_JUDGE_KEY": "key",
+        "ANTIDOTE_CACHE": "cache",
+    }
+    kept = {
+        "ANTIDOTE_WEBHOOK_SECRET": "s" * 32,
+        "ANTIDOTE_DATABASE": "postgresql://u:p@h/d",
+        "ANTIDOTE_PUBLISH": "repo",
+    }
+    assert executor.environment(given | kept) == given
+    executor.execute(TASK, prepared(workshop))
+    started = workshop.started(ORDER.revision)
+    folder = executor.run_folder(ORDER, workshop.settings)
+    policy = str(workshop.settings.policy_file.absolute())
+    assert started["arguments"] == [
+        *("run", "org/model", "--revision", ORDER.revision, "--policy", policy, "--out", str(folder / "out"))
+    ]
+    assert not any(name.startswith("ANTIDOTE_") and name != "ANTIDOTE_CACHE" for name in started["environment"])
+    assert "this is the log" in (folder / "log.txt").read_text()
+
+
+def test_jobs_are_the_same_child(workshop: Workshop) -> None:
+    """Where it happens is one more argument."""
+    here = executor.arguments(TASK, workshop.settings)
+    there = executor.arguments(TASK, dataclasses.replace(workshop.settings, on="hf-jobs"))
+    assert there == [*here, "--on", "hf-jobs"]
+    assert executor.arguments(Task(ORDER, "evaluate"), workshop.settings)[-8] == "evaluate"
+
+
+def test_our_own_command_line_is_what_runs(tmp_path: Path) -> None:
+    """With nothing to stand in for it: no Hub answers, and the reason is the one that it gives."""
+    settings = Settings(Policy(), tmp_path / "service")
+    settings.prepare()
+    dead = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "1", "HF_HOME": str(tmp_path)}
+    script = (
+        "from pathlib import Path; from antidote_ci.config import Policy; from antidote_ci.service import executor\n"
+        "from antidote_ci.service.records import *; from antidote_ci.service.settings import Settings\n"
+        f"order = Order('org/model', '{commit(1)}', '{settings.policy_sha256}')\n"
+        f"print(executor.execute(Task(order, 'run'), Settings(Policy(), Path({str(settings.folder)!r}))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | dead, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "state='error'" in done.stdout
+    assert "exit_code=3" in done.stdout
+    assert "127.0.0.1:9" in done.stdout
+
+
+def test_weights_go_once_they_are_published(workshop: Workshop) -> None:
+    """Every order would leave a copy otherwise; what was not published stays."""
+    settings = prepared(workshop)
+    weights = executor.run_folder(ORDER, settings) / "out" / "model"
+    for url in (None, "https://hub.example/org/model/discussions/1"):
+        publish = dataclasses.replace(REPAIRED.publish, url=url)
+        workshop.write(report=records.dump(dataclasses.replace(REPAIRED, publish=publish)))
+        assert executor.execute(TASK, settings).url == url
+        assert weights.is_dir() is (url is None)
+
+
+def test_stopping_ends_the_child_and_not_the_order(workshop: Workshop) -> None:
+    """It hears SIGTERM, so that it leaves what the next attempt goes on with."""
+    workshop.runs(seconds=60)
+    stopping = threading.Event()
+    thread, found = in_thread(TASK, prepared(workshop), stopping)
+    pid = workshop.started(ORDER.revision)["pid"]
+    assert os.getpriority(os.PRIO_PROCESS, pid) >= executor.NICE
+    stopping.set()
+    thread.join(10)
+    assert found == ["terminated"]
+    assert [each["pid"] for each in workshop.ledger("terminated")] == [pid]
+    assert not is_alive(pid)
+
+
+def test_end_that_came_just_before_the_signal_counts(workshop: Workshop) -> None:
+    """Nothing that was done is done again."""
+    workshop.runs(seconds=1, deaf=True)
+    stopping = threading.Event()
+    thread, found = in_thread(TASK, prepared(workshop), stopping)
+    workshop.started(ORDER.revision)
+    stopping.set()
+    thread.join(10)
+    assert isinstance(found[0], Outcome)
+    assert found[0].state == "repaired"
+
+
+@pytest.mark.parametrize("deaf", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_child_of_a_killed_service_is_ended_before_its_successor_begins(workshop: Workshop, deaf: bool) -> None:
+    """No two ever work in one folder."""
+    workshop.runs(seconds=60, deaf=deaf)
+    settings = prepared(workshop)
+    script = (
+        "import sys; from pathlib import Path; from tests.service.workshop import *\n"
+        "from antidote_ci.service import executor\n"
+        f"settings = settings_of(Path({str(workshop.folder)!r}), Policy())\n"
+        f"executor.execute(Task(Order('org/model', '{ORDER.revision}', '{ORDER.policy}'), 'run'), settings)"
+    )
+    service = subprocess.Popen([sys.executable, "-c", script])
+    left = workshop.started(ORDER.revision)["pid"]
+    service.kill()
+    service.wait()
+    assert is_alive(left)
+    workshop.runs(seconds=0.1)
+    assert executor.execute(TASK, settings).state == "repaired"
+    first, second = workshop.ledger("start")
+    ended = workshop.ledger("terminated")[0]["at"]
+    assert not is_alive(left)
+    assert first["at"] < ended < second["at"]
+
+
+def test_leftovers_are_ended_whatever_the_queue_says(workshop: Workshop) -> None:
+    """Of orders that will not be gone on with, too; folders in which nobody works are left as they are."""
+    workshop.runs(seconds=60)
+    settings = prepared(workshop)
+    folder = executor.run_folder(ORDER, settings)
+    folder.mkdir(parents=True)
+    (folder / "lock").write_text(str(os.getpid()))  # an old number, which is another's by now
+    other = Task(Order("org/model", commit(2), ORDER.policy), "run")
+    script = (
+        "from pathlib import Path; from tests.service.workshop import *; from antidote_ci.service import executor\n"
+        f"settings = settings_of(Path({str(workshop.folder)!r}), Policy())\n"
+        f"executor.execute(Task(Order('org/model', '{commit(2)}', '{ORDER.policy}'), 'run'), settings)"
+    )
+    service = subprocess.Popen([sys.executable, "-c", script])
+    left = workshop.started(other.order.revision)["pid"]
+    service.kill()
+    service.wait()
+    executor.end_leftovers(settings)
+    assert not is_alive(left)
+    assert [each["pid"] for each in workshop.ledger("terminated")] == [left]
+
+
+def test_command_that_is_not_there(workshop: Workshop) -> None:
+    """An error of the machine, in our words."""
+    settings = dataclasses.replace(prepared(workshop), command=("/nowhere/antidote-ci",))
+    with pytest.raises(InfrastructureError, match="cannot be started"):
+        executor.execute(TASK, settings)
+
+
+@given(st.text(min_size=1, max_size=200), st.text(max_size=60))
+def test_folder_of_a_run_is_one_name_of_its_own(repository: str, revision: str) -> None:
+    """Whatever a repository is called: no way out, and no two orders in one."""
+    settings = Settings(Policy(), Path("/service"))
+    order = Order(repository, "".join(c for c in revision if c in "0123456789abcdef"), "p" * 64)
+    folder = executor.run_folder(order, settings)
+    assert folder.parent == Path("/service/runs")
+    assert len(folder.name) < 120
+    assert folder.resolve() == folder
+    assert executor.run_folder(dataclasses.replace(order, policy="q" * 64), settings) != folder

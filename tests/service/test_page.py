@@ -1,0 +1,93 @@
+"""The page of the service: complete, and safe whatever repositories and errors are called."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci.config import Policy
+from antidote_ci.service import page
+from antidote_ci.service.queue import Entry
+from antidote_ci.service.records import Order, Outcome
+from antidote_ci.service.settings import Serving, Settings
+from tests.report.samples import HOSTILE
+
+SERVING = Serving(Settings(Policy(), Path("/nowhere/service")), "s" * 40, ("org/*", "other/model"))
+ALLOWED_TAGS = {
+    *("html", "head", "meta", "title", "style", "body", "main", "header", "section", "footer"),
+    *("p", "b", "h1", "h2", "dl", "div", "dt", "dd", "span", "code", "a"),
+    *("table", "caption", "thead", "tbody", "tr", "th", "td"),
+}
+
+
+class Read(HTMLParser):
+    """What a browser would see: tags, addresses and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.addresses: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.addresses += [value or "" for name, value in attrs if name in ("href", "src")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def ended(outcome: Outcome, repository: str = "org/model", revision: str = "a" * 40) -> Entry:
+    return Entry(Order(repository, revision, "p" * 64), "ended", outcome, 1_795_580_000.0, 1_795_580_100.0)
+
+
+@given(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
+def test_hostile_names_are_only_text(repository: str, revision: str, reason: str, url: str) -> None:
+    """No tag, no attribute and no address that the template does not write itself."""
+    outcome = Outcome("repaired", reason, 0, url, "runs/x/out", 12.0)
+    waiting = Entry(Order(repository, revision, "p"), "waiting", None, 1_795_580_000.0, None)
+    seen = Read(page.html([waiting], [waiting], [ended(outcome, repository, revision)], SERVING))
+    assert seen.tags <= ALLOWED_TAGS
+    assert seen.attributes <= {
+        *("lang", "charset", "name", "content", "class", "id", "aria-labelledby", "scope", "data-label", "href", "rel")
+    }
+    for address in seen.addresses:
+        assert address.startswith(("runs/", "http://", "https://"))
+
+
+def test_link_to_what_was_published_is_one() -> None:
+    """And nothing else that a report may hold there."""
+    for url, is_shown in [("https://hub/x", True), ("javascript:alert(1)", False), ("data:text/html,x", False)]:
+        seen = Read(page.html([], [], [ended(Outcome("repaired", "why", 0, url, "runs/x/out"))], SERVING))
+        assert (url in seen.addresses) is is_shown
+
+
+def test_everything_that_people_want_to_know() -> None:
+    """Which commit, which verdict, why, when, and under what."""
+    entries = [ended(Outcome(state, f"because of {state}", 0, seconds=75.0)) for state in page.ENDS]  # type: ignore[arg-type]
+    text = Read(page.html([], [], entries, SERVING)).text
+    for state, name in page.ENDS.items():
+        assert name in text
+        assert f"because of {state}" in text
+    for wanted in ("org/model", "a" * 12, "75 s", "2026-11-25", SERVING.settings.policy_sha256, "org/*, other/model"):
+        assert wanted in text
+    assert "s" * 40 not in text
+
+
+def test_nothing_yet() -> None:
+    """The page of a service that has just started."""
+    text = Read(page.html([], [], [], SERVING)).text
+    assert text.count("Nothing.") == 2
+    assert "Nothing yet." in text
+
+
+@given(st.integers(0, 300))
+def test_count_says_when_it_is_not_the_whole(count: int) -> None:
+    """Only the latest are read."""
+    shown = page._count([ended(Outcome("pass", "why"))] * count)
+    assert shown == (str(count) if count < page.MOST else f"{count} or more")

@@ -1,0 +1,82 @@
+"""A real Postgres that is down at the start, goes away, and comes back."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from antidote_ci.errors import InfrastructureError
+from antidote_ci.service.authority import SHORTEST, VARIABLE
+from benchmarks.webhook import ledger, plan
+from benchmarks.webhook.messages import Message
+from benchmarks.webhook.plan import Delivery
+from benchmarks.webhook.postgres import Postgres, postgres
+from benchmarks.webhook.service import LIVE, READY
+from benchmarks.webhook.storm import Arena, arena
+
+PLAN = plan.make(40, 4, 0, seed=1)
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    with postgres() as running:
+        if running is None:
+            pytest.skip("there is no initdb under /usr/lib/postgresql")
+        yield running
+
+
+def posted(there: Arena, message: Message) -> int:
+    """The status of the answer."""
+    connection = HTTPConnection("127.0.0.1", there.service.port, timeout=PATIENCE)
+    connection.request("POST", "/webhook", message.body, dict(message.headers))
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def valid(number: int) -> Delivery:
+    return [each for each in PLAN.deliveries if each.kind == "valid" and each.commit == 0][number]
+
+
+def test_down_at_the_start(server: Postgres, tmp_path: Path) -> None:
+    server.stop()
+    options = ["--repository", "org/*", "--folder", str(tmp_path), "--database", server.url, "--port", "0"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "antidote_ci", "serve", *options],
+        env={**os.environ, VARIABLE: "s" * SHORTEST},
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE,
+        check=False,
+    )
+    said = ended.stderr.decode()
+    assert ended.returncode == InfrastructureError.exit_code, said
+    assert "error: " in said
+    assert f"127.0.0.1:{server.port}" in said
+    assert "Traceback" not in said
+
+
+def test_away_and_back(server: Postgres, tmp_path: Path) -> None:
+    with arena(PLAN, server.url, tmp_path) as there:
+        there.service.start()
+        there.service.wait()
+        first, second = there.build(valid(0)), there.build(valid(1))
+        assert posted(there, first) == 202
+        server.stop()
+        there.service.wait(READY, 503)
+        assert there.service.health(LIVE) == 200
+        assert posted(there, second) == 503
+        server.start()
+        there.service.wait(READY, 200)
+        assert posted(there, second) == 202, "a failed delivery was never taken for one that was heard"
+        found = there.drained()
+        there.service.stop()
+        runs = ledger.read(there.ledger)
+    ended = {entry.order.repository: entry.outcome.state for entry in found if entry.outcome}
+    assert set(ended) == {valid(0).repository, valid(1).repository}
+    assert set(ended.values()) <= {"pass", "repaired", "fail", "inconclusive"}
+    assert all(run.alone for run in runs)

@@ -1,0 +1,271 @@
+"""`antidote-ci webhook`, with the real client against a loopback Hub."""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.hf_api import WebhookWatchedItem
+
+from antidote_ci.config import JobsSection, Policy, PublishSection, toml_text
+from antidote_ci.demo.hub import LoopbackHub
+from antidote_ci.demo.hub.faults import HangUp
+from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
+from antidote_ci.hub import webhooks
+from antidote_ci.service import registering
+
+SECRET, OTHER = secrets.token_hex(16), secrets.token_hex(32)
+TOKEN, WRITING, JOBS = "hf_readingToken", "hf_writingToken", "hf_tokenThatStartsJobs"
+URL = "https://gate.example/webhook"
+CREATE = "POST /api/settings/webhooks"
+POLICY = Policy(publish=PublishSection("pull-request"), jobs=JobsSection("antidote-ci", "cpu-basic", "10m"))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    with LoopbackHub(tmp_path / "hub") as running:
+        for name, token in (("ada", JOBS), ("ada", TOKEN), ("bot", WRITING)):
+            running.account(name, token, organisations=["team"] if name == "ada" else [])
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        yield running
+
+
+def environ(**more: str) -> dict[str, str]:
+    tokens = {"HF_TOKEN": TOKEN, "HF_WRITE_TOKEN": WRITING, "HF_JOBS_TOKEN": JOBS}
+    return tokens | {"ANTIDOTE_HUB_PATIENCE": "0"} | more
+
+
+def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    shown = [sys.executable, "-m", "antidote_ci", "webhook", *arguments]
+    assert not [each for each in shown if SECRET in each or "hf_" in each]
+    done = subprocess.run(
+        shown, capture_output=True, text=True, env=os.environ | environ(**environment), check=False, timeout=60
+    )
+    assert not [each for each in (SECRET, OTHER, TOKEN, WRITING, JOBS) if each in done.stdout + done.stderr]
+    return done
+
+
+def kept(hub: LoopbackHub) -> list[tuple[tuple[str, str], ...]]:
+    """What each webhook watches."""
+    return [tuple(each.watched) for each in hub.store.webhooks()]
+
+
+def test_registered_once_changed_and_removed(hub: LoopbackHub) -> None:
+    arguments = ["register", "--url", URL, "--repository", "ada/model", "--repository", "team/*,ada/*"]
+    done = command(*arguments, ANTIDOTE_WEBHOOK_SECRET=SECRET)
+    assert done.returncode == 0, done.stderr
+    [webhook] = hub.store.webhooks()
+    assert (webhook.url, webhook.secret, webhook.domains) == (URL, SECRET, ["repo"])
+    assert set(webhook.watched) == {("model", "ada/model"), ("org", "team"), ("user", "ada")}
+
+    assert registering.at_address(URL, ["ada/*", "ada/model", "team/*"], SECRET, environ()).done == "unchanged"
+    assert hub.store.webhooks() == [webhook]
+
+    fewer = command("register", "--url", URL, "--repository", "team/*", ANTIDOTE_WEBHOOK_SECRET=SECRET)
+    assert "brought up to date" in fewer.stderr
+    assert kept(hub) == [(("org", "team"),)]
+
+    other = "https://user:opensesame@other.example/hook?secret=opensesame#opensesame"
+    watched: list[dict[Any, Any] | WebhookWatchedItem] = [{"type": "dataset", "name": "ada/rows"}]
+    HfApi(endpoint=hub.endpoint, token=JOBS).create_webhook(url=other, watched=watched)
+    listed = command("list", "--json")
+    said, hidden = json.loads(listed.stdout)
+    assert (hidden["url"], hidden["watched"]) == ("https://other.example/hook", ["dataset:ada/rows"])
+    assert "opensesame" not in listed.stdout + listed.stderr
+    assert said == {
+        "id": webhook.id,
+        "url": URL,
+        "image": None,
+        "command": None,
+        "watched": ["team/*"],
+        "domains": ["repo"],
+        "disabled": False,
+    }
+    table = command("list")
+    assert table.stdout == ""
+    assert f"{webhook.id}  team/* -> {URL}" in table.stderr
+
+    gone = command("remove", webhook.id)
+    assert gone.returncode == 0, gone.stderr
+    assert kept(hub) == [(("dataset", "ada/rows"),)]
+    with pytest.raises(ConfigurationError, match="no webhook") as raised:
+        webhooks.remove(webhooks.managing(environ()), webhook.id)
+    assert "antidote-ci webhook list" in str(raised.value.hint)
+
+
+def test_a_new_secret_and_one_that_was_suspended(hub: LoopbackHub) -> None:
+    registering.at_address(URL, ["team/*"], SECRET, environ())
+    changed = registering.at_address(URL, ["team/*"], OTHER, environ())
+    assert changed.done == "changed"
+    assert [each.secret for each in hub.store.webhooks()] == [OTHER]
+    HfApi(endpoint=hub.endpoint, token=JOBS).disable_webhook(changed.webhook.id)
+    enabled = registering.at_address(URL, ["team/*"], OTHER, environ())
+    assert (enabled.done, enabled.webhook.disabled) == ("changed", False)
+    assert registering.at_address(URL, ["team/*"], OTHER, environ()).done == "unchanged"
+
+
+def test_another_address_is_another_webhook(hub: LoopbackHub) -> None:
+    registering.at_address(URL, ["team/*"], SECRET, environ())
+    assert registering.at_address(f"{URL}2", ["team/*"], SECRET, environ()).done == "registered"
+    assert len(hub.store.webhooks()) == 2
+
+
+def test_a_lost_answer_makes_no_second_one(hub: LoopbackHub) -> None:
+    lost: list[str] = []
+
+    def lose(moment: str, _: int, request: str) -> None:
+        if moment == "after" and request == CREATE and not lost:
+            lost.append(request)
+            raise HangUp
+
+    hub.meanwhile = lose
+    done = registering.at_address(URL, ["team/*"], SECRET, environ(ANTIDOTE_HUB_PATIENCE="20"))
+    assert lost == [CREATE]
+    assert done.done == "registered"
+    assert len(hub.store.webhooks()) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://gate.example/webhook",
+        "http://127.0.0.1.gate.example/",
+        "http://192.168.0.1/",
+        "ftp://gate.example",
+        "gate.example/webhook",
+        "https://",
+        "https://user:opensesame@gate.example/",
+        "https://gate.example/?secret=opensesame",
+        "https://[::1",
+        "",
+    ],
+)
+def test_an_address_that_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        registering.require_address(url)
+    assert raised.value.hint
+    assert "opensesame" not in f"{raised.value} {raised.value.cause}"
+
+
+@pytest.mark.parametrize("url", [URL, "http://127.0.0.1:8080/webhook", "http://localhost/", "http://[::1]:1/"])
+def test_an_address_that_is_taken(url: str) -> None:
+    assert registering.require_address(url) == url
+
+
+@pytest.mark.parametrize(
+    ("arguments", "secret", "said"),
+    [
+        (["--url", URL, "--repository", "a/b"], SECRET[:-1], "fewer than 32"),
+        (["--url", URL], SECRET, "no repository may be worked on"),
+        (["--url", URL, "--job", "new", "--repository", "a/b"], SECRET, "both are named"),
+    ],
+)
+def test_what_is_refused(hub: LoopbackHub, arguments: list[str], secret: str, said: str) -> None:
+    done = command("register", *arguments, ANTIDOTE_WEBHOOK_SECRET=secret)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert kept(hub) == []
+
+
+def test_a_job_needs_its_hardware_named(hub: LoopbackHub) -> None:
+    with pytest.raises(ConfigurationError, match="no hardware is named") as raised:
+        registering.at_new_job(["a/b"], Policy(jobs=JobsSection("antidote-ci")), environ())
+    assert "flavor" in str(raised.value.hint)
+    assert hub.store.jobs.all("ada") == []
+
+
+def test_without_a_token_and_with_a_wrong_one(hub: LoopbackHub) -> None:
+    with pytest.raises(InfrastructureError, match="no token says to which"):
+        webhooks.managing({})
+    with pytest.raises(AntidoteError) as raised:
+        registering.at_address(URL, ["team/*"], SECRET, environ(HF_JOBS_TOKEN="hf_nobodysTokenAtAll"))
+    assert "hf_nobodys" not in f"{raised.value} {raised.value.cause}"
+
+
+def test_a_job_of_its_own(hub: LoopbackHub) -> None:
+    done = registering.at_new_job(["team/*"], POLICY, environ())
+    assert done.done == "registered"
+    [webhook] = hub.store.webhooks()
+    assert webhook.trigger is not None
+    assert webhook.trigger.secrets == {"HF_TOKEN": TOKEN, "HF_WRITE_TOKEN": WRITING}, "never the one that starts Jobs"
+    assert webhook.trigger.spec.timeout == 600
+    assert webhook.trigger.spec.command[:2] == ["antidote-ci", "handle-event"]
+    assert "--repository=team/*" in webhook.trigger.spec.command
+    shown = json.dumps(webhook.trigger.spec.environment) + " ".join(webhook.trigger.spec.command)
+    assert not [each for each in (TOKEN, WRITING, JOBS) if each in shown]
+    [source] = hub.store.jobs.all("ada")
+    assert source.stage in ("CANCELED", "ERROR"), "it was there to be copied"
+
+    assert registering.at_new_job(["team/*"], POLICY, environ()).done == "unchanged"
+    assert len(hub.store.jobs.all("ada")) == 1, "nothing was started"
+
+
+def test_another_policy_takes_the_place_of_the_first(hub: LoopbackHub) -> None:
+    first = registering.at_new_job(["team/*", "ada/model"], POLICY, environ())
+    quiet = Policy(jobs=POLICY.jobs)
+    second = registering.at_new_job(["team/*"], quiet, environ())
+    assert (second.done, second.webhook.id) == ("changed", first.webhook.id), "or everything would be done twice"
+    [webhook] = hub.store.webhooks()
+    assert webhook.trigger is not None
+    assert webhook.trigger.secrets == {"HF_TOKEN": TOKEN}, "the token that it may not need any more is taken back"
+    assert registering.at_new_job(["ada/other"], quiet, environ()).done == "registered"
+    assert kept(hub) == [(("org", "team"),), (("model", "ada/other"),)]
+
+
+def test_a_job_that_somebody_made(hub: LoopbackHub) -> None:
+    client = HfApi(endpoint=hub.endpoint, token=JOBS)
+    made = client.run_job(image="mine", command=["antidote-ci", "handle-event"], env={"A": "1"}, flavor="cpu-basic")
+    done = registering.at_job(made.id, ["team/*"], POLICY, environ())
+    assert done.done == "registered"
+    assert done.webhook.work is not None
+    assert (done.webhook.work.image, done.webhook.work.environment) == ("mine", {"A": "1"})
+    assert registering.at_job(made.id, ["team/*"], POLICY, environ()).done == "unchanged"
+    assert registering.at_job(made.id, ["ada/*"], POLICY, environ()).done == "changed"
+    assert kept(hub) == [(("user", "ada"),)]
+    with pytest.raises(AntidoteError):
+        registering.at_job("0" * 24, ["team/*"], POLICY, environ())
+
+
+def test_a_hub_that_breaks_off_leaves_no_job_running(hub: LoopbackHub) -> None:
+    def refuse(moment: str, _: int, request: str) -> None:
+        if moment == "before" and request == CREATE:
+            raise HangUp
+
+    hub.meanwhile = refuse
+    with pytest.raises(AntidoteError):
+        registering.at_new_job(["team/*"], POLICY, environ())
+    assert kept(hub) == []
+    assert all(job.stage in ("CANCELED", "ERROR") for job in hub.store.jobs.all("ada"))
+
+
+def test_from_a_push_to_a_job_that_knows_it(hub: LoopbackHub, tiny_llama: Path, tmp_path: Path) -> None:
+    hub.add("team/model", tiny_llama)
+    policy = tmp_path / "antidote.toml"
+    policy.write_text(toml_text(POLICY))
+    done = command("register", "--job", "new", "--policy", str(policy), "--repository", "team/*")
+    assert done.returncode == 0, done.stderr
+    client = HfApi(endpoint=hub.endpoint, token=JOBS)
+    # A pull request: the Job is started, and asks no further.
+    client.create_commit("team/model", [CommitOperationAdd("a", b"1")], commit_message="Proposed", create_pr=True)
+    lines = _logged(hub)
+    assert any("ignored: the main branch of team/model did not move" in line for line in lines), lines
+    assert not [line for line in lines if TOKEN in line or WRITING in line]
+
+
+def _logged(hub: LoopbackHub) -> list[str]:
+    """The log of the Job that was started by the event, when it has ended."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        jobs = [job for job in hub.store.jobs.all("ada") if job.stage == "COMPLETED"]
+        if jobs:
+            return list(hub.store.jobs.lines(jobs[0]))
+        time.sleep(0.1)
+    raise AssertionError([(job.stage, job.message) for job in hub.store.jobs.all("ada")])

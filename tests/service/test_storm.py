@@ -1,0 +1,159 @@
+"""A small storm against the real service, and whether a larger one would notice what must never be."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from antidote_ci.service.queue import Entry
+from antidote_ci.service.records import Order, Outcome
+from benchmarks.webhook import plan, standin
+from benchmarks.webhook.judging import Rule, Storm, judged
+from benchmarks.webhook.ledger import Run
+from benchmarks.webhook.messages import ANSWERED, expected, meaning
+from benchmarks.webhook.plan import FORGED, MALFORMED, OVERSIZED, SHARES, UNCONCERNED
+from benchmarks.webhook.sender import Answer
+from benchmarks.webhook.storm import rage
+
+DELIVERIES, REPOSITORIES, SECONDS = 60, 6, 3.0
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32))
+def test_a_thousand_deliveries_of_every_kind(seed: int) -> None:
+    planned = plan.make(1000, 36, 10, seed)
+    kinds = Counter(delivery.kind for delivery in planned.deliveries)
+    assert kinds == {kind: round(1000 * share) for kind, share in SHARES.items()}
+    assert {each.flaw for each in planned.deliveries} == {"", *FORGED, *OVERSIZED, *MALFORMED, *UNCONCERNED}
+    assert [each.number for each in planned.deliveries] == list(range(1000))
+    assert len(planned.kills) == 10
+    assert list(planned.kills) == sorted(planned.kills)
+    assert 0 < planned.kills[0] < planned.kills[-1] < 1
+    assert plan.make(1000, 36, 10, seed) == planned
+
+
+@given(seed=st.integers(0, 2**32))
+def test_every_commit_is_told_of_once_and_in_order_or_late(seed: int) -> None:
+    planned = plan.make(200, 12, 3, seed)
+    told = {(each.repository, each.commit): each for each in planned.deliveries if each.kind in ("valid", "reordered")}
+    assert set(told) == {
+        (repository.name, commit)
+        for repository in planned.repositories
+        if repository.role in ("worked", "merged")
+        for commit in range(repository.commits)
+    }
+    for (name, commit), delivery in told.items():
+        following = told.get((name, (commit or 0) + 1))
+        if following:
+            assert (delivery.due > following.due) == (delivery.kind == "reordered")
+    for again in (each for each in planned.deliveries if each.kind in ("replayed", "duplicate")):
+        original = told[again.repository, again.commit]
+        assert again.due >= original.due
+        assert (again.id == original.id) == (again.kind == "replayed")
+    wrong = {each.repository for each in planned.deliveries if each.kind in ("oversized", "garbage")}
+    assert wrong.isdisjoint(each.name for each in planned.repositories if each.role == "worked")
+
+
+def faultless() -> Storm:
+    """What a service that works would leave, without a kill."""
+    planned = plan.make(200, 12, 0, seed=3)
+    shas = {
+        each.name: [f"{number:020x}{commit:020x}" for commit in range(each.commits)]
+        for number, each in enumerate(planned.repositories)
+    }
+    answers = [Answer(each.number, 1.0, *ANSWERED[min(expected(each))], seconds=0.01) for each in planned.deliveries]
+    runs, entries = [], []
+    for repository in planned.repositories:
+        for number, sha in enumerate(shas[repository.name] if repository.role in ("worked", "merged") else ()):
+            state, code = standin.verdict(sha)
+            if repository.role == "merged" and number == 1:
+                entries.append(_entry(repository.name, sha, Outcome("own", "")))
+            elif number % 2 and sha != shas[repository.name][-1]:
+                entries.append(_entry(repository.name, sha, Outcome("superseded", "")))
+            else:
+                entries.append(_entry(repository.name, sha, Outcome(state, "", code)))  # type: ignore[arg-type]
+                runs.append(Run(repository.name, sha, "run", "first", 2.0, True, "finish", 2.5, state))
+    return Storm(planned, shas, answers, runs, entries, [], [0.0])
+
+
+def _entry(name: str, sha: str, outcome: Outcome) -> Entry:
+    return Entry(Order(name, sha, "c" * 64), "ended", outcome, 1.0, 3.0)
+
+
+def _last(storm: Storm, role: str) -> tuple[str, str]:
+    """A repository, and where its main ends."""
+    name = next(each.name for each in storm.plan.repositories if each.role == role)
+    return name, storm.shas[name][-1]
+
+
+def _ended(storm: Storm, role: str, outcome: Outcome | None) -> Sequence[Entry]:
+    at = _last(storm, role)
+    return [
+        replace(each, outcome=outcome) if (each.order.repository, each.order.revision) == at else each
+        for each in storm.entries
+    ]
+
+
+def _answered(storm: Storm, kind: str, status: int, said: str) -> Sequence[Answer]:
+    number = next(each.number for each in storm.plan.deliveries if each.kind == kind)
+    return [replace(each, status=status, said=said) if each.number == number else each for each in storm.answers]
+
+
+MISDEEDS: dict[Rule, Callable[[Storm], Storm]] = {
+    "answered as documented": lambda storm: replace(storm, answers=storm.answers[1:]),
+    "nothing wrong accepted": lambda storm: replace(storm, answers=_answered(storm, "forged", *ANSWERED["accepted"])),
+    "nothing ran that was not ordered": lambda storm: replace(
+        storm, runs=[*storm.runs, replace(storm.runs[0], repository=_last(storm, "untouched")[0])]
+    ),
+    "one recorded end each": lambda storm: replace(storm, entries=storm.entries[1:]),
+    "the last commit has a verdict": lambda storm: replace(
+        storm, entries=_ended(storm, "worked", Outcome("superseded", ""))
+    ),
+    "the record is what the run said": lambda storm: replace(
+        storm, runs=[replace(storm.runs[0], verdict="another"), *storm.runs[1:]]
+    ),
+    "one run of a repository at a time": lambda storm: replace(
+        storm, runs=[replace(storm.runs[0], alone=False), *storm.runs[1:]]
+    ),
+    "again only after a kill or a failure": lambda storm: replace(
+        storm, runs=[*storm.runs, replace(storm.runs[0], began=9.0)]
+    ),
+    "no loop": lambda storm: replace(storm, entries=_ended(storm, "merged", Outcome("repaired", "", 7))),
+}
+
+
+def test_a_faultless_storm_passes() -> None:
+    assert judged(faultless()) == []
+
+
+@pytest.mark.parametrize("rule", MISDEEDS)
+def test_every_misdeed_is_seen(rule: Rule) -> None:
+    assert rule in {each.rule for each in judged(MISDEEDS[rule](faultless()))}
+
+
+def test_a_run_may_begin_again_under_the_next_service() -> None:
+    storm = faultless()
+    lost, again = replace(storm.runs[0], end="lost"), replace(storm.runs[0], began=9.0)
+    rule = "again only after a kill or a failure"
+    assert rule in {each.rule for each in judged(replace(storm, runs=[lost, again, *storm.runs[1:]]))}
+    again = replace(again, service="second")
+    assert judged(replace(storm, runs=[lost, again, *storm.runs[1:]])) == []
+
+
+def test_what_was_sent_while_the_service_was_up_is_timed() -> None:
+    answers = [Answer(number, at, 200, "", 0.5) for number, at in enumerate((1.0, 3.2, 4.0, 6.0))]
+    storm = replace(faultless(), answers=answers, ups=[0.0, 3.0], kills=[2.0, 5.0])
+    assert [each.number for each in answers if storm.is_timed(each)] == [0, 2]
+
+
+def test_a_small_storm_with_a_kill(tmp_path: Path) -> None:
+    seen = rage(plan.make(DELIVERIES, REPOSITORIES, 1, seed=2), SECONDS, "", tmp_path)
+    assert judged(seen.storm) == []
+    assert len(seen.storm.kills) == 1
+    final = [meaning(each.status or 0, each.said) for each in seen.storm.answers if each.is_final]
+    assert {"accepted", "duplicate", "ignored", "forged", "too large", "malformed"} <= set(final)
+    assert {run.end for run in seen.storm.runs} >= {"finish"}

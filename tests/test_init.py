@@ -1,0 +1,176 @@
+"""What `antidote-ci init` writes: both files or none, over nothing, with every key of the policy in it."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from action import inputs
+from antidote_ci import starting
+from antidote_ci.config import SECTIONS, Policy, read_policy
+from antidote_ci.errors import ConfigurationError
+from scripts.release import stamped
+
+ROOT = Path(__file__).parent.parent
+OWN = starting.ACTION.split("@")[0]
+WITH_DEFAULT = re.compile(r"^# ([a-z_]+ = .+)$", re.MULTILINE)
+KEY = re.compile(r"^(?:# )?([a-z_]+) =", re.MULTILINE)
+
+
+def init(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "antidote_ci", "init", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TERM": "dumb"} | environment,
+        check=False,
+    )
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_both_files_are_written_and_the_policy_is_the_default(tmp_path: Path) -> None:
+    done = init(str(tmp_path), "--model", "acme/assistant")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert set(files(tmp_path)) == {starting.WORKFLOW, starting.POLICY}
+    assert all(name in done.stderr for name in files(tmp_path))
+    assert read_policy(tmp_path / starting.POLICY) == Policy()
+    assert files(tmp_path)[starting.WORKFLOW].count("acme/assistant") >= 3
+
+
+def test_the_policy_has_every_key_with_its_meaning_and_its_choices() -> None:
+    text = starting.policy()
+    for name, section in SECTIONS.items():
+        part = text.split(f"\n[{name}]\n")[1].split("\n[")[0]
+        keys = [field.name for field in dataclasses.fields(section)]
+        assert KEY.findall(part) == keys
+        prose = " ".join(part.replace("\n# ", " ").split())
+        for key, kind in get_type_hints(section).items():
+            assert starting.meanings(section)[key] in prose
+            if get_origin(kind) is Literal:
+                assert f"One of {', '.join(get_args(kind))}." in prose
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@settings(max_examples=20)
+@given(st.sets(st.sampled_from(WITH_DEFAULT.findall(starting.policy()))))
+def test_whichever_keys_are_uncommented_the_policy_is_the_default(uncommented: set[str]) -> None:
+    lines = (line[2:] if line[2:] in uncommented else line for line in starting.policy().splitlines())
+    path = Path(os.environ["ANTIDOTE_CACHE"]) / "uncommented.toml"
+    path.write_text("\n".join(lines))
+    assert read_policy(path) == Policy()
+
+
+@pytest.mark.parametrize("standing", [starting.WORKFLOW, starting.POLICY])
+@pytest.mark.parametrize("kind", ["file", "folder", "link to nowhere"])
+def test_nothing_is_overwritten_and_then_nothing_is_written(tmp_path: Path, standing: str, kind: str) -> None:
+    path = tmp_path / standing
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "file":
+        path.write_text("mine")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    done = init(str(tmp_path))
+    assert done.returncode == 2, done.stderr
+    assert f"{path} stands already" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+    assert kind != "file" or path.read_text() == "mine"
+
+
+def test_a_repository_that_cannot_hold_the_workflow_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / ".github").write_text("no folder")
+    done = init(str(tmp_path))
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert files(tmp_path) == {".github": "no folder"}
+
+
+def test_the_folder_is_there_already(tmp_path: Path) -> None:
+    done = init(str(tmp_path / "nowhere"))
+    assert done.returncode == 2
+    assert "there is no folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(st.text(max_size=30) | st.from_regex(r"[\w.-]{1,9}/[\w.-]{1,9}", fullmatch=True))
+def test_a_model_is_an_id_of_the_hub_or_refused(model: str) -> None:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*", model):
+        document = yaml.safe_load(starting.workflow(model))
+        assert document[True]["workflow_dispatch"]["inputs"]["model"]["default"] == model
+        assert document["env"]["MODEL"].endswith(f"|| '{model}' }}}}")
+    else:
+        with pytest.raises(ConfigurationError, match="no id of the Hub"):
+            starting.start(Path(), model)
+
+
+@pytest.fixture(scope="module")
+def jobs() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(starting.workflow(None))["jobs"]
+    return found
+
+
+def own_steps(job: dict[str, Any]) -> list[dict[str, Any]]:
+    return [step for step in job["steps"] if step.get("uses", "").startswith(OWN)]
+
+
+def test_the_job_that_evaluates_has_nothing_to_write_with(jobs: dict[str, Any]) -> None:
+    assert jobs["evaluate"]["permissions"] == {"contents": "read"}
+    assert "WRITE" not in str(jobs["evaluate"])
+    assert "environment" not in jobs["evaluate"]
+
+
+def test_the_job_that_publishes_waits_for_the_other_and_has_its_secret_from_an_environment(
+    jobs: dict[str, Any],
+) -> None:
+    assert jobs["repair"]["permissions"] == {"contents": "read"}
+    assert jobs["repair"]["needs"] == "evaluate"
+    assert jobs["repair"]["environment"] == "antidote-publish"
+    (step,) = own_steps(jobs["repair"])
+    assert step["with"]["revision"] == "${{ needs.evaluate.outputs.source-sha }}"
+    assert step["with"]["hf-write-token"] == "${{ secrets.HF_WRITE_TOKEN }}"
+
+
+def test_its_inputs_are_those_of_the_action_and_of_the_command(jobs: dict[str, Any]) -> None:
+    for job in jobs.values():
+        (step,) = own_steps(job)
+        assert set(step["with"]) <= set(inputs.INPUTS)
+        if step["with"]["command"] == "evaluate":
+            assert not set(step["with"]) & set(inputs.RUN_ONLY)
+
+
+def test_it_has_no_script_into_which_an_event_could_write(jobs: dict[str, Any]) -> None:
+    assert not [step for job in jobs.values() for step in job["steps"] if "run" in step]
+
+
+def test_a_wheel_carries_the_template_and_the_action_of_its_release(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    package, repository = tmp_path / "package", tmp_path / "repository"
+    repository.mkdir()
+    zipfile.ZipFile(wheel).extractall(package)
+    module = package / "antidote_ci" / "starting.py"
+    action = f"acme/antidote-ci@{'c' * 40}"
+    module.write_text(stamped(module.read_text(), action))
+    done = init(str(repository), PYTHONPATH=str(package))
+    assert done.returncode == 0, done.stderr
+    assert files(repository)[starting.WORKFLOW].count(f"uses: {action}\n") == 2

@@ -1,0 +1,143 @@
+"""Every workflow that we run, write or show: pinned, with the least rights, and no event in a script."""
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from action import inputs
+from antidote_ci import starting
+from scripts import linting, release
+
+ROOT = Path(__file__).parent.parent
+TEXTS = linting.workflows()
+OWN = [path.name for path in sorted(ROOT.glob(".github/workflows/*.yml"))]
+WRITES = {
+    "image.yml": {"image": {"packages", "id-token", "attestations"}},
+    "release.yml": {
+        "cuda": {"packages", "id-token", "attestations"},
+        "cpu": {"packages", "id-token", "attestations"},
+        "tag": {"contents"},
+        "package": {"id-token", "attestations"},
+        "pypi": {"id-token"},
+        "announce": {"contents"},
+    },
+}
+"""Every right to write that any job has."""
+USES = re.compile(r"^\s*(?:- )?uses: (\S+)(.*)$", re.MULTILINE)
+needs_linters = pytest.mark.skipif(
+    not (linting.NODE_PACKAGES.is_dir() and shutil.which("zizmor", path=str(Path(sys.executable).parent))),
+    reason="the linters come with `make check`",
+)
+
+
+def jobs(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(TEXTS[name])["jobs"]
+    return found
+
+
+def steps(name: str) -> Iterator[dict[str, Any]]:
+    for job in jobs(name).values():
+        yield from job.get("steps", [])
+
+
+def test_workflows_were_found() -> None:
+    assert set(OWN) == {"ci.yml", "selftest.yml", "image.yml", "release.yml"}
+    assert any(name.startswith("github-action-") for name in TEXTS)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_actions_are_pinned_to_commits_and_say_which_version_that_is(name: str) -> None:
+    for action, comment in USES.findall(TEXTS[name]):
+        if action.startswith(starting.ACTION.split("@")[0]):
+            assert re.fullmatch(r".*@[0-9a-f]{40}", action)
+        elif not action.startswith("./"):
+            assert re.fullmatch(r"[\w.-]+(/[\w.-]+)+@[0-9a-f]{40}", action)
+            assert re.fullmatch(r" {1,2}# v\d+\.\d+\.\d+", comment), f"{action} without its version"
+
+
+def test_an_action_has_the_same_commit_everywhere() -> None:
+    pins: dict[str, set[str]] = {}
+    for text in TEXTS.values():
+        for action, comment in USES.findall(text):
+            if action.startswith("./"):
+                continue
+            repository = "/".join(action.split("@")[0].split("/")[:2])
+            pins.setdefault(repository, set()).add(f"{action.split('@')[-1]} {comment.strip()}")
+    assert {name: found for name, found in pins.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_event_hands_rights_to_a_stranger(name: str) -> None:
+    triggers = yaml.safe_load(TEXTS[name])[True]
+    assert not {"pull_request_target", "workflow_run", "issue_comment"} & set(
+        [triggers] if isinstance(triggers, str) else triggers
+    )
+
+
+@pytest.mark.parametrize("name", [*OWN, "init.yml"])
+def test_rights_to_write_are_those_that_are_listed(name: str) -> None:
+    assert yaml.safe_load(TEXTS[name])["permissions"] == {}
+    for job, values in jobs(name).items():
+        writes = {right for right, value in values["permissions"].items() if value == "write"}
+        assert writes == WRITES.get(name, {}).get(job, set()), job
+        assert set(values["permissions"].values()) <= {"read", "write"}
+        if writes & {"contents", "packages"} and "uses" not in values:
+            assert values["environment"] == "release"
+
+
+@pytest.mark.parametrize("name", [*OWN, "init.yml"])
+def test_every_job_ends(name: str) -> None:
+    assert not [job for job, values in jobs(name).items() if "uses" not in values and "timeout-minutes" not in values]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_expression_stands_in_a_script(name: str) -> None:
+    assert not [step["run"] for step in steps(name) if "${{" in step.get("run", "")]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_checkout_leaves_a_token_behind(name: str) -> None:
+    for step in steps(name):
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_our_action_is_given_inputs_that_it_has(name: str) -> None:
+    for step in steps(name):
+        if step.get("uses", "").startswith((starting.ACTION.split("@")[0], "./")):
+            assert set(step["with"]) <= set(inputs.INPUTS)
+
+
+def test_every_image_that_a_release_pins_is_built() -> None:
+    assert len(release.ACTIONS) == len([job for job in jobs("release.yml").values() if "image.yml" in str(job)])
+
+
+@needs_linters
+def test_the_linters_find_what_is_planted(tmp_path: Path) -> None:
+    for name, found, planted in (
+        ("context.yml", linting.actionlint, starting.workflow(None).replace("env.REVISION", "env.REVISION.x.y")),
+        ("unpinned.yml", linting.zizmor, starting.workflow(None).replace(starting.ACTION, "acme/antidote-ci@v1")),
+    ):
+        path = tmp_path / ".github" / "workflows" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(planted)
+        assert not found([str(path)])
+        path.write_text(starting.workflow(None))
+        assert found([str(path)])
+    image = tmp_path / "Dockerfile"
+    image.write_text("FROM python:latest\nENTRYPOINT python\n")
+    assert not linting.hadolint(str(image))
+
+
+@needs_linters
+@pytest.mark.parametrize("model", [None, "acme/assistant"])
+def test_what_init_writes_passes_the_linters(tmp_path: Path, model: str | None) -> None:
+    starting.start(tmp_path, model)
+    assert linting.lint_workflows(tmp_path / ".github" / "workflows")
