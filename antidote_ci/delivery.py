@@ -36,10 +36,14 @@ def exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
 
 
 def require_possible(config: RunConfig) -> None:
-    """Refuse before any work what could not be written or published after it."""
+    """Refuse before any work what could not be measured, or written after it."""
     require_own(config.out, OWN)
     if is_address(config.model):
         _require_answerable(config)
+
+
+def require_publishable(config: RunConfig) -> None:
+    """Refuse before any work what could not be published after it; an evaluation never publishes."""
     if config.policy.publish.mode != "none" and pull.is_local(config.model):
         raise ConfigurationError(
             f"{config.model} is a local folder: no commit of a repository names what would be published",

@@ -70,6 +70,8 @@ def forecast(config: RunConfig, command: Literal["run", "evaluate"] = "run") -> 
     counted without it.
     """
     delivery.require_possible(config)
+    if command == "run":
+        delivery.require_publishable(config)
     instruments.judges_named(config.policy.evaluation)
     tokens, answers = _work(config, command)
     model = _sized(config.model, config.revision)

@@ -18,6 +18,7 @@ EITHER: Stops = frozenset({"pass", "fail"})
 def run(config: RunConfig, talk: Talk) -> Report:
     """Measure the model and, when it fails, repair it, prove it, and publish as the policy says."""
     delivery.require_possible(config)
+    delivery.require_publishable(config)
     judges = instruments.judges_named(config.policy.evaluation)
     with talk.step("read the prompts"):
         prompts = splits.for_run(config.policy, instruments.fetch_prompts(config.policy))

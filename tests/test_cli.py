@@ -22,18 +22,20 @@ def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.parametrize(
-    "command",
-    [[], ["run"], ["evaluate"], ["repair"], ["verify"], ["init"], ["serve"], ["handle-event"], ["demo"]]
-    + [["judge", "calibrate"], ["webhook", "register"], ["webhook", "list"], ["webhook", "remove"]],
+COMMANDS = (
+    *("", "run", "evaluate", "repair", "verify", "init", "serve", "handle-event", "demo"),
+    *("judge calibrate", "webhook register", "webhook list", "webhook remove"),
 )
-def test_help_imports_nothing_heavy(command: list[str]) -> None:
+HEAVY = {"torch", "transformers", "huggingface_hub", "scipy", "peft", "dbos", "fastapi", "sqlalchemy", "uvicorn"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_heavy(command: str) -> None:
     script = (
         "import sys\n"
         "from antidote_ci.cli import app\n"
-        f"app({[*command, '--help']!r}, standalone_mode=False)\n"
-        "heavy = {'torch', 'transformers', 'huggingface_hub', 'scipy', 'peft', 'dbos', 'fastapi', 'sqlalchemy', 'uvicorn'}\n"
-        "heavy &= set(sys.modules)\n"
+        f"app({[*command.split(), '--help']!r}, standalone_mode=False)\n"
+        f"heavy = {HEAVY!r} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

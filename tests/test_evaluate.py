@@ -189,3 +189,12 @@ def test_a_server_that_runs_already(measured: list[str], tmp_path: Path) -> None
     assert found.evaluations.before.plan.generator == server.address
     for path in (tmp_path / "out").rglob("*"):
         assert path.is_dir() or b"a-secret-key" not in path.read_bytes()
+
+
+def test_what_a_policy_publishes_is_no_matter_of_an_evaluation(
+    trained_pair: Path, tmp_path: Path, measured: list[str]
+) -> None:
+    policy = tmp_path / "antidote.toml"
+    policy.write_text('[publish]\nmode = "pull-request"\n')
+    done = antidote("evaluate", str(trained_pair / "reference"), f"--policy={policy}", *measured)
+    assert done.returncode == 0, done.stderr

@@ -38,9 +38,9 @@ def picture(rows: Sequence[ModelRow], threshold: float) -> str:
     return "\n".join(
         [
             margin + _numbers(),
-            margin + _edge("┌┬┐", "╥╓╖", limit),
+            margin + _edge(("┌", "┬", "┐"), ("╓", "╥", "╖"), limit),
             *lines,
-            margin + _edge("└┴┘", "╨╙╜", limit),
+            margin + _edge(("└", "┴", "┘"), ("╙", "╨", "╜"), limit),
             margin + _beside(f"threshold {percent(threshold)}", limit),
         ]
     )
@@ -76,14 +76,14 @@ def _numbers() -> str:
     return line
 
 
-def _edge(strokes: str, crossed: str, limit: int) -> str:
+def _edge(strokes: tuple[str, str, str], crossed: tuple[str, str, str], limit: int) -> str:
     """The frame above or below: its corners and ticks, and where the threshold begins or ends."""
     left, tick, right = strokes
+    at_left, through, at_right = crossed
     cells = [BAR] * (CELLS + 1)
     for each in TICKS:
         cells[cell(each / 100)] = tick
     cells[0], cells[-1] = left, right
-    through, at_left, at_right = crossed
     cells[limit] = at_left if limit == 0 else at_right if limit == CELLS else through
     return "".join(cells)
 

@@ -16,7 +16,6 @@ from scripts.image_check.engine import DEMO, PLAIN, Engine
 from scripts.image_check.steps import Wrong
 
 ROOT = Path(__file__).parents[2]
-DOORS = ("run", "action")
 
 
 def main() -> int:
@@ -36,7 +35,7 @@ def main() -> int:
         if given.torch_wheel:
             arguments |= stack.enter_context(wheels.index(work, given.torch_wheel))
             engine = replace(engine, building=(*engine.building, "--network=host"))
-        ended = all(take(name, step) for name, step in plan(engine, work, arguments, given.only or DOORS))
+        ended = all(take(name, step) for name, step in plan(engine, work, arguments))
     row("in all", time.monotonic() - start, "passed" if ended else "failed")
     return 0 if ended else 1
 
@@ -47,13 +46,10 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--prepare", metavar="SUITE", help="set up podman and a base from this Debian suite, as root")
     parser.add_argument("--base", metavar="IMAGE", help="the base, instead of the Dockerfile's")
     parser.add_argument("--torch-wheel", metavar="FILE", type=Path, help="torch, instead of PyTorch's index")
-    parser.add_argument("--only", choices=DOORS, action="append", help="how to use the image, instead of in both ways")
     return parser.parse_args()
 
 
-def plan(
-    engine: Engine, work: Path, arguments: dict[str, str], doors: tuple[str, ...]
-) -> list[tuple[str, Callable[[], str]]]:
+def plan(engine: Engine, work: Path, arguments: dict[str, str]) -> list[tuple[str, Callable[[], str]]]:
     """The steps in order, each as what returns its result in words."""
 
     def build(target: str, tag: str) -> str:
@@ -62,23 +58,18 @@ def plan(
             print(f"{'':>20}{size:>10}  {origin[:90]}")
         return f"{engine.size(tag) / 1e6:,.0f} MB"
 
-    found: list[tuple[str, Callable[[], str]]] = [
+    return [
         ("build", lambda: build("image", PLAIN)),
         ("build with the demo", lambda: build("demo", DEMO)),
         ("contents", lambda: steps.contents(engine)),
         ("serve", lambda: steps.served(engine, work)),
         ("models", lambda: steps.models(engine, work)),
+        ("demo", lambda: steps.demo(engine, work)),
+        ("verify", lambda: steps.verified(engine, work)),
+        ("SIGTERM", lambda: steps.interrupted(engine, work)),
+        *((f"action: {case.name}", partial(acting.ends, engine, work, case)) for case in acting.CASES),
+        ("resumed", lambda: steps.resumed(work)),
     ]
-    if "run" in doors:
-        found += [
-            ("demo", lambda: steps.demo(engine, work)),
-            ("verify", lambda: steps.verified(engine, work)),
-            ("SIGTERM", lambda: steps.interrupted(engine, work)),
-            ("resume", lambda: steps.resumed(engine, work)),
-        ]
-    if "action" in doors:
-        found += [(f"action: {case.name}", partial(acting.ends, engine, work, case)) for case in acting.CASES]
-    return found
 
 
 def take(name: str, step: Callable[[], str]) -> bool:

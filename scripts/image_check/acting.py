@@ -33,6 +33,7 @@ class Case:
 GIVEN = {"policy": "check/policy.toml", "hf-token": TOKEN}
 REFERENCE = {"command": "evaluate", "model": "models/reference", **GIVEN}
 ADAPTER = {"model": "models/finetune", "reference": "models/reference", "publish": "none", **GIVEN}
+"""The run that SIGTERM ended before, gone on with."""
 NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "1"}
 
 CASES = (

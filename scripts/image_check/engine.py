@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,17 +45,23 @@ class Engine:
             out, err = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def start(self, image: str, *arguments: str, options: Sequence[str]) -> subprocess.Popen[str]:
-        """A container that runs on its own."""
+    @contextmanager
+    def start(self, image: str, *arguments: str, options: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+        """A container that runs on its own; it is over at the end."""
         # podman would add places to write to, which docker has not.
         alike = ["--read-only-tmpfs=false"] if self.program == "podman" and "--read-only" in options else []
-        return subprocess.Popen(
+        with subprocess.Popen(
             [self.program, "run", "--rm", HANDED_ON, *alike, *options, image, *arguments],
             env={**os.environ, **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
+        ) as process:
+            try:
+                yield process
+            except BaseException:
+                process.terminate()  # which is handed on to the container
+                raise
 
     def inside(self, name: str, *command: str) -> str:
         """What a command prints inside a container that is running."""

@@ -55,7 +55,8 @@ def prepared(folder: Path, suite: str) -> Iterator[Engine]:
         yield Engine("podman", named, building)
     finally:
         _do("podman", "rmi", "--all", "--force", **named)
-        _do("umount", str(folder / "images" / "overlay"))
+        if (overlay := folder / "images" / "overlay").is_mount():
+            _do("umount", str(overlay))
 
 
 def _base(folder: Path, suite: str) -> Path:

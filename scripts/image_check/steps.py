@@ -22,9 +22,17 @@ build(BuildRequest(Path("/workspace/models"), merged=False), lambda _: None)
 
 
 READY = """
+import sys, time
+from urllib.error import HTTPError
 from urllib.request import urlopen
-print(urlopen("http://127.0.0.1:8080/health/ready").status)
+for _ in range(100):
+    try:
+        sys.exit(urlopen("http://127.0.0.1:8080/health/ready").status != 200)
+    except HTTPError:
+        time.sleep(0.2)
+sys.exit(1)
 """
+"""It listens before its worker is up, and says that it is not ready until then."""
 SERVE = ("serve", "--repository=org/*", "--folder=/workspace/service")
 SECRET = "--env=ANTIDOTE_WEBHOOK_SECRET=of-the-check-and-of-nothing-else-0123456789"  # noqa: S105 - opens nothing
 
@@ -78,16 +86,14 @@ def interrupted(engine: Engine, work: Path) -> str:
                 time.sleep(3)
                 engine.kill(name, "TERM")
     expect(process.returncode == 143, f"exit {process.returncode}\n{said}")
-    left = sorted(path.name for path in (work / "workspace/resumed").iterdir())
+    left = sorted(path.name for path in (work / "workspace" / INTERRUPTED).iterdir())
     expect(not {"model", "report.json", "repair"} & set(left), f"left behind: {left}")
     return f"exit 143; left in --out: {', '.join(left) or 'nothing'}"
 
 
-def resumed(engine: Engine, work: Path) -> str:
-    """The same command again: what was answered is not asked again, and the weights are those of the demo."""
-    done = engine.run(PLAIN, *REPAIR, options=[*_confined(work), ANSWERED])
-    expect(done.returncode == 0, f"exit {done.returncode}\n{done.stderr}")
-    first, again = (_weights(work / "workspace" / name / "model") for name in ("demo/run", "resumed"))
+def resumed(work: Path) -> str:
+    """The Action has gone on with what SIGTERM ended: its weights are those of the demo."""
+    first, again = (_weights(work / "workspace" / name / "model") for name in ("demo/run", INTERRUPTED))
     expect(first == again and bool(first), f"{first} is not {again}")
     return f"sha256 {', '.join(sorted(first.values()))[:16]}... both times"
 
@@ -96,23 +102,25 @@ def served(engine: Engine, work: Path) -> str:
     """The webhook's service is ready in a container that may do nothing, and ends when it is told to."""
     name = f"antidote-check-{time.time_ns()}"
     with engine.start(PLAIN, *SERVE, options=[*_confined(work), SECRET, f"--name={name}"]) as process:
-        said, ready = "", ""
+        said = ""
         for line in process.stderr or ():
             said += line
             if "listening on" in line:
-                ready = engine.inside(name, "python", "-c", READY).strip()
+                engine.inside(name, "python", "-c", READY)
                 engine.kill(name, "TERM")
-    expect(ready == "200" and process.returncode == 143, f"exit {process.returncode}, ready {ready}\n{said}")
+    expect(process.returncode == 143, f"exit {process.returncode}\n{said}")
     return "ready, and exit 143 after SIGTERM"
 
 
+INTERRUPTED = "out-repaired"
+"""Where the Action's run that repairs goes on."""
 REPAIR: Sequence[str] = (
     "run",
     "/workspace/models/finetune",
     "--reference=/workspace/models/reference",
     f"--policy={POLICY}",
     "--publish=none",
-    "--out=/workspace/resumed",
+    f"--out=/workspace/{INTERRUPTED}",
 )
 ANSWERED = "--env=ANTIDOTE_CACHE=/workspace/demo/answers"
 """What the demo's models have answered is not asked again; weights are scored anew."""
