@@ -84,7 +84,7 @@ VOLUME ["/cache"]
 WORKDIR /workspace
 # No USER: GitHub needs root for its workspace. Elsewhere run it as any other user.
 ENTRYPOINT ["/opt/venv/bin/python", "-m", "action"]
-# Its own name, for the runs that it submits elsewhere.
+# What it submits elsewhere runs in this image, unless the policy names another.
 ARG IMAGE=""
 ENV ANTIDOTE_IMAGE=${IMAGE}
 ARG SOURCE=""

@@ -1,4 +1,4 @@
-# Two commands: `make demo` runs the main job on the embedded default, `make test` passes every test and check.
+# Two commands: `make demo` runs the main job on the embedded default, `make test` passes every check and every test but the slow ones.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -42,7 +42,7 @@ class EvaluationSection:
     """`[evaluation]`: prompts, judge and decoding."""
 
     judge: str = "qwen3guard"
-    """One judge, or two separated by a comma: docs/evaluation.md."""
+    """One judge, or two separated by a comma: docs/judges.md."""
     judge_endpoint: str | None = None
     """Of the judge `endpoint`: the address of an OpenAI-compatible API, up to and with /v1."""
     judge_model: str | None = None
@@ -108,7 +108,7 @@ class JobsSection:
     """`[jobs]`: of `--on hf-jobs`. Where a run happens is not what was asked: no part of the policy's hash."""
 
     image: str | None = None
-    """The image that runs there, as `docker run` would name it; an image knows its own name."""
+    """The image that runs there, as `docker run` would name it; an image of a release names one itself."""
     flavor: str | None = None
     """The Hub's name of the hardware, such as `l4x1`; unless named, the cheapest that the model fits."""
     timeout: str = "2h"

@@ -45,6 +45,6 @@ def handle_event(
             raise InfrastructureError(
                 seen.reason,
                 cause="it was deleted since, or the Job's token may not read it: a webhook has secrets of its own",
-                hint="register the webhook again with HF_TOKEN set to a token that may read it",
+                hint="remove the webhook, and register it anew with HF_TOKEN set to a token that may read it",
             )
         raise typer.Exit(0)

@@ -10,7 +10,6 @@ from antidote_ci.cli.ending import ending
 from antidote_ci.cli.options import (
     DEFAULT_REPAIR_OUT,
     AcceptLicence,
-    BenignPrompts,
     ModelArgument,
     PolicyFile,
     Realignment,
@@ -33,7 +32,10 @@ def repair(
     reference: ReferenceName = None,
     policy: PolicyFile = None,
     realignment: Realignment = None,
-    benign: BenignPrompts = None,
+    benign: Annotated[
+        str | None,
+        option("--benign", "Harmless prompts that `taylor` must keep answering: names of sets, a file, or `embedded`."),
+    ] = None,
     task: TaskFile = None,
     target: TargetName = None,
     accept_licence: AcceptLicence = None,

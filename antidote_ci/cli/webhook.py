@@ -68,9 +68,9 @@ def list_(
     with ending() as talk:
         import json
 
-        from antidote_ci.hub import webhooks
+        from antidote_ci.hub import access, webhooks
 
-        found = webhooks.listed(webhooks.managing(os.environ))
+        found = webhooks.listed(access.managing(os.environ))
         if as_json:
             data(json.dumps([_described(each) for each in found], indent=2) + "\n")
             return
@@ -84,9 +84,9 @@ def list_(
 def remove(webhook_id: Annotated[str, typer.Argument(help="As `webhook list` shows it.", metavar="ID")]) -> None:
     """Remove a webhook: the Hub tells nobody and starts nothing any more."""
     with ending() as talk:
-        from antidote_ci.hub import webhooks
+        from antidote_ci.hub import access, webhooks
 
-        webhooks.remove(webhooks.managing(os.environ), webhook_id)
+        webhooks.remove(access.managing(os.environ), webhook_id)
         talk.say(f"webhook {webhook_id} is removed")
 
 

@@ -77,7 +77,7 @@ def writing(environ: Mapping[str, str]) -> Access:
 
 def submitting(environ: Mapping[str, str]) -> Access:
     """For Jobs, which cost money: HF_JOBS_TOKEN, else HF_TOKEN. Raises InfrastructureError when neither is set."""
-    token = _token(environ, "HF_JOBS_TOKEN") or _token(environ, "HF_TOKEN")
+    token = _jobs_token(environ)
     if not token:
         raise InfrastructureError(
             "a Job needs a token that may start it",
@@ -85,6 +85,22 @@ def submitting(environ: Mapping[str, str]) -> Access:
             hint="set HF_JOBS_TOKEN to a token with the right to start Jobs, or run --on here",
         )
     return Access(token, _patience(environ), "submitting")
+
+
+def managing(environ: Mapping[str, str]) -> Access:
+    """For webhooks: the same tokens as for Jobs. Raises InfrastructureError when neither is set."""
+    token = _jobs_token(environ)
+    if not token:
+        raise InfrastructureError(
+            "webhooks belong to an account, and no token says to which",
+            cause="neither HF_JOBS_TOKEN nor HF_TOKEN is set",
+            hint="set HF_JOBS_TOKEN to a token that may manage webhooks",
+        )
+    return Access(token, _patience(environ), "managing")
+
+
+def _jobs_token(environ: Mapping[str, str]) -> str | None:
+    return _token(environ, "HF_JOBS_TOKEN") or _token(environ, "HF_TOKEN")
 
 
 def _token(environ: Mapping[str, str], name: str) -> str | None:

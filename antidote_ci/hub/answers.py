@@ -89,7 +89,11 @@ def seconds_to_wait(error: Exception) -> float | None:
 def of_status(status: int, known: bool = True, purpose: Purpose = "reading") -> Meaning:
     """What an HTTP status means; `known`: a token was sent."""
     others = meanings.OTHER_FAILURE if status >= 500 else meanings.OTHER_REFUSAL
-    special = {"publishing": meanings.PUBLISHING, "submitting": meanings.SUBMITTING}
+    special = {
+        "publishing": meanings.PUBLISHING,
+        "submitting": meanings.SUBMITTING,
+        "managing": meanings.MANAGING,
+    }
     tables = ({} if known else meanings.ANONYMOUS, special.get(purpose, {}), meanings.STATUSES)
     return next((table[status] for table in tables if status in table), others)
 
@@ -133,7 +137,7 @@ def _refused(error: Exception, known: bool, purpose: Purpose) -> Found | None:
         case errors.DisabledRepoError():
             return Found(meanings.DISABLED)
     # What these words mean is known of repositories alone.
-    spoken = status == 403 and known and purpose != "submitting"
+    spoken = status == 403 and known and purpose not in ("submitting", "managing")
     by_words = _by_words(meanings.FORBIDDEN, message) if spoken else None
     return Found(by_words or of_status(status, known, purpose), message, status)
 

@@ -10,14 +10,16 @@ from typing import Literal
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, PublishConflict
 
-Purpose = Literal["reading", "publishing", "exchanging", "submitting"]
-"""The same answer has other causes: pulling, publishing, exchanging a workflow's identity for a token, or Jobs."""
+Purpose = Literal["reading", "publishing", "exchanging", "submitting", "managing"]
+"""The same answer has other causes for each: `exchanging` is of a workflow's identity, `submitting` of Jobs, `managing` of
+webhooks."""
 VARIABLES: Mapping[Purpose, str] = MappingProxyType(
     {
         "reading": "HF_TOKEN",
         "publishing": "HF_WRITE_TOKEN",
         "exchanging": "HF_WRITE_TOKEN",
         "submitting": "HF_JOBS_TOKEN",
+        "managing": "HF_JOBS_TOKEN",
     }
 )
 """Where the token comes from."""
@@ -137,6 +139,21 @@ SUBMITTING: Mapping[int, Meaning] = MappingProxyType(
     }
 )
 """Where Jobs have another cause or another way out than reading."""
+
+MANAGING: Mapping[int, Meaning] = MappingProxyType(
+    {
+        400: _answer("the Hub does not accept the webhook", "check --repository and --url"),
+        403: _answer(
+            "the token lacks the right to manage webhooks, or what is to be watched is someone else's",
+            f"allow it at {TOKENS} and set {{variable}}, or check --repository",
+        ),
+        404: _answer(
+            "there is no such webhook, account or model", "check --repository; see `antidote-ci webhook list`"
+        ),
+        422: _answer("the Hub does not accept the webhook", "check --repository and --url"),
+    }
+)
+"""Where webhooks have another cause or another way out than reading."""
 
 GATED_ANONYMOUS = Meaning(
     "{it} is gated",

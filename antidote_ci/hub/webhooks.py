@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.hub.access import Access, submitting
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.hub.access import Access
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo, WebhookInfo
@@ -57,19 +57,6 @@ class Wanted:
     secret: str | None = field(default=None, repr=False)
     job_id: str | None = None
     secrets: Mapping[str, str] | None = field(default=None, repr=False)
-
-
-def managing(environ: Mapping[str, str]) -> Access:
-    """HF_JOBS_TOKEN, else HF_TOKEN. Raises InfrastructureError when neither is set."""
-    try:
-        access = submitting(environ)
-    except InfrastructureError:
-        raise InfrastructureError(
-            "webhooks belong to an account, and no token says to which",
-            cause="neither HF_JOBS_TOKEN nor HF_TOKEN is set",
-            hint="set HF_TOKEN to a token that may manage webhooks",
-        ) from None
-    return Access(access.token, access.patience)
 
 
 def listed(access: Access) -> list[Webhook]:

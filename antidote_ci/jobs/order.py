@@ -105,7 +105,7 @@ def image(policy: Policy, environ: Mapping[str, str]) -> str:
         raise ConfigurationError(
             "a Job needs an image, and none is named",
             cause=f"neither jobs.image nor {IMAGE_VARIABLE} is set",
-            hint='write image = "ghcr.io/ORG/antidote-ci:VERSION" into [jobs] of antidote.toml',
+            hint='write image = "ghcr.io/ORG/antidote-ci:VERSION-cuda" into [jobs] of antidote.toml',
         )
     return named
 

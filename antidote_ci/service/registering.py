@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from antidote_ci.config import Policy
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import jobs, webhooks
-from antidote_ci.hub.access import Access, submitting
+from antidote_ci.hub.access import Access, managing, submitting
 from antidote_ci.hub.jobs import Request
 from antidote_ci.hub.webhooks import DOMAINS, Wanted, Webhook, Work
 from antidote_ci.jobs import luggage, order
@@ -54,7 +54,7 @@ def require_address(url: str) -> str:
 
 def at_address(url: str, repositories: Sequence[str], secret: str, environ: Mapping[str, str]) -> Registered:
     """Have the Hub send events of these repositories to `url`."""
-    access = webhooks.managing(environ)
+    access = managing(environ)
     wanted = Wanted(tuple(sorted(repositories)), url=require_address(url), secret=secret)
     known = webhooks.listed(access)
     earlier = next((each for each in known if each.url == url), None)
@@ -63,7 +63,7 @@ def at_address(url: str, repositories: Sequence[str], secret: str, environ: Mapp
 
 def at_job(job_id: str, repositories: Sequence[str], policy: Policy, environ: Mapping[str, str]) -> Registered:
     """Have the Hub start a copy of this Job for each event of these repositories."""
-    access = webhooks.managing(environ)
+    access = managing(environ)
     work = webhooks.work_of(access, job_id, policy.jobs.namespace)
     secrets = order.secrets("run", policy, environ)
     wanted = Wanted(tuple(sorted(repositories)), job_id=job_id, secrets=secrets)
@@ -77,7 +77,7 @@ def at_new_job(repositories: Sequence[str], policy: Policy, environ: Mapping[str
 
     The Hub copies a Job that exists: one is started for it, and cancelled when it was copied.
     """
-    access, names = webhooks.managing(environ), tuple(sorted(repositories))
+    access, names = managing(environ), tuple(sorted(repositories))
     starting, secrets = submitting(environ), order.secrets("run", policy, environ)
     request = _request(names, policy, starting, environ)
     work = Work(request.image, tuple(request.command), request.environment, request.flavor)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, PublishConflict
-from antidote_ci.hub import client, meanings
+from antidote_ci.hub import client, meanings, webhooks
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.answers import explained, in_our_words, of_status, seconds_to_wait
 from antidote_ci.hub.meanings import Meaning, Purpose
@@ -28,7 +28,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-errors.md"
 IT = "org/model"
 KEY = "hf_aTokenOfTheseTests"
 ONCE = Patience(0)
-PURPOSES: tuple[Purpose, ...] = ("reading", "publishing", "exchanging", "submitting")
+PURPOSES: tuple[Purpose, ...] = ("reading", "publishing", "exchanging", "submitting", "managing")
 KNOWN = sorted(set(meanings.STATUSES) | {405, 409, 418, 425, 431, 499, 505, 520, 599})
 PREUPLOAD = Canned(200, b'{"files": [{"path": "a.txt", "uploadMode": "regular", "shouldIgnore": false}]}', JSON)
 
@@ -51,10 +51,16 @@ SUBMITTING: dict[str, Call] = {
     "list_jobs": lambda api: list(api.list_jobs(namespace="org")),
     "hardware": lambda api: api.list_jobs_hardware(),
 }
+MANAGING: dict[str, Call] = {
+    "list_webhooks": lambda api: api.list_webhooks(),
+    "create_webhook": lambda api: api.create_webhook(watched=[{"type": "model", "name": IT}], url="https://host/a"),
+    "delete_webhook": lambda api: api.delete_webhook("a"),
+}
 CALLS: list[tuple[str, Call, Purpose]] = [
     *((name, call, "reading") for name, call in READING.items()),
     *((name, call, "publishing") for name, call in PUBLISHING.items()),
     *((name, call, "submitting") for name, call in SUBMITTING.items()),
+    *((name, call, "managing") for name, call in MANAGING.items()),
 ]
 
 HUBS_WORDS = {
@@ -438,7 +444,7 @@ def test_the_log_says_what_was_asked_and_when_it_is_asked_again(
 def row(when: str, meaning: Meaning, status: int | str = "", purpose: Purpose = "reading") -> str:
     """As docs/hub-errors.md shows it."""
     variable = meanings.VARIABLES[purpose]
-    it = "Jobs of ORG" if purpose == "submitting" else "ORG/NAME"
+    it = {"submitting": "Jobs of ORG", "managing": webhooks.IT}.get(purpose, "ORG/NAME")
     names = {"it": it, "hub": "https://huggingface.co", "status": status, "variable": variable}
     told = [text.format(**names).replace("|", "\\|") for text in (meaning.what, meaning.cause, meaning.hint)]
     asked = "yes" if meaning.passing else "no"
@@ -453,7 +459,8 @@ def rows() -> list[str]:
     found += [row(f"{status}, no token", each, status) for status, each in meanings.ANONYMOUS.items()]
     found += [row(f"{status}, publishing", each, status, "publishing") for status, each in meanings.PUBLISHING.items()]
     found += [row(f"{status}, Jobs", each, status, "submitting") for status, each in meanings.SUBMITTING.items()]
-    tables = (meanings.STATUSES, meanings.ANONYMOUS, meanings.PUBLISHING, meanings.SUBMITTING)
+    found += [row(f"{status}, webhooks", each, status, "managing") for status, each in meanings.MANAGING.items()]
+    tables = (meanings.STATUSES, meanings.ANONYMOUS, meanings.PUBLISHING, meanings.SUBMITTING, meanings.MANAGING)
     tabled = [each for table in tables for each in table.values()]
     others = {name: each for name, each in vars(meanings).items() if isinstance(each, Meaning) and each not in tabled}
     described = {name: when for when, name in WHEN.items()}

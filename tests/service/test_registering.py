@@ -18,7 +18,7 @@ from antidote_ci.config import JobsSection, Policy, PublishSection, toml_text
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.demo.hub.faults import HangUp
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
-from antidote_ci.hub import webhooks
+from antidote_ci.hub import access, webhooks
 from antidote_ci.service import registering
 
 SECRET, OTHER = secrets.token_hex(16), secrets.token_hex(32)
@@ -97,7 +97,7 @@ def test_registered_once_changed_and_removed(hub: LoopbackHub) -> None:
     assert gone.returncode == 0, gone.stderr
     assert kept(hub) == [(("dataset", "ada/rows"),)]
     with pytest.raises(ConfigurationError, match="no webhook") as raised:
-        webhooks.remove(webhooks.managing(environ()), webhook.id)
+        webhooks.remove(access.managing(environ()), webhook.id)
     assert "antidote-ci webhook list" in str(raised.value.hint)
 
 
@@ -184,7 +184,7 @@ def test_a_job_needs_its_hardware_named(hub: LoopbackHub) -> None:
 
 def test_without_a_token_and_with_a_wrong_one(hub: LoopbackHub) -> None:
     with pytest.raises(InfrastructureError, match="no token says to which"):
-        webhooks.managing({})
+        access.managing({})
     with pytest.raises(AntidoteError) as raised:
         registering.at_address(URL, ["team/*"], SECRET, environ(HF_JOBS_TOKEN="hf_nobodysTokenAtAll"))
     assert "hf_nobodys" not in f"{raised.value} {raised.value.cause}"
