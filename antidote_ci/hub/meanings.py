@@ -11,8 +11,10 @@ from typing import Literal
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, PublishConflict
 
 Purpose = Literal["reading", "publishing", "exchanging", "submitting", "managing"]
-"""The same answer has other causes for each: `exchanging` is of a workflow's identity, `submitting` of Jobs, `managing` of
-webhooks."""
+"""The same answer has other causes for each.
+
+`exchanging` is of a workflow's identity for a token, `submitting` of Jobs, `managing` of webhooks.
+"""
 VARIABLES: Mapping[Purpose, str] = MappingProxyType(
     {
         "reading": "HF_TOKEN",
