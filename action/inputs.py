@@ -28,6 +28,8 @@ OPTIONS = (
     "publish-to",
 )
 FLAGS = ("accept-licence", "frontier", "accept-repair", "dry-run")
+DECIDED_BY_POLICY = FLAGS[:3]
+"""Where false is more than nothing: the policy may say otherwise."""
 TOKENS = {
     "hf-token": "HF_TOKEN",
     "hf-write-token": "HF_WRITE_TOKEN",
@@ -74,7 +76,7 @@ def arguments(environ: Mapping[str, str]) -> list[str]:
     if command == "evaluate":
         _refuse_run_only(environ)
     options = [f"--{name}={text}" for name in OPTIONS if (text := value(environ, name))]
-    flags = [f"--{name}" for name in FLAGS if flag(environ, name)]
+    flags = [item for name in FLAGS for item in _switched(environ, name)]
     return [command, *options, *flags, "--", model]
 
 
@@ -127,12 +129,21 @@ def value(environ: Mapping[str, str], name: str) -> str:
     return environ.get(variable, "").strip() or environ.get(variable.replace("-", "_"), "").strip()
 
 
-def flag(environ: Mapping[str, str], name: str) -> bool:
-    """The input called `name` as a boolean, false when unset; ValueError naming it otherwise."""
+def flag(environ: Mapping[str, str], name: str) -> bool | None:
+    """The input called `name` as a boolean, None when unset; ValueError naming it otherwise."""
     text = value(environ, name)
     if text and text not in BOOLEANS:
         raise ValueError(f"input {name}: {text!r} is neither true nor false")
-    return BOOLEANS.get(text, False)
+    return BOOLEANS.get(text)
+
+
+def _switched(environ: Mapping[str, str], name: str) -> list[str]:
+    match flag(environ, name):
+        case True:
+            return [f"--{name}"]
+        case False if name in DECIDED_BY_POLICY:
+            return [f"--no-{name}"]
+    return []
 
 
 def _command(environ: Mapping[str, str]) -> str:

@@ -8,15 +8,17 @@ class AntidoteError(Exception):
     """Base of all expected failures.
 
     `what` names the thing and what is wrong with it, `cause` the likely reason, `hint` the next command or step.
+    `passing`: the same question may be answered otherwise in a while.
     """
 
     exit_code = 3
 
-    def __init__(self, what: str, *, cause: str | None = None, hint: str | None = None) -> None:
+    def __init__(self, what: str, *, cause: str | None = None, hint: str | None = None, passing: bool = False) -> None:
         super().__init__(what)
         self.what = what
         self.cause = cause
         self.hint = hint
+        self.passing = passing
 
 
 class ConfigurationError(AntidoteError):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from antidote_ci import acquire, records
 from antidote_ci.checkpoint.card import CARD
+from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.swap import MANIFEST
 from antidote_ci.config import RunConfig
 from antidote_ci.errors import ConfigurationError
@@ -100,7 +101,7 @@ def earlier(publication: Publication, policy_sha256: str) -> Earlier | None:
         return None
     if not _is_whole(manifest, report, there, destination, policy_sha256):
         return None
-    if not _is_said(access, manifest, there, destination):
+    if not _is_said(access, manifest, texts[1] or b"", there, destination):
         return None
     note = f"Nothing was done: run {report.run_id} has published this result already."
     published = Published(destination.mode, url, there.revision, destination.repository, (note,))
@@ -131,6 +132,7 @@ def publish_result(publication: Publication, report: Report, model: Path) -> Pub
             result(report.source, report.policy_sha256, report.repair.files),
             publication.destination.revision,
             report.policy_sha256,
+            sha256_file(model / REPORT),
         ),
     )
     return publish.publish(publication.destination, publication.standing, outcome, publication.access)
@@ -142,12 +144,13 @@ def result(source: ReportedSource, policy_sha256: str, files: Sequence[WeightFil
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
-def _is_said(access: Access, manifest: Manifest, there: Tree, destination: Destination) -> bool:
+def _is_said(access: Access, manifest: Manifest, report: bytes, there: Tree, destination: Destination) -> bool:
     """Whether our own account says that it made this. Commits can be pushed onto a pull request by others."""
     made = result(manifest.source, manifest.policy_sha256, manifest.files)
-    mark = Mark(manifest.run_id, made, destination.revision, manifest.policy_sha256)
+    policy, told = manifest.policy_sha256, hashlib.sha256(report).hexdigest()
+    mark = Mark(manifest.run_id, made, destination.revision, policy, told)
     repaired = {each.path: each.sha256_out for each in manifest.files}
-    return recognition.is_said(access, destination.source, mark) and recognition.is_merged(
+    return mark in recognition.said(access, destination.source) and recognition.is_merged(
         access, there, destination.source, destination.revision, repaired
     )
 

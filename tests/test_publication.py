@@ -140,6 +140,7 @@ def test_a_repository_of_our_own_takes_the_next_result(
         named = report.source, report.reference
         better = repair(tmp_path / "better", pair[1], pair[0], "delta", "antidote", 0.3, named)
         files = manifest_of(better).files
+        (better / REPORT).write_bytes((folder / REPORT).read_bytes())
         again = dataclasses.replace(report, run_id="1" * 32, repair=dataclasses.replace(REPAIR, files=files))
         second = publication.publish_result(place(), again, better)
         assert second.revision != first.revision
@@ -185,6 +186,8 @@ EDITS: dict[str, Edit] = {
     "another policy": _claim(lambda manifest: sealed(dataclasses.replace(manifest, policy_sha256="3" * 64))),
     "fewer files": _claim(lambda manifest: sealed(dataclasses.replace(manifest, files=manifest.files[:-1]))),
     "a report of failure": _said(verdict="fail"),
+    "a report that accepts": _said(exit_code=0),
+    "a report of another run": _said(run_id="1" * 32),
     "a report of another model": _said(source=ReportedSource("a/b", "2" * 40, "full")),
     "another tokenizer": lambda _: ("tokenizer_config.json", b"{} "),
     "code": lambda _: ("modeling_llama.py", b"import os"),

@@ -78,7 +78,7 @@ Server = Annotated[
 AcceptLicence = Annotated[
     bool | None,
     typer.Option(
-        "--accept-licence",
+        "--accept-licence/--no-accept-licence",
         help="Use prompt sets and judges whose licence is non-commercial.",
         envvar="ANTIDOTE_ACCEPT_LICENCE",
     ),
@@ -100,7 +100,7 @@ TargetName = Annotated[
 Frontier = Annotated[
     bool | None,
     typer.Option(
-        "--frontier",
+        "--frontier/--no-frontier",
         help="Measure several doses of every method, and draw what each removes against what it costs.",
         envvar="ANTIDOTE_FRONTIER",
     ),
@@ -112,7 +112,7 @@ PublishTo = Annotated[
 AcceptRepair = Annotated[
     bool | None,
     typer.Option(
-        "--accept-repair",
+        "--accept-repair/--no-accept-repair",
         help="A repair that passes ends with 0 instead of 7.",
         envvar="ANTIDOTE_ACCEPT_REPAIR",
     ),

@@ -72,7 +72,8 @@ def in_our_words(
     aside = "; ".join(filter(None, (detail, *getattr(error, "__notes__", ()))))
     cause = meaning.cause.format(**names) + (f" ({aside})" if aside else "")
     what, hint = (text.format(**names) for text in (meaning.what, meaning.hint))
-    return meaning.error(_line(what, token), cause=_line(cause, token), hint=_line(hint, token))
+    said = _line(what, token), _line(cause, token), _line(hint, token)
+    return meaning.error(said[0], cause=said[1], hint=said[2], passing=meaning.passing)
 
 
 def seconds_to_wait(error: Exception) -> float | None:

@@ -1,11 +1,11 @@
 """How a commit of ours is known again: a comment at the end of its description. Pure."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 _MARK = re.compile(
     r"<!-- antidote-ci run=(?P<run>[0-9a-f]{32}) result=(?P<result>[0-9a-f]{64}) "
-    r"source=(?P<source>[0-9a-f]{40}) policy=(?P<policy>[0-9a-f]{64}) -->\s*\Z",
+    r"source=(?P<source>[0-9a-f]{40}) policy=(?P<policy>[0-9a-f]{64}) report=(?P<report>[0-9a-f]{64}) -->\s*\Z",
     re.ASCII,
 )
 
@@ -22,12 +22,14 @@ class Mark:
     """The commit that was tested: 40 digits."""
     policy: str
     """sha256 of the policy: 64 digits."""
+    report: str
+    """sha256 of report.json as it is published: 64 digits."""
 
 
 def marked(text: str, mark: Mark) -> str:
     """`text` with the mark on a last line of its own, which a rendered page does not show."""
-    line = f"<!-- antidote-ci run={mark.run} result={mark.result} source={mark.source} policy={mark.policy} -->"
-    return f"{text.rstrip()}\n\n{line}\n"
+    said = " ".join(f"{name}={value}" for name, value in asdict(mark).items())
+    return f"{text.rstrip()}\n\n<!-- antidote-ci {said} -->\n"
 
 
 def read(text: str) -> Mark | None:

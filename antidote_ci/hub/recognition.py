@@ -14,7 +14,7 @@ from antidote_ci.hub import marks
 from antidote_ci.hub.access import Access, writing
 from antidote_ci.hub.destination import ATTRIBUTES, MAIN
 from antidote_ci.hub.digests import SHA256_DIGITS
-from antidote_ci.hub.identity import name_of
+from antidote_ci.hub.identity import WORKFLOW, name_of
 from antidote_ci.hub.marks import Mark
 from antidote_ci.hub.trees import Tree, tree
 
@@ -46,10 +46,9 @@ def ourselves(environ: Mapping[str, str]) -> Access | None:
     return writing({name: value for name, value in environ.items() if name != "HF_OIDC_RESOURCE"})
 
 
-def is_said(access: Access, repository: str, mark: Mark) -> bool:
-    """Whether the account of `access` said in a pull request that it came to this result; `mark.run` may be any."""
-    said = access.ask(repository, lambda client: _said(client, repository))
-    return any((each.result, each.source, each.policy) == (mark.result, mark.source, mark.policy) for each in said)
+def said(access: Access, repository: str) -> list[Mark]:
+    """The marks at the end of what the account of `access` said in its own pull requests on the repository."""
+    return access.ask(repository, lambda client: _said(client, repository))
 
 
 def is_merged(access: Access, head: Tree, repository: str, tested: str, repaired: Mapping[str, str]) -> bool:
@@ -93,16 +92,18 @@ def _tree(client: "HfApi", repository: str, revision: str) -> Tree | None:
 
 
 def _said(client: "HfApi", repository: str) -> list[Mark]:
-    """The marks at the end of what the client's account said in its own pull requests on the repository."""
+    """Nothing of a workflow's identity: under its name anybody's workflow speaks."""
     from huggingface_hub.community import DiscussionComment
     from huggingface_hub.errors import HfHubHTTPError
 
     found = []
     try:
         account = name_of(client)
+        if account == WORKFLOW:
+            return []
         for each in client.get_repo_discussions(repository, discussion_type="pull_request", author=account):
             for event in client.get_discussion_details(repository, each.num).events:
-                if isinstance(event, DiscussionComment) and event.author == account:
+                if isinstance(event, DiscussionComment) and event.author == event.last_edited_by == account:
                     found.append(marks.read(event.content))
     except HfHubHTTPError as error:
         if error.response.status_code not in NO_PULL_REQUESTS:

@@ -5,6 +5,9 @@ order -> estimate -> submit, or find -> follow -> unpack -> check -> write
 
 import os
 import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from antidote_ci import acquire, delivery
@@ -72,7 +75,8 @@ def run(command: Command, config: RunConfig, talk: Talk) -> Report:
             job = following.follow(plan.access, job, hearing)
             parcel = following.unpacked(plan.access, job, hearing)
     except (KeyboardInterrupt, Terminated):
-        _cancel(plan, job, token, talk)
+        with _undisturbed():
+            _cancel(plan, job, token, talk)
         raise
     except AntidoteError as error:
         if job is None:
@@ -147,10 +151,21 @@ def _request(plan: Plan, token: str, config: RunConfig) -> Request:
     )
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Another signal would leave a Job that costs. Those who end a command often send two."""
+    earlier = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
 def _cancel(plan: Plan, job: Job | None, token: str, talk: Talk) -> None:
     """Also one that was started while nobody heard of it. Who interrupts a command does not want to wait long."""
     access = replace(plan.access, patience=CANCEL_PATIENCE)
-    talk.say("cancelling the Job ...")
+    talk.say(f"cancelling the Job, for at most {CANCEL_PATIENCE.seconds:.0f} s ...")
     try:
         found = [job] if job else jobs.working(access, plan.estimate.namespace, plan.order.labels)
         for each in found:

@@ -41,8 +41,6 @@ PASSED_ON = (
 VERDICTS = (0, 1, 4, 7)
 AGAIN = (InfrastructureError.exit_code, PublishConflict.exit_code, 130, Terminated.exit_code)
 """Exit codes that speak of the world around the run; so does the signal that ended it."""
-SECONDS_TO_END = 6
-"""From the polite signal to the other; either leaves what the next attempt goes on with."""
 TICK = 0.1
 NICE = 10
 LARGEST_TAIL = 16 * 1024
@@ -58,18 +56,21 @@ def execute(task: Task, settings: Settings, stopping: threading.Event | None = N
     stopping = stopping or threading.Event()
     if stopping.is_set():
         raise Terminated
-    folder = run_folder(task.order, settings)
+    folder, seconds = run_folder(task.order, settings), settings.seconds_to_end
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     began = time.monotonic()
-    with _alone(folder / LOCK, stopping) as lock, (folder / LOG).open("ab") as log:
-        code = _ended(_started(arguments(task, settings), lock, log), stopping)
-    return _outcome(code, folder, settings, time.monotonic() - began)
+    with _alone(folder / LOCK, seconds, stopping) as lock, (folder / LOG).open("ab") as log:
+        code = _ended(_started(arguments(task, settings), lock, log), seconds, stopping)
+    return _outcome(code, task.order, settings, time.monotonic() - began)
 
 
 def end_leftovers(settings: Settings) -> None:
-    """End what a service that was killed left running, before anything begins beside it."""
+    """End what a service that was killed left running, before anything begins beside it.
+
+    Raises InfrastructureError for what another user left running.
+    """
     for lock in (settings.folder / RUNS).glob(f"*/{LOCK}"):
-        with _alone(lock, threading.Event()):
+        with _alone(lock, settings.seconds_to_end, threading.Event()):
             pass
 
 
@@ -103,15 +104,15 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def _alone(path: Path, stopping: threading.Event) -> Iterator[int]:
+def _alone(path: Path, seconds: float, stopping: threading.Event) -> Iterator[int]:
     """The folder's lock as a file descriptor, once nobody else works there."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not _freed(lock, 0, stopping):
                 _signal_orphan(lock, number)
-                _freed(lock, SECONDS_TO_END, stopping)
-        while not _freed(lock, SECONDS_TO_END, stopping):
+                _freed(lock, seconds, stopping)
+        while not _freed(lock, seconds, stopping):
             pass
         # Before a child that could not write its own number yet, there must be none of an earlier one.
         os.ftruncate(lock, 0)
@@ -142,9 +143,17 @@ def _locked(lock: int) -> bool:
 def _signal_orphan(lock: int, number: signal.Signals) -> None:
     """To the group that a killed service left behind. It holds the lock, so that its number is still its own."""
     group = os.pread(lock, 32, 0)
-    if group:
-        with suppress(ProcessLookupError):
-            os.killpg(int(group), number)
+    if not group:
+        return
+    try:
+        os.killpg(int(group), number)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        raise InfrastructureError(
+            f"an earlier run is still alive, process group {int(group)}, and belongs to another user",
+            hint="end it, or start the service as the user who started it",
+        ) from None
 
 
 def _started(command: list[str], lock: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -167,19 +176,19 @@ def _started(command: list[str], lock: int, log: IO[bytes]) -> subprocess.Popen[
     return child
 
 
-def _ended(child: subprocess.Popen[bytes], stopping: threading.Event) -> int:
+def _ended(child: subprocess.Popen[bytes], seconds: float, stopping: threading.Event) -> int:
     """The exit code, negative for the signal that ended it."""
     while (code := child.poll()) is None:
         if stopping.wait(TICK):
-            return _end(child)
+            return _end(child, seconds)
     return code
 
 
-def _end(child: subprocess.Popen[bytes]) -> int:
+def _end(child: subprocess.Popen[bytes], seconds: float) -> int:
     """Ask the child to end. Raises Terminated, unless it had come to its own end before it heard."""
     child.terminate()
     try:
-        code = child.wait(SECONDS_TO_END)
+        code = child.wait(seconds)
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
         code = child.wait()
@@ -188,9 +197,10 @@ def _end(child: subprocess.Popen[bytes]) -> int:
     raise Terminated
 
 
-def _outcome(code: int, folder: Path, settings: Settings, seconds: float) -> Outcome:
+def _outcome(code: int, order: Order, settings: Settings, seconds: float) -> Outcome:
+    folder = run_folder(order, settings)
     out = folder / OUT
-    report = _report(out) if code in VERDICTS else None
+    report = _report(out, order, code)
     if report is None:
         return Outcome("error", _reason(code, folder / LOG), code, seconds=round(seconds, 1))
     if report.publish.url is not None:
@@ -201,11 +211,14 @@ def _outcome(code: int, folder: Path, settings: Settings, seconds: float) -> Out
     return Outcome(report.verdict, report.reason, code, report.publish.url, where, round(seconds, 1))
 
 
-def _report(out: Path) -> Report | None:
+def _report(out: Path, order: Order, code: int) -> Report | None:
+    """The report of this order that ends as the process did: an earlier attempt's may lie there."""
     try:
-        return records.load(Report, (out / "report.json").read_bytes())
+        report = records.load(Report, (out / "report.json").read_bytes())
     except (OSError, ValueError):
         return None
+    told = report.source.revision, report.policy_sha256, report.exit_code
+    return report if code in VERDICTS and told == (order.revision, order.policy, code) else None
 
 
 def _reason(code: int, log: Path) -> str:

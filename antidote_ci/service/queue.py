@@ -130,7 +130,7 @@ class Queue:
         """End the runs so that they can be gone on with. Nothing is lost, whenever this is called or is not."""
         self._stopping.set()
         for _ in range(self._serving.runs):
-            self._places.acquire(timeout=executor.SECONDS_TO_END + 1)
+            self._places.acquire(timeout=self._settings.seconds_to_end + 1)
         DBOS.destroy(destroy_registry=True)
         self._engine.dispose()
 
@@ -226,7 +226,7 @@ class Queue:
         return outcome
 
     def _looked(self, order: Order, pause: float) -> Found:
-        """What the order asks for by now, after a pause."""
+        """What the order asks for by now, after a pause. What only the Hub's being away keeps is asked again."""
         self._wait(pause)
         if newer := self._under_another_policy(order):
             return newer
@@ -235,6 +235,8 @@ class Queue:
             try:
                 return self._look(order)
             except InfrastructureError as error:
+                if not error.passing:
+                    raise
                 self._talk.say(plain(f"{order.repository} is looked at again in {then:.0f} s: {error.what}"))
                 self._wait(then)
         return self._look(order)
@@ -270,6 +272,9 @@ class Queue:
             self._wait(0)
         try:
             return executor.execute(task, self._settings, self._stopping)
+        except (InfrastructureError, OSError) as error:
+            # The disk is full, or there is no process to be had: the run would have ended so.
+            return Outcome("error", redact(str(error), None), InfrastructureError.exit_code)
         finally:
             self._places.release()
 

@@ -14,6 +14,7 @@ from antidote_ci.hub.jobs import Request
 from antidote_ci.hub.webhooks import DOMAINS, Wanted, Webhook, Work
 from antidote_ci.jobs import luggage, order
 from antidote_ci.jobs.inside import OUT
+from antidote_ci.service.deciding import is_allowed
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COMMAND = "handle-event"
@@ -90,7 +91,9 @@ def at_new_job(repositories: Sequence[str], policy: Policy, environ: Mapping[str
     try:
         return _registered(access, known, earlier, Wanted(names, job_id=job.id, secrets=secrets), same=False)
     finally:
-        jobs.cancel(starting, job)
+        # It ends by itself when it finds no event.
+        if jobs.look(starting, job).works:
+            jobs.cancel(starting, job)
 
 
 def _request(repositories: Sequence[str], policy: Policy, access: Access, environ: Mapping[str, str]) -> Request:
@@ -120,11 +123,14 @@ def _earlier(known: Sequence[Webhook], work: Work, repositories: Sequence[str]) 
     starting = [each for each in known if each.work is not None]
     same = [each for each in starting if each.work == work]
     watching = [
-        each
-        for each in starting
-        if each.work and COMMAND in each.work.command and not set(each.watched).isdisjoint(repositories)
+        each for each in starting if each.work and COMMAND in each.work.command and _overlap(each.watched, repositories)
     ]
     return next(iter(same + watching), None)
+
+
+def _overlap(some: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether any repository is on both lists."""
+    return any(is_allowed(each, others) for each in some) or any(is_allowed(each, some) for each in others)
 
 
 def _registered(

@@ -32,10 +32,10 @@ def serve(serving: Serving, talk: Talk, look: Look = heads.look) -> None:
     cannot be had.
     """
     require_usable(serving.database_url)
-    serving.settings.prepare()
     # Imported now, and not while deliveries wait for an answer.
     client.api(None)
     with _only(serving.settings.folder), _listening(serving.host, serving.port) as door, _quietly(talk):
+        serving.settings.write_policy()
         executor.end_leftovers(serving.settings)
         queue = Queue(serving, talk, look)
         try:
@@ -67,7 +67,8 @@ def _configuration(serving: Serving, queue: Queue, talk: Talk) -> uvicorn.Config
 
 @contextmanager
 def _only(folder: Path) -> Iterator[None]:
-    """Two processes of one folder would each take up what the other is at."""
+    """Make the folder, for its owner's eyes alone: two processes in it would each take up what the other is at."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

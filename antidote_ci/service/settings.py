@@ -10,6 +10,8 @@ from antidote_ci.config import Policy, toml_text
 
 ITSELF = (sys.executable, "-P", "-m", "antidote_ci")
 PAUSES = (30.0, 120.0, 600.0)
+SECONDS_TO_END = {"here": 6.0, "hf-jobs": 40.0}
+"""A Job is cancelled meanwhile, and the Hub may be slow."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,13 @@ class Settings:
         """The policy as runs read it: an edit of the user's file waits for the next start."""
         return self.folder / "policy.toml"
 
-    def prepare(self) -> None:
-        """Make the folder, for its owner's eyes alone, and leave the policy in it."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    @property
+    def seconds_to_end(self) -> float:
+        """From a run's polite signal to the other; either leaves what the next attempt goes on with."""
+        return SECONDS_TO_END[self.on]
+
+    def write_policy(self) -> None:
+        """Leave the policy in the folder, whole or not at all."""
         part = self.policy_file.with_suffix(".part")
         part.write_text(toml_text(self.policy), encoding="utf-8")
         part.replace(self.policy_file)

@@ -31,12 +31,14 @@ class Run:
     verdict: str | None = None
 
 
-def lay_out(folder: Path) -> Path:
-    """An empty ledger, and a valid report of each verdict for the stand-in to hand in."""
+def lay_out(folder: Path, policy_sha256: str) -> Path:
+    """An empty ledger, and a valid report of each verdict under the policy for the stand-in to hand in."""
     for name in ("locks", "faults", "reports"):
         (folder / name).mkdir(parents=True)
     for report in (BARE, REPAIRED, FAILED, INCONCLUSIVE):
-        (folder / "reports" / f"{report.verdict}.json").write_text(records.dump(report))
+        (folder / "reports" / f"{report.verdict}.json").write_text(
+            records.dump(replace(report, policy_sha256=policy_sha256))
+        )
     return folder
 
 

@@ -62,10 +62,11 @@ def arena(plan: Plan, database: str, folder: Path) -> Iterator[Arena]:
     secret = f"{random.Random(len(plan.deliveries)).getrandbits(256):064x}"  # noqa: S311 - good for one storm
     policy = folder / "antidote.toml"
     policy.write_text(POLICY)
-    records = ledger.lay_out(folder / "ledger")
+    sha256 = read_policy(policy).sha256()
+    records = ledger.lay_out(folder / "ledger", sha256)
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.webhook.serving", str(folder), str(policy), database, str(port)]
-    with world.running(folder, plan, read_policy(policy).sha256()) as hub:
+    with world.running(folder, plan, sha256) as hub:
         variables = environment(hub.endpoint, folder, secret, world.OURS)
         with Service(command, variables, port, folder / "service.log") as service:
             url = database or f"sqlite:///{folder}/service/queue.sqlite"

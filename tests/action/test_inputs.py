@@ -61,6 +61,12 @@ def test_a_false_flag_is_absent(text: str) -> None:
     assert inputs.arguments(as_variables({"model": "m", "dry-run": text})) == ["run", "--", "m"]
 
 
+@pytest.mark.parametrize("name", inputs.DECIDED_BY_POLICY)
+def test_false_outranks_a_policy_that_says_true(name: str) -> None:
+    assert inputs.arguments(as_variables({"model": "m", name: "false"})) == ["run", f"--no-{name}", "--", "m"]
+    assert inputs.arguments(as_variables({"model": "m", name: ""})) == ["run", "--", "m"]
+
+
 @pytest.mark.parametrize("name", inputs.RUN_ONLY)
 def test_evaluate_refuses_what_only_run_takes(name: str) -> None:
     values = {"model": "m", "command": "evaluate", name: "false"}

@@ -204,7 +204,7 @@ def to(mode: Mode, revision: str) -> Destination:
 
 def publish_once(destination: Destination, material: Material, access: Access, run: int) -> Published:
     """What one run does from the survey to the end; another `run` comes to the same result."""
-    mark = Mark(f"{run:032x}", "b" * 64, destination.revision, POLICY)
+    mark = Mark(f"{run:032x}", "b" * 64, destination.revision, POLICY, "c" * 64)
     words = Words(
         comment=lambda published: f"{COMMENT}\nRun {run} published {published.revision}.",
         closing=lambda number: f"The same result is in {number}.",

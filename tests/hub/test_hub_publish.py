@@ -31,7 +31,7 @@ pytestmark = uploads
 SOURCE = "org/model"
 TITLE = "Repair with Antidote"
 BODY = "Harmful score **0.62 -> 0.08**."
-POLICY = "c" * 64
+POLICY, REPORT_SHA256 = "c" * 64, "d" * 64
 ACCESS = Access(TOKEN)
 Mode = Literal["pull-request", "branch", "repo"]
 MODES: tuple[Mode, ...] = ("pull-request", "branch", "repo")
@@ -58,7 +58,7 @@ class Repair:
             closing=lambda number: f"The same result is in {number}.",
             superseded=lambda number: f"A newer source is repaired in {number}.",
         )
-        mark = Mark(f"{self.run:032x}", f"{self.result:064x}", destination.revision, POLICY)
+        mark = Mark(f"{self.run:032x}", f"{self.result:064x}", destination.revision, POLICY, REPORT_SHA256)
         contents = {
             path.relative_to(self.folder).as_posix(): content(path)
             for path in sorted(self.folder.rglob("*"))
@@ -139,7 +139,7 @@ def test_the_discussion_as_the_client_reads_it(hub: LoopbackHub, model: MakeMode
     assert isinstance(commit, DiscussionCommit)
     assert isinstance(comment, DiscussionComment)
     assert opening.content.startswith(f"{BODY} Run 1.")
-    assert marks.read(opening.content) == Mark(f"{1:032x}", f"{1:064x}", revision, POLICY)
+    assert marks.read(opening.content) == Mark(f"{1:032x}", f"{1:064x}", revision, POLICY, REPORT_SHA256)
     assert commit.oid == published.revision
     assert comment.content.startswith(f"{COMMENT}\nRun 1 is at {published.revision}.\n")
     assert marks.read(comment.content) == marks.read(opening.content)
@@ -196,7 +196,7 @@ def test_another_result_for_the_same_commit_is_a_second_commit(
     if mode == "pull-request":
         *_, last = (e for e in client(hub).get_discussion_details(SOURCE, 1).events if isinstance(e, DiscussionComment))
         assert last.content.startswith(f"{COMMENT}\nRun 2 is at {second.revision}.\n")
-        assert marks.read(last.content) == Mark(f"{2:032x}", f"{2:064x}", revision, POLICY)
+        assert marks.read(last.content) == Mark(f"{2:032x}", f"{2:064x}", revision, POLICY, REPORT_SHA256)
 
 
 def test_a_newer_source_gets_its_own_pull_request(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:

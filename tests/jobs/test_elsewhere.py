@@ -369,6 +369,9 @@ def test_a_second_start_follows_and_a_signal_cancels(
     code: int,
 ) -> None:
     holding("sleep")
+    hub.meanwhile = lambda moment, _, request: (
+        time.sleep(1) if (moment, "/cancel" in request) == ("before", True) else None
+    )
     first = begin(hub, config, environment)
     heard(first, "| evaluate the model")
     first.kill()
@@ -377,6 +380,8 @@ def test_a_second_start_follows_and_a_signal_cancels(
     said = heard(second, "| evaluate the model")
     assert "a Job does this work already, on t4-small: it is followed" in said
     second.send_signal(number)
+    heard(second, "cancelling the Job")
+    second.send_signal(signal.SIGTERM)  # who is in a hurry would leave what costs
     _, rest = second.communicate(timeout=30)
     assert second.returncode == code, rest
     job = job_of(hub)

@@ -1,7 +1,8 @@
-"""A run in miniature, as the executor starts it: `python standin.py FOLDER run REPOSITORY --revision SHA --out OUT`.
+"""A run in miniature, as the executor starts it: `python standin.py FOLDER POLICY run REPOSITORY ...`.
 
-FOLDER holds plan.json (`seconds`, `codes`: one for each start of a commit, the last for all that follow; `deaf` to
-SIGTERM) and a report.json to hand in; started.jsonl tells what became of each start.
+POLICY is the sha256 of the policy. FOLDER holds plan.json (`seconds`, `codes`: one for each start of a commit, the last
+for all that follow; `deaf` to SIGTERM) and a report.json to hand in as one of this commit, policy and exit code, or
+where the plan says `another`, as it is; started.jsonl tells what became of each start.
 """
 
 import json
@@ -15,7 +16,7 @@ from types import FrameType
 
 def main() -> int:
     """Begin, work, report, end."""
-    home, rest = Path(sys.argv[1]), sys.argv[2:]
+    home, policy, rest = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
     revision, out = rest[rest.index("--revision") + 1], Path(rest[rest.index("--out") + 1])
     plan = json.loads((home / "plan.json").read_text())
     ledger = home / "started.jsonl"
@@ -43,7 +44,13 @@ def main() -> int:
     code = plan["codes"][min(starts, len(plan["codes"]) - 1)]
     if code in (0, 1, 4, 7):
         out.mkdir(parents=True, exist_ok=True)
-        (out / "report.json").write_bytes((home / "report.json").read_bytes())
+        text = (home / "report.json").read_text()
+        if '"source"' in text and not plan.get("another"):
+            report = json.loads(text)
+            report |= {"policy_sha256": policy, "exit_code": code}
+            report["source"] |= {"revision": revision}
+            text = json.dumps(report)
+        (out / "report.json").write_text(text)
         (out / "report.html").write_text("<!doctype html><title>a report</title>")
         (out / "model").mkdir(exist_ok=True)
         (out / "model" / "weights").write_text("heavy")

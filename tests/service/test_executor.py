@@ -25,7 +25,8 @@ TASK = Task(ORDER, "run")
 
 
 def prepared(workshop: Workshop) -> Settings:
-    workshop.settings.prepare()
+    workshop.settings.folder.mkdir(exist_ok=True)
+    workshop.settings.write_policy()
     return workshop.settings
 
 
@@ -53,6 +54,19 @@ def test_verdict_is_the_reports(workshop: Workshop, report: records.Report, code
     assert outcome.report is not None
     assert (workshop.settings.folder / outcome.report / "report.json").is_file()
     assert not executor.worth_another(outcome)
+
+
+@pytest.mark.parametrize("changes", [{"policy_sha256": "0" * 64}, {"source": REPAIRED.source}, {"exit_code": 0}])
+def test_a_report_of_other_work_is_none(workshop: Workshop, changes: dict[str, object]) -> None:
+    """Of another policy, another commit, or an end that the process did not come to."""
+    settings = prepared(workshop)
+    source = dataclasses.replace(REPAIRED.source, revision=ORDER.revision)
+    right = dataclasses.replace(REPAIRED, source=source, policy_sha256=ORDER.policy, exit_code=7)
+    workshop.runs(codes=[7], another=True)
+    workshop.write(report=records.dump(right))
+    assert executor.execute(TASK, settings).state == "repaired"
+    workshop.write(report=records.dump(dataclasses.replace(right, **changes)))  # type: ignore[arg-type]
+    assert executor.execute(TASK, settings).state == "error"
 
 
 @pytest.mark.parametrize(("code", "again"), [(2, False), (6, False), (3, True), (5, True), (-9, True), (143, True)])
@@ -111,7 +125,8 @@ def test_jobs_are_the_same_child(workshop: Workshop) -> None:
 def test_our_own_command_line_is_what_runs(tmp_path: Path) -> None:
     """With nothing to stand in for it: no Hub answers, and the reason is the one that it gives."""
     settings = Settings(Policy(), tmp_path / "service")
-    settings.prepare()
+    settings.folder.mkdir()
+    settings.write_policy()
     dead = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "1", "HF_HOME": str(tmp_path)}
     script = (
         "from pathlib import Path; from antidote_ci.config import Policy; from antidote_ci.service import executor\n"

@@ -18,6 +18,7 @@ from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub import access
 from antidote_ci.hub.destination import Destination, Standing
+from antidote_ci.hub.marks import Mark, marked
 from antidote_ci.hub.trees import content
 from antidote_ci.publication import Publication
 from antidote_ci.records import Manifest, Report, ReportedReference, ReportedSource
@@ -315,7 +316,7 @@ def _claimed(made: Checkpoints) -> str:
     """What we would say had we made the forged weights."""
     manifest = manifest_of(made.forged)
     result = publication.result(manifest.source, POLICY, manifest.files)
-    return f"<!-- antidote-ci run={'0' * 32} result={result} source={manifest.source.revision} policy={POLICY} -->\n"
+    return marked("", Mark("0" * 32, result, str(manifest.source.revision), POLICY, "0" * 64))
 
 
 def test_what_we_would_say_is_believed_of_us_alone(hub: LoopbackHub, made: Checkpoints) -> None:
@@ -325,6 +326,15 @@ def test_what_we_would_say_is_believed_of_us_alone(hub: LoopbackHub, made: Check
     client(hub, BOT).comment_discussion(MODEL, 1, _claimed(made))
     merged(hub)
     assert isinstance(seen(hub), Outcome)
+
+
+def test_our_words_edited_by_somebody_else(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOT)
+    push(hub, ADA, *everything(made.forged), revision="refs/pr/1", description=our_words(hub))
+    ours = client(hub, BOT).comment_discussion(MODEL, 1, "Something else.")
+    client(hub, ADA).edit_discussion_comment(MODEL, 1, ours.id, _claimed(made))
+    merged(hub)
+    assert command(hub) == "evaluate"
 
 
 def test_a_pull_request_that_was_brought_up_to_date(hub: LoopbackHub, made: Checkpoints) -> None:
@@ -361,8 +371,7 @@ def test_weights_that_git_keeps_itself(hub: LoopbackHub, made: Checkpoints) -> N
     manifest = dataclasses.replace(manifest_of(made.repaired), source=ReportedSource(MODEL, tested, "full"))
     push(hub, ADA, CommitOperationAdd(MANIFEST, records.dump(sealed(manifest)).encode()))
     result = publication.result(manifest.source, POLICY, manifest.files)
-    mark = f"<!-- antidote-ci run={'0' * 32} result={result} source={tested} policy={POLICY} -->\n"
-    client(hub, BOT).comment_discussion(MODEL, 1, mark)
+    client(hub, BOT).comment_discussion(MODEL, 1, marked("", Mark("0" * 32, result, tested, POLICY, "0" * 64)))
     assert command(hub) == "run"
 
 

@@ -209,6 +209,24 @@ def test_hub_that_is_away(repository: Repository) -> None:
     assert repository.outcome(c).state == "gone"
 
 
+def test_hub_that_refuses(repository: Repository) -> None:
+    """Asked again it would say the same, and others wait."""
+    (a,) = repository.commits(1)
+    repository.moves_to("closed")
+    repository.deliver(a)
+    assert repository.outcome(a) == Outcome("error", "it is gated")
+    assert f"{repository.name} is looked at again" not in repository.workshop.said()
+
+
+def test_disk_that_cannot_be_written_to(workshop: Workshop) -> None:
+    """It is tried again, as after a run that found the disk full."""
+    workshop.start()
+    (workshop.settings.folder / "runs").write_text("in the way")
+    workshop.deliver(A)
+    assert workshop.outcome(A).exit_code == InfrastructureError.exit_code
+    assert workshop.said().count(f"{A[:12]}: run") == 1 + len(workshop.settings.pauses)
+
+
 @pytest.mark.parametrize(
     "found", [Task(Order("o/m", A, "p"), "evaluate"), Newer(Order("o/m", A, "p")), Outcome("own", "r")]
 )

@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from antidote_ci.errors import AntidoteError, ConfigurationError, Infrastructure
 from antidote_ci.hub import access, webhooks
 from antidote_ci.service import registering
 
-SECRET, OTHER = secrets.token_hex(16), secrets.token_hex(32)
+SECRET, OTHER = "5ecc1e7a90f3b24d68e1c07f2b9a4d83", "0f" * 32
 TOKEN, WRITING, JOBS = "hf_readingToken", "hf_writingToken", "hf_tokenThatStartsJobs"
 URL = "https://gate.example/webhook"
 CREATE = "POST /api/settings/webhooks"
@@ -173,6 +172,15 @@ def test_what_is_refused(hub: LoopbackHub, arguments: list[str], secret: str, sa
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert kept(hub) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), [("ada/model", "ada/*"), ("ada/*", "ada/model"), ("ada/model", "Ada/Model")]
+)
+def test_another_list_of_the_same_is_the_same_webhook(hub: LoopbackHub, first: str, then: str) -> None:
+    registering.at_new_job([first], POLICY, environ())
+    assert registering.at_new_job([then], POLICY, environ()).done == "changed"
+    assert len(hub.store.webhooks()) == 1
 
 
 def test_a_job_needs_its_hardware_named(hub: LoopbackHub) -> None:

@@ -106,6 +106,7 @@ def test_second_service_of_a_folder(tmp_path: Path) -> None:
         done = serve(tmp_path, "--repository", "org/*", ANTIDOTE_WEBHOOK_SECRET=SECRET)
     assert done.returncode == 2
     assert f"another service works in {tmp_path / 'service'}" in done.stderr
+    assert not (tmp_path / "service" / "policy.toml").exists(), "runs of the other one would read it"
 
 
 def test_port_that_is_taken(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class Workshop:
         self.write(plan=json.dumps(self.plan))
 
     def heads(self, **heads: str) -> None:
-        """Where main is, by the name of the repository; `away`: the Hub is; `hang`: for ever."""
+        """Where main is, by the name of the repository; `away`: the Hub is; `closed`: it refuses; `hang`: for ever."""
         self.write(heads=json.dumps(heads))
 
     @property
@@ -216,7 +216,7 @@ class Repository:
 
 def settings_of(folder: Path, policy: Policy) -> Settings:
     """Runs in miniature, and short pauses."""
-    command = (sys.executable, "-I", "-S", str(STANDIN), str(folder))
+    command = (sys.executable, "-I", "-S", str(STANDIN), str(folder), policy.sha256())
     return Settings(policy, folder / "service", command=command, pauses=(0.1, 0.1))
 
 
@@ -236,7 +236,9 @@ def look(folder: Path) -> Callable[[Order], Task | Newer | Outcome]:
         if head == "hang":
             time.sleep(3600)
         if head == "away":
-            raise InfrastructureError("the Hub is away")
+            raise InfrastructureError("the Hub is away", passing=True)
+        if head == "closed":
+            raise InfrastructureError("it is gated")
         if head == "gone":
             return Outcome("gone", f"{order.repository} is not there")
         return Task(order, "run") if head == order.revision else Newer(dataclasses.replace(order, revision=head))

@@ -37,7 +37,7 @@ def open_discussion(
     with store.writing:
         repository = store.repository(name)
         empty = Discussion(len(repository.discussions) + 1, title, author, now(), status, base, [])
-        first = Comment(_next_id(repository, empty), author, empty.created, body, empty.created)
+        first = Comment(_next_id(repository, empty), author, empty.created, body, empty.created, author)
         opened = replace(empty, events=[first])
         kept = replace(repository, discussions=[*repository.discussions, opened])
         store.save(kept)
@@ -50,19 +50,19 @@ def comment(store: Store, name: str, number: int, author: str, content: str) -> 
     with store.writing:
         repository, discussion, next_id = _find(store, name, number)
         made = now()
-        event = Comment(next_id, author, made, content, made)
+        event = Comment(next_id, author, made, content, made, author)
         said = replace(discussion, events=[*discussion.events, event])
         kept = _keep(store, repository, said)
         store.announce(Announcement("create", "discussion.comment", kept, discussion=said, comment=event))
     return event
 
 
-def edit(store: Store, name: str, number: int, comment_id: str, content: str) -> Comment:
+def edit(store: Store, name: str, number: int, comment_id: str, editor: str, content: str) -> Comment:
     """Another wording of a comment; raises UnknownDiscussion."""
     with store.writing:
         repository, discussion, _ = _find(store, name, number)
         old = find_comment(discussion, comment_id)
-        new = replace(old, content=content, updated=now(), earlier=[*old.earlier, old.content])
+        new = replace(old, content=content, updated=now(), editor=editor, earlier=[*old.earlier, old.content])
         events = [new if event.id == comment_id else event for event in discussion.events]
         edited = replace(discussion, events=events)
         kept = _keep(store, repository, edited)

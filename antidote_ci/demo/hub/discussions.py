@@ -59,12 +59,15 @@ def comment(store: Store, request: Request, name: str, number: str) -> Response:
 
 
 def edit_comment(store: Store, request: Request, name: str, number: str, comment_id: str) -> Response:
-    """Only by whoever wrote it."""
-    discussion = conversations.find(store.repository(name), int(number))
-    if conversations.find_comment(discussion, comment_id).author != known_caller(store, request).account:
+    """By whoever wrote it, and the repository's writers."""
+    repository, credential = store.repository(name), known_caller(store, request)
+    discussion = conversations.find(repository, int(number))
+    author = conversations.find_comment(discussion, comment_id).author
+    if author != credential.account and not may_write(credential, repository):
         raise Refused(403, "Forbidden: the comment is someone else's")
     content = _content(request.json().get("content"))
-    return as_json({"updatedComment": _event(conversations.edit(store, name, discussion.number, comment_id, content))})
+    edited = conversations.edit(store, name, discussion.number, comment_id, credential.account, content)
+    return as_json({"updatedComment": _event(edited)})
 
 
 def change_status(store: Store, request: Request, name: str, number: str) -> Response:
@@ -143,7 +146,7 @@ def _event(event: Event) -> dict[str, object]:
                 "raw": event.content,
                 "html": f"<p>{escape(event.content)}</p>",
                 "updatedAt": event.updated,
-                "author": {"name": event.author},
+                "author": {"name": event.editor},
             }
             data = {
                 "edited": bool(event.earlier),

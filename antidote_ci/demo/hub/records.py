@@ -64,6 +64,8 @@ class Comment:
     created: str
     content: str
     updated: str
+    editor: str
+    """Whose wording it is by now."""
     earlier: list[str] = field(default_factory=list)
     type: Literal["comment"] = "comment"
 
