@@ -110,7 +110,7 @@ def _require_possible(config: RepairConfig) -> None:
         )
     if config.run.policy.repair.target == "dense" and config.method == "scale":
         raise ConfigurationError(
-            "`scale` needs a reference to shrink towards, and the target `dense` has none",
+            "`scale` needs a reference to shrink towards, and --target dense has none",
             hint="name the aligned model with --reference and leave the target to `auto`, or choose --method antidote",
         )
     delivery.require_own(config.run.out, OWN)
