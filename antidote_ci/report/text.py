@@ -19,6 +19,8 @@ _AT_A_LINES_BEGINNING = re.compile(r"^(?:[-+](?=\s|$)|[-=](?=[-=\s]*$)|\d{1,9}(?
 _AUTOLINK = re.compile(r"(?<![a-z0-9_])@|@(?![0-9a-f]{12}(?![\w-]|\.\w))|:(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 """Mentions, addresses and bare links; not our own `name@0123456789ab`, which people copy."""
 _WORD_JOINER = "\u2060"
+_MARK = "\ufffd"
+"""What stands where something was taken out."""
 
 
 def plain(value: object) -> str:
@@ -39,9 +41,11 @@ def visible(text: str) -> str:
 def markdown(value: object) -> str:
     """`plain` without white space around it, and with nothing that Markdown reads as markup: in a table cell or a line.
 
+    Nothing but white space leaves a mark: an empty line would end what it stands in.
     Renderers look for mentions and bare links after they have resolved escapes, so these are broken by a word joiner.
     """
-    escaped = _MARKDOWN.sub(r"\\\g<0>", plain(value).strip())
+    shown = plain(value)
+    escaped = _MARKDOWN.sub(r"\\\g<0>", shown.strip() or (shown and _MARK))
     escaped = _AT_A_LINES_BEGINNING.sub(_unmarked, escaped)
     return _AUTOLINK.sub(rf"\g<0>{_WORD_JOINER}", escaped)
 
@@ -89,4 +93,4 @@ def number(value: float) -> str:
 def _visible(character: str) -> str:
     if character in "\t\n\r":
         return " "
-    return "\ufffd" if unicodedata.category(character) in _INVISIBLE else character
+    return _MARK if unicodedata.category(character) in _INVISIBLE else character
