@@ -35,7 +35,7 @@ GLIBC = range(41, 4, -1)
 
 
 def packages(lock: str) -> set[str]:
-    """Canonical names in a lock, of what constraints.txt pins. Raises PackageNotFoundError for what is not installed."""
+    """Canonical names in a lock, read off what is installed. Raises PackageNotFoundError for what is not."""
     run = closure("antidote-ci[service]") - {"antidote-ci", TORCH}
     match lock:
         case "run":
