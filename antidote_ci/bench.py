@@ -110,8 +110,8 @@ def remedy(bench: Bench, method: Method, doses: Sequence[float], like: Remedy | 
 
 
 def prepare(bench: Bench, remedy: Remedy, dose: float, destination: Path | None = None) -> Candidate:
-    """Write the weights that one dose gives."""
-    mask = remedy.masks.get(dose)
+    """Write the weights that one dose gives. Raises KeyError for a dose that the remedy has not."""
+    mask = None if remedy.method == "scale" else remedy.masks[dose]
     destination = destination or bench.work / f"{remedy.method}-{dose:g}"
     request = ApplyRequest(
         source=bench.source.source.folder,

@@ -1,8 +1,11 @@
 """The command line as a process: help is instant, errors say what to do, each class has its exit code."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -107,6 +110,27 @@ def test_a_dry_run_writes_nothing(trained_pair: Path, tmp_path: Path) -> None:
     assert found["bytes_to_write"] > (trained_pair / "adapter" / "adapter_model.safetensors").stat().st_size
     assert found["answers"] > 140
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_many_signals_are_one(number: signal.Signals, code: int) -> None:
+    """Exit code 1 would say that the model fails."""
+    away = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "60"}
+    command = [sys.executable, "-m", "antidote_ci", "evaluate", "a/b", "--judge=refusal", "--prompts=embedded"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=away) as process:
+        said = ""
+        for line in process.stderr or ():
+            said += line
+            if "asking again" in line:
+                process.send_signal(number)
+            if "nothing half-written is left" in line:
+                while process.poll() is None:
+                    process.send_signal(number)
+                    time.sleep(0.001)
+    # As Python winds up it forgets its handlers; a shell counts both alike.
+    assert process.returncode in (code, -number), said
+    assert "nothing half-written is left" in said
+    assert "Traceback" not in said
 
 
 def test_an_environment_variable_is_an_option() -> None:

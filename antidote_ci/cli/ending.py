@@ -12,6 +12,8 @@ import typer
 from antidote_ci.console import Talk, heard
 from antidote_ci.errors import AntidoteError, InfrastructureError, Terminated
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 @contextmanager
 def ending(left: str = "nothing half-written is left") -> Iterator[Talk]:
@@ -25,11 +27,16 @@ def ending(left: str = "nothing half-written is left") -> Iterator[Talk]:
         talk.ending = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
         raise talk.ending
 
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    for number in SIGNALS:
+        signal.signal(number, end)
     try:
-        with heard(talk):
-            yield talk
+        try:
+            with heard(talk):
+                yield talk
+        finally:
+            # Whoever ends a command often sends several: raised below, one would end it with 1, which is a verdict.
+            for number in SIGNALS:
+                signal.signal(number, _nothing_more)
     except AntidoteError as error:
         talk.explain(error)
         raise typer.Exit(error.exit_code) from None
@@ -50,3 +57,7 @@ def ending(left: str = "nothing half-written is left") -> Iterator[Talk]:
         )
         talk.explain(unexpected)
         raise typer.Exit(unexpected.exit_code) from None
+
+
+def _nothing_more(_number: int, _frame: FrameType | None) -> None:
+    """The end is under way."""

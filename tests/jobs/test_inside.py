@@ -88,7 +88,7 @@ def test_a_signal_reaches_the_command(tmp_path: Path) -> None:
             lines.append(line)
             if "asking again" in line:
                 process.send_signal(signal.SIGTERM)
-    assert process.returncode == 143
+    assert process.returncode == 143, "".join(lines)
     assert parcel.unpack(lines, TOKEN) == Parcel(143, None, None)
 
 

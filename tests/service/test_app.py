@@ -223,7 +223,9 @@ def test_log_of_the_service_has_no_secret(repository: Repository) -> None:
     with socket.create_connection(("127.0.0.1", workshop.port)) as connection:
         connection.sendall(b"\x00garbage\r\n\r\n")
         assert b"400" in connection.recv(1000)
-    assert workshop.said()[before:] == ""
+    # Orders of other tests may end meanwhile, of other repositories.
+    said = [line for line in workshop.said()[before:].splitlines() if not re.match(r"org/(?!model )", line)]
+    assert said == []
     assert SECRET not in workshop.said()
     assert "hf_of_the_tests" not in workshop.said()
 
