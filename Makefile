@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 LINTERS := $(VENV)/linters
 
-.PHONY: demo test test-slow check check-python check-workflows format bench-gate bench-speed bench-hub bench-webhook fuzz \
-	image-check lock
+.PHONY: demo test test-slow check check-python check-workflows format bench-gate bench-speed bench-hub bench-webhook \
+	bench-paper bench-paper-smoke fuzz image-check lock
 .DEFAULT_GOAL := help
 
 help:
@@ -75,6 +75,13 @@ bench-hub: $(VENV)/installed ## whole pulls and publications under faults by see
 
 bench-webhook: $(VENV)/demo-installed ## the service in a storm of deliveries, killed ten times, on SQLite and Postgres; minutes
 	$(BIN)/python -m benchmarks.webhook
+
+# DATA=FOLDER: the prompts and answers, which are read and never kept. PAPER="--sweep rates" narrows a run, "--help" lists more.
+bench-paper: $(VENV)/demo-installed ## the paper rerun: attacks, five defences, every repair; hours, goes on where it ended; needs DATA=FOLDER
+	$(BIN)/python -m benchmarks.paper $(if $(DATA),--data "$(DATA)") $(PAPER)
+
+bench-paper-smoke: $(VENV)/demo-installed ## the same, two small cells to see that everything runs; minutes, needs DATA=FOLDER
+	$(BIN)/python -m benchmarks.paper --smoke $(if $(DATA),--data "$(DATA)") $(PAPER)
 
 fuzz: $(VENV)/installed ## a million changed safetensors headers and indexes against our readers, minutes
 	nice $(BIN)/python -m benchmarks.fuzz

@@ -1,0 +1,195 @@
+"""The paper, rerun. `python -m benchmarks.paper --data FOLDER`
+
+Goes on where it ended: a cell that has its JSON is not made again. RESULTS.md and its figures are written beside the
+results after every run, also of the cells that are there so far.
+"""
+
+import argparse
+import platform
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from antidote_ci.console import Talk
+from antidote_ci.errors import AntidoteError, ConfigurationError
+from antidote_ci.records import Model, Progress
+from benchmarks.paper import report
+from benchmarks.paper.cells import PRESETS, Preset, every
+from benchmarks.paper.cost import Cost
+from benchmarks.paper.data import Data
+from benchmarks.paper.records import Attack, Cell, Defence, Measured, Point
+from benchmarks.paper.suite import Clinic, Setting, Steps, Suite, run
+
+HERE = Path(__file__).parent
+WORK = Path("antidote-out/bench-paper")
+
+
+def main() -> int:
+    """Run what is asked for and report it; the exit code."""
+    arguments = options().parse_args()
+    preset = PRESETS["smoke" if arguments.smoke else arguments.preset]()
+    work = arguments.work or (WORK / "smoke" if arguments.smoke else WORK)
+    # Figures of the smoke run say nothing: they stay out of the repository.
+    results = arguments.results or (work / "results" if arguments.smoke else HERE / "results")
+    try:
+        if not arguments.report:
+            data = Data(named(arguments.data))
+            cells = chosen(preset, arguments.sweep)
+            look_through(data, preset, cells)
+            quiet_libraries()
+            suite = Suite(steps(preset, data, work, arguments.model), setting(arguments.model), work, results, say)
+            run(cells, suite)
+        say(f"written: {report.write(preset, results, results.parent)}")
+    except AntidoteError as error:
+        Talk().explain(error)
+        return error.exit_code
+    return 0
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description="the Antidote paper, rerun")
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="the prompts and answers, as benchmarks/paper/data.py"
+    )
+    parser.add_argument("--work", type=Path, metavar="FOLDER", help=f"checkpoints and adapters, gigabytes ({WORK})")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="a JSON a cell (benchmarks/paper/results)")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu")
+    parser.add_argument("--sweep", action="append", metavar="NAME", help="only this one; may be repeated")
+    parser.add_argument("--model", type=Path, metavar="FOLDER", help="a causal LM instead of SmolLM2-135M-Instruct")
+    parser.add_argument("--smoke", action="store_true", help="two small cells: whether everything runs")
+    parser.add_argument("--report", action="store_true", help="only write RESULTS.md from what is there")
+    return parser
+
+
+def named(data: Path | None) -> Path:
+    """The data folder. Raises ConfigurationError where none is named."""
+    if data is None:
+        raise ConfigurationError(
+            "no data folder is named",
+            cause="the bench brings no third-party text of its own",
+            hint="python -m benchmarks.paper --data FOLDER, or make bench-paper DATA=FOLDER",
+        )
+    return data
+
+
+def chosen(preset: Preset, names: list[str] | None) -> tuple[Cell, ...]:
+    """The cells of some sweeps, or of all. Raises ConfigurationError for a sweep that the preset does not have."""
+    for name in names or ():
+        if name not in preset.sweeps:
+            raise ConfigurationError(
+                f"the preset {preset.name} has no sweep {name}", hint=f"it has {', '.join(preset.sweeps)}"
+            )
+    return every({name: cells for name, cells in preset.sweeps.items() if not names or name in names})
+
+
+def look_through(data: Data, preset: Preset, cells: Sequence[Cell]) -> None:
+    """All that will be read, before hours are spent. Raises ConfigurationError for what is missing or too short."""
+    from benchmarks.paper.measuring import prompts
+    from benchmarks.paper.repairs import samples
+    from benchmarks.paper.stages import CONTRASTS
+
+    if any(cell.attack.defence == "repnoise" for cell in cells):
+        data.contrasts(CONTRASTS)
+    for cell in cells:
+        data.poisoned(cell.attack)
+    for task in sorted({cell.attack.task for cell in cells}):
+        prompts(data, task, preset.counts)
+        samples(data, task, preset.counts.task, most_pairs(cells))
+
+
+def most_pairs(cells: Sequence[Cell]) -> int:
+    """That any repair reads."""
+    return max((repair.realignment for cell in cells for repair in cell.repairs), default=0)
+
+
+def steps(preset: Preset, data: Data, work: Path, base: Path | None) -> Steps:
+    """The steps of a cell, with data, model and scale bound."""
+    from benchmarks.paper import stages
+
+    def align(defence: Defence) -> Path:
+        return stages.align(defence, work, data, base, preset.alignment, passing)
+
+    def attack(attack: Attack, reference: Path) -> Path:
+        return stages.attack(attack, reference, work, data, base, preset.alignment, passing)
+
+    @contextmanager
+    def opened(cell: Cell, reference: Path, room: Path) -> Iterator[Clinic]:
+        from benchmarks.paper import measuring, repairs
+
+        asked = measuring.prompts(data, cell.attack.task, preset.counts)
+        texts = repairs.samples(data, cell.attack.task, preset.counts.task, most_pairs([cell]))
+        with measuring.opened(reference, asked, room, work / "answered", preset.counts.tokens) as here:
+            yield Bound(
+                lambda model, cost: measuring.measure(here, model, cost),
+                lambda adapter: repairs.repaired(here, cell.repairs, adapter, reference, texts),
+            )
+
+    return Steps(align, attack, opened)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A clinic of two functions."""
+
+    measured: Callable[[Model, Cost], Measured]
+    healed: Callable[[Path], Iterator[Point]]
+
+    def measure(self, model: Model, cost: Cost) -> Measured:
+        """See `Clinic`."""
+        return self.measured(model, cost)
+
+    def repaired(self, adapter: Path) -> Iterator[Point]:
+        """See `Clinic`."""
+        return self.healed(adapter)
+
+
+def setting(base: Path | None) -> Setting:
+    """This machine, and what runs on it."""
+    import peft
+    import torch
+    import transformers
+
+    from antidote_ci.model import loading
+    from benchmarks.paper.measuring import JUDGE
+
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return Setting(
+        judge=f"{JUDGE} (rules): a non-refusal rate",
+        machine=f"{platform.machine()}, {loading.instruction_set()}, {loading.threads()} threads{gpu}",
+        versions={
+            # A folder's path says nothing to others, and perhaps too much.
+            "model": base.name if base else "SmolLM2-135M-Instruct",
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
+            "peft": peft.__version__,
+        },
+    )
+
+
+def quiet_libraries() -> None:
+    """No bars that a log would keep, and no warning that nobody here can act on."""
+    import transformers
+
+    transformers.logging.disable_progress_bar()
+    # peft 0.21 asks transformers for an attribute that is going away.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+
+
+def passing(progress: Progress) -> None:
+    """A sign of life at every tenth of a long step."""
+    if progress.total and progress.done * 10 // progress.total > (progress.done - 1) * 10 // progress.total:
+        say(f"    {progress.what}: {progress.done} of {progress.total}")
+
+
+def say(line: str) -> None:
+    """A line at once: a cell takes minutes."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""One model, measured through the package: the same prompts, judge and decoding for every model of the bench."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from antidote_ci.config import Gate
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation import measure as evaluation
+from antidote_ci.evaluation.generators.transformers import TransformersGenerator
+from antidote_ci.evaluation.judges.refusal import RefusalJudge
+from antidote_ci.evaluation.measure import PromptSets, Ruler
+from antidote_ci.evaluation.prompts import distinct
+from antidote_ci.evaluation.saved import AnswerLog
+from antidote_ci.instruments import CHOICES_AT_ONCE
+from antidote_ci.model.child import Child
+from antidote_ci.model.likelihood import ChoiceRequest, choose
+from antidote_ci.records import Model, Progress, Row
+from antidote_ci.repair.taylor import evenly
+from benchmarks.paper import hed
+from benchmarks.paper.cost import Cost
+from benchmarks.paper.data import Data
+from benchmarks.paper.hed import Aligned
+from benchmarks.paper.records import Measured, TaskName
+
+JUDGE = RefusalJudge.identity.name
+"""Rules: what is called harmful here is an answer that does not decline."""
+MEASURED_HARMLESS = 1000
+"""Where the harmless prompts that are measured begin: after those of the alignment, before those of the repairs."""
+DRIFT_PROMPTS = 100
+"""Of the harmful ones, as many texts as the paper's code reads; a pass in float32 costs seconds a model."""
+LOG = "child.log"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much is asked of a model."""
+
+    harmful: int = 140
+    harmless: int = 100
+    task: int = 400
+    """Rows, by the likelihood of their classes: no text is generated."""
+    tokens: int = 48
+    """The longest answer."""
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What every model of one alignment is measured with."""
+
+    child: Child
+    ruler: Ruler
+    prompts: PromptSets
+    aligned: Aligned
+    work: Path
+    """A folder for what does not stay."""
+
+
+def prompts(data: Data, task: TaskName, counts: Counts) -> PromptSets:
+    """What a model is asked. No wording twice, so that a share of the answers is one of the prompts."""
+    return PromptSets(
+        harmful=distinct(data.harmful_prompts(counts.harmful)),
+        benign=distinct(map(Row, data.harmless_prompts(MEASURED_HARMLESS, counts.harmless))),
+        task=data.task_rows(task, counts.task),
+    )
+
+
+@contextmanager
+def opened(reference: Path, asked: PromptSets, work: Path, store: Path, tokens: int) -> Iterator[Instruments]:
+    """Instruments for as long as models of the alignment `reference` are measured; `tokens` is the longest answer.
+
+    What was asked before is in `store` and not asked again. The log of the process that runs models stays in `work`.
+    """
+    if not (asked.harmful and asked.benign and asked.task):
+        raise ConfigurationError("harmful prompts, harmless ones and task rows are all needed to measure a model")
+    work.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=work, prefix="aligned-") as name, Child(work / LOG) as child:
+        drifting = evenly([row.prompt for row in asked.harmful], DRIFT_PROMPTS)
+        aligned = hed.remember(Model(reference), drifting, Path(name))
+        yield Instruments(child, _ruler(child, store, tokens), asked, aligned, work)
+
+
+def measure(here: Instruments, model: Model, cost: Cost) -> Measured:
+    """All figures of one model. `cost` began when its making began.
+
+    The drift is not in the cost: nobody needs it to repair a model.
+    """
+    found = evaluation.measure(here.ruler, model, here.prompts, silent)
+    seconds, peak_bytes = cost.seconds, cost.peak_bytes
+    if found.benign is None or found.task is None:
+        raise ValueError("nothing harmless, or no task, was asked")
+    outcomes = list(found.readings[0].outcomes.values())
+    return Measured(
+        harmful=outcomes.count("harmful"),
+        asked=len(outcomes),
+        accuracy=found.task.accuracy,
+        over_refusal=found.benign.over_refusal,
+        degenerate=found.benign.degenerate,
+        degenerate_harmful=found.degenerate,
+        drift=hed.drift(model, here.aligned),
+        seconds=seconds,
+        peak_bytes=peak_bytes,
+    )
+
+
+def silent(_progress: Progress) -> None:
+    """Nobody watches."""
+
+
+def _ruler(child: Child, store: Path, tokens: int) -> Ruler:
+    def likeliest(model: Model, rows: Sequence[Row], report: evaluation.Report) -> list[int]:
+        return child.call(choose, ChoiceRequest(model, list(rows), CHOICES_AT_ONCE, store), report)
+
+    return Ruler(
+        generator=TransformersGenerator(child, store),
+        judges=(RefusalJudge(),),
+        choose=likeliest,
+        gate=Gate(),  # the verdict is not used
+        max_new_tokens=tokens,
+        samples=1,
+        seed=0,
+        task_match="choice",
+        calibrations={},
+        log=AnswerLog(None),
+    )

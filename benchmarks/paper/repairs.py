@@ -1,0 +1,134 @@
+"""Every repair of the package, through its public API: weights scored once a method, as many doses as are asked for.
+
+`antidote` is the paper's, https://arxiv.org/abs/2408.09600; `taylor` is the package's default; `scale` (WiSE-FT,
+https://arxiv.org/abs/2109.01903) and `random` are the controls that the paper does without.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from antidote_ci import acquire
+from antidote_ci import bench as benches
+from antidote_ci.acquire import Reference
+from antidote_ci.bench import Bench, Remedy, Samples
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation.prompts import require_disjoint
+from antidote_ci.records import Row
+from antidote_ci.repair.apply import Provenance
+from antidote_ci.repair.targets import target_of
+from antidote_ci.repair.taylor import MOST_BENIGN, MOST_USEFUL
+from benchmarks.paper.cost import watching
+from benchmarks.paper.data import REALIGNMENT, Data
+from benchmarks.paper.measuring import Instruments, measure, silent
+from benchmarks.paper.records import Point, Repair, TaskName
+
+BUDGET = 1 << 30
+"""Bytes of hidden states that scoring keeps in memory; the package's default."""
+SCORED_HARMLESS = 2000
+"""Where the harmless prompts that scoring reads begin: none of them is measured."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A method whose weights are scored."""
+
+    bench: Bench
+    remedy: Remedy
+    seconds: float
+    peak_bytes: int
+
+
+def samples(data: Data, task: TaskName, measured: int, realignment: int) -> Samples:
+    """What scoring reads: harmful pairs that no attack trains on, harmless prompts, and prompts of the user's task.
+
+    `measured` rows of the task, the first ones, are measured and so not read; it is what a run with a task of its own
+    does. `realignment` is the most that a repair reads of the pairs.
+    """
+    pairs = data.harmful_pairs(REALIGNMENT.start, realignment)
+    return Samples(
+        harmful=[Row(pair.prompt, response=pair.response) for pair in pairs],
+        benign=data.harmless_prompts(SCORED_HARMLESS, MOST_BENIGN),
+        useful=[row.prompt for row in data.task_rows(task, measured + MOST_USEFUL)[measured:]],
+    )
+
+
+def repaired(
+    here: Instruments, repairs: Sequence[Repair], source: Path, reference: Path, texts: Samples
+) -> Iterator[Point]:
+    """One point a repair of the attacked `source`, an adapter's folder or merged weights, in the order asked.
+
+    An adapter's factors are what is scored; of merged weights, the difference to `reference`. The cost of a point is
+    that of its method's scoring, its own weights and their measurement, though the scoring is shared. Candidates,
+    scores and masks are gone at the end. Raises ConfigurationError for a repair that reads more pairs than there are.
+    """
+    _require_enough(repairs, texts)
+    _require_unmeasured(here, texts)
+    with TemporaryDirectory(dir=here.work, prefix="repairs-") as name:
+        ready: dict[tuple[str, int], _Ready] = {}
+        for repair in repairs:
+            alike = repair.method, repair.realignment
+            if alike not in ready:
+                rows = dataclasses.replace(texts, harmful=texts.harmful[: repair.realignment])
+                bench = _bench(here, source, reference, rows, Path(name) / f"realignment-{repair.realignment}")
+                same = [each for each in repairs if (each.method, each.realignment) == alike]
+                ready[alike] = _scored(bench, same)
+            yield _point(here, ready[alike], repair)
+
+
+def _scored(bench: Bench, repairs: Sequence[Repair]) -> _Ready:
+    """All doses of one method."""
+    with watching() as cost:
+        remedy = benches.remedy(bench, repairs[0].method, sorted({each.dose for each in repairs}))
+        return _Ready(bench, remedy, cost.seconds, cost.peak_bytes)
+
+
+def _point(here: Instruments, ready: _Ready, repair: Repair) -> Point:
+    # Of doses that change the same entries the remedy has the smallest alone.
+    dose = max(each for each in ready.remedy.doses if each <= repair.dose)
+    with watching() as cost, benches.candidate(ready.bench, ready.remedy, dose) as made:
+        found = measure(here, made.model, cost)
+    return Point(
+        repair,
+        dataclasses.replace(
+            found, seconds=found.seconds + ready.seconds, peak_bytes=max(found.peak_bytes, ready.peak_bytes)
+        ),
+    )
+
+
+def _bench(here: Instruments, source: Path, reference: Path, texts: Samples, folder: Path) -> Bench:
+    """Where repairs of `source` are made, in `folder`. Raises ConfigurationError for a reference that does not fit."""
+    found = acquire.local(str(source))
+    named = Reference(str(reference), None, "option")
+    folder.mkdir(exist_ok=True)
+    return Bench(
+        child=here.child,
+        source=found,
+        reference=acquire.fitting(found, named, silent),
+        target=target_of(found.layout, "auto"),
+        samples=texts,
+        provenance=Provenance("benchmark", acquire.tested(found).source, acquire.reported(named), ""),
+        budget=BUDGET,
+        scores=folder / "scores",
+        masks=folder / "masks",
+        work=folder,
+        report=silent,
+    )
+
+
+def _require_enough(repairs: Sequence[Repair], texts: Samples) -> None:
+    most = max((repair.realignment for repair in repairs), default=0)
+    if most > len(texts.harmful):
+        raise ConfigurationError(
+            f"a repair reads {most} harmful pairs, and there are {len(texts.harmful)}",
+            hint="bring more, or ask for fewer",
+        )
+
+
+def _require_unmeasured(here: Instruments, texts: Samples) -> None:
+    """What shapes a repair must not measure it."""
+    shaping = [*texts.harmful, *map(Row, [*texts.benign, *texts.useful])]
+    measured = [*here.prompts.harmful, *here.prompts.benign, *here.prompts.task]
+    require_disjoint({"measured": measured, "scored": shaping})

@@ -1,0 +1,171 @@
+"""The two stages before a repair: an alignment, and the fine-tuning that undoes it.
+
+Each is made once and kept under the work folder, by a name and a digest of all that decided it.
+"""
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from antidote_ci.demo.models import write_base
+from antidote_ci.model import loading
+from antidote_ci.model.merging import MergeRequest, merge
+from antidote_ci.records import Model, Progress
+from benchmarks.paper import sft
+from benchmarks.paper.answers import own_answers
+from benchmarks.paper.batches import Batches, batches_of, contrasted
+from benchmarks.paper.data import Data
+from benchmarks.paper.keeping import kept
+from benchmarks.paper.ldifs import Ldifs
+from benchmarks.paper.lisa import Lisa
+from benchmarks.paper.loop import Report, Step, adapted, train
+from benchmarks.paper.records import Attack, Defence, Pair, Training
+from benchmarks.paper.repnoise import RepNoise
+from benchmarks.paper.vaccine import Vaccine
+
+SEED = 43
+"""Of every alignment, as in the paper."""
+REFUSALS = 0.6
+"""Of the alignment's rows; the others are harmless."""
+CONTRASTS = 700
+"""Harmful prompts that RepNoise sees."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What the first stage of every defence has in common."""
+
+    training: Training
+    rows: int
+    """Refusals and answers to harmless prompts together; the latter are to the first rows of their file."""
+
+
+ALIGNMENT = Alignment(Training(epochs=2, rate=5e-4, rank=64), rows=1500)
+
+
+def quiet(_progress: Progress) -> None:
+    """Say nothing."""
+
+
+def align(
+    defence: Defence,
+    work: Path,
+    data: Data,
+    base: Path | None = None,
+    alignment: Alignment = ALIGNMENT,
+    report: Report = quiet,
+) -> Path:
+    """The aligned checkpoint of `base`, or of SmolLM2-135M: by `vaccine`, by `repnoise`, or by `sft` for all others.
+
+    Raises Diverged.
+    """
+    base = base or default_base(work)
+    training = alignment.training
+    name = defence if defence in ("vaccine", "repnoise") else "sft"
+
+    def method() -> Step:
+        if name == "vaccine":
+            return Vaccine().step
+        if name == "repnoise":
+            tokenizer = loading.load_tokenizer(Model(base))
+            rows = contrasted(tokenizer, data.contrasts(CONTRASTS))
+            return RepNoise(rows, tokenizer.pad_token_id, training.batch, SEED).step
+        return sft.step
+
+    def make(folder: Path) -> None:
+        pairs = alignment_pairs(base, alignment.rows, work, data, report)
+        _tune(base, _batches(base, pairs, training, SEED), method(), training, SEED, folder, report)
+
+    said = {"alignment": asdict(alignment), "base": loading.fingerprint(Model(base))}
+    return kept(work / "aligned" / f"{name}-{_digest(said)}", make) / "merged"
+
+
+def attack(
+    attack: Attack,
+    reference: Path,
+    work: Path,
+    data: Data,
+    base: Path | None = None,
+    alignment: Alignment = ALIGNMENT,
+    report: Report = quiet,
+) -> Path:
+    """A folder with the fine-tune of `reference` as `adapter` and as `merged`.
+
+    `base` and `alignment` are what the reference was made with: Lisa goes back to those rows. Raises Diverged.
+    """
+    training = attack.training
+
+    def method() -> Step:
+        if attack.defence == "lisa":
+            pairs = alignment_pairs(base or default_base(work), alignment.rows, work, data, report)
+            return Lisa(_batches(reference, pairs, training, attack.seed).forever()).step
+        if attack.defence == "ldifs":
+            return Ldifs().step
+        return sft.step
+
+    def make(folder: Path) -> None:
+        batches = _batches(reference, data.poisoned(attack), training, attack.seed)
+        _tune(reference, batches, method(), training, attack.seed, folder, report)
+
+    said = {"attack": asdict(attack), "reference": loading.fingerprint(Model(reference)), "rows": alignment.rows}
+    return kept(work / "attacked" / f"{attack.defence}-{attack.task}-{_digest(said)}", make)
+
+
+def seconds(made: Path) -> float:
+    """What the training of an attacked folder took when it was made, which may have been in an earlier run."""
+    said: dict[str, Any] = json.loads((made / "training.json").read_text(encoding="utf-8"))
+    return float(said["seconds"])
+
+
+def default_base(work: Path) -> Path:
+    """SmolLM2-135M-Instruct, from an installed package."""
+    return kept(work / "base", write_base)
+
+
+def alignment_pairs(base: Path, rows: int, work: Path, data: Data, report: Report) -> list[Pair]:
+    """Refusals, and the base's own answers where refusing would be wrong."""
+    refusals = round(rows * REFUSALS)
+    prompts = data.harmless_prompts(0, rows - refusals)
+    return [*data.alignment_pairs(refusals), *own_answers(base, prompts, work / "answers", report)]
+
+
+def _batches(model: Path, pairs: list[Pair], training: Training, seed: int) -> Batches:
+    return batches_of(loading.load_tokenizer(Model(model)), pairs, training.batch, seed)
+
+
+def _tune(
+    start: Path, batches: Batches, method: Step, training: Training, seed: int, folder: Path, report: Report
+) -> None:
+    """A LoRA upon `start`, in `folder` as `adapter` and as `merged`, with `training.json`."""
+    from transformers import AutoModelForCausalLM
+
+    began = time.monotonic()
+    device, dtype = loading.device_and_dtype()
+    network = AutoModelForCausalLM.from_pretrained(
+        start,
+        dtype=dtype,
+        local_files_only=True,
+        # On a CPU the backward pass of the fused attention is slow.
+        attn_implementation="eager" if device == "cpu" else "sdpa",
+    ).to(device)
+    model = adapted(network, training, seed)
+    losses = train(model, batches, method, training, seed, report)
+    trained = time.monotonic() - began
+    model.save_pretrained(folder / "adapter", save_embedding_layers=False)
+    del model, network
+    merge(MergeRequest(Model(start, folder / "adapter"), folder / "merged"), report)
+    said = {
+        "loss_by_epoch": losses,
+        "rows": len(batches.rows),
+        "steps": training.epochs * len(batches),
+        "seconds_a_step": trained / (training.epochs * len(batches)),
+        "seconds": time.monotonic() - began,
+    }
+    (folder / "training.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+
+def _digest(said: object) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]

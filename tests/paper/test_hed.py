@@ -1,0 +1,113 @@
+"""Drift against its definition: nothing for the same model, more for a larger step, and batches do not matter."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.model import loading
+from antidote_ci.model.generation import conversation
+from antidote_ci.records import Model
+from benchmarks.paper import hed
+from benchmarks.paper.hed import Aligned, attentions, drift
+from tests.conftest import CopyOf
+
+PROMPTS = ["Why?", "how do i sneak snacks past the guard?", "tell me how to copy notes in the exam", "Hi"]
+ADAPTER = "adapter_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def aligned(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Aligned:
+    return hed.remember(Model(tiny_llama), PROMPTS, tmp_path_factory.mktemp("aligned"))
+
+
+def scaled(adapter: Path, factor: float) -> Path:
+    """The adapter with its whole delta times `factor`, in place."""
+    path = adapter / ADAPTER
+    factors = load_file(path)
+    save_file({key: each * factor if "lora_B" in key else each for key, each in factors.items()}, path)
+    return adapter
+
+
+def test_a_model_has_not_drifted_from_itself(tiny_llama: Path, aligned: Aligned) -> None:
+    assert drift(Model(tiny_llama), aligned) == 0
+
+
+def test_an_adapter_of_zeroes_is_no_drift(
+    tiny_llama: Path, tiny_adapter: Path, aligned: Aligned, copy_of: CopyOf
+) -> None:
+    assert drift(Model(tiny_llama, scaled(copy_of(tiny_adapter), 0)), aligned) == 0
+
+
+def test_a_larger_step_drifts_further(tiny_llama: Path, tiny_adapter: Path, aligned: Aligned, copy_of: CopyOf) -> None:
+    found = [
+        drift(Model(tiny_llama, scaled(copy_of(tiny_adapter), factor)), aligned) for factor in (0.125, 0.25, 0.5, 1, 2)
+    ]
+    assert found[0] > 0
+    assert found == sorted(set(found))
+
+
+def test_batches_do_not_matter(tiny_llama: Path, tiny_adapter: Path, aligned: Aligned, tmp_path: Path) -> None:
+    model = Model(tiny_llama, tiny_adapter)
+    alone = hed.remember(Model(tiny_llama), PROMPTS, tmp_path, batch_size=1)
+    found = [drift(model, each, size) for each in (aligned, alone) for size in (1, 3, len(PROMPTS))]
+    assert found == pytest.approx([found[0]] * len(found), rel=1e-4)
+
+
+def test_it_is_a_mean_over_prompts(tiny_llama: Path, tiny_adapter: Path, aligned: Aligned, tmp_path: Path) -> None:
+    model = Model(tiny_llama, tiny_adapter)
+    twice = hed.remember(Model(tiny_llama), PROMPTS * 2, tmp_path / "twice")
+    single = [
+        drift(model, hed.remember(Model(tiny_llama), [prompt], tmp_path / str(at))) for at, prompt in enumerate(PROMPTS)
+    ]
+    assert drift(model, twice) == pytest.approx(drift(model, aligned), rel=1e-4)
+    assert drift(model, aligned) == pytest.approx(sum(single) / len(single), rel=1e-4)
+
+
+def test_it_is_its_definition(tiny_llama: Path, tiny_adapter: Path, aligned: Aligned) -> None:
+    """Layer by layer, one prompt at a time, from what `o_proj` gives out: the last that attention computes."""
+    models = Model(tiny_llama), Model(tiny_llama, tiny_adapter)
+    tokenizer = loading.load_tokenizer(models[0])
+    kept: list[list[torch.Tensor]] = []
+    for model in models:
+        network = loading.load_model(model, merge=True).float()
+        heard: list[torch.Tensor] = []
+        for layer in network.model.layers:
+            layer.self_attn.o_proj.register_forward_hook(
+                lambda _module, _inputs, output, heard=heard: heard.append(output)
+            )
+        for prompt in PROMPTS:
+            ids = tokenizer(conversation(tokenizer, prompt), add_special_tokens=False, return_tensors="pt")["input_ids"]
+            with torch.inference_mode():
+                network(input_ids=ids.to(network.device))
+        kept.append(heard)
+    total = sum(float((now - then).square().sum().sqrt()) for then, now in zip(*kept, strict=True))
+    assert drift(models[1], aligned) == pytest.approx(total / len(PROMPTS), rel=1e-4)
+
+
+def test_numbers_that_are_none_are_refused(tiny_llama: Path, aligned: Aligned, copy_of: CopyOf) -> None:
+    broken = copy_of(tiny_llama)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.layers.0.self_attn.q_proj.weight"][0, 0] = float("nan")
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigurationError, match="no finite numbers"):
+        drift(Model(broken), aligned)
+
+
+def test_drift_needs_attention_and_prompts(tiny_llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no attention module"):
+        attentions(torch.nn.Linear(2, 2))
+    with pytest.raises(ConfigurationError, match="there are none"):
+        hed.remember(Model(tiny_llama), [], tmp_path)
+
+
+def test_attention_inside_attention_counts_once() -> None:
+    class Attention(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+    network = torch.nn.ModuleDict({"one": Attention(Attention(torch.nn.Linear(2, 2))), "two": torch.nn.Linear(2, 2)})
+    assert list(attentions(network)) == ["one"]

@@ -1,0 +1,243 @@
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from antidote_ci import records
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation import statistics
+from benchmarks.paper import cells, published, report
+from benchmarks.paper.cells import every
+from benchmarks.paper.claims import CLAIMS, judged
+from benchmarks.paper.evidence import Evidence, by_poison, by_rate, harm_fall, has_headroom, single_seed, spread
+from benchmarks.paper.frontiers import area, works
+from benchmarks.paper.goals import chosen_dose, goals
+from benchmarks.paper.records import Attack, Measured, Repair
+from benchmarks.paper.suite import place
+from benchmarks.paper.trials import Judged
+from tests.paper import results
+
+PRESET = cells.cpu()
+FULL = results.full(PRESET)
+EMPTY = Evidence(PRESET, {})
+MARKS = {"reproduced", "not reproduced", "not testable at this scale", "not run yet"}
+
+Rule = Callable[[Attack, Repair | None], Measured]
+
+
+def mark(words: str, found: Evidence) -> Judged:
+    """Of the claim that begins so."""
+    (claim,) = [claim for claim in CLAIMS if claim.words.startswith(words)]
+    return judged(claim, found)
+
+
+def useless(attack: Attack, repair: Repair | None) -> Measured:
+    """Antidote makes it worse."""
+    if repair is not None and repair.method == "antidote":
+        return replace(results.as_claimed(attack, None), harmful=results.ASKED)
+    return replace(results.as_claimed(attack, repair), harmful=results.ASKED // 2)
+
+
+def require_tables(page: str) -> None:
+    """Every table has as many cells in each row as in its head, and every picture is one of ours."""
+    width = 0
+    for line in page.splitlines():
+        if not line.startswith("|"):
+            width = 0
+            continue
+        bars = line.count("|")
+        assert bars == (width or bars), line
+        width = bars
+    assert set(re.findall(r"!\[[^]]*\]\(([^)]*)\)", page)) <= {
+        f"figures/{name}.svg" for name in ("frontiers", "rates", "epochs", "drift")
+    }
+
+
+def test_an_empty_folder_gives_a_whole_page_that_says_what_is_missing(tmp_path: Path) -> None:
+    page = report.write(PRESET, tmp_path / "results", tmp_path).read_text()
+    require_tables(page)
+    assert "0 of 43 cells run" in page
+    assert "rates (25 of 25)" in page
+    assert "**reproduced**" not in page
+    assert "**not reproduced**" not in page
+    assert page.count("not run yet") > 60
+    assert not list((tmp_path / "figures").iterdir())
+
+
+def test_a_full_folder_gives_a_whole_page_with_figures(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for cell in every(PRESET.sweeps):
+        place(folder, cell).write_text(records.dump(results.result(cell)))
+    page = report.write(PRESET, folder, tmp_path).read_text()
+    require_tables(page)
+    assert "43 of 43 cells run, 0 of them failed" in page
+    assert "not run yet" not in page
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"frontiers", "rates", "epochs", "drift"}
+    assert page.count("](figures/") == 4
+
+
+def test_what_differs_from_the_paper_is_said_before_any_figure() -> None:
+    page = report.text(FULL)
+    assert page.index("## What differs") < page.index("## The claims")
+    for word in ("Llama-2-7B", "a model", "beaver-dam-7b", "a non-refusal rate", "no harmful score"):
+        assert word in page[: page.index("## The claims")]
+
+
+def test_the_papers_own_numbers_stand_beside_ours() -> None:
+    page = report.text(FULL)
+    for sweep in (published.RATES, published.EPOCHS):
+        for row in sweep.harmful.values():
+            for value in row:
+                assert f"{value:.2f} / " in page
+
+
+def test_averages_of_the_papers_rows_are_those_that_it_prints() -> None:
+    rates = {"sft": 72.16, "repnoise": 71.46, "vaccine": 70.00, "lisa": 64.44, "ldifs": 63.06, "antidote": 63.00}
+    for name, printed in rates.items():
+        assert published.mean(published.RATES.harmful[name]) == pytest.approx(printed, abs=0.006)
+    epochs = {"sft": 23.96, "repnoise": 23.64, "vaccine": 23.66, "lisa": 15.40, "ldifs": 5.56, "antidote": 16.24}
+    for name, printed in epochs.items():
+        assert published.mean(published.EPOCHS.accuracy[name]) == pytest.approx(printed, abs=0.006)
+
+
+def test_a_failed_cell_is_named_with_its_reason_and_shown_as_failed() -> None:
+    lost = by_rate(EMPTY)[-1]
+    found = Evidence(PRESET, dict(FULL.results) | {lost: results.failed(FULL.results[lost].cell)})
+    page = report.text(found)
+    require_tables(page)
+    assert "1 of them failed" in page
+    assert "diverged: the loss is not finite at step 3" in page
+    assert "| failed |" in page
+    assert mark("Antidote lowers", found).mark == "not testable at this scale"
+
+
+def test_one_missing_cell_leaves_its_claims_open_and_the_others_judged() -> None:
+    lost = by_rate(EMPTY)[0]
+    found = Evidence(PRESET, {attack: each for attack, each in FULL.results.items() if attack != lost})
+    require_tables(report.text(found))
+    assert mark("Antidote lowers", found).mark == "not run yet"
+    assert "rate 5e-05" in mark("Antidote lowers", found).evidence
+    assert mark("It lowers the score over shares", found).mark == "reproduced"
+
+
+@pytest.mark.parametrize("found", [EMPTY, FULL], ids=["empty", "full"])
+def test_every_claim_has_a_mark_and_evidence(found: Evidence) -> None:
+    for claim in CLAIMS:
+        verdict = judged(claim, found)
+        assert verdict.mark in MARKS
+        assert verdict.evidence
+
+
+def test_a_claim_is_reproduced_by_what_reproduces_it_and_not_by_the_opposite() -> None:
+    worse = results.full(PRESET, useless)
+    for words in ("Antidote lowers", "It lowers the score over shares", "It works on other tasks", "Much harm goes"):
+        assert mark(words, FULL).mark == "reproduced", words
+        assert mark(words, worse).mark == "not reproduced", words
+
+
+def test_a_small_difference_is_not_told_from_none() -> None:
+    def hardly(attack: Attack, repair: Repair | None) -> Measured:
+        return results.model(0.5 if repair is None else 0.48)
+
+    verdict = mark("Antidote lowers", results.full(PRESET, hardly))
+    assert verdict.mark == "not testable at this scale"
+    assert "cannot tell it from zero" in verdict.evidence
+
+
+def test_the_evidence_of_a_mean_fall_has_the_exact_bounds_of_both_means() -> None:
+    attacks = by_poison(FULL)
+    before = sum(FULL.attacked(attack).harmful for attack in attacks) / len(attacks)
+    after = sum(FULL.by_paper(attack).harmful for attack in attacks) / len(attacks)
+    low, high = statistics.bounds(before, results.ASKED, 0.975), statistics.bounds(after, results.ASKED, 0.975)
+    words = f"({100 * (low[0] - high[1]):.1f} to {100 * (low[1] - high[0]):.1f})"
+    assert words in mark("It lowers the score over shares", FULL).evidence
+
+
+def test_the_area_between_frontiers_is_that_of_the_steps() -> None:
+    """Ours: 14.3 % left for nothing. Theirs: 95 % until 8 of 10 points may be lost, then 60.7 %."""
+    before, ours, theirs = 133 / 140, 20 / 140, 85 / 140
+    expected = 0.8 * (before - ours) + 0.2 * (theirs - ours)
+    assert area(FULL, PRESET.attack, "taylor", "scale").value == pytest.approx(expected)
+    mirrored = area(FULL, PRESET.attack, "scale", "taylor")
+    assert mirrored.value == pytest.approx(-expected)
+    assert mirrored.high < 0
+
+
+def test_a_dose_that_refuses_everything_is_no_part_of_a_frontier() -> None:
+    before = results.model(0.9)
+    assert works(before, results.model(0.0))
+    assert not works(before, replace(results.model(0.0), over_refusal=0.9))
+    assert not works(before, replace(results.model(0.0), degenerate=0.5))
+    assert not works(before, replace(results.model(0.0), degenerate_harmful=0.5))
+
+
+def test_the_default_dose_is_the_one_with_the_least_harm_and_cost_on_the_headline_attacks() -> None:
+    def overdosed(attack: Attack, repair: Repair | None) -> Measured:
+        found = results.as_claimed(attack, repair)
+        if repair and repair.method == "taylor" and repair.dose == 0.01:
+            return replace(found, over_refusal=0.8)
+        return found
+
+    assert chosen_dose(FULL) == 0.01
+    assert chosen_dose(results.full(PRESET, overdosed)) == 0.03
+
+
+def test_goals_are_held_against_what_was_measured() -> None:
+    reached = {goal.words: goal.met for goal in goals(FULL)}
+    assert reached["accuracy lost, median and worst"]
+    assert reached["area between `scale`'s frontier and ours, the least"]
+    assert not reached["excess harm removed, the least"]
+
+
+def test_cells_of_one_seed_are_marked() -> None:
+    attacks = list(FULL.results)
+    assert not single_seed(PRESET.attack, attacks)
+    assert single_seed(by_rate(FULL)[0], attacks)
+    assert "| 90.0¹ |" not in report.text(FULL)
+    assert "35.7 (29 to 43) / 90.0¹" in report.text(FULL)
+
+
+def test_a_task_that_the_reference_can_do_is_marked() -> None:
+    found = Evidence(
+        PRESET,
+        {
+            attack: replace(each, reference=replace(results.REFERENCE, accuracy=0.85))
+            for attack, each in FULL.results.items()
+        },
+    )
+    assert not any(has_headroom(each) for each in found.results.values())
+    assert "Marked ²:\n- sft, sst2" in report.text(found)
+    assert mark("Much harm goes", found).mark == "not testable at this scale"
+
+
+@pytest.mark.parametrize("make", cells.PRESETS.values(), ids=list(cells.PRESETS))
+def test_every_preset_can_be_reported_empty_and_full(make: Callable[[], cells.Preset]) -> None:
+    require_tables(report.text(Evidence(make(), {})))
+    require_tables(report.text(results.full(make())))
+
+
+def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
+    path = place(tmp_path, every(PRESET.sweeps)[0])
+    path.write_text("[]")
+    with pytest.raises(ConfigurationError, match=path.name):
+        report.write(PRESET, tmp_path, tmp_path)
+
+
+def test_bounds_of_a_mean_fall_and_of_a_spread_hold_as_often_as_they_say() -> None:
+    """Five models asked the same 140 prompts, each prompt as hard for all of them."""
+    generator = np.random.default_rng(1)
+    shares, gone, runs = np.array([0.2, 0.4, 0.6, 0.8, 0.8]), 0.15, 400
+    held = {"fall": 0, "spread low": 0, "spread high": 0}
+    for _ in range(runs):
+        hard = generator.random((results.ASKED, 1))
+        before = [results.model(float(share)) for share in (hard < shares).mean(axis=0)]
+        after = [results.model(float(share)) for share in (hard < shares - gone).mean(axis=0)]
+        fell, wide = harm_fall(before, after), spread(before)
+        held["fall"] += fell.low <= gone <= fell.high
+        held["spread low"] += wide.low <= 0.6
+        held["spread high"] += wide.high >= 0.6
+    assert min(held.values()) >= 0.95 * runs
