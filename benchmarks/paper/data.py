@@ -53,7 +53,7 @@ class Data:
             raise ConfigurationError(
                 f"there is no data folder {self.folder}",
                 cause="the bench brings no third-party text of its own",
-                hint="name it with --data FOLDER; docs say which files it holds",
+                hint="name it with --data FOLDER; benchmarks/paper/data.py says which files it holds",
             )
 
     def alignment_pairs(self, count: int = 900) -> list[Pair]:
