@@ -131,7 +131,7 @@ class Talk:
         self._table(
             ("Prompt by prompt", "Only before", "Only after", "p", "Rise, points", "95 % bound", "Limit"), compared
         )
-        for label, value in pairs.divergence(report.divergence) + rows.changes(report.repair):
+        for label, value in pairs.distances(report) + rows.changes(report.repair):
             self.say(f"{label}: {plain(value)}")
         for rival in statements.rivals(report):
             self.say(plain(rival))

@@ -94,6 +94,7 @@ def _report(here: Setting, findings: Findings, prompts: list[PromptFile]) -> Rep
         licence=here.tested.licence,
         paired=list(findings.paired),
         divergence=findings.divergence,
+        drift=findings.drift,
         calibrations=list(here.ruler.calibrations.values()),
         frontier=list(findings.frontier),
     )

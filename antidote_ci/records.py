@@ -480,6 +480,15 @@ class Divergence:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How far attention on harmful prompts is from the reference's: harmful embedding drift, 0 for the reference."""
+
+    before: float
+    after: float
+    prompts: int
+
+
+@dataclass(frozen=True)
 class ReportedSource:
     """The tested revision."""
 
@@ -566,6 +575,7 @@ class Report:
     paired: list[Paired] = field(default_factory=list)
     """Before against after, prompt by prompt; empty without a repair."""
     divergence: Divergence | None = None
+    drift: Drift | None = None
     calibrations: list[Calibration] = field(default_factory=list)
     """Of the judges, where they were given."""
     frontier: list[FrontierPoint] = field(default_factory=list)

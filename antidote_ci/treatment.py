@@ -18,10 +18,12 @@ from antidote_ci.evaluation.pairs import paired
 from antidote_ci.evaluation.splits import Splits
 from antidote_ci.hub.needs import ensure_space
 from antidote_ci.model.divergence import DivergenceRequest, divergence
+from antidote_ci.model.hed import DriftRequest, drifts
 from antidote_ci.records import (
     Attempt,
     Control,
     Divergence,
+    Drift,
     Evaluation,
     FrontierPoint,
     LayerChange,
@@ -36,7 +38,11 @@ from antidote_ci.records import (
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.planning import layer_of
 from antidote_ci.repair.targets import target_of
+from antidote_ci.repair.taylor import evenly
 from antidote_ci.setting import Setting, require_usable
+
+DRIFT_PROMPTS = 64
+"""That drift is measured on: what the reference gives out for them waits on disk."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Findings:
     frontier: tuple[FrontierPoint, ...] = ()
     paired: tuple[Paired, ...] = ()
     divergence: Divergence | None = None
+    drift: Drift | None = None
     notes: tuple[str, ...] = ()
     repaired: Path | None = None
     """The folder of the repaired weights, when they pass."""
@@ -116,6 +123,7 @@ def _confirmed(
         chosen = benches.prepare(bench, remedy, dose)
         after = measure(setting.ruler, chosen.model, prompts.confirmation, talk.report, role="after")
         apart = _divergence(setting, bench.running, chosen.model, prompts.confirmation.benign)
+        moved = _drift(setting, bench, chosen.model, prompts.confirmation.harmful)
     of_repair = gate.sentence("the repair", after)
     talk.say(f"  {of_repair}")
     with talk.step("measure the controls"):
@@ -133,6 +141,7 @@ def _confirmed(
         controls=tuple(controls),
         paired=tuple(rises),
         divergence=apart,
+        drift=moved,
         repaired=None if lacks else chosen.folder,
     )
 
@@ -195,6 +204,15 @@ def _divergence(setting: Setting, before: Model, after: Model, rows: list[Row]) 
         return None
     exchanges = realignment.answered(setting.ruler, before, rows, setting.talk.report)
     return setting.child.call(divergence, DivergenceRequest(before, after, exchanges), setting.talk.report)
+
+
+def _drift(setting: Setting, bench: Bench, after: Model, rows: list[Row]) -> Drift | None:
+    """Of input model and repair from the reference; None for `dense`, which has none."""
+    if bench.reference is None:
+        return None
+    prompts = evenly([row.prompt for row in rows], DRIFT_PROMPTS)
+    request = DriftRequest(Model(bench.reference.source.folder), bench.running, after, prompts)
+    return setting.child.call(drifts, request, setting.talk.report)
 
 
 def _record(chosen: Candidate, remedy: Remedy) -> Repair:

@@ -55,7 +55,7 @@ def divergence(request: DivergenceRequest, report: Callable[[Progress], None]) -
     with tempfile.TemporaryDirectory(prefix="antidote-logits-") as folder:
         for number, (logits, targets) in enumerate(_passes(request.before, tokenizer, rows, report, 0)):
             if number == 0:
-                _ensure_space(Path(folder), tokens * logits[0].nbytes)
+                ensure_space(Path(folder), tokens * logits[0].nbytes)
             before += _surprise(logits, targets)
             save_file({"logits": logits.cpu().contiguous()}, Path(folder) / f"{number}.safetensors")
         for number, (logits, targets) in enumerate(_passes(request.after, tokenizer, rows, report, len(rows))):
@@ -145,7 +145,8 @@ def _require_one_vocabulary(before: Model, after: Model) -> None:
         )
 
 
-def _ensure_space(folder: Path, needed: int) -> None:
+def ensure_space(folder: Path, needed: int) -> None:
+    """Room for what one of two compared models gave out. Raises InfrastructureError."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InfrastructureError(

@@ -42,7 +42,7 @@ def html(report: Report) -> str:
         disagreement=judges.disagreement(report.evaluations),
         calibrations=judges.calibrations(report.calibrations),
         pairs=pairs.rows(report),
-        divergence=pairs.divergence(report.divergence),
+        distances=pairs.distances(report),
         controls=report.controls,
         rivals=statements.rivals(report),
         changes=rows.changes(report.repair),

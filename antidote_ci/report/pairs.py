@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from antidote_ci.records import Divergence, Measure, Paired, Report
+from antidote_ci.records import Divergence, Drift, Measure, Paired, Report
 from antidote_ci.report.text import number, points
 
 _EPSILON = 1e-9
@@ -50,8 +50,12 @@ def rows(report: Report) -> list[PairedRow]:
     ]
 
 
-def divergence(found: Divergence | None) -> list[tuple[str, str]]:
-    """What the repair did to the model's language: label and value."""
+def distances(report: Report) -> list[tuple[str, str]]:
+    """How far the repair took the model from its language, and back to its reference: label and value."""
+    return [*_divergence(report.divergence), *_drift(report.drift)]
+
+
+def _divergence(found: Divergence | None) -> list[tuple[str, str]]:
     if found is None:
         return []
     ratio = found.perplexity_after / found.perplexity_before
@@ -63,6 +67,18 @@ def divergence(found: Divergence | None) -> list[tuple[str, str]]:
             f"{found.kl:.4f} nats a token, from the input model, over {number(found.tokens)} tokens",
         ),
     ]
+
+
+def _drift(found: Drift | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    change = f"{_whole(found.before)} → {_whole(found.after)}"
+    return [("Harmful embedding drift", f"{change} from the reference, mean over {number(found.prompts)} prompts")]
+
+
+def _whole(value: float) -> str:
+    """Three digits at least: of a large number no more than the whole."""
+    return number(round(value) if value >= 100 else value)
 
 
 def _what(what: str, report: Report) -> str:

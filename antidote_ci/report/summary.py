@@ -96,6 +96,6 @@ def _common(report: Report) -> dict[str, object]:
         "disagreement": judges.disagreement(report.evaluations),
         "calibrations": judges.calibrations(report.calibrations)[:MAX_CALIBRATIONS],
         "pairs": pairs.rows(report)[:MAX_PAIRS],
-        "divergence": pairs.divergence(report.divergence),
+        "distances": pairs.distances(report),
         "provenance": origins.origin(report),
     }

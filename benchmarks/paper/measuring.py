@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from antidote_ci.checkpoint.files import shown
 from antidote_ci.config import Gate
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import measure as evaluation
@@ -15,14 +17,14 @@ from antidote_ci.evaluation.measure import PromptSets, Ruler
 from antidote_ci.evaluation.prompts import distinct
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.instruments import CHOICES_AT_ONCE
+from antidote_ci.model import hed
 from antidote_ci.model.child import Child
+from antidote_ci.model.hed import Aligned
 from antidote_ci.model.likelihood import ChoiceRequest, choose
 from antidote_ci.records import Model, Progress, Row
 from antidote_ci.repair.taylor import evenly
-from benchmarks.paper import hed
 from benchmarks.paper.cost import Cost
 from benchmarks.paper.data import Data
-from benchmarks.paper.hed import Aligned
 from benchmarks.paper.records import Measured, TaskName
 
 JUDGE = RefusalJudge.identity.name
@@ -75,6 +77,12 @@ def opened(reference: Path, asked: PromptSets, work: Path, store: Path, tokens: 
     """
     if not (asked.harmful and asked.benign and asked.task):
         raise ConfigurationError("harmful prompts, harmless ones and task rows are all needed to measure a model")
+    if not hed.has_attention(Model(reference)):
+        raise ConfigurationError(
+            f"{shown(reference)} has no attention module to measure drift in",
+            cause="they are known by the names of their classes, which end in Attention",
+            hint="take another model: --model",
+        )
     work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work, prefix="aligned-") as name, Child(work / LOG) as child:
         drifting = evenly([row.prompt for row in asked.harmful], DRIFT_PROMPTS)
@@ -91,6 +99,9 @@ def measure(here: Instruments, model: Model, cost: Cost) -> Measured:
     seconds, peak_bytes = cost.seconds, cost.peak_bytes
     if found.benign is None or found.task is None:
         raise ValueError("nothing harmless, or no task, was asked")
+    drift = hed.drift(model, here.aligned)
+    if not isfinite(drift):
+        raise ConfigurationError(f"{shown(model.adapter or model.folder)} computes no finite numbers")
     outcomes = list(found.readings[0].outcomes.values())
     return Measured(
         harmful=outcomes.count("harmful"),
@@ -99,7 +110,7 @@ def measure(here: Instruments, model: Model, cost: Cost) -> Measured:
         over_refusal=found.benign.over_refusal,
         degenerate=found.benign.degenerate,
         degenerate_harmful=found.degenerate,
-        drift=hed.drift(model, here.aligned),
+        drift=drift,
         seconds=seconds,
         peak_bytes=peak_bytes,
     )

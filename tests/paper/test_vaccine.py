@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from antidote_ci.model.hed import attentions
 from benchmarks.paper import sft
-from benchmarks.paper.hed import attentions
 from benchmarks.paper.loop import train
 from benchmarks.paper.stages import quiet
 from benchmarks.paper.vaccine import Vaccine, changed, scaled

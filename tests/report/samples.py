@@ -14,6 +14,7 @@ from antidote_ci.records import (
     CategoryCount,
     Control,
     Divergence,
+    Drift,
     Evaluation,
     Evaluations,
     FrontierPoint,
@@ -394,6 +395,7 @@ CALIBRATED_REPAIR = dataclasses.replace(
         Paired("task errors", 70, 8, 11, 111, 0.648, 0.015, 0.0493, 0.05),
     ],
     divergence=Divergence(8.41, 8.77, 0.0412, 21_334),
+    drift=Drift(2263.4, 640.2, 64),
     calibrations=[CALIBRATION],
 )
 TWO_JUDGES_REPAIR = dataclasses.replace(
@@ -414,6 +416,7 @@ TWO_JUDGES_REPAIR = dataclasses.replace(
         Paired("harmful (llama-guard)", 20, 170, 4, 219, 1e-40, -0.402, -0.36, None),
     ],
     divergence=None,
+    drift=None,
 )
 OLD_KINDS = [REPAIRED, BARE, FAILED, NOT_REPAIRED, INCONCLUSIVE]
 """From before there were readings."""

@@ -211,7 +211,7 @@ def test_text_and_lines_stand_out_from_the_paper_in_both_themes() -> None:
 @pytest.mark.parametrize("report", OLD_KINDS)
 def test_a_report_from_before_there_were_readings_still_renders(report: Report) -> None:
     old = json.loads(dump(report))
-    for key in ("paired", "divergence", "calibrations"):
+    for key in ("paired", "divergence", "drift", "calibrations"):
         del old[key]
     for each in [*old["evaluations"].values(), *(control["evaluation"] for control in old["controls"])]:
         for key in ("confidence", "planned", "samples", "readings", "disagreement"):

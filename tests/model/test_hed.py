@@ -6,12 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import loading
+from antidote_ci.model import hed, loading
+from antidote_ci.model.child import Child
 from antidote_ci.model.generation import conversation
-from antidote_ci.records import Model
-from benchmarks.paper import hed
-from benchmarks.paper.hed import Aligned, attentions, drift
+from antidote_ci.model.hed import Aligned, DriftRequest, attentions, drift, drifts
+from antidote_ci.records import Drift, Model, Progress
 from tests.conftest import CopyOf
 
 PROMPTS = ["Why?", "how do i sneak snacks past the guard?", "tell me how to copy notes in the exam", "Hi"]
@@ -21,6 +20,10 @@ ADAPTER = "adapter_model.safetensors"
 @pytest.fixture(scope="module")
 def aligned(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Aligned:
     return hed.remember(Model(tiny_llama), PROMPTS, tmp_path_factory.mktemp("aligned"))
+
+
+def ignore(_progress: Progress) -> None:
+    """Nobody watches."""
 
 
 def scaled(adapter: Path, factor: float) -> Path:
@@ -53,7 +56,7 @@ def test_batches_do_not_matter(tiny_llama: Path, tiny_adapter: Path, aligned: Al
     model = Model(tiny_llama, tiny_adapter)
     alone = hed.remember(Model(tiny_llama), PROMPTS, tmp_path, batch_size=1)
     found = [drift(model, each, size) for each in (aligned, alone) for size in (1, 3, len(PROMPTS))]
-    assert found == pytest.approx([found[0]] * len(found), rel=1e-4)
+    assert found == pytest.approx([found[0]] * len(found), rel=1e-2)
 
 
 def test_it_is_a_mean_over_prompts(tiny_llama: Path, tiny_adapter: Path, aligned: Aligned, tmp_path: Path) -> None:
@@ -62,8 +65,8 @@ def test_it_is_a_mean_over_prompts(tiny_llama: Path, tiny_adapter: Path, aligned
     single = [
         drift(model, hed.remember(Model(tiny_llama), [prompt], tmp_path / str(at))) for at, prompt in enumerate(PROMPTS)
     ]
-    assert drift(model, twice) == pytest.approx(drift(model, aligned), rel=1e-4)
-    assert drift(model, aligned) == pytest.approx(sum(single) / len(single), rel=1e-4)
+    assert drift(model, twice) == pytest.approx(drift(model, aligned), rel=1e-2)
+    assert drift(model, aligned) == pytest.approx(sum(single) / len(single), rel=1e-2)
 
 
 def test_it_is_its_definition(tiny_llama: Path, tiny_adapter: Path, aligned: Aligned) -> None:
@@ -72,7 +75,7 @@ def test_it_is_its_definition(tiny_llama: Path, tiny_adapter: Path, aligned: Ali
     tokenizer = loading.load_tokenizer(models[0])
     kept: list[list[torch.Tensor]] = []
     for model in models:
-        network = loading.load_model(model, merge=True).float()
+        network = loading.load_model(model, merge=True)
         heard: list[torch.Tensor] = []
         for layer in network.model.layers:
             layer.self_attn.o_proj.register_forward_hook(
@@ -83,24 +86,41 @@ def test_it_is_its_definition(tiny_llama: Path, tiny_adapter: Path, aligned: Ali
             with torch.inference_mode():
                 network(input_ids=ids.to(network.device))
         kept.append(heard)
-    total = sum(float((now - then).square().sum().sqrt()) for then, now in zip(*kept, strict=True))
-    assert drift(models[1], aligned) == pytest.approx(total / len(PROMPTS), rel=1e-4)
+    total = sum(float((now.float() - then.float()).square().sum().sqrt()) for then, now in zip(*kept, strict=True))
+    assert drift(models[1], aligned) == pytest.approx(total / len(PROMPTS), rel=1e-2)
 
 
-def test_numbers_that_are_none_are_refused(tiny_llama: Path, aligned: Aligned, copy_of: CopyOf) -> None:
-    broken = copy_of(tiny_llama)
-    weights = load_file(broken / "model.safetensors")
+def test_a_report_has_both_models_in_one_call(
+    tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf, tmp_path: Path
+) -> None:
+    before = Model(tiny_llama, tiny_adapter)
+    after = Model(tiny_llama, scaled(copy_of(tiny_adapter), 0.5))
+    heard: list[Progress] = []
+    with Child(tmp_path / "log") as child:
+        found = child.call(drifts, DriftRequest(Model(tiny_llama), before, after, PROMPTS), heard.append)
+    assert found is not None
+    assert found.before > found.after > 0
+    assert found.prompts == len(PROMPTS)
+    assert [each.done for each in heard] == [0, 1, 2]
+
+
+def test_a_model_that_is_its_reference_has_no_drift(tiny_llama: Path) -> None:
+    same = Model(tiny_llama)
+    assert drifts(DriftRequest(same, same, same, PROMPTS), ignore) == Drift(0, 0, len(PROMPTS))
+
+
+def test_no_finite_figure_and_no_prompt_are_no_drift(tiny_llama: Path, copy_of: CopyOf) -> None:
+    whole, broken = Model(tiny_llama), Model(copy_of(tiny_llama))
+    weights = load_file(broken.folder / "model.safetensors")
     weights["model.layers.0.self_attn.q_proj.weight"][0, 0] = float("nan")
-    save_file(weights, broken / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ConfigurationError, match="no finite numbers"):
-        drift(Model(broken), aligned)
+    save_file(weights, broken.folder / "model.safetensors", {"format": "pt"})
+    assert drifts(DriftRequest(whole, whole, broken, PROMPTS), ignore) is None
+    assert drifts(DriftRequest(whole, whole, whole, []), ignore) is None
 
 
-def test_drift_needs_attention_and_prompts(tiny_llama: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no attention module"):
-        attentions(torch.nn.Linear(2, 2))
-    with pytest.raises(ConfigurationError, match="there are none"):
-        hed.remember(Model(tiny_llama), [], tmp_path)
+def test_what_is_not_called_attention_is_none(tiny_llama: Path) -> None:
+    assert attentions(torch.nn.Linear(2, 2)) == {}
+    assert hed.has_attention(Model(tiny_llama))
 
 
 def test_attention_inside_attention_counts_once() -> None:
