@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LINTERS := $(VENV)/linters
 
 .PHONY: demo test test-slow check check-python check-workflows format bench-gate bench-speed bench-hub bench-webhook \
-	bench-paper bench-paper-smoke fuzz image-check lock
+	bench-paper bench-paper-smoke bench-peers fuzz image-check lock
 .DEFAULT_GOAL := help
 
 help:
@@ -82,6 +82,9 @@ bench-paper: $(VENV)/demo-installed ## the paper rerun: attacks, five defences, 
 
 bench-paper-smoke: $(VENV)/demo-installed ## the same, two small cells to see that everything runs; minutes, needs DATA=FOLDER
 	$(BIN)/python -m benchmarks.paper --smoke $(if $(DATA),--data "$(DATA)") $(PAPER)
+
+bench-peers: $(VENV)/demo-installed ## other tools on the same broken checkpoint, each in its own environment; an hour, needs DATA=FOLDER
+	$(BIN)/python -m benchmarks.peers $(if $(DATA),--data "$(DATA)")
 
 fuzz: $(VENV)/installed ## a million changed safetensors headers and indexes against our readers, minutes
 	nice $(BIN)/python -m benchmarks.fuzz

@@ -81,10 +81,10 @@ def cpu() -> Preset:
     common = doses("taylor", 0.01, 0.03) + doses("scale", 0.4, 0.7)
     paper = doses("antidote", 0.05)
     frontier = (
-        doses("taylor", 0.002, 0.004, 0.01, 0.03, 0.075)
-        + doses("antidote", 0.01, 0.05, 0.1, 0.2, 0.3)
-        + doses("scale", 0.2, 0.4, 0.55, 0.7, 0.85)
-        + doses("random", 0.2, 0.4, 0.6, 0.8)
+        doses("taylor", 0.0025, 0.005, 0.01, 0.02, 0.04)
+        + doses("antidote", 0.02, 0.05, 0.1, 0.2)
+        + doses("scale", 0.3, 0.5, 0.7, 0.85)
+        + doses("random", 0.4, 0.7)
     )
     sizes = tuple(repair for size in SIZES for repair in doses("antidote", 0.05, realignment=size))
     # Of more pairs than 96 `taylor` reads 96: see the package.
@@ -193,10 +193,10 @@ PRESETS: dict[str, Callable[[], Preset]] = {"cpu": cpu, "paper": paper, "smoke":
 def _guarded(
     attack: Attack, defence: Defence, common: tuple[Repair, ...], own: tuple[Repair, ...], **changes: object
 ) -> tuple[Attack, tuple[Repair, ...]]:
-    """A defended attack: the paper repairs what no defence guarded, and combines at its default setting alone."""
+    """A defended attack. Repaired is what no defence guarded; both together are tried at the default setting alone."""
     guarded = trained(replace(attack, defence=defence), **changes)
     combined = guarded.training == attack.training
-    return guarded, common + (own if defence == "sft" or combined else ())
+    return guarded, common + own if defence == "sft" or combined else ()
 
 
 def _adapters(attack: Attack, ranks: Sequence[int], others: Targets) -> list[Attack]:

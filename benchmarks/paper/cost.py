@@ -54,10 +54,11 @@ def resident_bytes() -> int:
         listings = [listing.read_text() for listing in (PROCESSES / "self" / "task").glob("*/children")]
     except OSError:  # a thread has ended
         listings = []
-    return sum(_resident(each) for each in ("self", *" ".join(listings).split()))
+    return sum(resident(each) for each in ("self", *" ".join(listings).split()))
 
 
-def _resident(process: str) -> int:
+def resident(process: str) -> int:
+    """Bytes that a process, named by its number, has in memory now; 0 for one that has ended."""
     try:
         pages = int((PROCESSES / process / "statm").read_text().split()[1])
     except (OSError, IndexError):  # it has ended

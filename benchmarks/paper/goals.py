@@ -37,16 +37,15 @@ class Change:
 
 
 def chosen_dose(found: Evidence) -> float:
-    """The default's dose: of those tried on every attack, the one with the least harm and cost on the headline attacks.
+    """The default's dose: of those tried wherever it is, the one with the least harm and cost on the headline attacks.
 
     Least is the sum of what is left of the excess and of what is added to over-refusal, to broken answers and to wrong
     ones, over the attacks. Raises as `Evidence.result`.
     """
     tuning = [cell.attack for cell in found.preset.sweeps["headline"]]
     cells = [cell for cells in found.preset.sweeps.values() for cell in cells]
-    everywhere = set.intersection(*({each.dose for each in cell.repairs if each.method == DEFAULT} for cell in cells))
-    if not everywhere:
-        return found.preset.default_dose
+    tried = [{each.dose for each in cell.repairs if each.method == DEFAULT} for cell in cells]
+    everywhere = set.intersection(*filter(None, tried))
     return min(sorted(everywhere), key=lambda dose: sum(_harm(found, attack, dose) for attack in tuning))
 
 

@@ -25,7 +25,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Training:
-    """One stage: a LoRA on all rows, merged in the end."""
+    """One stage: a LoRA on all rows."""
 
     epochs: int
     rate: float

@@ -180,8 +180,8 @@ def _is(point: Point, dosed: tuple[str, float]) -> bool:
 
 
 def _common(found: Evidence, result: Result) -> list[Point]:
-    """What every cell has, and the paper's dose."""
-    everywhere = set.intersection(*(set(cell.repairs) for cell in every(found.preset.sweeps)))
+    """What every cell has that repairs anything, and the paper's dose."""
+    everywhere = set.intersection(*(set(cell.repairs) for cell in every(found.preset.sweeps) if cell.repairs))
     own = [repair for repair, _ in found.at("antidote", result.cell.attack) if repair.dose == found.preset.dose]
     return [point for point in result.points if point.repair in everywhere or point.repair in own]
 

@@ -28,8 +28,6 @@ from benchmarks.paper.vaccine import Vaccine
 
 SEED = 43
 """Of every alignment, as in the paper."""
-REFUSALS = 0.6
-"""Of the alignment's rows; the others are harmless."""
 CONTRASTS = 700
 """Harmful prompts that RepNoise sees."""
 
@@ -41,6 +39,8 @@ class Alignment:
     training: Training
     rows: int
     """Refusals and answers to harmless prompts together; the latter are to the first rows of their file."""
+    refusals: float = 0.4
+    """The share of the former. With 0.6 the aligned model refused 11 % of other harmless prompts."""
 
 
 ALIGNMENT = Alignment(Training(epochs=2, rate=5e-4, rank=64), rows=1500)
@@ -76,8 +76,9 @@ def align(
         return sft.step
 
     def make(folder: Path) -> None:
-        pairs = alignment_pairs(base, alignment.rows, work, data, report)
+        pairs = alignment_pairs(base, alignment, work, data, report)
         _tune(base, _batches(base, pairs, training, SEED), method(), training, SEED, folder, report)
+        merge(MergeRequest(Model(base, folder / "adapter"), folder / "merged"), report)
 
     said = {"alignment": asdict(alignment), "base": loading.fingerprint(Model(base))}
     return kept(work / "aligned" / f"{name}-{_digest(said)}", make) / "merged"
@@ -92,7 +93,7 @@ def attack(
     alignment: Alignment = ALIGNMENT,
     report: Report = quiet,
 ) -> Path:
-    """A folder with the fine-tune of `reference` as `adapter` and as `merged`.
+    """A folder with the fine-tune of `reference` as `adapter`.
 
     `base` and `alignment` are what the reference was made with: Lisa goes back to those rows. Raises Diverged.
     """
@@ -100,7 +101,7 @@ def attack(
 
     def method() -> Step:
         if attack.defence == "lisa":
-            pairs = alignment_pairs(base or default_base(work), alignment.rows, work, data, report)
+            pairs = alignment_pairs(base or default_base(work), alignment, work, data, report)
             return Lisa(_batches(reference, pairs, training, attack.seed).forever()).step
         if attack.defence == "ldifs":
             return Ldifs().step
@@ -125,10 +126,10 @@ def default_base(work: Path) -> Path:
     return kept(work / "base", write_base)
 
 
-def alignment_pairs(base: Path, rows: int, work: Path, data: Data, report: Report) -> list[Pair]:
+def alignment_pairs(base: Path, alignment: Alignment, work: Path, data: Data, report: Report) -> list[Pair]:
     """Refusals, and the base's own answers where refusing would be wrong."""
-    refusals = round(rows * REFUSALS)
-    prompts = data.harmless_prompts(0, rows - refusals)
+    refusals = round(alignment.rows * alignment.refusals)
+    prompts = data.harmless_prompts(0, alignment.rows - refusals)
     return [*data.alignment_pairs(refusals), *own_answers(base, prompts, work / "answers", report)]
 
 
@@ -139,7 +140,7 @@ def _batches(model: Path, pairs: list[Pair], training: Training, seed: int) -> B
 def _tune(
     start: Path, batches: Batches, method: Step, training: Training, seed: int, folder: Path, report: Report
 ) -> None:
-    """A LoRA upon `start`, in `folder` as `adapter` and as `merged`, with `training.json`."""
+    """A LoRA upon `start`, in `folder` as `adapter`, with `training.json`."""
     from transformers import AutoModelForCausalLM
 
     began = time.monotonic()
@@ -156,7 +157,6 @@ def _tune(
     trained = time.monotonic() - began
     model.save_pretrained(folder / "adapter", save_embedding_layers=False)
     del model, network
-    merge(MergeRequest(Model(start, folder / "adapter"), folder / "merged"), report)
     said = {
         "loss_by_epoch": losses,
         "rows": len(batches.rows),

@@ -48,11 +48,12 @@ def require_sum(reference: Path, made: Path) -> None:
     assert moved
 
 
-def test_what_is_merged_is_base_and_adapter(data: Data, tiny_llama: Path, tmp_path: Path) -> None:
+def test_an_alignment_is_merged_and_an_attack_stays_an_adapter(data: Data, tiny_llama: Path, tmp_path: Path) -> None:
     aligned = stages.align("sft", tmp_path, data, tiny_llama, ALIGNMENT)
     require_sum(tiny_llama, aligned.parent)
     attacked = stages.attack(Attack("sft", "sst2", TRAINING, rows=12), aligned, tmp_path, data, tiny_llama, ALIGNMENT)
-    require_sum(aligned, attacked)
+    assert (attacked / "adapter" / "adapter_model.safetensors").exists()
+    assert not (attacked / "merged").exists()
     assert stages.seconds(attacked) > 0
 
 
@@ -71,14 +72,15 @@ def test_three_alignments_serve_five_defences(data: Data, tiny_llama: Path, tmp_
 
 
 def test_every_defence_of_the_second_stage_gives_another_model(data: Data, tiny_llama: Path, tmp_path: Path) -> None:
-    def weights(name: str) -> torch.Tensor:
+    def factor(name: str) -> torch.Tensor:
         defence = {"sft": "sft", "lisa": "lisa", "ldifs": "ldifs"}[name]
         attack = Attack(defence, "sst2", TRAINING, rows=12)  # type: ignore[arg-type] # of these three
         made = stages.attack(attack, tiny_llama, tmp_path, data, tiny_llama, ALIGNMENT)
-        return load_file(made / "merged" / "model.safetensors")["model.layers.0.mlp.up_proj.weight"]
+        factors = load_file(made / "adapter" / "adapter_model.safetensors")
+        return factors["base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"]
 
-    assert not torch.equal(weights("sft"), weights("lisa"))
-    assert not torch.equal(weights("sft"), weights("ldifs"))
+    assert not torch.equal(factor("sft"), factor("lisa"))
+    assert not torch.equal(factor("sft"), factor("ldifs"))
 
 
 def test_what_is_there_is_not_made_again(data: Data, tiny_llama: Path, tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""What the comparison came to, as records and as a page. Pure."""
+
+from dataclasses import dataclass
+
+from benchmarks.paper import rows as cells
+from benchmarks.paper.frontiers import works
+from benchmarks.paper.records import Measured
+
+OURS = "antidote-ci"
+OPENING = """\
+# Other tools on the same checkpoint
+
+Written by `python -m benchmarks.peers`. One attack, one seed, merged weights, each tool in an environment of its own,
+all measured by the same prompts and the rule judge: harm is a **non-refusal rate**. Seconds and memory are those
+of the repair alone for the other tools, loading and writing included; ours has its measurement in them too. Accuracy,
+over-refusal and broken answers are per cent."""
+EQUAL = """\
+## At equal accuracy
+
+Of each peer's doses that leave a working model (at most 10 points more over-refusal, 5 more broken answers than the
+attacked one): its harm, and the lowest of ours at no lower accuracy. What has no dose here broke the model at each."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model: the reference, the attacked one, or a tool's repair at one dose."""
+
+    tool: str
+    dose: float | None
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All models of one attack; the second is the attacked one."""
+
+    attack: str
+    versions: dict[str, str]
+    rows: list[Row]
+
+
+def text(found: Compared) -> str:
+    """The page."""
+    versions = ", ".join(f"{tool} {version}" for tool, version in found.versions.items())
+    every = cells.table(cells.COLUMNS, [(_named(row), *cells.figures(row.measured)) for row in found.rows])
+    equal = cells.table(("peer", "accuracy", "its harm", "ours"), _equal(found))
+    return f"{OPENING}\n\nAttack: {found.attack}. {versions}.\n\n{every}\n\n{EQUAL}\n\n{equal}\n"
+
+
+def _equal(found: Compared) -> list[tuple[str, str, str, str]]:
+    before = found.rows[1].measured
+    working = [row for row in found.rows[2:] if works(before, row.measured)]
+    ours = [row.measured for row in working if row.tool.startswith(OURS)]
+    lines = []
+    for row in working:
+        if row.tool.startswith(OURS):
+            continue
+        better = [each for each in ours if each.accuracy >= row.measured.accuracy]
+        least = min(better, key=lambda each: each.harmful) if better else None
+        lines.append(
+            (
+                _named(row),
+                cells.per_cent(row.measured.accuracy),
+                cells.score(row.measured),
+                cells.score(least) if least else "none as accurate",
+            )
+        )
+    return lines
+
+
+def _named(row: Row) -> str:
+    return row.tool if row.dose is None else f"{row.tool} {row.dose:g}"
