@@ -9,7 +9,7 @@ from benchmarks.paper import figures, sections
 from benchmarks.paper.cells import DEFAULT, Preset, every
 from benchmarks.paper.claims import CLAIMS, judged
 from benchmarks.paper.evidence import Evidence, Failed, Missing, Unplanned, gathered, has_headroom
-from benchmarks.paper.goals import chosen_dose, goals
+from benchmarks.paper.goals import Goal, chosen_dose, confirmed, goals
 from benchmarks.paper.records import Cell, Measured, Result
 from benchmarks.paper.rows import NOT_RUN, one_of, plural, table
 from benchmarks.paper.suite import place, read, shown
@@ -152,12 +152,20 @@ def _goals(found: Evidence) -> str:
         return heading + "This preset has no cells for it."
     except Failed as error:
         return heading + f"Cannot be said: {error}."
-    lines = [(each.words, each.aim, each.measured, "met" if each.met else "missed") for each in reached]
+    lines = [(each.words, each.aim, each.measured, _word(each)) for each in reached]
+    run, planned = len(confirmed(found)), len(found.preset.sweeps["confirmation"])
     return (
         heading
-        + f"Its dose, {dose:g}, was chosen on the headline attacks; none of those below had a part in it.\n\n"
+        + f"Its dose, {dose:g}, was chosen on the headline attacks; none of those below had a part in it. "
+        + f"{run} of {plural(planned, 'confirmation attack')} were run.\n\n"
         + table(("figure", "goal", "measured", ""), lines)
     )
+
+
+def _word(goal: Goal) -> str:
+    if goal.measured == NOT_RUN:
+        return ""
+    return "met" if goal.met else "missed"
 
 
 def _times(found: Evidence) -> str:
