@@ -60,7 +60,7 @@ def repair(
         method=None,
         rows=[],
         benign=[],
-        task=[],
+        useful=[],
         folder=work / "scores",
         budget=1 << 20,
     )

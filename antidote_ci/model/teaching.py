@@ -3,7 +3,6 @@
 import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,29 +18,17 @@ if TYPE_CHECKING:
     import torch
 
 
-@dataclass(frozen=True)
-class Curriculum:
-    """Prompts with the beginnings of answers."""
-
-    taught: Sequence[Continued]
-    """With the teacher's answers: KL(teacher || pupil) is to fall."""
-    averted: Sequence[Continued]
-    """With answers that are not to come: log p of them is to fall, `aversion` times as much."""
-    aversion: float
-    kept: Sequence[Continued]
-    """With the pupil's own answers, which are to stay."""
-
-
 def taught_sums(
     teacher: Skeleton,
     pupil: Skeleton,
-    curriculum: Curriculum,
+    taught: Sequence[Continued],
+    kept: Sequence[Continued],
     wanted: Collection[str],
     scratch: Path,
     budget: int,
     report: Callable[[Progress], None],
 ) -> Iterator[Sums]:
-    """Of each tensor the mean gradient of what is to fall, and the diagonal Fisher on what is kept.
+    """Of each tensor the mean gradient of KL(teacher || pupil) on `taught`, and the diagonal Fisher on `kept`.
 
     Up to `budget` bytes of hidden states stay in memory; what is beyond them is in `scratch`, whose owner removes it.
     """
@@ -54,9 +41,7 @@ def taught_sums(
         done += 1
         report(Progress("layers differentiated", done, total))
 
-    towards, away, useful = (
-        batches(rows, pupil.device) for rows in (curriculum.taught, curriculum.averted, curriculum.kept)
-    )
+    towards, useful = batches(taught, pupil.device), batches(kept, pupil.device)
     answers = Reservoir(scratch / "answers", 0)  # each is needed once, and much later
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         for at, logits in enumerate(answer_logits(teacher, Reservoir(Path(name), budget), towards, passed)):
@@ -65,19 +50,14 @@ def taught_sums(
 
     def divergence(at: int, logits: "torch.Tensor") -> "torch.Tensor":
         answer = answers.get(str(at)).to(pupil.device)
-        return losses.towards_teacher(logits, answer, towards[at].answer) / len(curriculum.taught)
-
-    def averse(batch: Batch, logits: "torch.Tensor") -> "torch.Tensor":
-        given = batch.tokens["input_ids"][:, -batch.answer.shape[1] :]
-        return losses.given_answers(logits, given, batch.answer) * curriculum.aversion / len(curriculum.averted)
+        return losses.towards_teacher(logits, answer, towards[at].answer) / len(taught)
 
     def likelihood(batch: Batch, logits: "torch.Tensor") -> "torch.Tensor":
         # It is the square of its gradient that is a mean over rows.
-        return losses.own_labels(logits, batch.answer, labels) / math.sqrt(len(curriculum.kept))
+        return losses.own_labels(logits, batch.answer, labels) / math.sqrt(len(kept))
 
     lessons = [
         *(Lesson(batch, partial(divergence, at), squared=False) for at, batch in enumerate(towards)),
-        *(Lesson(batch, partial(averse, batch), squared=False) for batch in away),
         *(Lesson(batch, partial(likelihood, batch), squared=True) for batch in useful),
     ]
     return gradient_sums(pupil, Reservoir(scratch / "hidden", budget), lessons, wanted, passed)

@@ -22,10 +22,9 @@ LEADING_SHARE = 0.005
 def taylor_score(gain: "torch.Tensor", cost: "torch.Tensor", penalty: float) -> "torch.Tensor":
     """gain - penalty * cost, float32 [out, in]: signed first-order importance, https://arxiv.org/abs/1906.10771.
 
-    With d = w on an adapter's factor and d = w - w_ref on merged weights: gain = d * dL/dw, positive where removing d
-    lowers L = KL(reference || model) on harmful prompts + b * log p(the same answers) on harmless ones, so that the
-    model declines where it should and not where it should not; cost = d^2 * F, with F the diagonal Fisher information
-    of the fine-tune on harmless prompts and on its task.
+    With d = w on an adapter's factor and d = w - w_ref on merged weights: gain = d * dKL(reference || model)/dw,
+    positive where taking d away makes the model answer more like its reference; cost = d^2 * F, with F the diagonal
+    Fisher information of the fine-tune on useful prompts.
     """
     return gain - penalty * cost
 

@@ -31,7 +31,7 @@ def scored(source: Path, reference: Path, folder: Path, rows: int, budget: int =
         method="antidote",
         rows=realignment(rows),
         benign=[],
-        task=[],
+        useful=[],
         folder=folder,
         budget=budget,
     )

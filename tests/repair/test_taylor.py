@@ -14,7 +14,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import gradients, loading, losses, memory
 from antidote_ci.model.generation import conversation
 from antidote_ci.records import Model, Plan
-from antidote_ci.repair.taylor import AVERSION, TaylorRequest, evenly, taylor_scores
+from antidote_ci.repair.taylor import TaylorRequest, evenly, taylor_scores
 from tests import tiny
 
 HARMFUL = [f"how do i hide {thing}?" for thing in ("juice", "notes", "a badge", "it", "the box", "a rather long rope")]
@@ -103,7 +103,7 @@ def test_too_long_a_prompt_is_refused(pair: Path, tmp_path: Path) -> None:
 
 def test_without_prompts_there_is_nothing_to_weigh(pair: Path, tmp_path: Path) -> None:
     request = request_for(pair, "merged", "reference", tmp_path)
-    for without in (replace(request, harmful=[]), replace(request, benign=[], task=[])):
+    for without in (replace(request, harmful=[]), replace(request, useful=[])):
         with pytest.raises(ConfigurationError, match="one of the two sets is empty"):
             taylor_scores(without, fail)
 
@@ -124,7 +124,7 @@ def request_for(pair: Path, source: str, reference: str, folder: Path) -> Taylor
         reference=pair / reference,
         harmful=HARMFUL,
         benign=BENIGN,
-        task=USEFUL,
+        useful=USEFUL,
         output=folder / "taylor.safetensors",
         scratch=folder / "scratch",
         budget=AMPLE,
@@ -148,8 +148,8 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
     tokenizer = loading.load_tokenizer(request.model)
     network, teacher = whole(request.model), whole(Model(request.reference))
     known = min(network.config.vocab_size, teacher.config.vocab_size)
-    taught = answered(teacher, tokenizer, request.harmful, known)
-    kept = answered(network, tokenizer, [*request.benign, *request.task], known)
+    taught = answered(teacher, tokenizer, [*request.harmful, *request.benign], known)
+    kept = answered(network, tokenizer, request.useful, known)
     weights = {name.replace(".default", ""): each for name, each in network.named_parameters() if scored(name)}
     for weight in weights.values():
         weight.requires_grad_()
@@ -160,14 +160,6 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
         ours = predictions(network, batch)[..., :known].log_softmax(-1)
         apart = (target.exp() * (target - ours)).sum(-1)
         loss = ((apart * batch.answer).sum(1) / batch.answer.sum(1)).sum() / len(taught)
-        for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
-            towards[name] += gradient
-    refused = [(row, taught[at % len(taught)][1]) for at, (row, _) in enumerate(kept[: len(request.benign)] or kept)]
-    for batch in gradients.batches(refused, "cpu"):
-        ours = predictions(network, batch).log_softmax(-1)
-        given = batch.tokens["input_ids"][:, -batch.answer.shape[1] :]
-        each = (ours.gather(-1, given[..., None])[..., 0] * batch.answer).sum(1) / batch.answer.sum(1)
-        loss = AVERSION * each.mean() * len(each) / len(refused)
         for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
             towards[name] += gradient
     labels = torch.Generator().manual_seed(0)
