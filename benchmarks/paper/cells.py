@@ -78,17 +78,17 @@ def cpu() -> Preset:
     attack = Attack("sft", "sst2", Training(epochs=1, rate=5e-4))
     agnews = replace(attack, task="agnews")
     rates, epochs = (5e-5, 1.5e-4, 5e-4, 1.5e-3, 5e-3), (1, 3, 10)
-    common = doses("taylor", 0.015) + doses("scale", 0.7)
+    common = doses("taylor", 0.01) + doses("scale", 0.7)
     paper = doses("antidote", 0.05)
     frontier = (
-        doses("taylor", 0.004, 0.008, 0.015, 0.025, 0.05)
+        doses("taylor", 0.0025, 0.005, 0.01, 0.02, 0.04)
         + doses("antidote", 0.02, 0.05, 0.1, 0.2)
         + doses("scale", 0.3, 0.5, 0.7, 0.85)
         + doses("random", 0.4, 0.7)
     )
     sizes = tuple(repair for size in SIZES for repair in doses("antidote", 0.05, realignment=size))
     # Of more pairs than 96 `taylor` reads 96: see the package.
-    sizes += doses("taylor", 0.015, realignment=16) + doses("taylor", 0.015, realignment=64)
+    sizes += doses("taylor", 0.01, realignment=16) + doses("taylor", 0.01, realignment=64)
     headline = (attack, agnews)
     confirmation = (
         trained(attack, rate=1.5e-3),
@@ -105,7 +105,7 @@ def cpu() -> Preset:
         rates=rates,
         epochs=epochs,
         dose=0.05,
-        default_dose=0.015,
+        default_dose=0.01,
         sweeps=once(
             [
                 ("headline", [(each, frontier + common) for each in headline]),
