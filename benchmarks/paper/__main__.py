@@ -6,6 +6,7 @@ results after every run, also of the cells that are there so far.
 
 import argparse
 import platform
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -163,12 +164,20 @@ def setting(base: Path | None) -> Setting:
         versions={
             # A folder's path says nothing to others, and perhaps too much.
             "model": base.name if base else "SmolLM2-135M-Instruct",
+            "commit": commit(),
             "python": platform.python_version(),
             "torch": str(torch.__version__),
             "transformers": transformers.__version__,
             "peft": peft.__version__,
         },
     )
+
+
+def commit() -> str:
+    """The last one that changed what cells are made by: when a score changes, its cells are to be made again."""
+    code = ["antidote_ci", ":(glob)benchmarks/paper/*.py"]
+    command = ["git", "-C", str(HERE.parents[1]), "log", "-1", "--format=%h", "--abbrev=12", "--", *code]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "no clone"
 
 
 def quiet_libraries() -> None:
