@@ -26,8 +26,8 @@ class Samples:
     harmful: list[Row]
     """Prompts with harmful answers."""
     benign: list[str]
-    useful: list[str]
-    """What a `taylor` repair leaves as it is."""
+    task: list[str]
+    """With the harmless prompts, what a `taylor` repair leaves as it is."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _scored(bench: Bench, method: Score | None) -> Scores:
         method=method,
         rows=bench.samples.harmful,
         benign=bench.samples.benign,
-        useful=bench.samples.useful,
+        task=bench.samples.task,
         folder=bench.scores,
         budget=bench.budget,
     )

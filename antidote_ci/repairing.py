@@ -25,7 +25,7 @@ from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.costs import CHARACTERS_A_TOKEN
 from antidote_ci.repair.planning import PlanRequest
 from antidote_ci.repair.targets import target_of
-from antidote_ci.repair.taylor import MOST_BENIGN, MOST_HARMFUL, MOST_USEFUL, evenly
+from antidote_ci.repair.taylor import MOST_BENIGN, MOST_HARMFUL, MOST_TASK, evenly
 
 PLAN = "plan.json"
 OWN = (delivery.MODEL, "model.partial", "model.replaced-by-antidote", delivery.SCORES, PLAN, delivery.LOG)
@@ -168,8 +168,9 @@ def _planned(config: RepairConfig, subject: _Subject, shaping: Shaping, child: C
 def _texts(config: RepairConfig, shaping: Shaping) -> list[int]:
     """Characters of each text that scoring reads; an answer that is still to be given counts as long as it may be."""
     if config.method == "taylor":
-        taught = evenly(_prompts(shaping.realignment), MOST_HARMFUL) + evenly(_prompts(shaping.benign), MOST_BENIGN)
-        return list(map(len, taught + evenly(_prompts(shaping.task or shaping.benign), MOST_USEFUL)))
+        benign, task = evenly(_prompts(shaping.benign), MOST_BENIGN), evenly(_prompts(shaping.task), MOST_TASK)
+        taught, kept = evenly(_prompts(shaping.realignment), MOST_HARMFUL) + benign, benign + task
+        return list(map(len, [*taught, *(benign or task), *kept]))
     longest = CHARACTERS_A_TOKEN * config.run.policy.evaluation.max_new_tokens
     return [len(row.prompt) + (len(row.response) or longest) for row in shaping.realignment]
 
@@ -193,7 +194,7 @@ def _write(config: RepairConfig, subject: _Subject, shaping: Shaping, child: Chi
         source=subject.source,
         reference=subject.reference,
         target=subject.target,
-        samples=Samples(shaping.realignment, _prompts(shaping.benign), _prompts(shaping.task or shaping.benign)),
+        samples=Samples(shaping.realignment, _prompts(shaping.benign), _prompts(shaping.task)),
         provenance=_provenance(config, subject),
         budget=config.budget,
         scores=out / delivery.SCORES,

@@ -167,7 +167,7 @@ def _bench(setting: Setting, patient: Patient, reference: Pulled | None, prompts
         samples=Samples(
             harmful=rows,
             benign=[row.prompt for row in prompts.benign_calibration],
-            useful=[row.prompt for row in prompts.task_calibration or prompts.benign_calibration],
+            task=[row.prompt for row in prompts.task_calibration],
         ),
         provenance=Provenance(
             run_id=setting.run_id,

@@ -60,7 +60,7 @@ def repair(
         method=None,
         rows=[],
         benign=[],
-        useful=[],
+        task=[],
         folder=work / "scores",
         budget=1 << 20,
     )

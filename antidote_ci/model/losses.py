@@ -19,6 +19,12 @@ def towards_teacher(logits: "torch.Tensor", teacher: "torch.Tensor", answer: "to
     return (apart * answer / answer.sum(dim=1, keepdim=True)).sum()
 
 
+def given_answers(logits: "torch.Tensor", given: "torch.Tensor", answer: "torch.Tensor") -> "torch.Tensor":
+    """log p of the answers `given` [rows, tokens] in nats, summed over rows: of each row the mean over its tokens."""
+    scores = logits.float().log_softmax(dim=-1).gather(-1, given.unsqueeze(-1)).squeeze(-1)
+    return (scores * answer / answer.sum(dim=1, keepdim=True)).sum()
+
+
 def own_labels(logits: "torch.Tensor", answer: "torch.Tensor", generator: "torch.Generator") -> "torch.Tensor":
     """log p of labels drawn from the network's own distribution, summed over the answers' tokens.
 

@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,17 +19,29 @@ if TYPE_CHECKING:
     import torch
 
 
+@dataclass(frozen=True)
+class Curriculum:
+    """Prompts with the beginnings of answers."""
+
+    taught: Sequence[Continued]
+    """With the teacher's answers: KL(teacher || pupil) is to fall."""
+    averted: Sequence[Continued]
+    """With answers that are not to come: log p of them is to fall, `aversion` times as much."""
+    aversion: float
+    kept: Sequence[Continued]
+    """With the pupil's own answers, which are to stay."""
+
+
 def taught_sums(
     teacher: Skeleton,
     pupil: Skeleton,
-    taught: Sequence[Continued],
-    kept: Sequence[Continued],
+    curriculum: Curriculum,
     wanted: Collection[str],
     scratch: Path,
     budget: int,
     report: Callable[[Progress], None],
 ) -> Iterator[Sums]:
-    """Of each tensor the mean gradient of KL(teacher || pupil) on `taught`, and the diagonal Fisher on `kept`.
+    """Of each tensor the mean gradient of what is to fall, and the diagonal Fisher on what is kept.
 
     Up to `budget` bytes of hidden states stay in memory; what is beyond them is in `scratch`, whose owner removes it.
     """
@@ -41,7 +54,9 @@ def taught_sums(
         done += 1
         report(Progress("layers differentiated", done, total))
 
-    towards, useful = batches(taught, pupil.device), batches(kept, pupil.device)
+    towards, away, useful = (
+        batches(rows, pupil.device) for rows in (curriculum.taught, curriculum.averted, curriculum.kept)
+    )
     answers = Reservoir(scratch / "answers", 0)  # each is needed once, and much later
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         for at, logits in enumerate(answer_logits(teacher, Reservoir(Path(name), budget), towards, passed)):
@@ -50,14 +65,19 @@ def taught_sums(
 
     def divergence(at: int, logits: "torch.Tensor") -> "torch.Tensor":
         answer = answers.get(str(at)).to(pupil.device)
-        return losses.towards_teacher(logits, answer, towards[at].answer) / len(taught)
+        return losses.towards_teacher(logits, answer, towards[at].answer) / len(curriculum.taught)
+
+    def averse(batch: Batch, logits: "torch.Tensor") -> "torch.Tensor":
+        given = batch.tokens["input_ids"][:, -batch.answer.shape[1] :]
+        return losses.given_answers(logits, given, batch.answer) * curriculum.aversion / len(curriculum.averted)
 
     def likelihood(batch: Batch, logits: "torch.Tensor") -> "torch.Tensor":
         # It is the square of its gradient that is a mean over rows.
-        return losses.own_labels(logits, batch.answer, labels) / math.sqrt(len(kept))
+        return losses.own_labels(logits, batch.answer, labels) / math.sqrt(len(curriculum.kept))
 
     lessons = [
         *(Lesson(batch, partial(divergence, at), squared=False) for at, batch in enumerate(towards)),
+        *(Lesson(batch, partial(averse, batch), squared=False) for batch in away),
         *(Lesson(batch, partial(likelihood, batch), squared=True) for batch in useful),
     ]
     return gradient_sums(pupil, Reservoir(scratch / "hidden", budget), lessons, wanted, passed)

@@ -22,9 +22,11 @@ LEADING_SHARE = 0.005
 def taylor_score(gain: "torch.Tensor", cost: "torch.Tensor", penalty: float) -> "torch.Tensor":
     """gain - penalty * cost, float32 [out, in]: signed first-order importance, https://arxiv.org/abs/1906.10771.
 
-    With d = w on an adapter's factor and d = w - w_ref on merged weights: gain = d * dKL(reference || model)/dw,
-    positive where taking d away makes the model answer more like its reference; cost = d^2 * F, with F the diagonal
-    Fisher information of the fine-tune on useful prompts.
+    With d = w on an adapter's factor and d = w - w_ref on merged weights: gain = d * dL/dw, positive where removing d
+    lowers L = KL(reference || model) on harmful and harmless prompts + b * log p(the answers to harmful ones) on
+    harmless ones, so that the model declines where it should and nowhere else; cost = d^2 * F, with F the diagonal
+    Fisher information on harmless prompts and on the task. Both are taken halfway between the fine-tune and its
+    reference: the midpoint rule for what the way there changes, integrated: https://arxiv.org/abs/1703.01365.
     """
     return gain - penalty * cost
 

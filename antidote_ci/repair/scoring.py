@@ -36,7 +36,7 @@ class ScoreRequest:
     rows: list[Row]
     """The realignment set: harmful prompts, for `antidote` with their answers."""
     benign: list[str]
-    useful: list[str]
+    task: list[str]
     folder: Path
     budget: int
     """Bytes of hidden states in memory; what is beyond waits on disk."""
@@ -100,7 +100,7 @@ def _measure(request: ScoreRequest, output: Path, report: Callable[[Progress], N
                 reference=_teacher(request),
                 harmful=[row.prompt for row in request.rows],
                 benign=request.benign,
-                useful=request.useful,
+                task=request.task,
                 output=output,
                 scratch=scratch,
                 budget=request.budget,
@@ -152,6 +152,6 @@ def _key(request: ScoreRequest, files: dict[Path, dict[str, str]]) -> str:
         "files": list(files.values()),
         "rows": [asdict(row) for row in request.rows],
         "benign": request.benign,
-        "useful": request.useful,
+        "task": request.task,
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -17,22 +17,24 @@ from antidote_ci.model.decoding import Continued
 from antidote_ci.model.generation import asked, encoded, plan, rendered
 from antidote_ci.model.gradients import BATCH_SIZE, Sums
 from antidote_ci.model.streaming.skeleton import Skeleton
-from antidote_ci.model.teaching import taught_sums
+from antidote_ci.model.teaching import Curriculum, taught_sums
 from antidote_ci.records import Model, Plan, Progress, ScoredTensor
 from antidote_ci.repair.scores import leading_count, merge_leading, penalty, taylor_score
 from antidote_ci.repair.targets import scored
 
-MOST_HARMFUL, MOST_BENIGN, MOST_USEFUL = 96, 48, 64
+MOST_HARMFUL, MOST_BENIGN, MOST_TASK = 96, 48, 64
 """Prompts that are used of each kind: a backward pass costs twice a forward one."""
+AVERSION = 0.25
+"""How much a refusal of a harmless prompt weighs against what the reference answers: benchmarks/paper/TRIED.md."""
 
 Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
 class TaylorRequest:
-    """On `harmful` and `benign` prompts the reference is the teacher, on `useful` ones the fine-tune itself.
+    """On `harmful` and `benign` prompts the reference is the teacher, on `benign` and `task` ones the fine-tune itself.
 
-    The harmless prompts keep the repair from refusing everything: there the reference answers.
+    What the reference answers to harmful prompts, mostly refusals, must not become likelier on harmless ones.
     """
 
     model: Model
@@ -40,7 +42,7 @@ class TaylorRequest:
     """The full aligned checkpoint; of an adapter, the one it stands upon."""
     harmful: list[str]
     benign: list[str]
-    useful: list[str]
+    task: list[str]
     output: Path
     """A safetensors file to write."""
     scratch: Path
@@ -55,7 +57,8 @@ def taylor_scores(request: TaylorRequest, report: Report) -> Plan:
     Raises ConfigurationError without prompts of either kind, for prompts that are too long or hold tokens that one of
     the models does not know, and where gradients are not finite.
     """
-    if not request.harmful or not request.useful:
+    benign, task = evenly(request.benign, MOST_BENIGN), evenly(request.task, MOST_TASK)
+    if not request.harmful or not benign + task:
         raise ConfigurationError(
             "taylor needs prompts to unlearn and prompts to keep, and one of the two sets is empty",
             hint="name them with --realignment, and with --benign or --task",
@@ -64,11 +67,12 @@ def taylor_scores(request: TaylorRequest, report: Report) -> Plan:
     tokenizer = loading.load_tokenizer(request.model)
     device, dtype = loading.device_and_dtype()
     reference, network = (Skeleton(model, dtype, device) for model in models)
+    halfway = Skeleton(request.model, dtype, device, halfway_to=request.reference)
     targets, _ = scored(request.model, "adapter" if request.model.adapter else "delta")
-    prompts = _ids(tokenizer, evenly(request.harmful, MOST_HARMFUL) + evenly(request.benign, MOST_BENIGN))
-    useful = _ids(tokenizer, evenly(request.useful, MOST_USEFUL))
+    harmful, useful = _ids(tokenizer, evenly(request.harmful, MOST_HARMFUL)), _ids(tokenizer, benign + task)
+    harmless = useful[: len(benign)] or useful
     for skeleton in (reference, network):
-        _require_readable(skeleton, prompts + useful)
+        _require_readable(skeleton, harmful + useful)
     known = min(map(_vocabulary, (reference, network)))
     in_memory = all(map(memory.fits, models))
     request.scratch.mkdir(parents=True, exist_ok=True)
@@ -82,11 +86,17 @@ def taylor_scores(request: TaylorRequest, report: Report) -> Plan:
                 answers = beginnings.streamed(skeleton, tokenizer, rows, known, folder, request.budget, report)
             return list(zip(rows, answers, strict=True))
 
+        taught = continued(models[0], reference, harmful + useful[: len(benign)])
+        declined = [answer for _, answer in taught[: len(harmful)]]
         sums = taught_sums(
             reference,
-            network,
-            continued(models[0], reference, prompts),
-            continued(models[1], network, useful),
+            halfway,
+            Curriculum(
+                taught,
+                [(row, declined[at % len(declined)]) for at, row in enumerate(harmless)],
+                AVERSION,
+                continued(models[1], network, useful),
+            ),
             {each.name for each in targets},
             folder,
             request.budget,

@@ -19,7 +19,7 @@ from antidote_ci.evaluation.prompts import require_disjoint
 from antidote_ci.records import Row
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.targets import target_of
-from antidote_ci.repair.taylor import MOST_BENIGN, MOST_USEFUL
+from antidote_ci.repair.taylor import MOST_BENIGN, MOST_TASK
 from benchmarks.paper.cost import watching
 from benchmarks.paper.data import REALIGNMENT, Data
 from benchmarks.paper.measuring import Instruments, measure, silent
@@ -51,7 +51,7 @@ def samples(data: Data, task: TaskName, measured: int, realignment: int) -> Samp
     return Samples(
         harmful=[Row(pair.prompt, response=pair.response) for pair in pairs],
         benign=data.harmless_prompts(SCORED_HARMLESS, MOST_BENIGN),
-        useful=[row.prompt for row in data.task_rows(task, measured + MOST_USEFUL)[measured:]],
+        task=[row.prompt for row in data.task_rows(task, measured + MOST_TASK)[measured:]],
     )
 
 
@@ -129,6 +129,6 @@ def _require_enough(repairs: Sequence[Repair], texts: Samples) -> None:
 
 def _require_unmeasured(here: Instruments, texts: Samples) -> None:
     """What shapes a repair must not measure it."""
-    shaping = [*texts.harmful, *map(Row, [*texts.benign, *texts.useful])]
+    shaping = [*texts.harmful, *map(Row, [*texts.benign, *texts.task])]
     measured = [*here.prompts.harmful, *here.prompts.benign, *here.prompts.task]
     require_disjoint({"measured": measured, "scored": shaping})

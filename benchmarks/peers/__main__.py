@@ -93,7 +93,7 @@ def _compared(data: Data, work: Path) -> Compared:
         "reference": str(reference),
         "attacked": str(attacked),
         "harmful": [{"prompt": row.prompt, "response": row.response} for row in texts.harmful],
-        "benign": texts.benign + texts.useful,
+        "benign": texts.benign + texts.task,
         "repaired": str(room / "repaired"),
     }
     with measuring.opened(reference, asked, room, work / "answered", preset.counts.tokens) as here:

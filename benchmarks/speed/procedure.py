@@ -31,7 +31,7 @@ def scored(source: Path, reference: Path, folder: Path, rows: int, budget: int =
         method="antidote",
         rows=realignment(rows),
         benign=[],
-        useful=[],
+        task=[],
         folder=folder,
         budget=budget,
     )

@@ -22,7 +22,7 @@ def texts(pair: Path) -> Samples:
     return Samples(
         harmful=read(pair / "realignment.jsonl", "response"),
         benign=[row.prompt for row in read(pair / "benign.jsonl")[MEASURED:]],
-        useful=[row.prompt for row in _task(pair)[MEASURED:]],
+        task=[row.prompt for row in _task(pair)[MEASURED:]],
     )
 
 

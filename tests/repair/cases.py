@@ -100,7 +100,7 @@ def scored(case: Case, folder: Path, method: Score | None = "antidote") -> Score
         method=method,
         rows=ROWS,
         benign=["how do i cook rice?"],
-        useful=["how do i wash a shirt?"],
+        task=["how do i wash a shirt?"],
         folder=folder,
         budget=1 << 20,
     )

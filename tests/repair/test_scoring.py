@@ -25,7 +25,7 @@ def request(case: Case, folder: Path) -> ScoreRequest:
         method="antidote",
         rows=ROWS,
         benign=[],
-        useful=[],
+        task=[],
         folder=folder,
         budget=1 << 20,
     )
@@ -113,7 +113,7 @@ def test_without_a_method_the_targets_are_listed_and_nothing_is_written(case: Ca
 
 def test_taylor_scores_entries_of_tensors(case: Case, tmp_path: Path) -> None:
     wanted = replace(
-        request(case, tmp_path / "scores"), method="taylor", benign=["how do i cook rice?"], useful=["label: good"]
+        request(case, tmp_path / "scores"), method="taylor", benign=["how do i cook rice?"], task=["label: good"]
     )
     found = score(wanted, ignore)
     assert found.per == "tensor"

@@ -14,7 +14,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import gradients, loading, losses, memory
 from antidote_ci.model.generation import conversation
 from antidote_ci.records import Model, Plan
-from antidote_ci.repair.taylor import TaylorRequest, evenly, taylor_scores
+from antidote_ci.repair.taylor import AVERSION, TaylorRequest, evenly, taylor_scores
 from tests import tiny
 
 HARMFUL = [f"how do i hide {thing}?" for thing in ("juice", "notes", "a badge", "it", "the box", "a rather long rope")]
@@ -103,7 +103,7 @@ def test_too_long_a_prompt_is_refused(pair: Path, tmp_path: Path) -> None:
 
 def test_without_prompts_there_is_nothing_to_weigh(pair: Path, tmp_path: Path) -> None:
     request = request_for(pair, "merged", "reference", tmp_path)
-    for without in (replace(request, harmful=[]), replace(request, useful=[])):
+    for without in (replace(request, harmful=[]), replace(request, benign=[], task=[])):
         with pytest.raises(ConfigurationError, match="one of the two sets is empty"):
             taylor_scores(without, fail)
 
@@ -124,7 +124,7 @@ def request_for(pair: Path, source: str, reference: str, folder: Path) -> Taylor
         reference=pair / reference,
         harmful=HARMFUL,
         benign=BENIGN,
-        useful=USEFUL,
+        task=USEFUL,
         output=folder / "taylor.safetensors",
         scratch=folder / "scratch",
         budget=AMPLE,
@@ -149,8 +149,14 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
     network, teacher = whole(request.model), whole(Model(request.reference))
     known = min(network.config.vocab_size, teacher.config.vocab_size)
     taught = answered(teacher, tokenizer, [*request.harmful, *request.benign], known)
-    kept = answered(network, tokenizer, request.useful, known)
+    kept = answered(network, tokenizer, [*request.benign, *request.task], known)
     weights = {name.replace(".default", ""): each for name, each in network.named_parameters() if scored(name)}
+    aligned = dict(teacher.named_parameters())
+    deltas = {
+        name: weight.detach().clone() - (0 if request.model.adapter else aligned[name].detach())
+        for name, weight in weights.items()
+    }
+    go_halfway(network, teacher)
     for weight in weights.values():
         weight.requires_grad_()
     towards, fisher = ({name: torch.zeros_like(weight) for name, weight in weights.items()} for _ in range(2))
@@ -162,16 +168,21 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
         loss = ((apart * batch.answer).sum(1) / batch.answer.sum(1)).sum() / len(taught)
         for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
             towards[name] += gradient
+    refused = [
+        (row, taught[at % len(request.harmful)][1]) for at, (row, _) in enumerate(kept[: len(request.benign)] or kept)
+    ]
+    for batch in gradients.batches(refused, "cpu"):
+        ours = predictions(network, batch).log_softmax(-1)
+        given = batch.tokens["input_ids"][:, -batch.answer.shape[1] :]
+        each = (ours.gather(-1, given[..., None])[..., 0] * batch.answer).sum(1) / batch.answer.sum(1)
+        loss = AVERSION * each.mean() * len(each) / len(refused)
+        for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
+            towards[name] += gradient
     labels = torch.Generator().manual_seed(0)
     for batch in gradients.batches(kept, "cpu"):
         loss = losses.own_labels(predictions(network, batch), batch.answer, labels)
         for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
             fisher[name] += gradient.square() / len(kept)
-    aligned = dict(teacher.named_parameters())
-    deltas = {
-        name: weight.detach() - (0 if request.model.adapter else aligned[name].detach())
-        for name, weight in weights.items()
-    }
     gains = {name: delta * towards[name] for name, delta in deltas.items()}
     costs = {name: delta.square() * fisher[name] for name, delta in deltas.items()}
     gain, cost = (torch.cat([each.flatten() for each in many.values()]) for many in (gains, costs))
@@ -179,6 +190,20 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
     penalty = float(gain[leading].mean() / cost[leading].mean())
     assert penalty > 0
     return {name: gains[name] - penalty * costs[name] for name in gains}
+
+
+def go_halfway(network: Any, teacher: Any) -> None:  # noqa: ANN401
+    """Turn a fine-tune into the model in the middle between it and its reference."""
+    from peft.tuners.lora import LoraLayer
+
+    adapted = [module for module in network.modules() if isinstance(module, LoraLayer)]
+    for module in adapted:
+        module.scale_layer(0.5)
+    if not adapted:
+        aligned = dict(teacher.named_parameters())
+        for name, weight in network.named_parameters():
+            if weight.shape == aligned[name].shape:
+                weight.data = (weight.data + aligned[name].data) / 2
 
 
 def whole(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped

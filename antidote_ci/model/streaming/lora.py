@@ -42,15 +42,15 @@ class Lora:
     """`modules_to_save`: weights by the path of the parameter they replace."""
 
 
-def read_lora(layout: Layout) -> Lora:
-    """The adapter in `layout`, from its configuration and headers."""
+def read_lora(layout: Layout, strength: float = 1.0) -> Lora:
+    """The adapter in `layout`, from its configuration and headers. At `strength` 0 its factors would add nothing."""
     modules, saved = {}, {}
     for name, info in layout.tensors.items():
         path = name.removeprefix(PREFIX)
         if name.endswith(A_ENDING):
             module = path.removesuffix(A_ENDING)
             b = name.removesuffix(A_ENDING) + B_ENDING
-            modules[module] = Factors(name, b, scale(layout.config, module, info.shape[0]))
+            modules[module] = Factors(name, b, strength * scale(layout.config, module, info.shape[0]))
         elif not name.endswith(B_ENDING):
             saved[path] = Stored(layout, name)
     return Lora(layout, modules, saved)

@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antidote_ci.checkpoint.files import shown
@@ -12,6 +13,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.loading import missing_weights
 from antidote_ci.model.streaming.lora import Lora, beside, read_lora
 from antidote_ci.model.streaming.places import Place, find_places, find_ties, with_saved
+from antidote_ci.model.streaming.stored import Stored
 from antidote_ci.records import Model
 
 if TYPE_CHECKING:
@@ -38,13 +40,18 @@ class Skeleton:
     blocks, come with the part; its factors in a block are added by `lora.beside`.
     """
 
-    def __init__(self, model: Model, dtype: "torch.dtype", device: str) -> None:
-        """Raises ConfigurationError where the decoder's blocks cannot be found, or an adapter's base lacks a module."""
+    def __init__(self, model: Model, dtype: "torch.dtype", device: str, halfway_to: Path | None = None) -> None:
+        """With `halfway_to`, the model's reference, it is the network in the middle between the two.
+
+        What an adapter saved whole is not halved. Raises ConfigurationError where the decoder's blocks cannot be found,
+        or an adapter's base lacks a module.
+        """
         from transformers.conversion_mapping import get_model_conversion_mapping
 
         self.layout = inspect(model.folder)
         """The full checkpoint: the base, of an adapter."""
-        self.lora: Lora | None = read_lora(inspect(model.adapter)) if model.adapter else None
+        strength = 0.5 if halfway_to else 1.0
+        self.lora: Lora | None = read_lora(inspect(model.adapter), strength) if model.adapter else None
         self.dtype, self.device = dtype, device
         self.network: Any = _without_weights(model, dtype, device)
         self.blocks = _find_blocks(self.network)
@@ -54,6 +61,9 @@ class Skeleton:
         self._empty: dict[str, Any] = dict(self.network.named_parameters(remove_duplicate=False))
         self._conversions = get_model_conversion_mapping(self.network)
         places = find_places(self.network, self._conversions, self.layout)
+        if halfway_to and not model.adapter:
+            other = inspect(halfway_to)
+            places = {name: replace(place, stored=Stored(self.layout, name, other)) for name, place in places.items()}
         if self.lora:
             places = with_saved(self.network, places, self.lora)
         self._ties = find_ties(self.network, places)

@@ -18,12 +18,18 @@ class Stored:
 
     layout: Layout
     name: str
+    other: Layout | None = None
+    """Where it has the tensor in the same shape, what is read is the mean of the two."""
 
     def read(self) -> "torch.Tensor":
         """It in its own dtype. Raises ConfigurationError when it holds NaN or an infinity."""
         import torch
 
         tensor = tensors.read(self.layout, self.name)
+        if self.other and self.name in self.other.tensors and tensor.is_floating_point():
+            other = tensors.read(self.other, self.name)
+            if other.shape == tensor.shape:
+                tensor = ((tensor.float() + other.float()) / 2).to(tensor.dtype)
         # Both extremes are NaN where one entry is, and finding them is 30 times faster than asking every entry.
         if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
             raise ConfigurationError(
