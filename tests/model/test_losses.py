@@ -1,10 +1,10 @@
-"""The two losses against their definitions in double precision."""
+"""The losses against their definitions in double precision."""
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.model.losses import own_labels, towards_teacher
+from antidote_ci.model.losses import given_answers, own_labels, towards_teacher
 
 SIZES = st.integers(2, 12)
 
@@ -46,3 +46,21 @@ def test_labels_are_drawn_as_often_as_the_network_would_say_them(vocabulary: int
     drawn = gradient[0].double() + p
     assert ((drawn - drawn.round()).abs() < 1e-5).all()
     assert (drawn.mean(0) - p).abs().max() < 5 * 0.5 / 4000**0.5
+
+
+@settings(deadline=None)
+@given(SIZES, st.integers(1, 5), st.integers(0, 99))
+def test_given_answers_are_as_likely_as_their_tokens(vocabulary: int, rows: int, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, 4, vocabulary, generator=draw).requires_grad_()
+    given_ids = torch.randint(0, vocabulary, (rows, 4), generator=draw)
+    answer = torch.arange(4) >= torch.randint(0, 4, (rows, 1), generator=draw)
+    found = given_answers(logits, given_ids, answer)
+    p = logits.detach().double().softmax(-1)
+    expected = 0.0
+    for row in range(rows):
+        tokens = [float(p[row, at, given_ids[row, at]].log()) for at in range(4) if answer[row, at]]
+        expected += sum(tokens) / len(tokens)
+    torch.testing.assert_close(float(found.detach()), expected, rtol=1e-5, atol=1e-6)
+    (gradient,) = torch.autograd.grad(found, logits)
+    assert not gradient[~answer].any()

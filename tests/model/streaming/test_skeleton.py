@@ -171,3 +171,19 @@ def test_a_row_longer_than_the_context_is_named_by_its_number(tmp_path: Path) ->
     with pytest.raises(ConfigurationError, match=r"row 2 has 65 tokens, and .* reads at most 64") as refused:
         skeleton.require_room([[3] * 64, [3] * 65])
     assert "max_position_embeddings" in str(refused.value.cause)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_halfway_lies_the_mean_of_both_and_to_itself_nothing_changes(architecture: str, tmp_path: Path) -> None:
+    near, far = (architectures.write(architecture, tmp_path / name) for name in ("near", "far"))
+    rewrite(far, lambda tensors: {name: -3 * tensor for name, tensor in tensors.items()})
+
+    def weights(halfway_to: Path | None) -> Tensors:
+        skeleton = Skeleton(Model(near), torch.float32, "cpu", halfway_to)
+        with skeleton.filled(ENTRANCE, *skeleton.blocks, HEAD):
+            return {path: parameter.clone() for path, parameter in parameters(skeleton).items()}
+
+    alone, itself, between = weights(None), weights(near), weights(far)
+    for path, weight in alone.items():
+        assert equal(itself[path], weight)
+        torch.testing.assert_close(between[path], -weight, rtol=0.01, atol=1e-6)
