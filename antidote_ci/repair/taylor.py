@@ -70,7 +70,6 @@ def taylor_scores(request: TaylorRequest, report: Report) -> Plan:
     halfway = Skeleton(request.model, dtype, device, halfway_to=request.reference)
     targets, _ = scored(request.model, "adapter" if request.model.adapter else "delta")
     harmful, useful = _ids(tokenizer, evenly(request.harmful, MOST_HARMFUL)), _ids(tokenizer, benign + task)
-    harmless = useful[: len(benign)] or useful
     for skeleton in (reference, network):
         _require_readable(skeleton, harmful + useful)
     known = min(map(_vocabulary, (reference, network)))
@@ -87,21 +86,14 @@ def taylor_scores(request: TaylorRequest, report: Report) -> Plan:
             return list(zip(rows, answers, strict=True))
 
         taught = continued(models[0], reference, harmful + useful[: len(benign)])
-        declined = [answer for _, answer in taught[: len(harmful)]]
-        sums = taught_sums(
-            reference,
-            halfway,
-            Curriculum(
-                taught,
-                [(row, declined[at % len(declined)]) for at, row in enumerate(harmless)],
-                AVERSION,
-                continued(models[1], network, useful),
-            ),
-            {each.name for each in targets},
-            folder,
-            request.budget,
-            report,
+        curriculum = Curriculum(
+            taught,
+            averted=_declined(taught[: len(harmful)], useful[: len(benign)] or useful),
+            aversion=AVERSION,
+            kept=continued(models[1], network, useful),
         )
+        wanted = {each.name for each in targets}
+        sums = taught_sums(reference, halfway, curriculum, wanted, folder, request.budget, report)
         _write(request, targets, sums, folder)
     found = plan(tokenizer, BATCH_SIZE, beginnings.ANSWER_TOKENS)
     return found if in_memory else dataclasses.replace(found, generator="transformers, block by block")
@@ -111,6 +103,11 @@ def evenly(prompts: Sequence[str], most: int) -> list[str]:
     """At most `most` of the prompts, from all over the list: files are often ordered by category."""
     count = min(most, len(prompts))
     return [prompts[position * len(prompts) // count] for position in range(count)]
+
+
+def _declined(harmful: Sequence[Continued], harmless: Sequence[list[int]]) -> list[Continued]:
+    """The harmless prompts with the answers to harmful ones, in turn."""
+    return [(prompt, harmful[position % len(harmful)][1]) for position, prompt in enumerate(harmless)]
 
 
 def _ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:  # noqa: ANN401 - transformers is untyped
