@@ -100,6 +100,18 @@ def test_every_cell_leaves_a_file_that_says_what_was_measured_where_and_when(tmp
     assert found.failure is None
 
 
+def test_every_figure_is_said_when_it_is_known(tmp_path: Path) -> None:
+    lines: list[str] = []
+    run([cell()], replace(Workplace(tmp_path).suite(), say=lines.append))
+    assert [line.split(":")[0].strip() for line in lines[1:-1]] == [
+        "reference",
+        "attacked",
+        "taylor 0.01, 256 pairs",
+        "taylor 0.03, 256 pairs",
+    ]
+    assert "answered, accuracy" in lines[2]
+
+
 def test_what_an_attack_took_is_what_it_took_when_it_was_made(tmp_path: Path) -> None:
     (found,) = run([cell()], Workplace(tmp_path).suite())
     assert found.attacked is not None
