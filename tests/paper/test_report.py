@@ -178,12 +178,12 @@ def test_a_dose_that_refuses_everything_is_no_part_of_a_frontier() -> None:
 def test_the_default_dose_is_the_one_with_the_least_harm_and_cost_on_the_headline_attacks() -> None:
     def overdosed(attack: Attack, repair: Repair | None) -> Measured:
         found = results.as_claimed(attack, repair)
-        if repair and repair.method == "taylor" and repair.dose == 0.01:
+        if repair and repair.method == "taylor" and repair.dose == 0.005:
             return replace(found, over_refusal=0.8)
         return found
 
-    assert chosen_dose(FULL) == 0.01
-    assert chosen_dose(results.full(PRESET, overdosed)) == 0.02
+    assert chosen_dose(FULL) == 0.005
+    assert chosen_dose(results.full(PRESET, overdosed)) == 0.01
 
 
 def test_goals_are_held_against_what_was_measured() -> None:
