@@ -185,5 +185,5 @@ def test_halfway_lies_the_mean_of_both_and_to_itself_nothing_changes(architectur
 
     alone, itself, between = weights(None), weights(near), weights(far)
     for path, weight in alone.items():
-        assert equal(itself[path], weight)
+        assert torch.equal(itself[path], weight)
         torch.testing.assert_close(between[path], -weight, rtol=0.01, atol=1e-6)
