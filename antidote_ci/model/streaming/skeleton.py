@@ -13,7 +13,6 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.loading import missing_weights
 from antidote_ci.model.streaming.lora import Lora, beside, read_lora
 from antidote_ci.model.streaming.places import Place, find_places, find_ties, with_saved
-from antidote_ci.model.streaming.stored import Stored
 from antidote_ci.records import Model
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class Skeleton:
         places = find_places(self.network, self._conversions, self.layout)
         if halfway_to and not model.adapter:
             other = inspect(halfway_to)
-            places = {name: replace(place, stored=Stored(self.layout, name, other)) for name, place in places.items()}
+            places = {name: replace(place, stored=replace(place.stored, other=other)) for name, place in places.items()}
         if self.lora:
             places = with_saved(self.network, places, self.lora)
         self._ties = find_ties(self.network, places)
