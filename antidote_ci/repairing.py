@@ -25,7 +25,7 @@ from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.costs import CHARACTERS_A_TOKEN
 from antidote_ci.repair.planning import PlanRequest
 from antidote_ci.repair.targets import target_of
-from antidote_ci.repair.taylor import MOST_BENIGN, MOST_HARMFUL, MOST_TASK, evenly
+from antidote_ci.repair.taylor import MOST_BENIGN, MOST_HARMFUL, MOST_TASK, evenly, taught_benign
 
 PLAN = "plan.json"
 OWN = (delivery.MODEL, "model.partial", "model.replaced-by-antidote", delivery.SCORES, PLAN, delivery.LOG)
@@ -169,8 +169,9 @@ def _texts(config: RepairConfig, shaping: Shaping) -> list[int]:
     """Characters of each text that scoring reads; an answer that is still to be given counts as long as it may be."""
     if config.method == "taylor":
         benign, task = evenly(_prompts(shaping.benign), MOST_BENIGN), evenly(_prompts(shaping.task), MOST_TASK)
-        taught, kept = evenly(_prompts(shaping.realignment), MOST_HARMFUL) + benign, benign + task
-        return list(map(len, [*taught, *(benign or task), *kept]))
+        harmful = evenly(_prompts(shaping.realignment), MOST_HARMFUL)
+        taught = harmful + taught_benign(benign, len(harmful))
+        return list(map(len, [*taught, *(benign or task), *benign, *task]))
     longest = CHARACTERS_A_TOKEN * config.run.policy.evaluation.max_new_tokens
     return [len(row.prompt) + (len(row.response) or longest) for row in shaping.realignment]
 

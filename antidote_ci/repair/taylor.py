@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.files import shown
@@ -24,15 +24,18 @@ from antidote_ci.repair.targets import scored
 
 MOST_HARMFUL, MOST_BENIGN, MOST_TASK = 96, 48, 64
 """Prompts that are used of each kind: a backward pass costs twice a forward one."""
-AVERSION = 0.25
-"""How much a refusal of a harmless prompt weighs against what the reference answers: benchmarks/paper/TRIED.md."""
+HARMFUL_FOR_EACH_BENIGN, AVERSION = 4, 0.2
+"""Of the prompts that the reference answers for the model to learn, and how much a refusal of a harmless prompt weighs
+against them. More of either costs accuracy, less of it refuses harmless prompts: benchmarks/paper/TRIED.md."""
 
+Prompt = TypeVar("Prompt")
+"""As text or as tokens."""
 Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
 class TaylorRequest:
-    """On `harmful` and `benign` prompts the reference is the teacher, on `benign` and `task` ones the fine-tune itself.
+    """On `harmful` and some `benign` prompts the reference is the teacher, on `benign` and `task` ones the fine-tune.
 
     What the reference answers to harmful prompts, mostly refusals, must not become likelier on harmless ones.
     """
@@ -85,10 +88,11 @@ def taylor_scores(request: TaylorRequest, report: Report) -> Plan:
                 answers = beginnings.streamed(skeleton, tokenizer, rows, known, folder, request.budget, report)
             return list(zip(rows, answers, strict=True))
 
-        taught = continued(models[0], reference, harmful + useful[: len(benign)])
+        harmless = useful[: len(benign)]
+        taught = continued(models[0], reference, harmful + taught_benign(harmless, len(harmful)))
         curriculum = Curriculum(
             taught,
-            averted=_declined(taught[: len(harmful)], useful[: len(benign)] or useful),
+            averted=_declined(taught[: len(harmful)], harmless or useful),
             aversion=AVERSION,
             kept=continued(models[1], network, useful),
         )
@@ -99,10 +103,15 @@ def taylor_scores(request: TaylorRequest, report: Report) -> Plan:
     return found if in_memory else dataclasses.replace(found, generator="transformers, block by block")
 
 
-def evenly(prompts: Sequence[str], most: int) -> list[str]:
+def evenly(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
     """At most `most` of the prompts, from all over the list: files are often ordered by category."""
     count = min(most, len(prompts))
     return [prompts[position * len(prompts) // count] for position in range(count)]
+
+
+def taught_benign(benign: Sequence[Prompt], harmful: int) -> list[Prompt]:
+    """The harmless prompts that the reference answers beside so many harmful ones."""
+    return evenly(benign, harmful // HARMFUL_FOR_EACH_BENIGN)
 
 
 def _declined(harmful: Sequence[Continued], harmless: Sequence[list[int]]) -> list[Continued]:
