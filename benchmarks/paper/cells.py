@@ -81,7 +81,7 @@ def cpu() -> Preset:
     common = doses("taylor", 0.02) + doses("scale", 0.7)
     paper = doses("antidote", 0.05)
     frontier = (
-        doses("taylor", 0.005, 0.01, 0.02, 0.03, 0.04)
+        doses("taylor", 0.005, 0.01, 0.015, 0.02, 0.03)
         + doses("antidote", 0.02, 0.05, 0.1, 0.2)
         + doses("scale", 0.3, 0.5, 0.7, 0.85)
         + doses("random", 0.4, 0.7)
@@ -135,7 +135,7 @@ def paper() -> Preset:
     common = doses("taylor", 0.02, realignment=256) + doses("scale", 0.4, 0.7)
     frontier = (
         doses("antidote", 0.01, 0.05, 0.1, 0.15, 0.2, 0.25, realignment=1000)
-        + doses("taylor", 0.005, 0.01, 0.02, 0.03, 0.04)
+        + doses("taylor", 0.005, 0.01, 0.015, 0.02, 0.03)
         + doses("scale", 0.2, 0.4, 0.55, 0.7, 0.85)
         + doses("random", 0.2, 0.3, 0.4, 0.6, 0.8)
     )
