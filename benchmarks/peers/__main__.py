@@ -37,7 +37,7 @@ SHARED = ("torch", "transformers", "peft", "safetensors")
 SAFETUNE = ("datasets", "scikit-learn")
 """What SafeTune imports at once; what it declares beside them is gigabytes that no repair needs."""
 VERSIONS = {"safetune": "0.1.10", "mergekit": "0.1.5"}
-OURS = (0.00025, 0.0006, 0.0015)
+OURS = (0.002, 0.005, 0.01)
 """Doses of the package's default on merged weights."""
 
 
