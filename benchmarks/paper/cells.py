@@ -78,7 +78,7 @@ def cpu() -> Preset:
     attack = Attack("sft", "sst2", Training(epochs=1, rate=5e-4))
     agnews = replace(attack, task="agnews")
     rates, epochs = (5e-5, 5e-4, 5e-3), (1, 3, 10)
-    common = doses("taylor", 0.02) + doses("scale", 0.7)
+    common = doses("taylor", 0.015) + doses("scale", 0.7)
     paper = doses("antidote", 0.05)
     frontier = (
         doses("taylor", 0.005, 0.01, 0.015, 0.02, 0.03)
@@ -88,7 +88,7 @@ def cpu() -> Preset:
     )
     sizes = tuple(repair for size in SIZES for repair in doses("antidote", 0.05, realignment=size))
     # Of more pairs than 96 `taylor` reads 96: see the package.
-    sizes += doses("taylor", 0.02, realignment=16) + doses("taylor", 0.02, realignment=64)
+    sizes += doses("taylor", 0.015, realignment=16) + doses("taylor", 0.015, realignment=64)
     headline = (attack, agnews)
     confirmation = (
         trained(attack, rate=1.5e-3),
@@ -105,7 +105,7 @@ def cpu() -> Preset:
         rates=rates,
         epochs=epochs,
         dose=0.05,
-        default_dose=0.02,
+        default_dose=0.015,
         sweeps=once(
             [
                 ("headline", [(each, frontier + common) for each in headline]),
@@ -132,7 +132,7 @@ def paper() -> Preset:
     agnews = replace(attack, task="agnews")
     rates, epochs = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3), (1, 5, 10, 20, 40)
     own = doses("antidote", 0.1, realignment=1000)
-    common = doses("taylor", 0.02, realignment=256) + doses("scale", 0.4, 0.7)
+    common = doses("taylor", 0.015, realignment=256) + doses("scale", 0.4, 0.7)
     frontier = (
         doses("antidote", 0.01, 0.05, 0.1, 0.15, 0.2, 0.25, realignment=1000)
         + doses("taylor", 0.005, 0.01, 0.015, 0.02, 0.03)
@@ -150,7 +150,7 @@ def paper() -> Preset:
         rates=rates,
         epochs=epochs,
         dose=0.1,
-        default_dose=0.02,
+        default_dose=0.015,
         sweeps=once(
             [
                 ("headline", [(each, frontier + common + own) for each in headline]),
@@ -170,7 +170,7 @@ def paper() -> Preset:
 def smoke() -> Preset:
     """Whether everything runs: two small attacks. Its figures say nothing."""
     attack = Attack("sft", "sst2", Training(epochs=1, rate=5e-4), rows=64)
-    repairs = doses("taylor", 0.02, realignment=16) + doses("antidote", 0.05, realignment=16) + doses("scale", 0.7)
+    repairs = doses("taylor", 0.015, realignment=16) + doses("antidote", 0.05, realignment=16) + doses("scale", 0.7)
     guarded = replace(attack, defence="lisa")
     return Preset(
         name="smoke",
@@ -180,7 +180,7 @@ def smoke() -> Preset:
         rates=(attack.training.rate,),
         epochs=(1,),
         dose=0.05,
-        default_dose=0.02,
+        default_dose=0.015,
         sweeps=once(
             [("headline", [(attack, repairs)]), ("rates", [(attack, repairs), (guarded, doses("scale", 0.7))])]
         ),
