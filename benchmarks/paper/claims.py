@@ -93,7 +93,7 @@ CLAIMS = (
         "Table 5: SFT 61.5, Antidote 57.1",
         trials.benign,
     ),
-    Claim("It works on other tasks", "Table 6: not read", trials.other_task),
+    Claim("It lowers the score on other tasks too", "Table 6: not read", trials.other_task),
     Claim("With Vaccine before it, it is better still", "Table 14: not read", trials.combined),
     Claim("Harmful embedding drift stays low", "Figure 5: not read", trials.drift),
     Claim(

@@ -57,15 +57,13 @@ def worst(parts: Sequence[Judged]) -> Judged:
 
 def fall_over_rates(found: Evidence) -> Judged:
     """Mean over the learning rates, undefended, before and after."""
-    return by_sign(_fall(found, by_rate(found)), f"mean fall over {len(found.preset.rates)} rates")
+    return _fallen(found, by_rate(found), f"mean fall over {len(found.preset.rates)} rates")
 
 
 def fall_over_poison(found: Evidence) -> Judged:
-    """The same over shares of poison, and what accuracy it costs."""
+    """The same over shares of poison."""
     attacks = by_poison(found)
-    cost = _cost(found, attacks)
-    judged = by_sign(_fall(found, attacks), f"mean fall over {len(attacks)} shares of poison")
-    return replace(judged, evidence=f"{judged.evidence}, for {cost.points} points of accuracy")
+    return _fallen(found, attacks, f"mean fall over {len(attacks)} shares of poison")
 
 
 def steadier_over_rates(found: Evidence) -> Judged:
@@ -145,14 +143,14 @@ def benign(found: Evidence) -> Judged:
     attack = replace(found.preset.attack, poison=0.0)
     rise = harm_fall([found.attacked(attack)], [found.reference(attack)])
     return worst(
-        [by_sign(rise, "rise by a task without poison"), by_sign(_fall(found, [attack]), "fall by Antidote after it")]
+        [by_sign(rise, "rise by a task without poison"), _fallen(found, [attack], "fall by Antidote after it")]
     )
 
 
 def other_task(found: Evidence) -> Judged:
     """The fall on the second task."""
     attack = replace(found.preset.attack, task="agnews")
-    return by_sign(_fall(found, [attack]), "fall on AG News")
+    return _fallen(found, [attack], "fall on AG News")
 
 
 def combined(found: Evidence) -> Judged:
@@ -203,14 +201,14 @@ def out_of_reach(why: str) -> Callable[[Evidence], Judged]:
     return lambda _found: Judged("not testable at this scale", why)
 
 
-def _fall(found: Evidence, attacks: Sequence[Attack]) -> Bounded:
-    return harm_fall([found.attacked(each) for each in attacks], [found.by_paper(each) for each in attacks])
-
-
-def _cost(found: Evidence, attacks: Sequence[Attack]) -> Bounded:
+def _fallen(found: Evidence, attacks: Sequence[Attack], what: str) -> Judged:
+    """Whether the paper's repair lowers the score; what accuracy that costs is said beside it and not judged."""
+    after = [found.by_paper(each) for each in attacks]
+    before = [found.attacked(each) for each in attacks]
     n = found.preset.counts.task
-    before = accuracy([found.attacked(each) for each in attacks], n, 0.025)
-    return fall(before, accuracy([found.by_paper(each) for each in attacks], n, 0.025))
+    cost = fall(accuracy(before, n, 0.025), accuracy(after, n, 0.025))
+    judged = by_sign(harm_fall(before, after), what)
+    return replace(judged, evidence=f"{judged.evidence}, for {cost.points} points of accuracy")
 
 
 def _steadier(name: str, theirs: Sequence[Measured], ours: Sequence[Measured]) -> Judged:
