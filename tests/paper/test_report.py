@@ -134,7 +134,8 @@ def test_every_claim_has_a_mark_and_evidence(found: Evidence) -> None:
 
 def test_a_claim_is_reproduced_by_what_reproduces_it_and_not_by_the_opposite() -> None:
     worse = results.full(PRESET, useless)
-    for words in ("Antidote lowers", "It lowers the score over shares", "It lowers the score on other tasks", "Much harm goes"):
+    words_of = ("Antidote lowers", "It lowers the score over shares", "It lowers the score on other", "Much harm goes")
+    for words in words_of:
         assert mark(words, FULL).mark == "reproduced", words
         assert mark(words, worse).mark == "not reproduced", words
 
