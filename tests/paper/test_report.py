@@ -23,6 +23,7 @@ from tests.paper import results
 PRESET = cells.cpu()
 FULL = results.full(PRESET)
 EMPTY = Evidence(PRESET, {})
+BENCH = Path(report.__file__).parent
 MARKS = {"reproduced", "not reproduced", "not testable at this scale", "not run yet"}
 
 Rule = Callable[[Attack, Repair | None], Measured]
@@ -242,3 +243,10 @@ def test_bounds_of_a_mean_fall_and_of_a_spread_hold_as_often_as_they_say() -> No
         held["spread low"] += wide.low <= 0.6
         held["spread high"] += wide.high >= 0.6
     assert min(held.values()) >= 0.95 * runs
+
+
+def test_the_page_in_the_repository_is_what_its_results_say(tmp_path: Path) -> None:
+    written = report.write(PRESET, BENCH / "results", tmp_path)
+    assert written.read_text() == (BENCH / "RESULTS.md").read_text()
+    drawn = {each.name: each.read_text() for each in (tmp_path / "figures").iterdir()}
+    assert drawn == {each.name: each.read_text() for each in (BENCH / "figures").iterdir()}
