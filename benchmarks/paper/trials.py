@@ -133,9 +133,14 @@ def steep(found: Evidence) -> Judged:
 
 
 def better_than_random(found: Evidence) -> Judged:
-    """The area between the frontiers of random entries and of Antidote."""
-    attack = found.preset.attack
-    return by_sign(area(found, attack, "antidote", "random"), "area between the frontiers")
+    """The area between the frontiers of random entries and of Antidote, on each headline attack."""
+    attacks = [cell.attack for cell in found.preset.sweeps["headline"]]
+    return worst(
+        [
+            by_sign(area(found, each, "antidote", "random"), f"area between the frontiers on {each.task}")
+            for each in attacks
+        ]
+    )
 
 
 def benign(found: Evidence) -> Judged:
