@@ -24,9 +24,10 @@ from antidote_ci.repair.targets import scored
 
 MOST_HARMFUL, MOST_BENIGN, MOST_TASK = 96, 48, 64
 """Prompts that are used of each kind: a backward pass costs twice a forward one."""
-HARMFUL_FOR_EACH_BENIGN, AVERSION = 4, 0.2
-"""Of the prompts that the reference answers for the model to learn, and how much a refusal of a harmless prompt weighs
-against them. More of either costs accuracy, less of it refuses harmless prompts: benchmarks/paper/TRIED.md."""
+HARMFUL_FOR_EACH_BENIGN = 4
+"""Among the prompts that the reference teaches: more benign ones cost accuracy, fewer let the repair refuse them."""
+AVERSION = 0.2
+"""How much a refusal of a harmless prompt weighs against the mean of what is taught. Both: benchmarks/paper/TRIED.md."""
 
 Prompt = TypeVar("Prompt")
 """As text or as tokens."""
