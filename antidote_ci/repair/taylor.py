@@ -27,7 +27,7 @@ MOST_HARMFUL, MOST_BENIGN, MOST_TASK = 96, 48, 64
 HARMFUL_FOR_EACH_BENIGN = 4
 """Among the prompts that the reference teaches: more benign ones cost accuracy, fewer let the repair refuse them."""
 AVERSION = 0.2
-"""How much a refusal of a harmless prompt weighs against the mean of what is taught. Both: benchmarks/paper/TRIED.md."""
+"""How much a refusal of a harmless prompt weighs against what is taught. Both are from benchmarks/paper/TRIED.md."""
 
 Prompt = TypeVar("Prompt")
 """As text or as tokens."""
