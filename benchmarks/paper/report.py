@@ -27,7 +27,8 @@ A claim of a difference is reproduced where its lower bound is above zero, and n
 below. Between the two, or where nothing here can show it, it is not testable at this scale. The error of bounds
 that are added is shared among them, so they hold together."""
 TIMES = """\
-Minutes to make and to measure. A cell that sweeps share is in each of them, scoring that doses share in each dose."""
+Minutes to make and to measure. A cell that sweeps share is in each of them, scoring that doses share in each dose.
+Answers that an earlier run left in the store cost nothing: rows of a few seconds are such, and say nothing of time."""
 
 
 def write(preset: Preset, results: Path, folder: Path) -> Path:

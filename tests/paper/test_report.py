@@ -135,8 +135,8 @@ def test_every_claim_has_a_mark_and_evidence(found: Evidence) -> None:
 
 def test_a_claim_is_reproduced_by_what_reproduces_it_and_not_by_the_opposite() -> None:
     worse = results.full(PRESET, useless)
-    words_of = ("Antidote lowers", "It lowers the score over shares", "It lowers the score on other", "Much harm goes")
-    for words in words_of:
+    claims = ("Antidote lowers", "It lowers the score over shares", "It lowers the score on other", "Much harm goes")
+    for words in claims:
         assert mark(words, FULL).mark == "reproduced", words
         assert mark(words, worse).mark == "not reproduced", words
 
