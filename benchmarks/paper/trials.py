@@ -197,7 +197,8 @@ def time(found: Evidence) -> Judged:
     trained_for, repaired_for = found.attacked(attack).seconds, found.by_paper(attack).seconds
     return Judged(
         "not testable at this scale",
-        f"{repaired_for:.0f} s beside {trained_for:.0f} s, both with measuring, less answers that were there: it says nothing of hours",
+        f"{repaired_for:.0f} s beside {trained_for:.0f} s, both with measuring, less answers that were there: "
+        "it says nothing of hours",
     )
 
 
