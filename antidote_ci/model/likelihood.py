@@ -69,24 +69,40 @@ def log_likelihoods(
     """log p(answer | prompt) of each row, in nats: the sum over the answer's tokens, in float32."""
     import torch
 
-    # Answers that differ in their last token alone, as letters do, cost one pass: nothing is predicted after it.
-    inputs: dict[tuple[int, ...], list[int]] = {}
-    for position, (prompt, answer) in enumerate(rows):
-        if answer:
-            inputs.setdefault((*prompt, *answer[:-1]), []).append(position)
+    inputs = _inputs(rows)
     found = [0.0] * len(rows)
     ordered = sorted(inputs, key=len, reverse=True)
     for start in range(0, len(ordered), batch_size):
         batch = ordered[start : start + batch_size]
-        columns = max(len(rows[position][1]) for ids in batch for position in inputs[ids])
+        # What predicts an answer's first token is the last of its prompt.
+        columns = max(1 + len(ids) - len(rows[position][0]) for ids in batch for position in inputs[ids])
         with torch.inference_mode():
             scores = last_logits(network, tokenizer, batch, columns).float().log_softmax(dim=-1)
         for of_input, ids in zip(scores, batch, strict=True):
             for position in inputs[ids]:
-                answer = rows[position][1]
-                found[position] = float(of_input[range(columns - len(answer), columns), answer].sum())
+                prompt, answer = rows[position]
+                first = columns - len(ids) + len(prompt) - 1
+                found[position] = float(of_input[range(first, first + len(answer)), answer].sum())
         report(Progress("choices", start + len(batch), len(ordered)))
     return found
+
+
+def _inputs(rows: Sequence[Continued]) -> dict[tuple[int, ...], list[int]]:
+    """What goes through the model, with the positions of the rows that are read off it.
+
+    Nothing is predicted after an answer's last token, so that is left out; and what begins another input, as a prompt
+    does whose answers have one token or several, has no pass of its own.
+    """
+    whole = {at: (*prompt, *answer[:-1]) for at, (prompt, answer) in enumerate(rows) if answer}
+    inputs: dict[tuple[int, ...], list[int]] = {}
+    longest: tuple[int, ...] = ()
+    # In this order an input that begins others comes right after one of them.
+    for position in sorted(whole, key=whole.__getitem__, reverse=True):
+        ids = whole[position]
+        if longest[: len(ids)] != ids:
+            longest = ids
+        inputs.setdefault(longest, []).append(position)
+    return inputs
 
 
 def continued(tokenizer: Any, asked_for: Sequence[tuple[str, Sequence[str]]]) -> list[list[Continued]]:  # noqa: ANN401

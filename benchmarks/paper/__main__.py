@@ -89,7 +89,7 @@ def chosen(preset: Preset, names: list[str] | None) -> tuple[Cell, ...]:
 
 def look_through(data: Data, preset: Preset, cells: Sequence[Cell]) -> None:
     """All that will be read, before hours are spent. Raises ConfigurationError for what is missing or too short."""
-    from benchmarks.paper.measuring import prompts
+    from benchmarks.paper.measuring import prompts, selection
     from benchmarks.paper.repairs import samples
     from benchmarks.paper.stages import CONTRASTS
 
@@ -99,6 +99,7 @@ def look_through(data: Data, preset: Preset, cells: Sequence[Cell]) -> None:
         data.poisoned(cell.attack)
     for task in sorted({cell.attack.task for cell in cells}):
         prompts(data, task, preset.counts)
+        selection(data, task, preset.counts)
         samples(data, task, preset.counts.task, most_pairs(cells))
 
 
@@ -121,12 +122,13 @@ def steps(preset: Preset, data: Data, work: Path, base: Path | None) -> Steps:
     def opened(cell: Cell, reference: Path, room: Path) -> Iterator[Clinic]:
         from benchmarks.paper import measuring, repairs
 
-        asked = measuring.prompts(data, cell.attack.task, preset.counts)
-        texts = repairs.samples(data, cell.attack.task, preset.counts.task, most_pairs([cell]))
-        with measuring.opened(reference, asked, room, work / "answered", preset.counts.tokens) as here:
+        task, counts = cell.attack.task, preset.counts
+        asked, choosing = measuring.prompts(data, task, counts), measuring.selection(data, task, counts)
+        texts = repairs.samples(data, task, counts.task, most_pairs([cell]))
+        with measuring.opened(reference, asked, room, work / "answered", counts.tokens) as here:
             yield Bound(
-                lambda model, cost: measuring.measure(here, model, cost),
-                lambda adapter: repairs.repaired(here, cell.repairs, adapter, reference, texts),
+                lambda model, cost: measuring.measure(here, model, cost, choosing if cell.repairs else None),
+                lambda adapter: repairs.repaired(here, cell.repairs, adapter, reference, texts, choosing),
             )
 
     return Steps(align, attack, opened)

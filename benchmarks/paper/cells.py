@@ -21,6 +21,8 @@ SIZES = (16, 64, 256, 1000)
 """Of the realignment set: as many pairs as are kept from every attack."""
 DEFAULT: Method = "taylor"
 """The package's own default, which is held against `scale` everywhere."""
+LADDER = (0.005, 0.01, 0.015, 0.02)
+"""Its doses, of which one is chosen for each attack."""
 
 Sweeps = dict[str, tuple[Cell, ...]]
 
@@ -38,8 +40,6 @@ class Preset:
     epochs: tuple[int, ...]
     dose: float
     """Of `antidote`: the share of each row that goes, as the paper sets it for this task."""
-    default_dose: float
-    """Of the package's default method, where one dose stands for it."""
     sweeps: Sweeps
 
 
@@ -78,10 +78,10 @@ def cpu() -> Preset:
     attack = Attack("sft", "sst2", Training(epochs=1, rate=5e-4))
     agnews = replace(attack, task="agnews")
     rates, epochs = (5e-5, 5e-4, 5e-3), (1, 3, 10)
-    common = doses("taylor", 0.015) + doses("scale", 0.7)
+    common = doses("taylor", *LADDER) + doses("scale", 0.7)
     paper = doses("antidote", 0.05)
     frontier = (
-        doses("taylor", 0.005, 0.01, 0.015, 0.02, 0.03)
+        doses("taylor", *LADDER, 0.03)
         + doses("antidote", 0.02, 0.05, 0.1, 0.2)
         + doses("scale", 0.3, 0.5, 0.7, 0.85)
         + doses("random", 0.4, 0.7)
@@ -105,7 +105,6 @@ def cpu() -> Preset:
         rates=rates,
         epochs=epochs,
         dose=0.05,
-        default_dose=0.015,
         sweeps=once(
             [
                 ("headline", [(each, frontier + common) for each in headline]),
@@ -132,10 +131,10 @@ def paper() -> Preset:
     agnews = replace(attack, task="agnews")
     rates, epochs = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3), (1, 5, 10, 20, 40)
     own = doses("antidote", 0.1, realignment=1000)
-    common = doses("taylor", 0.015, realignment=256) + doses("scale", 0.4, 0.7)
+    common = doses("taylor", *LADDER) + doses("scale", 0.4, 0.7)
     frontier = (
         doses("antidote", 0.01, 0.05, 0.1, 0.15, 0.2, 0.25, realignment=1000)
-        + doses("taylor", 0.005, 0.01, 0.015, 0.02, 0.03)
+        + doses("taylor", *LADDER, 0.03)
         + doses("scale", 0.2, 0.4, 0.55, 0.7, 0.85)
         + doses("random", 0.2, 0.3, 0.4, 0.6, 0.8)
     )
@@ -150,7 +149,6 @@ def paper() -> Preset:
         rates=rates,
         epochs=epochs,
         dose=0.1,
-        default_dose=0.015,
         sweeps=once(
             [
                 ("headline", [(each, frontier + common + own) for each in headline]),
@@ -170,17 +168,26 @@ def paper() -> Preset:
 def smoke() -> Preset:
     """Whether everything runs: two small attacks. Its figures say nothing."""
     attack = Attack("sft", "sst2", Training(epochs=1, rate=5e-4), rows=64)
-    repairs = doses("taylor", 0.015, realignment=16) + doses("antidote", 0.05, realignment=16) + doses("scale", 0.7)
+    repairs = (
+        doses("taylor", 0.01, 0.02, realignment=16) + doses("antidote", 0.05, realignment=16) + doses("scale", 0.7)
+    )
     guarded = replace(attack, defence="lisa")
     return Preset(
         name="smoke",
         alignment=Alignment(Training(epochs=1, rate=1e-3), rows=320),
-        counts=Counts(harmful=40, tokens=24, task=40, harmless=20),
+        counts=Counts(
+            harmful=40,
+            harmless=20,
+            task=40,
+            tokens=24,
+            selection_harmful=20,
+            selection_harmless=20,
+            selection_task=20,
+        ),
         attack=attack,
         rates=(attack.training.rate,),
         epochs=(1,),
         dose=0.05,
-        default_dose=0.015,
         sweeps=once(
             [("headline", [(attack, repairs)]), ("rates", [(attack, repairs), (guarded, doses("scale", 0.7))])]
         ),

@@ -100,10 +100,11 @@ class Data:
             return _first(self._sst2("sst2_dev.jsonl"), count, "sst2_dev.jsonl")
         return _first(self._agnews()[-AGNEWS_HELD_OUT:], count, f"the last {AGNEWS_HELD_OUT} rows of agnews.jsonl")
 
-    def harmful_prompts(self, count: int) -> list[Row]:
-        """Evenly spaced in a file that is sorted by category, so that each has its part."""
+    def harmful_prompts(self, count: int, other_than: Sequence[Row] = ()) -> list[Row]:
+        """Evenly spaced in a file that is sorted by category, so that each has its part; no wording of `other_than`."""
+        taken = {key(row.prompt) for row in other_than}
         found = self._rows("beavertails_evaluation_prompts.jsonl")
-        rows = [Row(row("prompt"), category=row("category")) for row in found]
+        rows = [Row(row("prompt"), category=row("category")) for row in found if key(row("prompt")) not in taken]
         step = max(1, len(rows) // max(1, count))
         return _first(rows[::step], count, "beavertails_evaluation_prompts.jsonl")
 

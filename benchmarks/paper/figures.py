@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from antidote_ci.records import Method
 from benchmarks.paper.cells import DEFAULT, DEFENCES
+from benchmarks.paper.choosing import chosen
 from benchmarks.paper.drawing import Axis, Panel, Place, Series, draw, ticks
 from benchmarks.paper.evidence import Evidence, Failed, Missing, Unplanned, by_epochs, by_rate, harmful
 from benchmarks.paper.published import GUARDS
@@ -74,7 +75,7 @@ def _guards(
     rows: list[tuple[str, Callable[[Attack], Measured], Defence]] = [
         *((GUARDS[name], found.attacked, name) for name in DEFENCES),
         (GUARDS["antidote"], found.by_paper, "sft"),
-        (f"SFT, then {DEFAULT}", lambda attack: found.at_dose(DEFAULT, attack, found.preset.default_dose), "sft"),
+        (f"SFT, then {DEFAULT}", lambda attack: chosen(found, attack).measured, "sft"),
     ]
     series = []
     for name, model, defence in rows:

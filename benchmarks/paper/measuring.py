@@ -22,10 +22,10 @@ from antidote_ci.model.child import Child
 from antidote_ci.model.hed import Aligned
 from antidote_ci.model.likelihood import ChoiceRequest, choose
 from antidote_ci.records import Model, Progress, Row
-from antidote_ci.repair.taylor import evenly
+from antidote_ci.repair.taylor import MOST_TASK, evenly
 from benchmarks.paper.cost import Cost
 from benchmarks.paper.data import Data
-from benchmarks.paper.records import Measured, TaskName
+from benchmarks.paper.records import Figures, Measured, TaskName
 
 JUDGE = RefusalJudge.identity.name
 """Rules: what is called harmful here is an answer that does not decline."""
@@ -46,6 +46,10 @@ class Counts:
     """Rows, by the likelihood of their classes: no text is generated."""
     tokens: int = 48
     """The longest answer."""
+    selection_harmful: int = 70
+    selection_harmless: int = 60
+    selection_task: int = 200
+    """What a dose is chosen on: other prompts than those that measure it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,17 @@ def prompts(data: Data, task: TaskName, counts: Counts) -> PromptSets:
         harmful=distinct(data.harmful_prompts(counts.harmful)),
         benign=distinct(map(Row, data.harmless_prompts(MEASURED_HARMLESS, counts.harmless))),
         task=data.task_rows(task, counts.task),
+    )
+
+
+def selection(data: Data, task: TaskName, counts: Counts) -> PromptSets:
+    """What chooses a dose: no wording of `prompts`, and no row that scoring reads."""
+    measured, start = data.harmful_prompts(counts.harmful), MEASURED_HARMLESS + counts.harmless
+    after = counts.task + MOST_TASK
+    return PromptSets(
+        harmful=distinct(data.harmful_prompts(counts.selection_harmful, other_than=measured)),
+        benign=distinct(map(Row, data.harmless_prompts(start, counts.selection_harmless))),
+        task=data.task_rows(task, after + counts.selection_task)[after:],
     )
 
 
@@ -90,29 +105,37 @@ def opened(reference: Path, asked: PromptSets, work: Path, store: Path, tokens: 
         yield Instruments(child, _ruler(child, store, tokens), asked, aligned, work)
 
 
-def measure(here: Instruments, model: Model, cost: Cost) -> Measured:
-    """All figures of one model. `cost` began when its making began.
+def measure(here: Instruments, model: Model, cost: Cost, choosing: PromptSets | None = None) -> Measured:
+    """All figures of one model, and with `choosing` those that choose a dose. `cost` began when its making began.
 
-    The drift is not in the cost: nobody needs it to repair a model.
+    Neither the drift nor the choice is in the cost: they are the same whatever was made.
     """
-    found = evaluation.measure(here.ruler, model, here.prompts, silent)
+    figures = _figures(here, model, here.prompts)
     seconds, peak_bytes = cost.seconds, cost.peak_bytes
-    if found.benign is None or found.task is None:
-        raise ValueError("nothing harmless, or no task, was asked")
     drift = hed.drift(model, here.aligned)
     if not isfinite(drift):
         raise ConfigurationError(f"{shown(model.adapter or model.folder)} computes no finite numbers")
-    outcomes = list(found.readings[0].outcomes.values())
     return Measured(
+        **vars(figures),
+        drift=drift,
+        seconds=seconds,
+        peak_bytes=peak_bytes,
+        selection=_figures(here, model, choosing) if choosing else None,
+    )
+
+
+def _figures(here: Instruments, model: Model, asked: PromptSets) -> Figures:
+    found = evaluation.measure(here.ruler, model, asked, silent)
+    if found.benign is None or found.task is None:
+        raise ValueError("nothing harmless, or no task, was asked")
+    outcomes = list(found.readings[0].outcomes.values())
+    return Figures(
         harmful=outcomes.count("harmful"),
         asked=len(outcomes),
         accuracy=found.task.accuracy,
         over_refusal=found.benign.over_refusal,
         degenerate=found.benign.degenerate,
         degenerate_harmful=found.degenerate,
-        drift=drift,
-        seconds=seconds,
-        peak_bytes=peak_bytes,
     )
 
 

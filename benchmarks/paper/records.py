@@ -74,8 +74,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One model. Shares from 0 to 1."""
+class Figures:
+    """What one model says to one set of prompts. Shares from 0 to 1."""
 
     harmful: int
     """Answers that are not refused, of `asked`: by the rule judge a non-refusal rate."""
@@ -86,11 +86,19 @@ class Measured:
     degenerate: float
     """Of the harmless prompts' answers."""
     degenerate_harmful: float
+
+
+@dataclass(frozen=True)
+class Measured(Figures):
+    """One model."""
+
     drift: float
     """Harmful embedding drift from the reference."""
     seconds: float
     """To make it and to measure it."""
     peak_bytes: int
+    selection: Figures | None
+    """On the prompts that choose a dose, where one is chosen."""
 
 
 @dataclass(frozen=True)

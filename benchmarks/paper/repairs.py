@@ -15,11 +15,13 @@ from antidote_ci import bench as benches
 from antidote_ci.acquire import Reference
 from antidote_ci.bench import Bench, Remedy, Samples
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.prompts import require_disjoint
 from antidote_ci.records import Row
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.targets import target_of
 from antidote_ci.repair.taylor import MOST_BENIGN, MOST_TASK
+from benchmarks.paper.cells import DEFAULT
 from benchmarks.paper.cost import watching
 from benchmarks.paper.data import REALIGNMENT, Data
 from benchmarks.paper.measuring import Instruments, measure, silent
@@ -56,16 +58,22 @@ def samples(data: Data, task: TaskName, measured: int, realignment: int) -> Samp
 
 
 def repaired(
-    here: Instruments, repairs: Sequence[Repair], source: Path, reference: Path, texts: Samples
+    here: Instruments,
+    repairs: Sequence[Repair],
+    source: Path,
+    reference: Path,
+    texts: Samples,
+    choosing: PromptSets | None = None,
 ) -> Iterator[Point]:
     """One point a repair of the attacked `source`, an adapter's folder or merged weights, in the order asked.
 
-    An adapter's factors are what is scored; of merged weights, the difference to `reference`. The cost of a point is
-    that of its method's scoring, its own weights and their measurement, though the scoring is shared. Candidates,
-    scores and masks are gone at the end. Raises ConfigurationError for a repair that reads more pairs than there are.
+    With `choosing` the default's doses are measured on those prompts too. An adapter's factors are what is scored; of
+    merged weights, the difference to `reference`. The cost of a point is that of its method's scoring, its own weights
+    and their measurement, though the scoring is shared. Candidates, scores and masks are gone at the end. Raises
+    ConfigurationError for a repair that reads more pairs than there are.
     """
     _require_enough(repairs, texts)
-    _require_unmeasured(here, texts)
+    _require_apart(here, choosing, texts)
     with TemporaryDirectory(dir=here.work, prefix="repairs-") as name:
         ready: dict[tuple[str, int], _Ready] = {}
         for repair in repairs:
@@ -75,7 +83,7 @@ def repaired(
                 bench = _bench(here, source, reference, rows, Path(name) / f"realignment-{repair.realignment}")
                 same = [each for each in repairs if (each.method, each.realignment) == alike]
                 ready[alike] = _scored(bench, same)
-            yield _point(here, ready[alike], repair)
+            yield _point(here, ready[alike], repair, choosing if repair.method == DEFAULT else None)
 
 
 def _scored(bench: Bench, repairs: Sequence[Repair]) -> _Ready:
@@ -85,11 +93,11 @@ def _scored(bench: Bench, repairs: Sequence[Repair]) -> _Ready:
         return _Ready(bench, remedy, cost.seconds, cost.peak_bytes)
 
 
-def _point(here: Instruments, ready: _Ready, repair: Repair) -> Point:
+def _point(here: Instruments, ready: _Ready, repair: Repair, choosing: PromptSets | None) -> Point:
     # Of doses that change the same entries the remedy has the smallest alone.
     dose = max(each for each in ready.remedy.doses if each <= repair.dose)
     with watching() as cost, benches.candidate(ready.bench, ready.remedy, dose) as made:
-        found = measure(here, made.model, cost)
+        found = measure(here, made.model, cost, choosing)
     return Point(
         repair,
         dataclasses.replace(
@@ -127,8 +135,9 @@ def _require_enough(repairs: Sequence[Repair], texts: Samples) -> None:
         )
 
 
-def _require_unmeasured(here: Instruments, texts: Samples) -> None:
-    """What shapes a repair must not measure it."""
+def _require_apart(here: Instruments, choosing: PromptSets | None, texts: Samples) -> None:
+    """What shapes a repair must not measure it, and what chooses its dose neither."""
     shaping = [*texts.harmful, *map(Row, [*texts.benign, *texts.task])]
-    measured = [*here.prompts.harmful, *here.prompts.benign, *here.prompts.task]
-    require_disjoint({"measured": measured, "scored": shaping})
+    sets = {"measured": here.prompts, "selection": choosing or PromptSets([], [], [])}
+    asked = {name: [*rows.harmful, *rows.benign, *rows.task] for name, rows in sets.items()}
+    require_disjoint({**asked, "scored": shaping})

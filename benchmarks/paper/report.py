@@ -9,7 +9,7 @@ from benchmarks.paper import figures, sections
 from benchmarks.paper.cells import DEFAULT, Preset, every
 from benchmarks.paper.claims import CLAIMS, judged
 from benchmarks.paper.evidence import Evidence, Failed, Missing, Unplanned, gathered, has_headroom
-from benchmarks.paper.goals import Goal, chosen_dose, confirmed, goals
+from benchmarks.paper.goals import Goal, confirmed, goals
 from benchmarks.paper.records import Cell, Measured, Result
 from benchmarks.paper.rows import NOT_RUN, one_of, plural, table
 from benchmarks.paper.suite import place, read, shown
@@ -26,6 +26,11 @@ MARKS = """\
 A claim of a difference is reproduced where its lower bound is above zero, and not reproduced where its upper bound is
 below. Between the two, or where nothing here can show it, it is not testable at this scale. The error of bounds
 that are added is shared among them, so they hold together."""
+CHOICE = """\
+It was tuned on the headline attacks; none of those below had a part in it. The dose is chosen for each attack on
+prompts that are not measured, {harmful} harmful ones, {harmless} harmless ones and {task} rows of the task: the dose
+with the least harm and cost, which are what is left of the excess harm and what is added to wrong answers, refusals
+and broken ones."""
 TIMES = """\
 Minutes to make and to measure. A cell that sweeps share is in each of them, scoring that doses share in each dose.
 Answers that an earlier run left in the store cost nothing: rows of a few seconds are such, and say nothing of time."""
@@ -146,7 +151,7 @@ def _claims(found: Evidence) -> str:
 def _goals(found: Evidence) -> str:
     heading = f"## The default, `{DEFAULT}`, over the confirmation attacks\n\n"
     try:
-        reached, dose = goals(found), chosen_dose(found)
+        reached = goals(found)
     except Missing as error:
         return heading + f"{NOT_RUN.capitalize()}; first of all missing: {shown(error.args[0])}."
     except Unplanned:
@@ -154,11 +159,14 @@ def _goals(found: Evidence) -> str:
     except Failed as error:
         return heading + f"Cannot be said: {error}."
     lines = [(each.words, each.aim, each.measured, _word(each)) for each in reached]
+    counts = found.preset.counts
+    choice = CHOICE.format(
+        harmful=counts.selection_harmful, harmless=counts.selection_harmless, task=counts.selection_task
+    )
     run, planned = len(confirmed(found)), len(found.preset.sweeps["confirmation"])
     return (
         heading
-        + f"Its dose, {dose:g}, was chosen on the headline attacks; none of those below had a part in it. "
-        + f"{run} of {plural(planned, 'confirmation attack')} were run.\n\n"
+        + f"{choice}\n{run} of {plural(planned, 'confirmation attack')} were run.\n\n"
         + table(("figure", "goal", "measured", ""), lines)
     )
 

@@ -6,8 +6,9 @@ from functools import partial
 
 from benchmarks.paper import published
 from benchmarks.paper.cells import DEFAULT, DEFENCES, POISONS, SIZES, every
+from benchmarks.paper.choosing import chosen
 from benchmarks.paper.evidence import Evidence, by_epochs, by_poison, by_rate, harmful
-from benchmarks.paper.records import Attack, Defence, Measured, Point, Result
+from benchmarks.paper.records import Attack, Defence, Measured, Point
 from benchmarks.paper.rows import (
     COLUMNS,
     FAILED,
@@ -56,13 +57,13 @@ def _beside(
         rows.append((label, *(f"{harm:.2f} / {right:.2f}" for harm, right in pairs), means))
     words.append(table(("the paper: harm / accuracy", *(f"{place:g}" for place in theirs.places), "mean"), rows))
     own = [_row(found, published.GUARDS[name], attacks(found, name), found.attacked) for name in DEFENCES]
-    undefended, dose = attacks(found, "sft"), found.preset.default_dose
+    undefended = attacks(found, "sft")
 
     def by_default(attack: Attack) -> Measured:
-        return found.at_dose(DEFAULT, attack, dose)
+        return chosen(found, attack).measured
 
     own.append(_row(found, published.GUARDS["antidote"], undefended, found.by_paper))
-    own.append(_row(found, f"SFT, then `{DEFAULT}` {dose:g}", undefended, by_default))
+    own.append(_row(found, f"SFT, then `{DEFAULT}`", undefended, by_default))
     words.append("\n" + table(("here: harm / accuracy", *(f"{place:g}" for place in places), "mean"), own))
     return "\n".join(words)
 
@@ -98,7 +99,7 @@ def _each(found: Evidence, attacks: Sequence[tuple[str, Attack]]) -> str:
             rows.append(("", "reference", *figures(result.reference)))
             shown_before = result.reference
         rows.append((name + mark(found, attack), "attacked", *figures(result.attacked)))
-        rows += [("", named(point.repair), *figures(point.measured)) for point in _common(found, result)]
+        rows += [("", named(point.repair), *figures(point.measured)) for point in _compared(found, attack)]
     return table(("", *COLUMNS), rows)
 
 
@@ -120,9 +121,8 @@ def _over_seeds(found: Evidence, attacks: Sequence[Attack]) -> str:
 def _seeded(found: Evidence, attacks: Sequence[Attack]) -> dict[str, list[Measured]]:
     """The attacked models, and those of each repair that all have."""
     models = {"attacked": [found.attacked(attack) for attack in attacks]}
-    for point in _common(found, found.result(attacks[0])):
-        repair = point.repair
-        models[named(repair)] = [found.at_dose(repair.method, attack, repair.dose) for attack in attacks]
+    for same in zip(*(_compared(found, attack) for attack in attacks), strict=True):
+        models[f"`{same[0].repair.method}`"] = [point.measured for point in same]
     return models
 
 
@@ -179,16 +179,22 @@ def _is(point: Point, dosed: tuple[str, float]) -> bool:
     return (point.repair.method, point.repair.dose) == dosed
 
 
-def _common(found: Evidence, result: Result) -> list[Point]:
-    """What every cell has that repairs anything, and the paper's dose."""
+def _compared(found: Evidence, attack: Attack) -> list[Point]:
+    """The default at its chosen dose, and of the other methods what every cell has and the paper's dose."""
+    result = found.result(attack)
+    if not result.points:
+        return []
     everywhere = set.intersection(*(set(cell.repairs) for cell in every(found.preset.sweeps) if cell.repairs))
-    own = [repair for repair, _ in found.at("antidote", result.cell.attack) if repair.dose == found.preset.dose]
-    return [point for point in result.points if point.repair in everywhere or point.repair in own]
+    own = {repair for repair, _ in found.at("antidote", attack) if repair.dose == found.preset.dose}
+    others = [point for point in result.points if point.repair in everywhere | own and point.repair.method != DEFAULT]
+    return [chosen(found, attack), *others]
 
 
 def frontiers(found: Evidence) -> str:
     """Every dose of every method on the attacks that have them all."""
-    words = "## Frontiers\n\nDoses are chosen on the headline attacks, and on the confirmation attacks they are not."
+    words = (
+        "## Frontiers\n\nThe default was tuned on the headline attacks; the dose chosen for each attack is marked *."
+    )
     for name in ("headline", "confirmation"):
         for cell in found.preset.sweeps.get(name, ()):
             words += f"\n\n### {name.capitalize()}: {shown(cell.attack)}{mark(found, cell.attack)}\n\n"
@@ -197,6 +203,10 @@ def frontiers(found: Evidence) -> str:
                 words += f"{NOT_RUN if result is None else f'{FAILED}: {result.failure}'}."
                 continue
             rows = [("reference", *figures(result.reference)), ("attacked", *figures(result.attacked))]
-            rows += [(named(point.repair), *figures(point.measured)) for point in result.points]
+            own = chosen(found, cell.attack)
+            rows += [
+                (named(point.repair) + ("*" if point == own else ""), *figures(point.measured))
+                for point in result.points
+            ]
             words += table(COLUMNS, rows)
     return words

@@ -128,13 +128,35 @@ def test_a_choice_is_made_once(trained_pair: Path, tmp_path: Path, copy_of: Copy
     assert reports
 
 
-def test_choices_of_one_token_cost_one_pass(speaker: tuple[Any, Any]) -> None:
-    network, tokenizer = speaker
-    (rows,) = continued(tokenizer, [("label: the soup was lovely", list("abcdef"))])
+def inputs_of(network: Any, tokenizer: Any, rows: Sequence[Continued], batch_size: int) -> tuple[list[float], int]:  # noqa: ANN401
+    """The likelihoods, and how many inputs went through the network for them."""
     lengths: list[int] = []
     handle = network.register_forward_pre_hook(
         lambda _module, _inputs, named: lengths.append(len(named["input_ids"])), with_kwargs=True
     )
-    log_likelihoods(network, tokenizer, rows, 4, ignore)
+    found = log_likelihoods(network, tokenizer, rows, batch_size, ignore)
     handle.remove()
-    assert lengths == [1]
+    return found, sum(lengths)
+
+
+def test_choices_of_one_token_cost_one_pass(speaker: tuple[Any, Any]) -> None:
+    network, tokenizer = speaker
+    (rows,) = continued(tokenizer, [("label: the soup was lovely", list("abcdef"))])
+    assert inputs_of(network, tokenizer, rows, 4)[1] == 1
+
+
+tokens = st.lists(st.integers(5, 7), max_size=3).map(tuple)
+
+
+@given(st.lists(st.tuples(st.lists(st.integers(5, 7), min_size=1, max_size=3).map(tuple), tokens), max_size=8))
+@settings(max_examples=50, deadline=None)
+def test_what_begins_another_input_has_no_pass_of_its_own(
+    speaker: tuple[Any, Any], rows: list[tuple[tuple[int, ...], tuple[int, ...]]]
+) -> None:
+    """Three tokens, so that prompts and answers begin each other in every way."""
+    network, tokenizer = speaker
+    given_rows: list[Continued] = [(list(prompt), list(answer)) for prompt, answer in rows]
+    found, count = inputs_of(network, tokenizer, given_rows, 3)
+    whole = {prompt + answer[:-1] for prompt, answer in rows if answer}
+    assert count == sum(not any(other != ids and other[: len(ids)] == ids for other in whole) for ids in whole)
+    assert found == pytest.approx([plain_log_likelihood(network, *row) for row in rows], rel=1e-4, abs=1e-4)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from benchmarks.paper.cells import Preset, every
 from benchmarks.paper.evidence import Evidence
-from benchmarks.paper.records import Attack, Cell, Measured, Point, Repair, Result
+from benchmarks.paper.records import Attack, Cell, Figures, Measured, Point, Repair, Result
 
 ASKED = 140
 LEFT = {"taylor": 0.05, "antidote": 0.35, "scale": 0.6, "random": 0.8}
@@ -16,18 +16,16 @@ Rule = Callable[[Attack, Repair | None], Measured]
 
 
 def model(harm: float, accuracy: float = 0.9, drift: float = 1.0) -> Measured:
-    """One that is well but for its harm."""
-    return Measured(
+    """One that is well but for its harm, on whichever prompts."""
+    figures = Figures(
         harmful=round(harm * ASKED),
         asked=ASKED,
         accuracy=accuracy,
         over_refusal=0.02,
         degenerate=0.01,
         degenerate_harmful=0.01,
-        drift=drift,
-        seconds=60.0,
-        peak_bytes=10**9,
     )
+    return Measured(**vars(figures), drift=drift, seconds=60.0, peak_bytes=10**9, selection=figures)
 
 
 REFERENCE = model(0.1, accuracy=0.5, drift=0.0)

@@ -79,6 +79,15 @@ def test_harmful_prompts_are_spread_over_the_categories(data: Data) -> None:
     assert [row.category for row in data.harmful_prompts(4)] == ["sneaking", "sneaking", "copying", "copying"]
 
 
+def test_other_harmful_prompts_are_spread_as_well_and_none_is_the_same(data: Data) -> None:
+    first = data.harmful_prompts(7)
+    others = data.harmful_prompts(20, other_than=first)
+    assert not {row.prompt for row in first} & {row.prompt for row in others}
+    assert {row.category for row in others} == {"sneaking", "copying"}
+    with pytest.raises(ConfigurationError, match="has 33 rows for 34"):
+        data.harmful_prompts(34, other_than=first)
+
+
 def test_contrasts_are_one_a_prompt_and_strange_to_attack_and_repair(data: Data) -> None:
     prompts = [contrast.prompt for contrast in data.contrasts(8)]
     assert len(set(prompts)) == 8

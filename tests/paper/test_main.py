@@ -17,8 +17,10 @@ from benchmarks.paper.stages import Alignment
 from tests.paper import small
 
 TRAINING = Training(epochs=1, rate=1e-2, batch=4, rank=4)
-COUNTS = Counts(harmful=4, harmless=3, task=4, tokens=3)
-REPAIRS = doses("antidote", 0.3, realignment=4) + doses("scale", 0.5, realignment=4)
+COUNTS = Counts(4, 3, 4, tokens=3, selection_harmful=3, selection_harmless=2, selection_task=2)
+REPAIRS = (
+    doses("antidote", 0.3, realignment=4) + doses("scale", 0.5, realignment=4) + doses("taylor", 0.1, realignment=4)
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,9 @@ def test_a_cell_goes_from_alignment_to_repair(
     assert found.attacked is not None
     assert found.reference.drift == 0
     assert found.attacked.drift > found.points[1].measured.drift > 0
+    choosing = [each.selection for each in (found.reference, found.attacked, found.points[2].measured)]
+    assert [each.asked for each in choosing if each] == [COUNTS.selection_harmful] * 3
+    assert [point.measured.selection for point in found.points[:2]] == [None, None]
     assert found.versions["model"] == "llama"
     assert re.fullmatch("[0-9a-f]{12}", found.versions["commit"])
     assert not (tmp_path / "work" / "cells" / found.cell.id).exists()

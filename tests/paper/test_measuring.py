@@ -70,7 +70,24 @@ def test_counts_are_exact(here: Instruments, reference: Measured, trained_pair: 
         drift=0,
         seconds=0,
         peak_bytes=0,
+        selection=None,
     )
+
+
+def test_the_prompts_that_choose_a_dose_are_counted_apart(
+    here: Instruments, reference: Measured, trained_pair: Path
+) -> None:
+    sets = here.prompts
+    fewer = PromptSets(sets.harmful[:9], sets.benign[:7], sets.task[:5])
+    with watching() as cost:
+        found = measuring.measure(here, Model(trained_pair / "reference"), cost, fewer)
+    assert dataclasses.replace(found, seconds=0, peak_bytes=0, selection=None) == dataclasses.replace(
+        reference, seconds=0, peak_bytes=0
+    )
+    assert found.selection is not None
+    assert found.selection.asked == 9
+    texts = answers(Model(trained_pair / "reference"), fewer.harmful)
+    assert found.selection.harmful == sum(not refuses(each) and not is_degenerate(each) for each in texts)
 
 
 def answers(model: Model, rows: list[Row]) -> list[str]:

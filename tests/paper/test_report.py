@@ -2,6 +2,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import statistics
 from benchmarks.paper import cells, published, report
 from benchmarks.paper.cells import every
+from benchmarks.paper.choosing import chosen, harm_and_cost
 from benchmarks.paper.claims import CLAIMS, judged
 from benchmarks.paper.evidence import Evidence, by_poison, by_rate, harm_fall, has_headroom, single_seed, spread
 from benchmarks.paper.frontiers import area, works
-from benchmarks.paper.goals import chosen_dose, goals
+from benchmarks.paper.goals import goals
 from benchmarks.paper.records import Attack, Measured, Repair
 from benchmarks.paper.suite import place
 from benchmarks.paper.trials import Judged
@@ -177,15 +179,34 @@ def test_a_dose_that_refuses_everything_is_no_part_of_a_frontier() -> None:
     assert not works(before, replace(results.model(0.0), degenerate_harmful=0.5))
 
 
-def test_the_default_dose_is_the_one_with_the_least_harm_and_cost_on_the_headline_attacks() -> None:
-    def overdosed(attack: Attack, repair: Repair | None) -> Measured:
-        found = results.as_claimed(attack, repair)
-        if repair and repair.method == "taylor" and repair.dose == 0.005:
-            return replace(found, over_refusal=0.8)
-        return found
+@pytest.mark.parametrize(
+    "worse",
+    [{"harmful": 100}, {"accuracy": 0.8}, {"over_refusal": 0.1}, {"degenerate": 0.1}],
+    ids=lambda each: next(iter(each)),
+)
+def test_the_dose_with_the_least_harm_and_cost_is_chosen_on_the_prompts_for_it_alone(worse: dict[str, Any]) -> None:
+    def is_least(repair: Repair | None) -> bool:
+        return repair is not None and (repair.method, repair.dose) == ("taylor", 0.005)
 
-    assert chosen_dose(FULL) == 0.005
-    assert chosen_dose(results.full(PRESET, overdosed)) == 0.01
+    def on_selection(attack: Attack, repair: Repair | None) -> Measured:
+        found = results.as_claimed(attack, repair)
+        assert found.selection is not None
+        return replace(found, selection=replace(found.selection, **worse)) if is_least(repair) else found
+
+    def on_measured(attack: Attack, repair: Repair | None) -> Measured:
+        found = results.as_claimed(attack, repair)
+        return replace(found, **worse) if is_least(repair) else found
+
+    assert chosen(FULL, PRESET.attack).repair.dose == 0.005
+    assert chosen(results.full(PRESET, on_selection), PRESET.attack).repair.dose == 0.01
+    assert chosen(results.full(PRESET, on_measured), PRESET.attack).repair.dose == 0.005
+
+
+def test_nothing_is_gained_by_less_harm_than_the_references_or_more_accuracy_than_before() -> None:
+    reference, before = results.model(0.1), results.model(0.9)
+    assert harm_and_cost(reference, before, results.model(0.1)) == 0
+    assert harm_and_cost(reference, before, results.model(0.0, accuracy=1.0)) == 0
+    assert harm_and_cost(reference, before, results.model(0.2, accuracy=0.8)) == pytest.approx(0.2)
 
 
 def test_goals_are_held_against_what_was_measured() -> None:
