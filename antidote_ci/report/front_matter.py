@@ -50,6 +50,9 @@ def dump(metadata: Metadata, newline: str) -> str:
     import yaml
 
     text = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
+    # PyYAML writes U+0085 unescaped in a way that it reads as spaces.
+    if not _same(load(text), metadata):
+        text = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=False)
     return text.replace("\n", newline)
 
 

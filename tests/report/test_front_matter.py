@@ -1,10 +1,11 @@
 """What is wrong with a card's metadata, said before anything is published."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from antidote_ci.report.card import card
-from antidote_ci.report.front_matter import faults, load, split
+from antidote_ci.report.front_matter import dump, faults, load, split
 from tests.report.card_samples import CARDS, OWNERS, sound_cards
 from tests.report.samples import REPAIRED
 
@@ -66,3 +67,9 @@ def test_without_a_fault_our_results_are_in_the_card(text: str) -> None:
 
 def test_the_fault_shows_nothing_invisible() -> None:
     assert faults(of('"\\u202Ea": 1\n"\\u202Ea": 2')) == "it names \ufffda twice"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+@example("\x85")
+def test_what_is_written_reads_as_what_was_said(text: str) -> None:
+    assert load(dump({"name": text}, "\n")) == {"name": text}
