@@ -21,7 +21,7 @@ from huggingface_hub import Discussion, HfApi, JobInfo
 
 from antidote_ci.config import EvaluationSection, Gate, JobsSection, Policy, PublishSection, RepairSection, toml_text
 from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.service.queue import Entry, entries
+from antidote_ci.service.entries import Entry, entries
 from antidote_ci.service.records import State
 from tests.tiny import BASE_NAME
 

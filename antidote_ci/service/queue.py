@@ -2,87 +2,53 @@
 
 A delivery is answered once its order is written down. An order is a workflow of dbos under the order's own id, so that
 equal work is done once. One worker takes them, one at a time for each repository; what a crash interrupts begins again
-at the step it was in. The only importer of dbos.
+at the step it was in. With `database` and `entries` the only importer of dbos.
 """
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, WorkflowStatus
+from dbos import DBOS, DBOSPortableJSONSerializer
 from dbos import error as dbos_errors
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from antidote_ci.console import Talk
-from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, Terminated
+from antidote_ci.errors import AntidoteError, InfrastructureError, Terminated
 from antidote_ci.hub.client import redact
 from antidote_ci.report.text import plain
-from antidote_ci.service import executor
+from antidote_ci.service import database, entries, executor
+from antidote_ci.service.database import SECONDS_TO_ANSWER
+from antidote_ci.service.entries import NAME, WORKFLOW, Entry, Found, State, read, written
 from antidote_ci.service.records import Newer, Order, Outcome, Task
 from antidote_ci.service.settings import Serving
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
-NAME = "antidote-ci"
 EXECUTOR = "antidote-ci"
 """Who works: always the same, so that the next process takes up what the last one left."""
 VERSION = "1"
 """Of the steps below, not of the release: it changes only when orders that wait could not be gone on with."""
 QUEUE = "orders"
-WORKFLOW = "order"
 POLL = 0.5
 """Seconds between two looks for orders that wait."""
 MORE_LOOKS = 5
 """How often the last pause is repeated while the Hub cannot be reached: about an hour in all."""
-SECONDS_TO_ANSWER = 3
-"""How long a delivery waits for the database before it is refused, for the Hub to send again."""
 DAYS_REMEMBERED = 30
 """For which deliveries are known again by their id."""
 
-Found = Task | Newer | Outcome
 Look = Callable[[Order], Found]
 Submitted = Literal["accepted", "duplicate", "seen"]
 """`duplicate`: the order is known. `seen`: this very delivery is."""
-State = Literal["waiting", "running", "ended"]
-
-KINDS = ("sqlite", "postgresql")
-STATES: dict[str, State] = {
-    "ENQUEUED": "waiting",
-    "DELAYED": "waiting",
-    "PENDING": "running",
-    "SUCCESS": "ended",
-    "ERROR": "ended",
-    "CANCELLED": "ended",
-    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "ended",
-}
-"""What dbos calls them."""
 _deliveries = sa.Table(
     "antidote_deliveries",
     sa.MetaData(),
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("received", sa.Float, nullable=False, index=True),
 )
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An order as the queue has it. Times are seconds since 1970."""
-
-    order: Order
-    state: State
-    outcome: Outcome | None
-    """Of an order that has ended."""
-    asked: float
-    ended: float | None
 
 
 class Queue:
@@ -92,8 +58,8 @@ class Queue:
         """`look` reads the head of an order's repository; it raises InfrastructureError while it cannot."""
         self._serving, self._talk, self._look = serving, talk, look
         self._settings = serving.settings
-        self._engine = _engine(serving.database_url)
-        self._client = _client(self._engine)
+        self._engine = database.engine(serving.database_url)
+        self._client = entries.client(self._engine)
         self._turn = threading.Lock()
         self._places = threading.Semaphore(serving.runs)
         self._stopping = threading.Event()
@@ -101,7 +67,7 @@ class Queue:
 
     def start(self) -> None:
         """Open the database and go on with what is in it. Raises InfrastructureError when it cannot be reached."""
-        with _explained(self._serving.database_url):
+        with database.explained(self._serving.database_url):
             with self._engine.begin() as connection:
                 _deliveries.metadata.create_all(connection)
                 _forget(connection)
@@ -151,7 +117,7 @@ class Queue:
     def entries(self, state: State, most: int) -> list[Entry]:
         """The latest orders of a state, newest first. Raises InfrastructureError."""
         with self._asking():
-            return _entries(self._client, state, most)
+            return entries.latest(self._client, state, most)
 
     def is_ready(self) -> bool:
         """Whether orders can be written down and are worked off."""
@@ -201,14 +167,14 @@ class Queue:
         return True
 
     def _was_superseded(self, order: Order) -> bool:
-        found = [_entry(each) for each in self._client.list_workflows(workflow_ids=[order.id])]
+        found = [entries.entry(each) for each in self._client.list_workflows(workflow_ids=[order.id])]
         return any(entry.outcome is not None and entry.outcome.state == "superseded" for entry in found)
 
     def _workflow(self) -> Callable[[str, str, str], str]:
         def follow(repository: str, revision: str, policy: str) -> str:
             outcome = self._follow(Order(repository, revision, policy))
             self._talk.say(plain(f"{repository} at {revision[:12]}: {outcome.state}, {outcome.reason}"))
-            return _written(outcome)
+            return written(outcome)
 
         return follow
 
@@ -286,7 +252,7 @@ class Queue:
     def _asking(self) -> Iterator[None]:
         """A question to the database; that it is away, or back, is said once."""
         try:
-            with _explained(self._serving.database_url):
+            with database.explained(self._serving.database_url):
                 yield
         except InfrastructureError as error:
             if not self._is_away:
@@ -298,117 +264,21 @@ class Queue:
         self._is_away = False
 
 
-def entries(database_url: str, most: int = 1_000_000) -> list[Entry]:
-    """Every order of a database, oldest first, to the second; its service may be up or not.
-
-    Raises InfrastructureError.
-    """
-    engine = _engine(database_url)
-    client = _client(engine)
-    try:
-        with _explained(database_url):
-            found = [entry for state in get_args(State) for entry in _entries(client, state, most)]
-    finally:
-        engine.dispose()
-    return sorted(found, key=lambda entry: entry.asked)
-
-
-def require_usable(database_url: str) -> None:
-    """Raise ConfigurationError for a URL of another kind of database, or of none."""
-    try:
-        url = sa.make_url(database_url)
-    except ArgumentError:
-        url = None
-    kind = url.get_backend_name() if url is not None else ""
-    if url is None or kind not in KINDS or not url.database:
-        raise ConfigurationError(
-            "--database is no address of a database that the queue can be in",
-            hint="write postgresql://USER:PASSWORD@HOST/NAME into ANTIDOTE_DATABASE, or leave it out for a file",
-        )
-
-
-@contextmanager
-def _explained(database_url: str) -> Iterator[None]:
-    """The database's errors in our words."""
-    try:
-        yield
-    except (SQLAlchemyError, dbos_errors.DBOSException) as error:
-        first = (str(getattr(error, "orig", None) or error).splitlines() or [""])[0]
-        raise InfrastructureError(
-            f"the database {_shown(database_url)} cannot be used",
-            cause=redact(first, None),
-            hint="start it, or check --database (ANTIDOTE_DATABASE)",
-        ) from None
-
-
 def _step(name: str, function: Callable[..., Found], *arguments: object) -> Found:
     """A step of dbos: done once, or again where it was interrupted. Whatever goes wrong in it is an outcome.
 
     Terminated goes through: dbos writes nothing down then, and the step is unfinished.
     """
 
-    def written() -> str:
+    def attempt() -> str:
         try:
-            return _written(function(*arguments))
+            return written(function(*arguments))
         except AntidoteError as error:
-            return _written(Outcome("error", error.what))
+            return written(Outcome("error", error.what))
         except Exception as error:  # noqa: BLE001 - an order that has no end would hold up all the others
-            return _written(Outcome("error", redact(f"unexpected {type(error).__name__}: {error}", None)))
+            return written(Outcome("error", redact(f"unexpected {type(error).__name__}: {error}", None)))
 
-    return _read(DBOS.run_step({"name": name}, written))
-
-
-def _written(found: Found) -> str:
-    text: bytes = _adapter().dump_json(found)
-    return text.decode()
-
-
-def _read(text: str) -> Found:
-    return _adapter().validate_json(text)
-
-
-@cache
-def _adapter() -> "TypeAdapter[Found]":
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Found)
-
-
-def _engine(database_url: str) -> sa.Engine:
-    """Of our own questions. Those that a delivery waits for are short, or fail soon."""
-    url = sa.make_url(database_url)
-    if url.get_backend_name() == "sqlite":
-        engine = sa.create_engine(url, connect_args={"timeout": SECONDS_TO_ANSWER})
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        return engine
-    milliseconds = SECONDS_TO_ANSWER * 1000
-    return sa.create_engine(
-        url.set(drivername="postgresql+psycopg"),
-        pool_size=4,
-        pool_pre_ping=True,
-        pool_timeout=SECONDS_TO_ANSWER,
-        connect_args={
-            "connect_timeout": SECONDS_TO_ANSWER,
-            "tcp_user_timeout": milliseconds,
-            "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
-        },
-    )
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
-    """As dbos does, writers queue up from their first statement on; readers do not wait for them."""
-    connection.isolation_level = "IMMEDIATE"
-    connection.execute("PRAGMA journal_mode=WAL")
-
-
-def _client(engine: sa.Engine) -> DBOSClient:
-    return DBOSClient(
-        system_database_engine=engine,
-        serializer=DBOSPortableJSONSerializer(),
-        application_name=NAME,
-        lazy=True,
-        retry_connection_errors=False,
-    )
+    return read(DBOS.run_step({"name": name}, attempt))
 
 
 def _is_new(connection: sa.Connection, delivery: str) -> bool:
@@ -428,31 +298,3 @@ def _forget(connection: sa.Connection) -> None:
 def _digest(delivery: str) -> str:
     """Of one length, whatever the id is."""
     return sha256(delivery.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _entries(client: DBOSClient, state: State, most: int) -> list[Entry]:
-    statuses = [status for status, each in STATES.items() if each == state]
-    return [_entry(each) for each in client.list_workflows(name=WORKFLOW, status=statuses, limit=most, sort_desc=True)]
-
-
-def _entry(status: WorkflowStatus) -> Entry:
-    order = Order(*status.input["args"]) if status.input else Order(status.workflow_id, "", "")
-    state = STATES[status.status]
-    outcome = _outcome(status) if state == "ended" else None
-    return Entry(order, state, outcome, _seconds(status.created_at) or 0.0, _seconds(status.completed_at))
-
-
-def _outcome(status: WorkflowStatus) -> Outcome:
-    try:
-        found = _read(status.output or "")
-    except ValueError:
-        found = None
-    return found if isinstance(found, Outcome) else Outcome("error", "the queue gave it up, or cannot read its end")
-
-
-def _seconds(milliseconds: int | None) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000
-
-
-def _shown(database_url: str) -> str:
-    return sa.make_url(database_url).render_as_string(hide_password=True)

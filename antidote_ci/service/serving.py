@@ -16,7 +16,8 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub import client
 from antidote_ci.report.text import plain
 from antidote_ci.service import app, executor, heads
-from antidote_ci.service.queue import Look, Queue, require_usable
+from antidote_ci.service.database import require_usable
+from antidote_ci.service.queue import Look, Queue
 from antidote_ci.service.settings import Serving
 
 LOCK = "lock"

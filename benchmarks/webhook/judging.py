@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import inf
 from typing import Literal
 
-from antidote_ci.service.queue import Entry
+from antidote_ci.service.entries import Entry
 from antidote_ci.service.records import State
 from benchmarks.webhook import standin
 from benchmarks.webhook.ledger import Run

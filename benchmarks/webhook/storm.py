@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from antidote_ci.config import read_policy
-from antidote_ci.service.queue import Entry, entries
+from antidote_ci.service.entries import Entry, entries
 from benchmarks.webhook import ledger, world
 from benchmarks.webhook.judging import Storm
 from benchmarks.webhook.messages import Message, message

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from antidote_ci.config import Policy
 from antidote_ci.service import page
-from antidote_ci.service.queue import Entry
+from antidote_ci.service.entries import Entry
 from antidote_ci.service.records import Order, Outcome
 from antidote_ci.service.settings import Serving, Settings
 from tests.report.samples import HOSTILE

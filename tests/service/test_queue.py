@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.service.queue import _adapter, entries, require_usable
+from antidote_ci.service.database import require_usable
+from antidote_ci.service.entries import _adapter, entries
 from antidote_ci.service.records import Newer, Order, Outcome, Task
 from tests.service.workshop import Repository, Workshop, commit, eventually, is_alive
 

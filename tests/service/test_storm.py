@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.service.queue import Entry
+from antidote_ci.service.entries import Entry
 from antidote_ci.service.records import Order, Outcome
 from benchmarks.webhook import plan, standin
 from benchmarks.webhook.judging import Rule, Storm, judged

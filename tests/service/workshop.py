@@ -22,7 +22,7 @@ from antidote_ci.cli.ending import ending
 from antidote_ci.config import Policy, read_policy
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.records import Report
-from antidote_ci.service.queue import Entry, entries
+from antidote_ci.service.entries import Entry, entries
 from antidote_ci.service.records import Newer, Order, Outcome, Task
 from antidote_ci.service.settings import Serving, Settings
 

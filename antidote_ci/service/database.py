@@ -1,0 +1,75 @@
+"""The database that the queue is in: SQLite beside the service, or PostgreSQL."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from dbos import error as dbos_errors
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.hub.client import redact
+
+KINDS = ("sqlite", "postgresql")
+SECONDS_TO_ANSWER = 3
+"""How long a delivery waits for the database before it is refused, for the Hub to send again."""
+
+
+def require_usable(database_url: str) -> None:
+    """Raise ConfigurationError for a URL of another kind of database, or of none."""
+    try:
+        url = sa.make_url(database_url)
+    except ArgumentError:
+        url = None
+    kind = url.get_backend_name() if url is not None else ""
+    if url is None or kind not in KINDS or not url.database:
+        raise ConfigurationError(
+            "--database is no address of a database that the queue can be in",
+            hint="write postgresql://USER:PASSWORD@HOST/NAME into ANTIDOTE_DATABASE, or leave it out for a file",
+        )
+
+
+@contextmanager
+def explained(database_url: str) -> Iterator[None]:
+    """The database's errors in our words."""
+    try:
+        yield
+    except (SQLAlchemyError, dbos_errors.DBOSException) as error:
+        first = (str(getattr(error, "orig", None) or error).splitlines() or [""])[0]
+        raise InfrastructureError(
+            f"the database {_shown(database_url)} cannot be used",
+            cause=redact(first, None),
+            hint="start it, or check --database (ANTIDOTE_DATABASE)",
+        ) from None
+
+
+def engine(database_url: str) -> sa.Engine:
+    """Of our own questions. Those that a delivery waits for are short, or fail soon."""
+    url = sa.make_url(database_url)
+    if url.get_backend_name() == "sqlite":
+        made = sa.create_engine(url, connect_args={"timeout": SECONDS_TO_ANSWER})
+        sa.event.listen(made, "connect", _prepare_sqlite)
+        return made
+    milliseconds = SECONDS_TO_ANSWER * 1000
+    return sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_size=4,
+        pool_pre_ping=True,
+        pool_timeout=SECONDS_TO_ANSWER,
+        connect_args={
+            "connect_timeout": SECONDS_TO_ANSWER,
+            "tcp_user_timeout": milliseconds,
+            "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+        },
+    )
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
+    """As dbos does, writers queue up from their first statement on; readers do not wait for them."""
+    connection.isolation_level = "IMMEDIATE"
+    connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _shown(database_url: str) -> str:
+    return sa.make_url(database_url).render_as_string(hide_password=True)
