@@ -14,7 +14,7 @@ from antidote_ci.checkpoint.layout import Layout, inspect
 from antidote_ci.checkpoint.vocabularies import require_same_vocabulary
 from antidote_ci.config import RepairSection, RunConfig
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation.chat_api import without_secrets
+from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.hub import needs, pull
 from antidote_ci.hub.access import Access, reading
 from antidote_ci.hub.remote import About

@@ -10,7 +10,8 @@ from huggingface_hub import HfApi
 from antidote_ci import records
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.demo.main_job import ADAPTER, REFERENCE
-from antidote_ci.model.generation import GenerationRequest, asked, generate
+from antidote_ci.model.conversations import asked
+from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model, Progress
 
 pytestmark = pytest.mark.slow

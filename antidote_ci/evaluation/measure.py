@@ -13,7 +13,8 @@ from antidote_ci.evaluation.outcome import outcome
 from antidote_ci.evaluation.prompts import identity
 from antidote_ci.evaluation.saved import AnswerLog, SavedAnswer
 from antidote_ci.evaluation.task import Match, is_right, tokens_needed
-from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult, asked
+from antidote_ci.model.conversations import asked
+from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
 from antidote_ci.records import (
     Benign,
     Calibration,

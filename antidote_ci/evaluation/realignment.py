@@ -7,7 +7,8 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.judges.interface import Exchange
 from antidote_ci.evaluation.measure import Ruler
 from antidote_ci.evaluation.outcome import outcome
-from antidote_ci.model.generation import GenerationRequest, asked
+from antidote_ci.model.conversations import asked
+from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model, Progress, Row
 
 FEWEST = 8

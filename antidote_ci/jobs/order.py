@@ -12,7 +12,7 @@ from antidote_ci import __version__, acquire, delivery, instruments
 from antidote_ci.config import EMBEDDED, SELF, JobsSection, Policy, RunConfig, override, toml_text
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import prompt_sets
-from antidote_ci.evaluation.chat_api import without_secrets
+from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.evaluation.judges import endpoint
 from antidote_ci.hub import pull
 from antidote_ci.jobs import luggage

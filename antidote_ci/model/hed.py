@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from antidote_ci.model import loading, memory
 from antidote_ci.model.batching import length_sorted_batches
+from antidote_ci.model.conversations import asked, encoded, rendered
 from antidote_ci.model.divergence import ensure_space
-from antidote_ci.model.generation import asked, encoded, rendered
 from antidote_ci.model.gradients import left_padded
 from antidote_ci.records import Drift, Model, Progress
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import loading
+from antidote_ci.model.conversations import asked, encoded, rendered
 from antidote_ci.model.decoding import Continued
-from antidote_ci.model.generation import asked, encoded, plan, rendered
+from antidote_ci.model.generation import plan
 from antidote_ci.model.store import Store
 from antidote_ci.records import Model, Progress, Row
 

@@ -13,7 +13,7 @@ from antidote_ci.checkpoint.vocabularies import embedding_rows
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import loading
 from antidote_ci.model.confined import confined
-from antidote_ci.model.generation import conversation
+from antidote_ci.model.conversations import conversation
 from antidote_ci.records import Model, Progress
 
 SECONDS = 120

@@ -17,7 +17,8 @@ from antidote_ci.checkpoint.tensors import new_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import loading
 from antidote_ci.model.batching import length_sorted_batches
-from antidote_ci.model.generation import Message, asked, encoded, plan, rendered
+from antidote_ci.model.conversations import Message, asked, encoded, rendered
+from antidote_ci.model.generation import plan
 from antidote_ci.model.streaming.lora import beside
 from antidote_ci.model.streaming.reservoir import Reservoir
 from antidote_ci.model.streaming.skeleton import Skeleton

@@ -13,8 +13,9 @@ from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import beginnings, loading, memory
+from antidote_ci.model.conversations import asked, encoded, rendered
 from antidote_ci.model.decoding import Continued
-from antidote_ci.model.generation import asked, encoded, plan, rendered
+from antidote_ci.model.generation import plan
 from antidote_ci.model.gradients import BATCH_SIZE, Sums
 from antidote_ci.model.streaming.skeleton import Skeleton
 from antidote_ci.model.teaching import Curriculum, taught_sums

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from antidote_ci.evaluation.degenerate import is_degenerate
 from antidote_ci.evaluation.judges.refusal import refuses
-from antidote_ci.model.generation import GenerationRequest, asked, generate
+from antidote_ci.model.conversations import asked
+from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.model.loading import fingerprint
 from antidote_ci.records import Model
 from benchmarks.paper.keeping import kept

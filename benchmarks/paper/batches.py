@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from antidote_ci.model.generation import asked, encoded, rendered
+from antidote_ci.model.conversations import asked, encoded, rendered
 from antidote_ci.model.loading import device_and_dtype
 from benchmarks.paper.data import Contrast
 from benchmarks.paper.records import Pair

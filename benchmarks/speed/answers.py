@@ -22,7 +22,8 @@ from transformers import AutoModelForCausalLM
 from antidote_ci import embedded
 from antidote_ci.demo.models import write_base
 from antidote_ci.model import loading
-from antidote_ci.model.generation import GenerationRequest, asked, generate, rendered
+from antidote_ci.model.conversations import asked, rendered
+from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
 from benchmarks.speed.paired import Line, ratios
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from antidote_ci.demo.models import write_base
 from antidote_ci.model import loading
 from antidote_ci.model.batching import length_sorted_batches
-from antidote_ci.model.generation import Message, asked, encoded, rendered
+from antidote_ci.model.conversations import Message, asked, encoded, rendered
 from antidote_ci.model.statistics import BATCH_SIZE, right_padded, squared_sum, squared_sums
 from antidote_ci.model.streaming.reservoir import Reservoir
 from antidote_ci.model.streaming.skeleton import Skeleton

@@ -9,7 +9,8 @@ import pytest
 from antidote_ci.checkpoint.card import base_model
 from antidote_ci.checkpoint.files import listing, sha256_file
 from antidote_ci.checkpoint.layout import inspect
-from antidote_ci.model.generation import GenerationRequest, asked, generate
+from antidote_ci.model.conversations import asked
+from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
 from tests import tiny
 from tests.trained_pair import COMPLIANCE, REFUSAL

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.evaluation.chat_api import ChatApi, connect, without_secrets
-from antidote_ci.model.generation import Answer, Message, asked
+from antidote_ci.evaluation.chat_api import ChatApi, connect
+from antidote_ci.evaluation.json_api import without_secrets
+from antidote_ci.model.conversations import Message, asked
+from antidote_ci.model.generation import Answer
 from antidote_ci.records import Progress
 from tests.evaluation.small_server import SmallServer
 

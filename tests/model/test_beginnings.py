@@ -8,7 +8,7 @@ import torch
 
 from antidote_ci.model import beginnings, loading
 from antidote_ci.model.beginnings import ANSWER_TOKENS
-from antidote_ci.model.generation import asked, encoded, rendered
+from antidote_ci.model.conversations import asked, encoded, rendered
 from antidote_ci.model.streaming.skeleton import Skeleton
 from antidote_ci.records import Model, Progress
 from tests import tiny

@@ -9,7 +9,8 @@ import pytest
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model.child import INHERITED, Child, child_environment
-from antidote_ci.model.generation import GenerationRequest, asked, generate
+from antidote_ci.model.conversations import asked
+from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model, Progress
 from tests.conftest import CopyOf
 

@@ -10,15 +10,8 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
-from antidote_ci.model.generation import (
-    Answer,
-    GenerationRequest,
-    GenerationResult,
-    Message,
-    asked,
-    conversation,
-    generate,
-)
+from antidote_ci.model.conversations import Message, asked, conversation
+from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult, generate
 from antidote_ci.model.loading import fingerprint, load_tokenizer
 from antidote_ci.records import Model, Progress
 from tests.conftest import CopyOf
@@ -135,7 +128,8 @@ def test_nothing_is_asked_for_twice(trained_pair: Path, copy_of: CopyOf, tmp_pat
 WITHOUT_WEIGHTS = """
 import json, sys
 from pathlib import Path
-from antidote_ci.model.generation import GenerationRequest, asked, generate
+from antidote_ci.model.conversations import asked
+from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
 folder, store, prompts, samples = sys.argv[1:]
 sets = {"all": [asked(prompt) for prompt in json.loads(prompts)]}
@@ -176,7 +170,8 @@ def test_other_weights_tokenizer_or_decoding_are_other_answers(
 ANSWERING = """
 import signal, sys
 from pathlib import Path
-from antidote_ci.model.generation import GenerationRequest, asked, generate
+from antidote_ci.model.conversations import asked
+from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 def report(progress):
@@ -214,7 +209,8 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.model.generation import GenerationRequest, asked, generate
+from antidote_ci.model.conversations import asked
+from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
 def answer(words, batch_size=None):
     sets = {"all": [asked("word " * words)] * 2}

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from antidote_ci.model import hed, loading
 from antidote_ci.model.child import Child
-from antidote_ci.model.generation import conversation
+from antidote_ci.model.conversations import conversation
 from antidote_ci.model.hed import Aligned, DriftRequest, attentions, drift, drifts
 from antidote_ci.records import Drift, Model, Progress
 from tests.conftest import CopyOf

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.generation import conversation
+from antidote_ci.model.conversations import conversation
 from antidote_ci.model.loading import load_model, load_tokenizer
 from antidote_ci.model.statistics import StatisticsRequest, input_norms, squared_sum, squared_sums
 from antidote_ci.model.streaming.reservoir import Reservoir

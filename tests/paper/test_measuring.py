@@ -10,7 +10,8 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.degenerate import is_degenerate
 from antidote_ci.evaluation.judges.refusal import refuses
 from antidote_ci.evaluation.measure import PromptSets
-from antidote_ci.model.generation import GenerationRequest, asked, generate
+from antidote_ci.model.conversations import asked
+from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.model.likelihood import ChoiceRequest, choose
 from antidote_ci.records import Model, Row
 from benchmarks.paper import measuring

@@ -12,7 +12,7 @@ from benchmarks.peers import page
 from benchmarks.peers.__main__ import linear, timed
 from benchmarks.peers.page import Compared, Row
 
-BROKEN = Measured(120, 140, 0.82, 0.0, 0.03, 0.01, 2000, 90, 10**9)
+BROKEN = Measured(120, 140, 0.82, 0.0, 0.03, 0.01, 2000, 90, 10**9, selection=None)
 
 
 def repaired(harmful: int, accuracy: float, **more: float) -> Measured:

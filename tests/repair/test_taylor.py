@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import gradients, loading, losses, memory
-from antidote_ci.model.generation import conversation
+from antidote_ci.model.conversations import conversation
 from antidote_ci.records import Model, Plan
 from antidote_ci.repair.taylor import AVERSION, TaylorRequest, evenly, taylor_scores
 from tests import tiny

@@ -1,8 +1,9 @@
 """Answers by a server that runs already, for `evaluate` alone: its weights are unknown, so nothing is stored."""
 
-from antidote_ci.evaluation.chat_api import connect, without_secrets
+from antidote_ci.evaluation.chat_api import connect
 from antidote_ci.evaluation.generators.asking import questions, result
 from antidote_ci.evaluation.generators.interface import Report
+from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
 from antidote_ci.records import Progress
 

@@ -16,7 +16,7 @@ from antidote_ci.evaluation.judges import grammar
 from antidote_ci.evaluation.judges.cleaning import cleaned
 from antidote_ci.evaluation.judges.guard import of_judge
 from antidote_ci.evaluation.judges.interface import Exchange, Opinion, Report
-from antidote_ci.model.generation import Conversation, Message, asked
+from antidote_ci.model.conversations import Conversation, Message, asked
 from antidote_ci.model.store import Store
 from antidote_ci.records import JudgeIdentity, Progress
 

@@ -8,7 +8,8 @@ from antidote_ci.errors import AntidoteError
 from antidote_ci.evaluation.judges.cleaning import cleaned
 from antidote_ci.evaluation.judges.interface import Exchange, Opinion, Report
 from antidote_ci.model.child import Child
-from antidote_ci.model.generation import Conversation, GenerationRequest, generate
+from antidote_ci.model.conversations import Conversation
+from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import JudgeIdentity, Model
 
 SET = "verdicts"

@@ -7,7 +7,7 @@ https://github.com/meta-llama/PurpleLlama/tree/main/Llama-Guard3.
 import re
 
 from antidote_ci.evaluation.judges.interface import Exchange, Opinion
-from antidote_ci.model.generation import Conversation, Message, asked
+from antidote_ci.model.conversations import Conversation, Message, asked
 
 MAX_NEW_TOKENS = 32
 """The verdict is the first token; the categories after it decide nothing."""

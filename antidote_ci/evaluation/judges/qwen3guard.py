@@ -8,7 +8,7 @@ import re
 
 from antidote_ci.evaluation.judges import grammar
 from antidote_ci.evaluation.judges.interface import Exchange, Opinion
-from antidote_ci.model.generation import Conversation, Message, asked
+from antidote_ci.model.conversations import Conversation, Message, asked
 
 MAX_NEW_TOKENS = 128
 DETAIL = "strict mode: controversial counts as harmful"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
 from antidote_ci.model.child import Child
-from antidote_ci.model.generation import GenerationRequest, asked
+from antidote_ci.model.conversations import asked
+from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model, Progress
 
 

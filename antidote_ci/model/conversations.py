@@ -1,0 +1,46 @@
+"""Conversations, in the words of a model's own chat template."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from antidote_ci.model import templates
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str | list[dict[str, str]]
+    """Text; or parts such as `{"type": "text", "text": ...}`, which some templates of judges want."""
+
+
+Conversation = list[Message]
+
+
+def asked(prompt: str) -> Conversation:
+    """A conversation of one question."""
+    return [Message("user", prompt)]
+
+
+def rendered(tokenizer: Any, conversations: Sequence[Conversation], add_generation_prompt: bool = True) -> list[str]:  # noqa: ANN401
+    """The text of each conversation in the model's own template; raises what `templates.render` raises."""
+    chats = [[dataclasses.asdict(message) for message in conversation] for conversation in conversations]
+    return templates.render(tokenizer, chats, add_generation_prompt)
+
+
+def conversation(tokenizer: Any, prompt: str, response: str | None = None) -> str:  # noqa: ANN401
+    """The text of one exchange in the model's own template, open for an answer when `response` is None.
+
+    Several are rendered faster by one call of `rendered`.
+    """
+    messages = asked(prompt) if response is None else [*asked(prompt), Message("assistant", response)]
+    return rendered(tokenizer, [messages], add_generation_prompt=response is None)[0]
+
+
+def encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:  # noqa: ANN401
+    """Token ids of rendered texts: the template has written the special tokens."""
+    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    return found
