@@ -26,7 +26,7 @@ def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 COMMANDS = (
-    *("", "run", "evaluate", "repair", "verify", "init", "serve", "handle-event", "demo"),
+    *("", "run", "evaluate", "repair", "verify", "init", "doctor", "serve", "handle-event", "demo"),
     *("judge calibrate", "webhook register", "webhook list", "webhook remove"),
 )
 HEAVY = {"torch", "transformers", "huggingface_hub", "scipy", "peft", "dbos", "fastapi", "sqlalchemy", "uvicorn"}

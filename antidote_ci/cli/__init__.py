@@ -10,6 +10,7 @@ import typer
 from antidote_ci import __version__
 from antidote_ci.cli.calibrate import calibrate
 from antidote_ci.cli.demo import demo
+from antidote_ci.cli.doctor import doctor
 from antidote_ci.cli.evaluate import evaluate
 from antidote_ci.cli.handle_event import handle_event
 from antidote_ci.cli.init import init
@@ -44,6 +45,7 @@ for command in (run, repair, evaluate, verify):
 app.add_typer(judge_app, name="judge")
 judge_app.command()(calibrate)
 app.command()(init)
+app.command()(doctor)
 app.add_typer(webhook_app, name="webhook")
 app.command()(handle_event)
 app.command()(serve)

@@ -9,7 +9,7 @@ from antidote_ci.hub.client import address
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-FORBIDDEN = 403
+UNAUTHORIZED, FORBIDDEN = 401, 403
 WORKFLOW = "[OIDC]"
 """Under which name the Hub shows what a workflow's identity did."""
 
@@ -42,6 +42,18 @@ def name_of(client: "HfApi") -> str:
     """Under which name it speaks, whatever else it may do."""
     said = _said(client)
     return WORKFLOW if said is None else str(said["name"])
+
+
+def require_hub(client: "HfApi") -> None:
+    """Raise InfrastructureError unless what answers is a Hub: one turns away whoever does not say who asks."""
+    from huggingface_hub.utils._http import get_session, hf_raise_for_status
+
+    response = get_session().get(f"{client.endpoint}/api/whoami-v2")
+    if response.status_code != UNAUTHORIZED:
+        hf_raise_for_status(response)
+        raise InfrastructureError(
+            f"{address()} does not ask who is asking", cause="what answers is no Hub", hint="check HF_ENDPOINT"
+        )
 
 
 def _said(client: "HfApi") -> dict[str, Any] | None:

@@ -33,6 +33,11 @@ def memory_for(entries: int, *, merged: bool = False) -> int:
     return entries * (FULL if merged else _bytes_a_weight()) + ROOM
 
 
+def most_weights(free: int) -> int:
+    """The largest model, by its weights, that may run on this processor in so many bytes: `memory_for`, inverted."""
+    return max(0, free - ROOM) // _bytes_a_weight()
+
+
 def memory_on_gpu(entries: int) -> int:
     """Bytes that a model of so many weights takes at the least on a GPU, where it runs in bfloat16."""
     return entries * HALF + ROOM

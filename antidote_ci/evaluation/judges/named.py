@@ -166,7 +166,8 @@ def judge(
         ) from error
 
 
-def _endpoint(settings: EvaluationSection, store: Path | None) -> endpoint.EndpointJudge:
+def endpoint_api(settings: EvaluationSection) -> chat_api.ChatApi:
+    """Where the judge `endpoint` is. Raises ConfigurationError where no address is given."""
     if settings.judge_endpoint is None:
         raise ConfigurationError(
             f"the judge {endpoint.NAME} has no address",
@@ -174,7 +175,11 @@ def _endpoint(settings: EvaluationSection, store: Path | None) -> endpoint.Endpo
             hint="set judge_endpoint (http://HOST:PORT/v1) and judge_model in [evaluation] of antidote.toml",
         )
     key = os.environ.get(endpoint.KEY_VARIABLE) or None
-    api = chat_api.connect(settings.judge_endpoint, key, settings.judge_model)
+    return chat_api.connect(settings.judge_endpoint, key, settings.judge_model)
+
+
+def _endpoint(settings: EvaluationSection, store: Path | None) -> endpoint.EndpointJudge:
+    api = endpoint_api(settings)
     identity = JudgeIdentity(endpoint.NAME, "harmful_score", api.model, detail=endpoint.detail())
     return endpoint.EndpointJudge(identity, api, store)
 
