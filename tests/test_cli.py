@@ -29,6 +29,9 @@ COMMANDS = (
     *("", "run", "evaluate", "repair", "verify", "init", "doctor", "serve", "handle-event", "demo"),
     *("judge calibrate", "webhook register", "webhook list", "webhook remove"),
 )
+ENTRY = str(Path(sys.executable).with_name("antidote-ci"))
+BASH = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+"""With it the shell is named, and not guessed from what started the tests."""
 HEAVY = {"torch", "transformers", "huggingface_hub", "scipy", "peft", "dbos", "fastapi", "sqlalchemy", "uvicorn"}
 
 
@@ -44,6 +47,27 @@ def test_help_imports_nothing_heavy(command: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("ev", {"evaluate"}), ("run a/b --meth", {"--method"}), ("run a/b --method ", {"antidote", "taylor"})],
+)
+def test_the_shell_completes_what_is_typed(typed: str, offered: set[str]) -> None:
+    """In a real bash, by the script that `--show-completion` prints: it calls the command for every word."""
+    script = subprocess.run(
+        [ENTRY, "--show-completion", "bash"], capture_output=True, text=True, check=True, env=os.environ | BASH
+    ).stdout
+    words = f"antidote-ci {typed}".split(" ")
+    asked = f"{script}\nCOMP_WORDS=({' '.join(words)})\nCOMP_CWORD={len(words) - 1}\n_antidote_ci_completion {ENTRY}\n"
+    done = subprocess.run(
+        ["/bin/bash", "-c", f'{asked}printf "%s\n" "${{COMPREPLY[@]}}"'],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | BASH,
+    )
+    assert set(done.stdout.split()) == offered
 
 
 @pytest.mark.parametrize(

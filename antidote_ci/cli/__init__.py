@@ -25,7 +25,6 @@ app = typer.Typer(
     help="Measure how harmful a fine-tuned model is, repair its weights, and prove it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 judge_app = typer.Typer(help="What a judge is worth.", no_args_is_help=True)
 
