@@ -72,12 +72,16 @@ def after_the_name(line: str, *, whole: bool) -> Iterator[Shown]:
         yield Shown(line, words[at + 1 :], whole)
 
 
+OWN = {"--help", "--version", "--install-completion"}
+"""Options of the program itself."""
+
+
 def flaw(shown: Shown) -> str | None:
     """What is wrong with a command line, if anything."""
     command: object = typer.main.get_group(cli.app)
     words, path = shown.arguments, "antidote-ci"
     while isinstance(command, TyperGroup):
-        if not words or words[0] in ("--version", "--help"):
+        if not words or words[0] in OWN:
             return None
         if words[0] not in command.commands:
             return f"{path} has no command {words[0]}"
@@ -167,7 +171,7 @@ def test_options_beside_a_command_of_ours_exist(document: Path) -> None:
     for line in prose(read(document)).splitlines():
         if "antidote-ci " in line and "docker" not in line:
             for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line):
-                assert option in known | {"--help", "--version"}, option
+                assert option in known | OWN, option
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
