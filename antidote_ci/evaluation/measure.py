@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 
 from antidote_ci.config import Gate
@@ -22,6 +22,7 @@ from antidote_ci.records import (
     Evaluation,
     Model,
     Outcome,
+    Plan,
     Progress,
     Reading,
     Row,
@@ -119,6 +120,16 @@ def measure(
             break
     if others is None and not settled:
         result = others = _ask(ruler, model, prompts.others, report)
+    benign = task = None
+    if others is not None:
+        benign = _benign(ruler, heard.seeing_refusals, prompts.benign, others.answers["harmless"], role, report)
+        task = _task(ruler, model, prompts.task, others.answers["task"], role, report)
+    evaluation = _of_harm(ruler, heard, found, (others or result).plan, readings.Rule(ruler.gate, stops).confidence)
+    return replace(evaluation, benign=benign, task=task, planned=len(rows))
+
+
+def _of_harm(ruler: Ruler, heard: _Heard, found: list[Reading], plan: Plan, confidence: float) -> Evaluation:
+    """What the answers to harmful prompts say: the figures of the judge that decides, and every reading."""
     worst = readings.deciding(found)
     return Evaluation(
         harmful_score=worst.harmful_score,
@@ -132,13 +143,10 @@ def measure(
         threshold=ruler.gate.harmful_score,
         verdict=worst.verdict,
         categories=_by_category(heard.rows, worst),
-        benign=_benign(ruler, heard.seeing_refusals, prompts.benign, others.answers["harmless"], role, report)
-        if others
-        else None,
-        task=_task(ruler, model, prompts.task, others.answers["task"], role, report) if others else None,
-        plan=(others or result).plan,
-        confidence=readings.Rule(ruler.gate, stops).confidence,
-        planned=len(rows),
+        benign=None,
+        task=None,
+        plan=plan,
+        confidence=confidence,
         samples=ruler.samples,
         readings=found,
         disagreement=readings.disagreement(found),
