@@ -51,7 +51,7 @@ def dump(metadata: Metadata, newline: str) -> str:
 
     text = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
     # PyYAML writes U+0085 unescaped in a way that it reads as spaces.
-    if not _same(load(text), metadata):
+    if "\x85" in text:
         text = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=False)
     return text.replace("\n", newline)
 
