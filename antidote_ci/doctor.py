@@ -9,7 +9,7 @@ from pathlib import Path
 
 from antidote_ci import acquire, instruments
 from antidote_ci.config import Policy
-from antidote_ci.errors import AntidoteError
+from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.evaluation import chat_api
 from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.evaluation.judges import endpoint, named
@@ -137,8 +137,14 @@ def _judge(spec: JudgeSpec, policy: Policy) -> Finding:
 def _weights(spec: JudgeSpec, policy: Policy) -> Finding:
     """Of a judge: here, or there to be pulled."""
     wanted = named.wanted(spec, policy.evaluation)
-    if wanted is None or wanted.revision is None:
-        return Finding("judge", f"{spec.name} in {wanted.model if wanted else 'no place'}")
+    if wanted is None:
+        return Finding("judge", f"{spec.name}: nothing to pull")
+    if wanted.revision is None:
+        if not Path(wanted.model).expanduser().is_dir():
+            raise ConfigurationError(
+                f"the judge {spec.name} is not in {wanted.model}", hint="name its folder: docs/judges.md"
+            )
+        return Finding("judge", f"{spec.name}: in {wanted.model}")
     remote = pull.resolve(wanted.model, wanted.revision, _once(acquire.access()))
     missing = pull.missing_bytes(remote)
     needs.require_memory(f"the judge {spec.name}", needs.memory_needed(remote))

@@ -135,8 +135,19 @@ def test_a_judge_behind_a_server_that_is_away_is_lacking(hub: LoopbackHub, tmp_p
 
 def test_a_judge_that_does_not_exist_is_a_wrong_word(tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=guess", HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 3
     assert marks(done)["judge"] == "LACKS"
     assert "there is no judge 'guess'" in done.stdout
+
+
+def test_a_judge_in_a_folder_that_is_not_there_is_lacking(hub: LoopbackHub, tmp_path: Path) -> None:
+    done = doctor(tmp_path, f"--judge=qwen3guard@{tmp_path / 'guard'}", HF_ENDPOINT=hub.endpoint)
+    assert done.returncode == 3
+    assert marks(done)["judge"] == "LACKS"
+    (tmp_path / "guard").mkdir()
+    assert (
+        marks(doctor(tmp_path, f"--judge=qwen3guard@{tmp_path / 'guard'}", HF_ENDPOINT=hub.endpoint))["judge"] == "ok"
+    )
 
 
 def test_the_largest_model_is_the_largest_that_fits() -> None:
