@@ -205,9 +205,9 @@ PRESETS: dict[str, Callable[[], Preset]] = {"cpu": cpu, "paper": paper, "smoke":
 def _guarded(
     attack: Attack, defence: Defence, common: tuple[Repair, ...], own: tuple[Repair, ...], **changes: object
 ) -> tuple[Attack, tuple[Repair, ...]]:
-    """A defended attack. Repaired is what no defence guarded; both together are tried at the default setting alone."""
+    """A defended attack. Repaired is what no defence guarded, and once, as in the paper, what Vaccine did."""
     guarded = trained(replace(attack, defence=defence), **changes)
-    combined = guarded.training == attack.training
+    combined = defence == "vaccine" and guarded.training == attack.training
     return guarded, common + own if defence == "sft" or combined else ()
 
 
