@@ -11,12 +11,11 @@ from antidote_ci.model.child import Child
 from antidote_ci.records import MaskFile, Method, Model, Progress, Row, Score, Scores, Target
 from antidote_ci.repair.apply import Applied, ApplyRequest, Provenance, apply
 from antidote_ci.repair.masking import MaskRequest, write_masks
+from antidote_ci.repair.methods import SCORES
 from antidote_ci.repair.scoring import ScoreRequest, score
 
 CANDIDATES_AT_ONCE = 2
 """The chosen repair beside one that is being tried."""
-SCORES: dict[Method, Score] = {"antidote": "antidote", "taylor": "taylor"}
-"""The methods that choose their entries; the others, alone, score nothing."""
 
 
 @dataclass(frozen=True)

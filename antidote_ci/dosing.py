@@ -9,53 +9,9 @@ from antidote_ci.config import RepairSection
 from antidote_ci.evaluation import gate, statistics
 from antidote_ci.evaluation.measure import PromptSets, Ruler, measure
 from antidote_ci.evaluation.pairs import paired
-from antidote_ci.records import Attempt, Control, Evaluation, FrontierPoint, Method, Model, Target, Task
+from antidote_ci.records import Attempt, Control, Evaluation, FrontierPoint, Method, Model, Task
+from antidote_ci.repair.methods import LADDER, TENTHS
 
-LADDER = 15
-"""Doses, so that four attempts find the smallest that passes."""
-ANTIDOTE = (0.005, 0.007, 0.01, 0.014, 0.02, 0.028, 0.04, 0.05, 0.065, 0.085, 0.11, 0.14, 0.18, 0.23, 0.3)
-LADDERS: dict[tuple[Method, Target], tuple[float, ...]] = {
-    ("antidote", "adapter"): ANTIDOTE,
-    ("antidote", "delta"): ANTIDOTE,
-    ("antidote", "dense"): (1e-5, 3e-5, 1e-4, 2e-4, 3e-4, 5e-4, 7e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7e-3, 0.01, 0.02),
-    ("taylor", "adapter"): (
-        2e-3,
-        3e-3,
-        4e-3,
-        5.5e-3,
-        7.5e-3,
-        0.01,
-        0.015,
-        0.02,
-        0.03,
-        0.04,
-        0.055,
-        0.075,
-        0.1,
-        0.14,
-        0.2,
-    ),
-    ("taylor", "delta"): (
-        1e-4,
-        1.5e-4,
-        2.5e-4,
-        4e-4,
-        6e-4,
-        1e-3,
-        1.5e-3,
-        2e-3,
-        3e-3,
-        5e-3,
-        8e-3,
-        0.012,
-        0.02,
-        0.03,
-        0.05,
-    ),
-}
-"""Ascending shares of each row (antidote) or tensor (taylor). The search begins in the middle: docs/repair.md."""
-TENTHS = tuple(step / 10 for step in range(1, 10))
-"""Of the controls."""
 FRONTIER_DOSES = 6
 """Of each method."""
 SIGNIFICANT = 0.05
@@ -76,11 +32,6 @@ class Trial:
 def masks_at_once(settings: RepairSection) -> int:
     """How many doses have a mask on disk; of the frontier those of the other score and of `random`."""
     return LADDER + (2 * FRONTIER_DOSES if settings.frontier else 0)
-
-
-def ladder(method: Method, target: Target) -> tuple[float, ...]:
-    """The doses that a method is searched over."""
-    return LADDERS.get((method, target), TENTHS)
 
 
 def smallest(trial: Trial, method: Remedy) -> tuple[float | None, list[Attempt]]:

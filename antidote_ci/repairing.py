@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from antidote_ci import __version__, acquire, delivery, instruments, records
 from antidote_ci import bench as benches
 from antidote_ci.acquire import Pulled, Reference
-from antidote_ci.bench import SCORES, Bench, Samples
+from antidote_ci.bench import Bench, Samples
 from antidote_ci.checkpoint.swap import MANIFEST, partial_of, require_replaceable
 from antidote_ci.config import EMBEDDED, SELF, Policy, RunConfig
 from antidote_ci.console import Talk
@@ -23,6 +23,7 @@ from antidote_ci.records import Manifest, Method, Model, RepairPlan, Row, Score,
 from antidote_ci.repair import planning
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.costs import CHARACTERS_A_TOKEN
+from antidote_ci.repair.methods import SCORES
 from antidote_ci.repair.planning import PlanRequest
 from antidote_ci.repair.targets import target_of
 from antidote_ci.repair.taylor import MOST_BENIGN, MOST_HARMFUL, MOST_TASK, evenly, taught_benign

@@ -36,6 +36,7 @@ from antidote_ci.records import (
     RunVerdict,
 )
 from antidote_ci.repair.apply import Provenance
+from antidote_ci.repair.methods import ladder
 from antidote_ci.repair.planning import layer_of
 from antidote_ci.repair.targets import target_of
 from antidote_ci.repair.taylor import evenly
@@ -99,7 +100,7 @@ def treat(setting: Setting, patient: Patient, prompts: Splits, before: Evaluatio
     with talk.step("score the weights"):
         bench = _bench(setting, patient, reference, prompts)
         method = setting.config.policy.repair.method
-        remedy = benches.remedy(bench, method, dosing.ladder(method, bench.target))
+        remedy = benches.remedy(bench, method, ladder(method, bench.target))
     with talk.step("search the dose"):
         selected = measure(setting.ruler, bench.running, prompts.selection, talk.report)
         trial = Trial(bench, setting.ruler, prompts.selection, selected, talk.say)
@@ -192,7 +193,7 @@ def _frontier(trial: Trial, remedy: Remedy, chosen: float | None) -> list[Fronti
     for method in others:
         if method != remedy.method:
             like = remedy if method in ("scale", "random") else None
-            doses = dosing.spread(dosing.ladder(method, bench.target))
+            doses = dosing.spread(ladder(method, bench.target))
             remedies.append(benches.remedy(bench, method, doses, like))
     reference = Model(bench.reference.source.folder) if bench.reference else None
     return dosing.frontier(trial, remedies, chosen, reference)

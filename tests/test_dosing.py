@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.dosing import FRONTIER_DOSES, LADDER, LADDERS, TENTHS, costs_more, ladder, spread
+from antidote_ci.dosing import FRONTIER_DOSES, costs_more, spread
 from antidote_ci.records import Method, Target, Task
+from antidote_ci.repair.methods import LADDER, LADDERS, TENTHS, ladder
 
 
 @pytest.mark.parametrize("key", LADDERS)

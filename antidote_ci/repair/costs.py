@@ -1,6 +1,6 @@
 """What a repair costs in bytes and seconds, from names and sizes alone: every formula and every measured constant."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -8,10 +8,9 @@ from antidote_ci.checkpoint.layout import Layout, weight_bytes
 from antidote_ci.model import memory
 from antidote_ci.model.streaming.skeleton import ENTRANCE, HEAD, Skeleton
 from antidote_ci.records import Method, Model, ScoredTensor
+from antidote_ci.repair.methods import PASSES, SCORES
 
 FLOAT32 = 4
-PASSES: Mapping[Method, int] = {"antidote": 1, "taylor": 8}
-"""How many forward passes over all texts scoring takes, by the clock."""
 CHARACTERS_A_TOKEN = 4
 """Of English; no tokenizer is opened."""
 ROWS_AT_ONCE = 16
@@ -66,7 +65,7 @@ def memory_bytes(work: Work) -> int:
     stored = max((shapes[each.name].end - shapes[each.name].start) for each in work.matrices)
     writing = 4 * stored + 2 * largest
     masking = 0 if work.method == "scale" else (3 * FLOAT32 + 1) * largest
-    return max(writing, masking, _scoring_bytes(work) if work.method in PASSES else 0)
+    return max(writing, masking, _scoring_bytes(work) if work.method in SCORES else 0)
 
 
 def seconds(work: Work) -> float:

@@ -1,7 +1,7 @@
 """What a repair would do, from names, sizes and one pass over the weights. Runs no model; called in the child."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -15,7 +15,6 @@ from antidote_ci.model import memory
 from antidote_ci.model.loading import device_and_dtype
 from antidote_ci.model.streaming.skeleton import Skeleton
 from antidote_ci.records import (
-    Grouping,
     LayerDrift,
     Method,
     Model,
@@ -28,12 +27,11 @@ from antidote_ci.records import (
 )
 from antidote_ci.repair import costs, drift, masks
 from antidote_ci.repair.costs import Work
+from antidote_ci.repair.methods import PER
 from antidote_ci.repair.targets import scored
 
 Report = Callable[[Progress], None]
 
-PER: Mapping[Method, Grouping | None] = {"antidote": "row", "taylor": "tensor", "random": "row", "scale": None}
-"""Of what a dose is a share; `scale` has no mask."""
 NOTICEABLE = 0.2
 """A share of the named dose: when the effective one is further away, the plan says so."""
 

@@ -18,11 +18,12 @@ from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING
 from antidote_ci.checkpoint.swap import MANIFEST
 from antidote_ci.checkpoint.tensors import WEIGHTS
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.records import Grouping, Manifest, Method, Progress, ScoredTensor, Verification
+from antidote_ci.records import Manifest, Progress, ScoredTensor, Verification
 from antidote_ci.repair import masks
 from antidote_ci.repair.apply import CARD
 from antidote_ci.repair.comparing import miscounted, not_masked, not_scaled
 from antidote_ci.repair.manifest import is_sealed
+from antidote_ci.repair.methods import PER
 from antidote_ci.repair.targets import EMBEDDINGS, OUTPUT_LAYERS
 
 Report = Callable[[Progress], None]
@@ -33,13 +34,6 @@ MAX_MANIFEST_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 22
 OTHER_WEIGHTS = (".safetensors", ".gguf", ".onnx")
 """Beside pickles, what some framework loads from the top of a repository."""
-PER: dict[Method, tuple[Grouping | None, ...]] = {
-    "antidote": ("row",),
-    "taylor": ("tensor",),
-    "random": ("row", "tensor"),
-    "scale": (None,),
-}
-"""Of what a method's dose is a share."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +119,7 @@ def _of_method(manifest: Manifest, source: Layout, reference: Layout | None) -> 
     method, target, dose = manifest.method, manifest.target, manifest.dose
     if not 0 <= dose <= 1:
         yield f"the manifest names the dose {dose:g}, which is no share"
-    if manifest.per not in PER[method]:
+    if manifest.per not in (("row", "tensor") if method == "random" else (PER[method],)):
         yield f"the manifest says that {method} takes its dose per {manifest.per}"
     if (target == "adapter") != (source.kind == "adapter") or source.kind != manifest.source.kind:
         yield f"the manifest names the target {target}, which is not what the source is: {source.kind}"
