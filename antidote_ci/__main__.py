@@ -22,6 +22,8 @@ def main() -> None:
     except typer.TyperException as error:
         # Without a message it has shown the help already.
         if told := error.format_message():
+            # "Value error" is a word of the library that typer checks values with.
+            told = told.replace("Value error, ", "")
             Talk().explain(ConfigurationError(told, hint="antidote-ci COMMAND --help shows what there is"))
         code = error.exit_code
     sys.exit(code)

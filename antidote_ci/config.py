@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.records import PublishMode
+from antidote_ci.records import PublishMode, Score
 
 EMBEDDED = "embedded"
 SELF = "self"
+TargetChoice = Literal["auto", "dense"]
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ class EvaluationSection:
 class RepairSection:
     """`[repair]`: where the antidote comes from."""
 
-    method: Literal["antidote", "taylor"] = "taylor"
+    method: Score = "taylor"
     """How entries are chosen: docs/repair.md."""
-    target: Literal["auto", "dense"] = "auto"
+    target: TargetChoice = "auto"
     """`auto`: an adapter's factors, or the difference to the reference. `dense`: merged weights without a reference."""
     reference: str | None = None
     """The aligned model before the fine-tuning, ORG/NAME or a folder; found by itself where possible."""

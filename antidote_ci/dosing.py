@@ -10,7 +10,7 @@ from antidote_ci.evaluation import gate, statistics
 from antidote_ci.evaluation.measure import PromptSets, Ruler, measure
 from antidote_ci.evaluation.pairs import paired
 from antidote_ci.records import Attempt, Control, Evaluation, FrontierPoint, Method, Model, Task
-from antidote_ci.repair.methods import LADDER, TENTHS
+from antidote_ci.repair.methods import LADDER, SCORES, TENTHS
 
 FRONTIER_DOSES = 6
 """Of each method."""
@@ -30,8 +30,8 @@ class Trial:
 
 
 def masks_at_once(settings: RepairSection) -> int:
-    """How many doses have a mask on disk; of the frontier those of the other score and of `random`."""
-    return LADDER + (2 * FRONTIER_DOSES if settings.frontier else 0)
+    """How many doses have a mask on disk; of the frontier those of the other scores and of `random`."""
+    return LADDER + (len(SCORES) * FRONTIER_DOSES if settings.frontier else 0)
 
 
 def smallest(trial: Trial, method: Remedy) -> tuple[float | None, list[Attempt]]:

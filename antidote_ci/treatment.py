@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import get_args
 
 from antidote_ci import acquire, delivery, dosing
 from antidote_ci import bench as benches
@@ -36,7 +37,7 @@ from antidote_ci.records import (
     RunVerdict,
 )
 from antidote_ci.repair.apply import Provenance
-from antidote_ci.repair.methods import ladder
+from antidote_ci.repair.methods import NEED_REFERENCE, ladder
 from antidote_ci.repair.planning import layer_of
 from antidote_ci.repair.targets import target_of
 from antidote_ci.repair.taylor import evenly
@@ -187,11 +188,8 @@ def _bench(setting: Setting, patient: Patient, reference: Pulled | None, prompts
 def _frontier(trial: Trial, remedy: Remedy, chosen: float | None) -> list[FrontierPoint]:
     """Of every method that is possible: taylor and scale need a reference."""
     bench, remedies = trial.bench, [remedy]
-    others: list[Method] = ["antidote", "random"]
-    if bench.reference is not None:
-        others = ["antidote", "taylor", "scale", "random"]
-    for method in others:
-        if method != remedy.method:
+    for method in get_args(Method):
+        if method != remedy.method and (bench.reference is not None or method not in NEED_REFERENCE):
             like = remedy if method in ("scale", "random") else None
             doses = dosing.spread(ladder(method, bench.target))
             remedies.append(benches.remedy(bench, method, doses, like))

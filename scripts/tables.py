@@ -8,7 +8,6 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from enum import Enum
 from functools import cache
 from inspect import cleandoc
 from pathlib import Path
@@ -135,8 +134,8 @@ def meaning(option: TyperOption) -> str:
 
 def choices(option: TyperOption) -> list[str]:
     """The values of an option that has but a few."""
-    kind = option.type_descriptor.annotation
-    return [each.value for each in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []
+    kind: Any = option.type_descriptor.annotation
+    return list(get_args(kind)) if get_origin(kind) is Literal else []
 
 
 def policy_key(command: TyperCommand, option: TyperOption) -> str | None:
@@ -193,7 +192,7 @@ def shown(value: object) -> str:
     """The default of an option, empty where there is none."""
     if value is None or isinstance(value, bool):
         return "on" if value else ""
-    return code(str(value.value if isinstance(value, Enum) else value))
+    return code(str(value))
 
 
 def toml(value: object) -> str:

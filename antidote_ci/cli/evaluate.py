@@ -13,7 +13,6 @@ from antidote_ci.cli.options import (
     CalibrationFile,
     Json,
     Judge,
-    On,
     Out,
     PolicyFile,
     Prompts,
@@ -48,7 +47,7 @@ def evaluate(
     server: Server = None,
     accept_licence: AcceptLicence = None,
     save_answers: SaveAnswers = None,
-    on: Where = On.here,
+    on: Where = "here",
     out: Out = DEFAULT_OUT,
     as_json: Json = False,
 ) -> None:
@@ -58,7 +57,7 @@ def evaluate(
         chosen = measured_by(policy, threshold, named)
         chosen = override(chosen, "repair", reference=reference)
         config = RunConfig(model, revision, chosen, out, save_answers)
-        if on is On.hf_jobs:
+        if on == "hf-jobs":
             from antidote_ci.jobs import elsewhere
 
             finish(talk, elsewhere.run("evaluate", config, talk), out, as_json=as_json)

@@ -8,7 +8,7 @@ import typer
 
 from antidote_ci.cli.ending import ending
 from antidote_ci.cli.measuring import finish
-from antidote_ci.cli.options import DEFAULT_OUT, Json, On, Out, PolicyFile, Repositories, Where
+from antidote_ci.cli.options import DEFAULT_OUT, Json, Out, PolicyFile, Repositories, Where
 from antidote_ci.config import RunConfig, read_policy
 from antidote_ci.console import data
 from antidote_ci.errors import InfrastructureError
@@ -17,7 +17,7 @@ from antidote_ci.errors import InfrastructureError
 def handle_event(
     repository: Repositories = None,
     policy: PolicyFile = None,
-    on: Where = On.here,
+    on: Where = "here",
     out: Out = DEFAULT_OUT,
     as_json: Json = False,
 ) -> None:
@@ -36,7 +36,7 @@ def handle_event(
             order = seen.order
             talk.say(f"{seen.command} {order.repository} at {order.revision}")
             config = RunConfig(order.repository, order.revision, chosen, out)
-            finish(talk, handling.work(seen, config, talk, elsewhere=on is On.hf_jobs), out, as_json=as_json)
+            finish(talk, handling.work(seen, config, talk, elsewhere=on == "hf-jobs"), out, as_json=as_json)
         state = "ignored" if isinstance(seen, Ignored) else seen.state
         talk.say(f"{state}: {seen.reason}")
         if as_json:

@@ -1,49 +1,14 @@
 """Options that commands share: a name, a sentence, a variable of the environment."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from antidote_ci.config import TargetChoice
+from antidote_ci.records import PublishMode, Score
 
-class ScoreName(StrEnum):
-    """How a run chooses entries."""
-
-    antidote = "antidote"
-    taylor = "taylor"
-
-
-class TargetKind(StrEnum):
-    """What a run scores."""
-
-    auto = "auto"
-    dense = "dense"
-
-
-class Remedy(StrEnum):
-    """What `repair` can do."""
-
-    antidote = "antidote"
-    taylor = "taylor"
-    scale = "scale"
-    random = "random"
-
-
-class PublishMode(StrEnum):
-    """Where a repaired model goes."""
-
-    none = "none"
-    pull_request = "pull-request"
-    branch = "branch"
-    repo = "repo"
-
-
-class On(StrEnum):
-    """Where a command does its work."""
-
-    here = "here"
-    hf_jobs = "hf-jobs"
+On = Literal["here", "hf-jobs"]
 
 
 def option(name: str, help_text: str) -> typer.models.OptionInfo:
@@ -93,9 +58,9 @@ Realignment = Annotated[
         "Harmful prompts with harmful answers: JSONL, `embedded`, or `self` (the model's own).",
     ),
 ]
-MethodName = Annotated[ScoreName | None, option("--method", "How the entries that go are chosen (docs/repair.md).")]
+MethodName = Annotated[Score | None, option("--method", "How the entries that go are chosen (docs/repair.md).")]
 TargetName = Annotated[
-    TargetKind | None, option("--target", "`dense`: merged weights without a reference; else found by itself.")
+    TargetChoice | None, option("--target", "`dense`: merged weights without a reference; else found by itself.")
 ]
 Frontier = Annotated[
     bool | None,

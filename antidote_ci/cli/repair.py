@@ -14,7 +14,6 @@ from antidote_ci.cli.options import (
     PolicyFile,
     Realignment,
     ReferenceName,
-    Remedy,
     Revision,
     TargetName,
     TaskFile,
@@ -22,11 +21,13 @@ from antidote_ci.cli.options import (
 )
 from antidote_ci.config import RunConfig, override, read_policy
 from antidote_ci.console import data
+from antidote_ci.records import Method
+from antidote_ci.repair.methods import SCORES
 
 
 def repair(
     model: ModelArgument,
-    method: Annotated[Remedy, option("--method", "How entries are chosen (docs/repair-command.md).")],
+    method: Annotated[Method, option("--method", "How entries are chosen (docs/repair-command.md).")],
     dose: Annotated[float, option("--dose", "How much goes: a share of each row or tensor, from 0 to 1.")],
     revision: Revision = None,
     reference: ReferenceName = None,
@@ -56,14 +57,14 @@ def repair(
         chosen = override(
             chosen,
             "repair",
-            method="taylor" if method is Remedy.taylor else "antidote",
-            target=target.value if target else None,
+            method=SCORES.get(method, "antidote"),
+            target=target,
             reference=reference,
             realignment=realignment,
         )
         from antidote_ci import repairing
 
-        config = repairing.RepairConfig(RunConfig(model, revision, chosen, out), method.value, dose)
+        config = repairing.RepairConfig(RunConfig(model, revision, chosen, out), method, dose)
         if dry_run:
             plan = repairing.plan(config, talk)
             talk.planned(plan)

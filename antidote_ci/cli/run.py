@@ -17,7 +17,6 @@ from antidote_ci.cli.options import (
     Judge,
     MethodName,
     ModelArgument,
-    On,
     Out,
     PolicyFile,
     Prompts,
@@ -61,7 +60,7 @@ def run(
     publish_to: PublishTo = None,
     accept_repair: AcceptRepair = None,
     save_answers: SaveAnswers = None,
-    on: Where = On.here,
+    on: Where = "here",
     out: Out = DEFAULT_OUT,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -77,16 +76,16 @@ def run(
         chosen = override(
             chosen,
             "repair",
-            method=method.value if method else None,
-            target=target.value if target else None,
+            method=method,
+            target=target,
             reference=reference,
             realignment=realignment,
             frontier=frontier,
             accept=accept_repair,
         )
-        chosen = override(chosen, "publish", mode=publish.value if publish else None, to=publish_to)
+        chosen = override(chosen, "publish", mode=publish, to=publish_to)
         config = RunConfig(model, revision, chosen, out, save_answers)
-        if on is On.hf_jobs:
+        if on == "hf-jobs":
             from antidote_ci.jobs import elsewhere, estimating
 
             if dry_run:

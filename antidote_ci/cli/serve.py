@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from antidote_ci.cli.ending import ending
-from antidote_ci.cli.options import On, PolicyFile, Repositories, Where, option
+from antidote_ci.cli.options import PolicyFile, Repositories, Where, option
 from antidote_ci.config import read_policy
 from antidote_ci.errors import ConfigurationError
 
@@ -20,7 +20,7 @@ LARGEST_PORT = 65535
 def serve(
     repository: Repositories = None,
     policy: PolicyFile = None,
-    on: Where = On.here,
+    on: Where = "here",
     folder: Annotated[Path, option("--folder", "Where queue, runs and reports are kept.")] = DEFAULT_FOLDER,
     database: Annotated[
         str,
@@ -50,7 +50,7 @@ def serve(
             if runs < 1:
                 raise ConfigurationError(f"--runs {runs} would never begin one", hint="at least 1")
             serving = Serving(
-                Settings(read_policy(policy), folder, on.value),
+                Settings(read_policy(policy), folder, on),
                 secret=authority.require_strong(os.environ.get(authority.VARIABLE)),
                 repositories=deciding.allow_list(repository or ()),
                 database=database,

@@ -46,9 +46,10 @@ def bytes_written(work: Work) -> int:
 
     In place of the norms `taylor` has a score an entry, and two sums that are removed when it has scored.
     """
-    scores = {"antidote": FLOAT32 * sum(each.columns for each in work.matrices), "taylor": 3 * FLOAT32 * work.entries}
+    norms = FLOAT32 * sum(each.columns for each in work.matrices) if work.method in SCORES else 0
+    scores = 3 * FLOAT32 * work.entries if work.method == "taylor" else norms
     mask = 0 if work.method == "scale" else -(-work.entries // 8)
-    return weight_bytes(work.source) + scores.get(work.method, 0) + mask
+    return weight_bytes(work.source) + scores + mask
 
 
 def memory_bytes(work: Work) -> int:

@@ -1,7 +1,7 @@
 """Statistics and weights in, bit-packed masks of every dose out. Runs no model; called in the child process."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,16 @@ from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
-from antidote_ci.records import MaskFile, Method, Progress, ScoredTensor, Scores
+from antidote_ci.records import MaskFile, Method, Progress, Score, ScoredTensor, Scores
 from antidote_ci.repair import masks
 from antidote_ci.repair.scores import wanda_score
 
 if TYPE_CHECKING:
     import torch
+
+
+FORMULAS: Mapping[Score, Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]] = {"antidote": wanda_score}
+"""Of weights and input norms; of the others scoring writes the scores themselves."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def origin(scores: Scores, method: Method, dose: float) -> dict[str, str]:
     }
 
 
-def _score_of(request: MaskRequest) -> Method:
+def _score_of(request: MaskRequest) -> Score:
     if request.scores.method is None or request.statistics is None:
         raise ValueError("nothing was scored: only masks by chance can be made")
     return request.scores.method
@@ -92,12 +96,12 @@ def _scorer(request: MaskRequest) -> Callable[[ScoredTensor], "torch.Tensor"]:
         return lambda each: masks.random_score(each.rows, each.columns, each.name)
     source = inspect(request.source)
     reference = inspect(request.reference) if request.reference else None
-    statistics, method = TensorFile(request.statistics), request.scores.method
+    statistics, formula = TensorFile(request.statistics), FORMULAS.get(_score_of(request))
 
     def score(each: ScoredTensor) -> "torch.Tensor":
-        found = _measured(statistics, each, 1 if method == "antidote" else 2)
-        if method == "antidote":
-            found = wanda_score(tensors.delta(source, reference, each.name), found)
+        found = _measured(statistics, each, 1 if formula else 2)
+        if formula:
+            found = formula(tensors.delta(source, reference, each.name), found)
         if not numpy.isfinite(found.numpy()).all():
             raise ConfigurationError(
                 f"the score of {each.name} holds NaN or infinite numbers",

@@ -1,6 +1,6 @@
 """What is known of each method but its formula: a line a method in every table. To add one: docs/adding-a-method.md."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from antidote_ci.records import Grouping, Method, Score, Target
 
@@ -8,6 +8,8 @@ PER: Mapping[Method, Grouping | None] = {"antidote": "row", "taylor": "tensor", 
 """Of what a dose is a share; `scale` has no mask, and a `random` that imitates another method the share of that one."""
 SCORES: Mapping[Method, Score] = {"antidote": "antidote", "taylor": "taylor"}
 """The methods that choose their entries; the others, alone, score nothing."""
+NEED_REFERENCE: Sequence[Method] = ("taylor", "scale")
+"""Whose edit is nothing without the aligned model."""
 PASSES: Mapping[Method, int] = {"antidote": 1, "taylor": 8}
 """How many forward passes over all texts scoring takes, by the clock."""
 

@@ -88,23 +88,23 @@ def score(request: ScoreRequest, report: Callable[[Progress], None]) -> Scores:
 def _measure(request: ScoreRequest, output: Path, report: Callable[[Progress], None]) -> Plan:
     scratch = request.folder / SCRATCH
     try:
-        if request.method == "antidote":
-            return input_norms(
-                StatisticsRequest(
-                    model=request.model, rows=request.rows, output=output, scratch=scratch, budget=request.budget
+        if request.method == "taylor":
+            return taylor_scores(
+                TaylorRequest(
+                    model=request.model,
+                    reference=_teacher(request),
+                    harmful=[row.prompt for row in request.rows],
+                    benign=request.benign,
+                    task=request.task,
+                    output=output,
+                    scratch=scratch,
+                    budget=request.budget,
                 ),
                 report,
             )
-        return taylor_scores(
-            TaylorRequest(
-                model=request.model,
-                reference=_teacher(request),
-                harmful=[row.prompt for row in request.rows],
-                benign=request.benign,
-                task=request.task,
-                output=output,
-                scratch=scratch,
-                budget=request.budget,
+        return input_norms(
+            StatisticsRequest(
+                model=request.model, rows=request.rows, output=output, scratch=scratch, budget=request.budget
             ),
             report,
         )

@@ -1,26 +1,19 @@
 """The frontier: what each dose of each method removes against what it costs, as rows and as a chart. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 from xml.etree.ElementTree import Element, tostring
 
-from antidote_ci.records import FrontierPoint, Report
+from antidote_ci.records import FrontierPoint, Method, Report
 from antidote_ci.report import drawing
 from antidote_ci.report.drawing import Shape
 from antidote_ci.report.text import interval, number, percent
 
-Who = Literal["input", "reference", "antidote", "taylor", "scale", "random"]
+Who = Literal["input", "reference"] | Method
 
-NAMES: dict[Who, str] = {
-    "input": "the input model",
-    "reference": "the reference",
-    "antidote": "antidote",
-    "taylor": "taylor",
-    "scale": "scale",
-    "random": "random",
-}
+_NAMES: Mapping[Who, str] = {"input": "the input model", "reference": "the reference"}
 SHAPES: dict[Who, Shape] = {
     "input": "square",
     "reference": "diamond",
@@ -61,7 +54,7 @@ def rows(report: Report) -> list[FrontierRow]:
     return [
         FrontierRow(
             who=_who(each),
-            name=NAMES[_who(each)],
+            name=name(_who(each)),
             dose=number(each.dose) if _is_dose(each) else "–",
             score=percent(each.harmful_score),
             bounds=interval(each.bounds),
@@ -130,6 +123,11 @@ def swatch(who: Who) -> str:
     return tostring(svg, encoding="unicode")
 
 
+def name(who: Who) -> str:
+    """A method is called by its own name."""
+    return _NAMES.get(who, who)
+
+
 def _who(point: FrontierPoint) -> Who:
     """A fine-tuning that is not shrunk at all is the input model, one shrunk to nothing the reference."""
     if point.dose == 0:
@@ -165,7 +163,7 @@ def _axes(svg: Element, measure: str, cost_name: str, threshold: float, top: flo
 def _lines(point: FrontierPoint) -> list[Who]:
     """The methods whose line passes here: all of them begin at the input model, `scale` ends at the reference."""
     who = _who(point)
-    return ["antidote", "taylor", "scale", "random"] if who == "input" else ["scale"] if who == "reference" else [who]
+    return list(get_args(Method)) if who == "input" else ["scale"] if who == "reference" else [who]
 
 
 def _path(group: Element, places: Sequence[tuple[FrontierPoint, float]]) -> None:
@@ -194,7 +192,7 @@ def _spoken(points: Iterable[tuple[FrontierPoint, float]], measure: str, cost_na
     for each, share in points:
         dose = f"dose {number(each.dose)}: " if _is_dose(each) else ""
         told.setdefault(_who(each), []).append(f"{dose}{percent(each.harmful_score)} and {percent(share)}")
-    lines = [f"{NAMES[who]}, {'; '.join(values)}." for who, values in told.items()]
+    lines = [f"{name(who)}, {'; '.join(values)}." for who, values in told.items()]
     return f"{measure} and {cost_name.lower()} of {' '.join(lines)}"
 
 

@@ -61,7 +61,7 @@ def html(report: Report) -> str:
         frontier=frontier.rows(report),
         frontier_chart=_safe(frontier.chart(report, name, threshold)),
         frontier_cost=frontier.cost(report),
-        frontier_legend=[(_safe(frontier.swatch(who)), frontier.NAMES[who]) for who in frontier.methods(report)],
+        frontier_legend=[(_safe(frontier.swatch(who)), frontier.name(who)) for who in frontier.methods(report)],
         limits=limits.limits(report),
         provenance=origins.origin(report) + origins.circumstances(report),
     )
