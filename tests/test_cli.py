@@ -7,8 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from antidote_ci.records import Score
 
 
 def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -51,7 +54,7 @@ def test_help_imports_nothing_heavy(command: str) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "offered"),
-    [("ev", {"evaluate"}), ("run a/b --meth", {"--method"}), ("run a/b --method ", {"antidote", "taylor"})],
+    [("ev", {"evaluate"}), ("run a/b --meth", {"--method"}), ("run a/b --method ", {*get_args(Score)})],
 )
 def test_the_shell_completes_what_is_typed(typed: str, offered: set[str]) -> None:
     """In a real bash, by the script that `--show-completion` prints: it calls the command for every word."""

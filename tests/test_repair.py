@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 
 from antidote_ci import records
 from antidote_ci.checkpoint.files import sha256_file
-from antidote_ci.records import Manifest, RepairPlan
+from antidote_ci.records import Manifest, RepairPlan, Score
 from antidote_ci.repair.masks import unpack
 from tests.tiny import write_tiny_llama
 
@@ -62,7 +63,7 @@ def command(
         "reference": None if target == "dense" else str(pair / "reference"),
         "target": "dense" if target == "dense" else None,
     }
-    if method in ("antidote", "taylor"):
+    if method in get_args(Score):
         options["realignment"] = str(pair / "realignment.jsonl")
     if method == "taylor":
         options |= {"benign": str(pair / "benign.jsonl"), "task": str(pair / "task.jsonl")}
