@@ -40,7 +40,7 @@ class Publication:
         """Where the card will stand."""
         return Place(
             self.destination.repository,
-            own=self.destination.mode == "repo",
+            own=self.destination.own,
             branch=self.destination.name if self.destination.mode == "branch" else None,
             card=self.standing.card,
         )

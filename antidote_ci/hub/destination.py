@@ -35,9 +35,14 @@ class Destination:
     """The branch, or the repository; that of the source for a pull request."""
 
     @property
+    def own(self) -> bool:
+        """A repository of its own, and not one of the source."""
+        return self.mode == "repo"
+
+    @property
     def repository(self) -> str:
         """The repository that gets the commit."""
-        return self.name if self.mode == "repo" else self.source
+        return self.name if self.own else self.source
 
     @property
     def branch(self) -> str:
@@ -73,7 +78,7 @@ def last_head(client: "HfApi", destination: Destination) -> Head | None:
     except RevisionNotFoundError:
         return None
     except RepositoryNotFoundError as error:
-        if destination.mode == "repo" and not isinstance(error, GatedRepoError):
+        if destination.own and not isinstance(error, GatedRepoError):
             return None
         raise
 

@@ -44,7 +44,7 @@ def publish(destination: Destination, standing: Standing, result: Result, access
     if destination.mode == "pull-request":
         return pull_requests.publish(access, destination.source, change, result.mark, result.words)
     repository = destination.repository
-    if destination.mode == "repo" and standing.revision is None:
+    if destination.own and standing.revision is None:
         access.ask(repository, lambda client: _create(client, repository, standing))
     found = access.ask(repository, lambda client: _pushed(client, destination, standing, change, result.mark))
     commits.require_there(repository, found, change, result.mark)
@@ -89,7 +89,7 @@ def _pushed_once(client: "HfApi", destination: Destination, standing: Standing, 
     as_it_was = last.revision == standing.revision or (
         standing.revision is None and last.tree.files.keys() <= {ATTRIBUTES}
     )
-    if destination.mode == "repo" and not as_it_was:
+    if destination.own and not as_it_was:
         raise PublishConflict(
             f"{destination.repository} is no longer {f'at {standing.revision}' if standing.revision else 'empty'}",
             cause=f"{last.revision} was pushed during the run",
@@ -118,7 +118,7 @@ def _head_to_push_on(client: "HfApi", destination: Destination) -> Head:
 
 def _gone(destination: Destination, there: Tree, change: Change) -> tuple[str, ...]:
     """Weights of our earlier result that this one does not have: beside it they would be half of another model."""
-    if destination.mode != "repo":
+    if not destination.own:
         return ()
     stale = (path for path in there.files if path.endswith((".safetensors", ".safetensors.index.json")))
     return tuple(path for path in stale if path not in change.contents)

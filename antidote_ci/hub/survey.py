@@ -31,7 +31,7 @@ def survey(destination: Destination, reading: Access, writing: Access) -> Standi
     account = writing.ask(destination.source, identity)
     if destination.mode == "branch":
         writing.ask(destination.source, lambda client: client.auth_check(destination.source, write=True))
-    if destination.mode != "repo":
+    if not destination.own:
         return Standing(source.sha, card=None, private=closed, gated=gated)
     return _surveyed_repository(destination, writing, account, closed, gated)
 
