@@ -78,7 +78,7 @@ def test_a_branch_may_be_called_anything() -> None:
 def test_without_references_the_head_is_what_moved(absent: object) -> None:
     (update,) = parse(body(payload(updatedRefs=absent))).updates
     assert update == Update("refs/heads/main", None, NEW)
-    said = payload(updatedRefs=absent, event={"action": "update", "scope": "repo.config"})
+    said = payload(updatedRefs=absent, event={"action": "update", "scope": "discussion"})
     assert parse(body(said)).updates == ()
 
 

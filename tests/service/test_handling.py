@@ -94,7 +94,7 @@ def test_without_a_list_it_does_nothing(hub: LoopbackHub) -> None:
     ("changed", "reason"),
     [
         ({"repo": payload()["repo"] | {"name": "other/model"}}, "other/model is not on the list of repositories"),
-        ({"event": {"action": "update", "scope": "repo.config"}}, "no file of org/model changed"),
+        ({"event": {"action": "update", "scope": "discussion"}}, "no file of org/model changed"),
         (
             {"updatedRefs": [{"ref": "refs/pr/1", "oldSha": None, "newSha": OLD}]},
             "the main branch of org/model did not",
