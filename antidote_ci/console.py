@@ -19,6 +19,7 @@ from rich.table import Table
 
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError
+from antidote_ci.pace import Pace
 
 MARK_VARIABLE = "ANTIDOTE_STEP_MARK"
 LOG_WIDTH = 132
@@ -39,6 +40,7 @@ class Talk:
         if self._mark or not self._console.is_terminal:
             self._console.width = LOG_WIDTH
         self._progress: Progress | None = None
+        self._pace = Pace(time.monotonic())
         self.seconds: dict[str, float] = {}
         self.ending: BaseException | None = None
         """Set by a signal. What it raises is lost where it strikes inside a library's destructor or callback."""
@@ -48,6 +50,7 @@ class Talk:
         """Announce a step, show its progress, and say how long it took."""
         self._end_if_asked()
         started = time.monotonic()
+        self._pace = Pace(started)
         with self._announced(name):
             yield
             took = time.monotonic() - started
@@ -88,6 +91,8 @@ class Talk:
         self._end_if_asked()
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[-1], completed=progress.done, total=progress.total)
+        elif line := self._pace.line(progress, time.monotonic()):
+            self.say(f"  {line}")
 
     def _end_if_asked(self) -> None:
         if self.ending is not None:
