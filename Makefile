@@ -37,7 +37,7 @@ demo: $(VENV)/demo-installed ## the main job, end to end, on a real 135M model a
 test: $(VENV)/installed check-python ## every check and every test but the slow ones
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2 --dist loadfile --cov --cov-report=term
 
-test-slow: $(VENV)/demo-installed ## the demo as a test, minutes
+test-slow: $(VENV)/demo-installed $(LINTERS)/installed ## the demo, whole journeys and pages in a browser; needs npm and Chromium
 	$(BIN)/pytest -m slow
 
 check: check-python check-workflows ## everything that is checked without running it; needs npm
