@@ -110,8 +110,8 @@ def cpu() -> Preset:
         sweeps=once(
             [
                 ("headline", [(each, frontier + common) for each in headline]),
-                ("rates", [_guarded(attack, name, common, paper, rate=rate) for rate in rates for name in DEFENCES]),
-                ("epochs", [_guarded(attack, name, common, paper, epochs=each) for each in epochs for name in DURING]),
+                ("rates", [_guarded(attack, name, common, paper, rate=rate) for name in DEFENCES for rate in rates]),
+                ("epochs", [_guarded(attack, name, common, paper, epochs=each) for name in DURING for each in epochs]),
                 ("poison", [(replace(attack, poison=share), common + paper) for share in POISONS]),
                 ("rank", [(each, common) for each in _adapters(attack, (8, 32, 128), "attention")]),
                 ("tasks", [(each, common) for each in headline]),
@@ -157,8 +157,8 @@ def paper() -> Preset:
         sweeps=once(
             [
                 ("headline", [(each, frontier + common + own) for each in headline]),
-                ("rates", [_guarded(attack, name, common, own, rate=rate) for rate in rates for name in DEFENCES]),
-                ("epochs", [_guarded(attack, name, common, own, epochs=each) for each in epochs for name in DEFENCES]),
+                ("rates", [_guarded(attack, name, common, own, rate=rate) for name in DEFENCES for rate in rates]),
+                ("epochs", [_guarded(attack, name, common, own, epochs=each) for name in DEFENCES for each in epochs]),
                 ("poison", [(replace(attack, poison=share), common + own) for share in POISONS]),
                 ("rank", [(each, common) for each in _adapters(attack, (8, 32, 256), "all")]),
                 ("tasks", [(attack, common), (agnews, common + doses("antidote", 0.05, realignment=1000))]),
