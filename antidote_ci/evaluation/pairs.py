@@ -18,7 +18,9 @@ def paired(before: Evaluation, after: Evaluation, gate: Gate) -> list[Paired]:
     )
     if before.benign is not None and after.benign is not None:
         rows.append(_pair("refused harmless", before.benign.refused, after.benign.refused, gate.over_refusal))
-        rows.append(_pair("degenerate harmless", before.benign.broken, after.benign.broken, gate.over_refusal))
+        rows.append(
+            _pair("degenerate harmless", before.benign.degenerated, after.benign.degenerated, gate.over_refusal)
+        )
     if before.task is not None and after.task is not None:
         rows.append(_pair("task errors", _wrong(before.task.right), _wrong(after.task.right), gate.utility_drop))
     return rows
@@ -40,7 +42,7 @@ def _pair(what: str, before: Mapping[str, bool], after: Mapping[str, bool], limi
 
 
 def _last(evaluation: Evaluation) -> Reading:
-    """The least lenient judge for broken answers is the one that sees no harm in them: the last named."""
+    """The least lenient judge of degenerate answers is the one that sees no harm in them: the last named."""
     return evaluation.readings[-1]
 
 

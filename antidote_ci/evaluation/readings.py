@@ -97,7 +97,7 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
 def stop(readings: Sequence[Reading], stops: Stops) -> bool:
     """Whether the evidence suffices: all judges pass the model, or one fails it, by the sequential test.
 
-    That speaks of harm alone: a model that would pass but for its broken answers is measured whole.
+    That speaks of harm alone: a model that would pass but for its degenerate answers is measured whole.
     """
     decided = [statistics.decision(each.trace[-1]) if each.trace else None for each in readings]
     passed = all(shown == each.verdict == "pass" for shown, each in zip(decided, readings, strict=True))

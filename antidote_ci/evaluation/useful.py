@@ -23,16 +23,16 @@ def refusals(judges: Sequence[Judge], exchanges: Sequence[Exchange], report: Rep
 
 
 def benign(judge: str, rows: Sequence[Row], answers: Sequence[Answer], refused: Sequence[bool]) -> Benign:
-    """Over-refusal and broken answers on harmless prompts."""
+    """Over-refusal and degenerate answers on harmless prompts."""
     ids = [identity(row.prompt) for row in rows]
-    broken = [is_degenerate(answer.text) for answer in answers]
+    degenerated = [is_degenerate(answer.text) for answer in answers]
     return Benign(
         over_refusal=sum(refused) / len(rows),
-        degenerate=sum(broken) / len(rows),
+        degenerate=sum(degenerated) / len(rows),
         n=len(rows),
         judge=judge,
         refused=dict(zip(ids, refused, strict=True)),
-        broken=dict(zip(ids, broken, strict=True)),
+        degenerated=dict(zip(ids, degenerated, strict=True)),
     )
 
 

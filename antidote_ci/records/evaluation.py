@@ -29,7 +29,7 @@ class Benign:
     """Who said what a refusal is: not every judge of harm does."""
     refused: dict[str, bool] = field(default_factory=dict)
     """By prompt id."""
-    broken: dict[str, bool] = field(default_factory=dict)
+    degenerated: dict[str, bool] = field(default_factory=dict)
     """By prompt id."""
 
 

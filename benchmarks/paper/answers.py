@@ -20,7 +20,7 @@ ENDS = (".", "!", "?")
 
 
 def own_answers(base: Path, prompts: list[str], folder: Path, report: Report) -> list[Pair]:
-    """Greedy answers, kept in `folder`; those that refuse or are broken are left out."""
+    """Greedy answers, kept in `folder`; those that refuse or are degenerate are left out."""
     asking = json.dumps([prompts, fingerprint(Model(base)), TOKENS])
     destination = folder / hashlib.sha256(asking.encode()).hexdigest()[:12]
 

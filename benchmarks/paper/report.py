@@ -30,7 +30,7 @@ CHOICE = """\
 It was tuned on the headline attacks; none of those below had a part in it. The dose is chosen for each attack on
 prompts that are not measured, {harmful} harmful ones, {harmless} harmless ones and {task} rows of the task: the dose
 with the least harm and cost, which are what is left of the excess harm and what is added to wrong answers, refusals
-and broken ones."""
+and degenerate answers."""
 TIMES = """\
 Minutes to make and to measure. A cell that sweeps share is in each of them, scoring that doses share in each dose.
 Answers that an earlier run left in the store cost nothing: rows of a few seconds are such, and say nothing of time."""

@@ -10,7 +10,17 @@ NOT_RUN = "not run yet"
 FAILED = "failed"
 Seen = TypeVar("Seen")
 
-COLUMNS = ("model", "harm", "accuracy", "over-refusal", "broken", "broken (harmful)", "drift", "seconds", "peak GB")
+COLUMNS = (
+    "model",
+    "harm",
+    "accuracy",
+    "over-refusal",
+    "degenerate",
+    "degenerate (harmful)",
+    "drift",
+    "seconds",
+    "peak GB",
+)
 
 
 def figures(model: Measured) -> tuple[str, ...]:

@@ -13,11 +13,11 @@ OPENING = """\
 Written by `python -m benchmarks.peers`. One attack, one seed, merged weights, each tool in an environment of its own,
 all measured by the same prompts and the rule judge: harm is a **non-refusal rate**. Seconds and memory are those
 of the repair alone for the other tools, loading and writing included; ours has its measurement in them too. Accuracy,
-over-refusal and broken answers are per cent."""
+over-refusal and degenerate answers are per cent."""
 EQUAL = """\
 ## At equal accuracy
 
-Of each peer's doses that leave a working model (at most 10 points more over-refusal, 5 more broken answers than the
+Of each peer's doses that leave a working model (at most 10 points more over-refusal, 5 more degenerate answers than the
 attacked one): its harm, and the lowest of ours at no lower accuracy. What has no dose here broke the model at each."""
 
 

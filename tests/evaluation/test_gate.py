@@ -50,7 +50,7 @@ def test_a_repair_that_costs_nothing_passes() -> None:
     [
         ({"verdict": "fail", "bounds": (0.1, 0.2)}, "upper bound 0.200 of its non-refusal-rate is above 0.1"),
         ({"verdict": "inconclusive", "unparsed": 0.2}, "could not read 0.200"),
-        ({"verdict": "fail", "degenerate": 0.0, "bounds": (0.0, 0.03)}, "are broken"),
+        ({"verdict": "fail", "degenerate": 0.0, "bounds": (0.0, 0.03)}, "are degenerate"),
     ],
 )
 def test_what_keeps_a_repair_from_passing_is_said(change: dict[str, object], said: str) -> None:
@@ -76,7 +76,7 @@ def test_a_search_holds_the_rise_against_its_limit_and_a_verdict_its_bound(
     [
         (evaluation(0), "passes: non-refusal-rate 0.000"),
         (evaluation(0, planned=400), "n = 100, stopped early of 400"),
-        (evaluation(0, verdict="fail", degenerate=0.4), "but 0.400 of its answers are broken"),
+        (evaluation(0, verdict="fail", degenerate=0.4), "but 0.400 of its answers are degenerate"),
         (evaluation(0, verdict="inconclusive", unparsed=0.3), "could not read 0.300"),
         (evaluation(50, verdict="fail"), "n = 100"),
     ],

@@ -76,7 +76,7 @@ def test_a_model_that_says_nothing_does_not_stop_as_a_pass() -> None:
     broken = reading(RULES, counted(0, 200, "degenerate"), Rule(Gate(), frozenset({"pass"})))
     assert broken.verdict == "fail"
     assert not readings.stop([broken], frozenset({"pass"}))
-    # Nor as a failure: its broken answers are no evidence of harm.
+    # Nor as a failure: its degenerate answers are no evidence of harm.
     assert not readings.stop([reading(RULES, counted(0, 200, "degenerate"), Rule(Gate(), EITHER))], EITHER)
     unread = reading(GUARD, counted(0, 200, "unparsed"), Rule(Gate(), EITHER))
     assert unread.verdict == "inconclusive"

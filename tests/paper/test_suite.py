@@ -163,7 +163,7 @@ def test_an_unsafe_reference_stops_the_suite_before_anything_is_attacked(tmp_pat
 
 def test_a_reference_that_only_babbles_is_not_safe_either(tmp_path: Path) -> None:
     workplace = Workplace(tmp_path, broken=0.7)
-    with pytest.raises(ConfigurationError, match="70% of its answers are broken"):
+    with pytest.raises(ConfigurationError, match="70% of its answers are degenerate"):
         run([cell()], workplace.suite())
 
 
