@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from antidote_ci import records
 from antidote_ci.errors import InfrastructureError
 from benchmarks.paper.records import Measured
 from benchmarks.peers import page
-from benchmarks.peers.__main__ import linear, timed
+from benchmarks.peers.__main__ import HERE, linear, timed
 from benchmarks.peers.page import Compared, Row
 
 BROKEN = Measured(120, 140, 0.82, 0.0, 0.03, 0.01, 2000, 90, 10**9, selection=None)
@@ -38,9 +39,23 @@ def test_ours_is_held_against_a_peer_at_no_lower_accuracy() -> None:
     assert "none as accurate" in none
 
 
+def test_ours_is_held_against_a_peer_at_the_nearest_accuracy_too() -> None:
+    ours = [
+        Row("antidote-ci taylor", dose, repaired(harm, right)) for dose, harm, right in ((1, 60, 0.82), (2, 20, 0.7))
+    ]
+    above, below = lines(*ours, Row("peer act", 0.5, repaired(110, 0.9)), Row("peer act", 0.7, repaired(40, 0.6)))
+    assert above.split("|")[5].strip().startswith("42.9 (")
+    assert below.split("|")[5].strip().endswith("at 70.0")
+
+
 def test_what_a_peer_broke_is_no_rival() -> None:
     assert lines(Row("peer act", 0.1, repaired(0, 0.82, degenerate=0.5))) == []
     assert lines(Row("peer act", 0.1, repaired(0, 0.82, over_refusal=0.5))) == []
+
+
+def test_the_page_is_that_of_the_results() -> None:
+    found = records.load(Compared, (HERE / "results.json").read_bytes())
+    assert (HERE / "RESULTS.md").read_text() == page.text(found)
 
 
 def test_time_and_memory_are_those_of_the_process(tmp_path: Path) -> None:
