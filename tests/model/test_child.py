@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,11 +72,11 @@ def test_an_expected_error_keeps_its_class(child: Child, tiny_llama: Path, copy_
 
 
 def test_a_killed_child_is_a_typed_error(child: Child, tiny_llama: Path) -> None:
-    def kill_at_first_progress(_: Progress) -> None:
-        os.kill(child._process.pid, signal.SIGKILL)
-
+    # Stopped, it cannot be done before it is killed.
+    os.kill(child._process.pid, signal.SIGSTOP)
+    threading.Timer(0.1, os.kill, (child._process.pid, signal.SIGKILL)).start()
     with pytest.raises(InfrastructureError, match=r"died \(killed\)") as raised:
-        child.call(generate, request(tiny_llama, 2000), kill_at_first_progress)  # more than it can do meanwhile
+        child.call(generate, request(tiny_llama), ignore)
     assert "memory" in str(raised.value.cause)
 
 
