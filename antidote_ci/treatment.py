@@ -186,7 +186,7 @@ def _bench(setting: Setting, patient: Patient, reference: Pulled | None, prompts
 
 
 def _frontier(trial: Trial, remedy: Remedy, chosen: float | None) -> list[FrontierPoint]:
-    """Of every method that is possible: taylor and scale need a reference."""
+    """Of every method that is possible."""
     bench, remedies = trial.bench, [remedy]
     for method in get_args(Method):
         if method != remedy.method and (bench.reference is not None or method not in NEED_REFERENCE):

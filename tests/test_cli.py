@@ -168,3 +168,11 @@ def test_version_is_data() -> None:
     from antidote_ci import __version__
 
     assert cli("--version").stdout == f"antidote-ci {__version__}\n"
+
+
+def test_a_wrong_choice_names_the_right_ones_in_our_own_words() -> None:
+    done = cli("run", "org/model", "--method", "tayler")
+    assert done.returncode == 2
+    assert "--method" in done.stderr
+    assert "'tayler' is not one of 'antidote', 'taylor'" in done.stderr
+    assert "Value error" not in done.stderr

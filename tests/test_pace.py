@@ -24,7 +24,7 @@ def told(pace: Pace, what: str, total: int, seconds_each: float, start: float) -
 
 
 @given(st.integers(1, 400), st.floats(0.01, 500), st.floats(0, 1e6))
-def test_an_even_pace_is_told_within_a_tenth_of_an_hour_or_half(total: int, each: float, start: float) -> None:
+def test_what_is_left_of_an_even_step_is_told_within_a_half(total: int, each: float, start: float) -> None:
     lines = told(Pace(start), "answers", total, each, start)
     times = [start, *(when for when, _, _ in lines)]
     assert all(later - sooner >= SECONDS_BETWEEN for sooner, later in pairwise(times))

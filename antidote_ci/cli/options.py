@@ -8,8 +8,6 @@ import typer
 from antidote_ci.config import TargetChoice
 from antidote_ci.records import PublishMode, Score
 
-On = Literal["here", "hf-jobs"]
-
 
 def option(name: str, help_text: str) -> typer.models.OptionInfo:
     variable = "ANTIDOTE_" + name.removeprefix("--").replace("-", "_").upper()
@@ -82,7 +80,10 @@ AcceptRepair = Annotated[
         envvar="ANTIDOTE_ACCEPT_REPAIR",
     ),
 ]
-Where = Annotated[On, option("--on", "Where it runs: on this machine, or as a Job of the Hub (docs/hf-jobs.md).")]
+Where = Annotated[
+    Literal["here", "hf-jobs"],
+    option("--on", "Where it runs: on this machine, or as a Job of the Hub (docs/hf-jobs.md)."),
+]
 Repositories = Annotated[
     list[str] | None,
     option("--repository", "What may be worked on: ORG/NAME, or ORG/* for all of ORG; repeat it for more."),
