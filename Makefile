@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LINTERS := $(VENV)/linters
 
-.PHONY: demo test test-slow check check-python check-workflows format bench-gate bench-speed bench-hub bench-webhook \
+.PHONY: demo test coverage test-slow check check-python check-workflows format bench-gate bench-speed bench-hub bench-webhook \
 	bench-paper bench-paper-smoke bench-peers fuzz image-check lock
 .DEFAULT_GOAL := help
 
@@ -35,6 +35,9 @@ demo: $(VENV)/demo-installed ## the main job, end to end, on a real 135M model a
 	$(BIN)/antidote-ci demo
 
 test: $(VENV)/installed check-python ## every check and every test but the slow ones
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2 --dist loadfile
+
+coverage: $(VENV)/installed ## the same tests, and which lines and branches they pass
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2 --dist loadfile --cov --cov-report=term
 
 test-slow: $(VENV)/demo-installed $(LINTERS)/installed ## the demo, whole journeys and pages in a browser; needs npm and Chromium

@@ -138,7 +138,7 @@ def test_the_same_run_gives_the_same_bytes(repaired_adapter: Path, trained_pair:
         assert sha256_file(tmp_path / "again" / path) == sha256_file(repaired_adapter / path)
 
 
-@pytest.mark.parametrize("kind", ["adapter", "merged"])
+@pytest.mark.parametrize("kind", ["adapter", pytest.param("merged", marks=pytest.mark.slow)])
 def test_taylor_repairs_what_it_may_change(trained_pair: Path, tmp_path: Path, kind: str) -> None:
     out, reference = tmp_path / "out", trained_pair / "reference"
     limits = LIMITS.replace("utility_drop = 0.3", "utility_drop = 0.6")
@@ -232,8 +232,19 @@ def test_between_the_bounds_it_is_inconclusive(trained_pair: Path, tmp_path: Pat
     assert report(tmp_path / "out").verdict == "inconclusive"
 
 
-@pytest.mark.parametrize("step", ["pull the model", "evaluate the model", "score the weights", "search the dose"])
-@pytest.mark.parametrize(("sent", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("step", "sent", "expected"),
+    [
+        ("pull the model", signal.SIGINT, 130),
+        ("evaluate the model", signal.SIGTERM, 143),
+        ("score the weights", signal.SIGINT, 130),
+        ("search the dose", signal.SIGTERM, 143),
+        pytest.param("pull the model", signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param("evaluate the model", signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param("score the weights", signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param("search the dose", signal.SIGINT, 130, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_ends_it_in_order(
     trained_pair: Path, tmp_path: Path, step: str, sent: signal.Signals, expected: int
 ) -> None:

@@ -37,7 +37,7 @@ from tests.action.workflow_runner import Runner, parse_outputs
 from tests.report.samples import EVERY_KIND, PLAIN_NAMES, disguised
 from tests.report.test_page import Outline
 
-FEW, MANY, PARTS = 200, 10_000, 4
+FEW, MANY, PARTS = 100, 10_000, 4
 SPARE = 100
 """Now and then a case is drawn twice."""
 HEALTH = list(HealthCheck)

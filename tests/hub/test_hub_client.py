@@ -57,17 +57,18 @@ def failures(message: str) -> list[Exception]:
     ]
 
 
+@pytest.mark.parametrize("number", range(len(failures(""))))
 @given(token=HUB_TOKENS | OTHER_TOKENS, known=st.booleans())
-@settings(max_examples=50, deadline=None)
-def test_no_token_in_any_message(token: str, known: bool) -> None:
+@settings(max_examples=8, deadline=None)
+def test_no_token_in_any_message(number: int, token: str, known: bool) -> None:
     """Neither the token in use, whatever it looks like, nor another one that looks like the Hub's."""
     if not token.startswith("hf_"):
         known = True
-    for failure in failures(f"Bearer {token} was refused"):
-        with pytest.raises(AntidoteError) as raised, explained(f"org/{token}", token if known else None):
-            raise failure
-        assert token not in said(raised.value)
-        assert token not in "".join(traceback.format_exception(raised.value))
+    failure = failures(f"Bearer {token} was refused")[number]
+    with pytest.raises(AntidoteError) as raised, explained(f"org/{token}", token if known else None):
+        raise failure
+    assert token not in said(raised.value)
+    assert token not in "".join(traceback.format_exception(raised.value))
 
 
 @given(before=st.text(max_size=20), token=HUB_TOKENS)

@@ -17,7 +17,7 @@ from tests.report.card_samples import CARDS, OWNERS
 from tests.report.samples import BARE, EVERY_KIND, REPAIRED, SERVED, SHA, TWO_JUDGES, hostile_reports
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(EVERY_KIND) | hostile_reports, CARDS)
 @example(REPAIRED, OWNERS)
 @example(REPAIRED, OWNERS.replace("\n", "\r\n"))
@@ -29,7 +29,7 @@ def test_a_second_time_changes_nothing(report: Report, source_card: str) -> None
     assert card(report, once) == once
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(EVERY_KIND), CARDS.filter(lambda text: text and not ours(text)))
 def test_the_owners_text_is_kept_byte_for_byte(report: Report, source_card: str) -> None:
     body, old = split(card(report, source_card)).body, split(source_card).body
@@ -40,7 +40,7 @@ def test_the_owners_text_is_kept_byte_for_byte(report: Report, source_card: str)
     assert not kept.replace(old, "", 1).strip()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(EVERY_KIND), CARDS)
 def test_the_owners_metadata_is_kept(report: Report, source_card: str) -> None:
     old, new = loaded(split(source_card)), loaded(split(card(report, source_card)))

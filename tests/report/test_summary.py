@@ -72,7 +72,7 @@ def test_the_tables_keep_their_columns(report: Report) -> None:
     assert [len(table) - 2 for table in tables] == [rows for rows in wanted if rows]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.lists(LONG, min_size=8, max_size=8))
 def test_the_summary_stays_below_64_kib(names: list[str]) -> None:
     crowded = dataclasses.replace(
