@@ -1,11 +1,9 @@
 """What `antidote-ci doctor` says of this machine, of a loopback Hub, and of what is none."""
 
-import http.server
 import itertools
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.hub import needs
+from tests.serving import Handler, Server
 
 SECRETS = ("HF_TOKEN", "HF_WRITE_TOKEN", "HF_JOBS_TOKEN", "HF_OIDC_RESOURCE")
 
@@ -25,7 +24,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
         yield running
 
 
-class Page(http.server.BaseHTTPRequestHandler):
+class Page(Handler):
     """What answers whoever asks, as the login page of a network does."""
 
     def do_GET(self) -> None:
@@ -33,16 +32,11 @@ class Page(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"please log in")
 
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
-
 
 @pytest.fixture
 def no_hub() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with Server(Page) as server:
+        yield server.endpoint
 
 
 def doctor(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -27,18 +27,7 @@ def paired(before: Evaluation, after: Evaluation, gate: Gate) -> list[Paired]:
 
 
 def _pair(what: str, before: Mapping[str, bool], after: Mapping[str, bool], limit: float | None) -> Paired:
-    found = compare(before, after)
-    return Paired(
-        what=what,
-        both=found.both,
-        only_before=found.only_before,
-        only_after=found.only_after,
-        neither=found.neither,
-        p_value=found.p_value,
-        rise=found.rise,
-        rise_bound=found.rise_bound,
-        limit=limit,
-    )
+    return Paired(**vars(compare(before, after)), what=what, limit=limit)
 
 
 def _last(evaluation: Evaluation) -> Reading:

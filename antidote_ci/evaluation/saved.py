@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
@@ -70,12 +69,7 @@ class AnswerLog:
             self._file = os.fdopen(descriptor, "wb")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             with contextlib.suppress(OSError):  # `write` has raised it
                 self._file.close()

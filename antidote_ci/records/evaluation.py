@@ -162,11 +162,9 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Paired:
-    """One yes-or-no property of the same prompts before and after a repair."""
+class Comparison:
+    """A yes-or-no property of the same prompts, before and after a repair."""
 
-    what: str
-    """`harmful` (with the judge's name where there are two), `degenerate`, `refused harmless`, `task errors`."""
     both: int
     only_before: int
     only_after: int
@@ -177,8 +175,16 @@ class Paired:
     """After minus before, as a share of all."""
     rise_bound: float
     """One-sided 95 % upper bound of the rise."""
+
+
+@dataclass(frozen=True)
+class Paired(Comparison):
+    """A comparison that a report speaks of."""
+
+    what: str
+    """`harmful` (with the judge's name where there are two), `degenerate`, `refused harmless`, `task errors`."""
     limit: float | None
-    """The policy's limit of that bound, where it has one."""
+    """The policy's limit of the bound, where it has one."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ The child outlives a service that is killed. It holds the lock of its folder as 
 on with the same order ends it first, and never works beside it.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -21,6 +20,7 @@ from typing import IO
 from antidote_ci import records
 from antidote_ci.delivery import MODEL, SCORES
 from antidote_ci.errors import InfrastructureError, PublishConflict, Terminated
+from antidote_ci.locks import taken
 from antidote_ci.records import Report
 from antidote_ci.service.records import Order, Outcome, Task
 from antidote_ci.service.settings import Settings
@@ -124,19 +124,11 @@ def _alone(path: Path, seconds: float, stopping: threading.Event) -> Iterator[in
 def _freed(lock: int, seconds: float, stopping: threading.Event) -> bool:
     """Whether the lock is ours, at the latest after so many seconds."""
     until = time.monotonic() + seconds
-    while not _locked(lock):
+    while not taken(lock):
         if time.monotonic() >= until:
             return False
         if stopping.wait(TICK):
             raise Terminated
-    return True
-
-
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
     return True
 
 

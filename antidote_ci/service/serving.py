@@ -1,6 +1,5 @@
 """The service as a process: one for a folder, from the first look at the database to the last child's end."""
 
-import fcntl
 import logging
 import os
 import socket
@@ -14,6 +13,7 @@ import uvicorn
 from antidote_ci.console import Talk
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub import client
+from antidote_ci.locks import taken
 from antidote_ci.report.text import plain
 from antidote_ci.service import app, executor, heads
 from antidote_ci.service.database import require_usable
@@ -72,13 +72,10 @@ def _only(folder: Path) -> Iterator[None]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise ConfigurationError(
-            f"another service works in {folder}", hint="end it first, or give this one a --folder of its own"
-        ) from None
-    try:
+        if not taken(lock):
+            raise ConfigurationError(
+                f"another service works in {folder}", hint="end it first, or give this one a --folder of its own"
+            )
         yield
     finally:
         os.close(lock)

@@ -4,7 +4,6 @@ A file is there whole or not at all, so a cell that was killed is made again, an
 """
 
 import ctypes
-import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Protocol
 
 from antidote_ci import records
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.locks import taken
 from antidote_ci.records import Model
 from benchmarks.paper import stages
 from benchmarks.paper.cost import Cost, watching
@@ -109,12 +109,10 @@ def alone(folder: Path) -> Iterator[None]:
     """Hold a folder, which is made, against every other suite, until this one ends in whatever way."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not taken(lock.fileno()):
             raise ConfigurationError(
                 f"another suite is at work in {folder}", hint="wait for it, or name other folders: --work, --results"
-            ) from None
+            )
         yield
 
 

@@ -1,14 +1,12 @@
 """How far a mask depends on how its scores were computed: batches of 1, 8 and 16, one thread and two."""
 
 import itertools
-import tempfile
 from pathlib import Path
 
 import torch
 
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.layout import inspect
-from antidote_ci.demo.models import write_base
 from antidote_ci.model import loading
 from antidote_ci.model.batching import length_sorted_batches
 from antidote_ci.model.statistics import right_padded, squared_sums
@@ -19,7 +17,7 @@ from antidote_ci.repair.masks import top_per_row
 from antidote_ci.repair.scores import wanda_score
 from benchmarks.speed.paired import Line
 from benchmarks.speed.procedure import BUDGET, DOSE, silent
-from benchmarks.speed.scoring import token_ids, write_moved
+from benchmarks.speed.scoring import moved_pair, token_ids
 
 ROWS = 64
 SIZES = (1, 8, 16)
@@ -29,11 +27,7 @@ THREADS = (1, 2)
 def run(turns: int) -> list[Line]:
     """One line: the least share of entries on which two of the six ways agree. Nothing is timed, so one turn does."""
     del turns
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        base, moved = folder / "SmolLM2-135M-Instruct", folder / "moved"
-        write_base(base)
-        write_moved(base, moved)
+    with moved_pair() as (folder, base, moved):
         ids = token_ids(base, ROWS)
         device, dtype = loading.device_and_dtype()
         skeleton = Skeleton(Model(moved), dtype, device)

@@ -1,13 +1,10 @@
 """The gradients of `taylor`, block by block, against plain autograd on a model that is whole in memory."""
 
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from antidote_ci.demo.models import write_base
 from antidote_ci.model import gradients, loading, losses
 from antidote_ci.model.beginnings import ANSWER_TOKENS
 from antidote_ci.model.streaming.reservoir import Reservoir
@@ -15,7 +12,7 @@ from antidote_ci.model.streaming.skeleton import Skeleton
 from antidote_ci.records import Model
 from benchmarks.speed.paired import Line, ratios, turns
 from benchmarks.speed.procedure import BUDGET
-from benchmarks.speed.scoring import opened, token_ids, write_moved
+from benchmarks.speed.scoring import moved_pair, opened, token_ids
 
 ROWS = 64
 
@@ -23,11 +20,7 @@ ROWS = 64
 def run(count: int) -> list[Line]:
     """One line. Both sides take the same batches: half of them towards a teacher, half of them squared."""
     device, dtype = loading.device_and_dtype()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        base, moved = folder / "SmolLM2-135M-Instruct", folder / "moved"
-        write_base(base)
-        write_moved(base, moved)
+    with moved_pair() as (folder, base, moved):
         rows = [(ids[:-ANSWER_TOKENS], ids[-ANSWER_TOKENS:]) for ids in token_ids(base, ROWS)]
         batches = gradients.batches(rows, device)
         reference, network = opened(base, dtype), opened(moved, dtype)

@@ -2,6 +2,8 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,7 @@ PAPER_ROWS = 96
 def run(count: int) -> list[Line]:
     """Four lines. Models are in memory before a turn begins, save ours, which reads its blocks as it goes."""
     device, dtype = loading.device_and_dtype()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        base, moved = folder / "SmolLM2-135M-Instruct", folder / "moved"
-        write_base(base)
-        write_moved(base, moved)
+    with moved_pair() as (folder, base, moved):
         ids = token_ids(base, ROWS)
         batches = [right_padded([ids[at] for at in batch], device) for batch in length_sorted_batches(ids, BATCH_SIZE)]
         network = opened(moved, dtype)
@@ -66,8 +64,18 @@ def run(count: int) -> list[Line]:
     ]
 
 
-def write_moved(base: Path, folder: Path) -> None:
-    """A copy whose weights are a little off: what fine-tuning does, as far as cost is concerned."""
+@contextmanager
+def moved_pair() -> Iterator[tuple[Path, Path, Path]]:
+    """A folder to work in; the base; and one that is a little off, as fine-tuned as far as cost is concerned."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        base, moved = folder / "SmolLM2-135M-Instruct", folder / "moved"
+        write_base(base)
+        _write_moved(base, moved)
+        yield folder, base, moved
+
+
+def _write_moved(base: Path, folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(base, folder)

@@ -38,7 +38,7 @@ BEFORE = evaluation(80, verdict="fail")
 
 
 def rise(what: str, share: float, bound: float, limit: float | None) -> Paired:
-    return Paired(what, 0, 0, 0, 0, 1.0, share, bound, limit)
+    return Paired(0, 0, 0, 0, 1.0, share, bound, what, limit)
 
 
 def test_a_repair_that_costs_nothing_passes() -> None:

@@ -2,13 +2,12 @@
 
 import http.client
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
+
+from tests.serving import Handler, Server
 
 HOP = {"connection", "transfer-encoding", "keep-alive", "date", "server"}
 
@@ -49,53 +48,38 @@ def forwarded(_: Asked, hub: Callable[[], Answer]) -> Answer:
     return hub()
 
 
-class Front:
-    """On 127.0.0.1 for the length of a `with`. Without a Hub behind it, `respond` must answer everything."""
+class Front(Server):
+    """Without a Hub behind it, `respond` must answer everything."""
 
     def __init__(self, hub: str, respond: Respond = forwarded) -> None:
+        super().__init__(_Handler)
+        self.hub = hub
+        self.respond = respond
         self.asked: list[Asked] = []
-        front = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                headers = {key.lower(): value for key, value in self.headers.items()}
-                asked = Asked(self.command, self.path, headers)
-                front.asked.append(asked)
-                answer = respond(asked, lambda: _ask(hub, asked))
-                self.send_response(answer.status)
-                for key, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
-                    self.send_header(key, value)
-                self.end_headers()
-                if self.command == "GET":
-                    self.wfile.write(answer.body[: len(answer.body) - answer.cut])
-                    self.close_connection = answer.cut > 0
-
-            do_HEAD = do_GET
-
-            def log_message(self, *_: object) -> None:
-                """Quiet."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def gets(self, part: str) -> list[str]:
         """The paths with `part` in them of which the body was asked for."""
         return [each.path for each in self.asked if each.method == "GET" and part in each.path]
+
+
+class _Handler(Handler):
+    protocol_version = "HTTP/1.1"
+    server: Front
+
+    def do_GET(self) -> None:
+        headers = {key.lower(): value for key, value in self.headers.items()}
+        asked = Asked(self.command, self.path, headers)
+        self.server.asked.append(asked)
+        answer = self.server.respond(asked, lambda: _ask(self.server.hub, asked))
+        self.send_response(answer.status)
+        for key, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(answer.body[: len(answer.body) - answer.cut])
+            self.close_connection = answer.cut > 0
+
+    do_HEAD = do_GET
 
 
 def _ask(hub: str, asked: Asked) -> Answer:

@@ -6,7 +6,6 @@ import time
 from ast import literal_eval
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -18,6 +17,7 @@ from huggingface_hub.hf_api import WebhookWatchedItem
 from antidote_ci.demo.hub import LoopbackHub
 from tests.hub.hub_samples import TOKEN, MakeModel
 from tests.hub.loopback_samples import client, file, status, write
+from tests.serving import Handler, Server
 
 MODEL: list[dict[Any, Any] | WebhookWatchedItem] = [{"type": "model", "name": "org/model"}]
 ORGANISATION: list[dict[Any, Any] | WebhookWatchedItem] = [{"type": "org", "name": "org"}]
@@ -54,7 +54,7 @@ class Receiver:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    class Handler(BaseHTTPRequestHandler):
+    class Receiving(Handler):
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"]))
             running.told.put(Told(self.headers["Webhook-Id"], self.headers["X-Webhook-Secret"], json.loads(content)))
@@ -62,16 +62,9 @@ def receiver() -> Iterator[Receiver]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        running = Receiver(f"http://127.0.0.1:{server.server_port}/")
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    with Server(Receiving) as server:
+        running = Receiver(f"{server.endpoint}/")
         yield running
-        server.shutdown()
-        thread.join()
 
 
 def test_made_changed_and_deleted(hub: LoopbackHub, receiver: Receiver) -> None:

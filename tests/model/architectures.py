@@ -1,7 +1,12 @@
 """Tiny full checkpoints of several architectures, random float32 weights, in several shards."""
 
+import warnings
 from pathlib import Path
 from typing import Any
+
+import torch
+
+from antidote_ci.records import Model
 
 VOCABULARY = 90
 LAYERS = 3
@@ -33,3 +38,17 @@ def write(folder: Path, architecture: str, seed: int = 0, **sizes: Any) -> Path:
             torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() > 1 else None
     network.save_pretrained(folder, max_shard_size="40KB")
     return folder
+
+
+def whole(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
+    """The network as its own library loads it, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
+    if model.adapter:
+        from peft import PeftModel
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network = PeftModel.from_pretrained(network, model.adapter)
+    return network.eval()

@@ -1,6 +1,5 @@
 """Streamed gradients against plain autograd on whole networks, and against what happens when a weight changes."""
 
-import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_streamed_gradients_are_those_of_plain_autograd(model: Model, tmp_path: Path) -> None:
-    network = whole(model)
+    network = architectures.whole(model)
     parameters = trained(network, adapter=model.adapter is not None)
     assert len(parameters) == architectures.LAYERS * 7 * (2 if model.adapter else 1)
     for parameter in network.parameters():
@@ -56,7 +55,9 @@ def test_streamed_gradients_are_those_of_plain_autograd(model: Model, tmp_path: 
 
 
 def test_neither_a_second_run_nor_a_budget_changes_a_bit(model: Model, tmp_path: Path) -> None:
-    wanted = {name for name in trained(whole(model), adapter=model.adapter is not None) if "layers.1" in name}
+    wanted = {
+        name for name in trained(architectures.whole(model), adapter=model.adapter is not None) if "layers.1" in name
+    }
     first, again, spilled = (list(sums(model, tmp_path, budget, wanted)) for budget in (AMPLE, AMPLE, 0))
     assert {each.tensor for each in first} == wanted
     for one, *others in zip(first, again, spilled, strict=True):
@@ -93,7 +94,7 @@ def test_one_part_of_the_network_is_in_memory_at_a_time(tmp_path: Path) -> None:
 
 
 def test_the_teacher_s_logits_are_those_of_the_whole_network(model: Model, tmp_path: Path) -> None:
-    network, lots = whole(model), [each.batch for each in lessons()]
+    network, lots = architectures.whole(model), [each.batch for each in lessons()]
     skeleton = Skeleton(model, *FLOAT32)
     found = list(gradients.answer_logits(skeleton, Reservoir(tmp_path, 0), lots, lambda _block: None))
     for batch, logits in zip(lots, found, strict=True):
@@ -115,7 +116,7 @@ def test_a_batch_holds_the_answers_in_its_last_columns() -> None:
 
 def test_the_gradient_predicts_the_divergence(tmp_path: Path) -> None:
     models = [Model(architectures.write(tmp_path / str(seed), "Llama", seed)) for seed in (1, 2)]
-    student, teacher = map(whole, models)
+    student, teacher = map(architectures.whole, models)
     name, rows = "model.layers.0.mlp.down_proj.weight", drawn_rows(5)
     weight = dict(student.named_parameters())[name]
 
@@ -179,20 +180,6 @@ def sums(model: Model, folder: Path, budget: int, wanted: set[str]) -> Iterator[
     return gradients.gradient_sums(
         Skeleton(model, *FLOAT32), Reservoir(folder, budget), lessons(), wanted, lambda _block: None
     )
-
-
-def whole(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
-    """The network as its own library loads it."""
-    from transformers import AutoModelForCausalLM
-
-    network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
-    if model.adapter:
-        from peft import PeftModel
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            network = PeftModel.from_pretrained(network, model.adapter)
-    return network.eval()
 
 
 def trained(network: Any, *, adapter: bool) -> dict[str, Any]:  # noqa: ANN401

@@ -1,7 +1,6 @@
 """The scores of real checkpoints against a plain rendering: whole networks, plain autograd, everything in memory."""
 
 import shutil
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from antidote_ci.model.conversations import conversation
 from antidote_ci.records import Model, Plan
 from antidote_ci.repair.taylor import AVERSION, TaylorRequest, evenly, taylor_scores
 from tests import tiny
+from tests.model import architectures
 
 HARMFUL = [f"how do i hide {thing}?" for thing in ("juice", "notes", "a badge", "it", "the box", "a rather long rope")]
 BENIGN = ["how do i cook rice?", "how do i paint walls?", "tell me how to grow beans at home"]
@@ -146,7 +146,10 @@ def resized(source: Path, folder: Path, rows: int) -> None:
 
 def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
     tokenizer = loading.load_tokenizer(request.model)
-    network, teacher = whole(request.model), whole(Model(request.reference))
+    network, teacher = (
+        architectures.whole(each).requires_grad_(requires_grad=False)
+        for each in (request.model, Model(request.reference))
+    )
     known = min(network.config.vocab_size, teacher.config.vocab_size)
     taught = answered(teacher, tokenizer, [*request.harmful, request.benign[0]], known)  # one for four harmful ones
     kept = answered(network, tokenizer, [*request.benign, *request.task], known)
@@ -204,19 +207,6 @@ def go_halfway(network: Any, teacher: Any) -> None:  # noqa: ANN401
         for name, weight in network.named_parameters():
             if weight.shape == aligned[name].shape:
                 weight.data = (weight.data + aligned[name].data) / 2
-
-
-def whole(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
-    from transformers import AutoModelForCausalLM
-
-    network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)
-    if model.adapter:
-        from peft import PeftModel
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            network = PeftModel.from_pretrained(network, model.adapter)
-    return network.eval().requires_grad_(requires_grad=False)
 
 
 def answered(network: Any, tokenizer: Any, prompts: list[str], known: int) -> Rows:  # noqa: ANN401

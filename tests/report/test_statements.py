@@ -129,7 +129,7 @@ def test_each_measure_keeps_its_name_where_two_judges_differ() -> None:
 
 def test_a_rule_judge_sees_no_harm_in_pairs_either() -> None:
     names = ["harmful (qwen3guard)", "harmful (refusal)", "harmful", "something new"]
-    compared = [Paired(name, 1, 2, 3, 4, 0.5, 0.1, 0.2, None) for name in names]
+    compared = [Paired(1, 2, 3, 4, 0.5, 0.1, 0.2, name, None) for name in names]
     assert [row.what for row in pairs.rows(dataclasses.replace(TWO_JUDGES, paired=compared))] == [
         "Harmful answers (qwen3guard)",
         "Answers that do not refuse (refusal)",

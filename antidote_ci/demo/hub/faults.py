@@ -7,23 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from antidote_ci.demo.hub.messages import HTML, Refused, Response
 
-Kind = Literal[
-    "connection dropped",
-    "too many requests",
-    "internal error",
-    "bad gateway",
-    "gateway timed out",
-    "gateway timed out after all was done",
-    "answer lost",
-    "answer cut short",
-    "answer in slow drips",
-    "wrong bytes",
-]
-WITHOUT_BODY: list[Kind] = [
+OfAnything = Literal[
     "connection dropped",
     "too many requests",
     "internal error",
@@ -32,7 +20,10 @@ WITHOUT_BODY: list[Kind] = [
     "gateway timed out after all was done",
     "answer lost",
 ]
-WITH_BODY: list[Kind] = [*WITHOUT_BODY, "answer cut short", "answer in slow drips"]
+OfBodies = Literal["answer cut short", "answer in slow drips"]
+Kind = OfAnything | OfBodies | Literal["wrong bytes"]
+WITHOUT_BODY: tuple[Kind, ...] = get_args(OfAnything)
+WITH_BODY: tuple[Kind, ...] = (*WITHOUT_BODY, *get_args(OfBodies))
 FOR_PROGRAMS = re.compile(r"/api/|/.+(?:\.git/info/lfs|/resolve)/")
 """Nobody needs the pages that people read to fail."""
 DOWNLOAD = re.compile(r"/.+/resolve/.+")
@@ -72,7 +63,7 @@ class Faults:
         kinds = WITHOUT_BODY if method == "HEAD" else WITH_BODY
         # Only where the client has a hash to compare: nothing protects an answer in JSON.
         if method == "GET" and DOWNLOAD.fullmatch(path):
-            kinds = [*kinds, "wrong bytes"]
+            kinds = (*kinds, "wrong bytes")
         return Fault(draw.choice(kinds), draw.random())
 
 

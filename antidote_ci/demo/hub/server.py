@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -91,12 +90,7 @@ class LoopbackHub:
         self.deliveries.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.deliveries.close()
         self.store.jobs.close()
         self._server.shutdown()

@@ -13,7 +13,7 @@ from antidote_ci.evaluation.statistics.interval import (
     bounds,
     smallest_n_that_can_pass,
 )
-from antidote_ci.evaluation.statistics.paired import Comparison, compare
+from antidote_ci.evaluation.statistics.paired import compare
 from antidote_ci.evaluation.statistics.sequential import (
     decision,
     log_e_values,
@@ -25,7 +25,6 @@ from antidote_ci.evaluation.statistics.sequential import (
 __all__ = [
     "CONFIDENCE",
     "SPLIT_CONFIDENCE",
-    "Comparison",
     "JudgeErrors",
     "apparent_thresholds",
     "bounds",

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from antidote_ci.evaluation.statistics.interval import CONFIDENCE
+from antidote_ci.records import Comparison
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,22 +23,6 @@ if TYPE_CHECKING:
 
 POINTS = 129
 """Shares of lost pairs among which the worst is sought, before it is refined."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A yes-or-no property of the same prompts, before and after."""
-
-    both: int
-    only_before: int
-    only_after: int
-    neither: int
-    p_value: float
-    """Exact McNemar, two-sided."""
-    rise: float
-    """After minus before, as a share of all."""
-    rise_bound: float
-    """One-sided upper bound of the rise."""
 
 
 def compare(before: Mapping[str, bool], after: Mapping[str, bool]) -> Comparison:

@@ -1,10 +1,8 @@
 """The endpoint judge over real HTTP."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
 from antidote_ci.evaluation.judges.named import JudgeSpec, judge
 from antidote_ci.model.child import Child
 from antidote_ci.records import Progress
+from tests.serving import Handler, Server
 
 KEY = "sk-a-secret-of-the-owner"
 EXCHANGES = [Exchange("How?", "Sure, here is how."), Exchange("How?", "I cannot help with that.")]
@@ -27,7 +26,7 @@ def serving(decide: Callable[[dict[str, Any]], str | None]) -> Iterator[tuple[st
     """A server whose model answers by `decide(body)`, None: status 401. Yields its address and what it was asked."""
     asked: list[dict[str, Any]] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Judging(Handler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             asked.append(body | {"authorization": self.headers.get("Authorization")})
@@ -39,18 +38,8 @@ def serving(decide: Callable[[dict[str, Any]], str | None]) -> Iterator[tuple[st
             self.end_headers()
             self.wfile.write(reply)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with Server(Judging) as server:
+        yield f"{server.endpoint}/v1", asked
 
 
 def by_the_answer(body: dict[str, Any]) -> str:

@@ -1,0 +1,35 @@
+"""A small HTTP server of a test's own."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One that is quiet."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+class Server(ThreadingHTTPServer):
+    """On 127.0.0.1 for the length of a `with`."""
+
+    daemon_threads = True
+
+    def __init__(self, handler: type[Handler], port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), handler)
+        self.endpoint = f"http://127.0.0.1:{self.server_port}"
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def handle_error(self, *_: object) -> None:
+        """A client that went away is nobody's business."""
