@@ -13,7 +13,7 @@ def demo(
     merged: Annotated[bool, typer.Option("--merged", help="Repair the merged model instead of the adapter.")] = False,
     policy: PolicyFile = None,
     browse: Annotated[bool, typer.Option("--browse", help="Keep the loopback Hub open afterwards.")] = False,
-    out: Out = Path("antidote-out/demo"),
+    out: Out = Path("antidote-demo"),
 ) -> None:
     """The main job, end to end, on a real 135M model and a loopback Hub."""
     with ending() as talk:

@@ -6,6 +6,7 @@ https://huggingface.co/docs/huggingface_hub/package_reference/utilities#errors
 import errno
 import json
 import re
+import socket
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -175,6 +176,8 @@ def _surroundings(error: Exception, known: bool, purpose: Purpose) -> Found | No
             return Found(meanings.NOT_IN_TIME, said)
         case httpx2.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return Found(meanings.NOT_TRUSTED, said)
+        case httpx2.ConnectError() if any(map(_is_unknown_host, _beneath(error))):
+            return Found(meanings.NO_SUCH_HOST, said)
         case httpx2.TransportError():
             return Found(meanings.NOT_REACHED, said)
         case errors.XetDownloadError():
@@ -205,13 +208,11 @@ def _stumbled(error: Exception, known: bool, purpose: Purpose) -> Found | None:
 
     if not _in_client(error):
         return None
-    beneath: BaseException | None = error
-    while beneath is not None:
+    for beneath in _beneath(error):
         # It was about to say what the Hub refused, and could not read the reason.
         if isinstance(beneath, httpx2.HTTPStatusError):
             status = beneath.response.status_code
             return Found(of_status(status, known, purpose), "for a reason that cannot be read", status)
-        beneath = beneath.__context__
     if isinstance(error, RuntimeError) and not isinstance(error, RecursionError):
         return Found(meanings.STORAGE, _first_line(error))
     return Found(meanings.NO_HUB, _first_line(error))
@@ -222,6 +223,18 @@ def _in_client(error: Exception) -> bool:
     modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
     packages = (name.partition(".")[0] for name in modules)
     return [name for name in packages if name in ("antidote_ci", "huggingface_hub")][-1:] == ["huggingface_hub"]
+
+
+def _beneath(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and all that it was raised about."""
+    while error is not None:
+        yield error
+        error = error.__context__
+
+
+def _is_unknown_host(error: BaseException) -> bool:
+    """Not the passing failure of a resolver, which is EAI_AGAIN."""
+    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
 
 
 def _first_line(error: Exception) -> str:

@@ -204,7 +204,7 @@ def standard_error(simulations: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--simulations", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, default=Path("antidote-out/bench-gate"))
+    parser.add_argument("--out", type=Path, default=Path("antidote-bench/gate"))
     options = parser.parse_args()
     generator = np.random.default_rng(0)
     began = time.monotonic()

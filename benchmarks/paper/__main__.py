@@ -25,7 +25,7 @@ from benchmarks.paper.records import Attack, Cell, Defence, Measured, Point
 from benchmarks.paper.suite import Clinic, Setting, Steps, Suite, run
 
 HERE = Path(__file__).parent
-WORK = Path("antidote-out/bench-paper")
+WORK = Path("antidote-bench/paper")
 
 
 def main() -> int:

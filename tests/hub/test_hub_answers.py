@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -311,6 +312,12 @@ def hub_error(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHTT
     return kind("no", response=httpx2.Response(status, request=request))
 
 
+def after(cause: Exception, error: Exception) -> Exception:
+    """As it is raised while `cause` is handled."""
+    error.__context__ = cause
+    return error
+
+
 XET = "Network error: Request error: HTTP status client error ({}), domain: http://127.0.0.1/api/models"
 CLIENTS_ERRORS: list[tuple[Exception, Meaning, bool]] = [
     (errors.OfflineModeIsEnabled("no"), meanings.OFFLINE, False),
@@ -325,6 +332,8 @@ CLIENTS_ERRORS: list[tuple[Exception, Meaning, bool]] = [
     (hub_error(errors.BadRequestError, 400), meanings.STATUSES[400], False),
     (hub_error(errors.HfHubHTTPError, 503), meanings.STATUSES[503], True),
     (httpx2.ConnectError("refused"), meanings.NOT_REACHED, True),
+    (after(socket.gaierror(socket.EAI_AGAIN, "later"), httpx2.ConnectError("no")), meanings.NOT_REACHED, True),
+    (after(socket.gaierror(socket.EAI_NONAME, "who?"), httpx2.ConnectError("no")), meanings.NO_SUCH_HOST, False),
     (httpx2.RemoteProtocolError("cut"), meanings.NOT_REACHED, True),
     (httpx2.ReadTimeout("late"), meanings.NOT_IN_TIME, True),
     (TimeoutError("late"), meanings.NOT_IN_TIME, True),
@@ -497,6 +506,7 @@ WHEN = {
     "no identity, or it is refused (`HF_OIDC_RESOURCE`)": "IDENTITY",
     "`HF_HUB_OFFLINE`": "OFFLINE",
     "no connection, or it broke": "NOT_REACHED",
+    "no host of that name": "NO_SUCH_HOST",
     "no answer": "NOT_IN_TIME",
     "the certificate is unknown": "NOT_TRUSTED",
     "the proxy refuses": "PROXY",
