@@ -24,9 +24,13 @@ def of_dtype(dtype: str, *shape: int) -> torch.Tensor:
     return torch.rand(shape).mul(200).to(getattr(torch, OWN[dtype]))
 
 
+# Without a dot: what follows one may say that the tensor is quantised.
+NAMES = st.text(st.characters(exclude_characters="."), min_size=1, max_size=6).filter(str.isprintable)
+
+
 @st.composite
 def tensors(draw: st.DrawFn) -> dict[str, torch.Tensor]:
-    names = draw(st.lists(st.text(min_size=1, max_size=6).filter(str.isprintable), min_size=1, max_size=4, unique=True))
+    names = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
     shapes = st.lists(st.integers(0, 5), max_size=3)
     return {name: of_dtype(draw(st.sampled_from(sorted(OWN))), *draw(shapes)) for name in names}
 
