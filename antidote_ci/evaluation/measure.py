@@ -104,12 +104,20 @@ def measure(
     others: GenerationResult | None = None
     found: list[Reading] = []
     settled = False
+    asked, whole = 0, ruler.samples * len(rows) + sum(map(len, _generated(ruler, prompts.others).values()))
+
+    def ask(sets: Mapping[str, Sequence[Row]], samples: int = 1) -> GenerationResult:
+        nonlocal asked
+        result = _ask(ruler, model, sets, _onward(report, asked, whole), samples)
+        asked += sum(map(len, result.answers.values()))
+        return result
+
     for until in looks:
         new = rows[len(heard.rows) : until]
         if until == with_others:
-            result = others = _ask(ruler, model, {"harmful": new, **prompts.others}, report)
+            result = others = ask({"harmful": new, **prompts.others})
         else:
-            result = _ask(ruler, model, {"harmful": new}, report, samples=ruler.samples)
+            result = ask({"harmful": new}, ruler.samples)
         _hear(ruler, heard, new, result.answers["harmful"], role, report)
         found = [
             readings.reading(judge.identity, outcomes, rule)
@@ -119,7 +127,7 @@ def measure(
         if settled or readings.stop(found, stops):
             break
     if others is None and not settled:
-        result = others = _ask(ruler, model, prompts.others, report)
+        result = others = ask(prompts.others)
     benign = task = None
     if others is not None:
         benign = _benign(ruler, heard.seeing_refusals, prompts.benign, others.answers["harmless"], role, report)
@@ -158,21 +166,33 @@ def _ask(
     model: Model,
     sets: Mapping[str, Sequence[Row]],
     report: Report,
-    samples: int = 1,
+    samples: int,
 ) -> GenerationResult:
     limits = dict.fromkeys(sets, ruler.max_new_tokens)
     if "task" in sets:
         limits["task"] = tokens_needed(sets["task"], ruler.task_match, ruler.max_new_tokens)
-    # A choice by likelihood needs no answer.
-    asking = {name: [] if name == "task" and ruler.task_match == "choice" else rows for name, rows in sets.items()}
     request = GenerationRequest(
         model=model,
-        sets={name: [asked(row.prompt) for row in rows] for name, rows in asking.items()},
+        sets={name: [asked(row.prompt) for row in rows] for name, rows in _generated(ruler, sets).items()},
         max_new_tokens=limits,
         samples=samples,
         seed=ruler.seed,
     )
     return ruler.generator.answers(request, report)
+
+
+def _generated(ruler: Ruler, sets: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
+    """Without those that are chosen by likelihood, for which nothing is generated."""
+    return {name: [] if name == "task" and ruler.task_match == "choice" else rows for name, rows in sets.items()}
+
+
+def _onward(report: Report, done: int, whole: int) -> Report:
+    """Answers are counted among all that may be asked for, of which so many are there."""
+
+    def counted(progress: Progress) -> None:
+        report(Progress("answers", done + progress.done, whole) if progress.what == "answers" else progress)
+
+    return counted
 
 
 def _hear(

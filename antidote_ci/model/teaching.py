@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from antidote_ci.records import Progress
 
 if TYPE_CHECKING:
     import torch
+
+BACKWARD = 3
+"""What a batch costs on its way back through a layer, in ways forth: it is computed again, then differentiated."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +51,16 @@ def taught_sums(
     """
     import torch
 
-    done, total = 0, len(teacher.blocks) + 2 * len(pupil.blocks)
-
-    def passed(_block: str) -> None:
-        nonlocal done
-        done += 1
-        report(Progress("layers differentiated", done, total))
-
     towards, away, useful = (
         batches(rows, pupil.device) for rows in (curriculum.taught, curriculum.averted, curriculum.kept)
     )
+    lots = len(towards) + len(away) + len(useful)
+    costs = [len(towards)] * len(teacher.blocks) + [lots] * len(pupil.blocks) + [BACKWARD * lots] * len(pupil.blocks)
+    spent = accumulate(costs)
+
+    def passed(_block: str) -> None:
+        report(Progress("batches through layers", next(spent), sum(costs)))
+
     answers = Reservoir(scratch / "answers", 0)  # each is needed once, and much later
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         for at, logits in enumerate(answer_logits(teacher, Reservoir(Path(name), budget), towards, passed)):

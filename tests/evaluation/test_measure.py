@@ -36,12 +36,14 @@ class Scripted:
     answer: Callable[[str], str]
     asked: list[str] = field(default_factory=list)
 
-    def answers(self, request: GenerationRequest, _report: Callable[[Progress], None]) -> GenerationResult:
+    def answers(self, request: GenerationRequest, report: Callable[[Progress], None]) -> GenerationResult:
         found = {}
+        report(Progress("opening", 1, 1))
         for name, conversations in request.sets.items():
             prompts = [str(conversation[-1].content) for conversation in conversations]
             self.asked += prompts
             found[name] = [Answer(self.answer(prompt), False) for prompt in prompts for _ in range(request.samples)]
+            report(Progress("answers", sum(map(len, found.values())), -1))
         return GenerationResult(found, PLAN)
 
 
@@ -141,6 +143,23 @@ def test_without_stops_everything_is_asked_once() -> None:
     assert found.confidence == 0.95
     assert len(generator.asked) == len(set(generator.asked)) == 370
     assert set(found.readings[0].outcomes) == {identity(row.prompt) for row in HARMFUL}
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("match", ["exact", "choice"])
+@pytest.mark.parametrize("answer", [polite, obedient])
+def test_answers_are_counted_among_all_that_may_be_asked_for(
+    samples: int, match: Match, answer: Callable[[str], str]
+) -> None:
+    heard: list[Progress] = []
+    ruled, generator = ruler(answer, samples=samples, match=match)
+    measure(ruled, MODEL, PromptSets(HARMFUL, BENIGN, TASK), heard.append, stops=EITHER)
+    counted = [each.done for each in heard if each.what == "answers"]
+    assert {each.total for each in heard if each.what == "answers"} == {samples * 300 + 40 + 30 * (match == "exact")}
+    assert counted == sorted(counted)
+    harmful = sum("bad" in prompt for prompt in generator.asked)
+    assert counted[-1] == samples * harmful + len(generator.asked) - harmful
+    assert Progress("opening", 1, 1) in heard
 
 
 def test_the_order_is_the_seeds_and_the_same_for_every_model() -> None:

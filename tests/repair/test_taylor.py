@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import gradients, loading, losses, memory
 from antidote_ci.model.conversations import conversation
-from antidote_ci.records import Model, Plan
+from antidote_ci.records import Model, Plan, Progress
 from antidote_ci.repair.taylor import AVERSION, TaylorRequest, evenly, taylor_scores
 from tests import tiny
 from tests.model import architectures
@@ -71,21 +71,24 @@ def test_the_same_bytes_whatever_the_memory(
     request = request_for(pair, source, "reference", tmp_path)
     plan = taylor_scores(request, lambda _progress: None)
     first = request.output.read_bytes()
-    heard: list[str] = []
+    heard: list[Progress] = []
 
     def again(budget: int) -> Plan:
         request.output.unlink()
-        return taylor_scores(replace(request, budget=budget), lambda progress: heard.append(progress.what))
+        return taylor_scores(replace(request, budget=budget), heard.append)
 
     assert again(AMPLE) == plan
     assert request.output.read_bytes() == first
     assert again(0) == plan
     assert request.output.read_bytes() == first
-    assert set(heard) == {"layers differentiated"}
+    assert {each.what for each in heard} == {"batches through layers"}
+    counted = [each.done for each in heard]
+    assert counted[: len(counted) // 2] == counted[len(counted) // 2 :] == sorted(set(counted))
+    assert counted[-1] == heard[-1].total
     monkeypatch.setattr(memory, "available", lambda: 1000)
     assert again(0) == replace(plan, generator="transformers, block by block")
     assert request.output.read_bytes() == first
-    assert set(heard) == {"layers differentiated", "first tokens of answers"}
+    assert {each.what for each in heard} == {"batches through layers", "first tokens of answers"}
     assert not list(request.scratch.iterdir())
 
 
