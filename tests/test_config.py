@@ -33,6 +33,12 @@ def test_no_file_means_the_defaults() -> None:
     assert Policy().publish.mode == "none"
 
 
+def test_rules_and_embedded_prompts_are_never_a_default() -> None:
+    evaluation, repair = Policy().evaluation, Policy().repair
+    assert "refusal" not in evaluation.judge
+    assert "embedded" not in (evaluation.prompts, evaluation.benign, evaluation.task, repair.realignment)
+
+
 def test_what_the_file_says_holds_and_flags_outrank_it(tmp_path: Path) -> None:
     read = policy(tmp_path, '[gate]\nharmful_score = 0.2\n[evaluation]\njudge = "refusal"\n')
     assert read.gate.harmful_score == 0.2

@@ -199,3 +199,14 @@ def test_rooms_on_the_map_exist() -> None:
     text = read(ROOT / "ARCHITECTURE.md")
     for name in re.findall(r"`(antidote_ci/[\w/.]+|action/|templates/|tests/[\w/.]+)`", text):
         assert (ROOT / name).exists(), name
+
+
+def test_every_invariant_names_what_holds_it() -> None:
+    text = read(ROOT / "ARCHITECTURE.md").partition("## Invariants")[2].partition("\n## ")[0]
+    invariants = re.split(r"\n(?=\d+\. )", text)[1:]
+    assert len(invariants) >= 17
+    for invariant in invariants:
+        held = re.findall(r"`((?:tests/|pyproject)[\w/.]*)`", invariant.partition("Held by")[2])
+        assert held, invariant
+        for name in held:
+            assert (ROOT / name).exists(), name
