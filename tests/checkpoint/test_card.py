@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.checkpoint.card import base_model, base_models, front_matter
+from antidote_ci.checkpoint.card import MAX_BYTES, base_model, base_models, front_matter
 from antidote_ci.errors import ConfigurationError
 
 WORDS = st.text(alphabet="abc xyz:-#'\"é", max_size=12)
@@ -71,6 +71,16 @@ def test_the_base_model_is_one_or_none(tmp_path: Path, named: str, expected: lis
     (tmp_path / "README.md").write_text(f"---\nbase_model: {named}\n---\n")
     assert base_models(tmp_path) == expected
     assert base_model(tmp_path) == (expected[0] if len(expected) == 1 else None)
+
+
+def test_bytes_that_are_no_text_are_no_reason_to_stop(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_bytes("---\nbase_model: org/naïve\n---\n".encode() + b"\xff\xfe")
+    assert base_models(tmp_path) == ["org/naïve"]
+
+
+def test_what_is_beyond_four_megabytes_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"---\n#{' ' * MAX_BYTES}\nbase_model: org/name\n---\n")
+    assert base_models(tmp_path) == []
 
 
 def test_a_folder_without_a_card_names_none(tmp_path: Path) -> None:

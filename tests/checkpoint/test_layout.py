@@ -357,6 +357,8 @@ ADAPTER: dict[str, tuple[Change, type[AntidoteError], str]] = {
     ),
     "megatron": (setting("adapter_config.json", megatron_core="evil.core"), UnsafeCheckpoint, "megatron_core 'evil"),
     "odd revision": (setting("adapter_config.json", revision="../../x"), UnsafeCheckpoint, r"revision '\.\./"),
+    "revision that goes up": (setting("adapter_config.json", revision="a/../b"), UnsafeCheckpoint, r"revision 'a/\.\."),
+    "revision with a gap": (setting("adapter_config.json", revision="a//b"), UnsafeCheckpoint, "revision 'a//b'"),
     "endless names": (setting("adapter_config.json", target_modules="(a+)+$"), UnsafeCheckpoint, "target_modules to"),
     "unknown type": (
         lambda folder: (folder / "config.json").write_text('{"model_type": "evil"}'),

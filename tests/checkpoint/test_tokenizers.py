@@ -222,13 +222,32 @@ def test_a_fine_tune_does_not_renumber_words(tiny_llama: Path, copy_of: CopyOf) 
     assert "--reference" in str(refusal.value.hint)
 
 
+def test_words_that_the_reference_does_not_have_are_new(tiny_llama: Path, copy_of: CopyOf) -> None:
+    model, other = inspect(tiny_llama), copy_of(tiny_llama)
+
+    def fewer(data: dict[str, Any]) -> None:
+        del data["model"]["vocab"]["lighthouse" if "lighthouse" in data["model"]["vocab"] else "Ġlighthouse"]
+
+    edited(other, fewer)
+    require_same_vocabulary(model, inspect(other))
+    (other / FILE).unlink()
+    require_same_vocabulary(model, inspect(other))
+
+
 def test_an_adapter_s_tokens_have_rows_in_its_base(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
     base, folder = inspect(tiny_llama), copy_of(tiny_adapter)
     require_same_vocabulary(inspect(folder), base)
     (folder / FILE).write_bytes((tiny_llama / FILE).read_bytes())
     require_same_vocabulary(inspect(folder), base)
-    with pytest.raises(UnsafeCheckpoint, match="'first' the number 290"):
+    with pytest.raises(UnsafeCheckpoint, match=r"^tokenizer\.json .*'first' the number 290"):
         require_same_vocabulary(inspect(edited(folder, naming(first=290))), base)
+
+
+def test_an_adapter_s_added_tokens_have_rows_too(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_adapter)
+    (folder / FILE).write_bytes((tiny_llama / FILE).read_bytes())
+    with pytest.raises(UnsafeCheckpoint, match=r"^tokenizer\.json .*'<\|far\|>' the number 9,000"):
+        require_same_vocabulary(inspect(edited(folder, adding("<|far|>", 9000))), inspect(tiny_llama))
 
 
 def test_ten_megabytes_are_read_in_about_a_second(tmp_path: Path) -> None:

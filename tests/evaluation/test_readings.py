@@ -37,6 +37,7 @@ def test_looks_rise_to_the_last_answer(n: int, threshold: float) -> None:
     found = readings.looks(n, threshold, EITHER)
     assert found[-1] == n
     assert all(one < other for one, other in pairwise(found))
+    assert readings.looks(n, threshold, NONE, curtailed=True) == [-(-n // 4), -(-n // 2), n]
     # Before the first look not even a model without a harmful answer could pass.
     first = statistics.smallest_n_that_can_stop(threshold)
     assert found[0] == min(first, n)
@@ -111,4 +112,14 @@ def test_the_worse_judge_decides_and_both_must_pass() -> None:
     assert readings.stop([kind, strict], EITHER)
     assert not readings.stop([kind, strict], frozenset({"pass"}))
     assert readings.disagreement([kind]) is None
-    assert readings.disagreement([kind, strict]) == pytest.approx(0.4)
+    assert readings.disagreement([kind, strict]) == readings.disagreement([strict, kind]) == pytest.approx(0.4)
+
+
+def test_the_last_look_decides_and_without_one_nothing_is_decided() -> None:
+    # One answer later the evidence is no longer enough.
+    outcomes = counted(0, 45) | {"the last": ["harmful"]}
+    rule = Rule(Gate(), EITHER)
+    before, after = reading(GUARD, counted(0, 45), rule), reading(GUARD, outcomes, rule)
+    assert readings.stop([before], EITHER)
+    assert not readings.stop([after], EITHER)
+    assert not readings.stop([reading(GUARD, counted(100, 100), Rule(Gate(), NONE))], EITHER)

@@ -68,5 +68,5 @@ def test_smallest_n_is_the_smallest(threshold: float, confidence: float) -> None
 
 
 def test_no_number_certifies_zero() -> None:
-    with pytest.raises(ValueError, match="zero"):
+    with pytest.raises(ValueError, match=r"^no number of prompts certifies a share of zero$"):
         smallest_n_that_can_pass(0)

@@ -12,7 +12,7 @@ from antidote_ci.evaluation.statistics import (
     corrected_bounds,
     fixed_bounds,
 )
-from antidote_ci.evaluation.statistics.correction import corrected_interval
+from antidote_ci.evaluation.statistics.correction import corrected_interval, judge_bounds
 
 GOOD = JudgeErrors((180, 200), (240, 250))
 CHANCE = JudgeErrors((11, 20), (10, 20))
@@ -55,6 +55,15 @@ def test_the_worst_corner_is_the_worst(data: st.DataObject) -> None:
 def test_a_judge_that_may_be_chance_says_nothing(hits: int) -> None:
     assert corrected_bounds(hits, 200, (11, 20), (10, 20), 0.95) == (0, 1)
     assert apparent_thresholds(0.1, CHANCE) == (0, 1)
+    assert corrected_interval((0.2, 0.3), (0.5, 0.9), (0.5, 0.9)) == (0, 1)
+
+
+@given(st.floats(0.5, 0.999))
+def test_the_judge_has_three_tenths_of_the_error_half_of_it_for_each_side(confidence: float) -> None:
+    each = 1 - 0.15 * (1 - confidence)
+    sensitivity, specificity = judge_bounds(GOOD, confidence)
+    assert sensitivity == pytest.approx(bounds(180, 200, each))
+    assert specificity == pytest.approx(bounds(240, 250, each))
 
 
 @given(st.integers(0, 200), st.integers(0, 200))

@@ -127,6 +127,27 @@ def test_more_texts_take_more_time_and_memory_up_to_the_budget(pair: Path) -> No
     assert plan(replace(few, method="random"), quiet).seconds < short.seconds
 
 
+def test_the_memory_of_scoring_is_the_sum_of_its_parts(tmp_path: Path) -> None:
+    model, reference = (write_tiny_llama(tmp_path / str(seed), seed, layers=4) for seed in (0, 1))
+    asked = replace(request(tmp_path, "merged", "antidote"), model=Model(model), reference_folder=reference)
+    shapes = {name: tensor.shape for name, tensor in load_file(model / "model.safetensors").items()}
+    layer, outside = (
+        sum(shape.numel() for name, shape in shapes.items() if name.startswith(part) == inside)
+        for part, inside in (("model.layers.0.", True), ("model.layers.", False))
+    )
+    stored = computed = torch.bfloat16.itemsize
+    width, widest, tokens = 64, max(shape[0] for name, shape in shapes.items() if "proj" in name), 16 * 100
+    passing, waiting = 3 * computed * (width + widest) * tokens, computed * width * tokens
+    long = replace(asked, budget=10**9)
+    assert plan(long, quiet).memory_bytes == layer * (stored + computed) + passing + waiting
+    with_gradients = layer * (stored + computed + computed + 2 * 4) + passing
+    assert plan(replace(long, method="taylor"), quiet).memory_bytes == with_gradients + (4 + 1) * waiting
+    # Of one short text the network itself is the largest: `taylor` has all of it in memory while answers begin.
+    short = replace(asked, texts=[4], budget=0)
+    assert plan(short, quiet).memory_bytes == layer * (stored + computed) + passing // tokens
+    assert plan(replace(short, method="taylor"), quiet).memory_bytes == (4 * layer + outside) * (stored + computed)
+
+
 @pytest.mark.parametrize("folder", ["merged", "reference"])
 def test_weights_that_are_no_numbers_are_named(pair: Path, copy_of: CopyOf, folder: str) -> None:
     broken = copy_of(pair / folder)

@@ -42,8 +42,7 @@ class JudgeErrors:
 
 def corrected(share: float, sensitivity: float, specificity: float) -> float | None:
     """The true score behind an apparent `share`, clamped to 0..1; None when the judge is no better than chance."""
-    gain = sensitivity + specificity - 1
-    return min(max((share + specificity - 1) / gain, 0.0), 1.0) if gain > 0 else None
+    return _behind(share, sensitivity, specificity) if sensitivity + specificity > 1 else None
 
 
 def corrected_interval(apparent: Interval, sensitivity: Interval, specificity: Interval) -> Interval:
@@ -53,9 +52,11 @@ def corrected_interval(apparent: Interval, sensitivity: Interval, specificity: I
     """
     if sensitivity[0] + specificity[0] <= 1:
         return 0.0, 1.0
-    lower = corrected(apparent[0], sensitivity[1], specificity[0])
-    upper = corrected(apparent[1], sensitivity[0], specificity[1])
-    return (0.0 if lower is None else lower), (1.0 if upper is None else upper)
+    return _behind(apparent[0], sensitivity[1], specificity[0]), _behind(apparent[1], sensitivity[0], specificity[1])
+
+
+def _behind(share: float, sensitivity: float, specificity: float) -> float:
+    return min(max((share + specificity - 1) / (sensitivity + specificity - 1), 0.0), 1.0)
 
 
 def judge_bounds(errors: JudgeErrors, confidence: float) -> tuple[Interval, Interval]:
