@@ -227,6 +227,16 @@ FULL: dict[str, tuple[Change, type[AntidoteError], str]] = {
         UnsafeCheckpoint,
         "tokenizer_config.json sets merges_file",
     ),
+    "vocabulary elsewhere, as Windows writes it": (
+        setting("tokenizer_config.json", vocab_file="sub\\vocab.json"),
+        UnsafeCheckpoint,
+        "tokenizer_config.json sets vocab_file",
+    ),
+    "hidden vocabulary": (
+        setting("tokenizer_config.json", vocab_file=".vocab.json"),
+        UnsafeCheckpoint,
+        "tokenizer_config.json sets vocab_file",
+    ),
     "vocabulary in the settings": (
         setting("special_tokens_map.json", vocab={"a": 1}),
         UnsafeCheckpoint,
