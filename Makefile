@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LINTERS := $(VENV)/linters
 
 .PHONY: demo test coverage test-slow check check-python check-workflows format bench-gate bench-speed bench-hub bench-webhook \
-	bench-paper bench-paper-smoke bench-peers fuzz image-check lock
+	bench-paper bench-paper-smoke bench-peers mutation fuzz image-check lock
 .DEFAULT_GOAL := help
 
 help:
@@ -88,6 +88,10 @@ bench-paper-smoke: $(VENV)/demo-installed ## the same, two small cells to see th
 
 bench-peers: $(VENV)/demo-installed ## other tools on the same broken checkpoint, each in its own environment; an hour, needs DATA=FOLDER
 	$(BIN)/python -m benchmarks.peers $(if $(DATA),--data "$(DATA)")
+
+mutation: $(VENV)/installed ## the maths, the gate, checkpoint and publishing changed a little, thousands of times: which change no test sees; hours, goes on where it ended
+	$(BIN)/pip install --quiet --constraint constraints.txt mutmut
+	nice $(BIN)/python -m scripts.mutation
 
 fuzz: $(VENV)/installed ## a million changed safetensors headers and indexes against our readers, minutes
 	nice $(BIN)/python -m benchmarks.fuzz
