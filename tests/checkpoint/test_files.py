@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.checkpoint.files import allowed, is_pickled, is_pickled_weights, is_proof, listing, sha256_file
+from antidote_ci.checkpoint.files import allowed, is_pickled, is_pickled_weights, is_proof, listing, sha256_file, shown
 from antidote_ci.errors import UnsafeCheckpoint
 
 WANTED = [
@@ -164,3 +164,16 @@ def test_special_files_under_other_names_are_not_looked_at(tmp_path: Path) -> No
 def test_what_we_publish_beside_weights_is_known() -> None:
     assert all(map(is_proof, ["SHA256SUMS", "antidote/manifest.json"]))
     assert not any(map(is_proof, ["config.json", "README.md"]))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("models/mine", "mine"),
+        ("hub/models--org--a-model/snapshots/0123", "org/a-model"),
+        ("hub/models--org--a-model/elsewhere/0123", "0123"),
+        ("hub/datasets--org--rows/snapshots/0123", "0123"),
+    ],
+)
+def test_a_folder_is_called_what_people_call_it(folder: str, name: str) -> None:
+    assert shown(Path(folder)) == name

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.records import Grouping
-from antidote_ci.repair.comparing import beyond, differs, first_true, not_masked, not_scaled
+from antidote_ci.repair.comparing import beyond, differs, first_true, miscounted, not_masked, not_scaled
 from antidote_ci.repair.edits import restore, shrink, zero
 from antidote_ci.repair.masks import count_per_row
 
@@ -61,3 +61,21 @@ def test_weights_that_equal_the_reference_are_written_as_they_were() -> None:
     weight = torch.tensor([[-0.0, 1.0]])
     assert not_scaled(weight, weight, weight, 0.5) is None
     assert not_scaled(weight, -weight, weight, 0.5) == "the entry at [0, 0] is not the scaled one"
+
+
+def test_an_entry_of_neither_is_named() -> None:
+    before, after = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 0.0, 5.0]])
+    assert not_masked(before, after, None, "row", 1.0) == ("the entry at [0, 2] is neither the source's nor zero")
+    reference = torch.tensor([[7.0, 0.0, 7.0]])
+    assert not_masked(before, after, reference, "row", 1.0) == (
+        "the entry at [0, 2] is neither the source's nor the reference's"
+    )
+    assert not_masked(before, torch.zeros(1, 3), None, "row", 0.4) == (
+        "1 more entries of one row were changed than the dose 0.4 covers"
+    )
+
+
+def test_changes_are_counted() -> None:
+    before, after = torch.zeros(40, 50), torch.ones(40, 50)
+    assert miscounted(before, after, 2000) is None
+    assert miscounted(before, after, 1999) == "2,000 entries were changed, and the manifest says 1,999"
