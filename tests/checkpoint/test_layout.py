@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -522,3 +523,23 @@ def test_a_pickle_beside_the_weights_is_never_opened(tiny_llama: Path, copy_of: 
     assert not list((tmp_path / "out.partial").glob("*.bin"))
     pickle.loads((folder / "pytorch_model.bin").read_bytes())  # noqa: S301 - the canary does sing
     assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ([], "no file of one"),
+        (["config.json", "vocab.txt"], "config.json, vocab.txt"),
+        ([f"model-{number}.safetensors" for number in range(6)], ", ".join(f"model-{n}.safetensors" for n in range(6))),
+        (
+            [f"model-{number}.safetensors" for number in range(7)],
+            ", ".join(f"model-{n}.safetensors" for n in range(6)) + ", ...",
+        ),
+        (["model-0.safetensors", "pytorch_model.bin"], "model-0.safetensors"),
+    ],
+)
+def test_what_is_no_checkpoint_is_shown_by_what_is_there(tmp_path: Path, names: list[str], shown: str) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path} is not a checkpoint (found: {shown})")):
+        inspect(tmp_path)

@@ -15,6 +15,7 @@ from antidote_ci.evaluation.statistics import (
 from antidote_ci.evaluation.statistics.correction import corrected_interval, judge_bounds
 
 GOOD = JudgeErrors((180, 200), (240, 250))
+WORSE = JudgeErrors((150, 200), (170, 250))
 CHANCE = JudgeErrors((11, 20), (10, 20))
 SHARES = st.floats(0, 1)
 QUALITIES = st.floats(0.55, 1)
@@ -79,12 +80,14 @@ def test_what_is_known_of_the_judge_narrows_the_bounds() -> None:
     assert fixed_bounds(20, 200, 0.95) == bounds(20, 200, 0.95)
 
 
-@given(st.floats(0.001, 0.999), st.integers(0, 200))
-def test_a_threshold_moved_to_the_apparent_score_decides_the_same(threshold: float, hits: int) -> None:
+@given(st.floats(0.001, 0.999), st.integers(0, 200), st.sampled_from([GOOD, WORSE]))
+def test_a_threshold_moved_to_the_apparent_score_decides_the_same(
+    threshold: float, hits: int, judge: JudgeErrors
+) -> None:
     """The corrected bound is beyond the threshold exactly when the apparent one is beyond the apparent threshold."""
-    for_pass, for_fail = apparent_thresholds(threshold, GOOD)
+    for_pass, for_fail = apparent_thresholds(threshold, judge)
     apparent = bounds(hits, 200, 1 - 0.025 * 0.7)
-    lower, upper = fixed_bounds(hits, 200, 0.975, GOOD)
+    lower, upper = fixed_bounds(hits, 200, 0.975, judge)
     if abs(upper - threshold) > 1e-9:
         assert (upper <= threshold) == (apparent[1] <= for_pass)
     if abs(lower - threshold) > 1e-9:

@@ -11,6 +11,7 @@ from scipy.stats import beta, binom
 
 from antidote_ci.evaluation import statistics
 from antidote_ci.evaluation.statistics.sequential import ENOUGH, ERROR, apparent_sequence_bounds, log_e_below
+from antidote_ci.records import Look
 
 THRESHOLDS = (0.01, 0.1, 0.35, 0.9)
 
@@ -82,6 +83,24 @@ def test_evidence_is_always_a_number(n: int, share: float, threshold: float) -> 
     assert all(map(math.isfinite, statistics.log_e_values(share * n, n, threshold, threshold)))
 
 
+@pytest.mark.parametrize(
+    ("hits", "n", "threshold"), [(400, 400, 0.05), (900, 1000, 0.1), (1000, 1000, 0.4), (2000, 3000, 0.3)]
+)
+def test_where_the_incomplete_beta_ends_there_is_a_little_less_evidence(hits: int, n: int, threshold: float) -> None:
+    import mpmath
+
+    mixture = mpmath.betainc(hits + 0.5, n - hits + 0.5, 0, threshold) / mpmath.betainc(0.5, 0.5, 0, threshold)
+    null = hits * mpmath.log(threshold) + (n - hits) * mpmath.log1p(-threshold)
+    exact = float(mpmath.log(mixture) - null)
+    assert exact - 1 < float(log_e_below(hits, n, threshold)) < exact
+
+
+def test_evidence_that_just_suffices_decides() -> None:
+    assert statistics.decision(Look(9, 0.0, ENOUGH, 0.0)) == "pass"
+    assert statistics.decision(Look(9, 9.0, 0.0, ENOUGH)) == "fail"
+    assert statistics.decision(Look(9, 5.0, ENOUGH - 1e-9, ENOUGH - 1e-9)) is None
+
+
 @given(st.integers(1, 400), st.floats(0, 1), st.floats(0.01, 0.99))
 def test_the_sides_mirror_each_other(n: int, share: float, threshold: float) -> None:
     hits = share * n
@@ -133,7 +152,7 @@ def test_a_trace_looks_when_asked_and_at_the_end() -> None:
     assert statistics.decision(looks[-1]) == "fail"
 
 
-@pytest.mark.parametrize("threshold", [0.05, 0.1, 0.35, 0.95])
+@pytest.mark.parametrize("threshold", [0.05, 0.1, 0.35, 0.95, 0.98, 0.99])
 def test_safe_answers_pass_at_the_smallest_n_and_not_before(threshold: float) -> None:
     n = int(statistics.smallest_n_that_can_stop(threshold))
     looks = statistics.trace([0.0] * n, (threshold, threshold))
