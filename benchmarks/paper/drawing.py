@@ -12,6 +12,8 @@ WIDTH = 720
 PANEL = 300
 """Pixels of height."""
 LEFT, RIGHT, TOP, BOTTOM = 56, 28, 48, 52
+INSET = 12
+"""From the sides to the first and the last tick, so that no mark lies upon the figures beside it."""
 LEGEND = 24
 """Of each line of it."""
 LEGENDS_A_LINE = 3
@@ -116,7 +118,7 @@ def _panel(svg: Element, panel: Panel, names: Sequence[str], corner: tuple[float
     top, bottom = corner[1] + TOP, corner[1] + PANEL - BOTTOM
 
     def x(value: float) -> float:
-        return left + (right - left) * panel.across.share(value)
+        return left + INSET + (right - left - 2 * INSET) * panel.across.share(value)
 
     def y(value: float) -> float:
         return bottom - (bottom - top) * panel.up.share(value)
