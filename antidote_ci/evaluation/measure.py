@@ -104,12 +104,12 @@ def measure(
     others: GenerationResult | None = None
     found: list[Reading] = []
     settled = False
-    asked, whole = 0, ruler.samples * len(rows) + sum(map(len, _generated(ruler, prompts.others).values()))
+    done, whole = 0, ruler.samples * len(rows) + sum(map(len, _generated(ruler, prompts.others).values()))
 
     def ask(sets: Mapping[str, Sequence[Row]], samples: int = 1) -> GenerationResult:
-        nonlocal asked
-        result = _ask(ruler, model, sets, _onward(report, asked, whole), samples)
-        asked += sum(map(len, result.answers.values()))
+        nonlocal done
+        result = _ask(ruler, model, sets, _onward(report, done, whole), samples)
+        done += sum(map(len, result.answers.values()))
         return result
 
     for until in looks:

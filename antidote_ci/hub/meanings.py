@@ -269,6 +269,7 @@ NO_SUCH_HOST = Meaning(
     "{hub} cannot be found",
     "no network, or a wrong HF_ENDPOINT: nobody here knows a host of that name",
     "check the connection and HF_ENDPOINT, then run the same command again",
+    passing=True,
 )
 NOT_IN_TIME = Meaning(
     "{hub} did not answer in time",
