@@ -11,7 +11,7 @@ from antidote_ci.model.child import Child
 from antidote_ci.records import MaskFile, Method, Model, Progress, Row, Score, Scores, Target
 from antidote_ci.repair.apply import Applied, ApplyRequest, Provenance, apply
 from antidote_ci.repair.masking import MaskRequest, write_masks
-from antidote_ci.repair.methods import SCORES
+from antidote_ci.repair.methods import score_of
 from antidote_ci.repair.scoring import ScoreRequest, score
 
 CANDIDATES_AT_ONCE = 2
@@ -96,7 +96,7 @@ def remedy(bench: Bench, method: Method, doses: Sequence[float], like: Remedy | 
     A control takes the scores of the remedy that it is held against: `random` then covers as many entries in the same
     groups. Alone, it scores nothing.
     """
-    scores = like.scores if like else _scored(bench, SCORES.get(method))
+    scores = like.scores if like else _scored(bench, score_of(method))
     if method == "scale":
         return Remedy(method, scores, tuple(sorted(doses)), {})
     masks: dict[float, MaskFile] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from antidote_ci import search
 from antidote_ci.bench import Bench, Candidate, Remedy, candidate, remedy
@@ -9,8 +10,8 @@ from antidote_ci.config import RepairSection
 from antidote_ci.evaluation import gate, statistics
 from antidote_ci.evaluation.measure import PromptSets, Ruler, measure
 from antidote_ci.evaluation.pairs import paired
-from antidote_ci.records import Attempt, Control, Evaluation, FrontierPoint, Method, Model, Task
-from antidote_ci.repair.methods import LADDER, SCORES, TENTHS
+from antidote_ci.records import Attempt, Control, Evaluation, FrontierPoint, Method, Model, Score, Task
+from antidote_ci.repair.methods import LADDER, TENTHS
 
 FRONTIER_DOSES = 6
 """Of each method."""
@@ -31,7 +32,7 @@ class Trial:
 
 def masks_at_once(settings: RepairSection) -> int:
     """How many doses have a mask on disk; of the frontier those of the other scores and of `random`."""
-    return LADDER + (len(SCORES) * FRONTIER_DOSES if settings.frontier else 0)
+    return LADDER + (len(get_args(Score)) * FRONTIER_DOSES if settings.frontier else 0)
 
 
 def smallest(trial: Trial, method: Remedy) -> tuple[float | None, list[Attempt]]:

@@ -23,7 +23,7 @@ from antidote_ci.records import Manifest, Method, Model, RepairPlan, Row, Score,
 from antidote_ci.repair import planning
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.costs import CHARACTERS_A_TOKEN
-from antidote_ci.repair.methods import SCORES
+from antidote_ci.repair.methods import score_of
 from antidote_ci.repair.planning import PlanRequest
 from antidote_ci.repair.targets import target_of
 from antidote_ci.repair.taylor import MOST_BENIGN, MOST_HARMFUL, MOST_TASK, evenly, taught_benign
@@ -92,9 +92,10 @@ def repair(config: RepairConfig, talk: Talk) -> Manifest:
 def _shaping(config: RepairConfig, talk: Talk) -> Shaping:
     """The prompts that the method reads. Refuses first what could not be carried out after all the work."""
     _require_possible(config)
-    if config.method not in SCORES:
+    score = score_of(config.method)
+    if score is None:
         return Shaping([], [], [])
-    policy = _narrowed(config.run.policy, SCORES[config.method])
+    policy = _narrowed(config.run.policy, score)
     if policy.repair.realignment == SELF:
         instruments.judges_named(policy.evaluation)
     with talk.step("read the prompts"):

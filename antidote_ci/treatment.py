@@ -37,7 +37,7 @@ from antidote_ci.records import (
     RunVerdict,
 )
 from antidote_ci.repair.apply import Provenance
-from antidote_ci.repair.methods import NEED_REFERENCE, ladder
+from antidote_ci.repair.methods import METHODS, ladder
 from antidote_ci.repair.planning import layer_of
 from antidote_ci.repair.targets import target_of
 from antidote_ci.repair.taylor import evenly
@@ -189,7 +189,7 @@ def _frontier(trial: Trial, remedy: Remedy, chosen: float | None) -> list[Fronti
     """Of every method that is possible."""
     bench, remedies = trial.bench, [remedy]
     for method in get_args(Method):
-        if method != remedy.method and (bench.reference is not None or method not in NEED_REFERENCE):
+        if method != remedy.method and (bench.reference is not None or not METHODS[method].needs_reference):
             like = remedy if method in ("scale", "random") else None
             doses = dosing.spread(ladder(method, bench.target))
             remedies.append(benches.remedy(bench, method, doses, like))

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from antidote_ci.dosing import FRONTIER_DOSES, costs_more, spread
 from antidote_ci.records import Method, Target, Task
-from antidote_ci.repair.methods import LADDER, LADDERS, TENTHS, ladder
+from antidote_ci.repair.methods import LADDER, METHODS, TENTHS, ladder
+
+SEARCHED = [(method, target) for method, about in METHODS.items() for target in about.doses]
 
 
-@pytest.mark.parametrize("key", LADDERS)
+@pytest.mark.parametrize("key", SEARCHED)
 def test_a_ladder_ascends_and_is_searched_in_four_attempts(key: tuple[Method, Target]) -> None:
     doses = ladder(*key)
     assert list(doses) == sorted(set(doses))

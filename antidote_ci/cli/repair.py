@@ -22,7 +22,7 @@ from antidote_ci.cli.options import (
 from antidote_ci.config import RunConfig, override, read_policy
 from antidote_ci.console import data
 from antidote_ci.records import Method
-from antidote_ci.repair.methods import SCORES
+from antidote_ci.repair.methods import score_of
 
 
 def repair(
@@ -57,7 +57,7 @@ def repair(
         chosen = override(
             chosen,
             "repair",
-            method=SCORES.get(method, "antidote"),
+            method=score_of(method) or "antidote",
             target=target,
             reference=reference,
             realignment=realignment,

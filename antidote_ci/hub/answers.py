@@ -83,10 +83,8 @@ def seconds_to_wait(error: Exception) -> float | None:
 
     root = _root(error)
     found = _found(root, True, "reading")
-    if found is None or not found.meaning.passing:
+    if found is None or not (found.meaning.passing and found.meaning.waited_for):
         return None
-    if found.meaning is meanings.NO_SUCH_HOST:
-        return None  # people would wait for a wrong name; the service looks again later
     return asked_for(root.response.headers) if isinstance(root, HfHubHTTPError) else 0.0
 
 

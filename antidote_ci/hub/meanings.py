@@ -29,13 +29,17 @@ VARIABLES: Mapping[Purpose, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Meaning:
-    """One situation. `passing`: the same question may be answered otherwise in a while."""
+    """One situation. `passing`: the same question may be answered otherwise in a while.
+
+    A command waits for what is passing only where it is `waited_for`; the service looks again in any case.
+    """
 
     what: str
     cause: str
     hint: str
     error: type[AntidoteError] = InfrastructureError
     passing: bool = False
+    waited_for: bool = True
 
 
 LATER = "run the same command again later"
@@ -270,6 +274,7 @@ NO_SUCH_HOST = Meaning(
     "no network, or a wrong HF_ENDPOINT: nobody here knows a host of that name",
     "check the connection and HF_ENDPOINT, then run the same command again",
     passing=True,
+    waited_for=False,
 )
 NOT_IN_TIME = Meaning(
     "{hub} did not answer in time",

@@ -6,8 +6,9 @@ from typing import Literal
 
 from antidote_ci.records.models import Plan, ReportedReference, ReportedSource
 
-Method = Literal["antidote", "taylor", "scale", "random"]
 Score = Literal["antidote", "taylor"]
+Method = Literal[Score, "scale", "random"]
+"""The last two are the controls."""
 Target = Literal["adapter", "delta", "dense"]
 """Scored: an adapter's factors, the difference to the reference, or (asked for) the weights themselves."""
 Grouping = Literal["row", "tensor"]

@@ -8,7 +8,7 @@ from antidote_ci.checkpoint.layout import Layout, weight_bytes
 from antidote_ci.model import memory
 from antidote_ci.model.streaming.skeleton import ENTRANCE, HEAD, Skeleton
 from antidote_ci.records import Method, Model, ScoredTensor
-from antidote_ci.repair.methods import PASSES, SCORES
+from antidote_ci.repair.methods import METHODS, score_of
 
 FLOAT32 = 4
 CHARACTERS_A_TOKEN = 4
@@ -46,7 +46,7 @@ def bytes_written(work: Work) -> int:
 
     In place of the norms `taylor` has a score an entry, and two sums that are removed when it has scored.
     """
-    norms = FLOAT32 * sum(each.columns for each in work.matrices) if work.method in SCORES else 0
+    norms = FLOAT32 * sum(each.columns for each in work.matrices) if score_of(work.method) else 0
     scores = 3 * FLOAT32 * work.entries if work.method == "taylor" else norms
     mask = 0 if work.method == "scale" else -(-work.entries // 8)
     return weight_bytes(work.source) + scores + mask
@@ -66,13 +66,13 @@ def memory_bytes(work: Work) -> int:
     stored = max((shapes[each.name].end - shapes[each.name].start) for each in work.matrices)
     writing = 4 * stored + 2 * largest
     masking = 0 if work.method == "scale" else (3 * FLOAT32 + 1) * largest
-    return max(writing, masking, _scoring_bytes(work) if work.method in SCORES else 0)
+    return max(writing, masking, _scoring_bytes(work) if score_of(work.method) else 0)
 
 
 def seconds(work: Work) -> float:
     """Multiplications of the passes, and bytes of the weights."""
     weights = sum(prod(info.shape) for info in work.skeleton.layout.tensors.values())
-    multiplications = PASSES.get(work.method, 0) * weights * sum(work.texts) / CHARACTERS_A_TOKEN
+    multiplications = METHODS[work.method].passes * weights * sum(work.texts) / CHARACTERS_A_TOKEN
     return multiplications / MULTIPLICATIONS_A_SECOND + weight_bytes(work.source) / BYTES_A_SECOND
 
 

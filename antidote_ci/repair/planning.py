@@ -27,7 +27,7 @@ from antidote_ci.records import (
 )
 from antidote_ci.repair import costs, drift, masks
 from antidote_ci.repair.costs import Work
-from antidote_ci.repair.methods import PER
+from antidote_ci.repair.methods import METHODS
 from antidote_ci.repair.targets import scored
 
 Report = Callable[[Progress], None]
@@ -62,13 +62,13 @@ def plan(request: PlanRequest, report: Report) -> RepairPlan:
     matrices, left_alone = scored(request.model, request.target)
     work = Work(request.method, source, skeleton, matrices, request.texts, request.budget)
     covered = _covered(request, matrices)
-    effective_dose = covered / work.entries if PER[request.method] else request.dose
+    effective_dose = covered / work.entries if METHODS[request.method].per else request.dose
     return RepairPlan(
         source=request.source,
         reference=request.reference,
         method=request.method,
         target=request.target,
-        per=PER[request.method],
+        per=METHODS[request.method].per,
         dose=request.dose,
         effective_dose=effective_dose,
         tensors=matrices,
@@ -90,7 +90,7 @@ def layer_of(name: str) -> str:
 
 def _covered(request: PlanRequest, matrices: Sequence[ScoredTensor]) -> int:
     """Entries of the mask; for `scale` those that are multiplied: all, or an adapter's factors B."""
-    per = PER[request.method]
+    per = METHODS[request.method].per
     if per is not None:
         return sum(masks.covered(each, per, request.dose) for each in matrices)
     multiplied = [each for each in matrices if not each.name.endswith(A_ENDING)] if request.dose else []

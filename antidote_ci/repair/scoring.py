@@ -14,7 +14,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
 from antidote_ci.model.statistics import StatisticsRequest, input_norms
 from antidote_ci.records import Model, Plan, Progress, Row, Score, Scores, Target
-from antidote_ci.repair.methods import PER
+from antidote_ci.repair.methods import METHODS
 from antidote_ci.repair.targets import scored
 from antidote_ci.repair.taylor import TaylorRequest, taylor_scores
 
@@ -58,7 +58,7 @@ def score(request: ScoreRequest, report: Callable[[Progress], None]) -> Scores:
         return Scores(
             method=request.method,
             target=request.target,
-            per=PER[request.method or "random"] or "row",
+            per=METHODS[request.method or "random"].per or "row",
             tensors=tensors,
             left_alone=left_alone,
             source_files=source_files,

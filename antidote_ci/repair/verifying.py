@@ -23,7 +23,7 @@ from antidote_ci.repair import masks
 from antidote_ci.repair.apply import CARD
 from antidote_ci.repair.comparing import miscounted, not_masked, not_scaled
 from antidote_ci.repair.manifest import is_sealed
-from antidote_ci.repair.methods import PER
+from antidote_ci.repair.methods import METHODS
 from antidote_ci.repair.targets import EMBEDDINGS, OUTPUT_LAYERS
 
 Report = Callable[[Progress], None]
@@ -119,7 +119,7 @@ def _of_method(manifest: Manifest, source: Layout, reference: Layout | None) -> 
     method, target, dose = manifest.method, manifest.target, manifest.dose
     if not 0 <= dose <= 1:
         yield f"the manifest names the dose {dose:g}, which is no share"
-    if manifest.per not in (("row", "tensor") if method == "random" else (PER[method],)):
+    if manifest.per not in (("row", "tensor") if method == "random" else (METHODS[method].per,)):
         yield f"the manifest says that {method} takes its dose per {manifest.per}"
     if (target == "adapter") != (source.kind == "adapter") or source.kind != manifest.source.kind:
         yield f"the manifest names the target {target}, which is not what the source is: {source.kind}"

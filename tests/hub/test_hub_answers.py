@@ -358,15 +358,16 @@ CLIENTS_ERRORS: list[tuple[Exception, Meaning, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "meaning", "passing"), CLIENTS_ERRORS, ids=lambda each: type(each).__name__)
-def test_what_else_the_client_raises(hub: CannedHub, error: Exception, meaning: Meaning, passing: bool) -> None:
+@pytest.mark.parametrize(("error", "meaning", "waited"), CLIENTS_ERRORS, ids=lambda each: type(each).__name__)
+def test_what_else_the_client_raises(hub: CannedHub, error: Exception, meaning: Meaning, waited: bool) -> None:
     told = in_our_words(error, IT, KEY)
     assert told is not None
     status = next((status for status, each in meanings.STATUSES.items() if each is meaning), 404)
     what = meaning.what.format(it=IT, hub=hub.endpoint, status=status)
     assert (told.what, type(told)) == (what, meaning.error)
-    assert (seconds_to_wait(error) is not None) == passing
-    assert told.passing == meaning.passing == (passing or meaning is meanings.NO_SUCH_HOST)
+    assert (seconds_to_wait(error) is not None) == waited
+    # People would wait for a name that is mistyped.
+    assert told.passing == meaning.passing == (waited or meaning is meanings.NO_SUCH_HOST)
 
 
 def test_offline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -457,7 +458,7 @@ def row(when: str, meaning: Meaning, status: int | str = "", purpose: Purpose = 
     it = {"submitting": "Jobs of ORG", "managing": webhooks.IT}.get(purpose, "ORG/NAME")
     names = {"it": it, "hub": "https://huggingface.co", "status": status, "variable": variable}
     told = [text.format(**names).replace("|", "\\|") for text in (meaning.what, meaning.cause, meaning.hint)]
-    asked = "by the service" if meaning is meanings.NO_SUCH_HOST else "yes" if meaning.passing else "no"
+    asked = ("yes" if meaning.waited_for else "by the service") if meaning.passing else "no"
     return f"| {when} | {told[0]} | {told[1]} | {told[2]} | {asked} | {meaning.error.exit_code} |"
 
 
