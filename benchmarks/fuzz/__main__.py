@@ -14,6 +14,8 @@ from benchmarks.fuzz import bombs, campaign
 from benchmarks.fuzz.campaign import Tally
 
 BATCH = 5_000
+SPOKEN = 20
+"""Batches between two signs of life."""
 PATIENCE = 300
 """Seconds until a batch of some two seconds counts as hung, and says where."""
 
@@ -47,9 +49,8 @@ def run(seed: int, cases: int, workers: int) -> Tally:
     with ProcessPoolExecutor(workers) as pool:
         for done, part in enumerate(pool.map(_batch, [seed] * len(batches), batches), 1):
             tally.join(part)
-            share = f"{min(done * BATCH, cases):,} of {cases:,}"
-            print(f"\r{share}, findings {len(tally.findings)} ", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+            if done % SPOKEN == 0:
+                print(f"{done * BATCH:,} of {cases:,}, findings {len(tally.findings)}", file=sys.stderr, flush=True)
     return tally
 
 
