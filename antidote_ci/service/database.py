@@ -1,6 +1,7 @@
 """The database that the queue is in: SQLite beside the service, or PostgreSQL."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,12 @@ from antidote_ci.hub.client import redact
 KINDS = ("sqlite", "postgresql")
 SECONDS_TO_ANSWER = 3
 """How long a delivery waits for the database before it is refused, for the Hub to send again."""
+LOCK = int.from_bytes(b"antidote")
+"""Ours among the advisory locks of a Postgres: https://www.postgresql.org/docs/current/explicit-locking.html"""
+KEEPALIVES = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2"
+SECONDS_TO_FREE = 20.0
+"""After which a Postgres has noticed, by these, that a machine is gone."""
+TICK = 0.5
 
 
 def require_usable(database_url: str) -> None:
@@ -60,9 +67,38 @@ def engine(database_url: str) -> sa.Engine:
         connect_args={
             "connect_timeout": SECONDS_TO_ANSWER,
             "tcp_user_timeout": milliseconds,
-            "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+            "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds} {KEEPALIVES}",
         },
     )
+
+
+@contextmanager
+def alone(database_url: str) -> Iterator[None]:
+    """Hold a Postgres against every other service, which would take up what this one is at.
+
+    The file of SQLite lies in the folder, which is held itself. Raises ConfigurationError where another has it.
+    """
+    if sa.make_url(database_url).get_backend_name() == "sqlite":
+        yield
+        return
+    made = engine(database_url)
+    with explained(database_url):
+        connection = made.connect().execution_options(isolation_level="AUTOCOMMIT")
+    try:
+        with explained(database_url):
+            until = time.monotonic() + SECONDS_TO_FREE
+            while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK))):
+                if time.monotonic() >= until:
+                    raise ConfigurationError(
+                        f"another service works with the database {_shown(database_url)}",
+                        hint="end it first, or give this one a database of its own",
+                    )
+                time.sleep(TICK)
+        yield
+    finally:
+        # Closed, not given back: a connection that was lost meanwhile has nothing to say.
+        connection.invalidate()
+        made.dispose()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:

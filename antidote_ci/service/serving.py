@@ -16,7 +16,7 @@ from antidote_ci.hub import client
 from antidote_ci.locks import taken
 from antidote_ci.report.text import plain
 from antidote_ci.service import app, executor, heads
-from antidote_ci.service.database import require_usable
+from antidote_ci.service.database import alone, require_usable
 from antidote_ci.service.queue import Look, Queue
 from antidote_ci.service.settings import Serving
 
@@ -29,13 +29,18 @@ MOST_CONNECTIONS = 256
 def serve(serving: Serving, talk: Talk, look: Look = heads.look) -> None:
     """Take deliveries and work them off until a signal comes, which is raised again once everything has ended.
 
-    Raises ConfigurationError when another service has the folder, InfrastructureError when the database or the port
-    cannot be had.
+    Raises ConfigurationError when another service has the folder or the database, InfrastructureError when the database
+    or the port cannot be had.
     """
     require_usable(serving.database_url)
     # Imported now, and not while deliveries wait for an answer.
     client.api(None)
-    with _only(serving.settings.folder), _listening(serving.host, serving.port) as door, _quietly(talk):
+    with (
+        _only(serving.settings.folder),
+        alone(serving.database_url),
+        _listening(serving.host, serving.port) as door,
+        _quietly(talk),
+    ):
         serving.settings.write_policy()
         executor.end_leftovers(serving.settings)
         queue = Queue(serving, talk, look)

@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.errors import InfrastructureError
+from antidote_ci.config import Policy
+from antidote_ci.console import Talk
+from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.service import database
 from antidote_ci.service.authority import SHORTEST, VARIABLE
+from antidote_ci.service.serving import serve
+from antidote_ci.service.settings import Serving, Settings
 from benchmarks.webhook import ledger, plan
 from benchmarks.webhook.messages import Message
 from benchmarks.webhook.plan import Delivery
@@ -58,6 +63,24 @@ def test_down_at_the_start(server: Postgres, tmp_path: Path) -> None:
     assert "error: " in said
     assert f"127.0.0.1:{server.port}" in said
     assert "Traceback" not in said
+
+
+def test_a_second_service_of_a_database(server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would take up what the other is at."""
+    monkeypatch.setattr(database, "SECONDS_TO_FREE", 0.0)
+    second = Serving(Settings(Policy(), tmp_path), "s" * SHORTEST, ("org/*",), server.url)
+    with database.alone(server.url), pytest.raises(ConfigurationError, match="another service works with the database"):
+        serve(second, Talk())
+    assert not (tmp_path / "policy.toml").exists()
+
+
+def test_the_hold_on_a_database_ends_with_its_connection(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "SECONDS_TO_FREE", 0.0)
+    with database.alone(server.url):
+        server.stop()
+        server.start()
+        with database.alone(server.url):
+            pass
 
 
 def test_away_and_back(server: Postgres, tmp_path: Path) -> None:
