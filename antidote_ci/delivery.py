@@ -1,8 +1,10 @@
 """What leaves a run: the report, the repaired weights, the pull request."""
 
 import dataclasses
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from antidote_ci import publication as publications
@@ -11,6 +13,7 @@ from antidote_ci.acquire import Tested, is_address
 from antidote_ci.config import RunConfig
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import pull
+from antidote_ci.locks import taken
 from antidote_ci.publication import Earlier, Publication
 from antidote_ci.records import Report, RunVerdict
 
@@ -64,11 +67,15 @@ def _require_answerable(config: RunConfig) -> None:
 
 
 def require_own(out: Path, own: Sequence[str]) -> None:
-    """Raise ConfigurationError where `out` holds what no earlier run of the same command left there."""
-    if not out.exists():
+    """Raise ConfigurationError where `out` cannot be written, is another run's, or holds what no earlier one left."""
+    # Not Path.exists, which raises where a folder may not be looked into.
+    there = next(each for each in (out, *out.absolute().parents) if os.access(each, os.F_OK))
+    if not there.is_dir():
+        raise _unwritable(out, f"{there} is a file")
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        raise _unwritable(out, f"nothing may be written in {there}")
+    if there != out:
         return
-    if not out.is_dir():
-        raise ConfigurationError(f"--out {out} is a file", hint="name a folder")
     names = {path.name for path in out.iterdir()}
     foreign = {name for name in names if name not in own and not name.startswith(".work-")}
     if foreign or ("README.md" in names and "report.json" not in names):
@@ -77,6 +84,32 @@ def require_own(out: Path, own: Sequence[str]) -> None:
             cause="a run replaces what an earlier one left there",
             hint="name a new or empty folder",
         )
+    if LOG in names:
+        with alone(out):
+            pass
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold `out`, which is made, against every other run: `clear` would remove what it is at.
+
+    Raises ConfigurationError where another has it.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        opened = (out / LOG).open("ab")
+    except OSError as error:
+        raise _unwritable(out, str(error.strerror)) from None
+    with opened as log:
+        if not taken(log.fileno()):
+            raise ConfigurationError(
+                f"--out {out} is the folder of a run that has not ended", hint="wait for it, or name another --out"
+            )
+        yield
+
+
+def _unwritable(out: Path, cause: str) -> ConfigurationError:
+    return ConfigurationError(f"--out {out} cannot be written", cause=cause, hint="name another folder")
 
 
 def clear(out: Path) -> None:

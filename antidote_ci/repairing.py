@@ -76,8 +76,7 @@ def repair(config: RepairConfig, talk: Talk) -> Manifest:
     shaping = _shaping(config, talk)
     subject = _subject(config, talk)
     out = config.run.out
-    out.mkdir(parents=True, exist_ok=True)
-    with Child(out / delivery.LOG) as child:
+    with delivery.alone(out), Child(out / delivery.LOG) as child:
         planned = _planned(config, subject, shaping, child, talk)
         talk.planned(planned)
         ensure_space(out, planned.bytes_written - _bytes_in(partial_of(out / delivery.MODEL), out / delivery.SCORES))

@@ -49,7 +49,7 @@ def opened(config: RunConfig, talk: Talk, judges: Sequence[JudgeSpec], tested: T
         fetched = instruments.fetch_judges(judges, config.policy.evaluation, talk.report)
     run_id = uuid.uuid4().hex
     work = config.out / f".work-{run_id}"
-    with AnswerLog(config.save_answers) as log:
+    with delivery.alone(config.out), AnswerLog(config.save_answers) as log:
         delivery.clear(config.out)
         work.mkdir(parents=True)
         try:

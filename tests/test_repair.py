@@ -16,8 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from antidote_ci import records
+from antidote_ci import delivery, records, repairing
 from antidote_ci.checkpoint.files import sha256_file
+from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Manifest, RepairPlan, Score
 from antidote_ci.repair.masks import unpack
 from tests.tiny import write_tiny_llama
@@ -180,6 +181,8 @@ def test_killed_it_goes_on_and_ends_in_the_same_bytes(repaired: Repaired, traine
         line = process.stderr.readline()
         assert line, seen
         seen += line
+    with pytest.raises(ConfigurationError, match="has not ended"):
+        delivery.require_own(out, repairing.OWN)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     scores = (out / "repair" / "taylor.safetensors").stat()

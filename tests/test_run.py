@@ -14,8 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from antidote_ci import records
+from antidote_ci import delivery, records
 from antidote_ci.checkpoint.files import sha256_file
+from antidote_ci.errors import ConfigurationError
 from tests.trained_pair import COMPLIANCE, harmful_prompts
 
 LIMITS = "[gate]\nover_refusal = 0.3\ndegenerate_rise = 0.2\nutility_drop = 0.3\n"
@@ -258,7 +259,10 @@ def test_a_signal_ends_it_in_order(
         line = process.stderr.readline()
         assert line, seen
         seen += line
-    time.sleep(0.5 if step != "pull the model" else 0)
+    if step != "pull the model":
+        with pytest.raises(ConfigurationError, match="has not ended"), delivery.alone(out):
+            pass
+        time.sleep(0.5)
     process.send_signal(sent)
     code, _, err = finish(process)
     assert code == expected, seen + err

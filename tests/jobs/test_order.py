@@ -151,7 +151,7 @@ def test_an_image_must_be_named() -> None:
         (replace(named(Policy()), save_answers=Path("a.jsonl")), "--save-answers cannot be had from a Job"),
         (named(override(Policy(), "repair", reference="~/base")), "~/base is a folder"),
         (named(override(Policy(), "evaluation", judge="llama-guard@./judge")), "./judge is a folder"),
-        (named(Policy(), out=Path(__file__)), "is a file"),
+        (named(Policy(), out=Path(__file__)), "cannot be written"),
     ],
 )
 def test_what_a_job_cannot_do(config: RunConfig, what: str) -> None:

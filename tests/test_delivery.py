@@ -1,0 +1,63 @@
+"""One run a folder: `--out` is held while a run works in it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from antidote_ci import delivery
+from antidote_ci.errors import ConfigurationError
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from antidote_ci import delivery
+with delivery.alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_is_refused_and_takes_nothing_away(tmp_path: Path) -> None:
+    work = tmp_path / ".work-first"
+    with delivery.alone(tmp_path):
+        work.mkdir()
+        with pytest.raises(ConfigurationError, match="has not ended") as refused:
+            delivery.require_own(tmp_path, delivery.OWN)
+        assert "--out" in str(refused.value.hint)
+        with pytest.raises(ConfigurationError), delivery.alone(tmp_path):
+            pass
+    assert work.is_dir()
+    delivery.require_own(tmp_path, delivery.OWN)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(ConfigurationError, match="cannot be written") as refused:
+            delivery.require_own(out, delivery.OWN)
+        assert "is a file" in str(refused.value.cause)
+    with pytest.raises(ConfigurationError, match="cannot be written"), delivery.alone(Path("/proc/out")):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_of_another_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir(mode=0o500)
+    for out in (tmp_path / "theirs", tmp_path / "theirs" / "out"):
+        with pytest.raises(ConfigurationError, match="cannot be written") as refused:
+            delivery.require_own(out, delivery.OWN)
+        assert "nothing may be written" in str(refused.value.cause)
+
+
+def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(ConfigurationError):
+            delivery.require_own(tmp_path, delivery.OWN)
+        holder.send_signal(signal.SIGKILL)
+    delivery.require_own(tmp_path, delivery.OWN)
