@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from antidote_ci import records
-from antidote_ci.errors import AntidoteError
+from antidote_ci.errors import AntidoteError, InfrastructureError
 from antidote_ci.pace import Pace
 
 MARK_VARIABLE = "ANTIDOTE_STEP_MARK"
@@ -223,6 +223,13 @@ def heard(talk: Talk) -> Iterator[None]:
 
 
 def data(text: str) -> None:
-    """What a program reads: the only thing that goes to stdout."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """What a program reads, alone on stdout. Raises InfrastructureError where that is closed or full."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left of the text would be tried again at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise InfrastructureError(
+            "standard output cannot be written", cause=error.strerror, hint="what reads it must read all of it"
+        ) from None

@@ -1,7 +1,6 @@
 """What leaves a run: the report, the repaired weights, the pull request."""
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from antidote_ci import report as reports
 from antidote_ci.acquire import Tested, is_address
 from antidote_ci.config import RunConfig
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.folders import made, require_writable
 from antidote_ci.hub import pull
 from antidote_ci.locks import taken
 from antidote_ci.publication import Earlier, Publication
@@ -23,6 +23,7 @@ LOG = "child.log"
 REPORT_FILES = ("report.json", "report.html", "summary.md", "README.md")
 OWN = (*REPORT_FILES, MODEL, SCORES, LOG)
 """Everything that a run leaves in its folder."""
+ELSEWHERE = "name another --out"
 
 
 def exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
@@ -68,13 +69,8 @@ def _require_answerable(config: RunConfig) -> None:
 
 def require_own(out: Path, own: Sequence[str]) -> None:
     """Raise ConfigurationError where `out` cannot be written, is another run's, or holds what no earlier one left."""
-    # Not Path.exists, which raises where a folder may not be looked into.
-    there = next(each for each in (out, *out.absolute().parents) if os.access(each, os.F_OK))
-    if not there.is_dir():
-        raise _unwritable(out, f"{there} is a file")
-    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
-        raise _unwritable(out, f"nothing may be written in {there}")
-    if there != out:
+    require_writable(out, ELSEWHERE)
+    if not out.exists():
         return
     names = {path.name for path in out.iterdir()}
     foreign = {name for name in names if name not in own and not name.startswith(".work-")}
@@ -95,21 +91,12 @@ def alone(out: Path) -> Iterator[None]:
 
     Raises ConfigurationError where another has it.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        opened = (out / LOG).open("ab")
-    except OSError as error:
-        raise _unwritable(out, str(error.strerror)) from None
-    with opened as log:
+    with (made(out, ELSEWHERE) / LOG).open("ab") as log:
         if not taken(log.fileno()):
             raise ConfigurationError(
                 f"--out {out} is the folder of a run that has not ended", hint="wait for it, or name another --out"
             )
         yield
-
-
-def _unwritable(out: Path, cause: str) -> ConfigurationError:
-    return ConfigurationError(f"--out {out} cannot be written", cause=cause, hint="name another folder")
 
 
 def clear(out: Path) -> None:

@@ -20,6 +20,7 @@ from antidote_ci.evaluation.judges.named import JudgeSpec
 from antidote_ci.evaluation.measure import Ruler
 from antidote_ci.evaluation.prompt_sets import FetchedSet, Sets
 from antidote_ci.evaluation.saved import AnswerLog
+from antidote_ci.folders import made
 from antidote_ci.hub import datasets, pull
 from antidote_ci.model.child import Child
 from antidote_ci.model.likelihood import ChoiceRequest, choose
@@ -92,14 +93,16 @@ def ruler(config: RunConfig, fetched: Sequence[FetchedJudge], child: Child, work
 
 
 def answers_folder(environ: Mapping[str, str]) -> Path:
-    """Where answers and verdicts are kept, so that a repeated or resumed run asks for nothing twice.
+    """Where answers and verdicts are kept, so that a repeated or resumed run asks for nothing twice; made if need be.
 
-    ANTIDOTE_CACHE, or a folder in the user's cache.
+    ANTIDOTE_CACHE, or a folder in the user's cache. Raises ConfigurationError for one that cannot be written.
     """
     if named_folder := environ.get("ANTIDOTE_CACHE"):
-        return Path(named_folder)
-    cache = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache"
-    return Path(cache) / "antidote-ci" / "answers"
+        folder = Path(named_folder)
+    else:
+        cache = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache"
+        folder = Path(cache) / "antidote-ci" / "answers"
+    return made(folder, "set ANTIDOTE_CACHE to a folder that can be", mode=0o700)
 
 
 def _fetched(spec: JudgeSpec, settings: EvaluationSection, report: Report) -> FetchedJudge:

@@ -170,6 +170,47 @@ def test_version_is_data() -> None:
     assert cli("--version").stdout == f"antidote-ci {__version__}\n"
 
 
+def test_a_standard_output_that_is_full_or_closed_is_no_bug() -> None:
+    command = [sys.executable, "-m", "antidote_ci", "--version"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Path("/dev/full").open("w") as full, os.fdopen(writer, "w") as closed:
+        for output in (full, closed):
+            done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+            assert done.returncode == 3
+            assert done.stderr.startswith("error: standard output cannot be written\ncause: ")
+            assert "Exception" not in done.stderr
+
+
+UNFORESEEN = """
+import sys, typer
+from antidote_ci.cli.ending import ending
+try:
+    with ending():
+        {}
+except typer.Exit as ended:
+    sys.exit(ended.exit_code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "said", "is_a_bug"),
+    [
+        ("open('/nowhere/file')", "error: /nowhere/file cannot be used\ncause: No such file or directory\n", False),
+        (
+            "[][0]",
+            "error: unexpected IndexError: list index out of range\nhint: this is a bug: please report it\n",
+            True,
+        ),
+    ],
+)
+def test_what_nobody_foresaw_never_speaks_of_the_model(what: str, said: str, is_a_bug: bool) -> None:
+    done = subprocess.run([sys.executable, "-c", UNFORESEEN.format(what)], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert said in done.stderr
+    assert ("Traceback" in done.stderr) == is_a_bug
+
+
 def test_a_wrong_choice_names_the_right_ones_in_our_own_words() -> None:
     done = cli("run", "org/model", "--method", "tayler")
     assert done.returncode == 2

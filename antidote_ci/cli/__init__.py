@@ -11,6 +11,7 @@ from antidote_ci import __version__
 from antidote_ci.cli.calibrate import calibrate
 from antidote_ci.cli.demo import demo
 from antidote_ci.cli.doctor import doctor
+from antidote_ci.cli.ending import ending
 from antidote_ci.cli.evaluate import evaluate
 from antidote_ci.cli.handle_event import handle_event
 from antidote_ci.cli.init import init
@@ -35,7 +36,8 @@ def main(
 ) -> None:
     """Measure how harmful a fine-tuned model is, repair its weights, and prove it."""
     if version:
-        data(f"antidote-ci {__version__}\n")
+        with ending():
+            data(f"antidote-ci {__version__}\n")
         raise typer.Exit
 
 

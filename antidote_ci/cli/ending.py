@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def ending(left: str = "nothing half-written is left") -> Iterator[Talk]:
-    """Every way a command ends, as an exit code: the errors' own, 130 and 143 for signals, 3 for the unexpected.
+    """Every way a command ends, as an exit code: the errors' own, 130 and 143 for signals, 3 for the unforeseen.
 
     `left`: what people should know of the output folder after a signal.
     """
@@ -48,15 +48,26 @@ def ending(left: str = "nothing half-written is left") -> Iterator[Talk]:
         raise typer.Exit(error.exit_code) from None
     except typer.Exit:
         raise
-    except Exception as error:  # noqa: BLE001 - exit 1 would speak of the model; shown whole, ends with 3
-        from antidote_ci.hub.client import redact
+    except Exception as error:  # noqa: BLE001 - exit 1 would speak of the model
+        told = _unforeseen(error)
+        talk.explain(told)
+        raise typer.Exit(told.exit_code) from None
 
-        sys.stderr.write(redact(traceback.format_exc(), None))
-        unexpected = InfrastructureError(
-            f"unexpected {type(error).__name__}: {redact(str(error), None)}", hint="this is a bug: please report it"
+
+def _unforeseen(error: Exception) -> InfrastructureError:
+    """In our words. A path that cannot be used is this machine's; anything else is a bug, and shown whole."""
+    from antidote_ci.hub.client import redact
+
+    if isinstance(error, OSError) and error.filename is not None:
+        return InfrastructureError(
+            redact(f"{error.filename} cannot be used", None),
+            cause=error.strerror,
+            hint="check that path, its permissions, and the space on its disk",
         )
-        talk.explain(unexpected)
-        raise typer.Exit(unexpected.exit_code) from None
+    sys.stderr.write(redact(traceback.format_exc(), None))
+    return InfrastructureError(
+        f"unexpected {type(error).__name__}: {redact(str(error), None)}", hint="this is a bug: please report it"
+    )
 
 
 def _nothing_more(_number: int, _frame: FrameType | None) -> None:

@@ -13,6 +13,7 @@ from antidote_ci.console import Talk
 from antidote_ci.demo.build import BuildRequest, build
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.demo.models import find_gguf
+from antidote_ci.folders import made
 from antidote_ci.model.child import Child
 
 POLICY = Path(__file__).parent / "antidote.toml"
@@ -25,7 +26,7 @@ TOKEN = "hf_loopback"  # noqa: S105 - opens nothing: the loopback Hub lets anyon
 def run(out: Path, talk: Talk, policy: Path, *, merged: bool, browse: bool) -> int:
     """Fill a loopback Hub, run `antidote-ci run` against it as a user would, and return its exit code."""
     find_gguf()  # before anything is written
-    out.mkdir(parents=True, exist_ok=True)
+    made(out, "name another --out")
     target = MERGED if merged else ADAPTER
     with TemporaryDirectory(prefix="models-", dir=out) as folder, LoopbackHub(out / "hub") as hub:
         with talk.step("make the demo's models"), Child(out / "models.log") as child:

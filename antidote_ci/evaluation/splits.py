@@ -56,7 +56,7 @@ def for_evaluation(policy: Policy, sets: Sets) -> tuple[PromptSets, list[PromptF
         "benign": _read(origins["benign"], "benign_evaluation", "harmless", sets),
         "task": _task(policy, "task_evaluation"),
     }
-    _require_enough(found["confirmation"], "these prompts", policy)
+    _require_enough(found["confirmation"], "the prompt set", policy)
     return (
         PromptSets(found["confirmation"], found["benign"], found["task"]),
         _described(found, origins, sets),

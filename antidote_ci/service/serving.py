@@ -12,6 +12,7 @@ import uvicorn
 
 from antidote_ci.console import Talk
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.folders import made
 from antidote_ci.hub import client
 from antidote_ci.locks import taken
 from antidote_ci.report.text import plain
@@ -74,7 +75,7 @@ def _configuration(serving: Serving, queue: Queue, talk: Talk) -> uvicorn.Config
 @contextmanager
 def _only(folder: Path) -> Iterator[None]:
     """Make the folder, for its owner's eyes alone: two processes in it would each take up what the other is at."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made(folder, "name another --folder", mode=0o700)
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not taken(lock):

@@ -1,4 +1,4 @@
-"""One run a folder: `--out` is held while a run works in it."""
+"""The folders that a run writes: refused where they cannot be written, and `--out` held while a run works in it."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci import delivery
+from antidote_ci import delivery, instruments
 from antidote_ci.errors import ConfigurationError
 
 HOLDS = """
@@ -39,7 +39,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Pa
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
         with pytest.raises(ConfigurationError, match="cannot be written") as refused:
             delivery.require_own(out, delivery.OWN)
-        assert "is a file" in str(refused.value.cause)
+        assert refused.value.cause == f"{tmp_path / 'file'} is a file"
     with pytest.raises(ConfigurationError, match="cannot be written"), delivery.alone(Path("/proc/out")):
         pass
 
@@ -51,6 +51,17 @@ def test_a_folder_of_another_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="cannot be written") as refused:
             delivery.require_own(out, delivery.OWN)
         assert "nothing may be written" in str(refused.value.cause)
+
+
+def test_answers_are_kept_where_that_is_possible(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigurationError, match="answers cannot be written") as refused:
+        instruments.answers_folder({"ANTIDOTE_CACHE": str(tmp_path / "file" / "answers")})
+    assert "ANTIDOTE_CACHE" in str(refused.value.hint)
+    for environ in ({"HOME": str(tmp_path)}, {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "HOME": "/proc"}):
+        found = instruments.answers_folder(environ)
+        assert found.is_dir()
+        assert tmp_path in found.parents
 
 
 def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
