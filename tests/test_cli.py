@@ -93,6 +93,7 @@ def test_the_shell_completes_what_is_typed(typed: str, offered: set[str]) -> Non
             2,
             "nowhere",
         ),
+        (["evaluate", "", "--judge", "refusal", "--prompts", "embedded"], 2, "'' is not a model's name"),
         (["run", "./a", "--publish", "pull-request"], 2, "no commit of a repository names"),
         (["evaluate", "a/b", "--judge", "refusal", "--prompts", "embedded"], 3, "cannot be reached"),
         (["run", "a/b", "--policy", "nowhere.toml"], 2, "no policy file"),

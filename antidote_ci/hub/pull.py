@@ -24,7 +24,8 @@ FILES_AT_ONCE = 8
 
 def is_local(model: str) -> bool:
     """Whether `model` names a folder of this machine and not a repository of the Hub."""
-    return model.startswith((".", "/", "~")) or Path(model).is_dir()
+    # An unset variable of a shell is no name of the folder that one is in.
+    return model.startswith((".", "/", "~")) or (model != "" and Path(model).is_dir())
 
 
 def resolve(identifier: str, revision: str | None, access: Access) -> Remote:
