@@ -34,6 +34,7 @@ and degenerate answers."""
 TIMES = """\
 Minutes to make and to measure. A cell that sweeps share is in each of them, scoring that doses share in each dose.
 Answers that an earlier run left in the store cost nothing: rows of a few seconds are such, and say nothing of time."""
+MACHINES = "\nNot all cells had as many threads: the seconds of one say little beside those of another."
 
 
 def write(preset: Preset, results: Path, folder: Path) -> Path:
@@ -184,7 +185,8 @@ def _times(found: Evidence) -> str:
         there = [found.results[cell.attack] for cell in cells if cell.attack in found.results]
         seconds = sum(model.seconds for result in there for model in _models(result))
         rows.append((name, f"{len(there)} of {len(cells)}", f"{seconds / 60:.0f}" if there else NOT_RUN))
-    return f"## Time\n\n{TIMES}\n\n" + table(("sweep", "cells", "minutes"), rows)
+    differ = len({result.machine for result in found.results.values()}) > 1
+    return f"## Time\n\n{TIMES}{MACHINES if differ else ''}\n\n" + table(("sweep", "cells", "minutes"), rows)
 
 
 def _models(result: Result) -> Iterator[Measured]:
