@@ -13,7 +13,7 @@ from antidote_ci.config import RunConfig
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.folders import made, require_writable
 from antidote_ci.hub import pull
-from antidote_ci.locks import taken
+from antidote_ci.locks import free
 from antidote_ci.publication import Earlier, Publication
 from antidote_ci.records import Report, RunVerdict
 
@@ -92,7 +92,7 @@ def alone(out: Path) -> Iterator[None]:
     Raises ConfigurationError where another has it.
     """
     with (made(out, ELSEWHERE) / LOG).open("ab") as log:
-        if not taken(log.fileno()):
+        if not free(log.fileno()):
             raise ConfigurationError(
                 f"--out {out} is the folder of a run that has not ended", hint="wait for it, or name another --out"
             )

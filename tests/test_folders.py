@@ -1,5 +1,7 @@
 """The folders that a run writes: refused where they cannot be written, and `--out` held while a run works in it."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -62,6 +64,15 @@ def test_answers_are_kept_where_that_is_possible(tmp_path: Path) -> None:
         found = instruments.answers_folder(environ)
         assert found.is_dir()
         assert tmp_path in found.parents
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with delivery.alone(tmp_path):
+        delivery.require_own(tmp_path, delivery.OWN)
 
 
 def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
