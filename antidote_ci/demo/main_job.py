@@ -40,10 +40,19 @@ def run(out: Path, talk: Talk, policy: Path, *, merged: bool, browse: bool) -> i
         report = records.load(records.Report, found.read_bytes())
         talk.say(f"pull request  {report.publish.url or 'none'}")
         if browse:
-            talk.say(f"The loopback Hub is at {hub.endpoint}/{target}; Ctrl-C closes it.")
-            while True:
-                time.sleep(1)
+            _keep_open(hub, target, report, talk)
+        talk.say("The loopback Hub is closed again; antidote-ci demo --browse keeps it open.")
     return code
+
+
+def _keep_open(hub: LoopbackHub, target: str, report: records.Report, talk: Talk) -> None:
+    """Until a signal comes, which is raised."""
+    talk.say(f"The loopback Hub is at {hub.endpoint}/{target}; Ctrl-C closes it.")
+    if report.publish.revision is not None:
+        command = ["antidote-ci", "verify", target, "--revision", report.publish.revision]
+        talk.say(f"What a stranger can check: HF_ENDPOINT={hub.endpoint} {shlex.join(command)}")
+    while True:
+        time.sleep(1)
 
 
 def _run_as_a_user_would(target: str, hub: LoopbackHub, policy: Path, out: Path, talk: Talk) -> int:

@@ -48,7 +48,7 @@ def looks(n: int, threshold: float, stops: Stops, *, curtailed: bool = False) ->
         return [n]
     moments: list[int] = []
     at = float(statistics.smallest_n_that_can_stop(threshold))
-    while math.ceil(at) < n:
+    while at <= n - 1:
         moments.append(math.ceil(at))
         at *= GROWTH
     return [*moments, n]

@@ -31,7 +31,7 @@ def calibration(sensitivity: float, specificity: float, n: int = 1000) -> Calibr
     )
 
 
-@given(st.integers(1, 2000), st.floats(0.01, 0.99))
+@given(st.integers(1, 2000), st.floats(0.01, 0.99) | st.just(1.0))
 def test_looks_rise_to_the_last_answer(n: int, threshold: float) -> None:
     assert readings.looks(n, threshold, NONE) == [n]
     found = readings.looks(n, threshold, EITHER)
