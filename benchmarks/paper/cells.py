@@ -90,8 +90,8 @@ def cpu() -> Preset:
     # Of more pairs than 96 `taylor` reads 96: see the package.
     sizes += doses("taylor", 0.015, realignment=16) + doses("taylor", 0.015, realignment=64)
     headline = (attack, agnews)
-    # On fewer linears the largest dose of the others is the best one: the best must lie within what is tried.
-    attention, more = trained(attack, targets="attention"), doses("taylor", 0.055, 0.1)
+    # Of fewer entries the largest dose of the others is the best one: the best must lie within what is tried.
+    attention, small, more = trained(attack, targets="attention"), trained(attack, rank=8), doses("taylor", 0.055, 0.1)
     confirmation = (
         trained(attack, rate=1.5e-3),
         trained(attack, epochs=3),
@@ -113,7 +113,13 @@ def cpu() -> Preset:
                 ("rates", [_guarded(attack, name, common, paper, rate=rate) for name in DEFENCES for rate in rates]),
                 ("epochs", [_guarded(attack, name, common, paper, epochs=each) for name in DURING for each in epochs]),
                 ("poison", [(replace(attack, poison=share), common + paper) for share in POISONS]),
-                ("rank", [(each, common) for each in _adapters(attack, (8, 32, 128), "attention")]),
+                (
+                    "rank",
+                    [
+                        (each, common + (more if each == small else ()))
+                        for each in _adapters(attack, (8, 32, 128), "attention")
+                    ],
+                ),
                 ("tasks", [(each, common) for each in headline]),
                 ("realignment", [(attack, sizes)]),
                 ("seeds", [(replace(each, seed=seed), common + paper) for each in headline for seed in SEEDS]),
