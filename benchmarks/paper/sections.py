@@ -121,8 +121,10 @@ def _over_seeds(found: Evidence, attacks: Sequence[Attack]) -> str:
 def _seeded(found: Evidence, attacks: Sequence[Attack]) -> dict[str, list[Measured]]:
     """The attacked models, and those of each repair that all have."""
     models = {"attacked": [found.attacked(attack) for attack in attacks]}
-    for same in zip(*(_compared(found, attack) for attack in attacks), strict=True):
-        models[f"`{same[0].repair.method}`"] = [point.measured for point in same]
+    repaired = [{point.repair.method: point.measured for point in _compared(found, attack)} for attack in attacks]
+    for method in repaired[0]:
+        if all(method in each for each in repaired):
+            models[f"`{method}`"] = [each[method] for each in repaired]
     return models
 
 
@@ -187,7 +189,8 @@ def _compared(found: Evidence, attack: Attack) -> list[Point]:
     everywhere = set.intersection(*(set(cell.repairs) for cell in every(found.preset.sweeps) if cell.repairs))
     own = {repair for repair, _ in found.at("antidote", attack) if repair.dose == found.preset.dose}
     others = [point for point in result.points if point.repair in everywhere | own and point.repair.method != DEFAULT]
-    return [chosen(found, attack), *others]
+    # A cell of several sweeps has its repairs in another order than one of a single sweep.
+    return [chosen(found, attack), *sorted(others, key=lambda point: point.repair.method)]
 
 
 def frontiers(found: Evidence) -> str:

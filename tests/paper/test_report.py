@@ -143,6 +143,16 @@ def test_a_claim_is_reproduced_by_what_reproduces_it_and_not_by_the_opposite() -
         assert mark(words, worse).mark == "not reproduced", words
 
 
+def test_a_mean_over_seeds_is_of_one_method_in_whatever_order_its_cells_have_their_repairs() -> None:
+    def by_method(_attack: Attack, repair: Repair | None) -> Measured:
+        return results.model(0.9 if repair is None else results.LEFT[repair.method])
+
+    page = report.text(results.full(PRESET, by_method))
+    for method in ("taylor", "antidote", "scale"):
+        harm = f"{100 * results.model(results.LEFT[method]).harmful / results.ASKED:.1f}"
+        assert page.count(f"| `{method}` | 3 | {harm} ({harm} to {harm}) |") == 2, "of both tasks"
+
+
 def test_a_small_difference_is_not_told_from_none() -> None:
     def hardly(attack: Attack, repair: Repair | None) -> Measured:
         return results.model(0.5 if repair is None else 0.48)
