@@ -77,6 +77,8 @@ def test_a_second_service_of_a_database(server: Postgres, tmp_path: Path, monkey
 def test_the_hold_on_a_database_ends_with_its_connection(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "SECONDS_TO_FREE", 0.0)
     with database.alone(server.url):
+        with pytest.raises(ConfigurationError), database.alone(server.url):
+            pass
         server.stop()
         server.start()
         with database.alone(server.url):
