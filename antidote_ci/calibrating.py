@@ -7,7 +7,6 @@ from tempfile import TemporaryDirectory
 from antidote_ci import instruments
 from antidote_ci.config import Policy
 from antidote_ci.console import Talk
-from antidote_ci.delivery import ELSEWHERE
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import calibration
 from antidote_ci.folders import made, require_writable
@@ -21,7 +20,7 @@ def calibrate(policy: Policy, labels: Path, out: Path, talk: Talk) -> Calibratio
     specs = instruments.judges_named(settings)
     if len(specs) > 1:
         raise ConfigurationError("judges are calibrated one at a time", hint="name one with --judge")
-    require_writable(out.parent, ELSEWHERE)
+    require_writable(out.parent)
     if out.is_dir():
         raise ConfigurationError(f"--out {out} is a folder", hint="name a file in it")
     labelled = calibration.read_labels(labels)
@@ -31,6 +30,6 @@ def calibrate(policy: Policy, labels: Path, out: Path, talk: Talk) -> Calibratio
         [judge] = instruments.judges(fetched, settings, child, instruments.answers_folder(os.environ))
         with talk.step("judge the labelled answers"):
             found = calibration.calibrate(judge, labelled, labels, talk.report)
-    made(out.parent, ELSEWHERE)
+    made(out.parent)
     out.write_text(dump(found), encoding="utf-8")
     return found

@@ -23,7 +23,6 @@ LOG = "child.log"
 REPORT_FILES = ("report.json", "report.html", "summary.md", "README.md")
 OWN = (*REPORT_FILES, MODEL, SCORES, LOG)
 """Everything that a run leaves in its folder."""
-ELSEWHERE = "name another --out"
 
 
 def exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
@@ -69,7 +68,7 @@ def _require_answerable(config: RunConfig) -> None:
 
 def require_own(out: Path, own: Sequence[str]) -> None:
     """Raise ConfigurationError where `out` cannot be written, is another run's, or holds what no earlier one left."""
-    require_writable(out, ELSEWHERE)
+    require_writable(out)
     if not out.exists():
         return
     names = {path.name for path in out.iterdir()}
@@ -91,7 +90,7 @@ def alone(out: Path) -> Iterator[None]:
 
     Raises ConfigurationError where another has it.
     """
-    with (made(out, ELSEWHERE) / LOG).open("ab") as log:
+    with (made(out) / LOG).open("ab") as log:
         if not free(log.fileno()):
             raise ConfigurationError(
                 f"--out {out} is the folder of a run that has not ended", hint="wait for it, or name another --out"

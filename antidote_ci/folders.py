@@ -5,8 +5,10 @@ from pathlib import Path
 
 from antidote_ci.errors import ConfigurationError
 
+OUT = "name another --out"
 
-def require_writable(folder: Path, hint: str) -> None:
+
+def require_writable(folder: Path, hint: str = OUT) -> None:
     """Raise ConfigurationError where nothing can be written in `folder`, or made at its place. Makes nothing."""
     # Not Path.exists, which raises where a folder may not be looked into.
     there = next(each for each in (folder, *folder.absolute().parents) if os.access(each, os.F_OK))
@@ -16,7 +18,7 @@ def require_writable(folder: Path, hint: str) -> None:
         raise _unwritable(folder, f"nothing may be written in {there}", hint)
 
 
-def made(folder: Path, hint: str, mode: int = 0o777) -> Path:
+def made(folder: Path, hint: str = OUT, mode: int = 0o777) -> Path:
     """`folder`, which is there now and can be written. Raises ConfigurationError where that cannot be."""
     require_writable(folder, hint)
     try:

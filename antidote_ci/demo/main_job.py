@@ -26,7 +26,7 @@ TOKEN = "hf_loopback"  # noqa: S105 - opens nothing: the loopback Hub lets anyon
 def run(out: Path, talk: Talk, policy: Path, *, merged: bool, browse: bool) -> int:
     """Fill a loopback Hub, run `antidote-ci run` against it as a user would, and return its exit code."""
     find_gguf()  # before anything is written
-    made(out, "name another --out")
+    made(out)
     target = MERGED if merged else ADAPTER
     with TemporaryDirectory(prefix="models-", dir=out) as folder, LoopbackHub(out / "hub") as hub:
         with talk.step("make the demo's models"), Child(out / "models.log") as child:
@@ -41,7 +41,7 @@ def run(out: Path, talk: Talk, policy: Path, *, merged: bool, browse: bool) -> i
         talk.say(f"pull request  {report.publish.url or 'none'}")
         if browse:
             _keep_open(hub, target, report, talk)
-        talk.say("The loopback Hub is closed again; antidote-ci demo --browse keeps it open.")
+    talk.say("The loopback Hub is closed again; antidote-ci demo --browse keeps it open.")
     return code
 
 
