@@ -12,7 +12,7 @@ TENTHS = tuple(step / 10 for step in range(1, 10))
 
 
 @dataclass(frozen=True)
-class About:
+class Traits:
     """One method."""
 
     per: Grouping | None
@@ -29,11 +29,11 @@ _ANTIDOTE = (0.005, 0.007, 0.01, 0.014, 0.02, 0.028, 0.04, 0.05, 0.065, 0.085, 0
 _DENSE = (1e-5, 3e-5, 1e-4, 2e-4, 3e-4, 5e-4, 7e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7e-3, 0.01, 0.02)
 _TAYLOR = (0.002, 0.003, 0.004, 0.0055, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.055, 0.075, 0.1, 0.14, 0.2)
 _TAYLOR_DELTA = (1e-4, 1.5e-4, 2.5e-4, 4e-4, 6e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 8e-3, 0.012, 0.02, 0.03, 0.05)
-METHODS: Mapping[Method, About] = {
-    "antidote": About(per="row", passes=1, doses={"adapter": _ANTIDOTE, "delta": _ANTIDOTE, "dense": _DENSE}),
-    "taylor": About(per="tensor", passes=8, doses={"adapter": _TAYLOR, "delta": _TAYLOR_DELTA}, needs_reference=True),
-    "scale": About(per=None, needs_reference=True),
-    "random": About(per="row"),
+METHODS: Mapping[Method, Traits] = {
+    "antidote": Traits(per="row", passes=1, doses={"adapter": _ANTIDOTE, "delta": _ANTIDOTE, "dense": _DENSE}),
+    "taylor": Traits(per="tensor", passes=8, doses={"adapter": _TAYLOR, "delta": _TAYLOR_DELTA}, needs_reference=True),
+    "scale": Traits(per=None, needs_reference=True),
+    "random": Traits(per="row"),
 }
 
 

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -73,10 +73,11 @@ def engine(database_url: str) -> sa.Engine:
 
 
 @contextmanager
-def alone(database_url: str) -> Iterator[None]:
+def alone(database_url: str, say: Callable[[str], None]) -> Iterator[None]:
     """Hold a Postgres against every other service, which would take up what this one is at.
 
-    The file of SQLite lies in the folder, which is held itself. Raises ConfigurationError where another has it.
+    One that another has is waited for, and that is said. The file of SQLite lies in the folder, which is held itself.
+    Raises ConfigurationError where the other keeps it.
     """
     if sa.make_url(database_url).get_backend_name() == "sqlite":
         yield
@@ -86,19 +87,26 @@ def alone(database_url: str) -> Iterator[None]:
         connection = made.connect().execution_options(isolation_level="AUTOCOMMIT")
     try:
         with explained(database_url):
-            until = time.monotonic() + SECONDS_TO_FREE
-            while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK))):
-                if time.monotonic() >= until:
-                    raise ConfigurationError(
-                        f"another service works with the database {_shown(database_url)}",
-                        hint="end it first, or give this one a database of its own",
-                    )
-                time.sleep(TICK)
+            if not _held(connection):
+                say(f"another service has the database: waiting up to {SECONDS_TO_FREE:.0f} s for it to let go")
+                until = time.monotonic() + SECONDS_TO_FREE
+                while not _held(connection):
+                    if time.monotonic() >= until:
+                        raise ConfigurationError(
+                            f"another service works with the database {_shown(database_url)}",
+                            hint="end it first, or give this one a database of its own",
+                        )
+                    time.sleep(TICK)
         yield
     finally:
         # Closed, not given back: a connection that was lost meanwhile has nothing to say.
         connection.invalidate()
         made.dispose()
+
+
+def _held(connection: sa.Connection) -> bool:
+    """Whether the lock is ours from now on, until the connection ends."""
+    return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK))))
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:

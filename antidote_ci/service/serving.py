@@ -38,7 +38,7 @@ def serve(serving: Serving, talk: Talk, look: Look = heads.look) -> None:
     client.api(None)
     with (
         _only(serving.settings.folder),
-        alone(serving.database_url),
+        alone(serving.database_url, talk.say),
         _listening(serving.host, serving.port) as door,
         _quietly(talk),
     ):

@@ -69,19 +69,27 @@ def test_a_second_service_of_a_database(server: Postgres, tmp_path: Path, monkey
     """Each would take up what the other is at."""
     monkeypatch.setattr(database, "SECONDS_TO_FREE", 0.0)
     second = Serving(Settings(Policy(), tmp_path), "s" * SHORTEST, ("org/*",), server.url)
-    with database.alone(server.url), pytest.raises(ConfigurationError, match="another service works with the database"):
+    said: list[str] = []
+    with (
+        database.alone(server.url, said.append),
+        pytest.raises(ConfigurationError, match="another service works with the database"),
+        database.alone(server.url, said.append),
+    ):
+        pass
+    assert [line.partition(":")[0] for line in said] == ["another service has the database"]
+    with database.alone(server.url, said.append), pytest.raises(ConfigurationError, match="another service works"):
         serve(second, Talk())
     assert not (tmp_path / "policy.toml").exists()
 
 
 def test_the_hold_on_a_database_ends_with_its_connection(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "SECONDS_TO_FREE", 0.0)
-    with database.alone(server.url):
-        with pytest.raises(ConfigurationError), database.alone(server.url):
+    with database.alone(server.url, print):
+        with pytest.raises(ConfigurationError), database.alone(server.url, print):
             pass
         server.stop()
         server.start()
-        with database.alone(server.url):
+        with database.alone(server.url, print):
             pass
 
 
