@@ -1,6 +1,7 @@
-"""The front matter of a model card."""
+"""The front matter of a model card, found as the Hub finds it."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.checkpoint.files import listing
@@ -9,29 +10,51 @@ from antidote_ci.errors import ConfigurationError
 CARD = "README.md"
 MAX_BYTES = 4 << 20
 
-_FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(?P<yaml>.*?)(?:^---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE)
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+"""What PyYAML raises, beside its own YAMLError, for scalars and nesting made to break it."""
+
+# The Hub's own rule for where metadata begins and ends; a byte order mark may come first.
+_BLOCK = re.compile(
+    r"(\ufeff?\s*---(?:\r\n|\r|\n))"
+    r"([\s\S]*?)"
+    r"((?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|\Z))"
+)
 
 
-def front_matter(text: str) -> tuple[dict[str, object], str]:
-    """The card's YAML front matter and the text after it; an empty one where the card has none.
+@dataclass(frozen=True)
+class Parts:
+    """A card in pieces that give the card when joined. Without metadata the first three are empty."""
+
+    opening: str
+    metadata: str
+    closing: str
+    body: str
+
+
+def split(card: str) -> Parts:
+    """The card's metadata and body."""
+    found = _BLOCK.match(card)
+    if found is None:
+        return Parts("", "", "", card)
+    return Parts(found[1], found[2], found[3], card[found.end() :])
+
+
+def front_matter(text: str) -> dict[str, object]:
+    """What the card's metadata says, nothing where it has none.
 
     Raises ConfigurationError when it is no YAML mapping.
     """
     import yaml
 
-    match = _FRONT_MATTER.match(text)
-    if match is None:
-        return {}, text
     try:
-        data = yaml.safe_load(match["yaml"])
-    # Beside its own errors the parser lets those of dates and numbers through, and nests as deep as it is led.
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        data = yaml.safe_load(split(text).metadata)
+    except (yaml.YAMLError, *UNREADABLE) as error:
         raise _broken(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     if data is None:
-        data = {}
+        return {}
     if not isinstance(data, dict):
         raise _broken("it is not a mapping of names to values")
-    return {str(key): value for key, value in data.items()}, text[match.end() :]
+    return {str(key): value for key, value in data.items()}
 
 
 def base_model(folder: Path) -> str | None:
@@ -49,7 +72,7 @@ def base_models(folder: Path) -> list[str]:
         return []
     with (folder / CARD).open("rb") as file:
         data = file.read(MAX_BYTES)
-    named = front_matter(data.decode("utf-8", errors="replace"))[0].get("base_model")
+    named = front_matter(data.decode("utf-8", errors="replace")).get("base_model")
     each = named if isinstance(named, list) else [named]
     return [name.strip() for name in each if isinstance(name, str) and name.strip()]
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+from antidote_ci.checkpoint.card import split
 from antidote_ci.records import Report
 from antidote_ci.report import front_matter, metadata
 from antidote_ci.report.front_matter import Metadata
@@ -25,7 +26,7 @@ def card(report: Report, source_card: str, place: Place = LOCAL) -> str:
     """
     kept = place.card or source_card
     newline = front_matter.line_break(kept)
-    parts = front_matter.split(kept or f"# {markdown(metadata.model_name(report, place))}\n")
+    parts = split(kept or f"# {markdown(metadata.model_name(report, place))}\n")
     change = _change(report, source_card, place)
     if parts.opening:
         head = parts.opening + front_matter.merged(parts.metadata, change, newline) + parts.closing
@@ -45,7 +46,7 @@ def _change(report: Report, source_card: str, place: Place) -> Callable[[Metadat
         return lambda old: metadata.extended(report, old, place)
     if not place.card:
         return lambda source: metadata.adopted(report, source, place)
-    source = front_matter.load(front_matter.split(source_card).metadata)
+    source = front_matter.load(split(source_card).metadata)
     return lambda old: metadata.completed(report, old, source, place)
 
 

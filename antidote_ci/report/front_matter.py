@@ -1,42 +1,15 @@
-"""The YAML at the head of a model card: found as the Hub finds it, changed without touching what a person wrote."""
+"""The YAML at the head of a model card, changed without touching what a person wrote."""
 
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from antidote_ci.checkpoint.card import UNREADABLE, Parts, split
 from antidote_ci.report.text import plain
 
 Metadata = dict[str, Any]
-
-# The Hub's own rule for where metadata begins and ends; a byte order mark may come first.
-_BLOCK = re.compile(
-    r"(\ufeff?\s*---(?:\r\n|\r|\n))"
-    r"([\s\S]*?)"
-    r"((?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|\Z))"
-)
-_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
-"""What PyYAML raises, beside its own YAMLError, for scalars and nesting made to break it."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A card in pieces that give the card when joined. Without metadata the first three are empty."""
-
-    opening: str
-    metadata: str
-    closing: str
-    body: str
-
-
-def split(card: str) -> Parts:
-    """The card's metadata and body."""
-    found = _BLOCK.match(card)
-    if found is None:
-        return Parts("", "", "", card)
-    return Parts(found[1], found[2], found[3], card[found.end() :])
 
 
 def line_break(card: str) -> str:
@@ -71,7 +44,7 @@ def faults(card: str) -> str | None:
         root = yaml.compose(parts.metadata, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         return f"it is not valid YAML: {plain(error.problem)}{_line(parts, error.problem_mark)}"
-    except (yaml.YAMLError, *_UNREADABLE) as error:
+    except (yaml.YAMLError, *UNREADABLE) as error:
         return f"it is not valid YAML: {plain(str(error).partition(chr(10))[0] or type(error).__name__)}"
     if loaded is None:
         return None
@@ -135,7 +108,7 @@ def load(text: str) -> Metadata:
 
     try:
         loaded = yaml.safe_load(text)
-    except (yaml.YAMLError, *_UNREADABLE):
+    except (yaml.YAMLError, *UNREADABLE):
         return {}
     return loaded if isinstance(loaded, dict) else {}
 
@@ -159,7 +132,7 @@ def merged(text: str, change: Callable[[Metadata], Metadata], newline: str) -> s
             return text
         spliced = _spliced(text, new, changed, gone, newline)
         return dump(new, newline).removesuffix(newline) if spliced is None else spliced
-    except (yaml.YAMLError, *_UNREADABLE):
+    except (yaml.YAMLError, *UNREADABLE):
         return text
 
 

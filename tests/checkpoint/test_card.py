@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.checkpoint.card import MAX_BYTES, base_model, base_models, front_matter
+from antidote_ci.checkpoint.card import MAX_BYTES, base_model, base_models, front_matter, split
+from antidote_ci.demo.hub.cards import front_matter as demonstrated
 from antidote_ci.errors import ConfigurationError
 
 WORDS = st.text(alphabet="abc xyz:-#'\"é", max_size=12)
@@ -17,17 +19,17 @@ DATA = st.dictionaries(WORDS, WORDS | st.integers() | st.lists(WORDS, max_size=3
 @given(DATA, st.text(max_size=60))
 def test_what_yaml_writes_comes_back_with_the_body(data: dict[str, object], body: str) -> None:
     text = f"---\n{yaml.safe_dump(data, allow_unicode=True)}---\n{body}"
-    assert front_matter(text) == (data, body)
+    assert front_matter(text) == data
+    assert split(text).body == body
 
 
 @given(st.text(max_size=60).map(lambda text: "---\n" + text) | st.text(max_size=40))
 def test_any_text_is_a_card_or_a_clear_refusal(text: str) -> None:
     try:
-        data, body = front_matter(text)
+        data = front_matter(text)
     except ConfigurationError:
-        assert text.startswith("---")
+        assert text.lstrip().startswith("---")
     else:
-        assert text.endswith(body)
         assert isinstance(data, dict)
 
 
@@ -49,10 +51,26 @@ def test_broken_front_matter_is_a_configuration_error(block: str) -> None:
     assert refusal.value.exit_code == 2
 
 
-def test_a_card_without_front_matter_is_all_body() -> None:
-    assert front_matter("# A model\n---\na rule above\n---\n") == ({}, "# A model\n---\na rule above\n---\n")
-    assert front_matter("---\n---\nbody") == ({}, "body")
-    assert front_matter("---\r\na: 1\r\n---\r\nbody\r\n") == ({"a": 1}, "body\r\n")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("# A model\n---\na rule above\n---\n", {}),
+        ("---\n---\nbody", {}),
+        ("---\n\n---\nbody", {}),
+        ("---\r\na: 1\r\n---\r\nbody\r\n", {"a": 1}),
+        ("---\na: 1\n---", {"a": 1}),
+        ("\n---\na: 1\n---\n", {"a": 1}),
+        (" \n\n  ---\na: 1\n---\n", {"a": 1}),
+        ("---\na: 1\n--- \n", {"a": 1}),
+        ("--- \na: 1\n---\n", {}),
+        ("---\na: 1\n---b\n", {}),
+    ],
+)
+def test_the_metadata_is_what_the_hub_reads(text: str, expected: dict[str, object]) -> None:
+    """An empty line before the block hid it from us, and not from those who read the page of the model."""
+    assert front_matter(text) == expected
+    assert vars(ModelCard(text).data).get("a") == expected.get("a")
+    assert demonstrated(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from huggingface_hub import ModelCard, ModelCardData
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from antidote_ci.checkpoint.card import Parts, split
 from antidote_ci.records import Report, ReportedReference
 from antidote_ci.report.card import BEGIN, END, card
-from antidote_ci.report.front_matter import Parts, split
 from tests.report.card_samples import CARDS, OWNERS
 from tests.report.samples import BARE, EVERY_KIND, REPAIRED, SERVED, SHA, TWO_JUDGES, hostile_reports
 

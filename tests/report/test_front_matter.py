@@ -4,8 +4,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from antidote_ci.checkpoint.card import split
 from antidote_ci.report.card import card
-from antidote_ci.report.front_matter import dump, faults, load, split
+from antidote_ci.report.front_matter import dump, faults, load
 from tests.report.card_samples import CARDS, OWNERS, sound_cards
 from tests.report.samples import REPAIRED
 

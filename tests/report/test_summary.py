@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from antidote_ci.checkpoint.card import split
 from antidote_ci.records import PromptFile, Published, Report
 from antidote_ci.report.card import BEGIN, END, card
-from antidote_ci.report.front_matter import split
 from antidote_ci.report.picture import picture
 from antidote_ci.report.places import Place
 from antidote_ci.report.rows import comparison

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-BLOCK = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"\s*---(?:\r\n|\r|\n)(.*?)(?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|\Z)", re.DOTALL)
 RELATIONS = ("adapter", "merge", "quantized", "finetune")
 TEXTS = ("license_name", "license_link", "library_name", "pipeline_tag", "new_version")
 LISTS = ("license", "tags", "datasets", "language", "metrics", "base_model")
