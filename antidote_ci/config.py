@@ -17,6 +17,7 @@ from antidote_ci.records import PublishMode, Score
 EMBEDDED = "embedded"
 SELF = "self"
 TargetChoice = Literal["auto", "dense"]
+Command = Literal["run", "evaluate"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from antidote_ci import publication as publications
 from antidote_ci import report as reports
 from antidote_ci.acquire import Tested, is_address
-from antidote_ci.config import RunConfig
+from antidote_ci.checkpoint.swap import require_apart, require_replaceable
+from antidote_ci.config import Command, RunConfig
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.folders import made, require_writable
 from antidote_ci.hub import pull
@@ -38,9 +39,10 @@ def exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
             return 4
 
 
-def require_possible(config: RunConfig) -> None:
-    """Refuse before any work what could not be measured, or written after it."""
+def require_possible(config: RunConfig, command: Command) -> None:
+    """Refuse before any work what could not be measured, or written after it without a loss."""
     require_own(config.out, OWN)
+    _require_weights_kept(config, command)
     if is_address(config.model):
         _require_answerable(config)
 
@@ -66,6 +68,21 @@ def _require_answerable(config: RunConfig) -> None:
         )
 
 
+def _require_weights_kept(config: RunConfig, command: Command) -> None:
+    """What a run replaces is neither what it reads nor what it could not make again."""
+    weights = config.out / MODEL
+    for read in (config.model, config.policy.repair.reference):
+        if read is not None and pull.is_local(read):
+            require_apart(Path(read).expanduser(), weights)
+    require_replaceable(weights)
+    if command == "evaluate" and weights.exists():
+        raise ConfigurationError(
+            f"--out {config.out} holds repaired weights: {weights}",
+            cause="what lies there is replaced, and an evaluation makes no weights",
+            hint="name another --out, or move them away",
+        )
+
+
 def require_own(out: Path, own: Sequence[str]) -> None:
     """Raise ConfigurationError where `out` cannot be written, is another run's, or holds what no earlier one left."""
     require_writable(out)
@@ -73,6 +90,8 @@ def require_own(out: Path, own: Sequence[str]) -> None:
         return
     names = {path.name for path in out.iterdir()}
     foreign = {name for name in names if name not in own and not name.startswith(".work-")}
+    if not foreign and not names & {LOG, "report.json"}:
+        foreign = names
     if foreign or ("README.md" in names and "report.json" not in names):
         raise ConfigurationError(
             f"--out {out} holds files that are not of an earlier run: {min(foreign or {'README.md'})}",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from antidote_ci import acquire, bench, delivery, dosing, instruments
 from antidote_ci.checkpoint.layout import weight_bytes
-from antidote_ci.config import RunConfig
+from antidote_ci.config import Command, RunConfig
 from antidote_ci.evaluation import splits
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.task import tokens_needed
@@ -63,13 +63,13 @@ class _Sized:
     is_adapter: bool = False
 
 
-def forecast(config: RunConfig, command: Literal["run", "evaluate"] = "run") -> Forecast:
+def forecast(config: RunConfig, command: Command = "run") -> Forecast:
     """Look at names, sizes and prompts; download nothing but published prompt sets, and write nothing.
 
     The model's own reference is only known once its configuration is here: a run on the Hub without --reference is
     counted without it.
     """
-    delivery.require_possible(config)
+    delivery.require_possible(config, command)
     if command == "run":
         delivery.require_publishable(config)
     instruments.judges_named(config.policy.evaluation)
@@ -103,7 +103,7 @@ def forecast(config: RunConfig, command: Literal["run", "evaluate"] = "run") -> 
     )
 
 
-def _work(config: RunConfig, command: Literal["run", "evaluate"]) -> tuple[int, int]:
+def _work(config: RunConfig, command: Command) -> tuple[int, int]:
     """Tokens and answers, at the most."""
     sets = instruments.fetch_prompts(config.policy)
     if command == "evaluate":

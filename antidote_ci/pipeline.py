@@ -17,7 +17,7 @@ EITHER: Stops = frozenset({"pass", "fail"})
 
 def run(config: RunConfig, talk: Talk) -> Report:
     """Measure the model and, when it fails, repair it, prove it, and publish as the policy says."""
-    delivery.require_possible(config)
+    delivery.require_possible(config, "run")
     delivery.require_publishable(config)
     judges = instruments.judges_named(config.policy.evaluation)
     with talk.step("read the prompts"):
@@ -54,7 +54,7 @@ def run(config: RunConfig, talk: Talk) -> Report:
 
 def evaluate(config: RunConfig, talk: Talk) -> Report:
     """Measure the model and gate it, nothing else."""
-    delivery.require_possible(config)
+    delivery.require_possible(config, "evaluate")
     judges = instruments.judges_named(config.policy.evaluation)
     with talk.step("read the prompts"):
         prompts, files = splits.for_evaluation(config.policy, instruments.fetch_prompts(config.policy))

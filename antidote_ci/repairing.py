@@ -10,7 +10,7 @@ from antidote_ci import __version__, acquire, delivery, instruments, records
 from antidote_ci import bench as benches
 from antidote_ci.acquire import Pulled, Reference
 from antidote_ci.bench import Bench, Samples
-from antidote_ci.checkpoint.swap import MANIFEST, partial_of, require_replaceable
+from antidote_ci.checkpoint.swap import MANIFEST, partial_of, require_apart, require_replaceable
 from antidote_ci.config import EMBEDDED, SELF, Policy, RunConfig
 from antidote_ci.console import Talk
 from antidote_ci.errors import ConfigurationError
@@ -133,7 +133,8 @@ def _subject(config: RepairConfig, talk: Talk) -> _Subject:
     run, settings = config.run, config.run.policy.repair
     with talk.step("pull the model"):
         source = acquire.fetch(run.model, run.revision, talk.report)
-        require_replaceable(source.source.folder, run.out / delivery.MODEL)
+        require_apart(source.source.folder, run.out / delivery.MODEL)
+        require_replaceable(run.out / delivery.MODEL)
         target = target_of(source.layout, settings.target)
         if target == "dense":
             return _Subject(source, None, None, target, acquire.runnable(source, None))

@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from antidote_ci import delivery, instruments
+from antidote_ci.checkpoint.swap import MANIFEST
+from antidote_ci.config import Command, Policy, RepairSection, RunConfig
 from antidote_ci.errors import ConfigurationError
 
 HOLDS = """
@@ -34,6 +37,48 @@ def test_a_second_run_is_refused_and_takes_nothing_away(tmp_path: Path) -> None:
             pass
     assert work.is_dir()
     delivery.require_own(tmp_path, delivery.OWN)
+
+
+def weights(folder: Path, *, ours: bool) -> Path:
+    """A checkpoint's folder, as a repair leaves it or as somebody made it."""
+    (folder / "antidote").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    if ours:
+        (folder / MANIFEST).write_text("{}")
+    return folder
+
+
+def asked(out: Path, model: str = "org/model", reference: str | None = None) -> RunConfig:
+    return RunConfig(model, None, Policy(repair=RepairSection(reference=reference)), out)
+
+
+@pytest.mark.parametrize("command", get_args(Command))
+def test_what_is_read_is_never_replaced(tmp_path: Path, command: Command) -> None:
+    """`evaluate antidote-out/model` is what one types after a repair that waits there."""
+    (tmp_path / delivery.LOG).touch()
+    model = weights(tmp_path / delivery.MODEL, ours=True)
+    for config in (asked(tmp_path, str(model)), asked(tmp_path, reference=str(model / "antidote"))):
+        with pytest.raises(ConfigurationError, match="lie in one another"):
+            delivery.require_possible(config, command)
+
+
+@pytest.mark.parametrize("left", [[], [delivery.LOG]])
+@pytest.mark.parametrize("command", get_args(Command))
+def test_weights_of_others_are_never_replaced(tmp_path: Path, command: Command, left: list[str]) -> None:
+    weights(tmp_path / delivery.MODEL, ours=False)
+    for name in left:
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigurationError, match=r"not of an earlier run|not the result of an earlier repair"):
+        delivery.require_possible(asked(tmp_path), command)
+
+
+def test_an_evaluation_leaves_a_repair_alone_and_a_run_makes_it_again(tmp_path: Path) -> None:
+    (tmp_path / delivery.LOG).touch()
+    weights(tmp_path / delivery.MODEL, ours=True)
+    with pytest.raises(ConfigurationError, match="holds repaired weights") as refused:
+        delivery.require_possible(asked(tmp_path), "evaluate")
+    assert refused.value.exit_code == 2
+    delivery.require_possible(asked(tmp_path), "run")
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:

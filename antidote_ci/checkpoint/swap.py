@@ -16,8 +16,8 @@ def partial_of(destination: Path) -> Path:
     return destination.with_name(destination.name + ".partial")
 
 
-def require_replaceable(source: Path, destination: Path) -> None:
-    """Raise ConfigurationError unless `destination` is new, empty, or holds an earlier result, apart from `source`."""
+def require_apart(source: Path, destination: Path) -> None:
+    """Raise ConfigurationError where one of the two folders lies in the other, or they are one."""
     inside, target = source.resolve(), destination.resolve()
     if target.is_relative_to(inside) or inside.is_relative_to(target):
         raise ConfigurationError(
@@ -25,6 +25,10 @@ def require_replaceable(source: Path, destination: Path) -> None:
             cause="the source is never written to",
             hint="choose another output folder",
         )
+
+
+def require_replaceable(destination: Path) -> None:
+    """Raise ConfigurationError unless `destination` is new, empty, or holds the result of an earlier repair."""
     if not destination.exists() and not destination.is_symlink():
         return
     is_folder = destination.is_dir() and not destination.is_symlink()

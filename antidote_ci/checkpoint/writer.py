@@ -24,6 +24,7 @@ from antidote_ci.checkpoint.swap import (
     nothing_left_on_error,
     partial_of,
     put_in_place,
+    require_apart,
     require_replaceable,
     restore,
     sync,
@@ -62,7 +63,8 @@ def write_checkpoint(
     Raises ConfigurationError for a destination that holds something else or is being written with another key, and
     InfrastructureError when the disk is full or fails.
     """
-    require_replaceable(layout.folder, destination)
+    require_apart(layout.folder, destination)
+    require_replaceable(destination)
     partial = partial_of(destination)
     names = _carried(layout)
     sizes = {name: (layout.folder / name).stat().st_size for name in names}

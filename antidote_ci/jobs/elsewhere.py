@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from antidote_ci import acquire, delivery
 from antidote_ci.checkpoint.json_files import parse_object
-from antidote_ci.config import RunConfig
+from antidote_ci.config import Command, RunConfig
 from antidote_ci.console import Talk
 from antidote_ci.errors import AntidoteError, Terminated
 from antidote_ci.hub import access, jobs, pull, survey
@@ -25,7 +25,7 @@ from antidote_ci.jobs import estimating, following, luggage, order, results
 from antidote_ci.jobs.estimating import Estimate
 from antidote_ci.jobs.following import Hearing
 from antidote_ci.jobs.inside import TOKEN_VARIABLE
-from antidote_ci.jobs.order import Command, Order
+from antidote_ci.jobs.order import Order
 from antidote_ci.records import Report
 from antidote_ci.report.places import is_hub_id
 from antidote_ci.report.text import plain
@@ -87,7 +87,7 @@ def run(command: Command, config: RunConfig, talk: Talk) -> Report:
 
 
 def _planned(command: Command, config: RunConfig) -> Plan:
-    order.require_possible(config)
+    order.require_possible(config, command)
     submitting = access.submitting(os.environ)
     remote = pull.resolve(config.model, config.revision, acquire.access())
     placed = order.placed(command, config, remote.revision, os.environ)

@@ -6,10 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from antidote_ci import __version__, acquire, delivery, instruments
-from antidote_ci.config import EMBEDDED, SELF, JobsSection, Policy, RunConfig, override, toml_text
+from antidote_ci.config import EMBEDDED, SELF, Command, JobsSection, Policy, RunConfig, override, toml_text
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import prompt_sets
 from antidote_ci.evaluation.json_api import without_secrets
@@ -18,8 +17,6 @@ from antidote_ci.hub import pull
 from antidote_ci.jobs import luggage
 from antidote_ci.jobs.inside import OUT, TOKEN_VARIABLE
 from antidote_ci.jobs.luggage import Item
-
-Command = Literal["run", "evaluate"]
 
 IMAGE_VARIABLE = "ANTIDOTE_IMAGE"
 """Set in an image: its own name."""
@@ -64,9 +61,9 @@ class Order:
         return {TOKEN_VARIABLE: token, luggage.VARIABLE: self.luggage}
 
 
-def require_possible(config: RunConfig) -> None:
+def require_possible(config: RunConfig, command: Command) -> None:
     """Raise ConfigurationError for what a Job cannot do, or what could not be written after it."""
-    delivery.require_possible(config)
+    delivery.require_possible(config, command)
     if config.save_answers is not None:
         raise ConfigurationError(
             "--save-answers cannot be had from a Job",

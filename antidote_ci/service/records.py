@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from antidote_ci.config import Command
+
 State = Literal["pass", "repaired", "fail", "inconclusive", "superseded", "own", "gone", "error"]
 """How an order ends: with a verdict, or without one. `own`: the commit is a repair of ours, merged. `gone`: no such
 repository or commit any more."""
@@ -57,7 +59,7 @@ class Task:
     """What an order turned out to ask for, once the head was read."""
 
     order: Order
-    command: Literal["run", "evaluate"]
+    command: Command
     """`evaluate`: it carries a manifest of ours that cannot be shown to be ours, so it is measured and never repaired
     again."""
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.config import Policy, RunConfig, override, read_policy
+from antidote_ci.config import Command, Policy, RunConfig, override, read_policy
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.jobs import luggage, order
-from antidote_ci.jobs.order import Command, Order
+from antidote_ci.jobs.order import Order
 
 COMMIT = "0123456789" * 4
 IMAGE = "ghcr.io/org/antidote-ci:1"
@@ -156,7 +156,7 @@ def test_an_image_must_be_named() -> None:
 )
 def test_what_a_job_cannot_do(config: RunConfig, what: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(what)) as raised:
-        order.require_possible(config)
+        order.require_possible(config, "run")
     assert raised.value.exit_code == 2
     assert "password" not in f"{raised.value}{raised.value.cause}{raised.value.hint}"
 
