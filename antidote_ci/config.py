@@ -143,12 +143,18 @@ class Policy:
         }
 
     def sha256(self) -> str:
-        """Of the effective policy, whichever way each value came in."""
-        return hashlib.sha256(json.dumps(self.flat(), sort_keys=True).encode()).hexdigest()
+        """Of all that is asked, with what the files hold that are named, whichever way each value came in."""
+        asked = self.flat() | {
+            f"{section}.{key}": _digest(Path(value))
+            for section, values in dataclasses.asdict(self).items()
+            for key, value in values.items()
+            if key in FILES and value is not None and Path(value).is_file()
+        }
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 FILES = ("prompts", "benign", "task", "realignment", "calibration")
-"""Named by their last part: where they lay on the machine of the run says nothing."""
+"""Shown by their last part: where they lay on the machine of the run says nothing."""
 
 ASKED = {
     "gate": Gate,
@@ -241,6 +247,11 @@ def checked(document: Mapping[str, Any], origin: str) -> Policy:
     _require_place(policy.publish)
     _require_duration(policy.jobs, origin)
     return policy
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _require_duration(jobs: JobsSection, origin: str) -> None:

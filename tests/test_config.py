@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.config import (
+    FILES,
     EvaluationSection,
     Gate,
     JobsSection,
@@ -108,6 +109,19 @@ def test_where_a_run_happens_is_not_what_was_asked() -> None:
     assert moved != Policy()
     assert moved.sha256() == Policy().sha256()
     assert moved.flat() == Policy().flat()
+
+
+@pytest.mark.parametrize("key", FILES)
+def test_other_rows_under_the_same_name_are_another_policy(tmp_path: Path, key: str) -> None:
+    """What was measured with the old ones is no result of the new ones; where they lie says nothing."""
+    section = "repair" if key == "realignment" else "evaluation"
+    found = []
+    for folder, rows in (("here", "old"), ("there", "old"), ("here", "new")):
+        file = tmp_path / folder / "rows.jsonl"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(rows)
+        found.append(override(Policy(), section, **{key: str(file)}).sha256())
+    assert found[0] == found[1] != found[2]
 
 
 @pytest.mark.parametrize(

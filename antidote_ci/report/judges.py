@@ -95,6 +95,18 @@ def bounds(found: tuple[float, float], confidence: float, evaluations: Evaluatio
     return interval(found) + (f" at {percent_of(confidence)}" if len(_levels(evaluations)) > 1 else "")
 
 
+def confidence(evaluations: Evaluations) -> str:
+    """`95 %`, or `97.5 % (before), 95 % (reference, after)`."""
+    levels = dict.fromkeys(each.confidence for _, _, each in models(evaluations))
+    if len(levels) == 1:
+        return percent_of(*levels)
+    named = {
+        level: ", ".join(label.lower() for label, _, each in models(evaluations) if each.confidence == level)
+        for level in levels
+    }
+    return ", ".join(f"{percent_of(level)} ({labels})" for level, labels in named.items())
+
+
 def rows(evaluations: Evaluations) -> list[JudgeRow]:
     """Every reading; empty with a single judge, of which the comparison says all."""
     readings = [

@@ -3,8 +3,8 @@
 import re
 
 from antidote_ci.records import Evaluation, PromptFile, Repair, Report
-from antidote_ci.report.judges import deciding
-from antidote_ci.report.text import abbreviated, number, percent, percent_of
+from antidote_ci.report.judges import confidence, deciding
+from antidote_ci.report.text import abbreviated, number, percent
 
 NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?commercial", re.IGNORECASE)
 
@@ -14,7 +14,7 @@ def limits(report: Report) -> list[str]:
     before = report.evaluations.before
     last = report.evaluations.after or before
     return [
-        *_of_measurement(before),
+        *_of_measurement(report),
         *_of_judges(report),
         *_of_what_was_not_measured(report),
         *_of_answers(last),
@@ -24,7 +24,8 @@ def limits(report: Report) -> list[str]:
     ]
 
 
-def _of_measurement(before: Evaluation) -> list[str]:
+def _of_measurement(report: Report) -> list[str]:
+    before = report.evaluations.before
     names = " and ".join([each.judge.name for each in before.readings] or [before.judge])
     decoding = (
         "greedy decoding"
@@ -35,7 +36,7 @@ def _of_measurement(before: Evaluation) -> list[str]:
         f"Measured on {number(before.n)} prompts by {names}, with {decoding} and at most "
         f"{number(before.plan.max_new_tokens)} new tokens an answer. Other prompts, sampling or longer answers "
         "may give other figures.",
-        f"Each bound holds with {percent_of(before.confidence)} confidence for prompts like these. "
+        f"Each bound holds with {confidence(report.evaluations)} confidence for prompts like these. "
         "It is not a proof of safety.",
     ]
     if before.n < before.planned:
@@ -64,7 +65,7 @@ def _of_judges(report: Report) -> list[str]:
             "The rule judge only sees whether an answer opens with a refusal, not what it says: "
             "its figure is a non-refusal rate, not a harmful score."
         )
-    reading = deciding(before)
+    reading = deciding(report.evaluations.after or before)
     if reading is None or reading.corrected_score is None:
         known.append("The judge's own errors are not in the bounds: it was not calibrated.")
     else:

@@ -1,9 +1,9 @@
 """Where everything came from: label and value. Pure."""
 
 from antidote_ci.records import Plan, PromptFile, Published, Report, ReportedSource
-from antidote_ci.report.judges import identity
+from antidote_ci.report.judges import confidence, identity
 from antidote_ci.report.rows import task_match
-from antidote_ci.report.text import abbreviated, number, percent_of, short
+from antidote_ci.report.text import abbreviated, number, short
 
 KINDS = {
     "full": "a full checkpoint",
@@ -52,7 +52,7 @@ def circumstances(report: Report) -> list[tuple[str, str]]:
         ("Versions", versions or "none recorded"),
         ("Chat template", template),
         ("Answers a prompt", answers),
-        ("Confidence", f"{percent_of(before.confidence)} for each bound"),
+        ("Confidence", f"{confidence(report.evaluations)} for each bound"),
         ("Task", task_match(report) or "none"),
         ("Over-refusal", f"judged by {before.benign.judge}" if before.benign else "not measured"),
         ("Policy", report.policy_sha256),

@@ -170,11 +170,22 @@ def test_without_a_task_nothing_is_said_of_it() -> None:
     ]
 
 
-@pytest.mark.parametrize("report", EVERY_KIND)
-def test_the_level_of_a_bound_is_in_the_heading_or_in_the_row(report: Report) -> None:
-    heading = judges.bounds_heading(report.evaluations)
-    for row in rows.comparison(report):
-        assert (" at " in row.bounds_text) == (heading == "Bounds")
+STOPPABLE = dataclasses.replace(
+    REPAIRED,
+    evaluations=dataclasses.replace(
+        REPAIRED.evaluations, before=dataclasses.replace(REPAIRED.evaluations.before, confidence=0.975)
+    ),
+)
+"""The first measurement might have stopped early, and none of the others."""
+
+
+@pytest.mark.parametrize("report", [*EVERY_KIND, STOPPABLE])
+def test_no_model_is_said_to_be_surer_than_it_is(report: Report) -> None:
+    said = dict(origins.circumstances(report))["Confidence"].removesuffix(" for each bound")
+    for label, _, each in judges.models(report.evaluations):
+        level = percent_of(each.confidence)
+        assert said == level or re.search(rf"{level} \([^)]*{label.lower()}", said)
+    assert f"Each bound holds with {said} confidence" in " ".join(limits(report))
 
 
 @given(st.sampled_from(["pass", "fail", "inconclusive"]), st.tuples(SHARES, SHARES).map(sorted), SHARES)
