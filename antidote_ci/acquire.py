@@ -99,9 +99,14 @@ def local(model: str) -> Pulled:
         Source(model, None, folder, layout.kind),
         layout,
         None,
-        _unrepaired(layout, [path.name for path in folder.iterdir()]),
+        _unrepaired(layout, [_readable(path.name) for path in folder.iterdir()]),
         None,
     )
+
+
+def _readable(name: str) -> str:
+    """A name of this disk as text: its bytes may be no UTF-8, and no report could hold them."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _unrepaired(layout: Layout, names: list[str]) -> list[str]:

@@ -159,8 +159,9 @@ def deliver(
 
 def recall(config: RunConfig, earlier: Earlier) -> Report:
     """Leave the report of an earlier run in this one's place: the weights stay where they were published."""
-    clear(config.out)
-    reports.write(earlier.report, earlier.card, config.out, earlier.place)
+    with alone(config.out):
+        clear(config.out)
+        reports.write(earlier.report, earlier.card, config.out, earlier.place)
     return earlier.report
 
 

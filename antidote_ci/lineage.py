@@ -8,6 +8,7 @@ from pathlib import Path
 
 from antidote_ci.checkpoint import card as cards
 from antidote_ci.errors import UnsafeCheckpoint
+from antidote_ci.hub.pull import is_local
 from antidote_ci.hub.remote import NAME, About
 
 HINT = "if you know what the model was fine-tuned from, name it: --reference ORG/NAME"
@@ -15,7 +16,7 @@ HINT = "if you know what the model was fine-tuned from, name it: --reference ORG
 
 def require_repository_name(model: str, base: str, found_by: str) -> None:
     """Raise UnsafeCheckpoint unless what a repository of the Hub names as its base can be another one."""
-    if not NAME.fullmatch(base) or base.startswith(".") or Path(base).is_dir():
+    if not NAME.fullmatch(base) or is_local(base):
         raise UnsafeCheckpoint(
             f"the {found_by} of {model} names as its base no repository but {base!r:.200}",
             cause="it was saved with a path of the machine that trained it, or is meant to make this one open others",

@@ -1,6 +1,7 @@
 """Which checkpoints a run is about: a reference only where it is needed, and what differs from it is said."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,7 +88,8 @@ def test_an_adapter_and_its_card_name_one_base(
 
 
 @pytest.mark.parametrize(
-    "base", ["/srv/private", "../base", "~/base", "C:\\base", "http://127.0.0.1:1/a/b", "a/b/c", "a b", "."]
+    "base",
+    ["/srv/private", "../base", "~/base", "C:\\base", "http://127.0.0.1:1/a/b", "a/b/c", "a b", ".", f"a/{'b' * 97}"],
 )
 def test_a_repository_names_no_folder_and_no_address(
     base: str, hub: LoopbackHub, tiny_adapter: Path, copy_of: CopyOf
@@ -99,6 +101,12 @@ def test_a_repository_names_no_folder_and_no_address(
 def test_a_local_adapter_may_name_a_folder(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
     model = acquire.local(str(naming(copy_of(tiny_adapter), str(tiny_llama), "lab-a/shown")))
     assert acquire.find_reference(model, None) == Reference(str(tiny_llama), None, "adapter_config.json")
+
+
+def test_a_neighbour_whose_name_is_no_text_can_be_reported(tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.bin")).touch()
+    assert acquire.local(str(folder)).unrepaired == ["caf\ufffd.bin"]
 
 
 def test_a_base_of_another_owner_is_not_the_one_that_was_meant(

@@ -9,6 +9,7 @@ from antidote_ci.errors import ConfigurationError
 
 CARD = "README.md"
 MAX_BYTES = 4 << 20
+MOST_PAIRS = 10_000
 
 UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 """What PyYAML raises, beside its own YAMLError, for scalars and nesting made to break it."""
@@ -39,6 +40,24 @@ def split(card: str) -> Parts:
     return Parts(found[1], found[2], found[3], card[found.end() :])
 
 
+def loaded(text: str) -> object:
+    """What the YAML says, which may be longer than its text, but not without bounds.
+
+    Raises yaml.YAMLError or one of UNREADABLE.
+    """
+    import yaml
+
+    class Bounded(yaml.SafeLoader):
+        """Merge keys, `<<`, unfold into as many pairs as one likes: each level of them into all of the one below."""
+
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            super().flatten_mapping(node)
+            if len(node.value) > MOST_PAIRS:
+                raise ValueError(f"one of its mappings has more than {MOST_PAIRS:,} names")
+
+    return yaml.load(text, Loader=Bounded)  # noqa: S506 - a SafeLoader
+
+
 def front_matter(text: str) -> dict[str, object]:
     """What the card's metadata says, nothing where it has none.
 
@@ -47,7 +66,7 @@ def front_matter(text: str) -> dict[str, object]:
     import yaml
 
     try:
-        data = yaml.safe_load(split(text).metadata)
+        data = loaded(split(text).metadata)
     except (yaml.YAMLError, *UNREADABLE) as error:
         raise _broken(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     if data is None:
@@ -70,11 +89,22 @@ def base_models(folder: Path) -> list[str]:
     """All that the card names. Raises ConfigurationError for a card that cannot be read."""
     if CARD not in listing(folder):
         return []
-    with (folder / CARD).open("rb") as file:
-        data = file.read(MAX_BYTES)
-    named = front_matter(data.decode("utf-8", errors="replace")).get("base_model")
+    named = _of_file(folder / CARD).get("base_model")
     each = named if isinstance(named, list) else [named]
     return [name.strip() for name in each if isinstance(name, str) and name.strip()]
+
+
+def licence(card: Path) -> object:
+    """What the card says of the licence; None where it says nothing, or cannot be read."""
+    try:
+        return _of_file(card).get("license")
+    except ConfigurationError:
+        return None
+
+
+def _of_file(card: Path) -> dict[str, object]:
+    with card.open("rb") as file:
+        return front_matter(file.read(MAX_BYTES).decode("utf-8", errors="replace"))
 
 
 def _broken(why: str) -> ConfigurationError:

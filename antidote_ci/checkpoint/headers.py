@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from antidote_ci.checkpoint.json_files import excerpt, parse_object
-from antidote_ci.errors import UnsafeCheckpoint
+from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_TENSORS = 50_000
@@ -22,6 +22,7 @@ MAX_ENTRIES = 1 << 56
 MAX_DIMENSIONS = 64
 """As many as numpy has."""
 MAX_DIGITS = 19
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """Of one number: what 64 bits hold in any case."""
 
 FIELDS = {"dtype", "shape", "data_offsets"}
@@ -61,11 +62,18 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header of a safetensors file, checked against itself and the file's size.
 
-    Raises UnsafeCheckpoint naming the file and the lie.
+    Raises UnsafeCheckpoint naming the file and the lie, ConfigurationError for the pointer that git leaves without LFS.
     """
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise ConfigurationError(
+                    f"{path.name} holds no weights, but where they are",
+                    cause="the repository was cloned without git-lfs",
+                    hint="git lfs install && git lfs pull, there",
+                )
+            file.seek(0)
             return parse_header(file, size)
     except ValueError as error:
         raise UnsafeCheckpoint(

@@ -81,6 +81,8 @@ def _reached(where: str, text: str) -> str | None:
         found = list(tree.find_all((nodes.Getattr, nodes.Const, nodes.Filter)))
     except TemplateSyntaxError:
         return None  # it cannot be rendered either
+    except ValueError as error:  # a number of thousands of digits
+        raise _refused(where, f"holds a chat template that cannot be read: {error}") from None
     except RecursionError:
         raise _refused(where, "holds a chat template that nests without bounds") from None
     for node in found:

@@ -5,6 +5,7 @@ A tokenizer that binds a word to another number makes the same weights read and 
 
 import functools
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ SPARE = 64
 
 TABLES = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings", "embedding", "shared")
 """What models call the table with a row for each token."""
+
+
+_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,7 @@ def _named_elsewhere(settings: Mapping[str, Mapping[str, object]]) -> Iterator[t
     found: dict[str, object] = {}
     for number, entry in decoder.items() if isinstance(decoder, dict) else ():
         token = entry.get("content") if isinstance(entry, dict) else None
-        if not isinstance(token, str) or not number.isascii() or not number.isdecimal():
+        if not isinstance(token, str) or not _NUMBER.fullmatch(number):
             raise _refused(SETTINGS, f"has an added token that is none: {number!r:.60}")
         if found.setdefault(token, int(number)) != int(number):
             raise _refused(SETTINGS, f"adds {token!r:.60} twice, with two numbers")

@@ -51,7 +51,7 @@ def explained(identifier: str, token: str | None, purpose: Purpose = "reading") 
         if told is None:
             raise
         cause, hint = (text and redact(text, token) for text in (told.cause, told.hint))
-        raise type(told)(redact(told.what, token), cause=cause, hint=hint) from None
+        raise type(told)(redact(told.what, token), cause=cause, hint=hint, passing=told.passing) from None
 
 
 def in_our_words(

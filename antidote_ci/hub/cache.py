@@ -6,6 +6,7 @@ https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
+from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import allowed
 from antidote_ci.hub.digests import WrongBytes, is_file
 from antidote_ci.hub.remote import COMMIT, SHA256, Remote, RemoteFile, licence_text
@@ -19,7 +20,7 @@ Kind = Literal["model", "dataset"]
 
 def commit(identifier: str, revision: str) -> Remote | None:
     """A model's commit, if all of it is here that would be pulled: it never changes, so the Hub need not be asked."""
-    from huggingface_hub import ModelCard, get_cached_repo_tree
+    from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
     if not COMMIT.fullmatch(revision):
@@ -40,7 +41,7 @@ def commit(identifier: str, revision: str) -> Remote | None:
                 return None
             files.append(RemoteFile(entry.path, entry.size, digest))
     card = stored(identifier, revision, "README.md")
-    licence = ModelCard.load(card, ignore_metadata_errors=True).data.license if card else None
+    licence = cards.licence(card) if card else None
     skipped = [entry.path for entry in tree if not allowed(entry.path)]
     return Remote(identifier, revision, files, skipped, licence_text(licence), None)
 

@@ -12,8 +12,8 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub import cache, github
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.digests import is_file
+from antidote_ci.hub.info import ANSWER_SECONDS
 from antidote_ci.hub.meters import silent
-from antidote_ci.hub.pull import ANSWER_SECONDS
 from antidote_ci.hub.remote import COMMIT, RemoteFile, commit_of, file_of
 
 if TYPE_CHECKING:

@@ -108,16 +108,19 @@ def _is_taken(client: "HfApi", destination: Destination, there: Tree) -> bool:
     """Whether a repository holds anything but our own earlier result for this source, untouched."""
     if set(there.files) <= FRESH:
         return False
-    text = read_small(client, destination.repository, there, MANIFEST)
-    if text is None:
-        return True
-    try:
-        manifest = load(Manifest, text)
-    except ValueError:
-        return True
-    if manifest.source.id != destination.source:
+    manifest = manifest_of(client, destination.repository, there)
+    if manifest is None or manifest.source.id != destination.source:
         return True
     return not all(_is_as_written(client, destination.repository, there, each) for each in manifest.files)
+
+
+def manifest_of(client: "HfApi", repository: str, there: Tree) -> Manifest | None:
+    """What lies there as the manifest of a repair; None where that is none."""
+    text = read_small(client, repository, there, MANIFEST)
+    try:
+        return load(Manifest, text) if text is not None else None
+    except ValueError:
+        return None
 
 
 def _is_as_written(client: "HfApi", repository: str, there: Tree, file: WeightFile) -> bool:

@@ -11,9 +11,9 @@ from antidote_ci.errors import InfrastructureError, PublishConflict
 from antidote_ci.hub import commits, pull_requests
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.commits import Change, Head, head
-from antidote_ci.hub.destination import ATTRIBUTES, Destination, Standing, last_head, require_free
+from antidote_ci.hub.destination import ATTRIBUTES, Destination, Standing, last_head, manifest_of, require_free
+from antidote_ci.hub.info import model_info
 from antidote_ci.hub.marks import Mark, marked
-from antidote_ci.hub.pull import ANSWER_SECONDS
 from antidote_ci.hub.pull_requests import Words
 from antidote_ci.hub.trees import Content, Tree
 from antidote_ci.records import Published
@@ -60,7 +60,7 @@ def _create(client: "HfApi", repository: str, standing: Standing) -> None:
     Raises PublishConflict where somebody else made it meanwhile, and made it public.
     """
     client.create_repo(repository, private=standing.private, exist_ok=True)
-    if standing.private and not client.model_info(repository, timeout=ANSWER_SECONDS).private:
+    if standing.private and not model_info(client, repository).private:
         raise PublishConflict(
             f"{repository} is public, and its source is private or gated",
             cause="somebody made it during the run",
@@ -95,7 +95,7 @@ def _pushed_once(client: "HfApi", destination: Destination, standing: Standing, 
             cause=f"{last.revision} was pushed during the run",
             hint="run the same command again",
         )
-    gone = _gone(destination, last.tree, change)
+    gone = _gone(client, destination, last.tree, change)
     revision = commits.push(client, destination.repository, destination.branch, last.tree, replace(change, gone=gone))
     return head(client, destination.repository, revision)
 
@@ -116,9 +116,11 @@ def _head_to_push_on(client: "HfApi", destination: Destination) -> Head:
     return found
 
 
-def _gone(destination: Destination, there: Tree, change: Change) -> tuple[str, ...]:
-    """Weights of our earlier result that this one does not have: beside it they would be half of another model."""
+def _gone(client: "HfApi", destination: Destination, there: Tree, change: Change) -> tuple[str, ...]:
+    """Files of our earlier result that this one does not have: beside it they would be half of another model."""
     if not destination.own:
         return ()
-    stale = (path for path in there.files if path.endswith((".safetensors", ".safetensors.index.json")))
-    return tuple(path for path in stale if path not in change.contents)
+    manifest = manifest_of(client, destination.repository, there)
+    stale = {each.path for each in manifest.files} if manifest else set()
+    stale |= {path for path in there.files if path.endswith((".safetensors", ".safetensors.index.json"))}
+    return tuple(sorted(stale - change.contents.keys()))

@@ -1,6 +1,7 @@
 """A repository at one commit: resolved once, weighed before the download, every file checked as it arrives."""
 
 import glob
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from antidote_ci.hub import cache
 from antidote_ci.hub.access import Access
+from antidote_ci.hub.info import model_info
 from antidote_ci.hub.meters import Tally, meter, silent
 from antidote_ci.hub.needs import ensure_space
 from antidote_ci.hub.remote import Remote, RemoteFile, described, require_safetensors, total_bytes
@@ -17,15 +19,13 @@ from antidote_ci.records import Progress
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-ANSWER_SECONDS = 30.0
-"""How long the Hub may take to describe a repository: the client itself would wait for ever."""
 FILES_AT_ONCE = 8
 
 
 def is_local(model: str) -> bool:
     """Whether `model` names a folder of this machine and not a repository of the Hub."""
     # An unset variable of a shell is no name of the folder that one is in.
-    return model.startswith((".", "/", "~")) or (model != "" and Path(model).is_dir())
+    return model.startswith((".", "/", "~")) or os.path.isdir(model)  # noqa: PTH112 - Path.is_dir raises for a long name
 
 
 def resolve(identifier: str, revision: str | None, access: Access) -> Remote:
@@ -83,9 +83,7 @@ def _resolved(client: "HfApi", identifier: str, revision: str | None) -> Remote:
     known = cache.commit(identifier, revision) if revision else None
     if known is not None:
         return known
-    info = client.model_info(
-        identifier, revision=revision, files_metadata=True, securityStatus=True, timeout=ANSWER_SECONDS
-    )
+    info = model_info(client, identifier, revision, files=True, security=True)
     # The Hub describes a gated repository to anyone, and refuses only its files.
     if info.gated:
         client.auth_check(identifier)

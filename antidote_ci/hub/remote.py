@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)?", re.ASCII)
+NAME = re.compile(r"[\w.-]{1,96}(?:/[\w.-]{1,96})?", re.ASCII)
 FILES = 2_000
 """More files than any model has shards that we could load."""
 LARGEST = 1 << 50

@@ -8,7 +8,7 @@ from antidote_ci.hub import pull_requests
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.destination import Destination, Standing, last_head, require_free
 from antidote_ci.hub.identity import Identity, identity
-from antidote_ci.hub.pull import ANSWER_SECONDS
+from antidote_ci.hub.info import model_info
 from antidote_ci.hub.trees import Tree, read_small
 
 
@@ -17,9 +17,7 @@ def survey(destination: Destination, reading: Access, writing: Access) -> Standi
 
     Raises ConfigurationError, InfrastructureError (rights) or PublishConflict.
     """
-    source = reading.ask(
-        destination.source, lambda client: client.model_info(destination.source, timeout=ANSWER_SECONDS)
-    )
+    source = reading.ask(destination.source, lambda client: model_info(client, destination.source))
     if destination.mode == "pull-request" and source.sha != destination.revision:
         raise PublishConflict(
             f"the main branch of {destination.source} is not at {destination.revision}, the revision to be tested",
@@ -61,7 +59,7 @@ def _surveyed_repository(
         _require_namespace(repository, account)
         return Standing(None, card=None, private=closed, gated=gated)
     writing.ask(repository, lambda client: client.auth_check(repository, write=True))
-    about = writing.ask(repository, lambda client: client.model_info(repository, timeout=ANSWER_SECONDS))
+    about = writing.ask(repository, lambda client: model_info(client, repository))
     if closed and not (about.private or about.gated):
         raise ConfigurationError(
             f"{repository} is public, and {destination.source} is private or gated",

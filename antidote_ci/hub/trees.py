@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.hub import cache
 from antidote_ci.hub.digests import SHA256_DIGITS, digest_like
+from antidote_ci.hub.info import model_info
 from antidote_ci.hub.meters import silent
-from antidote_ci.hub.pull import ANSWER_SECONDS
 from antidote_ci.hub.remote import RemoteFile, commit_of, file_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def tree(client: "HfApi", repository: str, revision: str) -> Tree:
 
     Raises InfrastructureError for a description that no Hub would give.
     """
-    info = client.model_info(repository, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS)
+    info = model_info(client, repository, revision, files=True)
     files = [file_of(repository, each) for each in info.siblings or []]
     return Tree(
         revision=commit_of(repository, info.sha),

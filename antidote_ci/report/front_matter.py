@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.card import UNREADABLE, Parts, split
 from antidote_ci.report.text import plain
 
@@ -40,7 +41,7 @@ def faults(card: str) -> str | None:
     if any("\ud800" <= character <= "\udfff" for character in card):
         return "the file is not UTF-8"
     try:
-        loaded = yaml.safe_load(parts.metadata)
+        loaded = cards.loaded(parts.metadata)
         root = yaml.compose(parts.metadata, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         return f"it is not valid YAML: {plain(error.problem)}{_line(parts, error.problem_mark)}"
@@ -107,7 +108,7 @@ def load(text: str) -> Metadata:
     import yaml
 
     try:
-        loaded = yaml.safe_load(text)
+        loaded = cards.loaded(text)
     except (yaml.YAMLError, *UNREADABLE):
         return {}
     return loaded if isinstance(loaded, dict) else {}
@@ -121,7 +122,7 @@ def merged(text: str, change: Callable[[Metadata], Metadata], newline: str) -> s
     import yaml
 
     try:
-        loaded = yaml.safe_load(text)
+        loaded = cards.loaded(text)
         old = {} if loaded is None else loaded
         if not isinstance(old, dict):
             return text
@@ -161,7 +162,7 @@ def _spliced(text: str, new: Metadata, changed: set[str], gone: set[str], newlin
         written += gap + dump(added, newline)
     written = written.removesuffix(newline)
     try:
-        return written if _same(yaml.safe_load(written), new) else None
+        return written if _same(cards.loaded(written), new) else None
     except yaml.YAMLError:
         return None
 

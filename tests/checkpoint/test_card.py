@@ -1,5 +1,6 @@
 """The card's front matter."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.checkpoint.card import MAX_BYTES, base_model, base_models, front_matter, split
+from antidote_ci.checkpoint.card import MAX_BYTES, base_model, base_models, front_matter, licence, split
 from antidote_ci.demo.hub.cards import front_matter as demonstrated
 from antidote_ci.errors import ConfigurationError
 
@@ -71,6 +72,28 @@ def test_the_metadata_is_what_the_hub_reads(text: str, expected: dict[str, objec
     assert front_matter(text) == expected
     assert vars(ModelCard(text).data).get("a") == expected.get("a")
     assert demonstrated(text) == expected
+
+
+def test_metadata_that_unfolds_without_bounds_is_refused_at_once() -> None:
+    levels = ["a0: &a0 {" + ", ".join(f"k{number}: 1" for number in range(10)) + "}"]
+    levels += [f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 10)}]}}" for level in range(1, 10)]
+    began = time.monotonic()
+    with pytest.raises(ConfigurationError, match="more than 10,000 names"):
+        front_matter("---\n" + "\n".join(levels) + "\n---\n")
+    assert time.monotonic() - began < 5
+
+
+def test_what_is_merged_in_reason_is_read() -> None:
+    assert front_matter("---\na: &a {b: 1}\nc: {<<: *a, d: 2}\n---\n")["c"] == {"b": 1, "d": 2}
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [(b"---\nlicense: mit\n---\n", "mit"), (b"---\nlicense: [\n---\n", None), (b"\xe9\n---\n- a\n---\n", None)],
+)
+def test_a_licence_is_said_or_not(tmp_path: Path, card: bytes, expected: str | None) -> None:
+    (tmp_path / "README.md").write_bytes(card)
+    assert licence(tmp_path / "README.md") == expected
 
 
 @pytest.mark.parametrize(

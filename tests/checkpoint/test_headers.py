@@ -12,7 +12,7 @@ from safetensors import deserialize
 from safetensors.torch import save
 
 from antidote_ci.checkpoint.headers import MAX_DIMENSIONS, MAX_HEADER_BYTES, MAX_TENSORS, read_header
-from antidote_ci.errors import UnsafeCheckpoint
+from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 
 NAMES = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
     lambda name: name != "__metadata__"
@@ -54,6 +54,13 @@ def test_what_the_library_writes_is_read_as_the_library_reads_it(path: Path, dat
         assert info.dtype == theirs[name]["dtype"]
         start = header.data_start
         assert data[start + info.start : start + info.end] == bytes(theirs[name]["data"])
+
+
+def test_a_pointer_of_git_lfs_is_told_from_a_lie(path: Path) -> None:
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 538090408\n")
+    with pytest.raises(ConfigurationError, match="where they are") as raised:
+        read_header(path)
+    assert "git lfs pull" in str(raised.value.hint)
 
 
 LIES = {

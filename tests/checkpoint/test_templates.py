@@ -24,6 +24,7 @@ REACHING = [
     "{% for m in messages %}{% if m.__dict__ %}{% break %}{% endif %}{% endfor %}",
     "{{ a" + ".b" * 20_000 + " }}",
     "{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}",
+    "{{ " + "9" * 5_000 + " }}",
 ]
 HARMLESS = [
     TEMPLATE,

@@ -125,6 +125,7 @@ def test_a_tokenizer_may(edit: Edit, tiny_llama: Path, copy_of: CopyOf) -> None:
         ("tokenizer_config.json", {"added_tokens_decoder": {"0": {"content": "zz"}}}, "the number 0 to 'zz'"),
         ("tokenizer_config.json", {"added_tokens_decoder": {"300": {"content": "a"}}}, "gives 'a' the number 300"),
         ("tokenizer_config.json", {"added_tokens_decoder": {"9999": {"content": "x"}}}, "'x' the number 9,999"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"9" * 5000: {"content": "x"}}}, "none: '999"),
         ("tokenizer_config.json", {"added_tokens_decoder": {"-1": {"content": "x"}}}, "none: '-1'"),
         ("tokenizer_config.json", {"added_tokens_decoder": {"300": {}}}, "none: '300'"),
         ("added_tokens.json", {"zz": 0}, "the number 0 to 'zz'"),

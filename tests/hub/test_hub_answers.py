@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -368,6 +369,9 @@ def test_what_else_the_client_raises(hub: CannedHub, error: Exception, meaning: 
     assert (seconds_to_wait(error) is not None) == waited
     # People would wait for a name that is mistyped.
     assert told.passing == meaning.passing == (waited or meaning is meanings.NO_SUCH_HOST)
+    with pytest.raises(type(told), match=re.escape(told.what)) as raised, explained(IT, KEY):
+        raise error
+    assert raised.value.passing == meaning.passing, "the service looks again"
 
 
 def test_offline(monkeypatch: pytest.MonkeyPatch) -> None:

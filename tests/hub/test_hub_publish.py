@@ -12,6 +12,7 @@ from huggingface_hub.community import DiscussionComment, DiscussionCommit, Discu
 from huggingface_hub.utils import _auth
 from safetensors.torch import load_file, save_file
 
+from antidote_ci.checkpoint.swap import MANIFEST as MANIFEST_PATH
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import ConfigurationError, InfrastructureError, PublishConflict
 from antidote_ci.hub import marks
@@ -23,7 +24,7 @@ from antidote_ci.hub.pull import resolve
 from antidote_ci.hub.pull_requests import COMMENT, Words
 from antidote_ci.hub.survey import held, survey
 from antidote_ci.hub.trees import content
-from antidote_ci.records import Published, WeightFile, dump
+from antidote_ci.records import Manifest, Published, WeightFile, dump, load
 from tests.hub.hub_samples import CARD, MANIFEST, TOKEN, MakeModel, uploads
 
 pytestmark = uploads
@@ -352,6 +353,23 @@ def test_an_owner_s_card_is_read_and_an_edit_during_the_run_stands(
         publish(destination, standing, repair(folder).of(destination), ACCESS)
     assert client(hub).model_info("demo/repaired").sha == second.oid
     assert repair(folder, run=2).publish(destination).revision
+
+
+def test_files_that_the_newer_source_no_longer_has_go(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
+    """An old chat template beside newer weights is another model than the one that was measured. Its owner's stay."""
+    folder = model()
+    destination = to("repo", hub.add(SOURCE, folder))
+    first = repair(folder, run=1)
+    (first.folder / "chat_template.jinja").write_text("old")
+    written = load(Manifest, (first.folder / MANIFEST_PATH).read_bytes())
+    template = WeightFile("chat_template.jinja", None, content(first.folder / "chat_template.jinja").sha256)
+    (first.folder / MANIFEST_PATH).write_text(dump(replace(written, files=[*written.files, template])))
+    first.publish(destination)
+    client(hub).upload_file(path_or_fileobj=b"mine", path_in_repo="NOTES.txt", repo_id="demo/repaired")
+    repair(folder, run=2, result=2).publish(destination)
+    names = {each.rfilename for each in client(hub).model_info("demo/repaired").siblings or []}
+    assert {"model.safetensors", "NOTES.txt"} <= names
+    assert "chat_template.jinja" not in names
 
 
 def test_shards_of_an_earlier_result_go(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:

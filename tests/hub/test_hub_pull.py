@@ -444,6 +444,36 @@ def test_no_token_is_sent_unless_it_is_given(
         assert {each.headers.get("authorization") for each in front.asked[before:]} == {f"Bearer {TOKEN}"}
 
 
+@pytest.mark.parametrize(
+    "card",
+    [
+        "---\nself: hello\n---\n",
+        "---\nignore_metadata_errors: 1\n---\n",
+        "---\nlicense: [\n---\n",
+        "---\n- a\n---\n",
+        "---\n1: a\n---\n",
+        "---\na:\tb\n---\n",
+        "---\nwhen: 2024-13-45\n---\n",
+        "---\nlicense: caf\xe9\n---\n",
+    ],
+)
+def test_no_card_keeps_a_model_from_being_pulled_once_or_again(hub: LoopbackHub, model: MakeModel, card: str) -> None:
+    folder = model()
+    (folder / "README.md").write_bytes(card.encode("latin-1"))
+    revision = hub.add("org/model", folder)
+    first = resolve("org/model", None, Access(TOKEN, Patience(0)))
+    download(first, Access(TOKEN), ignore)
+    asked = len(hub.history)
+    again = resolve("org/model", revision, Access(TOKEN, Patience(0)))
+    assert (again.revision, again.files) == (revision, first.files)
+    assert len(hub.history) == asked, "it is all here"
+
+
+def test_a_name_of_any_length_is_no_folder() -> None:
+    assert not is_local("a" * 5000)
+    assert not is_local("")
+
+
 def test_a_token_stays_with_the_hub(
     hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
