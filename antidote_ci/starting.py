@@ -37,7 +37,7 @@ _HEAD = """\
 def start(folder: Path, model: str | None) -> list[Path]:
     """Write both files into `folder`, or neither; where they are.
 
-    Raises ConfigurationError where one of them stands already: nothing is ever overwritten.
+    Raises ConfigurationError where one of them already exists: nothing is ever overwritten.
     """
     if model is not None and not is_hub_id(model):
         raise ConfigurationError(f"--model {model} is no id of the Hub", hint="write ORG/NAME")
@@ -48,7 +48,7 @@ def start(folder: Path, model: str | None) -> list[Path]:
         _write(texts)
     except FileExistsError as error:
         cause, hint = "init overwrites nothing", "move it aside, or edit it as it is"
-        raise ConfigurationError(f"{error.filename} stands already", cause=cause, hint=hint) from None
+        raise ConfigurationError(f"{error.filename} already exists", cause=cause, hint=hint) from None
     except OSError as error:
         raise ConfigurationError(f"{error.filename} cannot be written", cause=error.strerror) from None
     return list(texts)

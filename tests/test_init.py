@@ -87,7 +87,7 @@ def test_nothing_is_overwritten_and_then_nothing_is_written(tmp_path: Path, stan
     before = sorted(tmp_path.rglob("*"))
     done = init(str(tmp_path))
     assert done.returncode == 2, done.stderr
-    assert f"{path} stands already" in done.stderr
+    assert f"{path} already exists" in done.stderr
     assert sorted(tmp_path.rglob("*")) == before
     assert kind != "file" or path.read_text() == "mine"
 
