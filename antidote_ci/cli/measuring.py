@@ -33,11 +33,31 @@ def measured_by(path: Path | None, threshold: float | None, named: Named) -> Pol
 
 def finish(talk: Talk, report: records.Report, out: Path, *, as_json: bool) -> NoReturn:
     """Say what was found, and end with the exit code that it means."""
+    from antidote_ci.delivery import MODEL
+    from antidote_ci.report import statements
+
     talk.compare(report)
-    talk.say(f"{report.verdict}: {report.reason}")
-    for line in [*report.publish.notes, *([f"published: {report.publish.url}"] if report.publish.url else [])]:
+    talk.say(statements.verdict(report))
+    if report.attempts and report.verdict == "fail":
+        talk.say(report.reason)
+    for line in report.publish.notes:
         talk.say(line)
+    if report.publish.url:
+        talk.say(f"published: {report.publish.url}")
+    weights = out / MODEL
+    if report.verdict == "repaired" and weights.is_dir():
+        talk.say(f"weights: {weights}, which antidote-ci verify {out} checks without running them")
     talk.say(f"report: {out / 'report.html'}")
+    if report.verdict == "repaired" and report.exit_code:
+        talk.say(f"exit {report.exit_code}: the repair waits; {_further(report)}")
     if as_json:
         data(records.dump(report))
     raise typer.Exit(report.exit_code)
+
+
+def _further(report: records.Report) -> str:
+    """What to add to the same command."""
+    accept = "--accept-repair ends with 0"
+    if report.source.revision is None or report.publish.url:
+        return f"{accept}."
+    return f"--publish pull-request offers it on the Hub, and {accept}."
