@@ -93,7 +93,7 @@ def local(model: str) -> Pulled:
     """A checkpoint in a folder of this machine."""
     folder = Path(model).expanduser().resolve()
     if not folder.is_dir():
-        raise ConfigurationError(f"there is no folder {model}", hint="check the path, or write ORG/NAME for the Hub")
+        raise no_folder(model)
     layout = inspect(folder)
     return Pulled(
         Source(model, None, folder, layout.kind),
@@ -102,6 +102,11 @@ def local(model: str) -> Pulled:
         _unrepaired(layout, [_readable(path.name) for path in folder.iterdir()]),
         None,
     )
+
+
+def no_folder(model: str) -> ConfigurationError:
+    """For a model that is none of this machine's."""
+    return ConfigurationError(f"there is no folder {model}", hint="check the path, or write ORG/NAME for the Hub")
 
 
 def _readable(name: str) -> str:

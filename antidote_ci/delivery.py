@@ -8,10 +8,11 @@ from pathlib import Path
 
 from antidote_ci import publication as publications
 from antidote_ci import report as reports
-from antidote_ci.acquire import Tested, is_address
+from antidote_ci.acquire import Tested, is_address, no_folder
 from antidote_ci.checkpoint.swap import require_apart, require_replaceable
 from antidote_ci.config import Command, RunConfig
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.folders import made, require_writable
 from antidote_ci.hub import pull
 from antidote_ci.locks import free
@@ -41,10 +42,12 @@ def exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
 
 def require_possible(config: RunConfig, command: Command) -> None:
     """Refuse before any work what could not be measured, or written after it without a loss."""
+    if is_address(config.model):
+        _require_answerable(config, command)
+    elif pull.is_local(config.model) and not Path(config.model).expanduser().is_dir():
+        raise no_folder(config.model)
     require_own(config.out, OWN)
     _require_weights_kept(config, command)
-    if is_address(config.model):
-        _require_answerable(config)
 
 
 def require_publishable(config: RunConfig) -> None:
@@ -56,8 +59,13 @@ def require_publishable(config: RunConfig) -> None:
         )
 
 
-def _require_answerable(config: RunConfig) -> None:
+def _require_answerable(config: RunConfig, command: Command) -> None:
     """A server gives texts and nothing else."""
+    if command == "run":
+        raise ConfigurationError(
+            f"{without_secrets(config.model)} is a server, and a repair needs weights",
+            hint=f"antidote-ci evaluate {without_secrets(config.model)} measures what answers there",
+        )
     if config.policy.evaluation.server is not None:
         raise ConfigurationError(f"{config.model} answers already: --server would start another", hint="name only one")
     if config.policy.evaluation.task is not None and config.policy.evaluation.task_match == "choice":

@@ -66,6 +66,10 @@ def _versions() -> Finding:
     return Finding("versions", ", ".join([*found, *(f"{name} {_version(name)}" for name in LIBRARIES)]))
 
 
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
 def _version(package: str) -> str:
     try:
         return version(package)
@@ -74,7 +78,7 @@ def _version(package: str) -> str:
 
 
 def _processor() -> Finding:
-    return Finding("processor", f"{platform.machine()}, {loading.threads()} threads, {loading.instruction_set()}")
+    return Finding("processor", f"{platform.machine()}, {_threads(loading.threads())}, {loading.instruction_set()}")
 
 
 def _gpu() -> Finding:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from antidote_ci import bench as benches
 from antidote_ci import search
 from antidote_ci.bench import Bench, Candidate, Remedy, candidate, remedy
 from antidote_ci.config import RepairSection
@@ -30,9 +31,11 @@ class Trial:
     say: Callable[[str], None]
 
 
-def masks_at_once(settings: RepairSection) -> int:
-    """How many doses have a mask on disk; of the frontier those of the other scores and of `random`."""
-    return LADDER + (len(get_args(Score)) * FRONTIER_DOSES if settings.frontier else 0)
+def bytes_needed(settings: RepairSection, weights: int, entries: int) -> int:
+    """Disk for the search of a dose in `weights` bytes of so many entries, and for the frontier where it is wanted."""
+    # Of the frontier, the masks of the other scores and of `random`.
+    masks = LADDER + (len(get_args(Score)) * FRONTIER_DOSES if settings.frontier else 0)
+    return benches.bytes_needed(weights, entries, masks, taylor=settings.method == "taylor" or settings.frontier)
 
 
 def smallest(trial: Trial, method: Remedy) -> tuple[float | None, list[Attempt]]:

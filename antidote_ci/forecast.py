@@ -2,22 +2,22 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
 
-from antidote_ci import acquire, bench, delivery, dosing, instruments
+from antidote_ci import acquire, delivery, dosing, instruments
 from antidote_ci.checkpoint.layout import weight_bytes
-from antidote_ci.config import Command, RunConfig
+from antidote_ci.config import Command, RunConfig, TargetChoice
 from antidote_ci.evaluation import splits
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.task import tokens_needed
 from antidote_ci.hub import needs, pull
 from antidote_ci.hub.remote import bytes_of_weights, total_bytes
 from antidote_ci.model import memory
+from antidote_ci.records import PromptFile, Score
+from antidote_ci.repair.methods import METHODS
 
 EVALUATIONS_OF_SELECTION = 9
 """The model itself, four doses and four shrinks; less where a dose is seen to fail early."""
-EVALUATIONS_OF_FRONTIER = 24
-"""Six doses of four methods."""
+EVALUATIONS_OF_FRONTIER = dosing.FRONTIER_DOSES * len(METHODS)
 EVALUATIONS_OF_CONFIRMATION = 5
 """Before, reference, after, and the two controls."""
 MULTIPLICATIONS_A_SECOND = 4e10
@@ -34,7 +34,11 @@ class Forecast:
     revision: str | None
     reference: str | None
     """None where the model names it, and for the target `dense`, which has none."""
-    target: Literal["auto", "dense"]
+    target: TargetChoice
+    method: Score
+    judge: str
+    prompts: dict[str, int]
+    """How many of each set: realignment, calibration, selection, confirmation, benign, task."""
     bytes_to_pull: int
     bytes_to_download: int
     """Of those, what is not in the cache."""
@@ -63,6 +67,15 @@ class _Sized:
     is_adapter: bool = False
 
 
+@dataclass(frozen=True)
+class _Work:
+    """At the most."""
+
+    prompts: list[PromptFile]
+    tokens: int
+    answers: int
+
+
 def forecast(config: RunConfig, command: Command = "run") -> Forecast:
     """Look at names, sizes and prompts; download nothing but published prompt sets, and write nothing.
 
@@ -73,7 +86,7 @@ def forecast(config: RunConfig, command: Command = "run") -> Forecast:
     if command == "run":
         delivery.require_publishable(config)
     instruments.judges_named(config.policy.evaluation)
-    tokens, answers = _work(config, command)
+    work = _work(config, command)
     model = _sized(config.model, config.revision)
     reference = _reference_name(config)
     base = _sized(reference, None) if reference else _Sized()
@@ -84,37 +97,36 @@ def forecast(config: RunConfig, command: Command = "run") -> Forecast:
         revision=model.revision,
         reference=reference,
         target=repair.target,
+        method=repair.method,
+        judge=config.policy.evaluation.judge,
+        prompts={each.role: each.n for each in work.prompts},
         bytes_to_pull=model.pulled + base.pulled,
         bytes_to_download=model.missing + base.missing,
-        bytes_to_write=0
-        if command == "evaluate"
-        else bench.bytes_needed(
-            model.weights, model.entries, dosing.masks_at_once(repair), taylor=repair.method == "taylor"
-        ),
+        bytes_to_write=0 if command == "evaluate" else dosing.bytes_needed(repair, model.weights, model.entries),
         disk_free=needs.free_space(pull.cache_folder()),
         memory_bytes=max(
             model.memory, needs.memory_for(base.entries, merged=True) if model.is_adapter else base.memory
         ),
         memory_free=memory.available(),
         gpu_memory_bytes=needs.memory_on_gpu(weights),
-        answers=answers,
-        seconds=round(tokens * weights / MULTIPLICATIONS_A_SECOND),
+        answers=work.answers,
+        seconds=round(work.tokens * weights / MULTIPLICATIONS_A_SECOND),
         publish=config.policy.publish.mode,
     )
 
 
-def _work(config: RunConfig, command: Command) -> tuple[int, int]:
-    """Tokens and answers, at the most."""
+def _work(config: RunConfig, command: Command) -> _Work:
     sets = instruments.fetch_prompts(config.policy)
     if command == "evaluate":
-        prompts, _ = splits.for_evaluation(config.policy, sets)
-        return _tokens(prompts, config), _answers(prompts)
+        prompts, files = splits.for_evaluation(config.policy, sets)
+        return _Work(files, _tokens(prompts, config), _answers(prompts, config))
     found = splits.for_run(config.policy, sets)
     selections = EVALUATIONS_OF_SELECTION + (EVALUATIONS_OF_FRONTIER if config.policy.repair.frontier else 0)
     times = ((EVALUATIONS_OF_CONFIRMATION, found.confirmation), (selections, found.selection))
-    return (
+    return _Work(
+        found.files,
         sum(each * _tokens(prompts, config) for each, prompts in times),
-        sum(each * _answers(prompts) for each, prompts in times),
+        sum(each * _answers(prompts, config) for each, prompts in times),
     )
 
 
@@ -149,8 +161,8 @@ def _reference_name(config: RunConfig) -> str | None:
     return acquire.find_reference(acquire.local(config.model), None).id
 
 
-def _answers(prompts: PromptSets) -> int:
-    return len(prompts.harmful) + len(prompts.benign) + len(prompts.task)
+def _answers(prompts: PromptSets, config: RunConfig) -> int:
+    return len(prompts.harmful) * config.policy.evaluation.samples + len(prompts.benign) + len(prompts.task)
 
 
 def _tokens(prompts: PromptSets, config: RunConfig) -> int:

@@ -153,8 +153,7 @@ def _bench(setting: Setting, patient: Patient, reference: Pulled | None, prompts
     source, settings = patient.source, setting.config.policy.repair
     target = target_of(source.layout, settings.target)
     entries = sum(prod(each.shape) for each in source.layout.tensors.values())
-    taylor, masks = settings.method == "taylor" or settings.frontier, dosing.masks_at_once(settings)
-    ensure_space(setting.work, benches.bytes_needed(weight_bytes(source.layout), entries, masks, taylor=taylor))
+    ensure_space(setting.work, dosing.bytes_needed(settings, weight_bytes(source.layout), entries))
     rows = prompts.realignment
     if not rows[0].response:
         model = acquire.runnable(source, reference)

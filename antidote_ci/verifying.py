@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from antidote_ci import acquire
 from antidote_ci.acquire import Report, access
 from antidote_ci.checkpoint.swap import MANIFEST
 from antidote_ci.console import Talk
@@ -14,6 +15,7 @@ from antidote_ci.hub.remote import COMMIT
 from antidote_ci.model.child import Child
 from antidote_ci.records import Manifest, ReportedReference, ReportedSource, Verification
 from antidote_ci.repair import verifying
+from antidote_ci.report.origins import whole
 from antidote_ci.report.text import plain
 
 NOT_SHOWN = (
@@ -66,7 +68,7 @@ def lines(found: Verification) -> list[str]:
 
 
 def _named(name: str, revision: str | None) -> str:
-    return f"{plain(name)} at {revision or 'no commit (a local folder)'}"
+    return whole(plain(name), revision)
 
 
 def _compared(
@@ -142,5 +144,5 @@ def _from_hub(name: str, revision: str | None, report: Report) -> _Place:
 def _local(name: str) -> _Place:
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
-        raise ConfigurationError(f"there is no folder {name}", hint="check the path, or write ORG/NAME for the Hub")
+        raise acquire.no_folder(name)
     return _Place(name, None, folder, [])

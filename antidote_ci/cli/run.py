@@ -106,15 +106,28 @@ def show(talk: Talk, estimate: "Forecast", *, as_json: bool) -> None:
     if as_json:
         data(records.dump(estimate))
         return
-    talk.say(f"model      {estimate.model} at {estimate.revision or 'a local folder'}")
+    from antidote_ci.report.origins import whole
+
+    talk.say(f"model      {whole(estimate.model, estimate.revision)}")
     unnamed = "none" if estimate.target == "dense" else "named by the model itself"
     talk.say(f"reference  {estimate.reference or unnamed}")
-    missing, free = estimate.bytes_to_download / 1e6, estimate.disk_free / 1e6
+    talk.say(f"judge      {estimate.judge}")
+    talk.say(f"prompts    {', '.join(f'{n:,} {role}' for role, n in estimate.prompts.items() if n)}")
+    if not estimate.prompts.get("task"):
+        talk.say("           no task is named: nothing limits what a repair may cost the model's own")
+    talk.say(f"method     {estimate.method}")
     talk.say(
-        f"pull       {estimate.bytes_to_pull / 1e6:,.0f} MB, {missing:,.0f} MB of it not here yet; {free:,.0f} MB free"
+        f"pull       {size(estimate.bytes_to_pull)}, {size(estimate.bytes_to_download)} of it not here yet; "
+        f"{size(estimate.disk_free)} free"
     )
-    talk.say(f"write      up to {estimate.bytes_to_write / 1e6:,.0f} MB")
-    talk.say(f"memory     at least {estimate.memory_bytes / 1e6:,.0f} MB; {estimate.memory_free / 1e6:,.0f} MB free")
+    talk.say(f"write      up to {size(estimate.bytes_to_write)}")
+    talk.say(f"memory     at least {size(estimate.memory_bytes)}; {size(estimate.memory_free)} free")
     talk.say(f"answers    about {estimate.answers:,}, if the model needs a repair")
-    talk.say(f"time       about {estimate.seconds / 60:,.0f} min on two cores, less on a GPU")
+    minutes = round(estimate.seconds / 60)
+    talk.say(f"time       {f'about {minutes:,} min' if minutes else 'less than a minute'} on two cores, less on a GPU")
     talk.say(f"publish    {estimate.publish}")
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"

@@ -264,20 +264,20 @@ OFFLINE = Meaning(
     "unset HF_HUB_OFFLINE, or name a 40-hex revision that was pulled before",
 )
 NOT_REACHED = Meaning(
-    "{hub} cannot be reached",
+    "{hub} cannot be reached, asked about {it}",
     "no network, a proxy, or a wrong HF_ENDPOINT",
     "check the connection, then run the same command again",
     passing=True,
 )
 NO_SUCH_HOST = Meaning(
-    "{hub} cannot be found",
-    "no network, or a wrong HF_ENDPOINT: nobody here knows a host of that name",
-    "check the connection and HF_ENDPOINT, then run the same command again",
+    "{hub} cannot be found, asked about {it}",
+    "no network, or a wrong HF_ENDPOINT: this machine cannot resolve that host name",
+    "check the connection and HF_ENDPOINT, or name a folder of this machine instead",
     passing=True,
     waited_for=False,
 )
 NOT_IN_TIME = Meaning(
-    "{hub} did not answer in time",
+    "{hub} did not answer in time, asked about {it}",
     "the Hub or the network is overloaded",
     LATER,
     passing=True,

@@ -12,6 +12,19 @@ KINDS = {
 }
 
 
+FOUND_BY = {
+    "option": "named with --reference",
+    "adapter_config.json": "named by the adapter",
+    "model card": "named by the model's card",
+}
+"""Whoever named the reference."""
+
+
+def whole(name: str, revision: str | None) -> str:
+    """A model at its commit, all of it."""
+    return f"{name} at {revision}" if revision else f"{name} (a local folder)"
+
+
 def subject(source: ReportedSource) -> str:
     """Which revision of what was tested."""
     name = source.id if source.kind == "server" else at(source.id, source.revision)
@@ -26,7 +39,7 @@ def at(name: str, revision: str | None) -> str:
 def origin(report: Report) -> list[tuple[str, str]]:
     """The five lines that name the run."""
     before, reference = report.evaluations.before, report.reference
-    found = f"{at(reference.id, reference.revision)}, found by {reference.found_by}" if reference else "none"
+    found = f"{at(reference.id, reference.revision)}, {FOUND_BY[reference.found_by]}" if reference else "none"
     judges = [f"{identity(each.judge)} ({each.judge.measure})" for each in before.readings]
     run = f"{report.run_id}, antidote-ci {report.tool_version}, policy {short(report.policy_sha256)}"
     return [
@@ -71,7 +84,8 @@ def _published(found: Published) -> str:
 def _plan(plan: Plan) -> str:
     if plan.device == "server":
         return "not known: a server gave the answers"
-    return f"{plan.device}, {plan.dtype}, batch {plan.batch_size}, {plan.threads} threads, {plan.instruction_set}"
+    threads = "1 thread" if plan.threads == 1 else f"{plan.threads} threads"
+    return f"{plan.device}, {plan.dtype}, batch {plan.batch_size}, {threads}, {plan.instruction_set}"
 
 
 def _prompts(each: PromptFile) -> str:

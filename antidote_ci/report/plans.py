@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from antidote_ci.records import LayerDrift, RepairPlan
+from antidote_ci.report.origins import FOUND_BY, whole
 from antidote_ci.report.rows import METHODS
 from antidote_ci.report.text import number, percent, plain
 
@@ -12,11 +13,6 @@ TARGETS = {
     "dense": "the weights themselves",
 }
 SHARES = {"row": "of each row", "tensor": "of each tensor", None: "of the whole difference"}
-FOUND_BY = {
-    "option": "named with --reference",
-    "adapter_config.json": "named by the adapter",
-    "model card": "named by the model's card",
-}
 
 
 def rows(plan: RepairPlan) -> list[tuple[str, str]]:
@@ -24,11 +20,8 @@ def rows(plan: RepairPlan) -> list[tuple[str, str]]:
     base, scored = plan.reference, sum(each.rows * each.columns for each in plan.tensors)
     effect = "" if plan.effective_dose == plan.dose else f", in effect {number(plan.effective_dose)}"
     lines = [
-        ("model", f"{plan.source.id} at {plan.source.revision or 'a local folder'}"),
-        (
-            "reference",
-            f"{base.id} at {base.revision or 'a local folder'}, {FOUND_BY[base.found_by]}" if base else "none",
-        ),
+        ("model", whole(plan.source.id, plan.source.revision)),
+        ("reference", f"{whole(base.id, base.revision)}, {FOUND_BY[base.found_by]}" if base else "none"),
         ("method", METHODS[plan.method]),
         ("target", TARGETS[plan.target]),
         ("dose", f"{number(plan.dose)} {SHARES[plan.per]}{effect}"),

@@ -20,7 +20,25 @@ OFFERED = [H200, CPU, L4, T4]
 
 
 def of(gigabytes: float) -> Forecast:
-    return Forecast("org/model", "0" * 40, None, "auto", 0, 0, 0, 0, 0, 0, round(gigabytes * GB), 0, 0, "none")
+    return Forecast(
+        "org/model",
+        "0" * 40,
+        None,
+        "auto",
+        "taylor",
+        "qwen3guard",
+        {},
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        round(gigabytes * GB),
+        0,
+        0,
+        "none",
+    )
 
 
 @pytest.mark.parametrize(("gigabytes", "flavor"), [(0.8, "t4-small"), (10, "t4-small"), (15, "l4x1"), (17, "h200")])

@@ -146,7 +146,8 @@ def test_an_image_must_be_named() -> None:
 @pytest.mark.parametrize(
     ("config", "what"),
     [
-        (named(Policy(), "./folder"), "./folder is a folder of this machine"),
+        (named(Policy(), str(Path(__file__).parent)), "is a folder of this machine"),
+        (named(Policy(), "./nowhere"), "there is no folder ./nowhere"),
         (named(Policy(), "http://ada:password@127.0.0.1:8000/v1"), "http://127.0.0.1:8000/v1 is a server"),
         (replace(named(Policy()), save_answers=Path("a.jsonl")), "--save-answers cannot be had from a Job"),
         (named(override(Policy(), "repair", reference="~/base")), "~/base is a folder"),
