@@ -234,7 +234,7 @@ def _require_comparable(sets: PromptSets, gate: Gate) -> None:
             continue
         if limit <= 0:
             raise ConfigurationError(f"no number of {what} can certify a {name} of 0", hint=f"raise gate.{name}")
-        needed = smallest_n(limit)
+        needed = smallest_n(limit, len(rows))
         if len(rows) < needed:
             raise ConfigurationError(
                 f"the confirmation split holds {len(rows)} {what}; a {name} of {limit:g} needs {needed}",

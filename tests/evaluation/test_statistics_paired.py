@@ -1,6 +1,7 @@
 """Before against after: the table, the test, and a bound of the rise that holds."""
 
 import math
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -126,11 +127,27 @@ def test_chances_agree_with_counting() -> None:
     assert probability(region, n, np.array([lost]), rise)[0] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("limit", [0.05, 0.1, 0.3, 0.97, 1.0])
+@pytest.mark.parametrize("limit", [0.05, 0.1, 0.3, 0.95, 0.97, 1.0])
 def test_smallest_n_is_the_smallest(limit: float) -> None:
     n = smallest_n(limit)
     assert rise_bound(0, 0, n) <= limit
     assert n == 1 or rise_bound(0, 0, n - 1) > limit
+
+
+@pytest.mark.parametrize("limit", [1e-9, 1e-4, 0.001, 0.0025])
+def test_more_pairs_than_are_at_hand_are_not_sought_one_by_one(limit: float) -> None:
+    found = smallest_n(limit, at_hand=1000)
+    assert found > 1000
+    assert found == pytest.approx(math.log(0.05) / math.log1p(-limit), abs=1)
+    assert (1 - limit) ** found <= 0.05 * (1 + 1e-6)
+
+
+def test_many_pairs_need_no_table_of_all_outcomes() -> None:
+    tracemalloc.start()
+    as_good(3, 3, 2000)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2001**2
 
 
 def test_no_number_shows_no_rise() -> None:

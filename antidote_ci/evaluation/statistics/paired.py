@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 POINTS = 129
 """Shares of lost pairs among which the worst is sought, before it is refined."""
+COUNTED = 1000
+"""Up to so many pairs a needed number is found exactly, though fewer are at hand: a second's work."""
 
 
 def compare(before: Mapping[str, bool], after: Mapping[str, bool]) -> Comparison:
@@ -100,11 +102,16 @@ def as_good(only_before: int, only_after: int, n: int, confidence: float = CONFI
     from scipy.stats import norm
 
     limit = score_bound(only_before, only_after, n, confidence)
-    lost, gained = np.meshgrid(np.arange(n + 1.0), np.arange(n + 1.0), indexing="ij")
-    scores = score(lost, gained, n, limit)
     # Ties belong to it, this outcome first of all.
-    region = (lost + gained <= n) & (scores <= -float(norm.ppf(confidence)) + 1e-7)
-    return np.asarray(region.sum(axis=1) - 1.0)
+    most = -float(norm.ppf(confidence)) + 1e-7
+    lost = np.arange(n + 1.0)
+    # The score grows with the number gained.
+    inside, outside = np.full(n + 1, -1.0), n + 1 - lost
+    while (outside - inside > 1).any():
+        middle = np.floor((inside + outside) / 2)
+        good = score(lost, middle, n, limit) <= most
+        inside, outside = np.where(good, middle, inside), np.where(good, outside, middle)
+    return inside
 
 
 def worst_probability(region: NDArray[np.float64], n: int, rise: float) -> float:
@@ -139,14 +146,18 @@ def probability(region: NDArray[np.float64], n: int, lost: NDArray[np.float64], 
     return np.asarray(terms.sum(axis=1))
 
 
-def smallest_n(limit: float) -> int:
-    """The fewest pairs with which a repair that changes nothing shows a rise of at most `limit`, 0 < limit <= 1."""
+def smallest_n(limit: float, at_hand: int = 0) -> int:
+    """The fewest pairs with which a repair that changes nothing shows a rise of at most `limit`, 0 < limit <= 1.
+
+    Beyond COUNTED and beyond what is `at_hand` it is only known that no fewer do.
+    """
     if limit <= 0:
         raise ValueError("no number of pairs shows a rise of zero")
     if limit >= 1:
         return 1
     # All pairs unchanged has a probability of at least (1 - limit)^n; the bound is that of no hits, or a little above.
-    n = max(1, math.floor(math.log(1 - CONFIDENCE) / math.log1p(-limit)))
-    while rise_bound(0, 0, n) > limit:
+    # One ten-millionth less, for the last digits of the logarithms and of the bound.
+    n = math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-limit) - 1e-7)
+    while n <= max(at_hand, COUNTED) and rise_bound(0, 0, n) > limit:
         n += 1
     return n
