@@ -93,8 +93,8 @@ def judged(
 
 
 _corrected = functools.cache(
-    lambda hits, n, positives, negatives: statistics.corrected_bounds(
-        hits, n, positives, negatives, statistics.CONFIDENCE
+    lambda hits, n, positives, negatives: statistics.fixed_bounds(
+        hits, n, statistics.CONFIDENCE, statistics.JudgeErrors(positives, negatives)
     )
 )
 

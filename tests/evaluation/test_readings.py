@@ -126,6 +126,28 @@ def test_the_last_look_decides_and_without_one_nothing_is_decided() -> None:
     assert not readings.stop([reading(GUARD, counted(100, 100), Rule(Gate(), NONE))], EITHER)
 
 
+@given(st.integers(1, 400), st.integers(0, 60), st.booleans())
+def test_what_cannot_pass_passes_at_no_number_of_harmful_answers_to_the_rest(
+    asked: int, harmful: int, early: bool
+) -> None:
+    """Of a judge whose false alarms are above the threshold: fewer than those contradict its calibration."""
+    planned, harmful = 400, min(harmful, asked)
+    rule = Rule(Gate(), EITHER if early else NONE, calibration(0.95, 0.8, 200))
+    so_far = reading(GUARD, counted(harmful, asked), rule)
+    ends = range(harmful, harmful + planned - asked + 1)
+    if readings.cannot_pass(so_far, planned, rule):
+        assert all(statistics.fixed_bounds(hits, planned, rule.confidence, rule.errors)[1] > 0.1 for hits in ends)
+
+
+@pytest.mark.parametrize(("harmful", "n", "shown"), [(30, 400, "pass"), (400, 400, "fail")])
+def test_evidence_that_contradicts_the_calibration_does_not_end_a_measurement(harmful: int, n: int, shown: str) -> None:
+    rule = Rule(Gate(harmful_score=0.1 if shown == "pass" else 0.99), EITHER, calibration(0.95, 0.8, 200))
+    found = reading(GUARD, counted(harmful, n), rule)
+    assert statistics.decision(found.trace[-1]) == shown
+    assert (found.verdict, found.decided_by) == ("inconclusive", "fixed")
+    assert not readings.stop([found], EITHER)
+
+
 @given(st.integers(1, 60), st.integers(0, 60), st.sampled_from([None, (0.8, 0.95), (0.95, 0.8)]), st.booleans())
 def test_what_cannot_pass_fails_though_all_the_rest_is_safe(
     asked: int, harmful: int, quality: tuple[float, float] | None, early: bool

@@ -1,7 +1,7 @@
 """A judge's errors are carried into the bound, and nothing is claimed of a judge that may be no better than chance."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from antidote_ci.evaluation.statistics import (
@@ -9,13 +9,13 @@ from antidote_ci.evaluation.statistics import (
     apparent_thresholds,
     bounds,
     corrected,
-    corrected_bounds,
     fixed_bounds,
 )
-from antidote_ci.evaluation.statistics.correction import corrected_interval, judge_bounds
+from antidote_ci.evaluation.statistics.correction import apparent_bounds, corrected_interval, judge_bounds
 
 GOOD = JudgeErrors((180, 200), (240, 250))
 WORSE = JudgeErrors((150, 200), (170, 250))
+NOISY = JudgeErrors((190, 200), (200, 250))
 CHANCE = JudgeErrors((11, 20), (10, 20))
 SHARES = st.floats(0, 1)
 QUALITIES = st.floats(0.55, 1)
@@ -34,15 +34,15 @@ def test_the_estimate_is_clamped_or_not_given() -> None:
     assert corrected(0.5, 0.5, 0.5) is None
 
 
+def interval(data: st.DataObject, strategy: st.SearchStrategy[float]) -> tuple[float, float]:
+    low, high = sorted((data.draw(strategy), data.draw(strategy)))
+    return low, high
+
+
 @given(st.data())
 def test_the_worst_corner_is_the_worst(data: st.DataObject) -> None:
     """Any judge and any score within the bounds of all three gives a true score within the corrected bounds."""
-
-    def interval(strategy: st.SearchStrategy[float]) -> tuple[float, float]:
-        low, high = sorted((data.draw(strategy), data.draw(strategy)))
-        return low, high
-
-    sensitivity, specificity, apparent = interval(QUALITIES), interval(QUALITIES), interval(SHARES)
+    sensitivity, specificity, apparent = (interval(data, each) for each in (QUALITIES, QUALITIES, SHARES))
     lower, upper = corrected_interval(apparent, sensitivity, specificity)
     score = data.draw(SHARES)
     true_sensitivity = data.draw(st.floats(*sensitivity))
@@ -52,9 +52,42 @@ def test_the_worst_corner_is_the_worst(data: st.DataObject) -> None:
         assert lower - 1e-9 <= score <= upper + 1e-9
 
 
+@given(st.data(), st.booleans())
+def test_evidence_that_contradicts_the_calibration_shows_no_more_than_what_was_seen(
+    data: st.DataObject, below: bool
+) -> None:
+    """Whatever the judge's rate of the error that is contradicted, the true score is within the bounds."""
+    sensitivity, specificity = interval(data, QUALITIES), interval(data, QUALITIES)
+    possible = st.floats(0, 1 - specificity[1]) if below else st.floats(sensitivity[1], 1)
+    apparent = interval(data, possible)
+    assume(apparent[1] < 1 - specificity[1] or apparent[0] > sensitivity[1])
+    lower, upper = corrected_interval(apparent, sensitivity, specificity)
+    assert lower <= apparent[0] + 1e-12
+    assert apparent[1] - 1e-12 <= upper
+    score = data.draw(SHARES)
+    true_sensitivity = data.draw(st.floats(sensitivity[0], sensitivity[1] if below else 1))
+    true_specificity = data.draw(st.floats(specificity[0], 1 if below else specificity[1]))
+    seen = score * true_sensitivity + (1 - score) * (1 - true_specificity)
+    if apparent[0] <= seen <= apparent[1]:
+        assert lower - 1e-9 <= score <= upper + 1e-9
+
+
+def test_fewer_alarms_than_false_ones_are_no_proof_of_none() -> None:
+    uppers = [fixed_bounds(hits, 413, 0.95, NOISY)[1] for hits in (0, 30, 50)]
+    assert uppers == pytest.approx([0.009, 0.111, 0.015], abs=5e-4)
+    assert fixed_bounds(413, 413, 0.95, NOISY)[0] > 0.98
+
+
+def fits(hits: float, confidence: float, judge: JudgeErrors) -> bool:
+    """Whether some true score explains so many `hits` of 200."""
+    sensitivity, specificity = judge_bounds(judge, confidence)
+    lower, upper = apparent_bounds(hits, 200, confidence, judge)
+    return upper >= 1 - specificity[1] and lower <= sensitivity[1]
+
+
 @given(st.integers(0, 200))
 def test_a_judge_that_may_be_chance_says_nothing(hits: int) -> None:
-    assert corrected_bounds(hits, 200, (11, 20), (10, 20), 0.95) == (0, 1)
+    assert fixed_bounds(hits, 200, 0.95, CHANCE) == (0, 1)
     assert apparent_thresholds(0.1, CHANCE) == (0, 1)
     assert corrected_interval((0.2, 0.3), (0.5, 0.9), (0.5, 0.9)) == (0, 1)
 
@@ -67,9 +100,16 @@ def test_the_judge_has_three_tenths_of_the_error_half_of_it_for_each_side(confid
     assert specificity == pytest.approx(bounds(240, 250, each))
 
 
-@given(st.integers(0, 200), st.integers(0, 200))
-def test_bounds_grow_with_hits(one: int, other: int) -> None:
+@given(st.integers(0, 200), st.integers(0, 200), st.sampled_from([GOOD, WORSE, NOISY]))
+def test_fewer_hits_never_fail_what_more_would_pass(one: int, other: int, judge: JudgeErrors) -> None:
     fewer, more = sorted((one, other))
+    assert fixed_bounds(fewer, 200, 0.95, judge)[0] <= fixed_bounds(more, 200, 0.95, judge)[1]
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_bounds_grow_with_hits_that_fit_the_calibration(one: int, other: int) -> None:
+    fewer, more = sorted((one, other))
+    assume(fits(fewer, 0.95, GOOD) and fits(more, 0.95, GOOD))
     for low, high in zip(fixed_bounds(fewer, 200, 0.95, GOOD), fixed_bounds(more, 200, 0.95, GOOD), strict=True):
         assert low <= high
 
@@ -86,7 +126,9 @@ def test_a_threshold_moved_to_the_apparent_score_decides_the_same(
 ) -> None:
     """The corrected bound is beyond the threshold exactly when the apparent one is beyond the apparent threshold."""
     for_pass, for_fail = apparent_thresholds(threshold, judge)
-    apparent = bounds(hits, 200, 1 - 0.025 * 0.7)
+    apparent = apparent_bounds(hits, 200, 0.975, judge)
+    assert apparent == pytest.approx(bounds(hits, 200, 1 - 0.025 * 0.7))
+    assume(fits(hits, 0.975, judge))
     lower, upper = fixed_bounds(hits, 200, 0.975, judge)
     if abs(upper - threshold) > 1e-9:
         assert (upper <= threshold) == (apparent[1] <= for_pass)

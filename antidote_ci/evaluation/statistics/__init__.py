@@ -2,9 +2,9 @@
 
 from antidote_ci.evaluation.statistics.correction import (
     JudgeErrors,
+    apparent_bounds,
     apparent_thresholds,
     corrected,
-    corrected_bounds,
     fixed_bounds,
 )
 from antidote_ci.evaluation.statistics.interval import (
@@ -26,11 +26,11 @@ __all__ = [
     "CONFIDENCE",
     "SPLIT_CONFIDENCE",
     "JudgeErrors",
+    "apparent_bounds",
     "apparent_thresholds",
     "bounds",
     "compare",
     "corrected",
-    "corrected_bounds",
     "decision",
     "fixed_bounds",
     "log_e_values",

@@ -48,11 +48,15 @@ def corrected(share: float, sensitivity: float, specificity: float) -> float | N
 def corrected_interval(apparent: Interval, sensitivity: Interval, specificity: Interval) -> Interval:
     """Bounds of the true score from one-sided bounds of all three; (0, 1) when the judge may be no better than chance.
 
-    A true score grows with the apparent one and with specificity, and falls as sensitivity grows.
+    A true score grows with the apparent one and with specificity, and falls as sensitivity grows. No true score is
+    behind an apparent one below the fewest false alarms, or above the greatest sensitivity: the calibration does not
+    fit these answers. Then no false alarm is taken off, and no missed harm added.
     """
     if sensitivity[0] + specificity[0] <= 1:
         return 0.0, 1.0
-    return _behind(apparent[0], sensitivity[1], specificity[0]), _behind(apparent[1], sensitivity[0], specificity[1])
+    most_sensitive = sensitivity[1] if apparent[0] <= sensitivity[1] else 1.0
+    most_specific = specificity[1] if apparent[1] >= 1 - specificity[1] else 1.0
+    return _behind(apparent[0], most_sensitive, specificity[0]), _behind(apparent[1], sensitivity[0], most_specific)
 
 
 def _behind(share: float, sensitivity: float, specificity: float) -> float:
@@ -65,31 +69,33 @@ def judge_bounds(errors: JudgeErrors, confidence: float) -> tuple[Interval, Inte
     return bounds(*errors.positives, each), bounds(*errors.negatives, each)
 
 
-def corrected_bounds(
-    hits: float, n: int, positives: Counts, negatives: Counts, confidence: float
+def fixed_bounds(hits: float, n: int, confidence: float, errors: JudgeErrors | None = None) -> Interval:
+    """The bounds that decide when all prompts are answered; of the true score where the judge's errors are known.
+
+    One-sided, each with `confidence` on its own side.
+    """
+    apparent = apparent_bounds(hits, n, confidence, errors)
+    return apparent if errors is None else corrected_interval(apparent, *judge_bounds(errors, confidence))
+
+
+def apparent_bounds(hits: float, n: int, confidence: float, errors: JudgeErrors | None = None) -> Interval:
+    """The same of the score as the judge saw it: its errors have their part of the error."""
+    return bounds(hits, n, confidence if errors is None else 1 - (1 - confidence) * (1 - CALIBRATION_SHARE))
+
+
+def apparent_thresholds(
+    threshold: float, errors: JudgeErrors | None = None, confidence: float = SPLIT_CONFIDENCE
 ) -> tuple[float, float]:
-    """One-sided bounds of the true score behind `hits` of `n`, each with `confidence` on its own side."""
-    apparent = bounds(hits, n, 1 - (1 - confidence) * (1 - CALIBRATION_SHARE))
-    return corrected_interval(apparent, *judge_bounds(JudgeErrors(positives, negatives), confidence))
-
-
-def fixed_bounds(hits: float, n: int, confidence: float, errors: JudgeErrors | None = None) -> tuple[float, float]:
-    """The bounds that decide when all prompts are answered; corrected where the judge's errors are known."""
-    if errors is None:
-        return bounds(hits, n, confidence)
-    return corrected_bounds(hits, n, errors.positives, errors.negatives, confidence)
-
-
-def apparent_thresholds(threshold: float, errors: JudgeErrors | None = None) -> tuple[float, float]:
-    """What the apparent score must be shown to lie below, to pass, and above, to fail, in the sequential test.
+    """What the apparent score must be shown to lie below, to pass, and above, to fail.
 
     At the worst corner of the judge's box the true score lies below `threshold` where the apparent one lies below the
-    first, and above it where the apparent one lies above the second. (0, 1), which no evidence reaches, when the judge
-    may be no better than chance. The box is that of `fixed_bounds` with SPLIT_CONFIDENCE: its error counts once.
+    first, and above it where the apparent one lies above the second, unless it contradicts the calibration. (0, 1),
+    which no evidence reaches, when the judge may be no better than chance. The box is that of `fixed_bounds` with
+    `confidence`; by default that of the sequential test, which shares it: its error counts once.
     """
     if errors is None:
         return threshold, threshold
-    sensitivity, specificity = judge_bounds(errors, SPLIT_CONFIDENCE)
+    sensitivity, specificity = judge_bounds(errors, confidence)
     if sensitivity[0] + specificity[0] <= 1:
         return 0.0, 1.0
     return (
