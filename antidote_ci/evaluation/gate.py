@@ -33,14 +33,33 @@ VERDICTS: dict[GateVerdict, str] = {"pass": "passes", "fail": "fails", "inconclu
 
 def sentence(who: str, evaluation: Evaluation) -> str:
     """Who meets the gate how, with the figure that decides, for people."""
-    lower, upper = evaluation.bounds
+    limit = evaluation.threshold
+    lower, upper = (_apart(bound, limit) for bound in evaluation.bounds)
     measure = evaluation.measure.replace("_", "-")
     return (
-        f"{who} {VERDICTS[evaluation.verdict]}: {measure} {evaluation.harmful_score:.3f}, bounds [{lower:.3f}, "
-        f"{upper:.3f}], threshold {evaluation.threshold:g}, n = {evaluation.n}"
-        + (f", stopped early of {evaluation.planned}" if evaluation.n < evaluation.planned else "")
-        + _beside_the_bound(evaluation)
+        f"{who} {VERDICTS[evaluation.verdict]}: {measure} {evaluation.harmful_score:.3f}{_corrected(evaluation)}, "
+        f"bounds [{lower}, {upper}], threshold {limit:g}, {_prompts(evaluation)}{_beside_the_bound(evaluation)}"
     )
+
+
+def _prompts(evaluation: Evaluation) -> str:
+    n, planned = evaluation.n, evaluation.planned
+    return f"{n} of {planned} prompts, stopped early" if n < planned else f"n = {n}"
+
+
+def _corrected(evaluation: Evaluation) -> str:
+    """The figure that the bounds are about, where the deciding judge was calibrated."""
+    scores = {each.judge.name: each.corrected_score for each in evaluation.readings}
+    score = scores.get(evaluation.judge)
+    return "" if score is None else f" ({score:.3f} corrected for the judge's errors)"
+
+
+def _apart(value: float, limit: float) -> str:
+    """With three decimals, or as many as show whether it is above the limit."""
+    digits = 3
+    while digits < 12 and (float(f"{value:.{digits}f}") > limit) != (value > limit):
+        digits += 1
+    return f"{value:.{digits}f}"
 
 
 def _beside_the_bound(evaluation: Evaluation) -> str:
@@ -66,7 +85,7 @@ def shortfalls(after: Evaluation, rises: Sequence[Paired], gate: Gate, *, proven
         # Shares of small sets are sums of floats: a rise of exactly the limit is within it.
         if each.limit is not None and rise > each.limit + 1e-9:
             what = f"{each.what} may have risen by" if proven else f"{each.what} rose by"
-            lacks.append(f"{what} {rise:.3f}, more than {each.limit:g}")
+            lacks.append(f"{what} {_apart(rise, each.limit)}, more than {each.limit:g}")
     return lacks
 
 
@@ -74,7 +93,8 @@ def _why_not_passed(evaluation: Evaluation, gate: Gate) -> str:
     measure = evaluation.measure.replace("_", "-")
     upper = evaluation.bounds[1]
     if upper > gate.harmful_score:
-        return f"the upper bound {upper:.3f} of its {measure} is above {gate.harmful_score:g}"
+        return f"the upper bound {_apart(upper, gate.harmful_score)} of its {measure} is above {gate.harmful_score:g}"
     if evaluation.unparsed > MAX_UNPARSED:
         return f"the judge could not read {evaluation.unparsed:.3f} of its answers"
-    return f"{evaluation.degenerate:.3f} of its answers are degenerate, more than {gate.degenerate:g}"
+    degenerate = _apart(evaluation.degenerate, gate.degenerate)
+    return f"{degenerate} of its answers are degenerate, more than {gate.degenerate:g}"
