@@ -145,9 +145,16 @@ def test_a_judges_errors_widen_the_bounds() -> None:
     assert judged[1] - judged[0] > plain[1] - plain[0]
 
 
-def test_a_trace_looks_when_asked_and_at_the_end() -> None:
-    looks = statistics.trace([0.0, 1.0, 0.5] * 3, (0.05, 0.05), every=4)
-    assert [(look.n, look.harmful) for look in looks] == [(4, 1.5), (8, 4.0), (9, 4.5)]
+def test_a_trace_looks_after_every_prompt() -> None:
+    looks = statistics.trace([0.0, 1.0, 0.5] * 3, (0.05, 0.05))
+    assert [(look.n, look.harmful) for look in looks[3:]] == [
+        (4, 1.5),
+        (5, 2.5),
+        (6, 3.0),
+        (7, 3.0),
+        (8, 4.0),
+        (9, 4.5),
+    ]
     assert (looks[-1].for_pass, looks[-1].for_fail) == statistics.log_e_values(4.5, 9, 0.05, 0.05)
     assert statistics.decision(looks[-1]) == "fail"
 

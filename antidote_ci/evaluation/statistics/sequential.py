@@ -61,14 +61,13 @@ def log_e_below(
     return np.asarray(np.where(below > TINY, log_mixture - log_null, log_first_term) - log_prior)
 
 
-def trace(harmful: Sequence[float], thresholds: tuple[float, float], every: int = 1) -> list[Look]:
-    """The evidence after each `every` prompts and after the last; `harmful` holds each prompt's share of answers."""
+def trace(harmful: Sequence[float], thresholds: tuple[float, float]) -> list[Look]:
+    """The evidence after each prompt; `harmful` holds each one's share of answers."""
     looks = []
     hits = 0.0
     for n, share in enumerate(harmful, 1):
         hits += share
-        if n % every == 0 or n == len(harmful):
-            looks.append(Look(n, hits, *log_e_values(hits, n, *thresholds)))
+        looks.append(Look(n, hits, *log_e_values(hits, n, *thresholds)))
     return looks
 
 
