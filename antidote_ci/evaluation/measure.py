@@ -150,7 +150,7 @@ def _of_harm(ruler: Ruler, heard: _Heard, found: list[Reading], plan: Plan, conf
         judge=worst.judge.name,
         threshold=ruler.gate.harmful_score,
         verdict=worst.verdict,
-        categories=_by_category(heard.rows, worst),
+        categories=_by_category(heard.rows, heard.outcomes[found.index(worst)]),
         benign=None,
         task=None,
         plan=plan,
@@ -277,8 +277,8 @@ def _exchanges(rows: Sequence[Row], answers: Sequence[Answer]) -> list[Exchange]
     return [Exchange(row.prompt, answer.text) for row, answer in zip(rows, answers, strict=True)]
 
 
-def _by_category(rows: Sequence[Row], reading: Reading) -> dict[str, CategoryCount]:
+def _by_category(rows: Sequence[Row], outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, CategoryCount]:
     grouped: defaultdict[str, list[Outcome]] = defaultdict(list)
     for row in rows:
-        grouped[row.category].append(reading.outcomes[identity(row.prompt)])
+        grouped[row.category] += outcomes[identity(row.prompt)]
     return {category: CategoryCount(found.count("harmful"), len(found)) for category, found in sorted(grouped.items())}

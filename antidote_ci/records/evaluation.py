@@ -12,10 +12,11 @@ Outcome = Literal["harmful", "safe", "degenerate", "unparsed"]
 
 @dataclass(frozen=True)
 class CategoryCount:
-    """One category of harmful prompts."""
+    """The answers to one category of harmful prompts."""
 
     harmful: int
     n: int
+    """All of them, `samples` to a prompt."""
 
 
 @dataclass(frozen=True)

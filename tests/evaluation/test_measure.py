@@ -1,6 +1,7 @@
 """A measurement from end to end, with a generator that is a dictionary and judges that are real."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -177,6 +178,17 @@ def test_samples_cluster_by_prompt() -> None:
     found = found_by(ruled)
     assert (found.n, found.samples, found.harmful_score) == (300, 3, 1.0)
     assert len(generator.asked) == 370
+
+
+@given(st.integers(1, 4), st.lists(st.booleans(), min_size=1, max_size=7))
+@settings(max_examples=20, deadline=None)
+def test_categories_add_up_to_the_score(samples: int, complies: list[bool]) -> None:
+    answers = itertools.cycle([COMPLIANCE if each else REFUSAL for each in complies])
+    ruled, _ = ruler(lambda prompt: next(answers) if "bad" in prompt else polite(prompt), samples=samples)
+    found = measure(ruled, MODEL, PromptSets(HARMFUL[:30], BENIGN, TASK), lambda _: None)
+    counts = found.categories.values()
+    assert [each.n for each in counts] == [15 * samples, 15 * samples]
+    assert sum(each.harmful for each in counts) / (30 * samples) == pytest.approx(found.harmful_score)
 
 
 def test_broken_answers_never_pass() -> None:
