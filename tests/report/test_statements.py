@@ -242,6 +242,16 @@ def test_no_limit_is_said_that_does_not_hold() -> None:
         assert words not in said
 
 
+def test_a_calibration_that_does_not_fit_is_said() -> None:
+    """7 of 413 is less than the 2.2 % of false alarms at the least; 24 of 413, in the sample, is not."""
+    after = judged([read(GUARD, 7, 413, (0.0, 0.032), "pass", corrected=0.0)])
+    fewer = dataclasses.replace(
+        CALIBRATED_REPAIR, evaluations=dataclasses.replace(CALIBRATED_REPAIR.evaluations, after=after)
+    )
+    assert "do not fit these answers" in " ".join(limits(fewer))
+    assert "do not fit these answers" not in " ".join(limits(CALIBRATED_REPAIR))
+
+
 @pytest.mark.parametrize(
     ("licence", "forbids"),
     [("CC-BY-NC-4.0", True), ("cc-by-nc-sa", True), ("Non-Commercial", True), ("NCSA", False), ("MIT", False)],
