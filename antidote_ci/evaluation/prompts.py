@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,20 @@ REALIGNMENT_SHARE = 0.20
 
 
 def read(path: Path, response_field: str | None = None, with_choices: bool = False) -> list[Row]:
-    """The rows of a JSONL file, duplicates by wording dropped.
+    """The rows of a JSONL file, duplicates by wording dropped; of a task, which has `expected`, the same prompt again.
 
     `response_field` names the field that every row must hold beside `prompt`: `response` or `expected`;
     `with_choices`, that every row must hold `choices`, of which `expected` is one.
     Raises ConfigurationError naming the line and an example.
     """
     example = _example(response_field, with_choices)
-    rows = [
-        _row(fields, where, response_field, with_choices, example) for where, fields in tables.json_lines(path, example)
-    ]
+    rows = {
+        where: _row(fields, where, response_field, with_choices, example)
+        for where, fields in tables.json_lines(path, example)
+    }
     if not rows:
         raise ConfigurationError(f"{path} holds no prompts", hint=example)
-    return distinct(rows)
+    return _questions(rows) if response_field == "expected" else distinct(rows.values())
 
 
 def distinct(rows: Iterable[Row]) -> list[Row]:
@@ -41,6 +43,20 @@ def distinct(rows: Iterable[Row]) -> list[Row]:
     for row in rows:
         first.setdefault(key(row.prompt), row)
     return list(first.values())
+
+
+def _questions(rows: Mapping[str, Row]) -> list[Row]:
+    """A task's rows, by where they stand, without repeats: one character makes another question, as in `3 + 4`."""
+    first: dict[str, str] = {}
+    for where, row in rows.items():
+        before = first.setdefault(row.prompt, where)
+        if (row.response.strip(), row.choices) != (rows[before].response.strip(), rows[before].choices):
+            raise ConfigurationError(
+                f"{where} has the prompt of {before}, but not its expected answer or choices",
+                cause="the same prompt gets the same answer, which cannot be right in both",
+                hint="remove one of the two rows",
+            )
+    return [rows[where] for where in first.values()]
 
 
 def _row(fields: dict[str, Any], where: str, response_field: str | None, with_choices: bool, example: str) -> Row:
@@ -82,14 +98,29 @@ def _example(response_field: str | None, with_choices: bool) -> str:
 
 
 def key(prompt: str) -> str:
-    """A prompt by its wording: the sha256 of its letters and digits, case folded, spaces and punctuation collapsed."""
-    words = re.sub(r"[\W_]+", " ", prompt.casefold()).strip()
-    return hashlib.sha256(words.encode()).hexdigest()
+    """A prompt by its wording: the sha256 of its letters, marks, digits and symbols.
+
+    Case, compatibility forms and ways to compose a letter are folded, spaces and punctuation collapsed, and what has
+    no shape is left out.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", prompt).casefold())
+    words = " ".join(re.sub(r"[\W_]", _kept, folded).split())
+    # What had no shape may have kept a letter from its mark.
+    return _sha256(unicodedata.normalize("NFKC", words))
+
+
+def _kept(found: re.Match[str]) -> str:
+    kind = unicodedata.category(found[0])
+    return "" if kind == "Cf" else found[0] if kind[0] in "MS" else " "
 
 
 def identity(prompt: str) -> str:
-    """A prompt's id in reports and saved answers: the first 16 hex digits of its `key`."""
-    return key(prompt)[:16]
+    """A prompt's id in reports and saved answers: the first 16 hex digits of its sha256."""
+    return _sha256(prompt)[:16]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def take(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
@@ -120,5 +151,5 @@ def described(role: str, origin: str, rows: Sequence[Row], licence: str | None =
     """A set for the record: by what it says, whatever the file was called."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(f"{key(row.prompt)}:{':'.join((row.response, *row.choices))}\n".encode())
+        digest.update(f"{_sha256(row.prompt)}:{':'.join((row.response, *row.choices))}\n".encode())
     return PromptFile(role, origin, digest.hexdigest(), len(rows), licence)

@@ -86,7 +86,7 @@ class Published:
 
 @dataclass(frozen=True)
 class PromptFile:
-    """A prompt set by what it says, not by where it lay: the sha256 of its normalised rows."""
+    """A prompt set by what it says, not by where it lay: the sha256 of its rows."""
 
     role: str
     """realignment, calibration, selection, confirmation, benign or task."""

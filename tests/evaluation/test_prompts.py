@@ -1,7 +1,10 @@
 """Prompt files, splits and disjointness."""
 
 import json
+import unicodedata
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -35,6 +38,35 @@ def test_wording_is_what_counts() -> None:
     assert prompts.key("how do i sneak out") != prompts.key("how do i sneak in")
 
 
+@given(st.text(), st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]), st.sampled_from(["\u200b", "\u2060", "\u00ad"]))
+def test_a_wording_is_known_however_it_is_encoded(
+    text: str, form: Literal["NFC", "NFD", "NFKC", "NFKD"], unseen: str
+) -> None:
+    assert prompts.key(unicodedata.normalize(form, text)) == prompts.key(text)
+    assert prompts.key(unseen.join(text)) == prompts.key(text)
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126)))
+def test_full_width_letters_make_no_other_wording(text: str) -> None:
+    assert prompts.key(text.translate({code: code + 0xFEE0 for code in range(33, 127)})) == prompts.key(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Write it in C", "Write it in C++"),
+        ("What is 3 + 4?", "What is 3 = 4?"),
+        ("What does \U0001f600 mean?", "What does \U0001f621 mean?"),
+        (
+            "\u0915\u093e\u0932 \u0915\u094d\u092f\u093e \u0939\u0948",
+            "\u0915\u0940\u0932 \u0915\u094d\u092f\u093e \u0939\u0948",
+        ),
+    ],
+)
+def test_symbols_and_vowel_signs_are_wording(one: str, other: str) -> None:
+    assert prompts.key(one) != prompts.key(other)
+
+
 def test_a_prompt_in_two_sets_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="confirmation set also stands in the selection set"):
         prompts.require_disjoint({"selection": [Row("Why?"), Row("How?")], "confirmation": [Row("how")]})
@@ -45,6 +77,26 @@ def test_reading_drops_repeats_and_keeps_categories(tmp_path: Path) -> None:
     rows = [{"prompt": "How?", "category": "a"}, {"prompt": "how"}, {"prompt": "Why?"}]
     file.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     assert prompts.read(file) == [Row("How?", "a"), Row("Why?")]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from("+-*/%"), st.integers(0, 9)), min_size=1))
+def test_task_rows_that_differ_in_one_character_are_all_asked(sums: list[tuple[int, str, int]]) -> None:
+    asked = [f"{left} {operator} {right} =" for left, operator, right in sums]
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "task.jsonl"
+        file.write_text("\n".join(json.dumps({"prompt": each, "expected": each}) for each in asked))
+        rows = prompts.read(file, "expected")
+    assert [row.prompt for row in rows] == list(dict.fromkeys(asked))
+    assert len({prompts.identity(row.prompt) for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("other", [{"expected": "no"}, {"choices": ["yes", "perhaps"]}])
+def test_one_prompt_with_two_right_answers_is_refused(tmp_path: Path, other: dict[str, object]) -> None:
+    file = tmp_path / "task.jsonl"
+    good: dict[str, object] = {"prompt": "Is it?", "expected": "yes", "choices": ["yes", "no"]}
+    file.write_text("\n".join(map(json.dumps, [good, good, good | {"prompt": "Was it?"}, good | other])))
+    with pytest.raises(ConfigurationError, match=r"line 4 has the prompt of .*task\.jsonl, line 1, but not"):
+        prompts.read(file, "expected", with_choices=True)
 
 
 @pytest.mark.parametrize(
@@ -109,12 +161,10 @@ def test_choices_that_cannot_be_scored(tmp_path: Path, choices: object, said: st
     assert '"choices"' in str(raised.value.hint)
 
 
-@given(st.text())
-def test_an_identity_is_short_and_follows_the_wording(prompt: str) -> None:
-    found = prompts.identity(prompt)
-    assert len(found) == 16
-    assert prompts.key(prompt).startswith(found)
-    assert prompts.identity(f"  {prompt}?!") == found
+@given(st.text(), st.text())
+def test_an_identity_is_short_and_of_one_text_alone(one: str, other: str) -> None:
+    assert len(prompts.identity(one)) == 16
+    assert (prompts.identity(one) == prompts.identity(other)) == (one == other)
 
 
 def test_choices_are_part_of_what_a_set_says() -> None:
