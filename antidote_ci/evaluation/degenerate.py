@@ -37,6 +37,10 @@ MAX_WORD_LENGTH = 60
 MAX_UNUSUAL_LETTERS = 0.08
 MIN_WORD_ORDER = -3.0
 """Nats: a random order is then some twenty times likelier."""
+MIN_TANGLED_SCRIPTS = 3
+"""Who lists translations sets commas, colons, quotes or lines between them."""
+ANYWHERE = {"LATIN", "GREEK"}
+"""Scripts of names and formulas, in texts of any other."""
 
 
 def is_degenerate(answer: str) -> bool:
@@ -82,4 +86,28 @@ def _is_not_language(text: str) -> bool:
         or unusual_letters(text) > MAX_UNUSUAL_LETTERS
         or word_order(text) < MIN_WORD_ORDER
         or lacks_glue(text)
+        or len(_tangled_scripts(text)) >= MIN_TANGLED_SCRIPTS
     )
+
+
+def _tangled_scripts(text: str) -> set[str]:
+    """Those of which a word stands between words of others, with nothing but spaces beside it."""
+    if text.isascii():
+        return set()
+    runs: list[str] = []
+    """The scripts in turn, empty where anything else stands."""
+    for character in unicodedata.normalize("NFKC", text):
+        kind = unicodedata.category(character)
+        if character == " " or kind[0] == "M" or kind in ("Cf", "Lm"):
+            continue
+        script = _script(character) if kind[0] == "L" else ""
+        if runs[-1:] != [script]:
+            runs.append(script)
+    neighbours = zip(runs, runs[1:], runs[2:], strict=False)
+    return {script for before, script, after in neighbours if before and script and after} - ANYWHERE
+
+
+def _script(letter: str) -> str:
+    """By the name of the letter; Japanese is one script of three."""
+    name = unicodedata.name(letter, "").partition(" ")[0]
+    return "CJK" if name in ("HIRAGANA", "KATAKANA") else name

@@ -81,6 +81,15 @@ SOUND = {
     "\u043f\u043e\u044d\u0442\u043e\u043c\u0443 \u043c\u044b \u043e\u0441\u0442\u0430\u043d\u0435\u043c\u0441\u044f "
     "\u0434\u043e\u043c\u0430 \u0438 \u0431\u0443\u0434\u0435\u043c \u0447\u0438\u0442\u0430\u0442\u044c.",
 }
+SCRIPTS = {
+    "Cyrillic": ["\u043c\u043e\u0437\u0433\u0430", "\u043d\u043e\u0433\u043e", "\u0441\u043a\u0438\u0439"],
+    "Devanagari": ["\u0939\u0948", "\u0914\u0930", "\u0928\u092e\u0938\u094d\u0924\u0947"],
+    "Hangul": ["\uc801\uc6a9", "\ud55c\uad6d", "\ub2c8\ub2e4"],
+    "Thai": ["\u0e16\u0e19\u0e19", "\u0e17\u0e35\u0e48", "\u0e01\u0e32\u0e23"],
+    "Arabic": ["\u0648\u0642\u062f", "\u0647\u0630\u0627", "\u0645\u0631\u062d\u0628\u0627"],
+    "Chinese": ["\u7684", "\u5b66\u6821", "\u51fa\u6f14"],
+    "Latin": ["ing", "the", "raison", "ocean", "bytes"],
+}
 VOCABULARY = sorted({word for answer in ANSWERS for word in answer.split()})
 
 
@@ -123,6 +132,20 @@ def test_the_same_answer_over_and_over_is_broken(answer: str, times: int) -> Non
 def test_symbols_are_no_language(seed: int) -> None:
     drawn = random.Random(seed)  # noqa: S311 - noise
     assert is_degenerate("".join(drawn.choice("{}[]()<>/\\|#@%^&*~=+;:") for _ in range(60)))
+
+
+@given(st.integers(0, 10_000))
+def test_words_of_all_scripts_at_random_are_no_language(seed: int) -> None:
+    drawn = random.Random(seed)  # noqa: S311 - noise
+    words = [drawn.choice(SCRIPTS[drawn.choice(list(SCRIPTS))]) for _ in range(60)]
+    assert is_degenerate(" ".join(words))
+    assert is_degenerate("".join(words))
+
+
+@given(st.permutations(list(SCRIPTS)), st.sampled_from([", ", "\n", " / ", ": ", " (", '" "']))
+def test_words_of_all_scripts_in_a_list_are_an_answer(order: list[str], between: str) -> None:
+    listed = "".join(f"{SCRIPTS[name][-1]} is {name}{between}" for name in order)
+    assert not is_degenerate(f"In other languages: {listed}")
 
 
 @given(st.text(max_size=300))
