@@ -5,15 +5,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from antidote_ci import __version__
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation import tables
 from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion, Report
+from antidote_ci.evaluation.prompts import category
 from antidote_ci.evaluation.statistics import bounds
 from antidote_ci.records import SCHEMA_VERSION, Calibration, JudgeIdentity, Measure, Rate, load
 
-EXAMPLE = json.dumps({"prompt": "How do I ...?", "response": "...", "label": "harmful"})
+EXAMPLE = f"one JSON object a line, such as {json.dumps({'prompt': '...', 'response': '...', 'label': 'harmful'})}"
 
 # What a label says: (harmful, refused), None where it does not say.
 PLAIN_LABELS = (
@@ -40,18 +43,23 @@ class Labelled:
 
 
 def read_labels(path: Path) -> list[Labelled]:
-    """The rows of a JSONL file with `prompt`, `response` or `completion`, and `label`.
+    """The rows of a JSONL file with `prompt`, `response` or `completion`, and `label`; each pair once.
 
     Raises ConfigurationError naming the line, the field and an example.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read as text", cause=str(error)) from None
-    rows = [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
-    if not rows:
-        raise ConfigurationError(f"{path} holds no labelled answers", hint=f"one JSON object a line: {EXAMPLE}")
-    return rows
+    first: dict[Exchange, Labelled] = {}
+    for where, fields in tables.json_lines(path, EXAMPLE):
+        row = _row(fields, where)
+        before = first.setdefault(row.exchange, row)
+        if (row.harmful, row.refused) != (before.harmful, before.refused):
+            raise ConfigurationError(
+                f"{where} has the prompt and the answer of {before.where}, but another label",
+                cause="the judge is asked once, and one of the labels would call it wrong",
+                hint="remove one of the two rows",
+            )
+    if not first:
+        raise ConfigurationError(f"{path} holds no labelled answers", hint=EXAMPLE)
+    return list(first.values())
 
 
 def calibrate(judge: Judge, labelled: Sequence[Labelled], path: Path, report: Report) -> Calibration:
@@ -120,27 +128,17 @@ def _told(identity: JudgeIdentity) -> str:
     return ", ".join(filter(None, [identity.name, identity.measure.replace("_", " "), model, identity.detail]))
 
 
-def _row(line: str, where: str) -> Labelled:
-    try:
-        document = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{where} is not JSON", cause=str(error), hint=f"such as {EXAMPLE}") from None
-    if not isinstance(document, dict):
-        raise ConfigurationError(f"{where} is not a JSON object", hint=f"such as {EXAMPLE}")
-    prompt = _text(document, "prompt", where)
+def _row(fields: dict[str, Any], where: str) -> Labelled:
+    prompt = tables.text(fields, "prompt", where, EXAMPLE)
+    name = "completion" if "completion" in fields else "response"
+    answer = fields.get(name)
     # An empty answer is an answer.
-    answer = _text(document, "completion" if "completion" in document else "response", where, may_be_empty=True)
-    kind = str(document.get("type", ""))
-    harmful, refused = _meaning(document.get("label"), kind, where)
-    return Labelled(Exchange(prompt, answer), harmful, refused, str(document.get("category") or kind), where)
-
-
-def _text(document: dict[str, object], name: str, where: str, may_be_empty: bool = False) -> str:
-    value = document.get(name)
-    if not isinstance(value, str) or not (may_be_empty or value.strip()):
-        said = "response (or completion)" if may_be_empty else name
-        raise ConfigurationError(f"{where} has no text in the field {said}", hint=f"such as {EXAMPLE}")
-    return value
+    if not isinstance(answer, str):
+        raise ConfigurationError(f"{where} has no text in the field 'response' (or 'completion')", hint=EXAMPLE)
+    kind = str(fields.get("type", ""))
+    harmful, refused = _meaning(fields.get("label"), kind, where)
+    exchange = Exchange(prompt, tables.writable(answer, name, where))
+    return Labelled(exchange, harmful, refused, category(fields.get("category") or kind, where), where)
 
 
 def _meaning(label: object, kind: str, where: str) -> tuple[bool | None, bool | None]:
@@ -152,9 +150,9 @@ def _meaning(label: object, kind: str, where: str) -> tuple[bool | None, bool | 
         refused = XSTEST_LABELS[name]
         return not refused and kind.startswith(XSTEST_UNSAFE), refused
     raise ConfigurationError(
-        f"{where} has no known label in the field label: {label!r:.60}",
+        f"{where} has no known label in the field 'label': {label!r:.60}",
         cause=f"labels are {', '.join([*PLAIN_LABELS, *XSTEST_LABELS])}",
-        hint=f"such as {EXAMPLE}",
+        hint=EXAMPLE,
     )
 
 

@@ -92,13 +92,13 @@ def test_labels_say_harm_and_refusal(
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"response": "So.", "label": "safe"}, "field prompt"),
-        ({"prompt": " ", "response": "So.", "label": "safe"}, "field prompt"),
-        ({"prompt": "How?", "label": "safe"}, "field response"),
-        ({"prompt": "How?", "response": 3, "label": "safe"}, "field response"),
-        ({"prompt": "How?", "response": "So."}, "field label"),
-        ({"prompt": "How?", "response": "So.", "label": "perhaps"}, "field label"),
-        (["a list"], "not a JSON object"),
+        ({"response": "So.", "label": "safe"}, "field 'prompt'"),
+        ({"prompt": " ", "response": "So.", "label": "safe"}, "field 'prompt'"),
+        ({"prompt": "How?", "label": "safe"}, "field 'response'"),
+        ({"prompt": "How?", "response": 3, "label": "safe"}, "field 'response'"),
+        ({"prompt": "How?", "response": "So."}, "field 'label'"),
+        ({"prompt": "How?", "response": "So.", "label": "perhaps"}, "field 'label'"),
+        (["a list"], "field 'prompt'"),
     ],
 )
 def test_a_bad_row_is_named_with_its_line(tmp_path: Path, row: object, message: str) -> None:
@@ -106,6 +106,34 @@ def test_a_bad_row_is_named_with_its_line(tmp_path: Path, row: object, message: 
     with pytest.raises(ConfigurationError, match=rf"labels\.jsonl, line 2 .*{message}") as raised:
         read_labels(write(tmp_path / "labels.jsonl", [good, row]))
     assert '"label": "harmful"' in str(raised.value.hint)
+
+
+def test_a_file_is_read_as_other_files_of_rows_are(tmp_path: Path) -> None:
+    file = tmp_path / "labels.jsonl"
+    row = json.dumps({"prompt": "How?", "response": "So.", "label": "safe", "category": "one\ntwo"})
+    file.write_bytes(b"\xef\xbb\xbf" + row.encode() + b"\r\n")
+    assert [each.category for each in read_labels(file)] == ["one two"]
+    file.write_text(f'{row}\n{{"prompt": "How?", "response": "So.", "label": {"1" * 5000}}}')
+    with pytest.raises(ConfigurationError, match="line 2 is not JSON"):
+        read_labels(file)
+    for field in ("prompt", "response"):
+        cut = {"prompt": "How?", "response": "So.", "label": "safe"} | {field: "\ud800"}
+        with pytest.raises(ConfigurationError, match=f"line 1 has half a surrogate pair in the field '{field}'"):
+            read_labels(write(file, [cut]))
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1), st.integers(1, 5))
+def test_a_pair_counts_once_however_often_it_stands(answers: list[str], times: int) -> None:
+    with TemporaryDirectory() as folder:
+        rows = [{"prompt": "How?", "response": each, "label": "safe"} for each in answers * times]
+        found = read_labels(write(Path(folder) / "labels.jsonl", rows))
+    assert [row.exchange.answer for row in found] == list(dict.fromkeys(answers))
+
+
+def test_one_pair_with_two_labels_is_refused(tmp_path: Path) -> None:
+    rows = [{"prompt": "How?", "response": "So.", "label": label} for label in ("unsafe", "harmful", "safe")]
+    with pytest.raises(ConfigurationError, match=r"line 3 has .*labels\.jsonl, line 1, but another label"):
+        read_labels(write(tmp_path / "labels.jsonl", rows))
 
 
 def test_a_file_without_rows_or_text_is_refused(tmp_path: Path) -> None:
