@@ -178,16 +178,18 @@ class Talk:
         """A judge's worth, with its bounds, by category."""
         from antidote_ci.report.text import interval, percent
 
-        table = Table(box=box.SIMPLE_HEAD)
-        table.add_column(found.judge.name)
-        for heading in ("Sensitivity", "95 % bounds", "n", "Specificity", "95 % bounds", "n"):
-            table.add_column(heading, justify="right")
-        for name, rates in {"all": (found.positives, found.negatives), **found.categories}.items():
+        rows: list[tuple[str, Sequence[records.Rate | None]]] = [("all", (found.positives, found.negatives))]
+        # Where no row has a category, they are all of one without a name.
+        if any(found.categories):
+            rows += [(name or "no category", rates) for name, rates in found.categories.items()]
+        shares = ("Sensitivity", "95 % bounds", "n", "Specificity", "95 % bounds", "n")
+        lines = []
+        for name, rates in rows:
             cells = [
-                (percent(rate.share), interval(rate.bounds), str(rate.n)) if rate else ("-", "-", "0") for rate in rates
+                (percent(each.share), interval(each.bounds), str(each.n)) if each else ("-", "-", "0") for each in rates
             ]
-            table.add_row(name, *cells[0], *cells[1])
-        self._console.print(table)
+            lines.append((name, *cells[0], *cells[1]))
+        self._table((found.judge.name, *shares), lines)
         self.say(f"balanced accuracy {percent(found.balanced_accuracy)}, unparsed {found.unparsed} of {found.n}")
 
     def explain(self, error: AntidoteError) -> None:

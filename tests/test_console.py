@@ -1,13 +1,14 @@
 """What people see during a run and at its end, and what a program is told that folds its steps."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from antidote_ci.console import HEAT, MARK_VARIABLE, RAMP, Talk
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import LayerDrift, RepairPlan, Report, ReportedSource
-from tests.report.samples import CALIBRATED_REPAIR, EVERY_KIND, TWO_JUDGES, disguised
+from tests.report.samples import CALIBRATED_REPAIR, CALIBRATION, EVERY_KIND, TWO_JUDGES, disguised
 
 
 @pytest.mark.parametrize("report", EVERY_KIND)
@@ -29,6 +30,19 @@ def test_two_judges_and_the_pairs_are_shown(capsys: pytest.CaptureFixture[str]) 
 def test_names_are_no_console_markup(capsys: pytest.CaptureFixture[str]) -> None:
     Talk().compare(disguised(TWO_JUDGES, ["[red]x[/red] [/]"] * 8))
     assert "[red]x[/red]" in capsys.readouterr().err
+
+
+def test_a_category_of_a_labels_file_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    rates = CALIBRATION.categories["Fraud"]
+    Talk().calibrated(replace(CALIBRATION, categories=dict.fromkeys(["[/b]", "\x1b[2Jclear", ""], rates)))
+    shown = capsys.readouterr().err
+    assert all(words in shown for words in ("[/b]", "\ufffd[2Jclear", "no category", "91.0 %"))
+
+
+def test_without_categories_a_judge_has_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = (CALIBRATION.positives, CALIBRATION.negatives)
+    Talk().calibrated(replace(CALIBRATION, categories={"": whole}))
+    assert capsys.readouterr().err.count("91.0 %") == 1
 
 
 def planned(*drift: float) -> RepairPlan:
