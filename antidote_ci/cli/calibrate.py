@@ -7,7 +7,7 @@ import typer
 
 from antidote_ci import records
 from antidote_ci.cli.ending import ending
-from antidote_ci.cli.options import AcceptLicence, Judge, PolicyFile
+from antidote_ci.cli.options import AcceptLicence, PolicyFile, option
 from antidote_ci.config import override, read_policy
 from antidote_ci.console import data
 
@@ -17,7 +17,7 @@ def calibrate(
         Path,
         typer.Option("--labels", help="JSONL with prompt, response (or completion) and label.", show_default=False),
     ],
-    judge: Judge = None,
+    judge: Annotated[str | None, option("--judge", "The judge that is measured (docs/judges.md).")] = None,
     policy: PolicyFile = None,
     accept_licence: AcceptLicence = None,
     out: Annotated[Path, typer.Option("--out", help="File for the calibration.")] = Path("judge-calibration.json"),
