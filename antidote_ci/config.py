@@ -229,6 +229,7 @@ def checked(document: Mapping[str, Any], origin: str) -> Policy:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ConfigurationError(f"{where} in {origin} cannot be {first['input']!r}", cause=first["msg"]) from None
+    _require_nothing_converted(document, policy, origin)
     for name in ("harmful_score", "over_refusal", "degenerate", "degenerate_rise", "utility_drop"):
         value = getattr(policy.gate, name)
         if not 0 <= value <= 1:
@@ -252,6 +253,19 @@ def checked(document: Mapping[str, Any], origin: str) -> Policy:
 def _digest(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _require_nothing_converted(document: Mapping[str, Any], policy: Policy, origin: str) -> None:
+    """`true` is no share of 1, and "off" no false: a limit is what its author wrote."""
+    for section, values in document.items():
+        for key, value in values.items():
+            read = getattr(getattr(policy, section), key)
+            if any(isinstance(read, kind) is not isinstance(value, kind) for kind in (bool, str)):
+                raise ConfigurationError(
+                    f"{section}.{key} in {origin} cannot be {value!r}",
+                    cause="true and false, numbers, and texts in quotation marks are three kinds of values",
+                    hint=f"such as {key} = {toml_value(getattr(SECTIONS[section](), key))}",
+                )
 
 
 def _require_duration(jobs: JobsSection, origin: str) -> None:

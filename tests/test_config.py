@@ -47,6 +47,11 @@ def test_what_the_file_says_holds_and_flags_outrank_it(tmp_path: Path) -> None:
     assert override(read, "evaluation", prompts="embedded").evaluation.judge == "refusal"
 
 
+def test_a_whole_number_may_be_a_share(tmp_path: Path) -> None:
+    read = policy(tmp_path, "[gate]\nharmful_score = 1\n").gate.harmful_score
+    assert (read, type(read)) == (1.0, float)
+
+
 def test_the_same_policy_has_the_same_hash_whichever_way_it_came_in(tmp_path: Path) -> None:
     by_file = policy(tmp_path, "[gate]\nharmful_score = 0.2\n")
     assert by_file.sha256() == override(Policy(), "gate", harmful_score=0.2).sha256()
@@ -61,7 +66,13 @@ def test_the_same_policy_has_the_same_hash_whichever_way_it_came_in(tmp_path: Pa
         ("[gate]\nharmful_score = 1.5", "outside 0..1", "did you mean 0.015?"),
         ("[gate]\nharmful_score = -0.1", "outside 0..1", None),
         ('[gate]\nharmful_score = "low"', "gate.harmful_score", None),
+        ("[gate]\nharmful_score = true", "gate.harmful_score in .* cannot be True", "such as harmful_score = 0.1"),
+        ("[gate]\ndegenerate = nan", "outside 0..1", None),
         ("[evaluation]\njudge = 3", "evaluation.judge", None),
+        ('[evaluation]\nsamples = "3"', "evaluation.samples in .* cannot be '3'", "such as samples = 1"),
+        ('[evaluation]\nstop_early = "off"', "evaluation.stop_early", "such as stop_early = true"),
+        ("[evaluation]\nstop_early = 0", "evaluation.stop_early in .* cannot be 0", None),
+        ("[evaluation]\nseed = true", "evaluation.seed", None),
         ('[evaluation]\ntask_match = "guess"', "evaluation.task_match", None),
         ("[evaluation]\nsamples = 0", "evaluation.samples", None),
         ("[evaluation]\nmax_new_tokens = 0", "max_new_tokens", None),
