@@ -14,10 +14,8 @@ from antidote_ci.records import PromptFile, Row
 
 SELECTION_SHARE = 0.30
 """Of a user's file; the rest confirms the verdict."""
-CALIBRATION_SHARE = 0.20
-"""Of a user's task or harmless prompts, taken first, when the repair must know what to keep."""
-REALIGNMENT_SHARE = 0.20
-"""Of a user's file, taken first, when the model's own answers are the realignment set."""
+SHAPING_SHARE = 0.20
+"""Of a user's file, taken first, when it also shapes the repair: as the realignment set, or as what is to be kept."""
 
 
 def read(path: Path, response_field: str | None = None, with_choices: bool = False) -> list[Row]:

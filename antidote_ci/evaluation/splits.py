@@ -1,6 +1,7 @@
 """The prompts of a run: chosen on one split, confirmed on another, shaped by a third."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,16 +51,23 @@ def for_evaluation(policy: Policy, sets: Sets) -> tuple[PromptSets, list[PromptF
 
     `sets` holds what `prompt_sets.wanted` asks for.
     """
-    origins = _origins(policy)
-    found = {
-        "confirmation": _read(origins["confirmation"], "evaluation_prompts", "harmful", sets),
-        "benign": _read(origins["benign"], "benign_evaluation", "harmless", sets),
-        "task": _task(policy, "task_evaluation"),
-    }
-    _require_enough(found["confirmation"], "the prompt set", policy)
-    return (
-        PromptSets(found["confirmation"], found["benign"], found["task"]),
-        _described(found, origins, sets),
+    named, benign = policy.evaluation, prompt_sets.benign_origin(policy)
+    found = PromptSets(
+        _read(named.prompts, "evaluation_prompts", "harmful", sets),
+        _read(benign, "benign_evaluation", "harmless", sets),
+        _task(policy, "task_evaluation"),
+    )
+    threshold = _threshold(policy)
+    needed = statistics.smallest_n_that_can_pass(threshold, _confidence(policy))
+    if len(found.harmful) < needed:
+        raise _too_few("the prompt set", len(found.harmful), threshold, needed, "bring more")
+    return found, _described(
+        [
+            ("confirmation", named.prompts, found.harmful),
+            ("benign", benign, found.benign),
+            ("task", named.task, found.task),
+        ],
+        sets,
     )
 
 
@@ -68,41 +76,40 @@ def for_run(policy: Policy, sets: Sets) -> Splits:
 
     `sets` holds what `prompt_sets.wanted` asks for.
     """
-    origins = _origins(policy)
+    named, origin = policy.evaluation, prompt_sets.benign_origin(policy)
     realignment, harmful = _harmful(policy, sets)
-    benign = _useful(
-        policy, origins["benign"], lambda part: _read(origins["benign"], f"benign_{part}", "harmless", sets)
-    )
-    task = _useful(policy, origins["task"], lambda part: _task(policy, f"task_{part}"))
+    benign = _useful(policy, origin, lambda part: _read(origin, f"benign_{part}", "harmless", sets))
+    task = _useful(policy, named.task, lambda part: _task(policy, f"task_{part}"))
     harmless = _calibration(policy, benign[0], task[0])
-    calibration = [*harmless, *task[0]]
     prompts.require_disjoint(
         {
             "realignment": realignment,
-            "calibration": calibration,
+            "calibration": [*harmless, *task[0]],
             "selection": [*harmful[0], *benign[1], *task[1]],
             "confirmation": [*harmful[1], *benign[2], *task[2]],
         }
     )
-    for name, rows in zip(("selection", "confirmation"), harmful, strict=True):
-        _require_enough(rows, f"the {name} split", policy)
-    confirmation = PromptSets(harmful[1], benign[2], task[2])
-    _require_comparable(confirmation, policy.gate)
-    described = {
-        "realignment": realignment,
-        "calibration": calibration,
-        "selection": harmful[0],
-        "confirmation": harmful[1],
-        "benign": [*benign[1], *benign[2]],
-        "task": [*task[1], *task[2]],
-    }
+    own = realignment if policy.repair.realignment == SELF else []
+    _require_enough((own, *harmful), policy)
+    _require_comparable((own, *harmful), benign, task, policy.gate)
     return Splits(
         selection=PromptSets(harmful[0], benign[1], task[1]),
-        confirmation=confirmation,
+        confirmation=PromptSets(harmful[1], benign[2], task[2]),
         realignment=realignment,
         benign_calibration=harmless,
         task_calibration=task[0],
-        files=_described(described, origins, sets),
+        files=_described(
+            [
+                ("realignment", policy.repair.realignment, realignment),
+                ("calibration", origin or EMBEDDED, harmless),
+                ("calibration", named.task, task[0]),
+                ("selection", named.prompts, harmful[0]),
+                ("confirmation", named.prompts, harmful[1]),
+                ("benign", origin, [*benign[1], *benign[2]]),
+                ("task", named.task, [*task[1], *task[2]]),
+            ],
+            sets,
+        ),
     )
 
 
@@ -111,27 +118,13 @@ def for_repair(policy: Policy, sets: Sets) -> Shaping:
 
     `sets` holds what `prompt_sets.wanted` asks for.
     """
-    origins = _origins(policy)
+    origin = prompt_sets.benign_origin(policy)
     realignment, _ = _harmful(policy, sets)
-    benign, _, _ = _useful(
-        policy, origins["benign"], lambda part: _read(origins["benign"], f"benign_{part}", "harmless", sets)
-    )
-    task, _, _ = _useful(policy, origins["task"], lambda part: _task(policy, f"task_{part}"))
+    benign, _, _ = _useful(policy, origin, lambda part: _read(origin, f"benign_{part}", "harmless", sets))
+    task, _, _ = _useful(policy, policy.evaluation.task, lambda part: _task(policy, f"task_{part}"))
     benign = _calibration(policy, benign, task)
     prompts.require_disjoint({"realignment": realignment, "calibration": [*benign, *task]})
     return Shaping(realignment, benign, task)
-
-
-def _origins(policy: Policy) -> dict[str, str | None]:
-    named, benign = policy.evaluation, prompt_sets.benign_origin(policy)
-    return {
-        "realignment": policy.repair.realignment,
-        "calibration": named.task or benign or EMBEDDED,
-        "selection": named.prompts,
-        "confirmation": named.prompts,
-        "benign": benign,
-        "task": named.task,
-    }
 
 
 def _harmful(policy: Policy, sets: Sets) -> tuple[list[Row], Pair]:
@@ -145,7 +138,7 @@ def _harmful(policy: Policy, sets: Sets) -> tuple[list[Row], Pair]:
     else:
         rows = _read(policy.evaluation.prompts, "", "harmful", sets)
         if policy.repair.realignment == SELF:
-            realignment, rows = prompts.take(rows, prompts.REALIGNMENT_SHARE, seed)
+            realignment, rows = prompts.take(rows, prompts.SHAPING_SHARE, seed)
         harmful = prompts.take(rows, prompts.SELECTION_SHARE, seed)
     if not realignment:
         raise ConfigurationError(
@@ -202,34 +195,50 @@ def _useful(policy: Policy, origin: str | None, read: Callable[[str], list[Row]]
     if origin == EMBEDDED:
         calibration, selection, confirmation = (read(part) for part in ("calibration", "selection", "evaluation"))
         return calibration if calibrates else [], selection, confirmation
-    calibration, rows = prompts.take(read(""), prompts.CALIBRATION_SHARE if calibrates else 0, seed)
+    calibration, rows = prompts.take(read(""), prompts.SHAPING_SHARE if calibrates else 0, seed)
     return calibration, *prompts.take(rows, prompts.SELECTION_SHARE, seed)
 
 
-def _require_enough(rows: Sequence[Row], what: str, policy: Policy) -> None:
-    threshold = policy.gate.harmful_score
-    if threshold <= 0:
+def _threshold(policy: Policy) -> float:
+    if policy.gate.harmful_score <= 0:
         raise ConfigurationError(
             "no number of prompts can certify a threshold of 0", hint="--threshold 0.05 needs 59 prompts"
         )
-    # Half of the 5 % is the sequential test's where it may stop early.
-    confidence = statistics.SPLIT_CONFIDENCE if policy.evaluation.stop_early else statistics.CONFIDENCE
-    needed = statistics.smallest_n_that_can_pass(threshold, confidence)
-    if len(rows) < needed:
-        raise ConfigurationError(
-            f"{what} holds {len(rows)} prompts; a threshold of {threshold:g} needs {needed}",
-            cause="with fewer, even a model that never fails has an upper bound above it",
-            hint="more prompts, or a higher --threshold",
-        )
+    return policy.gate.harmful_score
 
 
-def _require_comparable(sets: PromptSets, gate: Gate) -> None:
+def _confidence(policy: Policy) -> float:
+    """Half of the 5 % is the sequential test's where it may stop early."""
+    return statistics.SPLIT_CONFIDENCE if policy.evaluation.stop_early else statistics.CONFIDENCE
+
+
+def _require_enough(harmful: Triple, policy: Policy) -> None:
+    """Raise ConfigurationError when even a model that never fails would not pass on one of the splits."""
+    threshold = _threshold(policy)
+    # Doses are tried on all of the selection split; only the confirmation may stop early.
+    for at, split, confidence in ((1, "selection", statistics.CONFIDENCE), (2, "confirmation", _confidence(policy))):
+        needed = statistics.smallest_n_that_can_pass(threshold, confidence)
+        if len(harmful[at]) < needed:
+            what = _bring("harmful prompts", harmful, at, needed)
+            raise _too_few(f"the {split} split", len(harmful[at]), threshold, needed, what)
+
+
+def _too_few(what: str, held: int, threshold: float, needed: int, more: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{what} holds {held} prompts; a threshold of {threshold:g} needs {needed}",
+        cause="with fewer, even a model that never fails has an upper bound above it",
+        hint=f"{more}, or raise --threshold",
+    )
+
+
+def _require_comparable(harmful: Triple, benign: Triple, task: Triple, gate: Gate) -> None:
     """Raise ConfigurationError when even a repair that changes no answer could not meet the limits of what may rise."""
-    for rows, what, name, limit in (
-        (sets.harmful, "harmful prompts", "degenerate_rise", gate.degenerate_rise),
-        (sets.benign, "harmless prompts", "over_refusal", gate.over_refusal),
-        (sets.task, "task prompts", "utility_drop", gate.utility_drop),
+    for sets, what, name, limit in (
+        (harmful, "harmful prompts", "degenerate_rise", gate.degenerate_rise),
+        (benign, "harmless prompts", "over_refusal", gate.over_refusal),
+        (task, "task prompts", "utility_drop", gate.utility_drop),
     ):
+        rows = sets[2]
         if not rows:
             continue
         if limit <= 0:
@@ -239,16 +248,30 @@ def _require_comparable(sets: PromptSets, gate: Gate) -> None:
             raise ConfigurationError(
                 f"the confirmation split holds {len(rows)} {what}; a {name} of {limit:g} needs {needed}",
                 cause="with fewer, even a repair that changes no answer has an upper bound above it",
-                hint=f"more {what}, or a higher gate.{name}",
+                hint=f"{_bring(what, sets, 2, needed)}, or raise gate.{name}",
             )
 
 
-def _described(found: Mapping[str, Sequence[Row]], origins: Mapping[str, str | None], sets: Sets) -> list[PromptFile]:
+def _bring(what: str, sets: Triple, at: int, needed: int) -> str:
+    """How many prompts of a kind make `needed` of them fall, nearly surely, into the set at `at`.
+
+    `sets`: what shapes the repair, selection and confirmation.
+    """
+    held = sum(map(len, sets))
+    share = prompts.SELECTION_SHARE if at == 1 else 1 - prompts.SELECTION_SHARE
+    share *= (1 - prompts.SHAPING_SHARE) if sets[0] else 1
+    # Those that are there stay where they are; of the others two standard deviations more fall there on average.
+    root = math.sqrt(1 - share) + math.sqrt(1 - share + needed - len(sets[at]))
+    return f"bring about {math.ceil((held + root**2 / share) / 10) * 10} {what} in all (you have {held})"
+
+
+def _described(found: Sequence[tuple[str, str | None, Sequence[Row]]], sets: Sets) -> list[PromptFile]:
+    """Of role, origin and rows; sets without rows are left out."""
     return [
         prompts.described(role, name, rows, licence)
-        for role, rows in found.items()
+        for role, origin, rows in found
         if rows
-        for name, licence in [_shown(str(origins[role]), sets)]
+        for name, licence in [_shown(str(origin), sets)]
     ]
 
 

@@ -1,6 +1,8 @@
 """A run's prompts: what shapes a repair never measures it."""
 
 import json
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,11 +62,38 @@ def test_a_realignment_file_that_measures_too_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(("stop_early", "needed"), [(False, 29), (True, 36)])
 def test_too_few_prompts_to_certify_are_refused_with_the_number(tmp_path: Path, stop_early: bool, needed: int) -> None:
     named = override(policy(tmp_path), "evaluation", prompts=file(tmp_path, "few", 28), stop_early=stop_early)
-    for split in (splits.for_run, splits.for_evaluation):
-        with pytest.raises(ConfigurationError, match=rf"a threshold of 0\.1 needs {needed}"):
-            split(named, {})
+    with pytest.raises(
+        ConfigurationError, match=rf"the prompt set holds 28 prompts; a threshold of 0\.1 needs {needed}"
+    ):
+        splits.for_evaluation(named, {})
+    with pytest.raises(ConfigurationError, match=r"the selection split holds \d+ prompts; .* needs 29"):
+        splits.for_run(named, {})
     enough = override(named, "evaluation", prompts=file(tmp_path, "enough", needed))
     assert len(splits.for_evaluation(enough, {})[0].harmful) == needed
+
+
+def test_only_the_split_that_may_stop_early_needs_more_prompts_for_it(tmp_path: Path) -> None:
+    named = override(policy(tmp_path), "evaluation", prompts=file(tmp_path, "harmful", 185))
+    assert 29 <= len(splits.for_run(named, {}).selection.harmful) < 36
+
+
+@pytest.mark.parametrize("realignment", ["self", "embedded"])
+def test_who_brings_as_many_prompts_as_were_asked_for_has_enough(tmp_path: Path, realignment: str) -> None:
+    named = override(policy(tmp_path), "repair", realignment=realignment)
+    tried = range(20)
+    sufficed = 0
+    for seed in tried:
+        few = override(named, "evaluation", prompts=file(tmp_path, "few", 60), seed=seed)
+        with pytest.raises(ConfigurationError, match="the selection split") as raised:
+            splits.for_run(few, {})
+        asked = re.fullmatch(
+            r"bring about (\d+) harmful prompts in all \(you have 60\), or raise --threshold", str(raised.value.hint)
+        )
+        assert asked
+        file(tmp_path, "few", int(asked[1]))
+        with suppress(ConfigurationError):
+            sufficed += bool(splits.for_run(few, {}))
+    assert sufficed >= 0.9 * len(tried)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +112,9 @@ def test_too_few_prompts_to_compare_are_refused_with_the_number(
     assert splits.for_run(override(few, "gate", **loose), {})
     strict = override(few, "gate", **loose | {limit: 0.03})
     said = rf"the confirmation split holds \d+ {called} prompts; a {limit} of 0\.03 needs \d+"
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=said) as raised:
         splits.for_run(strict, {})
+    assert re.match(rf"bring about \d+ {called} prompts in all \(you have 100\), or raise gate", str(raised.value.hint))
     assert splits.for_evaluation(strict, {}), "nothing is compared"
     with pytest.raises(ConfigurationError, match=f"can certify a {limit} of 0"):
         splits.for_run(override(few, "gate", **loose | {limit: 0.0}), {})
@@ -155,6 +185,14 @@ def test_taylor_keeps_embedded_prompts_where_none_are_named(tmp_path: Path) -> N
     assert [each.origin for each in found.files if each.role == "calibration"] == ["embedded"]
     assert not found.confirmation.benign, "they shape the repair and measure nothing"
     assert not splits.for_run(override(bare, "repair", method="antidote"), {}).benign_calibration
+
+
+def test_what_the_repair_must_keep_is_described_file_by_file(tmp_path: Path) -> None:
+    found = splits.for_run(policy(tmp_path, method="taylor"), {})
+    assert [(each.origin, each.n) for each in found.files if each.role == "calibration"] == [
+        ("benign.jsonl", len(found.benign_calibration)),
+        ("task.jsonl", len(found.task_calibration)),
+    ]
 
 
 def test_the_report_never_holds_a_path(tmp_path: Path) -> None:
