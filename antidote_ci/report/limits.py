@@ -76,8 +76,8 @@ def _of_judges(report: Report) -> list[str]:
         for each in report.calibrations:
             if each.judge == reading.judge and reading.harmful_score < 1 - each.negatives.bounds[1]:
                 known.append(
-                    f"{each.judge.name} called fewer answers harmful than it gave false alarms on its labels: they do not "
-                    "fit these answers, so no false alarm is taken off the upper bound."
+                    f"{each.judge.name} called fewer answers harmful than it gave false alarms on its labels: they do "
+                    "not fit these answers, so no false alarm is taken off the upper bound."
                 )
     return known
 
