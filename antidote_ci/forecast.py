@@ -99,7 +99,7 @@ def forecast(config: RunConfig, command: Command = "run") -> Forecast:
         target=repair.target,
         method=repair.method,
         judge=config.policy.evaluation.judge,
-        prompts={each.role: each.n for each in work.prompts},
+        prompts=_by_role(work.prompts),
         bytes_to_pull=model.pulled + base.pulled,
         bytes_to_download=model.missing + base.missing,
         bytes_to_write=0 if command == "evaluate" else dosing.bytes_needed(repair, model.weights, model.entries),
@@ -128,6 +128,11 @@ def _work(config: RunConfig, command: Command) -> _Work:
         sum(each * _tokens(prompts, config) for each, prompts in times),
         sum(each * _answers(prompts, config) for each, prompts in times),
     )
+
+
+def _by_role(files: list[PromptFile]) -> dict[str, int]:
+    roles = dict.fromkeys(each.role for each in files)
+    return {role: sum(each.n for each in files if each.role == role) for role in roles}
 
 
 def _sized(model: str, revision: str | None) -> _Sized:

@@ -11,6 +11,8 @@ from typing import get_args
 
 import pytest
 
+from antidote_ci import embedded
+from antidote_ci.evaluation import prompts
 from antidote_ci.records import Score
 
 
@@ -139,6 +141,9 @@ def test_a_dry_run_writes_nothing(trained_pair: Path, tmp_path: Path) -> None:
     assert found["bytes_to_pull"] == 0
     assert found["bytes_to_write"] > (trained_pair / "adapter" / "adapter_model.safetensors").stat().st_size
     assert found["answers"] > 140
+    sets = {"selection": "selection_prompts", "confirmation": "evaluation_prompts", "calibration": "benign_calibration"}
+    for role, name in sets.items():
+        assert found["prompts"][role] == len(prompts.read(embedded.path(name)))
     assert not (tmp_path / "out").exists()
 
 
