@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from antidote_ci.checkpoint.files import listing, sha256_file, shown
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.model.adapters import require_whole
 from antidote_ci.records import Model
 
 if TYPE_CHECKING:
@@ -55,11 +56,12 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
     """The causal language model in evaluation mode, on its device.
 
     With `merge` an adapter is added into the weights, in float32 before the cast, so that generation costs what the
-    full model costs; without it the factors A and B stay modules of their own.
+    full model costs; without it the factors A and B stay modules of their own. Raises what `require_whole` raises.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
+    require_whole(model)
     _kept.clear()  # two models may not fit
     device, dtype = device_and_dtype()
     merging = merge and model.adapter is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.layout import Layout
-from antidote_ci.errors import ConfigurationError
+from antidote_ci.model.adapters import not_in_base
 from antidote_ci.model.streaming.lora import Lora
 from antidote_ci.model.streaming.stored import Stored
 
@@ -62,11 +62,7 @@ def with_saved(network: Any, places: Mapping[str, Place], lora: Lora) -> dict[st
     known = {path for path, _ in network.named_modules()} | network.state_dict().keys()
     for path in [*lora.modules, *lora.saved]:
         if path not in known:
-            raise ConfigurationError(
-                f"the adapter {shown(lora.layout.folder)} has weights for {path}, which its base does not have",
-                cause="it was trained on another model",
-                hint="name the right base with --reference",
-            )
+            raise not_in_base(shown(lora.layout.folder), path)
     found = {name: place for name, place in places.items() if place.parameter not in lora.saved}
     found |= {path: Place(stored, path) for path, stored in lora.saved.items()}
     # peft copies the one of two tied weights that it trains, and leaves the other as it was

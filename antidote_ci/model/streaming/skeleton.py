@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.model.adapters import require_whole
 from antidote_ci.model.loading import missing_weights
 from antidote_ci.model.streaming.lora import Lora, beside, read_lora
 from antidote_ci.model.streaming.places import Place, find_places, find_ties, with_saved
@@ -43,7 +44,7 @@ class Skeleton:
         """With `halfway_to`, the model's reference, it is the network in the middle between the two.
 
         What an adapter saved whole is not halved. Raises ConfigurationError where the decoder's blocks cannot be found,
-        or an adapter's base lacks a module.
+        and what `require_whole` raises.
         """
         from transformers.conversion_mapping import get_model_conversion_mapping
 
@@ -65,6 +66,7 @@ class Skeleton:
             places = {name: replace(place, stored=replace(place.stored, other=other)) for name, place in places.items()}
         if self.lora:
             places = with_saved(self.network, places, self.lora)
+            require_whole(model)
         self._ties = find_ties(self.network, places)
         self._places: dict[str, dict[str, Place]] = defaultdict(dict)
         """By part, and in it by the name that the loader knows."""

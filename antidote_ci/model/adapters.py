@@ -1,0 +1,91 @@
+"""An adapter is to peft what its files are: it adds every factor that they hold, and none that they do not hold.
+
+peft leaves out what a configuration does not name, and makes up what the files lack; other programs go by the files.
+"""
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+from antidote_ci.checkpoint.files import shown
+from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.lora_names import PREFIX
+from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.records import Model
+
+REBUILT = "save the adapter anew with peft"
+
+
+def require_whole(model: Model) -> None:
+    """Let peft load the adapter of `model`, shapes alone, and read no weight.
+
+    Raises UnsafeCheckpoint for a factor that peft would leave out, ConfigurationError for one that it would make up and
+    for an adapter that does not fit its base.
+    """
+    if model.adapter is None:
+        return
+    network = _shapes(model.folder)
+    paths = {path for path, _ in network.named_modules()}
+    name = shown(model.adapter)
+    left_out, made_up = _differences(network, model.adapter)
+    for path in left_out:
+        if path not in paths:
+            raise not_in_base(name, path)
+        raise UnsafeCheckpoint(
+            f"the adapter {name} holds weights for {path} that its configuration does not name",
+            cause="peft leaves them out and other programs add them: what is measured would not be what is served",
+            hint=f"correct target_modules in adapter_config.json, or {REBUILT}",
+        )
+    for path in made_up:
+        raise ConfigurationError(
+            f"the adapter {name} has no weights for {path}, which its configuration names",
+            cause="the upload is incomplete, or the configuration is another adapter's",
+            hint=f"correct target_modules in adapter_config.json, or {REBUILT}",
+        )
+
+
+def not_in_base(adapter: str, path: str) -> ConfigurationError:
+    """Of another model."""
+    return ConfigurationError(
+        f"the adapter {adapter} has weights for {path}, which its base does not have",
+        cause="it was trained on another model",
+        hint="name the right base with --reference",
+    )
+
+
+def _shapes(folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def _differences(network: Any, adapter: Path) -> tuple[list[str], list[str]]:  # noqa: ANN401
+    """Paths of layers whose weights peft leaves out, and of those that it makes up."""
+    import torch
+    from peft import LoraConfig, PeftModelForCausalLM, set_peft_model_state_dict
+
+    tensors = {name: torch.empty(info.shape, device="meta") for name, info in inspect(adapter).tensors.items()}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tied weights, as again when it is loaded
+            config = LoraConfig.from_pretrained(adapter, inference_mode=True)
+            adapted = PeftModelForCausalLM(network, config, low_cpu_mem_usage=True)
+            loaded = set_peft_model_state_dict(adapted, tensors, low_cpu_mem_usage=True)
+    except Exception as error:
+        raise ConfigurationError(
+            f"the adapter {shown(adapter)} does not fit its base: peft raises {type(error).__name__}",
+            cause="adapter_config.json names other layers, ranks (r, rank_pattern) or modules_to_save than its weights "
+            "have, or the base is another one",
+            hint=f"{REBUILT}, or name the right base with --reference",
+        ) from error
+    missing = [key for key in loaded.missing_keys if ".lora_" in key or ".modules_to_save." in key]
+    return _paths(loaded.unexpected_keys), _paths(missing)
+
+
+def _paths(keys: list[str]) -> list[str]:
+    plain = (key.removeprefix(PREFIX).replace(".base_layer", "") for key in keys)
+    return sorted({re.split(r"\.lora_|\.modules_to_save\.|\.weight$", path)[0] for path in plain})

@@ -1,0 +1,93 @@
+"""An adapter that peft would read otherwise than its files are is refused on every path, before a weight is read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
+from antidote_ci.model.adapters import require_whole
+from antidote_ci.model.loading import load_model
+from antidote_ci.model.streaming.skeleton import Skeleton
+from antidote_ci.records import Model
+from tests.model.streaming import architectures
+from tests.model.streaming.test_lora import ADAPTERS, write_adapter
+
+LEFT_OUT: list[dict[str, Any]] = [
+    {"target_modules": ["q_proj"]},
+    {"target_modules": r".*layers\.0.*(q|v)_proj"},
+    {"layers_to_transform": [0]},
+    {"exclude_modules": ["v_proj"]},
+]
+MADE_UP: list[dict[str, Any]] = [
+    {"target_modules": ["q_proj", "v_proj", "o_proj"]},
+    {"target_modules": "all-linear"},
+]
+MISFITS: list[dict[str, Any]] = [
+    {"r": 8},
+    {"rank_pattern": {"q_proj": 2}},
+    {"modules_to_save": ["lm_head"]},
+    {"target_modules": ["another"]},
+    {"target_modules": 5},
+]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    """A base, and factors beside two layers of each of its blocks."""
+    base = architectures.write("llama", tmp_path / "base")
+    write_adapter(tmp_path / "adapter", base, {"target_modules": ["q_proj", "v_proj"]})
+    return Model(base, tmp_path / "adapter")
+
+
+def configured(model: Model, changes: dict[str, Any]) -> Model:
+    """The same weights under another configuration."""
+    assert model.adapter is not None
+    path = model.adapter / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return model
+
+
+def refused(model: Model, kind: type[AntidoteError], match: str) -> None:
+    """However it is opened."""
+    for opened in (
+        lambda: load_model(model, merge=True),
+        lambda: load_model(model, merge=False),
+        lambda: Skeleton(model, torch.float32, "cpu"),
+    ):
+        with pytest.raises(kind, match=match):
+            opened()
+
+
+@pytest.mark.parametrize("changes", LEFT_OUT)
+def test_factors_that_peft_would_leave_out_are_refused(model: Model, changes: dict[str, Any]) -> None:
+    refused(configured(model, changes), UnsafeCheckpoint, r"holds weights for model\.layers\..* does not name")
+
+
+@pytest.mark.parametrize("changes", MADE_UP)
+def test_factors_that_peft_would_make_up_are_refused(model: Model, changes: dict[str, Any]) -> None:
+    refused(configured(model, changes), ConfigurationError, r"has no weights for model\.layers\.0\.")
+
+
+@pytest.mark.parametrize("changes", MISFITS)
+def test_what_peft_cannot_load_is_a_mistake_in_the_configuration(model: Model, changes: dict[str, Any]) -> None:
+    refused(configured(model, changes), ConfigurationError, "the adapter adapter does not fit its base")
+
+
+def test_a_layer_whose_factors_are_lost_is_refused(model: Model) -> None:
+    assert model.adapter is not None
+    path = model.adapter / "adapter_model.safetensors"
+    kept = {name: tensor for name, tensor in load_file(path).items() if "layers.1.self_attn.v_proj" not in name}
+    save_file(kept, path)
+    refused(model, ConfigurationError, r"has no weights for model\.layers\.1\.self_attn\.v_proj")
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_what_peft_saves_is_whole(kind: str, tmp_path: Path) -> None:
+    architecture, config = ADAPTERS[kind]
+    base, adapter = architectures.write(architecture, tmp_path / "base"), tmp_path / "adapter"
+    write_adapter(adapter, base, config)
+    require_whole(Model(base, adapter))
