@@ -122,8 +122,10 @@ def save(network: Any, tokenizer: Any, folder: Path, shards: int = 1, dtype: str
 
 def save_adapter(adapted: Any, folder: Path) -> None:  # noqa: ANN401
     """The adapter alone, naming its base as a repository of the Hub would."""
-    adapted.peft_config["default"].base_model_name_or_path = BASE_NAME
-    adapted.save_pretrained(folder, save_embedding_layers=False)  # asked otherwise, it looks the base up on the Hub
+    config = adapted.peft_config["default"]
+    config.base_model_name_or_path = BASE_NAME
+    # What it does by default; asked to find out, it would look the base up on the Hub.
+    adapted.save_pretrained(folder, save_embedding_layers="lm_head" in config.target_modules)
     (folder / "README.md").write_text(f"---\nbase_model: {BASE_NAME}\nlibrary_name: peft\n---\n\n# An adapter\n")
 
 

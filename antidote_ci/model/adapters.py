@@ -5,14 +5,19 @@ peft leaves out what a configuration does not name, and makes up what the files 
 
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.files import shown
-from antidote_ci.checkpoint.layout import inspect
-from antidote_ci.checkpoint.lora_names import PREFIX
+from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.checkpoint.lora_names import BASE_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.records import Model
+
+if TYPE_CHECKING:
+    import torch
 
 REBUILT = "save the adapter anew with peft"
 
@@ -45,6 +50,40 @@ def require_whole(model: Model) -> None:
         )
 
 
+def require_same_copies(adapter: Layout, weight_of: Callable[[str], "torch.Tensor"]) -> None:
+    """Raise ConfigurationError where the adapter's copy of a weight is not what `weight_of` finds at that path.
+
+    peft puts the copy in the base's place; other programs keep the base.
+    """
+    import torch
+
+    for name in adapter.tensors:
+        if not name.endswith(BASE_ENDING):
+            continue
+        path = name.removeprefix(PREFIX).removesuffix(BASE_ENDING) + ".weight"
+        copy, own = tensors.read(adapter, name), weight_of(path)
+        # Trained or loaded in other precisions, the two are of other dtypes.
+        if not (torch.equal(copy, own.to(copy.dtype)) or torch.equal(copy.to(own.dtype), own)):
+            raise ConfigurationError(
+                f"the adapter {shown(adapter.folder)} brings a {path} of its own, which is not that of its base",
+                cause="the layer was trained or resized beside its factors, or the base is another one",
+                hint="merge it into its base with peft's merge_and_unload, save that, and run on the result",
+            )
+
+
+def merged(network: Any) -> Any:  # noqa: ANN401 - peft is untyped
+    """The base of a network that peft has wrapped, its adapter added into the weights."""
+    import torch
+    from peft.tuners.lora import LoraLayer
+
+    base = network.get_base_model()
+    head = base.get_output_embeddings()
+    if isinstance(head, LoraLayer) and head.weight is base.get_input_embeddings().weight:
+        # The factors are the head's alone; added into a weight that is shared, they would change the embeddings too.
+        head.get_base_layer().weight = torch.nn.Parameter(head.weight.detach().clone())
+    return network.merge_and_unload()
+
+
 def not_in_base(adapter: str, path: str) -> ConfigurationError:
     """Of another model."""
     return ConfigurationError(
@@ -68,13 +107,13 @@ def _differences(network: Any, adapter: Path) -> tuple[list[str], list[str]]:  #
     import torch
     from peft import LoraConfig, PeftModelForCausalLM, set_peft_model_state_dict
 
-    tensors = {name: torch.empty(info.shape, device="meta") for name, info in inspect(adapter).tensors.items()}
+    held = {name: torch.empty(info.shape, device="meta") for name, info in inspect(adapter).tensors.items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tied weights, as again when it is loaded
             config = LoraConfig.from_pretrained(adapter, inference_mode=True)
             adapted = PeftModelForCausalLM(network, config, low_cpu_mem_usage=True)
-            loaded = set_peft_model_state_dict(adapted, tensors, low_cpu_mem_usage=True)
+            loaded = set_peft_model_state_dict(adapted, held, low_cpu_mem_usage=True)
     except Exception as error:
         raise ConfigurationError(
             f"the adapter {shown(adapter)} does not fit its base: peft raises {type(error).__name__}",

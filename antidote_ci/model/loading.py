@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antidote_ci.checkpoint.files import listing, sha256_file, shown
+from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.model.adapters import require_whole
+from antidote_ci.model.adapters import merged, require_same_copies, require_whole
 from antidote_ci.records import Model
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
     """The causal language model in evaluation mode, on its device.
 
     With `merge` an adapter is added into the weights, in float32 before the cast, so that generation costs what the
-    full model costs; without it the factors A and B stay modules of their own. Raises what `require_whole` raises.
+    full model costs; without it the factors A and B stay modules of their own. Raises what `require_whole`
+    and `require_same_copies` raise.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -79,9 +81,10 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
         if model.adapter is not None:
             from peft import PeftModel
 
+            require_same_copies(inspect(model.adapter), network.get_parameter)
             network = PeftModel.from_pretrained(network, model.adapter, local_files_only=True)
             if merging:
-                network = network.merge_and_unload()
+                network = merged(network)
             for parameter in network.parameters():
                 # Weights alone: in bfloat16 the frequencies of rotary positions would be other ones.
                 parameter.data = parameter.data.to(dtype)

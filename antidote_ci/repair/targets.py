@@ -9,7 +9,7 @@ from typing import Literal
 from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.headers import TensorInfo
 from antidote_ci.checkpoint.layout import Layout
-from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, PREFIX
+from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, BASE_ENDING, PREFIX
 from antidote_ci.checkpoint.tensors import WEIGHTS
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.streaming.skeleton import ENTRANCE, HEAD, Skeleton
@@ -95,7 +95,7 @@ def _factors(skeleton: Skeleton) -> tuple[list[ScoredTensor], list[LeftAlone]]:
     matrices = [name for path in modules if path.startswith(inside) for name in (modules[path].a, modules[path].b)]
     known, shapes = set(matrices), skeleton.lora.layout.tensors
     others = [name for name in shapes if name not in known]
-    alone = {name: OUTSIDE if name.endswith((A_ENDING, B_ENDING)) else SAVED_WHOLE for name in others}
+    alone = {name: OUTSIDE if name.endswith((A_ENDING, B_ENDING, BASE_ENDING)) else SAVED_WHOLE for name in others}
     return _matrices(matrices, shapes, skeleton.lora.layout), _grouped(alone, shapes)
 
 

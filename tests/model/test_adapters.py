@@ -7,14 +7,21 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
+from antidote_ci.model import loading
 from antidote_ci.model.adapters import require_whole
 from antidote_ci.model.loading import load_model
 from antidote_ci.model.streaming.skeleton import Skeleton
 from antidote_ci.records import Model
 from tests.model.streaming import architectures
-from tests.model.streaming.test_lora import ADAPTERS, write_adapter
+from tests.model.streaming.architectures import batches
+from tests.model.streaming.streamed import equal, plain_logits
+from tests.model.streaming.test_lora import ADAPTERS, wrapped, write_adapter
+
+# peft's own, of tied weights and of patterns that fit nothing
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 
 LEFT_OUT: list[dict[str, Any]] = [
     {"target_modules": ["q_proj"]},
@@ -91,3 +98,32 @@ def test_what_peft_saves_is_whole(kind: str, tmp_path: Path) -> None:
     base, adapter = architectures.write(architecture, tmp_path / "base"), tmp_path / "adapter"
     write_adapter(adapter, base, config)
     require_whole(Model(base, adapter))
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_merged_it_computes_what_it_computes_unmerged(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "device_and_dtype", lambda: ("cpu", torch.float32))
+    architecture, config = ADAPTERS[kind]
+    base, adapter = architectures.write(architecture, tmp_path / "base"), tmp_path / "adapter"
+    write_adapter(adapter, base, config)
+    network = load_model(Model(base, adapter), merge=True)
+    expected = plain_logits(wrapped(base, adapter, torch.float32), batches())
+    torch.testing.assert_close(plain_logits(network, batches()), expected, atol=1e-5, rtol=1e-4)
+    network.save_pretrained(tmp_path / "merged")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
+    assert equal(plain_logits(again, batches()), plain_logits(network, batches()))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "llama-tied"])
+def test_the_head_that_peft_saves_beside_its_factors_is_its_base_s(architecture: str, tmp_path: Path) -> None:
+    base, adapter = architectures.write(architecture, tmp_path / "base"), tmp_path / "adapter"
+    write_adapter(adapter, base, {"target_modules": ["q_proj", "lm_head"]})
+    model, path = Model(base, adapter), adapter / "adapter_model.safetensors"
+    with_copy, tensors = plain_logits(load_model(model, merge=False), batches()), load_file(path)
+    copy = tensors.pop("base_model.model.lm_head.base_layer.weight")
+    save_file(tensors, path)
+    assert equal(plain_logits(load_model(model, merge=False), batches()), with_copy)
+    save_file(tensors | {"base_model.model.lm_head.base_layer.weight": copy + 0.01}, path)
+    refused(model, ConfigurationError, r"a lm_head\.weight of its own, which is not that of its base")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from antidote_ci.checkpoint.layout import Layout
-from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, PREFIX
+from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, BASE_ENDING, PREFIX
 from antidote_ci.model.streaming.stored import Stored
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def read_lora(layout: Layout, strength: float = 1.0) -> Lora:
             module = path.removesuffix(A_ENDING)
             b = name.removesuffix(A_ENDING) + B_ENDING
             modules[module] = Factors(name, b, strength * scale(layout.config, module, info.shape[0]))
-        elif not name.endswith(B_ENDING):
+        elif not name.endswith((B_ENDING, BASE_ENDING)):
             saved[path] = Stored(layout, name)
     return Lora(layout, modules, saved)
 

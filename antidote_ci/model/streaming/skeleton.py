@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.adapters import require_whole
+from antidote_ci.model.adapters import require_same_copies, require_whole
 from antidote_ci.model.loading import missing_weights
 from antidote_ci.model.streaming.lora import Lora, beside, read_lora
 from antidote_ci.model.streaming.places import Place, find_places, find_ties, with_saved
@@ -44,7 +44,7 @@ class Skeleton:
         """With `halfway_to`, the model's reference, it is the network in the middle between the two.
 
         What an adapter saved whole is not halved. Raises ConfigurationError where the decoder's blocks cannot be found,
-        and what `require_whole` raises.
+        and what `require_whole` and `require_same_copies` raise.
         """
         from transformers.conversion_mapping import get_model_conversion_mapping
 
@@ -68,6 +68,9 @@ class Skeleton:
             places = with_saved(self.network, places, self.lora)
             require_whole(model)
         self._ties = find_ties(self.network, places)
+        if self.lora:
+            placed = {place.parameter: place.stored for place in places.values()}
+            require_same_copies(self.lora.layout, lambda path: placed[self._ties.get(path, path)].read())
         self._places: dict[str, dict[str, Place]] = defaultdict(dict)
         """By part, and in it by the name that the loader knows."""
         for name, place in places.items():

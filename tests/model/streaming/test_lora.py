@@ -33,6 +33,7 @@ ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "head and norms saved": ("llama", {"target_modules": ATTENTION, "modules_to_save": ["lm_head", "norm"]}),
     "a linear layer saved": ("llama", {"target_modules": ATTENTION, "modules_to_save": ["down_proj"]}),
     "factors of the head": ("llama", {"target_modules": ["q_proj", "lm_head"]}),
+    "factors of a tied head": ("llama-tied", {"target_modules": ["q_proj", "lm_head"]}),
     "one of two tied saved": ("llama-tied", {"target_modules": ATTENTION, "modules_to_save": ["embed_tokens"]}),
     "tied head saved": ("llama-tied", {"target_modules": ATTENTION, "modules_to_save": ["lm_head"]}),
     "tied and kept tied": (
