@@ -121,7 +121,7 @@ def plan(tokenizer: Any, batch_size: int, max_new_tokens: int) -> Plan:  # noqa:
             "transformers": transformers.__version__,
             "peft": peft.__version__,
         },
-        plain_template=tokenizer.chat_template == loading.PLAIN_TEMPLATE,
+        plain_template=tokenizer.chat_template in loading.PLAIN_TEMPLATES,
     )
 
 

@@ -20,6 +20,8 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
 """Used, and said, when a model brings no chat template."""
+PLAIN_TEMPLATES = (PLAIN_TEMPLATE, "{{ bos_token }}" + PLAIN_TEMPLATE)
+"""The second for a tokenizer that begins every text with a token: what it was trained with."""
 
 
 def device_and_dtype() -> tuple[str, "torch.dtype"]:
@@ -49,7 +51,8 @@ def load_tokenizer(model: Model) -> Any:  # noqa: ANN401 - transformers is untyp
             hint="add eos_token to its tokenizer_config.json",
         )
     if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN_TEMPLATE
+        begins = tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
+        tokenizer.chat_template = PLAIN_TEMPLATES[begins]
     return tokenizer
 
 

@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import loading
-from antidote_ci.model.loading import load_model
+from antidote_ci.model.conversations import asked, encoded, rendered
+from antidote_ci.model.generation import plan
+from antidote_ci.model.loading import load_model, load_tokenizer
 from antidote_ci.records import Model
 from tests.conftest import CopyOf
 
@@ -35,3 +39,23 @@ def test_rotary_frequencies_stay_as_exact_as_the_framework_makes_them(
     frequencies = [buffer for name, buffer in network.named_buffers() if name.endswith("inv_freq")]
     assert frequencies
     assert {buffer.dtype for buffer in frequencies} == {torch.float32}
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_without_a_chat_template_a_text_begins_as_its_tokenizer_begins_it(
+    tiny_llama: Path, copy_of: CopyOf, written: bool
+) -> None:
+    folder = copy_of(tiny_llama)
+    (folder / "chat_template.jinja").unlink()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.bos_token = "<|system|>"
+    number = tokenizer.bos_token_id
+    if written:
+        special = [("<|system|>", number)]
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<|system|> $A", special_tokens=special)
+    tokenizer.save_pretrained(folder)
+    loaded = load_tokenizer(Model(folder))
+    (row,) = encoded(loaded, rendered(loaded, [asked("Hello")]))
+    assert row == loaded("user: Hello\nassistant: ")["input_ids"]
+    assert (row[0] == number) == written
+    assert plan(loaded, 1, 1).plain_template
