@@ -3,7 +3,7 @@
 from antidote_ci.checkpoint.files import listing, shown
 from antidote_ci.checkpoint.layout import Layout
 from antidote_ci.checkpoint.tokenizers import SPARE, read_vocabulary, require_rows, table_rows
-from antidote_ci.errors import UnsafeCheckpoint
+from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 
 
 def require_same_vocabulary(model: Layout, reference: Layout) -> None:
@@ -11,13 +11,21 @@ def require_same_vocabulary(model: Layout, reference: Layout) -> None:
 
     Fine-tuning adds tokens and never renumbers them: what would be measured and restored is another language. Nothing
     is compared where one of the two brings no vocabulary that can be read here. An adapter's tokens must have rows in
-    its own table or in the reference's.
+    the reference's table; raises ConfigurationError for an adapter with a table of another length.
     """
+    rows = embedding_rows(reference)
+    own = embedding_rows(model) if model.kind == "adapter" else None
+    if None not in (own, rows) and own != rows:
+        raise ConfigurationError(
+            f"the adapter {shown(model.folder)} has a table of {own:,} tokens, and its base {shown(reference.folder)} "
+            f"one of {rows:,}",
+            cause="tokens were added when it was trained, or the base is another one",
+            hint="merge it into its base with peft's merge_and_unload, save that, and run on the result",
+        )
     ours, theirs = (read_vocabulary(each.folder, listing(each.folder)) for each in (model, reference))
     if ours is None:
         return
     if model.kind == "adapter":
-        rows = embedding_rows(model) or embedding_rows(reference)
         require_rows(ours.file, ours.ordinary, rows, 0)
         require_rows(ours.file, ours.added, rows, SPARE)
     known = theirs.ordinary if theirs else {}

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
 from antidote_ci.checkpoint.files import listing
@@ -22,7 +24,7 @@ from antidote_ci.checkpoint.tokenizers import (
     table_rows,
 )
 from antidote_ci.checkpoint.vocabularies import embedding_rows, require_same_vocabulary
-from antidote_ci.errors import UnsafeCheckpoint
+from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from tests.conftest import CopyOf
 
 Edit = Callable[[dict[str, Any]], object]
@@ -249,6 +251,22 @@ def test_an_adapter_s_added_tokens_have_rows_too(tiny_llama: Path, tiny_adapter:
     (folder / FILE).write_bytes((tiny_llama / FILE).read_bytes())
     with pytest.raises(UnsafeCheckpoint, match=r"^tokenizer\.json .*'<\|far\|>' the number 9,000"):
         require_same_vocabulary(inspect(edited(folder, adding("<|far|>", 9000))), inspect(tiny_llama))
+
+
+@pytest.mark.parametrize("rows", [290, 292])
+def test_an_adapter_that_added_tokens_must_be_merged(
+    tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf, rows: int
+) -> None:
+    folder = copy_of(tiny_adapter)
+    weights = load_file(folder / "adapter_model.safetensors")
+    table = {"base_model.model.model.embed_tokens.weight": torch.zeros(rows, 64)}
+    save_file(weights | table, folder / "adapter_model.safetensors")
+    if rows == 290:
+        require_same_vocabulary(inspect(folder), inspect(tiny_llama))
+        return
+    with pytest.raises(ConfigurationError, match=r"the adapter adapter has a table of 292 tokens, .* 290") as raised:
+        require_same_vocabulary(inspect(folder), inspect(tiny_llama))
+    assert "merge it" in str(raised.value.hint)
 
 
 def test_ten_megabytes_are_read_in_about_a_second(tmp_path: Path) -> None:
