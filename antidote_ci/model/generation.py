@@ -156,9 +156,9 @@ def _settled_batch_size(
     rows: dict[str, list[list[int]]],
     kept: "_Kept",
 ) -> int:
-    """The fastest batch size, or that of an earlier request of this shape.
+    """The fastest batch size, or that of an earlier request of this shape; a smaller one where it does not fit.
 
-    A new one is proven by the batch that needs the most memory, whose answers are kept.
+    It is proven by the batch that needs the most memory, whose answers are kept.
     """
     most = max(map(len, rows.values()), default=0)
     if most <= 1:
@@ -169,22 +169,24 @@ def _settled_batch_size(
     )
     tokens = len(longest) + limit
     known = kept.batch_size(most, tokens)
-    if known is not None:
-        return known
-    network = loading.keep_model(request.model)
     row = (longest * (tokens // len(longest) + 1))[:tokens]
     try:
-        size = batching.SMALLEST
-        if most > size:
-            size = batching.fastest(lambda candidate: batching.step_seconds(network, row, candidate), most)
-        size, batch, answers = _first_that_fits(request, tokenizer, rows, size)
+        size = known or _fastest(request, row, most)
+        size = _first_that_fits(request, tokenizer, rows, size, kept)
     except (MemoryError, RuntimeError) as error:
         if not loading.out_of_memory(error):
             raise
         raise loading.does_not_fit(request.model, ", even one prompt at a time,") from error
-    kept.keep_batch_size(most, tokens, size)
-    kept.keep_answers(batch, answers)
+    if size != known:
+        kept.keep_batch_size(most, tokens, size)
     return size
+
+
+def _fastest(request: GenerationRequest, row: list[int], most: int) -> int:
+    if most <= batching.SMALLEST:
+        return batching.SMALLEST
+    network = loading.keep_model(request.model)
+    return batching.fastest(lambda candidate: batching.step_seconds(network, row, candidate), most)
 
 
 def _first_that_fits(
@@ -192,11 +194,14 @@ def _first_that_fits(
     tokenizer: Any,  # noqa: ANN401 - transformers is untyped
     rows: dict[str, list[list[int]]],
     size: int,
-) -> tuple[int, _Batch, list[Answer]]:
+    kept: "_Kept",
+) -> int:
     while True:
         batch = next(_batches(rows, request.max_new_tokens, size))
         try:
-            return size, batch, _answers(request, tokenizer, batch)
+            if kept.answers(batch) is None:
+                kept.keep_answers(batch, _answers(request, tokenizer, batch))
+            return size
         except (MemoryError, RuntimeError) as error:
             if not loading.out_of_memory(error) or size == 1:
                 raise

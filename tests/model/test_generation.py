@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.model import batching, decoding
 from antidote_ci.model.conversations import Message, asked, conversation
 from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult, generate
 from antidote_ci.model.loading import fingerprint, load_tokenizer
@@ -225,6 +228,28 @@ for batch_size in (None, 2):
     except InfrastructureError as error:
         print(error.what)
 """
+
+
+def test_a_settled_batch_size_that_longer_prompts_outgrow_is_settled_anew(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, room = decoding.continuations, 3000
+
+    def continuations(network: Any, rows: Any, limit: int, *others: Any) -> list[list[int]]:  # noqa: ANN401
+        if len(rows) * (max(map(len, rows)) + limit) > room:
+            raise torch.OutOfMemoryError
+        return real(network, rows, limit, *others)
+
+    def settled(words: int) -> int:
+        prompts = [f"{number:02} " + "x " * words for number in range(32)]
+        return generate(request(tiny_llama, prompts, tmp_path, batch_size=None), ignore).plan.batch_size
+
+    monkeypatch.setattr(decoding, "continuations", continuations)
+    monkeypatch.setattr(batching, "step_seconds", lambda *_: 1.0)  # larger is always faster
+    assert settled(23) == 32
+    assert settled(45) == 16
+    monkeypatch.setattr(decoding, "continuations", None)
+    assert settled(45) == 16
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of a process's memory is Linux's")
