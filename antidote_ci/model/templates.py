@@ -4,10 +4,11 @@ transformers renders it in a sandbox, which keeps it from our objects but not fr
 loops. So it runs in a process of its own, forked for the purpose, that has so much time, memory and output.
 """
 
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Never
+from typing import Any, Never, Self
 
 from antidote_ci.checkpoint.files import shown
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
@@ -21,6 +22,9 @@ MEMORY = 1 << 30
 """Bytes beyond what the process has already."""
 CHARACTERS = 100_000
 """That a template may add to one conversation; a long system prompt has ten thousand."""
+
+TODAY = (2024, 7, 26)
+"""What a template that writes the date is told on every day: answers and scores must not change with it."""
 
 HINT = "correct chat_template.jinja, or chat_template in tokenizer_config.json"
 
@@ -75,7 +79,9 @@ def _refusal(model: str, raised: str | None, seconds: int) -> AntidoteError:
 
 def _reply(tokenizer: Any, chats: Sequence[Chat], open_answer: bool) -> dict[str, Any]:  # noqa: ANN401
     from jinja2.sandbox import SandboxedEnvironment
+    from transformers.utils import chat_template_utils
 
+    chat_template_utils.datetime = _Calendar
     # The sandbox would say so only to templates that go on to use what they reached for.
     SandboxedEnvironment.unsafe_undefined = _refuse  # type: ignore[method-assign, assignment]
     texts = []
@@ -90,6 +96,12 @@ def _reply(tokenizer: Any, chats: Sequence[Chat], open_answer: bool) -> dict[str
     except Exception as error:  # noqa: BLE001 - whatever a template can raise
         return {"raised": type(error).__name__}
     return {"texts": texts}
+
+
+class _Calendar(datetime.datetime):
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> Self:
+        return cls(*TODAY, tzinfo=tz)
 
 
 def _refuse(_environment: object, _object: object, _attribute: str) -> Never:

@@ -124,3 +124,8 @@ def test_it_renders_in_the_child_whose_input_another_thread_reads(tiny_llama: Pa
         started = time.monotonic()
         assert len(child.call(generate, request, lambda _: None).answers["all"]) == 1
     assert time.monotonic() - started < 30
+
+
+def test_a_template_that_writes_the_date_writes_the_same_on_every_day(tokenizer: Any) -> None:  # noqa: ANN401
+    tokenizer.chat_template = "Today is {{ strftime_now('%d %b %Y, %H:%M:%S') }}."
+    assert render(tokenizer, CHAT, True) == ["Today is 26 Jul 2024, 00:00:00."]
