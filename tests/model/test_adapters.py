@@ -1,6 +1,7 @@
 """An adapter that peft would read otherwise than its files are is refused on every path, before a weight is read."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,21 @@ def test_the_head_that_peft_saves_beside_its_factors_is_its_base_s(architecture:
     assert equal(plain_logits(load_model(model, merge=False), batches()), with_copy)
     save_file(tensors | {"base_model.model.lm_head.base_layer.weight": copy + 0.01}, path)
     refused(model, ConfigurationError, r"a lm_head\.weight of its own, which is not that of its base")
+
+
+def test_factors_beside_single_experts_are_run_merged_and_not_repaired(tmp_path: Path) -> None:
+    base, adapter = architectures.write("mixtral", tmp_path / "base"), tmp_path / "adapter"
+    write_adapter(adapter, base, {"target_modules": ["q_proj"]})
+    model = configured(Model(base, adapter), {"target_modules": ["q_proj", "w1", "w2", "w3"]})
+    factors = load_file(adapter / "adapter_model.safetensors")
+    for layer, expert, (name, inner, outer) in product(
+        range(3), range(4), [("w1", 32, 48), ("w2", 48, 32), ("w3", 32, 48)]
+    ):
+        path = f"base_model.model.model.layers.{layer}.block_sparse_moe.experts.{expert}.{name}"
+        factors |= {f"{path}.lora_A.weight": torch.ones(4, inner), f"{path}.lora_B.weight": torch.ones(outer, 4)}
+    save_file(factors, adapter / "adapter_model.safetensors")
+    load_model(model, merge=True)
+    with pytest.raises(ConfigurationError, match=r"factors beside single experts, such as .*\.experts\.0\.w1"):
+        Skeleton(model, torch.float32, "cpu")
+    with pytest.raises(UnsafeCheckpoint, match="does not name"):
+        load_model(configured(model, {"target_modules": ["q_proj", "w2"]}), merge=True)

@@ -3,15 +3,19 @@
 It is decided here and nowhere else.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.layout import Layout
+from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.adapters import not_in_base
 from antidote_ci.model.streaming.lora import Lora
 from antidote_ci.model.streaming.stored import Stored
+
+SINGLE_EXPERT = re.compile(r"\.experts\.\d+\.")
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,20 @@ def find_ties(network: Any, places: Mapping[str, Place]) -> dict[str, str]:  # n
 def with_saved(network: Any, places: Mapping[str, Place], lora: Lora) -> dict[str, Place]:  # noqa: ANN401
     """`places`, with what an adapter saved whole in the place of its base's.
 
-    Raises ConfigurationError where the adapter has something for a module that its base does not have.
+    Raises ConfigurationError where the adapter has something for a module that its base does not have, or has as a part
+    of another.
     """
     known = {path for path, _ in network.named_modules()} | network.state_dict().keys()
     for path in [*lora.modules, *lora.saved]:
-        if path not in known:
-            raise not_in_base(shown(lora.layout.folder), path)
+        if path in known:
+            continue
+        if SINGLE_EXPERT.search(path) and any(name.endswith(".experts") for name in known):
+            raise ConfigurationError(
+                f"the adapter {shown(lora.layout.folder)} has factors beside single experts, such as {path}",
+                cause="the framework holds the experts of a block as one tensor, and no repair tells them apart",
+                hint="merge it into its base with peft's merge_and_unload, save that, and run on the result",
+            )
+        raise not_in_base(shown(lora.layout.folder), path)
     found = {name: place for name, place in places.items() if place.parameter not in lora.saved}
     found |= {path: Place(stored, path) for path, stored in lora.saved.items()}
     # peft copies the one of two tied weights that it trains, and leaves the other as it was
