@@ -10,6 +10,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from antidote_ci.errors import ConfigurationError
+
 if TYPE_CHECKING:
     import torch
 
@@ -74,7 +76,10 @@ def continuations(
 
 
 def prefill(network: Any, rows: Sequence[Sequence[int]], room: int) -> State:  # noqa: ANN401
-    """The state after the rows themselves, with room for so many tokens more."""
+    """The state after the rows themselves, with room for so many tokens more.
+
+    Raises ConfigurationError for a network without a cache of a known kind.
+    """
     import torch
 
     from antidote_ci.model.roomy_cache import with_room
@@ -114,6 +119,12 @@ def _forward(network: Any, ids: "torch.Tensor", mask: "torch.Tensor", cache: Any
         **{name: value for name, value in offered.items() if name in known and value is not None},
     )
     output = network(**inputs, return_dict=True)
+    if cache_name not in output:
+        raise ConfigurationError(
+            f"{type(network).__name__} cannot be asked: it gives out no {cache_name} to go on from",
+            cause="it keeps its state in a way of its own, under which rows cannot leave a batch",
+            hint="report this architecture",
+        )
     return State(mask, output[cache_name], output.logits[:, -1])
 
 

@@ -162,7 +162,11 @@ def _listening(skeleton: Skeleton, block: str, listener: _Listener) -> Iterator[
         names = [linear.tensor for linear in linears]
     for name in names:
         if name not in listener.sums:
-            raise _not_every_token(name)
+            raise ConfigurationError(
+                f"the layer of {name} is never called, so that its inputs are not known",
+                cause="its block uses the weight in a way of its own, or sends tokens to other layers only",
+                hint="report this architecture",
+            )
 
 
 def _not_every_token(tensor: str) -> ConfigurationError:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.decoding import continuations
 
 VOCABULARY = 60
@@ -49,6 +50,18 @@ def network(name: str) -> Any:  # noqa: ANN401 - transformers is untyped
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return getattr(transformers, model)(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("Rwkv", {"attention_hidden_size": 32}), ("RecurrentGemma", {"attention_window_size": 8})]
+)
+def test_a_model_without_a_cache_that_is_known_is_refused(name: str, sizes: dict[str, Any]) -> None:
+    import transformers
+
+    config = getattr(transformers, f"{name}Config")(**SMALL | sizes)
+    network = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    with pytest.raises(ConfigurationError, match=f"^{name}ForCausalLM cannot be asked"):
+        continuations(network, ROWS, LIMIT, {END})
 
 
 def by_generate(network: Any, row: list[int]) -> list[int]:  # noqa: ANN401

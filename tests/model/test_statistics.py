@@ -147,6 +147,12 @@ def test_an_empty_set_and_a_row_beyond_the_context_are_refused(tiny_llama: Path,
     assert not (tmp_path / "statistics.safetensors").exists()
 
 
+def test_a_layer_whose_weight_is_used_without_it_is_refused(tmp_path: Path) -> None:
+    skeleton = Skeleton(Model(architectures.write("mamba", tmp_path / "base")), torch.bfloat16, "cpu")
+    with pytest.raises(ConfigurationError, match=r"dt_proj\.weight is never called"):
+        squared_sums(skeleton, Reservoir(tmp_path / "scratch", 1 << 30), batches(), ignore)
+
+
 @given(tokens=st.integers(1, 1500), columns=st.integers(1, 9), dtype=st.sampled_from([torch.bfloat16, torch.float32]))
 def test_a_sum_of_squares_is_exact_to_float32(tokens: int, columns: int, dtype: torch.dtype) -> None:
     features = torch.randn(tokens, columns, generator=torch.Generator().manual_seed(tokens)).to(dtype)
