@@ -18,6 +18,9 @@ HEADS: dict[Head, tuple[str, str]] = {
 }
 """What a checkpoint is for, and why another kind does not do. Classifiers are judges alone."""
 
+WITHOUT_LINEAR_LAYERS = ("GPT2LMHeadModel", "OpenAIGPTLMHeadModel")
+"""Causal language models whose blocks are made of Conv1D, which no repair knows."""
+
 UNSUPPORTED_ADAPTER_KEYS = (
     *("use_dora", "fan_in_fan_out", "trainable_token_indices", "layer_replication", "target_parameters"),
     *("lora_bias", "megatron_config", "alora_invocation_tokens", "use_qalora", "use_bdlora"),
@@ -42,6 +45,13 @@ def refuse_unsupported_model(config: dict[str, object], head: Head) -> None:
             method = value.get("quant_method") if isinstance(value, dict) else None
             raise _quantised(f"config.json has a {key}" + (f" ({method!s:.60})" if method else ""))
     names = architectures(config)
+    for name in names:
+        if name in WITHOUT_LINEAR_LAYERS:
+            raise ConfigurationError(
+                f"{name} is not supported",
+                cause="its layers are Conv1D, and only linear ones can be repaired",
+                hint=f"use a checkpoint whose architecture ends in {head}",
+            )
     if not names or not all(name.endswith(head) for name in names):
         said = ", ".join(names)[:200] or "none"
         what, cause = HEADS[head]

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,10 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
         )
+        if loaded["mismatched_keys"]:
+            raise wrong_shape(shown(model.folder), *min(loaded["mismatched_keys"]))
         if loaded["missing_keys"]:
             raise missing_weights(shown(model.folder), min(loaded["missing_keys"]))
         if model.adapter is not None:
@@ -115,6 +119,15 @@ def missing_weights(model: str, parameter: str) -> ConfigurationError:
     return ConfigurationError(
         f"{model} has no weights for {parameter}",
         cause="the checkpoint is incomplete, or its architecture is not what config.json says",
+        hint="save the checkpoint anew with transformers",
+    )
+
+
+def wrong_shape(model: str, parameter: str, shape: Sequence[int], expected: Sequence[int]) -> ConfigurationError:
+    """Weights and configuration are not of one model. transformers would run it with random numbers there."""
+    return ConfigurationError(
+        f"{parameter} in {model} has shape {list(shape)}, and config.json says {list(expected)}",
+        cause="the configuration is that of another model",
         hint="save the checkpoint anew with transformers",
     )
 

@@ -197,6 +197,12 @@ FULL: dict[str, tuple[Change, type[AntidoteError], str]] = {
         UnsafeCheckpoint,
         "num_hidden_layers to 1,000",
     ),
+    "an empty type": (setting("config.json", model_type=""), UnsafeCheckpoint, "model_type ''"),
+    "other layers": (
+        setting("config.json", architectures=["GPT2LMHeadModel"], model_type="gpt2"),
+        ConfigurationError,
+        "^GPT2LMHeadModel is not supported",
+    ),
     "an encoder": (setting("config.json", architectures=["BertModel"]), ConfigurationError, "BertModel"),
     "unknown quantisation": (
         setting("config.json", quantization_config={"quant_method": "evil"}),
@@ -411,6 +417,7 @@ def test_an_adapter_is_refused_for(case: str, tiny_adapter: Path, copy_of: Copy)
         ("config.json", {"auto_map": None, "custom_pipelines": {}, "_attn_implementation_autoset": True}),
         ("config.json", {"attn_implementation": "sdpa", "_name_or_path": "/home/me/llama", "use_cache": True}),
         ("config.json", {"quantization_config": None, "tokenizer_class": None, "text_config": {"model_type": None}}),
+        ("config.json", {"attn_config": {"model_type": ""}}),  # as MPT
         ("tokenizer_config.json", {"tokenizer_class": "LlamaTokenizerFast", "name_or_path": "org/name"}),
         (
             "tokenizer_config.json",

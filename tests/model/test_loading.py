@@ -1,5 +1,6 @@
 """What is loaded is what the files hold, and all of it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,20 @@ def test_missing_weights_are_refused_by_name(tiny_llama: Path, copy_of: CopyOf, 
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ConfigurationError, match=r"llama has no weights for model\.layers\.1\.mlp\.up_proj\.weight"):
         load_model(Model(folder), merge=merge)
+
+
+@pytest.mark.parametrize("merge", [True, False])
+def test_weights_of_other_shapes_are_a_mistake_in_the_configuration(
+    tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf, merge: bool
+) -> None:
+    folder = copy_of(tiny_llama)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 298}))
+    for adapter in (None, tiny_adapter):
+        with pytest.raises(
+            ConfigurationError, match=r"embed_tokens\.weight in llama has shape \[290, 64\], .* \[298, 64\]"
+        ):
+            load_model(Model(folder, adapter), merge=merge)
 
 
 @pytest.mark.parametrize("merge", [True, False])

@@ -11,7 +11,7 @@ from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.adapters import require_same_copies, require_whole
-from antidote_ci.model.loading import missing_weights
+from antidote_ci.model.loading import missing_weights, wrong_shape
 from antidote_ci.model.streaming.lora import Lora, beside, read_lora
 from antidote_ci.model.streaming.places import Place, find_places, find_ties, with_saved
 from antidote_ci.records import Model
@@ -141,12 +141,8 @@ class Skeleton:
                 weight_mapping=self._conversions,
             ),
         )
-        for path, shape, expected in sorted(loaded.mismatched_keys):
-            raise ConfigurationError(
-                f"{path} in {shown(self.layout.folder)} has shape {list(shape)}, and config.json says {list(expected)}",
-                cause="the configuration is that of another model",
-                hint="save the checkpoint anew with transformers",
-            )
+        if loaded.mismatched_keys:
+            raise wrong_shape(shown(self.layout.folder), *min(loaded.mismatched_keys))
         for path in self._parameters[part]:
             parameter = self.network.get_parameter(self._ties.get(path, path))
             if parameter.is_meta:
