@@ -73,7 +73,7 @@ def stamp(path: Path) -> tuple[int, int] | None:
 
 def load(path: Path, before: tuple[int, int] | None) -> dict[str, Any] | None:
     """The report this run wrote, if it did; raises ValueError when it is not a JSON object."""
-    if stamp(path) == before:
+    if stamp(path) in (None, before):
         return None
     report = json.loads(path.read_bytes())
     if not isinstance(report, dict):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ script = json.loads((here / "script.json").read_text())
 (here / "seen.json").write_text(json.dumps({"argv": sys.argv[1:], "environ": dict(os.environ)}))
 print("::set-output name=verdict::pass", flush=True)
 print("##[error]told on standard error", file=sys.stderr, flush=True)
+for name in script["removes"]:
+    pathlib.Path(name).unlink()
 for name, text in script["files"].items():
     path = pathlib.Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,8 +62,8 @@ class Workspace:
         (self.package / "__main__.py").write_text(STAND_IN)
         self.plan({}, 0)
 
-    def plan(self, files: dict[str, str], code: int, *, wait: bool = False) -> None:
-        script = {"files": files, "code": code, "wait": wait}
+    def plan(self, files: dict[str, str], code: int, *, wait: bool = False, removes: Sequence[str] = ()) -> None:
+        script = {"files": files, "code": code, "wait": wait, "removes": removes}
         (self.package / "script.json").write_text(json.dumps(script))
 
     def start(self, *arguments: str, **inputs: str) -> subprocess.Popen[bytes]:
@@ -157,15 +160,21 @@ def test_a_child_that_was_killed_has_an_exit_code_as_a_shell_gives_it(place: Wor
     assert place.outputs() == {"exit-code": "137"}
 
 
-def test_a_report_left_by_an_earlier_step_is_not_this_runs(place: Workspace) -> None:
+@pytest.mark.parametrize("removes", [(), ("antidote-out/report.json",)])
+@pytest.mark.parametrize("code", [2, 3, 6, 143])
+def test_a_report_left_by_an_earlier_step_is_not_this_runs(place: Workspace, removes: Sequence[str], code: int) -> None:
+    """A run that begins takes the old one away; one that ends before that leaves it."""
     old = place.workspace / "antidote-out"
     old.mkdir()
     (old / "report.json").write_text(json.dumps(REPORT))
     (old / "summary.md").write_text("old")
-    place.plan({}, 3)
-    assert place.run(model="org/name")[0] == 3
-    assert place.outputs() == {"exit-code": "3"}
+    place.plan({}, code, removes=removes)
+    ended, stdout = place.run(model="org/name")
+    assert ended == code
+    assert place.outputs() == {"exit-code": str(code)}
     assert not place.summary.exists()
+    [(name, _)] = Runner().read(stdout)
+    assert name == "error"
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
