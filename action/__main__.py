@@ -31,9 +31,7 @@ def main() -> int:
     try:
         arguments = inputs.arguments(os.environ)
     except ValueError as error:
-        publish(None, USAGE, inputs.out(os.environ))
-        say(outputs.annotation(None, USAGE, [str(error)]))
-        return USAGE
+        return end(None, USAGE, inputs.out(os.environ), [str(error)])
     return act(arguments, os.environ)
 
 
@@ -44,12 +42,21 @@ def act(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     exit_code, told = run([*CLI, *arguments], environ)
     try:
         report = load(out / "report.json", before)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         report, exit_code = None, exit_code or INFRASTRUCTURE
         told = [f"{out / 'report.json'} cannot be read: {error}", *told]
-    publish(report, exit_code, str(out))
+    return end(report, exit_code, str(out), told)
+
+
+def end(report: dict[str, Any] | None, exit_code: int, out: str, told: Sequence[str]) -> int:
+    """Say how it ended, then write it down; the step's exit code, 3 where only the writing failed."""
     if exit_code != 0:
         say(outputs.annotation(report, exit_code, told))
+    try:
+        publish(report, exit_code, out)
+    except OSError as error:
+        exit_code = exit_code or INFRASTRUCTURE
+        say(outputs.annotation(None, exit_code, [f"the step's outputs cannot be written: {error}"]))
     return exit_code
 
 
@@ -67,12 +74,16 @@ def run(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, list[s
 
 
 def stamp(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is replaced: a report left by an earlier step is not this run's."""
-    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+    """What changes when a file is replaced: a report left by an earlier step is not this run's. None where none is."""
+    try:
+        found = path.stat()
+    except OSError:  # of a folder that cannot be used, the run says why
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def load(path: Path, before: tuple[int, int] | None) -> dict[str, Any] | None:
-    """The report this run wrote, if it did; raises ValueError when it is not a JSON object."""
+    """The report this run wrote, if it did; raises OSError or ValueError when it is not a JSON object."""
     if stamp(path) in (None, before):
         return None
     report = json.loads(path.read_bytes())
@@ -107,9 +118,13 @@ def say(line: str) -> None:
 
 
 def write(data: bytes) -> None:
-    """To the runner, at once: people watch."""
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    """To the runner, at once: people watch. Where nobody listens any more, the run still goes on."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError:
+        # What is left of it would be tried again at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -188,6 +188,42 @@ def test_a_broken_report_is_told_and_never_a_success(place: Workspace, text: str
     assert data.startswith("antidote-out/report.json cannot be read: ")
 
 
+@pytest.mark.parametrize(("code", "told"), [(0, 3), (1, 1), (2, 2), (7, 7)])
+def test_outputs_that_cannot_be_written_are_told_and_no_verdict(place: Workspace, code: int, told: int) -> None:
+    place.output = Path("/dev/full")
+    place.plan({"antidote-out/report.json": json.dumps(REPORT)}, code)
+    ended, stdout = place.run(model="org/name")
+    assert ended == told
+    *_, (name, data) = annotations = Runner().read(stdout)
+    assert name == "error"
+    assert data.startswith("the step's outputs cannot be written: ")
+    assert len(annotations) == (1 if code == 0 else 2), "how the run ended is said all the same"
+
+
+def test_a_summary_that_cannot_be_written_is_told(place: Workspace) -> None:
+    place.summary = Path("/dev/full")
+    place.plan({"antidote-out/report.json": json.dumps(REPORT), "antidote-out/summary.md": "# Summary"}, 0)
+    assert place.run(model="org/name")[0] == 3
+    assert place.outputs()["verdict"] == "fail"
+
+
+def test_a_folder_that_no_disk_can_hold_is_for_the_run_to_refuse(place: Workspace) -> None:
+    place.plan({}, 2)
+    assert place.run(model="org/name", out="o" * 300)[0] == 2
+    assert place.outputs() == {"exit-code": "2"}
+
+
+def test_a_runner_that_no_longer_listens_still_gets_the_outputs(place: Workspace) -> None:
+    place.plan({}, 7)
+    with place.start(model="org/name") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 7
+    assert place.outputs() == {"exit-code": "7"}
+
+
 def test_a_wrong_input_ends_before_anything_runs(place: Workspace) -> None:
     code, stdout = place.run(model="org/name", dry_run="perhaps")
     assert code == 2
