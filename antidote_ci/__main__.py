@@ -14,6 +14,7 @@ def main() -> None:
     import typer
 
     from antidote_ci.cli import app
+    from antidote_ci.cli.ending import unforeseen
     from antidote_ci.console import Talk
     from antidote_ci.errors import ConfigurationError
 
@@ -26,6 +27,8 @@ def main() -> None:
             told = told.replace("Value error, ", "")
             Talk().explain(ConfigurationError(told, hint="antidote-ci COMMAND --help shows what there is"))
         code = error.exit_code
+    except Exception as error:  # noqa: BLE001 - exit 1 would speak of the model
+        code = unforeseen(error, Talk())
     sys.exit(code)
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import IO, cast
 
 from rich import box
 from rich.console import Console
@@ -30,12 +31,35 @@ HEAT = tuple(f"rgb({255 - 13 * step},{240 - 24 * step},{220 - 22 * step})" for s
 """From light to dark, as a terminal's background."""
 
 
+class _Heedless:
+    """stderr, where what cannot be written is dropped and the run goes on: people may have stopped listening."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr  # None where it was closed before the start
+
+    def write(self, text: str) -> int:
+        if self._stream:
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except OSError:
+                _silence(self._stream)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
 class Talk:
     """One run's voice. Remembers how long each step took."""
 
     def __init__(self) -> None:
         self._mark = os.environ.get(MARK_VARIABLE)
-        self._console = Console(stderr=True, highlight=False, emoji=False)
+        self._stderr = _Heedless()
+        self._console = Console(file=cast(IO[str], self._stderr), highlight=False, emoji=False)
         # A log has no width of its own; its tables should not be broken at 80 columns.
         if self._mark or not self._console.is_terminal:
             self._console.width = LOG_WIDTH
@@ -83,8 +107,7 @@ class Talk:
 
     def _tell(self, what: str, words: str = "") -> None:
         """One line for the program that reads along: JSON, so that words of any kind stay on it."""
-        sys.stderr.write(f"{self._mark}{what} {json.dumps(words)}\n")
-        sys.stderr.flush()
+        self._stderr.write(f"{self._mark}{what} {json.dumps(words)}\n")
 
     def report(self, progress: records.Progress) -> None:
         """Progress inside the current step."""
@@ -230,8 +253,12 @@ def data(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        # What is left of the text would be tried again at the end of the process.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         raise InfrastructureError(
             "standard output cannot be written", cause=error.strerror, hint="what reads it must read all of it"
         ) from None
+
+
+def _silence(stream: IO[str]) -> None:
+    """What it still holds would be tried again at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

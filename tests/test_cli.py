@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -188,6 +189,82 @@ def test_a_standard_output_that_is_full_or_closed_is_no_bug() -> None:
             assert done.returncode == 3
             assert done.stderr.startswith("error: standard output cannot be written\ncause: ")
             assert "Exception" not in done.stderr
+
+
+def full() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+def without_reader() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def hung_up() -> int:
+    """A terminal that is gone."""
+    master, terminal = os.openpty()
+    os.close(master)
+    return terminal
+
+
+def ended_unheard(command: list[str], opened: Callable[[], int] | None, mark: str = "") -> int:
+    """The exit code of a command with such a stderr, None: closed before it starts."""
+    told = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0", "TERM": "xterm"}
+    told |= {"ANTIDOTE_STEP_MARK": mark} if mark else {}
+    if opened is None:
+        command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+    stderr = opened() if opened else None
+    try:
+        return subprocess.run(command, stderr=stderr, env=told, check=False).returncode
+    finally:
+        if stderr is not None:
+            os.close(stderr)
+
+
+UNHEARD = pytest.mark.parametrize("opened", [full, without_reader, hung_up, None])
+
+
+@UNHEARD
+@pytest.mark.parametrize("mark", ["", "[mark]"])
+@pytest.mark.parametrize(("arguments", "code"), [(["run", "a/b"], 3), (["run", "--huh"], 2)])
+def test_an_error_that_nobody_can_hear_has_its_exit_code(
+    arguments: list[str], code: int, mark: str, opened: Callable[[], int] | None
+) -> None:
+    assert ended_unheard([sys.executable, "-m", "antidote_ci", *arguments], opened, mark) == code
+
+
+@UNHEARD
+@pytest.mark.parametrize("mark", ["", "[mark]"])
+def test_a_command_that_nobody_hears_goes_on_to_its_own_end(mark: str, opened: Callable[[], int] | None) -> None:
+    script = """
+import sys, typer
+from antidote_ci.cli.ending import ending
+from antidote_ci.records import Progress
+from tests.report.samples import REPAIRED
+try:
+    with ending() as talk:
+        with talk.step("measure"):
+            talk.report(Progress("prompts", 1, 2))
+            talk.compare(REPAIRED)
+        raise typer.Exit(7)
+except typer.Exit as ended:
+    sys.exit(ended.exit_code)
+"""
+    assert ended_unheard([sys.executable, "-c", script], opened, mark) == 7
+
+
+@UNHEARD
+def test_what_nobody_foresaw_and_nobody_hears_does_not_speak_of_the_model(opened: Callable[[], int] | None) -> None:
+    assert ended_unheard([sys.executable, "-c", UNFORESEEN.format("[][0]")], opened) == 3
+
+
+def test_what_no_command_foresaw_does_not_speak_of_the_model() -> None:
+    with Path("/dev/full").open("w") as output:
+        command = [sys.executable, "-m", "antidote_ci", "--help"]
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert "error: unexpected OSError" in done.stderr
 
 
 UNFORESEEN = """

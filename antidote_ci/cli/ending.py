@@ -1,7 +1,6 @@
 """How commands end."""
 
 import signal
-import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,25 +48,28 @@ def ending(left: str = "nothing half-written is left") -> Iterator[Talk]:
     except typer.Exit:
         raise
     except Exception as error:  # noqa: BLE001 - exit 1 would speak of the model
-        told = _unforeseen(error)
-        talk.explain(told)
-        raise typer.Exit(told.exit_code) from None
+        raise typer.Exit(unforeseen(error, talk)) from None
 
 
-def _unforeseen(error: Exception) -> InfrastructureError:
-    """In our words. A path that cannot be used is this machine's; anything else is a bug, and shown whole."""
+def unforeseen(error: Exception, talk: Talk) -> int:
+    """Say it in our words; its exit code. A path that cannot be used is this machine's; anything else is a bug, and
+    shown whole.
+    """
     from antidote_ci.hub.client import redact
 
     if isinstance(error, OSError) and error.filename is not None:
-        return InfrastructureError(
+        told = InfrastructureError(
             redact(f"{error.filename} cannot be used", None),
             cause=error.strerror,
             hint="check that path, its permissions, and the space on its disk",
         )
-    sys.stderr.write(redact(traceback.format_exc(), None))
-    return InfrastructureError(
-        f"unexpected {type(error).__name__}: {redact(str(error), None)}", hint="this is a bug: please report it"
-    )
+    else:
+        talk.say(redact(traceback.format_exc().rstrip(), None))
+        told = InfrastructureError(
+            f"unexpected {type(error).__name__}: {redact(str(error), None)}", hint="this is a bug: please report it"
+        )
+    talk.explain(told)
+    return told.exit_code
 
 
 def _nothing_more(_number: int, _frame: FrameType | None) -> None:
