@@ -60,8 +60,9 @@ def execute(task: Task, settings: Settings, stopping: threading.Event | None = N
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     began = time.monotonic()
     with _alone(folder / LOCK, seconds, stopping) as lock, (folder / LOG).open("ab") as log:
+        before = log.tell()
         code = _ended(_started(arguments(task, settings), lock, log), seconds, stopping)
-    return _outcome(code, task.order, settings, time.monotonic() - began)
+    return _outcome(code, task.order, settings, before, time.monotonic() - began)
 
 
 def end_leftovers(settings: Settings) -> None:
@@ -189,12 +190,12 @@ def _end(child: subprocess.Popen[bytes], seconds: float) -> int:
     raise Terminated
 
 
-def _outcome(code: int, order: Order, settings: Settings, seconds: float) -> Outcome:
+def _outcome(code: int, order: Order, settings: Settings, before: int, seconds: float) -> Outcome:
     folder = run_folder(order, settings)
     out = folder / OUT
     report = _report(out, order, code)
     if report is None:
-        return Outcome("error", _reason(code, folder / LOG), code, seconds=round(seconds, 1))
+        return Outcome("error", _reason(code, folder / LOG, before), code, seconds=round(seconds, 1))
     if report.publish.url is not None:
         # They are on the Hub, and one copy for every order would fill any disk.
         for name in (MODEL, SCORES):
@@ -213,10 +214,10 @@ def _report(out: Path, order: Order, code: int) -> Report | None:
     return report if code in VERDICTS and told == (order.revision, order.policy, code) else None
 
 
-def _reason(code: int, log: Path) -> str:
-    """The last error that the child explained; it never quotes a model."""
+def _reason(code: int, log: Path, before: int) -> str:
+    """The last error that the child explained, not an attempt's before it; it never quotes a model."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - LARGEST_TAIL))
+        file.seek(max(before, log.stat().st_size - LARGEST_TAIL))
         tail = file.read().decode("utf-8", "replace")
     explained = _ERROR.findall(tail)
     ending = f"signal {-code}" if code < 0 else f"exit {code}"

@@ -80,6 +80,16 @@ def test_other_ends_are_errors(workshop: Workshop, code: int, again: bool) -> No
     assert executor.worth_another(outcome) is again
 
 
+def test_an_earlier_attempts_error_is_not_the_reason_of_the_last(workshop: Workshop) -> None:
+    """Both are in one log."""
+    settings = prepared(workshop)
+    workshop.runs(codes=[3, -9], says="the Hub answered with nonsense")
+    assert executor.execute(TASK, settings).reason == "the Hub answered with nonsense"
+    workshop.runs(says="")
+    assert executor.execute(TASK, settings).reason == "the run ended with signal 9, and left no report"
+    assert (executor.run_folder(ORDER, settings) / "log.txt").read_text().count("this is the log") == 2
+
+
 @pytest.mark.parametrize("report", ["", "{}", "null", '{"verdict": "pass"}'])
 def test_verdict_without_a_report_is_none(workshop: Workshop, report: str) -> None:
     """An exit code alone would be believed of anything."""
