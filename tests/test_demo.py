@@ -1,7 +1,10 @@
-"""The demo, as `make demo` runs it: minutes, and its own packages."""
+"""The demo, as `make demo` runs it: minutes, and its own packages. And how it is ended."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,13 +17,50 @@ from antidote_ci.model.conversations import asked
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model, Progress
 
-pytestmark = pytest.mark.slow
+RUN = """
+import sys
+from pathlib import Path
+import typer
+from antidote_ci.cli.ending import ending
+from antidote_ci.demo import main_job
+from antidote_ci.demo.hub import LoopbackHub
+out = Path(sys.argv[1])
+try:
+    with ending() as talk, LoopbackHub(out / "hub") as hub:
+        hub.endpoint = "http://127.0.0.1:9"
+        main_job._run_as_a_user_would("org/model", hub, main_job.POLICY, out, talk)
+except typer.Exit as ended:
+    sys.exit(ended.exit_code)
+"""
+"""The run of a demo whose Hub does not answer, so that it waits."""
 
 
 def ignore(_: Progress) -> None:
     pass
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_sigterm_ends_the_demo_and_its_run(tmp_path: Path, times: int) -> None:
+    """The run holds the demo's stderr: it ends with the last of them."""
+    waiting = os.environ | {"ANTIDOTE_HUB_PATIENCE": "60"}
+    command = [sys.executable, "-c", RUN, str(tmp_path)]
+    with subprocess.Popen(command, env=waiting, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stderr is not None
+        said = ""
+        while "asking again" not in said:
+            said += demo.stderr.readline()
+        for _ in range(times):
+            demo.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+        try:
+            _, rest = demo.communicate(timeout=20)
+        finally:
+            demo.kill()
+    assert demo.returncode == 143
+    assert rest.count("terminated; nothing half-written is left") == 2
+
+
+@pytest.mark.slow
 def test_the_demo_repairs_and_publishes_what_can_be_fetched_and_run(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     done = subprocess.run([sys.executable, "-m", "antidote_ci", "demo", "--out", str(out)], check=False)

@@ -65,5 +65,8 @@ def _run_as_a_user_would(target: str, hub: LoopbackHub, policy: Path, out: Path,
     with subprocess.Popen(command, env=environment) as process:
         try:
             return process.wait()
-        except KeyboardInterrupt:
-            return process.wait()  # the terminal's Ctrl-C reached it too: it ends in order
+        except BaseException as ending:
+            if not isinstance(ending, KeyboardInterrupt):  # the terminal's Ctrl-C reached it too
+                process.terminate()
+            process.wait()  # it ends in order
+            raise
