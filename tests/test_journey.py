@@ -145,7 +145,7 @@ def policy(pair: Path) -> Policy:
 
 @pytest.fixture
 def journey(trained_pair: Path, tmp_path: Path) -> Iterator[Journey]:
-    with LoopbackHub(tmp_path / "hub") as hub:
+    with LoopbackHub(tmp_path / "hub", jobs=True) as hub:
         hub.account("stranger", OWNER_TOKEN)
         hub.account(GATE, GATE_TOKEN)
         hub.add(BASE_NAME, trained_pair / "reference")

@@ -1,6 +1,7 @@
 """The embedded default of the whole: what a user types, against a Hub on this machine."""
 
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -20,7 +21,6 @@ POLICY = Path(__file__).parent / "antidote.toml"
 REFERENCE = "antidote-demo/smollm2-aligned"
 ADAPTER = "antidote-demo/smollm2-finetune-lora"
 MERGED = "antidote-demo/smollm2-finetune"
-TOKEN = "hf_loopback"  # noqa: S105 - opens nothing: the loopback Hub lets anyone in
 
 
 def run(out: Path, talk: Talk, policy: Path, *, merged: bool, browse: bool) -> int:
@@ -28,12 +28,15 @@ def run(out: Path, talk: Talk, policy: Path, *, merged: bool, browse: bool) -> i
     find_gguf()  # before anything is written
     made(out)
     target = MERGED if merged else ADAPTER
-    with TemporaryDirectory(prefix="models-", dir=out) as folder, LoopbackHub(out / "hub") as hub:
+    hub, token = LoopbackHub(out / "hub"), f"hf_{secrets.token_hex(16)}"
+    # Before it opens: other users of this machine can reach it.
+    hub.account("demo", token, rights="all")
+    with TemporaryDirectory(prefix="models-", dir=out) as folder, hub:
         with talk.step("make the demo's models"), Child(out / "models.log") as child:
             built = child.call(build, BuildRequest(Path(folder), merged), talk.report)
             hub.add(REFERENCE, built.reference)
             hub.add(target, built.finetune)
-        code = _run_as_a_user_would(target, hub, policy, out, talk)
+        code = _run_as_a_user_would(target, hub, token, policy, out, talk)
         found = out / "run" / "report.json"
         if not found.exists():
             return code  # the run has said why
@@ -50,17 +53,19 @@ def _keep_open(hub: LoopbackHub, target: str, report: records.Report, talk: Talk
     talk.say(f"The loopback Hub is at {hub.endpoint}/{target}; Ctrl-C closes it.")
     if report.publish.revision is not None:
         command = ["antidote-ci", "verify", target, "--revision", report.publish.revision]
-        talk.say(f"What a stranger can check: HF_ENDPOINT={hub.endpoint} {shlex.join(command)}")
+        # A token of the reader's own is none of this Hub's.
+        talk.say(f"What a stranger can check: HF_ENDPOINT={hub.endpoint} HF_TOKEN= {shlex.join(command)}")
     while True:
         time.sleep(1)
 
 
-def _run_as_a_user_would(target: str, hub: LoopbackHub, policy: Path, out: Path, talk: Talk) -> int:
+def _run_as_a_user_would(target: str, hub: LoopbackHub, token: str, policy: Path, out: Path, talk: Talk) -> int:
     arguments = ["run", target, "--policy", str(policy), "--out", str(out / "run")]
-    talk.say(f"HF_ENDPOINT={hub.endpoint} antidote-ci {shlex.join(arguments)}")
+    told = hub.environment | {"HF_TOKEN": token, "HF_WRITE_TOKEN": token}
+    variables = (f"{name}={value}" for name, value in told.items())
+    talk.say(f"{' '.join(variables)} antidote-ci {shlex.join(arguments)}")
     folders = {"HF_HOME": str(out / "huggingface"), "ANTIDOTE_CACHE": str(out / "answers")}
-    own = folders | {"HF_WRITE_TOKEN": TOKEN}
-    environment = os.environ | hub.environment | own
+    environment = os.environ | told | folders
     command = [sys.executable, "-m", "antidote_ci", *arguments]
     with subprocess.Popen(command, env=environment) as process:
         try:

@@ -23,7 +23,7 @@ def client_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, client_settings: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    with LoopbackHub(tmp_path / "hub") as running:
+    with LoopbackHub(tmp_path / "hub", jobs=True) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
         yield running
 

@@ -46,6 +46,15 @@ class Elements(HTMLParser):
         self.text += data
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1", 200), ("LOCALHOST:8080", 200), ("rebound.example", 421), ("127.0.0.1.example:80", 421), ("", 421)],
+)
+def test_it_answers_under_its_own_names_alone(hub: LoopbackHub, host: str, status: int) -> None:
+    """A page of the web whose name leads here by now would speak as whoever looks at it."""
+    assert fetch(f"{hub.endpoint}/api/jobs/hardware", {"Host": host}).status_code == status
+
+
 def test_opened_again_on_its_folder(model: MakeModel, tmp_path: Path, client_settings: Path) -> None:
     with LoopbackHub(tmp_path / "hub") as first:
         revision = first.add("org/model", model())

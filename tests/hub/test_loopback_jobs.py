@@ -174,7 +174,7 @@ def test_a_log_that_breaks_off_is_taken_up(hub: LoopbackHub) -> None:
 
 def test_a_closed_hub_has_no_jobs(tmp_path: Path) -> None:
     mark = tmp_path / "pid"
-    with LoopbackHub(tmp_path / "hub") as hub:
+    with LoopbackHub(tmp_path / "hub", jobs=True) as hub:
         job = run(client(hub), f"import os; open({str(mark)!r}, 'w').write(str(os.getpid()))\n{SLEEP}")
         until(lambda: mark.is_file() and mark.read_text())
     with pytest.raises(ProcessLookupError):
@@ -182,6 +182,15 @@ def test_a_closed_hub_has_no_jobs(tmp_path: Path) -> None:
     with LoopbackHub(tmp_path / "hub") as again:
         assert client(again).inspect_job(job_id=job.id).status.stage == "ERROR"
         assert list(client(again).fetch_job_logs(job_id=job.id, follow=True)) == ["begun"]
+
+
+def test_no_command_runs_on_a_hub_that_was_not_asked_to(tmp_path: Path) -> None:
+    """Until an account is made every token may do everything: no reason to lend it this process's rights."""
+    mark = tmp_path / "mark"
+    with LoopbackHub(tmp_path / "hub") as hub:
+        done = ended(client(hub), run(client(hub), f"open({str(mark)!r}, 'w')"))
+    assert (done.status.stage, done.status.message) == ("ERROR", "this Hub runs no Jobs")
+    assert not mark.exists()
 
 
 def test_a_job_of_a_copied_spec(hub: LoopbackHub) -> None:

@@ -30,7 +30,7 @@ def hub(
 ) -> Iterator[LoopbackHub]:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    with LoopbackHub(tmp_path / "hub") as running:
+    with LoopbackHub(tmp_path / "hub", jobs=True) as running:
         for token in TOKENS.values():
             running.account("ada", token, organisations=["org"])
         running.add(MODEL, tiny_llama)

@@ -29,7 +29,7 @@ POLICY = Policy(publish=PublishSection("pull-request"), jobs=JobsSection("antido
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    with LoopbackHub(tmp_path / "hub") as running:
+    with LoopbackHub(tmp_path / "hub", jobs=True) as running:
         for name, token in (("ada", JOBS), ("ada", TOKEN), ("bot", WRITING)):
             running.account(name, token, organisations=["team"] if name == "ada" else [])
         for name, value in running.environment.items():

@@ -28,8 +28,10 @@ Meanwhile = Callable[[Literal["before", "after"], int, str], None]
 class LoopbackHub:
     """A Hub on 127.0.0.1 for the length of a `with`; its state outlives it in `root`."""
 
-    def __init__(self, root: Path, port: int = 0, faults: Faults | None = None, page_size: int = 1000) -> None:
-        """`port` 0 takes a free one; `page_size` is how much of a listing one answer holds."""
+    def __init__(
+        self, root: Path, port: int = 0, faults: Faults | None = None, page_size: int = 1000, jobs: bool = False
+    ) -> None:
+        """`port` 0 takes a free one; `page_size` is how much of a listing one answer holds; `jobs`: they really run."""
         self.store = Store(root, page_size)
         self.faults = faults
         self.meanwhile: Meanwhile = _nothing
@@ -39,6 +41,7 @@ class LoopbackHub:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self.deliveries = Deliveries(self.store, self.endpoint)
         self.store.jobs.environment = self.environment
+        self.store.jobs.enabled = jobs
 
     @property
     def environment(self) -> dict[str, str]:
@@ -101,6 +104,11 @@ class LoopbackHub:
 
 def _nothing(moment: Literal["before", "after"], number: int, request: str) -> None:
     """Happens meanwhile."""
+
+
+def _means_this_machine(host: str) -> bool:
+    """No page of the web may speak to it by letting a name of its own lead here: it says that name."""
+    return host.partition(":")[0].lower() in ("127.0.0.1", "localhost")
 
 
 class _Server(ThreadingHTTPServer):
@@ -209,6 +217,8 @@ class _Handler(BaseHTTPRequestHandler):
             path=self.path,
         )
         try:
+            if not _means_this_machine(self.headers.get("Host", "")):
+                raise Refused(421, "this Hub answers to 127.0.0.1 and localhost alone")
             for wanted, path, answer in ROUTES:
                 found = path.fullmatch(url.path)
                 if found and wanted == method:
