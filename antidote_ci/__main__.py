@@ -6,20 +6,19 @@ import sys
 
 def main() -> None:
     """Run the command line; as the first process of a Job, run it within and send home how it ended."""
-    from antidote_ci.jobs import inside
-
-    if inside.is_here(os.environ):
-        sys.exit(inside.main(sys.argv[1:]))
-
     import typer
 
     from antidote_ci.cli import app
     from antidote_ci.cli.ending import unforeseen
     from antidote_ci.console import Talk
     from antidote_ci.errors import ConfigurationError
+    from antidote_ci.jobs import inside
 
     try:
-        code = app(prog_name="antidote-ci", standalone_mode=False)
+        if inside.is_here(os.environ):
+            code = inside.main(sys.argv[1:])
+        else:
+            code = app(prog_name="antidote-ci", standalone_mode=False)
     except typer.TyperException as error:
         # Without a message it has shown the help already.
         if told := error.format_message():

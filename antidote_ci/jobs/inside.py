@@ -38,7 +38,7 @@ def main(arguments: Sequence[str], program: Sequence[str] = CLI) -> int:
         try:
             if packed is not None:
                 luggage.unpack(packed, folder)
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - exit 1 would speak of the model
             sys.stderr.write(f"error: what came along with this Job cannot be unpacked: {error}\n")
             return InfrastructureError.exit_code
         code = _run([*program, *arguments], environment, folder)

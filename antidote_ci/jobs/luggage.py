@@ -39,7 +39,7 @@ def pack(items: list[Item]) -> str:
 
 
 def unpack(packed: str, folder: Path) -> None:
-    """Write the files under `folder`. Raises ValueError for what `pack` does not make."""
+    """Write the files under `folder`. Raises ValueError for a name that is a path, anything for what is not packed."""
     unpacker = zlib.decompressobj()
     listed = json.loads(unpacker.decompress(b64decode(packed, validate=True), LARGEST))
     for under, name, content in listed:

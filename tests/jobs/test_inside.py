@@ -1,9 +1,12 @@
 """The command inside a Job, as the image starts it: real processes, and a real model."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import zlib
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -98,6 +101,30 @@ def test_luggage_that_leaves_its_folder_ends_the_job() -> None:
     assert code == 3
     assert "cannot be unpacked: '..' is not the name of a file" in lines[0]
     assert not any(line.startswith("antidote-ci ") for line in lines)
+
+
+def variable(content: str) -> str:
+    return b64encode(zlib.compress(content.encode())).decode()
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        "not base64",
+        b64encode(b"hello").decode(),
+        variable("{"),
+        variable("5"),
+        variable("[5]"),
+        variable('[["task", "a", 5]]'),
+        variable(json.dumps([["task", "a" * 300, ""]])),
+        variable("[" * 100_000),
+    ],
+)
+def test_luggage_that_cannot_be_unpacked_does_not_speak_of_the_model(packed: str) -> None:
+    code, lines = ended("--version", **{luggage.VARIABLE: packed})
+    assert code == 3
+    assert len(lines) == 1
+    assert lines[0].startswith("error: what came along with this Job cannot be unpacked: ")
 
 
 @pytest.fixture
