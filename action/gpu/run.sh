@@ -3,8 +3,10 @@
 # input: docker copies variables by their names.
 set -euo pipefail
 
-cache=${HF_HOME:-${RUNNER_TOOL_CACHE:?}/antidote-ci/huggingface}
+cache=$(realpath -m -- "${HF_HOME:-${RUNNER_TOOL_CACHE:?}/antidote-ci/huggingface}")
 mkdir -p "$cache"
+# Folders of the host that are mounted nowhere.
+unset HF_HUB_CACHE HF_XET_CACHE HF_ASSETS_CACHE HF_TOKEN_PATH ANTIDOTE_CACHE
 
 options=(--rm --gpus all)
 # The files that are written belong to the runner's own user, who must be able to remove them.

@@ -60,7 +60,7 @@ def test_it_says_that_it_was_not_run() -> None:
     assert "Not run anywhere yet." in GPU["description"]
 
 
-def start(tmp_path: Path, given: dict[str, str], code: int = 0) -> tuple[int, list[str], dict[str, Any]]:
+def start(tmp_path: Path, given: dict[str, str], code: int = 0, **host: str) -> tuple[int, list[str], dict[str, Any]]:
     """Exit code, what docker was given, and what the program in the container saw."""
     package, programs, workspace = (tmp_path / name for name in ("installed/antidote_ci", "bin", "work space"))
     for folder in (package, programs, workspace):
@@ -90,7 +90,9 @@ def start(tmp_path: Path, given: dict[str, str], code: int = 0) -> tuple[int, li
     values = {f"INPUT_{name.upper().replace('-', '_')}": given.get(name, "") for name in inputs.INPUTS}
     step = {name: text for name, text in STEP["env"].items() if "${{" not in text}
     script = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", STEP["run"]]
-    done = subprocess.run(script, env=runner | step | values, capture_output=True, timeout=30, check=False)
+    done = subprocess.run(
+        script, env=runner | host | step | values, cwd=tmp_path, capture_output=True, timeout=30, check=False
+    )
     assert done.stderr == b""
     return (
         done.returncode,
@@ -112,6 +114,22 @@ def test_the_run_is_that_of_the_container_action(tmp_path: Path) -> None:
     assert argv[-1] == STEP["env"]["IMAGE"]
     assert f"{tmp_path / 'tools'}/antidote-ci/huggingface:/cache/huggingface" in argv
     assert dict(parse_outputs((tmp_path / "output").read_text()))["exit-code"] == "7"
+
+
+def test_folders_of_the_host_do_not_name_any_in_the_container(tmp_path: Path) -> None:
+    """What they name is mounted nowhere, and a container's own folders end with it."""
+    names = ("HF_HUB_CACHE", "HF_XET_CACHE", "HF_ASSETS_CACHE", "HF_TOKEN_PATH", "ANTIDOTE_CACHE")
+    host = {name: f"/host/{name}" for name in names}
+    _, argv, seen = start(tmp_path, {"model": "org/name"}, 0, **host)
+    assert not set(host) & set(seen["environ"])
+    assert not [each for each in argv if "/host/" in each]
+
+
+def test_a_cache_is_mounted_by_its_whole_path(tmp_path: Path) -> None:
+    """docker takes anything else for the name of a volume."""
+    _, argv, _ = start(tmp_path, {"model": "org/name"}, HF_HOME="models/../cache")
+    assert f"{tmp_path / 'cache'}:/cache/huggingface" in argv
+    assert (tmp_path / "cache").is_dir()
 
 
 @pytest.mark.parametrize("text", HOSTILE)
