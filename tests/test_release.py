@@ -1,6 +1,7 @@
 """What a release rewrites and decides, and the shell of its jobs against a repository on this machine."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,17 @@ def test_the_package_names_the_action_of_its_release() -> None:
     for action in ("acme/antidote-ci@v1", f'acme/x"@{COMMIT}', ""):
         with pytest.raises(ValueError, match="is no OWNER"):
             release.stamped(before, action)
+
+
+def test_the_usage_names_what_each_command_takes() -> None:
+    source = (ROOT / "scripts/release/__main__.py").read_text()
+    taken = [f"{name}{names.replace(',', '').upper()}" for name, names in re.findall(r'case \["(\w+)"(.*)\]:', source)]
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.release"], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    said = re.findall(r"^([a-z]+(?: [A-Z]+)+)  ", done.stderr, re.MULTILINE)
+    assert said == taken
 
 
 @pytest.fixture

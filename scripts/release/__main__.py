@@ -1,9 +1,12 @@
 """The commands of the release workflow. Standard library only: its jobs install nothing for them.
 
-check TAG                      X.Y.Z and vX as a step's outputs, where tag, package and changelog agree
-notes VERSION                  what CHANGELOG.md says of it
-pin REPOSITORY CPU CUDA        both actions name their image of that repository by its digest
-stamp OWNER/REPOSITORY@COMMIT  `antidote-ci init` writes that Action into workflows
+An ACTION is OWNER/REPOSITORY@COMMIT.
+
+check TAG REPOSITORY     the version and the image's name as a step's outputs, where tag, package and changelog agree
+floating VERSION         the tag vX, where this version is the newest of X: the tags that stand are read from stdin
+notes VERSION ACTION     what CHANGELOG.md says of it, and how that Action is used
+pin REPOSITORY CPU CUDA  both actions name their image of that repository by its digest
+stamp ACTION             `antidote-ci init` writes that Action into workflows
 """
 
 import sys
