@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.demo.hub import LoopbackHub
+from tests.demo.loopback_samples import client, file, status, write
 from tests.hub.hub_samples import MakeModel
-from tests.hub.loopback_samples import client, file, status, write
 
 
 @pytest.fixture

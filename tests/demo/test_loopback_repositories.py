@@ -8,8 +8,8 @@ from huggingface_hub.errors import DisabledRepoError, RepositoryNotFoundError, R
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 
 from antidote_ci.demo.hub import LoopbackHub
+from tests.demo.loopback_samples import client, file, refused, status, write
 from tests.hub.hub_samples import MakeModel
-from tests.hub.loopback_samples import client, file, refused, status, write
 
 
 @pytest.mark.parametrize("kind", ["model", "dataset"])

@@ -15,8 +15,8 @@ from huggingface_hub import WebhookPayload
 from huggingface_hub.hf_api import WebhookWatchedItem
 
 from antidote_ci.demo.hub import LoopbackHub
+from tests.demo.loopback_samples import client, file, status, write
 from tests.hub.hub_samples import TOKEN, MakeModel
-from tests.hub.loopback_samples import client, file, status, write
 from tests.serving import Handler, Server
 
 MODEL: list[dict[Any, Any] | WebhookWatchedItem] = [{"type": "model", "name": "org/model"}]

@@ -10,8 +10,8 @@ from huggingface_hub import HfApi, JobInfo, JobStage
 
 from antidote_ci.demo.hub import LoopbackHub, jobs
 from antidote_ci.demo.hub.faults import HangUp
+from tests.demo.loopback_samples import client, refused, status
 from tests.hub.hub_samples import TOKEN
-from tests.hub.loopback_samples import client, refused, status
 
 SECRET = "hf_secretOfTheJob"
 SLEEP = "import time; print('begun', flush=True); time.sleep(60)"

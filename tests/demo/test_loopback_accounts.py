@@ -10,8 +10,8 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from huggingface_hub.utils import _auth
 
 from antidote_ci.demo.hub import LoopbackHub
+from tests.demo.loopback_samples import client, file, refused, status
 from tests.hub.hub_samples import MakeModel
-from tests.hub.loopback_samples import client, file, refused, status
 
 WORKFLOW = "octo/repair"
 Act = Callable[[HfApi], object]
