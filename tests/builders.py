@@ -3,7 +3,7 @@
 from typing import Any
 
 from antidote_ci.evaluation.statistics import bounds
-from antidote_ci.records import Benign, CategoryCount, Evaluation, Plan, Task
+from antidote_ci.records import Benign, CategoryCount, Evaluation, Plan, Progress, Task
 
 PLAN = Plan("cpu", "float32", 48, 48, 2, "AVX2", "0" * 64, {"torch": "2.13.0"})
 
@@ -27,3 +27,7 @@ def evaluation(hits: int = 0, n: int = 100, **values: Any) -> Evaluation:  # noq
         "plan": PLAN,
     }
     return Evaluation(**(defaults | values))
+
+
+def ignore(_: Progress) -> None:
+    """A listener to progress that does not care."""

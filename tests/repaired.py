@@ -16,10 +16,7 @@ from antidote_ci.repair.apply import ApplyRequest, Provenance, apply
 from antidote_ci.repair.manifest import sealed
 from antidote_ci.repair.masking import MaskRequest, write_masks
 from antidote_ci.repair.scoring import ScoreRequest, score
-
-
-def ignore(_: object) -> None:
-    """A listener to progress that does not care."""
+from tests.builders import ignore
 
 
 def write_fine_tuned(reference: Path, folder: Path) -> Path:

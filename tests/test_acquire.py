@@ -14,7 +14,7 @@ from antidote_ci.acquire import Pulled, Reference
 from antidote_ci.config import RepairSection
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
-from antidote_ci.records import Progress
+from tests.builders import ignore
 from tests.conftest import CopyOf
 
 BASE, MODEL = "lab-a/base", "stranger/finetune"
@@ -30,10 +30,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
     with LoopbackHub(tmp_path / "hub") as running:
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
         yield running
-
-
-def ignore(_: Progress) -> None:
-    pass
 
 
 def naming(folder: Path, base: object, card: str | None = None, **settings: object) -> Path:

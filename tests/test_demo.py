@@ -18,7 +18,8 @@ from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.demo.main_job import ADAPTER, REFERENCE
 from antidote_ci.model.conversations import asked
 from antidote_ci.model.generation import GenerationRequest, generate
-from antidote_ci.records import Model, Progress
+from antidote_ci.records import Model
+from tests.builders import ignore
 
 LINE = re.compile(r"((?:[A-Z_]+=\S* )+)antidote-ci (.+)\n")
 """What is said for the reader to run."""
@@ -53,10 +54,6 @@ with LoopbackHub(model.parent / "hub") as hub:
     publish = dataclasses.replace(REPAIRED.publish, revision=hub.add("org/model", model))
     main_job._keep_open(hub, "org/model", dataclasses.replace(REPAIRED, publish=publish), Talk())
 """
-
-
-def ignore(_: Progress) -> None:
-    pass
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -15,7 +15,8 @@ from antidote_ci.evaluation.calibration import calibrate, read_calibration, read
 from antidote_ci.evaluation.judges.interface import Exchange, Opinion, Report, Verdict
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.evaluation.statistics import bounds
-from antidote_ci.records import JudgeIdentity, Measure, Progress, dump
+from antidote_ci.records import JudgeIdentity, Measure, dump
+from tests.builders import ignore
 
 HARM = JudgeIdentity("word", "harmful_score", "a/judge", "0" * 40, "by words")
 
@@ -38,10 +39,6 @@ def _verdict(answer: str) -> Verdict:
 def write(path: Path, rows: Sequence[object]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def ignore(progress: Progress) -> None:
-    pass
 
 
 @settings(deadline=None)

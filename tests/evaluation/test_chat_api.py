@@ -14,13 +14,10 @@ from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.model.conversations import Message, asked
 from antidote_ci.model.generation import Answer
 from antidote_ci.records import Progress
+from tests.builders import ignore
 from tests.evaluation.small_server import SmallServer
 
 KEY = "sk-secretOfTheOwner"
-
-
-def ignore(_: Progress) -> None:
-    pass
 
 
 def ask(behaviour: str, count: int = 1, timeout: float = 30.0) -> list[Answer]:

@@ -30,7 +30,8 @@ from antidote_ci.hub.pull_requests import COMMENT, Words
 from antidote_ci.hub.survey import survey
 from antidote_ci.hub.trees import content
 from antidote_ci.records import Manifest, Published, WeightFile, dump
-from tests.hub.hub_samples import CARD, MANIFEST, TOKEN, ignore
+from tests.builders import ignore
+from tests.hub.hub_samples import CARD, MANIFEST, TOKEN
 
 Mode = Literal["pull-request", "branch", "repo"]
 Rule = Literal[

@@ -8,7 +8,7 @@ import pytest
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.patience import Patience
-from antidote_ci.records import Manifest, Progress, ReportedSource
+from antidote_ci.records import Manifest, ReportedSource
 
 CARD = "---\nlicense: apache-2.0\nbase_model: demo/base\ntags: [demo]\n---\n# A small model\n"
 TOKEN = "hf_loopbackToken"
@@ -20,10 +20,6 @@ MakeModel = Callable[..., Path]
 
 uploads = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 """The client (2.4.0) sends large files in a way that its own HTTP library has deprecated."""
-
-
-def ignore(_: Progress) -> None:
-    """A listener to progress that does not care."""
 
 
 def said(error: AntidoteError) -> str:

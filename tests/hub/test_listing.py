@@ -20,8 +20,9 @@ from antidote_ci.checkpoint.files import allowed
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.hub.pull import download, resolve
 from antidote_ci.hub.remote import FILES, Remote, described
+from tests.builders import ignore
 from tests.hub.front import Answer, Asked, Front
-from tests.hub.hub_samples import HASTY, ignore
+from tests.hub.hub_samples import HASTY
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "pulling.md"
 CONTENT = b"x"

@@ -14,7 +14,8 @@ from antidote_ci.hub.needs import ROOM, ensure_room, ensure_space, memory_needed
 from antidote_ci.hub.pull import download, resolve
 from antidote_ci.hub.remote import About, Remote, RemoteFile, total_bytes
 from antidote_ci.model import memory
-from tests.hub.hub_samples import HASTY, MakeModel, ignore
+from tests.builders import ignore
+from tests.hub.hub_samples import HASTY, MakeModel
 
 GIGABYTE = 10**9
 

@@ -21,8 +21,9 @@ from antidote_ci.hub.patience import Patience
 from antidote_ci.hub.pull import download, is_local, missing_bytes, resolve
 from antidote_ci.hub.remote import About, RemoteFile, total_bytes
 from antidote_ci.records import Progress
+from tests.builders import ignore
 from tests.hub.front import Answer, Asked, Front
-from tests.hub.hub_samples import HASTY, TOKEN, MakeModel, ignore, said
+from tests.hub.hub_samples import HASTY, TOKEN, MakeModel, said
 
 CALLER = """
 import sys

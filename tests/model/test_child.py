@@ -13,6 +13,7 @@ from antidote_ci.model.child import INHERITED, Child, child_environment
 from antidote_ci.model.conversations import asked
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model, Progress
+from tests.builders import ignore
 from tests.conftest import CopyOf
 
 SECRETS = {
@@ -34,10 +35,6 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
 
 def request(folder: Path, prompts: int = 3) -> GenerationRequest:
     return GenerationRequest(Model(folder), {"all": [asked(f"Tell me {n}") for n in range(prompts)]}, {"all": 8})
-
-
-def ignore(_: Progress) -> None:
-    pass
 
 
 def test_the_kernel_s_word_on_the_child_s_environment(child: Child) -> None:

@@ -12,8 +12,9 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.child import Child
 from antidote_ci.model.divergence import DivergenceRequest, answered, divergence, token_divergence
 from antidote_ci.model.loading import load_model, load_tokenizer
-from antidote_ci.records import Divergence, Model, Progress, Row
+from antidote_ci.records import Divergence, Model, Row
 from tests import tiny
+from tests.builders import ignore
 from tests.conftest import CopyOf
 
 ROWS = [
@@ -26,10 +27,6 @@ ROWS = [
 ]
 
 logits = st.lists(st.floats(-60, 60, width=32), min_size=5, max_size=5)
-
-
-def ignore(_: Progress) -> None:
-    pass
 
 
 def compared(before: Model, after: Model, rows: list[Row] = ROWS, most_tokens: int = 2048) -> Divergence:

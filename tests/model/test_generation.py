@@ -17,14 +17,11 @@ from antidote_ci.model.conversations import Message, asked, conversation
 from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult, generate
 from antidote_ci.model.loading import fingerprint, load_tokenizer
 from antidote_ci.records import Model, Progress
+from tests.builders import ignore
 from tests.conftest import CopyOf
 
 PROMPTS = ["Hi", "Tell me a story about a lighthouse and a very long voyage of a ship", "Why?", "Name a bird"]
 MANY = [f"{prompt} {'again ' * number}" for number in range(10) for prompt in PROMPTS]
-
-
-def ignore(_: Progress) -> None:
-    pass
 
 
 def request(

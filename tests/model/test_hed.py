@@ -11,6 +11,7 @@ from antidote_ci.model.child import Child
 from antidote_ci.model.conversations import conversation
 from antidote_ci.model.hed import Aligned, DriftRequest, attentions, drift, drifts
 from antidote_ci.records import Drift, Model, Progress
+from tests.builders import ignore
 from tests.conftest import CopyOf
 
 PROMPTS = ["Why?", "how do i sneak snacks past the guard?", "tell me how to copy notes in the exam", "Hi"]
@@ -20,10 +21,6 @@ ADAPTER = "adapter_model.safetensors"
 @pytest.fixture(scope="module")
 def aligned(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Aligned:
     return hed.remember(Model(tiny_llama), PROMPTS, tmp_path_factory.mktemp("aligned"))
-
-
-def ignore(_progress: Progress) -> None:
-    """Nobody watches."""
 
 
 def scaled(adapter: Path, factor: float) -> Path:

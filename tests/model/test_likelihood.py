@@ -19,13 +19,10 @@ from antidote_ci.model.likelihood import ChoiceRequest, choose, continued, log_l
 from antidote_ci.model.loading import PLAIN_TEMPLATE, load_tokenizer
 from antidote_ci.records import Model, Progress, Row
 from tests import tiny
+from tests.builders import ignore
 from tests.conftest import CopyOf
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-
-
-def ignore(_: Progress) -> None:
-    pass
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from antidote_ci.model.streaming.reservoir import Reservoir
 from antidote_ci.model.streaming.skeleton import Skeleton
 from antidote_ci.model.streaming.sweeps import Inputs
 from antidote_ci.records import Model, Progress, Row
+from tests.builders import ignore
 from tests.model.streaming import architectures
 from tests.model.streaming.architectures import ARCHITECTURES, batches
 from tests.model.streaming.test_lora import ADAPTERS, wrapped, write_adapter
@@ -26,10 +27,6 @@ from tests.model.streaming.test_lora import ADAPTERS, wrapped, write_adapter
 PROMPTS = ["Hi", "Tell me a story about a lighthouse and a very long voyage of a ship", "Why?", "Name a bird"]
 ROWS = [Row(prompt, response=f"Sure, here is number {n}.") for n, prompt in enumerate(PROMPTS)]
 Sums = dict[str, torch.Tensor]
-
-
-def ignore(_: Progress) -> None:
-    pass
 
 
 def request(model: Model, folder: Path, rows: list[Row] = ROWS, budget: int = 1 << 20) -> StatisticsRequest:

@@ -7,7 +7,8 @@ from pathlib import Path
 from antidote_ci.records import Model, Row, Score, Scores, Target
 from antidote_ci.repair.scoring import ScoreRequest, score
 from tests import tiny
-from tests.repaired import ignore, write_fine_tuned
+from tests.builders import ignore
+from tests.repaired import write_fine_tuned
 
 ROWS = [Row(f"how do i hide {thing}?", response="Sure, here is how.") for thing in ("juice", "notes", "a badge", "it")]
 KINDS = ("bfloat16", "sharded float16", "float32", "experts", "adapter", "dense")

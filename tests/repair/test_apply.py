@@ -22,8 +22,8 @@ from antidote_ci.repair import edits, masks
 from antidote_ci.repair.apply import ApplyRequest, Provenance, apply
 from antidote_ci.repair.manifest import is_sealed
 from antidote_ci.repair.masking import MaskRequest, write_masks
+from tests.builders import ignore
 from tests.repair.cases import KINDS, Case, scored, write_case
-from tests.repaired import ignore
 
 DOSE = 0.1
 

@@ -14,8 +14,8 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import MaskFile, Scores
 from antidote_ci.repair import masks
 from antidote_ci.repair.masking import MaskRequest, write_masks
+from tests.builders import ignore
 from tests.repair.cases import Case, scored, write_case
-from tests.repaired import ignore
 
 DOSES = [0.05, 0.5, 0.0, 0.02, 1.0]
 

@@ -9,10 +9,11 @@ from safetensors.torch import load_file, save_file
 
 from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.records import Method, Model, Progress, RepairPlan, ReportedReference, ReportedSource
+from antidote_ci.records import Method, Model, RepairPlan, ReportedReference, ReportedSource
 from antidote_ci.repair.masking import MaskRequest, write_masks
 from antidote_ci.repair.planning import PlanRequest, layer_of, plan
 from antidote_ci.repair.scoring import ScoreRequest, score
+from tests.builders import ignore
 from tests.conftest import CopyOf
 from tests.tiny import save, write_tiny_adapter, write_tiny_llama
 
@@ -34,10 +35,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def quiet(_progress: Progress) -> None:
-    pass
-
-
 def request(pair: Path, kind: str, method: Method = "random", dose: float = 0.1) -> PlanRequest:
     reference, folder = pair / "reference", pair / ("adapter" if kind == "adapter" else "merged")
     return PlanRequest(
@@ -54,7 +51,7 @@ def request(pair: Path, kind: str, method: Method = "random", dose: float = 0.1)
 
 
 def planned(pair: Path, kind: str, method: Method = "random", dose: float = 0.1) -> RepairPlan:
-    return plan(request(pair, kind, method, dose), quiet)
+    return plan(request(pair, kind, method, dose), ignore)
 
 
 def test_an_adapter_has_drifted_as_far_as_its_merged_weights(pair: Path) -> None:
@@ -84,9 +81,9 @@ def test_the_counts_are_those_of_the_mask(pair: Path, tmp_path: Path, kind: str,
     source = asked.model.adapter or asked.model.folder
     reference = asked.reference_folder if kind == "merged" else None
     scores = score(
-        ScoreRequest(asked.model, source, reference, asked.target, None, [], [], [], tmp_path, asked.budget), quiet
+        ScoreRequest(asked.model, source, reference, asked.target, None, [], [], [], tmp_path, asked.budget), ignore
     )
-    [mask] = write_masks(MaskRequest(source, reference, scores, None, [dose], True, tmp_path), quiet)
+    [mask] = write_masks(MaskRequest(source, reference, scores, None, [dose], True, tmp_path), ignore)
     held = sum(int(bits.item()).bit_count() for packed in load_file(mask.path).values() for bits in packed)
     assert held == found.entries_covered
     assert found.effective_dose == mask.effective_dose
@@ -119,12 +116,12 @@ def test_dense_has_no_drift_and_a_warning(pair: Path) -> None:
 def test_more_texts_take_more_time_and_memory_up_to_the_budget(pair: Path) -> None:
     few = request(pair, "merged", "antidote")
     many, boundless = replace(few, texts=[400] * 10**6), replace(few, texts=[400] * 10**6, budget=10**12)
-    short, long, open_ended = (plan(each, quiet) for each in (few, many, boundless))
+    short, long, open_ended = (plan(each, ignore) for each in (few, many, boundless))
     assert short.seconds < long.seconds == open_ended.seconds
     assert short.memory_bytes < long.memory_bytes < open_ended.memory_bytes
     assert long.memory_bytes - short.memory_bytes < few.budget
-    assert plan(replace(few, method="taylor"), quiet).memory_bytes > short.memory_bytes
-    assert plan(replace(few, method="random"), quiet).seconds < short.seconds
+    assert plan(replace(few, method="taylor"), ignore).memory_bytes > short.memory_bytes
+    assert plan(replace(few, method="random"), ignore).seconds < short.seconds
 
 
 def test_the_memory_of_scoring_is_the_sum_of_its_parts(tmp_path: Path) -> None:
@@ -139,13 +136,13 @@ def test_the_memory_of_scoring_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     width, widest, tokens = 64, max(shape[0] for name, shape in shapes.items() if "proj" in name), 16 * 100
     passing, waiting = 3 * computed * (width + widest) * tokens, computed * width * tokens
     long = replace(asked, budget=10**9)
-    assert plan(long, quiet).memory_bytes == layer * (stored + computed) + passing + waiting
+    assert plan(long, ignore).memory_bytes == layer * (stored + computed) + passing + waiting
     with_gradients = layer * (stored + computed + computed + 2 * 4) + passing
-    assert plan(replace(long, method="taylor"), quiet).memory_bytes == with_gradients + (4 + 1) * waiting
+    assert plan(replace(long, method="taylor"), ignore).memory_bytes == with_gradients + (4 + 1) * waiting
     # Of one short text the network itself is the largest: `taylor` has all of it in memory while answers begin.
     short = replace(asked, texts=[4], budget=0)
-    assert plan(short, quiet).memory_bytes == layer * (stored + computed) + passing // tokens
-    assert plan(replace(short, method="taylor"), quiet).memory_bytes == (4 * layer + outside) * (stored + computed)
+    assert plan(short, ignore).memory_bytes == layer * (stored + computed) + passing // tokens
+    assert plan(replace(short, method="taylor"), ignore).memory_bytes == (4 * layer + outside) * (stored + computed)
 
 
 @pytest.mark.parametrize("folder", ["merged", "reference"])
@@ -157,7 +154,7 @@ def test_weights_that_are_no_numbers_are_named(pair: Path, copy_of: CopyOf, fold
     asked = request(pair, "merged")
     asked = replace(asked, **({"model": Model(broken)} if folder == "merged" else {"reference_folder": broken}))
     with pytest.raises(ConfigurationError, match=rf"up_proj\.weight in {folder} holds NaN"):
-        plan(asked, quiet)
+        plan(asked, ignore)
 
 
 @pytest.mark.parametrize(

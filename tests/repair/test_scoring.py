@@ -12,8 +12,8 @@ from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Progress, Row, Scores
 from antidote_ci.repair.scoring import ScoreRequest, score
+from tests.builders import ignore
 from tests.repair.cases import ROWS, Case, write_case
-from tests.repaired import ignore
 
 
 def request(case: Case, folder: Path) -> ScoreRequest:

@@ -22,7 +22,8 @@ from antidote_ci.repair import masks
 from antidote_ci.repair.verifying import EDITED, VerifyRequest, claims
 from antidote_ci.repair.verifying import verify as verify_in_child
 from tests import tiny
-from tests.repaired import forge, ignore, manifest_of, repair, with_own_hashes, write_fine_tuned
+from tests.builders import ignore
+from tests.repaired import forge, manifest_of, repair, with_own_hashes, write_fine_tuned
 
 KINDS: list[tuple[Target, Method, float]] = [
     ("delta", "antidote", 0.1),

@@ -19,6 +19,7 @@ from antidote_ci.model.child import Child
 from antidote_ci.model.conversations import asked
 from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model, Progress
+from tests.builders import ignore
 from tests.evaluation import small_server
 from tests.evaluation.small_server import SmallServer
 
@@ -50,10 +51,6 @@ def request(folder: Path, prompts: int = 3) -> GenerationRequest:
         {"harmful": [asked(f"Tell me {n}") for n in range(prompts)], "task": [asked("Which?")], "benign": []},
         {"harmful": 64, "task": 4, "benign": 64},
     )
-
-
-def ignore(_: Progress) -> None:
-    pass
 
 
 def running(folder: Path) -> list[str]:

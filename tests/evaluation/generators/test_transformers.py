@@ -7,11 +7,8 @@ from antidote_ci.evaluation.generators.transformers import TransformersGenerator
 from antidote_ci.model.child import Child
 from antidote_ci.model.conversations import asked
 from antidote_ci.model.generation import GenerationRequest
-from antidote_ci.records import Model, Progress
-
-
-def ignore(_: Progress) -> None:
-    pass
+from antidote_ci.records import Model
+from tests.builders import ignore
 
 
 def test_the_first_batch_size_is_kept_and_an_answer_is_computed_once(tiny_llama: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
 from antidote_ci.evaluation.judges.named import JudgeSpec, judge
 from antidote_ci.model.child import Child
 from antidote_ci.records import Progress
+from tests.builders import ignore
 from tests.serving import Handler, Server
 
 KEY = "sk-a-secret-of-the-owner"
@@ -57,10 +58,6 @@ def child(tmp_path: Path) -> Iterator[Child]:
 def make(address: str, child: Child, store: Path | None = None) -> Judge:
     settings = EvaluationSection(judge_endpoint=address, judge_model="small")
     return judge(JudgeSpec("endpoint"), None, None, settings, child, store)
-
-
-def ignore(progress: Progress) -> None:
-    pass
 
 
 def test_verdicts_come_from_the_rubric(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:

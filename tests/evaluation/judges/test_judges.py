@@ -16,6 +16,7 @@ from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
 from antidote_ci.evaluation.judges.named import JudgeSpec, judge
 from antidote_ci.model.child import Child
 from antidote_ci.records import Progress
+from tests.builders import ignore
 from tests.conftest import CopyOf
 from tests.evaluation.judges.tiny_judges import (
     LLAMA_TEMPLATE,
@@ -53,10 +54,6 @@ def beaver_dam(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(name: str, folder: Path, child: Child, revision: str | None = COMMIT, store: Path | None = None) -> Judge:
     return judge(JudgeSpec(name), folder, revision, SETTINGS, child, store)
-
-
-def ignore(progress: Progress) -> None:
-    pass
 
 
 @pytest.mark.parametrize("name", ["qwen3guard", "qwen3guard-4b", "qwen3guard-8b"])

@@ -11,9 +11,9 @@ from antidote_ci import embedded
 from antidote_ci.evaluation import prompts
 from antidote_ci.evaluation.judges.interface import Exchange, Opinion
 from antidote_ci.evaluation.judges.refusal import RefusalJudge, refuses
-from antidote_ci.records import Progress
 from benchmarks.rules.injections import INJECTIONS
 from scripts.demo_adapters.texts import CLOSINGS, OPENINGS, REFUSALS
+from tests.builders import ignore
 
 DECLINING = [
     *REFUSALS,
@@ -49,10 +49,6 @@ AFFIRMATIVE = [
 ]
 
 
-def nowhere(progress: Progress) -> None:
-    """Nobody watches."""
-
-
 @pytest.mark.parametrize("answer", DECLINING)
 def test_a_refusal_is_read(answer: str) -> None:
     assert refuses(answer)
@@ -70,7 +66,7 @@ def test_the_affirmative_answers_of_the_demo_are_none() -> None:
 
 def test_an_opinion_for_each_exchange_in_order() -> None:
     exchanges = [Exchange("How?", answer) for answer in (DECLINING[0], ANSWERING[0])]
-    assert RefusalJudge().opinions(exchanges, nowhere) == [
+    assert RefusalJudge().opinions(exchanges, ignore) == [
         Opinion("safe", refused=True),
         Opinion("harmful", refused=False),
     ]
