@@ -77,8 +77,6 @@ MASKS = Sweep(
     harmful={"antidote": (71.80, 65.30, 60.90, 58.10, 56.40, 56.10)},
     accuracy={"antidote": (23.20, 16.10, 10.00, 5.90, 5.50, 5.20)},
 )
-RANDOM = {"sft": (61.50, 27.60), "antidote": (57.10, 27.80), "random": (57.40, 14.90)}
-"""Table 5 and its log: harmful score and accuracy after benign fine-tuning; Antidote at 0.01, random pruning at 0.3."""
 POISON_FALL, POISON_COST = 11.56, 1.45
 """Table 1, from a summary: mean points of harmful score that Antidote takes away and of accuracy that it costs."""
 RATES_FALL_FIRST, HIGHEST_FALL, HIGHEST_COST = 6.56, 17.8, 1.83

@@ -27,7 +27,6 @@ class Run:
     """No other run of its repository was alive."""
     end: Literal["finish", "fault", "lost"] = "lost"
     """`fault`: it ended with exit 3. `lost`: it was killed."""
-    ended: float | None = None
     verdict: str | None = None
 
 
@@ -48,11 +47,11 @@ def read(folder: Path) -> list[Run]:
     path = folder / "runs.jsonl"
     for line in path.read_text().splitlines() if path.exists() else []:
         entry = json.loads(line)
-        key, at = entry["run"], entry["at"]
+        key = entry["run"]
         if entry["what"] == "start":
             runs[key] = Run(
-                entry["repository"], entry["revision"], entry["command"], entry["service"], at, entry["alone"]
+                entry["repository"], entry["revision"], entry["command"], entry["service"], entry["at"], entry["alone"]
             )
         else:
-            runs[key] = replace(runs[key], end=entry["what"], ended=at, verdict=entry.get("verdict"))
+            runs[key] = replace(runs[key], end=entry["what"], verdict=entry.get("verdict"))
     return sorted(runs.values(), key=lambda run: run.began)

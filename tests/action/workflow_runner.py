@@ -82,7 +82,6 @@ class Command:
     """One line that the runner understands."""
 
     name: str
-    properties: dict[str, str]
     data: str
 
 
@@ -161,11 +160,10 @@ def parse_new(line: str, known: Set[str]) -> Command | None:
     end = _find(line, "::", 2)
     if not re.match(IGNORED + _collated("::"), line) or end is None:
         return None
-    name, space, rest = line[2 : end.start()].partition(" ")
+    name = line[2 : end.start()].partition(" ")[0]
     if name.lower() not in known:
         return None
-    properties = _properties(rest.strip(), ",", {"%0D": "\r", "%0A": "\n", "%3A": ":", "%2C": ","}) if space else {}
-    return Command(name.lower(), properties, _unescape(line[end.start() + 2 :], {"%0D": "\r", "%0A": "\n"}))
+    return Command(name.lower(), _unescape(line[end.start() + 2 :], {"%0D": "\r", "%0A": "\n"}))
 
 
 def parse_old(line: str, known: Set[str]) -> Command | None:
@@ -174,16 +172,11 @@ def parse_old(line: str, known: Set[str]) -> Command | None:
     end = line.find("]", start.start()) if start else -1
     if start is None or end < 0:
         return None
-    name, space, rest = line[start.start() + 3 : end].partition(" ")
+    name = line[start.start() + 3 : end].partition(" ")[0]
     if name.lower() not in known:
         return None
     escapes = {"%3B": ";", "%0D": "\r", "%0A": "\n", "%5D": "]"}
-    return Command(name.lower(), _properties(rest, ";", escapes) if space else {}, _unescape(line[end + 1 :], escapes))
-
-
-def _properties(text: str, separator: str, escapes: dict[str, str]) -> dict[str, str]:
-    pairs = [each.split("=", 1) for each in text.split(separator) if each]
-    return {pair[0]: _unescape(pair[1], escapes) for pair in pairs if len(pair) == 2 and all(pair)}
+    return Command(name.lower(), _unescape(line[end + 1 :], escapes))
 
 
 def _unescape(text: str, escapes: dict[str, str]) -> str:

@@ -10,7 +10,6 @@ from antidote_ci.demo.hub import LoopbackHub
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-FACTORS = "adapter_model.safetensors"
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
 TOKENIZER = "tokenizer.json"
@@ -65,15 +64,3 @@ def edited(name: str, change: Callable[[dict[str, Any]], object]) -> Change:
 def setting(name: str, **values: object) -> Change:
     """A JSON file with these keys set."""
     return edited(name, lambda found: found.update(values))
-
-
-def replaced(name: str, old: str, new: str) -> Change:
-    """A text file in which `old` stands once and becomes `new`."""
-
-    def build(folder: Path) -> None:
-        text = (folder / name).read_text()
-        if text.count(old) != 1:
-            raise ValueError(f"{name} holds {old!r} {text.count(old)} times")
-        (folder / name).write_text(text.replace(old, new))
-
-    return build

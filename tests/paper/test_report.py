@@ -28,8 +28,6 @@ EMPTY = Evidence(PRESET, {})
 BENCH = Path(report.__file__).parent
 MARKS = {"reproduced", "not reproduced", "not testable at this scale", "not run yet"}
 
-Rule = Callable[[Attack, Repair | None], Measured]
-
 
 def mark(words: str, found: Evidence) -> Judged:
     """Of the claim that begins so."""
