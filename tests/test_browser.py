@@ -48,7 +48,7 @@ def test_every_kind_of_report(tmp_path: Path) -> None:
 def test_the_page_of_the_service(tmp_path: Path) -> None:
     order, began = Order("org/model" * 8, "a" * 40, "p" * 64), 1_795_580_000.0
     ended = Outcome("repaired", "It passes after a repair. " * 9, 0, "https://host/org/model", "runs/x/out", 12.0)
-    waiting, done = Entry(order, "waiting", None, began, None), Entry(order, "ended", ended, began, began + 100)
+    waiting, done = Entry(order, "waiting", None, began), Entry(order, "ended", ended, began)
     for name, entries in {"full": ([waiting], [waiting], [done]), "empty": ([], [], [])}.items():
         (tmp_path / f"{name}.html").write_text(runs.html(*entries, SERVING), encoding="utf-8")
     assert flaws(tmp_path) == []

@@ -5,7 +5,7 @@ As in `json_api`, no text of a response reaches an error, only the field it lack
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,9 @@ from antidote_ci.evaluation import json_api
 from antidote_ci.evaluation.json_api import ATTEMPTS
 from antidote_ci.model.conversations import Conversation
 from antidote_ci.model.generation import Answer
-from antidote_ci.records import Progress
 
 if TYPE_CHECKING:
     import httpx2
-
-Report = Callable[[Progress], None]
 
 THREADS = 8
 TIMEOUT = 600.0
@@ -44,23 +41,6 @@ class ChatApi:
     model: str
     key: str | None = field(default=None, repr=False)
     timeout: float = TIMEOUT
-
-    def answers(
-        self,
-        conversations: Sequence[Conversation],
-        max_tokens: int,
-        report: Report,
-        *,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> list[Answer]:
-        """One answer a conversation, in order. Raises InfrastructureError at the first that cannot be had."""
-        asked = [Question(each, max_tokens, temperature, seed) for each in conversations]
-        found: dict[int, Answer] = {}
-        for position, answer in self.as_they_come(asked):
-            found[position] = answer
-            report(Progress("answers", len(found), len(asked)))
-        return [found[position] for position in range(len(asked))]
 
     def as_they_come(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
         """The position of a question with its answer, a few requests at a time.

@@ -28,7 +28,6 @@ ENDINGS = (".csv", ".jsonl", ".jsonl.xz")
 class Fetched:
     """Files of a repository under `folder`, as they are at `commit` (40 hex)."""
 
-    repository: str
     commit: str
     folder: Path
 
@@ -45,7 +44,7 @@ def fetch(repository: str, revision: str | None, files: Mapping[str, str | None]
     if repository.startswith(github.PREFIX):
         name = repository.removeprefix(github.PREFIX)
         commit, folder = github.fetch(name, revision, files, FILE_BYTES, access.patience)
-        return Fetched(repository, commit, folder)
+        return Fetched(commit, folder)
     known = _cached(repository, revision, files) if revision else None
     return known or access.ask(
         f"datasets/{repository}", lambda client: _downloaded(client, repository, revision, files)
@@ -62,7 +61,7 @@ def _cached(repository: str, revision: str, files: Mapping[str, str | None]) -> 
         if found is None or not is_file(found, found.resolve().name):
             return None
         folder = cache.snapshot(found, path)
-    return Fetched(repository, revision, folder)
+    return Fetched(revision, folder)
 
 
 def _downloaded(client: "HfApi", repository: str, revision: str | None, files: Mapping[str, str | None]) -> Fetched:
@@ -76,7 +75,7 @@ def _downloaded(client: "HfApi", repository: str, revision: str | None, files: M
     for path in files:
         stored = cache.fetch(client, repository, commit, _listed(name, info, path), silent(), "dataset")
         folder = cache.snapshot(stored, path)
-    return Fetched(repository, commit, folder)
+    return Fetched(commit, folder)
 
 
 def _listed(name: str, info: "DatasetInfo", path: str) -> RemoteFile:

@@ -11,7 +11,7 @@ from antidote_ci.report.page import html
 from antidote_ci.report.places import LOCAL, Place
 from antidote_ci.report.summary import markdown
 
-__all__ = ["LOCAL", "Place", "card", "checksums", "html", "markdown", "write"]
+__all__ = ["LOCAL", "Place", "card", "checksums", "write"]
 
 
 def write(report: Report, source_card: str, folder: Path, place: Place = LOCAL) -> list[Path]:

@@ -37,7 +37,6 @@ Box = tuple[float, float, float]
 class FrontierRow:
     """One dose of one method, for people."""
 
-    who: Who
     name: str
     dose: str
     score: str
@@ -53,7 +52,6 @@ def rows(report: Report) -> list[FrontierRow]:
     """Every point, as measured: the input model, the doses of each method, the reference."""
     return [
         FrontierRow(
-            who=_who(each),
             name=name(_who(each)),
             dose=number(each.dose) if _is_dose(each) else "–",
             score=percent(each.harmful_score),

@@ -39,12 +39,7 @@ def _environment(html: bool) -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "interval": text.interval,
-        "number": text.number,
-        "percent": text.percent,
-        "short": text.short,
-    }
+    environment.filters |= {"number": text.number, "percent": text.percent}
     return environment
 
 

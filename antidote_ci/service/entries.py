@@ -34,14 +34,14 @@ STATES: dict[str, State] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """An order as the queue has it. Times are seconds since 1970."""
+    """An order as the queue has it."""
 
     order: Order
     state: State
     outcome: Outcome | None
     """Of an order that has ended."""
     asked: float
-    ended: float | None
+    """Seconds since 1970."""
 
 
 def entries(database_url: str, most: int = 1_000_000) -> list[Entry]:
@@ -70,7 +70,7 @@ def entry(status: WorkflowStatus) -> Entry:
     order = Order(*status.input["args"]) if status.input else Order(status.workflow_id, "", "")
     state = STATES[status.status]
     outcome = _outcome(status) if state == "ended" else None
-    return Entry(order, state, outcome, _seconds(status.created_at) or 0.0, _seconds(status.completed_at))
+    return Entry(order, state, outcome, (status.created_at or 0) / 1000)
 
 
 def _outcome(status: WorkflowStatus) -> Outcome:
@@ -79,14 +79,6 @@ def _outcome(status: WorkflowStatus) -> Outcome:
     except ValueError:
         found = None
     return found if isinstance(found, Outcome) else Outcome("error", "the queue gave it up, or cannot read its end")
-
-
-def _seconds(milliseconds: int | None) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000
-
-
-def _shown(database_url: str) -> str:
-    return sa.make_url(database_url).render_as_string(hide_password=True)
 
 
 def client(engine: sa.Engine) -> DBOSClient:

@@ -3,18 +3,17 @@
 import logging
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.evaluation.chat_api import ChatApi, connect
+from antidote_ci.evaluation.chat_api import ChatApi, Question, connect
 from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.model.conversations import Message, asked
 from antidote_ci.model.generation import Answer
-from antidote_ci.records import Progress
-from tests.builders import ignore
 from tests.evaluation.small_server import SmallServer
 
 KEY = "sk-secretOfTheOwner"
@@ -23,18 +22,22 @@ KEY = "sk-secretOfTheOwner"
 def ask(behaviour: str, count: int = 1, timeout: float = 30.0) -> list[Answer]:
     with SmallServer(behaviour) as server:
         api = ChatApi(server.address, "small", KEY, timeout)
-        return api.answers([asked(f"Tell me {n}") for n in range(count)], 16, ignore)
+        return answers(api, [f"Tell me {n}" for n in range(count)])
 
 
-def test_answers_come_in_order_whichever_is_first() -> None:
-    seen: list[Progress] = []
+def answers(api: ChatApi, prompts: list[str]) -> list[Answer]:
+    """In the order of the prompts."""
+    return [answer for _, answer in sorted(api.as_they_come([Question(asked(each), 16) for each in prompts]))]
+
+
+def test_each_answer_comes_with_the_position_of_its_question() -> None:
+    prompts = [str(n * 37 % 101) for n in range(50)]
+    questions = [Question(asked(each), 16, temperature=1, seed=7) for each in prompts]
     with SmallServer() as server:
-        api = connect(server.address + "/", KEY)
-        prompts = [str(n * 37 % 101) for n in range(50)]
-        answers = api.answers([asked(each) for each in prompts], 16, seen.append, temperature=1, seed=7)
-    assert [answer.text for answer in answers] == [f"{each} / 16 / 1 / 7" for each in prompts]
-    assert not any(answer.truncated for answer in answers)
-    assert seen[-1] == Progress("answers", 50, 50)
+        found = dict(connect(server.address + "/", KEY).as_they_come(questions))
+    assert len(found) == len(prompts)
+    assert all(found[position].text == f"{each} / 16 / 1 / 7" for position, each in enumerate(prompts))
+    assert not any(answer.truncated for answer in found.values())
     assert {headers["Authorization"] for headers in server.headers_seen} == {f"Bearer {KEY}"}
 
 
@@ -42,8 +45,8 @@ def test_what_is_sent() -> None:
     conversation = [Message("system", "Be brief."), Message("user", "Hello")]
     with SmallServer() as server:
         api = connect(server.address, model="another")
-        api.answers([conversation], 16, ignore)
-        api.answers([conversation], 16, ignore, temperature=1, seed=3)
+        list(api.as_they_come([Question(conversation, 16)]))
+        list(api.as_they_come([Question(conversation, 16, temperature=1, seed=3)]))
     greedy, drawn = server.asked
     assert greedy["messages"] == [
         {"role": "system", "content": "Be brief."},
@@ -106,7 +109,7 @@ def test_only_what_may_pass_is_asked_again() -> None:
     for status, requests in ((400, 1), (501, 1), (500, 4)):
         with SmallServer(str(status)) as server:
             with pytest.raises(InfrastructureError):
-                connect(server.address, model="small").answers([asked("Hello")], 16, ignore)
+                answers(connect(server.address, model="small"), ["Hello"])
             assert len(server.asked) == requests, status
 
 
@@ -182,13 +185,12 @@ def test_a_key_that_is_none_is_not_shown() -> None:
 
 
 def test_whoever_stops_listening_is_not_kept_waiting() -> None:
-    def stop(_: Progress) -> None:
-        raise KeyboardInterrupt
-
     with SmallServer() as server:
         started = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):
-            connect(server.address).answers([asked("Hello"), *[asked("wait")] * 7], 16, stop)
+        questions = [Question(asked(each), 16) for each in ["Hello", *["wait"] * 7]]
+        with suppress(KeyboardInterrupt):
+            for _ in connect(server.address).as_they_come(questions):
+                raise KeyboardInterrupt
         assert time.monotonic() - started < 3
 
 

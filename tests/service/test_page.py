@@ -43,14 +43,14 @@ class Read(HTMLParser):
 
 
 def ended(outcome: Outcome, repository: str = "org/model", revision: str = "a" * 40) -> Entry:
-    return Entry(Order(repository, revision, "p" * 64), "ended", outcome, 1_795_580_000.0, 1_795_580_100.0)
+    return Entry(Order(repository, revision, "p" * 64), "ended", outcome, 1_795_580_000.0)
 
 
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
 def test_hostile_names_are_only_text(repository: str, revision: str, reason: str, url: str) -> None:
     """No tag, no attribute and no address that the template does not write itself."""
     outcome = Outcome("repaired", reason, 0, url, "runs/x/out", 12.0)
-    waiting = Entry(Order(repository, revision, "p"), "waiting", None, 1_795_580_000.0, None)
+    waiting = Entry(Order(repository, revision, "p"), "waiting", None, 1_795_580_000.0)
     seen = Read(page.html([waiting], [waiting], [ended(outcome, repository, revision)], SERVING))
     assert seen.tags <= ALLOWED_TAGS
     assert seen.attributes <= {

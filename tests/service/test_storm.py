@@ -76,12 +76,12 @@ def faultless() -> Storm:
                 entries.append(_entry(repository.name, sha, Outcome("superseded", "")))
             else:
                 entries.append(_entry(repository.name, sha, Outcome(state, "", code)))  # type: ignore[arg-type]
-                runs.append(Run(repository.name, sha, "run", "first", 2.0, True, "finish", 2.5, state))
+                runs.append(Run(repository.name, sha, "run", "first", 2.0, True, "finish", state))
     return Storm(planned, shas, answers, runs, entries, [], [0.0])
 
 
 def _entry(name: str, sha: str, outcome: Outcome) -> Entry:
-    return Entry(Order(name, sha, "c" * 64), "ended", outcome, 1.0, 3.0)
+    return Entry(Order(name, sha, "c" * 64), "ended", outcome, 1.0)
 
 
 def _last(storm: Storm, role: str) -> tuple[str, str]:

@@ -15,11 +15,6 @@ class UrlGenerator:
         """`address` goes up to and with /v1; without `model`, the only one served there. Raises as `connect` does."""
         self._api = connect(address, key, model)
 
-    @property
-    def model(self) -> str:
-        """As the server names it."""
-        return self._api.model
-
     def answers(self, request: GenerationRequest, report: Report) -> GenerationResult:
         """Answers in the order of the conversations; `request.model` and `request.store` mean nothing here."""
         asked = questions(request)

@@ -259,7 +259,7 @@ def test_a_server_that_runs_already() -> None:
     with SmallServer(models=("theirs",)) as server:
         generator = UrlGenerator(server.address + "?version=1")
         result = generator.answers(replace(request(Path("/nowhere"), 2), samples=2), ignore)
-    assert generator.model == "theirs"
+    assert {asked["model"] for asked in server.asked} == {"theirs"}
     assert [answer.text for answer in result.answers["harmful"]] == [
         f"Tell me {n} / 64 / 1 / {seed}" for n in range(2) for seed in range(2)
     ]
