@@ -40,9 +40,8 @@ def parse(body: bytes) -> Event:
     updates = _updates(payload.get("updatedRefs"))
     if not updates and is_content(scope):
         # An event without references still says where main is.
-        updates = (Update(MAIN, None, _commit(repository.get("headSha"), "repo.headSha")),)
+        updates = (Update(MAIN, _commit(repository.get("headSha"), "repo.headSha")),)
     return Event(
-        action=_text(event.get("action"), WORD, "event.action"),
         scope=scope,
         kind=_text(repository.get("type"), WORD, "repo.type"),
         repository=_text(repository.get("name"), NAME, "repo.name"),
@@ -92,16 +91,11 @@ def _update(reference: dict[str, object]) -> Update:
         raise BadPayload("the ref of an item of updatedRefs is no text")
     # Git lets a branch be called almost anything, and none of it must keep a change of main from being seen.
     readable = ref.encode("utf-8", "replace").decode()
-    old = reference.get("oldSha")
-    return Update(readable, str(old) if _is_commit(old) else None, _commit(reference.get("newSha"), "newSha"))
+    return Update(readable, _commit(reference.get("newSha"), "newSha"))
 
 
 def _commit(value: object, name: str) -> str | None:
     return None if value is None else _text(value, COMMIT, name)
-
-
-def _is_commit(value: object) -> bool:
-    return isinstance(value, str) and COMMIT.fullmatch(value) is not None
 
 
 def _object(value: object, name: str) -> dict[str, object]:

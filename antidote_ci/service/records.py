@@ -15,7 +15,6 @@ class Update:
     """One reference of a repository that moved."""
 
     ref: str
-    old: str | None
     new: str | None
     """The commit it is at now; None when the reference is gone."""
 
@@ -24,7 +23,6 @@ class Update:
 class Event:
     """What a delivery says: https://huggingface.co/docs/hub/webhooks. A hint, never a fact."""
 
-    action: str
     scope: str
     kind: str
     """Of the repository: model, dataset, space, ..."""

@@ -8,14 +8,14 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.service.deciding import allow_list, decide, is_allowed
 from antidote_ci.service.records import Event, Ignored, Order, Update
 
-OLD, NEW, LATER = "0" * 40, "a" * 40, "b" * 40
+NEW, LATER = "a" * 40, "b" * 40
 POLICY = "c" * 64
-MAIN = Update("refs/heads/main", OLD, NEW)
+MAIN = Update("refs/heads/main", NEW)
 ALLOWED = ("org/model", "team/*")
 
 
 def event(*updates: Update, scope: str = "repo.content", kind: str = "model", repository: str = "org/model") -> Event:
-    return Event("update", scope, kind, repository, updates or (MAIN,))
+    return Event(scope, kind, repository, updates or (MAIN,))
 
 
 def reason(said: Event) -> str:
@@ -62,17 +62,17 @@ def test_other_kinds(kind: str) -> None:
     ],
 )
 def test_other_references(ref: str) -> None:
-    assert "did not move" in reason(event(Update(ref, OLD, NEW)))
+    assert "did not move" in reason(event(Update(ref, NEW)))
 
 
 def test_a_main_that_is_gone() -> None:
-    assert "is gone" in reason(event(Update("refs/heads/main", OLD, None)))
+    assert "is gone" in reason(event(Update("refs/heads/main", None)))
 
 
 def test_main_among_others_and_twice() -> None:
-    others = Update("refs/pr/3", None, LATER), Update("refs/tags/v1", None, LATER)
+    others = Update("refs/pr/3", LATER), Update("refs/tags/v1", LATER)
     assert decide(event(others[0], MAIN, others[1]), ALLOWED, POLICY) == Order("org/model", NEW, POLICY)
-    twice = event(MAIN, Update("refs/heads/main", NEW, LATER))
+    twice = event(MAIN, Update("refs/heads/main", LATER))
     assert decide(twice, ALLOWED, POLICY) == Order("org/model", LATER, POLICY)
 
 
