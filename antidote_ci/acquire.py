@@ -18,11 +18,10 @@ from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.hub import needs, pull
 from antidote_ci.hub.access import Access, reading
 from antidote_ci.hub.remote import About
-from antidote_ci.records import Model, Progress, ReportedReference, ReportedSource, Source
+from antidote_ci.records import FoundBy, Model, Progress, ReportedReference, ReportedSource, Source
 from antidote_ci.repair.targets import require_same_shapes, target_of
 
 Report = Callable[[Progress], None]
-FoundBy = Literal["option", "adapter_config.json", "model card"]
 Use = Literal["read", "run", "merge"]
 """What becomes of the weights here: read from the disk, held in memory while they answer, or merged for that."""
 
@@ -49,15 +48,6 @@ class Tested:
     card: str
     """Its README.md, byte for byte; empty when it has none."""
     unrepaired: list[str]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The aligned model before the user's fine-tuning: known to exist, at one commit, perhaps not pulled yet."""
-
-    id: str
-    revision: str | None
-    found_by: FoundBy
 
 
 def fetch(model: str, revision: str | None, report: Report, use: Use = "read") -> Pulled:
@@ -148,14 +138,14 @@ def tested(model: Pulled) -> Tested:
     return Tested(source, model.licence, card, model.unrepaired)
 
 
-def base(model: Pulled, reference: Reference | None, report: Report, use: Use) -> Pulled | None:
+def base(model: Pulled, reference: ReportedReference | None, report: Report, use: Use) -> Pulled | None:
     """The reference, when an adapter needs it to run, or when it lies on this machine; else it may never be needed."""
     if reference is None or (model.source.kind == "full" and reference.revision is not None):
         return None
     return fitting(model, reference, report, use)
 
 
-def fitting(model: Pulled, reference: Reference, report: Report, use: Use = "read") -> Pulled:
+def fitting(model: Pulled, reference: ReportedReference, report: Report, use: Use = "read") -> Pulled:
     """The reference, pulled. Raises what `require_same_shapes` and `require_same_vocabulary` raise."""
     merged = use == "run" and model.source.kind == "adapter"
     found = fetch(reference.id, reference.revision, report, "merge" if merged else use)
@@ -169,7 +159,7 @@ def access() -> Access:
     return reading(os.environ)
 
 
-def wanted_reference(model: Pulled, settings: RepairSection) -> Reference | None:
+def wanted_reference(model: Pulled, settings: RepairSection) -> ReportedReference | None:
     """What a repair goes by; None for `dense`, which knows the merged weights alone."""
     if target_of(model.layout, settings.target) == "dense":
         return None
@@ -187,10 +177,11 @@ def differences(model: Pulled, reference: Pulled) -> list[str]:
     ]
 
 
-def find_reference(model: Pulled, named: str | None) -> Reference:
+def find_reference(model: Pulled, named: str | None) -> ReportedReference:
     """What the user named, what the adapter says it was trained on, or what the card says it was made from.
 
-    Its revision is resolved here, once. Raises UnsafeCheckpoint for a base that was found and cannot be the right one.
+    Its revision is resolved here, once: it exists, though it may not be pulled yet. Raises UnsafeCheckpoint for a base
+    that was found and cannot be the right one.
     """
     if named is not None:
         return _resolved(named, "option")
@@ -208,7 +199,7 @@ def find_reference(model: Pulled, named: str | None) -> Reference:
     )
 
 
-def _said_by(model: Pulled, name: str, revision: str | None, found_by: FoundBy) -> Reference:
+def _said_by(model: Pulled, name: str, revision: str | None, found_by: FoundBy) -> ReportedReference:
     """A repository of the Hub may name another repository, never a folder of this machine."""
     if model.source.revision is not None:
         lineage.require_repository_name(model.source.id, name, found_by)
@@ -217,13 +208,13 @@ def _said_by(model: Pulled, name: str, revision: str | None, found_by: FoundBy) 
     lineage.require_card_agrees(model.source.id, model.layout.folder, name)
     base = pull.resolve(name, revision or None, access())
     lineage.require_same_base(model.source.id, model.about, name, base.about)
-    return Reference(name, base.revision, found_by)
+    return ReportedReference(name, base.revision, found_by)
 
 
-def _resolved(name: str, found_by: FoundBy) -> Reference:
+def _resolved(name: str, found_by: FoundBy) -> ReportedReference:
     if pull.is_local(name):
-        return Reference(local(name).source.id, None, found_by)
-    return Reference(name, pull.resolve(name, None, access()).revision, found_by)
+        return ReportedReference(local(name).source.id, None, found_by)
+    return ReportedReference(name, pull.resolve(name, None, access()).revision, found_by)
 
 
 def runnable(model: Pulled, base: Pulled | None) -> Model:
@@ -233,8 +224,3 @@ def runnable(model: Pulled, base: Pulled | None) -> Model:
     if base is None:
         raise ConfigurationError(f"{model.source.id} is an adapter and needs its base")
     return Model(base.source.folder, model.source.folder)
-
-
-def reported(reference: Reference) -> ReportedReference:
-    """The reference for the record."""
-    return ReportedReference(reference.id, reference.revision, reference.found_by)

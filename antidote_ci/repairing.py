@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from antidote_ci import __version__, acquire, delivery, instruments, records
 from antidote_ci import bench as benches
-from antidote_ci.acquire import Pulled, Reference
+from antidote_ci.acquire import Pulled
 from antidote_ci.bench import Bench, Samples
 from antidote_ci.checkpoint.swap import MANIFEST, partial_of, require_apart, require_replaceable
 from antidote_ci.config import EMBEDDED, SELF, Policy, RunConfig
@@ -19,7 +19,7 @@ from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.evaluation.splits import Shaping
 from antidote_ci.hub.needs import ensure_space
 from antidote_ci.model.child import Child
-from antidote_ci.records import Manifest, Method, Model, RepairPlan, Row, Score, Target
+from antidote_ci.records import Manifest, Method, Model, RepairPlan, ReportedReference, Row, Score, Target
 from antidote_ci.repair import planning
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.costs import CHARACTERS_A_TOKEN
@@ -52,7 +52,7 @@ class _Subject:
     """What is repaired, and from what."""
 
     source: Pulled
-    named: Reference | None
+    named: ReportedReference | None
     reference: Pulled | None
     """The weights that come back, or an adapter's base; None for `dense`."""
     target: Target
@@ -147,7 +147,7 @@ def _planned(config: RepairConfig, subject: _Subject, shaping: Shaping, child: C
     tested = acquire.tested(subject.source)
     request = PlanRequest(
         source=tested.source,
-        reference=acquire.reported(subject.named) if subject.named else None,
+        reference=subject.named,
         model=subject.model,
         reference_folder=subject.reference.source.folder if subject.reference else None,
         method=config.method,
@@ -216,7 +216,7 @@ def _provenance(config: RepairConfig, subject: _Subject) -> Provenance:
     unnamed = Provenance(
         run_id="",
         source=acquire.tested(subject.source).source,
-        reference=acquire.reported(subject.named) if subject.named else None,
+        reference=subject.named,
         policy_sha256=config.run.policy.sha256(),
     )
     asked = f"{__version__} {config.method} {config.dose!r} {records.dump(unnamed)}"

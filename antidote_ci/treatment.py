@@ -9,7 +9,7 @@ from typing import get_args
 
 from antidote_ci import acquire, delivery, dosing
 from antidote_ci import bench as benches
-from antidote_ci.acquire import Pulled, Reference
+from antidote_ci.acquire import Pulled
 from antidote_ci.bench import Bench, Candidate, Remedy, Samples
 from antidote_ci.checkpoint.layout import weight_bytes
 from antidote_ci.dosing import Trial
@@ -74,7 +74,7 @@ class Patient:
     """The model and where its antidote comes from."""
 
     source: Pulled
-    named: Reference | None
+    named: ReportedReference | None
     """None for `dense`."""
     base: Pulled | None
     """The reference, here from the start when it costs nothing or an adapter cannot run without it."""
@@ -95,7 +95,7 @@ def treat(setting: Setting, patient: Patient, prompts: Splits, before: Evaluatio
         of_reference = gate.sentence("the reference", floor)
         talk.say(f"  {of_reference}")
         notes = tuple(acquire.differences(patient.source, reference))
-        found = Findings("fail", "", before, acquire.reported(patient.named), floor, notes=notes)
+        found = Findings("fail", "", before, patient.named, floor, notes=notes)
         if floor.verdict != "pass":
             return dataclasses.replace(found, reason=f"{of_reference}; what does not pass itself is no antidote")
     with talk.step("score the weights"):
@@ -173,7 +173,7 @@ def _bench(setting: Setting, patient: Patient, reference: Pulled | None, prompts
         provenance=Provenance(
             run_id=setting.run_id,
             source=setting.tested.source,
-            reference=acquire.reported(patient.named) if patient.named else None,
+            reference=patient.named,
             policy_sha256=setting.config.policy.sha256(),
         ),
         budget=settings.activation_megabytes * 1_000_000,

@@ -10,10 +10,11 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from antidote_ci import acquire
-from antidote_ci.acquire import Pulled, Reference
+from antidote_ci.acquire import Pulled
 from antidote_ci.config import RepairSection
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.records import ReportedReference
 from tests.builders import ignore
 from tests.conftest import CopyOf
 
@@ -54,7 +55,7 @@ def test_the_base_that_an_adapter_names_is_found_at_one_commit(
     old = hub.add(BASE, tiny_llama, created=EARLY)
     hub.add(MODEL, naming(copy_of(tiny_adapter), BASE, "[other/one, LAB-A/Base]"), created=MIDDLE)
     model = acquire.fetch(MODEL, None, ignore)
-    assert acquire.find_reference(model, None) == Reference(BASE, old, "adapter_config.json")
+    assert acquire.find_reference(model, None) == ReportedReference(BASE, old, "adapter_config.json")
     assert acquire.fitting(model, acquire.find_reference(model, None), ignore).layout.kind == "full"
 
 
@@ -79,7 +80,7 @@ def test_an_adapter_and_its_card_name_one_base(
     hub.add(MODEL, naming(copy_of(tiny_adapter), BASE, "lab-a/shown"), created=MIDDLE)
     model = acquire.fetch(MODEL, None, ignore)
     refused(model, "lab-a/shown", BASE, MODEL)
-    assert acquire.find_reference(model, "lab-a/shown") == Reference("lab-a/shown", shown, "option")
+    assert acquire.find_reference(model, "lab-a/shown") == ReportedReference("lab-a/shown", shown, "option")
     refused(acquire.local(str(naming(copy_of(tiny_adapter), BASE, "lab-a/shown"))), "lab-a/shown", BASE)
 
 
@@ -96,7 +97,7 @@ def test_a_repository_names_no_folder_and_no_address(
 
 def test_a_local_adapter_may_name_a_folder(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
     model = acquire.local(str(naming(copy_of(tiny_adapter), str(tiny_llama), "lab-a/shown")))
-    assert acquire.find_reference(model, None) == Reference(str(tiny_llama), None, "adapter_config.json")
+    assert acquire.find_reference(model, None) == ReportedReference(str(tiny_llama), None, "adapter_config.json")
 
 
 def test_a_neighbour_whose_name_is_no_text_can_be_reported(tiny_llama: Path, copy_of: CopyOf) -> None:
@@ -141,7 +142,7 @@ def test_a_reference_reads_the_same_words_under_the_same_numbers(tiny_llama: Pat
     words = data["model"]["vocab"]
     words["a"], words["b"] = words["b"], words["a"]
     (folder / "tokenizer.json").write_text(json.dumps(data))
-    model, reference = acquire.local(str(folder)), Reference(str(tiny_llama), None, "option")
+    model, reference = acquire.local(str(folder)), ReportedReference(str(tiny_llama), None, "option")
     with pytest.raises(UnsafeCheckpoint, match="gives 'a' the number"):
         acquire.fitting(model, reference, ignore)
     with pytest.raises(UnsafeCheckpoint, match="gives 'a' the number"):

@@ -21,7 +21,17 @@ from antidote_ci.records.evaluation import (
     Reading,
     Task,
 )
-from antidote_ci.records.models import Kind, Model, Plan, Progress, ReportedReference, ReportedSource, Row, Source
+from antidote_ci.records.models import (
+    FoundBy,
+    Kind,
+    Model,
+    Plan,
+    Progress,
+    ReportedReference,
+    ReportedSource,
+    Row,
+    Source,
+)
 from antidote_ci.records.repair import (
     Grouping,
     LayerChange,
@@ -65,6 +75,7 @@ __all__ = [
     "Drift",
     "Evaluation",
     "Evaluations",
+    "FoundBy",
     "FrontierPoint",
     "GateVerdict",
     "Grouping",

@@ -6,6 +6,8 @@ from typing import Literal
 
 Kind = Literal["full", "adapter", "server"]
 """What was measured: a checkpoint, a LoRA adapter, or (`evaluate` alone) a model that a server answers for."""
+FoundBy = Literal["option", "adapter_config.json", "model card"]
+"""Who named the reference."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class ReportedReference:
 
     id: str
     revision: str | None
-    found_by: Literal["option", "adapter_config.json", "model card"]
+    found_by: FoundBy
 
 
 @dataclass(frozen=True)

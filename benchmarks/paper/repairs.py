@@ -12,12 +12,11 @@ from tempfile import TemporaryDirectory
 
 from antidote_ci import acquire
 from antidote_ci import bench as benches
-from antidote_ci.acquire import Reference
 from antidote_ci.bench import Bench, Remedy, Samples
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.prompts import require_disjoint
-from antidote_ci.records import Row
+from antidote_ci.records import ReportedReference, Row
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.targets import target_of
 from antidote_ci.repair.taylor import MOST_BENIGN, MOST_TASK
@@ -109,7 +108,7 @@ def _point(here: Instruments, ready: _Ready, repair: Repair, choosing: PromptSet
 def _bench(here: Instruments, source: Path, reference: Path, texts: Samples, folder: Path) -> Bench:
     """Where repairs of `source` are made, in `folder`. Raises ConfigurationError for a reference that does not fit."""
     found = acquire.local(str(source))
-    named = Reference(str(reference), None, "option")
+    named = ReportedReference(str(reference), None, "option")
     folder.mkdir(exist_ok=True)
     return Bench(
         child=here.child,
@@ -117,7 +116,7 @@ def _bench(here: Instruments, source: Path, reference: Path, texts: Samples, fol
         reference=acquire.fitting(found, named, silent),
         target=target_of(found.layout, "auto"),
         samples=texts,
-        provenance=Provenance("benchmark", acquire.tested(found).source, acquire.reported(named), ""),
+        provenance=Provenance("benchmark", acquire.tested(found).source, named, ""),
         budget=BUDGET,
         scores=folder / "scores",
         masks=folder / "masks",
