@@ -14,6 +14,7 @@ from antidote_ci.evaluation import chat_api
 from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.evaluation.judges import endpoint, named
 from antidote_ci.evaluation.judges.named import JudgeSpec
+from antidote_ci.folders import free_space
 from antidote_ci.hub import access, identity, needs, pull
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.client import address
@@ -104,7 +105,7 @@ def _memory() -> Finding:
 
 
 def _space(what: str, folder: Path, advice: str) -> Finding:
-    free = needs.free_space(folder)
+    free = free_space(folder)
     found = f"{_gigabytes(free)} free on the disk of {folder}"
     return Finding(what, found, advice if free < LEAST_SPACE else None, needed=True)
 

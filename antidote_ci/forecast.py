@@ -9,6 +9,7 @@ from antidote_ci.config import Command, RunConfig, TargetChoice
 from antidote_ci.evaluation import splits
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.task import tokens_needed
+from antidote_ci.folders import free_space
 from antidote_ci.hub import needs, pull
 from antidote_ci.hub.remote import bytes_of_weights, total_bytes
 from antidote_ci.model import memory
@@ -103,7 +104,7 @@ def forecast(config: RunConfig, command: Command = "run") -> Forecast:
         bytes_to_pull=model.pulled + base.pulled,
         bytes_to_download=model.missing + base.missing,
         bytes_to_write=0 if command == "evaluate" else dosing.bytes_needed(repair, model.weights, model.entries),
-        disk_free=needs.free_space(pull.cache_folder()),
+        disk_free=free_space(pull.cache_folder()),
         memory_bytes=max(
             model.memory, needs.memory_for(base.entries, merged=True) if model.is_adapter else base.memory
         ),

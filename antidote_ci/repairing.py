@@ -17,7 +17,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, realignment, splits
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.evaluation.splits import Shaping
-from antidote_ci.hub.needs import ensure_space
+from antidote_ci.folders import ensure_space
 from antidote_ci.model.child import Child
 from antidote_ci.records import Manifest, Method, Model, RepairPlan, ReportedReference, Row, Score, Target
 from antidote_ci.repair import planning
@@ -79,7 +79,8 @@ def repair(config: RepairConfig, talk: Talk) -> Manifest:
     with delivery.alone(out), Child(out / delivery.LOG) as child:
         planned = _planned(config, subject, shaping, child, talk)
         talk.planned(planned)
-        ensure_space(out, planned.bytes_written - _bytes_in(partial_of(out / delivery.MODEL), out / delivery.SCORES))
+        written = _bytes_in(partial_of(out / delivery.MODEL), out / delivery.SCORES)
+        ensure_space(out, planned.bytes_written - written, "--out")
         (out / PLAN).write_text(records.dump(planned))
         if shaping.realignment and not shaping.realignment[0].response:
             rows = _own_answers(config, subject, shaping.realignment, child, talk)

@@ -17,7 +17,7 @@ from antidote_ci.evaluation import gate, realignment
 from antidote_ci.evaluation.measure import measure
 from antidote_ci.evaluation.pairs import paired
 from antidote_ci.evaluation.splits import Splits
-from antidote_ci.hub.needs import ensure_space
+from antidote_ci.folders import ensure_space
 from antidote_ci.model.divergence import DivergenceRequest, divergence
 from antidote_ci.model.hed import DriftRequest, drifts
 from antidote_ci.records import (
@@ -153,7 +153,7 @@ def _bench(setting: Setting, patient: Patient, reference: Pulled | None, prompts
     source, settings = patient.source, setting.config.policy.repair
     target = target_of(source.layout, settings.target)
     entries = sum(prod(each.shape) for each in source.layout.tensors.values())
-    ensure_space(setting.work, dosing.bytes_needed(settings, weight_bytes(source.layout), entries))
+    ensure_space(setting.work, dosing.bytes_needed(settings, weight_bytes(source.layout), entries), "--out")
     rows = prompts.realignment
     if not rows[0].response:
         model = acquire.runnable(source, reference)

@@ -14,7 +14,8 @@ import pytest
 from antidote_ci import delivery, instruments
 from antidote_ci.checkpoint.swap import MANIFEST
 from antidote_ci.config import Command, Policy, RepairSection, RunConfig
-from antidote_ci.errors import ConfigurationError
+from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.folders import ensure_space
 
 HOLDS = """
 import sys, time
@@ -128,3 +129,13 @@ def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
             delivery.require_own(tmp_path, delivery.OWN)
         holder.send_signal(signal.SIGKILL)
     delivery.require_own(tmp_path, delivery.OWN)
+
+
+def test_a_disk_that_is_too_small(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "yet"
+    ensure_space(folder, 1, "--out")
+    with pytest.raises(InfrastructureError, match=r"1,000,000,000,000\.0 MB needed, [\d,]+\.\d MB free") as raised:
+        ensure_space(folder, 10**18, "--out")
+    assert str(folder) in str(raised.value.cause)
+    assert "--out" in str(raised.value.hint)
+    assert not folder.exists()

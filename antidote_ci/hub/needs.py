@@ -1,7 +1,5 @@
-"""Whether this machine has the disk and the memory that a model needs: refused early, with numbers."""
+"""Whether this machine has the memory that a model needs: refused early, with numbers."""
 
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from antidote_ci.errors import InfrastructureError
@@ -55,31 +53,6 @@ def require_memory(name: str, needed: int) -> None:
         )
 
 
-def ensure_space(folder: Path, needed: int) -> None:
-    """Raise InfrastructureError unless `needed` bytes fit on the disk of `folder`, made or not."""
-    ensure_room({folder: needed})
-
-
-def ensure_room(needs: Mapping[Path, int]) -> None:
-    """Raise InfrastructureError unless each folder's bytes fit, together where folders lie on one disk."""
-    disks: dict[int, list[Path]] = {}
-    for folder in needs:
-        disks.setdefault(_existing(folder).stat().st_dev, []).append(folder)
-    for folders in disks.values():
-        needed, free = sum(needs[each] for each in folders), free_space(folders[0])
-        if needed > free:
-            raise InfrastructureError(
-                f"not enough disk space: {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free",
-                cause=f"the disk of {' and '.join(map(str, folders))} is too small",
-                hint="free some space, or choose a larger disk with HF_HOME (downloads) or --out (results)",
-            )
-
-
-def free_space(folder: Path) -> int:
-    """Bytes free on the disk of `folder`, made or not."""
-    return shutil.disk_usage(_existing(folder)).free
-
-
 def has_accelerator() -> bool:
     """Whether there may be a GPU. Told without torch, which must not be loaded before the files are checked."""
     return any(Path(device).exists() for device in ACCELERATORS)
@@ -88,7 +61,3 @@ def has_accelerator() -> bool:
 def _bytes_a_weight() -> int:
     flags = set(PROCESSOR.read_text().split()) if PROCESSOR.exists() else COMPUTES_HALF
     return FULL if flags.isdisjoint(COMPUTES_HALF) else HALF
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())

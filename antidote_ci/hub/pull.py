@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from antidote_ci.folders import ensure_space
 from antidote_ci.hub import cache
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.info import model_info
 from antidote_ci.hub.meters import Tally, meter, silent
-from antidote_ci.hub.needs import ensure_space
 from antidote_ci.hub.remote import Remote, RemoteFile, described, require_safetensors, total_bytes
 from antidote_ci.records import Progress
 
@@ -59,7 +59,7 @@ def download(remote: Remote, access: Access, progress: Callable[[Progress], None
     kept. The folder may hold other files that other programs downloaded at this commit. `progress` counts bytes and
     may be called from several threads, never from two at once.
     """
-    ensure_space(cache_folder(), missing_bytes(remote))
+    ensure_space(cache_folder(), missing_bytes(remote), "HF_HOME")
     tally, checked = Tally(total_bytes(remote), progress), set[str]()
 
     def fetch(client: "HfApi", file: RemoteFile) -> None:

@@ -1,7 +1,6 @@
 """How far a repair moved a model's language: perplexity and KL divergence on the answers that the input model gave."""
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antidote_ci.checkpoint.files import shown
-from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.folders import ensure_space
 from antidote_ci.model import loading
 from antidote_ci.model.decoding import Continued
 from antidote_ci.model.likelihood import continued, last_logits
@@ -55,7 +55,7 @@ def divergence(request: DivergenceRequest, report: Callable[[Progress], None]) -
     with tempfile.TemporaryDirectory(prefix="antidote-logits-") as folder:
         for number, (logits, targets) in enumerate(_passes(request.before, tokenizer, rows, report, 0)):
             if number == 0:
-                ensure_space(Path(folder), tokens * logits[0].nbytes)
+                ensure_space(Path(folder), tokens * logits[0].nbytes, "TMPDIR")
             before += _surprise(logits, targets)
             save_file({"logits": logits.cpu().contiguous()}, Path(folder) / f"{number}.safetensors")
         for number, (logits, targets) in enumerate(_passes(request.after, tokenizer, rows, report, len(rows))):
@@ -142,14 +142,4 @@ def _require_one_vocabulary(before: Model, after: Model) -> None:
         raise ConfigurationError(
             f"the vocabularies differ: {one} entries in {shown(before.folder)}, {other} in {shown(after.folder)}",
             hint="compare a model with its own repair",
-        )
-
-
-def ensure_space(folder: Path, needed: int) -> None:
-    """Room for what one of two compared models gave out. Raises InfrastructureError."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise InfrastructureError(
-            f"comparing the two models needs {needed / 1e6:.0f} MB of temporary space, {free / 1e6:.0f} MB are free",
-            hint="set TMPDIR to a folder with more space",
         )

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from antidote_ci.folders import ensure_space
 from antidote_ci.model import loading, memory
 from antidote_ci.model.batching import length_sorted_batches
 from antidote_ci.model.conversations import asked, encoded, rendered
-from antidote_ci.model.divergence import ensure_space
 from antidote_ci.model.gradients import left_padded
 from antidote_ci.records import Drift, Model, Progress
 
@@ -78,7 +78,8 @@ def remember(reference: Model, prompts: Sequence[str], folder: Path, batch_size:
     found = Aligned(rows, folder)
     for number, (position, outputs) in enumerate(_outputs(reference, rows, batch_size)):
         if number == 0:
-            ensure_space(folder, sum(map(len, rows)) * sum(each[0].nbytes for each in outputs.values()))
+            needed = sum(map(len, rows)) * sum(each[0].nbytes for each in outputs.values())
+            ensure_space(folder, needed, "TMPDIR")
         save_file({name: each.cpu().contiguous() for name, each in outputs.items()}, _file(found, position))
     return found
 

@@ -1,6 +1,5 @@
 """What a model needs of this machine, refused early and with numbers."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.forecast import forecast
 from antidote_ci.hub import needs
-from antidote_ci.hub.needs import ROOM, ensure_room, ensure_space, memory_needed, require_memory
+from antidote_ci.hub.needs import ROOM, memory_needed, require_memory
 from antidote_ci.hub.pull import download, resolve
 from antidote_ci.hub.remote import About, Remote, RemoteFile, total_bytes
 from antidote_ci.model import memory
@@ -56,20 +55,6 @@ def test_a_forecast_has_the_numbers(hub: LoopbackHub, model: MakeModel, tmp_path
     assert not any("/resolve/" in request for request in hub.history)
     download(remote, HASTY, ignore)
     assert forecast(config).bytes_to_download == 0
-
-
-def test_disk_too_small(tmp_path: Path) -> None:
-    ensure_space(tmp_path / "not" / "yet", 1)
-    with pytest.raises(InfrastructureError, match=r"1,000,000,000,000\.0 MB needed, [\d,]+\.\d MB free"):
-        ensure_space(tmp_path / "not" / "yet", 10**18)
-
-
-def test_folders_of_one_disk_share_it(tmp_path: Path) -> None:
-    half = int(0.7 * shutil.disk_usage(tmp_path).free)
-    ensure_room({tmp_path / "cache": half})
-    with pytest.raises(InfrastructureError, match="not enough disk space") as raised:
-        ensure_room({tmp_path / "cache": half, tmp_path / "results": half})
-    assert f"{tmp_path / 'cache'} and {tmp_path / 'results'}" in str(raised.value.cause)
 
 
 def test_bytes_of_a_weight(processor: Path) -> None:
