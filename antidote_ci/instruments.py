@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci import acquire
@@ -16,7 +15,7 @@ from antidote_ci.evaluation.generators.transformers import TransformersGenerator
 from antidote_ci.evaluation.generators.url import UrlGenerator
 from antidote_ci.evaluation.judges import named
 from antidote_ci.evaluation.judges.interface import Judge
-from antidote_ci.evaluation.judges.named import JudgeSpec
+from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec
 from antidote_ci.evaluation.measure import Ruler
 from antidote_ci.evaluation.prompt_sets import FetchedSet, Sets
 from antidote_ci.evaluation.saved import AnswerLog
@@ -30,15 +29,6 @@ Report = Callable[[Progress], None]
 CHOICES_AT_ONCE = 16
 SERVER_KEY_VARIABLE = "ANTIDOTE_SERVER_KEY"
 """Of a server that `evaluate` measures."""
-
-
-@dataclass(frozen=True)
-class FetchedJudge:
-    """A judge's weights on this disk; None and None for one without."""
-
-    spec: JudgeSpec
-    folder: Path | None
-    revision: str | None
 
 
 def fetch_prompts(policy: Policy) -> Sets:
@@ -67,7 +57,7 @@ def judges(
     fetched: Sequence[FetchedJudge], settings: EvaluationSection, child: Child, store: Path | None
 ) -> tuple[Judge, ...]:
     """The judges, ready to judge."""
-    return tuple(named.judge(each.spec, each.folder, each.revision, settings, child, store) for each in fetched)
+    return tuple(named.judge(each, settings, child, store) for each in fetched)
 
 
 def ruler(config: RunConfig, fetched: Sequence[FetchedJudge], child: Child, work: Path, log: AnswerLog) -> Ruler:
@@ -108,9 +98,9 @@ def answers_folder(environ: Mapping[str, str]) -> Path:
 def _fetched(spec: JudgeSpec, settings: EvaluationSection, report: Report) -> FetchedJudge:
     wanted = named.wanted(spec, settings)
     if wanted is None:
-        return FetchedJudge(spec, None, None)
+        return FetchedJudge(spec)
     if wanted.revision is None:
-        return FetchedJudge(spec, Path(wanted.model).expanduser().resolve(), None)
+        return FetchedJudge(spec, Path(wanted.model).expanduser().resolve())
     remote = pull.resolve(wanted.model, wanted.revision, acquire.access())
     return FetchedJudge(spec, pull.download(remote, acquire.access(), report), remote.revision)
 

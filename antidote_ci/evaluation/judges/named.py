@@ -85,6 +85,15 @@ class Wanted:
     """None for a folder."""
 
 
+@dataclass(frozen=True)
+class FetchedJudge:
+    """What `wanted` asked for, on this disk; a judge without weights has no folder, and a local folder no revision."""
+
+    spec: JudgeSpec
+    folder: Path | None = None
+    revision: str | None = None
+
+
 def parse_spec(text: str) -> list[JudgeSpec]:
     """The one or two judges of `--judge`. Raises ConfigurationError, for an unknown name with the nearest real one."""
     specs = [_spec(part.strip()) for part in text.split(",")]
@@ -139,30 +148,22 @@ def wanted(spec: JudgeSpec, settings: EvaluationSection) -> Wanted | None:
     return Wanted(repository.id, revision)
 
 
-def judge(
-    spec: JudgeSpec,
-    folder: Path | None,
-    revision: str | None,
-    settings: EvaluationSection,
-    child: Child,
-    store: Path | None,
-) -> Judge:
-    """The judge of that name, made from the folder and commit that `wanted` asked for (None and None where nothing).
+def judge(fetched: FetchedJudge, settings: EvaluationSection, child: Child, store: Path | None) -> Judge:
+    """The judge, ready to judge.
 
     `store` is a folder of verdicts that are never asked for twice. Raises UnsafeCheckpoint for weights that are not
     safe to open and ConfigurationError for those of another model, both naming the judge.
     """
-    if spec.name == REFUSAL:
+    name = fetched.spec.name
+    if name == REFUSAL:
         return RefusalJudge()
-    if spec.name == endpoint.NAME:
+    if name == endpoint.NAME:
         return _endpoint(settings, store)
-    if folder is None:
-        raise ValueError(f"the judge {spec.name} has weights, and none were pulled")
     try:
-        return _model_judge(spec, folder, revision, settings, child, store)
+        return _model_judge(fetched, settings, child, store)
     except AntidoteError as error:
         raise type(error)(
-            f"the judge {spec.name} cannot be loaded: {error.what}", cause=error.cause, hint=error.hint
+            f"the judge {name} cannot be loaded: {error.what}", cause=error.cause, hint=error.hint
         ) from error
 
 
@@ -184,15 +185,11 @@ def _endpoint(settings: EvaluationSection, store: Path | None) -> endpoint.Endpo
     return endpoint.EndpointJudge(identity, api, store)
 
 
-def _model_judge(
-    spec: JudgeSpec,
-    folder: Path,
-    revision: str | None,
-    settings: EvaluationSection,
-    child: Child,
-    store: Path | None,
-) -> Judge:
-    repository = REPOSITORIES[spec.name]
+def _model_judge(fetched: FetchedJudge, settings: EvaluationSection, child: Child, store: Path | None) -> Judge:
+    name, folder, revision = fetched.spec.name, fetched.folder, fetched.revision
+    if folder is None:
+        raise ValueError(f"the judge {name} has weights, and none were pulled")
+    repository = REPOSITORIES[name]
     prompting = repository.prompting
     layout = inspect(folder, "ForCausalLM" if prompting else "ForSequenceClassification")
     if layout.kind != "full":
@@ -207,7 +204,7 @@ def _model_judge(
     if revision is None:
         detail = "; ".join(filter(None, [detail, f"sha256 {loading.fingerprint(Model(folder))[:16]}"]))
     model = folder.name if revision is None else repository.id
-    identity = JudgeIdentity(spec.name, "harmful_score", model, revision, detail)
+    identity = JudgeIdentity(name, "harmful_score", model, revision, detail)
     if prompting is None:
         return beaver_dam.BeaverDamJudge(identity, child, folder, store, settings.judge_window, tokens)
     return GuardJudge(identity, child, Model(folder), store, prompting, tokens)

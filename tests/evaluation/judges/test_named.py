@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from antidote_ci.config import EvaluationSection
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation.judges.named import NAMES, REPOSITORIES, JudgeSpec, Wanted, judge, parse_spec, wanted
+from antidote_ci.evaluation.judges.named import (
+    NAMES,
+    REPOSITORIES,
+    FetchedJudge,
+    JudgeSpec,
+    Wanted,
+    judge,
+    parse_spec,
+    wanted,
+)
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.model.child import Child
 
@@ -78,12 +87,12 @@ def test_judges_without_weights_want_nothing(name: str) -> None:
 
 def test_the_rule_judge_comes_only_by_its_name(tmp_path: Path) -> None:
     with Child(tmp_path / "log") as child:
-        assert isinstance(judge(JudgeSpec("refusal"), None, None, SETTINGS, child, None), RefusalJudge)
+        assert isinstance(judge(FetchedJudge(JudgeSpec("refusal")), SETTINGS, child, None), RefusalJudge)
         for name in set(NAMES) - {"refusal", "endpoint"}:
             with pytest.raises(ValueError, match=name):
-                judge(JudgeSpec(name), None, None, SETTINGS, child, None)
+                judge(FetchedJudge(JudgeSpec(name)), SETTINGS, child, None)
         with pytest.raises(ConfigurationError, match="the judge endpoint has no address"):
-            judge(JudgeSpec("endpoint"), None, None, SETTINGS, child, None)
+            judge(FetchedJudge(JudgeSpec("endpoint")), SETTINGS, child, None)
 
 
 def test_every_judge_is_documented() -> None:
