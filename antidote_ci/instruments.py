@@ -54,7 +54,7 @@ def fetch_judges(specs: Sequence[JudgeSpec], settings: EvaluationSection, report
 
 
 def judges(
-    fetched: Sequence[FetchedJudge], settings: EvaluationSection, child: Child, store: Path | None
+    fetched: Sequence[FetchedJudge], settings: EvaluationSection, child: Child, store: Path
 ) -> tuple[Judge, ...]:
     """The judges, ready to judge."""
     return tuple(named.judge(each, settings, child, store) for each in fetched)

@@ -1,5 +1,8 @@
 """Records for tests, valid unless told otherwise."""
 
+import os
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from antidote_ci.evaluation.statistics import bounds
@@ -31,3 +34,8 @@ def evaluation(hits: int = 0, n: int = 100, **values: Any) -> Evaluation:  # noq
 
 def ignore(_: Progress) -> None:
     """A listener to progress that does not care."""
+
+
+def empty_store() -> Path:
+    """A folder of answers in which nothing is kept yet, in the session's own cache."""
+    return Path(mkdtemp(dir=os.environ["ANTIDOTE_CACHE"]))

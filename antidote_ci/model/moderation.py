@@ -24,7 +24,7 @@ class ModerationRequest:
     texts: list[str]
     window: int
     """Tokens it reads of each text, the end token among them; the rest is cut off on the right."""
-    store: Path | None = None
+    store: Path
     """Folder of results that are never asked for twice."""
 
 
@@ -41,19 +41,18 @@ def moderate(request: ModerationRequest, report: Callable[[Progress], None]) -> 
     Raises ConfigurationError for a checkpoint without its head or padding token, InfrastructureError when it does not
     fit into memory.
     """
-    store = None if request.store is None else Store(request.store)
+    store = Store(request.store)
     keys = _keys(request)
     found: dict[str, list[float | None]] = {}
     for key in keys:
-        known = store.get(key) if store else None
+        known = store.get(key)
         if known is not None:
             found[key] = known
     missing = {key: text for key, text in zip(keys, request.texts, strict=True) if key not in found}
     try:
         for key, scores in _score(request, missing, report) if missing else ():
             found[key] = scores
-            if store:
-                store.put(key, scores)
+            store.put(key, scores)
     except (MemoryError, RuntimeError) as error:
         if not loading.out_of_memory(error):
             raise

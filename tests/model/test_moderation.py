@@ -7,6 +7,7 @@ import pytest
 
 from antidote_ci.model.moderation import ModerationRequest, moderate
 from antidote_ci.records import Progress
+from tests.builders import empty_store
 from tests.evaluation.judges.tiny_judges import write_tiny_beaver_dam
 
 TEXTS = ["Boil it.", "Boil it for eight minutes, then put it into cold water.", "", "Fry it in butter. " * 30]
@@ -18,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scores(folder: Path, texts: list[str], window: int = 512) -> list[list[float | None]]:
-    return moderate(ModerationRequest(folder, texts, window), lambda _: None).probabilities
+    return moderate(ModerationRequest(folder, texts, window, empty_store()), lambda _: None).probabilities
 
 
 def test_scores_are_those_of_each_text_alone(folder: Path) -> None:

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.evaluation.chat_api import ChatApi, Question, connect, models
+from antidote_ci.evaluation.chat_api import ChatApi, connect, models
 from antidote_ci.evaluation.generators import guard
 from antidote_ci.evaluation.generators.asking import questions, result
 from antidote_ci.evaluation.generators.interface import Report
@@ -49,12 +49,13 @@ class ServerGenerator:
         command: str,
         work: Path,
         child: Child,
-        store: Path | None = None,
+        store: Path,
         *,
         start_limit: float = START_LIMIT,
     ) -> None:
         """`command` has {model} and {port} in it; `work` takes the server's log and merged weights; `child` merges.
 
+        `store` is the folder of answers that are never asked for twice.
         Raises ConfigurationError for a command that cannot be used.
         """
         self._command = command
@@ -70,8 +71,10 @@ class ServerGenerator:
             raise ValueError("a server's template opens the answer by itself")
         asked = questions(request)
         versions = _versions(self._pieces[0])
-        store, keys = self._stored(request.model, versions, asked)
-        kept = {position: store.get(key) for position, key in enumerate(keys)} if store else {}
+        store = Store(self._store)
+        same = ("server", fingerprint(request.model), self._command, versions)
+        keys = [Store.key(*same, asdict(question)) for question in asked]
+        kept = {position: store.get(key) for position, key in enumerate(keys)}
         found = {position: Answer(**value) for position, value in kept.items() if value is not None}
         missing = [position for position in range(len(asked)) if position not in found]
         if missing:
@@ -79,18 +82,9 @@ class ServerGenerator:
                 for index, answer in api.as_they_come([asked[position] for position in missing]):
                     position = missing[index]
                     found[position] = answer
-                    if store:
-                        store.put(keys[position], asdict(answer))
+                    store.put(keys[position], asdict(answer))
                     report(Progress("answers", len(found), len(asked)))
         return result(request, [found[position] for position in range(len(asked))], self._command, versions)
-
-    def _stored(
-        self, model: Model, versions: Mapping[str, str], asked: Sequence[Question]
-    ) -> tuple[Store | None, list[str]]:
-        if self._store is None:
-            return None, []
-        same = ("server", fingerprint(model), self._command, dict(versions))
-        return Store(self._store), [Store.key(*same, asdict(question)) for question in asked]
 
     @contextmanager
     def _weights(self, model: Model, report: Report) -> Iterator[Path]:

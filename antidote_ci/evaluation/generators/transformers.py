@@ -11,7 +11,7 @@ from antidote_ci.model.generation import GenerationRequest, GenerationResult, ge
 class TransformersGenerator:
     """One batch size for a whole run: that of the first model, found by a probe."""
 
-    def __init__(self, child: Child, store: Path | None = None) -> None:
+    def __init__(self, child: Child, store: Path) -> None:
         """`store` is the folder of answers that are never asked for twice."""
         self._child = child
         self._store = store

@@ -67,7 +67,7 @@ class BeaverDamJudge:
     identity: JudgeIdentity
     child: Child
     folder: Path
-    store: Path | None
+    store: Path
     """Folder of verdicts that are never asked for twice."""
     window: int
     """Tokens it reads of prompt and answer together; what lies beyond is not judged."""

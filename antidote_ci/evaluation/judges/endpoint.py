@@ -67,22 +67,21 @@ class EndpointJudge:
 
     identity: JudgeIdentity
     api: ChatApi
-    store: Path | None
+    store: Path
     """Folder of verdicts that are never asked for twice."""
 
     def opinions(self, exchanges: Sequence[Exchange], report: Report) -> list[Opinion]:
         """One opinion an exchange, in order. Raises InfrastructureError when the server fails, naming the judge."""
         conversations = [render(cleaned(each)) for each in exchanges]
         keys = [Store.key(NAME, self.api.address, self.api.model, RUBRIC, each[-1].content) for each in conversations]
-        store = None if self.store is None else Store(self.store)
-        known = {key: store.get(key) for key in keys} if store else {}
+        store = Store(self.store)
+        known = {key: store.get(key) for key in keys}
         texts = {key: text for key, text in known.items() if isinstance(text, str)}
         missing = {key: each for key, each in zip(keys, conversations, strict=True) if key not in texts}
         try:
             for key, text in self._asked(missing):
                 texts[key] = text
-                if store:
-                    store.put(key, text)
+                store.put(key, text)
                 report(Progress("verdicts", len(texts), len(set(keys))))
         except AntidoteError as error:
             raise of_judge(self.identity, error) from error

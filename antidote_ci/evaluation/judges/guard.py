@@ -35,7 +35,7 @@ class GuardJudge:
     identity: JudgeIdentity
     child: Child
     model: Model
-    store: Path | None
+    store: Path
     """Folder of verdicts that are never asked for twice."""
     prompting: Prompting
     special_tokens: frozenset[str]

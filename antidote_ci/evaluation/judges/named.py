@@ -148,7 +148,7 @@ def wanted(spec: JudgeSpec, settings: EvaluationSection) -> Wanted | None:
     return Wanted(repository.id, revision)
 
 
-def judge(fetched: FetchedJudge, settings: EvaluationSection, child: Child, store: Path | None) -> Judge:
+def judge(fetched: FetchedJudge, settings: EvaluationSection, child: Child, store: Path) -> Judge:
     """The judge, ready to judge.
 
     `store` is a folder of verdicts that are never asked for twice. Raises UnsafeCheckpoint for weights that are not
@@ -179,13 +179,13 @@ def endpoint_api(settings: EvaluationSection) -> chat_api.ChatApi:
     return chat_api.connect(settings.judge_endpoint, key, settings.judge_model)
 
 
-def _endpoint(settings: EvaluationSection, store: Path | None) -> endpoint.EndpointJudge:
+def _endpoint(settings: EvaluationSection, store: Path) -> endpoint.EndpointJudge:
     api = endpoint_api(settings)
     identity = JudgeIdentity(endpoint.NAME, "harmful_score", api.model, detail=endpoint.detail())
     return endpoint.EndpointJudge(identity, api, store)
 
 
-def _model_judge(fetched: FetchedJudge, settings: EvaluationSection, child: Child, store: Path | None) -> Judge:
+def _model_judge(fetched: FetchedJudge, settings: EvaluationSection, child: Child, store: Path) -> Judge:
     name, folder, revision = fetched.spec.name, fetched.folder, fetched.revision
     if folder is None:
         raise ValueError(f"the judge {name} has weights, and none were pulled")

@@ -19,7 +19,7 @@ from antidote_ci.model.child import Child
 from antidote_ci.model.conversations import asked
 from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model, Progress
-from tests.builders import ignore
+from tests.builders import empty_store, ignore
 from tests.evaluation import small_server
 from tests.evaluation.small_server import SmallServer
 
@@ -66,7 +66,7 @@ def texts(generator: ServerGenerator | UrlGenerator, asked_for: GenerationReques
 
 def test_answers_of_every_set_and_a_truthful_plan(weights: Path, tmp_path: Path, child: Child) -> None:
     seen: list[Progress] = []
-    generator = ServerGenerator(command(), tmp_path, child)
+    generator = ServerGenerator(command(), tmp_path, child, empty_store())
     result = generator.answers(request(weights), seen.append)
     assert [answer.text for answer in result.answers["harmful"]] == [f"Tell me {n} / 64 / 0 / 0" for n in range(3)]
     assert [answer.text for answer in result.answers["task"]] == ["Which? / 4 / 0 / 0"]
@@ -80,7 +80,7 @@ def test_several_samples_of_a_prompt_stand_together_each_with_its_seed(
     weights: Path, tmp_path: Path, child: Child
 ) -> None:
     asked_for = replace(request(weights, 2), samples=3, seed=5)
-    given = texts(ServerGenerator(command(), tmp_path, child), asked_for)
+    given = texts(ServerGenerator(command(), tmp_path, child, empty_store()), asked_for)
     assert given["harmful"] == [f"Tell me {n} / 64 / 1 / {seed}" for n in range(2) for seed in (5, 6, 7)]
 
 
@@ -122,7 +122,7 @@ def test_answers_before_a_ctrl_c_are_kept(weights: Path, tmp_path: Path, child: 
 
 
 def test_the_server_s_own_name_for_the_model_is_used(weights: Path, tmp_path: Path, child: Child) -> None:
-    generator = ServerGenerator(command("strict") + " --model served", tmp_path, child)
+    generator = ServerGenerator(command("strict") + " --model served", tmp_path, child, empty_store())
     assert len(texts(generator, request(weights))["harmful"]) == 3
 
 
@@ -140,7 +140,7 @@ def test_the_server_s_own_name_for_the_model_is_used(weights: Path, tmp_path: Pa
 def test_a_server_that_fails(
     behaviour: str, what: str, limit: float, weights: Path, tmp_path: Path, child: Child
 ) -> None:
-    generator = ServerGenerator(command(shlex.quote(behaviour)), tmp_path, child, start_limit=limit)
+    generator = ServerGenerator(command(shlex.quote(behaviour)), tmp_path, child, empty_store(), start_limit=limit)
     with pytest.raises(InfrastructureError, match=what) as raised:
         generator.answers(request(weights), ignore)
     assert str(tmp_path / "server.log") in str(raised.value.hint)
@@ -150,7 +150,7 @@ def test_a_server_that_fails(
 
 def test_its_log_is_for_its_owner(weights: Path, tmp_path: Path, child: Child) -> None:
     with pytest.raises(InfrastructureError):
-        ServerGenerator(command("dies"), tmp_path, child).answers(request(weights), ignore)
+        ServerGenerator(command("dies"), tmp_path, child, empty_store()).answers(request(weights), ignore)
     assert stat.S_IMODE((tmp_path / "server.log").stat().st_mode) == 0o600
 
 
@@ -165,7 +165,7 @@ def test_the_server_sees_no_secret(
         if progress.what == "answers" and not raw:
             raw.extend(_environment_of_the_server())
 
-    ServerGenerator(command(), tmp_path, child).answers(request(weights), look)
+    ServerGenerator(command(), tmp_path, child, empty_store()).answers(request(weights), look)
     assert any(entry.startswith(b"PATH=") for entry in raw)
     assert not any(value.encode() in entry for entry in raw for value in SECRETS.values())
 
@@ -193,7 +193,7 @@ def test_it_ends_with_its_parent(weights: Path, tmp_path: Path) -> None:
         "import sys, time\n"
         "from pathlib import Path\n"
         "from antidote_ci.evaluation.generators.server import ServerGenerator\n"
-        "generator = ServerGenerator(sys.argv[1], Path(sys.argv[2]), None)\n"
+        "generator = ServerGenerator(sys.argv[1], Path(sys.argv[2]), None, Path(sys.argv[2]))\n"
         "with generator._serving(Path(sys.argv[3]), lambda _: None):\n"
         "    print('up', flush=True)\n"
         "    time.sleep(60)\n"
@@ -226,12 +226,14 @@ def test_it_ends_with_its_parent(weights: Path, tmp_path: Path) -> None:
 )
 def test_a_command_that_cannot_be_used(written: str, what: str, tmp_path: Path, child: Child) -> None:
     with pytest.raises(ConfigurationError, match=what) as raised:
-        ServerGenerator(written, tmp_path, child)
+        ServerGenerator(written, tmp_path, child, empty_store())
     assert "sk-secret" not in repr(raised.value.__dict__)
 
 
 def test_no_shell_reads_the_command(weights: Path, tmp_path: Path, child: Child) -> None:
-    generator = ServerGenerator(command() + f" ; touch {tmp_path}/touched $(touch {tmp_path}/too)", tmp_path, child)
+    generator = ServerGenerator(
+        command() + f" ; touch {tmp_path}/touched $(touch {tmp_path}/too)", tmp_path, child, empty_store()
+    )
     with pytest.raises(InfrastructureError, match="exit 2"):
         generator.answers(request(weights), ignore)
     assert not (tmp_path / "touched").exists()
@@ -249,7 +251,7 @@ def test_an_adapter_is_merged_and_the_merged_weights_go_again(
             merged.append({path.name for path in folder.iterdir()})
 
     asked_for = replace(request(tiny_llama), model=Model(tiny_llama, tiny_adapter))
-    ServerGenerator(command(), tmp_path, child).answers(asked_for, look)
+    ServerGenerator(command(), tmp_path, child, empty_store()).answers(asked_for, look)
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= merged[0]
     assert not any(name.startswith("adapter") for name in merged[0])
     assert list(tmp_path.glob("merged-*")) == []

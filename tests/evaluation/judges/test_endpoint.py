@@ -15,7 +15,7 @@ from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
 from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, judge
 from antidote_ci.model.child import Child
 from antidote_ci.records import Progress
-from tests.builders import ignore
+from tests.builders import empty_store, ignore
 from tests.serving import Handler, Server
 
 KEY = "sk-a-secret-of-the-owner"
@@ -57,7 +57,7 @@ def child(tmp_path: Path) -> Iterator[Child]:
 
 def make(address: str, child: Child, store: Path | None = None) -> Judge:
     settings = EvaluationSection(judge_endpoint=address, judge_model="small")
-    return judge(FetchedJudge(JudgeSpec("endpoint")), settings, child, store)
+    return judge(FetchedJudge(JudgeSpec("endpoint")), settings, child, store or empty_store())
 
 
 def test_verdicts_come_from_the_rubric(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:

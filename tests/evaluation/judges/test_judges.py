@@ -16,7 +16,7 @@ from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
 from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, judge
 from antidote_ci.model.child import Child
 from antidote_ci.records import Progress
-from tests.builders import ignore
+from tests.builders import empty_store, ignore
 from tests.conftest import CopyOf
 from tests.evaluation.judges.tiny_judges import (
     LLAMA_TEMPLATE,
@@ -53,7 +53,7 @@ def beaver_dam(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(name: str, folder: Path, child: Child, revision: str | None = COMMIT, store: Path | None = None) -> Judge:
-    return judge(FetchedJudge(JudgeSpec(name), folder, revision), SETTINGS, child, store)
+    return judge(FetchedJudge(JudgeSpec(name), folder, revision), SETTINGS, child, store or empty_store())
 
 
 @pytest.mark.parametrize("name", ["qwen3guard", "qwen3guard-4b", "qwen3guard-8b"])
@@ -199,7 +199,7 @@ def test_a_head_without_a_padding_token_does_not_judge(beaver_dam: Path, child: 
 def test_a_window_must_fit(window: int, beaver_dam: Path, child: Child) -> None:
     settings = EvaluationSection(accept_licence=True, judge_window=window)
     with pytest.raises(ConfigurationError, match="judge_window"):
-        judge(FetchedJudge(JudgeSpec("beaver-dam"), beaver_dam, COMMIT), settings, child, None)
+        judge(FetchedJudge(JudgeSpec("beaver-dam"), beaver_dam, COMMIT), settings, child, empty_store())
 
 
 def test_a_template_that_raises_is_the_judges(tmp_path: Path, child: Child) -> None:
