@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -62,8 +61,7 @@ def fetch(model: str, revision: str | None, report: Report, use: Use = "read") -
             )
         found = local(model)
         if use != "read":
-            entries = sum(prod(each.shape) for each in found.layout.tensors.values())
-            needs.require_memory(model, needs.memory_for(entries, merged=use == "merge"))
+            needs.require_memory(model, needs.memory_for(found.layout.entries, merged=use == "merge"))
         return found
     remote = pull.resolve(model, revision, access())
     if use != "read":

@@ -1,7 +1,6 @@
 """`--dry-run`: what a run would pull, run and write, from metadata alone."""
 
 from dataclasses import dataclass
-from math import prod
 
 from antidote_ci import acquire, delivery, dosing, instruments
 from antidote_ci.checkpoint.layout import weight_bytes
@@ -139,11 +138,10 @@ def _by_role(files: list[PromptFile]) -> dict[str, int]:
 def _sized(model: str, revision: str | None) -> _Sized:
     if pull.is_local(model):
         layout = acquire.local(model).layout
-        entries = sum(prod(each.shape) for each in layout.tensors.values())
         return _Sized(
             weights=weight_bytes(layout),
-            entries=entries,
-            memory=needs.memory_for(entries),
+            entries=layout.entries,
+            memory=needs.memory_for(layout.entries),
             is_adapter=layout.kind == "adapter",
         )
     remote = pull.resolve(model, revision, acquire.access())

@@ -3,7 +3,6 @@
 import dataclasses
 from collections import defaultdict
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import get_args
 
@@ -152,8 +151,8 @@ def _bench(setting: Setting, patient: Patient, reference: Pulled | None, prompts
     """What scoring needs, all of it on disk before the long work begins."""
     source, settings = patient.source, setting.config.policy.repair
     target = target_of(source.layout, settings.target)
-    entries = sum(prod(each.shape) for each in source.layout.tensors.values())
-    ensure_space(setting.work, dosing.bytes_needed(settings, weight_bytes(source.layout), entries), "--out")
+    needed = dosing.bytes_needed(settings, weight_bytes(source.layout), source.layout.entries)
+    ensure_space(setting.work, needed, "--out")
     rows = prompts.realignment
     if not rows[0].response:
         model = acquire.runnable(source, reference)
@@ -220,7 +219,7 @@ def _record(chosen: Candidate, remedy: Remedy) -> Repair:
     for each in scored:
         counts = layers[layer_of(each.name)]
         counts[0] += applied.changed.get(each.name, 0)
-        counts[1] += each.rows * each.columns
+        counts[1] += each.entries
     return Repair(
         method=chosen.method,
         target=applied.target,

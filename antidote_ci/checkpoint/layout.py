@@ -1,6 +1,7 @@
 """What a folder holds: a full checkpoint or a LoRA adapter, known from names and headers alone."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from antidote_ci.checkpoint import templates, tokenizers
@@ -69,6 +70,11 @@ class Layout:
     def tensors(self) -> dict[str, TensorInfo]:
         """Every tensor, shard by shard, in the order in which they lie."""
         return {name: info for header in self.headers.values() for name, info in header.tensors.items()}
+
+    @property
+    def entries(self) -> int:
+        """Of all tensors."""
+        return sum(prod(info.shape) for info in self.tensors.values())
 
 
 def inspect(folder: Path, head: Head = "ForCausalLM") -> Layout:

@@ -3,7 +3,6 @@
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
 from pathlib import Path
 
 from antidote_ci.checkpoint.layout import inspect
@@ -51,7 +50,7 @@ def fits(model: Model) -> bool:
     device, dtype = device_and_dtype()
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else available()
     folders = [model.folder] if model.adapter is None else [model.folder, model.adapter]
-    weights = sum(prod(info.shape) for folder in folders for info in inspect(folder).tensors.values())
+    weights = sum(inspect(folder).entries for folder in folders)
     return weights * dtype.itemsize * HEADROOM < free
 
 

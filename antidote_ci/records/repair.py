@@ -32,6 +32,11 @@ class ScoredTensor:
     rows: int
     columns: int
 
+    @property
+    def entries(self) -> int:
+        """How many it has."""
+        return self.rows * self.columns
+
 
 @dataclass(frozen=True)
 class LeftAlone:

@@ -106,7 +106,7 @@ def apply(request: ApplyRequest, report: Callable[[Progress], None]) -> Applied:
     # People go on editing the card, so the proof does not cover it.
     proven = [file for file in written.files if file.path != CARD]
     finish(request.destination, records.dump(sealed(replace(manifest, changed=written.changed, files=proven))))
-    entries = sum(each.rows * each.columns for each in scores.tensors)
+    entries = sum(each.entries for each in scores.tensors)
     return Applied(scores.target, manifest.effective_dose, written.changed, entries, proven)
 
 

@@ -38,7 +38,7 @@ class Work:
     @property
     def entries(self) -> int:
         """Of all scored matrices."""
-        return sum(each.rows * each.columns for each in self.matrices)
+        return sum(each.entries for each in self.matrices)
 
 
 def bytes_written(work: Work) -> int:
@@ -61,7 +61,7 @@ def memory_bytes(work: Work) -> int:
     memory where they fit, all of it; and the hidden states of all texts. Masks: of the largest matrix three copies in
     float32, and a byte an entry. Writing: four copies as they are stored, and two bytes an entry.
     """
-    largest = max(each.rows * each.columns for each in work.matrices)
+    largest = max(each.entries for each in work.matrices)
     shapes = work.source.tensors
     stored = max((shapes[each.name].end - shapes[each.name].start) for each in work.matrices)
     writing = 4 * stored + 2 * largest
@@ -71,7 +71,7 @@ def memory_bytes(work: Work) -> int:
 
 def seconds(work: Work) -> float:
     """Multiplications of the passes, and bytes of the weights."""
-    weights = sum(prod(info.shape) for info in work.skeleton.layout.tensors.values())
+    weights = work.skeleton.layout.entries
     multiplications = METHODS[work.method].passes * weights * sum(work.texts) / CHARACTERS_A_TOKEN
     return multiplications / MULTIPLICATIONS_A_SECOND + weight_bytes(work.source) / BYTES_A_SECOND
 

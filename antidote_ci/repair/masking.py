@@ -49,7 +49,7 @@ def write_masks(request: MaskRequest, report: Callable[[Progress], None]) -> lis
     scored = request.scores.tensors
     method: Method = "random" if request.by_chance else _score_of(request)
     paths = [request.folder / f"{method}-{dose:g}.safetensors" for dose in request.doses]
-    shapes = {each.name: ("U8", (-(-each.rows * each.columns // 8),)) for each in scored}
+    shapes = {each.name: ("U8", (-(-each.entries // 8),)) for each in scored}
     top = masks.top_per_row if request.scores.per == "row" else masks.top_of_tensor
     score_of = _scorer(request)
     request.folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def write_masks(request: MaskRequest, report: Callable[[Progress], None]) -> lis
             for write, mask in zip(writers, top(score_of(each), request.doses), strict=True):
                 write(masks.pack(mask))
             report(Progress("masks", done, len(scored)))
-    entries = sum(each.rows * each.columns for each in scored)
+    entries = sum(each.entries for each in scored)
     shares = [sum(masks.covered(each, request.scores.per, dose) for each in scored) / entries for dose in request.doses]
     return [
         MaskFile(dose, share, path, sha256_file(path))

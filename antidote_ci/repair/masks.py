@@ -22,7 +22,7 @@ def covered(tensor: ScoredTensor, per: Grouping, dose: float) -> int:
     """How many entries of one tensor a mask of that dose holds."""
     if per == "row":
         return tensor.rows * count_per_row(tensor.columns, dose)
-    return count_per_row(tensor.rows * tensor.columns, dose)  # as one long row
+    return count_per_row(tensor.entries, dose)  # as one long row
 
 
 def top_per_row(score: "torch.Tensor", doses: Sequence[float]) -> Iterator["torch.Tensor"]:

@@ -94,7 +94,7 @@ def _covered(request: PlanRequest, matrices: Sequence[ScoredTensor]) -> int:
     if per is not None:
         return sum(masks.covered(each, per, request.dose) for each in matrices)
     multiplied = [each for each in matrices if not each.name.endswith(A_ENDING)] if request.dose else []
-    return sum(each.rows * each.columns for each in multiplied)
+    return sum(each.entries for each in multiplied)
 
 
 def _drift(

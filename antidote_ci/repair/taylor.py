@@ -147,7 +147,7 @@ def _write(request: TaylorRequest, targets: Sequence[ScoredTensor], sums: Iterab
     adapter = request.model.adapter
     source, reference = inspect(adapter or request.model.folder), None if adapter else inspect(request.reference)
     paths = {each.name: folder / f"{number}.safetensors" for number, each in enumerate(targets)}
-    count, leading = leading_count(sum(each.rows * each.columns for each in targets)), None
+    count, leading = leading_count(sum(each.entries for each in targets)), None
     for each in sums:
         _require_finite(each)
         delta = tensors.delta(source, reference, each.tensor)

@@ -149,7 +149,7 @@ def _effective_dose(manifest: Manifest, source: Layout) -> float | None:
     if manifest.per is None:
         return manifest.dose
     scored = [ScoredTensor(name, *source.tensors[name].shape) for name in manifest.changed]
-    entries = sum(each.rows * each.columns for each in scored)
+    entries = sum(each.entries for each in scored)
     covered = sum(masks.covered(each, manifest.per, manifest.dose) for each in scored)
     return covered / entries if entries else None
 
