@@ -1,7 +1,10 @@
 """Every way a run can end early: one class per exit code, each naming the thing, the likely cause and what to do next.
 
-Verdicts about a model (exit 0, 1, 4, 7) are results, not errors: they live in `records`.
+Verdicts about a model are results, not errors: they live in `records`.
 """
+
+VERDICTS = (0, 1, 4, 7)
+"""Their exit codes."""
 
 
 class AntidoteError(Exception):

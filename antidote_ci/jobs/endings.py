@@ -9,7 +9,6 @@ from antidote_ci.report.text import plain
 
 TIMED_OUT = re.compile(r"time(d)?[- ]?out|deadline", re.IGNORECASE)
 NO_IMAGE = re.compile(r"image|manifest|pull|registry", re.IGNORECASE)
-VERDICTS = (0, 1, 4, 7)
 ERRORS = (2, 3, 5, 6)
 KILLED = 137
 AGAIN = "run the same command again"

@@ -5,6 +5,7 @@ from dataclasses import replace
 from antidote_ci import records
 from antidote_ci import report as reports
 from antidote_ci.config import RunConfig
+from antidote_ci.errors import VERDICTS
 from antidote_ci.hub.jobs import Job
 from antidote_ci.jobs import endings
 from antidote_ci.jobs.order import Order
@@ -27,10 +28,10 @@ def bring_back(job: Job, found: Parcel | None, wanted: Order, config: RunConfig)
     limit = config.policy.jobs.timeout_seconds
     if found is None:
         raise endings.without_parcel(job, limit)
-    if found.exit_code not in (*endings.VERDICTS, *endings.ERRORS):
+    if found.exit_code not in (*VERDICTS, *endings.ERRORS):
         raise endings.without_parcel(job, limit, found.exit_code)
     if found.report is None:
-        if found.exit_code in endings.VERDICTS:
+        if found.exit_code in VERDICTS:
             raise endings.another(job, "it left no report.json")
         raise endings.failed(job, found.exit_code)
     try:

@@ -6,7 +6,7 @@ its text. Colours come from the page's CSS; marks and dashes differ too, so that
 
 from collections.abc import Sequence
 from typing import Literal
-from xml.etree.ElementTree import Element, SubElement
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 from antidote_ci.report.text import plain
 
@@ -46,6 +46,15 @@ def mark(parent: Element, shape: Shape, x: str, y: float) -> None:
         add(at, "path", d="M-6 -3 L-3 -6 L0 -3 L3 -6 L6 -3 L3 0 L6 3 L3 6 L0 3 L-3 6 L-6 3 L-3 0 Z")
     else:
         add(at, "path", d="M0 -7 L7 0 L0 7 L-7 0 Z")
+
+
+def swatch(series: str, shape: Shape, *, lined: bool = True) -> str:
+    """The mark of a series for a legend, upon its line or alone."""
+    svg = Element("svg", {"class": f"swatch series {series}", "width": "28", "height": "14", "aria-hidden": "true"})
+    if lined:
+        line(svg, "curve", "0", 7, "28", 7)
+    mark(svg, shape, "14", 7)
+    return tostring(svg, encoding="unicode")
 
 
 def line(parent: Element, name: str, x1: str, y1: float, x2: str, y2: float) -> None:

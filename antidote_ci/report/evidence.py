@@ -61,10 +61,7 @@ def chart(evaluation: Evaluation, reading: Reading, identity: str) -> str:
 
 def swatch(side: Side) -> str:
     """The legend's mark of one line."""
-    svg = Element("svg", {"class": f"swatch series {side}", "width": "28", "height": "14", "aria-hidden": "true"})
-    drawing.line(svg, "curve", "0", 7, "28", 7)
-    drawing.mark(svg, SHAPES[side], "14", 7)
-    return tostring(svg, encoding="unicode")
+    return drawing.swatch(side, SHAPES[side])
 
 
 def e_value(logarithm: float) -> str:

@@ -99,10 +99,7 @@ def doses(rows: Sequence[AttemptRow], measure: str, threshold: float) -> str:
 
 def swatch(series: Series) -> str:
     """The legend's mark of one series."""
-    svg = Element("svg", {"class": f"swatch series {series}", "width": "28", "height": "14", "aria-hidden": "true"})
-    drawing.line(svg, "curve", "0", 7, "28", 7)
-    drawing.mark(svg, SHAPES[series], "14", 7)
-    return tostring(svg, encoding="unicode")
+    return drawing.swatch(series, SHAPES[series])
 
 
 def bar(share: float, role: Role) -> str:

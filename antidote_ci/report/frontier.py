@@ -116,9 +116,7 @@ def chart(report: Report, measure: str, threshold: float) -> str:
 
 def swatch(who: Who) -> str:
     """The legend's mark."""
-    svg = Element("svg", {"class": f"swatch series {who}", "width": "28", "height": "14", "aria-hidden": "true"})
-    drawing.mark(svg, SHAPES[who], "14", 7)
-    return tostring(svg, encoding="unicode")
+    return drawing.swatch(who, SHAPES[who], lined=False)
 
 
 def name(who: Who) -> str:

@@ -19,7 +19,7 @@ from typing import IO
 
 from antidote_ci import records
 from antidote_ci.delivery import MODEL, SCORES
-from antidote_ci.errors import InfrastructureError, PublishConflict, Terminated
+from antidote_ci.errors import VERDICTS, InfrastructureError, PublishConflict, Terminated
 from antidote_ci.locks import taken
 from antidote_ci.records import Report
 from antidote_ci.service.records import Order, Outcome, Task
@@ -38,7 +38,6 @@ PASSED_ON = (
     "ANTIDOTE_SERVER_KEY",
 )
 """Of our own variables: the others are the service's secrets, or options that would change what the policy says."""
-VERDICTS = (0, 1, 4, 7)
 AGAIN = (InfrastructureError.exit_code, PublishConflict.exit_code, 130, Terminated.exit_code)
 """Exit codes that speak of the world around the run; so does the signal that ended it."""
 TICK = 0.1

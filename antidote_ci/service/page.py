@@ -1,7 +1,7 @@
 """The page of the service: what runs, what waits, what came of the rest. One file, no script, no network. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from antidote_ci import __version__
@@ -71,17 +71,13 @@ def _row(entry: Entry, serving: Serving) -> Row:
     if outcome is None:
         return row
     url = outcome.url if outcome.url is not None and outcome.url.startswith(("https://", "http://")) else None
-    return Row(
-        row.repository,
-        row.revision,
-        row.folder,
-        row.asked,
+    return replace(
+        row,
         state=outcome.state,
         end=ENDS[outcome.state],
         reason=outcome.reason,
         took=_duration(outcome.seconds),
         has_report=outcome.report is not None,
-        has_log=row.has_log,
         published=url,
     )
 
