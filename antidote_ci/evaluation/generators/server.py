@@ -15,7 +15,7 @@ from pathlib import Path
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation.chat_api import ChatApi, connect, models
-from antidote_ci.evaluation.generators import guard
+from antidote_ci.evaluation.generators import supervisor
 from antidote_ci.evaluation.generators.asking import questions, result
 from antidote_ci.evaluation.generators.interface import Report
 from antidote_ci.model.child import Child, child_environment
@@ -104,7 +104,7 @@ class ServerGenerator:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with _home() as home, os.fdopen(descriptor, "ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", guard.__name__, *pieces],
+                [sys.executable, "-P", "-m", supervisor.__name__, *pieces],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -226,9 +226,9 @@ def _death(program: str, status: int, log: Path) -> InfrastructureError:
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     if process.stdin is not None:
-        process.stdin.close()  # the guard ends the server then
+        process.stdin.close()  # the supervisor ends the server then
     try:
-        process.wait(guard.SECONDS_TO_END + 5)
+        process.wait(supervisor.SECONDS_TO_END + 5)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -54,7 +54,7 @@ def request(folder: Path, prompts: int = 3) -> GenerationRequest:
 
 
 def running(folder: Path) -> list[str]:
-    """The command lines of the servers, and of their guards, that a test with this folder has started."""
+    """The command lines of the servers, and of their supervisors, that a test with this folder has started."""
     found = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout  # noqa: S607
     return [line for line in found.splitlines() if small_server.__file__ in line and str(folder) in line]
 
