@@ -93,7 +93,7 @@ def earlier(publication: Publication, policy_sha256: str) -> Earlier | None:
     if found is None:
         return None
     there, url = found
-    texts = [survey.read(access, destination.repository, there, path) for path in (MANIFEST, REPORT, CARD)]
+    texts = [trees.read(access, destination.repository, there, path) for path in (MANIFEST, REPORT, CARD)]
     try:
         manifest = records.load(Manifest, texts[0] or b"")
         report = records.load(Report, texts[1] or b"")

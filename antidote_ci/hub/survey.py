@@ -9,7 +9,7 @@ from antidote_ci.hub.access import Access
 from antidote_ci.hub.destination import Destination, Standing, last_head, require_free
 from antidote_ci.hub.identity import Identity, identity
 from antidote_ci.hub.info import model_info
-from antidote_ci.hub.trees import Tree, read_small
+from antidote_ci.hub.trees import Tree, read
 
 
 def survey(destination: Destination, reading: Access, writing: Access) -> Standing:
@@ -43,11 +43,6 @@ def held(destination: Destination, access: Access, policy: str) -> tuple[Tree, s
         return None
     ours = pull_requests.held(access, destination.source, destination.revision, policy)
     return (ours.head.tree, ours.url) if ours is not None else None
-
-
-def read(access: Access, repository: str, there: Tree, path: str) -> bytes | None:
-    """A small file of a published result, checked against its hash."""
-    return access.ask(repository, lambda client: read_small(client, repository, there, path))
 
 
 def _surveyed_repository(

@@ -1,12 +1,13 @@
 """The files of a repository at one commit, by the hashes that the Hub names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.hub import cache
+from antidote_ci.hub.access import Access
 from antidote_ci.hub.digests import SHA256_DIGITS, digest_like
 from antidote_ci.hub.info import model_info
 from antidote_ci.hub.meters import silent
@@ -55,17 +56,22 @@ def tree(client: "HfApi", repository: str, revision: str) -> Tree:
     Raises InfrastructureError for a description that no Hub would give.
     """
     info = model_info(client, repository, revision, files=True)
-    files = [file_of(repository, each) for each in info.siblings or []]
-    return Tree(
-        revision=commit_of(repository, info.sha),
-        files={each.path: each.digest for each in files},
-        sizes={each.path: each.size for each in files},
-    )
+    return of(commit_of(repository, info.sha), [file_of(repository, each) for each in info.siblings or []])
+
+
+def of(revision: str, files: Sequence[RemoteFile]) -> Tree:
+    """A commit, from the files that the Hub described."""
+    return Tree(revision, {each.path: each.digest for each in files}, {each.path: each.size for each in files})
 
 
 def differing(contents: Mapping[str, Content], there: Tree) -> list[str]:
     """The paths whose content is another in the tree, or missing."""
     return [path for path, each in contents.items() if not each.is_named(there.files.get(path))]
+
+
+def read(access: Access, repository: str, there: Tree, path: str) -> bytes | None:
+    """`read_small`, asked with patience."""
+    return access.ask(repository, lambda client: read_small(client, repository, there, path))
 
 
 def read_small(client: "HfApi", repository: str, there: Tree, path: str) -> bytes | None:

@@ -15,12 +15,11 @@ from antidote_ci.checkpoint.json_files import parse_object
 from antidote_ci.config import Command, RunConfig
 from antidote_ci.console import Talk
 from antidote_ci.errors import AntidoteError, Terminated
-from antidote_ci.hub import access, jobs, pull, survey
+from antidote_ci.hub import access, jobs, pull, trees
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.jobs import Job, Request
 from antidote_ci.hub.patience import Patience
 from antidote_ci.hub.remote import Remote
-from antidote_ci.hub.trees import Tree
 from antidote_ci.jobs import estimating, following, luggage, order, results
 from antidote_ci.jobs.estimating import Estimate
 from antidote_ci.jobs.following import Hearing
@@ -107,12 +106,7 @@ def _base(remote: Remote) -> str | None:
     """What an adapter says it stands upon."""
     if not any(file.path == ADAPTER for file in remote.files):
         return None
-    tree = Tree(
-        remote.revision,
-        {file.path: file.digest for file in remote.files},
-        {file.path: file.size for file in remote.files},
-    )
-    text = survey.read(acquire.access(), remote.id, tree, ADAPTER)
+    text = trees.read(acquire.access(), remote.id, trees.of(remote.revision, remote.files), ADAPTER)
     try:
         name = parse_object(text or b"{}").get("base_model_name_or_path")
     except ValueError:

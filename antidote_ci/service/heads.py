@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from antidote_ci import publication, records
 from antidote_ci.checkpoint.swap import MANIFEST
-from antidote_ci.hub import recognition, survey
+from antidote_ci.hub import recognition, trees
 from antidote_ci.hub.access import Access, reading
 from antidote_ci.hub.trees import Tree
 from antidote_ci.records import Manifest
@@ -43,7 +43,7 @@ def look(order: Order) -> Task | Newer | Outcome:
 def _manifest(access: Access, order: Order, head: Tree) -> Manifest | None:
     """What lies there as a manifest under the same policy, unharmed. Anyone can make one."""
     try:
-        manifest = records.load(Manifest, survey.read(access, order.repository, head, MANIFEST) or b"")
+        manifest = records.load(Manifest, trees.read(access, order.repository, head, MANIFEST) or b"")
         return manifest if is_sealed(manifest) and manifest.policy_sha256 == order.policy else None
     # A text may be read that cannot be written again.
     except ValueError:
