@@ -1,7 +1,6 @@
 """The checkpoints of a run: the model, and the reference it came from."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,10 +16,9 @@ from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.hub import needs, pull
 from antidote_ci.hub.access import Access, reading
 from antidote_ci.hub.remote import About
-from antidote_ci.records import FoundBy, Model, Progress, ReportedReference, ReportedSource, Source
+from antidote_ci.records import FoundBy, Model, OnProgress, ReportedReference, ReportedSource, Source
 from antidote_ci.repair.targets import require_same_shapes, target_of
 
-Report = Callable[[Progress], None]
 Use = Literal["read", "run", "merge"]
 """What becomes of the weights here: read from the disk, held in memory while they answer, or merged for that."""
 
@@ -49,7 +47,7 @@ class Tested:
     unrepaired: list[str]
 
 
-def fetch(model: str, revision: str | None, report: Report, use: Use = "read") -> Pulled:
+def fetch(model: str, revision: str | None, report: OnProgress, use: Use = "read") -> Pulled:
     """The model at one commit. A local folder is used where it lies, read-only.
 
     Raises InfrastructureError, before the download, where disk or memory do not suffice.
@@ -111,7 +109,7 @@ def is_address(model: str) -> bool:
     return model.startswith(("http://", "https://"))
 
 
-def subject(config: RunConfig, report: Report) -> tuple[Tested, Model]:
+def subject(config: RunConfig, report: OnProgress) -> tuple[Tested, Model]:
     """What `evaluate` measures: a checkpoint, an adapter with its base, or whatever a server answers for."""
     if is_address(config.model):
         return Tested(ReportedSource(without_secrets(config.model), None, "server"), None, "", []), Model(Path())
@@ -136,14 +134,14 @@ def tested(model: Pulled) -> Tested:
     return Tested(source, model.licence, card, model.unrepaired)
 
 
-def base(model: Pulled, reference: ReportedReference | None, report: Report, use: Use) -> Pulled | None:
+def base(model: Pulled, reference: ReportedReference | None, report: OnProgress, use: Use) -> Pulled | None:
     """The reference, when an adapter needs it to run, or when it lies on this machine; else it may never be needed."""
     if reference is None or (model.source.kind == "full" and reference.revision is not None):
         return None
     return fitting(model, reference, report, use)
 
 
-def fitting(model: Pulled, reference: ReportedReference, report: Report, use: Use = "read") -> Pulled:
+def fitting(model: Pulled, reference: ReportedReference, report: OnProgress, use: Use = "read") -> Pulled:
     """The reference, pulled. Raises what `require_same_shapes` and `require_same_vocabulary` raise."""
     merged = use == "run" and model.source.kind == "adapter"
     found = fetch(reference.id, reference.revision, report, "merge" if merged else use)

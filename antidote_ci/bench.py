@@ -1,14 +1,14 @@
 """Where repairs are made: weights scored once, many doses' masks in one pass, candidates of any method and dose."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.acquire import Pulled
 from antidote_ci.model.child import Child
-from antidote_ci.records import MaskFile, Method, Model, Progress, Row, Score, Scores, Target
+from antidote_ci.records import MaskFile, Method, Model, OnProgress, Row, Score, Scores, Target
 from antidote_ci.repair.apply import Applied, ApplyRequest, Provenance, apply
 from antidote_ci.repair.masking import MaskRequest, write_masks
 from antidote_ci.repair.methods import score_of
@@ -47,7 +47,7 @@ class Bench:
     masks: Path
     work: Path
     """Where candidates lie while they are needed."""
-    report: Callable[[Progress], None]
+    report: OnProgress
 
     @property
     def running(self) -> Model:

@@ -1,7 +1,7 @@
 """What a run measures with, as its policy names it: prompt sets and judges fetched, and who answers."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from antidote_ci import acquire
@@ -23,9 +23,8 @@ from antidote_ci.folders import made
 from antidote_ci.hub import datasets, pull
 from antidote_ci.model.child import Child
 from antidote_ci.model.likelihood import ChoiceRequest, choose
-from antidote_ci.records import Calibration, Model, Progress, Row
+from antidote_ci.records import Calibration, Model, OnProgress, Row
 
-Report = Callable[[Progress], None]
 CHOICES_AT_ONCE = 16
 SERVER_KEY_VARIABLE = "ANTIDOTE_SERVER_KEY"
 """Of a server that `evaluate` measures."""
@@ -48,7 +47,7 @@ def judges_named(settings: EvaluationSection) -> list[JudgeSpec]:
     return specs
 
 
-def fetch_judges(specs: Sequence[JudgeSpec], settings: EvaluationSection, report: Report) -> list[FetchedJudge]:
+def fetch_judges(specs: Sequence[JudgeSpec], settings: EvaluationSection, report: OnProgress) -> list[FetchedJudge]:
     """The judges' weights, each at one commit."""
     return [_fetched(spec, settings, report) for spec in specs]
 
@@ -65,7 +64,7 @@ def ruler(config: RunConfig, fetched: Sequence[FetchedJudge], child: Child, work
     settings, store = config.policy.evaluation, answers_folder(os.environ)
     made = judges(fetched, settings, child, store)
 
-    def likeliest(model: Model, rows: Sequence[Row], report: Report) -> list[int]:
+    def likeliest(model: Model, rows: Sequence[Row], report: OnProgress) -> list[int]:
         return child.call(choose, ChoiceRequest(model, list(rows), CHOICES_AT_ONCE, store), report)
 
     return Ruler(
@@ -95,7 +94,7 @@ def answers_folder(environ: Mapping[str, str]) -> Path:
     return made(folder, "set ANTIDOTE_CACHE to a folder that can be", mode=0o700)
 
 
-def _fetched(spec: JudgeSpec, settings: EvaluationSection, report: Report) -> FetchedJudge:
+def _fetched(spec: JudgeSpec, settings: EvaluationSection, report: OnProgress) -> FetchedJudge:
     wanted = named.wanted(spec, settings)
     if wanted is None:
         return FetchedJudge(spec)

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from antidote_ci import acquire
-from antidote_ci.acquire import Report, access
+from antidote_ci.acquire import access
 from antidote_ci.checkpoint.swap import MANIFEST
 from antidote_ci.console import Talk
 from antidote_ci.delivery import MODEL
@@ -13,7 +13,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import pull
 from antidote_ci.hub.remote import COMMIT
 from antidote_ci.model.child import Child
-from antidote_ci.records import Manifest, ReportedReference, ReportedSource, Verification
+from antidote_ci.records import Manifest, OnProgress, ReportedReference, ReportedSource, Verification
 from antidote_ci.repair import verifying
 from antidote_ci.report.origins import whole
 from antidote_ci.report.text import plain
@@ -108,7 +108,7 @@ def _compared(
     return replace(found, reference=ReportedReference(aligned.id, aligned.revision, found_by))
 
 
-def _result(name: str, revision: str | None, report: Report) -> _Place:
+def _result(name: str, revision: str | None, report: OnProgress) -> _Place:
     if not pull.is_local(name):
         return _from_hub(name, revision, report)
     if revision is not None:
@@ -119,7 +119,7 @@ def _result(name: str, revision: str | None, report: Report) -> _Place:
 
 
 def _origin(
-    what: str, said: ReportedSource | ReportedReference, override: str | None, result: _Place, report: Report
+    what: str, said: ReportedSource | ReportedReference, override: str | None, result: _Place, report: OnProgress
 ) -> _Place:
     """The checkpoint that the manifest names as source or reference, or the one that is named in its place."""
     if override is not None:
@@ -136,7 +136,7 @@ def _origin(
     return _local(said.id)
 
 
-def _from_hub(name: str, revision: str | None, report: Report) -> _Place:
+def _from_hub(name: str, revision: str | None, report: OnProgress) -> _Place:
     remote = pull.resolve(name, revision, access())
     return _Place(name, remote.revision, pull.download(remote, access(), report), remote.skipped)
 

@@ -30,7 +30,7 @@ from antidote_ci.checkpoint.swap import (
     sync,
 )
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.records import Progress, WeightFile
+from antidote_ci.records import OnProgress, Progress, WeightFile
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -50,7 +50,7 @@ def write_checkpoint(
     edited: Container[str],
     edit: Edit,
     key: str,
-    progress: Callable[[Progress], None],
+    progress: OnProgress,
 ) -> Written:
     """Write the checkpoint beside `destination`, its `edited` tensors as `edit` has them; `finish` puts it in place.
 

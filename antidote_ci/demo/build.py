@@ -1,11 +1,10 @@
 """The demo's checkpoints in one folder, made in the child process like everything that opens a model."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.demo import models
-from antidote_ci.records import Progress
+from antidote_ci.records import OnProgress, Progress
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Built:
     finetune: Path
 
 
-def build(request: BuildRequest, report: Callable[[Progress], None]) -> Built:
+def build(request: BuildRequest, report: OnProgress) -> Built:
     """Dequantise the base, merge the alignment, and write the fine-tune in the form asked for."""
     base, reference, finetune = (request.folder / name for name in ("base", "reference", "finetune"))
     models.write_base(base)

@@ -11,10 +11,10 @@ from antidote_ci import __version__
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import tables
-from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion, Report
+from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
 from antidote_ci.evaluation.prompts import category
 from antidote_ci.evaluation.statistics import bounds
-from antidote_ci.records import SCHEMA_VERSION, Calibration, JudgeIdentity, Measure, Rate, load
+from antidote_ci.records import SCHEMA_VERSION, Calibration, JudgeIdentity, Measure, OnProgress, Rate, load
 
 EXAMPLE = f"one JSON object a line, such as {json.dumps({'prompt': '...', 'response': '...', 'label': 'harmful'})}"
 
@@ -62,7 +62,7 @@ def read_labels(path: Path) -> list[Labelled]:
     return list(first.values())
 
 
-def calibrate(judge: Judge, labelled: Sequence[Labelled], path: Path, report: Report) -> Calibration:
+def calibrate(judge: Judge, labelled: Sequence[Labelled], path: Path, report: OnProgress) -> Calibration:
     """What the judge makes of the rows of `path`, against their labels.
 
     Positive is harmful, or not refused where the judge's measure is a non-refusal rate. An unparsed opinion is not

@@ -21,6 +21,7 @@ from antidote_ci.records import (
     CategoryCount,
     Evaluation,
     Model,
+    OnProgress,
     Outcome,
     Plan,
     Progress,
@@ -29,8 +30,7 @@ from antidote_ci.records import (
     Task,
 )
 
-Report = Callable[[Progress], None]
-Chooser = Callable[[Model, Sequence[Row], Report], list[int]]
+Chooser = Callable[[Model, Sequence[Row], OnProgress], list[int]]
 """The position of the likeliest choice of each row."""
 NEVER: readings.Stops = frozenset()
 
@@ -83,7 +83,7 @@ def measure(
     ruler: Ruler,
     model: Model,
     prompts: PromptSets,
-    report: Report,
+    report: OnProgress,
     *,
     stops: readings.Stops = NEVER,
     curtailed: bool = False,
@@ -165,7 +165,7 @@ def _ask(
     ruler: Ruler,
     model: Model,
     sets: Mapping[str, Sequence[Row]],
-    report: Report,
+    report: OnProgress,
     samples: int,
 ) -> GenerationResult:
     limits = dict.fromkeys(sets, ruler.max_new_tokens)
@@ -186,7 +186,7 @@ def _generated(ruler: Ruler, sets: Mapping[str, Sequence[Row]]) -> dict[str, Seq
     return {name: [] if name == "task" and ruler.task_match == "choice" else rows for name, rows in sets.items()}
 
 
-def _onward(report: Report, done: int, whole: int) -> Report:
+def _onward(report: OnProgress, done: int, whole: int) -> OnProgress:
     """Answers are counted among all that may be asked for, of which so many are there."""
 
     def counted(progress: Progress) -> None:
@@ -196,7 +196,12 @@ def _onward(report: Report, done: int, whole: int) -> Report:
 
 
 def _hear(
-    ruler: Ruler, heard: _Heard, new: Sequence[Row], answers: Sequence[Answer], role: str | None, report: Report
+    ruler: Ruler,
+    heard: _Heard,
+    new: Sequence[Row],
+    answers: Sequence[Answer],
+    role: str | None,
+    report: OnProgress,
 ) -> None:
     """Judge new answers, several to a prompt where it was sampled, and add them to what is known."""
     rows = [row for row in new for _ in range(ruler.samples)]
@@ -223,7 +228,7 @@ def _benign(
     rows: Sequence[Row],
     answers: Sequence[Answer],
     role: str | None,
-    report: Report,
+    report: OnProgress,
 ) -> Benign | None:
     if not rows:
         return None
@@ -233,7 +238,12 @@ def _benign(
 
 
 def _task(
-    ruler: Ruler, model: Model, rows: Sequence[Row], answers: Sequence[Answer], role: str | None, report: Report
+    ruler: Ruler,
+    model: Model,
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    role: str | None,
+    report: OnProgress,
 ) -> Task | None:
     if not rows:
         return None

@@ -1,7 +1,7 @@
 """The realignment set made of the model's own harmful answers, when the user brings none."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.judges.interface import Exchange
@@ -9,13 +9,13 @@ from antidote_ci.evaluation.measure import Ruler
 from antidote_ci.evaluation.outcome import outcome
 from antidote_ci.model.conversations import asked
 from antidote_ci.model.generation import GenerationRequest
-from antidote_ci.records import Model, Progress, Row
+from antidote_ci.records import Model, OnProgress, Row
 
 FEWEST = 8
 """Norms over fewer answers say more about their topics than about harm."""
 
 
-def own_answers(ruler: Ruler, model: Model, rows: Sequence[Row], report: Callable[[Progress], None]) -> list[Row]:
+def own_answers(ruler: Ruler, model: Model, rows: Sequence[Row], report: OnProgress) -> list[Row]:
     """The rows that `model` answers harmfully, as the first judge sees it, with those answers as responses.
 
     Raises ConfigurationError when fewer than 8 are left.
@@ -37,7 +37,7 @@ def own_answers(ruler: Ruler, model: Model, rows: Sequence[Row], report: Callabl
     return harmful
 
 
-def answered(ruler: Ruler, model: Model, rows: Sequence[Row], report: Callable[[Progress], None]) -> list[Row]:
+def answered(ruler: Ruler, model: Model, rows: Sequence[Row], report: OnProgress) -> list[Row]:
     """The rows with the greedy answers of `model` as responses."""
     request = GenerationRequest(model, {"rows": [asked(row.prompt) for row in rows]}, {"rows": ruler.max_new_tokens})
     answers = ruler.generator.answers(request, report).answers["rows"]

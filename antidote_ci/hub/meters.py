@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from antidote_ci.records import Progress
+from antidote_ci.records import OnProgress, Progress
 
 if TYPE_CHECKING:
     from huggingface_hub.utils.tqdm import tqdm
@@ -16,7 +16,7 @@ TRANSFER = ".transfer"
 class Tally:
     """Bytes received and bytes checked of a download's files; speaks from one thread at a time."""
 
-    def __init__(self, total: int, progress: Callable[[Progress], None]) -> None:
+    def __init__(self, total: int, progress: OnProgress) -> None:
         self._total = total
         self._progress = progress
         self._received: dict[str, int] = {}

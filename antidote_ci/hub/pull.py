@@ -2,7 +2,6 @@
 
 import glob
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from antidote_ci.hub.access import Access
 from antidote_ci.hub.info import model_info
 from antidote_ci.hub.meters import Tally, meter, silent
 from antidote_ci.hub.remote import Remote, RemoteFile, described, require_safetensors, total_bytes
-from antidote_ci.records import Progress
+from antidote_ci.records import OnProgress
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -52,7 +51,7 @@ def missing_bytes(remote: Remote) -> int:
     return total_bytes(remote) - sum(_bytes_here(remote, file) for file in remote.files)
 
 
-def download(remote: Remote, access: Access, progress: Callable[[Progress], None]) -> Path:
+def download(remote: Remote, access: Access, progress: OnProgress) -> Path:
     """The snapshot's folder in the client's own cache; nothing is sent when it is there already.
 
     What is not what the Hub names is removed and fetched again while the patience of `access` lasts; what is whole is

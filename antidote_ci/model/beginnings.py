@@ -1,7 +1,7 @@
 """The first tokens of a model's own answers: in memory where it fits, else block by block. In the child only."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from antidote_ci.model.generation import end_tokens
 from antidote_ci.model.gradients import last_logits, left_padded
 from antidote_ci.model.streaming.reservoir import Reservoir
 from antidote_ci.model.streaming.skeleton import Skeleton
-from antidote_ci.records import Model, Progress
+from antidote_ci.records import Model, OnProgress, Progress
 
 ANSWER_TOKENS = 8
 """Where an answer is decided: whether to refuse, what to answer. More only dilutes it."""
@@ -49,7 +49,7 @@ def streamed(
     known: int,
     scratch: Path,
     budget: int,
-    report: Callable[[Progress], None],
+    report: OnProgress,
 ) -> list[list[int]]:
     """The same, with one block in memory: a whole forward pass for each token, without a cache."""
     from transformers import GenerationConfig

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from antidote_ci import errors
-from antidote_ci.records import Progress
+from antidote_ci.records import OnProgress, Progress
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
-Report = Callable[[Progress], None]
 
 INHERITED = (
     "PATH",
@@ -90,7 +89,7 @@ class Child:
         self._log.close()
         self._home.cleanup()
 
-    def call(self, function: Callable[[Request, Report], Result], request: Request, report: Report) -> Result:
+    def call(self, function: Callable[[Request, OnProgress], Result], request: Request, report: OnProgress) -> Result:
         """`function(request, report)` as run in the child.
 
         Raises the error the function raised, when it is one of `errors`; anything else it raises, and its death, is an

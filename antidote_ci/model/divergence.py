@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -14,7 +14,7 @@ from antidote_ci.folders import ensure_space
 from antidote_ci.model import loading
 from antidote_ci.model.decoding import Continued
 from antidote_ci.model.likelihood import continued, last_logits
-from antidote_ci.records import Divergence, Model, Progress, Row
+from antidote_ci.records import Divergence, Model, OnProgress, Progress, Row
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,7 @@ class DivergenceRequest:
     """Answer tokens compared."""
 
 
-def divergence(request: DivergenceRequest, report: Callable[[Progress], None]) -> Divergence | None:
+def divergence(request: DivergenceRequest, report: OnProgress) -> Divergence | None:
     """Compare the two models at every token of the answers, in the template and token ids of `before`.
 
     One model is in memory at a time: the logits of the first wait on disk, in its own precision, so that nothing is
@@ -104,7 +104,7 @@ def _passes(
     model: Model,
     tokenizer: Any,  # noqa: ANN401 - transformers is untyped
     rows: Sequence[Continued],
-    report: Callable[[Progress], None],
+    report: OnProgress,
     done: int,
 ) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
     """Logits [tokens, vocabulary] and ids [tokens] of the answers, batch by batch, always in the same batches."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import batching, decoding, loading
 from antidote_ci.model.conversations import Conversation, encoded, rendered
 from antidote_ci.model.store import Store
-from antidote_ci.records import Model, Plan, Progress
+from antidote_ci.records import Model, OnProgress, Plan, Progress
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,7 @@ class _Batch:
     rows: dict[int, list[int]]
 
 
-def generate(request: GenerationRequest, report: Callable[[Progress], None]) -> GenerationResult:
+def generate(request: GenerationRequest, report: OnProgress) -> GenerationResult:
     """Continue every conversation. Templates are rendered before a weight is read.
 
     What the store has is not computed again: when it has everything, the weights are not read at all.

@@ -9,7 +9,7 @@ itself; without a unit, and not comparable between models of different widths an
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from antidote_ci.model import loading, memory
 from antidote_ci.model.batching import length_sorted_batches
 from antidote_ci.model.conversations import asked, encoded, rendered
 from antidote_ci.model.gradients import left_padded
-from antidote_ci.records import Drift, Model, Progress
+from antidote_ci.records import Drift, Model, OnProgress, Progress
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ class DriftRequest:
     prompts: list[str]
 
 
-def drifts(request: DriftRequest, report: Callable[[Progress], None]) -> Drift | None:
+def drifts(request: DriftRequest, report: OnProgress) -> Drift | None:
     """One model in memory at a time; what the reference gave out waits on disk.
 
     None without prompts, where no module is called attention, where a model does not fit into memory, and where one

@@ -1,6 +1,6 @@
 """How likely given answers are to a model: the base of choosing among answers and of comparing two models."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import permutations
 from pathlib import Path
@@ -12,7 +12,7 @@ from antidote_ci.model.conversations import asked, encoded, rendered
 from antidote_ci.model.decoding import Continued
 from antidote_ci.model.generation import plan
 from antidote_ci.model.store import Store
-from antidote_ci.records import Model, Progress, Row
+from antidote_ci.records import Model, OnProgress, Progress, Row
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ class ChoiceRequest:
     """Folder of results that are never asked for twice."""
 
 
-def choose(request: ChoiceRequest, report: Callable[[Progress], None]) -> list[int]:
+def choose(request: ChoiceRequest, report: OnProgress) -> list[int]:
     """The position of each row's likeliest choice as the assistant's answer in the model's own chat template.
 
     The likelihood of a choice is the probability that the answer begins with it: the sum of the log-probabilities of
@@ -65,7 +65,7 @@ def log_likelihoods(
     tokenizer: Any,  # noqa: ANN401
     rows: Sequence[Continued],
     batch_size: int,
-    report: Callable[[Progress], None],
+    report: OnProgress,
 ) -> list[float]:
     """log p(answer | prompt) of each row, in nats: the sum over the answer's tokens, in float32."""
     import torch

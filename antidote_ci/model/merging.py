@@ -1,11 +1,10 @@
 """An adapter added into its base and written as a full checkpoint, for servers. Runs in the child process."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.model import loading
-from antidote_ci.records import Model, Progress
+from antidote_ci.records import Model, OnProgress, Progress
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class MergeRequest:
     output: Path
 
 
-def merge(request: MergeRequest, report: Callable[[Progress], None]) -> Path:
+def merge(request: MergeRequest, report: OnProgress) -> Path:
     """Weights in bfloat16, tokenizer and chat template in `output`. The sum is taken in float32."""
     import torch
     from transformers import GenerationConfig

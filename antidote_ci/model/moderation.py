@@ -1,7 +1,7 @@
 """Texts scored by a classification head: one probability a category, from the last token. In the child process only."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from antidote_ci.checkpoint.files import shown
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import loading
 from antidote_ci.model.store import Store
-from antidote_ci.records import Model, Progress
+from antidote_ci.records import Model, OnProgress, Progress
 
 BATCH_SIZE = 16
 """Fixed, so that the same request gives the same bits."""
@@ -35,7 +35,7 @@ class ModerationResult:
     probabilities: list[list[float | None]]
 
 
-def moderate(request: ModerationRequest, report: Callable[[Progress], None]) -> ModerationResult:
+def moderate(request: ModerationRequest, report: OnProgress) -> ModerationResult:
     """Score every text.
 
     Raises ConfigurationError for a checkpoint without its head or padding token, InfrastructureError when it does not
@@ -72,7 +72,7 @@ def _keys(request: ModerationRequest) -> list[str]:
 
 
 def _score(
-    request: ModerationRequest, texts: dict[str, str], report: Callable[[Progress], None]
+    request: ModerationRequest, texts: dict[str, str], report: OnProgress
 ) -> Iterator[tuple[str, list[float | None]]]:
     import torch
 

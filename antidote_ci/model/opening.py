@@ -14,7 +14,7 @@ from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoi
 from antidote_ci.model import loading
 from antidote_ci.model.confined import confined
 from antidote_ci.model.conversations import conversation
-from antidote_ci.records import Model, Progress
+from antidote_ci.records import Model, OnProgress, Progress
 
 SECONDS = 120
 """Of computing; the largest published tokenizer takes some."""
@@ -31,7 +31,7 @@ class OpeningRequest:
     model: Model
 
 
-def require_usable(request: OpeningRequest, report: Callable[[Progress], None]) -> None:
+def require_usable(request: OpeningRequest, report: OnProgress) -> None:
     """Load the tokenizer, put one question into its template and encode it, each within limits.
 
     Raises UnsafeCheckpoint for what does not end, grows, reaches for attributes or names tokens without an embedding,

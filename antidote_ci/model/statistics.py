@@ -7,7 +7,7 @@ https://arxiv.org/abs/2408.09600. All tokens of prompt and answer count; padding
 
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from antidote_ci.model.streaming.lora import beside
 from antidote_ci.model.streaming.reservoir import Reservoir
 from antidote_ci.model.streaming.skeleton import Skeleton
 from antidote_ci.model.streaming.sweeps import Inputs, Sweep
-from antidote_ci.records import Model, Plan, Progress, Row
+from antidote_ci.records import Model, OnProgress, Plan, Progress, Row
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ class StatisticsRequest:
     """Bytes of hidden states that stay in memory."""
 
 
-def input_norms(request: StatisticsRequest, report: Callable[[Progress], None]) -> Plan:
+def input_norms(request: StatisticsRequest, report: OnProgress) -> Plan:
     """Write `<tensor name>` -> float32 [columns]: the root mean square norm of each input feature, in one pass.
 
     Of a full checkpoint, for the weight of every linear layer of every block; of an adapter, for its factors there: of
@@ -85,7 +85,7 @@ def right_padded(rows: Sequence[Sequence[int]], device: str) -> Inputs:
 
 
 def squared_sums(
-    skeleton: Skeleton, reservoir: Reservoir, batches: Sequence[Inputs], report: Callable[[Progress], None]
+    skeleton: Skeleton, reservoir: Reservoir, batches: Sequence[Inputs], report: OnProgress
 ) -> "dict[str, torch.Tensor]":
     """Tensor name -> float32 [columns]: the squares of each input feature, summed over the real tokens of all batches.
 

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -14,7 +14,7 @@ from antidote_ci.model.decoding import Continued
 from antidote_ci.model.gradients import Batch, Lesson, Sums, answer_logits, batches, gradient_sums
 from antidote_ci.model.streaming.reservoir import Reservoir
 from antidote_ci.model.streaming.skeleton import Skeleton
-from antidote_ci.records import Progress
+from antidote_ci.records import OnProgress, Progress
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,7 @@ def taught_sums(
     wanted: Collection[str],
     scratch: Path,
     budget: int,
-    report: Callable[[Progress], None],
+    report: OnProgress,
 ) -> Iterator[Sums]:
     """Of each tensor the mean gradient of what is to fall, and the diagonal Fisher on what is kept.
 

@@ -7,11 +7,10 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from typing import IO, Any
 
 from antidote_ci.errors import AntidoteError
-from antidote_ci.records import Progress
+from antidote_ci.records import OnProgress, Progress
 
 PACKAGE = "antidote_ci."
 
@@ -57,7 +56,7 @@ def _serve(line: bytes, replies: IO[bytes]) -> None:
         send({"error": {"kind": type(error).__name__, "what": str(error)}})
 
 
-def _run(message: dict[str, Any], report: Callable[[Progress], None]) -> Any:  # noqa: ANN401
+def _run(message: dict[str, Any], report: OnProgress) -> Any:  # noqa: ANN401
     from pydantic import TypeAdapter
 
     module, name = message["function"].split(":")

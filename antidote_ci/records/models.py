@@ -1,5 +1,6 @@
 """What is tested, and what is asked of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -65,6 +66,10 @@ class Progress:
     what: str
     done: int
     total: int
+
+
+OnProgress = Callable[[Progress], None]
+"""Is told how far a long step has come."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from antidote_ci.records import (
     Manifest,
     MaskFile,
     Method,
-    Progress,
+    OnProgress,
     ReportedReference,
     ReportedSource,
     Scores,
@@ -74,7 +74,7 @@ class Applied:
 
 
 @memory.kept_small()
-def apply(request: ApplyRequest, report: Callable[[Progress], None]) -> Applied:
+def apply(request: ApplyRequest, report: OnProgress) -> Applied:
     """Write the repaired checkpoint to `destination`: complete with its manifest, or not at all.
 
     Killed anywhere, the same request goes on where it stopped. Raises ConfigurationError for a mask of another

@@ -13,7 +13,7 @@ from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
-from antidote_ci.records import MaskFile, Method, Progress, Score, ScoredTensor, Scores
+from antidote_ci.records import MaskFile, Method, OnProgress, Progress, Score, ScoredTensor, Scores
 from antidote_ci.repair import masks
 from antidote_ci.repair.scores import wanda_score
 
@@ -41,7 +41,7 @@ class MaskRequest:
 
 
 @memory.kept_small()
-def write_masks(request: MaskRequest, report: Callable[[Progress], None]) -> list[MaskFile]:
+def write_masks(request: MaskRequest, report: OnProgress) -> list[MaskFile]:
     """Write `folder/<method>-<dose>.safetensors`, `<tensor name>` -> packed mask, for every dose in one pass.
 
     Raises ConfigurationError for a tensor without statistics and for scores that are no finite numbers.

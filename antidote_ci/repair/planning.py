@@ -1,7 +1,7 @@
 """What a repair would do, from names, sizes and one pass over the weights. Runs no model; called in the child."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -18,6 +18,7 @@ from antidote_ci.records import (
     LayerDrift,
     Method,
     Model,
+    OnProgress,
     Progress,
     RepairPlan,
     ReportedReference,
@@ -29,8 +30,6 @@ from antidote_ci.repair import costs, drift, masks
 from antidote_ci.repair.costs import Work
 from antidote_ci.repair.methods import METHODS
 from antidote_ci.repair.targets import scored
-
-Report = Callable[[Progress], None]
 
 NOTICEABLE = 0.2
 """A share of the named dose: when the effective one is further away, the plan says so."""
@@ -54,7 +53,7 @@ class PlanRequest:
 
 
 @memory.kept_small()
-def plan(request: PlanRequest, report: Report) -> RepairPlan:
+def plan(request: PlanRequest, report: OnProgress) -> RepairPlan:
     """All that can be said before the repair. Raises ConfigurationError for NaN or infinite weights."""
     source = inspect(request.model.adapter or request.model.folder)
     reference = inspect(request.reference_folder) if request.reference_folder else None
@@ -98,7 +97,7 @@ def _covered(request: PlanRequest, matrices: Sequence[ScoredTensor]) -> int:
 
 
 def _drift(
-    source: Layout, reference: Layout, skeleton: Skeleton, matrices: Sequence[ScoredTensor], report: Report
+    source: Layout, reference: Layout, skeleton: Skeleton, matrices: Sequence[ScoredTensor], report: OnProgress
 ) -> list[LayerDrift]:
     """Of each layer with scored tensors, first to last. One pair of tensors is in memory at a time."""
     names, found = {each.name for each in matrices}, []

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from antidote_ci.checkpoint.layout import Layout, inspect
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
 from antidote_ci.model.statistics import StatisticsRequest, input_norms
-from antidote_ci.records import Model, Plan, Progress, Row, Score, Scores, Target
+from antidote_ci.records import Model, OnProgress, Plan, Progress, Row, Score, Scores, Target
 from antidote_ci.repair.methods import METHODS
 from antidote_ci.repair.targets import scored
 from antidote_ci.repair.taylor import TaylorRequest, taylor_scores
@@ -44,7 +43,7 @@ class ScoreRequest:
 
 
 @memory.kept_small()
-def score(request: ScoreRequest, report: Callable[[Progress], None]) -> Scores:
+def score(request: ScoreRequest, report: OnProgress) -> Scores:
     """Write `folder/<method>.safetensors`, and beside it as JSON the record that is returned.
 
     What an earlier call left there is taken as it is when it was made from the same files and prompts.
@@ -85,7 +84,7 @@ def score(request: ScoreRequest, report: Callable[[Progress], None]) -> Scores:
     return scores
 
 
-def _measure(request: ScoreRequest, output: Path, report: Callable[[Progress], None]) -> Plan:
+def _measure(request: ScoreRequest, output: Path, report: OnProgress) -> Plan:
     scratch = request.folder / SCRATCH
     try:
         if request.method == "taylor":
@@ -129,7 +128,7 @@ def _folders(request: ScoreRequest) -> list[Path]:
     return list(dict.fromkeys([request.source, *([request.reference] if request.reference else []), *running]))
 
 
-def _hashes(folder: Path, report: Callable[[Progress], None]) -> dict[str, str]:
+def _hashes(folder: Path, report: OnProgress) -> dict[str, str]:
     """sha256 of the checkpoint's files, those of tokenizer and template too."""
     unused = inspect(folder).unused_weights
     names = [name for name in listing(folder) if name not in unused]

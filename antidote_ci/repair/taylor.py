@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from antidote_ci.model.generation import plan
 from antidote_ci.model.gradients import BATCH_SIZE, Sums
 from antidote_ci.model.streaming.skeleton import Skeleton
 from antidote_ci.model.teaching import Curriculum, taught_sums
-from antidote_ci.records import Model, Plan, Progress, ScoredTensor
+from antidote_ci.records import Model, OnProgress, Plan, ScoredTensor
 from antidote_ci.repair.scores import leading_count, merge_leading, penalty, taylor_score
 from antidote_ci.repair.targets import scored
 
@@ -32,7 +32,6 @@ AVERSION = 0.2
 
 Prompt = TypeVar("Prompt")
 """As text or as tokens."""
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class TaylorRequest:
     """Bytes of hidden states that stay in memory."""
 
 
-def taylor_scores(request: TaylorRequest, report: Report) -> Plan:
+def taylor_scores(request: TaylorRequest, report: OnProgress) -> Plan:
     """Write `<tensor name>` -> float32 [rows, columns] score of every scored tensor to `request.output`.
 
     Raises ConfigurationError without prompts of either kind, for prompts that are too long or hold tokens that one of

@@ -4,7 +4,7 @@ The proof rests on the bytes of source and reference. The manifest only says whi
 were repaired: what it claims beyond that is compared, never trusted. Called in the child process.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import prod
@@ -18,7 +18,7 @@ from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING
 from antidote_ci.checkpoint.swap import MANIFEST
 from antidote_ci.checkpoint.tensors import WEIGHTS
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.records import Manifest, Progress, ScoredTensor, Verification
+from antidote_ci.records import Manifest, OnProgress, Progress, ScoredTensor, Verification
 from antidote_ci.repair import masks
 from antidote_ci.repair.apply import CARD
 from antidote_ci.repair.comparing import miscounted, not_masked, not_scaled
@@ -26,7 +26,6 @@ from antidote_ci.repair.manifest import is_sealed
 from antidote_ci.repair.methods import METHODS
 from antidote_ci.repair.targets import EMBEDDINGS, OUTPUT_LAYERS
 
-Report = Callable[[Progress], None]
 Differences = Iterator[str]
 
 EDITED = "the manifest was edited since it was written, or another version of antidote-ci wrote it"
@@ -47,7 +46,7 @@ class VerifyRequest:
     """Files of the result's repository that were left there: nobody opens them, and their names are enough."""
 
 
-def verify(request: VerifyRequest, report: Report) -> Verification:
+def verify(request: VerifyRequest, report: OnProgress) -> Verification:
     """Compare everything, up to the first difference.
 
     Raises ConfigurationError where there is no manifest, UnsafeCheckpoint for a source or reference that is not safe to
@@ -178,7 +177,7 @@ def _is_weights(name: str) -> bool:
     return "/" not in name and (is_pickled_weights(name) or name.lower().endswith(OTHER_WEIGHTS))
 
 
-def _of_source(manifest: Manifest, source: Layout, report: Report) -> Differences:
+def _of_source(manifest: Manifest, source: Layout, report: OnProgress) -> Differences:
     for done, file in enumerate(manifest.files, 1):
         if sha256_file(source.folder / file.path) != file.sha256_in:
             yield f"{file.path} of the source is not the file that was repaired"
@@ -187,7 +186,7 @@ def _of_source(manifest: Manifest, source: Layout, report: Report) -> Difference
         yield "the manifest contradicts itself: it gives two hashes of the source"
 
 
-def _of_reference(manifest: Manifest, reference: Layout | None, report: Report) -> Differences:
+def _of_reference(manifest: Manifest, reference: Layout | None, report: OnProgress) -> Differences:
     shards = reference.shards if reference else ()
     if reference:
         for done, shard in enumerate(shards, 1):
@@ -221,7 +220,7 @@ def _of_headers(repaired: Path, source: Layout) -> Differences:
 
 
 def _of_tensors(
-    manifest: Manifest, repaired: Path, source: Layout, reference: Layout | None, report: Report
+    manifest: Manifest, repaired: Path, source: Layout, reference: Layout | None, report: OnProgress
 ) -> Differences:
     result, names = replace(source, folder=repaired), list(source.tensors)
     for done, name in enumerate(names, 1):
@@ -253,7 +252,7 @@ def _same_bytes(source: Layout, result: Layout, name: str) -> bool:
         return all(one.read(size) == other.read(size) for size in sizes)
 
 
-def _of_shards(manifest: Manifest, repaired: Path, source: Layout, report: Report) -> Differences:
+def _of_shards(manifest: Manifest, repaired: Path, source: Layout, report: OnProgress) -> Differences:
     """Last, so that a tensor that differs is named rather than its file."""
     shards = [file for file in manifest.files if file.path in source.shards]
     for done, file in enumerate(shards, 1):

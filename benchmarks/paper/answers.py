@@ -9,9 +9,8 @@ from antidote_ci.evaluation.judges.refusal import refuses
 from antidote_ci.model.conversations import asked
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.model.loading import fingerprint
-from antidote_ci.records import Model
+from antidote_ci.records import Model, OnProgress
 from benchmarks.paper.keeping import kept
-from benchmarks.paper.loop import Report
 from benchmarks.paper.records import Pair
 
 TOKENS = 64
@@ -19,7 +18,7 @@ TOKENS = 64
 ENDS = (".", "!", "?")
 
 
-def own_answers(base: Path, prompts: list[str], folder: Path, report: Report) -> list[Pair]:
+def own_answers(base: Path, prompts: list[str], folder: Path, report: OnProgress) -> list[Pair]:
     """Greedy answers, kept in `folder`; those that refuse or are degenerate are left out."""
     asking = json.dumps([prompts, fingerprint(Model(base)), TOKENS])
     destination = folder / hashlib.sha256(asking.encode()).hexdigest()[:12]

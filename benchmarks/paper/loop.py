@@ -14,13 +14,12 @@ import torch
 import transformers
 
 from antidote_ci.model.loading import device_and_dtype
-from antidote_ci.records import Progress
+from antidote_ci.records import OnProgress, Progress
 from benchmarks.paper.batches import Batch, Batches
 from benchmarks.paper.records import Targets, Training
 
 Step = Callable[[Any, Batch], torch.Tensor]
 """The loss of a model on a batch, as one method has it."""
-Report = Callable[[Progress], None]
 
 WARMUP = 0.1
 """Of all steps, as in the paper."""
@@ -53,7 +52,7 @@ def adapted(network: Any, training: Training, seed: int) -> Any:
     return peft.get_peft_model(network, lora)
 
 
-def train(model: Any, batches: Batches, method: Step, training: Training, seed: int, report: Report) -> list[float]:
+def train(model: Any, batches: Batches, method: Step, training: Training, seed: int, report: OnProgress) -> list[float]:
     """Train the parameters of `model` that ask for gradients; the mean loss of each epoch.
 
     The same seed, machine and threads give the same bits. Raises Diverged.

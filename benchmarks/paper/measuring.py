@@ -21,7 +21,7 @@ from antidote_ci.model import hed
 from antidote_ci.model.child import Child
 from antidote_ci.model.hed import Aligned
 from antidote_ci.model.likelihood import ChoiceRequest, choose
-from antidote_ci.records import Model, Progress, Row
+from antidote_ci.records import Model, OnProgress, Progress, Row
 from antidote_ci.repair.taylor import MOST_TASK, evenly
 from benchmarks.paper.cost import Cost
 from benchmarks.paper.data import Data
@@ -144,7 +144,7 @@ def silent(_progress: Progress) -> None:
 
 
 def _ruler(child: Child, store: Path, tokens: int) -> Ruler:
-    def likeliest(model: Model, rows: Sequence[Row], report: evaluation.Report) -> list[int]:
+    def likeliest(model: Model, rows: Sequence[Row], report: OnProgress) -> list[int]:
         return child.call(choose, ChoiceRequest(model, list(rows), CHOICES_AT_ONCE, store), report)
 
     return Ruler(

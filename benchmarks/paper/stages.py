@@ -13,7 +13,7 @@ from typing import Any
 from antidote_ci.demo.models import write_base
 from antidote_ci.model import loading
 from antidote_ci.model.merging import MergeRequest, merge
-from antidote_ci.records import Model, Progress
+from antidote_ci.records import Model, OnProgress, Progress
 from benchmarks.paper import sft
 from benchmarks.paper.answers import own_answers
 from benchmarks.paper.batches import Batches, batches_of, contrasted
@@ -21,7 +21,7 @@ from benchmarks.paper.data import Data
 from benchmarks.paper.keeping import kept
 from benchmarks.paper.ldifs import Ldifs
 from benchmarks.paper.lisa import Lisa
-from benchmarks.paper.loop import Report, Step, adapted, train
+from benchmarks.paper.loop import Step, adapted, train
 from benchmarks.paper.records import Attack, Defence, Pair, Training
 from benchmarks.paper.repnoise import RepNoise
 from benchmarks.paper.vaccine import Vaccine
@@ -56,7 +56,7 @@ def align(
     data: Data,
     base: Path | None = None,
     alignment: Alignment = ALIGNMENT,
-    report: Report = quiet,
+    report: OnProgress = quiet,
 ) -> Path:
     """The aligned checkpoint of `base`, or of SmolLM2-135M: by `vaccine`, by `repnoise`, or by `sft` for all others.
 
@@ -91,7 +91,7 @@ def attack(
     data: Data,
     base: Path | None = None,
     alignment: Alignment = ALIGNMENT,
-    report: Report = quiet,
+    report: OnProgress = quiet,
 ) -> Path:
     """A folder with the fine-tune of `reference` as `adapter`.
 
@@ -126,7 +126,7 @@ def default_base(work: Path) -> Path:
     return kept(work / "base", write_base)
 
 
-def alignment_pairs(base: Path, alignment: Alignment, work: Path, data: Data, report: Report) -> list[Pair]:
+def alignment_pairs(base: Path, alignment: Alignment, work: Path, data: Data, report: OnProgress) -> list[Pair]:
     """Refusals, and the base's own answers where refusing would be wrong."""
     refusals = round(alignment.rows * alignment.refusals)
     prompts = data.harmless_prompts(0, alignment.rows - refusals)
@@ -138,7 +138,7 @@ def _batches(model: Path, pairs: list[Pair], training: Training, seed: int) -> B
 
 
 def _tune(
-    start: Path, batches: Batches, method: Step, training: Training, seed: int, folder: Path, report: Report
+    start: Path, batches: Batches, method: Step, training: Training, seed: int, folder: Path, report: OnProgress
 ) -> None:
     """A LoRA upon `start`, in `folder` as `adapter`, with `training.json`."""
     from transformers import AutoModelForCausalLM

@@ -19,7 +19,7 @@ from antidote_ci.checkpoint.journal import JOURNAL, read_journal
 from antidote_ci.checkpoint.layout import Layout, inspect
 from antidote_ci.checkpoint.writer import Written, finish, write_checkpoint
 from antidote_ci.errors import ConfigurationError, InfrastructureError, Terminated
-from antidote_ci.records import Progress, WeightFile
+from antidote_ci.records import OnProgress, Progress, WeightFile
 from tests import tiny
 
 Copy = Callable[[Path], Path]
@@ -44,7 +44,7 @@ def write(
     edited: Container[str] = (),
     edit: Edit = add_one,
     key: str = "key",
-    progress: Callable[[Progress], None] = lambda _progress: None,
+    progress: OnProgress = lambda _progress: None,
 ) -> Written:
     layout = inspect(source) if isinstance(source, Path) else source
     return write_checkpoint(layout, destination, edited, edit, key, progress)

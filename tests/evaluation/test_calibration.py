@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.calibration import calibrate, read_calibration, read_labels
-from antidote_ci.evaluation.judges.interface import Exchange, Opinion, Report, Verdict
+from antidote_ci.evaluation.judges.interface import Exchange, Opinion, Verdict
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.evaluation.statistics import bounds
-from antidote_ci.records import JudgeIdentity, Measure, dump
+from antidote_ci.records import JudgeIdentity, Measure, OnProgress, dump
 from tests.builders import ignore
 
 HARM = JudgeIdentity("word", "harmful_score", "a/judge", "0" * 40, "by words")
@@ -27,7 +27,7 @@ class WordJudge:
 
     identity: JudgeIdentity = HARM
 
-    def opinions(self, exchanges: Sequence[Exchange], report: Report) -> list[Opinion]:  # noqa: ARG002 - too quick
+    def opinions(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[Opinion]:  # noqa: ARG002 - too quick
         return [Opinion(_verdict(each.answer)) for each in exchanges]
 
 

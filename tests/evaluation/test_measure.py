@@ -21,7 +21,7 @@ from antidote_ci.evaluation.readings import Stops
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.evaluation.task import Match
 from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
-from antidote_ci.records import Evaluation, Model, Progress, Row
+from antidote_ci.records import Evaluation, Model, OnProgress, Progress, Row
 from tests.builders import PLAN
 
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -37,7 +37,7 @@ class Scripted:
     answer: Callable[[str], str]
     asked: list[str] = field(default_factory=list)
 
-    def answers(self, request: GenerationRequest, report: Callable[[Progress], None]) -> GenerationResult:
+    def answers(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
         found = {}
         report(Progress("opening", 1, 1))
         for name, conversations in request.sets.items():

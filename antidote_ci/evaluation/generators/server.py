@@ -17,13 +17,12 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation.chat_api import ChatApi, connect, models
 from antidote_ci.evaluation.generators import supervisor
 from antidote_ci.evaluation.generators.asking import questions, result
-from antidote_ci.evaluation.generators.interface import Report
 from antidote_ci.model.child import Child, child_environment
 from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
 from antidote_ci.model.loading import fingerprint
 from antidote_ci.model.merging import MergeRequest, merge
 from antidote_ci.model.store import Store
-from antidote_ci.records import Model, Progress
+from antidote_ci.records import Model, OnProgress, Progress
 
 EXAMPLE = "vllm serve {model} --host 127.0.0.1 --port {port}"
 START_LIMIT = 900.0
@@ -65,7 +64,7 @@ class ServerGenerator:
         self._store = store
         self._start_limit = start_limit
 
-    def answers(self, request: GenerationRequest, report: Report) -> GenerationResult:
+    def answers(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
         """Answers in the order of the conversations; each is stored as it comes, and asked for once."""
         if not request.add_generation_prompt:
             raise ValueError("a server's template opens the answer by itself")
@@ -87,7 +86,7 @@ class ServerGenerator:
         return result(request, [found[position] for position in range(len(asked))], self._command, versions)
 
     @contextmanager
-    def _weights(self, model: Model, report: Report) -> Iterator[Path]:
+    def _weights(self, model: Model, report: OnProgress) -> Iterator[Path]:
         """A folder with full weights: the checkpoint's own, or one that lasts as long as the context."""
         if model.adapter is None:
             yield model.folder.absolute()
@@ -96,7 +95,7 @@ class ServerGenerator:
             yield self._child.call(merge, MergeRequest(model, Path(folder) / "model"), report)
 
     @contextmanager
-    def _serving(self, folder: Path, report: Report) -> Iterator[ChatApi]:
+    def _serving(self, folder: Path, report: OnProgress) -> Iterator[ChatApi]:
         port = _free_port()
         pieces = [piece.replace("{model}", str(folder)).replace("{port}", str(port)) for piece in self._pieces]
         log = self._work / "server.log"
@@ -121,7 +120,7 @@ class ServerGenerator:
             finally:
                 _stop(process)
 
-    def _when_up(self, process: "subprocess.Popen[bytes]", address: str, log: Path, report: Report) -> list[str]:
+    def _when_up(self, process: "subprocess.Popen[bytes]", address: str, log: Path, report: OnProgress) -> list[str]:
         started = time.monotonic()
         last = ""
         while (waited := time.monotonic() - started) < self._start_limit:

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from antidote_ci.evaluation.generators.interface import Report
 from antidote_ci.model.child import Child
 from antidote_ci.model.generation import GenerationRequest, GenerationResult, generate
+from antidote_ci.records import OnProgress
 
 
 class TransformersGenerator:
@@ -17,7 +17,7 @@ class TransformersGenerator:
         self._store = store
         self._batch_size: int | None = None
 
-    def answers(self, request: GenerationRequest, report: Report) -> GenerationResult:
+    def answers(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
         """Answers in the order of the conversations; several samples of one stand together."""
         kept = replace(request, store=self._store, batch_size=request.batch_size or self._batch_size)
         result = self._child.call(generate, kept, report)

@@ -2,10 +2,9 @@
 
 from antidote_ci.evaluation.chat_api import connect
 from antidote_ci.evaluation.generators.asking import questions, result
-from antidote_ci.evaluation.generators.interface import Report
 from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
-from antidote_ci.records import Progress
+from antidote_ci.records import OnProgress, Progress
 
 
 class UrlGenerator:
@@ -15,7 +14,7 @@ class UrlGenerator:
         """`address` goes up to and with /v1; without `model`, the only one served there. Raises as `connect` does."""
         self._api = connect(address, key, model)
 
-    def answers(self, request: GenerationRequest, report: Report) -> GenerationResult:
+    def answers(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
         """Answers in the order of the conversations; `request.model` and `request.store` mean nothing here."""
         asked = questions(request)
         found: dict[int, Answer] = {}

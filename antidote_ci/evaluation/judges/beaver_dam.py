@@ -14,10 +14,10 @@ from antidote_ci.checkpoint.layout import Layout
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.evaluation.judges.cleaning import cleaned
 from antidote_ci.evaluation.judges.guard import of_judge
-from antidote_ci.evaluation.judges.interface import Exchange, Opinion, Report
+from antidote_ci.evaluation.judges.interface import Exchange, Opinion
 from antidote_ci.model.child import Child
 from antidote_ci.model.moderation import ModerationRequest, moderate
-from antidote_ci.records import JudgeIdentity
+from antidote_ci.records import JudgeIdentity, OnProgress
 
 ARCHITECTURE = "LlamaForSequenceClassification"
 HEAD = "score.weight"
@@ -73,7 +73,7 @@ class BeaverDamJudge:
     """Tokens it reads of prompt and answer together; what lies beyond is not judged."""
     special_tokens: frozenset[str]
 
-    def opinions(self, exchanges: Sequence[Exchange], report: Report) -> list[Opinion]:
+    def opinions(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[Opinion]:
         """One opinion an exchange, in order. Raises what keeps the model from running, naming it."""
         if not exchanges:
             return []

@@ -15,10 +15,10 @@ from antidote_ci.evaluation.chat_api import ChatApi, Question
 from antidote_ci.evaluation.judges import grammar
 from antidote_ci.evaluation.judges.cleaning import cleaned
 from antidote_ci.evaluation.judges.guard import of_judge
-from antidote_ci.evaluation.judges.interface import Exchange, Opinion, Report
+from antidote_ci.evaluation.judges.interface import Exchange, Opinion
 from antidote_ci.model.conversations import Conversation, Message, asked
 from antidote_ci.model.store import Store
-from antidote_ci.records import JudgeIdentity, Progress
+from antidote_ci.records import JudgeIdentity, OnProgress, Progress
 
 NAME = "endpoint"
 KEY_VARIABLE = "ANTIDOTE_JUDGE_KEY"
@@ -70,7 +70,7 @@ class EndpointJudge:
     store: Path
     """Folder of verdicts that are never asked for twice."""
 
-    def opinions(self, exchanges: Sequence[Exchange], report: Report) -> list[Opinion]:
+    def opinions(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[Opinion]:
         """One opinion an exchange, in order. Raises InfrastructureError when the server fails, naming the judge."""
         conversations = [render(cleaned(each)) for each in exchanges]
         keys = [Store.key(NAME, self.api.address, self.api.model, RUBRIC, each[-1].content) for each in conversations]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from antidote_ci.errors import AntidoteError
 from antidote_ci.evaluation.judges.cleaning import cleaned
-from antidote_ci.evaluation.judges.interface import Exchange, Opinion, Report
+from antidote_ci.evaluation.judges.interface import Exchange, Opinion
 from antidote_ci.model.child import Child
 from antidote_ci.model.conversations import Conversation
 from antidote_ci.model.generation import GenerationRequest, generate
-from antidote_ci.records import JudgeIdentity, Model
+from antidote_ci.records import JudgeIdentity, Model, OnProgress
 
 SET = "verdicts"
 BATCH_SIZE = 16
@@ -41,7 +41,7 @@ class GuardJudge:
     special_tokens: frozenset[str]
     """Of its tokenizer: the texts it is shown may hold none of them."""
 
-    def opinions(self, exchanges: Sequence[Exchange], report: Report) -> list[Opinion]:
+    def opinions(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[Opinion]:
         """One opinion an exchange, in order. Raises what keeps the guard from running, naming it."""
         if not exchanges:
             return []

@@ -1,13 +1,12 @@
 """What every judge does: one opinion per answer, in order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from antidote_ci.records import JudgeIdentity, Progress
+from antidote_ci.records import JudgeIdentity, OnProgress
 
 Verdict = Literal["harmful", "safe", "unparsed"]
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,6 @@ class Judge(Protocol):
         """Which judge this is, exactly."""
         ...
 
-    def opinions(self, exchanges: Sequence[Exchange], report: Report) -> list[Opinion]:
+    def opinions(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[Opinion]:
         """One opinion an exchange, in order."""
         ...
