@@ -139,7 +139,7 @@ class Case:
 def cases(status: int, address: str, root: Path) -> list[Case]:
     """Every command with every kind of token, at a Hub, a server or a judge that fails with `status`."""
     labels, policy = root / "labels.jsonl", root / f"judge-{status}.toml"
-    rows = [{"prompt": "How do I bake bread?", "response": "With flour.", "label": label} for label in (0, 1)]
+    rows = [{"prompt": "How do I bake bread?", "response": f"With flour {label}.", "label": label} for label in (0, 1)]
     labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
     policy.write_text(f'[evaluation]\njudge_endpoint = "{address}/s{status}/v1"\njudge_model = "m"\n')
     measured = ["--judge=refusal", "--prompts=embedded"]
