@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,12 +144,16 @@ class Policy:
         }
 
     def sha256(self) -> str:
-        """Of all that is asked, with what the files hold that are named, whichever way each value came in."""
+        """Of all that is asked, with what the files held that are named when it was first asked for."""
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
         asked = self.flat() | {
             f"{section}.{key}": _digest(Path(value))
             for section, values in dataclasses.asdict(self).items()
             for key, value in values.items()
-            if key in FILES and value is not None and Path(value).is_file()
+            if key in FILES and value not in (None, EMBEDDED, SELF) and Path(value).is_file()
         }
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from antidote_ci import publication as publications
 from antidote_ci import report as reports
 from antidote_ci.acquire import Tested, is_address, no_folder
-from antidote_ci.checkpoint.swap import require_apart, require_replaceable
+from antidote_ci.checkpoint.swap import require_replaceable
 from antidote_ci.config import Command, RunConfig
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.json_api import without_secrets
@@ -42,6 +42,8 @@ def exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
 
 def require_possible(config: RunConfig, command: Command) -> None:
     """Refuse before any work what could not be measured, or written after it without a loss."""
+    # Now, for the files that it names may be edited while the run goes on.
+    config.policy.sha256()
     if is_address(config.model):
         _require_answerable(config, command)
     elif pull.is_local(config.model) and not Path(config.model).expanduser().is_dir():
@@ -80,8 +82,10 @@ def _require_weights_kept(config: RunConfig, command: Command) -> None:
     """What a run replaces is neither what it reads nor what it could not make again."""
     weights = config.out / MODEL
     for read in (config.model, config.policy.repair.reference):
-        if read is not None and pull.is_local(read):
-            require_apart(Path(read).expanduser(), weights)
+        if read is not None and pull.is_local(read) and _lies_in(Path(read).expanduser(), weights):
+            raise ConfigurationError(
+                f"{read} lies in --out {config.out}, and what is there is replaced", hint="name another --out"
+            )
     require_replaceable(weights)
     if command == "evaluate" and weights.exists():
         raise ConfigurationError(
@@ -89,6 +93,10 @@ def _require_weights_kept(config: RunConfig, command: Command) -> None:
             cause="what lies there is replaced, and an evaluation makes no weights",
             hint="name another --out, or move them away",
         )
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def require_own(out: Path, own: Sequence[str]) -> None:

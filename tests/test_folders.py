@@ -59,8 +59,14 @@ def test_what_is_read_is_never_replaced(tmp_path: Path, command: Command) -> Non
     (tmp_path / delivery.LOG).touch()
     model = weights(tmp_path / delivery.MODEL, ours=True)
     for config in (asked(tmp_path, str(model)), asked(tmp_path, reference=str(model / "antidote"))):
-        with pytest.raises(ConfigurationError, match="lie in one another"):
+        with pytest.raises(ConfigurationError, match="lies in --out"):
             delivery.require_possible(config, command)
+
+
+@pytest.mark.parametrize("command", get_args(Command))
+def test_a_model_may_be_the_folder_that_one_is_in(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    delivery.require_possible(asked(tmp_path / "antidote-out", str(tmp_path)), command)
 
 
 @pytest.mark.parametrize("left", [[], [delivery.LOG]])

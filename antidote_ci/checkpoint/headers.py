@@ -22,8 +22,8 @@ MAX_ENTRIES = 1 << 56
 MAX_DIMENSIONS = 64
 """As many as numpy has."""
 MAX_DIGITS = 19
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """Of one number: what 64 bits hold in any case."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 FIELDS = {"dtype", "shape", "data_offsets"}
 BITS = (

@@ -128,7 +128,7 @@ def _decided(evaluation: Evaluation) -> str:
 def _effort(evaluation: Evaluation) -> str:
     reading = deciding(evaluation)
     total = number(max(evaluation.planned, evaluation.n))
-    if reading and reading.decided_by == "sequence":
+    if reading and reading.decided_by == "sequence" and evaluation.n < evaluation.planned:
         return f"stopped after {number(evaluation.n)} of {total} prompts because the evidence sufficed"
     if evaluation.n < evaluation.planned:
         return f"measured on {number(evaluation.n)} of {total} prompts"

@@ -1,12 +1,15 @@
 """What the service was told, once and for its whole life."""
 
+import shutil
 import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from antidote_ci.config import Policy, toml_text
+from antidote_ci.config import Policy, override, toml_text
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.jobs.order import local_files
 
 ITSELF = (sys.executable, "-P", "-m", "antidote_ci")
 PAUSES = (30.0, 120.0, 600.0)
@@ -43,9 +46,21 @@ class Settings:
         return SECONDS_TO_END[self.on]
 
     def write_policy(self) -> None:
-        """Leave the policy in the folder, whole or not at all."""
+        """Leave the policy in the folder, whole or not at all, and the files that it names beside it.
+
+        Raises ConfigurationError for one that cannot be read.
+        """
+        policy = self.policy
+        for (section, key), named in local_files(policy).items():
+            kept = self.folder.absolute() / "policy" / key / named.name
+            try:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(named, kept)
+            except OSError as error:
+                raise ConfigurationError(f"{named} cannot be kept: {error.strerror}", hint="check the path") from None
+            policy = override(policy, section, **{key: str(kept)})
         part = self.policy_file.with_suffix(".part")
-        part.write_text(toml_text(self.policy), encoding="utf-8")
+        part.write_text(toml_text(policy), encoding="utf-8")
         part.replace(self.policy_file)
 
 
