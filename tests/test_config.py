@@ -135,6 +135,20 @@ def test_other_rows_under_the_same_name_are_another_policy(tmp_path: Path, key: 
     assert found[0] == found[1] != found[2]
 
 
+def test_the_files_are_those_of_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report at the end of a run speaks of what was read when it began; a word like `embedded` is no file."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("old")
+    policy = override(Policy(), "evaluation", prompts=str(rows), benign="embedded")
+    before = policy.sha256()
+    rows.unlink()
+    assert policy.sha256() == before
+    plain = override(Policy(), "evaluation", prompts="embedded").sha256()
+    (tmp_path / "embedded").write_text("a file of that name")
+    monkeypatch.chdir(tmp_path)
+    assert override(Policy(), "evaluation", prompts="embedded").sha256() == plain
+
+
 @pytest.mark.parametrize(
     ("timeout", "seconds"), [("2h", 7200), ("90m", 5400), ("1.5h", 5400), ("1d", 86400), ("45s", 45)]
 )

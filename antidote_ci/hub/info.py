@@ -3,10 +3,10 @@
 https://huggingface.co/docs/hub/api#get-apimodelsrepoid
 """
 
+import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-
-from antidote_ci.hub.remote import strange
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
@@ -18,7 +18,7 @@ ANSWER_SECONDS = 30.0
 def model_info(
     client: "HfApi", identifier: str, revision: str | None = None, *, files: bool = False, security: bool = False
 ) -> "ModelInfo":
-    """As `HfApi.model_info`, of the card the licence alone. Raises what that raises, and InfrastructureError."""
+    """As `HfApi.model_info`, of the card the licence alone. Raises what that raises."""
     from huggingface_hub import ModelInfo
     from huggingface_hub.utils._headers import build_hf_headers
     from huggingface_hub.utils._http import get_session, hf_raise_for_status
@@ -34,9 +34,11 @@ def model_info(
         timeout=ANSWER_SECONDS,
     )
     hf_raise_for_status(response)
-    said: dict[str, Any] = response.json()
+    said: Any = None
+    with suppress(RecursionError):
+        said = response.json()
     if not isinstance(said, dict):
-        raise strange(identifier, "it is no description of a model")
+        raise json.JSONDecodeError("it is no object", response.text, 0)
     said.pop("self", None)  # the client's own name for what it fills in
     card = said.get("cardData")
     said["cardData"] = {"license": card.get("license")} if isinstance(card, dict) else None

@@ -100,7 +100,7 @@ def described(identifier: str, info: "ModelInfo") -> Remote:
             hint="name a repository that holds one checkpoint",
         )
     if len({file.rfilename for file in wanted}) < len(wanted):
-        raise strange(identifier, "it lists a file twice")
+        raise _strange(identifier, "it lists a file twice")
     files = [file_of(identifier, file) for file in wanted]
     about = _about(identifier, info)
     for path in about.unsafe:
@@ -129,10 +129,10 @@ def commit_of(identifier: str, sha: str | None) -> str:
 def file_of(identifier: str, file: "RepoSibling") -> RemoteFile:
     """A file as the Hub describes it; InfrastructureError without a size or a hash that are possible."""
     if type(file.size) is not int or not 0 <= file.size <= LARGEST:
-        raise strange(identifier, f"it says that {file.rfilename} has {file.size!r:.40} bytes")
+        raise _strange(identifier, f"it says that {file.rfilename} has {file.size!r:.40} bytes")
     named, like = (file.lfs.sha256, SHA256) if file.lfs else (file.blob_id, COMMIT)
     if not isinstance(named, str) or not like.fullmatch(named):
-        raise strange(identifier, f"it names no hash for {file.rfilename}")
+        raise _strange(identifier, f"it names no hash for {file.rfilename}")
     return RemoteFile(file.rfilename, file.size, named)
 
 
@@ -161,7 +161,7 @@ def require_safetensors(remote: Remote) -> None:
     )
 
 
-def strange(identifier: str, fault: str) -> InfrastructureError:
+def _strange(identifier: str, fault: str) -> InfrastructureError:
     """For an answer that a Hub would not give."""
     return InfrastructureError(
         f"the Hub's description of {identifier} makes no sense",
@@ -178,7 +178,7 @@ def _leaves(name: str) -> bool:
 
 def _about(identifier: str, info: "ModelInfo") -> About:
     if not isinstance(info.id, str) or not NAME.fullmatch(info.id):
-        raise strange(identifier, "it names no repository")
+        raise _strange(identifier, "it names no repository")
     counted = info.safetensors.total if info.safetensors else None
     return About(
         name=info.id,

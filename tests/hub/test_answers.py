@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, PublishConflict
-from antidote_ci.hub import client, meanings, webhooks
+from antidote_ci.hub import client, info, meanings, webhooks
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.answers import explained, in_our_words, of_status, seconds_to_wait
 from antidote_ci.hub.meanings import Meaning, Purpose
@@ -36,7 +36,7 @@ PREUPLOAD = Canned(200, b'{"files": [{"path": "a.txt", "uploadMode": "regular", 
 
 Call = Callable[[HfApi], object]
 READING: dict[str, Call] = {
-    "model_info": lambda api: api.model_info(IT),
+    "model_info": lambda api: info.model_info(api, IT),
     "auth_check": lambda api: api.auth_check(IT),
     "tree": lambda api: list(api.list_repo_tree(IT)),
     "download": lambda api: api.hf_hub_download(IT, "config.json"),
@@ -249,6 +249,11 @@ def test_what_answers_is_no_hub(hub: CannedHub, body: bytes) -> None:
     for name in ("model_info", "create_commit", "whoami" if body.startswith(b"<") else "create_repo"):
         call = {**READING, **PUBLISHING}[name]
         assert_means(raised_by(call, "reading"), meanings.NO_HUB, hub)
+
+
+def test_a_description_with_a_name_of_the_clients_own(hub: CannedHub) -> None:
+    hub.answer = lambda _: Canned(200, json.dumps({"id": IT, "self": "x", "cardData": {"self": 1}}).encode(), JSON)
+    assert info.model_info(client.api(None), IT).id == IT
 
 
 def test_a_download_from_what_is_no_hub(hub: CannedHub) -> None:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci import records
-from antidote_ci.config import Policy
-from antidote_ci.errors import InfrastructureError, Terminated
+from antidote_ci.config import Policy, override, read_policy
+from antidote_ci.errors import ConfigurationError, InfrastructureError, Terminated
 from antidote_ci.service import executor
 from antidote_ci.service.records import Order, Outcome, Task
 from antidote_ci.service.settings import Settings
@@ -130,6 +130,23 @@ def test_jobs_are_the_same_child(workshop: Workshop) -> None:
     there = executor.arguments(TASK, dataclasses.replace(workshop.settings, on="hf-jobs"))
     assert there == [*here, "--on", "hf-jobs"]
     assert executor.arguments(Task(ORDER, "evaluate"), workshop.settings)[-8] == "evaluate"
+
+
+def test_an_edit_of_a_file_that_the_policy_names_waits_for_the_next_start(tmp_path: Path) -> None:
+    """Else every verdict after it would be one under another policy."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("old")
+    asked = override(Policy(), "evaluation", prompts=str(rows))
+    settings = Settings(asked, tmp_path / "service")
+    settings.folder.mkdir()
+    settings.write_policy()
+    order = settings.policy_sha256
+    rows.write_text("new")
+    assert read_policy(settings.policy_file).sha256() == order
+    assert override(asked, "evaluation", prompts=str(rows)).sha256() != order
+    rows.unlink()
+    with pytest.raises(ConfigurationError, match=r"rows\.jsonl"):
+        settings.write_policy()
 
 
 def test_our_own_command_line_is_what_runs(tmp_path: Path) -> None:
