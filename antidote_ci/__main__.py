@@ -11,7 +11,7 @@ def main() -> None:
     from antidote_ci.cli import app
     from antidote_ci.cli.ending import unforeseen
     from antidote_ci.console import Talk
-    from antidote_ci.errors import ConfigurationError
+    from antidote_ci.errors import ConfigurationError, InfrastructureError
     from antidote_ci.jobs import inside
 
     try:
@@ -26,6 +26,9 @@ def main() -> None:
             told = told.replace("Value error, ", "")
             Talk().explain(ConfigurationError(told, hint="antidote-ci COMMAND --help shows what there is"))
         code = error.exit_code
+    except SystemExit as ended:
+        # The libraries' answer to a reader that has gone; 1 would speak of the model.
+        sys.exit(InfrastructureError.exit_code if ended.code == 1 else ended.code)
     except Exception as error:  # noqa: BLE001 - exit 1 would speak of the model
         code = unforeseen(error, Talk())
     sys.exit(code)

@@ -14,6 +14,7 @@ from antidote_ci.hub.remote import bytes_of_weights, total_bytes
 from antidote_ci.model import memory
 from antidote_ci.records import PromptFile, Score
 from antidote_ci.repair.methods import METHODS
+from antidote_ci.report.origins import whole
 
 EVALUATIONS_OF_SELECTION = 9
 """The model itself, four doses and four shrinks; less where a dose is seen to fail early."""
@@ -113,6 +114,40 @@ def forecast(config: RunConfig, command: Command = "run") -> Forecast:
         seconds=round(work.tokens * weights / MULTIPLICATIONS_A_SECOND),
         publish=config.policy.publish.mode,
     )
+
+
+def deciding(found: Forecast) -> list[str]:
+    """What is to be measured with what, line by line."""
+    lines = [
+        f"model      {whole(found.model, found.revision)}",
+        f"reference  {found.reference or ('none' if found.target == 'dense' else 'named by the model itself')}",
+        f"judge      {found.judge}",
+        f"prompts    {', '.join(f'{n:,} {role}' for role, n in found.prompts.items() if n)}",
+        f"method     {found.method}",
+    ]
+    if not found.prompts.get("task"):
+        lines.insert(4, "           no task is named: nothing limits what a repair may cost the model's own")
+    return lines
+
+
+def lines(found: Forecast) -> list[str]:
+    """All of it, for people."""
+    minutes = round(found.seconds / 60)
+    return [
+        *deciding(found),
+        f"pull       {size(found.bytes_to_pull)}, {size(found.bytes_to_download)} of it not here yet; "
+        f"{size(found.disk_free)} free",
+        f"write      up to {size(found.bytes_to_write)}",
+        f"memory     at least {size(found.memory_bytes)}; {size(found.memory_free)} free",
+        f"answers    about {found.answers:,}, if the model needs a repair",
+        f"time       {f'about {minutes:,} min' if minutes else 'less than a minute'} on two cores, less on a GPU",
+        f"publish    {found.publish}",
+    ]
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
 
 
 def _work(config: RunConfig, command: Command) -> _Work:

@@ -1,5 +1,6 @@
 """How commands end."""
 
+import errno
 import signal
 import traceback
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import typer
 from antidote_ci.console import Talk, heard
 from antidote_ci.errors import AntidoteError, InfrastructureError, Terminated
 
+NOT_WRITTEN = {errno.ENOSPC, errno.EPIPE, errno.EBADF, errno.EIO}
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -63,6 +65,8 @@ def unforeseen(error: Exception, talk: Talk) -> int:
             cause=error.strerror,
             hint="check that path, its permissions, and the space on its disk",
         )
+    elif isinstance(error, OSError) and error.errno in NOT_WRITTEN:
+        told = InfrastructureError("not all could be written", cause=error.strerror, hint="check where the output goes")
     else:
         talk.say(redact(traceback.format_exc().rstrip(), None))
         told = InfrastructureError(

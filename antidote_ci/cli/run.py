@@ -106,28 +106,7 @@ def show(talk: Talk, estimate: "Forecast", *, as_json: bool) -> None:
     if as_json:
         data(records.dump(estimate))
         return
-    from antidote_ci.report.origins import whole
+    from antidote_ci.forecast import lines
 
-    talk.say(f"model      {whole(estimate.model, estimate.revision)}")
-    unnamed = "none" if estimate.target == "dense" else "named by the model itself"
-    talk.say(f"reference  {estimate.reference or unnamed}")
-    talk.say(f"judge      {estimate.judge}")
-    talk.say(f"prompts    {', '.join(f'{n:,} {role}' for role, n in estimate.prompts.items() if n)}")
-    if not estimate.prompts.get("task"):
-        talk.say("           no task is named: nothing limits what a repair may cost the model's own")
-    talk.say(f"method     {estimate.method}")
-    talk.say(
-        f"pull       {size(estimate.bytes_to_pull)}, {size(estimate.bytes_to_download)} of it not here yet; "
-        f"{size(estimate.disk_free)} free"
-    )
-    talk.say(f"write      up to {size(estimate.bytes_to_write)}")
-    talk.say(f"memory     at least {size(estimate.memory_bytes)}; {size(estimate.memory_free)} free")
-    talk.say(f"answers    about {estimate.answers:,}, if the model needs a repair")
-    minutes = round(estimate.seconds / 60)
-    talk.say(f"time       {f'about {minutes:,} min' if minutes else 'less than a minute'} on two cores, less on a GPU")
-    talk.say(f"publish    {estimate.publish}")
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
+    for line in lines(estimate):
+        talk.say(line)

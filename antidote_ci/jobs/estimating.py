@@ -122,8 +122,9 @@ def show(talk: Talk, found: Estimate, *, as_json: bool) -> None:
         data(records.dump(found))
         return
     about = found.forecast
-    talk.say(f"model      {about.model} at {about.revision}")
-    talk.say(f"pull       {about.bytes_to_pull / 1e6:,.0f} MB")
+    for line in forecast.deciding(about):
+        talk.say(line)
+    talk.say(f"pull       {forecast.size(about.bytes_to_pull)}")
     talk.say(f"answers    about {about.answers:,}, if the model needs a repair")
     say(talk, found)
     talk.say(f"publish    {about.publish}" + (f"; {GONE}" if about.publish == "none" else ""))
