@@ -95,11 +95,24 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
             for parameter in network.parameters():
                 # Weights alone: in bfloat16 the frequencies of rotary positions would be other ones.
                 parameter.data = parameter.data.to(dtype)
-        return network.to(device).eval()
+        return with_fast_head(network.to(device).eval())
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         raise does_not_fit(model) from error
+
+
+def with_fast_head(network: Any) -> Any:  # noqa: ANN401
+    """The network, whose output layer is given its inputs in one piece.
+
+    The last columns of a batch are a view with gaps, for which the CPU would copy the layer's weights once a row.
+    """
+
+    def in_one_piece(_head: Any, inputs: "tuple[torch.Tensor, ...]") -> "tuple[torch.Tensor, ...]":  # noqa: ANN401
+        return inputs[0].contiguous(), *inputs[1:]
+
+    network.get_output_embeddings().register_forward_pre_hook(in_one_piece)
+    return network
 
 
 _kept: dict[tuple[str, ...], Any] = {}

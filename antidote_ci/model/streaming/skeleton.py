@@ -11,7 +11,7 @@ from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.adapters import require_same_copies, require_whole
-from antidote_ci.model.loading import missing_weights, wrong_shape
+from antidote_ci.model.loading import missing_weights, with_fast_head, wrong_shape
 from antidote_ci.model.streaming.lora import Lora, beside, read_lora
 from antidote_ci.model.streaming.places import Place, find_places, find_ties, with_saved
 from antidote_ci.records import Model
@@ -179,7 +179,7 @@ def _without_weights(model: Model, dtype: "torch.dtype", device: str) -> Any:  #
     network.initialize_weights()  # buffers once more, as its loader does: until here they were computed in `dtype`
     for path, buffer in list(network.named_buffers()):
         _put(network, path, buffer.to(device))
-    return network.eval().requires_grad_(requires_grad=False)
+    return with_fast_head(network.eval().requires_grad_(requires_grad=False))
 
 
 def _find_blocks(network: Any) -> list[str]:  # noqa: ANN401
