@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.model.loading import with_fast_head
 from antidote_ci.model.streaming.reservoir import Reservoir
 from antidote_ci.model.streaming.skeleton import Skeleton
 from antidote_ci.model.streaming.sweeps import Sweep
@@ -21,7 +22,7 @@ from tests.model.streaming.streamed import LARGE, equal, plain_logits, streamed_
 
 def logits_agree(folder: Path, scratch: Path, dtype: torch.dtype = torch.bfloat16) -> bool:
     skeleton = Skeleton(Model(folder), dtype, "cpu")
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    network = with_fast_head(AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval())
     expected = plain_logits(network, batches())
     return all(equal(streamed_logits(skeleton, batches(), scratch, budget), expected) for budget in (LARGE, 0))
 
