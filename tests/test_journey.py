@@ -23,7 +23,10 @@ from antidote_ci.config import EvaluationSection, Gate, JobsSection, Policy, Pub
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.service.entries import Entry, entries
 from antidote_ci.service.records import State
+from tests.service.workshop import needs_sqlite
 from tests.tiny import BASE_NAME
+
+pytestmark = needs_sqlite
 
 MODEL = "stranger/tiny-finetune"
 OWNER_TOKEN = "hf_ownerOwnerOwnerOwner"

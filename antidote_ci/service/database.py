@@ -1,6 +1,7 @@
 """The database that the queue is in: SQLite beside the service, or PostgreSQL."""
 
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,17 @@ def require_usable(database_url: str) -> None:
             "--database is no address of a database that the queue can be in",
             hint="write postgresql://USER:PASSWORD@HOST/NAME into ANTIDOTE_DATABASE, or leave it out for a file",
         )
+    if kind == "sqlite" and lacks_sqlite():
+        raise ConfigurationError(
+            f"this Python has SQLite {sqlite3.sqlite_version}, in which the queue cannot be",
+            cause="from Python 3.12 on, dbos needs SQLite 3.42",
+            hint="name a Postgres (--database), or use Python 3.11, the image, or a system with a newer SQLite",
+        )
+
+
+def lacks_sqlite() -> bool:
+    """Whether the SQLite here lacks what dbos asks of it: `unixepoch('subsec')`, https://sqlite.org/lang_datefunc.html"""
+    return sys.version_info >= (3, 12) and sqlite3.sqlite_version_info < (3, 42)
 
 
 @contextmanager

@@ -16,7 +16,9 @@ from antidote_ci.service.app import FILES, SECONDS_FOR_A_BODY
 from antidote_ci.service.events import MAX_BYTES
 from antidote_ci.service.executor import run_folder
 from antidote_ci.service.records import Order
-from tests.service.workshop import HEADER, SECRET, Repository, Workshop, commit, payload
+from tests.service.workshop import HEADER, SECRET, Repository, Workshop, commit, needs_sqlite, payload
+
+pytestmark = needs_sqlite
 
 PAGES = ["/", "/runs/some-run/report.html", "/runs/some-run/report.json", "/runs/some-run/log.txt"]
 

@@ -11,7 +11,9 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.service.database import require_usable
 from antidote_ci.service.entries import _adapter, entries
 from antidote_ci.service.records import Newer, Order, Outcome, Task
-from tests.service.workshop import Repository, Workshop, commit, eventually, is_alive
+from tests.service.workshop import Repository, Workshop, commit, eventually, is_alive, needs_sqlite
+
+pytestmark = needs_sqlite
 
 A, B = map(commit, (1, 2))
 NONE = Outcome("error", "none yet")

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.service.workshop import eventually, payload
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.service import database
+from tests.service.workshop import eventually, needs_sqlite, payload
 
 SECRET = "0123456789abcdef" * 2
 
@@ -33,6 +36,7 @@ def serve(folder: Path, *options: str, without: str = "", **environment: str) ->
     return subprocess.run(words, env=there(**environment), capture_output=True, text=True, timeout=60, check=False)
 
 
+@needs_sqlite
 def test_served_until_it_is_told_to_end(tmp_path: Path) -> None:
     """The options from variables, the secret from its own, and 143 at the end."""
     environment = there(ANTIDOTE_WEBHOOK_SECRET=f" {SECRET}\n", ANTIDOTE_REPOSITORY="org/*,other/model")
@@ -98,6 +102,7 @@ def test_plain_installation(tmp_path: Path) -> None:
     assert "pip install 'antidote-ci[service]'" in done.stderr
 
 
+@needs_sqlite
 def test_second_service_of_a_folder(tmp_path: Path) -> None:
     """Each would take up what the other is at."""
     (tmp_path / "service").mkdir()
@@ -109,6 +114,7 @@ def test_second_service_of_a_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "service" / "policy.toml").exists(), "runs of the other one would read it"
 
 
+@needs_sqlite
 def test_port_that_is_taken(tmp_path: Path) -> None:
     """Exit 3: another time, or another port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -118,6 +124,7 @@ def test_port_that_is_taken(tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1, port {port}" in done.stderr
 
 
+@needs_sqlite
 def test_file_that_is_no_database(tmp_path: Path) -> None:
     """Exit 3 in three lines."""
     (tmp_path / "service").mkdir()
@@ -137,3 +144,12 @@ def test_help_is_instant() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_sqlite_that_is_too_old_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dbos would fail in the middle of its own tables."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 40, 1))
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    with pytest.raises(ConfigurationError, match="in which the queue cannot be"):
+        database.require_usable(f"sqlite:///{tmp_path / 'queue.sqlite'}")
+    database.require_usable("postgresql://user:password@host/name")

@@ -18,6 +18,9 @@ from benchmarks.webhook.messages import ANSWERED, expected, meaning
 from benchmarks.webhook.plan import FORGED, MALFORMED, OVERSIZED, SHARES, UNCONCERNED
 from benchmarks.webhook.sender import Answer
 from benchmarks.webhook.storm import rage
+from tests.service.workshop import needs_sqlite
+
+pytestmark = needs_sqlite
 
 DELIVERIES, REPOSITORIES, SECONDS = 60, 6, 3.0
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
+import pytest
 import typer
 
 from antidote_ci import records
@@ -22,9 +23,12 @@ from antidote_ci.cli.ending import ending
 from antidote_ci.config import Policy, read_policy
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.records import Report
+from antidote_ci.service.database import lacks_sqlite
 from antidote_ci.service.entries import Entry, entries
 from antidote_ci.service.records import Newer, Order, Outcome, Task
 from antidote_ci.service.settings import Serving, Settings
+
+needs_sqlite = pytest.mark.skipif(lacks_sqlite(), reason="the SQLite of this Python is too old for the queue")
 
 STANDIN = Path(__file__).parent / "standin.py"
 SECRET = "a secret of the tests, of 40 characters!!".replace(" ", "-")
