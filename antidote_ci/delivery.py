@@ -82,7 +82,7 @@ def _require_weights_kept(config: RunConfig, command: Command) -> None:
     """What a run replaces is neither what it reads nor what it could not make again."""
     weights = config.out / MODEL
     for read in (config.model, config.policy.repair.reference):
-        if read is not None and pull.is_local(read) and _lies_in(Path(read).expanduser(), weights):
+        if read is not None and pull.is_local(read) and _lies_in(Path(read).expanduser(), weights, config.out / SCORES):
             raise ConfigurationError(
                 f"{read} lies in --out {config.out}, and what is there is replaced", hint="name another --out"
             )
@@ -95,8 +95,8 @@ def _require_weights_kept(config: RunConfig, command: Command) -> None:
         )
 
 
-def _lies_in(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
+def _lies_in(path: Path, *folders: Path) -> bool:
+    return any(path.resolve().is_relative_to(each.resolve()) for each in folders)
 
 
 def require_own(out: Path, own: Sequence[str]) -> None:

@@ -58,7 +58,13 @@ def test_what_is_read_is_never_replaced(tmp_path: Path, command: Command) -> Non
     """`evaluate antidote-out/model` is what one types after a repair that waits there."""
     (tmp_path / delivery.LOG).touch()
     model = weights(tmp_path / delivery.MODEL, ours=True)
-    for config in (asked(tmp_path, str(model)), asked(tmp_path, reference=str(model / "antidote"))):
+    scores = tmp_path / delivery.SCORES
+    scores.mkdir()
+    for config in (
+        asked(tmp_path, str(model)),
+        asked(tmp_path, str(scores)),
+        asked(tmp_path, reference=str(model / "antidote")),
+    ):
         with pytest.raises(ConfigurationError, match="lies in --out"):
             delivery.require_possible(config, command)
 

@@ -90,9 +90,8 @@ def refuse_unknown_model(config: dict[str, object]) -> None:
     # Without a type the framework would guess it from the name of the folder.
     kinds = [
         config.get("model_type"),
-        *(
-            kind for key, kind in items(config) if key == "model_type" and kind not in (None, "")
-        ),  # MPT has an empty one
+        # MPT's nested one is empty.
+        *(kind for key, kind in items(config) if key == "model_type" and kind not in (None, "")),
     ]
     for kind in kinds:
         if not isinstance(kind, str) or kind not in known().model_types:

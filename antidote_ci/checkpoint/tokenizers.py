@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.checkpoint import patterns
-from antidote_ci.checkpoint.headers import TensorInfo
+from antidote_ci.checkpoint.headers import MAX_DIGITS, TensorInfo
 from antidote_ci.checkpoint.json_files import read_object
 from antidote_ci.errors import UnsafeCheckpoint
 
@@ -36,8 +36,7 @@ SPARE = 64
 TABLES = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings", "embedding", "shared")
 """What models call the table with a row for each token."""
 
-
-_NUMBER = re.compile(r"[0-9]{1,19}")
+_NUMBER = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}")
 
 
 @dataclass(frozen=True)
