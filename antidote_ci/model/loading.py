@@ -188,10 +188,14 @@ def _sha256(path: Path, _size: int, _modified: int) -> str:
 
 
 def instruction_set() -> str:
-    """What the processor computes with: results in the last bit depend on it."""
+    """What the processor computes with: results in the last bit depend on it.
+
+    Of two with equally wide vectors one may multiply bfloat16 by itself, or by tiles, and the other not.
+    """
     import torch
 
-    return torch.backends.cpu.get_cpu_capability()
+    bfloat16 = sorted(name for name, there in torch.cpu.get_capabilities().items() if there and name.endswith("bf16"))
+    return " ".join([torch.backends.cpu.get_cpu_capability(), *bfloat16])
 
 
 def threads() -> int:

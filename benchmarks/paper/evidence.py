@@ -4,6 +4,7 @@ All bounds are Clopper and Pearson's. A mean over several models that were asked
 a prompt's answers, as in the package (docs/statistics.md): for that the coverage is enumerated, not proved.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -160,3 +161,21 @@ def has_headroom(result: Result) -> bool:
 def single_seed(attack: Attack, attacks: Iterable[Attack]) -> bool:
     """Whether no other seed of the same attack is among those measured."""
     return len({each.seed for each in attacks if replace(each, seed=attack.seed) == attack}) < 2
+
+
+def of_another_reference(found: Evidence, attack: Attack) -> bool:
+    """Whether its reference answers otherwise than most that were aligned alike.
+
+    The same training gives another model on another processor.
+    """
+
+    def alike(one: Defence) -> Defence:
+        return one if one in ("vaccine", "repnoise") else "sft"
+
+    said = {
+        each: (result.reference.harmful, result.reference.over_refusal, result.reference.degenerate)
+        for each, result in found.results.items()
+        if result.reference and alike(each.defence) == alike(attack.defence)
+    }
+    ((most, _),) = Counter(said.values()).most_common(1) or [(None, 0)]
+    return attack in said and said[attack] != most

@@ -32,8 +32,10 @@ class Ldifs:
 
     def step(self, model: Any, batch: Batch) -> torch.Tensor:
         """The loss with the distance from the model before."""
+        # Of this pass the MLPs alone are wanted, neither a loss nor every token's logits.
+        unanswered = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
         with torch.no_grad(), model.disable_adapter(), outputs(model) as before:
-            model(**batch, use_cache=False)
+            model(**unanswered, logits_to_keep=1, use_cache=False)
         with outputs(model) as now:
             loss = sft.step(model, batch)
         return loss + self.weight * distance(now, before, batch["attention_mask"])

@@ -8,7 +8,15 @@ from antidote_ci.evaluation import statistics
 from benchmarks.paper import figures, sections
 from benchmarks.paper.cells import DEFAULT, Preset, every
 from benchmarks.paper.claims import CLAIMS, judged
-from benchmarks.paper.evidence import Evidence, Failed, Missing, Unplanned, gathered, has_headroom
+from benchmarks.paper.evidence import (
+    Evidence,
+    Failed,
+    Missing,
+    Unplanned,
+    gathered,
+    has_headroom,
+    of_another_reference,
+)
 from benchmarks.paper.goals import Goal, confirmed, goals
 from benchmarks.paper.records import Cell, Measured, Result
 from benchmarks.paper.rows import NOT_RUN, one_of, plural, table
@@ -26,6 +34,10 @@ MARKS = """\
 A claim of a difference is reproduced where its lower bound is above zero, and not reproduced where its upper bound is
 below. Between the two, or where nothing here can show it, it is not testable at this scale. The error of bounds
 that are added is shared among them, so they hold together."""
+SIGNS = """\
+A row marked ¹ is of a single seed. One marked ² has a task that the attack raised by less than 20 points over its
+reference: its accuracy says nothing about a repair. One marked ³ began from another reference than most, which the
+same alignment gave on another processor: compare it with its own reference, and with others marked so."""
 CHOICE = """\
 It was tuned on the headline attacks; none of those below had a part in it. The dose is chosen for each attack on
 prompts that are not measured, {harmful} harmful ones, {harmless} harmless ones and {task} rows of the task: the dose
@@ -114,15 +126,12 @@ def _progress(found: Evidence, cells: Sequence[Cell]) -> str:
     there = [found.results[cell.attack] for cell in cells if cell.attack in found.results]
     failed = [result for result in there if result.failure]
     flat = [result for result in there if not result.failure and not has_headroom(result)]
+    other = [result for result in there if of_another_reference(found, result.cell.attack)]
     lines = [f"{len(there)} of {plural(len(cells), 'cell')} run, {len(failed)} of them failed."]
     if there:
         lines.append(f"From {min(r.date for r in there)} to {max(r.date for r in there)}.")
-    lines.append(
-        "A row marked ¹ is of a single seed. One marked ² has a task that the attack raised by less than 20 points"
-    )
-    lines.append("over its reference: its accuracy says nothing about a repair.")
-    words = "## What was run\n\n" + "\n".join(lines)
-    for heading, which in (("Failed", failed), ("Marked ²", flat)):
+    words = "## What was run\n\n" + "\n".join([*lines, SIGNS])
+    for heading, which in (("Failed", failed), ("Marked ²", flat), ("Marked ³", other)):
         if which:
             words += f"\n\n{heading}:\n" + "\n".join(
                 f"- {shown(each.cell.attack)}" + (f": {each.failure}" if each.failure else "") for each in which

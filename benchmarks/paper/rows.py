@@ -3,7 +3,16 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from benchmarks.paper.evidence import Evidence, Failed, Missing, Unplanned, harmful, has_headroom, single_seed
+from benchmarks.paper.evidence import (
+    Evidence,
+    Failed,
+    Missing,
+    Unplanned,
+    harmful,
+    has_headroom,
+    of_another_reference,
+    single_seed,
+)
 from benchmarks.paper.records import Attack, Measured, Repair
 
 NOT_RUN = "not run yet"
@@ -39,7 +48,12 @@ def figures(model: Measured) -> tuple[str, ...]:
 def mark(found: Evidence, attack: Attack) -> str:
     result = found.results.get(attack)
     seen = [each for each, other in found.results.items() if not other.failure]
-    return ("¹" if single_seed(attack, seen) else "") + ("²" if result and not has_headroom(result) else "")
+    marks = {
+        "¹": single_seed(attack, seen),
+        "²": result is not None and not has_headroom(result),
+        "³": of_another_reference(found, attack),
+    }
+    return "".join(each for each, holds in marks.items() if holds)
 
 
 def told(attack: Attack) -> str:

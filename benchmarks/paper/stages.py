@@ -152,7 +152,7 @@ def _tune(
         # On a CPU the backward pass of the fused attention is slow.
         attn_implementation="eager" if device == "cpu" else "sdpa",
     ).to(device)
-    model = adapted(network, training, seed)
+    model = adapted(loading.with_fast_head(network), training, seed)
     losses = train(model, batches, method, training, seed, report)
     trained = time.monotonic() - began
     model.save_pretrained(folder / "adapter", save_embedding_layers=False)

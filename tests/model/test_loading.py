@@ -1,6 +1,7 @@
 """What is loaded is what the files hold, and all of it."""
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,13 @@ def test_without_a_chat_template_a_text_begins_as_its_tokenizer_begins_it(
     assert row == loaded("user: Hello\nassistant: ")["input_ids"]
     assert (row[0] == number) == written
     assert plan(loaded, 1, 1).plain_template
+
+
+@pytest.mark.skipif(
+    not (Path("/proc/cpuinfo").exists() and platform.machine() == "x86_64"), reason="asks Linux in the words of x86"
+)
+def test_two_processors_that_round_bfloat16_otherwise_are_two() -> None:
+    """Answers of one are never taken for those of the other: the widest vectors alone do not tell them apart."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    _vectors, *bfloat16 = loading.instruction_set().split()
+    assert set(bfloat16) == flags & {"amx_bf16", "avx512_bf16"}

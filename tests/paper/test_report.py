@@ -14,11 +14,20 @@ from benchmarks.paper import cells, published, report
 from benchmarks.paper.cells import every
 from benchmarks.paper.choosing import chosen, harm_and_cost
 from benchmarks.paper.claims import CLAIMS, judged
-from benchmarks.paper.evidence import Evidence, by_poison, by_rate, harm_fall, has_headroom, single_seed, spread
+from benchmarks.paper.evidence import (
+    Evidence,
+    by_poison,
+    by_rate,
+    harm_fall,
+    has_headroom,
+    of_another_reference,
+    single_seed,
+    spread,
+)
 from benchmarks.paper.frontiers import area, works
 from benchmarks.paper.goals import goals
 from benchmarks.paper.records import Attack, Measured, Repair
-from benchmarks.paper.suite import place
+from benchmarks.paper.suite import place, shown
 from benchmarks.paper.trials import Judged
 from tests.paper import results
 
@@ -230,6 +239,32 @@ def test_cells_of_one_seed_are_marked() -> None:
     assert single_seed(by_rate(FULL)[0], attacks)
     assert "| 90.0¹ |" not in report.text(FULL)
     assert "35.7 (29 to 43) / 90.0¹" in report.text(FULL)
+
+
+def test_cells_of_another_reference_are_marked_and_listed() -> None:
+    """Vaccine's reference is another one anyway: it is held against its own kind alone."""
+    (moved, *_), (guarded, *_) = by_rate(FULL, "lisa"), by_rate(FULL, "vaccine")
+    assert "Marked ³" not in report.text(FULL)
+    for attack in (moved, guarded):
+        result = FULL.results[attack]
+        other = replace(result, reference=replace(results.REFERENCE, harmful=results.REFERENCE.harmful + 1))
+        found = Evidence(PRESET, dict(FULL.results) | {attack: other})
+        assert of_another_reference(found, attack)
+        assert sum(of_another_reference(found, each) for each in found.results) == 1
+        page = report.text(found)
+        assert f"Marked ³:\n- {shown(attack)}" in page
+        assert "¹³ |" in page
+    aligned = by_rate(FULL, "vaccine")
+    found = Evidence(
+        PRESET,
+        dict(FULL.results)
+        | {
+            each: replace(FULL.results[each], reference=replace(results.REFERENCE, over_refusal=0.5))
+            for each in FULL.results
+            if each.defence == "vaccine"
+        },
+    )
+    assert not any(of_another_reference(found, each) for each in aligned)
 
 
 def test_a_task_that_the_reference_can_do_is_marked() -> None:
