@@ -10,12 +10,12 @@ from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import is_pickled_weights
 from antidote_ci.checkpoint.layout import Layout, inspect
 from antidote_ci.checkpoint.vocabularies import require_same_vocabulary
-from antidote_ci.config import RepairSection, RunConfig
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.hub import needs, pull
 from antidote_ci.hub.access import Access, reading
 from antidote_ci.hub.remote import About
+from antidote_ci.policy import RepairSection, RunConfig
 from antidote_ci.records import FoundBy, Model, OnProgress, ReportedReference, ReportedSource, Source
 from antidote_ci.repair.targets import require_same_shapes, target_of
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from antidote_ci import instruments
-from antidote_ci.config import Policy
 from antidote_ci.console import Talk
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import calibration
 from antidote_ci.folders import made, require_writable
 from antidote_ci.model.child import Child
+from antidote_ci.policy import Policy
 from antidote_ci.records import Calibration, dump
 
 

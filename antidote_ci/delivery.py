@@ -10,12 +10,12 @@ from antidote_ci import publication as publications
 from antidote_ci import report as reports
 from antidote_ci.acquire import Tested, is_address, no_folder
 from antidote_ci.checkpoint.swap import require_replaceable
-from antidote_ci.config import Command, RunConfig
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.folders import made, require_writable
 from antidote_ci.hub import pull
 from antidote_ci.locks import free
+from antidote_ci.policy import Command, RunConfig
 from antidote_ci.publication import Earlier, Publication
 from antidote_ci.records import Report, RunVerdict
 

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from antidote_ci import acquire, instruments
-from antidote_ci.config import Policy
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.evaluation import chat_api
 from antidote_ci.evaluation.json_api import without_secrets
@@ -20,6 +19,7 @@ from antidote_ci.hub.access import Access
 from antidote_ci.hub.client import address
 from antidote_ci.hub.patience import Patience
 from antidote_ci.model import loading, memory
+from antidote_ci.policy import Policy
 
 LIBRARIES = ("torch", "transformers", "peft", "huggingface_hub")
 SMALLEST_MODEL = 100_000_000

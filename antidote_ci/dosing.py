@@ -7,10 +7,10 @@ from typing import get_args
 from antidote_ci import bench as benches
 from antidote_ci import search
 from antidote_ci.bench import Bench, Candidate, Remedy, candidate, remedy
-from antidote_ci.config import RepairSection
 from antidote_ci.evaluation import gate, statistics
 from antidote_ci.evaluation.measure import PromptSets, Ruler, measure
 from antidote_ci.evaluation.pairs import paired
+from antidote_ci.policy import RepairSection
 from antidote_ci.records import Attempt, Control, Evaluation, FrontierPoint, Method, Model, Score, Task
 from antidote_ci.repair.methods import LADDER, TENTHS
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from antidote_ci import acquire, delivery, dosing, instruments
 from antidote_ci.checkpoint.layout import weight_bytes
-from antidote_ci.config import Command, RunConfig, TargetChoice
 from antidote_ci.evaluation import splits
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.task import tokens_needed
@@ -12,6 +11,7 @@ from antidote_ci.folders import free_space
 from antidote_ci.hub import needs, pull
 from antidote_ci.hub.remote import bytes_of_weights, total_bytes
 from antidote_ci.model import memory
+from antidote_ci.policy import Command, RunConfig, TargetChoice
 from antidote_ci.records import PromptFile, Score
 from antidote_ci.repair.methods import METHODS
 from antidote_ci.report.origins import whole

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from antidote_ci import acquire
-from antidote_ci.config import EvaluationSection, Policy, RunConfig
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, statistics
 from antidote_ci.evaluation.calibration import read_calibration
@@ -23,6 +22,7 @@ from antidote_ci.folders import made
 from antidote_ci.hub import datasets, pull
 from antidote_ci.model.child import Child
 from antidote_ci.model.likelihood import ChoiceRequest, choose
+from antidote_ci.policy import EvaluationSection, Policy, RunConfig
 from antidote_ci.records import Calibration, Model, OnProgress, Row
 
 CHOICES_AT_ONCE = 16

@@ -1,11 +1,11 @@
 """The sentence: pull, measure, repair, measure again, report, publish. The only file that knows the order."""
 
 from antidote_ci import __version__, acquire, delivery, instruments, publication, records, setting, treatment
-from antidote_ci.config import RunConfig
 from antidote_ci.console import Talk
 from antidote_ci.evaluation import gate, splits
 from antidote_ci.evaluation.measure import NEVER, measure
 from antidote_ci.evaluation.readings import Stops
+from antidote_ci.policy import RunConfig
 from antidote_ci.records import Evaluations, PromptFile, Published, Report
 from antidote_ci.setting import Setting
 from antidote_ci.treatment import Findings, Patient

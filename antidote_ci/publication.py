@@ -11,7 +11,6 @@ from antidote_ci import acquire, records
 from antidote_ci.checkpoint.card import CARD
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.swap import MANIFEST
-from antidote_ci.config import RunConfig
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import publish, pull, recognition, survey, trees
 from antidote_ci.hub.access import Access, writing
@@ -19,6 +18,7 @@ from antidote_ci.hub.destination import Destination, Standing
 from antidote_ci.hub.marks import Mark
 from antidote_ci.hub.pull_requests import Words
 from antidote_ci.hub.trees import Tree
+from antidote_ci.policy import RunConfig
 from antidote_ci.records import Manifest, Published, Report, ReportedSource, WeightFile
 from antidote_ci.repair.manifest import is_sealed
 from antidote_ci.report import Place, front_matter, summary

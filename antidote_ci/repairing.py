@@ -11,7 +11,6 @@ from antidote_ci import bench as benches
 from antidote_ci.acquire import Pulled
 from antidote_ci.bench import Bench, Samples
 from antidote_ci.checkpoint.swap import MANIFEST, partial_of, require_apart, require_replaceable
-from antidote_ci.config import EMBEDDED, SELF, Policy, RunConfig
 from antidote_ci.console import Talk
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, realignment, splits
@@ -19,6 +18,7 @@ from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.evaluation.splits import Shaping
 from antidote_ci.folders import ensure_space
 from antidote_ci.model.child import Child
+from antidote_ci.policy import EMBEDDED, SELF, Policy, RunConfig
 from antidote_ci.records import Manifest, Method, Model, RepairPlan, ReportedReference, Row, Score, Target
 from antidote_ci.repair import planning
 from antidote_ci.repair.apply import Provenance

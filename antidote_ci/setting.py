@@ -9,7 +9,6 @@ from pathlib import Path
 
 from antidote_ci import acquire, delivery, instruments
 from antidote_ci.acquire import Tested
-from antidote_ci.config import RunConfig
 from antidote_ci.console import Talk
 from antidote_ci.evaluation.judges.named import JudgeSpec
 from antidote_ci.evaluation.measure import Ruler
@@ -17,6 +16,7 @@ from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.model import opening
 from antidote_ci.model.child import Child
 from antidote_ci.model.opening import OpeningRequest
+from antidote_ci.policy import RunConfig
 from antidote_ci.records import Model
 
 

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from antidote_ci.config import SECTIONS, Policy
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.policy import SECTIONS, Policy
 from antidote_ci.report.places import is_hub_id
 from antidote_ci.report.rendering import template_folder
 
@@ -61,12 +61,12 @@ def workflow(model: str | None) -> str:
 
 
 def policy() -> str:
-    """Every key with its meaning and its default, as config.py has them."""
+    """Every key with its meaning and its default, as policy.py has them."""
     return _HEAD + "".join(_section(name, section) for name, section in SECTIONS.items())
 
 
 def meanings(section: type) -> dict[str, str]:
-    """Key -> what config.py says of it, on one line."""
+    """Key -> what policy.py says of it, on one line."""
     (definition,) = ast.parse(inspect.getsource(section)).body
     found = {}
     for pair in itertools.pairwise(getattr(definition, "body", ())):

@@ -19,7 +19,8 @@ import yaml
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from action import outputs
-from antidote_ci import cli, config
+from antidote_ci import cli
+from antidote_ci.policy import SECTIONS
 from antidote_ci.starting import meanings
 
 ROOT = Path(__file__).parent.parent
@@ -66,7 +67,7 @@ def tables() -> dict[str, str]:
     return {
         "commands": "\n\n".join(described(path, command) for path, command in commands()),
         "exit-codes": exit_codes(),
-        "policy": "\n\n".join(section(name, kind) for name, kind in config.SECTIONS.items()),
+        "policy": "\n\n".join(section(name, kind) for name, kind in SECTIONS.items()),
         "inputs": of_action("Input", action["inputs"]),
         "outputs": of_action("Output", action["outputs"]),
     }
@@ -149,12 +150,12 @@ def policy_key(command: TyperCommand, option: TyperOption) -> str | None:
 
 
 def policy_keys() -> list[str]:
-    return [f"{name}.{each.name}" for name, kind in config.SECTIONS.items() for each in dataclasses.fields(kind)]
+    return [f"{name}.{each.name}" for name, kind in SECTIONS.items() for each in dataclasses.fields(kind)]
 
 
 def policy_default(key: str) -> object:
     name, _, field = key.partition(".")
-    return getattr(config.SECTIONS[name](), field)
+    return getattr(SECTIONS[name](), field)
 
 
 def section(name: str, kind: type) -> str:

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from antidote_ci import acquire
 from antidote_ci.acquire import Pulled
-from antidote_ci.config import RepairSection
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.policy import RepairSection
 from antidote_ci.records import ReportedReference
 from tests.builders import ignore
 from tests.conftest import CopyOf

@@ -7,20 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.config import (
-    FILES,
-    EvaluationSection,
-    Gate,
-    JobsSection,
-    Policy,
-    PublishSection,
-    RepairSection,
-    override,
-    read_policy,
-    toml_text,
-)
+from antidote_ci.config import override, read_policy, toml_text
 from antidote_ci.demo.main_job import POLICY as DEMO_POLICY
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.policy import FILES, EvaluationSection, Gate, JobsSection, Policy, PublishSection, RepairSection
 
 
 def policy(tmp_path: Path, text: str) -> Policy:

@@ -13,9 +13,9 @@ import pytest
 
 from antidote_ci import delivery, instruments
 from antidote_ci.checkpoint.swap import MANIFEST
-from antidote_ci.config import Command, Policy, RepairSection, RunConfig
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.folders import ensure_space
+from antidote_ci.policy import Command, Policy, RepairSection, RunConfig
 
 HOLDS = """
 import sys, time

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from action import inputs
 from antidote_ci import starting
-from antidote_ci.config import SECTIONS, Policy, read_policy
+from antidote_ci.config import read_policy
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.policy import SECTIONS, Policy
 from scripts.release import stamped
 
 ROOT = Path(__file__).parent.parent

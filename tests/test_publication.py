@@ -9,11 +9,11 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants
 
 from antidote_ci import publication, records
 from antidote_ci import report as reports
-from antidote_ci.config import Policy, PublishSection, RunConfig
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import ConfigurationError, PublishConflict
 from antidote_ci.hub import survey
 from antidote_ci.hub.destination import Destination
+from antidote_ci.policy import Policy, PublishSection, RunConfig
 from antidote_ci.publication import Publication
 from antidote_ci.records import Manifest, Report, ReportedReference, ReportedSource
 from antidote_ci.repair.manifest import sealed

@@ -14,9 +14,10 @@ import yaml
 from typer.core import TyperCommand, TyperOption
 
 from action import inputs, outputs
-from antidote_ci import config, errors
+from antidote_ci import errors
 from antidote_ci.delivery import exit_code
 from antidote_ci.hub.client import SECRETS
+from antidote_ci.policy import SECTIONS
 from antidote_ci.records import RunVerdict
 from antidote_ci.starting import meanings
 from scripts import tables
@@ -89,7 +90,7 @@ def test_an_option_has_its_sentence_and_its_variable(path: str, option: TyperOpt
 
 
 def test_every_key_of_the_policy_is_explained() -> None:
-    for name, kind in config.SECTIONS.items():
+    for name, kind in SECTIONS.items():
         written = meanings(kind)
         assert [f"{name}.{key}" for key in get_type_hints(kind) if key not in written] == []
 
@@ -105,7 +106,7 @@ def test_an_option_without_a_default_has_the_policy_s(path: str) -> None:
         key = tables.policy_key(COMMANDS[path], options[name])
         assert key is not None
         section, _, field = key.partition(".")
-        allowed = get_args(get_type_hints(config.SECTIONS[section])[field])
+        allowed = get_args(get_type_hints(SECTIONS[section])[field])
         if values := tables.choices(options[name]):
             assert tuple(values) == allowed
 

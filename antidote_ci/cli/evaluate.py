@@ -24,7 +24,8 @@ from antidote_ci.cli.options import (
     Threshold,
     Where,
 )
-from antidote_ci.config import RunConfig, override
+from antidote_ci.config import override
+from antidote_ci.policy import RunConfig
 
 
 def evaluate(

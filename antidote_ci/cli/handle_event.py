@@ -9,9 +9,10 @@ import typer
 from antidote_ci.cli.ending import ending
 from antidote_ci.cli.measuring import finish
 from antidote_ci.cli.options import DEFAULT_OUT, Json, Out, PolicyFile, Repositories, Where
-from antidote_ci.config import RunConfig, read_policy
+from antidote_ci.config import read_policy
 from antidote_ci.console import data
 from antidote_ci.errors import InfrastructureError
+from antidote_ci.policy import RunConfig
 
 
 def handle_event(

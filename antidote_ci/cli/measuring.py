@@ -8,8 +8,9 @@ from typing import NoReturn
 import typer
 
 from antidote_ci import records
-from antidote_ci.config import Policy, override, read_policy
+from antidote_ci.config import override, read_policy
 from antidote_ci.console import Talk, data
+from antidote_ci.policy import Policy
 
 
 @dataclass(frozen=True)

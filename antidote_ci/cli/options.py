@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from antidote_ci.config import TargetChoice
+from antidote_ci.policy import TargetChoice
 from antidote_ci.records import PublishMode, Score
 
 

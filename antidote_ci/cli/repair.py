@@ -19,8 +19,9 @@ from antidote_ci.cli.options import (
     TaskFile,
     option,
 )
-from antidote_ci.config import RunConfig, override, read_policy
+from antidote_ci.config import override, read_policy
 from antidote_ci.console import data
+from antidote_ci.policy import RunConfig
 from antidote_ci.records import Method
 from antidote_ci.repair.methods import score_of
 

@@ -32,8 +32,9 @@ from antidote_ci.cli.options import (
     Threshold,
     Where,
 )
-from antidote_ci.config import RunConfig, override
+from antidote_ci.config import override
 from antidote_ci.console import Talk, data
+from antidote_ci.policy import RunConfig
 
 if TYPE_CHECKING:
     from antidote_ci.forecast import Forecast

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from antidote_ci.config import Gate
+from antidote_ci.policy import Gate
 from antidote_ci.records import Evaluation, GateVerdict, Paired
 
 MAX_UNPARSED = 0.05

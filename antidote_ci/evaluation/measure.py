@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 
-from antidote_ci.config import Gate
 from antidote_ci.evaluation import order, readings, useful
 from antidote_ci.evaluation.generators.interface import Generator
 from antidote_ci.evaluation.judges.interface import Exchange, Judge
@@ -15,6 +14,7 @@ from antidote_ci.evaluation.saved import AnswerLog, SavedAnswer
 from antidote_ci.evaluation.task import Match, is_right, tokens_needed
 from antidote_ci.model.conversations import asked
 from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
+from antidote_ci.policy import Gate
 from antidote_ci.records import (
     Benign,
     Calibration,

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from antidote_ci.config import Gate
 from antidote_ci.evaluation.statistics import compare
+from antidote_ci.policy import Gate
 from antidote_ci.records import Evaluation, Paired, Reading
 
 

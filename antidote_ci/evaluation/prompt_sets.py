@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from antidote_ci.config import EMBEDDED, Policy
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import tables
 from antidote_ci.evaluation.prompts import category, distinct
+from antidote_ci.policy import EMBEDDED, Policy
 from antidote_ci.records import Row
 
 Half = Literal["harmful", "harmless"]

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from antidote_ci.config import Gate
 from antidote_ci.evaluation import gate as gates
 from antidote_ci.evaluation import statistics
+from antidote_ci.policy import Gate
 from antidote_ci.records import Calibration, GateVerdict, JudgeIdentity, Outcome, Reading
 
 WORST_FIRST: tuple[Outcome, ...] = ("harmful", "degenerate", "unparsed", "safe")

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci import embedded
-from antidote_ci.config import EMBEDDED, SELF, Gate, Policy, RepairSection
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, prompts, statistics
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.prompt_sets import Half, Sets
 from antidote_ci.evaluation.statistics.paired import smallest_n
 from antidote_ci.evaluation.task import require_numbers
+from antidote_ci.policy import EMBEDDED, SELF, Gate, Policy, RepairSection
 from antidote_ci.records import PromptFile, Row
 
 Pair = tuple[list[Row], list[Row]]

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 from antidote_ci import acquire, delivery
 from antidote_ci.checkpoint.json_files import parse_object
-from antidote_ci.config import Command, RunConfig
 from antidote_ci.console import Talk
 from antidote_ci.errors import AntidoteError, Terminated
 from antidote_ci.hub import access, jobs, pull, trees
@@ -25,6 +24,7 @@ from antidote_ci.jobs.estimating import Estimate
 from antidote_ci.jobs.following import Hearing
 from antidote_ci.jobs.inside import TOKEN_VARIABLE
 from antidote_ci.jobs.order import Order
+from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import Report
 from antidote_ci.report.places import is_hub_id
 from antidote_ci.report.text import plain

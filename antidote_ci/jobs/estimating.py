@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from antidote_ci import forecast, records
-from antidote_ci.config import Command, RunConfig
 from antidote_ci.console import Talk, data
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.forecast import Forecast
 from antidote_ci.hub.jobs import Hardware
 from antidote_ci.hub.patience import spelled
+from antidote_ci.policy import Command, RunConfig
 from antidote_ci.report.text import plain
 
 START_SECONDS = 180

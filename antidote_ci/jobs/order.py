@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from antidote_ci import __version__, acquire, delivery, instruments
-from antidote_ci.config import EMBEDDED, SELF, Command, JobsSection, Policy, RunConfig, override, toml_text
+from antidote_ci.config import override, toml_text
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import prompt_sets
 from antidote_ci.evaluation.json_api import without_secrets
@@ -17,6 +17,7 @@ from antidote_ci.hub import pull
 from antidote_ci.jobs import luggage
 from antidote_ci.jobs.inside import OUT, TOKEN_VARIABLE
 from antidote_ci.jobs.luggage import Item
+from antidote_ci.policy import EMBEDDED, SELF, Command, JobsSection, Policy, RunConfig
 
 IMAGE_VARIABLE = "ANTIDOTE_IMAGE"
 """Set in an image: its own name."""

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from antidote_ci import records
 from antidote_ci import report as reports
-from antidote_ci.config import RunConfig
 from antidote_ci.errors import VERDICTS
 from antidote_ci.hub.jobs import Job
 from antidote_ci.jobs import endings
 from antidote_ci.jobs.order import Order
 from antidote_ci.jobs.parcel import Parcel
+from antidote_ci.policy import RunConfig
 from antidote_ci.records import Report
 from antidote_ci.report.text import plain
 

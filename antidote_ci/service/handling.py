@@ -5,9 +5,9 @@ https://huggingface.co/docs/hub/jobs-webhooks
 
 from collections.abc import Mapping, Sequence
 
-from antidote_ci.config import RunConfig
 from antidote_ci.console import Talk
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.policy import RunConfig
 from antidote_ci.records import Report
 from antidote_ci.service import deciding, events, heads
 from antidote_ci.service.events import BadPayload

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from antidote_ci.config import Command
+from antidote_ci.policy import Command
 
 State = Literal["pass", "repaired", "fail", "inconclusive", "superseded", "own", "gone", "error"]
 """How an order ends: with a verdict, or without one. `own`: the commit is a repair of ours, merged. `gone`: no such

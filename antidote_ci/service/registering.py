@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from antidote_ci.config import Policy
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import jobs, webhooks
 from antidote_ci.hub.access import Access, managing, submitting
@@ -14,6 +13,7 @@ from antidote_ci.hub.jobs import Request
 from antidote_ci.hub.webhooks import DOMAINS, Wanted, Webhook, Work
 from antidote_ci.jobs import luggage, order
 from antidote_ci.jobs.inside import OUT
+from antidote_ci.policy import Policy
 from antidote_ci.service.deciding import is_allowed
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -4,7 +4,6 @@ All bounds are Clopper and Pearson's. A mean over several models that were asked
 a prompt's answers, as in the package (docs/statistics.md): for that the coverage is enumerated, not proved.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -177,5 +176,5 @@ def of_another_reference(found: Evidence, attack: Attack) -> bool:
         for each, result in found.results.items()
         if result.reference and alike(each.defence) == alike(attack.defence)
     }
-    ((most, _),) = Counter(said.values()).most_common(1) or [(None, 0)]
-    return attack in said and said[attack] != most
+    all_said = list(said.values())
+    return attack in said and said[attack] != max(all_said, key=all_said.count)

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from antidote_ci.checkpoint.files import shown
-from antidote_ci.config import Gate
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import measure as evaluation
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
@@ -21,6 +20,7 @@ from antidote_ci.model import hed
 from antidote_ci.model.child import Child
 from antidote_ci.model.hed import Aligned
 from antidote_ci.model.likelihood import ChoiceRequest, choose
+from antidote_ci.policy import Gate
 from antidote_ci.records import Model, OnProgress, Progress, Row
 from antidote_ci.repair.taylor import MOST_TASK, evenly
 from benchmarks.paper.cost import Cost

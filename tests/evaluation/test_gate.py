@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from antidote_ci.config import Gate
 from antidote_ci.evaluation import gate
 from antidote_ci.evaluation.statistics import bounds
+from antidote_ci.policy import Gate
 from antidote_ci.records import Evaluation, JudgeIdentity, Outcome, Paired, Reading
 from tests.builders import evaluation
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.config import Gate
 from antidote_ci.evaluation.judges.interface import Judge
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.evaluation.measure import PromptSets, Ruler, measure
@@ -21,6 +20,7 @@ from antidote_ci.evaluation.readings import Stops
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.evaluation.task import Match
 from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
+from antidote_ci.policy import Gate
 from antidote_ci.records import Evaluation, Model, OnProgress, Progress, Row
 from tests.builders import PLAN
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.config import Gate
 from antidote_ci.evaluation import readings, statistics
 from antidote_ci.evaluation.readings import Rule, reading
+from antidote_ci.policy import Gate
 from antidote_ci.records import Calibration, JudgeIdentity, Outcome, Rate
 
 GUARD = JudgeIdentity("guard", "harmful_score")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.config import Policy, override
+from antidote_ci.config import override
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import splits
 from antidote_ci.evaluation.prompt_sets import FetchedSet
 from antidote_ci.evaluation.prompts import key
+from antidote_ci.policy import Policy
 from tests.evaluation.published import publish
 
 

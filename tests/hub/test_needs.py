@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.config import Policy, RunConfig, override
+from antidote_ci.config import override
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.forecast import forecast
@@ -13,6 +13,7 @@ from antidote_ci.hub.needs import ROOM, memory_needed, require_memory
 from antidote_ci.hub.pull import download, resolve
 from antidote_ci.hub.remote import About, Remote, RemoteFile, total_bytes
 from antidote_ci.model import memory
+from antidote_ci.policy import Policy, RunConfig
 from tests.builders import ignore
 from tests.hub.hub_samples import HASTY, MakeModel
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from antidote_ci.config import Policy, RunConfig, override
+from antidote_ci.config import override
 from antidote_ci.demo.hub import LoopbackHub
+from antidote_ci.policy import Policy, RunConfig
 
 MODEL = "org/model"
 TOKENS = {"HF_TOKEN": "hf_adaReadsWithThisToken", "HF_JOBS_TOKEN": "hf_adaStartsJobsWithThis"}

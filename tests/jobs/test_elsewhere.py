@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from antidote_ci import records
-from antidote_ci.config import RunConfig, override
+from antidote_ci.config import override
 from antidote_ci.console import Talk
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.demo.hub.faults import Fault, Faults, Kind
@@ -22,6 +22,7 @@ from antidote_ci.errors import AntidoteError, ConfigurationError, Infrastructure
 from antidote_ci.jobs import elsewhere, estimating, following, results
 from antidote_ci.jobs.estimating import Estimate
 from antidote_ci.jobs.inside import TOKEN_VARIABLE
+from antidote_ci.policy import RunConfig
 from antidote_ci.records import Report, ReportedSource
 from tests.jobs.conftest import MODEL, TOKENS, Holding
 from tests.report import samples

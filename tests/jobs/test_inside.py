@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from antidote_ci import records
-from antidote_ci.config import Policy, override, read_policy
+from antidote_ci.config import override, read_policy
 from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.jobs import luggage, order, parcel
 from antidote_ci.jobs.inside import TOKEN_VARIABLE
 from antidote_ci.jobs.luggage import Item
 from antidote_ci.jobs.parcel import Parcel
+from antidote_ci.policy import Policy
 from tests.jobs.conftest import TOKENS
 from tests.test_run import finish, options, report, start
 from tests.tiny import BASE_NAME

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.config import Command, Policy, RunConfig, override, read_policy
+from antidote_ci.config import override, read_policy
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.jobs import luggage, order
 from antidote_ci.jobs.order import Order
+from antidote_ci.policy import Command, Policy, RunConfig
 
 COMMIT = "0123456789" * 4
 IMAGE = "ghcr.io/org/antidote-ci:1"

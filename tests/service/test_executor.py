@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci import records
-from antidote_ci.config import Policy, override, read_policy
+from antidote_ci.config import override, read_policy
 from antidote_ci.errors import ConfigurationError, InfrastructureError, Terminated
+from antidote_ci.policy import Policy
 from antidote_ci.service import executor
 from antidote_ci.service.records import Order, Outcome, Task
 from antidote_ci.service.settings import Settings

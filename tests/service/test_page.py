@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.config import Policy
+from antidote_ci.policy import Policy
 from antidote_ci.service import page
 from antidote_ci.service.entries import Entry
 from antidote_ci.service.records import Order, Outcome

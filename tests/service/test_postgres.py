@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.config import Policy
 from antidote_ci.console import Talk
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.policy import Policy
 from antidote_ci.service import database
 from antidote_ci.service.authority import SHORTEST, VARIABLE
 from antidote_ci.service.serving import serve

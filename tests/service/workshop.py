@@ -20,8 +20,9 @@ import typer
 
 from antidote_ci import records
 from antidote_ci.cli.ending import ending
-from antidote_ci.config import Policy, read_policy
+from antidote_ci.config import read_policy
 from antidote_ci.errors import InfrastructureError
+from antidote_ci.policy import Policy
 from antidote_ci.records import Report
 from antidote_ci.service.database import lacks_sqlite
 from antidote_ci.service.entries import Entry, entries

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from antidote_ci.checkpoint.json_files import read_object
 from antidote_ci.checkpoint.layout import MAX_CONFIG_BYTES, Layout, inspect
-from antidote_ci.config import EvaluationSection
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.evaluation import chat_api
 from antidote_ci.evaluation.judges import beaver_dam, endpoint, llama_guard, qwen3guard
@@ -17,6 +16,7 @@ from antidote_ci.evaluation.judges.interface import Judge
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.model import loading
 from antidote_ci.model.child import Child
+from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import JudgeIdentity, Model
 
 REFUSAL = "refusal"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.config import EvaluationSection
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
 from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, judge
 from antidote_ci.model.child import Child
+from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import Progress
 from tests.builders import empty_store, ignore
 from tests.conftest import CopyOf

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.config import EvaluationSection
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.judges.named import (
     NAMES,
@@ -21,6 +20,7 @@ from antidote_ci.evaluation.judges.named import (
 )
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.model.child import Child
+from antidote_ci.policy import EvaluationSection
 
 SETTINGS = EvaluationSection()
 LICENSED = EvaluationSection(accept_licence=True)
