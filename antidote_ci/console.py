@@ -9,14 +9,12 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, cast
 
-from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError, InfrastructureError
@@ -24,11 +22,6 @@ from antidote_ci.pace import Pace
 
 MARK_VARIABLE = "ANTIDOTE_STEP_MARK"
 LOG_WIDTH = 132
-LABEL_WIDTH = 11
-RAMP = ".:-=+*#%@"
-"""From light to dark, where there are no colours."""
-HEAT = tuple(f"rgb({255 - 13 * step},{240 - 24 * step},{220 - 22 * step})" for step in range(11))
-"""From light to dark, as a terminal's background."""
 
 
 class _Heedless:
@@ -127,93 +120,13 @@ class Talk:
 
         self._console.print("\n".join(map(visible, line.split("\n"))), style=style, markup=False, soft_wrap=True)
 
-    def compare(self, report: records.Report) -> None:
-        """The models of a run side by side, then what two judges and the pairs of answers say."""
-        from antidote_ci.report import judges, pairs, rows, statements
-        from antidote_ci.report.text import percent, plain
-
-        models = [
-            (
-                f"{row.label} {row.by}".rstrip(),
-                percent(row.score) + ("" if row.corrected is None else f"\n{percent(row.corrected)} corrected"),
-                row.bounds_text,
-                *map(percent, (row.task_accuracy, row.over_refusal, row.degenerate)),
-                row.against,
-            )
-            for row in rows.comparison(report)
-        ]
-        bounds = judges.bounds_heading(report.evaluations)
-        shares = ("Task accuracy", "Over-refusal", "Degenerate")
-        self._table(("Model", rows.measure(report), bounds, *shares, "Threshold"), models)
-        readings = [
-            (each.model, each.judge, each.measure, each.score, each.corrected, each.bounds, each.against)
-            for each in judges.rows(report.evaluations)
-        ]
-        self._table(("Model", "Judge", "Measure", "Score", "Corrected", bounds, "Threshold"), readings)
-        if disagreement := judges.disagreement(report.evaluations):
-            self.say(disagreement)
-        compared = [
-            (each.what, each.only_before, each.only_after, each.p_value, each.rise, each.rise_bound, each.limit)
-            for each in pairs.rows(report)
-        ]
-        self._table(
-            ("Prompt by prompt", "Only before", "Only after", "p", "Rise, points", "95 % bound", "Limit"), compared
-        )
-        for label, value in pairs.distances(report) + rows.changes(report.repair):
-            self.say(f"{label}: {plain(value)}")
-        for rival in statements.rivals(report):
-            self.say(plain(rival))
-
-    def _table(self, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-        """Nothing where there are no lines. Names come from strangers: they are text, never console markup."""
-        from rich.text import Text
-
-        from antidote_ci.report.text import plain
-
-        if not lines:
-            return
-        table = Table(box=box.SIMPLE_HEAD)
-        for index, heading in enumerate(headings):
-            table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
-        for line in lines:
-            table.add_row(*(Text("\n".join(map(plain, cell.split("\n")))) for cell in line))
-        self._console.print(table)
-
-    def planned(self, plan: records.RepairPlan) -> None:
-        """What a repair will do, and how far fine-tuning moved each layer: a strip of cells, one a layer."""
-        from rich.text import Text
-
-        from antidote_ci.report import plans
-
-        for label, value in plans.rows(plan):
-            self.say(f"{label:<{LABEL_WIDTH}}{value}")
-        if not plan.drift:
-            return
-        strip = Text(f"{'drift':<{LABEL_WIDTH}}")
-        colours = self._console.color_system is not None and not self._console.no_color
-        shades = HEAT if colours else RAMP
-        for level in plans.levels(plan.drift, len(shades)):
-            strip.append(*((" ", f"on {shades[level]}") if colours else (shades[level],)))
-        self._console.print(strip)
-        self.say(f"{'':<{LABEL_WIDTH}}{plans.legend(plan.drift)}")
-
-    def calibrated(self, found: records.Calibration) -> None:
-        """A judge's worth, with its bounds, by category."""
-        from antidote_ci.report.text import interval, percent
-
-        rows: list[tuple[str, Sequence[records.Rate | None]]] = [("all", (found.positives, found.negatives))]
-        # Where no row has a category, they are all of one without a name.
-        if any(found.categories):
-            rows += [(name or "no category", rates) for name, rates in found.categories.items()]
-        shares = ("Sensitivity", "95 % bounds", "n", "Specificity", "95 % bounds", "n")
-        lines = []
-        for name, rates in rows:
-            cells = [
-                (percent(each.share), interval(each.bounds), str(each.n)) if each else ("-", "-", "0") for each in rates
-            ]
-            lines.append((name, *cells[0], *cells[1]))
-        self._table((found.judge.name, *shares), lines)
-        self.say(f"balanced accuracy {percent(found.balanced_accuracy)}, unparsed {found.unparsed} of {found.n}")
+    def show(self, parts: Iterable[RenderableType]) -> None:
+        """Lines, and what rich draws."""
+        for part in parts:
+            if isinstance(part, str):
+                self.say(part)
+            else:
+                self._console.print(part)
 
     def explain(self, error: AntidoteError) -> None:
         """The thing, the likely cause, the next command."""

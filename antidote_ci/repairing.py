@@ -27,6 +27,7 @@ from antidote_ci.repair.methods import score_of
 from antidote_ci.repair.planning import PlanRequest
 from antidote_ci.repair.targets import target_of
 from antidote_ci.repair.taylor import MOST_BENIGN, MOST_HARMFUL, MOST_TASK, evenly, taught_benign
+from antidote_ci.report import terminal
 
 PLAN = "plan.json"
 OWN = (delivery.MODEL, "model.partial", "model.replaced-by-antidote", delivery.SCORES, PLAN, delivery.LOG)
@@ -78,7 +79,7 @@ def repair(config: RepairConfig, talk: Talk) -> Manifest:
     out = config.run.out
     with delivery.alone(out), Child(out / delivery.LOG) as child:
         planned = _planned(config, subject, shaping, child, talk)
-        talk.planned(planned)
+        talk.show(terminal.plan(planned))
         written = _bytes_in(partial_of(out / delivery.MODEL), out / delivery.SCORES)
         ensure_space(out, planned.bytes_written - written, "--out")
         (out / PLAN).write_text(records.dump(planned))

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.names import is_hub_id
 from antidote_ci.policy import SECTIONS, Policy
-from antidote_ci.report.places import is_hub_id
 from antidote_ci.report.rendering import template_folder
 
 ACTION = "OWNER/antidote-ci@0000000000000000000000000000000000000000"

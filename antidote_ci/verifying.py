@@ -11,8 +11,8 @@ from antidote_ci.console import Talk
 from antidote_ci.delivery import MODEL
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import pull
-from antidote_ci.hub.remote import COMMIT
 from antidote_ci.model.child import Child
+from antidote_ci.names import COMMIT
 from antidote_ci.records import Manifest, OnProgress, ReportedReference, ReportedSource, Verification
 from antidote_ci.repair import verifying
 from antidote_ci.report.origins import whole

@@ -251,12 +251,13 @@ def test_a_command_that_nobody_hears_goes_on_to_its_own_end(mark: str, opened: C
 import sys, typer
 from antidote_ci.cli.ending import ending
 from antidote_ci.records import Progress
+from antidote_ci.report import terminal
 from tests.report.samples import REPAIRED
 try:
     with ending() as talk:
         with talk.step("measure"):
             talk.report(Progress("prompts", 1, 2))
-            talk.compare(REPAIRED)
+            talk.show(terminal.comparison(REPAIRED))
         raise typer.Exit(7)
 except typer.Exit as ended:
     sys.exit(ended.exit_code)

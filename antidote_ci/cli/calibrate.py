@@ -27,9 +27,10 @@ def calibrate(
     with ending() as talk:
         chosen = override(read_policy(policy), "evaluation", judge=judge, accept_licence=accept_licence)
         from antidote_ci import calibrating
+        from antidote_ci.report import terminal
 
         found = calibrating.calibrate(chosen, labels, out, talk)
-        talk.calibrated(found)
+        talk.show(terminal.calibration(found))
         talk.say(f"calibration: {out}")
         if as_json:
             data(records.dump(found))

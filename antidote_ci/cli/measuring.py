@@ -35,9 +35,9 @@ def measured_by(path: Path | None, threshold: float | None, named: Named) -> Pol
 def finish(talk: Talk, report: records.Report, out: Path, *, as_json: bool) -> NoReturn:
     """Say what was found, and end with the exit code that it means."""
     from antidote_ci.delivery import MODEL
-    from antidote_ci.report import statements
+    from antidote_ci.report import statements, terminal
 
-    talk.compare(report)
+    talk.show(terminal.comparison(report))
     talk.say(statements.verdict(report))
     if report.attempts and report.verdict == "fail":
         talk.say(report.reason)

@@ -64,11 +64,12 @@ def repair(
             realignment=realignment,
         )
         from antidote_ci import repairing
+        from antidote_ci.report import terminal
 
         config = repairing.RepairConfig(RunConfig(model, revision, chosen, out), method, dose)
         if dry_run:
             plan = repairing.plan(config, talk)
-            talk.planned(plan)
+            talk.show(terminal.plan(plan))
             if as_json:
                 data(records.dump(plan))
             return

@@ -4,7 +4,6 @@ Nothing is fetched here. `wanted` says what a policy needs; whoever has it fetch
 """
 
 import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any, Literal
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import tables
 from antidote_ci.evaluation.prompts import category, distinct
+from antidote_ci.names import COMMIT
 from antidote_ci.policy import EMBEDDED, Policy
 from antidote_ci.records import Row
 
 Half = Literal["harmful", "harmless"]
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import allowed
 from antidote_ci.hub.digests import WrongBytes, is_file
-from antidote_ci.hub.remote import COMMIT, SHA256, Remote, RemoteFile, licence_text
+from antidote_ci.hub.remote import Remote, RemoteFile, licence_text
+from antidote_ci.names import COMMIT, SHA256
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -9,7 +9,7 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub.answers import of_status
 from antidote_ci.hub.client import asked_for
 from antidote_ci.hub.patience import Patience
-from antidote_ci.hub.remote import COMMIT
+from antidote_ci.names import COMMIT
 
 PREFIX = "github:"
 ADDRESS = "https://raw.githubusercontent.com"

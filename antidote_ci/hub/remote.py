@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Literal
 from antidote_ci.checkpoint.files import allowed, is_pickled_weights
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.hub.digests import SHA256_DIGITS
+from antidote_ci.names import COMMIT, SHA256
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
-SHA256 = re.compile(r"[0-9a-f]{64}")
 NAME = re.compile(r"[\w.-]{1,96}(?:/[\w.-]{1,96})?", re.ASCII)
 FILES = 2_000
 """More files than any model has shards that we could load."""

@@ -24,9 +24,9 @@ from antidote_ci.jobs.estimating import Estimate
 from antidote_ci.jobs.following import Hearing
 from antidote_ci.jobs.inside import TOKEN_VARIABLE
 from antidote_ci.jobs.order import Order
+from antidote_ci.names import is_hub_id
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import Report
-from antidote_ci.report.places import is_hub_id
 from antidote_ci.report.text import plain
 
 ADAPTER = "adapter_config.json"

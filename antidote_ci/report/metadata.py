@@ -3,10 +3,11 @@
 https://huggingface.co/docs/hub/model-cards#model-card-metadata
 """
 
+from antidote_ci.names import is_hub_id
 from antidote_ci.records import Evaluation, Report
 from antidote_ci.report.front_matter import Metadata
 from antidote_ci.report.judges import MEASURES, identity
-from antidote_ci.report.places import Place, is_hub_id
+from antidote_ci.report.places import Place
 from antidote_ci.report.text import abbreviated, plain
 
 DATASET = "antidote-ci-prompts"

@@ -1,9 +1,6 @@
 """Where a card will stand."""
 
-import re
 from dataclasses import dataclass
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -21,8 +18,3 @@ class Place:
 
 
 LOCAL = Place()
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether `name` has the form ORG/NAME. A local folder may have it too."""
-    return _HUB_ID.fullmatch(name) is not None

@@ -6,8 +6,9 @@ No other Markdown goes unescaped, so nothing gets into it that is not of the Hub
 import re
 from typing import TYPE_CHECKING
 
+from antidote_ci.names import COMMIT, is_hub_id
 from antidote_ci.records import Published
-from antidote_ci.report.places import Place, is_hub_id
+from antidote_ci.report.places import Place
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -20,7 +21,6 @@ Command = tuple["Markup", "Markup"]
 
 _TENSORS = "every tensor against its source and its reference; no model is run"
 _WHOLE = "that a download is whole, in its folder", "sha256sum -c SHA256SUMS"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _BRANCH = re.compile(r"\w[\w./-]*", re.ASCII)
 _HOST = re.compile(r"https?://[\w.-]+(?::\d+)?(?=/)", re.ASCII)
 
@@ -46,7 +46,7 @@ def of_proposal(place: Place, source: str) -> list[Command]:
 
 def at_commit(published: Published, source: str) -> list[Command]:
     """For the commit that holds the result."""
-    revision = _named(published.revision or "", _COMMIT, "COMMIT")
+    revision = _named(published.revision or "", COMMIT, "COMMIT")
     return _commands((_TENSORS, f"{_verify(published.repository or source)} --revision {revision}"))
 
 
@@ -59,7 +59,7 @@ def files_at(published: Published, source: str) -> list["Markup"]:
     """Links to FILES at the commit that holds them; their names, where the Hub's address is not known."""
     repository, revision = published.repository or source, published.revision or ""
     host = _HOST.match(published.url or "")
-    if host is None or not is_hub_id(repository) or not _COMMIT.fullmatch(revision):
+    if host is None or not is_hub_id(repository) or not COMMIT.fullmatch(revision):
         return [_own(path) for path in FILES]
     return [_own(f"[{path}]({host[0]}/{repository}/resolve/{revision}/{path})") for path in FILES]
 

@@ -7,6 +7,7 @@ https://huggingface.co/docs/hub/webhooks. Strict about what is used, deaf to eve
 import json
 import re
 
+from antidote_ci.names import COMMIT
 from antidote_ci.service.records import Event, Update
 
 MAX_BYTES = 64 * 1024
@@ -14,7 +15,6 @@ VERSION = 3
 MAIN = "refs/heads/main"
 CONTENT = "repo.content"
 """The scope of what changes files; what may be narrower one day begins with it and a dot."""
-COMMIT = re.compile(r"[0-9a-f]{40}")
 WORD = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
 _PART = r"(?!.*(?:\.\.|--|\.git(?:/|\Z)))[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"
 NAME = re.compile(rf"{_PART}(?:/{_PART})?", re.ASCII)

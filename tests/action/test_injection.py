@@ -29,6 +29,7 @@ from antidote_ci.checkpoint.card import split
 from antidote_ci.console import MARK_VARIABLE, Talk
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Published, Report
+from antidote_ci.report import terminal
 from antidote_ci.report.card import BEGIN, END, card
 from antidote_ci.report.page import html
 from antidote_ci.report.places import Place
@@ -118,7 +119,7 @@ def through_commands(hostile: Report, names: list[str]) -> None:
         talk.say(names[0])
         with talk.step("measure"):
             talk.say(f"  {names[1]}")
-            talk.compare(hostile)
+            talk.show(terminal.comparison(hostile))
         shown_by_us = said.getvalue()
         said.write("".join(names))
         said.write("\n")

@@ -1,19 +1,18 @@
 """Content by its sha256, in one folder, and how git and large-file storage would name it."""
 
 import hashlib
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from antidote_ci.demo.hub.records import Entry
+from antidote_ci.names import SHA256
 
 CHUNK = 1 << 20
 LARGE = 10_000_000
 """Bytes from which the Hub wants large-file storage whatever the name."""
 LARGE_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".ckpt", ".pkl", ".onnx", ".xz"}
-SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def replace_file(path: Path, text: str) -> None:

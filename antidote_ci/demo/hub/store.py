@@ -25,10 +25,10 @@ from antidote_ci.demo.hub.blobs import Blobs, replace_file
 from antidote_ci.demo.hub.job_processes import Processes
 from antidote_ci.demo.hub.records import Announcement, Commit, Entry, Repository, now
 from antidote_ci.demo.hub.registered import Accounts, Webhook
+from antidote_ci.names import COMMIT
 from antidote_ci.records import dump, load
 
 NAME = re.compile(r"(?:datasets/)?(?!datasets/)[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class UnknownRepository(LookupError):
