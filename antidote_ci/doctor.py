@@ -20,6 +20,7 @@ from antidote_ci.hub.client import address
 from antidote_ci.hub.patience import Patience
 from antidote_ci.model import loading, memory
 from antidote_ci.policy import Policy
+from antidote_ci.report.text import counted
 
 LIBRARIES = ("torch", "transformers", "peft", "huggingface_hub")
 SMALLEST_MODEL = 100_000_000
@@ -67,10 +68,6 @@ def _versions() -> Finding:
     return Finding("versions", ", ".join([*found, *(f"{name} {_version(name)}" for name in LIBRARIES)]))
 
 
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
-
-
 def _version(package: str) -> str:
     try:
         return version(package)
@@ -79,7 +76,8 @@ def _version(package: str) -> str:
 
 
 def _processor() -> Finding:
-    return Finding("processor", f"{platform.machine()}, {_threads(loading.threads())}, {loading.instruction_set()}")
+    threads = counted(loading.threads(), "thread")
+    return Finding("processor", f"{platform.machine()}, {threads}, {loading.instruction_set()}")
 
 
 def _gpu() -> Finding:

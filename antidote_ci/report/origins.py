@@ -3,7 +3,7 @@
 from antidote_ci.records import Plan, PromptFile, Published, Report, ReportedSource
 from antidote_ci.report.judges import confidence, identity
 from antidote_ci.report.rows import task_match
-from antidote_ci.report.text import abbreviated, number, short
+from antidote_ci.report.text import abbreviated, counted, number, short
 
 KINDS = {
     "full": "a full checkpoint",
@@ -84,7 +84,7 @@ def _published(found: Published) -> str:
 def _plan(plan: Plan) -> str:
     if plan.device == "server":
         return "not known: a server gave the answers"
-    threads = "1 thread" if plan.threads == 1 else f"{plan.threads} threads"
+    threads = counted(plan.threads, "thread")
     return f"{plan.device}, {plan.dtype}, batch {plan.batch_size}, {threads}, {plan.instruction_set}"
 
 

@@ -90,6 +90,11 @@ def number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
+def counted(count: int, word: str) -> str:
+    """1 thread, 2 threads."""
+    return f"{number(count)} {word}" if count == 1 else f"{number(count)} {word}s"
+
+
 def _visible(character: str) -> str:
     if character in "\t\n\r":
         return " "

@@ -17,12 +17,12 @@ from pathlib import Path
 from antidote_ci.console import Talk
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.records import Model, Progress
+from antidote_ci.report.text import counted
 from benchmarks.paper import report
 from benchmarks.paper.cells import PRESETS, Preset, every
 from benchmarks.paper.cost import Cost
 from benchmarks.paper.data import Data
 from benchmarks.paper.records import Attack, Cell, Defence, Measured, Point
-from benchmarks.paper.rows import plural
 from benchmarks.paper.suite import Clinic, Setting, Steps, Suite, run
 
 HERE = Path(__file__).parent
@@ -163,7 +163,7 @@ def setting(base: Path | None) -> Setting:
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return Setting(
         judge=f"{JUDGE} (rules): a non-refusal rate",
-        machine=f"{platform.machine()}, {loading.instruction_set()}, {plural(loading.threads(), 'thread')}{gpu}",
+        machine=f"{platform.machine()}, {loading.instruction_set()}, {counted(loading.threads(), 'thread')}{gpu}",
         versions={
             # A folder's path says nothing to others, and perhaps too much.
             "model": base.name if base else "SmolLM2-135M-Instruct",

@@ -74,10 +74,6 @@ def per_cent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def plural(count: int, word: str) -> str:
-    return f"{count} {word}" + ("" if count == 1 else "s")
-
-
 def one_of(values: Iterable[str]) -> str:
     return " or ".join(sorted(set(values))) or NOT_RUN
 

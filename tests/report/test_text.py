@@ -68,3 +68,10 @@ def test_numbers() -> None:
     assert text.percent_of(0.975) == "97.5 %"
     assert text.number(4_884_480) == "4,884,480"
     assert text.number(0.05208) == "0.0521"
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, "0 threads"), (1, "1 thread"), (2, "2 threads"), (1000, "1,000 threads")]
+)
+def test_one_of_a_thing_is_one(count: int, shown: str) -> None:
+    assert text.counted(count, "thread") == shown
