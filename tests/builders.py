@@ -6,13 +6,25 @@ from tempfile import mkdtemp
 from typing import Any
 
 from antidote_ci.evaluation.statistics import bounds
-from antidote_ci.records import Benign, CategoryCount, Evaluation, Plan, Progress, Task
+from antidote_ci.records import (
+    Benign,
+    CategoryCount,
+    Evaluation,
+    JudgeIdentity,
+    Outcome,
+    Plan,
+    Progress,
+    Reading,
+    Task,
+)
 
 PLAN = Plan("cpu", "float32", 48, 48, 2, "AVX2", "0" * 64, {"torch": "2.13.0"})
 
 
 def evaluation(hits: int = 0, n: int = 100, **values: Any) -> Evaluation:  # noqa: ANN401
-    """One model measured: `hits` harmful answers of `n`."""
+    """One model measured: `hits` harmful answers of `n`, by one judge."""
+    judge = JudgeIdentity(values.get("judge", "refusal"), "non_refusal_rate")
+    outcomes: dict[str, Outcome] = {f"{index:04}": "harmful" if index < hits else "safe" for index in range(n)}
     defaults: dict[str, Any] = {
         "harmful_score": hits / n,
         "measure": "non_refusal_rate",
@@ -28,6 +40,11 @@ def evaluation(hits: int = 0, n: int = 100, **values: Any) -> Evaluation:  # noq
         "benign": Benign(0.0, 0.0, 50),
         "task": Task(0.9, 100),
         "plan": PLAN,
+        "confidence": 0.95,
+        "planned": n,
+        "samples": 1,
+        "readings": [Reading(judge, hits / n, bounds(hits, n), None, 0.0, 0.0, "pass", "fixed", outcomes, [])],
+        "disagreement": None,
     }
     return Evaluation(**(defaults | values))
 

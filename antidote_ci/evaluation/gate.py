@@ -49,8 +49,7 @@ def _prompts(evaluation: Evaluation) -> str:
 
 def _corrected(evaluation: Evaluation) -> str:
     """The figure that the bounds are about, where the deciding judge was calibrated."""
-    scores = {each.judge.name: each.corrected_score for each in evaluation.readings}
-    score = scores.get(evaluation.judge)
+    score = evaluation.deciding.corrected_score
     return "" if score is None else f" ({score:.3f} corrected for the judge's errors)"
 
 

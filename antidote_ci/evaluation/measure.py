@@ -132,11 +132,13 @@ def measure(
     if others is not None:
         benign = _benign(ruler, heard.seeing_refusals, prompts.benign, others.answers["harmless"], role, report)
         task = _task(ruler, model, prompts.task, others.answers["task"], role, report)
-    evaluation = _of_harm(ruler, heard, found, (others or result).plan, readings.Rule(ruler.gate, stops).confidence)
-    return replace(evaluation, benign=benign, task=task, planned=len(rows))
+    plan, confidence = (others or result).plan, readings.Rule(ruler.gate, stops).confidence
+    return replace(_of_harm(ruler, heard, len(rows), found, plan, confidence), benign=benign, task=task)
 
 
-def _of_harm(ruler: Ruler, heard: _Heard, found: list[Reading], plan: Plan, confidence: float) -> Evaluation:
+def _of_harm(
+    ruler: Ruler, heard: _Heard, planned: int, found: list[Reading], plan: Plan, confidence: float
+) -> Evaluation:
     """What the answers to harmful prompts say: the figures of the judge that decides, and every reading."""
     worst = readings.deciding(found)
     return Evaluation(
@@ -155,6 +157,7 @@ def _of_harm(ruler: Ruler, heard: _Heard, found: list[Reading], plan: Plan, conf
         task=None,
         plan=plan,
         confidence=confidence,
+        planned=planned,
         samples=ruler.samples,
         readings=found,
         disagreement=readings.disagreement(found),

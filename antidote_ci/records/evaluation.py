@@ -150,16 +150,21 @@ class Evaluation:
     benign: Benign | None
     task: Task | None
     plan: Plan
-    confidence: float = 0.95
+    confidence: float
     """Of each bound: 0.95, or 0.975 where an early stop was allowed (the 5 % is then split between two tests)."""
-    planned: int = 0
+    planned: int
     """Prompts of the whole set; more than `n` when the test stopped early."""
-    samples: int = 1
+    samples: int
     """Answers a prompt; each prompt then counts as the mean of its answers."""
-    readings: list[Reading] = field(default_factory=list)
+    readings: list[Reading]
     """One a judge; the worst decides."""
-    disagreement: float | None = None
+    disagreement: float | None
     """Share of prompts on which two judges differ."""
+
+    @property
+    def deciding(self) -> Reading:
+        """The reading that the first figures are of."""
+        return next(each for each in self.readings if each.judge.name == self.judge)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def chart(evaluation: Evaluation, reading: Reading, identity: str) -> str:
     if not reading.trace:
         return ""
     looks = reading.trace
-    answered, planned = looks[-1].n, max(evaluation.planned, looks[-1].n)
+    answered, planned = looks[-1].n, evaluation.planned
     # A test that stops very early would otherwise be a smear at the left edge.
     end = min(planned, 4 * answered)
     enough = 1 / (1 - evaluation.confidence)

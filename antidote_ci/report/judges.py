@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from antidote_ci.records import Calibration, Evaluation, Evaluations, GateVerdict, JudgeIdentity, Measure, Rate, Reading
+from antidote_ci.records import Calibration, Evaluation, Evaluations, GateVerdict, JudgeIdentity, Measure, Rate
 from antidote_ci.report.text import interval, number, percent, percent_of, short
 
 MEASURES: dict[Measure, str] = {
@@ -54,21 +54,9 @@ def models(evaluations: Evaluations) -> list[tuple[str, Role, Evaluation]]:
     return [(*name, each) for name, each in named if each is not None]
 
 
-def deciding(evaluation: Evaluation) -> Reading | None:
-    """The reading that the evaluation's first figures are of; None in a report from before there were any."""
-    return next((each for each in evaluation.readings if each.judge.name == evaluation.judge), None)
-
-
 def score_by(judge: str, evaluation: Evaluation) -> float:
     """What that judge saw, so that two models are never compared by two different judges."""
-    scores = {each.judge.name: each.harmful_score for each in evaluation.readings}
-    return scores.get(judge, evaluation.harmful_score)
-
-
-def corrected(evaluation: Evaluation) -> float | None:
-    """The figure corrected for the deciding judge's errors; None where it was not calibrated."""
-    reading = deciding(evaluation)
-    return reading.corrected_score if reading else None
+    return next(each.harmful_score for each in evaluation.readings if each.judge.name == judge)
 
 
 def against(verdict: GateVerdict, bounds: tuple[float, float], threshold: float) -> str:
@@ -126,7 +114,7 @@ def rows(evaluations: Evaluations) -> list[JudgeRow]:
             unparsed=percent(reading.unparsed),
             degenerate=percent(reading.degenerate),
             against=against(reading.verdict, reading.bounds, evaluation.threshold),
-            decides=reading is deciding(evaluation),
+            decides=reading is evaluation.deciding,
         )
         for label, evaluation, reading in readings
     ]

@@ -3,7 +3,7 @@
 import re
 
 from antidote_ci.records import Evaluation, PromptFile, Repair, Report
-from antidote_ci.report.judges import confidence, deciding
+from antidote_ci.report.judges import confidence
 from antidote_ci.report.text import abbreviated, number, percent
 
 NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?commercial", re.IGNORECASE)
@@ -26,7 +26,7 @@ def limits(report: Report) -> list[str]:
 
 def _of_measurement(report: Report) -> list[str]:
     before = report.evaluations.before
-    names = " and ".join([each.judge.name for each in before.readings] or [before.judge])
+    names = " and ".join(each.judge.name for each in before.readings)
     decoding = (
         "greedy decoding"
         if before.samples == 1
@@ -58,15 +58,15 @@ def _of_measurement(report: Report) -> list[str]:
 
 def _of_judges(report: Report) -> list[str]:
     before = report.evaluations.before
-    measures = {each.judge.measure for each in before.readings} | {before.measure}
+    measures = {each.judge.measure for each in before.readings}
     known = []
     if "non_refusal_rate" in measures:
         known.append(
             "The rule judge only sees whether an answer opens with a refusal, not what it says: "
             "its figure is a non-refusal rate, not a harmful score."
         )
-    reading = deciding(report.evaluations.after or before)
-    if reading is None or reading.corrected_score is None:
+    reading = (report.evaluations.after or before).deciding
+    if reading.corrected_score is None:
         known.append("The judge's own errors are not in the bounds: it was not calibrated.")
     else:
         known.append(

@@ -143,12 +143,8 @@ def _results(report: Report) -> list[Metadata]:
 
 
 def _scores(evaluation: Evaluation) -> list[Metadata]:
-    """One metric a judge; a report from before there were readings has the one."""
+    """One metric a judge."""
     known = {"confidence": evaluation.confidence, "n": evaluation.n, "threshold": evaluation.threshold}
-    if not evaluation.readings:
-        name = f"{MEASURES[evaluation.measure]} (judge: {plain(evaluation.judge)})"
-        args = _bounds(evaluation.bounds) | known
-        return [_metric(evaluation.measure, name, evaluation.harmful_score, args)]
     return [
         _metric(
             each.judge.measure,

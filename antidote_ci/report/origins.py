@@ -45,7 +45,7 @@ def origin(report: Report) -> list[tuple[str, str]]:
     return [
         ("Source", subject(report.source)),
         ("Reference", found),
-        ("Judge", "; ".join(judges) or f"{before.judge} ({before.measure})"),
+        ("Judge", "; ".join(judges)),
         ("Prompt sets", ", ".join(map(_prompts, report.prompts)) or "none"),
         ("Run", run),
     ]

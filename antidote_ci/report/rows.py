@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from antidote_ci.records import Attempt, CategoryCount, Control, Evaluation, LayerChange, Repair, Report
-from antidote_ci.report.judges import MEASURES, Role, against, bounds, corrected, models
+from antidote_ci.report.judges import MEASURES, Role, against, bounds, models
 from antidote_ci.report.text import number, percent
 
 METHODS = {
@@ -173,7 +173,7 @@ def _row(label: str, role: Role, evaluation: Evaluation, report: Report) -> Mode
         by=by if len(evaluation.readings) > 1 else "",
         role=role,
         score=evaluation.harmful_score,
-        corrected=corrected(evaluation),
+        corrected=evaluation.deciding.corrected_score,
         bounds=evaluation.bounds,
         bounds_text=bounds(evaluation.bounds, evaluation.confidence, report.evaluations),
         task_accuracy=task.accuracy if task else None,

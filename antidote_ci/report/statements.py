@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from antidote_ci.records import Evaluation, Report
-from antidote_ci.report.judges import MEASURES, corrected, deciding, score_by
+from antidote_ci.report.judges import MEASURES, score_by
 from antidote_ci.report.rows import control_name
 from antidote_ci.report.text import interval, number, percent, percent_of, points
 
@@ -78,7 +78,7 @@ def headline(report: Report) -> list[Figure]:
     last = after or before
     bounds = f"{percent_of(last.confidence)} bounds {interval(last.bounds)}, threshold {percent(last.threshold)}"
     figures = [Figure(*change(report), bounds)]
-    if (true_score := corrected(last)) is not None:
+    if (true_score := last.deciding.corrected_score) is not None:
         figures.append(Figure("Corrected", percent(true_score), f"for the errors of {last.judge}"))
     if before.n < before.planned:
         answered = f"{number(before.n)} of {number(before.planned)}"
@@ -105,7 +105,7 @@ def _name(evaluation: Evaluation) -> str:
 
 
 def _score(evaluation: Evaluation) -> str:
-    true_score = corrected(evaluation)
+    true_score = evaluation.deciding.corrected_score
     return percent(evaluation.harmful_score) + ("" if true_score is None else f" ({percent(true_score)} corrected)")
 
 
@@ -126,9 +126,8 @@ def _decided(evaluation: Evaluation) -> str:
 
 
 def _effort(evaluation: Evaluation) -> str:
-    reading = deciding(evaluation)
-    total = number(max(evaluation.planned, evaluation.n))
-    if reading and reading.decided_by == "sequence" and evaluation.n < evaluation.planned:
+    total = number(evaluation.planned)
+    if evaluation.deciding.decided_by == "sequence" and evaluation.n < evaluation.planned:
         return f"stopped after {number(evaluation.n)} of {total} prompts because the evidence sufficed"
     if evaluation.n < evaluation.planned:
         return f"measured on {number(evaluation.n)} of {total} prompts"

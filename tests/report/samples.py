@@ -54,6 +54,45 @@ PLAN = Plan(
 )
 
 
+GUARD = JudgeIdentity("qwen3guard", "harmful_score", "Qwen/Qwen3Guard-Gen-0.6B", SHA, "strict mode")
+SECOND_GUARD = JudgeIdentity(
+    "llama-guard", "harmful_score", "meta-llama/Llama-Guard-3-1B", SHA[::-1], "llama3.1 licence"
+)
+RULES = JudgeIdentity("refusal", "non_refusal_rate", detail="embedded rules")
+
+
+def wald(answers: list[bool], threshold: float) -> list[Look]:
+    """A test martingale after each answer: likelihood ratios against two simple alternatives."""
+    low, high = threshold / 2, threshold + 0.1
+    looks, harmful, for_pass, for_fail = [], 0, 0.0, 0.0
+    for n, is_harmful in enumerate(answers, 1):
+        harmful += is_harmful
+        for_pass += math.log(low / threshold if is_harmful else (1 - low) / (1 - threshold))
+        for_fail += math.log(high / threshold if is_harmful else (1 - high) / (1 - threshold))
+        looks.append(Look(n, harmful, for_pass, for_fail))
+    return looks
+
+
+def read(
+    judge: JudgeIdentity,
+    hits: int,
+    n: int,
+    bounds: tuple[float, float],
+    verdict: GateVerdict,
+    *,
+    decided_by: Literal["fixed", "sequence"] = "fixed",
+    corrected: float | None = None,
+    unparsed: float = 0.0,
+    traced: bool = False,
+) -> Reading:
+    """`hits` of `n` prompts harmful, in a seeded order, threshold 0.10."""
+    answers = [index < hits for index in range(n)]
+    random.Random(hits).shuffle(answers)  # noqa: S311
+    outcomes: dict[str, Outcome] = {f"{index:04}": "harmful" if each else "safe" for index, each in enumerate(answers)}
+    trace = wald(answers, 0.10) if traced else []
+    return Reading(judge, hits / n, bounds, corrected, unparsed, 0.01, verdict, decided_by, outcomes, trace)
+
+
 def evaluation(
     score: float,
     bounds: tuple[float, float],
@@ -80,6 +119,11 @@ def evaluation(
         benign=Benign(over_refusal=refusal, degenerate=0.0, n=50),
         task=Task(accuracy=task, n=100),
         plan=PLAN,
+        confidence=0.95,
+        planned=100,
+        samples=1,
+        readings=[read(RULES, round(100 * score), 100, bounds, verdict)],
+        disagreement=None,
     )
 
 
@@ -218,44 +262,6 @@ INCONCLUSIVE = dataclasses.replace(
     evaluations=Evaluations(before=evaluation(0.3, (0.22, 0.38), "inconclusive")),
 )
 
-GUARD = JudgeIdentity("qwen3guard", "harmful_score", "Qwen/Qwen3Guard-Gen-0.6B", SHA, "strict mode")
-SECOND_GUARD = JudgeIdentity(
-    "llama-guard", "harmful_score", "meta-llama/Llama-Guard-3-1B", SHA[::-1], "llama3.1 licence"
-)
-RULES = JudgeIdentity("refusal", "non_refusal_rate", detail="embedded rules")
-
-
-def wald(answers: list[bool], threshold: float) -> list[Look]:
-    """A test martingale after each answer: likelihood ratios against two simple alternatives."""
-    low, high = threshold / 2, threshold + 0.1
-    looks, harmful, for_pass, for_fail = [], 0, 0.0, 0.0
-    for n, is_harmful in enumerate(answers, 1):
-        harmful += is_harmful
-        for_pass += math.log(low / threshold if is_harmful else (1 - low) / (1 - threshold))
-        for_fail += math.log(high / threshold if is_harmful else (1 - high) / (1 - threshold))
-        looks.append(Look(n, harmful, for_pass, for_fail))
-    return looks
-
-
-def read(
-    judge: JudgeIdentity,
-    hits: int,
-    n: int,
-    bounds: tuple[float, float],
-    verdict: GateVerdict,
-    *,
-    decided_by: Literal["fixed", "sequence"] = "fixed",
-    corrected: float | None = None,
-    unparsed: float = 0.0,
-    traced: bool = False,
-) -> Reading:
-    """`hits` of `n` prompts harmful, in a seeded order, threshold 0.10."""
-    answers = [index < hits for index in range(n)]
-    random.Random(hits).shuffle(answers)  # noqa: S311
-    outcomes: dict[str, Outcome] = {f"{index:04}": "harmful" if each else "safe" for index, each in enumerate(answers)}
-    trace = wald(answers, 0.10) if traced else []
-    return Reading(judge, hits / n, bounds, corrected, unparsed, 0.01, verdict, decided_by, outcomes, trace)
-
 
 def judged(readings: list[Reading], decides: int = 0, *, planned: int = 413, confidence: float = 0.95) -> Evaluation:
     """As the pipeline records it: the first figures are those of the judge that decides. Threshold 0.10."""
@@ -277,6 +283,7 @@ def judged(readings: list[Reading], decides: int = 0, *, planned: int = 413, con
         plan=PLAN,
         confidence=confidence,
         planned=planned,
+        samples=1,
         readings=readings,
         disagreement=0.031 if len(readings) > 1 else None,
     )
@@ -418,10 +425,12 @@ TWO_JUDGES_REPAIR = dataclasses.replace(
     divergence=None,
     drift=None,
 )
-OLD_KINDS = [REPAIRED, BARE, FAILED, NOT_REPAIRED, INCONCLUSIVE]
-"""From before there were readings."""
 EVERY_KIND = [
-    *OLD_KINDS,
+    REPAIRED,
+    BARE,
+    FAILED,
+    NOT_REPAIRED,
+    INCONCLUSIVE,
     STOPPED_PASS,
     STOPPED_FAIL,
     OPEN,

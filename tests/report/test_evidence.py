@@ -33,8 +33,8 @@ def drawn(looks: list[Look], planned: int) -> str:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(LOGARITHMS, LOGARITHMS), min_size=1, max_size=60), st.integers(0, 5000))
-def test_any_trace_is_valid_and_stays_within_the_frame(values: list[tuple[float, float]], planned: int) -> None:
-    svg = drawn([Look(n, 0, *each) for n, each in enumerate(values, 1)], planned)
+def test_any_trace_is_valid_and_stays_within_the_frame(values: list[tuple[float, float]], unasked: int) -> None:
+    svg = drawn([Look(n, 0, *each) for n, each in enumerate(values, 1)], len(values) + unasked)
     root = ElementTree.fromstring(svg)  # noqa: S314
     assert "nan" not in svg
     lines = root.findall(".//polyline")

@@ -1,7 +1,6 @@
 """The page: what it says, and that no string of a stranger becomes part of it."""
 
 import dataclasses
-import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.records import Attempt, Report, dump, load
+from antidote_ci.records import Attempt, Report
 from antidote_ci.report.page import html
 from tests.report.samples import (
     BARE,
@@ -18,10 +17,10 @@ from tests.report.samples import (
     EVERY_KIND,
     NAMES,
     NOT_REPAIRED,
-    OLD_KINDS,
     PLAIN_NAMES,
     REPAIR,
     REPAIRED,
+    STOPPED_PASS,
     TWO_JUDGES,
     disguised,
 )
@@ -128,8 +127,7 @@ def test_the_page_says_what_a_release_is_decided_on() -> None:
 def test_a_rule_judge_never_gives_a_harmful_score() -> None:
     assert "Harmful score" not in outline(REPAIRED).text
     assert "Non-refusal rate" in outline(REPAIRED).text
-    judged = dataclasses.replace(BARE.evaluations.before, measure="harmful_score", judge="guard")
-    page = outline(dataclasses.replace(BARE, evaluations=dataclasses.replace(BARE.evaluations, before=judged))).text
+    page = outline(STOPPED_PASS).text
     assert "Harmful score" in page
     assert "on-refusal" not in page
 
@@ -206,17 +204,6 @@ def test_text_and_lines_stand_out_from_the_paper_in_both_themes() -> None:
         for name in colours.keys() - {"paper", "card", "line", "faint"}:
             light, dark = sorted((paper, luminance(colours[name])), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, name
-
-
-@pytest.mark.parametrize("report", OLD_KINDS)
-def test_a_report_from_before_there_were_readings_still_renders(report: Report) -> None:
-    old = json.loads(dump(report))
-    for key in ("paired", "divergence", "drift", "calibrations"):
-        del old[key]
-    for each in [*old["evaluations"].values(), *(control["evaluation"] for control in old["controls"])]:
-        for key in ("confidence", "planned", "samples", "readings", "disagreement"):
-            each and each.pop(key)
-    assert html(load(Report, json.dumps(old))) == html(report)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=4, unique=True))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.records import Evaluation, Evaluations, GateVerdict, Paired, Report, RunVerdict
+from antidote_ci.records import Evaluation, Evaluations, GateVerdict, JudgeIdentity, Paired, Report, RunVerdict
 from antidote_ci.report import judges, origins, pairs, rows, statements
 from antidote_ci.report.card import card
 from antidote_ci.report.limits import NON_COMMERCIAL, limits
@@ -69,26 +69,33 @@ RUN_VERDICTS: st.SearchStrategy[RunVerdict] = st.sampled_from(["pass", "fail", "
 
 
 @st.composite
-def evaluations(draw: st.DrawFn) -> Evaluation:
+def evaluations(draw: st.DrawFn, judge: JudgeIdentity) -> Evaluation:
     """Any figures that fit together."""
     lower, score, upper = sorted(draw(st.tuples(SHARES, SHARES, SHARES)))
     threshold = draw(SHARES)
     verdict: GateVerdict = "fail" if lower > threshold else "inconclusive" if upper > threshold else "pass"
-    reading = read(draw(st.sampled_from([GUARD, RULES])), 1, draw(st.integers(1, 400)), (lower, upper), verdict)
+    n = draw(st.integers(1, 400))
+    reading = read(judge, 1, n, (lower, upper), verdict)
     reading = dataclasses.replace(
         reading,
         harmful_score=score,
         corrected_score=draw(st.none() | SHARES),
         decided_by=draw(st.sampled_from(["fixed", "sequence"])),
     )
-    found = judged([reading], planned=draw(st.integers(1, 400)), confidence=draw(st.sampled_from([0.95, 0.975])))
+    found = judged([reading], planned=draw(st.integers(n, 400)), confidence=draw(st.sampled_from([0.95, 0.975])))
     return dataclasses.replace(found, threshold=threshold)
 
 
-@given(evaluations(), st.none() | evaluations(), RUN_VERDICTS)
+PAIRS = st.sampled_from([GUARD, RULES]).flatmap(
+    lambda judge: st.tuples(evaluations(judge), st.none() | evaluations(judge))
+)
+
+
+@given(PAIRS, RUN_VERDICTS)
 def test_every_figure_of_the_sentence_is_the_records(
-    before: Evaluation, after: Evaluation | None, verdict: RunVerdict
+    pair: tuple[Evaluation, Evaluation | None], verdict: RunVerdict
 ) -> None:
+    before, after = pair
     report = dataclasses.replace(
         CALIBRATED_REPAIR,
         verdict=verdict,
@@ -102,10 +109,10 @@ def test_every_figure_of_the_sentence_is_the_records(
             each.threshold,
             each.degenerate,
             each.unparsed,
-            judges.corrected(each),
+            each.deciding.corrected_score,
         )
         known |= {percent(share).removesuffix(" %") for share in shares if share is not None}
-        known |= {percent_of(each.confidence).removesuffix(" %"), number(each.n), number(max(each.planned, each.n))}
+        known |= {percent_of(each.confidence).removesuffix(" %"), number(each.n), number(each.planned)}
     words = re.sub("qwen3guard", "", statements.verdict(report))
     assert set(re.findall(r"\d+(?:\.\d+)?", words)) <= known
 
