@@ -12,6 +12,7 @@ from typing import Any
 import peft
 import torch
 import transformers
+from peft.helpers import disable_input_dtype_casting
 
 from antidote_ci.model.loading import device_and_dtype
 from antidote_ci.records import OnProgress, Progress
@@ -70,7 +71,8 @@ def train(model: Any, batches: Batches, method: Step, training: Training, seed: 
         losses = []
         for batch in batches.epoch(epoch):
             done += 1
-            with torch.autocast(device, dtype, enabled=dtype == torch.bfloat16):
+            # peft would cast to the factors' float32 what autocast casts back: the bits are the same without.
+            with disable_input_dtype_casting(model), torch.autocast(device, dtype, enabled=dtype == torch.bfloat16):
                 loss = method(model, batch)
             losses.append(_finite(loss, done, "the loss"))
             loss.backward()  # type: ignore[no-untyped-call]
