@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.acquire import Pulled
+from antidote_ci.evaluation.splits import Shaping
 from antidote_ci.model.child import Child
-from antidote_ci.records import MaskFile, Method, Model, OnProgress, Row, Score, Scores, Target
+from antidote_ci.records import MaskFile, Method, Model, OnProgress, Score, Scores, Target
 from antidote_ci.repair.apply import Applied, ApplyRequest, Provenance, apply
 from antidote_ci.repair.masking import MaskRequest, write_masks
 from antidote_ci.repair.methods import score_of
@@ -16,17 +17,6 @@ from antidote_ci.repair.scoring import ScoreRequest, score
 
 CANDIDATES_AT_ONCE = 2
 """The chosen repair beside one that is being tried."""
-
-
-@dataclass(frozen=True)
-class Samples:
-    """The texts that scoring reads."""
-
-    harmful: list[Row]
-    """Prompts with harmful answers."""
-    benign: list[str]
-    task: list[str]
-    """With the harmless prompts, what a `taylor` repair leaves as it is."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +28,8 @@ class Bench:
     reference: Pulled | None
     """The weights that come back, or an adapter's base; None for `dense`."""
     target: Target
-    samples: Samples
+    shaping: Shaping
+    """What scoring reads: the realignment rows have responses."""
     provenance: Provenance
     budget: int
     """Bytes of hidden states that scoring keeps in memory."""
@@ -148,9 +139,9 @@ def _scored(bench: Bench, method: Score | None) -> Scores:
         reference=bench.compared,
         target=bench.target,
         method=method,
-        rows=bench.samples.harmful,
-        benign=bench.samples.benign,
-        task=bench.samples.task,
+        rows=bench.shaping.realignment,
+        benign=[row.prompt for row in bench.shaping.benign],
+        task=[row.prompt for row in bench.shaping.task],
         folder=bench.scores,
         budget=bench.budget,
     )

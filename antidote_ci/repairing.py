@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from antidote_ci import __version__, acquire, delivery, instruments, records
 from antidote_ci import bench as benches
 from antidote_ci.acquire import Pulled
-from antidote_ci.bench import Bench, Samples
+from antidote_ci.bench import Bench
 from antidote_ci.checkpoint.swap import MANIFEST, partial_of, require_apart, require_replaceable
 from antidote_ci.console import Talk
 from antidote_ci.errors import ConfigurationError
@@ -199,7 +199,7 @@ def _write(config: RepairConfig, subject: _Subject, shaping: Shaping, child: Chi
         source=subject.source,
         reference=subject.reference,
         target=subject.target,
-        samples=Samples(shaping.realignment, _prompts(shaping.benign), _prompts(shaping.task)),
+        shaping=shaping,
         provenance=_provenance(config, subject),
         budget=config.budget,
         scores=out / delivery.SCORES,

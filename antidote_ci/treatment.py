@@ -9,7 +9,7 @@ from typing import get_args
 from antidote_ci import acquire, delivery, dosing
 from antidote_ci import bench as benches
 from antidote_ci.acquire import Pulled
-from antidote_ci.bench import Bench, Candidate, Remedy, Samples
+from antidote_ci.bench import Bench, Candidate, Remedy
 from antidote_ci.checkpoint.layout import weight_bytes
 from antidote_ci.dosing import Trial
 from antidote_ci.evaluation import gate, realignment
@@ -153,7 +153,7 @@ def _bench(setting: Setting, patient: Patient, reference: Pulled | None, prompts
     target = target_of(source.layout, settings.target)
     needed = dosing.bytes_needed(settings, weight_bytes(source.layout), source.layout.entries)
     ensure_space(setting.work, needed, "--out")
-    rows = prompts.realignment
+    rows = prompts.shaping.realignment
     if not rows[0].response:
         model = acquire.runnable(source, reference)
         rows = realignment.own_answers(setting.ruler, model, rows, setting.talk.report)
@@ -164,11 +164,7 @@ def _bench(setting: Setting, patient: Patient, reference: Pulled | None, prompts
         source=source,
         reference=reference,
         target=target,
-        samples=Samples(
-            harmful=rows,
-            benign=[row.prompt for row in prompts.benign_calibration],
-            task=[row.prompt for row in prompts.task_calibration],
-        ),
+        shaping=dataclasses.replace(prompts.shaping, realignment=rows),
         provenance=Provenance(
             run_id=setting.run_id,
             source=setting.tested.source,

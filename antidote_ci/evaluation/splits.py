@@ -22,20 +22,6 @@ Triple = tuple[list[Row], list[Row], list[Row]]
 
 
 @dataclass(frozen=True)
-class Splits:
-    """The sets of a run, disjoint by wording, and their description for the report."""
-
-    selection: PromptSets
-    confirmation: PromptSets
-    realignment: list[Row]
-    """Without responses when the model's own answers are to be taken."""
-    benign_calibration: list[Row]
-    task_calibration: list[Row]
-    """What a `taylor` repair must leave as it is; empty where there is none."""
-    files: list[PromptFile]
-
-
-@dataclass(frozen=True)
 class Shaping:
     """What shapes a repair and measures none."""
 
@@ -43,7 +29,17 @@ class Shaping:
     """Without responses when the model's own answers are to be taken."""
     benign: list[Row]
     task: list[Row]
-    """What a `taylor` repair must leave as it is; empty for `antidote`."""
+    """With the harmless prompts, what a `taylor` repair must leave as it is; empty for `antidote`."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The sets of a run, disjoint by wording, and their description for the report."""
+
+    shaping: Shaping
+    selection: PromptSets
+    confirmation: PromptSets
+    files: list[PromptFile]
 
 
 def for_evaluation(policy: Policy, sets: Sets) -> tuple[PromptSets, list[PromptFile]]:
@@ -93,11 +89,9 @@ def for_run(policy: Policy, sets: Sets) -> Splits:
     _require_enough((own, *harmful), policy)
     _require_comparable((own, *harmful), benign, task, policy.gate)
     return Splits(
+        shaping=Shaping(realignment, harmless, task[0]),
         selection=PromptSets(harmful[0], benign[1], task[1]),
         confirmation=PromptSets(harmful[1], benign[2], task[2]),
-        realignment=realignment,
-        benign_calibration=harmless,
-        task_calibration=task[0],
         files=_described(
             [
                 ("realignment", policy.repair.realignment, realignment),

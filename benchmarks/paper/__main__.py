@@ -91,7 +91,7 @@ def chosen(preset: Preset, names: list[str] | None) -> tuple[Cell, ...]:
 def look_through(data: Data, preset: Preset, cells: Sequence[Cell]) -> None:
     """All that will be read, before hours are spent. Raises ConfigurationError for what is missing or too short."""
     from benchmarks.paper.measuring import prompts, selection
-    from benchmarks.paper.repairs import samples
+    from benchmarks.paper.repairs import shaping
     from benchmarks.paper.stages import CONTRASTS
 
     if any(cell.attack.defence == "repnoise" for cell in cells):
@@ -101,7 +101,7 @@ def look_through(data: Data, preset: Preset, cells: Sequence[Cell]) -> None:
     for task in sorted({cell.attack.task for cell in cells}):
         prompts(data, task, preset.counts)
         selection(data, task, preset.counts)
-        samples(data, task, preset.counts.task, most_pairs(cells))
+        shaping(data, task, preset.counts.task, most_pairs(cells))
 
 
 def most_pairs(cells: Sequence[Cell]) -> int:
@@ -125,7 +125,7 @@ def steps(preset: Preset, data: Data, work: Path, base: Path | None) -> Steps:
 
         task, counts = cell.attack.task, preset.counts
         asked, choosing = measuring.prompts(data, task, counts), measuring.selection(data, task, counts)
-        texts = repairs.samples(data, task, counts.task, most_pairs([cell]))
+        texts = repairs.shaping(data, task, counts.task, most_pairs([cell]))
         with measuring.opened(reference, asked, room, work / "answered", counts.tokens) as here:
             yield Bound(
                 lambda model, cost: measuring.measure(here, model, cost, choosing if cell.repairs else None),

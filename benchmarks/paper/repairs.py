@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 
 from antidote_ci import acquire
 from antidote_ci import bench as benches
-from antidote_ci.bench import Bench, Remedy, Samples
+from antidote_ci.bench import Bench, Remedy
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.prompts import require_disjoint
+from antidote_ci.evaluation.splits import Shaping
 from antidote_ci.records import ReportedReference, Row
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.targets import target_of
@@ -42,17 +43,17 @@ class _Ready:
     peak_bytes: int
 
 
-def samples(data: Data, task: TaskName, measured: int, realignment: int) -> Samples:
+def shaping(data: Data, task: TaskName, measured: int, realignment: int) -> Shaping:
     """What scoring reads: harmful pairs that no attack trains on, harmless prompts, and prompts of the user's task.
 
     `measured` rows of the task, the first ones, are measured and so not read; it is what a run with a task of its own
     does. `realignment` is the most that a repair reads of the pairs.
     """
     pairs = data.harmful_pairs(REALIGNMENT.start, realignment)
-    return Samples(
-        harmful=[Row(pair.prompt, response=pair.response) for pair in pairs],
-        benign=data.harmless_prompts(SCORED_HARMLESS, MOST_BENIGN),
-        task=[row.prompt for row in data.task_rows(task, measured + MOST_TASK)[measured:]],
+    return Shaping(
+        realignment=[Row(pair.prompt, response=pair.response) for pair in pairs],
+        benign=[Row(prompt) for prompt in data.harmless_prompts(SCORED_HARMLESS, MOST_BENIGN)],
+        task=data.task_rows(task, measured + MOST_TASK)[measured:],
     )
 
 
@@ -61,7 +62,7 @@ def repaired(
     repairs: Sequence[Repair],
     source: Path,
     reference: Path,
-    texts: Samples,
+    texts: Shaping,
     choosing: PromptSets | None = None,
 ) -> Iterator[Point]:
     """One point a repair of the attacked `source`, an adapter's folder or merged weights, in the order asked.
@@ -78,7 +79,7 @@ def repaired(
         for repair in repairs:
             alike = repair.method, repair.realignment
             if alike not in ready:
-                rows = dataclasses.replace(texts, harmful=texts.harmful[: repair.realignment])
+                rows = dataclasses.replace(texts, realignment=texts.realignment[: repair.realignment])
                 bench = _bench(here, source, reference, rows, Path(name) / f"realignment-{repair.realignment}")
                 same = [each for each in repairs if (each.method, each.realignment) == alike]
                 ready[alike] = _scored(bench, same)
@@ -105,7 +106,7 @@ def _point(here: Instruments, ready: _Ready, repair: Repair, choosing: PromptSet
     )
 
 
-def _bench(here: Instruments, source: Path, reference: Path, texts: Samples, folder: Path) -> Bench:
+def _bench(here: Instruments, source: Path, reference: Path, texts: Shaping, folder: Path) -> Bench:
     """Where repairs of `source` are made, in `folder`. Raises ConfigurationError for a reference that does not fit."""
     found = acquire.local(str(source))
     named = ReportedReference(str(reference), None, "option")
@@ -115,7 +116,7 @@ def _bench(here: Instruments, source: Path, reference: Path, texts: Samples, fol
         source=found,
         reference=acquire.fitting(found, named, silent),
         target=target_of(found.layout, "auto"),
-        samples=texts,
+        shaping=texts,
         provenance=Provenance("benchmark", acquire.tested(found).source, named, ""),
         budget=BUDGET,
         scores=folder / "scores",
@@ -125,18 +126,18 @@ def _bench(here: Instruments, source: Path, reference: Path, texts: Samples, fol
     )
 
 
-def _require_enough(repairs: Sequence[Repair], texts: Samples) -> None:
+def _require_enough(repairs: Sequence[Repair], texts: Shaping) -> None:
     most = max((repair.realignment for repair in repairs), default=0)
-    if most > len(texts.harmful):
+    if most > len(texts.realignment):
         raise ConfigurationError(
-            f"a repair reads {most} harmful pairs, and there are {len(texts.harmful)}",
+            f"a repair reads {most} harmful pairs, and there are {len(texts.realignment)}",
             hint="bring more, or ask for fewer",
         )
 
 
-def _require_apart(here: Instruments, choosing: PromptSets | None, texts: Samples) -> None:
+def _require_apart(here: Instruments, choosing: PromptSets | None, texts: Shaping) -> None:
     """What shapes a repair must not measure it, and what chooses its dose neither."""
-    shaping = [*texts.harmful, *map(Row, [*texts.benign, *texts.task])]
+    scored = [*texts.realignment, *texts.benign, *texts.task]
     sets = {"measured": here.prompts, "selection": choosing or PromptSets([], [], [])}
     asked = {name: [*rows.harmful, *rows.benign, *rows.task] for name, rows in sets.items()}
-    require_disjoint({**asked, "scored": shaping})
+    require_disjoint({**asked, "scored": scored})

@@ -82,7 +82,7 @@ def _compared(data: Data, work: Path) -> Compared:
     reference = stages.align("sft", work, data, None, preset.alignment, passing)
     adapter = stages.attack(preset.attack, reference, work, data, None, preset.alignment, passing) / "adapter"
     asked = measuring.prompts(data, preset.attack.task, preset.counts)
-    texts = repairs.samples(data, preset.attack.task, preset.counts.task, 256)
+    texts = repairs.shaping(data, preset.attack.task, preset.counts.task, 256)
     room = work / "peers"
     shutil.rmtree(room, ignore_errors=True)
     room.mkdir(parents=True)
@@ -92,8 +92,8 @@ def _compared(data: Data, work: Path) -> Compared:
         "base": str(stages.default_base(work)),
         "reference": str(reference),
         "attacked": str(attacked),
-        "harmful": [{"prompt": row.prompt, "response": row.response} for row in texts.harmful],
-        "benign": texts.benign + texts.task,
+        "harmful": [{"prompt": row.prompt, "response": row.response} for row in texts.realignment],
+        "benign": [row.prompt for row in texts.benign + texts.task],
         "repaired": str(room / "repaired"),
     }
     with measuring.opened(reference, asked, room, work / "answered", preset.counts.tokens) as here:

@@ -37,9 +37,9 @@ def policy(tmp_path: Path, **repair: str) -> Policy:
 def test_no_prompt_does_two_jobs(tmp_path: Path, method: str) -> None:
     found = splits.for_run(policy(tmp_path, method=method), {})
     jobs = [
-        found.realignment,
-        found.benign_calibration,
-        found.task_calibration,
+        found.shaping.realignment,
+        found.shaping.benign,
+        found.shaping.task,
         *(
             getattr(half, kind)
             for half in (found.selection, found.confirmation)
@@ -48,7 +48,7 @@ def test_no_prompt_does_two_jobs(tmp_path: Path, method: str) -> None:
     ]
     keys = [key(row.prompt) for rows in jobs for row in rows]
     assert len(keys) == len(set(keys)) == 800
-    assert bool(found.task_calibration) == bool(found.benign_calibration) == (method == "taylor")
+    assert bool(found.shaping.task) == bool(found.shaping.benign) == (method == "taylor")
     assert len(found.selection.harmful) < len(found.confirmation.harmful)
 
 
@@ -133,8 +133,8 @@ def test_one_file_may_be_task_and_harmless_prompts_at_once(tmp_path: Path) -> No
     named = policy(tmp_path, method="taylor")
     shared = override(named, "evaluation", benign=named.evaluation.task)
     found = splits.for_run(shared, {})
-    assert found.benign_calibration
-    assert {key(row.prompt) for row in found.benign_calibration} == {key(row.prompt) for row in found.task_calibration}
+    assert found.shaping.benign
+    assert {key(row.prompt) for row in found.shaping.benign} == {key(row.prompt) for row in found.shaping.task}
 
 
 def test_a_task_of_choices_needs_them_in_every_row(tmp_path: Path) -> None:
@@ -153,8 +153,8 @@ def test_published_sets_are_split_like_a_file(tmp_path: Path) -> None:
         for name, topic in (("jailbreakbench", "sweets"), ("strongreject", "cars"))
     }
     found = splits.for_run(override(Policy(), "repair", method="taylor"), sets)
-    assert len(found.realignment) + len(found.selection.harmful) + len(found.confirmation.harmful) == 400
-    assert all((found.realignment, found.benign_calibration, found.selection.benign, found.confirmation.benign))
+    assert len(found.shaping.realignment) + len(found.selection.harmful) + len(found.confirmation.harmful) == 400
+    assert all((found.shaping.realignment, found.shaping.benign, found.selection.benign, found.confirmation.benign))
     both = f"jailbreakbench@{commit}, strongreject@{commit}"
     assert [(file.role, file.origin, file.licence) for file in found.files] == [
         ("realignment", "self", None),
@@ -164,7 +164,7 @@ def test_published_sets_are_split_like_a_file(tmp_path: Path) -> None:
         ("benign", f"jailbreakbench@{commit}", "MIT"),
     ]
     given = override(Policy(), "repair", realignment=file(tmp_path, "own", 40, response="Sure."))
-    assert len(splits.for_run(given, sets).realignment) == 40
+    assert len(splits.for_run(given, sets).shaping.realignment) == 40
 
 
 def test_a_realignment_file_that_holds_a_published_prompt_is_refused(tmp_path: Path) -> None:
@@ -181,18 +181,18 @@ def test_a_realignment_file_that_holds_a_published_prompt_is_refused(tmp_path: P
 def test_taylor_keeps_embedded_prompts_where_none_are_named(tmp_path: Path) -> None:
     bare = override(Policy(), "evaluation", prompts=file(tmp_path, "harmful", 400))
     found = splits.for_run(override(bare, "repair", method="taylor"), {})
-    assert found.benign_calibration
-    assert not found.task_calibration
+    assert found.shaping.benign
+    assert not found.shaping.task
     assert [each.origin for each in found.files if each.role == "calibration"] == ["embedded"]
     assert not found.confirmation.benign, "they shape the repair and measure nothing"
-    assert not splits.for_run(override(bare, "repair", method="antidote"), {}).benign_calibration
+    assert not splits.for_run(override(bare, "repair", method="antidote"), {}).shaping.benign
 
 
 def test_what_the_repair_must_keep_is_described_file_by_file(tmp_path: Path) -> None:
     found = splits.for_run(policy(tmp_path, method="taylor"), {})
     assert [(each.origin, each.n) for each in found.files if each.role == "calibration"] == [
-        ("benign.jsonl", len(found.benign_calibration)),
-        ("task.jsonl", len(found.task_calibration)),
+        ("benign.jsonl", len(found.shaping.benign)),
+        ("task.jsonl", len(found.shaping.task)),
     ]
 
 

@@ -58,7 +58,7 @@ def test_the_default_pair_end_to_end(hub: LoopbackHub, tmp_path: Path) -> None:
     assert {file.licence for file in files} == {"MIT"}
 
     run = splits.for_run(policy, sets)
-    assert len(run.realignment) + len(run.selection.harmful) + len(run.confirmation.harmful) == 300
+    assert len(run.shaping.realignment) + len(run.selection.harmful) + len(run.confirmation.harmful) == 300
     assert {file.role: file.origin for file in run.files} == {
         "realignment": "self",
         "calibration": f"jailbreakbench@{first}",

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from antidote_ci.bench import Samples
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.prompts import read
+from antidote_ci.evaluation.splits import Shaping
 from antidote_ci.records import Row
 
 TOKENS = 12
@@ -17,12 +17,12 @@ def asked(pair: Path) -> PromptSets:
     return PromptSets(read(pair / "evaluation.jsonl"), read(pair / "benign.jsonl")[:MEASURED], _task(pair)[:MEASURED])
 
 
-def texts(pair: Path) -> Samples:
+def texts(pair: Path) -> Shaping:
     """What is scored on."""
-    return Samples(
-        harmful=read(pair / "realignment.jsonl", "response"),
-        benign=[row.prompt for row in read(pair / "benign.jsonl")[MEASURED:]],
-        task=[row.prompt for row in _task(pair)[MEASURED:]],
+    return Shaping(
+        realignment=read(pair / "realignment.jsonl", "response"),
+        benign=read(pair / "benign.jsonl")[MEASURED:],
+        task=_task(pair)[MEASURED:],
     )
 
 
