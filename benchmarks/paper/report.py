@@ -47,7 +47,7 @@ and degenerate answers."""
 TIMES = """\
 Minutes to make and to measure. A cell that sweeps share is in each of them, scoring that doses share in each dose.
 Answers that an earlier run left in the store cost nothing: rows of a few seconds are such, and say nothing of time."""
-MACHINES = "\nNot all cells had as many threads: the seconds of one say little beside those of another."
+MACHINES = "\nNot all cells had one kind of processor and as many threads: the seconds of two say little side by side."
 
 
 def write(preset: Preset, results: Path, folder: Path) -> Path:
