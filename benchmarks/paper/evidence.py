@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from antidote_ci.evaluation import statistics
 from antidote_ci.records import Method
 from benchmarks.paper.cells import POISONS, Preset, every, trained
-from benchmarks.paper.records import Attack, Cell, Defence, Measured, Repair, Result
+from benchmarks.paper.records import Attack, Cell, Defence, Measured, Repair, Result, aligned_by
 
 ERROR = 0.05
 """Of each one-sided bound of whatever is stated."""
@@ -167,14 +167,10 @@ def of_another_reference(found: Evidence, attack: Attack) -> bool:
 
     The same training gives another model on another processor.
     """
-
-    def alike(one: Defence) -> Defence:
-        return one if one in ("vaccine", "repnoise") else "sft"
-
     said = {
         each: (result.reference.harmful, result.reference.over_refusal, result.reference.degenerate)
         for each, result in found.results.items()
-        if result.reference and alike(each.defence) == alike(attack.defence)
+        if result.reference and aligned_by(each.defence) == aligned_by(attack.defence)
     }
     all_said = list(said.values())
     return attack in said and said[attack] != max(all_said, key=all_said.count)

@@ -15,6 +15,11 @@ Targets = Literal["all", "attention"]
 """Which linears an adapter is on: all, or q, k and v as in the paper."""
 
 
+def aligned_by(defence: Defence) -> Defence:
+    """The alignment that a defence begins from: its own, or `sft` where it acts during the fine-tuning."""
+    return defence if defence in ("vaccine", "repnoise") else "sft"
+
+
 @dataclass(frozen=True)
 class Pair:
     """A prompt and the answer that is trained on."""

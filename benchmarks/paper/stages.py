@@ -22,7 +22,7 @@ from benchmarks.paper.keeping import kept
 from benchmarks.paper.ldifs import Ldifs
 from benchmarks.paper.lisa import Lisa
 from benchmarks.paper.loop import Step, adapted, train
-from benchmarks.paper.records import Attack, Defence, Pair, Training
+from benchmarks.paper.records import Attack, Defence, Pair, Training, aligned_by
 from benchmarks.paper.repnoise import RepNoise
 from benchmarks.paper.vaccine import Vaccine
 
@@ -64,7 +64,7 @@ def align(
     """
     base = base or default_base(work)
     training = alignment.training
-    name = defence if defence in ("vaccine", "repnoise") else "sft"
+    name = aligned_by(defence)
 
     def method() -> Step:
         if name == "vaccine":

@@ -13,7 +13,7 @@ def test_the_output_layer_copies_no_weights() -> None:
     )
     network = LlamaForCausalLM(config).to(torch.bfloat16).eval()
     ids = torch.arange(40).reshape(4, 10)
-    kept: list[int] = []
+    kept: list[bool] = []
     head = network.get_output_embeddings()
     head.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].is_contiguous()))
     with torch.no_grad():
