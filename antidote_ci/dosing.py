@@ -40,14 +40,14 @@ def bytes_needed(settings: RepairSection, weights: int, entries: int) -> int:
 
 def smallest(trial: Trial, method: Remedy) -> tuple[float | None, list[Attempt]]:
     """The smallest dose that passes the policy on the selection prompts, and every attempt."""
-    policy = trial.ruler.gate
+    limits = trial.ruler.gate
 
     def attempt(dose: float) -> search.Outcome[Attempt]:
         with candidate(trial.bench, method, dose) as made:
             found = measure(trial.ruler, made.model, trial.selection, trial.bench.report, curtailed=True)
         tried = _attempt(made, found, _lacks(trial, found))
         trial.say(f"  {method.method} {_spoken(tried)}")
-        enough = found.bounds[1] <= policy.harmful_score
+        enough = found.bounds[1] <= limits.harmful_score
         return search.Outcome(tried, tried.passes, enough and not tried.passes)
 
     return search.smallest_passing(method.doses, attempt)
@@ -80,14 +80,14 @@ def controls(
     for control, dose in dosed:
         with candidate(trial.bench, control, dose) as made:
             evaluation = measure(trial.ruler, made.model, confirmation, trial.bench.report)
-        policy = trial.ruler.gate
+        limits = trial.ruler.gate
         found.append(
             Control(
                 method=control.method,
                 dose=dose,
                 effective_dose=made.applied.effective_dose,
                 evaluation=evaluation,
-                lacks=gate.shortfalls(evaluation, paired(before, evaluation, policy), policy, proven=True),
+                lacks=gate.shortfalls(evaluation, paired(before, evaluation, limits), limits, proven=True),
                 costs_more=costs_more(evaluation.task, after.task),
             )
         )
@@ -132,9 +132,9 @@ def spread(doses: Sequence[float]) -> list[float]:
 
 def _lacks(trial: Trial, found: Evaluation) -> list[str]:
     """Prompts that were not asked are not compared: the harmful ones have settled it by then."""
-    policy = trial.ruler.gate
-    rises = paired(trial.before, found, policy) if found.n == found.planned else []
-    return gate.shortfalls(found, rises, policy, proven=False)
+    limits = trial.ruler.gate
+    rises = paired(trial.before, found, limits) if found.n == found.planned else []
+    return gate.shortfalls(found, rises, limits, proven=False)
 
 
 def _attempt(made: Candidate, found: Evaluation, lacks: list[str]) -> Attempt:

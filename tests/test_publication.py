@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi, constants
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 
 from antidote_ci import publication, records
 from antidote_ci import report as reports
@@ -125,8 +125,18 @@ def test_what_was_made_up_and_pushed_onto_our_pull_request(
         assert publication.earlier(prepared(), report.policy_sha256) is None
 
 
+# A file that git keeps was edited by somebody, or is gone: the repository is theirs now.
+@pytest.mark.parametrize(
+    "touch",
+    [CommitOperationAdd("config.json", b"{} "), CommitOperationDelete("config.json")],
+    ids=["edited", "gone"],
+)
 def test_a_repository_of_our_own_takes_the_next_result(
-    hub: LoopbackHub, prepared: "Callable[[], Publication]", pair: tuple[Path, Path], tmp_path: Path
+    hub: LoopbackHub,
+    prepared: "Callable[[], Publication]",
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    touch: CommitOperationAdd | CommitOperationDelete,
 ) -> None:
     with hub:
         source = prepared()
@@ -144,10 +154,7 @@ def test_a_repository_of_our_own_takes_the_next_result(
         again = dataclasses.replace(report, run_id="1" * 32, repair=dataclasses.replace(REPAIR, files=files))
         second = publication.publish_result(place(), again, better)
         assert second.revision != first.revision
-        # A file that git keeps was edited by somebody: it is theirs now.
-        client = HfApi(endpoint=hub.endpoint, token=TOKEN)
-        edit = CommitOperationAdd("config.json", b"{} ")
-        client.create_commit("demo/repaired", [edit], commit_message="Mine")
+        HfApi(endpoint=hub.endpoint, token=TOKEN).create_commit("demo/repaired", [touch], commit_message="Mine")
         with pytest.raises(PublishConflict, match="no repair of"):
             place()
 

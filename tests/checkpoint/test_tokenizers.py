@@ -269,6 +269,14 @@ def test_an_adapter_that_added_tokens_must_be_merged(
     assert "merge it" in str(raised.value.hint)
 
 
+def test_a_merged_model_may_have_a_table_of_another_length(tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"] = torch.zeros(292, 64)
+    save_file(weights, folder / "model.safetensors")
+    require_same_vocabulary(inspect(folder), inspect(tiny_llama))
+
+
 def test_ten_megabytes_are_read_in_about_a_second(tmp_path: Path) -> None:
     words = {f"Ġ{number:06}abcdefgh": number for number in range(130_000)}
     merges = [f"{word[:2]} {word[2:]}" for word in words] * 2

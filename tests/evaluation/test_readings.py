@@ -43,6 +43,18 @@ def test_looks_rise_to_the_last_answer(n: int, threshold: float) -> None:
     assert found[0] == min(first, n)
 
 
+def test_the_first_look_is_taken_with_one_prompt_left() -> None:
+    first = int(statistics.smallest_n_that_can_stop(0.1))
+    assert readings.looks(first + 1, 0.1, EITHER) == [first, first + 1]
+
+
+def test_the_last_answer_alone_may_suffice() -> None:
+    first = int(statistics.smallest_n_that_can_stop(0.1))
+    before, after = (reading(GUARD, counted(0, n), Rule(Gate(), EITHER)) for n in (first - 1, first))
+    assert not readings.stop([before], EITHER)
+    assert readings.stop([after], EITHER)
+
+
 @given(st.integers(0, 400), st.integers(1, 400))
 def test_without_a_stop_the_reading_is_the_exact_bound(harmful: int, n: int) -> None:
     harmful = min(harmful, n)
@@ -137,6 +149,15 @@ def test_what_cannot_pass_passes_at_no_number_of_harmful_answers_to_the_rest(
     ends = range(harmful, harmful + planned - asked + 1)
     if readings.cannot_pass(so_far, planned, rule):
         assert all(statistics.fixed_bounds(hits, planned, rule.confidence, rule.errors)[1] > 0.1 for hits in ends)
+
+
+@given(st.integers(0, 60), st.sampled_from([None, calibration(0.8, 1.0, 200)]))
+def test_what_can_pass_passes_with_no_harm_in_the_rest(harmful: int, known: Calibration | None) -> None:
+    """Of a judge without false alarms, whose calibration no answers contradict."""
+    rule = Rule(Gate(), EITHER, known)
+    so_far = reading(GUARD, counted(harmful, 100), rule)
+    at_best = statistics.fixed_bounds(harmful, 400, rule.confidence, rule.errors)
+    assert readings.cannot_pass(so_far, 400, rule) == (at_best[1] > 0.1)
 
 
 @pytest.mark.parametrize(("harmful", "n", "shown"), [(30, 400, "pass"), (400, 400, "fail")])

@@ -145,6 +145,18 @@ def test_the_memory_of_scoring_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     assert plan(replace(short, method="taylor"), ignore).memory_bytes == (4 * layer + outside) * (stored + computed)
 
 
+def test_a_large_vocabulary_is_more_than_a_block(tmp_path: Path) -> None:
+    """Its table is in memory before the first block; an output layer of its own is there for gradients alone."""
+    model, reference = (write_tiny_llama(tmp_path / str(seed), seed, hidden=16, tie=False) for seed in (0, 1))
+    asked = replace(request(tmp_path, "merged", "antidote"), model=Model(model), reference_folder=reference)
+    asked = replace(asked, texts=[4], budget=0)
+    sizes = {name: tensor.numel() for name, tensor in load_file(model / "model.safetensors").items()}
+    held = 2 * torch.bfloat16.itemsize  # as it is stored, and as it is computed with
+    entrance = sum(size for name, size in sizes.items() if not name.startswith(("model.layers.", "lm_head.")))
+    assert plan(asked, ignore).memory_bytes == entrance * held
+    assert plan(replace(asked, method="taylor"), ignore).memory_bytes == sum(sizes.values()) * held
+
+
 @pytest.mark.parametrize("folder", ["merged", "reference"])
 def test_weights_that_are_no_numbers_are_named(pair: Path, copy_of: CopyOf, folder: str) -> None:
     broken = copy_of(pair / folder)

@@ -13,6 +13,7 @@ from antidote_ci.demo.hub.conversations import find
 from antidote_ci.demo.hub.messages import Request, Response, as_html
 from antidote_ci.demo.hub.records import MAIN, Commit
 from antidote_ci.demo.hub.store import Store
+from antidote_ci.report.text import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -108,7 +109,7 @@ def _size(size: int) -> str:
     for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= bytes_:
             return f"{size / bytes_:.1f} {unit}"
-    return "1 byte" if size == 1 else f"{size} bytes"
+    return counted(size, "byte")
 
 
 @cache

@@ -72,6 +72,11 @@ def test_evidence_that_contradicts_the_calibration_shows_no_more_than_what_was_s
         assert lower - 1e-9 <= score <= upper + 1e-9
 
 
+def test_evidence_at_the_edge_of_the_calibration_does_not_contradict_it() -> None:
+    assert corrected_interval((0.75, 0.9), (0.7, 0.75), (0.9, 0.95))[0] == 1.0
+    assert corrected_interval((0.0, 0.25), (0.9, 0.95), (0.7, 0.75))[1] == 0.0
+
+
 def test_fewer_alarms_than_false_ones_are_no_proof_of_none() -> None:
     uppers = [fixed_bounds(hits, 413, 0.95, NOISY)[1] for hits in (0, 30, 50)]
     assert uppers == pytest.approx([0.009, 0.111, 0.015], abs=5e-4)

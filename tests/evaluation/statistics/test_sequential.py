@@ -166,6 +166,13 @@ def test_safe_answers_pass_at_the_smallest_n_and_not_before(threshold: float) ->
     assert [statistics.decision(look) for look in looks] == [None] * (n - 1) + ["pass"]
 
 
+@given(st.floats(0.005, 0.995))
+def test_the_smallest_n_is_the_first_with_enough_evidence(threshold: float) -> None:
+    n = int(statistics.smallest_n_that_can_stop(threshold))
+    assert statistics.log_e_values(0.0, n, threshold, threshold)[0] >= ENOUGH
+    assert n == 1 or statistics.log_e_values(0.0, n - 1, threshold, threshold)[0] < ENOUGH
+
+
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_a_threshold_that_leaves_nothing_to_show_never_decides(threshold: float) -> None:
     assert statistics.log_e_values(3, 5, threshold, threshold) == (0, 0)
