@@ -345,6 +345,7 @@ def test_an_owner_s_card_is_read_and_an_edit_during_the_run_stands(
     folder = model()
     destination = to("repo", hub.add(SOURCE, folder))
     client(hub).create_repo("demo/repaired")
+    client(hub).upload_file(path_or_fileobj=b"Mine", path_in_repo="LICENSE", repo_id="demo/repaired")
     first = client(hub).upload_file(path_or_fileobj=b"# Mine\n", path_in_repo="README.md", repo_id="demo/repaired")
     standing = survey(destination, ACCESS, ACCESS)
     assert (standing.revision, standing.card) == (first.oid, "# Mine\n")
