@@ -425,21 +425,41 @@ def test_a_stranger_s_pull_request_with_our_mark_is_left_alone(
     assert statuses == {1: "open", 2: "open"}
 
 
-@pytest.mark.parametrize(
-    ("mode", "rights"), [("branch", "read"), ("branch", "stranger"), ("repo", "read"), ("repo", "stranger")]
-)
-def test_a_token_that_may_not_write_there(hub: LoopbackHub, model: MakeModel, mode: Mode, rights: str) -> None:
+@pytest.mark.parametrize("rights", ["read", "stranger"])
+@pytest.mark.parametrize(("mode", "made"), [("branch", False), ("repo", False), ("repo", True)])
+def test_a_token_that_may_not_write_there(
+    hub: LoopbackHub, model: MakeModel, mode: Mode, made: bool, rights: str
+) -> None:
     """Found before the work, not after it."""
     folder = model()
     revision = hub.add(SOURCE, folder)
+    if made:
+        client(hub).create_repo(NAMES["repo"])
     if rights == "read":
         hub.account("owner", "hf_readerToken", rights="read", organisations=("org", "demo"))
     else:
         hub.account("stranger", "hf_readerToken", rights="write")
-    client_ = Access("hf_readerToken")
-    with pytest.raises((InfrastructureError, ConfigurationError)):
-        survey(to(mode, revision), Access(), client_)
+    refused, place = to(mode, revision), NAMES["repo"] if mode == "repo" else SOURCE
+    with pytest.raises((InfrastructureError, ConfigurationError), match=f"{place}|may only read"):
+        survey(refused, Access(), Access("hf_readerToken"))
     assert commits_sent(hub) == []
+
+
+def test_a_private_repository_is_closed_enough(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
+    folder = model()
+    destination = to("repo", hub.add(SOURCE, folder, gated=True))
+    client(hub).create_repo(destination.repository, private=True)
+    assert repair(folder).publish(destination).revision
+
+
+def test_a_card_that_is_no_utf_8_is_read_as_it_is(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
+    destination, card = to("repo", hub.add(SOURCE, model())), b"# Caf\xe9\n"
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "README.md").write_bytes(card)
+    hub.add(destination.repository, tmp_path / "theirs")
+    read = survey(destination, ACCESS, ACCESS).card
+    assert read is not None
+    assert read.encode("utf-8", "surrogateescape") == card
 
 
 @pytest.mark.parametrize("mode", MODES)

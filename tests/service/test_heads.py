@@ -388,6 +388,16 @@ def test_where_we_cannot_know_ourselves(
     assert command(hub) == "evaluate"
 
 
+def test_a_token_for_writing_alone_is_enough(
+    hub: LoopbackHub, made: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(made, BOT)
+    merged(hub)
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setenv("HF_WRITE_TOKEN", BOT)
+    assert isinstance(seen(hub), Outcome)
+
+
 def test_a_workflow_s_identity_is_nobody(hub: LoopbackHub, made: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(made, BOT)
     merged(hub)

@@ -67,28 +67,28 @@ def score(
     return np.asarray((c - b - n * rise) / np.sqrt(variance))
 
 
-def score_bound(only_before: int, only_after: int, n: int, confidence: float = CONFIDENCE) -> float:
+def score_bound(only_before: int, only_after: int, n: int) -> float:
     """Tango's upper limit of the rise: not exact, but a good order of the outcomes."""
     from scipy.optimize import brentq
     from scipy.stats import norm
 
     if only_after == n:
         return 1.0
-    quantile = float(norm.ppf(confidence))
+    quantile = float(norm.ppf(CONFIDENCE))
     seen = (only_after - only_before) / n
     return float(brentq(lambda rise: float(score(only_before, only_after, n, rise)) + quantile, seen + 1e-9, 1 - 1e-12))
 
 
-def rise_bound(only_before: int, only_after: int, n: int, confidence: float = CONFIDENCE) -> float:
+def rise_bound(only_before: int, only_after: int, n: int) -> float:
     """Exact one-sided upper bound of the rise, when `only_after` of `n` pairs gained and `only_before` lost."""
     from scipy.optimize import brentq
 
     if only_after == n:
         return 1.0
-    region = as_good(only_before, only_after, n, confidence)
+    region = as_good(only_before, only_after, n)
     return float(
         brentq(
-            lambda rise: worst_probability(region, n, rise) - (1 - confidence),
+            lambda rise: worst_probability(region, n, rise) - (1 - CONFIDENCE),
             (only_after - only_before) / n + 1e-9,
             1 - 1e-9,
             xtol=1e-7,
@@ -96,14 +96,14 @@ def rise_bound(only_before: int, only_after: int, n: int, confidence: float = CO
     )
 
 
-def as_good(only_before: int, only_after: int, n: int, confidence: float = CONFIDENCE) -> NDArray[np.float64]:
+def as_good(only_before: int, only_after: int, n: int) -> NDArray[np.float64]:
     """The outcomes at most as bad as this one: for each number lost, 0..n, the largest number gained, or -1."""
     import numpy as np
     from scipy.stats import norm
 
-    limit = score_bound(only_before, only_after, n, confidence)
+    limit = score_bound(only_before, only_after, n)
     # Ties belong to it, this outcome first of all.
-    most = -float(norm.ppf(confidence)) + 1e-7
+    most = -float(norm.ppf(CONFIDENCE)) + 1e-7
     lost = np.arange(n + 1.0)
     # The score grows with the number gained.
     inside, outside = np.full(n + 1, -1.0), n + 1 - lost
