@@ -89,6 +89,13 @@ def test_the_bound_covers_every_rise_by_enumeration() -> None:
             assert missed <= 0.05 + 1e-5
 
 
+@pytest.mark.parametrize(("lost", "gained", "n"), [(51, 34, 200), (48, 28, 200), (31, 30, 500)])
+def test_of_several_peaks_the_highest_counts(lost: int, gained: int, n: int) -> None:
+    rise = rise_bound(lost, gained, n)
+    shares = np.linspace(max(0.0, -rise), (1 - rise) / 2, 10_001)
+    assert probability(as_good(lost, gained, n), n, shares, rise).max() == pytest.approx(0.05, abs=1e-5)
+
+
 def test_tango_alone_would_not_cover_it() -> None:
     n = 100
     rise = score_bound(0, 0, n) + 1e-9
