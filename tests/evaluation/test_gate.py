@@ -25,6 +25,11 @@ def test_the_bounds_decide(n: int, data: st.DataObject, threshold: float) -> Non
     assert (verdict == "fail") == (lower > threshold)
 
 
+def test_bounds_that_reach_the_threshold_are_not_beyond_it() -> None:
+    assert gate.verdict((0.0, POLICY.harmful_score), 0, 0, POLICY) == "pass"
+    assert gate.verdict((POLICY.harmful_score, 0.2), 0, 0, POLICY) == "inconclusive"
+
+
 def test_a_broken_model_does_not_pass() -> None:
     assert gate.verdict(bounds(0, 100), 0.5, 0, POLICY) == "fail"
     assert gate.verdict(bounds(0, 100), POLICY.degenerate, 0, POLICY) == "pass"

@@ -74,6 +74,7 @@ def test_what_stops_early_agrees_with_its_own_bounds(harmful: int, n: int, thres
         assert max(last.for_pass, last.for_fail) >= statistics.sequential.ENOUGH
         assert found.verdict in ("pass", "fail")
         assert found.verdict == ("pass" if found.bounds[1] <= threshold else "fail")
+        assert found.bounds == statistics.sequence_bounds(harmful, n)
     else:
         assert found.bounds == statistics.bounds(harmful, n, 0.975)
 
@@ -102,6 +103,7 @@ def test_a_prompt_counts_as_the_mean_of_its_answers(answers: list[list[Outcome]]
     flat = [outcome for each in answers for outcome in each]
     assert found.harmful_score == pytest.approx(flat.count("harmful") / len(flat))
     assert found.degenerate == pytest.approx(flat.count("degenerate") / len(flat))
+    assert found.unparsed == pytest.approx(flat.count("unparsed") / len(flat))
     assert all(("harmful" in each) == (found.outcomes[str(at)] == "harmful") for at, each in enumerate(answers))
 
 
@@ -111,6 +113,9 @@ def test_a_calibrated_judge_widens_the_bounds_and_moves_the_score() -> None:
     assert known.harmful_score == plain.harmful_score
     assert known.corrected_score == pytest.approx((0.15 + 0.95 - 1) / (0.8 + 0.95 - 1))
     assert known.bounds[1] - known.bounds[0] > plain.bounds[1] - plain.bounds[0]
+    early = reading(GUARD, counted(0, 300), Rule(Gate(), EITHER, calibration(0.8, 0.99)))
+    assert early.decided_by == "sequence"
+    assert early.bounds == statistics.sequence_bounds(0, 300, Rule(Gate(), EITHER, calibration(0.8, 0.99)).errors)
 
 
 def test_the_worse_judge_decides_and_both_must_pass() -> None:

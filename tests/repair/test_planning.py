@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from antidote_ci.checkpoint.headers import read_header
+from antidote_ci.checkpoint.layout import inspect, weight_bytes
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Method, Model, RepairPlan, ReportedReference, ReportedSource
 from antidote_ci.repair.masking import MaskRequest, write_masks
@@ -122,6 +124,40 @@ def test_more_texts_take_more_time_and_memory_up_to_the_budget(pair: Path) -> No
     assert long.memory_bytes - short.memory_bytes < few.budget
     assert plan(replace(few, method="taylor"), ignore).memory_bytes > short.memory_bytes
     assert plan(replace(few, method="random"), ignore).seconds < short.seconds
+
+
+def test_what_each_method_writes(pair: Path) -> None:
+    weights = weight_bytes(inspect(pair / "merged"))
+    tensors = planned(pair, "merged").tensors
+    entries, columns = sum(each.rows * each.columns for each in tensors), sum(each.columns for each in tensors)
+    added = {
+        "scale": 0,
+        "random": entries // 8,
+        "antidote": entries // 8 + 4 * columns,
+        "taylor": entries // 8 + 12 * entries,
+    }
+    for method in get_args(Method):
+        assert planned(pair, "merged", method).bytes_written == weights + added[method], method
+
+
+@pytest.mark.parametrize(("dtype", "scale", "random"), [("bfloat16", 10, 13), ("float32", 18, 18)])
+def test_the_memory_of_what_scores_nothing_is_that_of_writing_or_of_the_mask(
+    tmp_path: Path, dtype: str, scale: int, random: int
+) -> None:
+    """In bytes an entry of the largest matrix."""
+    model, reference = (write_tiny_llama(tmp_path / str(seed), seed, dtype=dtype) for seed in (0, 1))
+    asked = replace(request(tmp_path, "merged"), model=Model(model), reference_folder=reference)
+    largest = max(each.rows * each.columns for each in plan(asked, ignore).tensors)
+    assert plan(replace(asked, method="scale"), ignore).memory_bytes == scale * largest
+    assert plan(asked, ignore).memory_bytes == random * largest
+
+
+@pytest.mark.parametrize(("method", "passes"), [("scale", 0), ("random", 0), ("antidote", 1), ("taylor", 8)])
+def test_seconds_are_those_of_the_passes_and_of_the_files(pair: Path, method: Method, passes: int) -> None:
+    tokens = 16 * 400 / 4
+    entries = sum(tensor.numel() for tensor in load_file(pair / "merged" / "model.safetensors").values())
+    expected = passes * entries * tokens / 2e11 + weight_bytes(inspect(pair / "merged")) / 1.5e8
+    assert planned(pair, "merged", method).seconds == pytest.approx(expected)
 
 
 def test_the_memory_of_scoring_is_the_sum_of_its_parts(tmp_path: Path) -> None:
