@@ -151,10 +151,10 @@ def _where(layers: list[LayerChange]) -> list[tuple[str, str]]:
     if not layers:
         return []
     shares = [100 * each.changed / max(each.scored, 1) for each in layers]
-    spread = f"from {number(min(shares))} % to {number(max(shares))} % of the scored weights of each"
-    return [
-        ("Where", f"in {number(sum(each.changed > 0 for each in layers))} of {number(len(layers))} layers, {spread}")
-    ]
+    least, most = number(min(shares)), number(max(shares))
+    spread = f"{most} %" if least == most else f"from {least} % to {most} %"
+    changed = f"in {number(sum(each.changed > 0 for each in layers))} of {number(len(layers))} layers"
+    return [("Where", f"{changed}, {spread} of the scored weights of each")]
 
 
 def _models(report: Report) -> list[tuple[str, Role, Evaluation]]:
