@@ -25,7 +25,18 @@ def test_real_expressions_end(pattern: str) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["(a+)+$", "(?:a*)*", "((a|b)+c)*", r"(\w+\s?)+$", "(x+x+)+y", "(a{1,}){2,}", "([^a]+)*", "[[](a+)+", r"\((a+)+"],
+    [
+        "(a+)+$",
+        "(?:a*)*",
+        "((a|b)+c)*",
+        r"(\w+\s?)+$",
+        "(x+x+)+y",
+        "(a{1,}){2,}",
+        "([^a]+)*",
+        "[[](a+)+",
+        r"\((a+)+",
+        "((a+)(b))+",
+    ],
 )
 def test_nested_repetitions_do_not(pattern: str) -> None:
     assert is_endless(pattern)

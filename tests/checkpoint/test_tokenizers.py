@@ -50,9 +50,9 @@ def naming(**tokens: object) -> Edit:
     return lambda data: data["model"]["vocab"].update(tokens)
 
 
-def cutting(pattern: str) -> Edit:
+def cutting(pattern: str, part: str = "pre_tokenizer") -> Edit:
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    return lambda data: data.update(pre_tokenizer={"type": "Sequence", "pretokenizers": [split]})
+    return lambda data: data.update({part: {"type": "Sequence", "pretokenizers": [split]}})
 
 
 def unigram(*pieces: object) -> Edit:
@@ -86,6 +86,10 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "long token": (naming(**{"x" * 4001: 5}), "the number 5|more than 4,000 characters"),
     "merges are no list": (lambda data: data["model"].update(merges="a b"), "merges that are no list"),
     "endless expression": (cutting("(a+)+$"), r"an expression that may not end: '\(a\+\)\+\$'"),
+    **{
+        f"endless expression in the {part}": (cutting("(a+)+$", part), "an expression that may not end")
+        for part in ("normalizer", "decoder", "post_processor")
+    },
     "long expression": (cutting("a" * 10_001), "an expression that may not end"),
     "a piece twice": (unigram(["<unk>", 0.0], ["a", -1.0], ["a", -2.0]), "'a' twice, as 1 and as 2"),
     "infinite score": (unigram(["<unk>", 0.0], ["a", float("inf")]), "tokenizer.json"),
