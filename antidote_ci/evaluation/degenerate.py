@@ -65,6 +65,9 @@ def _loops(text: str) -> bool:
         tight = length >= max(MIN_TIGHT_LOOP, MIN_TIMES * len(period))
         if worded and (tight or length >= MIN_LOOP or length >= max(MIN_WHOLE_LOOP, len(squeezed) / 2)):
             return True
+        # A line under a title is shorter than what it belongs to.
+        if not any(map(str.isalnum, period)) and length >= max(MIN_TIGHT_LOOP, len(squeezed) / 2):
+            return True
     words = squeezed.split()
     if len(words) >= MIN_WORDS_FOR_TRIGRAMS:
         trigrams = list(zip(words, words[1:], words[2:], strict=False))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Continued = tuple[list[int], list[int]]
 """Token ids of a prompt, and of its answer or the beginning of it."""
 
+CACHE_NAMES = ("cache", "past_key_values", "cache_params")
+"""In transformers from 5.24 on, before, and of recurrent models before: what `forward` takes and gives back."""
 MOSTLY = 0.75
 """Ended rows are carried on until so few are left: to drop them, the whole cache is copied."""
 
@@ -103,8 +105,7 @@ def step(network: Any, state: State, tokens: "torch.Tensor") -> None:  # noqa: A
 
 def _forward(network: Any, ids: "torch.Tensor", mask: "torch.Tensor", cache: Any) -> State:  # noqa: ANN401
     known = inspect.signature(network.forward).parameters
-    # Recurrent models keep a state of another name.
-    cache_name = "past_key_values" if "past_key_values" in known else "cache_params"
+    cache_name = next((name for name in CACHE_NAMES if name in known), CACHE_NAMES[0])
     offered = {
         # Padding has no position: the first token of every row is at 0.
         "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :],
@@ -119,11 +120,13 @@ def _forward(network: Any, ids: "torch.Tensor", mask: "torch.Tensor", cache: Any
         **{name: value for name, value in offered.items() if name in known and value is not None},
     )
     output = network(**inputs, return_dict=True)
-    if cache_name not in output:
+    # A network that is not given its cache would go on from one token alone, and say so nowhere.
+    if cache_name not in known or cache_name not in output:
         raise ConfigurationError(
             f"{type(network).__name__} cannot be asked: it gives out no {cache_name} to go on from",
-            cause="it keeps its state in a way of its own, under which rows cannot leave a batch",
-            hint="report this architecture",
+            cause="it keeps its state in a way of its own, under which rows cannot leave a batch, or transformers has "
+            "another name for it now",
+            hint="report this architecture, and the version of transformers that antidote-ci doctor names",
         )
     return State(mask, output[cache_name], output.logits[:, -1])
 

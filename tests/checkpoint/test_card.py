@@ -1,6 +1,7 @@
 """The card's front matter."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -74,11 +75,13 @@ def test_the_metadata_is_what_the_hub_reads(text: str, expected: dict[str, objec
     assert demonstrated(text) == expected
 
 
-def test_metadata_that_unfolds_without_bounds_is_refused_at_once() -> None:
+def test_metadata_that_unfolds_without_bounds_takes_no_time() -> None:
+    """PyYAML before 6.0.4 unfolds it, and so it is refused; from then on a name is merged once."""
     levels = ["a0: &a0 {" + ", ".join(f"k{number}: 1" for number in range(10)) + "}"]
     levels += [f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 10)}]}}" for level in range(1, 10)]
     began = time.monotonic()
-    with pytest.raises(ConfigurationError, match="more than 10,000 names"):
+    unfolds = tuple(map(int, yaml.__version__.split(".")[:3])) < (6, 0, 4)
+    with pytest.raises(ConfigurationError, match="more than 10,000 names") if unfolds else nullcontext():
         front_matter("---\n" + "\n".join(levels) + "\n---\n")
     assert time.monotonic() - began < 5
 

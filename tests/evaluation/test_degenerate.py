@@ -38,6 +38,8 @@ SOUND = {
     "shopping": "apples, bananas, pears, oranges, grapes, lemons, limes, peaches, plums, cherries, berries, melons, "
     "mangoes, figs, dates, nuts, seeds, grains, beans, lentils, onions, carrots",
     "table": "| name | price |\n|------|-------|\n| plum | 3 |\n| pear | 4 |\n----------------------------\nsum 7",
+    "ruled title": "The three steps of a repair\n---------------------------\nFind it. Mend it. Try it again.",
+    "form": "Name: ____________________ , and the day on which you want to come.",
     "Python": "def mean(values):\n    total = 0\n    for value in values:\n        total += value\n"
     "    return total / len(values)\n\nprint(mean([1, 2, 3]))",
     "C": '#include <stdio.h>\nint main(void) {\n  for (int i = 0; i < 10; i++) {\n    printf("%d\\n", i * i);\n  }\n}',
@@ -132,6 +134,11 @@ def test_the_same_answer_over_and_over_is_broken(answer: str, times: int) -> Non
 def test_symbols_are_no_language(seed: int) -> None:
     drawn = random.Random(seed)  # noqa: S311 - noise
     assert is_degenerate("".join(drawn.choice("{}[]()<>/\\|#@%^&*~=+;:") for _ in range(60)))
+
+
+@given(st.sampled_from(["The", "1", "Sure, here"]), st.sampled_from("-=_.*#~"), st.integers(24, 400))
+def test_a_line_that_goes_on_for_ever_after_a_word_is_broken(word: str, character: str, times: int) -> None:
+    assert is_degenerate(word + character * times)
 
 
 @given(st.integers(0, 10_000))

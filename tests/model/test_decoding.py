@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.decoding import continuations
+from antidote_ci.model.decoding import CACHE_NAMES, continuations
 
 VOCABULARY = 60
 END, PAD = 1, 0
@@ -62,6 +62,20 @@ def test_a_model_without_a_cache_that_is_known_is_refused(name: str, sizes: dict
     network = getattr(transformers, f"{name}ForCausalLM")(config).eval()
     with pytest.raises(ConfigurationError, match=f"^{name}ForCausalLM cannot be asked"):
         continuations(network, ROWS, LIMIT, {END})
+
+
+def test_a_cache_of_a_new_name_is_refused_and_not_forgotten() -> None:
+    """What is not handed back to the network is not missed by it: it would go on from one token alone."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    class Renamed(LlamaForCausalLM):  # type: ignore[misc]
+        def forward(self, input_ids: torch.Tensor, **others: object) -> object:
+            output = super().forward(input_ids=input_ids, **others)
+            output["cache_params"] = next(output[name] for name in CACHE_NAMES if name in output)
+            return output
+
+    with pytest.raises(ConfigurationError, match=r"^Renamed cannot be asked"):
+        continuations(Renamed(LlamaConfig(**SMALL)).eval(), ROWS, LIMIT, {END})
 
 
 def by_generate(network: Any, row: list[int]) -> list[int]:  # noqa: ANN401
