@@ -47,7 +47,7 @@ def steps(name: str) -> Iterator[dict[str, Any]]:
 
 
 def test_workflows_were_found() -> None:
-    assert set(OWN) == {"ci.yml", "selftest.yml", "image.yml", "release.yml"}
+    assert set(OWN) == {"ci.yml", "newest.yml", "selftest.yml", "image.yml", "release.yml"}
     assert any(name.startswith("github-action-") for name in TEXTS)
 
 
