@@ -126,9 +126,9 @@ def worst_probability(region: NDArray[np.float64], n: int, rise: float) -> float
     # The probability has several peaks, narrower towards both ends.
     shares = low + (high - low) * np.sin(np.linspace(0, math.pi / 2, POINTS)) ** 2
     found = probability(region, n, shares, rise)
-    inner = found[1:-1]
-    peaks = 1 + np.flatnonzero((inner > found[:-2]) & (inner >= found[2:]) & (inner > found.max() - NEARLY))
-    around = [np.linspace(shares[at - 1], shares[at + 1], FINER) for at in peaks]
+    before, after = np.concatenate([[-1.0], found[:-1]]), np.concatenate([found[1:], [-1.0]])
+    peaks = np.flatnonzero((found > before) & (found >= after) & (found > found.max() - NEARLY))
+    around = [np.linspace(shares[max(at - 1, 0)], shares[min(at + 1, POINTS - 1)], FINER) for at in peaks.tolist()]
     return float(max([found.max(), *(probability(region, n, each, rise).max() for each in around)]))
 
 
