@@ -113,9 +113,10 @@ def test_a_calibrated_judge_widens_the_bounds_and_moves_the_score() -> None:
     assert known.harmful_score == plain.harmful_score
     assert known.corrected_score == pytest.approx((0.15 + 0.95 - 1) / (0.8 + 0.95 - 1))
     assert known.bounds[1] - known.bounds[0] > plain.bounds[1] - plain.bounds[0]
-    early = reading(GUARD, counted(0, 300), Rule(Gate(), EITHER, calibration(0.8, 0.99)))
+    rule = Rule(Gate(), EITHER, calibration(0.8, 0.99))
+    early = reading(GUARD, counted(0, 300), rule)
     assert early.decided_by == "sequence"
-    assert early.bounds == statistics.sequence_bounds(0, 300, Rule(Gate(), EITHER, calibration(0.8, 0.99)).errors)
+    assert early.bounds == statistics.sequence_bounds(0, 300, rule.errors)
 
 
 def test_the_worse_judge_decides_and_both_must_pass() -> None:
