@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from antidote_ci.model.child import Child
 from tests import tiny
 from tests.trained_pair import write_trained_pair
 
@@ -41,6 +42,13 @@ def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> 
 def trained_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `reference`, `adapter`, `merged` and four JSONL prompt sets: see `write_trained_pair`."""
     return write_trained_pair(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    """For tests of what a child computes: one for all of them, since it takes seconds to start."""
+    with Child(tmp_path_factory.mktemp("child") / "log") as running:
+        yield running
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def test_what_was_made_up_and_pushed_onto_our_pull_request(
 # A file that git keeps was edited by somebody, or is gone: the repository is theirs now.
 @pytest.mark.parametrize(
     "touch",
-    [CommitOperationAdd("config.json", b"{} "), CommitOperationDelete("config.json")],
+    [lambda: CommitOperationAdd("config.json", b"{} "), lambda: CommitOperationDelete("config.json")],
     ids=["edited", "gone"],
 )
 def test_a_repository_of_our_own_takes_the_next_result(
@@ -136,7 +136,7 @@ def test_a_repository_of_our_own_takes_the_next_result(
     prepared: "Callable[[], Publication]",
     pair: tuple[Path, Path],
     tmp_path: Path,
-    touch: CommitOperationAdd | CommitOperationDelete,
+    touch: Callable[[], CommitOperationAdd | CommitOperationDelete],
 ) -> None:
     with hub:
         source = prepared()
@@ -154,7 +154,7 @@ def test_a_repository_of_our_own_takes_the_next_result(
         again = dataclasses.replace(report, run_id="1" * 32, repair=dataclasses.replace(REPAIR, files=files))
         second = publication.publish_result(place(), again, better)
         assert second.revision != first.revision
-        HfApi(endpoint=hub.endpoint, token=TOKEN).create_commit("demo/repaired", [touch], commit_message="Mine")
+        HfApi(endpoint=hub.endpoint, token=TOKEN).create_commit("demo/repaired", [touch()], commit_message="Mine")
         with pytest.raises(PublishConflict, match="no repair of"):
             place()
 

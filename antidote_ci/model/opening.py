@@ -3,6 +3,8 @@
 Loading a tokenizer can hang, exhaust memory or abort the process just as rendering a template can.
 """
 
+import functools
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -57,11 +59,18 @@ def require_usable(request: OpeningRequest, report: OnProgress) -> None:
     report(Progress("opening the tokenizer", 1, 1))
 
 
+@functools.cache
 def _import() -> None:
-    """Here, so that it does not count against the limits of a fork."""
-    import transformers
+    """Here, so that it neither counts against the limits of a fork nor is lost with it.
 
-    _ = transformers.AutoTokenizer
+    Once: what is frozen is never looked at again, and a model that was there would never be given back.
+    """
+    gc.disable()  # a quarter of the time would go into looking for garbage among modules that stay
+    try:
+        from transformers import AutoTokenizer, PreTrainedModel  # noqa: F401 - every configuration needs the second
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:  # noqa: ANN401 - transformers is untyped

@@ -26,7 +26,7 @@ SECRETS = {
 
 
 @pytest.fixture
-def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     with Child(tmp_path / "child.log") as running:
@@ -37,8 +37,8 @@ def request(folder: Path, prompts: int = 3) -> GenerationRequest:
     return GenerationRequest(Model(folder), {"all": [asked(f"Tell me {n}") for n in range(prompts)]}, {"all": 8})
 
 
-def test_the_kernel_s_word_on_the_child_s_environment(child: Child) -> None:
-    raw = Path(f"/proc/{child._process.pid}/environ").read_bytes().split(b"\0")
+def test_the_kernel_s_word_on_the_child_s_environment(own: Child) -> None:
+    raw = Path(f"/proc/{own._process.pid}/environ").read_bytes().split(b"\0")
     names = {entry.split(b"=")[0].decode() for entry in raw if entry}
     assert not names & SECRETS.keys()
     assert names <= set(child_environment(dict.fromkeys(INHERITED, ""), Path()))
@@ -56,7 +56,7 @@ def test_answers_and_progress_come_back(child: Child, tiny_llama: Path) -> None:
 def test_an_unexpected_exception_is_told_with_its_log_and_the_child_lives(child: Child, tiny_llama: Path) -> None:
     with pytest.raises(InfrastructureError, match="unexpected") as raised:
         child.call(generate, request(Path("/nowhere/at/all")), ignore)
-    assert "child.log" in str(raised.value.hint)
+    assert str(child._log_path) in str(raised.value.hint)
     assert child.call(generate, request(tiny_llama, 1), ignore).answers["all"]
 
 
@@ -68,12 +68,12 @@ def test_an_expected_error_keeps_its_class(child: Child, tiny_llama: Path, copy_
         child.call(generate, request(folder), ignore)
 
 
-def test_a_killed_child_is_a_typed_error(child: Child, tiny_llama: Path) -> None:
+def test_a_killed_child_is_a_typed_error(own: Child, tiny_llama: Path) -> None:
     # Stopped, it cannot be done before it is killed.
-    os.kill(child._process.pid, signal.SIGSTOP)
-    threading.Timer(0.1, os.kill, (child._process.pid, signal.SIGKILL)).start()
+    os.kill(own._process.pid, signal.SIGSTOP)
+    threading.Timer(0.1, os.kill, (own._process.pid, signal.SIGKILL)).start()
     with pytest.raises(InfrastructureError, match=r"died \(killed\)") as raised:
-        child.call(generate, request(tiny_llama), ignore)
+        own.call(generate, request(tiny_llama), ignore)
     assert "memory" in str(raised.value.cause)
 
 

@@ -73,10 +73,9 @@ def test_an_adapter_is_its_merged_model(trained_pair: Path) -> None:
     assert compared(adapter, reference).kl > 0.1
 
 
-def test_the_figures_are_those_of_a_plain_loop(trained_pair: Path, tmp_path: Path) -> None:
+def test_the_figures_are_those_of_a_plain_loop(trained_pair: Path, child: Child) -> None:
     models = [Model(trained_pair / "merged"), Model(trained_pair / "reference")]
-    with Child(tmp_path / "log") as child:
-        found = child.call(divergence, DivergenceRequest(models[0], models[1], ROWS), ignore)
+    found = child.call(divergence, DivergenceRequest(models[0], models[1], ROWS), ignore)
     assert found is not None
     networks = [load_model(model, merge=True).float() for model in models]
     surprises, apart, tokens = [0.0, 0.0], 0.0, 0

@@ -103,26 +103,23 @@ def test_the_probe_s_size_is_kept_and_used_again(trained_pair: Path, tmp_path: P
     assert given.batch_size == 3
 
 
-@pytest.mark.parametrize("samples", [1, 2])
-def test_nothing_is_asked_for_twice(trained_pair: Path, copy_of: CopyOf, tmp_path: Path, samples: int) -> None:
+def test_nothing_is_asked_for_twice(trained_pair: Path, copy_of: CopyOf, tmp_path: Path) -> None:
     folder, store = copy_of(trained_pair / "reference"), tmp_path / "store"
 
-    def found(batch_size: int | None) -> GenerationResult:
-        return generate(request(folder, MANY, store, batch_size=batch_size, samples=samples), ignore)
+    def found(samples: int) -> GenerationResult:
+        return generate(request(folder, MANY, store, batch_size=None, samples=samples), ignore)
 
-    first = found(None)
-    assert first.answers == generate(request(folder, MANY, samples=samples), ignore).answers
-    files = {path: path.read_bytes() for path in store.rglob("*.json")}
-    assert found(None) == first
-    assert {path: path.read_bytes() for path in store.rglob("*.json")} == files
-    seeing = subprocess.run(
-        [sys.executable, "-c", WITHOUT_WEIGHTS, str(folder), str(store), json.dumps(MANY), str(samples)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    for samples in (1, 2):
+        first = found(samples)
+        assert first.answers == generate(request(folder, MANY, samples=samples), ignore).answers
+        files = {path: path.read_bytes() for path in store.rglob("*.json")}
+        assert found(samples) == first
+        assert {path: path.read_bytes() for path in store.rglob("*.json")} == files
+    command = [sys.executable, "-c", WITHOUT_WEIGHTS, str(folder), str(store), json.dumps(MANY)]
+    seeing = subprocess.run(command, capture_output=True, text=True, check=False)
     assert seeing.returncode == 0, seeing.stderr
-    assert json.loads(seeing.stdout) == [answer.text for answer in first.answers["all"]]
+    both = [found(samples).answers["all"] for samples in (1, 2)]
+    assert json.loads(seeing.stdout) == [[answer.text for answer in answers] for answers in both]
 
 
 WITHOUT_WEIGHTS = """
@@ -131,10 +128,13 @@ from pathlib import Path
 from antidote_ci.model.conversations import asked
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
-folder, store, prompts, samples = sys.argv[1:]
+folder, store, prompts = sys.argv[1:]
 sets = {"all": [asked(prompt) for prompt in json.loads(prompts)]}
-request = GenerationRequest(Model(Path(folder)), sets, {"all": 12}, samples=int(samples), store=Path(store))
-print(json.dumps([answer.text for answer in generate(request, lambda _: None).answers["all"]]))
+found = []
+for samples in (1, 2):
+    request = GenerationRequest(Model(Path(folder)), sets, {"all": 12}, samples=samples, store=Path(store))
+    found.append([answer.text for answer in generate(request, lambda _: None).answers["all"]])
+print(json.dumps(found))
 assert not any("modeling_llama" in name for name in sys.modules), "the network was built"
 """
 

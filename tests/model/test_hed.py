@@ -88,13 +88,12 @@ def test_it_is_its_definition(tiny_llama: Path, tiny_adapter: Path, aligned: Ali
 
 
 def test_a_report_has_both_models_in_one_call(
-    tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf, tmp_path: Path
+    tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf, child: Child
 ) -> None:
     before = Model(tiny_llama, tiny_adapter)
     after = Model(tiny_llama, scaled(copy_of(tiny_adapter), 0.5))
     heard: list[Progress] = []
-    with Child(tmp_path / "log") as child:
-        found = child.call(drifts, DriftRequest(Model(tiny_llama), before, after, PROMPTS), heard.append)
+    found = child.call(drifts, DriftRequest(Model(tiny_llama), before, after, PROMPTS), heard.append)
     assert found is not None
     assert found.before > found.after > 0
     assert found.prompts == len(PROMPTS)

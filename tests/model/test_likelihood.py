@@ -86,7 +86,7 @@ def test_a_merge_over_the_boundary_is_counted_in_every_choice(speaker: tuple[Any
 
 
 @pytest.mark.parametrize("adapter", [False, True])
-def test_the_likeliest_choice_is_chosen_in_the_child(trained_pair: Path, tmp_path: Path, adapter: bool) -> None:
+def test_the_likeliest_choice_is_chosen_in_the_child(trained_pair: Path, child: Child, adapter: bool) -> None:
     reference, merged = trained_pair / "reference", trained_pair / "merged"
     model = Model(reference, trained_pair / "adapter") if adapter else Model(merged)
     rows = [
@@ -95,8 +95,7 @@ def test_the_likeliest_choice_is_chosen_in_the_child(trained_pair: Path, tmp_pat
         for thing in ("soup", "lamp", "boat")
         for mood in ("lovely", "awful")
     ]
-    with Child(tmp_path / "log") as child:
-        chosen = child.call(choose, ChoiceRequest(model, rows, 5), ignore)
+    chosen = child.call(choose, ChoiceRequest(model, rows, 5), ignore)
     assert [rows[at].choices[choice] for at, choice in enumerate(chosen)] == ["good", "bad"] * 6
 
 

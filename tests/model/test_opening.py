@@ -40,7 +40,7 @@ def test_a_good_model_opens_and_so_does_an_adapter(tiny_llama: Path, tiny_adapte
     assert opened(Model(tiny_llama, tiny_adapter))
 
 
-def test_it_is_asked_of_the_child_and_weights_are_not_read(tiny_llama: Path, copy_of: CopyOf, tmp_path: Path) -> None:
+def test_it_is_asked_of_the_child_and_weights_are_not_read(tiny_llama: Path, copy_of: CopyOf, child: Child) -> None:
     folder = copy_of(tiny_llama)
     weights = folder / "model.safetensors"
     header = 8 + int.from_bytes(weights.read_bytes()[:8], "little")
@@ -49,11 +49,10 @@ def test_it_is_asked_of_the_child_and_weights_are_not_read(tiny_llama: Path, cop
         file.truncate(header)
         file.truncate(size)
     (folder / "chat_template.jinja").write_text("{{ 'x' * 10**11 }}")
-    with Child(tmp_path / "child.log") as child:
-        with pytest.raises(UnsafeCheckpoint, match="does not end within 3 s"):
-            child.call(require_usable, OpeningRequest(Model(folder)), lambda _: None)
-        (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
-        assert child.call(require_usable, OpeningRequest(Model(folder)), lambda _: None) is None
+    with pytest.raises(UnsafeCheckpoint, match="does not end within 3 s"):
+        child.call(require_usable, OpeningRequest(Model(folder)), lambda _: None)
+    (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    assert child.call(require_usable, OpeningRequest(Model(folder)), lambda _: None) is None
 
 
 def test_a_tokenizer_that_cannot_be_opened_is_a_configuration_error(tiny_llama: Path, copy_of: CopyOf) -> None:

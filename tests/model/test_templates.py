@@ -118,11 +118,10 @@ def test_what_it_renders_is_what_transformers_renders(tiny_llama: Path) -> None:
     assert conversation(tokenizer, "Hi", "Yes") == "<|user|>Hi<|end|><|assistant|>Yes<|end|>"
 
 
-def test_it_renders_in_the_child_whose_input_another_thread_reads(tiny_llama: Path, tmp_path: Path) -> None:
+def test_it_renders_in_the_child_whose_input_another_thread_reads(tiny_llama: Path, child: Child) -> None:
     request = GenerationRequest(Model(tiny_llama), {"all": [asked("Hi")]}, {"all": 2})
-    with Child(tmp_path / "child.log") as child:
-        started = time.monotonic()
-        assert len(child.call(generate, request, lambda _: None).answers["all"]) == 1
+    started = time.monotonic()
+    assert len(child.call(generate, request, lambda _: None).answers["all"]) == 1
     assert time.monotonic() - started < 30
 
 

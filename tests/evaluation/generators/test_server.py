@@ -6,7 +6,6 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,12 +28,6 @@ SECRETS = {"HF_TOKEN": "hf_readToken", "VLLM_API_KEY": "sk-secret", "HF_WRITE_TO
 def command(behaviour: str = "fine") -> str:
     script = shlex.join([sys.executable, small_server.__file__])
     return f"{script} --model {{model}} --port {{port}} --behaviour {behaviour}"
-
-
-@pytest.fixture
-def child(tmp_path: Path) -> Iterator[Child]:
-    with Child(tmp_path / "child.log") as running:
-        yield running
 
 
 @pytest.fixture

@@ -49,12 +49,6 @@ def by_the_answer(body: dict[str, Any]) -> str:
     return "Safety: Unsafe\nRefusal: No" if "Sure" in answer else "Safety: Safe\nRefusal: Yes"
 
 
-@pytest.fixture
-def child(tmp_path: Path) -> Iterator[Child]:
-    with Child(tmp_path / "log") as running:
-        yield running
-
-
 def make(address: str, child: Child, store: Path | None = None) -> Judge:
     settings = EvaluationSection(judge_endpoint=address, judge_model="small")
     return judge(FetchedJudge(JudgeSpec("endpoint")), settings, child, store or empty_store())

@@ -5,7 +5,6 @@ Their answers are noise, so hardly one can be read: what is tested is the way th
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,12 +33,6 @@ EXCHANGES = [
     Exchange("Say nothing.", ""),
 ]
 SETTINGS = EvaluationSection(accept_licence=True)
-
-
-@pytest.fixture(scope="module")
-def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    with Child(tmp_path_factory.mktemp("child") / "log") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

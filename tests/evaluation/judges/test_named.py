@@ -85,14 +85,13 @@ def test_judges_without_weights_want_nothing(name: str) -> None:
     assert wanted(JudgeSpec(name), SETTINGS) is None
 
 
-def test_the_rule_judge_comes_only_by_its_name(tmp_path: Path) -> None:
-    with Child(tmp_path / "log") as child:
-        assert isinstance(judge(FetchedJudge(JudgeSpec("refusal")), SETTINGS, child, tmp_path), RefusalJudge)
-        for name in set(NAMES) - {"refusal", "endpoint"}:
-            with pytest.raises(ValueError, match=name):
-                judge(FetchedJudge(JudgeSpec(name)), SETTINGS, child, tmp_path)
-        with pytest.raises(ConfigurationError, match="the judge endpoint has no address"):
-            judge(FetchedJudge(JudgeSpec("endpoint")), SETTINGS, child, tmp_path)
+def test_the_rule_judge_comes_only_by_its_name(tmp_path: Path, child: Child) -> None:
+    assert isinstance(judge(FetchedJudge(JudgeSpec("refusal")), SETTINGS, child, tmp_path), RefusalJudge)
+    for name in set(NAMES) - {"refusal", "endpoint"}:
+        with pytest.raises(ValueError, match=name):
+            judge(FetchedJudge(JudgeSpec(name)), SETTINGS, child, tmp_path)
+    with pytest.raises(ConfigurationError, match="the judge endpoint has no address"):
+        judge(FetchedJudge(JudgeSpec("endpoint")), SETTINGS, child, tmp_path)
 
 
 def test_every_judge_is_documented() -> None:
