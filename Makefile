@@ -35,7 +35,7 @@ demo: $(VENV)/demo-installed ## the main job, end to end, on a real 135M model a
 	$(BIN)/antidote-ci demo
 
 test: $(VENV)/installed check-python ## every check and every test but the slow ones
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 coverage: $(VENV)/installed ## the same tests, and which lines and branches they pass
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2 --dist loadfile --cov --cov-report=term

@@ -2,8 +2,9 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def generate(request: GenerationRequest, report: OnProgress) -> GenerationResult
     What the store has is not computed again: when it has everything, the weights are not read at all.
     """
     tokenizer = loading.load_tokenizer(request.model)
-    rows = {name: _rows(tokenizer, each, request) for name, each in request.sets.items()}
+    rows = _rows(tokenizer, request)
     kept = _Kept(request, tokenizer)
     size = request.batch_size or _settled_batch_size(request, tokenizer, rows, kept)
     total, done = sum(map(len, rows.values())), 0
@@ -125,15 +126,20 @@ def plan(tokenizer: Any, batch_size: int, max_new_tokens: int) -> Plan:  # noqa:
     )
 
 
-def _rows(tokenizer: Any, conversations: Sequence[Conversation], request: GenerationRequest) -> list[list[int]]:  # noqa: ANN401
-    """Token ids, `samples` times each."""
-    rows = encoded(tokenizer, rendered(tokenizer, conversations, request.add_generation_prompt))
-    if not all(rows):
+def _rows(tokenizer: Any, request: GenerationRequest) -> dict[str, list[list[int]]]:  # noqa: ANN401
+    """Token ids of each set, `samples` times each. Rendered together, in one fork."""
+    conversations = [each for given in request.sets.values() for each in given]
+    found = encoded(tokenizer, rendered(tokenizer, conversations, request.add_generation_prompt))
+    if not all(found):
         raise ConfigurationError(
             f"the chat template of {shown(request.model.folder)} gives an empty text",
             hint="correct chat_template.jinja, or chat_template in tokenizer_config.json",
         )
-    return [row for row in rows for _ in range(request.samples)]
+    rows = iter(found)
+    return {
+        name: [row for row in islice(rows, len(given)) for _ in range(request.samples)]
+        for name, given in request.sets.items()
+    }
 
 
 def _batches(rows: dict[str, list[list[int]]], limits: dict[str, int], size: int) -> Iterator[_Batch]:

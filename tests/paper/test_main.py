@@ -52,6 +52,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     return main.main()
 
 
+@pytest.mark.slow
 def test_a_cell_goes_from_alignment_to_repair(
     monkeypatch: pytest.MonkeyPatch, data: Path, tiny_llama: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,8 @@ from benchmarks.paper.measuring import Instruments
 from benchmarks.paper.records import Measured, Point, Repair
 from tests.paper import tiny_bench
 
+pytestmark = pytest.mark.slow
+
 PAIRS = 24
 ASKED = (
     Repair("scale", 1.0, PAIRS),

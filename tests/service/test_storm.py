@@ -153,6 +153,7 @@ def test_what_was_sent_while_the_service_was_up_is_timed() -> None:
     assert [each.number for each in answers if storm.is_timed(each)] == [0, 2]
 
 
+@pytest.mark.slow
 def test_a_small_storm_with_a_kill(tmp_path: Path) -> None:
     seen = rage(plan.make(DELIVERIES, REPOSITORIES, 1, seed=2), SECONDS, "", tmp_path)
     assert judged(seen.storm) == []
