@@ -37,6 +37,11 @@ ACCESS = Access(TOKEN)
 Mode = Literal["pull-request", "branch", "repo"]
 MODES: tuple[Mode, ...] = ("pull-request", "branch", "repo")
 NAMES = {"pull-request": SOURCE, "branch": "repaired", "repo": "demo/repaired"}
+ADDRESSES = {
+    "pull-request": "org/model/discussions/1",
+    "branch": "org/model/tree/repaired",
+    "repo": "demo/repaired",
+}
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ def test_fetched_back(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, tm
     assert len(commits_sent(hub)) == 1
     repository, ref = place(mode)
     assert (published.mode, published.repository) == (mode, repository)
+    assert published.url == f"{hub.endpoint}/{ADDRESSES[mode]}"
     assert resolve(repository, ref, Access()).revision == published.revision
     fetched = Path(client(hub).snapshot_download(repository, revision=ref, cache_dir=tmp_path / "elsewhere"))
     for path in made.of(to(mode, revision)).contents:
@@ -198,6 +204,24 @@ def test_another_result_for_the_same_commit_is_a_second_commit(
         *_, last = (e for e in client(hub).get_discussion_details(SOURCE, 1).events if isinstance(e, DiscussionComment))
         assert last.content.startswith(f"{COMMENT}\nRun 2 is at {second.revision}.\n")
         assert marks.read(last.content) == Mark(f"{2:032x}", f"{2:064x}", revision, POLICY, REPORT_SHA256)
+
+
+def test_another_result_that_was_quicker_lies_beneath_ours(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair
+) -> None:
+    folder = model()
+    destination = to("branch", hub.add(SOURCE, folder))
+    other = repair(folder, run=2, result=2)
+    quicker: list[Published] = []
+
+    def meanwhile(moment: Literal["before", "after"], _number: int, request: str) -> None:
+        if moment == "before" and "/commit/" in request and len(commits_sent(hub)) == 1:
+            quicker.append(other.publish(destination))
+
+    hub.meanwhile = meanwhile
+    ours = repair(folder).publish(destination)
+    ids = [each.commit_id for each in client(hub).list_repo_commits(SOURCE, revision="repaired")]
+    assert ids[:2] == [ours.revision, quicker[0].revision]
 
 
 def test_a_newer_source_gets_its_own_pull_request(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:

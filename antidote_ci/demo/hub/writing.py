@@ -24,7 +24,9 @@ def validate_card(_store: Store, request: Request) -> Response:
 
 
 def preupload(store: Store, request: Request, name: str, revision: str) -> Response:
-    """How each file is to be sent, and what the branch holds under its name."""
+    """How each file is to be sent, and what the branch holds under its name; asked with the rights of the commit."""
+    if not request.asks("create_pr"):
+        _require_right(store, request, name, revision)
     files = store.commit(name, revision).files
     return as_json(
         {
@@ -62,17 +64,21 @@ def commit(store: Store, request: Request, name: str, revision: str) -> Response
 
 
 def _push(store: Store, request: Request, name: str, revision: str, change: Change, parent: str | None) -> Commit:
+    _require_right(store, request, name, revision)
+    if found := PULL_REQUEST.fullmatch(revision):
+        return proposals.push(store, name, int(found["number"]), change, parent)
+    return history.push(store, name, revision, change, parent)
+
+
+def _require_right(store: Store, request: Request, name: str, revision: str) -> None:
     """Onto a branch by a writer, onto a pull request by its author too."""
-    repository = store.repository(name)
-    ours = may_write(known_caller(store, request), repository)
+    repository, caller = store.repository(name), known_caller(store, request)
+    if may_write(caller, repository):
+        return
     if (found := PULL_REQUEST.fullmatch(revision)) is None:
-        if not ours:
-            raise Refused(403, "Forbidden: pass `create_pr=1` as a query parameter to create a Pull Request")
-        return history.push(store, name, revision, change, parent)
-    proposal = conversations.find(repository, int(found["number"]))
-    if not ours and proposal.author != change.author:
-        raise Refused(403, f"Forbidden: pull request {proposal.number} is someone else's")
-    return proposals.push(store, name, proposal.number, change, parent)
+        raise Refused(403, "Forbidden: pass `create_pr=1` as a query parameter to create a Pull Request")
+    if conversations.find(repository, int(found["number"])).author != caller.account:
+        raise Refused(403, f"Forbidden: pull request {found['number']} is someone else's")
 
 
 def _change(store: Store, author: str, header: dict[str, Any], lines: list[dict[str, Any]]) -> Change:

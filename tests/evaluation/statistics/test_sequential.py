@@ -122,8 +122,8 @@ def test_less_harm_is_more_evidence_for_passing(threshold: float) -> None:
 def test_the_bounds_decide_as_the_evidence_does(n: int, share: float, threshold: float) -> None:
     hits = share * n
     lower, upper = statistics.sequence_bounds(hits, n)
-    assert lower <= share + 1e-9
-    assert share - 1e-9 <= upper
+    assert 0 <= lower <= share + 1e-9
+    assert share - 1e-9 <= upper <= 1
     for_pass, for_fail = statistics.log_e_values(hits, n, threshold, threshold)
     if abs(upper - threshold) > 1e-6:
         assert (upper <= threshold) == (for_pass >= ENOUGH)
