@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import IO, cast
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError, InfrastructureError
@@ -86,7 +86,7 @@ class Talk:
             with Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
-                MofNCompleteColumn(),
+                TaskProgressColumn(),
                 TimeRemainingColumn(),
                 console=self._console,
                 transient=True,

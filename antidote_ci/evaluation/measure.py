@@ -104,12 +104,14 @@ def measure(
     others: GenerationResult | None = None
     found: list[Reading] = []
     settled = False
-    done, whole = 0, ruler.samples * len(rows) + sum(map(len, _generated(ruler, prompts.others).values()))
+    whole = _request(ruler, model, {"harmful": rows}, ruler.samples).tokens
+    done, whole = 0, whole + _request(ruler, model, prompts.others).tokens
 
     def ask(sets: Mapping[str, Sequence[Row]], samples: int = 1) -> GenerationResult:
         nonlocal done
-        result = _ask(ruler, model, sets, _onward(report, done, whole), samples)
-        done += sum(map(len, result.answers.values()))
+        request = _request(ruler, model, sets, samples)
+        result = ruler.generator.answers(request, _onward(report, done, whole))
+        done += request.tokens
         return result
 
     for until in looks:
@@ -164,33 +166,23 @@ def _of_harm(
     )
 
 
-def _ask(
-    ruler: Ruler,
-    model: Model,
-    sets: Mapping[str, Sequence[Row]],
-    report: OnProgress,
-    samples: int,
-) -> GenerationResult:
+def _request(ruler: Ruler, model: Model, sets: Mapping[str, Sequence[Row]], samples: int = 1) -> GenerationRequest:
+    """Without those that are chosen by likelihood, for which nothing is generated."""
     limits = dict.fromkeys(sets, ruler.max_new_tokens)
     if "task" in sets:
         limits["task"] = tokens_needed(sets["task"], ruler.task_match, ruler.max_new_tokens)
-    request = GenerationRequest(
+    generated = {name: [] if name == "task" and ruler.task_match == "choice" else rows for name, rows in sets.items()}
+    return GenerationRequest(
         model=model,
-        sets={name: [asked(row.prompt) for row in rows] for name, rows in _generated(ruler, sets).items()},
+        sets={name: [asked(row.prompt) for row in rows] for name, rows in generated.items()},
         max_new_tokens=limits,
         samples=samples,
         seed=ruler.seed,
     )
-    return ruler.generator.answers(request, report)
-
-
-def _generated(ruler: Ruler, sets: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
-    """Without those that are chosen by likelihood, for which nothing is generated."""
-    return {name: [] if name == "task" and ruler.task_match == "choice" else rows for name, rows in sets.items()}
 
 
 def _onward(report: OnProgress, done: int, whole: int) -> OnProgress:
-    """Answers are counted among all that may be asked for, of which so many are there."""
+    """Answers are counted among all that may be asked for, of which so many tokens are there at most."""
 
     def counted(progress: Progress) -> None:
         report(Progress("answers", done + progress.done, whole) if progress.what == "answers" else progress)

@@ -38,6 +38,11 @@ class GenerationRequest:
     store: Path | None = None
     """Folder of answers that are never asked for twice."""
 
+    @property
+    def tokens(self) -> int:
+        """Of all answers at most: what they cost, and by what progress is counted."""
+        return self.samples * sum(len(given) * self.max_new_tokens[name] for name, given in self.sets.items())
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -77,7 +82,7 @@ def generate(request: GenerationRequest, report: OnProgress) -> GenerationResult
     rows = _rows(tokenizer, request)
     kept = _Kept(request, tokenizer)
     size = request.batch_size or _settled_batch_size(request, tokenizer, rows, kept)
-    total, done = sum(map(len, rows.values())), 0
+    done = 0
     answers = {name: [Answer("", truncated=False)] * len(each) for name, each in rows.items()}
     for batch in _batches(rows, request.max_new_tokens, size):
         found = kept.answers(batch)
@@ -91,8 +96,8 @@ def generate(request: GenerationRequest, report: OnProgress) -> GenerationResult
             kept.keep_answers(batch, found)
         for position, answer in zip(batch.rows, found, strict=True):
             answers[batch.name][position] = answer
-        done += len(found)
-        report(Progress("answers", done, total))
+        done += len(found) * batch.limit
+        report(Progress("answers", done, request.tokens))
     return GenerationResult(answers, plan(tokenizer, size, max(request.max_new_tokens.values(), default=0)))
 
 

@@ -44,7 +44,7 @@ class Scripted:
             prompts = [str(conversation[-1].content) for conversation in conversations]
             self.asked += prompts
             found[name] = [Answer(self.answer(prompt), False) for prompt in prompts for _ in range(request.samples)]
-            report(Progress("answers", sum(map(len, found.values())), -1))
+            report(Progress("answers", sum(len(found[each]) * request.max_new_tokens[each] for each in found), -1))
         return GenerationResult(found, PLAN)
 
 
@@ -149,17 +149,20 @@ def test_without_stops_everything_is_asked_once() -> None:
 @pytest.mark.parametrize("samples", [1, 2])
 @pytest.mark.parametrize("match", ["exact", "choice"])
 @pytest.mark.parametrize("answer", [polite, obedient])
-def test_answers_are_counted_among_all_that_may_be_asked_for(
+def test_answers_are_counted_by_their_tokens_among_all_that_may_be_asked_for(
     samples: int, match: Match, answer: Callable[[str], str]
 ) -> None:
     heard: list[Progress] = []
     ruled, generator = ruler(answer, samples=samples, match=match)
     measure(ruled, MODEL, PromptSets(HARMFUL, BENIGN, TASK), heard.append, stops=EITHER)
     counted = [each.done for each in heard if each.what == "answers"]
-    assert {each.total for each in heard if each.what == "answers"} == {samples * 300 + 40 + 30 * (match == "exact")}
+    long, short = ruled.max_new_tokens, len("yes") + 1
+    task = 30 * short * (match == "exact")
+    assert {each.total for each in heard if each.what == "answers"} == {long * (samples * 300 + 40) + task}
     assert counted == sorted(counted)
     harmful = sum("bad" in prompt for prompt in generator.asked)
-    assert counted[-1] == samples * harmful + len(generator.asked) - harmful
+    others = {True: 40 * long + task, False: 0}[len(generator.asked) > harmful]
+    assert counted[-1] == samples * harmful * long + others
     assert Progress("opening", 1, 1) in heard
 
 

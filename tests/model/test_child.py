@@ -50,7 +50,7 @@ def test_answers_and_progress_come_back(child: Child, tiny_llama: Path) -> None:
     result = child.call(generate, request(tiny_llama), seen.append)
     assert len(result.answers["all"]) == 3
     assert result.plan.max_new_tokens == 8
-    assert seen[-1] == Progress("answers", 3, 3)
+    assert seen[-1] == Progress("answers", 24, 24)
 
 
 def test_an_unexpected_exception_is_told_with_its_log_and_the_child_lives(child: Child, tiny_llama: Path) -> None:

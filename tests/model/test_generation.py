@@ -60,7 +60,8 @@ def test_sets_keep_their_order_and_limits(trained_pair: Path) -> None:
     found = generate(
         GenerationRequest(Model(folder), sets, {"short": 2, "long": 12, "none": 64}, batch_size=5), seen.append
     )
-    assert seen[-1] == Progress("answers", len(PROMPTS) + len(MANY), len(PROMPTS) + len(MANY))
+    tokens = 2 * len(PROMPTS) + 12 * len(MANY)
+    assert seen[-1] == Progress("answers", tokens, tokens)
     assert found.answers["none"] == []
     tokenizer = load_tokenizer(Model(folder))
     full = answers(folder, MANY)
@@ -196,7 +197,7 @@ def test_a_failure_in_the_middle_leaves_the_answers_so_far(trained_pair: Path, c
     folder, store = copy_of(trained_pair / "reference"), tmp_path / "store"
 
     def fail(progress: Progress) -> None:
-        if progress.done >= 16:
+        if progress.done >= 16 * 12:
             raise OSError("the parent is gone")
 
     with pytest.raises(OSError, match="gone"):

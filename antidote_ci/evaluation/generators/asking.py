@@ -1,11 +1,11 @@
 """A request as questions to a chat API, and their answers as a result."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from antidote_ci.evaluation.chat_api import Question
 from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
-from antidote_ci.records import Plan
+from antidote_ci.records import Plan, Progress
 
 UNKNOWN = "unknown"
 
@@ -19,6 +19,11 @@ def questions(request: GenerationRequest) -> list[Question]:
         for conversation in conversations
         for sample in range(request.samples)
     ]
+
+
+def progress(asked: Sequence[Question], answered: Iterable[int]) -> Progress:
+    """How much of the questions is done, in tokens that their answers have at most; `answered` holds positions."""
+    return Progress("answers", sum(asked[at].max_tokens for at in answered), sum(each.max_tokens for each in asked))
 
 
 def result(

@@ -16,7 +16,7 @@ from pathlib import Path
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation.chat_api import ChatApi, connect, models
 from antidote_ci.evaluation.generators import supervisor
-from antidote_ci.evaluation.generators.asking import questions, result
+from antidote_ci.evaluation.generators.asking import progress, questions, result
 from antidote_ci.model.child import Child, child_environment
 from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
 from antidote_ci.model.loading import fingerprint
@@ -82,7 +82,7 @@ class ServerGenerator:
                     position = missing[index]
                     found[position] = answer
                     store.put(keys[position], asdict(answer))
-                    report(Progress("answers", len(found), len(asked)))
+                    report(progress(asked, found))
         return result(request, [found[position] for position in range(len(asked))], self._command, versions)
 
     @contextmanager

@@ -1,10 +1,10 @@
 """Answers by a server that runs already, for `evaluate` alone: its weights are unknown, so nothing is stored."""
 
 from antidote_ci.evaluation.chat_api import connect
-from antidote_ci.evaluation.generators.asking import questions, result
+from antidote_ci.evaluation.generators.asking import progress, questions, result
 from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
-from antidote_ci.records import OnProgress, Progress
+from antidote_ci.records import OnProgress
 
 
 class UrlGenerator:
@@ -20,6 +20,6 @@ class UrlGenerator:
         found: dict[int, Answer] = {}
         for position, answer in self._api.as_they_come(asked):
             found[position] = answer
-            report(Progress("answers", len(found), len(asked)))
+            report(progress(asked, found))
         in_order = [found[position] for position in range(len(asked))]
         return result(request, in_order, without_secrets(self._api.address), {})

@@ -64,7 +64,7 @@ def test_answers_of_every_set_and_a_truthful_plan(weights: Path, tmp_path: Path,
     assert [answer.text for answer in result.answers["harmful"]] == [f"Tell me {n} / 64 / 0 / 0" for n in range(3)]
     assert [answer.text for answer in result.answers["task"]] == ["Which? / 4 / 0 / 0"]
     assert result.answers["benign"] == []
-    assert seen[-1] == Progress("answers", 4, 4)
+    assert seen[-1] == Progress("answers", 3 * 64 + 4, 3 * 64 + 4)
     assert (result.plan.generator, result.plan.device, result.plan.dtype) == (command(), "server", "unknown")
     assert running(tmp_path) == []
 
@@ -100,8 +100,11 @@ def test_other_weights_and_another_command_are_asked_again(weights: Path, tmp_pa
 
 
 def test_answers_before_a_ctrl_c_are_kept(weights: Path, tmp_path: Path, child: Child) -> None:
+    heard: list[Progress] = []
+
     def stop(progress: Progress) -> None:
-        if progress == Progress("answers", 2, 4):
+        heard.extend([progress] if progress.what == "answers" else [])
+        if len(heard) == 2:
             raise KeyboardInterrupt
 
     generator = ServerGenerator(command(), tmp_path, child, tmp_path / "store")
@@ -111,7 +114,9 @@ def test_answers_before_a_ctrl_c_are_kept(weights: Path, tmp_path: Path, child: 
     assert len(list((tmp_path / "store").rglob("*.json"))) == 2
     seen: list[Progress] = []
     generator.answers(request(weights), seen.append)
-    assert [each.done for each in seen if each.what == "answers"] == [3, 4]
+    counted = [each for each in seen if each.what == "answers"]
+    assert len(counted) == 2
+    assert counted[-1].done == counted[-1].total > counted[0].done > heard[-1].done
 
 
 def test_the_server_s_own_name_for_the_model_is_used(weights: Path, tmp_path: Path, child: Child) -> None:
