@@ -173,6 +173,23 @@ def test_a_stranger_who_speaks_in_our_place(hub: LoopbackHub, model: MakeModel, 
     assert said == ["All is well.", f"Run 2 is at {second.revision}."]
 
 
+def test_a_token_that_may_not_comment_publishes_all_the_same(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair
+) -> None:
+    folder = model()
+    revision = hub.add(SOURCE, folder)
+    hub.account("owner", "hf_ownerToken", organisations=("org",))
+
+    def meanwhile(_moment: Literal["before", "after"], _number: int, request: str) -> None:
+        if request.startswith("POST") and request.endswith("/comment"):
+            hub.account("owner", "hf_ownerToken", rights="read", organisations=("org",))
+
+    hub.meanwhile = meanwhile
+    published = repair(folder).publish(to("pull-request", revision), Access("hf_ownerToken"))
+    assert published.notes == ("This token may not comment there.",)
+    assert resolve(SOURCE, "refs/pr/1", Access()).revision == published.revision
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_the_same_result_twice_is_one_commit(
     hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode
@@ -186,6 +203,8 @@ def test_the_same_result_twice_is_one_commit(
     if mode == "pull-request":
         texts = [each for each in client(hub).get_discussion_details(SOURCE, 1).events if each.type == "comment"]
         assert len(texts) == 2, "what it was opened with, and one comment"
+        assert isinstance(texts[1], DiscussionComment)
+        assert f"Run 1 is at {first.revision}." in texts[1].content, "it speaks of the report that is there"
 
 
 @pytest.mark.parametrize("mode", MODES)
