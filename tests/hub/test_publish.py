@@ -207,6 +207,18 @@ def test_the_same_result_twice_is_one_commit(
         assert f"Run 1 is at {first.revision}." in texts[1].content, "it speaks of the report that is there"
 
 
+def test_a_pull_request_that_was_closed_stays_closed_and_a_new_one_is_opened(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair
+) -> None:
+    folder = model()
+    destination = to("pull-request", hub.add(SOURCE, folder))
+    repair(folder, run=1).publish(destination)
+    client(hub).change_discussion_status(SOURCE, 1, "closed")
+    assert held(destination, ACCESS, POLICY) is None
+    assert repair(folder, run=2).publish(destination).url == f"{hub.endpoint}/{SOURCE}/discussions/2"
+    assert client(hub).get_discussion_details(SOURCE, 1).status == "closed"
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_another_result_for_the_same_commit_is_a_second_commit(
     hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode
