@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from huggingface_hub import HfApi, constants
+from huggingface_hub import CommitOperationAdd, HfApi, constants
 from huggingface_hub.community import DiscussionComment, DiscussionCommit, DiscussionStatusChange
 from huggingface_hub.utils import _auth
 from safetensors.torch import load_file, save_file
@@ -219,6 +219,18 @@ def test_a_pull_request_that_was_closed_stays_closed_and_a_new_one_is_opened(
     assert client(hub).get_discussion_details(SOURCE, 1).status == "closed"
 
 
+def test_what_the_same_account_proposed_by_hand_is_no_result(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair
+) -> None:
+    folder = model()
+    destination = to("pull-request", hub.add(SOURCE, folder))
+    first = repair(folder, run=1).publish(destination)
+    by_hand = CommitOperationAdd("notes.md", b"By hand")
+    client(hub).create_commit(SOURCE, [by_hand], commit_message="By hand", create_pr=True)
+    assert repair(folder, run=2).publish(destination).url == first.url
+    assert [each.num for each in client(hub).get_repo_discussions(SOURCE)] == [2, 1]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_another_result_for_the_same_commit_is_a_second_commit(
     hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode
@@ -264,6 +276,8 @@ def test_a_newer_source_gets_its_own_pull_request(hub: LoopbackHub, model: MakeM
     assert second.notes == ("Pull request 1, upon an older commit, was closed.",)
     events = client(hub).get_discussion_details(SOURCE, 1).events
     assert [event.new_status for event in events if isinstance(event, DiscussionStatusChange)] == ["closed"]
+    said = [event.content for event in events if isinstance(event, DiscussionComment)]
+    assert said[-1] == "A newer source is repaired in 2."
     (opened,) = client(hub).get_repo_discussions(SOURCE, discussion_status="open")
     assert opened.num == 2
 
@@ -319,7 +333,7 @@ def test_a_pull_request_where_nothing_changes(hub: LoopbackHub, model: MakeModel
     folder = model()
     revision = hub.add(SOURCE, folder)
     published = Repair(folder).publish(to("pull-request", revision))
-    assert (published.mode, published.url, published.revision) == ("pull-request", None, revision)
+    assert published == Published("pull-request", None, revision, SOURCE, ("Nothing was to be changed.",))
     assert list(client(hub).get_repo_discussions(SOURCE)) == []
 
 
