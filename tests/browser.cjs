@@ -1,7 +1,7 @@
 // Pages in a real browser: `node browser.cjs CHROMIUM FOLDER` prints a line for each flaw of each *.html, and nothing else.
 //
-// In light and dark, on a phone, a tablet and a screen: axe's violations, whatever the page asks the network for, and
-// whatever is wider than its page, which would have to be scrolled sideways.
+// In light and dark, on a phone, a tablet and a screen: axe's violations, whatever the page asks the network for, whatever
+// is wider than its page, which would have to be scrolled sideways, and words of a chart that lie upon one another.
 const fs = require("fs");
 const path = require("path");
 const { chromium } = require("playwright-core");
@@ -31,6 +31,16 @@ async function main(executablePath, folder) {
           const tables = [...document.querySelectorAll("table, figure, dl")];
           return tables.filter((each) => each.getBoundingClientRect().right > right + 1).map((each) => each.className);
         });
+        const crossed = await page.evaluate(() => {
+          const upon = (a, b) =>
+            Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3;
+          return [...document.querySelectorAll("svg")].flatMap((svg) => {
+            const texts = [...svg.querySelectorAll("text")].map((each) => [each.textContent, each.getBoundingClientRect()]);
+            return texts.flatMap(([word, a], at) =>
+              texts.slice(at + 1).filter(([, b]) => upon(a, b)).map(([other]) => `"${word}" and "${other}"`));
+          });
+        });
+        crossed.forEach((each) => tell(`${width} pixels wide: ${each} lie upon one another`));
         wide.forEach((each) => tell(`${width} pixels wide: ${each} is wider than the page`));
       }
       await context.close();

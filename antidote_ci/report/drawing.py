@@ -74,9 +74,9 @@ def curve(parent: Element, frame: tuple[str, str, float], points: Sequence[tuple
     add(inner, "polyline", class_="curve", points=places, fill="none", vector_effect="non-scaling-stroke")
 
 
-def text(parent: Element, name: str, x: str, y: float, words: str, anchor: str) -> None:
+def text(parent: Element, name: str, x: str, y: float, words: str, anchor: str) -> Element:
     """Words at a place."""
-    add(parent, "text", plain(words), class_=name, x=x, y=f"{y:.1f}", text_anchor=anchor)
+    return add(parent, "text", plain(words), class_=name, x=x, y=f"{y:.1f}", text_anchor=anchor)
 
 
 def add(parent: Element, tag: str, words: str = "", **attributes: str | float) -> Element:

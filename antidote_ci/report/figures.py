@@ -51,7 +51,8 @@ def intervals(rows: Sequence[ModelRow], measure: str, threshold: float) -> str:
         low, high = map(_along, row.bounds)
         group = drawing.add(svg, "g", class_=row.role)
         drawing.text(group, "label", _along(0), top + 18, row.label, "start")
-        drawing.text(group, "value", _along(1), top + 18, f"{_share(row)}  {row.bounds_text}", "end")
+        value = drawing.text(group, "value", _along(1), top + 18, f"{_share(row)} ", "end")
+        drawing.add(value, "tspan", row.bounds_text, class_="bounds")
         if row.by:
             drawing.text(group, "tick", _along(0), top + 34, row.by, "start")
         drawing.line(group, "track", _along(0), middle, _along(1), middle)

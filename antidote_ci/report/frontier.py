@@ -25,7 +25,7 @@ SHAPES: dict[Who, Shape] = {
 TOPS = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Where the axis of the cost may end."""
 LEFT, WIDTH = 13.0, 84.0
-TOP, BOTTOM = 46, 346
+TOP, BOTTOM = 62, 362
 RING = 11
 LABEL_HEIGHT, CHARACTER_WIDTH, PAGE_WIDTH = 13, 7.0, 620.0
 """In pixels, to keep labels apart: on a page as wide as a small laptop shows it."""
@@ -150,8 +150,8 @@ def _axes(svg: Element, measure: str, cost_name: str, threshold: float, top: flo
         drawing.text(svg, "tick", f"{LEFT - 1.5}%", y + 4, f"{100 * top * tick / 4:g} %", "end")
         drawing.line(svg, "grid", x, BOTTOM, x, BOTTOM + 5)
         drawing.text(svg, "tick", x, BOTTOM + 19, f"{25 * tick} %", "middle")
-    drawing.line(svg, "threshold", _along(threshold), 20, _along(threshold), BOTTOM)
-    drawing.text(svg, "note", _along(threshold), 14, f"threshold {percent(threshold)}", drawing.anchor(threshold))
+    drawing.line(svg, "threshold", _along(threshold), 36, _along(threshold), BOTTOM)
+    drawing.text(svg, "note", _along(threshold), 30, f"threshold {percent(threshold)}", drawing.anchor(threshold))
     drawing.text(svg, "tick", "0%", 14, cost_name, "start")
     drawing.text(svg, "tick", f"{LEFT + WIDTH / 2:g}%", BOTTOM + 36, measure.lower(), "middle")
 
