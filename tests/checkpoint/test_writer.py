@@ -220,6 +220,17 @@ def test_an_error_leaves_nothing_new(small: Path, tmp_path: Path) -> None:
     assert contents(tmp_path / "out") == before
 
 
+def test_an_error_at_the_very_end_leaves_nothing_new_either(small: Path, tmp_path: Path) -> None:
+    layout = inspect(small)
+    before = with_an_old_result(layout, tmp_path / "out")
+    write(layout, tmp_path / "out", layout.tensors)
+    (tmp_path / "out.partial" / "antidote").write_text("where the folder of the manifest should be")
+    with pytest.raises(InfrastructureError, match="could not be written"):
+        finish(tmp_path / "out", "new")
+    assert remains(tmp_path) == ["out"]
+    assert contents(tmp_path / "out") == before
+
+
 @pytest.mark.parametrize("signal", [KeyboardInterrupt, Terminated])
 def test_after_a_signal_the_same_call_goes_on(signal: type[BaseException], small: Path, tmp_path: Path) -> None:
     layout = inspect(small)
