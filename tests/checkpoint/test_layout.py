@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,12 @@ def pointing(shard: object, tensor: str | None = None) -> Change:
         )
 
     return change
+
+
+def nested(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    shutil.copy(next(folder.glob("model-*.safetensors")), folder / "sub" / WEIGHTS)
+    pointing(f"sub/{WEIGHTS}")(folder)
 
 
 def doubled(folder: Path) -> None:
@@ -304,6 +311,7 @@ FULL: dict[str, tuple[Change, type[AntidoteError], str]] = {
 }
 SHARDED: dict[str, tuple[Change, type[AntidoteError], str]] = {
     "parent folder": (pointing("../model.safetensors"), UnsafeCheckpoint, r"\.\./model"),
+    "folder": (nested, UnsafeCheckpoint, "which is no safetensors file of this folder"),
     "absolute": (pointing("/tmp/model.safetensors"), UnsafeCheckpoint, "/tmp/model"),  # noqa: S108
     "backslash": (pointing("..\\model.safetensors"), UnsafeCheckpoint, "model"),
     "pickle": (pointing("pytorch_model.bin"), UnsafeCheckpoint, "pytorch_model.bin"),
