@@ -37,7 +37,12 @@ SECRETS = (OWNER_TOKEN, GATE_TOKEN, SECRET)
 COMMAND = (sys.executable, "-m", "antidote_ci")
 SECONDS = 240
 ENDED = re.compile(rf"^({'|'.join(['ignored', *get_args(State)])}): (.+)$", re.MULTILINE)
-"""What `handle-event` says of itself."""
+"""What `handle-event` says of itself where it does not run."""
+SENTENCES: dict[State, str] = {
+    "pass": "The tested revision passes: ",
+    "repaired": "The tested revision does not pass, the repaired weights do: ",
+}
+"""How the report's own sentence begins, with which it ends where it runs."""
 
 
 @dataclass
@@ -111,7 +116,8 @@ class Journey:
         """How the Jobs that found something on main have ended, oldest first, once there are so many and no other."""
 
         def found() -> list[str]:
-            heard = [ENDED.findall(self.logged(job.id)) for job in self.jobs()]
+            logs = [self.logged(job.id) for job in self.jobs()]
+            heard = [ENDED.findall(log) + _sentences(log) for log in logs]
             return [f"{state}: {why}" for [(state, why)] in heard if state != "ignored"] if all(heard) else []
 
         wait_until(lambda: len(found()) >= count, lambda: "\n".join(self.logged(job.id) for job in self.jobs()))
@@ -129,6 +135,10 @@ class Journey:
 
     def say(self, text: str) -> None:
         print(f"{time.monotonic() - self.began:6.1f} s  {text}")  # noqa: T201 - the timeline
+
+
+def _sentences(log: str) -> list[tuple[State, str]]:
+    return [(state, line) for line in log.splitlines() for state, words in SENTENCES.items() if line.startswith(words)]
 
 
 def policy(pair: Path) -> Policy:
