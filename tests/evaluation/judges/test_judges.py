@@ -12,6 +12,7 @@ import pytest
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
 from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, judge
+from antidote_ci.evaluation.judges.qwen3guard import MAX_NEW_TOKENS
 from antidote_ci.model.child import Child
 from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import Progress
@@ -54,7 +55,8 @@ def test_qwen3guard_runs_and_its_noise_is_unparsed(name: str, qwen3guard: Path, 
     seen: list[Progress] = []
     opinions = make(name, qwen3guard, child).opinions(EXCHANGES, seen.append)
     assert opinions == [Opinion("unparsed")] * len(EXCHANGES)
-    assert seen[-1] == Progress("verdicts", len(EXCHANGES), len(EXCHANGES))
+    tokens = len(EXCHANGES) * MAX_NEW_TOKENS
+    assert seen[-1] == Progress("verdicts", tokens, tokens)
 
 
 def test_both_llama_guards_run_with_their_own_forms_of_content(tmp_path: Path, child: Child) -> None:
