@@ -103,6 +103,11 @@ def test_tango_alone_would_not_cover_it() -> None:
     assert (1 - rise_bound(0, 0, n)) ** n <= 0.05
 
 
+@pytest.mark.parametrize("n", [1, 7, 100])
+def test_where_every_pair_gains_the_rise_may_be_whole(n: int) -> None:
+    assert rise_bound(0, n, n) == score_bound(0, n, n) == 1
+
+
 def test_the_bound_is_monotone() -> None:
     n = 30
     gained = [rise_bound(2, c, n) for c in range(8)]
