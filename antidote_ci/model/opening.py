@@ -65,7 +65,7 @@ def _import() -> None:
 
     Once: what is frozen is never looked at again, and a model that was there would never be given back.
     """
-    gc.disable()  # a quarter of the time would go into looking for garbage among modules that stay
+    gc.disable()  # a seventh of the time would go into looking for garbage among modules that stay
     try:
         from transformers import AutoTokenizer, PreTrainedModel  # noqa: F401 - every configuration needs the second
     finally:

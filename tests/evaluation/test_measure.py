@@ -161,7 +161,7 @@ def test_answers_are_counted_by_their_tokens_among_all_that_may_be_asked_for(
     assert {each.total for each in heard if each.what == "answers"} == {long * (samples * 300 + 40) + task}
     assert counted == sorted(counted)
     harmful = sum("bad" in prompt for prompt in generator.asked)
-    others = {True: 40 * long + task, False: 0}[len(generator.asked) > harmful]
+    others = (40 * long + task) * (len(generator.asked) > harmful)
     assert counted[-1] == samples * harmful * long + others
     assert Progress("opening", 1, 1) in heard
 
