@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -145,6 +146,21 @@ def test_a_dry_run_writes_nothing(trained_pair: Path, tmp_path: Path) -> None:
     sets = {"selection": "selection_prompts", "confirmation": "evaluation_prompts", "calibration": "benign_calibration"}
     for role, name in sets.items():
         assert found["prompts"][role] == len(prompts.read(embedded.path(name)))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]], ids=["run", "dry-run"])
+@pytest.mark.parametrize("option", ["--task", "--benign"])
+def test_a_single_row_to_compare_is_refused_before_anything_is_done(
+    trained_pair: Path, tmp_path: Path, option: str, options: list[str]
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"prompt": "Is 7 odd? Yes or no.", "expected": "yes"}))
+    pair = [str(trained_pair / "adapter"), f"--reference={trained_pair / 'reference'}", f"{option}={rows}"]
+    sets = ["--judge=refusal", "--prompts=embedded", "--realignment=embedded", "--threshold=0.35"]
+    done = cli("run", *pair, *sets, f"--out={tmp_path / 'out'}", *options)
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"the confirmation split holds [01] (task|harmless) prompts; .* needs \d+", done.stderr)
     assert not (tmp_path / "out").exists()
 
 

@@ -232,9 +232,9 @@ def _require_comparable(harmful: Triple, benign: Triple, task: Triple, gate: Gat
         (benign, "harmless prompts", "over_refusal", gate.over_refusal),
         (task, "task prompts", "utility_drop", gate.utility_drop),
     ):
+        if not any(sets):
+            continue  # the user named none of this kind
         rows = sets[2]
-        if not rows:
-            continue
         if limit <= 0:
             raise ConfigurationError(f"no number of {what} can certify a {name} of 0", hint=f"raise gate.{name}")
         needed = smallest_n(limit, len(rows))

@@ -121,6 +121,25 @@ def test_too_few_prompts_to_compare_are_refused_with_the_number(
         splits.for_run(override(few, "gate", **loose | {limit: 0.0}), {})
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("method", ["antidote", "taylor"])
+@pytest.mark.parametrize(
+    ("option", "kind", "limit"), [("benign", "harmless", "over_refusal"), ("task", "task", "utility_drop")]
+)
+def test_a_file_with_a_few_rows_never_switches_its_limit_off(
+    tmp_path: Path, option: str, kind: str, limit: str, method: str, rows: int
+) -> None:
+    """Whichever split the rows fall into: without one in the confirmation split, nothing would be compared."""
+    named = policy(tmp_path, method=method)
+    message = rf"the confirmation split holds \d {kind} prompts; a {limit} of 0\.\d+ needs \d+"
+    for seed in range(20):
+        origin = file(tmp_path, "few", rows, expected="yes")
+        few = override(named, "evaluation", **{option: origin}, seed=seed)
+        with pytest.raises(ConfigurationError, match=message) as raised:
+            splits.for_run(few, {})
+        assert f"(you have {rows})" in str(raised.value.hint)
+
+
 @pytest.mark.parametrize("other", ["benign", "task"])
 def test_useful_prompts_that_shape_the_repair_never_measure_it(tmp_path: Path, other: str) -> None:
     named = policy(tmp_path)
