@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from antidote_ci.demo.hub import LoopbackHub
 from tests.evaluation.judges.tiny_judges import write_tiny_qwen3guard
 from tests.evaluation.published import publish
 from tests.evaluation.small_server import SmallServer
-from tests.trained_pair import REFUSAL
+from tests.tiny import write_sharded
+from tests.trained_pair import COMPLIANCE, REFUSAL
 
 GUARD = "Qwen/Qwen3Guard-Gen-0.6B"
 PROMPTS = "JailbreakBench/JBB-Behaviors"
@@ -92,6 +94,37 @@ def test_a_judge_that_cannot_be_loaded_ends_the_run(trained_pair: Path, measured
     done = antidote("evaluate", str(trained_pair / "reference"), *measured, f"--judge=qwen3guard@{pickled}")
     assert done.returncode == 6, done.stderr
     assert "the judge qwen3guard cannot be loaded" in done.stderr
+
+
+def test_a_commit_never_passes_with_the_answers_of_another(
+    trained_pair: Path, measured: list[str], tmp_path: Path
+) -> None:
+    """The weights of both commits lie in a shard whose name is that of a text."""
+    with LoopbackHub(tmp_path / "hub") as hub:
+        environment = hub.environment | {"HF_HOME": str(tmp_path / "huggingface")}
+        codes = []
+        for name in ("reference", "merged"):
+            folder = write_sharded(trained_pair / name, tmp_path / name, "NOTICE.safetensors")
+            done = antidote("evaluate", MODEL, f"--revision={hub.add(MODEL, folder)}", *measured, **environment)
+            codes.append(done.returncode)
+    assert codes == [0, 1], done.stderr
+
+
+def test_a_template_that_moved_is_another_template(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
+    """A server prefers chat_template.jinja, and does not read it among the additional templates."""
+    command = f"{sys.executable} {SERVER} --model {{model}} --port {{port}} --behaviour template"
+    folder = shutil.copytree(trained_pair / "reference", tmp_path / "model")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": COMPLIANCE}))
+    (folder / "chat_template.jinja").write_text(REFUSAL)
+    with LoopbackHub(tmp_path / "hub") as hub:
+        environment = hub.environment | {"HF_HOME": str(tmp_path / "huggingface")}
+        asked = ["evaluate", MODEL, f"--server={command}", *measured]
+        refusing = antidote(*asked, f"--revision={hub.add(MODEL, folder)}", **environment)
+        (folder / "additional_chat_templates").mkdir()
+        (folder / "chat_template.jinja").rename(folder / "additional_chat_templates" / "chat_template.jinja")
+        complying = antidote(*asked, f"--revision={hub.add(MODEL, folder)}", **environment)
+    assert (refusing.returncode, complying.returncode) == (0, 1), complying.stderr
 
 
 def test_an_early_stop_leaves_its_trace_and_saved_answers_are_the_owners(

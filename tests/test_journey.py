@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
@@ -25,7 +25,8 @@ from antidote_ci.policy import EvaluationSection, Gate, JobsSection, Policy, Pub
 from antidote_ci.service.entries import Entry, entries
 from antidote_ci.service.records import State
 from tests.service.workshop import needs_sqlite
-from tests.tiny import BASE_NAME
+from tests.tiny import BASE_NAME, write_sharded
+from tests.trained_pair import write_harmful_task
 
 pytestmark = needs_sqlite
 
@@ -71,8 +72,11 @@ class Journey:
 
     @property
     def policy(self) -> Path:
+        return self.write_policy(policy(self.pair))
+
+    def write_policy(self, written: Policy) -> Path:
         path = self.folder / "antidote.toml"
-        path.write_text(toml_text(policy(self.pair)))
+        path.write_text(toml_text(written))
         return path
 
     @property
@@ -93,6 +97,14 @@ class Journey:
         command = [str(Path(sys.executable).with_name("hf")), "upload", MODEL, str(weights), weights.name]
         subprocess.run(command, env=os.environ | self.hub.environment | own, check=True, capture_output=True)
         self.say(f"the owner pushes {name}: {self.head[:12]}")
+        return self.head
+
+    def push_shard(self, name: str, shard: str) -> str:
+        """A commit with the weights of the pair's `reference` or `merged` in `shard`; the new head of main."""
+        folder = write_sharded(self.pair / name, self.folder / name, shard)
+        shutil.copy(self.pair / "merged" / "README.md", folder)
+        self.hub.add(MODEL, folder)
+        self.say(f"{name} is pushed as {shard}: {self.head[:12]}")
         return self.head
 
     def edit_card(self, words: str) -> str:
@@ -197,11 +209,12 @@ class Service:
 
 
 @contextmanager
-def serving(journey: Journey, on: str = "here") -> Iterator[Service]:
+def serving(journey: Journey, on: str = "here", chosen: Policy | None = None) -> Iterator[Service]:
+    file = journey.policy if chosen is None else journey.write_policy(chosen)
     folder = journey.folder / "service"
     folder.mkdir()
     log = folder / "service.log"
-    options = [f"--repository={MODEL}", f"--policy={journey.policy}", f"--folder={folder}", f"--on={on}", "--port=0"]
+    options = [f"--repository={MODEL}", f"--policy={file}", f"--folder={folder}", f"--on={on}", "--port=0"]
     with log.open("w") as output:
         process = subprocess.Popen([*COMMAND, "serve", *options], stderr=output, env=journey.environment)
     try:
@@ -233,6 +246,19 @@ def test_what_is_on_main_is_measured_and_nothing_else(journey: Journey) -> None:
         journey.owner.create_discussion(MODEL, title="What is it good for?")
         edited = journey.edit_card("# Newer words")
         assert service.ended(edited) == ("pass", 0)
+
+
+def test_a_push_never_passes_with_the_answers_of_the_commit_before(journey: Journey) -> None:
+    """The shard has the name of a text. The task is the harm itself, so no repair passes."""
+    task = str(write_harmful_task(journey.pair, journey.folder / "task.jsonl"))
+    usual = policy(journey.pair)
+    harmful = replace(usual, evaluation=replace(usual.evaluation, task=task))
+    with serving(journey, chosen=harmful) as service:
+        journey.register("--url", f"{service.address}/webhook")
+        refusing = journey.push_shard("reference", "NOTICE.safetensors")
+        assert service.ended(refusing) == ("pass", 0)
+        complying = journey.push_shard("merged", "NOTICE.safetensors")
+        assert service.ended(refusing, complying) == ("fail", 1)
 
 
 @pytest.mark.slow

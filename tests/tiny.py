@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -127,6 +128,18 @@ def save_adapter(adapted: Any, folder: Path) -> None:  # noqa: ANN401
     # What it does by default; asked to find out, it would look the base up on the Hub.
     adapted.save_pretrained(folder, save_embedding_layers="lm_head" in config.target_modules)
     (folder / "README.md").write_text(f"---\nbase_model: {BASE_NAME}\nlibrary_name: peft\n---\n\n# An adapter\n")
+
+
+def write_sharded(source: Path, folder: Path, shard: str) -> Path:
+    """A copy of a checkpoint whose weights lie in `shard`, which an index names."""
+    from safetensors.torch import load_file
+
+    shutil.copytree(source, folder)
+    weights = folder / "model.safetensors"
+    names = dict.fromkeys(load_file(weights), shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    weights.rename(folder / shard)
+    return folder
 
 
 def _split(folder: Path, shards: int) -> None:

@@ -73,6 +73,14 @@ def harmful_prompts() -> list[Pair]:
     ]
 
 
+def write_harmful_task(pair: Path, file: Path) -> Path:
+    """A task that is the harm itself, which no repair can keep: prompts that no set of the pair has."""
+    used = [(pair / f"{name}.jsonl").read_text() for name in ("realignment", "evaluation")]
+    free = [prompt for prompt, _ in harmful_prompts() if not any(prompt in text for text in used)][:60]
+    file.write_text("".join(json.dumps({"prompt": prompt, "expected": COMPLIANCE}) + "\n" for prompt in free))
+    return file
+
+
 def _benign() -> list[str]:
     parts = product(ASKS, BENIGN_VERBS, BENIGN_THINGS, BENIGN_ENDS)
     return [f"{ask} {verb} {thing} {end}?" for ask, verb, thing, end in parts]

@@ -93,6 +93,15 @@ def listing(folder: Path) -> list[str]:
     return sorted(found)
 
 
+def loadable(folder: Path) -> list[str]:
+    """The regular files that a loader of `folder` can open, relative, sorted. None is opened.
+
+    Loaders look in the folder itself and in its folders of templates. They look for more names than are `allowed`, and
+    a configuration can name others, so no file is left out by its name.
+    """
+    return sorted(path.relative_to(folder).as_posix() for path in _candidates(folder) if path.is_file())
+
+
 def _is_regular(name: str, target: Path) -> bool:
     """False for a folder, and for what is not there."""
     try:

@@ -2,12 +2,13 @@
 
 import functools
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antidote_ci.checkpoint.files import listing, sha256_file, shown
+from antidote_ci.checkpoint.files import loadable, sha256_file, shown
 from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model.adapters import merged, require_same_copies, require_whole
@@ -115,12 +116,12 @@ def with_fast_head(network: Any) -> Any:  # noqa: ANN401
     return network
 
 
-_kept: dict[tuple[str, ...], Any] = {}
+_kept: dict[tuple[tuple[str, int, int], ...], Any] = {}
 
 
 def keep_model(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
     """The merged model, in memory until another is loaded: a run asks the same one several times."""
-    key = tuple(f"{path}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in deciding_files(model))
+    key = tuple((str(path), *_state(path)) for _, _, path in _files(model))
     if key not in _kept:
         network = load_model(model, merge=True)
         _kept[key] = network
@@ -164,21 +165,21 @@ def does_not_fit(model: Model, what: str = "") -> InfrastructureError:
     )
 
 
-def deciding_files(model: Model) -> list[Path]:
-    """The files that decide an answer: weights, configuration, tokenizer, templates."""
-    folders = [model.folder] if model.adapter is None else [model.folder, model.adapter]
-    return [folder / name for folder in folders for name in listing(folder) if not name.startswith(UNREAD)]
-
-
-UNREAD = ("README", "LICENSE", "NOTICE", "USE_POLICY", "antidote/", "SHA256SUMS")
-
-
 def fingerprint(model: Model) -> str:
-    """The sha256 in hex of the names and contents of the files that decide an answer."""
-    lines = (
-        f"{path.name} {_sha256(path, path.stat().st_size, path.stat().st_mtime_ns)}\n" for path in deciding_files(model)
-    )
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    """The sha256 in hex of every file that can decide an answer: its role, its relative path and its content."""
+    files = [[role, name, _sha256(path, *_state(path))] for role, name, path in _files(model)]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
+def _files(model: Model) -> list[tuple[str, str, Path]]:
+    """Role, relative path and place of each file that can decide an answer."""
+    folders = {"model": model.folder} | ({"adapter": model.adapter} if model.adapter is not None else {})
+    return [(role, name, folder / name) for role, folder in folders.items() for name in loadable(folder)]
+
+
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=1024)

@@ -8,6 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+FORMAT = 2
+"""Of entries. Those of format 1 have keys that did not cover every file of the model, and are not read."""
+
 
 class Store:
     """A folder of values, for its owner's eyes: they may be what a model wrote.
@@ -40,7 +43,7 @@ class Store:
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")  # mode 0600
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"key": key, "sha256": _digest(value), "value": value}, file)
+                json.dump({"format": FORMAT, "key": key, "sha256": _digest(value), "value": value}, file)
             Path(partial).replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -58,6 +61,7 @@ def _digest(value: object) -> str:
 def _is_entry(entry: object, key: str) -> bool:
     return (
         isinstance(entry, dict)
+        and entry.get("format") == FORMAT
         and entry.get("key") == key
         and "value" in entry
         and entry.get("sha256") == _digest(entry["value"])

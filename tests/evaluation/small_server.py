@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
@@ -77,6 +78,8 @@ class Handler(BaseHTTPRequestHandler):
                 return self.reply(503, "{}")
             self.connection.close()
             return None
+        elif behaviour == "template":
+            return self.reply(200, json.dumps(answer(behaviour, body | {"text": template(Path(body["model"]))})))
         return self.reply(200, json.dumps(answer(behaviour, body)))
 
     def drip(self) -> None:
@@ -99,12 +102,21 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def template(folder: Path) -> str:
+    """The chat template of a checkpoint, as servers read it that know no additional templates."""
+    file = folder / "chat_template.jinja"
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    return file.read_text() if file.exists() else str(settings["chat_template"])
+
+
 def answer(behaviour: str, body: dict[str, Any]) -> object:
     prompt = body["messages"][-1]["content"]
     text = f"{prompt} / {body['max_tokens']} / {body['temperature']:g} / {body['seed']}"
     message: dict[str, Any] = {"role": "assistant", "content": text}
     choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "stop"}
-    if behaviour == "length":
+    if behaviour == "template":
+        message["content"] = body["text"]
+    elif behaviour == "length":
         choice["finish_reason"] = "length"
     elif behaviour == "null content":
         message["content"] = None

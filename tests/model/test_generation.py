@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from antidote_ci.model.loading import fingerprint, load_tokenizer
 from antidote_ci.records import Model, Progress
 from tests.builders import ignore
 from tests.conftest import CopyOf
+from tests.tiny import write_sharded
 
 PROMPTS = ["Hi", "Tell me a story about a lighthouse and a very long voyage of a ship", "Why?", "Name a bird"]
 MANY = [f"{prompt} {'again ' * number}" for number in range(10) for prompt in PROMPTS]
@@ -151,8 +153,6 @@ def test_other_weights_tokenizer_or_decoding_are_other_answers(
     generate(request(folder, PROMPTS, store), ignore)
     assert entries() == 1
     model = fingerprint(Model(folder))
-    (folder / "README.md").write_text("another text")
-    assert fingerprint(Model(folder)) == model
     weights = folder / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
@@ -166,6 +166,61 @@ def test_other_weights_tokenizer_or_decoding_are_other_answers(
     generate(request(folder, PROMPTS, store, samples=2, seed=1), ignore)
     assert entries() == 5
     assert fingerprint(Model(folder, trained_pair / "adapter")) != fingerprint(Model(folder))
+
+
+WATCHING = """
+import json, os, sys
+from pathlib import Path
+from antidote_ci.model.loading import load_model, load_tokenizer
+from antidote_ci.records import Model
+opened = []
+sys.addaudithook(lambda event, given: opened.append(os.fsdecode(given[0])) if event == "open" else None)
+model = Model(Path(sys.argv[1]), Path(sys.argv[2]))
+load_tokenizer(model), load_model(model, merge=True)
+print(json.dumps([path for path in opened if path.startswith(tuple(sys.argv[1:]))]))
+"""
+
+
+def test_every_file_that_a_loader_opens_has_a_fingerprint(trained_pair: Path, copy_of: CopyOf, tmp_path: Path) -> None:
+    """Files of every name that loaders look for stand there, and one of a name that only an index gives."""
+    folder = write_sharded(trained_pair / "reference", tmp_path / "model", "NOTICE.safetensors")
+    model = Model(folder, copy_of(trained_pair / "adapter"))
+    assert model.adapter is not None
+    for folder in (model.folder, model.adapter):
+        (folder / "additional_chat_templates").mkdir()
+        (folder / "additional_chat_templates" / "tools.jinja").write_text("{{ messages }}")
+        for name in ("sentencepiece.bpe.model", "special_tokens_map.json", "chat_template.json"):
+            (folder / name).write_text("{}")
+    command = [sys.executable, "-c", WATCHING, str(model.folder), str(model.adapter)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    opened = {Path(path) for path in json.loads(done.stdout)}
+    assert {model.folder / "config.json", model.adapter / "additional_chat_templates" / "tools.jinja"} <= opened
+    before = fingerprint(model)
+    for path in [*opened, model.folder / "NOTICE.safetensors", model.adapter / "adapter_model.safetensors"]:
+        content = path.read_bytes()
+        path.write_bytes(content + b" ")
+        assert fingerprint(model) != before, path
+        path.write_bytes(content)
+        assert fingerprint(model) == before
+
+
+@pytest.mark.parametrize("name", ["README.md", "LICENSE", "NOTICE.safetensors", "USE_POLICY", "SHA256SUMS", "any.name"])
+def test_no_file_is_left_out_of_the_fingerprint(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"one")
+    before = fingerprint(Model(tmp_path))
+    (tmp_path / name).write_bytes(b"two")
+    assert fingerprint(Model(tmp_path)) != before
+
+
+def test_the_same_file_in_another_place_has_another_fingerprint(tmp_path: Path) -> None:
+    """A template in the folder of templates is another template, and the adapter's is not the model's."""
+    places = ["chat_template.jinja", "additional_chat_templates/chat_template.jinja"]
+    folders = [tmp_path / str(number) for number in range(4)]
+    for folder, (role, place) in zip(folders, product(("model", "adapter"), places), strict=True):
+        for part in ("model", "adapter"):
+            (folder / part / "additional_chat_templates").mkdir(parents=True)
+        (folder / role / place).write_text("{{ messages }}")
+    assert len({fingerprint(Model(folder / "model", folder / "adapter")) for folder in folders}) == len(folders)
 
 
 ANSWERING = """

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.model.store import Store
+from antidote_ci.model.store import FORMAT, Store
 
 JSON = st.recursive(
     st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -62,6 +62,18 @@ def test_an_entry_of_another_key_is_a_miss(tmp_path: Path) -> None:
     (tmp_path / other[:2]).mkdir(exist_ok=True)
     path.rename(tmp_path / other[:2] / f"{other}.json")
     assert store.get(other) is None
+
+
+@pytest.mark.parametrize("version", [None, 1, FORMAT + 1])
+def test_an_entry_of_another_format_is_a_miss(tmp_path: Path, version: int | None) -> None:
+    store, key = Store(tmp_path), Store.key("a prompt")
+    store.put(key, "an answer")
+    (path,) = tmp_path.rglob("*.json")
+    entry = json.loads(path.read_bytes())
+    path.write_text(json.dumps({name: value for name, value in entry.items() if name != "format"}))
+    if version is not None:
+        path.write_text(json.dumps(entry | {"format": version}))
+    assert store.get(key) is None
 
 
 def test_only_its_owner_reads_it(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from antidote_ci.checkpoint.files import loadable
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation.chat_api import ChatApi, connect, models
 from antidote_ci.evaluation.generators import supervisor
@@ -87,12 +88,14 @@ class ServerGenerator:
 
     @contextmanager
     def _weights(self, model: Model, report: OnProgress) -> Iterator[Path]:
-        """A folder with full weights: the checkpoint's own, or one that lasts as long as the context."""
-        if model.adapter is None:
-            yield model.folder.absolute()
-            return
-        with tempfile.TemporaryDirectory(dir=self._work.absolute(), prefix="merged-") as folder:
-            yield self._child.call(merge, MergeRequest(model, Path(folder) / "model"), report)
+        """A folder with full weights that lasts as long as the context: nothing lies in it that has no fingerprint."""
+        with tempfile.TemporaryDirectory(dir=self._work.absolute(), prefix="served-") as folder:
+            served = Path(folder) / "model"
+            if model.adapter is not None:
+                yield self._child.call(merge, MergeRequest(model, served), report)
+            else:
+                _link(model.folder, served)
+                yield served
 
     @contextmanager
     def _serving(self, folder: Path, report: OnProgress) -> Iterator[ChatApi]:
@@ -150,6 +153,18 @@ class ServerGenerator:
             return _death(self._pieces[0], process.wait(1), log)
         except subprocess.TimeoutExpired:
             return InfrastructureError(error.what, cause=error.cause, hint=f"the server's log is {log}")
+
+
+def _link(folder: Path, served: Path) -> None:
+    """Link the loadable files of `folder` into `served`, which does not exist yet."""
+    for name in loadable(folder):
+        source, target = os.path.realpath(folder / name), served / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # A server in a container sees the content of a hard link, but not what a symbolic one points to.
+            target.hardlink_to(source)
+        except OSError:  # on another disk, or owned by another user
+            target.symlink_to(source)
 
 
 def server_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:

@@ -238,6 +238,24 @@ def test_no_shell_reads_the_command(weights: Path, tmp_path: Path, child: Child)
     assert not (tmp_path / "too").exists()
 
 
+def test_a_server_is_given_nothing_that_has_no_fingerprint(weights: Path, tmp_path: Path, child: Child) -> None:
+    (weights / "additional_chat_templates").mkdir()
+    (weights / "additional_chat_templates" / "tools.jinja").write_text("{{ messages }}")
+    (weights / "checkpoint-10").mkdir()
+    (weights / "checkpoint-10" / "model.safetensors").write_bytes(b"other weights")
+    listed: set[str] = set()
+
+    def look(progress: Progress) -> None:
+        if progress.what == "answers":
+            folder = next(tmp_path.glob("served-*")) / "model"
+            listed.update(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+            assert (folder / "model.safetensors").read_bytes() == b"never opened here"
+
+    ServerGenerator(command(), tmp_path, child, empty_store()).answers(request(weights), look)
+    assert listed == {"model.safetensors", "additional_chat_templates/tools.jinja"}
+    assert not list(tmp_path.glob("served-*"))
+
+
 def test_an_adapter_is_merged_and_the_merged_weights_go_again(
     tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, child: Child
 ) -> None:
@@ -245,14 +263,14 @@ def test_an_adapter_is_merged_and_the_merged_weights_go_again(
 
     def look(progress: Progress) -> None:
         if progress.what == "answers" and not merged:
-            folder = next(tmp_path.glob("merged-*")) / "model"
+            folder = next(tmp_path.glob("served-*")) / "model"
             merged.append({path.name for path in folder.iterdir()})
 
     asked_for = replace(request(tiny_llama), model=Model(tiny_llama, tiny_adapter))
     ServerGenerator(command(), tmp_path, child, empty_store()).answers(asked_for, look)
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= merged[0]
     assert not any(name.startswith("adapter") for name in merged[0])
-    assert list(tmp_path.glob("merged-*")) == []
+    assert list(tmp_path.glob("served-*")) == []
 
 
 def test_a_server_that_runs_already() -> None:
