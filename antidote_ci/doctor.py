@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -156,7 +156,7 @@ def _weights(spec: JudgeSpec, policy: Policy) -> Finding:
 
 def _once(given: Access) -> Access:
     """A question for a person who waits: an outage is an answer too."""
-    return Access(given.token, ONCE, given.purpose)
+    return replace(given, patience=ONCE)
 
 
 def _lacking(what: str, error: AntidoteError, *, needed: bool) -> Finding:

@@ -136,3 +136,21 @@ def test_a_destination_that_is_taken_ends_the_run_before_the_work(
     assert code == 5, err
     assert "name a new repository with --publish-to" in err
     assert weights_fetched(hub, since) == []
+
+
+def test_a_workflow_whose_token_expires_during_the_run(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
+    job = environment(hub, tmp_path) | {"HF_WRITE_TOKEN": ""} | hub.trust(MODEL, "octo/repair")
+    process = start("run", MODEL, *options(trained_pair, tmp_path / "out"), "--publish=pull-request", **job)
+    seen = ""
+    while "score the weights ..." not in seen:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
+    hub.end_exchanged_tokens()
+    code, _, err = finish(process)
+    assert code == 7, seen + err
+    (opened,) = HfApi(endpoint=hub.endpoint, token=False).get_repo_discussions(MODEL)
+    assert report(tmp_path / "out").publish.url == f"{hub.endpoint}/{MODEL}/discussions/{opened.num}"
+    assert opened.author == "[OIDC]"
+    assert hub.history.count("POST /oauth/token") == 2

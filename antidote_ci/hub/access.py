@@ -1,12 +1,13 @@
 """Speaking to the Hub for one purpose: a token, or none, and how long to wait for an answer."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
-from antidote_ci.hub.answers import explained, in_our_words, seconds_to_wait
-from antidote_ci.hub.client import api, prepare
+from antidote_ci.hub.answers import explained, in_our_words, is_unauthorized, seconds_to_wait
+from antidote_ci.hub.client import api, forget_exchanged, prepare
 from antidote_ci.hub.meanings import Purpose
 from antidote_ci.hub.patience import SECONDS, Patience
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+RESOURCE_VARIABLE = "HF_OIDC_RESOURCE"
+"""The repository or the account for which a workflow's identity is exchanged for a token."""
 PATIENCE_VARIABLE = "ANTIDOTE_HUB_PATIENCE"
 """Seconds for which a Hub that fails in passing is asked again."""
 
@@ -24,22 +27,52 @@ class Access:
     """Reading and publishing are separate rights: each has its own."""
 
     token: str | None = field(default=None, repr=False)
+    """The token that is sent. With `resource` it is the first one, and every attempt sends the current one."""
     patience: Patience = field(default_factory=Patience)
     purpose: Purpose = "reading"
+    resource: str | None = None
+    """Set where the token was exchanged for the workflow's identity: such a token expires during a long run."""
 
     def ask(self, identifier: str, call: Callable[["HfApi"], Answer]) -> Answer:
         """What `call` gets from the client about `identifier`, asked again while the Hub fails in passing.
 
         `call` may run many times, so it must look before it changes anything. Raises our errors, never the client's.
         """
-        return self._insist(identifier, lambda: call(api(self.token)))
+        resource = self.resource
+        if resource is None:
+            return self._insist(identifier, lambda: call(api(self.token)))
+        return self._insist(identifier, lambda: self._ask_with_exchanged(resource, call))
 
-    def exchange(self, resource: str) -> str | None:
-        """The token that the workflow's own identity gets for `resource`: a repository, or an account."""
+    def exchange(self, resource: str) -> str:
+        """The current token of the workflow's own identity for `resource`, which may be the one of an earlier call.
+
+        Raises ValueError unless HF_OIDC_RESOURCE of this process is `resource`: the client looks there, and where it is
+        not set would return a token that is saved on this machine.
+        """
         from huggingface_hub import get_token
 
+        if os.environ.get(RESOURCE_VARIABLE) != resource:
+            raise ValueError(f"{RESOURCE_VARIABLE} of this process is not {resource}")
         prepare()
-        return self._insist(resource, get_token)
+        # With HF_OIDC_RESOURCE the client raises an error instead of returning None.
+        return cast(str, self._insist(resource, get_token))
+
+    def _ask_with_exchanged(self, resource: str, call: Callable[["HfApi"], Answer]) -> Answer:
+        """What `call` gets. It runs once more if the Hub no longer accepts the token, as during a long upload."""
+        token = self._current(resource)
+        try:
+            return call(api(token))
+        except Exception as error:
+            if not is_unauthorized(error):
+                raise
+        # The Hub may end a token earlier than it told the client.
+        forget_exchanged(token)
+        return call(api(self._current(resource)))
+
+    def _current(self, resource: str) -> str:
+        """The token for `resource`. The client exchanges the identity again some minutes before the token expires."""
+        purpose: Purpose = "exchanging again" if os.environ.get("HF_OIDC_ID_TOKEN") else "exchanging"
+        return Access(None, self.patience, purpose).exchange(resource)
 
     def _insist(self, identifier: str, attempt: Callable[[], Answer]) -> Answer:
         def told(error: Exception) -> str:
@@ -58,13 +91,14 @@ def reading(environ: Mapping[str, str]) -> Access:
 def writing(environ: Mapping[str, str]) -> Access:
     """For publishing: HF_WRITE_TOKEN, else the workflow's own identity (HF_OIDC_RESOURCE), else HF_TOKEN.
 
-    The identity is exchanged by the client: https://huggingface.co/docs/hub/trusted-publishers. Raises
-    InfrastructureError when there is nothing to publish with.
+    The identity is exchanged at once, so that a workflow that is not trusted fails before the work. Raises
+    InfrastructureError when there is nothing to publish with. https://huggingface.co/docs/hub/trusted-publishers
     """
     patience = _patience(environ)
     token = _token(environ, "HF_WRITE_TOKEN")
-    if not token and (resource := environ.get("HF_OIDC_RESOURCE")):
-        token = Access(None, patience, "exchanging").exchange(resource)
+    if not token and (resource := environ.get(RESOURCE_VARIABLE)):
+        first = Access(None, patience, "exchanging").exchange(resource)
+        return Access(first, patience, "publishing", resource)
     token = token or _token(environ, "HF_TOKEN")
     if not token:
         raise InfrastructureError(

@@ -19,6 +19,7 @@ from antidote_ci.hub.meanings import Meaning, Purpose
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+UNAUTHORIZED = 401
 READ = 10_000
 SHOWN = 300
 """Characters of a message that are looked at, and that are shown."""
@@ -59,7 +60,7 @@ def in_our_words(
 ) -> AntidoteError | None:
     """The error that people read; None for what is neither the Hub's nor the client's."""
     # An identity that is exchanged is a kind of token.
-    found = _found(_root(error), bool(token) or purpose == "exchanging", purpose)
+    found = _found(_root(error), bool(token) or purpose in meanings.EXCHANGES, purpose)
     if found is None:
         return None
     names = {
@@ -86,6 +87,17 @@ def seconds_to_wait(error: Exception) -> float | None:
     if found is None or not (found.meaning.passing and found.meaning.waited_for):
         return None
     return asked_for(root.response.headers) if isinstance(root, HfHubHTTPError) else 0.0
+
+
+def is_unauthorized(error: Exception) -> bool:
+    """Whether the Hub, or its storage, does not accept the token that was sent."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    root = _root(error)
+    if isinstance(root, HfHubHTTPError):
+        return root.response.status_code == UNAUTHORIZED
+    answered = STORAGE_STATUS.search(str(root)) if isinstance(root, OSError | RuntimeError) else None
+    return answered is not None and int(answered[1]) == UNAUTHORIZED
 
 
 def of_status(status: int, known: bool = True, purpose: Purpose = "reading") -> Meaning:
@@ -123,8 +135,8 @@ def _refused(error: Exception, known: bool, purpose: Purpose) -> Found | None:
     status, message = error.response.status_code, error.server_message or ""
     passing = of_status(status).passing
     match error:
-        case _ if purpose == "exchanging" and not passing:
-            return Found(meanings.IDENTITY, f"{status}: {message}" if message else str(status))
+        case _ if purpose in meanings.EXCHANGES and not passing:
+            return Found(meanings.EXCHANGES[purpose], f"{status}: {message}" if message else str(status))
         # A gated repository is a subclass of an unknown one: it goes first.
         case errors.GatedRepoError():
             gated = meanings.GATED if known else meanings.GATED_ANONYMOUS

@@ -75,6 +75,19 @@ def api(token: str | None) -> "HfApi":
     return HfApi(endpoint=endpoint(), token=token or False, library_name="antidote-ci")
 
 
+def forget_exchanged(token: str) -> None:
+    """Let the client exchange the workflow's identity again, although it takes `token` for valid.
+
+    The client keeps the token of an exchange and has no public way to drop it.
+    """
+    from huggingface_hub.utils import _auth
+
+    with _auth._OIDC_TOKEN_LOCK:
+        kept = _auth._OIDC_TOKEN_CACHE
+        if kept is not None and kept["token"] == token:
+            _auth._OIDC_TOKEN_CACHE = None
+
+
 @cache
 def prepare() -> None:
     """Give the client limits of time, and clean what it logs. For the whole process, when it is first used."""

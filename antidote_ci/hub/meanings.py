@@ -10,16 +10,18 @@ from typing import Literal
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, PublishConflict
 
-Purpose = Literal["reading", "publishing", "exchanging", "submitting", "managing"]
+Purpose = Literal["reading", "publishing", "exchanging", "exchanging again", "submitting", "managing"]
 """The same answer has other causes for each.
 
-`exchanging` is of a workflow's identity for a token, `submitting` of Jobs, `managing` of webhooks.
+`exchanging` is of a workflow's identity for a token, `exchanging again` of the one in HF_OIDC_ID_TOKEN, `submitting` of
+Jobs, `managing` of webhooks.
 """
 VARIABLES: Mapping[Purpose, str] = MappingProxyType(
     {
         "reading": "HF_TOKEN",
         "publishing": "HF_WRITE_TOKEN",
         "exchanging": "HF_WRITE_TOKEN",
+        "exchanging again": "HF_WRITE_TOKEN",
         "submitting": "HF_JOBS_TOKEN",
         "managing": "HF_JOBS_TOKEN",
     }
@@ -258,6 +260,16 @@ IDENTITY = Meaning(
     "grant `id-token: write` and see https://huggingface.co/docs/hub/trusted-publishers, or set HF_WRITE_TOKEN instead "
     "of HF_OIDC_RESOURCE",
 )
+IDENTITY_AGAIN = Meaning(
+    "the identity in HF_OIDC_ID_TOKEN could not be exchanged for a token again",
+    "the token of the first exchange is no longer valid, and the identity has expired or is no longer trusted",
+    "run the same command again with a new HF_OIDC_ID_TOKEN, or set HF_WRITE_TOKEN instead of HF_OIDC_RESOURCE if the "
+    "run takes longer than the token is valid",
+)
+EXCHANGES: Mapping[Purpose, Meaning] = MappingProxyType(
+    {"exchanging": IDENTITY, "exchanging again": IDENTITY_AGAIN},
+)
+"""What the refusal of an exchange means."""
 OFFLINE = Meaning(
     "{it} is not in the local cache",
     "HF_HUB_OFFLINE is set, so the Hub was not asked",

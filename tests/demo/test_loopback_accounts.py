@@ -1,5 +1,6 @@
 """Who may do what on the loopback Hub, by what the real client is told."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -199,6 +200,27 @@ def test_a_workflow_without_a_token(
     assert hf.list_repo_commits("org/model")[0].authors == ["[OIDC]"]
     assert status(hf.create_commit, "org/other", [file("a", "b")], commit_message="No") == 403
     assert status(hf.create_repo, "org/new") == 403
+
+
+def test_an_exchanged_token_expires(peopled: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", peopled.endpoint)
+    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
+    for key, value in peopled.trust("org/model", WORKFLOW).items():
+        monkeypatch.setenv(key, value)
+    lasting = client(peopled, get_token())
+    peopled.store.token_seconds = 1
+    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
+    brief = client(peopled, get_token())
+    assert brief.whoami()["name"] == "[OIDC]"
+    time.sleep(1)
+    told = refused(brief.model_info, "org/model")
+    assert told.response.status_code == 401
+    assert told.server_message == "Invalid credentials in Authorization header"
+    assert status(push, brief) == 401
+    push(lasting)
+    peopled.end_exchanged_tokens()
+    assert status(push, lasting) == 401
+    push(client(peopled, "hf_member"))
 
 
 @pytest.mark.parametrize(

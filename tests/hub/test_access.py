@@ -1,12 +1,16 @@
 """Which token is used for what, and the exchange of a workflow's identity for one."""
 
 import json
+import os
+import time
 from pathlib import Path
 
+import httpx2
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import _auth
 
+from antidote_ci.demo.hub import LoopbackHub, oidc
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub.access import Access, reading, writing
 from antidote_ci.hub.patience import SECONDS, Patience
@@ -137,3 +141,95 @@ def test_an_identity_minted_by_github_is_not_shown(workflow: pytest.MonkeyPatch)
         with pytest.raises(InfrastructureError) as raised:
             writing({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
     assert "403: [token] is not trusted" in str(raised.value.cause)
+
+
+def test_an_exchange_for_another_resource_than_that_of_the_process(workflow: pytest.MonkeyPatch) -> None:
+    """The client would send a token that is saved on this machine."""
+    workflow.delenv("HF_OIDC_RESOURCE")
+    with pytest.raises(ValueError, match="HF_OIDC_RESOURCE"):
+        Access(None, Patience(0), "exchanging").exchange(RESOURCE)
+
+
+def test_a_token_that_is_always_refused_is_exchanged_once_more(workflow: pytest.MonkeyPatch) -> None:
+    """Neither token is in the message, although neither looks like one of the Hub."""
+    tokens = ["first-granted-secret", "second-granted-secret"]
+
+    def answer(asked: Asked) -> Canned:
+        if asked.path == "/oauth/token":
+            return Canned(200, json.dumps({"access_token": tokens[granted()], "expires_in": 3600}).encode(), JSON)
+        return Canned(
+            401, json.dumps({"error": f"refused: {tokens} as {asked.headers['authorization']}"}).encode(), JSON
+        )
+
+    def granted() -> int:
+        return [each.path for each in hub.asked].count("/oauth/token") - 1
+
+    with CannedHub(answer) as hub:
+        serve(hub, workflow)
+        access = writing({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
+        with pytest.raises(InfrastructureError, match="answered 401") as raised:
+            access.ask(RESOURCE, lambda client: client.get_discussion_details(RESOURCE, 1))
+    sent = [each.headers["authorization"] for each in hub.asked if "/discussions/" in each.path]
+    assert sent == [f"Bearer {token}" for token in tokens]
+    assert "refused: ['[token]', '[token]'] as Bearer [token]" in str(raised.value.cause)
+    assert not any(token in said(raised.value) for token in tokens)
+
+
+def test_another_refusal_is_no_reason_to_exchange_again(workflow: pytest.MonkeyPatch) -> None:
+    granted = json.dumps({"access_token": "hf_jwt_granted", "expires_in": 3600}).encode()
+    with CannedHub(lambda asked: Canned(200, granted, JSON) if asked.path == "/oauth/token" else Canned(403)) as hub:
+        serve(hub, workflow)
+        access = writing({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
+        with pytest.raises(InfrastructureError, match="answered 403"):
+            access.ask(RESOURCE, lambda client: client.get_discussion_details(RESOURCE, 1))
+    assert [each.path for each in hub.asked].count("/oauth/token") == 1
+
+
+def test_a_failing_exchange_during_the_run_is_waited_for(workflow: pytest.MonkeyPatch) -> None:
+    """A token that expires at once is exchanged for each question; the Hub fails in between."""
+    granted = b'{"access_token": "hf_jwt_granted", "expires_in": 0}'
+    answers = [Canned(200, granted, JSON), Canned(503), Canned(200, granted, JSON), Canned(200, b'{"name": "a"}', JSON)]
+    with CannedHub(lambda _: answers.pop(0)) as hub:
+        serve(hub, workflow)
+        first = writing({"HF_OIDC_RESOURCE": RESOURCE}).token
+        access = Access(first, Patience(60, sleep=lambda _: None), "publishing", RESOURCE)
+        assert access.ask(RESOURCE, lambda client: client.whoami()) == {"name": "a"}
+    assert answers == []
+
+
+def test_a_workflow_that_is_no_longer_trusted(workflow: pytest.MonkeyPatch) -> None:
+    workflow.delenv("HF_OIDC_ID_TOKEN")
+    answers = [Canned(200, b'{"access_token": "hf_jwt_granted", "expires_in": 0}', JSON), Canned(403)]
+    identity = json.dumps({"value": IDENTITY}).encode()
+    with CannedHub(lambda asked: Canned(200, identity, JSON) if "/mint" in asked.path else answers.pop(0)) as hub:
+        serve(hub, workflow)
+        workflow.setenv("GITHUB_ACTIONS", "true")
+        workflow.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", f"{hub.endpoint}/mint")
+        workflow.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token-of-the-job")
+        access = writing({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
+        with pytest.raises(InfrastructureError, match="identity could not be exchanged") as raised:
+            access.ask("org/other", lambda client: client.whoami())
+    assert "do not trust this workflow (403)" in str(raised.value.cause)
+
+
+def test_an_identity_that_cannot_be_minted_again(
+    hub: LoopbackHub, workflow: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oidc, "ID_SECONDS", 1)
+    workflow.setattr(constants, "ENDPOINT", hub.endpoint)
+    job = hub.trust(RESOURCE, "org/workflows")
+    request = {"Authorization": f"Bearer {job['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"}
+    minted = httpx2.get(job["ACTIONS_ID_TOKEN_REQUEST_URL"], params={"audience": hub.endpoint}, headers=request)
+    identity = minted.json()["value"]
+    workflow.setenv("HF_OIDC_ID_TOKEN", identity)
+    access = writing(os.environ)
+    assert access.ask(RESOURCE, lambda client: client.whoami())["name"] == "[OIDC]"
+    time.sleep(oidc.ID_SECONDS + 1)
+    assert access.ask(RESOURCE, lambda client: client.whoami())["name"] == "[OIDC]", "the token is still valid"
+    hub.end_exchanged_tokens()
+    with pytest.raises(InfrastructureError, match=r"HF_OIDC_ID_TOKEN could not be exchanged .* again") as raised:
+        access.ask(RESOURCE, lambda client: client.whoami())
+    assert "400: invalid_grant: the identity has expired" in str(raised.value.cause)
+    assert "new HF_OIDC_ID_TOKEN" in str(raised.value.hint)
+    assert "HF_WRITE_TOKEN" in str(raised.value.hint)
+    assert identity not in said(raised.value)

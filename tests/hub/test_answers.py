@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, PublishConflict
 from antidote_ci.hub import client, info, meanings, webhooks
 from antidote_ci.hub.access import Access
-from antidote_ci.hub.answers import explained, in_our_words, of_status, seconds_to_wait
+from antidote_ci.hub.answers import explained, in_our_words, is_unauthorized, of_status, seconds_to_wait
 from antidote_ci.hub.meanings import Meaning, Purpose
 from antidote_ci.hub.patience import Patience
 from tests.hub.canned import JSON, Asked, Canned, CannedHub
@@ -461,6 +461,25 @@ def test_the_log_says_what_was_asked_and_when_it_is_asked_again(
     assert KEY not in caplog.text + str(raised.value.cause)
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (hub_error(errors.HfHubHTTPError, 401), True),
+        (hub_error(errors.RepositoryNotFoundError, 401), True),
+        (hub_error(errors.RepositoryNotFoundError, 404), False),
+        (hub_error(errors.HfHubHTTPError, 403), False),
+        (OSError(XET.format("401 Unauthorized")), True),
+        (RuntimeError(XET.format("401 Unauthorized")), True),
+        (RuntimeError(XET.format("403 Forbidden")), False),
+        (OSError("no"), False),
+        (InfrastructureError("answered 401"), False),
+        (ValueError(XET.format("401 Unauthorized")), False),
+    ],
+)
+def test_a_token_that_is_not_accepted(error: Exception, expected: bool) -> None:
+    assert is_unauthorized(error) is expected
+
+
 def row(when: str, meaning: Meaning, status: int | str = "", purpose: Purpose = "reading") -> str:
     """As docs/hub-errors.md shows it."""
     variable = meanings.VARIABLES[purpose]
@@ -515,6 +534,7 @@ WHEN = {
     "403, `create_pr=1` is wanted": "PULL_REQUEST_ONLY",
     "403, storage": "STORAGE_FULL",
     "no identity, or it is refused (`HF_OIDC_RESOURCE`)": "IDENTITY",
+    "its token has expired, and `HF_OIDC_ID_TOKEN` is refused": "IDENTITY_AGAIN",
     "`HF_HUB_OFFLINE`": "OFFLINE",
     "no connection, or it broke": "NOT_REACHED",
     "no host of that name": "NO_SUCH_HOST",

@@ -1,6 +1,7 @@
 """Publishing with the real client, and reading back what it published."""
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -533,27 +534,110 @@ def test_a_card_that_is_no_utf_8_is_read_as_it_is(hub: LoopbackHub, model: MakeM
     assert read.encode("utf-8", "surrogateescape") == card
 
 
+Workflow = Callable[[Destination], Access]
+
+
+@pytest.fixture
+def workflow(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Workflow:
+    """Makes this process a job of a workflow that may write to the destination, and to nothing else."""
+    # The client reads its address at import, and exchanges identities nowhere else.
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
+
+    def trusted(destination: Destination) -> Access:
+        if destination.own:
+            client(hub).create_repo(destination.repository)
+        for name, value in hub.trust(destination.repository, "org/workflows").items():
+            monkeypatch.setenv(name, value)
+        return writing(os.environ)
+
+    return trusted
+
+
+def exchanges(hub: LoopbackHub) -> int:
+    return hub.history.count("POST /oauth/token")
+
+
+def assert_published_once(hub: LoopbackHub, mode: Mode, published: Published) -> None:
+    """One commit of ours upon what was there, and no pull request besides."""
+    repository, revision = place(mode)
+    log = [each.commit_id for each in reader(hub).list_repo_commits(repository, revision=revision)]
+    assert log[0] == published.revision
+    assert len(log) == 2
+    opened = list(reader(hub).get_repo_discussions(repository))
+    assert len(opened) == (1 if mode == "pull-request" else 0)
+
+
+def reader(hub: LoopbackHub) -> HfApi:
+    return HfApi(endpoint=hub.endpoint, token=False)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_workflow_publishes_under_its_own_identity(
-    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, monkeypatch: pytest.MonkeyPatch, mode: Mode
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: Mode
 ) -> None:
     """It holds no token, may write to one repository, and is recognised when it comes again."""
     folder = model()
     destination = to(mode, hub.add(SOURCE, folder))
-    if mode == "repo":
-        client(hub).create_repo(destination.repository)
-    with monkeypatch.context() as job:
-        for name, value in hub.trust(destination.repository, "org/workflows").items():
-            job.setenv(name, value)
-        # The client reads its address at import, and exchanges identities nowhere else.
-        job.setattr(constants, "ENDPOINT", hub.endpoint)
-        job.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
-        access = writing(os.environ)
+    access = workflow(destination)
     published = [
         publish(destination, survey(destination, Access(), access), repair(folder, run).of(destination), access)
         for run in (1, 2)
     ]
     assert published[0].revision == published[1].revision
     assert len(commits_sent(hub)) == 1
+    assert exchanges(hub) == 1
     with pytest.raises(ConfigurationError, match="this token may not make it"):
         survey(replace(to("repo", destination.revision), name="demo/other"), Access(), access)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_workflow_outlives_its_token(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: Mode
+) -> None:
+    """The client was told when the token expires."""
+    hub.store.token_seconds = 2
+    folder = model()
+    destination = to(mode, hub.add(SOURCE, folder))
+    access = workflow(destination)
+    standing, result = survey(destination, Access(), access), repair(folder).of(destination)
+    time.sleep(hub.store.token_seconds)
+    assert_published_once(hub, mode, publish(destination, standing, result, access))
+    assert len(commits_sent(hub)) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_hub_ends_a_token_before_its_time(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: Mode
+) -> None:
+    folder = model()
+    destination = to(mode, hub.add(SOURCE, folder))
+    access = workflow(destination)
+    standing, result = survey(destination, Access(), access), repair(folder).of(destination)
+    hub.end_exchanged_tokens()
+    assert_published_once(hub, mode, publish(destination, standing, result, access))
+    assert exchanges(hub) == 2
+
+
+@pytest.mark.parametrize("request_of", ["info/lfs/objects/batch", "commit/"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_token_expires_during_the_upload(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: Mode, request_of: str
+) -> None:
+    folder = model()
+    destination = to(mode, hub.add(SOURCE, folder))
+    access = workflow(destination)
+    refused: list[str] = []
+
+    def expire(moment: str, _: int, request: str) -> None:
+        if moment == "before" and request_of in request and not refused:
+            refused.append(request)
+            hub.end_exchanged_tokens()
+
+    hub.meanwhile = expire
+    standing, result = survey(destination, Access(), access), repair(folder).of(destination)
+    assert_published_once(hub, mode, publish(destination, standing, result, access))
+    assert len(refused) == 1
+    assert exchanges(hub) == 2

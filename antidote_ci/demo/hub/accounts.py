@@ -1,6 +1,7 @@
 """Who asks, and what they may do. The checks that the routes name refuse with what the client understands."""
 
 import hashlib
+import time
 from dataclasses import replace
 
 from antidote_ci.demo.hub.messages import Refused, Request
@@ -30,12 +31,20 @@ def trust(store: Store, publisher: Publisher) -> None:
         store.save_accounts(replace(known, publishers=[*others, publisher]))
 
 
+def end_exchanged(store: Store) -> None:
+    """Let every token that expires be expired now."""
+    with store.writing:
+        known = store.accounts()
+        credentials = [old if old.expires is None else replace(old, expires=0.0) for old in known.credentials]
+        store.save_accounts(replace(known, credentials=credentials))
+
+
 def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def caller(store: Store, request: Request) -> Credential | None:
-    """None for a request without a token; a token that nobody has is refused."""
+    """None for a request without a token; a token that nobody has, or that has expired, is refused."""
     if request.token is None:
         return None
     known = store.accounts()
@@ -43,7 +52,7 @@ def caller(store: Store, request: Request) -> Credential | None:
         return ANYONE
     sha256 = digest(request.token)
     for credential in known.credentials:
-        if credential.sha256 == sha256:
+        if credential.sha256 == sha256 and (credential.expires is None or time.time() < credential.expires):
             return credential
     raise Refused(401, "Invalid credentials in Authorization header")
 

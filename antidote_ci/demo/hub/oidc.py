@@ -1,4 +1,4 @@
-"""A workflow that publishes without a token of its own: it proves its name, and gets one for an hour.
+"""A workflow that publishes without a token of its own: it proves its name, and gets one that expires.
 
 Both ends are here: what GitHub gives to a job that asks for its identity, and what the Hub gives for that.
 https://huggingface.co/docs/hub/trusted-publishers, https://www.rfc-editor.org/rfc/rfc8693
@@ -20,7 +20,7 @@ from antidote_ci.demo.hub.store import Store
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - a kind of token
 ACCOUNT = "[OIDC]"
-ID_SECONDS, TOKEN_SECONDS = 300, 3600
+ID_SECONDS = 300
 
 
 def environment(store: Store, endpoint: str, publisher: Publisher) -> dict[str, str]:
@@ -58,8 +58,11 @@ def exchange(store: Store, request: Request) -> Response:
     if publisher not in store.accounts().publishers:
         raise Refused(403, f"{publisher.repository} does not trust the workflows of {publisher.workflow}")
     token = f"hf_jwt_{secrets.token_urlsafe(24)}"
-    enrol(store, Credential(ACCOUNT, digest(token), "fine-grained", repositories=[publisher.repository]))
-    return as_json({"access_token": token, "token_type": "bearer", "expires_in": TOKEN_SECONDS})
+    expires = time.time() + store.token_seconds
+    enrol(
+        store, Credential(ACCOUNT, digest(token), "fine-grained", repositories=[publisher.repository], expires=expires)
+    )
+    return as_json({"access_token": token, "token_type": "bearer", "expires_in": store.token_seconds})
 
 
 def _claims(store: Store, token: str) -> dict[str, object]:

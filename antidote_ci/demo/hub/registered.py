@@ -19,6 +19,8 @@ class Credential:
     organisations: list[str] = field(default_factory=list)
     repositories: list[str] = field(default_factory=list)
     """Fine-grained: the only ones that it may write to, or see while they are private."""
+    expires: float | None = None
+    """When the token stops being valid, in seconds since 1970; None for a token that stays valid."""
 
 
 @dataclass(frozen=True)

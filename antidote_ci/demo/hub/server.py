@@ -17,7 +17,7 @@ from antidote_ci.demo.hub.messages import Refused, Request, Response
 from antidote_ci.demo.hub.records import Gate, Repository, now
 from antidote_ci.demo.hub.registered import Credential, Publisher, Rights
 from antidote_ci.demo.hub.routes import ROUTES
-from antidote_ci.demo.hub.store import Store
+from antidote_ci.demo.hub.store import TOKEN_SECONDS, Store
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +29,16 @@ class LoopbackHub:
     """A Hub on 127.0.0.1 for the length of a `with`; its state outlives it in `root`."""
 
     def __init__(
-        self, root: Path, port: int = 0, faults: Faults | None = None, page_size: int = 1000, jobs: bool = False
+        self,
+        root: Path,
+        port: int = 0,
+        faults: Faults | None = None,
+        page_size: int = 1000,
+        jobs: bool = False,
+        token_seconds: int = TOKEN_SECONDS,
     ) -> None:
-        """`port` 0 takes a free one; `page_size` is how much of a listing one answer holds; `jobs`: they really run."""
-        self.store = Store(root, page_size)
+        """`port` 0 takes a free one; `page_size` and `token_seconds` are the store's; `jobs`: they really run."""
+        self.store = Store(root, page_size, token_seconds)
         self.faults = faults
         self.meanwhile: Meanwhile = _nothing
         self._server = _Server(self, port)
@@ -87,6 +93,10 @@ class LoopbackHub:
         publisher = Publisher(repo_id, workflow)
         accounts.trust(self.store, publisher)
         return oidc.environment(self.store, self.endpoint, publisher)
+
+    def end_exchanged_tokens(self) -> None:
+        """Refuse every token exchanged so far, before the time that its client was told."""
+        accounts.end_exchanged(self.store)
 
     def __enter__(self) -> Self:
         self._thread.start()

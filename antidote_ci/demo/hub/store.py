@@ -28,6 +28,8 @@ from antidote_ci.demo.hub.registered import Accounts, Webhook
 from antidote_ci.names import COMMIT
 from antidote_ci.records import dump, load
 
+TOKEN_SECONDS = 3600
+"""How long an exchanged token is valid on the real Hub."""
 NAME = re.compile(r"(?:datasets/)?(?!datasets/)[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -70,10 +72,14 @@ class Webhooks:
 class Store:
     """Reads take the files as they are; changes go one at a time, under `writing`."""
 
-    def __init__(self, root: Path, page_size: int = 1000) -> None:
-        """`page_size` is how much of a listing one answer holds."""
+    def __init__(self, root: Path, page_size: int = 1000, token_seconds: int = TOKEN_SECONDS) -> None:
+        """`page_size` is how much of a listing one answer holds.
+
+        `token_seconds` is how long the token is valid for which a workflow exchanges its identity.
+        """
         self.blobs = Blobs(root / "blobs")
         self.page_size = page_size
+        self.token_seconds = token_seconds
         self.key = secrets.token_bytes(32)
         """What this Hub signs is good as long as it runs."""
         self.writing = threading.RLock()
