@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from action import child, commands, inputs, log, outputs
+from antidote_ci import environment
 
 NAME = "antidote-ci"
 # -P: the workspace is the working directory, and no module is ever taken from there.
@@ -19,6 +20,7 @@ INFRASTRUCTURE = 3
 
 def main() -> int:
     """Exit code of the run."""
+    environment.protect()
     # An HF Job may keep the entry point before a command that names the program.
     given = sys.argv[2:] if sys.argv[1:2] == [NAME] else sys.argv[1:]
     if given or not any(name.startswith("INPUT_") for name in os.environ):

@@ -8,6 +8,8 @@ from contextlib import suppress
 from subprocess import PIPE, STDOUT, Popen
 from types import FrameType
 
+from antidote_ci.environment import hand_over
+
 PIPE_BYTES = 1024 * 1024
 """The most that a pipe of an unprivileged process holds."""
 LOOK_SECONDS = 0.2
@@ -28,7 +30,8 @@ def start(command: Sequence[str], environment: Mapping[str, str]) -> Popen[bytes
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, hear)
-    process = Popen(command, env=environment, stdout=PIPE, stderr=STDOUT, bufsize=0)
+    with hand_over(environment) as (block, descriptors):
+        process = Popen(command, env=block, pass_fds=descriptors, stdout=PIPE, stderr=STDOUT, bufsize=0)
     forward = process.send_signal
     for missed in early:
         process.send_signal(missed)

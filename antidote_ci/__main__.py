@@ -3,9 +3,12 @@
 import os
 import sys
 
+from antidote_ci import environment
+
 
 def main() -> None:
     """Run the command line; as the first process of a Job, run it within and send home how it ended."""
+    environment.protect()
     import typer
 
     from antidote_ci.cli import app

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from antidote_ci.environment import hand_over
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.jobs import luggage, parcel
 from antidote_ci.jobs.parcel import Parcel
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str], program: Sequence[str] = CLI) -> int:
 
 
 def _run(command: Sequence[str], environment: dict[str, str], folder: Path) -> int:
-    child = subprocess.Popen(command, env=environment, cwd=folder)
+    with hand_over(environment) as (block, descriptors):
+        child = subprocess.Popen(command, env=block, pass_fds=descriptors, cwd=folder)
 
     def forward(number: int, _: FrameType | None) -> None:
         child.send_signal(number)

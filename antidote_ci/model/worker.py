@@ -9,7 +9,8 @@ import threading
 import traceback
 from typing import IO, Any
 
-from antidote_ci.errors import AntidoteError
+from antidote_ci.errors import AntidoteError, ConfigurationError
+from antidote_ci.model.confined import drop_privileges
 from antidote_ci.records import OnProgress, Progress
 
 PACKAGE = "antidote_ci."
@@ -17,6 +18,7 @@ PACKAGE = "antidote_ci."
 
 def main(replies_descriptor: int) -> None:
     """Serve requests from standard input until it ends."""
+    drop_privileges()
     requests: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_read_until_parent_is_gone, args=(requests,), daemon=True).start()
     with os.fdopen(replies_descriptor, "wb") as replies:
@@ -39,7 +41,14 @@ def _serve(line: bytes, replies: IO[bytes]) -> None:
         send({"progress": {"what": progress.what, "done": progress.done, "total": progress.total}})
 
     try:
-        send({"result": _run(json.loads(line), report)})
+        try:
+            send({"result": _run(json.loads(line), report)})
+        except PermissionError as error:
+            raise ConfigurationError(
+                f"the process that runs the model may not open {error.filename or 'a file'}",
+                cause="it has no privileges, so the files of other users are closed to it, also where root starts it",
+                hint="let everybody read the checkpoint, as `chmod -R a+rX FOLDER` does, or run as its owner",
+            ) from error
     except AntidoteError as error:
         send(
             {

@@ -19,6 +19,7 @@ from typing import IO
 
 from antidote_ci import records
 from antidote_ci.delivery import MODEL, SCORES
+from antidote_ci.environment import hand_over
 from antidote_ci.errors import VERDICTS, InfrastructureError, PublishConflict, Terminated
 from antidote_ci.locks import taken
 from antidote_ci.records import Report
@@ -150,16 +151,17 @@ def _signal_orphan(lock: int, number: signal.Signals) -> None:
 
 def _started(command: list[str], lock: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment(os.environ),
-            pass_fds=(lock,),
-            # Its own group, so that all of it can be ended; the same session, within which `nice` counts.
-            process_group=0,
-        )
+        with hand_over(environment(os.environ)) as (block, descriptors):
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=block,
+                pass_fds=(lock, *descriptors),
+                # Its own group, so that all of it can be ended; the same session, within which `nice` counts.
+                process_group=0,
+            )
     except OSError as error:
         raise InfrastructureError(f"{command[0]} cannot be started", cause=str(error)) from None
     os.pwrite(lock, str(child.pid).encode(), 0)

@@ -68,6 +68,17 @@ def test_an_expected_error_keeps_its_class(child: Child, tiny_llama: Path, copy_
         child.call(generate, request(folder), ignore)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to somebody else")
+def test_a_file_that_is_closed_to_the_child_is_named(child: Child, tiny_llama: Path, copy_of: CopyOf) -> None:
+    """Root may read every file, and the child that root starts may not."""
+    weights = copy_of(tiny_llama) / "model.safetensors"
+    weights.chmod(0o600)
+    os.chown(weights, 65534, 65534)
+    with pytest.raises(ConfigurationError, match=rf"may not open {weights}") as raised:
+        child.call(generate, request(weights.parent), ignore)
+    assert "chmod" in str(raised.value.hint)
+
+
 def test_a_killed_child_is_a_typed_error(own: Child, tiny_llama: Path) -> None:
     # Stopped, it cannot be done before it is killed.
     os.kill(own._process.pid, signal.SIGSTOP)

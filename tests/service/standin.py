@@ -16,6 +16,9 @@ from types import FrameType
 
 def main() -> int:
     """Begin, work, report, end."""
+    # As `environment.protect` does, of which an isolated interpreter knows nothing.
+    with os.fdopen(int(os.environ.pop("ANTIDOTE_ENVIRONMENT_DESCRIPTOR")), "rb") as file:
+        os.environ.update(json.load(file))
     home, policy, rest = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
     revision, out = rest[rest.index("--revision") + 1], Path(rest[rest.index("--out") + 1])
     plan = json.loads((home / "plan.json").read_text())

@@ -11,11 +11,14 @@ import sys
 import threading
 import time
 
+from antidote_ci.model.confined import drop_privileges
+
 SECONDS_TO_END = 10
 
 
 def main(command: list[str]) -> int:
     """The command's exit status as a shell gives it: 128 and more for a signal."""
+    drop_privileges()
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as process:
         threading.Thread(target=_end_after_input, args=(process.pid,), daemon=True).start()
         status = process.wait()
