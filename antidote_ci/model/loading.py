@@ -121,7 +121,7 @@ _kept: dict[tuple[tuple[str, int, int], ...], Any] = {}
 
 def keep_model(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
     """The merged model, in memory until another is loaded: a run asks the same one several times."""
-    key = tuple((str(path), *_state(path)) for _, _, path in _files(model))
+    key = tuple((str(path), *_state(path)) for path in files(model))
     if key not in _kept:
         network = load_model(model, merge=True)
         _kept[key] = network
@@ -167,14 +167,14 @@ def does_not_fit(model: Model, what: str = "") -> InfrastructureError:
 
 def fingerprint(model: Model) -> str:
     """The sha256 in hex of every file that can decide an answer: its role, its relative path and its content."""
-    files = [[role, name, _sha256(path, *_state(path))] for role, name, path in _files(model)]
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    lines = [[role, name, _sha256(path, *_state(path))] for path, (role, name) in files(model).items()]
+    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
 
 
-def _files(model: Model) -> list[tuple[str, str, Path]]:
-    """Role, relative path and place of each file that can decide an answer."""
+def files(model: Model) -> dict[Path, tuple[str, str]]:
+    """Each file that can decide an answer, with its role and its path relative to the folder of that role."""
     folders = {"model": model.folder} | ({"adapter": model.adapter} if model.adapter is not None else {})
-    return [(role, name, folder / name) for role, folder in folders.items() for name in loadable(folder)]
+    return {folder / name: (role, name) for role, folder in folders.items() for name in loadable(folder)}
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -34,7 +34,7 @@ class OpeningRequest:
 
 
 def require_usable(request: OpeningRequest, report: OnProgress) -> None:
-    """Load the tokenizer, put one question into its template and encode it, each within limits.
+    """Open every file, load the tokenizer, put one question into its template and encode it, each within limits.
 
     Raises UnsafeCheckpoint for what does not end, grows, reaches for attributes or names tokens without an embedding,
     ConfigurationError for what is merely broken.
@@ -42,6 +42,8 @@ def require_usable(request: OpeningRequest, report: OnProgress) -> None:
     model = request.model
     name = shown(model.adapter or model.folder)
     report(Progress("opening the tokenizer", 0, 1))
+    for path in loading.files(model):
+        path.open("rb").close()  # safetensors takes a file that it may not open for one that is not there
     _import()
     _require(name, confined(lambda: _attempt(lambda: loading.load_tokenizer(model)), SECONDS, MEMORY))
     tokenizer = loading.load_tokenizer(model)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from action import inputs
+from antidote_ci import environment
 from tests.action.test_files import ACTION
 from tests.action.workflow_runner import parse_outputs
 
@@ -68,8 +70,11 @@ def start(tmp_path: Path, given: dict[str, str], code: int = 0, **host: str) -> 
     for name in ("output", "summary"):
         (tmp_path / name).touch()
     (package / "__init__.py").touch()
+    shutil.copy(environment.__file__, package)
     (package / "__main__.py").write_text(
         "import json, os, pathlib, sys\n"
+        "from antidote_ci import environment\n"
+        "environment.protect()\n"
         "seen = {'argv': sys.argv[1:], 'environ': dict(os.environ)}\n"
         "pathlib.Path(__file__).with_name('seen.json').write_text(json.dumps(seen))\n"
         f"sys.exit({code})\n"

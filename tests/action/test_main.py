@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from antidote_ci import environment
 from tests.action.workflow_runner import Runner, parse_outputs
 
 REPORT = {
@@ -25,6 +27,8 @@ REPORT = {
 }
 STAND_IN = """
 import json, os, pathlib, signal, sys, time
+from antidote_ci import environment
+environment.protect()
 here = pathlib.Path(__file__).parent
 script = json.loads((here / "script.json").read_text())
 (here / "seen.json").write_text(json.dumps({"argv": sys.argv[1:], "environ": dict(os.environ)}))
@@ -59,6 +63,7 @@ class Workspace:
         for folder in (self.package, self.workspace):
             folder.mkdir(parents=True)
         (self.package / "__init__.py").touch()
+        shutil.copy(environment.__file__, self.package)
         (self.package / "__main__.py").write_text(STAND_IN)
         self.plan({}, 0)
 
@@ -70,6 +75,7 @@ class Workspace:
         variables = {f"INPUT_{name.upper().replace('_', '-')}": text for name, text in inputs.items()}
         environ = variables | {
             "PATH": os.environ["PATH"],
+            "PYTHONSAFEPATH": "1",  # as in the image
             "PYTHONPATH": os.pathsep.join([str(self.package.parent), str(ROOT)]),
             "GITHUB_ACTIONS": self.in_github,
             "GITHUB_OUTPUT": str(self.output),

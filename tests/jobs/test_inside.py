@@ -69,7 +69,9 @@ def test_an_error_inside_is_sent_home() -> None:
 
 def test_the_command_does_not_know_the_token() -> None:
     """Another program in its place says what it is told."""
-    names = [sys.executable, "-c", "import os; print(sorted(os.environ)); print(os.listdir())"]
+    protected = "from antidote_ci import environment; environment.protect()"
+    program = f"import os; {protected}; print(sorted(os.environ)); print(os.listdir())"
+    names = [sys.executable, "-c", program]
     code = f"import sys; from antidote_ci.jobs import inside; sys.exit(inside.main([], {names!r}))"
     told = {TOKEN_VARIABLE: TOKEN, luggage.VARIABLE: luggage.pack([Item("task", "a.jsonl", b"")]), "HF_TOKEN": "a"}
     done = subprocess.run(

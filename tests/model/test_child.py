@@ -12,6 +12,7 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model.child import INHERITED, Child, child_environment
 from antidote_ci.model.conversations import asked
 from antidote_ci.model.generation import GenerationRequest, generate
+from antidote_ci.model.opening import OpeningRequest, require_usable
 from antidote_ci.records import Model, Progress
 from tests.builders import ignore
 from tests.conftest import CopyOf
@@ -75,7 +76,7 @@ def test_a_file_that_is_closed_to_the_child_is_named(child: Child, tiny_llama: P
     weights.chmod(0o600)
     os.chown(weights, 65534, 65534)
     with pytest.raises(ConfigurationError, match=rf"may not open {weights}") as raised:
-        child.call(generate, request(weights.parent), ignore)
+        child.call(require_usable, OpeningRequest(Model(weights.parent)), ignore)
     assert "chmod" in str(raised.value.hint)
 
 
