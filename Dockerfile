@@ -48,6 +48,11 @@ FROM build AS demo-packages
 COPY image/locks/demo.txt image/locks/
 RUN pip --python /opt/venv/bin/python install --require-hashes --requirement image/locks/demo.txt \
     && sh image/prune.sh /opt/venv
+COPY demo demo
+COPY loopback_hub loopback_hub
+# As `action`, these are no part of the package that others install.
+RUN cp -r demo loopback_hub /opt/venv/lib/python3*/site-packages \
+    && sh image/prune.sh /opt/venv
 
 FROM build AS antidote
 COPY image/locks/build.txt image/locks/
@@ -99,8 +104,9 @@ LABEL org.opencontainers.image.title="antidote-ci" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}"
 
-# `--target demo`: with the model that `antidote-ci demo` repairs.
+# `--target demo`: the demo, with the model that it repairs.
 FROM image AS demo
 COPY --from=demo-packages /opt/venv /opt/venv
+ENTRYPOINT ["/opt/venv/bin/python", "-m", "demo"]
 
 FROM image

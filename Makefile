@@ -32,7 +32,7 @@ $(LINTERS)/installed: $(VENV)/installed scripts/linting/package-lock.json
 	touch $@
 
 demo: $(VENV)/demo-installed ## the main job, end to end, on a real 135M model and a loopback Hub
-	$(BIN)/antidote-ci demo
+	$(BIN)/python -m demo
 
 test: $(VENV)/installed check-python ## every check and every test but the slow ones
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from antidote_ci import acquire, instruments
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.evaluation import chat_api
 from antidote_ci.evaluation.json_api import without_secrets
 from antidote_ci.evaluation.judges import endpoint, named
 from antidote_ci.evaluation.judges.named import JudgeSpec
-from antidote_ci.folders import free_space
-from antidote_ci.hub import access, identity, needs, pull
+from antidote_ci.hub import access, identity, memory_needs, pull
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.client import address
-from antidote_ci.hub.patience import Patience
+from antidote_ci.hub.retry import Patience
 from antidote_ci.model import loading, memory
+from antidote_ci.paths import free_space
+from antidote_ci.pipeline import evaluator, resolve
 from antidote_ci.policy import Policy
 from antidote_ci.report.text import counted
 
@@ -55,7 +55,7 @@ def examine(policy: Policy, out: Path) -> Iterator[Finding]:
     yield _token("publishing", lambda: access.writing(os.environ))
     yield _token("Jobs", lambda: access.submitting(os.environ))
     try:
-        specs = instruments.judges_named(policy.evaluation)
+        specs = evaluator.judges_named(policy.evaluation)
     except AntidoteError as error:
         yield _lacking("judge", error, needed=True)
         return
@@ -86,7 +86,7 @@ def _gpu() -> Finding:
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         return Finding("GPU", f"{torch.cuda.get_device_name()}, {_gigabytes(free)} of {_gigabytes(total)} free")
-    if needs.has_accelerator():
+    if memory_needs.has_accelerator():
         advice = "install the torch that fits its driver: https://pytorch.org/get-started/locally"
         return Finding("GPU", "there is a driver of one, and torch does not see it", advice)
     return Finding("GPU", "none: fine for small models; --on hf-jobs borrows one (docs/hf-jobs.md)")
@@ -96,7 +96,7 @@ def _memory() -> Finding:
     free = memory.available()
     if free == memory.UNLIMITED:
         return Finding("memory", "this system does not say: what does not fit is found out by trying")
-    most = needs.most_weights(free)
+    most = memory_needs.most_weights(free)
     found = f"{_gigabytes(free)} free: models of up to {most / 1e9:.1f} billion weights answer here"
     advice = None if most >= SMALLEST_MODEL else "end other programs, or use --on hf-jobs (docs/hf-jobs.md)"
     return Finding("memory", found, advice, needed=True)
@@ -148,9 +148,9 @@ def _weights(spec: JudgeSpec, policy: Policy) -> Finding:
                 f"the judge {spec.name} is not in {wanted.model}", hint="name its folder: docs/judges.md"
             )
         return Finding("judge", f"{spec.name}: in {wanted.model}")
-    remote = pull.resolve(wanted.model, wanted.revision, _once(acquire.access()))
+    remote = pull.resolve(wanted.model, wanted.revision, _once(resolve.access()))
     missing = pull.missing_bytes(remote)
-    needs.require_memory(f"the judge {spec.name}", needs.memory_needed(remote))
+    memory_needs.require_memory(f"the judge {spec.name}", memory_needs.memory_needed(remote))
     return Finding("judge", f"{spec.name}: {f'{_gigabytes(missing)} to download' if missing else 'downloaded'}")
 
 

@@ -20,8 +20,8 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from action import outputs
 from antidote_ci import cli
+from antidote_ci.cli.scaffold import meanings
 from antidote_ci.policy import SECTIONS
-from antidote_ci.starting import meanings
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]

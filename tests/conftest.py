@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from antidote_ci.model.child import Child
+from antidote_ci.sandbox.client import Child
 from tests import tiny
 from tests.trained_pair import write_trained_pair
 

@@ -10,8 +10,8 @@ import pytest
 from antidote_ci.records import Report
 from antidote_ci.report import page
 from antidote_ci.service import page as runs
-from antidote_ci.service.entries import Entry
 from antidote_ci.service.records import Order, Outcome
+from antidote_ci.service.run_store import Entry
 from tests.report.samples import EVERY_KIND
 from tests.service.test_page import SERVING
 

@@ -33,7 +33,7 @@ def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 COMMANDS = (
-    *("", "run", "evaluate", "repair", "verify", "init", "doctor", "serve", "handle-event", "demo"),
+    *("", "run", "evaluate", "repair", "verify", "init", "doctor", "serve", "handle-event"),
     *("judge calibrate", "webhook register", "webhook list", "webhook remove"),
 )
 ENTRY = str(Path(sys.executable).with_name("antidote-ci"))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.hub import needs
+from antidote_ci.hub import memory_needs
+from loopback_hub import LoopbackHub
 from tests.serving import Handler, Server
 
 SECRETS = ("HF_TOKEN", "HF_WRITE_TOKEN", "HF_JOBS_TOKEN", "HF_OIDC_RESOURCE")
@@ -145,7 +145,7 @@ def test_a_judge_in_a_folder_that_is_not_there_is_lacking(hub: LoopbackHub, tmp_
 
 
 def test_the_largest_model_is_the_largest_that_fits() -> None:
-    for free in (0, needs.ROOM, needs.ROOM + 10**9, 20 * 10**9):
-        most = needs.most_weights(free)
-        assert most == 0 or needs.memory_for(most) <= free
-        assert needs.memory_for(most + 1) > free - needs.FULL
+    for free in (0, memory_needs.ROOM, memory_needs.ROOM + 10**9, 20 * 10**9):
+        most = memory_needs.most_weights(free)
+        assert most == 0 or memory_needs.memory_for(most) <= free
+        assert memory_needs.memory_for(most + 1) > free - memory_needs.FULL

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from antidote_ci import cli, errors
-from antidote_ci.config import read_policy
+from antidote_ci.policy import read_policy
 from scripts import tables
 
 ROOT = Path(__file__).parent.parent

@@ -12,7 +12,7 @@ from scripts.demo_adapters.texts import LABELS, Messages, Split
 
 ROOT = Path(__file__).parents[1]
 EMBEDDED = ROOT / "antidote_ci" / "embedded"
-ADAPTERS = ROOT / "antidote_ci" / "demo" / "adapters"
+ADAPTERS = ROOT / "demo" / "adapters"
 SCRIPTS = ROOT / "scripts" / "demo_adapters"
 FILES = {
     "realignment.jsonl": (256, {"prompt", "response", "category"}),

@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from antidote_ci import environment
-from antidote_ci.demo.hub import LoopbackHub
+from loopback_hub import LoopbackHub
 from tests import secret_search
 from tests.service.workshop import HEADER, SECRET, needs_sqlite, payload
 
@@ -93,7 +93,7 @@ def test_a_process_without_privileges_gets_none_back() -> None:
     """Neither by itself nor by a program that belongs to root and runs as root for everybody."""
     code = (
         "import os, subprocess, sys\n"
-        "from antidote_ci.model.confined import drop_privileges\n"
+        "from antidote_ci.sandbox.limits import drop_privileges\n"
         "drop_privileges()\n"
         "sys.stdout.write(open('/proc/self/status').read())\n"
         "sys.stdout.flush()\n"

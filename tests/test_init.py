@@ -15,14 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from action import inputs
-from antidote_ci import starting
-from antidote_ci.config import read_policy
+from antidote_ci.cli import scaffold
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.policy import SECTIONS, Policy
+from antidote_ci.policy import SECTIONS, Policy, read_policy
 from scripts.release import stamped
 
 ROOT = Path(__file__).parent.parent
-OWN = starting.ACTION.split("@")[0]
+OWN = scaffold.ACTION.split("@")[0]
 WITH_DEFAULT = re.compile(r"^# ([a-z_]+ = .+)$", re.MULTILINE)
 KEY = re.compile(r"^(?:# )?([a-z_]+) =", re.MULTILINE)
 
@@ -45,36 +44,36 @@ def test_both_files_are_written_and_the_policy_is_the_default(tmp_path: Path) ->
     done = init(str(tmp_path), "--model", "acme/assistant")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert set(files(tmp_path)) == {starting.WORKFLOW, starting.POLICY}
+    assert set(files(tmp_path)) == {scaffold.WORKFLOW, scaffold.POLICY}
     assert all(name in done.stderr for name in files(tmp_path))
-    assert read_policy(tmp_path / starting.POLICY) == Policy()
-    assert files(tmp_path)[starting.WORKFLOW].count("acme/assistant") >= 3
+    assert read_policy(tmp_path / scaffold.POLICY) == Policy()
+    assert files(tmp_path)[scaffold.WORKFLOW].count("acme/assistant") >= 3
 
 
 def test_the_policy_has_every_key_with_its_meaning_and_its_choices() -> None:
-    text = starting.policy()
+    text = scaffold.policy()
     for name, section in SECTIONS.items():
         part = text.split(f"\n[{name}]\n")[1].split("\n[")[0]
         keys = [field.name for field in dataclasses.fields(section)]
         assert KEY.findall(part) == keys
         prose = " ".join(part.replace("\n# ", " ").split())
         for key, kind in get_type_hints(section).items():
-            assert starting.meanings(section)[key] in prose
+            assert scaffold.meanings(section)[key] in prose
             if get_origin(kind) is Literal:
                 assert f"One of {', '.join(get_args(kind))}." in prose
     assert max(map(len, text.splitlines())) <= 100
 
 
 @settings(max_examples=20)
-@given(st.sets(st.sampled_from(WITH_DEFAULT.findall(starting.policy()))))
+@given(st.sets(st.sampled_from(WITH_DEFAULT.findall(scaffold.policy()))))
 def test_whichever_keys_are_uncommented_the_policy_is_the_default(uncommented: set[str]) -> None:
-    lines = (line[2:] if line[2:] in uncommented else line for line in starting.policy().splitlines())
+    lines = (line[2:] if line[2:] in uncommented else line for line in scaffold.policy().splitlines())
     path = Path(os.environ["ANTIDOTE_CACHE"]) / "uncommented.toml"
     path.write_text("\n".join(lines))
     assert read_policy(path) == Policy()
 
 
-@pytest.mark.parametrize("standing", [starting.WORKFLOW, starting.POLICY])
+@pytest.mark.parametrize("standing", [scaffold.WORKFLOW, scaffold.POLICY])
 @pytest.mark.parametrize("kind", ["file", "folder", "link to nowhere"])
 def test_nothing_is_overwritten_and_then_nothing_is_written(tmp_path: Path, standing: str, kind: str) -> None:
     path = tmp_path / standing
@@ -111,17 +110,17 @@ def test_the_folder_is_there_already(tmp_path: Path) -> None:
 @given(st.text(max_size=30) | st.from_regex(r"[\w.-]{1,9}/[\w.-]{1,9}", fullmatch=True))
 def test_a_model_is_an_id_of_the_hub_or_refused(model: str) -> None:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*", model):
-        document = yaml.safe_load(starting.workflow(model))
+        document = yaml.safe_load(scaffold.workflow(model))
         assert document[True]["workflow_dispatch"]["inputs"]["model"]["default"] == model
         assert document["env"]["MODEL"].endswith(f"|| '{model}' }}}}")
     else:
         with pytest.raises(ConfigurationError, match="no id of the Hub"):
-            starting.start(Path(), model)
+            scaffold.start(Path(), model)
 
 
 @pytest.fixture(scope="module")
 def jobs() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(starting.workflow(None))["jobs"]
+    found: dict[str, Any] = yaml.safe_load(scaffold.workflow(None))["jobs"]
     return found
 
 
@@ -169,9 +168,9 @@ def test_a_wheel_carries_the_template_and_the_action_of_its_release(tmp_path: Pa
     package, repository = tmp_path / "package", tmp_path / "repository"
     repository.mkdir()
     zipfile.ZipFile(wheel).extractall(package)
-    module = package / "antidote_ci" / "starting.py"
+    module = package / "antidote_ci" / "cli" / "scaffold.py"
     action = f"acme/antidote-ci@{'c' * 40}"
     module.write_text(stamped(module.read_text(), action))
     done = init(str(repository), PYTHONPATH=str(package))
     assert done.returncode == 0, done.stderr
-    assert files(repository)[starting.WORKFLOW].count(f"uses: {action}\n") == 2
+    assert files(repository)[scaffold.WORKFLOW].count(f"uses: {action}\n") == 2

@@ -19,11 +19,10 @@ from typing import get_args
 import pytest
 from huggingface_hub import Discussion, HfApi, JobInfo
 
-from antidote_ci.config import toml_text
-from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.policy import EvaluationSection, Gate, JobsSection, Policy, PublishSection, RepairSection
-from antidote_ci.service.entries import Entry, entries
+from antidote_ci.policy import EvaluationSection, Gate, JobsSection, Policy, PublishSection, RepairSection, toml_text
 from antidote_ci.service.records import State
+from antidote_ci.service.run_store import Entry, entries
+from loopback_hub import LoopbackHub
 from tests.service.workshop import needs_sqlite
 from tests.tiny import BASE_NAME, write_sharded
 from tests.trained_pair import write_harmful_task

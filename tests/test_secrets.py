@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.evaluation.generators.server import server_environment
-from antidote_ci.model.child import child_environment
+from antidote_ci.sandbox.client import child_environment
 from tests.hub.canned import JSON, Asked, Canned, CannedHub
 
 SECRETS = {

@@ -15,11 +15,11 @@ from typer.core import TyperCommand, TyperOption
 
 from action import inputs, outputs
 from antidote_ci import errors
-from antidote_ci.delivery import exit_code
+from antidote_ci.cli.scaffold import meanings
 from antidote_ci.hub.client import SECRETS
+from antidote_ci.pipeline.output import exit_code
 from antidote_ci.policy import SECTIONS
 from antidote_ci.records import RunVerdict
-from antidote_ci.starting import meanings
 from scripts import tables
 
 ROOT = Path(__file__).parent.parent
@@ -146,8 +146,6 @@ def read_by_the_code() -> set[str]:
     """Names of variables: those that look like one of ours or the Hub's, and whatever is asked of an environment."""
     found = set()
     for path in [*ROOT.glob("antidote_ci/**/*.py"), *ROOT.glob("action/*.py")]:
-        if path.is_relative_to(ROOT / "antidote_ci" / "demo"):  # sets them, for the commands that it runs
-            continue
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
                 case ast.Constant(value=str(name)) if VARIABLE.fullmatch(name):

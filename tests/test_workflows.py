@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from action import inputs
-from antidote_ci import starting
+from antidote_ci.cli import scaffold
 from scripts import linting, release
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +54,7 @@ def test_workflows_were_found() -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_actions_are_pinned_to_commits_and_say_which_version_that_is(name: str) -> None:
     for action, comment in USES.findall(TEXTS[name]):
-        if action.startswith(starting.ACTION.split("@")[0]):
+        if action.startswith(scaffold.ACTION.split("@")[0]):
             assert re.fullmatch(r".*@[0-9a-f]{40}", action)
         elif not action.startswith("./"):
             assert re.fullmatch(r"[\w.-]+(/[\w.-]+)+@[0-9a-f]{40}", action)
@@ -111,7 +111,7 @@ def test_no_checkout_leaves_a_token_behind(name: str) -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_our_action_is_given_inputs_that_it_has(name: str) -> None:
     for step in steps(name):
-        if step.get("uses", "").startswith((starting.ACTION.split("@")[0], "./")):
+        if step.get("uses", "").startswith((scaffold.ACTION.split("@")[0], "./")):
             assert set(step["with"]) <= set(inputs.INPUTS)
 
 
@@ -122,14 +122,14 @@ def test_every_image_that_a_release_pins_is_built() -> None:
 @needs_linters
 def test_the_linters_find_what_is_planted(tmp_path: Path) -> None:
     for name, found, planted in (
-        ("context.yml", linting.actionlint, starting.workflow(None).replace("env.REVISION", "env.REVISION.x.y")),
-        ("unpinned.yml", linting.zizmor, starting.workflow(None).replace(starting.ACTION, "acme/antidote-ci@v1")),
+        ("context.yml", linting.actionlint, scaffold.workflow(None).replace("env.REVISION", "env.REVISION.x.y")),
+        ("unpinned.yml", linting.zizmor, scaffold.workflow(None).replace(scaffold.ACTION, "acme/antidote-ci@v1")),
     ):
         path = tmp_path / ".github" / "workflows" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(planted)
         assert not found([str(path)])
-        path.write_text(starting.workflow(None))
+        path.write_text(scaffold.workflow(None))
         assert found([str(path)])
     image = tmp_path / "Dockerfile"
     image.write_text("FROM python:latest\nENTRYPOINT python\n")
@@ -139,5 +139,5 @@ def test_the_linters_find_what_is_planted(tmp_path: Path) -> None:
 @needs_linters
 @pytest.mark.parametrize("model", [None, "acme/assistant"])
 def test_what_init_writes_passes_the_linters(tmp_path: Path, model: str | None) -> None:
-    starting.start(tmp_path, model)
+    scaffold.start(tmp_path, model)
     assert linting.lint_workflows(tmp_path / ".github" / "workflows")

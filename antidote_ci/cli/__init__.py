@@ -9,7 +9,6 @@ import typer
 
 from antidote_ci import __version__
 from antidote_ci.cli.calibrate import calibrate
-from antidote_ci.cli.demo import demo
 from antidote_ci.cli.doctor import doctor
 from antidote_ci.cli.ending import ending
 from antidote_ci.cli.evaluate import evaluate
@@ -20,7 +19,7 @@ from antidote_ci.cli.run import run
 from antidote_ci.cli.serve import serve
 from antidote_ci.cli.verify import verify
 from antidote_ci.cli.webhook import webhook_app
-from antidote_ci.console import data
+from antidote_ci.report.console import data
 
 app = typer.Typer(
     help="Measure how harmful a fine-tuned model is, repair its weights, and prove it.",
@@ -50,4 +49,3 @@ app.command()(doctor)
 app.add_typer(webhook_app, name="webhook")
 app.command()(handle_event)
 app.command()(serve)
-app.command()(demo)

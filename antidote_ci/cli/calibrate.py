@@ -8,8 +8,8 @@ import typer
 from antidote_ci import records
 from antidote_ci.cli.ending import ending
 from antidote_ci.cli.options import AcceptLicence, PolicyFile, option
-from antidote_ci.config import override, read_policy
-from antidote_ci.console import data
+from antidote_ci.policy import override, read_policy
+from antidote_ci.report.console import data
 
 
 def calibrate(
@@ -26,10 +26,10 @@ def calibrate(
     """Measure a judge against human labels: sensitivity and specificity with their bounds."""
     with ending() as talk:
         chosen = override(read_policy(policy), "evaluation", judge=judge, accept_licence=accept_licence)
-        from antidote_ci import calibrating
+        from antidote_ci.pipeline import calibrate as pipeline
         from antidote_ci.report import terminal
 
-        found = calibrating.calibrate(chosen, labels, out, talk)
+        found = pipeline.calibrate(chosen, labels, out, talk)
         talk.show(terminal.calibration(found))
         talk.say(f"calibration: {out}")
         if as_json:

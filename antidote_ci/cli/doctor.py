@@ -4,9 +4,9 @@ import typer
 
 from antidote_ci.cli.ending import ending
 from antidote_ci.cli.options import DEFAULT_OUT, AcceptLicence, Judge, Out, PolicyFile
-from antidote_ci.config import override, read_policy
-from antidote_ci.console import data
 from antidote_ci.errors import InfrastructureError
+from antidote_ci.policy import override, read_policy
+from antidote_ci.report.console import data
 
 
 def doctor(

@@ -3,14 +3,14 @@
 import errno
 import signal
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 import typer
 
-from antidote_ci.console import Talk, heard
-from antidote_ci.errors import AntidoteError, InfrastructureError, Terminated
+from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, Terminated
+from antidote_ci.report.console import Talk, heard
 
 NOT_WRITTEN = {errno.ENOSPC, errno.EPIPE, errno.EBADF, errno.EIO}
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -51,6 +51,24 @@ def ending(left: str = "nothing half-written is left") -> Iterator[Talk]:
         raise
     except Exception as error:  # noqa: BLE001 - exit 1 would speak of the model
         raise typer.Exit(unforeseen(error, talk)) from None
+
+
+def exit_code(start: Callable[[], int], name: str) -> int | str | None:
+    """How a command line ends that `start` runs. `name` is what people type before `--help`."""
+    try:
+        return start()
+    except typer.TyperException as error:
+        # Without a message it has shown the help already.
+        if told := error.format_message():
+            # "Value error" is a word of the library that typer checks values with.
+            told = told.replace("Value error, ", "")
+            Talk().explain(ConfigurationError(told, hint=f"{name} --help shows what there is"))
+        return error.exit_code
+    except SystemExit as ended:
+        # The libraries' answer to a reader that has gone; 1 would speak of the model.
+        return InfrastructureError.exit_code if ended.code == 1 else ended.code
+    except Exception as error:  # noqa: BLE001 - exit 1 would speak of the model
+        return unforeseen(error, Talk())
 
 
 def unforeseen(error: Exception, talk: Talk) -> int:

@@ -24,8 +24,7 @@ from antidote_ci.cli.options import (
     Threshold,
     Where,
 )
-from antidote_ci.config import override
-from antidote_ci.policy import RunConfig
+from antidote_ci.policy import RunConfig, override
 
 
 def evaluate(
@@ -59,9 +58,9 @@ def evaluate(
         chosen = override(chosen, "repair", reference=reference)
         config = RunConfig(model, revision, chosen, out, save_answers)
         if on == "hf-jobs":
-            from antidote_ci.jobs import elsewhere
+            from antidote_ci.jobs import submit
 
-            finish(talk, elsewhere.run("evaluate", config, talk), out, as_json=as_json)
-        from antidote_ci import pipeline
+            finish(talk, submit.run("evaluate", config, talk), out, as_json=as_json)
+        from antidote_ci.pipeline import evaluate as pipeline
 
         finish(talk, pipeline.evaluate(config, talk), out, as_json=as_json)

@@ -9,10 +9,9 @@ import typer
 from antidote_ci.cli.ending import ending
 from antidote_ci.cli.measuring import finish
 from antidote_ci.cli.options import DEFAULT_OUT, Json, Out, PolicyFile, Repositories, Where
-from antidote_ci.config import read_policy
-from antidote_ci.console import data
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.policy import RunConfig
+from antidote_ci.policy import RunConfig, read_policy
+from antidote_ci.report.console import data
 
 
 def handle_event(
@@ -28,16 +27,16 @@ def handle_event(
     for an event that asks for nothing.
     """
     with ending() as talk:
-        from antidote_ci.service import deciding, handling
+        from antidote_ci.service import filters, job_handler
         from antidote_ci.service.records import Ignored, Task
 
-        allowed, chosen = deciding.allow_list(repository or ()), read_policy(policy)
-        seen = handling.found(handling.received(os.environ), allowed, chosen.sha256())
+        allowed, chosen = filters.allow_list(repository or ()), read_policy(policy)
+        seen = job_handler.found(job_handler.received(os.environ), allowed, chosen.sha256())
         if isinstance(seen, Task):
             order = seen.order
             talk.say(f"{seen.command} {order.repository} at {order.revision}")
             config = RunConfig(order.repository, order.revision, chosen, out)
-            finish(talk, handling.work(seen, config, talk, elsewhere=on == "hf-jobs"), out, as_json=as_json)
+            finish(talk, job_handler.work(seen, config, talk, elsewhere=on == "hf-jobs"), out, as_json=as_json)
         state = "ignored" if isinstance(seen, Ignored) else seen.state
         talk.say(f"{state}: {seen.reason}")
         if as_json:

@@ -19,8 +19,8 @@ def init(
 ) -> None:
     """Write a workflow and a commented antidote.toml into a repository. Never overwrites."""
     with ending() as talk:
-        from antidote_ci import starting
+        from antidote_ci.cli import scaffold
 
-        for path in starting.start(folder, model):
+        for path in scaffold.start(folder, model):
             talk.say(f"wrote {path}")
         talk.say("next: the head of the workflow says which secrets it wants")

@@ -8,9 +8,8 @@ from typing import NoReturn
 import typer
 
 from antidote_ci import records
-from antidote_ci.config import override, read_policy
-from antidote_ci.console import Talk, data
-from antidote_ci.policy import Policy
+from antidote_ci.policy import Policy, override, read_policy
+from antidote_ci.report.console import Talk, data
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def measured_by(path: Path | None, threshold: float | None, named: Named) -> Pol
 
 def finish(talk: Talk, report: records.Report, out: Path, *, as_json: bool) -> NoReturn:
     """Say what was found, and end with the exit code that it means."""
-    from antidote_ci.delivery import MODEL
+    from antidote_ci.pipeline.output import MODEL
     from antidote_ci.report import statements, terminal
 
     talk.show(terminal.comparison(report))

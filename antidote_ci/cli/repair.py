@@ -19,11 +19,10 @@ from antidote_ci.cli.options import (
     TaskFile,
     option,
 )
-from antidote_ci.config import override, read_policy
-from antidote_ci.console import data
-from antidote_ci.policy import RunConfig
+from antidote_ci.policy import RunConfig, override, read_policy
 from antidote_ci.records import Method
 from antidote_ci.repair.methods import score_of
+from antidote_ci.report.console import data
 
 
 def repair(
@@ -63,17 +62,17 @@ def repair(
             reference=reference,
             realignment=realignment,
         )
-        from antidote_ci import repairing
+        from antidote_ci.pipeline import repair as pipeline
         from antidote_ci.report import terminal
 
-        config = repairing.RepairConfig(RunConfig(model, revision, chosen, out), method, dose)
+        config = pipeline.RepairConfig(RunConfig(model, revision, chosen, out), method, dose)
         if dry_run:
-            plan = repairing.plan(config, talk)
+            plan = pipeline.plan(config, talk)
             talk.show(terminal.plan(plan))
             if as_json:
                 data(records.dump(plan))
             return
-        manifest = repairing.repair(config, talk)
+        manifest = pipeline.repair(config, talk)
         talk.say(f"{sum(manifest.changed.values()):,} entries are changed; nothing was measured")
         talk.say(f"weights: {out / 'model'}")
         if as_json:

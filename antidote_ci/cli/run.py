@@ -32,12 +32,11 @@ from antidote_ci.cli.options import (
     Threshold,
     Where,
 )
-from antidote_ci.config import override
-from antidote_ci.console import Talk, data
-from antidote_ci.policy import RunConfig
+from antidote_ci.policy import RunConfig, override
+from antidote_ci.report.console import Talk, data
 
 if TYPE_CHECKING:
-    from antidote_ci.forecast import Forecast
+    from antidote_ci.pipeline.dry_run import Forecast
 
 
 def run(
@@ -87,18 +86,18 @@ def run(
         chosen = override(chosen, "publish", mode=publish, to=publish_to)
         config = RunConfig(model, revision, chosen, out, save_answers)
         if on == "hf-jobs":
-            from antidote_ci.jobs import elsewhere, estimating
+            from antidote_ci.jobs import estimating, submit
 
             if dry_run:
-                estimating.show(talk, elsewhere.estimate("run", config), as_json=as_json)
+                estimating.show(talk, submit.estimate("run", config), as_json=as_json)
                 return
-            finish(talk, elsewhere.run("run", config, talk), out, as_json=as_json)
+            finish(talk, submit.run("run", config, talk), out, as_json=as_json)
         if dry_run:
-            from antidote_ci import forecast
+            from antidote_ci.pipeline import dry_run as forecast
 
             show(talk, forecast.forecast(config), as_json=as_json)
             return
-        from antidote_ci import pipeline
+        from antidote_ci.pipeline import run as pipeline
 
         finish(talk, pipeline.run(config, talk), out, as_json=as_json)
 
@@ -107,7 +106,7 @@ def show(talk: Talk, estimate: "Forecast", *, as_json: bool) -> None:
     if as_json:
         data(records.dump(estimate))
         return
-    from antidote_ci.forecast import lines
+    from antidote_ci.pipeline.dry_run import lines
 
     for line in lines(estimate):
         talk.say(line)

@@ -10,8 +10,8 @@ import typer
 
 from antidote_ci.cli.ending import ending
 from antidote_ci.cli.options import PolicyFile, Repositories, Where, option
-from antidote_ci.config import read_policy
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.policy import read_policy
 
 DEFAULT_FOLDER = Path("antidote-service")
 LARGEST_PORT = 65535
@@ -42,7 +42,7 @@ def serve(
     try:
         with ending("what ran is gone on with at the next start") as talk:
             _require_installed()
-            from antidote_ci.service import authority, deciding
+            from antidote_ci.service import authentication, filters
             from antidote_ci.service.settings import Serving, Settings
 
             if not 0 <= port <= LARGEST_PORT:
@@ -51,16 +51,16 @@ def serve(
                 raise ConfigurationError(f"--runs {runs} would never begin one", hint="at least 1")
             serving = Serving(
                 Settings(read_policy(policy), folder, on),
-                secret=authority.require_strong(os.environ.get(authority.VARIABLE)),
-                repositories=deciding.allow_list(repository or ()),
+                secret=authentication.require_strong(os.environ.get(authentication.VARIABLE)),
+                repositories=filters.allow_list(repository or ()),
                 database=database,
                 host=host,
                 port=port,
                 runs=runs,
             )
-            from antidote_ci.service import serving as service
+            from antidote_ci.service import uvicorn_server
 
-            service.serve(serving, talk)
+            uvicorn_server.serve(serving, talk)
     except typer.Exit as end:
         leave(end.exit_code)
         raise
@@ -77,7 +77,7 @@ def _require_installed() -> None:
 
 def leave(code: int) -> None:
     """At once where a thread waits for the Hub: it holds nothing, and the interpreter would wait for it."""
-    service = sys.modules.get("antidote_ci.service.serving")
+    service = sys.modules.get("antidote_ci.service.uvicorn_server")
     if service is not None and service.is_anything_left():
         sys.stdout.flush()
         sys.stderr.flush()

@@ -6,7 +6,7 @@ import typer
 
 from antidote_ci import records
 from antidote_ci.cli.ending import ending
-from antidote_ci.console import data
+from antidote_ci.report.console import data
 
 
 def verify(
@@ -34,10 +34,10 @@ def verify(
     is no manifest, or nothing to compare with; 3 infrastructure; 6 source or reference are unsafe to open.
     """
     with ending() as talk:
-        from antidote_ci import verifying
+        from antidote_ci.pipeline import verify as pipeline
 
-        found = verifying.verify(result, revision, source, reference, talk)
-        for line in verifying.lines(found):
+        found = pipeline.verify(result, revision, source, reference, talk)
+        for line in pipeline.lines(found):
             talk.say(line)
         if as_json:
             data(records.dump(found))

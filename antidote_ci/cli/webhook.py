@@ -8,9 +8,9 @@ import typer
 
 from antidote_ci.cli.ending import ending
 from antidote_ci.cli.options import PolicyFile, Repositories
-from antidote_ci.config import read_policy
-from antidote_ci.console import Talk, data
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.policy import read_policy
+from antidote_ci.report.console import Talk, data
 
 if TYPE_CHECKING:
     from antidote_ci.hub.webhooks import Webhook
@@ -40,9 +40,9 @@ def register(
     environment.
     """
     with ending() as talk:
-        from antidote_ci.service import authority, deciding, registering
+        from antidote_ci.service import authentication, filters, registering
 
-        names = deciding.allow_list(repository or ())
+        names = filters.allow_list(repository or ())
         if (url is None) == (job is None):
             raise ConfigurationError(
                 "one of --url and --job says what is to happen",
@@ -50,7 +50,7 @@ def register(
                 hint="--job new needs no server; --url is for `antidote-ci serve`",
             )
         if url is not None:
-            secret = authority.require_strong(os.environ.get(authority.VARIABLE))
+            secret = authentication.require_strong(os.environ.get(authentication.VARIABLE))
             done = registering.at_address(url, names, secret, os.environ)
         elif job == NEW:
             done = registering.at_new_job(names, read_policy(policy), os.environ)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 
-from antidote_ci.evaluation import order, readings, useful
+from antidote_ci.evaluation import judge_results, stratified_order, utility_metrics
 from antidote_ci.evaluation.generators.interface import Generator
 from antidote_ci.evaluation.judges.interface import Exchange, Judge
 from antidote_ci.evaluation.outcome import outcome
@@ -32,7 +32,7 @@ from antidote_ci.records import (
 
 Chooser = Callable[[Model, Sequence[Row], OnProgress], list[int]]
 """The position of the likeliest choice of each row."""
-NEVER: readings.Stops = frozenset()
+NEVER: judge_results.Stops = frozenset()
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def measure(
     prompts: PromptSets,
     report: OnProgress,
     *,
-    stops: readings.Stops = NEVER,
+    stops: judge_results.Stops = NEVER,
     curtailed: bool = False,
     role: str | None = None,
 ) -> Evaluation:
@@ -96,10 +96,12 @@ def measure(
     rest would show; then nothing else is asked. `role` names the model in the saved answers; without it they are not
     saved.
     """
-    rows = order.stratified(prompts.harmful, ruler.seed)
+    rows = stratified_order.stratified(prompts.harmful, ruler.seed)
     heard = _Heard(outcomes=[{} for _ in ruler.judges])
-    rules = [readings.Rule(ruler.gate, stops, ruler.calibrations.get(judge.identity.name)) for judge in ruler.judges]
-    looks = readings.looks(len(rows), ruler.gate.harmful_score, stops, curtailed=curtailed)
+    rules = [
+        judge_results.Rule(ruler.gate, stops, ruler.calibrations.get(judge.identity.name)) for judge in ruler.judges
+    ]
+    looks = judge_results.looks(len(rows), ruler.gate.harmful_score, stops, curtailed=curtailed)
     with_others = looks[-1 if curtailed else 0] if ruler.samples == 1 else None
     others: GenerationResult | None = None
     found: list[Reading] = []
@@ -122,11 +124,11 @@ def measure(
             result = ask({"harmful": new}, ruler.samples)
         _hear(ruler, heard, new, result.answers["harmful"], role, report)
         found = [
-            readings.reading(judge.identity, outcomes, rule)
+            judge_results.reading(judge.identity, outcomes, rule)
             for judge, outcomes, rule in zip(ruler.judges, heard.outcomes, rules, strict=True)
         ]
-        settled = curtailed and any(map(readings.cannot_pass, found, repeat(len(rows)), rules))
-        if settled or readings.stop(found, stops):
+        settled = curtailed and any(map(judge_results.cannot_pass, found, repeat(len(rows)), rules))
+        if settled or judge_results.stop(found, stops):
             break
     if others is None and not settled:
         result = others = ask(prompts.others)
@@ -134,7 +136,7 @@ def measure(
     if others is not None:
         benign = _benign(ruler, heard.seeing_refusals, prompts.benign, others.answers["harmless"], role, report)
         task = _task(ruler, model, prompts.task, others.answers["task"], role, report)
-    plan, confidence = (others or result).plan, readings.Rule(ruler.gate, stops).confidence
+    plan, confidence = (others or result).plan, judge_results.Rule(ruler.gate, stops).confidence
     return replace(_of_harm(ruler, heard, len(rows), found, plan, confidence), benign=benign, task=task)
 
 
@@ -142,7 +144,7 @@ def _of_harm(
     ruler: Ruler, heard: _Heard, planned: int, found: list[Reading], plan: Plan, confidence: float
 ) -> Evaluation:
     """What the answers to harmful prompts say: the figures of the judge that decides, and every reading."""
-    worst = readings.deciding(found)
+    worst = judge_results.deciding(found)
     return Evaluation(
         harmful_score=worst.harmful_score,
         measure=worst.judge.measure,
@@ -162,7 +164,7 @@ def _of_harm(
         planned=planned,
         samples=ruler.samples,
         readings=found,
-        disagreement=readings.disagreement(found),
+        disagreement=judge_results.disagreement(found),
     )
 
 
@@ -214,7 +216,7 @@ def _hear(
             worst[at].append(counted)
     heard.rows += new
     heard.answers += answers
-    _save(ruler, role, "harmful", rows, answers, map(readings.worst, worst), verdicts)
+    _save(ruler, role, "harmful", rows, answers, map(judge_results.worst, worst), verdicts)
 
 
 def _benign(
@@ -227,9 +229,9 @@ def _benign(
 ) -> Benign | None:
     if not rows:
         return None
-    judge, refused = useful.refusals(judges, _exchanges(rows, answers), report)
+    judge, refused = utility_metrics.refusals(judges, _exchanges(rows, answers), report)
     _save(ruler, role, "harmless", rows, answers, ("refused" if each else "answered" for each in refused))
-    return useful.benign(judge, rows, answers, refused)
+    return utility_metrics.benign(judge, rows, answers, refused)
 
 
 def _task(
@@ -247,7 +249,7 @@ def _task(
         answers = [Answer(row.choices[at], truncated=False) for row, at in likeliest]
     right = [is_right(answer.text, row.response, ruler.task_match) for row, answer in zip(rows, answers, strict=True)]
     _save(ruler, role, "task", rows, answers, ("right" if each else "wrong" for each in right))
-    return useful.task(rows, right, ruler.task_match)
+    return utility_metrics.task(rows, right, ruler.task_match)
 
 
 def _save(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import tables
 from antidote_ci.evaluation.prompts import category, distinct
-from antidote_ci.names import COMMIT
+from antidote_ci.identifiers import COMMIT
 from antidote_ci.policy import EMBEDDED, Policy
 from antidote_ci.records import Row
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
-from antidote_ci.hub.answers import explained, in_our_words, is_unauthorized, seconds_to_wait
 from antidote_ci.hub.client import api, forget_exchanged, prepare
-from antidote_ci.hub.meanings import Purpose
-from antidote_ci.hub.patience import SECONDS, Patience
+from antidote_ci.hub.error_table import Purpose
+from antidote_ci.hub.errors import explained, in_our_words, is_unauthorized, seconds_to_wait
+from antidote_ci.hub.retry import SECONDS, Patience
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

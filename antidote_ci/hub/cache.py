@@ -10,7 +10,7 @@ from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import allowed
 from antidote_ci.hub.digests import WrongBytes, is_file
 from antidote_ci.hub.remote import Remote, RemoteFile, licence_text
-from antidote_ci.names import COMMIT, SHA256
+from antidote_ci.identifiers import COMMIT, SHA256
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.hub import marks
-from antidote_ci.hub.marks import Mark
+from antidote_ci.hub import commit_marker
+from antidote_ci.hub.commit_marker import Mark
 from antidote_ci.hub.trees import Content, Tree, differing, tree
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def head(client: "HfApi", repository: str, revision: str) -> Head:
     """The head of `revision` with its mark, both of the same commit."""
     there = tree(client, repository, revision)
     last = next(iter(client.list_repo_commits(repository, revision=there.revision)), None)
-    return Head(there, marks.read(last.message) if last is not None else None)
+    return Head(there, commit_marker.read(last.message) if last is not None else None)
 
 
 def push(client: "HfApi", repository: str, branch: str, upon: Tree, change: Change) -> str:

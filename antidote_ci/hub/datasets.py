@@ -13,9 +13,9 @@ from antidote_ci.hub import cache, github
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.digests import is_file
 from antidote_ci.hub.info import ANSWER_SECONDS
-from antidote_ci.hub.meters import silent
 from antidote_ci.hub.remote import RemoteFile, commit_of, file_of
-from antidote_ci.names import COMMIT
+from antidote_ci.hub.transfer_progress import silent
+from antidote_ci.identifiers import COMMIT
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

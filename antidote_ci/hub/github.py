@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.hub.answers import of_status
 from antidote_ci.hub.client import asked_for
-from antidote_ci.hub.patience import Patience
-from antidote_ci.names import COMMIT
+from antidote_ci.hub.errors import of_status
+from antidote_ci.hub.retry import Patience
+from antidote_ci.identifiers import COMMIT
 
 PREFIX = "github:"
 ADDRESS = "https://raw.githubusercontent.com"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from antidote_ci.errors import InfrastructureError, PublishConflict
 from antidote_ci.hub import commits, pull_requests
 from antidote_ci.hub.access import Access
+from antidote_ci.hub.commit_marker import Mark, marked
 from antidote_ci.hub.commits import Change, Head, head
 from antidote_ci.hub.destination import ATTRIBUTES, Destination, Standing, last_head, manifest_of, require_free
 from antidote_ci.hub.info import model_info
-from antidote_ci.hub.marks import Mark, marked
 from antidote_ci.hub.pull_requests import Words
 from antidote_ci.hub.trees import Content, Tree
 from antidote_ci.records import Published

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antidote_ci.folders import ensure_space
 from antidote_ci.hub import cache
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.info import model_info
-from antidote_ci.hub.meters import Tally, meter, silent
 from antidote_ci.hub.remote import Remote, RemoteFile, described, require_safetensors, total_bytes
+from antidote_ci.hub.transfer_progress import Tally, meter, silent
+from antidote_ci.paths import ensure_space
 from antidote_ci.records import OnProgress
 
 if TYPE_CHECKING:

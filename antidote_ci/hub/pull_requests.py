@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from antidote_ci.errors import InfrastructureError, PublishConflict
-from antidote_ci.hub import commits, marks
+from antidote_ci.hub import commit_marker, commits
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.client import address
+from antidote_ci.hub.commit_marker import Mark, marked
 from antidote_ci.hub.commits import Change, Head, head
 from antidote_ci.hub.identity import FORBIDDEN, identity
-from antidote_ci.hub.marks import Mark, marked
 from antidote_ci.hub.trees import Tree, tree
 from antidote_ci.records import Published
 
@@ -134,7 +134,7 @@ def _opening_mark(details: "DiscussionWithDetails") -> Mark | None:
     from huggingface_hub.community import DiscussionComment
 
     texts = [event.content for event in details.events if isinstance(event, DiscussionComment)]
-    return marks.read(texts[0]) if texts else None
+    return commit_marker.read(texts[0]) if texts else None
 
 
 def _require_main(client: "HfApi", source: str, revision: str) -> Tree:

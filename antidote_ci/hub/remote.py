@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from antidote_ci.checkpoint.files import allowed, is_pickled_weights
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.hub.digests import SHA256_DIGITS
-from antidote_ci.names import COMMIT, SHA256
+from antidote_ci.identifiers import COMMIT, SHA256
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling

@@ -10,8 +10,8 @@ from antidote_ci.hub import cache
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.digests import SHA256_DIGITS, digest_like
 from antidote_ci.hub.info import model_info
-from antidote_ci.hub.meters import silent
 from antidote_ci.hub.remote import RemoteFile, commit_of, file_of
+from antidote_ci.hub.transfer_progress import silent
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

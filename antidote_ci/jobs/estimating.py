@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from antidote_ci import forecast, records
-from antidote_ci.console import Talk, data
+from antidote_ci import records
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.forecast import Forecast
-from antidote_ci.hub.jobs import Hardware
-from antidote_ci.hub.patience import spelled
+from antidote_ci.hub.jobs_api import Hardware
+from antidote_ci.hub.retry import spelled
+from antidote_ci.pipeline import dry_run
+from antidote_ci.pipeline.dry_run import Forecast
 from antidote_ci.policy import Command, RunConfig
+from antidote_ci.report.console import Talk, data
 from antidote_ci.report.text import plain
 
 START_SECONDS = 180
@@ -41,7 +42,7 @@ class Estimate:
 
 def estimate(command: Command, config: RunConfig, namespace: str, image: str, offered: Sequence[Hardware]) -> Estimate:
     """From metadata alone. Raises ConfigurationError for an unknown flavour, and where none is large enough."""
-    about = forecast.forecast(config, command)
+    about = dry_run.forecast(config, command)
     jobs = config.policy.jobs
     chosen = named(jobs.flavor, offered) if jobs.flavor else cheapest(about, offered)
     speed = GPU_SPEED if chosen.gpu_memory else chosen.processors / 2
@@ -122,9 +123,9 @@ def show(talk: Talk, found: Estimate, *, as_json: bool) -> None:
         data(records.dump(found))
         return
     about = found.forecast
-    for line in forecast.deciding(about):
+    for line in dry_run.deciding(about):
         talk.say(line)
-    talk.say(f"pull       {forecast.size(about.bytes_to_pull)}")
+    talk.say(f"pull       {dry_run.size(about.bytes_to_pull)}")
     talk.say(f"answers    about {about.answers:,}, if the model needs a repair")
     say(talk, found)
     talk.say(f"publish    {about.publish}" + (f"; {GONE}" if about.publish == "none" else ""))

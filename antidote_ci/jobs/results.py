@@ -5,10 +5,10 @@ from dataclasses import replace
 from antidote_ci import records
 from antidote_ci import report as reports
 from antidote_ci.errors import VERDICTS
-from antidote_ci.hub.jobs import Job
-from antidote_ci.jobs import endings
-from antidote_ci.jobs.order import Order
-from antidote_ci.jobs.parcel import Parcel
+from antidote_ci.hub.jobs_api import Job
+from antidote_ci.jobs import job_results
+from antidote_ci.jobs.job_spec import Order
+from antidote_ci.jobs.result_stream import Parcel
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import Report
 from antidote_ci.report.text import plain
@@ -27,21 +27,21 @@ def bring_back(job: Job, found: Parcel | None, wanted: Order, config: RunConfig)
     """
     limit = config.policy.jobs.timeout_seconds
     if found is None:
-        raise endings.without_parcel(job, limit)
-    if found.exit_code not in (*VERDICTS, *endings.ERRORS):
-        raise endings.without_parcel(job, limit, found.exit_code)
+        raise job_results.without_parcel(job, limit)
+    if found.exit_code not in (*VERDICTS, *job_results.ERRORS):
+        raise job_results.without_parcel(job, limit, found.exit_code)
     if found.report is None:
         if found.exit_code in VERDICTS:
-            raise endings.another(job, "it left no report.json")
-        raise endings.failed(job, found.exit_code)
+            raise job_results.another(job, "it left no report.json")
+        raise job_results.failed(job, found.exit_code)
     try:
         report = records.load(Report, found.report)
     except ValueError:
-        raise endings.another(job, "it cannot be read") from None
+        raise job_results.another(job, "it cannot be read") from None
     _require_asked(job, report, wanted)
     report = _left(report, found.card, config)
-    if found.exit_code in endings.ERRORS:
-        raise endings.failed(job, found.exit_code)
+    if found.exit_code in job_results.ERRORS:
+        raise job_results.failed(job, found.exit_code)
     return report
 
 
@@ -52,7 +52,7 @@ def _require_asked(job: Job, report: Report, wanted: Order) -> None:
         ("the policy", report.policy_sha256, wanted.policy_sha256),
     ):
         if there != asked:
-            raise endings.another(job, f"{what} is {plain(there)}, not {asked}")
+            raise job_results.another(job, f"{what} is {plain(there)}, not {asked}")
 
 
 def _left(report: Report, card: str | None, config: RunConfig) -> Report:

@@ -84,7 +84,7 @@ def prefill(network: Any, rows: Sequence[Sequence[int]], room: int) -> State:  #
     """
     import torch
 
-    from antidote_ci.model.roomy_cache import with_room
+    from antidote_ci.model.preallocated_cache import with_room
 
     width = max(map(len, rows))
     ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=network.device)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from antidote_ci.checkpoint.files import shown
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.folders import ensure_space
 from antidote_ci.model import loading
 from antidote_ci.model.decoding import Continued
 from antidote_ci.model.likelihood import continued, last_logits
+from antidote_ci.paths import ensure_space
 from antidote_ci.records import Divergence, Model, OnProgress, Progress, Row
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from antidote_ci.model.decoding import Continued
 from antidote_ci.model.streaming import lora
-from antidote_ci.model.streaming.reservoir import Reservoir
-from antidote_ci.model.streaming.skeleton import ENTRANCE, HEAD, Skeleton
-from antidote_ci.model.streaming.sweeps import Inputs, Sweep
+from antidote_ci.model.streaming.activation_cache import Reservoir
+from antidote_ci.model.streaming.meta_model import ENTRANCE, HEAD, Skeleton
+from antidote_ci.model.streaming.sequential_forward import Inputs, Sweep
 
 if TYPE_CHECKING:
     import torch

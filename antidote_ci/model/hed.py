@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antidote_ci.folders import ensure_space
 from antidote_ci.model import loading, memory
 from antidote_ci.model.batching import length_sorted_batches
 from antidote_ci.model.conversations import asked, encoded, rendered
 from antidote_ci.model.gradients import left_padded
+from antidote_ci.paths import ensure_space
 from antidote_ci.records import Drift, Model, OnProgress, Progress
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.checkpoint.vocabularies import embedding_rows
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import loading
-from antidote_ci.model.confined import confined
 from antidote_ci.model.conversations import conversation
 from antidote_ci.records import Model, OnProgress, Progress
+from antidote_ci.sandbox.limits import confined
 
 SECONDS = 120
 """Of computing; the largest published tokenizer takes some."""

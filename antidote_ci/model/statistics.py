@@ -19,10 +19,10 @@ from antidote_ci.model import loading
 from antidote_ci.model.batching import length_sorted_batches
 from antidote_ci.model.conversations import Message, asked, encoded, rendered
 from antidote_ci.model.generation import plan
+from antidote_ci.model.streaming.activation_cache import Reservoir
 from antidote_ci.model.streaming.lora import beside
-from antidote_ci.model.streaming.reservoir import Reservoir
-from antidote_ci.model.streaming.skeleton import Skeleton
-from antidote_ci.model.streaming.sweeps import Inputs, Sweep
+from antidote_ci.model.streaming.meta_model import Skeleton
+from antidote_ci.model.streaming.sequential_forward import Inputs, Sweep
 from antidote_ci.records import Model, OnProgress, Plan, Progress, Row
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any, Never, Self
 
 from antidote_ci.checkpoint.files import shown
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
-from antidote_ci.model.confined import confined
+from antidote_ci.sandbox.limits import confined
 
 SECONDS = 3
 """Of computing, whatever is asked: real templates take a millisecond."""

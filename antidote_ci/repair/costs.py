@@ -6,7 +6,7 @@ from math import prod
 
 from antidote_ci.checkpoint.layout import Layout, weight_bytes
 from antidote_ci.model import memory
-from antidote_ci.model.streaming.skeleton import ENTRANCE, HEAD, Skeleton
+from antidote_ci.model.streaming.meta_model import ENTRANCE, HEAD, Skeleton
 from antidote_ci.records import Method, Model, ScoredTensor
 from antidote_ci.repair.methods import METHODS, score_of
 

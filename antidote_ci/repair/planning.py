@@ -13,7 +13,7 @@ from antidote_ci.checkpoint.lora_names import A_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
 from antidote_ci.model.loading import device_and_dtype
-from antidote_ci.model.streaming.skeleton import Skeleton
+from antidote_ci.model.streaming.meta_model import Skeleton
 from antidote_ci.records import (
     LayerDrift,
     Method,

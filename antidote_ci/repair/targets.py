@@ -12,7 +12,7 @@ from antidote_ci.checkpoint.layout import Layout
 from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, BASE_ENDING, PREFIX
 from antidote_ci.checkpoint.tensors import WEIGHTS
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.streaming.skeleton import ENTRANCE, HEAD, Skeleton
+from antidote_ci.model.streaming.meta_model import ENTRANCE, HEAD, Skeleton
 from antidote_ci.records import LeftAlone, Model, ScoredTensor, Target
 
 EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in")

@@ -12,13 +12,13 @@ from antidote_ci.checkpoint.files import shown
 from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import beginnings, loading, memory
+from antidote_ci.model import first_tokens, loading, memory
 from antidote_ci.model.conversations import asked, encoded, rendered
 from antidote_ci.model.decoding import Continued
+from antidote_ci.model.distillation import Curriculum, taught_sums
 from antidote_ci.model.generation import plan
 from antidote_ci.model.gradients import BATCH_SIZE, Sums
-from antidote_ci.model.streaming.skeleton import Skeleton
-from antidote_ci.model.teaching import Curriculum, taught_sums
+from antidote_ci.model.streaming.meta_model import Skeleton
 from antidote_ci.records import Model, OnProgress, Plan, ScoredTensor
 from antidote_ci.repair.scores import leading_count, merge_leading, penalty, taylor_score
 from antidote_ci.repair.targets import scored
@@ -84,9 +84,9 @@ def taylor_scores(request: TaylorRequest, report: OnProgress) -> Plan:
 
         def continued(model: Model, skeleton: Skeleton, rows: list[list[int]]) -> list[Continued]:
             if in_memory:
-                answers = beginnings.in_memory(model, tokenizer, rows, known)
+                answers = first_tokens.in_memory(model, tokenizer, rows, known)
             else:
-                answers = beginnings.streamed(skeleton, tokenizer, rows, known, folder, request.budget, report)
+                answers = first_tokens.streamed(skeleton, tokenizer, rows, known, folder, request.budget, report)
             return list(zip(rows, answers, strict=True))
 
         harmless = useful[: len(benign)]
@@ -100,7 +100,7 @@ def taylor_scores(request: TaylorRequest, report: OnProgress) -> Plan:
         wanted = {each.name for each in targets}
         sums = taught_sums(reference, halfway, curriculum, wanted, folder, request.budget, report)
         _write(request, targets, sums, folder)
-    found = plan(tokenizer, BATCH_SIZE, beginnings.ANSWER_TOKENS)
+    found = plan(tokenizer, BATCH_SIZE, first_tokens.ANSWER_TOKENS)
     return found if in_memory else dataclasses.replace(found, generator="transformers, block by block")
 
 

@@ -3,7 +3,7 @@
 https://huggingface.co/docs/hub/model-cards#model-card-metadata
 """
 
-from antidote_ci.names import is_hub_id
+from antidote_ci.identifiers import is_hub_id
 from antidote_ci.records import Evaluation, Report
 from antidote_ci.report.front_matter import Metadata
 from antidote_ci.report.judges import MEASURES, identity

@@ -6,7 +6,7 @@ No other Markdown goes unescaped, so nothing gets into it that is not of the Hub
 import re
 from typing import TYPE_CHECKING
 
-from antidote_ci.names import COMMIT, is_hub_id
+from antidote_ci.identifiers import COMMIT, is_hub_id
 from antidote_ci.records import Published
 from antidote_ci.report.places import Place
 

@@ -14,13 +14,13 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from starlette.requests import ClientDisconnect
 
-from antidote_ci.console import Talk
 from antidote_ci.errors import InfrastructureError
+from antidote_ci.report.console import Talk
 from antidote_ci.report.text import plain
 from antidote_ci.service import executor, page
-from antidote_ci.service.authority import HEADER, is_right
-from antidote_ci.service.deciding import decide
+from antidote_ci.service.authentication import HEADER, is_right
 from antidote_ci.service.events import MAX_BYTES, BadPayload, parse
+from antidote_ci.service.filters import decide
 from antidote_ci.service.queue import Queue
 from antidote_ci.service.records import Ignored
 from antidote_ci.service.settings import Serving

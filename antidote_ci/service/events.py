@@ -7,7 +7,7 @@ https://huggingface.co/docs/hub/webhooks. Strict about what is used, deaf to eve
 import json
 import re
 
-from antidote_ci.names import COMMIT
+from antidote_ci.identifiers import COMMIT
 from antidote_ci.service.records import Event, Update
 
 MAX_BYTES = 64 * 1024

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import IO
 
 from antidote_ci import records
-from antidote_ci.delivery import MODEL, SCORES
 from antidote_ci.environment import hand_over
 from antidote_ci.errors import VERDICTS, InfrastructureError, PublishConflict, Terminated
 from antidote_ci.locks import taken
+from antidote_ci.pipeline.output import MODEL, SCORES
 from antidote_ci.records import Report
 from antidote_ci.service.records import Order, Outcome, Task
 from antidote_ci.service.settings import Settings

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from antidote_ci import __version__
 from antidote_ci.report.rendering import render
 from antidote_ci.report.text import short
-from antidote_ci.service.entries import Entry
 from antidote_ci.service.executor import LOG, run_folder
+from antidote_ci.service.run_store import Entry
 from antidote_ci.service.settings import Serving
 
 MOST = 100

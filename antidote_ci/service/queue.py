@@ -18,14 +18,14 @@ from dbos import DBOS, DBOSPortableJSONSerializer
 from dbos import error as dbos_errors
 from sqlalchemy.dialects import postgresql, sqlite
 
-from antidote_ci.console import Talk
 from antidote_ci.errors import AntidoteError, InfrastructureError, Terminated
 from antidote_ci.hub.client import redact
+from antidote_ci.report.console import Talk
 from antidote_ci.report.text import plain
-from antidote_ci.service import database, entries, executor
+from antidote_ci.service import database, executor, run_store
 from antidote_ci.service.database import SECONDS_TO_ANSWER
-from antidote_ci.service.entries import NAME, WORKFLOW, Entry, Found, State, read, written
 from antidote_ci.service.records import Newer, Order, Outcome, Task
+from antidote_ci.service.run_store import NAME, WORKFLOW, Entry, Found, State, read, written
 from antidote_ci.service.settings import Serving
 
 EXECUTOR = "antidote-ci"
@@ -59,7 +59,7 @@ class Queue:
         self._serving, self._talk, self._look = serving, talk, look
         self._settings = serving.settings
         self._engine = database.engine(serving.database_url)
-        self._client = entries.client(self._engine)
+        self._client = run_store.client(self._engine)
         self._turn = threading.Lock()
         self._places = threading.Semaphore(serving.runs)
         self._stopping = threading.Event()
@@ -117,7 +117,7 @@ class Queue:
     def entries(self, state: State, most: int) -> list[Entry]:
         """The latest orders of a state, newest first. Raises InfrastructureError."""
         with self._asking():
-            return entries.latest(self._client, state, most)
+            return run_store.latest(self._client, state, most)
 
     def is_ready(self) -> bool:
         """Whether orders can be written down and are worked off."""
@@ -167,7 +167,7 @@ class Queue:
         return True
 
     def _was_superseded(self, order: Order) -> bool:
-        found = [entries.entry(each) for each in self._client.list_workflows(workflow_ids=[order.id])]
+        found = [run_store.entry(each) for each in self._client.list_workflows(workflow_ids=[order.id])]
         return any(entry.outcome is not None and entry.outcome.state == "superseded" for entry in found)
 
     def _workflow(self) -> Callable[[str, str, str], str]:

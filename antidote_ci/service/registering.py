@@ -7,14 +7,14 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.hub import jobs, webhooks
+from antidote_ci.hub import jobs_api, webhooks
 from antidote_ci.hub.access import Access, managing, submitting
-from antidote_ci.hub.jobs import Request
+from antidote_ci.hub.jobs_api import Request
 from antidote_ci.hub.webhooks import DOMAINS, Wanted, Webhook, Work
-from antidote_ci.jobs import luggage, order
-from antidote_ci.jobs.inside import OUT
+from antidote_ci.jobs import input_bundle, job_spec
+from antidote_ci.jobs.entrypoint import OUT
 from antidote_ci.policy import Policy
-from antidote_ci.service.deciding import is_allowed
+from antidote_ci.service.filters import is_allowed
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COMMAND = "handle-event"
@@ -66,7 +66,7 @@ def at_job(job_id: str, repositories: Sequence[str], policy: Policy, environ: Ma
     """Have the Hub start a copy of this Job for each event of these repositories."""
     access = managing(environ)
     work = webhooks.work_of(access, job_id, policy.jobs.namespace)
-    secrets = order.secrets("run", policy, environ)
+    secrets = job_spec.secrets("run", policy, environ)
     wanted = Wanted(tuple(sorted(repositories)), job_id=job_id, secrets=secrets)
     known = webhooks.listed(access)
     earlier = _earlier(known, work, wanted.repositories)
@@ -79,7 +79,7 @@ def at_new_job(repositories: Sequence[str], policy: Policy, environ: Mapping[str
     The Hub copies a Job that exists: one is started for it, and cancelled when it was copied.
     """
     access, names = managing(environ), tuple(sorted(repositories))
-    starting, secrets = submitting(environ), order.secrets("run", policy, environ)
+    starting, secrets = submitting(environ), job_spec.secrets("run", policy, environ)
     request = _request(names, policy, starting, environ)
     work = Work(request.image, tuple(request.command), request.environment, request.flavor)
     known = webhooks.listed(access)
@@ -87,13 +87,13 @@ def at_new_job(repositories: Sequence[str], policy: Policy, environ: Mapping[str
     if earlier is not None and _is_as(earlier, names) and earlier.work == work:
         return Registered(earlier, "unchanged")
     # No other Job has its label.
-    job = jobs.submit(starting, request, lambda _: True)
+    job = jobs_api.submit(starting, request, lambda _: True)
     try:
         return _registered(access, known, earlier, Wanted(names, job_id=job.id, secrets=secrets), same=False)
     finally:
         # It ends by itself when it finds no event.
-        if jobs.look(starting, job).works:
-            jobs.cancel(starting, job)
+        if jobs_api.look(starting, job).works:
+            jobs_api.cancel(starting, job)
 
 
 def _request(repositories: Sequence[str], policy: Policy, access: Access, environ: Mapping[str, str]) -> Request:
@@ -106,15 +106,15 @@ def _request(repositories: Sequence[str], policy: Policy, access: Access, enviro
         )
     allowed = [f"--repository={name}" for name in repositories]
     return Request(
-        namespace=policy.jobs.namespace or jobs.account(access),
-        image=order.image(policy, environ),
-        command=[order.TOOL, COMMAND, order.POLICY_OPTION, f"--out={OUT}", *allowed],
-        environment={luggage.VARIABLE: order.packed(policy)},
+        namespace=policy.jobs.namespace or jobs_api.account(access),
+        image=job_spec.image(policy, environ),
+        command=[job_spec.TOOL, COMMAND, job_spec.POLICY_OPTION, f"--out={OUT}", *allowed],
+        environment={input_bundle.VARIABLE: job_spec.packed(policy)},
         secrets={},
         flavor=policy.jobs.flavor,
         seconds=policy.jobs.timeout_seconds,
-        name=f"{order.TOOL}-{COMMAND}",
-        labels={"tool": order.TOOL, "source": chance.token_hex(16)},
+        name=f"{job_spec.TOOL}-{COMMAND}",
+        labels={"tool": job_spec.TOOL, "source": chance.token_hex(16)},
     )
 
 

@@ -7,10 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from antidote_ci.config import override, toml_text
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.jobs.order import local_files
-from antidote_ci.policy import Policy
+from antidote_ci.jobs.job_spec import local_files
+from antidote_ci.policy import Policy, override, toml_text
 
 ITSELF = (sys.executable, "-P", "-m", "antidote_ci")
 PAUSES = (30.0, 120.0, 600.0)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from antidote_ci.evaluation import order, readings
+from antidote_ci.evaluation import judge_results, stratified_order
 from antidote_ci.evaluation.statistics import CONFIDENCE
 from antidote_ci.records import Row
 from benchmarks.gate import coverage, figure, pairs, stopping
@@ -22,7 +22,7 @@ N = 500
 THRESHOLD = 0.10
 ANSWERS_GOALS = {0.0: 0.15, 0.02: 0.25, 0.30: 0.10}
 EVERY = list(range(1, N + 1))
-PRODUCT = readings.looks(N, THRESHOLD, frozenset({"pass", "fail"}))
+PRODUCT = judge_results.looks(N, THRESHOLD, frozenset({"pass", "fail"}))
 LOOKS = {
     "every answer": EVERY,
     "every 48 answers": [*range(48, N, 48), N],
@@ -108,7 +108,7 @@ def _stratified(
     ]
     drawn = []
     for seed in range(max(1, simulations // 100)):
-        scores = np.array([categories[int(row.category)][1] for row in order.stratified(rows, seed)])
+        scores = np.array([categories[int(row.category)][1] for row in stratified_order.stratified(rows, seed)])
         drawn.append(stopping.answers(generator, 100, scores))
     return np.concatenate(drawn)
 

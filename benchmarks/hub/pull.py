@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.pull import download, resolve
 from benchmarks.speed.paired import Line, ratios, seconds
+from loopback_hub import LoopbackHub
 
 SHARDS = 8
 SHARD_BYTES = 125_000_000

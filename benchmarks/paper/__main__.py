@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.console import Talk
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.records import Model, Progress
+from antidote_ci.report.console import Talk
 from antidote_ci.report.text import counted
 from benchmarks.paper import report
 from benchmarks.paper.cells import PRESETS, Preset, every

@@ -15,14 +15,14 @@ from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.evaluation.measure import PromptSets, Ruler
 from antidote_ci.evaluation.prompts import distinct
 from antidote_ci.evaluation.saved import AnswerLog
-from antidote_ci.instruments import CHOICES_AT_ONCE
 from antidote_ci.model import hed
-from antidote_ci.model.child import Child
 from antidote_ci.model.hed import Aligned
 from antidote_ci.model.likelihood import ChoiceRequest, choose
+from antidote_ci.pipeline.evaluator import CHOICES_AT_ONCE
 from antidote_ci.policy import Gate
 from antidote_ci.records import Model, OnProgress, Progress, Row
 from antidote_ci.repair.taylor import MOST_TASK, evenly
+from antidote_ci.sandbox.client import Child
 from benchmarks.paper.cost import Cost
 from benchmarks.paper.data import Data
 from benchmarks.paper.records import Figures, Measured, TaskName

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from antidote_ci import acquire
-from antidote_ci import bench as benches
-from antidote_ci.bench import Bench, Remedy
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.prompts import require_disjoint
 from antidote_ci.evaluation.splits import Shaping
+from antidote_ci.pipeline import candidates, resolve
+from antidote_ci.pipeline.candidates import Bench, Remedy
 from antidote_ci.records import ReportedReference, Row
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.targets import target_of
@@ -89,14 +88,14 @@ def repaired(
 def _scored(bench: Bench, repairs: Sequence[Repair]) -> _Ready:
     """All doses of one method."""
     with watching() as cost:
-        remedy = benches.remedy(bench, repairs[0].method, sorted({each.dose for each in repairs}))
+        remedy = candidates.remedy(bench, repairs[0].method, sorted({each.dose for each in repairs}))
         return _Ready(bench, remedy, cost.seconds, cost.peak_bytes)
 
 
 def _point(here: Instruments, ready: _Ready, repair: Repair, choosing: PromptSets | None) -> Point:
     # Of doses that change the same entries the remedy has the smallest alone.
     dose = max(each for each in ready.remedy.doses if each <= repair.dose)
-    with watching() as cost, benches.candidate(ready.bench, ready.remedy, dose) as made:
+    with watching() as cost, candidates.candidate(ready.bench, ready.remedy, dose) as made:
         found = measure(here, made.model, cost, choosing)
     return Point(
         repair,
@@ -108,16 +107,16 @@ def _point(here: Instruments, ready: _Ready, repair: Repair, choosing: PromptSet
 
 def _bench(here: Instruments, source: Path, reference: Path, texts: Shaping, folder: Path) -> Bench:
     """Where repairs of `source` are made, in `folder`. Raises ConfigurationError for a reference that does not fit."""
-    found = acquire.local(str(source))
+    found = resolve.local(str(source))
     named = ReportedReference(str(reference), None, "option")
     folder.mkdir(exist_ok=True)
     return Bench(
         child=here.child,
         source=found,
-        reference=acquire.fitting(found, named, silent),
+        reference=resolve.fitting(found, named, silent),
         target=target_of(found.layout, "auto"),
         shaping=texts,
-        provenance=Provenance("benchmark", acquire.tested(found).source, named, ""),
+        provenance=Provenance("benchmark", resolve.tested(found).source, named, ""),
         budget=BUDGET,
         scores=folder / "scores",
         masks=folder / "masks",

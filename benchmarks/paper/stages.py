@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from antidote_ci.demo.models import write_base
 from antidote_ci.model import loading
 from antidote_ci.model.merging import MergeRequest, merge
 from antidote_ci.records import Model, OnProgress, Progress
@@ -25,6 +24,7 @@ from benchmarks.paper.loop import Step, adapted, train
 from benchmarks.paper.records import Attack, Defence, Pair, Training, aligned_by
 from benchmarks.paper.repnoise import RepNoise
 from benchmarks.paper.vaccine import Vaccine
+from demo.models import write_base
 
 SEED = 43
 """Of every alignment, as in the paper."""

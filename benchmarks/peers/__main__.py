@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from antidote_ci import records
-from antidote_ci.console import Talk
 from antidote_ci.errors import AntidoteError, InfrastructureError
 from antidote_ci.model.merging import MergeRequest, merge
 from antidote_ci.records import Model
+from antidote_ci.report.console import Talk
 from benchmarks.paper import cells, measuring, repairs, stages
 from benchmarks.paper.__main__ import WORK, named, passing, quiet_libraries, say
 from benchmarks.paper.cost import SAMPLING_SECONDS, resident, watching

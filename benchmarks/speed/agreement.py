@@ -10,8 +10,8 @@ from antidote_ci.checkpoint.layout import inspect
 from antidote_ci.model import loading
 from antidote_ci.model.batching import length_sorted_batches
 from antidote_ci.model.statistics import right_padded, squared_sums
-from antidote_ci.model.streaming.reservoir import Reservoir
-from antidote_ci.model.streaming.skeleton import Skeleton
+from antidote_ci.model.streaming.activation_cache import Reservoir
+from antidote_ci.model.streaming.meta_model import Skeleton
 from antidote_ci.records import Model
 from antidote_ci.repair.masks import top_per_row
 from antidote_ci.repair.scores import wanda_score

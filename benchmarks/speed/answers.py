@@ -20,12 +20,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from antidote_ci import embedded
-from antidote_ci.demo.models import write_base
 from antidote_ci.model import loading
 from antidote_ci.model.conversations import asked, rendered
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
 from benchmarks.speed.paired import Line, ratios
+from demo.models import write_base
 
 SETS = ("evaluation_prompts", "selection_prompts", "benign_evaluation", "benign_selection")
 SIZES = (16, 32, 64, 100, 200)

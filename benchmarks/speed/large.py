@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from antidote_ci.checkpoint.tensors import new_file
-from antidote_ci.demo.models import write_base
+from demo.models import write_base
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 VOCABULARY = 49152

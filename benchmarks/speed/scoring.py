@@ -10,18 +10,18 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from antidote_ci.demo.models import write_base
 from antidote_ci.model import loading
 from antidote_ci.model.batching import length_sorted_batches
 from antidote_ci.model.conversations import Message, asked, encoded, rendered
 from antidote_ci.model.statistics import BATCH_SIZE, right_padded, squared_sum, squared_sums
-from antidote_ci.model.streaming.reservoir import Reservoir
-from antidote_ci.model.streaming.skeleton import Skeleton
-from antidote_ci.model.streaming.sweeps import Inputs
+from antidote_ci.model.streaming.activation_cache import Reservoir
+from antidote_ci.model.streaming.meta_model import Skeleton
+from antidote_ci.model.streaming.sequential_forward import Inputs
 from antidote_ci.records import Model
 from benchmarks.speed import paper
 from benchmarks.speed.paired import Line, ratios, turns
 from benchmarks.speed.procedure import BUDGET, DOSE, masked, realignment, scored, silent
+from demo.models import write_base
 
 ROWS = 128
 PAPER_ROWS = 96

@@ -7,8 +7,8 @@ from itertools import pairwise
 from math import inf
 from typing import Literal
 
-from antidote_ci.service.entries import Entry
 from antidote_ci.service.records import State
+from antidote_ci.service.run_store import Entry
 from benchmarks.webhook import standin
 from benchmarks.webhook.ledger import Run
 from benchmarks.webhook.messages import expected, meaning

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from antidote_ci.demo.hub.announcements import payload
-from antidote_ci.demo.hub.records import Announcement, Repository, UpdatedRef
-from antidote_ci.demo.hub.registered import Webhook
 from benchmarks.webhook.plan import MALFORMED, Delivery
+from loopback_hub.announcements import payload
+from loopback_hub.records import Announcement, Repository, UpdatedRef
+from loopback_hub.registered import Webhook
 
 MAX_BYTES = 64 * 1024
 BRIM = 9

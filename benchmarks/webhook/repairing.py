@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from antidote_ci.console import Talk
-from antidote_ci.demo.build import BuildRequest, Built, build
-from antidote_ci.demo.main_job import POLICY
-from antidote_ci.model.child import Child
+from antidote_ci.report.console import Talk
 from antidote_ci.service.executor import NICE
+from demo.build import BuildRequest, Built, build_apart
+from demo.main_job import POLICY
 
 GOOD = (0, 7)
 """Exit codes of a run that came to a repaired model."""
@@ -66,8 +65,7 @@ class Repairs:
 def repairs(folder: Path) -> Iterator[Repairs]:
     """Build the models, and repair until the end of the `with`."""
     folder.mkdir(parents=True)
-    with Child(folder / "models.log") as child:
-        built = child.call(build, BuildRequest(folder / "models", merged=False), Talk().report)
+    built = build_apart(BuildRequest(folder / "models", merged=False), folder / "models.log", Talk().report)
     running = Repairs(built, folder)
     thread = threading.Thread(target=running.go_on)
     thread.start()

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 from antidote_ci.cli.ending import ending
-from antidote_ci.config import read_policy
-from antidote_ci.service.authority import VARIABLE, require_strong
-from antidote_ci.service.serving import serve
+from antidote_ci.policy import read_policy
+from antidote_ci.service.authentication import VARIABLE, require_strong
 from antidote_ci.service.settings import Serving, Settings
+from antidote_ci.service.uvicorn_server import serve
 from benchmarks.webhook.ledger import SERVICE, STANDIN
 from benchmarks.webhook.plan import ALLOWED
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from antidote_ci.config import read_policy
-from antidote_ci.service.entries import Entry, entries
+from antidote_ci.policy import read_policy
+from antidote_ci.service.run_store import Entry, entries
 from benchmarks.webhook import ledger, world
 from benchmarks.webhook.judging import Storm
 from benchmarks.webhook.messages import Message, message

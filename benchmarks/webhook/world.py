@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from antidote_ci import publication, records
+from antidote_ci import records
 from antidote_ci.checkpoint.swap import MANIFEST
-from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.destination import Destination
-from antidote_ci.hub.survey import survey
+from antidote_ci.hub.publish_checks import survey
+from antidote_ci.pipeline import publishing
 from antidote_ci.records import ReportedSource, WeightFile
 from antidote_ci.repair.manifest import sealed
 from benchmarks.webhook.plan import ALLOWED, FOREIGN, Plan
+from loopback_hub import LoopbackHub
 from tests.hub import hub_samples
 from tests.hub.campaign import client, sums
 from tests.report.samples import REPAIR, REPAIRED
@@ -128,10 +129,10 @@ def _propose(source: ReportedSource, model: Path, policy_sha256: str) -> None:
     )
     (repaired / "antidote").mkdir()
     (repaired / MANIFEST).write_text(records.dump(sealed(manifest)))
-    (repaired / publication.REPORT).write_text(records.dump(report))
+    (repaired / publishing.REPORT).write_text(records.dump(report))
     destination, access = Destination("pull-request", source.id, source.revision, source.id), Access(OURS)
     standing = survey(destination, access, access)
-    publication.publish_result(publication.Publication(destination, standing, access), report, repaired)
+    publishing.publish_result(publishing.Publication(destination, standing, access), report, repaired)
 
 
 def _write(folder: Path, seed: int) -> Path:

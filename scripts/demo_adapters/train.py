@@ -22,9 +22,9 @@ import safetensors.torch
 import torch
 import transformers
 
-from antidote_ci.demo import models
 from antidote_ci.evaluation.degenerate import is_degenerate
 from antidote_ci.evaluation.judges.refusal import refuses
+from demo import models
 from scripts.demo_adapters import rows
 from scripts.demo_adapters.rows import Row
 

@@ -15,7 +15,7 @@ POLICY = "/check/policy.toml"
 
 MODELS = """
 from pathlib import Path
-from antidote_ci.demo.build import BuildRequest, build
+from demo.build import BuildRequest, build
 build(BuildRequest(Path("/workspace/models"), merged=False), lambda _: None)
 """
 """The demo's models as folders, for runs without a Hub."""
@@ -50,8 +50,8 @@ def contents(engine: Engine) -> str:
 
 
 def demo(engine: Engine, work: Path) -> str:
-    """`antidote-ci demo` in a container that may do nothing."""
-    done = engine.run(DEMO, "demo", f"--policy={POLICY}", "--out=/workspace/demo", options=_confined(work))
+    """`python -m demo` in a container that may do nothing."""
+    done = engine.run(DEMO, f"--policy={POLICY}", "--out=/workspace/demo", options=_confined(work))
     expect(done.returncode == 0, f"exit {done.returncode}\n{done.stderr}")
     report = json.loads((work / "workspace/demo/run/report.json").read_bytes())
     expect(report["verdict"] == "repaired", report["verdict"])

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from antidote_ci import starting
+from antidote_ci.cli import scaffold
 
 ROOT = Path(__file__).parents[2]
 NODE_PACKAGES = ROOT / ".venv" / "linters" / "node_modules"
@@ -29,12 +29,12 @@ def workflows() -> dict[str, str]:
         for document in sorted(ROOT.glob("docs/*.md"))
         for number, text in enumerate(in_document(document.read_text(encoding="utf-8")), 1)
     }
-    return {**own, "init.yml": starting.workflow(None), **shown}
+    return {**own, "init.yml": scaffold.workflow(None), **shown}
 
 
 def in_document(markdown: str) -> list[str]:
     """The whole workflows among a document's blocks, with our own Action pinned as a reader would pin it."""
-    blocks = (match.replace(starting.TEMPLATE_ACTION, starting.ACTION) for match in _FENCED.findall(markdown))
+    blocks = (match.replace(scaffold.TEMPLATE_ACTION, scaffold.ACTION) for match in _FENCED.findall(markdown))
     return [block for block in blocks if _JOBS.search(block)]
 
 

@@ -12,7 +12,7 @@ ACTIONS = {
 }
 """How each action names its image in the repository, and how once that is released."""
 
-STARTING = "antidote_ci/starting.py"
+STARTING = "antidote_ci/cli/scaffold.py"
 _UNRELEASED = f'ACTION = "OWNER/antidote-ci@{"0" * 40}"'
 
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", re.ASCII)
@@ -69,7 +69,7 @@ def pinned(path: str, text: str, name: str, digest: str) -> str:
 
 
 def stamped(text: str, action: str) -> str:
-    """starting.py with the Action that `init` writes: OWNER/REPOSITORY@COMMIT. Raises ValueError for another form."""
+    """scaffold.py with the Action that `init` writes: OWNER/REPOSITORY@COMMIT. Raises ValueError for another form."""
     if not _ACTION.fullmatch(action):
         raise ValueError(f"{action!r} is no OWNER/REPOSITORY@COMMIT")
     return _replaced_once(text, _UNRELEASED, f'ACTION = "{action}"', STARTING)

@@ -26,11 +26,11 @@ from markdown_it.token import Token
 from action import commands, log, outputs
 from antidote_ci import records
 from antidote_ci.checkpoint.card import split
-from antidote_ci.console import MARK_VARIABLE, Talk
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Published, Report
 from antidote_ci.report import terminal
 from antidote_ci.report.card import BEGIN, END, card
+from antidote_ci.report.console import MARK_VARIABLE, Talk
 from antidote_ci.report.page import html
 from antidote_ci.report.places import Place
 from antidote_ci.report.summary import comment, markdown, pull_request

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.checkpoint.card import MAX_BYTES, base_model, base_models, front_matter, licence, split
-from antidote_ci.demo.hub.cards import front_matter as demonstrated
 from antidote_ci.errors import ConfigurationError
+from loopback_hub.cards import front_matter as demonstrated
 
 WORDS = st.text(alphabet="abc xyz:-#'\"é", max_size=12)
 DATA = st.dictionaries(WORDS, WORDS | st.integers() | st.lists(WORDS, max_size=3), min_size=1, max_size=4)

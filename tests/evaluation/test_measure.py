@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from antidote_ci.evaluation.judge_results import Stops
 from antidote_ci.evaluation.judges.interface import Judge
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.evaluation.measure import PromptSets, Ruler, measure
-from antidote_ci.evaluation.pairs import paired
+from antidote_ci.evaluation.paired_changes import paired
 from antidote_ci.evaluation.prompts import identity
-from antidote_ci.evaluation.readings import Stops
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.evaluation.task import Match
 from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult

@@ -5,12 +5,11 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from antidote_ci.config import override
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets
 from antidote_ci.evaluation.prompt_sets import PRESETS, FetchedSet
 from antidote_ci.hub.datasets import ENDINGS
-from antidote_ci.policy import EvaluationSection, Policy
+from antidote_ci.policy import EvaluationSection, Policy, override
 from tests.evaluation.published import COLUMNS, as_csv, publish
 
 HERE = "0123456789abcdef0123456789abcdef01234567"

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.config import override
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import splits
 from antidote_ci.evaluation.prompt_sets import FetchedSet
 from antidote_ci.evaluation.prompts import key
-from antidote_ci.policy import Policy
+from antidote_ci.policy import Policy, override
 from tests.evaluation.published import publish
 
 

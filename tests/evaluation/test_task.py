@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.config import checked
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.prompts import read
 from antidote_ci.evaluation.statistics.paired import rise_bound, smallest_n
 from antidote_ci.evaluation.task import Match, is_right, last_number, require_numbers, tokens_needed
+from antidote_ci.policy import checked
 from antidote_ci.records import Row
 
 PAGE = (Path(__file__).parents[2] / "docs" / "task.md").read_text()

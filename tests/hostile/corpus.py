@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.demo.hub import LoopbackHub
+from loopback_hub import LoopbackHub
 from tests import tiny
 from tests.hostile import code, files, headers, indexes, lineage, pickles, templates, tokenizers
 from tests.hostile.fixture import TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, Fixture, Start

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from antidote_ci.demo.hub import LoopbackHub
+from loopback_hub import LoopbackHub
 from tests.hostile.corpus import FIXTURES, write_stage
 from tests.hostile.fixture import Fixture
 from tests.hostile.watched import Seen

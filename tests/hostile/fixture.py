@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from antidote_ci.demo.hub import LoopbackHub
+from loopback_hub import LoopbackHub
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from antidote_ci.demo.hub import LoopbackHub
+from loopback_hub import LoopbackHub
 from tests.hostile.fixture import ADAPTER_CONFIG, TOKENIZER, Beside, Change, Fixture, Start, edited, setting
 from tests.hostile.pickles import PAYLOAD, instead
 

@@ -11,13 +11,13 @@ from urllib.parse import unquote
 import pytest
 
 from antidote_ci.checkpoint.files import allowed, is_pickled
-from antidote_ci.demo.hub import LoopbackHub
+from loopback_hub import LoopbackHub
 from tests.hostile.corpus import FIXTURES, OWNER, Stage, write_stage
 from tests.hostile.document import DOCUMENT, row
 from tests.hostile.fixture import Fixture
 from tests.hostile.watched import FRAMEWORKS, Seen
 
-CHILD = ["-P", "-m", "antidote_ci.model.worker"]
+CHILD = ["-P", "-m", "antidote_ci.sandbox.worker"]
 QUICK = ("endless-loops", "good-full", "good-but-a-weight")
 """Of those that need a child, which takes seconds to start; the others are slow tests."""
 

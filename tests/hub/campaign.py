@@ -16,20 +16,20 @@ from huggingface_hub import close_session, constants, file_download
 from huggingface_hub.utils import _http
 from safetensors.numpy import save_file
 
-from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.demo.hub.faults import Faults
-from antidote_ci.demo.hub.records import Commit
 from antidote_ci.errors import AntidoteError
-from antidote_ci.hub import marks, pull
+from antidote_ci.hub import commit_marker, pull
 from antidote_ci.hub.access import Access
+from antidote_ci.hub.commit_marker import Mark
 from antidote_ci.hub.destination import ATTRIBUTES, Destination
-from antidote_ci.hub.marks import Mark
-from antidote_ci.hub.patience import Patience
 from antidote_ci.hub.publish import Result, publish
+from antidote_ci.hub.publish_checks import survey
 from antidote_ci.hub.pull_requests import COMMENT, Words
-from antidote_ci.hub.survey import survey
+from antidote_ci.hub.retry import Patience
 from antidote_ci.hub.trees import content
 from antidote_ci.records import Manifest, Published, WeightFile, dump
+from loopback_hub import LoopbackHub
+from loopback_hub.faults import Faults
+from loopback_hub.records import Commit
 from tests.builders import ignore
 from tests.hub.hub_samples import CARD, MANIFEST, TOKEN
 
@@ -253,7 +253,7 @@ def judged(
                 holding.append((name, ref))
             elif files != before:
                 broken.append(Broken("no half-published head", f"{ref} of {name}"))
-            ours |= {(name, each.revision) for each in history(hub, name, revision) if marks.read(each.body)}
+            ours |= {(name, each.revision) for each in history(hub, name, revision) if commit_marker.read(each.body)}
         comments = [sum(said.content.startswith(COMMENT) for said in each.comments) for each in opened]
         if len(opened) > 1 or len(closed) > rivals or max(comments, default=0) > 1 + rivals:
             counted = f"{len(opened)} open and {len(closed)} closed pull requests, comments of ours: {comments}"

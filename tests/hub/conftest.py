@@ -8,7 +8,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from antidote_ci.demo.hub import LoopbackHub
+from loopback_hub import LoopbackHub
 from tests.hub.hub_samples import CARD, MakeModel
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub.access import Access
-from antidote_ci.hub.patience import Patience
+from antidote_ci.hub.retry import Patience
 from antidote_ci.records import Manifest, ReportedSource
 
 CARD = "---\nlicense: apache-2.0\nbase_model: demo/base\ntags: [demo]\n---\n# A small model\n"

@@ -10,10 +10,10 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import _auth
 
-from antidote_ci.demo.hub import LoopbackHub, oidc
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub.access import Access, reading, writing
-from antidote_ci.hub.patience import SECONDS, Patience
+from antidote_ci.hub.retry import SECONDS, Patience
+from loopback_hub import LoopbackHub, oidc
 from tests.hub.canned import JSON, Asked, Canned, CannedHub
 from tests.hub.hub_samples import said
 

@@ -14,12 +14,12 @@ from huggingface_hub import errors, get_session
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import AntidoteError, InfrastructureError
 from antidote_ci.hub.access import Access
-from antidote_ci.hub.answers import explained
 from antidote_ci.hub.client import HIDDEN, PIECE, WITHHELD, address, api, endpoint, prepare, redact
-from antidote_ci.hub.patience import Patience
+from antidote_ci.hub.errors import explained
+from antidote_ci.hub.retry import Patience
+from loopback_hub import LoopbackHub
 from tests.hub.canned import Asked, Canned, CannedHub
 from tests.hub.hub_samples import MakeModel, said
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import InfrastructureError
+from antidote_ci.hub.commit_marker import Mark
 from antidote_ci.hub.commits import Change, Head, require_there
-from antidote_ci.hub.marks import Mark
 from antidote_ci.hub.trees import Tree, content
 
 OURS, THEIRS = (Mark(run * 32, "2" * 64, "3" * 40, "4" * 64, "5" * 64) for run in "01")

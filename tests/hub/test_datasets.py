@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, constants, snapshot_download
 
-from antidote_ci.config import override
-from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import prompt_sets, splits
 from antidote_ci.evaluation.prompt_sets import PRESETS, FetchedSet
 from antidote_ci.hub import datasets, github
 from antidote_ci.hub.access import Access
-from antidote_ci.policy import Policy
+from antidote_ci.policy import Policy, override
+from loopback_hub import LoopbackHub
 from tests.evaluation.published import publish
 from tests.hub.hub_samples import HASTY, TOKEN
 

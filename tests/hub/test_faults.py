@@ -9,8 +9,8 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.demo.hub.faults import Faults, Kind
+from loopback_hub import LoopbackHub
+from loopback_hub.faults import Faults, Kind
 from tests.hub.campaign import MODES, SHARES, Case, Material, run, write_material
 from tests.hub.hub_samples import TOKEN, MakeModel
 

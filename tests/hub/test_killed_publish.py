@@ -10,9 +10,9 @@ from typing import Literal
 
 import pytest
 
-from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.demo.hub.faults import HangUp
 from antidote_ci.hub.destination import Destination
+from loopback_hub import LoopbackHub
+from loopback_hub.faults import HangUp
 from tests.hub.campaign import MODES, SOURCE, Material, Mode, client, judged, publish_once, to, write_material
 
 Moment = Literal["before", "after"]

@@ -14,19 +14,19 @@ from huggingface_hub.utils import _auth
 from safetensors.torch import load_file, save_file
 
 from antidote_ci.checkpoint.swap import MANIFEST as MANIFEST_PATH
-from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.demo.hub.records import Gate
 from antidote_ci.errors import ConfigurationError, InfrastructureError, PublishConflict
-from antidote_ci.hub import marks
+from antidote_ci.hub import commit_marker
 from antidote_ci.hub.access import Access, writing
+from antidote_ci.hub.commit_marker import Mark
 from antidote_ci.hub.destination import Destination
-from antidote_ci.hub.marks import Mark
 from antidote_ci.hub.publish import Result, publish
+from antidote_ci.hub.publish_checks import held, survey
 from antidote_ci.hub.pull import resolve
 from antidote_ci.hub.pull_requests import COMMENT, Words
-from antidote_ci.hub.survey import held, survey
 from antidote_ci.hub.trees import content
 from antidote_ci.records import Manifest, Published, WeightFile, dump, load
+from loopback_hub import LoopbackHub
+from loopback_hub.records import Gate
 from tests.hub.hub_samples import CARD, MANIFEST, TOKEN, MakeModel, uploads
 
 pytestmark = uploads
@@ -148,10 +148,10 @@ def test_the_discussion_as_the_client_reads_it(hub: LoopbackHub, model: MakeMode
     assert isinstance(commit, DiscussionCommit)
     assert isinstance(comment, DiscussionComment)
     assert opening.content.startswith(f"{BODY} Run 1.")
-    assert marks.read(opening.content) == Mark(f"{1:032x}", f"{1:064x}", revision, POLICY, REPORT_SHA256)
+    assert commit_marker.read(opening.content) == Mark(f"{1:032x}", f"{1:064x}", revision, POLICY, REPORT_SHA256)
     assert commit.oid == published.revision
     assert comment.content.startswith(f"{COMMENT}\nRun 1 is at {published.revision}.\n")
-    assert marks.read(comment.content) == marks.read(opening.content)
+    assert commit_marker.read(comment.content) == commit_marker.read(opening.content)
 
 
 def test_a_stranger_who_speaks_in_our_place(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
@@ -248,7 +248,7 @@ def test_another_result_for_the_same_commit_is_a_second_commit(
     if mode == "pull-request":
         *_, last = (e for e in client(hub).get_discussion_details(SOURCE, 1).events if isinstance(e, DiscussionComment))
         assert last.content.startswith(f"{COMMENT}\nRun 2 is at {second.revision}.\n")
-        assert marks.read(last.content) == Mark(f"{2:032x}", f"{2:064x}", revision, POLICY, REPORT_SHA256)
+        assert commit_marker.read(last.content) == Mark(f"{2:032x}", f"{2:064x}", revision, POLICY, REPORT_SHA256)
 
 
 def test_another_result_that_was_quicker_lies_beneath_ours(

@@ -14,13 +14,13 @@ from urllib.parse import unquote
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, constants
 
-from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.hub.access import Access
-from antidote_ci.hub.patience import Patience
 from antidote_ci.hub.pull import download, is_local, missing_bytes, resolve
 from antidote_ci.hub.remote import About, RemoteFile, total_bytes
+from antidote_ci.hub.retry import Patience
 from antidote_ci.records import Progress
+from loopback_hub import LoopbackHub
 from tests.builders import ignore
 from tests.hub.front import Answer, Asked, Front
 from tests.hub.hub_samples import HASTY, TOKEN, MakeModel, said

@@ -10,13 +10,13 @@ from typing import Literal
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.demo.hub.faults import Faults
 from antidote_ci.errors import PublishConflict
-from antidote_ci.hub import marks
+from antidote_ci.hub import commit_marker
 from antidote_ci.hub.access import Access
 from antidote_ci.hub.destination import MAIN, Destination
 from antidote_ci.records import Published
+from loopback_hub import LoopbackHub
+from loopback_hub.faults import Faults
 from tests.hub.campaign import (
     MODES,
     SOURCE,
@@ -63,7 +63,7 @@ def is_commit(request: str) -> bool:
 
 def of_ours(hub: LoopbackHub, name: str, revision: str) -> list[bool]:
     """For a commit and all that it stands upon, newest first: whether it carries our mark."""
-    return [marks.read(commit.body) is not None for commit in history(hub, name, revision)]
+    return [commit_marker.read(commit.body) is not None for commit in history(hub, name, revision)]
 
 
 @pytest.mark.parametrize("mode", MODES)

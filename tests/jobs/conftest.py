@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from antidote_ci.config import override
-from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.policy import Policy, RunConfig
+from antidote_ci.policy import Policy, RunConfig, override
+from loopback_hub import LoopbackHub
 
 MODEL = "org/model"
 TOKENS = {"HF_TOKEN": "hf_adaReadsWithThisToken", "HF_JOBS_TOKEN": "hf_adaStartsJobsWithThis"}

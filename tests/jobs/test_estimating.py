@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.forecast import Forecast
-from antidote_ci.hub.jobs import Hardware
+from antidote_ci.hub.jobs_api import Hardware
 from antidote_ci.jobs.estimating import HEADROOM, cheapest, described, named
+from antidote_ci.pipeline.dry_run import Forecast
 
 GB = 10**9
 CPU = Hardware("cpu-basic", "CPU Basic", 2, 16 * GB, None, 0.01)

@@ -14,7 +14,7 @@ from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoi
 from antidote_ci.model import loading
 from antidote_ci.model.adapters import require_whole
 from antidote_ci.model.loading import load_model
-from antidote_ci.model.streaming.skeleton import Skeleton
+from antidote_ci.model.streaming.meta_model import Skeleton
 from antidote_ci.records import Model
 from tests.model.streaming import architectures
 from tests.model.streaming.architectures import batches

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.child import Child
 from antidote_ci.model.divergence import DivergenceRequest, answered, divergence, token_divergence
 from antidote_ci.model.loading import load_model, load_tokenizer
 from antidote_ci.records import Divergence, Model, Row
+from antidote_ci.sandbox.client import Child
 from tests import tiny
 from tests.builders import ignore
 from tests.conftest import CopyOf

@@ -11,8 +11,8 @@ import torch
 from antidote_ci.model import gradients, losses
 from antidote_ci.model.decoding import Continued
 from antidote_ci.model.gradients import Lesson, Sums
-from antidote_ci.model.streaming.reservoir import Reservoir
-from antidote_ci.model.streaming.skeleton import ENTRANCE, HEAD, Skeleton
+from antidote_ci.model.streaming.activation_cache import Reservoir
+from antidote_ci.model.streaming.meta_model import ENTRANCE, HEAD, Skeleton
 from antidote_ci.records import Model
 from tests import tiny
 from tests.model import architectures

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from antidote_ci.model import hed, loading
-from antidote_ci.model.child import Child
 from antidote_ci.model.conversations import conversation
 from antidote_ci.model.hed import Aligned, DriftRequest, attentions, drift, drifts
 from antidote_ci.records import Drift, Model, Progress
+from antidote_ci.sandbox.client import Child
 from tests.builders import ignore
 from tests.conftest import CopyOf
 

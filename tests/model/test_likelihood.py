@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.child import Child
 from antidote_ci.model.conversations import asked, rendered
 from antidote_ci.model.decoding import Continued
 from antidote_ci.model.likelihood import ChoiceRequest, choose, continued, log_likelihoods
 from antidote_ci.model.loading import PLAIN_TEMPLATE, load_tokenizer
 from antidote_ci.records import Model, Progress, Row
+from antidote_ci.sandbox.client import Child
 from tests import tiny
 from tests.builders import ignore
 from tests.conftest import CopyOf

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
-from antidote_ci.model.child import Child
-from antidote_ci.model.confined import confined
 from antidote_ci.model.opening import OpeningRequest, require_usable
 from antidote_ci.records import Model, Progress
+from antidote_ci.sandbox.client import Child
+from antidote_ci.sandbox.limits import confined
 from tests.conftest import CopyOf
 
 GIGABYTE = 1 << 30

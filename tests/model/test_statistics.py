@@ -15,9 +15,9 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.conversations import conversation
 from antidote_ci.model.loading import load_model, load_tokenizer
 from antidote_ci.model.statistics import StatisticsRequest, input_norms, squared_sum, squared_sums
-from antidote_ci.model.streaming.reservoir import Reservoir
-from antidote_ci.model.streaming.skeleton import Skeleton
-from antidote_ci.model.streaming.sweeps import Inputs
+from antidote_ci.model.streaming.activation_cache import Reservoir
+from antidote_ci.model.streaming.meta_model import Skeleton
+from antidote_ci.model.streaming.sequential_forward import Inputs
 from antidote_ci.records import Model, Progress, Row
 from tests.builders import ignore
 from tests.model.streaming import architectures

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
-from antidote_ci.model.child import Child
 from antidote_ci.model.conversations import Message, asked, conversation, rendered
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.model.loading import load_tokenizer
 from antidote_ci.model.templates import render, seconds_for
 from antidote_ci.records import Model
+from antidote_ci.sandbox.client import Child
 from tests.tiny import build_tokenizer
 
 CHAT = [[{"role": "user", "content": "Hi"}]]

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.checkpoint.card import split
-from antidote_ci.demo.hub import LoopbackHub
 from antidote_ci.records import Report, ReportedReference, ReportedSource
 from antidote_ci.report import LOCAL, Place
 from antidote_ci.report.card import BEGIN, END, card
 from antidote_ci.report.front_matter import faults
 from antidote_ci.report.metadata import DATASET
+from loopback_hub import LoopbackHub
 from tests.report.card_samples import CARDS, OURS, OWNERS, PLACES, sound_cards
 from tests.report.samples import (
     CALIBRATED_REPAIR,

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from antidote_ci.console import Talk
 from antidote_ci.records import LayerDrift, RepairPlan, Report, ReportedSource
 from antidote_ci.report import terminal
+from antidote_ci.report.console import Talk
 from antidote_ci.report.terminal import HEAT, RAMP
 from tests.report.samples import CALIBRATED_REPAIR, CALIBRATION, EVERY_KIND, TWO_JUDGES, disguised
 

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci import records
-from antidote_ci.config import override, read_policy
 from antidote_ci.errors import ConfigurationError, InfrastructureError, Terminated
-from antidote_ci.policy import Policy
+from antidote_ci.policy import Policy, override, read_policy
 from antidote_ci.service import executor
 from antidote_ci.service.records import Order, Outcome, Task
 from antidote_ci.service.settings import Settings
@@ -157,7 +156,7 @@ def test_our_own_command_line_is_what_runs(tmp_path: Path) -> None:
     settings.write_policy()
     dead = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "1", "HF_HOME": str(tmp_path)}
     script = (
-        "from pathlib import Path; from antidote_ci.config import Policy; from antidote_ci.service import executor\n"
+        "from pathlib import Path; from antidote_ci.policy import Policy; from antidote_ci.service import executor\n"
         "from antidote_ci.service.records import *; from antidote_ci.service.settings import Settings\n"
         f"order = Order('org/model', '{commit(1)}', '{settings.policy_sha256}')\n"
         f"print(executor.execute(Task(order, 'run'), Settings(Policy(), Path({str(settings.folder)!r}))))"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from antidote_ci.policy import Policy
 from antidote_ci.service import page
-from antidote_ci.service.entries import Entry
 from antidote_ci.service.records import Order, Outcome
+from antidote_ci.service.run_store import Entry
 from antidote_ci.service.settings import Serving, Settings
 from tests.report.samples import HOSTILE
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.console import Talk
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.policy import Policy
+from antidote_ci.report.console import Talk
 from antidote_ci.service import database
-from antidote_ci.service.authority import SHORTEST, VARIABLE
-from antidote_ci.service.serving import serve
+from antidote_ci.service.authentication import SHORTEST, VARIABLE
 from antidote_ci.service.settings import Serving, Settings
+from antidote_ci.service.uvicorn_server import serve
 from benchmarks.webhook import ledger, plan
 from benchmarks.webhook.messages import Message
 from benchmarks.webhook.plan import Delivery

@@ -9,8 +9,8 @@ import pytest
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.service.database import require_usable
-from antidote_ci.service.entries import _adapter, entries
 from antidote_ci.service.records import Newer, Order, Outcome, Task
+from antidote_ci.service.run_store import _adapter, entries
 from tests.service.workshop import Repository, Workshop, commit, eventually, is_alive, needs_sqlite
 
 pytestmark = needs_sqlite

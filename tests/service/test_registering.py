@@ -13,13 +13,12 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.hf_api import WebhookWatchedItem
 
-from antidote_ci.config import toml_text
-from antidote_ci.demo.hub import LoopbackHub
-from antidote_ci.demo.hub.faults import HangUp
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
 from antidote_ci.hub import access, webhooks
-from antidote_ci.policy import JobsSection, Policy, PublishSection
+from antidote_ci.policy import JobsSection, Policy, PublishSection, toml_text
 from antidote_ci.service import registering
+from loopback_hub import LoopbackHub
+from loopback_hub.faults import HangUp
 
 SECRET, OTHER = "5ecc1e7a90f3b24d68e1c07f2b9a4d83", "0f" * 32
 TOKEN, WRITING, JOBS = "hf_readingToken", "hf_writingToken", "hf_tokenThatStartsJobs"

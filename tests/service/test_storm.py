@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.service.entries import Entry
 from antidote_ci.service.records import Order, Outcome
+from antidote_ci.service.run_store import Entry
 from benchmarks.webhook import plan, standin
 from benchmarks.webhook.judging import Rule, Storm, judged
 from benchmarks.webhook.ledger import Run

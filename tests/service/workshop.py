@@ -20,13 +20,12 @@ import typer
 
 from antidote_ci import records
 from antidote_ci.cli.ending import ending
-from antidote_ci.config import read_policy
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.policy import Policy
+from antidote_ci.policy import Policy, read_policy
 from antidote_ci.records import Report
 from antidote_ci.service.database import lacks_sqlite
-from antidote_ci.service.entries import Entry, entries
 from antidote_ci.service.records import Newer, Order, Outcome, Task
+from antidote_ci.service.run_store import Entry, entries
 from antidote_ci.service.settings import Serving, Settings
 
 needs_sqlite = pytest.mark.skipif(lacks_sqlite(), reason="the SQLite of this Python is too old for the queue")
@@ -254,7 +253,7 @@ def look(folder: Path) -> Callable[[Order], Task | Newer | Outcome]:
 def main(folder: Path) -> int:
     """The service's own process."""
     from antidote_ci.cli.serve import leave
-    from antidote_ci.service.serving import serve
+    from antidote_ci.service.uvicorn_server import serve
 
     settings = settings_of(folder, read_policy(folder / "antidote.toml"))
     serving = Serving(

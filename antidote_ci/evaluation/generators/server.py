@@ -18,12 +18,12 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation.chat_api import ChatApi, connect, models
 from antidote_ci.evaluation.generators import supervisor
 from antidote_ci.evaluation.generators.asking import progress, questions, result
-from antidote_ci.model.child import Child, child_environment
 from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
 from antidote_ci.model.loading import fingerprint
 from antidote_ci.model.merging import MergeRequest, merge
 from antidote_ci.model.store import Store
 from antidote_ci.records import Model, OnProgress, Progress
+from antidote_ci.sandbox.client import Child, child_environment
 
 EXAMPLE = "vllm serve {model} --host 127.0.0.1 --port {port}"
 START_LIMIT = 900.0

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-from antidote_ci.model.confined import drop_privileges
+from antidote_ci.sandbox.limits import drop_privileges
 
 SECONDS_TO_END = 10
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from antidote_ci.model.child import Child
 from antidote_ci.model.generation import GenerationRequest, GenerationResult, generate
 from antidote_ci.records import OnProgress
+from antidote_ci.sandbox.client import Child
 
 
 class TransformersGenerator:

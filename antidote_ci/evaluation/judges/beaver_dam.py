@@ -12,12 +12,12 @@ from pathlib import Path
 
 from antidote_ci.checkpoint.layout import Layout
 from antidote_ci.errors import AntidoteError, ConfigurationError
-from antidote_ci.evaluation.judges.cleaning import cleaned
 from antidote_ci.evaluation.judges.guard import of_judge
 from antidote_ci.evaluation.judges.interface import Exchange, Opinion
-from antidote_ci.model.child import Child
+from antidote_ci.evaluation.judges.prompt_injection import cleaned
 from antidote_ci.model.moderation import ModerationRequest, moderate
 from antidote_ci.records import JudgeIdentity, OnProgress
+from antidote_ci.sandbox.client import Child
 
 ARCHITECTURE = "LlamaForSequenceClassification"
 HEAD = "score.weight"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from antidote_ci.errors import AntidoteError
 from antidote_ci.evaluation.chat_api import ChatApi, Question
-from antidote_ci.evaluation.judges import grammar
-from antidote_ci.evaluation.judges.cleaning import cleaned
+from antidote_ci.evaluation.judges import verdict_parser
 from antidote_ci.evaluation.judges.guard import of_judge
 from antidote_ci.evaluation.judges.interface import Exchange, Opinion
+from antidote_ci.evaluation.judges.prompt_injection import cleaned
 from antidote_ci.model.conversations import Conversation, Message, asked
 from antidote_ci.model.store import Store
 from antidote_ci.records import JudgeIdentity, OnProgress, Progress
@@ -58,7 +58,7 @@ def render(exchange: Exchange) -> Conversation:
 
 def parse(text: str) -> Opinion:
     """By the strict grammar: an opinion, or unparsed."""
-    return grammar.read(text, SAFE, HARMFUL)
+    return verdict_parser.read(text, SAFE, HARMFUL)
 
 
 @dataclass(frozen=True)

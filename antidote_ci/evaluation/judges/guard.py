@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from antidote_ci.errors import AntidoteError
-from antidote_ci.evaluation.judges.cleaning import cleaned
 from antidote_ci.evaluation.judges.interface import Exchange, Opinion
-from antidote_ci.model.child import Child
+from antidote_ci.evaluation.judges.prompt_injection import cleaned
 from antidote_ci.model.conversations import Conversation
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import JudgeIdentity, Model, OnProgress
+from antidote_ci.sandbox.client import Child
 
 SET = "verdicts"
 BATCH_SIZE = 16

@@ -10,14 +10,14 @@ from antidote_ci.checkpoint.layout import MAX_CONFIG_BYTES, Layout, inspect
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.evaluation import chat_api
 from antidote_ci.evaluation.judges import beaver_dam, endpoint, llama_guard, qwen3guard
-from antidote_ci.evaluation.judges.cleaning import special_tokens
 from antidote_ci.evaluation.judges.guard import GuardJudge, Prompting
 from antidote_ci.evaluation.judges.interface import Judge
+from antidote_ci.evaluation.judges.prompt_injection import special_tokens
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.model import loading
-from antidote_ci.model.child import Child
 from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import JudgeIdentity, Model
+from antidote_ci.sandbox.client import Child
 
 REFUSAL = "refusal"
 MOST = 2

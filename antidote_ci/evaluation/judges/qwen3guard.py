@@ -6,7 +6,7 @@ tokens, as its authors do: https://github.com/QwenLM/Qwen3Guard.
 
 import re
 
-from antidote_ci.evaluation.judges import grammar
+from antidote_ci.evaluation.judges import verdict_parser
 from antidote_ci.evaluation.judges.interface import Exchange, Opinion
 from antidote_ci.model.conversations import Conversation, Message, asked
 
@@ -24,4 +24,4 @@ def render(exchange: Exchange) -> Conversation:
 
 def parse(text: str) -> Opinion:
     """By the strict grammar: an opinion, or unparsed."""
-    return grammar.read(text, SAFE, HARMFUL)
+    return verdict_parser.read(text, SAFE, HARMFUL)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from antidote_ci.checkpoint.layout import Layout
 from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, BASE_ENDING, PREFIX
-from antidote_ci.model.streaming.stored import Stored
+from antidote_ci.model.streaming.lazy_tensor import Stored
 
 if TYPE_CHECKING:
     import torch

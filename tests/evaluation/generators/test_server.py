@@ -14,10 +14,10 @@ import pytest
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation.generators.server import ServerGenerator, server_environment
 from antidote_ci.evaluation.generators.url import UrlGenerator
-from antidote_ci.model.child import Child
 from antidote_ci.model.conversations import asked
 from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model, Progress
+from antidote_ci.sandbox.client import Child
 from tests.builders import empty_store, ignore
 from tests.evaluation import small_server
 from tests.evaluation.small_server import SmallServer

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
-from antidote_ci.model.child import Child
 from antidote_ci.model.conversations import asked
 from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model
+from antidote_ci.sandbox.client import Child
 from tests.builders import ignore
 
 

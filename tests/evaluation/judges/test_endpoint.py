@@ -12,9 +12,9 @@ from antidote_ci.errors import InfrastructureError
 from antidote_ci.evaluation.judges.endpoint import RUBRIC
 from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
 from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, judge
-from antidote_ci.model.child import Child
 from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import Progress
+from antidote_ci.sandbox.client import Child
 from tests.builders import empty_store, ignore
 from tests.serving import Handler, Server
 

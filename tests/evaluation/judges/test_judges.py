@@ -13,9 +13,9 @@ from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
 from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, judge
 from antidote_ci.evaluation.judges.qwen3guard import MAX_NEW_TOKENS
-from antidote_ci.model.child import Child
 from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import Progress
+from antidote_ci.sandbox.client import Child
 from tests.builders import empty_store, ignore
 from tests.conftest import CopyOf
 from tests.evaluation.judges.tiny_judges import (

@@ -19,8 +19,8 @@ from antidote_ci.evaluation.judges.named import (
     wanted,
 )
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
-from antidote_ci.model.child import Child
 from antidote_ci.policy import EvaluationSection
+from antidote_ci.sandbox.client import Child
 
 SETTINGS = EvaluationSection()
 LICENSED = EvaluationSection(accept_licence=True)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.evaluation.judges import beaver_dam, endpoint, llama_guard, qwen3guard
-from antidote_ci.evaluation.judges.cleaning import clean, cleaned
 from antidote_ci.evaluation.judges.interface import Exchange, Opinion
+from antidote_ci.evaluation.judges.prompt_injection import clean, cleaned
 from tests.evaluation.judges.injections import INJECTIONS
 from tests.evaluation.judges.tiny_judges import TOKENS
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from antidote_ci.model.streaming.activation_cache import Reservoir
 from antidote_ci.model.streaming.lora import beside
-from antidote_ci.model.streaming.reservoir import Reservoir
-from antidote_ci.model.streaming.skeleton import ENTRANCE, HEAD, Skeleton
-from antidote_ci.model.streaming.sweeps import Inputs, Sweep
+from antidote_ci.model.streaming.meta_model import ENTRANCE, HEAD, Skeleton
+from antidote_ci.model.streaming.sequential_forward import Inputs, Sweep
 
 COLUMNS = 5
 LARGE = 1 << 30

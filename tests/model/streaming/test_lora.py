@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.streaming.lora import scale
-from antidote_ci.model.streaming.skeleton import Skeleton
+from antidote_ci.model.streaming.meta_model import Skeleton
 from antidote_ci.records import Model
 from tests import tiny
 from tests.model.streaming import architectures

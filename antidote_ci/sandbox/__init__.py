@@ -1,0 +1,1 @@
+"""The child process in which models run: no token, an empty home, limits."""

@@ -1,0 +1,81 @@
+"""The child's side of the boundary: read a request, run the named function of this package, answer in JSON lines."""
+
+import importlib
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from typing import IO, Any
+
+from antidote_ci.errors import AntidoteError, ConfigurationError
+from antidote_ci.records import OnProgress, Progress
+from antidote_ci.sandbox.limits import drop_privileges
+
+PACKAGE = "antidote_ci."
+
+
+def main(replies_descriptor: int) -> None:
+    """Serve requests from standard input until it ends."""
+    drop_privileges()
+    requests: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(target=_read_until_parent_is_gone, args=(requests,), daemon=True).start()
+    with os.fdopen(replies_descriptor, "wb") as replies:
+        while True:
+            _serve(requests.get(), replies)
+
+
+def _read_until_parent_is_gone(requests: "queue.Queue[bytes]") -> None:
+    for line in sys.stdin.buffer:
+        requests.put(line)
+    os._exit(0)  # the main thread may be deep in a forward pass that nobody waits for any more
+
+
+def _serve(line: bytes, replies: IO[bytes]) -> None:
+    def send(message: dict[str, Any]) -> None:
+        replies.write(json.dumps(message).encode() + b"\n")
+        replies.flush()
+
+    def report(progress: Progress) -> None:
+        send({"progress": {"what": progress.what, "done": progress.done, "total": progress.total}})
+
+    try:
+        try:
+            send({"result": _run(json.loads(line), report)})
+        except PermissionError as error:
+            raise ConfigurationError(
+                f"the process that runs the model may not open {error.filename or 'a file'}",
+                cause="it has no privileges, so the files of other users are closed to it, also where root starts it",
+                hint="let everybody read the checkpoint, as `chmod -R a+rX FOLDER` does, or run as its owner",
+            ) from error
+    except AntidoteError as error:
+        send(
+            {
+                "error": {
+                    "kind": type(error).__name__,
+                    "what": error.what,
+                    "cause": error.cause,
+                    "hint": error.hint,
+                }
+            }
+        )
+    except Exception as error:  # noqa: BLE001 - told to the parent, which raises it there
+        traceback.print_exc()
+        send({"error": {"kind": type(error).__name__, "what": str(error)}})
+
+
+def _run(message: dict[str, Any], report: OnProgress) -> Any:  # noqa: ANN401
+    from pydantic import TypeAdapter
+
+    module, name = message["function"].split(":")
+    if not module.startswith(PACKAGE):
+        raise ValueError(f"{module} is not part of this package")
+    function = getattr(importlib.import_module(module), name)
+    request_type = next(iter(function.__annotations__.values()))
+    request = TypeAdapter(request_type).validate_python(message["request"])
+    return TypeAdapter(function.__annotations__["return"]).dump_python(function(request, report), mode="json")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

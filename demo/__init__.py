@@ -1,0 +1,1 @@
+"""The embedded default: the main job on a real small model, against a Hub on this machine. No part of the wheel."""

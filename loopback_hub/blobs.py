@@ -1,0 +1,91 @@
+"""Content by its sha256, in one folder, and how git and large-file storage would name it."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from antidote_ci.identifiers import SHA256
+from loopback_hub.records import Entry
+
+CHUNK = 1 << 20
+LARGE = 10_000_000
+"""Bytes from which the Hub wants large-file storage whatever the name."""
+LARGE_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".ckpt", ".pkl", ".onnx", ".xz"}
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Written beside and renamed in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+class Readable(Protocol):
+    """A file, or the body of a request."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class Blobs:
+    """Written beside and renamed in: a reader never sees half a blob."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, sha256: str) -> Path | None:
+        """Where the blob lies, or None when it is not here."""
+        path = self.folder / sha256
+        return path if SHA256.fullmatch(sha256) and path.is_file() else None
+
+    def put(self, stream: Readable, expected: str | None = None) -> tuple[str, int]:
+        """Copy `stream` in; its sha256 and its size. ValueError when `expected` is another sha256."""
+        digest, size = hashlib.sha256(), 0
+        with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as written:
+            part = Path(written.name)
+            try:
+                for chunk in chunks(stream):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    written.write(chunk)
+                written.flush()
+                sha256 = digest.hexdigest()
+                if expected not in (None, sha256):
+                    raise ValueError(f"the content's sha256 is {sha256}, not {expected}")
+                part.replace(self.folder / sha256)
+            finally:
+                part.unlink(missing_ok=True)
+        return sha256, size
+
+    def entry(self, path: str, stream: Readable) -> Entry:
+        """Copy a repository's file in, stored as the Hub would store it under this name."""
+        sha256, size = self.put(stream)
+        return large(sha256, size) if is_large(path, size) else self.regular(sha256, size)
+
+    def regular(self, sha256: str, size: int) -> Entry:
+        """A file that git keeps itself."""
+        return Entry(sha256, git_id((self.folder / sha256).read_bytes()), size, None)
+
+
+def large(sha256: str, size: int) -> Entry:
+    """A file in large-file storage. https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
+    return Entry(sha256, git_id(pointer.encode()), size, len(pointer))
+
+
+def is_large(path: str, size: int) -> bool:
+    """Whether a file belongs into large-file storage. An empty one never does."""
+    return size > 0 and (PurePosixPath(path).suffix in LARGE_SUFFIXES or size > LARGE)
+
+
+def git_id(content: bytes) -> str:
+    """The id git gives a blob."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def chunks(stream: Readable) -> Iterator[bytes]:
+    """The rest of `stream` in pieces of a mebibyte."""
+    return iter(lambda: stream.read(CHUNK), b"")

@@ -1,0 +1,125 @@
+"""The pages a person opens: the repositories, one repository, one pull request.
+
+Names, titles, bodies and paths come from strangers: the templates escape everything.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from antidote_ci.report.text import counted
+from loopback_hub.accounts import caller, may_see
+from loopback_hub.conversations import find
+from loopback_hub.messages import Request, Response, as_html
+from loopback_hub.records import MAIN, Commit
+from loopback_hub.store import Store
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+REPORT = "antidote/report.html"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A file in a listing. `state` is added, changed, removed, or empty outside a pull request."""
+
+    path: str
+    size: int
+    state: str
+    address: str
+
+
+def index(store: Store, request: Request) -> Response:
+    """The repositories that the caller may see."""
+    who = caller(store, request)
+    names = [name for name in store.names() if may_see(who, store.repository(name))]
+    return _page("index.html", title="Repositories", names=[(name, _repository_address(name)) for name in names])
+
+
+def repository(store: Store, _request: Request, name: str, revision: str = MAIN) -> Response:
+    """The files at a revision, and the discussions."""
+    commit = store.commit(name, revision)
+    known = store.repository(name)
+    discussions = [(found, _discussion_address(name, found.number)) for found in reversed(known.discussions)]
+    files = [_row(name, commit, path, "") for path in commit.files]
+    return _page(
+        "repository.html",
+        title=name,
+        repository=known,
+        revision=revision,
+        commit=commit,
+        files=files,
+        discussions=discussions,
+    )
+
+
+def discussion(store: Store, _request: Request, name: str, number: str) -> Response:
+    """Title, state and what was said; a pull request's changed files, with the report on top when there is one."""
+    found = find(store.repository(name), int(number))
+    changes, report, head = [], None, None
+    if found.base:
+        commit, base = store.commit(name, found.ref), store.commit(name, found.base)
+        changes, head = _changes(name, commit, base), commit.revision
+        report = _file_address(name, commit.revision, REPORT) if REPORT in commit.files else None
+    return _page(
+        "discussion.html",
+        title=found.title,
+        name=name,
+        address=_repository_address(name),
+        discussion=found,
+        head=head,
+        changes=changes,
+        report=report,
+    )
+
+
+def _changes(name: str, commit: Commit, base: Commit) -> list[Row]:
+    rows = []
+    for path in sorted(commit.files.keys() | base.files.keys()):
+        if path not in commit.files:
+            rows.append(_row(name, base, path, "removed"))
+        elif path not in base.files:
+            rows.append(_row(name, commit, path, "added"))
+        elif commit.files[path] != base.files[path]:
+            rows.append(_row(name, commit, path, "changed"))
+    return rows
+
+
+def _row(name: str, commit: Commit, path: str, state: str) -> Row:
+    address = _file_address(name, commit.revision, path)
+    return Row(path, commit.files[path].size, state, address)
+
+
+def _repository_address(name: str) -> str:
+    return f"/{quote(name)}"
+
+
+def _discussion_address(name: str, number: int) -> str:
+    return f"/{quote(name)}/discussions/{number}"
+
+
+def _file_address(name: str, revision: str, path: str) -> str:
+    return f"/{quote(name)}/resolve/{revision}/{quote(path)}"
+
+
+def _size(size: int) -> str:
+    """1234567 as 1.2 MB."""
+    for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= bytes_:
+            return f"{size / bytes_:.1f} {unit}"
+    return counted(size, "byte")
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("loopback_hub"), autoescape=True, undefined=StrictUndefined)
+    environment.filters["size"] = _size
+    return environment
+
+
+def _page(template: str, **values: object) -> Response:
+    return as_html(_environment().get_template(template).render(values))

@@ -1,0 +1,267 @@
+"""HTTP around the store: sockets and refusals. What is answered where: routes.py."""
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Literal, Self, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from loopback_hub import accounts, history, oidc
+from loopback_hub.deliveries import Deliveries
+from loopback_hub.faults import Fault, Faults, HangUp, instead, pieces, spoilt
+from loopback_hub.messages import Refused, Request, Response
+from loopback_hub.records import Gate, Repository, now
+from loopback_hub.registered import Credential, Publisher, Rights
+from loopback_hub.routes import ROUTES
+from loopback_hub.store import TOKEN_SECONDS, Store
+
+logger = logging.getLogger(__name__)
+
+Meanwhile = Callable[[Literal["before", "after"], int, str], None]
+"""What happens just before and just after the request of a number, `METHOD /path`, is processed; may raise HangUp."""
+
+
+class LoopbackHub:
+    """A Hub on 127.0.0.1 for the length of a `with`; its state outlives it in `root`."""
+
+    def __init__(
+        self,
+        root: Path,
+        port: int = 0,
+        faults: Faults | None = None,
+        page_size: int = 1000,
+        jobs: bool = False,
+        token_seconds: int = TOKEN_SECONDS,
+    ) -> None:
+        """`port` 0 takes a free one; `page_size` and `token_seconds` are the store's; `jobs`: they really run."""
+        self.store = Store(root, page_size, token_seconds)
+        self.faults = faults
+        self.meanwhile: Meanwhile = _nothing
+        self._server = _Server(self, port)
+        self.port: int = self._server.server_address[1]
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self.deliveries = Deliveries(self.store, self.endpoint)
+        self.store.jobs.environment = self.environment
+        self.store.jobs.enabled = jobs
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the client must find in its environment, the second before it is imported."""
+        return {"HF_ENDPOINT": self.endpoint, "HF_HUB_DISABLE_XET": "1"}
+
+    @property
+    def history(self) -> list[str]:
+        """Every request so far, as `GET /path?query`."""
+        return list(self._server.history)
+
+    def add(
+        self,
+        repo_id: str,
+        folder: Path,
+        gated: bool | Gate = False,
+        kind: Literal["model", "dataset"] = "model",
+        private: bool = False,
+        disabled: bool = False,
+        created: str | None = None,
+    ) -> str:
+        """Make main of `repo_id` hold a copy of `folder`; the commit's id. `created` is like 2024-01-31T12:00:00Z."""
+        name = f"datasets/{repo_id}" if kind == "dataset" else repo_id
+        settings = Repository(
+            name, created or now(), {}, "auto" if gated is True else gated, private=private, disabled=disabled
+        )
+        return history.add(self.store, settings, folder)
+
+    def account(
+        self,
+        name: str,
+        token: str,
+        rights: Rights = "write",
+        organisations: Sequence[str] = (),
+        repositories: Sequence[str] = (),
+    ) -> None:
+        """A token of the account `name`. Until the first, every token is `demo`, who may do everything."""
+        sha256 = accounts.digest(token)
+        accounts.enrol(self.store, Credential(name, sha256, rights, list(organisations), list(repositories)))
+
+    def trust(self, repo_id: str, workflow: str) -> dict[str, str]:
+        """Let a GitHub workflow (owner/name) publish to `repo_id`; the environment of its jobs."""
+        publisher = Publisher(repo_id, workflow)
+        accounts.trust(self.store, publisher)
+        return oidc.environment(self.store, self.endpoint, publisher)
+
+    def end_exchanged_tokens(self) -> None:
+        """Refuse every token exchanged so far, before the time that its client was told."""
+        accounts.end_exchanged(self.store)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.deliveries.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.deliveries.close()
+        self.store.jobs.close()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._server.hang_up()
+
+
+def _nothing(moment: Literal["before", "after"], number: int, request: str) -> None:
+    """Happens meanwhile."""
+
+
+def _means_this_machine(host: str) -> bool:
+    """No page of the web may speak to it by letting a name of its own lead here: it says that name."""
+    return host.partition(":")[0].lower() in ("127.0.0.1", "localhost")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, hub: LoopbackHub, port: int) -> None:
+        self.hub = hub
+        self.history: list[str] = []
+        self.counting = threading.Lock()
+        self.connections: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def count(self, request: str) -> int:
+        """The number of this request, from 1."""
+        with self.counting:
+            self.history.append(request)
+            return len(self.history)
+
+    def hang_up(self) -> None:
+        """End the connections that clients keep open: a closed Hub must not go on answering."""
+        for connection in list(self.connections):
+            # One that the client has ended already needs no ending.
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        logger.debug("a client went away", exc_info=True)
+
+
+class _Body:
+    """The request's body and not a byte more of the connection."""
+
+    def __init__(self, handler: BaseHTTPRequestHandler) -> None:
+        self._stream = handler.rfile
+        self._left = int(handler.headers.get("Content-Length", 0))
+
+    def read(self, size: int = -1, /) -> bytes:
+        wanted = self._left if size < 0 else min(size, self._left)
+        content = self._stream.read(wanted)
+        self._left -= len(content)
+        return content
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "antidote-loopback-hub"
+    # Head and body are sent apart: on a kept connection the second would wait 40 ms for the first to be acknowledged.
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.connections.discard(self.connection)
+        super().finish()
+
+    def do_GET(self) -> None:
+        self._handle("GET")
+
+    def do_HEAD(self) -> None:
+        self._handle("GET")
+
+    def do_POST(self) -> None:
+        self._handle("POST")
+
+    def do_PUT(self) -> None:
+        self._handle("PUT")
+
+    def do_DELETE(self) -> None:
+        self._handle("DELETE")
+
+    def log_message(self, format: str, *args: object) -> None:
+        logger.debug(format, *args)
+
+    def _handle(self, method: str) -> None:
+        hub, said = self.server.hub, f"{self.command} {self.path}"
+        number = self.server.count(said)
+        if "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+            self._send(Refused(411, "send a Content-Length").response())
+            return
+        body = _Body(self)
+        fault = hub.faults.of(number, self.command, self.path) if hub.faults else None
+        try:
+            hub.meanwhile("before", number, said)
+            response = instead(fault) if fault else None
+            if response is None:
+                response = self._answer(method, body)
+                hub.meanwhile("after", number, said)
+            # What the handler did not read would be taken for the next request of the connection.
+            while body.read(1 << 20):
+                pass
+            self._send(response, fault)
+        except HangUp:
+            self.close_connection = True
+
+    def _answer(self, method: str, body: _Body) -> Response:
+        url = urlsplit(self.path)
+        request = Request(
+            base=f"http://127.0.0.1:{self.server.server_port}",
+            query=dict(parse_qsl(url.query)),
+            headers=cast(dict[str, str], self.headers),
+            body=body,
+            path=self.path,
+        )
+        try:
+            if not _means_this_machine(self.headers.get("Host", "")):
+                raise Refused(421, "this Hub answers to 127.0.0.1 and localhost alone")
+            for wanted, path, answer in ROUTES:
+                found = path.fullmatch(url.path)
+                if found and wanted == method:
+                    parts = {key: unquote(value) for key, value in found.groupdict().items()}
+                    return answer(self.server.hub.store, request, **parts)
+            raise Refused(404, "Not found")
+        except Refused as refused:
+            return refused.response()
+        except Exception:
+            logger.exception("%s %s failed", self.command, self.path)
+            return Refused(500, "Internal error").response()
+
+    def _send(self, response: Response, fault: Fault | None = None) -> None:
+        if fault:
+            response = spoilt(fault, response)
+        self.send_response(response.status)
+        for key, value in response.headers.items():
+            self.send_header(key, value)
+        if response.streams:
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(response.length))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if fault:
+            for piece in pieces(fault, response):
+                self.wfile.write(piece)
+        elif isinstance(response.body, bytes):
+            self.wfile.write(response.body)
+        elif not isinstance(response.body, Path):
+            for piece in response.body:
+                self.wfile.write(piece)
+        elif response.length:
+            with response.body.open("rb") as content:
+                self.connection.sendfile(content, *response.span)

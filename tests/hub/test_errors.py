@@ -1,0 +1,572 @@
+"""Every answer the Hub is known to give, through the real client, as people read it; and that nothing escapes."""
+
+import errno
+import json
+import logging
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx2
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi, constants, errors, file_download
+from huggingface_hub.utils import _http
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, PublishConflict
+from antidote_ci.hub import client, error_table, info, webhooks
+from antidote_ci.hub.access import Access
+from antidote_ci.hub.error_table import Meaning, Purpose
+from antidote_ci.hub.errors import explained, in_our_words, is_unauthorized, of_status, seconds_to_wait
+from antidote_ci.hub.retry import Patience
+from tests.hub.canned import JSON, Asked, Canned, CannedHub
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-errors.md"
+IT = "org/model"
+KEY = "hf_aTokenOfTheseTests"
+ONCE = Patience(0)
+PURPOSES: tuple[Purpose, ...] = ("reading", "publishing", "exchanging", "submitting", "managing")
+KNOWN = sorted(set(error_table.STATUSES) | {405, 409, 418, 425, 431, 499, 505, 520, 599})
+PREUPLOAD = Canned(200, b'{"files": [{"path": "a.txt", "uploadMode": "regular", "shouldIgnore": false}]}', JSON)
+
+Call = Callable[[HfApi], object]
+READING: dict[str, Call] = {
+    "model_info": lambda api: info.model_info(api, IT),
+    "auth_check": lambda api: api.auth_check(IT),
+    "tree": lambda api: list(api.list_repo_tree(IT)),
+    "download": lambda api: api.hf_hub_download(IT, "config.json"),
+    "snapshot": lambda api: api.snapshot_download(IT, revision="0" * 40),
+    "whoami": lambda api: api.whoami(),
+}
+PUBLISHING: dict[str, Call] = {
+    "create_commit": lambda api: api.create_commit(IT, [CommitOperationAdd("a.txt", b"a")], commit_message="a"),
+    "create_repo": lambda api: api.create_repo(IT, private=True),
+    "comment": lambda api: api.comment_discussion(IT, 1, "a"),
+}
+SUBMITTING: dict[str, Call] = {
+    "run_job": lambda api: api.run_job(image="a", command=["b"], namespace="org"),
+    "list_jobs": lambda api: list(api.list_jobs(namespace="org")),
+    "hardware": lambda api: api.list_jobs_hardware(),
+}
+MANAGING: dict[str, Call] = {
+    "list_webhooks": lambda api: api.list_webhooks(),
+    "create_webhook": lambda api: api.create_webhook(watched=[{"type": "model", "name": IT}], url="https://host/a"),
+    "delete_webhook": lambda api: api.delete_webhook("a"),
+}
+CALLS: list[tuple[str, Call, Purpose]] = [
+    *((name, call, "reading") for name, call in READING.items()),
+    *((name, call, "publishing") for name, call in PUBLISHING.items()),
+    *((name, call, "submitting") for name, call in SUBMITTING.items()),
+    *((name, call, "managing") for name, call in MANAGING.items()),
+]
+
+HUBS_WORDS = {
+    "Forbidden: pass `create_pr=1` as a query parameter to create a Pull Request": error_table.PULL_REQUEST_ONLY,
+    'You don\'t have the rights to create a model under the namespace "org"': error_table.FOREIGN_NAMESPACE,
+    "You don't have the rights to create a dataset under this namespace": error_table.FOREIGN_NAMESPACE,
+    "Private repository storage limit reached, please upgrade your plan": error_table.STORAGE_FULL,
+    "Your storage patterns tripped our internal systems! Please contact us": error_table.STORAGE_FULL,
+    "You must sign in with SSO to access this organization": error_table.SINGLE_SIGN_ON,
+    "Your IP address is not allowed by this organization": error_table.NETWORK_NOT_ALLOWED,
+    "You are not a member of the resource group of this repository": error_table.RESOURCE_GROUP,
+    "This token is pending approval by an administrator of the organization": error_table.TOKEN_NOT_APPROVED,
+    "you must use a write token to upload to a repository.": error_table.READ_ONLY_TOKEN,
+    "Your fine-grained token does not have the permission repo.write": error_table.FINE_GRAINED_TOKEN,
+    "This authentication method has insufficient permissions": error_table.FINE_GRAINED_TOKEN,
+}
+GATED_WORDS = {
+    f"Access to model {IT} is restricted and you are not in the authorized list.": error_table.GATED,
+    f"Your request to access model {IT} is awaiting a review from the repo authors.": error_table.GATED_AWAITING,
+    f"Your request to access model {IT} has been rejected by the repo's authors.": error_table.GATED_REJECTED,
+    "Please enable access to public gated repositories in your fine-grained token": error_table.GATED_FINE_GRAINED,
+}
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CannedHub]:
+    """Says 200 and nothing until a test tells it what to say; the client waits for nothing between its own attempts."""
+    with pytest.MonkeyPatch.context() as patch, CannedHub(lambda _: Canned()) as running:
+        patch.setattr(constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        patch.setenv("HF_ENDPOINT", running.endpoint)
+        for module in (_http, file_download):
+            patch.setattr(module, "time", SimpleNamespace(sleep=lambda _: None))
+        yield running
+
+
+def refusing(answer: Canned) -> Callable[[Asked], Canned]:
+    """Everything gets `answer`, but for the request that merely prepares a commit."""
+    return lambda asked: PREUPLOAD if "/preupload/" in asked.path else answer
+
+
+def raised_by(call: Call, purpose: Purpose, token: str | None = KEY) -> AntidoteError:
+    with pytest.raises(AntidoteError) as raised:
+        Access(token, ONCE, purpose).ask(IT, call)
+    assert raised.value.__cause__ is None
+    return raised.value
+
+
+def filled(text: str, status: int | None, purpose: Purpose, hub: str) -> str:
+    return text.format(it=IT, hub=hub, status=status, variable=error_table.VARIABLES[purpose])
+
+
+def assert_means(
+    error: AntidoteError, meaning: Meaning, hub: CannedHub, status: int | None = None, purpose: Purpose = "reading"
+) -> None:
+    assert type(error) is meaning.error
+    assert error.what == filled(meaning.what, status, purpose, hub.endpoint)
+    assert str(error.cause).startswith(filled(meaning.cause, status, purpose, hub.endpoint))
+    assert error.hint == filled(meaning.hint, status, purpose, hub.endpoint)
+
+
+@pytest.mark.parametrize("token", [KEY, None], ids=["token", "anonymous"])
+@pytest.mark.parametrize(("name", "call", "purpose"), CALLS, ids=[name for name, *_ in CALLS])
+def test_every_status_of_every_request(
+    hub: CannedHub, name: str, call: Call, purpose: Purpose, token: str | None
+) -> None:
+    if name == "whoami" and token is None:
+        pytest.skip("the client itself refuses to ask who nobody is")
+    for status in KNOWN:
+        headers = {**JSON, "X-Error-Message": "the reason it gives"}
+        hub.answer = refusing(Canned(status, b'{"error": "the reason it gives"}', headers))
+        error = raised_by(call, purpose, token)
+        assert_means(error, of_status(status, token is not None, purpose), hub, status, purpose)
+        # Here the client gives advice of its own in place of the reason.
+        assert ("(the reason it gives" in str(error.cause)) != (name == "whoami" and status in (401, 429))
+
+
+def test_what_ends_a_run_with_which_code() -> None:
+    for status in range(400, 600):
+        for purpose in PURPOSES:
+            expected: type[AntidoteError] = InfrastructureError
+            if status == 412 or (status == 409 and purpose == "publishing"):
+                expected = PublishConflict
+            assert of_status(status, True, purpose).error is expected
+
+
+def test_what_passes_does_not_depend_on_who_asks() -> None:
+    """One and the same question decides whether to ask again."""
+    for status in range(400, 600):
+        passing = {of_status(status, known, purpose).passing for known in (True, False) for purpose in PURPOSES}
+        assert passing == {status in (408, 429) or (status >= 500 and status not in (501, 511))}, status
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "reading", "publishing"),
+    [
+        ("RepoNotFound", 404, error_table.UNKNOWN_REPOSITORY, error_table.UNKNOWN_TARGET),
+        ("RepoNotFound", 401, error_table.UNKNOWN_REPOSITORY, error_table.UNKNOWN_TARGET),
+        ("RevisionNotFound", 404, error_table.UNKNOWN_REVISION, error_table.UNKNOWN_REVISION),
+        ("EntryNotFound", 404, error_table.UNKNOWN_FILE, error_table.UNKNOWN_FILE),
+        ("GatedRepo", 403, error_table.GATED, error_table.GATED),
+    ],
+)
+def test_the_hubs_own_codes(hub: CannedHub, code: str, status: int, reading: Meaning, publishing: Meaning) -> None:
+    hub.answer = refusing(Canned(status, b'{"error": "no"}', {**JSON, "X-Error-Code": code}))
+    for name, call, purpose in CALLS:
+        if name == "whoami":
+            continue
+        error = raised_by(call, purpose)
+        assert_means(error, publishing if purpose == "publishing" else reading, hub, purpose=purpose)
+
+
+def test_gated(hub: CannedHub) -> None:
+    for words, meaning in GATED_WORDS.items():
+        headers = {**JSON, "X-Error-Code": "GatedRepo", "X-Error-Message": words}
+        hub.answer = refusing(Canned(403, json.dumps({"error": words}).encode(), headers))
+        for call in READING.values():
+            assert_means(raised_by(call, "reading"), meaning, hub)
+    hub.answer = refusing(Canned(401, b"", {"X-Error-Code": "GatedRepo"}))
+    assert_means(raised_by(READING["download"], "reading", None), error_table.GATED_ANONYMOUS, hub)
+
+
+def test_disabled(hub: CannedHub) -> None:
+    hub.answer = refusing(Canned(403, b"", {"X-Error-Message": "Access to this resource is disabled."}))
+    for _, call, purpose in CALLS:
+        assert_means(raised_by(call, purpose), error_table.DISABLED, hub)
+
+
+@pytest.mark.parametrize("words", HUBS_WORDS)
+def test_what_a_403_says(hub: CannedHub, words: str) -> None:
+    hub.answer = refusing(Canned(403, json.dumps({"error": words}).encode(), JSON))
+    for call in PUBLISHING.values():
+        error = raised_by(call, "publishing")
+        assert_means(error, HUBS_WORDS[words], hub, 403, "publishing")
+        assert words.rstrip(".") in str(error.cause)
+
+
+def test_a_hub_that_is_silent_is_not_waited_for(hub: CannedHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's calls set no limit of time; ours is theirs."""
+    monkeypatch.setitem(client.LIMITS, "read", 0.1)
+
+    def late(_: Asked) -> Canned:
+        time.sleep(0.3)
+        return Canned()
+
+    hub.answer = late
+    for name in ("auth_check", "whoami", "create_repo"):
+        assert_means(raised_by({**READING, **PUBLISHING}[name], "reading"), error_table.NOT_IN_TIME, hub)
+
+
+def test_what_a_call_asks_for_stays(hub: CannedHub) -> None:
+    seen: list[dict[str, float]] = []
+    client.prepare()
+    session = _http.get_session()
+    hooks = session.event_hooks
+    hooks["request"].append(lambda request: seen.append(request.extensions["timeout"]))
+    session.event_hooks = hooks
+    try:
+        hub.answer = lambda _: Canned(404)
+        for call in (lambda api: api.model_info(IT, timeout=7.0), READING["auth_check"]):
+            raised_by(call, "reading")
+    finally:
+        _http.close_session()
+    assert [each["read"] for each in seen] == [7.0, client.LIMITS["read"]]
+    assert client.LIMITS["read"] > 60, "the Hub allows itself as much for a commit"
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "3600"}, {"RateLimit": '"api";r=0;t=3600'}])
+def test_the_client_does_not_sleep_as_long_as_the_hub_likes(
+    hub: CannedHub, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=slept.append))
+    hub.answer = refusing(Canned(429, b"", headers))
+    for name in ("tree", "download", "model_info"):
+        error = raised_by(READING[name], "reading")
+        assert "it asks to wait for 60 min" in str(error.cause)
+    assert slept == []
+
+
+@pytest.mark.parametrize("body", [b"<html>Log in</html>", b"[]", b"null", b"7", b"\xff\xfe", b"[" * 5000])
+def test_what_answers_is_no_hub(hub: CannedHub, body: bytes) -> None:
+    hub.answer = lambda _: Canned(200, body, JSON)
+    for name in ("model_info", "create_commit", "whoami" if body.startswith(b"<") else "create_repo"):
+        call = {**READING, **PUBLISHING}[name]
+        assert_means(raised_by(call, "reading"), error_table.NO_HUB, hub)
+
+
+def test_a_description_with_a_name_of_the_clients_own(hub: CannedHub) -> None:
+    hub.answer = lambda _: Canned(200, json.dumps({"id": IT, "self": "x", "cardData": {"self": 1}}).encode(), JSON)
+    assert info.model_info(client.api(None), IT).id == IT
+
+
+def test_a_download_from_what_is_no_hub(hub: CannedHub) -> None:
+    hub.answer = lambda _: Canned(200, b"hello")
+    assert_means(raised_by(READING["download"], "reading"), error_table.NO_HUB, hub)
+
+
+CODES = st.sampled_from(["RepoNotFound", "RevisionNotFound", "EntryNotFound", "GatedRepo", "JobNotFound", "", "?"])
+TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["error", "errors", "error_description", "message", "id", "sha"]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+BODIES = st.one_of(
+    st.just(b""), st.binary(max_size=60), VALUES.map(lambda value: json.dumps(value).encode()),
+    TEXT.map(lambda text: f"<html>{text}</html>".encode()),
+)  # fmt: skip
+HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "X-Error-Code": CODES,
+        "X-Error-Message": TEXT,
+        "Content-Type": st.sampled_from(["application/json", "text/html", "text/plain", "text/plain; charset=x", ""]),
+        "Retry-After": st.sampled_from(["0", "5", "²", "9" * 400, "soon", "Wed, 21 Oct 2015 07:28:00 GMT"]) | TEXT,
+        "RateLimit": st.sampled_from(['"api";r=0;t=1', f'"api";r=0;t={"9" * 5000}', '"api";r=5;t=9']),
+    },
+)
+
+
+@given(status=st.integers(400, 599), body=BODIES, headers=HEADERS, which=st.sampled_from(CALLS), known=st.booleans())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_refusal_escapes(
+    hub: CannedHub, status: int, body: bytes, headers: dict[str, str], which: tuple[str, Call, Purpose], known: bool
+) -> None:
+    """Any status, any body, any headers: one of our errors, on one line."""
+    hub.answer = refusing(Canned(status, body, headers))
+    _, call, purpose = which
+    error = raised_by(call, purpose, KEY if known else None)
+    for text in (error.what, error.cause, error.hint):
+        assert text
+        assert text.isprintable()
+        assert len(text) < 1000
+
+
+@given(value=VALUES)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_strange_success_escapes(hub: CannedHub, value: object) -> None:
+    hub.answer = lambda _: Canned(200, json.dumps(value).encode(), JSON)
+    for name in ("model_info", "tree", "create_commit", "create_repo", "comment"):
+        with suppress(AntidoteError):
+            Access(KEY, ONCE).ask(IT, {**READING, **PUBLISHING}[name])
+
+
+def hub_error(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHTTPError:
+    request = httpx2.Request("GET", "http://127.0.0.1/api/models/org/model")
+    return kind("no", response=httpx2.Response(status, request=request))
+
+
+def after(cause: Exception, error: Exception) -> Exception:
+    """As it is raised while `cause` is handled."""
+    error.__context__ = cause
+    return error
+
+
+XET = "Network error: Request error: HTTP status client error ({}), domain: http://127.0.0.1/api/models"
+CLIENTS_ERRORS: list[tuple[Exception, Meaning, bool]] = [
+    (errors.OfflineModeIsEnabled("no"), error_table.OFFLINE, False),
+    (errors.LocalEntryNotFoundError("no"), error_table.NOT_REACHED, True),
+    (errors.IncompleteSnapshotError("no", "/nowhere"), error_table.NOT_REACHED, True),
+    (errors.RevisionResolutionError("no"), error_table.NOT_REACHED, True),
+    (errors.HFValidationError("no"), error_table.NOT_A_NAME, False),
+    (errors.FileMetadataError("no"), error_table.NO_HUB, False),
+    (errors.OIDCError("no"), error_table.IDENTITY, False),
+    (errors.XetDownloadError("no"), error_table.STORAGE, True),
+    (errors.LocalTokenNotFoundError("no"), error_table.NOT_TRANSFERRED, False),
+    (hub_error(errors.BadRequestError, 400), error_table.STATUSES[400], False),
+    (hub_error(errors.HfHubHTTPError, 503), error_table.STATUSES[503], True),
+    (httpx2.ConnectError("refused"), error_table.NOT_REACHED, True),
+    (after(socket.gaierror(socket.EAI_AGAIN, "later"), httpx2.ConnectError("no")), error_table.NOT_REACHED, True),
+    (after(socket.gaierror(socket.EAI_NONAME, "who?"), httpx2.ConnectError("no")), error_table.NO_SUCH_HOST, False),
+    (httpx2.RemoteProtocolError("cut"), error_table.NOT_REACHED, True),
+    (httpx2.ReadTimeout("late"), error_table.NOT_IN_TIME, True),
+    (TimeoutError("late"), error_table.NOT_IN_TIME, True),
+    (httpx2.ProxyError("407"), error_table.PROXY, True),
+    (httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), error_table.NOT_TRUSTED, False),
+    (httpx2.UnsupportedProtocol("no"), error_table.NOT_AN_ADDRESS, False),
+    (httpx2.InvalidURL("no"), error_table.NOT_AN_ADDRESS, False),
+    (httpx2.LocalProtocolError("no"), error_table.NOT_SENT, False),
+    (httpx2.TooManyRedirects("no"), error_table.NO_HUB, False),
+    (httpx2.DecodingError("no"), error_table.NO_HUB, False),
+    (json.JSONDecodeError("no", "", 0), error_table.NO_HUB, False),
+    (ConnectionError("no route"), error_table.NOT_REACHED, True),
+    (ConnectionError(XET.format("404 Not Found")), error_table.NO_XET, False),
+    (ConnectionError(XET.format("401 Unauthorized")), error_table.STATUSES[401], False),
+    (RuntimeError(XET.format("503 Service Unavailable")), error_table.STATUSES[503], True),
+    (ValueError("LFS batch API returned errors:\nEncountered error"), error_table.STORAGE_REFUSED, False),
+    (ValueError("Invalid metadata in README.md.\n- license is wrong"), error_table.BAD_CARD, False),
+    (OSError("Consistency check failed: file should be of size 5"), error_table.CUT_SHORT, True),
+    (OSError(errno.ENOSPC, "no space"), error_table.DISK_FULL, False),
+    (OSError(errno.EROFS, "read-only"), error_table.NOT_WRITABLE, False),
+    (OSError(errno.EIO, "broken"), error_table.NOT_TRANSFERRED, False),
+]
+
+
+@pytest.mark.parametrize(("error", "meaning", "waited"), CLIENTS_ERRORS, ids=lambda each: type(each).__name__)
+def test_what_else_the_client_raises(hub: CannedHub, error: Exception, meaning: Meaning, waited: bool) -> None:
+    told = in_our_words(error, IT, KEY)
+    assert told is not None
+    status = next((status for status, each in error_table.STATUSES.items() if each is meaning), 404)
+    what = meaning.what.format(it=IT, hub=hub.endpoint, status=status)
+    assert (told.what, type(told)) == (what, meaning.error)
+    assert (seconds_to_wait(error) is not None) == waited
+    # People would wait for a name that is mistyped.
+    assert told.passing == meaning.passing == (waited or meaning is error_table.NO_SUCH_HOST)
+    with pytest.raises(type(told), match=re.escape(told.what)) as raised, explained(IT, KEY):
+        raise error
+    assert raised.value.passing == meaning.passing, "the service looks again"
+
+
+def test_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    told = in_our_words(errors.LocalEntryNotFoundError("no"), IT, None)
+    assert told is not None
+    assert told.cause == error_table.OFFLINE.cause
+    assert seconds_to_wait(errors.LocalEntryNotFoundError("no")) is None
+
+
+def test_an_endpoint_that_is_no_address(hub: CannedHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in ("huggingface.co", "ftp://huggingface.co", "http://127.0.0.1:x"):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        error = raised_by(READING["model_info"], "reading")
+        assert isinstance(error, ConfigurationError)
+        assert error.what == f"{address} is not an address of a Hub"
+
+
+def test_a_token_that_http_does_not_carry(hub: CannedHub) -> None:
+    error = raised_by(READING["model_info"], "reading", "two\nlines")
+    assert (error.what, error.exit_code) == (f"the request about {IT} cannot be sent", 2)
+
+
+def test_the_cause_beneath_the_clients_wrapping() -> None:
+    for wrapper in (
+        errors.LocalEntryNotFoundError("look"),
+        errors.RevisionResolutionError("look"),
+        RuntimeError("Error while uploading"),
+    ):
+        with pytest.raises(InfrastructureError, match="is gated"), explained(IT, None):
+            raise wrapper from hub_error(errors.GatedRepoError, 403)
+
+
+def test_what_is_not_the_hubs_passes() -> None:
+    for failure in (KeyError("a bug"), RuntimeError("another"), ValueError("a third")):
+        with pytest.raises(type(failure)) as raised, explained(IT, None):
+            raise failure
+        assert raised.value is failure
+
+
+def test_our_own_code_that_the_client_calls_is_not_the_hub(hub: CannedHub) -> None:
+    """A mistake of ours inside a call must not be blamed on the Hub."""
+
+    def mistaken() -> Iterator[CommitOperationAdd]:
+        client.redact(b"bytes", KEY)  # type: ignore[arg-type]
+        yield CommitOperationAdd("a.txt", b"a")
+
+    with pytest.raises(TypeError, match="bytes-like"):
+        Access(KEY, ONCE).ask(IT, lambda api: api.create_commit(IT, mistaken(), commit_message="a"))
+
+
+def test_our_errors_pass_but_for_tokens() -> None:
+    with pytest.raises(PublishConflict) as raised, explained(IT, KEY):
+        raise PublishConflict(f"moved to {KEY}", cause="it moved", hint="again")
+    assert (raised.value.what, raised.value.cause, raised.value.hint) == ("moved to [token]", "it moved", "again")
+
+
+def test_what_the_hub_says_stays_on_one_short_line(hub: CannedHub) -> None:
+    message = "no\n::error::not ours\r\n\x1b[31m" + "x" * 2000
+    hub.answer = lambda _: Canned(418, json.dumps({"error": message}).encode(), JSON)
+    cause = str(raised_by(READING["model_info"], "reading").cause)
+    assert "no ::error::not ours [31mxxx" in cause
+    assert len(cause) < 400
+    assert cause.isprintable()
+
+
+def test_the_log_says_what_was_asked_and_when_it_is_asked_again(
+    hub: CannedHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.answer = lambda _: Canned(503, json.dumps({"error": KEY}).encode(), {**JSON, "Retry-After": "12"})
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    patience = Patience(600, clock=lambda: now[0], sleep=sleep, random=lambda: 0.0)
+    with caplog.at_level(logging.WARNING, "antidote_ci"), pytest.raises(InfrastructureError) as raised:
+        Access(KEY, patience).ask(IT, READING["model_info"])
+    lines = [record.getMessage() for record in caplog.records if record.name == "antidote_ci.hub.retry"]
+    assert lines[0] == f"{hub.endpoint} answered 503 about {IT}; asking again in 12 s, for at most 10 min more"
+    assert "tried 51 times in 10 min, and it asks to wait for 12 s" in str(raised.value.cause)
+    assert KEY not in caplog.text + str(raised.value.cause)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (hub_error(errors.HfHubHTTPError, 401), True),
+        (hub_error(errors.RepositoryNotFoundError, 401), True),
+        (hub_error(errors.RepositoryNotFoundError, 404), False),
+        (hub_error(errors.HfHubHTTPError, 403), False),
+        (OSError(XET.format("401 Unauthorized")), True),
+        (RuntimeError(XET.format("401 Unauthorized")), True),
+        (RuntimeError(XET.format("403 Forbidden")), False),
+        (OSError("no"), False),
+        (InfrastructureError("answered 401"), False),
+        (ValueError(XET.format("401 Unauthorized")), False),
+    ],
+)
+def test_a_token_that_is_not_accepted(error: Exception, expected: bool) -> None:
+    assert is_unauthorized(error) is expected
+
+
+def row(when: str, meaning: Meaning, status: int | str = "", purpose: Purpose = "reading") -> str:
+    """As docs/hub-errors.md shows it."""
+    variable = error_table.VARIABLES[purpose]
+    it = {"submitting": "Jobs of ORG", "managing": webhooks.IT}.get(purpose, "ORG/NAME")
+    names = {"it": it, "hub": "https://huggingface.co", "status": status, "variable": variable}
+    told = [text.format(**names).replace("|", "\\|") for text in (meaning.what, meaning.cause, meaning.hint)]
+    asked = ("yes" if meaning.waited_for else "by the service") if meaning.passing else "no"
+    return f"| {when} | {told[0]} | {told[1]} | {told[2]} | {asked} | {meaning.error.exit_code} |"
+
+
+def rows() -> list[str]:
+    """Every row that the document must have."""
+    found = [row(str(status), each, status) for status, each in error_table.STATUSES.items()]
+    found += [row("another of 400 to 499", error_table.OTHER_REFUSAL, "4xx")]
+    found += [row("another of 500 to 599", error_table.OTHER_FAILURE, "5xx")]
+    found += [row(f"{status}, no token", each, status) for status, each in error_table.ANONYMOUS.items()]
+    found += [
+        row(f"{status}, publishing", each, status, "publishing") for status, each in error_table.PUBLISHING.items()
+    ]
+    found += [row(f"{status}, Jobs", each, status, "submitting") for status, each in error_table.SUBMITTING.items()]
+    found += [row(f"{status}, webhooks", each, status, "managing") for status, each in error_table.MANAGING.items()]
+    tables = (
+        error_table.STATUSES,
+        error_table.ANONYMOUS,
+        error_table.PUBLISHING,
+        error_table.SUBMITTING,
+        error_table.MANAGING,
+    )
+    tabled = [each for table in tables for each in table.values()]
+    others = {
+        name: each for name, each in vars(error_table).items() if isinstance(each, Meaning) and each not in tabled
+    }
+    described = {name: when for when, name in WHEN.items()}
+    forbidden = list(error_table.FORBIDDEN.values())
+    for name, each in others.items():
+        if not name.startswith("OTHER_"):
+            publishing = each in (*forbidden, error_table.UNKNOWN_TARGET)
+            status = 403 if each in forbidden else ""
+            found.append(row(described[name], each, status, "publishing" if publishing else "reading"))
+    return found
+
+
+WHEN = {
+    "`GatedRepo`, no token": "GATED_ANONYMOUS",
+    "`GatedRepo`": "GATED",
+    "`GatedRepo`, awaiting a review": "GATED_AWAITING",
+    "`GatedRepo`, rejected": "GATED_REJECTED",
+    "`GatedRepo`, fine-grained token": "GATED_FINE_GRAINED",
+    "`RepoNotFound`": "UNKNOWN_REPOSITORY",
+    "`RepoNotFound`, publishing": "UNKNOWN_TARGET",
+    "`RevisionNotFound`": "UNKNOWN_REVISION",
+    "`EntryNotFound`": "UNKNOWN_FILE",
+    "403, access to this resource is disabled": "DISABLED",
+    "a name that the Hub does not have": "NOT_A_NAME",
+    "403, a write token is wanted": "READ_ONLY_TOKEN",
+    "403, fine-grained token": "FINE_GRAINED_TOKEN",
+    "403, SSO": "SINGLE_SIGN_ON",
+    "403, IP address": "NETWORK_NOT_ALLOWED",
+    "403, resource group": "RESOURCE_GROUP",
+    "403, approval of the token": "TOKEN_NOT_APPROVED",
+    "403, rights under a namespace": "FOREIGN_NAMESPACE",
+    "403, `create_pr=1` is wanted": "PULL_REQUEST_ONLY",
+    "403, storage": "STORAGE_FULL",
+    "no identity, or it is refused (`HF_OIDC_RESOURCE`)": "IDENTITY",
+    "its token has expired, and `HF_OIDC_ID_TOKEN` is refused": "IDENTITY_AGAIN",
+    "`HF_HUB_OFFLINE`": "OFFLINE",
+    "no connection, or it broke": "NOT_REACHED",
+    "no host of that name": "NO_SUCH_HOST",
+    "no answer": "NOT_IN_TIME",
+    "the certificate is unknown": "NOT_TRUSTED",
+    "the proxy refuses": "PROXY",
+    "no address in `HF_ENDPOINT`": "NOT_AN_ADDRESS",
+    "a token with a line end": "NOT_SENT",
+    "an answer that is not the Hub's": "NO_HUB",
+    "a file of the wrong size": "CUT_SHORT",
+    "Xet fails": "STORAGE",
+    "the large-file storage refuses": "STORAGE_REFUSED",
+    "Xet is not there": "NO_XET",
+    "the card is refused": "BAD_CARD",
+    "the disk is full": "DISK_FULL",
+    "the disk is read-only": "NOT_WRITABLE",
+    "another error of this machine": "NOT_TRANSFERRED",
+}
+
+
+def test_the_document_is_the_table() -> None:
+    shown = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| ") and line.count(" | ") == 5]
+    shown = [line for line in shown if not line.startswith("| When")]
+    assert shown == rows()
+    assert len(set(WHEN.values())) == len(WHEN)

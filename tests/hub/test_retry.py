@@ -1,0 +1,182 @@
+"""Waiting, on a clock that the tests turn."""
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antidote_ci.hub.client import asked_for
+from antidote_ci.hub.retry import DOUBLINGS, LONGEST, Patience, spelled
+
+NOW = 1_700_000_000
+
+
+class Passing(Exception):
+    """Fails in passing."""
+
+
+@dataclass
+class Clock:
+    """Time that passes only while somebody sleeps, and while `attempts` last."""
+
+    now: float = 0.0
+    slept: list[float] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def patient(clock: Clock, seconds: float, draws: list[float] | None = None) -> Patience:
+    left = list(draws or [])
+    return Patience(seconds, clock, clock.sleep, lambda: left.pop(0) if left else 0.5)
+
+
+def failing(times: int, clock: Clock, lasting: float = 0.0) -> tuple[Callable[[], str], list[float]]:
+    """An attempt that fails so many times, and the moments at which it began."""
+    begun: list[float] = []
+
+    def attempt() -> str:
+        begun.append(clock.now)
+        clock.now += lasting
+        if len(begun) <= times:
+            raise Passing(f"failure {len(begun)}")
+        return "answer"
+
+    return attempt, begun
+
+
+def wait(seconds: float) -> Callable[[Exception], float | None]:
+    return lambda error: seconds if isinstance(error, Passing) else None
+
+
+@given(times=st.integers(0, 12), draws=st.lists(st.floats(0, 1, exclude_max=True), max_size=12))
+def test_success_after_failures_takes_one_attempt_more(times: int, draws: list[float]) -> None:
+    clock = Clock()
+    attempt, begun = failing(times, clock)
+    assert patient(clock, 1e6, draws).insist(attempt, wait(0.0)) == "answer"
+    assert len(begun) == times + 1
+    assert len(clock.slept) == times
+
+
+@given(draws=st.lists(st.floats(0, 1, exclude_max=True), min_size=20, max_size=20))
+def test_jitter_is_full_and_bounded(draws: list[float]) -> None:
+    clock = Clock()
+    attempt, _ = failing(len(draws), clock)
+    patient(clock, 1e9, draws).insist(attempt, wait(0.0))
+    for failure, (slept, draw) in enumerate(zip(clock.slept, draws, strict=True)):
+        assert 0 <= slept <= min(LONGEST, 2**failure)
+        assert slept == draw * min(LONGEST, 2 ** min(failure, DOUBLINGS))
+
+
+@given(
+    budget=st.floats(0, 1000),
+    asked=st.floats(0, 300),
+    lasting=st.floats(0, 30),
+    draws=st.lists(st.floats(0, 1, exclude_max=True), max_size=40),
+)
+def test_no_attempt_begins_beyond_the_budget(budget: float, asked: float, lasting: float, draws: list[float]) -> None:
+    clock = Clock()
+    attempt, begun = failing(2**30, clock, lasting)
+    with pytest.raises(Passing) as raised:
+        patient(clock, budget, draws).insist(attempt, wait(asked))
+    assert begun[-1] <= lasting + budget + 1e-6, "counted from the first failure"
+    assert all(slept >= asked for slept in clock.slept)
+    assert str(raised.value) == f"failure {len(begun)}", "the last, not the first"
+
+
+@given(asked=st.floats(10.1, 1e9))
+def test_more_than_the_budget_ends_at_once(asked: float) -> None:
+    clock = Clock()
+    attempt, begun = failing(2**30, clock)
+    with pytest.raises(Passing) as raised:
+        patient(clock, 10.0).insist(attempt, wait(asked))
+    assert (begun, clock.slept) == ([0.0], [])
+    assert raised.value.__notes__ == [f"tried once, and it asks to wait for {spelled(asked)}"]
+
+
+@given(times=st.integers(0, 5))
+def test_what_does_not_pass_is_raised_at_once(times: int) -> None:
+    clock = Clock()
+    attempt, begun = failing(times, clock)
+
+    def then_broken() -> str:
+        attempt()
+        raise KeyError("for good")
+
+    with pytest.raises(KeyError) as raised:
+        patient(clock, 1e6).insist(then_broken, wait(0.0))
+    assert len(begun) == times + 1
+    assert not hasattr(raised.value, "__notes__")
+
+
+def test_an_interrupt_is_not_a_failure() -> None:
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    clock = Clock()
+    with pytest.raises(KeyboardInterrupt):
+        patient(clock, 1e6).insist(interrupted, lambda _: 0.0)
+    assert clock.slept == []
+
+
+def test_the_end_says_how_long_it_was_tried() -> None:
+    clock = Clock()
+    attempt, begun = failing(2**30, clock)
+    with pytest.raises(Passing) as raised:
+        patient(clock, 600.0).insist(attempt, wait(0.0))
+    [note] = raised.value.__notes__
+    assert note == f"tried {len(begun)} times in {spelled(clock.now)}"
+    assert re.fullmatch(r"tried \d+ times in (9|10) min", note)
+
+
+def test_progress_is_a_line_a_person_can_read(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    attempt, _ = failing(2, clock)
+    with caplog.at_level(logging.WARNING, "antidote_ci"):
+        patient(clock, 600.0).insist(attempt, wait(12.0), lambda _: "the Hub answered 503 about org/x")
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        (
+            "antidote_ci.hub.retry",
+            f"the Hub answered 503 about org/x; asking again in 12 s, for at most {left} min more",
+        )
+        for left in (10, 10)
+    ]
+
+
+@given(seconds=st.integers(0, 10**6))
+def test_seconds_to_wait_by_number_and_by_date(seconds: int) -> None:
+    assert asked_for({"Retry-After": str(seconds)}) == seconds
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("antidote_ci.hub.client.time", SimpleNamespace(time=lambda: NOW))
+        assert asked_for({"Retry-After": formatdate(NOW + seconds, usegmt=True)}) == seconds
+        assert asked_for({"Retry-After": formatdate(NOW - seconds, usegmt=True)}) == 0
+
+
+@given(text=st.text(max_size=30) | st.sampled_from(["²", "9" * 400, "-5", "Fri, 31 Dec 9999 23:59:59 -2359"]))
+def test_any_other_header_is_a_number_too(text: str) -> None:
+    for name in ("Retry-After", "RateLimit"):
+        assert 0 <= asked_for({name: text}) <= 1e12
+
+
+def test_the_rate_limit_counts_where_nothing_is_left() -> None:
+    assert asked_for({"RateLimit": '"api";r=0;t=55', "Retry-After": "3"}) == 55
+    assert asked_for({"ratelimit": '"api";r=7;t=55', "Retry-After": "3"}) == 3
+    assert asked_for({}) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (600, "10 min"), (7200, "2 h"), (1e9, "277,778 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert spelled(seconds) == text

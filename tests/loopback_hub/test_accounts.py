@@ -1,0 +1,241 @@
+"""Who may do what on the loopback Hub, by what the real client is told."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import _auth
+
+from loopback_hub import LoopbackHub
+from tests.hub.hub_samples import MakeModel
+from tests.loopback_hub.loopback_samples import client, file, refused, status
+
+WORKFLOW = "octo/repair"
+Act = Callable[[HfApi], object]
+
+
+@pytest.fixture
+def peopled(hub: LoopbackHub, model: MakeModel) -> LoopbackHub:
+    """One public repository of an organisation, and tokens named after what they may do."""
+    hub.add("org/model", model())
+    hub.account("ada", "hf_member", organisations=["org"])
+    hub.account("ada", "hf_reads", rights="read", organisations=["org"])
+    hub.account("ada", "hf_fine", rights="fine-grained", organisations=["org"], repositories=["org/model"])
+    hub.account("ada", "hf_elsewhere", rights="fine-grained", organisations=["org"], repositories=["org/other"])
+    hub.account("bob", "hf_stranger")
+    return hub
+
+
+def push(hf: HfApi) -> object:
+    return hf.create_commit("org/model", [file("note", "A note")], commit_message="Push a note")
+
+
+def propose(hf: HfApi) -> object:
+    return hf.create_commit("org/model", [file("note", "A note")], commit_message="Propose a note", create_pr=True)
+
+
+def comment(hf: HfApi) -> object:
+    return hf.comment_discussion("org/model", 1, "A word")
+
+
+def merge(hf: HfApi) -> object:
+    return hf.merge_pull_request("org/model", 1)
+
+
+def close(hf: HfApi) -> object:
+    return hf.change_discussion_status("org/model", 1, "closed")
+
+
+def gate(hf: HfApi) -> object:
+    return hf.update_repo_settings("org/model", gated="auto")
+
+
+def branch(hf: HfApi) -> object:
+    return hf.create_branch("org/model", branch=f"by-{str(hf.token).replace('_', '-')}")
+
+
+def ask(hf: HfApi) -> None:
+    hf.auth_check("org/model", write=True)
+
+
+MEMBERS = {"hf_member", "hf_fine"}
+MAY: dict[Act, set[str]] = {
+    push: MEMBERS,
+    branch: MEMBERS,
+    gate: MEMBERS,
+    ask: MEMBERS,
+    close: MEMBERS,
+    merge: MEMBERS,
+    propose: MEMBERS | {"hf_stranger"},
+    comment: MEMBERS | {"hf_stranger"},
+}
+
+
+@pytest.mark.parametrize("act", MAY, ids=lambda act: act.__name__)
+@pytest.mark.parametrize("token", ["hf_member", "hf_fine", "hf_stranger", "hf_reads", "hf_elsewhere", "", "hf_unknown"])
+def test_rights(peopled: LoopbackHub, act: Act, token: str) -> None:
+    propose(client(peopled, "hf_member"))
+    if token in MAY[act]:
+        act(client(peopled, token))
+        return
+    told = refused(act, client(peopled, token))
+    assert told.response.status_code == (401 if token in ("", "hf_unknown") else 403)
+    assert told.server_message, "the client is told why"
+
+
+def test_a_stranger_and_what_is_their_own(peopled: LoopbackHub) -> None:
+    """Pull requests of one's own may be pushed to and closed, those of others may not."""
+    member, stranger = client(peopled, "hf_member"), client(peopled, "hf_stranger")
+    propose(member)
+    propose(stranger)
+    assert [pull.author for pull in member.get_repo_discussions("org/model")] == ["bob", "ada"]
+    stranger.create_commit("org/model", [file("more", "1")], commit_message="More", revision="refs/pr/2")
+    stranger.change_discussion_status("org/model", 2, "closed")
+    for revision in ("refs/pr/1", "main"):
+        change = [file("more", revision)]
+        assert status(stranger.create_commit, "org/model", change, commit_message="More", revision=revision) == 403
+    said = member.comment_discussion("org/model", 1, "A word")
+    assert status(stranger.edit_discussion_comment, "org/model", 1, said.id, "Another") == 403
+    authors = [commit.authors for commit in member.list_repo_commits("org/model", revision="refs/pr/2")]
+    assert authors == [["bob"], ["bob"], ["demo"]]
+
+
+def test_who_am_i(peopled: LoopbackHub) -> None:
+    member = client(peopled, "hf_member").whoami()
+    assert (member["type"], member["name"], [org["name"] for org in member["orgs"]]) == ("user", "ada", ["org"])
+    assert member["auth"]["accessToken"]["role"] == "write"
+    assert client(peopled, "hf_reads").whoami()["auth"]["accessToken"]["role"] == "read"
+    fine = client(peopled, "hf_fine").whoami()["auth"]["accessToken"]
+    assert fine["role"] == "fineGrained"
+    assert [scope["entity"]["name"] for scope in fine["fineGrained"]["scoped"]] == ["org/model"]
+    with pytest.raises(HfHubHTTPError, match="Invalid user token"):
+        client(peopled, "hf_unknown").whoami()
+
+
+def test_whose_namespace(peopled: LoopbackHub) -> None:
+    for token, name, allowed in (
+        ("hf_member", "org/new", True),
+        ("hf_member", "ada/new", True),
+        ("hf_member", "bob/new", False),
+        ("hf_reads", "org/other", False),
+        ("hf_fine", "org/other", False),
+    ):
+        if allowed:
+            client(peopled, token).create_repo(name)
+        else:
+            assert status(client(peopled, token).create_repo, name) == 403
+
+
+def test_a_private_repository(peopled: LoopbackHub) -> None:
+    client(peopled, "hf_member").create_repo("org/other", private=True)
+    for token in ("hf_member", "hf_reads", "hf_elsewhere"):
+        assert client(peopled, token).model_info("org/other").private
+    for token, expected in (("hf_stranger", 404), ("hf_fine", 404), ("", 401)):
+        unseen = client(peopled, token)
+        for call in (unseen.model_info, unseen.list_repo_files):
+            told = refused(call, "org/other")
+            assert isinstance(told, RepositoryNotFoundError)
+            assert told.response.status_code == expected
+    assert "org/other" not in httpx2.get(peopled.endpoint).text
+    client(peopled, "hf_member").move_repo("org/other", "org/renamed")
+    assert isinstance(refused(client(peopled, "").model_info, "org/other"), RepositoryNotFoundError)
+
+
+def test_a_gate(peopled: LoopbackHub, tmp_path: Path) -> None:
+    owner, stranger = client(peopled, "hf_member"), client(peopled, "hf_stranger")
+
+    def fetch(hf: HfApi) -> str:
+        return hf.hf_hub_download("org/model", "config.json", cache_dir=tmp_path / str(hf.token), force_download=True)
+
+    owner.update_repo_settings("org/model", gated="manual")
+    fetch(owner)
+    for hf, expected in ((stranger, 403), (client(peopled, ""), 401)):
+        told = refused(hf.auth_check, "org/model")
+        assert isinstance(told, GatedRepoError)
+        assert told.response.status_code == expected
+        assert hf.model_info("org/model").gated == "manual", "the description is public"
+    knock = {"Authorization": "Bearer hf_stranger"}
+    assert httpx2.post(f"{peopled.endpoint}/org/model/ask-access", headers=knock).status_code == 200
+    (waiting,) = owner.list_pending_access_requests("org/model")
+    assert waiting.username == "bob"
+    assert isinstance(refused(stranger.auth_check, "org/model"), GatedRepoError)
+    owner.accept_access_request("org/model", "bob")
+    fetch(stranger)
+    owner.reject_access_request("org/model", "bob", rejection_reason=None)
+    assert isinstance(refused(stranger.auth_check, "org/model"), GatedRepoError)
+    owner.grant_access("org/model", "bob")
+    fetch(stranger)
+
+
+def test_an_automatic_gate(peopled: LoopbackHub) -> None:
+    client(peopled, "hf_member").update_repo_settings("org/model", gated="auto")
+    knock = {"Authorization": "Bearer hf_stranger"}
+    assert httpx2.post(f"{peopled.endpoint}/org/model/ask-access", headers=knock).status_code == 200
+    client(peopled, "hf_stranger").auth_check("org/model")
+
+
+def test_no_token_is_kept(peopled: LoopbackHub, tmp_path: Path) -> None:
+    push(client(peopled, "hf_member"))
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "hub").rglob("*") if path.is_file())
+    assert b"ada" in kept
+    assert b"hf_member" not in kept
+
+
+def test_a_workflow_without_a_token(
+    peopled: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: MakeModel
+) -> None:
+    peopled.add("org/other", model("other", seed=1))
+    monkeypatch.setattr(constants, "ENDPOINT", peopled.endpoint)
+    for key, value in peopled.trust("org/model", WORKFLOW).items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
+    hf = client(peopled, get_token())
+    assert hf.whoami()["name"] == "[OIDC]"
+    push(hf)
+    propose(hf)
+    assert hf.list_repo_commits("org/model")[0].authors == ["[OIDC]"]
+    assert status(hf.create_commit, "org/other", [file("a", "b")], commit_message="No") == 403
+    assert status(hf.create_repo, "org/new") == 403
+
+
+def test_an_exchanged_token_expires(peopled: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", peopled.endpoint)
+    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
+    for key, value in peopled.trust("org/model", WORKFLOW).items():
+        monkeypatch.setenv(key, value)
+    lasting = client(peopled, get_token())
+    peopled.store.token_seconds = 1
+    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
+    brief = client(peopled, get_token())
+    assert brief.whoami()["name"] == "[OIDC]"
+    time.sleep(1)
+    told = refused(brief.model_info, "org/model")
+    assert told.response.status_code == 401
+    assert told.server_message == "Invalid credentials in Authorization header"
+    assert status(push, brief) == 401
+    push(lasting)
+    peopled.end_exchanged_tokens()
+    assert status(push, lasting) == 401
+    push(client(peopled, "hf_member"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"HF_OIDC_RESOURCE": "org/other"}, 403),
+        ({"ACTIONS_ID_TOKEN_REQUEST_TOKEN": "forged"}, 401),
+        ({"HF_OIDC_ID_TOKEN": "forged.identity.here"}, 400),
+    ],
+)
+def test_an_identity_that_opens_nothing(
+    peopled: LoopbackHub, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], expected: int
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", peopled.endpoint)
+    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
+    for key, value in {**peopled.trust("org/model", WORKFLOW), **changed}.items():
+        monkeypatch.setenv(key, value)
+    assert status(get_token) == expected

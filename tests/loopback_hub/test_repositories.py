@@ -1,0 +1,165 @@
+"""Repositories of the loopback Hub, made and changed by the real client."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from huggingface_hub.errors import DisabledRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile, RepoFolder
+
+from loopback_hub import LoopbackHub
+from tests.hub.hub_samples import MakeModel
+from tests.loopback_hub.loopback_samples import client, file, refused, status, write
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_made_twice_and_deleted_twice(hub: LoopbackHub, kind: str) -> None:
+    hf = client(hub)
+    made = hf.create_repo("org/new", repo_type=kind, private=True)
+    assert (made.repo_id, made.repo_type) == ("org/new", kind)
+    info = hf.repo_info("org/new", repo_type=kind)
+    assert (info.private, info.author) == (True, "org")
+    assert hf.list_repo_files("org/new", repo_type=kind) == [".gitattributes"]
+    (first,) = hf.list_repo_commits("org/new", repo_type=kind)
+    assert (first.commit_id, first.title, first.authors) == (info.sha, "initial commit", ["demo"])
+    assert status(hf.create_repo, "org/new", repo_type=kind) == 409
+    assert hf.create_repo("org/new", repo_type=kind, exist_ok=True) == made
+    hf.delete_repo("org/new", repo_type=kind)
+    assert not hf.repo_exists("org/new", repo_type=kind)
+    assert isinstance(refused(hf.delete_repo, "org/new", repo_type=kind), RepositoryNotFoundError)
+
+
+def test_settings(hub: LoopbackHub, model: MakeModel) -> None:
+    hub.add("org/model", model())
+    hf = client(hub)
+    hf.update_repo_settings("org/model", gated="manual", private=True)
+    info = hf.model_info("org/model")
+    assert (info.gated, info.private) == ("manual", True)
+    hf.update_repo_settings("org/model", gated=False)
+    info = hf.model_info("org/model")
+    assert (info.gated, info.private) == (False, True), "what is not sent stays"
+
+
+def test_the_history_of_a_branch_page_by_page(tmp_path: Path, client_settings: Path) -> None:
+    with LoopbackHub(tmp_path / "hub", page_size=2) as hub:
+        hub.add("org/model", write(tmp_path / "model", a="0"))
+        hf = client(hub)
+        made = [
+            hf.create_commit("org/model", [file("a", str(n))], commit_message=f"Commit {n}", commit_description="why")
+            for n in range(1, 5)
+        ]
+        log = hf.list_repo_commits("org/model")
+        assert [commit.commit_id for commit in log[:-1]] == [commit.oid for commit in reversed(made)]
+        assert [commit.title for commit in log] == [*(f"Commit {n}" for n in range(4, 0, -1)), "Upload model"]
+        assert log[0].message == "why"
+        assert [commit.created_at for commit in log] == sorted((commit.created_at for commit in log), reverse=True)
+        assert len([request for request in hub.history if "/commits/" in request]) == 3
+        older = hf.list_repo_commits("org/model", revision=made[0].oid)
+        assert [commit.title for commit in older] == ["Commit 1", "Upload model"]
+
+
+def test_a_tree_page_by_page(tmp_path: Path, client_settings: Path) -> None:
+    with LoopbackHub(tmp_path / "hub", page_size=2) as hub:
+        hub.add("org/model", write(tmp_path / "model", a="1", b__c="2", b__d__e="3", f="4"))
+        hf = client(hub)
+        listed = list(hf.list_repo_tree("org/model", recursive=True))
+        assert {item.path for item in listed if isinstance(item, RepoFile)} == {"a", "b/c", "b/d/e", "f"}
+        assert {item.path for item in listed if isinstance(item, RepoFolder)} == {"b", "b/d"}
+        assert len([request for request in hub.history if "/tree/" in request]) == 3
+        assert {item.path for item in hf.list_repo_tree("org/model", "b")} == {"b/c", "b/d"}
+        assert {item.path for item in hf.get_paths_info("org/model", ["a", "b", "nowhere"])} == {"a", "b"}
+        assert status(lambda: list(hf.list_repo_tree("org/model", "nowhere"))) == 404
+
+
+def test_branches_and_tags(hub: LoopbackHub, model: MakeModel) -> None:
+    first = hub.add("org/model", model())
+    hf = client(hub)
+    hf.create_branch("org/model", branch="repair/one")
+    made = hf.create_commit("org/model", [file("a", "b")], commit_message="On it", revision="repair/one")
+    hf.create_tag("org/model", tag="v1", revision="repair/one")
+    hf.create_branch("org/model", branch="old", revision=first)
+    refs = hf.list_repo_refs("org/model")
+    assert {ref.name: ref.target_commit for ref in refs.branches} == {
+        "main": first,
+        "repair/one": made.oid,
+        "old": first,
+    }
+    assert [(tag.ref, tag.target_commit) for tag in refs.tags] == [("refs/tags/v1", made.oid)]
+    assert hf.model_info("org/model", revision="v1").sha == made.oid
+    assert status(hf.create_branch, "org/model", branch="old") == 409
+    assert status(hf.create_tag, "org/model", tag="v1") == 409
+    assert status(hf.delete_branch, "org/model", branch="main") == 403
+    unknown = refused(hf.create_branch, "org/model", branch="new", revision="nowhere")
+    assert isinstance(unknown, RevisionNotFoundError)
+    hf.delete_branch("org/model", branch="repair/one")
+    hf.delete_tag("org/model", tag="v1")
+    assert isinstance(refused(hf.model_info, "org/model", revision="repair/one"), RevisionNotFoundError)
+    assert hf.model_info("org/model", revision=made.oid).sha == made.oid, "a commit outlives its branch"
+
+
+def test_a_new_name(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
+    revision = hub.add("org/model", model())
+    hf = client(hub)
+    hf.move_repo("org/model", "other/better")
+    info = hf.model_info("org/model")
+    assert (info.id, info.sha) == ("other/better", revision)
+    assert client(hub, None).hf_hub_download("org/model", "config.json", cache_dir=tmp_path / "elsewhere")
+    made = hf.create_commit("org/model", [file("a", "b")], commit_message="By the old name")
+    assert hf.model_info("other/better").sha == made.oid
+    hub.add("third/model", tmp_path / "model")
+    assert status(hf.move_repo, "other/better", "third/model") == 409
+    hf.create_repo("org/model")
+    assert hf.model_info("org/model").id == "org/model", "who takes the old name has it"
+
+
+def test_a_disabled_repository(hub: LoopbackHub, model: MakeModel) -> None:
+    hub.add("org/model", model(), disabled=True)
+    hf = client(hub)
+    for call in (
+        lambda: hf.model_info("org/model"),
+        lambda: hf.list_repo_files("org/model"),
+        lambda: hf.create_commit("org/model", [file("a", "b")], commit_message="No"),
+    ):
+        assert isinstance(refused(call), DisabledRepoError)
+
+
+def test_dates(hub: LoopbackHub, model: MakeModel) -> None:
+    hub.add("org/model", model(), created="2024-01-31T12:00:00.000Z")
+    info = client(hub).model_info("org/model")
+    assert info.created_at == datetime(2024, 1, 31, 12, tzinfo=UTC)
+    assert info.last_modified is not None
+    assert info.last_modified.year > 2024
+
+
+def test_what_the_scanners_say(hub: LoopbackHub, pickled: Path) -> None:
+    hub.add("org/pickled", pickled)
+    hf = client(hub)
+    hf.create_commit("org/pickled", [file("note.md", "later")], commit_message="Later")
+    assert hf.model_info("org/pickled").security_repo_status is None, "only when it is asked for"
+    said = hf.model_info("org/pickled", securityStatus=True).security_repo_status
+    assert said == {
+        "scansDone": True,
+        "filesWithIssues": [
+            {"path": "pytorch_model.bin", "level": "unsafe"},
+            {"path": "training_args.bin", "level": "unsafe"},
+        ],
+    }
+    files = {item.path: item for item in hf.list_repo_tree("org/pickled", expand=True) if isinstance(item, RepoFile)}
+    security = files["pytorch_model.bin"].security
+    assert security is not None
+    assert not security.safe
+    assert security.pickle_import_scan is not None
+    assert security.pickle_import_scan["pickleImports"] == [{"module": "os", "name": "abort", "safety": "dangerous"}]
+    config, note = files["config.json"], files["note.md"]
+    assert config.security is not None
+    assert config.security.safe
+    assert config.last_commit is not None
+    assert note.last_commit is not None
+    assert (config.last_commit.title, note.last_commit.title) == ("Upload pickled", "Later")
+
+
+def test_deleting_what_is_not_there(hub: LoopbackHub, model: MakeModel) -> None:
+    revision = hub.add("org/model", model())
+    hf = client(hub)
+    assert status(hf.delete_file, "nowhere.txt", "org/model") == 404
+    assert hf.model_info("org/model").sha == revision

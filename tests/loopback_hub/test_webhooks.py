@@ -1,0 +1,227 @@
+"""What the loopback Hub tells a receiver, over real HTTP."""
+
+import json
+import threading
+import time
+from ast import literal_eval
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import pytest
+from huggingface_hub import WebhookPayload
+from huggingface_hub.hf_api import WebhookWatchedItem
+
+from loopback_hub import LoopbackHub
+from tests.hub.hub_samples import TOKEN, MakeModel
+from tests.loopback_hub.loopback_samples import client, file, status, write
+from tests.serving import Handler, Server
+
+MODEL: list[dict[Any, Any] | WebhookWatchedItem] = [{"type": "model", "name": "org/model"}]
+ORGANISATION: list[dict[Any, Any] | WebhookWatchedItem] = [{"type": "org", "name": "org"}]
+SECRET = "a secret that is shared"
+
+
+@dataclass(frozen=True)
+class Told:
+    """One delivery."""
+
+    id: str
+    secret: str | None
+    payload: dict[str, Any]
+
+    @property
+    def what(self) -> tuple[str, str]:
+        return self.payload["event"]["action"], self.payload["event"]["scope"]
+
+
+@dataclass
+class Receiver:
+    """Answers with `statuses` in turn, then with 200."""
+
+    url: str
+    statuses: list[int] = field(default_factory=list)
+    told: SimpleQueue[Told] = field(default_factory=SimpleQueue)
+
+    def next(self) -> Told:
+        return self.told.get(timeout=10)
+
+    def take(self, count: int) -> list[tuple[str, str]]:
+        return [self.next().what for _ in range(count)]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    class Receiving(Handler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            running.told.put(Told(self.headers["Webhook-Id"], self.headers["X-Webhook-Secret"], json.loads(content)))
+            self.send_response(running.statuses.pop(0) if running.statuses else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with Server(Receiving) as server:
+        running = Receiver(f"{server.endpoint}/")
+        yield running
+
+
+def test_made_changed_and_deleted(hub: LoopbackHub, receiver: Receiver) -> None:
+    hf = client(hub)
+    made = hf.create_webhook(url=receiver.url, watched=MODEL, secret=SECRET, domains=["repo"])
+    assert [webhook.id for webhook in hf.list_webhooks()] == [made.id]
+    changed = hf.update_webhook(made.id, domains=["repo", "discussion"])
+    assert changed.domains == ["repo", "discussion"]
+    assert (changed.url, changed.secret, changed.watched) == (made.url, made.secret, made.watched)
+    assert hf.disable_webhook(made.id).disabled
+    assert not hf.enable_webhook(made.id).disabled
+    assert hf.get_webhook(made.id) == changed
+    assert status(hf.create_webhook, url="ftp://elsewhere", watched=MODEL) == 400
+    hub.account("ada", "hf_ada")
+    assert client(hub, "hf_ada").list_webhooks() == []
+    assert status(lambda: client(hub, "hf_ada").delete_webhook(made.id)) == 404
+
+
+def test_a_push_to_main(hub: LoopbackHub, model: MakeModel, receiver: Receiver) -> None:
+    before = hub.add("org/model", model())
+    hf = client(hub)
+    made = hf.create_webhook(url=receiver.url, watched=MODEL, secret=SECRET, domains=["repo"])
+    pushed = hf.create_commit("org/model", [file("a", "1")], commit_message="A push")
+    told = receiver.next()
+    assert told.secret == SECRET
+    payload = told.payload
+    assert payload["event"] == {"action": "update", "scope": "repo.content"}
+    assert payload["updatedRefs"] == [{"ref": "refs/heads/main", "oldSha": before, "newSha": pushed.oid}]
+    assert (payload["repo"]["name"], payload["repo"]["headSha"]) == ("org/model", pushed.oid)
+    assert payload["webhook"] == {"id": made.id, "version": 3}
+    read = WebhookPayload.model_validate(payload)
+    assert read.repo.url.web == f"{hub.endpoint}/org/model"
+
+
+def test_a_pull_request_from_its_beginning_to_its_end(hub: LoopbackHub, model: MakeModel, receiver: Receiver) -> None:
+    hub.add("org/model", model())
+    hf = client(hub)
+    hf.create_webhook(url=receiver.url, watched=ORGANISATION)
+    opened = hf.create_commit("org/model", [file("a", "1")], commit_message="Open", create_pr=True)
+    created, pushed = receiver.next(), receiver.next()
+    assert created.what == ("create", "discussion")
+    assert created.payload["discussion"]["isPullRequest"]
+    assert created.payload["discussion"]["url"]["web"] == opened.pr_url
+    assert pushed.payload["updatedRefs"] == [{"ref": "refs/pr/1", "oldSha": None, "newSha": opened.oid}]
+    said = hf.comment_discussion("org/model", 1, "A word")
+    told = receiver.next()
+    assert told.what == ("create", "discussion.comment")
+    assert (told.payload["comment"]["id"], told.payload["comment"]["content"]) == (said.id, "A word")
+    assert WebhookPayload.model_validate(told.payload).discussion is not None
+    hf.edit_discussion_comment("org/model", 1, said.id, "Another")
+    hf.merge_pull_request("org/model", 1)
+    hf.update_repo_settings("org/model", gated="auto")
+    hf.move_repo("org/model", "org/other")
+    hf.delete_repo("org/other")
+    assert receiver.take(6) == [
+        ("update", "discussion.comment"),
+        ("update", "repo.content"),
+        ("update", "discussion"),
+        ("update", "repo.config"),
+        ("move", "repo"),
+        ("delete", "repo"),
+    ]
+
+
+def test_told_again_until_it_is_heard(hub: LoopbackHub, model: MakeModel, receiver: Receiver) -> None:
+    hub.add("org/model", model())
+    hf = client(hub)
+    hf.create_webhook(url=receiver.url, watched=MODEL, domains=["repo"])
+    receiver.statuses[:] = [500, 404]
+    hf.create_commit("org/model", [file("a", "1")], commit_message="First")
+    hf.create_commit("org/model", [file("a", "2")], commit_message="Second")
+    attempts = [receiver.next() for _ in range(4)]
+    assert [attempt.payload["repo"]["headSha"] for attempt in attempts[:3]] == [
+        attempts[0].payload["repo"]["headSha"]
+    ] * 3
+    assert len({attempt.id for attempt in attempts[:3]}) == 1, "the same message"
+    assert attempts[3].id != attempts[0].id, "another message"
+
+
+def test_a_replay_is_the_same_message(hub: LoopbackHub, model: MakeModel, receiver: Receiver) -> None:
+    hub.add("org/model", model())
+    hf = client(hub)
+    made = hf.create_webhook(url=receiver.url, watched=MODEL, domains=["repo"])
+    hf.create_commit("org/model", [file("a", "1")], commit_message="First")
+    first = receiver.next()
+    hf.update_webhook(made.id, watched=MODEL, secret=SECRET)
+    [delivery] = hub.deliveries.made
+    hub.deliveries.replay(delivery)
+    again = receiver.next()
+    assert (again.id, again.payload) == (first.id, first.payload)
+    assert (first.secret, again.secret) == (None, SECRET), "it goes to where the webhook points now"
+
+
+def test_a_job_webhook(hub: LoopbackHub, model: MakeModel) -> None:
+    hub.add("org/model", model())
+    hub.account("org", TOKEN)
+    hf = client(hub)
+    told = "import os; print({n: v for n, v in os.environ.items() if n.startswith('WEBHOOK') or n in ('A', 'TOLD')})"
+    source = hf.run_job(
+        image="ubuntu", command=["python", "-c", told], env={"A": "1"}, secrets={"TOLD": "no"}, flavor="cpu-basic"
+    )
+    made = hf.create_webhook(
+        job_id=source.id, watched=MODEL, domains=["repo"], secret=SECRET, secrets={"TOLD": "yes", "OTHER": "2"}
+    )
+    assert made.job is not None
+    assert (made.url, made.job.docker_image, made.job.environment) == (None, "ubuntu", {"A": "1"})
+    assert status(hf.create_webhook, job_id="0" * 24, watched=MODEL) == 404
+    pushed = hf.create_commit("org/model", [file("a", "1")], commit_message="A push")
+    deadline = time.monotonic() + 30
+    # The client asks in whose name only with a token of its own.
+    while not (done := [each for each in hf.list_jobs(status="COMPLETED", namespace="org") if each.id != source.id]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    *_, line = hf.fetch_job_logs(job_id=done[0].id)
+    seen = literal_eval(line)
+    assert (seen["A"], seen["TOLD"], seen["WEBHOOK_SECRET"]) == ("1", "yes", SECRET)
+    assert (seen["WEBHOOK_REPO_ID"], seen["WEBHOOK_REPO_TYPE"]) == ("org/model", "model")
+    assert seen["WEBHOOK_ID"] == hub.deliveries.made[-1].id
+    assert json.loads(seen["WEBHOOK_PAYLOAD"])["updatedRefs"][0]["newSha"] == pushed.oid
+    hf.update_webhook(made.id, job_id=source.id, watched=MODEL, secrets={"TOLD": ""})
+    [webhook] = hub.store.webhooks()
+    assert webhook.trigger is not None
+    assert webhook.trigger.secrets == {"OTHER": "2"}, "an empty one is removed, what is not named stays"
+
+
+def test_who_is_not_told(hub: LoopbackHub, receiver: Receiver, tmp_path: Path) -> None:
+    folder = write(tmp_path / "model", a="0")
+    for name, private in (("org/model", False), ("org/other", False), ("org/private", True)):
+        hub.add(name, folder, private=private)
+    hub.account("ada", "hf_ada", organisations=["org"])
+    hub.account("bob", "hf_bob")
+    owner, stranger = client(hub, "hf_ada"), client(hub, "hf_bob")
+    stranger.create_webhook(url=receiver.url, watched=ORGANISATION, domains=["discussion"])
+    off = stranger.create_webhook(url=receiver.url, watched=MODEL)
+    stranger.disable_webhook(off.id)
+    owner.create_commit("org/model", [file("a", "1")], commit_message="Not a discussion")
+    owner.create_discussion("org/private", "Not theirs to see")
+    owner.create_discussion("org/other", "Theirs to see")
+    assert receiver.next().payload["discussion"]["title"] == "Theirs to see"
+    with pytest.raises(Empty):
+        receiver.told.get(timeout=0.2)
+
+
+def test_a_hub_that_closes_leaves_no_thread(
+    tmp_path: Path, client_settings: Path, receiver: Receiver, model: MakeModel
+) -> None:
+    before = threading.active_count()
+    with LoopbackHub(tmp_path / "hub") as hub:
+        hub.add("org/model", model())
+        hf = client(hub)
+        hf.create_webhook(url=receiver.url, watched=MODEL)
+        receiver.statuses[:] = [500] * 100
+        hf.create_commit("org/model", [file("a", "1")], commit_message="Never heard")
+        receiver.next()
+        start = time.monotonic()
+    assert time.monotonic() - start < 1, "it does not wait for what it would try again"
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before

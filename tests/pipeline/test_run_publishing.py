@@ -1,0 +1,156 @@
+"""From a repository to a published repair and back, as users start it: real processes against a loopback Hub."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from antidote_ci import records
+from antidote_ci.checkpoint.files import sha256_file
+from antidote_ci.hub import pull
+from antidote_ci.hub.access import Access
+from loopback_hub import LoopbackHub
+from tests.pipeline.test_run import finish, options, report, start
+from tests.tiny import BASE_NAME
+
+MODEL = "stranger/tiny-finetune"
+TOKEN = "hf_loopbackToken"
+
+
+@pytest.fixture
+def hub(trained_pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    with LoopbackHub(tmp_path / "hub") as running:
+        running.add(BASE_NAME, trained_pair / "reference")
+        running.add(MODEL, trained_pair / "merged")
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        yield running
+
+
+def environment(hub: LoopbackHub, tmp_path: Path, home: str = "huggingface") -> dict[str, str]:
+    folders = {"HF_HOME": str(tmp_path / home), "ANTIDOTE_CACHE": str(tmp_path / "answers")}
+    return hub.environment | folders | {"HF_WRITE_TOKEN": TOKEN}
+
+
+def verify(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "antidote_ci", "verify", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
+
+
+def weights_fetched(hub: LoopbackHub, since: int) -> list[str]:
+    return [each for each in hub.history[since:] if each.startswith("GET") and each.endswith(".safetensors")]
+
+
+def test_a_pull_request_verified_found_again_and_merged(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = [*options(trained_pair, out), "--publish=pull-request", "--accept-repair"]
+    code, _, err = finish(start("run", MODEL, *arguments, **environment(hub, tmp_path)))
+    assert code == 0, err
+    found = report(out)
+    head, main = pull.resolve(MODEL, "refs/pr/1", Access()), pull.resolve(MODEL, None, Access())
+    assert found.source.revision == main.revision
+    assert found.reference is not None
+    assert (found.reference.id, found.reference.found_by) == (BASE_NAME, "model card")
+    assert found.publish.revision == head.revision
+    published = {file.path: file.sha256 for file in head.files if file.path.endswith(".safetensors")}
+    assert published == {"model.safetensors": sha256_file(out / "model" / "model.safetensors")}
+    assert TOKEN not in err
+    for path in out.rglob("*"):
+        assert path.is_dir() or TOKEN.encode() not in path.read_bytes()
+
+    # A stranger with an empty cache needs the name alone.
+    elsewhere = environment(hub, tmp_path, "elsewhere") | {"HF_WRITE_TOKEN": ""}
+    done = verify(MODEL, "--revision", "refs/pr/1", **elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert str(main.revision) in done.stderr
+
+    # The same run again, from a machine that has nothing: no weight is downloaded.
+    since = len(hub.history)
+    again = [*options(trained_pair, tmp_path / "again"), "--publish=pull-request", "--accept-repair"]
+    code, _, err = finish(start("run", MODEL, *again, **environment(hub, tmp_path, "nothing")))
+    assert code == 0, err
+    assert f"run {found.run_id} has published this result already" in err
+    assert weights_fetched(hub, since) == []
+    assert report(tmp_path / "again").run_id == found.run_id
+
+    HfApi(endpoint=hub.endpoint, token=TOKEN).merge_pull_request(MODEL, 1)
+    done = verify(MODEL, **elsewhere)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_person_s_commit_in_the_middle(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
+    arguments = [*options(trained_pair, tmp_path / "out"), "--publish=pull-request"]
+    process = start("run", MODEL, *arguments, **environment(hub, tmp_path))
+    seen = ""
+    while "score the weights ..." not in seen:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
+    theirs = f"---\nbase_model: {BASE_NAME}\n---\n\n# Newer words\n".encode()
+    client = HfApi(endpoint=hub.endpoint, token=TOKEN)
+    pushed = client.create_commit(MODEL, [CommitOperationAdd("README.md", theirs)], commit_message="Mine")
+    code, _, err = finish(process)
+    assert code == 5, seen + err
+    assert f"run again on {pushed.oid}" in err
+    assert report(tmp_path / "out").publish.url is None
+    assert (tmp_path / "out" / "model" / "antidote" / "manifest.json").is_file(), "the work is not lost"
+    assert client.model_info(MODEL).sha == pushed.oid
+    assert list(client.get_repo_discussions(MODEL)) == []
+
+    code, _, err = finish(start("run", MODEL, *arguments, **environment(hub, tmp_path)))
+    assert code == 7, err
+    (opened,) = client.get_repo_discussions(MODEL, discussion_status="open")
+    card = pull.download(pull.resolve(MODEL, f"refs/pr/{opened.num}", Access()), Access(), lambda _: None) / "README.md"
+    assert "# Newer words" in card.read_text()
+
+
+def test_a_repository_of_its_own(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = [*options(trained_pair, out), "--publish=repo", "--publish-to=demo/tiny-repaired"]
+    code, _, err = finish(start("run", MODEL, *arguments, **environment(hub, tmp_path)))
+    assert code == 7, err
+    published = report(out).publish
+    assert (published.mode, published.repository) == ("repo", "demo/tiny-repaired")
+    done = verify("demo/tiny-repaired", **environment(hub, tmp_path, "elsewhere") | {"HF_WRITE_TOKEN": ""})
+    assert done.returncode == 0, done.stderr
+    folder = Path(HfApi(endpoint=hub.endpoint).snapshot_download("demo/tiny-repaired", cache_dir=tmp_path / "copy"))
+    check = ["sha256sum", "-c", "SHA256SUMS"]
+    sums = subprocess.run(check, cwd=folder, capture_output=True, text=True, check=False)
+    assert sums.returncode == 0, sums.stderr
+    card = records.load(records.Report, (folder / "antidote" / "report.json").read_bytes())
+    assert card.verdict == "repaired"
+    assert f"base_model: {MODEL}" in (folder / "README.md").read_text()
+
+
+def test_a_destination_that_is_taken_ends_the_run_before_the_work(
+    hub: LoopbackHub, trained_pair: Path, tmp_path: Path
+) -> None:
+    hub.add("demo/other", trained_pair / "reference")
+    since = len(hub.history)
+    arguments = [*options(trained_pair, tmp_path / "out"), "--publish=repo", "--publish-to=demo/other"]
+    code, _, err = finish(start("run", MODEL, *arguments, **environment(hub, tmp_path)))
+    assert code == 5, err
+    assert "name a new repository with --publish-to" in err
+    assert weights_fetched(hub, since) == []
+
+
+def test_a_workflow_whose_token_expires_during_the_run(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
+    job = environment(hub, tmp_path) | {"HF_WRITE_TOKEN": ""} | hub.trust(MODEL, "octo/repair")
+    process = start("run", MODEL, *options(trained_pair, tmp_path / "out"), "--publish=pull-request", **job)
+    seen = ""
+    while "score the weights ..." not in seen:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
+    hub.end_exchanged_tokens()
+    code, _, err = finish(process)
+    assert code == 7, seen + err
+    (opened,) = HfApi(endpoint=hub.endpoint, token=False).get_repo_discussions(MODEL)
+    assert report(tmp_path / "out").publish.url == f"{hub.endpoint}/{MODEL}/discussions/{opened.num}"
+    assert opened.author == "[OIDC]"
+    assert hub.history.count("POST /oauth/token") == 2

@@ -1,0 +1,178 @@
+"""`verify` as strangers start it: real processes, a loopback Hub, its exit codes and what it says."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from antidote_ci import records
+from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.records import ReportedReference, ReportedSource, Verification
+from loopback_hub import LoopbackHub
+from tests import tiny
+from tests.repaired import forge, manifest_of, repair, write_fine_tuned
+
+MODEL, REFERENCE, ELSEWHERE = "stranger/tiny-finetune", "stranger/tiny-reference", "another/copy"
+
+
+def verify(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "antidote_ci", "verify", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0"} | environment,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A reference and a fine-tune of it, in three shards each."""
+    work = tmp_path_factory.mktemp("verify-pair")
+    reference = tiny.write_tiny_llama(work / "reference", hidden=32, shards=3)
+    return reference, write_fine_tuned(reference, work / "source")
+
+
+@pytest.fixture(scope="session")
+def made(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repaired checkpoint of local folders, as `run` leaves it in `model/`."""
+    reference, source = pair
+    out = tmp_path_factory.mktemp("out")
+    repair(out / "work", source, reference, "delta", "antidote", 0.1).rename(out / "model")
+    return out
+
+
+def test_a_good_result(made: Path, pair: tuple[Path, Path]) -> None:
+    done = verify(str(made), "--json")
+    assert done.returncode == 0, done.stderr
+    found = records.load(Verification, done.stdout)
+    assert found.difference is None
+    assert (found.id, found.revision) == (str(made), None)
+    assert found.source == ReportedSource(str(pair[1]), None, "full")
+    assert found.reference == ReportedReference(str(pair[0]), None, "option")
+    for said in (str(pair[0]), str(pair[1]), "antidote on delta, dose 0.1 of each row", "20 tensors", "not shown"):
+        assert said in done.stderr
+    assert f"{found.changed_weights:,} of {found.scored_weights:,} scored weights (12.2 %)" in done.stderr
+
+
+def test_a_flipped_bit_is_named(made: Path, copy_of: Callable[[Path], Path]) -> None:
+    repaired = copy_of(made / "model")
+    tensor = "model.layers.1.self_attn.q_proj.weight"
+    layout = inspect(repaired)
+    path = repaired / layout.weight_map[tensor]
+    data = bytearray(path.read_bytes())
+    header = layout.headers[path.name]
+    data[header.data_start + header.tensors[tensor].start] ^= 1
+    path.write_bytes(data)
+    done = verify(str(repaired))
+    assert done.returncode == 1, done.stderr
+    assert f"differs    {tensor} in {path.name}" in done.stderr
+    assert "not shown" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_edited_manifest(made: Path, copy_of: Callable[[Path], Path]) -> None:
+    repaired = copy_of(made / "model")
+    path = repaired / "antidote" / "manifest.json"
+    path.write_text(path.read_text().replace('"dose": 0.1', '"dose": 0.3'))
+    done = verify(str(repaired), "--json")
+    assert done.returncode == 1, done.stderr
+    assert "the manifest was edited" in json.loads(done.stdout)["difference"]
+
+
+def test_folders_that_lie_elsewhere(made: Path, pair: tuple[Path, Path], copy_of: Callable[[Path], Path]) -> None:
+    repaired = copy_of(made / "model")
+    nowhere = "/nowhere/source"
+    forge(repaired, replace(manifest_of(repaired), source=ReportedSource(nowhere, None, "full")))
+    done = verify(str(repaired))
+    assert done.returncode == 2, done.stderr
+    assert nowhere in done.stderr
+    assert "--source" in done.stderr
+    done = verify(str(repaired), f"--source={pair[1]}", f"--reference={pair[0]}")
+    assert done.returncode == 0, done.stderr
+    done = verify(str(repaired), f"--source={pair[0]}")
+    assert done.returncode == 1, done.stderr
+    assert "of the source is not the file that was repaired" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{source}"], "has no antidote/manifest.json"),
+        (["./nowhere"], "there is no folder"),
+        (["{out}", "--revision=main"], "drop --revision"),
+    ],
+)
+def test_what_is_no_result(made: Path, pair: tuple[Path, Path], arguments: list[str], said: str) -> None:
+    done = verify(*(each.format(source=pair[1], out=made) for each in arguments))
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reference_that_had_no_part(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    repaired = repair(tmp_path, pair[1], None, "dense", "antidote", 0.05)
+    done = verify(str(repaired), f"--reference={pair[0]}")
+    assert done.returncode == 2, done.stderr
+    assert "drop --reference" in done.stderr
+
+
+@pytest.fixture
+def hub(pair: tuple[Path, Path], tmp_path: Path) -> LoopbackHub:
+    """The reference, and the fine-tune with its repair as the commit after it."""
+    running = LoopbackHub(tmp_path / "hub")
+    reference, source = pair
+    named = (
+        ReportedSource(MODEL, running.add(MODEL, source), "full"),
+        ReportedReference(REFERENCE, running.add(REFERENCE, reference), "model card"),
+    )
+    repaired = repair(tmp_path / "work", source, reference, "delta", "antidote", 0.1, sources=named)
+    running.add(MODEL, repaired)
+    (repaired / "pytorch_model.bin").write_bytes(b"never opened")
+    running.add(ELSEWHERE, repaired)
+    (repaired / "pytorch_model.bin").unlink()
+    return running
+
+
+def test_from_the_hub(hub: LoopbackHub, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    environment = {"HF_HOME": str(tmp_path / "huggingface")}
+    with hub:
+        good = verify(MODEL, "--json", **hub.environment, **environment)
+        overridden = verify(MODEL, f"--source={pair[1]}", **hub.environment, **environment)
+        other = verify(ELSEWHERE, **hub.environment, **environment)
+    assert good.returncode == 0, good.stderr
+    found = records.load(Verification, good.stdout)
+    assert found.source is not None
+    assert found.reference is not None
+    assert (found.source.id, found.reference.id) == (MODEL, REFERENCE)
+    assert len({found.revision, found.source.revision, found.reference.revision}) == 3
+    assert f"{MODEL} at {found.source.revision}" in good.stderr
+    assert overridden.returncode == 0, overridden.stderr
+    assert other.returncode == 1
+    assert "differs    pytorch_model.bin lies beside the result" in other.stderr
+
+
+def test_a_manifest_of_the_hub_may_not_choose_what_is_read_here(
+    hub: LoopbackHub, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def forged(name: str, source: ReportedSource) -> None:
+        folder = tmp_path / name.replace("/", "-")
+        repaired = repair(folder, pair[1], pair[0], "delta", "antidote", 0.1)
+        forge(repaired, replace(manifest_of(repaired), source=source))
+        hub.add(name, repaired)
+
+    forged("forger/local", ReportedSource(str(pair[1]), None, "full"))
+    forged("forger/moving", ReportedSource(MODEL, "main", "full"))
+    environment = {"HF_HOME": str(tmp_path / "huggingface")}
+    with hub:
+        local = verify("forger/local", **hub.environment, **environment)
+        moving = verify("forger/moving", **hub.environment, **environment)
+    assert local.returncode == 2, local.stderr
+    assert "--source" in local.stderr
+    assert moving.returncode == 1, moving.stderr
+    assert f"differs    the manifest names no commit of {MODEL}" in moving.stderr

@@ -1,0 +1,449 @@
+"""What lies at the head: new work, a repair of ours, or what only claims to be one. Nobody talks himself past the gate.
+
+Real repairs, published by our account and by others, on a loopback Hub where everyone has the rights of his own token.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
+
+from antidote_ci import records
+from antidote_ci import report as reports
+from antidote_ci.errors import InfrastructureError
+from antidote_ci.hub import access
+from antidote_ci.hub.commit_marker import Mark, marked
+from antidote_ci.hub.destination import Destination, Standing
+from antidote_ci.hub.trees import content
+from antidote_ci.pipeline import publishing
+from antidote_ci.pipeline.publishing import Publication
+from antidote_ci.records import Manifest, Report, ReportedReference, ReportedSource
+from antidote_ci.repair.manifest import sealed
+from antidote_ci.service.records import Newer, Order, Outcome, Task
+from antidote_ci.service.repository_state import look
+from loopback_hub import LoopbackHub
+from tests import tiny
+from tests.hub.hub_samples import uploads
+from tests.repaired import forge, manifest_of, repair, with_own_hashes, write_fine_tuned
+from tests.report.samples import REPAIR, REPAIRED
+
+pytestmark = uploads
+
+MODEL, POLICY = "ada/model", "0" * 64
+BOT, ADA, BOB = "hf_theBotOfTheGate", "hf_adaWhoOwnsTheModel", "hf_bobWhoIsAStranger"
+"""Tokens: of the gate, of the repository's owner, of a stranger."""
+MANIFEST = "antidote/manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Made once: they are only read."""
+
+    source: Path
+    repaired: Path
+    report: Report
+    forged: Path
+    """Weights that nobody measured, with a manifest that fits them and was sealed anew."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    work = tmp_path_factory.mktemp("heads")
+    reference = tiny.write_tiny_llama(work / "reference", hidden=32)
+    source = write_fine_tuned(reference, work / "source")
+    with LoopbackHub(work / "hub") as elsewhere:
+        revision = elsewhere.add(MODEL, source)
+    named = ReportedSource(MODEL, revision, "full"), ReportedReference("org/reference", "1" * 40, "option")
+    repaired = repair(work / "ours", source, reference, "delta", "antidote", 0.1, named)
+    forged = repair(work / "theirs", source, reference, "delta", "antidote", 0.5, named)
+    report = _accompanied(repaired, named[0])
+    forge(forged, with_own_hashes(forged, dataclasses.replace(manifest_of(repaired), files=manifest_of(forged).files)))
+    _accompanied(forged, named[0])
+    return Checkpoints(source, repaired, report, forged)
+
+
+def _accompanied(folder: Path, source: ReportedSource) -> Report:
+    """The report and the card beside the weights, as a run leaves them."""
+    manifest = manifest_of(folder)
+    report = dataclasses.replace(
+        REPAIRED,
+        source=source,
+        run_id=manifest.run_id,
+        policy_sha256=manifest.policy_sha256,
+        repair=dataclasses.replace(REPAIR, files=manifest.files),
+    )
+    reports.write(report, "", folder.parent / f"{folder.name}-report")
+    (folder / "antidote" / "report.json").write_text(records.dump(report))
+    (folder / "README.md").write_bytes((folder.parent / f"{folder.name}-report" / "README.md").read_bytes())
+    (folder / "SHA256SUMS").write_text(reports.checksums(folder))
+    return report
+
+
+@pytest.fixture
+def hub(made: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("ANTIDOTE_HUB_PATIENCE", "0")
+    monkeypatch.setenv("HF_TOKEN", BOT)
+    monkeypatch.delenv("HF_WRITE_TOKEN", raising=False)
+    monkeypatch.delenv("HF_OIDC_RESOURCE", raising=False)
+    with LoopbackHub(tmp_path / "hub") as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        running.account("bot", BOT)
+        running.account("ada", ADA)
+        running.account("bob", BOB)
+        running.add(MODEL, made.source)
+        yield running
+        assert [each for each in running.history if "resolve" in each and ".safetensors" in each] == []
+
+
+def client(hub: LoopbackHub, token: str) -> HfApi:
+    return HfApi(endpoint=hub.endpoint, token=token)
+
+
+def head(hub: LoopbackHub) -> str:
+    return str(client(hub, ADA).model_info(MODEL).sha)
+
+
+def seen(hub: LoopbackHub, policy: str = POLICY) -> Task | Newer | Outcome:
+    """What an order for the present head turns out to be."""
+    return look(Order(MODEL, head(hub), policy))
+
+
+def command(hub: LoopbackHub, policy: str = POLICY) -> str:
+    task = seen(hub, policy)
+    assert isinstance(task, Task)
+    assert task.order.revision == head(hub)
+    return task.command
+
+
+def publish(made: Checkpoints, token: str, folder: Path | None = None) -> None:
+    """Open the pull request as a run would that has this token."""
+    writing = access.writing({"HF_WRITE_TOKEN": token, "ANTIDOTE_HUB_PATIENCE": "0"})
+    destination = Destination("pull-request", MODEL, str(made.report.source.revision), MODEL)
+    place = Publication(destination, Standing(made.report.source.revision, None, False, None), writing)
+    folder = folder or made.repaired
+    report = records.load(Report, (folder / "antidote" / "report.json").read_bytes())
+    publishing.publish_result(place, report, folder)
+
+
+def everything(folder: Path) -> list[CommitOperationAdd]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
+
+
+def push(
+    hub: LoopbackHub,
+    token: str,
+    *operations: CommitOperationAdd | CommitOperationDelete,
+    revision: str = "main",
+    description: str = "",
+    create_pr: bool = False,
+) -> None:
+    client(hub, token).create_commit(
+        MODEL,
+        list(operations),
+        commit_message="A change",
+        commit_description=description,
+        revision=revision,
+        create_pr=create_pr,
+    )
+
+
+def merged(hub: LoopbackHub, number: int = 1) -> None:
+    client(hub, ADA).merge_pull_request(MODEL, number)
+
+
+def our_words(hub: LoopbackHub) -> str:
+    """Of our last commit, mark and all: anyone may read them."""
+    return client(hub, BOB).list_repo_commits(MODEL, revision="refs/pr/1")[0].message
+
+
+def test_a_model_that_nobody_repaired(hub: LoopbackHub) -> None:
+    assert command(hub) == "run"
+
+
+def test_a_head_that_has_moved_on(hub: LoopbackHub) -> None:
+    before = head(hub)
+    push(hub, ADA, CommitOperationAdd("notes.txt", b"more"))
+    assert look(Order(MODEL, before, POLICY)) == Newer(Order(MODEL, head(hub), POLICY))
+    assert look(Order(MODEL, "f" * 40, POLICY)) == Newer(Order(MODEL, head(hub), POLICY)), "made up, or forced away"
+
+
+def test_what_is_gone(hub: LoopbackHub, made: Checkpoints) -> None:
+    order = Order(MODEL, head(hub), POLICY)
+    client(hub, ADA).delete_repo(MODEL)
+    outcome = look(order)
+    assert isinstance(outcome, Outcome)
+    assert outcome.state == "gone"
+    hub.add("ada/private", made.source, private=True)
+    hidden = look(Order("ada/private", "f" * 40, POLICY))
+    assert isinstance(hidden, Outcome)
+    assert "HF_TOKEN may not see it" in hidden.reason
+
+
+def test_a_hub_that_is_away(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = Order(MODEL, head(hub), POLICY)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(InfrastructureError, match="cannot be reached"):
+        look(order)
+
+
+def test_a_merged_repair(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOT)
+    assert command(hub) == "run", "it waits, and main is as it was"
+    merged(hub)
+    outcome = seen(hub)
+    assert isinstance(outcome, Outcome)
+    assert outcome.state == "own"
+
+
+def test_a_merged_repair_under_another_policy(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOT)
+    merged(hub)
+    assert command(hub, "1" * 64) == "run"
+
+
+@pytest.mark.parametrize("path", ["README.md", ".gitattributes", "antidote/report.json", "SHA256SUMS"])
+def test_people_go_on_writing_about_it(hub: LoopbackHub, made: Checkpoints, path: str) -> None:
+    publish(made, BOT)
+    merged(hub)
+    push(hub, ADA, CommitOperationAdd(path, b"Other words"))
+    outcome = seen(hub)
+    assert isinstance(outcome, Outcome)
+    assert outcome.state == "own"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "additional_chat_templates/tools.jinja",
+        "modeling_llama.py",
+        "pytorch_model.bin",
+        "antidote.json",
+        "model-00002.safetensors",
+        "README.md.jinja",
+        "nested/README.md",
+    ],
+)
+def test_whatever_else_changes_a_merged_repair_is_measured(hub: LoopbackHub, made: Checkpoints, path: str) -> None:
+    publish(made, BOT)
+    merged(hub)
+    push(hub, ADA, CommitOperationAdd(path, b"{} "))
+    assert command(hub) == "run"
+
+
+def test_a_file_that_goes_from_a_merged_repair(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOT)
+    merged(hub)
+    push(hub, ADA, CommitOperationDelete("tokenizer.json"))
+    assert command(hub) == "run"
+
+
+def test_one_tensor_of_a_merged_repair(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOT)
+    merged(hub)
+    weights = (made.repaired / "model.safetensors").read_bytes()
+    push(hub, ADA, CommitOperationAdd("model.safetensors", weights[:-1] + bytes([weights[-1] ^ 1])))
+    assert command(hub) == "run"
+
+
+def test_the_old_weights_under_the_new_proof(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOT)
+    merged(hub)
+    push(hub, ADA, CommitOperationAdd("model.safetensors", made.source / "model.safetensors"))
+    assert command(hub) == "run"
+
+
+def test_our_proof_beside_other_weights(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOT)
+    proof = [each for each in everything(made.repaired) if each.path_in_repo.startswith(("antidote/", "SHA256"))]
+    push(hub, ADA, *proof, description=our_words(hub))
+    assert command(hub) == "run"
+
+
+def test_a_commit_with_our_words(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOT)
+    push(hub, ADA, CommitOperationAdd("notes.txt", b"harmless"), description=our_words(hub))
+    assert command(hub) == "run"
+
+
+def test_our_very_repair_pushed_by_hand(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOT)
+    client(hub, ADA).change_discussion_status(MODEL, 1, "closed")
+    push(hub, ADA, *everything(made.repaired))
+    outcome = seen(hub)
+    assert isinstance(outcome, Outcome)
+    assert outcome.state == "own", "the weights are those that passed, whoever put them there"
+
+
+def test_a_manifest_sealed_over_other_weights(hub: LoopbackHub, made: Checkpoints) -> None:
+    push(hub, ADA, *everything(made.forged))
+    assert command(hub) == "evaluate"
+
+
+def test_a_stranger_s_pull_request_that_copies_all_of_ours(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOT)
+    push(hub, BOB, *everything(made.forged), description=our_words(hub), create_pr=True)
+    client(hub, BOB).comment_discussion(MODEL, 2, our_words(hub))
+    merged(hub, 2)
+    assert command(hub) == "evaluate"
+
+
+def test_a_stranger_s_own_repair(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOB)
+    merged(hub)
+    assert command(hub) == "evaluate"
+
+
+def test_other_weights_pushed_onto_our_own_pull_request(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOT)
+    push(hub, ADA, *everything(made.forged), revision="refs/pr/1", description=our_words(hub))
+    client(hub, ADA).comment_discussion(MODEL, 1, _claimed(made))
+    merged(hub)
+    assert command(hub) == "evaluate"
+
+
+def _claimed(made: Checkpoints) -> str:
+    """What we would say had we made the forged weights."""
+    manifest = manifest_of(made.forged)
+    result = publishing.result(manifest.source, POLICY, manifest.files)
+    return marked("", Mark("0" * 32, result, str(manifest.source.revision), POLICY, "0" * 64))
+
+
+def test_what_we_would_say_is_believed_of_us_alone(hub: LoopbackHub, made: Checkpoints) -> None:
+    # That the test above can fail: in our own mouth the same words make the same weights ours.
+    publish(made, BOT)
+    push(hub, ADA, *everything(made.forged), revision="refs/pr/1", description=our_words(hub))
+    client(hub, BOT).comment_discussion(MODEL, 1, _claimed(made))
+    merged(hub)
+    assert isinstance(seen(hub), Outcome)
+
+
+def test_our_words_edited_by_somebody_else(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOT)
+    push(hub, ADA, *everything(made.forged), revision="refs/pr/1", description=our_words(hub))
+    ours = client(hub, BOT).comment_discussion(MODEL, 1, "Something else.")
+    client(hub, ADA).edit_discussion_comment(MODEL, 1, ours.id, _claimed(made))
+    merged(hub)
+    assert command(hub) == "evaluate"
+
+
+def test_a_pull_request_that_was_brought_up_to_date(hub: LoopbackHub, made: Checkpoints) -> None:
+    publish(made, BOT)
+    publish(made, BOT, made.forged)
+    merged(hub)
+    assert isinstance(seen(hub), Outcome), "the words are those of the newer result"
+
+
+def test_a_branch_called_like_the_tested_commit(hub: LoopbackHub, made: Checkpoints) -> None:
+    # Were it taken for the commit, what is in the branch would pass for what was tested.
+    publish(made, BOT)
+    merged(hub)
+    push(hub, ADA, CommitOperationAdd("chat_template.jinja", b"Do as you are told."))
+    repository = hub.store.repository(MODEL)
+    named = {**repository.refs, str(made.report.source.revision): head(hub)}
+    hub.store.save(dataclasses.replace(repository, refs=named))
+    assert command(hub) == "run"
+
+
+def test_weights_that_git_keeps_itself(hub: LoopbackHub, made: Checkpoints) -> None:
+    # The Hub names them by another hash than the manifest does: the old ones must not pass for the repaired.
+    publish(made, BOT)
+    merged(hub)
+    old, main = (hub.store.commit(MODEL, each) for each in (str(made.report.source.revision), "main"))
+    small = dataclasses.replace(old.files["model.safetensors"], pointer_size=None)
+    commits = [
+        hub.store.write_commit(MODEL, None, "In git", "", "ada", {**each.files, "model.safetensors": small})
+        for each in (old, main)
+    ]
+    tested, now = (each.revision for each in commits)
+    repository = hub.store.repository(MODEL)
+    hub.store.save(dataclasses.replace(repository, refs={"main": now}))
+    manifest = dataclasses.replace(manifest_of(made.repaired), source=ReportedSource(MODEL, tested, "full"))
+    push(hub, ADA, CommitOperationAdd(MANIFEST, records.dump(sealed(manifest)).encode()))
+    result = publishing.result(manifest.source, POLICY, manifest.files)
+    client(hub, BOT).comment_discussion(MODEL, 1, marked("", Mark("0" * 32, result, tested, POLICY, "0" * 64)))
+    assert command(hub) == "run"
+
+
+@pytest.mark.parametrize("missing", ["tokens", "pull requests"])
+def test_where_we_cannot_know_ourselves(
+    hub: LoopbackHub, made: Checkpoints, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    publish(made, BOT)
+    merged(hub)
+    if missing == "tokens":
+        monkeypatch.delenv("HF_TOKEN")
+    else:
+        monkeypatch.setenv("HF_WRITE_TOKEN", BOB)
+    assert command(hub) == "evaluate"
+
+
+def test_a_token_for_writing_alone_is_enough(
+    hub: LoopbackHub, made: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(made, BOT)
+    merged(hub)
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setenv("HF_WRITE_TOKEN", BOT)
+    assert isinstance(seen(hub), Outcome)
+
+
+def test_a_workflow_s_identity_is_nobody(hub: LoopbackHub, made: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(made, BOT)
+    merged(hub)
+    for name, value in hub.trust(MODEL, "ada/train").items():
+        monkeypatch.setenv(name, value)
+    assert isinstance(seen(hub), Outcome), "the token's account is asked about, and it said so"
+    monkeypatch.delenv("HF_TOKEN")
+    assert command(hub) == "evaluate"
+
+
+def _but(manifest: Manifest, **changed: object) -> bytes:
+    return records.dump(sealed(dataclasses.replace(manifest, **changed))).encode()  # type: ignore[arg-type]
+
+
+HOSTILE: dict[str, Callable[[Manifest], bytes]] = {
+    "empty": lambda _: b"",
+    "no object": lambda _: b"[]",
+    "no text": lambda _: b"\xff\xfe\x00",
+    "deep": lambda _: b"[" * 100_000,
+    "not a number": lambda manifest: records.dump(manifest).replace("0.1", "NaN").encode(),
+    "a lone surrogate": lambda manifest: records.dump(manifest).replace(MODEL, "\\ud800").encode(),
+    "unsealed": lambda manifest: records.dump(dataclasses.replace(manifest, digest="0" * 64)).encode(),
+    "another policy": lambda manifest: _but(manifest, policy_sha256="1" * 64),
+    "no files": lambda manifest: _but(manifest, files=[]),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_manifest(hub: LoopbackHub, made: Checkpoints, name: str) -> None:
+    publish(made, BOT)
+    merged(hub)
+    push(hub, ADA, CommitOperationAdd(MANIFEST, HOSTILE[name](manifest_of(made.repaired))))
+    assert command(hub) == "run"
+
+
+@pytest.mark.parametrize("revision", [None, "f" * 40, "main"])
+def test_a_manifest_of_another_commit(hub: LoopbackHub, made: Checkpoints, revision: str | None) -> None:
+    publish(made, BOT)
+    merged(hub)
+    other = ReportedSource(MODEL, revision, "full")
+    push(hub, ADA, CommitOperationAdd(MANIFEST, _but(manifest_of(made.repaired), source=other)))
+    assert command(hub) == "evaluate", "a claim that we never made"
+
+
+def test_the_samples_are_what_they_are_called(made: Checkpoints) -> None:
+    ours, theirs = (content(folder / "model.safetensors").sha256 for folder in (made.repaired, made.forged))
+    assert len({ours, theirs, content(made.source / "model.safetensors").sha256}) == 3
+    assert json.loads((made.forged / MANIFEST).read_text())["policy_sha256"] == POLICY

@@ -1,0 +1,153 @@
+"""The folders that a run writes: refused where they cannot be written, and `--out` held while a run works in it."""
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from antidote_ci.checkpoint.swap import MANIFEST
+from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.paths import ensure_space
+from antidote_ci.pipeline import evaluator, output
+from antidote_ci.policy import Command, Policy, RepairSection, RunConfig
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from antidote_ci.pipeline import output
+with output.alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_is_refused_and_takes_nothing_away(tmp_path: Path) -> None:
+    work = tmp_path / ".work-first"
+    with output.alone(tmp_path):
+        work.mkdir()
+        with pytest.raises(ConfigurationError, match="has not ended") as refused:
+            output.require_own(tmp_path, output.OWN)
+        assert "--out" in str(refused.value.hint)
+        with pytest.raises(ConfigurationError), output.alone(tmp_path):
+            pass
+    assert work.is_dir()
+    output.require_own(tmp_path, output.OWN)
+
+
+def weights(folder: Path, *, ours: bool) -> Path:
+    """A checkpoint's folder, as a repair leaves it or as somebody made it."""
+    (folder / "antidote").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    if ours:
+        (folder / MANIFEST).write_text("{}")
+    return folder
+
+
+def asked(out: Path, model: str = "org/model", reference: str | None = None) -> RunConfig:
+    return RunConfig(model, None, Policy(repair=RepairSection(reference=reference)), out)
+
+
+@pytest.mark.parametrize("command", get_args(Command))
+def test_what_is_read_is_never_replaced(tmp_path: Path, command: Command) -> None:
+    """`evaluate antidote-out/model` is what one types after a repair that waits there."""
+    (tmp_path / output.LOG).touch()
+    model = weights(tmp_path / output.MODEL, ours=True)
+    scores = tmp_path / output.SCORES
+    scores.mkdir()
+    for config in (
+        asked(tmp_path, str(model)),
+        asked(tmp_path, str(scores)),
+        asked(tmp_path, reference=str(model / "antidote")),
+    ):
+        with pytest.raises(ConfigurationError, match="lies in --out"):
+            output.require_possible(config, command)
+
+
+@pytest.mark.parametrize("command", get_args(Command))
+def test_a_model_may_be_the_folder_that_one_is_in(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    output.require_possible(asked(tmp_path / "antidote-out", str(tmp_path)), command)
+
+
+@pytest.mark.parametrize("left", [[], [output.LOG]])
+@pytest.mark.parametrize("command", get_args(Command))
+def test_weights_of_others_are_never_replaced(tmp_path: Path, command: Command, left: list[str]) -> None:
+    weights(tmp_path / output.MODEL, ours=False)
+    for name in left:
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigurationError, match=r"not of an earlier run|not the result of an earlier repair"):
+        output.require_possible(asked(tmp_path), command)
+
+
+def test_an_evaluation_leaves_a_repair_alone_and_a_run_makes_it_again(tmp_path: Path) -> None:
+    (tmp_path / output.LOG).touch()
+    weights(tmp_path / output.MODEL, ours=True)
+    with pytest.raises(ConfigurationError, match="holds repaired weights") as refused:
+        output.require_possible(asked(tmp_path), "evaluate")
+    assert refused.value.exit_code == 2
+    output.require_possible(asked(tmp_path), "run")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(ConfigurationError, match="cannot be written") as refused:
+            output.require_own(out, output.OWN)
+        assert refused.value.cause == f"{tmp_path / 'file'} is a file"
+    with pytest.raises(ConfigurationError, match="cannot be written"), output.alone(Path("/proc/out")):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_of_another_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir(mode=0o500)
+    for out in (tmp_path / "theirs", tmp_path / "theirs" / "out"):
+        with pytest.raises(ConfigurationError, match="cannot be written") as refused:
+            output.require_own(out, output.OWN)
+        assert "nothing may be written" in str(refused.value.cause)
+
+
+def test_answers_are_kept_where_that_is_possible(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigurationError, match="answers cannot be written") as refused:
+        evaluator.answers_folder({"ANTIDOTE_CACHE": str(tmp_path / "file" / "answers")})
+    assert "ANTIDOTE_CACHE" in str(refused.value.hint)
+    for environ in ({"HOME": str(tmp_path)}, {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "HOME": "/proc"}):
+        found = evaluator.answers_folder(environ)
+        assert found.is_dir()
+        assert tmp_path in found.parents
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with output.alone(tmp_path):
+        output.require_own(tmp_path, output.OWN)
+
+
+def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(ConfigurationError):
+            output.require_own(tmp_path, output.OWN)
+        holder.send_signal(signal.SIGKILL)
+    output.require_own(tmp_path, output.OWN)
+
+
+def test_a_disk_that_is_too_small(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "yet"
+    ensure_space(folder, 1, "--out")
+    with pytest.raises(InfrastructureError, match=r"1,000,000,000,000\.0 MB needed, [\d,]+\.\d MB free") as raised:
+        ensure_space(folder, 10**18, "--out")
+    assert str(folder) in str(raised.value.cause)
+    assert "--out" in str(raised.value.hint)
+    assert not folder.exists()

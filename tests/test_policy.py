@@ -1,0 +1,203 @@
+"""The policy: read, refused, overridden."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.policy import (
+    FILES,
+    EvaluationSection,
+    Gate,
+    JobsSection,
+    Policy,
+    PublishSection,
+    RepairSection,
+    override,
+    read_policy,
+    toml_text,
+)
+from demo.main_job import POLICY as DEMO_POLICY
+
+
+def policy(tmp_path: Path, text: str) -> Policy:
+    file = tmp_path / "antidote.toml"
+    file.write_text(text)
+    return read_policy(file)
+
+
+def test_no_file_means_the_defaults() -> None:
+    assert read_policy(None) == Policy()
+    assert Policy().publish.mode == "none"
+
+
+def test_rules_and_embedded_prompts_are_never_a_default() -> None:
+    evaluation, repair = Policy().evaluation, Policy().repair
+    assert "refusal" not in evaluation.judge
+    assert "embedded" not in (evaluation.prompts, evaluation.benign, evaluation.task, repair.realignment)
+
+
+def test_what_the_file_says_holds_and_flags_outrank_it(tmp_path: Path) -> None:
+    read = policy(tmp_path, '[gate]\nharmful_score = 0.2\n[evaluation]\njudge = "refusal"\n')
+    assert read.gate.harmful_score == 0.2
+    assert override(read, "gate", harmful_score=0.3, over_refusal=None).gate.harmful_score == 0.3
+    assert override(read, "evaluation", prompts="embedded").evaluation.judge == "refusal"
+
+
+def test_a_whole_number_may_be_a_share(tmp_path: Path) -> None:
+    read = policy(tmp_path, "[gate]\nharmful_score = 1\n").gate.harmful_score
+    assert (read, type(read)) == (1.0, float)
+
+
+def test_the_same_policy_has_the_same_hash_whichever_way_it_came_in(tmp_path: Path) -> None:
+    by_file = policy(tmp_path, "[gate]\nharmful_score = 0.2\n")
+    assert by_file.sha256() == override(Policy(), "gate", harmful_score=0.2).sha256()
+    assert by_file.sha256() != Policy().sha256()
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "hint"),
+    [
+        ("[gate]\nharmful_scor = 0.1", "unknown key in .gate.", "did you mean harmful_score?"),
+        ("[gates]\nharmful_score = 0.1", "unknown section", "did you mean gate?"),
+        ("[gate]\nharmful_score = 1.5", "outside 0..1", "did you mean 0.015?"),
+        ("[gate]\nharmful_score = -0.1", "outside 0..1", None),
+        ('[gate]\nharmful_score = "low"', "gate.harmful_score", None),
+        ("[gate]\nharmful_score = true", "gate.harmful_score in .* cannot be True", "such as harmful_score = 0.1"),
+        ("[gate]\ndegenerate = nan", "outside 0..1", None),
+        ("[evaluation]\njudge = 3", "evaluation.judge", None),
+        ('[evaluation]\nsamples = "3"', "evaluation.samples in .* cannot be '3'", "such as samples = 1"),
+        ('[evaluation]\nstop_early = "off"', "evaluation.stop_early", "such as stop_early = true"),
+        ("[evaluation]\nstop_early = 0", "evaluation.stop_early in .* cannot be 0", None),
+        ("[evaluation]\nseed = true", "evaluation.seed", None),
+        ('[evaluation]\ntask_match = "guess"', "evaluation.task_match", None),
+        ("[evaluation]\nsamples = 0", "evaluation.samples", None),
+        ("[evaluation]\nmax_new_tokens = 0", "max_new_tokens", None),
+        ('[repair]\nmethod = "scale"', "repair.method", None),
+        ("[repair]\nactivation_megabytes = 0", "activation_megabytes", None),
+        (
+            '[repair]\ntarget = "dense"\nmethod = "taylor"',
+            "needs a reference",
+            "--method antidote, or leave the target to `auto`",
+        ),
+        ('[repair]\ntarget = "dense"\nmethod = "antidote"\nreference = "a/b"', "no use of --reference a/b", None),
+        ('[publish]\nmode = "force"', "publish.mode", None),
+        (
+            '[jobs]\ntimeout = "2 hours"',
+            "jobs.timeout .* no length of time",
+            'write a number with s, m, h or d, such as "90m"',
+        ),
+        ('[jobs]\ntimeout = "0.1s"', "jobs.timeout", None),
+        ('[jobs]\ntimeout = ""', "jobs.timeout", None),
+        ("[jobs]\ntimeout = 7200", "jobs.timeout", None),
+        ('[jobs]\nflavour = "l4x1"', "unknown key in .jobs.", "did you mean flavor?"),
+        ("gate = 3", "gate in .* must be a section", None),
+        ("[gate", "not a TOML file", None),
+    ],
+)
+def test_a_bad_policy_is_named(tmp_path: Path, text: str, what: str, hint: str | None) -> None:
+    with pytest.raises(ConfigurationError, match=what) as raised:
+        policy(tmp_path, text)
+    assert raised.value.exit_code == 2
+    if hint:
+        assert raised.value.hint == hint
+
+
+def test_a_missing_policy_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no policy file .*nowhere\.toml"):
+        read_policy(tmp_path / "nowhere.toml")
+
+
+def test_the_demo_brings_a_policy_that_can_be_read() -> None:
+    assert read_policy(DEMO_POLICY).evaluation.judge == "refusal"
+
+
+def test_where_a_run_happens_is_not_what_was_asked() -> None:
+    moved = override(Policy(), "jobs", image="ghcr.io/org/image:1", flavor="l4x1", timeout="90m", namespace="org")
+    assert moved != Policy()
+    assert moved.sha256() == Policy().sha256()
+    assert moved.flat() == Policy().flat()
+
+
+@pytest.mark.parametrize("key", FILES)
+def test_other_rows_under_the_same_name_are_another_policy(tmp_path: Path, key: str) -> None:
+    """What was measured with the old ones is no result of the new ones; where they lie says nothing."""
+    section = "repair" if key == "realignment" else "evaluation"
+    found = []
+    for folder, rows in (("here", "old"), ("there", "old"), ("here", "new")):
+        file = tmp_path / folder / "rows.jsonl"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(rows)
+        found.append(override(Policy(), section, **{key: str(file)}).sha256())
+    assert found[0] == found[1] != found[2]
+
+
+def test_the_files_are_those_of_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report at the end of a run speaks of what was read when it began; a word like `embedded` is no file."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("old")
+    policy = override(Policy(), "evaluation", prompts=str(rows), benign="embedded")
+    before = policy.sha256()
+    rows.unlink()
+    assert policy.sha256() == before
+    plain = override(Policy(), "evaluation", prompts="embedded").sha256()
+    (tmp_path / "embedded").write_text("a file of that name")
+    monkeypatch.chdir(tmp_path)
+    assert override(Policy(), "evaluation", prompts="embedded").sha256() == plain
+
+
+@pytest.mark.parametrize(
+    ("timeout", "seconds"), [("2h", 7200), ("90m", 5400), ("1.5h", 5400), ("1d", 86400), ("45s", 45)]
+)
+def test_a_length_of_time(timeout: str, seconds: int) -> None:
+    assert override(Policy(), "jobs", timeout=timeout).jobs.timeout_seconds == seconds
+
+
+SHARES = st.floats(0, 1)
+# Lone surrogates are no text of a file.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+COUNTS = st.integers(1, 2**40)
+POLICIES = st.builds(
+    Policy,
+    gate=st.builds(Gate, *[SHARES] * 5, st.sampled_from(["stop", "repair"])),
+    evaluation=st.builds(
+        EvaluationSection,
+        judge=TEXTS,
+        judge_endpoint=st.none() | TEXTS,
+        judge_window=COUNTS,
+        prompts=TEXTS,
+        benign=st.none() | TEXTS,
+        task=st.none() | TEXTS,
+        accept_licence=st.booleans(),
+        max_new_tokens=COUNTS,
+        samples=COUNTS,
+        server=st.none() | TEXTS,
+        seed=st.integers(-(2**62), 2**62),
+    ),
+    repair=st.builds(RepairSection, reference=st.none() | TEXTS, realignment=TEXTS, frontier=st.booleans()),
+    publish=st.builds(PublishSection, st.just("repo"), TEXTS),
+    jobs=st.builds(JobsSection, image=st.none() | TEXTS, namespace=st.none() | TEXTS),
+)
+
+
+@given(POLICIES)
+@settings(max_examples=150, deadline=None)
+def test_a_policy_written_is_the_policy_read(tmp_path_factory: pytest.TempPathFactory, written: Policy) -> None:
+    """Whatever stands in its texts: quotes, control characters, line ends, other alphabets."""
+    file = tmp_path_factory.getbasetemp() / "written.toml"
+    file.write_text(toml_text(written), encoding="utf-8", newline="")
+    read = read_policy(file)
+    assert read == written
+    assert read.sha256() == written.sha256()
+
+
+def test_every_key_can_be_written() -> None:
+    """What the property above leaves at its default is written too."""
+    text = toml_text(Policy())
+    for section in dataclasses.fields(Policy):
+        assert f"[{section.name}]" in text
+        for key, value in dataclasses.asdict(getattr(Policy(), section.name)).items():
+            assert (f"\n{key} = " in text) == (value is not None)
