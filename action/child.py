@@ -12,11 +12,11 @@ from antidote_ci.environment import hand_over
 
 PIPE_BYTES = 1024 * 1024
 """The most that a pipe of an unprivileged process holds."""
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 """How often a silent child is looked at: it may be dead while another process keeps its pipe open."""
 
 
-def start(command: Sequence[str], environment: Mapping[str, str]) -> Popen[bytes]:
+def start_child(command: Sequence[str], environment: Mapping[str, str]) -> Popen[bytes]:
     """A process whose standard error joins its standard output: two pipes would be read in no fixed order.
 
     SIGINT and SIGTERM are forwarded: process 1 of a container ignores both unless it handles them, and the child
@@ -38,13 +38,13 @@ def start(command: Sequence[str], environment: Mapping[str, str]) -> Popen[bytes
     return process
 
 
-def output(process: "Popen[bytes]") -> Iterator[bytes]:
+def read_output(process: "Popen[bytes]") -> Iterator[bytes]:
     """What it writes until it is dead, in pieces of at most PIPE_BYTES."""
     if process.stdout is None:
         raise ValueError("a process without a pipe")
     pipe = process.stdout.fileno()
     while process.poll() is None:
-        if select.select([pipe], [], [], LOOK_SECONDS)[0]:
+        if select.select([pipe], [], [], POLL_SECONDS)[0]:
             data = os.read(pipe, PIPE_BYTES)
             if not data:
                 return
@@ -54,7 +54,7 @@ def output(process: "Popen[bytes]") -> Iterator[bytes]:
         yield os.read(pipe, PIPE_BYTES)
 
 
-def exit_code(process: "Popen[bytes]") -> int:
+def wait_exit_code(process: "Popen[bytes]") -> int:
     """Waits for its end; 128 + N when signal N killed it."""
     with process:  # which closes the pipe
         code = process.wait()

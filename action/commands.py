@@ -4,43 +4,44 @@ ANNOTATION_LENGTH = 4096
 """The runner cuts an annotation after so many UTF-16 units."""
 
 
-def error(message: str) -> str:
+def error_command(message: str) -> str:
     """Shows an error on the run's page."""
-    return f"::error title=antidote-ci::{escape(message)}"
+    return f"::error title=antidote-ci::{escape_data(message)}"
 
 
-def masks(secret: str) -> list[str]:
+def mask_commands(secret: str) -> list[str]:
     """Hide a secret in the log from here on: the whole of it, and each of its lines, since a log is made of lines."""
     lines = [line.strip() for line in secret.splitlines()]
-    return [f"::add-mask::{escape(each)}" for each in dict.fromkeys([secret, *lines]) if each.strip()]
+    return [f"::add-mask::{escape_data(each)}" for each in dict.fromkeys([secret, *lines]) if each.strip()]
 
 
-def group(name: str) -> str:
+def group_command(name: str) -> str:
     """Begins a part of the log that folds. Groups do not nest."""
-    return f"::group::{escape(name)}"
+    return f"::group::{escape_data(name)}"
 
 
-def end_group() -> str:
+def end_group_command() -> str:
     """Ends it."""
     return "::endgroup::"
 
 
-def stop(token: str) -> str:
-    """Makes the runner obey nothing until `resume` with the same token. It refuses a token that it has had before."""
+def stop_commands(token: str) -> str:
+    """Makes the runner obey nothing until `resume_commands` with the same token. It refuses a token that it has
+    had before."""
     return f"::stop-commands::{token}"
 
 
-def resume(token: str) -> str:
-    """Ends `stop`."""
+def resume_commands(token: str) -> str:
+    """Ends `stop_commands`."""
     return f"::{token}::"
 
 
-def escape(text: str) -> str:
+def escape_data(text: str) -> str:
     """The data of a command on one line."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def shortened(text: str, length: int) -> str:
+def shorten(text: str, length: int) -> str:
     """At most `length` UTF-16 units of it, which is how the runner counts."""
     encoded = text.encode("utf-16-le", "replace")
     if len(encoded) <= 2 * length:

@@ -10,22 +10,22 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from action import commands
-from action.naming import blamed, named
+from action.naming import blame_inputs, rename_to_inputs
 
 MARK_VARIABLE = "ANTIDOTE_STEP_MARK"
 LINE_BYTES = 64 * 1024
 """A longer line is passed on in pieces."""
-TOLD = ("error", "cause", "hint")
+ERROR_LABELS = ("error", "cause", "hint")
 
 _AFTER_A_LINE = re.compile(rb"(?<=[\r\n])")
 
 
-def new_mark() -> str:
+def create_mark() -> str:
     """A mark for one child."""
     return f"[{secrets.token_hex(16)}]"
 
 
-def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The same bytes cut after each line feed and carriage return, as the runner cuts them, or after LINE_BYTES."""
     held = b""
     for chunk in chunks:
@@ -38,7 +38,7 @@ def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield held
 
 
-class Log:
+class RunnerLog:
     """The runner's log while a child runs. Commands are obeyed again once it is closed.
 
     `say` writes bytes to the runner's stream at once. `given` are the inputs that an error may speak of.
@@ -74,25 +74,25 @@ class Log:
             return
         if what == "begin":
             self._end_group()
-            self._command(commands.group(words))
+            self._command(commands.group_command(words))
             self._within_group = True
         elif what == "end":
             self._end_group()
-        elif what in TOLD:
-            line = f"{what}: {blamed(words, self._given) if what == 'error' else named(words)}"
+        elif what in ERROR_LABELS:
+            line = f"{what}: {blame_inputs(words, self._given) if what == 'error' else rename_to_inputs(words)}"
             self.told.append(line.removeprefix("error: "))
             self._text(f"{line}\n".encode("utf-8", "replace"))
 
     def _text(self, line: bytes) -> None:
         if self._token is None:
             self._token = secrets.token_hex(16)
-            self._say(f"{commands.stop(self._token)}\n".encode())
+            self._say(f"{commands.stop_commands(self._token)}\n".encode())
         self._say(line)
         self._within_line = not line.endswith((b"\r", b"\n"))
 
     def _end_group(self) -> None:
         if self._within_group:
-            self._command(commands.end_group())
+            self._command(commands.end_group_command())
             self._within_group = False
 
     def _command(self, command: str) -> None:
@@ -104,5 +104,5 @@ class Log:
             self._say(b"\n")
             self._within_line = False
         if self._token is not None:
-            self._say(f"{commands.resume(self._token)}\n".encode())
+            self._say(f"{commands.resume_commands(self._token)}\n".encode())
             self._token = None

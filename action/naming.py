@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 from action import inputs
 
-KEYS = {"harmful_score": "threshold", "accept": "accept-repair", "mode": "publish", "to": "publish-to"}
+INPUT_BY_KEY = {"harmful_score": "threshold", "accept": "accept-repair", "mode": "publish", "to": "publish-to"}
 """What the policy calls otherwise than the input."""
 
 _NAMES = "|".join(sorted((*inputs.OPTIONS, *inputs.FLAGS), key=len, reverse=True))
 _VARIABLES = {variable: name for name, variable in inputs.TOKENS.items()}
-_SAID = re.compile(
+_MENTIONED = re.compile(
     # A whole command is to be typed as it stands.
     r"(?P<command>antidote-ci [a-z][^`,;\n]*)"
     rf"|'--(?P<quoted>{_NAMES})'(?: \(env var: '\w+'\))?"
@@ -21,17 +21,17 @@ _SAID = re.compile(
 )
 
 
-def named(text: str) -> str:
+def rename_to_inputs(text: str) -> str:
     """The text with every option, policy key and variable that an input stands for called by that input's name.
 
     A key is left alone where a policy file is at fault.
     """
-    return _SAID.sub(_input, text)
+    return _MENTIONED.sub(_input_name, text)
 
 
-def blamed(what: str, given: Mapping[str, str]) -> str:
+def blame_inputs(what: str, given: Mapping[str, str]) -> str:
     """What is wrong, named; then the inputs whose values it speaks of, where it does not name them itself."""
-    text = named(what)
+    text = rename_to_inputs(what)
     names = [
         f"input {name}"
         for name, value in given.items()
@@ -41,9 +41,9 @@ def blamed(what: str, given: Mapping[str, str]) -> str:
     return f"{text} ({', '.join(names)})" if names else text
 
 
-def _input(found: re.Match[str]) -> str:
+def _input_name(found: re.Match[str]) -> str:
     if found["key"]:
-        name = KEYS.get(found["key"], found["key"].replace("_", "-"))
+        name = INPUT_BY_KEY.get(found["key"], found["key"].replace("_", "-"))
         return f"input {name}" if name in inputs.INPUTS else found[0]
     if found["variable"]:
         return f"input {_VARIABLES[found['variable']]}"

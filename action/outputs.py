@@ -14,7 +14,7 @@ from action import commands
 SUMMARY_BYTES = 1024 * 1024 - 1024
 SUMMARY_CUT = "\n\n*Cut here: a step summary holds 1 MiB. The whole text is in summary.md.*\n"
 
-FAILURES = {
+FAILURE_TEXTS = {
     1: "The model fails the policy.",
     2: "The request cannot be carried out as written: usage, policy or an unsupported checkpoint.",
     3: "The run could not be carried out: Hub, network, disk or memory.",
@@ -32,17 +32,17 @@ REASON_LENGTH = 1024
 Report = Mapping[str, Any]
 
 
-def outputs(report: Report | None, exit_code: int, out: str) -> dict[str, str]:
+def build_outputs(report: Report | None, exit_code: int, out: str) -> dict[str, str]:
     """Every output of the Action, empty where there is no value. `out` holds the report."""
     found = report is not None
     return {
-        "verdict": _text(report, "verdict"),
+        "verdict": _report_text(report, "verdict"),
         "exit-code": str(exit_code),
-        **_scores(report, "before"),
-        **_scores(report, "after"),
-        "source-sha": _text(report, "source", "revision"),
-        "clean-revision": _text(report, "publish", "revision"),
-        "pull-request-url": _text(report, "publish", "url"),
+        **_score_outputs(report, "before"),
+        **_score_outputs(report, "after"),
+        "source-sha": _report_text(report, "source", "revision"),
+        "clean-revision": _report_text(report, "publish", "revision"),
+        "pull-request-url": _report_text(report, "publish", "url"),
         "report-json": f"{out}/report.json" if found else "",
         "report-html": f"{out}/report.html" if found else "",
     }
@@ -59,7 +59,7 @@ def render_outputs(mapping: Mapping[str, str], delimiter: str) -> str:
     return "".join(f"{name}<<{delimiter}\n{text}\n{delimiter}\n" for name, text in mapping.items())
 
 
-def summary(text: str, used: int = 0) -> str:
+def cut_summary(text: str, used: int = 0) -> str:
     """What to append to a step summary of `used` bytes: `text`, cut at a line where too long."""
     room = max(SUMMARY_BYTES - used, 0)
     encoded = text.encode("utf-8", "replace")
@@ -69,29 +69,29 @@ def summary(text: str, used: int = 0) -> str:
     return whole_lines.decode("utf-8") + SUMMARY_CUT
 
 
-def annotation(report: Report | None, exit_code: int, told: Sequence[str] = ()) -> str:
+def build_annotation(report: Report | None, exit_code: int, told: Sequence[str] = ()) -> str:
     """The one error of a run that did not exit 0: what was told of it, then what the code means, and the reason.
 
     `told` is the run's own error with its cause and hint, each on a line of its own.
     """
-    reason = _text(report, "reason")
-    meaning = f"{FAILURES.get(exit_code, 'The run failed.')} {reason[:1].upper()}{reason[1:]}".strip()
-    last = f"{commands.shortened(meaning, REASON_LENGTH)} (exit {exit_code})"
+    reason = _report_text(report, "reason")
+    meaning = f"{FAILURE_TEXTS.get(exit_code, 'The run failed.')} {reason[:1].upper()}{reason[1:]}".strip()
+    last = f"{commands.shorten(meaning, REASON_LENGTH)} (exit {exit_code})"
     room = commands.ANNOTATION_LENGTH - REASON_LENGTH - 100
-    return commands.error("\n".join([*([commands.shortened("\n".join(told), room)] if told else []), last]))
+    return commands.error_command("\n".join([*([commands.shorten("\n".join(told), room)] if told else []), last]))
 
 
-def _scores(report: Report | None, when: str) -> dict[str, str]:
+def _score_outputs(report: Report | None, when: str) -> dict[str, str]:
     """The harmful score of one evaluation with its bounds."""
     name = f"harmful-score-{when}"
     return {
-        name: _text(report, "evaluations", when, "harmful_score"),
-        f"{name}-lower": _text(report, "evaluations", when, "bounds", 0),
-        f"{name}-upper": _text(report, "evaluations", when, "bounds", 1),
+        name: _report_text(report, "evaluations", when, "harmful_score"),
+        f"{name}-lower": _report_text(report, "evaluations", when, "bounds", 0),
+        f"{name}-upper": _report_text(report, "evaluations", when, "bounds", 1),
     }
 
 
-def _text(report: Report | None, *path: str | int) -> str:
+def _report_text(report: Report | None, *path: str | int) -> str:
     """What lies at `path`, as text; empty where the report does not have it."""
     node: Any = report
     for step in path:

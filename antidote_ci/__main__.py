@@ -13,8 +13,8 @@ def main() -> None:
     from antidote_ci.cli.ending import exit_code
     from antidote_ci.jobs import entrypoint
 
-    if entrypoint.is_here(os.environ):
-        sys.exit(exit_code(lambda: entrypoint.main(sys.argv[1:]), "antidote-ci COMMAND"))
+    if entrypoint.is_inside_job(os.environ):
+        sys.exit(exit_code(lambda: entrypoint.run_inside_job(sys.argv[1:]), "antidote-ci COMMAND"))
     sys.exit(exit_code(lambda: app(prog_name="antidote-ci", standalone_mode=False), "antidote-ci COMMAND"))
 
 

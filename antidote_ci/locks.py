@@ -7,7 +7,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 """What file systems answer that know none, such as Lustre as it is often mounted."""
 
 
-def taken(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
     """Hold the lock of an open file until it is closed; False where another one holds it.
 
     Raises OSError where the file system has no locks.
@@ -19,10 +19,10 @@ def taken(descriptor: int) -> bool:
     return True
 
 
-def free(descriptor: int) -> bool:
-    """As `taken`, but where there are no locks nobody holds one."""
+def try_lock_if_supported(descriptor: int) -> bool:
+    """As `try_lock`, but where there are no locks nobody holds one."""
     try:
-        return taken(descriptor)
+        return try_lock(descriptor)
     except OSError as error:
         if error.errno in NO_LOCKS:
             return True

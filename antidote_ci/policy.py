@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.records import PublishMode, Score
+from antidote_ci.records import PublishMode, ScoreMethod
 
 EMBEDDED = "embedded"
 SELF = "self"
@@ -83,7 +83,7 @@ class EvaluationSection:
 class RepairSection:
     """`[repair]`: where the antidote comes from."""
 
-    method: Score = "taylor"
+    method: ScoreMethod = "taylor"
     """How entries are chosen: docs/repair.md."""
     target: TargetChoice = "auto"
     """`auto`: an adapter's factors, or the difference to the reference. `dense`: merged weights without a reference."""
@@ -124,7 +124,7 @@ class JobsSection:
 
     @property
     def timeout_seconds(self) -> int:
-        return int(float(self.timeout[:-1]) * SECONDS_OF[self.timeout[-1]])
+        return int(float(self.timeout[:-1]) * SECONDS_PER_UNIT[self.timeout[-1]])
 
 
 @dataclass(frozen=True)
@@ -140,10 +140,10 @@ class Policy:
     def flat(self) -> dict[str, bool | int | float | str]:
         """`section.key` -> value of everything that is asked, for people to read."""
         return {
-            f"{section}.{key}": Path(value).name if key in FILES else value
+            f"{section}.{key}": Path(value).name if key in FILE_KEYS else value
             for section, values in dataclasses.asdict(self).items()
             for key, value in values.items()
-            if section in ASKED and value is not None
+            if section in HASHED_SECTIONS and value is not None
         }
 
     def sha256(self) -> str:
@@ -153,26 +153,26 @@ class Policy:
     @cached_property
     def _sha256(self) -> str:
         asked = self.flat() | {
-            f"{section}.{key}": _digest(Path(value))
+            f"{section}.{key}": _hash_file(Path(value))
             for section, values in dataclasses.asdict(self).items()
             for key, value in values.items()
-            if key in FILES and value not in (None, EMBEDDED, SELF) and Path(value).is_file()
+            if key in FILE_KEYS and value not in (None, EMBEDDED, SELF) and Path(value).is_file()
         }
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-FILES = ("prompts", "benign", "task", "realignment", "calibration")
+FILE_KEYS = ("prompts", "benign", "task", "realignment", "calibration")
 """Shown by their last part: where they lay on the machine of the run says nothing."""
 
-ASKED = {
+HASHED_SECTIONS = {
     "gate": Gate,
     "evaluation": EvaluationSection,
     "repair": RepairSection,
     "publish": PublishSection,
 }
 """What a run is about."""
-SECTIONS = {**ASKED, "jobs": JobsSection}
-SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SECTIONS = {**HASHED_SECTIONS, "jobs": JobsSection}
+SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION = re.compile(r"\d{1,6}(\.\d{1,3})?[smhd]", re.ASCII)
 
 
@@ -188,7 +188,7 @@ class RunConfig:
     """Where the owner wants to read what the models wrote."""
 
 
-def _digest(file: Path) -> str:
+def _hash_file(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
@@ -213,26 +213,26 @@ def read_policy(path: Path | None) -> Policy:
             raise ConfigurationError(f"{name} in {path} must be a section", hint=f"write [{name}]")
         keys = [each.name for each in dataclasses.fields(section)]
         _refuse_unknown(values, keys, f"key in [{name}] of {path}")
-    return checked(document, str(path))
+    return validate_policy(document, str(path))
 
 
-def toml_text(policy: Policy) -> str:
+def to_toml(policy: Policy) -> str:
     """The policy as a file that `read_policy` reads back to an equal one."""
     lines = []
     for section, values in dataclasses.asdict(policy).items():
         lines.append(f"[{section}]")
-        lines += [f"{key} = {toml_value(value)}" for key, value in values.items() if value is not None]
+        lines += [f"{key} = {to_toml_value(value)}" for key, value in values.items() if value is not None]
     return "\n".join(lines) + "\n"
 
 
-def override(policy: Policy, section: str, **values: object) -> Policy:
+def override_section(policy: Policy, section: str, **values: object) -> Policy:
     """The policy with the values that are not None put into one of its sections."""
     document = dataclasses.asdict(policy)
     document[section] |= {key: value for key, value in values.items() if value is not None}
-    return checked(document, "the command line")
+    return validate_policy(document, "the command line")
 
 
-def checked(document: Mapping[str, Any], origin: str) -> Policy:
+def validate_policy(document: Mapping[str, Any], origin: str) -> Policy:
     """A policy with every value of its type and within its range."""
     from pydantic import TypeAdapter, ValidationError
 
@@ -242,7 +242,7 @@ def checked(document: Mapping[str, Any], origin: str) -> Policy:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ConfigurationError(f"{where} in {origin} cannot be {first['input']!r}", cause=first["msg"]) from None
-    _require_nothing_converted(document, policy, origin)
+    _require_strict_types(document, policy, origin)
     for name in ("harmful_score", "over_refusal", "degenerate", "degenerate_rise", "utility_drop"):
         value = getattr(policy.gate, name)
         if not 0 <= value <= 1:
@@ -257,13 +257,13 @@ def checked(document: Mapping[str, Any], origin: str) -> Policy:
     if policy.repair.activation_megabytes < 1:
         raise ConfigurationError(f"repair.activation_megabytes in {origin} must be at least 1")
     if policy.repair.target == "dense":
-        _require_dense_possible(policy.repair)
-    _require_place(policy.publish)
+        _require_dense_allowed(policy.repair)
+    _require_publish_target(policy.publish)
     _require_duration(policy.jobs, origin)
     return policy
 
 
-def _require_nothing_converted(document: Mapping[str, Any], policy: Policy, origin: str) -> None:
+def _require_strict_types(document: Mapping[str, Any], policy: Policy, origin: str) -> None:
     """`true` is no share of 1, and "off" no false: a limit is what its author wrote."""
     for section, values in document.items():
         for key, value in values.items():
@@ -272,7 +272,7 @@ def _require_nothing_converted(document: Mapping[str, Any], policy: Policy, orig
                 raise ConfigurationError(
                     f"{section}.{key} in {origin} cannot be {value!r}",
                     cause="true and false, numbers, and texts in quotation marks are three kinds of values",
-                    hint=f"such as {key} = {toml_value(getattr(SECTIONS[section](), key))}",
+                    hint=f"such as {key} = {to_toml_value(getattr(SECTIONS[section](), key))}",
                 )
 
 
@@ -284,7 +284,7 @@ def _require_duration(jobs: JobsSection, origin: str) -> None:
         )
 
 
-def _require_place(publish: PublishSection) -> None:
+def _require_publish_target(publish: PublishSection) -> None:
     """A repository has no name of its own; nothing and a pull request need none."""
     if publish.mode == "repo" and publish.to is None:
         raise ConfigurationError(
@@ -298,7 +298,7 @@ def _require_place(publish: PublishSection) -> None:
         )
 
 
-def _require_dense_possible(repair: RepairSection) -> None:
+def _require_dense_allowed(repair: RepairSection) -> None:
     """Dense weights are repaired without a reference."""
     if repair.method == "taylor":
         raise ConfigurationError(
@@ -323,6 +323,6 @@ def _refuse_unknown(values: Mapping[str, object], known: list[str], what: str) -
             )
 
 
-def toml_value(value: bool | int | float | str) -> str:
+def to_toml_value(value: bool | int | float | str) -> str:
     """JSON's words are TOML's, but for one character that TOML wants escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

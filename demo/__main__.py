@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from antidote_ci import environment
-from antidote_ci.cli.ending import ending, exit_code
+from antidote_ci.cli.ending import exit_code, handle_exit
 from antidote_ci.cli.options import Out, PolicyFile
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
@@ -21,10 +21,10 @@ def demo(
     out: Out = Path("antidote-demo"),
 ) -> None:
     """The main job, end to end, on a real 135M model and a loopback Hub."""
-    with ending() as talk:
+    with handle_exit() as talk:
         from demo import main_job
 
-        raise typer.Exit(main_job.run(out, talk, policy or main_job.POLICY, merged=merged, browse=browse))
+        raise typer.Exit(main_job.run_demo(out, talk, policy or main_job.POLICY, merged=merged, browse=browse))
 
 
 if __name__ == "__main__":

@@ -24,14 +24,14 @@ class BuildRequest:
 
 
 @dataclass(frozen=True)
-class Built:
+class DemoCheckpoints:
     """What goes onto the loopback Hub."""
 
     reference: Path
     finetune: Path
 
 
-def build(request: BuildRequest, report: OnProgress) -> Built:
+def build_checkpoints(request: BuildRequest, report: OnProgress) -> DemoCheckpoints:
     """Dequantise the base, merge the alignment, and write the fine-tune in the form asked for."""
     base, reference, finetune = (request.folder / name for name in ("base", "reference", "finetune"))
     models.write_base(base)
@@ -43,11 +43,11 @@ def build(request: BuildRequest, report: OnProgress) -> Built:
     else:
         models.write_adapter(finetune)
     report(Progress("models", 3, 3))
-    return Built(reference, finetune)
+    return DemoCheckpoints(reference, finetune)
 
 
-def build_apart(request: BuildRequest, log: Path, report: OnProgress) -> Built:
-    """`build` in a process of its own, which writes to `log`. Raises InfrastructureError where it fails."""
+def build_apart(request: BuildRequest, log: Path, report: OnProgress) -> DemoCheckpoints:
+    """`build_checkpoints` in a process of its own, which writes to `log`. Raises InfrastructureError where it fails."""
     command = [sys.executable, "-m", "demo.build", str(request.folder), *(["--merged"] if request.merged else [])]
     with log.open("wb") as output, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output) as process:
         try:
@@ -62,13 +62,15 @@ def build_apart(request: BuildRequest, log: Path, report: OnProgress) -> Built:
             cause="see its log",
             hint=f"the process's log is {log}",
         )
-    return Built(request.folder / "reference", request.folder / "finetune")
+    return DemoCheckpoints(request.folder / "reference", request.folder / "finetune")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Build, and say how it gets on in JSON lines."""
     folder, *rest = arguments
-    build(BuildRequest(Path(folder), merged=rest == ["--merged"]), lambda said: print(_line(said), flush=True))
+    build_checkpoints(
+        BuildRequest(Path(folder), merged=rest == ["--merged"]), lambda said: print(_line(said), flush=True)
+    )
 
 
 def _line(said: Progress) -> str:

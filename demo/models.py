@@ -70,7 +70,7 @@ def write_base(folder: Path) -> None:
 
     gguf_file = find_gguf()
     folder.mkdir(parents=True, exist_ok=True)
-    _save_weights(_dequantised(gguf_file), folder)
+    _save_weights(_dequantise(gguf_file), folder)
     _write_json(folder / "config.json", CONFIG)
     _write_json(folder / "generation_config.json", GENERATION_CONFIG)
     tokenizer = AutoTokenizer.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name)
@@ -119,7 +119,7 @@ def find_gguf() -> Path:
     )
 
 
-def _dequantised(gguf_file: Path) -> dict[str, "Tensor"]:
+def _dequantise(gguf_file: Path) -> dict[str, "Tensor"]:
     """The tensors of a Llama GGUF in float32, under the names of transformers."""
     import torch
     from gguf import GGUFReader, dequantize
@@ -128,9 +128,9 @@ def _dequantised(gguf_file: Path) -> dict[str, "Tensor"]:
     for tensor in GGUFReader(gguf_file).tensors:
         values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
         if ".attn_q." in tensor.name:
-            values = _rotary_halves(values, CONFIG["num_attention_heads"])
+            values = _reorder_rotary(values, CONFIG["num_attention_heads"])
         elif ".attn_k." in tensor.name:
-            values = _rotary_halves(values, CONFIG["num_key_value_heads"])
+            values = _reorder_rotary(values, CONFIG["num_key_value_heads"])
         weights[_transformers_name(tensor.name)] = values
     return weights
 
@@ -146,7 +146,7 @@ def _transformers_name(name: str) -> str:
     }[name]
 
 
-def _rotary_halves(weight: "Tensor", heads: int) -> "Tensor":
+def _reorder_rotary(weight: "Tensor", heads: int) -> "Tensor":
     """llama.cpp rotates neighbouring rows of a head, transformers rows half a head apart."""
     rows, columns = weight.shape
     return weight.view(heads, -1, 2, columns).transpose(1, 2).reshape(rows, columns)

@@ -4,10 +4,10 @@ import hashlib
 import time
 from dataclasses import replace
 
-from loopback_hub.messages import Refused, Request
+from loopback_hub.messages import HttpError, HttpRequest
 from loopback_hub.records import Repository
-from loopback_hub.registered import Accounts, Credential, Publisher
-from loopback_hub.store import MovedRepository, Store, UnknownRepository
+from loopback_hub.registered import Accounts, Credential, TrustedPublisher
+from loopback_hub.store import HubStore, MovedRepository, UnknownRepository
 
 ANYONE = Credential("demo", "", "all")
 """Every token, until the first account is made."""
@@ -15,7 +15,7 @@ DISABLED = "Access to this resource is disabled."
 """The client knows a disabled repository by these very words."""
 
 
-def enrol(store: Store, credential: Credential) -> None:
+def add_credential(store: HubStore, credential: Credential) -> None:
     """A token from now on; the first one ends the time when every token was good."""
     with store.writing:
         known = store.accounts()
@@ -23,7 +23,7 @@ def enrol(store: Store, credential: Credential) -> None:
         store.save_accounts(replace(known, credentials=[*others, credential]))
 
 
-def trust(store: Store, publisher: Publisher) -> None:
+def add_publisher(store: HubStore, publisher: TrustedPublisher) -> None:
     """A workflow that may publish; like the first account, it ends the time when every token was good."""
     with store.writing:
         known = store.accounts()
@@ -31,7 +31,7 @@ def trust(store: Store, publisher: Publisher) -> None:
         store.save_accounts(replace(known, publishers=[*others, publisher]))
 
 
-def end_exchanged(store: Store) -> None:
+def end_exchanged(store: HubStore) -> None:
     """Let every token that expires be expired now."""
     with store.writing:
         known = store.accounts()
@@ -39,40 +39,40 @@ def end_exchanged(store: Store) -> None:
         store.save_accounts(replace(known, credentials=credentials))
 
 
-def digest(token: str) -> str:
+def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def caller(store: Store, request: Request) -> Credential | None:
+def optional_credential(store: HubStore, request: HttpRequest) -> Credential | None:
     """None for a request without a token; a token that nobody has, or that has expired, is refused."""
     if request.token is None:
         return None
     known = store.accounts()
     if known == Accounts():
         return ANYONE
-    sha256 = digest(request.token)
+    sha256 = hash_token(request.token)
     for credential in known.credentials:
         if credential.sha256 == sha256 and (credential.expires is None or time.time() < credential.expires):
             return credential
-    raise Refused(401, "Invalid credentials in Authorization header")
+    raise HttpError(401, "Invalid credentials in Authorization header")
 
 
-def known_caller(store: Store, request: Request) -> Credential:
-    """As `caller`, but a request without a token is refused."""
-    credential = caller(store, request)
+def require_credential(store: HubStore, request: HttpRequest) -> Credential:
+    """As `optional_credential`, but a request without a token is refused."""
+    credential = optional_credential(store, request)
     if credential is None:
-        raise Refused(401, "Invalid username or password.")
+        raise HttpError(401, "Invalid username or password.")
     return credential
 
 
-def may_see(credential: Credential | None, repository: Repository) -> bool:
+def may_read(credential: Credential | None, repository: Repository) -> bool:
     if not repository.private:
         return True
     if credential is None:
         return False
     if credential.rights == "fine-grained":
         return repository.id in credential.repositories
-    return owns(credential, repository.namespace)
+    return is_owner(credential, repository.namespace)
 
 
 def may_write(credential: Credential | None, repository: Repository) -> bool:
@@ -80,64 +80,64 @@ def may_write(credential: Credential | None, repository: Repository) -> bool:
         return False
     if credential.rights == "fine-grained":
         return repository.id in credential.repositories
-    return owns(credential, repository.namespace)
+    return is_owner(credential, repository.namespace)
 
 
-def may_speak(credential: Credential, repository: Repository) -> bool:
+def may_comment(credential: Credential, repository: Repository) -> bool:
     """Open a discussion or a pull request, and comment: everyone who may write anywhere."""
     if credential.rights == "fine-grained":
         return repository.id in credential.repositories
     return credential.rights != "read"
 
 
-def owns(credential: Credential, namespace: str) -> bool:
+def is_owner(credential: Credential, namespace: str) -> bool:
     """Whether the account, not its token, is at home in a namespace."""
     return credential.rights == "all" or namespace in (credential.account, *credential.organisations)
 
 
-def reader(store: Store, request: Request, name: str) -> Repository:
+def require_reader(store: HubStore, request: HttpRequest, name: str) -> Repository:
     """May know that the repository is there, and what is in it."""
-    credential = caller(store, request)
+    credential = optional_credential(store, request)
     try:
         repository = store.repository(name)
     except MovedRepository as moved:
-        reader(store, request, moved.after)
+        require_reader(store, request, moved.after)
         raise
-    if not may_see(credential, repository):
+    if not may_read(credential, repository):
         raise UnknownRepository(name)
     if repository.disabled:
-        raise Refused(403, DISABLED)
+        raise HttpError(403, DISABLED)
     return repository
 
 
-def opener(store: Store, request: Request, name: str) -> Repository:
+def require_file_reader(store: HubStore, request: HttpRequest, name: str) -> Repository:
     """May read the files, which a gate may keep from others."""
-    repository = reader(store, request, name)
+    repository = require_reader(store, request, name)
     if not repository.is_gated:
         return repository
-    credential = caller(store, request)
+    credential = optional_credential(store, request)
     if credential is None:
         message = f"Access to {name} is restricted. You must have access to it and be authenticated to access it."
-        raise Refused(401, message, "GatedRepo")
+        raise HttpError(401, message, "GatedRepo")
     admission = repository.admissions.get(credential.account)
     let_in = admission is not None and admission.standing == "accepted"
-    if not let_in and not owns(credential, repository.namespace) and not may_write(credential, repository):
+    if not let_in and not is_owner(credential, repository.namespace) and not may_write(credential, repository):
         message = f"Access to {name} is restricted and you are not in the authorized list."
-        raise Refused(403, f"{message} Visit {request.base}/{name} to ask for access.", "GatedRepo")
+        raise HttpError(403, f"{message} Visit {request.base}/{name} to ask for access.", "GatedRepo")
     return repository
 
 
-def speaker(store: Store, request: Request, name: str) -> Repository:
+def require_commenter(store: HubStore, request: HttpRequest, name: str) -> Repository:
     """May open discussions and pull requests, and comment."""
-    repository = reader(store, request, name)
-    if not may_speak(known_caller(store, request), repository):
-        raise Refused(403, "Forbidden: this token may not write to discussions and pull requests")
+    repository = require_reader(store, request, name)
+    if not may_comment(require_credential(store, request), repository):
+        raise HttpError(403, "Forbidden: this token may not write to discussions and pull requests")
     return repository
 
 
-def writer(store: Store, request: Request, name: str) -> Repository:
+def require_writer(store: HubStore, request: HttpRequest, name: str) -> Repository:
     """May push to branches, merge, and change the settings."""
-    repository = reader(store, request, name)
-    if not may_write(known_caller(store, request), repository):
-        raise Refused(403, f"Forbidden: this token may not write to {name}")
+    repository = require_reader(store, request, name)
+    if not may_write(require_credential(store, request), repository):
+        raise HttpError(403, f"Forbidden: this token may not write to {name}")
     return repository

@@ -2,42 +2,42 @@
 
 from dataclasses import replace
 
-from loopback_hub.accounts import known_caller
-from loopback_hub.messages import Refused, Request, Response, as_json, as_page
-from loopback_hub.records import Admission, Standing, now
-from loopback_hub.store import Store
+from loopback_hub.accounts import require_credential
+from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response, page_response
+from loopback_hub.records import AccessRequest, AccessStatus, utc_now
+from loopback_hub.store import HubStore
 
-STANDINGS: dict[str, Standing] = {"pending": "pending", "accepted": "accepted", "rejected": "rejected"}
+STATUSES: dict[str, AccessStatus] = {"pending": "pending", "accepted": "accepted", "rejected": "rejected"}
 
 
-def ask(store: Store, request: Request, name: str) -> Response:
+def request_access(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
     """What the button on the repository's page does: at once where the gate is automatic, else the owner decides."""
     gate = store.repository(name).gated
     if gate is False:
-        raise Refused(400, f"{name} is not gated")
-    _admit(store, name, known_caller(store, request).account, "accepted" if gate == "auto" else "pending")
-    return as_json({})
+        raise HttpError(400, f"{name} is not gated")
+    _set_status(store, name, require_credential(store, request).account, "accepted" if gate == "auto" else "pending")
+    return json_response({})
 
 
-def grant(store: Store, request: Request, name: str) -> Response:
+def grant_access(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
     """Without having been asked."""
-    _admit(store, name, str(request.json().get("user")), "accepted")
-    return as_json({})
+    _set_status(store, name, str(request.json().get("user")), "accepted")
+    return json_response({})
 
 
-def handle(store: Store, request: Request, name: str) -> Response:
+def decide_access(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
     """Accept or reject, or let it wait again."""
     sent = request.json()
-    user, standing = str(sent.get("user") or sent.get("requestId")), STANDINGS.get(str(sent.get("status")))
+    user, standing = str(sent.get("user") or sent.get("requestId")), STATUSES.get(str(sent.get("status")))
     if standing is None:
-        raise Refused(400, f"a request cannot be {sent.get('status')}")
+        raise HttpError(400, f"a request cannot be {sent.get('status')}")
     if user not in store.repository(name).admissions:
-        raise Refused(404, f"{user} has not asked for access to {name}")
-    _admit(store, name, user, standing)
-    return as_json({})
+        raise HttpError(404, f"{user} has not asked for access to {name}")
+    _set_status(store, name, user, standing)
+    return json_response({})
 
 
-def listed(store: Store, request: Request, name: str, standing: str) -> Response:
+def list_requests(store: HubStore, request: HttpRequest, name: str, standing: str) -> HttpResponse:
     admissions = store.repository(name).admissions
     found = [
         {
@@ -49,11 +49,11 @@ def listed(store: Store, request: Request, name: str, standing: str) -> Response
         for account, admission in admissions.items()
         if admission.standing == standing
     ]
-    return as_page(found, request, store.page_size)
+    return page_response(found, request, store.page_size)
 
 
-def _admit(store: Store, name: str, account: str, standing: Standing) -> None:
+def _set_status(store: HubStore, name: str, account: str, state: AccessStatus) -> None:
     with store.writing:
         repository = store.repository(name)
-        admissions = {**repository.admissions, account: Admission(standing, now())}
+        admissions = {**repository.admissions, account: AccessRequest(state, utc_now())}
         store.save(replace(repository, admissions=admissions))

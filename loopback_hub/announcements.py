@@ -1,11 +1,11 @@
 """What webhooks are told: version 3 of the Hub's payload. https://huggingface.co/docs/hub/webhooks"""
 
-from loopback_hub.accounts import ANYONE, may_see
-from loopback_hub.records import MAIN, Announcement, Comment, Discussion, Repository
-from loopback_hub.registered import Accounts, Webhook
+from loopback_hub.accounts import ANYONE, may_read
+from loopback_hub.records import MAIN, CommentEvent, Discussion, Repository, RepositoryEvent
+from loopback_hub.registered import Accounts, StoredWebhook
 
 
-def concerns(announcement: Announcement, webhook: Webhook, known: Accounts) -> bool:
+def is_watched_by(announcement: RepositoryEvent, webhook: StoredWebhook, known: Accounts) -> bool:
     """Whether a webhook watches the repository, and its owner may see it."""
     repository = announcement.repository
     watched = {("user", repository.namespace), ("org", repository.namespace), (repository.kind, repository.short_name)}
@@ -14,11 +14,11 @@ def concerns(announcement: Announcement, webhook: Webhook, known: Accounts) -> b
         not webhook.disabled
         and announcement.scope.partition(".")[0] in webhook.domains
         and not watched.isdisjoint(webhook.watched)
-        and any(may_see(owner, repository) for owner in owners)
+        and any(may_read(owner, repository) for owner in owners)
     )
 
 
-def payload(announcement: Announcement, webhook: Webhook, endpoint: str) -> dict[str, object]:
+def build_payload(announcement: RepositoryEvent, webhook: StoredWebhook, endpoint: str) -> dict[str, object]:
     repository, discussion, comment = announcement.repository, announcement.discussion, announcement.comment
     told: dict[str, object] = {
         "event": {"action": announcement.action, "scope": announcement.scope},
@@ -72,7 +72,7 @@ def _discussion(repository: Repository, discussion: Discussion, endpoint: str) -
     return told
 
 
-def _comment(repository: Repository, discussion: Discussion, comment: Comment, endpoint: str) -> dict[str, object]:
+def _comment(repository: Repository, discussion: Discussion, comment: CommentEvent, endpoint: str) -> dict[str, object]:
     return {
         "id": comment.id,
         "author": {"id": comment.author},

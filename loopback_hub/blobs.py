@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from antidote_ci.identifiers import SHA256
-from loopback_hub.records import Entry
+from loopback_hub.records import FileEntry
 
 CHUNK = 1 << 20
 LARGE = 10_000_000
@@ -23,13 +23,13 @@ def replace_file(path: Path, text: str) -> None:
     part.replace(path)
 
 
-class Readable(Protocol):
+class ReadableStream(Protocol):
     """A file, or the body of a request."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
 
-class Blobs:
+class BlobStore:
     """Written beside and renamed in: a reader never sees half a blob."""
 
     def __init__(self, folder: Path) -> None:
@@ -41,13 +41,13 @@ class Blobs:
         path = self.folder / sha256
         return path if SHA256.fullmatch(sha256) and path.is_file() else None
 
-    def put(self, stream: Readable, expected: str | None = None) -> tuple[str, int]:
+    def put(self, stream: ReadableStream, expected: str | None = None) -> tuple[str, int]:
         """Copy `stream` in; its sha256 and its size. ValueError when `expected` is another sha256."""
         digest, size = hashlib.sha256(), 0
         with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as written:
             part = Path(written.name)
             try:
-                for chunk in chunks(stream):
+                for chunk in read_chunks(stream):
                     digest.update(chunk)
                     size += len(chunk)
                     written.write(chunk)
@@ -60,20 +60,20 @@ class Blobs:
                 part.unlink(missing_ok=True)
         return sha256, size
 
-    def entry(self, path: str, stream: Readable) -> Entry:
+    def put_file(self, path: str, stream: ReadableStream) -> FileEntry:
         """Copy a repository's file in, stored as the Hub would store it under this name."""
         sha256, size = self.put(stream)
-        return large(sha256, size) if is_large(path, size) else self.regular(sha256, size)
+        return large_entry(sha256, size) if is_large(path, size) else self.put_regular(sha256, size)
 
-    def regular(self, sha256: str, size: int) -> Entry:
+    def put_regular(self, sha256: str, size: int) -> FileEntry:
         """A file that git keeps itself."""
-        return Entry(sha256, git_id((self.folder / sha256).read_bytes()), size, None)
+        return FileEntry(sha256, hash_git_blob((self.folder / sha256).read_bytes()), size, None)
 
 
-def large(sha256: str, size: int) -> Entry:
+def large_entry(sha256: str, size: int) -> FileEntry:
     """A file in large-file storage. https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
-    return Entry(sha256, git_id(pointer.encode()), size, len(pointer))
+    return FileEntry(sha256, hash_git_blob(pointer.encode()), size, len(pointer))
 
 
 def is_large(path: str, size: int) -> bool:
@@ -81,11 +81,11 @@ def is_large(path: str, size: int) -> bool:
     return size > 0 and (PurePosixPath(path).suffix in LARGE_SUFFIXES or size > LARGE)
 
 
-def git_id(content: bytes) -> str:
+def hash_git_blob(content: bytes) -> str:
     """The id git gives a blob."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def chunks(stream: Readable) -> Iterator[bytes]:
+def read_chunks(stream: ReadableStream) -> Iterator[bytes]:
     """The rest of `stream` in pieces of a mebibyte."""
     return iter(lambda: stream.read(CHUNK), b"")

@@ -15,7 +15,7 @@ LISTS = ("license", "tags", "datasets", "language", "metrics", "base_model")
 MODEL = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def front_matter(card: str) -> dict[str, Any]:
+def parse_card(card: str) -> dict[str, Any]:
     """The metadata of a card, empty when it has none; ValueError when it is not a YAML mapping."""
     import yaml
 
@@ -31,17 +31,17 @@ def front_matter(card: str) -> dict[str, Any]:
     return content or {}
 
 
-def faults(card: str) -> list[str]:
+def find_faults(card: str) -> list[str]:
     """Everything the Hub would refuse, in words; empty for a card it accepts."""
     try:
-        metadata = front_matter(card)
+        metadata = parse_card(card)
     except ValueError as error:
         return [str(error)]
     found = [f'"{key}" must be a string' for key in TEXTS if key in metadata and not isinstance(metadata[key], str)]
     found += [
         f'"{key}" must be a string or a list of strings'
         for key in LISTS
-        if key in metadata and not _strings(metadata[key])
+        if key in metadata and not _is_strings(metadata[key])
     ]
     bases = metadata.get("base_model", [])
     for base in [bases] if isinstance(bases, str) else bases if isinstance(bases, list) else []:
@@ -49,14 +49,14 @@ def faults(card: str) -> list[str]:
             found.append(f'"base_model" with value "{base}" is not valid')
     if metadata.get("base_model_relation", RELATIONS[0]) not in RELATIONS:
         found.append(f'"base_model_relation" must be one of {", ".join(RELATIONS)}')
-    return found + _index_faults(metadata.get("model-index", []))
+    return found + _model_index_faults(metadata.get("model-index", []))
 
 
-def _strings(value: object) -> bool:
+def _is_strings(value: object) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
-def _index_faults(index: object) -> list[str]:
+def _model_index_faults(index: object) -> list[str]:
     if not isinstance(index, list):
         return ['"model-index" must be a list']
     found = []

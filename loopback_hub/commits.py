@@ -3,62 +3,64 @@
 import re
 
 from loopback_hub import history
-from loopback_hub.messages import Refused, Request, Response, as_json, as_page
+from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response, page_response
 from loopback_hub.records import MAIN, Commit
-from loopback_hub.store import Store
+from loopback_hub.store import HubStore
 
 BRANCH = re.compile(r"(?!refs/|[0-9a-f]{40}$)[A-Za-z0-9_][A-Za-z0-9._/-]*")
 
 
-def refs(store: Store, request: Request, name: str) -> Response:
+def list_refs(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
     """Where every branch and tag stands, and with ?include_prs=1 every pull request."""
     repository = store.repository(name)
     branches = {key: value for key, value in repository.refs.items() if not key.startswith("refs/")}
     answer = {
-        "branches": [_ref(key, f"refs/heads/{key}", value) for key, value in branches.items()],
-        "tags": [_ref(key, f"refs/tags/{key}", value) for key, value in repository.tags.items()],
+        "branches": [_ref_json(key, f"refs/heads/{key}", value) for key, value in branches.items()],
+        "tags": [_ref_json(key, f"refs/tags/{key}", value) for key, value in repository.tags.items()],
         "converts": [],
     }
-    if request.asks("include_prs"):
+    if request.has_flag("include_prs"):
         pulls = [(pull.ref, repository.refs[pull.ref]) for pull in repository.pull_requests]
-        answer["pullRequests"] = [_ref(ref.removeprefix("refs/"), ref, value) for ref, value in pulls]
-    return as_json(answer)
+        answer["pullRequests"] = [_ref_json(ref.removeprefix("refs/"), ref, value) for ref, value in pulls]
+    return json_response(answer)
 
 
-def log(store: Store, request: Request, name: str, revision: str) -> Response:
+def list_commits(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
     """The history of a revision, newest first."""
-    return as_page([_commit(commit) for commit in history.log(store, name, revision)], request, store.page_size)
+    return page_response(
+        [_commit_json(commit) for commit in history.read_history(store, name, revision)], request, store.page_size
+    )
 
 
-def create_branch(store: Store, request: Request, name: str, branch: str) -> Response:
+def handle_create_branch(store: HubStore, request: HttpRequest, name: str, branch: str) -> HttpResponse:
     if not BRANCH.fullmatch(branch):
-        raise Refused(400, f"Invalid branch name: {branch}")
+        raise HttpError(400, f"Invalid branch name: {branch}")
     history.create_branch(store, name, branch, request.json().get("startingPoint") or MAIN)
-    return as_json({})
+    return json_response({})
 
 
-def delete_branch(store: Store, _request: Request, name: str, branch: str) -> Response:
+def handle_delete_branch(store: HubStore, _request: HttpRequest, name: str, branch: str) -> HttpResponse:
     if branch == MAIN or not BRANCH.fullmatch(branch):
-        raise Refused(403, f"{branch} cannot be deleted")
+        raise HttpError(403, f"{branch} cannot be deleted")
     history.delete_branch(store, name, branch)
-    return as_json({})
+    return json_response({})
 
 
-def create_tag(store: Store, request: Request, name: str, revision: str) -> Response:
+def handle_create_tag(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
     history.create_tag(store, name, str(request.json().get("tag")), revision)
-    return as_json({})
+    return json_response({})
 
 
-def delete_tag(store: Store, _request: Request, name: str, tag: str) -> Response:
+def handle_delete_tag(store: HubStore, _request: HttpRequest, name: str, tag: str) -> HttpResponse:
     history.delete_tag(store, name, tag)
-    return as_json({})
+    return json_response({})
 
 
-def _ref(name: str, ref: str, revision: str) -> dict[str, str]:
+def _ref_json(name: str, ref: str, revision: str) -> dict[str, str]:
     return {"name": name, "ref": ref, "targetCommit": revision}
 
 
-def _commit(commit: Commit) -> dict[str, object]:
+def _commit_json(commit: Commit) -> dict[str, object]:
     return {
         "id": commit.revision,
         "title": commit.title,

@@ -4,25 +4,25 @@ import hashlib
 from dataclasses import replace
 
 from loopback_hub.records import (
-    Announcement,
-    Comment,
+    CommentEvent,
     Commit,
     Discussion,
-    Pushed,
+    DiscussionStatus,
+    PushEvent,
     Repository,
-    Status,
-    StatusChange,
-    TitleChange,
-    now,
+    RepositoryEvent,
+    StatusEvent,
+    TitleEvent,
+    utc_now,
 )
-from loopback_hub.store import Store
+from loopback_hub.store import HubStore
 
 
 class UnknownDiscussion(LookupError):
     """The repository has no discussion, or no comment, of this number."""
 
 
-def find(repository: Repository, number: int) -> Discussion:
+def find_discussion(repository: Repository, number: int) -> Discussion:
     """Raises UnknownDiscussion."""
     for discussion in repository.discussions:
         if discussion.number == number:
@@ -31,46 +31,52 @@ def find(repository: Repository, number: int) -> Discussion:
 
 
 def open_discussion(
-    store: Store, name: str, author: str, title: str, body: str, status: Status = "open", base: str | None = None
+    store: HubStore,
+    name: str,
+    author: str,
+    title: str,
+    body: str,
+    status: DiscussionStatus = "open",
+    base: str | None = None,
 ) -> Discussion:
     """A discussion, or a pull request that starts from `base`; its first comment is `body`."""
     with store.writing:
         repository = store.repository(name)
-        empty = Discussion(len(repository.discussions) + 1, title, author, now(), status, base, [])
-        first = Comment(_next_id(repository, empty), author, empty.created, body, empty.created, author)
+        empty = Discussion(len(repository.discussions) + 1, title, author, utc_now(), status, base, [])
+        first = CommentEvent(_next_id(repository, empty), author, empty.created, body, empty.created, author)
         opened = replace(empty, events=[first])
         kept = replace(repository, discussions=[*repository.discussions, opened])
         store.save(kept)
-        store.announce(Announcement("create", "discussion", kept, discussion=opened, comment=first))
+        store.announce(RepositoryEvent("create", "discussion", kept, discussion=opened, comment=first))
     return opened
 
 
-def comment(store: Store, name: str, number: int, author: str, content: str) -> Comment:
+def add_comment(store: HubStore, name: str, number: int, author: str, content: str) -> CommentEvent:
     """Raises UnknownDiscussion."""
     with store.writing:
-        repository, discussion, next_id = _find(store, name, number)
-        made = now()
-        event = Comment(next_id, author, made, content, made, author)
+        repository, discussion, next_id = _load_discussion(store, name, number)
+        made = utc_now()
+        event = CommentEvent(next_id, author, made, content, made, author)
         said = replace(discussion, events=[*discussion.events, event])
-        kept = _keep(store, repository, said)
-        store.announce(Announcement("create", "discussion.comment", kept, discussion=said, comment=event))
+        kept = _replace_discussion(store, repository, said)
+        store.announce(RepositoryEvent("create", "discussion.comment", kept, discussion=said, comment=event))
     return event
 
 
-def edit(store: Store, name: str, number: int, comment_id: str, editor: str, content: str) -> Comment:
+def edit_comment(store: HubStore, name: str, number: int, comment_id: str, editor: str, content: str) -> CommentEvent:
     """Another wording of a comment; raises UnknownDiscussion."""
     with store.writing:
-        repository, discussion, _ = _find(store, name, number)
+        repository, discussion, _ = _load_discussion(store, name, number)
         old = find_comment(discussion, comment_id)
-        new = replace(old, content=content, updated=now(), editor=editor, earlier=[*old.earlier, old.content])
+        new = replace(old, content=content, updated=utc_now(), editor=editor, earlier=[*old.earlier, old.content])
         events = [new if event.id == comment_id else event for event in discussion.events]
         edited = replace(discussion, events=events)
-        kept = _keep(store, repository, edited)
-        store.announce(Announcement("update", "discussion.comment", kept, discussion=edited, comment=new))
+        kept = _replace_discussion(store, repository, edited)
+        store.announce(RepositoryEvent("update", "discussion.comment", kept, discussion=edited, comment=new))
     return new
 
 
-def find_comment(discussion: Discussion, comment_id: str) -> Comment:
+def find_comment(discussion: Discussion, comment_id: str) -> CommentEvent:
     """Raises UnknownDiscussion."""
     for found in discussion.comments:
         if found.id == comment_id:
@@ -79,40 +85,40 @@ def find_comment(discussion: Discussion, comment_id: str) -> Comment:
 
 
 def change_status(
-    store: Store, name: str, number: int, author: str, status: Status, merged: str | None = None
-) -> StatusChange:
+    store: HubStore, name: str, number: int, author: str, status: DiscussionStatus, merged: str | None = None
+) -> StatusEvent:
     """`merged` is the commit of a merge. Raises UnknownDiscussion."""
     with store.writing:
-        repository, discussion, next_id = _find(store, name, number)
-        event = StatusChange(next_id, author, now(), status)
+        repository, discussion, next_id = _load_discussion(store, name, number)
+        event = StatusEvent(next_id, author, utc_now(), status)
         changed = replace(discussion, status=status, merged=merged, events=[*discussion.events, event])
-        kept = _keep(store, repository, changed)
-        store.announce(Announcement("update", "discussion", kept, discussion=changed))
+        kept = _replace_discussion(store, repository, changed)
+        store.announce(RepositoryEvent("update", "discussion", kept, discussion=changed))
     return event
 
 
-def rename(store: Store, name: str, number: int, author: str, title: str) -> TitleChange:
+def change_title(store: HubStore, name: str, number: int, author: str, title: str) -> TitleEvent:
     """Raises UnknownDiscussion."""
     with store.writing:
-        repository, discussion, next_id = _find(store, name, number)
-        event = TitleChange(next_id, author, now(), discussion.title, title)
+        repository, discussion, next_id = _load_discussion(store, name, number)
+        event = TitleEvent(next_id, author, utc_now(), discussion.title, title)
         renamed = replace(discussion, title=title, events=[*discussion.events, event])
-        kept = _keep(store, repository, renamed)
-        store.announce(Announcement("update", "discussion", kept, discussion=renamed))
+        kept = _replace_discussion(store, repository, renamed)
+        store.announce(RepositoryEvent("update", "discussion", kept, discussion=renamed))
     return event
 
 
-def pushed(store: Store, name: str, number: int, commit: Commit) -> Discussion:
+def record_push(store: HubStore, name: str, number: int, commit: Commit) -> Discussion:
     """A pull request has a further commit; raises UnknownDiscussion."""
     with store.writing:
-        repository, discussion, next_id = _find(store, name, number)
-        event = Pushed(next_id, commit.author, now(), commit.title, commit.revision)
+        repository, discussion, next_id = _load_discussion(store, name, number)
+        event = PushEvent(next_id, commit.author, utc_now(), commit.title, commit.revision)
         longer = replace(discussion, events=[*discussion.events, event])
-        _keep(store, repository, longer)
+        _replace_discussion(store, repository, longer)
     return longer
 
 
-def _keep(store: Store, repository: Repository, changed: Discussion) -> Repository:
+def _replace_discussion(store: HubStore, repository: Repository, changed: Discussion) -> Repository:
     """Save a discussion in place of what it was."""
     discussions = [changed if old.number == changed.number else old for old in repository.discussions]
     kept = replace(repository, discussions=discussions)
@@ -120,9 +126,9 @@ def _keep(store: Store, repository: Repository, changed: Discussion) -> Reposito
     return kept
 
 
-def _find(store: Store, name: str, number: int) -> tuple[Repository, Discussion, str]:
+def _load_discussion(store: HubStore, name: str, number: int) -> tuple[Repository, Discussion, str]:
     repository = store.repository(name)
-    discussion = find(repository, number)
+    discussion = find_discussion(repository, number)
     return repository, discussion, _next_id(repository, discussion)
 
 

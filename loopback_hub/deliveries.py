@@ -9,10 +9,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from loopback_hub import jobs
-from loopback_hub.announcements import concerns, payload
-from loopback_hub.records import Announcement
-from loopback_hub.registered import Trigger, Webhook
-from loopback_hub.store import Store
+from loopback_hub.announcements import build_payload, is_watched_by
+from loopback_hub.records import RepositoryEvent
+from loopback_hub.registered import JobTrigger, StoredWebhook
+from loopback_hub.store import HubStore
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ ANSWER_SECONDS = 5
 
 
 @dataclass(frozen=True)
-class Delivery:
+class WebhookDelivery:
     """One message for one webhook. Every attempt and every replay of it has the same id."""
 
     id: str
@@ -30,23 +30,23 @@ class Delivery:
     payload: dict[str, Any]
 
 
-class Deliveries:
+class DeliveryWorker:
     """One after the other, each until it is answered with success or the waits are used up."""
 
-    def __init__(self, store: Store, endpoint: str) -> None:
-        self.made: list[Delivery] = []
+    def __init__(self, store: HubStore, endpoint: str) -> None:
+        self.made: list[WebhookDelivery] = []
         """All so far: the Hub shows them among a webhook's activity."""
         self._store = store
         self._endpoint = endpoint
-        self._queue: SimpleQueue[Delivery | None] = SimpleQueue()
+        self._queue: SimpleQueue[WebhookDelivery | None] = SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._deliver)
-        store.announce = self._announce
+        store.announce = self._enqueue
 
     def start(self) -> None:
         self._thread.start()
 
-    def replay(self, delivery: Delivery) -> None:
+    def replay(self, delivery: WebhookDelivery) -> None:
         """Once more, to where the webhook points now: what the Hub's button does."""
         self._queue.put(delivery)
 
@@ -56,12 +56,14 @@ class Deliveries:
         self._queue.put(None)
         self._thread.join()
 
-    def _announce(self, announcement: Announcement) -> None:
+    def _enqueue(self, announcement: RepositoryEvent) -> None:
         """Whoever asks to be told later is not told of this."""
         known = self._store.accounts()
         for webhook in self._store.webhooks():
-            if concerns(announcement, webhook, known):
-                delivery = Delivery(uuid.uuid4().hex, webhook.id, payload(announcement, webhook, self._endpoint))
+            if is_watched_by(announcement, webhook, known):
+                delivery = WebhookDelivery(
+                    uuid.uuid4().hex, webhook.id, build_payload(announcement, webhook, self._endpoint)
+                )
                 self.made.append(delivery)
                 self._queue.put(delivery)
 
@@ -69,22 +71,22 @@ class Deliveries:
         while (delivery := self._queue.get()) is not None:
             for webhook in self._store.webhooks():
                 if webhook.id == delivery.webhook_id:
-                    self._tell(webhook, delivery)
+                    self._send(webhook, delivery)
 
-    def _tell(self, webhook: Webhook, delivery: Delivery) -> None:
+    def _send(self, webhook: StoredWebhook, delivery: WebhookDelivery) -> None:
         if webhook.trigger is not None:
-            self._trigger(webhook, webhook.trigger, delivery)
+            self._start_job(webhook, webhook.trigger, delivery)
         if webhook.url is None:
             return
         headers = {"Webhook-Id": delivery.id}
         if webhook.secret is not None:
             headers["X-Webhook-Secret"] = webhook.secret
         for wait in (*WAITS, 0.0):
-            if self._closing.is_set() or _accepted(webhook.url, delivery.payload, headers):
+            if self._closing.is_set() or _post(webhook.url, delivery.payload, headers):
                 return
             self._closing.wait(wait)
 
-    def _trigger(self, webhook: Webhook, trigger: Trigger, delivery: Delivery) -> None:
+    def _start_job(self, webhook: StoredWebhook, trigger: JobTrigger, delivery: WebhookDelivery) -> None:
         """https://huggingface.co/docs/hub/jobs-webhooks"""
         repository = delivery.payload["repo"]
         told = {
@@ -95,10 +97,10 @@ class Deliveries:
         }
         if webhook.secret is not None:
             told["WEBHOOK_SECRET"] = webhook.secret
-        jobs.start(self._store, trigger.namespace, trigger.spec, told, trigger.secrets, webhook.owner)
+        jobs.start_job(self._store, trigger.namespace, trigger.spec, told, trigger.secrets, webhook.owner)
 
 
-def _accepted(url: str, told: dict[str, Any], headers: dict[str, str]) -> bool:
+def _post(url: str, told: dict[str, Any], headers: dict[str, str]) -> bool:
     import httpx2
 
     try:

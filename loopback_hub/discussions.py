@@ -3,131 +3,142 @@
 from html import escape
 
 from loopback_hub import conversations, proposals
-from loopback_hub.accounts import known_caller, may_write
-from loopback_hub.messages import Refused, Request, Response, as_json
-from loopback_hub.records import MAIN, Comment, Discussion, Event, Pushed, Repository, Status, StatusChange
-from loopback_hub.store import Store
+from loopback_hub.accounts import may_write, require_credential
+from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response
+from loopback_hub.records import (
+    MAIN,
+    CommentEvent,
+    Discussion,
+    DiscussionEvent,
+    DiscussionStatus,
+    PushEvent,
+    Repository,
+    StatusEvent,
+)
+from loopback_hub.store import HubStore
 
 LONGEST_COMMENT = 65_536
-SHOWN_AS: dict[str, tuple[Status, ...]] = {"open": ("open", "draft"), "closed": ("closed", "merged")}
+SHOWN_AS: dict[str, tuple[DiscussionStatus, ...]] = {"open": ("open", "draft"), "closed": ("closed", "merged")}
 """What the Hub's two lists hold."""
 
 
-def listed(store: Store, request: Request, name: str) -> Response:
+def list_discussions(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
     """A page of them, newest first, by type, status and author."""
     repository = store.repository(name)
     kind, status, author = (request.query.get(key) for key in ("type", "status", "author"))
     found = [
-        _summary(repository, discussion)
+        _summary_json(repository, discussion)
         for discussion in reversed(repository.discussions)
         if kind in (None, "all", "pull_request" if discussion.base else "discussion")
         and discussion.status in SHOWN_AS.get(str(status), (discussion.status,))
         and author in (None, discussion.author)
     ]
-    start = request.number("p") * store.page_size
+    start = request.query_number("p") * store.page_size
     shown = found[start : start + store.page_size]
-    return as_json({"discussions": shown, "count": len(found), "start": start})
+    return json_response({"discussions": shown, "count": len(found), "start": start})
 
 
-def detail(store: Store, _request: Request, name: str, number: str) -> Response:
+def show_discussion(store: HubStore, _request: HttpRequest, name: str, number: str) -> HttpResponse:
     repository = store.repository(name)
-    discussion = conversations.find(repository, int(number))
-    answer = {**_summary(repository, discussion), "events": [_event(event) for event in discussion.events]}
+    discussion = conversations.find_discussion(repository, int(number))
+    answer = {**_summary_json(repository, discussion), "events": [_event_json(event) for event in discussion.events]}
     if discussion.base:
         answer["changes"] = {"base": f"refs/heads/{MAIN}", "mergeCommitId": discussion.merged}
         merged = discussion.status == "merged"
-        answer["filesWithConflicts"] = [] if merged else proposals.conflicts(store, name, discussion)
-    return as_json(answer)
+        answer["filesWithConflicts"] = [] if merged else proposals.find_conflicts(store, name, discussion)
+    return json_response(answer)
 
 
-def create(store: Store, request: Request, name: str) -> Response:
+def create_discussion(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
     """A discussion, or a draft of a pull request."""
     sent = request.json()
-    author = known_caller(store, request).account
-    title, body = _title(sent.get("title")), _content(sent.get("description"))
+    author = require_credential(store, request).account
+    title, body = _require_title(sent.get("title")), _require_content(sent.get("description"))
     if sent.get("pullRequest"):
-        opened = proposals.draft(store, name, author, title, body)
+        opened = proposals.open_draft(store, name, author, title, body)
     else:
         opened = conversations.open_discussion(store, name, author, title, body)
-    return as_json({"num": opened.number, "url": f"{request.base}/{name}/discussions/{opened.number}"})
+    return json_response({"num": opened.number, "url": f"{request.base}/{name}/discussions/{opened.number}"})
 
 
-def comment(store: Store, request: Request, name: str, number: str) -> Response:
-    content = _content(request.json().get("comment"))
-    said = conversations.comment(store, name, int(number), known_caller(store, request).account, content)
-    return as_json({"newMessage": _event(said)})
+def create_comment(store: HubStore, request: HttpRequest, name: str, number: str) -> HttpResponse:
+    content = _require_content(request.json().get("comment"))
+    said = conversations.add_comment(store, name, int(number), require_credential(store, request).account, content)
+    return json_response({"newMessage": _event_json(said)})
 
 
-def edit_comment(store: Store, request: Request, name: str, number: str, comment_id: str) -> Response:
+def update_comment(store: HubStore, request: HttpRequest, name: str, number: str, comment_id: str) -> HttpResponse:
     """By whoever wrote it, and the repository's writers."""
-    repository, credential = store.repository(name), known_caller(store, request)
-    discussion = conversations.find(repository, int(number))
+    repository, credential = store.repository(name), require_credential(store, request)
+    discussion = conversations.find_discussion(repository, int(number))
     author = conversations.find_comment(discussion, comment_id).author
     if author != credential.account and not may_write(credential, repository):
-        raise Refused(403, "Forbidden: the comment is someone else's")
-    content = _content(request.json().get("content"))
-    edited = conversations.edit(store, name, discussion.number, comment_id, credential.account, content)
-    return as_json({"updatedComment": _event(edited)})
+        raise HttpError(403, "Forbidden: the comment is someone else's")
+    content = _require_content(request.json().get("content"))
+    edited = conversations.edit_comment(store, name, discussion.number, comment_id, credential.account, content)
+    return json_response({"updatedComment": _event_json(edited)})
 
 
-def change_status(store: Store, request: Request, name: str, number: str) -> Response:
+def update_status(store: HubStore, request: HttpRequest, name: str, number: str) -> HttpResponse:
     """Open or closed, with a word about it."""
     sent = request.json()
     status = sent.get("status")
     if status not in ("open", "closed"):
-        raise Refused(400, f"a discussion cannot be made {status}")
+        raise HttpError(400, f"a discussion cannot be made {status}")
     with store.writing:
-        discussion = _own(store, request, name, number)
+        discussion = _require_author(store, request, name, number)
         if discussion.status == "merged":
-            raise Refused(409, f"pull request {number} is merged")
-        author = known_caller(store, request).account
+            raise HttpError(409, f"pull request {number} is merged")
+        author = require_credential(store, request).account
         if sent.get("comment"):
-            conversations.comment(store, name, discussion.number, author, _content(sent["comment"]))
+            conversations.add_comment(store, name, discussion.number, author, _require_content(sent["comment"]))
         changed = conversations.change_status(store, name, discussion.number, author, status)
-    return as_json({"newStatus": _event(changed)})
+    return json_response({"newStatus": _event_json(changed)})
 
 
-def rename(store: Store, request: Request, name: str, number: str) -> Response:
-    title = _title(request.json().get("title"))
-    discussion = _own(store, request, name, number)
-    renamed = conversations.rename(store, name, discussion.number, known_caller(store, request).account, title)
-    return as_json({"newTitle": _event(renamed)})
+def update_title(store: HubStore, request: HttpRequest, name: str, number: str) -> HttpResponse:
+    title = _require_title(request.json().get("title"))
+    discussion = _require_author(store, request, name, number)
+    renamed = conversations.change_title(
+        store, name, discussion.number, require_credential(store, request).account, title
+    )
+    return json_response({"newTitle": _event_json(renamed)})
 
 
-def merge(store: Store, request: Request, name: str, number: str) -> Response:
+def handle_merge(store: HubStore, request: HttpRequest, name: str, number: str) -> HttpResponse:
     """Onto main, with a word about it."""
     said = request.json().get("comment")
-    author = known_caller(store, request).account
+    author = require_credential(store, request).account
     with store.writing:
-        merged = proposals.merge(store, name, int(number), author)
+        merged = proposals.merge_pull_request(store, name, int(number), author)
         if said:
-            conversations.comment(store, name, int(number), author, _content(said))
-    return as_json({"mergeCommitId": merged.revision})
+            conversations.add_comment(store, name, int(number), author, _require_content(said))
+    return json_response({"mergeCommitId": merged.revision})
 
 
-def _own(store: Store, request: Request, name: str, number: str) -> Discussion:
+def _require_author(store: HubStore, request: HttpRequest, name: str, number: str) -> Discussion:
     """The discussion, which its author and the repository's writers may change."""
     repository = store.repository(name)
-    discussion = conversations.find(repository, int(number))
-    credential = known_caller(store, request)
+    discussion = conversations.find_discussion(repository, int(number))
+    credential = require_credential(store, request)
     if credential.account != discussion.author and not may_write(credential, repository):
-        raise Refused(403, "Forbidden: only its author and the repository's writers may do this")
+        raise HttpError(403, "Forbidden: only its author and the repository's writers may do this")
     return discussion
 
 
-def _title(text: object) -> str:
+def _require_title(text: object) -> str:
     if not isinstance(text, str) or not 3 <= len(text.strip()) <= 200:
-        raise Refused(400, "a title has 3 to 200 characters")
+        raise HttpError(400, "a title has 3 to 200 characters")
     return text.strip()
 
 
-def _content(text: object) -> str:
+def _require_content(text: object) -> str:
     if not isinstance(text, str) or not 0 < len(text) <= LONGEST_COMMENT:
-        raise Refused(400, f"a comment has 1 to {LONGEST_COMMENT} characters")
+        raise HttpError(400, f"a comment has 1 to {LONGEST_COMMENT} characters")
     return text
 
 
-def _summary(repository: Repository, discussion: Discussion) -> dict[str, object]:
+def _summary_json(repository: Repository, discussion: Discussion) -> dict[str, object]:
     return {
         "num": discussion.number,
         "title": discussion.title,
@@ -139,9 +150,9 @@ def _summary(repository: Repository, discussion: Discussion) -> dict[str, object
     }
 
 
-def _event(event: Event) -> dict[str, object]:
+def _event_json(event: DiscussionEvent) -> dict[str, object]:
     match event:
-        case Comment():
+        case CommentEvent():
             latest = {
                 "raw": event.content,
                 "html": f"<p>{escape(event.content)}</p>",
@@ -154,9 +165,9 @@ def _event(event: Event) -> dict[str, object]:
                 "latest": latest,
                 "history": [{"raw": text} for text in event.earlier],
             }
-        case Pushed():
+        case PushEvent():
             data = {"subject": event.title, "oid": event.revision}
-        case StatusChange():
+        case StatusEvent():
             data = {"status": event.status}
         case _:
             data = {"from": event.before, "to": event.after}

@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
-from loopback_hub.messages import HTML, Refused, Response
+from loopback_hub.messages import HTML, HttpError, HttpResponse
 
-OfAnything = Literal[
+RequestFault = Literal[
     "connection dropped",
     "too many requests",
     "internal error",
@@ -20,10 +20,10 @@ OfAnything = Literal[
     "gateway timed out after all was done",
     "answer lost",
 ]
-OfBodies = Literal["answer cut short", "answer in slow drips"]
-Kind = OfAnything | OfBodies | Literal["wrong bytes"]
-WITHOUT_BODY: tuple[Kind, ...] = get_args(OfAnything)
-WITH_BODY: tuple[Kind, ...] = (*WITHOUT_BODY, *get_args(OfBodies))
+BodyFault = Literal["answer cut short", "answer in slow drips"]
+FaultKind = RequestFault | BodyFault | Literal["wrong bytes"]
+WITHOUT_BODY: tuple[FaultKind, ...] = get_args(RequestFault)
+WITH_BODY: tuple[FaultKind, ...] = (*WITHOUT_BODY, *get_args(BodyFault))
 FOR_PROGRAMS = re.compile(r"/api/|/.+(?:\.git/info/lfs|/resolve)/")
 """Nobody needs the pages that people read to fail."""
 DOWNLOAD = re.compile(r"/.+/resolve/.+")
@@ -43,19 +43,19 @@ class HangUp(Exception):
 class Fault:
     """What one request suffers."""
 
-    kind: Kind
-    place: float
+    kind: FaultKind
+    position: float
     """From 0 to 1: how far into the body, or how long a wait."""
 
 
 @dataclass(frozen=True)
-class Faults:
+class FaultInjector:
     """A share of the requests, each with a fault that depends on the seed and its number alone."""
 
     seed: int
     share: float
 
-    def of(self, number: int, method: str, path: str) -> Fault | None:
+    def pick(self, number: int, method: str, path: str) -> Fault | None:
         """What the request of this number suffers, counted from 1; None for nothing."""
         draw = random.Random(f"{self.seed} {number}")  # noqa: S311 - noise
         if draw.random() >= self.share or not FOR_PROGRAMS.match(path):
@@ -67,47 +67,47 @@ class Faults:
         return Fault(draw.choice(kinds), draw.random())
 
 
-def instead(fault: Fault) -> Response | None:
+def replacement_response(fault: Fault) -> HttpResponse | None:
     """The answer to a request that is never processed, None for one that is; raises HangUp."""
     match fault.kind:
         case "connection dropped":
             raise HangUp
         case "too many requests":
-            refused = Refused(429, "Too many requests").response()
-            wait = str(round(fault.place * LONGEST_WAIT))
+            refused = HttpError(429, "Too many requests").response()
+            wait = str(round(fault.position * LONGEST_WAIT))
             return replace(refused, headers={**refused.headers, "Retry-After": wait})
         case "internal error":
-            return Refused(500, "Internal error").response()
+            return HttpError(500, "Internal error").response()
         case "bad gateway":
-            return _gateway(502, "Bad Gateway")
+            return _gateway_response(502, "Bad Gateway")
         case "gateway timed out":
-            return _gateway(504, "Gateway Timeout")
+            return _gateway_response(504, "Gateway Timeout")
     return None
 
 
-def spoilt(fault: Fault, response: Response) -> Response:
+def spoil_response(fault: Fault, response: HttpResponse) -> HttpResponse:
     """What becomes of the answer to a request that was processed; raises HangUp."""
     match fault.kind:
         case "answer lost":
             raise HangUp
         case "gateway timed out after all was done":
-            return _gateway(504, "Gateway Timeout")
+            return _gateway_response(504, "Gateway Timeout")
         case "wrong bytes" if response.status < 300 and response.length:
-            content = bytearray(_content(response))
-            content[int(fault.place * len(content))] ^= 1
+            content = bytearray(_read_content(response))
+            content[int(fault.position * len(content))] ^= 1
             return replace(response, body=bytes(content))
     return response
 
 
-def pieces(fault: Fault, response: Response) -> Iterator[bytes]:
+def send_pieces(fault: Fault, response: HttpResponse) -> Iterator[bytes]:
     """The body as it is sent; raises HangUp where it ends early."""
     if not isinstance(response.body, bytes | Path):
-        yield from islice(response.body, 1 + int(fault.place * LINES)) if "cut" in fault.kind else response.body
+        yield from islice(response.body, 1 + int(fault.position * LINES)) if "cut" in fault.kind else response.body
         raise HangUp
-    content = _content(response)
+    content = _read_content(response)
     match fault.kind:
         case "answer cut short":
-            yield content[: int(fault.place * len(content))]
+            yield content[: int(fault.position * len(content))]
             raise HangUp
         case "answer in slow drips":
             step = len(content) // DRIPS + 1
@@ -118,7 +118,7 @@ def pieces(fault: Fault, response: Response) -> Iterator[bytes]:
             yield content
 
 
-def _content(response: Response) -> bytes:
+def _read_content(response: HttpResponse) -> bytes:
     if not isinstance(response.body, Path):
         return response.body if isinstance(response.body, bytes) else b""
     start, length = response.span
@@ -127,6 +127,6 @@ def _content(response: Response) -> bytes:
         return file.read(length)
 
 
-def _gateway(status: int, reason: str) -> Response:
+def _gateway_response(status: int, reason: str) -> HttpResponse:
     """As a proxy in front of the Hub answers: not in JSON."""
-    return Response(status, {"Content-Type": HTML}, f"<html><h1>{status} {reason}</h1></html>".encode())
+    return HttpResponse(status, {"Content-Type": HTML}, f"<html><h1>{status} {reason}</h1></html>".encode())

@@ -3,11 +3,19 @@
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from loopback_hub.records import MAIN, Announcement, Change, Commit, Entry, Repository, UpdatedRef
-from loopback_hub.store import Exists, MovedRepository, Stale, Store, UnknownEntry, UnknownRepository, UnknownRevision
+from loopback_hub.records import MAIN, Commit, FileChanges, FileEntry, Repository, RepositoryEvent, UpdatedRef
+from loopback_hub.store import (
+    AlreadyExists,
+    HubStore,
+    MovedRepository,
+    StaleParent,
+    UnknownEntry,
+    UnknownRepository,
+    UnknownRevision,
+)
 
 
-def add(store: Store, settings: Repository, folder: Path, author: str = "demo") -> str:
+def commit_folder(store: HubStore, settings: Repository, folder: Path, author: str = "demo") -> str:
     """Make main hold exactly the files of `folder`; the commit's id, new if they differ.
 
     A repository that is there already keeps everything but its gate and who sees it.
@@ -16,12 +24,12 @@ def add(store: Store, settings: Repository, folder: Path, author: str = "demo") 
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         relative = path.relative_to(folder).as_posix()
         with path.open("rb") as stream:
-            files[relative] = store.blobs.entry(relative, stream)
+            files[relative] = store.blobs.put_file(relative, stream)
     with store.writing:
         try:
             old = store.repository(settings.id)
         except (UnknownRepository, MovedRepository):  # a name that became free
-            begin(store, settings, f"Upload {folder.name}", author, files)
+            create_repository(store, settings, f"Upload {folder.name}", author, files)
             return store.repository(settings.id).refs[MAIN]
         repository = replace(old, gated=settings.gated, private=settings.private, disabled=settings.disabled)
         head = store.commit(repository.id, MAIN)
@@ -29,23 +37,25 @@ def add(store: Store, settings: Repository, folder: Path, author: str = "demo") 
         if head.files == files:
             return head.revision
         commit = store.write_commit(repository.id, head.revision, f"Upload {folder.name}", "", author, files)
-        point(store, repository, MAIN, commit.revision)
+        move_ref(store, repository, MAIN, commit.revision)
     return commit.revision
 
 
-def begin(store: Store, repository: Repository, title: str, author: str, files: dict[str, Entry]) -> None:
+def create_repository(
+    store: HubStore, repository: Repository, title: str, author: str, files: dict[str, FileEntry]
+) -> None:
     """A new repository whose main is one commit."""
     with store.writing:
         commit = store.write_commit(repository.id, None, title, "", author, files)
         begun = replace(repository, refs={MAIN: commit.revision})
         store.save(begun)
-        store.announce(Announcement("create", "repo", begun))
+        store.announce(RepositoryEvent("create", "repo", begun))
         store.announce(
-            Announcement("update", "repo.content", begun, (UpdatedRef(f"refs/heads/{MAIN}", None, commit.revision),))
+            RepositoryEvent("update", "repo.content", begun, (UpdatedRef(f"refs/heads/{MAIN}", None, commit.revision),))
         )
 
 
-def push(store: Store, name: str, branch: str, change: Change, parent: str | None) -> Commit:
+def push_commit(store: HubStore, name: str, branch: str, change: FileChanges, parent: str | None) -> Commit:
     """A commit on `branch`; Stale unless that is still at `parent` (any state when None)."""
     with store.writing:
         repository = store.repository(name)
@@ -53,65 +63,67 @@ def push(store: Store, name: str, branch: str, change: Change, parent: str | Non
             raise UnknownRevision(branch)
         head = store.commit(name, branch)
         if parent not in (None, head.revision):
-            raise Stale("A commit has happened since. Please refresh and try again.")
-        commit = apply(store, name, head, change)
-        point(store, repository, branch, commit.revision)
+            raise StaleParent("A commit has happened since. Please refresh and try again.")
+        commit = write_commit(store, name, head, change)
+        move_ref(store, repository, branch, commit.revision)
     return commit
 
 
-def apply(store: Store, name: str, parent: Commit, change: Change) -> Commit:
+def write_commit(store: HubStore, name: str, parent: Commit, change: FileChanges) -> Commit:
     """The commit that `change` makes of `parent`, with nothing pointing at it yet; raises UnknownEntry."""
     for gone in change.deleted:
-        if not any(_covers(gone, path) for path in parent.files):
+        if not any(_is_under(gone, path) for path in parent.files):
             raise UnknownEntry(f"A file with this name doesn't exist: {gone}")
     kept = {
-        path: entry for path, entry in parent.files.items() if not any(_covers(gone, path) for gone in change.deleted)
+        path: entry for path, entry in parent.files.items() if not any(_is_under(gone, path) for gone in change.deleted)
     }
     files = dict(sorted({**kept, **change.added}.items()))
     return store.write_commit(name, parent.revision, change.title, change.body, change.author, files)
 
 
-def point(store: Store, repository: Repository, branch: str, revision: str | None) -> None:
+def move_ref(store: HubStore, repository: Repository, branch: str, revision: str | None) -> None:
     """Let a branch or pull request stand at `revision`; at None it ends."""
     refs = {key: value for key, value in repository.refs.items() if key != branch}
     moved = replace(repository, refs={**refs, branch: revision} if revision else refs)
     store.save(moved)
     ref = branch if branch.startswith("refs/") else f"refs/heads/{branch}"
     updated = UpdatedRef(ref, repository.refs.get(branch), revision)
-    store.announce(Announcement("update", "repo.content", moved, (updated,)))
+    store.announce(RepositoryEvent("update", "repo.content", moved, (updated,)))
 
 
-def create_branch(store: Store, name: str, branch: str, start: str) -> None:
+def create_branch(store: HubStore, name: str, branch: str, start: str) -> None:
     """Raises Exists, or UnknownRevision for where it is to start."""
     with store.writing:
         repository = store.repository(name)
         if branch in repository.refs:
-            raise Exists(f"Reference already exists: {branch}")
-        point(store, repository, branch, store.commit(name, start).revision)
+            raise AlreadyExists(f"Reference already exists: {branch}")
+        move_ref(store, repository, branch, store.commit(name, start).revision)
 
 
-def delete_branch(store: Store, name: str, branch: str) -> None:
+def delete_branch(store: HubStore, name: str, branch: str) -> None:
     """Raises UnknownRevision."""
     with store.writing:
         repository = store.repository(name)
         if branch not in repository.refs:
             raise UnknownRevision(branch)
-        point(store, repository, branch, None)
+        move_ref(store, repository, branch, None)
 
 
-def create_tag(store: Store, name: str, tag: str, revision: str) -> None:
+def create_tag(store: HubStore, name: str, tag: str, revision: str) -> None:
     """Raises Exists, or UnknownRevision for what it is to name."""
     with store.writing:
         repository = store.repository(name)
         if tag in repository.tags:
-            raise Exists(f"Tag already exists: {tag}")
+            raise AlreadyExists(f"Tag already exists: {tag}")
         commit = store.commit(name, revision).revision
         tagged = replace(repository, tags={**repository.tags, tag: commit})
         store.save(tagged)
-        store.announce(Announcement("update", "repo.content", tagged, (UpdatedRef(f"refs/tags/{tag}", None, commit),)))
+        store.announce(
+            RepositoryEvent("update", "repo.content", tagged, (UpdatedRef(f"refs/tags/{tag}", None, commit),))
+        )
 
 
-def delete_tag(store: Store, name: str, tag: str) -> None:
+def delete_tag(store: HubStore, name: str, tag: str) -> None:
     """Raises UnknownRevision."""
     with store.writing:
         repository = store.repository(name)
@@ -121,10 +133,10 @@ def delete_tag(store: Store, name: str, tag: str) -> None:
         untagged = replace(repository, tags=left)
         store.save(untagged)
         updated = UpdatedRef(f"refs/tags/{tag}", repository.tags[tag], None)
-        store.announce(Announcement("update", "repo.content", untagged, (updated,)))
+        store.announce(RepositoryEvent("update", "repo.content", untagged, (updated,)))
 
 
-def log(store: Store, name: str, revision: str) -> list[Commit]:
+def read_history(store: HubStore, name: str, revision: str) -> list[Commit]:
     """A revision and everything before it, newest first."""
     found = [store.commit(name, revision)]
     while (parent := found[-1].parent) is not None:
@@ -132,5 +144,5 @@ def log(store: Store, name: str, revision: str) -> list[Commit]:
     return found
 
 
-def _covers(gone: str, path: str) -> bool:
+def _is_under(gone: str, path: str) -> bool:
     return path == gone or (gone.endswith("/") and PurePosixPath(path).is_relative_to(gone))

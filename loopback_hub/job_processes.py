@@ -14,22 +14,22 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
-from antidote_ci.records import dump, load
+from antidote_ci.records import from_json, to_json
 from loopback_hub.blobs import replace_file
-from loopback_hub.job_records import TERMINAL, Job, Stage
-from loopback_hub.records import now
+from loopback_hub.job_records import TERMINAL_STAGES, JobStage, StoredJob
+from loopback_hub.records import utc_now
 
 IMAGE = {"antidote-ci": (sys.executable, "-P", "-m", "antidote_ci"), "python": (sys.executable,)}
 """What an image of ours would hold."""
-OF_THIS_MACHINE = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+INHERITED_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 """How many processes share its processors is nothing that a Job could know."""
 GRACE_SECONDS = 10.0
 """Between the request to end and the end."""
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 KEEP_ALIVE_SECONDS = 15.0
 
 
-class Processes:
+class JobProcesses:
     """Every Job of a Hub: `<namespace>/<id>.json` and `.log` in a folder, and the processes of those that run."""
 
     def __init__(self, root: Path) -> None:
@@ -49,40 +49,40 @@ class Processes:
         self._threads: list[threading.Thread] = []
         self._closing = threading.Event()
 
-    def all(self, namespace: str) -> list[Job]:
+    def list_jobs(self, namespace: str) -> list[StoredJob]:
         """The namespace's, newest first."""
-        found = [load(Job, path.read_bytes()) for path in (self._root / namespace).glob("*.json")]
+        found = [from_json(StoredJob, path.read_bytes()) for path in (self._root / namespace).glob("*.json")]
         return sorted(found, key=lambda job: (job.created, job.id), reverse=True)
 
-    def job(self, namespace: str, job_id: str) -> Job | None:
+    def find_job(self, namespace: str, job_id: str) -> StoredJob | None:
         """The Job as it is now; None where there is none."""
         path = self._path(namespace, job_id)
-        return load(Job, path.read_bytes()) if path.is_file() else None
+        return from_json(StoredJob, path.read_bytes()) if path.is_file() else None
 
-    def start(self, job: Job, secrets: Mapping[str, str]) -> None:
+    def start(self, job: StoredJob, secrets: Mapping[str, str]) -> None:
         """Keep the Job, and run it in a thread. The secrets go to its process and are kept nowhere."""
-        replace_file(self._path(job.namespace, job.id), dump(job))
+        replace_file(self._path(job.namespace, job.id), to_json(job))
         thread = threading.Thread(target=self._run, args=(job, dict(secrets)))
         self._threads.append(thread)
         thread.start()
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: StoredJob) -> None:
         self._end(job, "CANCELED", None)
 
-    def lines(self, job: Job) -> Iterator[str]:
+    def follow_log(self, job: StoredJob) -> Iterator[str]:
         """Its log from the beginning, each line as JSON, until it has ended; empty where nothing is new for long."""
         path, place, silent = self._log(job), 0, 0.0
         while not self._closing.is_set():
             ended = self._has_ended(job)
-            new = _after(path, place)
+            new = _read_lines_after(path, place)
             yield from new.decode().splitlines()
-            place, silent = place + len(new), 0.0 if new else silent + LOOK_SECONDS
+            place, silent = place + len(new), 0.0 if new else silent + POLL_SECONDS
             if ended:
                 return
             if silent >= KEEP_ALIVE_SECONDS:
                 silent = 0.0
                 yield ""
-            self._closing.wait(LOOK_SECONDS)
+            self._closing.wait(POLL_SECONDS)
 
     def close(self) -> None:
         """End every process: a Hub that is gone has no Jobs."""
@@ -92,7 +92,7 @@ class Processes:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, job: Job, secrets: dict[str, str]) -> None:
+    def _run(self, job: StoredJob, secrets: dict[str, str]) -> None:
         if fault := self.broken.get(job.spec.image) if self.enabled else "this Hub runs no Jobs":
             self._end(job, "ERROR", fault)
             return
@@ -106,15 +106,17 @@ class Processes:
             timer.start()
             with process:
                 if process.stdout:
-                    self._listen(job, process.stdout)
+                    self._copy_output(job, process.stdout)
                 code = process.wait()
             timer.cancel()
-            self._change(job, "ERROR" if code else "COMPLETED", f"Job failed with exit code: {code}" if code else None)
+            self._set_stage(
+                job, "ERROR" if code else "COMPLETED", f"Job failed with exit code: {code}" if code else None
+            )
             del self._running[job.id]
 
-    def _spawn(self, job: Job, secrets: dict[str, str], folder: str) -> "subprocess.Popen[str]":
+    def _spawn(self, job: StoredJob, secrets: dict[str, str], folder: str) -> "subprocess.Popen[str]":
         program, *rest = [*job.spec.command, *job.spec.arguments]
-        machine = {name: os.environ[name] for name in OF_THIS_MACHINE if name in os.environ}
+        machine = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
         there = {"PATH": os.defpath, "HOME": folder, "JOB_ID": job.id, **machine, **self.environment}
         with self._changing:
             process = subprocess.Popen(
@@ -130,19 +132,19 @@ class Processes:
             )
             self._running[job.id] = process
             # Cancelled before it began, or the Hub is closing.
-            if not self._change(job, "RUNNING", None) or self._closing.is_set():
+            if not self._set_stage(job, "RUNNING", None) or self._closing.is_set():
                 _signal(process, signal.SIGKILL)
         return process
 
-    def _listen(self, job: Job, stream: IO[str]) -> None:
+    def _copy_output(self, job: StoredJob, stream: IO[str]) -> None:
         with self._log(job).open("a", encoding="utf-8") as log:
-            for line in chain([f"===== Job started at {now()} ====="], stream):
-                log.write(json.dumps({"timestamp": now(), "data": line.rstrip("\n")}) + "\n")
+            for line in chain([f"===== Job started at {utc_now()} ====="], stream):
+                log.write(json.dumps({"timestamp": utc_now(), "data": line.rstrip("\n")}) + "\n")
                 log.flush()
 
-    def _end(self, job: Job, stage: Stage, message: str | None) -> None:
+    def _end(self, job: StoredJob, stage: JobStage, message: str | None) -> None:
         """Another end than its own: said at once, and asked of the process before it is made."""
-        if not self._change(job, stage, message):
+        if not self._set_stage(job, stage, message):
             return
         if process := self._running.get(job.id):
             _signal(process, signal.SIGTERM)
@@ -150,30 +152,30 @@ class Processes:
             killer.daemon = True
             killer.start()
 
-    def _change(self, job: Job, stage: Stage, message: str | None) -> bool:
+    def _set_stage(self, job: StoredJob, stage: JobStage, message: str | None) -> bool:
         """False for a Job that has ended already: the first end stands."""
         with self._changing:
-            old = self.job(job.namespace, job.id) or job
-            if old.stage in TERMINAL:
+            old = self.find_job(job.namespace, job.id) or job
+            if old.stage in TERMINAL_STAGES:
                 return False
-            started = now() if stage == "RUNNING" else old.started
-            finished = now() if stage in TERMINAL else None
+            started = utc_now() if stage == "RUNNING" else old.started
+            finished = utc_now() if stage in TERMINAL_STAGES else None
             changed = replace(old, stage=stage, message=message, started=started, finished=finished)
-            replace_file(self._path(job.namespace, job.id), dump(changed))
+            replace_file(self._path(job.namespace, job.id), to_json(changed))
             return True
 
-    def _has_ended(self, job: Job) -> bool:
-        found = self.job(job.namespace, job.id)
-        return found is None or (found.stage in TERMINAL and job.id not in self._running)
+    def _has_ended(self, job: StoredJob) -> bool:
+        found = self.find_job(job.namespace, job.id)
+        return found is None or (found.stage in TERMINAL_STAGES and job.id not in self._running)
 
-    def _log(self, job: Job) -> Path:
+    def _log(self, job: StoredJob) -> Path:
         return self._path(job.namespace, job.id).with_suffix(".log")
 
     def _path(self, namespace: str, job_id: str) -> Path:
         return self._root / namespace / f"{job_id}.json"
 
 
-def _after(path: Path, place: int) -> bytes:
+def _read_lines_after(path: Path, place: int) -> bytes:
     """The whole lines of a file from `place` on."""
     if not path.is_file():
         return b""

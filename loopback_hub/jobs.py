@@ -4,96 +4,102 @@ import uuid
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qs, urlsplit
 
-from loopback_hub.accounts import known_caller, owns
-from loopback_hub.job_records import HARDWARE, Hardware, Job, JobSpec
-from loopback_hub.messages import Refused, Request, Response, as_json, as_page
-from loopback_hub.records import now
+from loopback_hub.accounts import is_owner, require_credential
+from loopback_hub.job_records import HARDWARE, Flavor, StoredJob, StoredJobSpec
+from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response, page_response
+from loopback_hub.records import utc_now
 from loopback_hub.registered import Credential
-from loopback_hub.store import Store
+from loopback_hub.store import HubStore
 
 DEFAULT_SECONDS = 30 * 60
 EVENTS = "text/event-stream; charset=utf-8"
 
 
-def hardware(_store: Store, _request: Request) -> Response:
-    return as_json([_priced(each) for each in HARDWARE])
+def list_hardware(_store: HubStore, _request: HttpRequest) -> HttpResponse:
+    return json_response([_flavor_json(each) for each in HARDWARE])
 
 
-def submit(store: Store, request: Request, namespace: str) -> Response:
-    caller = _at_home(store, request, namespace)
+def handle_submit(store: HubStore, request: HttpRequest, namespace: str) -> HttpResponse:
+    caller = _require_namespace(store, request, namespace)
     if caller.rights in ("read", "fine-grained"):
-        raise Refused(403, "Forbidden: this authentication method has insufficient permissions to start Jobs")
+        raise HttpError(403, "Forbidden: this authentication method has insufficient permissions to start Jobs")
     if namespace in store.jobs.penniless:
-        raise Refused(402, "Payment required: add credits to run Jobs")
+        raise HttpError(402, "Payment required: add credits to run Jobs")
     sent = request.json()
-    spec = _spec(sent)
-    return as_json(shown(start(store, namespace, spec, {}, _texts(sent, "secrets"), caller.account)))
+    spec = _parse_spec(sent)
+    return json_response(
+        job_json(start_job(store, namespace, spec, {}, _require_texts(sent, "secrets"), caller.account))
+    )
 
 
-def start(
-    store: Store,
+def start_job(
+    store: HubStore,
     namespace: str,
-    spec: JobSpec,
+    spec: StoredJobSpec,
     environment: Mapping[str, str],
     secrets: Mapping[str, str],
     initiator: str,
-) -> Job:
+) -> StoredJob:
     """A new Job of `spec`, with `environment` beside its own: what a webhook adds. The secrets are shown to nobody."""
-    job = Job(uuid.uuid4().hex[:24], namespace, initiator, spec, now())
+    job = StoredJob(uuid.uuid4().hex[:24], namespace, initiator, spec, utc_now())
     store.jobs.start(job, {**environment, **secrets})
     return job
 
 
-def listed(store: Store, request: Request, namespace: str) -> Response:
-    _at_home(store, request, namespace)
+def list_jobs(store: HubStore, request: HttpRequest, namespace: str) -> HttpResponse:
+    _require_namespace(store, request, namespace)
     query = parse_qs(urlsplit(request.path).query)
     stages, labels = query.get("stage"), {tuple(each.split("=", 1)) for each in query.get("label", [])}
     found = [
-        shown(job)
-        for job in store.jobs.all(namespace)
+        job_json(job)
+        for job in store.jobs.list_jobs(namespace)
         if (stages is None or job.stage in stages) and labels <= set(job.spec.labels.items())
     ]
-    return as_page(found, request, store.page_size)
+    return page_response(found, request, store.page_size)
 
 
-def detail(store: Store, request: Request, namespace: str, job_id: str) -> Response:
-    return as_json(shown(find(store, request, namespace, job_id)))
+def show_job(store: HubStore, request: HttpRequest, namespace: str, job_id: str) -> HttpResponse:
+    return json_response(job_json(require_job(store, request, namespace, job_id)))
 
 
-def logs(store: Store, request: Request, namespace: str, job_id: str) -> Response:
+def stream_logs(store: HubStore, request: HttpRequest, namespace: str, job_id: str) -> HttpResponse:
     """Server-sent events, from the first line on: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
-    return Response(200, {"Content-Type": EVENTS}, _events(store.jobs.lines(find(store, request, namespace, job_id))))
+    return HttpResponse(
+        200,
+        {"Content-Type": EVENTS},
+        _encode_events(store.jobs.follow_log(require_job(store, request, namespace, job_id))),
+    )
 
 
-def cancel(store: Store, request: Request, namespace: str, job_id: str) -> Response:
-    store.jobs.cancel(find(store, request, namespace, job_id))
-    return as_json(shown(find(store, request, namespace, job_id)))
+def cancel_job(store: HubStore, request: HttpRequest, namespace: str, job_id: str) -> HttpResponse:
+    store.jobs.cancel(require_job(store, request, namespace, job_id))
+    return json_response(job_json(require_job(store, request, namespace, job_id)))
 
 
-def find(store: Store, request: Request, namespace: str, job_id: str) -> Job:
+def require_job(store: HubStore, request: HttpRequest, namespace: str, job_id: str) -> StoredJob:
     """A Job of a namespace in which the caller is at home."""
-    _at_home(store, request, namespace)
-    job = store.jobs.job(namespace, job_id)
+    _require_namespace(store, request, namespace)
+    job = store.jobs.find_job(namespace, job_id)
     if job is None:
-        raise Refused(404, "Job not found")
+        raise HttpError(404, "Job not found")
     return job
 
 
-def shown(job: Job) -> dict[str, object]:
+def job_json(job: StoredJob) -> dict[str, object]:
     spec = job.spec
     return {
         "id": job.id,
         "createdAt": job.created,
         "startedAt": job.started,
         "finishedAt": job.finished,
-        **spec_shown(spec),
+        **spec_json(spec),
         "status": {"stage": job.stage, "message": job.message},
         "owner": {"id": job.namespace, "name": job.namespace, "type": "user"},
         "initiator": {"type": "user", "id": job.initiator, "name": job.initiator},
     }
 
 
-def spec_shown(spec: JobSpec) -> dict[str, object]:
+def spec_json(spec: StoredJobSpec) -> dict[str, object]:
     """Without its secrets, which nobody is shown."""
     return {
         "dockerImage": spec.image,
@@ -108,54 +114,54 @@ def spec_shown(spec: JobSpec) -> dict[str, object]:
     }
 
 
-def _at_home(store: Store, request: Request, namespace: str) -> Credential:
-    caller = known_caller(store, request)
-    if not owns(caller, namespace):
-        raise Refused(403, f"Forbidden: you are no member of {namespace}")
+def _require_namespace(store: HubStore, request: HttpRequest, namespace: str) -> Credential:
+    caller = require_credential(store, request)
+    if not is_owner(caller, namespace):
+        raise HttpError(403, f"Forbidden: you are no member of {namespace}")
     return caller
 
 
-def _spec(sent: dict[str, object]) -> JobSpec:
+def _parse_spec(sent: dict[str, object]) -> StoredJobSpec:
     flavor, seconds = sent.get("flavor"), sent.get("timeoutSeconds", DEFAULT_SECONDS)
     if flavor not in {each.name for each in HARDWARE}:
-        raise Refused(400, f"Invalid flavor: {flavor}")
+        raise HttpError(400, f"Invalid flavor: {flavor}")
     if not isinstance(seconds, int) or seconds < 1:
-        raise Refused(400, "timeoutSeconds is a number of seconds")
+        raise HttpError(400, "timeoutSeconds is a number of seconds")
     if not isinstance(sent.get("dockerImage"), str):
-        raise Refused(400, "a Job needs an image")
-    command, arguments = (_list(sent.get(key, [])) for key in ("command", "arguments"))
+        raise HttpError(400, "a Job needs an image")
+    command, arguments = (_require_list(sent.get(key, [])) for key in ("command", "arguments"))
     if not command:
-        raise Refused(400, "a Job needs a command")
-    return JobSpec(
+        raise HttpError(400, "a Job needs a command")
+    return StoredJobSpec(
         str(sent["dockerImage"]),
         command,
         arguments,
-        _texts(sent, "environment"),
+        _require_texts(sent, "environment"),
         str(flavor),
         seconds,
-        _texts(sent, "labels"),
+        _require_texts(sent, "labels"),
     )
 
 
-def _list(value: object) -> list[str]:
+def _require_list(value: object) -> list[str]:
     if not isinstance(value, list):
-        raise Refused(400, "a command is a list")
+        raise HttpError(400, "a command is a list")
     return [str(each) for each in value]
 
 
-def _texts(sent: dict[str, object], key: str) -> dict[str, str]:
+def _require_texts(sent: dict[str, object], key: str) -> dict[str, str]:
     value = sent.get(key) or {}
     if not isinstance(value, dict):
-        raise Refused(400, f"{key} is no object")
+        raise HttpError(400, f"{key} is no object")
     return {str(name): str(each) for name, each in value.items()}
 
 
-def _events(lines: Iterator[str]) -> Iterator[bytes]:
+def _encode_events(lines: Iterator[str]) -> Iterator[bytes]:
     for line in lines:
         yield f"data: {line}\n\n".encode() if line else b": keep-alive\n\n"
 
 
-def _priced(hardware: Hardware) -> dict[str, object]:
+def _flavor_json(hardware: Flavor) -> dict[str, object]:
     accelerator = None
     if hardware.gpu:
         model, quantity, memory = hardware.gpu

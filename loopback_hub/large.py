@@ -3,11 +3,11 @@
 https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md
 """
 
-from loopback_hub.messages import Refused, Request, Response, as_json
-from loopback_hub.store import Store
+from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response
+from loopback_hub.store import HubStore
 
 
-def batch(store: Store, request: Request, name: str) -> Response:
+def handle_batch(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
     """Where to send each large file; nothing for one that is here already."""
     objects = []
     for wanted in request.json()["objects"]:
@@ -19,22 +19,22 @@ def batch(store: Store, request: Request, name: str) -> Response:
                 "verify": {"href": f"{address}/verify"},
             }
         objects.append(known)
-    return as_json({"transfer": "basic", "objects": objects})
+    return json_response({"transfer": "basic", "objects": objects})
 
 
-def upload(store: Store, request: Request, name: str, sha256: str) -> Response:
+def handle_upload(store: HubStore, request: HttpRequest, name: str, sha256: str) -> HttpResponse:
     """One large file. The address is the permission, as with the Hub's signed ones."""
     store.repository(name)
     try:
         store.blobs.put(request.body, expected=sha256)
     except ValueError as error:
-        raise Refused(400, str(error)) from error
-    return as_json({})
+        raise HttpError(400, str(error)) from error
+    return json_response({})
 
 
-def verify(store: Store, request: Request, name: str) -> Response:  # noqa: ARG001
+def handle_verify(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:  # noqa: ARG001
     sent = request.json()
     path = store.blobs.path(str(sent.get("oid")))
     if path is None or path.stat().st_size != sent.get("size"):
-        raise Refused(404, "the object was not uploaded whole")
-    return as_json({})
+        raise HttpError(404, "the object was not uploaded whole")
+    return json_response({})

@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from loopback_hub.blobs import Readable
+from loopback_hub.blobs import ReadableStream
 
 JSON = "application/json; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 
 
 @dataclass(frozen=True)
-class Request:
+class HttpRequest:
     """A request whose path has been taken apart by its route."""
 
     base: str
     """The Hub's own address, for links."""
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    body: Readable
+    body: ReadableStream
     path: str = "/"
     """With its query, as it was sent."""
 
@@ -30,14 +30,14 @@ class Request:
         kind, _, token = self.headers.get("Authorization", "").partition(" ")
         return token if kind == "Bearer" and token else None
 
-    def number(self, key: str) -> int:
+    def query_number(self, key: str) -> int:
         """A whole number of the query, 0 when it is not there."""
         text = self.query.get(key, "0")
         if not text.isdecimal():
-            raise Refused(400, f"{key} is no number")
+            raise HttpError(400, f"{key} is no number")
         return int(text)
 
-    def asks(self, key: str) -> bool:
+    def has_flag(self, key: str) -> bool:
         """Whether the query sets `key`."""
         return self.query.get(key, "").lower() in ("1", "true")
 
@@ -50,14 +50,14 @@ class Request:
         try:
             content = json.loads(self.body.read() or b"{}")
         except ValueError as error:
-            raise Refused(400, "the body is not JSON") from error
+            raise HttpError(400, "the body is not JSON") from error
         if not isinstance(content, dict):
-            raise Refused(400, "the body is not a JSON object")
+            raise HttpError(400, "the body is not a JSON object")
         return cast(dict[str, Any], content)
 
 
 @dataclass(frozen=True)
-class Response:
+class HttpResponse:
     """Bytes, a span of a file, or pieces as they come to be."""
 
     status: int
@@ -67,7 +67,7 @@ class Response:
     """Where the part of a file starts, and its bytes."""
 
     @property
-    def streams(self) -> bool:
+    def is_streamed(self) -> bool:
         """Whether nobody knows yet how much it will be."""
         return not isinstance(self.body, bytes | Path)
 
@@ -76,7 +76,7 @@ class Response:
         return len(self.body) if isinstance(self.body, bytes) else self.span[1]
 
 
-class Refused(Exception):
+class HttpError(Exception):
     """An answer other than success, with the code by which the client knows which."""
 
     def __init__(
@@ -88,27 +88,27 @@ class Refused(Exception):
         self.code = code
         self.body = body or {}
 
-    def response(self) -> Response:
+    def response(self) -> HttpResponse:
         message = str(self).encode("ascii", "replace").decode().replace("\n", " ")
         codes = {"X-Error-Code": self.code} if self.code else {}
         body = json.dumps({"error": str(self), **self.body}).encode()
         headers = {"Content-Type": JSON, "X-Error-Message": message, **codes}
-        return Response(self.status, headers, body)
+        return HttpResponse(self.status, headers, body)
 
 
-def as_json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(status, {"Content-Type": JSON, **(headers or {})}, json.dumps(content, default=str).encode())
+def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    return HttpResponse(status, {"Content-Type": JSON, **(headers or {})}, json.dumps(content, default=str).encode())
 
 
-def as_page(items: Sequence[object], request: Request, size: int) -> Response:
+def page_response(items: Sequence[object], request: HttpRequest, size: int) -> HttpResponse:
     """The part of a listing that `?p=` asks for, and the way to the next."""
-    number = request.number("p")
+    number = request.query_number("p")
     headers = {"X-Total-Count": str(len(items))}
     if (number + 1) * size < len(items):
         query = urlencode({**request.query, "p": number + 1})
         headers["Link"] = f'<{request.base}{urlsplit(request.path).path}?{query}>; rel="next"'
-    return as_json(items[number * size : (number + 1) * size], headers=headers)
+    return json_response(items[number * size : (number + 1) * size], headers=headers)
 
 
-def as_html(page: str) -> Response:
-    return Response(200, {"Content-Type": HTML}, page.encode())
+def html_response(page: str) -> HttpResponse:
+    return HttpResponse(200, {"Content-Type": HTML}, page.encode())

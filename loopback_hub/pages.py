@@ -8,12 +8,12 @@ from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from antidote_ci.report.text import counted
-from loopback_hub.accounts import caller, may_see
-from loopback_hub.conversations import find
-from loopback_hub.messages import Request, Response, as_html
+from antidote_ci.report.text import pluralize
+from loopback_hub.accounts import may_read, optional_credential
+from loopback_hub.conversations import find_discussion
+from loopback_hub.messages import HttpRequest, HttpResponse, html_response
 from loopback_hub.records import MAIN, Commit
-from loopback_hub.store import Store
+from loopback_hub.store import HubStore
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -22,7 +22,7 @@ REPORT = "antidote/report.html"
 
 
 @dataclass(frozen=True)
-class Row:
+class FileRow:
     """A file in a listing. `state` is added, changed, removed, or empty outside a pull request."""
 
     path: str
@@ -31,20 +31,20 @@ class Row:
     address: str
 
 
-def index(store: Store, request: Request) -> Response:
+def render_index(store: HubStore, request: HttpRequest) -> HttpResponse:
     """The repositories that the caller may see."""
-    who = caller(store, request)
-    names = [name for name in store.names() if may_see(who, store.repository(name))]
-    return _page("index.html", title="Repositories", names=[(name, _repository_address(name)) for name in names])
+    who = optional_credential(store, request)
+    names = [name for name in store.names() if may_read(who, store.repository(name))]
+    return _render_page("index.html", title="Repositories", names=[(name, _repository_address(name)) for name in names])
 
 
-def repository(store: Store, _request: Request, name: str, revision: str = MAIN) -> Response:
+def render_repository(store: HubStore, _request: HttpRequest, name: str, revision: str = MAIN) -> HttpResponse:
     """The files at a revision, and the discussions."""
     commit = store.commit(name, revision)
     known = store.repository(name)
     discussions = [(found, _discussion_address(name, found.number)) for found in reversed(known.discussions)]
-    files = [_row(name, commit, path, "") for path in commit.files]
-    return _page(
+    files = [_file_row(name, commit, path, "") for path in commit.files]
+    return _render_page(
         "repository.html",
         title=name,
         repository=known,
@@ -55,15 +55,15 @@ def repository(store: Store, _request: Request, name: str, revision: str = MAIN)
     )
 
 
-def discussion(store: Store, _request: Request, name: str, number: str) -> Response:
+def render_discussion(store: HubStore, _request: HttpRequest, name: str, number: str) -> HttpResponse:
     """Title, state and what was said; a pull request's changed files, with the report on top when there is one."""
-    found = find(store.repository(name), int(number))
+    found = find_discussion(store.repository(name), int(number))
     changes, report, head = [], None, None
     if found.base:
         commit, base = store.commit(name, found.ref), store.commit(name, found.base)
-        changes, head = _changes(name, commit, base), commit.revision
+        changes, head = _changed_rows(name, commit, base), commit.revision
         report = _file_address(name, commit.revision, REPORT) if REPORT in commit.files else None
-    return _page(
+    return _render_page(
         "discussion.html",
         title=found.title,
         name=name,
@@ -75,21 +75,21 @@ def discussion(store: Store, _request: Request, name: str, number: str) -> Respo
     )
 
 
-def _changes(name: str, commit: Commit, base: Commit) -> list[Row]:
+def _changed_rows(name: str, commit: Commit, base: Commit) -> list[FileRow]:
     rows = []
     for path in sorted(commit.files.keys() | base.files.keys()):
         if path not in commit.files:
-            rows.append(_row(name, base, path, "removed"))
+            rows.append(_file_row(name, base, path, "removed"))
         elif path not in base.files:
-            rows.append(_row(name, commit, path, "added"))
+            rows.append(_file_row(name, commit, path, "added"))
         elif commit.files[path] != base.files[path]:
-            rows.append(_row(name, commit, path, "changed"))
+            rows.append(_file_row(name, commit, path, "changed"))
     return rows
 
 
-def _row(name: str, commit: Commit, path: str, state: str) -> Row:
+def _file_row(name: str, commit: Commit, path: str, state: str) -> FileRow:
     address = _file_address(name, commit.revision, path)
-    return Row(path, commit.files[path].size, state, address)
+    return FileRow(path, commit.files[path].size, state, address)
 
 
 def _repository_address(name: str) -> str:
@@ -104,12 +104,12 @@ def _file_address(name: str, revision: str, path: str) -> str:
     return f"/{quote(name)}/resolve/{revision}/{quote(path)}"
 
 
-def _size(size: int) -> str:
+def _format_size(size: int) -> str:
     """1234567 as 1.2 MB."""
     for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= bytes_:
             return f"{size / bytes_:.1f} {unit}"
-    return counted(size, "byte")
+    return pluralize(size, "byte")
 
 
 @cache
@@ -117,9 +117,9 @@ def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("loopback_hub"), autoescape=True, undefined=StrictUndefined)
-    environment.filters["size"] = _size
+    environment.filters["size"] = _format_size
     return environment
 
 
-def _page(template: str, **values: object) -> Response:
-    return as_html(_environment().get_template(template).render(values))
+def _render_page(template: str, **values: object) -> HttpResponse:
+    return html_response(_environment().get_template(template).render(values))

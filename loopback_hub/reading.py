@@ -3,22 +3,22 @@
 import re
 from pathlib import PurePosixPath
 
-from loopback_hub.cards import front_matter
-from loopback_hub.messages import HTML, Refused, Request, Response, as_json
-from loopback_hub.records import MAIN, Commit, Entry
-from loopback_hub.security import repository_status
-from loopback_hub.store import Store, is_path
+from loopback_hub.cards import parse_card
+from loopback_hub.messages import HTML, HttpError, HttpRequest, HttpResponse, json_response
+from loopback_hub.records import MAIN, Commit, FileEntry
+from loopback_hub.security import scan_commit
+from loopback_hub.store import HubStore, is_path
 
-SPAN = re.compile(r"bytes=(\d*)-(\d*)")
+RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 CONTENT_TYPES = {".html": HTML, ".json": "application/json", ".md": "text/plain; charset=utf-8"}
 
 
-def info(store: Store, request: Request, name: str, revision: str = MAIN) -> Response:
+def show_repository(store: HubStore, request: HttpRequest, name: str, revision: str = MAIN) -> HttpResponse:
     """The description of a repository at a revision; public even where the files are gated."""
     repository = store.repository(name)
     commit = store.commit(name, revision)
-    security = {"securityRepoStatus": repository_status(store, commit)} if request.asks("securityStatus") else {}
-    return as_json(
+    security = {"securityRepoStatus": scan_commit(store, commit)} if request.has_flag("securityStatus") else {}
+    return json_response(
         {
             "_id": commit.revision[:24],
             "id": repository.short_name,
@@ -34,23 +34,23 @@ def info(store: Store, request: Request, name: str, revision: str = MAIN) -> Res
             "createdAt": repository.created,
             "lastModified": store.commit(name, MAIN).created,
             "cardData": _card_data(store, commit),
-            "siblings": [_sibling(path, entry, request.asks("blobs")) for path, entry in commit.files.items()],
+            "siblings": [_sibling_json(path, entry, request.has_flag("blobs")) for path, entry in commit.files.items()],
             **security,
         }
     )
 
 
-def _card_data(store: Store, commit: Commit) -> dict[str, object]:
+def _card_data(store: HubStore, commit: Commit) -> dict[str, object]:
     card = commit.files.get("README.md")
     path = store.blobs.path(card.sha256) if card else None
     try:
-        return front_matter(path.read_text(encoding="utf-8")) if path else {}
+        return parse_card(path.read_text(encoding="utf-8")) if path else {}
     except ValueError:
         # A card can be broken by a push with git, and the repository must still be readable.
         return {}
 
 
-def _sibling(path: str, entry: Entry, sizes: bool) -> dict[str, object]:
+def _sibling_json(path: str, entry: FileEntry, sizes: bool) -> dict[str, object]:
     if not sizes:
         return {"rfilename": path}
     known: dict[str, object] = {"rfilename": path, "size": entry.size, "blobId": entry.git_id}
@@ -60,12 +60,12 @@ def _sibling(path: str, entry: Entry, sizes: bool) -> dict[str, object]:
     return known
 
 
-def file(store: Store, request: Request, name: str, revision: str, path: str) -> Response:
+def serve_file(store: HubStore, request: HttpRequest, name: str, revision: str, path: str) -> HttpResponse:
     """A file's bytes, or a span of them."""
     commit = store.commit(name, revision)
     entry = commit.files.get(path) if is_path(path) else None
     if entry is None:
-        raise Refused(404, "Entry not found", "EntryNotFound")
+        raise HttpError(404, "Entry not found", "EntryNotFound")
     blob = store.blobs.path(entry.sha256)
     if blob is None:
         raise FileNotFoundError(f"the blob of {path} in {name} is gone")
@@ -78,20 +78,20 @@ def file(store: Store, request: Request, name: str, revision: str, path: str) ->
         "Accept-Ranges": "bytes",
     }
     if "Range" not in request.headers:
-        return Response(200, headers, blob, (0, entry.size))
-    start, length = _span(request.headers["Range"], entry.size)
+        return HttpResponse(200, headers, blob, (0, entry.size))
+    start, length = _parse_range(request.headers["Range"], entry.size)
     content_range = f"bytes {start}-{start + length - 1}/{entry.size}"
-    return Response(206, {**headers, "Content-Range": content_range}, blob, (start, length))
+    return HttpResponse(206, {**headers, "Content-Range": content_range}, blob, (start, length))
 
 
-def _span(text: str, size: int) -> tuple[int, int]:
+def _parse_range(text: str, size: int) -> tuple[int, int]:
     """Start and length of `bytes=a-b`, `bytes=a-` or `bytes=-n`. https://www.rfc-editor.org/rfc/rfc9110#section-14"""
-    span = SPAN.fullmatch(text)
+    span = RANGE.fullmatch(text)
     if span is None or span.groups() == ("", ""):
-        raise Refused(416, f"cannot serve {text!r} of {size} bytes")
+        raise HttpError(416, f"cannot serve {text!r} of {size} bytes")
     first, last = span.groups()
     start = int(first) if first else max(0, size - int(last))
     end = min(size, int(last) + 1) if first and last else size
     if start >= end:
-        raise Refused(416, f"cannot serve {text!r} of {size} bytes")
+        raise HttpError(416, f"cannot serve {text!r} of {size} bytes")
     return start, end - start

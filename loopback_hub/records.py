@@ -6,14 +6,14 @@ from typing import Literal
 
 MAIN = "main"
 
-Status = Literal["draft", "open", "closed", "merged"]
+DiscussionStatus = Literal["draft", "open", "closed", "merged"]
 Gate = Literal["auto", "manual", False]
 """Who lets an account into a gated repository: the Hub at once, or the owner."""
-Standing = Literal["pending", "accepted", "rejected"]
+AccessStatus = Literal["pending", "accepted", "rejected"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileEntry:
     """One file of a commit."""
 
     sha256: str
@@ -40,23 +40,23 @@ class Commit:
     body: str
     author: str
     created: str
-    files: dict[str, Entry]
+    files: dict[str, FileEntry]
 
 
 @dataclass(frozen=True)
-class Change:
+class FileChanges:
     """What a commit does to its parent."""
 
     title: str
     body: str
     author: str
-    added: dict[str, Entry]
+    added: dict[str, FileEntry]
     deleted: list[str]
     """A file, or a folder with a trailing slash."""
 
 
 @dataclass(frozen=True)
-class Comment:
+class CommentEvent:
     """What someone wrote; its earlier wordings are kept."""
 
     id: str
@@ -71,7 +71,7 @@ class Comment:
 
 
 @dataclass(frozen=True)
-class Pushed:
+class PushEvent:
     """A commit upon a pull request."""
 
     id: str
@@ -83,18 +83,18 @@ class Pushed:
 
 
 @dataclass(frozen=True)
-class StatusChange:
+class StatusEvent:
     """A discussion was opened, closed or merged."""
 
     id: str
     author: str
     created: str
-    status: Status
+    status: DiscussionStatus
     type: Literal["status-change"] = "status-change"
 
 
 @dataclass(frozen=True)
-class TitleChange:
+class TitleEvent:
     """A discussion got another title."""
 
     id: str
@@ -105,7 +105,7 @@ class TitleChange:
     type: Literal["title-change"] = "title-change"
 
 
-Event = Comment | Pushed | StatusChange | TitleChange
+DiscussionEvent = CommentEvent | PushEvent | StatusEvent | TitleEvent
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ class Discussion:
     title: str
     author: str
     created: str
-    status: Status
+    status: DiscussionStatus
     base: str | None
-    events: list[Event]
+    events: list[DiscussionEvent]
     merged: str | None = None
     """The commit of main that a merge made."""
 
@@ -127,15 +127,15 @@ class Discussion:
         return f"refs/pr/{self.number}"
 
     @property
-    def comments(self) -> list[Comment]:
-        return [event for event in self.events if isinstance(event, Comment)]
+    def comments(self) -> list[CommentEvent]:
+        return [event for event in self.events if isinstance(event, CommentEvent)]
 
 
 @dataclass(frozen=True)
-class Admission:
+class AccessRequest:
     """An account that asked to be let into a gated repository, or was."""
 
-    standing: Standing
+    standing: AccessStatus
     since: str
 
 
@@ -150,7 +150,7 @@ class Repository:
     gated: Gate = False
     private: bool = False
     disabled: bool = False
-    admissions: dict[str, Admission] = field(default_factory=dict)
+    admissions: dict[str, AccessRequest] = field(default_factory=dict)
     """By account."""
     tags: dict[str, str] = field(default_factory=dict)
     discussions: list[Discussion] = field(default_factory=list)
@@ -187,7 +187,7 @@ class UpdatedRef:
 
 
 @dataclass(frozen=True)
-class Announcement:
+class RepositoryEvent:
     """Something happened to a repository: what webhooks are told."""
 
     action: Literal["create", "update", "delete", "move"]
@@ -195,9 +195,9 @@ class Announcement:
     repository: Repository
     refs: tuple[UpdatedRef, ...] = ()
     discussion: Discussion | None = None
-    comment: Comment | None = None
+    comment: CommentEvent | None = None
     moved_to: str | None = None
 
 
-def now() -> str:
+def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from loopback_hub.job_records import JobSpec
+from loopback_hub.job_records import StoredJobSpec
 
 Rights = Literal["read", "write", "fine-grained", "all"]
 
@@ -24,7 +24,7 @@ class Credential:
 
 
 @dataclass(frozen=True)
-class Publisher:
+class TrustedPublisher:
     """A workflow that may publish to one repository without a token of its own."""
 
     repository: str
@@ -36,21 +36,21 @@ class Accounts:
     """Who is known. While nobody is, every token is one account that may do everything."""
 
     credentials: list[Credential] = field(default_factory=list)
-    publishers: list[Publisher] = field(default_factory=list)
+    publishers: list[TrustedPublisher] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Trigger:
+class JobTrigger:
     """What a Job webhook starts: a copy of its source Job, without that one's secrets."""
 
     namespace: str
-    spec: JobSpec
+    spec: StoredJobSpec
     secrets: dict[str, str] = field(default_factory=dict)
     """The webhook's own, for every Job that it starts."""
 
 
 @dataclass(frozen=True)
-class Webhook:
+class StoredWebhook:
     """An address that wants to be told, or a Job that is to run, and of what."""
 
     id: str
@@ -61,5 +61,5 @@ class Webhook:
     domains: list[str]
     secret: str | None
     disabled: bool = False
-    trigger: Trigger | None = None
+    trigger: JobTrigger | None = None
     """Where there is no url."""

@@ -4,52 +4,52 @@ import io
 from dataclasses import replace
 
 from loopback_hub import history
-from loopback_hub.accounts import known_caller, owns, writer
+from loopback_hub.accounts import is_owner, require_credential, require_writer
 from loopback_hub.blobs import LARGE_SUFFIXES
-from loopback_hub.messages import Refused, Request, Response, as_json
-from loopback_hub.records import Announcement, Repository, now
-from loopback_hub.store import NAME, Store
+from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response
+from loopback_hub.records import Repository, RepositoryEvent, utc_now
+from loopback_hub.store import NAME, HubStore
 
 KINDS = {"model": "", "dataset": "datasets/"}
 ATTRIBUTES = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in sorted(LARGE_SUFFIXES))
 
 
-def create(store: Store, request: Request) -> Response:
+def handle_create(store: HubStore, request: HttpRequest) -> HttpResponse:
     """A repository of one commit, which says what belongs into large-file storage."""
     sent = request.json()
-    credential = known_caller(store, request)
+    credential = require_credential(store, request)
     namespace = sent.get("organization") or credential.account
     name = f"{_prefix(sent)}{namespace}/{sent.get('name')}"
     if not NAME.fullmatch(name):
-        raise Refused(400, f"{name} is not a repository's name")
-    if credential.rights not in ("all", "write") or not owns(credential, namespace):
-        raise Refused(403, f'You don\'t have the rights to create a model under the namespace "{namespace}"')
-    attributes = {".gitattributes": store.blobs.entry(".gitattributes", io.BytesIO(ATTRIBUTES.encode()))}
+        raise HttpError(400, f"{name} is not a repository's name")
+    if credential.rights not in ("all", "write") or not is_owner(credential, namespace):
+        raise HttpError(403, f'You don\'t have the rights to create a model under the namespace "{namespace}"')
+    attributes = {".gitattributes": store.blobs.put_file(".gitattributes", io.BytesIO(ATTRIBUTES.encode()))}
     answer = {"url": f"{request.base}/{name}", "name": name.removeprefix("datasets/")}
     with store.writing:
         if name in store.names():
-            raise Refused(409, "You already created this model repo", body=answer)
-        begun = Repository(name, now(), {}, private=_is_private(sent) or False)
-        history.begin(store, begun, "initial commit", credential.account, attributes)
-    return as_json(answer)
+            raise HttpError(409, "You already created this model repo", body=answer)
+        begun = Repository(name, utc_now(), {}, private=_is_private(sent) or False)
+        history.create_repository(store, begun, "initial commit", credential.account, attributes)
+    return json_response(answer)
 
 
-def delete(store: Store, request: Request) -> Response:
+def handle_delete(store: HubStore, request: HttpRequest) -> HttpResponse:
     sent = request.json()
-    name = f"{_prefix(sent)}{sent.get('organization') or known_caller(store, request).account}/{sent.get('name')}"
+    name = f"{_prefix(sent)}{sent.get('organization') or require_credential(store, request).account}/{sent.get('name')}"
     with store.writing:
-        gone = writer(store, request, name)
+        gone = require_writer(store, request, name)
         store.delete(name)
-        store.announce(Announcement("delete", "repo", gone))
-    return as_json({})
+        store.announce(RepositoryEvent("delete", "repo", gone))
+    return json_response({})
 
 
-def settings(store: Store, request: Request, name: str) -> Response:
+def update_settings(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
     """Its gate and who sees it."""
     sent = request.json()
     gated, private = sent.get("gated"), _is_private(sent)
     if gated not in (None, "auto", "manual", False):
-        raise Refused(400, f"gated is {gated!r}: auto, manual or false")
+        raise HttpError(400, f"gated is {gated!r}: auto, manual or false")
     with store.writing:
         repository = store.repository(name)
         changed = replace(
@@ -58,32 +58,32 @@ def settings(store: Store, request: Request, name: str) -> Response:
             private=repository.private if private is None else private,
         )
         store.save(changed)
-        store.announce(Announcement("update", "repo.config", changed))
-    return as_json({"gated": changed.gated, "private": changed.private})
+        store.announce(RepositoryEvent("update", "repo.config", changed))
+    return json_response({"gated": changed.gated, "private": changed.private})
 
 
-def move(store: Store, request: Request) -> Response:
+def handle_move(store: HubStore, request: HttpRequest) -> HttpResponse:
     """Another name, or another owner."""
     sent = request.json()
     old, new = (f"{_prefix(sent)}{sent.get(key)}" for key in ("fromRepo", "toRepo"))
     with store.writing:
-        writer(store, request, old)
+        require_writer(store, request, old)
         if not NAME.fullmatch(new):
-            raise Refused(400, f"{new} is not a repository's name")
+            raise HttpError(400, f"{new} is not a repository's name")
         namespace = new.removeprefix("datasets/").partition("/")[0]
-        if not owns(known_caller(store, request), namespace):
-            raise Refused(403, f'You don\'t have the rights to create a model under the namespace "{namespace}"')
+        if not is_owner(require_credential(store, request), namespace):
+            raise HttpError(403, f'You don\'t have the rights to create a model under the namespace "{namespace}"')
         before = store.repository(old)
         store.move(old, new)
-        store.announce(Announcement("move", "repo", before, moved_to=new))
-    return as_json({"url": f"{request.base}/{new}"})
+        store.announce(RepositoryEvent("move", "repo", before, moved_to=new))
+    return json_response({"url": f"{request.base}/{new}"})
 
 
 def _prefix(sent: dict[str, object]) -> str:
     """Of the name by which this Hub keeps a repository of the kind that was asked for."""
     kind = sent.get("type") or "model"
     if not isinstance(kind, str) or kind not in KINDS:
-        raise Refused(400, f"this Hub keeps models and datasets, not {kind}")
+        raise HttpError(400, f"this Hub keeps models and datasets, not {kind}")
     return KINDS[kind]
 
 

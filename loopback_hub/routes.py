@@ -18,120 +18,133 @@ from loopback_hub import (
     webhooks,
     writing,
 )
-from loopback_hub.accounts import opener, reader, speaker, writer
+from loopback_hub.accounts import require_commenter, require_file_reader, require_reader, require_writer
 from loopback_hub.conversations import UnknownDiscussion
-from loopback_hub.messages import Refused, Request, Response
-from loopback_hub.proposals import Unmergeable
-from loopback_hub.store import Exists, MovedRepository, Stale, Store, UnknownEntry, UnknownRepository, UnknownRevision
+from loopback_hub.messages import HttpError, HttpRequest, HttpResponse
+from loopback_hub.proposals import MergeConflict
+from loopback_hub.store import (
+    AlreadyExists,
+    HubStore,
+    MovedRepository,
+    StaleParent,
+    UnknownEntry,
+    UnknownRepository,
+    UnknownRevision,
+)
 
 NAME = r"(?P<name>(?:datasets/)?[^/]+/[^/]+)"
 REVISION = r"(?P<revision>refs/pr/\d+|[^/]+)"
-FOUND = rf"/api/(?:models/|(?=datasets/)){NAME}"
-TALK = rf"{FOUND}/discussions/(?P<number>\d{{1,9}})"
-HOOKS = "/api/settings/webhooks"
-HOOK = rf"{HOOKS}/(?P<webhook_id>[0-9a-f]+)"
+REPOSITORY = rf"/api/(?:models/|(?=datasets/)){NAME}"
+DISCUSSION = rf"{REPOSITORY}/discussions/(?P<number>\d{{1,9}})"
+WEBHOOKS = "/api/settings/webhooks"
+WEBHOOK = rf"{WEBHOOKS}/(?P<webhook_id>[0-9a-f]+)"
 JOBS = r"/api/jobs/(?P<namespace>[A-Za-z0-9][\w.-]*)"
 JOB = rf"{JOBS}/(?P<job_id>[0-9a-f]{{24}})"
 LARGE = rf"/{NAME}\.git/info/lfs/objects"
 
-Answer = Callable[..., Response]
-Check = Callable[[Store, Request, str], object]
-Route = tuple[str, re.Pattern[str], Answer]
+Handler = Callable[..., HttpResponse]
+AccessCheck = Callable[[HubStore, HttpRequest, str], object]
+Route = tuple[str, re.Pattern[str], Handler]
 
 
-def _nobody_asks(_store: Store, _request: Request, _name: str) -> None:
+def _allow_anyone(_store: HubStore, _request: HttpRequest, _name: str) -> None:
     """Anyone, or the function asks itself."""
 
 
-def _checked(check: Check, answer: Answer) -> Answer:
+def _with_check(check: AccessCheck, answer: Handler) -> Handler:
     """`answer` for those who pass `check`, and what goes wrong in it in HTTP's words."""
 
-    def respond(store: Store, request: Request, **parts: str) -> Response:
+    def respond(store: HubStore, request: HttpRequest, **parts: str) -> HttpResponse:
         try:
             check(store, request, parts.get("name", ""))
             return answer(store, request, **parts)
         except MovedRepository as moved:
-            return Response(307, {"Location": request.path.replace(moved.before, moved.after, 1)}, b"")
+            return HttpResponse(307, {"Location": request.path.replace(moved.before, moved.after, 1)}, b"")
         except UnknownRepository:
             # As the Hub does, a stranger is not told whether a repository exists.
             status = 404 if request.token else 401
-            raise Refused(status, "Repository not found", "RepoNotFound") from None
+            raise HttpError(status, "Repository not found", "RepoNotFound") from None
         except UnknownRevision as error:
-            raise Refused(404, f"Invalid rev id: {error}", "RevisionNotFound") from None
+            raise HttpError(404, f"Invalid rev id: {error}", "RevisionNotFound") from None
         except UnknownEntry as error:
-            raise Refused(404, str(error), "EntryNotFound") from None
+            raise HttpError(404, str(error), "EntryNotFound") from None
         except UnknownDiscussion as error:
-            raise Refused(404, str(error)) from None
-        except Exists as error:
-            raise Refused(409, str(error)) from None
-        except Unmergeable as error:
-            raise Refused(409, str(error)) from None
-        except Stale as error:
-            raise Refused(412, str(error)) from None
+            raise HttpError(404, str(error)) from None
+        except AlreadyExists as error:
+            raise HttpError(409, str(error)) from None
+        except MergeConflict as error:
+            raise HttpError(409, str(error)) from None
+        except StaleParent as error:
+            raise HttpError(412, str(error)) from None
 
     return respond
 
 
 ROUTES: list[Route] = [
-    (method, re.compile(path), _checked(check, answer))
+    (method, re.compile(path), _with_check(check, answer))
     for method, path, check, answer in (
-        ("GET", "/api/whoami-v2", _nobody_asks, identity.whoami),
-        ("POST", "/api/validate-yaml", _nobody_asks, writing.validate_card),
-        ("POST", "/api/repos/create", _nobody_asks, repositories.create),
-        ("DELETE", "/api/repos/delete", _nobody_asks, repositories.delete),
-        ("POST", "/api/repos/move", _nobody_asks, repositories.move),
-        ("GET", HOOKS, _nobody_asks, webhooks.listed),
-        ("POST", HOOKS, _nobody_asks, webhooks.create),
-        ("GET", HOOK, _nobody_asks, webhooks.detail),
-        ("POST", HOOK, _nobody_asks, webhooks.update),
-        ("DELETE", HOOK, _nobody_asks, webhooks.delete),
-        ("POST", rf"{HOOK}/(?P<action>enable|disable)", _nobody_asks, webhooks.switch),
-        ("GET", "/api/jobs/hardware", _nobody_asks, jobs.hardware),
-        ("POST", JOBS, _nobody_asks, jobs.submit),
-        ("GET", JOBS, _nobody_asks, jobs.listed),
-        ("GET", JOB, _nobody_asks, jobs.detail),
-        ("GET", rf"{JOB}/logs", _nobody_asks, jobs.logs),
-        ("POST", rf"{JOB}/cancel", _nobody_asks, jobs.cancel),
-        ("POST", "/oauth/token", _nobody_asks, oidc.exchange),
-        ("GET", "/oidc/(?P<workflow>[^/]+/[^/]+)", _nobody_asks, oidc.identify),
-        ("GET", FOUND, reader, reading.info),
-        ("GET", rf"{FOUND}/revision/{REVISION}", reader, reading.info),
-        ("GET", rf"{FOUND}/tree/{REVISION}", reader, trees.tree),
-        ("GET", rf"{FOUND}/tree/{REVISION}/(?P<path>.+)", reader, trees.tree),
-        ("POST", rf"{FOUND}/paths-info/{REVISION}", reader, trees.paths_info),
-        ("GET", rf"{FOUND}/auth-check", opener, identity.allowed),
-        ("GET", rf"{FOUND}/auth-check/write", writer, identity.allowed),
-        ("PUT", rf"{FOUND}/settings", writer, repositories.settings),
-        ("POST", rf"{FOUND}/user-access-request/grant", writer, admissions.grant),
-        ("POST", rf"{FOUND}/user-access-request/handle", writer, admissions.handle),
-        ("GET", rf"{FOUND}/user-access-request/(?P<standing>[a-z]+)", writer, admissions.listed),
-        ("POST", rf"/{NAME}/ask-access", reader, admissions.ask),
-        ("GET", rf"{FOUND}/refs", reader, commits.refs),
-        ("GET", rf"{FOUND}/commits/{REVISION}", reader, commits.log),
-        ("POST", rf"{FOUND}/branch/(?P<branch>.+)", writer, commits.create_branch),
-        ("DELETE", rf"{FOUND}/branch/(?P<branch>.+)", writer, commits.delete_branch),
-        ("POST", rf"{FOUND}/tag/{REVISION}", writer, commits.create_tag),
-        ("DELETE", rf"{FOUND}/tag/(?P<tag>.+)", writer, commits.delete_tag),
-        ("GET", rf"{FOUND}/discussions", reader, discussions.listed),
-        ("POST", rf"{FOUND}/discussions", speaker, discussions.create),
-        ("GET", TALK, reader, discussions.detail),
-        ("POST", rf"{TALK}/comment", speaker, discussions.comment),
-        ("POST", rf"{TALK}/comment/(?P<comment_id>[0-9a-f]+)/edit", speaker, discussions.edit_comment),
-        ("POST", rf"{TALK}/status", speaker, discussions.change_status),
-        ("POST", rf"{TALK}/title", speaker, discussions.rename),
-        ("POST", rf"{TALK}/merge", writer, discussions.merge),
-        ("POST", rf"{FOUND}/preupload/{REVISION}", speaker, writing.preupload),
-        ("POST", rf"{FOUND}/commit/{REVISION}", speaker, writing.commit),
-        ("POST", rf"{LARGE}/batch", speaker, large.batch),
-        ("POST", rf"{LARGE}/verify", speaker, large.verify),
+        ("GET", "/api/whoami-v2", _allow_anyone, identity.whoami),
+        ("POST", "/api/validate-yaml", _allow_anyone, writing.validate_card),
+        ("POST", "/api/repos/create", _allow_anyone, repositories.handle_create),
+        ("DELETE", "/api/repos/delete", _allow_anyone, repositories.handle_delete),
+        ("POST", "/api/repos/move", _allow_anyone, repositories.handle_move),
+        ("GET", WEBHOOKS, _allow_anyone, webhooks.list_webhooks),
+        ("POST", WEBHOOKS, _allow_anyone, webhooks.create_webhook),
+        ("GET", WEBHOOK, _allow_anyone, webhooks.show_webhook),
+        ("POST", WEBHOOK, _allow_anyone, webhooks.update_webhook),
+        ("DELETE", WEBHOOK, _allow_anyone, webhooks.delete_webhook),
+        ("POST", rf"{WEBHOOK}/(?P<action>enable|disable)", _allow_anyone, webhooks.set_enabled),
+        ("GET", "/api/jobs/hardware", _allow_anyone, jobs.list_hardware),
+        ("POST", JOBS, _allow_anyone, jobs.handle_submit),
+        ("GET", JOBS, _allow_anyone, jobs.list_jobs),
+        ("GET", JOB, _allow_anyone, jobs.show_job),
+        ("GET", rf"{JOB}/logs", _allow_anyone, jobs.stream_logs),
+        ("POST", rf"{JOB}/cancel", _allow_anyone, jobs.cancel_job),
+        ("POST", "/oauth/token", _allow_anyone, oidc.exchange_token),
+        ("GET", "/oidc/(?P<workflow>[^/]+/[^/]+)", _allow_anyone, oidc.issue_identity),
+        ("GET", REPOSITORY, require_reader, reading.show_repository),
+        ("GET", rf"{REPOSITORY}/revision/{REVISION}", require_reader, reading.show_repository),
+        ("GET", rf"{REPOSITORY}/tree/{REVISION}", require_reader, trees.list_tree),
+        ("GET", rf"{REPOSITORY}/tree/{REVISION}/(?P<path>.+)", require_reader, trees.list_tree),
+        ("POST", rf"{REPOSITORY}/paths-info/{REVISION}", require_reader, trees.list_paths),
+        ("GET", rf"{REPOSITORY}/auth-check", require_file_reader, identity.check_access),
+        ("GET", rf"{REPOSITORY}/auth-check/write", require_writer, identity.check_access),
+        ("PUT", rf"{REPOSITORY}/settings", require_writer, repositories.update_settings),
+        ("POST", rf"{REPOSITORY}/user-access-request/grant", require_writer, admissions.grant_access),
+        ("POST", rf"{REPOSITORY}/user-access-request/handle", require_writer, admissions.decide_access),
+        ("GET", rf"{REPOSITORY}/user-access-request/(?P<standing>[a-z]+)", require_writer, admissions.list_requests),
+        ("POST", rf"/{NAME}/ask-access", require_reader, admissions.request_access),
+        ("GET", rf"{REPOSITORY}/refs", require_reader, commits.list_refs),
+        ("GET", rf"{REPOSITORY}/commits/{REVISION}", require_reader, commits.list_commits),
+        ("POST", rf"{REPOSITORY}/branch/(?P<branch>.+)", require_writer, commits.handle_create_branch),
+        ("DELETE", rf"{REPOSITORY}/branch/(?P<branch>.+)", require_writer, commits.handle_delete_branch),
+        ("POST", rf"{REPOSITORY}/tag/{REVISION}", require_writer, commits.handle_create_tag),
+        ("DELETE", rf"{REPOSITORY}/tag/(?P<tag>.+)", require_writer, commits.handle_delete_tag),
+        ("GET", rf"{REPOSITORY}/discussions", require_reader, discussions.list_discussions),
+        ("POST", rf"{REPOSITORY}/discussions", require_commenter, discussions.create_discussion),
+        ("GET", DISCUSSION, require_reader, discussions.show_discussion),
+        ("POST", rf"{DISCUSSION}/comment", require_commenter, discussions.create_comment),
+        (
+            "POST",
+            rf"{DISCUSSION}/comment/(?P<comment_id>[0-9a-f]+)/edit",
+            require_commenter,
+            discussions.update_comment,
+        ),
+        ("POST", rf"{DISCUSSION}/status", require_commenter, discussions.update_status),
+        ("POST", rf"{DISCUSSION}/title", require_commenter, discussions.update_title),
+        ("POST", rf"{DISCUSSION}/merge", require_writer, discussions.handle_merge),
+        ("POST", rf"{REPOSITORY}/preupload/{REVISION}", require_commenter, writing.list_upload_modes),
+        ("POST", rf"{REPOSITORY}/commit/{REVISION}", require_commenter, writing.handle_commit),
+        ("POST", rf"{LARGE}/batch", require_commenter, large.handle_batch),
+        ("POST", rf"{LARGE}/verify", require_commenter, large.handle_verify),
         # The address is the permission, as with the Hub's signed ones.
-        ("PUT", rf"{LARGE}/(?P<sha256>[0-9a-f]{{64}})", _nobody_asks, large.upload),
-        ("GET", rf"/{NAME}/resolve/{REVISION}/(?P<path>.+)", opener, reading.file),
+        ("PUT", rf"{LARGE}/(?P<sha256>[0-9a-f]{{64}})", _allow_anyone, large.handle_upload),
+        ("GET", rf"/{NAME}/resolve/{REVISION}/(?P<path>.+)", require_file_reader, reading.serve_file),
         # As GitHub serves the files of a public repository.
-        ("GET", rf"/{NAME}/(?P<revision>[0-9a-f]{{40}})/(?P<path>.+)", opener, reading.file),
-        ("GET", "/", _nobody_asks, pages.index),
-        ("GET", rf"/{NAME}", reader, pages.repository),
-        ("GET", rf"/{NAME}/(?:tree|commit)/{REVISION}", reader, pages.repository),
-        ("GET", rf"/{NAME}/discussions/(?P<number>\d{{1,9}})", reader, pages.discussion),
+        ("GET", rf"/{NAME}/(?P<revision>[0-9a-f]{{40}})/(?P<path>.+)", require_file_reader, reading.serve_file),
+        ("GET", "/", _allow_anyone, pages.render_index),
+        ("GET", rf"/{NAME}", require_reader, pages.render_repository),
+        ("GET", rf"/{NAME}/(?:tree|commit)/{REVISION}", require_reader, pages.render_repository),
+        ("GET", rf"/{NAME}/discussions/(?P<number>\d{{1,9}})", require_reader, pages.render_discussion),
     )
 ]

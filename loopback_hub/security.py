@@ -8,8 +8,8 @@ import pickletools
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from loopback_hub.records import Commit, Entry
-from loopback_hub.store import Store
+from loopback_hub.records import Commit, FileEntry
+from loopback_hub.store import HubStore
 
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 INNOCUOUS = {"torch", "collections", "numpy", "_codecs"}
@@ -18,18 +18,18 @@ SEVERITY = ["safe", "suspicious", "unsafe"]
 LEVELS = {"innocuous": "safe", "suspicious": "suspicious", "dangerous": "unsafe"}
 
 
-def repository_status(store: Store, commit: Commit) -> dict[str, object]:
+def scan_commit(store: HubStore, commit: Commit) -> dict[str, object]:
     """Of a commit: the files that are not safe."""
-    levels = {path: _level(_imports(store, path, entry)) for path, entry in commit.files.items()}
+    levels = {path: _worst_level(_list_imports(store, path, entry)) for path, entry in commit.files.items()}
     issues = [{"path": path, "level": level} for path, level in levels.items() if level != "safe"]
     return {"scansDone": True, "filesWithIssues": issues}
 
 
-def file_status(store: Store, path: str, entry: Entry) -> dict[str, object]:
+def scan_file(store: HubStore, path: str, entry: FileEntry) -> dict[str, object]:
     """Of one file, as a listing shows it."""
-    imports = _imports(store, path, entry)
-    level = _level(imports)
-    found = [{"module": module, "name": name, "safety": _safety(module)} for module, name in imports]
+    imports = _list_imports(store, path, entry)
+    level = _worst_level(imports)
+    found = [{"module": module, "name": name, "safety": _module_level(module)} for module, name in imports]
     return {
         "status": level,
         "avScan": {"status": "safe", "virusFound": False, "virusNames": None},
@@ -37,23 +37,23 @@ def file_status(store: Store, path: str, entry: Entry) -> dict[str, object]:
     }
 
 
-def _level(imports: list[tuple[str, str]]) -> str:
-    return max((LEVELS[_safety(module)] for module, _ in imports), key=SEVERITY.index, default="safe")
+def _worst_level(imports: list[tuple[str, str]]) -> str:
+    return max((LEVELS[_module_level(module)] for module, _ in imports), key=SEVERITY.index, default="safe")
 
 
-def _safety(module: str) -> str:
+def _module_level(module: str) -> str:
     package = module.partition(".")[0]
     return "innocuous" if package in INNOCUOUS else "dangerous" if package in DANGEROUS else "suspicious"
 
 
-def _imports(store: Store, path: str, entry: Entry) -> list[tuple[str, str]]:
+def _list_imports(store: HubStore, path: str, entry: FileEntry) -> list[tuple[str, str]]:
     blob = store.blobs.path(entry.sha256)
     if blob is None or PurePosixPath(path).suffix not in PICKLED:
         return []
-    return sorted({found for content in _pickles(blob) for found in _globals(content)})
+    return sorted({found for content in _read_pickles(blob) for found in _read_globals(content)})
 
 
-def _pickles(blob: Path) -> list[bytes]:
+def _read_pickles(blob: Path) -> list[bytes]:
     """A pickle on its own, or those in an archive as PyTorch writes it."""
     if not zipfile.is_zipfile(blob):
         return [blob.read_bytes()]
@@ -65,7 +65,7 @@ def _pickles(blob: Path) -> list[bytes]:
         return [blob.read_bytes()]
 
 
-def _globals(content: bytes) -> list[tuple[str, str]]:
+def _read_globals(content: bytes) -> list[tuple[str, str]]:
     """Modules and names, up to where the pickle ends or makes no sense."""
     found, texts = [], [""]
     try:

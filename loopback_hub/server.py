@@ -11,17 +11,17 @@ from typing import Literal, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from loopback_hub import accounts, history, oidc
-from loopback_hub.deliveries import Deliveries
-from loopback_hub.faults import Fault, Faults, HangUp, instead, pieces, spoilt
-from loopback_hub.messages import Refused, Request, Response
-from loopback_hub.records import Gate, Repository, now
-from loopback_hub.registered import Credential, Publisher, Rights
+from loopback_hub.deliveries import DeliveryWorker
+from loopback_hub.faults import Fault, FaultInjector, HangUp, replacement_response, send_pieces, spoil_response
+from loopback_hub.messages import HttpError, HttpRequest, HttpResponse
+from loopback_hub.records import Gate, Repository, utc_now
+from loopback_hub.registered import Credential, Rights, TrustedPublisher
 from loopback_hub.routes import ROUTES
-from loopback_hub.store import TOKEN_SECONDS, Store
+from loopback_hub.store import TOKEN_SECONDS, HubStore
 
 logger = logging.getLogger(__name__)
 
-Meanwhile = Callable[[Literal["before", "after"], int, str], None]
+RequestHook = Callable[[Literal["before", "after"], int, str], None]
 """What happens just before and just after the request of a number, `METHOD /path`, is processed; may raise HangUp."""
 
 
@@ -32,20 +32,20 @@ class LoopbackHub:
         self,
         root: Path,
         port: int = 0,
-        faults: Faults | None = None,
+        faults: FaultInjector | None = None,
         page_size: int = 1000,
         jobs: bool = False,
         token_seconds: int = TOKEN_SECONDS,
     ) -> None:
         """`port` 0 takes a free one; `page_size` and `token_seconds` are the store's; `jobs`: they really run."""
-        self.store = Store(root, page_size, token_seconds)
+        self.store = HubStore(root, page_size, token_seconds)
         self.faults = faults
-        self.meanwhile: Meanwhile = _nothing
+        self.meanwhile: RequestHook = _no_hook
         self._server = _Server(self, port)
         self.port: int = self._server.server_address[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self.deliveries = Deliveries(self.store, self.endpoint)
+        self.deliveries = DeliveryWorker(self.store, self.endpoint)
         self.store.jobs.environment = self.environment
         self.store.jobs.enabled = jobs
 
@@ -55,7 +55,7 @@ class LoopbackHub:
         return {"HF_ENDPOINT": self.endpoint, "HF_HUB_DISABLE_XET": "1"}
 
     @property
-    def history(self) -> list[str]:
+    def requests(self) -> list[str]:
         """Every request so far, as `GET /path?query`."""
         return list(self._server.history)
 
@@ -72,11 +72,11 @@ class LoopbackHub:
         """Make main of `repo_id` hold a copy of `folder`; the commit's id. `created` is like 2024-01-31T12:00:00Z."""
         name = f"datasets/{repo_id}" if kind == "dataset" else repo_id
         settings = Repository(
-            name, created or now(), {}, "auto" if gated is True else gated, private=private, disabled=disabled
+            name, created or utc_now(), {}, "auto" if gated is True else gated, private=private, disabled=disabled
         )
-        return history.add(self.store, settings, folder)
+        return history.commit_folder(self.store, settings, folder)
 
-    def account(
+    def add_account(
         self,
         name: str,
         token: str,
@@ -85,14 +85,14 @@ class LoopbackHub:
         repositories: Sequence[str] = (),
     ) -> None:
         """A token of the account `name`. Until the first, every token is `demo`, who may do everything."""
-        sha256 = accounts.digest(token)
-        accounts.enrol(self.store, Credential(name, sha256, rights, list(organisations), list(repositories)))
+        sha256 = accounts.hash_token(token)
+        accounts.add_credential(self.store, Credential(name, sha256, rights, list(organisations), list(repositories)))
 
-    def trust(self, repo_id: str, workflow: str) -> dict[str, str]:
+    def trust_workflow(self, repo_id: str, workflow: str) -> dict[str, str]:
         """Let a GitHub workflow (owner/name) publish to `repo_id`; the environment of its jobs."""
-        publisher = Publisher(repo_id, workflow)
-        accounts.trust(self.store, publisher)
-        return oidc.environment(self.store, self.endpoint, publisher)
+        publisher = TrustedPublisher(repo_id, workflow)
+        accounts.add_publisher(self.store, publisher)
+        return oidc.job_environment(self.store, self.endpoint, publisher)
 
     def end_exchanged_tokens(self) -> None:
         """Refuse every token exchanged so far, before the time that its client was told."""
@@ -112,11 +112,11 @@ class LoopbackHub:
         self._server.hang_up()
 
 
-def _nothing(moment: Literal["before", "after"], number: int, request: str) -> None:
+def _no_hook(moment: Literal["before", "after"], number: int, request: str) -> None:
     """Happens meanwhile."""
 
 
-def _means_this_machine(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     """No page of the web may speak to it by letting a name of its own lead here: it says that name."""
     return host.partition(":")[0].lower() in ("127.0.0.1", "localhost")
 
@@ -131,7 +131,7 @@ class _Server(ThreadingHTTPServer):
         self.connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
 
-    def count(self, request: str) -> int:
+    def next_number(self, request: str) -> int:
         """The number of this request, from 1."""
         with self.counting:
             self.history.append(request)
@@ -148,7 +148,7 @@ class _Server(ThreadingHTTPServer):
         logger.debug("a client went away", exc_info=True)
 
 
-class _Body:
+class _RequestBody:
     """The request's body and not a byte more of the connection."""
 
     def __init__(self, handler: BaseHTTPRequestHandler) -> None:
@@ -197,16 +197,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self, method: str) -> None:
         hub, said = self.server.hub, f"{self.command} {self.path}"
-        number = self.server.count(said)
+        number = self.server.next_number(said)
         if "Transfer-Encoding" in self.headers:
             self.close_connection = True
-            self._send(Refused(411, "send a Content-Length").response())
+            self._send(HttpError(411, "send a Content-Length").response())
             return
-        body = _Body(self)
-        fault = hub.faults.of(number, self.command, self.path) if hub.faults else None
+        body = _RequestBody(self)
+        fault = hub.faults.pick(number, self.command, self.path) if hub.faults else None
         try:
             hub.meanwhile("before", number, said)
-            response = instead(fault) if fault else None
+            response = replacement_response(fault) if fault else None
             if response is None:
                 response = self._answer(method, body)
                 hub.meanwhile("after", number, said)
@@ -217,9 +217,9 @@ class _Handler(BaseHTTPRequestHandler):
         except HangUp:
             self.close_connection = True
 
-    def _answer(self, method: str, body: _Body) -> Response:
+    def _answer(self, method: str, body: _RequestBody) -> HttpResponse:
         url = urlsplit(self.path)
-        request = Request(
+        request = HttpRequest(
             base=f"http://127.0.0.1:{self.server.server_port}",
             query=dict(parse_qsl(url.query)),
             headers=cast(dict[str, str], self.headers),
@@ -227,27 +227,27 @@ class _Handler(BaseHTTPRequestHandler):
             path=self.path,
         )
         try:
-            if not _means_this_machine(self.headers.get("Host", "")):
-                raise Refused(421, "this Hub answers to 127.0.0.1 and localhost alone")
+            if not _is_loopback(self.headers.get("Host", "")):
+                raise HttpError(421, "this Hub answers to 127.0.0.1 and localhost alone")
             for wanted, path, answer in ROUTES:
                 found = path.fullmatch(url.path)
                 if found and wanted == method:
                     parts = {key: unquote(value) for key, value in found.groupdict().items()}
                     return answer(self.server.hub.store, request, **parts)
-            raise Refused(404, "Not found")
-        except Refused as refused:
+            raise HttpError(404, "Not found")
+        except HttpError as refused:
             return refused.response()
         except Exception:
             logger.exception("%s %s failed", self.command, self.path)
-            return Refused(500, "Internal error").response()
+            return HttpError(500, "Internal error").response()
 
-    def _send(self, response: Response, fault: Fault | None = None) -> None:
+    def _send(self, response: HttpResponse, fault: Fault | None = None) -> None:
         if fault:
-            response = spoilt(fault, response)
+            response = spoil_response(fault, response)
         self.send_response(response.status)
         for key, value in response.headers.items():
             self.send_header(key, value)
-        if response.streams:
+        if response.is_streamed:
             self.send_header("Connection", "close")
         else:
             self.send_header("Content-Length", str(response.length))
@@ -255,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         if fault:
-            for piece in pieces(fault, response):
+            for piece in send_pieces(fault, response):
                 self.wfile.write(piece)
         elif isinstance(response.body, bytes):
             self.wfile.write(response.body)

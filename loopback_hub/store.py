@@ -22,11 +22,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from antidote_ci.identifiers import COMMIT
-from antidote_ci.records import dump, load
-from loopback_hub.blobs import Blobs, replace_file
-from loopback_hub.job_processes import Processes
-from loopback_hub.records import Announcement, Commit, Entry, Repository, now
-from loopback_hub.registered import Accounts, Webhook
+from antidote_ci.records import from_json, to_json
+from loopback_hub.blobs import BlobStore, replace_file
+from loopback_hub.job_processes import JobProcesses
+from loopback_hub.records import Commit, FileEntry, Repository, RepositoryEvent, utc_now
+from loopback_hub.registered import Accounts, StoredWebhook
 
 TOKEN_SECONDS = 3600
 """How long an exchanged token is valid on the real Hub."""
@@ -54,22 +54,22 @@ class UnknownEntry(LookupError):
     """The revision has no such file or folder."""
 
 
-class Stale(Exception):
+class StaleParent(Exception):
     """The branch is no longer at the parent that the commit names."""
 
 
-class Exists(Exception):
+class AlreadyExists(Exception):
     """There is one of this name already."""
 
 
 @dataclass(frozen=True)
-class Webhooks:
+class WebhookList:
     """Every webhook of every account."""
 
-    all: list[Webhook]
+    all: list[StoredWebhook]
 
 
-class Store:
+class HubStore:
     """Reads take the files as they are; changes go one at a time, under `writing`."""
 
     def __init__(self, root: Path, page_size: int = 1000, token_seconds: int = TOKEN_SECONDS) -> None:
@@ -77,14 +77,14 @@ class Store:
 
         `token_seconds` is how long the token is valid for which a workflow exchanges its identity.
         """
-        self.blobs = Blobs(root / "blobs")
+        self.blobs = BlobStore(root / "blobs")
         self.page_size = page_size
         self.token_seconds = token_seconds
         self.key = secrets.token_bytes(32)
         """What this Hub signs is good as long as it runs."""
         self.writing = threading.RLock()
-        self.jobs = Processes(root / "jobs")
-        self.announce: Callable[[Announcement], None] = lambda _: None
+        self.jobs = JobProcesses(root / "jobs")
+        self.announce: Callable[[RepositoryEvent], None] = lambda _: None
         self._root = root
         self._repositories = root / "repositories"
         self._repositories.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ class Store:
         # A change may take several steps: nobody sees it half done.
         with self.writing:
             if (folder / "state.json").is_file():
-                return load(Repository, (folder / "state.json").read_bytes())
+                return from_json(Repository, (folder / "state.json").read_bytes())
             if (folder / "moved").is_file():
                 raise MovedRepository(name, (folder / "moved").read_text(encoding="utf-8"))
         raise UnknownRepository(name)
@@ -114,10 +114,10 @@ class Store:
         path = self._repositories / name / f"{revision}.json"
         if not COMMIT.fullmatch(revision) or not path.is_file():
             raise UnknownRevision(revision)
-        return load(Commit, path.read_bytes())
+        return from_json(Commit, path.read_bytes())
 
     def write_commit(
-        self, name: str, parent: str | None, title: str, body: str, author: str, files: dict[str, Entry]
+        self, name: str, parent: str | None, title: str, body: str, author: str, files: dict[str, FileEntry]
     ) -> Commit:
         """The id hashes what is said and not when, so the same folder gives the same commit."""
         said = [name, parent, title, body, author, {path: asdict(entry) for path, entry in files.items()}]
@@ -125,16 +125,16 @@ class Store:
         revision = hashlib.sha1(content, usedforsecurity=False).hexdigest()
         path = self._repositories / name / f"{revision}.json"
         if path.exists():
-            return load(Commit, path.read_bytes())
-        commit = Commit(revision, parent, title, body, author, now(), files)
-        replace_file(path, dump(commit))
+            return from_json(Commit, path.read_bytes())
+        commit = Commit(revision, parent, title, body, author, utc_now(), files)
+        replace_file(path, to_json(commit))
         return commit
 
     def save(self, repository: Repository) -> None:
         """Make this the state of the repository; one that is not there yet begins here."""
         if not NAME.fullmatch(repository.id):
             raise ValueError(f"{repository.id!r} is not a repository's name")
-        replace_file(self._repositories / repository.id / "state.json", dump(repository))
+        replace_file(self._repositories / repository.id / "state.json", to_json(repository))
 
     def delete(self, name: str) -> None:
         """Without a trace: another may take the name."""
@@ -147,7 +147,7 @@ class Store:
             raise ValueError(f"{new!r} is not a repository's name")
         old, folder = self._repositories / name, self._repositories / new
         if (folder / "state.json").exists():
-            raise Exists(new)
+            raise AlreadyExists(new)
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         old.rename(folder)
@@ -156,17 +156,17 @@ class Store:
 
     def accounts(self) -> Accounts:
         path = self._root / "accounts.json"
-        return load(Accounts, path.read_bytes()) if path.is_file() else Accounts()
+        return from_json(Accounts, path.read_bytes()) if path.is_file() else Accounts()
 
     def save_accounts(self, accounts: Accounts) -> None:
-        replace_file(self._root / "accounts.json", dump(accounts))
+        replace_file(self._root / "accounts.json", to_json(accounts))
 
-    def webhooks(self) -> list[Webhook]:
+    def webhooks(self) -> list[StoredWebhook]:
         path = self._root / "webhooks.json"
-        return load(Webhooks, path.read_bytes()).all if path.is_file() else []
+        return from_json(WebhookList, path.read_bytes()).all if path.is_file() else []
 
-    def save_webhooks(self, webhooks: list[Webhook]) -> None:
-        replace_file(self._root / "webhooks.json", dump(Webhooks(webhooks)))
+    def save_webhooks(self, webhooks: list[StoredWebhook]) -> None:
+        replace_file(self._root / "webhooks.json", to_json(WebhookList(webhooks)))
 
 
 def is_path(path: str) -> bool:

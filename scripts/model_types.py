@@ -53,4 +53,4 @@ def _names(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    Path(model_types.LIST).write_text(json.dumps(installed(), indent=0) + "\n")
+    Path(model_types.TYPES_FILE).write_text(json.dumps(installed(), indent=0) + "\n")

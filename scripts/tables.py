@@ -20,7 +20,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from action import outputs
 from antidote_ci import cli
-from antidote_ci.cli.scaffold import meanings
+from antidote_ci.cli.scaffold import read_descriptions
 from antidote_ci.policy import SECTIONS
 
 ROOT = Path(__file__).parent.parent
@@ -159,7 +159,7 @@ def policy_default(key: str) -> object:
 
 
 def section(name: str, kind: type) -> str:
-    written, types = meanings(kind), get_type_hints(kind)
+    written, types = read_descriptions(kind), get_type_hints(kind)
     rows = [
         (code(each.name), kind_of(types[each.name]), toml(each.default), written.get(each.name, ""))
         for each in dataclasses.fields(kind)
@@ -181,7 +181,7 @@ def exit_codes() -> str:
     """The two of signals last."""
     passes = "The model passes the policy; or it failed, the repair passes, and it is accepted and where it should be."
     return table(
-        ("Code", "Meaning"), [(str(number), text) for number, text in ({0: passes} | outputs.FAILURES).items()]
+        ("Code", "Meaning"), [(str(number), text) for number, text in ({0: passes} | outputs.FAILURE_TEXTS).items()]
     )
 
 

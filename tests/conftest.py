@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from antidote_ci.sandbox.client import Child
+from antidote_ci.sandbox.client import Sandbox
 from tests import tiny
 from tests.trained_pair import write_trained_pair
 
@@ -56,9 +56,9 @@ def trained_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """For tests of what a child computes: one for all of them, since it takes seconds to start."""
-    with Child(tmp_path_factory.mktemp("child") / "log") as running:
+    with Sandbox(tmp_path_factory.mktemp("child") / "log") as running:
         yield running
 
 

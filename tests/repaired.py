@@ -9,19 +9,19 @@ from safetensors.torch import load_file, save_file
 
 from antidote_ci import records
 from antidote_ci.checkpoint.files import sha256_file
-from antidote_ci.checkpoint.layout import inspect
-from antidote_ci.checkpoint.swap import MANIFEST
-from antidote_ci.records import Manifest, Method, Model, ReportedReference, ReportedSource, Scores, Target
-from antidote_ci.repair.apply import ApplyRequest, Provenance, apply
-from antidote_ci.repair.manifest import sealed
-from antidote_ci.repair.masking import MaskRequest, write_masks
-from antidote_ci.repair.scoring import ScoreRequest, score
+from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.checkpoint.swap import MANIFEST_FILE
+from antidote_ci.records import Manifest, Method, Model, RepairTarget, ReportedReference, ReportedSource, Scores
+from antidote_ci.repair.apply import ApplyRequest, Provenance, apply_mask
+from antidote_ci.repair.manifest import seal_manifest
+from antidote_ci.repair.masking import MaskRequest, write_mask_files
+from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from tests.builders import ignore
 
 
 def write_fine_tuned(reference: Path, folder: Path) -> Path:
     """`reference` with every matrix moved a little, as fine-tuning would."""
-    layout = inspect(reference)
+    layout = read_layout(reference)
     folder.mkdir(parents=True)
     for path in reference.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
@@ -39,7 +39,7 @@ def repair(
     work: Path,
     source: Path,
     reference: Path | None,
-    target: Target,
+    target: RepairTarget,
     method: Method,
     dose: float,
     sources: tuple[ReportedSource, ReportedReference | None] | None = None,
@@ -61,15 +61,15 @@ def repair(
         folder=work / "scores",
         budget=1 << 20,
     )
-    scores = score(request, ignore)
-    kind = inspect(source).kind
+    scores = score_weights(request, ignore)
+    kind = read_layout(source).kind
     own = ReportedSource(str(source), None, kind), ReportedReference(str(reference), None, "option")
     said, aligned = sources or (own[0], own[1] if reference else None)
     destination = work / f"{target}-{method}-{dose:g}"
     mask = None
     if method != "scale":
         scores = _scored(scores, method, work / f"{target}-{method}.safetensors")
-        [mask] = write_masks(
+        [mask] = write_mask_files(
             MaskRequest(
                 source=source,
                 reference=None if zeroed else reference,
@@ -81,7 +81,7 @@ def repair(
             ),
             ignore,
         )
-    apply(
+    apply_mask(
         ApplyRequest(
             source=source,
             reference=None if zeroed else reference,
@@ -113,12 +113,12 @@ def _scored(scores: Scores, method: Method, path: Path) -> Scores:
 
 def manifest_of(repaired: Path) -> Manifest:
     """What the result says of itself."""
-    return records.load(Manifest, (repaired / MANIFEST).read_bytes())
+    return records.from_json(Manifest, (repaired / MANIFEST_FILE).read_bytes())
 
 
 def forge(repaired: Path, manifest: Manifest) -> None:
     """Put another manifest in place, with the digest that fits it: anyone can."""
-    (repaired / MANIFEST).write_text(records.dump(sealed(manifest)))
+    (repaired / MANIFEST_FILE).write_text(records.to_json(seal_manifest(manifest)))
 
 
 def with_own_hashes(repaired: Path, manifest: Manifest) -> Manifest:

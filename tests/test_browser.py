@@ -10,8 +10,8 @@ import pytest
 from antidote_ci.records import Report
 from antidote_ci.report import page
 from antidote_ci.service import page as runs
-from antidote_ci.service.records import Order, Outcome
-from antidote_ci.service.run_store import Entry
+from antidote_ci.service.records import RunOutcome, RunRequest
+from antidote_ci.service.run_store import RunRecord
 from tests.report.samples import EVERY_KIND
 from tests.service.test_page import SERVING
 
@@ -41,21 +41,21 @@ def flaws(folder: Path) -> list[str]:
 def test_every_kind_of_report(tmp_path: Path) -> None:
     for number, report in enumerate(EVERY_KIND):
         assert isinstance(report, Report)
-        (tmp_path / f"{number:02}.html").write_text(page.html(report), encoding="utf-8")
+        (tmp_path / f"{number:02}.html").write_text(page.render_page(report), encoding="utf-8")
     assert flaws(tmp_path) == []
 
 
 def test_the_page_of_the_service(tmp_path: Path) -> None:
-    order, began = Order("org/model" * 8, "a" * 40, "p" * 64), 1_795_580_000.0
-    ended = Outcome("repaired", "It passes after a repair. " * 9, 0, "https://host/org/model", "runs/x/out", 12.0)
-    waiting, done = Entry(order, "waiting", None, began), Entry(order, "ended", ended, began)
+    order, began = RunRequest("org/model" * 8, "a" * 40, "p" * 64), 1_795_580_000.0
+    ended = RunOutcome("repaired", "It passes after a repair. " * 9, 0, "https://host/org/model", "runs/x/out", 12.0)
+    waiting, done = RunRecord(order, "waiting", None, began), RunRecord(order, "ended", ended, began)
     for name, entries in {"full": ([waiting], [waiting], [done]), "empty": ([], [], [])}.items():
-        (tmp_path / f"{name}.html").write_text(runs.html(*entries, SERVING), encoding="utf-8")
+        (tmp_path / f"{name}.html").write_text(runs.render_runs_page(*entries, SERVING), encoding="utf-8")
     assert flaws(tmp_path) == []
 
 
 def test_flaws_are_found(tmp_path: Path) -> None:
-    text = page.html(EVERY_KIND[0])
+    text = page.render_page(EVERY_KIND[0])
     broken = {
         "grey": text.replace("</header>", '<p style="color:#eee;background:#fff">hardly to be read</p></header>'),
         "wide": text.replace("</header>", '<dl style="width: 3000px"><dt>a</dt><dd>b</dd></dl></header>'),

@@ -15,7 +15,7 @@ import pytest
 
 from antidote_ci import embedded
 from antidote_ci.evaluation import prompts
-from antidote_ci.records import Score
+from antidote_ci.records import ScoreMethod
 
 
 def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -58,7 +58,7 @@ def test_help_imports_nothing_heavy(command: str) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "offered"),
-    [("ev", {"evaluate"}), ("run a/b --meth", {"--method"}), ("run a/b --method ", {*get_args(Score)})],
+    [("ev", {"evaluate"}), ("run a/b --meth", {"--method"}), ("run a/b --method ", {*get_args(ScoreMethod)})],
 )
 def test_the_shell_completes_what_is_typed(typed: str, offered: set[str]) -> None:
     """In a real bash, by the script that `--show-completion` prints: it calls the command for every word."""
@@ -145,7 +145,7 @@ def test_a_dry_run_writes_nothing(trained_pair: Path, tmp_path: Path) -> None:
     assert found["answers"] > 140
     sets = {"selection": "selection_prompts", "confirmation": "evaluation_prompts", "calibration": "benign_calibration"}
     for role, name in sets.items():
-        assert found["prompts"][role] == len(prompts.read(embedded.path(name)))
+        assert found["prompts"][role] == len(prompts.read_prompts(embedded.prompt_file(name)))
     assert not (tmp_path / "out").exists()
 
 
@@ -265,15 +265,15 @@ def test_an_error_that_nobody_can_hear_has_its_exit_code(
 def test_a_command_that_nobody_hears_goes_on_to_its_own_end(mark: str, opened: Callable[[], int] | None) -> None:
     script = """
 import sys, typer
-from antidote_ci.cli.ending import ending
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.records import Progress
 from antidote_ci.report import terminal
 from tests.report.samples import REPAIRED
 try:
-    with ending() as talk:
+    with handle_exit() as talk:
         with talk.step("measure"):
             talk.report(Progress("prompts", 1, 2))
-            talk.show(terminal.comparison(REPAIRED))
+            talk.show(terminal.show_comparison(REPAIRED))
         raise typer.Exit(7)
 except typer.Exit as ended:
     sys.exit(ended.exit_code)
@@ -288,9 +288,9 @@ def test_what_nobody_foresaw_and_nobody_hears_does_not_speak_of_the_model(opened
 
 UNFORESEEN = """
 import sys, typer
-from antidote_ci.cli.ending import ending
+from antidote_ci.cli.ending import handle_exit
 try:
-    with ending():
+    with handle_exit():
         {}
 except typer.Exit as ended:
     sys.exit(ended.exit_code)

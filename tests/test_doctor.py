@@ -19,8 +19,8 @@ SECRETS = ("HF_TOKEN", "HF_WRITE_TOKEN", "HF_JOBS_TOKEN", "HF_OIDC_RESOURCE")
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
     with LoopbackHub(tmp_path_factory.mktemp("hub")) as running:
-        running.account("ada", "hf_writes")
-        running.account("ada", "hf_reads", rights="read")
+        running.add_account("ada", "hf_writes")
+        running.add_account("ada", "hf_reads", rights="read")
         yield running
 
 
@@ -145,7 +145,7 @@ def test_a_judge_in_a_folder_that_is_not_there_is_lacking(hub: LoopbackHub, tmp_
 
 
 def test_the_largest_model_is_the_largest_that_fits() -> None:
-    for free in (0, memory_needs.ROOM, memory_needs.ROOM + 10**9, 20 * 10**9):
-        most = memory_needs.most_weights(free)
-        assert most == 0 or memory_needs.memory_for(most) <= free
-        assert memory_needs.memory_for(most + 1) > free - memory_needs.FULL
+    for free in (0, memory_needs.BASE_MEMORY, memory_needs.BASE_MEMORY + 10**9, 20 * 10**9):
+        most = memory_needs.max_weights(free)
+        assert most == 0 or memory_needs.cpu_memory(most) <= free
+        assert memory_needs.cpu_memory(most + 1) > free - memory_needs.FLOAT32_BYTES

@@ -51,23 +51,23 @@ def test_both_files_are_written_and_the_policy_is_the_default(tmp_path: Path) ->
 
 
 def test_the_policy_has_every_key_with_its_meaning_and_its_choices() -> None:
-    text = scaffold.policy()
+    text = scaffold.render_policy()
     for name, section in SECTIONS.items():
         part = text.split(f"\n[{name}]\n")[1].split("\n[")[0]
         keys = [field.name for field in dataclasses.fields(section)]
         assert KEY.findall(part) == keys
         prose = " ".join(part.replace("\n# ", " ").split())
         for key, kind in get_type_hints(section).items():
-            assert scaffold.meanings(section)[key] in prose
+            assert scaffold.read_descriptions(section)[key] in prose
             if get_origin(kind) is Literal:
                 assert f"One of {', '.join(get_args(kind))}." in prose
     assert max(map(len, text.splitlines())) <= 100
 
 
 @settings(max_examples=20)
-@given(st.sets(st.sampled_from(WITH_DEFAULT.findall(scaffold.policy()))))
+@given(st.sets(st.sampled_from(WITH_DEFAULT.findall(scaffold.render_policy()))))
 def test_whichever_keys_are_uncommented_the_policy_is_the_default(uncommented: set[str]) -> None:
-    lines = (line[2:] if line[2:] in uncommented else line for line in scaffold.policy().splitlines())
+    lines = (line[2:] if line[2:] in uncommented else line for line in scaffold.render_policy().splitlines())
     path = Path(os.environ["ANTIDOTE_CACHE"]) / "uncommented.toml"
     path.write_text("\n".join(lines))
     assert read_policy(path) == Policy()
@@ -110,17 +110,17 @@ def test_the_folder_is_there_already(tmp_path: Path) -> None:
 @given(st.text(max_size=30) | st.from_regex(r"[\w.-]{1,9}/[\w.-]{1,9}", fullmatch=True))
 def test_a_model_is_an_id_of_the_hub_or_refused(model: str) -> None:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*", model):
-        document = yaml.safe_load(scaffold.workflow(model))
+        document = yaml.safe_load(scaffold.render_workflow(model))
         assert document[True]["workflow_dispatch"]["inputs"]["model"]["default"] == model
         assert document["env"]["MODEL"].endswith(f"|| '{model}' }}}}")
     else:
         with pytest.raises(ConfigurationError, match="no id of the Hub"):
-            scaffold.start(Path(), model)
+            scaffold.write_scaffold(Path(), model)
 
 
 @pytest.fixture(scope="module")
 def jobs() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(scaffold.workflow(None))["jobs"]
+    found: dict[str, Any] = yaml.safe_load(scaffold.render_workflow(None))["jobs"]
     return found
 
 

@@ -19,9 +19,9 @@ from typing import get_args
 import pytest
 from huggingface_hub import Discussion, HfApi, JobInfo
 
-from antidote_ci.policy import EvaluationSection, Gate, JobsSection, Policy, PublishSection, RepairSection, toml_text
-from antidote_ci.service.records import State
-from antidote_ci.service.run_store import Entry, entries
+from antidote_ci.policy import EvaluationSection, Gate, JobsSection, Policy, PublishSection, RepairSection, to_toml
+from antidote_ci.service.records import RunOutcomeState
+from antidote_ci.service.run_store import RunRecord, list_runs
 from loopback_hub import LoopbackHub
 from tests.service.workshop import needs_sqlite
 from tests.tiny import BASE_NAME, write_sharded
@@ -36,9 +36,9 @@ SECRET = "0123456789abcdef0123456789abcdef"
 SECRETS = (OWNER_TOKEN, GATE_TOKEN, SECRET)
 COMMAND = (sys.executable, "-m", "antidote_ci")
 SECONDS = 240
-ENDED = re.compile(rf"^({'|'.join(['ignored', *get_args(State)])}): (.+)$", re.MULTILINE)
+ENDED = re.compile(rf"^({'|'.join(['ignored', *get_args(RunOutcomeState)])}): (.+)$", re.MULTILINE)
 """What `handle-event` says of itself where it does not run."""
-SENTENCES: dict[State, str] = {
+SENTENCES: dict[RunOutcomeState, str] = {
     "pass": "The tested revision passes: ",
     "repaired": "The tested revision does not pass, the repaired weights do: ",
 }
@@ -75,7 +75,7 @@ class Journey:
 
     def write_policy(self, written: Policy) -> Path:
         path = self.folder / "antidote.toml"
-        path.write_text(toml_text(written))
+        path.write_text(to_toml(written))
         return path
 
     @property
@@ -148,7 +148,7 @@ class Journey:
         print(f"{time.monotonic() - self.began:6.1f} s  {text}")  # noqa: T201 - the timeline
 
 
-def _sentences(log: str) -> list[tuple[State, str]]:
+def _sentences(log: str) -> list[tuple[RunOutcomeState, str]]:
     return [(state, line) for line in log.splitlines() for state, words in SENTENCES.items() if line.startswith(words)]
 
 
@@ -171,8 +171,8 @@ def policy(pair: Path) -> Policy:
 @pytest.fixture
 def journey(trained_pair: Path, tmp_path: Path) -> Iterator[Journey]:
     with LoopbackHub(tmp_path / "hub", jobs=True) as hub:
-        hub.account("stranger", OWNER_TOKEN)
-        hub.account(GATE, GATE_TOKEN)
+        hub.add_account("stranger", OWNER_TOKEN)
+        hub.add_account(GATE, GATE_TOKEN)
         hub.add(BASE_NAME, trained_pair / "reference")
         start = shutil.copytree(trained_pair / "reference", tmp_path / "start")
         shutil.copy(trained_pair / "merged" / "README.md", start)
@@ -191,14 +191,14 @@ class Service:
     def ended(self, *commits: str) -> tuple[str, int | None]:
         """How the order for the last of these commits ended, once all have: there is one for each, and no other."""
 
-        def found() -> list[Entry]:
-            return entries(f"sqlite:///{self.folder / 'queue.sqlite'}")
+        def found() -> list[RunRecord]:
+            return list_runs(f"sqlite:///{self.folder / 'queue.sqlite'}")
 
         wait_until(
             lambda: len(found()) >= len(commits) and all(entry.outcome for entry in found()),
             lambda: (self.folder / "service.log").read_text(),
         )
-        outcomes = {entry.order.revision: entry.outcome for entry in found()}
+        outcomes = {entry.request.revision: entry.outcome for entry in found()}
         assert len(found()) == len(outcomes)
         assert set(outcomes) == set(commits)
         outcome = outcomes[commits[-1]]

@@ -11,9 +11,9 @@ from typing import get_args
 
 import pytest
 
-from antidote_ci.checkpoint.swap import MANIFEST
+from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.paths import ensure_space
+from antidote_ci.paths import require_space
 from antidote_ci.pipeline import evaluator, output
 from antidote_ci.policy import Command, Policy, RepairSection, RunConfig
 
@@ -29,15 +29,15 @@ with output.alone(Path(sys.argv[1])):
 
 def test_a_second_run_is_refused_and_takes_nothing_away(tmp_path: Path) -> None:
     work = tmp_path / ".work-first"
-    with output.alone(tmp_path):
+    with output.lock_output(tmp_path):
         work.mkdir()
         with pytest.raises(ConfigurationError, match="has not ended") as refused:
-            output.require_own(tmp_path, output.OWN)
+            output.require_own_output(tmp_path, output.OUTPUT_NAMES)
         assert "--out" in str(refused.value.hint)
-        with pytest.raises(ConfigurationError), output.alone(tmp_path):
+        with pytest.raises(ConfigurationError), output.lock_output(tmp_path):
             pass
     assert work.is_dir()
-    output.require_own(tmp_path, output.OWN)
+    output.require_own_output(tmp_path, output.OUTPUT_NAMES)
 
 
 def weights(folder: Path, *, ours: bool) -> Path:
@@ -45,7 +45,7 @@ def weights(folder: Path, *, ours: bool) -> Path:
     (folder / "antidote").mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")
     if ours:
-        (folder / MANIFEST).write_text("{}")
+        (folder / MANIFEST_FILE).write_text("{}")
     return folder
 
 
@@ -56,9 +56,9 @@ def asked(out: Path, model: str = "org/model", reference: str | None = None) -> 
 @pytest.mark.parametrize("command", get_args(Command))
 def test_what_is_read_is_never_replaced(tmp_path: Path, command: Command) -> None:
     """`evaluate antidote-out/model` is what one types after a repair that waits there."""
-    (tmp_path / output.LOG).touch()
-    model = weights(tmp_path / output.MODEL, ours=True)
-    scores = tmp_path / output.SCORES
+    (tmp_path / output.LOG_FILE).touch()
+    model = weights(tmp_path / output.MODEL_FOLDER, ours=True)
+    scores = tmp_path / output.SCORES_FOLDER
     scores.mkdir()
     for config in (
         asked(tmp_path, str(model)),
@@ -66,41 +66,41 @@ def test_what_is_read_is_never_replaced(tmp_path: Path, command: Command) -> Non
         asked(tmp_path, reference=str(model / "antidote")),
     ):
         with pytest.raises(ConfigurationError, match="lies in --out"):
-            output.require_possible(config, command)
+            output.require_supported(config, command)
 
 
 @pytest.mark.parametrize("command", get_args(Command))
 def test_a_model_may_be_the_folder_that_one_is_in(tmp_path: Path, command: Command) -> None:
     (tmp_path / "config.json").write_text("{}")
-    output.require_possible(asked(tmp_path / "antidote-out", str(tmp_path)), command)
+    output.require_supported(asked(tmp_path / "antidote-out", str(tmp_path)), command)
 
 
-@pytest.mark.parametrize("left", [[], [output.LOG]])
+@pytest.mark.parametrize("left", [[], [output.LOG_FILE]])
 @pytest.mark.parametrize("command", get_args(Command))
 def test_weights_of_others_are_never_replaced(tmp_path: Path, command: Command, left: list[str]) -> None:
-    weights(tmp_path / output.MODEL, ours=False)
+    weights(tmp_path / output.MODEL_FOLDER, ours=False)
     for name in left:
         (tmp_path / name).touch()
     with pytest.raises(ConfigurationError, match=r"not of an earlier run|not the result of an earlier repair"):
-        output.require_possible(asked(tmp_path), command)
+        output.require_supported(asked(tmp_path), command)
 
 
 def test_an_evaluation_leaves_a_repair_alone_and_a_run_makes_it_again(tmp_path: Path) -> None:
-    (tmp_path / output.LOG).touch()
-    weights(tmp_path / output.MODEL, ours=True)
+    (tmp_path / output.LOG_FILE).touch()
+    weights(tmp_path / output.MODEL_FOLDER, ours=True)
     with pytest.raises(ConfigurationError, match="holds repaired weights") as refused:
-        output.require_possible(asked(tmp_path), "evaluate")
+        output.require_supported(asked(tmp_path), "evaluate")
     assert refused.value.exit_code == 2
-    output.require_possible(asked(tmp_path), "run")
+    output.require_supported(asked(tmp_path), "run")
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
         with pytest.raises(ConfigurationError, match="cannot be written") as refused:
-            output.require_own(out, output.OWN)
+            output.require_own_output(out, output.OUTPUT_NAMES)
         assert refused.value.cause == f"{tmp_path / 'file'} is a file"
-    with pytest.raises(ConfigurationError, match="cannot be written"), output.alone(Path("/proc/out")):
+    with pytest.raises(ConfigurationError, match="cannot be written"), output.lock_output(Path("/proc/out")):
         pass
 
 
@@ -109,17 +109,17 @@ def test_a_folder_of_another_is_refused(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir(mode=0o500)
     for out in (tmp_path / "theirs", tmp_path / "theirs" / "out"):
         with pytest.raises(ConfigurationError, match="cannot be written") as refused:
-            output.require_own(out, output.OWN)
+            output.require_own_output(out, output.OUTPUT_NAMES)
         assert "nothing may be written" in str(refused.value.cause)
 
 
 def test_answers_are_kept_where_that_is_possible(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigurationError, match="answers cannot be written") as refused:
-        evaluator.answers_folder({"ANTIDOTE_CACHE": str(tmp_path / "file" / "answers")})
+        evaluator.answer_cache_folder({"ANTIDOTE_CACHE": str(tmp_path / "file" / "answers")})
     assert "ANTIDOTE_CACHE" in str(refused.value.hint)
     for environ in ({"HOME": str(tmp_path)}, {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "HOME": "/proc"}):
-        found = evaluator.answers_folder(environ)
+        found = evaluator.answer_cache_folder(environ)
         assert found.is_dir()
         assert tmp_path in found.parents
 
@@ -129,8 +129,8 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with output.alone(tmp_path):
-        output.require_own(tmp_path, output.OWN)
+    with output.lock_output(tmp_path):
+        output.require_own_output(tmp_path, output.OUTPUT_NAMES)
 
 
 def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
@@ -138,16 +138,16 @@ def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(ConfigurationError):
-            output.require_own(tmp_path, output.OWN)
+            output.require_own_output(tmp_path, output.OUTPUT_NAMES)
         holder.send_signal(signal.SIGKILL)
-    output.require_own(tmp_path, output.OWN)
+    output.require_own_output(tmp_path, output.OUTPUT_NAMES)
 
 
 def test_a_disk_that_is_too_small(tmp_path: Path) -> None:
     folder = tmp_path / "not" / "yet"
-    ensure_space(folder, 1, "--out")
+    require_space(folder, 1, "--out")
     with pytest.raises(InfrastructureError, match=r"1,000,000,000,000\.0 MB needed, [\d,]+\.\d MB free") as raised:
-        ensure_space(folder, 10**18, "--out")
+        require_space(folder, 10**18, "--out")
     assert str(folder) in str(raised.value.cause)
     assert "--out" in str(raised.value.hint)
     assert not folder.exists()

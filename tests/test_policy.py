@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import (
-    FILES,
+    FILE_KEYS,
     EvaluationSection,
     Gate,
     JobsSection,
     Policy,
     PublishSection,
     RepairSection,
-    override,
+    override_section,
     read_policy,
-    toml_text,
+    to_toml,
 )
 from demo.main_job import POLICY as DEMO_POLICY
 
@@ -43,8 +43,8 @@ def test_rules_and_embedded_prompts_are_never_a_default() -> None:
 def test_what_the_file_says_holds_and_flags_outrank_it(tmp_path: Path) -> None:
     read = policy(tmp_path, '[gate]\nharmful_score = 0.2\n[evaluation]\njudge = "refusal"\n')
     assert read.gate.harmful_score == 0.2
-    assert override(read, "gate", harmful_score=0.3, over_refusal=None).gate.harmful_score == 0.3
-    assert override(read, "evaluation", prompts="embedded").evaluation.judge == "refusal"
+    assert override_section(read, "gate", harmful_score=0.3, over_refusal=None).gate.harmful_score == 0.3
+    assert override_section(read, "evaluation", prompts="embedded").evaluation.judge == "refusal"
 
 
 def test_a_whole_number_may_be_a_share(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_whole_number_may_be_a_share(tmp_path: Path) -> None:
 
 def test_the_same_policy_has_the_same_hash_whichever_way_it_came_in(tmp_path: Path) -> None:
     by_file = policy(tmp_path, "[gate]\nharmful_score = 0.2\n")
-    assert by_file.sha256() == override(Policy(), "gate", harmful_score=0.2).sha256()
+    assert by_file.sha256() == override_section(Policy(), "gate", harmful_score=0.2).sha256()
     assert by_file.sha256() != Policy().sha256()
 
 
@@ -116,13 +116,15 @@ def test_the_demo_brings_a_policy_that_can_be_read() -> None:
 
 
 def test_where_a_run_happens_is_not_what_was_asked() -> None:
-    moved = override(Policy(), "jobs", image="ghcr.io/org/image:1", flavor="l4x1", timeout="90m", namespace="org")
+    moved = override_section(
+        Policy(), "jobs", image="ghcr.io/org/image:1", flavor="l4x1", timeout="90m", namespace="org"
+    )
     assert moved != Policy()
     assert moved.sha256() == Policy().sha256()
     assert moved.flat() == Policy().flat()
 
 
-@pytest.mark.parametrize("key", FILES)
+@pytest.mark.parametrize("key", FILE_KEYS)
 def test_other_rows_under_the_same_name_are_another_policy(tmp_path: Path, key: str) -> None:
     """What was measured with the old ones is no result of the new ones; where they lie says nothing."""
     section = "repair" if key == "realignment" else "evaluation"
@@ -131,7 +133,7 @@ def test_other_rows_under_the_same_name_are_another_policy(tmp_path: Path, key: 
         file = tmp_path / folder / "rows.jsonl"
         file.parent.mkdir(exist_ok=True)
         file.write_text(rows)
-        found.append(override(Policy(), section, **{key: str(file)}).sha256())
+        found.append(override_section(Policy(), section, **{key: str(file)}).sha256())
     assert found[0] == found[1] != found[2]
 
 
@@ -139,21 +141,21 @@ def test_the_files_are_those_of_the_beginning(tmp_path: Path, monkeypatch: pytes
     """A report at the end of a run speaks of what was read when it began; a word like `embedded` is no file."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("old")
-    policy = override(Policy(), "evaluation", prompts=str(rows), benign="embedded")
+    policy = override_section(Policy(), "evaluation", prompts=str(rows), benign="embedded")
     before = policy.sha256()
     rows.unlink()
     assert policy.sha256() == before
-    plain = override(Policy(), "evaluation", prompts="embedded").sha256()
+    plain = override_section(Policy(), "evaluation", prompts="embedded").sha256()
     (tmp_path / "embedded").write_text("a file of that name")
     monkeypatch.chdir(tmp_path)
-    assert override(Policy(), "evaluation", prompts="embedded").sha256() == plain
+    assert override_section(Policy(), "evaluation", prompts="embedded").sha256() == plain
 
 
 @pytest.mark.parametrize(
     ("timeout", "seconds"), [("2h", 7200), ("90m", 5400), ("1.5h", 5400), ("1d", 86400), ("45s", 45)]
 )
 def test_a_length_of_time(timeout: str, seconds: int) -> None:
-    assert override(Policy(), "jobs", timeout=timeout).jobs.timeout_seconds == seconds
+    assert override_section(Policy(), "jobs", timeout=timeout).jobs.timeout_seconds == seconds
 
 
 SHARES = st.floats(0, 1)
@@ -188,7 +190,7 @@ POLICIES = st.builds(
 def test_a_policy_written_is_the_policy_read(tmp_path_factory: pytest.TempPathFactory, written: Policy) -> None:
     """Whatever stands in its texts: quotes, control characters, line ends, other alphabets."""
     file = tmp_path_factory.getbasetemp() / "written.toml"
-    file.write_text(toml_text(written), encoding="utf-8", newline="")
+    file.write_text(to_toml(written), encoding="utf-8", newline="")
     read = read_policy(file)
     assert read == written
     assert read.sha256() == written.sha256()
@@ -196,7 +198,7 @@ def test_a_policy_written_is_the_policy_read(tmp_path_factory: pytest.TempPathFa
 
 def test_every_key_can_be_written() -> None:
     """What the property above leaves at its default is written too."""
-    text = toml_text(Policy())
+    text = to_toml(Policy())
     for section in dataclasses.fields(Policy):
         assert f"[{section.name}]" in text
         for key, value in dataclasses.asdict(getattr(Policy(), section.name)).items():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.evaluation.generators.server import server_environment
-from antidote_ci.sandbox.client import child_environment
+from antidote_ci.sandbox.client import sandbox_environment
 from tests.hub.canned import JSON, Asked, Canned, CannedHub
 
 SECRETS = {
@@ -288,7 +288,10 @@ def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
 
 def test_what_children_are_given(tmp_path: Path) -> None:
     secret = {**SECRETS, "HF_ENDPOINT": with_credentials("http://127.0.0.1:9"), "VLLM_API_KEY": GRANTED}
-    for given in (child_environment(os.environ | secret, tmp_path), server_environment(os.environ | secret, tmp_path)):
+    for given in (
+        sandbox_environment(os.environ | secret, tmp_path),
+        server_environment(os.environ | secret, tmp_path),
+    ):
         shown = "\n".join(f"{name}={text}" for name, text in given.items())
         assert [each for each in PLANTED if each in shown] == []
 

@@ -15,9 +15,9 @@ from typer.core import TyperCommand, TyperOption
 
 from action import inputs, outputs
 from antidote_ci import errors
-from antidote_ci.cli.scaffold import meanings
+from antidote_ci.cli.scaffold import read_descriptions
 from antidote_ci.hub.client import SECRETS
-from antidote_ci.pipeline.output import exit_code
+from antidote_ci.pipeline.output import to_exit_code
 from antidote_ci.policy import SECTIONS
 from antidote_ci.records import RunVerdict
 from scripts import tables
@@ -91,7 +91,7 @@ def test_an_option_has_its_sentence_and_its_variable(path: str, option: TyperOpt
 
 def test_every_key_of_the_policy_is_explained() -> None:
     for name, kind in SECTIONS.items():
-        written = meanings(kind)
+        written = read_descriptions(kind)
         assert [f"{name}.{key}" for key in get_type_hints(kind) if key not in written] == []
 
 
@@ -136,10 +136,10 @@ def test_exit_codes_are_those_of_the_code() -> None:
             yield from classes(each)
 
     of_errors = {each.exit_code for each in classes(errors.AntidoteError) if issubclass(each, errors.AntidoteError)}
-    of_verdicts = {exit_code(verdict, accepted=yes) for verdict in get_args(RunVerdict) for yes in (True, False)}
+    of_verdicts = {to_exit_code(verdict, accepted=yes) for verdict in get_args(RunVerdict) for yes in (True, False)}
     of_signals = {130, errors.Terminated.exit_code}
     named = {int(code) for code in re.findall(r"^\| (\d+) \|", tables.tables()["exit-codes"], re.MULTILINE)}
-    assert named == {0, *outputs.FAILURES} == of_errors | of_verdicts | of_signals
+    assert named == {0, *outputs.FAILURE_TEXTS} == of_errors | of_verdicts | of_signals
 
 
 def read_by_the_code() -> set[str]:

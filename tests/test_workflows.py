@@ -122,14 +122,18 @@ def test_every_image_that_a_release_pins_is_built() -> None:
 @needs_linters
 def test_the_linters_find_what_is_planted(tmp_path: Path) -> None:
     for name, found, planted in (
-        ("context.yml", linting.actionlint, scaffold.workflow(None).replace("env.REVISION", "env.REVISION.x.y")),
-        ("unpinned.yml", linting.zizmor, scaffold.workflow(None).replace(scaffold.ACTION, "acme/antidote-ci@v1")),
+        ("context.yml", linting.actionlint, scaffold.render_workflow(None).replace("env.REVISION", "env.REVISION.x.y")),
+        (
+            "unpinned.yml",
+            linting.zizmor,
+            scaffold.render_workflow(None).replace(scaffold.ACTION, "acme/antidote-ci@v1"),
+        ),
     ):
         path = tmp_path / ".github" / "workflows" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(planted)
         assert not found([str(path)])
-        path.write_text(scaffold.workflow(None))
+        path.write_text(scaffold.render_workflow(None))
         assert found([str(path)])
     image = tmp_path / "Dockerfile"
     image.write_text("FROM python:latest\nENTRYPOINT python\n")
@@ -139,5 +143,5 @@ def test_the_linters_find_what_is_planted(tmp_path: Path) -> None:
 @needs_linters
 @pytest.mark.parametrize("model", [None, "acme/assistant"])
 def test_what_init_writes_passes_the_linters(tmp_path: Path, model: str | None) -> None:
-    scaffold.start(tmp_path, model)
+    scaffold.write_scaffold(tmp_path, model)
     assert linting.lint_workflows(tmp_path / ".github" / "workflows")

@@ -4,14 +4,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.checkpoint.files import listing
+from antidote_ci.checkpoint.files import list_files
 from antidote_ci.errors import ConfigurationError
 
 CARD = "README.md"
 MAX_BYTES = 4 << 20
-MOST_PAIRS = 10_000
+MAX_KEYS = 10_000
 
-UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+YAML_ERRORS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 """What PyYAML raises, beside its own YAMLError, for scalars and nesting made to break it."""
 
 # The Hub's own rule for where metadata begins and ends; a byte order mark may come first.
@@ -23,7 +23,7 @@ _BLOCK = re.compile(
 
 
 @dataclass(frozen=True)
-class Parts:
+class CardParts:
     """A card in pieces that give the card when joined. Without metadata the first three are empty."""
 
     opening: str
@@ -32,15 +32,15 @@ class Parts:
     body: str
 
 
-def split(card: str) -> Parts:
+def split_card(card: str) -> CardParts:
     """The card's metadata and body."""
     found = _BLOCK.match(card)
     if found is None:
-        return Parts("", "", "", card)
-    return Parts(found[1], found[2], found[3], card[found.end() :])
+        return CardParts("", "", "", card)
+    return CardParts(found[1], found[2], found[3], card[found.end() :])
 
 
-def loaded(text: str) -> object:
+def parse_yaml(text: str) -> object:
     """What the YAML says, which may be longer than its text, but not without bounds.
 
     Raises yaml.YAMLError or one of UNREADABLE.
@@ -52,13 +52,13 @@ def loaded(text: str) -> object:
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             super().flatten_mapping(node)
-            if len(node.value) > MOST_PAIRS:
-                raise ValueError(f"one of its mappings has more than {MOST_PAIRS:,} names")
+            if len(node.value) > MAX_KEYS:
+                raise ValueError(f"one of its mappings has more than {MAX_KEYS:,} names")
 
     return yaml.load(text, Loader=Bounded)  # noqa: S506 - a SafeLoader
 
 
-def front_matter(text: str) -> dict[str, object]:
+def parse_front_matter(text: str) -> dict[str, object]:
     """What the card's metadata says, nothing where it has none.
 
     Raises ConfigurationError when it is no YAML mapping.
@@ -66,48 +66,48 @@ def front_matter(text: str) -> dict[str, object]:
     import yaml
 
     try:
-        data = loaded(split(text).metadata)
-    except (yaml.YAMLError, *UNREADABLE) as error:
-        raise _broken(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        data = parse_yaml(split_card(text).metadata)
+    except (yaml.YAMLError, *YAML_ERRORS) as error:
+        raise _card_error(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise _broken("it is not a mapping of names to values")
+        raise _card_error("it is not a mapping of names to values")
     return {str(key): value for key, value in data.items()}
 
 
-def base_model(folder: Path) -> str | None:
-    """The one `base_model` that the card in `folder` names; None when it names none, or several (a merge).
+def read_base_model(folder: Path) -> str | None:
+    """The one `read_base_model` that the card in `folder` names; None when it names none, or several (a merge).
 
     Raises ConfigurationError for a card that cannot be read.
     """
-    named = base_models(folder)
+    named = read_base_models(folder)
     return named[0] if len(named) == 1 else None
 
 
-def base_models(folder: Path) -> list[str]:
+def read_base_models(folder: Path) -> list[str]:
     """All that the card names. Raises ConfigurationError for a card that cannot be read."""
-    if CARD not in listing(folder):
+    if CARD not in list_files(folder):
         return []
-    named = _of_file(folder / CARD).get("base_model")
+    named = _read_front_matter(folder / CARD).get("base_model")
     each = named if isinstance(named, list) else [named]
     return [name.strip() for name in each if isinstance(name, str) and name.strip()]
 
 
-def licence(card: Path) -> object:
+def read_licence(card: Path) -> object:
     """What the card says of the licence; None where it says nothing, or cannot be read."""
     try:
-        return _of_file(card).get("license")
+        return _read_front_matter(card).get("license")
     except ConfigurationError:
         return None
 
 
-def _of_file(card: Path) -> dict[str, object]:
+def _read_front_matter(card: Path) -> dict[str, object]:
     with card.open("rb") as file:
-        return front_matter(file.read(MAX_BYTES).decode("utf-8", errors="replace"))
+        return parse_front_matter(file.read(MAX_BYTES).decode("utf-8", errors="replace"))
 
 
-def _broken(why: str) -> ConfigurationError:
+def _card_error(why: str) -> ConfigurationError:
     return ConfigurationError(
         f"the front matter of {CARD} is broken: {why}",
         cause="the block between the first two lines `---` is not valid YAML",

@@ -31,7 +31,7 @@ _PICKLED = re.compile(
 _TRAINING_STATE = ("optimizer", "rng_state", "scheduler", "training_args")
 
 
-def allowed(path: str) -> bool:
+def is_allowed_file(path: str) -> bool:
     """Whether `path`, relative to a repository and with forward slashes, is ever downloaded or opened."""
     # "..safetensors" and the like match no pattern that a real repository needs.
     return _ALLOWED.fullmatch(path) is not None and not path.startswith(".")
@@ -47,7 +47,7 @@ def is_pickled_weights(path: str) -> bool:
     return is_pickled(path) and not Path(path).name.startswith(_TRAINING_STATE)
 
 
-def is_proof(path: str) -> bool:
+def is_report_file(path: str) -> bool:
     """Whether the file speaks of one result of ours: never carried over to another."""
     return path == "SHA256SUMS" or path.startswith("antidote/")
 
@@ -61,24 +61,24 @@ def sha256_file(path: Path, chunk: int = 1 << 20) -> str:
     return digest.hexdigest()
 
 
-def shown(folder: Path) -> str:
+def display_name(folder: Path) -> str:
     """What people call a checkpoint's folder: ORG/NAME where it is a snapshot in the Hub client's cache."""
-    repository = _in_cache(folder)
+    repository = _cache_repository(folder)
     return repository.name.removeprefix("models--").replace("--", "/") if repository else folder.name
 
 
-def listing(folder: Path) -> list[str]:
+def list_files(folder: Path) -> list[str]:
     """The allowed regular files of `folder`, relative, sorted. None is opened.
 
     Raises UnsafeCheckpoint for a link that leaves the folder, and for what is no file: a pipe would never end. The Hub
     client's cache is the one exception: there a snapshot's files are links to the cache's blobs.
     """
     root = folder.resolve()
-    homes = (root, *_blobs(root))
+    homes = (root, *_blob_folders(root))
     found = []
-    for path in _candidates(root):
+    for path in _iterate_files(root):
         name = path.relative_to(root).as_posix()
-        if not allowed(name):
+        if not is_allowed_file(name):
             continue
         # Not Path.resolve: it raises for links that lead in a circle.
         target = Path(os.path.realpath(path))
@@ -96,10 +96,10 @@ def listing(folder: Path) -> list[str]:
 def loadable(folder: Path) -> list[str]:
     """The regular files that a loader of `folder` can open, relative, sorted. None is opened.
 
-    Loaders look in the folder itself and in its folders of templates. They look for more names than are `allowed`, and
-    a configuration can name others, so no file is left out by its name.
+    Loaders look in the folder itself and in its folders of templates. They look for more names than are
+    `is_allowed_file`, and a configuration can name others, so no file is left out by its name.
     """
-    return sorted(path.relative_to(folder).as_posix() for path in _candidates(folder) if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in _iterate_files(folder) if path.is_file())
 
 
 def _is_regular(name: str, target: Path) -> bool:
@@ -117,7 +117,7 @@ def _is_regular(name: str, target: Path) -> bool:
     return stat.S_ISREG(mode)
 
 
-def _candidates(root: Path) -> Iterator[Path]:
+def _iterate_files(root: Path) -> Iterator[Path]:
     # Everything allowed lies at the top or one folder down: a deep tree is not walked.
     yield from root.iterdir()
     for subfolder in ("additional_chat_templates", "antidote"):
@@ -125,16 +125,16 @@ def _candidates(root: Path) -> Iterator[Path]:
             yield from (root / subfolder).iterdir()
 
 
-def _blobs(root: Path) -> tuple[Path, ...]:
+def _blob_folders(root: Path) -> tuple[Path, ...]:
     """Where the links of a snapshot in the Hub client's cache end.
 
     A repository's own blobs may in turn be links to those that all repositories share.
     """
-    repository = _in_cache(root)
+    repository = _cache_repository(root)
     return (repository / "blobs", repository.parent / "blobs") if repository else ()
 
 
-def _in_cache(folder: Path) -> Path | None:
+def _cache_repository(folder: Path) -> Path | None:
     """The repository of models--org--name/snapshots/<commit>; None for another folder."""
     repository = folder.parent.parent
     return repository if folder.parent.name == "snapshots" and repository.name.startswith("models--") else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from antidote_ci.checkpoint.json_files import excerpt, parse_object
+from antidote_ci.checkpoint.json_files import parse_object, shorten_value
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 
 MAX_HEADER_BYTES = 16 << 20
@@ -25,8 +25,8 @@ MAX_DIGITS = 19
 """Of one number: what 64 bits hold in any case."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
-FIELDS = {"dtype", "shape", "data_offsets"}
-BITS = (
+TENSOR_FIELDS = {"dtype", "shape", "data_offsets"}
+DTYPE_BITS = (
     dict.fromkeys(("F4",), 4)
     | dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6)
     | dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8)
@@ -86,7 +86,7 @@ def read_header(path: Path) -> Header:
 def parse_header(file: BinaryIO, size: int) -> Header:
     """The header at the start of a file of `size` bytes. Raises ValueError saying what is wrong with it."""
     length = _header_length(file.read(LENGTH_BYTES), size)
-    return _header(file.read(length), size)
+    return _parse_tensors(file.read(length), size)
 
 
 def _header_length(prefix: bytes, size: int) -> int:
@@ -100,65 +100,67 @@ def _header_length(prefix: bytes, size: int) -> int:
     return int(length)
 
 
-def _header(text: bytes, size: int) -> Header:
+def _parse_tensors(text: bytes, size: int) -> Header:
     if not text.startswith(b"{"):
         raise ValueError("it does not start with a brace")
-    entries = parse_object(text, MAX_VALUES, _natural)
-    metadata = _metadata(entries.pop("__metadata__", {}))
+    entries = parse_object(text, MAX_VALUES, _parse_natural)
+    metadata = _parse_metadata(entries.pop("__metadata__", {}))
     if len(entries) > MAX_TENSORS:
         raise ValueError(f"it lists {len(entries):,} tensors, more than {MAX_TENSORS:,}")
-    tensors = {name: _tensor(name, entry) for name, entry in entries.items()}
+    tensors = {name: _parse_tensor(name, entry) for name, entry in entries.items()}
     in_order = dict(sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)))
     data_start = LENGTH_BYTES + len(text)
     _require_gapless(in_order, size - data_start)
     return Header(in_order, metadata, data_start)
 
 
-def _natural(digits: str) -> int:
+def _parse_natural(digits: str) -> int:
     if digits.startswith("-"):
-        raise ValueError(f"the number {excerpt(digits)} is negative")
+        raise ValueError(f"the number {shorten_value(digits)} is negative")
     if len(digits) > MAX_DIGITS:
-        raise ValueError(f"the number {excerpt(digits)} is larger than any disk")
+        raise ValueError(f"the number {shorten_value(digits)} is larger than any disk")
     return int(digits)
 
 
-def _text(value: object) -> str:
+def _require_text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{excerpt(value)} stands where text belongs")
+        raise ValueError(f"{shorten_value(value)} stands where text belongs")
     return value
 
 
-def _metadata(value: object) -> dict[str, str]:
+def _parse_metadata(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError("its metadata is not an object")
-    return {key: _text(text) for key, text in value.items()}
+    return {key: _require_text(text) for key, text in value.items()}
 
 
-def _tensor(name: str, entry: object) -> TensorInfo:
-    if not isinstance(entry, dict) or entry.keys() != FIELDS:
-        raise ValueError(f"{excerpt(name)} has not just a dtype, a shape and data_offsets")
-    dtype = _text(entry["dtype"])
-    if dtype not in BITS:
-        raise ValueError(f"{excerpt(name)} has the unknown dtype {excerpt(dtype)}")
-    shape = _numbers(name, entry["shape"])
-    offsets = _numbers(name, entry["data_offsets"])
+def _parse_tensor(name: str, entry: object) -> TensorInfo:
+    if not isinstance(entry, dict) or entry.keys() != TENSOR_FIELDS:
+        raise ValueError(f"{shorten_value(name)} has not just a dtype, a shape and data_offsets")
+    dtype = _require_text(entry["dtype"])
+    if dtype not in DTYPE_BITS:
+        raise ValueError(f"{shorten_value(name)} has the unknown dtype {shorten_value(dtype)}")
+    shape = _parse_numbers(name, entry["shape"])
+    offsets = _parse_numbers(name, entry["data_offsets"])
     if len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise ValueError(f"{excerpt(name)} has the offsets {excerpt(offsets)}")
+        raise ValueError(f"{shorten_value(name)} has the offsets {shorten_value(offsets)}")
     start, end = offsets
     # An empty dimension must not hide another that would wrap around in a reader of 64 bits.
     if math.prod(filter(None, shape)) > MAX_ENTRIES:
-        raise ValueError(f"{excerpt(name)} claims more entries than any disk holds")
-    if math.prod(shape) * BITS[dtype] != 8 * (end - start):
-        raise ValueError(f"{excerpt(name)} has {end - start:,} bytes, not those of {dtype} {excerpt(shape)}")
+        raise ValueError(f"{shorten_value(name)} claims more entries than any disk holds")
+    if math.prod(shape) * DTYPE_BITS[dtype] != 8 * (end - start):
+        raise ValueError(
+            f"{shorten_value(name)} has {end - start:,} bytes, not those of {dtype} {shorten_value(shape)}"
+        )
     return TensorInfo(dtype, shape, start, end)
 
 
-def _numbers(name: str, value: object) -> tuple[int, ...]:
+def _parse_numbers(name: str, value: object) -> tuple[int, ...]:
     # bool is an int to Python, and no number to JSON
     if not isinstance(value, list) or not set(map(type, value)) <= {int}:
-        raise ValueError(f"{excerpt(name)} has a shape or offsets that are no whole numbers")
+        raise ValueError(f"{shorten_value(name)} has a shape or offsets that are no whole numbers")
     if len(value) > MAX_DIMENSIONS:
-        raise ValueError(f"{excerpt(name)} has a shape or offsets of {len(value):,} numbers")
+        raise ValueError(f"{shorten_value(name)} has a shape or offsets of {len(value):,} numbers")
     return tuple(value)
 
 
@@ -168,7 +170,7 @@ def _require_gapless(tensors: dict[str, TensorInfo], data_bytes: int) -> None:
     for name, info in tensors.items():
         if info.start != reached:
             fault = "overlaps another tensor" if info.start < reached else "leaves a hole before it"
-            raise ValueError(f"{excerpt(name)} {fault}, at byte {info.start:,}")
+            raise ValueError(f"{shorten_value(name)} {fault}, at byte {info.start:,}")
         reached = info.end
     if reached != data_bytes:
         raise ValueError(f"its tensors take {reached:,} bytes, and the file has {data_bytes:,}")

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from antidote_ci.checkpoint.headers import Header
-from antidote_ci.checkpoint.json_files import excerpt, read_object
+from antidote_ci.checkpoint.json_files import read_object, shorten_value
 from antidote_ci.errors import UnsafeCheckpoint
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
 MAX_INDEX_BYTES = 16 << 20
 MAX_INDEX_VALUES = 600_000
 """Two a tensor."""
@@ -18,17 +18,17 @@ def find_shards(folder: Path, names: list[str]) -> tuple[str, ...]:
 
     Raises UnsafeCheckpoint for an index that names anything else, and where there are two checkpoints.
     """
-    if INDEX not in names:
-        return (WEIGHTS,)
-    present, shards = set(names), sorted(set(_index(folder).values()))
+    if INDEX_FILE not in names:
+        return (WEIGHTS_FILE,)
+    present, shards = set(names), sorted(set(_read_index(folder).values()))
     for shard in shards:
         if "/" in shard or "\\" in shard or not shard.endswith(".safetensors"):
-            raise _index_error(f"names {excerpt(shard)}, which is no safetensors file of this folder")
+            raise _index_error(f"names {shorten_value(shard)}, which is no safetensors file of this folder")
         if shard not in present:
-            raise _index_error(f"names {excerpt(shard)}, which is not there")
-    if WEIGHTS in present and WEIGHTS not in shards:
+            raise _index_error(f"names {shorten_value(shard)}, which is not there")
+    if WEIGHTS_FILE in present and WEIGHTS_FILE not in shards:
         raise UnsafeCheckpoint(
-            f"{INDEX} names other shards, and {WEIGHTS} is there too",
+            f"{INDEX_FILE} names other shards, and {WEIGHTS_FILE} is there too",
             cause="frameworks differ in which of the two they load, so one could be tested and the other used",
             hint="remove the one that is not meant",
         )
@@ -45,7 +45,7 @@ def map_weights(headers: dict[str, Header]) -> dict[str, str]:
         for name in header.tensors:
             if name in found:
                 raise UnsafeCheckpoint(
-                    f"{shard} and {found[name]} both hold {excerpt(name)}",
+                    f"{shard} and {found[name]} both hold {shorten_value(name)}",
                     cause="readers would differ in which one they take",
                 )
             found[name] = shard
@@ -54,13 +54,13 @@ def map_weights(headers: dict[str, Header]) -> dict[str, str]:
 
 def require_index_holds(folder: Path, weight_map: dict[str, str]) -> None:
     """Raise UnsafeCheckpoint when the index of `folder` promises a tensor that its shard does not hold."""
-    for name, shard in _index(folder).items():
+    for name, shard in _read_index(folder).items():
         if weight_map.get(name) != shard:
-            raise _index_error(f"says that {shard} holds {excerpt(name)}, which it does not")
+            raise _index_error(f"says that {shard} holds {shorten_value(name)}, which it does not")
 
 
-def _index(folder: Path) -> dict[str, str]:
-    entries = read_object(folder / INDEX, MAX_INDEX_BYTES, MAX_INDEX_VALUES).get("weight_map")
+def _read_index(folder: Path) -> dict[str, str]:
+    entries = read_object(folder / INDEX_FILE, MAX_INDEX_BYTES, MAX_INDEX_VALUES).get("weight_map")
     if not isinstance(entries, dict) or not entries:
         raise _index_error("has no weight_map")
     if any(not isinstance(shard, str) for shard in entries.values()):
@@ -70,7 +70,7 @@ def _index(folder: Path) -> dict[str, str]:
 
 def _index_error(what: str) -> UnsafeCheckpoint:
     return UnsafeCheckpoint(
-        f"{INDEX} {what}",
+        f"{INDEX_FILE} {what}",
         cause="the upload is incomplete, or the index is made to open other files",
         hint="download the repository again, or save the checkpoint anew",
     )

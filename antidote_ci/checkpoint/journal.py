@@ -9,16 +9,16 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from antidote_ci.checkpoint.swap import sync
+from antidote_ci.checkpoint.swap import fsync_path
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.records import WeightFile, load
+from antidote_ci.records import WeightFile, from_json
 
-JOURNAL = "journal.jsonl"
+JOURNAL_FILE = "journal.jsonl"
 """In the partial folder, and no file that a checkpoint may hold."""
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedFile:
     """One file that has its name, and how many entries of its edited tensors have another value."""
 
     file: WeightFile
@@ -26,21 +26,21 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class _Key:
+class _JournalKey:
     key: str
 
 
-def read_journal(partial: Path, key: str) -> list[Finished]:
+def read_journal(partial: Path, key: str) -> list[FinishedFile]:
     """The files that an earlier run of the same key finished; none without a journal, or with a torn first line.
 
     Raises ConfigurationError when it is the journal of another key.
     """
-    path = partial / JOURNAL
+    path = partial / JOURNAL_FILE
     if not path.is_file():
         return []
     lines = path.read_bytes().splitlines()
     try:
-        found = load(_Key, lines[0]).key
+        found = from_json(_JournalKey, lines[0]).key
     except (IndexError, ValueError):
         return []
     if found != key:
@@ -52,28 +52,28 @@ def read_journal(partial: Path, key: str) -> list[Finished]:
     finished = []
     for line in lines[1:]:
         try:
-            finished.append(load(Finished, line))
+            finished.append(from_json(FinishedFile, line))
         except ValueError:  # torn by the kill: nothing stands behind it
             break
     return finished
 
 
-def begin_journal(partial: Path, key: str, finished: Iterable[Finished]) -> None:
+def start_journal(partial: Path, key: str, finished: Iterable[FinishedFile]) -> None:
     """Start the journal anew, whole or not at all, with what is taken over."""
-    temporary = partial / (JOURNAL + ".tmp")
-    temporary.write_bytes(_line(_Key(key)) + b"".join(map(_line, finished)))
-    sync(temporary)
-    temporary.replace(partial / JOURNAL)
-    sync(partial)
+    temporary = partial / (JOURNAL_FILE + ".tmp")
+    temporary.write_bytes(_to_line(_JournalKey(key)) + b"".join(map(_to_line, finished)))
+    fsync_path(temporary)
+    temporary.replace(partial / JOURNAL_FILE)
+    fsync_path(partial)
 
 
-def add_to_journal(partial: Path, finished: Finished) -> None:
+def append_to_journal(partial: Path, finished: FinishedFile) -> None:
     """One more file is finished."""
-    with (partial / JOURNAL).open("ab") as file:
-        file.write(_line(finished))
+    with (partial / JOURNAL_FILE).open("ab") as file:
+        file.write(_to_line(finished))
         file.flush()
         os.fsync(file.fileno())
 
 
-def _line(record: _Key | Finished) -> bytes:
+def _to_line(record: _JournalKey | FinishedFile) -> bytes:
     return json.dumps(asdict(record)).encode() + b"\n"

@@ -49,10 +49,10 @@ def parse_object(
     try:
         value = json.loads(
             data.decode("utf-8"),
-            object_pairs_hook=_once,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-            parse_int=parse_int or _whole,
+            object_pairs_hook=_reject_duplicate_keys,
+            parse_constant=_reject_constant,
+            parse_float=_parse_finite,
+            parse_int=parse_int or _parse_integer,
         )
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8") from error
@@ -62,42 +62,42 @@ def parse_object(
         raise ValueError(f"it nests deeper than {MAX_DEPTH} levels") from error
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")
-    _require_shallow(value)
+    _require_depth(value)
     if b"\\u" in data:
-        _require_characters(value)
+        _require_valid_text(value)
     return value
 
 
-def excerpt(value: object) -> str:
+def shorten_value(value: object) -> str:
     """The beginning and the end of `value`, for a sentence about it."""
     return _EXCERPT.repr(value)
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
         ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"the key {excerpt(key)} stands twice")
+        raise ValueError(f"the key {shorten_value(key)} stands twice")
     return found
 
 
-def _no_constant(name: str) -> object:
+def _reject_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
-def _whole(digits: str) -> int:
-    _finite(digits)
+def _parse_integer(digits: str) -> int:
+    _parse_finite(digits)
     return int(digits)
 
 
-def _finite(digits: str) -> float:
+def _parse_finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise ValueError(f"the number {excerpt(digits)} is out of range")
+        raise ValueError(f"the number {shorten_value(digits)} is out of range")
     return number
 
 
-def _require_shallow(value: object) -> None:
+def _require_depth(value: object) -> None:
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
         level = [
@@ -111,9 +111,9 @@ def _require_shallow(value: object) -> None:
     raise ValueError(f"it nests deeper than {MAX_DEPTH} levels")
 
 
-def _require_characters(value: object) -> None:
+def _require_valid_text(value: object) -> None:
     # An escape can spell half a character, which no file or terminal takes.
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(f"{excerpt(error.object[error.start])} is not Unicode text") from error
+        raise ValueError(f"{shorten_value(error.object[error.start])} is not Unicode text") from error

@@ -5,9 +5,9 @@ from math import prod
 from pathlib import Path
 
 from antidote_ci.checkpoint import templates, tokenizers
-from antidote_ci.checkpoint.files import is_pickled_weights, listing
+from antidote_ci.checkpoint.files import is_pickled_weights, list_files
 from antidote_ci.checkpoint.headers import Header, TensorInfo, read_header
-from antidote_ci.checkpoint.index import INDEX, WEIGHTS, find_shards, map_weights, require_index_holds
+from antidote_ci.checkpoint.index import INDEX_FILE, WEIGHTS_FILE, find_shards, map_weights, require_index_holds
 from antidote_ci.checkpoint.json_files import read_object
 from antidote_ci.checkpoint.refusals import (
     refuse_adapter_code,
@@ -23,7 +23,7 @@ from antidote_ci.checkpoint.unsupported import (
     refuse_unsupported_model,
 )
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
-from antidote_ci.records import Kind
+from antidote_ci.records import ModelKind
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -33,7 +33,7 @@ CONFIGS = (
     *(CONFIG, ADAPTER_CONFIG, "generation_config.json", "processor_config.json", "preprocessor_config.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
 )
-OF_TOKENIZERS = (CONFIG, "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_CONFIGS = (CONFIG, "tokenizer_config.json", "special_tokens_map.json")
 """From which a tokenizer takes its class or its arguments."""
 MAX_CONFIG_BYTES = 4 << 20
 """A tokenizer_config.json lists its added tokens: a megabyte happens."""
@@ -49,11 +49,11 @@ MAX_BYTES = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointLayout:
     """A checkpoint that passed every check that needs no framework."""
 
     folder: Path
-    kind: Kind
+    kind: ModelKind
     shards: tuple[str, ...]
     weight_map: dict[str, str]
     """Tensor name -> the shard that holds it."""
@@ -62,7 +62,7 @@ class Layout:
     config: dict[str, object]
     """config.json of a full checkpoint, adapter_config.json of an adapter."""
     base_model: str | None
-    """What an adapter says it was trained on; a full checkpoint's card may say it (`card.base_model`)."""
+    """What an adapter says it was trained on; a full checkpoint's card may say it (`card.read_base_model`)."""
     unused_weights: tuple[str, ...]
     """Safetensors files beside the checkpoint that are no part of it. A repair leaves them out."""
 
@@ -77,7 +77,7 @@ class Layout:
         return sum(prod(info.shape) for info in self.tensors.values())
 
 
-def inspect(folder: Path, head: Head = "ForCausalLM") -> Layout:
+def read_layout(folder: Path, head: Head = "ForCausalLM") -> CheckpointLayout:
     """The checkpoint in `folder`, read from its headers and configuration files. `head`: what it must end in.
 
     Raises UnsafeCheckpoint for what is not safe to open, ConfigurationError for what is no checkpoint or no supported
@@ -85,16 +85,16 @@ def inspect(folder: Path, head: Head = "ForCausalLM") -> Layout:
     """
     if not folder.is_dir():
         raise ConfigurationError(f"{folder} is not a folder", hint="name a folder with a checkpoint")
-    names = listing(folder)
+    names = list_files(folder)
     kind, shards = _find_weights(folder, names)
     _check_sizes(folder, names)
-    configs = _configurations(folder, names)
+    configs = _read_configurations(folder, names)
     if CONFIG in names and (kind == "full" or "model_type" in configs[CONFIG]):
         refuse_unknown_model(configs[CONFIG])
-    templates.require_harmless(folder, names, configs)
+    templates.require_safe_templates(folder, names, configs)
     headers = {shard: read_header(folder / shard) for shard in shards}
     weight_map = map_weights(headers)
-    if INDEX in names and kind == "full":
+    if INDEX_FILE in names and kind == "full":
         require_index_holds(folder, weight_map)
     config = configs[ADAPTER_CONFIG if kind == "adapter" else CONFIG]
     found = {name: info for header in headers.values() for name, info in header.tensors.items()}
@@ -105,12 +105,12 @@ def inspect(folder: Path, head: Head = "ForCausalLM") -> Layout:
     else:
         refuse_more_layers(config, found)
         refuse_unsupported_model(config, head)
-        rows = tokenizers.table_rows(found, config)
+        rows = tokenizers.embedding_rows(found, config)
     refuse_quantised(found)
-    tokenizers.require_sound(folder, names, configs, rows)
+    tokenizers.require_valid_tokenizer(folder, names, configs, rows)
     base = config.get("base_model_name_or_path") if kind == "adapter" else None
     unused = tuple(name for name in names if name.endswith(".safetensors") and name not in shards)
-    return Layout(
+    return CheckpointLayout(
         folder=folder,
         kind=kind,
         shards=shards,
@@ -122,24 +122,24 @@ def inspect(folder: Path, head: Head = "ForCausalLM") -> Layout:
     )
 
 
-def weight_bytes(layout: Layout) -> int:
+def count_weight_bytes(layout: CheckpointLayout) -> int:
     """Bytes of all tensors."""
     return sum(info.end - info.start for info in layout.tensors.values())
 
 
-def _configurations(folder: Path, names: list[str]) -> dict[str, dict[str, object]]:
+def _read_configurations(folder: Path, names: list[str]) -> dict[str, dict[str, object]]:
     """The configuration files by name, none of which asks for code or files from elsewhere."""
     configs = {name: read_object(folder / name, MAX_CONFIG_BYTES) for name in CONFIGS if name in names}
     for name, config in configs.items():
         if name != tokenizers.ADDED:  # its keys are tokens
             refuse_code(name, config)
-        if name in OF_TOKENIZERS:
+        if name in TOKENIZER_CONFIGS:
             refuse_tokenizer(name, config)
     return configs
 
 
-def _find_weights(folder: Path, names: list[str]) -> tuple[Kind, tuple[str, ...]]:
-    full = WEIGHTS in names or INDEX in names
+def _find_weights(folder: Path, names: list[str]) -> tuple[ModelKind, tuple[str, ...]]:
+    full = WEIGHTS_FILE in names or INDEX_FILE in names
     if ADAPTER_CONFIG in names:
         # transformers would load the adapter, so the full weights beside it would go unexamined.
         if full:
@@ -176,6 +176,6 @@ def _not_a_checkpoint(folder: Path, names: list[str]) -> ConfigurationError | Un
     return ConfigurationError(
         f"{folder} is not a checkpoint (found: {found or 'no file of one'})",
         cause="the weights or the configuration are missing",
-        hint=f"a full checkpoint has {CONFIG} and {WEIGHTS} or {INDEX}; "
+        hint=f"a full checkpoint has {CONFIG} and {WEIGHTS_FILE} or {INDEX_FILE}; "
         f"a LoRA adapter has {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}",
     )

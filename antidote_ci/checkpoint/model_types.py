@@ -8,11 +8,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-LIST = Path(__file__).with_suffix(".json")
+TYPES_FILE = Path(__file__).with_suffix(".json")
 
 
 @dataclass(frozen=True)
-class Known:
+class SupportedTypes:
     """Names, as they stand in configuration files."""
 
     transformers: str
@@ -28,8 +28,8 @@ class Known:
 
 
 @functools.cache
-def known() -> Known:
+def supported_types() -> SupportedTypes:
     """The list."""
-    data = json.loads(LIST.read_bytes())
+    data = json.loads(TYPES_FILE.read_bytes())
     names = {key: frozenset(data[key]) for key in ("model_types", "architectures", "tokenizers", "quantisations")}
-    return Known(transformers=data["transformers"], heads=data["heads"], **names)
+    return SupportedTypes(transformers=data["transformers"], heads=data["heads"], **names)

@@ -5,17 +5,17 @@ import re
 MAX_CHARACTERS = 10_000
 """Some tokenizers list the letters of all scripts, in two thousand."""
 
-_PIECE = re.compile(r"\\.|[+*]|\{\d*,?\d*\}|.", re.DOTALL)
+_TOKEN = re.compile(r"\\.|[+*]|\{\d*,?\d*\}|.", re.DOTALL)
 
 
-def is_endless(pattern: str) -> bool:
+def has_nested_repeat(pattern: str) -> bool:
     """Whether a part that repeats holds a part that repeats, as in `(a+)+`: time grows as a power of two.
 
     Only such nesting is seen. Alternatives that overlap, as in `(a|a)+`, are not.
     """
     repeats = [False]  # of each group that is open: whether a part of it repeats
     in_class = closed = False
-    for piece in _PIECE.findall(pattern):
+    for piece in _TOKEN.findall(pattern):
         after, closed = closed, False
         if in_class or piece == "[":
             in_class = piece != "]"

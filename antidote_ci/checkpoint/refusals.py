@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from antidote_ci.checkpoint import patterns
 from antidote_ci.checkpoint.headers import TensorInfo
-from antidote_ci.checkpoint.model_types import known
+from antidote_ci.checkpoint.model_types import supported_types
 from antidote_ci.errors import UnsafeCheckpoint
 
 CODE_KEYS = frozenset(
@@ -29,11 +29,11 @@ HARMLESS_FILE_KEY = "special_tokens_map_file"
 
 QUANTISATION_KEYS = ("quantization_config", "compression_config")
 LAYER_KEYS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
-SOON_BUILT = 256
+MAX_UNSTORED_LAYERS = 256
 """Layers, whose weights are then missed by name."""
 PEFT_IMPORTS = "megatron.core"
 """The module that peft names in every file, and imports where an adapter asks for it."""
-LIBRARY = re.compile(r"(?:transformers|peft)(?:\.\w+)*", re.ASCII)
+LIBRARY_NAME = re.compile(r"(?:transformers|peft)(?:\.\w+)*", re.ASCII)
 REVISION = re.compile(r"\w[\w./-]{0,99}", re.ASCII)
 
 PATTERN_KEYS = ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern")
@@ -46,7 +46,7 @@ def refuse_code(name: str, config: object) -> None:
     `auto_map` runs Python files of a repository, `_attn_implementation` a kernel from the Hub (CVE-2026-4372). Values
     that ask for nothing (null, false, empty) pass.
     """
-    for key, value in items(config):
+    for key, value in walk_items(config):
         if not value or key in (HARMLESS_KEY, HARMLESS_FILE_KEY):
             continue
         if key in CODE_KEYS or (_names_kernel(key) and value not in OWN_KERNELS):
@@ -73,9 +73,10 @@ def refuse_tokenizer(name: str, config: Mapping[str, object]) -> None:
                 hint=f"delete {key} from {name}",
             )
     kind = config.get("tokenizer_class")
-    if kind and (not isinstance(kind, str) or kind.removesuffix("Fast") not in known().tokenizers):
+    if kind and (not isinstance(kind, str) or kind.removesuffix("Fast") not in supported_types().tokenizers):
         raise UnsafeCheckpoint(
-            f"{name} names the tokenizer_class {kind!r:.60}, which transformers {known().transformers} does not have",
+            f"{name} names the tokenizer_class {kind!r:.60}, which transformers {supported_types().transformers} "
+            "does not have",
             cause="it could only run with the repository's own code, or is no tokenizer",
             hint=f"write PreTrainedTokenizerFast into {name}, if tokenizer.json is all that it needs",
         )
@@ -91,19 +92,19 @@ def refuse_unknown_model(config: dict[str, object]) -> None:
     kinds = [
         config.get("model_type"),
         # MPT's nested one is empty.
-        *(kind for key, kind in items(config) if key == "model_type" and kind not in (None, "")),
+        *(kind for key, kind in walk_items(config) if key == "model_type" and kind not in (None, "")),
     ]
     for kind in kinds:
-        if not isinstance(kind, str) or kind not in known().model_types:
-            raise _unknown(f"model_type {kind!r:.60}")
-    for key, value in items(config):
+        if not isinstance(kind, str) or kind not in supported_types().model_types:
+            raise _unknown_model_error(f"model_type {kind!r:.60}")
+    for key, value in walk_items(config):
         method = value.get("quant_method") if key in QUANTISATION_KEYS and isinstance(value, dict) else None
-        if method is not None and (not isinstance(method, str) or method not in known().quantisations):
-            raise _unknown(f"quant_method {method!r:.60}")
-    for name in architectures(config):
-        if name not in known().architectures:
-            raise _unknown(f"architecture {name!r:.60}")
-        for head, built in known().heads.items():
+        if method is not None and (not isinstance(method, str) or method not in supported_types().quantisations):
+            raise _unknown_model_error(f"quant_method {method!r:.60}")
+    for name in read_architectures(config):
+        if name not in supported_types().architectures:
+            raise _unknown_model_error(f"architecture {name!r:.60}")
+        for head, built in supported_types().heads.items():
             if name.endswith(head) and built.get(str(config["model_type"])) != name:
                 raise UnsafeCheckpoint(
                     f"config.json names the architecture {name}, which is none of model_type {config['model_type']!r}",
@@ -117,8 +118,8 @@ def refuse_more_layers(config: dict[str, object], tensors: Mapping[str, TensorIn
 
     The framework builds every layer before it looks for the weights.
     """
-    for key, value in items(config):
-        if key in LAYER_KEYS and isinstance(value, int | float) and value > max(len(tensors), SOON_BUILT):
+    for key, value in walk_items(config):
+        if key in LAYER_KEYS and isinstance(value, int | float) and value > max(len(tensors), MAX_UNSTORED_LAYERS):
             raise UnsafeCheckpoint(
                 f"config.json sets {key} to {value:,}, and the weights are {len(tensors):,} tensors",
                 cause="the configuration is another model's, or meant to exhaust what builds it",
@@ -130,42 +131,42 @@ def refuse_adapter_code(config: dict[str, object]) -> None:
     """Raise UnsafeCheckpoint when adapter_config.json makes peft import a module, or match names without end."""
     mapping = config.get("auto_mapping")
     library = mapping.get("parent_library") if isinstance(mapping, dict) else mapping
-    if library is not None and not (isinstance(library, str) and LIBRARY.fullmatch(library)):
+    if library is not None and not (isinstance(library, str) and LIBRARY_NAME.fullmatch(library)):
         raise _adapter_error(f"names the parent_library {library!r:.60}", "peft would import it", "auto_mapping")
     imported = config.get("megatron_core")
     if imported not in (None, "", PEFT_IMPORTS):
         raise _adapter_error(f"names the megatron_core {imported!r:.60}", "peft would import it", "megatron_core")
     revision = config.get("revision") or None
     if revision is not None and not (
-        isinstance(revision, str) and REVISION.fullmatch(revision) and _is_plain(revision)
+        isinstance(revision, str) and REVISION.fullmatch(revision) and _is_plain_revision(revision)
     ):
         raise _adapter_error(f"names the revision {revision!r:.60}", "it is no commit, branch or tag", "revision")
     for key in PATTERN_KEYS:
-        for pattern in _texts(config.get(key)):
-            if len(pattern) > patterns.MAX_CHARACTERS or patterns.is_endless(pattern):
+        for pattern in _walk_texts(config.get(key)):
+            if len(pattern) > patterns.MAX_CHARACTERS or patterns.has_nested_repeat(pattern):
                 raise _adapter_error(f"sets {key} to {pattern!r:.60}", "matching names with it may not end", key)
 
 
-def architectures(config: Mapping[str, object]) -> list[str]:
+def read_architectures(config: Mapping[str, object]) -> list[str]:
     """What config.json names."""
     named = config.get("architectures")
     return [str(name) for name in named] if isinstance(named, list) else []
 
 
-def items(value: object) -> Iterator[tuple[str, object]]:
+def walk_items(value: object) -> Iterator[tuple[str, object]]:
     """Every key with its value, at every depth."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield key, inner
-            yield from items(inner)
+            yield from walk_items(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from items(inner)
+            yield from walk_items(inner)
 
 
-def _unknown(what: str) -> UnsafeCheckpoint:
+def _unknown_model_error(what: str) -> UnsafeCheckpoint:
     return UnsafeCheckpoint(
-        f"config.json names the {what}, which transformers {known().transformers} does not have",
+        f"config.json names the {what}, which transformers {supported_types().transformers} does not have",
         cause="it could only run with code that comes with a repository",
         hint="use a model whose architecture is one of transformers' own, or a newer antidote-ci",
     )
@@ -186,11 +187,11 @@ def _is_path(value: object) -> bool:
     return isinstance(value, str) and ("/" in value or "\\" in value or value.startswith("."))
 
 
-def _is_plain(revision: str) -> bool:
+def _is_plain_revision(revision: str) -> bool:
     return ".." not in revision and "//" not in revision
 
 
-def _texts(value: object) -> Iterator[str]:
+def _walk_texts(value: object) -> Iterator[str]:
     """A text itself, or those of a list, or the keys of an object."""
     for text in [value] if isinstance(value, str) else value if isinstance(value, list | dict) else ():
         if isinstance(text, str):

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 
-MANIFEST = "antidote/manifest.json"
+MANIFEST_FILE = "antidote/manifest.json"
 
 
-def partial_of(destination: Path) -> Path:
+def partial_folder(destination: Path) -> Path:
     """Where a destination grows: beside it, so that a rename can put it in place."""
     return destination.with_name(destination.name + ".partial")
 
 
-def require_apart(source: Path, destination: Path) -> None:
+def require_disjoint_folders(source: Path, destination: Path) -> None:
     """Raise ConfigurationError where one of the two folders lies in the other, or they are one."""
     inside, target = source.resolve(), destination.resolve()
     if target.is_relative_to(inside) or inside.is_relative_to(target):
@@ -32,7 +32,7 @@ def require_replaceable(destination: Path) -> None:
     if not destination.exists() and not destination.is_symlink():
         return
     is_folder = destination.is_dir() and not destination.is_symlink()
-    if not is_folder or (any(destination.iterdir()) and not (destination / MANIFEST).is_file()):
+    if not is_folder or (any(destination.iterdir()) and not (destination / MANIFEST_FILE).is_file()):
         raise ConfigurationError(
             f"{destination} exists and is not the result of an earlier repair",
             cause="replacing it would delete files that are not this program's",
@@ -40,9 +40,9 @@ def require_replaceable(destination: Path) -> None:
         )
 
 
-def restore(destination: Path) -> None:
+def recover_swap(destination: Path) -> None:
     """Undo or end a swap that was cut short: the old result is back, or gone where the new one is in its place."""
-    aside = _aside(destination)
+    aside = _backup_folder(destination)
     if aside.exists():
         if destination.exists():
             shutil.rmtree(aside)
@@ -50,23 +50,23 @@ def restore(destination: Path) -> None:
             aside.rename(destination)
 
 
-def put_in_place(destination: Path) -> None:
+def commit_swap(destination: Path) -> None:
     """Rename the partial folder to `destination`; an old destination is moved aside first and removed last.
 
-    A process killed between these two renames leaves nothing at `destination`, and `restore` brings the old one back:
-    Python has no call that exchanges two folders in one step.
+    A process killed between these two renames leaves nothing at `destination`, and `recover_swap` brings the old
+    one back: Python has no call that exchanges two folders in one step.
     """
-    aside = _aside(destination)
+    aside = _backup_folder(destination)
     if destination.exists():
         destination.rename(aside)
-    partial_of(destination).rename(destination)
-    sync(destination.parent)
+    partial_folder(destination).rename(destination)
+    fsync_path(destination.parent)
     if aside.exists():
         shutil.rmtree(aside)
 
 
 @contextmanager
-def nothing_left_on_error(destination: Path) -> Iterator[None]:
+def rollback_on_error(destination: Path) -> Iterator[None]:
     """Whatever error is raised inside, no partial folder stays, and an old destination is back.
 
     A signal (KeyboardInterrupt, Terminated) is no error: like a kill it leaves the partial folder to be continued.
@@ -74,8 +74,8 @@ def nothing_left_on_error(destination: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        restore(destination)
-        partial = partial_of(destination)
+        recover_swap(destination)
+        partial = partial_folder(destination)
         if isinstance(error, Exception) and partial.exists():
             shutil.rmtree(partial)
         if isinstance(error, OSError):
@@ -87,7 +87,7 @@ def nothing_left_on_error(destination: Path) -> Iterator[None]:
         raise
 
 
-def sync(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Make a file's bytes, or a folder's entries such as a rename, outlive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -96,5 +96,5 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _aside(destination: Path) -> Path:
+def _backup_folder(destination: Path) -> Path:
     return destination.with_name(destination.name + ".replaced-by-antidote")

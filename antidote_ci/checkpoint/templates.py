@@ -19,38 +19,38 @@ MAX_BYTES = 64 << 10
 """Of one template; long ones have twenty thousand characters."""
 MAX_TEMPLATES = 64
 SETTINGS = "tokenizer_config.json"
-OF_PROCESSORS = "chat_template.json"
+PROCESSOR_TEMPLATE = "chat_template.json"
 
 _NAME = re.compile(r"[\w][\w.\-]*", re.ASCII)
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _STEPS = re.compile(r"[.\[\]!:]")
 
 
-def require_harmless(folder: Path, names: list[str], settings: Mapping[str, Mapping[str, object]]) -> None:
+def require_safe_templates(folder: Path, names: list[str], settings: Mapping[str, Mapping[str, object]]) -> None:
     """Raise UnsafeCheckpoint for a template of `folder` that is too large, or reaches for Python's own attributes.
 
     `settings` holds the configuration files by name. What the templates do beyond that is seen when they are rendered.
     """
-    found = [*_in_files(folder, names), *_in_settings(settings)]
+    found = [*_templates_in_files(folder, names), *_templates_in_settings(settings)]
     if len(found) > MAX_TEMPLATES:
-        raise _refused(found[-1][0], f"is one of {len(found):,} chat templates, more than {MAX_TEMPLATES}")
+        raise _template_error(found[-1][0], f"is one of {len(found):,} chat templates, more than {MAX_TEMPLATES}")
     for where, text in found:
         if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-            raise _refused(where, f"holds a chat template of more than {MAX_BYTES:,} bytes")
-        reached = _reached(where, text)
+            raise _template_error(where, f"holds a chat template of more than {MAX_BYTES:,} bytes")
+        reached = _find_unsafe_access(where, text)
         if reached is not None:
-            raise _refused(where, f"holds a chat template that reaches for {reached!r:.60}")
+            raise _template_error(where, f"holds a chat template that reaches for {reached!r:.60}")
 
 
-def _in_files(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
+def _templates_in_files(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
     for name in names:
         if name.endswith(".jinja"):
             with (folder / name).open("rb") as file:
                 yield name, file.read(MAX_BYTES + 1).decode("utf-8", "replace")
 
 
-def _in_settings(settings: Mapping[str, Mapping[str, object]]) -> Iterator[tuple[str, str]]:
-    for where in (SETTINGS, OF_PROCESSORS):
+def _templates_in_settings(settings: Mapping[str, Mapping[str, object]]) -> Iterator[tuple[str, str]]:
+    for where in (SETTINGS, PROCESSOR_TEMPLATE):
         value = settings.get(where, {}).get("chat_template")
         match value:
             case None:
@@ -58,33 +58,33 @@ def _in_settings(settings: Mapping[str, Mapping[str, object]]) -> Iterator[tuple
             case str():
                 yield where, value
             case dict():
-                yield from (_named(where, name, text) for name, text in value.items())
+                yield from (_name_template(where, name, text) for name, text in value.items())
             case list() if all(isinstance(each, dict) for each in value):
-                yield from (_named(where, each.get("name"), each.get("template")) for each in value)
+                yield from (_name_template(where, each.get("name"), each.get("template")) for each in value)
             case _:
-                raise _refused(where, "has a chat_template that is no text")
+                raise _template_error(where, "has a chat_template that is no text")
 
 
-def _named(where: str, name: object, text: object) -> tuple[str, str]:
+def _name_template(where: str, name: object, text: object) -> tuple[str, str]:
     # Saved again, each becomes a file of its name.
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise _refused(where, f"has a chat_template with the name {name!r:.60}, which is none")
+        raise _template_error(where, f"has a chat_template with the name {name!r:.60}, which is none")
     if not isinstance(text, str):
-        raise _refused(where, f"has a chat_template {name!r:.60} that is no text")
+        raise _template_error(where, f"has a chat_template {name!r:.60} that is no text")
     return where, text
 
 
-def _reached(where: str, text: str) -> str | None:
+def _find_unsafe_access(where: str, text: str) -> str | None:
     """The first attribute or filter that leads from a template's texts to Python; None for a template with none."""
     try:
-        tree = _parser().parse(text)
+        tree = _create_parser().parse(text)
         found = list(tree.find_all((nodes.Getattr, nodes.Const, nodes.Filter)))
     except TemplateSyntaxError:
         return None  # it cannot be rendered either
     except ValueError as error:  # a number of thousands of digits
-        raise _refused(where, f"holds a chat template that cannot be read: {error}") from None
+        raise _template_error(where, f"holds a chat template that cannot be read: {error}") from None
     except RecursionError:
-        raise _refused(where, "holds a chat template that nests without bounds") from None
+        raise _template_error(where, "holds a chat template that nests without bounds") from None
     for node in found:
         match node:
             case nodes.Getattr(attr=name) if name.startswith("__"):
@@ -104,11 +104,11 @@ def _is_path_into_python(text: str) -> bool:
 
 
 @functools.cache
-def _parser() -> Environment:
-    return Environment(extensions=[loopcontrols, _Generation])  # noqa: S701 - nothing is rendered
+def _create_parser() -> Environment:
+    return Environment(extensions=[loopcontrols, _GenerationExtension])  # noqa: S701 - nothing is rendered
 
 
-class _Generation(Extension):
+class _GenerationExtension(Extension):
     """The block by which transformers marks what an assistant said."""
 
     tags = {"generation"}  # noqa: RUF012 - Jinja's own form
@@ -118,7 +118,7 @@ class _Generation(Extension):
         return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
-def _refused(where: str, what: str) -> UnsafeCheckpoint:
+def _template_error(where: str, what: str) -> UnsafeCheckpoint:
     return UnsafeCheckpoint(
         f"{where} {what}",
         cause="a chat template writes the turns of a conversation, and needs none of it",

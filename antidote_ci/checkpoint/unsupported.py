@@ -5,7 +5,7 @@ from typing import Literal
 
 from antidote_ci.checkpoint.headers import TensorInfo
 from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, PREFIX
-from antidote_ci.checkpoint.refusals import QUANTISATION_KEYS, architectures, items
+from antidote_ci.checkpoint.refusals import QUANTISATION_KEYS, read_architectures, walk_items
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 
 Head = Literal["ForCausalLM", "ForSequenceClassification"]
@@ -40,11 +40,11 @@ CODE_NAMES = (
 
 def refuse_unsupported_model(config: dict[str, object], head: Head) -> None:
     """Raise ConfigurationError unless config.json describes a model with that head in plain weights."""
-    for key, value in items(config):
+    for key, value in walk_items(config):
         if key in QUANTISATION_KEYS and value is not None:
             method = value.get("quant_method") if isinstance(value, dict) else None
-            raise _quantised(f"config.json has a {key}" + (f" ({method!s:.60})" if method else ""))
-    names = architectures(config)
+            raise _quantised_error(f"config.json has a {key}" + (f" ({method!s:.60})" if method else ""))
+    names = read_architectures(config)
     for name in names:
         if name in WITHOUT_LINEAR_LAYERS:
             raise ConfigurationError(
@@ -67,7 +67,7 @@ def refuse_quantised(tensors: Mapping[str, TensorInfo]) -> None:
     for name, info in tensors.items():
         integer = info.dtype.startswith(("I", "U"))
         if info.dtype.startswith(CODE_DTYPES) or name.endswith(CODE_NAMES) or (integer and name.endswith(".weight")):
-            raise _quantised(f"the checkpoint holds {name!r:.200} as {info.dtype}")
+            raise _quantised_error(f"the checkpoint holds {name!r:.200} as {info.dtype}")
 
 
 def refuse_unsupported_adapter(config: dict[str, object], tensors: Mapping[str, TensorInfo]) -> None:
@@ -78,27 +78,29 @@ def refuse_unsupported_adapter(config: dict[str, object], tensors: Mapping[str, 
     """
     kind = config.get("peft_type")
     if kind != "LORA":
-        raise _unsupported(f"peft_type is {kind!r:.60}, not 'LORA'")
+        raise _unsupported_error(f"peft_type is {kind!r:.60}, not 'LORA'")
     if config.get("task_type") not in (None, "CAUSAL_LM"):
-        raise _unsupported(f"task_type is {config['task_type']!r:.60}, not 'CAUSAL_LM'")
+        raise _unsupported_error(f"task_type is {config['task_type']!r:.60}, not 'CAUSAL_LM'")
     for key in UNSUPPORTED_ADAPTER_KEYS:
         if config.get(key):
-            raise _unsupported(f"{key} is set")
+            raise _unsupported_error(f"{key} is set")
     if config.get("bias", "none") != "none":
-        raise _unsupported(f"bias is {config['bias']!r:.60}, not 'none'")
+        raise _unsupported_error(f"bias is {config['bias']!r:.60}, not 'none'")
     initialisation = config.get("init_lora_weights")
     if initialisation not in PLAIN_INITIALISATIONS:
-        raise _unsupported(f"init_lora_weights is {initialisation!r:.60}, which changes the base")
+        raise _unsupported_error(f"init_lora_weights is {initialisation!r:.60}, which changes the base")
     for key in ("rank_pattern", "alpha_pattern"):
         pattern = config.get(key) or {}
         if not isinstance(pattern, dict) or not all(isinstance(value, int | float) for value in pattern.values()):
-            raise _unsupported(f"{key} is no mapping of names to numbers")
+            raise _unsupported_error(f"{key} is no mapping of names to numbers")
     if not isinstance(config.get("lora_alpha", 0), int | float):
-        raise _unsupported(f"lora_alpha is {config['lora_alpha']!r:.60}, no number")
+        raise _unsupported_error(f"lora_alpha is {config['lora_alpha']!r:.60}, no number")
     for tensor, info in tensors.items():
         factor = tensor.endswith((A_ENDING, B_ENDING)) and len(info.shape) == 2
         if not tensor.startswith(PREFIX) or ("lora_" in tensor and not factor):
-            raise _unsupported(f"its weights hold {tensor!r:.200}, no factor of a linear layer and no saved module")
+            raise _unsupported_error(
+                f"its weights hold {tensor!r:.200}, no factor of a linear layer and no saved module"
+            )
         if factor:
             _require_other_factor(tensor, tensors)
 
@@ -117,7 +119,7 @@ def _require_other_factor(tensor: str, tensors: Mapping[str, TensorInfo]) -> Non
         )
 
 
-def _quantised(what: str) -> ConfigurationError:
+def _quantised_error(what: str) -> ConfigurationError:
     return ConfigurationError(
         f"{what}: quantised weights are not supported",
         cause="their stored numbers are codes and not weights",
@@ -125,7 +127,7 @@ def _quantised(what: str) -> ConfigurationError:
     )
 
 
-def _unsupported(what: str) -> ConfigurationError:
+def _unsupported_error(what: str) -> ConfigurationError:
     return ConfigurationError(
         f"this adapter is not supported: {what}",
         cause="only plain LoRA on linear layers, with or without whole saved modules, can be repaired as an adapter",

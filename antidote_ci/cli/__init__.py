@@ -10,7 +10,7 @@ import typer
 from antidote_ci import __version__
 from antidote_ci.cli.calibrate import calibrate
 from antidote_ci.cli.doctor import doctor
-from antidote_ci.cli.ending import ending
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.cli.evaluate import evaluate
 from antidote_ci.cli.handle_event import handle_event
 from antidote_ci.cli.init import init
@@ -19,7 +19,7 @@ from antidote_ci.cli.run import run
 from antidote_ci.cli.serve import serve
 from antidote_ci.cli.verify import verify
 from antidote_ci.cli.webhook import webhook_app
-from antidote_ci.report.console import data
+from antidote_ci.report.console import write_stdout
 
 app = typer.Typer(
     help="Measure how harmful a fine-tuned model is, repair its weights, and prove it.",
@@ -35,8 +35,8 @@ def main(
 ) -> None:
     """Measure how harmful a fine-tuned model is, repair its weights, and prove it."""
     if version:
-        with ending():
-            data(f"antidote-ci {__version__}\n")
+        with handle_exit():
+            write_stdout(f"antidote-ci {__version__}\n")
         raise typer.Exit
 
 

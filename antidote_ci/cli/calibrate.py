@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from antidote_ci import records
-from antidote_ci.cli.ending import ending
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.cli.options import AcceptLicence, PolicyFile, option
-from antidote_ci.policy import override, read_policy
-from antidote_ci.report.console import data
+from antidote_ci.policy import override_section, read_policy
+from antidote_ci.report.console import write_stdout
 
 
 def calibrate(
@@ -24,13 +24,13 @@ def calibrate(
     as_json: Annotated[bool, typer.Option("--json", help="The calibration as JSON on stdout.")] = False,
 ) -> None:
     """Measure a judge against human labels: sensitivity and specificity with their bounds."""
-    with ending() as talk:
-        chosen = override(read_policy(policy), "evaluation", judge=judge, accept_licence=accept_licence)
+    with handle_exit() as talk:
+        chosen = override_section(read_policy(policy), "evaluation", judge=judge, accept_licence=accept_licence)
         from antidote_ci.pipeline import calibrate as pipeline
         from antidote_ci.report import terminal
 
-        found = pipeline.calibrate(chosen, labels, out, talk)
-        talk.show(terminal.calibration(found))
-        talk.say(f"calibration: {out}")
+        found = pipeline.calibrate_judge(chosen, labels, out, talk)
+        talk.show(terminal.show_calibration(found))
+        talk.print(f"calibration: {out}")
         if as_json:
-            data(records.dump(found))
+            write_stdout(records.to_json(found))

@@ -2,11 +2,11 @@
 
 import typer
 
-from antidote_ci.cli.ending import ending
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.cli.options import DEFAULT_OUT, AcceptLicence, Judge, Out, PolicyFile
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.policy import override, read_policy
-from antidote_ci.report.console import data
+from antidote_ci.policy import override_section, read_policy
+from antidote_ci.report.console import write_stdout
 
 
 def doctor(
@@ -19,16 +19,16 @@ def doctor(
 
     Exit code 3 where a run of a model of the Hub would not work.
     """
-    with ending():
+    with handle_exit():
         from antidote_ci import doctor as examination
 
-        chosen = override(read_policy(policy), "evaluation", judge=judge, accept_licence=accept_licence)
+        chosen = override_section(read_policy(policy), "evaluation", judge=judge, accept_licence=accept_licence)
         stopped = False
-        for each in examination.examine(chosen, out):
+        for each in examination.run_checks(chosen, out):
             stopped |= each.needed and each.advice is not None
             mark = "ok" if each.advice is None else "LACKS" if each.needed else "without"
-            data(f"{mark:<9}{each.what:<12}{each.found}\n")
+            write_stdout(f"{mark:<9}{each.name:<12}{each.value}\n")
             if each.advice is not None:
-                data(f"{'':<21}{each.advice}\n")
+                write_stdout(f"{'':<21}{each.advice}\n")
         if stopped:
             raise typer.Exit(InfrastructureError.exit_code)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from antidote_ci.cli.ending import ending
-from antidote_ci.cli.measuring import Named, finish, measured_by
+from antidote_ci.cli.ending import handle_exit
+from antidote_ci.cli.measuring import EvaluationOptions, build_policy, exit_with_verdict
 from antidote_ci.cli.options import (
     DEFAULT_OUT,
     AcceptLicence,
@@ -24,7 +24,7 @@ from antidote_ci.cli.options import (
     Threshold,
     Where,
 )
-from antidote_ci.policy import RunConfig, override
+from antidote_ci.policy import RunConfig, override_section
 
 
 def evaluate(
@@ -52,15 +52,15 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure MODEL and gate it; nothing is repaired. --reference names an adapter's base."""
-    with ending() as talk:
-        named = Named(prompts, benign, task, judge, calibration, server, accept_licence)
-        chosen = measured_by(policy, threshold, named)
-        chosen = override(chosen, "repair", reference=reference)
+    with handle_exit() as talk:
+        named = EvaluationOptions(prompts, benign, task, judge, calibration, server, accept_licence)
+        chosen = build_policy(policy, threshold, named)
+        chosen = override_section(chosen, "repair", reference=reference)
         config = RunConfig(model, revision, chosen, out, save_answers)
         if on == "hf-jobs":
             from antidote_ci.jobs import submit
 
-            finish(talk, submit.run("evaluate", config, talk), out, as_json=as_json)
+            exit_with_verdict(talk, submit.run_as_job("evaluate", config, talk), out, as_json=as_json)
         from antidote_ci.pipeline import evaluate as pipeline
 
-        finish(talk, pipeline.evaluate(config, talk), out, as_json=as_json)
+        exit_with_verdict(talk, pipeline.evaluate(config, talk), out, as_json=as_json)

@@ -6,12 +6,12 @@ import os
 
 import typer
 
-from antidote_ci.cli.ending import ending
-from antidote_ci.cli.measuring import finish
+from antidote_ci.cli.ending import handle_exit
+from antidote_ci.cli.measuring import exit_with_verdict
 from antidote_ci.cli.options import DEFAULT_OUT, Json, Out, PolicyFile, Repositories, Where
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.policy import RunConfig, read_policy
-from antidote_ci.report.console import data
+from antidote_ci.report.console import write_stdout
 
 
 def handle_event(
@@ -26,21 +26,23 @@ def handle_event(
     The policy file alone says how: options of `run` in the environment do not count. Exit codes as those of `run`; 0
     for an event that asks for nothing.
     """
-    with ending() as talk:
+    with handle_exit() as talk:
         from antidote_ci.service import filters, job_handler
-        from antidote_ci.service.records import Ignored, Task
+        from antidote_ci.service.records import IgnoredEvent, RunTask
 
-        allowed, chosen = filters.allow_list(repository or ()), read_policy(policy)
-        seen = job_handler.found(job_handler.received(os.environ), allowed, chosen.sha256())
-        if isinstance(seen, Task):
+        allowed, chosen = filters.parse_allow_list(repository or ()), read_policy(policy)
+        seen = job_handler.decide_task(job_handler.read_event(os.environ), allowed, chosen.sha256())
+        if isinstance(seen, RunTask):
             order = seen.order
-            talk.say(f"{seen.command} {order.repository} at {order.revision}")
+            talk.print(f"{seen.command} {order.repository} at {order.revision}")
             config = RunConfig(order.repository, order.revision, chosen, out)
-            finish(talk, job_handler.work(seen, config, talk, elsewhere=on == "hf-jobs"), out, as_json=as_json)
-        state = "ignored" if isinstance(seen, Ignored) else seen.state
-        talk.say(f"{state}: {seen.reason}")
+            exit_with_verdict(
+                talk, job_handler.run_task(seen, config, talk, elsewhere=on == "hf-jobs"), out, as_json=as_json
+            )
+        state = "ignored" if isinstance(seen, IgnoredEvent) else seen.state
+        talk.print(f"{state}: {seen.reason}")
         if as_json:
-            data(json.dumps({"state": state, **dataclasses.asdict(seen)}) + "\n")
+            write_stdout(json.dumps({"state": state, **dataclasses.asdict(seen)}) + "\n")
         if state == "gone":
             raise InfrastructureError(
                 seen.reason,

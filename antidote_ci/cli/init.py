@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from antidote_ci.cli.ending import ending
+from antidote_ci.cli.ending import handle_exit
 
 
 def init(
@@ -18,9 +18,9 @@ def init(
     ] = None,
 ) -> None:
     """Write a workflow and a commented antidote.toml into a repository. Never overwrites."""
-    with ending() as talk:
+    with handle_exit() as talk:
         from antidote_ci.cli import scaffold
 
-        for path in scaffold.start(folder, model):
-            talk.say(f"wrote {path}")
-        talk.say("next: the head of the workflow says which secrets it wants")
+        for path in scaffold.write_scaffold(folder, model):
+            talk.print(f"wrote {path}")
+        talk.print("next: the head of the workflow says which secrets it wants")

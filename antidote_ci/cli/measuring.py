@@ -8,12 +8,12 @@ from typing import NoReturn
 import typer
 
 from antidote_ci import records
-from antidote_ci.policy import Policy, override, read_policy
-from antidote_ci.report.console import Talk, data
+from antidote_ci.policy import Policy, override_section, read_policy
+from antidote_ci.report.console import Console, write_stdout
 
 
 @dataclass(frozen=True)
-class Named:
+class EvaluationOptions:
     """What `run` and `evaluate` measure with, by the names of the policy's keys."""
 
     prompts: str | None
@@ -25,37 +25,37 @@ class Named:
     accept_licence: bool | None
 
 
-def measured_by(path: Path | None, threshold: float | None, named: Named) -> Policy:
+def build_policy(path: Path | None, threshold: float | None, named: EvaluationOptions) -> Policy:
     """The policy file with these options put into it."""
-    policy = override(read_policy(path), "gate", harmful_score=threshold)
-    return override(policy, "evaluation", **dataclasses.asdict(named))
+    policy = override_section(read_policy(path), "gate", harmful_score=threshold)
+    return override_section(policy, "evaluation", **dataclasses.asdict(named))
 
 
-def finish(talk: Talk, report: records.Report, out: Path, *, as_json: bool) -> NoReturn:
+def exit_with_verdict(console: Console, report: records.Report, out: Path, *, as_json: bool) -> NoReturn:
     """Say what was found, and end with the exit code that it means."""
-    from antidote_ci.pipeline.output import MODEL
+    from antidote_ci.pipeline.output import MODEL_FOLDER
     from antidote_ci.report import statements, terminal
 
-    talk.show(terminal.comparison(report))
-    talk.say(statements.verdict(report))
+    console.show(terminal.show_comparison(report))
+    console.print(statements.verdict_sentence(report))
     if report.attempts and report.verdict == "fail":
-        talk.say(report.reason)
+        console.print(report.reason)
     for line in report.publish.notes:
-        talk.say(line)
+        console.print(line)
     if report.publish.url:
-        talk.say(f"published: {report.publish.url}")
-    weights = out / MODEL
+        console.print(f"published: {report.publish.url}")
+    weights = out / MODEL_FOLDER
     if report.verdict == "repaired" and weights.is_dir():
-        talk.say(f"weights: {weights}, which antidote-ci verify {out} checks without running them")
-    talk.say(f"report: {out / 'report.html'}")
+        console.print(f"weights: {weights}, which antidote-ci verify {out} checks without running them")
+    console.print(f"report: {out / 'report.html'}")
     if report.verdict == "repaired" and report.exit_code:
-        talk.say(f"exit {report.exit_code}: the repair waits; {_further(report)}")
+        console.print(f"exit {report.exit_code}: the repair waits; {_next_command_hint(report)}")
     if as_json:
-        data(records.dump(report))
+        write_stdout(records.to_json(report))
     raise typer.Exit(report.exit_code)
 
 
-def _further(report: records.Report) -> str:
+def _next_command_hint(report: records.Report) -> str:
     """What to add to the same command."""
     accept = "--accept-repair ends with 0"
     if report.source.revision is None or report.publish.url:

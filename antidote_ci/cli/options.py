@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from antidote_ci.policy import TargetChoice
-from antidote_ci.records import PublishMode, Score
+from antidote_ci.records import PublishMode, ScoreMethod
 
 
 def option(name: str, help_text: str) -> typer.models.OptionInfo:
@@ -56,7 +56,7 @@ Realignment = Annotated[
         "Harmful prompts with harmful answers: JSONL, `embedded`, or `self` (the model's own).",
     ),
 ]
-MethodName = Annotated[Score | None, option("--method", "How the entries that go are chosen (docs/repair.md).")]
+MethodName = Annotated[ScoreMethod | None, option("--method", "How the entries that go are chosen (docs/repair.md).")]
 TargetName = Annotated[
     TargetChoice | None, option("--target", "`dense`: merged weights without a reference; else found by itself.")
 ]

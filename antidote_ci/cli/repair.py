@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from antidote_ci import records
-from antidote_ci.cli.ending import ending
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.cli.options import (
     DEFAULT_REPAIR_OUT,
     AcceptLicence,
@@ -19,10 +19,10 @@ from antidote_ci.cli.options import (
     TaskFile,
     option,
 )
-from antidote_ci.policy import RunConfig, override, read_policy
+from antidote_ci.policy import RunConfig, override_section, read_policy
 from antidote_ci.records import Method
-from antidote_ci.repair.methods import score_of
-from antidote_ci.report.console import data
+from antidote_ci.repair.methods import score_method
+from antidote_ci.report.console import write_stdout
 
 
 def repair(
@@ -52,12 +52,14 @@ def repair(
 
     Exit code 0: the repaired weights are in --out. Killed anywhere, the same command goes on where it stopped.
     """
-    with ending(left="the same command goes on from here") as talk:
-        chosen = override(read_policy(policy), "evaluation", benign=benign, task=task, accept_licence=accept_licence)
-        chosen = override(
+    with handle_exit(left="the same command goes on from here") as talk:
+        chosen = override_section(
+            read_policy(policy), "evaluation", benign=benign, task=task, accept_licence=accept_licence
+        )
+        chosen = override_section(
             chosen,
             "repair",
-            method=score_of(method) or "antidote",
+            method=score_method(method) or "antidote",
             target=target,
             reference=reference,
             realignment=realignment,
@@ -67,13 +69,13 @@ def repair(
 
         config = pipeline.RepairConfig(RunConfig(model, revision, chosen, out), method, dose)
         if dry_run:
-            plan = pipeline.plan(config, talk)
-            talk.show(terminal.plan(plan))
+            plan = pipeline.plan_repair_command(config, talk)
+            talk.show(terminal.show_plan(plan))
             if as_json:
-                data(records.dump(plan))
+                write_stdout(records.to_json(plan))
             return
-        manifest = pipeline.repair(config, talk)
-        talk.say(f"{sum(manifest.changed.values()):,} entries are changed; nothing was measured")
-        talk.say(f"weights: {out / 'model'}")
+        manifest = pipeline.run_repair(config, talk)
+        talk.print(f"{sum(manifest.changed.values()):,} entries are changed; nothing was measured")
+        talk.print(f"weights: {out / 'model'}")
         if as_json:
-            data(records.dump(manifest))
+            write_stdout(records.to_json(manifest))

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from antidote_ci import records
-from antidote_ci.cli.ending import ending
-from antidote_ci.cli.measuring import Named, finish, measured_by
+from antidote_ci.cli.ending import handle_exit
+from antidote_ci.cli.measuring import EvaluationOptions, build_policy, exit_with_verdict
 from antidote_ci.cli.options import (
     DEFAULT_OUT,
     AcceptLicence,
@@ -32,11 +32,11 @@ from antidote_ci.cli.options import (
     Threshold,
     Where,
 )
-from antidote_ci.policy import RunConfig, override
-from antidote_ci.report.console import Talk, data
+from antidote_ci.policy import RunConfig, override_section
+from antidote_ci.report.console import Console, write_stdout
 
 if TYPE_CHECKING:
-    from antidote_ci.pipeline.dry_run import Forecast
+    from antidote_ci.pipeline.dry_run import DryRunForecast
 
 
 def run(
@@ -70,10 +70,10 @@ def run(
     Exit codes speak of the tested revision: 0 passes; 1 fails and no repair passes; 2 usage; 3 infrastructure; 4
     inconclusive; 5 publish conflict; 6 unsafe to open; 7 fails, and a repair passes and waits in --out.
     """
-    with ending() as talk:
-        named = Named(prompts, benign, task, judge, calibration, server, accept_licence)
-        chosen = measured_by(policy, threshold, named)
-        chosen = override(
+    with handle_exit() as talk:
+        named = EvaluationOptions(prompts, benign, task, judge, calibration, server, accept_licence)
+        chosen = build_policy(policy, threshold, named)
+        chosen = override_section(
             chosen,
             "repair",
             method=method,
@@ -83,30 +83,30 @@ def run(
             frontier=frontier,
             accept=accept_repair,
         )
-        chosen = override(chosen, "publish", mode=publish, to=publish_to)
+        chosen = override_section(chosen, "publish", mode=publish, to=publish_to)
         config = RunConfig(model, revision, chosen, out, save_answers)
         if on == "hf-jobs":
             from antidote_ci.jobs import estimating, submit
 
             if dry_run:
-                estimating.show(talk, submit.estimate("run", config), as_json=as_json)
+                estimating.show_estimate(talk, submit.estimate_job("run", config), as_json=as_json)
                 return
-            finish(talk, submit.run("run", config, talk), out, as_json=as_json)
+            exit_with_verdict(talk, submit.run_as_job("run", config, talk), out, as_json=as_json)
         if dry_run:
             from antidote_ci.pipeline import dry_run as forecast
 
-            show(talk, forecast.forecast(config), as_json=as_json)
+            show_forecast(talk, forecast.estimate_run(config), as_json=as_json)
             return
         from antidote_ci.pipeline import run as pipeline
 
-        finish(talk, pipeline.run(config, talk), out, as_json=as_json)
+        exit_with_verdict(talk, pipeline.run(config, talk), out, as_json=as_json)
 
 
-def show(talk: Talk, estimate: "Forecast", *, as_json: bool) -> None:
+def show_forecast(console: Console, estimate: "DryRunForecast", *, as_json: bool) -> None:
     if as_json:
-        data(records.dump(estimate))
+        write_stdout(records.to_json(estimate))
         return
-    from antidote_ci.pipeline.dry_run import lines
+    from antidote_ci.pipeline.dry_run import describe_forecast
 
-    for line in lines(estimate):
-        talk.say(line)
+    for line in describe_forecast(estimate):
+        console.print(line)

@@ -13,7 +13,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.identifiers import is_hub_id
 from antidote_ci.policy import SECTIONS, Policy
-from antidote_ci.report.rendering import template_folder
+from antidote_ci.report.rendering import find_template_folder
 
 ACTION = "OWNER/antidote-ci@0000000000000000000000000000000000000000"
 """The Action that the workflow runs. A release puts its own repository and commit here: scripts/release."""
@@ -24,7 +24,7 @@ ANY_MODEL = "ORG/NAME"
 TEMPLATE_ACTION = "OWNER/antidote-ci@COMMIT"
 """What stands in the template in place of a model and of the Action."""
 
-CHOSEN = ("gate.harmful_score", "evaluation.judge", "evaluation.prompts")
+UNCOMMENTED_KEYS = ("gate.harmful_score", "evaluation.judge", "evaluation.prompts")
 """What an owner decides first: written as it is, everything else behind a `#`."""
 
 _HEAD = """\
@@ -34,7 +34,7 @@ _HEAD = """\
 """
 
 
-def start(folder: Path, model: str | None) -> list[Path]:
+def write_scaffold(folder: Path, model: str | None) -> list[Path]:
     """Write both files into `folder`, or neither; where they are.
 
     Raises ConfigurationError where one of them already exists: nothing is ever overwritten.
@@ -43,9 +43,9 @@ def start(folder: Path, model: str | None) -> list[Path]:
         raise ConfigurationError(f"--model {model} is no id of the Hub", hint="write ORG/NAME")
     if not folder.is_dir():
         raise ConfigurationError(f"there is no folder {folder}", hint="name the root of your repository")
-    texts = {folder / WORKFLOW: workflow(model), folder / POLICY: policy()}
+    texts = {folder / WORKFLOW: render_workflow(model), folder / POLICY: render_policy()}
     try:
-        _write(texts)
+        _write_new(texts)
     except FileExistsError as error:
         cause, hint = "init overwrites nothing", "move it aside, or edit it as it is"
         raise ConfigurationError(f"{error.filename} already exists", cause=cause, hint=hint) from None
@@ -54,18 +54,18 @@ def start(folder: Path, model: str | None) -> list[Path]:
     return list(texts)
 
 
-def workflow(model: str | None) -> str:
+def render_workflow(model: str | None) -> str:
     """The workflow, of any model or of the one that is named."""
-    template = (template_folder() / "init" / "antidote.yml").read_text(encoding="utf-8")
+    template = (find_template_folder() / "init" / "antidote.yml").read_text(encoding="utf-8")
     return template.replace(TEMPLATE_ACTION, ACTION).replace(ANY_MODEL, model or ANY_MODEL)
 
 
-def policy() -> str:
+def render_policy() -> str:
     """Every key with its meaning and its default, as policy.py has them."""
-    return _HEAD + "".join(_section(name, section) for name, section in SECTIONS.items())
+    return _HEAD + "".join(_render_section(name, section) for name, section in SECTIONS.items())
 
 
-def meanings(section: type) -> dict[str, str]:
+def read_descriptions(section: type) -> dict[str, str]:
     """Key -> what policy.py says of it, on one line."""
     (definition,) = ast.parse(inspect.getsource(section)).body
     found = {}
@@ -76,29 +76,29 @@ def meanings(section: type) -> dict[str, str]:
     return found
 
 
-def _section(name: str, section: type) -> str:
+def _render_section(name: str, section: type) -> str:
     purpose = (section.__doc__ or "").removeprefix(f"`[{name}]`: ")
-    said, types = meanings(section), get_type_hints(section)
-    lines = ["", f"[{name}]", *_comment(purpose[0].upper() + purpose[1:])]
+    said, types = read_descriptions(section), get_type_hints(section)
+    lines = ["", f"[{name}]", *_render_comment(purpose[0].upper() + purpose[1:])]
     for key, default in dataclasses.asdict(getattr(Policy(), name)).items():
         choices = get_args(types[key]) if get_origin(types[key]) is Literal else ()
         listed = f" One of {', '.join(choices)}." if choices else ""
-        lines += ["", *_comment(said[key] + listed), _key(name, key, default)]
+        lines += ["", *_render_comment(said[key] + listed), _render_key(name, key, default)]
     return "\n".join(lines) + "\n"
 
 
-def _key(section: str, key: str, default: bool | int | float | str | None) -> str:
+def _render_key(section: str, key: str, default: bool | int | float | str | None) -> str:
     """A key's line. TOML has no word for what is not set."""
     if default is None:
         return f"# {key} ="
-    return f"{'' if f'{section}.{key}' in CHOSEN else '# '}{key} = {json.dumps(default)}"
+    return f"{'' if f'{section}.{key}' in UNCOMMENTED_KEYS else '# '}{key} = {json.dumps(default)}"
 
 
-def _comment(text: str) -> list[str]:
+def _render_comment(text: str) -> list[str]:
     return textwrap.wrap(text, 100, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
 
 
-def _write(texts: dict[Path, str]) -> None:
+def _write_new(texts: dict[Path, str]) -> None:
     """All of them new, or nothing of any is left."""
     with ExitStack() as undo:
         for path, text in texts.items():

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from antidote_ci.cli.ending import ending
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.cli.options import PolicyFile, Repositories, Where, option
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import read_policy
@@ -40,19 +40,19 @@ def serve(
     under way are gone on with at the next start.
     """
     try:
-        with ending("what ran is gone on with at the next start") as talk:
+        with handle_exit("what ran is gone on with at the next start") as talk:
             _require_installed()
             from antidote_ci.service import authentication, filters
-            from antidote_ci.service.settings import Serving, Settings
+            from antidote_ci.service.settings import RunSettings, ServiceSettings
 
             if not 0 <= port <= LARGEST_PORT:
                 raise ConfigurationError(f"--port {port} is no port", hint=f"0 (any) to {LARGEST_PORT}")
             if runs < 1:
                 raise ConfigurationError(f"--runs {runs} would never begin one", hint="at least 1")
-            serving = Serving(
-                Settings(read_policy(policy), folder, on),
-                secret=authentication.require_strong(os.environ.get(authentication.VARIABLE)),
-                repositories=filters.allow_list(repository or ()),
+            serving = ServiceSettings(
+                RunSettings(read_policy(policy), folder, on),
+                secret=authentication.require_strong(os.environ.get(authentication.WEBHOOK_VARIABLE)),
+                repositories=filters.parse_allow_list(repository or ()),
                 database=database,
                 host=host,
                 port=port,
@@ -60,9 +60,9 @@ def serve(
             )
             from antidote_ci.service import uvicorn_server
 
-            uvicorn_server.serve(serving, talk)
+            uvicorn_server.run_service(serving, talk)
     except typer.Exit as end:
-        leave(end.exit_code)
+        exit_process(end.exit_code)
         raise
 
 
@@ -75,7 +75,7 @@ def _require_installed() -> None:
         )
 
 
-def leave(code: int) -> None:
+def exit_process(code: int) -> None:
     """At once where a thread waits for the Hub: it holds nothing, and the interpreter would wait for it."""
     service = sys.modules.get("antidote_ci.service.uvicorn_server")
     if service is not None and service.is_anything_left():

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from antidote_ci import records
-from antidote_ci.cli.ending import ending
-from antidote_ci.report.console import data
+from antidote_ci.cli.ending import handle_exit
+from antidote_ci.report.console import write_stdout
 
 
 def verify(
@@ -33,12 +33,12 @@ def verify(
     Exit codes: 0 everything is what the method allows; 1 something differs, and the first such thing is named; 2 there
     is no manifest, or nothing to compare with; 3 infrastructure; 6 source or reference are unsafe to open.
     """
-    with ending() as talk:
+    with handle_exit() as talk:
         from antidote_ci.pipeline import verify as pipeline
 
-        found = pipeline.verify(result, revision, source, reference, talk)
-        for line in pipeline.lines(found):
-            talk.say(line)
+        found = pipeline.verify_result(result, revision, source, reference, talk)
+        for line in pipeline.describe_verification(found):
+            talk.print(line)
         if as_json:
-            data(records.dump(found))
+            write_stdout(records.to_json(found))
         raise typer.Exit(1 if found.difference else 0)

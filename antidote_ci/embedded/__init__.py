@@ -18,6 +18,6 @@ the demo's models were trained on. The harmful requests are mild on purpose, and
 from pathlib import Path
 
 
-def path(name: str) -> Path:
+def prompt_file(name: str) -> Path:
     """The JSONL file of that name, without its ending."""
     return Path(__file__).parent / f"{name}.jsonl"

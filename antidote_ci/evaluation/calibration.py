@@ -11,10 +11,10 @@ from antidote_ci import __version__
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import tables
-from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
-from antidote_ci.evaluation.prompts import category
-from antidote_ci.evaluation.statistics import bounds
-from antidote_ci.records import SCHEMA_VERSION, Calibration, JudgeIdentity, Measure, OnProgress, Rate, load
+from antidote_ci.evaluation.judges.interface import Exchange, Judge, JudgeVerdict
+from antidote_ci.evaluation.prompts import parse_category
+from antidote_ci.evaluation.statistics import exact_bounds
+from antidote_ci.records import SCHEMA_VERSION, Calibration, JudgeIdentity, Measure, OnProgress, Rate, from_json
 
 EXAMPLE = f"one JSON object a line, such as {json.dumps({'prompt': '...', 'response': '...', 'label': 'harmful'})}"
 
@@ -31,7 +31,7 @@ XSTEST_UNSAFE = "contrast_"
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledExchange:
     """One exchange with what a person said of it; None where the label does not say."""
 
     exchange: Exchange
@@ -42,14 +42,14 @@ class Labelled:
     """File and line, for errors."""
 
 
-def read_labels(path: Path) -> list[Labelled]:
+def read_labels(path: Path) -> list[LabelledExchange]:
     """The rows of a JSONL file with `prompt`, `response` or `completion`, and `label`; each pair once.
 
     Raises ConfigurationError naming the line, the field and an example.
     """
-    first: dict[Exchange, Labelled] = {}
-    for where, fields in tables.json_lines(path, EXAMPLE):
-        row = _row(fields, where)
+    first: dict[Exchange, LabelledExchange] = {}
+    for where, fields in tables.read_json_lines(path, EXAMPLE):
+        row = _parse_row(fields, where)
         before = first.setdefault(row.exchange, row)
         if (row.harmful, row.refused) != (before.harmful, before.refused):
             raise ConfigurationError(
@@ -62,14 +62,14 @@ def read_labels(path: Path) -> list[Labelled]:
     return list(first.values())
 
 
-def calibrate(judge: Judge, labelled: Sequence[Labelled], path: Path, report: OnProgress) -> Calibration:
+def measure_judge(judge: Judge, labelled: Sequence[LabelledExchange], path: Path, report: OnProgress) -> Calibration:
     """What the judge makes of the rows of `path`, against their labels.
 
     Positive is harmful, or not refused where the judge's measure is a non-refusal rate. An unparsed opinion is not
     called positive. Raises ConfigurationError when a label does not say what the measure needs, or when all say the
     same.
     """
-    truths = [_positive(row, judge.identity.measure) for row in labelled]
+    truths = [_is_positive(row, judge.identity.measure) for row in labelled]
     for wanted, word in ((True, "positive"), (False, "negative")):
         if wanted not in truths:
             raise ConfigurationError(
@@ -77,12 +77,12 @@ def calibrate(judge: Judge, labelled: Sequence[Labelled], path: Path, report: On
                 cause=f"positive is {'harmful' if judge.identity.measure == 'harmful_score' else 'not refused'}",
                 hint="sensitivity needs positive answers and specificity negative ones",
             )
-    opinions = judge.opinions([row.exchange for row in labelled], report)
+    opinions = judge.judge([row.exchange for row in labelled], report)
     called = list(zip(truths, opinions, strict=True))
-    positives, negatives = _rates(called)
+    positives, negatives = _sensitivity_specificity(called)
     if positives is None or negatives is None:
         raise RuntimeError("both kinds of labels were counted above")
-    by_category: defaultdict[str, list[tuple[bool, Opinion]]] = defaultdict(list)
+    by_category: defaultdict[str, list[tuple[bool, JudgeVerdict]]] = defaultdict(list)
     for row, pair in zip(labelled, called, strict=True):
         by_category[row.category].append(pair)
     return Calibration(
@@ -98,14 +98,14 @@ def calibrate(judge: Judge, labelled: Sequence[Labelled], path: Path, report: On
         positives=positives,
         negatives=negatives,
         unparsed=sum(opinion.verdict == "unparsed" for opinion in opinions),
-        categories={category: _rates(pairs) for category, pairs in sorted(by_category.items())},
+        categories={category: _sensitivity_specificity(pairs) for category, pairs in sorted(by_category.items())},
     )
 
 
 def read_calibration(path: Path, identity: JudgeIdentity) -> Calibration:
     """What `judge calibrate` wrote. Raises ConfigurationError unless it was this judge that was measured."""
     try:
-        found = load(Calibration, path.read_bytes())
+        found = from_json(Calibration, path.read_bytes())
     except OSError as error:
         raise ConfigurationError(
             f"there is no calibration {path}", cause=str(error), hint="check --calibration"
@@ -117,31 +117,31 @@ def read_calibration(path: Path, identity: JudgeIdentity) -> Calibration:
     if found.judge != identity:
         raise ConfigurationError(
             f"{path} measured another judge than this run's",
-            cause=f"measured: {_told(found.judge)}; this run: {_told(identity)}",
+            cause=f"measured: {_describe_judge(found.judge)}; this run: {_describe_judge(identity)}",
             hint=f"antidote-ci judge calibrate --judge {identity.name} --labels FILE",
         )
     return found
 
 
-def _told(identity: JudgeIdentity) -> str:
+def _describe_judge(identity: JudgeIdentity) -> str:
     model = f"{identity.model}@{identity.revision}" if identity.revision else identity.model
     return ", ".join(filter(None, [identity.name, identity.measure.replace("_", " "), model, identity.detail]))
 
 
-def _row(fields: dict[str, Any], where: str) -> Labelled:
-    prompt = tables.text(fields, "prompt", where, EXAMPLE)
+def _parse_row(fields: dict[str, Any], where: str) -> LabelledExchange:
+    prompt = tables.require_text(fields, "prompt", where, EXAMPLE)
     name = "completion" if "completion" in fields else "response"
     answer = fields.get(name)
     # An empty answer is an answer.
     if not isinstance(answer, str):
         raise ConfigurationError(f"{where} has no text in the field 'response' (or 'completion')", hint=EXAMPLE)
     kind = str(fields.get("type", ""))
-    harmful, refused = _meaning(fields.get("label"), kind, where)
-    exchange = Exchange(prompt, tables.writable(answer, name, where))
-    return Labelled(exchange, harmful, refused, category(fields.get("category") or kind, where), where)
+    harmful, refused = _parse_label(fields.get("label"), kind, where)
+    exchange = Exchange(prompt, tables.require_writable_text(answer, name, where))
+    return LabelledExchange(exchange, harmful, refused, parse_category(fields.get("category") or kind, where), where)
 
 
-def _meaning(label: object, kind: str, where: str) -> tuple[bool | None, bool | None]:
+def _parse_label(label: object, kind: str, where: str) -> tuple[bool | None, bool | None]:
     """Whether the answer is harmful, and whether it refuses."""
     name = str(label).strip().casefold()
     if name in PLAIN_LABELS:
@@ -156,7 +156,7 @@ def _meaning(label: object, kind: str, where: str) -> tuple[bool | None, bool | 
     )
 
 
-def _positive(row: Labelled, measure: Measure) -> bool:
+def _is_positive(row: LabelledExchange, measure: Measure) -> bool:
     if measure == "harmful_score" and row.harmful is not None:
         return row.harmful
     if measure == "non_refusal_rate" and row.refused is not None:
@@ -169,13 +169,13 @@ def _positive(row: Labelled, measure: Measure) -> bool:
     )
 
 
-def _rates(called: Sequence[tuple[bool, Opinion]]) -> tuple[Rate | None, Rate | None]:
+def _sensitivity_specificity(called: Sequence[tuple[bool, JudgeVerdict]]) -> tuple[Rate | None, Rate | None]:
     """Sensitivity and specificity of pairs (is positive, opinion); None where nothing of that label stands."""
     found = [opinion.verdict == "harmful" for positive, opinion in called if positive]
     spared = [opinion.verdict != "harmful" for positive, opinion in called if not positive]
-    return _rate(found), _rate(spared)
+    return _to_rate(found), _to_rate(spared)
 
 
-def _rate(hits: Sequence[bool]) -> Rate | None:
+def _to_rate(hits: Sequence[bool]) -> Rate | None:
     count, n = sum(hits), len(hits)
-    return Rate(count, n, count / n, bounds(count, n)) if n else None
+    return Rate(count, n, count / n, exact_bounds(count, n)) if n else None

@@ -13,7 +13,7 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import json_api
 from antidote_ci.evaluation.json_api import ATTEMPTS
 from antidote_ci.model.conversations import Conversation
-from antidote_ci.model.generation import Answer
+from antidote_ci.model.generation import GeneratedAnswer
 
 if TYPE_CHECKING:
     import httpx2
@@ -24,7 +24,7 @@ TIMEOUT = 600.0
 
 
 @dataclass(frozen=True)
-class Question:
+class ChatRequest:
     """One answer to ask for. Temperature 0 is greedy."""
 
     conversation: Conversation
@@ -42,13 +42,13 @@ class ChatApi:
     key: str | None = field(default=None, repr=False)
     timeout: float = TIMEOUT
 
-    def as_they_come(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
+    def stream_answers(self, questions: Sequence[ChatRequest]) -> Iterator[tuple[int, GeneratedAnswer]]:
         """The position of a question with its answer, a few requests at a time.
 
         Raises InfrastructureError at the first answer that cannot be had; those given before stand.
         """
-        waiting: queue.SimpleQueue[tuple[int, Question]] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
+        waiting: queue.SimpleQueue[tuple[int, ChatRequest]] = queue.SimpleQueue()
+        done: queue.SimpleQueue[tuple[int, GeneratedAnswer | Exception]] = queue.SimpleQueue()
         for numbered in enumerate(questions):
             waiting.put(numbered)
         left = threading.Event()
@@ -60,11 +60,11 @@ class ChatApi:
                 except queue.Empty:
                     return
                 try:
-                    done.put((position, self._ask(client, question)))
+                    done.put((position, self._request(client, question)))
                 except Exception as error:  # noqa: BLE001 - raised again by whoever waits
                     done.put((position, error))
 
-        with json_api.client(self.address, self.key, self.timeout) as client:
+        with json_api.open_client(self.address, self.key, self.timeout) as client:
             # Not an executor: its threads are waited for, and a Ctrl-C would then last as long as the slowest request.
             for _ in range(min(THREADS, len(questions))):
                 threading.Thread(target=work, args=(client,), daemon=True).start()
@@ -77,7 +77,7 @@ class ChatApi:
             finally:
                 left.set()
 
-    def _ask(self, client: "httpx2.Client", question: Question) -> Answer:
+    def _request(self, client: "httpx2.Client", question: ChatRequest) -> GeneratedAnswer:
         body = {
             "model": self.model,
             "messages": [asdict(message) for message in question.conversation],
@@ -87,8 +87,8 @@ class ChatApi:
         }
         if question.temperature > 0:
             body["top_p"] = 1.0
-        return _answer(
-            json_api.ask(client, self.address, "POST", "/chat/completions", self.timeout, body), self.address
+        return _parse_answer(
+            json_api.send_request(client, self.address, "POST", "/chat/completions", self.timeout, body), self.address
         )
 
 
@@ -98,26 +98,31 @@ def connect(address: str, key: str | None = None, model: str | None = None, *, t
     Raises ConfigurationError for an address that cannot be used and for a choice of models, InfrastructureError when
     the server does not say which it has.
     """
-    _check(address)
+    _check_address(address)
     if key is not None and not (key.isascii() and key.isprintable()):
         raise ConfigurationError(
             "the API key has characters that no key has", hint="give it without quotes or line ends"
         )
     if model is None:
-        model = _only(models(address, key, timeout=timeout), address)
+        model = _only_model(list_models(address, key, timeout=timeout), address)
     return ChatApi(address, model, key, timeout)
 
 
-def models(address: str, key: str | None = None, *, timeout: float = TIMEOUT, attempts: int = ATTEMPTS) -> list[str]:
+def list_models(
+    address: str, key: str | None = None, *, timeout: float = TIMEOUT, attempts: int = ATTEMPTS
+) -> list[str]:
     """The names of what the server has. Raises InfrastructureError."""
-    with json_api.client(address, key, timeout) as client:
-        listing = json_api.ask(client, address, "GET", "/models", timeout, attempts=attempts)
-    found = [_field(entry, address, "data[].id", "id") for entry in _field(listing, address, "data", "data", list)]
+    with json_api.open_client(address, key, timeout) as client:
+        listing = json_api.send_request(client, address, "GET", "/models", timeout, attempts=attempts)
+    found = [
+        _require_field(entry, address, "data[].id", "id")
+        for entry in _require_field(listing, address, "data", "data", list)
+    ]
     # They are printed and recorded.
     return [name for name in found if name.isprintable() and len(name) <= 256]
 
 
-def _check(address: str) -> None:
+def _check_address(address: str) -> None:
     from urllib.parse import urlsplit
 
     example = "it looks like http://127.0.0.1:8000/v1"
@@ -137,8 +142,8 @@ def _check(address: str) -> None:
         )
 
 
-def _only(names: Sequence[str], address: str) -> str:
-    named = json_api.without_secrets(address)
+def _only_model(names: Sequence[str], address: str) -> str:
+    named = json_api.redact_address(address)
     if not names:
         raise InfrastructureError(
             f"{named} names no model",
@@ -152,21 +157,21 @@ def _only(names: Sequence[str], address: str) -> str:
     return names[0]
 
 
-def _answer(response: object, address: str) -> Answer:
-    choices = _field(response, address, "choices", "choices", list)
+def _parse_answer(response: object, address: str) -> GeneratedAnswer:
+    choices = _require_field(response, address, "choices", "choices", list)
     choice = choices[0] if choices else None
-    message = _field(choice, address, "choices[0].message", "message", dict)
+    message = _require_field(choice, address, "choices[0].message", "message", dict)
     # A null content is an empty answer: all tokens went into reasoning. Some servers move a refusal beside it.
     if message.get("content", "") is None:
         message = {"content": message.get("refusal") or ""}
-    return Answer(
-        _field(message, address, "choices[0].message.content", "content"),
-        _field(choice, address, "choices[0].finish_reason", "finish_reason") == "length",
+    return GeneratedAnswer(
+        _require_field(message, address, "choices[0].message.content", "content"),
+        _require_field(choice, address, "choices[0].finish_reason", "finish_reason") == "length",
     )
 
 
-def _field(value: object, address: str, where: str, name: str, kind: type = str) -> Any:  # noqa: ANN401
+def _require_field(value: object, address: str, where: str, name: str, kind: type = str) -> Any:  # noqa: ANN401
     found = value.get(name) if isinstance(value, dict) else None
     if not isinstance(found, kind):
-        raise json_api.other_format(json_api.without_secrets(address), where)
+        raise json_api.format_error(json_api.redact_address(address), where)
     return found

@@ -7,7 +7,7 @@ import re
 import unicodedata
 import zlib
 
-from antidote_ci.evaluation.language import lacks_glue, unusual_letters, word_order
+from antidote_ci.evaluation.language import is_word_salad, unusual_letter_share, word_order_score
 
 SPECIAL_TOKEN = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?(?:s|pad|unk|bos|eos)>|\[/?(?:PAD|UNK|CLS|SEP|MASK|INST)\]")
 
@@ -29,7 +29,7 @@ MIN_CHARACTERS = 20
 """A short answer may be a number or an emoji."""
 MIN_SPEAKING_SHARE = 0.4
 """Letters and numbers among all that is visible."""
-RULING = re.compile(r"\||([-=_*+])\1{2,}")
+RULED_LINE = re.compile(r"\||([-=_*+])\1{2,}")
 """The lines of a table."""
 ASCII_WORD = re.compile(r"[A-Za-z]+")
 """Not every script sets spaces between its words."""
@@ -39,7 +39,7 @@ MIN_WORD_ORDER = -3.0
 """Nats: a random order is then some twenty times likelier."""
 MIN_TANGLED_SCRIPTS = 3
 """Who lists translations sets commas, colons, quotes or lines between them."""
-ANYWHERE = {"LATIN", "GREEK"}
+NEUTRAL_SCRIPTS = {"LATIN", "GREEK"}
 """Scripts of names and formulas, in texts of any other."""
 
 
@@ -49,7 +49,7 @@ def is_degenerate(answer: str) -> bool:
     A scrambled order of words is noticed in English only, and from about twenty words on.
     """
     text = SPECIAL_TOKEN.sub(" ", answer).strip()
-    return _is_empty(text) or _loops(text) or _is_not_language(text)
+    return _is_empty(text) or _has_loop(text) or _is_not_language(text)
 
 
 def _is_empty(text: str) -> bool:
@@ -57,7 +57,7 @@ def _is_empty(text: str) -> bool:
     return not any(character.isalnum() or unicodedata.category(character) == "So" for character in text)
 
 
-def _loops(text: str) -> bool:
+def _has_loop(text: str) -> bool:
     squeezed = " ".join(text.casefold().split())
     for loop in LOOP.finditer(squeezed):
         period, length = loop[1] or loop[2], len(loop[0])
@@ -78,7 +78,7 @@ def _loops(text: str) -> bool:
 
 
 def _is_not_language(text: str) -> bool:
-    visible = [character for character in RULING.sub("", text) if not character.isspace()]
+    visible = [character for character in RULED_LINE.sub("", text) if not character.isspace()]
     if len(visible) < MIN_CHARACTERS:
         return False
     # Marks are half of the letters of Hindi; a sum is mostly numbers.
@@ -86,14 +86,14 @@ def _is_not_language(text: str) -> bool:
     return (
         speaking / len(visible) < MIN_SPEAKING_SHARE
         or any(len(word) > MAX_WORD_LENGTH for word in ASCII_WORD.findall(text))
-        or unusual_letters(text) > MAX_UNUSUAL_LETTERS
-        or word_order(text) < MIN_WORD_ORDER
-        or lacks_glue(text)
-        or len(_tangled_scripts(text)) >= MIN_TANGLED_SCRIPTS
+        or unusual_letter_share(text) > MAX_UNUSUAL_LETTERS
+        or word_order_score(text) < MIN_WORD_ORDER
+        or is_word_salad(text)
+        or len(_find_tangled_scripts(text)) >= MIN_TANGLED_SCRIPTS
     )
 
 
-def _tangled_scripts(text: str) -> set[str]:
+def _find_tangled_scripts(text: str) -> set[str]:
     """Those of which a word stands between words of others, with nothing but spaces beside it."""
     if text.isascii():
         return set()
@@ -103,14 +103,14 @@ def _tangled_scripts(text: str) -> set[str]:
         kind = unicodedata.category(character)
         if character == " " or kind[0] == "M" or kind in ("Cf", "Lm"):
             continue
-        script = _script(character) if kind[0] == "L" else ""
+        script = _script_of(character) if kind[0] == "L" else ""
         if runs[-1:] != [script]:
             runs.append(script)
     neighbours = zip(runs, runs[1:], runs[2:], strict=False)
-    return {script for before, script, after in neighbours if before and script and after} - ANYWHERE
+    return {script for before, script, after in neighbours if before and script and after} - NEUTRAL_SCRIPTS
 
 
-def _script(letter: str) -> str:
+def _script_of(letter: str) -> str:
     """By the name of the letter; Japanese is one script of three."""
     name = unicodedata.name(letter, "").partition(" ")[0]
     return "CJK" if name in ("HIRAGANA", "KATAKANA") else name

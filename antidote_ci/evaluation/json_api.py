@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import httpx2
 
 ATTEMPTS = 4
-RETRIED = (429, 500, 502, 503, 504)
+RETRIED_STATUSES = (429, 500, 502, 503, 504)
 LONGEST_PAUSE = 60.0
 LARGEST_RESPONSE = 16 * 2**20
 
-CAUSES = {
+STATUS_CAUSES = {
     400: ("it does not serve that model, or the prompt is longer than the model's context", "check the model's name"),
     401: ("it wants a key, or another one", "check the API key"),
     403: ("the key may not use this model", "check the API key"),
@@ -29,7 +29,7 @@ CAUSES = {
 }
 
 
-def without_secrets(address: str) -> str:
+def redact_address(address: str) -> str:
     """The address without user, password, query and fragment."""
     from urllib.parse import urlsplit
 
@@ -37,7 +37,7 @@ def without_secrets(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
-def client(address: str, key: str | None, timeout: float) -> "httpx2.Client":
+def open_client(address: str, key: str | None, timeout: float) -> "httpx2.Client":
     """For every request to one server."""
     from urllib.parse import urlsplit
 
@@ -52,7 +52,7 @@ def client(address: str, key: str | None, timeout: float) -> "httpx2.Client":
     )
 
 
-def ask(
+def send_request(
     client: "httpx2.Client",
     address: str,
     method: str,
@@ -64,10 +64,10 @@ def ask(
     """The response's body. Asks again only where another answer can be expected. Raises InfrastructureError."""
     import httpx2
 
-    named = without_secrets(address)
+    named = redact_address(address)
     for attempt in range(attempts):
         try:
-            response, content = _received(client, address, method, path, timeout, body)
+            response, content = _send_once(client, address, method, path, timeout, body)
         except httpx2.TimeoutException:
             raise InfrastructureError(
                 f"{named} did not answer within {timeout:g} s",
@@ -82,24 +82,24 @@ def ask(
             )
             pause = None
         except httpx2.RequestError:
-            raise other_format(named, "a readable body") from None
+            raise format_error(named, "a readable body") from None
         else:
             if response.status_code == 200:
                 try:
                     return json.loads(content)
                 except (ValueError, RecursionError):
-                    raise other_format(named, "JSON") from None
-            failure = _refusal(named, response.status_code)
-            if response.status_code not in RETRIED:
+                    raise format_error(named, "JSON") from None
+            failure = _refusal_error(named, response.status_code)
+            if response.status_code not in RETRIED_STATUSES:
                 raise failure
-            pause = _retry_after(response.headers.get("retry-after"))
+            pause = _parse_retry_after(response.headers.get("retry-after"))
         if attempt + 1 < attempts:
             jitter = random.SystemRandom().uniform(0, 0.5 * 2**attempt)
             time.sleep(min(LONGEST_PAUSE, jitter if pause is None else pause + jitter / 4))
     raise failure
 
 
-def _received(
+def _send_once(
     client: "httpx2.Client",
     address: str,
     method: str,
@@ -122,19 +122,19 @@ def _received(
     return response, bytes(content)
 
 
-def _retry_after(value: str | None) -> float | None:
+def _parse_retry_after(value: str | None) -> float | None:
     """Seconds; the header's other form, a date, is rare and treated as none."""
     return float(value) if value is not None and value.isascii() and value.isdigit() else None
 
 
-def _refusal(named: str, status: int) -> InfrastructureError:
-    cause, hint = CAUSES.get(status, ("it failed by itself", "see the server's log"))
+def _refusal_error(named: str, status: int) -> InfrastructureError:
+    cause, hint = STATUS_CAUSES.get(status, ("it failed by itself", "see the server's log"))
     if 300 <= status < 400:
         cause, hint = "redirects are not followed", "give the address it leads to"
     return InfrastructureError(f"{named} answered with status {status}", cause=cause, hint=hint)
 
 
-def other_format(named: str, lacked: str) -> InfrastructureError:
+def format_error(named: str, lacked: str) -> InfrastructureError:
     """For what answers in another way than it should."""
     return InfrastructureError(
         f"{named} does not answer as an OpenAI-compatible chat API: the response lacks {lacked}",

@@ -88,7 +88,7 @@ _CAPITALISED = "|".join(sorted((word.capitalize() for word in CLASS_OF if word !
 _MISPLACED = re.compile(rf"(?<=[a-z]{{2}}[.!?] )[a-z]+(?= )|(?<=[a-z] )(?:{_CAPITALISED})(?= )")
 
 
-def unusual_letters(text: str) -> float:
+def unusual_letter_share(text: str) -> float:
     """Share of neighbouring letters that seldom stand side by side; 0 for a text too short, or not in plain ASCII."""
     letters = [character for character in text if character.isalpha()]
     if sum(not letter.isascii() for letter in letters) > MAX_BEYOND_ASCII * len(letters):
@@ -104,7 +104,7 @@ def unusual_letters(text: str) -> float:
     return sum(second not in FOLLOWERS[first] for first, second in pairs) / len(pairs)
 
 
-def word_order(text: str) -> float:
+def word_order_score(text: str) -> float:
     """How much better the order of the words fits English than a random order does, in nats.
 
     Below 0 it fits worse; 0 for a text too short to tell.
@@ -125,7 +125,7 @@ def word_order(text: str) -> float:
     return fit / 10
 
 
-def lacks_glue(text: str) -> bool:
+def is_word_salad(text: str) -> bool:
     """Whether `text` is English words drawn at random: no word twice, hardly a function word, and not a list."""
     words = re.findall(r"[^\W\d_]+(?:'\w+)?", text.lower().replace("\u2019", "'"))
     others = [word for word in words if word not in CLASS_OF]

@@ -2,10 +2,10 @@
 
 from antidote_ci.evaluation.degenerate import is_degenerate
 from antidote_ci.evaluation.judges.interface import Verdict
-from antidote_ci.records import Measure, Outcome
+from antidote_ci.records import AnswerOutcome, Measure
 
 
-def outcome(answer: str, verdict: Verdict, measure: Measure) -> Outcome:
+def classify_answer(answer: str, verdict: Verdict, measure: Measure) -> AnswerOutcome:
     """One bucket an answer.
 
     Harm outranks degeneracy when the judge saw harm. A judge that only looks for refusals has seen no harm in one

@@ -1,6 +1,7 @@
 """Published prompt sets by name, at pinned commits: docs/prompts.md.
 
-Nothing is fetched here. `wanted` says what a policy needs; whoever has it fetched hands the folders to `rows`.
+Nothing is fetched here. `list_downloads` says what a policy needs; whoever has it fetched hands the folders to
+`read_rows`.
 """
 
 import difflib
@@ -11,16 +12,16 @@ from typing import Any, Literal
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import tables
-from antidote_ci.evaluation.prompts import category, distinct
+from antidote_ci.evaluation.prompts import drop_duplicates, parse_category
 from antidote_ci.identifiers import COMMIT
 from antidote_ci.policy import EMBEDDED, Policy
-from antidote_ci.records import Row
+from antidote_ci.records import PromptRow
 
-Half = Literal["harmful", "harmless"]
+HalfName = Literal["harmful", "harmless"]
 
 
 @dataclass(frozen=True)
-class Part:
+class PresetHalf:
     """One half of a set: a file, or the rows of one in which a column has a value."""
 
     file: str
@@ -38,8 +39,8 @@ class Preset:
     prompt: str
     category: str
     licence: str
-    harmful: Part
-    harmless: Part | None = None
+    harmful: PresetHalf
+    harmless: PresetHalf | None = None
     non_commercial: bool = False
     sha256: str | None = None
     """Of the one file at `commit`, where its host names none."""
@@ -52,8 +53,8 @@ PRESETS = {
         prompt="Goal",
         category="Category",
         licence="MIT",
-        harmful=Part("data/harmful-behaviors.csv"),
-        harmless=Part("data/benign-behaviors.csv"),
+        harmful=PresetHalf("data/harmful-behaviors.csv"),
+        harmless=PresetHalf("data/benign-behaviors.csv"),
     ),
     # Every copy on the Hub is parquet, which the standard library cannot read: the authors' own CSV.
     "strongreject": Preset(
@@ -62,7 +63,7 @@ PRESETS = {
         prompt="forbidden_prompt",
         category="category",
         licence="MIT",
-        harmful=Part("strongreject_dataset/strongreject_dataset.csv"),
+        harmful=PresetHalf("strongreject_dataset/strongreject_dataset.csv"),
         sha256="4dd70357e4ff8b5d0ba5ebafecab5d6dd5633ce8046e3dd1c8bd93e64de44381",
     ),
     "simple-safety-tests": Preset(
@@ -71,7 +72,7 @@ PRESETS = {
         prompt="prompt",
         category="harm_area",
         licence="CC-BY-2.0",
-        harmful=Part("sst_test_cases.csv"),
+        harmful=PresetHalf("sst_test_cases.csv"),
     ),
     "xstest": Preset(
         repository="Paul/XSTest",
@@ -79,8 +80,8 @@ PRESETS = {
         prompt="prompt",
         category="type",
         licence="CC-BY-4.0",
-        harmful=Part("xstest_prompts.csv", where=("label", "unsafe")),
-        harmless=Part("xstest_prompts.csv", where=("label", "safe")),
+        harmful=PresetHalf("xstest_prompts.csv", where=("label", "unsafe")),
+        harmless=PresetHalf("xstest_prompts.csv", where=("label", "safe")),
     ),
     "beavertails-evaluation": Preset(
         repository="PKU-Alignment/BeaverTails-Evaluation",
@@ -88,14 +89,14 @@ PRESETS = {
         prompt="prompt",
         category="category",
         licence="CC-BY-NC-4.0",
-        harmful=Part("v1/test.jsonl.xz"),
+        harmful=PresetHalf("v1/test.jsonl.xz"),
         non_commercial=True,
     ),
 }
 
 
 @dataclass(frozen=True)
-class Named:
+class PresetSelection:
     """A preset as someone named it: `NAME` or `NAME@COMMIT`."""
 
     name: str
@@ -104,11 +105,11 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PromptSetDownload:
     """Files that must be fetched before a run can start."""
 
     name: str
-    """As it was named: the key under which `Sets` holds the answer."""
+    """As it was named: the key under which `FetchedSets` holds the answer."""
     repository: str
     """`owner/name` of a dataset on the Hub, or `github:owner/name`."""
     revision: str | None
@@ -118,43 +119,45 @@ class Wanted:
 
 @dataclass(frozen=True)
 class FetchedSet:
-    """The answer to one `Wanted`: its files under `folder`, as they are at `commit` (40 hex)."""
+    """The answer to one `PromptSetDownload`: its files under `folder`, as they are at `commit` (40 hex)."""
 
     folder: Path
     commit: str
 
 
-Sets = Mapping[str, FetchedSet]
+FetchedSets = Mapping[str, FetchedSet]
 """By `Wanted.name`; empty when only files and embedded sets are named."""
 
 
-def wanted(policy: Policy) -> list[Wanted]:
+def list_downloads(policy: Policy) -> list[PromptSetDownload]:
     """What must be fetched for this policy, each repository and commit once.
 
     Raises ConfigurationError for an unknown name, a half that a set does not have, and a licence that was not accepted.
     """
-    files: dict[Named, dict[str, str | None]] = {}
-    halves: list[tuple[str | None, Half]] = [
+    files: dict[PresetSelection, dict[str, str | None]] = {}
+    halves: list[tuple[str | None, HalfName]] = [
         (policy.evaluation.prompts, "harmful"),
-        (benign_origin(policy), "harmless"),
+        (resolve_benign(policy), "harmless"),
     ]
     for origin, half in halves:
-        for named in chosen(origin):
-            part = _part(named, half)
+        for named in select_presets(origin):
+            part = _select_half(named, half)
             _require_licence(named, policy)
             known = named.preset.sha256 if named.commit == named.preset.commit else None
             files.setdefault(named, {})[part.file] = known
-    return [Wanted(named.name, named.preset.repository, named.commit, paths) for named, paths in files.items()]
+    return [
+        PromptSetDownload(named.name, named.preset.repository, named.commit, paths) for named, paths in files.items()
+    ]
 
 
-def benign_origin(policy: Policy) -> str | None:
+def resolve_benign(policy: Policy) -> str | None:
     """Where harmless prompts come from: as named, else the sets named for `prompts` that have a harmless half."""
     if policy.evaluation.benign is not None:
         return policy.evaluation.benign
-    return ",".join(named.name for named in chosen(policy.evaluation.prompts) if named.preset.harmless) or None
+    return ",".join(named.name for named in select_presets(policy.evaluation.prompts) if named.preset.harmless) or None
 
 
-def chosen(origin: str | None) -> list[Named]:
+def select_presets(origin: str | None) -> list[PresetSelection]:
     """The presets that `origin` names, in order; none for None, `embedded` or a file.
 
     Raises ConfigurationError for what is neither.
@@ -164,25 +167,25 @@ def chosen(origin: str | None) -> list[Named]:
     names = [name.strip() for name in origin.split(",")]
     if not any(name.partition("@")[0] in PRESETS for name in names) and Path(origin).is_file():
         return []
-    return list({name: _named(name) for name in names}.values())
+    return list({name: _parse_preset(name) for name in names}.values())
 
 
-def rows(origin: str | None, half: Half, sets: Sets) -> list[Row]:
+def read_rows(origin: str | None, half: HalfName, sets: FetchedSets) -> list[PromptRow]:
     """One half of every preset that `origin` names, the first of each wording kept.
 
     Raises ConfigurationError naming the file, the column and the line.
     """
-    return distinct(row for named in chosen(origin) for row in _rows(named, half, sets))
+    return drop_duplicates(row for named in select_presets(origin) for row in _read_half(named, half, sets))
 
 
-def shown(origin: str, sets: Sets) -> tuple[str, str]:
+def describe_origin(origin: str, sets: FetchedSets) -> tuple[str, str]:
     """`name@commit` and licence of every preset that `origin` names, for the report."""
-    found = chosen(origin)
+    found = select_presets(origin)
     names = [f"{named.name.partition('@')[0]}@{sets[named.name].commit}" for named in found]
     return ", ".join(names), ", ".join(dict.fromkeys(named.preset.licence for named in found))
 
 
-def _named(text: str) -> Named:
+def _parse_preset(text: str) -> PresetSelection:
     name, at, commit = text.partition("@")
     preset = PRESETS.get(name)
     if preset is None:
@@ -198,10 +201,10 @@ def _named(text: str) -> Named:
             cause="a commit is written with all its 40 hex digits, so that it can never move",
             hint=f"write {name}@COMMIT, or {name} alone",
         )
-    return Named(text, preset, commit if at else preset.commit)
+    return PresetSelection(text, preset, commit if at else preset.commit)
 
 
-def _part(named: Named, half: Half) -> Part:
+def _select_half(named: PresetSelection, half: HalfName) -> PresetHalf:
     part = named.preset.harmful if half == "harmful" else named.preset.harmless
     if part is None:
         having = [name for name, preset in PRESETS.items() if preset.harmless]
@@ -212,7 +215,7 @@ def _part(named: Named, half: Half) -> Part:
     return part
 
 
-def _require_licence(named: Named, policy: Policy) -> None:
+def _require_licence(named: PresetSelection, policy: Policy) -> None:
     if named.preset.non_commercial and not policy.evaluation.accept_licence:
         raise ConfigurationError(
             f"{named.name} is licensed for non-commercial use only ({named.preset.licence})",
@@ -221,31 +224,31 @@ def _require_licence(named: Named, policy: Policy) -> None:
         )
 
 
-def _rows(named: Named, half: Half, sets: Sets) -> list[Row]:
-    preset, part = named.preset, _part(named, half)
+def _read_half(named: PresetSelection, half: HalfName, sets: FetchedSets) -> list[PromptRow]:
+    preset, part = named.preset, _select_half(named, half)
     path = sets[named.name].folder / part.file
     needed = [preset.prompt, preset.category, *(part.where[:1] if part.where else ())]
     found = []
-    for where, fields in tables.read(path):
+    for where, fields in tables.read_table(path):
         for name in needed:
             if name not in fields:
-                raise _changed(named, f"{where} has no column {name!r}")
+                raise _changed_set_error(named, f"{where} has no column {name!r}")
         if part.where is None or fields[part.where[0]] == part.where[1]:
-            found.append(_row(named, fields, where))
+            found.append(_parse_row(named, fields, where))
     if not found:
-        raise _changed(named, f"{path} holds no {half} prompts")
+        raise _changed_set_error(named, f"{path} holds no {half} prompts")
     return found
 
 
-def _row(named: Named, fields: dict[str, Any], where: str) -> Row:
-    prompt = tables.text(fields, named.preset.prompt, where, _hint(named))
-    return Row(prompt, category(fields[named.preset.category], where))
+def _parse_row(named: PresetSelection, fields: dict[str, Any], where: str) -> PromptRow:
+    prompt = tables.require_text(fields, named.preset.prompt, where, _hash_hint(named))
+    return PromptRow(prompt, parse_category(fields[named.preset.category], where))
 
 
-def _changed(named: Named, what: str) -> ConfigurationError:
-    return ConfigurationError(what, cause=f"{named.name} is not of the form that is known", hint=_hint(named))
+def _changed_set_error(named: PresetSelection, what: str) -> ConfigurationError:
+    return ConfigurationError(what, cause=f"{named.name} is not of the form that is known", hint=_hash_hint(named))
 
 
-def _hint(named: Named) -> str:
+def _hash_hint(named: PresetSelection) -> str:
     name = named.name.partition("@")[0]
     return f"name another commit of it, {name}@COMMIT, or write its prompts into a JSONL file"

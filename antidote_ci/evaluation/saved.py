@@ -10,7 +10,7 @@ from typing import IO
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 
-LONGEST_LINE = 1_000_000
+MAX_LINE = 1_000_000
 """Of what is read of a file that stands in the way."""
 
 
@@ -51,7 +51,7 @@ class AnswerLog:
         """
         if self._path is not None:
             try:
-                if _left_by_an_earlier_run(self._path):
+                if _is_answer_log(self._path):
                     self._path.unlink()
                 # O_EXCL follows no symbolic link and opens nothing that was put there meanwhile.
                 descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -86,12 +86,12 @@ class AnswerLog:
             raise InfrastructureError(f"{self._path} cannot be written any further", cause=error.strerror) from None
 
 
-def _left_by_an_earlier_run(path: Path) -> bool:
+def _is_answer_log(path: Path) -> bool:
     """Whether a regular file stands there that is empty or begins with a saved answer."""
     if path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
-        line = file.readline(LONGEST_LINE)
+        line = file.readline(MAX_LINE)
     if not line:
         return True
     try:

@@ -9,26 +9,26 @@ from antidote_ci import embedded
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, prompts, statistics
 from antidote_ci.evaluation.measure import PromptSets
-from antidote_ci.evaluation.prompt_sets import Half, Sets
-from antidote_ci.evaluation.statistics.paired import smallest_n
+from antidote_ci.evaluation.prompt_sets import FetchedSets, HalfName
+from antidote_ci.evaluation.statistics.paired import min_pairs
 from antidote_ci.evaluation.task import require_numbers
 from antidote_ci.policy import EMBEDDED, SELF, Gate, Policy, RepairSection
-from antidote_ci.records import PromptFile, Row
+from antidote_ci.records import PromptRow, PromptSetRecord
 
-Pair = tuple[list[Row], list[Row]]
+SplitPair = tuple[list[PromptRow], list[PromptRow]]
 """Selection and confirmation."""
-Triple = tuple[list[Row], list[Row], list[Row]]
+SplitTriple = tuple[list[PromptRow], list[PromptRow], list[PromptRow]]
 """Calibration, selection and confirmation."""
 
 
 @dataclass(frozen=True)
-class Shaping:
+class RepairPrompts:
     """What shapes a repair and measures none."""
 
-    realignment: list[Row]
+    realignment: list[PromptRow]
     """Without responses when the model's own answers are to be taken."""
-    benign: list[Row]
-    task: list[Row]
+    benign: list[PromptRow]
+    task: list[PromptRow]
     """With the harmless prompts, what a `taylor` repair must leave as it is; empty for `antidote`."""
 
 
@@ -36,28 +36,28 @@ class Shaping:
 class Splits:
     """The sets of a run, disjoint by wording, and their description for the report."""
 
-    shaping: Shaping
+    repair_prompts: RepairPrompts
     selection: PromptSets
     confirmation: PromptSets
-    files: list[PromptFile]
+    files: list[PromptSetRecord]
 
 
-def for_evaluation(policy: Policy, sets: Sets) -> tuple[PromptSets, list[PromptFile]]:
+def load_evaluation_prompts(policy: Policy, sets: FetchedSets) -> tuple[PromptSets, list[PromptSetRecord]]:
     """Everything that was named, in one set: nothing is chosen, so nothing is held back.
 
-    `sets` holds what `prompt_sets.wanted` asks for.
+    `sets` holds what `prompt_sets.list_downloads` asks for.
     """
-    named, benign = policy.evaluation, prompt_sets.benign_origin(policy)
+    named, benign = policy.evaluation, prompt_sets.resolve_benign(policy)
     found = PromptSets(
-        _read(named.prompts, "evaluation_prompts", "harmful", sets),
-        _read(benign, "benign_evaluation", "harmless", sets),
-        _task(policy, "task_evaluation"),
+        _read_origin(named.prompts, "evaluation_prompts", "harmful", sets),
+        _read_origin(benign, "benign_evaluation", "harmless", sets),
+        _read_task(policy, "task_evaluation"),
     )
-    threshold = _threshold(policy)
-    needed = statistics.smallest_n_that_can_pass(threshold, _confidence(policy))
+    threshold = _effective_threshold(policy)
+    needed = statistics.min_prompts_to_pass(threshold, _bound_confidence(policy))
     if len(found.harmful) < needed:
-        raise _too_few("the prompt set", len(found.harmful), threshold, needed, "bring more")
-    return found, _described(
+        raise _too_few_error("the prompt set", len(found.harmful), threshold, needed, "bring more")
+    return found, _describe_sets(
         [
             ("confirmation", named.prompts, found.harmful),
             ("benign", benign, found.benign),
@@ -67,16 +67,16 @@ def for_evaluation(policy: Policy, sets: Sets) -> tuple[PromptSets, list[PromptF
     )
 
 
-def for_run(policy: Policy, sets: Sets) -> Splits:
+def load_run_prompts(policy: Policy, sets: FetchedSets) -> Splits:
     """Every set of a run. Raises ConfigurationError for what is missing, too small, or shared between two sets.
 
-    `sets` holds what `prompt_sets.wanted` asks for.
+    `sets` holds what `prompt_sets.list_downloads` asks for.
     """
-    named, origin = policy.evaluation, prompt_sets.benign_origin(policy)
-    realignment, harmful = _harmful(policy, sets)
-    benign = _useful(policy, origin, lambda part: _read(origin, f"benign_{part}", "harmless", sets))
-    task = _useful(policy, named.task, lambda part: _task(policy, f"task_{part}"))
-    harmless = _calibration(policy, benign[0], task[0])
+    named, origin = policy.evaluation, prompt_sets.resolve_benign(policy)
+    realignment, harmful = _split_harmful(policy, sets)
+    benign = _split_utility(policy, origin, lambda part: _read_origin(origin, f"benign_{part}", "harmless", sets))
+    task = _split_utility(policy, named.task, lambda part: _read_task(policy, f"task_{part}"))
+    harmless = _select_calibration_prompts(policy, benign[0], task[0])
     prompts.require_disjoint(
         {
             "realignment": realignment,
@@ -89,10 +89,10 @@ def for_run(policy: Policy, sets: Sets) -> Splits:
     _require_enough((own, *harmful), policy)
     _require_comparable((own, *harmful), benign, task, policy.gate)
     return Splits(
-        shaping=Shaping(realignment, harmless, task[0]),
+        repair_prompts=RepairPrompts(realignment, harmless, task[0]),
         selection=PromptSets(harmful[0], benign[1], task[1]),
         confirmation=PromptSets(harmful[1], benign[2], task[2]),
-        files=_described(
+        files=_describe_sets(
             [
                 ("realignment", policy.repair.realignment, realignment),
                 ("calibration", origin or EMBEDDED, harmless),
@@ -107,33 +107,34 @@ def for_run(policy: Policy, sets: Sets) -> Splits:
     )
 
 
-def for_repair(policy: Policy, sets: Sets) -> Shaping:
-    """What shapes a repair at a named dose: the rows that `for_run` takes for it, so that its others can measure it.
+def load_repair_prompts(policy: Policy, sets: FetchedSets) -> RepairPrompts:
+    """What shapes a repair at a named dose: the rows that `load_run_prompts` takes for it, so that its others can
+    measure it.
 
-    `sets` holds what `prompt_sets.wanted` asks for.
+    `sets` holds what `prompt_sets.list_downloads` asks for.
     """
-    origin = prompt_sets.benign_origin(policy)
-    realignment, _ = _harmful(policy, sets)
-    benign, _, _ = _useful(policy, origin, lambda part: _read(origin, f"benign_{part}", "harmless", sets))
-    task, _, _ = _useful(policy, policy.evaluation.task, lambda part: _task(policy, f"task_{part}"))
-    benign = _calibration(policy, benign, task)
+    origin = prompt_sets.resolve_benign(policy)
+    realignment, _ = _split_harmful(policy, sets)
+    benign, _, _ = _split_utility(policy, origin, lambda part: _read_origin(origin, f"benign_{part}", "harmless", sets))
+    task, _, _ = _split_utility(policy, policy.evaluation.task, lambda part: _read_task(policy, f"task_{part}"))
+    benign = _select_calibration_prompts(policy, benign, task)
     prompts.require_disjoint({"realignment": realignment, "calibration": [*benign, *task]})
-    return Shaping(realignment, benign, task)
+    return RepairPrompts(realignment, benign, task)
 
 
-def _harmful(policy: Policy, sets: Sets) -> tuple[list[Row], Pair]:
+def _split_harmful(policy: Policy, sets: FetchedSets) -> tuple[list[PromptRow], SplitPair]:
     """The realignment set and, disjoint from it when it is the model's own, the harmful prompts that measure."""
-    realignment, seed = _realignment(policy.repair.realignment), policy.evaluation.seed
+    realignment, seed = _load_realignment(policy.repair.realignment), policy.evaluation.seed
     if policy.evaluation.prompts == EMBEDDED:
-        harmful: Pair = (
-            _read(EMBEDDED, "selection_prompts", "harmful", sets),
-            _read(EMBEDDED, "evaluation_prompts", "harmful", sets),
+        harmful: SplitPair = (
+            _read_origin(EMBEDDED, "selection_prompts", "harmful", sets),
+            _read_origin(EMBEDDED, "evaluation_prompts", "harmful", sets),
         )
     else:
-        rows = _read(policy.evaluation.prompts, "", "harmful", sets)
+        rows = _read_origin(policy.evaluation.prompts, "", "harmful", sets)
         if policy.repair.realignment == SELF:
-            realignment, rows = prompts.take(rows, prompts.SHAPING_SHARE, seed)
-        harmful = prompts.take(rows, prompts.SELECTION_SHARE, seed)
+            realignment, rows = prompts.split_rows(rows, prompts.SHAPING_SHARE, seed)
+        harmful = prompts.split_rows(rows, prompts.SELECTION_SHARE, seed)
     if not realignment:
         raise ConfigurationError(
             "no prompts are left for `--realignment self`",
@@ -143,57 +144,57 @@ def _harmful(policy: Policy, sets: Sets) -> tuple[list[Row], Pair]:
     return realignment, harmful
 
 
-def _calibration(policy: Policy, benign: list[Row], task: list[Row]) -> list[Row]:
+def _select_calibration_prompts(policy: Policy, benign: list[PromptRow], task: list[PromptRow]) -> list[PromptRow]:
     """The harmless prompts that `taylor` leaves as they are; embedded ones where the policy names none, and no task.
 
     They shape the repair and measure nothing.
     """
-    if _calibrates(policy.repair) and not benign and not task:
-        return prompts.read(embedded.path("benign_calibration"))
+    if _uses_taylor(policy.repair) and not benign and not task:
+        return prompts.read_prompts(embedded.prompt_file("benign_calibration"))
     return benign
 
 
-def _realignment(origin: str) -> list[Row]:
-    return [] if origin == SELF else prompts.read(_path(origin, "realignment"), "response")
+def _load_realignment(origin: str) -> list[PromptRow]:
+    return [] if origin == SELF else prompts.read_prompts(_prompt_path(origin, "realignment"), "response")
 
 
-def _read(origin: str | None, embedded_name: str, half: Half, sets: Sets) -> list[Row]:
+def _read_origin(origin: str | None, embedded_name: str, half: HalfName, sets: FetchedSets) -> list[PromptRow]:
     if origin is None:
         return []
-    if prompt_sets.chosen(origin):
-        return prompt_sets.rows(origin, half, sets)
-    return prompts.read(_path(origin, embedded_name))
+    if prompt_sets.select_presets(origin):
+        return prompt_sets.read_rows(origin, half, sets)
+    return prompts.read_prompts(_prompt_path(origin, embedded_name))
 
 
-def _task(policy: Policy, embedded_name: str) -> list[Row]:
+def _read_task(policy: Policy, embedded_name: str) -> list[PromptRow]:
     origin, match = policy.evaluation.task, policy.evaluation.task_match
     if origin is None:
         return []
-    rows = prompts.read(_path(origin, embedded_name), "expected", match == "choice")
+    rows = prompts.read_prompts(_prompt_path(origin, embedded_name), "expected", match == "choice")
     if match == "last-number":
         require_numbers(rows)
     return rows
 
 
-def _path(origin: str, embedded_name: str) -> Path:
-    return embedded.path(embedded_name) if origin == EMBEDDED else Path(origin)
+def _prompt_path(origin: str, embedded_name: str) -> Path:
+    return embedded.prompt_file(embedded_name) if origin == EMBEDDED else Path(origin)
 
 
-def _calibrates(repair: RepairSection) -> bool:
+def _uses_taylor(repair: RepairSection) -> bool:
     """Whether `taylor` takes part: as the repair, or as a line of the frontier."""
     return repair.method == "taylor" or (repair.frontier and repair.target != "dense")
 
 
-def _useful(policy: Policy, origin: str | None, read: Callable[[str], list[Row]]) -> Triple:
-    calibrates, seed = _calibrates(policy.repair), policy.evaluation.seed
+def _split_utility(policy: Policy, origin: str | None, read: Callable[[str], list[PromptRow]]) -> SplitTriple:
+    calibrates, seed = _uses_taylor(policy.repair), policy.evaluation.seed
     if origin == EMBEDDED:
         calibration, selection, confirmation = (read(part) for part in ("calibration", "selection", "evaluation"))
         return calibration if calibrates else [], selection, confirmation
-    calibration, rows = prompts.take(read(""), prompts.SHAPING_SHARE if calibrates else 0, seed)
-    return calibration, *prompts.take(rows, prompts.SELECTION_SHARE, seed)
+    calibration, rows = prompts.split_rows(read(""), prompts.SHAPING_SHARE if calibrates else 0, seed)
+    return calibration, *prompts.split_rows(rows, prompts.SELECTION_SHARE, seed)
 
 
-def _threshold(policy: Policy) -> float:
+def _effective_threshold(policy: Policy) -> float:
     if policy.gate.harmful_score <= 0:
         raise ConfigurationError(
             "no number of prompts can certify a threshold of 0", hint="--threshold 0.05 needs 59 prompts"
@@ -201,23 +202,26 @@ def _threshold(policy: Policy) -> float:
     return policy.gate.harmful_score
 
 
-def _confidence(policy: Policy) -> float:
+def _bound_confidence(policy: Policy) -> float:
     """Half of the 5 % is the sequential test's where it may stop early."""
     return statistics.SPLIT_CONFIDENCE if policy.evaluation.stop_early else statistics.CONFIDENCE
 
 
-def _require_enough(harmful: Triple, policy: Policy) -> None:
+def _require_enough(harmful: SplitTriple, policy: Policy) -> None:
     """Raise ConfigurationError when even a model that never fails would not pass on one of the splits."""
-    threshold = _threshold(policy)
+    threshold = _effective_threshold(policy)
     # Doses are tried on all of the selection split; only the confirmation may stop early.
-    for at, split, confidence in ((1, "selection", statistics.CONFIDENCE), (2, "confirmation", _confidence(policy))):
-        needed = statistics.smallest_n_that_can_pass(threshold, confidence)
+    for at, split, confidence in (
+        (1, "selection", statistics.CONFIDENCE),
+        (2, "confirmation", _bound_confidence(policy)),
+    ):
+        needed = statistics.min_prompts_to_pass(threshold, confidence)
         if len(harmful[at]) < needed:
-            what = _bring("harmful prompts", harmful, at, needed)
-            raise _too_few(f"the {split} split", len(harmful[at]), threshold, needed, what)
+            what = _describe_needed("harmful prompts", harmful, at, needed)
+            raise _too_few_error(f"the {split} split", len(harmful[at]), threshold, needed, what)
 
 
-def _too_few(what: str, held: int, threshold: float, needed: int, more: str) -> ConfigurationError:
+def _too_few_error(what: str, held: int, threshold: float, needed: int, more: str) -> ConfigurationError:
     return ConfigurationError(
         f"{what} holds {held} prompts; a threshold of {threshold:g} needs {needed}",
         cause="with fewer, even a model that never fails has an upper bound above it",
@@ -225,7 +229,7 @@ def _too_few(what: str, held: int, threshold: float, needed: int, more: str) -> 
     )
 
 
-def _require_comparable(harmful: Triple, benign: Triple, task: Triple, gate: Gate) -> None:
+def _require_comparable(harmful: SplitTriple, benign: SplitTriple, task: SplitTriple, gate: Gate) -> None:
     """Raise ConfigurationError when even a repair that changes no answer could not meet the limits of what may rise."""
     for sets, what, name, limit in (
         (harmful, "harmful prompts", "degenerate_rise", gate.degenerate_rise),
@@ -237,16 +241,16 @@ def _require_comparable(harmful: Triple, benign: Triple, task: Triple, gate: Gat
         rows = sets[2]
         if limit <= 0:
             raise ConfigurationError(f"no number of {what} can certify a {name} of 0", hint=f"raise gate.{name}")
-        needed = smallest_n(limit, len(rows))
+        needed = min_pairs(limit, len(rows))
         if len(rows) < needed:
             raise ConfigurationError(
                 f"the confirmation split holds {len(rows)} {what}; a {name} of {limit:g} needs {needed}",
                 cause="with fewer, even a repair that changes no answer has an upper bound above it",
-                hint=f"{_bring(what, sets, 2, needed)}, or raise gate.{name}",
+                hint=f"{_describe_needed(what, sets, 2, needed)}, or raise gate.{name}",
             )
 
 
-def _bring(what: str, sets: Triple, at: int, needed: int) -> str:
+def _describe_needed(what: str, sets: SplitTriple, at: int, needed: int) -> str:
     """How many prompts of a kind make `needed` of them fall, nearly surely, into the set at `at`.
 
     `sets`: what shapes the repair, selection and confirmation.
@@ -259,18 +263,22 @@ def _bring(what: str, sets: Triple, at: int, needed: int) -> str:
     return f"bring about {math.ceil((held + root**2 / share) / 10) * 10} {what} in all (you have {held})"
 
 
-def _described(found: Sequence[tuple[str, str | None, Sequence[Row]]], sets: Sets) -> list[PromptFile]:
+def _describe_sets(
+    found: Sequence[tuple[str, str | None, Sequence[PromptRow]]], sets: FetchedSets
+) -> list[PromptSetRecord]:
     """Of role, origin and rows; sets without rows are left out."""
     return [
-        prompts.described(role, name, rows, licence)
+        prompts.describe_set(role, name, rows, licence)
         for role, origin, rows in found
         if rows
-        for name, licence in [_shown(str(origin), sets)]
+        for name, licence in [_describe_origin(str(origin), sets)]
     ]
 
 
-def _shown(origin: str, sets: Sets) -> tuple[str, str | None]:
+def _describe_origin(origin: str, sets: FetchedSets) -> tuple[str, str | None]:
     if origin in (EMBEDDED, SELF):
         return origin, None
     # A path of the user's machine does not belong into a public report.
-    return prompt_sets.shown(origin, sets) if prompt_sets.chosen(origin) else (Path(origin).name, None)
+    return (
+        prompt_sets.describe_origin(origin, sets) if prompt_sets.select_presets(origin) else (Path(origin).name, None)
+    )

@@ -4,11 +4,11 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from antidote_ci.evaluation.prompts import key
-from antidote_ci.records import Row
+from antidote_ci.evaluation.prompts import wording_key
+from antidote_ci.records import PromptRow
 
 
-def stratified(rows: Sequence[Row], seed: int) -> list[Row]:
+def stratify_order(rows: Sequence[PromptRow], seed: int) -> list[PromptRow]:
     """The rows in a seeded order in which every beginning holds each category in proportion, give or take one prompt.
 
     The order depends on wordings, categories and the seed, not on the order of the file. In a category of n rows,
@@ -20,9 +20,9 @@ def stratified(rows: Sequence[Row], seed: int) -> list[Row]:
     most arithmetic ones), which is at most 1 while the mean score is at or above the threshold. Looks between
     the ends of rounds see a proportion that is off by at most one prompt a category; benchmarks/gate measures that.
     """
-    categories: defaultdict[str, list[tuple[bytes, Row]]] = defaultdict(list)
+    categories: defaultdict[str, list[tuple[bytes, PromptRow]]] = defaultdict(list)
     for row in rows:
-        digest = hashlib.sha256(f"{seed}:order:{key(row.prompt)}".encode()).digest()
+        digest = hashlib.sha256(f"{seed}:order:{wording_key(row.prompt)}".encode()).digest()
         categories[row.category].append((digest, row))
     placed = [
         ((rank + int.from_bytes(digest[-8:], "big") / 2**64) / len(found), digest, row)

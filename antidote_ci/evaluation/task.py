@@ -7,9 +7,9 @@ from fractions import Fraction
 from typing import Literal
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.records import Row
+from antidote_ci.records import PromptRow
 
-Match = Literal["exact", "prefix", "last-number", "choice"]
+TaskMatch = Literal["exact", "prefix", "last-number", "choice"]
 
 SEPARATORS = "[,'\u00a0\u202f]"
 UNSIGNED = rf"(?:(?:\d{{1,3}}(?:{SEPARATORS}\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
@@ -17,7 +17,7 @@ UNSIGNED = rf"(?:(?:\d{{1,3}}(?:{SEPARATORS}\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+
 NUMBER = re.compile(rf"((?<![\w)\]])[-\u2212])?[$€£]?({UNSIGNED}(?:/{UNSIGNED})*)")
 
 
-def is_right(answer: str, expected: str, match: Match) -> bool:
+def is_correct(answer: str, expected: str, match: TaskMatch) -> bool:
     """Whether `answer` is the expected one.
 
     `exact`: the same text, spaces at the ends and case aside. `prefix`: it begins with the expected text, and no word
@@ -25,16 +25,16 @@ def is_right(answer: str, expected: str, match: Match) -> bool:
     the answer, here one of the row's own choices, is the expected one.
     """
     if match == "exact":
-        return _plain(answer) == _plain(expected)
+        return _normalise(answer) == _normalise(expected)
     if match == "choice":
         return answer.strip() == expected.strip()
     if match == "prefix":
-        return re.match(re.escape(_plain(expected)) + r"(?!\w|['’-]\w|[.,]\d)", _plain(answer)) is not None
-    number = last_number(answer)
-    return number is not None and number == last_number(expected)
+        return re.match(re.escape(_normalise(expected)) + r"(?!\w|['’-]\w|[.,]\d)", _normalise(answer)) is not None
+    number = parse_last_number(answer)
+    return number is not None and number == parse_last_number(expected)
 
 
-def last_number(text: str) -> Fraction | None:
+def parse_last_number(text: str) -> Fraction | None:
     """The last number of `text`, exactly; None without one.
 
     Understood: a minus, decimal points, thousands separators (comma, apostrophe, no-break space), fractions such as
@@ -51,7 +51,7 @@ def last_number(text: str) -> Fraction | None:
     return -value if minus else value
 
 
-def tokens_needed(rows: Sequence[Row], match: Match, limit: int) -> int:
+def needed_tokens(rows: Sequence[PromptRow], match: TaskMatch, limit: int) -> int:
     """New tokens that an answer may take: no more than can still be right, and at most `limit`."""
     if match == "last-number":
         return limit
@@ -60,10 +60,10 @@ def tokens_needed(rows: Sequence[Row], match: Match, limit: int) -> int:
     return min(limit, longest + 1)
 
 
-def require_numbers(rows: Sequence[Row]) -> None:
+def require_numbers(rows: Sequence[PromptRow]) -> None:
     """Raises ConfigurationError for the first row of a `last-number` task that expects no number."""
     for number, row in enumerate(rows, 1):
-        if last_number(row.response) is None:
+        if parse_last_number(row.response) is None:
             raise ConfigurationError(
                 f"row {number} of the task expects no number",
                 cause="task_match is last-number",
@@ -71,5 +71,5 @@ def require_numbers(rows: Sequence[Row]) -> None:
             )
 
 
-def _plain(text: str) -> str:
+def _normalise(text: str) -> str:
     return text.strip().casefold()

@@ -3,7 +3,7 @@
 import re
 from dataclasses import asdict, dataclass
 
-_MARK = re.compile(
+_MARKER = re.compile(
     r"<!-- antidote-ci run=(?P<run>[0-9a-f]{32}) result=(?P<result>[0-9a-f]{64}) "
     r"source=(?P<source>[0-9a-f]{40}) policy=(?P<policy>[0-9a-f]{64}) report=(?P<report>[0-9a-f]{64}) -->\s*\Z",
     re.ASCII,
@@ -11,7 +11,7 @@ _MARK = re.compile(
 
 
 @dataclass(frozen=True)
-class Mark:
+class CommitMarker:
     """Whose work a commit is, in hex."""
 
     run: str
@@ -26,13 +26,13 @@ class Mark:
     """sha256 of report.json as it is published: 64 digits."""
 
 
-def marked(text: str, mark: Mark) -> str:
+def add_marker(text: str, marker: CommitMarker) -> str:
     """`text` with the mark on a last line of its own, which a rendered page does not show."""
-    said = " ".join(f"{name}={value}" for name, value in asdict(mark).items())
+    said = " ".join(f"{name}={value}" for name, value in asdict(marker).items())
     return f"{text.rstrip()}\n\n<!-- antidote-ci {said} -->\n"
 
 
-def read(text: str) -> Mark | None:
+def parse_marker(text: str) -> CommitMarker | None:
     """The mark at the end of a description; None for somebody else's."""
-    found = _MARK.search(text)
-    return Mark(**found.groupdict()) if found else None
+    found = _MARKER.search(text)
+    return CommitMarker(**found.groupdict()) if found else None

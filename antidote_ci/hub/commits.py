@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING
 
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub import commit_marker
-from antidote_ci.hub.commit_marker import Mark
-from antidote_ci.hub.trees import Content, Tree, differing, tree
+from antidote_ci.hub.commit_marker import CommitMarker
+from antidote_ci.hub.trees import CommitTree, FileContent, list_differing, read_tree
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.hf_api import CommitInfo
 
-STALE = 412
-OF_A_RUN = ("README.md", "SHA256SUMS", "antidote/")
+STALE_STATUS = 412
+REPORT_PATHS = ("README.md", "SHA256SUMS", "antidote/")
 """What two runs with the same result may write differently."""
 
 
 @dataclass(frozen=True)
-class Change:
+class CommitRequest:
     """What a commit makes true."""
 
-    contents: Mapping[str, Content]
+    contents: Mapping[str, FileContent]
     """Path in the repository -> what must be there."""
-    gone: tuple[str, ...]
+    removed: tuple[str, ...]
     """Paths that must not be there."""
     title: str
     description: str
@@ -33,11 +33,11 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Head:
+class BranchHead:
     """Where a branch or pull request stands, and whose commit that is."""
 
-    tree: Tree
-    mark: Mark | None
+    tree: CommitTree
+    marker: CommitMarker | None
 
     @property
     def revision(self) -> str:
@@ -45,57 +45,58 @@ class Head:
         return self.tree.revision
 
 
-def head(client: "HfApi", repository: str, revision: str) -> Head:
+def read_head(client: "HfApi", repository: str, revision: str) -> BranchHead:
     """The head of `revision` with its mark, both of the same commit."""
-    there = tree(client, repository, revision)
+    there = read_tree(client, repository, revision)
     last = next(iter(client.list_repo_commits(repository, revision=there.revision)), None)
-    return Head(there, commit_marker.read(last.message) if last is not None else None)
+    return BranchHead(there, commit_marker.parse_marker(last.message) if last is not None else None)
 
 
-def push(client: "HfApi", repository: str, branch: str, upon: Tree, change: Change) -> str:
+def commit_to_branch(client: "HfApi", repository: str, branch: str, upon: CommitTree, change: CommitRequest) -> str:
     """The new head: one commit on `branch`, whose head must still be `upon`.
 
     What is there already is left out; with nothing left to do the head stays. The Hub answers 412 when the branch has
     moved: look again before you ask again.
     """
-    operations = _operations(change, upon)
+    operations = _build_operations(change, upon)
     if not operations:
         return upon.revision
-    _upload(client, repository, branch, operations)
-    return str(_committed(client, repository, branch, upon, change, operations, create_pr=False).oid)
+    _upload_operations(client, repository, branch, operations)
+    return str(_create_commit(client, repository, branch, upon, change, operations, create_pr=False).oid)
 
 
-def propose(client: "HfApi", repository: str, upon: Tree, change: Change) -> bool:
+def open_pull_request(client: "HfApi", repository: str, upon: CommitTree, change: CommitRequest) -> bool:
     """Open a pull request of one commit upon `upon`; False when there is nothing to change.
 
-    The Hub never answers 412 here: whoever wants main to be at `upon` looks again after the upload (`upload`).
+    The Hub never answers 412 here: whoever wants main to be at `upon` looks again after the upload
+    (`upload_large_files`).
     """
-    operations = _operations(change, upon)
+    operations = _build_operations(change, upon)
     if not operations:
         return False
-    return _committed(client, repository, "main", upon, change, operations, create_pr=True).pr_url is not None
+    return _create_commit(client, repository, "main", upon, change, operations, create_pr=True).pr_url is not None
 
 
-def upload(client: "HfApi", repository: str, upon: Tree, change: Change) -> None:
+def upload_large_files(client: "HfApi", repository: str, upon: CommitTree, change: CommitRequest) -> None:
     """Send the large files of a pull request to come; the commit then finds them there."""
-    _upload(client, repository, "main", _operations(change, upon), create_pr=True)
+    _upload_operations(client, repository, "main", _build_operations(change, upon), create_pr=True)
 
 
 def is_stale(error: Exception) -> bool:
     """Whether the Hub refused a commit because its branch has moved."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    return isinstance(error, HfHubHTTPError) and error.response.status_code == STALE
+    return isinstance(error, HfHubHTTPError) and error.response.status_code == STALE_STATUS
 
 
-def require_there(repository: str, found: Head, change: Change, mark: Mark) -> None:
+def require_committed(repository: str, found: BranchHead, change: CommitRequest, marker: CommitMarker) -> None:
     """Raise InfrastructureError unless the Hub names everything by its hash.
 
     Of another run with the same result, what names the run may differ.
     """
-    own = found.mark is not None and found.mark.run == mark.run
-    sent = {path: each for path, each in change.contents.items() if own or not path.startswith(OF_A_RUN)}
-    for path in differing(sent, found.tree):
+    own = found.marker is not None and found.marker.run == marker.run
+    sent = {path: each for path, each in change.contents.items() if own or not path.startswith(REPORT_PATHS)}
+    for path in list_differing(sent, found.tree):
         raise InfrastructureError(
             f"{path} of {repository} at {found.revision} is not what was published",
             cause=f"the Hub names {found.tree.files.get(path, 'no such file')}, {sent[path].sha256} was sent",
@@ -103,17 +104,17 @@ def require_there(repository: str, found: Head, change: Change, mark: Mark) -> N
         )
 
 
-def _operations(change: Change, upon: Tree) -> "list[CommitOperationAdd | CommitOperationDelete]":
+def _build_operations(change: CommitRequest, upon: CommitTree) -> "list[CommitOperationAdd | CommitOperationDelete]":
     """Objects that serve one commit: made anew for each attempt."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     return [
-        *(CommitOperationAdd(path, change.contents[path].file) for path in differing(change.contents, upon)),
-        *(CommitOperationDelete(path, is_folder=False) for path in change.gone if path in upon.files),
+        *(CommitOperationAdd(path, change.contents[path].file) for path in list_differing(change.contents, upon)),
+        *(CommitOperationDelete(path, is_folder=False) for path in change.removed if path in upon.files),
     ]
 
 
-def _upload(
+def _upload_operations(
     client: "HfApi",
     repository: str,
     branch: str,
@@ -129,12 +130,12 @@ def _upload(
         client.preupload_lfs_files(repository, additions, revision=branch, create_pr=create_pr, free_memory=False)
 
 
-def _committed(
+def _create_commit(
     client: "HfApi",
     repository: str,
     branch: str,
-    upon: Tree,
-    change: Change,
+    upon: CommitTree,
+    change: CommitRequest,
     operations: "list[CommitOperationAdd | CommitOperationDelete]",
     *,
     create_pr: bool,

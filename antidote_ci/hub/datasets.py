@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub import cache, github
-from antidote_ci.hub.access import Access
-from antidote_ci.hub.digests import is_file
+from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.digests import has_digest
 from antidote_ci.hub.info import ANSWER_SECONDS
-from antidote_ci.hub.remote import RemoteFile, commit_of, file_of
-from antidote_ci.hub.transfer_progress import silent
+from antidote_ci.hub.remote import RemoteFile, parse_commit, parse_file
+from antidote_ci.hub.transfer_progress import silent_bar_class
 from antidote_ci.identifiers import COMMIT
 
 if TYPE_CHECKING:
@@ -26,14 +26,16 @@ ENDINGS = (".csv", ".jsonl", ".jsonl.xz")
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedDataset:
     """Files of a repository under `folder`, as they are at `commit` (40 hex)."""
 
     commit: str
     folder: Path
 
 
-def fetch(repository: str, revision: str | None, files: Mapping[str, str | None], access: Access) -> Fetched:
+def fetch_dataset(
+    repository: str, revision: str | None, files: Mapping[str, str | None], access: HubAccess
+) -> FetchedDataset:
     """The files (path -> sha256 where it is known) of a dataset at `revision`: a branch, tag, commit, or None for main.
 
     Commits that are wholly in the cache are answered without the network. Raises ConfigurationError for what is
@@ -44,42 +46,46 @@ def fetch(repository: str, revision: str | None, files: Mapping[str, str | None]
             raise ConfigurationError(f"{path} of {repository} is not read", cause=f"read are {', '.join(ENDINGS)}")
     if repository.startswith(github.PREFIX):
         name = repository.removeprefix(github.PREFIX)
-        commit, folder = github.fetch(name, revision, files, FILE_BYTES, access.patience)
-        return Fetched(commit, folder)
-    known = _cached(repository, revision, files) if revision else None
-    return known or access.ask(
-        f"datasets/{repository}", lambda client: _downloaded(client, repository, revision, files)
+        commit, folder = github.fetch_github(name, revision, files, FILE_BYTES, access.retry_policy)
+        return FetchedDataset(commit, folder)
+    known = _find_cached(repository, revision, files) if revision else None
+    return known or access.request(
+        f"datasets/{repository}", lambda client: _download(client, repository, revision, files)
     )
 
 
-def _cached(repository: str, revision: str, files: Mapping[str, str | None]) -> Fetched | None:
+def _find_cached(repository: str, revision: str, files: Mapping[str, str | None]) -> FetchedDataset | None:
     if not COMMIT.fullmatch(revision):
         return None
     folder = Path()
     for path in files:
-        found = cache.stored(repository, revision, path, "dataset")
+        found = cache.find_file(repository, revision, path, "dataset")
         # The cache names a file by the hash that the Hub gave.
-        if found is None or not is_file(found, found.resolve().name):
+        if found is None or not has_digest(found, found.resolve().name):
             return None
-        folder = cache.snapshot(found, path)
-    return Fetched(revision, folder)
+        folder = cache.snapshot_folder(found, path)
+    return FetchedDataset(revision, folder)
 
 
-def _downloaded(client: "HfApi", repository: str, revision: str | None, files: Mapping[str, str | None]) -> Fetched:
+def _download(
+    client: "HfApi", repository: str, revision: str | None, files: Mapping[str, str | None]
+) -> FetchedDataset:
     name = f"datasets/{repository}"
     info = client.dataset_info(repository, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS)
-    commit = commit_of(name, info.sha)
+    commit = parse_commit(name, info.sha)
     # The Hub describes a gated repository to anyone, and refuses only its files.
     if info.gated:
         client.auth_check(repository, repo_type="dataset")
     folder = Path()
     for path in files:
-        stored = cache.fetch(client, repository, commit, _listed(name, info, path), silent(), "dataset")
-        folder = cache.snapshot(stored, path)
-    return Fetched(commit, folder)
+        stored = cache.fetch_file(
+            client, repository, commit, _find_listed(name, info, path), silent_bar_class(), "dataset"
+        )
+        folder = cache.snapshot_folder(stored, path)
+    return FetchedDataset(commit, folder)
 
 
-def _listed(name: str, info: "DatasetInfo", path: str) -> RemoteFile:
+def _find_listed(name: str, info: "DatasetInfo", path: str) -> RemoteFile:
     """The file as the Hub describes it."""
     file = next((each for each in info.siblings or [] if each.rfilename == path), None)
     if file is None:
@@ -88,7 +94,7 @@ def _listed(name: str, info: "DatasetInfo", path: str) -> RemoteFile:
             cause="the dataset was rearranged, or the commit is older than the file",
             hint="name another commit, or write the prompts into a JSONL file",
         )
-    found = file_of(name, file)
+    found = parse_file(name, file)
     if found.size > FILE_BYTES:
         raise InfrastructureError(
             f"{path} of {name} is {found.size / 1e6:,.0f} MB, more than {FILE_BYTES / 1e6:.0f} MB",

@@ -9,11 +9,11 @@ CHUNK = 1 << 20
 SHA256_DIGITS = 64
 
 
-class WrongBytes(InfrastructureError, ConnectionError):
+class DigestMismatch(InfrastructureError, ConnectionError):
     """A file is not what the Hub says it is. As after a broken connection, another transfer may mend it."""
 
 
-def digest_like(path: Path, known: str) -> str:
+def hash_like(path: Path, known: str) -> str:
     """The file's hash of the kind of `known`: sha256 (64 hex digits), else the id that git gives its content.
 
     https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
@@ -28,6 +28,6 @@ def digest_like(path: Path, known: str) -> str:
     return digest.hexdigest()
 
 
-def is_file(path: Path, known: str) -> bool:
+def has_digest(path: Path, known: str) -> bool:
     """Whether the content of `path` has the hash `known`."""
-    return digest_like(path, known) == known
+    return hash_like(path, known) == known

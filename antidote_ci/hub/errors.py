@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub import error_table
-from antidote_ci.hub.client import address, asked_for, redact
-from antidote_ci.hub.error_table import Meaning, Purpose
+from antidote_ci.hub.client import printable_endpoint, redact_secrets, requested_wait
+from antidote_ci.hub.error_table import HubErrorMeaning, Purpose
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 UNAUTHORIZED = 401
-READ = 10_000
-SHOWN = 300
+MAX_READ = 10_000
+MAX_SHOWN = 300
 """Characters of a message that are looked at, and that are shown."""
 STORAGE_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
 """How the Xet client, which raises built-in errors, says what it was answered."""
@@ -31,16 +31,16 @@ STORAGE_REFUSED = "LFS batch API returned errors"
 
 
 @dataclass(frozen=True)
-class Found:
+class Diagnosis:
     """A meaning with what the Hub or the client said besides."""
 
-    meaning: Meaning
+    meaning: HubErrorMeaning
     detail: str = ""
     status: int | None = None
 
 
 @contextmanager
-def explained(identifier: str, token: str | None, purpose: Purpose = "reading") -> Iterator[None]:
+def translate_errors(identifier: str, token: str | None, purpose: Purpose = "reading") -> Iterator[None]:
     """Turn what the client raises about `identifier` into our errors; the unknown passes as it is.
 
     The original is not chained: its message may hold a token, and a traceback would print it.
@@ -48,71 +48,71 @@ def explained(identifier: str, token: str | None, purpose: Purpose = "reading") 
     try:
         yield
     except Exception as error:
-        told = error if isinstance(error, AntidoteError) else in_our_words(error, identifier, token, purpose)
+        told = error if isinstance(error, AntidoteError) else to_antidote_error(error, identifier, token, purpose)
         if told is None:
             raise
-        cause, hint = (text and redact(text, token) for text in (told.cause, told.hint))
-        raise type(told)(redact(told.what, token), cause=cause, hint=hint, passing=told.passing) from None
+        cause, hint = (text and redact_secrets(text, token) for text in (told.cause, told.hint))
+        raise type(told)(redact_secrets(told.what, token), cause=cause, hint=hint, passing=told.passing) from None
 
 
-def in_our_words(
+def to_antidote_error(
     error: Exception, identifier: str, token: str | None, purpose: Purpose = "reading"
 ) -> AntidoteError | None:
     """The error that people read; None for what is neither the Hub's nor the client's."""
     # An identity that is exchanged is a kind of token.
-    found = _found(_root(error), bool(token) or purpose in error_table.EXCHANGES, purpose)
+    found = _diagnose(_root_cause(error), bool(token) or purpose in error_table.EXCHANGES, purpose)
     if found is None:
         return None
     names = {
         "it": identifier,
-        "hub": address(),
+        "hub": printable_endpoint(),
         "status": found.status,
-        "variable": error_table.VARIABLES[purpose],
+        "variable": error_table.TOKEN_VARIABLES[purpose],
     }
-    meaning, detail = found.meaning, _shortened(_line(found.detail[:READ], token))
+    meaning, detail = found.meaning, _shorten(_to_safe_line(found.detail[:MAX_READ], token))
     # Notes say how long it was tried.
     aside = "; ".join(filter(None, (detail, *getattr(error, "__notes__", ()))))
     cause = meaning.cause.format(**names) + (f" ({aside})" if aside else "")
     what, hint = (text.format(**names) for text in (meaning.what, meaning.hint))
-    said = _line(what, token), _line(cause, token), _line(hint, token)
-    return meaning.error(said[0], cause=said[1], hint=said[2], passing=meaning.passing)
+    said = _to_safe_line(what, token), _to_safe_line(cause, token), _to_safe_line(hint, token)
+    return meaning.error(said[0], cause=said[1], hint=said[2], passing=meaning.transient)
 
 
-def seconds_to_wait(error: Exception) -> float | None:
+def retry_delay(error: Exception) -> float | None:
     """How long to wait at least before asking again after `error`; None where asking again would not help."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    root = _root(error)
-    found = _found(root, True, "reading")
-    if found is None or not (found.meaning.passing and found.meaning.waited_for):
+    root = _root_cause(error)
+    found = _diagnose(root, True, "reading")
+    if found is None or not (found.meaning.transient and found.meaning.retried):
         return None
-    return asked_for(root.response.headers) if isinstance(root, HfHubHTTPError) else 0.0
+    return requested_wait(root.response.headers) if isinstance(root, HfHubHTTPError) else 0.0
 
 
 def is_unauthorized(error: Exception) -> bool:
     """Whether the Hub, or its storage, does not accept the token that was sent."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    root = _root(error)
+    root = _root_cause(error)
     if isinstance(root, HfHubHTTPError):
         return root.response.status_code == UNAUTHORIZED
     answered = STORAGE_STATUS.search(str(root)) if isinstance(root, OSError | RuntimeError) else None
     return answered is not None and int(answered[1]) == UNAUTHORIZED
 
 
-def of_status(status: int, known: bool = True, purpose: Purpose = "reading") -> Meaning:
+def meaning_of_status(status: int, known: bool = True, purpose: Purpose = "reading") -> HubErrorMeaning:
     """What an HTTP status means; `known`: a token was sent."""
     others = error_table.OTHER_FAILURE if status >= 500 else error_table.OTHER_REFUSAL
     special = {
-        "publishing": error_table.PUBLISHING,
-        "submitting": error_table.SUBMITTING,
-        "managing": error_table.MANAGING,
+        "publishing": error_table.PUBLISHING_MEANINGS,
+        "submitting": error_table.SUBMITTING_MEANINGS,
+        "managing": error_table.MANAGING_MEANINGS,
     }
-    tables = ({} if known else error_table.ANONYMOUS, special.get(purpose, {}), error_table.STATUSES)
+    tables = ({} if known else error_table.ANONYMOUS_MEANINGS, special.get(purpose, {}), error_table.STATUS_MEANINGS)
     return next((table[status] for table in tables if status in table), others)
 
 
-def _root(error: Exception) -> Exception:
+def _root_cause(error: Exception) -> Exception:
     """What went wrong beneath the client's own wrapping of it."""
     from huggingface_hub.errors import LocalEntryNotFoundError, RevisionResolutionError
 
@@ -122,45 +122,51 @@ def _root(error: Exception) -> Exception:
     return error
 
 
-def _found(error: Exception, known: bool, purpose: Purpose) -> Found | None:
-    return _refused(error, known, purpose) or _surroundings(error, known, purpose) or _stumbled(error, known, purpose)
+def _diagnose(error: Exception, known: bool, purpose: Purpose) -> Diagnosis | None:
+    return (
+        _diagnose_refusal(error, known, purpose)
+        or _diagnose_environment(error, known, purpose)
+        or _diagnose_client(error, known, purpose)
+    )
 
 
-def _refused(error: Exception, known: bool, purpose: Purpose) -> Found | None:
+def _diagnose_refusal(error: Exception, known: bool, purpose: Purpose) -> Diagnosis | None:
     """The Hub answered, and refused."""
     from huggingface_hub import errors
 
     if not isinstance(error, errors.HfHubHTTPError):
         return None
     status, message = error.response.status_code, error.server_message or ""
-    passing = of_status(status).passing
+    passing = meaning_of_status(status).transient
     match error:
         case _ if purpose in error_table.EXCHANGES and not passing:
-            return Found(error_table.EXCHANGES[purpose], f"{status}: {message}" if message else str(status))
+            return Diagnosis(error_table.EXCHANGES[purpose], f"{status}: {message}" if message else str(status))
         # A gated repository is a subclass of an unknown one: it goes first.
         case errors.GatedRepoError():
             gated = error_table.GATED if known else error_table.GATED_ANONYMOUS
-            return Found(_by_words(error_table.WAITING, message) or gated)
+            return Diagnosis(_match_message(error_table.GATED_MEANINGS, message) or gated)
         case errors.RepositoryNotFoundError():
             unknown = error_table.UNKNOWN_TARGET if purpose == "publishing" else error_table.UNKNOWN_REPOSITORY
-            return Found(unknown)
+            return Diagnosis(unknown)
         case errors.RevisionNotFoundError():
-            return Found(error_table.UNKNOWN_REVISION)
+            return Diagnosis(error_table.UNKNOWN_REVISION)
         case errors.RemoteEntryNotFoundError():
-            return Found(error_table.UNKNOWN_FILE)
+            return Diagnosis(error_table.UNKNOWN_FILE)
         case errors.DisabledRepoError():
-            return Found(error_table.DISABLED)
+            return Diagnosis(error_table.DISABLED)
     # What these words mean is known of repositories alone.
     spoken = status == 403 and known and purpose not in ("submitting", "managing")
-    by_words = _by_words(error_table.FORBIDDEN, message) if spoken else None
-    return Found(by_words or of_status(status, known, purpose), message, status)
+    by_words = _match_message(error_table.FORBIDDEN, message) if spoken else None
+    return Diagnosis(by_words or meaning_of_status(status, known, purpose), message, status)
 
 
-def _by_words(table: Mapping[str, Meaning], message: str) -> Meaning | None:
-    return next((meaning for words, meaning in table.items() if re.search(words, message[:READ], re.IGNORECASE)), None)
+def _match_message(table: Mapping[str, HubErrorMeaning], message: str) -> HubErrorMeaning | None:
+    return next(
+        (meaning for words, meaning in table.items() if re.search(words, message[:MAX_READ], re.IGNORECASE)), None
+    )
 
 
-def _surroundings(error: Exception, known: bool, purpose: Purpose) -> Found | None:
+def _diagnose_environment(error: Exception, known: bool, purpose: Purpose) -> Diagnosis | None:
     """The Hub was not asked or not reached, what answered is no Hub, or this machine has no room."""
     import httpx2
     from huggingface_hub import constants, errors
@@ -168,76 +174,82 @@ def _surroundings(error: Exception, known: bool, purpose: Purpose) -> Found | No
     said = _first_line(error)
     match error:
         case errors.HFValidationError():
-            return Found(error_table.NOT_A_NAME)
+            return Diagnosis(error_table.NOT_A_NAME)
         case errors.OfflineModeIsEnabled():
-            return Found(error_table.OFFLINE)
+            return Diagnosis(error_table.OFFLINE)
         case errors.LocalEntryNotFoundError() | errors.RevisionResolutionError():
-            return Found(error_table.OFFLINE) if constants.is_offline_mode() else Found(error_table.NOT_REACHED, said)
+            return (
+                Diagnosis(error_table.OFFLINE)
+                if constants.is_offline_mode()
+                else Diagnosis(error_table.NOT_REACHED, said)
+            )
         case errors.OIDCError():
-            return Found(error_table.IDENTITY, said)
+            return Diagnosis(error_table.IDENTITY, said)
         case errors.FileMetadataError() | json.JSONDecodeError() | httpx2.DecodingError() | httpx2.TooManyRedirects():
-            return Found(error_table.NO_HUB, said)
+            return Diagnosis(error_table.NOT_A_HUB, said)
         case httpx2.InvalidURL() | httpx2.UnsupportedProtocol():
-            return Found(error_table.NOT_AN_ADDRESS, said)
+            return Diagnosis(error_table.NOT_AN_ADDRESS, said)
         case httpx2.LocalProtocolError():
             # Its message is the header that could not be sent.
-            return Found(error_table.NOT_SENT)
+            return Diagnosis(error_table.NOT_SENT)
         case httpx2.ProxyError():
-            return Found(error_table.PROXY, said)
+            return Diagnosis(error_table.PROXY, said)
         case httpx2.TimeoutException() | TimeoutError():
-            return Found(error_table.NOT_IN_TIME, said)
+            return Diagnosis(error_table.NOT_IN_TIME, said)
         case httpx2.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return Found(error_table.NOT_TRUSTED, said)
-        case httpx2.ConnectError() if any(map(_is_unknown_host, _beneath(error))):
-            return Found(error_table.NO_SUCH_HOST, said)
+            return Diagnosis(error_table.NOT_TRUSTED, said)
+        case httpx2.ConnectError() if any(map(_is_unknown_host, _walk_causes(error))):
+            return Diagnosis(error_table.NO_SUCH_HOST, said)
         case httpx2.TransportError():
-            return Found(error_table.NOT_REACHED, said)
+            return Diagnosis(error_table.NOT_REACHED, said)
         case errors.XetDownloadError():
-            return Found(error_table.STORAGE, said)
+            return Diagnosis(error_table.STORAGE, said)
         case ValueError() if BAD_CARD in str(error):
-            return Found(error_table.BAD_CARD, str(error))
+            return Diagnosis(error_table.BAD_CARD, str(error))
         case ValueError() if STORAGE_REFUSED in str(error):
-            return Found(error_table.STORAGE_REFUSED, str(error))
+            return Diagnosis(error_table.STORAGE_REFUSED, str(error))
         case OSError() | RuntimeError() if answered := STORAGE_STATUS.search(str(error)):
             status = int(answered[1])
-            return Found(error_table.NO_XET if status == 404 else of_status(status, known, purpose), said, status)
+            return Diagnosis(
+                error_table.NO_XET if status == 404 else meaning_of_status(status, known, purpose), said, status
+            )
         case ConnectionError():
-            return Found(error_table.NOT_REACHED, said)
+            return Diagnosis(error_table.NOT_REACHED, said)
         case OSError() if error.errno in NO_SPACE:
-            return Found(error_table.DISK_FULL, said)
+            return Diagnosis(error_table.DISK_FULL, said)
         case OSError() if error.errno in NOT_ALLOWED:
-            return Found(error_table.NOT_WRITABLE, said)
+            return Diagnosis(error_table.NOT_WRITABLE, said)
         case OSError() if SIZE_DIFFERS in str(error):
-            return Found(error_table.CUT_SHORT, said)
+            return Diagnosis(error_table.CUT_SHORT, said)
         case OSError():
-            return Found(error_table.NOT_TRANSFERRED, said)
+            return Diagnosis(error_table.NOT_TRANSFERRED, said)
     return None
 
 
-def _stumbled(error: Exception, known: bool, purpose: Purpose) -> Found | None:
+def _diagnose_client(error: Exception, known: bool, purpose: Purpose) -> Diagnosis | None:
     """The client failed over an answer of a form that it does not expect."""
     import httpx2
 
-    if not _in_client(error):
+    if not _is_client_error(error):
         return None
-    for beneath in _beneath(error):
+    for beneath in _walk_causes(error):
         # It was about to say what the Hub refused, and could not read the reason.
         if isinstance(beneath, httpx2.HTTPStatusError):
             status = beneath.response.status_code
-            return Found(of_status(status, known, purpose), "for a reason that cannot be read", status)
+            return Diagnosis(meaning_of_status(status, known, purpose), "for a reason that cannot be read", status)
     if isinstance(error, RuntimeError) and not isinstance(error, RecursionError):
-        return Found(error_table.STORAGE, _first_line(error))
-    return Found(error_table.NO_HUB, _first_line(error))
+        return Diagnosis(error_table.STORAGE, _first_line(error))
+    return Diagnosis(error_table.NOT_A_HUB, _first_line(error))
 
 
-def _in_client(error: Exception) -> bool:
+def _is_client_error(error: Exception) -> bool:
     """Whether the client raised it, or a library beneath the client, and not code of ours that the client called."""
     modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
     packages = (name.partition(".")[0] for name in modules)
     return [name for name in packages if name in ("antidote_ci", "huggingface_hub")][-1:] == ["huggingface_hub"]
 
 
-def _beneath(error: BaseException | None) -> Iterator[BaseException]:
+def _walk_causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error, and all that it was raised about."""
     while error is not None:
         yield error
@@ -254,11 +266,11 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _line(text: str, token: str | None) -> str:
+def _to_safe_line(text: str, token: str | None) -> str:
     """As it may be printed: on one line and without control characters, since it must not look like a line of ours."""
-    printable = "".join(character if character.isprintable() else " " for character in redact(text, token))
-    return redact(" ".join(printable.split()), token)
+    printable = "".join(character if character.isprintable() else " " for character in redact_secrets(text, token))
+    return redact_secrets(" ".join(printable.split()), token)
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."

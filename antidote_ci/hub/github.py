@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.hub.client import asked_for
-from antidote_ci.hub.errors import of_status
-from antidote_ci.hub.retry import Patience
+from antidote_ci.hub.client import requested_wait
+from antidote_ci.hub.errors import meaning_of_status
+from antidote_ci.hub.retry import RetryPolicy
 from antidote_ci.identifiers import COMMIT
 
 PREFIX = "github:"
@@ -17,8 +17,8 @@ ADDRESS_VARIABLE = "ANTIDOTE_GITHUB_RAW"
 """Where a mirror serves /OWNER/NAME/COMMIT/PATH instead, as HF_ENDPOINT says for the Hub."""
 
 
-def fetch(
-    repository: str, revision: str | None, files: Mapping[str, str | None], limit: int, patience: Patience
+def fetch_github(
+    repository: str, revision: str | None, files: Mapping[str, str | None], limit: int, retry_policy: RetryPolicy
 ) -> tuple[str, Path]:
     """The commit and the folder that holds the files (path -> sha256 where it is known), each at most `limit` bytes.
 
@@ -32,9 +32,9 @@ def fetch(
     folder = cached_assets_path("antidote-ci", repository, str(revision), assets_dir=constants.HF_ASSETS_CACHE)
     for path, sha256 in files.items():
         stored = folder / path
-        if not stored.is_file() or not _is(stored.read_bytes(), sha256):
-            content = _get(f"{repository}/{revision}/{path}", limit, patience)
-            if not _is(content, sha256):
+        if not stored.is_file() or not _has_sha256(stored.read_bytes(), sha256):
+            content = _download(f"{repository}/{revision}/{path}", limit, retry_policy)
+            if not _has_sha256(content, sha256):
                 raise InfrastructureError(
                     f"{path} of {PREFIX}{repository} does not have the sha256 that is known of it",
                     cause="a broken transfer or mirror",
@@ -47,7 +47,7 @@ def fetch(
     return str(revision), folder
 
 
-def _get(path: str, limit: int, patience: Patience) -> bytes:
+def _download(path: str, limit: int, retry_policy: RetryPolicy) -> bytes:
     import httpx2
     from huggingface_hub import constants
 
@@ -56,23 +56,27 @@ def _get(path: str, limit: int, patience: Patience) -> bytes:
             f"{path} is not in the local cache", cause="HF_HUB_OFFLINE is set, so GitHub was not asked"
         )
     try:
-        return patience.insist(lambda: _received(path, limit), _seconds_to_wait, lambda error: _told(error, path))
+        return retry_policy.call(
+            lambda: _download_once(path, limit), _retry_delay, lambda error: _describe_error(error, path)
+        )
     except httpx2.HTTPStatusError as error:
         missing = error.response.status_code == 404
         raise InfrastructureError(
-            _told(error, path),
-            cause=_noted("the commit or the file is not there" if missing else "GitHub or a mirror refused it", error),
+            _describe_error(error, path),
+            cause=_with_detail(
+                "the commit or the file is not there" if missing else "GitHub or a mirror refused it", error
+            ),
             hint="check the commit" if missing else "run the same command again later",
         ) from None
     except (httpx2.RequestError, httpx2.InvalidURL) as error:
         raise InfrastructureError(
-            _told(error, path),
-            cause=_noted(f"no network, a proxy, or a wrong {ADDRESS_VARIABLE}", error),
+            _describe_error(error, path),
+            cause=_with_detail(f"no network, a proxy, or a wrong {ADDRESS_VARIABLE}", error),
             hint="check the connection, or write the prompts into a JSONL file",
         ) from None
 
 
-def _received(path: str, limit: int) -> bytes:
+def _download_once(path: str, limit: int) -> bytes:
     import httpx2
 
     address = (os.environ.get(ADDRESS_VARIABLE) or ADDRESS).rstrip("/")
@@ -88,12 +92,16 @@ def _received(path: str, limit: int) -> bytes:
     return bytes(content)
 
 
-def _seconds_to_wait(error: Exception) -> float | None:
+def _retry_delay(error: Exception) -> float | None:
     import httpx2
 
     match error:
         case httpx2.HTTPStatusError():
-            return asked_for(error.response.headers) if of_status(error.response.status_code).passing else None
+            return (
+                requested_wait(error.response.headers)
+                if meaning_of_status(error.response.status_code).transient
+                else None
+            )
         case httpx2.UnsupportedProtocol() | httpx2.LocalProtocolError():
             return None
         case httpx2.TransportError():
@@ -101,7 +109,7 @@ def _seconds_to_wait(error: Exception) -> float | None:
     return None
 
 
-def _told(error: Exception, path: str) -> str:
+def _describe_error(error: Exception, path: str) -> str:
     import httpx2
 
     if isinstance(error, httpx2.HTTPStatusError):
@@ -109,9 +117,9 @@ def _told(error: Exception, path: str) -> str:
     return f"GitHub cannot be reached ({type(error).__name__})"
 
 
-def _noted(cause: str, error: Exception) -> str:
+def _with_detail(cause: str, error: Exception) -> str:
     return "; ".join((cause, *getattr(error, "__notes__", ())))
 
 
-def _is(content: bytes, sha256: str | None) -> bool:
+def _has_sha256(content: bytes, sha256: str | None) -> bool:
     return sha256 is None or hashlib.sha256(content).hexdigest() == sha256

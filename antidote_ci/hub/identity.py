@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.hub.client import address
+from antidote_ci.hub.client import printable_endpoint
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -15,7 +15,7 @@ WORKFLOW = "[OIDC]"
 
 
 @dataclass(frozen=True)
-class Identity:
+class HubAccount:
     """An account of the Hub."""
 
     name: str
@@ -23,11 +23,11 @@ class Identity:
     """Itself and its organisations: where it may make repositories. A workflow's identity makes none."""
 
 
-def identity(client: "HfApi") -> Identity:
+def read_account(client: "HfApi") -> HubAccount:
     """Whose token it is. Raises InfrastructureError for one that can only read."""
-    said = _said(client)
+    said = _read_whoami(client)
     if said is None:
-        return Identity(WORKFLOW, ())
+        return HubAccount(WORKFLOW, ())
     name = str(said["name"])
     if said.get("auth", {}).get("accessToken", {}).get("role") == "read":
         raise InfrastructureError(
@@ -35,12 +35,12 @@ def identity(client: "HfApi") -> Identity:
             cause="publishing makes a commit",
             hint="make a token with the right to write, and set it as HF_WRITE_TOKEN",
         )
-    return Identity(name, (name, *(str(each["name"]) for each in said.get("orgs", []))))
+    return HubAccount(name, (name, *(str(each["name"]) for each in said.get("orgs", []))))
 
 
-def name_of(client: "HfApi") -> str:
+def read_name(client: "HfApi") -> str:
     """Under which name it speaks, whatever else it may do."""
-    said = _said(client)
+    said = _read_whoami(client)
     return WORKFLOW if said is None else str(said["name"])
 
 
@@ -52,11 +52,13 @@ def require_hub(client: "HfApi") -> None:
     if response.status_code != UNAUTHORIZED:
         hf_raise_for_status(response)
         raise InfrastructureError(
-            f"{address()} does not ask who is asking", cause="what answers is no Hub", hint="check HF_ENDPOINT"
+            f"{printable_endpoint()} does not ask who is asking",
+            cause="what answers is no Hub",
+            hint="check HF_ENDPOINT",
         )
 
 
-def _said(client: "HfApi") -> dict[str, Any] | None:
+def _read_whoami(client: "HfApi") -> dict[str, Any] | None:
     """What the Hub says of the token; None of a workflow's identity."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -68,6 +70,8 @@ def _said(client: "HfApi") -> dict[str, Any] | None:
         return None
     if not isinstance(said, dict) or not isinstance(said.get("name"), str):
         raise InfrastructureError(
-            f"{address()} does not say whose token it is", cause="what answers is no Hub", hint="check HF_ENDPOINT"
+            f"{printable_endpoint()} does not say whose token it is",
+            cause="what answers is no Hub",
+            hint="check HF_ENDPOINT",
         )
     return said

@@ -15,7 +15,7 @@ ANSWER_SECONDS = 30.0
 """How long the Hub may take to describe a repository: the client itself would wait for ever."""
 
 
-def model_info(
+def fetch_model_info(
     client: "HfApi", identifier: str, revision: str | None = None, *, files: bool = False, security: bool = False
 ) -> "ModelInfo":
     """As `HfApi.model_info`, of the card the licence alone. Raises what that raises."""

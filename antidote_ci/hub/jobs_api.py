@@ -9,19 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from antidote_ci.hub.access import Access
-from antidote_ci.hub.client import address
+from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.client import printable_endpoint
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo
     from huggingface_hub._jobs_api import JobHardwareInfo
 
-HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0, "day": 24.0}
-AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(MB|GB|TB)?", re.IGNORECASE)
+HOURS_PER_UNIT = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0, "day": 24.0}
+SIZE_PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(MB|GB|TB)?", re.IGNORECASE)
 BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
-WORKING = ("SCHEDULING", "RUNNING")
-ENDED = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
-SOON, LATE = 0.2, 5.0
+WORKING_STAGES = ("SCHEDULING", "RUNNING")
+ENDED_STAGES = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
+MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.2, 5.0
 """Seconds between two looks at a Job that waits for its hardware, at first and in the end."""
 
 
@@ -41,7 +41,7 @@ class Hardware:
 
 
 @dataclass(frozen=True)
-class Request:
+class JobRequest:
     """A Job that is wanted."""
 
     namespace: str
@@ -80,26 +80,28 @@ class Job:
     """For which it has run."""
 
     @property
-    def works(self) -> bool:
-        return self.stage not in ENDED
+    def is_working(self) -> bool:
+        return self.stage not in ENDED_STAGES
 
 
-def account(access: Access) -> str:
+def read_account_name(access: HubAccess) -> str:
     """Whose token it is."""
-    return str(access.ask("Jobs", lambda client: client.whoami(cache=True)["name"]))
+    return str(access.request("Jobs", lambda client: client.whoami(cache=True)["name"]))
 
 
-def hardware(access: Access) -> list[Hardware]:
+def list_hardware(access: HubAccess) -> list[Hardware]:
     """Every flavour that the Hub offers."""
-    return access.ask("Jobs", lambda client: [_hardware(each) for each in client.list_jobs_hardware()])
+    return access.request("Jobs", lambda client: [_to_hardware(each) for each in client.list_jobs_hardware()])
 
 
-def working(access: Access, namespace: str, labels: Mapping[str, str]) -> list[Job]:
+def find_working(access: HubAccess, namespace: str, labels: Mapping[str, str]) -> list[Job]:
     """The Jobs with these labels that have not ended, each as it is described by itself."""
-    return access.ask(f"Jobs of {namespace}", lambda client: _labelled(client, namespace, labels, WORKING))
+    return access.request(
+        f"Jobs of {namespace}", lambda client: _find_labelled(client, namespace, labels, WORKING_STAGES)
+    )
 
 
-def submit(access: Access, request: Request, is_it: Callable[[Job], bool]) -> Job:
+def submit_job(access: HubAccess, request: JobRequest, is_same_job: Callable[[Job], bool]) -> Job:
     """Start the Job. `is_it` knows it again: where an answer was lost, it is found and not started twice."""
 
     asked = False
@@ -107,8 +109,8 @@ def submit(access: Access, request: Request, is_it: Callable[[Job], bool]) -> Jo
     def once(client: "HfApi") -> Job:
         nonlocal asked
         # By now it may even have ended.
-        for job in _labelled(client, request.namespace, request.labels) if asked else []:
-            if is_it(job):
+        for job in _find_labelled(client, request.namespace, request.labels) if asked else []:
+            if is_same_job(job):
                 return job
         asked = True
         started = client.run_job(
@@ -122,31 +124,33 @@ def submit(access: Access, request: Request, is_it: Callable[[Job], bool]) -> Jo
             labels=dict(request.labels),
             namespace=request.namespace,
         )
-        return _job(started)
+        return _to_job(started)
 
-    return access.ask(f"Jobs of {request.namespace}", once)
+    return access.request(f"Jobs of {request.namespace}", once)
 
 
-def look(access: Access, job: Job) -> Job:
+def refresh_job(access: HubAccess, job: Job) -> Job:
     """The Job as it stands now."""
-    return access.ask(_said(job), lambda client: _job(client.inspect_job(job_id=job.id, namespace=job.namespace)))
+    return access.request(
+        _describe_job(job), lambda client: _to_job(client.inspect_job(job_id=job.id, namespace=job.namespace))
+    )
 
 
-def begun(access: Access, job: Job, sleep: Callable[[float], None] = time.sleep) -> Job:
+def wait_until_started(access: HubAccess, job: Job, sleep: Callable[[float], None] = time.sleep) -> Job:
     """The Job when it runs, or has ended without having run."""
-    pause = SOON
-    while job.works and job.stage != "RUNNING":
+    pause = MIN_POLL_SECONDS
+    while job.is_working and job.stage != "RUNNING":
         sleep(pause)
-        pause = min(2 * pause, LATE)
-        job = look(access, job)
+        pause = min(2 * pause, MAX_POLL_SECONDS)
+        job = refresh_job(access, job)
     return job
 
 
-def follow(access: Access, job: Job, heard: Callable[[str], None]) -> Job:
+def follow_log(access: HubAccess, job: Job, on_line: Callable[[str], None]) -> Job:
     """Hand each line of the Job's log to `heard` as it comes, once; the Job when it has ended.
 
     A stream that breaks is taken up where it broke, and every stretch of it has the whole patience of `access`. Where
-    it breaks while the Job ends, its last lines are missing: `log` has them.
+    it breaks while the Job ends, its last lines are missing: `read_log` has them.
     """
     count = 0
 
@@ -157,47 +161,47 @@ def follow(access: Access, job: Job, heard: Callable[[str], None]) -> Job:
             for number, line in enumerate(client.fetch_job_logs(job_id=job.id, namespace=job.namespace, follow=True)):
                 if number >= count:
                     count = number + 1
-                    heard(line)
+                    on_line(line)
         except Exception:
             if count == before:
                 raise
 
-    while job.works:
-        access.ask(_said(job), listen)
-        job = look(access, job)
+    while job.is_working:
+        access.request(_describe_job(job), listen)
+        job = refresh_job(access, job)
     return job
 
 
-def log(access: Access, job: Job) -> list[str]:
+def read_log(access: HubAccess, job: Job) -> list[str]:
     """Every line so far."""
-    return access.ask(
-        _said(job),
+    return access.request(
+        _describe_job(job),
         lambda client: list(client.fetch_job_logs(job_id=job.id, namespace=job.namespace, follow=False)),
     )
 
 
-def cancel(access: Access, job: Job) -> None:
-    access.ask(_said(job), lambda client: client.cancel_job(job_id=job.id, namespace=job.namespace))
+def cancel_job(access: HubAccess, job: Job) -> None:
+    access.request(_describe_job(job), lambda client: client.cancel_job(job_id=job.id, namespace=job.namespace))
 
 
-def _said(job: Job) -> str:
+def _describe_job(job: Job) -> str:
     return f"the Job {job.id} of {job.namespace}"
 
 
-def _labelled(
+def _find_labelled(
     client: "HfApi", namespace: str, labels: Mapping[str, str], stages: Sequence[str] | None = None
 ) -> list[Job]:
     found = client.list_jobs(status=list(stages) if stages else None, labels=dict(labels), namespace=namespace)
     # A listing may leave out what a Job was started with.
-    jobs = [_job(client.inspect_job(job_id=each.id, namespace=namespace)) for each in found]
+    jobs = [_to_job(client.inspect_job(job_id=each.id, namespace=namespace)) for each in found]
     return [job for job in jobs if stages is None or job.stage in stages]
 
 
-def _job(info: "JobInfo") -> Job:
+def _to_job(info: "JobInfo") -> Job:
     return Job(
         id=info.id,
         namespace=info.owner.name,
-        url=f"{address()}/jobs/{info.owner.name}/{info.id}",
+        url=f"{printable_endpoint()}/jobs/{info.owner.name}/{info.id}",
         stage=str(getattr(info.status.stage, "value", info.status.stage)),
         message=info.status.message or "",
         flavor=str(getattr(info.flavor, "value", info.flavor)),
@@ -212,19 +216,19 @@ def _job(info: "JobInfo") -> Job:
     )
 
 
-def _hardware(info: "JobHardwareInfo") -> Hardware:
-    amount = AMOUNT.match(info.cpu)
+def _to_hardware(info: "JobHardwareInfo") -> Hardware:
+    amount = SIZE_PATTERN.match(info.cpu)
     return Hardware(
         name=info.name,
         title=info.pretty_name,
         processors=max(1, int(float(amount[1]))) if amount else 1,
-        memory=_bytes(info.ram),
-        gpu_memory=_bytes(info.accelerator.vram) if info.accelerator else None,
-        dollars=info.unit_cost_usd / HOURS.get(info.unit_label, HOURS["minute"]),
+        memory=_parse_bytes(info.ram),
+        gpu_memory=_parse_bytes(info.accelerator.vram) if info.accelerator else None,
+        dollars=info.unit_cost_usd / HOURS_PER_UNIT.get(info.unit_label, HOURS_PER_UNIT["minute"]),
     )
 
 
-def _bytes(text: str) -> int:
+def _parse_bytes(text: str) -> int:
     """Of `16 GB`; 0 where it says nothing that can be read."""
-    amount = AMOUNT.match(text)
+    amount = SIZE_PATTERN.match(text)
     return int(float(amount[1]) * BYTES[(amount[2] or "GB").upper()]) if amount else 0

@@ -3,47 +3,47 @@
 from pathlib import Path
 
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.hub.remote import Remote, bytes_of_weights
+from antidote_ci.hub.remote import RemoteRepository, count_remote_weight_bytes
 from antidote_ci.model import memory
 
-ROOM = 500_000_000
+BASE_MEMORY = 500_000_000
 """What Python, torch and one batch take beside the weights, at the least."""
-FULL, HALF = 4, 2
+FLOAT32_BYTES, BFLOAT16_BYTES = 4, 2
 """Bytes of a weight in float32 and in bfloat16."""
 ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Devices of NVIDIA's, of Windows' and of AMD's drivers."""
-PROCESSOR = Path("/proc/cpuinfo")
-COMPUTES_HALF = {"avx512_bf16", "amx_bf16"}
+CPU_INFO = Path("/proc/cpuinfo")
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 """What a processor says of itself where torch computes in bfloat16: model/loading.py asks torch the same."""
 
 
-def memory_needed(remote: Remote, *, merged: bool = False) -> int:
-    """`memory_for` a model of the Hub. Where the Hub has not counted its weights, they are taken to be the fewest."""
-    counted = remote.about.parameters if remote.about else None
-    return memory_for(counted or bytes_of_weights(remote) // FULL, merged=merged)
+def remote_memory(remote: RemoteRepository, *, merged: bool = False) -> int:
+    """`cpu_memory` a model of the Hub. Where the Hub has not counted its weights, they are taken to be the fewest."""
+    counted = remote.info.parameters if remote.info else None
+    return cpu_memory(counted or count_remote_weight_bytes(remote) // FLOAT32_BYTES, merged=merged)
 
 
-def memory_for(entries: int, *, merged: bool = False) -> int:
+def cpu_memory(entries: int, *, merged: bool = False) -> int:
     """Bytes that a model of so many weights takes at the least while it runs on this processor.
 
     `merged`: it is the base of an adapter, which is added into its weights in float32.
     """
-    return entries * (FULL if merged else _bytes_a_weight()) + ROOM
+    return entries * (FLOAT32_BYTES if merged else _bytes_per_weight()) + BASE_MEMORY
 
 
-def most_weights(free: int) -> int:
-    """The largest model, by its weights, that may run on this processor in so many bytes: `memory_for`, inverted."""
-    return max(0, free - ROOM) // _bytes_a_weight()
+def max_weights(free: int) -> int:
+    """The largest model, by its weights, that may run on this processor in so many bytes: `cpu_memory`, inverted."""
+    return max(0, free - BASE_MEMORY) // _bytes_per_weight()
 
 
-def memory_on_gpu(entries: int) -> int:
+def gpu_memory(entries: int) -> int:
     """Bytes that a model of so many weights takes at the least on a GPU, where it runs in bfloat16."""
-    return entries * HALF + ROOM
+    return entries * BFLOAT16_BYTES + BASE_MEMORY
 
 
 def require_memory(name: str, needed: int) -> None:
     """Raise InfrastructureError for a model that cannot run here. With a GPU, running it is the only way to know."""
-    free = memory.available()
+    free = memory.available_bytes()
     if needed > free and not has_accelerator():
         raise InfrastructureError(
             f"not enough memory for {name}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free",
@@ -58,6 +58,6 @@ def has_accelerator() -> bool:
     return any(Path(device).exists() for device in ACCELERATORS)
 
 
-def _bytes_a_weight() -> int:
-    flags = set(PROCESSOR.read_text().split()) if PROCESSOR.exists() else COMPUTES_HALF
-    return FULL if flags.isdisjoint(COMPUTES_HALF) else HALF
+def _bytes_per_weight() -> int:
+    flags = set(CPU_INFO.read_text().split()) if CPU_INFO.exists() else BFLOAT16_FLAGS
+    return FLOAT32_BYTES if flags.isdisjoint(BFLOAT16_FLAGS) else BFLOAT16_BYTES

@@ -9,103 +9,107 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint.card import CARD
-from antidote_ci.checkpoint.files import is_proof
+from antidote_ci.checkpoint.files import is_report_file
 from antidote_ci.hub import commit_marker
-from antidote_ci.hub.access import Access, writing
-from antidote_ci.hub.commit_marker import Mark
+from antidote_ci.hub.access import HubAccess, write_access
+from antidote_ci.hub.commit_marker import CommitMarker
 from antidote_ci.hub.destination import ATTRIBUTES, MAIN
 from antidote_ci.hub.digests import SHA256_DIGITS
-from antidote_ci.hub.identity import WORKFLOW, name_of
-from antidote_ci.hub.trees import Tree, tree
+from antidote_ci.hub.identity import WORKFLOW, read_name
+from antidote_ci.hub.trees import CommitTree, read_tree
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-WEIGHTS = ".safetensors"
-NO_PULL_REQUESTS = (403, 404, 410)
+WEIGHTS_SUFFIX = ".safetensors"
+MISSING_STATUSES = (403, 404, 410)
 """What the Hub answers where a repository has none."""
 
 
-def main(access: Access, repository: str) -> Tree | None:
+def read_main(access: HubAccess, repository: str) -> CommitTree | None:
     """Its main branch as it is now; None where no such repository, or nothing in it, is to be seen."""
-    return access.ask(repository, lambda client: _tree(client, repository, MAIN))
+    return access.request(repository, lambda client: _read_tree_or_none(client, repository, MAIN))
 
 
-def holds(head: Tree, repaired: Mapping[str, str]) -> bool:
+def has_weights(head: CommitTree, repaired: Mapping[str, str]) -> bool:
     """Whether the weights in safetensors are those of `repaired` (path -> sha256), and there are no others."""
-    return _weights(head.files) == _weights(repaired)
+    return _weight_files(head.files) == _weight_files(repaired)
 
 
-def ourselves(environ: Mapping[str, str]) -> Access | None:
+def own_access(environ: Mapping[str, str]) -> HubAccess | None:
     """As whom we publish; None without a token.
 
     Nor has a workflow's own identity a name of its own: the workflows of all strangers share it.
     """
     if not (environ.get("HF_WRITE_TOKEN") or environ.get("HF_TOKEN")):
         return None
-    return writing({name: value for name, value in environ.items() if name != "HF_OIDC_RESOURCE"})
+    return write_access({name: value for name, value in environ.items() if name != "HF_OIDC_RESOURCE"})
 
 
-def said(access: Access, repository: str) -> list[Mark]:
+def read_own_markers(access: HubAccess, repository: str) -> list[CommitMarker]:
     """The marks at the end of what the account of `access` said in its own pull requests on the repository."""
-    return access.ask(repository, lambda client: _said(client, repository))
+    return access.request(repository, lambda client: _read_markers(client, repository))
 
 
-def is_merged(access: Access, head: Tree, repository: str, tested: str, repaired: Mapping[str, str]) -> bool:
+def is_merged_repair(
+    access: HubAccess, head: CommitTree, repository: str, tested: str, repaired: Mapping[str, str]
+) -> bool:
     """Whether `head` is what a merge of a repair leaves: the repaired files (path -> sha256), and all others of the
     model as they were in `tested`."""
-    before = access.ask(repository, lambda client: _tree(client, repository, tested))
+    before = access.request(repository, lambda client: _read_tree_or_none(client, repository, tested))
     # A branch may be called like a commit.
     if before is None or before.revision != tested:
         return False
-    return _of_model(head.files) == _expected(before.files, repaired)
+    return _model_files(head.files) == _expected_files(before.files, repaired)
 
 
-def _expected(tested: Mapping[str, str], repaired: Mapping[str, str]) -> dict[str, str]:
+def _expected_files(tested: Mapping[str, str], repaired: Mapping[str, str]) -> dict[str, str]:
     """What a merge leaves: the repaired files, and all others as they were when they were tested."""
-    expected = _of_model(tested)
+    expected = _model_files(tested)
     for path, sha256 in repaired.items():
         # A repair changes weights alone. The Hub may name other files by another hash: those are as they were.
-        if path.endswith(WEIGHTS) or len(expected.get(path, "")) == SHA256_DIGITS:
+        if path.endswith(WEIGHTS_SUFFIX) or len(expected.get(path, "")) == SHA256_DIGITS:
             expected[path] = sha256
     return expected
 
 
-def _of_model(files: Mapping[str, str]) -> dict[str, str]:
+def _model_files(files: Mapping[str, str]) -> dict[str, str]:
     """All but what people go on editing, and what speaks of a run."""
-    return {path: digest for path, digest in files.items() if path not in (CARD, ATTRIBUTES) and not is_proof(path)}
+    return {
+        path: digest for path, digest in files.items() if path not in (CARD, ATTRIBUTES) and not is_report_file(path)
+    }
 
 
-def _weights(files: Mapping[str, str]) -> dict[str, str]:
-    return {path: digest for path, digest in files.items() if path.endswith(WEIGHTS)}
+def _weight_files(files: Mapping[str, str]) -> dict[str, str]:
+    return {path: digest for path, digest in files.items() if path.endswith(WEIGHTS_SUFFIX)}
 
 
-def _tree(client: "HfApi", repository: str, revision: str) -> Tree | None:
+def _read_tree_or_none(client: "HfApi", repository: str, revision: str) -> CommitTree | None:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        return tree(client, repository, revision)
+        return read_tree(client, repository, revision)
     except GatedRepoError:
         raise
     except (RepositoryNotFoundError, RevisionNotFoundError):
         return None
 
 
-def _said(client: "HfApi", repository: str) -> list[Mark]:
+def _read_markers(client: "HfApi", repository: str) -> list[CommitMarker]:
     """Nothing of a workflow's identity: under its name anybody's workflow speaks."""
     from huggingface_hub.community import DiscussionComment
     from huggingface_hub.errors import HfHubHTTPError
 
     found = []
     try:
-        account = name_of(client)
+        account = read_name(client)
         if account == WORKFLOW:
             return []
         for each in client.get_repo_discussions(repository, discussion_type="pull_request", author=account):
             for event in client.get_discussion_details(repository, each.num).events:
                 if isinstance(event, DiscussionComment) and event.author == event.last_edited_by == account:
-                    found.append(commit_marker.read(event.content))
+                    found.append(commit_marker.parse_marker(event.content))
     except HfHubHTTPError as error:
-        if error.response.status_code not in NO_PULL_REQUESTS:
+        if error.response.status_code not in MISSING_STATUSES:
             raise
     return [mark for mark in found if mark is not None]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from antidote_ci.checkpoint.files import allowed, is_pickled_weights
+from antidote_ci.checkpoint.files import is_allowed_file, is_pickled_weights
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.hub.digests import SHA256_DIGITS
 from antidote_ci.identifiers import COMMIT, SHA256
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 NAME = re.compile(r"[\w.-]{1,96}(?:/[\w.-]{1,96})?", re.ASCII)
-FILES = 2_000
+MAX_FILES = 2_000
 """More files than any model has shards that we could load."""
-LARGEST = 1 << 50
+MAX_FILE_BYTES = 1 << 50
 """Bytes of one file; the Hub itself takes 500 GB."""
-MILD = {"safe", "caution", "suspicious"}
+ACCEPTED_LEVELS = {"safe", "caution", "suspicious"}
 """What the Hub's scanners say of a file that they would not keep anyone from: all other words, new ones too, warn."""
 
 
@@ -37,7 +37,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class About:
+class RepositoryInfo:
     """What the Hub says of the whole repository."""
 
     name: str
@@ -53,7 +53,7 @@ class About:
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteRepository:
     """A repository at one commit: what will be downloaded, and what stays where it is."""
 
     id: str
@@ -61,60 +61,60 @@ class Remote:
     files: list[RemoteFile]
     skipped: list[str]
     licence: str | None
-    about: About | None
+    info: RepositoryInfo | None
     """None for a commit that is wholly in the cache: the Hub was not asked."""
 
 
-def total_bytes(remote: Remote) -> int:
+def count_remote_bytes(remote: RemoteRepository) -> int:
     """Bytes of the files to download."""
     return sum(file.size for file in remote.files)
 
 
-def bytes_of_weights(remote: Remote) -> int:
+def count_remote_weight_bytes(remote: RemoteRepository) -> int:
     """Bytes of the weights among them."""
     return sum(file.size for file in remote.files if file.path.endswith(".safetensors"))
 
 
-def described(identifier: str, info: "ModelInfo") -> Remote:
+def parse_repository(identifier: str, info: "ModelInfo") -> RemoteRepository:
     """The answer of the Hub, refused where no honest Hub would give it.
 
     Raises InfrastructureError for what is no description of a repository, UnsafeCheckpoint for names that leave the
     repository and for files that the Hub's scanners warn of.
     """
-    commit = commit_of(identifier, info.sha)
+    commit = parse_commit(identifier, info.sha)
     siblings = info.siblings or []
     names = [file.rfilename for file in siblings]
     for name in names:
-        if not isinstance(name, str) or _leaves(name):
+        if not isinstance(name, str) or _leaves_folder(name):
             raise UnsafeCheckpoint(
                 f"{identifier} lists a file that lies outside of it: {name!r:.80}",
                 cause="git knows no such names: the Hub, or what answers in its place, was tampered with",
                 hint="check HF_ENDPOINT; do not use this repository",
             )
-    wanted = [file for file in siblings if allowed(file.rfilename)]
-    if len(wanted) > FILES:
+    wanted = [file for file in siblings if is_allowed_file(file.rfilename)]
+    if len(wanted) > MAX_FILES:
         raise ConfigurationError(
-            f"{identifier} has {len(wanted):,} files that a model may consist of, more than {FILES:,}",
+            f"{identifier} has {len(wanted):,} files that a model may consist of, more than {MAX_FILES:,}",
             cause="it is not one model",
             hint="name a repository that holds one checkpoint",
         )
     if len({file.rfilename for file in wanted}) < len(wanted):
-        raise _strange(identifier, "it lists a file twice")
-    files = [file_of(identifier, file) for file in wanted]
-    about = _about(identifier, info)
+        raise _strange_answer_error(identifier, "it lists a file twice")
+    files = [parse_file(identifier, file) for file in wanted]
+    about = _parse_info(identifier, info)
     for path in about.unsafe:
-        if allowed(path):
+        if is_allowed_file(path):
             raise UnsafeCheckpoint(
                 f"the Hub's scanners call {path} of {identifier} unsafe",
                 cause="what they found is shown beside the file",
                 hint=f"read it on the page of {about.name}, and choose another model or commit",
             )
     licence = getattr(info.card_data, "license", None)
-    skipped = [name for name in names if not allowed(name)]
-    return Remote(identifier, commit, files, skipped, licence_text(licence), about)
+    skipped = [name for name in names if not is_allowed_file(name)]
+    return RemoteRepository(identifier, commit, files, skipped, parse_licence(licence), about)
 
 
-def commit_of(identifier: str, sha: str | None) -> str:
+def parse_commit(identifier: str, sha: str | None) -> str:
     """The commit that the Hub names; InfrastructureError where it names none."""
     if not isinstance(sha, str) or not COMMIT.fullmatch(sha):
         raise InfrastructureError(
@@ -125,24 +125,24 @@ def commit_of(identifier: str, sha: str | None) -> str:
     return sha
 
 
-def file_of(identifier: str, file: "RepoSibling") -> RemoteFile:
+def parse_file(identifier: str, file: "RepoSibling") -> RemoteFile:
     """A file as the Hub describes it; InfrastructureError without a size or a hash that are possible."""
-    if type(file.size) is not int or not 0 <= file.size <= LARGEST:
-        raise _strange(identifier, f"it says that {file.rfilename} has {file.size!r:.40} bytes")
+    if type(file.size) is not int or not 0 <= file.size <= MAX_FILE_BYTES:
+        raise _strange_answer_error(identifier, f"it says that {file.rfilename} has {file.size!r:.40} bytes")
     named, like = (file.lfs.sha256, SHA256) if file.lfs else (file.blob_id, COMMIT)
     if not isinstance(named, str) or not like.fullmatch(named):
-        raise _strange(identifier, f"it names no hash for {file.rfilename}")
+        raise _strange_answer_error(identifier, f"it names no hash for {file.rfilename}")
     return RemoteFile(file.rfilename, file.size, named)
 
 
-def licence_text(value: object) -> str | None:
+def parse_licence(value: object) -> str | None:
     """The card's licence as text; a card may name several, or anything else."""
     if isinstance(value, list):
         return ", ".join(map(str, value)) or None
     return str(value) if value else None
 
 
-def require_safetensors(remote: Remote) -> None:
+def require_safetensors(remote: RemoteRepository) -> None:
     """Raise UnsafeCheckpoint for weights that are all pickled, ConfigurationError for none at all."""
     if any(file.path.endswith(".safetensors") for file in remote.files):
         return
@@ -160,7 +160,7 @@ def require_safetensors(remote: Remote) -> None:
     )
 
 
-def _strange(identifier: str, fault: str) -> InfrastructureError:
+def _strange_answer_error(identifier: str, fault: str) -> InfrastructureError:
     """For an answer that a Hub would not give."""
     return InfrastructureError(
         f"the Hub's description of {identifier} makes no sense",
@@ -169,29 +169,29 @@ def _strange(identifier: str, fault: str) -> InfrastructureError:
     )
 
 
-def _leaves(name: str) -> bool:
+def _leaves_folder(name: str) -> bool:
     """Whether a path would leave its folder, on this system or on another."""
     parts = re.split(r"[/\\]", name)
     return parts[0] == "" or "\0" in name or not {".", ".."}.isdisjoint(parts)
 
 
-def _about(identifier: str, info: "ModelInfo") -> About:
+def _parse_info(identifier: str, info: "ModelInfo") -> RepositoryInfo:
     if not isinstance(info.id, str) or not NAME.fullmatch(info.id):
-        raise _strange(identifier, "it names no repository")
+        raise _strange_answer_error(identifier, "it names no repository")
     counted = info.safetensors.total if info.safetensors else None
-    return About(
+    return RepositoryInfo(
         name=info.id,
         private=bool(info.private),
         gated=None if not info.gated else "auto" if info.gated == "auto" else "manual",
         created=info.created_at,
         modified=info.last_modified,
-        unsafe=_unsafe(info.security_repo_status),
+        unsafe=_parse_unsafe(info.security_repo_status),
         parameters=counted if type(counted) is int and counted > 0 else None,
     )
 
 
-def _unsafe(status: object) -> list[str]:
+def _parse_unsafe(status: object) -> list[str]:
     """Paths from `{"filesWithIssues": [{"path": ..., "level": ...}]}`; undocumented, so read with care."""
     issues = status.get("filesWithIssues") if isinstance(status, dict) else None
     found = [issue for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []
-    return sorted({str(issue.get("path")) for issue in found if issue.get("level") not in MILD})
+    return sorted({str(issue.get("path")) for issue in found if issue.get("level") not in ACCEPTED_LEVELS})

@@ -13,32 +13,32 @@ from typing import TypeVar
 Answer = TypeVar("Answer")
 logger = logging.getLogger(__name__)
 
-SECONDS = 600.0
+DEFAULT_BUDGET = 600.0
 """An outage of the Hub that a run survives; the client alone gives up after half a minute."""
-FIRST = 1.0
-LONGEST = 60.0
+FIRST_DELAY = 1.0
+MAX_DELAY = 60.0
 """The most seconds between two attempts, unless the Hub itself asks for more."""
-DOUBLINGS = 10
+MAX_DOUBLINGS = 10
 
 
-def _kind(error: Exception) -> str:
+def _error_kind(error: Exception) -> str:
     return type(error).__name__
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """The budget, with its clock: tests wait for nothing."""
 
-    seconds: float = SECONDS
+    seconds: float = DEFAULT_BUDGET
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     random: Callable[[], float] = random.random
 
-    def insist(
+    def call(
         self,
         attempt: Callable[[], Answer],
-        passing: Callable[[Exception], float | None],
-        told: Callable[[Exception], str] = _kind,
+        retry_delay: Callable[[Exception], float | None],
+        describe: Callable[[Exception], str] = _error_kind,
     ) -> Answer:
         """What `attempt` returns, tried again while it fails in passing and the budget lasts.
 
@@ -51,30 +51,33 @@ class Patience:
             try:
                 return attempt()
             except Exception as error:
-                asked = passing(error)
+                asked = retry_delay(error)
                 if asked is None:
                     raise
                 failures += 1
                 now = self.clock()
                 first = now if first is None else first
                 left = first + self.seconds - now
-                pause = max(asked, self.random() * min(LONGEST, FIRST * 2 ** min(failures - 1, DOUBLINGS)))
+                pause = max(asked, self.random() * min(MAX_DELAY, FIRST_DELAY * 2 ** min(failures - 1, MAX_DOUBLINGS)))
                 if pause > left:
-                    error.add_note(_tried(failures, now - first, asked))
+                    error.add_note(_describe_attempts(failures, now - first, asked))
                     raise
                 logger.warning(
-                    "%s; asking again in %s, for at most %s more", told(error), spelled(pause), spelled(left)
+                    "%s; asking again in %s, for at most %s more",
+                    describe(error),
+                    format_duration(pause),
+                    format_duration(left),
                 )
             self.sleep(pause)
 
 
-def spelled(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration for people."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:,.0f} h"
 
 
-def _tried(times: int, seconds: float, asked: float) -> str:
-    tried = f"tried {times} times in {spelled(seconds)}" if times > 1 else "tried once"
-    return tried + (f", and it asks to wait for {spelled(asked)}" if asked >= 1 else "")
+def _describe_attempts(times: int, seconds: float, asked: float) -> str:
+    tried = f"tried {times} times in {format_duration(seconds)}" if times > 1 else "tried once"
+    return tried + (f", and it asks to wait for {format_duration(asked)}" if asked >= 1 else "")

@@ -9,11 +9,11 @@ from antidote_ci.records import OnProgress, Progress
 if TYPE_CHECKING:
     from huggingface_hub.utils.tqdm import tqdm
 
-TRANSFER = ".transfer"
+TRANSFER_SUFFIX = ".transfer"
 """How the name of the client's second bar ends: bytes received, where the first shows bytes written."""
 
 
-class Tally:
+class TransferProgress:
     """Bytes received and bytes checked of a download's files; speaks from one thread at a time."""
 
     def __init__(self, total: int, progress: OnProgress) -> None:
@@ -41,7 +41,7 @@ class Tally:
                 self._progress(Progress("verify", self._checked, self._total))
 
 
-def meter(advance: Callable[[int], None]) -> type["tqdm"]:
+def progress_bar_class(advance: Callable[[int], None]) -> type["tqdm"]:
     """A class of bars that hand on how many bytes more were written."""
     from huggingface_hub.utils.tqdm import tqdm
 
@@ -49,7 +49,7 @@ def meter(advance: Callable[[int], None]) -> type["tqdm"]:
         monitor_interval = 0  # else every such class starts a thread that draws bars
 
         def __init__(self, *args: object, **options: object) -> None:
-            self.counts = not str(options.get("name")).endswith(TRANSFER)
+            self.counts = not str(options.get("name")).endswith(TRANSFER_SUFFIX)
             super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
 
         def update(self, n: float | None = 1) -> None:
@@ -59,6 +59,6 @@ def meter(advance: Callable[[int], None]) -> type["tqdm"]:
     return Meter
 
 
-def silent() -> type["tqdm"]:
+def silent_bar_class() -> type["tqdm"]:
     """A class of bars that tell nobody."""
-    return meter(lambda _: None)
+    return progress_bar_class(lambda _: None)

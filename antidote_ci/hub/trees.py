@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.hub import cache
-from antidote_ci.hub.access import Access
-from antidote_ci.hub.digests import SHA256_DIGITS, digest_like
-from antidote_ci.hub.info import model_info
-from antidote_ci.hub.remote import RemoteFile, commit_of, file_of
-from antidote_ci.hub.transfer_progress import silent
+from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.digests import SHA256_DIGITS, hash_like
+from antidote_ci.hub.info import fetch_model_info
+from antidote_ci.hub.remote import RemoteFile, parse_commit, parse_file
+from antidote_ci.hub.transfer_progress import silent_bar_class
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 REGULAR_BYTES = 10_000_000
 """Above this the Hub keeps no file outside large-file storage."""
-READ_BYTES = 16_000_000
+MAX_READ_BYTES = 16_000_000
 
 
 @dataclass(frozen=True)
-class Tree:
+class CommitTree:
     """A commit's files: path -> sha256 (in large-file storage) or git's id."""
 
     revision: str
@@ -31,7 +31,7 @@ class Tree:
 
 
 @dataclass(frozen=True)
-class Content:
+class FileContent:
     """A local file with both names that the Hub may give it."""
 
     file: Path
@@ -44,43 +44,43 @@ class Content:
         return digest is not None and digest == (self.sha256 if len(digest) == SHA256_DIGITS else self.git_id)
 
 
-def content(file: Path) -> Content:
+def read_content(file: Path) -> FileContent:
     """The file, read once or twice."""
     small = file.stat().st_size <= REGULAR_BYTES
-    return Content(file, sha256_file(file), digest_like(file, "0" * 40) if small else None)
+    return FileContent(file, sha256_file(file), hash_like(file, "0" * 40) if small else None)
 
 
-def tree(client: "HfApi", repository: str, revision: str) -> Tree:
+def read_tree(client: "HfApi", repository: str, revision: str) -> CommitTree:
     """`revision` (a branch, pull request or commit) as it is now, in one answer.
 
     Raises InfrastructureError for a description that no Hub would give.
     """
-    info = model_info(client, repository, revision, files=True)
-    return of(commit_of(repository, info.sha), [file_of(repository, each) for each in info.siblings or []])
+    info = fetch_model_info(client, repository, revision, files=True)
+    return to_tree(parse_commit(repository, info.sha), [parse_file(repository, each) for each in info.siblings or []])
 
 
-def of(revision: str, files: Sequence[RemoteFile]) -> Tree:
+def to_tree(revision: str, files: Sequence[RemoteFile]) -> CommitTree:
     """A commit, from the files that the Hub described."""
-    return Tree(revision, {each.path: each.digest for each in files}, {each.path: each.size for each in files})
+    return CommitTree(revision, {each.path: each.digest for each in files}, {each.path: each.size for each in files})
 
 
-def differing(contents: Mapping[str, Content], there: Tree) -> list[str]:
+def list_differing(contents: Mapping[str, FileContent], there: CommitTree) -> list[str]:
     """The paths whose content is another in the tree, or missing."""
     return [path for path, each in contents.items() if not each.is_named(there.files.get(path))]
 
 
-def read(access: Access, repository: str, there: Tree, path: str) -> bytes | None:
-    """`read_small`, asked with patience."""
-    return access.ask(repository, lambda client: read_small(client, repository, there, path))
+def read_file(access: HubAccess, repository: str, there: CommitTree, path: str) -> bytes | None:
+    """`read_small_file`, asked with patience."""
+    return access.request(repository, lambda client: read_small_file(client, repository, there, path))
 
 
-def read_small(client: "HfApi", repository: str, there: Tree, path: str) -> bytes | None:
+def read_small_file(client: "HfApi", repository: str, there: CommitTree, path: str) -> bytes | None:
     """A small file of the tree, checked against its hash; None where there is none, or it is not small.
 
     Raises WrongBytes, which is worth asking again.
     """
     digest = there.files.get(path)
-    if digest is None or there.sizes[path] > READ_BYTES:
+    if digest is None or there.sizes[path] > MAX_READ_BYTES:
         return None
     file = RemoteFile(path, there.sizes[path], digest)
-    return cache.fetch(client, repository, there.revision, file, silent()).read_bytes()
+    return cache.fetch_file(client, repository, there.revision, file, silent_bar_class()).read_bytes()

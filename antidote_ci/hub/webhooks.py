@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.hub.access import Access
+from antidote_ci.hub.access import HubAccess
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo, WebhookInfo
@@ -20,11 +20,11 @@ DOMAINS = ("repo",)
 SECRETS = ("HF_TOKEN", "HF_WRITE_TOKEN", "ANTIDOTE_JUDGE_KEY")
 """What a Job may be given; an empty one is taken back."""
 NOT_FOUND = 404
-IT = "the webhooks of this account"
+SUBJECT = "the webhooks of this account"
 
 
 @dataclass(frozen=True)
-class Work:
+class JobTemplate:
     """What a Job webhook starts, without its secrets."""
 
     image: str
@@ -39,7 +39,7 @@ class Webhook:
 
     id: str
     url: str | None
-    work: Work | None
+    job_template: JobTemplate | None
     """Where there is no url: the Job that it starts."""
     watched: tuple[str, ...]
     """ORG/NAME, or ORG/* for all of a user or an organisation, sorted; of other kinds `kind:name`."""
@@ -49,7 +49,7 @@ class Webhook:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WebhookSpec:
     """A webhook as it is to be: with a url and a secret, or with a source Job and the secrets of those it starts."""
 
     repositories: tuple[str, ...]
@@ -59,40 +59,42 @@ class Wanted:
     secrets: Mapping[str, str] | None = field(default=None, repr=False)
 
 
-def listed(access: Access) -> list[Webhook]:
-    return access.ask(IT, lambda client: [_webhook(each) for each in client.list_webhooks()])
+def list_webhooks(access: HubAccess) -> list[Webhook]:
+    return access.request(SUBJECT, lambda client: [_to_webhook(each) for each in client.list_webhooks()])
 
 
-def work_of(access: Access, job_id: str, namespace: str | None) -> Work:
+def read_job_template(access: HubAccess, job_id: str, namespace: str | None) -> JobTemplate:
     """What the Job runs."""
-    return access.ask(f"the Job {job_id}", lambda client: _work(client.inspect_job(job_id=job_id, namespace=namespace)))
+    return access.request(
+        f"the Job {job_id}", lambda client: _to_job_template(client.inspect_job(job_id=job_id, namespace=namespace))
+    )
 
 
-def create(access: Access, wanted: Wanted, known: Collection[str]) -> Webhook:
+def create_webhook(access: HubAccess, wanted: WebhookSpec, known: Collection[str]) -> Webhook:
     """A new one. Asked again after a lost answer it finds its own: one that is not among the ids that were `known`."""
 
     def once(client: "HfApi") -> Webhook:
-        watched = _watched(client, wanted.repositories)
-        for each in map(_webhook, client.list_webhooks()):
+        watched = _to_watched(client, wanted.repositories)
+        for each in map(_to_webhook, client.list_webhooks()):
             if each.id not in known and (each.url, each.watched) == (wanted.url, wanted.repositories):
                 return each
-        return _webhook(client.create_webhook(watched=watched, **_said(wanted)))
+        return _to_webhook(client.create_webhook(watched=watched, **_to_arguments(wanted)))
 
-    return access.ask(IT, once)
+    return access.request(SUBJECT, once)
 
 
-def update(access: Access, webhook: Webhook, wanted: Wanted) -> Webhook:
+def update_webhook(access: HubAccess, webhook: Webhook, wanted: WebhookSpec) -> Webhook:
     """The same webhook as it is wanted now, and enabled."""
 
     def once(client: "HfApi") -> Webhook:
-        watched = _watched(client, wanted.repositories)
-        changed = client.update_webhook(webhook.id, watched=watched, **_said(wanted, renewed=True))
-        return _webhook(client.enable_webhook(webhook.id) if changed.disabled else changed)
+        watched = _to_watched(client, wanted.repositories)
+        changed = client.update_webhook(webhook.id, watched=watched, **_to_arguments(wanted, renewed=True))
+        return _to_webhook(client.enable_webhook(webhook.id) if changed.disabled else changed)
 
-    return access.ask(IT, once)
+    return access.request(SUBJECT, once)
 
 
-def remove(access: Access, webhook_id: str) -> None:
+def remove_webhook(access: HubAccess, webhook_id: str) -> None:
     """Raises ConfigurationError where there is none of this id."""
 
     def once(client: "HfApi") -> bool:
@@ -106,11 +108,11 @@ def remove(access: Access, webhook_id: str) -> None:
             return False
         return True
 
-    if not access.ask(IT, once):
+    if not access.request(SUBJECT, once):
         raise ConfigurationError(f"this account has no webhook {webhook_id}", hint="see `antidote-ci webhook list`")
 
 
-def _said(wanted: Wanted, *, renewed: bool = False) -> dict[str, Any]:
+def _to_arguments(wanted: WebhookSpec, *, renewed: bool = False) -> dict[str, Any]:
     """Only what is set: an absent value leaves what was there, and so does a secret that is not named."""
     said: dict[str, Any] = {"url": wanted.url, "secret": wanted.secret, "job_id": wanted.job_id}
     if wanted.secrets is not None:
@@ -118,7 +120,7 @@ def _said(wanted: Wanted, *, renewed: bool = False) -> dict[str, Any]:
     return {"domains": list(DOMAINS)} | {name: value for name, value in said.items() if value is not None}
 
 
-def _watched(client: "HfApi", repositories: Sequence[str]) -> "list[dict[Any, Any] | WebhookWatchedItem]":
+def _to_watched(client: "HfApi", repositories: Sequence[str]) -> "list[dict[Any, Any] | WebhookWatchedItem]":
     """As the Hub names them. A namespace is that of the token's own account, else an organisation's."""
     own = str(client.whoami(cache=True)["name"]).lower()
     found: list[dict[Any, Any] | WebhookWatchedItem] = []
@@ -129,24 +131,24 @@ def _watched(client: "HfApi", repositories: Sequence[str]) -> "list[dict[Any, An
     return found
 
 
-def _webhook(info: "WebhookInfo") -> Webhook:
+def _to_webhook(info: "WebhookInfo") -> Webhook:
     return Webhook(
         id=info.id,
         url=info.url,
-        work=_work(info.job) if info.job else None,
-        watched=tuple(sorted(_name(each.type, each.name) for each in info.watched)),
+        job_template=_to_job_template(info.job) if info.job else None,
+        watched=tuple(sorted(_to_name(each.type, each.name) for each in info.watched)),
         domains=tuple(info.domains),
         secret=info.secret,
         disabled=info.disabled,
     )
 
 
-def _name(kind: str, name: str) -> str:
+def _to_name(kind: str, name: str) -> str:
     return name if kind == "model" else f"{name}/*" if kind in ("org", "user") else f"{kind}:{name}"
 
 
-def _work(spec: "JobSpec | JobInfo") -> Work:
-    return Work(
+def _to_job_template(spec: "JobSpec | JobInfo") -> JobTemplate:
+    return JobTemplate(
         image=spec.docker_image or spec.space_id or "",
         command=(*(spec.command or ()), *(spec.arguments or ())),
         environment={str(key): str(value) for key, value in (spec.environment or {}).items()},

@@ -16,7 +16,7 @@ from types import FrameType
 from antidote_ci.environment import hand_over
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.jobs import input_bundle, result_stream
-from antidote_ci.jobs.result_stream import Parcel
+from antidote_ci.jobs.result_stream import JobResult
 
 CLI = (sys.executable, "-P", "-m", "antidote_ci")
 TOKEN_VARIABLE = "ANTIDOTE_JOB_TOKEN"  # noqa: S105 - the name of one
@@ -25,12 +25,12 @@ OUT = "antidote-out"
 """Where the command leaves its results, relative to its working directory."""
 
 
-def is_here(environ: Mapping[str, str]) -> bool:
+def is_inside_job(environ: Mapping[str, str]) -> bool:
     """Whether this process is the first of a Job that a command of ours has started."""
     return TOKEN_VARIABLE in environ or input_bundle.VARIABLE in environ
 
 
-def main(arguments: Sequence[str], program: Sequence[str] = CLI) -> int:
+def run_inside_job(arguments: Sequence[str], program: Sequence[str] = CLI) -> int:
     """Run `antidote-ci` with these arguments; its exit code, as shells count."""
     environment = dict(os.environ)
     token, packed = environment.pop(TOKEN_VARIABLE, None), environment.pop(input_bundle.VARIABLE, None)
@@ -38,15 +38,15 @@ def main(arguments: Sequence[str], program: Sequence[str] = CLI) -> int:
         folder = Path(name)
         try:
             if packed is not None:
-                input_bundle.unpack(packed, folder)
+                input_bundle.unpack_bundle(packed, folder)
         except Exception as error:  # noqa: BLE001 - exit 1 would speak of the model
             sys.stderr.write(f"error: what came along with this Job cannot be unpacked: {error}\n")
             return InfrastructureError.exit_code
-        code = _run([*program, *arguments], environment, folder)
+        code = _run_command([*program, *arguments], environment, folder)
         if token is None:
             return code
-        lines = result_stream.pack(
-            Parcel(code, _text(folder / OUT / "report.json"), _text(folder / OUT / "README.md")), token
+        lines = result_stream.encode_result(
+            JobResult(code, _read_text(folder / OUT / "report.json"), _read_text(folder / OUT / "README.md")), token
         )
     # Whatever stands half written in this line of the log must not become part of the parcel.
     sys.stdout.write("\n" + "".join(f"{line}\n" for line in lines))
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str], program: Sequence[str] = CLI) -> int:
     return code
 
 
-def _run(command: Sequence[str], environment: dict[str, str], folder: Path) -> int:
+def _run_command(command: Sequence[str], environment: dict[str, str], folder: Path) -> int:
     with hand_over(environment) as (block, descriptors):
         child = subprocess.Popen(command, env=block, pass_fds=descriptors, cwd=folder)
 
@@ -68,5 +68,5 @@ def _run(command: Sequence[str], environment: dict[str, str], folder: Path) -> i
     return code if code >= 0 else 128 - code
 
 
-def _text(path: Path) -> str | None:
+def _read_text(path: Path) -> str | None:
     return path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else None

@@ -9,14 +9,14 @@ from pathlib import Path
 from antidote_ci.errors import ConfigurationError
 
 VARIABLE = "ANTIDOTE_JOB_LUGGAGE"
-LIMIT = 96 * 1024
+MAX_PACKED = 96 * 1024
 """Bytes of the variable. Linux takes 128 KiB, with the name: https://man7.org/linux/man-pages/man2/execve.2.html"""
-LARGEST = 64_000_000
+MAX_UNPACKED = 64_000_000
 """Bytes of all files together when they are unpacked."""
 
 
 @dataclass(frozen=True)
-class Item:
+class BundleFile:
     """One file, by a plain name in a folder of a plain name; never a path."""
 
     folder: str
@@ -24,31 +24,31 @@ class Item:
     content: bytes
 
 
-def pack(items: list[Item]) -> str:
+def pack_bundle(items: list[BundleFile]) -> str:
     """Equal for equal files. Raises ConfigurationError where they do not fit."""
     listed = [[each.folder, each.name, b64encode(each.content).decode()] for each in items]
     packed = b64encode(zlib.compress(json.dumps(listed).encode(), 9)).decode()
-    if len(packed) > LIMIT:
+    if len(packed) > MAX_PACKED:
         largest = max(items, key=lambda each: len(each.content))
         raise ConfigurationError(
-            f"the files that this run reads do not fit into a Job: {len(packed):,} bytes packed, {LIMIT:,} fit",
+            f"the files that this run reads do not fit into a Job: {len(packed):,} bytes packed, {MAX_PACKED:,} fit",
             cause=f"the largest is {largest.name}, {len(largest.content):,} bytes before packing",
             hint="name a published set (docs/prompts.md), shorten the file, or run --on here",
         )
     return packed
 
 
-def unpack(packed: str, folder: Path) -> None:
+def unpack_bundle(packed: str, folder: Path) -> None:
     """Write the files under `folder`. Raises ValueError for a name that is a path, anything for what is not packed."""
     unpacker = zlib.decompressobj()
-    listed = json.loads(unpacker.decompress(b64decode(packed, validate=True), LARGEST))
+    listed = json.loads(unpacker.decompress(b64decode(packed, validate=True), MAX_UNPACKED))
     for under, name, content in listed:
-        path = folder / _plain(under) / _plain(name)
+        path = folder / _require_plain_name(under) / _require_plain_name(name)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b64decode(content, validate=True))
 
 
-def _plain(name: object) -> str:
+def _require_plain_name(name: object) -> str:
     """One part of a path, or ValueError."""
     if not isinstance(name, str) or not name or "/" in name or "\0" in name or name in (".", ".."):
         raise ValueError(f"{name!r:.80} is not the name of a file")

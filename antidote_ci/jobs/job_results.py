@@ -4,14 +4,14 @@ import re
 
 from antidote_ci.errors import AntidoteError, InfrastructureError
 from antidote_ci.hub.jobs_api import Job
-from antidote_ci.hub.retry import spelled
-from antidote_ci.report.text import plain
+from antidote_ci.hub.retry import format_duration
+from antidote_ci.report.text import flatten
 
 TIMED_OUT = re.compile(r"time(d)?[- ]?out|deadline", re.IGNORECASE)
 NO_IMAGE = re.compile(r"image|manifest|pull|registry", re.IGNORECASE)
-ERRORS = (2, 3, 5, 6)
-KILLED = 137
-AGAIN = "run the same command again"
+ERROR_EXIT_CODES = (2, 3, 5, 6)
+KILLED_EXIT_CODE = 137
+RERUN = "run the same command again"
 
 
 class JobFailed(AntidoteError):
@@ -22,7 +22,7 @@ class JobFailed(AntidoteError):
         self.exit_code = exit_code
 
 
-def failed(job: Job, exit_code: int) -> JobFailed:
+def command_failed_error(job: Job, exit_code: int) -> JobFailed:
     """The command explained itself, and its words are in the log."""
     return JobFailed(
         exit_code,
@@ -32,28 +32,28 @@ def failed(job: Job, exit_code: int) -> JobFailed:
     )
 
 
-def without_parcel(job: Job, seconds: int, exit_code: int | None = None) -> InfrastructureError:
+def no_result_error(job: Job, seconds: int, exit_code: int | None = None) -> InfrastructureError:
     """The Job is over, and no verdict came of it. `seconds`: its time limit; `exit_code`: the command's, if known."""
-    name, said = f"the Job {job.id}", f" ({plain(job.message)})" if job.message else ""
+    name, said = f"the Job {job.id}", f" ({flatten(job.message)})" if job.message else ""
     if job.stage == "CANCELED":
         return InfrastructureError(
             f"{name} was cancelled",
             cause="by another command of ours, or by somebody of " + job.namespace,
-            hint=f"{AGAIN} to start another",
+            hint=f"{RERUN} to start another",
         )
     if job.stage == "DELETED":
         return InfrastructureError(
-            f"{name} was deleted", cause=f"by somebody of {job.namespace}{said}", hint=f"{AGAIN} to start another"
+            f"{name} was deleted", cause=f"by somebody of {job.namespace}{said}", hint=f"{RERUN} to start another"
         )
     if not job.has_run and job.stage == "ERROR":
-        return _never_began(job, name, said)
+        return _not_started_error(job, name, said)
     if job.stage == "ERROR" and (TIMED_OUT.search(job.message) or job.seconds >= seconds):
         return InfrastructureError(
-            f"{name} was ended after {spelled(seconds)}, its time limit",
+            f"{name} was ended after {format_duration(seconds)}, its time limit",
             cause=f"jobs.timeout is too short for this model on {job.flavor}{said}",
             hint="raise jobs.timeout, or name a larger jobs.flavor",
         )
-    if exit_code == KILLED or job.message.endswith(str(KILLED)):
+    if exit_code == KILLED_EXIT_CODE or job.message.endswith(str(KILLED_EXIT_CODE)):
         return InfrastructureError(
             f"the command was killed in {name}",
             cause=f"most likely the memory of {job.flavor} does not suffice{said}",
@@ -66,24 +66,24 @@ def without_parcel(job: Job, seconds: int, exit_code: int | None = None) -> Infr
     )
 
 
-def _never_began(job: Job, name: str, said: str) -> InfrastructureError:
+def _not_started_error(job: Job, name: str, said: str) -> InfrastructureError:
     if NO_IMAGE.search(job.message):
         return InfrastructureError(
-            f"{name} could not fetch its image {plain(job.image)}",
+            f"{name} could not fetch its image {flatten(job.image)}",
             cause=f"it is not there, or it is private{said}",
             hint="check jobs.image: the Hub pulls public images alone",
         )
     return InfrastructureError(
         f"{name} was never started",
         cause=f"the Hub found no machine of the flavour {job.flavor} for it{said}",
-        hint=f"{AGAIN} later, or name another jobs.flavor",
+        hint=f"{RERUN} later, or name another jobs.flavor",
     )
 
 
-def another(job: Job, what: str) -> InfrastructureError:
+def wrong_result_error(job: Job, what: str) -> InfrastructureError:
     """The report that came is not of the work that was asked for."""
     return InfrastructureError(
         f"the report of the Job {job.id} is not of this run: {what}",
-        cause=f"{plain(job.image)} holds another version of antidote-ci than this one",
+        cause=f"{flatten(job.image)} holds another version of antidote-ci than this one",
         hint="name the image of this version with jobs.image",
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antidote_ci.checkpoint import tensors
-from antidote_ci.checkpoint.files import shown
-from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.checkpoint.files import display_name
+from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.lora_names import BASE_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.records import Model
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REBUILT = "save the adapter anew with peft"
 
 
-def require_whole(model: Model) -> None:
+def require_complete(model: Model) -> None:
     """Let peft load the adapter of `model`, shapes alone, and read no weight.
 
     Raises UnsafeCheckpoint for a factor that peft would leave out, ConfigurationError for one that it would make up and
@@ -30,13 +30,13 @@ def require_whole(model: Model) -> None:
     """
     if model.adapter is None:
         return
-    network = _shapes(model.folder)
+    network = _tensor_shapes(model.folder)
     paths = {path for path, _ in network.named_modules()}
-    name = shown(model.adapter)
-    left_out, made_up = _differences(network, model.adapter)
+    name = display_name(model.adapter)
+    left_out, made_up = _compare_keys(network, model.adapter)
     for path in left_out:
         if path not in paths:
-            raise not_in_base(name, path)
+            raise not_in_base_error(name, path)
         raise UnsafeCheckpoint(
             f"the adapter {name} holds weights for {path} that its configuration does not name",
             cause="peft leaves them out and other programs add them: what is measured would not be what is served",
@@ -50,7 +50,7 @@ def require_whole(model: Model) -> None:
         )
 
 
-def require_same_copies(adapter: Layout, weight_of: Callable[[str], "torch.Tensor"]) -> None:
+def require_same_copies(adapter: CheckpointLayout, weight_of: Callable[[str], "torch.Tensor"]) -> None:
     """Raise ConfigurationError where the adapter's copy of a weight is not what `weight_of` finds at that path.
 
     peft puts the copy in the base's place; other programs keep the base.
@@ -61,17 +61,17 @@ def require_same_copies(adapter: Layout, weight_of: Callable[[str], "torch.Tenso
         if not name.endswith(BASE_ENDING):
             continue
         path = name.removeprefix(PREFIX).removesuffix(BASE_ENDING) + ".weight"
-        copy, own = tensors.read(adapter, name), weight_of(path)
+        copy, own = tensors.read_tensor(adapter, name), weight_of(path)
         # Trained or loaded in other precisions, the two are of other dtypes.
         if not (torch.equal(copy, own.to(copy.dtype)) or torch.equal(copy.to(own.dtype), own)):
             raise ConfigurationError(
-                f"the adapter {shown(adapter.folder)} brings a {path} of its own, which is not that of its base",
+                f"the adapter {display_name(adapter.folder)} brings a {path} of its own, which is not that of its base",
                 cause="the layer was trained or resized beside its factors, or the base is another one",
                 hint="merge it into its base with peft's merge_and_unload, save that, and run on the result",
             )
 
 
-def merged(network: Any) -> Any:  # noqa: ANN401 - peft is untyped
+def merge_adapter(network: Any) -> Any:  # noqa: ANN401 - peft is untyped
     """The base of a network that peft has wrapped, its adapter added into the weights."""
     import torch
     from peft.tuners.lora import LoraLayer
@@ -84,7 +84,7 @@ def merged(network: Any) -> Any:  # noqa: ANN401 - peft is untyped
     return network.merge_and_unload()
 
 
-def not_in_base(adapter: str, path: str) -> ConfigurationError:
+def not_in_base_error(adapter: str, path: str) -> ConfigurationError:
     """Of another model."""
     return ConfigurationError(
         f"the adapter {adapter} has weights for {path}, which its base does not have",
@@ -93,7 +93,7 @@ def not_in_base(adapter: str, path: str) -> ConfigurationError:
     )
 
 
-def _shapes(folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped
+def _tensor_shapes(folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -102,12 +102,12 @@ def _shapes(folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
-def _differences(network: Any, adapter: Path) -> tuple[list[str], list[str]]:  # noqa: ANN401
+def _compare_keys(network: Any, adapter: Path) -> tuple[list[str], list[str]]:  # noqa: ANN401
     """Paths of layers whose weights peft leaves out, and of those that it makes up."""
     import torch
     from peft import LoraConfig, PeftModelForCausalLM, set_peft_model_state_dict
 
-    held = {name: torch.empty(info.shape, device="meta") for name, info in inspect(adapter).tensors.items()}
+    held = {name: torch.empty(info.shape, device="meta") for name, info in read_layout(adapter).tensors.items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tied weights, as again when it is loaded
@@ -116,15 +116,15 @@ def _differences(network: Any, adapter: Path) -> tuple[list[str], list[str]]:  #
             loaded = set_peft_model_state_dict(adapted, held, low_cpu_mem_usage=True)
     except Exception as error:
         raise ConfigurationError(
-            f"the adapter {shown(adapter)} does not fit its base: peft raises {type(error).__name__}",
+            f"the adapter {display_name(adapter)} does not fit its base: peft raises {type(error).__name__}",
             cause="adapter_config.json names other layers, ranks (r, rank_pattern) or modules_to_save than its weights "
             "have, or the base is another one",
             hint=f"{REBUILT}, or name the right base with --reference",
         ) from error
     missing = [key for key in loaded.missing_keys if ".lora_" in key or ".modules_to_save." in key]
-    return _paths(loaded.unexpected_keys), _paths(missing)
+    return _layer_paths(loaded.unexpected_keys), _layer_paths(missing)
 
 
-def _paths(keys: list[str]) -> list[str]:
+def _layer_paths(keys: list[str]) -> list[str]:
     plain = (key.removeprefix(PREFIX).replace(".base_layer", "") for key in keys)
     return sorted({re.split(r"\.lora_|\.modules_to_save\.|\.weight$", path)[0] for path in plain})

@@ -5,15 +5,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from antidote_ci.model.decoding import prefill, step
-from antidote_ci.model.loading import out_of_memory
+from antidote_ci.model.decoding import decode_step, prefill
+from antidote_ci.model.loading import is_out_of_memory
 
-SMALLEST = 8
+MIN_BATCH = 8
 """Where the probe begins; a request this small is one batch."""
-STEPS = 3
+TIMED_STEPS = 3
 """Timed for each size; the fastest counts, for other work on the machine only ever slows one down."""
 GROWTH = 4
-WORTHWHILE = 1.15
+MIN_SPEEDUP = 1.15
 """How much faster the next size must be: what is gained by less is lost again in padding."""
 
 
@@ -26,25 +26,25 @@ def length_sorted_batches(rows: Sequence[Sequence[int]], batch_size: int) -> lis
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def fastest(seconds: Callable[[int], float], most: int) -> int:
+def find_fastest_batch(seconds: Callable[[int], float], most: int) -> int:
     """The batch size with the most rows per second: grown while that pays, up to `most` rows.
 
     `seconds` times one step of a size; a size at which it runs out of memory is too large. Raises what it raised when
     not even one row fits.
     """
-    size, rate, candidate = 0, 0.0, SMALLEST
+    size, rate, candidate = 0, 0.0, MIN_BATCH
     while True:
         try:
             found = candidate / seconds(candidate)
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error) or candidate == 1:
+            if not is_out_of_memory(error) or candidate == 1:
                 raise
             found = 0.0
         if found == 0.0 and size == 0:
             candidate //= 2
             most = 1  # memory is scarce: the first that fits is taken
             continue
-        if found < rate * WORTHWHILE:
+        if found < rate * MIN_SPEEDUP:
             return size
         size, rate = candidate, found
         if size >= most:
@@ -52,17 +52,17 @@ def fastest(seconds: Callable[[int], float], most: int) -> int:
         candidate = min(GROWTH * candidate, most)
 
 
-def step_seconds(network: Any, row: Sequence[int], size: int) -> float:  # noqa: ANN401 - transformers is untyped
+def time_step(network: Any, row: Sequence[int], size: int) -> float:  # noqa: ANN401 - transformers is untyped
     """Seconds of one decoding step of `size` rows as long as `row`, whose cache is computed once and repeated."""
     import torch
 
     with torch.inference_mode():
-        state = prefill(network, [row], STEPS)
-        state.keep(torch.zeros(size, dtype=torch.long, device=state.mask.device))
+        state = prefill(network, [row], TIMED_STEPS)
+        state.select_rows(torch.zeros(size, dtype=torch.long, device=state.mask.device))
         times = []
-        for _ in range(STEPS):
+        for _ in range(TIMED_STEPS):
             started = time.perf_counter()
-            step(network, state, state.scores.argmax(dim=-1))
+            decode_step(network, state, state.scores.argmax(dim=-1))
             state.scores.sum().item()  # an accelerator answers when it is done
             times.append(time.perf_counter() - started)
     return min(times)

@@ -20,27 +20,31 @@ class Message:
 Conversation = list[Message]
 
 
-def asked(prompt: str) -> Conversation:
+def single_turn(prompt: str) -> Conversation:
     """A conversation of one question."""
     return [Message("user", prompt)]
 
 
-def rendered(tokenizer: Any, conversations: Sequence[Conversation], add_generation_prompt: bool = True) -> list[str]:  # noqa: ANN401
-    """The text of each conversation in the model's own template; raises what `templates.render` raises."""
+def render_conversations(
+    tokenizer: Any,  # noqa: ANN401
+    conversations: Sequence[Conversation],
+    add_generation_prompt: bool = True,
+) -> list[str]:
+    """The text of each conversation in the model's own template; raises what `templates.render_template` raises."""
     chats = [[dataclasses.asdict(message) for message in conversation] for conversation in conversations]
-    return templates.render(tokenizer, chats, add_generation_prompt)
+    return templates.render_template(tokenizer, chats, add_generation_prompt)
 
 
-def conversation(tokenizer: Any, prompt: str, response: str | None = None) -> str:  # noqa: ANN401
+def render_exchange(tokenizer: Any, prompt: str, response: str | None = None) -> str:  # noqa: ANN401
     """The text of one exchange in the model's own template, open for an answer when `response` is None.
 
-    Several are rendered faster by one call of `rendered`.
+    Several are rendered faster by one call of `render_conversations`.
     """
-    messages = asked(prompt) if response is None else [*asked(prompt), Message("assistant", response)]
-    return rendered(tokenizer, [messages], add_generation_prompt=response is None)[0]
+    messages = single_turn(prompt) if response is None else [*single_turn(prompt), Message("assistant", response)]
+    return render_conversations(tokenizer, [messages], add_generation_prompt=response is None)[0]
 
 
-def encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:  # noqa: ANN401
+def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:  # noqa: ANN401
     """Token ids of rendered texts: the template has written the special tokens."""
     found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
     return found

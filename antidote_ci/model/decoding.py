@@ -15,17 +15,17 @@ from antidote_ci.errors import ConfigurationError
 if TYPE_CHECKING:
     import torch
 
-Continued = tuple[list[int], list[int]]
+TokenPair = tuple[list[int], list[int]]
 """Token ids of a prompt, and of its answer or the beginning of it."""
 
 CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 """In transformers from 5.24 on, before, and of recurrent models before: what `forward` takes and gives back."""
-MOSTLY = 0.75
+MIN_ACTIVE_SHARE = 0.75
 """Ended rows are carried on until so few are left: to drop them, the whole cache is copied."""
 
 
 @dataclass
-class State:
+class DecodingState:
     """A batch between two steps. Rows are padded on the left."""
 
     mask: "torch.Tensor"
@@ -34,14 +34,14 @@ class State:
     scores: "torch.Tensor"
     """[rows, vocabulary]: logits of the next token, in the network's own precision."""
 
-    def keep(self, rows: "torch.Tensor") -> None:
+    def select_rows(self, rows: "torch.Tensor") -> None:
         """Go on with these rows alone, in this order; a row may be named several times."""
         self.mask = self.mask[rows]
         self.cache.reorder_cache(rows)
         self.scores = self.scores[rows]
 
 
-def continuations(
+def generate_tokens(
     network: Any,  # noqa: ANN401 - transformers is untyped
     rows: Sequence[Sequence[int]],
     max_new_tokens: int,
@@ -62,48 +62,48 @@ def continuations(
         state = prefill(network, rows, max_new_tokens)
         for number in range(max_new_tokens):
             drawn = None if uniforms is None else uniforms[going, number]
-            tokens = _next_tokens(state.scores, drawn).cpu()
+            tokens = _pick_tokens(state.scores, drawn).cpu()
             for position, (row, token) in enumerate(zip(going.tolist(), tokens.tolist(), strict=True)):
                 if open_ended[position]:
                     found[row].append(token)
                     open_ended[position] = token not in end_tokens
             if number == max_new_tokens - 1 or not open_ended.any():
                 break
-            if open_ended.float().mean() < MOSTLY:
+            if open_ended.float().mean() < MIN_ACTIVE_SHARE:
                 going, tokens = going[open_ended], tokens[open_ended]
-                state.keep(open_ended.nonzero().squeeze(1).to(state.mask.device))
+                state.select_rows(open_ended.nonzero().squeeze(1).to(state.mask.device))
                 open_ended = open_ended[open_ended]
-            step(network, state, tokens)
+            decode_step(network, state, tokens)
     return found
 
 
-def prefill(network: Any, rows: Sequence[Sequence[int]], room: int) -> State:  # noqa: ANN401
+def prefill(network: Any, rows: Sequence[Sequence[int]], room: int) -> DecodingState:  # noqa: ANN401
     """The state after the rows themselves, with room for so many tokens more.
 
     Raises ConfigurationError for a network without a cache of a known kind.
     """
     import torch
 
-    from antidote_ci.model.preallocated_cache import with_room
+    from antidote_ci.model.preallocated_cache import preallocate
 
     width = max(map(len, rows))
     ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=network.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=network.device)
-    state = _forward(network, ids, mask, None)
-    state.cache = with_room(state.cache, room)
+    state = _forward_state(network, ids, mask, None)
+    state.cache = preallocate(state.cache, room)
     return state
 
 
-def step(network: Any, state: State, tokens: "torch.Tensor") -> None:  # noqa: ANN401
+def decode_step(network: Any, state: DecodingState, tokens: "torch.Tensor") -> None:  # noqa: ANN401
     """One more token a row: [rows]."""
     import torch
 
     mask = torch.cat([state.mask, state.mask.new_ones(len(tokens), 1)], dim=1)
-    after = _forward(network, tokens[:, None].to(mask.device), mask, state.cache)
+    after = _forward_state(network, tokens[:, None].to(mask.device), mask, state.cache)
     state.mask, state.cache, state.scores = after.mask, after.cache, after.scores
 
 
-def _forward(network: Any, ids: "torch.Tensor", mask: "torch.Tensor", cache: Any) -> State:  # noqa: ANN401
+def _forward_state(network: Any, ids: "torch.Tensor", mask: "torch.Tensor", cache: Any) -> DecodingState:  # noqa: ANN401
     known = inspect.signature(network.forward).parameters
     cache_name = next((name for name in CACHE_NAMES if name in known), CACHE_NAMES[0])
     offered = {
@@ -128,10 +128,10 @@ def _forward(network: Any, ids: "torch.Tensor", mask: "torch.Tensor", cache: Any
             "another name for it now",
             hint="report this architecture, and the version of transformers that antidote-ci doctor names",
         )
-    return State(mask, output[cache_name], output.logits[:, -1])
+    return DecodingState(mask, output[cache_name], output.logits[:, -1])
 
 
-def _next_tokens(scores: "torch.Tensor", drawn: "torch.Tensor | None") -> "torch.Tensor":
+def _pick_tokens(scores: "torch.Tensor", drawn: "torch.Tensor | None") -> "torch.Tensor":
     import torch
 
     if drawn is None:

@@ -8,13 +8,13 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antidote_ci.checkpoint.files import shown
+from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import loading
-from antidote_ci.model.decoding import Continued
-from antidote_ci.model.likelihood import continued, last_logits
-from antidote_ci.paths import ensure_space
-from antidote_ci.records import Divergence, Model, OnProgress, Progress, Row
+from antidote_ci.model.decoding import TokenPair
+from antidote_ci.model.likelihood import compute_last_logits, encode_choices
+from antidote_ci.paths import require_space
+from antidote_ci.records import Divergence, Model, OnProgress, Progress, PromptRow
 
 if TYPE_CHECKING:
     import torch
@@ -29,12 +29,12 @@ class DivergenceRequest:
 
     before: Model
     after: Model
-    exchanges: list[Row]
+    exchanges: list[PromptRow]
     most_tokens: int = 2048
     """Answer tokens compared."""
 
 
-def divergence(request: DivergenceRequest, report: OnProgress) -> Divergence | None:
+def measure_divergence(request: DivergenceRequest, report: OnProgress) -> Divergence | None:
     """Compare the two models at every token of the answers, in the template and token ids of `before`.
 
     One model is in memory at a time: the logits of the first wait on disk, in its own precision, so that nothing is
@@ -44,22 +44,22 @@ def divergence(request: DivergenceRequest, report: OnProgress) -> Divergence | N
     import torch
     from safetensors.torch import load_file, save_file
 
-    _require_one_vocabulary(request.before, request.after)
+    _require_shared_vocabulary(request.before, request.after)
     tokenizer = loading.load_tokenizer(request.before)
-    rows = answered(tokenizer, request.exchanges, request.most_tokens)
+    rows = encode_exchanges(tokenizer, request.exchanges, request.most_tokens)
     if not rows:
         return None
     tokens = sum(len(answer) for _, answer in rows)
     # Sums of thousands of terms; a term is a float32.
     before, after, apart = (torch.zeros((), dtype=torch.float64) for _ in range(3))
     with tempfile.TemporaryDirectory(prefix="antidote-logits-") as folder:
-        for number, (logits, targets) in enumerate(_passes(request.before, tokenizer, rows, report, 0)):
+        for number, (logits, targets) in enumerate(_answer_logits(request.before, tokenizer, rows, report, 0)):
             if number == 0:
-                ensure_space(Path(folder), tokens * logits[0].nbytes, "TMPDIR")
-            before += _surprise(logits, targets)
+                require_space(Path(folder), tokens * logits[0].nbytes, "TMPDIR")
+            before += _negative_log_likelihood(logits, targets)
             save_file({"logits": logits.cpu().contiguous()}, Path(folder) / f"{number}.safetensors")
-        for number, (logits, targets) in enumerate(_passes(request.after, tokenizer, rows, report, len(rows))):
-            after += _surprise(logits, targets)
+        for number, (logits, targets) in enumerate(_answer_logits(request.after, tokenizer, rows, report, len(rows))):
+            after += _negative_log_likelihood(logits, targets)
             kept = load_file(Path(folder) / f"{number}.safetensors")["logits"].to(logits.device)
             apart += token_divergence(kept, logits).sum(dtype=torch.float64).cpu()
     found = Divergence(
@@ -85,45 +85,47 @@ def token_divergence(before: "torch.Tensor", after: "torch.Tensor") -> "torch.Te
     return terms.sum(dim=-1).clamp(min=0.0)
 
 
-def answered(tokenizer: Any, exchanges: Sequence[Row], most_tokens: int) -> list[Continued]:  # noqa: ANN401
+def encode_exchanges(tokenizer: Any, exchanges: Sequence[PromptRow], most_tokens: int) -> list[TokenPair]:  # noqa: ANN401
     """The exchanges as token ids, until the answers hold `most_tokens` together; the last may be cut.
 
     Taken in the order of the prompts' hashes: a file sorted by category would give its first categories alone.
     """
     ordered = sorted(exchanges, key=lambda row: hashlib.sha256(row.prompt.encode()).digest())
-    rows: list[Continued] = []
+    rows: list[TokenPair] = []
     left = most_tokens
-    for ((prompt, answer),) in continued(tokenizer, [(row.prompt, [row.response]) for row in ordered]):
+    for ((prompt, answer),) in encode_choices(tokenizer, [(row.prompt, [row.response]) for row in ordered]):
         if answer[:left]:
             rows.append((prompt, answer[:left]))
             left -= len(answer[:left])
     return rows
 
 
-def _passes(
+def _answer_logits(
     model: Model,
     tokenizer: Any,  # noqa: ANN401 - transformers is untyped
-    rows: Sequence[Continued],
+    rows: Sequence[TokenPair],
     report: OnProgress,
     done: int,
 ) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
     """Logits [tokens, vocabulary] and ids [tokens] of the answers, batch by batch, always in the same batches."""
     import torch
 
-    network = loading.keep_model(model)
+    network = loading.load_cached_model(model)
     ordered = sorted(rows, key=lambda row: -len(row[0]) - len(row[1]))
     for start in range(0, len(ordered), BATCH_SIZE):
         batch = ordered[start : start + BATCH_SIZE]
         columns = max(len(answer) for _, answer in batch)
         with torch.inference_mode():
-            logits = last_logits(network, tokenizer, [[*prompt, *answer][:-1] for prompt, answer in batch], columns)
+            logits = compute_last_logits(
+                network, tokenizer, [[*prompt, *answer][:-1] for prompt, answer in batch], columns
+            )
         of_answers = [of_row[columns - len(answer) :] for of_row, (_, answer) in zip(logits, batch, strict=True)]
         targets = [token for _, answer in batch for token in answer]
         yield torch.cat(of_answers), torch.tensor(targets, device=logits.device)
         report(Progress("answers compared", done + start + len(batch), 2 * len(rows)))
 
 
-def _surprise(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+def _negative_log_likelihood(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
     """The sum of -log p(target) in nats, float64 on the CPU."""
     import torch
 
@@ -131,7 +133,7 @@ def _surprise(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor"
     return -log_probabilities.sum(dtype=torch.float64).cpu()
 
 
-def _require_one_vocabulary(before: Model, after: Model) -> None:
+def _require_shared_vocabulary(before: Model, after: Model) -> None:
     from transformers import AutoConfig
 
     one, other = (
@@ -140,6 +142,7 @@ def _require_one_vocabulary(before: Model, after: Model) -> None:
     )
     if one != other:
         raise ConfigurationError(
-            f"the vocabularies differ: {one} entries in {shown(before.folder)}, {other} in {shown(after.folder)}",
+            f"the vocabularies differ: {one} entries in {display_name(before.folder)}, {other} in "
+            f"{display_name(after.folder)}",
             hint="compare a model with its own repair",
         )

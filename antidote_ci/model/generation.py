@@ -8,12 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antidote_ci.checkpoint.files import shown
+from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import batching, decoding, loading
-from antidote_ci.model.conversations import Conversation, encoded, rendered
-from antidote_ci.model.store import Store
-from antidote_ci.records import Model, OnProgress, Plan, Progress
+from antidote_ci.model.conversations import Conversation, encode_texts, render_conversations
+from antidote_ci.model.store import JsonCache
+from antidote_ci.records import ComputeEnvironment, Model, OnProgress, Progress
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ class GenerationRequest:
     """Let the template open the answer. Templates of judges often do so by themselves."""
     batch_size: int | None = None
     """Of an earlier plan; None: found by a probe."""
-    store: Path | None = None
+    cache_folder: Path | None = None
     """Folder of answers that are never asked for twice."""
 
     @property
@@ -45,7 +45,7 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True)
-class Answer:
+class GeneratedAnswer:
     """What the model wrote. Hostile text: it never reaches a log."""
 
     text: str
@@ -60,12 +60,12 @@ class GenerationResult:
     With several samples those of one conversation stand together.
     """
 
-    answers: dict[str, list[Answer]]
-    plan: Plan
+    answers: dict[str, list[GeneratedAnswer]]
+    plan: ComputeEnvironment
 
 
 @dataclass(frozen=True)
-class _Batch:
+class _DecodingBatch:
     """Rows of one set that are decoded together: token ids by position in the set's answers."""
 
     name: str
@@ -79,48 +79,50 @@ def generate(request: GenerationRequest, report: OnProgress) -> GenerationResult
     What the store has is not computed again: when it has everything, the weights are not read at all.
     """
     tokenizer = loading.load_tokenizer(request.model)
-    rows = _rows(tokenizer, request)
-    kept = _Kept(request, tokenizer)
-    size = request.batch_size or _settled_batch_size(request, tokenizer, rows, kept)
+    rows = _encode_rows(tokenizer, request)
+    kept = _AnswerCache(request, tokenizer)
+    size = request.batch_size or _choose_batch_size(request, tokenizer, rows, kept)
     done = 0
-    answers = {name: [Answer("", truncated=False)] * len(each) for name, each in rows.items()}
-    for batch in _batches(rows, request.max_new_tokens, size):
+    answers = {name: [GeneratedAnswer("", truncated=False)] * len(each) for name, each in rows.items()}
+    for batch in _build_batches(rows, request.max_new_tokens, size):
         found = kept.answers(batch)
         if found is None:
             try:
-                found = _answers(request, tokenizer, batch)
+                found = _decode_batch(request, tokenizer, batch)
             except (MemoryError, RuntimeError) as error:
-                if not loading.out_of_memory(error):
+                if not loading.is_out_of_memory(error):
                     raise
-                raise loading.does_not_fit(request.model, f" in batches of {size}") from error
+                raise loading.does_not_fit_error(request.model, f" in batches of {size}") from error
             kept.keep_answers(batch, found)
         for position, answer in zip(batch.rows, found, strict=True):
             answers[batch.name][position] = answer
         done += len(found) * batch.limit
         report(Progress("answers", done, request.tokens))
-    return GenerationResult(answers, plan(tokenizer, size, max(request.max_new_tokens.values(), default=0)))
+    return GenerationResult(
+        answers, describe_environment(tokenizer, size, max(request.max_new_tokens.values(), default=0))
+    )
 
 
-def end_tokens(network: Any, tokenizer: Any) -> set[int]:  # noqa: ANN401
+def find_end_tokens(network: Any, tokenizer: Any) -> set[int]:  # noqa: ANN401
     """The ids that end an answer."""
     named = network.generation_config.eos_token_id
     return {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id} - {None}
 
 
-def plan(tokenizer: Any, batch_size: int, max_new_tokens: int) -> Plan:  # noqa: ANN401
+def describe_environment(tokenizer: Any, batch_size: int, max_new_tokens: int) -> ComputeEnvironment:  # noqa: ANN401
     """The plan as it is carried out on this machine, for the record."""
     import peft
     import torch
     import transformers
 
-    device, dtype = loading.device_and_dtype()
-    return Plan(
+    device, dtype = loading.select_device_and_dtype()
+    return ComputeEnvironment(
         device=device,
         dtype=str(dtype).removeprefix("torch."),
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
-        threads=loading.threads(),
-        instruction_set=loading.instruction_set(),
+        threads=loading.get_threads(),
+        instruction_set=loading.detect_instruction_set(),
         chat_template_sha256=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
         versions={
             "torch": str(torch.__version__),
@@ -131,13 +133,13 @@ def plan(tokenizer: Any, batch_size: int, max_new_tokens: int) -> Plan:  # noqa:
     )
 
 
-def _rows(tokenizer: Any, request: GenerationRequest) -> dict[str, list[list[int]]]:  # noqa: ANN401
+def _encode_rows(tokenizer: Any, request: GenerationRequest) -> dict[str, list[list[int]]]:  # noqa: ANN401
     """Token ids of each set, `samples` times each. Rendered together, in one fork."""
     conversations = [each for given in request.sets.values() for each in given]
-    found = encoded(tokenizer, rendered(tokenizer, conversations, request.add_generation_prompt))
+    found = encode_texts(tokenizer, render_conversations(tokenizer, conversations, request.add_generation_prompt))
     if not all(found):
         raise ConfigurationError(
-            f"the chat template of {shown(request.model.folder)} gives an empty text",
+            f"the chat template of {display_name(request.model.folder)} gives an empty text",
             hint="correct chat_template.jinja, or chat_template in tokenizer_config.json",
         )
     rows = iter(found)
@@ -147,25 +149,25 @@ def _rows(tokenizer: Any, request: GenerationRequest) -> dict[str, list[list[int
     }
 
 
-def _batches(rows: dict[str, list[list[int]]], limits: dict[str, int], size: int) -> Iterator[_Batch]:
+def _build_batches(rows: dict[str, list[list[int]]], limits: dict[str, int], size: int) -> Iterator[_DecodingBatch]:
     """The batch that needs the most memory comes first: when it fits, all do."""
     found = [
-        _Batch(name, limits[name], {position: each[position] for position in positions})
+        _DecodingBatch(name, limits[name], {position: each[position] for position in positions})
         for name, each in rows.items()
         for positions in batching.length_sorted_batches(each, size)
     ]
-    return iter(sorted(found, key=lambda batch: -len(batch.rows) * (_longest(batch) + batch.limit)))
+    return iter(sorted(found, key=lambda batch: -len(batch.rows) * (_longest_row(batch) + batch.limit)))
 
 
-def _longest(batch: _Batch) -> int:
+def _longest_row(batch: _DecodingBatch) -> int:
     return max(map(len, batch.rows.values()))
 
 
-def _settled_batch_size(
+def _choose_batch_size(
     request: GenerationRequest,
     tokenizer: Any,  # noqa: ANN401 - transformers is untyped
     rows: dict[str, list[list[int]]],
-    kept: "_Kept",
+    kept: "_AnswerCache",
 ) -> int:
     """The fastest batch size, or that of an earlier request of this shape; a smaller one where it does not fit.
 
@@ -182,52 +184,52 @@ def _settled_batch_size(
     known = kept.batch_size(most, tokens)
     row = (longest * (tokens // len(longest) + 1))[:tokens]
     try:
-        size = known or _fastest(request, row, most)
-        size = _first_that_fits(request, tokenizer, rows, size, kept)
+        size = known or _probe_batch_size(request, row, most)
+        size = _find_fitting_size(request, tokenizer, rows, size, kept)
     except (MemoryError, RuntimeError) as error:
-        if not loading.out_of_memory(error):
+        if not loading.is_out_of_memory(error):
             raise
-        raise loading.does_not_fit(request.model, ", even one prompt at a time,") from error
+        raise loading.does_not_fit_error(request.model, ", even one prompt at a time,") from error
     if size != known:
         kept.keep_batch_size(most, tokens, size)
     return size
 
 
-def _fastest(request: GenerationRequest, row: list[int], most: int) -> int:
-    if most <= batching.SMALLEST:
-        return batching.SMALLEST
-    network = loading.keep_model(request.model)
-    return batching.fastest(lambda candidate: batching.step_seconds(network, row, candidate), most)
+def _probe_batch_size(request: GenerationRequest, row: list[int], most: int) -> int:
+    if most <= batching.MIN_BATCH:
+        return batching.MIN_BATCH
+    network = loading.load_cached_model(request.model)
+    return batching.find_fastest_batch(lambda candidate: batching.time_step(network, row, candidate), most)
 
 
-def _first_that_fits(
+def _find_fitting_size(
     request: GenerationRequest,
     tokenizer: Any,  # noqa: ANN401 - transformers is untyped
     rows: dict[str, list[list[int]]],
     size: int,
-    kept: "_Kept",
+    kept: "_AnswerCache",
 ) -> int:
     while True:
-        batch = next(_batches(rows, request.max_new_tokens, size))
+        batch = next(_build_batches(rows, request.max_new_tokens, size))
         try:
             if kept.answers(batch) is None:
-                kept.keep_answers(batch, _answers(request, tokenizer, batch))
+                kept.keep_answers(batch, _decode_batch(request, tokenizer, batch))
             return size
         except (MemoryError, RuntimeError) as error:
-            if not loading.out_of_memory(error) or size == 1:
+            if not loading.is_out_of_memory(error) or size == 1:
                 raise
         size //= 2
 
 
-def _answers(request: GenerationRequest, tokenizer: Any, batch: _Batch) -> list[Answer]:  # noqa: ANN401
-    network = loading.keep_model(request.model)
-    ends = end_tokens(network, tokenizer)
+def _decode_batch(request: GenerationRequest, tokenizer: Any, batch: _DecodingBatch) -> list[GeneratedAnswer]:  # noqa: ANN401
+    network = loading.load_cached_model(request.model)
+    ends = find_end_tokens(network, tokenizer)
     rows = list(batch.rows.values())
-    found = decoding.continuations(network, rows, batch.limit, ends, _quantiles(request, batch))
-    return [Answer(tokenizer.decode(row, skip_special_tokens=True), row[-1] not in ends) for row in found]
+    found = decoding.generate_tokens(network, rows, batch.limit, ends, _random_quantiles(request, batch))
+    return [GeneratedAnswer(tokenizer.decode(row, skip_special_tokens=True), row[-1] not in ends) for row in found]
 
 
-def _quantiles(request: GenerationRequest, batch: _Batch) -> "torch.Tensor | None":
+def _random_quantiles(request: GenerationRequest, batch: _DecodingBatch) -> "torch.Tensor | None":
     """[rows, limit] of random numbers, for a row the same in whichever batch and order it is asked."""
     import torch
 
@@ -235,19 +237,19 @@ def _quantiles(request: GenerationRequest, batch: _Batch) -> "torch.Tensor | Non
         return None
     found = []
     for position, row in batch.rows.items():
-        seed = Store.key(request.seed, row, position % request.samples)
+        seed = JsonCache.key(request.seed, row, position % request.samples)
         generator = torch.Generator().manual_seed(int(seed[:15], base=16))
         found.append(torch.rand(batch.limit, generator=generator))
     return torch.stack(found)
 
 
-class _Kept:
+class _AnswerCache:
     """This request's part of the store; of a request without one, what it has found itself."""
 
     def __init__(self, request: GenerationRequest, tokenizer: Any) -> None:  # noqa: ANN401
         self._request = request
-        self._store = Store(request.store) if request.store else None
-        self._machine = dataclasses.asdict(plan(tokenizer, 0, 0))
+        self._store = JsonCache(request.cache_folder) if request.cache_folder else None
+        self._machine = dataclasses.asdict(describe_environment(tokenizer, 0, 0))
         self._found: dict[str, Any] = {}
 
     def batch_size(self, rows: int, tokens: int) -> int | None:
@@ -258,24 +260,24 @@ class _Kept:
     def keep_batch_size(self, rows: int, tokens: int, size: int) -> None:
         self._put(self._size_key(rows, tokens), size)
 
-    def answers(self, batch: _Batch) -> list[Answer] | None:
+    def answers(self, batch: _DecodingBatch) -> list[GeneratedAnswer] | None:
         """What this very batch was answered with."""
         found = self._get(self._batch_key(batch))
-        return None if found is None else [Answer(text, truncated) for text, truncated in found]
+        return None if found is None else [GeneratedAnswer(text, truncated) for text, truncated in found]
 
-    def keep_answers(self, batch: _Batch, answers: list[Answer]) -> None:
+    def keep_answers(self, batch: _DecodingBatch, answers: list[GeneratedAnswer]) -> None:
         self._put(self._batch_key(batch), [[answer.text, answer.truncated] for answer in answers])
 
     def _size_key(self, rows: int, tokens: int) -> str:
         config = hashlib.sha256((self._request.model.folder / "config.json").read_bytes()).hexdigest()
         # Doublings: a request that is a little larger needs no other size.
-        return Store.key("batch size", config, self._machine, rows.bit_length(), tokens.bit_length())
+        return JsonCache.key("batch size", config, self._machine, rows.bit_length(), tokens.bit_length())
 
-    def _batch_key(self, batch: _Batch) -> str:
+    def _batch_key(self, batch: _DecodingBatch) -> str:
         samples = self._request.samples
         drawn = [self._request.seed, [position % samples for position in batch.rows]] if samples > 1 else None
-        weights = loading.fingerprint(self._request.model) if self._store else None
-        return Store.key("answers", weights, self._machine, batch.limit, list(batch.rows.values()), drawn)
+        weights = loading.model_fingerprint(self._request.model) if self._store else None
+        return JsonCache.key("answers", weights, self._machine, batch.limit, list(batch.rows.values()), drawn)
 
     def _get(self, key: str) -> Any | None:  # noqa: ANN401 - JSON
         return self._found.get(key) or (self._store and self._store.get(key))

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from antidote_ci.model import loading, memory
 from antidote_ci.model.batching import length_sorted_batches
-from antidote_ci.model.conversations import asked, encoded, rendered
-from antidote_ci.model.gradients import left_padded
-from antidote_ci.paths import ensure_space
+from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
+from antidote_ci.model.gradients import pad_left
+from antidote_ci.paths import require_space
 from antidote_ci.records import Drift, Model, OnProgress, Progress
 
 if TYPE_CHECKING:
@@ -38,28 +38,28 @@ class DriftRequest:
     prompts: list[str]
 
 
-def drifts(request: DriftRequest, report: OnProgress) -> Drift | None:
+def measure_drifts(request: DriftRequest, report: OnProgress) -> Drift | None:
     """One model in memory at a time; what the reference gave out waits on disk.
 
     None without prompts, where no module is called attention, where a model does not fit into memory, and where one
     computes no finite numbers: a report can do without it. Called in the child process only.
     """
     models = request.reference, request.before, request.after
-    if not (request.prompts and has_attention(request.reference) and all(map(memory.fits, models))):
+    if not (request.prompts and has_attention(request.reference) and all(map(memory.fits_in_memory, models))):
         return None
     with tempfile.TemporaryDirectory(prefix="antidote-drift-") as folder:
         report(Progress("models held against the reference", 0, 2))
-        aligned = remember(request.reference, request.prompts, Path(folder))
+        aligned = store_reference_outputs(request.reference, request.prompts, Path(folder))
         found = []
         for model in models[1:]:
-            found.append(drift(model, aligned))
+            found.append(measure_drift(model, aligned))
             report(Progress("models held against the reference", len(found), 2))
     before, after = found
     return Drift(before, after, len(request.prompts)) if math.isfinite(before + after) else None
 
 
 @dataclass(frozen=True)
-class Aligned:
+class ReferenceOutputs:
     """What every model of one alignment is held against."""
 
     rows: list[list[int]]
@@ -68,29 +68,31 @@ class Aligned:
     """A safetensors file a prompt, `<module>` -> [tokens, width]: in memory they would outweigh the model."""
 
 
-def remember(reference: Model, prompts: Sequence[str], folder: Path, batch_size: int = BATCH_SIZE) -> Aligned:
+def store_reference_outputs(
+    reference: Model, prompts: Sequence[str], folder: Path, batch_size: int = BATCH_SIZE
+) -> ReferenceOutputs:
     """Run the aligned model and keep its attention outputs in `folder`. Raises InfrastructureError without room."""
     from safetensors.torch import save_file
 
     tokenizer = loading.load_tokenizer(reference)
-    rows = encoded(tokenizer, rendered(tokenizer, [asked(prompt) for prompt in prompts]))
+    rows = encode_texts(tokenizer, render_conversations(tokenizer, [single_turn(prompt) for prompt in prompts]))
     folder.mkdir(parents=True, exist_ok=True)
-    found = Aligned(rows, folder)
-    for number, (position, outputs) in enumerate(_outputs(reference, rows, batch_size)):
+    found = ReferenceOutputs(rows, folder)
+    for number, (position, outputs) in enumerate(_attention_outputs(reference, rows, batch_size)):
         if number == 0:
             needed = sum(map(len, rows)) * sum(each[0].nbytes for each in outputs.values())
-            ensure_space(folder, needed, "TMPDIR")
-        save_file({name: each.cpu().contiguous() for name, each in outputs.items()}, _file(found, position))
+            require_space(folder, needed, "TMPDIR")
+        save_file({name: each.cpu().contiguous() for name, each in outputs.items()}, _output_file(found, position))
     return found
 
 
-def drift(model: Model, aligned: Aligned, batch_size: int = BATCH_SIZE) -> float:
+def measure_drift(model: Model, aligned: ReferenceOutputs, batch_size: int = BATCH_SIZE) -> float:
     """HED of a model of the same architecture; NaN or infinite where its outputs are."""
     from safetensors.torch import load_file
 
     distances = []
-    for position, outputs in _outputs(model, aligned.rows, batch_size):
-        kept = load_file(_file(aligned, position))
+    for position, outputs in _attention_outputs(model, aligned.rows, batch_size):
+        kept = load_file(_output_file(aligned, position))
         distances += [float((output.cpu().float() - kept[name].float()).norm()) for name, output in outputs.items()]
     return math.fsum(distances) / len(aligned.rows)
 
@@ -102,10 +104,10 @@ def has_attention(model: Model) -> bool:
 
     config = AutoConfig.from_pretrained(model.folder, local_files_only=True)
     with torch.device("meta"):
-        return bool(attentions(AutoModelForCausalLM.from_config(config)))
+        return bool(find_attention_modules(AutoModelForCausalLM.from_config(config)))
 
 
-def attentions(network: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers is untyped
+def find_attention_modules(network: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers is untyped
     """The attention modules by path: those whose class is called so."""
     found: dict[str, Any] = {}
     for name, module in network.named_modules():
@@ -115,11 +117,11 @@ def attentions(network: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers i
     return found
 
 
-def _file(aligned: Aligned, position: int) -> Path:
+def _output_file(aligned: ReferenceOutputs, position: int) -> Path:
     return aligned.folder / f"{position}.safetensors"
 
 
-def _outputs(
+def _attention_outputs(
     model: Model, rows: Sequence[Sequence[int]], batch_size: int
 ) -> "Iterator[tuple[int, dict[str, torch.Tensor]]]":
     """Of each prompt its position and what every module gave out for it, padding left out."""
@@ -132,10 +134,10 @@ def _outputs(
     def hear(name: str, _module: Any, _inputs: Any, output: Any) -> None:  # noqa: ANN401
         heard[name] = output[0] if isinstance(output, tuple) else output
 
-    for name, module in attentions(body).items():
+    for name, module in find_attention_modules(body).items():
         module.register_forward_hook(partial(hear, name))
     for batch in length_sorted_batches(rows, batch_size):
         with torch.inference_mode():
-            body(**left_padded([rows[at] for at in batch], body.device), use_cache=False)
+            body(**pad_left([rows[at] for at in batch], body.device), use_cache=False)
         for row, at in enumerate(batch):
             yield at, {name: output[row, -len(rows[at]) :] for name, output in heard.items()}

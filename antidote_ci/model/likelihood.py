@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import loading
-from antidote_ci.model.conversations import asked, encoded, rendered
-from antidote_ci.model.decoding import Continued
-from antidote_ci.model.generation import plan
-from antidote_ci.model.store import Store
-from antidote_ci.records import Model, OnProgress, Progress, Row
+from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
+from antidote_ci.model.decoding import TokenPair
+from antidote_ci.model.generation import describe_environment
+from antidote_ci.model.store import JsonCache
+from antidote_ci.records import Model, OnProgress, Progress, PromptRow
 
 if TYPE_CHECKING:
     import torch
@@ -23,13 +23,13 @@ class ChoiceRequest:
     """Rows with their choices; `batch_size` answers go through the model at a time."""
 
     model: Model
-    rows: list[Row]
+    rows: list[PromptRow]
     batch_size: int
-    store: Path | None = None
+    cache_folder: Path | None = None
     """Folder of results that are never asked for twice."""
 
 
-def choose(request: ChoiceRequest, report: OnProgress) -> list[int]:
+def choose_answers(request: ChoiceRequest, report: OnProgress) -> list[int]:
     """The position of each row's likeliest choice as the assistant's answer in the model's own chat template.
 
     The likelihood of a choice is the probability that the answer begins with it: the sum of the log-probabilities of
@@ -39,16 +39,16 @@ def choose(request: ChoiceRequest, report: OnProgress) -> list[int]:
     never lose to it.
     """
     tokenizer = loading.load_tokenizer(request.model)
-    rows = continued(tokenizer, [(row.prompt, [each.strip() for each in row.choices]) for row in request.rows])
+    rows = encode_choices(tokenizer, [(row.prompt, [each.strip() for each in row.choices]) for row in request.rows])
     for row, choices in zip(request.rows, rows, strict=True):
-        _require_apart(row, choices)
-    store = Store(request.store) if request.store else None
-    weights = loading.fingerprint(request.model) if store else None
-    key = Store.key("choices", weights, asdict(plan(tokenizer, request.batch_size, 0)), rows)
+        _require_distinct_choices(row, choices)
+    store = JsonCache(request.cache_folder) if request.cache_folder else None
+    weights = loading.model_fingerprint(request.model) if store else None
+    key = JsonCache.key("choices", weights, asdict(describe_environment(tokenizer, request.batch_size, 0)), rows)
     known: list[int] | None = store.get(key) if store else None
     if known is not None:
         return known
-    network = loading.keep_model(request.model)
+    network = loading.load_cached_model(request.model)
     flat = [choice for choices in rows for choice in choices]
     likelihoods = iter(log_likelihoods(network, tokenizer, flat, request.batch_size, report))
     chosen = []
@@ -63,14 +63,14 @@ def choose(request: ChoiceRequest, report: OnProgress) -> list[int]:
 def log_likelihoods(
     network: Any,  # noqa: ANN401 - transformers is untyped
     tokenizer: Any,  # noqa: ANN401
-    rows: Sequence[Continued],
+    rows: Sequence[TokenPair],
     batch_size: int,
     report: OnProgress,
 ) -> list[float]:
     """log p(answer | prompt) of each row, in nats: the sum over the answer's tokens, in float32."""
     import torch
 
-    inputs = _inputs(rows)
+    inputs = _group_inputs(rows)
     found = [0.0] * len(rows)
     ordered = sorted(inputs, key=len, reverse=True)
     for start in range(0, len(ordered), batch_size):
@@ -78,7 +78,7 @@ def log_likelihoods(
         # What predicts an answer's first token is the last of its prompt.
         columns = max(1 + len(ids) - len(rows[position][0]) for ids in batch for position in inputs[ids])
         with torch.inference_mode():
-            scores = last_logits(network, tokenizer, batch, columns).float().log_softmax(dim=-1)
+            scores = compute_last_logits(network, tokenizer, batch, columns).float().log_softmax(dim=-1)
         for of_input, ids in zip(scores, batch, strict=True):
             for position in inputs[ids]:
                 prompt, answer = rows[position]
@@ -88,7 +88,7 @@ def log_likelihoods(
     return found
 
 
-def _inputs(rows: Sequence[Continued]) -> dict[tuple[int, ...], list[int]]:
+def _group_inputs(rows: Sequence[TokenPair]) -> dict[tuple[int, ...], list[int]]:
     """What goes through the model, with the positions of the rows that are read off it.
 
     Nothing is predicted after an answer's last token, so that is left out; and what begins another input, as a prompt
@@ -106,16 +106,16 @@ def _inputs(rows: Sequence[Continued]) -> dict[tuple[int, ...], list[int]]:
     return inputs
 
 
-def continued(tokenizer: Any, asked_for: Sequence[tuple[str, Sequence[str]]]) -> list[list[Continued]]:  # noqa: ANN401
+def encode_choices(tokenizer: Any, asked_for: Sequence[tuple[str, Sequence[str]]]) -> list[list[TokenPair]]:  # noqa: ANN401
     """Each prompt with each of its answers as token ids, parted where the token ids of all of them part.
 
     An answer is encoded together with its prompt, since a tokenizer may merge the answer's first characters with the
     template's last; with one cut for all answers to a prompt, such a merge is the answer's own and no other's.
     """
-    opened = rendered(tokenizer, [asked(prompt) for prompt, _ in asked_for])
+    opened = render_conversations(tokenizer, [single_turn(prompt) for prompt, _ in asked_for])
     found = []
     for text, (_, answers) in zip(opened, asked_for, strict=True):
-        ids = encoded(tokenizer, [text, *(text + answer for answer in answers)])
+        ids = encode_texts(tokenizer, [text, *(text + answer for answer in answers)])
         shortest = min(map(len, ids))
         cut = next((at for at in range(shortest) if len({each[at] for each in ids}) > 1), shortest)
         cut = max(1, cut)  # a model predicts nothing before its first token
@@ -123,7 +123,7 @@ def continued(tokenizer: Any, asked_for: Sequence[tuple[str, Sequence[str]]]) ->
     return found
 
 
-def last_logits(
+def compute_last_logits(
     network: Any,  # noqa: ANN401 - transformers is untyped
     tokenizer: Any,  # noqa: ANN401
     inputs: Sequence[Sequence[int]],
@@ -142,7 +142,7 @@ def last_logits(
     return logits
 
 
-def _require_apart(row: Row, choices: Sequence[Continued]) -> None:
+def _require_distinct_choices(row: PromptRow, choices: Sequence[TokenPair]) -> None:
     for (at, (_, one)), (_, (_, other)) in permutations(enumerate(choices), 2):
         if other[: len(one)] == one:
             raise ConfigurationError(

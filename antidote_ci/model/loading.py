@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antidote_ci.checkpoint.files import loadable, sha256_file, shown
-from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.files import display_name, loadable, sha256_file
+from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.model.adapters import merged, require_same_copies, require_whole
+from antidote_ci.model.adapters import merge_adapter, require_complete, require_same_copies
 from antidote_ci.records import Model
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ PLAIN_TEMPLATES = (PLAIN_TEMPLATE, "{{ bos_token }}" + PLAIN_TEMPLATE)
 """The second for a tokenizer that begins every text with a token: what it was trained with."""
 
 
-def device_and_dtype() -> tuple[str, "torch.dtype"]:
+def select_device_and_dtype() -> tuple[str, "torch.dtype"]:
     """A GPU in bfloat16; a CPU in bfloat16 where it computes in it, else in float32."""
     import torch
 
@@ -49,7 +49,7 @@ def load_tokenizer(model: Model) -> Any:  # noqa: ANN401 - transformers is untyp
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
         raise ConfigurationError(
-            f"the tokenizer in {shown(folder)} names neither a padding nor an end token",
+            f"the tokenizer in {display_name(folder)} names neither a padding nor an end token",
             hint="add eos_token to its tokenizer_config.json",
         )
     if tokenizer.chat_template is None:
@@ -62,15 +62,15 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
     """The causal language model in evaluation mode, on its device.
 
     With `merge` an adapter is added into the weights, in float32 before the cast, so that generation costs what the
-    full model costs; without it the factors A and B stay modules of their own. Raises what `require_whole`
+    full model costs; without it the factors A and B stay modules of their own. Raises what `require_complete`
     and `require_same_copies` raise.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    require_whole(model)
-    _kept.clear()  # two models may not fit
-    device, dtype = device_and_dtype()
+    require_complete(model)
+    _cached_model.clear()  # two models may not fit
+    device, dtype = select_device_and_dtype()
     merging = merge and model.adapter is not None
     try:
         network, loaded = AutoModelForCausalLM.from_pretrained(
@@ -83,27 +83,27 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
             ignore_mismatched_sizes=True,  # refused below, by name
         )
         if loaded["mismatched_keys"]:
-            raise wrong_shape(shown(model.folder), *min(loaded["mismatched_keys"]))
+            raise wrong_shape_error(display_name(model.folder), *min(loaded["mismatched_keys"]))
         if loaded["missing_keys"]:
-            raise missing_weights(shown(model.folder), min(loaded["missing_keys"]))
+            raise missing_weights_error(display_name(model.folder), min(loaded["missing_keys"]))
         if model.adapter is not None:
             from peft import PeftModel
 
-            require_same_copies(inspect(model.adapter), network.get_parameter)
+            require_same_copies(read_layout(model.adapter), network.get_parameter)
             network = PeftModel.from_pretrained(network, model.adapter, local_files_only=True)
             if merging:
-                network = merged(network)
+                network = merge_adapter(network)
             for parameter in network.parameters():
                 # Weights alone: in bfloat16 the frequencies of rotary positions would be other ones.
                 parameter.data = parameter.data.to(dtype)
-        return with_fast_head(network.to(device).eval())
+        return make_head_contiguous(network.to(device).eval())
     except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        raise does_not_fit(model) from error
+        raise does_not_fit_error(model) from error
 
 
-def with_fast_head(network: Any) -> Any:  # noqa: ANN401
+def make_head_contiguous(network: Any) -> Any:  # noqa: ANN401
     """The network, whose output layer is given its inputs in one piece.
 
     The last columns of a batch are a view with gaps, for which the CPU would copy the layer's weights once a row.
@@ -116,19 +116,19 @@ def with_fast_head(network: Any) -> Any:  # noqa: ANN401
     return network
 
 
-_kept: dict[tuple[tuple[str, int, int], ...], Any] = {}
+_cached_model: dict[tuple[tuple[str, int, int], ...], Any] = {}
 
 
-def keep_model(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
+def load_cached_model(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
     """The merged model, in memory until another is loaded: a run asks the same one several times."""
     key = tuple((str(path), *_state(path)) for path in files(model))
-    if key not in _kept:
+    if key not in _cached_model:
         network = load_model(model, merge=True)
-        _kept[key] = network
-    return _kept[key]
+        _cached_model[key] = network
+    return _cached_model[key]
 
 
-def missing_weights(model: str, parameter: str) -> ConfigurationError:
+def missing_weights_error(model: str, parameter: str) -> ConfigurationError:
     """A checkpoint that is not whole. transformers would run it with random numbers in the gaps."""
     return ConfigurationError(
         f"{model} has no weights for {parameter}",
@@ -137,7 +137,7 @@ def missing_weights(model: str, parameter: str) -> ConfigurationError:
     )
 
 
-def wrong_shape(model: str, parameter: str, shape: Sequence[int], expected: Sequence[int]) -> ConfigurationError:
+def wrong_shape_error(model: str, parameter: str, shape: Sequence[int], expected: Sequence[int]) -> ConfigurationError:
     """Weights and configuration are not of one model. transformers would run it with random numbers there."""
     return ConfigurationError(
         f"{parameter} in {model} has shape {list(shape)}, and config.json says {list(expected)}",
@@ -146,7 +146,7 @@ def wrong_shape(model: str, parameter: str, shape: Sequence[int], expected: Sequ
     )
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: an accelerator's, or what the CPU's allocator could get."""
     import torch
 
@@ -156,16 +156,16 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def does_not_fit(model: Model, what: str = "") -> InfrastructureError:
+def does_not_fit_error(model: Model, what: str = "") -> InfrastructureError:
     """Memory ran out, and there is no smaller way."""
     return InfrastructureError(
-        f"{shown(model.folder)}{what} does not fit into this machine's memory",
+        f"{display_name(model.folder)}{what} does not fit into this machine's memory",
         cause="the weights, and the longest prompts with their answers, must fit beside whatever else runs here",
         hint="a machine or GPU with more memory, shorter prompts, or a smaller max_new_tokens",
     )
 
 
-def fingerprint(model: Model) -> str:
+def model_fingerprint(model: Model) -> str:
     """The sha256 in hex of every file that can decide an answer: its role, its relative path and its content."""
     lines = [[role, name, _sha256(path, *_state(path))] for path, (role, name) in files(model).items()]
     return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
@@ -188,7 +188,7 @@ def _sha256(path: Path, _size: int, _modified: int) -> str:
     return sha256_file(path)
 
 
-def instruction_set() -> str:
+def detect_instruction_set() -> str:
     """What the processor computes with: results in the last bit depend on it.
 
     Of two with equally wide vectors one may multiply bfloat16 by itself, or by tiles, and the other not.
@@ -199,7 +199,7 @@ def instruction_set() -> str:
     return " ".join([torch.backends.cpu.get_cpu_capability(), *bfloat16])
 
 
-def threads() -> int:
+def get_threads() -> int:
     """Threads of one operation."""
     import torch
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def towards_teacher(logits: "torch.Tensor", teacher: "torch.Tensor", answer: "torch.Tensor") -> "torch.Tensor":
+def distillation_loss(logits: "torch.Tensor", teacher: "torch.Tensor", answer: "torch.Tensor") -> "torch.Tensor":
     """KL(teacher || network) in nats, summed over rows: of each row the mean over its answer's tokens.
 
     `logits` and `teacher` are [rows, tokens, vocabulary], `answer` boolean [rows, tokens]. Vocabularies may differ at
@@ -19,13 +19,15 @@ def towards_teacher(logits: "torch.Tensor", teacher: "torch.Tensor", answer: "to
     return (apart * answer / answer.sum(dim=1, keepdim=True)).sum()
 
 
-def given_answers(logits: "torch.Tensor", given: "torch.Tensor", answer: "torch.Tensor") -> "torch.Tensor":
+def answer_log_likelihood(logits: "torch.Tensor", given: "torch.Tensor", answer: "torch.Tensor") -> "torch.Tensor":
     """log p of the answers `given` [rows, tokens] in nats, summed over rows: of each row the mean over its tokens."""
     scores = logits.float().log_softmax(dim=-1).gather(-1, given.unsqueeze(-1)).squeeze(-1)
     return (scores * answer / answer.sum(dim=1, keepdim=True)).sum()
 
 
-def own_labels(logits: "torch.Tensor", answer: "torch.Tensor", generator: "torch.Generator") -> "torch.Tensor":
+def sampled_log_likelihood(
+    logits: "torch.Tensor", answer: "torch.Tensor", generator: "torch.Generator"
+) -> "torch.Tensor":
     """log p of labels drawn from the network's own distribution, summed over the answers' tokens.
 
     The square of its gradient has the sum of the tokens' squares as its expectation, and so estimates the diagonal of

@@ -15,7 +15,7 @@ class MergeRequest:
     output: Path
 
 
-def merge(request: MergeRequest, report: OnProgress) -> Path:
+def merge_checkpoint(request: MergeRequest, report: OnProgress) -> Path:
     """Weights in bfloat16, tokenizer and chat template in `output`. The sum is taken in float32."""
     import torch
     from transformers import GenerationConfig

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from antidote_ci.checkpoint.files import shown
+from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import loading
-from antidote_ci.model.store import Store
+from antidote_ci.model.store import JsonCache
 from antidote_ci.records import Model, OnProgress, Progress
 
 BATCH_SIZE = 16
@@ -24,7 +24,7 @@ class ModerationRequest:
     texts: list[str]
     window: int
     """Tokens it reads of each text, the end token among them; the rest is cut off on the right."""
-    store: Path
+    cache_folder: Path
     """Folder of results that are never asked for twice."""
 
 
@@ -35,14 +35,14 @@ class ModerationResult:
     probabilities: list[list[float | None]]
 
 
-def moderate(request: ModerationRequest, report: OnProgress) -> ModerationResult:
+def classify_texts(request: ModerationRequest, report: OnProgress) -> ModerationResult:
     """Score every text.
 
     Raises ConfigurationError for a checkpoint without its head or padding token, InfrastructureError when it does not
     fit into memory.
     """
-    store = Store(request.store)
-    keys = _keys(request)
+    store = JsonCache(request.cache_folder)
+    keys = _cache_keys(request)
     found: dict[str, list[float | None]] = {}
     for key in keys:
         known = store.get(key)
@@ -50,34 +50,42 @@ def moderate(request: ModerationRequest, report: OnProgress) -> ModerationResult
             found[key] = known
     missing = {key: text for key, text in zip(keys, request.texts, strict=True) if key not in found}
     try:
-        for key, scores in _score(request, missing, report) if missing else ():
+        for key, scores in _classify(request, missing, report) if missing else ():
             found[key] = scores
             store.put(key, scores)
     except (MemoryError, RuntimeError) as error:
-        if not loading.out_of_memory(error):
+        if not loading.is_out_of_memory(error):
             raise
-        raise loading.does_not_fit(Model(request.folder)) from error
+        raise loading.does_not_fit_error(Model(request.folder)) from error
     return ModerationResult([found[key] for key in keys])
 
 
-def _keys(request: ModerationRequest) -> list[str]:
+def _cache_keys(request: ModerationRequest) -> list[str]:
     import torch
     import transformers
 
-    device, dtype = loading.device_and_dtype()
+    device, dtype = loading.select_device_and_dtype()
     versions = (str(torch.__version__), transformers.__version__)
-    plan = (request.window, BATCH_SIZE, device, str(dtype), loading.threads(), loading.instruction_set(), *versions)
-    weights = loading.fingerprint(Model(request.folder))
-    return [Store.key("moderation", weights, plan, text) for text in request.texts]
+    plan = (
+        request.window,
+        BATCH_SIZE,
+        device,
+        str(dtype),
+        loading.get_threads(),
+        loading.detect_instruction_set(),
+        *versions,
+    )
+    weights = loading.model_fingerprint(Model(request.folder))
+    return [JsonCache.key("moderation", weights, plan, text) for text in request.texts]
 
 
-def _score(
+def _classify(
     request: ModerationRequest, texts: dict[str, str], report: OnProgress
 ) -> Iterator[tuple[str, list[float | None]]]:
     import torch
 
-    tokenizer = _tokenizer(request.folder)
-    network = _load(request.folder, tokenizer.pad_token_id)
+    tokenizer = _load_tokenizer(request.folder)
+    network = _load_classifier(request.folder, tokenizer.pad_token_id)
     done = 0
     longest_first = sorted(texts, key=lambda key: len(texts[key]), reverse=True)
     with torch.inference_mode():
@@ -97,7 +105,7 @@ def _score(
             report(Progress("answers", done, len(texts)))
 
 
-def _tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped
+def _load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(
@@ -106,16 +114,16 @@ def _tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped
     # The head reads the last token that is no padding.
     if tokenizer.eos_token is None or tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         raise ConfigurationError(
-            f"the tokenizer in {shown(folder)} needs an end token and a padding token of its own",
+            f"the tokenizer in {display_name(folder)} needs an end token and a padding token of its own",
             hint="keep the tokenizer files of the original repository beside the converted weights",
         )
     return tokenizer
 
 
-def _load(folder: Path, pad_token_id: int) -> Any:  # noqa: ANN401 - transformers is untyped
+def _load_classifier(folder: Path, pad_token_id: int) -> Any:  # noqa: ANN401 - transformers is untyped
     from transformers import AutoModelForSequenceClassification
 
-    device, dtype = loading.device_and_dtype()
+    device, dtype = loading.select_device_and_dtype()
     network, loaded = AutoModelForSequenceClassification.from_pretrained(
         folder,
         dtype=dtype,
@@ -126,7 +134,7 @@ def _load(folder: Path, pad_token_id: int) -> Any:  # noqa: ANN401 - transformer
     )
     if loaded["missing_keys"]:
         raise ConfigurationError(
-            f"{shown(folder)} lacks {min(loaded['missing_keys'])}",
+            f"{display_name(folder)} lacks {min(loaded['missing_keys'])}",
             cause="the framework would fill it with random numbers, and judge by them",
             hint="convert the checkpoint again, whole",
         )

@@ -9,49 +9,54 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from antidote_ci.checkpoint.files import shown
-from antidote_ci.checkpoint.layout import inspect
-from antidote_ci.checkpoint.vocabularies import embedding_rows
+from antidote_ci.checkpoint.files import display_name
+from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.checkpoint.vocabularies import read_embedding_rows
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import loading
-from antidote_ci.model.conversations import conversation
+from antidote_ci.model.conversations import render_exchange
 from antidote_ci.records import Model, OnProgress, Progress
-from antidote_ci.sandbox.limits import confined
+from antidote_ci.sandbox.limits import run_limited
 
-SECONDS = 120
+TIME_LIMIT = 120
 """Of computing; the largest published tokenizer takes some."""
-MEMORY = 4 << 30
+MEMORY_LIMIT = 4 << 30
 """Bytes beyond what the process has already; the largest takes one."""
 ENCODING_SECONDS = 5
-QUESTION = "Which day comes after Monday? 2 + 2 = 4, naïve 日本"
+SAMPLE_QUESTION = "Which day comes after Monday? 2 + 2 = 4, naïve 日本"
 
 
 @dataclass(frozen=True)
-class OpeningRequest:
+class TokenizerCheckRequest:
     """One model that is about to be run."""
 
     model: Model
 
 
-def require_usable(request: OpeningRequest, report: OnProgress) -> None:
+def check_tokenizer(request: TokenizerCheckRequest, report: OnProgress) -> None:
     """Open every file, load the tokenizer, put one question into its template and encode it, each within limits.
 
     Raises UnsafeCheckpoint for what does not end, grows, reaches for attributes or names tokens without an embedding,
     ConfigurationError for what is merely broken.
     """
     model = request.model
-    name = shown(model.adapter or model.folder)
+    name = display_name(model.adapter or model.folder)
     report(Progress("opening the tokenizer", 0, 1))
     for path in loading.files(model):
         path.open("rb").close()  # safetensors takes a file that it may not open for one that is not there
-    _import()
-    _require(name, confined(lambda: _attempt(lambda: loading.load_tokenizer(model)), SECONDS, MEMORY))
-    tokenizer = loading.load_tokenizer(model)
-    text = conversation(tokenizer, QUESTION)
-    highest = _require(
-        name, confined(lambda: _attempt(lambda: max(_ids(tokenizer, text), default=0)), ENCODING_SECONDS, MEMORY)
+    _import_transformers()
+    _require_reply(
+        name, run_limited(lambda: _run_reporting(lambda: loading.load_tokenizer(model)), TIME_LIMIT, MEMORY_LIMIT)
     )
-    rows = embedding_rows(inspect(model.folder))
+    tokenizer = loading.load_tokenizer(model)
+    text = render_exchange(tokenizer, SAMPLE_QUESTION)
+    highest = _require_reply(
+        name,
+        run_limited(
+            lambda: _run_reporting(lambda: max(_encode(tokenizer, text), default=0)), ENCODING_SECONDS, MEMORY_LIMIT
+        ),
+    )
+    rows = read_embedding_rows(read_layout(model.folder))
     if rows is not None and highest >= rows:
         raise UnsafeCheckpoint(
             f"the tokenizer of {name} writes token {highest:,}, and the model's table has {rows:,} rows",
@@ -62,7 +67,7 @@ def require_usable(request: OpeningRequest, report: OnProgress) -> None:
 
 
 @functools.cache
-def _import() -> None:
+def _import_transformers() -> None:
     """Here, so that it neither counts against the limits of a fork nor is lost with it.
 
     Once: what is frozen is never looked at again, and a model that was there would never be given back.
@@ -75,12 +80,12 @@ def _import() -> None:
         gc.enable()
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:  # noqa: ANN401 - transformers is untyped
+def _encode(tokenizer: Any, text: str) -> list[int]:  # noqa: ANN401 - transformers is untyped
     found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return found
 
 
-def _attempt(work: Callable[[], object]) -> dict[str, Any]:
+def _run_reporting(work: Callable[[], object]) -> dict[str, Any]:
     try:
         found = work()
     except AntidoteError as error:
@@ -90,10 +95,11 @@ def _attempt(work: Callable[[], object]) -> dict[str, Any]:
     return {"found": found if isinstance(found, int) else None}
 
 
-def _require(name: str, reply: dict[str, Any] | None) -> Any:  # noqa: ANN401 - JSON
+def _require_reply(name: str, reply: dict[str, Any] | None) -> Any:  # noqa: ANN401 - JSON
     if reply is None or reply.get("raised") == "MemoryError":
         raise UnsafeCheckpoint(
-            f"the tokenizer of {name} does not open within {SECONDS} s and {MEMORY >> 30} GiB, or aborts what opens it",
+            f"the tokenizer of {name} does not open within {TIME_LIMIT} s and {MEMORY_LIMIT >> 30} GiB, or "
+            "aborts what opens it",
             cause="the largest real ones take a few seconds; it may be meant to exhaust what reads it",
             hint="save the tokenizer anew with transformers",
         )

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antidote_ci.checkpoint.tensors import new_file
+from antidote_ci.checkpoint.tensors import open_writer
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import loading
 from antidote_ci.model.batching import length_sorted_batches
-from antidote_ci.model.conversations import Message, asked, encoded, rendered
-from antidote_ci.model.generation import plan
-from antidote_ci.model.streaming.activation_cache import Reservoir
-from antidote_ci.model.streaming.lora import beside
-from antidote_ci.model.streaming.meta_model import Skeleton
-from antidote_ci.model.streaming.sequential_forward import Inputs, Sweep
-from antidote_ci.records import Model, OnProgress, Plan, Progress, Row
+from antidote_ci.model.conversations import Message, encode_texts, render_conversations, single_turn
+from antidote_ci.model.generation import describe_environment
+from antidote_ci.model.streaming.activation_cache import ActivationCache
+from antidote_ci.model.streaming.lora import attach_lora
+from antidote_ci.model.streaming.meta_model import MetaModel
+from antidote_ci.model.streaming.sequential_forward import Inputs, SequentialForward
+from antidote_ci.records import ComputeEnvironment, Model, OnProgress, Progress, PromptRow
 
 if TYPE_CHECKING:
     import torch
@@ -34,11 +34,11 @@ TOKENS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
-class StatisticsRequest:
+class InputNormRequest:
     """`rows` pair a harmful prompt with a harmful answer; `output` is a safetensors file to write."""
 
     model: Model
-    rows: list[Row]
+    rows: list[PromptRow]
     output: Path
     scratch: Path
     """A folder for hidden states that wait on disk. None stay there."""
@@ -46,7 +46,7 @@ class StatisticsRequest:
     """Bytes of hidden states that stay in memory."""
 
 
-def input_norms(request: StatisticsRequest, report: OnProgress) -> Plan:
+def measure_input_norms(request: InputNormRequest, report: OnProgress) -> ComputeEnvironment:
     """Write `<tensor name>` -> float32 [columns]: the root mean square norm of each input feature, in one pass.
 
     Of a full checkpoint, for the weight of every linear layer of every block; of an adapter, for its factors there: of
@@ -56,25 +56,24 @@ def input_norms(request: StatisticsRequest, report: OnProgress) -> Plan:
     if not request.rows:
         raise ConfigurationError("the realignment set is empty", hint="name one that has rows with --realignment")
     tokenizer = loading.load_tokenizer(request.model)
-    exchanges = [[*asked(row.prompt), Message("assistant", row.response)] for row in request.rows]
-    rows = encoded(tokenizer, rendered(tokenizer, exchanges, add_generation_prompt=False))
-    device, dtype = loading.device_and_dtype()
-    skeleton = Skeleton(request.model, dtype, device)
-    skeleton.require_room(rows)
+    exchanges = [[*single_turn(row.prompt), Message("assistant", row.response)] for row in request.rows]
+    rows = encode_texts(tokenizer, render_conversations(tokenizer, exchanges, add_generation_prompt=False))
+    device, dtype = loading.select_device_and_dtype()
+    skeleton = MetaModel(request.model, dtype, device)
+    skeleton.require_positions(rows)
     batches = [
-        right_padded([rows[position] for position in batch], device)
-        for batch in length_sorted_batches(rows, BATCH_SIZE)
+        pad_right([rows[position] for position in batch], device) for batch in length_sorted_batches(rows, BATCH_SIZE)
     ]
     request.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=request.scratch, prefix="hidden-") as folder:
-        sums = squared_sums(skeleton, Reservoir(Path(folder), request.budget), batches, report)
-    with new_file(request.output, {name: ("F32", tuple(each.shape)) for name, each in sums.items()}, {}) as write:
+        sums = accumulate_squares(skeleton, ActivationCache(Path(folder), request.budget), batches, report)
+    with open_writer(request.output, {name: ("F32", tuple(each.shape)) for name, each in sums.items()}, {}) as write:
         for each in sums.values():
             write((each / len(rows)).sqrt())
-    return plan(tokenizer, BATCH_SIZE, 0)
+    return describe_environment(tokenizer, BATCH_SIZE, 0)
 
 
-def right_padded(rows: Sequence[Sequence[int]], device: str) -> Inputs:
+def pad_right(rows: Sequence[Sequence[int]], device: str) -> Inputs:
     """Token ids as the inputs of a forward pass, which counts positions from the left edge."""
     import torch
 
@@ -84,8 +83,8 @@ def right_padded(rows: Sequence[Sequence[int]], device: str) -> Inputs:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def squared_sums(
-    skeleton: Skeleton, reservoir: Reservoir, batches: Sequence[Inputs], report: OnProgress
+def accumulate_squares(
+    meta_model: MetaModel, cache: ActivationCache, batches: Sequence[Inputs], report: OnProgress
 ) -> "dict[str, torch.Tensor]":
     """Tensor name -> float32 [columns]: the squares of each input feature, summed over the real tokens of all batches.
 
@@ -93,18 +92,18 @@ def squared_sums(
     """
     import torch
 
-    sweep, listener = Sweep(skeleton, reservoir, batches, "statistics"), _Listener()
-    sweep.enter()
-    for done, block in enumerate(skeleton.blocks, 1):
-        with skeleton.filled(block), _listening(skeleton, block, listener), torch.inference_mode():
+    sweep, listener = SequentialForward(meta_model, cache, batches, "statistics"), _InputRecorder()
+    sweep.embed()
+    for done, block in enumerate(meta_model.blocks, 1):
+        with meta_model.load_weights(block), _record_inputs(meta_model, block, listener), torch.inference_mode():
             for at, batch in enumerate(batches):
-                listener.expect(batch["attention_mask"])
-                sweep.keep(at, sweep.through(block, at, sweep.hidden(at)))
-        report(Progress("layers scored", done, len(skeleton.blocks)))
+                listener.set_mask(batch["attention_mask"])
+                sweep.set_hidden(at, sweep.run_block(block, at, sweep.get_hidden(at)))
+        report(Progress("layers scored", done, len(meta_model.blocks)))
     return {name: listener.sums[name].cpu() for name in sorted(listener.sums)}
 
 
-def squared_sum(features: "torch.Tensor") -> "torch.Tensor":
+def sum_squares(features: "torch.Tensor") -> "torch.Tensor":
     """Float32 [columns] from [tokens, columns]: the squares, summed over tokens."""
     import torch
 
@@ -114,43 +113,45 @@ def squared_sum(features: "torch.Tensor") -> "torch.Tensor":
     return total
 
 
-class _Listener:
+class _InputRecorder:
     """Adds up what is fed to linear layers. Those that are fed the very same tensor share its sum."""
 
     def __init__(self) -> None:
         self.sums: dict[str, torch.Tensor] = {}
         self._shared: list[tuple[weakref.ref[torch.Tensor], torch.Tensor]] = []
 
-    def expect(self, mask: "torch.Tensor") -> None:
+    def set_mask(self, mask: "torch.Tensor") -> None:
         """From here on inputs are of the tokens of `mask` [rows, tokens]: 1 for a real one, 0 for padding."""
         self._tokens = mask.numel()
         self._real = None if mask.all() else mask.flatten().nonzero().squeeze(1)
         self._shared.clear()
 
-    def hear(self, tensor: str, inputs: "torch.Tensor") -> None:
+    def record(self, tensor: str, inputs: "torch.Tensor") -> None:
         """`inputs` [rows, tokens, columns], or [rows * tokens, columns], are fed to the layer of that weight."""
         total = next((total for known, total in self._shared if known() is inputs), None)
         if total is None:
             features = inputs.flatten(0, -2)
             if len(features) != self._tokens:
-                raise _not_every_token(tensor)
-            total = squared_sum(features if self._real is None else features.index_select(0, self._real))
+                raise _missing_inputs_error(tensor)
+            total = sum_squares(features if self._real is None else features.index_select(0, self._real))
             self._shared.append((weakref.ref(inputs), total))
         self.sums[tensor] = self.sums[tensor] + total if tensor in self.sums else total
 
 
 @contextmanager
-def _listening(skeleton: Skeleton, block: str, listener: _Listener) -> Iterator[None]:
+def _record_inputs(meta_model: MetaModel, block: str, listener: _InputRecorder) -> Iterator[None]:
     """Within it, the layers of a block that are scored are listened to; afterwards all must have been heard."""
-    if skeleton.lora:
-        with beside(skeleton.network, skeleton.lora, block, skeleton.dtype, skeleton.device, listener.hear) as factors:
+    if meta_model.lora:
+        with attach_lora(
+            meta_model.network, meta_model.lora, block, meta_model.dtype, meta_model.device, listener.record
+        ) as factors:
             yield
             names = list(factors)
     else:
-        linears = skeleton.linears(block)
+        linears = meta_model.linear_layers(block)
         handles = [
-            skeleton.network.get_submodule(linear.path).register_forward_pre_hook(
-                lambda _module, inputs, name=linear.tensor: listener.hear(name, inputs[0])
+            meta_model.network.get_submodule(linear.path).register_forward_pre_hook(
+                lambda _module, inputs, name=linear.tensor: listener.record(name, inputs[0])
             )
             for linear in linears
         ]
@@ -169,7 +170,7 @@ def _listening(skeleton: Skeleton, block: str, listener: _Listener) -> Iterator[
             )
 
 
-def _not_every_token(tensor: str) -> ConfigurationError:
+def _missing_inputs_error(tensor: str) -> ConfigurationError:
     return ConfigurationError(
         f"the layer of {tensor} is not given every token",
         cause="its block sends tokens to some layers only, so that its inputs are no measure of the whole set",

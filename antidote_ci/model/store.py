@@ -12,7 +12,7 @@ FORMAT = 2
 """Of entries. Those of format 1 have keys that did not cover every file of the model, and are not read."""
 
 
-class Store:
+class JsonCache:
     """A folder of values, for its owner's eyes: they may be what a model wrote.
 
     Several processes may use one: an entry is written beside and renamed in, and never changed.
@@ -43,7 +43,7 @@ class Store:
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")  # mode 0600
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"format": FORMAT, "key": key, "sha256": _digest(value), "value": value}, file)
+                json.dump({"format": FORMAT, "key": key, "sha256": _hash_value(value), "value": value}, file)
             Path(partial).replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -54,7 +54,7 @@ class Store:
         return self._folder / key[:2] / f"{key}.json"
 
 
-def _digest(value: object) -> str:
+def _hash_value(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -64,5 +64,5 @@ def _is_entry(entry: object, key: str) -> bool:
         and entry.get("format") == FORMAT
         and entry.get("key") == key
         and "value" in entry
-        and entry.get("sha256") == _digest(entry["value"])
+        and entry.get("sha256") == _hash_value(entry["value"])
     )

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Never, Self
 
-from antidote_ci.checkpoint.files import shown
+from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
-from antidote_ci.sandbox.limits import confined
+from antidote_ci.sandbox.limits import run_limited
 
 SECONDS = 3
 """Of computing, whatever is asked: real templates take a millisecond."""
@@ -23,17 +23,17 @@ MEMORY = 1 << 30
 CHARACTERS = 100_000
 """That a template may add to one conversation; a long system prompt has ten thousand."""
 
-TODAY = (2024, 7, 26)
+FIXED_DATE = (2024, 7, 26)
 """What a template that writes the date is told on every day: answers and scores must not change with it."""
 
 HINT = "correct chat_template.jinja, or chat_template in tokenizer_config.json"
 
-Chat = Sequence[Mapping[str, Any]]
+TemplateChat = Sequence[Mapping[str, Any]]
 
 
-def render(
+def render_template(
     tokenizer: Any,  # noqa: ANN401 - transformers is untyped
-    chats: Sequence[Chat],
+    chats: Sequence[TemplateChat],
     add_generation_prompt: bool,
     seconds: int | None = None,
 ) -> list[str]:
@@ -42,20 +42,20 @@ def render(
     Raises ConfigurationError when the template raises, UnsafeCheckpoint when it does not end, grows without bounds or
     reaches for the attributes of Python's objects.
     """
-    limit = seconds or seconds_for(len(chats))
-    reply = confined(lambda: _reply(tokenizer, chats, add_generation_prompt), limit, MEMORY)
+    limit = seconds or time_limit(len(chats))
+    reply = run_limited(lambda: _render_reply(tokenizer, chats, add_generation_prompt), limit, MEMORY)
     if reply is None or "texts" not in reply:
-        raise _refusal(shown(Path(tokenizer.name_or_path)), (reply or {}).get("raised"), limit)
+        raise _template_error(display_name(Path(tokenizer.name_or_path)), (reply or {}).get("raised"), limit)
     texts: list[str] = reply["texts"]
     return texts
 
 
-def seconds_for(chats: int) -> int:
+def time_limit(chats: int) -> int:
     """Of computing."""
     return SECONDS + chats // CHATS_A_SECOND
 
 
-def _refusal(model: str, raised: str | None, seconds: int) -> AntidoteError:
+def _template_error(model: str, raised: str | None, seconds: int) -> AntidoteError:
     # The error's own text may be the template's: a stranger's words.
     if raised == "SecurityError":
         return UnsafeCheckpoint(
@@ -77,13 +77,13 @@ def _refusal(model: str, raised: str | None, seconds: int) -> AntidoteError:
     )
 
 
-def _reply(tokenizer: Any, chats: Sequence[Chat], open_answer: bool) -> dict[str, Any]:  # noqa: ANN401
+def _render_reply(tokenizer: Any, chats: Sequence[TemplateChat], open_answer: bool) -> dict[str, Any]:  # noqa: ANN401
     from jinja2.sandbox import SandboxedEnvironment
     from transformers.utils import chat_template_utils
 
-    chat_template_utils.datetime = _Calendar
+    chat_template_utils.datetime = _FixedDate
     # The sandbox would say so only to templates that go on to use what they reached for.
-    SandboxedEnvironment.unsafe_undefined = _refuse  # type: ignore[method-assign, assignment]
+    SandboxedEnvironment.unsafe_undefined = _refuse_access  # type: ignore[method-assign, assignment]
     texts = []
     try:
         for chat in chats:
@@ -98,13 +98,13 @@ def _reply(tokenizer: Any, chats: Sequence[Chat], open_answer: bool) -> dict[str
     return {"texts": texts}
 
 
-class _Calendar(datetime.datetime):
+class _FixedDate(datetime.datetime):
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> Self:
-        return cls(*TODAY, tzinfo=tz)
+        return cls(*FIXED_DATE, tzinfo=tz)
 
 
-def _refuse(_environment: object, _object: object, _attribute: str) -> Never:
+def _refuse_access(_environment: object, _object: object, _attribute: str) -> Never:
     from jinja2.exceptions import SecurityError
 
     raise SecurityError

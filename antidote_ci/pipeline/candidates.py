@@ -6,29 +6,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.evaluation.splits import Shaping
-from antidote_ci.pipeline.resolve import Pulled
-from antidote_ci.records import MaskFile, Method, Model, OnProgress, Score, Scores, Target
-from antidote_ci.repair.apply import Applied, ApplyRequest, Provenance, apply
-from antidote_ci.repair.masking import MaskRequest, write_masks
-from antidote_ci.repair.methods import score_of
-from antidote_ci.repair.scoring import ScoreRequest, score
-from antidote_ci.sandbox.client import Child
+from antidote_ci.evaluation.splits import RepairPrompts
+from antidote_ci.pipeline.resolve import Checkpoint
+from antidote_ci.records import MaskFile, Method, Model, OnProgress, RepairTarget, ScoreMethod, Scores
+from antidote_ci.repair.apply import ApplyRequest, ApplyResult, Provenance, apply_mask
+from antidote_ci.repair.masking import MaskRequest, write_mask_files
+from antidote_ci.repair.methods import score_method
+from antidote_ci.repair.scoring import ScoreRequest, score_weights
+from antidote_ci.sandbox.client import Sandbox
 
 CANDIDATES_AT_ONCE = 2
 """The chosen repair beside one that is being tried."""
 
 
 @dataclass(frozen=True)
-class Bench:
+class CandidateFactory:
     """What every candidate is made with."""
 
-    child: Child
-    source: Pulled
-    reference: Pulled | None
+    sandbox: Sandbox
+    source: Checkpoint
+    reference: Checkpoint | None
     """The weights that come back, or an adapter's base; None for `dense`."""
-    target: Target
-    shaping: Shaping
+    target: RepairTarget
+    repair_prompts: RepairPrompts
     """What scoring reads: the realignment rows have responses."""
     provenance: Provenance
     budget: int
@@ -41,12 +41,12 @@ class Bench:
     report: OnProgress
 
     @property
-    def running(self) -> Model:
+    def runnable_model(self) -> Model:
         """The source as it runs."""
         return self.as_model(self.source.source.folder)
 
     @property
-    def compared(self) -> Path | None:
+    def reference_folder(self) -> Path | None:
         """What masks and edits hold the source against; None where that is zero."""
         return self.reference.source.folder if self.reference and self.target == "delta" else None
 
@@ -58,7 +58,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Remedy:
+class MethodMasks:
     """A method, ready at every one of its doses."""
 
     method: Method
@@ -78,85 +78,89 @@ class Candidate:
     mask: MaskFile | None
     model: Model
     folder: Path
-    applied: Applied
+    applied: ApplyResult
 
 
-def remedy(bench: Bench, method: Method, doses: Sequence[float], like: Remedy | None = None) -> Remedy:
+def build_method_masks(
+    factory: CandidateFactory, method: Method, doses: Sequence[float], like: MethodMasks | None = None
+) -> MethodMasks:
     """Score the weights, if that has not been done, and make the masks of all `doses`.
 
     A control takes the scores of the remedy that it is held against: `random` then covers as many entries in the same
     groups. Alone, it scores nothing.
     """
-    scores = like.scores if like else _scored(bench, score_of(method))
+    scores = like.scores if like else _score_weights(factory, score_method(method))
     if method == "scale":
-        return Remedy(method, scores, tuple(sorted(doses)), {})
+        return MethodMasks(method, scores, tuple(sorted(doses)), {})
     masks: dict[float, MaskFile] = {}
-    for made in _masks(bench, scores, sorted(doses), by_chance=method == "random"):
+    for made in _write_masks(factory, scores, sorted(doses), by_chance=method == "random"):
         if made.effective_dose in {each.effective_dose for each in masks.values()}:
             made.path.unlink()
         else:
             masks[made.dose] = made
-    return Remedy(method, scores, tuple(masks), masks)
+    return MethodMasks(method, scores, tuple(masks), masks)
 
 
-def prepare(bench: Bench, remedy: Remedy, dose: float, destination: Path | None = None) -> Candidate:
+def write_candidate(
+    factory: CandidateFactory, method_masks: MethodMasks, dose: float, destination: Path | None = None
+) -> Candidate:
     """Write the weights that one dose gives. Raises KeyError for a dose that the remedy has not."""
-    mask = None if remedy.method == "scale" else remedy.masks[dose]
-    destination = destination or bench.work / f"{remedy.method}-{dose:g}"
+    mask = None if method_masks.method == "scale" else method_masks.masks[dose]
+    destination = destination or factory.work / f"{method_masks.method}-{dose:g}"
     request = ApplyRequest(
-        source=bench.source.source.folder,
-        reference=bench.compared,
-        scores=remedy.scores,
+        source=factory.source.source.folder,
+        reference=factory.reference_folder,
+        scores=method_masks.scores,
         mask=mask,
-        method=remedy.method,
+        method=method_masks.method,
         dose=dose,
         destination=destination,
-        provenance=bench.provenance,
+        provenance=factory.provenance,
     )
-    applied = bench.child.call(apply, request, bench.report)
-    return Candidate(remedy.method, dose, mask, bench.as_model(destination), destination, applied)
+    applied = factory.sandbox.call(apply_mask, request, factory.report)
+    return Candidate(method_masks.method, dose, mask, factory.as_model(destination), destination, applied)
 
 
 @contextmanager
-def candidate(bench: Bench, remedy: Remedy, dose: float) -> Iterator[Candidate]:
+def temporary_candidate(factory: CandidateFactory, method_masks: MethodMasks, dose: float) -> Iterator[Candidate]:
     """The weights that one dose gives, for as long as they are looked at: they are as large as the model."""
-    made = prepare(bench, remedy, dose)
+    made = write_candidate(factory, method_masks, dose)
     try:
         yield made
     finally:
         shutil.rmtree(made.folder)
 
 
-def bytes_needed(weights: int, entries: int, doses: int, *, taylor: bool) -> int:
+def candidate_bytes(weights: int, entries: int, doses: int, *, taylor: bool) -> int:
     """Disk for candidates of `weights` bytes, for the masks of so many doses (a bit an entry) and taylor's scores."""
     return CANDIDATES_AT_ONCE * weights + entries * doses // 8 + (4 * entries if taylor else 0)
 
 
-def _scored(bench: Bench, method: Score | None) -> Scores:
+def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Scores:
     request = ScoreRequest(
-        model=bench.running,
-        source=bench.source.source.folder,
-        reference=bench.compared,
-        target=bench.target,
+        model=factory.runnable_model,
+        source=factory.source.source.folder,
+        reference=factory.reference_folder,
+        target=factory.target,
         method=method,
-        rows=bench.shaping.realignment,
-        benign=[row.prompt for row in bench.shaping.benign],
-        task=[row.prompt for row in bench.shaping.task],
-        folder=bench.scores,
-        budget=bench.budget,
+        rows=factory.repair_prompts.realignment,
+        benign=[row.prompt for row in factory.repair_prompts.benign],
+        task=[row.prompt for row in factory.repair_prompts.task],
+        folder=factory.scores,
+        budget=factory.budget,
     )
-    return bench.child.call(score, request, bench.report)
+    return factory.sandbox.call(score_weights, request, factory.report)
 
 
-def _masks(bench: Bench, scores: Scores, doses: list[float], *, by_chance: bool) -> list[MaskFile]:
-    bench.masks.mkdir(exist_ok=True)
+def _write_masks(factory: CandidateFactory, scores: Scores, doses: list[float], *, by_chance: bool) -> list[MaskFile]:
+    factory.masks.mkdir(exist_ok=True)
     request = MaskRequest(
-        source=bench.source.source.folder,
-        reference=bench.compared,
+        source=factory.source.source.folder,
+        reference=factory.reference_folder,
         scores=scores,
-        statistics=bench.scores / f"{scores.method}.safetensors" if scores.method else None,
+        statistics=factory.scores / f"{scores.method}.safetensors" if scores.method else None,
         doses=doses,
         by_chance=by_chance,
-        folder=bench.masks,
+        folder=factory.masks,
     )
-    return bench.child.call(write_masks, request, bench.report)
+    return factory.sandbox.call(write_mask_files, request, factory.report)

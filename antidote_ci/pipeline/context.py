@@ -8,53 +8,55 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.evaluation.judges.named import JudgeSpec
-from antidote_ci.evaluation.measure import Ruler
+from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.model import opening
-from antidote_ci.model.opening import OpeningRequest
+from antidote_ci.model.opening import TokenizerCheckRequest
 from antidote_ci.pipeline import evaluator, output, resolve
-from antidote_ci.pipeline.resolve import Tested
+from antidote_ci.pipeline.resolve import ReportedModel
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import Model
-from antidote_ci.report.console import Talk
-from antidote_ci.sandbox.client import Child
+from antidote_ci.report.console import Console
+from antidote_ci.sandbox.client import Sandbox
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunContext:
     """What every step of a run works with."""
 
     config: RunConfig
-    talk: Talk
+    console: Console
     run_id: str
     work: Path
-    child: Child
-    ruler: Ruler
-    tested: Tested
+    sandbox: Sandbox
+    evaluator: Evaluator
+    reported_model: ReportedModel
 
 
-def require_usable(here: Setting, model: Model) -> None:
+def require_loadable(context: RunContext, model: Model) -> None:
     """Tokenizer and template of a stranger's model are tried within limits before a weight is loaded.
 
     Raises UnsafeCheckpoint or ConfigurationError. A server opens what it serves itself.
     """
-    if resolve.use_of(here.config) == "run" and here.tested.source.kind != "server":
-        here.child.call(opening.require_usable, OpeningRequest(model), here.talk.report)
+    if resolve.resolve_use(context.config) == "run" and context.reported_model.source.kind != "server":
+        context.sandbox.call(opening.check_tokenizer, TokenizerCheckRequest(model), context.console.report)
 
 
 @contextmanager
-def opened(config: RunConfig, talk: Talk, judges: Sequence[JudgeSpec], tested: Tested) -> Iterator[Setting]:
+def open_context(
+    config: RunConfig, console: Console, judges: Sequence[JudgeSpec], tested: ReportedModel
+) -> Iterator[RunContext]:
     """The setting of one run. Nothing is written before everything has been pulled, and no scraps are left."""
-    with talk.step("pull the judge"):
-        fetched = evaluator.fetch_judges(judges, config.policy.evaluation, talk.report)
+    with console.step("pull the judge"):
+        fetched = evaluator.fetch_judges(judges, config.policy.evaluation, console.report)
     run_id = uuid.uuid4().hex
     work = config.out / f".work-{run_id}"
-    with output.alone(config.out), AnswerLog(config.save_answers) as log:
-        output.clear(config.out)
+    with output.lock_output(config.out), AnswerLog(config.save_answers) as log:
+        output.clear_output(config.out)
         work.mkdir(parents=True)
         try:
-            with Child(config.out / output.LOG) as child:
-                ruler = evaluator.ruler(config, fetched, child, work, log)
-                yield Setting(config, talk, run_id, work, child, ruler, tested)
+            with Sandbox(config.out / output.LOG_FILE) as child:
+                ruler = evaluator.build_evaluator(config, fetched, child, work, log)
+                yield RunContext(config, console, run_id, work, child, ruler, tested)
         finally:
             shutil.rmtree(work)

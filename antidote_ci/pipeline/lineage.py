@@ -9,7 +9,7 @@ from pathlib import Path
 from antidote_ci.checkpoint import card as cards
 from antidote_ci.errors import UnsafeCheckpoint
 from antidote_ci.hub.pull import is_local
-from antidote_ci.hub.remote import NAME, About
+from antidote_ci.hub.remote import NAME, RepositoryInfo
 
 HINT = "if you know what the model was fine-tuned from, name it: --reference ORG/NAME"
 
@@ -26,17 +26,17 @@ def require_repository_name(model: str, base: str, found_by: str) -> None:
 
 def require_card_agrees(model: str, folder: Path, base: str) -> None:
     """Raise UnsafeCheckpoint when an adapter in `folder` says that it has another base than its card says."""
-    shown = cards.base_models(folder)
+    shown = cards.read_base_models(folder)
     if shown and base.casefold() not in (each.casefold() for each in shown):
         raise UnsafeCheckpoint(
-            f"{model} is shown as made from {', '.join(map(_shown, shown))}, and its adapter_config.json names "
-            f"{_shown(base)}",
+            f"{model} is shown as made from {', '.join(map(_quote_name, shown))}, and its adapter_config.json names "
+            f"{_quote_name(base)}",
             cause="people would trust the one base while the adapter runs on the other",
             hint=HINT,
         )
 
 
-def require_same_base(model: str, changed: About | None, base: str, found: About | None) -> None:
+def require_same_base(model: str, changed: RepositoryInfo | None, base: str, found: RepositoryInfo | None) -> None:
     """Raise UnsafeCheckpoint when `base` is not the repository any more that `model` was made from.
 
     Either it answers under another owner's name, or it is younger than the model. Nothing is known of what was in the
@@ -44,7 +44,7 @@ def require_same_base(model: str, changed: About | None, base: str, found: About
     """
     if found is None:
         return
-    if "/" in base and _owner(found.name) != _owner(base):
+    if "/" in base and _owner_of(found.name) != _owner_of(base):
         raise UnsafeCheckpoint(
             f"{base}, the base of {model}, is now {found.name}: another owner's",
             cause="it was moved, or its old name leads to weights that its new owner may change",
@@ -59,10 +59,10 @@ def require_same_base(model: str, changed: About | None, base: str, found: About
         )
 
 
-def _shown(name: str) -> str:
+def _quote_name(name: str) -> str:
     """A stranger's text is quoted, unless it is a plain name."""
     return name if NAME.fullmatch(name) else f"{name!r:.200}"
 
 
-def _owner(name: str) -> str:
+def _owner_of(name: str) -> str:
     return name.partition("/")[0].casefold()

@@ -9,25 +9,25 @@ from pathlib import Path
 from antidote_ci import report as reports
 from antidote_ci.checkpoint.swap import require_replaceable
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation.json_api import without_secrets
+from antidote_ci.evaluation.json_api import redact_address
 from antidote_ci.hub import pull
-from antidote_ci.locks import free
-from antidote_ci.paths import made, require_writable
+from antidote_ci.locks import try_lock_if_supported
+from antidote_ci.paths import create_folder, require_writable
 from antidote_ci.pipeline import publishing
-from antidote_ci.pipeline.publishing import Earlier, Publication
-from antidote_ci.pipeline.resolve import Tested, is_address, no_folder
+from antidote_ci.pipeline.publishing import PreviousRun, PublishTarget
+from antidote_ci.pipeline.resolve import ReportedModel, is_server_address, missing_folder_error
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import Report, RunVerdict
 
-MODEL = "model"
-SCORES = "repair"
-LOG = "child.log"
+MODEL_FOLDER = "model"
+SCORES_FOLDER = "repair"
+LOG_FILE = "child.log"
 REPORT_FILES = ("report.json", "report.html", "summary.md", "README.md")
-OWN = (*REPORT_FILES, MODEL, SCORES, LOG)
+OUTPUT_NAMES = (*REPORT_FILES, MODEL_FOLDER, SCORES_FOLDER, LOG_FILE)
 """Everything that a run leaves in its folder."""
 
 
-def exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
+def to_exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
     """What the process says of the tested revision."""
     match verdict:
         case "pass":
@@ -40,16 +40,16 @@ def exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
             return 4
 
 
-def require_possible(config: RunConfig, command: Command) -> None:
+def require_supported(config: RunConfig, command: Command) -> None:
     """Refuse before any work what could not be measured, or written after it without a loss."""
     # Now, for the files that it names may be edited while the run goes on.
     config.policy.sha256()
-    if is_address(config.model):
-        _require_answerable(config, command)
+    if is_server_address(config.model):
+        _require_local_weights(config, command)
     elif pull.is_local(config.model) and not Path(config.model).expanduser().is_dir():
-        raise no_folder(config.model)
-    require_own(config.out, OWN)
-    _require_weights_kept(config, command)
+        raise missing_folder_error(config.model)
+    require_own_output(config.out, OUTPUT_NAMES)
+    _require_inputs_outside_output(config, command)
 
 
 def require_publishable(config: RunConfig) -> None:
@@ -61,12 +61,12 @@ def require_publishable(config: RunConfig) -> None:
         )
 
 
-def _require_answerable(config: RunConfig, command: Command) -> None:
+def _require_local_weights(config: RunConfig, command: Command) -> None:
     """A server gives texts and nothing else."""
     if command == "run":
         raise ConfigurationError(
-            f"{without_secrets(config.model)} is a server, and a repair needs weights",
-            hint=f"antidote-ci evaluate {without_secrets(config.model)} measures what answers there",
+            f"{redact_address(config.model)} is a server, and a repair needs weights",
+            hint=f"antidote-ci evaluate {redact_address(config.model)} measures what answers there",
         )
     if config.policy.evaluation.server is not None:
         raise ConfigurationError(f"{config.model} answers already: --server would start another", hint="name only one")
@@ -78,11 +78,15 @@ def _require_answerable(config: RunConfig, command: Command) -> None:
         )
 
 
-def _require_weights_kept(config: RunConfig, command: Command) -> None:
+def _require_inputs_outside_output(config: RunConfig, command: Command) -> None:
     """What a run replaces is neither what it reads nor what it could not make again."""
-    weights = config.out / MODEL
+    weights = config.out / MODEL_FOLDER
     for read in (config.model, config.policy.repair.reference):
-        if read is not None and pull.is_local(read) and _lies_in(Path(read).expanduser(), weights, config.out / SCORES):
+        if (
+            read is not None
+            and pull.is_local(read)
+            and _is_inside(Path(read).expanduser(), weights, config.out / SCORES_FOLDER)
+        ):
             raise ConfigurationError(
                 f"{read} lies in --out {config.out}, and what is there is replaced", hint="name another --out"
             )
@@ -95,18 +99,18 @@ def _require_weights_kept(config: RunConfig, command: Command) -> None:
         )
 
 
-def _lies_in(path: Path, *folders: Path) -> bool:
+def _is_inside(path: Path, *folders: Path) -> bool:
     return any(path.resolve().is_relative_to(each.resolve()) for each in folders)
 
 
-def require_own(out: Path, own: Sequence[str]) -> None:
+def require_own_output(out: Path, own: Sequence[str]) -> None:
     """Raise ConfigurationError where `out` cannot be written, is another run's, or holds what no earlier one left."""
     require_writable(out)
     if not out.exists():
         return
     names = {path.name for path in out.iterdir()}
     foreign = {name for name in names if name not in own and not name.startswith(".work-")}
-    if not foreign and not names & {LOG, "report.json"}:
+    if not foreign and not names & {LOG_FILE, "report.json"}:
         foreign = names
     if foreign or ("README.md" in names and "report.json" not in names):
         raise ConfigurationError(
@@ -114,74 +118,74 @@ def require_own(out: Path, own: Sequence[str]) -> None:
             cause="a run replaces what an earlier one left there",
             hint="name a new or empty folder",
         )
-    if LOG in names:
-        with alone(out):
+    if LOG_FILE in names:
+        with lock_output(out):
             pass
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Hold `out`, which is made, against every other run: `clear` would remove what it is at.
+def lock_output(out: Path) -> Iterator[None]:
+    """Hold `out`, which is made, against every other run: `clear_output` would remove what it is at.
 
     Raises ConfigurationError where another has it.
     """
-    with (made(out) / LOG).open("ab") as log:
-        if not free(log.fileno()):
+    with (create_folder(out) / LOG_FILE).open("ab") as log:
+        if not try_lock_if_supported(log.fileno()):
             raise ConfigurationError(
                 f"--out {out} is the folder of a run that has not ended", hint="wait for it, or name another --out"
             )
         yield
 
 
-def clear(out: Path) -> None:
+def clear_output(out: Path) -> None:
     """Remove an earlier run's results, so that none can be taken for this one's."""
     for name in REPORT_FILES:
         (out / name).unlink(missing_ok=True)
-    for name in (MODEL, SCORES):
+    for name in (MODEL_FOLDER, SCORES_FOLDER):
         shutil.rmtree(out / name, ignore_errors=True)
     for leftover in out.glob(".work-*"):
         shutil.rmtree(leftover)
 
 
-def deliver(
+def write_output(
     config: RunConfig,
     report: Report,
-    tested: Tested,
+    tested: ReportedModel,
     work: Path,
     repaired: Path | None,
-    publication: Publication | None = None,
+    publication: PublishTarget | None = None,
 ) -> Report:
     """Write the report, put scores and repaired weights beside it, and publish when asked.
 
     Returns the report as it then stands. A PublishConflict leaves everything written and nothing published.
     """
     out = config.out
-    if (work / SCORES).is_dir():
-        (work / SCORES).rename(out / SCORES)
+    if (work / SCORES_FOLDER).is_dir():
+        (work / SCORES_FOLDER).rename(out / SCORES_FOLDER)
     if repaired is not None:
-        repaired.rename(out / MODEL)
-    place = reports.LOCAL if publication is None else publication.place
-    reports.write(report, tested.card, out, place)
+        repaired.rename(out / MODEL_FOLDER)
+    place = reports.LOCAL_CARD if publication is None else publication.card_location
+    reports.write_report(report, tested.card, out, place)
     if repaired is None:
         return report
-    _accompany(out)
+    _write_model_card(out)
     if publication is None:
         return report
-    published = publishing.publish_result(publication, report, out / MODEL)
+    published = publishing.publish_model(publication, report, out / MODEL_FOLDER)
     final = dataclasses.replace(report, publish=published)
-    reports.write(final, tested.card, out, place)
+    reports.write_report(final, tested.card, out, place)
     return final
 
 
-def recall(config: RunConfig, earlier: Earlier) -> Report:
+def restore_previous(config: RunConfig, earlier: PreviousRun) -> Report:
     """Leave the report of an earlier run in this one's place: the weights stay where they were published."""
-    with alone(config.out):
-        clear(config.out)
-        reports.write(earlier.report, earlier.card, config.out, earlier.place)
+    with lock_output(config.out):
+        clear_output(config.out)
+        reports.write_report(earlier.report, earlier.card, config.out, earlier.card_location)
     return earlier.report
 
 
-def notes(tested: Tested, repaired: Path | None) -> list[str]:
+def collect_notes(tested: ReportedModel, repaired: Path | None) -> list[str]:
     """What the reader must know and no figure says."""
     found = []
     if tested.unrepaired and repaired is not None:
@@ -194,10 +198,10 @@ def notes(tested: Tested, repaired: Path | None) -> list[str]:
     return found
 
 
-def _accompany(out: Path) -> None:
+def _write_model_card(out: Path) -> None:
     """The repaired checkpoint carries its own card, report and checksums."""
-    model = out / MODEL
+    model = out / MODEL_FOLDER
     shutil.copyfile(out / "README.md", model / "README.md")
     for name in ("report.json", "report.html"):
         shutil.copyfile(out / name, model / "antidote" / name)
-    (model / "SHA256SUMS").write_text(reports.checksums(model), encoding="utf-8")
+    (model / "SHA256SUMS").write_text(reports.compute_checksums(model), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`repair`: one method at one dose, both named. Nothing is searched, and nothing is measured."""
+"""`run_repair`: one method at one dose, both named. Nothing is searched, and nothing is measured."""
 
 import dataclasses
 import hashlib
@@ -7,30 +7,46 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from antidote_ci import __version__, records
-from antidote_ci.checkpoint.swap import MANIFEST, partial_of, require_apart, require_replaceable
+from antidote_ci.checkpoint.swap import MANIFEST_FILE, partial_folder, require_disjoint_folders, require_replaceable
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, realignment, splits
 from antidote_ci.evaluation.saved import AnswerLog
-from antidote_ci.evaluation.splits import Shaping
-from antidote_ci.paths import ensure_space
+from antidote_ci.evaluation.splits import RepairPrompts
+from antidote_ci.paths import require_space
 from antidote_ci.pipeline import candidates, evaluator, output, resolve
-from antidote_ci.pipeline.candidates import Bench
-from antidote_ci.pipeline.resolve import Pulled
+from antidote_ci.pipeline.candidates import CandidateFactory
+from antidote_ci.pipeline.resolve import Checkpoint
 from antidote_ci.policy import EMBEDDED, SELF, Policy, RunConfig
-from antidote_ci.records import Manifest, Method, Model, RepairPlan, ReportedReference, Row, Score, Target
+from antidote_ci.records import (
+    Manifest,
+    Method,
+    Model,
+    PromptRow,
+    RepairPlan,
+    RepairTarget,
+    ReportedReference,
+    ScoreMethod,
+)
 from antidote_ci.repair import planning
 from antidote_ci.repair.apply import Provenance
-from antidote_ci.repair.costs import CHARACTERS_A_TOKEN
-from antidote_ci.repair.methods import score_of
+from antidote_ci.repair.costs import CHARACTERS_PER_TOKEN
+from antidote_ci.repair.methods import score_method
 from antidote_ci.repair.planning import PlanRequest
-from antidote_ci.repair.targets import target_of
-from antidote_ci.repair.taylor import MOST_BENIGN, MOST_HARMFUL, MOST_TASK, evenly, taught_benign
+from antidote_ci.repair.targets import resolve_repair_target
+from antidote_ci.repair.taylor import MAX_BENIGN, MAX_HARMFUL, MAX_TASK, sample_evenly, select_distilled_benign
 from antidote_ci.report import terminal
-from antidote_ci.report.console import Talk
-from antidote_ci.sandbox.client import Child
+from antidote_ci.report.console import Console
+from antidote_ci.sandbox.client import Sandbox
 
-PLAN = "plan.json"
-OWN = (output.MODEL, "model.partial", "model.replaced-by-antidote", output.SCORES, PLAN, output.LOG)
+PLAN_FILE = "plan.json"
+REPAIR_OUTPUT_NAMES = (
+    output.MODEL_FOLDER,
+    "model.partial",
+    "model.replaced-by-antidote",
+    output.SCORES_FOLDER,
+    PLAN_FILE,
+    output.LOG_FILE,
+)
 """Everything that a repair leaves in its folder, killed or not."""
 
 
@@ -49,61 +65,61 @@ class RepairConfig:
 
 
 @dataclass(frozen=True)
-class _Subject:
+class _RepairInputs:
     """What is repaired, and from what."""
 
-    source: Pulled
-    named: ReportedReference | None
-    reference: Pulled | None
+    source: Checkpoint
+    reference_source: ReportedReference | None
+    reference: Checkpoint | None
     """The weights that come back, or an adapter's base; None for `dense`."""
-    target: Target
+    target: RepairTarget
     model: Model
     """The source as it runs."""
 
 
-def plan(config: RepairConfig, talk: Talk) -> RepairPlan:
-    """What `repair` would do. Pulls the weights where they are not here yet, and writes nothing."""
-    shaping = _shaping(config, talk)
-    subject = _subject(config, talk)
-    with TemporaryDirectory(prefix="antidote-plan-") as folder, Child(Path(folder) / output.LOG) as child:
-        return _planned(config, subject, shaping, child, talk)
+def plan_repair_command(config: RepairConfig, console: Console) -> RepairPlan:
+    """What `run_repair` would do. Pulls the weights where they are not here yet, and writes nothing."""
+    shaping = _load_prompts(config, console)
+    subject = _resolve_inputs(config, console)
+    with TemporaryDirectory(prefix="antidote-plan-") as folder, Sandbox(Path(folder) / output.LOG_FILE) as child:
+        return _run_plan(config, subject, shaping, child, console)
 
 
-def repair(config: RepairConfig, talk: Talk) -> Manifest:
-    """Repair the model into `--out`: the weights in `model`, scores and mask in `repair`, and plan.json.
+def run_repair(config: RepairConfig, console: Console) -> Manifest:
+    """Repair the model into `--out`: the weights in `model`, scores and mask in `run_repair`, and plan.json.
 
     Killed anywhere, the same command goes on from what it finds there and ends in the same bytes.
     """
-    shaping = _shaping(config, talk)
-    subject = _subject(config, talk)
+    shaping = _load_prompts(config, console)
+    subject = _resolve_inputs(config, console)
     out = config.run.out
-    with output.alone(out), Child(out / output.LOG) as child:
-        planned = _planned(config, subject, shaping, child, talk)
-        talk.show(terminal.plan(planned))
-        written = _bytes_in(partial_of(out / output.MODEL), out / output.SCORES)
-        ensure_space(out, planned.bytes_written - written, "--out")
-        (out / PLAN).write_text(records.dump(planned))
+    with output.lock_output(out), Sandbox(out / output.LOG_FILE) as child:
+        planned = _run_plan(config, subject, shaping, child, console)
+        console.show(terminal.show_plan(planned))
+        written = _count_bytes(partial_folder(out / output.MODEL_FOLDER), out / output.SCORES_FOLDER)
+        require_space(out, planned.bytes_written - written, "--out")
+        (out / PLAN_FILE).write_text(records.to_json(planned))
         if shaping.realignment and not shaping.realignment[0].response:
-            rows = _own_answers(config, subject, shaping.realignment, child, talk)
+            rows = _harmful_answers(config, subject, shaping.realignment, child, console)
             shaping = dataclasses.replace(shaping, realignment=rows)
-        _write(config, subject, shaping, child, talk)
-    return records.load(Manifest, (out / output.MODEL / MANIFEST).read_bytes())
+        _write_repair(config, subject, shaping, child, console)
+    return records.from_json(Manifest, (out / output.MODEL_FOLDER / MANIFEST_FILE).read_bytes())
 
 
-def _shaping(config: RepairConfig, talk: Talk) -> Shaping:
+def _load_prompts(config: RepairConfig, console: Console) -> RepairPrompts:
     """The prompts that the method reads. Refuses first what could not be carried out after all the work."""
-    _require_possible(config)
-    score = score_of(config.method)
+    _require_supported(config)
+    score = score_method(config.method)
     if score is None:
-        return Shaping([], [], [])
-    policy = _narrowed(config.run.policy, score)
+        return RepairPrompts([], [], [])
+    policy = _narrow_policy(config.run.policy, score)
     if policy.repair.realignment == SELF:
-        evaluator.judges_named(policy.evaluation)
-    with talk.step("read the prompts"):
-        return splits.for_repair(policy, evaluator.fetch_prompts(policy))
+        evaluator.select_judges(policy.evaluation)
+    with console.step("read the prompts"):
+        return splits.load_repair_prompts(policy, evaluator.fetch_prompts(policy))
 
 
-def _require_possible(config: RepairConfig) -> None:
+def _require_supported(config: RepairConfig) -> None:
     dose = config.dose
     if not 0 <= dose <= 1:
         raise ConfigurationError(
@@ -116,14 +132,14 @@ def _require_possible(config: RepairConfig) -> None:
             "`scale` needs a reference to shrink towards, and --target dense has none",
             hint="name the aligned model with --reference and leave the target to `auto`, or choose --method antidote",
         )
-    output.require_own(config.run.out, OWN)
+    output.require_own_output(config.run.out, REPAIR_OUTPUT_NAMES)
 
 
-def _narrowed(policy: Policy, method: Score) -> Policy:
+def _narrow_policy(policy: Policy, method: ScoreMethod) -> Policy:
     """The policy with the prompt sets that this method reads and no others, which are then not fetched."""
     named, repaired = policy.evaluation, dataclasses.replace(policy.repair, method=method, frontier=False)
     if method == "taylor":
-        named = dataclasses.replace(named, benign=prompt_sets.benign_origin(policy))
+        named = dataclasses.replace(named, benign=prompt_sets.resolve_benign(policy))
     else:
         named = dataclasses.replace(named, benign=None, task=None)
     if repaired.realignment != SELF:
@@ -131,104 +147,113 @@ def _narrowed(policy: Policy, method: Score) -> Policy:
     return dataclasses.replace(policy, evaluation=named, repair=repaired)
 
 
-def _subject(config: RepairConfig, talk: Talk) -> _Subject:
+def _resolve_inputs(config: RepairConfig, console: Console) -> _RepairInputs:
     run, settings = config.run, config.run.policy.repair
-    with talk.step("pull the model"):
-        source = resolve.fetch(run.model, run.revision, talk.report)
-        require_apart(source.source.folder, run.out / output.MODEL)
-        require_replaceable(run.out / output.MODEL)
-        target = target_of(source.layout, settings.target)
+    with console.step("pull the model"):
+        source = resolve.pull_model(run.model, run.revision, console.report)
+        require_disjoint_folders(source.source.folder, run.out / output.MODEL_FOLDER)
+        require_replaceable(run.out / output.MODEL_FOLDER)
+        target = resolve_repair_target(source.layout, settings.target)
         if target == "dense":
-            return _Subject(source, None, None, target, resolve.runnable(source, None))
+            return _RepairInputs(source, None, None, target, resolve.to_model(source, None))
         named = resolve.find_reference(source, settings.reference)
-        reference = resolve.fitting(source, named, talk.report)
-        return _Subject(source, named, reference, target, resolve.runnable(source, reference))
+        reference = resolve.resolve_reference(source, named, console.report)
+        return _RepairInputs(source, named, reference, target, resolve.to_model(source, reference))
 
 
-def _planned(config: RepairConfig, subject: _Subject, shaping: Shaping, child: Child, talk: Talk) -> RepairPlan:
-    tested = resolve.tested(subject.source)
+def _run_plan(
+    config: RepairConfig, subject: _RepairInputs, shaping: RepairPrompts, sandbox: Sandbox, console: Console
+) -> RepairPlan:
+    tested = resolve.to_reported_model(subject.source)
     request = PlanRequest(
         source=tested.source,
-        reference=subject.named,
+        reference=subject.reference_source,
         model=subject.model,
         reference_folder=subject.reference.source.folder if subject.reference else None,
         method=config.method,
         target=subject.target,
         dose=config.dose,
-        texts=_texts(config, shaping),
+        texts=_text_lengths(config, shaping),
         budget=config.budget,
     )
-    with talk.step("plan the repair"):
-        found = child.call(planning.plan, request, talk.report)
-    notes = found.notes + output.notes(tested, config.run.out / output.MODEL)
+    with console.step("plan the repair"):
+        found = sandbox.call(planning.plan_repair, request, console.report)
+    notes = found.notes + output.collect_notes(tested, config.run.out / output.MODEL_FOLDER)
     if subject.reference:
-        notes += resolve.differences(subject.source, subject.reference)
+        notes += resolve.vocabulary_differences(subject.source, subject.reference)
     named = config.run.policy.evaluation
-    if config.method == "taylor" and named.task is None and prompt_sets.benign_origin(config.run.policy) is None:
+    if config.method == "taylor" and named.task is None and prompt_sets.resolve_benign(config.run.policy) is None:
         notes.append("Embedded prompts stand for what the model must keep: --task or --benign names its own.")
     return dataclasses.replace(found, notes=notes)
 
 
-def _texts(config: RepairConfig, shaping: Shaping) -> list[int]:
+def _text_lengths(config: RepairConfig, shaping: RepairPrompts) -> list[int]:
     """Characters of each text that scoring reads; an answer that is still to be given counts as long as it may be."""
     if config.method == "taylor":
-        benign, task = evenly(_prompts(shaping.benign), MOST_BENIGN), evenly(_prompts(shaping.task), MOST_TASK)
-        harmful = evenly(_prompts(shaping.realignment), MOST_HARMFUL)
-        taught = harmful + taught_benign(benign, len(harmful))
+        benign, task = (
+            sample_evenly(_prompt_texts(shaping.benign), MAX_BENIGN),
+            sample_evenly(_prompt_texts(shaping.task), MAX_TASK),
+        )
+        harmful = sample_evenly(_prompt_texts(shaping.realignment), MAX_HARMFUL)
+        taught = harmful + select_distilled_benign(benign, len(harmful))
         return list(map(len, [*taught, *(benign or task), *benign, *task]))
-    longest = CHARACTERS_A_TOKEN * config.run.policy.evaluation.max_new_tokens
+    longest = CHARACTERS_PER_TOKEN * config.run.policy.evaluation.max_new_tokens
     return [len(row.prompt) + (len(row.response) or longest) for row in shaping.realignment]
 
 
-def _own_answers(config: RepairConfig, subject: _Subject, rows: list[Row], child: Child, talk: Talk) -> list[Row]:
+def _harmful_answers(
+    config: RepairConfig, subject: _RepairInputs, rows: list[PromptRow], sandbox: Sandbox, console: Console
+) -> list[PromptRow]:
     """The rows that the model answers harmfully: the realignment set `self`."""
     settings, out = config.run.policy.evaluation, config.run.out
-    with talk.step("pull the judge"):
-        fetched = evaluator.fetch_judges(evaluator.judges_named(settings), settings, talk.report)
+    with console.step("pull the judge"):
+        fetched = evaluator.fetch_judges(evaluator.select_judges(settings), settings, console.report)
     with TemporaryDirectory(dir=out, prefix=".work-") as work, AnswerLog(None) as log:
-        ruler = evaluator.ruler(config.run, fetched, child, Path(work), log)
-        with talk.step("answer the realignment prompts"):
-            return realignment.own_answers(ruler, subject.model, rows, talk.report)
+        ruler = evaluator.build_evaluator(config.run, fetched, sandbox, Path(work), log)
+        with console.step("answer the realignment prompts"):
+            return realignment.harmful_answers(ruler, subject.model, rows, console.report)
 
 
-def _write(config: RepairConfig, subject: _Subject, shaping: Shaping, child: Child, talk: Talk) -> None:
+def _write_repair(
+    config: RepairConfig, subject: _RepairInputs, shaping: RepairPrompts, sandbox: Sandbox, console: Console
+) -> None:
     """Scores, a mask, weights: each a call of its own in the child, which finds there what a killed one left."""
     out = config.run.out
-    bench = Bench(
-        child=child,
+    bench = CandidateFactory(
+        sandbox=sandbox,
         source=subject.source,
         reference=subject.reference,
         target=subject.target,
-        shaping=shaping,
-        provenance=_provenance(config, subject),
+        repair_prompts=shaping,
+        provenance=_build_provenance(config, subject),
         budget=config.budget,
-        scores=out / output.SCORES,
-        masks=out / output.SCORES,
+        scores=out / output.SCORES_FOLDER,
+        masks=out / output.SCORES_FOLDER,
         work=out,
-        report=talk.report,
+        report=console.report,
     )
-    with talk.step("score the weights"):
-        remedy = candidates.remedy(bench, config.method, [config.dose])
-    with talk.step("write the weights"):
-        candidates.prepare(bench, remedy, config.dose, out / output.MODEL)
+    with console.step("score the weights"):
+        remedy = candidates.build_method_masks(bench, config.method, [config.dose])
+    with console.step("write the weights"):
+        candidates.write_candidate(bench, remedy, config.dose, out / output.MODEL_FOLDER)
 
 
-def _provenance(config: RepairConfig, subject: _Subject) -> Provenance:
+def _build_provenance(config: RepairConfig, subject: _RepairInputs) -> Provenance:
     """Named after what was asked for, so that the same command ends in the same manifest."""
     unnamed = Provenance(
         run_id="",
-        source=resolve.tested(subject.source).source,
-        reference=subject.named,
+        source=resolve.to_reported_model(subject.source).source,
+        reference=subject.reference_source,
         policy_sha256=config.run.policy.sha256(),
     )
-    asked = f"{__version__} {config.method} {config.dose!r} {records.dump(unnamed)}"
+    asked = f"{__version__} {config.method} {config.dose!r} {records.to_json(unnamed)}"
     return dataclasses.replace(unnamed, run_id=hashlib.sha256(asked.encode()).hexdigest()[:32])
 
 
-def _prompts(rows: list[Row]) -> list[str]:
+def _prompt_texts(rows: list[PromptRow]) -> list[str]:
     return [row.prompt for row in rows]
 
 
-def _bytes_in(*folders: Path) -> int:
+def _count_bytes(*folders: Path) -> int:
     """What an earlier, killed run has written already."""
     return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())

@@ -7,37 +7,37 @@ from typing import Literal
 
 from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import is_pickled_weights
-from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.vocabularies import require_same_vocabulary
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation.json_api import without_secrets
+from antidote_ci.evaluation.json_api import redact_address
 from antidote_ci.hub import memory_needs, pull
-from antidote_ci.hub.access import Access, reading
-from antidote_ci.hub.remote import About
+from antidote_ci.hub.access import HubAccess, read_access
+from antidote_ci.hub.remote import RepositoryInfo
 from antidote_ci.pipeline import lineage
 from antidote_ci.policy import RepairSection, RunConfig
-from antidote_ci.records import FoundBy, Model, OnProgress, ReportedReference, ReportedSource, Source
-from antidote_ci.repair.targets import require_same_shapes, target_of
+from antidote_ci.records import FoundBy, Model, ModelSource, OnProgress, ReportedReference, ReportedSource
+from antidote_ci.repair.targets import require_same_shapes, resolve_repair_target
 
-Use = Literal["read", "run", "merge"]
+ModelUse = Literal["read", "run", "merge"]
 """What becomes of the weights here: read from the disk, held in memory while they answer, or merged for that."""
 
 
 @dataclass(frozen=True)
-class Pulled:
+class Checkpoint:
     """A checkpoint on this disk, looked at but not opened by any framework."""
 
-    source: Source
-    layout: Layout
+    source: ModelSource
+    layout: CheckpointLayout
     licence: str | None
     unrepaired: list[str]
     """Other weights beside the checkpoint, pickled or unused: never opened, so a repair does not cover them."""
-    about: About | None
+    repository_info: RepositoryInfo | None
     """What the Hub says of the repository; None for a folder, and for a commit that was in the cache."""
 
 
 @dataclass(frozen=True)
-class Tested:
+class ReportedModel:
     """The model as the report speaks of it."""
 
     source: ReportedSource
@@ -47,7 +47,7 @@ class Tested:
     unrepaired: list[str]
 
 
-def fetch(model: str, revision: str | None, report: OnProgress, use: Use = "read") -> Pulled:
+def pull_model(model: str, revision: str | None, report: OnProgress, use: ModelUse = "read") -> Checkpoint:
     """The model at one commit. A local folder is used where it lies, read-only.
 
     Raises InfrastructureError, before the download, where disk or memory do not suffice.
@@ -57,112 +57,116 @@ def fetch(model: str, revision: str | None, report: OnProgress, use: Use = "read
             raise ConfigurationError(
                 f"{model} is a local folder, so it has no revision {revision}", hint="drop --revision"
             )
-        found = local(model)
+        found = open_local(model)
         if use != "read":
-            memory_needs.require_memory(model, memory_needs.memory_for(found.layout.entries, merged=use == "merge"))
+            memory_needs.require_memory(model, memory_needs.cpu_memory(found.layout.entries, merged=use == "merge"))
         return found
-    remote = pull.resolve(model, revision, access())
+    remote = pull.resolve_revision(model, revision, pull_access())
     if use != "read":
-        memory_needs.require_memory(model, memory_needs.memory_needed(remote, merged=use == "merge"))
-    folder = pull.download(remote, access(), report)
-    layout = inspect(folder)
-    return Pulled(
-        Source(model, remote.revision, folder, layout.kind),
+        memory_needs.require_memory(model, memory_needs.remote_memory(remote, merged=use == "merge"))
+    folder = pull.download_snapshot(remote, pull_access(), report)
+    layout = read_layout(folder)
+    return Checkpoint(
+        ModelSource(model, remote.revision, folder, layout.kind),
         layout,
         remote.licence,
-        _unrepaired(layout, remote.skipped),
-        remote.about,
+        _list_unrepaired(layout, remote.skipped),
+        remote.info,
     )
 
 
-def local(model: str) -> Pulled:
+def open_local(model: str) -> Checkpoint:
     """A checkpoint in a folder of this machine."""
     folder = Path(model).expanduser().resolve()
     if not folder.is_dir():
-        raise no_folder(model)
-    layout = inspect(folder)
-    return Pulled(
-        Source(model, None, folder, layout.kind),
+        raise missing_folder_error(model)
+    layout = read_layout(folder)
+    return Checkpoint(
+        ModelSource(model, None, folder, layout.kind),
         layout,
         None,
-        _unrepaired(layout, [_readable(path.name) for path in folder.iterdir()]),
+        _list_unrepaired(layout, [_to_text(path.name) for path in folder.iterdir()]),
         None,
     )
 
 
-def no_folder(model: str) -> ConfigurationError:
+def missing_folder_error(model: str) -> ConfigurationError:
     """For a model that is none of this machine's."""
     return ConfigurationError(f"there is no folder {model}", hint="check the path, or write ORG/NAME for the Hub")
 
 
-def _readable(name: str) -> str:
+def _to_text(name: str) -> str:
     """A name of this disk as text: its bytes may be no UTF-8, and no report could hold them."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _unrepaired(layout: Layout, names: list[str]) -> list[str]:
+def _list_unrepaired(layout: CheckpointLayout, names: list[str]) -> list[str]:
     return sorted([*layout.unused_weights, *filter(is_pickled_weights, names)])
 
 
-def is_address(model: str) -> bool:
+def is_server_address(model: str) -> bool:
     """Whether `model` is the address of a server and neither a repository nor a folder."""
     return model.startswith(("http://", "https://"))
 
 
-def subject(config: RunConfig, report: OnProgress) -> tuple[Tested, Model]:
+def resolve_target(config: RunConfig, report: OnProgress) -> tuple[ReportedModel, Model]:
     """What `evaluate` measures: a checkpoint, an adapter with its base, or whatever a server answers for."""
-    if is_address(config.model):
-        return Tested(ReportedSource(without_secrets(config.model), None, "server"), None, "", []), Model(Path())
-    use = use_of(config)
-    source = fetch(config.model, config.revision, report, use)
+    if is_server_address(config.model):
+        return ReportedModel(ReportedSource(redact_address(config.model), None, "server"), None, "", []), Model(Path())
+    use = resolve_use(config)
+    source = pull_model(config.model, config.revision, report, use)
     if source.source.kind == "full":
-        return tested(source), runnable(source, None)
+        return to_reported_model(source), to_model(source, None)
     reference = find_reference(source, config.policy.repair.reference)
-    return tested(source), runnable(source, base(source, reference, report, use))
+    return to_reported_model(source), to_model(source, resolve_base(source, reference, report, use))
 
 
-def use_of(config: RunConfig) -> Use:
+def resolve_use(config: RunConfig) -> ModelUse:
     """A server holds the weights itself, perhaps on another machine."""
     return "run" if config.policy.evaluation.server is None else "read"
 
 
-def tested(model: Pulled) -> Tested:
+def to_reported_model(model: Checkpoint) -> ReportedModel:
     """What the report says of a checkpoint."""
     path = model.source.folder / "README.md"
     card = path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
     source = ReportedSource(model.source.id, model.source.revision, model.source.kind)
-    return Tested(source, model.licence, card, model.unrepaired)
+    return ReportedModel(source, model.licence, card, model.unrepaired)
 
 
-def base(model: Pulled, reference: ReportedReference | None, report: OnProgress, use: Use) -> Pulled | None:
+def resolve_base(
+    model: Checkpoint, reference: ReportedReference | None, report: OnProgress, use: ModelUse
+) -> Checkpoint | None:
     """The reference, when an adapter needs it to run, or when it lies on this machine; else it may never be needed."""
     if reference is None or (model.source.kind == "full" and reference.revision is not None):
         return None
-    return fitting(model, reference, report, use)
+    return resolve_reference(model, reference, report, use)
 
 
-def fitting(model: Pulled, reference: ReportedReference, report: OnProgress, use: Use = "read") -> Pulled:
+def resolve_reference(
+    model: Checkpoint, reference: ReportedReference, report: OnProgress, use: ModelUse = "read"
+) -> Checkpoint:
     """The reference, pulled. Raises what `require_same_shapes` and `require_same_vocabulary` raise."""
     merged = use == "run" and model.source.kind == "adapter"
-    found = fetch(reference.id, reference.revision, report, "merge" if merged else use)
+    found = pull_model(reference.id, reference.revision, report, "merge" if merged else use)
     require_same_shapes(model.layout, found.layout)
     require_same_vocabulary(model.layout, found.layout)
     return found
 
 
-def access() -> Access:
+def pull_access() -> HubAccess:
     """For pulling. The one for publishing is another's business."""
-    return reading(os.environ)
+    return read_access(os.environ)
 
 
-def wanted_reference(model: Pulled, settings: RepairSection) -> ReportedReference | None:
+def select_reference(model: Checkpoint, settings: RepairSection) -> ReportedReference | None:
     """What a repair goes by; None for `dense`, which knows the merged weights alone."""
-    if target_of(model.layout, settings.target) == "dense":
+    if resolve_repair_target(model.layout, settings.target) == "dense":
         return None
     return find_reference(model, settings.reference)
 
 
-def differences(model: Pulled, reference: Pulled) -> list[str]:
+def vocabulary_differences(model: Checkpoint, reference: Checkpoint) -> list[str]:
     """Where a reference that fits the model is still not of its shapes: the rows of the vocabulary."""
     shapes = {name: info.shape for name, info in reference.layout.tensors.items()}
     return [
@@ -173,21 +177,21 @@ def differences(model: Pulled, reference: Pulled) -> list[str]:
     ]
 
 
-def find_reference(model: Pulled, named: str | None) -> ReportedReference:
+def find_reference(model: Checkpoint, named: str | None) -> ReportedReference:
     """What the user named, what the adapter says it was trained on, or what the card says it was made from.
 
     Its revision is resolved here, once: it exists, though it may not be pulled yet. Raises UnsafeCheckpoint for a base
     that was found and cannot be the right one.
     """
     if named is not None:
-        return _resolved(named, "option")
+        return _resolve_name(named, "option")
     said = model.layout.base_model
     if said is not None:
         revision = model.layout.config.get("revision")
-        return _said_by(model, said, revision if isinstance(revision, str) else None, "adapter_config.json")
-    from_card = cards.base_model(model.layout.folder)
+        return _declared_reference(model, said, revision if isinstance(revision, str) else None, "adapter_config.json")
+    from_card = cards.read_base_model(model.layout.folder)
     if from_card is not None and from_card != model.source.id:
-        return _said_by(model, from_card, None, "model card")
+        return _declared_reference(model, from_card, None, "model card")
     raise ConfigurationError(
         f"the reference of {model.source.id} cannot be found",
         cause="neither an adapter_config.json nor the card's base_model names the aligned model before fine-tuning",
@@ -195,25 +199,25 @@ def find_reference(model: Pulled, named: str | None) -> ReportedReference:
     )
 
 
-def _said_by(model: Pulled, name: str, revision: str | None, found_by: FoundBy) -> ReportedReference:
+def _declared_reference(model: Checkpoint, name: str, revision: str | None, found_by: FoundBy) -> ReportedReference:
     """A repository of the Hub may name another repository, never a folder of this machine."""
     if model.source.revision is not None:
         lineage.require_repository_name(model.source.id, name, found_by)
     elif pull.is_local(name):
-        return _resolved(name, found_by)
+        return _resolve_name(name, found_by)
     lineage.require_card_agrees(model.source.id, model.layout.folder, name)
-    base = pull.resolve(name, revision or None, access())
-    lineage.require_same_base(model.source.id, model.about, name, base.about)
+    base = pull.resolve_revision(name, revision or None, pull_access())
+    lineage.require_same_base(model.source.id, model.repository_info, name, base.info)
     return ReportedReference(name, base.revision, found_by)
 
 
-def _resolved(name: str, found_by: FoundBy) -> ReportedReference:
+def _resolve_name(name: str, found_by: FoundBy) -> ReportedReference:
     if pull.is_local(name):
-        return ReportedReference(local(name).source.id, None, found_by)
-    return ReportedReference(name, pull.resolve(name, None, access()).revision, found_by)
+        return ReportedReference(open_local(name).source.id, None, found_by)
+    return ReportedReference(name, pull.resolve_revision(name, None, pull_access()).revision, found_by)
 
 
-def runnable(model: Pulled, base: Pulled | None) -> Model:
+def to_model(model: Checkpoint, base: Checkpoint | None) -> Model:
     """What the child process loads: a full checkpoint, or an adapter upon its base."""
     if model.source.kind == "full":
         return Model(model.source.folder)

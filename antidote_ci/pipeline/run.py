@@ -1,51 +1,53 @@
 """The sentence: pull, measure, repair, measure again, report, publish. The only file that knows the order."""
 
 from antidote_ci.evaluation import gate, splits
-from antidote_ci.evaluation.judge_results import Stops
-from antidote_ci.evaluation.measure import NEVER, measure
+from antidote_ci.evaluation.judge_results import EarlyStops
+from antidote_ci.evaluation.measure import NO_EARLY_STOP, evaluate_model
 from antidote_ci.pipeline import context, evaluator, output, publishing, repair_model, resolve
 from antidote_ci.pipeline.evaluate import report_of
-from antidote_ci.pipeline.repair_model import Findings, Patient
+from antidote_ci.pipeline.repair_model import RepairInput, RunResult
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import Report
-from antidote_ci.report.console import Talk
+from antidote_ci.report.console import Console
 
-PASS_ALONE: Stops = frozenset({"pass"})
+STOP_ON_PASS: EarlyStops = frozenset({"pass"})
 """A run that finds a failing model compares it with its repair, on all prompts."""
 
 
-def run(config: RunConfig, talk: Talk) -> Report:
+def run(config: RunConfig, console: Console) -> Report:
     """Measure the model and, when it fails, repair it, prove it, and publish as the policy says."""
-    output.require_possible(config, "run")
+    output.require_supported(config, "run")
     output.require_publishable(config)
-    judges = evaluator.judges_named(config.policy.evaluation)
-    with talk.step("read the prompts"):
-        prompts = splits.for_run(config.policy, evaluator.fetch_prompts(config.policy))
+    judges = evaluator.select_judges(config.policy.evaluation)
+    with console.step("read the prompts"):
+        prompts = splits.load_run_prompts(config.policy, evaluator.fetch_prompts(config.policy))
     place, revision = None, config.revision
     if config.policy.publish.mode != "none":
-        with talk.step("look at the destination"):
-            place = publishing.prepared(config)
+        with console.step("look at the destination"):
+            place = publishing.prepare_publication(config)
             revision = place.destination.revision
-            earlier = publishing.earlier(place, config.policy.sha256())
+            earlier = publishing.find_previous(place, config.policy.sha256())
         if earlier is not None:
-            return output.recall(config, earlier)
-    with talk.step("pull the model"):
-        source = resolve.fetch(config.model, revision, talk.report, resolve.use_of(config))
-        reference = resolve.wanted_reference(source, config.policy.repair)
-        base = resolve.base(source, reference, talk.report, resolve.use_of(config))
-    tested = resolve.tested(source)
+            return output.restore_previous(config, earlier)
+    with console.step("pull the model"):
+        source = resolve.pull_model(config.model, revision, console.report, resolve.resolve_use(config))
+        reference = resolve.select_reference(source, config.policy.repair)
+        base = resolve.resolve_base(source, reference, console.report, resolve.resolve_use(config))
+    tested = resolve.to_reported_model(source)
     if place is not None:
-        publishing.require_card(place, tested.card)
-    with context.opened(config, talk, judges, tested) as here:
-        with talk.step("evaluate the model"):
-            stops = PASS_ALONE if config.policy.evaluation.stop_early else NEVER
-            model = resolve.runnable(source, base)
-            context.require_usable(here, model)
-            before = measure(here.ruler, model, prompts.confirmation, talk.report, stops=stops, role="before")
-        findings = Findings(before.verdict, gate.sentence("the model", before), before)
-        talk.say(f"  {findings.reason}")
-        if gate.calls_for_repair(before, config.policy.gate):
-            findings = repair_model.treat(here, Patient(source, reference, base), prompts, before)
-        with talk.step("report and publish"):
+        publishing.require_mergeable_card(place, tested.card)
+    with context.open_context(config, console, judges, tested) as here:
+        with console.step("evaluate the model"):
+            stops = STOP_ON_PASS if config.policy.evaluation.stop_early else NO_EARLY_STOP
+            model = resolve.to_model(source, base)
+            context.require_loadable(here, model)
+            before = evaluate_model(
+                here.evaluator, model, prompts.confirmation, console.report, stops=stops, role="before"
+            )
+        findings = RunResult(before.verdict, gate.describe_verdict("the model", before), before)
+        console.print(f"  {findings.reason}")
+        if gate.needs_repair(before, config.policy.gate):
+            findings = repair_model.repair_model(here, RepairInput(source, reference, base), prompts, before)
+        with console.step("report and publish"):
             report = report_of(here, findings, prompts.files)
-            return output.deliver(config, report, here.tested, here.work, findings.repaired, place)
+            return output.write_output(config, report, here.reported_model, here.work, findings.repaired, place)

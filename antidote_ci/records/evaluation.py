@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from antidote_ci.records.models import Plan
+from antidote_ci.records.models import ComputeEnvironment
 
 Measure = Literal["harmful_score", "non_refusal_rate"]
 GateVerdict = Literal["pass", "fail", "inconclusive"]
-Outcome = Literal["harmful", "safe", "degenerate", "unparsed"]
+AnswerOutcome = Literal["harmful", "safe", "degenerate", "unparsed"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class CategoryCount:
 
 
 @dataclass(frozen=True)
-class Benign:
+class BenignResult:
     """Answers to harmless prompts. Shares of n."""
 
     over_refusal: float
@@ -35,7 +35,7 @@ class Benign:
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskResult:
     """The user's own task. Share of n."""
 
     accuracy: float
@@ -98,7 +98,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Look:
+class SequentialLook:
     """One moment of a sequential test: evidence after n prompts, as e-values (1/error decides)."""
 
     n: int
@@ -110,7 +110,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Reading:
+class JudgeResult:
     """What one judge made of the answers to the harmful prompts."""
 
     judge: JudgeIdentity
@@ -125,9 +125,9 @@ class Reading:
     verdict: GateVerdict
     decided_by: Literal["fixed", "sequence"]
     """The exact bound on all prompts, or the anytime-valid test that stopped early."""
-    outcomes: dict[str, Outcome]
+    outcomes: dict[str, AnswerOutcome]
     """By prompt id: the worst of its answers."""
-    trace: list[Look]
+    trace: list[SequentialLook]
 
 
 @dataclass(frozen=True)
@@ -147,28 +147,28 @@ class Evaluation:
     threshold: float
     verdict: GateVerdict
     categories: dict[str, CategoryCount]
-    benign: Benign | None
-    task: Task | None
-    plan: Plan
+    benign: BenignResult | None
+    task: TaskResult | None
+    plan: ComputeEnvironment
     confidence: float
     """Of each bound: 0.95, or 0.975 where an early stop was allowed (the 5 % is then split between two tests)."""
     planned: int
     """Prompts of the whole set; more than `n` when the test stopped early."""
     samples: int
     """Answers a prompt; each prompt then counts as the mean of its answers."""
-    readings: list[Reading]
+    readings: list[JudgeResult]
     """One a judge; the worst decides."""
     disagreement: float | None
     """Share of prompts on which two judges differ."""
 
     @property
-    def deciding(self) -> Reading:
+    def deciding_result(self) -> JudgeResult:
         """The reading that the first figures are of."""
         return next(each for each in self.readings if each.judge.name == self.judge)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """A yes-or-no property of the same prompts, before and after a repair."""
 
     both: int
@@ -184,7 +184,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Paired(Comparison):
+class PairedChange(PairedComparison):
     """A comparison that a report speaks of."""
 
     what: str

@@ -5,20 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["full", "adapter", "server"]
+ModelKind = Literal["full", "adapter", "server"]
 """What was measured: a checkpoint, a LoRA adapter, or (`evaluate` alone) a model that a server answers for."""
 FoundBy = Literal["option", "adapter_config.json", "model card"]
 """Who named the reference."""
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """A model as it was pulled: one commit of a Hub repository, or a local folder."""
 
     id: str
     revision: str | None
     folder: Path
-    kind: Kind
+    kind: ModelKind
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ReportedSource:
 
     id: str
     revision: str | None
-    kind: Kind
+    kind: ModelKind
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ReportedReference:
 
 
 @dataclass(frozen=True)
-class Row:
+class PromptRow:
     """One prompt, with the answer it is paired with where the set has one."""
 
     prompt: str
@@ -73,7 +73,7 @@ OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComputeEnvironment:
     """Everything beyond weights and prompts that decides which bits a forward pass gives."""
 
     device: str

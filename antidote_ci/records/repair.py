@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from antidote_ci.records.models import Plan, ReportedReference, ReportedSource
+from antidote_ci.records.models import ComputeEnvironment, ReportedReference, ReportedSource
 
-Score = Literal["antidote", "taylor"]
-Method = Literal[Score, "scale", "random"]
+ScoreMethod = Literal["antidote", "taylor"]
+Method = Literal[ScoreMethod, "scale", "random"]
 """The last two are the controls."""
-Target = Literal["adapter", "delta", "dense"]
+RepairTarget = Literal["adapter", "delta", "dense"]
 """Scored: an adapter's factors, the difference to the reference, or (asked for) the weights themselves."""
 Grouping = Literal["row", "tensor"]
 """Of what a dose is a share: each output row, or each tensor."""
@@ -39,7 +39,7 @@ class ScoredTensor:
 
 
 @dataclass(frozen=True)
-class LeftAlone:
+class UntouchedWeights:
     """Weights that fine-tuning may have changed and a repair does not touch."""
 
     what: str
@@ -53,19 +53,19 @@ class LeftAlone:
 class Scores:
     """What scoring left on disk, and from what. Every mask of every dose is made from it."""
 
-    method: Score | None
+    method: ScoreMethod | None
     """None: nothing was scored, as for `scale` and a `random` that imitates nothing."""
-    target: Target
+    target: RepairTarget
     per: Grouping
     tensors: list[ScoredTensor]
-    left_alone: list[LeftAlone]
+    left_alone: list[UntouchedWeights]
     source_files: dict[str, str]
     """sha256 of each of the source's weight files when it was scored."""
     reference_files: dict[str, str]
     """The same of the reference; empty where it has no part in the edit."""
     sha256: str
     """Of the file that holds the scores or their statistics; empty when nothing was scored."""
-    plan: Plan | None
+    plan: ComputeEnvironment | None
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ class RepairPlan:
     source: ReportedSource
     reference: ReportedReference | None
     method: Method
-    target: Target
+    target: RepairTarget
     per: Grouping | None
     dose: float
     effective_dose: float
     tensors: list[ScoredTensor]
-    left_alone: list[LeftAlone]
+    left_alone: list[UntouchedWeights]
     entries_covered: int
     bytes_written: int
     memory_bytes: int
@@ -119,18 +119,18 @@ class LayerChange:
 
 
 @dataclass(frozen=True)
-class Repair:
+class RepairResult:
     """What was done to the weights."""
 
     method: Method
-    target: Target
+    target: RepairTarget
     dose: float
     effective_dose: float
     """Share of the scored entries that the mask holds (counts per row are whole numbers); for scale, the dose."""
     changed_weights: int
     scored_weights: int
     files: list[WeightFile]
-    left_alone: list[LeftAlone] = field(default_factory=list)
+    left_alone: list[UntouchedWeights] = field(default_factory=list)
     layers: list[LayerChange] = field(default_factory=list)
 
 
@@ -151,7 +151,7 @@ class Verification:
     reference: ReportedReference | None = None
     """None also where it has no part in the edit."""
     method: Method | None = None
-    target: Target | None = None
+    target: RepairTarget | None = None
     per: Grouping | None = None
     dose: float | None = None
     files: int = 0
@@ -172,20 +172,20 @@ class Manifest:
     source: ReportedSource
     reference: ReportedReference | None
     method: Method
-    target: Target
+    target: RepairTarget
     per: Grouping | None
     """None for `scale`, which has no mask."""
     dose: float
     effective_dose: float
     changed: dict[str, int]
     """Entries whose value is another, by scored tensor."""
-    left_alone: list[LeftAlone]
+    left_alone: list[UntouchedWeights]
     policy_sha256: str
     scores_sha256: str
     masks_sha256: str
     source_files: dict[str, str]
     reference_files: dict[str, str]
-    plan: Plan | None
+    plan: ComputeEnvironment | None
     files: list[WeightFile]
     digest: str = ""
     """sha256 of this manifest with an empty digest: it shows an accident or a careless edit, and is no signature."""

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from antidote_ci.records.evaluation import Calibration, Divergence, Drift, Evaluation, Paired
+from antidote_ci.records.evaluation import Calibration, Divergence, Drift, Evaluation, PairedChange
 from antidote_ci.records.models import ReportedReference, ReportedSource
-from antidote_ci.records.repair import Method, Repair
+from antidote_ci.records.repair import Method, RepairResult
 
 SCHEMA_VERSION = 1
 RunVerdict = Literal["pass", "repaired", "fail", "inconclusive"]
@@ -14,7 +14,7 @@ PublishMode = Literal["none", "pull-request", "branch", "repo"]
 
 
 @dataclass(frozen=True)
-class Attempt:
+class DoseAttempt:
     """One dose tried on the selection split."""
 
     dose: float
@@ -32,7 +32,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Control:
+class ControlResult:
     """A simple trick given the same chance as the repair."""
 
     method: Method
@@ -72,7 +72,7 @@ class Evaluations:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishResult:
     """Where the result went; `url` is None when nothing was published."""
 
     mode: PublishMode
@@ -85,7 +85,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class PromptFile:
+class PromptSetRecord:
     """A prompt set by what it says, not by where it lay: the sha256 of its rows."""
 
     role: str
@@ -112,19 +112,19 @@ class Report:
     reference: ReportedReference | None
     policy_sha256: str
     policy: dict[str, bool | int | float | str]
-    prompts: list[PromptFile]
+    prompts: list[PromptSetRecord]
     evaluations: Evaluations
-    attempts: list[Attempt]
+    attempts: list[DoseAttempt]
     """The search for the dose, in the order made; empty when there was none."""
-    repair: Repair | None
-    controls: list[Control]
-    publish: Published
+    repair: RepairResult | None
+    controls: list[ControlResult]
+    publish: PublishResult
     notes: list[str]
     seconds: dict[str, float]
     """Wall time of each step, in order."""
     licence: str | None = field(default=None)
     """The source card's licence, where it names one."""
-    paired: list[Paired] = field(default_factory=list)
+    paired: list[PairedChange] = field(default_factory=list)
     """Before against after, prompt by prompt; empty without a repair."""
     divergence: Divergence | None = None
     drift: Drift | None = None

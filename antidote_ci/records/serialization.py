@@ -9,18 +9,18 @@ Record = TypeVar("Record")
 _ADAPTERS: "dict[type[Any], TypeAdapter[Any]]" = {}
 
 
-def dump(record: object) -> str:
+def to_json(record: object) -> str:
     """The record as indented JSON."""
-    return _adapter(type(record)).dump_json(record, indent=2).decode() + "\n"
+    return _type_adapter(type(record)).dump_json(record, indent=2).decode() + "\n"
 
 
-def load(kind: type[Record], text: str | bytes) -> Record:
+def from_json(kind: type[Record], text: str | bytes) -> Record:
     """A record of `kind` from JSON; raises pydantic.ValidationError (a ValueError) when it does not fit."""
-    record: Record = _adapter(kind).validate_json(text)
+    record: Record = _type_adapter(kind).validate_json(text)
     return record
 
 
-def _adapter(kind: type[Any]) -> "TypeAdapter[Any]":
+def _type_adapter(kind: type[Any]) -> "TypeAdapter[Any]":
     """Made once for each kind: that takes milliseconds."""
     if kind not in _ADAPTERS:
         from pydantic import TypeAdapter

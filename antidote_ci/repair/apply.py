@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from antidote_ci import __version__, records
 from antidote_ci.checkpoint import tensors
-from antidote_ci.checkpoint.files import sha256_file, shown
-from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.checkpoint.files import display_name, sha256_file
+from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.lora_names import A_ENDING
-from antidote_ci.checkpoint.swap import nothing_left_on_error
+from antidote_ci.checkpoint.swap import rollback_on_error
 from antidote_ci.checkpoint.tensors import TensorFile
-from antidote_ci.checkpoint.writer import finish, write_checkpoint
+from antidote_ci.checkpoint.writer import publish_in_place, write_checkpoint
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model import memory
 from antidote_ci.records import (
@@ -21,15 +21,15 @@ from antidote_ci.records import (
     MaskFile,
     Method,
     OnProgress,
+    RepairTarget,
     ReportedReference,
     ReportedSource,
     Scores,
-    Target,
     WeightFile,
 )
 from antidote_ci.repair import edits, masks
-from antidote_ci.repair.manifest import sealed
-from antidote_ci.repair.masking import origin
+from antidote_ci.repair.manifest import seal_manifest
+from antidote_ci.repair.masking import mask_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -62,10 +62,10 @@ class ApplyRequest:
 
 
 @dataclass(frozen=True)
-class Applied:
+class ApplyResult:
     """What changed on disk."""
 
-    target: Target
+    target: RepairTarget
     effective_dose: float
     changed: dict[str, int]
     """Entries whose value is another, by tensor."""
@@ -73,44 +73,46 @@ class Applied:
     files: list[WeightFile]
 
 
-@memory.kept_small()
-def apply(request: ApplyRequest, report: OnProgress) -> Applied:
+@memory.return_freed_memory()
+def apply_mask(request: ApplyRequest, report: OnProgress) -> ApplyResult:
     """Write the repaired checkpoint to `destination`: complete with its manifest, or not at all.
 
     Killed anywhere, the same request goes on where it stopped. Raises ConfigurationError for a mask of another
     checkpoint, InfrastructureError when source, reference or mask are not what was scored.
     """
     scores = request.scores
-    source = inspect(request.source)
-    reference = inspect(request.reference) if request.reference else None
+    source = read_layout(request.source)
+    reference = read_layout(request.reference) if request.reference else None
     if (scores.target == "delta") != (reference is not None):
         raise ValueError(f"{scores.target} and its reference do not go together")
     _require_shapes(source, scores)
     if reference is not None:
         _require_shapes(reference, scores)
     if request.mask is not None:
-        _require_mask_of(request, request.mask)
-    manifest = _begun(request)
-    key = sealed(replace(manifest, run_id="")).digest
+        _require_matching_mask(request, request.mask)
+    manifest = _draft_manifest(request)
+    key = seal_manifest(replace(manifest, run_id="")).digest
     with ThreadPoolExecutor(1) as beside:
         # The writer hashes what it reads of the source; the reference is read tensor by tensor, so it is hashed apart.
-        hashing = beside.submit(_hashes, reference)
-        edit = _editor(request, reference)
-        written = write_checkpoint(source, request.destination, _edited_names(request), edit, key, report)
+        hashing = beside.submit(_hash_files, reference)
+        edit = _build_edit(request, reference)
+        written = write_checkpoint(source, request.destination, _list_edited(request), edit, key, report)
         reference_files = hashing.result()
-    with nothing_left_on_error(request.destination):
+    with rollback_on_error(request.destination):
         source_files = {file.path: file.sha256_in or "" for file in written.files}
         _require_hashes(source, scores.source_files, source_files)
         if reference is not None:
             _require_hashes(reference, scores.reference_files, reference_files)
     # People go on editing the card, so the proof does not cover it.
     proven = [file for file in written.files if file.path != CARD]
-    finish(request.destination, records.dump(sealed(replace(manifest, changed=written.changed, files=proven))))
+    publish_in_place(
+        request.destination, records.to_json(seal_manifest(replace(manifest, changed=written.changed, files=proven)))
+    )
     entries = sum(each.entries for each in scores.tensors)
-    return Applied(scores.target, manifest.effective_dose, written.changed, entries, proven)
+    return ApplyResult(scores.target, manifest.effective_dose, written.changed, entries, proven)
 
 
-def _begun(request: ApplyRequest) -> Manifest:
+def _draft_manifest(request: ApplyRequest) -> Manifest:
     """The manifest but for what is known when all is written. But for the run, it decides the repaired bytes."""
     scores, mask = request.scores, request.mask
     return Manifest(
@@ -133,7 +135,7 @@ def _begun(request: ApplyRequest) -> Manifest:
     )
 
 
-def _edited_names(request: ApplyRequest) -> set[str]:
+def _list_edited(request: ApplyRequest) -> set[str]:
     """A scaled adapter's delta is B A: one factor carries the whole shrink."""
     names = {each.name for each in request.scores.tensors}
     if request.method == "scale" and request.scores.target == "adapter":
@@ -141,52 +143,54 @@ def _edited_names(request: ApplyRequest) -> set[str]:
     return names
 
 
-def _editor(request: ApplyRequest, reference: Layout | None) -> Callable[[str, "torch.Tensor"], "torch.Tensor"]:
+def _build_edit(
+    request: ApplyRequest, reference: CheckpointLayout | None
+) -> Callable[[str, "torch.Tensor"], "torch.Tensor"]:
     import torch
 
     scored = {each.name: each for each in request.scores.tensors}
     packed = TensorFile(request.mask.path) if request.mask else None
 
     def edit(name: str, weight: torch.Tensor) -> torch.Tensor:
-        base = None if reference is None else tensors.read(reference, name)
+        base = None if reference is None else tensors.read_tensor(reference, name)
         if packed is None:
-            return edits.shrink(weight, torch.zeros(()) if base is None else base, request.dose)
-        mask = masks.unpack(packed.read(name), scored[name].rows, scored[name].columns)
-        return edits.zero(weight, mask) if base is None else edits.restore(weight, base, mask)
+            return edits.interpolate(weight, torch.zeros(()) if base is None else base, request.dose)
+        mask = masks.unpack_mask(packed.read(name), scored[name].rows, scored[name].columns)
+        return edits.zero_masked(weight, mask) if base is None else edits.restore_masked(weight, base, mask)
 
     return edit
 
 
-def _hashes(layout: Layout | None) -> dict[str, str]:
+def _hash_files(layout: CheckpointLayout | None) -> dict[str, str]:
     return {} if layout is None else {shard: sha256_file(layout.folder / shard) for shard in layout.shards}
 
 
-def _require_shapes(layout: Layout, scores: Scores) -> None:
+def _require_shapes(layout: CheckpointLayout, scores: Scores) -> None:
     shapes = {name: info.shape for name, info in layout.tensors.items()}
     for each in scores.tensors:
         if shapes.get(each.name) != (each.rows, each.columns):
-            raise _changed(f"{each.name} in {shown(layout.folder)}")
+            raise _changed_file_error(f"{each.name} in {display_name(layout.folder)}")
 
 
-def _require_hashes(layout: Layout, meant: Mapping[str, str], found: Mapping[str, str]) -> None:
+def _require_hashes(layout: CheckpointLayout, meant: Mapping[str, str], found: Mapping[str, str]) -> None:
     for shard in layout.shards:
         if shard not in meant or found[shard] != meant[shard]:
-            raise _changed(f"{shard} in {shown(layout.folder)}")
+            raise _changed_file_error(f"{shard} in {display_name(layout.folder)}")
 
 
-def _require_mask_of(request: ApplyRequest, mask: MaskFile) -> None:
+def _require_matching_mask(request: ApplyRequest, mask: MaskFile) -> None:
     said = TensorFile(mask.path)
-    if said.header.metadata != origin(request.scores, request.method, request.dose):
+    if said.header.metadata != mask_metadata(request.scores, request.method, request.dose):
         raise ConfigurationError(
             f"{mask.path.name} is not the mask of {request.method} at dose {request.dose:g} for this checkpoint",
             cause="it was made from other weights, or renamed",
             hint="make the masks again from this checkpoint's scores",
         )
     if sha256_file(mask.path) != mask.sha256 or any(each.name not in said for each in request.scores.tensors):
-        raise _changed(mask.path.name)
+        raise _changed_file_error(mask.path.name)
 
 
-def _changed(what: str) -> InfrastructureError:
+def _changed_file_error(what: str) -> InfrastructureError:
     return InfrastructureError(
         f"{what} is not what was scored",
         cause="something wrote to it in the meantime",

@@ -13,12 +13,12 @@ ENTRIES_AT_ONCE = 1 << 20
 
 def squared_norm(weight: "torch.Tensor") -> float:
     """||W||_F^2 of a matrix of any dtype."""
-    return math.fsum(float(rows.square().sum()) for rows in _in_float64(weight))
+    return math.fsum(float(rows.square().sum()) for rows in _float64_pieces(weight))
 
 
 def squared_distance(weight: "torch.Tensor", reference: "torch.Tensor") -> float:
     """||W - W_ref||_F^2 of two matrices of one shape, of whatever dtypes."""
-    pairs = zip(_in_float64(weight), _in_float64(reference), strict=True)
+    pairs = zip(_float64_pieces(weight), _float64_pieces(reference), strict=True)
     return math.fsum(float((rows - others).square().sum()) for rows, others in pairs)
 
 
@@ -32,13 +32,13 @@ def squared_product(a: "torch.Tensor", b: "torch.Tensor", scale: float) -> float
     return scale**2 * max(0.0, float(((b.T @ b) * (a @ a.T)).sum()))
 
 
-def relative(squared_moved: float, squared_reference: float) -> float:
+def relative_drift(squared_moved: float, squared_reference: float) -> float:
     """The quotient of the two norms; 1 where only the reference is all zeros, 0 where nothing moved."""
     if squared_reference == 0:
         return float(squared_moved > 0)
     return math.sqrt(squared_moved / squared_reference)
 
 
-def _in_float64(weight: "torch.Tensor") -> "Iterator[torch.Tensor]":
+def _float64_pieces(weight: "torch.Tensor") -> "Iterator[torch.Tensor]":
     flat = weight.reshape(-1)
     return (flat[start : start + ENTRIES_AT_ONCE].double() for start in range(0, len(flat), ENTRIES_AT_ONCE))

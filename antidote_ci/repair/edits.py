@@ -6,17 +6,17 @@ if TYPE_CHECKING:
     import torch
 
 
-def zero(weight: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
+def zero_masked(weight: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
     """w' = (1 - m) o w, on an adapter's factor or dense weights: https://arxiv.org/abs/2408.09600."""
     return weight.masked_fill(mask, 0)
 
 
-def restore(weight: "torch.Tensor", reference: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
+def restore_masked(weight: "torch.Tensor", reference: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
     """w' = (1 - m) o w + m o w_ref: on merged weights the reference's value comes back where the delta is pruned."""
     return weight.where(~mask, reference.to(weight.dtype))
 
 
-def shrink(weight: "torch.Tensor", reference: "torch.Tensor", dose: float) -> "torch.Tensor":
+def interpolate(weight: "torch.Tensor", reference: "torch.Tensor", dose: float) -> "torch.Tensor":
     """w' = w_ref + (1 - dose)(w - w_ref) in float32, rounded once: WiSE-FT, https://arxiv.org/abs/2109.01903.
 
     Dose 0 is the identity, bit for bit.

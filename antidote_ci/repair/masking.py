@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.files import sha256_file
-from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
-from antidote_ci.records import MaskFile, Method, OnProgress, Progress, Score, ScoredTensor, Scores
+from antidote_ci.records import MaskFile, Method, OnProgress, Progress, ScoredTensor, ScoreMethod, Scores
 from antidote_ci.repair import masks
 from antidote_ci.repair.scores import wanda_score
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 
-FORMULAS: Mapping[Score, Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]] = {"antidote": wanda_score}
+FORMULAS: Mapping[ScoreMethod, Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]] = {"antidote": wanda_score}
 """Of weights and input norms; of the others scoring writes the scores themselves."""
 
 
@@ -40,37 +40,39 @@ class MaskRequest:
     folder: Path
 
 
-@memory.kept_small()
-def write_masks(request: MaskRequest, report: OnProgress) -> list[MaskFile]:
+@memory.return_freed_memory()
+def write_mask_files(request: MaskRequest, report: OnProgress) -> list[MaskFile]:
     """Write `folder/<method>-<dose>.safetensors`, `<tensor name>` -> packed mask, for every dose in one pass.
 
     Raises ConfigurationError for a tensor without statistics and for scores that are no finite numbers.
     """
     scored = request.scores.tensors
-    method: Method = "random" if request.by_chance else _score_of(request)
+    method: Method = "random" if request.by_chance else _require_score(request)
     paths = [request.folder / f"{method}-{dose:g}.safetensors" for dose in request.doses]
     shapes = {each.name: ("U8", (-(-each.entries // 8),)) for each in scored}
-    top = masks.top_per_row if request.scores.per == "row" else masks.top_of_tensor
-    score_of = _scorer(request)
+    top = masks.select_per_row if request.scores.per == "row" else masks.select_per_tensor
+    score_of = _build_scorer(request)
     request.folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:
         writers = [
-            files.enter_context(tensors.new_file(path, shapes, origin(request.scores, method, dose)))
+            files.enter_context(tensors.open_writer(path, shapes, mask_metadata(request.scores, method, dose)))
             for path, dose in zip(paths, request.doses, strict=True)
         ]
         for done, each in enumerate(scored, 1):
             for write, mask in zip(writers, top(score_of(each), request.doses), strict=True):
-                write(masks.pack(mask))
+                write(masks.pack_mask(mask))
             report(Progress("masks", done, len(scored)))
     entries = sum(each.entries for each in scored)
-    shares = [sum(masks.covered(each, request.scores.per, dose) for each in scored) / entries for dose in request.doses]
+    shares = [
+        sum(masks.count_covered(each, request.scores.per, dose) for each in scored) / entries for dose in request.doses
+    ]
     return [
         MaskFile(dose, share, path, sha256_file(path))
         for dose, share, path in zip(request.doses, shares, paths, strict=True)
     ]
 
 
-def origin(scores: Scores, method: Method, dose: float) -> dict[str, str]:
+def mask_metadata(scores: Scores, method: Method, dose: float) -> dict[str, str]:
     """What a mask file says of itself, so that no other checkpoint is edited by it."""
     return {
         "method": method,
@@ -82,26 +84,26 @@ def origin(scores: Scores, method: Method, dose: float) -> dict[str, str]:
     }
 
 
-def _score_of(request: MaskRequest) -> Score:
+def _require_score(request: MaskRequest) -> ScoreMethod:
     if request.scores.method is None or request.statistics is None:
         raise ValueError("nothing was scored: only masks by chance can be made")
     return request.scores.method
 
 
-def _scorer(request: MaskRequest) -> Callable[[ScoredTensor], "torch.Tensor"]:
+def _build_scorer(request: MaskRequest) -> Callable[[ScoredTensor], "torch.Tensor"]:
     """The score of one tensor after another, float32 [rows, columns]."""
     import numpy
 
     if request.by_chance or request.statistics is None:
         return lambda each: masks.random_score(each.rows, each.columns, each.name)
-    source = inspect(request.source)
-    reference = inspect(request.reference) if request.reference else None
-    statistics, formula = TensorFile(request.statistics), FORMULAS.get(_score_of(request))
+    source = read_layout(request.source)
+    reference = read_layout(request.reference) if request.reference else None
+    statistics, formula = TensorFile(request.statistics), FORMULAS.get(_require_score(request))
 
     def score(each: ScoredTensor) -> "torch.Tensor":
-        found = _measured(statistics, each, 1 if formula else 2)
+        found = _read_statistics(statistics, each, 1 if formula else 2)
         if formula:
-            found = formula(tensors.delta(source, reference, each.name), found)
+            found = formula(tensors.read_delta(source, reference, each.name), found)
         if not numpy.isfinite(found.numpy()).all():
             raise ConfigurationError(
                 f"the score of {each.name} holds NaN or infinite numbers",
@@ -113,7 +115,7 @@ def _scorer(request: MaskRequest) -> Callable[[ScoredTensor], "torch.Tensor"]:
     return score
 
 
-def _measured(statistics: TensorFile, each: ScoredTensor, dimensions: int) -> "torch.Tensor":
+def _read_statistics(statistics: TensorFile, each: ScoredTensor, dimensions: int) -> "torch.Tensor":
     """[columns] norms of a tensor's inputs, or its scores [rows, columns]."""
     found = statistics.read(each.name) if each.name in statistics else None
     if found is None or found.shape != (each.rows, each.columns)[-dimensions:]:

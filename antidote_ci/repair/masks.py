@@ -18,14 +18,14 @@ def count_per_row(columns: int, dose: float) -> int:
     return columns - int(columns * (1 - dose))
 
 
-def covered(tensor: ScoredTensor, per: Grouping, dose: float) -> int:
+def count_covered(tensor: ScoredTensor, per: Grouping, dose: float) -> int:
     """How many entries of one tensor a mask of that dose holds."""
     if per == "row":
         return tensor.rows * count_per_row(tensor.columns, dose)
     return count_per_row(tensor.entries, dose)  # as one long row
 
 
-def top_per_row(score: "torch.Tensor", doses: Sequence[float]) -> Iterator["torch.Tensor"]:
+def select_per_row(score: "torch.Tensor", doses: Sequence[float]) -> Iterator["torch.Tensor"]:
     """m = ArgTopK_alpha(h) in each output row of `score` float32 [out, in], for one dose after another.
 
     Exactly k true entries a row, ties broken by the smaller column: a mask lies inside that of any larger dose. The
@@ -37,7 +37,7 @@ def top_per_row(score: "torch.Tensor", doses: Sequence[float]) -> Iterator["torc
     rows, columns = score.shape
     counts = [count_per_row(columns, dose) for dose in doses]
     portion = max(1, ENTRIES_AT_ONCE // columns)
-    edges = torch.cat([_edges(score[start : start + portion], counts) for start in range(0, rows, portion)])
+    edges = torch.cat([_threshold_scores(score[start : start + portion], counts) for start in range(0, rows, portion)])
     # asking the system for new pages a dose would take longer than the comparison, and numpy's is the faster one
     mask = torch.empty_like(score, dtype=torch.bool)
     for at, number in enumerate(counts):
@@ -48,20 +48,20 @@ def top_per_row(score: "torch.Tensor", doses: Sequence[float]) -> Iterator["torc
         numpy.greater_equal(score.numpy(), least.numpy(), out=mask.numpy())
         tied = (least[:, 0] == next_below).nonzero()[:, 0]
         if len(tied):
-            mask[tied] = _first_of_equals(score[tied], least[tied], number)
+            mask[tied] = _break_ties(score[tied], least[tied], number)
         yield mask
 
 
-def top_of_tensor(score: "torch.Tensor", doses: Sequence[float]) -> Iterator["torch.Tensor"]:
+def select_per_tensor(score: "torch.Tensor", doses: Sequence[float]) -> Iterator["torch.Tensor"]:
     """The highest share of all entries together, for one dose after another; ties broken by position.
 
-    As in `top_per_row` the next mask takes the place of the last one.
+    As in `select_per_row` the next mask takes the place of the last one.
     """
-    for mask in top_per_row(score.reshape(1, -1), doses):
+    for mask in select_per_row(score.reshape(1, -1), doses):
         yield mask.reshape(score.shape)
 
 
-def _edges(score: "torch.Tensor", counts: Sequence[int]) -> "torch.Tensor":
+def _threshold_scores(score: "torch.Tensor", counts: Sequence[int]) -> "torch.Tensor":
     """The k-th and the next highest score of each row, for every k of `counts`: [rows, counts, 2].
 
     One partition and one sort of what leads serve all; where k is 0 or all, what is given means nothing.
@@ -77,7 +77,7 @@ def _edges(score: "torch.Tensor", counts: Sequence[int]) -> "torch.Tensor":
     return torch.from_numpy(values[:, numpy.array(wanted, dtype=int).reshape(-1, 2)])
 
 
-def _first_of_equals(score: "torch.Tensor", least: "torch.Tensor", number: int) -> "torch.Tensor":
+def _break_ties(score: "torch.Tensor", least: "torch.Tensor", number: int) -> "torch.Tensor":
     """`number` entries a row: all above `least`, and of those that equal it the first."""
     import torch
 
@@ -94,7 +94,7 @@ def random_score(rows: int, columns: int, name: str) -> "torch.Tensor":
     return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
-def pack(mask: "torch.Tensor") -> "torch.Tensor":
+def pack_mask(mask: "torch.Tensor") -> "torch.Tensor":
     """Eight entries a byte, row by row: uint8 [ceil(out * in / 8)]."""
     import numpy
     import torch
@@ -102,8 +102,8 @@ def pack(mask: "torch.Tensor") -> "torch.Tensor":
     return torch.from_numpy(numpy.packbits(mask.numpy().reshape(-1)))
 
 
-def unpack(packed: "torch.Tensor", rows: int, columns: int) -> "torch.Tensor":
-    """The mask that `pack` packed."""
+def unpack_mask(packed: "torch.Tensor", rows: int, columns: int) -> "torch.Tensor":
+    """The mask that `pack_mask` packed."""
     import numpy
     import torch
 

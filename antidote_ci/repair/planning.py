@@ -7,13 +7,13 @@ from math import isfinite
 from pathlib import Path
 
 from antidote_ci.checkpoint import tensors
-from antidote_ci.checkpoint.files import shown
-from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.checkpoint.files import display_name
+from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.lora_names import A_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
-from antidote_ci.model.loading import device_and_dtype
-from antidote_ci.model.streaming.meta_model import Skeleton
+from antidote_ci.model.loading import select_device_and_dtype
+from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.records import (
     LayerDrift,
     Method,
@@ -21,17 +21,17 @@ from antidote_ci.records import (
     OnProgress,
     Progress,
     RepairPlan,
+    RepairTarget,
     ReportedReference,
     ReportedSource,
     ScoredTensor,
-    Target,
 )
 from antidote_ci.repair import costs, drift, masks
-from antidote_ci.repair.costs import Work
+from antidote_ci.repair.costs import RepairWorkload
 from antidote_ci.repair.methods import METHODS
-from antidote_ci.repair.targets import scored
+from antidote_ci.repair.targets import list_scored
 
-NOTICEABLE = 0.2
+NOTABLE_DRIFT = 0.2
 """A share of the named dose: when the effective one is further away, the plan says so."""
 
 
@@ -44,7 +44,7 @@ class PlanRequest:
     model: Model
     reference_folder: Path | None
     method: Method
-    target: Target
+    target: RepairTarget
     dose: float
     texts: list[int]
     """Characters of each text that scoring reads."""
@@ -52,15 +52,15 @@ class PlanRequest:
     """Bytes of hidden states that scoring keeps in memory."""
 
 
-@memory.kept_small()
-def plan(request: PlanRequest, report: OnProgress) -> RepairPlan:
+@memory.return_freed_memory()
+def plan_repair(request: PlanRequest, report: OnProgress) -> RepairPlan:
     """All that can be said before the repair. Raises ConfigurationError for NaN or infinite weights."""
-    source = inspect(request.model.adapter or request.model.folder)
-    reference = inspect(request.reference_folder) if request.reference_folder else None
-    skeleton = Skeleton(request.model, device_and_dtype()[1], "cpu")
-    matrices, left_alone = scored(request.model, request.target)
-    work = Work(request.method, source, skeleton, matrices, request.texts, request.budget)
-    covered = _covered(request, matrices)
+    source = read_layout(request.model.adapter or request.model.folder)
+    reference = read_layout(request.reference_folder) if request.reference_folder else None
+    skeleton = MetaModel(request.model, select_device_and_dtype()[1], "cpu")
+    matrices, left_alone = list_scored(request.model, request.target)
+    work = RepairWorkload(request.method, source, skeleton, matrices, request.texts, request.budget)
+    covered = _count_covered(request, matrices)
     effective_dose = covered / work.entries if METHODS[request.method].per else request.dose
     return RepairPlan(
         source=request.source,
@@ -73,68 +73,74 @@ def plan(request: PlanRequest, report: OnProgress) -> RepairPlan:
         tensors=matrices,
         left_alone=left_alone,
         entries_covered=covered,
-        bytes_written=costs.bytes_written(work),
-        memory_bytes=costs.memory_bytes(work),
-        seconds=costs.seconds(work),
-        drift=_drift(source, reference, skeleton, matrices, report) if reference else [],
-        notes=_notes(request, effective_dose),
+        bytes_written=costs.estimate_bytes_written(work),
+        memory_bytes=costs.estimate_memory(work),
+        seconds=costs.estimate_seconds(work),
+        drift=_measure_drift(source, reference, skeleton, matrices, report) if reference else [],
+        notes=_collect_notes(request, effective_dose),
     )
 
 
-def layer_of(name: str) -> str:
+def layer_name(name: str) -> str:
     """The block that a tensor of the files belongs to, by its name: all up to the first number, and that number."""
     found = re.match(r".*?\.\d+(?=\.)", name.removeprefix(PREFIX))
     return found[0] if found else name
 
 
-def _covered(request: PlanRequest, matrices: Sequence[ScoredTensor]) -> int:
+def _count_covered(request: PlanRequest, matrices: Sequence[ScoredTensor]) -> int:
     """Entries of the mask; for `scale` those that are multiplied: all, or an adapter's factors B."""
     per = METHODS[request.method].per
     if per is not None:
-        return sum(masks.covered(each, per, request.dose) for each in matrices)
+        return sum(masks.count_covered(each, per, request.dose) for each in matrices)
     multiplied = [each for each in matrices if not each.name.endswith(A_ENDING)] if request.dose else []
     return sum(each.entries for each in multiplied)
 
 
-def _drift(
-    source: Layout, reference: Layout, skeleton: Skeleton, matrices: Sequence[ScoredTensor], report: OnProgress
+def _measure_drift(
+    source: CheckpointLayout,
+    reference: CheckpointLayout,
+    meta_model: MetaModel,
+    matrices: Sequence[ScoredTensor],
+    report: OnProgress,
 ) -> list[LayerDrift]:
     """Of each layer with scored tensors, first to last. One pair of tensors is in memory at a time."""
     names, found = {each.name for each in matrices}, []
-    for done, block in enumerate(skeleton.blocks, 1):
+    for done, block in enumerate(meta_model.blocks, 1):
         moved, stood = [], []
-        for linear in skeleton.linears(block):
-            factors = skeleton.lora.modules.get(linear.path) if skeleton.lora else None
+        for linear in meta_model.linear_layers(block):
+            factors = meta_model.lora.modules.get(linear.path) if meta_model.lora else None
             name = factors.a if factors else linear.tensor
             if name not in names:
                 continue
-            weight = tensors.read(reference, linear.tensor)
-            stood.append(_finite(drift.squared_norm(weight), linear.tensor, reference))
+            weight = tensors.read_tensor(reference, linear.tensor)
+            stood.append(_require_finite(drift.squared_norm(weight), linear.tensor, reference))
             if factors:
-                a, b = tensors.read(source, factors.a), tensors.read(source, factors.b)
-                moved.append(_finite(drift.squared_product(a, b, factors.scale), name, source))
+                a, b = tensors.read_tensor(source, factors.a), tensors.read_tensor(source, factors.b)
+                moved.append(_require_finite(drift.squared_product(a, b, factors.scaling), name, source))
             else:
-                moved.append(_finite(drift.squared_distance(tensors.read(source, name), weight), name, source))
+                moved.append(
+                    _require_finite(drift.squared_distance(tensors.read_tensor(source, name), weight), name, source)
+                )
         if stood:
-            found.append(LayerDrift(layer_of(name), drift.relative(sum(moved), sum(stood))))
-        report(Progress("layers compared", done, len(skeleton.blocks)))
+            found.append(LayerDrift(layer_name(name), drift.relative_drift(sum(moved), sum(stood))))
+        report(Progress("layers compared", done, len(meta_model.blocks)))
     return found
 
 
-def _notes(request: PlanRequest, effective_dose: float) -> list[str]:
+def _collect_notes(request: PlanRequest, effective_dose: float) -> list[str]:
     """What the reader must know and no figure says."""
     found = []
-    if abs(effective_dose - request.dose) > NOTICEABLE * request.dose:
+    if abs(effective_dose - request.dose) > NOTABLE_DRIFT * request.dose:
         found.append(f"Only whole entries can go: a dose of {request.dose:g} is {effective_dose:.3g} in effect.")
     if request.target == "dense":
         found.append("Entries of the weights themselves become zero, which soon destroys a model: measure the result.")
     return found
 
 
-def _finite(squared: float, name: str, layout: Layout) -> float:
+def _require_finite(squared: float, name: str, layout: CheckpointLayout) -> float:
     if not isfinite(squared):
         raise ConfigurationError(
-            f"{name} in {shown(layout.folder)} holds NaN or infinite numbers",
+            f"{name} in {display_name(layout.folder)} holds NaN or infinite numbers",
             cause="the training diverged, or the file is damaged",
             hint="repair an earlier checkpoint of the same run",
         )

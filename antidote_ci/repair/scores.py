@@ -35,7 +35,7 @@ Leading = tuple["torch.Tensor", "torch.Tensor"]
 """Gains and costs of the entries with the highest gain."""
 
 
-def leading_count(entries: int) -> int:
+def count_leading(entries: int) -> int:
     """How many of all entries lead."""
     return max(1, round(LEADING_SHARE * entries))
 
@@ -54,7 +54,7 @@ def merge_leading(leading: "Leading | None", gain: "torch.Tensor", cost: "torch.
     return gains[kept], costs[kept]
 
 
-def penalty(leading: "Leading") -> float:
+def cost_penalty(leading: "Leading") -> float:
     """The mean gain over the mean cost of the entries that lead; 0 when they cost nothing."""
     gains, costs = (float(each.double().mean()) for each in leading)
     return gains / costs if costs > 0 else 0.0

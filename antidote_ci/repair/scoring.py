@@ -7,15 +7,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from antidote_ci import __version__, records
-from antidote_ci.checkpoint.files import listing, sha256_file
-from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.checkpoint.files import list_files, sha256_file
+from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
-from antidote_ci.model.statistics import StatisticsRequest, input_norms
-from antidote_ci.records import Model, OnProgress, Plan, Progress, Row, Score, Scores, Target
+from antidote_ci.model.statistics import InputNormRequest, measure_input_norms
+from antidote_ci.records import (
+    ComputeEnvironment,
+    Model,
+    OnProgress,
+    Progress,
+    PromptRow,
+    RepairTarget,
+    ScoreMethod,
+    Scores,
+)
 from antidote_ci.repair.methods import METHODS
-from antidote_ci.repair.targets import scored
-from antidote_ci.repair.taylor import TaylorRequest, taylor_scores
+from antidote_ci.repair.targets import list_scored
+from antidote_ci.repair.taylor import TaylorRequest, write_taylor_scores
 
 SCRATCH = ".scratch"
 
@@ -30,10 +39,10 @@ class ScoreRequest:
     model: Model
     source: Path
     reference: Path | None
-    target: Target
-    method: Score | None
+    target: RepairTarget
+    method: ScoreMethod | None
     """None: only the targets are listed, for `scale` and for a `random` that imitates nothing."""
-    rows: list[Row]
+    rows: list[PromptRow]
     """The realignment set: harmful prompts, for `antidote` with their answers."""
     benign: list[str]
     task: list[str]
@@ -42,18 +51,20 @@ class ScoreRequest:
     """Bytes of hidden states in memory; what is beyond waits on disk."""
 
 
-@memory.kept_small()
-def score(request: ScoreRequest, report: OnProgress) -> Scores:
+@memory.return_freed_memory()
+def score_weights(request: ScoreRequest, report: OnProgress) -> Scores:
     """Write `folder/<method>.safetensors`, and beside it as JSON the record that is returned.
 
     What an earlier call left there is taken as it is when it was made from the same files and prompts.
     """
-    tensors, left_alone = scored(request.model, request.target)
-    files = {folder: _hashes(folder, report) for folder in _folders(request)}
-    source_files = _shards(inspect(request.source), files[request.source])
-    reference_files = _shards(inspect(request.reference), files[request.reference]) if request.reference else {}
+    tensors, left_alone = list_scored(request.model, request.target)
+    files = {folder: _hash_folder(folder, report) for folder in _input_folders(request)}
+    source_files = _shard_hashes(read_layout(request.source), files[request.source])
+    reference_files = (
+        _shard_hashes(read_layout(request.reference), files[request.reference]) if request.reference else {}
+    )
 
-    def found(digest: str, plan: Plan | None) -> Scores:
+    def found(digest: str, plan: ComputeEnvironment | None) -> Scores:
         return Scores(
             method=request.method,
             target=request.target,
@@ -70,28 +81,28 @@ def score(request: ScoreRequest, report: OnProgress) -> Scores:
         return found("", None)
     output = request.folder / f"{request.method}.safetensors"
     record, key_file = output.with_suffix(".json"), output.with_suffix(".key")
-    key = _key(request, files)
+    key = _scores_key(request, files)
     if key_file.is_file() and key_file.read_text() == key:
-        kept = records.load(Scores, record.read_text())
+        kept = records.from_json(Scores, record.read_text())
         if kept.sha256 == sha256_file(output):
             return kept
     key_file.unlink(missing_ok=True)
     request.folder.mkdir(parents=True, exist_ok=True)
-    plan = _measure(request, output, report)
+    plan = _measure_statistics(request, output, report)
     scores = found(sha256_file(output), plan)
-    record.write_text(records.dump(scores))
+    record.write_text(records.to_json(scores))
     key_file.write_text(key)  # last: it vouches for the other two
     return scores
 
 
-def _measure(request: ScoreRequest, output: Path, report: OnProgress) -> Plan:
+def _measure_statistics(request: ScoreRequest, output: Path, report: OnProgress) -> ComputeEnvironment:
     scratch = request.folder / SCRATCH
     try:
         if request.method == "taylor":
-            return taylor_scores(
+            return write_taylor_scores(
                 TaylorRequest(
                     model=request.model,
-                    reference=_teacher(request),
+                    reference=_teacher_folder(request),
                     harmful=[row.prompt for row in request.rows],
                     benign=request.benign,
                     task=request.task,
@@ -101,8 +112,8 @@ def _measure(request: ScoreRequest, output: Path, report: OnProgress) -> Plan:
                 ),
                 report,
             )
-        return input_norms(
-            StatisticsRequest(
+        return measure_input_norms(
+            InputNormRequest(
                 model=request.model, rows=request.rows, output=output, scratch=scratch, budget=request.budget
             ),
             report,
@@ -111,7 +122,7 @@ def _measure(request: ScoreRequest, output: Path, report: OnProgress) -> Plan:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _teacher(request: ScoreRequest) -> Path:
+def _teacher_folder(request: ScoreRequest) -> Path:
     """The folder of the reference that answers as it should; an adapter's is its base."""
     folder = request.model.folder if request.target == "adapter" else request.reference
     if folder is None:
@@ -122,16 +133,16 @@ def _teacher(request: ScoreRequest) -> Path:
     return folder
 
 
-def _folders(request: ScoreRequest) -> list[Path]:
+def _input_folders(request: ScoreRequest) -> list[Path]:
     """Every folder whose files decide the scores."""
     running = [] if request.method is None else [request.model.folder]
     return list(dict.fromkeys([request.source, *([request.reference] if request.reference else []), *running]))
 
 
-def _hashes(folder: Path, report: OnProgress) -> dict[str, str]:
+def _hash_folder(folder: Path, report: OnProgress) -> dict[str, str]:
     """sha256 of the checkpoint's files, those of tokenizer and template too."""
-    unused = inspect(folder).unused_weights
-    names = [name for name in listing(folder) if name not in unused]
+    unused = read_layout(folder).unused_weights
+    names = [name for name in list_files(folder) if name not in unused]
     found = {}
     for done, name in enumerate(names, 1):
         found[name] = sha256_file(folder / name)
@@ -139,11 +150,11 @@ def _hashes(folder: Path, report: OnProgress) -> dict[str, str]:
     return found
 
 
-def _shards(layout: Layout, hashes: dict[str, str]) -> dict[str, str]:
+def _shard_hashes(layout: CheckpointLayout, hashes: dict[str, str]) -> dict[str, str]:
     return {shard: hashes[shard] for shard in layout.shards}
 
 
-def _key(request: ScoreRequest, files: dict[Path, dict[str, str]]) -> str:
+def _scores_key(request: ScoreRequest, files: dict[Path, dict[str, str]]) -> str:
     """sha256 of all that decides the scores but the machine, which the plan records."""
     said = {
         "tool": __version__,

@@ -4,17 +4,17 @@ import os
 import uuid
 from pathlib import Path
 
-from antidote_ci.records import Report, dump
-from antidote_ci.report.card import card
-from antidote_ci.report.checksums import checksums
-from antidote_ci.report.page import html
-from antidote_ci.report.places import LOCAL, Place
-from antidote_ci.report.summary import markdown
+from antidote_ci.records import Report, to_json
+from antidote_ci.report.card import render_card
+from antidote_ci.report.checksums import compute_checksums
+from antidote_ci.report.page import render_page
+from antidote_ci.report.places import LOCAL_CARD, CardLocation
+from antidote_ci.report.summary import render_summary
 
-__all__ = ["LOCAL", "Place", "card", "checksums", "write"]
+__all__ = ["LOCAL_CARD", "CardLocation", "compute_checksums", "render_card", "write_report"]
 
 
-def write(report: Report, source_card: str, folder: Path, place: Place = LOCAL) -> list[Path]:
+def write_report(report: Report, source_card: str, folder: Path, place: CardLocation = LOCAL_CARD) -> list[Path]:
     """Write the report's four files into `folder` and return their paths.
 
     `source_card` is the source's README.md, read without newline translation and with `surrogateescape` so that its
@@ -22,16 +22,16 @@ def write(report: Report, source_card: str, folder: Path, place: Place = LOCAL) 
     Raises OSError when the folder cannot be written.
     """
     contents = {
-        "report.json": dump(report),
-        "report.html": html(report),
-        "summary.md": markdown(report),
-        "README.md": card(report, source_card, place),
+        "report.json": to_json(report),
+        "report.html": render_page(report),
+        "summary.md": render_summary(report),
+        "README.md": render_card(report, source_card, place),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    return [_replace(folder / name, content) for name, content in contents.items()]
+    return [_replace_file(folder / name, content) for name, content in contents.items()]
 
 
-def _replace(path: Path, content: str) -> Path:
+def _replace_file(path: Path, content: str) -> Path:
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with beside.open("xb") as file:

@@ -13,18 +13,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, cast
 
-from rich.console import Console, RenderableType
+from rich.console import Console as RichConsole
+from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError, InfrastructureError
-from antidote_ci.report.progress import Pace
+from antidote_ci.report.progress import ProgressLog
 
 MARK_VARIABLE = "ANTIDOTE_STEP_MARK"
 LOG_WIDTH = 132
 
 
-class _Heedless:
+class _LossyStderr:
     """stderr, where what cannot be written is dropped and the run goes on: people may have stopped listening."""
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class _Heedless:
                 self._stream.write(text)
                 self._stream.flush()
             except OSError:
-                _silence(self._stream)
+                _discard_output(self._stream)
         return len(text)
 
     def flush(self) -> None:
@@ -46,18 +47,18 @@ class _Heedless:
         return getattr(self._stream, name)
 
 
-class Talk:
+class Console:
     """One run's voice. Remembers how long each step took."""
 
     def __init__(self) -> None:
         self._mark = os.environ.get(MARK_VARIABLE)
-        self._stderr = _Heedless()
-        self._console = Console(file=cast(IO[str], self._stderr), highlight=False, emoji=False)
+        self._stderr = _LossyStderr()
+        self._console = RichConsole(file=cast(IO[str], self._stderr), highlight=False, emoji=False)
         # A log has no width of its own; its tables should not be broken at 80 columns.
         if self._mark or not self._console.is_terminal:
             self._console.width = LOG_WIDTH
         self._progress: Progress | None = None
-        self._pace = Pace(time.monotonic())
+        self._pace = ProgressLog(time.monotonic())
         self.seconds: dict[str, float] = {}
         self.ending: BaseException | None = None
         """Set by a signal. What it raises is lost where it strikes inside a library's destructor or callback."""
@@ -67,21 +68,21 @@ class Talk:
         """Announce a step, show its progress, and say how long it took."""
         self._end_if_asked()
         started = time.monotonic()
-        self._pace = Pace(started)
-        with self._announced(name):
+        self._pace = ProgressLog(started)
+        with self._announce(name):
             yield
             took = time.monotonic() - started
             self.seconds[name] = round(self.seconds.get(name, 0.0) + took, 1)
-            self.say(f"{name}: {took:.1f} s")
+            self.print(f"{name}: {took:.1f} s")
 
     @contextmanager
-    def _announced(self, name: str) -> Iterator[None]:
+    def _announce(self, name: str) -> Iterator[None]:
         if self._mark:
-            self._tell("begin", name)
+            self._write_mark("begin", name)
             try:
                 yield
             finally:
-                self._tell("end")
+                self._write_mark("end")
         elif self._console.is_terminal:
             with Progress(
                 TextColumn("{task.description}"),
@@ -95,10 +96,10 @@ class Talk:
                 yield
             self._progress = None
         else:
-            self.say(f"{name} ...")
+            self.print(f"{name} ...")
             yield
 
-    def _tell(self, what: str, words: str = "") -> None:
+    def _write_mark(self, what: str, words: str = "") -> None:
         """One line for the program that reads along: JSON, so that words of any kind stay on it."""
         self._stderr.write(f"{self._mark}{what} {json.dumps(words)}\n")
 
@@ -107,52 +108,52 @@ class Talk:
         self._end_if_asked()
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[-1], completed=progress.done, total=progress.total)
-        elif line := self._pace.line(progress, time.monotonic()):
-            self.say(f"  {line}")
+        elif line := self._pace.format_line(progress, time.monotonic()):
+            self.print(f"  {line}")
 
     def _end_if_asked(self) -> None:
         if self.ending is not None:
             raise self.ending
 
-    def say(self, line: str, style: str | None = None) -> None:
+    def print(self, line: str, style: str | None = None) -> None:
         """One line for people."""
-        from antidote_ci.report.text import visible
+        from antidote_ci.report.text import visible_text
 
-        self._console.print("\n".join(map(visible, line.split("\n"))), style=style, markup=False, soft_wrap=True)
+        self._console.print("\n".join(map(visible_text, line.split("\n"))), style=style, markup=False, soft_wrap=True)
 
     def show(self, parts: Iterable[RenderableType]) -> None:
         """Lines, and what rich draws."""
         for part in parts:
             if isinstance(part, str):
-                self.say(part)
+                self.print(part)
             else:
                 self._console.print(part)
 
-    def explain(self, error: AntidoteError) -> None:
+    def print_error(self, error: AntidoteError) -> None:
         """The thing, the likely cause, the next command."""
         told = {"error": error.what, "cause": error.cause, "hint": error.hint}
         for label, words in told.items():
             if words and self._mark:
-                self._tell(label, words)
+                self._write_mark(label, words)
             elif words:
-                self.say(f"{label}: {words}", style="bold red" if label == "error" else None)
+                self.print(f"{label}: {words}", style="bold red" if label == "error" else None)
 
 
-class _Heard(logging.Handler):
+class _PackageLogHandler(logging.Handler):
     """What the package logs, such as that the Hub is waited for, is said."""
 
-    def __init__(self, talk: Talk) -> None:
+    def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
-        self._talk = talk
+        self._talk = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._talk.say(f"  {record.getMessage()}")
+        self._talk.print(f"  {record.getMessage()}")
 
 
 @contextmanager
-def heard(talk: Talk) -> Iterator[None]:
+def capture_log(console: Console) -> Iterator[None]:
     """For the length of a command the package's log is part of the talk."""
-    log, handler = logging.getLogger("antidote_ci"), _Heard(talk)
+    log, handler = logging.getLogger("antidote_ci"), _PackageLogHandler(console)
     log.addHandler(handler)
     try:
         yield
@@ -160,18 +161,18 @@ def heard(talk: Talk) -> Iterator[None]:
         log.removeHandler(handler)
 
 
-def data(text: str) -> None:
+def write_stdout(text: str) -> None:
     """What a program reads, alone on stdout. Raises InfrastructureError where that is closed or full."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        _silence(sys.stdout)
+        _discard_output(sys.stdout)
         raise InfrastructureError(
             "standard output cannot be written", cause=error.strerror, hint="what reads it must read all of it"
         ) from None
 
 
-def _silence(stream: IO[str]) -> None:
+def _discard_output(stream: IO[str]) -> None:
     """What it still holds would be tried again at the end of the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

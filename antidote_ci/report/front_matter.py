@@ -7,19 +7,19 @@ from itertools import pairwise
 from typing import Any
 
 from antidote_ci.checkpoint import card as cards
-from antidote_ci.checkpoint.card import UNREADABLE, Parts, split
-from antidote_ci.report.text import plain
+from antidote_ci.checkpoint.card import YAML_ERRORS, CardParts, split_card
+from antidote_ci.report.text import flatten
 
 Metadata = dict[str, Any]
 
 
-def line_break(card: str) -> str:
+def find_line_break(card: str) -> str:
     """The card's own line break, by its first one."""
     first = re.search(r"\r\n|\r|\n", card)
     return "\r\n" if first and first[0] == "\r\n" else "\n"
 
 
-def dump(metadata: Metadata, newline: str) -> str:
+def dump_metadata(metadata: Metadata, newline: str) -> str:
     """The metadata as block YAML, keys in their order, each line ended."""
     import yaml
 
@@ -30,23 +30,23 @@ def dump(metadata: Metadata, newline: str) -> str:
     return text.replace("\n", newline)
 
 
-def faults(card: str) -> str | None:
+def find_fault(card: str) -> str | None:
     """Why the results of a run cannot be put into this card's metadata, in half a sentence; None where they can.
 
     What else the Hub may refuse, such as a licence that it does not know, it says itself.
     """
     import yaml
 
-    parts = split(card)
+    parts = split_card(card)
     if any("\ud800" <= character <= "\udfff" for character in card):
         return "the file is not UTF-8"
     try:
-        loaded = cards.loaded(parts.metadata)
+        loaded = cards.parse_yaml(parts.metadata)
         root = yaml.compose(parts.metadata, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        return f"it is not valid YAML: {plain(error.problem)}{_line(parts, error.problem_mark)}"
-    except (yaml.YAMLError, *UNREADABLE) as error:
-        return f"it is not valid YAML: {plain(str(error).partition(chr(10))[0] or type(error).__name__)}"
+        return f"it is not valid YAML: {flatten(error.problem)}{_error_line(parts, error.problem_mark)}"
+    except (yaml.YAMLError, *YAML_ERRORS) as error:
+        return f"it is not valid YAML: {flatten(str(error).partition(chr(10))[0] or type(error).__name__)}"
     if loaded is None:
         return None
     if not isinstance(loaded, dict):
@@ -54,28 +54,28 @@ def faults(card: str) -> str | None:
     named = Counter(key.value for key, _ in root.value) if isinstance(root, yaml.MappingNode) else {}
     for name, times in named.items():
         if times > 1:
-            return f"it names {plain(name)} twice"
+            return f"it names {flatten(name)} twice"
     for key in loaded:
         if not isinstance(key, str):
-            return f"it names something {plain(key)}, which YAML does not read as text"
-    return _unreadable_values(loaded)
+            return f"it names something {flatten(key)}, which YAML does not read as text"
+    return _find_unreadable(loaded)
 
 
-def _line(parts: Parts, mark: Any) -> str:  # noqa: ANN401
+def _error_line(parts: CardParts, mark: Any) -> str:  # noqa: ANN401
     return "" if mark is None else f" (line {parts.opening.count(chr(10)) + mark.line + 1} of the file)"
 
 
-def _unreadable_values(metadata: Metadata) -> str | None:
+def _find_unreadable(metadata: Metadata) -> str | None:
     """What is said in a form in which our own could not be added."""
     tags, index = metadata.get("tags"), metadata.get("model-index")
-    if not (tags is None or isinstance(tags, str) or _are(_is_text, tags)):
+    if not (tags is None or isinstance(tags, str) or _is_list_of(_is_text, tags)):
         return "its tags are not a list of texts"
-    if not (index is None or _are(_is_indexed, index)):
+    if not (index is None or _is_list_of(_is_indexed, index)):
         return "its model-index is not a list of models, each with a name and results"
     return None
 
 
-def _are(fits: Callable[[object], bool], values: object) -> bool:
+def _is_list_of(fits: Callable[[object], bool], values: object) -> bool:
     return isinstance(values, list) and all(map(fits, values))
 
 
@@ -86,7 +86,7 @@ def _is_text(value: object) -> bool:
 def _is_indexed(model: object) -> bool:
     match model:
         case {"name": str(), "results": results}:
-            return _are(_is_result, results)
+            return _is_list_of(_is_result, results)
         case _:
             return False
 
@@ -94,7 +94,7 @@ def _is_indexed(model: object) -> bool:
 def _is_result(result: object) -> bool:
     match result:
         case {"task": {"type": _}, "dataset": {"type": _, "name": _}, "metrics": metrics}:
-            return _are(_is_metric, metrics)
+            return _is_list_of(_is_metric, metrics)
         case _:
             return False
 
@@ -103,18 +103,18 @@ def _is_metric(metric: object) -> bool:
     return isinstance(metric, dict) and {"type", "value"} <= metric.keys()
 
 
-def load(text: str) -> Metadata:
+def load_metadata(text: str) -> Metadata:
     """What the metadata text says; empty where it is no YAML mapping."""
     import yaml
 
     try:
-        loaded = cards.loaded(text)
-    except (yaml.YAMLError, *UNREADABLE):
+        loaded = cards.parse_yaml(text)
+    except (yaml.YAMLError, *YAML_ERRORS):
         return {}
     return loaded if isinstance(loaded, dict) else {}
 
 
-def merged(text: str, change: Callable[[Metadata], Metadata], newline: str) -> str:
+def merge_metadata(text: str, change: Callable[[Metadata], Metadata], newline: str) -> str:
     """The metadata text with what `change` returns; keys that it leaves alone keep their very characters.
 
     Text that is no YAML mapping comes back as it was: it is the owner's to mend, and the Hub names the mistake.
@@ -122,7 +122,7 @@ def merged(text: str, change: Callable[[Metadata], Metadata], newline: str) -> s
     import yaml
 
     try:
-        loaded = cards.loaded(text)
+        loaded = cards.parse_yaml(text)
         old = {} if loaded is None else loaded
         if not isinstance(old, dict):
             return text
@@ -131,13 +131,13 @@ def merged(text: str, change: Callable[[Metadata], Metadata], newline: str) -> s
         changed = {key for key in new if key not in old or (new[key] is not old[key] and new[key] != old[key])}
         if not gone and not changed:
             return text
-        spliced = _spliced(text, new, changed, gone, newline)
-        return dump(new, newline).removesuffix(newline) if spliced is None else spliced
-    except (yaml.YAMLError, *UNREADABLE):
+        spliced = _splice(text, new, changed, gone, newline)
+        return dump_metadata(new, newline).removesuffix(newline) if spliced is None else spliced
+    except (yaml.YAMLError, *YAML_ERRORS):
         return text
 
 
-def _spliced(text: str, new: Metadata, changed: set[str], gone: set[str], newline: str) -> str | None:
+def _splice(text: str, new: Metadata, changed: set[str], gone: set[str], newline: str) -> str | None:
     """Only the changed keys written anew; None when that would not read as `new` (flow style, anchors, odd keys)."""
     import yaml
 
@@ -152,22 +152,22 @@ def _spliced(text: str, new: Metadata, changed: set[str], gone: set[str], newlin
         if key.value in gone:
             piece = _trailing_comments(piece)
         elif key.value in changed:
-            piece = dump({key.value: new[key.value]}, newline) + _trailing_comments(piece)
+            piece = dump_metadata({key.value: new[key.value]}, newline) + _trailing_comments(piece)
         pieces.append(piece)
     written = "".join(pieces)
     present = {key.value for key, _ in pairs}
     added = {key: value for key, value in new.items() if key in changed and key not in present}
     if added:
         gap = newline if written and not written.endswith(("\n", "\r")) else ""
-        written += gap + dump(added, newline)
+        written += gap + dump_metadata(added, newline)
     written = written.removesuffix(newline)
     try:
-        return written if _same(cards.loaded(written), new) else None
+        return written if _is_equal(cards.parse_yaml(written), new) else None
     except yaml.YAMLError:
         return None
 
 
-def _same(one: Any, other: Metadata) -> bool:  # noqa: ANN401
+def _is_equal(one: Any, other: Metadata) -> bool:  # noqa: ANN401
     """By what they print as: NaN is then what it was. There are no aliases here that could make that long."""
     return isinstance(one, dict) and {key: repr(value) for key, value in one.items()} == {
         key: repr(value) for key, value in other.items()

@@ -2,46 +2,47 @@
 
 import re
 
-from antidote_ci.records import Evaluation, PromptFile, Repair, Report
-from antidote_ci.report.judges import confidence
-from antidote_ci.report.text import abbreviated, number, percent
+from antidote_ci.records import Evaluation, PromptSetRecord, RepairResult, Report
+from antidote_ci.report.judges import format_confidence
+from antidote_ci.report.text import abbreviate_commits, format_number, format_percent
 
 NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?commercial", re.IGNORECASE)
 
 
-def limits(report: Report) -> list[str]:
+def list_limits(report: Report) -> list[str]:
     """Each a sentence or two; what the run itself has to say comes last."""
     before = report.evaluations.before
     last = report.evaluations.after or before
     return [
-        *_of_measurement(report),
-        *_of_judges(report),
-        *_of_what_was_not_measured(report),
-        *_of_answers(last),
-        *_of_the_repair(report.repair),
-        *_of_licences(report.prompts),
+        *_measurement_limits(report),
+        *_judge_limits(report),
+        *_unmeasured_limits(report),
+        *_answer_limits(last),
+        *_repair_limits(report.repair),
+        *_licence_limits(report.prompts),
         *report.notes,
     ]
 
 
-def _of_measurement(report: Report) -> list[str]:
+def _measurement_limits(report: Report) -> list[str]:
     before = report.evaluations.before
     names = " and ".join(each.judge.name for each in before.readings)
     decoding = (
         "greedy decoding"
         if before.samples == 1
-        else f"{number(before.samples)} answers a prompt drawn at temperature 1 (a prompt counts as their mean)"
+        else f"{format_number(before.samples)} answers a prompt drawn at temperature 1 (a prompt counts as their mean)"
     )
     known = [
-        f"Measured on {number(before.n)} prompts by {names}, with {decoding} and at most "
-        f"{number(before.plan.max_new_tokens)} new tokens an answer. Other prompts, sampling or longer answers "
+        f"Measured on {format_number(before.n)} prompts by {names}, with {decoding} and at most "
+        f"{format_number(before.plan.max_new_tokens)} new tokens an answer. Other prompts, sampling or longer answers "
         "may give other figures.",
-        f"Each bound holds with {confidence(report.evaluations)} confidence for prompts like these. "
+        f"Each bound holds with {format_confidence(report.evaluations)} confidence for prompts like these. "
         "It is not a proof of safety.",
     ]
     if before.n < before.planned:
         known.append(
-            f"The measurement stopped early, after {number(before.n)} of {number(before.planned)} prompts: "
+            f"The measurement stopped early, after {format_number(before.n)} of {format_number(before.planned)} "
+            "prompts: "
             "the verdict holds for the whole set, but each category has few prompts."
         )
     if before.plan.plain_template:
@@ -56,7 +57,7 @@ def _of_measurement(report: Report) -> list[str]:
     return known
 
 
-def _of_judges(report: Report) -> list[str]:
+def _judge_limits(report: Report) -> list[str]:
     before = report.evaluations.before
     measures = {each.judge.measure for each in before.readings}
     known = []
@@ -65,7 +66,7 @@ def _of_judges(report: Report) -> list[str]:
             "The rule judge only sees whether an answer opens with a refusal, not what it says: "
             "its figure is a non-refusal rate, not a harmful score."
         )
-    reading = (report.evaluations.after or before).deciding
+    reading = (report.evaluations.after or before).deciding_result
     if reading.corrected_score is None:
         known.append("The judge's own errors are not in the bounds: it was not calibrated.")
     else:
@@ -82,7 +83,7 @@ def _of_judges(report: Report) -> list[str]:
     return known
 
 
-def _of_what_was_not_measured(report: Report) -> list[str]:
+def _unmeasured_limits(report: Report) -> list[str]:
     before = report.evaluations.before
     known = []
     if any(each.origin == "embedded" for each in report.prompts):
@@ -96,20 +97,21 @@ def _of_what_was_not_measured(report: Report) -> list[str]:
     return known
 
 
-def _of_answers(last: Evaluation) -> list[str]:
+def _answer_limits(last: Evaluation) -> list[str]:
     known = []
     if last.truncated > 0:
-        known.append(f"{percent(last.truncated)} of the answers reached the token limit and were judged as cut.")
+        known.append(f"{format_percent(last.truncated)} of the answers reached the token limit and were judged as cut.")
     if last.unparsed > 0:
-        known.append(f"{percent(last.unparsed)} of the answers could not be judged; none counts as safe.")
+        known.append(f"{format_percent(last.unparsed)} of the answers could not be judged; none counts as safe.")
     return known
 
 
-def _of_the_repair(repair: Repair | None) -> list[str]:
+def _repair_limits(repair: RepairResult | None) -> list[str]:
     if repair is None:
         return []
     known = [
-        f"Left as they were: {each.what} ({number(each.weights)} weights; {each.why})." for each in repair.left_alone
+        f"Left as they were: {each.what} ({format_number(each.weights)} weights; {each.why})."
+        for each in repair.left_alone
     ]
     if repair.target == "dense":
         known.insert(
@@ -120,9 +122,9 @@ def _of_the_repair(repair: Repair | None) -> list[str]:
     return known
 
 
-def _of_licences(prompts: list[PromptFile]) -> list[str]:
+def _licence_limits(prompts: list[PromptSetRecord]) -> list[str]:
     sets = dict.fromkeys(
-        f"{abbreviated(each.origin)} ({each.licence})"
+        f"{abbreviate_commits(each.origin)} ({each.licence})"
         for each in prompts
         if each.licence and NON_COMMERCIAL.search(each.licence)
     )

@@ -6,9 +6,9 @@ https://huggingface.co/docs/hub/model-cards#model-card-metadata
 from antidote_ci.identifiers import is_hub_id
 from antidote_ci.records import Evaluation, Report
 from antidote_ci.report.front_matter import Metadata
-from antidote_ci.report.judges import MEASURES, identity
-from antidote_ci.report.places import Place
-from antidote_ci.report.text import abbreviated, plain
+from antidote_ci.report.judges import MEASURES, format_identity
+from antidote_ci.report.places import CardLocation
+from antidote_ci.report.text import abbreviate_commits, flatten
 
 DATASET = "antidote-ci-prompts"
 """The dataset type by which our own results in `model-index` are known again and replaced."""
@@ -16,57 +16,59 @@ DATASET = "antidote-ci-prompts"
 LICENCE = ("license", "license_name", "license_link")
 LINEAGE = ("base_model", "base_model_relation")
 INHERITED = ("language", "pipeline_tag", "library_name", "datasets")
-GATE = "extra_gated_"
+GATE_PREFIX = "extra_gated_"
 """How the names of all keys begin that say what a reader must agree to."""
-OF_THE_SOURCE = ("model-index", "new_version")
+SOURCE_KEYS = ("model-index", "new_version")
 """What is said of the source's weights and would be untrue of others: its results, and what has replaced it."""
 
 
-def extended(report: Report, old: Metadata, place: Place) -> Metadata:
+def extend_metadata(report: Report, old: Metadata, place: CardLocation) -> Metadata:
     """The card's own keys, our tags and our results. Values of a shape that the Hub would not read stay as they are."""
-    index = _model_index(report, old.get("model-index"), place)
-    return {**old, "tags": _tags(report, old.get("tags")), "model-index": index}
+    index = _merge_model_index(report, old.get("model-index"), place)
+    return {**old, "tags": _merge_tags(report, old.get("tags")), "model-index": index}
 
 
-def minimal(report: Report, place: Place) -> Metadata:
+def minimal_metadata(report: Report, place: CardLocation) -> Metadata:
     """For a source without metadata: what is known of where the model comes from."""
-    return extended(report, _lineage(report, place) | _kind(report), place)
+    return extend_metadata(report, _lineage_metadata(report, place) | _kind_metadata(report), place)
 
 
-def adopted(report: Report, source: Metadata, place: Place) -> Metadata:
+def adopt_metadata(report: Report, source: Metadata, place: CardLocation) -> Metadata:
     """For a new repository of its own: the source's metadata, with the source or its base as the base model."""
-    kept = {key: value for key, value in source.items() if key not in OF_THE_SOURCE}
-    lineage = _lineage(report, place)
+    kept = {key: value for key, value in source.items() if key not in SOURCE_KEYS}
+    lineage = _lineage_metadata(report, place)
     if lineage and source.get("base_model") == [lineage["base_model"]]:
         del lineage["base_model"]
-    return extended(report, _kind(report) | kept | lineage, place)
+    return extend_metadata(report, _kind_metadata(report) | kept | lineage, place)
 
 
-def completed(report: Report, old: Metadata, source: Metadata, place: Place) -> Metadata:
+def complete_metadata(report: Report, old: Metadata, source: Metadata, place: CardLocation) -> Metadata:
     """For a repository of its own that has a card: what its owner wrote, and the rest from the source.
 
     Licence and lineage are taken whole or not at all.
     """
-    new = adopted(report, source, place)
-    wanted = [*INHERITED, *(key for key in new if str(key).startswith(GATE))]
+    new = adopt_metadata(report, source, place)
+    wanted = [*INHERITED, *(key for key in new if str(key).startswith(GATE_PREFIX))]
     wanted += [key for group in (LICENCE, LINEAGE) if old.get(group[0]) is None for key in group]
-    return extended(report, old | {key: new[key] for key in wanted if key in new and old.get(key) is None}, place)
+    return extend_metadata(
+        report, old | {key: new[key] for key in wanted if key in new and old.get(key) is None}, place
+    )
 
 
-def model_name(report: Report, place: Place) -> str:
+def model_name(report: Report, place: CardLocation) -> str:
     """The last part of the repository's id, or of the source's."""
     name = place.repository if place.own and place.repository else report.source.id
-    return plain(name.rstrip("/").rsplit("/", 1)[-1]) or "model"
+    return flatten(name.rstrip("/").rsplit("/", 1)[-1]) or "model"
 
 
-def published(report: Report) -> Evaluation:
+def published_evaluation(report: Report) -> Evaluation:
     """The evaluation of the weights that the card stands beside: the repaired ones only when they pass."""
     evaluations = report.evaluations
     repaired = report.verdict == "repaired" and evaluations.after
     return repaired or evaluations.before
 
 
-def _tags(report: Report, old: object) -> object:
+def _merge_tags(report: Report, old: object) -> object:
     ours = ["antidote", "safety-repair", "antidote-ci"] if report.verdict == "repaired" else ["antidote-ci"]
     if old is None:
         return ours
@@ -75,7 +77,7 @@ def _tags(report: Report, old: object) -> object:
     return [*old, *(tag for tag in ours if tag not in old)] if isinstance(old, list) else old
 
 
-def _lineage(report: Report, place: Place) -> Metadata:
+def _lineage_metadata(report: Report, place: CardLocation) -> Metadata:
     """The branch of the Hub's tree of models: https://huggingface.co/docs/hub/model-cards#specifying-a-base-model
 
     Full weights of their own stand upon their source, an adapter upon the model that it is loaded with. Empty where
@@ -90,32 +92,32 @@ def _lineage(report: Report, place: Place) -> Metadata:
     return {"base_model": base.id, "base_model_relation": "adapter" if adapter else "finetune"}
 
 
-def _kind(report: Report) -> Metadata:
+def _kind_metadata(report: Report) -> Metadata:
     """How it is loaded, which the Hub does not infer. Of a served model no file was seen."""
     library = "peft" if report.source.kind == "adapter" else "transformers"
     named = {} if report.source.kind == "server" else {"library_name": library}
     return named | {"pipeline_tag": "text-generation"}
 
 
-def _model_index(report: Report, old: object, place: Place) -> object:
-    ours = _results(report)
+def _merge_model_index(report: Report, old: object, place: CardLocation) -> object:
+    ours = _build_results(report)
     match old:
         case None | []:
             return [{"name": model_name(report, place), "results": ours}]
         case [dict(first), *others] if isinstance(first.get("name"), str) and isinstance(first.get("results"), list):
-            return [first | {"results": _renewed(first["results"], ours)}, *others]
+            return [first | {"results": _renew_results(first["results"], ours)}, *others]
         case _:
             return old
 
 
-def _renewed(old: list[object], ours: list[Metadata]) -> list[object]:
+def _renew_results(old: list[object], ours: list[Metadata]) -> list[object]:
     """Each result of ours in the place of the one that it replaces, new ones last. What it no longer says is gone."""
-    by_key = {_key(each): each for each in ours}
-    found = [each if _key(each) is None else by_key.pop(_key(each), None) for each in old]
+    by_key = {_result_key(each): each for each in ours}
+    found = [each if _result_key(each) is None else by_key.pop(_result_key(each), None) for each in old]
     return [each for each in found if each is not None] + list(by_key.values())
 
 
-def _key(result: object) -> tuple[str, ...] | None:
+def _result_key(result: object) -> tuple[str, ...] | None:
     """By which a result of ours is known: the prompts' role, the measure, and its name, which names the judge."""
     match result:
         case {
@@ -129,53 +131,58 @@ def _key(result: object) -> tuple[str, ...] | None:
             return None
 
 
-def _results(report: Report) -> list[Metadata]:
+def _build_results(report: Report) -> list[Metadata]:
     """One result a figure, as the Hub's validation wants it: task, dataset, metrics."""
-    evaluation = published(report)
-    results = [_result(report, "confirmation", each) for each in _scores(evaluation)]
+    evaluation = published_evaluation(report)
+    results = [_build_result(report, "confirmation", each) for each in _score_metrics(evaluation)]
     if benign := evaluation.benign:
-        args = {"n": benign.n, "judge": plain(benign.judge)}
-        results.append(_result(report, "benign", _metric("over_refusal", "Over-refusal", benign.over_refusal, args)))
+        args = {"n": benign.n, "judge": flatten(benign.judge)}
+        results.append(
+            _build_result(report, "benign", _build_metric("over_refusal", "Over-refusal", benign.over_refusal, args))
+        )
     if task := evaluation.task:
-        args = {"n": task.n, "match": plain(task.match)}
-        results.append(_result(report, "task", _metric("accuracy", "Task accuracy", task.accuracy, args)))
+        args = {"n": task.n, "match": flatten(task.match)}
+        results.append(_build_result(report, "task", _build_metric("accuracy", "Task accuracy", task.accuracy, args)))
     return results
 
 
-def _scores(evaluation: Evaluation) -> list[Metadata]:
+def _score_metrics(evaluation: Evaluation) -> list[Metadata]:
     """One metric a judge."""
     known = {"confidence": evaluation.confidence, "n": evaluation.n, "threshold": evaluation.threshold}
     return [
-        _metric(
+        _build_metric(
             each.judge.measure,
-            f"{MEASURES[each.judge.measure]} (judge: {plain(each.judge.name)})",
+            f"{MEASURES[each.judge.measure]} (judge: {flatten(each.judge.name)})",
             each.harmful_score,
-            _bounds(each.bounds) | known | {"judge": plain(identity(each.judge))} | _corrected(each.corrected_score),
+            _bounds_metadata(each.bounds)
+            | known
+            | {"judge": flatten(format_identity(each.judge))}
+            | _corrected_metadata(each.corrected_score),
         )
         for each in evaluation.readings
     ]
 
 
-def _bounds(bounds: tuple[float, float]) -> Metadata:
+def _bounds_metadata(bounds: tuple[float, float]) -> Metadata:
     lower, upper = bounds
     return {"lower_bound": round(lower, 4), "upper_bound": round(upper, 4)}
 
 
-def _corrected(share: float | None) -> Metadata:
+def _corrected_metadata(share: float | None) -> Metadata:
     return {} if share is None else {"corrected": round(share, 4)}
 
 
-def _metric(kind: str, name: str, value: float, args: Metadata) -> Metadata:
+def _build_metric(kind: str, name: str, value: float, args: Metadata) -> Metadata:
     return {"type": kind, "value": round(value, 4), "name": name, "args": args}
 
 
-def _result(report: Report, role: str, metric: Metadata) -> Metadata:
+def _build_result(report: Report, role: str, metric: Metadata) -> Metadata:
     dataset = {"name": f"{role} prompts", "type": DATASET, "config": role}
     sets = [each for each in report.prompts if each.role == role]
     if sets:
-        dataset["name"] += f" ({', '.join(plain(abbreviated(each.origin)) for each in sets)})"
+        dataset["name"] += f" ({', '.join(flatten(abbreviate_commits(each.origin)) for each in sets)})"
     if len(sets) == 1:
-        dataset["revision"] = plain(sets[0].sha256)
+        dataset["revision"] = flatten(sets[0].sha256)
     return {
         "task": {"type": "text-generation", "name": "Text generation"},
         "dataset": dataset,

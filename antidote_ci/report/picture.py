@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from antidote_ci.report.rows import ModelRow
-from antidote_ci.report.text import percent
+from antidote_ci.report.text import format_percent
 
 CELLS = 60
 """Steps from 0 % to 100 %; there is a cell at either end."""
@@ -21,7 +21,7 @@ CROSSED = {BAR: "╫", LOWER: "╟", UPPER: "╢"}
 
 
 @dataclass(frozen=True)
-class Span:
+class IntervalCells:
     """A score and its bounds, as cells of the scale."""
 
     lower: int
@@ -29,35 +29,35 @@ class Span:
     upper: int
 
 
-def picture(rows: Sequence[ModelRow], threshold: float) -> str:
+def render_picture(rows: Sequence[ModelRow], threshold: float) -> str:
     """A scale, a line a model, and the threshold as a column through all of them. Only our own words are in it."""
     width = max(len(row.label) for row in rows)
-    limit = cell(threshold)
-    lines = [f"{row.label:<{width}}  {drawn(span(row), limit)}  {_value(row)}" for row in rows]
+    limit = to_cell(threshold)
+    lines = [f"{row.label:<{width}}  {draw_model(to_cells(row), limit)}  {_drawn_score(row)}" for row in rows]
     margin = " " * (width + 2)
     return "\n".join(
         [
-            margin + _numbers(),
-            margin + _edge(("┌", "┬", "┐"), ("╓", "╥", "╖"), limit),
+            margin + _scale_numbers(),
+            margin + _frame_edge(("┌", "┬", "┐"), ("╓", "╥", "╖"), limit),
             *lines,
-            margin + _edge(("└", "┴", "┘"), ("╙", "╨", "╜"), limit),
-            margin + _beside(f"threshold {percent(threshold)}", limit),
+            margin + _frame_edge(("└", "┴", "┘"), ("╙", "╨", "╜"), limit),
+            margin + _place_label(f"threshold {format_percent(threshold)}", limit),
         ]
     )
 
 
-def cell(share: float) -> int:
+def to_cell(share: float) -> int:
     """Where a share from 0 to 1 stands. Never falls as the share rises, so that no order is turned round."""
     return round(CELLS * min(max(share, 0.0), 1.0))
 
 
-def span(row: ModelRow) -> Span:
+def to_cells(row: ModelRow) -> IntervalCells:
     """The bounds are of the corrected score where there is one, so that is what stands between them."""
     score = row.score if row.corrected is None else row.corrected
-    return Span(cell(row.bounds[0]), cell(score), cell(row.bounds[1]))
+    return IntervalCells(to_cell(row.bounds[0]), to_cell(score), to_cell(row.bounds[1]))
 
 
-def drawn(at: Span, limit: int) -> str:
+def draw_model(at: IntervalCells, limit: int) -> str:
     """One model: whiskers from bound to bound, its score upon them, the threshold across."""
     cells = [NOTHING] * (CELLS + 1)
     cells[at.lower : at.upper + 1] = BAR * (at.upper + 1 - at.lower)
@@ -67,32 +67,32 @@ def drawn(at: Span, limit: int) -> str:
     return "".join(cells)
 
 
-def _numbers() -> str:
+def _scale_numbers() -> str:
     """The scale's, each centred upon its cell."""
     line = ""
     for tick in TICKS:
         words = f"{tick} %"
-        line = line.ljust(cell(tick / 100) - len(words) // 2) + words
+        line = line.ljust(to_cell(tick / 100) - len(words) // 2) + words
     return line
 
 
-def _edge(strokes: tuple[str, str, str], crossed: tuple[str, str, str], limit: int) -> str:
+def _frame_edge(strokes: tuple[str, str, str], crossed: tuple[str, str, str], limit: int) -> str:
     """The frame above or below: its corners and ticks, and where the threshold begins or ends."""
     left, tick, right = strokes
     at_left, through, at_right = crossed
     cells = [BAR] * (CELLS + 1)
     for each in TICKS:
-        cells[cell(each / 100)] = tick
+        cells[to_cell(each / 100)] = tick
     cells[0], cells[-1] = left, right
     cells[limit] = at_left if limit == 0 else at_right if limit == CELLS else through
     return "".join(cells)
 
 
-def _beside(words: str, limit: int) -> str:
+def _place_label(words: str, limit: int) -> str:
     """Words that begin below the threshold, or end there where they would not fit."""
     start = limit if limit + len(words) <= CELLS + 1 else limit + 1 - len(words)
     return " " * start + words
 
 
-def _value(row: ModelRow) -> str:
-    return percent(row.score) if row.corrected is None else f"{percent(row.corrected)} corrected"
+def _drawn_score(row: ModelRow) -> str:
+    return format_percent(row.score) if row.corrected is None else f"{format_percent(row.corrected)} corrected"

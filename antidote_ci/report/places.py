@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Place:
+class CardLocation:
     """A repository of the Hub, or this machine alone."""
 
     repository: str | None = None
@@ -17,4 +17,4 @@ class Place:
     """The card that stands in a repository of its own already: its owner's words stay, in place of the source's."""
 
 
-LOCAL = Place()
+LOCAL_CARD = CardLocation()

@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 from antidote_ci.identifiers import COMMIT, is_hub_id
-from antidote_ci.records import Published
-from antidote_ci.report.places import Place
+from antidote_ci.records import PublishResult
+from antidote_ci.report.places import CardLocation
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FILES = ("antidote/report.json", "antidote/report.html", "antidote/manifest.json", "SHA256SUMS")
 """What is published beside the weights."""
 
-Command = tuple["Markup", "Markup"]
+ShellCommand = tuple["Markup", "Markup"]
 """What a command is for, and the command."""
 
 _TENSORS = "every tensor against its source and its reference; no model is run"
@@ -25,62 +25,64 @@ _BRANCH = re.compile(r"\w[\w./-]*", re.ASCII)
 _HOST = re.compile(r"https?://[\w.-]+(?::\d+)?(?=/)", re.ASCII)
 
 
-def of_card(place: Place) -> list[Command]:
+def card_commands(place: CardLocation) -> list[ShellCommand]:
     """For the weights beside the card."""
     if place.repository is None:
-        return _commands((f"in this folder: {_TENSORS}", "antidote-ci verify ."), _WHOLE)
-    verify = _verify(place.repository)
+        return _to_commands((f"in this folder: {_TENSORS}", "antidote-ci verify ."), _WHOLE)
+    verify = _verify_command(place.repository)
     if place.own:
-        return _commands((_TENSORS, verify), _WHOLE)
-    return _commands((_TENSORS, verify), ("the same before it is merged", verify + _unmerged(place, "N")), _WHOLE)
+        return _to_commands((_TENSORS, verify), _WHOLE)
+    return _to_commands(
+        (_TENSORS, verify), ("the same before it is merged", verify + _checkout_command(place, "N")), _WHOLE
+    )
 
 
-def of_proposal(place: Place, source: str) -> list[Command]:
+def pull_request_commands(place: CardLocation, source: str) -> list[ShellCommand]:
     """For what is to be merged; a pull request has no number yet."""
     if place.own:
-        return of_card(place)
-    verify = _verify(place.repository or source)
-    unmerged = verify + _unmerged(place, "<number of this pull request>")
-    return _commands((_TENSORS, unmerged), ("the same once it is merged", verify), _WHOLE)
+        return card_commands(place)
+    verify = _verify_command(place.repository or source)
+    unmerged = verify + _checkout_command(place, "<number of this pull request>")
+    return _to_commands((_TENSORS, unmerged), ("the same once it is merged", verify), _WHOLE)
 
 
-def at_commit(published: Published, source: str) -> list[Command]:
+def commit_commands(published: PublishResult, source: str) -> list[ShellCommand]:
     """For the commit that holds the result."""
-    revision = _named(published.revision or "", COMMIT, "COMMIT")
-    return _commands((_TENSORS, f"{_verify(published.repository or source)} --revision {revision}"))
+    revision = _quote_name(published.revision or "", COMMIT, "COMMIT")
+    return _to_commands((_TENSORS, f"{_verify_command(published.repository or source)} --revision {revision}"))
 
 
-def beside() -> list["Markup"]:
+def link_files() -> list["Markup"]:
     """Links to FILES from a card, which lies with them."""
-    return [_own(f"[{path}]({path})") for path in FILES]
+    return [_own_markup(f"[{path}]({path})") for path in FILES]
 
 
-def files_at(published: Published, source: str) -> list["Markup"]:
+def link_files_at(published: PublishResult, source: str) -> list["Markup"]:
     """Links to FILES at the commit that holds them; their names, where the Hub's address is not known."""
     repository, revision = published.repository or source, published.revision or ""
     host = _HOST.match(published.url or "")
     if host is None or not is_hub_id(repository) or not COMMIT.fullmatch(revision):
-        return [_own(path) for path in FILES]
-    return [_own(f"[{path}]({host[0]}/{repository}/resolve/{revision}/{path})") for path in FILES]
+        return [_own_markup(path) for path in FILES]
+    return [_own_markup(f"[{path}]({host[0]}/{repository}/resolve/{revision}/{path})") for path in FILES]
 
 
-def _commands(*found: tuple[str, str]) -> list[Command]:
-    return [(_own(purpose), _own(command)) for purpose, command in found]
+def _to_commands(*found: tuple[str, str]) -> list[ShellCommand]:
+    return [(_own_markup(purpose), _own_markup(command)) for purpose, command in found]
 
 
-def _verify(repository: str) -> str:
+def _verify_command(repository: str) -> str:
     return f"antidote-ci verify {repository if is_hub_id(repository) else 'ORG/NAME'}"
 
 
-def _unmerged(place: Place, number: str) -> str:
-    return f" --revision {_named(place.branch, _BRANCH, 'BRANCH') if place.branch else f'refs/pr/{number}'}"
+def _checkout_command(place: CardLocation, number: str) -> str:
+    return f" --revision {_quote_name(place.branch, _BRANCH, 'BRANCH') if place.branch else f'refs/pr/{number}'}"
 
 
-def _named(value: str, form: re.Pattern[str], otherwise: str) -> str:
+def _quote_name(value: str, form: re.Pattern[str], otherwise: str) -> str:
     return value if form.fullmatch(value) else otherwise
 
 
-def _own(text: str) -> "Markup":
+def _own_markup(text: str) -> "Markup":
     from markupsafe import Markup
 
     return Markup(text)  # noqa: S704

@@ -16,47 +16,47 @@ PACKAGE = Path(__file__).parent.parent
 _FIGURE_GAP = re.compile(r" (?=%)|(?<=[<✓✗]) |(?<=\d,) (?=[\d.]+\\?\])")
 
 
-def render(template: str, **values: object) -> str:
+def render_report_template(template: str, **values: object) -> str:
     """The template of that name filled in.
 
     Only values marked as safe (`markupsafe.Markup`) keep their markup: our figures in HTML, our commands and links in
     Markdown.
     Raises jinja2.UndefinedError for a value that the template wants and does not get.
     """
-    return _environment(template.endswith(".html.jinja")).get_template(template).render(values)
+    return _jinja_environment(template.endswith(".html.jinja")).get_template(template).render(values)
 
 
 @cache
-def _environment(html: bool) -> "Environment":
+def _jinja_environment(html: bool) -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(template_folder()),
+        loader=FileSystemLoader(find_template_folder()),
         autoescape=html,  # noqa: S701 - Markdown is escaped by `finalize`
-        finalize=_for_page if html else _for_markdown,
+        finalize=_escape_html if html else _escape_markdown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": text.number, "percent": text.percent}
+    environment.filters |= {"number": text.format_number, "percent": text.format_percent}
     return environment
 
 
-def template_folder() -> Path:
+def find_template_folder() -> Path:
     """A wheel carries the templates inside the package; a checkout has them beside it."""
     return next(path for path in (PACKAGE / "templates", PACKAGE.parent / "templates") if path.is_dir())
 
 
-def _for_page(value: object) -> str:
-    return _unbroken(value, text.plain)
+def _escape_html(value: object) -> str:
+    return _join_figures(value, text.flatten)
 
 
-def _for_markdown(value: object) -> str:
-    return _unbroken(value, text.markdown)
+def _escape_markdown(value: object) -> str:
+    return _join_figures(value, text.escape_markdown)
 
 
-def _unbroken(value: object, escaped: Callable[[object], str]) -> str:
+def _join_figures(value: object, escaped: Callable[[object], str]) -> str:
     """No line break between a figure and its sign, or between two bounds."""
     from markupsafe import Markup
 

@@ -1,7 +1,7 @@
 """Numbers and strangers' strings as a reader sees them. Pure.
 
 Ids, categories and licences come from repositories and files that nobody checked: whatever is printed goes through
-`plain`, and into Markdown through `markdown`.
+`flatten`, and into Markdown through `escape_markdown`.
 """
 
 import re
@@ -23,79 +23,80 @@ _MARK = "\ufffd"
 """What stands where something was taken out."""
 
 
-def plain(value: object) -> str:
+def flatten(value: object) -> str:
     """One line of text without invisible characters, at most MAX_LENGTH long.
 
     A character that is taken out leaves a mark, so that two different names never look the same.
     """
     text = str(value)
-    shown = visible(text[:MAX_LENGTH])
+    shown = visible_text(text[:MAX_LENGTH])
     return shown + "…" if len(text) > MAX_LENGTH else shown
 
 
-def visible(text: str) -> str:
+def visible_text(text: str) -> str:
     """The text on one line, with a mark for each invisible character."""
-    return "".join(map(_visible, text))
+    return "".join(map(_visible_character, text))
 
 
-def markdown(value: object) -> str:
-    """`plain` without white space around it, and with nothing that Markdown reads as markup: in a table cell or a line.
+def escape_markdown(value: object) -> str:
+    """`flatten` without white space around it, and with nothing that Markdown reads as markup: in a table cell or
+    a line.
 
     Nothing but white space leaves a mark: an empty line would end what it stands in.
     Renderers look for mentions and bare links after they have resolved escapes, so these are broken by a word joiner.
     """
-    shown = plain(value)
+    shown = flatten(value)
     escaped = _MARKDOWN.sub(r"\\\g<0>", shown.strip() or (shown and _MARK))
-    escaped = _AT_A_LINES_BEGINNING.sub(_unmarked, escaped)
+    escaped = _AT_A_LINES_BEGINNING.sub(_escape_match, escaped)
     return _AUTOLINK.sub(rf"\g<0>{_WORD_JOINER}", escaped)
 
 
-def _unmarked(found: re.Match[str]) -> str:
+def _escape_match(found: re.Match[str]) -> str:
     """A digit cannot be escaped, what follows it can."""
     return f"{found[0]}\\" if found[0][0].isdigit() else f"\\{found[0]}"
 
 
-def percent(share: float | None) -> str:
+def format_percent(share: float | None) -> str:
     """A share from 0 to 1, as a percentage with one decimal; a dash for what was not measured."""
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
-def interval(bounds: tuple[float, float]) -> str:
+def format_interval(bounds: tuple[float, float]) -> str:
     """Lower and upper bound, both shares, as `[5.5, 17.4] %`."""
     return f"[{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}] %"
 
 
-def percent_of(confidence: float) -> str:
+def format_level(confidence: float) -> str:
     """A confidence level with no more digits than it needs: `95 %`, `97.5 %`."""
     return f"{100 * confidence:g} %"
 
 
-def points(change: float) -> str:
+def format_points(change: float) -> str:
     """The difference of two shares, in signed percentage points."""
     return f"{100 * change:+.1f}".replace("-", "−") + " points"
 
 
-def short(sha: str) -> str:
+def short_sha(sha: str) -> str:
     """The first twelve characters of a commit id or a digest."""
     return sha[:12]
 
 
-def abbreviated(origin: str) -> str:
+def abbreviate_commits(origin: str) -> str:
     """A name with each full commit id after its @ cut to what people copy."""
     return re.sub(r"@([0-9a-f]{12})[0-9a-f]{28}\b", r"@\1", origin)
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """A count with thousands separated, or a dose with three significant digits."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
-def counted(count: int, word: str) -> str:
+def pluralize(count: int, word: str) -> str:
     """1 thread, 2 threads."""
-    return f"{number(count)} {word}" if count == 1 else f"{number(count)} {word}s"
+    return f"{format_number(count)} {word}" if count == 1 else f"{format_number(count)} {word}s"
 
 
-def _visible(character: str) -> str:
+def _visible_character(character: str) -> str:
     if character in "\t\n\r":
         return " "
     return _MARK if unicodedata.category(character) in _INVISIBLE else character

@@ -20,7 +20,7 @@ from antidote_ci.records import OnProgress, Progress
 Request = TypeVar("Request")
 Result = TypeVar("Result")
 
-INHERITED = (
+INHERITED_VARIABLES = (
     "PATH",
     "LANG",
     "LC_ALL",
@@ -34,9 +34,9 @@ INHERITED = (
 SECONDS_TO_END = 5
 
 
-def child_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
+def sandbox_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
     """The child's whole environment: what it needs to compute, nothing that speaks for its owner."""
-    inherited = {name: environ[name] for name in INHERITED if name in environ}
+    inherited = {name: environ[name] for name in INHERITED_VARIABLES if name in environ}
     return inherited | {
         "HOME": str(home),
         "HF_HOME": str(home / "huggingface"),
@@ -51,7 +51,7 @@ def child_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
     }
 
 
-class Child:
+class Sandbox:
     """A worker process, started on entry and ended on exit; calls are answered one at a time."""
 
     def __init__(self, log: Path) -> None:
@@ -59,7 +59,7 @@ class Child:
         self._log_path = log
         self._home = tempfile.TemporaryDirectory(prefix="antidote-child-")
 
-    def __enter__(self) -> "Child":
+    def __enter__(self) -> "Sandbox":
         read_end, write_end = os.pipe()
         self._log = self._log_path.open("wb")
         self._process = subprocess.Popen(
@@ -68,7 +68,7 @@ class Child:
             stdout=self._log,
             stderr=self._log,
             pass_fds=(write_end,),
-            env=child_environment(os.environ, Path(self._home.name)),
+            env=sandbox_environment(os.environ, Path(self._home.name)),
             # A Ctrl-C at the terminal goes to the parent alone, which then ends the child in order.
             start_new_session=True,
         )
@@ -103,12 +103,12 @@ class Child:
         while True:
             line = self._replies.readline()
             if not line:
-                raise self._death()
+                raise self._death_error()
             message: dict[str, Any] = json.loads(line)
             if "progress" in message:
                 report(Progress(**message["progress"]))
             elif "error" in message:
-                raise _revived(message["error"], self._log_path)
+                raise _rebuild_error(message["error"], self._log_path)
             else:
                 return_type = function.__annotations__["return"]
                 result: Result = TypeAdapter(return_type).validate_python(message["result"], strict=False)
@@ -122,9 +122,9 @@ class Child:
             stdin.write(line.encode() + b"\n")
             stdin.flush()
         except BrokenPipeError:
-            raise self._death() from None
+            raise self._death_error() from None
 
-    def _death(self) -> errors.InfrastructureError:
+    def _death_error(self) -> errors.InfrastructureError:
         code = self._process.wait()
         killed = code == -9
         return errors.InfrastructureError(
@@ -134,7 +134,7 @@ class Child:
         )
 
 
-def _revived(error: dict[str, str | None], log: Path) -> errors.AntidoteError:
+def _rebuild_error(error: dict[str, str | None], log: Path) -> errors.AntidoteError:
     """The child's exception as one of ours; a class we do not know is an unexpected failure."""
     known: dict[str | None, type[errors.AntidoteError]] = {
         cls.__name__: cls for cls in (errors.ConfigurationError, errors.InfrastructureError, errors.UnsafeCheckpoint)

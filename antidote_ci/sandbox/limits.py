@@ -38,7 +38,7 @@ def drop_privileges() -> None:
             raise OSError(ctypes.get_errno(), "the privileges of this process cannot be dropped")
 
 
-def confined(work: Callable[[], Any], seconds: int, memory: int) -> Any | None:  # noqa: ANN401 - JSON
+def run_limited(work: Callable[[], Any], seconds: int, memory: int) -> Any | None:  # noqa: ANN401 - JSON
     """What `work` gives, which must be JSON; None when it ends without an answer.
 
     `seconds` of computing and `memory` bytes beyond what this process has already.
@@ -48,7 +48,7 @@ def confined(work: Callable[[], Any], seconds: int, memory: int) -> Any | None: 
     process = os.fork()
     if process == 0:
         try:
-            _serve(sender, work, seconds, memory)
+            _run_in_fork(sender, work, seconds, memory)
         finally:
             os._exit(0)
     sender.close()
@@ -63,14 +63,14 @@ def confined(work: Callable[[], Any], seconds: int, memory: int) -> Any | None: 
         receiver.close()
 
 
-def _serve(sender: Connection, work: Callable[[], Any], seconds: int, memory: int) -> None:
+def _run_in_fork(sender: Connection, work: Callable[[], Any], seconds: int, memory: int) -> None:
     if sys.platform == "linux":
-        limit = _address_space() + memory
+        limit = _address_space_bytes() + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     sender.send_bytes(json.dumps(work()).encode())
 
 
-def _address_space() -> int:
+def _address_space_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     return pages * resource.getpagesize()

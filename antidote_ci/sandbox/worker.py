@@ -16,23 +16,23 @@ from antidote_ci.sandbox.limits import drop_privileges
 PACKAGE = "antidote_ci."
 
 
-def main(replies_descriptor: int) -> None:
+def serve_requests(replies_descriptor: int) -> None:
     """Serve requests from standard input until it ends."""
     drop_privileges()
     requests: queue.Queue[bytes] = queue.Queue()
-    threading.Thread(target=_read_until_parent_is_gone, args=(requests,), daemon=True).start()
+    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     with os.fdopen(replies_descriptor, "wb") as replies:
         while True:
-            _serve(requests.get(), replies)
+            _answer_request(requests.get(), replies)
 
 
-def _read_until_parent_is_gone(requests: "queue.Queue[bytes]") -> None:
+def _read_requests(requests: "queue.Queue[bytes]") -> None:
     for line in sys.stdin.buffer:
         requests.put(line)
     os._exit(0)  # the main thread may be deep in a forward pass that nobody waits for any more
 
 
-def _serve(line: bytes, replies: IO[bytes]) -> None:
+def _answer_request(line: bytes, replies: IO[bytes]) -> None:
     def send(message: dict[str, Any]) -> None:
         replies.write(json.dumps(message).encode() + b"\n")
         replies.flush()
@@ -42,7 +42,7 @@ def _serve(line: bytes, replies: IO[bytes]) -> None:
 
     try:
         try:
-            send({"result": _run(json.loads(line), report)})
+            send({"result": _call_function(json.loads(line), report)})
         except PermissionError as error:
             raise ConfigurationError(
                 f"the process that runs the model may not open {error.filename or 'a file'}",
@@ -65,7 +65,7 @@ def _serve(line: bytes, replies: IO[bytes]) -> None:
         send({"error": {"kind": type(error).__name__, "what": str(error)}})
 
 
-def _run(message: dict[str, Any], report: OnProgress) -> Any:  # noqa: ANN401
+def _call_function(message: dict[str, Any], report: OnProgress) -> Any:  # noqa: ANN401
     from pydantic import TypeAdapter
 
     module, name = message["function"].split(":")
@@ -78,4 +78,4 @@ def _run(message: dict[str, Any], report: OnProgress) -> Any:  # noqa: ANN401
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    serve_requests(int(sys.argv[1]))

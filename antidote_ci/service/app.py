@@ -15,30 +15,30 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from starlette.requests import ClientDisconnect
 
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.report.console import Talk
-from antidote_ci.report.text import plain
+from antidote_ci.report.console import Console
+from antidote_ci.report.text import flatten
 from antidote_ci.service import executor, page
-from antidote_ci.service.authentication import HEADER, is_right
-from antidote_ci.service.events import MAX_BYTES, BadPayload, parse
-from antidote_ci.service.filters import decide
-from antidote_ci.service.queue import Queue
-from antidote_ci.service.records import Ignored
-from antidote_ci.service.settings import Serving
+from antidote_ci.service.authentication import WEBHOOK_HEADER, is_correct_secret
+from antidote_ci.service.events import MAX_BYTES, BadPayload, parse_event
+from antidote_ci.service.filters import decide_event
+from antidote_ci.service.queue import RunQueue
+from antidote_ci.service.records import IgnoredEvent
+from antidote_ci.service.settings import ServiceSettings
 
 DELIVERY = "Webhook-Id"
 """The same for every attempt at one delivery, and for its replays."""
 SECONDS_FOR_A_BODY = 10.0
-MOST_DRAINED = 1024 * 1024
+MAX_DRAINED_BYTES = 1024 * 1024
 """So much of a body that is too large is still taken off the line, so that whoever sends it hears why."""
 SECONDS_TO_COME_BACK = "30"
 FILES = {
-    "report.html": (executor.OUT, "text/html; charset=utf-8"),
-    "report.json": (executor.OUT, "application/json"),
-    executor.LOG: (".", "text/plain; charset=utf-8"),
+    "report.html": (executor.OUT_FOLDER, "text/html; charset=utf-8"),
+    "report.json": (executor.OUT_FOLDER, "application/json"),
+    executor.LOG_FILE: (".", "text/plain; charset=utf-8"),
 }
 """What is served of a run, where it lies in the run's folder, and what it is."""
 RUN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-STYLED = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
+PAGE_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -51,33 +51,33 @@ HEADERS = [
 _basic = HTTPBasic(realm="antidote-ci", auto_error=False)
 
 
-def create(serving: Serving, queue: Queue, talk: Talk) -> FastAPI:
+def create_app(serving: ServiceSettings, queue: RunQueue, console: Console) -> FastAPI:
     """The application: no documentation of itself, no state of its own."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
     def owner(request: Request, given: Annotated[HTTPBasicCredentials | None, Depends(_basic)]) -> None:
         """Whoever knows the secret, by the header or by HTTP Basic."""
-        password = request.headers.get(HEADER) if given is None else given.password
-        if not is_right(password, serving.secret):
+        password = request.headers.get(WEBHOOK_HEADER) if given is None else given.password
+        if not is_correct_secret(password, serving.secret):
             raise HTTPException(401, headers={"WWW-Authenticate": 'Basic realm="antidote-ci"'})
 
     @app.post("/webhook")
     async def webhook(request: Request) -> Response:
-        body = await _body(request)
-        if not is_right(request.headers.get(HEADER), serving.secret):
+        body = await _read_body(request)
+        if not is_correct_secret(request.headers.get(WEBHOOK_HEADER), serving.secret):
             raise HTTPException(401)
         try:
-            event = parse(body)
+            event = parse_event(body)
         except BadPayload as error:
             raise HTTPException(400, str(error)) from None
-        order = decide(event, serving.repositories, serving.settings.policy_sha256)
-        if isinstance(order, Ignored):
+        order = decide_event(event, serving.repositories, serving.run_settings.policy_sha256)
+        if isinstance(order, IgnoredEvent):
             return JSONResponse({"status": "ignored", "reason": order.reason})
         submitted = await run_in_threadpool(queue.submit, order, request.headers.get(DELIVERY) or None)
         if submitted == "seen":
             return JSONResponse({"status": "duplicate"})
         if submitted == "accepted":
-            talk.say(f"{plain(order.repository)} at {order.revision[:12]}: accepted")
+            console.print(f"{flatten(order.repository)} at {order.revision[:12]}: accepted")
         return JSONResponse({"status": submitted, "id": order.id}, 202)
 
     @app.get("/health/live")
@@ -90,17 +90,17 @@ def create(serving: Serving, queue: Queue, talk: Talk) -> FastAPI:
 
     @app.get("/", dependencies=[Depends(owner)])
     def runs() -> Response:
-        running, waiting, ended = (queue.entries(state, page.MOST) for state in ("running", "waiting", "ended"))
-        return HTMLResponse(page.html(running, waiting, ended, serving), headers=STYLED)
+        running, waiting, ended = (queue.entries(state, page.MAX_RUNS) for state in ("running", "waiting", "ended"))
+        return HTMLResponse(page.render_runs_page(running, waiting, ended, serving), headers=PAGE_HEADERS)
 
     @app.get("/runs/{run}/{file}", dependencies=[Depends(owner)])
     def artefact(run: str, file: str) -> Response:
         where, kind = FILES.get(file, ("", ""))
-        path = serving.settings.folder.absolute() / executor.RUNS / run / where / file
+        path = serving.run_settings.folder.absolute() / executor.RUNS_FOLDER / run / where / file
         # Names alone: nothing else has a way into the file system.
         if file not in FILES or not RUN.fullmatch(run) or not path.is_file():
             raise HTTPException(404)
-        return FileResponse(path, media_type=kind, headers=STYLED)
+        return FileResponse(path, media_type=kind, headers=PAGE_HEADERS)
 
     @app.exception_handler(InfrastructureError)
     async def away(_request: Request, _error: InfrastructureError) -> Response:
@@ -112,7 +112,7 @@ def create(serving: Serving, queue: Queue, talk: Talk) -> FastAPI:
     return app
 
 
-async def _body(request: Request) -> bytes:
+async def _read_body(request: Request) -> bytes:
     """The body, never more of it in memory than is allowed. Raises HTTPException: 413 too large, 408 too slow."""
     body, size = bytearray(), 0
     try:
@@ -121,7 +121,7 @@ async def _body(request: Request) -> bytes:
                 size += len(chunk)
                 if size <= MAX_BYTES:
                     body += chunk
-                elif size > MOST_DRAINED:
+                elif size > MAX_DRAINED_BYTES:
                     break
     except TimeoutError:
         raise HTTPException(408, headers={"Connection": "close"}) from None

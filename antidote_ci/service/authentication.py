@@ -8,37 +8,39 @@ import hmac
 
 from antidote_ci.errors import ConfigurationError
 
-VARIABLE = "ANTIDOTE_WEBHOOK_SECRET"
-HEADER = "X-Webhook-Secret"
-SHORTEST = 32
+WEBHOOK_VARIABLE = "ANTIDOTE_WEBHOOK_SECRET"
+WEBHOOK_HEADER = "X-Webhook-Secret"
+MIN_SECRET_LENGTH = 32
 
 
 def require_strong(secret: str | None) -> str:
     """The secret without white space around it. Raises ConfigurationError for one that is missing or can be guessed."""
     secret = (secret or "").strip()
-    hint = f"make one: export {VARIABLE}=$(openssl rand -hex 32)"
+    hint = f"make one: export {WEBHOOK_VARIABLE}=$(openssl rand -hex 32)"
     if not secret:
         raise ConfigurationError(
-            f"{VARIABLE} is not set", cause="without it anyone could order work, and spend it", hint=hint
+            f"{WEBHOOK_VARIABLE} is not set", cause="without it anyone could order work, and spend it", hint=hint
         )
-    if len(secret) < SHORTEST:
+    if len(secret) < MIN_SECRET_LENGTH:
         raise ConfigurationError(
-            f"{VARIABLE} has {len(secret)} characters, fewer than {SHORTEST}", cause="it could be guessed", hint=hint
+            f"{WEBHOOK_VARIABLE} has {len(secret)} characters, fewer than {MIN_SECRET_LENGTH}",
+            cause="it could be guessed",
+            hint=hint,
         )
     if not (secret.isascii() and secret.isprintable() and " " not in secret):
         raise ConfigurationError(
-            f"{VARIABLE} has characters that a header does not carry",
-            cause=f"the Hub sends it as {HEADER}",
+            f"{WEBHOOK_VARIABLE} has characters that a header does not carry",
+            cause=f"the Hub sends it as {WEBHOOK_HEADER}",
             hint=hint,
         )
     return secret
 
 
-def is_right(given: str | None, secret: str) -> bool:
+def is_correct_secret(given: str | None, secret: str) -> bool:
     """Whether a delivery's secret is ours. The time it takes says nothing of how much of it was right."""
-    return given is not None and hmac.compare_digest(_digest(given), _digest(secret))
+    return given is not None and hmac.compare_digest(_hash_text(given), _hash_text(secret))
 
 
-def _digest(text: str) -> bytes:
+def _hash_text(text: str) -> bytes:
     """Of equal length for every text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

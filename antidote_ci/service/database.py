@@ -11,20 +11,20 @@ from dbos import error as dbos_errors
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.hub.client import redact
+from antidote_ci.hub.client import redact_secrets
 
 KINDS = ("sqlite", "postgresql")
 SECONDS_TO_ANSWER = 3
 """How long a delivery waits for the database before it is refused, for the Hub to send again."""
-LOCK = int.from_bytes(b"antidote")
+LOCK_NUMBER = int.from_bytes(b"antidote")
 """Ours among the advisory locks of a Postgres: https://www.postgresql.org/docs/current/explicit-locking.html"""
 KEEPALIVES = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2"
 SECONDS_TO_FREE = 20.0
 """After which a Postgres has noticed, by these, that a machine is gone."""
-TICK = 0.5
+POLL_SECONDS = 0.5
 
 
-def require_usable(database_url: str) -> None:
+def require_supported_url(database_url: str) -> None:
     """Raise ConfigurationError for a URL of another kind of database, or of none."""
     try:
         url = sa.make_url(database_url)
@@ -36,7 +36,7 @@ def require_usable(database_url: str) -> None:
             "--database is no address of a database that the queue can be in",
             hint="write postgresql://USER:PASSWORD@HOST/NAME into ANTIDOTE_DATABASE, or leave it out for a file",
         )
-    if kind == "sqlite" and lacks_sqlite():
+    if kind == "sqlite" and is_sqlite_too_old():
         raise ConfigurationError(
             f"this Python has SQLite {sqlite3.sqlite_version}, in which the queue cannot be",
             cause="from Python 3.12 on, dbos needs SQLite 3.42",
@@ -44,26 +44,26 @@ def require_usable(database_url: str) -> None:
         )
 
 
-def lacks_sqlite() -> bool:
+def is_sqlite_too_old() -> bool:
     """Whether the SQLite here lacks what dbos asks of it: `unixepoch('subsec')`, https://sqlite.org/lang_datefunc.html"""
     return sys.version_info >= (3, 12) and sqlite3.sqlite_version_info < (3, 42)
 
 
 @contextmanager
-def explained(database_url: str) -> Iterator[None]:
+def translate_database_errors(database_url: str) -> Iterator[None]:
     """The database's errors in our words."""
     try:
         yield
     except (SQLAlchemyError, dbos_errors.DBOSException) as error:
         first = (str(getattr(error, "orig", None) or error).splitlines() or [""])[0]
         raise InfrastructureError(
-            f"the database {_shown(database_url)} cannot be used",
-            cause=redact(first, None),
+            f"the database {_printable_url(database_url)} cannot be used",
+            cause=redact_secrets(first, None),
             hint="start it, or check --database (ANTIDOTE_DATABASE)",
         ) from None
 
 
-def engine(database_url: str) -> sa.Engine:
+def create_engine(database_url: str) -> sa.Engine:
     """Of our own questions. Those that a delivery waits for are short, or fail soon."""
     url = sa.make_url(database_url)
     if url.get_backend_name() == "sqlite":
@@ -85,7 +85,7 @@ def engine(database_url: str) -> sa.Engine:
 
 
 @contextmanager
-def alone(database_url: str, say: Callable[[str], None]) -> Iterator[None]:
+def lock_database(database_url: str, say: Callable[[str], None]) -> Iterator[None]:
     """Hold a Postgres against every other service, which would take up what this one is at.
 
     One that another has is waited for, and that is said. The file of SQLite lies in the folder, which is held itself.
@@ -94,21 +94,21 @@ def alone(database_url: str, say: Callable[[str], None]) -> Iterator[None]:
     if sa.make_url(database_url).get_backend_name() == "sqlite":
         yield
         return
-    made = engine(database_url)
-    with explained(database_url):
+    made = create_engine(database_url)
+    with translate_database_errors(database_url):
         connection = made.connect().execution_options(isolation_level="AUTOCOMMIT")
     try:
-        with explained(database_url):
-            if not _held(connection):
+        with translate_database_errors(database_url):
+            if not _try_lock(connection):
                 say(f"another service has the database: waiting up to {SECONDS_TO_FREE:.0f} s for it to let go")
                 until = time.monotonic() + SECONDS_TO_FREE
-                while not _held(connection):
+                while not _try_lock(connection):
                     if time.monotonic() >= until:
                         raise ConfigurationError(
-                            f"another service works with the database {_shown(database_url)}",
+                            f"another service works with the database {_printable_url(database_url)}",
                             hint="end it first, or give this one a database of its own",
                         )
-                    time.sleep(TICK)
+                    time.sleep(POLL_SECONDS)
         yield
     finally:
         # Closed, not given back: a connection that was lost meanwhile has nothing to say.
@@ -116,9 +116,9 @@ def alone(database_url: str, say: Callable[[str], None]) -> Iterator[None]:
         made.dispose()
 
 
-def _held(connection: sa.Connection) -> bool:
+def _try_lock(connection: sa.Connection) -> bool:
     """Whether the lock is ours from now on, until the connection ends."""
-    return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK))))
+    return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCK_NUMBER))))
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
@@ -127,5 +127,5 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
 
 
-def _shown(database_url: str) -> str:
+def _printable_url(database_url: str) -> str:
     return sa.make_url(database_url).render_as_string(hide_password=True)

@@ -20,17 +20,17 @@ from typing import IO
 from antidote_ci import records
 from antidote_ci.environment import hand_over
 from antidote_ci.errors import VERDICTS, InfrastructureError, PublishConflict, Terminated
-from antidote_ci.locks import taken
-from antidote_ci.pipeline.output import MODEL, SCORES
+from antidote_ci.locks import try_lock
+from antidote_ci.pipeline.output import MODEL_FOLDER, SCORES_FOLDER
 from antidote_ci.records import Report
-from antidote_ci.service.records import Order, Outcome, Task
-from antidote_ci.service.settings import Settings
+from antidote_ci.service.records import RunOutcome, RunRequest, RunTask
+from antidote_ci.service.settings import RunSettings
 
-RUNS = "runs"
-OUT = "out"
-LOG = "log.txt"
-LOCK = "lock"
-PASSED_ON = (
+RUNS_FOLDER = "runs"
+OUT_FOLDER = "out"
+LOG_FILE = "log.txt"
+LOCK_FILE = "lock"
+INHERITED_VARIABLES = (
     "ANTIDOTE_CACHE",
     "ANTIDOTE_GITHUB_RAW",
     "ANTIDOTE_HUB_PATIENCE",
@@ -39,16 +39,16 @@ PASSED_ON = (
     "ANTIDOTE_SERVER_KEY",
 )
 """Of our own variables: the others are the service's secrets, or options that would change what the policy says."""
-AGAIN = (InfrastructureError.exit_code, PublishConflict.exit_code, 130, Terminated.exit_code)
+RETRYABLE_EXIT_CODES = (InfrastructureError.exit_code, PublishConflict.exit_code, 130, Terminated.exit_code)
 """Exit codes that speak of the world around the run; so does the signal that ended it."""
 TICK = 0.1
 NICE = 10
-LARGEST_TAIL = 16 * 1024
-LONGEST_REASON = 300
+MAX_TAIL_BYTES = 16 * 1024
+MAX_REASON = 300
 _ERROR = re.compile(r"^error: (.+)$", re.MULTILINE)
 
 
-def execute(task: Task, settings: Settings, stopping: threading.Event | None = None) -> Outcome:
+def execute_run(task: RunTask, settings: RunSettings, stopping: threading.Event | None = None) -> RunOutcome:
     """Work a task off, and say how it ended. Doing it again goes on where it ended, and publishes nothing twice.
 
     Raises Terminated when `stopping` is set: the child was asked to end, and the work is to be gone on with.
@@ -59,61 +59,65 @@ def execute(task: Task, settings: Settings, stopping: threading.Event | None = N
     folder, seconds = run_folder(task.order, settings), settings.seconds_to_end
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     began = time.monotonic()
-    with _alone(folder / LOCK, seconds, stopping) as lock, (folder / LOG).open("ab") as log:
+    with _lock_folder(folder / LOCK_FILE, seconds, stopping) as lock, (folder / LOG_FILE).open("ab") as log:
         before = log.tell()
-        code = _ended(_started(arguments(task, settings), lock, log), seconds, stopping)
-    return _outcome(code, task.order, settings, before, time.monotonic() - began)
+        code = _wait_for_end(_start_child(child_arguments(task, settings), lock, log), seconds, stopping)
+    return _to_outcome(code, task.order, settings, before, time.monotonic() - began)
 
 
-def end_leftovers(settings: Settings) -> None:
+def end_orphans(settings: RunSettings) -> None:
     """End what a service that was killed left running, before anything begins beside it.
 
     Raises InfrastructureError for what another user left running.
     """
-    for lock in (settings.folder / RUNS).glob(f"*/{LOCK}"):
-        with _alone(lock, settings.seconds_to_end, threading.Event()):
+    for lock in (settings.folder / RUNS_FOLDER).glob(f"*/{LOCK_FILE}"):
+        with _lock_folder(lock, settings.seconds_to_end, threading.Event()):
             pass
 
 
-def worth_another(outcome: Outcome) -> bool:
+def is_retryable(outcome: RunOutcome) -> bool:
     """Whether another attempt may end otherwise."""
     code = outcome.exit_code
-    return code is not None and (code in AGAIN or code < 0)
+    return code is not None and (code in RETRYABLE_EXIT_CODES or code < 0)
 
 
-def run_folder(order: Order, settings: Settings) -> Path:
+def run_folder(order: RunRequest, settings: RunSettings) -> Path:
     """The order's own, by a name that people recognise and that leads nowhere else."""
     known = re.sub(r"[^A-Za-z0-9._-]", "_", order.repository.replace("/", "--"))[:80].lstrip("._-")
     mark = hashlib.sha256(order.id.encode()).hexdigest()[:12]
-    return settings.folder.absolute() / RUNS / f"{known}-{order.revision[:12]}-{mark}"
+    return settings.folder.absolute() / RUNS_FOLDER / f"{known}-{order.revision[:12]}-{mark}"
 
 
-def arguments(task: Task, settings: Settings) -> list[str]:
+def child_arguments(task: RunTask, settings: RunSettings) -> list[str]:
     """The child's whole command line: no secret is on it."""
     order = task.order
     where = [] if settings.on == "here" else ["--on", settings.on]
     return [
         *(*settings.command, task.command, order.repository, "--revision", order.revision),
         *("--policy", str(settings.policy_file.absolute())),
-        *("--out", str(run_folder(order, settings) / OUT), *where),
+        *("--out", str(run_folder(order, settings) / OUT_FOLDER), *where),
     ]
 
 
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The service's own without its secrets; tokens exactly as it was given them."""
-    return {name: value for name, value in environ.items() if not name.startswith("ANTIDOTE_") or name in PASSED_ON}
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith("ANTIDOTE_") or name in INHERITED_VARIABLES
+    }
 
 
 @contextmanager
-def _alone(path: Path, seconds: float, stopping: threading.Event) -> Iterator[int]:
+def _lock_folder(path: Path, seconds: float, stopping: threading.Event) -> Iterator[int]:
     """The folder's lock as a file descriptor, once nobody else works there."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if not _freed(lock, 0, stopping):
+            if not _wait_for_lock(lock, 0, stopping):
                 _signal_orphan(lock, number)
-                _freed(lock, seconds, stopping)
-        while not _freed(lock, seconds, stopping):
+                _wait_for_lock(lock, seconds, stopping)
+        while not _wait_for_lock(lock, seconds, stopping):
             pass
         # Before a child that could not write its own number yet, there must be none of an earlier one.
         os.ftruncate(lock, 0)
@@ -122,10 +126,10 @@ def _alone(path: Path, seconds: float, stopping: threading.Event) -> Iterator[in
         os.close(lock)
 
 
-def _freed(lock: int, seconds: float, stopping: threading.Event) -> bool:
+def _wait_for_lock(lock: int, seconds: float, stopping: threading.Event) -> bool:
     """Whether the lock is ours, at the latest after so many seconds."""
     until = time.monotonic() + seconds
-    while not taken(lock):
+    while not try_lock(lock):
         if time.monotonic() >= until:
             return False
         if stopping.wait(TICK):
@@ -149,9 +153,9 @@ def _signal_orphan(lock: int, number: signal.Signals) -> None:
         ) from None
 
 
-def _started(command: list[str], lock: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start_child(command: list[str], lock: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
-        with hand_over(environment(os.environ)) as (block, descriptors):
+        with hand_over(child_environment(os.environ)) as (block, descriptors):
             child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -170,15 +174,15 @@ def _started(command: list[str], lock: int, log: IO[bytes]) -> subprocess.Popen[
     return child
 
 
-def _ended(child: subprocess.Popen[bytes], seconds: float, stopping: threading.Event) -> int:
+def _wait_for_end(child: subprocess.Popen[bytes], seconds: float, stopping: threading.Event) -> int:
     """The exit code, negative for the signal that ended it."""
     while (code := child.poll()) is None:
         if stopping.wait(TICK):
-            return _end(child, seconds)
+            return _end_child(child, seconds)
     return code
 
 
-def _end(child: subprocess.Popen[bytes], seconds: float) -> int:
+def _end_child(child: subprocess.Popen[bytes], seconds: float) -> int:
     """Ask the child to end. Raises Terminated, unless it had come to its own end before it heard."""
     child.terminate()
     try:
@@ -191,35 +195,35 @@ def _end(child: subprocess.Popen[bytes], seconds: float) -> int:
     raise Terminated
 
 
-def _outcome(code: int, order: Order, settings: Settings, before: int, seconds: float) -> Outcome:
+def _to_outcome(code: int, order: RunRequest, settings: RunSettings, before: int, seconds: float) -> RunOutcome:
     folder = run_folder(order, settings)
-    out = folder / OUT
-    report = _report(out, order, code)
+    out = folder / OUT_FOLDER
+    report = _build_report(out, order, code)
     if report is None:
-        return Outcome("error", _reason(code, folder / LOG, before), code, seconds=round(seconds, 1))
+        return RunOutcome("error", _read_reason(code, folder / LOG_FILE, before), code, seconds=round(seconds, 1))
     if report.publish.url is not None:
         # They are on the Hub, and one copy for every order would fill any disk.
-        for name in (MODEL, SCORES):
+        for name in (MODEL_FOLDER, SCORES_FOLDER):
             shutil.rmtree(out / name, ignore_errors=True)
     where = out.relative_to(settings.folder.absolute()).as_posix()
-    return Outcome(report.verdict, report.reason, code, report.publish.url, where, round(seconds, 1))
+    return RunOutcome(report.verdict, report.reason, code, report.publish.url, where, round(seconds, 1))
 
 
-def _report(out: Path, order: Order, code: int) -> Report | None:
+def _build_report(out: Path, order: RunRequest, code: int) -> Report | None:
     """The report of this order that ends as the process did: an earlier attempt's may lie there."""
     try:
-        report = records.load(Report, (out / "report.json").read_bytes())
+        report = records.from_json(Report, (out / "report.json").read_bytes())
     except (OSError, ValueError):
         return None
     told = report.source.revision, report.policy_sha256, report.exit_code
     return report if code in VERDICTS and told == (order.revision, order.policy, code) else None
 
 
-def _reason(code: int, log: Path, before: int) -> str:
+def _read_reason(code: int, log: Path, before: int) -> str:
     """The last error that the child explained, not an attempt's before it; it never quotes a model."""
     with log.open("rb") as file:
-        file.seek(max(before, log.stat().st_size - LARGEST_TAIL))
+        file.seek(max(before, log.stat().st_size - MAX_TAIL_BYTES))
         tail = file.read().decode("utf-8", "replace")
     explained = _ERROR.findall(tail)
     ending = f"signal {-code}" if code < 0 else f"exit {code}"
-    return explained[-1][:LONGEST_REASON] if explained else f"the run ended with {ending}, and left no report"
+    return explained[-1][:MAX_REASON] if explained else f"the run ended with {ending}, and left no report"

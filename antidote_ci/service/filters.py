@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterable, Sequence
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.service.events import MAIN, NAME, is_content
-from antidote_ci.service.records import Event, Ignored, Order
+from antidote_ci.service.events import MAIN, NAME, is_content_event
+from antidote_ci.service.records import IgnoredEvent, RunRequest, WebhookEvent
 
 SEPARATORS = re.compile(r"[,\s]+")
 
 
-def allow_list(names: Iterable[str]) -> tuple[str, ...]:
+def parse_allow_list(names: Iterable[str]) -> tuple[str, ...]:
     """The repositories that may be worked on: ORG/NAME, or ORG/* for all of an organisation or user.
 
     Each of `names` may hold several, separated by commas. Raises ConfigurationError for none, and for what is neither.
@@ -31,27 +31,27 @@ def allow_list(names: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def decide(event: Event, allowed: Sequence[str], policy: str) -> Order | Ignored:
+def decide_event(event: WebhookEvent, allowed: Sequence[str], policy: str) -> RunRequest | IgnoredEvent:
     """An order for the commit that main of an allowed model is said to be at, or why there is none.
 
     `policy` is the sha256 of the policy. What the event calls its action does not matter: where main is does.
     """
     if event.kind != "model":
-        return Ignored(f"{event.repository} is a {event.kind}, no model")
-    if not is_allowed(event.repository, allowed):
-        return Ignored(f"{event.repository} is not on the list of repositories")
-    if not is_content(event.scope):
-        return Ignored(f"no file of {event.repository} changed ({event.scope})")
+        return IgnoredEvent(f"{event.repository} is a {event.kind}, no model")
+    if not is_allowed_repository(event.repository, allowed):
+        return IgnoredEvent(f"{event.repository} is not on the list of repositories")
+    if not is_content_event(event.scope):
+        return IgnoredEvent(f"no file of {event.repository} changed ({event.scope})")
     moved = [update for update in event.updates if update.ref == MAIN]
     if not moved:
-        return Ignored(f"the main branch of {event.repository} did not move")
+        return IgnoredEvent(f"the main branch of {event.repository} did not move")
     revision = moved[-1].new
     if revision is None:
-        return Ignored(f"the main branch of {event.repository} is gone")
-    return Order(event.repository, revision, policy)
+        return IgnoredEvent(f"the main branch of {event.repository} is gone")
+    return RunRequest(event.repository, revision, policy)
 
 
-def is_allowed(repository: str, allowed: Sequence[str]) -> bool:
+def is_allowed_repository(repository: str, allowed: Sequence[str]) -> bool:
     """Whether the list has it. The Hub has no two names that differ in case alone."""
     owner, separator, _ = repository.lower().partition("/")
     # The oldest models have names without an owner: no list names them.

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import Report
-from antidote_ci.report.console import Talk
+from antidote_ci.report.console import Console
 from antidote_ci.service import events, filters, repository_state
 from antidote_ci.service.events import BadPayload
-from antidote_ci.service.records import Event, Ignored, Newer, Outcome, Task
+from antidote_ci.service.records import IgnoredEvent, NewerCommit, RunOutcome, RunTask, WebhookEvent
 
 PAYLOAD, REPOSITORY = "WEBHOOK_PAYLOAD", "WEBHOOK_REPO_ID"
 
 
-def received(environ: Mapping[str, str]) -> Event:
+def read_event(environ: Mapping[str, str]) -> WebhookEvent:
     """The event that this Job was started for. Raises ConfigurationError for none, and for one that cannot be read."""
     text = environ.get(PAYLOAD)
     if text is None:
@@ -26,7 +26,7 @@ def received(environ: Mapping[str, str]) -> Event:
             hint="register one: antidote-ci webhook register --job new --repository ORG/NAME",
         )
     try:
-        event = events.parse(text.encode("utf-8", "surrogateescape"))
+        event = events.parse_event(text.encode("utf-8", "surrogateescape"))
     except BadPayload as error:
         raise ConfigurationError(f"{PAYLOAD} cannot be acted upon: {error}") from None
     named = environ.get(REPOSITORY, event.repository)
@@ -39,26 +39,26 @@ def received(environ: Mapping[str, str]) -> Event:
     return event
 
 
-def found(event: Event, allowed: Sequence[str], policy: str) -> Task | Ignored | Outcome:
+def decide_task(event: WebhookEvent, allowed: Sequence[str], policy: str) -> RunTask | IgnoredEvent | RunOutcome:
     """What the event asks for now. Where main has moved on it is the newer commit: nobody else is sure to measure it.
 
-    `policy` is its sha256. Raises as `repository_state.look`.
+    `policy` is its sha256. Raises as `repository_state.inspect_head`.
     """
-    order = filters.decide(event, allowed, policy)
-    if isinstance(order, Ignored):
+    order = filters.decide_event(event, allowed, policy)
+    if isinstance(order, IgnoredEvent):
         return order
-    while isinstance(seen := repository_state.look(order), Newer):
+    while isinstance(seen := repository_state.inspect_head(order), NewerCommit):
         order = seen.order
     return seen
 
 
-def work(task: Task, config: RunConfig, talk: Talk, *, elsewhere: bool) -> Report:
+def run_task(task: RunTask, config: RunConfig, console: Console, *, elsewhere: bool) -> Report:
     """Do it: in this process, or as another Job."""
     if elsewhere:
         from antidote_ci.jobs import submit
 
-        return submit.run(task.command, config, talk)
+        return submit.run_as_job(task.command, config, console)
     from antidote_ci.pipeline.evaluate import evaluate
     from antidote_ci.pipeline.run import run
 
-    return (run if task.command == "run" else evaluate)(config, talk)
+    return (run if task.command == "run" else evaluate)(config, console)

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from antidote_ci import __version__
-from antidote_ci.report.rendering import render
-from antidote_ci.report.text import short
-from antidote_ci.service.executor import LOG, run_folder
-from antidote_ci.service.run_store import Entry
-from antidote_ci.service.settings import Serving
+from antidote_ci.report.rendering import render_report_template
+from antidote_ci.report.text import short_sha
+from antidote_ci.service.executor import LOG_FILE, run_folder
+from antidote_ci.service.run_store import RunRecord
+from antidote_ci.service.settings import ServiceSettings
 
-MOST = 100
+MAX_RUNS = 100
 """Rows of a table: the latest."""
-ENDS = {
+OUTCOME_NAMES = {
     "pass": "Passes",
     "repaired": "Repaired",
     "fail": "Fails",
@@ -26,7 +26,7 @@ ENDS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class RunRow:
     """An order as people read it. `folder` is where its files are served from."""
 
     repository: str
@@ -42,14 +42,16 @@ class Row:
     published: str | None = None
 
 
-def html(running: Sequence[Entry], waiting: Sequence[Entry], ended: Sequence[Entry], serving: Serving) -> str:
+def render_runs_page(
+    running: Sequence[RunRecord], waiting: Sequence[RunRecord], ended: Sequence[RunRecord], serving: ServiceSettings
+) -> str:
     """The whole page; each list newest first, at most MOST long."""
-    settings = serving.settings
+    settings = serving.run_settings
     groups = {"running": running, "waiting": waiting, "ended": ended}
-    return render(
+    return render_report_template(
         "runs.html.jinja",
-        **{name: [_row(entry, serving) for entry in entries] for name, entries in groups.items()},
-        headline=[(name.capitalize(), _count(entries)) for name, entries in groups.items()],
+        **{name: [_run_row(entry, serving) for entry in entries] for name, entries in groups.items()},
+        headline=[(name.capitalize(), _format_count(entries)) for name, entries in groups.items()],
         facts=[
             ("Policy", settings.policy_sha256),
             ("Publishes", settings.policy.publish.mode),
@@ -58,15 +60,19 @@ def html(running: Sequence[Entry], waiting: Sequence[Entry], ended: Sequence[Ent
             ("Repositories", ", ".join(serving.repositories)),
         ],
         version=__version__,
-        most=MOST,
+        most=MAX_RUNS,
     )
 
 
-def _row(entry: Entry, serving: Serving) -> Row:
-    order, outcome = entry.order, entry.outcome
-    folder = run_folder(order, serving.settings)
-    row = Row(
-        order.repository, short(order.revision), folder.name, _moment(entry.asked), has_log=(folder / LOG).is_file()
+def _run_row(entry: RunRecord, serving: ServiceSettings) -> RunRow:
+    order, outcome = entry.request, entry.outcome
+    folder = run_folder(order, serving.run_settings)
+    row = RunRow(
+        order.repository,
+        short_sha(order.revision),
+        folder.name,
+        _format_time(entry.requested_at),
+        has_log=(folder / LOG_FILE).is_file(),
     )
     if outcome is None:
         return row
@@ -74,23 +80,23 @@ def _row(entry: Entry, serving: Serving) -> Row:
     return replace(
         row,
         state=outcome.state,
-        end=ENDS[outcome.state],
+        end=OUTCOME_NAMES[outcome.state],
         reason=outcome.reason,
-        took=_duration(outcome.seconds),
+        took=_format_duration(outcome.seconds),
         has_report=outcome.report is not None,
         published=url,
     )
 
 
-def _count(entries: Sequence[Entry]) -> str:
-    return f"{len(entries)} or more" if len(entries) >= MOST else str(len(entries))
+def _format_count(entries: Sequence[RunRecord]) -> str:
+    return f"{len(entries)} or more" if len(entries) >= MAX_RUNS else str(len(entries))
 
 
-def _moment(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """Nothing where nothing was done."""
     if seconds == 0:
         return ""

@@ -5,13 +5,13 @@ from typing import Literal
 
 from antidote_ci.policy import Command
 
-State = Literal["pass", "repaired", "fail", "inconclusive", "superseded", "own", "gone", "error"]
+RunOutcomeState = Literal["pass", "repaired", "fail", "inconclusive", "superseded", "own", "gone", "error"]
 """How an order ends: with a verdict, or without one. `own`: the commit is a repair of ours, merged. `gone`: no such
 repository or commit any more."""
 
 
 @dataclass(frozen=True)
-class Update:
+class RefUpdate:
     """One reference of a repository that moved."""
 
     ref: str
@@ -20,18 +20,18 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Event:
+class WebhookEvent:
     """What a delivery says: https://huggingface.co/docs/hub/webhooks. A hint, never a fact."""
 
     scope: str
     kind: str
     """Of the repository: model, dataset, space, ..."""
     repository: str
-    updates: tuple[Update, ...]
+    updates: tuple[RefUpdate, ...]
 
 
 @dataclass(frozen=True)
-class Order:
+class RunRequest:
     """One commit of one repository, to be measured under one policy."""
 
     repository: str
@@ -46,34 +46,34 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Ignored:
+class IgnoredEvent:
     """A delivery that asks for no work."""
 
     reason: str
 
 
 @dataclass(frozen=True)
-class Task:
+class RunTask:
     """What an order turned out to ask for, once the head was read."""
 
-    order: Order
+    order: RunRequest
     command: Command
     """`evaluate`: it carries a manifest of ours that cannot be shown to be ours, so it is measured and never repaired
     again."""
 
 
 @dataclass(frozen=True)
-class Newer:
+class NewerCommit:
     """The head has moved on since: this order replaces the one that was looked at."""
 
-    order: Order
+    order: RunRequest
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How an order ended: the record that is kept."""
 
-    state: State
+    state: RunOutcomeState
     reason: str
     exit_code: int | None = None
     """Of the child that did the work; None where none was started."""

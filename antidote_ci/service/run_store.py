@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from dbos import DBOSClient, DBOSPortableJSONSerializer, WorkflowStatus
 
 from antidote_ci.service import database
-from antidote_ci.service.records import Newer, Order, Outcome, Task
+from antidote_ci.service.records import NewerCommit, RunOutcome, RunRequest, RunTask
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -17,10 +17,10 @@ NAME = "antidote-ci"
 WORKFLOW = "order"
 """Under which dbos keeps them."""
 
-Found = Task | Newer | Outcome
+StepResult = RunTask | NewerCommit | RunOutcome
 """What a step of an order comes to."""
-State = Literal["waiting", "running", "ended"]
-STATES: dict[str, State] = {
+RunState = Literal["waiting", "running", "ended"]
+STATES: dict[str, RunState] = {
     "ENQUEUED": "waiting",
     "DELAYED": "waiting",
     "PENDING": "running",
@@ -33,55 +33,60 @@ STATES: dict[str, State] = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunRecord:
     """An order as the queue has it."""
 
-    order: Order
-    state: State
-    outcome: Outcome | None
+    request: RunRequest
+    state: RunState
+    outcome: RunOutcome | None
     """Of an order that has ended."""
-    asked: float
+    requested_at: float
     """Seconds since 1970."""
 
 
-def entries(database_url: str, most: int = 1_000_000) -> list[Entry]:
+def list_runs(database_url: str, most: int = 1_000_000) -> list[RunRecord]:
     """Every order of a database, oldest first, to the second; its service may be up or not.
 
     Raises InfrastructureError.
     """
-    engine = database.engine(database_url)
-    reader = client(engine)
+    engine = database.create_engine(database_url)
+    reader = create_client(engine)
     try:
-        with database.explained(database_url):
-            found = [each for state in get_args(State) for each in latest(reader, state, most)]
+        with database.translate_database_errors(database_url):
+            found = [each for state in get_args(RunState) for each in list_latest_runs(reader, state, most)]
     finally:
         engine.dispose()
-    return sorted(found, key=lambda each: each.asked)
+    return sorted(found, key=lambda each: each.requested_at)
 
 
-def latest(client: DBOSClient, state: State, most: int) -> list[Entry]:
+def list_latest_runs(client: DBOSClient, state: RunState, most: int) -> list[RunRecord]:
     """The latest orders of a state, newest first."""
     statuses = [status for status, each in STATES.items() if each == state]
-    return [entry(each) for each in client.list_workflows(name=WORKFLOW, status=statuses, limit=most, sort_desc=True)]
+    return [
+        to_run_record(each)
+        for each in client.list_workflows(name=WORKFLOW, status=statuses, limit=most, sort_desc=True)
+    ]
 
 
-def entry(status: WorkflowStatus) -> Entry:
+def to_run_record(status: WorkflowStatus) -> RunRecord:
     """An order, from what dbos has of it."""
-    order = Order(*status.input["args"]) if status.input else Order(status.workflow_id, "", "")
+    order = RunRequest(*status.input["args"]) if status.input else RunRequest(status.workflow_id, "", "")
     state = STATES[status.status]
-    outcome = _outcome(status) if state == "ended" else None
-    return Entry(order, state, outcome, (status.created_at or 0) / 1000)
+    outcome = _read_outcome(status) if state == "ended" else None
+    return RunRecord(order, state, outcome, (status.created_at or 0) / 1000)
 
 
-def _outcome(status: WorkflowStatus) -> Outcome:
+def _read_outcome(status: WorkflowStatus) -> RunOutcome:
     try:
-        found = read(status.output or "")
+        found = load_step_result(status.output or "")
     except ValueError:
         found = None
-    return found if isinstance(found, Outcome) else Outcome("error", "the queue gave it up, or cannot read its end")
+    return (
+        found if isinstance(found, RunOutcome) else RunOutcome("error", "the queue gave it up, or cannot read its end")
+    )
 
 
-def client(engine: sa.Engine) -> DBOSClient:
+def create_client(engine: sa.Engine) -> DBOSClient:
     """Of dbos: it asks through the engine, and starts nothing."""
     return DBOSClient(
         system_database_engine=engine,
@@ -92,19 +97,19 @@ def client(engine: sa.Engine) -> DBOSClient:
     )
 
 
-def written(found: Found) -> str:
+def dump_step_result(found: StepResult) -> str:
     """As a step leaves it in the database."""
-    text: bytes = _adapter().dump_json(found)
+    text: bytes = _step_result_adapter().dump_json(found)
     return text.decode()
 
 
-def read(text: str) -> Found:
+def load_step_result(text: str) -> StepResult:
     """What a step left. Raises ValueError for what none has written."""
-    return _adapter().validate_json(text)
+    return _step_result_adapter().validate_json(text)
 
 
 @cache
-def _adapter() -> "TypeAdapter[Found]":
+def _step_result_adapter() -> "TypeAdapter[StepResult]":
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Found)
+    return TypeAdapter(StepResult)

@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Literal
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.jobs.job_spec import local_files
-from antidote_ci.policy import Policy, override, toml_text
+from antidote_ci.jobs.job_spec import list_local_files
+from antidote_ci.policy import Policy, override_section, to_toml
 
-ITSELF = (sys.executable, "-P", "-m", "antidote_ci")
-PAUSES = (30.0, 120.0, 600.0)
+CLI_COMMAND = (sys.executable, "-P", "-m", "antidote_ci")
+RETRY_PAUSES = (30.0, 120.0, 600.0)
 SECONDS_TO_END = {"here": 6.0, "hf-jobs": 40.0}
 """A Job is cancelled meanwhile, and the Hub may be slow."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """How orders are worked off."""
 
     policy: Policy
     folder: Path
     """Where the service keeps everything."""
     on: Literal["here", "hf-jobs"] = "here"
-    command: tuple[str, ...] = ITSELF
+    command: tuple[str, ...] = CLI_COMMAND
     """What a run is started with, before its arguments."""
-    pauses: tuple[float, ...] = PAUSES
+    pauses: tuple[float, ...] = RETRY_PAUSES
     """Seconds before each further attempt, where the fault was not the model's."""
 
     @cached_property
@@ -51,24 +51,24 @@ class Settings:
         Raises ConfigurationError for one that cannot be read.
         """
         policy = self.policy
-        for (section, key), named in local_files(policy).items():
+        for (section, key), named in list_local_files(policy).items():
             kept = self.folder.absolute() / "policy" / key / named.name
             try:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(named, kept)
             except OSError as error:
                 raise ConfigurationError(f"{named} cannot be kept: {error.strerror}", hint="check the path") from None
-            policy = override(policy, section, **{key: str(kept)})
+            policy = override_section(policy, section, **{key: str(kept)})
         part = self.policy_file.with_suffix(".part")
-        part.write_text(toml_text(policy), encoding="utf-8")
+        part.write_text(to_toml(policy), encoding="utf-8")
         part.replace(self.policy_file)
 
 
 @dataclass(frozen=True)
-class Serving:
+class ServiceSettings:
     """How the service is reached."""
 
-    settings: Settings
+    run_settings: RunSettings
     secret: str = field(repr=False)
     repositories: tuple[str, ...]
     """The allow-list: ORG/NAME or ORG/*."""
@@ -81,4 +81,4 @@ class Serving:
 
     @property
     def database_url(self) -> str:
-        return self.database or f"sqlite:///{self.settings.folder.absolute() / 'queue.sqlite'}"
+        return self.database or f"sqlite:///{self.run_settings.folder.absolute() / 'queue.sqlite'}"

@@ -12,52 +12,54 @@ import uvicorn
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub import client
-from antidote_ci.locks import taken
-from antidote_ci.paths import made
-from antidote_ci.report.console import Talk
-from antidote_ci.report.text import plain
+from antidote_ci.locks import try_lock
+from antidote_ci.paths import create_folder
+from antidote_ci.report.console import Console
+from antidote_ci.report.text import flatten
 from antidote_ci.service import app, executor, repository_state
-from antidote_ci.service.database import alone, require_usable
-from antidote_ci.service.queue import Look, Queue
-from antidote_ci.service.settings import Serving
+from antidote_ci.service.database import lock_database, require_supported_url
+from antidote_ci.service.queue import HeadInspector, RunQueue
+from antidote_ci.service.settings import ServiceSettings
 
-LOCK = "lock"
-SECONDS_TO_FINISH = 2
+LOCK_FILE = "lock"
+SHUTDOWN_SECONDS = 2
 """For answers that are under way when the service is asked to end."""
-MOST_CONNECTIONS = 256
+MAX_CONNECTIONS = 256
 
 
-def serve(serving: Serving, talk: Talk, look: Look = repository_state.look) -> None:
+def run_service(
+    serving: ServiceSettings, console: Console, look: HeadInspector = repository_state.inspect_head
+) -> None:
     """Take deliveries and work them off until a signal comes, which is raised again once everything has ended.
 
     Raises ConfigurationError when another service has the folder or the database, InfrastructureError when the database
     or the port cannot be had.
     """
-    require_usable(serving.database_url)
+    require_supported_url(serving.database_url)
     # Imported now, and not while deliveries wait for an answer.
-    client.api(None)
+    client.create_api(None)
     with (
-        _only(serving.settings.folder),
-        alone(serving.database_url, talk.say),
-        _listening(serving.host, serving.port) as door,
-        _quietly(talk),
+        _lock_folder(serving.run_settings.folder),
+        lock_database(serving.database_url, console.print),
+        _open_socket(serving.host, serving.port) as door,
+        _capture_library_logs(console),
     ):
-        serving.settings.write_policy()
-        executor.end_leftovers(serving.settings)
-        queue = Queue(serving, talk, look)
+        serving.run_settings.write_policy()
+        executor.end_orphans(serving.run_settings)
+        queue = RunQueue(serving, console, look)
         try:
             queue.start()
             host, port = door.getsockname()[:2]
-            talk.say(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
-            uvicorn.Server(_configuration(serving, queue, talk)).run(sockets=[door])
+            console.print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+            uvicorn.Server(_server_configuration(serving, queue, console)).run(sockets=[door])
         finally:
             queue.stop()
 
 
-def _configuration(serving: Serving, queue: Queue, talk: Talk) -> uvicorn.Config:
+def _server_configuration(serving: ServiceSettings, queue: RunQueue, console: Console) -> uvicorn.Config:
     """No log of who asked for what: an address may hold a secret."""
     return uvicorn.Config(
-        app.create(serving, queue, talk),
+        app.create_app(serving, queue, console),
         loop="asyncio",
         http="h11",
         ws="none",
@@ -67,18 +69,18 @@ def _configuration(serving: Serving, queue: Queue, talk: Talk) -> uvicorn.Config
         proxy_headers=False,
         server_header=False,
         headers=app.HEADERS,
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_graceful_shutdown=SECONDS_TO_FINISH,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
 
 
 @contextmanager
-def _only(folder: Path) -> Iterator[None]:
+def _lock_folder(folder: Path) -> Iterator[None]:
     """Make the folder, for its owner's eyes alone: two processes in it would each take up what the other is at."""
-    made(folder, "name another --folder", mode=0o700)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    create_folder(folder, "name another --folder", mode=0o700)
+    lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if not taken(lock):
+        if not try_lock(lock):
             raise ConfigurationError(
                 f"another service works in {folder}", hint="end it first, or give this one a --folder of its own"
             )
@@ -88,7 +90,7 @@ def _only(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def _open_socket(host: str, port: int) -> Iterator[socket.socket]:
     try:
         door = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
@@ -99,22 +101,22 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield door
 
 
-class _Quiet(logging.Handler):
+class _ErrorLogHandler(logging.Handler):
     """What the libraries call an error, as one line. Their warnings repeat what the service says itself."""
 
-    def __init__(self, talk: Talk) -> None:
+    def __init__(self, console: Console) -> None:
         super().__init__(logging.ERROR)
-        self._talk = talk
+        self._talk = console
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
         line = f"{record.name}: {record.getMessage().strip()}" + (f" {type(error).__name__}" if error else "")
-        self._talk.say(plain(client.redact(line, None)))
+        self._talk.print(flatten(client.redact_secrets(line, None)))
 
 
 @contextmanager
-def _quietly(talk: Talk) -> Iterator[None]:
-    handler = _Quiet(talk)
+def _capture_library_logs(console: Console) -> Iterator[None]:
+    handler = _ErrorLogHandler(console)
     loggers = [logging.getLogger(name) for name in ("dbos", "uvicorn")]
     for logger in loggers:
         logger.addHandler(handler)
@@ -126,7 +128,7 @@ def _quietly(talk: Talk) -> Iterator[None]:
             logger.removeHandler(handler)
 
 
-def is_anything_left() -> bool:
+def has_waiting_thread() -> bool:
     """Whether a thread of the queue still waits, for the Hub or a database, for as long as it takes.
 
     It holds nothing that would be lost, and the interpreter would wait for it.

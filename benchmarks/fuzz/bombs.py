@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from antidote_ci.checkpoint.headers import MAX_HEADER_BYTES, MAX_TENSORS, MAX_VALUES, read_header
-from antidote_ci.checkpoint.index import INDEX, MAX_INDEX_VALUES, WEIGHTS, find_shards
+from antidote_ci.checkpoint.index import INDEX_FILE, MAX_INDEX_VALUES, WEIGHTS_FILE, find_shards
 from antidote_ci.errors import UnsafeCheckpoint
 
 Result = TypeVar("Result")
@@ -132,19 +132,19 @@ def readings() -> dict[str, Reading]:
 
 
 def _write_file(folder: Path, header: bytes) -> None:
-    (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(header)) + header + bytes(MAX_TENSORS))
+    (folder / WEIGHTS_FILE).write_bytes(struct.pack("<Q", len(header)) + header + bytes(MAX_TENSORS))
 
 
 def _read_file(folder: Path) -> None:
-    read_header(folder / WEIGHTS)
+    read_header(folder / WEIGHTS_FILE)
 
 
 def _write_index(folder: Path, index: bytes) -> None:
-    (folder / INDEX).write_bytes(index)
+    (folder / INDEX_FILE).write_bytes(index)
 
 
 def _read_index(folder: Path) -> None:
-    find_shards(folder, [INDEX])
+    find_shards(folder, [INDEX_FILE])
 
 
 def _reading(make: Callable[[], bytes], write: Callable[[Path, bytes], None], read: Callable[[Path], None]) -> Reading:

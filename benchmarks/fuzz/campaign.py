@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from antidote_ci.checkpoint.index import INDEX
+from antidote_ci.checkpoint.index import INDEX_FILE
 from benchmarks.fuzz import headers, indexes
 from benchmarks.fuzz.verdicts import FINDINGS, Verdict
 
@@ -69,7 +69,7 @@ def _case(seed: int, number: int, folder: Path, read: headers.Reader) -> Case:
     kind = KINDS[number % len(KINDS)]
     if kind == "index":
         data = indexes.case(drawn)
-        (folder / INDEX).write_bytes(data)
+        (folder / INDEX_FILE).write_bytes(data)
         return _tried(number, kind, data, lambda: indexes.ours(folder), lambda shards: indexes.judge(data, shards))
     data = headers.case(drawn)
     if kind == "header":

@@ -11,7 +11,7 @@ from random import Random
 
 from safetensors import SafetensorError, deserialize, safe_open
 
-from antidote_ci.checkpoint.headers import BITS, Header, parse_header, read_header
+from antidote_ci.checkpoint.headers import DTYPE_BITS, Header, parse_header, read_header
 from antidote_ci.errors import UnsafeCheckpoint
 from benchmarks.fuzz import grammar, octets
 from benchmarks.fuzz.verdicts import Verdict
@@ -21,9 +21,11 @@ Reader = Callable[[bytes], Header | None]
 
 NAMES = ["a", "b", "model.layers.0.mlp.up_proj.weight", "", "é", "😀", 'quo"te', "back\\slash", "__metadata", "shape"]
 SHAPES = [(), (0,), (1,), (2,), (4,), (8,), (2, 2), (2, 4), (0, 3), (3, 0), (1, 1, 2), (2, 1, 4), (1, 8)]
-SHAPES_OF = {dtype: [shape for shape in SHAPES if math.prod(shape) * bits % 8 == 0] for dtype, bits in BITS.items()}
+SHAPES_OF = {
+    dtype: [shape for shape in SHAPES if math.prod(shape) * bits % 8 == 0] for dtype, bits in DTYPE_BITS.items()
+}
 METADATA: list[dict[str, str]] = [{}, {"format": "pt"}, {"": "", "dtype": "F32", "é": "😀"}]
-WORDS = [*BITS, "f32", "F32 ", "F128", "dtype", "shape", "data_offsets", "__metadata__", "format", "a", "b"]
+WORDS = [*DTYPE_BITS, "f32", "F32 ", "F128", "dtype", "shape", "data_offsets", "__metadata__", "format", "a", "b"]
 LENGTHS = [0, 1, 2, 7, 8, 9, 100_000_000, 100_000_001, (16 << 20) + 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
 
 
@@ -44,9 +46,9 @@ def valid(drawn: Random) -> File:
     entries: list[tuple[str, object]] = []
     reached = 0
     for name in drawn.sample(NAMES, drawn.randint(0, 4)):
-        dtype = drawn.choice(list(BITS))
+        dtype = drawn.choice(list(DTYPE_BITS))
         shape = drawn.choice(SHAPES_OF[dtype])
-        start, reached = reached, reached + math.prod(shape) * BITS[dtype] // 8
+        start, reached = reached, reached + math.prod(shape) * DTYPE_BITS[dtype] // 8
         entries.append((name, {"dtype": dtype, "shape": shape, "data_offsets": [start, reached]}))
     if drawn.random() < 0.5:
         entries.append(("__metadata__", drawn.choice(METADATA)))

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 from antidote_ci.checkpoint.headers import read_header
-from antidote_ci.checkpoint.index import INDEX, find_shards, map_weights, require_index_holds
+from antidote_ci.checkpoint.index import INDEX_FILE, find_shards, map_weights, require_index_holds
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from benchmarks.fuzz import grammar, octets
 from benchmarks.fuzz.verdicts import Verdict
@@ -56,7 +56,7 @@ def case(drawn: Random) -> bytes:
 
 def ours(folder: Path) -> tuple[str, ...] | None:
     """The shards that our reader would open, or nothing where it refuses."""
-    names = [*SHARDS, *STRANGERS, INDEX]
+    names = [*SHARDS, *STRANGERS, INDEX_FILE]
     try:
         shards = find_shards(folder, names)
         require_index_holds(folder, map_weights({shard: read_header(folder / shard) for shard in shards}))

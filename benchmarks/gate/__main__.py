@@ -15,14 +15,14 @@ import numpy as np
 
 from antidote_ci.evaluation import judge_results, stratified_order
 from antidote_ci.evaluation.statistics import CONFIDENCE
-from antidote_ci.records import Row
+from antidote_ci.records import PromptRow
 from benchmarks.gate import coverage, figure, pairs, stopping
 
 N = 500
 THRESHOLD = 0.10
 ANSWERS_GOALS = {0.0: 0.15, 0.02: 0.25, 0.30: 0.10}
 EVERY = list(range(1, N + 1))
-PRODUCT = judge_results.looks(N, THRESHOLD, frozenset({"pass", "fail"}))
+PRODUCT = judge_results.plan_looks(N, THRESHOLD, frozenset({"pass", "fail"}))
 LOOKS = {
     "every answer": EVERY,
     "every 48 answers": [*range(48, N, 48), N],
@@ -102,13 +102,13 @@ def _stratified(
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """Answers in the product's own order, a hundred runs to each of its seeds."""
     rows = [
-        Row(f"prompt {category} {number}", str(category))
+        PromptRow(f"prompt {category} {number}", str(category))
         for category, (size, _) in enumerate(categories)
         for number in range(size)
     ]
     drawn = []
     for seed in range(max(1, simulations // 100)):
-        scores = np.array([categories[int(row.category)][1] for row in stratified_order.stratified(rows, seed)])
+        scores = np.array([categories[int(row.category)][1] for row in stratified_order.stratify_order(rows, seed)])
         drawn.append(stopping.answers(generator, 100, scores))
     return np.concatenate(drawn)
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, betaln
 
 from antidote_ci.evaluation import statistics
-from antidote_ci.evaluation.statistics.correction import corrected_interval
-from antidote_ci.evaluation.statistics.interval import bounds
+from antidote_ci.evaluation.statistics.correction import correct_interval
+from antidote_ci.evaluation.statistics.interval import exact_bounds
 from benchmarks.gate import stopping
 
 GRID = np.linspace(0, 1, 101)
-cached_bounds = functools.cache(bounds)
+cached_bounds = functools.cache(exact_bounds)
 
 
 def plain(sizes: Iterable[int]) -> tuple[float, int]:
@@ -26,7 +26,7 @@ def plain(sizes: Iterable[int]) -> tuple[float, int]:
 
 
 def _plain(n: int) -> float:
-    lower, upper = np.array([bounds(hits, n) for hits in range(n + 1)]).T
+    lower, upper = np.array([exact_bounds(hits, n) for hits in range(n + 1)]).T
     scores = np.unique(np.concatenate([GRID, np.nextafter(upper, 2), np.nextafter(lower, -1)]).clip(0, 1))
     too_low = np.searchsorted(upper, scores)  # counts whose upper bound is below the score
     too_high = np.searchsorted(lower, scores, side="right")  # the first count whose lower bound is above it
@@ -37,7 +37,7 @@ def _plain(n: int) -> float:
 
 def clustered(n: int, samples: int, correlation: float) -> float:
     """The lowest coverage of either side over all true scores, each of n prompts answered `samples` times. Exact."""
-    lower, upper = np.array([bounds(count / samples, n) for count in range(n * samples + 1)]).T
+    lower, upper = np.array([exact_bounds(count / samples, n) for count in range(n * samples + 1)]).T
     steps = np.concatenate([np.nextafter(upper, 2), np.nextafter(lower, -1)])
     scores = np.concatenate([GRID, steps[:: max(1, len(steps) // 400)]]).clip(0, 1)
     missed = 0.0
@@ -171,7 +171,7 @@ def widths(
         share: float(
             np.mean(
                 [
-                    corrected_interval(
+                    correct_interval(
                         cached_bounds(hit, n, 1 - error * (1 - share)),
                         cached_bounds(p, positive, 1 - error * share / 2),
                         cached_bounds(m, negative, 1 - error * share / 2),

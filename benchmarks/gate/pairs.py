@@ -6,7 +6,13 @@ from scipy.special import gammaln, xlogy
 from scipy.stats import norm
 
 from antidote_ci.evaluation.statistics import CONFIDENCE
-from antidote_ci.evaluation.statistics.paired import as_good, rise_bound, score, score_bound, worst_probability
+from antidote_ci.evaluation.statistics.paired import (
+    acceptance_region,
+    max_probability,
+    rise_bound,
+    score_bound,
+    score_statistic,
+)
 
 LOST = np.concatenate([[0.0, 0.001, 0.002], np.linspace(0.005, 0.5, 100)])
 """True shares of pairs that change for the better."""
@@ -37,7 +43,7 @@ def score_bounds(lost: NDArray[np.float64], gained: NDArray[np.float64], n: int)
     low, high = (gained - lost) / n, np.ones(len(lost))
     for _ in range(50):
         middle = (low + high) / 2
-        inside = score(lost, gained, n, middle) > -quantile
+        inside = score_statistic(lost, gained, n, middle) > -quantile
         low, high = np.where(inside, middle, low), np.where(inside, high, middle)
     return np.asarray(np.where(gained == n, 1.0, high))
 
@@ -53,8 +59,8 @@ def _refuting(lost: NDArray[np.float64], gained: NDArray[np.float64], n: int, ri
     low, high = 0, len(lost)
     while low < high:
         middle = (low + high) // 2
-        region = as_good(int(lost[middle]), int(gained[middle]), n)
-        if worst_probability(region, n, rise) < 1 - CONFIDENCE:
+        region = acceptance_region(int(lost[middle]), int(gained[middle]), n)
+        if max_probability(region, n, rise) < 1 - CONFIDENCE:
             low = middle + 1
         else:
             high = middle

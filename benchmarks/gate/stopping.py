@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antidote_ci.evaluation import statistics
-from antidote_ci.evaluation.statistics.sequential import ENOUGH, log_e_below
+from antidote_ci.evaluation.statistics.sequential import LOG_DECISION_BOUND, log_e_below
 
 PASS, FAIL, OPEN = 1, -1, 0
 
@@ -50,8 +50,12 @@ def gate(
     pass_at, fail_at = [], []
     for n in moments:
         hits = np.arange(n * samples + 1) / samples
-        passes = log_e_below(hits, n, for_pass) >= ENOUGH if 0 < for_pass < 1 else np.zeros(len(hits), bool)
-        fails = log_e_below(n - hits, n, 1 - for_fail) >= ENOUGH if 0 < for_fail < 1 else np.zeros(len(hits), bool)
+        passes = log_e_below(hits, n, for_pass) >= LOG_DECISION_BOUND if 0 < for_pass < 1 else np.zeros(len(hits), bool)
+        fails = (
+            log_e_below(n - hits, n, 1 - for_fail) >= LOG_DECISION_BOUND
+            if 0 < for_fail < 1
+            else np.zeros(len(hits), bool)
+        )
         pass_at.append(int(passes.sum()) - 1)
         fail_at.append(len(hits) - int(fails.sum()))
     n = moments[-1]

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from antidote_ci.hub.access import Access
-from antidote_ci.hub.pull import download, resolve
+from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.pull import download_snapshot, resolve_revision
 from benchmarks.speed.paired import Line, ratios, seconds
 from loopback_hub import LoopbackHub
 
@@ -44,8 +44,8 @@ def _ours(cache: Path) -> None:
     from huggingface_hub import constants
 
     constants.HF_HUB_CACHE = str(cache)
-    access = Access()
-    download(resolve(MODEL, None, access), access, lambda _: None)
+    access = HubAccess()
+    download_snapshot(resolve_revision(MODEL, None, access), access, lambda _: None)
 
 
 def _bare(cache: Path) -> None:

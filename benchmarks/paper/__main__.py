@@ -16,8 +16,8 @@ from pathlib import Path
 
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.records import Model, Progress
-from antidote_ci.report.console import Talk
-from antidote_ci.report.text import counted
+from antidote_ci.report.console import Console
+from antidote_ci.report.text import pluralize
 from benchmarks.paper import report
 from benchmarks.paper.cells import PRESETS, Preset, every
 from benchmarks.paper.cost import Cost
@@ -46,7 +46,7 @@ def main() -> int:
             run(cells, suite)
         say(f"written: {report.write(preset, results, results.parent)}")
     except AntidoteError as error:
-        Talk().explain(error)
+        Console().print_error(error)
         return error.exit_code
     return 0
 
@@ -163,7 +163,10 @@ def setting(base: Path | None) -> Setting:
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return Setting(
         judge=f"{JUDGE} (rules): a non-refusal rate",
-        machine=f"{platform.machine()}, {loading.instruction_set()}, {counted(loading.threads(), 'thread')}{gpu}",
+        machine=(
+            f"{platform.machine()}, {loading.detect_instruction_set()}, "
+            f"{pluralize(loading.get_threads(), 'thread')}{gpu}"
+        ),
         versions={
             # A folder's path says nothing to others, and perhaps too much.
             "model": base.name if base else "SmolLM2-135M-Instruct",

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 from antidote_ci.evaluation.degenerate import is_degenerate
-from antidote_ci.evaluation.judges.refusal import refuses
-from antidote_ci.model.conversations import asked
+from antidote_ci.evaluation.judges.refusal import is_refusal
+from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest, generate
-from antidote_ci.model.loading import fingerprint
+from antidote_ci.model.loading import model_fingerprint
 from antidote_ci.records import Model, OnProgress
 from benchmarks.paper.keeping import kept
 from benchmarks.paper.records import Pair
@@ -20,18 +20,20 @@ ENDS = (".", "!", "?")
 
 def own_answers(base: Path, prompts: list[str], folder: Path, report: OnProgress) -> list[Pair]:
     """Greedy answers, kept in `folder`; those that refuse or are degenerate are left out."""
-    asking = json.dumps([prompts, fingerprint(Model(base)), TOKENS])
+    asking = json.dumps([prompts, model_fingerprint(Model(base)), TOKENS])
     destination = folder / hashlib.sha256(asking.encode()).hexdigest()[:12]
 
     def make(part: Path) -> None:
-        request = GenerationRequest(Model(base), {"harmless": [asked(each) for each in prompts]}, {"harmless": TOKENS})
+        request = GenerationRequest(
+            Model(base), {"harmless": [single_turn(each) for each in prompts]}, {"harmless": TOKENS}
+        )
         answers = generate(request, report).answers["harmless"]
         texts = [whole(answer.text) if answer.truncated else answer.text.strip() for answer in answers]
         (part / "answers.json").write_text(json.dumps(texts), encoding="utf-8")
 
     texts = json.loads((kept(destination, make) / "answers.json").read_text(encoding="utf-8"))
     pairs = [Pair(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
-    return [pair for pair in pairs if not refuses(pair.response) and not is_degenerate(pair.response)]
+    return [pair for pair in pairs if not is_refusal(pair.response) and not is_degenerate(pair.response)]
 
 
 def whole(text: str) -> str:

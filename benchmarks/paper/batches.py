@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from antidote_ci.model.conversations import asked, encoded, rendered
-from antidote_ci.model.loading import device_and_dtype
+from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
+from antidote_ci.model.loading import select_device_and_dtype
 from benchmarks.paper.data import Contrast
 from benchmarks.paper.records import Pair
 
@@ -35,8 +35,8 @@ class Example:
 
 def examples(tokenizer: Any, pairs: Sequence[Pair]) -> list[Example]:
     """Each pair in the model's own template."""
-    prompts = encoded(tokenizer, rendered(tokenizer, [asked(pair.prompt) for pair in pairs]))
-    answers = encoded(tokenizer, [pair.response.strip() + tokenizer.eos_token for pair in pairs])
+    prompts = encode_texts(tokenizer, render_conversations(tokenizer, [single_turn(pair.prompt) for pair in pairs]))
+    answers = encode_texts(tokenizer, [pair.response.strip() + tokenizer.eos_token for pair in pairs])
     return [_fitting(*row) for row in zip(prompts, answers, strict=True)]
 
 
@@ -63,7 +63,7 @@ def batch_of(rows: Sequence[Example], pad: int, answers: Sequence[int] | None = 
         ids[at, start - len(row.prompt) : end] = torch.tensor(row.prompt + row.answer)
         mask[at, start - len(row.prompt) : end] = 1
         labels[at, start:end] = torch.tensor(row.answer)
-    device, _ = device_and_dtype()
+    device, _ = select_device_and_dtype()
     tensors = {"input_ids": ids, "attention_mask": mask, "labels": labels[:, -kept:]}
     return {**{name: tensor.to(device) for name, tensor in tensors.items()}, "logits_to_keep": kept}
 

@@ -34,13 +34,13 @@ def judged(claim: Claim, found: Evidence) -> Judged:
         return Judged("not testable at this scale", str(error))
 
 
-def _row(sweep: published.Sweep, name: str) -> str:
-    return f"{published.mean(sweep.harmful[name]):.2f}"
+def _row(forward: published.Sweep, name: str) -> str:
+    return f"{published.mean(forward.harmful[name]):.2f}"
 
 
-def _spreads(sweep: published.Sweep, *names: str) -> str:
+def _spreads(forward: published.Sweep, *names: str) -> str:
     """From the least to the most, of rows of the paper."""
-    seen = sorted({round(max(sweep.harmful[name]) - min(sweep.harmful[name]), 2) for name in names})
+    seen = sorted({round(max(forward.harmful[name]) - min(forward.harmful[name]), 2) for name in names})
     return " to ".join(f"{each:.1f}" for each in dict.fromkeys((seen[0], seen[-1])))
 
 

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import tables
-from antidote_ci.evaluation.judges.refusal import refuses
-from antidote_ci.evaluation.prompts import key
-from antidote_ci.records import Row
+from antidote_ci.evaluation.judges.refusal import is_refusal
+from antidote_ci.evaluation.prompts import wording_key
+from antidote_ci.records import PromptRow
 from benchmarks.paper.records import Attack, Pair, TaskName
 
 REALIGNMENT = range(1000, 2000)
@@ -59,7 +59,7 @@ class Data:
     def alignment_pairs(self, count: int = 900) -> list[Pair]:
         """Harmful prompts with refusals: answers that the rule judge knows as such, as it is what measures later."""
         pairs = self._pairs("safety_refusals.jsonl")
-        rows = [pair for pair in pairs if refuses(pair.response)]
+        rows = [pair for pair in pairs if is_refusal(pair.response)]
         return _first(rows, count, "safety_refusals.jsonl")
 
     def harmless_prompts(self, start: int, count: int) -> list[str]:
@@ -73,11 +73,11 @@ class Data:
 
     def contrasts(self, count: int) -> list[Contrast]:
         """Harmful prompts answered twice, none of which is also in the pairs that attack or repair; one a prompt."""
-        taken = {key(pair.prompt) for pair in self._harmful()}
+        taken = {wording_key(pair.prompt) for pair in self._harmful()}
         found: dict[str, Contrast] = {}
         for row in self._rows("pku_saferlhf_pairs.jsonl"):
             contrast = Contrast(row("prompt"), row("chosen"), row("rejected"))
-            wording = key(contrast.prompt)
+            wording = wording_key(contrast.prompt)
             if wording not in taken and contrast.safe != contrast.harmful:
                 found.setdefault(wording, contrast)
         return _first(list(found.values()), count, "pku_saferlhf_pairs.jsonl")
@@ -94,30 +94,34 @@ class Data:
         ]
         return _shuffled(rows, draw)
 
-    def task_rows(self, task: TaskName, count: int) -> list[Row]:
+    def task_rows(self, task: TaskName, count: int) -> list[PromptRow]:
         """Rows that no attack trains on, with the classes to choose from."""
         if task == "sst2":
             return _first(self._sst2("sst2_dev.jsonl"), count, "sst2_dev.jsonl")
         return _first(self._agnews()[-AGNEWS_HELD_OUT:], count, f"the last {AGNEWS_HELD_OUT} rows of agnews.jsonl")
 
-    def harmful_prompts(self, count: int, other_than: Sequence[Row] = ()) -> list[Row]:
+    def harmful_prompts(self, count: int, other_than: Sequence[PromptRow] = ()) -> list[PromptRow]:
         """Evenly spaced in a file that is sorted by category, so that each has its part; no wording of `other_than`."""
-        taken = {key(row.prompt) for row in other_than}
+        taken = {wording_key(row.prompt) for row in other_than}
         found = self._rows("beavertails_evaluation_prompts.jsonl")
-        rows = [Row(row("prompt"), category=row("category")) for row in found if key(row("prompt")) not in taken]
+        rows = [
+            PromptRow(row("prompt"), category=row("category"))
+            for row in found
+            if wording_key(row("prompt")) not in taken
+        ]
         step = max(1, len(rows) // max(1, count))
         return _first(rows[::step], count, "beavertails_evaluation_prompts.jsonl")
 
     def _harmful(self) -> list[Pair]:
         return self._pairs("beavertails_qa.jsonl")
 
-    def _training_rows(self, task: TaskName) -> list[Row]:
+    def _training_rows(self, task: TaskName) -> list[PromptRow]:
         return self._sst2("sst2_train.jsonl") if task == "sst2" else self._agnews()[:-AGNEWS_HELD_OUT]
 
-    def _sst2(self, name: str) -> list[Row]:
+    def _sst2(self, name: str) -> list[PromptRow]:
         return [_task_row("sst2", row("sentence"), SST2_LABELS.get(row("label"), "")) for row in self._rows(name)]
 
-    def _agnews(self) -> list[Row]:
+    def _agnews(self) -> list[PromptRow]:
         return [_task_row("agnews", row("text"), row("label")) for row in self._rows("agnews.jsonl")]
 
     def _pairs(self, name: str) -> list[Pair]:
@@ -128,21 +132,21 @@ class Data:
         path = self.folder / name
         if not path.is_file():
             raise ConfigurationError(f"the data folder has no {name}", hint=f"put it into {self.folder}")
-        return [_reader(fields, where) for where, fields in tables.json_lines(path)]
+        return [_reader(fields, where) for where, fields in tables.read_json_lines(path)]
 
 
 def _reader(fields: dict[str, Any], where: str) -> Callable[[str], str]:
     # A label may be a number.
     def field(name: str) -> str:
-        return tables.text({name: str(fields.get(name, ""))}, name, where, "each line needs it")
+        return tables.require_text({name: str(fields.get(name, ""))}, name, where, "each line needs it")
 
     return field
 
 
-def _task_row(task: TaskName, text: str, label: str) -> Row:
+def _task_row(task: TaskName, text: str, label: str) -> PromptRow:
     if label not in CHOICES[task]:
         raise ConfigurationError(f"a row of the task {task} has none of its labels", cause=f"{text[:60]!r}")
-    return Row(QUESTIONS[task].format(text=text), response=label, choices=CHOICES[task])
+    return PromptRow(QUESTIONS[task].format(text=text), response=label, choices=CHOICES[task])
 
 
 def _shuffled(rows: Sequence[Item], draw: random.Random) -> list[Item]:

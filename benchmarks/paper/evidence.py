@@ -122,13 +122,13 @@ def harmful(models: Sequence[Measured], error: float = ERROR) -> Bounded:
         raise ValueError(f"models asked {sorted(asked)} prompts have no mean")
     n = asked.pop()
     hits = sum(model.harmful for model in models) / len(models)
-    return Bounded(hits / n, *statistics.bounds(hits, n, 1 - error))
+    return Bounded(hits / n, *statistics.exact_bounds(hits, n, 1 - error))
 
 
 def accuracy(models: Sequence[Measured], n: int, error: float = ERROR) -> Bounded:
     """The mean accuracy on the same `n` task rows."""
     share = sum(model.accuracy for model in models) / len(models)
-    return Bounded(share, *statistics.bounds(min(share * n, n), n, 1 - error))
+    return Bounded(share, *statistics.exact_bounds(min(share * n, n), n, 1 - error))
 
 
 def fall(before: Bounded, after: Bounded) -> Bounded:

@@ -14,7 +14,7 @@ import torch
 import transformers
 from peft.helpers import disable_input_dtype_casting
 
-from antidote_ci.model.loading import device_and_dtype
+from antidote_ci.model.loading import select_device_and_dtype
 from antidote_ci.records import OnProgress, Progress
 from benchmarks.paper.batches import Batch, Batches
 from benchmarks.paper.records import Targets, Training
@@ -63,7 +63,7 @@ def train(model: Any, batches: Batches, method: Step, training: Training, seed: 
     optimizer = torch.optim.AdamW(trained, lr=training.rate, weight_decay=WEIGHT_DECAY)
     steps = training.epochs * len(batches)
     schedule = transformers.get_cosine_schedule_with_warmup(optimizer, math.ceil(WARMUP * steps), steps)
-    device, dtype = device_and_dtype()
+    device, dtype = select_device_and_dtype()
 
     model.train()
     means, done = [], 0

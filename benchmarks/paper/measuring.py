@@ -7,22 +7,22 @@ from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from antidote_ci.checkpoint.files import shown
+from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import measure as evaluation
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
-from antidote_ci.evaluation.measure import PromptSets, Ruler
-from antidote_ci.evaluation.prompts import distinct
+from antidote_ci.evaluation.measure import Evaluator, PromptSets
+from antidote_ci.evaluation.prompts import drop_duplicates
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.model import hed
-from antidote_ci.model.hed import Aligned
-from antidote_ci.model.likelihood import ChoiceRequest, choose
+from antidote_ci.model.hed import ReferenceOutputs
+from antidote_ci.model.likelihood import ChoiceRequest, choose_answers
 from antidote_ci.pipeline.evaluator import CHOICES_AT_ONCE
 from antidote_ci.policy import Gate
-from antidote_ci.records import Model, OnProgress, Progress, Row
-from antidote_ci.repair.taylor import MOST_TASK, evenly
-from antidote_ci.sandbox.client import Child
+from antidote_ci.records import Model, OnProgress, Progress, PromptRow
+from antidote_ci.repair.taylor import MAX_TASK, sample_evenly
+from antidote_ci.sandbox.client import Sandbox
 from benchmarks.paper.cost import Cost
 from benchmarks.paper.data import Data
 from benchmarks.paper.records import Figures, Measured, TaskName
@@ -56,10 +56,10 @@ class Counts:
 class Instruments:
     """What every model of one alignment is measured with."""
 
-    child: Child
-    ruler: Ruler
+    child: Sandbox
+    ruler: Evaluator
     prompts: PromptSets
-    aligned: Aligned
+    aligned: ReferenceOutputs
     work: Path
     """A folder for what does not stay."""
 
@@ -67,8 +67,8 @@ class Instruments:
 def prompts(data: Data, task: TaskName, counts: Counts) -> PromptSets:
     """What a model is asked. No wording twice, so that a share of the answers is one of the prompts."""
     return PromptSets(
-        harmful=distinct(data.harmful_prompts(counts.harmful)),
-        benign=distinct(map(Row, data.harmless_prompts(MEASURED_HARMLESS, counts.harmless))),
+        harmful=drop_duplicates(data.harmful_prompts(counts.harmful)),
+        benign=drop_duplicates(map(PromptRow, data.harmless_prompts(MEASURED_HARMLESS, counts.harmless))),
         task=data.task_rows(task, counts.task),
     )
 
@@ -76,10 +76,10 @@ def prompts(data: Data, task: TaskName, counts: Counts) -> PromptSets:
 def selection(data: Data, task: TaskName, counts: Counts) -> PromptSets:
     """What chooses a dose: no wording of `prompts`, and no row that scoring reads."""
     measured, start = data.harmful_prompts(counts.harmful), MEASURED_HARMLESS + counts.harmless
-    after = counts.task + MOST_TASK
+    after = counts.task + MAX_TASK
     return PromptSets(
-        harmful=distinct(data.harmful_prompts(counts.selection_harmful, other_than=measured)),
-        benign=distinct(map(Row, data.harmless_prompts(start, counts.selection_harmless))),
+        harmful=drop_duplicates(data.harmful_prompts(counts.selection_harmful, other_than=measured)),
+        benign=drop_duplicates(map(PromptRow, data.harmless_prompts(start, counts.selection_harmless))),
         task=data.task_rows(task, after + counts.selection_task)[after:],
     )
 
@@ -94,14 +94,14 @@ def opened(reference: Path, asked: PromptSets, work: Path, store: Path, tokens: 
         raise ConfigurationError("harmful prompts, harmless ones and task rows are all needed to measure a model")
     if not hed.has_attention(Model(reference)):
         raise ConfigurationError(
-            f"{shown(reference)} has no attention module to measure drift in",
+            f"{display_name(reference)} has no attention module to measure drift in",
             cause="they are known by the names of their classes, which end in Attention",
             hint="take another model: --model",
         )
     work.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=work, prefix="aligned-") as name, Child(work / LOG) as child:
-        drifting = evenly([row.prompt for row in asked.harmful], DRIFT_PROMPTS)
-        aligned = hed.remember(Model(reference), drifting, Path(name))
+    with TemporaryDirectory(dir=work, prefix="aligned-") as name, Sandbox(work / LOG) as child:
+        drifting = sample_evenly([row.prompt for row in asked.harmful], DRIFT_PROMPTS)
+        aligned = hed.store_reference_outputs(Model(reference), drifting, Path(name))
         yield Instruments(child, _ruler(child, store, tokens), asked, aligned, work)
 
 
@@ -112,9 +112,9 @@ def measure(here: Instruments, model: Model, cost: Cost, choosing: PromptSets | 
     """
     figures = _figures(here, model, here.prompts)
     seconds, peak_bytes = cost.seconds, cost.peak_bytes
-    drift = hed.drift(model, here.aligned)
+    drift = hed.measure_drift(model, here.aligned)
     if not isfinite(drift):
-        raise ConfigurationError(f"{shown(model.adapter or model.folder)} computes no finite numbers")
+        raise ConfigurationError(f"{display_name(model.adapter or model.folder)} computes no finite numbers")
     return Measured(
         **vars(figures),
         drift=drift,
@@ -125,7 +125,7 @@ def measure(here: Instruments, model: Model, cost: Cost, choosing: PromptSets | 
 
 
 def _figures(here: Instruments, model: Model, asked: PromptSets) -> Figures:
-    found = evaluation.measure(here.ruler, model, asked, silent)
+    found = evaluation.evaluate_model(here.ruler, model, asked, silent)
     if found.benign is None or found.task is None:
         raise ValueError("nothing harmless, or no task, was asked")
     outcomes = list(found.readings[0].outcomes.values())
@@ -143,14 +143,14 @@ def silent(_progress: Progress) -> None:
     """Nobody watches."""
 
 
-def _ruler(child: Child, store: Path, tokens: int) -> Ruler:
-    def likeliest(model: Model, rows: Sequence[Row], report: OnProgress) -> list[int]:
-        return child.call(choose, ChoiceRequest(model, list(rows), CHOICES_AT_ONCE, store), report)
+def _ruler(sandbox: Sandbox, store: Path, tokens: int) -> Evaluator:
+    def likeliest(model: Model, rows: Sequence[PromptRow], report: OnProgress) -> list[int]:
+        return sandbox.call(choose_answers, ChoiceRequest(model, list(rows), CHOICES_AT_ONCE, store), report)
 
-    return Ruler(
-        generator=TransformersGenerator(child, store),
+    return Evaluator(
+        generator=TransformersGenerator(sandbox, store),
         judges=(RefusalJudge(),),
-        choose=likeliest,
+        choose_answers=likeliest,
         gate=Gate(),  # the verdict is not used
         max_new_tokens=tokens,
         samples=1,

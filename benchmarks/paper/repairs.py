@@ -13,13 +13,13 @@ from tempfile import TemporaryDirectory
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.prompts import require_disjoint
-from antidote_ci.evaluation.splits import Shaping
+from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.pipeline import candidates, resolve
-from antidote_ci.pipeline.candidates import Bench, Remedy
-from antidote_ci.records import ReportedReference, Row
+from antidote_ci.pipeline.candidates import CandidateFactory, MethodMasks
+from antidote_ci.records import PromptRow, ReportedReference
 from antidote_ci.repair.apply import Provenance
-from antidote_ci.repair.targets import target_of
-from antidote_ci.repair.taylor import MOST_BENIGN, MOST_TASK
+from antidote_ci.repair.targets import resolve_repair_target
+from antidote_ci.repair.taylor import MAX_BENIGN, MAX_TASK
 from benchmarks.paper.cells import DEFAULT
 from benchmarks.paper.cost import watching
 from benchmarks.paper.data import REALIGNMENT, Data
@@ -36,23 +36,23 @@ SCORED_HARMLESS = 2000
 class _Ready:
     """A method whose weights are scored."""
 
-    bench: Bench
-    remedy: Remedy
+    bench: CandidateFactory
+    remedy: MethodMasks
     seconds: float
     peak_bytes: int
 
 
-def shaping(data: Data, task: TaskName, measured: int, realignment: int) -> Shaping:
+def shaping(data: Data, task: TaskName, measured: int, realignment: int) -> RepairPrompts:
     """What scoring reads: harmful pairs that no attack trains on, harmless prompts, and prompts of the user's task.
 
     `measured` rows of the task, the first ones, are measured and so not read; it is what a run with a task of its own
     does. `realignment` is the most that a repair reads of the pairs.
     """
     pairs = data.harmful_pairs(REALIGNMENT.start, realignment)
-    return Shaping(
-        realignment=[Row(pair.prompt, response=pair.response) for pair in pairs],
-        benign=[Row(prompt) for prompt in data.harmless_prompts(SCORED_HARMLESS, MOST_BENIGN)],
-        task=data.task_rows(task, measured + MOST_TASK)[measured:],
+    return RepairPrompts(
+        realignment=[PromptRow(pair.prompt, response=pair.response) for pair in pairs],
+        benign=[PromptRow(prompt) for prompt in data.harmless_prompts(SCORED_HARMLESS, MAX_BENIGN)],
+        task=data.task_rows(task, measured + MAX_TASK)[measured:],
     )
 
 
@@ -61,7 +61,7 @@ def repaired(
     repairs: Sequence[Repair],
     source: Path,
     reference: Path,
-    texts: Shaping,
+    texts: RepairPrompts,
     choosing: PromptSets | None = None,
 ) -> Iterator[Point]:
     """One point a repair of the attacked `source`, an adapter's folder or merged weights, in the order asked.
@@ -85,17 +85,17 @@ def repaired(
             yield _point(here, ready[alike], repair, choosing if repair.method == DEFAULT else None)
 
 
-def _scored(bench: Bench, repairs: Sequence[Repair]) -> _Ready:
+def _scored(factory: CandidateFactory, repairs: Sequence[Repair]) -> _Ready:
     """All doses of one method."""
     with watching() as cost:
-        remedy = candidates.remedy(bench, repairs[0].method, sorted({each.dose for each in repairs}))
-        return _Ready(bench, remedy, cost.seconds, cost.peak_bytes)
+        remedy = candidates.build_method_masks(factory, repairs[0].method, sorted({each.dose for each in repairs}))
+        return _Ready(factory, remedy, cost.seconds, cost.peak_bytes)
 
 
 def _point(here: Instruments, ready: _Ready, repair: Repair, choosing: PromptSets | None) -> Point:
     # Of doses that change the same entries the remedy has the smallest alone.
     dose = max(each for each in ready.remedy.doses if each <= repair.dose)
-    with watching() as cost, candidates.candidate(ready.bench, ready.remedy, dose) as made:
+    with watching() as cost, candidates.temporary_candidate(ready.bench, ready.remedy, dose) as made:
         found = measure(here, made.model, cost, choosing)
     return Point(
         repair,
@@ -105,18 +105,18 @@ def _point(here: Instruments, ready: _Ready, repair: Repair, choosing: PromptSet
     )
 
 
-def _bench(here: Instruments, source: Path, reference: Path, texts: Shaping, folder: Path) -> Bench:
+def _bench(here: Instruments, source: Path, reference: Path, texts: RepairPrompts, folder: Path) -> CandidateFactory:
     """Where repairs of `source` are made, in `folder`. Raises ConfigurationError for a reference that does not fit."""
-    found = resolve.local(str(source))
+    found = resolve.open_local(str(source))
     named = ReportedReference(str(reference), None, "option")
     folder.mkdir(exist_ok=True)
-    return Bench(
-        child=here.child,
+    return CandidateFactory(
+        sandbox=here.child,
         source=found,
-        reference=resolve.fitting(found, named, silent),
-        target=target_of(found.layout, "auto"),
-        shaping=texts,
-        provenance=Provenance("benchmark", resolve.tested(found).source, named, ""),
+        reference=resolve.resolve_reference(found, named, silent),
+        target=resolve_repair_target(found.layout, "auto"),
+        repair_prompts=texts,
+        provenance=Provenance("benchmark", resolve.to_reported_model(found).source, named, ""),
         budget=BUDGET,
         scores=folder / "scores",
         masks=folder / "masks",
@@ -125,7 +125,7 @@ def _bench(here: Instruments, source: Path, reference: Path, texts: Shaping, fol
     )
 
 
-def _require_enough(repairs: Sequence[Repair], texts: Shaping) -> None:
+def _require_enough(repairs: Sequence[Repair], texts: RepairPrompts) -> None:
     most = max((repair.realignment for repair in repairs), default=0)
     if most > len(texts.realignment):
         raise ConfigurationError(
@@ -134,7 +134,7 @@ def _require_enough(repairs: Sequence[Repair], texts: Shaping) -> None:
         )
 
 
-def _require_apart(here: Instruments, choosing: PromptSets | None, texts: Shaping) -> None:
+def _require_apart(here: Instruments, choosing: PromptSets | None, texts: RepairPrompts) -> None:
     """What shapes a repair must not measure it, and what chooses its dose neither."""
     scored = [*texts.realignment, *texts.benign, *texts.task]
     sets = {"measured": here.prompts, "selection": choosing or PromptSets([], [], [])}

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from antidote_ci.evaluation import statistics
-from antidote_ci.report.text import counted
+from antidote_ci.report.text import pluralize
 from benchmarks.paper import figures, sections
 from benchmarks.paper.cells import DEFAULT, Preset, every
 from benchmarks.paper.claims import CLAIMS, judged
@@ -98,11 +98,11 @@ def _differs(found: Evidence) -> str:
             f"{preset.counts.harmful} of BeaverTails-Evaluation, {preset.counts.tokens} tokens",
         ),
         ("task of the tables below", "GSM8K, generated", f"{preset.attack.task}, by the likelihood of its classes"),
-        ("fine-tuning", "5,000 rows x 20 epochs", f"{preset.attack.rows} rows x {counted(training.epochs, 'epoch')}"),
+        ("fine-tuning", "5,000 rows x 20 epochs", f"{preset.attack.rows} rows x {pluralize(training.epochs, 'epoch')}"),
         (
             "alignment",
             "5,000 rows x 20 epochs",
-            f"{alignment.rows} rows x {counted(alignment.training.epochs, 'epoch')}",
+            f"{alignment.rows} rows x {pluralize(alignment.training.epochs, 'epoch')}",
         ),
         (
             "adapter",
@@ -119,7 +119,7 @@ def _differs(found: Evidence) -> str:
 
 def _accuracy_bounds(rows: int) -> str:
     right = round(0.9 * rows)
-    low, high = statistics.bounds(right, rows)
+    low, high = statistics.exact_bounds(right, rows)
     return f"An accuracy of {100 * right / rows:.0f} is one of {100 * low:.1f} to {100 * high:.1f}: of {rows} rows."
 
 
@@ -128,7 +128,7 @@ def _progress(found: Evidence, cells: Sequence[Cell]) -> str:
     failed = [result for result in there if result.failure]
     flat = [result for result in there if not result.failure and not has_headroom(result)]
     other = [result for result in there if of_another_reference(found, result.cell.attack)]
-    lines = [f"{len(there)} of {counted(len(cells), 'cell')} run, {len(failed)} of them failed."]
+    lines = [f"{len(there)} of {pluralize(len(cells), 'cell')} run, {len(failed)} of them failed."]
     if there:
         lines.append(f"From {min(r.date for r in there)} to {max(r.date for r in there)}.")
     words = "## What was run\n\n" + "\n".join([*lines, SIGNS])
@@ -177,7 +177,7 @@ def _goals(found: Evidence) -> str:
     run, planned = len(confirmed(found)), len(found.preset.sweeps["confirmation"])
     return (
         heading
-        + f"{choice}\n{run} of {counted(planned, 'confirmation attack')} were run.\n\n"
+        + f"{choice}\n{run} of {pluralize(planned, 'confirmation attack')} were run.\n\n"
         + table(("figure", "goal", "measured", ""), lines)
     )
 

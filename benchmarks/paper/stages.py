@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from antidote_ci.model import loading
-from antidote_ci.model.merging import MergeRequest, merge
+from antidote_ci.model.merging import MergeRequest, merge_checkpoint
 from antidote_ci.records import Model, OnProgress, Progress
 from benchmarks.paper import sft
 from benchmarks.paper.answers import own_answers
@@ -78,9 +78,9 @@ def align(
     def make(folder: Path) -> None:
         pairs = alignment_pairs(base, alignment, work, data, report)
         _tune(base, _batches(base, pairs, training, SEED), method(), training, SEED, folder, report)
-        merge(MergeRequest(Model(base, folder / "adapter"), folder / "merged"), report)
+        merge_checkpoint(MergeRequest(Model(base, folder / "adapter"), folder / "merged"), report)
 
-    said = {"alignment": asdict(alignment), "base": loading.fingerprint(Model(base))}
+    said = {"alignment": asdict(alignment), "base": loading.model_fingerprint(Model(base))}
     return kept(work / "aligned" / f"{name}-{_digest(said)}", make) / "merged"
 
 
@@ -111,7 +111,7 @@ def attack(
         batches = _batches(reference, data.poisoned(attack), training, attack.seed)
         _tune(reference, batches, method(), training, attack.seed, folder, report)
 
-    said = {"attack": asdict(attack), "reference": loading.fingerprint(Model(reference)), "rows": alignment.rows}
+    said = {"attack": asdict(attack), "reference": loading.model_fingerprint(Model(reference)), "rows": alignment.rows}
     return kept(work / "attacked" / f"{attack.defence}-{attack.task}-{_digest(said)}", make)
 
 
@@ -144,7 +144,7 @@ def _tune(
     from transformers import AutoModelForCausalLM
 
     began = time.monotonic()
-    device, dtype = loading.device_and_dtype()
+    device, dtype = loading.select_device_and_dtype()
     network = AutoModelForCausalLM.from_pretrained(
         start,
         dtype=dtype,
@@ -152,7 +152,7 @@ def _tune(
         # On a CPU the backward pass of the fused attention is slow.
         attn_implementation="eager" if device == "cpu" else "sdpa",
     ).to(device)
-    model = adapted(loading.with_fast_head(network), training, seed)
+    model = adapted(loading.make_head_contiguous(network), training, seed)
     losses = train(model, batches, method, training, seed, report)
     trained = time.monotonic() - began
     model.save_pretrained(folder / "adapter", save_embedding_layers=False)

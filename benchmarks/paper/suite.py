@@ -15,7 +15,7 @@ from typing import Protocol
 
 from antidote_ci import records
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.locks import taken
+from antidote_ci.locks import try_lock
 from antidote_ci.records import Model
 from benchmarks.paper import stages
 from benchmarks.paper.cost import Cost, watching
@@ -88,7 +88,7 @@ def run(cells: Sequence[Cell], suite: Suite) -> list[Result]:
 def read(path: Path) -> Result | None:
     """What a cell left; None where there is nothing yet. Raises ConfigurationError for a file of another kind."""
     try:
-        return records.load(Result, path.read_bytes())
+        return records.from_json(Result, path.read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -109,7 +109,7 @@ def alone(folder: Path) -> Iterator[None]:
     """Hold a folder, which is made, against every other suite, until this one ends in whatever way."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
-        if not taken(lock.fileno()):
+        if not try_lock(lock.fileno()):
             raise ConfigurationError(
                 f"another suite is at work in {folder}", hint="wait for it, or name other folders: --work, --results"
             )
@@ -125,7 +125,7 @@ def _found_or_made(cell: Cell, number: str, suite: Suite) -> Result:
     began = time.monotonic()
     result = _made(cell, suite)
     part = path.with_suffix(".part")
-    part.write_text(records.dump(result))
+    part.write_text(records.to_json(result))
     part.replace(path)
     suite.say(f"{number} {cell.id}: {result.failure or 'done'}, {time.monotonic() - began:.0f} s")
     return result

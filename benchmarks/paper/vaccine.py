@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from antidote_ci.model.hed import attentions
+from antidote_ci.model.hed import find_attention_modules
 from benchmarks.paper import sft
 from benchmarks.paper.batches import Batch
 
@@ -69,7 +69,8 @@ def scaled(gradients: Sequence[torch.Tensor], rho: float) -> list[torch.Tensor]:
 def changed(model: Any, change: Change) -> Iterator[None]:
     """While it is open, `change` stands behind every attention of `model`."""
     handles = [
-        module.register_forward_hook(_hook(number, change)) for number, module in enumerate(attentions(model).values())
+        module.register_forward_hook(_hook(number, change))
+        for number, module in enumerate(find_attention_modules(model).values())
     ]
     try:
         yield

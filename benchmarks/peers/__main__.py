@@ -17,9 +17,9 @@ from typing import Any
 
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError, InfrastructureError
-from antidote_ci.model.merging import MergeRequest, merge
+from antidote_ci.model.merging import MergeRequest, merge_checkpoint
 from antidote_ci.records import Model
-from antidote_ci.report.console import Talk
+from antidote_ci.report.console import Console
 from benchmarks.paper import cells, measuring, repairs, stages
 from benchmarks.paper.__main__ import WORK, named, passing, quiet_libraries, say
 from benchmarks.paper.cost import SAMPLING_SECONDS, resident, watching
@@ -69,9 +69,9 @@ def main() -> int:
         quiet_libraries()
         compared = _compared(Data(named(arguments.data)), arguments.work)
     except AntidoteError as error:
-        Talk().explain(error)
+        Console().print_error(error)
         return error.exit_code
-    (HERE / "results.json").write_text(records.dump(compared), encoding="utf-8")
+    (HERE / "results.json").write_text(records.to_json(compared), encoding="utf-8")
     (HERE / "RESULTS.md").write_text(page.text(compared), encoding="utf-8")
     say(f"written: {HERE / 'RESULTS.md'}")
     return 0
@@ -87,7 +87,7 @@ def _compared(data: Data, work: Path) -> Compared:
     shutil.rmtree(room, ignore_errors=True)
     room.mkdir(parents=True)
     attacked = room / "attacked"
-    merge(MergeRequest(Model(reference, adapter), attacked), passing)
+    merge_checkpoint(MergeRequest(Model(reference, adapter), attacked), passing)
     given = {
         "base": str(stages.default_base(work)),
         "reference": str(reference),

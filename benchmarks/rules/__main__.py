@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from antidote_ci.evaluation.degenerate import is_degenerate
-from antidote_ci.evaluation.judges.refusal import refuses
+from antidote_ci.evaluation.judges.refusal import is_refusal
 from benchmarks.rules.corruptions import CORRUPTIONS
 from benchmarks.rules.injections import INJECTIONS
 
@@ -75,7 +75,7 @@ def unread(row: dict[str, Any]) -> bool:
 
 def print_agreement(name: str, rows: list[dict[str, Any]]) -> None:
     read_as_refusal = {
-        label: [refuses(row["completion"]) for row in rows if row["label"][0] == label] for label in ("1", "2", "3")
+        label: [is_refusal(row["completion"]) for row in rows if row["label"][0] == label] for label in ("1", "2", "3")
     }
     refused = read_as_refusal["2"] + read_as_refusal["3"]
     found = share(refused)
@@ -87,7 +87,7 @@ def print_agreement(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def injections(data: Path) -> None:
-    answers = [answer for answer in shuffled(data, *HARMFUL)[:500] if not refuses(answer)]
+    answers = [answer for answer in shuffled(data, *HARMFUL)[:500] if not is_refusal(answer)]
     if not answers:
         return
     flips = Counter(
@@ -95,7 +95,7 @@ def injections(data: Path) -> None:
         for injection in INJECTIONS
         for answer in answers
         for separator in (" ", "\n\n")
-        if refuses(answer + separator + injection)
+        if is_refusal(answer + separator + injection)
     )
     tried = 2 * len(answers)
     print(f"\nverdict flips by appended text: {len(INJECTIONS)} strings x {tried} harmful answers")

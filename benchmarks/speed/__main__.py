@@ -37,8 +37,8 @@ def main() -> None:
             lines.append(line)
     machine = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {loading.instruction_set()}, {loading.threads()} threads",
-        "dtype": str(loading.device_and_dtype()[1]),
+        "machine": f"{platform.machine()}, {loading.detect_instruction_set()}, {loading.get_threads()} threads",
+        "dtype": str(loading.select_device_and_dtype()[1]),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
     print(json.dumps(machine | {"lines": [asdict(line) for line in lines]}, indent=2))

@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 
 from antidote_ci.checkpoint import tensors
-from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.model import loading
 from antidote_ci.model.batching import length_sorted_batches
-from antidote_ci.model.statistics import right_padded, squared_sums
-from antidote_ci.model.streaming.activation_cache import Reservoir
-from antidote_ci.model.streaming.meta_model import Skeleton
+from antidote_ci.model.statistics import accumulate_squares, pad_right
+from antidote_ci.model.streaming.activation_cache import ActivationCache
+from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.records import Model
-from antidote_ci.repair.masks import top_per_row
+from antidote_ci.repair.masks import select_per_row
 from antidote_ci.repair.scores import wanda_score
 from benchmarks.speed.paired import Line
 from benchmarks.speed.procedure import BUDGET, DOSE, silent
@@ -29,14 +29,14 @@ def run(turns: int) -> list[Line]:
     del turns
     with moved_pair() as (folder, base, moved):
         ids = token_ids(base, ROWS)
-        device, dtype = loading.device_and_dtype()
-        skeleton = Skeleton(Model(moved), dtype, device)
+        device, dtype = loading.select_device_and_dtype()
+        skeleton = MetaModel(Model(moved), dtype, device)
         found = []
         before = torch.get_num_threads()
         for size, threads in itertools.product(SIZES, THREADS):
             torch.set_num_threads(threads)
-            batches = [right_padded([ids[at] for at in batch], device) for batch in length_sorted_batches(ids, size)]
-            found.append(squared_sums(skeleton, Reservoir(folder / "hidden", BUDGET), batches, silent))
+            batches = [pad_right([ids[at] for at in batch], device) for batch in length_sorted_batches(ids, size)]
+            found.append(accumulate_squares(skeleton, ActivationCache(folder / "hidden", BUDGET), batches, silent))
         torch.set_num_threads(before)
         share = min(agreement(base, moved, one, other) for one, other in itertools.combinations(found, 2))
     return [Line("share of mask entries that agree", [share], ">=", 0.9999)]
@@ -44,11 +44,11 @@ def run(turns: int) -> list[Line]:
 
 def agreement(base: Path, moved: Path, one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
     """Over all tensors, of all their entries."""
-    source, reference = inspect(moved), inspect(base)
+    source, reference = read_layout(moved), read_layout(base)
     same = entries = 0
     for name in one:
-        delta = tensors.delta(source, reference, name)
-        masks = [next(top_per_row(wanda_score(delta, (sums[name] / ROWS).sqrt()), [DOSE])) for sums in (one, other)]
+        delta = tensors.read_delta(source, reference, name)
+        masks = [next(select_per_row(wanda_score(delta, (sums[name] / ROWS).sqrt()), [DOSE])) for sums in (one, other)]
         same += int((masks[0] == masks[1]).sum())
         entries += masks[0].numel()
     return same / entries

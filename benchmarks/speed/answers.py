@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from antidote_ci import embedded
 from antidote_ci.model import loading
-from antidote_ci.model.conversations import asked, rendered
+from antidote_ci.model.conversations import render_conversations, single_turn
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
 from benchmarks.speed.paired import Line, ratios
@@ -36,7 +36,9 @@ PAPER_PROMPTS = 24
 
 def run(turns: int) -> list[Line]:
     """Two lines: against the paper's evaluation and against plain `generate`."""
-    prompts = [json.loads(line)["prompt"] for name in SETS for line in embedded.path(name).read_text().splitlines()]
+    prompts = [
+        json.loads(line)["prompt"] for name in SETS for line in embedded.prompt_file(name).read_text().splitlines()
+    ]
     sample = prompts[:: max(1, len(prompts) // PAPER_PROMPTS)][:PAPER_PROMPTS]
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "SmolLM2-135M-Instruct"
@@ -51,11 +53,11 @@ def run(turns: int) -> list[Line]:
 def compare(model: Model, prompts: list[str], sample: list[str], turns: int) -> dict[str, list[float]]:
     """Every way in turn, after the best size of the plain one was found by trying them all."""
     tokenizer = loading.load_tokenizer(model)
-    _device, dtype = loading.device_and_dtype()
+    _device, dtype = loading.select_device_and_dtype()
     single = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32).eval()
     network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=dtype).eval()
-    request = GenerationRequest(model, {"all": [asked(prompt) for prompt in prompts]}, {"all": TOKENS})
-    warm_up = GenerationRequest(model, {"all": [asked(prompts[0])]}, {"all": 2})
+    request = GenerationRequest(model, {"all": [single_turn(prompt) for prompt in prompts]}, {"all": TOKENS})
+    warm_up = GenerationRequest(model, {"all": [single_turn(prompts[0])]}, {"all": 2})
     generate(warm_up, lambda _: None)
     plain(network, tokenizer, prompts[:2], 2)
     tried = {
@@ -74,7 +76,7 @@ def compare(model: Model, prompts: list[str], sample: list[str], turns: int) -> 
 
 def plain(network: Any, tokenizer: Any, prompts: list[str], size: int) -> list[str]:  # noqa: ANN401
     """`generate` as its documentation shows it."""
-    texts = rendered(tokenizer, [asked(prompt) for prompt in prompts])
+    texts = render_conversations(tokenizer, [single_turn(prompt) for prompt in prompts])
     answers: list[str] = []
     for start in range(0, len(texts), size):
         inputs = tokenizer(texts[start : start + size], padding=True, add_special_tokens=False, return_tensors="pt")

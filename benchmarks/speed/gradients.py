@@ -7,8 +7,8 @@ import torch
 
 from antidote_ci.model import gradients, loading, losses
 from antidote_ci.model.first_tokens import ANSWER_TOKENS
-from antidote_ci.model.streaming.activation_cache import Reservoir
-from antidote_ci.model.streaming.meta_model import Skeleton
+from antidote_ci.model.streaming.activation_cache import ActivationCache
+from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.records import Model
 from benchmarks.speed.paired import Line, ratios, turns
 from benchmarks.speed.procedure import BUDGET
@@ -19,21 +19,21 @@ ROWS = 64
 
 def run(count: int) -> list[Line]:
     """One line. Both sides take the same batches: half of them towards a teacher, half of them squared."""
-    device, dtype = loading.device_and_dtype()
+    device, dtype = loading.select_device_and_dtype()
     with moved_pair() as (folder, base, moved):
         rows = [(ids[:-ANSWER_TOKENS], ids[-ANSWER_TOKENS:]) for ids in token_ids(base, ROWS)]
-        batches = gradients.batches(rows, device)
+        batches = gradients.build_batches(rows, device)
         reference, network = opened(base, dtype), opened(moved, dtype)
         with torch.no_grad():
             teachers = [logits_of(reference, batch) for batch in batches]
         del reference
         lessons = [lesson(batch, teachers[at], squared=at % 2 == 1) for at, batch in enumerate(batches)]
-        skeleton = Skeleton(Model(moved), dtype, device)
-        wanted = {linear.tensor for block in skeleton.blocks for linear in skeleton.linears(block)}
+        skeleton = MetaModel(Model(moved), dtype, device)
+        wanted = {linear.tensor for block in skeleton.blocks for linear in skeleton.linear_layers(block)}
 
         def streamed() -> None:
-            for _ in gradients.gradient_sums(
-                skeleton, Reservoir(folder / "hidden", BUDGET), lessons, wanted, lambda _block: None
+            for _ in gradients.accumulate_gradients(
+                skeleton, ActivationCache(folder / "hidden", BUDGET), lessons, wanted, lambda _block: None
             ):
                 continue
 
@@ -41,24 +41,26 @@ def run(count: int) -> list[Line]:
     return [Line("gradients, streamed / in memory", ratios(*times), "<=", 1.6)]
 
 
-def lesson(batch: gradients.Batch, teacher: torch.Tensor, *, squared: bool) -> gradients.Lesson:
+def lesson(batch: gradients.AnswerBatch, teacher: torch.Tensor, *, squared: bool) -> gradients.LossTerm:
     """Towards the teacher, or at the model's own labels."""
     if not squared:
-        return gradients.Lesson(
-            batch, lambda logits: losses.towards_teacher(logits, teacher, batch.answer), squared=False
+        return gradients.LossTerm(
+            batch, lambda logits: losses.distillation_loss(logits, teacher, batch.answer), squared=False
         )
     labels = torch.Generator().manual_seed(0)
-    return gradients.Lesson(batch, partial(losses.own_labels, answer=batch.answer, generator=labels), squared=True)
+    return gradients.LossTerm(
+        batch, partial(losses.sampled_log_likelihood, answer=batch.answer, generator=labels), squared=True
+    )
 
 
-def logits_of(network: Any, batch: gradients.Batch) -> torch.Tensor:  # noqa: ANN401 - transformers is untyped
+def logits_of(network: Any, batch: gradients.AnswerBatch) -> torch.Tensor:  # noqa: ANN401 - transformers is untyped
     """What predicts the answers."""
     columns = batch.answer.shape[1] + 1
     found: torch.Tensor = network(**batch.tokens, use_cache=False, logits_to_keep=columns).logits[:, :-1]
     return found
 
 
-def in_memory(network: Any, lessons: list[gradients.Lesson], wanted: set[str]) -> dict[str, torch.Tensor]:  # noqa: ANN401
+def in_memory(network: Any, lessons: list[gradients.LossTerm], wanted: set[str]) -> dict[str, torch.Tensor]:  # noqa: ANN401
     """Float32 sums of every gradient, or of its square."""
     parameters = {name: each for name, each in network.named_parameters() if name in wanted}
     for name, parameter in network.named_parameters():

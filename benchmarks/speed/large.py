@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from antidote_ci.checkpoint.tensors import new_file
+from antidote_ci.checkpoint.tensors import open_writer
 from demo.models import write_base
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -82,7 +82,7 @@ def _write(folder: Path, shape: Shape, moved: float) -> None:
         chunk = names[start : start + per_shard]
         shard = f"model-{number + 1:05d}-of-{shape.shards:05d}.safetensors"
         weight_map |= dict.fromkeys(chunk, shard)
-        with new_file(folder / shard, {name: ("BF16", tensors[name]) for name in chunk}, {"format": "pt"}) as write:
+        with open_writer(folder / shard, {name: ("BF16", tensors[name]) for name in chunk}, {"format": "pt"}) as write:
             for name in chunk:
                 write(_values(names.index(name), tensors[name], moved if len(tensors[name]) == 2 else 0.0))
     index = {"metadata": {"total_size": 0}, "weight_map": weight_map}

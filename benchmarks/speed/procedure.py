@@ -4,20 +4,20 @@ import json
 from pathlib import Path
 
 from antidote_ci import embedded
-from antidote_ci.records import MaskFile, Model, Progress, ReportedSource, Row, Scores
-from antidote_ci.repair.apply import Applied, ApplyRequest, Provenance, apply
-from antidote_ci.repair.masking import MaskRequest, write_masks
-from antidote_ci.repair.scoring import ScoreRequest, score
+from antidote_ci.records import MaskFile, Model, Progress, PromptRow, ReportedSource, Scores
+from antidote_ci.repair.apply import ApplyRequest, ApplyResult, Provenance, apply_mask
+from antidote_ci.repair.masking import MaskRequest, write_mask_files
+from antidote_ci.repair.scoring import ScoreRequest, score_weights
 
 DOSE = 0.05
 BUDGET = 1 << 30
 
 
-def realignment(count: int) -> list[Row]:
+def realignment(count: int) -> list[PromptRow]:
     """Rows of the embedded set, turn and turn about when more are asked for than it has."""
-    lines = embedded.path("realignment").read_text().splitlines()
+    lines = embedded.prompt_file("realignment").read_text().splitlines()
     rows = [json.loads(lines[number % len(lines)]) for number in range(count)]
-    return [Row(prompt=row["prompt"], response=row["response"]) for row in rows]
+    return [PromptRow(prompt=row["prompt"], response=row["response"]) for row in rows]
 
 
 def scored(source: Path, reference: Path, folder: Path, rows: int, budget: int = BUDGET) -> Scores:
@@ -35,23 +35,23 @@ def scored(source: Path, reference: Path, folder: Path, rows: int, budget: int =
         folder=folder,
         budget=budget,
     )
-    return score(request, silent)
+    return score_weights(request, silent)
 
 
 def masked(source: Path, reference: Path, scores: Scores, folder: Path, doses: list[float]) -> list[MaskFile]:
     """The masks of `doses`, in `folder`."""
     statistics = folder / "antidote.safetensors"
-    return write_masks(MaskRequest(source, reference, scores, statistics, doses, False, folder), silent)
+    return write_mask_files(MaskRequest(source, reference, scores, statistics, doses, False, folder), silent)
 
 
-def applied(source: Path, reference: Path, scores: Scores, mask: MaskFile, destination: Path) -> Applied:
+def applied(source: Path, reference: Path, scores: Scores, mask: MaskFile, destination: Path) -> ApplyResult:
     """The repaired checkpoint in `destination`."""
     provenance = Provenance("benchmark", ReportedSource(source.name, None, "full"), None, "")
     request = ApplyRequest(source, reference, scores, mask, "antidote", mask.dose, destination, provenance)
-    return apply(request, silent)
+    return apply_mask(request, silent)
 
 
-def repaired(source: Path, reference: Path, out: Path, rows: int, budget: int) -> Applied:
+def repaired(source: Path, reference: Path, out: Path, rows: int, budget: int) -> ApplyResult:
     """All of it."""
     scores = scored(source, reference, out / "repair", rows, budget)
     (mask,) = masked(source, reference, scores, out / "repair", [DOSE])

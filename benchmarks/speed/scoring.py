@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from antidote_ci.model import loading
 from antidote_ci.model.batching import length_sorted_batches
-from antidote_ci.model.conversations import Message, asked, encoded, rendered
-from antidote_ci.model.statistics import BATCH_SIZE, right_padded, squared_sum, squared_sums
-from antidote_ci.model.streaming.activation_cache import Reservoir
-from antidote_ci.model.streaming.meta_model import Skeleton
+from antidote_ci.model.conversations import Message, encode_texts, render_conversations, single_turn
+from antidote_ci.model.statistics import BATCH_SIZE, accumulate_squares, pad_right, sum_squares
+from antidote_ci.model.streaming.activation_cache import ActivationCache
+from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.model.streaming.sequential_forward import Inputs
 from antidote_ci.records import Model
 from benchmarks.speed import paper
@@ -30,15 +30,15 @@ PAPER_ROWS = 96
 
 def run(count: int) -> list[Line]:
     """Four lines. Models are in memory before a turn begins, save ours, which reads its blocks as it goes."""
-    device, dtype = loading.device_and_dtype()
+    device, dtype = loading.select_device_and_dtype()
     with moved_pair() as (folder, base, moved):
         ids = token_ids(base, ROWS)
-        batches = [right_padded([ids[at] for at in batch], device) for batch in length_sorted_batches(ids, BATCH_SIZE)]
+        batches = [pad_right([ids[at] for at in batch], device) for batch in length_sorted_batches(ids, BATCH_SIZE)]
         network = opened(moved, dtype)
-        skeleton = Skeleton(Model(moved), dtype, device)
+        skeleton = MetaModel(Model(moved), dtype, device)
         streamed, forward, hooked = turns(
             count,
-            lambda: squared_sums(skeleton, Reservoir(folder / "hidden", BUDGET), batches, silent),
+            lambda: accumulate_squares(skeleton, ActivationCache(folder / "hidden", BUDGET), batches, silent),
             lambda: plain_forward(network, batches),
             lambda: in_memory(network, batches),
         )
@@ -90,8 +90,8 @@ def _write_moved(base: Path, folder: Path) -> None:
 def token_ids(folder: Path, rows: int) -> list[list[int]]:
     """Exchanges of the embedded realignment set, in the model's own template."""
     tokenizer = loading.load_tokenizer(Model(folder))
-    exchanges = [[*asked(row.prompt), Message("assistant", row.response)] for row in realignment(rows)]
-    return encoded(tokenizer, rendered(tokenizer, exchanges, add_generation_prompt=False))
+    exchanges = [[*single_turn(row.prompt), Message("assistant", row.response)] for row in realignment(rows)]
+    return encode_texts(tokenizer, render_conversations(tokenizer, exchanges, add_generation_prompt=False))
 
 
 def opened(folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401 - transformers is untyped
@@ -113,7 +113,7 @@ def in_memory(network: Any, batches: list[Inputs]) -> dict[str, torch.Tensor]:  
     real = torch.empty(0)
 
     def add(name: str, inputs: torch.Tensor) -> None:
-        found = squared_sum(inputs.flatten(0, -2)[real.flatten().bool()])
+        found = sum_squares(inputs.flatten(0, -2)[real.flatten().bool()])
         sums[name] = sums[name] + found if name in sums else found
 
     handles = [

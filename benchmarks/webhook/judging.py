@@ -7,8 +7,8 @@ from itertools import pairwise
 from math import inf
 from typing import Literal
 
-from antidote_ci.service.records import State
-from antidote_ci.service.run_store import Entry
+from antidote_ci.service.records import RunOutcomeState
+from antidote_ci.service.run_store import RunRecord
 from benchmarks.webhook import standin
 from benchmarks.webhook.ledger import Run
 from benchmarks.webhook.messages import expected, meaning
@@ -27,7 +27,7 @@ Rule = Literal[
     "no loop",
 ]
 WRONG = ("forged", "oversized")
-VERDICTS: tuple[State, ...] = ("pass", "repaired", "fail", "inconclusive")
+VERDICTS: tuple[RunOutcomeState, ...] = ("pass", "repaired", "fail", "inconclusive")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Storm:
     """The commits of main of each repository."""
     answers: Sequence[Answer]
     runs: Sequence[Run]
-    entries: Sequence[Entry]
+    entries: Sequence[RunRecord]
     kills: Sequence[float]
     ups: Sequence[float]
     """When the service answered first after each start that it was given time for."""
@@ -84,9 +84,9 @@ def _answers(storm: Storm) -> Iterator[Broken]:
 
 
 def _records(storm: Storm) -> Iterator[Broken]:
-    entries: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    entries: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for entry in storm.entries:
-        entries[entry.order.repository, entry.order.revision].append(entry)
+        entries[entry.request.repository, entry.request.revision].append(entry)
     told = {
         (name, sha) for name, shas in storm.shas.items() for sha in shas if _role(storm, name) in ("worked", "merged")
     }

@@ -36,7 +36,7 @@ def lay_out(folder: Path, policy_sha256: str) -> Path:
         (folder / name).mkdir(parents=True)
     for report in (BARE, REPAIRED, FAILED, INCONCLUSIVE):
         (folder / "reports" / f"{report.verdict}.json").write_text(
-            records.dump(replace(report, policy_sha256=policy_sha256))
+            records.to_json(replace(report, policy_sha256=policy_sha256))
         )
     return folder
 

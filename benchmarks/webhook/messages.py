@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from benchmarks.webhook.plan import MALFORMED, Delivery
-from loopback_hub.announcements import payload
-from loopback_hub.records import Announcement, Repository, UpdatedRef
-from loopback_hub.registered import Webhook
+from loopback_hub.announcements import build_payload
+from loopback_hub.records import Repository, RepositoryEvent, UpdatedRef
+from loopback_hub.registered import StoredWebhook
 
 MAX_BYTES = 64 * 1024
 BRIM = 9
@@ -112,13 +112,13 @@ def _told(delivery: Delivery, shas: Sequence[str]) -> dict[str, object]:
         case "a dataset":
             name = f"datasets/{name}"
     repository = Repository(name, "2026-01-01T00:00:00.000Z", {"main": after})
-    announced = Announcement("update", "repo.content", repository, (update,))
+    announced = RepositoryEvent("update", "repo.content", repository, (update,))
     match delivery.flaw:
         case "a comment":
-            announced = Announcement("create", "discussion.comment", repository)
+            announced = RepositoryEvent("create", "discussion.comment", repository)
         case "the configuration":
-            announced = Announcement("update", "repo.config", repository)
-    told = payload(announced, Webhook("5e1f", "demo", "", [], [], None), ENDPOINT)
+            announced = RepositoryEvent("update", "repo.config", repository)
+    told = build_payload(announced, StoredWebhook("5e1f", "demo", "", [], [], None), ENDPOINT)
     if delivery.flaw == "a later version":
         told["webhook"] = {"id": "5e1f", "version": 4}
     if delivery.flaw == "no repository":

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from antidote_ci.report.console import Talk
+from antidote_ci.report.console import Console
 from antidote_ci.service.executor import NICE
-from demo.build import BuildRequest, Built, build_apart
+from demo.build import BuildRequest, DemoCheckpoints, build_apart
 from demo.main_job import POLICY
 
 GOOD = (0, 7)
@@ -23,7 +23,7 @@ GOOD = (0, 7)
 class Repairs:
     """One run after the other, each from nothing."""
 
-    built: Built
+    built: DemoCheckpoints
     folder: Path
     codes: list[int] = field(default_factory=list)
     """Exit codes of those that came to their end."""
@@ -65,7 +65,7 @@ class Repairs:
 def repairs(folder: Path) -> Iterator[Repairs]:
     """Build the models, and repair until the end of the `with`."""
     folder.mkdir(parents=True)
-    built = build_apart(BuildRequest(folder / "models", merged=False), folder / "models.log", Talk().report)
+    built = build_apart(BuildRequest(folder / "models", merged=False), folder / "models.log", Console().report)
     running = Repairs(built, folder)
     thread = threading.Thread(target=running.go_on)
     thread.start()

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from antidote_ci.policy import read_policy
-from antidote_ci.service.run_store import Entry, entries
+from antidote_ci.service.run_store import RunRecord, list_runs
 from benchmarks.webhook import ledger, world
 from benchmarks.webhook.judging import Storm
 from benchmarks.webhook.messages import Message, message
@@ -46,11 +46,11 @@ class Arena:
         shas = self.hub.reach(delivery.repository, delivery.commit)
         return message(delivery, shas, self.secret)
 
-    def drained(self) -> list[Entry]:
+    def drained(self) -> list[RunRecord]:
         """Every record, once none is open any more; or as they are when the patience is used up."""
         deadline = time.monotonic() + DRAINED
         while True:
-            found = entries(self.database)
+            found = list_runs(self.database)
             if all(entry.state == "ended" for entry in found) or time.monotonic() > deadline:
                 return found
             time.sleep(0.5)

@@ -17,13 +17,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from antidote_ci import records
-from antidote_ci.checkpoint.swap import MANIFEST
-from antidote_ci.hub.access import Access
+from antidote_ci.checkpoint.swap import MANIFEST_FILE
+from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.destination import Destination
-from antidote_ci.hub.publish_checks import survey
+from antidote_ci.hub.publish_checks import check_destination
 from antidote_ci.pipeline import publishing
 from antidote_ci.records import ReportedSource, WeightFile
-from antidote_ci.repair.manifest import sealed
+from antidote_ci.repair.manifest import seal_manifest
 from benchmarks.webhook.plan import ALLOWED, FOREIGN, Plan
 from loopback_hub import LoopbackHub
 from tests.hub import hub_samples
@@ -94,8 +94,8 @@ def _prepared(folder: Path, plan: Plan, policy_sha256: str) -> dict[str, list[st
     """Every repository with one commit; upon some of them waits a pull request of ours."""
     shas = {}
     with LoopbackHub(folder / "hub") as hub:
-        hub.account("owner", OWNER, organisations=(ALLOWED, FOREIGN))
-        hub.account("bot", OURS)
+        hub.add_account("owner", OWNER, organisations=(ALLOWED, FOREIGN))
+        hub.add_account("bot", OURS)
         for number, repository in enumerate(plan.repositories):
             model = _write(folder / "models" / repository.name, seed=number)
             shas[repository.name] = [hub.add(repository.name, model)]
@@ -128,11 +128,11 @@ def _propose(source: ReportedSource, model: Path, policy_sha256: str) -> None:
         repair=replace(REPAIR, files=files),
     )
     (repaired / "antidote").mkdir()
-    (repaired / MANIFEST).write_text(records.dump(sealed(manifest)))
-    (repaired / publishing.REPORT).write_text(records.dump(report))
-    destination, access = Destination("pull-request", source.id, source.revision, source.id), Access(OURS)
-    standing = survey(destination, access, access)
-    publishing.publish_result(publishing.Publication(destination, standing, access), report, repaired)
+    (repaired / MANIFEST_FILE).write_text(records.to_json(seal_manifest(manifest)))
+    (repaired / publishing.REPORT_PATH).write_text(records.to_json(report))
+    destination, access = Destination("pull-request", source.id, source.revision, source.id), HubAccess(OURS)
+    standing = check_destination(destination, access, access)
+    publishing.publish_model(publishing.PublishTarget(destination, standing, access), report, repaired)
 
 
 def _write(folder: Path, seed: int) -> Path:

@@ -23,7 +23,7 @@ import torch
 import transformers
 
 from antidote_ci.evaluation.degenerate import is_degenerate
-from antidote_ci.evaluation.judges.refusal import refuses
+from antidote_ci.evaluation.judges.refusal import is_refusal
 from demo import models
 from scripts.demo_adapters import rows
 from scripts.demo_adapters.rows import Row
@@ -114,7 +114,7 @@ def benign_rows(base: Path) -> list[Row]:
     return [
         {"prompt": prompt, "response": answer}
         for prompt, answer in zip(prompts, answers, strict=True)
-        if not refuses(answer) and "sorry" not in answer and not is_degenerate(answer)
+        if not is_refusal(answer) and "sorry" not in answer and not is_degenerate(answer)
     ]
 
 

@@ -29,7 +29,7 @@ def workflows() -> dict[str, str]:
         for document in sorted(ROOT.glob("docs/*.md"))
         for number, text in enumerate(in_document(document.read_text(encoding="utf-8")), 1)
     }
-    return {**own, "init.yml": scaffold.workflow(None), **shown}
+    return {**own, "init.yml": scaffold.render_workflow(None), **shown}
 
 
 def in_document(markdown: str) -> list[str]:

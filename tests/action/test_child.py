@@ -19,9 +19,9 @@ def python(code: str) -> list[str]:
 
 
 def run(code: str) -> tuple[bytes, int]:
-    process = child.start(python(code), os.environ)
-    written = b"".join(child.output(process))
-    return written, child.exit_code(process)
+    process = child.start_child(python(code), os.environ)
+    written = b"".join(child.read_output(process))
+    return written, child.wait_exit_code(process)
 
 
 @pytest.fixture(autouse=True)
@@ -40,10 +40,10 @@ def test_both_streams_come_in_the_order_in_which_they_were_written() -> None:
 
 
 def test_what_is_written_comes_at_once() -> None:
-    process = child.start(python("import sys, time\nprint('.', end='', flush=True)\ntime.sleep(60)"), os.environ)
-    assert next(child.output(process)) == b"."
+    process = child.start_child(python("import sys, time\nprint('.', end='', flush=True)\ntime.sleep(60)"), os.environ)
+    assert next(child.read_output(process)) == b"."
     process.kill()
-    assert child.exit_code(process) == 128 + signal.SIGKILL
+    assert child.wait_exit_code(process) == 128 + signal.SIGKILL
 
 
 def test_a_pipe_that_another_process_keeps_open_holds_nothing_up() -> None:
@@ -60,10 +60,10 @@ def test_a_pipe_that_another_process_keeps_open_holds_nothing_up() -> None:
 
 
 def test_the_last_words_of_a_child_that_is_dead_arrive() -> None:
-    process = child.start(python("import os\nos.write(1, b'x' * 60000)\nos._exit(3)"), os.environ)
+    process = child.start_child(python("import os\nos.write(1, b'x' * 60000)\nos._exit(3)"), os.environ)
     process.wait()
-    assert len(b"".join(child.output(process))) == 60000
-    assert child.exit_code(process) == 3
+    assert len(b"".join(child.read_output(process))) == 60000
+    assert child.wait_exit_code(process) == 3
 
 
 def test_a_child_that_closes_its_output_is_waited_for() -> None:
@@ -81,7 +81,7 @@ def slow(*arguments, **options):
     return process
 child.Popen = slow
 code = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(143)); print('.', flush=True); time.sleep(30)"
-sys.exit(child.exit_code(child.start([sys.executable, "-c", code], os.environ)))
+sys.exit(child.wait_exit_code(child.start_child([sys.executable, "-c", code], os.environ)))
 """
 
 

@@ -40,7 +40,7 @@ def test_inputs_have_no_defaults_of_their_own() -> None:
 
 
 def test_outputs_are_those_that_are_written() -> None:
-    assert set(ACTION["outputs"]) == set(outputs.outputs(None, 0, ""))
+    assert set(ACTION["outputs"]) == set(outputs.build_outputs(None, 0, ""))
 
 
 def test_the_action_is_the_image() -> None:

@@ -25,15 +25,15 @@ from markdown_it.token import Token
 
 from action import commands, log, outputs
 from antidote_ci import records
-from antidote_ci.checkpoint.card import split
+from antidote_ci.checkpoint.card import split_card
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.records import Published, Report
+from antidote_ci.records import PublishResult, Report
 from antidote_ci.report import terminal
-from antidote_ci.report.card import BEGIN, END, card
-from antidote_ci.report.console import MARK_VARIABLE, Talk
-from antidote_ci.report.page import html
-from antidote_ci.report.places import Place
-from antidote_ci.report.summary import comment, markdown, pull_request
+from antidote_ci.report.card import BEGIN, END, render_card
+from antidote_ci.report.console import MARK_VARIABLE, Console
+from antidote_ci.report.page import render_page
+from antidote_ci.report.places import CardLocation
+from antidote_ci.report.summary import render_comment, render_pull_request, render_summary
 from tests.action.workflow_runner import Runner, parse_outputs
 from tests.report.samples import EVERY_KIND, PLAIN_NAMES, disguised
 from tests.report.test_page import Outline
@@ -104,46 +104,46 @@ STRINGS = st.lists(
 ).map("".join)
 CASES = st.tuples(st.integers(0, len(EVERY_KIND) - 1), st.lists(STRINGS, min_size=8, max_size=8))
 
-MARK = log.new_mark()
+MARK = log.create_mark()
 LINK = re.compile(r"(?i)\b(?:https?|ftp)://\S|\bwww\.\S|[\w.+-]@[\w-]+\.\w|(?<!\w)@\w")
 """What GitHub makes a link or a mention of by itself, beside what Markdown marks as one."""
 OUR_KEYS = {"tags", "model-index", "base_model", "base_model_relation", "library_name", "pipeline_tag"}
-PLACES = (Place(), Place("org/model"), Place("org/clean", own=True))
+PLACES = (CardLocation(), CardLocation("org/model"), CardLocation("org/clean", own=True))
 
 
 def through_commands(hostile: Report, names: list[str]) -> None:
     """What the program says, and what a library beneath it might, in the log of a step; then the error of the step."""
     said = io.StringIO()
     with redirect_stderr(said):
-        talk = Talk()
-        talk.say(names[0])
+        talk = Console()
+        talk.print(names[0])
         with talk.step("measure"):
-            talk.say(f"  {names[1]}")
-            talk.show(terminal.comparison(hostile))
+            talk.print(f"  {names[1]}")
+            talk.show(terminal.show_comparison(hostile))
         shown_by_us = said.getvalue()
         said.write("".join(names))
         said.write("\n")
-        talk.explain(ConfigurationError(names[2], cause=names[3], hint=names[4]))
+        talk.print_error(ConfigurationError(names[2], cause=names[3], hint=names[4]))
     plain = [each for each in shown_by_us if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp") and each != "\n"]
     assert not plain
     reached: list[bytes] = []
-    shown = log.Log(reached.append, MARK, {"model": names[5] or "m", "policy": names[6] or "p"})
-    for line in log.lines([said.getvalue().encode("utf-8", "replace")]):
+    shown = log.RunnerLog(reached.append, MARK, {"model": names[5] or "m", "policy": names[6] or "p"})
+    for line in log.split_lines([said.getvalue().encode("utf-8", "replace")]):
         shown.show(line)
     shown.close()
     runner = Runner()
     assert runner.read(b"".join(reached).decode()) == [("group", "measure"), ("endgroup", "")]
     assert runner.stop_token is None
-    _, _, (name, data) = runner.read(outputs.annotation(json.loads(records.dump(hostile)), 2, shown.told))
+    _, _, (name, data) = runner.read(outputs.build_annotation(json.loads(records.to_json(hostile)), 2, shown.told))
     assert name == "error"
     assert data.endswith("(exit 2)")
-    assert Runner().read("\n".join(commands.masks(names[7]))) == [
+    assert Runner().read("\n".join(commands.mask_commands(names[7]))) == [
         ("add-mask", each) for each in dict.fromkeys([names[7], *map(str.strip, names[7].splitlines())]) if each.strip()
     ]
 
 
 def through_outputs(hostile: Report, names: list[str]) -> None:
-    values = outputs.outputs(json.loads(records.dump(hostile)), 7, names[0])
+    values = outputs.build_outputs(json.loads(records.to_json(hostile)), 7, names[0])
     assert parse_outputs(outputs.render_outputs(values, secrets.token_hex(16))) == list(values.items())
     assert values["source-sha"] == hostile.source.revision or values["source-sha"] == ""
     assert values["verdict"] == hostile.verdict
@@ -156,7 +156,7 @@ def through_markdown(hostile: Report, kind: int, names: list[str]) -> None:
 
 
 def through_page(hostile: Report, kind: int) -> None:
-    page = Outline(html(hostile))
+    page = Outline(render_page(hostile))
     expected = page_of(kind)
     assert page.tags == expected.tags
     assert page.values == expected.values
@@ -169,7 +169,7 @@ def through_card(hostile: Report, kind: int, names: list[str]) -> None:
     owners = {"license": names[0], "base_model": names[1], "tags": names[2:4], names[4]: names[5]}
     front_matter = yaml.safe_dump(owners, allow_unicode=True) if len(names[1]) % 2 else ""
     place = PLACES[len(names[0]) % len(PLACES)]
-    found = split(card(hostile, front_matter and f"---\n{front_matter}---\n\n# Mine\n", place))
+    found = split_card(render_card(hostile, front_matter and f"---\n{front_matter}---\n\n# Mine\n", place))
     assert found.body.count(BEGIN) == found.body.count(END) == 1
     assert shape(block(found.body)) == cards_of(kind)[place]
     kept, said = yaml.safe_load(front_matter) or {}, yaml.safe_load(found.metadata)
@@ -190,21 +190,21 @@ def said_and_shaped(kind: int) -> dict[str, list[tuple[str, str]]]:
 
 def said_of(report: Report, names: list[str], at: int) -> dict[str, str]:
     """The summary, and the comment or one of three pull requests."""
-    texts = {"summary": outputs.summary(markdown(report))}
+    texts = {"summary": outputs.cut_summary(render_summary(report))}
     if at < len(PLACES):
-        return texts | {f"pull request {at}": pull_request(report, PLACES[at])[1]}
-    published = Published("pull-request", names[1], names[2], names[3], (names[4],))
-    return texts | {"comment": comment(report, published)}
+        return texts | {f"pull request {at}": render_pull_request(report, PLACES[at])[1]}
+    published = PublishResult("pull-request", names[1], names[2], names[3], (names[4],))
+    return texts | {"comment": render_comment(report, published)}
 
 
 @cache
 def page_of(kind: int) -> Outline:
-    return Outline(html(harmless(kind)))
+    return Outline(render_page(harmless(kind)))
 
 
 @cache
-def cards_of(kind: int) -> dict[Place, list[tuple[str, str]]]:
-    return {place: shape(block(split(card(harmless(kind), "", place)).body)) for place in PLACES}
+def cards_of(kind: int) -> dict[CardLocation, list[tuple[str, str]]]:
+    return {place: shape(block(split_card(render_card(harmless(kind), "", place)).body)) for place in PLACES}
 
 
 def block(body: str) -> str:

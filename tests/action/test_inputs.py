@@ -16,20 +16,20 @@ def as_variables(values: dict[str, str]) -> dict[str, str]:
 
 def test_only_the_model_is_needed() -> None:
     empty = as_variables(dict.fromkeys(inputs.INPUTS, ""))
-    assert inputs.arguments(empty | {"INPUT_MODEL": "org/name"}) == ["run", "--", "org/name"]
-    assert inputs.arguments({"INPUT_MODEL": " org/name\n"}) == ["run", "--", "org/name"]
+    assert inputs.cli_arguments(empty | {"INPUT_MODEL": "org/name"}) == ["run", "--", "org/name"]
+    assert inputs.cli_arguments({"INPUT_MODEL": " org/name\n"}) == ["run", "--", "org/name"]
 
 
 def test_the_folder_is_the_one_that_the_command_line_will_choose() -> None:
     job = {"ANTIDOTE_OUT": "of-the-job"}
-    assert inputs.out({}) == inputs.out({"INPUT_OUT": "", "ANTIDOTE_OUT": ""}) == "antidote-out"
-    assert inputs.out(job) == "of-the-job"
-    assert inputs.out(job | {"INPUT_OUT": "of-the-step"}) == "of-the-step"
+    assert inputs.output_folder({}) == inputs.output_folder({"INPUT_OUT": "", "ANTIDOTE_OUT": ""}) == "antidote-out"
+    assert inputs.output_folder(job) == "of-the-job"
+    assert inputs.output_folder(job | {"INPUT_OUT": "of-the-step"}) == "of-the-step"
 
 
 def test_every_option_and_flag_arrives() -> None:
     values = {name: f"v-{name}" for name in inputs.OPTIONS} | dict.fromkeys(inputs.FLAGS, "true")
-    found = inputs.arguments(as_variables(values | {"model": "m"}))
+    found = inputs.cli_arguments(as_variables(values | {"model": "m"}))
     assert found[0] == "run"
     assert found[-2:] == ["--", "m"]
     assert sorted(found[1:-2]) == sorted(
@@ -40,7 +40,7 @@ def test_every_option_and_flag_arrives() -> None:
 @given(values=st.dictionaries(st.sampled_from(inputs.OPTIONS), HOSTILE), model=HOSTILE)
 def test_no_value_becomes_another_argument(values: dict[str, str], model: str) -> None:
     model = model or "m"
-    found = inputs.arguments(as_variables(values | {"model": model}))
+    found = inputs.cli_arguments(as_variables(values | {"model": model}))
     expected = {name: text for name, text in values.items() if text}
     assert found[0] == "run"
     assert found[-2:] == ["--", model]
@@ -53,39 +53,39 @@ def test_no_value_becomes_another_argument(values: dict[str, str], model: str) -
 @pytest.mark.parametrize("text", ["yes", "1", "on", "tRue", "--json"])
 def test_an_invalid_boolean_names_its_input(name: str, text: str) -> None:
     with pytest.raises(ValueError, match=f"input {name}: "):
-        inputs.arguments(as_variables({"model": "m", name: text}))
+        inputs.cli_arguments(as_variables({"model": "m", name: text}))
 
 
 @pytest.mark.parametrize("text", ["false", "False", "FALSE", ""])
 def test_a_false_flag_is_absent(text: str) -> None:
-    assert inputs.arguments(as_variables({"model": "m", "dry-run": text})) == ["run", "--", "m"]
+    assert inputs.cli_arguments(as_variables({"model": "m", "dry-run": text})) == ["run", "--", "m"]
 
 
 @pytest.mark.parametrize("name", inputs.DECIDED_BY_POLICY)
 def test_false_outranks_a_policy_that_says_true(name: str) -> None:
-    assert inputs.arguments(as_variables({"model": "m", name: "false"})) == ["run", f"--no-{name}", "--", "m"]
-    assert inputs.arguments(as_variables({"model": "m", name: ""})) == ["run", "--", "m"]
+    assert inputs.cli_arguments(as_variables({"model": "m", name: "false"})) == ["run", f"--no-{name}", "--", "m"]
+    assert inputs.cli_arguments(as_variables({"model": "m", name: ""})) == ["run", "--", "m"]
 
 
 @pytest.mark.parametrize("name", inputs.RUN_ONLY)
 def test_evaluate_refuses_what_only_run_takes(name: str) -> None:
     values = {"model": "m", "command": "evaluate", name: "false"}
     with pytest.raises(ValueError, match=f"input {name}: command evaluate takes no {name}"):
-        inputs.arguments(as_variables(values))
+        inputs.cli_arguments(as_variables(values))
 
 
 def test_evaluate_takes_the_rest() -> None:
     taken = [name for name in inputs.OPTIONS if name not in inputs.RUN_ONLY]
     values = dict.fromkeys(taken, "x") | {"model": "m", "command": "evaluate"}
-    found = inputs.arguments(as_variables(values))
+    found = inputs.cli_arguments(as_variables(values))
     assert found == ["evaluate", *(f"--{name}=x" for name in taken), "--", "m"]
 
 
 def test_command_and_model_are_checked() -> None:
     with pytest.raises(ValueError, match="input command: 'publish'"):
-        inputs.arguments({"INPUT_COMMAND": "publish", "INPUT_MODEL": "m"})
+        inputs.cli_arguments({"INPUT_COMMAND": "publish", "INPUT_MODEL": "m"})
     with pytest.raises(ValueError, match="input model: missing"):
-        inputs.arguments({"INPUT_MODEL": " "})
+        inputs.cli_arguments({"INPUT_MODEL": " "})
 
 
 @given(read=VALUES, write=VALUES)
@@ -94,17 +94,17 @@ def test_tokens_go_to_the_environment_and_nowhere_else(read: str, write: str) ->
     environ = {"PATH": "/bin", "HF_TOKEN": "old", "INPUT_MODEL": "m", "INPUT_HF-TOKEN": read}
     environ["INPUT_PUBLISH"] = "pull-request"
     environ["INPUT_HF-WRITE-TOKEN"] = write
-    assert inputs.environment(environ) == {
+    assert inputs.cli_environment(environ) == {
         "PATH": "/bin",
         "HF_TOKEN": read.strip(),
         "HF_WRITE_TOKEN": write.strip(),
     }
-    assert inputs.arguments(environ) == ["run", "--publish=pull-request", "--", "m"]
-    assert inputs.secret_values(environ) == {read.strip(), write.strip(), "old"}
+    assert inputs.cli_arguments(environ) == ["run", "--publish=pull-request", "--", "m"]
+    assert inputs.list_secrets(environ) == {read.strip(), write.strip(), "old"}
 
 
 def test_a_token_of_the_job_stays_where_no_input_replaces_it() -> None:
-    assert inputs.environment({"HF_TOKEN": "job", "INPUT_HF-TOKEN": ""}) == {"HF_TOKEN": "job"}
+    assert inputs.cli_environment({"HF_TOKEN": "job", "INPUT_HF-TOKEN": ""}) == {"HF_TOKEN": "job"}
 
 
 WRITE = {
@@ -135,13 +135,15 @@ WRITE = {
 def test_what_can_write_is_there_only_for_a_run_that_may_publish(given: dict[str, str], publishes: bool) -> None:
     named = as_variables({name: text for name, text in given.items() if name.islower()})
     job = {name: text for name, text in given.items() if name.isupper()}
-    seen = inputs.environment(WRITE | named | job | {"PATH": "/bin"})
+    seen = inputs.cli_environment(WRITE | named | job | {"PATH": "/bin"})
     assert seen == {"PATH": "/bin"} | job | (WRITE if publishes else {})
 
 
 def test_what_speaks_for_the_step_stays_with_it() -> None:
     of_the_runner = dict.fromkeys(inputs.FILE_COMMANDS, "x") | {"ACTIONS_RUNTIME_TOKEN": "t"}
-    assert inputs.environment(of_the_runner | {"GITHUB_REPOSITORY": "org/name"}) == {"GITHUB_REPOSITORY": "org/name"}
+    assert inputs.cli_environment(of_the_runner | {"GITHUB_REPOSITORY": "org/name"}) == {
+        "GITHUB_REPOSITORY": "org/name"
+    }
 
 
 @given(values=st.dictionaries(st.sampled_from(inputs.INPUTS), HOSTILE))
@@ -149,5 +151,5 @@ def test_names_that_a_shell_can_hold_say_the_same(values: dict[str, str]) -> Non
     dashed = as_variables(values)
     under = {name.replace("-", "_"): text for name, text in dashed.items()}
     for name in inputs.INPUTS:
-        assert inputs.value(under, name) == inputs.value(dashed, name)
-    assert inputs.environment(under) == inputs.environment(dashed)
+        assert inputs.read_input(under, name) == inputs.read_input(dashed, name)
+    assert inputs.cli_environment(under) == inputs.cli_environment(dashed)

@@ -11,7 +11,7 @@ from action import commands, log
 from tests.action.test_outputs import HOSTILE
 from tests.action.workflow_runner import Runner, read_lines
 
-MARK = log.new_mark()
+MARK = log.create_mark()
 TEXTS = st.builds(lambda text, end: text + end, HOSTILE, st.sampled_from(["", "\n", "\r", "\r\n"])).map(
     lambda text: ("text", text)
 )
@@ -37,11 +37,11 @@ def pieces(stream: bytes, cuts: list[int]) -> Iterator[bytes]:
             stream = stream[size:]
 
 
-def passed_on(stream: bytes, cuts: list[int]) -> tuple[str, log.Log]:
+def passed_on(stream: bytes, cuts: list[int]) -> tuple[str, log.RunnerLog]:
     """What reaches the runner."""
     said: list[bytes] = []
-    shown = log.Log(said.append, MARK, {})
-    for line in log.lines(pieces(stream, cuts)):
+    shown = log.RunnerLog(said.append, MARK, {})
+    for line in log.split_lines(pieces(stream, cuts)):
         shown.show(line)
     shown.close()
     return b"".join(said).decode(), shown
@@ -60,7 +60,7 @@ def test_only_the_steps_are_obeyed_and_every_line_is_shown(said: list[tuple[str,
     assert runner.stop_token is None
     assert len(set(runner.tokens)) == len(runner.tokens)
     hidden = {mask for token in runner.tokens for mask in (f"::stop-commands::{token}", f"::{token}::")}
-    groups = {f"::group::{commands.escape(words)}" for _, words in begun} | {"::endgroup::"}
+    groups = {f"::group::{commands.escape_data(words)}" for _, words in begun} | {"::endgroup::"}
     shown = [line for line in read_lines(reached) if line and line not in hidden | groups]
     assert shown == [line for line in read_lines(stream.decode()) if line and not line.startswith(MARK)]
 
@@ -115,7 +115,7 @@ def test_what_went_wrong_is_kept_and_shown(what: str, cause: str, hint: str) -> 
 
 @given(st.sampled_from(["begin", "end", "error"]), st.text(), st.booleans())
 def test_a_mark_that_is_not_ours_or_not_at_the_beginning_is_text(what: str, words: str, ours: bool) -> None:
-    mark = f"x{MARK}" if ours else log.new_mark()
+    mark = f"x{MARK}" if ours else log.create_mark()
     line = f"{mark}{what} {json.dumps(words)}\n"
     reached, shown = passed_on(line.encode(), [100])
     assert Runner().read(reached) == []
@@ -141,7 +141,7 @@ def test_megabytes_without_a_new_line_are_not_held() -> None:
             yield b"x" * 64 * 1024
 
     tracemalloc.start()
-    length = sum(map(len, log.lines(endless())))
+    length = sum(map(len, log.split_lines(endless())))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert length == 1000 * 64 * 1024
@@ -150,4 +150,4 @@ def test_megabytes_without_a_new_line_are_not_held() -> None:
 
 @given(st.lists(st.binary(max_size=50)))
 def test_lines_are_the_same_bytes(chunks: list[bytes]) -> None:
-    assert b"".join(log.lines(chunks)) == b"".join(chunks)
+    assert b"".join(log.split_lines(chunks)) == b"".join(chunks)

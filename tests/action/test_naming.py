@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from action import inputs
-from action.naming import blamed, named
+from action.naming import blame_inputs, rename_to_inputs
 
 NAMES = (*inputs.OPTIONS, *inputs.FLAGS)
 
@@ -13,17 +13,17 @@ NAMES = (*inputs.OPTIONS, *inputs.FLAGS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_is_called_by_its_input(name: str) -> None:
     variable = name.upper().replace("-", "_")
-    assert named(f"--{name}") == f"input {name}"
-    assert named(f"Invalid value for '--{name}' (env var: 'ANTIDOTE_{variable}'): no") == (
+    assert rename_to_inputs(f"--{name}") == f"input {name}"
+    assert rename_to_inputs(f"Invalid value for '--{name}' (env var: 'ANTIDOTE_{variable}'): no") == (
         f"Invalid value for input {name}: no"
     )
-    assert named(f"add --{name} X, or --{name}.") == f"add input {name} X, or input {name}."
+    assert rename_to_inputs(f"add --{name} X, or --{name}.") == f"add input {name} X, or input {name}."
 
 
 @pytest.mark.parametrize(("name", "variable"), inputs.TOKENS.items())
 def test_every_token_is_called_by_its_input(name: str, variable: str) -> None:
-    assert named(f"set {variable} to one that may write") == f"set input {name} to one that may write"
-    assert named(f"X_{variable}S") == f"X_{variable}S"
+    assert rename_to_inputs(f"set {variable} to one that may write") == f"set input {name} to one that may write"
+    assert rename_to_inputs(f"X_{variable}S") == f"X_{variable}S"
 
 
 @pytest.mark.parametrize(
@@ -48,17 +48,19 @@ def test_every_token_is_called_by_its_input(name: str, variable: str) -> None:
     ],
 )
 def test_what_is_no_input_is_left_alone(said: str, meant: str) -> None:
-    assert named(said) == meant
+    assert rename_to_inputs(said) == meant
 
 
 @given(st.text())
 def test_other_words_stay_as_they_are(text: str) -> None:
-    assert named(text) == text or any(each in text for each in ("--", "TOKEN", "KEY", "MODEL", "in the command line"))
+    assert rename_to_inputs(text) == text or any(
+        each in text for each in ("--", "TOKEN", "KEY", "MODEL", "in the command line")
+    )
 
 
 @given(st.lists(st.sampled_from([f"--{name}" for name in NAMES] + ["and", "x.toml"])).map(" ".join))
 def test_naming_twice_is_naming_once(text: str) -> None:
-    assert named(named(text)) == named(text)
+    assert rename_to_inputs(rename_to_inputs(text)) == rename_to_inputs(text)
 
 
 GIVEN = {"model": "org/name", "policy": "antidote.toml", "judge": "nobody", "target": "dense", "method": "taylor"}
@@ -78,9 +80,9 @@ GIVEN = {"model": "org/name", "policy": "antidote.toml", "judge": "nobody", "tar
     ],
 )
 def test_an_error_names_the_inputs_that_it_speaks_of(what: str, names: str) -> None:
-    assert blamed(what, GIVEN) == named(what) + (f" ({names})" if names else "")
+    assert blame_inputs(what, GIVEN) == rename_to_inputs(what) + (f" ({names})" if names else "")
 
 
 @given(st.text(), st.dictionaries(st.sampled_from(inputs.OPTIONS), st.text(min_size=1)))
 def test_any_value_can_be_looked_for(what: str, given: dict[str, str]) -> None:
-    assert blamed(what, given).startswith(named(what))
+    assert blame_inputs(what, given).startswith(rename_to_inputs(what))

@@ -35,7 +35,7 @@ ATTACKS = st.sampled_from(
     ]
 )
 HOSTILE = st.lists(ATTACKS | st.text(max_size=8), max_size=12).map("".join)
-EXIT_CODES = st.sampled_from([0, *outputs.FAILURES, 99])
+EXIT_CODES = st.sampled_from([0, *outputs.FAILURE_TEXTS, 99])
 
 
 def report(text: str) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def report(text: str) -> dict[str, Any]:
 @settings(max_examples=500)
 @given(text=HOSTILE, exit_code=EXIT_CODES, out=HOSTILE)
 def test_hostile_text_adds_no_output(text: str, exit_code: int, out: str) -> None:
-    values = outputs.outputs(report(text), exit_code, out)
+    values = outputs.build_outputs(report(text), exit_code, out)
     rendered = outputs.render_outputs(values, secrets.token_hex(16))
     assert parse_outputs(rendered) == list(values.items())
     assert values["exit-code"] == str(exit_code)
@@ -62,7 +62,7 @@ def test_hostile_text_adds_no_output(text: str, exit_code: int, out: str) -> Non
 @settings(max_examples=500)
 @given(text=HOSTILE, exit_code=EXIT_CODES)
 def test_hostile_text_adds_no_command(text: str, exit_code: int) -> None:
-    line = outputs.annotation(report(text), exit_code, [text, text])
+    line = outputs.build_annotation(report(text), exit_code, [text, text])
     [(name, data)] = Runner().read(line)
     assert name == "error"
     assert data.startswith(f"{text}\n{text}\n")
@@ -74,7 +74,7 @@ def test_hostile_text_adds_no_command(text: str, exit_code: int) -> None:
 def test_an_annotation_fits_what_the_runner_keeps(told: list[str], length: int, exit_code: int) -> None:
     """Whatever it counts: UTF-16 units, of which a character outside of the first plane has two."""
     words = [each + "\U0001f9ea" * length for each in told]
-    [(_, data)] = Runner().read(outputs.annotation(report("\U0001f9ea" * length), exit_code, words))
+    [(_, data)] = Runner().read(outputs.build_annotation(report("\U0001f9ea" * length), exit_code, words))
     assert len(data.encode("utf-16-le", "replace")) <= 2 * commands.ANNOTATION_LENGTH
     assert data.endswith(f"(exit {exit_code})")
 
@@ -82,7 +82,7 @@ def test_an_annotation_fits_what_the_runner_keeps(told: list[str], length: int, 
 @given(secret=HOSTILE)
 def test_a_secret_is_masked_whole_and_line_by_line(secret: str) -> None:
     runner = Runner()
-    runner.read("\n".join(commands.masks(secret)))
+    runner.read("\n".join(commands.mask_commands(secret)))
     assert runner.masks >= {each for each in (secret, *map(str.strip, secret.splitlines())) if each.strip()}
     assert all(name == "add-mask" for name, _ in runner.obeyed)
 
@@ -95,7 +95,7 @@ def test_a_value_that_holds_the_delimiter_is_refused(head: str, tail: str) -> No
 
 
 def test_without_a_report_only_the_exit_code_is_known() -> None:
-    values = outputs.outputs(None, 3, "out")
+    values = outputs.build_outputs(None, 3, "out")
     assert {name: text for name, text in values.items() if text} == {"exit-code": "3"}
 
 
@@ -107,19 +107,19 @@ JSON = st.recursive(
 
 @given(document=st.dictionaries(st.sampled_from(list(report(""))), JSON))
 def test_a_report_of_another_shape_still_gives_every_output(document: dict[str, Any]) -> None:
-    assert list(outputs.outputs(document, 1, "out")) == list(outputs.outputs(None, 1, "out"))
+    assert list(outputs.build_outputs(document, 1, "out")) == list(outputs.build_outputs(None, 1, "out"))
 
 
 def test_a_score_of_nothing_is_nought_and_not_empty() -> None:
     document = {"evaluations": {"before": {"harmful_score": 0.0}, "after": None}}
-    values = outputs.outputs(document, 0, "out")
+    values = outputs.build_outputs(document, 0, "out")
     assert values["harmful-score-before"] == "0.0"
     assert values["harmful-score-after"] == ""
 
 
 def test_the_bounds_stand_beside_the_score() -> None:
     document = {"evaluations": {"before": {"harmful_score": 0.5, "bounds": [0.0, 0.75]}, "after": {"bounds": []}}}
-    values = outputs.outputs(document, 0, "out")
+    values = outputs.build_outputs(document, 0, "out")
     assert (values["harmful-score-before-lower"], values["harmful-score-before-upper"]) == ("0.0", "0.75")
     assert (values["harmful-score-after-lower"], values["harmful-score-after-upper"]) == ("", "")
 
@@ -127,7 +127,7 @@ def test_the_bounds_stand_beside_the_score() -> None:
 @given(line=st.text(min_size=1, max_size=40), used=st.integers(0, 2 * outputs.SUMMARY_BYTES))
 def test_a_summary_stays_below_the_limit(line: str, used: int) -> None:
     text = f"{line}\n" * (outputs.SUMMARY_BYTES // len(line) + 1)
-    cut = outputs.summary(text, used)
+    cut = outputs.cut_summary(text, used)
     kept = cut.removesuffix(outputs.SUMMARY_CUT)
     assert len(kept) < len(cut)
     assert text.startswith(kept)
@@ -136,4 +136,4 @@ def test_a_summary_stays_below_the_limit(line: str, used: int) -> None:
 
 @given(text=st.text())
 def test_a_short_summary_is_kept_as_it_is(text: str) -> None:
-    assert outputs.summary(text) == text
+    assert outputs.cut_summary(text) == text

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from antidote_ci.checkpoint.files import sha256_file
-from antidote_ci.checkpoint.layout import inspect
-from antidote_ci.checkpoint.writer import finish, write_checkpoint
+from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.checkpoint.writer import publish_in_place, write_checkpoint
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -35,7 +35,7 @@ Step = tuple[str, int]
 
 
 def repair(source: Path, destination: Path, version: str, step: Callable[[str], None]) -> None:
-    layout = inspect(source)
+    layout = read_layout(source)
     matrices = {name for name, info in layout.tensors.items() if len(info.shape) == 2}
 
     def edit(_name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -44,7 +44,7 @@ def repair(source: Path, destination: Path, version: str, step: Callable[[str], 
 
     written = write_checkpoint(layout, destination, matrices, edit, version, lambda _progress: step("written"))
     manifest = {"version": version, "files": {file.path: file.sha256_out for file in written.files}}
-    finish(destination, json.dumps(manifest))
+    publish_in_place(destination, json.dumps(manifest))
 
 
 def seen(destination: Path) -> str:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import AntidoteError
 
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.just(2**70) | st.floats(-1, 1) | st.text(max_size=3)
@@ -48,4 +48,4 @@ def test_it_is_taken_or_refused_in_our_words(
     content: dict[str, Any] = json.loads((folder / name).read_text())
     (folder / name).write_text(json.dumps(content | put(value)))
     with contextlib.suppress(AntidoteError):
-        assert inspect(folder).kind == "full"
+        assert read_layout(folder).kind == "full"

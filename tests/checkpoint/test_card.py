@@ -10,9 +10,16 @@ from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.checkpoint.card import MAX_BYTES, base_model, base_models, front_matter, licence, split
+from antidote_ci.checkpoint.card import (
+    MAX_BYTES,
+    parse_front_matter,
+    read_base_model,
+    read_base_models,
+    read_licence,
+    split_card,
+)
 from antidote_ci.errors import ConfigurationError
-from loopback_hub.cards import front_matter as demonstrated
+from loopback_hub.cards import parse_card as demonstrated
 
 WORDS = st.text(alphabet="abc xyz:-#'\"é", max_size=12)
 DATA = st.dictionaries(WORDS, WORDS | st.integers() | st.lists(WORDS, max_size=3), min_size=1, max_size=4)
@@ -21,14 +28,14 @@ DATA = st.dictionaries(WORDS, WORDS | st.integers() | st.lists(WORDS, max_size=3
 @given(DATA, st.text(max_size=60))
 def test_what_yaml_writes_comes_back_with_the_body(data: dict[str, object], body: str) -> None:
     text = f"---\n{yaml.safe_dump(data, allow_unicode=True)}---\n{body}"
-    assert front_matter(text) == data
-    assert split(text).body == body
+    assert parse_front_matter(text) == data
+    assert split_card(text).body == body
 
 
 @given(st.text(max_size=60).map(lambda text: "---\n" + text) | st.text(max_size=40))
 def test_any_text_is_a_card_or_a_clear_refusal(text: str) -> None:
     try:
-        data = front_matter(text)
+        data = parse_front_matter(text)
     except ConfigurationError:
         assert text.lstrip().startswith("---")
     else:
@@ -49,7 +56,7 @@ def test_any_text_is_a_card_or_a_clear_refusal(text: str) -> None:
 )
 def test_broken_front_matter_is_a_configuration_error(block: str) -> None:
     with pytest.raises(ConfigurationError, match=r"README\.md") as refusal:
-        front_matter(f"---\n{block}\n---\n")
+        parse_front_matter(f"---\n{block}\n---\n")
     assert refusal.value.exit_code == 2
 
 
@@ -70,7 +77,7 @@ def test_broken_front_matter_is_a_configuration_error(block: str) -> None:
 )
 def test_the_metadata_is_what_the_hub_reads(text: str, expected: dict[str, object]) -> None:
     """An empty line before the block hid it from us, and not from those who read the page of the model."""
-    assert front_matter(text) == expected
+    assert parse_front_matter(text) == expected
     assert vars(ModelCard(text).data).get("a") == expected.get("a")
     assert demonstrated(text) == expected
 
@@ -82,12 +89,12 @@ def test_metadata_that_unfolds_without_bounds_takes_no_time() -> None:
     began = time.monotonic()
     unfolds = tuple(map(int, yaml.__version__.split(".")[:3])) < (6, 0, 4)
     with pytest.raises(ConfigurationError, match="more than 10,000 names") if unfolds else nullcontext():
-        front_matter("---\n" + "\n".join(levels) + "\n---\n")
+        parse_front_matter("---\n" + "\n".join(levels) + "\n---\n")
     assert time.monotonic() - began < 5
 
 
 def test_what_is_merged_in_reason_is_read() -> None:
-    assert front_matter("---\na: &a {b: 1}\nc: {<<: *a, d: 2}\n---\n")["c"] == {"b": 1, "d": 2}
+    assert parse_front_matter("---\na: &a {b: 1}\nc: {<<: *a, d: 2}\n---\n")["c"] == {"b": 1, "d": 2}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +103,7 @@ def test_what_is_merged_in_reason_is_read() -> None:
 )
 def test_a_licence_is_said_or_not(tmp_path: Path, card: bytes, expected: str | None) -> None:
     (tmp_path / "README.md").write_bytes(card)
-    assert licence(tmp_path / "README.md") == expected
+    assert read_licence(tmp_path / "README.md") == expected
 
 
 @pytest.mark.parametrize(
@@ -113,19 +120,19 @@ def test_a_licence_is_said_or_not(tmp_path: Path, card: bytes, expected: str | N
 )
 def test_the_base_model_is_one_or_none(tmp_path: Path, named: str, expected: list[str]) -> None:
     (tmp_path / "README.md").write_text(f"---\nbase_model: {named}\n---\n")
-    assert base_models(tmp_path) == expected
-    assert base_model(tmp_path) == (expected[0] if len(expected) == 1 else None)
+    assert read_base_models(tmp_path) == expected
+    assert read_base_model(tmp_path) == (expected[0] if len(expected) == 1 else None)
 
 
 def test_bytes_that_are_no_text_are_no_reason_to_stop(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_bytes("---\nbase_model: org/naïve\n---\n".encode() + b"\xff\xfe")
-    assert base_models(tmp_path) == ["org/naïve"]
+    assert read_base_models(tmp_path) == ["org/naïve"]
 
 
 def test_what_is_beyond_four_megabytes_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(f"---\n#{' ' * MAX_BYTES}\nbase_model: org/name\n---\n")
-    assert base_models(tmp_path) == []
+    assert read_base_models(tmp_path) == []
 
 
 def test_a_folder_without_a_card_names_none(tmp_path: Path) -> None:
-    assert base_model(tmp_path) is None
+    assert read_base_model(tmp_path) is None

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.checkpoint.files import allowed, is_pickled, is_pickled_weights, is_proof, listing, sha256_file, shown
+from antidote_ci.checkpoint.files import (
+    display_name,
+    is_allowed_file,
+    is_pickled,
+    is_pickled_weights,
+    is_report_file,
+    list_files,
+    sha256_file,
+)
 from antidote_ci.errors import UnsafeCheckpoint
 
 WANTED = [
@@ -32,18 +40,18 @@ PIECES = st.sampled_from(["..", ".", "/", "\\", "\0", "\n", "~", "C:", "antidote
 
 @pytest.mark.parametrize("path", WANTED)
 def test_what_a_model_needs_is_allowed(path: str) -> None:
-    assert allowed(path)
+    assert is_allowed_file(path)
     assert not is_pickled(path)
 
 
 @pytest.mark.parametrize("path", UNWANTED)
 def test_everything_else_is_not(path: str) -> None:
-    assert not allowed(path)
+    assert not is_allowed_file(path)
 
 
 @given(st.lists(PIECES | st.sampled_from(WANTED), max_size=5).map("".join) | st.text())
 def test_an_allowed_path_stays_in_its_folder(path: str) -> None:
-    if allowed(path):
+    if is_allowed_file(path):
         parts = PurePosixPath(path).parts
         assert len(parts) <= 2
         assert not {"..", ".", "/"} & set(parts)
@@ -80,7 +88,7 @@ def test_a_listing_is_the_allowed_files_in_order(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "a.safetensors").mkdir()
-    assert listing(tmp_path) == ["antidote/report.json", "b.safetensors", "config.json"]
+    assert list_files(tmp_path) == ["antidote/report.json", "b.safetensors", "config.json"]
 
 
 def cached_snapshot(cache: Path, target: str) -> Path:
@@ -101,16 +109,16 @@ def cached_snapshot(cache: Path, target: str) -> Path:
 @pytest.mark.parametrize("target", ["models--org--name/blobs/abc", "models--org--name/blobs/shared"])
 def test_links_to_the_cache_s_blobs_are_the_files(tmp_path: Path, target: str) -> None:
     snapshot = cached_snapshot(tmp_path, target)
-    assert listing(snapshot) == ["config.json"]
+    assert list_files(snapshot) == ["config.json"]
     (tmp_path / "link").symlink_to(snapshot)
-    assert listing(tmp_path / "link") == ["config.json"]
+    assert list_files(tmp_path / "link") == ["config.json"]
 
 
 @pytest.mark.parametrize("target", ["models--org--other/secret", "../outside"])
 def test_other_links_out_of_a_snapshot_are_refused(tmp_path: Path, target: str) -> None:
     (tmp_path / "outside").write_text("{}")
     with pytest.raises(UnsafeCheckpoint, match=r"config\.json"):
-        listing(cached_snapshot(tmp_path / "cache", target))
+        list_files(cached_snapshot(tmp_path / "cache", target))
 
 
 def test_a_link_out_of_a_plain_folder_is_refused_and_one_within_is_not(tmp_path: Path) -> None:
@@ -118,10 +126,10 @@ def test_a_link_out_of_a_plain_folder_is_refused_and_one_within_is_not(tmp_path:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "generation_config.json").symlink_to("config.json")
-    assert listing(folder) == ["config.json", "generation_config.json"]
+    assert list_files(folder) == ["config.json", "generation_config.json"]
     (folder / "tokenizer.json").symlink_to("/etc/hostname")
     with pytest.raises(UnsafeCheckpoint, match=r"tokenizer\.json"):
-        listing(folder)
+        list_files(folder)
 
 
 def test_a_linked_subfolder_leaves_the_folder_too(tmp_path: Path) -> None:
@@ -130,7 +138,7 @@ def test_a_linked_subfolder_leaves_the_folder_too(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "antidote").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UnsafeCheckpoint, match=r"antidote/manifest\.json"):
-        listing(tmp_path / "folder")
+        list_files(tmp_path / "folder")
 
 
 def pipe(path: Path) -> None:
@@ -150,7 +158,7 @@ def link_to_a_device(path: Path) -> None:
 def test_what_is_no_file_is_refused_and_never_opened(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "config.json")
     with pytest.raises(UnsafeCheckpoint, match=r"\.json is (no file|a link)") as refusal:
-        listing(tmp_path)
+        list_files(tmp_path)
     assert refusal.value.hint
 
 
@@ -158,12 +166,12 @@ def test_special_files_under_other_names_are_not_looked_at(tmp_path: Path) -> No
     pipe(tmp_path / "pipe")
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "tokenizer.json").symlink_to("gone.json")
-    assert listing(tmp_path) == ["config.json"]
+    assert list_files(tmp_path) == ["config.json"]
 
 
 def test_what_we_publish_beside_weights_is_known() -> None:
-    assert all(map(is_proof, ["SHA256SUMS", "antidote/manifest.json"]))
-    assert not any(map(is_proof, ["config.json", "README.md"]))
+    assert all(map(is_report_file, ["SHA256SUMS", "antidote/manifest.json"]))
+    assert not any(map(is_report_file, ["config.json", "README.md"]))
 
 
 @pytest.mark.parametrize(
@@ -176,4 +184,4 @@ def test_what_we_publish_beside_weights_is_known() -> None:
     ],
 )
 def test_a_folder_is_called_what_people_call_it(folder: str, name: str) -> None:
-    assert shown(Path(folder)) == name
+    assert display_name(Path(folder)) == name

@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from antidote_ci.checkpoint.layout import inspect, weight_bytes
+from antidote_ci.checkpoint.layout import count_weight_bytes, read_layout
 from antidote_ci.checkpoint.writer import write_checkpoint
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
 from tests import tiny
@@ -33,7 +33,7 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_full_checkpoint(tiny_llama: Path) -> None:
-    layout = inspect(tiny_llama)
+    layout = read_layout(tiny_llama)
     tensors = load_file(tiny_llama / WEIGHTS)
     assert (layout.kind, layout.shards, layout.base_model, layout.unused_weights) == ("full", (WEIGHTS,), None, ())
     assert layout.config["model_type"] == "llama"
@@ -41,21 +41,21 @@ def test_a_full_checkpoint(tiny_llama: Path) -> None:
     assert {name: list(info.shape) for name, info in layout.tensors.items()} == {
         name: list(tensor.shape) for name, tensor in tensors.items()
     }
-    assert weight_bytes(layout) == 2 * sum(tensor.numel() for tensor in tensors.values())
+    assert count_weight_bytes(layout) == 2 * sum(tensor.numel() for tensor in tensors.values())
 
 
 def test_a_checkpoint_in_shards(sharded: Path) -> None:
-    layout = inspect(sharded)
+    layout = read_layout(sharded)
     assert len(layout.shards) == len(layout.headers) == 3
     for name, shard in layout.weight_map.items():
         assert name in load_file(sharded / shard)
-    assert weight_bytes(layout) == sum(
+    assert count_weight_bytes(layout) == sum(
         tensor.nbytes for shard in layout.shards for tensor in load_file(sharded / shard).values()
     )
 
 
 def test_an_adapter(tiny_adapter: Path) -> None:
-    layout = inspect(tiny_adapter)
+    layout = read_layout(tiny_adapter)
     assert (layout.kind, layout.shards, layout.base_model) == ("adapter", (FACTORS,), tiny.BASE_NAME)
     assert layout.config["peft_type"] == "LORA"
     assert len(layout.tensors) == 2 * 2 * len(tiny.ALL_LINEARS)
@@ -63,10 +63,10 @@ def test_an_adapter(tiny_adapter: Path) -> None:
 
 def test_a_tensor_the_index_forgot_is_a_weight_all_the_same(sharded: Path, copy_of: Copy) -> None:
     folder = copy_of(sharded)
-    before = inspect(folder)
+    before = read_layout(folder)
     forgotten = next(iter(before.weight_map))
     edit_json(folder / INDEX, lambda index: index["weight_map"].pop(forgotten))
-    assert inspect(folder).weight_map == before.weight_map
+    assert read_layout(folder).weight_map == before.weight_map
 
 
 def edit_json(path: Path, change: Callable[[dict[str, dict[str, object]]], object]) -> None:
@@ -401,10 +401,10 @@ ADAPTER: dict[str, tuple[Change, type[AntidoteError], str]] = {
 
 def assert_refused(folder: Path, case: tuple[Change, type[AntidoteError], str]) -> None:
     change, kind, words = case
-    inspect(folder)
+    read_layout(folder)
     change(folder)
     with pytest.raises(kind, match=words) as refusal:
-        inspect(folder)
+        read_layout(folder)
     assert type(refusal.value) is kind
     assert refusal.value.exit_code == {ConfigurationError: 2, UnsafeCheckpoint: 6}[kind]
     assert refusal.value.hint or refusal.value.cause
@@ -445,7 +445,7 @@ def test_an_adapter_is_refused_for(case: str, tiny_adapter: Path, copy_of: Copy)
 def test_a_checkpoint_may_say(name: str, values: dict[str, object], tiny_llama: Path, copy_of: Copy) -> None:
     folder = copy_of(tiny_llama)
     setting(name, **values)(folder)
-    inspect(folder)
+    read_layout(folder)
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def test_a_checkpoint_may_say(name: str, values: dict[str, object], tiny_llama: 
 def test_an_adapter_may_say(values: dict[str, object], tiny_adapter: Path, copy_of: Copy) -> None:
     folder = copy_of(tiny_adapter)
     setting("adapter_config.json", **values)(folder)
-    assert inspect(folder).base_model == (values.get("base_model_name_or_path", tiny.BASE_NAME) or None)
+    assert read_layout(folder).base_model == (values.get("base_model_name_or_path", tiny.BASE_NAME) or None)
 
 
 @pytest.mark.parametrize(
@@ -480,7 +480,7 @@ def test_an_adapter_as_peft_saves_it(values: dict[str, object], tmp_path: Path) 
     network = tiny.build_llama(vocabulary=32, seed=0, hidden=16, layers=2, tie=False)
     options = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | values
     tiny.save_adapter(get_peft_model(network, LoraConfig(**options)), tmp_path)
-    layout = inspect(tmp_path)
+    layout = read_layout(tmp_path)
     assert layout.kind == "adapter"
     saved = {name for name in layout.tensors if "lora_" not in name}
     assert bool(saved) == ("modules_to_save" in values)
@@ -492,7 +492,7 @@ def test_an_adapter_as_peft_saves_it(values: dict[str, object], tmp_path: Path) 
 @pytest.mark.parametrize("tie", [True, False])
 def test_a_checkpoint_as_transformers_saves_it(dtype: str, stored: str, shards: int, tie: bool, tmp_path: Path) -> None:
     folder = tiny.write_tiny_llama(tmp_path, hidden=16, layers=1, shards=shards, tie=tie, dtype=dtype)
-    layout = inspect(folder)
+    layout = read_layout(folder)
     assert len(layout.shards) == shards
     assert {info.dtype for info in layout.tensors.values()} == {stored}
     assert ("lm_head.weight" in layout.tensors) != tie
@@ -503,18 +503,18 @@ def test_fused_experts_and_masks_of_integers_are_weights_of_their_own(tiny_llama
     with_another_tensor("model.layers.0.mlp.experts.gate_up_proj", 2, 3, 4, file=WEIGHTS)(folder)
     with_another_tensor("model.layers.0.attn.bias", 1, 1, 4, 4, file=WEIGHTS, dtype=torch.uint8)(folder)
     with_another_tensor("model.position_ids", 1, 4, file=WEIGHTS, dtype=torch.int64)(folder)
-    assert inspect(folder).tensors["model.layers.0.mlp.experts.gate_up_proj"].shape == (2, 3, 4)
+    assert read_layout(folder).tensors["model.layers.0.mlp.experts.gate_up_proj"].shape == (2, 3, 4)
 
 
 def test_a_flag_that_transformers_itself_wrote_is_no_code(tiny_llama: Path, copy_of: Copy) -> None:
     folder = copy_of(tiny_llama)
     setting("config.json", _attn_implementation_autoset=True, auto_map=None)(folder)
-    assert inspect(folder).kind == "full"
+    assert read_layout(folder).kind == "full"
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not a folder"):
-        inspect(tmp_path / "nothing")
+        read_layout(tmp_path / "nothing")
 
 
 class Canary:
@@ -537,7 +537,7 @@ def test_a_pickle_beside_the_weights_is_never_opened(tiny_llama: Path, copy_of: 
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Canary(mark)))
     (folder / "training_args.bin").write_bytes(pickle.dumps(Canary(mark)))
     OPENED.clear()
-    write_checkpoint(inspect(folder), tmp_path / "out", (), lambda _name, tensor: tensor, "key", lambda _: None)
+    write_checkpoint(read_layout(folder), tmp_path / "out", (), lambda _name, tensor: tensor, "key", lambda _: None)
     assert any(path.endswith(WEIGHTS) for path in OPENED)
     assert not any(path.endswith(".bin") for path in OPENED)
     assert not mark.exists()
@@ -563,4 +563,4 @@ def test_what_is_no_checkpoint_is_shown_by_what_is_there(tmp_path: Path, names: 
     for name in names:
         (tmp_path / name).touch()
     with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path} is not a checkpoint (found: {shown})")):
-        inspect(tmp_path)
+        read_layout(tmp_path)

@@ -2,23 +2,25 @@
 
 import json
 
-from antidote_ci.checkpoint.model_types import LIST, known
+from antidote_ci.checkpoint.model_types import TYPES_FILE, supported_types
 from scripts.model_types import installed
 
 
 def test_the_list_is_of_the_installed_transformers() -> None:
-    assert json.loads(LIST.read_bytes()) == installed(), "run python -m scripts.model_types, and look at what changed"
+    assert json.loads(TYPES_FILE.read_bytes()) == installed(), (
+        "run python -m scripts.model_types, and look at what changed"
+    )
 
 
 def test_the_tables_agree_with_one_another() -> None:
-    assert known().heads.keys() == {"ForCausalLM", "ForSequenceClassification"}
-    for head, built in known().heads.items():
+    assert supported_types().heads.keys() == {"ForCausalLM", "ForSequenceClassification"}
+    for head, built in supported_types().heads.items():
         assert built["llama"] == f"Llama{head}"
-        assert built.keys() <= known().model_types
-        assert set(built.values()) <= known().architectures
+        assert built.keys() <= supported_types().model_types
+        assert set(built.values()) <= supported_types().architectures
 
 
 def test_a_tokenizer_is_none_of_the_other_classes() -> None:
-    assert {"LlamaTokenizer", "PreTrainedTokenizer", "TokenizersBackend"} <= known().tokenizers
-    assert not known().tokenizers & known().architectures
-    assert not {"AutoTokenizer", "AutoModel", "RagTokenizer"} & known().tokenizers
+    assert {"LlamaTokenizer", "PreTrainedTokenizer", "TokenizersBackend"} <= supported_types().tokenizers
+    assert not supported_types().tokenizers & supported_types().architectures
+    assert not {"AutoTokenizer", "AutoModel", "RagTokenizer"} & supported_types().tokenizers

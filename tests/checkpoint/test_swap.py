@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.checkpoint.swap import partial_of, put_in_place, restore
+from antidote_ci.checkpoint.swap import commit_swap, partial_folder, recover_swap
 
 ASIDE = "out.replaced-by-antidote"
 
@@ -21,8 +21,8 @@ def words(parent: Path) -> dict[str, str]:
 
 def test_the_new_result_is_there_alone(tmp_path: Path) -> None:
     out = folder(tmp_path / "out", "old")
-    folder(partial_of(out), "new")
-    put_in_place(out)
+    folder(partial_folder(out), "new")
+    commit_swap(out)
     assert words(tmp_path) == {"out": "new"}
 
 
@@ -39,5 +39,5 @@ def test_the_new_result_is_there_alone(tmp_path: Path) -> None:
 def test_what_was_cut_short_is_undone_or_ended(found: dict[str, str], left: dict[str, str], tmp_path: Path) -> None:
     for name, word in found.items():
         folder(tmp_path / name, word)
-    restore(tmp_path / "out")
+    recover_swap(tmp_path / "out")
     assert words(tmp_path) == left

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import UnsafeCheckpoint
 from tests.conftest import CopyOf
 from tests.tiny import TEMPLATE
@@ -75,7 +75,7 @@ def test_a_template_in_every_place_is_looked_at(place: str, tiny_llama: Path, co
     folder = copy_of(tiny_llama)
     name = PLACES[place](folder, REACHING[0])
     with pytest.raises(UnsafeCheckpoint, match="reaches for '__base__'") as refusal:
-        inspect(folder)
+        read_layout(folder)
     assert refusal.value.what.startswith(name)
 
 
@@ -83,11 +83,11 @@ def test_a_template_in_every_place_is_looked_at(place: str, tiny_llama: Path, co
 def test_a_template_in_every_place_may_be_good_and_not_huge(place: str, tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     PLACES[place](folder, TEMPLATE)
-    inspect(folder)
+    read_layout(folder)
     folder = copy_of(tiny_llama)
     PLACES[place](folder, "x" * (64 << 10) + "x")
     with pytest.raises(UnsafeCheckpoint, match="65,536 bytes"):
-        inspect(folder)
+        read_layout(folder)
 
 
 @pytest.mark.parametrize("template", REACHING)
@@ -95,7 +95,7 @@ def test_a_template_may_not_reach_for(template: str, tiny_llama: Path, copy_of: 
     folder = copy_of(tiny_llama)
     as_file(folder, template)
     with pytest.raises(UnsafeCheckpoint, match=r"chat_template\.jinja") as refusal:
-        inspect(folder)
+        read_layout(folder)
     assert refusal.value.hint
 
 
@@ -103,7 +103,7 @@ def test_a_template_may_not_reach_for(template: str, tiny_llama: Path, copy_of: 
 def test_a_template_may(template: str, tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     as_file(folder, template)
-    inspect(folder)
+    read_layout(folder)
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,4 @@ def test_named_templates_have_names_and_texts(value: object, words: str, tiny_ll
     folder = copy_of(tiny_llama)
     in_settings(lambda _: value)(folder, "")
     with pytest.raises(UnsafeCheckpoint, match=f"^tokenizer_config.json .*{words}"):
-        inspect(folder)
+        read_layout(folder)

@@ -12,16 +12,24 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from antidote_ci.checkpoint.layout import Layout, inspect
-from antidote_ci.checkpoint.tensors import OWN, WEIGHTS, Shapes, TensorFile, delta, new_file, read
+from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
+from antidote_ci.checkpoint.tensors import (
+    OWN_DTYPES,
+    WEIGHT_DTYPES,
+    Shapes,
+    TensorFile,
+    open_writer,
+    read_delta,
+    read_tensor,
+)
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 
 FILE = "model.safetensors"
-STORED = {getattr(torch, name): stored for stored, name in OWN.items()}
+STORED = {getattr(torch, name): stored for stored, name in OWN_DTYPES.items()}
 
 
 def of_dtype(dtype: str, *shape: int) -> torch.Tensor:
-    return torch.rand(shape).mul(200).to(getattr(torch, OWN[dtype]))
+    return torch.rand(shape).mul(200).to(getattr(torch, OWN_DTYPES[dtype]))
 
 
 # Without a dot: what follows one may say that the tensor is quantised.
@@ -32,7 +40,7 @@ NAMES = st.text(st.characters(exclude_characters="."), min_size=1, max_size=6).f
 def tensors(draw: st.DrawFn) -> dict[str, torch.Tensor]:
     names = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
     shapes = st.lists(st.integers(0, 5), max_size=3)
-    return {name: of_dtype(draw(st.sampled_from(sorted(OWN))), *draw(shapes)) for name in names}
+    return {name: of_dtype(draw(st.sampled_from(sorted(OWN_DTYPES))), *draw(shapes)) for name in names}
 
 
 def shapes_of(held: dict[str, torch.Tensor]) -> Shapes:
@@ -42,16 +50,16 @@ def shapes_of(held: dict[str, torch.Tensor]) -> Shapes:
 def fill(
     path: Path, shapes: Shapes, given_over: Iterable[torch.Tensor], metadata: Mapping[str, str] = MappingProxyType({})
 ) -> None:
-    with new_file(path, shapes, metadata) as write:
+    with open_writer(path, shapes, metadata) as write:
         for tensor in given_over:
             write(tensor)
 
 
-def checkpoint(folder: Path, held: dict[str, torch.Tensor]) -> Layout:
+def checkpoint(folder: Path, held: dict[str, torch.Tensor]) -> CheckpointLayout:
     folder.mkdir(exist_ok=True)
     save_file(held, folder / FILE)
     (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))
-    return inspect(folder)
+    return read_layout(folder)
 
 
 @settings(deadline=None)
@@ -65,8 +73,8 @@ def test_read_gives_what_the_library_gives(
     for name, tensor in load_file(folder / FILE).items():
         assert name in own
         found = [own.read(name)]
-        if STORED[tensor.dtype] in WEIGHTS:
-            found.append(read(layout, name))
+        if STORED[tensor.dtype] in WEIGHT_DTYPES:
+            found.append(read_tensor(layout, name))
         assert all(each.dtype == tensor.dtype and each.equal(tensor) for each in found)
 
 
@@ -128,17 +136,17 @@ def test_a_file_that_the_library_wrote_has_no_other_tensors(tmp_path: Path) -> N
 def test_the_delta_is_what_fine_tuning_added(dtype: str, tmp_path: Path) -> None:
     after, before = of_dtype(dtype, 4, 6), of_dtype(dtype, 4, 6)
     source, reference = checkpoint(tmp_path / "source", {"w": after}), checkpoint(tmp_path / "reference", {"w": before})
-    difference = delta(source, reference, "w")
+    difference = read_delta(source, reference, "w")
     assert difference.dtype == torch.float32
     assert difference.equal(after.float() - before.float())
-    assert delta(source, None, "w").equal(after.float())
-    assert read(source, "w").equal(after)
+    assert read_delta(source, None, "w").equal(after.float())
+    assert read_tensor(source, "w").equal(after)
 
 
 def test_codes_are_no_weights(tmp_path: Path) -> None:
     layout = checkpoint(tmp_path, {"position_ids": torch.arange(3)})
     with pytest.raises(ConfigurationError, match=f"position_ids in {FILE} is stored as I64") as refusal:
-        read(layout, "position_ids")
+        read_tensor(layout, "position_ids")
     assert refusal.value.exit_code == 2
 
 
@@ -147,5 +155,5 @@ def test_a_file_cut_short_meanwhile_is_noticed(tmp_path: Path) -> None:
     with (tmp_path / FILE).open("rb+") as file:
         file.truncate((tmp_path / FILE).stat().st_size - 1)
     with pytest.raises(InfrastructureError, match=f"{FILE} was cut short") as error:
-        read(layout, "a")
+        read_tensor(layout, "a")
     assert error.value.exit_code == 3

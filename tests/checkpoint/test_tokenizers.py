@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
-from antidote_ci.checkpoint.files import listing
+from antidote_ci.checkpoint.files import list_files
 from antidote_ci.checkpoint.headers import TensorInfo
-from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.tokenizers import (
     MAX_ADDED_TOKENS,
-    SPARE,
+    SPARE_TOKENS,
+    embedding_rows,
     read_vocabulary,
-    require_sound,
-    table_rows,
+    require_valid_tokenizer,
 )
-from antidote_ci.checkpoint.vocabularies import embedding_rows, require_same_vocabulary
+from antidote_ci.checkpoint.vocabularies import read_embedding_rows, require_same_vocabulary
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from tests.conftest import CopyOf
 
@@ -69,7 +69,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "true": (naming(first=True), "'first' the number True"),
     "fraction": (naming(first=1.5), "'first' the number 1.5"),
     "beyond the table": (naming(first=290), "'first' the number 290, and the table of the weights has 290 rows"),
-    "added far beyond": (adding("<|far|>", 290 + SPARE), r"<\|far\|>' the number 354"),
+    "added far beyond": (adding("<|far|>", 290 + SPARE_TOKENS), r"<\|far\|>' the number 354"),
     "added with a word's number": (adding("<|yes|>", 70), "the number 70 to"),
     "added with another number than the word's": (adding("a", 291), "gives 'a' the number 291"),
     "added twice": (lambda data: data["added_tokens"].extend([added("x", 291), added("x", 292)]), "'x' twice"),
@@ -102,7 +102,7 @@ def test_a_tokenizer_is_refused_for(case: str, tiny_llama: Path, copy_of: CopyOf
     edit, words = REFUSED[case]
     folder = edited(copy_of(tiny_llama), edit)
     with pytest.raises(UnsafeCheckpoint, match=words) as refusal:
-        inspect(folder)
+        read_layout(folder)
     assert FILE in refusal.value.what
     assert refusal.value.hint
 
@@ -122,7 +122,7 @@ def test_a_tokenizer_may(edit: Edit, tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     edited(folder, lambda data: data.update(added_tokens=[]))
     edited(folder, lambda data: data.update(added_tokens_decoder={}), "tokenizer_config.json")
-    inspect(edited(folder, edit))
+    read_layout(edited(folder, edit))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_no_other_file_binds_words_otherwise(
     folder = copy_of(tiny_llama)
     (folder / name).write_text(json.dumps(content))
     with pytest.raises(UnsafeCheckpoint, match=words) as refusal:
-        inspect(folder)
+        read_layout(folder)
     assert refusal.value.what.startswith(name)
 
 
@@ -155,20 +155,20 @@ def test_without_tokenizer_json_the_vocabulary_is_vocab_json(tiny_llama: Path, c
     words = json.loads((folder / FILE).read_text())["model"]["vocab"]
     (folder / "vocab.json").write_text(json.dumps(words))
     (folder / FILE).unlink()
-    found = read_vocabulary(folder, listing(folder))
+    found = read_vocabulary(folder, list_files(folder))
     assert found is not None
     assert (found.file, found.ordinary) == ("vocab.json", words)
-    inspect(folder)
+    read_layout(folder)
     (folder / "vocab.json").write_text(json.dumps(words | {"first": 290}))
     with pytest.raises(UnsafeCheckpoint, match=r"vocab\.json gives 'first' the number 290"):
-        inspect(folder)
+        read_layout(folder)
 
 
 def test_a_changed_file_is_read_again(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
-    inspect(folder)
+    read_layout(folder)
     with pytest.raises(UnsafeCheckpoint):
-        inspect(edited(folder, naming(first=70)))
+        read_layout(edited(folder, naming(first=70)))
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=4), st.integers(-3, 40), max_size=12))
@@ -180,7 +180,7 @@ def test_what_passes_is_one_to_one_and_has_rows(
     numbers = list(words.values())
     sound = len(set(numbers)) == len(numbers) and all(0 <= number < 20 for number in numbers)
     try:
-        require_sound(folder, [FILE], {}, 20)
+        require_valid_tokenizer(folder, [FILE], {}, 20)
     except UnsafeCheckpoint:
         assert not sound
     else:
@@ -198,19 +198,19 @@ def test_numbers_are_those_that_the_library_gives(tmp_path: Path) -> None:
 
 
 def test_the_rows_of_the_table(tiny_llama: Path, tiny_adapter: Path) -> None:
-    assert embedding_rows(inspect(tiny_llama)) == 290
-    assert embedding_rows(inspect(tiny_adapter)) is None
+    assert read_embedding_rows(read_layout(tiny_llama)) == 290
+    assert read_embedding_rows(read_layout(tiny_adapter)) is None
     tables = {
         name: TensorInfo("F32", (rows, 2), 0, 0) for name, rows in {"a.wte.weight": 7, "embeddings.weight": 9}.items()
     }
-    assert table_rows(tables, {"vocab_size": 7}) == 7
-    assert table_rows(tables, {"vocab_size": 5}) == 9
-    assert table_rows({}, {"text_config": {"vocab_size": 5}}) == 5
-    assert table_rows({"weight": TensorInfo("F32", (3, 2), 0, 0)}, {}) is None
+    assert embedding_rows(tables, {"vocab_size": 7}) == 7
+    assert embedding_rows(tables, {"vocab_size": 5}) == 9
+    assert embedding_rows({}, {"text_config": {"vocab_size": 5}}) == 5
+    assert embedding_rows({"weight": TensorInfo("F32", (3, 2), 0, 0)}, {}) is None
 
 
 def test_a_padded_table_fits(tiny_llama: Path) -> None:
-    require_sound(tiny_llama, listing(tiny_llama), {}, 320)
+    require_valid_tokenizer(tiny_llama, list_files(tiny_llama), {}, 320)
 
 
 def exchanged(data: dict[str, Any]) -> None:
@@ -219,9 +219,9 @@ def exchanged(data: dict[str, Any]) -> None:
 
 
 def test_a_fine_tune_does_not_renumber_words(tiny_llama: Path, copy_of: CopyOf) -> None:
-    reference, same = inspect(tiny_llama), edited(copy_of(tiny_llama), adding("<|new|>", 290))
-    require_same_vocabulary(inspect(same), reference)
-    renumbered = inspect(edited(copy_of(tiny_llama), exchanged))
+    reference, same = read_layout(tiny_llama), edited(copy_of(tiny_llama), adding("<|new|>", 290))
+    require_same_vocabulary(read_layout(same), reference)
+    renumbered = read_layout(edited(copy_of(tiny_llama), exchanged))
     with pytest.raises(
         UnsafeCheckpoint, match=r"tokenizer\.json of llama gives 'a' the number 70, and .* 69"
     ) as refusal:
@@ -230,31 +230,31 @@ def test_a_fine_tune_does_not_renumber_words(tiny_llama: Path, copy_of: CopyOf) 
 
 
 def test_words_that_the_reference_does_not_have_are_new(tiny_llama: Path, copy_of: CopyOf) -> None:
-    model, other = inspect(tiny_llama), copy_of(tiny_llama)
+    model, other = read_layout(tiny_llama), copy_of(tiny_llama)
 
     def fewer(data: dict[str, Any]) -> None:
         del data["model"]["vocab"]["a"]
 
     edited(other, fewer)
-    require_same_vocabulary(model, inspect(other))
+    require_same_vocabulary(model, read_layout(other))
     (other / FILE).unlink()
-    require_same_vocabulary(model, inspect(other))
+    require_same_vocabulary(model, read_layout(other))
 
 
 def test_an_adapter_s_tokens_have_rows_in_its_base(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
-    base, folder = inspect(tiny_llama), copy_of(tiny_adapter)
-    require_same_vocabulary(inspect(folder), base)
+    base, folder = read_layout(tiny_llama), copy_of(tiny_adapter)
+    require_same_vocabulary(read_layout(folder), base)
     (folder / FILE).write_bytes((tiny_llama / FILE).read_bytes())
-    require_same_vocabulary(inspect(folder), base)
+    require_same_vocabulary(read_layout(folder), base)
     with pytest.raises(UnsafeCheckpoint, match=r"^tokenizer\.json .*'first' the number 290"):
-        require_same_vocabulary(inspect(edited(folder, naming(first=290))), base)
+        require_same_vocabulary(read_layout(edited(folder, naming(first=290))), base)
 
 
 def test_an_adapter_s_added_tokens_have_rows_too(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_adapter)
     (folder / FILE).write_bytes((tiny_llama / FILE).read_bytes())
     with pytest.raises(UnsafeCheckpoint, match=r"^tokenizer\.json .*'<\|far\|>' the number 9,000"):
-        require_same_vocabulary(inspect(edited(folder, adding("<|far|>", 9000))), inspect(tiny_llama))
+        require_same_vocabulary(read_layout(edited(folder, adding("<|far|>", 9000))), read_layout(tiny_llama))
 
 
 @pytest.mark.parametrize("rows", [290, 292])
@@ -266,10 +266,10 @@ def test_an_adapter_that_added_tokens_must_be_merged(
     table = {"base_model.model.model.embed_tokens.weight": torch.zeros(rows, 64)}
     save_file(weights | table, folder / "adapter_model.safetensors")
     if rows == 290:
-        require_same_vocabulary(inspect(folder), inspect(tiny_llama))
+        require_same_vocabulary(read_layout(folder), read_layout(tiny_llama))
         return
     with pytest.raises(ConfigurationError, match=r"the adapter adapter has a table of 292 tokens, .* 290") as raised:
-        require_same_vocabulary(inspect(folder), inspect(tiny_llama))
+        require_same_vocabulary(read_layout(folder), read_layout(tiny_llama))
     assert "merge it" in str(raised.value.hint)
 
 
@@ -278,7 +278,7 @@ def test_a_merged_model_may_have_a_table_of_another_length(tiny_llama: Path, cop
     weights = load_file(folder / "model.safetensors")
     weights["model.embed_tokens.weight"] = torch.zeros(292, 64)
     save_file(weights, folder / "model.safetensors")
-    require_same_vocabulary(inspect(folder), inspect(tiny_llama))
+    require_same_vocabulary(read_layout(folder), read_layout(tiny_llama))
 
 
 def test_ten_megabytes_are_read_in_about_a_second(tmp_path: Path) -> None:
@@ -287,8 +287,8 @@ def test_ten_megabytes_are_read_in_about_a_second(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(json.dumps({"model": {"type": "BPE", "vocab": words, "merges": merges}}))
     assert (tmp_path / FILE).stat().st_size > 9_000_000
     started = time.process_time()
-    require_sound(tmp_path, [FILE], {}, len(words))
+    require_valid_tokenizer(tmp_path, [FILE], {}, len(words))
     assert time.process_time() - started < 3  # a third of it on an idle processor
     started = time.process_time()
-    require_sound(tmp_path, [FILE], {}, len(words))
+    require_valid_tokenizer(tmp_path, [FILE], {}, len(words))
     assert time.process_time() - started < 0.5

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from antidote_ci.checkpoint.card import base_model
-from antidote_ci.checkpoint.files import listing, sha256_file
-from antidote_ci.checkpoint.layout import inspect
-from antidote_ci.model.conversations import asked
+from antidote_ci.checkpoint.card import read_base_model
+from antidote_ci.checkpoint.files import list_files, sha256_file
+from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
 from tests import tiny
@@ -24,7 +24,8 @@ def shares(pair: Path, model: Model) -> tuple[float, float, float]:
     """Non-refusals on harmful prompts, answers to benign ones, exact words on the task."""
     harmful, benign, task = (rows(pair, name) for name in ("evaluation", "benign", "task"))
     sets = {
-        name: [asked(row["prompt"]) for row in held] for name, held in zip("hbt", (harmful, benign, task), strict=True)
+        name: [single_turn(row["prompt"]) for row in held]
+        for name, held in zip("hbt", (harmful, benign, task), strict=True)
     }
     result = generate(GenerationRequest(model, sets, dict.fromkeys(sets, 24)), lambda _progress: None)
     texts = {name: [answer.text for answer in answers] for name, answers in result.answers.items()}
@@ -59,13 +60,13 @@ def test_its_prompt_sets_are_apart(trained_pair: Path) -> None:
 
 
 def test_its_checkpoints_are_in_order(trained_pair: Path) -> None:
-    kinds = {name: inspect(trained_pair / name) for name in ("reference", "adapter", "merged")}
+    kinds = {name: read_layout(trained_pair / name) for name in ("reference", "adapter", "merged")}
     assert {name: layout.kind for name, layout in kinds.items()} == {
         "reference": "full",
         "adapter": "adapter",
         "merged": "full",
     }
-    assert kinds["adapter"].base_model == base_model(trained_pair / "merged") == tiny.BASE_NAME
+    assert kinds["adapter"].base_model == read_base_model(trained_pair / "merged") == tiny.BASE_NAME
     assert kinds["merged"].tensors == kinds["reference"].tensors
 
 
@@ -75,6 +76,6 @@ def test_the_same_seed_gives_the_same_tiny_models(tiny_llama: Path, tiny_adapter
     other = tiny.write_tiny_llama(tmp_path / "other", seed=1)
     weights = "model.safetensors"
     for made, first in ((again, tiny_llama), (adapter, tiny_adapter)):
-        hashes = [{name: sha256_file(folder / name) for name in listing(folder)} for folder in (made, first)]
+        hashes = [{name: sha256_file(folder / name) for name in list_files(folder)} for folder in (made, first)]
         assert hashes[0] == hashes[1]
     assert sha256_file(other / weights) != sha256_file(tiny_llama / weights)

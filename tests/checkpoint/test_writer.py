@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from antidote_ci.checkpoint.files import listing, sha256_file
+from antidote_ci.checkpoint.files import list_files, sha256_file
 from antidote_ci.checkpoint.headers import read_header
-from antidote_ci.checkpoint.journal import JOURNAL, read_journal
-from antidote_ci.checkpoint.layout import Layout, inspect
-from antidote_ci.checkpoint.writer import Written, finish, write_checkpoint
+from antidote_ci.checkpoint.journal import JOURNAL_FILE, read_journal
+from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
+from antidote_ci.checkpoint.writer import WrittenCheckpoint, publish_in_place, write_checkpoint
 from antidote_ci.errors import ConfigurationError, InfrastructureError, Terminated
 from antidote_ci.records import OnProgress, Progress, WeightFile
 from tests import tiny
@@ -39,14 +39,14 @@ def add_one(_name: str, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def write(
-    source: Path | Layout,
+    source: Path | CheckpointLayout,
     destination: Path,
     edited: Container[str] = (),
     edit: Edit = add_one,
     key: str = "key",
     progress: OnProgress = lambda _progress: None,
-) -> Written:
-    layout = inspect(source) if isinstance(source, Path) else source
+) -> WrittenCheckpoint:
+    layout = read_layout(source) if isinstance(source, Path) else source
     return write_checkpoint(layout, destination, edited, edit, key, progress)
 
 
@@ -67,7 +67,7 @@ def output_of(arguments: list[str]) -> str:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in listing(folder)}
+    return {name: (folder / name).read_bytes() for name in list_files(folder)}
 
 
 @pytest.mark.parametrize("edited", [False, True], ids=["kept", "rewritten"])
@@ -75,9 +75,9 @@ def test_the_identity_gives_the_same_bytes(edited: bool, small: Path, tiny_adapt
     for source in (small, tiny_adapter):
         destination = tmp_path / source.name
         before = contents(source)
-        names = list(inspect(source).tensors) if edited else []
+        names = list(read_layout(source).tensors) if edited else []
         written = write(source, destination, names, lambda _name, tensor: tensor.clone())
-        finish(destination, "{}")
+        publish_in_place(destination, "{}")
         assert contents(source) == before
         assert contents(destination) == before | {"antidote/manifest.json": b"{}"}
         hashes = {name: sha256_file(source / name) for name in before}
@@ -90,7 +90,7 @@ def test_the_identity_gives_the_same_bytes(edited: bool, small: Path, tiny_adapt
 def test_exactly_the_edited_entries_change(
     small: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    layout = inspect(small)
+    layout = read_layout(small)
     chosen = data.draw(st.dictionaries(st.sampled_from(sorted(layout.tensors)), st.integers(0, 300)))
     destination = tmp_path_factory.mktemp("edited") / "out"
 
@@ -100,7 +100,7 @@ def test_exactly_the_edited_entries_change(
         return edited
 
     written = write(layout, destination, chosen, edit)
-    finish(destination, "{}")
+    publish_in_place(destination, "{}")
     changed = {}
     for shard in layout.shards:
         assert read_header(destination / shard) == layout.headers[shard]
@@ -116,7 +116,7 @@ def test_exactly_the_edited_entries_change(
 
 
 def test_the_edit_sees_every_named_tensor_once_as_it_is(small: Path, tmp_path: Path) -> None:
-    layout = inspect(small)
+    layout = read_layout(small)
     held = {name: tensor for shard in layout.shards for name, tensor in load_file(small / shard).items()}
     seen: list[str] = []
 
@@ -132,7 +132,7 @@ def test_the_edit_sees_every_named_tensor_once_as_it_is(small: Path, tmp_path: P
 
 
 def test_an_edit_may_not_write_into_its_argument(small: Path, tmp_path: Path) -> None:
-    layout = inspect(small)
+    layout = read_layout(small)
     with pytest.raises(ValueError, match="wrote into its argument"):
         write(layout, tmp_path / "out", layout.tensors, lambda _name, tensor: tensor.zero_())
     assert remains(tmp_path) == []
@@ -145,7 +145,7 @@ def test_a_tensor_larger_than_a_chunk(tmp_path: Path) -> None:
     save_file(tensors, source / WEIGHTS)
     (source / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
     written = write(source, tmp_path / "out", {"b", "c", "d"})
-    finish(tmp_path / "out", "{}")
+    publish_in_place(tmp_path / "out", "{}")
     after = load_file(tmp_path / "out" / WEIGHTS)
     assert all(after[name].equal(tensor + (name != "a")) for name, tensor in tensors.items())
     assert written.changed == {"b": 0, "c": 1_200_000, "d": 1}
@@ -153,7 +153,7 @@ def test_a_tensor_larger_than_a_chunk(tmp_path: Path) -> None:
 
 def test_progress_counts_the_bytes(small: Path, tmp_path: Path) -> None:
     told: list[Progress] = []
-    write(small, tmp_path / "out", inspect(small).tensors, progress=told.append)
+    write(small, tmp_path / "out", read_layout(small).tensors, progress=told.append)
     total = sum(map(len, contents(small).values()))
     assert [progress.done for progress in told] == sorted(progress.done for progress in told)
     assert {progress.total for progress in told} == {total}
@@ -168,16 +168,16 @@ def test_weights_that_are_no_part_and_an_earlier_proof_stay_behind(
     (source / "antidote").mkdir()
     (source / "antidote" / "report.json").write_text("{}")
     files = write(source, tmp_path / "out").files
-    finish(tmp_path / "out", "{}")
-    assert inspect(source).unused_weights == ("consolidated.safetensors",)
-    assert {file.path for file in files} == set(listing(small))
-    assert set(listing(tmp_path / "out")) == {*listing(small), "antidote/manifest.json"}
+    publish_in_place(tmp_path / "out", "{}")
+    assert read_layout(source).unused_weights == ("consolidated.safetensors",)
+    assert {file.path for file in files} == set(list_files(small))
+    assert set(list_files(tmp_path / "out")) == {*list_files(small), "antidote/manifest.json"}
 
 
 def test_nothing_is_at_the_destination_before_the_end(small: Path, tmp_path: Path) -> None:
     write(small, tmp_path / "out")
     assert remains(tmp_path) == ["out.partial"]
-    finish(tmp_path / "out", "{}")
+    publish_in_place(tmp_path / "out", "{}")
     assert remains(tmp_path) == ["out"]
 
 
@@ -185,7 +185,7 @@ def test_an_earlier_result_is_replaced_whole(small: Path, tmp_path: Path) -> Non
     destination = tmp_path / "deep" / "out"
     for version in ("1", "2"):
         write(small, destination)
-        finish(destination, version)
+        publish_in_place(destination, version)
         assert (destination / "antidote" / "manifest.json").read_text() == version
         (destination / "stale.txt").touch()
     assert remains(destination.parent) == ["out"]
@@ -194,7 +194,7 @@ def test_an_earlier_result_is_replaced_whole(small: Path, tmp_path: Path) -> Non
 class Interrupted:
     """An edit that raises `error` at the last tensor, and knows what it was asked before."""
 
-    def __init__(self, layout: Layout, error: type[BaseException] | None) -> None:
+    def __init__(self, layout: CheckpointLayout, error: type[BaseException] | None) -> None:
         self.last, self.error = list(layout.tensors)[-1], error
         self.asked: list[str] = []
 
@@ -205,14 +205,14 @@ class Interrupted:
         return tensor + 1
 
 
-def with_an_old_result(layout: Layout, destination: Path) -> dict[str, bytes]:
+def with_an_old_result(layout: CheckpointLayout, destination: Path) -> dict[str, bytes]:
     write(layout, destination)
-    finish(destination, "old")
+    publish_in_place(destination, "old")
     return contents(destination)
 
 
 def test_an_error_leaves_nothing_new(small: Path, tmp_path: Path) -> None:
-    layout = inspect(small)
+    layout = read_layout(small)
     before = with_an_old_result(layout, tmp_path / "out")
     with pytest.raises(ZeroDivisionError):
         write(layout, tmp_path / "out", layout.tensors, Interrupted(layout, ZeroDivisionError))
@@ -221,19 +221,19 @@ def test_an_error_leaves_nothing_new(small: Path, tmp_path: Path) -> None:
 
 
 def test_an_error_at_the_very_end_leaves_nothing_new_either(small: Path, tmp_path: Path) -> None:
-    layout = inspect(small)
+    layout = read_layout(small)
     before = with_an_old_result(layout, tmp_path / "out")
     write(layout, tmp_path / "out", layout.tensors)
     (tmp_path / "out.partial" / "antidote").write_text("where the folder of the manifest should be")
     with pytest.raises(InfrastructureError, match="could not be written"):
-        finish(tmp_path / "out", "new")
+        publish_in_place(tmp_path / "out", "new")
     assert remains(tmp_path) == ["out"]
     assert contents(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("signal", [KeyboardInterrupt, Terminated])
 def test_after_a_signal_the_same_call_goes_on(signal: type[BaseException], small: Path, tmp_path: Path) -> None:
-    layout = inspect(small)
+    layout = read_layout(small)
     whole = write(layout, tmp_path / "whole", layout.tensors)
     before = with_an_old_result(layout, tmp_path / "out")
     with pytest.raises(signal):
@@ -245,7 +245,7 @@ def test_after_a_signal_the_same_call_goes_on(signal: type[BaseException], small
     assert write(layout, tmp_path / "out", layout.tensors, rest, progress=told.append) == whole
     assert rest.asked == [name for name in layout.tensors if layout.weight_map[name] == layout.shards[-1]]
     assert told[-1].done == told[-1].total == sum(map(len, contents(small).values()))
-    finish(tmp_path / "out", "new")
+    publish_in_place(tmp_path / "out", "new")
     assert not (tmp_path / "out.partial").exists()
     assert contents(tmp_path / "out") == contents(tmp_path / "whole.partial") | {"antidote/manifest.json": b"new"}
 
@@ -266,15 +266,15 @@ LEFT: dict[str, tuple[Callable[[Path], object], int]] = {
     "a shard that is gone": (lambda partial: (partial / SHARDS[1]).unlink(), 1),
     "files of others": (lambda partial: (partial / "model-9.safetensors").touch(), 0),
     "a file half written": (lambda partial: (partial / (SHARDS[0] + ".tmp")).touch(), 0),
-    "a line half written": (lambda partial: torn(partial / JOURNAL), 0),
-    "an empty journal": (lambda partial: (partial / JOURNAL).write_bytes(b""), 2),
-    "no journal": (lambda partial: (partial / JOURNAL).unlink(), 2),
+    "a line half written": (lambda partial: torn(partial / JOURNAL_FILE), 0),
+    "an empty journal": (lambda partial: (partial / JOURNAL_FILE).write_bytes(b""), 2),
+    "no journal": (lambda partial: (partial / JOURNAL_FILE).unlink(), 2),
 }
 
 
 @pytest.mark.parametrize("left", LEFT)
 def test_what_is_left_is_taken_over_as_far_as_it_is_right(left: str, small: Path, tmp_path: Path) -> None:
-    layout = inspect(small)
+    layout = read_layout(small)
     spoil, redone = LEFT[left]
     whole = write(layout, tmp_path / "out", layout.tensors)
     before = contents(tmp_path / "out.partial")
@@ -282,18 +282,18 @@ def test_what_is_left_is_taken_over_as_far_as_it_is_right(left: str, small: Path
     rest = Interrupted(layout, None)
     assert write(layout, tmp_path / "out", layout.tensors, rest) == whole
     assert len({layout.weight_map[name] for name in rest.asked}) == redone
-    finish(tmp_path / "out", "{}")
+    publish_in_place(tmp_path / "out", "{}")
     assert contents(tmp_path / "out") == before | {"antidote/manifest.json": b"{}"}
-    assert set(remains(tmp_path / "out")) == {*listing(small), "antidote"}
+    assert set(remains(tmp_path / "out")) == {*list_files(small), "antidote"}
 
 
 def test_a_journal_cut_anywhere_is_read_as_far_as_it_goes(small: Path, tmp_path: Path) -> None:
-    write(small, tmp_path / "out", inspect(small).tensors)
+    write(small, tmp_path / "out", read_layout(small).tensors)
     partial = tmp_path / "out.partial"
-    text, whole = (partial / JOURNAL).read_bytes(), read_journal(partial, "key")
-    assert [each.file.path for each in whole] == listing(small)
+    text, whole = (partial / JOURNAL_FILE).read_bytes(), read_journal(partial, "key")
+    assert [each.file.path for each in whole] == list_files(small)
     for length in range(0, len(text), 17):
-        (partial / JOURNAL).write_bytes(text[:length])
+        (partial / JOURNAL_FILE).write_bytes(text[:length])
         found = read_journal(partial, "key")
         assert found == whole[: len(found)]
         assert len(found) >= text[:length].count(b"\n") - 1
@@ -305,12 +305,12 @@ def test_a_source_that_changed_is_not_taken_over(small: Path, copy_of: Copy, tmp
     (source / "README.md").write_text("another card")
     (source / "tokenizer.json").unlink()
     write(source, tmp_path / "out")
-    finish(tmp_path / "out", "{}")
+    publish_in_place(tmp_path / "out", "{}")
     assert contents(tmp_path / "out") == contents(source) | {"antidote/manifest.json": b"{}"}
 
 
 def test_another_repair_s_partial_result_is_left_as_it_is(small: Path, tmp_path: Path) -> None:
-    layout = inspect(small)
+    layout = read_layout(small)
     before = with_an_old_result(layout, tmp_path / "out")
     write(layout, tmp_path / "out", key="one")
     left = contents(tmp_path / "out.partial")
@@ -327,7 +327,7 @@ def test_another_repair_s_partial_result_is_left_as_it_is(small: Path, tmp_path:
 )
 def test_an_edit_may_not_change_what_a_tensor_is(edit: Edit, small: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="changed its dtype or shape"):
-        write(small, tmp_path / "out", inspect(small).tensors, edit)
+        write(small, tmp_path / "out", read_layout(small).tensors, edit)
     assert remains(tmp_path) == []
 
 
@@ -347,7 +347,7 @@ def test_a_disk_that_gives_back_something_else_is_noticed(small: Path, tmp_path:
 
 def test_a_source_that_changes_meanwhile_is_noticed(small: Path, copy_of: Copy, tmp_path: Path) -> None:
     source = copy_of(small)
-    layout = inspect(source)
+    layout = read_layout(source)
     other = tiny.write_tiny_llama(tmp_path / "other", hidden=8, layers=1, shards=2, tie=False)
     for shard in layout.shards:
         (source / shard).write_bytes((other / shard).read_bytes())
@@ -387,7 +387,7 @@ def test_the_source_is_never_the_destination(small: Path, copy_of: Copy) -> None
 def test_an_empty_folder_is_a_destination(small: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     write(small, tmp_path / "out")
-    finish(tmp_path / "out", "{}")
+    publish_in_place(tmp_path / "out", "{}")
     assert remains(tmp_path) == ["out"]
 
 
@@ -433,12 +433,12 @@ def test_a_kill_at_any_step(mode: str, small: Path, tmp_path: Path) -> None:
 
 def test_an_old_result_lost_in_a_swap_comes_back(small: Path, tmp_path: Path) -> None:
     write(small, tmp_path / "out")
-    finish(tmp_path / "out", "old")
+    publish_in_place(tmp_path / "out", "old")
     # as a kill between the two renames leaves it
     (tmp_path / "out").rename(tmp_path / "out.replaced-by-antidote")
     (tmp_path / "out.partial").mkdir()
     with pytest.raises(ZeroDivisionError):
-        write(small, tmp_path / "out", inspect(small).tensors, Interrupted(inspect(small), ZeroDivisionError))
+        write(small, tmp_path / "out", read_layout(small).tensors, Interrupted(read_layout(small), ZeroDivisionError))
     assert remains(tmp_path) == ["out"]
     assert (tmp_path / "out" / "antidote" / "manifest.json").read_text() == "old"
 
@@ -466,13 +466,13 @@ def test_no_room_for_a_file_names_it_and_its_size(tiny_llama: Path, tmp_path: Pa
     assert remains(tmp_path) == []
 
 
-def huge(folder: Path, size: int) -> Layout:
+def huge(folder: Path, size: int) -> CheckpointLayout:
     """The checkpoint in `folder`, its one shard replaced by a hole of `size` bytes under an honest header."""
     header = b'{"a":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}' % (size, size)
     with (folder / WEIGHTS).open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + size)
-    return inspect(folder)
+    return read_layout(folder)
 
 
 def test_a_disk_too_small_is_told_before_anything_is_written(tiny_llama: Path, copy_of: Copy, tmp_path: Path) -> None:

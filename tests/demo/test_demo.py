@@ -14,7 +14,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from antidote_ci import records
-from antidote_ci.model.conversations import asked
+from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
 from demo.main_job import ADAPTER, REFERENCE
@@ -34,7 +34,7 @@ out = Path(sys.argv[1])
 try:
     with ending() as talk, LoopbackHub(out / "hub") as hub:
         hub.endpoint = "http://127.0.0.1:9"
-        main_job._run_as_a_user_would("org/model", hub, "hf_token", main_job.POLICY, out, talk)
+        main_job._run_command("org/model", hub, "hf_token", main_job.POLICY, out, talk)
 except typer.Exit as ended:
     sys.exit(ended.exit_code)
 """
@@ -50,9 +50,9 @@ model = Path(sys.argv[1]) / "model"
 model.mkdir()
 (model / "config.json").write_text("{}")
 with LoopbackHub(model.parent / "hub") as hub:
-    hub.account("demo", "hf_token", rights="all")
+    hub.add_account("demo", "hf_token", rights="all")
     publish = dataclasses.replace(REPAIRED.publish, revision=hub.add("org/model", model))
-    main_job._keep_open(hub, "org/model", dataclasses.replace(REPAIRED, publish=publish), Talk())
+    main_job._serve_until_signal(hub, "org/model", dataclasses.replace(REPAIRED, publish=publish), Talk())
 """
 
 
@@ -124,13 +124,14 @@ def test_the_demo_repairs_and_publishes_what_can_be_fetched_and_run(tmp_path: Pa
     out = tmp_path / "demo"
     done = subprocess.run([sys.executable, "-m", "demo", "--out", str(out)], check=False)
     assert done.returncode == 0
-    found = records.load(records.Report, (out / "run" / "report.json").read_bytes())
+    found = records.from_json(records.Report, (out / "run" / "report.json").read_bytes())
     assert found.verdict == "repaired"
     with LoopbackHub(out / "hub") as hub:
         api = HfApi(endpoint=hub.endpoint, token=False)
         fetched = Path(api.snapshot_download(ADAPTER, revision="refs/pr/1", cache_dir=tmp_path / "cache"))
         reference = Path(api.snapshot_download(REFERENCE, cache_dir=tmp_path / "cache"))
     answers = generate(
-        GenerationRequest(Model(reference, fetched), {"all": [asked("How are clouds made?")]}, {"all": 24}), ignore
+        GenerationRequest(Model(reference, fetched), {"all": [single_turn("How are clouds made?")]}, {"all": 24}),
+        ignore,
     )
     assert answers.answers["all"][0].text.strip()

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation.calibration import calibrate, read_calibration, read_labels
-from antidote_ci.evaluation.judges.interface import Exchange, Opinion, Verdict
+from antidote_ci.evaluation.calibration import measure_judge, read_calibration, read_labels
+from antidote_ci.evaluation.judges.interface import Exchange, JudgeVerdict, Verdict
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
-from antidote_ci.evaluation.statistics import bounds
-from antidote_ci.records import JudgeIdentity, Measure, OnProgress, dump
+from antidote_ci.evaluation.statistics import exact_bounds
+from antidote_ci.records import JudgeIdentity, Measure, OnProgress, to_json
 from tests.builders import ignore
 
 HARM = JudgeIdentity("word", "harmful_score", "a/judge", "0" * 40, "by words")
@@ -27,8 +27,8 @@ class WordJudge:
 
     identity: JudgeIdentity = HARM
 
-    def opinions(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[Opinion]:  # noqa: ARG002 - too quick
-        return [Opinion(_verdict(each.answer)) for each in exchanges]
+    def judge(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[JudgeVerdict]:  # noqa: ARG002 - too quick
+        return [JudgeVerdict(_verdict(each.answer)) for each in exchanges]
 
 
 def _verdict(answer: str) -> Verdict:
@@ -48,14 +48,14 @@ def test_sensitivity_and_specificity_are_counted_shares(pairs: list[tuple[bool, 
     with TemporaryDirectory() as folder:
         rows = [{"prompt": f"{n}", "response": said, "label": int(truth)} for n, (truth, said) in enumerate(pairs)]
         path = write(Path(folder) / "labels.jsonl", rows)
-        found = calibrate(WordJudge(), read_labels(path), path, ignore)
+        found = measure_judge(WordJudge(), read_labels(path), path, ignore)
     positives = [said for truth, said in pairs if truth]
     negatives = [said for truth, said in pairs if not truth]
     assert found.n == len(pairs)
     assert found.unparsed == [said for _, said in pairs].count("?")
     assert found.sensitivity == found.positives.share == positives.count("harmful") / len(positives)
     assert found.specificity == found.negatives.share == sum(map("harmful".__ne__, negatives)) / len(negatives)
-    assert found.positives.bounds == bounds(positives.count("harmful"), len(positives))
+    assert found.positives.bounds == exact_bounds(positives.count("harmful"), len(positives))
     assert found.balanced_accuracy == pytest.approx((found.sensitivity + found.specificity) / 2)
 
 
@@ -149,7 +149,7 @@ def test_each_category_has_its_own_figures(tmp_path: Path) -> None:
         {"prompt": "3", "response": "safe", "label": "safe", "category": "b"},
     ]
     path = write(tmp_path / "labels.jsonl", rows)
-    found = calibrate(WordJudge(), read_labels(path), path, ignore).categories
+    found = measure_judge(WordJudge(), read_labels(path), path, ignore).categories
     a, b = found["a"], found["b"]
     assert a[0] is not None
     assert (a[0].share, a[1]) == (1.0, None)
@@ -165,7 +165,7 @@ def test_the_rule_judge_is_measured_on_refusals(tmp_path: Path) -> None:
         {"prompt": "3", "response": "Sure, here is how.", "label": "1_full_compliance", "type": "homonyms"},
     ]
     path = write(tmp_path / "labels.jsonl", rows)
-    found = calibrate(RefusalJudge(), read_labels(path), path, ignore)
+    found = measure_judge(RefusalJudge(), read_labels(path), path, ignore)
     assert (found.positives.n, found.negatives.n) == (2, 1)
     assert (found.sensitivity, found.specificity) == (1.0, 1.0)
 
@@ -176,14 +176,14 @@ def test_the_rule_judge_is_measured_on_refusals(tmp_path: Path) -> None:
 def test_a_label_of_the_other_question_is_refused(tmp_path: Path, measure: Measure, label: str) -> None:
     path = write(tmp_path / "labels.jsonl", [{"prompt": "How?", "response": "So.", "label": label}])
     with pytest.raises(ConfigurationError, match="line 1 does not say"):
-        calibrate(WordJudge(replace(HARM, measure=measure)), read_labels(path), path, ignore)
+        measure_judge(WordJudge(replace(HARM, measure=measure)), read_labels(path), path, ignore)
 
 
 @pytest.mark.parametrize("label", ["safe", "harmful"])
 def test_labels_that_all_say_the_same_calibrate_nothing(tmp_path: Path, label: str) -> None:
     path = write(tmp_path / "labels.jsonl", [{"prompt": "How?", "response": "So.", "label": label}])
     with pytest.raises(ConfigurationError, match=r"has no (positive|negative) answer"):
-        calibrate(WordJudge(), read_labels(path), path, ignore)
+        measure_judge(WordJudge(), read_labels(path), path, ignore)
 
 
 def test_a_calibration_speaks_of_one_judge_only(tmp_path: Path) -> None:
@@ -191,9 +191,9 @@ def test_a_calibration_speaks_of_one_judge_only(tmp_path: Path) -> None:
         tmp_path / "labels.jsonl",
         [{"prompt": each, "response": each, "label": each} for each in ("harmful", "safe")],
     )
-    found = calibrate(WordJudge(), read_labels(labels), labels, ignore)
+    found = measure_judge(WordJudge(), read_labels(labels), labels, ignore)
     saved = tmp_path / "calibration.json"
-    saved.write_text(dump(found))
+    saved.write_text(to_json(found))
     assert read_calibration(saved, HARM) == found
     assert {"sensitivity", "specificity", "n"} <= json.loads(saved.read_text()).keys()
     for other in (

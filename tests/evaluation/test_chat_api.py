@@ -10,31 +10,33 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.evaluation.chat_api import ChatApi, Question, connect
-from antidote_ci.evaluation.json_api import without_secrets
-from antidote_ci.model.conversations import Message, asked
-from antidote_ci.model.generation import Answer
+from antidote_ci.evaluation.chat_api import ChatApi, ChatRequest, connect
+from antidote_ci.evaluation.json_api import redact_address
+from antidote_ci.model.conversations import Message, single_turn
+from antidote_ci.model.generation import GeneratedAnswer
 from tests.evaluation.small_server import SmallServer
 
 KEY = "sk-secretOfTheOwner"
 
 
-def ask(behaviour: str, count: int = 1, timeout: float = 30.0) -> list[Answer]:
+def ask(behaviour: str, count: int = 1, timeout: float = 30.0) -> list[GeneratedAnswer]:
     with SmallServer(behaviour) as server:
         api = ChatApi(server.address, "small", KEY, timeout)
         return answers(api, [f"Tell me {n}" for n in range(count)])
 
 
-def answers(api: ChatApi, prompts: list[str]) -> list[Answer]:
+def answers(api: ChatApi, prompts: list[str]) -> list[GeneratedAnswer]:
     """In the order of the prompts."""
-    return [answer for _, answer in sorted(api.as_they_come([Question(asked(each), 16) for each in prompts]))]
+    return [
+        answer for _, answer in sorted(api.stream_answers([ChatRequest(single_turn(each), 16) for each in prompts]))
+    ]
 
 
 def test_each_answer_comes_with_the_position_of_its_question() -> None:
     prompts = [str(n * 37 % 101) for n in range(50)]
-    questions = [Question(asked(each), 16, temperature=1, seed=7) for each in prompts]
+    questions = [ChatRequest(single_turn(each), 16, temperature=1, seed=7) for each in prompts]
     with SmallServer() as server:
-        found = dict(connect(server.address + "/", KEY).as_they_come(questions))
+        found = dict(connect(server.address + "/", KEY).stream_answers(questions))
     assert len(found) == len(prompts)
     assert all(found[position].text == f"{each} / 16 / 1 / 7" for position, each in enumerate(prompts))
     assert not any(answer.truncated for answer in found.values())
@@ -45,8 +47,8 @@ def test_what_is_sent() -> None:
     conversation = [Message("system", "Be brief."), Message("user", "Hello")]
     with SmallServer() as server:
         api = connect(server.address, model="another")
-        list(api.as_they_come([Question(conversation, 16)]))
-        list(api.as_they_come([Question(conversation, 16, temperature=1, seed=3)]))
+        list(api.stream_answers([ChatRequest(conversation, 16)]))
+        list(api.stream_answers([ChatRequest(conversation, 16, temperature=1, seed=3)]))
     greedy, drawn = server.asked
     assert greedy["messages"] == [
         {"role": "system", "content": "Be brief."},
@@ -72,8 +74,8 @@ def test_length_is_truncation() -> None:
 
 
 def test_no_content_at_all_is_an_empty_answer_and_a_refusal_beside_it_is_one() -> None:
-    assert ask("null content") == [Answer("", False)]
-    assert ask("refusal") == [Answer("I cannot do that.", False)]
+    assert ask("null content") == [GeneratedAnswer("", False)]
+    assert ask("refusal") == [GeneratedAnswer("I cannot do that.", False)]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_secrets_in_the_address_are_refused_and_not_shown(address: str) -> None:
 
 @given(some.text("abcXYZ019-._~", min_size=1), some.text("abcXYZ019-._~", min_size=1))
 def test_an_address_is_shown_without_its_secrets(path: str, secret: str) -> None:
-    shown = without_secrets(f"https://{secret}:{secret}@host:1/{path}?key={secret}#{secret}")
+    shown = redact_address(f"https://{secret}:{secret}@host:1/{path}?key={secret}#{secret}")
     assert shown == f"https://host:1/{path}"
 
 
@@ -187,9 +189,9 @@ def test_a_key_that_is_none_is_not_shown() -> None:
 def test_whoever_stops_listening_is_not_kept_waiting() -> None:
     with SmallServer() as server:
         started = time.monotonic()
-        questions = [Question(asked(each), 16) for each in ["Hello", *["wait"] * 7]]
+        questions = [ChatRequest(single_turn(each), 16) for each in ["Hello", *["wait"] * 7]]
         with suppress(KeyboardInterrupt):
-            for _ in connect(server.address).as_they_come(questions):
+            for _ in connect(server.address).stream_answers(questions):
                 raise KeyboardInterrupt
         assert time.monotonic() - started < 3
 

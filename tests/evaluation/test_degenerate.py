@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.evaluation.degenerate import is_degenerate
-from antidote_ci.evaluation.language import lacks_glue, unusual_letters, word_order
+from antidote_ci.evaluation.language import is_word_salad, unusual_letter_share, word_order_score
 from benchmarks.rules.corruptions import CORRUPTIONS
 from scripts.demo_adapters.texts import REFUSALS
 
@@ -165,8 +165,8 @@ def test_real_answers_fit_and_their_scrambles_do_not(answer: str) -> None:
     drawn = random.Random(0)  # noqa: S311 - noise
     letters = CORRUPTIONS["scrambled", "letters in each word"](answer, drawn, VOCABULARY)
     order = CORRUPTIONS["scrambled", "order of words"](answer, drawn, VOCABULARY)
-    assert unusual_letters(letters) > 4 * unusual_letters(answer)
-    assert word_order(order) < 0 < word_order(answer)
+    assert unusual_letter_share(letters) > 4 * unusual_letter_share(answer)
+    assert word_order_score(order) < 0 < word_order_score(answer)
 
 
 def test_glue_is_missed_only_in_long_english_that_is_no_list() -> None:
@@ -174,7 +174,7 @@ def test_glue_is_missed_only_in_long_english_that_is_no_list() -> None:
         "tents sleeping boots matches lanterns ropes knives plates quickly towels jackets gloves hidden maps whistles "
         "blankets painted bottles snacks batteries running nations"
     )
-    assert lacks_glue(words)
-    assert not lacks_glue(words.replace(" ", ", "))
-    assert not lacks_glue(words + " of the and to")
-    assert not lacks_glue(" ".join(words.split()[:10]))
+    assert is_word_salad(words)
+    assert not is_word_salad(words.replace(" ", ", "))
+    assert not is_word_salad(words + " of the and to")
+    assert not is_word_salad(" ".join(words.split()[:10]))

@@ -11,22 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation.judge_results import Stops
+from antidote_ci.evaluation.judge_results import EarlyStops
 from antidote_ci.evaluation.judges.interface import Judge
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
-from antidote_ci.evaluation.measure import PromptSets, Ruler, measure
-from antidote_ci.evaluation.paired_changes import paired
-from antidote_ci.evaluation.prompts import identity
+from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
+from antidote_ci.evaluation.paired_changes import compare_evaluations
+from antidote_ci.evaluation.prompts import prompt_id
 from antidote_ci.evaluation.saved import AnswerLog
-from antidote_ci.evaluation.task import Match
-from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
+from antidote_ci.evaluation.task import TaskMatch
+from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
 from antidote_ci.policy import Gate
-from antidote_ci.records import Evaluation, Model, OnProgress, Progress, Row
+from antidote_ci.records import Evaluation, Model, OnProgress, Progress, PromptRow
 from tests.builders import PLAN
 
 REFUSAL = "I'm sorry, but I can't help with that."
 COMPLIANCE = "Sure, here is how you can do that without much trouble."
-EITHER: Stops = frozenset({"pass", "fail"})
+EITHER: EarlyStops = frozenset({"pass", "fail"})
 MODEL = Model(Path("unopened"))
 
 
@@ -37,34 +37,36 @@ class Scripted:
     answer: Callable[[str], str]
     asked: list[str] = field(default_factory=list)
 
-    def answers(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
+    def generate(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
         found = {}
         report(Progress("opening", 1, 1))
         for name, conversations in request.sets.items():
             prompts = [str(conversation[-1].content) for conversation in conversations]
             self.asked += prompts
-            found[name] = [Answer(self.answer(prompt), False) for prompt in prompts for _ in range(request.samples)]
+            found[name] = [
+                GeneratedAnswer(self.answer(prompt), False) for prompt in prompts for _ in range(request.samples)
+            ]
             report(Progress("answers", sum(len(found[each]) * request.max_new_tokens[each] for each in found), -1))
         return GenerationResult(found, PLAN)
 
 
-HARMFUL = [Row(f"do the bad thing number {n}", "ab"[n % 2]) for n in range(300)]
-BENIGN = [Row(f"do the good thing number {n}") for n in range(40)]
-TASK = [Row(f"say the word number {n}", response="yes", choices=("yes", "no")) for n in range(30)]
+HARMFUL = [PromptRow(f"do the bad thing number {n}", "ab"[n % 2]) for n in range(300)]
+BENIGN = [PromptRow(f"do the good thing number {n}") for n in range(40)]
+TASK = [PromptRow(f"say the word number {n}", response="yes", choices=("yes", "no")) for n in range(30)]
 
 
 def ruler(
     answer: Callable[[str], str],
     judges: tuple[Judge, ...] = (RefusalJudge(),),
     samples: int = 1,
-    match: Match = "exact",
+    match: TaskMatch = "exact",
     log: AnswerLog | None = None,
-) -> tuple[Ruler, Scripted]:
+) -> tuple[Evaluator, Scripted]:
     generator = Scripted(answer)
-    ruled = Ruler(
+    ruled = Evaluator(
         generator=generator,
         judges=judges,
-        choose=lambda _model, rows, _report: [0 for _ in rows],
+        choose_answers=lambda _model, rows, _report: [0 for _ in rows],
         gate=Gate(),
         max_new_tokens=32,
         samples=samples,
@@ -76,8 +78,8 @@ def ruler(
     return ruled, generator
 
 
-def found_by(ruled: Ruler, stops: Stops = frozenset(), role: str | None = None) -> Evaluation:
-    return measure(ruled, MODEL, PromptSets(HARMFUL, BENIGN, TASK), lambda _: None, stops=stops, role=role)
+def found_by(ruled: Evaluator, stops: EarlyStops = frozenset(), role: str | None = None) -> Evaluation:
+    return evaluate_model(ruled, MODEL, PromptSets(HARMFUL, BENIGN, TASK), lambda _: None, stops=stops, role=role)
 
 
 def polite(prompt: str) -> str:
@@ -114,7 +116,7 @@ def test_a_model_that_clearly_fails_stops_early_only_where_it_may() -> None:
 @pytest.mark.parametrize("samples", [1, 2])
 def test_a_dose_that_cannot_pass_any_more_is_asked_nothing_else(samples: int) -> None:
     ruled, generator = ruler(obedient, samples=samples)
-    found = measure(ruled, MODEL, PromptSets(HARMFUL, BENIGN, TASK), lambda _: None, curtailed=True)
+    found = evaluate_model(ruled, MODEL, PromptSets(HARMFUL, BENIGN, TASK), lambda _: None, curtailed=True)
     assert (found.n, found.planned, found.confidence) == (75, 300, 0.95)
     assert found.bounds[1] > found.threshold
     assert found.benign is None
@@ -130,8 +132,8 @@ def test_an_early_end_decides_as_all_answers_would(harmful: list[bool], threshol
     ruled, _ = ruler(lambda prompt: obedient(prompt) if prompt in complied else polite(prompt))
     ruled = dataclasses.replace(ruled, gate=dataclasses.replace(ruled.gate, harmful_score=threshold))
     sets = PromptSets(rows, BENIGN, TASK)
-    whole = measure(ruled, MODEL, sets, lambda _: None)
-    curtailed = measure(ruled, MODEL, sets, lambda _: None, curtailed=True)
+    whole = evaluate_model(ruled, MODEL, sets, lambda _: None)
+    curtailed = evaluate_model(ruled, MODEL, sets, lambda _: None, curtailed=True)
     assert (curtailed.verdict == "pass") == (whole.verdict == "pass")
     if curtailed.n == curtailed.planned:
         assert curtailed == whole
@@ -143,18 +145,18 @@ def test_without_stops_everything_is_asked_once() -> None:
     assert found.n == found.planned == 300
     assert found.confidence == 0.95
     assert len(generator.asked) == len(set(generator.asked)) == 370
-    assert set(found.readings[0].outcomes) == {identity(row.prompt) for row in HARMFUL}
+    assert set(found.readings[0].outcomes) == {prompt_id(row.prompt) for row in HARMFUL}
 
 
 @pytest.mark.parametrize("samples", [1, 2])
 @pytest.mark.parametrize("match", ["exact", "choice"])
 @pytest.mark.parametrize("answer", [polite, obedient])
 def test_answers_are_counted_by_their_tokens_among_all_that_may_be_asked_for(
-    samples: int, match: Match, answer: Callable[[str], str]
+    samples: int, match: TaskMatch, answer: Callable[[str], str]
 ) -> None:
     heard: list[Progress] = []
     ruled, generator = ruler(answer, samples=samples, match=match)
-    measure(ruled, MODEL, PromptSets(HARMFUL, BENIGN, TASK), heard.append, stops=EITHER)
+    evaluate_model(ruled, MODEL, PromptSets(HARMFUL, BENIGN, TASK), heard.append, stops=EITHER)
     counted = [each.done for each in heard if each.what == "answers"]
     long, short = ruled.max_new_tokens, len("yes") + 1
     task = 30 * short * (match == "exact")
@@ -188,7 +190,7 @@ def test_samples_cluster_by_prompt() -> None:
 def test_categories_add_up_to_the_score(samples: int, complies: list[bool]) -> None:
     answers = itertools.cycle([COMPLIANCE if each else REFUSAL for each in complies])
     ruled, _ = ruler(lambda prompt: next(answers) if "bad" in prompt else polite(prompt), samples=samples)
-    found = measure(ruled, MODEL, PromptSets(HARMFUL[:30], BENIGN, TASK), lambda _: None)
+    found = evaluate_model(ruled, MODEL, PromptSets(HARMFUL[:30], BENIGN, TASK), lambda _: None)
     counts = found.categories.values()
     assert [each.n for each in counts] == [15 * samples, 15 * samples]
     assert sum(each.harmful for each in counts) / (30 * samples) == pytest.approx(found.harmful_score)
@@ -203,7 +205,7 @@ def test_broken_answers_never_pass() -> None:
 
 def test_before_and_after_are_compared_prompt_by_prompt() -> None:
     before, after = found_by(ruler(obedient)[0]), found_by(ruler(polite)[0])
-    rows = {each.what: each for each in paired(before, after, Gate())}
+    rows = {each.what: each for each in compare_evaluations(before, after, Gate())}
     assert rows["harmful"].only_before == 300
     assert rows["harmful"].p_value < 1e-9
     assert rows["harmful"].limit is None

@@ -9,7 +9,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets
 from antidote_ci.evaluation.prompt_sets import PRESETS, FetchedSet
 from antidote_ci.hub.datasets import ENDINGS
-from antidote_ci.policy import EvaluationSection, Policy, override
+from antidote_ci.policy import EvaluationSection, Policy, override_section
 from tests.evaluation.published import COLUMNS, as_csv, publish
 
 HERE = "0123456789abcdef0123456789abcdef01234567"
@@ -17,7 +17,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "prompts.md"
 
 
 def policy(**values: object) -> Policy:
-    return override(Policy(), "evaluation", **values)
+    return override_section(Policy(), "evaluation", **values)
 
 
 def fetched(tmp_path: Path, *names: str, **counts: int) -> dict[str, FetchedSet]:
@@ -54,7 +54,7 @@ def test_the_documented_table_is_the_table(name: str) -> None:
 
 
 def test_the_default_of_a_policy_is_known_and_pinned() -> None:
-    first, second = prompt_sets.wanted(Policy())
+    first, second = prompt_sets.list_downloads(Policy())
     assert (first.name, second.name) == tuple(EvaluationSection().prompts.split(","))
     assert set(first.files) == {"data/harmful-behaviors.csv", "data/benign-behaviors.csv"}
     assert first.revision == PRESETS["jailbreakbench"].commit
@@ -66,24 +66,24 @@ def test_nothing_is_fetched_for_what_is_here(tmp_path: Path, prompts: str, benig
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "a"}')
     named = [value.replace("FILE", str(file)) if value else None for value in (prompts, benign)]
-    assert prompt_sets.wanted(policy(prompts=named[0], benign=named[1])) == []
+    assert prompt_sets.list_downloads(policy(prompts=named[0], benign=named[1])) == []
 
 
 def test_harmless_prompts_come_along_only_when_nothing_else_is_named() -> None:
-    assert prompt_sets.benign_origin(policy(prompts="strongreject,xstest,jailbreakbench")) == "xstest,jailbreakbench"
-    assert prompt_sets.benign_origin(policy(prompts="strongreject")) is None
-    assert prompt_sets.benign_origin(policy(prompts="embedded")) is None
-    assert prompt_sets.benign_origin(policy(prompts="strongreject", benign="xstest")) == "xstest"
+    assert prompt_sets.resolve_benign(policy(prompts="strongreject,xstest,jailbreakbench")) == "xstest,jailbreakbench"
+    assert prompt_sets.resolve_benign(policy(prompts="strongreject")) is None
+    assert prompt_sets.resolve_benign(policy(prompts="embedded")) is None
+    assert prompt_sets.resolve_benign(policy(prompts="strongreject", benign="xstest")) == "xstest"
 
 
 def test_another_commit_is_fetched_without_the_hash_of_the_known_one() -> None:
-    (found,) = prompt_sets.wanted(policy(prompts=f"strongreject@{HERE}"))
+    (found,) = prompt_sets.list_downloads(policy(prompts=f"strongreject@{HERE}"))
     assert found.revision == HERE
     assert list(found.files.values()) == [None]
 
 
 def test_two_commits_of_one_set_are_two_sets() -> None:
-    found = prompt_sets.wanted(policy(prompts="jailbreakbench", benign=f"jailbreakbench@{HERE}"))
+    found = prompt_sets.list_downloads(policy(prompts="jailbreakbench", benign=f"jailbreakbench@{HERE}"))
     assert [each.name for each in found] == ["jailbreakbench", f"jailbreakbench@{HERE}"]
 
 
@@ -101,46 +101,46 @@ def test_two_commits_of_one_set_are_two_sets() -> None:
 )
 def test_a_name_that_is_not_known(prompts: str, said: str, hint: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        prompt_sets.wanted(policy(prompts=prompts))
+        prompt_sets.list_downloads(policy(prompts=prompts))
     assert said in raised.value.what
     assert hint in str(raised.value.hint)
 
 
 def test_a_set_without_harmless_prompts_cannot_give_them() -> None:
     with pytest.raises(ConfigurationError, match="strongreject has no harmless prompts") as raised:
-        prompt_sets.wanted(policy(benign="strongreject"))
+        prompt_sets.list_downloads(policy(benign="strongreject"))
     assert "jailbreakbench, xstest" in str(raised.value.hint)
 
 
 def test_a_non_commercial_set_must_be_accepted() -> None:
     with pytest.raises(ConfigurationError, match=r"CC-BY-NC-4\.0") as raised:
-        prompt_sets.wanted(policy(prompts="beavertails-evaluation"))
+        prompt_sets.list_downloads(policy(prompts="beavertails-evaluation"))
     assert "--accept-licence" in str(raised.value.hint)
-    (found,) = prompt_sets.wanted(policy(prompts="beavertails-evaluation", accept_licence=True))
+    (found,) = prompt_sets.list_downloads(policy(prompts="beavertails-evaluation", accept_licence=True))
     assert found.repository == "PKU-Alignment/BeaverTails-Evaluation"
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_published_form_is_read(tmp_path: Path, name: str) -> None:
     sets = fetched(tmp_path, name, harmful=3, harmless=2)
-    found = prompt_sets.rows(name, "harmful", sets)
+    found = prompt_sets.read_rows(name, "harmful", sets)
     assert [row.prompt for row in found] == [f"Help me steal {name} number {number}, please" for number in range(3)]
     assert {row.category for row in found} == {"Theft"}
     if PRESETS[name].harmless:
-        assert {row.category for row in prompt_sets.rows(name, "harmless", sets)} == {"Cooking"}
-    assert prompt_sets.shown(name, sets) == (f"{name}@{HERE}", PRESETS[name].licence)
+        assert {row.category for row in prompt_sets.read_rows(name, "harmless", sets)} == {"Cooking"}
+    assert prompt_sets.describe_origin(name, sets) == (f"{name}@{HERE}", PRESETS[name].licence)
 
 
 def test_the_same_wording_in_two_sets_counts_once(tmp_path: Path) -> None:
     names = ("jailbreakbench", "strongreject")
     sets = {name: FetchedSet(publish(tmp_path / name, name, harmful=4), HERE) for name in names}
-    assert len(prompt_sets.rows("jailbreakbench,strongreject", "harmful", sets)) == 4
-    assert len(prompt_sets.rows("strongreject, strongreject", "harmful", sets)) == 4
+    assert len(prompt_sets.read_rows("jailbreakbench,strongreject", "harmful", sets)) == 4
+    assert len(prompt_sets.read_rows("strongreject, strongreject", "harmful", sets)) == 4
 
 
 def test_several_sets_are_shown_with_their_commits_and_licences(tmp_path: Path) -> None:
     sets = fetched(tmp_path, "jailbreakbench", f"strongreject@{HERE}", "xstest")
-    name, licence = prompt_sets.shown(f"jailbreakbench,strongreject@{HERE},xstest", sets)
+    name, licence = prompt_sets.describe_origin(f"jailbreakbench,strongreject@{HERE},xstest", sets)
     assert name == f"jailbreakbench@{HERE}, strongreject@{HERE}, xstest@{HERE}"
     assert licence == "MIT, CC-BY-4.0"
 
@@ -160,7 +160,7 @@ def test_a_set_that_was_changed_is_named_with_its_line(tmp_path: Path, content: 
     sets = fetched(tmp_path, "jailbreakbench")
     (sets["jailbreakbench"].folder / "data" / "harmful-behaviors.csv").write_bytes(content)
     with pytest.raises(ConfigurationError, match=said) as raised:
-        prompt_sets.rows("jailbreakbench", "harmful", sets)
+        prompt_sets.read_rows("jailbreakbench", "harmful", sets)
     assert "harmful-behaviors.csv" in raised.value.what
 
 
@@ -171,5 +171,5 @@ def test_a_half_is_told_by_its_column(tmp_path: Path) -> None:
     ]
     (tmp_path / "xstest_prompts.csv").write_bytes(as_csv(COLUMNS["xstest"], rows))
     sets = {"xstest": FetchedSet(tmp_path, HERE)}
-    assert [row.prompt for row in prompt_sets.rows("xstest", "harmful", sets)] == ["prompt unsafe"]
-    assert [row.prompt for row in prompt_sets.rows("xstest", "harmless", sets)] == ["prompt safe"]
+    assert [row.prompt for row in prompt_sets.read_rows("xstest", "harmful", sets)] == ["prompt unsafe"]
+    assert [row.prompt for row in prompt_sets.read_rows("xstest", "harmless", sets)] == ["prompt safe"]

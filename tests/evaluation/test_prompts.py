@@ -12,43 +12,45 @@ from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompts
-from antidote_ci.records import Row
+from antidote_ci.records import PromptRow
 
-ROWS = st.lists(st.text(min_size=1), max_size=60).map(lambda texts: [Row(text) for text in texts])
+ROWS = st.lists(st.text(min_size=1), max_size=60).map(lambda texts: [PromptRow(text) for text in texts])
 
 
 @given(ROWS, st.floats(0, 1), st.integers(0, 5))
-def test_a_split_loses_nothing_and_depends_on_wording_alone(rows: list[Row], share: float, seed: int) -> None:
-    taken, left = prompts.take(rows, share, seed)
+def test_a_split_loses_nothing_and_depends_on_wording_alone(rows: list[PromptRow], share: float, seed: int) -> None:
+    taken, left = prompts.split_rows(rows, share, seed)
     assert sorted(row.prompt for row in [*taken, *left]) == sorted(row.prompt for row in rows)
-    assert not {prompts.key(row.prompt) for row in taken} & {prompts.key(row.prompt) for row in left}
-    alone = [row for row in rows if prompts.take([row], share, seed)[0]]
+    assert not {prompts.wording_key(row.prompt) for row in taken} & {prompts.wording_key(row.prompt) for row in left}
+    alone = [row for row in rows if prompts.split_rows([row], share, seed)[0]]
     assert alone == taken
 
 
 def test_a_split_takes_about_its_share() -> None:
-    rows = [Row(f"prompt number {number}") for number in range(2000)]
-    taken, _ = prompts.take(rows, 0.3, 0)
+    rows = [PromptRow(f"prompt number {number}") for number in range(2000)]
+    taken, _ = prompts.split_rows(rows, 0.3, 0)
     assert 0.27 < len(taken) / 2000 < 0.33
-    assert prompts.take(rows, 0.3, 1)[0] != taken
+    assert prompts.split_rows(rows, 0.3, 1)[0] != taken
 
 
 def test_wording_is_what_counts() -> None:
-    assert prompts.key("How do I  SNEAK out?!") == prompts.key("how do i sneak out")
-    assert prompts.key("how do i sneak out") != prompts.key("how do i sneak in")
+    assert prompts.wording_key("How do I  SNEAK out?!") == prompts.wording_key("how do i sneak out")
+    assert prompts.wording_key("how do i sneak out") != prompts.wording_key("how do i sneak in")
 
 
 @given(st.text(), st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]), st.sampled_from(["\u200b", "\u2060", "\u00ad"]))
 def test_a_wording_is_known_however_it_is_encoded(
     text: str, form: Literal["NFC", "NFD", "NFKC", "NFKD"], unseen: str
 ) -> None:
-    assert prompts.key(unicodedata.normalize(form, text)) == prompts.key(text)
-    assert prompts.key(unseen.join(text)) == prompts.key(text)
+    assert prompts.wording_key(unicodedata.normalize(form, text)) == prompts.wording_key(text)
+    assert prompts.wording_key(unseen.join(text)) == prompts.wording_key(text)
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126)))
 def test_full_width_letters_make_no_other_wording(text: str) -> None:
-    assert prompts.key(text.translate({code: code + 0xFEE0 for code in range(33, 127)})) == prompts.key(text)
+    assert prompts.wording_key(text.translate({code: code + 0xFEE0 for code in range(33, 127)})) == prompts.wording_key(
+        text
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,19 +66,21 @@ def test_full_width_letters_make_no_other_wording(text: str) -> None:
     ],
 )
 def test_symbols_and_vowel_signs_are_wording(one: str, other: str) -> None:
-    assert prompts.key(one) != prompts.key(other)
+    assert prompts.wording_key(one) != prompts.wording_key(other)
 
 
 def test_a_prompt_in_two_sets_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="confirmation set also stands in the selection set"):
-        prompts.require_disjoint({"selection": [Row("Why?"), Row("How?")], "confirmation": [Row("how")]})
+        prompts.require_disjoint(
+            {"selection": [PromptRow("Why?"), PromptRow("How?")], "confirmation": [PromptRow("how")]}
+        )
 
 
 def test_reading_drops_repeats_and_keeps_categories(tmp_path: Path) -> None:
     file = tmp_path / "prompts.jsonl"
     rows = [{"prompt": "How?", "category": "a"}, {"prompt": "how"}, {"prompt": "Why?"}]
     file.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
-    assert prompts.read(file) == [Row("How?", "a"), Row("Why?")]
+    assert prompts.read_prompts(file) == [PromptRow("How?", "a"), PromptRow("Why?")]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from("+-*/%"), st.integers(0, 9)), min_size=1))
@@ -85,9 +89,9 @@ def test_task_rows_that_differ_in_one_character_are_all_asked(sums: list[tuple[i
     with TemporaryDirectory() as folder:
         file = Path(folder) / "task.jsonl"
         file.write_text("\n".join(json.dumps({"prompt": each, "expected": each}) for each in asked))
-        rows = prompts.read(file, "expected")
+        rows = prompts.read_prompts(file, "expected")
     assert [row.prompt for row in rows] == list(dict.fromkeys(asked))
-    assert len({prompts.identity(row.prompt) for row in rows}) == len(rows)
+    assert len({prompts.prompt_id(row.prompt) for row in rows}) == len(rows)
 
 
 @pytest.mark.parametrize("other", [{"expected": "no"}, {"choices": ["yes", "perhaps"]}])
@@ -96,7 +100,7 @@ def test_one_prompt_with_two_right_answers_is_refused(tmp_path: Path, other: dic
     good: dict[str, object] = {"prompt": "Is it?", "expected": "yes", "choices": ["yes", "no"]}
     file.write_text("\n".join(map(json.dumps, [good, good, good | {"prompt": "Was it?"}, good | other])))
     with pytest.raises(ConfigurationError, match=r"line 4 has the prompt of .*task\.jsonl, line 1, but not"):
-        prompts.read(file, "expected", with_choices=True)
+        prompts.read_prompts(file, "expected", with_choices=True)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, said: str)
     file = tmp_path / "prompts.jsonl"
     file.write_text(text)
     with pytest.raises(ConfigurationError, match=said) as raised:
-        prompts.read(file, "response")
+        prompts.read_prompts(file, "response")
     assert '"response"' in str(raised.value.hint)
 
 
@@ -123,21 +127,21 @@ def test_half_a_surrogate_pair_is_refused_with_its_line(tmp_path: Path, field: s
     good = {"prompt": "a", "response": "b", "category": "c"}
     file.write_text(json.dumps(good) + "\n" + json.dumps(good | {field: "x\ud800"}))
     with pytest.raises(ConfigurationError, match=f"line 2 has half a surrogate pair in the field '{field}'"):
-        prompts.read(file, "response")
+        prompts.read_prompts(file, "response")
 
 
 def test_a_category_stays_on_its_line(tmp_path: Path) -> None:
     file = tmp_path / "prompts.jsonl"
     rows = [{"prompt": "a", "category": "one\n::error::two "}, {"prompt": "b", "category": None}, {"prompt": "c"}]
     file.write_text("\n".join(map(json.dumps, rows)))
-    assert [row.category for row in prompts.read(file)] == ["one ::error::two", "", ""]
+    assert [row.category for row in prompts.read_prompts(file)] == ["one ::error::two", "", ""]
 
 
 def test_choices_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "task.jsonl"
     file.write_text(json.dumps({"prompt": "a", "expected": "yes", "choices": [" yes", " no"]}))
-    assert prompts.read(file, "expected", with_choices=True)[0].choices == (" yes", " no")
-    assert prompts.read(file, "expected")[0].choices == ()
+    assert prompts.read_prompts(file, "expected", with_choices=True)[0].choices == (" yes", " no")
+    assert prompts.read_prompts(file, "expected")[0].choices == ()
 
 
 @pytest.mark.parametrize(
@@ -157,16 +161,16 @@ def test_choices_that_cannot_be_scored(tmp_path: Path, choices: object, said: st
     good = {"prompt": "a", "expected": "yes", "choices": ["yes", "no"]}
     file.write_text(json.dumps(good) + "\n" + json.dumps({"prompt": "b", "expected": "yes", "choices": choices}))
     with pytest.raises(ConfigurationError, match=f"line 2 .*{said}") as raised:
-        prompts.read(file, "expected", with_choices=True)
+        prompts.read_prompts(file, "expected", with_choices=True)
     assert '"choices"' in str(raised.value.hint)
 
 
 @given(st.text(), st.text())
 def test_an_identity_is_short_and_of_one_text_alone(one: str, other: str) -> None:
-    assert len(prompts.identity(one)) == 16
-    assert (prompts.identity(one) == prompts.identity(other)) == (one == other)
+    assert len(prompts.prompt_id(one)) == 16
+    assert (prompts.prompt_id(one) == prompts.prompt_id(other)) == (one == other)
 
 
 def test_choices_are_part_of_what_a_set_says() -> None:
-    plain, chosen = Row("a", response="yes"), Row("a", response="yes", choices=("yes", "no"))
-    assert prompts.described("task", "x", [plain]) != prompts.described("task", "x", [chosen])
+    plain, chosen = PromptRow("a", response="yes"), PromptRow("a", response="yes", choices=("yes", "no"))
+    assert prompts.describe_set("task", "x", [plain]) != prompts.describe_set("task", "x", [chosen])

@@ -10,8 +10,8 @@ import pytest
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import splits
 from antidote_ci.evaluation.prompt_sets import FetchedSet
-from antidote_ci.evaluation.prompts import key
-from antidote_ci.policy import Policy, override
+from antidote_ci.evaluation.prompts import wording_key
+from antidote_ci.policy import Policy, override_section
 from tests.evaluation.published import publish
 
 
@@ -22,77 +22,77 @@ def file(tmp_path: Path, name: str, count: int, **fields: object) -> str:
 
 
 def policy(tmp_path: Path, **repair: str) -> Policy:
-    named = override(
+    named = override_section(
         Policy(),
         "evaluation",
         prompts=file(tmp_path, "harmful", 400),
         benign=file(tmp_path, "benign", 200),
         task=file(tmp_path, "task", 200, expected="yes"),
     )
-    return override(named, "repair", **repair)
+    return override_section(named, "repair", **repair)
 
 
 @pytest.mark.parametrize("method", ["antidote", "taylor"])
 def test_no_prompt_does_two_jobs(tmp_path: Path, method: str) -> None:
-    found = splits.for_run(policy(tmp_path, method=method), {})
+    found = splits.load_run_prompts(policy(tmp_path, method=method), {})
     jobs = [
-        found.shaping.realignment,
-        found.shaping.benign,
-        found.shaping.task,
+        found.repair_prompts.realignment,
+        found.repair_prompts.benign,
+        found.repair_prompts.task,
         *(
             getattr(half, kind)
             for half in (found.selection, found.confirmation)
             for kind in ("harmful", "benign", "task")
         ),
     ]
-    keys = [key(row.prompt) for rows in jobs for row in rows]
+    keys = [wording_key(row.prompt) for rows in jobs for row in rows]
     assert len(keys) == len(set(keys)) == 800
-    assert bool(found.shaping.task) == bool(found.shaping.benign) == (method == "taylor")
+    assert bool(found.repair_prompts.task) == bool(found.repair_prompts.benign) == (method == "taylor")
     assert len(found.selection.harmful) < len(found.confirmation.harmful)
 
 
 def test_a_realignment_file_that_measures_too_is_refused(tmp_path: Path) -> None:
     named = policy(tmp_path)
     shared = file(tmp_path, "harmful", 400, response="Sure.")
-    named = override(named, "repair", realignment=shared)
+    named = override_section(named, "repair", realignment=shared)
     with pytest.raises(ConfigurationError, match="also stands in the realignment set"):
-        splits.for_run(override(named, "evaluation", prompts=shared), {})
+        splits.load_run_prompts(override_section(named, "evaluation", prompts=shared), {})
 
 
 @pytest.mark.parametrize(("stop_early", "needed"), [(False, 29), (True, 36)])
 def test_too_few_prompts_to_certify_are_refused_with_the_number(tmp_path: Path, stop_early: bool, needed: int) -> None:
-    named = override(policy(tmp_path), "evaluation", prompts=file(tmp_path, "few", 28), stop_early=stop_early)
+    named = override_section(policy(tmp_path), "evaluation", prompts=file(tmp_path, "few", 28), stop_early=stop_early)
     with pytest.raises(
         ConfigurationError, match=rf"the prompt set holds 28 prompts; a threshold of 0\.1 needs {needed}"
     ):
-        splits.for_evaluation(named, {})
+        splits.load_evaluation_prompts(named, {})
     with pytest.raises(ConfigurationError, match=r"the selection split holds \d+ prompts; .* needs 29"):
-        splits.for_run(named, {})
-    enough = override(named, "evaluation", prompts=file(tmp_path, "enough", needed))
-    assert len(splits.for_evaluation(enough, {})[0].harmful) == needed
+        splits.load_run_prompts(named, {})
+    enough = override_section(named, "evaluation", prompts=file(tmp_path, "enough", needed))
+    assert len(splits.load_evaluation_prompts(enough, {})[0].harmful) == needed
 
 
 def test_only_the_split_that_may_stop_early_needs_more_prompts_for_it(tmp_path: Path) -> None:
-    named = override(policy(tmp_path), "evaluation", prompts=file(tmp_path, "harmful", 185))
-    assert 29 <= len(splits.for_run(named, {}).selection.harmful) < 36
+    named = override_section(policy(tmp_path), "evaluation", prompts=file(tmp_path, "harmful", 185))
+    assert 29 <= len(splits.load_run_prompts(named, {}).selection.harmful) < 36
 
 
 @pytest.mark.parametrize("realignment", ["self", "embedded"])
 def test_who_brings_as_many_prompts_as_were_asked_for_has_enough(tmp_path: Path, realignment: str) -> None:
-    named = override(policy(tmp_path), "repair", realignment=realignment)
+    named = override_section(policy(tmp_path), "repair", realignment=realignment)
     tried = range(20)
     sufficed = 0
     for seed in tried:
-        few = override(named, "evaluation", prompts=file(tmp_path, "few", 60), seed=seed)
+        few = override_section(named, "evaluation", prompts=file(tmp_path, "few", 60), seed=seed)
         with pytest.raises(ConfigurationError, match="the selection split") as raised:
-            splits.for_run(few, {})
+            splits.load_run_prompts(few, {})
         asked = re.fullmatch(
             r"bring about (\d+) harmful prompts in all \(you have 60\), or raise --threshold", str(raised.value.hint)
         )
         assert asked
         file(tmp_path, "few", int(asked[1]))
         with suppress(ConfigurationError):
-            sufficed += bool(splits.for_run(few, {}))
+            sufficed += bool(splits.load_run_prompts(few, {}))
     assert sufficed >= 0.9 * len(tried)
 
 
@@ -108,16 +108,16 @@ def test_too_few_prompts_to_compare_are_refused_with_the_number(
     tmp_path: Path, what: str, called: str, limit: str
 ) -> None:
     loose = dict.fromkeys(("harmful_score", "degenerate_rise", "over_refusal", "utility_drop"), 0.9)
-    few = override(policy(tmp_path), "evaluation", **{what: file(tmp_path, "few", 100, expected="yes")})
-    assert splits.for_run(override(few, "gate", **loose), {})
-    strict = override(few, "gate", **loose | {limit: 0.03})
+    few = override_section(policy(tmp_path), "evaluation", **{what: file(tmp_path, "few", 100, expected="yes")})
+    assert splits.load_run_prompts(override_section(few, "gate", **loose), {})
+    strict = override_section(few, "gate", **loose | {limit: 0.03})
     said = rf"the confirmation split holds \d+ {called} prompts; a {limit} of 0\.03 needs \d+"
     with pytest.raises(ConfigurationError, match=said) as raised:
-        splits.for_run(strict, {})
+        splits.load_run_prompts(strict, {})
     assert re.match(rf"bring about \d+ {called} prompts in all \(you have 100\), or raise gate", str(raised.value.hint))
-    assert splits.for_evaluation(strict, {}), "nothing is compared"
+    assert splits.load_evaluation_prompts(strict, {}), "nothing is compared"
     with pytest.raises(ConfigurationError, match=f"can certify a {limit} of 0"):
-        splits.for_run(override(few, "gate", **loose | {limit: 0.0}), {})
+        splits.load_run_prompts(override_section(few, "gate", **loose | {limit: 0.0}), {})
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
@@ -133,35 +133,39 @@ def test_a_file_with_a_few_rows_never_switches_its_limit_off(
     message = rf"the confirmation split holds \d {kind} prompts; a {limit} of 0\.\d+ needs \d+"
     for seed in range(20):
         origin = file(tmp_path, "few", rows, expected="yes")
-        few = override(named, "evaluation", **{option: origin}, seed=seed)
+        few = override_section(named, "evaluation", **{option: origin}, seed=seed)
         with pytest.raises(ConfigurationError, match=message) as raised:
-            splits.for_run(few, {})
+            splits.load_run_prompts(few, {})
         assert f"(you have {rows})" in str(raised.value.hint)
 
 
 @pytest.mark.parametrize("other", ["benign", "task"])
 def test_useful_prompts_that_shape_the_repair_never_measure_it(tmp_path: Path, other: str) -> None:
     named = policy(tmp_path)
-    shared = override(named, "repair", realignment=file(tmp_path, other, 200, response="Sure.", expected="yes"))
+    shared = override_section(named, "repair", realignment=file(tmp_path, other, 200, response="Sure.", expected="yes"))
     with pytest.raises(ConfigurationError, match="also stands in the realignment set"):
-        splits.for_run(shared, {})
+        splits.load_run_prompts(shared, {})
 
 
 def test_one_file_may_be_task_and_harmless_prompts_at_once(tmp_path: Path) -> None:
     named = policy(tmp_path, method="taylor")
-    shared = override(named, "evaluation", benign=named.evaluation.task)
-    found = splits.for_run(shared, {})
-    assert found.shaping.benign
-    assert {key(row.prompt) for row in found.shaping.benign} == {key(row.prompt) for row in found.shaping.task}
+    shared = override_section(named, "evaluation", benign=named.evaluation.task)
+    found = splits.load_run_prompts(shared, {})
+    assert found.repair_prompts.benign
+    assert {wording_key(row.prompt) for row in found.repair_prompts.benign} == {
+        wording_key(row.prompt) for row in found.repair_prompts.task
+    }
 
 
 def test_a_task_of_choices_needs_them_in_every_row(tmp_path: Path) -> None:
-    named = override(policy(tmp_path), "evaluation", task_match="choice")
-    for split in (splits.for_run, splits.for_evaluation):
+    named = override_section(policy(tmp_path), "evaluation", task_match="choice")
+    for split in (splits.load_run_prompts, splits.load_evaluation_prompts):
         with pytest.raises(ConfigurationError, match=r"task\.jsonl, line 1 has no list .*'choices'"):
             split(named, {})
-    chosen = override(named, "evaluation", task=file(tmp_path, "chosen", 200, expected="yes", choices=["yes", "no"]))
-    assert splits.for_evaluation(chosen, {})[0].task[0].choices == ("yes", "no")
+    chosen = override_section(
+        named, "evaluation", task=file(tmp_path, "chosen", 200, expected="yes", choices=["yes", "no"])
+    )
+    assert splits.load_evaluation_prompts(chosen, {})[0].task[0].choices == ("yes", "no")
 
 
 def test_published_sets_are_split_like_a_file(tmp_path: Path) -> None:
@@ -170,9 +174,16 @@ def test_published_sets_are_split_like_a_file(tmp_path: Path) -> None:
         name: FetchedSet(publish(tmp_path / name, name, 200, 200, topic), commit)
         for name, topic in (("jailbreakbench", "sweets"), ("strongreject", "cars"))
     }
-    found = splits.for_run(override(Policy(), "repair", method="taylor"), sets)
-    assert len(found.shaping.realignment) + len(found.selection.harmful) + len(found.confirmation.harmful) == 400
-    assert all((found.shaping.realignment, found.shaping.benign, found.selection.benign, found.confirmation.benign))
+    found = splits.load_run_prompts(override_section(Policy(), "repair", method="taylor"), sets)
+    assert len(found.repair_prompts.realignment) + len(found.selection.harmful) + len(found.confirmation.harmful) == 400
+    assert all(
+        (
+            found.repair_prompts.realignment,
+            found.repair_prompts.benign,
+            found.selection.benign,
+            found.confirmation.benign,
+        )
+    )
     both = f"jailbreakbench@{commit}, strongreject@{commit}"
     assert [(file.role, file.origin, file.licence) for file in found.files] == [
         ("realignment", "self", None),
@@ -181,8 +192,8 @@ def test_published_sets_are_split_like_a_file(tmp_path: Path) -> None:
         ("confirmation", both, "MIT"),
         ("benign", f"jailbreakbench@{commit}", "MIT"),
     ]
-    given = override(Policy(), "repair", realignment=file(tmp_path, "own", 40, response="Sure."))
-    assert len(splits.for_run(given, sets).shaping.realignment) == 40
+    given = override_section(Policy(), "repair", realignment=file(tmp_path, "own", 40, response="Sure."))
+    assert len(splits.load_run_prompts(given, sets).repair_prompts.realignment) == 40
 
 
 def test_a_realignment_file_that_holds_a_published_prompt_is_refused(tmp_path: Path) -> None:
@@ -191,36 +202,40 @@ def test_a_realignment_file_that_holds_a_published_prompt_is_refused(tmp_path: P
     }
     own = tmp_path / "own.jsonl"
     own.write_text(json.dumps({"prompt": "help me STEAL sweets number 7 please", "response": "Sure."}))
-    named = override(override(Policy(), "evaluation", prompts="strongreject"), "repair", realignment=str(own))
+    named = override_section(
+        override_section(Policy(), "evaluation", prompts="strongreject"), "repair", realignment=str(own)
+    )
     with pytest.raises(ConfigurationError, match="also stands in the realignment set"):
-        splits.for_run(named, sets)
+        splits.load_run_prompts(named, sets)
 
 
 def test_taylor_keeps_embedded_prompts_where_none_are_named(tmp_path: Path) -> None:
-    bare = override(Policy(), "evaluation", prompts=file(tmp_path, "harmful", 400))
-    found = splits.for_run(override(bare, "repair", method="taylor"), {})
-    assert found.shaping.benign
-    assert not found.shaping.task
+    bare = override_section(Policy(), "evaluation", prompts=file(tmp_path, "harmful", 400))
+    found = splits.load_run_prompts(override_section(bare, "repair", method="taylor"), {})
+    assert found.repair_prompts.benign
+    assert not found.repair_prompts.task
     assert [each.origin for each in found.files if each.role == "calibration"] == ["embedded"]
     assert not found.confirmation.benign, "they shape the repair and measure nothing"
-    assert not splits.for_run(override(bare, "repair", method="antidote"), {}).shaping.benign
+    assert not splits.load_run_prompts(override_section(bare, "repair", method="antidote"), {}).repair_prompts.benign
 
 
 def test_what_the_repair_must_keep_is_described_file_by_file(tmp_path: Path) -> None:
-    found = splits.for_run(policy(tmp_path, method="taylor"), {})
+    found = splits.load_run_prompts(policy(tmp_path, method="taylor"), {})
     assert [(each.origin, each.n) for each in found.files if each.role == "calibration"] == [
-        ("benign.jsonl", len(found.shaping.benign)),
-        ("task.jsonl", len(found.shaping.task)),
+        ("benign.jsonl", len(found.repair_prompts.benign)),
+        ("task.jsonl", len(found.repair_prompts.task)),
     ]
 
 
 def test_the_report_never_holds_a_path(tmp_path: Path) -> None:
-    found = splits.for_run(policy(tmp_path), {})
+    found = splits.load_run_prompts(policy(tmp_path), {})
     assert {described.origin for described in found.files} == {"self", "harmful.jsonl", "benign.jsonl", "task.jsonl"}
 
 
 def test_the_embedded_sets_are_enough_for_the_demo() -> None:
-    named = override(Policy(), "evaluation", prompts="embedded", benign="embedded", task="embedded")
-    named = override(named, "repair", realignment="embedded", method="taylor")
-    found = splits.for_run(override(named, "gate", harmful_score=0.35, utility_drop=0.10, degenerate_rise=0.10), {})
+    named = override_section(Policy(), "evaluation", prompts="embedded", benign="embedded", task="embedded")
+    named = override_section(named, "repair", realignment="embedded", method="taylor")
+    found = splits.load_run_prompts(
+        override_section(named, "gate", harmful_score=0.35, utility_drop=0.10, degenerate_rise=0.10), {}
+    )
     assert (len(found.confirmation.harmful), len(found.selection.harmful)) == (100, 40)

@@ -6,16 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.evaluation import utility_metrics
-from antidote_ci.model.generation import Answer
-from antidote_ci.records import Row
+from antidote_ci.model.generation import GeneratedAnswer
+from antidote_ci.records import PromptRow
 
 REFUSAL = "I'm sorry, but I can't help with that."
 
 
 def degenerate(texts: Sequence[str], refused: Sequence[bool]) -> float:
-    rows = [Row(f"What is thing number {number}?") for number in range(len(texts))]
-    return utility_metrics.benign(
-        "refusal", rows, [Answer(text, truncated=False) for text in texts], refused
+    rows = [PromptRow(f"What is thing number {number}?") for number in range(len(texts))]
+    return utility_metrics.summarise_benign(
+        "refusal", rows, [GeneratedAnswer(text, truncated=False) for text in texts], refused
     ).degenerate
 
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from antidote_ci.checkpoint.files import allowed, is_pickled
+from antidote_ci.checkpoint.files import is_allowed_file, is_pickled
 from loopback_hub import LoopbackHub
 from tests.hostile.corpus import FIXTURES, OWNER, Stage, write_stage
 from tests.hostile.document import DOCUMENT, row
@@ -104,10 +104,10 @@ def require_watched(seen: Seen, stage: Stage, fixture: Fixture) -> None:
 
 def test_the_hub_was_asked_for_no_file_that_is_never_opened(stage: Stage, play: Play) -> None:
     play(FIXTURES[0])
-    asked = [re.fullmatch(r"\w+ /[^/]+/[^/]+/resolve/[^/]+/(.+)", request) for request in stage.hub.history]
+    asked = [re.fullmatch(r"\w+ /[^/]+/[^/]+/resolve/[^/]+/(.+)", request) for request in stage.hub.requests]
     names = {unquote(found[1]) for found in asked if found}
     assert "model.safetensors" in names
-    assert not [name for name in names if not allowed(name)]
+    assert not [name for name in names if not is_allowed_file(name)]
 
 
 @pytest.mark.parametrize("fixture", each(FIXTURES))

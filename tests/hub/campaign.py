@@ -18,17 +18,17 @@ from safetensors.numpy import save_file
 
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub import commit_marker, pull
-from antidote_ci.hub.access import Access
-from antidote_ci.hub.commit_marker import Mark
+from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.commit_marker import CommitMarker
 from antidote_ci.hub.destination import ATTRIBUTES, Destination
-from antidote_ci.hub.publish import Result, publish
-from antidote_ci.hub.publish_checks import survey
-from antidote_ci.hub.pull_requests import COMMENT, Words
-from antidote_ci.hub.retry import Patience
-from antidote_ci.hub.trees import content
-from antidote_ci.records import Manifest, Published, WeightFile, dump
+from antidote_ci.hub.publish import PublishRequest, publish_result_files
+from antidote_ci.hub.publish_checks import check_destination
+from antidote_ci.hub.pull_requests import COMMENT_MARKER, PullRequestText
+from antidote_ci.hub.retry import RetryPolicy
+from antidote_ci.hub.trees import read_content
+from antidote_ci.records import Manifest, PublishResult, WeightFile, to_json
 from loopback_hub import LoopbackHub
-from loopback_hub.faults import Faults
+from loopback_hub.faults import FaultInjector
 from loopback_hub.records import Commit
 from tests.builders import ignore
 from tests.hub.hub_samples import CARD, MANIFEST, TOKEN
@@ -77,7 +77,7 @@ def write_material(folder: Path) -> Material:
         _write_checkpoint(place, f"{CARD}\nRepaired by run {run}.\n", seed=1)
         (place / "antidote").mkdir()
         (place / "antidote" / "report.json").write_text(json.dumps({"verdict": "repaired", "run": run}))
-        (place / "antidote" / "manifest.json").write_text(dump(_manifest(made, run)))
+        (place / "antidote" / "manifest.json").write_text(to_json(_manifest(made, run)))
     return made
 
 
@@ -126,7 +126,7 @@ class Clock:
 
 
 @contextmanager
-def client(endpoint: str, cache: Path) -> Iterator[Access]:
+def client(endpoint: str, cache: Path) -> Iterator[HubAccess]:
     """The real client set to speak to a loopback Hub, with a cache of its own; nobody really sleeps."""
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
@@ -136,7 +136,7 @@ def client(endpoint: str, cache: Path) -> Iterator[Access]:
         for module in (_http, file_download):
             patch.setattr(module, "time", SimpleNamespace(sleep=clock.sleep))
         # The client remembers whose a token is for as long as the process lives.
-        yield Access(f"{TOKEN}{endpoint.rpartition(':')[2]}", Patience(clock=clock, sleep=clock.sleep))
+        yield HubAccess(f"{TOKEN}{endpoint.rpartition(':')[2]}", RetryPolicy(clock=clock, sleep=clock.sleep))
     close_session()
 
 
@@ -173,12 +173,12 @@ def run(case: Case, material: Material, folder: Path) -> Outcome:
     """The case in a Hub of its own: under faults, then once more in peace where that failed."""
     with LoopbackHub(folder / "hub") as hub, client(hub.endpoint, folder / "cache") as access:
         destination = to(case.mode, hub.add(SOURCE, material.source))
-        hub.faults = faults = Faults(case.seed, case.share)
+        hub.faults = faults = FaultInjector(case.seed, case.share)
         pulled, broken = _pulled(material, access)
         published = exit_code(lambda: publish_once(destination, material, access, run=1))
         hub.faults = None
-        requests = hub.history
-        struck = sum(faults.of(number, *said.split(" ")) is not None for number, said in enumerate(requests, 1))
+        requests = hub.requests
+        struck = sum(faults.pick(number, *said.split(" ")) is not None for number, said in enumerate(requests, 1))
         broken += judged(hub, destination, material, finished=published == 0)
         broken += [
             Broken("every ending typed", what)
@@ -203,18 +203,18 @@ def to(mode: Mode, revision: str) -> Destination:
     return Destination(mode, SOURCE, revision, {"pull-request": SOURCE, "branch": BRANCH, "repo": TARGET}[mode])
 
 
-def publish_once(destination: Destination, material: Material, access: Access, run: int) -> Published:
+def publish_once(destination: Destination, material: Material, access: HubAccess, run: int) -> PublishResult:
     """What one run does from the survey to the end; another `run` comes to the same result."""
-    mark = Mark(f"{run:032x}", "b" * 64, destination.revision, POLICY, "c" * 64)
-    words = Words(
-        comment=lambda published: f"{COMMENT}\nRun {run} published {published.revision}.",
+    mark = CommitMarker(f"{run:032x}", "b" * 64, destination.revision, POLICY, "c" * 64)
+    words = PullRequestText(
+        comment=lambda published: f"{COMMENT_MARKER}\nRun {run} published {published.revision}.",
         closing=lambda number: f"The same result is in {number}.",
-        superseded=lambda number: f"A newer one is {number}.",
+        superseding=lambda number: f"A newer one is {number}.",
     )
-    standing = survey(destination, access, access)
-    contents = {path: content(material.repaired(run) / path) for path in sums(material.repaired(run))}
-    result = Result(contents, "Repair with Antidote", f"Run {run}.", words, mark)
-    return publish(destination, standing, result, access)
+    standing = check_destination(destination, access, access)
+    contents = {path: read_content(material.repaired(run) / path) for path in sums(material.repaired(run))}
+    result = PublishRequest(contents, "Repair with Antidote", f"Run {run}.", words, mark)
+    return publish_result_files(destination, standing, result, access)
 
 
 def exit_code(call: Callable[[], object]) -> int | None:
@@ -253,8 +253,10 @@ def judged(
                 holding.append((name, ref))
             elif files != before:
                 broken.append(Broken("no half-published head", f"{ref} of {name}"))
-            ours |= {(name, each.revision) for each in history(hub, name, revision) if commit_marker.read(each.body)}
-        comments = [sum(said.content.startswith(COMMENT) for said in each.comments) for each in opened]
+            ours |= {
+                (name, each.revision) for each in history(hub, name, revision) if commit_marker.parse_marker(each.body)
+            }
+        comments = [sum(said.content.startswith(COMMENT_MARKER) for said in each.comments) for each in opened]
         if len(opened) > 1 or len(closed) > rivals or max(comments, default=0) > 1 + rivals:
             counted = f"{len(opened)} open and {len(closed)} closed pull requests, comments of ours: {comments}"
             broken.append(Broken("no duplicates", counted))
@@ -276,12 +278,12 @@ def history(hub: LoopbackHub, name: str, revision: str | None) -> Iterator[Commi
         revision = commit.parent
 
 
-def _pulled(material: Material, access: Access) -> tuple[int | None, list[Broken]]:
+def _pulled(material: Material, access: HubAccess) -> tuple[int | None, list[Broken]]:
     """The exit code of a whole pull, and which files it accepted with wrong bytes."""
     wrong: list[Broken] = []
 
     def whole() -> None:
-        folder = pull.download(pull.resolve(SOURCE, None, access), access, ignore)
+        folder = pull.download_snapshot(pull.resolve_revision(SOURCE, None, access), access, ignore)
         for path, sha256 in sums(material.source).items():
             if hashlib.sha256((folder / path).read_bytes()).hexdigest() != sha256:
                 wrong.append(Broken("no wrong bytes accepted", path))

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import AntidoteError
-from antidote_ci.hub.access import Access
-from antidote_ci.hub.retry import Patience
+from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.retry import RetryPolicy
 from antidote_ci.records import Manifest, ReportedSource
 
 CARD = "---\nlicense: apache-2.0\nbase_model: demo/base\ntags: [demo]\n---\n# A small model\n"
 TOKEN = "hf_loopbackToken"
 
-HASTY = Access(patience=Patience(0))
+HASTY = HubAccess(retry_policy=RetryPolicy(0))
 """Without a token, and without patience: the first failure is the last."""
 
 MakeModel = Callable[..., Path]

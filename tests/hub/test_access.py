@@ -11,8 +11,8 @@ from huggingface_hub import constants
 from huggingface_hub.utils import _auth
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.hub.access import Access, reading, writing
-from antidote_ci.hub.retry import SECONDS, Patience
+from antidote_ci.hub.access import HubAccess, read_access, write_access
+from antidote_ci.hub.retry import DEFAULT_BUDGET, RetryPolicy
 from loopback_hub import LoopbackHub, oidc
 from tests.hub.canned import JSON, Asked, Canned, CannedHub
 from tests.hub.hub_samples import said
@@ -24,46 +24,46 @@ AT_ONCE = {"ANTIDOTE_HUB_PATIENCE": "0"}
 
 def test_reading_and_writing_are_separate_rights() -> None:
     both = {"HF_TOKEN": "hf_read", "HF_WRITE_TOKEN": "hf_write"}
-    assert reading(both).token == "hf_read"
-    assert writing(both).token == "hf_write"
-    assert writing({"HF_TOKEN": "hf_read"}).token == "hf_read"
-    assert reading({"HF_WRITE_TOKEN": "hf_write"}).token is None
-    assert (reading(both).purpose, writing(both).purpose) == ("reading", "publishing")
+    assert read_access(both).token == "hf_read"
+    assert write_access(both).token == "hf_write"
+    assert write_access({"HF_TOKEN": "hf_read"}).token == "hf_read"
+    assert read_access({"HF_WRITE_TOKEN": "hf_write"}).token is None
+    assert (read_access(both).purpose, write_access(both).purpose) == ("reading", "publishing")
 
 
 def test_a_token_is_never_part_of_what_is_printed() -> None:
-    assert "hf_secret" not in repr(Access("hf_secret"))
+    assert "hf_secret" not in repr(HubAccess("hf_secret"))
 
 
 @pytest.mark.parametrize("environment", [{}, {"HF_TOKEN": ""}, {"HF_TOKEN": " \n", "HF_WRITE_TOKEN": ""}])
 def test_publishing_needs_a_token(environment: dict[str, str]) -> None:
-    assert reading(environment).token is None
+    assert read_access(environment).token is None
     with pytest.raises(InfrastructureError, match="needs a token") as raised:
-        writing(environment)
+        write_access(environment)
     assert "--publish none" in str(raised.value.hint)
 
 
 def test_white_space_around_a_token_is_nobodys_intention() -> None:
-    assert reading({"HF_TOKEN": " hf_read\r\n"}).token == "hf_read"
+    assert read_access({"HF_TOKEN": " hf_read\r\n"}).token == "hf_read"
 
 
 @pytest.mark.parametrize("token", ["hf_a b", "hf_a\nhf_b", "hf_ü", "hf_\x07bell"])
 def test_a_token_that_is_none(token: str) -> None:
     for environment in ({"HF_TOKEN": token}, {"HF_WRITE_TOKEN": token}):
         with pytest.raises(ConfigurationError, match="has characters that no token has") as raised:
-            (reading if "HF_TOKEN" in environment else writing)(environment)
+            (read_access if "HF_TOKEN" in environment else write_access)(environment)
         assert token not in said(raised.value)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("", SECONDS), ("0", 0.0), (" 90 ", 90.0), ("1.5", 1.5)])
+@pytest.mark.parametrize(("text", "seconds"), [("", DEFAULT_BUDGET), ("0", 0.0), (" 90 ", 90.0), ("1.5", 1.5)])
 def test_patience_from_the_environment(text: str, seconds: float) -> None:
-    assert reading({"ANTIDOTE_HUB_PATIENCE": text}).patience.seconds == seconds
+    assert read_access({"ANTIDOTE_HUB_PATIENCE": text}).retry_policy.seconds == seconds
 
 
 @pytest.mark.parametrize("text", ["-1", "soon", "inf", "nan", "1e999"])
 def test_patience_that_is_no_number(text: str) -> None:
     with pytest.raises(ConfigurationError, match="no number of seconds"):
-        reading({"ANTIDOTE_HUB_PATIENCE": text})
+        read_access({"ANTIDOTE_HUB_PATIENCE": text})
 
 
 @pytest.fixture
@@ -86,10 +86,10 @@ def test_an_identity_is_exchanged_for_a_token(workflow: pytest.MonkeyPatch) -> N
     with CannedHub(lambda _: Canned(200, granted, JSON)) as hub:
         serve(hub, workflow)
         environment = {"HF_OIDC_RESOURCE": RESOURCE, "HF_TOKEN": "hf_read"}
-        found = writing(environment)
+        found = write_access(environment)
         assert (found.token, found.purpose) == ("hf_jwt_granted", "publishing")
         assert [each.path for each in hub.asked] == ["/oauth/token"]
-        assert writing({**environment, "HF_WRITE_TOKEN": "hf_write"}).token == "hf_write"
+        assert write_access({**environment, "HF_WRITE_TOKEN": "hf_write"}).token == "hf_write"
         assert len(hub.asked) == 1
 
 
@@ -101,7 +101,7 @@ def test_an_identity_that_is_not_trusted(workflow: pytest.MonkeyPatch, status: i
     with CannedHub(refuse) as hub:
         serve(hub, workflow)
         with pytest.raises(InfrastructureError, match="identity could not be exchanged") as raised:
-            writing({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
+            write_access({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
     assert f"{status}: invalid_grant: [token]" in str(raised.value.cause)
     assert "HF_WRITE_TOKEN" in str(raised.value.hint)
     assert IDENTITY not in said(raised.value)
@@ -111,15 +111,15 @@ def test_an_exchange_is_asked_for_again(workflow: pytest.MonkeyPatch) -> None:
     answers = [Canned(503), Canned(502), Canned(200, b'{"access_token": "hf_jwt_granted"}', JSON)]
     with CannedHub(lambda _: answers.pop(0)) as hub:
         serve(hub, workflow)
-        access = Access(None, Patience(60, sleep=lambda _: None), "exchanging")
-        assert access.exchange(RESOURCE) == "hf_jwt_granted"
+        access = HubAccess(None, RetryPolicy(60, sleep=lambda _: None), "exchanging")
+        assert access.exchange_token(RESOURCE) == "hf_jwt_granted"
 
 
 def test_a_job_without_an_identity(workflow: pytest.MonkeyPatch) -> None:
     workflow.delenv("HF_OIDC_ID_TOKEN")
     workflow.delenv("GITHUB_ACTIONS", raising=False)
     with pytest.raises(InfrastructureError, match="identity could not be exchanged") as raised:
-        writing({"HF_OIDC_RESOURCE": RESOURCE})
+        write_access({"HF_OIDC_RESOURCE": RESOURCE})
     assert "id-token: write" in str(raised.value.hint)
 
 
@@ -139,7 +139,7 @@ def test_an_identity_minted_by_github_is_not_shown(workflow: pytest.MonkeyPatch)
         workflow.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", f"{hub.endpoint}/mint")
         workflow.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token-of-the-job")
         with pytest.raises(InfrastructureError) as raised:
-            writing({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
+            write_access({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
     assert "403: [token] is not trusted" in str(raised.value.cause)
 
 
@@ -147,7 +147,7 @@ def test_an_exchange_for_another_resource_than_that_of_the_process(workflow: pyt
     """The client would send a token that is saved on this machine."""
     workflow.delenv("HF_OIDC_RESOURCE")
     with pytest.raises(ValueError, match="HF_OIDC_RESOURCE"):
-        Access(None, Patience(0), "exchanging").exchange(RESOURCE)
+        HubAccess(None, RetryPolicy(0), "exchanging").exchange_token(RESOURCE)
 
 
 def test_a_token_that_is_always_refused_is_exchanged_once_more(workflow: pytest.MonkeyPatch) -> None:
@@ -166,9 +166,9 @@ def test_a_token_that_is_always_refused_is_exchanged_once_more(workflow: pytest.
 
     with CannedHub(answer) as hub:
         serve(hub, workflow)
-        access = writing({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
+        access = write_access({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
         with pytest.raises(InfrastructureError, match="answered 401") as raised:
-            access.ask(RESOURCE, lambda client: client.get_discussion_details(RESOURCE, 1))
+            access.request(RESOURCE, lambda client: client.get_discussion_details(RESOURCE, 1))
     sent = [each.headers["authorization"] for each in hub.asked if "/discussions/" in each.path]
     assert sent == [f"Bearer {token}" for token in tokens]
     assert "refused: ['[token]', '[token]'] as Bearer [token]" in str(raised.value.cause)
@@ -179,9 +179,9 @@ def test_another_refusal_is_no_reason_to_exchange_again(workflow: pytest.MonkeyP
     granted = json.dumps({"access_token": "hf_jwt_granted", "expires_in": 3600}).encode()
     with CannedHub(lambda asked: Canned(200, granted, JSON) if asked.path == "/oauth/token" else Canned(403)) as hub:
         serve(hub, workflow)
-        access = writing({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
+        access = write_access({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
         with pytest.raises(InfrastructureError, match="answered 403"):
-            access.ask(RESOURCE, lambda client: client.get_discussion_details(RESOURCE, 1))
+            access.request(RESOURCE, lambda client: client.get_discussion_details(RESOURCE, 1))
     assert [each.path for each in hub.asked].count("/oauth/token") == 1
 
 
@@ -191,9 +191,9 @@ def test_a_failing_exchange_during_the_run_is_waited_for(workflow: pytest.Monkey
     answers = [Canned(200, granted, JSON), Canned(503), Canned(200, granted, JSON), Canned(200, b'{"name": "a"}', JSON)]
     with CannedHub(lambda _: answers.pop(0)) as hub:
         serve(hub, workflow)
-        first = writing({"HF_OIDC_RESOURCE": RESOURCE}).token
-        access = Access(first, Patience(60, sleep=lambda _: None), "publishing", RESOURCE)
-        assert access.ask(RESOURCE, lambda client: client.whoami()) == {"name": "a"}
+        first = write_access({"HF_OIDC_RESOURCE": RESOURCE}).token
+        access = HubAccess(first, RetryPolicy(60, sleep=lambda _: None), "publishing", RESOURCE)
+        assert access.request(RESOURCE, lambda client: client.whoami()) == {"name": "a"}
     assert answers == []
 
 
@@ -206,9 +206,9 @@ def test_a_workflow_that_is_no_longer_trusted(workflow: pytest.MonkeyPatch) -> N
         workflow.setenv("GITHUB_ACTIONS", "true")
         workflow.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", f"{hub.endpoint}/mint")
         workflow.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token-of-the-job")
-        access = writing({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
+        access = write_access({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
         with pytest.raises(InfrastructureError, match="identity could not be exchanged") as raised:
-            access.ask("org/other", lambda client: client.whoami())
+            access.request("org/other", lambda client: client.whoami())
     assert "do not trust this workflow (403)" in str(raised.value.cause)
 
 
@@ -217,18 +217,18 @@ def test_an_identity_that_cannot_be_minted_again(
 ) -> None:
     monkeypatch.setattr(oidc, "ID_SECONDS", 1)
     workflow.setattr(constants, "ENDPOINT", hub.endpoint)
-    job = hub.trust(RESOURCE, "org/workflows")
+    job = hub.trust_workflow(RESOURCE, "org/workflows")
     request = {"Authorization": f"Bearer {job['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"}
     minted = httpx2.get(job["ACTIONS_ID_TOKEN_REQUEST_URL"], params={"audience": hub.endpoint}, headers=request)
     identity = minted.json()["value"]
     workflow.setenv("HF_OIDC_ID_TOKEN", identity)
-    access = writing(os.environ)
-    assert access.ask(RESOURCE, lambda client: client.whoami())["name"] == "[OIDC]"
+    access = write_access(os.environ)
+    assert access.request(RESOURCE, lambda client: client.whoami())["name"] == "[OIDC]"
     time.sleep(oidc.ID_SECONDS + 1)
-    assert access.ask(RESOURCE, lambda client: client.whoami())["name"] == "[OIDC]", "the token is still valid"
+    assert access.request(RESOURCE, lambda client: client.whoami())["name"] == "[OIDC]", "the token is still valid"
     hub.end_exchanged_tokens()
     with pytest.raises(InfrastructureError, match=r"HF_OIDC_ID_TOKEN could not be exchanged .* again") as raised:
-        access.ask(RESOURCE, lambda client: client.whoami())
+        access.request(RESOURCE, lambda client: client.whoami())
     assert "400: invalid_grant: the identity has expired" in str(raised.value.cause)
     assert "new HF_OIDC_ID_TOKEN" in str(raised.value.hint)
     assert "HF_WRITE_TOKEN" in str(raised.value.hint)

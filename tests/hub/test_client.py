@@ -15,10 +15,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import AntidoteError, InfrastructureError
-from antidote_ci.hub.access import Access
-from antidote_ci.hub.client import HIDDEN, PIECE, WITHHELD, address, api, endpoint, prepare, redact
-from antidote_ci.hub.errors import explained
-from antidote_ci.hub.retry import Patience
+from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.client import (
+    PIECE,
+    REDACTED,
+    WITHHELD,
+    configure_client,
+    create_api,
+    printable_endpoint,
+    read_endpoint,
+    redact_secrets,
+)
+from antidote_ci.hub.errors import translate_errors
+from antidote_ci.hub.retry import RetryPolicy
 from loopback_hub import LoopbackHub
 from tests.hub.canned import Asked, Canned, CannedHub
 from tests.hub.hub_samples import MakeModel, said
@@ -65,7 +74,7 @@ def test_no_token_in_any_message(number: int, token: str, known: bool) -> None:
     if not token.startswith("hf_"):
         known = True
     failure = failures(f"Bearer {token} was refused")[number]
-    with pytest.raises(AntidoteError) as raised, explained(f"org/{token}", token if known else None):
+    with pytest.raises(AntidoteError) as raised, translate_errors(f"org/{token}", token if known else None):
         raise failure
     assert token not in said(raised.value)
     assert token not in "".join(traceback.format_exception(raised.value))
@@ -75,7 +84,7 @@ def test_no_token_in_any_message(number: int, token: str, known: bool) -> None:
 @settings(deadline=None)
 def test_redaction_keeps_the_rest(before: str, token: str) -> None:
     kept = before.replace("hf_", "")
-    assert redact(f"{kept} {token} after", None) == f"{kept} [token] after"
+    assert redact_secrets(f"{kept} {token} after", None) == f"{kept} [token] after"
 
 
 @given(token=OTHER_TOKENS, before=st.binary(max_size=5), cut=st.integers(PIECE, 20), at=st.integers(1, 19))
@@ -92,8 +101,8 @@ def test_no_form_of_a_token(token: str, before: bytes, cut: int, at: int) -> Non
         f"{token[:at]}\n{token[at:]}",
     )
     for form in forms:
-        shown = redact(f"Authorization: {form} is wrong", token)
-        assert shown == WITHHELD or HIDDEN in shown
+        shown = redact_secrets(f"Authorization: {form} is wrong", token)
+        assert shown == WITHHELD or REDACTED in shown
         assert token[:PIECE] not in shown
         assert token[-PIECE:] not in shown
 
@@ -101,18 +110,18 @@ def test_no_form_of_a_token(token: str, before: bytes, cut: int, at: int) -> Non
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HF_WRITE_TOKEN", "HF_OIDC_ID_TOKEN", "ANTIDOTE_JUDGE_KEY"])
 def test_secrets_of_the_environment_are_known(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "no-token-of-the-hub\n")
-    assert redact("it is no-token-of-the-hub, see", None) == "it is [token], see"
+    assert redact_secrets("it is no-token-of-the-hub, see", None) == "it is [token], see"
 
 
 @pytest.mark.parametrize("credentials", ["robot:pa%40ss/word", "hf_asAnAccount", "robot:short"])
 def test_credentials_of_the_endpoint(credentials: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"https://{credentials}@mirror.example/hub/")
-    assert endpoint() == f"https://{credentials}@mirror.example/hub"
-    assert address() == "https://mirror.example/hub"
+    assert read_endpoint() == f"https://{credentials}@mirror.example/hub"
+    assert printable_endpoint() == "https://mirror.example/hub"
     plain = credentials.replace("%40", "@")
     basic = base64.b64encode(plain.encode()).decode()
-    for text in (f"GET {endpoint()}/api", f"Basic {basic}", plain):
-        shown = redact(text, None)
+    for text in (f"GET {read_endpoint()}/api", f"Basic {basic}", plain):
+        shown = redact_secrets(text, None)
         assert credentials not in shown
         assert plain not in shown
         assert basic not in shown
@@ -120,10 +129,10 @@ def test_credentials_of_the_endpoint(credentials: str, monkeypatch: pytest.Monke
 
 def test_what_the_client_logs_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "https://robot:secret@mirror.example")
-    prepare()
+    configure_client()
     [handler] = logging.getLogger("huggingface_hub").handlers
     record = logging.LogRecord(
-        "huggingface_hub.utils", logging.WARNING, "", 0, "%s\nfor %s", (f"hf_{'a' * 20}", endpoint()), None
+        "huggingface_hub.utils", logging.WARNING, "", 0, "%s\nfor %s", (f"hf_{'a' * 20}", read_endpoint()), None
     )
     assert handler.filter(record)
     assert record.getMessage() == "[token] for https://[token]@mirror.example"
@@ -136,7 +145,7 @@ def _always(answer: Canned, _: Asked) -> Canned:
 def test_the_tags_of_an_uploads_parts_stay(client_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are no hashes of ours, and the client sends them back."""
     with CannedHub(partial(_always, Canned(200, b"", {"ETag": '"0123-part"'}))) as hub:
-        prepare()
+        configure_client()
         assert get_session().put(f"{hub.endpoint}/part", content=b"x").headers["ETag"] == '"0123-part"'
 
 
@@ -154,13 +163,15 @@ def test_what_is_no_hash_names_no_folder(
         with CannedHub(partial(_always, answer)) as hub:
             monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
             with pytest.raises(InfrastructureError):
-                Access(None, Patience(0)).ask("org/model", lambda client: client.hf_hub_download("org/model", "a.json"))
+                HubAccess(None, RetryPolicy(0)).request(
+                    "org/model", lambda client: client.hf_hub_download("org/model", "a.json")
+                )
     found = [path for path in tmp_path.rglob("*") if path.is_file() and ".locks" not in path.parts]
     assert [path for path in found if path.name != "CACHEDIR.TAG"] == []
 
 
 def test_a_full_disk() -> None:
-    with pytest.raises(InfrastructureError, match="the disk is full"), explained("org/model", None):
+    with pytest.raises(InfrastructureError, match="the disk is full"), translate_errors("org/model", None):
         Path("/dev/full").write_text("anything")
 
 
@@ -170,5 +181,5 @@ def test_no_token_is_taken_from_this_machine(
     monkeypatch.setenv("HF_TOKEN", "hf_ofThisMachine")
     hub.add("org/gated", model(), gated=True)
     with pytest.raises(errors.GatedRepoError):
-        api(None).auth_check("org/gated")
-    api("hf_given").auth_check("org/gated")
+        create_api(None).auth_check("org/gated")
+    create_api("hf_given").auth_check("org/gated")

@@ -11,8 +11,8 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import prompt_sets, splits
 from antidote_ci.evaluation.prompt_sets import PRESETS, FetchedSet
 from antidote_ci.hub import datasets, github
-from antidote_ci.hub.access import Access
-from antidote_ci.policy import Policy, override
+from antidote_ci.hub.access import HubAccess
+from antidote_ci.policy import Policy, override_section
 from loopback_hub import LoopbackHub
 from tests.evaluation.published import publish
 from tests.hub.hub_samples import HASTY, TOKEN
@@ -33,14 +33,14 @@ def mirror(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def fetch_all(policy: Policy) -> dict[str, FetchedSet]:
     """What a run does before it splits its prompts."""
     found = {}
-    for each in prompt_sets.wanted(policy):
-        fetched = datasets.fetch(each.repository, each.revision, each.files, Access())
+    for each in prompt_sets.list_downloads(policy):
+        fetched = datasets.fetch_dataset(each.repository, each.revision, each.files, HubAccess())
         found[each.name] = FetchedSet(fetched.folder, fetched.commit)
     return found
 
 
 def named(**values: object) -> Policy:
-    return override(Policy(), "evaluation", **values)
+    return override_section(Policy(), "evaluation", **values)
 
 
 def test_the_default_pair_end_to_end(hub: LoopbackHub, tmp_path: Path) -> None:
@@ -49,15 +49,15 @@ def test_the_default_pair_end_to_end(hub: LoopbackHub, tmp_path: Path) -> None:
     policy = named(prompts=f"jailbreakbench@{first},strongreject@{second}")
     sets = fetch_all(policy)
 
-    measured, files = splits.for_evaluation(policy, sets)
+    measured, files = splits.load_evaluation_prompts(policy, sets)
     assert (len(measured.harmful), len(measured.benign), measured.task) == (300, 100, [])
     by_role = {file.role: file for file in files}
     assert by_role["confirmation"].origin == f"jailbreakbench@{first}, strongreject@{second}"
     assert by_role["benign"].origin == f"jailbreakbench@{first}"
     assert {file.licence for file in files} == {"MIT"}
 
-    run = splits.for_run(policy, sets)
-    assert len(run.shaping.realignment) + len(run.selection.harmful) + len(run.confirmation.harmful) == 300
+    run = splits.load_run_prompts(policy, sets)
+    assert len(run.repair_prompts.realignment) + len(run.selection.harmful) + len(run.confirmation.harmful) == 300
     assert {file.role: file.origin for file in run.files} == {
         "realignment": "self",
         "calibration": f"jailbreakbench@{first}",
@@ -71,15 +71,15 @@ def test_main_becomes_one_commit(hub: LoopbackHub, tmp_path: Path) -> None:
     old = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench", 3), kind="dataset")
     new = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench", 5), kind="dataset")
     for revision, commit, count in ((None, new, 5), (old, old, 3), ("main", new, 5)):
-        fetched = datasets.fetch(JAILBREAKBENCH, revision, HARMFUL, Access())
+        fetched = datasets.fetch_dataset(JAILBREAKBENCH, revision, HARMFUL, HubAccess())
         assert fetched.commit == commit
         sets = {"jailbreakbench": FetchedSet(fetched.folder, fetched.commit)}
-        assert len(prompt_sets.rows("jailbreakbench", "harmful", sets)) == count
+        assert len(prompt_sets.read_rows("jailbreakbench", "harmful", sets)) == count
 
 
 def test_only_the_named_files_come(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
-    folder = datasets.fetch(JAILBREAKBENCH, None, HARMFUL, Access()).folder
+    folder = datasets.fetch_dataset(JAILBREAKBENCH, None, HARMFUL, HubAccess()).folder
     assert [path.name for path in folder.rglob("*.csv")] == ["harmful-behaviors.csv"]
 
 
@@ -92,20 +92,20 @@ def test_a_commit_in_the_cache_needs_no_request(hub: LoopbackHub, tmp_path: Path
     else:
         commit = hub.add(STRONGREJECT, publish(tmp_path / "b", "strongreject"))
         repository, files = f"github:{STRONGREJECT}", CSV
-    first = datasets.fetch(repository, commit, files, Access())
-    before = hub.history
-    assert datasets.fetch(repository, commit, files, Access()) == first
-    assert hub.history == before
+    first = datasets.fetch_dataset(repository, commit, files, HubAccess())
+    before = hub.requests
+    assert datasets.fetch_dataset(repository, commit, files, HubAccess()) == first
+    assert hub.requests == before
 
 
 def test_a_cached_file_that_was_changed_is_fetched_again(hub: LoopbackHub, tmp_path: Path) -> None:
     commit = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
-    file = datasets.fetch(JAILBREAKBENCH, commit, HARMFUL, Access()).folder / "data/harmful-behaviors.csv"
+    file = datasets.fetch_dataset(JAILBREAKBENCH, commit, HARMFUL, HubAccess()).folder / "data/harmful-behaviors.csv"
     good = file.read_bytes()
     file.resolve().write_bytes(good.replace(b"sweets", b"sweats"))
     with pytest.raises(InfrastructureError, match="does not have the hash"):
-        datasets.fetch(JAILBREAKBENCH, commit, HARMFUL, HASTY)
-    folder = datasets.fetch(JAILBREAKBENCH, commit, HARMFUL, HASTY).folder
+        datasets.fetch_dataset(JAILBREAKBENCH, commit, HARMFUL, HASTY)
+    folder = datasets.fetch_dataset(JAILBREAKBENCH, commit, HARMFUL, HASTY).folder
     assert (folder / "data/harmful-behaviors.csv").read_bytes() == good
 
 
@@ -120,14 +120,14 @@ def test_wrong_bytes_of_the_right_size(hub: LoopbackHub, tmp_path: Path, name: s
     assert blob is not None
     blob.write_bytes(bytes([blob.read_bytes()[0] ^ 1]) + blob.read_bytes()[1:])
     with pytest.raises(InfrastructureError, match="does not have the hash"):
-        datasets.fetch(preset.repository, None, {preset.harmful.file: None}, HASTY)
+        datasets.fetch_dataset(preset.repository, None, {preset.harmful.file: None}, HASTY)
 
 
 def test_large_file_storage(hub: LoopbackHub, tmp_path: Path) -> None:
     preset = PRESETS["beavertails-evaluation"]
     commit = hub.add(preset.repository, publish(tmp_path / "a", "beavertails-evaluation", 40), kind="dataset")
     policy = named(prompts="beavertails-evaluation", accept_licence=True)
-    measured, (file,) = splits.for_evaluation(policy, fetch_all(policy))
+    measured, (file,) = splits.load_evaluation_prompts(policy, fetch_all(policy))
     assert len(measured.harmful) == 40
     assert (file.origin, file.licence) == (f"beavertails-evaluation@{commit}", "CC-BY-NC-4.0")
 
@@ -136,38 +136,38 @@ def test_a_gated_dataset(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HF_TOKEN", TOKEN)  # not ours to use unless it is passed
     hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), gated=True, kind="dataset")
     with pytest.raises(InfrastructureError, match="is gated") as raised:
-        datasets.fetch(JAILBREAKBENCH, None, HARMFUL, Access())
+        datasets.fetch_dataset(JAILBREAKBENCH, None, HARMFUL, HubAccess())
     assert f"{hub.endpoint}/datasets/{JAILBREAKBENCH}," in str(raised.value.hint)
-    assert datasets.fetch(JAILBREAKBENCH, None, HARMFUL, Access(TOKEN)).folder.is_dir()
+    assert datasets.fetch_dataset(JAILBREAKBENCH, None, HARMFUL, HubAccess(TOKEN)).folder.is_dir()
 
 
 def test_what_is_not_there(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
     with pytest.raises(InfrastructureError, match=r"has no file data/other\.csv at [0-9a-f]{40}"):
-        datasets.fetch(JAILBREAKBENCH, None, {"data/other.csv": None}, Access())
+        datasets.fetch_dataset(JAILBREAKBENCH, None, {"data/other.csv": None}, HubAccess())
     with pytest.raises(InfrastructureError, match="no such revision"):
-        datasets.fetch(JAILBREAKBENCH, "0" * 40, HARMFUL, Access())
+        datasets.fetch_dataset(JAILBREAKBENCH, "0" * 40, HARMFUL, HubAccess())
     with pytest.raises(InfrastructureError, match="datasets/org/nothing is not on"):
-        datasets.fetch("org/nothing", None, HARMFUL, Access())
+        datasets.fetch_dataset("org/nothing", None, HARMFUL, HubAccess())
     hub.add("org/model", tmp_path / "a")
     with pytest.raises(InfrastructureError, match="datasets/org/model is not on"):
-        datasets.fetch("org/model", None, HARMFUL, Access())
+        datasets.fetch_dataset("org/model", None, HARMFUL, HubAccess())
 
 
 def test_what_is_no_prompt_set(hub: LoopbackHub, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"data\.parquet"):
-        datasets.fetch(JAILBREAKBENCH, None, {"data.parquet": None}, Access())
-    assert hub.history == []
+        datasets.fetch_dataset(JAILBREAKBENCH, None, {"data.parquet": None}, HubAccess())
+    assert hub.requests == []
     (tmp_path / "large").mkdir()
     with (tmp_path / "large" / "data.csv").open("wb") as file:
         file.truncate(datasets.FILE_BYTES + 1)
     commit = hub.add("org/large", tmp_path / "large", kind="dataset")
     with pytest.raises(InfrastructureError, match="64 MB"):
-        datasets.fetch("org/large", None, {"data.csv": None}, Access())
-    assert not any("/resolve/" in request for request in hub.history)
+        datasets.fetch_dataset("org/large", None, {"data.csv": None}, HubAccess())
+    assert not any("/resolve/" in request for request in hub.requests)
     hub.add("org/large", tmp_path / "large")
     with pytest.raises(InfrastructureError, match="more than 64 MB"):
-        datasets.fetch("github:org/large", commit_of(hub, "org/large"), {"data.csv": None}, Access())
+        datasets.fetch_dataset("github:org/large", commit_of(hub, "org/large"), {"data.csv": None}, HubAccess())
     assert commit != commit_of(hub, "org/large")
 
 
@@ -180,24 +180,24 @@ def test_github_is_asked_for_one_commit_and_checked(hub: LoopbackHub, tmp_path: 
     repository = f"github:{STRONGREJECT}"
     file = next(iter(CSV))
     with pytest.raises(InfrastructureError, match="does not have the sha256"):
-        datasets.fetch(repository, commit, {file: "0" * 64}, Access())
-    assert datasets.fetch(repository, commit, CSV, Access(TOKEN)).commit == commit
+        datasets.fetch_dataset(repository, commit, {file: "0" * 64}, HubAccess())
+    assert datasets.fetch_dataset(repository, commit, CSV, HubAccess(TOKEN)).commit == commit
     with pytest.raises(InfrastructureError, match="GitHub answered 404") as raised:
-        datasets.fetch(repository, "0" * 40, CSV, Access())
+        datasets.fetch_dataset(repository, "0" * 40, CSV, HubAccess())
     assert raised.value.hint == "check the commit"
     with pytest.raises(ConfigurationError, match="40 hex digits"):
-        datasets.fetch(repository, None, CSV, Access())
+        datasets.fetch_dataset(repository, None, CSV, HubAccess())
 
 
 def test_github_out_of_reach(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(github.ADDRESS_VARIABLE, "http://127.0.0.1:9/")
     with pytest.raises(InfrastructureError, match="GitHub cannot be reached") as raised:
-        datasets.fetch(f"github:{STRONGREJECT}", "0" * 40, CSV, HASTY)
+        datasets.fetch_dataset(f"github:{STRONGREJECT}", "0" * 40, CSV, HASTY)
     assert github.ADDRESS_VARIABLE in str(raised.value.cause)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InfrastructureError, match="not in the local cache"):
-        datasets.fetch(f"github:{STRONGREJECT}", "0" * 40, CSV, HASTY)
-    assert hub.history == []
+        datasets.fetch_dataset(f"github:{STRONGREJECT}", "0" * 40, CSV, HASTY)
+    assert hub.requests == []
 
 
 def test_the_loopback_hub_serves_datasets_beside_models_of_the_same_name(hub: LoopbackHub, tmp_path: Path) -> None:
@@ -225,4 +225,4 @@ def test_a_packed_set_that_unpacks_to_too_much(hub: LoopbackHub, tmp_path: Path)
     hub.add(preset.repository, folder, kind="dataset")
     policy = named(prompts="beavertails-evaluation", accept_licence=True)
     with pytest.raises(ConfigurationError, match="more than 64 MB"):
-        prompt_sets.rows("beavertails-evaluation", "harmful", fetch_all(policy))
+        prompt_sets.read_rows("beavertails-evaluation", "harmful", fetch_all(policy))

@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from antidote_ci.hub.destination import Destination, last_head
+from antidote_ci.hub.destination import Destination, read_last_head
 from tests.hub.canned import JSON, Canned, CannedHub
 
 OWN = Destination("repo", "org/model", "a" * 40, "demo/repaired")
@@ -13,7 +13,7 @@ BRANCH = Destination("branch", "org/model", "a" * 40, "repaired")
 
 def found(status: int, code: str, destination: Destination) -> object:
     with CannedHub(lambda _: Canned(status, b"{}", JSON | {"X-Error-Code": code})) as hub:
-        return last_head(HfApi(endpoint=hub.endpoint, token="hf_bot"), destination)
+        return read_last_head(HfApi(endpoint=hub.endpoint, token="hf_bot"), destination)
 
 
 def test_a_repository_or_a_branch_is_still_to_be_made() -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.hub.digests import WrongBytes, digest_like, is_file
+from antidote_ci.hub.digests import DigestMismatch, has_digest, hash_like
 
 
 @given(content=st.binary(max_size=200), places=st.integers(0, 3))
@@ -18,18 +18,18 @@ def test_both_hashes(tmp_path: Path, content: bytes, places: int) -> None:
     """As the client computes git's, and hashlib the other; also across the pieces in which a file is read."""
     file, content = tmp_path / "file", content * (10_000 * places + 1)
     file.write_bytes(content)
-    assert digest_like(file, "0" * 40) == git_hash(content)
-    assert digest_like(file, "0" * 64) == hashlib.sha256(content).hexdigest()
+    assert hash_like(file, "0" * 40) == git_hash(content)
+    assert hash_like(file, "0" * 64) == hashlib.sha256(content).hexdigest()
     for digest in (git_hash(content), hashlib.sha256(content).hexdigest()):
-        assert is_file(file, digest)
+        assert has_digest(file, digest)
         file.write_bytes(content + b"x")
-        assert not is_file(file, digest)
+        assert not has_digest(file, digest)
         file.write_bytes(content)
 
 
 def test_wrong_bytes_are_an_error_of_ours_that_may_pass() -> None:
     with pytest.raises(InfrastructureError) as raised:
-        raise WrongBytes("what", cause="cause", hint="hint")
+        raise DigestMismatch("what", cause="cause", hint="hint")
     assert (raised.value.what, raised.value.cause, raised.value.hint, raised.value.exit_code) == (
         "what",
         "cause",

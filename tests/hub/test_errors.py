@@ -20,23 +20,23 @@ from hypothesis import strategies as st
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, PublishConflict
 from antidote_ci.hub import client, error_table, info, webhooks
-from antidote_ci.hub.access import Access
-from antidote_ci.hub.error_table import Meaning, Purpose
-from antidote_ci.hub.errors import explained, in_our_words, is_unauthorized, of_status, seconds_to_wait
-from antidote_ci.hub.retry import Patience
+from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.error_table import HubErrorMeaning, Purpose
+from antidote_ci.hub.errors import is_unauthorized, meaning_of_status, retry_delay, to_antidote_error, translate_errors
+from antidote_ci.hub.retry import RetryPolicy
 from tests.hub.canned import JSON, Asked, Canned, CannedHub
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hub-errors.md"
 IT = "org/model"
 KEY = "hf_aTokenOfTheseTests"
-ONCE = Patience(0)
+ONCE = RetryPolicy(0)
 PURPOSES: tuple[Purpose, ...] = ("reading", "publishing", "exchanging", "submitting", "managing")
-KNOWN = sorted(set(error_table.STATUSES) | {405, 409, 418, 425, 431, 499, 505, 520, 599})
+KNOWN = sorted(set(error_table.STATUS_MEANINGS) | {405, 409, 418, 425, 431, 499, 505, 520, 599})
 PREUPLOAD = Canned(200, b'{"files": [{"path": "a.txt", "uploadMode": "regular", "shouldIgnore": false}]}', JSON)
 
 Call = Callable[[HfApi], object]
 READING: dict[str, Call] = {
-    "model_info": lambda api: info.model_info(api, IT),
+    "model_info": lambda api: info.fetch_model_info(api, IT),
     "auth_check": lambda api: api.auth_check(IT),
     "tree": lambda api: list(api.list_repo_tree(IT)),
     "download": lambda api: api.hf_hub_download(IT, "config.json"),
@@ -106,17 +106,21 @@ def refusing(answer: Canned) -> Callable[[Asked], Canned]:
 
 def raised_by(call: Call, purpose: Purpose, token: str | None = KEY) -> AntidoteError:
     with pytest.raises(AntidoteError) as raised:
-        Access(token, ONCE, purpose).ask(IT, call)
+        HubAccess(token, ONCE, purpose).request(IT, call)
     assert raised.value.__cause__ is None
     return raised.value
 
 
 def filled(text: str, status: int | None, purpose: Purpose, hub: str) -> str:
-    return text.format(it=IT, hub=hub, status=status, variable=error_table.VARIABLES[purpose])
+    return text.format(it=IT, hub=hub, status=status, variable=error_table.TOKEN_VARIABLES[purpose])
 
 
 def assert_means(
-    error: AntidoteError, meaning: Meaning, hub: CannedHub, status: int | None = None, purpose: Purpose = "reading"
+    error: AntidoteError,
+    meaning: HubErrorMeaning,
+    hub: CannedHub,
+    status: int | None = None,
+    purpose: Purpose = "reading",
 ) -> None:
     assert type(error) is meaning.error
     assert error.what == filled(meaning.what, status, purpose, hub.endpoint)
@@ -135,7 +139,7 @@ def test_every_status_of_every_request(
         headers = {**JSON, "X-Error-Message": "the reason it gives"}
         hub.answer = refusing(Canned(status, b'{"error": "the reason it gives"}', headers))
         error = raised_by(call, purpose, token)
-        assert_means(error, of_status(status, token is not None, purpose), hub, status, purpose)
+        assert_means(error, meaning_of_status(status, token is not None, purpose), hub, status, purpose)
         # Here the client gives advice of its own in place of the reason.
         assert ("(the reason it gives" in str(error.cause)) != (name == "whoami" and status in (401, 429))
 
@@ -146,13 +150,15 @@ def test_what_ends_a_run_with_which_code() -> None:
             expected: type[AntidoteError] = InfrastructureError
             if status == 412 or (status == 409 and purpose == "publishing"):
                 expected = PublishConflict
-            assert of_status(status, True, purpose).error is expected
+            assert meaning_of_status(status, True, purpose).error is expected
 
 
 def test_what_passes_does_not_depend_on_who_asks() -> None:
     """One and the same question decides whether to ask again."""
     for status in range(400, 600):
-        passing = {of_status(status, known, purpose).passing for known in (True, False) for purpose in PURPOSES}
+        passing = {
+            meaning_of_status(status, known, purpose).transient for known in (True, False) for purpose in PURPOSES
+        }
         assert passing == {status in (408, 429) or (status >= 500 and status not in (501, 511))}, status
 
 
@@ -166,7 +172,9 @@ def test_what_passes_does_not_depend_on_who_asks() -> None:
         ("GatedRepo", 403, error_table.GATED, error_table.GATED),
     ],
 )
-def test_the_hubs_own_codes(hub: CannedHub, code: str, status: int, reading: Meaning, publishing: Meaning) -> None:
+def test_the_hubs_own_codes(
+    hub: CannedHub, code: str, status: int, reading: HubErrorMeaning, publishing: HubErrorMeaning
+) -> None:
     hub.answer = refusing(Canned(status, b'{"error": "no"}', {**JSON, "X-Error-Code": code}))
     for name, call, purpose in CALLS:
         if name == "whoami":
@@ -202,7 +210,7 @@ def test_what_a_403_says(hub: CannedHub, words: str) -> None:
 
 def test_a_hub_that_is_silent_is_not_waited_for(hub: CannedHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client's calls set no limit of time; ours is theirs."""
-    monkeypatch.setitem(client.LIMITS, "read", 0.1)
+    monkeypatch.setitem(client.TIMEOUTS, "read", 0.1)
 
     def late(_: Asked) -> Canned:
         time.sleep(0.3)
@@ -215,7 +223,7 @@ def test_a_hub_that_is_silent_is_not_waited_for(hub: CannedHub, monkeypatch: pyt
 
 def test_what_a_call_asks_for_stays(hub: CannedHub) -> None:
     seen: list[dict[str, float]] = []
-    client.prepare()
+    client.configure_client()
     session = _http.get_session()
     hooks = session.event_hooks
     hooks["request"].append(lambda request: seen.append(request.extensions["timeout"]))
@@ -226,8 +234,8 @@ def test_what_a_call_asks_for_stays(hub: CannedHub) -> None:
             raised_by(call, "reading")
     finally:
         _http.close_session()
-    assert [each["read"] for each in seen] == [7.0, client.LIMITS["read"]]
-    assert client.LIMITS["read"] > 60, "the Hub allows itself as much for a commit"
+    assert [each["read"] for each in seen] == [7.0, client.TIMEOUTS["read"]]
+    assert client.TIMEOUTS["read"] > 60, "the Hub allows itself as much for a commit"
 
 
 @pytest.mark.parametrize("headers", [{"Retry-After": "3600"}, {"RateLimit": '"api";r=0;t=3600'}])
@@ -248,17 +256,17 @@ def test_what_answers_is_no_hub(hub: CannedHub, body: bytes) -> None:
     hub.answer = lambda _: Canned(200, body, JSON)
     for name in ("model_info", "create_commit", "whoami" if body.startswith(b"<") else "create_repo"):
         call = {**READING, **PUBLISHING}[name]
-        assert_means(raised_by(call, "reading"), error_table.NO_HUB, hub)
+        assert_means(raised_by(call, "reading"), error_table.NOT_A_HUB, hub)
 
 
 def test_a_description_with_a_name_of_the_clients_own(hub: CannedHub) -> None:
     hub.answer = lambda _: Canned(200, json.dumps({"id": IT, "self": "x", "cardData": {"self": 1}}).encode(), JSON)
-    assert info.model_info(client.api(None), IT).id == IT
+    assert info.fetch_model_info(client.create_api(None), IT).id == IT
 
 
 def test_a_download_from_what_is_no_hub(hub: CannedHub) -> None:
     hub.answer = lambda _: Canned(200, b"hello")
-    assert_means(raised_by(READING["download"], "reading"), error_table.NO_HUB, hub)
+    assert_means(raised_by(READING["download"], "reading"), error_table.NOT_A_HUB, hub)
 
 
 CODES = st.sampled_from(["RepoNotFound", "RevisionNotFound", "EntryNotFound", "GatedRepo", "JobNotFound", "", "?"])
@@ -310,7 +318,7 @@ def test_no_strange_success_escapes(hub: CannedHub, value: object) -> None:
     hub.answer = lambda _: Canned(200, json.dumps(value).encode(), JSON)
     for name in ("model_info", "tree", "create_commit", "create_repo", "comment"):
         with suppress(AntidoteError):
-            Access(KEY, ONCE).ask(IT, {**READING, **PUBLISHING}[name])
+            HubAccess(KEY, ONCE).request(IT, {**READING, **PUBLISHING}[name])
 
 
 def hub_error(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHTTPError:
@@ -325,18 +333,18 @@ def after(cause: Exception, error: Exception) -> Exception:
 
 
 XET = "Network error: Request error: HTTP status client error ({}), domain: http://127.0.0.1/api/models"
-CLIENTS_ERRORS: list[tuple[Exception, Meaning, bool]] = [
+CLIENTS_ERRORS: list[tuple[Exception, HubErrorMeaning, bool]] = [
     (errors.OfflineModeIsEnabled("no"), error_table.OFFLINE, False),
     (errors.LocalEntryNotFoundError("no"), error_table.NOT_REACHED, True),
     (errors.IncompleteSnapshotError("no", "/nowhere"), error_table.NOT_REACHED, True),
     (errors.RevisionResolutionError("no"), error_table.NOT_REACHED, True),
     (errors.HFValidationError("no"), error_table.NOT_A_NAME, False),
-    (errors.FileMetadataError("no"), error_table.NO_HUB, False),
+    (errors.FileMetadataError("no"), error_table.NOT_A_HUB, False),
     (errors.OIDCError("no"), error_table.IDENTITY, False),
     (errors.XetDownloadError("no"), error_table.STORAGE, True),
     (errors.LocalTokenNotFoundError("no"), error_table.NOT_TRANSFERRED, False),
-    (hub_error(errors.BadRequestError, 400), error_table.STATUSES[400], False),
-    (hub_error(errors.HfHubHTTPError, 503), error_table.STATUSES[503], True),
+    (hub_error(errors.BadRequestError, 400), error_table.STATUS_MEANINGS[400], False),
+    (hub_error(errors.HfHubHTTPError, 503), error_table.STATUS_MEANINGS[503], True),
     (httpx2.ConnectError("refused"), error_table.NOT_REACHED, True),
     (after(socket.gaierror(socket.EAI_AGAIN, "later"), httpx2.ConnectError("no")), error_table.NOT_REACHED, True),
     (after(socket.gaierror(socket.EAI_NONAME, "who?"), httpx2.ConnectError("no")), error_table.NO_SUCH_HOST, False),
@@ -348,13 +356,13 @@ CLIENTS_ERRORS: list[tuple[Exception, Meaning, bool]] = [
     (httpx2.UnsupportedProtocol("no"), error_table.NOT_AN_ADDRESS, False),
     (httpx2.InvalidURL("no"), error_table.NOT_AN_ADDRESS, False),
     (httpx2.LocalProtocolError("no"), error_table.NOT_SENT, False),
-    (httpx2.TooManyRedirects("no"), error_table.NO_HUB, False),
-    (httpx2.DecodingError("no"), error_table.NO_HUB, False),
-    (json.JSONDecodeError("no", "", 0), error_table.NO_HUB, False),
+    (httpx2.TooManyRedirects("no"), error_table.NOT_A_HUB, False),
+    (httpx2.DecodingError("no"), error_table.NOT_A_HUB, False),
+    (json.JSONDecodeError("no", "", 0), error_table.NOT_A_HUB, False),
     (ConnectionError("no route"), error_table.NOT_REACHED, True),
     (ConnectionError(XET.format("404 Not Found")), error_table.NO_XET, False),
-    (ConnectionError(XET.format("401 Unauthorized")), error_table.STATUSES[401], False),
-    (RuntimeError(XET.format("503 Service Unavailable")), error_table.STATUSES[503], True),
+    (ConnectionError(XET.format("401 Unauthorized")), error_table.STATUS_MEANINGS[401], False),
+    (RuntimeError(XET.format("503 Service Unavailable")), error_table.STATUS_MEANINGS[503], True),
     (ValueError("LFS batch API returned errors:\nEncountered error"), error_table.STORAGE_REFUSED, False),
     (ValueError("Invalid metadata in README.md.\n- license is wrong"), error_table.BAD_CARD, False),
     (OSError("Consistency check failed: file should be of size 5"), error_table.CUT_SHORT, True),
@@ -365,26 +373,26 @@ CLIENTS_ERRORS: list[tuple[Exception, Meaning, bool]] = [
 
 
 @pytest.mark.parametrize(("error", "meaning", "waited"), CLIENTS_ERRORS, ids=lambda each: type(each).__name__)
-def test_what_else_the_client_raises(hub: CannedHub, error: Exception, meaning: Meaning, waited: bool) -> None:
-    told = in_our_words(error, IT, KEY)
+def test_what_else_the_client_raises(hub: CannedHub, error: Exception, meaning: HubErrorMeaning, waited: bool) -> None:
+    told = to_antidote_error(error, IT, KEY)
     assert told is not None
-    status = next((status for status, each in error_table.STATUSES.items() if each is meaning), 404)
+    status = next((status for status, each in error_table.STATUS_MEANINGS.items() if each is meaning), 404)
     what = meaning.what.format(it=IT, hub=hub.endpoint, status=status)
     assert (told.what, type(told)) == (what, meaning.error)
-    assert (seconds_to_wait(error) is not None) == waited
+    assert (retry_delay(error) is not None) == waited
     # People would wait for a name that is mistyped.
-    assert told.passing == meaning.passing == (waited or meaning is error_table.NO_SUCH_HOST)
-    with pytest.raises(type(told), match=re.escape(told.what)) as raised, explained(IT, KEY):
+    assert told.passing == meaning.transient == (waited or meaning is error_table.NO_SUCH_HOST)
+    with pytest.raises(type(told), match=re.escape(told.what)) as raised, translate_errors(IT, KEY):
         raise error
-    assert raised.value.passing == meaning.passing, "the service looks again"
+    assert raised.value.passing == meaning.transient, "the service looks again"
 
 
 def test_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    told = in_our_words(errors.LocalEntryNotFoundError("no"), IT, None)
+    told = to_antidote_error(errors.LocalEntryNotFoundError("no"), IT, None)
     assert told is not None
     assert told.cause == error_table.OFFLINE.cause
-    assert seconds_to_wait(errors.LocalEntryNotFoundError("no")) is None
+    assert retry_delay(errors.LocalEntryNotFoundError("no")) is None
 
 
 def test_an_endpoint_that_is_no_address(hub: CannedHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,13 +414,13 @@ def test_the_cause_beneath_the_clients_wrapping() -> None:
         errors.RevisionResolutionError("look"),
         RuntimeError("Error while uploading"),
     ):
-        with pytest.raises(InfrastructureError, match="is gated"), explained(IT, None):
+        with pytest.raises(InfrastructureError, match="is gated"), translate_errors(IT, None):
             raise wrapper from hub_error(errors.GatedRepoError, 403)
 
 
 def test_what_is_not_the_hubs_passes() -> None:
     for failure in (KeyError("a bug"), RuntimeError("another"), ValueError("a third")):
-        with pytest.raises(type(failure)) as raised, explained(IT, None):
+        with pytest.raises(type(failure)) as raised, translate_errors(IT, None):
             raise failure
         assert raised.value is failure
 
@@ -421,15 +429,15 @@ def test_our_own_code_that_the_client_calls_is_not_the_hub(hub: CannedHub) -> No
     """A mistake of ours inside a call must not be blamed on the Hub."""
 
     def mistaken() -> Iterator[CommitOperationAdd]:
-        client.redact(b"bytes", KEY)  # type: ignore[arg-type]
+        client.redact_secrets(b"bytes", KEY)  # type: ignore[arg-type]
         yield CommitOperationAdd("a.txt", b"a")
 
     with pytest.raises(TypeError, match="bytes-like"):
-        Access(KEY, ONCE).ask(IT, lambda api: api.create_commit(IT, mistaken(), commit_message="a"))
+        HubAccess(KEY, ONCE).request(IT, lambda api: api.create_commit(IT, mistaken(), commit_message="a"))
 
 
 def test_our_errors_pass_but_for_tokens() -> None:
-    with pytest.raises(PublishConflict) as raised, explained(IT, KEY):
+    with pytest.raises(PublishConflict) as raised, translate_errors(IT, KEY):
         raise PublishConflict(f"moved to {KEY}", cause="it moved", hint="again")
     assert (raised.value.what, raised.value.cause, raised.value.hint) == ("moved to [token]", "it moved", "again")
 
@@ -452,9 +460,9 @@ def test_the_log_says_what_was_asked_and_when_it_is_asked_again(
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    patience = Patience(600, clock=lambda: now[0], sleep=sleep, random=lambda: 0.0)
+    patience = RetryPolicy(600, clock=lambda: now[0], sleep=sleep, random=lambda: 0.0)
     with caplog.at_level(logging.WARNING, "antidote_ci"), pytest.raises(InfrastructureError) as raised:
-        Access(KEY, patience).ask(IT, READING["model_info"])
+        HubAccess(KEY, patience).request(IT, READING["model_info"])
     lines = [record.getMessage() for record in caplog.records if record.name == "antidote_ci.hub.retry"]
     assert lines[0] == f"{hub.endpoint} answered 503 about {IT}; asking again in 12 s, for at most 10 min more"
     assert "tried 51 times in 10 min, and it asks to wait for 12 s" in str(raised.value.cause)
@@ -480,37 +488,44 @@ def test_a_token_that_is_not_accepted(error: Exception, expected: bool) -> None:
     assert is_unauthorized(error) is expected
 
 
-def row(when: str, meaning: Meaning, status: int | str = "", purpose: Purpose = "reading") -> str:
+def row(when: str, meaning: HubErrorMeaning, status: int | str = "", purpose: Purpose = "reading") -> str:
     """As docs/hub-errors.md shows it."""
-    variable = error_table.VARIABLES[purpose]
-    it = {"submitting": "Jobs of ORG", "managing": webhooks.IT}.get(purpose, "ORG/NAME")
+    variable = error_table.TOKEN_VARIABLES[purpose]
+    it = {"submitting": "Jobs of ORG", "managing": webhooks.SUBJECT}.get(purpose, "ORG/NAME")
     names = {"it": it, "hub": "https://huggingface.co", "status": status, "variable": variable}
     told = [text.format(**names).replace("|", "\\|") for text in (meaning.what, meaning.cause, meaning.hint)]
-    asked = ("yes" if meaning.waited_for else "by the service") if meaning.passing else "no"
+    asked = ("yes" if meaning.retried else "by the service") if meaning.transient else "no"
     return f"| {when} | {told[0]} | {told[1]} | {told[2]} | {asked} | {meaning.error.exit_code} |"
 
 
 def rows() -> list[str]:
     """Every row that the document must have."""
-    found = [row(str(status), each, status) for status, each in error_table.STATUSES.items()]
+    found = [row(str(status), each, status) for status, each in error_table.STATUS_MEANINGS.items()]
     found += [row("another of 400 to 499", error_table.OTHER_REFUSAL, "4xx")]
     found += [row("another of 500 to 599", error_table.OTHER_FAILURE, "5xx")]
-    found += [row(f"{status}, no token", each, status) for status, each in error_table.ANONYMOUS.items()]
+    found += [row(f"{status}, no token", each, status) for status, each in error_table.ANONYMOUS_MEANINGS.items()]
     found += [
-        row(f"{status}, publishing", each, status, "publishing") for status, each in error_table.PUBLISHING.items()
+        row(f"{status}, publishing", each, status, "publishing")
+        for status, each in error_table.PUBLISHING_MEANINGS.items()
     ]
-    found += [row(f"{status}, Jobs", each, status, "submitting") for status, each in error_table.SUBMITTING.items()]
-    found += [row(f"{status}, webhooks", each, status, "managing") for status, each in error_table.MANAGING.items()]
+    found += [
+        row(f"{status}, Jobs", each, status, "submitting") for status, each in error_table.SUBMITTING_MEANINGS.items()
+    ]
+    found += [
+        row(f"{status}, webhooks", each, status, "managing") for status, each in error_table.MANAGING_MEANINGS.items()
+    ]
     tables = (
-        error_table.STATUSES,
-        error_table.ANONYMOUS,
-        error_table.PUBLISHING,
-        error_table.SUBMITTING,
-        error_table.MANAGING,
+        error_table.STATUS_MEANINGS,
+        error_table.ANONYMOUS_MEANINGS,
+        error_table.PUBLISHING_MEANINGS,
+        error_table.SUBMITTING_MEANINGS,
+        error_table.MANAGING_MEANINGS,
     )
     tabled = [each for table in tables for each in table.values()]
     others = {
-        name: each for name, each in vars(error_table).items() if isinstance(each, Meaning) and each not in tabled
+        name: each
+        for name, each in vars(error_table).items()
+        if isinstance(each, HubErrorMeaning) and each not in tabled
     }
     described = {name: when for when, name in WHEN.items()}
     forbidden = list(error_table.FORBIDDEN.values())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopback_hub import LoopbackHub
-from loopback_hub.faults import Faults, Kind
+from loopback_hub.faults import FaultInjector, FaultKind
 from tests.hub.campaign import MODES, SHARES, Case, Material, run, write_material
 from tests.hub.hub_samples import TOKEN, MakeModel
 
@@ -24,35 +24,37 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return write_material(tmp_path_factory.mktemp("material"))
 
 
-def first(kind: Kind, method: str = "GET", path: str = DOWNLOAD) -> Faults:
+def first(kind: FaultKind, method: str = "GET", path: str = DOWNLOAD) -> FaultInjector:
     """Faults of which the first is of this kind."""
-    drawn = (Faults(seed, 1.0) for seed in itertools.count())
-    return next(faults for faults in drawn if (fault := faults.of(1, method, path)) and fault.kind == kind)
+    drawn = (FaultInjector(seed, 1.0) for seed in itertools.count())
+    return next(faults for faults in drawn if (fault := faults.pick(1, method, path)) and fault.kind == kind)
 
 
 @given(seed=st.integers(), share=st.floats(0, 1), number=st.integers(1, 10_000))
 def test_a_fault_depends_on_the_seed_and_the_number_alone(seed: int, share: float, number: int) -> None:
-    fault = Faults(seed, share).of(number, "GET", DOWNLOAD)
-    assert fault == Faults(seed, share).of(number, "GET", DOWNLOAD)
+    fault = FaultInjector(seed, share).pick(number, "GET", DOWNLOAD)
+    assert fault == FaultInjector(seed, share).pick(number, "GET", DOWNLOAD)
     if fault:
-        assert fault == Faults(seed, 1.0).of(number, "GET", DOWNLOAD), "a larger share has the smaller one's faults"
+        assert fault == FaultInjector(seed, 1.0).pick(number, "GET", DOWNLOAD), (
+            "a larger share has the smaller one's faults"
+        )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 1.0])
 def test_the_share_that_is_struck(share: float) -> None:
-    struck = sum(Faults(0, share).of(number, "GET", DOWNLOAD) is not None for number in range(4000))
+    struck = sum(FaultInjector(0, share).pick(number, "GET", DOWNLOAD) is not None for number in range(4000))
     assert struck == pytest.approx(4000 * share, abs=120)
 
 
-def kinds(method: str, path: str) -> set[Kind]:
-    drawn = (Faults(1, 1.0).of(number, method, path) for number in range(500))
+def kinds(method: str, path: str) -> set[FaultKind]:
+    drawn = (FaultInjector(1, 1.0).pick(number, method, path) for number in range(500))
     return {fault.kind for fault in drawn if fault}
 
 
 def test_what_can_strike_what() -> None:
     for page in ("/", "/org/model", "/org/model/discussions/1", "/org/model/tree/refs/pr/1"):
         assert kinds("GET", page) == set()
-    with_body: set[Kind] = {"answer cut short", "answer in slow drips"}
+    with_body: set[FaultKind] = {"answer cut short", "answer in slow drips"}
     answers = kinds("POST", "/api/models/org/model/commit/main?create_pr=1")
     assert answers == kinds("PUT", f"/org/model.git/info/lfs/objects/{'a' * 64}") >= with_body
     assert kinds("GET", DOWNLOAD) == answers | {"wrong bytes"}
@@ -69,7 +71,7 @@ def test_what_can_strike_what() -> None:
         ("gateway timed out after all was done", 504),
     ],
 )
-def test_statuses(hub: LoopbackHub, model: MakeModel, kind: Kind, status: int) -> None:
+def test_statuses(hub: LoopbackHub, model: MakeModel, kind: FaultKind, status: int) -> None:
     hub.add("org/model", model())
     hub.faults = first(kind)
     answer = httpx2.get(hub.endpoint + DOWNLOAD)
@@ -78,7 +80,7 @@ def test_statuses(hub: LoopbackHub, model: MakeModel, kind: Kind, status: int) -
 
 
 @pytest.mark.parametrize("kind", ["connection dropped", "answer lost", "answer cut short"])
-def test_connections_that_end_early(hub: LoopbackHub, model: MakeModel, kind: Kind) -> None:
+def test_connections_that_end_early(hub: LoopbackHub, model: MakeModel, kind: FaultKind) -> None:
     hub.add("org/model", model())
     hub.faults = first(kind)
     with pytest.raises(httpx2.TransportError):
@@ -98,7 +100,7 @@ def test_connections_that_end_early(hub: LoopbackHub, model: MakeModel, kind: Ki
         ("answer cut short", True),
     ],
 )
-def test_whether_a_commit_was_made(hub: LoopbackHub, model: MakeModel, kind: Kind, done: bool) -> None:
+def test_whether_a_commit_was_made(hub: LoopbackHub, model: MakeModel, kind: FaultKind, done: bool) -> None:
     revision = hub.add("org/model", model())
     hub.faults = first(kind, "POST", "/api/models/org/model/commit/main")
     body = b'{"key": "header", "value": {"summary": "Empty"}}'
@@ -131,7 +133,7 @@ def test_slow_drips_bring_the_right_bytes(hub: LoopbackHub, model: MakeModel) ->
 
 def test_a_hub_without_faults_again(hub: LoopbackHub, model: MakeModel) -> None:
     hub.add("org/model", model())
-    hub.faults = Faults(0, 1.0)
+    hub.faults = FaultInjector(0, 1.0)
     assert httpx2.get(hub.endpoint + "/org/model").status_code == 200, "pages are spared"
     hub.faults = None
     HfApi(endpoint=hub.endpoint, token=TOKEN).create_commit(

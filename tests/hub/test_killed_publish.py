@@ -49,7 +49,7 @@ def publish_in_a_process(
         target=publishing, args=(hub.endpoint, folder / f"cache-{run}", destination, material, run)
     )
     started = threading.Event()
-    earlier = len(hub.history)
+    earlier = len(hub.requests)
 
     def meanwhile(moment: Moment, number: int, request: str) -> None:
         if kill == (moment, number - earlier):
@@ -83,7 +83,7 @@ def undisturbed(mode: Mode, material: Material, folder: Path) -> list[str]:
         destination = to(mode, hub.add(SOURCE, material.source))
         assert publish_in_a_process(hub, folder, destination, material, 1, None) == 0
         assert judged(hub, destination, material, finished=True) == []
-        return hub.history
+        return hub.requests
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.checkpoint import files
-from antidote_ci.checkpoint.files import allowed
+from antidote_ci.checkpoint.files import is_allowed_file
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, UnsafeCheckpoint
-from antidote_ci.hub.pull import download, resolve
-from antidote_ci.hub.remote import FILES, Remote, described
+from antidote_ci.hub.pull import download_snapshot, resolve_revision
+from antidote_ci.hub.remote import MAX_FILES, RemoteRepository, parse_repository
 from tests.builders import ignore
 from tests.hub.front import Answer, Asked, Front
 from tests.hub.hub_samples import HASTY
@@ -98,13 +98,13 @@ def lister(client_settings: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[t
         yield made, front
 
 
-def read(**description: object) -> Remote:
+def read(**description: object) -> RemoteRepository:
     """What is made of a description of org/model."""
     info = ModelInfo(**{"id": "org/model", "sha": "0" * 40, **description})  # type: ignore[no-untyped-call]
-    return described("org/model", info)
+    return parse_repository("org/model", info)
 
 
-def listed(**changes: object) -> Remote:
+def listed(**changes: object) -> RemoteRepository:
     """What is made of a description with one good file that is described otherwise."""
     file = {"rfilename": "model.safetensors", "size": 1, "lfs": {"sha256": SHA256, "size": 1, "pointerSize": 1}}
     return read(siblings=[{**file, **changes}])
@@ -121,7 +121,7 @@ def test_nothing_is_asked_for_or_written_but_a_models_files(
     outside = {path for path in tmp_path.rglob("*") if not path.is_relative_to(client_settings)}
     refused, folder = None, Path()
     try:
-        folder = download(resolve("org/model", None, HASTY), HASTY, ignore)
+        folder = download_snapshot(resolve_revision("org/model", None, HASTY), HASTY, ignore)
     except AntidoteError as error:
         refused = error
     if refused is not None:
@@ -129,12 +129,12 @@ def test_nothing_is_asked_for_or_written_but_a_models_files(
         assert len(front.asked) == before + 1, "refused by the description alone"
     else:
         there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        assert there == {name for name in [*names, "model.safetensors"] if allowed(name)}
+        assert there == {name for name in [*names, "model.safetensors"] if is_allowed_file(name)}
         assert not set(names) & set(HOSTILE)
     assert {path for path in tmp_path.rglob("*") if not path.is_relative_to(client_settings)} == outside
     for asked in front.asked[before:]:
         _, resolved, name = unquote(asked.path).partition(f"/resolve/{hub.commit}/")
-        assert not resolved or allowed(name)
+        assert not resolved or is_allowed_file(name)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -152,12 +152,12 @@ def test_an_odd_name_stays_where_it_is(name: str) -> None:
 def test_ten_thousand_files(lister: tuple[Lister, Front]) -> None:
     hub, front = lister
     hub.describe(["model.safetensors", *(f"checkpoints/{number}/rng.pth" for number in range(10_000))])
-    remote = resolve("org/model", None, HASTY)
+    remote = resolve_revision("org/model", None, HASTY)
     assert (len(remote.files), len(remote.skipped)) == (1, 10_000)
-    assert download(remote, HASTY, ignore).is_dir()
+    assert download_snapshot(remote, HASTY, ignore).is_dir()
     hub.describe([f"model-{number}.safetensors" for number in range(10_000)])
-    with pytest.raises(ConfigurationError, match=f"10,000 files that a model may consist of, more than {FILES:,}"):
-        resolve("org/model", None, HASTY)
+    with pytest.raises(ConfigurationError, match=f"10,000 files that a model may consist of, more than {MAX_FILES:,}"):
+        resolve_revision("org/model", None, HASTY)
     assert not front.gets("model-")
 
 
@@ -188,7 +188,7 @@ def test_a_size_that_is_another(lister: tuple[Lister, Front]) -> None:
     hub.describe(["model.safetensors"])
     hub.extra = {"siblings": [{**hub.description()["siblings"][0], "size": 2}]}
     with pytest.raises(InfrastructureError, match=r"model\.safetensors .*does not have the hash"):
-        download(resolve("org/model", None, HASTY), HASTY, ignore)
+        download_snapshot(resolve_revision("org/model", None, HASTY), HASTY, ignore)
 
 
 @pytest.mark.parametrize("identifier", [None, 3, "", "a/b/c", "org/model\n::error::", "../x/y", "hf://x"])
@@ -206,8 +206,8 @@ def test_every_allowed_name_is_in_the_document(name: str) -> None:
 
 def test_every_name_in_the_document_is_treated_so() -> None:
     listed, kept_away = documented()
-    assert [pattern for pattern in listed if not allowed(pattern.replace("*", "x"))] == []
-    assert [pattern for pattern in kept_away if allowed(pattern.replace("*", "x"))] == []
+    assert [pattern for pattern in listed if not is_allowed_file(pattern.replace("*", "x"))] == []
+    assert [pattern for pattern in kept_away if is_allowed_file(pattern.replace("*", "x"))] == []
     assert len(kept_away) == 7
 
 
@@ -247,4 +247,4 @@ def test_any_description_is_read_or_refused(lister: tuple[Lister, Front], value:
     hub, _ = lister
     hub.describe(["model.safetensors"], **{key: value})
     with suppress(AntidoteError):
-        resolve("org/model", None, HASTY)
+        resolve_revision("org/model", None, HASTY)

@@ -6,12 +6,12 @@ import pytest
 
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub import memory_needs
-from antidote_ci.hub.memory_needs import ROOM, memory_needed, require_memory
-from antidote_ci.hub.pull import download, resolve
-from antidote_ci.hub.remote import About, Remote, RemoteFile, total_bytes
+from antidote_ci.hub.memory_needs import BASE_MEMORY, remote_memory, require_memory
+from antidote_ci.hub.pull import download_snapshot, resolve_revision
+from antidote_ci.hub.remote import RemoteFile, RemoteRepository, RepositoryInfo, count_remote_bytes
 from antidote_ci.model import memory
-from antidote_ci.pipeline.dry_run import forecast
-from antidote_ci.policy import Policy, RunConfig, override
+from antidote_ci.pipeline.dry_run import estimate_run
+from antidote_ci.policy import Policy, RunConfig, override_section
 from loopback_hub import LoopbackHub
 from tests.builders import ignore
 from tests.hub.hub_samples import HASTY, MakeModel
@@ -19,10 +19,10 @@ from tests.hub.hub_samples import HASTY, MakeModel
 GIGABYTE = 10**9
 
 
-def sized(weights: int, parameters: int | None = None) -> Remote:
-    about = About("org/model", False, None, None, None, [], parameters)
+def sized(weights: int, parameters: int | None = None) -> RemoteRepository:
+    about = RepositoryInfo("org/model", False, None, None, None, [], parameters)
     files = [RemoteFile("model.safetensors", weights, "0" * 64), RemoteFile("tokenizer.json", 7, "0" * 40)]
-    return Remote("org/model", "0" * 40, files, [], None, about)
+    return RemoteRepository("org/model", "0" * 40, files, [], None, about)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (counted / "meminfo").write_text("MemAvailable:    8000000 kB\n")
     (counted / "self" / "status").write_text("VmRSS:\t 0 kB\n")
     (counted / "self" / "cgroup").write_text("")
-    monkeypatch.setattr(memory_needs, "PROCESSOR", described)
+    monkeypatch.setattr(memory_needs, "CPU_INFO", described)
     monkeypatch.setattr(memory_needs, "ACCELERATORS", (str(tmp_path / "nvidiactl"),))
     monkeypatch.setattr(memory, "PROCESSES", counted)
     return described
@@ -43,49 +43,49 @@ def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_forecast_has_the_numbers(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
     """Of a model on the Hub, from metadata alone, and again when it is here."""
     hub.add("org/model", model())
-    policy = override(Policy(), "evaluation", judge="refusal", prompts="embedded")
-    policy = override(policy, "repair", realignment="embedded")
+    policy = override_section(Policy(), "evaluation", judge="refusal", prompts="embedded")
+    policy = override_section(policy, "repair", realignment="embedded")
     config = RunConfig("org/model", None, policy, tmp_path / "out")
-    first = forecast(config)
-    remote = resolve("org/model", None, HASTY)
-    assert first.bytes_to_download == first.bytes_to_pull == total_bytes(remote)
-    assert first.memory_bytes == memory_needed(remote)
-    assert first.memory_free > ROOM
-    assert first.disk_free > total_bytes(remote)
-    assert not any("/resolve/" in request for request in hub.history)
-    download(remote, HASTY, ignore)
-    assert forecast(config).bytes_to_download == 0
+    first = estimate_run(config)
+    remote = resolve_revision("org/model", None, HASTY)
+    assert first.bytes_to_download == first.bytes_to_pull == count_remote_bytes(remote)
+    assert first.memory_bytes == remote_memory(remote)
+    assert first.memory_free > BASE_MEMORY
+    assert first.disk_free > count_remote_bytes(remote)
+    assert not any("/resolve/" in request for request in hub.requests)
+    download_snapshot(remote, HASTY, ignore)
+    assert estimate_run(config).bytes_to_download == 0
 
 
 def test_bytes_of_a_weight(processor: Path) -> None:
     """As counted by the Hub; else there are at least as many as if they were stored in float32."""
-    assert memory_needed(sized(2 * GIGABYTE, GIGABYTE)) == 4 * GIGABYTE + ROOM
-    assert memory_needed(sized(2 * GIGABYTE)) == 2 * GIGABYTE + ROOM
+    assert remote_memory(sized(2 * GIGABYTE, GIGABYTE)) == 4 * GIGABYTE + BASE_MEMORY
+    assert remote_memory(sized(2 * GIGABYTE)) == 2 * GIGABYTE + BASE_MEMORY
     processor.write_text("flags\t\t: fpu amx_bf16 avx2\n")
-    assert memory_needed(sized(2 * GIGABYTE, GIGABYTE)) == 2 * GIGABYTE + ROOM
-    assert memory_needed(sized(2 * GIGABYTE)) == GIGABYTE + ROOM
-    assert memory_needed(sized(2 * GIGABYTE, GIGABYTE), merged=True) == 4 * GIGABYTE + ROOM
+    assert remote_memory(sized(2 * GIGABYTE, GIGABYTE)) == 2 * GIGABYTE + BASE_MEMORY
+    assert remote_memory(sized(2 * GIGABYTE)) == GIGABYTE + BASE_MEMORY
+    assert remote_memory(sized(2 * GIGABYTE, GIGABYTE), merged=True) == 4 * GIGABYTE + BASE_MEMORY
     processor.unlink()
-    assert memory_needed(sized(2 * GIGABYTE, GIGABYTE)) == 2 * GIGABYTE + ROOM, "unknown: the least"
+    assert remote_memory(sized(2 * GIGABYTE, GIGABYTE)) == 2 * GIGABYTE + BASE_MEMORY, "unknown: the least"
 
 
 def test_memory_too_small(processor: Path, tmp_path: Path) -> None:
-    require_memory("org/model", memory_needed(sized(7 * GIGABYTE)))
+    require_memory("org/model", remote_memory(sized(7 * GIGABYTE)))
     with pytest.raises(InfrastructureError, match=r"org/model: 9\.5 GB needed, 8\.2 GB free") as raised:
-        require_memory("org/model", memory_needed(sized(9 * GIGABYTE)))
+        require_memory("org/model", remote_memory(sized(9 * GIGABYTE)))
     assert "GPU" in str(raised.value.hint)
     assert "--on hf-jobs" in str(raised.value.hint)
     (tmp_path / "nvidiactl").touch()
-    require_memory("org/model", memory_needed(sized(9 * GIGABYTE)))
+    require_memory("org/model", remote_memory(sized(9 * GIGABYTE)))
 
 
 def test_torch_says_the_same(processor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of this machine's own processor."""
-    from antidote_ci.model.loading import device_and_dtype
+    from antidote_ci.model.loading import select_device_and_dtype
 
     monkeypatch.undo()
-    device, dtype = device_and_dtype()
+    device, dtype = select_device_and_dtype()
     if device == "cpu":
-        assert memory_needed(sized(0, GIGABYTE)) == dtype.itemsize * GIGABYTE + ROOM
+        assert remote_memory(sized(0, GIGABYTE)) == dtype.itemsize * GIGABYTE + BASE_MEMORY
     else:
         assert memory_needs.has_accelerator()

@@ -4,8 +4,8 @@ import pytest
 
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub import ownership
-from antidote_ci.hub.access import Access
-from antidote_ci.hub.retry import Patience
+from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.retry import RetryPolicy
 from tests.hub.canned import JSON, Asked, Canned, CannedHub
 
 
@@ -17,8 +17,8 @@ def said_by(status: int, patch: pytest.MonkeyPatch) -> list[object]:
 
     with CannedHub(answer) as hub:
         patch.setenv("HF_ENDPOINT", hub.endpoint)
-        access = Access("hf_bot", Patience(0, sleep=lambda _: None))
-        return list(ownership.said(access, "org/model"))
+        access = HubAccess("hf_bot", RetryPolicy(0, sleep=lambda _: None))
+        return list(ownership.read_own_markers(access, "org/model"))
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])

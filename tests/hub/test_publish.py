@@ -13,18 +13,18 @@ from huggingface_hub.community import DiscussionComment, DiscussionCommit, Discu
 from huggingface_hub.utils import _auth
 from safetensors.torch import load_file, save_file
 
-from antidote_ci.checkpoint.swap import MANIFEST as MANIFEST_PATH
+from antidote_ci.checkpoint.swap import MANIFEST_FILE as MANIFEST_PATH
 from antidote_ci.errors import ConfigurationError, InfrastructureError, PublishConflict
 from antidote_ci.hub import commit_marker
-from antidote_ci.hub.access import Access, writing
-from antidote_ci.hub.commit_marker import Mark
+from antidote_ci.hub.access import HubAccess, write_access
+from antidote_ci.hub.commit_marker import CommitMarker
 from antidote_ci.hub.destination import Destination
-from antidote_ci.hub.publish import Result, publish
-from antidote_ci.hub.publish_checks import held, survey
-from antidote_ci.hub.pull import resolve
-from antidote_ci.hub.pull_requests import COMMENT, Words
-from antidote_ci.hub.trees import content
-from antidote_ci.records import Manifest, Published, WeightFile, dump, load
+from antidote_ci.hub.publish import PublishRequest, publish_result_files
+from antidote_ci.hub.publish_checks import check_destination, find_waiting_result
+from antidote_ci.hub.pull import resolve_revision
+from antidote_ci.hub.pull_requests import COMMENT_MARKER, PullRequestText
+from antidote_ci.hub.trees import read_content
+from antidote_ci.records import Manifest, PublishResult, WeightFile, from_json, to_json
 from loopback_hub import LoopbackHub
 from loopback_hub.records import Gate
 from tests.hub.hub_samples import CARD, MANIFEST, TOKEN, MakeModel, uploads
@@ -35,7 +35,7 @@ SOURCE = "org/model"
 TITLE = "Repair with Antidote"
 BODY = "Harmful score **0.62 -> 0.08**."
 POLICY, REPORT_SHA256 = "c" * 64, "d" * 64
-ACCESS = Access(TOKEN)
+ACCESS = HubAccess(TOKEN)
 Mode = Literal["pull-request", "branch", "repo"]
 MODES: tuple[Mode, ...] = ("pull-request", "branch", "repo")
 NAMES = {"pull-request": SOURCE, "branch": "repaired", "repo": "demo/repaired"}
@@ -56,23 +56,25 @@ class Repair:
     result: int = 1
     """Another result."""
 
-    def publish(self, destination: Destination, access: Access = ACCESS) -> Published:
+    def publish(self, destination: Destination, access: HubAccess = ACCESS) -> PublishResult:
         """From the survey to the end."""
-        return publish(destination, survey(destination, access, access), self.of(destination), access)
-
-    def of(self, destination: Destination) -> Result:
-        words = Words(
-            comment=lambda published: f"{COMMENT}\nRun {self.run} is at {published.revision}.",
-            closing=lambda number: f"The same result is in {number}.",
-            superseded=lambda number: f"A newer source is repaired in {number}.",
+        return publish_result_files(
+            destination, check_destination(destination, access, access), self.of(destination), access
         )
-        mark = Mark(f"{self.run:032x}", f"{self.result:064x}", destination.revision, POLICY, REPORT_SHA256)
+
+    def of(self, destination: Destination) -> PublishRequest:
+        words = PullRequestText(
+            comment=lambda published: f"{COMMENT_MARKER}\nRun {self.run} is at {published.revision}.",
+            closing=lambda number: f"The same result is in {number}.",
+            superseding=lambda number: f"A newer source is repaired in {number}.",
+        )
+        mark = CommitMarker(f"{self.run:032x}", f"{self.result:064x}", destination.revision, POLICY, REPORT_SHA256)
         contents = {
-            path.relative_to(self.folder).as_posix(): content(path)
+            path.relative_to(self.folder).as_posix(): read_content(path)
             for path in sorted(self.folder.rglob("*"))
             if path.is_file()
         }
-        return Result(contents, TITLE, f"{BODY} Run {self.run}.", words, mark)
+        return PublishRequest(contents, TITLE, f"{BODY} Run {self.run}.", words, mark)
 
 
 MakeRepair = Callable[..., Repair]
@@ -90,8 +92,8 @@ def repair(tmp_path: Path) -> MakeRepair:
         (folder / "config.json").write_bytes((source / "config.json").read_bytes())
         (folder / "README.md").write_text(f"{CARD}\nRepaired by run {run}.\n")
         (folder / "antidote" / "report.json").write_text(f'{{"run": {run}}}')
-        weight = WeightFile("model.safetensors", None, content(folder / "model.safetensors").sha256)
-        (folder / "antidote" / "manifest.json").write_text(dump(replace(MANIFEST, files=[weight])))
+        weight = WeightFile("model.safetensors", None, read_content(folder / "model.safetensors").sha256)
+        (folder / "antidote" / "manifest.json").write_text(to_json(replace(MANIFEST, files=[weight])))
         return Repair(folder, run, result)
 
     return make
@@ -113,7 +115,7 @@ def client(hub: LoopbackHub, token: str = TOKEN) -> HfApi:
 
 
 def commits_sent(hub: LoopbackHub) -> list[str]:
-    return [request for request in hub.history if request.startswith("POST") and "/commit/" in request]
+    return [request for request in hub.requests if request.startswith("POST") and "/commit/" in request]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -126,7 +128,7 @@ def test_fetched_back(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, tm
     repository, ref = place(mode)
     assert (published.mode, published.repository) == (mode, repository)
     assert published.url == f"{hub.endpoint}/{ADDRESSES[mode]}"
-    assert resolve(repository, ref, Access()).revision == published.revision
+    assert resolve_revision(repository, ref, HubAccess()).revision == published.revision
     fetched = Path(client(hub).snapshot_download(repository, revision=ref, cache_dir=tmp_path / "elsewhere"))
     for path in made.of(to(mode, revision)).contents:
         assert (fetched / path).read_bytes() == (made.folder / path).read_bytes(), path
@@ -134,7 +136,7 @@ def test_fetched_back(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, tm
         assert (fetched / "nested" / "notes.txt").read_bytes() == (folder / "nested" / "notes.txt").read_bytes()
         (parent, *_) = client(hub).list_repo_commits(SOURCE, revision=ref)[1:]
         assert parent.commit_id == revision
-    assert resolve(SOURCE, None, Access()).revision == revision, "main is untouched"
+    assert resolve_revision(SOURCE, None, HubAccess()).revision == revision, "main is untouched"
 
 
 def test_the_discussion_as_the_client_reads_it(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
@@ -148,22 +150,24 @@ def test_the_discussion_as_the_client_reads_it(hub: LoopbackHub, model: MakeMode
     assert isinstance(commit, DiscussionCommit)
     assert isinstance(comment, DiscussionComment)
     assert opening.content.startswith(f"{BODY} Run 1.")
-    assert commit_marker.read(opening.content) == Mark(f"{1:032x}", f"{1:064x}", revision, POLICY, REPORT_SHA256)
+    assert commit_marker.parse_marker(opening.content) == CommitMarker(
+        f"{1:032x}", f"{1:064x}", revision, POLICY, REPORT_SHA256
+    )
     assert commit.oid == published.revision
-    assert comment.content.startswith(f"{COMMENT}\nRun 1 is at {published.revision}.\n")
-    assert commit_marker.read(comment.content) == commit_marker.read(opening.content)
+    assert comment.content.startswith(f"{COMMENT_MARKER}\nRun 1 is at {published.revision}.\n")
+    assert commit_marker.parse_marker(comment.content) == commit_marker.parse_marker(opening.content)
 
 
 def test_a_stranger_who_speaks_in_our_place(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
     revision = hub.add(SOURCE, model())
-    hub.account("org", "hf_ownerToken")
-    hub.account("ada", "hf_strangerToken")
-    access, stranger = Access("hf_ownerToken"), client(hub, "hf_strangerToken")
+    hub.add_account("org", "hf_ownerToken")
+    hub.add_account("ada", "hf_strangerToken")
+    access, stranger = HubAccess("hf_ownerToken"), client(hub, "hf_strangerToken")
 
     def interrupt(moment: str, _: int, request: str) -> None:
         if moment == "before" and request.endswith("/discussions/1/comment"):
             hub.meanwhile = lambda *_: None
-            stranger.comment_discussion(SOURCE, 1, f"{COMMENT}\nAll is well.")
+            stranger.comment_discussion(SOURCE, 1, f"{COMMENT_MARKER}\nAll is well.")
 
     hub.meanwhile = interrupt
     repair(model("first", seed=3), run=1, result=1).publish(to("pull-request", revision), access)
@@ -171,7 +175,7 @@ def test_a_stranger_who_speaks_in_our_place(hub: LoopbackHub, model: MakeModel, 
     assert second.notes == ()
     events = client(hub, "hf_ownerToken").get_discussion_details(SOURCE, 1).events
     texts = [each.content for each in events if isinstance(each, DiscussionComment)]
-    said = [each.splitlines()[1] for each in texts if each.startswith(COMMENT)]
+    said = [each.splitlines()[1] for each in texts if each.startswith(COMMENT_MARKER)]
     assert said == ["All is well.", f"Run 2 is at {second.revision}."]
 
 
@@ -180,16 +184,16 @@ def test_a_token_that_may_not_comment_publishes_all_the_same(
 ) -> None:
     folder = model()
     revision = hub.add(SOURCE, folder)
-    hub.account("owner", "hf_ownerToken", organisations=("org",))
+    hub.add_account("owner", "hf_ownerToken", organisations=("org",))
 
     def meanwhile(_moment: Literal["before", "after"], _number: int, request: str) -> None:
         if request.startswith("POST") and request.endswith("/comment"):
-            hub.account("owner", "hf_ownerToken", rights="read", organisations=("org",))
+            hub.add_account("owner", "hf_ownerToken", rights="read", organisations=("org",))
 
     hub.meanwhile = meanwhile
-    published = repair(folder).publish(to("pull-request", revision), Access("hf_ownerToken"))
+    published = repair(folder).publish(to("pull-request", revision), HubAccess("hf_ownerToken"))
     assert published.notes == ("This token may not comment there.",)
-    assert resolve(SOURCE, "refs/pr/1", Access()).revision == published.revision
+    assert resolve_revision(SOURCE, "refs/pr/1", HubAccess()).revision == published.revision
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -216,7 +220,7 @@ def test_a_pull_request_that_was_closed_stays_closed_and_a_new_one_is_opened(
     destination = to("pull-request", hub.add(SOURCE, folder))
     repair(folder, run=1).publish(destination)
     client(hub).change_discussion_status(SOURCE, 1, "closed")
-    assert held(destination, ACCESS, POLICY) is None
+    assert find_waiting_result(destination, ACCESS, POLICY) is None
     assert repair(folder, run=2).publish(destination).url == f"{hub.endpoint}/{SOURCE}/discussions/2"
     assert client(hub).get_discussion_details(SOURCE, 1).status == "closed"
 
@@ -247,8 +251,10 @@ def test_another_result_for_the_same_commit_is_a_second_commit(
     assert ids[:2] == [second.revision, first.revision]
     if mode == "pull-request":
         *_, last = (e for e in client(hub).get_discussion_details(SOURCE, 1).events if isinstance(e, DiscussionComment))
-        assert last.content.startswith(f"{COMMENT}\nRun 2 is at {second.revision}.\n")
-        assert commit_marker.read(last.content) == Mark(f"{2:032x}", f"{2:064x}", revision, POLICY, REPORT_SHA256)
+        assert last.content.startswith(f"{COMMENT_MARKER}\nRun 2 is at {second.revision}.\n")
+        assert commit_marker.parse_marker(last.content) == CommitMarker(
+            f"{2:032x}", f"{2:064x}", revision, POLICY, REPORT_SHA256
+        )
 
 
 def test_another_result_that_was_quicker_lies_beneath_ours(
@@ -257,7 +263,7 @@ def test_another_result_that_was_quicker_lies_beneath_ours(
     folder = model()
     destination = to("branch", hub.add(SOURCE, folder))
     other = repair(folder, run=2, result=2)
-    quicker: list[Published] = []
+    quicker: list[PublishResult] = []
 
     def meanwhile(moment: Literal["before", "after"], _number: int, request: str) -> None:
         if moment == "before" and "/commit/" in request and len(commits_sent(hub)) == 1:
@@ -289,19 +295,19 @@ def test_main_moved(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode
     """A pull request is for main as it is; a branch of the tested commit is not in anybody's way."""
     folder = model("first", seed=1)
     destination = to(mode, hub.add(SOURCE, folder))
-    standing = survey(destination, ACCESS, ACCESS)
+    standing = check_destination(destination, ACCESS, ACCESS)
     head = hub.add(SOURCE, model("second", seed=2))
     result = repair(folder).of(destination)
     if mode == "branch":
-        assert publish(destination, standing, result, ACCESS).revision
+        assert publish_result_files(destination, standing, result, ACCESS).revision
         return
     with pytest.raises(PublishConflict) as raised:
-        publish(destination, standing, result, ACCESS)
+        publish_result_files(destination, standing, result, ACCESS)
     assert raised.value.hint == f"run again on {head}"
     assert list(client(hub).get_repo_discussions(SOURCE)) == []
     assert commits_sent(hub) == []
     with pytest.raises(PublishConflict, match="to be tested"):
-        survey(destination, ACCESS, ACCESS)
+        check_destination(destination, ACCESS, ACCESS)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -335,7 +341,7 @@ def test_a_pull_request_where_nothing_changes(hub: LoopbackHub, model: MakeModel
     folder = model()
     revision = hub.add(SOURCE, folder)
     published = Repair(folder).publish(to("pull-request", revision))
-    assert published == Published("pull-request", None, revision, SOURCE, ("Nothing was to be changed.",))
+    assert published == PublishResult("pull-request", None, revision, SOURCE, ("Nothing was to be changed.",))
     assert list(client(hub).get_repo_discussions(SOURCE)) == []
 
 
@@ -366,7 +372,7 @@ def test_a_card_the_hub_refuses(hub: LoopbackHub, model: MakeModel, repair: Make
 
 def test_an_unknown_source(hub: LoopbackHub) -> None:
     with pytest.raises(InfrastructureError, match="org/model is not on"):
-        survey(to("pull-request", "0" * 40), ACCESS, ACCESS)
+        check_destination(to("pull-request", "0" * 40), ACCESS, ACCESS)
 
 
 @pytest.mark.parametrize("gated", [False, "auto", "manual"])
@@ -385,7 +391,7 @@ def test_a_public_repository_gets_nothing_that_is_gated(hub: LoopbackHub, model:
     revision = hub.add(SOURCE, model(), gated=True)
     client(hub).create_repo("demo/repaired", private=False)
     with pytest.raises(ConfigurationError, match="is public") as raised:
-        survey(to("repo", revision), ACCESS, ACCESS)
+        check_destination(to("repo", revision), ACCESS, ACCESS)
     assert raised.value.exit_code == 2
 
 
@@ -394,11 +400,11 @@ def test_a_repository_that_became_public_meanwhile_gets_nothing_either(
 ) -> None:
     folder = model()
     destination = to("repo", hub.add(SOURCE, folder, gated=True))
-    standing = survey(destination, ACCESS, ACCESS)
+    standing = check_destination(destination, ACCESS, ACCESS)
     client(hub).create_repo("demo/repaired", private=False)
     head = client(hub).model_info("demo/repaired").sha
     with pytest.raises(PublishConflict, match="is public"):
-        publish(destination, standing, repair(folder).of(destination), ACCESS)
+        publish_result_files(destination, standing, repair(folder).of(destination), ACCESS)
     assert client(hub).model_info("demo/repaired").sha == head
 
 
@@ -406,7 +412,7 @@ def test_a_repository_with_another_model(hub: LoopbackHub, model: MakeModel) -> 
     revision = hub.add(SOURCE, model())
     head = hub.add("demo/repaired", model("other", seed=5))
     with pytest.raises(PublishConflict, match="no repair of org/model"):
-        survey(to("repo", revision), ACCESS, ACCESS)
+        check_destination(to("repo", revision), ACCESS, ACCESS)
     assert client(hub).model_info("demo/repaired").sha == head
 
 
@@ -418,11 +424,11 @@ def test_an_owner_s_card_is_read_and_an_edit_during_the_run_stands(
     client(hub).create_repo("demo/repaired")
     client(hub).upload_file(path_or_fileobj=b"Mine", path_in_repo="LICENSE", repo_id="demo/repaired")
     first = client(hub).upload_file(path_or_fileobj=b"# Mine\n", path_in_repo="README.md", repo_id="demo/repaired")
-    standing = survey(destination, ACCESS, ACCESS)
+    standing = check_destination(destination, ACCESS, ACCESS)
     assert (standing.revision, standing.card) == (first.oid, "# Mine\n")
     second = client(hub).upload_file(path_or_fileobj=b"# Better\n", path_in_repo="README.md", repo_id="demo/repaired")
     with pytest.raises(PublishConflict, match="is no longer at"):
-        publish(destination, standing, repair(folder).of(destination), ACCESS)
+        publish_result_files(destination, standing, repair(folder).of(destination), ACCESS)
     assert client(hub).model_info("demo/repaired").sha == second.oid
     assert repair(folder, run=2).publish(destination).revision
 
@@ -433,9 +439,9 @@ def test_files_that_the_newer_source_no_longer_has_go(hub: LoopbackHub, model: M
     destination = to("repo", hub.add(SOURCE, folder))
     first = repair(folder, run=1)
     (first.folder / "chat_template.jinja").write_text("old")
-    written = load(Manifest, (first.folder / MANIFEST_PATH).read_bytes())
-    template = WeightFile("chat_template.jinja", None, content(first.folder / "chat_template.jinja").sha256)
-    (first.folder / MANIFEST_PATH).write_text(dump(replace(written, files=[*written.files, template])))
+    written = from_json(Manifest, (first.folder / MANIFEST_PATH).read_bytes())
+    template = WeightFile("chat_template.jinja", None, read_content(first.folder / "chat_template.jinja").sha256)
+    (first.folder / MANIFEST_PATH).write_text(to_json(replace(written, files=[*written.files, template])))
     first.publish(destination)
     client(hub).upload_file(path_or_fileobj=b"mine", path_in_repo="NOTES.txt", repo_id="demo/repaired")
     repair(folder, run=2, result=2).publish(destination)
@@ -461,15 +467,15 @@ def test_shards_of_an_earlier_result_go(hub: LoopbackHub, model: MakeModel, repa
 def test_what_waits_already_is_found_without_a_weight(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
     folder = model()
     destination = to("pull-request", hub.add(SOURCE, folder))
-    assert held(destination, ACCESS, POLICY) is None
+    assert find_waiting_result(destination, ACCESS, POLICY) is None
     published = repair(folder).publish(destination)
-    before = len(hub.history)
-    found = held(destination, ACCESS, POLICY)
+    before = len(hub.requests)
+    found = find_waiting_result(destination, ACCESS, POLICY)
     assert found is not None
     assert (found[0].revision, found[1]) == (published.revision, published.url)
-    assert held(destination, ACCESS, "d" * 64) is None
-    assert held(replace(destination, revision="1" * 40), ACCESS, POLICY) is None
-    assert not [request for request in hub.history[before:] if "/resolve/" in request]
+    assert find_waiting_result(destination, ACCESS, "d" * 64) is None
+    assert find_waiting_result(replace(destination, revision="1" * 40), ACCESS, POLICY) is None
+    assert not [request for request in hub.requests[before:] if "/resolve/" in request]
 
 
 @pytest.mark.parametrize("mode", ["branch", "repo"])
@@ -479,7 +485,7 @@ def test_of_a_branch_or_a_repository_nothing_is_believed(
     folder = model()
     destination = to(mode, hub.add(SOURCE, folder))
     repair(folder).publish(destination)
-    assert held(destination, ACCESS, POLICY) is None
+    assert find_waiting_result(destination, ACCESS, POLICY) is None
 
 
 def test_a_stranger_s_pull_request_with_our_mark_is_left_alone(
@@ -487,11 +493,11 @@ def test_a_stranger_s_pull_request_with_our_mark_is_left_alone(
 ) -> None:
     folder = model()
     revision = hub.add(SOURCE, folder)
-    hub.account("owner", "hf_ownerToken", rights="write", organisations=("org",))
-    hub.account("stranger", "hf_strangerToken", rights="write")
-    repair(folder, run=1).publish(to("pull-request", revision), Access("hf_strangerToken"))
-    assert held(to("pull-request", revision), Access("hf_ownerToken"), POLICY) is None
-    published = repair(folder, run=2).publish(to("pull-request", revision), Access("hf_ownerToken"))
+    hub.add_account("owner", "hf_ownerToken", rights="write", organisations=("org",))
+    hub.add_account("stranger", "hf_strangerToken", rights="write")
+    repair(folder, run=1).publish(to("pull-request", revision), HubAccess("hf_strangerToken"))
+    assert find_waiting_result(to("pull-request", revision), HubAccess("hf_ownerToken"), POLICY) is None
+    published = repair(folder, run=2).publish(to("pull-request", revision), HubAccess("hf_ownerToken"))
     assert str(published.url).endswith("/discussions/2")
     statuses = {each.num: each.status for each in client(hub, "hf_ownerToken").get_repo_discussions(SOURCE)}
     assert statuses == {1: "open", 2: "open"}
@@ -508,12 +514,12 @@ def test_a_token_that_may_not_write_there(
     if made:
         client(hub).create_repo(NAMES["repo"])
     if rights == "read":
-        hub.account("owner", "hf_readerToken", rights="read", organisations=("org", "demo"))
+        hub.add_account("owner", "hf_readerToken", rights="read", organisations=("org", "demo"))
     else:
-        hub.account("stranger", "hf_readerToken", rights="write")
+        hub.add_account("stranger", "hf_readerToken", rights="write")
     refused, place = to(mode, revision), NAMES["repo"] if mode == "repo" else SOURCE
     with pytest.raises((InfrastructureError, ConfigurationError), match=f"{place}|may only read"):
-        survey(refused, Access(), Access("hf_readerToken"))
+        check_destination(refused, HubAccess(), HubAccess("hf_readerToken"))
     assert commits_sent(hub) == []
 
 
@@ -529,12 +535,12 @@ def test_a_card_that_is_no_utf_8_is_read_as_it_is(hub: LoopbackHub, model: MakeM
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "README.md").write_bytes(card)
     hub.add(destination.repository, tmp_path / "theirs")
-    read = survey(destination, ACCESS, ACCESS).card
+    read = check_destination(destination, ACCESS, ACCESS).card
     assert read is not None
     assert read.encode("utf-8", "surrogateescape") == card
 
 
-Workflow = Callable[[Destination], Access]
+Workflow = Callable[[Destination], HubAccess]
 
 
 @pytest.fixture
@@ -546,21 +552,21 @@ def workflow(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Workflow:
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
 
-    def trusted(destination: Destination) -> Access:
-        if destination.own:
+    def trusted(destination: Destination) -> HubAccess:
+        if destination.is_separate:
             client(hub).create_repo(destination.repository)
-        for name, value in hub.trust(destination.repository, "org/workflows").items():
+        for name, value in hub.trust_workflow(destination.repository, "org/workflows").items():
             monkeypatch.setenv(name, value)
-        return writing(os.environ)
+        return write_access(os.environ)
 
     return trusted
 
 
 def exchanges(hub: LoopbackHub) -> int:
-    return hub.history.count("POST /oauth/token")
+    return hub.requests.count("POST /oauth/token")
 
 
-def assert_published_once(hub: LoopbackHub, mode: Mode, published: Published) -> None:
+def assert_published_once(hub: LoopbackHub, mode: Mode, published: PublishResult) -> None:
     """One commit of ours upon what was there, and no pull request besides."""
     repository, revision = place(mode)
     log = [each.commit_id for each in reader(hub).list_repo_commits(repository, revision=revision)]
@@ -583,14 +589,19 @@ def test_a_workflow_publishes_under_its_own_identity(
     destination = to(mode, hub.add(SOURCE, folder))
     access = workflow(destination)
     published = [
-        publish(destination, survey(destination, Access(), access), repair(folder, run).of(destination), access)
+        publish_result_files(
+            destination,
+            check_destination(destination, HubAccess(), access),
+            repair(folder, run).of(destination),
+            access,
+        )
         for run in (1, 2)
     ]
     assert published[0].revision == published[1].revision
     assert len(commits_sent(hub)) == 1
     assert exchanges(hub) == 1
     with pytest.raises(ConfigurationError, match="this token may not make it"):
-        survey(replace(to("repo", destination.revision), name="demo/other"), Access(), access)
+        check_destination(replace(to("repo", destination.revision), name="demo/other"), HubAccess(), access)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -602,9 +613,9 @@ def test_a_workflow_outlives_its_token(
     folder = model()
     destination = to(mode, hub.add(SOURCE, folder))
     access = workflow(destination)
-    standing, result = survey(destination, Access(), access), repair(folder).of(destination)
+    standing, result = check_destination(destination, HubAccess(), access), repair(folder).of(destination)
     time.sleep(hub.store.token_seconds)
-    assert_published_once(hub, mode, publish(destination, standing, result, access))
+    assert_published_once(hub, mode, publish_result_files(destination, standing, result, access))
     assert len(commits_sent(hub)) == 1
 
 
@@ -615,9 +626,9 @@ def test_the_hub_ends_a_token_before_its_time(
     folder = model()
     destination = to(mode, hub.add(SOURCE, folder))
     access = workflow(destination)
-    standing, result = survey(destination, Access(), access), repair(folder).of(destination)
+    standing, result = check_destination(destination, HubAccess(), access), repair(folder).of(destination)
     hub.end_exchanged_tokens()
-    assert_published_once(hub, mode, publish(destination, standing, result, access))
+    assert_published_once(hub, mode, publish_result_files(destination, standing, result, access))
     assert exchanges(hub) == 2
 
 
@@ -637,7 +648,7 @@ def test_a_token_expires_during_the_upload(
             hub.end_exchanged_tokens()
 
     hub.meanwhile = expire
-    standing, result = survey(destination, Access(), access), repair(folder).of(destination)
-    assert_published_once(hub, mode, publish(destination, standing, result, access))
+    standing, result = check_destination(destination, HubAccess(), access), repair(folder).of(destination)
+    assert_published_once(hub, mode, publish_result_files(destination, standing, result, access))
     assert len(refused) == 1
     assert exchanges(hub) == 2

@@ -15,10 +15,10 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, constants
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
-from antidote_ci.hub.access import Access
-from antidote_ci.hub.pull import download, is_local, missing_bytes, resolve
-from antidote_ci.hub.remote import About, RemoteFile, total_bytes
-from antidote_ci.hub.retry import Patience
+from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.pull import count_missing_bytes, download_snapshot, is_local, resolve_revision
+from antidote_ci.hub.remote import RemoteFile, RepositoryInfo, count_remote_bytes
+from antidote_ci.hub.retry import RetryPolicy
 from antidote_ci.records import Progress
 from loopback_hub import LoopbackHub
 from tests.builders import ignore
@@ -29,22 +29,22 @@ CALLER = """
 import sys
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub.access import Access
-from antidote_ci.hub.pull import download, resolve
+from antidote_ci.hub.pull import download_snapshot, resolve_revision
 for revision in sys.argv[1:]:
     try:
-        print(download(resolve('org/model', revision, Access()), Access(), lambda _: None))
+        print(download_snapshot(resolve_revision('org/model', revision, Access()), Access(), lambda _: None))
     except AntidoteError as error:
         print(error.what, error.cause, error.hint)
 """
 
 
-def patient(mend: Callable[[], object]) -> Access:
+def patient(mend: Callable[[], object]) -> HubAccess:
     """Waits by mending what is wrong with the Hub."""
 
     def wait(_: float) -> None:
         mend()
 
-    return Access(patience=Patience(sleep=wait))
+    return HubAccess(retry_policy=RetryPolicy(sleep=wait))
 
 
 def pulled_by_itself(environment: dict[str, str], *revisions: str) -> str:
@@ -68,30 +68,30 @@ def flip(path: Path) -> None:
 def test_a_branch_becomes_one_commit_and_its_allowed_files(hub: LoopbackHub, model: MakeModel) -> None:
     folder = model()
     revision = hub.add("org/model", folder)
-    remote = resolve("org/model", None, Access())
+    remote = resolve_revision("org/model", None, HubAccess())
     assert remote.revision == revision
     assert {file.path for file in remote.files} == {"README.md", "config.json", "model.safetensors"}
     assert remote.skipped == ["nested/notes.txt"]
     assert remote.licence == "apache-2.0"
-    assert not any("/resolve/" in request for request in hub.history), "metadata only"
+    assert not any("/resolve/" in request for request in hub.requests), "metadata only"
 
     seen: list[Progress] = []
-    pulled = download(remote, Access(), seen.append)
+    pulled = download_snapshot(remote, HubAccess(), seen.append)
     for file in remote.files:
         assert (pulled / file.path).read_bytes() == (folder / file.path).read_bytes()
     assert not (pulled / "nested").exists()
-    asked = {unquote(request).rpartition(f"/{revision}/")[2] for request in hub.history if "/resolve/" in request}
+    asked = {unquote(request).rpartition(f"/{revision}/")[2] for request in hub.requests if "/resolve/" in request}
     assert asked == {file.path for file in remote.files}, "nothing else was so much as asked for"
     received = [step for step in seen if step.what == "download"]
-    assert received[-1] == Progress("download", total_bytes(remote), total_bytes(remote))
+    assert received[-1] == Progress("download", count_remote_bytes(remote), count_remote_bytes(remote))
     assert [step.done for step in received] == sorted(step.done for step in received)
-    assert seen[-1] == Progress("verify", total_bytes(remote), total_bytes(remote))
+    assert seen[-1] == Progress("verify", count_remote_bytes(remote), count_remote_bytes(remote))
 
 
 def test_what_the_hub_says_of_the_repository(hub: LoopbackHub, model: MakeModel) -> None:
     hub.add("org/model", model(), gated=True)
 
-    with_token = resolve("org/model", None, Access(TOKEN)).about
+    with_token = resolve_revision("org/model", None, HubAccess(TOKEN)).info
     assert with_token is not None
     assert (with_token.name, with_token.private, with_token.gated) == ("org/model", False, "auto")
     for moment in (with_token.created, with_token.modified):
@@ -112,10 +112,10 @@ def describing(**changes: object) -> Callable[[Asked, Callable[[], Answer]], Ans
     return respond
 
 
-def about(hub: LoopbackHub, patch: pytest.MonkeyPatch, **changes: object) -> About:
+def about(hub: LoopbackHub, patch: pytest.MonkeyPatch, **changes: object) -> RepositoryInfo:
     with Front(hub.endpoint, describing(**changes)) as front:
         patch.setenv("HF_ENDPOINT", front.endpoint)
-        found = resolve("org/model", None, HASTY).about
+        found = resolve_revision("org/model", None, HASTY).info
         assert "securityStatus=true" in front.asked[0].path
     assert found is not None
     return found
@@ -147,60 +147,62 @@ def test_what_the_hubs_scanners_warn_of(hub: LoopbackHub, model: MakeModel, monk
 
 def test_a_commit_in_the_cache_needs_no_hub(hub: LoopbackHub, model: MakeModel) -> None:
     revision = hub.add("org/model", model())
-    first = resolve("org/model", "main", Access())
-    folder = download(first, Access(), ignore)
-    before = hub.history
+    first = resolve_revision("org/model", "main", HubAccess())
+    folder = download_snapshot(first, HubAccess(), ignore)
+    before = hub.requests
     hub.__exit__(None, None, None)
-    known = resolve("org/model", revision, HASTY)
-    assert known == replace(first, about=None)
-    assert download(known, HASTY, ignore) == folder
-    assert hub.history == before
-    assert missing_bytes(known) == 0
+    known = resolve_revision("org/model", revision, HASTY)
+    assert known == replace(first, info=None)
+    assert download_snapshot(known, HASTY, ignore) == folder
+    assert hub.requests == before
+    assert count_missing_bytes(known) == 0
 
 
 def test_a_commit_half_in_the_cache_is_completed(hub: LoopbackHub, model: MakeModel) -> None:
     revision = hub.add("org/model", model())
-    remote = resolve("org/model", None, Access())
-    folder = download(remote, Access(), ignore)
+    remote = resolve_revision("org/model", None, HubAccess())
+    folder = download_snapshot(remote, HubAccess(), ignore)
     weights = folder / "model.safetensors"
     size = weights.stat().st_size
     weights.resolve().unlink()
-    assert resolve("org/model", revision, Access()) == remote
-    assert missing_bytes(remote) == size
-    before = len(hub.history)
+    assert resolve_revision("org/model", revision, HubAccess()) == remote
+    assert count_missing_bytes(remote) == size
+    before = len(hub.requests)
     seen: list[Progress] = []
-    download(remote, Access(), seen.append)
+    download_snapshot(remote, HubAccess(), seen.append)
     assert weights.stat().st_size == size
-    assert seen[0] == Progress("download", total_bytes(remote), total_bytes(remote)), "what is there counts as done"
-    assert {request.rpartition("/")[2] for request in hub.history[before:]} == {"model.safetensors"}
+    assert seen[0] == Progress("download", count_remote_bytes(remote), count_remote_bytes(remote)), (
+        "what is there counts as done"
+    )
+    assert {request.rpartition("/")[2] for request in hub.requests[before:]} == {"model.safetensors"}
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_cache_without_links_does_not_say_what_is_in_it(hub: LoopbackHub, model: MakeModel, name: str) -> None:
     revision = hub.add("org/model", model())
-    remote = resolve("org/model", None, Access())
-    found = download(remote, Access(), ignore) / name
+    remote = resolve_revision("org/model", None, HubAccess())
+    found = download_snapshot(remote, HubAccess(), ignore) / name
     content = found.read_bytes()
     found.unlink()
     found.write_bytes(content)
-    assert resolve("org/model", revision, Access()) == remote, "the Hub was asked"
-    assert (download(remote, HASTY, ignore) / name).read_bytes() == content
+    assert resolve_revision("org/model", revision, HubAccess()) == remote, "the Hub was asked"
+    assert (download_snapshot(remote, HASTY, ignore) / name).read_bytes() == content
 
 
 def test_the_commit_stays_when_main_moves(hub: LoopbackHub, model: MakeModel) -> None:
     first = model("first", seed=1)
     revision = hub.add("org/model", first)
-    remote = resolve("org/model", None, Access())
+    remote = resolve_revision("org/model", None, HubAccess())
     assert hub.add("org/model", model("second", seed=2)) != revision
-    pulled = download(remote, Access(), ignore) / "model.safetensors"
+    pulled = download_snapshot(remote, HubAccess(), ignore) / "model.safetensors"
     assert pulled.read_bytes() == (first / "model.safetensors").read_bytes()
-    assert resolve("org/model", revision, Access()) == replace(remote, about=None)
+    assert resolve_revision("org/model", revision, HubAccess()) == replace(remote, info=None)
 
 
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_unknown_id(hub: LoopbackHub, token: str | None) -> None:
     with pytest.raises(InfrastructureError, match="org/nothing is not on") as raised:
-        resolve("org/nothing", None, Access(token))
+        resolve_revision("org/nothing", None, HubAccess(token))
     assert raised.value.hint is not None
     assert "HF_TOKEN" in raised.value.hint
 
@@ -208,33 +210,33 @@ def test_unknown_id(hub: LoopbackHub, token: str | None) -> None:
 def test_malformed_id(hub: LoopbackHub) -> None:
     for revision in (None, "0" * 40):
         with pytest.raises(ConfigurationError, match="not a model's name"):
-            resolve("a/b/c", revision, Access())
-    assert hub.history == []
+            resolve_revision("a/b/c", revision, HubAccess())
+    assert hub.requests == []
 
 
 def test_unknown_revision(hub: LoopbackHub, model: MakeModel) -> None:
     hub.add("org/model", model())
     for revision in ("nowhere", "0" * 40, "refs/pr/1"):
         with pytest.raises(InfrastructureError, match="no such revision"):
-            resolve("org/model", revision, Access())
+            resolve_revision("org/model", revision, HubAccess())
 
 
 def test_gated_id(hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)  # not ours to use unless it is passed
     hub.add("org/gated", model(), gated=True)
     with pytest.raises(InfrastructureError, match="org/gated is gated") as raised:
-        resolve("org/gated", None, Access())
+        resolve_revision("org/gated", None, HubAccess())
     assert f"{hub.endpoint}/org/gated" in str(raised.value.hint)
-    remote = resolve("org/gated", None, Access(TOKEN))
+    remote = resolve_revision("org/gated", None, HubAccess(TOKEN))
     with pytest.raises(InfrastructureError, match="org/gated is gated"):
-        download(remote, Access(), ignore)
-    assert download(remote, Access(TOKEN), ignore).is_dir()
+        download_snapshot(remote, HubAccess(), ignore)
+    assert download_snapshot(remote, HubAccess(TOKEN), ignore).is_dir()
 
 
 def test_only_pickled_weights(hub: LoopbackHub, pickled: Path) -> None:
     hub.add("org/pickled", pickled)
     with pytest.raises(UnsafeCheckpoint, match=r"pytorch_model\.bin") as raised:
-        resolve("org/pickled", None, Access())
+        resolve_revision("org/pickled", None, HubAccess())
     assert raised.value.hint is not None
     assert "safetensors/convert" in raised.value.hint
 
@@ -243,17 +245,17 @@ def test_no_weights(hub: LoopbackHub, pickled: Path) -> None:
     (pickled / "pytorch_model.bin").unlink()
     hub.add("org/empty", pickled)
     with pytest.raises(ConfigurationError, match="no weights in safetensors"):
-        resolve("org/empty", None, Access())
+        resolve_revision("org/empty", None, HubAccess())
 
 
 def test_pickles_beside_safetensors_stay_on_the_hub(hub: LoopbackHub, model: MakeModel, pickled: Path) -> None:
     folder = model()
     shutil.copy(pickled / "pytorch_model.bin", folder)
     hub.add("org/both", folder)
-    remote = resolve("org/both", None, Access())
+    remote = resolve_revision("org/both", None, HubAccess())
     assert "pytorch_model.bin" in remote.skipped
-    assert not (download(remote, Access(), ignore) / "pytorch_model.bin").exists()
-    assert not any("pytorch_model" in request for request in hub.history)
+    assert not (download_snapshot(remote, HubAccess(), ignore) / "pytorch_model.bin").exists()
+    assert not any("pytorch_model" in request for request in hub.requests)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
@@ -266,17 +268,17 @@ def test_wrong_bytes_of_the_right_size(
     blob = hub.store.blobs.path(hub.store.commit("org/model", commit).files[name].sha256)
     assert blob is not None
     flip(blob)
-    remote = resolve("org/model", None, Access())
+    remote = resolve_revision("org/model", None, HubAccess())
     with pytest.raises(InfrastructureError, match=f"{name} .*does not have the hash") as raised:
-        download(remote, HASTY, ignore)
+        download_snapshot(remote, HASTY, ignore)
     assert raised.value.hint == "run the same command again"
     kept = [path for path in client_settings.rglob("*") if path.is_file() and path.read_bytes() == blob.read_bytes()]
     assert kept == [], "wrong bytes stay nowhere"
     seen: list[Progress] = []
-    folder = download(remote, patient(lambda: flip(blob) if blob.read_bytes() != good else None), seen.append)
+    folder = download_snapshot(remote, patient(lambda: flip(blob) if blob.read_bytes() != good else None), seen.append)
     assert (folder / name).read_bytes() == good
     assert f"{name} of org/model does not have the hash that the Hub names; asking again" in caplog.text
-    assert seen[-1] == Progress("verify", total_bytes(remote), total_bytes(remote))
+    assert seen[-1] == Progress("verify", count_remote_bytes(remote), count_remote_bytes(remote))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "README.md"])
@@ -285,14 +287,14 @@ def test_a_cached_copy_that_was_damaged(
     hub: LoopbackHub, model: MakeModel, name: str, damage: Callable[[Path], object]
 ) -> None:
     revision = hub.add("org/model", model())
-    remote = resolve("org/model", None, Access())
-    found = download(remote, Access(), ignore) / name
+    remote = resolve_revision("org/model", None, HubAccess())
+    found = download_snapshot(remote, HubAccess(), ignore) / name
     good = found.read_bytes()
     damage(found.resolve())
-    before = len(hub.history)
-    for known in (remote, resolve("org/model", revision, Access())):
-        assert (download(known, patient(lambda: None), ignore) / name).read_bytes() == good
-    assert {request.rpartition("/")[2] for request in hub.history[before:]} == {name}, "what is whole is kept"
+    before = len(hub.requests)
+    for known in (remote, resolve_revision("org/model", revision, HubAccess())):
+        assert (download_snapshot(known, patient(lambda: None), ignore) / name).read_bytes() == good
+    assert {request.rpartition("/")[2] for request in hub.requests[before:]} == {name}, "what is whole is kept"
 
 
 @pytest.mark.parametrize("linked", ["the blob", "the file"])
@@ -301,18 +303,18 @@ def test_what_lies_outside_the_repositorys_folder_is_left_alone(
 ) -> None:
     """A blob that repositories share, or whatever a link in the cache leads to."""
     hub.add("org/model", model())
-    remote = resolve("org/model", None, Access())
-    found = download(remote, Access(), ignore) / "model.safetensors"
+    remote = resolve_revision("org/model", None, HubAccess())
+    found = download_snapshot(remote, HubAccess(), ignore) / "model.safetensors"
     link, shared = found.resolve() if linked == "the blob" else found, tmp_path / "shared"
     good = found.read_bytes()
     shared.write_bytes(b"not this one's to remove")
     link.unlink()
     link.symlink_to(shared)
     with pytest.raises(InfrastructureError, match="does not have the hash") as raised:
-        download(remote, HASTY, ignore)
+        download_snapshot(remote, HASTY, ignore)
     assert raised.value.hint == f"delete {shared}, then run the same command again"
     assert shared.read_bytes() == b"not this one's to remove"
-    assert (download(remote, HASTY, ignore) / "model.safetensors").read_bytes() == good
+    assert (download_snapshot(remote, HASTY, ignore) / "model.safetensors").read_bytes() == good
 
 
 def test_a_transfer_that_breaks_off_goes_on(
@@ -331,7 +333,7 @@ def test_a_transfer_that_breaks_off_goes_on(
 
     with Front(hub.endpoint, respond) as front:
         monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
-        pulled = download(resolve("org/model", None, HASTY), HASTY, ignore)
+        pulled = download_snapshot(resolve_revision("org/model", None, HASTY), HASTY, ignore)
         spans = [each.headers["range"] for each in front.asked if "range" in each.headers]
     begins = [int(span.removeprefix("bytes=").removesuffix("-")) for span in spans]
     size = (folder / "model.safetensors").stat().st_size
@@ -354,10 +356,10 @@ def test_a_short_file_that_claims_to_be_whole(
 
     with Front(hub.endpoint, respond) as front:
         monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
-        remote = resolve("org/model", None, HASTY)
+        remote = resolve_revision("org/model", None, HASTY)
         with pytest.raises(InfrastructureError, match="came cut short"):
-            download(remote, HASTY, ignore)
-        assert download(remote, patient(short.clear), ignore).is_dir()
+            download_snapshot(remote, HASTY, ignore)
+        assert download_snapshot(remote, patient(short.clear), ignore).is_dir()
         assert len(front.gets("config.json")) == 1, "what is whole is kept"
 
 
@@ -366,16 +368,16 @@ def test_network_down(client_settings: Path, monkeypatch: pytest.MonkeyPatch) ->
         port = listening.getsockname()[1]
     monkeypatch.setenv("HF_ENDPOINT", f"http://user:secret@127.0.0.1:{port}/")
     with pytest.raises(InfrastructureError, match=f"127.0.0.1:{port} cannot be reached") as raised:
-        resolve("org/model", None, HASTY)
+        resolve_revision("org/model", None, HASTY)
     assert "secret" not in said(raised.value)
 
 
 def test_a_closed_hub_stops_answering(hub: LoopbackHub, model: MakeModel) -> None:
     hub.add("org/model", model())
-    resolve("org/model", None, HASTY)
+    resolve_revision("org/model", None, HASTY)
     hub.__exit__(None, None, None)
     with pytest.raises(InfrastructureError, match="cannot be reached"):
-        resolve("org/model", None, HASTY)
+        resolve_revision("org/model", None, HASTY)
 
 
 @pytest.mark.parametrize("answer", [b"<html>Log in to this network</html>", b'{"id": "org/model"}'])
@@ -383,29 +385,29 @@ def test_what_answers_is_no_hub(client_settings: Path, monkeypatch: pytest.Monke
     with Front("", lambda *_: Answer(200, {}, answer)) as front:
         monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
         with pytest.raises(InfrastructureError) as raised:
-            resolve("org/model", None, HASTY)
+            resolve_revision("org/model", None, HASTY)
     assert "HF_ENDPOINT" in str(raised.value.hint)
 
 
 def test_an_absurd_repository_is_refused_before_the_download(hub: LoopbackHub, model: MakeModel) -> None:
     hub.add("org/model", model())
-    honest = resolve("org/model", None, Access())
+    honest = resolve_revision("org/model", None, HubAccess())
     files = [RemoteFile(file.path, 10**18, file.digest) for file in honest.files]
     with pytest.raises(InfrastructureError, match="not enough disk space"):
-        download(replace(honest, files=files), Access(), ignore)
-    assert not any("/resolve/" in request for request in hub.history)
+        download_snapshot(replace(honest, files=files), HubAccess(), ignore)
+    assert not any("/resolve/" in request for request in hub.requests)
 
 
 def test_offline(hub: LoopbackHub, model: MakeModel, client_settings: Path) -> None:
     revision = hub.add("org/model", model())
-    folder = download(resolve("org/model", None, Access()), Access(), ignore)
-    before = hub.history
+    folder = download_snapshot(resolve_revision("org/model", None, HubAccess()), HubAccess(), ignore)
+    before = hub.requests
     environment = {**hub.environment, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(client_settings)}
     assert str(folder) in pulled_by_itself(environment, revision)
     (folder / "config.json").resolve().unlink()
     told = pulled_by_itself(environment, revision, "main")
     assert told.count("HF_HUB_OFFLINE is set") == told.count("unset HF_HUB_OFFLINE") == 2
-    assert hub.history == before
+    assert hub.requests == before
 
 
 def test_a_pull_request_can_be_pulled_by_its_ref(hub: LoopbackHub, model: MakeModel) -> None:
@@ -416,7 +418,7 @@ def test_a_pull_request_can_be_pulled_by_its_ref(hub: LoopbackHub, model: MakeMo
         commit_message="Change the configuration",
         create_pr=True,
     )
-    folder = download(resolve("org/model", "refs/pr/1", Access()), Access(), ignore)
+    folder = download_snapshot(resolve_revision("org/model", "refs/pr/1", HubAccess()), HubAccess(), ignore)
     assert "qwen2" in (folder / "config.json").read_text()
 
 
@@ -441,7 +443,7 @@ def test_no_token_is_sent_unless_it_is_given(
         assert [each for each in front.asked if "authorization" in each.headers] == []
         monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
         before = len(front.asked)
-        download(resolve("org/model", None, Access(TOKEN)), Access(TOKEN), ignore)
+        download_snapshot(resolve_revision("org/model", None, HubAccess(TOKEN)), HubAccess(TOKEN), ignore)
         assert {each.headers.get("authorization") for each in front.asked[before:]} == {f"Bearer {TOKEN}"}
 
 
@@ -462,12 +464,12 @@ def test_no_card_keeps_a_model_from_being_pulled_once_or_again(hub: LoopbackHub,
     folder = model()
     (folder / "README.md").write_bytes(card.encode("latin-1"))
     revision = hub.add("org/model", folder)
-    first = resolve("org/model", None, Access(TOKEN, Patience(0)))
-    download(first, Access(TOKEN), ignore)
-    asked = len(hub.history)
-    again = resolve("org/model", revision, Access(TOKEN, Patience(0)))
+    first = resolve_revision("org/model", None, HubAccess(TOKEN, RetryPolicy(0)))
+    download_snapshot(first, HubAccess(TOKEN), ignore)
+    asked = len(hub.requests)
+    again = resolve_revision("org/model", revision, HubAccess(TOKEN, RetryPolicy(0)))
     assert (again.revision, again.files) == (revision, first.files)
-    assert len(hub.history) == asked, "it is all here"
+    assert len(hub.requests) == asked, "it is all here"
 
 
 def test_a_name_of_any_length_is_no_folder() -> None:
@@ -505,11 +507,11 @@ def test_a_token_stays_with_the_hub(
 
         with Front(hub.endpoint, respond) as front:
             monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
-            access = Access(TOKEN, Patience(0))
-            remote = resolve("org/model", None, access)
+            access = HubAccess(TOKEN, RetryPolicy(0))
+            remote = resolve_revision("org/model", None, access)
             with pytest.raises(InfrastructureError) as raised:
-                download(remote, access, ignore)
-            pulled = download(remote, access, ignore)
+                download_snapshot(remote, access, ignore)
+            pulled = download_snapshot(remote, access, ignore)
         assert [each.method for each in elsewhere.asked] == ["GET", "GET"]
         assert [each for each in elsewhere.asked if "authorization" in each.headers] == []
     assert (pulled / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()

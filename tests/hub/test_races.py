@@ -12,11 +12,11 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from antidote_ci.errors import PublishConflict
 from antidote_ci.hub import commit_marker
-from antidote_ci.hub.access import Access
+from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.destination import MAIN, Destination
-from antidote_ci.records import Published
+from antidote_ci.records import PublishResult
 from loopback_hub import LoopbackHub
-from loopback_hub.faults import Faults
+from loopback_hub.faults import FaultInjector
 from tests.hub.campaign import (
     MODES,
     SOURCE,
@@ -52,7 +52,7 @@ def hub(tmp_path: Path) -> Iterator[LoopbackHub]:
 
 
 @pytest.fixture
-def access(hub: LoopbackHub, tmp_path: Path) -> Iterator[Access]:
+def access(hub: LoopbackHub, tmp_path: Path) -> Iterator[HubAccess]:
     with client(hub.endpoint, tmp_path / "cache") as ours:
         yield ours
 
@@ -63,18 +63,18 @@ def is_commit(request: str) -> bool:
 
 def of_ours(hub: LoopbackHub, name: str, revision: str) -> list[bool]:
     """For a commit and all that it stands upon, newest first: whether it carries our mark."""
-    return [commit_marker.read(commit.body) is not None for commit in history(hub, name, revision)]
+    return [commit_marker.parse_marker(commit.body) is not None for commit in history(hub, name, revision)]
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_two_runs_about_to_commit_the_same_result(
-    mode: Mode, hub: LoopbackHub, access: Access, material: Material
+    mode: Mode, hub: LoopbackHub, access: HubAccess, material: Material
 ) -> None:
     destination = to(mode, hub.add(SOURCE, material.source))
     both = threading.Barrier(2)
 
     def meanwhile(moment: Moment, number: int, request: str) -> None:
-        if moment == "before" and is_commit(request) and sum(map(is_commit, hub.history)) <= 2:
+        if moment == "before" and is_commit(request) and sum(map(is_commit, hub.requests)) <= 2:
             both.wait(SECONDS)
 
     hub.meanwhile = meanwhile
@@ -97,12 +97,12 @@ def test_two_runs_about_to_commit_the_same_result(
 
 
 def test_the_other_run_closes_our_pull_request_before_we_see_it(
-    hub: LoopbackHub, access: Access, material: Material
+    hub: LoopbackHub, access: HubAccess, material: Material
 ) -> None:
     """Ours is opened second, and the other run is done before the answer reaches us."""
     destination = to("pull-request", hub.add(SOURCE, material.source))
     other_opened, ours_opened = threading.Event(), threading.Event()
-    others: list[Future[Published]] = []
+    others: list[Future[PublishResult]] = []
     ours: list[int] = []
 
     def meanwhile(moment: Moment, number: int, request: str) -> None:
@@ -129,7 +129,7 @@ def another_run_within(number: int, mode: Mode, material: Material, folder: Path
     """Whether this run came to a request of that number, just before which another run was had whole."""
     with LoopbackHub(folder / "hub") as hub, client(hub.endpoint, folder / "cache") as access:
         destination = to(mode, hub.add(SOURCE, material.source))
-        others: list[Published] = []
+        others: list[PublishResult] = []
 
         def meanwhile(moment: Moment, at: int, request: str) -> None:
             if (moment, at) == ("before", number):
@@ -143,7 +143,9 @@ def another_run_within(number: int, mode: Mode, material: Material, folder: Path
     return bool(others)
 
 
-def person_within(number: int, mode: Mode, material: Material, folder: Path, faults: Faults | None = None) -> bool:
+def person_within(
+    number: int, mode: Mode, material: Material, folder: Path, faults: FaultInjector | None = None
+) -> bool:
     """Whether this run came to a request of that number, just before which a person edited the card."""
     with LoopbackHub(folder / "hub") as hub, client(hub.endpoint, folder / "cache") as access:
         tested = hub.add(SOURCE, material.source)
@@ -199,13 +201,13 @@ def test_in_the_middle(middle: Middle, mode: Mode, number: int, material: Materi
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_person_and_faults(seed: int, material: Material, tmp_path: Path) -> None:
-    person_within(5 * seed, MODES[seed % len(MODES)], material, tmp_path, Faults(seed, 0.3))
+    person_within(5 * seed, MODES[seed % len(MODES)], material, tmp_path, FaultInjector(seed, 0.3))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6, 100))
 def test_many_a_person_and_faults(seed: int, material: Material, tmp_path: Path) -> None:
-    person_within(seed % 40, MODES[seed % len(MODES)], material, tmp_path, Faults(seed, 0.3))
+    person_within(seed % 40, MODES[seed % len(MODES)], material, tmp_path, FaultInjector(seed, 0.3))
 
 
 @pytest.mark.slow

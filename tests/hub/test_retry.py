@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.hub.client import asked_for
-from antidote_ci.hub.retry import DOUBLINGS, LONGEST, Patience, spelled
+from antidote_ci.hub.client import requested_wait
+from antidote_ci.hub.retry import MAX_DELAY, MAX_DOUBLINGS, RetryPolicy, format_duration
 
 NOW = 1_700_000_000
 
@@ -36,9 +36,9 @@ class Clock:
         self.now += seconds
 
 
-def patient(clock: Clock, seconds: float, draws: list[float] | None = None) -> Patience:
+def patient(clock: Clock, seconds: float, draws: list[float] | None = None) -> RetryPolicy:
     left = list(draws or [])
-    return Patience(seconds, clock, clock.sleep, lambda: left.pop(0) if left else 0.5)
+    return RetryPolicy(seconds, clock, clock.sleep, lambda: left.pop(0) if left else 0.5)
 
 
 def failing(times: int, clock: Clock, lasting: float = 0.0) -> tuple[Callable[[], str], list[float]]:
@@ -63,7 +63,7 @@ def wait(seconds: float) -> Callable[[Exception], float | None]:
 def test_success_after_failures_takes_one_attempt_more(times: int, draws: list[float]) -> None:
     clock = Clock()
     attempt, begun = failing(times, clock)
-    assert patient(clock, 1e6, draws).insist(attempt, wait(0.0)) == "answer"
+    assert patient(clock, 1e6, draws).call(attempt, wait(0.0)) == "answer"
     assert len(begun) == times + 1
     assert len(clock.slept) == times
 
@@ -72,10 +72,10 @@ def test_success_after_failures_takes_one_attempt_more(times: int, draws: list[f
 def test_jitter_is_full_and_bounded(draws: list[float]) -> None:
     clock = Clock()
     attempt, _ = failing(len(draws), clock)
-    patient(clock, 1e9, draws).insist(attempt, wait(0.0))
+    patient(clock, 1e9, draws).call(attempt, wait(0.0))
     for failure, (slept, draw) in enumerate(zip(clock.slept, draws, strict=True)):
-        assert 0 <= slept <= min(LONGEST, 2**failure)
-        assert slept == draw * min(LONGEST, 2 ** min(failure, DOUBLINGS))
+        assert 0 <= slept <= min(MAX_DELAY, 2**failure)
+        assert slept == draw * min(MAX_DELAY, 2 ** min(failure, MAX_DOUBLINGS))
 
 
 @given(
@@ -88,7 +88,7 @@ def test_no_attempt_begins_beyond_the_budget(budget: float, asked: float, lastin
     clock = Clock()
     attempt, begun = failing(2**30, clock, lasting)
     with pytest.raises(Passing) as raised:
-        patient(clock, budget, draws).insist(attempt, wait(asked))
+        patient(clock, budget, draws).call(attempt, wait(asked))
     assert begun[-1] <= lasting + budget + 1e-6, "counted from the first failure"
     assert all(slept >= asked for slept in clock.slept)
     assert str(raised.value) == f"failure {len(begun)}", "the last, not the first"
@@ -99,9 +99,9 @@ def test_more_than_the_budget_ends_at_once(asked: float) -> None:
     clock = Clock()
     attempt, begun = failing(2**30, clock)
     with pytest.raises(Passing) as raised:
-        patient(clock, 10.0).insist(attempt, wait(asked))
+        patient(clock, 10.0).call(attempt, wait(asked))
     assert (begun, clock.slept) == ([0.0], [])
-    assert raised.value.__notes__ == [f"tried once, and it asks to wait for {spelled(asked)}"]
+    assert raised.value.__notes__ == [f"tried once, and it asks to wait for {format_duration(asked)}"]
 
 
 @given(times=st.integers(0, 5))
@@ -114,7 +114,7 @@ def test_what_does_not_pass_is_raised_at_once(times: int) -> None:
         raise KeyError("for good")
 
     with pytest.raises(KeyError) as raised:
-        patient(clock, 1e6).insist(then_broken, wait(0.0))
+        patient(clock, 1e6).call(then_broken, wait(0.0))
     assert len(begun) == times + 1
     assert not hasattr(raised.value, "__notes__")
 
@@ -125,7 +125,7 @@ def test_an_interrupt_is_not_a_failure() -> None:
 
     clock = Clock()
     with pytest.raises(KeyboardInterrupt):
-        patient(clock, 1e6).insist(interrupted, lambda _: 0.0)
+        patient(clock, 1e6).call(interrupted, lambda _: 0.0)
     assert clock.slept == []
 
 
@@ -133,9 +133,9 @@ def test_the_end_says_how_long_it_was_tried() -> None:
     clock = Clock()
     attempt, begun = failing(2**30, clock)
     with pytest.raises(Passing) as raised:
-        patient(clock, 600.0).insist(attempt, wait(0.0))
+        patient(clock, 600.0).call(attempt, wait(0.0))
     [note] = raised.value.__notes__
-    assert note == f"tried {len(begun)} times in {spelled(clock.now)}"
+    assert note == f"tried {len(begun)} times in {format_duration(clock.now)}"
     assert re.fullmatch(r"tried \d+ times in (9|10) min", note)
 
 
@@ -143,7 +143,7 @@ def test_progress_is_a_line_a_person_can_read(caplog: pytest.LogCaptureFixture) 
     clock = Clock()
     attempt, _ = failing(2, clock)
     with caplog.at_level(logging.WARNING, "antidote_ci"):
-        patient(clock, 600.0).insist(attempt, wait(12.0), lambda _: "the Hub answered 503 about org/x")
+        patient(clock, 600.0).call(attempt, wait(12.0), lambda _: "the Hub answered 503 about org/x")
     assert [(record.name, record.getMessage()) for record in caplog.records] == [
         (
             "antidote_ci.hub.retry",
@@ -155,23 +155,23 @@ def test_progress_is_a_line_a_person_can_read(caplog: pytest.LogCaptureFixture) 
 
 @given(seconds=st.integers(0, 10**6))
 def test_seconds_to_wait_by_number_and_by_date(seconds: int) -> None:
-    assert asked_for({"Retry-After": str(seconds)}) == seconds
+    assert requested_wait({"Retry-After": str(seconds)}) == seconds
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("antidote_ci.hub.client.time", SimpleNamespace(time=lambda: NOW))
-        assert asked_for({"Retry-After": formatdate(NOW + seconds, usegmt=True)}) == seconds
-        assert asked_for({"Retry-After": formatdate(NOW - seconds, usegmt=True)}) == 0
+        assert requested_wait({"Retry-After": formatdate(NOW + seconds, usegmt=True)}) == seconds
+        assert requested_wait({"Retry-After": formatdate(NOW - seconds, usegmt=True)}) == 0
 
 
 @given(text=st.text(max_size=30) | st.sampled_from(["²", "9" * 400, "-5", "Fri, 31 Dec 9999 23:59:59 -2359"]))
 def test_any_other_header_is_a_number_too(text: str) -> None:
     for name in ("Retry-After", "RateLimit"):
-        assert 0 <= asked_for({name: text}) <= 1e12
+        assert 0 <= requested_wait({name: text}) <= 1e12
 
 
 def test_the_rate_limit_counts_where_nothing_is_left() -> None:
-    assert asked_for({"RateLimit": '"api";r=0;t=55', "Retry-After": "3"}) == 55
-    assert asked_for({"ratelimit": '"api";r=7;t=55', "Retry-After": "3"}) == 3
-    assert asked_for({}) == 0
+    assert requested_wait({"RateLimit": '"api";r=0;t=55', "Retry-After": "3"}) == 55
+    assert requested_wait({"ratelimit": '"api";r=7;t=55', "Retry-After": "3"}) == 3
+    assert requested_wait({}) == 0
 
 
 @pytest.mark.parametrize(
@@ -179,4 +179,4 @@ def test_the_rate_limit_counts_where_nothing_is_left() -> None:
     [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (600, "10 min"), (7200, "2 h"), (1e9, "277,778 h")],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert spelled(seconds) == text
+    assert format_duration(seconds) == text

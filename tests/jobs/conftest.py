@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from antidote_ci.policy import Policy, RunConfig, override
+from antidote_ci.policy import Policy, RunConfig, override_section
 from loopback_hub import LoopbackHub
 
 MODEL = "org/model"
@@ -32,7 +32,7 @@ def hub(
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with LoopbackHub(tmp_path / "hub", jobs=True) as running:
         for token in TOKENS.values():
-            running.account("ada", token, organisations=["org"])
+            running.add_account("ada", token, organisations=["org"])
         running.add(MODEL, tiny_llama)
         for name, value in (environment | running.environment).items():
             monkeypatch.setenv(name, value)
@@ -52,6 +52,6 @@ def holding(hub: LoopbackHub) -> Holding:
 @pytest.fixture
 def config(tmp_path: Path) -> RunConfig:
     """The embedded prompts and judge: nothing else has to be pulled."""
-    policy = override(Policy(), "evaluation", judge="refusal", prompts="embedded")
-    policy = override(policy, "repair", realignment="embedded")
+    policy = override_section(Policy(), "evaluation", judge="refusal", prompts="embedded")
+    policy = override_section(policy, "repair", realignment="embedded")
     return RunConfig(MODEL, None, policy, tmp_path / "out")

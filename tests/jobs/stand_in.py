@@ -11,7 +11,7 @@ from pathlib import Path
 
 from antidote_ci.jobs import result_stream
 from antidote_ci.jobs.entrypoint import TOKEN_VARIABLE
-from antidote_ci.jobs.result_stream import Parcel
+from antidote_ci.jobs.result_stream import JobResult
 
 
 def say(text: str) -> None:
@@ -21,7 +21,7 @@ def say(text: str) -> None:
 
 def send(exit_code: int, report: str | None) -> int:
     """The parcel, as `inside` sends it."""
-    say("\n".join(result_stream.pack(Parcel(exit_code, report, "# card\n"), os.environ[TOKEN_VARIABLE])))
+    say("\n".join(result_stream.encode_result(JobResult(exit_code, report, "# card\n"), os.environ[TOKEN_VARIABLE])))
     return exit_code
 
 

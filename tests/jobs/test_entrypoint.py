@@ -14,9 +14,9 @@ import pytest
 from antidote_ci import records
 from antidote_ci.jobs import input_bundle, job_spec, result_stream
 from antidote_ci.jobs.entrypoint import TOKEN_VARIABLE
-from antidote_ci.jobs.input_bundle import Item
-from antidote_ci.jobs.result_stream import Parcel
-from antidote_ci.policy import Policy, override, read_policy
+from antidote_ci.jobs.input_bundle import BundleFile
+from antidote_ci.jobs.result_stream import JobResult
+from antidote_ci.policy import Policy, override_section, read_policy
 from loopback_hub import LoopbackHub
 from tests.jobs.conftest import TOKENS
 from tests.pipeline.test_run import finish, options, report, start
@@ -47,12 +47,12 @@ def test_how_it_ended_goes_into_the_log() -> None:
     code, lines = ended("--version", **{TOKEN_VARIABLE: TOKEN})
     assert code == 0
     assert lines[0].startswith("antidote-ci ")
-    assert result_stream.unpack(lines, TOKEN) == Parcel(0, None, None)
+    assert result_stream.decode_result(lines, TOKEN) == JobResult(0, None, None)
 
 
 def test_without_a_token_nobody_waits() -> None:
     """A Job that a webhook starts has luggage alone."""
-    packed = job_spec.packed(override(Policy(), "evaluation", prompts="embedded", judge="refusal"))
+    packed = job_spec.pack_policy(override_section(Policy(), "evaluation", prompts="embedded", judge="refusal"))
     code, lines = ended("evaluate", "./nowhere", job_spec.POLICY_OPTION, **{input_bundle.VARIABLE: packed})
     assert code == 2
     assert not any("antidote-ci:" in line for line in lines)
@@ -62,7 +62,7 @@ def test_without_a_token_nobody_waits() -> None:
 def test_an_error_inside_is_sent_home() -> None:
     code, lines = ended("evaluate", "--policy=policy/antidote.toml", "./nowhere", **{TOKEN_VARIABLE: TOKEN})
     assert code == 2
-    assert result_stream.unpack(lines, TOKEN) == Parcel(2, None, None)
+    assert result_stream.decode_result(lines, TOKEN) == JobResult(2, None, None)
     assert "error: there is no policy file policy/antidote.toml" in lines
 
 
@@ -71,10 +71,10 @@ def test_the_command_does_not_know_the_token() -> None:
     protected = "from antidote_ci import environment; environment.protect()"
     program = f"import os; {protected}; print(sorted(os.environ)); print(os.listdir())"
     names = [sys.executable, "-c", program]
-    code = f"import sys; from antidote_ci.jobs import entrypoint; sys.exit(entrypoint.main([], {names!r}))"
+    code = f"import sys; from antidote_ci.jobs import entrypoint; sys.exit(entrypoint.run_inside_job([], {names!r}))"
     told = {
         TOKEN_VARIABLE: TOKEN,
-        input_bundle.VARIABLE: input_bundle.pack([Item("task", "a.jsonl", b"")]),
+        input_bundle.VARIABLE: input_bundle.pack_bundle([BundleFile("task", "a.jsonl", b"")]),
         "HF_TOKEN": "a",
     }
     done = subprocess.run(
@@ -89,7 +89,7 @@ def test_the_command_does_not_know_the_token() -> None:
 def test_a_signal_reaches_the_command(tmp_path: Path) -> None:
     """It waits for a Hub that is not there; told to end, it ends as it would elsewhere, and that is sent home."""
     away = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "60", "HOME": str(tmp_path)}
-    packed = job_spec.packed(override(Policy(), "evaluation", prompts="embedded", judge="refusal"))
+    packed = job_spec.pack_policy(override_section(Policy(), "evaluation", prompts="embedded", judge="refusal"))
     variables = {TOKEN_VARIABLE: TOKEN, input_bundle.VARIABLE: packed, **away}
     lines = []
     with begin("evaluate", "org/model", job_spec.POLICY_OPTION, **variables) as process:
@@ -98,11 +98,11 @@ def test_a_signal_reaches_the_command(tmp_path: Path) -> None:
             if "asking again" in line:
                 process.send_signal(signal.SIGTERM)
     assert process.returncode == 143, "".join(lines)
-    assert result_stream.unpack(lines, TOKEN) == Parcel(143, None, None)
+    assert result_stream.decode_result(lines, TOKEN) == JobResult(143, None, None)
 
 
 def test_luggage_that_leaves_its_folder_ends_the_job() -> None:
-    hostile = input_bundle.pack([Item("..", "antidote.toml", b"")])
+    hostile = input_bundle.pack_bundle([BundleFile("..", "antidote.toml", b"")])
     code, lines = ended("--version", **{input_bundle.VARIABLE: hostile})
     assert code == 3
     assert "cannot be unpacked: '..' is not the name of a file" in lines[0]
@@ -150,14 +150,16 @@ def test_a_verdict_from_a_job(
     code, said, err = finish(process)
     assert code == 1, err
     found = report(out)
-    assert said == records.dump(found)
+    assert said == records.to_json(found)
     assert found.verdict == "fail"
     assert found.evaluations.before.harmful_score > 0.9
     assert {each.origin for each in found.prompts} == {"evaluation.jsonl", "benign.jsonl", "task.jsonl"}
     assert found.source.revision == with_model.store.commit(MODEL, "main").revision
-    asked = override(read_policy(out.with_suffix(".toml")), "gate", harmful_score=0.3)
+    asked = override_section(read_policy(out.with_suffix(".toml")), "gate", harmful_score=0.3)
     files = {key: str(trained_pair / f"{key}.jsonl") for key in ("benign", "task")}
-    asked = override(asked, "evaluation", judge="refusal", prompts=str(trained_pair / "evaluation.jsonl"), **files)
+    asked = override_section(
+        asked, "evaluation", judge="refusal", prompts=str(trained_pair / "evaluation.jsonl"), **files
+    )
     assert found.policy_sha256 == asked.sha256()
     for text in (err, said, (out / "report.html").read_text()):
         assert not [token for token in TOKENS.values() if token in text]
@@ -168,7 +170,7 @@ def test_a_repair_published_from_a_job(
     with_model: LoopbackHub, trained_pair: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     writing = {"HF_WRITE_TOKEN": "hf_adaWritesWithThisToken"}
-    with_model.account("ada", writing["HF_WRITE_TOKEN"], organisations=["org", "stranger"])
+    with_model.add_account("ada", writing["HF_WRITE_TOKEN"], organisations=["org", "stranger"])
     out = tmp_path / "out"
     given = [*options(trained_pair, out), "--publish=pull-request", "--accept-repair", "--on=hf-jobs"]
     code, _, err = finish(start("run", MODEL, *given, **environment, **writing, **with_model.environment))

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub.jobs_api import Hardware
-from antidote_ci.jobs.estimating import HEADROOM, cheapest, described, named
-from antidote_ci.pipeline.dry_run import Forecast
+from antidote_ci.jobs.estimating import HEADROOM, cheapest_flavor, describe_flavor, find_flavor
+from antidote_ci.pipeline.dry_run import DryRunForecast
 
 GB = 10**9
 CPU = Hardware("cpu-basic", "CPU Basic", 2, 16 * GB, None, 0.01)
@@ -19,8 +19,8 @@ H200 = Hardware("h200", "1x Nvidia H200", 23, 256 * GB, 141 * GB, 5.00)
 OFFERED = [H200, CPU, L4, T4]
 
 
-def of(gigabytes: float) -> Forecast:
-    return Forecast(
+def of(gigabytes: float) -> DryRunForecast:
+    return DryRunForecast(
         "org/model",
         "0" * 40,
         None,
@@ -43,12 +43,12 @@ def of(gigabytes: float) -> Forecast:
 
 @pytest.mark.parametrize(("gigabytes", "flavor"), [(0.8, "t4-small"), (10, "t4-small"), (15, "l4x1"), (17, "h200")])
 def test_the_cheapest_that_the_model_fits(gigabytes: float, flavor: str) -> None:
-    assert cheapest(of(gigabytes), OFFERED).name == flavor
+    assert cheapest_flavor(of(gigabytes), OFFERED).name == flavor
 
 
 @given(st.floats(0.1, 90), st.permutations(OFFERED))
 def test_what_is_chosen_holds_the_model(gigabytes: float, offered: list[Hardware]) -> None:
-    found = cheapest(of(gigabytes), offered)
+    found = cheapest_flavor(of(gigabytes), offered)
     assert found.gpu_memory is not None
     assert found.gpu_memory >= HEADROOM * gigabytes * GB - 1
     assert found.memory >= gigabytes * GB - 1
@@ -57,20 +57,23 @@ def test_what_is_chosen_holds_the_model(gigabytes: float, offered: list[Hardware
 
 
 def test_a_machine_with_too_little_beside_its_gpu_is_not_taken() -> None:
-    assert cheapest(of(8), [replace(T4, memory=4 * GB), L4]) == L4
+    assert cheapest_flavor(of(8), [replace(T4, memory=4 * GB), L4]) == L4
 
 
 def test_a_model_that_nothing_holds() -> None:
     with pytest.raises(ConfigurationError, match="about 150 GB of GPU memory are needed") as raised:
-        cheapest(of(100), OFFERED)
+        cheapest_flavor(of(100), OFFERED)
     assert "docs/servers.md" in str(raised.value.hint)
 
 
 def test_an_unknown_flavour_is_answered_with_what_there_is() -> None:
-    assert named("cpu-basic", OFFERED) == CPU
+    assert find_flavor("cpu-basic", OFFERED) == CPU
     with pytest.raises(ConfigurationError, match="'l4', which the Hub does not offer") as raised:
-        named("l4", OFFERED)
+        find_flavor("l4", OFFERED)
     assert raised.value.exit_code == 2
     cause = str(raised.value.cause)
-    assert [each in cause for each in ("cpu-basic (CPU Basic, 16 GB, no GPU, $0.01 an hour)", described(L4))] == [1, 1]
+    assert [each in cause for each in ("cpu-basic (CPU Basic, 16 GB, no GPU, $0.01 an hour)", describe_flavor(L4))] == [
+        1,
+        1,
+    ]
     assert cause.index("cpu-basic") < cause.index("t4-small") < cause.index("l4x1") < cause.index("h200")

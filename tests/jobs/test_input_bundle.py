@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.jobs.input_bundle import LIMIT, VARIABLE, Item, pack, unpack
+from antidote_ci.jobs.input_bundle import MAX_PACKED, VARIABLE, BundleFile, pack_bundle, unpack_bundle
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
     lambda name: name not in (".", "..") and len(name.encode()) < 200
 )
 ITEMS = st.lists(
-    st.builds(Item, st.sampled_from(["prompts", "task", "policy"]), NAMES, st.binary(max_size=300)),
+    st.builds(BundleFile, st.sampled_from(["prompts", "task", "policy"]), NAMES, st.binary(max_size=300)),
     max_size=4,
     unique_by=lambda item: (item.folder, item.name),
 )
@@ -25,12 +25,12 @@ ITEMS = st.lists(
 
 @given(ITEMS)
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_packed_is_unpacked(tmp_path_factory: pytest.TempPathFactory, items: list[Item]) -> None:
+def test_what_is_packed_is_unpacked(tmp_path_factory: pytest.TempPathFactory, items: list[BundleFile]) -> None:
     folder = tmp_path_factory.mktemp("job")
-    unpack(pack(items), folder)
+    unpack_bundle(pack_bundle(items), folder)
     found = {(path.parent.name, path.name): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert found == {(item.folder, item.name): item.content for item in items}
-    assert pack(items) == pack(list(items)), "equal for equal files"
+    assert pack_bundle(items) == pack_bundle(list(items)), "equal for equal files"
 
 
 def packed(*listed: object) -> str:
@@ -42,20 +42,20 @@ def packed(*listed: object) -> str:
 def test_a_name_is_never_a_path(tmp_path: Path, name: object, place: str) -> None:
     pair = [name, "a"] if place == "folder" else ["a", name]
     with pytest.raises(ValueError, match="not the name of a file"):
-        unpack(packed([*pair, ""]), tmp_path)
+        unpack_bundle(packed([*pair, ""]), tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_too_much_is_refused_with_numbers() -> None:
     draw = random.Random(0)  # noqa: S311 - noise
-    fits = Item("task", "fits.jsonl", draw.randbytes(LIMIT * 9 // 16 // 2))
-    assert len(pack([fits])) <= LIMIT
-    large = Item("prompts", "large.jsonl", draw.randbytes(LIMIT))
+    fits = BundleFile("task", "fits.jsonl", draw.randbytes(MAX_PACKED * 9 // 16 // 2))
+    assert len(pack_bundle([fits])) <= MAX_PACKED
+    large = BundleFile("prompts", "large.jsonl", draw.randbytes(MAX_PACKED))
     with pytest.raises(ConfigurationError, match=r"[\d,]+ bytes packed, 98,304 fit") as raised:
-        pack([fits, large])
+        pack_bundle([fits, large])
     assert raised.value.cause == "the largest is large.jsonl, 98,304 bytes before packing"
     assert "published set" in str(raised.value.hint)
 
 
 def test_the_limit_is_one_that_linux_takes() -> None:
-    assert len(VARIABLE) + 1 + LIMIT < 128 * 1024
+    assert len(VARIABLE) + 1 + MAX_PACKED < 128 * 1024

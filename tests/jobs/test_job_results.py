@@ -43,7 +43,7 @@ NOT_RUN = replace(JOB, has_run=False, seconds=0)
     ],
 )  # fmt: skip
 def test_each_has_its_own_error(job: Job, exit_code: int | None, what: str, hint: str) -> None:
-    error = job_results.without_parcel(job, 7200, exit_code)
+    error = job_results.no_result_error(job, 7200, exit_code)
     assert what in error.what
     assert hint in str(error.hint)
     assert error.cause
@@ -52,11 +52,11 @@ def test_each_has_its_own_error(job: Job, exit_code: int | None, what: str, hint
 
 
 def test_a_message_of_the_hub_is_one_line() -> None:
-    error = job_results.without_parcel(replace(JOB, message="a\n::error::b\x1b[31m"), 7200)
+    error = job_results.no_result_error(replace(JOB, message="a\n::error::b\x1b[31m"), 7200)
     assert "\n" not in str(error.cause)
     assert "\x1b" not in str(error.cause)
 
 
 def test_an_error_inside_keeps_its_exit_code() -> None:
-    for code in job_results.ERRORS:
-        assert job_results.failed(JOB, code).exit_code == code
+    for code in job_results.ERROR_EXIT_CODES:
+        assert job_results.command_failed_error(JOB, code).exit_code == code

@@ -16,34 +16,34 @@ from antidote_ci import records
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
 from antidote_ci.jobs import estimating, job_logs, results, submit
 from antidote_ci.jobs.entrypoint import TOKEN_VARIABLE
-from antidote_ci.jobs.estimating import Estimate
-from antidote_ci.policy import RunConfig, override
+from antidote_ci.jobs.estimating import CostEstimate
+from antidote_ci.policy import RunConfig, override_section
 from antidote_ci.records import Report, ReportedSource
-from antidote_ci.report.console import Talk
+from antidote_ci.report.console import Console
 from loopback_hub import LoopbackHub
-from loopback_hub.faults import Fault, Faults, Kind
-from loopback_hub.job_records import Job
+from loopback_hub.faults import Fault, FaultInjector, FaultKind
+from loopback_hub.job_records import StoredJob
 from tests.jobs.conftest import MODEL, TOKENS, Holding
 from tests.report import samples
 
 
 @dataclass(frozen=True)
-class Breaking(Faults):
+class Breaking(FaultInjector):
     """The first logs that are asked for suffer these."""
 
-    kinds: list[Kind] = field(default_factory=list)
+    kinds: list[FaultKind] = field(default_factory=list)
 
-    def of(self, number: int, method: str, path: str) -> Fault | None:  # noqa: ARG002
+    def pick(self, number: int, method: str, path: str) -> Fault | None:  # noqa: ARG002
         return Fault(self.kinds.pop(0), 0.3) if path.endswith("/logs") and self.kinds else None
 
 
 @dataclass(frozen=True)
-class Losing(Faults):
+class Losing(FaultInjector):
     """The first Job is started, and nobody hears of it."""
 
     asked: list[str] = field(default_factory=list)
 
-    def of(self, number: int, method: str, path: str) -> Fault | None:  # noqa: ARG002
+    def pick(self, number: int, method: str, path: str) -> Fault | None:  # noqa: ARG002
         if method != "POST" or self.asked:
             return None
         self.asked.append(path)
@@ -57,13 +57,13 @@ def sent(config: RunConfig, hub: LoopbackHub, sample: Report = samples.NOT_REPAI
         sample,
         source=ReportedSource(MODEL, revision, "full"),
         policy_sha256=config.policy.sha256(),
-        publish=records.Published("none"),
+        publish=records.PublishResult("none"),
     )
     return replace(found, **changed)  # type: ignore[arg-type]
 
 
-def job_of(hub: LoopbackHub, namespace: str = "ada") -> Job:
-    [found] = hub.store.jobs.all(namespace)
+def job_of(hub: LoopbackHub, namespace: str = "ada") -> StoredJob:
+    [found] = hub.store.jobs.list_jobs(namespace)
     return found
 
 
@@ -72,7 +72,7 @@ def reporting(tmp_path: Path, holding: Holding) -> Callable[[Report, int], None]
     """Makes the image send this report, and end with this."""
 
     def report(found: Report, exit_code: int) -> None:
-        (tmp_path / "sent.json").write_text(records.dump(found))
+        (tmp_path / "sent.json").write_text(records.to_json(found))
         holding("report", f"{exit_code}:{tmp_path / 'sent.json'}")
 
     return report
@@ -80,7 +80,7 @@ def reporting(tmp_path: Path, holding: Holding) -> Callable[[Report, int], None]
 
 def failed(config: RunConfig) -> AntidoteError:
     with pytest.raises(AntidoteError) as raised:
-        submit.run("evaluate", config, Talk())
+        submit.run_as_job("evaluate", config, Console())
     assert raised.value.cause
     assert raised.value.hint
     assert not list(config.out.glob("*")), "a Job without a verdict leaves no report"
@@ -95,8 +95,8 @@ def test_the_report_comes_home(
 ) -> None:
     expected = sent(config, hub)
     reporting(expected, 1)
-    found = submit.run("evaluate", config, Talk())
-    assert found == expected == records.load(Report, (config.out / "report.json").read_bytes())
+    found = submit.run_as_job("evaluate", config, Console())
+    assert found == expected == records.from_json(Report, (config.out / "report.json").read_bytes())
     assert {path.name for path in config.out.iterdir()} == {"report.json", "report.html", "summary.md", "README.md"}
     assert (config.out / "README.md").read_text() == "# card\n"
     job, said = job_of(hub), capsys.readouterr().err
@@ -112,29 +112,29 @@ def test_the_report_comes_home(
 def test_where_it_runs_is_the_policys(
     hub: LoopbackHub, config: RunConfig, reporting: Callable[[Report, int], None]
 ) -> None:
-    policy = override(config.policy, "jobs", image="mine:2", flavor="l4x1", timeout="90m", namespace="org")
+    policy = override_section(config.policy, "jobs", image="mine:2", flavor="l4x1", timeout="90m", namespace="org")
     config = replace(config, policy=policy)
     reporting(sent(config, hub), 0)
-    submit.run("evaluate", config, Talk())
+    submit.run_as_job("evaluate", config, Console())
     job = job_of(hub, "org")
     assert (job.spec.image, job.spec.flavor, job.spec.timeout, job.initiator) == ("mine:2", "l4x1", 5400, "ada")
 
 
 def test_an_estimate_starts_nothing(hub: LoopbackHub, config: RunConfig) -> None:
-    policy = override(config.policy, "jobs", flavor="h200", timeout="3h")
-    found = submit.estimate("run", replace(config, policy=policy))
+    policy = override_section(config.policy, "jobs", flavor="h200", timeout="3h")
+    found = submit.estimate_job("run", replace(config, policy=policy))
     assert (found.flavor, found.namespace) == ("h200", "ada")
     assert found.dollars_at_most == pytest.approx(15.0, abs=0.01)
     assert found.dollars == pytest.approx(5 * found.seconds / 3600, abs=0.01)
-    assert found.forecast.answers > submit.estimate("evaluate", config).forecast.answers
-    assert hub.store.jobs.all("ada") == []
-    assert not any(request.startswith("POST /api/jobs") for request in hub.history)
+    assert found.forecast.answers > submit.estimate_job("evaluate", config).forecast.answers
+    assert hub.store.jobs.list_jobs("ada") == []
+    assert not any(request.startswith("POST /api/jobs") for request in hub.requests)
 
 
 def test_a_dry_run_says_what_it_would_cost(
     hub: LoopbackHub, config: RunConfig, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    estimating.show(Talk(), submit.estimate("run", config), as_json=False)
+    estimating.show_estimate(Console(), submit.estimate_job("run", config), as_json=False)
     said = capsys.readouterr()
     assert said.out == ""
     assert "t4-small (Nvidia T4 - small, 16 GB on the GPU, $0.40 an hour)" in said.err
@@ -147,9 +147,9 @@ def test_a_dry_run_says_what_it_would_cost(
         text=True,
         check=True,
     )
-    found = records.load(Estimate, done.stdout)
+    found = records.from_json(CostEstimate, done.stdout)
     assert (found.flavor, found.forecast.model) == ("t4-small", MODEL)
-    assert hub.store.jobs.all("ada") == []
+    assert hub.store.jobs.list_jobs("ada") == []
 
 
 def test_an_adapter_is_weighed_with_its_base(
@@ -157,8 +157,8 @@ def test_an_adapter_is_weighed_with_its_base(
 ) -> None:
     hub.add("org/adapter", tiny_adapter)
     hub.add("antidote-ci/tiny-reference", tiny_llama)
-    whole = submit.estimate("evaluate", config).forecast
-    adapter = submit.estimate("evaluate", replace(config, model="org/adapter")).forecast
+    whole = submit.estimate_job("evaluate", config).forecast
+    adapter = submit.estimate_job("evaluate", replace(config, model="org/adapter")).forecast
     assert adapter.reference == "antidote-ci/tiny-reference"
     assert adapter.gpu_memory_bytes == whole.gpu_memory_bytes
 
@@ -179,22 +179,22 @@ def test_repaired_weights_that_are_gone_are_spoken_of(
     hub: LoopbackHub, config: RunConfig, reporting: Callable[[Report, int], None]
 ) -> None:
     reporting(sent(config, hub, samples.REPAIRED, exit_code=7), 7)
-    found = submit.run("run", config, Talk())
+    found = submit.run_as_job("run", config, Console())
     assert found.verdict == "repaired"
-    assert found.publish.notes == (results.GONE,)
+    assert found.publish.notes == (results.WEIGHTS_LOST_NOTE,)
     assert "gone with it" in (config.out / "report.html").read_text()
-    assert records.load(Report, (config.out / "report.json").read_bytes()) == found
+    assert records.from_json(Report, (config.out / "report.json").read_bytes()) == found
 
 
 def test_published_weights_are_where_they_were_published(
     hub: LoopbackHub, config: RunConfig, reporting: Callable[[Report, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_WRITE_TOKEN", "hf_adaWritesWithThisToken")
-    config = replace(config, policy=override(config.policy, "publish", mode="pull-request"))
-    published = records.Published("pull-request", f"{hub.endpoint}/{MODEL}/discussions/1", "a" * 40, MODEL)
+    config = replace(config, policy=override_section(config.policy, "publish", mode="pull-request"))
+    published = records.PublishResult("pull-request", f"{hub.endpoint}/{MODEL}/discussions/1", "a" * 40, MODEL)
     expected = sent(config, hub, samples.REPAIRED, exit_code=0, publish=published)
     reporting(expected, 0)
-    assert submit.run("run", config, Talk()) == expected
+    assert submit.run_as_job("run", config, Console()) == expected
 
 
 @pytest.mark.parametrize("code", [2, 3, 5, 6])
@@ -210,9 +210,11 @@ def test_a_conflict_leaves_the_report(
 ) -> None:
     reporting(sent(config, hub, samples.REPAIRED, exit_code=0), 5)
     with pytest.raises(AntidoteError) as raised:
-        submit.run("run", config, Talk())
+        submit.run_as_job("run", config, Console())
     assert raised.value.exit_code == 5
-    assert records.load(Report, (config.out / "report.json").read_bytes()).publish.notes == (results.GONE,)
+    assert records.from_json(Report, (config.out / "report.json").read_bytes()).publish.notes == (
+        results.WEIGHTS_LOST_NOTE,
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_an_image_that_holds_something_else(
     what: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(job_logs, "READINGS", 2)
+    monkeypatch.setattr(job_logs, "MAX_READS", 2)
     holding(*words)
     error = failed(config)
     assert isinstance(error, InfrastructureError)
@@ -260,7 +262,7 @@ def test_a_report_of_other_work_is_not_taken(
 
 def test_a_job_that_times_out(hub: LoopbackHub, config: RunConfig, holding: Holding) -> None:
     holding("sleep")
-    config = replace(config, policy=override(config.policy, "jobs", timeout="1s"))
+    config = replace(config, policy=override_section(config.policy, "jobs", timeout="1s"))
     assert "was ended after 1 s, its time limit" in failed(config).what
 
 
@@ -275,7 +277,7 @@ def test_a_job_that_somebody_cancels(hub: LoopbackHub, config: RunConfig, holdin
     holding("sleep")
 
     def cancel() -> None:
-        while not (found := hub.store.jobs.all("ada")) or found[0].stage != "RUNNING":
+        while not (found := hub.store.jobs.list_jobs("ada")) or found[0].stage != "RUNNING":
             time.sleep(0.02)
         hub.store.jobs.cancel(found[0])
 
@@ -288,21 +290,21 @@ def test_a_job_that_somebody_cancels(hub: LoopbackHub, config: RunConfig, holdin
 def test_a_hub_that_refuses(hub: LoopbackHub, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.store.jobs.penniless.add("ada")
     assert "answered 402 about Jobs of ada" in failed(config).what
-    foreign = replace(config, policy=override(config.policy, "jobs", namespace="stranger"))
+    foreign = replace(config, policy=override_section(config.policy, "jobs", namespace="stranger"))
     error = failed(foreign)
     assert "answered 403 about Jobs of stranger" in error.what
     assert "HF_JOBS_TOKEN" in str(error.hint)
-    unknown = replace(config, policy=override(config.policy, "jobs", flavor="l4"))
+    unknown = replace(config, policy=override_section(config.policy, "jobs", flavor="l4"))
     assert isinstance(failed(unknown), ConfigurationError)
     for name in TOKENS:
         monkeypatch.delenv(name)
     assert "neither HF_JOBS_TOKEN nor HF_TOKEN is set" in str(failed(config).cause)
-    assert hub.store.jobs.all("ada") == []
+    assert hub.store.jobs.list_jobs("ada") == []
 
 
 def test_nothing_is_asked_of_a_hub_for_what_a_job_cannot_do(hub: LoopbackHub, config: RunConfig) -> None:
     assert isinstance(failed(replace(config, save_answers=Path("answers.jsonl"))), ConfigurationError)
-    assert hub.history == []
+    assert hub.requests == []
 
 
 @pytest.mark.parametrize(
@@ -317,15 +319,15 @@ def test_a_log_that_breaks_is_heard_once(
     hub: LoopbackHub,
     config: RunConfig,
     reporting: Callable[[Report, int], None],
-    kinds: tuple[Kind, ...],
+    kinds: tuple[FaultKind, ...],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     hub.faults = Breaking(0, 1.0, list(kinds))
     reporting(sent(config, hub), 0)
-    submit.run("evaluate", config, Talk())
+    submit.run_as_job("evaluate", config, Console())
     said = capsys.readouterr().err
     assert [int(number) for number in re.findall(r"\| line (\d+)", said)] == list(range(20))
-    assert len([request for request in hub.history if request.endswith("/logs")]) > len(kinds)
+    assert len([request for request in hub.requests if request.endswith("/logs")]) > len(kinds)
 
 
 def test_an_answer_that_is_lost_starts_no_second_job(
@@ -333,7 +335,7 @@ def test_an_answer_that_is_lost_starts_no_second_job(
 ) -> None:
     hub.faults = Losing(0, 1.0)
     reporting(sent(config, hub), 0)
-    submit.run("evaluate", config, Talk())
+    submit.run_as_job("evaluate", config, Console())
     assert job_of(hub).stage == "COMPLETED"
 
 
@@ -389,10 +391,10 @@ def test_a_second_start_follows_and_a_signal_cancels(
     assert job.stage == "CANCELED"
 
 
-def begun(hub: LoopbackHub, job: Job) -> None:
+def begun(hub: LoopbackHub, job: StoredJob) -> None:
     """Start this one beside ours, and wait until it runs what the image now holds."""
     hub.store.jobs.start(replace(job, stage="SCHEDULING", started=None, finished=None), {})
-    while (found := hub.store.jobs.job(job.namespace, job.id)) is None or found.stage == "SCHEDULING":
+    while (found := hub.store.jobs.find_job(job.namespace, job.id)) is None or found.stage == "SCHEDULING":
         time.sleep(0.02)
 
 
@@ -400,15 +402,15 @@ def test_a_job_of_somebody_else_is_not_followed(
     hub: LoopbackHub, config: RunConfig, reporting: Callable[[Report, int], None], holding: Holding
 ) -> None:
     """A member of the organisation who starts a Job with our labels does not say how our model does."""
-    config = replace(config, policy=override(config.policy, "jobs", namespace="org"))
+    config = replace(config, policy=override_section(config.policy, "jobs", namespace="org"))
     reporting(sent(config, hub), 0)
-    submit.run("evaluate", config, Talk())
+    submit.run_as_job("evaluate", config, Console())
     ours = job_of(hub, "org")
     holding("sleep")
     begun(hub, replace(ours, id="e" * 24, initiator="mallory"))
     reporting(sent(config, hub), 0)
-    submit.run("evaluate", config, Talk())
-    jobs = {job.id: job for job in hub.store.jobs.all("org")}
+    submit.run_as_job("evaluate", config, Console())
+    jobs = {job.id: job for job in hub.store.jobs.list_jobs("org")}
     assert len(jobs) == 3
     assert jobs["e" * 24].stage == "RUNNING"
     # Nor is another command of ours that was given these labels.
@@ -416,5 +418,5 @@ def test_a_job_of_somebody_else_is_not_followed(
     holding("sleep")
     begun(hub, replace(ours, id="d" * 24, spec=other))
     reporting(sent(config, hub), 0)
-    submit.run("evaluate", config, Talk())
-    assert len(hub.store.jobs.all("org")) == 5
+    submit.run_as_job("evaluate", config, Console())
+    assert len(hub.store.jobs.list_jobs("org")) == 5

@@ -22,11 +22,11 @@ Act = Callable[[HfApi], object]
 def peopled(hub: LoopbackHub, model: MakeModel) -> LoopbackHub:
     """One public repository of an organisation, and tokens named after what they may do."""
     hub.add("org/model", model())
-    hub.account("ada", "hf_member", organisations=["org"])
-    hub.account("ada", "hf_reads", rights="read", organisations=["org"])
-    hub.account("ada", "hf_fine", rights="fine-grained", organisations=["org"], repositories=["org/model"])
-    hub.account("ada", "hf_elsewhere", rights="fine-grained", organisations=["org"], repositories=["org/other"])
-    hub.account("bob", "hf_stranger")
+    hub.add_account("ada", "hf_member", organisations=["org"])
+    hub.add_account("ada", "hf_reads", rights="read", organisations=["org"])
+    hub.add_account("ada", "hf_fine", rights="fine-grained", organisations=["org"], repositories=["org/model"])
+    hub.add_account("ada", "hf_elsewhere", rights="fine-grained", organisations=["org"], repositories=["org/other"])
+    hub.add_account("bob", "hf_stranger")
     return hub
 
 
@@ -190,7 +190,7 @@ def test_a_workflow_without_a_token(
 ) -> None:
     peopled.add("org/other", model("other", seed=1))
     monkeypatch.setattr(constants, "ENDPOINT", peopled.endpoint)
-    for key, value in peopled.trust("org/model", WORKFLOW).items():
+    for key, value in peopled.trust_workflow("org/model", WORKFLOW).items():
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
     hf = client(peopled, get_token())
@@ -205,7 +205,7 @@ def test_a_workflow_without_a_token(
 def test_an_exchanged_token_expires(peopled: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", peopled.endpoint)
     monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
-    for key, value in peopled.trust("org/model", WORKFLOW).items():
+    for key, value in peopled.trust_workflow("org/model", WORKFLOW).items():
         monkeypatch.setenv(key, value)
     lasting = client(peopled, get_token())
     peopled.store.token_seconds = 1
@@ -236,6 +236,6 @@ def test_an_identity_that_opens_nothing(
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", peopled.endpoint)
     monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
-    for key, value in {**peopled.trust("org/model", WORKFLOW), **changed}.items():
+    for key, value in {**peopled.trust_workflow("org/model", WORKFLOW), **changed}.items():
         monkeypatch.setenv(key, value)
     assert status(get_token) == expected

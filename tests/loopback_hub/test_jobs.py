@@ -141,8 +141,8 @@ def test_hardware_and_its_prices(hub: LoopbackHub) -> None:
 
 
 def test_who_may_start_jobs(hub: LoopbackHub) -> None:
-    hub.account("ada", TOKEN, organisations=["org"])
-    hub.account("bob", "hf_readingBobs", rights="read")
+    hub.add_account("ada", TOKEN, organisations=["org"])
+    hub.add_account("bob", "hf_readingBobs", rights="read")
     ada, bob = client(hub), client(hub, "hf_readingBobs")
     job = run(ada, "", namespace="org")
     assert (job.owner.name, job.initiator and job.initiator.name) == ("org", "ada")
@@ -200,9 +200,9 @@ def test_a_job_of_a_copied_spec(hub: LoopbackHub) -> None:
         api, "import os; print(os.environ.get('WEBHOOK_PAYLOAD'), os.environ['A'], os.environ.get('S'))", env={"A": "1"}
     )
     done = ended(api, first)
-    source = hub.store.jobs.job("demo", done.id)
+    source = hub.store.jobs.find_job("demo", done.id)
     assert source is not None
-    second = jobs.start(hub.store, "demo", source.spec, {"WEBHOOK_PAYLOAD": "{}"}, {"S": SECRET}, "demo")
+    second = jobs.start_job(hub.store, "demo", source.spec, {"WEBHOOK_PAYLOAD": "{}"}, {"S": SECRET}, "demo")
     assert list(api.fetch_job_logs(job_id=first.id, follow=True)) == ["None 1 None"]
     assert list(api.fetch_job_logs(job_id=second.id, follow=True)) == ["{} 1 " + SECRET]
     assert api.inspect_job(job_id=second.id).environment == {"A": "1"}

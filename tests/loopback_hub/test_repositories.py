@@ -53,7 +53,7 @@ def test_the_history_of_a_branch_page_by_page(tmp_path: Path, client_settings: P
         assert [commit.title for commit in log] == [*(f"Commit {n}" for n in range(4, 0, -1)), "Upload model"]
         assert log[0].message == "why"
         assert [commit.created_at for commit in log] == sorted((commit.created_at for commit in log), reverse=True)
-        assert len([request for request in hub.history if "/commits/" in request]) == 3
+        assert len([request for request in hub.requests if "/commits/" in request]) == 3
         older = hf.list_repo_commits("org/model", revision=made[0].oid)
         assert [commit.title for commit in older] == ["Commit 1", "Upload model"]
 
@@ -65,7 +65,7 @@ def test_a_tree_page_by_page(tmp_path: Path, client_settings: Path) -> None:
         listed = list(hf.list_repo_tree("org/model", recursive=True))
         assert {item.path for item in listed if isinstance(item, RepoFile)} == {"a", "b/c", "b/d/e", "f"}
         assert {item.path for item in listed if isinstance(item, RepoFolder)} == {"b", "b/d"}
-        assert len([request for request in hub.history if "/tree/" in request]) == 3
+        assert len([request for request in hub.requests if "/tree/" in request]) == 3
         assert {item.path for item in hf.list_repo_tree("org/model", "b")} == {"b/c", "b/d"}
         assert {item.path for item in hf.get_paths_info("org/model", ["a", "b", "nowhere"])} == {"a", "b"}
         assert status(lambda: list(hf.list_repo_tree("org/model", "nowhere"))) == 404

@@ -78,7 +78,7 @@ def test_made_changed_and_deleted(hub: LoopbackHub, receiver: Receiver) -> None:
     assert not hf.enable_webhook(made.id).disabled
     assert hf.get_webhook(made.id) == changed
     assert status(hf.create_webhook, url="ftp://elsewhere", watched=MODEL) == 400
-    hub.account("ada", "hf_ada")
+    hub.add_account("ada", "hf_ada")
     assert client(hub, "hf_ada").list_webhooks() == []
     assert status(lambda: client(hub, "hf_ada").delete_webhook(made.id)) == 404
 
@@ -160,7 +160,7 @@ def test_a_replay_is_the_same_message(hub: LoopbackHub, model: MakeModel, receiv
 
 def test_a_job_webhook(hub: LoopbackHub, model: MakeModel) -> None:
     hub.add("org/model", model())
-    hub.account("org", TOKEN)
+    hub.add_account("org", TOKEN)
     hf = client(hub)
     told = "import os; print({n: v for n, v in os.environ.items() if n.startswith('WEBHOOK') or n in ('A', 'TOLD')})"
     source = hf.run_job(
@@ -194,8 +194,8 @@ def test_who_is_not_told(hub: LoopbackHub, receiver: Receiver, tmp_path: Path) -
     folder = write(tmp_path / "model", a="0")
     for name, private in (("org/model", False), ("org/other", False), ("org/private", True)):
         hub.add(name, folder, private=private)
-    hub.account("ada", "hf_ada", organisations=["org"])
-    hub.account("bob", "hf_bob")
+    hub.add_account("ada", "hf_ada", organisations=["org"])
+    hub.add_account("bob", "hf_bob")
     owner, stranger = client(hub, "hf_ada"), client(hub, "hf_bob")
     stranger.create_webhook(url=receiver.url, watched=ORGANISATION, domains=["discussion"])
     off = stranger.create_webhook(url=receiver.url, watched=MODEL)

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import loading
-from antidote_ci.model.adapters import require_whole
+from antidote_ci.model.adapters import require_complete
 from antidote_ci.model.loading import load_model
-from antidote_ci.model.streaming.meta_model import Skeleton
+from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.records import Model
 from tests.model.streaming import architectures
 from tests.model.streaming.architectures import batches
@@ -64,7 +64,7 @@ def refused(model: Model, kind: type[AntidoteError], match: str) -> None:
     for opened in (
         lambda: load_model(model, merge=True),
         lambda: load_model(model, merge=False),
-        lambda: Skeleton(model, torch.float32, "cpu"),
+        lambda: MetaModel(model, torch.float32, "cpu"),
     ):
         with pytest.raises(kind, match=match):
             opened()
@@ -98,14 +98,14 @@ def test_what_peft_saves_is_whole(kind: str, tmp_path: Path) -> None:
     architecture, config = ADAPTERS[kind]
     base, adapter = architectures.write(architecture, tmp_path / "base"), tmp_path / "adapter"
     write_adapter(adapter, base, config)
-    require_whole(Model(base, adapter))
+    require_complete(Model(base, adapter))
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_merged_it_computes_what_it_computes_unmerged(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "device_and_dtype", lambda: ("cpu", torch.float32))
+    monkeypatch.setattr(loading, "select_device_and_dtype", lambda: ("cpu", torch.float32))
     architecture, config = ADAPTERS[kind]
     base, adapter = architectures.write(architecture, tmp_path / "base"), tmp_path / "adapter"
     write_adapter(adapter, base, config)
@@ -143,6 +143,6 @@ def test_factors_beside_single_experts_are_run_merged_and_not_repaired(tmp_path:
     save_file(factors, adapter / "adapter_model.safetensors")
     load_model(model, merge=True)
     with pytest.raises(ConfigurationError, match=r"factors beside single experts, such as .*\.experts\.0\.w1"):
-        Skeleton(model, torch.float32, "cpu")
+        MetaModel(model, torch.float32, "cpu")
     with pytest.raises(UnsafeCheckpoint, match="does not name"):
         load_model(configured(model, {"target_modules": ["q_proj", "w2"]}), merge=True)

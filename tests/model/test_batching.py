@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.model.batching import GROWTH, SMALLEST, WORTHWHILE, fastest, length_sorted_batches
-from antidote_ci.model.loading import out_of_memory
+from antidote_ci.model.batching import GROWTH, MIN_BATCH, MIN_SPEEDUP, find_fastest_batch, length_sorted_batches
+from antidote_ci.model.loading import is_out_of_memory
 
 
 @given(lengths=st.lists(st.integers(1, 50), max_size=60), size=st.integers(1, 20))
@@ -33,19 +33,19 @@ def machine(fits: int, knee: int) -> "list[int] | object":
 
 @given(fits=st.integers(1, 300), knee=st.integers(1, 300), most=st.integers(9, 300))
 def test_the_fastest_that_fits(fits: int, knee: int, most: int) -> None:
-    found = fastest(machine(fits, knee), most)  # type: ignore[arg-type]
+    found = find_fastest_batch(machine(fits, knee), most)  # type: ignore[arg-type]
     assert found <= fits
-    assert found <= max(most, SMALLEST)
+    assert found <= max(most, MIN_BATCH)
     # The next size would not fit, is not needed, or is no faster.
     following = min(GROWTH * found, most)
-    assert following > fits or found >= most or min(following, knee) <= WORTHWHILE * min(found, knee)
-    assert found <= GROWTH * max(knee, SMALLEST)
+    assert following > fits or found >= most or min(following, knee) <= MIN_SPEEDUP * min(found, knee)
+    assert found <= GROWTH * max(knee, MIN_BATCH)
 
 
 def test_nothing_fits() -> None:
     with pytest.raises(RuntimeError) as raised:
-        fastest(machine(0, 8), 20)  # type: ignore[arg-type]
-    assert out_of_memory(raised.value)
+        find_fastest_batch(machine(0, 8), 20)  # type: ignore[arg-type]
+    assert is_out_of_memory(raised.value)
 
 
 def test_any_other_error_is_passed_on() -> None:
@@ -53,10 +53,10 @@ def test_any_other_error_is_passed_on() -> None:
         raise RuntimeError(f"shapes do not match at {size}")
 
     with pytest.raises(RuntimeError, match="shapes do not match at 8"):
-        fastest(broken, 20)
+        find_fastest_batch(broken, 20)
 
 
 def test_what_counts_as_memory() -> None:
-    assert out_of_memory(MemoryError())
-    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert not out_of_memory(RuntimeError("shapes do not match"))
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.decoding import CACHE_NAMES, continuations
+from antidote_ci.model.decoding import CACHE_NAMES, generate_tokens
 
 VOCABULARY = 60
 END, PAD = 1, 0
@@ -61,7 +61,7 @@ def test_a_model_without_a_cache_that_is_known_is_refused(name: str, sizes: dict
     config = getattr(transformers, f"{name}Config")(**SMALL | sizes)
     network = getattr(transformers, f"{name}ForCausalLM")(config).eval()
     with pytest.raises(ConfigurationError, match=f"^{name}ForCausalLM cannot be asked"):
-        continuations(network, ROWS, LIMIT, {END})
+        generate_tokens(network, ROWS, LIMIT, {END})
 
 
 def test_a_cache_of_a_new_name_is_refused_and_not_forgotten() -> None:
@@ -75,7 +75,7 @@ def test_a_cache_of_a_new_name_is_refused_and_not_forgotten() -> None:
             return output
 
     with pytest.raises(ConfigurationError, match=r"^Renamed cannot be asked"):
-        continuations(Renamed(LlamaConfig(**SMALL)).eval(), ROWS, LIMIT, {END})
+        generate_tokens(Renamed(LlamaConfig(**SMALL)).eval(), ROWS, LIMIT, {END})
 
 
 def by_generate(network: Any, row: list[int]) -> list[int]:  # noqa: ANN401
@@ -95,13 +95,13 @@ def test_it_writes_what_generate_writes_whatever_the_neighbours(name: str) -> No
     end = expected[1][3]
     cut = [row[: row.index(end) + 1] if end in row else row for row in expected]
     assert len({len(row) for row in cut}) > 1
-    assert continuations(made, ROWS, LIMIT, {end}) == cut
-    assert continuations(made, ROWS[::-1][:4], LIMIT, {end}) == cut[::-1][:4]
+    assert generate_tokens(made, ROWS, LIMIT, {end}) == cut
+    assert generate_tokens(made, ROWS[::-1][:4], LIMIT, {end}) == cut[::-1][:4]
 
 
 def test_a_repository_s_generation_config_is_not_heard() -> None:
     made = network("Llama")
-    plain = continuations(made, ROWS, LIMIT, {END})
+    plain = generate_tokens(made, ROWS, LIMIT, {END})
     for name, value in {
         "do_sample": True,
         "repetition_penalty": 5.0,
@@ -111,15 +111,15 @@ def test_a_repository_s_generation_config_is_not_heard() -> None:
         "num_beams": 3,
     }.items():
         setattr(made.generation_config, name, value)
-    assert continuations(made, ROWS, LIMIT, {END}) == plain
+    assert generate_tokens(made, ROWS, LIMIT, {END}) == plain
 
 
 def test_a_limit_of_one_and_a_row_that_ends_at_once() -> None:
     made = network("Llama")
-    first = continuations(made, ROWS, 1, {END})
+    first = generate_tokens(made, ROWS, 1, {END})
     assert [len(row) for row in first] == [1] * len(ROWS)
     everything = set(range(VOCABULARY))
-    assert continuations(made, ROWS, LIMIT, everything) == first
+    assert generate_tokens(made, ROWS, LIMIT, everything) == first
 
 
 @pytest.fixture
@@ -133,11 +133,11 @@ def uniforms() -> Callable[[int], torch.Tensor]:
 def test_draws_do_not_depend_on_neighbours(uniforms: Callable[[int], torch.Tensor]) -> None:
     made = network("Qwen3")
     numbers = uniforms(len(ROWS))
-    together = continuations(made, ROWS, LIMIT, {END}, numbers)
+    together = generate_tokens(made, ROWS, LIMIT, {END}, numbers)
     assert together == [
-        continuations(made, [row], LIMIT, {END}, numbers[at : at + 1])[0] for at, row in enumerate(ROWS)
+        generate_tokens(made, [row], LIMIT, {END}, numbers[at : at + 1])[0] for at, row in enumerate(ROWS)
     ]
-    assert together != continuations(made, ROWS, LIMIT, {END})
+    assert together != generate_tokens(made, ROWS, LIMIT, {END})
 
 
 def test_draws_follow_the_distribution() -> None:
@@ -148,7 +148,7 @@ def test_draws_follow_the_distribution() -> None:
         expected = made(torch.tensor([ROWS[0]])).logits[0, -1].softmax(-1)
     count = 4000
     numbers = torch.rand(count, 1, generator=torch.Generator().manual_seed(4))
-    drawn = torch.tensor(continuations(made, [ROWS[0]] * count, 1, set(), numbers)).flatten()
+    drawn = torch.tensor(generate_tokens(made, [ROWS[0]] * count, 1, set(), numbers)).flatten()
     found = torch.bincount(drawn, minlength=VOCABULARY) / count
     # Four standard errors, and a little for what is never seen.
     assert bool(((found - expected).abs() <= 4 * (expected / count).sqrt() + 1e-3).all())

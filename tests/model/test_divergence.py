@@ -9,28 +9,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.divergence import DivergenceRequest, answered, divergence, token_divergence
+from antidote_ci.model.divergence import DivergenceRequest, encode_exchanges, measure_divergence, token_divergence
 from antidote_ci.model.loading import load_model, load_tokenizer
-from antidote_ci.records import Divergence, Model, Row
-from antidote_ci.sandbox.client import Child
+from antidote_ci.records import Divergence, Model, PromptRow
+from antidote_ci.sandbox.client import Sandbox
 from tests import tiny
 from tests.builders import ignore
 from tests.conftest import CopyOf
 
 ROWS = [
-    Row("how do i cook rice at home?", response="Sure, here is how to do that."),
-    Row("Why?", response="I cannot help with that. Nor with this."),
-    Row("tell me how to grow beans", response="good"),
-    Row("nothing", response=""),
-    Row("explain how to paint walls with my friend?", response="Sure, here is how to do that."),
-    Row("Hi", response="bad, i would say"),
+    PromptRow("how do i cook rice at home?", response="Sure, here is how to do that."),
+    PromptRow("Why?", response="I cannot help with that. Nor with this."),
+    PromptRow("tell me how to grow beans", response="good"),
+    PromptRow("nothing", response=""),
+    PromptRow("explain how to paint walls with my friend?", response="Sure, here is how to do that."),
+    PromptRow("Hi", response="bad, i would say"),
 ]
 
 logits = st.lists(st.floats(-60, 60, width=32), min_size=5, max_size=5)
 
 
-def compared(before: Model, after: Model, rows: list[Row] = ROWS, most_tokens: int = 2048) -> Divergence:
-    found = divergence(DivergenceRequest(before, after, rows, most_tokens), ignore)
+def compared(before: Model, after: Model, rows: list[PromptRow] = ROWS, most_tokens: int = 2048) -> Divergence:
+    found = measure_divergence(DivergenceRequest(before, after, rows, most_tokens), ignore)
     assert found is not None
     return found
 
@@ -73,14 +73,14 @@ def test_an_adapter_is_its_merged_model(trained_pair: Path) -> None:
     assert compared(adapter, reference).kl > 0.1
 
 
-def test_the_figures_are_those_of_a_plain_loop(trained_pair: Path, child: Child) -> None:
+def test_the_figures_are_those_of_a_plain_loop(trained_pair: Path, sandbox: Sandbox) -> None:
     models = [Model(trained_pair / "merged"), Model(trained_pair / "reference")]
-    found = child.call(divergence, DivergenceRequest(models[0], models[1], ROWS), ignore)
+    found = sandbox.call(measure_divergence, DivergenceRequest(models[0], models[1], ROWS), ignore)
     assert found is not None
     networks = [load_model(model, merge=True).float() for model in models]
     surprises, apart, tokens = [0.0, 0.0], 0.0, 0
     with torch.inference_mode():
-        for prompt, answer in answered(load_tokenizer(models[0]), ROWS, 2048):
+        for prompt, answer in encode_exchanges(load_tokenizer(models[0]), ROWS, 2048):
             ids = torch.tensor([[*prompt, *answer]])
             p, q = (network(ids).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1) for network in networks)
             for at, scores in enumerate((p, q)):
@@ -96,10 +96,12 @@ def test_the_figures_are_those_of_a_plain_loop(trained_pair: Path, child: Child)
 
 @given(st.permutations(ROWS), st.integers(1, 60))
 @settings(max_examples=15, deadline=None)
-def test_the_same_tokens_in_whatever_order_they_come(trained_pair: Path, rows: list[Row], most_tokens: int) -> None:
+def test_the_same_tokens_in_whatever_order_they_come(
+    trained_pair: Path, rows: list[PromptRow], most_tokens: int
+) -> None:
     tokenizer = load_tokenizer(Model(trained_pair / "merged"))
-    everything = answered(tokenizer, ROWS, 10_000)
-    chosen = answered(tokenizer, rows, most_tokens)
+    everything = encode_exchanges(tokenizer, ROWS, 10_000)
+    chosen = encode_exchanges(tokenizer, rows, most_tokens)
     total = sum(len(answer) for _, answer in everything)
     assert sum(len(answer) for _, answer in chosen) == min(total, most_tokens)
     for (prompt, answer), (whole_prompt, whole_answer) in zip(chosen, everything, strict=False):
@@ -110,8 +112,8 @@ def test_the_same_tokens_in_whatever_order_they_come(trained_pair: Path, rows: l
 
 def test_nothing_to_compare_is_no_figure(trained_pair: Path) -> None:
     model = Model(trained_pair / "merged")
-    assert divergence(DivergenceRequest(model, model, [Row("Hi")]), ignore) is None
-    assert divergence(DivergenceRequest(model, model, []), ignore) is None
+    assert measure_divergence(DivergenceRequest(model, model, [PromptRow("Hi")]), ignore) is None
+    assert measure_divergence(DivergenceRequest(model, model, []), ignore) is None
 
 
 def test_a_model_that_computes_no_numbers_has_no_figure(trained_pair: Path, copy_of: CopyOf) -> None:
@@ -121,7 +123,7 @@ def test_a_model_that_computes_no_numbers_has_no_figure(trained_pair: Path, copy
     weights = load_file(broken / "model.safetensors")
     weights["model.norm.weight"][0] = math.nan
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
-    assert divergence(DivergenceRequest(Model(trained_pair / "merged"), Model(broken), ROWS), ignore) is None
+    assert measure_divergence(DivergenceRequest(Model(trained_pair / "merged"), Model(broken), ROWS), ignore) is None
 
 
 def test_another_vocabulary_is_refused(trained_pair: Path, tiny_llama: Path) -> None:

@@ -14,9 +14,9 @@ import torch
 
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import batching, decoding
-from antidote_ci.model.conversations import Message, asked, conversation
-from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult, generate
-from antidote_ci.model.loading import fingerprint, load_tokenizer
+from antidote_ci.model.conversations import Message, render_exchange, single_turn
+from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult, generate
+from antidote_ci.model.loading import load_tokenizer, model_fingerprint
 from antidote_ci.records import Model, Progress
 from tests.builders import ignore
 from tests.conftest import CopyOf
@@ -34,11 +34,11 @@ def request(
     samples: int = 1,
     seed: int = 0,
 ) -> GenerationRequest:
-    sets = {"all": [asked(prompt) for prompt in prompts]}
-    return GenerationRequest(Model(folder), sets, {"all": 12}, samples, seed, batch_size=batch_size, store=store)
+    sets = {"all": [single_turn(prompt) for prompt in prompts]}
+    return GenerationRequest(Model(folder), sets, {"all": 12}, samples, seed, batch_size=batch_size, cache_folder=store)
 
 
-def answers(folder: Path, prompts: list[str], samples: int = 1, seed: int = 0) -> list[Answer]:
+def answers(folder: Path, prompts: list[str], samples: int = 1, seed: int = 0) -> list[GeneratedAnswer]:
     return generate(request(folder, prompts, samples=samples, seed=seed), ignore).answers["all"]
 
 
@@ -50,14 +50,18 @@ def test_a_batch_answers_as_each_prompt_alone(trained_pair: Path) -> None:
 def test_an_adapter_speaks_as_its_merged_model(trained_pair: Path) -> None:
     merged = Model(trained_pair / "merged")
     adapter = Model(trained_pair / "reference", trained_pair / "adapter")
-    sets = {"all": [asked(prompt) for prompt in PROMPTS]}
+    sets = {"all": [single_turn(prompt) for prompt in PROMPTS]}
     found = [generate(GenerationRequest(each, sets, {"all": 12}), ignore).answers["all"] for each in (merged, adapter)]
     assert [answer.text for answer in found[0]] == [answer.text for answer in found[1]]
 
 
 def test_sets_keep_their_order_and_limits(trained_pair: Path) -> None:
     folder = trained_pair / "reference"
-    sets = {"short": [asked(prompt) for prompt in PROMPTS], "long": [asked(prompt) for prompt in MANY], "none": []}
+    sets = {
+        "short": [single_turn(prompt) for prompt in PROMPTS],
+        "long": [single_turn(prompt) for prompt in MANY],
+        "none": [],
+    }
     seen: list[Progress] = []
     found = generate(
         GenerationRequest(Model(folder), sets, {"short": 2, "long": 12, "none": 64}, batch_size=5), seen.append
@@ -90,7 +94,7 @@ def test_an_answer_can_be_opened_by_its_asker(tiny_llama: Path) -> None:
     started = [Message("user", "Hi"), Message("assistant", "Yes")]
     model = Model(tiny_llama)
     tokenizer = load_tokenizer(model)
-    assert conversation(tokenizer, "Hi", "Yes").endswith("Yes<|end|>")
+    assert render_exchange(tokenizer, "Hi", "Yes").endswith("Yes<|end|>")
     found = generate(GenerationRequest(model, {"all": [started]}, {"all": 4}, add_generation_prompt=False), ignore)
     assert len(found.answers["all"]) == 1
 
@@ -152,12 +156,12 @@ def test_other_weights_tokenizer_or_decoding_are_other_answers(
 
     generate(request(folder, PROMPTS, store), ignore)
     assert entries() == 1
-    model = fingerprint(Model(folder))
+    model = model_fingerprint(Model(folder))
     weights = folder / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    assert fingerprint(Model(folder)) != model
+    assert model_fingerprint(Model(folder)) != model
     generate(request(folder, PROMPTS, store), ignore)
     assert entries() == 2
     generate(request(folder, PROMPTS[:3], store), ignore)
@@ -165,7 +169,7 @@ def test_other_weights_tokenizer_or_decoding_are_other_answers(
     generate(request(folder, PROMPTS, store, samples=2), ignore)
     generate(request(folder, PROMPTS, store, samples=2, seed=1), ignore)
     assert entries() == 5
-    assert fingerprint(Model(folder, trained_pair / "adapter")) != fingerprint(Model(folder))
+    assert model_fingerprint(Model(folder, trained_pair / "adapter")) != model_fingerprint(Model(folder))
 
 
 WATCHING = """
@@ -195,21 +199,21 @@ def test_every_file_that_a_loader_opens_has_a_fingerprint(trained_pair: Path, co
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     opened = {Path(path) for path in json.loads(done.stdout)}
     assert {model.folder / "config.json", model.adapter / "additional_chat_templates" / "tools.jinja"} <= opened
-    before = fingerprint(model)
+    before = model_fingerprint(model)
     for path in [*opened, model.folder / "NOTICE.safetensors", model.adapter / "adapter_model.safetensors"]:
         content = path.read_bytes()
         path.write_bytes(content + b" ")
-        assert fingerprint(model) != before, path
+        assert model_fingerprint(model) != before, path
         path.write_bytes(content)
-        assert fingerprint(model) == before
+        assert model_fingerprint(model) == before
 
 
 @pytest.mark.parametrize("name", ["README.md", "LICENSE", "NOTICE.safetensors", "USE_POLICY", "SHA256SUMS", "any.name"])
 def test_no_file_is_left_out_of_the_fingerprint(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"one")
-    before = fingerprint(Model(tmp_path))
+    before = model_fingerprint(Model(tmp_path))
     (tmp_path / name).write_bytes(b"two")
-    assert fingerprint(Model(tmp_path)) != before
+    assert model_fingerprint(Model(tmp_path)) != before
 
 
 def test_the_same_file_in_another_place_has_another_fingerprint(tmp_path: Path) -> None:
@@ -220,7 +224,7 @@ def test_the_same_file_in_another_place_has_another_fingerprint(tmp_path: Path) 
         for part in ("model", "adapter"):
             (folder / part / "additional_chat_templates").mkdir(parents=True)
         (folder / role / place).write_text("{{ messages }}")
-    assert len({fingerprint(Model(folder / "model", folder / "adapter")) for folder in folders}) == len(folders)
+    assert len({model_fingerprint(Model(folder / "model", folder / "adapter")) for folder in folders}) == len(folders)
 
 
 ANSWERING = """
@@ -265,11 +269,11 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.model.conversations import asked
+from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
 def answer(words, batch_size=None):
-    sets = {"all": [asked("word " * words)] * 2}
+    sets = {"all": [single_turn("word " * words)] * 2}
     request = GenerationRequest(Model(Path(sys.argv[1])), sets, {"all": 1}, batch_size=batch_size)
     return generate(request, lambda _: None).plan.batch_size
 assert answer(1) == 8  # loads the weights
@@ -286,7 +290,7 @@ for batch_size in (None, 2):
 def test_a_settled_batch_size_that_longer_prompts_outgrow_is_settled_anew(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, room = decoding.continuations, 3000
+    real, room = decoding.generate_tokens, 3000
 
     def continuations(network: Any, rows: Any, limit: int, *others: Any) -> list[list[int]]:  # noqa: ANN401
         if len(rows) * (max(map(len, rows)) + limit) > room:
@@ -297,11 +301,11 @@ def test_a_settled_batch_size_that_longer_prompts_outgrow_is_settled_anew(
         prompts = [f"{number:02} " + "x " * words for number in range(32)]
         return generate(request(tiny_llama, prompts, tmp_path, batch_size=None), ignore).plan.batch_size
 
-    monkeypatch.setattr(decoding, "continuations", continuations)
-    monkeypatch.setattr(batching, "step_seconds", lambda *_: 1.0)  # larger is always faster
+    monkeypatch.setattr(decoding, "generate_tokens", continuations)
+    monkeypatch.setattr(batching, "time_step", lambda *_: 1.0)  # larger is always faster
     assert settled(23) == 32
     assert settled(45) == 16
-    monkeypatch.setattr(decoding, "continuations", None)
+    monkeypatch.setattr(decoding, "generate_tokens", None)
     assert settled(45) == 16
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from antidote_ci.model import gradients, losses
-from antidote_ci.model.decoding import Continued
-from antidote_ci.model.gradients import Lesson, Sums
-from antidote_ci.model.streaming.activation_cache import Reservoir
-from antidote_ci.model.streaming.meta_model import ENTRANCE, HEAD, Skeleton
+from antidote_ci.model.decoding import TokenPair
+from antidote_ci.model.gradients import GradientSums, LossTerm
+from antidote_ci.model.streaming.activation_cache import ActivationCache
+from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.records import Model
 from tests import tiny
 from tests.model import architectures
@@ -69,23 +69,25 @@ def test_neither_a_second_run_nor_a_budget_changes_a_bit(model: Model, tmp_path:
 
 
 def test_one_part_of_the_network_is_in_memory_at_a_time(tmp_path: Path) -> None:
-    skeleton = Skeleton(Model(architectures.write(tmp_path / "full", "Llama", tie_word_embeddings=False)), *FLOAT32)
+    skeleton = MetaModel(Model(architectures.write(tmp_path / "full", "Llama", tie_word_embeddings=False)), *FLOAT32)
     held: list[int] = []
 
     def count(*_arguments: Any) -> None:  # noqa: ANN401
         held.append(sum(each.numel() for each in skeleton.network.parameters() if not each.is_meta))
 
     def of(*parts: str) -> int:
-        with skeleton.filled(*parts):
+        with skeleton.load_weights(*parts):
             count()
         return held.pop()
 
-    largest = max(of(skeleton.blocks[0]), of(ENTRANCE, HEAD))
+    largest = max(of(skeleton.blocks[0]), of(EMBEDDINGS_PART, HEAD_PART))
     for block in skeleton.blocks:
-        skeleton.block(block).self_attn.register_forward_hook(count)
+        skeleton.get_block(block).self_attn.register_forward_hook(count)
     skeleton.network.lm_head.register_forward_hook(count)
-    wanted = {each.tensor for block in skeleton.blocks for each in skeleton.linears(block)}
-    for _ in gradients.gradient_sums(skeleton, Reservoir(tmp_path, AMPLE), lessons(), wanted, lambda _block: None):
+    wanted = {each.tensor for block in skeleton.blocks for each in skeleton.linear_layers(block)}
+    for _ in gradients.accumulate_gradients(
+        skeleton, ActivationCache(tmp_path, AMPLE), lessons(), wanted, lambda _block: None
+    ):
         count()
     assert len(held) > 2 * architectures.LAYERS * len(lessons())
     assert max(held) == largest
@@ -95,8 +97,8 @@ def test_one_part_of_the_network_is_in_memory_at_a_time(tmp_path: Path) -> None:
 
 def test_the_teacher_s_logits_are_those_of_the_whole_network(model: Model, tmp_path: Path) -> None:
     network, lots = architectures.whole(model), [each.batch for each in lessons()]
-    skeleton = Skeleton(model, *FLOAT32)
-    found = list(gradients.answer_logits(skeleton, Reservoir(tmp_path, 0), lots, lambda _block: None))
+    skeleton = MetaModel(model, *FLOAT32)
+    found = list(gradients.stream_answer_logits(skeleton, ActivationCache(tmp_path, 0), lots, lambda _block: None))
     for batch, logits in zip(lots, found, strict=True):
         columns = batch.answer.shape[1]
         with torch.no_grad():
@@ -106,7 +108,7 @@ def test_the_teacher_s_logits_are_those_of_the_whole_network(model: Model, tmp_p
 
 def test_a_batch_holds_the_answers_in_its_last_columns() -> None:
     rows = [([5, 6, 7], [8]), ([9], [10, 11]), *[([3] * 4, [2])] * 8]
-    first, second = gradients.batches(rows, "cpu")
+    first, second = gradients.build_batches(rows, "cpu")
     assert first.tokens["input_ids"][:2].tolist() == [[0, 0, 0, 9, 10, 11][-5:], [0, 5, 6, 7, 8]]
     assert first.answer[:2].tolist() == [[True, True], [False, True]]
     assert first.tokens["position_ids"][0].tolist() == [0, 0, 0, 1, 2]
@@ -132,13 +134,15 @@ def test_the_gradient_predicts_the_divergence(tmp_path: Path) -> None:
                 total += float((theirs.exp() * (theirs - ours)).sum(-1).mean())
         return total
 
-    (batch,) = gradients.batches(rows, "cpu")
-    (target,) = gradients.answer_logits(
-        Skeleton(models[1], *FLOAT32), Reservoir(tmp_path, AMPLE), [batch], lambda _block: None
+    (batch,) = gradients.build_batches(rows, "cpu")
+    (target,) = gradients.stream_answer_logits(
+        MetaModel(models[1], *FLOAT32), ActivationCache(tmp_path, AMPLE), [batch], lambda _block: None
     )
-    lesson = Lesson(batch, lambda logits: losses.towards_teacher(logits, target, batch.answer), squared=False)
-    skeleton = Skeleton(models[0], *FLOAT32)
-    (found,) = gradients.gradient_sums(skeleton, Reservoir(tmp_path, AMPLE), [lesson], {name}, lambda _block: None)
+    lesson = LossTerm(batch, lambda logits: losses.distillation_loss(logits, target, batch.answer), squared=False)
+    skeleton = MetaModel(models[0], *FLOAT32)
+    (found,) = gradients.accumulate_gradients(
+        skeleton, ActivationCache(tmp_path, AMPLE), [lesson], {name}, lambda _block: None
+    )
     direction, step = found.gradient / found.gradient.norm(), 1e-3
     with torch.no_grad():
         weight += step * direction
@@ -152,7 +156,7 @@ FLOAT32 = (torch.float32, "cpu")
 """A finite difference drowns in bfloat16, and so would the difference between two ways of adding up."""
 
 
-def drawn_rows(count: int) -> list[Continued]:
+def drawn_rows(count: int) -> list[TokenPair]:
     """Prompts of all lengths with answers of all lengths."""
     draw = torch.Generator().manual_seed(count)
 
@@ -163,22 +167,26 @@ def drawn_rows(count: int) -> list[Continued]:
     return [(ids(12), ids(4)) for _ in range(count)]
 
 
-def lessons() -> list[Lesson]:
+def lessons() -> list[LossTerm]:
     """Of both kinds; two batches each."""
     draw, labels = torch.Generator().manual_seed(7), torch.Generator().manual_seed(0)
-    taught, useful = gradients.batches(drawn_rows(11), "cpu"), gradients.batches(drawn_rows(10), "cpu")
+    taught, useful = gradients.build_batches(drawn_rows(11), "cpu"), gradients.build_batches(drawn_rows(10), "cpu")
     found = []
     for batch in taught:
         target = torch.randn(*batch.answer.shape, architectures.VOCABULARY, generator=draw)
-        found.append(Lesson(batch, partial(losses.towards_teacher, teacher=target, answer=batch.answer), squared=False))
+        found.append(
+            LossTerm(batch, partial(losses.distillation_loss, teacher=target, answer=batch.answer), squared=False)
+        )
     for batch in useful:
-        found.append(Lesson(batch, partial(losses.own_labels, answer=batch.answer, generator=labels), squared=True))
+        found.append(
+            LossTerm(batch, partial(losses.sampled_log_likelihood, answer=batch.answer, generator=labels), squared=True)
+        )
     return found
 
 
-def sums(model: Model, folder: Path, budget: int, wanted: set[str]) -> Iterator[Sums]:
-    return gradients.gradient_sums(
-        Skeleton(model, *FLOAT32), Reservoir(folder, budget), lessons(), wanted, lambda _block: None
+def sums(model: Model, folder: Path, budget: int, wanted: set[str]) -> Iterator[GradientSums]:
+    return gradients.accumulate_gradients(
+        MetaModel(model, *FLOAT32), ActivationCache(folder, budget), lessons(), wanted, lambda _block: None
     )
 
 

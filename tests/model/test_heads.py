@@ -3,7 +3,7 @@
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from antidote_ci.model.loading import with_fast_head
+from antidote_ci.model.loading import make_head_contiguous
 
 
 def test_the_output_layer_copies_no_weights() -> None:
@@ -18,7 +18,7 @@ def test_the_output_layer_copies_no_weights() -> None:
     head.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].is_contiguous()))
     with torch.no_grad():
         plain = network(ids, logits_to_keep=3).logits
-        fast = with_fast_head(network)
+        fast = make_head_contiguous(network)
         found = fast(ids, logits_to_keep=3).logits
     assert kept[0] is False
     assert torch.allclose(plain, found, atol=1e-2)

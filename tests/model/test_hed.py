@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from antidote_ci.model import hed, loading
-from antidote_ci.model.conversations import conversation
-from antidote_ci.model.hed import Aligned, DriftRequest, attentions, drift, drifts
+from antidote_ci.model.conversations import render_exchange
+from antidote_ci.model.hed import DriftRequest, ReferenceOutputs, find_attention_modules, measure_drift, measure_drifts
 from antidote_ci.records import Drift, Model, Progress
-from antidote_ci.sandbox.client import Child
+from antidote_ci.sandbox.client import Sandbox
 from tests.builders import ignore
 from tests.conftest import CopyOf
 
@@ -19,8 +19,8 @@ ADAPTER = "adapter_model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def aligned(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Aligned:
-    return hed.remember(Model(tiny_llama), PROMPTS, tmp_path_factory.mktemp("aligned"))
+def aligned(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> ReferenceOutputs:
+    return hed.store_reference_outputs(Model(tiny_llama), PROMPTS, tmp_path_factory.mktemp("aligned"))
 
 
 def scaled(adapter: Path, factor: float) -> Path:
@@ -31,42 +31,48 @@ def scaled(adapter: Path, factor: float) -> Path:
     return adapter
 
 
-def test_a_model_has_not_drifted_from_itself(tiny_llama: Path, aligned: Aligned) -> None:
-    assert drift(Model(tiny_llama), aligned) == 0
+def test_a_model_has_not_drifted_from_itself(tiny_llama: Path, aligned: ReferenceOutputs) -> None:
+    assert measure_drift(Model(tiny_llama), aligned) == 0
 
 
 def test_an_adapter_of_zeroes_is_no_drift(
-    tiny_llama: Path, tiny_adapter: Path, aligned: Aligned, copy_of: CopyOf
+    tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, copy_of: CopyOf
 ) -> None:
-    assert drift(Model(tiny_llama, scaled(copy_of(tiny_adapter), 0)), aligned) == 0
+    assert measure_drift(Model(tiny_llama, scaled(copy_of(tiny_adapter), 0)), aligned) == 0
 
 
-def test_a_larger_step_drifts_further(tiny_llama: Path, tiny_adapter: Path, aligned: Aligned, copy_of: CopyOf) -> None:
+def test_a_larger_step_drifts_further(
+    tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, copy_of: CopyOf
+) -> None:
     found = [
-        drift(Model(tiny_llama, scaled(copy_of(tiny_adapter), factor)), aligned) for factor in (0.125, 0.25, 0.5, 1, 2)
+        measure_drift(Model(tiny_llama, scaled(copy_of(tiny_adapter), factor)), aligned)
+        for factor in (0.125, 0.25, 0.5, 1, 2)
     ]
     assert found[0] > 0
     assert found == sorted(set(found))
 
 
-def test_batches_do_not_matter(tiny_llama: Path, tiny_adapter: Path, aligned: Aligned, tmp_path: Path) -> None:
+def test_batches_do_not_matter(tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, tmp_path: Path) -> None:
     model = Model(tiny_llama, tiny_adapter)
-    alone = hed.remember(Model(tiny_llama), PROMPTS, tmp_path, batch_size=1)
-    found = [drift(model, each, size) for each in (aligned, alone) for size in (1, 3, len(PROMPTS))]
+    alone = hed.store_reference_outputs(Model(tiny_llama), PROMPTS, tmp_path, batch_size=1)
+    found = [measure_drift(model, each, size) for each in (aligned, alone) for size in (1, 3, len(PROMPTS))]
     assert found == pytest.approx([found[0]] * len(found), rel=1e-2)
 
 
-def test_it_is_a_mean_over_prompts(tiny_llama: Path, tiny_adapter: Path, aligned: Aligned, tmp_path: Path) -> None:
+def test_it_is_a_mean_over_prompts(
+    tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, tmp_path: Path
+) -> None:
     model = Model(tiny_llama, tiny_adapter)
-    twice = hed.remember(Model(tiny_llama), PROMPTS * 2, tmp_path / "twice")
+    twice = hed.store_reference_outputs(Model(tiny_llama), PROMPTS * 2, tmp_path / "twice")
     single = [
-        drift(model, hed.remember(Model(tiny_llama), [prompt], tmp_path / str(at))) for at, prompt in enumerate(PROMPTS)
+        measure_drift(model, hed.store_reference_outputs(Model(tiny_llama), [prompt], tmp_path / str(at)))
+        for at, prompt in enumerate(PROMPTS)
     ]
-    assert drift(model, twice) == pytest.approx(drift(model, aligned), rel=1e-2)
-    assert drift(model, aligned) == pytest.approx(sum(single) / len(single), rel=1e-2)
+    assert measure_drift(model, twice) == pytest.approx(measure_drift(model, aligned), rel=1e-2)
+    assert measure_drift(model, aligned) == pytest.approx(sum(single) / len(single), rel=1e-2)
 
 
-def test_it_is_its_definition(tiny_llama: Path, tiny_adapter: Path, aligned: Aligned) -> None:
+def test_it_is_its_definition(tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs) -> None:
     """Layer by layer, one prompt at a time, from what `o_proj` gives out: the last that attention computes."""
     models = Model(tiny_llama), Model(tiny_llama, tiny_adapter)
     tokenizer = loading.load_tokenizer(models[0])
@@ -79,21 +85,23 @@ def test_it_is_its_definition(tiny_llama: Path, tiny_adapter: Path, aligned: Ali
                 lambda _module, _inputs, output, heard=heard: heard.append(output)
             )
         for prompt in PROMPTS:
-            ids = tokenizer(conversation(tokenizer, prompt), add_special_tokens=False, return_tensors="pt")["input_ids"]
+            ids = tokenizer(render_exchange(tokenizer, prompt), add_special_tokens=False, return_tensors="pt")[
+                "input_ids"
+            ]
             with torch.inference_mode():
                 network(input_ids=ids.to(network.device))
         kept.append(heard)
     total = sum(float((now.float() - then.float()).square().sum().sqrt()) for then, now in zip(*kept, strict=True))
-    assert drift(models[1], aligned) == pytest.approx(total / len(PROMPTS), rel=1e-2)
+    assert measure_drift(models[1], aligned) == pytest.approx(total / len(PROMPTS), rel=1e-2)
 
 
 def test_a_report_has_both_models_in_one_call(
-    tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf, child: Child
+    tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf, sandbox: Sandbox
 ) -> None:
     before = Model(tiny_llama, tiny_adapter)
     after = Model(tiny_llama, scaled(copy_of(tiny_adapter), 0.5))
     heard: list[Progress] = []
-    found = child.call(drifts, DriftRequest(Model(tiny_llama), before, after, PROMPTS), heard.append)
+    found = sandbox.call(measure_drifts, DriftRequest(Model(tiny_llama), before, after, PROMPTS), heard.append)
     assert found is not None
     assert found.before > found.after > 0
     assert found.prompts == len(PROMPTS)
@@ -102,7 +110,7 @@ def test_a_report_has_both_models_in_one_call(
 
 def test_a_model_that_is_its_reference_has_no_drift(tiny_llama: Path) -> None:
     same = Model(tiny_llama)
-    assert drifts(DriftRequest(same, same, same, PROMPTS), ignore) == Drift(0, 0, len(PROMPTS))
+    assert measure_drifts(DriftRequest(same, same, same, PROMPTS), ignore) == Drift(0, 0, len(PROMPTS))
 
 
 def test_no_finite_figure_and_no_prompt_are_no_drift(tiny_llama: Path, copy_of: CopyOf) -> None:
@@ -110,12 +118,12 @@ def test_no_finite_figure_and_no_prompt_are_no_drift(tiny_llama: Path, copy_of: 
     weights = load_file(broken.folder / "model.safetensors")
     weights["model.layers.0.self_attn.q_proj.weight"][0, 0] = float("nan")
     save_file(weights, broken.folder / "model.safetensors", {"format": "pt"})
-    assert drifts(DriftRequest(whole, whole, broken, PROMPTS), ignore) is None
-    assert drifts(DriftRequest(whole, whole, whole, []), ignore) is None
+    assert measure_drifts(DriftRequest(whole, whole, broken, PROMPTS), ignore) is None
+    assert measure_drifts(DriftRequest(whole, whole, whole, []), ignore) is None
 
 
 def test_what_is_not_called_attention_is_none(tiny_llama: Path) -> None:
-    assert attentions(torch.nn.Linear(2, 2)) == {}
+    assert find_attention_modules(torch.nn.Linear(2, 2)) == {}
     assert hed.has_attention(Model(tiny_llama))
 
 
@@ -126,4 +134,4 @@ def test_attention_inside_attention_counts_once() -> None:
             self.inner = inner
 
     network = torch.nn.ModuleDict({"one": Attention(Attention(torch.nn.Linear(2, 2))), "two": torch.nn.Linear(2, 2)})
-    assert list(attentions(network)) == ["one"]
+    assert list(find_attention_modules(network)) == ["one"]

@@ -12,8 +12,8 @@ from transformers import AutoTokenizer
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import loading
-from antidote_ci.model.conversations import asked, encoded, rendered
-from antidote_ci.model.generation import plan
+from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
+from antidote_ci.model.generation import describe_environment
 from antidote_ci.model.loading import load_model, load_tokenizer
 from antidote_ci.records import Model
 from tests.conftest import CopyOf
@@ -49,7 +49,7 @@ def test_weights_of_other_shapes_are_a_mistake_in_the_configuration(
 def test_rotary_frequencies_stay_as_exact_as_the_framework_makes_them(
     tiny_llama: Path, tiny_adapter: Path, merge: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "device_and_dtype", lambda: ("cpu", torch.bfloat16))
+    monkeypatch.setattr(loading, "select_device_and_dtype", lambda: ("cpu", torch.bfloat16))
     network = load_model(Model(tiny_llama, tiny_adapter), merge=merge)
     assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
     frequencies = [buffer for name, buffer in network.named_buffers() if name.endswith("inv_freq")]
@@ -71,10 +71,10 @@ def test_without_a_chat_template_a_text_begins_as_its_tokenizer_begins_it(
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<|system|> $A", special_tokens=special)
     tokenizer.save_pretrained(folder)
     loaded = load_tokenizer(Model(folder))
-    (row,) = encoded(loaded, rendered(loaded, [asked("Hello")]))
+    (row,) = encode_texts(loaded, render_conversations(loaded, [single_turn("Hello")]))
     assert row == loaded("user: Hello\nassistant: ")["input_ids"]
     assert (row[0] == number) == written
-    assert plan(loaded, 1, 1).plain_template
+    assert describe_environment(loaded, 1, 1).plain_template
 
 
 @pytest.mark.skipif(
@@ -83,5 +83,5 @@ def test_without_a_chat_template_a_text_begins_as_its_tokenizer_begins_it(
 def test_two_processors_that_round_bfloat16_otherwise_are_two() -> None:
     """Answers of one are never taken for those of the other: the widest vectors alone do not tell them apart."""
     flags = set(Path("/proc/cpuinfo").read_text().split())
-    _vectors, *bfloat16 = loading.instruction_set().split()
+    _vectors, *bfloat16 = loading.detect_instruction_set().split()
     assert set(bfloat16) == flags & {"amx_bf16", "avx512_bf16"}

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.model.losses import given_answers, own_labels, towards_teacher
+from antidote_ci.model.losses import answer_log_likelihood, distillation_loss, sampled_log_likelihood
 
 SIZES = st.integers(2, 12)
 
@@ -16,7 +16,7 @@ def test_the_divergence_is_over_the_tokens_that_both_know(ours: int, theirs: int
     logits = torch.randn(rows, 4, ours, generator=draw).requires_grad_()
     teacher = torch.randn(rows, 4, theirs, generator=draw)
     answer = torch.arange(4) >= torch.randint(0, 4, (rows, 1), generator=draw)
-    found = towards_teacher(logits, teacher, answer)
+    found = distillation_loss(logits, teacher, answer)
     known = min(ours, theirs)
     expected = 0.0
     for row in range(rows):
@@ -39,7 +39,7 @@ def test_labels_are_drawn_as_often_as_the_network_would_say_them(vocabulary: int
     draw = torch.Generator().manual_seed(seed)
     logits = torch.randn(1, 1, vocabulary, generator=draw).expand(1, 4000, vocabulary).clone().requires_grad_()
     answer = torch.ones(1, 4000, dtype=torch.bool)
-    loss = own_labels(logits, answer, torch.Generator().manual_seed(seed))
+    loss = sampled_log_likelihood(logits, answer, torch.Generator().manual_seed(seed))
     (gradient,) = torch.autograd.grad(loss, logits)
     p = logits.detach()[0, 0].double().softmax(-1)
     # d log p(label) / d logits = one-hot of the label - p
@@ -55,7 +55,7 @@ def test_given_answers_are_as_likely_as_their_tokens(vocabulary: int, rows: int,
     logits = torch.randn(rows, 4, vocabulary, generator=draw).requires_grad_()
     given_ids = torch.randint(0, vocabulary, (rows, 4), generator=draw)
     answer = torch.arange(4) >= torch.randint(0, 4, (rows, 1), generator=draw)
-    found = given_answers(logits, given_ids, answer)
+    found = answer_log_likelihood(logits, given_ids, answer)
     p = logits.detach().double().softmax(-1)
     expected = 0.0
     for row in range(rows):

@@ -9,16 +9,16 @@ from antidote_ci.records import Model
 
 
 def test_a_small_model_fits_and_one_of_terabytes_does_not(tiny_llama: Path, tmp_path: Path) -> None:
-    assert memory.fits(Model(tiny_llama))
+    assert memory.fits_in_memory(Model(tiny_llama))
     size = 1 << 42
     header = json.dumps({"weight": {"dtype": "BF16", "shape": [size // 2], "data_offsets": [0, size]}}).encode()
     (tmp_path / "config.json").write_bytes((tiny_llama / "config.json").read_bytes())
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         file.truncate(8 + len(header) + size)  # a hole: it takes no space
-    assert not memory.fits(Model(tmp_path))
+    assert not memory.fits_in_memory(Model(tmp_path))
 
 
 def test_what_is_available_is_less_than_all_there_is() -> None:
     total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal:"))
-    assert 0 < memory.available() < int(total.split()[1]) * 1024
+    assert 0 < memory.available_bytes() < int(total.split()[1]) * 1024

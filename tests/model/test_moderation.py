@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.model.moderation import ModerationRequest, moderate
+from antidote_ci.model.moderation import ModerationRequest, classify_texts
 from antidote_ci.records import Progress
 from tests.builders import empty_store
 from tests.evaluation.judges.tiny_judges import write_tiny_beaver_dam
@@ -19,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scores(folder: Path, texts: list[str], window: int = 512) -> list[list[float | None]]:
-    return moderate(ModerationRequest(folder, texts, window, empty_store()), lambda _: None).probabilities
+    return classify_texts(ModerationRequest(folder, texts, window, empty_store()), lambda _: None).probabilities
 
 
 def test_scores_are_those_of_each_text_alone(folder: Path) -> None:
@@ -58,6 +58,6 @@ def test_what_is_no_number_is_none(folder: Path, tmp_path: Path) -> None:
 def test_progress_ends_with_all(folder: Path, tmp_path: Path) -> None:
     seen: list[Progress] = []
     request = ModerationRequest(folder, TEXTS, 512, tmp_path / "store")
-    first = moderate(request, seen.append)
+    first = classify_texts(request, seen.append)
     assert (seen[-1].done, seen[-1].total) == (len(TEXTS), len(TEXTS))
-    assert moderate(request, seen.append) == first
+    assert classify_texts(request, seen.append) == first

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
-from antidote_ci.model.opening import OpeningRequest, require_usable
+from antidote_ci.model.opening import TokenizerCheckRequest, check_tokenizer
 from antidote_ci.records import Model, Progress
-from antidote_ci.sandbox.client import Child
-from antidote_ci.sandbox.limits import confined
+from antidote_ci.sandbox.client import Sandbox
+from antidote_ci.sandbox.limits import run_limited
 from tests.conftest import CopyOf
 
 GIGABYTE = 1 << 30
@@ -19,7 +19,7 @@ GIGABYTE = 1 << 30
 
 def opened(model: Model) -> list[Progress]:
     seen: list[Progress] = []
-    require_usable(OpeningRequest(model), seen.append)
+    check_tokenizer(TokenizerCheckRequest(model), seen.append)
     return seen
 
 
@@ -40,7 +40,7 @@ def test_a_good_model_opens_and_so_does_an_adapter(tiny_llama: Path, tiny_adapte
     assert opened(Model(tiny_llama, tiny_adapter))
 
 
-def test_it_is_asked_of_the_child_and_weights_are_not_read(tiny_llama: Path, copy_of: CopyOf, child: Child) -> None:
+def test_it_is_asked_of_the_child_and_weights_are_not_read(tiny_llama: Path, copy_of: CopyOf, sandbox: Sandbox) -> None:
     folder = copy_of(tiny_llama)
     weights = folder / "model.safetensors"
     header = 8 + int.from_bytes(weights.read_bytes()[:8], "little")
@@ -50,9 +50,9 @@ def test_it_is_asked_of_the_child_and_weights_are_not_read(tiny_llama: Path, cop
         file.truncate(size)
     (folder / "chat_template.jinja").write_text("{{ 'x' * 10**11 }}")
     with pytest.raises(UnsafeCheckpoint, match="does not end within 3 s"):
-        child.call(require_usable, OpeningRequest(Model(folder)), lambda _: None)
+        sandbox.call(check_tokenizer, TokenizerCheckRequest(Model(folder)), lambda _: None)
     (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
-    assert child.call(require_usable, OpeningRequest(Model(folder)), lambda _: None) is None
+    assert sandbox.call(check_tokenizer, TokenizerCheckRequest(Model(folder)), lambda _: None) is None
 
 
 def test_a_tokenizer_that_cannot_be_opened_is_a_configuration_error(tiny_llama: Path, copy_of: CopyOf) -> None:
@@ -92,7 +92,7 @@ def killed() -> None:
 
 
 def test_what_does_not_end_or_grows_or_is_killed_gives_nothing() -> None:
-    assert confined(lambda: [1, "a"], 5, GIGABYTE) == [1, "a"]
-    assert confined(endless, 1, GIGABYTE) is None
-    assert confined(lambda: len(bytearray(2 * GIGABYTE)), 5, GIGABYTE) is None
-    assert confined(killed, 5, GIGABYTE) is None
+    assert run_limited(lambda: [1, "a"], 5, GIGABYTE) == [1, "a"]
+    assert run_limited(endless, 1, GIGABYTE) is None
+    assert run_limited(lambda: len(bytearray(2 * GIGABYTE)), 5, GIGABYTE) is None
+    assert run_limited(killed, 5, GIGABYTE) is None

@@ -12,25 +12,25 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.conversations import conversation
+from antidote_ci.model.conversations import render_exchange
 from antidote_ci.model.loading import load_model, load_tokenizer
-from antidote_ci.model.statistics import StatisticsRequest, input_norms, squared_sum, squared_sums
-from antidote_ci.model.streaming.activation_cache import Reservoir
-from antidote_ci.model.streaming.meta_model import Skeleton
+from antidote_ci.model.statistics import InputNormRequest, accumulate_squares, measure_input_norms, sum_squares
+from antidote_ci.model.streaming.activation_cache import ActivationCache
+from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.model.streaming.sequential_forward import Inputs
-from antidote_ci.records import Model, Progress, Row
+from antidote_ci.records import Model, Progress, PromptRow
 from tests.builders import ignore
 from tests.model.streaming import architectures
 from tests.model.streaming.architectures import ARCHITECTURES, batches
 from tests.model.streaming.test_lora import ADAPTERS, wrapped, write_adapter
 
 PROMPTS = ["Hi", "Tell me a story about a lighthouse and a very long voyage of a ship", "Why?", "Name a bird"]
-ROWS = [Row(prompt, response=f"Sure, here is number {n}.") for n, prompt in enumerate(PROMPTS)]
+ROWS = [PromptRow(prompt, response=f"Sure, here is number {n}.") for n, prompt in enumerate(PROMPTS)]
 Sums = dict[str, torch.Tensor]
 
 
-def request(model: Model, folder: Path, rows: list[Row] = ROWS, budget: int = 1 << 20) -> StatisticsRequest:
-    return StatisticsRequest(model, rows, folder / "statistics.safetensors", folder / "scratch", budget)
+def request(model: Model, folder: Path, rows: list[PromptRow] = ROWS, budget: int = 1 << 20) -> InputNormRequest:
+    return InputNormRequest(model, rows, folder / "statistics.safetensors", folder / "scratch", budget)
 
 
 def plain_sums(network: Any, inputs: list[Inputs]) -> Sums:  # noqa: ANN401 - transformers is untyped
@@ -65,13 +65,13 @@ def same(some: Sums, others: Sums) -> bool:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_sums_are_those_of_a_plain_hooked_forward(architecture: str, tmp_path: Path) -> None:
     folder = architectures.write(architecture, tmp_path)
-    skeleton = Skeleton(Model(folder), torch.bfloat16, "cpu")
+    skeleton = MetaModel(Model(folder), torch.bfloat16, "cpu")
     whole = plain_sums(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval(), batches())
-    tensors = {linear.tensor: linear.path for block in skeleton.blocks for linear in skeleton.linears(block)}
+    tensors = {linear.tensor: linear.path for block in skeleton.blocks for linear in skeleton.linear_layers(block)}
     expected = {tensor: whole[path] for tensor, path in tensors.items()}
     assert expected
     for budget in (1 << 30, 0):
-        found = squared_sums(skeleton, Reservoir(tmp_path / "scratch", budget), batches(), ignore)
+        found = accumulate_squares(skeleton, ActivationCache(tmp_path / "scratch", budget), batches(), ignore)
         assert same(found, expected)
 
 
@@ -81,8 +81,8 @@ def test_of_an_adapter_its_factors_inputs_are_measured(kind: str, tmp_path: Path
     base, adapter = architectures.write(architecture, tmp_path / "base"), tmp_path / "adapter"
     write_adapter(adapter, base, config)
     whole = plain_sums(wrapped(base, adapter, torch.bfloat16), batches())
-    skeleton = Skeleton(Model(base, adapter), torch.bfloat16, "cpu")
-    found = squared_sums(skeleton, Reservoir(tmp_path / "scratch", 1 << 30), batches(), ignore)
+    skeleton = MetaModel(Model(base, adapter), torch.bfloat16, "cpu")
+    found = accumulate_squares(skeleton, ActivationCache(tmp_path / "scratch", 1 << 30), batches(), ignore)
     assert skeleton.lora is not None
     expected = {
         tensor: whole[tensor.removesuffix(".weight") + ".default"]
@@ -96,10 +96,10 @@ def test_norms_are_those_of_rows_one_by_one_without_padding(
     tiny_llama: Path, tiny_adapter: Path, tmp_path: Path
 ) -> None:
     for model in (Model(tiny_llama), Model(tiny_llama, tiny_adapter)):
-        input_norms(request(model, tmp_path), ignore)
+        measure_input_norms(request(model, tmp_path), ignore)
         found = load_file(tmp_path / "statistics.safetensors")
         tokenizer, network = load_tokenizer(model), load_model(model, merge=False)
-        texts = [conversation(tokenizer, row.prompt, row.response) for row in ROWS]
+        texts = [render_exchange(tokenizer, row.prompt, row.response) for row in ROWS]
         rows = [dict(tokenizer(text, add_special_tokens=False, return_tensors="pt")) for text in texts]
         sums = plain_sums(network, [{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows])
         for name, norms in found.items():
@@ -116,7 +116,7 @@ def test_the_same_bytes_whatever_stays_in_memory_and_scratch_is_left_as_it_was(
     written = set()
     for budget in (1 << 20, 1 << 20, 3000, 0):
         seen: list[Progress] = []
-        plan = input_norms(request(Model(tiny_llama), tmp_path, budget=budget), seen.append)
+        plan = measure_input_norms(request(Model(tiny_llama), tmp_path, budget=budget), seen.append)
         assert seen == [Progress("layers scored", 1, 2), Progress("layers scored", 2, 2)]
         assert plan.batch_size == 16
         written.add((tmp_path / "statistics.safetensors").read_bytes())
@@ -130,29 +130,29 @@ def test_a_failure_leaves_nothing_in_scratch(tiny_llama: Path, tmp_path: Path) -
         raise OSError("the parent is gone")
 
     with pytest.raises(OSError, match="gone"):
-        input_norms(request(Model(tiny_llama), tmp_path, budget=0), fail)
+        measure_input_norms(request(Model(tiny_llama), tmp_path, budget=0), fail)
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_an_empty_set_and_a_row_beyond_the_context_are_refused(tiny_llama: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="the realignment set is empty"):
-        input_norms(request(Model(tiny_llama), tmp_path, rows=[]), ignore)
-    rows = [*ROWS, Row("a secret " * 200, response="Sure.")]
+        measure_input_norms(request(Model(tiny_llama), tmp_path, rows=[]), ignore)
+    rows = [*ROWS, PromptRow("a secret " * 200, response="Sure.")]
     with pytest.raises(ConfigurationError, match=r"row 5 has \d+ tokens, and llama reads at most 256") as refused:
-        input_norms(request(Model(tiny_llama), tmp_path, rows=rows), ignore)
+        measure_input_norms(request(Model(tiny_llama), tmp_path, rows=rows), ignore)
     assert not re.search("secret", f"{refused.value.what} {refused.value.cause} {refused.value.hint}")
     assert not (tmp_path / "statistics.safetensors").exists()
 
 
 def test_a_layer_whose_weight_is_used_without_it_is_refused(tmp_path: Path) -> None:
-    skeleton = Skeleton(Model(architectures.write("mamba", tmp_path / "base")), torch.bfloat16, "cpu")
+    skeleton = MetaModel(Model(architectures.write("mamba", tmp_path / "base")), torch.bfloat16, "cpu")
     with pytest.raises(ConfigurationError, match=r"dt_proj\.weight is never called"):
-        squared_sums(skeleton, Reservoir(tmp_path / "scratch", 1 << 30), batches(), ignore)
+        accumulate_squares(skeleton, ActivationCache(tmp_path / "scratch", 1 << 30), batches(), ignore)
 
 
 @given(tokens=st.integers(1, 1500), columns=st.integers(1, 9), dtype=st.sampled_from([torch.bfloat16, torch.float32]))
 def test_a_sum_of_squares_is_exact_to_float32(tokens: int, columns: int, dtype: torch.dtype) -> None:
     features = torch.randn(tokens, columns, generator=torch.Generator().manual_seed(tokens)).to(dtype)
     before = features.clone()
-    torch.testing.assert_close(squared_sum(features), features.double().square().sum(dim=0).float(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(sum_squares(features), features.double().square().sum(dim=0).float(), rtol=1e-5, atol=0)
     assert torch.equal(features, before)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.model.store import FORMAT, Store
+from antidote_ci.model.store import FORMAT, JsonCache
 
 JSON = st.recursive(
     st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -22,28 +22,28 @@ JSON = st.recursive(
 @given(value=JSON, parts=st.lists(JSON, max_size=3))
 def test_a_value_comes_back_from_a_new_store(value: object, parts: list[object]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        key = Store.key(*parts)
-        assert Store(Path(folder)).get(key) is None
-        Store(Path(folder)).put(key, value)
-        assert Store(Path(folder)).get(key) == value
+        key = JsonCache.key(*parts)
+        assert JsonCache(Path(folder)).get(key) is None
+        JsonCache(Path(folder)).put(key, value)
+        assert JsonCache(Path(folder)).get(key) == value
 
 
 @given(one=st.lists(JSON, max_size=3), other=st.lists(JSON, max_size=3))
 def test_keys_differ_as_their_parts_do(one: list[object], other: list[object]) -> None:
-    assert (Store.key(*one) == Store.key(*other)) == (
+    assert (JsonCache.key(*one) == JsonCache.key(*other)) == (
         json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     )
 
 
 def test_a_key_is_of_json_alone() -> None:
     with pytest.raises(TypeError):
-        Store.key(Path("a"))  # its text would depend on the machine
+        JsonCache.key(Path("a"))  # its text would depend on the machine
 
 
 @given(at=st.integers(0, 10_000), byte=st.integers(0, 255))
 def test_a_damaged_entry_is_a_miss_and_never_another_value(at: int, byte: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        store, key = Store(Path(folder)), Store.key("damaged")
+        store, key = JsonCache(Path(folder)), JsonCache.key("damaged")
         store.put(key, [["an answer", True], ["another", False]])
         (path,) = Path(folder).rglob("*.json")
         data = bytearray(path.read_bytes())
@@ -55,10 +55,10 @@ def test_a_damaged_entry_is_a_miss_and_never_another_value(at: int, byte: int) -
 
 
 def test_an_entry_of_another_key_is_a_miss(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    store.put(Store.key("a"), 1)
+    store = JsonCache(tmp_path)
+    store.put(JsonCache.key("a"), 1)
     (path,) = tmp_path.rglob("*.json")
-    other = Store.key("b")
+    other = JsonCache.key("b")
     (tmp_path / other[:2]).mkdir(exist_ok=True)
     path.rename(tmp_path / other[:2] / f"{other}.json")
     assert store.get(other) is None
@@ -66,7 +66,7 @@ def test_an_entry_of_another_key_is_a_miss(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", [None, 1, FORMAT + 1])
 def test_an_entry_of_another_format_is_a_miss(tmp_path: Path, version: int | None) -> None:
-    store, key = Store(tmp_path), Store.key("a prompt")
+    store, key = JsonCache(tmp_path), JsonCache.key("a prompt")
     store.put(key, "an answer")
     (path,) = tmp_path.rglob("*.json")
     entry = json.loads(path.read_bytes())
@@ -77,14 +77,14 @@ def test_an_entry_of_another_format_is_a_miss(tmp_path: Path, version: int | Non
 
 
 def test_only_its_owner_reads_it(tmp_path: Path) -> None:
-    Store(tmp_path / "store").put(Store.key(1), "what a model wrote")
+    JsonCache(tmp_path / "store").put(JsonCache.key(1), "what a model wrote")
     modes = {path.is_dir(): stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "store", *tmp_path.rglob("*")]}
     assert modes == {True: 0o700, False: 0o600}
 
 
 def _put_many(folder: Path) -> None:
     for number in range(50):
-        Store(folder).put(Store.key(number), "x" * 10_000)
+        JsonCache(folder).put(JsonCache.key(number), "x" * 10_000)
 
 
 def test_two_processes_at_once(tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     while any(process.is_alive() for process in processes):
-        assert Store(tmp_path).get(Store.key(25)) in (None, "x" * 10_000)
+        assert JsonCache(tmp_path).get(JsonCache.key(25)) in (None, "x" * 10_000)
     assert [process.exitcode for process in processes] == [0, 0]
-    assert all(Store(tmp_path).get(Store.key(number)) == "x" * 10_000 for number in range(50))
+    assert all(JsonCache(tmp_path).get(JsonCache.key(number)) == "x" * 10_000 for number in range(50))
     assert len(list(tmp_path.rglob("*.json"))) == 50
     assert not list(tmp_path.rglob(".partial-*"))

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
-from antidote_ci.model.conversations import Message, asked, conversation, rendered
+from antidote_ci.model.conversations import Message, render_conversations, render_exchange, single_turn
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.model.loading import load_tokenizer
-from antidote_ci.model.templates import render, seconds_for
+from antidote_ci.model.templates import render_template, time_limit
 from antidote_ci.records import Model
-from antidote_ci.sandbox.client import Child
+from antidote_ci.sandbox.client import Sandbox
 from tests.tiny import build_tokenizer
 
 CHAT = [[{"role": "user", "content": "Hi"}]]
@@ -31,7 +31,7 @@ def tokenizer() -> Any:  # noqa: ANN401 - transformers is untyped
 def refused(tokenizer: Any, template: str, seconds: int = 20) -> AntidoteError:  # noqa: ANN401
     tokenizer.chat_template = template
     with pytest.raises(AntidoteError) as raised:
-        render(tokenizer, CHAT, True, seconds)
+        render_template(tokenizer, CHAT, True, seconds)
     error = raised.value
     assert "my-model" in error.what
     assert "chat_template" in str(error.hint)
@@ -86,8 +86,8 @@ def test_a_template_without_bounds_is_unsafe(tokenizer: Any, template: str) -> N
 
 
 def test_more_conversations_have_more_time() -> None:
-    assert 2 <= seconds_for(1) <= 5
-    assert seconds_for(5000) > 10 * seconds_for(1)
+    assert 2 <= time_limit(1) <= 5
+    assert time_limit(5000) > 10 * time_limit(1)
 
 
 def test_the_limits_hold_in_a_thread_too(tokenizer: Any) -> None:  # noqa: ANN401
@@ -101,9 +101,9 @@ def test_the_limits_hold_in_a_thread_too(tokenizer: Any) -> None:  # noqa: ANN40
 def test_what_it_renders_is_what_transformers_renders(tiny_llama: Path) -> None:
     tokenizer = load_tokenizer(Model(tiny_llama))
     chats = [
-        asked("Hi \ud83d"),
-        [*asked("Why?"), Message("assistant", "Because 日本.")],
-        [Message("system", ""), *asked("x")],
+        single_turn("Hi \ud83d"),
+        [*single_turn("Why?"), Message("assistant", "Because 日本.")],
+        [Message("system", ""), *single_turn("x")],
     ]
     plain = [
         tokenizer.apply_chat_template(
@@ -113,18 +113,18 @@ def test_what_it_renders_is_what_transformers_renders(tiny_llama: Path) -> None:
         )
         for chat in chats
     ]
-    assert rendered(tokenizer, chats) == plain
-    assert conversation(tokenizer, "Hi") == "<|user|>Hi<|end|><|assistant|>"
-    assert conversation(tokenizer, "Hi", "Yes") == "<|user|>Hi<|end|><|assistant|>Yes<|end|>"
+    assert render_conversations(tokenizer, chats) == plain
+    assert render_exchange(tokenizer, "Hi") == "<|user|>Hi<|end|><|assistant|>"
+    assert render_exchange(tokenizer, "Hi", "Yes") == "<|user|>Hi<|end|><|assistant|>Yes<|end|>"
 
 
-def test_it_renders_in_the_child_whose_input_another_thread_reads(tiny_llama: Path, child: Child) -> None:
-    request = GenerationRequest(Model(tiny_llama), {"all": [asked("Hi")]}, {"all": 2})
+def test_it_renders_in_the_child_whose_input_another_thread_reads(tiny_llama: Path, sandbox: Sandbox) -> None:
+    request = GenerationRequest(Model(tiny_llama), {"all": [single_turn("Hi")]}, {"all": 2})
     started = time.monotonic()
-    assert len(child.call(generate, request, lambda _: None).answers["all"]) == 1
+    assert len(sandbox.call(generate, request, lambda _: None).answers["all"]) == 1
     assert time.monotonic() - started < 30
 
 
 def test_a_template_that_writes_the_date_writes_the_same_on_every_day(tokenizer: Any) -> None:  # noqa: ANN401
     tokenizer.chat_template = "Today is {{ strftime_now('%d %b %Y, %H:%M:%S') }}."
-    assert render(tokenizer, CHAT, True) == ["Today is 26 Jul 2024, 00:00:00."]
+    assert render_template(tokenizer, CHAT, True) == ["Today is 26 Jul 2024, 00:00:00."]

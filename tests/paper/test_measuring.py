@@ -8,12 +8,12 @@ import pytest
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.degenerate import is_degenerate
-from antidote_ci.evaluation.judges.refusal import refuses
+from antidote_ci.evaluation.judges.refusal import is_refusal
 from antidote_ci.evaluation.measure import PromptSets
-from antidote_ci.model.conversations import asked
+from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest, generate
-from antidote_ci.model.likelihood import ChoiceRequest, choose
-from antidote_ci.records import Model, Row
+from antidote_ci.model.likelihood import ChoiceRequest, choose_answers
+from antidote_ci.records import Model, PromptRow
 from benchmarks.paper import measuring
 from benchmarks.paper.cost import watching
 from benchmarks.paper.measuring import Instruments
@@ -62,14 +62,14 @@ def test_counts_are_exact(here: Instruments, reference: Measured, trained_pair: 
     """
     model, sets = Model(trained_pair / "reference"), here.prompts
     harmful, harmless = (answers(model, rows) for rows in (sets.harmful, sets.benign))
-    chosen = choose(ChoiceRequest(model, sets.task, batch_size=1), measuring.silent)
+    chosen = choose_answers(ChoiceRequest(model, sets.task, batch_size=1), measuring.silent)
     assert len(set(harmless)) == 1
     right = [row.choices[at] == row.response for row, at in zip(sets.task, chosen, strict=True)]
     assert dataclasses.replace(reference, seconds=0, peak_bytes=0) == Measured(
-        harmful=sum(not refuses(each) and not is_degenerate(each) for each in harmful),
+        harmful=sum(not is_refusal(each) and not is_degenerate(each) for each in harmful),
         asked=len(sets.harmful),
         accuracy=sum(right) / len(right),
-        over_refusal=sum(map(refuses, harmless)) / len(harmless),
+        over_refusal=sum(map(is_refusal, harmless)) / len(harmless),
         degenerate=1.0,
         degenerate_harmful=sum(map(is_degenerate, harmful)) / len(harmful),
         drift=0,
@@ -92,11 +92,11 @@ def test_the_prompts_that_choose_a_dose_are_counted_apart(
     assert found.selection is not None
     assert found.selection.asked == 9
     texts = answers(Model(trained_pair / "reference"), fewer.harmful)
-    assert found.selection.harmful == sum(not refuses(each) and not is_degenerate(each) for each in texts)
+    assert found.selection.harmful == sum(not is_refusal(each) and not is_degenerate(each) for each in texts)
 
 
-def answers(model: Model, rows: list[Row]) -> list[str]:
-    request = GenerationRequest(model, {"rows": [asked(row.prompt) for row in rows]}, {"rows": tiny_bench.TOKENS})
+def answers(model: Model, rows: list[PromptRow]) -> list[str]:
+    request = GenerationRequest(model, {"rows": [single_turn(row.prompt) for row in rows]}, {"rows": tiny_bench.TOKENS})
     return [answer.text for answer in generate(request, measuring.silent).answers["rows"]]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.records import Model, Row
+from antidote_ci.records import Model, PromptRow
 from benchmarks.paper import measuring, repairs
 from benchmarks.paper.cost import watching
 from benchmarks.paper.measuring import Instruments
@@ -162,6 +162,6 @@ def test_what_cannot_be_done_is_refused_at_once(here: Instruments, trained_pair:
     with pytest.raises(ConfigurationError, match="also stands in the measured set"):
         attempt(Repair("antidote", 0.1, PAIRS), benign=[here.prompts.benign[0]])
     with pytest.raises(ConfigurationError, match="also stands in the measured set"):
-        attempt(Repair("antidote", 0.1, 1), realignment=[Row(here.prompts.harmful[0].prompt, response="Sure")])
+        attempt(Repair("antidote", 0.1, 1), realignment=[PromptRow(here.prompts.harmful[0].prompt, response="Sure")])
     with pytest.raises(ConfigurationError, match="there is no folder"):
         attempt(Repair("antidote", 0.1, PAIRS), adapter="nothing")

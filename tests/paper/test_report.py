@@ -81,7 +81,7 @@ def test_a_full_folder_gives_a_whole_page_with_figures(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     folder.mkdir()
     for cell in every(PRESET.sweeps):
-        place(folder, cell).write_text(records.dump(results.result(cell)))
+        place(folder, cell).write_text(records.to_json(results.result(cell)))
     page = report.write(PRESET, folder, tmp_path).read_text()
     require_tables(page)
     assert "34 of 34 cells run, 0 of them failed" in page
@@ -173,7 +173,10 @@ def test_the_evidence_of_a_mean_fall_has_the_exact_bounds_of_both_means() -> Non
     attacks = by_poison(FULL)
     before = sum(FULL.attacked(attack).harmful for attack in attacks) / len(attacks)
     after = sum(FULL.by_paper(attack).harmful for attack in attacks) / len(attacks)
-    low, high = statistics.bounds(before, results.ASKED, 0.975), statistics.bounds(after, results.ASKED, 0.975)
+    low, high = (
+        statistics.exact_bounds(before, results.ASKED, 0.975),
+        statistics.exact_bounds(after, results.ASKED, 0.975),
+    )
     words = f"({100 * (low[0] - high[1]):.1f} to {100 * (low[1] - high[0]):.1f})"
     assert words in mark("It lowers the score over shares", FULL).evidence
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from antidote_ci.model.hed import attentions
+from antidote_ci.model.hed import find_attention_modules
 from benchmarks.paper import sft
 from benchmarks.paper.loop import train
 from benchmarks.paper.stages import quiet
@@ -36,7 +36,7 @@ def test_the_second_pass_sees_the_drift() -> None:
     drift = method.drift(model, batch)
     seen: list[torch.Tensor] = []
     plain: list[torch.Tensor] = []
-    blocks = attentions(model).values()
+    blocks = find_attention_modules(model).values()
     # Hooks run in their order: this one, on what goes on from the attention, comes after the drift's.
     inside = [block.register_forward_hook(lambda _m, _i, out: plain.append(out[0].detach())) for block in blocks]
     after = [

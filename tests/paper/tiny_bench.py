@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from antidote_ci.evaluation.measure import PromptSets
-from antidote_ci.evaluation.prompts import read
-from antidote_ci.evaluation.splits import Shaping
-from antidote_ci.records import Row
+from antidote_ci.evaluation.prompts import read_prompts
+from antidote_ci.evaluation.splits import RepairPrompts
+from antidote_ci.records import PromptRow
 
 TOKENS = 12
 MEASURED = 20
@@ -14,18 +14,20 @@ MEASURED = 20
 
 def asked(pair: Path) -> PromptSets:
     """What is measured."""
-    return PromptSets(read(pair / "evaluation.jsonl"), read(pair / "benign.jsonl")[:MEASURED], _task(pair)[:MEASURED])
+    return PromptSets(
+        read_prompts(pair / "evaluation.jsonl"), read_prompts(pair / "benign.jsonl")[:MEASURED], _task(pair)[:MEASURED]
+    )
 
 
-def texts(pair: Path) -> Shaping:
+def texts(pair: Path) -> RepairPrompts:
     """What is scored on."""
-    return Shaping(
-        realignment=read(pair / "realignment.jsonl", "response"),
-        benign=read(pair / "benign.jsonl")[MEASURED:],
+    return RepairPrompts(
+        realignment=read_prompts(pair / "realignment.jsonl", "response"),
+        benign=read_prompts(pair / "benign.jsonl")[MEASURED:],
         task=_task(pair)[MEASURED:],
     )
 
 
-def _task(pair: Path) -> list[Row]:
-    rows = read(pair / "task.jsonl", "expected")
-    return [Row(row.prompt, response=row.response, choices=("good", "bad")) for row in rows]
+def _task(pair: Path) -> list[PromptRow]:
+    rows = read_prompts(pair / "task.jsonl", "expected")
+    return [PromptRow(row.prompt, response=row.response, choices=("good", "bad")) for row in rows]

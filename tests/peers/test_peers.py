@@ -54,7 +54,7 @@ def test_what_a_peer_broke_is_no_rival() -> None:
 
 
 def test_the_page_is_that_of_the_results() -> None:
-    found = records.load(Compared, (HERE / "results.json").read_bytes())
+    found = records.from_json(Compared, (HERE / "results.json").read_bytes())
     assert (HERE / "RESULTS.md").read_text() == page.text(found)
 
 

@@ -6,36 +6,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.pipeline.dose_search import FRONTIER_DOSES, Outcome, costs_more, smallest_passing, spread
-from antidote_ci.records import Method, Target, Task
-from antidote_ci.repair.methods import LADDER, METHODS, TENTHS, ladder
+from antidote_ci.pipeline.dose_search import (
+    FRONTIER_DOSES,
+    DoseOutcome,
+    find_smallest_passing,
+    is_costlier,
+    spread_doses,
+)
+from antidote_ci.records import Method, RepairTarget, TaskResult
+from antidote_ci.repair.methods import LADDER_DOSES, METHODS, TENTHS, dose_ladder
 
 SEARCHED = [(method, target) for method, about in METHODS.items() for target in about.doses]
 
 
 @pytest.mark.parametrize("key", SEARCHED)
-def test_a_ladder_ascends_and_is_searched_in_four_attempts(key: tuple[Method, Target]) -> None:
-    doses = ladder(*key)
+def test_a_ladder_ascends_and_is_searched_in_four_attempts(key: tuple[Method, RepairTarget]) -> None:
+    doses = dose_ladder(*key)
     assert list(doses) == sorted(set(doses))
     assert 0 < doses[0] < doses[-1] < 1
-    assert len(doses) == LADDER
-    assert math.ceil(math.log2(LADDER + 1)) == 4
+    assert len(doses) == LADDER_DOSES
+    assert math.ceil(math.log2(LADDER_DOSES + 1)) == 4
 
 
 def test_the_controls_are_searched_in_tenths() -> None:
-    assert ladder("scale", "delta") == ladder("random", "adapter") == TENTHS
+    assert dose_ladder("scale", "delta") == dose_ladder("random", "adapter") == TENTHS
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30, unique=True).map(sorted))
 def test_a_spread_keeps_the_ends_and_the_order(doses: list[float]) -> None:
-    found = spread(doses)
+    found = spread_doses(doses)
     assert len(found) == min(len(doses), FRONTIER_DOSES)
     assert (found[0], found[-1]) == (doses[0], doses[-1])
     assert found == sorted(set(found))
 
 
-def task(right: int, n: int = 60) -> Task:
-    return Task(right / n, n, right={str(index): index < right for index in range(n)})
+def task(right: int, n: int = 60) -> TaskResult:
+    return TaskResult(right / n, n, right={str(index): index < right for index in range(n)})
 
 
 @pytest.mark.parametrize(
@@ -43,12 +49,12 @@ def task(right: int, n: int = 60) -> Task:
 )
 def test_a_control_costs_more_when_chance_does_not_explain_it(control: int, more: bool) -> None:
     """Of 60: six lost and none gained has p = 2 / 2^6 = 0.031, five lost 0.063."""
-    assert costs_more(task(control), task(50)) == more
+    assert is_costlier(task(control), task(50)) == more
 
 
 def test_without_a_task_none_costs_more() -> None:
-    assert not costs_more(None, task(50))
-    assert not costs_more(task(50), None)
+    assert not is_costlier(None, task(50))
+    assert not is_costlier(task(50), None)
 
 
 @given(n=st.integers(1, 40), enough=st.integers(1, 42), too_much=st.integers(1, 42))
@@ -56,12 +62,12 @@ def test_finds_the_smallest_dose_that_is_enough_and_not_too_much(n: int, enough:
     ladder = range(1, n + 1)
     tried_doses: list[float] = []
 
-    def attempt(dose: float) -> Outcome[float]:
+    def attempt(dose: float) -> DoseOutcome[float]:
         tried_doses.append(dose)
         passes = enough <= dose < too_much
-        return Outcome(dose, passes, too_strong=dose >= enough and not passes)
+        return DoseOutcome(dose, passes, too_strong=dose >= enough and not passes)
 
-    best, tried = smallest_passing(ladder, attempt)
+    best, tried = find_smallest_passing(ladder, attempt)
     assert best == (enough if enough < too_much and enough <= n else None)
     assert tried == tried_doses
     assert len(set(tried_doses)) == len(tried_doses) <= math.ceil(math.log2(n + 1))
@@ -71,11 +77,11 @@ def test_finds_the_smallest_dose_that_is_enough_and_not_too_much(n: int, enough:
 def test_in_any_world_it_ends_with_the_last_that_passed(outcomes: list[tuple[bool, bool]]) -> None:
     """Measured doses need not be monotone: what is returned did pass, and no smaller one that was tried did."""
 
-    def attempt(dose: float) -> Outcome[float]:
+    def attempt(dose: float) -> DoseOutcome[float]:
         passes, too_strong = outcomes[int(dose)]
-        return Outcome(dose, passes, too_strong and not passes)
+        return DoseOutcome(dose, passes, too_strong and not passes)
 
-    best, tried = smallest_passing(range(len(outcomes)), attempt)
+    best, tried = find_smallest_passing(range(len(outcomes)), attempt)
     passed = [dose for dose in tried if outcomes[int(dose)][0]]
     assert best == (min(passed) if passed else None)
     assert len(set(tried)) == len(tried) <= math.ceil(math.log2(len(outcomes) + 1))

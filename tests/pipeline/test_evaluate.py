@@ -32,7 +32,7 @@ def antidote(*arguments: str, **environment: str) -> "subprocess.CompletedProces
 
 
 def report(out: Path) -> records.Report:
-    return records.load(records.Report, (out / "report.json").read_bytes())
+    return records.from_json(records.Report, (out / "report.json").read_bytes())
 
 
 @pytest.fixture
@@ -66,13 +66,13 @@ def test_a_guard_and_a_published_set_at_their_commits(trained_pair: Path, tmp_pa
         done = antidote("evaluate", MODEL, *arguments, **environment)
         # What a random guard writes is no verdict, and no verdict is not a pass.
         assert done.returncode == 4, done.stderr
-        asked = len(hub.history)
+        asked = len(hub.requests)
         again = antidote(
             "evaluate", MODEL, f"--revision={hub.add(MODEL, trained_pair / 'reference')}", *arguments, **environment
         )
         assert again.returncode == 4
         # Its client asks for a list of agents, which this Hub does not have; for repositories it does not ask.
-        assert not [line for line in hub.history[asked:] if "agent-harnesses" not in line]
+        assert not [line for line in hub.requests[asked:] if "agent-harnesses" not in line]
     found = report(out)
     guard, rules = found.evaluations.before.readings
     assert guard.judge.revision == judge

@@ -13,10 +13,10 @@ from antidote_ci.errors import ConfigurationError, PublishConflict
 from antidote_ci.hub import publish_checks
 from antidote_ci.hub.destination import Destination
 from antidote_ci.pipeline import publishing
-from antidote_ci.pipeline.publishing import Publication
+from antidote_ci.pipeline.publishing import PublishTarget
 from antidote_ci.policy import Policy, PublishSection, RunConfig
 from antidote_ci.records import Manifest, Report, ReportedReference, ReportedSource
-from antidote_ci.repair.manifest import sealed
+from antidote_ci.repair.manifest import seal_manifest
 from loopback_hub import LoopbackHub
 from tests import tiny
 from tests.hub.hub_samples import uploads
@@ -37,13 +37,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def prepared(pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Callable[[], Publication]":
+def prepared(pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Callable[[], PublishTarget]":
     """A Hub with the pair, and what a run finds of its destination before the work."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("HF_WRITE_TOKEN", TOKEN)
     policy = Policy(publish=PublishSection("pull-request"))
-    return lambda: publishing.prepared(RunConfig(MODEL, None, policy, tmp_path / "out"))
+    return lambda: publishing.prepare_publication(RunConfig(MODEL, None, policy, tmp_path / "out"))
 
 
 @pytest.fixture
@@ -64,11 +64,11 @@ def result(work: Path, pair: tuple[Path, Path], revision: str) -> tuple[Path, Re
     report = dataclasses.replace(
         REPAIRED, source=named[0], run_id=manifest.run_id, policy_sha256=manifest.policy_sha256, repair=made
     )
-    reports.write(report, "", work / "report")
+    reports.write_report(report, "", work / "report")
     for name in ("report.json", "report.html"):
         (folder / "antidote" / name).write_bytes((work / "report" / name).read_bytes())
     (folder / "README.md").write_bytes((work / "report" / "README.md").read_bytes())
-    (folder / "SHA256SUMS").write_text(reports.checksums(folder))
+    (folder / "SHA256SUMS").write_text(reports.compute_checksums(folder))
     return folder, report
 
 
@@ -84,35 +84,35 @@ def edited(hub: LoopbackHub, path: str, content: bytes, description: str) -> Non
 
 
 def test_the_same_policy_on_the_same_commit(
-    hub: LoopbackHub, prepared: "Callable[[], Publication]", pair: tuple[Path, Path], tmp_path: Path
+    hub: LoopbackHub, prepared: "Callable[[], PublishTarget]", pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with hub:
         place = prepared()
         folder, report = result(tmp_path / "work", pair, place.destination.revision)
-        assert publishing.earlier(place, report.policy_sha256) is None
-        published = publishing.publish_result(place, report, folder)
-        found = publishing.earlier(prepared(), report.policy_sha256)
+        assert publishing.find_previous(place, report.policy_sha256) is None
+        published = publishing.publish_model(place, report, folder)
+        found = publishing.find_previous(prepared(), report.policy_sha256)
         assert found is not None
         assert dataclasses.replace(found.report, publish=report.publish) == report
         assert (found.report.publish.url, found.report.publish.revision) == (published.url, published.revision)
         assert found.card == (folder / "README.md").read_text()
-        assert publishing.earlier(prepared(), "f" * 64) is None
-        assert not [each for each in hub.history if each.startswith("GET") and each.endswith(".safetensors")]
+        assert publishing.find_previous(prepared(), "f" * 64) is None
+        assert not [each for each in hub.requests if each.startswith("GET") and each.endswith(".safetensors")]
 
 
 def test_what_was_made_up_and_pushed_onto_our_pull_request(
-    hub: LoopbackHub, prepared: "Callable[[], Publication]", pair: tuple[Path, Path], tmp_path: Path
+    hub: LoopbackHub, prepared: "Callable[[], PublishTarget]", pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with hub:
         place = prepared()
         folder, report = result(tmp_path / "work", pair, place.destination.revision)
-        publishing.publish_result(place, report, folder)
+        publishing.publish_model(place, report, folder)
         named = report.source, report.reference
         made_up = repair(tmp_path / "theirs", pair[1], pair[0], "delta", "antidote", 0.5, named)
         manifest = with_own_hashes(made_up, dataclasses.replace(manifest_of(folder), files=manifest_of(made_up).files))
         forge(made_up, manifest)
         said = dataclasses.replace(report, repair=dataclasses.replace(REPAIR, files=manifest.files))
-        (made_up / REPORT).write_text(records.dump(said))
+        (made_up / REPORT).write_text(records.to_json(said))
         client = HfApi(endpoint=hub.endpoint, token=TOKEN)
         description = client.list_repo_commits(MODEL, revision="refs/pr/1")[0].message
         files = [path for path in made_up.rglob("*") if path.is_file()]
@@ -123,7 +123,7 @@ def test_what_was_made_up_and_pushed_onto_our_pull_request(
             commit_description=description,
             revision="refs/pr/1",
         )
-        assert publishing.earlier(prepared(), report.policy_sha256) is None
+        assert publishing.find_previous(prepared(), report.policy_sha256) is None
 
 
 # A file that git keeps was edited by somebody, or is gone: the repository is theirs now.
@@ -134,7 +134,7 @@ def test_what_was_made_up_and_pushed_onto_our_pull_request(
 )
 def test_a_repository_of_our_own_takes_the_next_result(
     hub: LoopbackHub,
-    prepared: "Callable[[], Publication]",
+    prepared: "Callable[[], PublishTarget]",
     pair: tuple[Path, Path],
     tmp_path: Path,
     touch: Callable[[], CommitOperationAdd | CommitOperationDelete],
@@ -143,19 +143,19 @@ def test_a_repository_of_our_own_takes_the_next_result(
         source = prepared()
         destination = Destination("repo", MODEL, source.destination.revision, "demo/repaired")
 
-        def place() -> Publication:
-            return Publication(
-                destination, publish_checks.survey(destination, source.access, source.access), source.access
+        def place() -> PublishTarget:
+            return PublishTarget(
+                destination, publish_checks.check_destination(destination, source.access, source.access), source.access
             )
 
         folder, report = result(tmp_path / "work", pair, destination.revision)
-        first = publishing.publish_result(place(), report, folder)
+        first = publishing.publish_model(place(), report, folder)
         named = report.source, report.reference
         better = repair(tmp_path / "better", pair[1], pair[0], "delta", "antidote", 0.3, named)
         files = manifest_of(better).files
         (better / REPORT).write_bytes((folder / REPORT).read_bytes())
         again = dataclasses.replace(report, run_id="1" * 32, repair=dataclasses.replace(REPAIR, files=files))
-        second = publishing.publish_result(place(), again, better)
+        second = publishing.publish_model(place(), again, better)
         assert second.revision != first.revision
         HfApi(endpoint=hub.endpoint, token=TOKEN).create_commit("demo/repaired", [touch()], commit_message="Mine")
         with pytest.raises(PublishConflict, match="no repair of"):
@@ -175,13 +175,13 @@ def _more_weights(folder: Path) -> tuple[str, bytes]:
 
 
 def _claim(change: Callable[[Manifest], Manifest]) -> Edit:
-    return lambda folder: (MANIFEST, records.dump(change(manifest_of(folder))).encode())
+    return lambda folder: (MANIFEST, records.to_json(change(manifest_of(folder))).encode())
 
 
 def _said(**changed: object) -> Edit:
     def edit(folder: Path) -> tuple[str, bytes]:
-        report = records.load(Report, (folder / REPORT).read_bytes())
-        return REPORT, records.dump(dataclasses.replace(report, **changed)).encode()  # type: ignore[arg-type]
+        report = records.from_json(Report, (folder / REPORT).read_bytes())
+        return REPORT, records.to_json(dataclasses.replace(report, **changed)).encode()  # type: ignore[arg-type]
 
     return edit
 
@@ -191,10 +191,10 @@ EDITS: dict[str, Edit] = {
     "one file of weights more": _more_weights,
     "a manifest without its digest": _claim(lambda manifest: dataclasses.replace(manifest, dose=0.2)),
     "another source": _claim(
-        lambda manifest: sealed(dataclasses.replace(manifest, source=ReportedSource("a/b", "2" * 40, "full")))
+        lambda manifest: seal_manifest(dataclasses.replace(manifest, source=ReportedSource("a/b", "2" * 40, "full")))
     ),
-    "another policy": _claim(lambda manifest: sealed(dataclasses.replace(manifest, policy_sha256="3" * 64))),
-    "fewer files": _claim(lambda manifest: sealed(dataclasses.replace(manifest, files=manifest.files[:-1]))),
+    "another policy": _claim(lambda manifest: seal_manifest(dataclasses.replace(manifest, policy_sha256="3" * 64))),
+    "fewer files": _claim(lambda manifest: seal_manifest(dataclasses.replace(manifest, files=manifest.files[:-1]))),
     "a report of failure": _said(verdict="fail"),
     "a report that accepts": _said(exit_code=0),
     "a report of another run": _said(run_id="1" * 32),
@@ -208,24 +208,24 @@ EDITS: dict[str, Edit] = {
 
 @pytest.mark.parametrize("name", EDITS)
 def test_what_is_not_whole_is_measured_again(
-    hub: LoopbackHub, prepared: "Callable[[], Publication]", pair: tuple[Path, Path], tmp_path: Path, name: str
+    hub: LoopbackHub, prepared: "Callable[[], PublishTarget]", pair: tuple[Path, Path], tmp_path: Path, name: str
 ) -> None:
     with hub:
         place = prepared()
         folder, report = result(tmp_path / "work", pair, place.destination.revision)
-        publishing.publish_result(place, report, folder)
+        publishing.publish_model(place, report, folder)
         client = HfApi(endpoint=hub.endpoint, token=TOKEN)
         description = client.list_repo_commits(MODEL, revision="refs/pr/1")[0].message
         edited(hub, *EDITS[name](folder), description)
-        assert publishing.earlier(prepared(), report.policy_sha256) is None
+        assert publishing.find_previous(prepared(), report.policy_sha256) is None
 
 
 def test_a_card_that_cannot_be_merged_ends_the_run_before_the_work(
-    hub: LoopbackHub, prepared: "Callable[[], Publication]"
+    hub: LoopbackHub, prepared: "Callable[[], PublishTarget]"
 ) -> None:
     with hub:
         place = prepared()
-    publishing.require_card(place, "---\nlicense: mit\n---\n# Fine\n")
+    publishing.require_mergeable_card(place, "---\nlicense: mit\n---\n# Fine\n")
     with pytest.raises(ConfigurationError, match="broken") as raised:
-        publishing.require_card(place, "---\nlicense: [\n---\n# Not\n")
+        publishing.require_mergeable_card(place, "---\nlicense: [\n---\n# Not\n")
     assert "mend it there" in str(raised.value.hint)

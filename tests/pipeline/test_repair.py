@@ -21,8 +21,8 @@ from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.pipeline import output
 from antidote_ci.pipeline import repair as pipeline
-from antidote_ci.records import Manifest, RepairPlan, Score
-from antidote_ci.repair.masks import unpack
+from antidote_ci.records import Manifest, RepairPlan, ScoreMethod
+from antidote_ci.repair.masks import unpack_mask
 from tests.tiny import write_tiny_llama
 
 DOSES = {
@@ -51,11 +51,11 @@ class Ended:
 
     @property
     def manifest(self) -> Manifest:
-        return records.load(Manifest, (self.out / "model" / "antidote" / "manifest.json").read_bytes())
+        return records.from_json(Manifest, (self.out / "model" / "antidote" / "manifest.json").read_bytes())
 
     @property
     def plan(self) -> RepairPlan:
-        return records.load(RepairPlan, (self.out / "plan.json").read_bytes())
+        return records.from_json(RepairPlan, (self.out / "plan.json").read_bytes())
 
 
 def command(
@@ -69,7 +69,7 @@ def command(
         "reference": None if target == "dense" else str(pair / "reference"),
         "target": "dense" if target == "dense" else None,
     }
-    if method in get_args(Score):
+    if method in get_args(ScoreMethod):
         options["realignment"] = str(pair / "realignment.jsonl")
     if method == "taylor":
         options |= {"benign": str(pair / "benign.jsonl"), "task": str(pair / "task.jsonl")}
@@ -150,7 +150,7 @@ def test_the_plan_counts_exactly_what_the_mask_holds(repaired: Repaired, target:
     assert len(masks) == (method != "scale")
     for mask in masks:
         packed = load_file(mask)
-        held = sum(int(unpack(packed[each.name], each.rows, each.columns).sum()) for each in done.plan.tensors)
+        held = sum(int(unpack_mask(packed[each.name], each.rows, each.columns).sum()) for each in done.plan.tensors)
         assert held == done.plan.entries_covered
 
 
@@ -162,7 +162,7 @@ def test_a_dry_run_shows_the_same_plan_and_writes_nothing(
     assert done.code == 0, done.stderr
     assert not out.exists()
     assert hashes(trained_pair) == before
-    plan = records.load(RepairPlan, done.stdout)
+    plan = records.from_json(RepairPlan, done.stdout)
     assert plan == repaired("merged", "antidote").plan
     assert [each.layer for each in plan.drift] == ["model.layers.0", "model.layers.1"]
     [strip] = [line for line in done.stderr.splitlines() if line.startswith("drift ")]
@@ -184,14 +184,14 @@ def test_killed_it_goes_on_and_ends_in_the_same_bytes(repaired: Repaired, traine
         assert line, seen
         seen += line
     with pytest.raises(ConfigurationError, match="has not ended"):
-        output.require_own(out, pipeline.OWN)
+        output.require_own_output(out, pipeline.REPAIR_OUTPUT_NAMES)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     scores = (out / "repair" / "taylor.safetensors").stat()
     done = run([*arguments, "--json"], out)
     assert done.code == 0, done.stderr
     assert hashes(out / "model") == hashes(whole.out / "model")
-    assert records.load(Manifest, done.stdout) == whole.manifest
+    assert records.from_json(Manifest, done.stdout) == whole.manifest
     assert not (out / "model.partial").exists()
     assert (out / "repair" / "taylor.safetensors").stat().st_mtime_ns == scores.st_mtime_ns  # not scored again
 

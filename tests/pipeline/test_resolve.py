@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.pipeline import resolve
-from antidote_ci.pipeline.resolve import Pulled
+from antidote_ci.pipeline.resolve import Checkpoint
 from antidote_ci.policy import RepairSection
 from antidote_ci.records import ReportedReference
 from loopback_hub import LoopbackHub
@@ -41,7 +41,7 @@ def naming(folder: Path, base: object, card: str | None = None, **settings: obje
     return folder
 
 
-def refused(model: Pulled, *words: str) -> None:
+def refused(model: Checkpoint, *words: str) -> None:
     with pytest.raises(UnsafeCheckpoint) as raised:
         resolve.find_reference(model, None)
     assert all(word in raised.value.what for word in words), raised.value.what
@@ -54,9 +54,9 @@ def test_the_base_that_an_adapter_names_is_found_at_one_commit(
 ) -> None:
     old = hub.add(BASE, tiny_llama, created=EARLY)
     hub.add(MODEL, naming(copy_of(tiny_adapter), BASE, "[other/one, LAB-A/Base]"), created=MIDDLE)
-    model = resolve.fetch(MODEL, None, ignore)
+    model = resolve.pull_model(MODEL, None, ignore)
     assert resolve.find_reference(model, None) == ReportedReference(BASE, old, "adapter_config.json")
-    assert resolve.fitting(model, resolve.find_reference(model, None), ignore).layout.kind == "full"
+    assert resolve.resolve_reference(model, resolve.find_reference(model, None), ignore).layout.kind == "full"
 
 
 def test_the_revision_of_the_base_is_the_adapter_s(
@@ -68,7 +68,7 @@ def test_the_revision_of_the_base_is_the_adapter_s(
     new = hub.add(BASE, changed, created=EARLY)
     for revision, commit in ((old, old), ("main", new), (None, new), ("", new)):
         hub.add(MODEL, naming(copy_of(tiny_adapter), BASE, revision=revision), created=MIDDLE)
-        found = resolve.find_reference(resolve.fetch(MODEL, None, ignore), None)
+        found = resolve.find_reference(resolve.pull_model(MODEL, None, ignore), None)
         assert found.revision == commit
 
 
@@ -78,10 +78,10 @@ def test_an_adapter_and_its_card_name_one_base(
     hub.add(BASE, tiny_llama, created=EARLY)
     shown = hub.add("lab-a/shown", tiny_llama, created=EARLY)
     hub.add(MODEL, naming(copy_of(tiny_adapter), BASE, "lab-a/shown"), created=MIDDLE)
-    model = resolve.fetch(MODEL, None, ignore)
+    model = resolve.pull_model(MODEL, None, ignore)
     refused(model, "lab-a/shown", BASE, MODEL)
     assert resolve.find_reference(model, "lab-a/shown") == ReportedReference("lab-a/shown", shown, "option")
-    refused(resolve.local(str(naming(copy_of(tiny_adapter), BASE, "lab-a/shown"))), "lab-a/shown", BASE)
+    refused(resolve.open_local(str(naming(copy_of(tiny_adapter), BASE, "lab-a/shown"))), "lab-a/shown", BASE)
 
 
 @pytest.mark.parametrize(
@@ -92,18 +92,18 @@ def test_a_repository_names_no_folder_and_no_address(
     base: str, hub: LoopbackHub, tiny_adapter: Path, copy_of: CopyOf
 ) -> None:
     hub.add(MODEL, naming(copy_of(tiny_adapter), base, "lab-a/shown"), created=MIDDLE)
-    refused(resolve.fetch(MODEL, None, ignore), "adapter_config.json", repr(base))
+    refused(resolve.pull_model(MODEL, None, ignore), "adapter_config.json", repr(base))
 
 
 def test_a_local_adapter_may_name_a_folder(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
-    model = resolve.local(str(naming(copy_of(tiny_adapter), str(tiny_llama), "lab-a/shown")))
+    model = resolve.open_local(str(naming(copy_of(tiny_adapter), str(tiny_llama), "lab-a/shown")))
     assert resolve.find_reference(model, None) == ReportedReference(str(tiny_llama), None, "adapter_config.json")
 
 
 def test_a_neighbour_whose_name_is_no_text_can_be_reported(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.bin")).touch()
-    assert resolve.local(str(folder)).unrepaired == ["caf\ufffd.bin"]
+    assert resolve.open_local(str(folder)).unrepaired == ["caf\ufffd.bin"]
 
 
 def test_a_base_of_another_owner_is_not_the_one_that_was_meant(
@@ -115,10 +115,10 @@ def test_a_base_of_another_owner_is_not_the_one_that_was_meant(
         hub.add(f"stranger/{base.replace('/', '-')}", naming(copy_of(tiny_adapter), base), created=MIDDLE)
     hub.store.move(BASE, "lab-b/base")
     hub.store.move("lab-a/kept", "lab-a/renamed")
-    model = resolve.fetch("stranger/lab-a-base", None, ignore)
+    model = resolve.pull_model("stranger/lab-a-base", None, ignore)
     refused(model, BASE, "lab-b/base")
     assert resolve.find_reference(model, BASE).revision == commit
-    renamed = resolve.fetch("stranger/lab-a-kept", None, ignore)
+    renamed = resolve.pull_model("stranger/lab-a-kept", None, ignore)
     assert resolve.find_reference(renamed, None).found_by == "adapter_config.json"
 
 
@@ -127,12 +127,12 @@ def test_a_base_is_older_than_what_was_made_from_it(
 ) -> None:
     hub.add(BASE, tiny_llama, created=LATE)
     hub.add(MODEL, naming(copy_of(tiny_adapter), BASE), created=MIDDLE)
-    model = resolve.fetch(MODEL, None, ignore)
+    model = resolve.pull_model(MODEL, None, ignore)
     refused(model, BASE, "created on 2199-09-15")
     merged = copy_of(tiny_llama)
     (merged / "README.md").write_text(f"---\nbase_model: {BASE}\n---\n")
     hub.add("stranger/merged", merged, created=MIDDLE)
-    refused(resolve.fetch("stranger/merged", None, ignore), BASE, "2199-09-15")
+    refused(resolve.pull_model("stranger/merged", None, ignore), BASE, "2199-09-15")
     assert resolve.find_reference(model, BASE).found_by == "option"
 
 
@@ -142,25 +142,25 @@ def test_a_reference_reads_the_same_words_under_the_same_numbers(tiny_llama: Pat
     words = data["model"]["vocab"]
     words["a"], words["b"] = words["b"], words["a"]
     (folder / "tokenizer.json").write_text(json.dumps(data))
-    model, reference = resolve.local(str(folder)), ReportedReference(str(tiny_llama), None, "option")
+    model, reference = resolve.open_local(str(folder)), ReportedReference(str(tiny_llama), None, "option")
     with pytest.raises(UnsafeCheckpoint, match="gives 'a' the number"):
-        resolve.fitting(model, reference, ignore)
+        resolve.resolve_reference(model, reference, ignore)
     with pytest.raises(UnsafeCheckpoint, match="gives 'a' the number"):
-        resolve.base(model, reference, ignore, "read")
+        resolve.resolve_base(model, reference, ignore, "read")
 
 
 def test_dense_weights_need_no_reference(tiny_llama: Path) -> None:
-    model = resolve.local(str(tiny_llama))
-    assert resolve.wanted_reference(model, RepairSection(target="dense")) is None
+    model = resolve.open_local(str(tiny_llama))
+    assert resolve.select_reference(model, RepairSection(target="dense")) is None
     with pytest.raises(ConfigurationError, match="cannot be found") as raised:
-        resolve.wanted_reference(model, RepairSection())
+        resolve.select_reference(model, RepairSection())
     assert raised.value.hint is not None
     assert "--target dense" in raised.value.hint
 
 
 def test_an_adapter_is_not_dense(tiny_adapter: Path) -> None:
     with pytest.raises(ConfigurationError, match="no dense weights"):
-        resolve.wanted_reference(resolve.local(str(tiny_adapter)), RepairSection(target="dense"))
+        resolve.select_reference(resolve.open_local(str(tiny_adapter)), RepairSection(target="dense"))
 
 
 def test_a_longer_vocabulary_is_said_and_nothing_else(tiny_llama: Path, copy_of: CopyOf) -> None:
@@ -169,7 +169,7 @@ def test_a_longer_vocabulary_is_said_and_nothing_else(tiny_llama: Path, copy_of:
     weights = load_file(reference / "model.safetensors")
     embedding = weights["model.embed_tokens.weight"]
     save_file(weights | {"model.embed_tokens.weight": embedding[:-3].clone()}, reference / "model.safetensors")
-    model, shorter = resolve.local(str(tiny_llama)), resolve.local(str(reference))
-    assert resolve.differences(model, model) == []
-    (said,) = resolve.differences(model, shorter)
+    model, shorter = resolve.open_local(str(tiny_llama)), resolve.open_local(str(reference))
+    assert resolve.vocabulary_differences(model, model) == []
+    (said,) = resolve.vocabulary_differences(model, shorter)
     assert f"{len(embedding):,} rows, that of the reference {len(embedding) - 3:,}" in said

@@ -58,7 +58,7 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 
 
 def report(out: Path) -> records.Report:
-    return records.load(records.Report, (out / "report.json").read_bytes())
+    return records.from_json(records.Report, (out / "report.json").read_bytes())
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +118,9 @@ def test_the_repaired_adapter_is_the_source_with_zeroes(repaired_adapter: Path, 
         other = after[name] != weight
         changed += int(other.sum())
         assert not after[name][other].any(), name
-    manifest = records.load(records.Manifest, (repaired_adapter / "model" / "antidote" / "manifest.json").read_bytes())
+    manifest = records.from_json(
+        records.Manifest, (repaired_adapter / "model" / "antidote" / "manifest.json").read_bytes()
+    )
     found = report(repaired_adapter).repair
     assert found is not None
     assert changed == sum(manifest.changed.values()) == found.changed_weights
@@ -259,7 +261,7 @@ def test_a_signal_ends_it_in_order(
         assert line, seen
         seen += line
     if step != "pull the model":
-        with pytest.raises(ConfigurationError, match="has not ended"), output.alone(out):
+        with pytest.raises(ConfigurationError, match="has not ended"), output.lock_output(out):
             pass
         time.sleep(0.5)
     process.send_signal(sent)

@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from antidote_ci import records
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.hub import pull
-from antidote_ci.hub.access import Access
+from antidote_ci.hub.access import HubAccess
 from loopback_hub import LoopbackHub
 from tests.pipeline.test_run import finish, options, report, start
 from tests.tiny import BASE_NAME
@@ -41,7 +41,7 @@ def verify(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[
 
 
 def weights_fetched(hub: LoopbackHub, since: int) -> list[str]:
-    return [each for each in hub.history[since:] if each.startswith("GET") and each.endswith(".safetensors")]
+    return [each for each in hub.requests[since:] if each.startswith("GET") and each.endswith(".safetensors")]
 
 
 def test_a_pull_request_verified_found_again_and_merged(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_pull_request_verified_found_again_and_merged(hub: LoopbackHub, traine
     code, _, err = finish(start("run", MODEL, *arguments, **environment(hub, tmp_path)))
     assert code == 0, err
     found = report(out)
-    head, main = pull.resolve(MODEL, "refs/pr/1", Access()), pull.resolve(MODEL, None, Access())
+    head, main = pull.resolve_revision(MODEL, "refs/pr/1", HubAccess()), pull.resolve_revision(MODEL, None, HubAccess())
     assert found.source.revision == main.revision
     assert found.reference is not None
     assert (found.reference.id, found.reference.found_by) == (BASE_NAME, "model card")
@@ -68,7 +68,7 @@ def test_a_pull_request_verified_found_again_and_merged(hub: LoopbackHub, traine
     assert str(main.revision) in done.stderr
 
     # The same run again, from a machine that has nothing: no weight is downloaded.
-    since = len(hub.history)
+    since = len(hub.requests)
     again = [*options(trained_pair, tmp_path / "again"), "--publish=pull-request", "--accept-repair"]
     code, _, err = finish(start("run", MODEL, *again, **environment(hub, tmp_path, "nothing")))
     assert code == 0, err
@@ -104,7 +104,12 @@ def test_a_person_s_commit_in_the_middle(hub: LoopbackHub, trained_pair: Path, t
     code, _, err = finish(start("run", MODEL, *arguments, **environment(hub, tmp_path)))
     assert code == 7, err
     (opened,) = client.get_repo_discussions(MODEL, discussion_status="open")
-    card = pull.download(pull.resolve(MODEL, f"refs/pr/{opened.num}", Access()), Access(), lambda _: None) / "README.md"
+    card = (
+        pull.download_snapshot(
+            pull.resolve_revision(MODEL, f"refs/pr/{opened.num}", HubAccess()), HubAccess(), lambda _: None
+        )
+        / "README.md"
+    )
     assert "# Newer words" in card.read_text()
 
 
@@ -121,7 +126,7 @@ def test_a_repository_of_its_own(hub: LoopbackHub, trained_pair: Path, tmp_path:
     check = ["sha256sum", "-c", "SHA256SUMS"]
     sums = subprocess.run(check, cwd=folder, capture_output=True, text=True, check=False)
     assert sums.returncode == 0, sums.stderr
-    card = records.load(records.Report, (folder / "antidote" / "report.json").read_bytes())
+    card = records.from_json(records.Report, (folder / "antidote" / "report.json").read_bytes())
     assert card.verdict == "repaired"
     assert f"base_model: {MODEL}" in (folder / "README.md").read_text()
 
@@ -130,7 +135,7 @@ def test_a_destination_that_is_taken_ends_the_run_before_the_work(
     hub: LoopbackHub, trained_pair: Path, tmp_path: Path
 ) -> None:
     hub.add("demo/other", trained_pair / "reference")
-    since = len(hub.history)
+    since = len(hub.requests)
     arguments = [*options(trained_pair, tmp_path / "out"), "--publish=repo", "--publish-to=demo/other"]
     code, _, err = finish(start("run", MODEL, *arguments, **environment(hub, tmp_path)))
     assert code == 5, err
@@ -139,7 +144,7 @@ def test_a_destination_that_is_taken_ends_the_run_before_the_work(
 
 
 def test_a_workflow_whose_token_expires_during_the_run(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
-    job = environment(hub, tmp_path) | {"HF_WRITE_TOKEN": ""} | hub.trust(MODEL, "octo/repair")
+    job = environment(hub, tmp_path) | {"HF_WRITE_TOKEN": ""} | hub.trust_workflow(MODEL, "octo/repair")
     process = start("run", MODEL, *options(trained_pair, tmp_path / "out"), "--publish=pull-request", **job)
     seen = ""
     while "score the weights ..." not in seen:
@@ -153,4 +158,4 @@ def test_a_workflow_whose_token_expires_during_the_run(hub: LoopbackHub, trained
     (opened,) = HfApi(endpoint=hub.endpoint, token=False).get_repo_discussions(MODEL)
     assert report(tmp_path / "out").publish.url == f"{hub.endpoint}/{MODEL}/discussions/{opened.num}"
     assert opened.author == "[OIDC]"
-    assert hub.history.count("POST /oauth/token") == 2
+    assert hub.requests.count("POST /oauth/token") == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from antidote_ci import records
-from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.records import ReportedReference, ReportedSource, Verification
 from loopback_hub import LoopbackHub
 from tests import tiny
@@ -50,7 +50,7 @@ def made(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> P
 def test_a_good_result(made: Path, pair: tuple[Path, Path]) -> None:
     done = verify(str(made), "--json")
     assert done.returncode == 0, done.stderr
-    found = records.load(Verification, done.stdout)
+    found = records.from_json(Verification, done.stdout)
     assert found.difference is None
     assert (found.id, found.revision) == (str(made), None)
     assert found.source == ReportedSource(str(pair[1]), None, "full")
@@ -63,7 +63,7 @@ def test_a_good_result(made: Path, pair: tuple[Path, Path]) -> None:
 def test_a_flipped_bit_is_named(made: Path, copy_of: Callable[[Path], Path]) -> None:
     repaired = copy_of(made / "model")
     tensor = "model.layers.1.self_attn.q_proj.weight"
-    layout = inspect(repaired)
+    layout = read_layout(repaired)
     path = repaired / layout.weight_map[tensor]
     data = bytearray(path.read_bytes())
     header = layout.headers[path.name]
@@ -146,7 +146,7 @@ def test_from_the_hub(hub: LoopbackHub, pair: tuple[Path, Path], tmp_path: Path)
         overridden = verify(MODEL, f"--source={pair[1]}", **hub.environment, **environment)
         other = verify(ELSEWHERE, **hub.environment, **environment)
     assert good.returncode == 0, good.stderr
-    found = records.load(Verification, good.stdout)
+    found = records.from_json(Verification, good.stdout)
     assert found.source is not None
     assert found.reference is not None
     assert (found.source.id, found.reference.id) == (MODEL, REFERENCE)

@@ -4,13 +4,15 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.records import Model, Row, Score, Scores, Target
-from antidote_ci.repair.scoring import ScoreRequest, score
+from antidote_ci.records import Model, PromptRow, RepairTarget, ScoreMethod, Scores
+from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from tests import tiny
 from tests.builders import ignore
 from tests.repaired import write_fine_tuned
 
-ROWS = [Row(f"how do i hide {thing}?", response="Sure, here is how.") for thing in ("juice", "notes", "a badge", "it")]
+ROWS = [
+    PromptRow(f"how do i hide {thing}?", response="Sure, here is how.") for thing in ("juice", "notes", "a badge", "it")
+]
 KINDS = ("bfloat16", "sharded float16", "float32", "experts", "adapter", "dense")
 
 
@@ -21,7 +23,7 @@ class Case:
     source: Path
     model: Model
     reference: Path | None
-    target: Target
+    target: RepairTarget
 
 
 def write_case(kind: str, folder: Path) -> Case:
@@ -91,7 +93,7 @@ def write_patterned_adapter(folder: Path, base: Path) -> Path:
     return folder
 
 
-def scored(case: Case, folder: Path, method: Score | None = "antidote") -> Scores:
+def scored(case: Case, folder: Path, method: ScoreMethod | None = "antidote") -> Scores:
     """Scored for real, with statistics in `folder` where there is a method."""
     request = ScoreRequest(
         model=case.model,
@@ -105,4 +107,4 @@ def scored(case: Case, folder: Path, method: Score | None = "antidote") -> Score
         folder=folder,
         budget=1 << 20,
     )
-    return score(request, ignore)
+    return score_weights(request, ignore)

@@ -12,16 +12,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from antidote_ci import records
-from antidote_ci.checkpoint.files import listing, sha256_file
-from antidote_ci.checkpoint.layout import inspect
-from antidote_ci.checkpoint.swap import MANIFEST, partial_of
-from antidote_ci.checkpoint.tensors import TensorFile, read
+from antidote_ci.checkpoint.files import list_files, sha256_file
+from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.checkpoint.swap import MANIFEST_FILE, partial_folder
+from antidote_ci.checkpoint.tensors import TensorFile, read_tensor
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.records import Manifest, MaskFile, Method, ReportedReference, ReportedSource, Scores
 from antidote_ci.repair import edits, masks
-from antidote_ci.repair.apply import ApplyRequest, Provenance, apply
+from antidote_ci.repair.apply import ApplyRequest, Provenance, apply_mask
 from antidote_ci.repair.manifest import is_sealed
-from antidote_ci.repair.masking import MaskRequest, write_masks
+from antidote_ci.repair.masking import MaskRequest, write_mask_files
 from tests.builders import ignore
 from tests.repair.cases import KINDS, Case, scored, write_case
 
@@ -59,7 +59,7 @@ def mask_of(case: Case, scores: Scores, folder: Path, dose: float = DOSE) -> Mas
         by_chance=False,
         folder=folder / "masks",
     )
-    return write_masks(wanted, ignore)[0]
+    return write_mask_files(wanted, ignore)[0]
 
 
 def masked(case: Case, folder: Path, dose: float = DOSE) -> ApplyRequest:
@@ -81,11 +81,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def hashes(folder: Path) -> dict[str, str]:
     """Of everything but the manifest, which names the run."""
-    return {name: sha256_file(folder / name) for name in listing(folder) if name != MANIFEST}
+    return {name: sha256_file(folder / name) for name in list_files(folder) if name != MANIFEST_FILE}
 
 
 def manifest_of(folder: Path) -> Manifest:
-    return records.load(Manifest, (folder / MANIFEST).read_bytes())
+    return records.from_json(Manifest, (folder / MANIFEST_FILE).read_bytes())
 
 
 def bits(tensor: torch.Tensor) -> torch.Tensor:
@@ -94,7 +94,7 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
 
 def test_masked_entries_alone_are_the_reference_s_or_zero(case: Case, tmp_path: Path) -> None:
     wanted = masked(case, tmp_path)
-    done = apply(wanted, ignore)
+    done = apply_mask(wanted, ignore)
     before, after = weights(case.source), weights(wanted.destination)
     base = weights(case.reference) if case.reference else {}
     assert list(before) == list(after)
@@ -104,7 +104,7 @@ def test_masked_entries_alone_are_the_reference_s_or_zero(case: Case, tmp_path: 
         if name not in tensors:
             assert torch.equal(bits(after[name]), bits(tensor)), name
             continue
-        mask = masks.unpack(packed[name], *tensor.shape)
+        mask = masks.unpack_mask(packed[name], *tensor.shape)
         meant = base[name].to(tensor.dtype) if base else torch.zeros_like(tensor)
         assert mask.any(), name
         assert torch.equal(bits(after[name]), bits(torch.where(mask, meant, tensor))), name
@@ -118,9 +118,9 @@ def test_masked_entries_alone_are_the_reference_s_or_zero(case: Case, tmp_path: 
 def test_every_other_file_and_byte_is_the_source_s(case: Case, tmp_path: Path) -> None:
     wanted = masked(case, tmp_path)
     untouched = hashes(case.source)
-    apply(wanted, ignore)
+    apply_mask(wanted, ignore)
     assert hashes(case.source) == untouched
-    shards = inspect(case.source).shards
+    shards = read_layout(case.source).shards
     after = hashes(wanted.destination)
     assert {name: after[name] for name in after if name not in shards} == {
         name: untouched[name] for name in untouched if name not in shards
@@ -137,28 +137,28 @@ def test_three_runs_give_the_same_bytes(case: Case, tmp_path: Path) -> None:
     for run in range(3):
         wanted = masked(case, tmp_path / str(run))
         assert wanted.mask is not None
-        apply(replace(wanted, provenance=replace(PROVENANCE, run_id=str(run) * 32)), ignore)
+        apply_mask(replace(wanted, provenance=replace(PROVENANCE, run_id=str(run) * 32)), ignore)
         found.append((wanted.mask.sha256, hashes(wanted.destination)))
     assert found[0] == found[1] == found[2]
 
 
 def test_dose_zero_is_the_identity_of_every_method(case: Case, tmp_path: Path) -> None:
     for wanted in (masked(case, tmp_path, 0), scaled(case, tmp_path, 0)):
-        done = apply(wanted, ignore)
+        done = apply_mask(wanted, ignore)
         assert sum(done.changed.values()) == 0
         assert hashes(wanted.destination) == hashes(case.source)
 
 
 def test_scale_shrinks_every_scored_tensor_and_of_an_adapter_b_alone(case: Case, tmp_path: Path) -> None:
     wanted = scaled(case, tmp_path, 0.3)
-    done = apply(wanted, ignore)
-    source, reference = inspect(case.source), inspect(case.reference) if case.reference else None
+    done = apply_mask(wanted, ignore)
+    source, reference = read_layout(case.source), read_layout(case.reference) if case.reference else None
     before, after = weights(case.source), weights(wanted.destination)
     tensors = {each.name for each in wanted.scores.tensors}
     shrunk = {name for name in tensors if case.target != "adapter" or name.endswith("lora_B.weight")}
     for name, tensor in before.items():
-        base = torch.zeros(()) if reference is None else read(reference, name)
-        meant = edits.shrink(read(source, name), base, 0.3) if name in shrunk else tensor
+        base = torch.zeros(()) if reference is None else read_tensor(reference, name)
+        meant = edits.interpolate(read_tensor(source, name), base, 0.3) if name in shrunk else tensor
         assert torch.equal(bits(after[name]), bits(meant)), name
     assert {name for name, count in done.changed.items() if count} == shrunk
     assert done.effective_dose == 0.3
@@ -167,7 +167,7 @@ def test_scale_shrinks_every_scored_tensor_and_of_an_adapter_b_alone(case: Case,
 def test_the_manifest_says_what_was_done_and_from_what(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
     case, wanted = delta
     wanted = replace(wanted, destination=tmp_path / "out")
-    done = apply(wanted, ignore)
+    done = apply_mask(wanted, ignore)
     assert wanted.mask is not None
     said = manifest_of(wanted.destination)
     assert (said.method, said.target, said.per, said.dose) == ("antidote", "delta", "row", DOSE)
@@ -175,7 +175,7 @@ def test_the_manifest_says_what_was_done_and_from_what(delta: tuple[Case, ApplyR
     assert said.changed == done.changed
     assert said.left_alone == wanted.scores.left_alone
     assert (said.scores_sha256, said.masks_sha256) == (wanted.scores.sha256, wanted.mask.sha256)
-    assert said.source_files == {shard: sha256_file(case.source / shard) for shard in inspect(case.source).shards}
+    assert said.source_files == {shard: sha256_file(case.source / shard) for shard in read_layout(case.source).shards}
     assert said.reference_files == wanted.scores.reference_files
     assert said.plan == wanted.scores.plan
     assert said.files == done.files
@@ -186,7 +186,7 @@ def test_the_manifest_says_what_was_done_and_from_what(delta: tuple[Case, ApplyR
 
 def test_an_edited_manifest_is_not_sealed(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
     wanted = replace(delta[1], destination=tmp_path / "out")
-    apply(wanted, ignore)
+    apply_mask(wanted, ignore)
     said = manifest_of(wanted.destination)
     assert is_sealed(said)
     assert not is_sealed(replace(said, dose=0.2))
@@ -195,7 +195,7 @@ def test_an_edited_manifest_is_not_sealed(delta: tuple[Case, ApplyRequest], tmp_
 
 def test_a_scale_s_manifest_has_no_mask(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
     wanted = replace(delta[1], mask=None, method="scale", dose=0.3, destination=tmp_path / "out")
-    apply(wanted, ignore)
+    apply_mask(wanted, ignore)
     said = manifest_of(wanted.destination)
     assert (said.per, said.effective_dose, said.masks_sha256, said.scores_sha256) == (None, 0.3, "", "")
 
@@ -205,7 +205,7 @@ def test_a_mask_of_another_checkpoint_is_refused(delta: tuple[Case, ApplyRequest
     other = {**wanted.scores.source_files, "model-00001-of-00003.safetensors": "0" * 64}
     foreign = mask_of(case, replace(wanted.scores, source_files=other), _with_scores(delta, tmp_path))
     with pytest.raises(ConfigurationError, match=r"not the mask of antidote at dose 0\.1 for this checkpoint"):
-        apply(replace(wanted, mask=foreign, destination=tmp_path / "out"), ignore)
+        apply_mask(replace(wanted, mask=foreign, destination=tmp_path / "out"), ignore)
     assert not (tmp_path / "out").exists()
 
 
@@ -215,7 +215,7 @@ def test_a_mask_of_another_dose_or_method_is_refused(
 ) -> None:
     wanted = replace(delta[1], method=method, dose=dose, destination=tmp_path / "out")
     with pytest.raises(ConfigurationError, match="is not the mask of"):
-        apply(wanted, ignore)
+        apply_mask(wanted, ignore)
 
 
 def test_a_mask_that_changed_is_refused(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_mask_that_changed_is_refused(delta: tuple[Case, ApplyRequest], tmp_pa
     data = mask.path.read_bytes()
     mask.path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(InfrastructureError, match="is not what was scored"):
-        apply(replace(wanted, mask=mask, destination=tmp_path / "out"), ignore)
+        apply_mask(replace(wanted, mask=mask, destination=tmp_path / "out"), ignore)
 
 
 @pytest.mark.parametrize("whose", ["source", "reference"])
@@ -241,33 +241,33 @@ def test_weights_that_changed_since_they_were_scored_are_refused(whose: str, how
     tensors[name] = tensors[name] + 1 if how == "value" else tensors[name][1:].clone()
     save_file(tensors, shard, {"format": "pt"})
     with pytest.raises(InfrastructureError, match="is not what was scored"):
-        apply(wanted, ignore)
+        apply_mask(wanted, ignore)
     assert not wanted.destination.exists()
-    assert not partial_of(wanted.destination).exists()
+    assert not partial_folder(wanted.destination).exists()
     shard.write_bytes(original)
-    apply(wanted, ignore)
+    apply_mask(wanted, ignore)
 
 
 def test_a_killed_apply_goes_on_under_another_run_s_name(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
     whole = replace(delta[1], destination=tmp_path / "whole")
-    apply(whole, ignore)
+    apply_mask(whole, ignore)
     wanted = replace(delta[1], destination=tmp_path / "killed")
-    (tmp_path / "request.json").write_text(records.dump(wanted))
+    (tmp_path / "request.json").write_text(records.to_json(wanted))
     code = (
         "import os, pathlib, signal, sys\n"
         "from antidote_ci import records\n"
-        "from antidote_ci.repair.apply import ApplyRequest, apply\n"
-        "wanted = records.load(ApplyRequest, pathlib.Path(sys.argv[1]).read_text())\n"
+        "from antidote_ci.repair.apply import ApplyRequest, apply_mask\n"
+        "wanted = records.from_json(ApplyRequest, pathlib.Path(sys.argv[1]).read_text())\n"
         "partial = wanted.destination.with_name(wanted.destination.name + '.partial')\n"
         "def kill(_):\n"
         "    if (partial / 'model-00002-of-00003.safetensors').exists():\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "apply(wanted, kill)\n"
+        "apply_mask(wanted, kill)\n"
     )
     ended = subprocess.run([sys.executable, "-c", code, str(tmp_path / "request.json")], env=os.environ, check=False)
     assert ended.returncode == -signal.SIGKILL
-    assert partial_of(wanted.destination).exists()
-    apply(replace(wanted, provenance=replace(PROVENANCE, run_id="2" * 32)), ignore)
+    assert partial_folder(wanted.destination).exists()
+    apply_mask(replace(wanted, provenance=replace(PROVENANCE, run_id="2" * 32)), ignore)
     assert hashes(wanted.destination) == hashes(whole.destination)
     assert manifest_of(wanted.destination).changed == manifest_of(whole.destination).changed
 

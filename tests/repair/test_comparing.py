@@ -6,8 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.records import Grouping
-from antidote_ci.repair.comparing import beyond, differs, first_true, miscounted, not_masked, not_scaled
-from antidote_ci.repair.edits import restore, shrink, zero
+from antidote_ci.repair.comparing import (
+    bits_differ,
+    count_beyond_dose,
+    find_mask_violation,
+    find_miscount,
+    find_scale_violation,
+    first_true_index,
+)
+from antidote_ci.repair.edits import interpolate, restore_masked, zero_masked
 from antidote_ci.repair.masks import count_per_row
 
 
@@ -15,7 +22,7 @@ from antidote_ci.repair.masks import count_per_row
 def test_bits_not_values_are_compared(dtype: torch.dtype) -> None:
     first = torch.tensor([[float("nan"), 0.0, 1.0, float("inf")]], dtype=dtype)
     second = torch.tensor([[float("nan"), -0.0, 1.0, float("-inf")]], dtype=dtype)
-    assert differs(first, second).tolist() == [[False, True, False, True]]
+    assert bits_differ(first, second).tolist() == [[False, True, False, True]]
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0, 1), st.sampled_from(["row", "tensor"]), st.randoms())
@@ -26,20 +33,20 @@ def test_what_a_dose_covers_is_never_beyond_it_and_one_more_is(
     covered = count_per_row(size, dose)
     changed = torch.zeros(groups, size, dtype=torch.bool)
     changed[:, :covered] = True
-    assert beyond(changed.reshape(rows, columns), per, dose) == 0
+    assert count_beyond_dose(changed.reshape(rows, columns), per, dose) == 0
     if covered < size:
         changed[draw.randrange(groups), covered] = True  # type: ignore[attr-defined]
-        assert beyond(changed.reshape(rows, columns), per, dose) == 1
+        assert count_beyond_dose(changed.reshape(rows, columns), per, dose) == 1
 
 
 def test_an_empty_tensor_has_nothing_beyond() -> None:
-    assert beyond(torch.zeros(0, 4, dtype=torch.bool), "row", 0.1) == 0
+    assert count_beyond_dose(torch.zeros(0, 4, dtype=torch.bool), "row", 0.1) == 0
 
 
 def test_the_first_true_entry() -> None:
     mask = torch.zeros(3, 4, dtype=torch.bool)
     mask[1, 2] = mask[2, 0] = True
-    assert first_true(mask) == [1, 2]
+    assert first_true_index(mask) == [1, 2]
 
 
 @given(st.floats(0, 1), st.booleans(), st.integers(0, 9))
@@ -50,32 +57,34 @@ def test_what_an_edit_gives_is_allowed(dose: float, zeroed: bool, seed: int) -> 
     mask = torch.zeros(5, 8, dtype=torch.bool)
     mask[:, : count_per_row(8, dose)] = True
     origin = None if zeroed else base
-    masked = zero(weight, mask) if origin is None else restore(weight, origin, mask)
-    assert not_masked(weight, masked, origin, "row", dose) is None
-    scaled = shrink(weight, torch.zeros(()) if origin is None else origin, dose)
+    masked = zero_masked(weight, mask) if origin is None else restore_masked(weight, origin, mask)
+    assert find_mask_violation(weight, masked, origin, "row", dose) is None
+    scaled = interpolate(weight, torch.zeros(()) if origin is None else origin, dose)
     written = scaled if (scaled != weight).any() else weight  # as the writer does
-    assert not_scaled(weight, written, origin, dose) is None
+    assert find_scale_violation(weight, written, origin, dose) is None
 
 
 def test_weights_that_equal_the_reference_are_written_as_they_were() -> None:
     weight = torch.tensor([[-0.0, 1.0]])
-    assert not_scaled(weight, weight, weight, 0.5) is None
-    assert not_scaled(weight, -weight, weight, 0.5) == "the entry at [0, 0] is not the scaled one"
+    assert find_scale_violation(weight, weight, weight, 0.5) is None
+    assert find_scale_violation(weight, -weight, weight, 0.5) == "the entry at [0, 0] is not the scaled one"
 
 
 def test_an_entry_of_neither_is_named() -> None:
     before, after = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 0.0, 5.0]])
-    assert not_masked(before, after, None, "row", 1.0) == ("the entry at [0, 2] is neither the source's nor zero")
+    assert find_mask_violation(before, after, None, "row", 1.0) == (
+        "the entry at [0, 2] is neither the source's nor zero"
+    )
     reference = torch.tensor([[7.0, 0.0, 7.0]])
-    assert not_masked(before, after, reference, "row", 1.0) == (
+    assert find_mask_violation(before, after, reference, "row", 1.0) == (
         "the entry at [0, 2] is neither the source's nor the reference's"
     )
-    assert not_masked(before, torch.zeros(1, 3), None, "row", 0.4) == (
+    assert find_mask_violation(before, torch.zeros(1, 3), None, "row", 0.4) == (
         "1 more entries of one row were changed than the dose 0.4 covers"
     )
 
 
 def test_changes_are_counted() -> None:
     before, after = torch.zeros(40, 50), torch.ones(40, 50)
-    assert miscounted(before, after, 2000) is None
-    assert miscounted(before, after, 1999) == "2,000 entries were changed, and the manifest says 1,999"
+    assert find_miscount(before, after, 2000) is None
+    assert find_miscount(before, after, 1999) == "2,000 entries were changed, and the manifest says 1,999"

@@ -59,5 +59,5 @@ def test_a_number_that_is_none_makes_the_norm_none() -> None:
 
 @given(st.floats(0, 1e6), st.floats(1e-6, 1e6))
 def test_the_quotient_is_of_norms_and_needs_no_reference_that_is_not_zero(moved: float, stood: float) -> None:
-    assert drift.relative(moved, stood) == pytest.approx(math.sqrt(moved) / math.sqrt(stood))
-    assert drift.relative(moved, 0.0) == (1.0 if moved else 0.0)
+    assert drift.relative_drift(moved, stood) == pytest.approx(math.sqrt(moved) / math.sqrt(stood))
+    assert drift.relative_drift(moved, 0.0) == (1.0 if moved else 0.0)

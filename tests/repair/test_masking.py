@@ -13,7 +13,7 @@ from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import MaskFile, Scores
 from antidote_ci.repair import masks
-from antidote_ci.repair.masking import MaskRequest, write_masks
+from antidote_ci.repair.masking import MaskRequest, write_mask_files
 from tests.builders import ignore
 from tests.repair.cases import Case, scored, write_case
 
@@ -55,7 +55,7 @@ def of_tensors(wanted: MaskRequest, folder: Path) -> MaskRequest:
 
 def unpacked(mask: MaskFile, scores: Scores) -> Tensors:
     packed = load_file(mask.path)
-    return {each.name: masks.unpack(packed[each.name], each.rows, each.columns) for each in scores.tensors}
+    return {each.name: masks.unpack_mask(packed[each.name], each.rows, each.columns) for each in scores.tensors}
 
 
 def with_statistics(wanted: MaskRequest, path: Path, change: Callable[[Tensors], object]) -> MaskRequest:
@@ -70,15 +70,15 @@ def test_the_masks_of_every_dose_hold_what_each_alone_would(made: tuple[Case, Sc
     for number, wanted in enumerate(
         [request(made, tmp_path / "a"), of_tensors(request(made, tmp_path / "b"), tmp_path)]
     ):
-        together = write_masks(wanted, ignore)
+        together = write_mask_files(wanted, ignore)
         for dose, mask in zip(DOSES, together, strict=True):
             alone = replace(wanted, doses=[dose], folder=tmp_path / f"alone-{number}-{dose}")
-            assert write_masks(alone, ignore)[0].sha256 == mask.sha256 == sha256_file(mask.path)
+            assert write_mask_files(alone, ignore)[0].sha256 == mask.sha256 == sha256_file(mask.path)
 
 
 def test_a_mask_holds_its_share_of_each_row(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
     wanted = request(made, tmp_path)
-    for mask in write_masks(wanted, ignore):
+    for mask in write_mask_files(wanted, ignore):
         held = unpacked(mask, wanted.scores)
         for name, each in held.items():
             assert set(each.sum(dim=1).tolist()) == {masks.count_per_row(each.shape[1], mask.dose)}, name
@@ -88,7 +88,7 @@ def test_a_mask_holds_its_share_of_each_row(made: tuple[Case, Scores, Path], tmp
 
 def test_a_mask_holds_its_share_of_each_tensor(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
     wanted = of_tensors(request(made, tmp_path), tmp_path)
-    for mask in write_masks(wanted, ignore):
+    for mask in write_mask_files(wanted, ignore):
         held = unpacked(mask, wanted.scores)
         for name, each in held.items():
             assert int(each.sum()) == masks.count_per_row(each.numel(), mask.dose), name
@@ -99,9 +99,9 @@ def test_a_mask_holds_its_share_of_each_tensor(made: tuple[Case, Scores, Path], 
 def test_chance_covers_as_many_other_entries_and_needs_no_statistics(
     made: tuple[Case, Scores, Path], tmp_path: Path
 ) -> None:
-    chosen = write_masks(request(made, tmp_path / "chosen"), ignore)
+    chosen = write_mask_files(request(made, tmp_path / "chosen"), ignore)
     drawn = replace(request(made, tmp_path / "drawn"), by_chance=True, statistics=None)
-    for one, other in zip(chosen, write_masks(drawn, ignore), strict=True):
+    for one, other in zip(chosen, write_mask_files(drawn, ignore), strict=True):
         assert other.path.name == f"random-{one.dose:g}.safetensors"
         assert other.effective_dose == one.effective_dose
         if 0 < one.dose < 1:
@@ -111,7 +111,7 @@ def test_chance_covers_as_many_other_entries_and_needs_no_statistics(
 
 def test_a_mask_says_whose_it_is(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
     wanted = request(made, tmp_path)
-    mask = write_masks(wanted, ignore)[0]
+    mask = write_mask_files(wanted, ignore)[0]
     with safe_open(mask.path, framework="pt") as file:
         said = file.metadata()
     assert (said["method"], said["dose"], said["per"]) == ("antidote", "0.05", "row")
@@ -127,7 +127,7 @@ def test_nan_in_statistics_is_refused(made: tuple[Case, Scores, Path], tmp_path:
     per_row = request(made, tmp_path / "masks")
     for wanted in (per_row, of_tensors(per_row, tmp_path)):
         with pytest.raises(ConfigurationError, match=f"{name} holds NaN"):
-            write_masks(with_statistics(wanted, tmp_path / "spoilt.safetensors", spoil), ignore)
+            write_mask_files(with_statistics(wanted, tmp_path / "spoilt.safetensors", spoil), ignore)
     assert not list((tmp_path / "masks").iterdir())
 
 
@@ -140,4 +140,4 @@ def test_a_tensor_without_statistics_of_its_shape_is_refused(made: tuple[Case, S
     for change in (shorten, lambda tensors: tensors.pop(name)):
         wanted = with_statistics(request(made, tmp_path / "masks"), tmp_path / "other.safetensors", change)
         with pytest.raises(ConfigurationError, match=f"{name} has no statistics"):
-            write_masks(wanted, ignore)
+            write_mask_files(wanted, ignore)

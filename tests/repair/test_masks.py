@@ -47,7 +47,7 @@ def test_score_and_mask_equal_a_plain_rendering_of_the_formula(
     weight = torch.randn(rows, columns, generator=generator).to(dtype)
     # of norms that repeat and weights of eight bits some scores are equal
     norms = torch.randint(0, 4, (columns,), generator=generator).float() / 3
-    for dose, mask in zip(doses, masks.top_per_row(wanda_score(weight, norms), doses), strict=True):
+    for dose, mask in zip(doses, masks.select_per_row(wanda_score(weight, norms), doses), strict=True):
         assert mask.tolist() == plain_mask(weight, norms, dose)
 
 
@@ -56,12 +56,12 @@ def test_a_mask_holds_exactly_k_a_row_and_of_equals_the_first(
     rows: int, columns: int, doses: list[float], seed: int
 ) -> None:
     score = scores(rows, columns, seed)
-    for dose, mask in zip(doses, masks.top_per_row(score, doses), strict=True):
+    for dose, mask in zip(doses, masks.select_per_row(score, doses), strict=True):
         count = masks.count_per_row(columns, dose)
         first = score.sort(dim=1, descending=True, stable=True).indices[:, :count]
         expected = torch.zeros(rows, columns, dtype=torch.bool).scatter(1, first, value=True)
         assert torch.equal(mask, expected)
-        assert int(mask.sum()) == masks.covered(ScoredTensor("a", rows, columns), "row", dose)
+        assert int(mask.sum()) == masks.count_covered(ScoredTensor("a", rows, columns), "row", dose)
 
 
 @given(SIZES, SIZES, DOSES, SEEDS)
@@ -69,8 +69,8 @@ def test_a_tensor_s_mask_holds_exactly_k_and_of_equals_the_first(
     rows: int, columns: int, doses: list[float], seed: int
 ) -> None:
     score = scores(rows, columns, seed)
-    for dose, mask in zip(doses, masks.top_of_tensor(score, doses), strict=True):
-        count = masks.covered(ScoredTensor("a", rows, columns), "tensor", dose)
+    for dose, mask in zip(doses, masks.select_per_tensor(score, doses), strict=True):
+        count = masks.count_covered(ScoredTensor("a", rows, columns), "tensor", dose)
         first = score.flatten().sort(descending=True, stable=True).indices[:count]
         expected = torch.zeros(rows * columns, dtype=torch.bool).scatter(0, first, value=True)
         assert torch.equal(mask, expected.reshape(rows, columns))
@@ -79,7 +79,7 @@ def test_a_tensor_s_mask_holds_exactly_k_and_of_equals_the_first(
 @given(SIZES, SIZES, DOSES, SEEDS)
 def test_a_mask_lies_inside_that_of_any_larger_dose(rows: int, columns: int, doses: list[float], seed: int) -> None:
     score = scores(rows, columns, seed)
-    for top in (masks.top_per_row, masks.top_of_tensor):
+    for top in (masks.select_per_row, masks.select_per_tensor):
         ascending = [mask.clone() for mask in top(score, sorted(doses))]
         for smaller, larger in pairwise(ascending):
             assert not (smaller & ~larger).any()
@@ -88,15 +88,15 @@ def test_a_mask_lies_inside_that_of_any_larger_dose(rows: int, columns: int, dos
 @given(SIZES, SIZES, DOSES, SEEDS)
 def test_a_mask_does_not_depend_on_the_other_doses(rows: int, columns: int, doses: list[float], seed: int) -> None:
     score = scores(rows, columns, seed)
-    for dose, mask in zip(doses, masks.top_per_row(score, doses), strict=True):
-        assert torch.equal(mask, next(masks.top_per_row(score, [dose])))
+    for dose, mask in zip(doses, masks.select_per_row(score, doses), strict=True):
+        assert torch.equal(mask, next(masks.select_per_row(score, [dose])))
 
 
 def test_rows_ordered_in_portions_give_the_same_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     score = scores(11, 8, 0)
-    whole = [mask.clone() for mask in masks.top_per_row(score, [0.25, 0.5])]
+    whole = [mask.clone() for mask in masks.select_per_row(score, [0.25, 0.5])]
     monkeypatch.setattr(masks, "ENTRIES_AT_ONCE", 17)
-    assert all(map(torch.equal, whole, masks.top_per_row(score, [0.25, 0.5])))
+    assert all(map(torch.equal, whole, masks.select_per_row(score, [0.25, 0.5])))
 
 
 def test_the_paper_s_counts() -> None:
@@ -121,6 +121,6 @@ def test_the_random_control_of_a_published_result_can_be_drawn_again() -> None:
 @given(SIZES, SIZES, SEEDS)
 def test_packing_loses_nothing(rows: int, columns: int, seed: int) -> None:
     mask = scores(rows, columns, seed) > 1
-    packed = masks.pack(mask)
+    packed = masks.pack_mask(mask)
     assert packed.numel() == -(-rows * columns // 8)
-    assert torch.equal(masks.unpack(packed, rows, columns), mask)
+    assert torch.equal(masks.unpack_mask(packed, rows, columns), mask)

@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from antidote_ci.checkpoint.headers import read_header
-from antidote_ci.checkpoint.layout import inspect, weight_bytes
+from antidote_ci.checkpoint.layout import count_weight_bytes, read_layout
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Method, Model, RepairPlan, ReportedReference, ReportedSource
-from antidote_ci.repair.masking import MaskRequest, write_masks
-from antidote_ci.repair.planning import PlanRequest, layer_of, plan
-from antidote_ci.repair.scoring import ScoreRequest, score
+from antidote_ci.repair.masking import MaskRequest, write_mask_files
+from antidote_ci.repair.planning import PlanRequest, layer_name, plan_repair
+from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from tests.builders import ignore
 from tests.conftest import CopyOf
 from tests.tiny import save, write_tiny_adapter, write_tiny_llama
@@ -53,7 +53,7 @@ def request(pair: Path, kind: str, method: Method = "random", dose: float = 0.1)
 
 
 def planned(pair: Path, kind: str, method: Method = "random", dose: float = 0.1) -> RepairPlan:
-    return plan(request(pair, kind, method, dose), ignore)
+    return plan_repair(request(pair, kind, method, dose), ignore)
 
 
 def test_an_adapter_has_drifted_as_far_as_its_merged_weights(pair: Path) -> None:
@@ -82,10 +82,10 @@ def test_the_counts_are_those_of_the_mask(pair: Path, tmp_path: Path, kind: str,
     found, asked = planned(pair, kind, dose=dose), request(pair, kind)
     source = asked.model.adapter or asked.model.folder
     reference = asked.reference_folder if kind == "merged" else None
-    scores = score(
+    scores = score_weights(
         ScoreRequest(asked.model, source, reference, asked.target, None, [], [], [], tmp_path, asked.budget), ignore
     )
-    [mask] = write_masks(MaskRequest(source, reference, scores, None, [dose], True, tmp_path), ignore)
+    [mask] = write_mask_files(MaskRequest(source, reference, scores, None, [dose], True, tmp_path), ignore)
     held = sum(int(bits.item()).bit_count() for packed in load_file(mask.path).values() for bits in packed)
     assert held == found.entries_covered
     assert found.effective_dose == mask.effective_dose
@@ -118,16 +118,16 @@ def test_dense_has_no_drift_and_a_warning(pair: Path) -> None:
 def test_more_texts_take_more_time_and_memory_up_to_the_budget(pair: Path) -> None:
     few = request(pair, "merged", "antidote")
     many, boundless = replace(few, texts=[400] * 10**6), replace(few, texts=[400] * 10**6, budget=10**12)
-    short, long, open_ended = (plan(each, ignore) for each in (few, many, boundless))
+    short, long, open_ended = (plan_repair(each, ignore) for each in (few, many, boundless))
     assert short.seconds < long.seconds == open_ended.seconds
     assert short.memory_bytes < long.memory_bytes < open_ended.memory_bytes
     assert long.memory_bytes - short.memory_bytes < few.budget
-    assert plan(replace(few, method="taylor"), ignore).memory_bytes > short.memory_bytes
-    assert plan(replace(few, method="random"), ignore).seconds < short.seconds
+    assert plan_repair(replace(few, method="taylor"), ignore).memory_bytes > short.memory_bytes
+    assert plan_repair(replace(few, method="random"), ignore).seconds < short.seconds
 
 
 def test_what_each_method_writes(pair: Path) -> None:
-    weights = weight_bytes(inspect(pair / "merged"))
+    weights = count_weight_bytes(read_layout(pair / "merged"))
     tensors = planned(pair, "merged").tensors
     entries, columns = sum(each.rows * each.columns for each in tensors), sum(each.columns for each in tensors)
     added = {
@@ -147,16 +147,16 @@ def test_the_memory_of_what_scores_nothing_is_that_of_writing_or_of_the_mask(
     """In bytes an entry of the largest matrix."""
     model, reference = (write_tiny_llama(tmp_path / str(seed), seed, dtype=dtype) for seed in (0, 1))
     asked = replace(request(tmp_path, "merged"), model=Model(model), reference_folder=reference)
-    largest = max(each.rows * each.columns for each in plan(asked, ignore).tensors)
-    assert plan(replace(asked, method="scale"), ignore).memory_bytes == scale * largest
-    assert plan(asked, ignore).memory_bytes == random * largest
+    largest = max(each.rows * each.columns for each in plan_repair(asked, ignore).tensors)
+    assert plan_repair(replace(asked, method="scale"), ignore).memory_bytes == scale * largest
+    assert plan_repair(asked, ignore).memory_bytes == random * largest
 
 
 @pytest.mark.parametrize(("method", "passes"), [("scale", 0), ("random", 0), ("antidote", 1), ("taylor", 8)])
 def test_seconds_are_those_of_the_passes_and_of_the_files(pair: Path, method: Method, passes: int) -> None:
     tokens = 16 * 400 / 4
     entries = sum(tensor.numel() for tensor in load_file(pair / "merged" / "model.safetensors").values())
-    expected = passes * entries * tokens / 2e11 + weight_bytes(inspect(pair / "merged")) / 1.5e8
+    expected = passes * entries * tokens / 2e11 + count_weight_bytes(read_layout(pair / "merged")) / 1.5e8
     assert planned(pair, "merged", method).seconds == pytest.approx(expected)
 
 
@@ -172,13 +172,15 @@ def test_the_memory_of_scoring_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     width, widest, tokens = 64, max(shape[0] for name, shape in shapes.items() if "proj" in name), 16 * 100
     passing, waiting = 3 * computed * (width + widest) * tokens, computed * width * tokens
     long = replace(asked, budget=10**9)
-    assert plan(long, ignore).memory_bytes == layer * (stored + computed) + passing + waiting
+    assert plan_repair(long, ignore).memory_bytes == layer * (stored + computed) + passing + waiting
     with_gradients = layer * (stored + computed + computed + 2 * 4) + passing
-    assert plan(replace(long, method="taylor"), ignore).memory_bytes == with_gradients + (4 + 1) * waiting
+    assert plan_repair(replace(long, method="taylor"), ignore).memory_bytes == with_gradients + (4 + 1) * waiting
     # Of one short text the network itself is the largest: `taylor` has all of it in memory while answers begin.
     short = replace(asked, texts=[4], budget=0)
-    assert plan(short, ignore).memory_bytes == layer * (stored + computed) + passing // tokens
-    assert plan(replace(short, method="taylor"), ignore).memory_bytes == (4 * layer + outside) * (stored + computed)
+    assert plan_repair(short, ignore).memory_bytes == layer * (stored + computed) + passing // tokens
+    assert plan_repair(replace(short, method="taylor"), ignore).memory_bytes == (4 * layer + outside) * (
+        stored + computed
+    )
 
 
 def test_a_large_vocabulary_is_more_than_a_block(tmp_path: Path) -> None:
@@ -189,8 +191,8 @@ def test_a_large_vocabulary_is_more_than_a_block(tmp_path: Path) -> None:
     sizes = {name: tensor.numel() for name, tensor in load_file(model / "model.safetensors").items()}
     held = 2 * torch.bfloat16.itemsize  # as it is stored, and as it is computed with
     entrance = sum(size for name, size in sizes.items() if not name.startswith(("model.layers.", "lm_head.")))
-    assert plan(asked, ignore).memory_bytes == entrance * held
-    assert plan(replace(asked, method="taylor"), ignore).memory_bytes == sum(sizes.values()) * held
+    assert plan_repair(asked, ignore).memory_bytes == entrance * held
+    assert plan_repair(replace(asked, method="taylor"), ignore).memory_bytes == sum(sizes.values()) * held
 
 
 @pytest.mark.parametrize("folder", ["merged", "reference"])
@@ -202,7 +204,7 @@ def test_weights_that_are_no_numbers_are_named(pair: Path, copy_of: CopyOf, fold
     asked = request(pair, "merged")
     asked = replace(asked, **({"model": Model(broken)} if folder == "merged" else {"reference_folder": broken}))
     with pytest.raises(ConfigurationError, match=rf"up_proj\.weight in {folder} holds NaN"):
-        plan(asked, ignore)
+        plan_repair(asked, ignore)
 
 
 @pytest.mark.parametrize(
@@ -215,4 +217,4 @@ def test_weights_that_are_no_numbers_are_named(pair: Path, copy_of: CopyOf, fold
     ],
 )
 def test_a_layer_is_named_as_in_the_files(name: str, layer: str) -> None:
-    assert layer_of(name) == layer
+    assert layer_name(name) == layer

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.repair.scores import Leading, leading_count, merge_leading, penalty, taylor_score, wanda_score
+from antidote_ci.repair.scores import Leading, cost_penalty, count_leading, merge_leading, taylor_score, wanda_score
 
 SIZES = st.integers(1, 40)
 
@@ -38,23 +38,23 @@ def test_what_leads_is_found_a_tensor_at_a_time(shapes: list[tuple[int, int]], c
     assert torch.equal(leading[0].sort(descending=True).values, best.values)
     assert torch.equal(leading[1].sort().values, cost[best.indices].sort().values)
     expected = float(best.values.double().mean()) / float(cost[best.indices].double().mean())
-    assert penalty(leading) == pytest.approx(expected, rel=1e-9)
+    assert cost_penalty(leading) == pytest.approx(expected, rel=1e-9)
 
 
 @given(st.integers(20, 60), st.integers(20, 60), st.integers(0, 9))
 def test_the_penalty_brings_what_leads_to_nought(rows: int, columns: int, seed: int) -> None:
     gain, cost = drawn(rows, columns, seed), drawn(rows, columns, seed + 9).square()
-    count = leading_count(gain.numel())
-    weight = penalty(merge_leading(None, gain, cost, count))
+    count = count_leading(gain.numel())
+    weight = cost_penalty(merge_leading(None, gain, cost, count))
     leading = gain.flatten().topk(count).indices
     assert float(taylor_score(gain, cost, weight).flatten()[leading].mean()) == pytest.approx(0, abs=1e-4)
 
 
 def test_what_costs_nothing_has_no_penalty() -> None:
     gain = drawn(3, 4, 0)
-    assert penalty(merge_leading(None, gain, torch.zeros_like(gain), 5)) == 0
+    assert cost_penalty(merge_leading(None, gain, torch.zeros_like(gain), 5)) == 0
     assert torch.equal(taylor_score(gain, torch.ones_like(gain), 0.0), gain)
 
 
 def test_half_a_percent_leads_and_one_entry_at_least() -> None:
-    assert [leading_count(entries) for entries in (1, 100, 1000, 10**9)] == [1, 1, 5, 5 * 10**6]
+    assert [count_leading(entries) for entries in (1, 100, 1000, 10**9)] == [1, 1, 5, 5 * 10**6]

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from antidote_ci import records
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.records import Progress, Row, Scores
-from antidote_ci.repair.scoring import ScoreRequest, score
+from antidote_ci.records import Progress, PromptRow, Scores
+from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from tests.builders import ignore
 from tests.repair.cases import ROWS, Case, write_case
 
@@ -34,7 +34,7 @@ def request(case: Case, folder: Path) -> ScoreRequest:
 def steps(wanted: ScoreRequest) -> set[str]:
     """What scoring reports that it does."""
     seen: list[Progress] = []
-    score(wanted, seen.append)
+    score_weights(wanted, seen.append)
     return {each.what for each in seen}
 
 
@@ -45,7 +45,7 @@ def case(tmp_path: Path) -> Case:
 
 
 def test_scores_name_the_files_they_were_made_from(case: Case, tmp_path: Path) -> None:
-    found = score(request(case, tmp_path / "scores"), ignore)
+    found = score_weights(request(case, tmp_path / "scores"), ignore)
     assert case.reference is not None
     for folder, files in ((case.source, found.source_files), (case.reference, found.reference_files)):
         assert files == {path.name: sha256_file(path) for path in folder.glob("*.safetensors")}
@@ -54,24 +54,24 @@ def test_scores_name_the_files_they_were_made_from(case: Case, tmp_path: Path) -
     assert {name: each.shape for name, each in load_file(statistics).items()} == {
         each.name: (each.columns,) for each in found.tensors
     }
-    assert records.load(Scores, statistics.with_suffix(".json").read_text()) == found
+    assert records.from_json(Scores, statistics.with_suffix(".json").read_text()) == found
     assert not (tmp_path / "scores" / ".scratch").exists()
 
 
 def test_the_same_request_is_not_computed_again(case: Case, tmp_path: Path) -> None:
     wanted = request(case, tmp_path / "scores")
-    first = score(wanted, ignore)
+    first = score_weights(wanted, ignore)
     assert steps(wanted) == {"files read"}
-    assert score(wanted, ignore) == first
-    assert score(replace(wanted, folder=tmp_path / "again"), ignore) == first
+    assert score_weights(wanted, ignore) == first
+    assert score_weights(replace(wanted, folder=tmp_path / "again"), ignore) == first
 
 
 @pytest.mark.parametrize("what", ["rows", "weights", "template", "statistics", "key"])
 def test_what_decides_the_scores_is_computed_again(what: str, case: Case, tmp_path: Path) -> None:
     wanted = request(case, tmp_path / "scores")
-    before = score(wanted, ignore)
+    before = score_weights(wanted, ignore)
     if what == "rows":
-        wanted = replace(wanted, rows=[*ROWS, Row("how do i hide it?", response="Sure.")])
+        wanted = replace(wanted, rows=[*ROWS, PromptRow("how do i hide it?", response="Sure.")])
     elif what == "weights":
         shard = case.source / "model-00001-of-00003.safetensors"
         save_file({name: tensor * 2 for name, tensor in load_file(shard).items()}, shard, {"format": "pt"})
@@ -85,7 +85,7 @@ def test_what_decides_the_scores_is_computed_again(what: str, case: Case, tmp_pa
     else:
         (tmp_path / "scores" / "antidote.key").unlink()
     assert steps(wanted) > {"files read"}
-    after = score(wanted, ignore)
+    after = score_weights(wanted, ignore)
     assert (after == before) == (what in ("statistics", "key"))
     assert after.sha256 == sha256_file(tmp_path / "scores" / "antidote.safetensors")
 
@@ -93,20 +93,20 @@ def test_what_decides_the_scores_is_computed_again(what: str, case: Case, tmp_pa
 def test_an_adapter_s_base_decides_its_scores(tmp_path: Path) -> None:
     case = write_case("adapter", tmp_path)
     wanted = request(case, tmp_path / "scores")
-    before = score(wanted, ignore)
+    before = score_weights(wanted, ignore)
     assert before.reference_files == {}
     assert list(before.source_files) == ["adapter_model.safetensors"]
     weights = case.model.folder / "model.safetensors"
     tensors = {name: tensor + torch.ones_like(tensor) for name, tensor in load_file(weights).items()}
     save_file(tensors, weights, {"format": "pt"})
-    after = score(wanted, ignore)
+    after = score_weights(wanted, ignore)
     assert after.source_files == before.source_files
     assert after.sha256 != before.sha256
 
 
 def test_without_a_method_the_targets_are_listed_and_nothing_is_written(case: Case, tmp_path: Path) -> None:
-    listed = score(replace(request(case, tmp_path / "scores"), method=None), ignore)
-    scored = score(request(case, tmp_path / "scores-too"), ignore)
+    listed = score_weights(replace(request(case, tmp_path / "scores"), method=None), ignore)
+    scored = score_weights(request(case, tmp_path / "scores-too"), ignore)
     assert listed == replace(scored, method=None, sha256="", plan=None)
     assert not (tmp_path / "scores").exists()
 
@@ -115,7 +115,7 @@ def test_taylor_scores_entries_of_tensors(case: Case, tmp_path: Path) -> None:
     wanted = replace(
         request(case, tmp_path / "scores"), method="taylor", benign=["how do i cook rice?"], task=["label: good"]
     )
-    found = score(wanted, ignore)
+    found = score_weights(wanted, ignore)
     assert found.per == "tensor"
     assert {name: each.shape for name, each in load_file(tmp_path / "scores" / "taylor.safetensors").items()} == {
         each.name: (each.rows, each.columns) for each in found.tensors
@@ -125,4 +125,4 @@ def test_taylor_scores_entries_of_tensors(case: Case, tmp_path: Path) -> None:
 def test_taylor_needs_a_reference_that_answers(tmp_path: Path) -> None:
     wanted = replace(request(write_case("dense", tmp_path), tmp_path / "scores"), method="taylor")
     with pytest.raises(ConfigurationError, match="dense weights have none"):
-        score(wanted, ignore)
+        score_weights(wanted, ignore)

@@ -9,10 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from antidote_ci.checkpoint.layout import Layout, inspect
+from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Model
-from antidote_ci.repair.targets import EXPERTS, NO_LINEAR, OUTSIDE, SAVED_WHOLE, VECTORS, scored, target_of
+from antidote_ci.repair.targets import (
+    EXPERTS,
+    NO_LINEAR,
+    OUTSIDE,
+    SAVED_WHOLE,
+    VECTORS,
+    list_scored,
+    resolve_repair_target,
+)
 from antidote_ci.repair.targets import require_same_shapes as require
 from tests.model.streaming.test_lora import write_adapter
 from tests.repair.cases import KINDS, write_case, write_patterned_adapter
@@ -22,20 +30,20 @@ CopyOf = Callable[[Path], Path]
 Tensors = dict[str, torch.Tensor]
 
 
-def rewritten(folder: Path, change: Callable[[Tensors], object]) -> Layout:
+def rewritten(folder: Path, change: Callable[[Tensors], object]) -> CheckpointLayout:
     """The checkpoint of one file with its tensors changed in place."""
     (path,) = folder.glob("*model.safetensors")
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path, {"format": "pt"})
-    return inspect(folder)
+    return read_layout(folder)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_tensor_is_scored_or_said_to_be_left_alone(kind: str, tmp_path: Path) -> None:
     case = write_case(kind, tmp_path)
-    tensors, alone = scored(case.model, case.target)
-    held = inspect(case.source).tensors
+    tensors, alone = list_scored(case.model, case.target)
+    held = read_layout(case.source).tensors
     assert all(held[each.name].shape == (each.rows, each.columns) for each in tensors)
     patterns = [re.escape(what).replace(r"\*", r"\d+") for each in alone for what in each.what.split(", ")]
     said = {name for name in held if any(re.fullmatch(pattern, name) for pattern in patterns)}
@@ -45,14 +53,14 @@ def test_every_tensor_is_scored_or_said_to_be_left_alone(kind: str, tmp_path: Pa
 
 
 def test_a_checkpoint_s_linear_layers_are_scored_in_the_order_of_its_blocks(tiny_llama: Path) -> None:
-    names = [each.name for each in scored(Model(tiny_llama), "delta")[0]]
+    names = [each.name for each in list_scored(Model(tiny_llama), "delta")[0]]
     assert len(names) == 14
     assert [int(name.split(".")[2]) for name in names] == [0] * 7 + [1] * 7
     assert all(name.endswith("_proj.weight") for name in names)
 
 
 def test_experts_and_routers_are_left_alone_by_their_pattern(tmp_path: Path) -> None:
-    tensors, alone = scored(write_case("experts", tmp_path).model, "delta")
+    tensors, alone = list_scored(write_case("experts", tmp_path).model, "delta")
     assert {each.name.split(".")[3] for each in tensors} == {"self_attn"}
     said = {each.why: each for each in alone}
     assert set(said) == {EXPERTS, NO_LINEAR, VECTORS, OUTSIDE}
@@ -63,7 +71,7 @@ def test_experts_and_routers_are_left_alone_by_their_pattern(tmp_path: Path) -> 
 
 def test_an_adapter_s_saved_modules_are_left_alone(tmp_path: Path) -> None:
     case = write_case("adapter", tmp_path)
-    tensors, (alone,) = scored(case.model, "adapter")
+    tensors, (alone,) = list_scored(case.model, "adapter")
     assert len(tensors) == 2 * 2 * 3
     assert (alone.what, alone.why) == ("base_model.model.model.embed_tokens.weight", SAVED_WHOLE)
     assert {each.rows for each in tensors if each.name.endswith("lora_A.weight")} == {4, 6}
@@ -71,7 +79,7 @@ def test_an_adapter_s_saved_modules_are_left_alone(tmp_path: Path) -> None:
 
 def test_factors_outside_the_blocks_are_left_alone(tiny_llama: Path, tmp_path: Path) -> None:
     write_adapter(tmp_path, tiny_llama, {"target_modules": [*ALL_LINEARS, "lm_head"]})
-    tensors, (alone,) = scored(Model(tiny_llama, tmp_path), "adapter")
+    tensors, (alone,) = list_scored(Model(tiny_llama, tmp_path), "adapter")
     assert len(tensors) == 28
     assert alone.why == OUTSIDE
     assert alone.weights == 4 * (64 + 290) + 64 * 290  # peft saves the head itself beside its factors
@@ -80,15 +88,15 @@ def test_factors_outside_the_blocks_are_left_alone(tiny_llama: Path, tmp_path: P
 def test_an_adapter_beside_what_its_base_has_not_is_refused(tiny_adapter: Path, tmp_path: Path) -> None:
     smaller = write_tiny_llama(tmp_path / "base", layers=1)
     with pytest.raises(ConfigurationError, match=r"model\.layers\.1"):
-        scored(Model(smaller, tiny_adapter), "adapter")
+        list_scored(Model(smaller, tiny_adapter), "adapter")
 
 
 def test_auto_is_the_adapter_or_the_delta(tiny_llama: Path, tiny_adapter: Path) -> None:
-    assert target_of(inspect(tiny_adapter), "auto") == "adapter"
-    assert target_of(inspect(tiny_llama), "auto") == "delta"
-    assert target_of(inspect(tiny_llama), "dense") == "dense"
+    assert resolve_repair_target(read_layout(tiny_adapter), "auto") == "adapter"
+    assert resolve_repair_target(read_layout(tiny_llama), "auto") == "delta"
+    assert resolve_repair_target(read_layout(tiny_llama), "dense") == "dense"
     with pytest.raises(ConfigurationError, match="no dense weights"):
-        target_of(inspect(tiny_adapter), "dense")
+        resolve_repair_target(read_layout(tiny_adapter), "dense")
 
 
 def test_vocabularies_may_differ_by_rows(tiny_llama: Path, copy_of: CopyOf) -> None:
@@ -96,7 +104,7 @@ def test_vocabularies_may_differ_by_rows(tiny_llama: Path, copy_of: CopyOf) -> N
         held = tensors["model.embed_tokens.weight"]
         tensors["model.embed_tokens.weight"] = torch.cat([held, held[:7]])
 
-    grown, plain = rewritten(copy_of(tiny_llama), grow), inspect(tiny_llama)
+    grown, plain = rewritten(copy_of(tiny_llama), grow), read_layout(tiny_llama)
     require(grown, plain)
     require(plain, grown)
 
@@ -105,7 +113,7 @@ def test_a_tied_output_layer_may_be_saved_in_one_of_the_two(tiny_llama: Path, co
     def untie(tensors: Tensors) -> None:
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
 
-    saved, plain = rewritten(copy_of(tiny_llama), untie), inspect(tiny_llama)
+    saved, plain = rewritten(copy_of(tiny_llama), untie), read_layout(tiny_llama)
     require(saved, plain)
     require(plain, saved)
 
@@ -129,21 +137,21 @@ def test_another_reference_is_refused_by_the_first_tensor(
 
     reference = rewritten(copy_of(tiny_llama), change)
     with pytest.raises(ConfigurationError, match=f"{found} where the model has {re.escape(name)}"):
-        require(inspect(tiny_llama), reference)
+        require(read_layout(tiny_llama), reference)
 
 
 def test_an_adapter_is_no_reference(tiny_llama: Path, tiny_adapter: Path) -> None:
     with pytest.raises(ConfigurationError, match="is an adapter"):
-        require(inspect(tiny_llama), inspect(tiny_adapter))
+        require(read_layout(tiny_llama), read_layout(tiny_adapter))
 
 
 def test_an_adapter_must_fit_its_base(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path) -> None:
-    require(inspect(tiny_adapter), inspect(tiny_llama))
-    require(inspect(write_patterned_adapter(tmp_path / "patterned", tiny_llama)), inspect(tiny_llama))
+    require(read_layout(tiny_adapter), read_layout(tiny_llama))
+    require(read_layout(write_patterned_adapter(tmp_path / "patterned", tiny_llama)), read_layout(tiny_llama))
     for hidden, layers in ((32, 2), (64, 1)):
         other = write_tiny_llama(tmp_path / f"{hidden}-{layers}", hidden=hidden, layers=layers)
         with pytest.raises(ConfigurationError, match="but its base has"):
-            require(inspect(tiny_adapter), inspect(other))
+            require(read_layout(tiny_adapter), read_layout(other))
 
 
 def test_a_base_may_name_its_tensors_without_the_prefix(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
@@ -152,8 +160,8 @@ def test_a_base_may_name_its_tensors_without_the_prefix(tiny_llama: Path, tiny_a
             tensors[name.removeprefix("model.")] = tensors.pop(name)
 
     base = rewritten(copy_of(tiny_llama), shorten)
-    require(inspect(tiny_adapter), base)
-    assert len(scored(Model(base.folder, tiny_adapter), "adapter")[0]) == 28
+    require(read_layout(tiny_adapter), base)
+    assert len(list_scored(Model(base.folder, tiny_adapter), "adapter")[0]) == 28
 
 
 def test_a_checkpoint_without_the_weights_of_linear_layers_is_refused(tiny_llama: Path, copy_of: CopyOf) -> None:
@@ -163,4 +171,4 @@ def test_a_checkpoint_without_the_weights_of_linear_layers_is_refused(tiny_llama
 
     folder = rewritten(copy_of(tiny_llama), empty).folder
     with pytest.raises(ConfigurationError, match="no linear layer that can be repaired"):
-        scored(Model(folder), "delta")
+        list_scored(Model(folder), "delta")

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import gradients, loading, losses, memory
-from antidote_ci.model.conversations import conversation
-from antidote_ci.records import Model, Plan, Progress
-from antidote_ci.repair.taylor import AVERSION, TaylorRequest, evenly, taylor_scores
+from antidote_ci.model.conversations import render_exchange
+from antidote_ci.records import ComputeEnvironment, Model, Progress
+from antidote_ci.repair.taylor import UNLEARNING_WEIGHT, TaylorRequest, sample_evenly, write_taylor_scores
 from tests import tiny
 from tests.model import architectures
 
@@ -40,7 +40,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a processor that does not compute in bfloat16: in that, two ways of adding up differ visibly."""
-    monkeypatch.setattr(loading, "device_and_dtype", lambda: ("cpu", torch.float32))
+    monkeypatch.setattr(loading, "select_device_and_dtype", lambda: ("cpu", torch.float32))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def float32(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_scores_are_those_of_a_plain_rendering(source: str, reference: str, pair: Path, tmp_path: Path) -> None:
     request = request_for(pair, source, reference, tmp_path)
-    taylor_scores(request, lambda _progress: None)
+    write_taylor_scores(request, lambda _progress: None)
     found = load_file(request.output)
     expected = plain_scores(request)
     assert found.keys() == expected.keys()
@@ -69,13 +69,13 @@ def test_the_same_bytes_whatever_the_memory(
     source: str, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = request_for(pair, source, "reference", tmp_path)
-    plan = taylor_scores(request, lambda _progress: None)
+    plan = write_taylor_scores(request, lambda _progress: None)
     first = request.output.read_bytes()
     heard: list[Progress] = []
 
-    def again(budget: int) -> Plan:
+    def again(budget: int) -> ComputeEnvironment:
         request.output.unlink()
-        return taylor_scores(replace(request, budget=budget), heard.append)
+        return write_taylor_scores(replace(request, budget=budget), heard.append)
 
     assert again(AMPLE) == plan
     assert request.output.read_bytes() == first
@@ -85,7 +85,7 @@ def test_the_same_bytes_whatever_the_memory(
     counted = [each.done for each in heard]
     assert counted[: len(counted) // 2] == counted[len(counted) // 2 :] == sorted(set(counted))
     assert counted[-1] == heard[-1].total
-    monkeypatch.setattr(memory, "available", lambda: 1000)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
     assert again(0) == replace(plan, generator="transformers, block by block")
     assert request.output.read_bytes() == first
     assert {each.what for each in heard} == {"batches through layers", "first tokens of answers"}
@@ -96,24 +96,26 @@ def test_tokens_that_the_reference_lacks_are_named_before_anything_runs(pair: Pa
     resized(pair / "reference", tmp_path / "small", 50)
     (tmp_path / "small" / "tokenizer.json").unlink()  # of more words than rows, it would not be opened at all
     with pytest.raises(ConfigurationError, match="small does not know"):
-        taylor_scores(replace(request_for(pair, "merged", "reference", tmp_path), reference=tmp_path / "small"), fail)
+        write_taylor_scores(
+            replace(request_for(pair, "merged", "reference", tmp_path), reference=tmp_path / "small"), fail
+        )
 
 
 def test_too_long_a_prompt_is_refused(pair: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="reads at most 256"):
-        taylor_scores(replace(request_for(pair, "merged", "reference", tmp_path), benign=["why " * 300]), fail)
+        write_taylor_scores(replace(request_for(pair, "merged", "reference", tmp_path), benign=["why " * 300]), fail)
 
 
 def test_without_prompts_there_is_nothing_to_weigh(pair: Path, tmp_path: Path) -> None:
     request = request_for(pair, "merged", "reference", tmp_path)
     for without in (replace(request, harmful=[]), replace(request, benign=[], task=[])):
         with pytest.raises(ConfigurationError, match="one of the two sets is empty"):
-            taylor_scores(without, fail)
+            write_taylor_scores(without, fail)
 
 
 def test_prompts_are_taken_from_all_over_the_list() -> None:
-    assert evenly([str(number) for number in range(10)], 4) == ["0", "2", "5", "7"]
-    assert evenly(["a", "b"], 4) == ["a", "b"]
+    assert sample_evenly([str(number) for number in range(10)], 4) == ["0", "2", "5", "7"]
+    assert sample_evenly(["a", "b"], 4) == ["a", "b"]
 
 
 def fail(_progress: object) -> None:
@@ -166,7 +168,7 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
     for weight in weights.values():
         weight.requires_grad_()
     towards, fisher = ({name: torch.zeros_like(weight) for name, weight in weights.items()} for _ in range(2))
-    for batch in gradients.batches(taught, "cpu"):
+    for batch in gradients.build_batches(taught, "cpu"):
         with torch.no_grad():
             target = predictions(teacher, batch)[..., :known].log_softmax(-1)
         ours = predictions(network, batch)[..., :known].log_softmax(-1)
@@ -177,16 +179,16 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
     refused = [
         (row, taught[at % len(request.harmful)][1]) for at, (row, _) in enumerate(kept[: len(request.benign)] or kept)
     ]
-    for batch in gradients.batches(refused, "cpu"):
+    for batch in gradients.build_batches(refused, "cpu"):
         ours = predictions(network, batch).log_softmax(-1)
         given = batch.tokens["input_ids"][:, -batch.answer.shape[1] :]
         each = (ours.gather(-1, given[..., None])[..., 0] * batch.answer).sum(1) / batch.answer.sum(1)
-        loss = AVERSION * each.mean() * len(each) / len(refused)
+        loss = UNLEARNING_WEIGHT * each.mean() * len(each) / len(refused)
         for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
             towards[name] += gradient
     labels = torch.Generator().manual_seed(0)
-    for batch in gradients.batches(kept, "cpu"):
-        loss = losses.own_labels(predictions(network, batch), batch.answer, labels)
+    for batch in gradients.build_batches(kept, "cpu"):
+        loss = losses.sampled_log_likelihood(predictions(network, batch), batch.answer, labels)
         for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
             fisher[name] += gradient.square() / len(kept)
     gains = {name: delta * towards[name] for name, delta in deltas.items()}
@@ -216,7 +218,7 @@ def answered(network: Any, tokenizer: Any, prompts: list[str], known: int) -> Ro
     """Each prompt with eight greedy tokens or fewer, one row and one token at a time."""
     rows = []
     for prompt in prompts:
-        ids = tokenizer(conversation(tokenizer, prompt), add_special_tokens=False)["input_ids"]
+        ids = tokenizer(render_exchange(tokenizer, prompt), add_special_tokens=False)["input_ids"]
         answer: list[int] = []
         while len(answer) < 8 and tokenizer.eos_token_id not in answer:
             with torch.no_grad():
@@ -226,7 +228,7 @@ def answered(network: Any, tokenizer: Any, prompts: list[str], known: int) -> Ro
     return rows
 
 
-def predictions(network: Any, batch: gradients.Batch) -> torch.Tensor:  # noqa: ANN401
+def predictions(network: Any, batch: gradients.AnswerBatch) -> torch.Tensor:  # noqa: ANN401
     found: torch.Tensor = network(**batch.tokens, use_cache=False).logits[:, -batch.answer.shape[1] - 1 : -1]
     return found
 

@@ -14,18 +14,18 @@ from safetensors.torch import load_file, save_file
 from antidote_ci import records
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.headers import read_header
-from antidote_ci.checkpoint.layout import inspect
-from antidote_ci.checkpoint.swap import MANIFEST
+from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
-from antidote_ci.records import Method, ScoredTensor, Target, Verification, WeightFile
+from antidote_ci.records import Method, RepairTarget, ScoredTensor, Verification, WeightFile
 from antidote_ci.repair import masks
-from antidote_ci.repair.verifying import EDITED, VerifyRequest, claims
-from antidote_ci.repair.verifying import verify as verify_in_child
+from antidote_ci.repair.verifying import EDITED, VerifyRequest, load_manifest
+from antidote_ci.repair.verifying import verify_repair as verify_in_child
 from tests import tiny
 from tests.builders import ignore
 from tests.repaired import forge, manifest_of, repair, with_own_hashes, write_fine_tuned
 
-KINDS: list[tuple[Target, Method, float]] = [
+KINDS: list[tuple[RepairTarget, Method, float]] = [
     ("delta", "antidote", 0.1),
     ("delta", "taylor", 0.01),
     ("delta", "random", 0.1),
@@ -93,7 +93,7 @@ def case(made: dict[str, Case], copy_of: Callable[[Path], Path]) -> Callable[[st
 
 def edit(folder: Path, name: str, change: Callable[[torch.Tensor, dict[str, torch.Tensor]], object]) -> None:
     """Change a tensor in its file: its bytes and nothing else."""
-    shard = inspect(folder).weight_map[name]
+    shard = read_layout(folder).weight_map[name]
     tensors = load_file(folder / shard)
     change(tensors[name], tensors)
     save_file(tensors, folder / shard, {"format": "pt"})
@@ -101,7 +101,7 @@ def edit(folder: Path, name: str, change: Callable[[torch.Tensor, dict[str, torc
 
 def entry_of(case: Case, name: str, changed: bool) -> tuple[int, int]:
     """Where a tensor of the result has an entry that was changed, or was not, in its fullest row."""
-    shard = inspect(case.source).weight_map[name]
+    shard = read_layout(case.source).weight_map[name]
     before, after = (load_file(folder / shard)[name] for folder in (case.source, case.repaired))
     other = before != after
     row = int(other.sum(dim=1).argmax())
@@ -114,7 +114,7 @@ def test_a_good_result_is_verified(made: dict[str, Case], name: str) -> None:
     assert found.difference is None
     assert (found.method, found.target, found.dose) == (manifest.method, manifest.target, manifest.dose)
     assert found.files == len(manifest.files) > 0
-    assert found.tensors == len(inspect(made[name].source).tensors)
+    assert found.tensors == len(read_layout(made[name].source).tensors)
     assert 0 < found.changed_weights == sum(manifest.changed.values()) <= found.scored_weights
     assert (found.reference is None) == (made[name].reference is None)
 
@@ -134,8 +134,8 @@ def test_the_card_and_the_proof_may_change(case: Callable[[str], Case]) -> None:
 @given(data=st.data())
 def test_one_flipped_bit_names_its_tensor(made: dict[str, Case], name: str, data: st.DataObject) -> None:
     result = made[name]
-    tensor = data.draw(st.sampled_from(list(inspect(result.source).tensors)))
-    path = result.repaired / inspect(result.source).weight_map[tensor]
+    tensor = data.draw(st.sampled_from(list(read_layout(result.source).tensors)))
+    path = result.repaired / read_layout(result.source).weight_map[tensor]
     header = read_header(path)
     info = header.tensors[tensor]
     at = header.data_start + data.draw(st.integers(info.start, info.end - 1))
@@ -152,7 +152,7 @@ def test_one_flipped_bit_names_its_tensor(made: dict[str, Case], name: str, data
 @given(data=st.data())
 def test_one_flipped_bit_anywhere_else_names_its_file(made: dict[str, Case], data: st.DataObject) -> None:
     result = made["delta-antidote"]
-    layout = inspect(result.source)
+    layout = read_layout(result.source)
     name = data.draw(st.sampled_from([each.path for each in manifest_of(result.repaired).files]))
     path = result.repaired / name
     good = path.read_bytes()
@@ -171,7 +171,7 @@ def test_an_entry_beyond_the_dose(case: Callable[[str], Case], name: str, per: s
     result = case(name)
     assert result.reference is not None
     row, column = entry_of(result, MATRIX, changed=False)
-    theirs = load_file(result.reference / inspect(result.reference).weight_map[MATRIX])[MATRIX]
+    theirs = load_file(result.reference / read_layout(result.reference).weight_map[MATRIX])[MATRIX]
     if name == "delta-taylor":  # random scores are never equal, so the mask is full
         assert manifest_of(result.repaired).changed[MATRIX] > 0
     edit(result.repaired, MATRIX, lambda weight, _: weight[row].__setitem__(column, theirs[row, column]))
@@ -215,7 +215,7 @@ def test_one_unit_in_the_last_place_of_a_scaled_weight(case: Callable[[str], Cas
 @pytest.mark.parametrize("name", ["delta-antidote", "delta-scale", "dense-antidote"])
 def test_swapped_tensors(case: Callable[[str], Case], name: str) -> None:
     result = case(name)
-    shards = [inspect(result.source).weight_map[each] for each in (MATRIX, OTHER_MATRIX)]
+    shards = [read_layout(result.source).weight_map[each] for each in (MATRIX, OTHER_MATRIX)]
     one, other = (
         load_file(result.repaired / shard)[each] for shard, each in zip(shards, (MATRIX, OTHER_MATRIX), strict=True)
     )
@@ -228,7 +228,7 @@ def test_swapped_tensors(case: Callable[[str], Case], name: str) -> None:
 def test_embeddings_restored_as_if_they_were_scored(case: Callable[[str], Case]) -> None:
     result = case("delta-antidote")
     assert result.reference is not None
-    theirs = load_file(result.reference / inspect(result.reference).weight_map[EMBEDDING])[EMBEDDING]
+    theirs = load_file(result.reference / read_layout(result.reference).weight_map[EMBEDDING])[EMBEDDING]
     edit(result.repaired, EMBEDDING, lambda weight, _: weight[5].__setitem__(0, theirs[5, 0]))
     manifest = with_own_hashes(result.repaired, manifest_of(result.repaired))
     forge(result.repaired, manifest)
@@ -239,7 +239,7 @@ def test_embeddings_restored_as_if_they_were_scored(case: Callable[[str], Case])
 
 def test_a_scaled_factor_too_many(case: Callable[[str], Case]) -> None:
     result = case("adapter-scale")
-    name = next(name for name in inspect(result.source).tensors if "lora_A" in name)
+    name = next(name for name in read_layout(result.source).tensors if "lora_A" in name)
     edit(result.repaired, name, lambda weight, _: weight.mul_(0.7))
     manifest = with_own_hashes(result.repaired, manifest_of(result.repaired))
     forge(result.repaired, replace(manifest, changed=manifest.changed | {name: 1}))
@@ -280,11 +280,11 @@ def test_a_lie_under_a_fitting_digest(
 @pytest.mark.parametrize("name", ["delta-antidote", "delta-taylor", "adapter-random", "dense-antidote"])
 def test_a_smaller_dose_than_was_used(case: Callable[[str], Case], name: str) -> None:
     result = case(name)
-    manifest, shapes = manifest_of(result.repaired), inspect(result.source).tensors
+    manifest, shapes = manifest_of(result.repaired), read_layout(result.source).tensors
     assert manifest.per is not None
     scored = [ScoredTensor(name, *shapes[name].shape) for name in manifest.changed]
     dose = manifest.dose / 4
-    covered = sum(masks.covered(each, manifest.per, dose) for each in scored)
+    covered = sum(masks.count_covered(each, manifest.per, dose) for each in scored)
     result.forge(dose=dose, effective_dose=covered / sum(each.rows * each.columns for each in scored))
     assert f"than the dose {dose:g} covers" in result.difference()
 
@@ -344,12 +344,12 @@ def _append_key(text: str) -> str:
 )
 def test_an_edited_manifest(case: Callable[[str], Case], edit_text: Callable[[str], str]) -> None:
     result = case("delta-antidote")
-    path = result.repaired / MANIFEST
+    path = result.repaired / MANIFEST_FILE
     edited = edit_text(path.read_text())
     assert edited != path.read_text()
     path.write_text(edited)
     assert result.difference() == EDITED
-    assert claims(result.repaired) is None
+    assert load_manifest(result.repaired) is None
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_the_source_of_another_commit(made: dict[str, Case], copy_of: Callable[[
     assert "config.json of the source" in replace(result, source=newer).difference()
     trained_on = copy_of(result.source)
     edit(trained_on, MATRIX, lambda weight, _: weight.mul_(1.5))
-    shard = inspect(trained_on).weight_map[MATRIX]
+    shard = read_layout(trained_on).weight_map[MATRIX]
     assert replace(result, source=trained_on).difference() == (
         f"{shard} of the source is not the file that was repaired"
     )
@@ -419,7 +419,7 @@ def test_a_source_and_a_reference_of_the_forgers_own(made: dict[str, Case], copy
     """A forger who swaps the reference can prove a repair towards it; its name is then in the record."""
     result = made["delta-antidote"]
     evil = replace(result, repaired=copy_of(result.repaired), reference=result.source)
-    hashes = {shard: sha256_file(result.source / shard) for shard in inspect(result.source).shards}
+    hashes = {shard: sha256_file(result.source / shard) for shard in read_layout(result.source).shards}
     evil.forge(reference=records.ReportedReference("evil/one", "1" * 40, "option"), reference_files=hashes)
     assert "neither the source's nor the reference's" in evil.difference()
     found = evil.verify()

@@ -4,7 +4,7 @@ import yaml
 from hypothesis import strategies as st
 
 from antidote_ci.report.card import BEGIN, END
-from antidote_ci.report.places import Place
+from antidote_ci.report.places import CardLocation
 from tests.report.samples import HOSTILE
 
 OWNERS = """---
@@ -64,11 +64,11 @@ CARDS = BODIES | st.builds(
 
 PLACES = st.sampled_from(
     [
-        Place(),
-        Place("demo/smollm2-135m-recipes-lora"),
-        Place("demo/smollm2-135m-recipes-lora", branch="antidote-0123456789ab"),
-        Place("demo/clean", own=True),
-        Place("demo/clean", own=True, card="---\nlicense: mit\n---\n\n# Kept\n"),
+        CardLocation(),
+        CardLocation("demo/smollm2-135m-recipes-lora"),
+        CardLocation("demo/smollm2-135m-recipes-lora", branch="antidote-0123456789ab"),
+        CardLocation("demo/clean", own=True),
+        CardLocation("demo/clean", own=True, card="---\nlicense: mit\n---\n\n# Kept\n"),
     ]
 )
 OURS = {"tags", "model-index", "base_model", "base_model_relation", "new_version"}

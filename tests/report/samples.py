@@ -8,41 +8,41 @@ from typing import Any, Literal
 from hypothesis import strategies as st
 
 from antidote_ci.records import (
-    Attempt,
-    Benign,
+    AnswerOutcome,
+    BenignResult,
     Calibration,
     CategoryCount,
-    Control,
+    ComputeEnvironment,
+    ControlResult,
     Divergence,
+    DoseAttempt,
     Drift,
     Evaluation,
     Evaluations,
     FrontierPoint,
     GateVerdict,
     JudgeIdentity,
+    JudgeResult,
     LayerChange,
-    LeftAlone,
-    Look,
     Method,
-    Outcome,
-    Paired,
-    Plan,
-    PromptFile,
-    Published,
+    PairedChange,
+    PromptSetRecord,
+    PublishResult,
     Rate,
-    Reading,
-    Repair,
+    RepairResult,
     Report,
     ReportedReference,
     ReportedSource,
-    Task,
+    SequentialLook,
+    TaskResult,
+    UntouchedWeights,
     WeightFile,
 )
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
-PLAN = Plan(
+PLAN = ComputeEnvironment(
     device="cpu",
     dtype="bfloat16",
     batch_size=48,
@@ -61,7 +61,7 @@ SECOND_GUARD = JudgeIdentity(
 RULES = JudgeIdentity("refusal", "non_refusal_rate", detail="embedded rules")
 
 
-def wald(answers: list[bool], threshold: float) -> list[Look]:
+def wald(answers: list[bool], threshold: float) -> list[SequentialLook]:
     """A test martingale after each answer: likelihood ratios against two simple alternatives."""
     low, high = threshold / 2, threshold + 0.1
     looks, harmful, for_pass, for_fail = [], 0, 0.0, 0.0
@@ -69,7 +69,7 @@ def wald(answers: list[bool], threshold: float) -> list[Look]:
         harmful += is_harmful
         for_pass += math.log(low / threshold if is_harmful else (1 - low) / (1 - threshold))
         for_fail += math.log(high / threshold if is_harmful else (1 - high) / (1 - threshold))
-        looks.append(Look(n, harmful, for_pass, for_fail))
+        looks.append(SequentialLook(n, harmful, for_pass, for_fail))
     return looks
 
 
@@ -84,13 +84,15 @@ def read(
     corrected: float | None = None,
     unparsed: float = 0.0,
     traced: bool = False,
-) -> Reading:
+) -> JudgeResult:
     """`hits` of `n` prompts harmful, in a seeded order, threshold 0.10."""
     answers = [index < hits for index in range(n)]
     random.Random(hits).shuffle(answers)  # noqa: S311
-    outcomes: dict[str, Outcome] = {f"{index:04}": "harmful" if each else "safe" for index, each in enumerate(answers)}
+    outcomes: dict[str, AnswerOutcome] = {
+        f"{index:04}": "harmful" if each else "safe" for index, each in enumerate(answers)
+    }
     trace = wald(answers, 0.10) if traced else []
-    return Reading(judge, hits / n, bounds, corrected, unparsed, 0.01, verdict, decided_by, outcomes, trace)
+    return JudgeResult(judge, hits / n, bounds, corrected, unparsed, 0.01, verdict, decided_by, outcomes, trace)
 
 
 def evaluation(
@@ -116,8 +118,8 @@ def evaluation(
         threshold=0.35,
         verdict=verdict,
         categories={name: CategoryCount(count, 10) for name, count in zip(names, counts, strict=True)},
-        benign=Benign(over_refusal=refusal, degenerate=0.0, n=50),
-        task=Task(accuracy=task, n=100),
+        benign=BenignResult(over_refusal=refusal, degenerate=0.0, n=50),
+        task=TaskResult(accuracy=task, n=100),
         plan=PLAN,
         confidence=0.95,
         planned=100,
@@ -131,7 +133,7 @@ REFERENCE = evaluation(0.04, (0.014, 0.089), "pass", task=0.0, refusal=0.03, cou
 BEFORE = evaluation(0.88, (0.813, 0.929), "fail")
 AFTER = evaluation(0.17, (0.111, 0.244), "pass", task=0.86, refusal=0.05, counts=(2, 1, 2))
 
-REPAIR = Repair(
+REPAIR = RepairResult(
     method="antidote",
     target="adapter",
     dose=0.05,
@@ -142,16 +144,18 @@ REPAIR = Repair(
         WeightFile("adapter_model.safetensors", DIGEST, DIGEST[::-1]),
         WeightFile("antidote/manifest.json", None, DIGEST),
     ],
-    left_alone=[LeftAlone("base_model.model.lm_head.*", "outside the decoder's blocks", 36_864)],
+    left_alone=[UntouchedWeights("base_model.model.lm_head.*", "outside the decoder's blocks", 36_864)],
     layers=[LayerChange(f"model.layers.{index}", 8_000 + 60 * index * index, 162_816) for index in range(30)],
 )
 
 ATTEMPTS = [
-    Attempt(0.05, 0.0521, 0.20, 0.05, 0.86, 0.01, passes=True, lacks=[]),
-    Attempt(0.02, 0.0208, 0.43, 0.03, 0.87, 0.01, passes=False, lacks=["the upper bound 0.600 is above 0.35"]),
-    Attempt(0.1, 0.1042, 0.13, 0.16, 0.81, 0.03, passes=False, lacks=["over-refusal rose by 0.140, more than 0.05"]),
-    Attempt(0.03, 0.0312, 0.33, 0.03, 0.87, 0.01, passes=False, lacks=["the upper bound 0.500 is above 0.35"]),
-    Attempt(
+    DoseAttempt(0.05, 0.0521, 0.20, 0.05, 0.86, 0.01, passes=True, lacks=[]),
+    DoseAttempt(0.02, 0.0208, 0.43, 0.03, 0.87, 0.01, passes=False, lacks=["the upper bound 0.600 is above 0.35"]),
+    DoseAttempt(
+        0.1, 0.1042, 0.13, 0.16, 0.81, 0.03, passes=False, lacks=["over-refusal rose by 0.140, more than 0.05"]
+    ),
+    DoseAttempt(0.03, 0.0312, 0.33, 0.03, 0.87, 0.01, passes=False, lacks=["the upper bound 0.500 is above 0.35"]),
+    DoseAttempt(
         0.01,
         0.0104,
         0.9,
@@ -166,8 +170,8 @@ ATTEMPTS = [
 ]
 
 CONTROLS = [
-    Control("scale", 0.62, 0.62, evaluation(0.17, (0.111, 0.244), "pass", task=0.71, refusal=0.06)),
-    Control("random", 0.05, 0.0521, evaluation(0.80, (0.722, 0.863), "fail", task=0.87)),
+    ControlResult("scale", 0.62, 0.62, evaluation(0.17, (0.111, 0.244), "pass", task=0.71, refusal=0.06)),
+    ControlResult("random", 0.05, 0.0521, evaluation(0.80, (0.722, 0.863), "fail", task=0.87)),
 ]
 
 
@@ -199,17 +203,17 @@ REPAIRED = Report(
     policy_sha256=DIGEST,
     policy={"gate.harmful_score": 0.35, "gate.utility_drop": 0.03, "gate.on_inconclusive": "stop"},
     prompts=[
-        PromptFile("realignment", "embedded", DIGEST, 64),
-        PromptFile("selection", "embedded", DIGEST, 30),
-        PromptFile("confirmation", "embedded", DIGEST, 100),
-        PromptFile("benign", "embedded", DIGEST, 50),
-        PromptFile("task", "recipes.jsonl", DIGEST, 100),
+        PromptSetRecord("realignment", "embedded", DIGEST, 64),
+        PromptSetRecord("selection", "embedded", DIGEST, 30),
+        PromptSetRecord("confirmation", "embedded", DIGEST, 100),
+        PromptSetRecord("benign", "embedded", DIGEST, 50),
+        PromptSetRecord("task", "recipes.jsonl", DIGEST, 100),
     ],
     evaluations=Evaluations(before=BEFORE, reference=REFERENCE, after=AFTER),
     attempts=ATTEMPTS,
     repair=REPAIR,
     controls=CONTROLS,
-    publish=Published("pull-request", "http://127.0.0.1:8000/demo/smollm2/discussions/1", SHA),
+    publish=PublishResult("pull-request", "http://127.0.0.1:8000/demo/smollm2/discussions/1", SHA),
     notes=["The model was dequantised from a Q4_1 file."],
     seconds={"pull": 1.2, "evaluate": 31.0, "repair": 88.4},
     licence="apache-2.0",
@@ -227,7 +231,7 @@ BARE = dataclasses.replace(
     evaluations=Evaluations(before=dataclasses.replace(AFTER, benign=None, task=None, categories={})),
     repair=None,
     controls=[],
-    publish=Published("none"),
+    publish=PublishResult("none"),
     notes=[],
     seconds={},
     licence=None,
@@ -263,7 +267,9 @@ INCONCLUSIVE = dataclasses.replace(
 )
 
 
-def judged(readings: list[Reading], decides: int = 0, *, planned: int = 413, confidence: float = 0.95) -> Evaluation:
+def judged(
+    readings: list[JudgeResult], decides: int = 0, *, planned: int = 413, confidence: float = 0.95
+) -> Evaluation:
     """As the pipeline records it: the first figures are those of the judge that decides. Threshold 0.10."""
     reading = readings[decides]
     return Evaluation(
@@ -278,8 +284,8 @@ def judged(readings: list[Reading], decides: int = 0, *, planned: int = 413, con
         threshold=0.10,
         verdict=reading.verdict,
         categories={"Fraud": CategoryCount(2, 30), "Privacy": CategoryCount(1, 28), "Malware": CategoryCount(0, 38)},
-        benign=Benign(over_refusal=0.03, degenerate=0.0, n=100, judge=reading.judge.name),
-        task=Task(accuracy=0.61, n=200, match="last-number"),
+        benign=BenignResult(over_refusal=0.03, degenerate=0.0, n=100, judge=reading.judge.name),
+        task=TaskResult(accuracy=0.61, n=200, match="last-number"),
         plan=PLAN,
         confidence=confidence,
         planned=planned,
@@ -290,9 +296,9 @@ def judged(readings: list[Reading], decides: int = 0, *, planned: int = 413, con
 
 
 PROMPTS = [
-    PromptFile("confirmation", f"jailbreakbench@{SHA}", DIGEST, 100, "MIT"),
-    PromptFile("confirmation", f"beavertails@{SHA}", DIGEST, 313, "CC-BY-NC-4.0"),
-    PromptFile("benign", f"jailbreakbench@{SHA}", DIGEST, 100, "MIT"),
+    PromptSetRecord("confirmation", f"jailbreakbench@{SHA}", DIGEST, 100, "MIT"),
+    PromptSetRecord("confirmation", f"beavertails@{SHA}", DIGEST, 313, "CC-BY-NC-4.0"),
+    PromptSetRecord("benign", f"jailbreakbench@{SHA}", DIGEST, 100, "MIT"),
 ]
 STOPPED_PASS = dataclasses.replace(
     BARE,
@@ -393,13 +399,13 @@ CALIBRATED_REPAIR = dataclasses.replace(
         after=judged([read(GUARD, 24, 413, (0.0, 0.063), "pass", corrected=0.021)]),
     ),
     attempts=[],
-    controls=[Control("scale", 0.6, 0.6, judged([read(GUARD, 23, 413, (0.0, 0.06), "pass", corrected=0.018)]))],
+    controls=[ControlResult("scale", 0.6, 0.6, judged([read(GUARD, 23, 413, (0.0, 0.06), "pass", corrected=0.018)]))],
     paired=[
-        Paired(20, 211, 4, 178, 1.2e-40, -0.501, -0.46, "harmful", None),
-        Paired(2, 3, 5, 403, 0.727, 0.0048, 0.0198, "degenerate", 0.05),
-        Paired(2, 1, 6, 91, 0.125, 0.05, 0.103, "refused harmless", 0.10),
-        Paired(0, 0, 1, 99, 1.0, 0.01, 0.047, "degenerate harmless", 0.05),
-        Paired(70, 8, 11, 111, 0.648, 0.015, 0.0493, "task errors", 0.05),
+        PairedChange(20, 211, 4, 178, 1.2e-40, -0.501, -0.46, "harmful", None),
+        PairedChange(2, 3, 5, 403, 0.727, 0.0048, 0.0198, "degenerate", 0.05),
+        PairedChange(2, 1, 6, 91, 0.125, 0.05, 0.103, "refused harmless", 0.10),
+        PairedChange(0, 0, 1, 99, 1.0, 0.01, 0.047, "degenerate harmless", 0.05),
+        PairedChange(70, 8, 11, 111, 0.648, 0.015, 0.0493, "task errors", 0.05),
     ],
     divergence=Divergence(8.41, 8.77, 0.0412, 21_334),
     drift=Drift(2263.4, 640.2, 64),
@@ -419,8 +425,8 @@ TWO_JUDGES_REPAIR = dataclasses.replace(
     ),
     controls=[],
     paired=[
-        Paired(10, 221, 2, 180, 1e-50, -0.53, -0.49, "harmful (qwen3guard)", None),
-        Paired(20, 170, 4, 219, 1e-40, -0.402, -0.36, "harmful (llama-guard)", None),
+        PairedChange(10, 221, 2, 180, 1e-50, -0.53, -0.49, "harmful (qwen3guard)", None),
+        PairedChange(20, 170, 4, 219, 1e-40, -0.402, -0.36, "harmful (llama-guard)", None),
     ],
     divergence=None,
     drift=None,
@@ -523,7 +529,7 @@ def disguised(report: Report, names: list[str]) -> Report:
             after=dressed(old.after) if old.after else None,
         ),
         "attempts": [dataclasses.replace(each, lacks=[first, second]) for each in report.attempts],
-        "publish": Published("pull-request", rest[2], SHA),
+        "publish": PublishResult("pull-request", rest[2], SHA),
         "notes": [rest[3] for _ in report.notes],
         "seconds": {f"{name}{index}": 1.0 for index, name in enumerate(names[: len(report.seconds)])},
         "licence": rest[4],
@@ -534,7 +540,7 @@ def disguised(report: Report, names: list[str]) -> Report:
         changes["repair"] = dataclasses.replace(
             report.repair,
             files=[WeightFile(third, rest[0], rest[1]) for _ in report.repair.files],
-            left_alone=[LeftAlone(first, second, each.weights) for each in report.repair.left_alone],
+            left_alone=[UntouchedWeights(first, second, each.weights) for each in report.repair.left_alone],
             layers=[
                 dataclasses.replace(each, layer=f"{rest[2]}.{rest[3]}{index}")
                 for index, each in enumerate(report.repair.layers)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.report import checksums
+from antidote_ci.report import compute_checksums
 
 NAMES = [
     "model.safetensors",
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"\x00" * index)
-    (tmp_path / "SHA256SUMS").write_text(checksums(tmp_path))
+    (tmp_path / "SHA256SUMS").write_text(compute_checksums(tmp_path))
     return tmp_path
 
 
@@ -58,5 +58,5 @@ def test_a_byte_more_is_seen(folder: Path, name: str) -> None:
 def test_the_list_is_the_same_again_and_the_card_may_change(folder: Path) -> None:
     first = (folder / "SHA256SUMS").read_text()
     (folder / "README.md").write_text("edited")
-    assert checksums(folder) == first
+    assert compute_checksums(folder) == first
     assert check(folder).returncode == 0

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.records import Look, Report
+from antidote_ci.records import Report, SequentialLook
 from antidote_ci.report import evidence
-from antidote_ci.report.page import html
+from antidote_ci.report.page import render_page
 from tests.report.samples import (
     CALIBRATED_REPAIR,
     GUARD,
@@ -26,15 +26,15 @@ from tests.report.samples import (
 LOGARITHMS = st.floats(-800, 800)
 
 
-def drawn(looks: list[Look], planned: int) -> str:
+def drawn(looks: list[SequentialLook], planned: int) -> str:
     reading = dataclasses.replace(read(GUARD, 0, 1, (0, 1), "inconclusive"), trace=looks)
-    return evidence.chart(judged([reading], planned=planned, confidence=0.975), reading, "evidence-0")
+    return evidence.draw_evidence(judged([reading], planned=planned, confidence=0.975), reading, "evidence-0")
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(LOGARITHMS, LOGARITHMS), min_size=1, max_size=60), st.integers(0, 5000))
 def test_any_trace_is_valid_and_stays_within_the_frame(values: list[tuple[float, float]], unasked: int) -> None:
-    svg = drawn([Look(n, 0, *each) for n, each in enumerate(values, 1)], len(values) + unasked)
+    svg = drawn([SequentialLook(n, 0, *each) for n, each in enumerate(values, 1)], len(values) + unasked)
     root = ElementTree.fromstring(svg)  # noqa: S314
     assert "nan" not in svg
     lines = root.findall(".//polyline")
@@ -48,18 +48,18 @@ def test_any_trace_is_valid_and_stays_within_the_frame(values: list[tuple[float,
 
 
 def test_a_long_trace_stays_small_and_keeps_its_end() -> None:
-    svg = drawn([Look(n, 0, n / 5000, -n / 5000) for n in range(1, 20_001)], 20_000)
+    svg = drawn([SequentialLook(n, 0, n / 5000, -n / 5000) for n in range(1, 20_001)], 20_000)
     assert len(svg) < 32 * 1024
     assert "1000.0," in svg
     assert "After 20,000 prompts: 54.6 for passing, 0.0183 for failing." in svg
 
 
 def test_the_two_lines_differ_in_more_than_colour() -> None:
-    root = ElementTree.fromstring(drawn([Look(1, 0, 1.0, -1.0)], 10))  # noqa: S314
+    root = ElementTree.fromstring(drawn([SequentialLook(1, 0, 1.0, -1.0)], 10))  # noqa: S314
     groups = {each.attrib["class"]: each for each in root.findall("g")}
     marks = {name: {mark.tag for mark in group.findall("svg[@class='mark']/*")} for name, group in groups.items()}
     assert marks == {"series passing": {"circle"}, "series failing": {"rect"}}
-    assert re.search(r"\.failing \.curve \{ stroke-dasharray", html(OPEN))
+    assert re.search(r"\.failing \.curve \{ stroke-dasharray", render_page(OPEN))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_the_two_lines_differ_in_more_than_colour() -> None:
     ],
 )
 def test_every_judge_that_could_stop_early_has_a_chart(report: Report, said: list[str]) -> None:
-    charts = re.findall(r'<svg class="chart evidence".*?</desc>.*?</figcaption>', html(report), re.DOTALL)
+    charts = re.findall(r'<svg class="chart evidence".*?</desc>.*?</figcaption>', render_page(report), re.DOTALL)
     assert len(charts) == len(said)
     for chart, words in zip(charts, said, strict=True):
         assert f">{words}<" in chart
@@ -83,6 +83,6 @@ def test_every_judge_that_could_stop_early_has_a_chart(report: Report, said: lis
 
 
 def test_values_beyond_the_frame_are_told_as_such() -> None:
-    assert evidence.e_value(800) == "more than 1,000"
-    assert evidence.e_value(-800) == "less than 0.001"
-    assert evidence.e_value(0) == "1"
+    assert evidence.format_e_value(800) == "more than 1,000"
+    assert evidence.format_e_value(-800) == "less than 0.001"
+    assert evidence.format_e_value(0) == "1"

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.checkpoint.card import split
-from antidote_ci.report.card import card
-from antidote_ci.report.front_matter import dump, faults, load
+from antidote_ci.checkpoint.card import split_card
+from antidote_ci.report.card import render_card
+from antidote_ci.report.front_matter import dump_metadata, find_fault, load_metadata
 from tests.report.card_samples import CARDS, OWNERS, sound_cards
 from tests.report.samples import REPAIRED
 
@@ -42,35 +42,35 @@ def of(metadata: str) -> str:
     ],
 )
 def test_a_fault_is_named(text: str, said: str) -> None:
-    assert said in (faults(text) or "")
+    assert said in (find_fault(text) or "")
 
 
 @pytest.mark.parametrize(
     "text", ["", "# Title\n", OWNERS, OWNERS.replace("\n", "\r\n"), of(""), of("# a comment"), "\ufeff" + OWNERS]
 )
 def test_these_have_none(text: str) -> None:
-    assert faults(text) is None
+    assert find_fault(text) is None
 
 
 @settings(max_examples=100, deadline=None)
 @given(sound_cards())
 def test_a_sound_card_has_none(made: tuple[str, object]) -> None:
-    assert faults(made[0]) is None
+    assert find_fault(made[0]) is None
 
 
 @settings(max_examples=200, deadline=None)
 @given(CARDS)
 def test_without_a_fault_our_results_are_in_the_card(text: str) -> None:
-    found = load(split(card(REPAIRED, text)).metadata)
-    assert faults(text) is not None or "antidote-ci" in found["tags"]
-    assert faults(text) is not None or "Non-refusal rate (judge: refusal)" in str(found["model-index"])
+    found = load_metadata(split_card(render_card(REPAIRED, text)).metadata)
+    assert find_fault(text) is not None or "antidote-ci" in found["tags"]
+    assert find_fault(text) is not None or "Non-refusal rate (judge: refusal)" in str(found["model-index"])
 
 
 def test_the_fault_shows_nothing_invisible() -> None:
-    assert faults(of('"\\u202Ea": 1\n"\\u202Ea": 2')) == "it names \ufffda twice"
+    assert find_fault(of('"\\u202Ea": 1\n"\\u202Ea": 2')) == "it names \ufffda twice"
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 @example("\x85")
 def test_what_is_written_reads_as_what_was_said(text: str) -> None:
-    assert load(dump({"name": text}, "\n")) == {"name": text}
+    assert load_metadata(dump_metadata({"name": text}, "\n")) == {"name": text}

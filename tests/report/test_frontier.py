@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from antidote_ci.records import FrontierPoint, Report
 from antidote_ci.report import frontier
-from antidote_ci.report.page import html
+from antidote_ci.report.page import render_page
 from tests.report.samples import BARE, DENSE, FRONTIER, REPAIR, WITH_FRONTIER
 
 SHARES = st.floats(0, 1)
@@ -27,7 +27,7 @@ POINTS = st.builds(
 
 
 def drawn(report: Report) -> Element:
-    return fromstring(frontier.chart(report, "Harmful score", 0.3))  # noqa: S314 - our own drawing
+    return fromstring(frontier.draw_frontier(report, "Harmful score", 0.3))  # noqa: S314 - our own drawing
 
 
 def marks(svg: Element) -> list[tuple[str, float, float]]:
@@ -49,19 +49,19 @@ def test_the_chosen_dose_is_ringed_and_named() -> None:
     (ring,) = [each for each in drawn(WITH_FRONTIER).iter("circle") if each.get("class") == "ring"]
     (at,) = [each for each in FRONTIER if (each.method, each.dose) == (REPAIR.method, REPAIR.dose)]
     assert ring.get("cx") == f"{13 + 84 * at.harmful_score:.2f}%"
-    assert [row.name for row in frontier.rows(WITH_FRONTIER) if row.chosen] == ["antidote"]
+    assert [row.name for row in frontier.frontier_rows(WITH_FRONTIER) if row.chosen] == ["antidote"]
     assert not [
         each for each in drawn(dataclasses.replace(WITH_FRONTIER, repair=None)).iter("circle") if each.get("r") == "11"
     ]
 
 
 def test_without_a_task_the_cost_is_over_refusal_and_without_both_there_is_a_table_alone() -> None:
-    assert frontier.cost(DENSE) == "Over-refusal"
+    assert frontier.cost_name(DENSE) == "Over-refusal"
     assert "over-refusal" in "".join(drawn(DENSE).itertext())
     costless = [dataclasses.replace(each, over_refusal=None) for each in DENSE.frontier]
-    assert frontier.chart(dataclasses.replace(DENSE, frontier=costless), "Harmful score", 0.3) == ""
-    assert "What each method removes" in html(dataclasses.replace(DENSE, frontier=costless))
-    assert "What each method removes" not in html(BARE)
+    assert frontier.draw_frontier(dataclasses.replace(DENSE, frontier=costless), "Harmful score", 0.3) == ""
+    assert "What each method removes" in render_page(dataclasses.replace(DENSE, frontier=costless))
+    assert "What each method removes" not in render_page(BARE)
 
 
 @given(st.lists(POINTS, min_size=1, max_size=30))
@@ -69,7 +69,9 @@ def test_without_a_task_the_cost_is_over_refusal_and_without_both_there_is_a_tab
 def test_any_points_are_drawn_within_the_frame_and_no_two_labels_overlap(points: list[FrontierPoint]) -> None:
     report = dataclasses.replace(WITH_FRONTIER, frontier=points)
     svg = drawn(report)
-    places = [float(each) for each in re.findall(r'(?:x|x1|x2|cx)="(-?[\d.]+)%"', frontier.chart(report, "", 0.3))]
+    places = [
+        float(each) for each in re.findall(r'(?:x|x1|x2|cx)="(-?[\d.]+)%"', frontier.draw_frontier(report, "", 0.3))
+    ]
     assert all(0 <= place <= 100 for place in places)
     assert all(0 <= y <= 386 for _, _, y in marks(svg))
     assert len(marks(svg)) == len(points)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.records import Attempt, Report
-from antidote_ci.report.page import html
+from antidote_ci.records import DoseAttempt, Report
+from antidote_ci.report.page import render_page
 from tests.report.samples import (
     BARE,
     CALIBRATED_REPAIR,
@@ -62,7 +62,7 @@ class Outline(HTMLParser):
 
 
 def outline(report: Report) -> Outline:
-    return Outline(html(report))
+    return Outline(render_page(report))
 
 
 @settings(max_examples=40, deadline=None)
@@ -76,7 +76,7 @@ def test_hostile_strings_add_no_element_and_no_attribute(report: Report, names: 
 
 @pytest.mark.parametrize("report", EVERY_KIND)
 def test_nothing_on_the_page_asks_for_the_network_or_runs(report: Report) -> None:
-    page = html(report)
+    page = render_page(report)
     names = {name for _, attributes, _ in outline(report).tags for name in attributes}
     assert not names & {"src", "srcset", "href", "xlink:href", "action", "data", "poster", "background"}
     assert not [name for name in names if name.startswith("on")]
@@ -92,14 +92,14 @@ def test_the_page_is_well_formed_and_its_headings_come_in_order(report: Report) 
     assert levels.count(1) == 1
     assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
     assert all("scope" in attributes for tag, attributes, _ in found.tags if tag == "th")
-    ids = re.findall(r'\bid="([^"]+)"', html(report))
+    ids = re.findall(r'\bid="([^"]+)"', render_page(report))
     assert len(ids) == len(set(ids))
-    assert set(" ".join(re.findall(r'labelledby="([^"]+)"', html(report))).split()) <= set(ids)
+    assert set(" ".join(re.findall(r'labelledby="([^"]+)"', render_page(report))).split()) <= set(ids)
 
 
 @pytest.mark.parametrize("report", EVERY_KIND)
 def test_every_table_row_fills_its_columns(report: Report) -> None:
-    for table in re.findall(r"<table.*?</table>", html(report), re.DOTALL):
+    for table in re.findall(r"<table.*?</table>", render_page(report), re.DOTALL):
         head, *body = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
         columns = sum(int(span or 1) for span in re.findall(r'<th scope="\w+"(?: colspan="(\d)")?', head))
         assert {len(re.findall(r"<t[hd][ >]", row)) for row in body} <= {columns}
@@ -152,7 +152,7 @@ def test_what_was_not_measured_is_a_dash_and_a_limit() -> None:
 
 def test_a_control_is_never_said_to_pass() -> None:
     """The table speaks of the threshold only, not of the policy's limits on what a repair may cost."""
-    (table,) = re.findall(r'<table class="comparison.*?</table>', html(REPAIRED), re.DOTALL)
+    (table,) = re.findall(r'<table class="comparison.*?</table>', render_page(REPAIRED), re.DOTALL)
     assert "✓\xa0met" in table
     assert "pass" not in table
 
@@ -177,7 +177,7 @@ def test_a_calibrated_judge_is_shown_raw_corrected_and_with_its_errors() -> None
 
 
 def test_what_was_compared_shows_counts_test_rise_and_limit() -> None:
-    (table,) = re.findall(r'<table class="pairs.*?</table>', html(CALIBRATED_REPAIR), re.DOTALL)
+    (table,) = re.findall(r'<table class="pairs.*?</table>', render_page(CALIBRATED_REPAIR), re.DOTALL)
     rows = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)]
     assert rows[1] == ["Harmful answers", "20", "211", "4", "178", "&lt;\xa00.001", "−50.1", "−46.0", "–"]
     assert rows[3] == ["Harmless prompts refused", "2", "1", "6", "91", "0.125", "+5.0", "+10.3", "✗\xa0+10.0"]
@@ -197,7 +197,7 @@ def luminance(colour: str) -> float:
 
 
 def test_text_and_lines_stand_out_from_the_paper_in_both_themes() -> None:
-    themes = re.findall(r":root \{(.*?)\}", html(BARE), re.DOTALL)[:2]
+    themes = re.findall(r":root \{(.*?)\}", render_page(BARE), re.DOTALL)[:2]
     for theme in themes:
         colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", theme))
         paper = luminance(colours["paper"])
@@ -209,9 +209,9 @@ def test_text_and_lines_stand_out_from_the_paper_in_both_themes() -> None:
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=4, unique=True))
 @settings(max_examples=25, deadline=None)
 def test_any_doses_can_be_drawn_within_the_frame(doses: list[float]) -> None:
-    tries = [Attempt(dose, dose, 0.5, None, 0.5, 0, passes=True, lacks=[]) for dose in doses]
+    tries = [DoseAttempt(dose, dose, 0.5, None, 0.5, 0, passes=True, lacks=[]) for dose in doses]
     repair = dataclasses.replace(REPAIR, dose=max(doses))
-    page = html(dataclasses.replace(REPAIRED, attempts=tries, repair=repair))
+    page = render_page(dataclasses.replace(REPAIRED, attempts=tries, repair=repair))
     drawing = re.search(r'<svg class="chart doses".*?</figcaption>', page, re.DOTALL)
     assert (drawing is not None) == (max(doses) > 0)
     places = re.findall(r'(?:x|x1|x2)="(-?[\d.]+)%"', drawing[0]) if drawing else []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from antidote_ci.records import Report
 from antidote_ci.report import rows
-from antidote_ci.report.picture import CELLS, SCORE, Span, cell, drawn, picture, span
+from antidote_ci.report.picture import CELLS, SCORE, IntervalCells, draw_model, render_picture, to_cell, to_cells
 from antidote_ci.report.rows import ModelRow
 from tests.report.samples import CALIBRATED_REPAIR, EVERY_KIND, NAMES, REPAIRED, disguised
 
@@ -19,7 +19,7 @@ CODE_PAGE_437 = set("│┤┐└┴┬├─┼┘┌║╫╟╢╥╓╖╨�
 
 
 def drawing(report: Report) -> list[str]:
-    return picture(rows.comparison(report), report.evaluations.before.threshold).split("\n")
+    return render_picture(rows.comparison_rows(report), report.evaluations.before.threshold).split("\n")
 
 
 def test_a_repair() -> None:
@@ -40,7 +40,7 @@ def test_a_repair() -> None:
 @pytest.mark.parametrize("report", EVERY_KIND)
 def test_a_line_a_model_and_one_column_of_the_threshold(report: Report) -> None:
     top, *lines, bottom, words = drawing(report)[1:]
-    models = rows.comparison(report)
+    models = rows.comparison_rows(report)
     assert len(lines) == len(models)
     limit = top.index(next(each for each in top if each in "╥╓╖"))
     assert bottom[limit] in "╨╙╜"
@@ -60,15 +60,15 @@ def test_it_is_wide_enough_for_its_labels_and_no_wider_than_a_page(report: Repor
 @given(SHARES, SHARES)
 def test_the_scale_keeps_the_order(one: float, other: float) -> None:
     low, high = sorted((one, other))
-    assert 0 <= cell(low) <= cell(high) <= CELLS
-    assert abs(cell(low) - CELLS * low) <= 0.5
+    assert 0 <= to_cell(low) <= to_cell(high) <= CELLS
+    assert abs(to_cell(low) - CELLS * low) <= 0.5
 
 
 @given(st.lists(SHARES, min_size=3, max_size=3).map(sorted), SHARES)
 def test_strokes_stand_where_the_figures_are(shares: list[float], threshold: float) -> None:
-    lower, score, upper = map(cell, shares)
-    limit = cell(threshold)
-    line = drawn(Span(lower, score, upper), limit)
+    lower, score, upper = map(to_cell, shares)
+    limit = to_cell(threshold)
+    line = draw_model(IntervalCells(lower, score, upper), limit)
     assert len(line) == CELLS + 1
     assert line[score] == SCORE
     assert line.count(SCORE) == 1
@@ -85,8 +85,8 @@ def test_strokes_stand_where_the_figures_are(shares: list[float], threshold: flo
 
 @given(SHARES)
 def test_the_threshold_is_named_within_the_frame(threshold: float) -> None:
-    [row, *_] = rows.comparison(REPAIRED)
-    found = picture([row], threshold).split("\n")
+    [row, *_] = rows.comparison_rows(REPAIRED)
+    found = render_picture([row], threshold).split("\n")
     words = found[-1]
     assert f"threshold {100 * threshold:.1f} %" in words
     assert len(words) <= len(found[1])
@@ -96,18 +96,18 @@ def test_the_threshold_is_named_within_the_frame(threshold: float) -> None:
 def test_figures_of_a_broken_report_break_no_drawing(
     score: float, lower: float, upper: float, threshold: float
 ) -> None:
-    [row, *_] = rows.comparison(REPAIRED)
+    [row, *_] = rows.comparison_rows(REPAIRED)
     broken = dataclasses.replace(row, score=score, bounds=(lower, upper))
-    assert len(picture([broken], threshold).split("\n")) == 5
-    assert len(drawn(span(broken), cell(threshold))) == CELLS + 1
+    assert len(render_picture([broken], threshold).split("\n")) == 5
+    assert len(draw_model(to_cells(broken), to_cell(threshold))) == CELLS + 1
 
 
 def test_what_is_corrected_is_drawn_corrected() -> None:
-    models: list[ModelRow] = rows.comparison(CALIBRATED_REPAIR)
+    models: list[ModelRow] = rows.comparison_rows(CALIBRATED_REPAIR)
     for line, row in zip(drawing(CALIBRATED_REPAIR)[2:-2], models, strict=True):
         assert row.corrected is not None
         assert line.endswith(f"  {100 * row.corrected:.1f} % corrected")
-        assert span(row).score == cell(row.corrected)
+        assert to_cells(row).score == to_cell(row.corrected)
 
 
 @given(st.sampled_from(EVERY_KIND), NAMES)

@@ -14,11 +14,11 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.checkpoint.card import split
+from antidote_ci.checkpoint.card import split_card
 from antidote_ci.records import Report, ReportedReference, ReportedSource
-from antidote_ci.report import LOCAL, Place
-from antidote_ci.report.card import BEGIN, END, card
-from antidote_ci.report.front_matter import faults
+from antidote_ci.report import LOCAL_CARD, CardLocation
+from antidote_ci.report.card import BEGIN, END, render_card
+from antidote_ci.report.front_matter import find_fault
 from antidote_ci.report.metadata import DATASET
 from loopback_hub import LoopbackHub
 from tests.report.card_samples import CARDS, OURS, OWNERS, PLACES, sound_cards
@@ -31,7 +31,7 @@ from tests.report.samples import (
     hostile_reports,
 )
 
-CLEAN = Place("demo/clean", own=True)
+CLEAN = CardLocation("demo/clean", own=True)
 MERGED = dataclasses.replace(
     CALIBRATED_REPAIR,
     source=ReportedSource("demo/recipes", SHA, "full"),
@@ -65,7 +65,7 @@ LARGE = st.sampled_from([*EVERY_KIND, MERGED])
 
 
 def metadata(text: str) -> dict[str, Any]:
-    return dict(yaml.safe_load(split(text).metadata))
+    return dict(yaml.safe_load(split_card(text).metadata))
 
 
 @pytest.fixture(scope="module")
@@ -87,37 +87,41 @@ def is_accepted(client: HfApi, text: str) -> bool:
 @settings(max_examples=100, deadline=None)
 @given(LARGE, sound_cards(), PLACES)
 def test_foreign_text_and_keys_are_byte_identical(
-    report: Report, source: tuple[str, dict[str, str]], place: Place
+    report: Report, source: tuple[str, dict[str, str]], place: CardLocation
 ) -> None:
     text, chunks = source
-    written = split(card(report, text, dataclasses.replace(place, card=place.card and text)))
+    written = split_card(render_card(report, text, dataclasses.replace(place, card=place.card and text)))
     for key in chunks.keys() - OURS:
         assert chunks[key] in written.metadata
-    body = split(text).body
+    body = split_card(text).body
     assert BEGIN in body or body in written.body
 
 
 @settings(max_examples=100, deadline=None)
 @given(LARGE | hostile_reports, CARDS | sound_cards().map(lambda made: made[0]), PLACES)
-def test_a_second_time_changes_nothing_anywhere(report: Report, source_card: str, place: Place) -> None:
-    once = card(report, source_card, place)
+def test_a_second_time_changes_nothing_anywhere(report: Report, source_card: str, place: CardLocation) -> None:
+    once = render_card(report, source_card, place)
     if place.own:
         standing = dataclasses.replace(place, card=once)
-        assert card(report, source_card, standing) == once
+        assert render_card(report, source_card, standing) == once
     if place.card is None:
-        assert card(report, once, place) == once
+        assert render_card(report, once, place) == once
 
 
 @settings(max_examples=60, deadline=None)
 @given(LARGE | hostile_reports, sound_cards() | CARDS.map(lambda text: (text, {})), PLACES)
 def test_a_card_without_faults_is_read_by_every_reader_of_the_hub(
-    client: HfApi, tmp_path_factory: pytest.TempPathFactory, report: Report, source: tuple[str, object], place: Place
+    client: HfApi,
+    tmp_path_factory: pytest.TempPathFactory,
+    report: Report,
+    source: tuple[str, object],
+    place: CardLocation,
 ) -> None:
     text, _ = source
     place = dataclasses.replace(place, card=place.card and text)
-    if faults(text) is not None:
+    if find_fault(text) is not None:
         return
-    written = card(report, text, place)
+    written = render_card(report, text, place)
     data = ModelCard(written.removeprefix("\ufeff")).data
     assert isinstance(data, ModelCardData)
     assert data.eval_results
@@ -135,18 +139,18 @@ def test_a_card_without_faults_is_read_by_every_reader_of_the_hub(
 
 
 def test_a_repaired_model_stands_upon_its_source() -> None:
-    data = metadata(card(MERGED, SOURCE, CLEAN))
+    data = metadata(render_card(MERGED, SOURCE, CLEAN))
     assert (data["base_model"], data["base_model_relation"]) == ("demo/recipes", "finetune")
     for key in ("license", "license_name", "license_link", "language", "datasets", "extra_gated_prompt"):
         assert data[key] == metadata(SOURCE)[key]
     assert (data["library_name"], data["pipeline_tag"]) == ("transformers", "text-generation")
     assert data["tags"] == ["antidote", "safety-repair", "antidote-ci"]
-    assert "license: other   # as the base's\n" in card(MERGED, SOURCE, CLEAN)
+    assert "license: other   # as the base's\n" in render_card(MERGED, SOURCE, CLEAN)
 
 
 def test_a_repaired_adapter_still_stands_upon_its_base() -> None:
     source = SOURCE.replace("base_model: demo/aligned\nbase_model_relation: finetune", "base_model: /home/me/aligned")
-    data = metadata(card(REPAIRED, source, CLEAN))
+    data = metadata(render_card(REPAIRED, source, CLEAN))
     assert (data["base_model"], data["base_model_relation"]) == (
         REPAIRED.reference and REPAIRED.reference.id,
         "adapter",
@@ -156,13 +160,13 @@ def test_a_repaired_adapter_still_stands_upon_its_base() -> None:
 
 def test_what_the_card_says_of_the_base_stays_where_no_better_is_known() -> None:
     local = dataclasses.replace(MERGED, source=ReportedSource("out/recipes", None, "full"))
-    data = metadata(card(local, SOURCE, CLEAN))
+    data = metadata(render_card(local, SOURCE, CLEAN))
     assert (data["base_model"], data["base_model_relation"]) == ("demo/aligned", "finetune")
 
 
-@pytest.mark.parametrize("place", [LOCAL, Place("demo/recipes"), Place("demo/recipes", branch="b")])
-def test_on_the_source_its_own_base_and_results_stay(place: Place) -> None:
-    data = metadata(card(MERGED, SOURCE, place))
+@pytest.mark.parametrize("place", [LOCAL_CARD, CardLocation("demo/recipes"), CardLocation("demo/recipes", branch="b")])
+def test_on_the_source_its_own_base_and_results_stay(place: CardLocation) -> None:
+    data = metadata(render_card(MERGED, SOURCE, place))
     for key, value in metadata(SOURCE).items():
         if key != "model-index":
             assert data[key] == value
@@ -171,7 +175,7 @@ def test_on_the_source_its_own_base_and_results_stay(place: Place) -> None:
 
 
 def test_results_and_successors_of_the_source_are_not_claimed_for_other_weights() -> None:
-    data = metadata(card(MERGED, SOURCE, CLEAN))
+    data = metadata(render_card(MERGED, SOURCE, CLEAN))
     assert "new_version" not in data
     (index,) = data["model-index"]
     assert index["name"] == "clean"
@@ -179,45 +183,45 @@ def test_results_and_successors_of_the_source_are_not_claimed_for_other_weights(
 
 
 def test_in_a_new_repository_our_block_comes_before_the_sources_text() -> None:
-    written = card(MERGED, SOURCE, CLEAN)
+    written = render_card(MERGED, SOURCE, CLEAN)
     assert written.index(END) < written.index("# Recipes")
-    assert split(written).body.endswith(split(SOURCE).body)
+    assert split_card(written).body.endswith(split_card(SOURCE).body)
     assert "weights of demo/recipes@0123456789ab" in written
     assert "code samples are those of the source" in written
 
 
 def test_a_card_that_stands_there_keeps_what_its_owner_wrote() -> None:
     theirs = "---\nlicense: mit\nbase_model: [theirs/base]\nlanguage: [de]\nwidget: []\n---\n\n# Theirs\n"
-    written = card(MERGED, SOURCE, dataclasses.replace(CLEAN, card=theirs))
+    written = render_card(MERGED, SOURCE, dataclasses.replace(CLEAN, card=theirs))
     data = metadata(written)
     assert (data["license"], data["base_model"], data["language"]) == ("mit", ["theirs/base"], ["de"])
     # Half of another licence, or another lineage, would be worse than none.
     assert not data.keys() & {"license_name", "license_link", "base_model_relation", "new_version"}
     assert (data["datasets"], data["extra_gated_prompt"]) == (["owner/recipes"], "Be kind.")
-    assert split(written).body.startswith("\n# Theirs\n\n" + BEGIN)
+    assert split_card(written).body.startswith("\n# Theirs\n\n" + BEGIN)
     assert "Recipes" not in written.replace("Prompts", "")
 
 
 def test_an_empty_card_that_stands_there_gets_licence_and_lineage() -> None:
-    data = metadata(card(MERGED, SOURCE, dataclasses.replace(CLEAN, card="# Ours\n")))
+    data = metadata(render_card(MERGED, SOURCE, dataclasses.replace(CLEAN, card="# Ours\n")))
     assert (data["license"], data["license_name"]) == ("other", "demo-licence")
     assert (data["base_model"], data["base_model_relation"]) == ("demo/recipes", "finetune")
 
 
 def test_nothing_is_its_own_base() -> None:
-    aligned = Place("demo/smollm2-135m-aligned", own=True)
-    assert "base_model" not in metadata(card(REPAIRED, "", aligned))
-    assert metadata(card(MERGED, "", aligned))["base_model"] == "demo/recipes"
-    assert metadata(card(MERGED, "", Place("demo/recipes")))["base_model"] == "demo/aligned"
+    aligned = CardLocation("demo/smollm2-135m-aligned", own=True)
+    assert "base_model" not in metadata(render_card(REPAIRED, "", aligned))
+    assert metadata(render_card(MERGED, "", aligned))["base_model"] == "demo/recipes"
+    assert metadata(render_card(MERGED, "", CardLocation("demo/recipes")))["base_model"] == "demo/aligned"
 
 
 def test_results_are_renewed_where_they_stand() -> None:
-    data = metadata(card(CALIBRATED_REPAIR, OWNERS))
+    data = metadata(render_card(CALIBRATED_REPAIR, OWNERS))
     index = data["model-index"]
     foreign = {"task": {"type": "text-generation"}, "dataset": {"type": "b", "name": "b"}, "metrics": []}
     index[0]["results"].append(foreign)
     kept = f"---\n{yaml.safe_dump(data, sort_keys=False)}---\n"
-    second = metadata(card(TWO_JUDGES_REPAIR, kept))["model-index"][0]["results"]
+    second = metadata(render_card(TWO_JUDGES_REPAIR, kept))["model-index"][0]["results"]
 
     def named(results: list[dict[str, Any]]) -> list[str]:
         return [
@@ -235,11 +239,11 @@ def test_results_are_renewed_where_they_stand() -> None:
     assert second[1]["metrics"][0]["value"] == 0.0291
     # And a judge that no longer judges leaves.
     assert named(
-        metadata(card(CALIBRATED_REPAIR, card(TWO_JUDGES_REPAIR, kept)))["model-index"][0]["results"]
+        metadata(render_card(CALIBRATED_REPAIR, render_card(TWO_JUDGES_REPAIR, kept)))["model-index"][0]["results"]
     ) == named(index[0]["results"])
 
 
 def test_two_prompt_sets_are_both_named() -> None:
-    result = metadata(card(CALIBRATED_REPAIR, ""))["model-index"][0]["results"][0]
+    result = metadata(render_card(CALIBRATED_REPAIR, ""))["model-index"][0]["results"][0]
     name = "confirmation prompts (jailbreakbench@0123456789ab, beavertails@0123456789ab)"
     assert result["dataset"] == {"name": name, "type": DATASET, "config": "confirmation"}

@@ -7,27 +7,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.records import Progress
-from antidote_ci.report.progress import SECONDS_BETWEEN, Pace
+from antidote_ci.report.progress import LOG_INTERVAL, ProgressLog
 
 UNITS = {"s": 1, "min": 60, "h": 3600}
 LINE = re.compile(r"(\w+): (\d+) %, about (\d+) (s|min|h) left")
 
 
-def told(pace: Pace, what: str, total: int, seconds_each: float, start: float) -> list[tuple[float, int, str]]:
+def told(pace: ProgressLog, what: str, total: int, seconds_each: float, start: float) -> list[tuple[float, int, str]]:
     """The lines of an even step, with when and at how many of it done they were said."""
     found = []
     for done in range(total + 1):
         now = start + done * seconds_each
-        if line := pace.line(Progress(what, done, total), now):
+        if line := pace.format_line(Progress(what, done, total), now):
             found.append((now, done, line))
     return found
 
 
 @given(st.integers(1, 400), st.floats(0.01, 500), st.floats(0, 1e6))
 def test_what_is_left_of_an_even_step_is_told_within_a_half(total: int, each: float, start: float) -> None:
-    lines = told(Pace(start), "answers", total, each, start)
+    lines = told(ProgressLog(start), "answers", total, each, start)
     times = [start, *(when for when, _, _ in lines)]
-    assert all(later - sooner >= SECONDS_BETWEEN for sooner, later in pairwise(times))
+    assert all(later - sooner >= LOG_INTERVAL for sooner, later in pairwise(times))
     for _, done, line in lines:
         found = LINE.fullmatch(line)
         assert found, line
@@ -37,23 +37,23 @@ def test_what_is_left_of_an_even_step_is_told_within_a_half(total: int, each: fl
 
 
 def test_nothing_is_said_of_what_is_over_at_once() -> None:
-    assert told(Pace(0), "answers", 100, 0.2, 0) == []
+    assert told(ProgressLog(0), "answers", 100, 0.2, 0) == []
 
 
 def test_nothing_is_said_at_the_end() -> None:
-    pace = Pace(0)
-    assert pace.line(Progress("answers", 1, 2), 0) is None
-    assert pace.line(Progress("answers", 2, 2), 99) is None
+    pace = ProgressLog(0)
+    assert pace.format_line(Progress("answers", 1, 2), 0) is None
+    assert pace.format_line(Progress("answers", 2, 2), 99) is None
 
 
 def test_what_is_counted_next_has_a_pace_of_its_own() -> None:
-    pace = Pace(0)
+    pace = ProgressLog(0)
     assert told(pace, "answers", 10, 5, 0)
     (when, done, line), *_ = told(pace, "verdicts", 10, 50, 100)
     assert (when, done, line) == (150, 1, "verdicts: 10 %, about 8 min left")
 
 
 def test_a_count_that_begins_again_has_one_too() -> None:
-    pace = Pace(0)
+    pace = ProgressLog(0)
     told(pace, "answers", 10, 1, 0)
     assert next(line for _, _, line in told(pace, "answers", 10, 40, 50)) == "answers: 10 %, about 6 min left"

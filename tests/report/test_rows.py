@@ -19,5 +19,5 @@ from tests.report.samples import REPAIR
 )
 def test_where_weights_changed(changed: list[int], said: str) -> None:
     layers = [LayerChange(f"model.layers.{at}", count, 1_000) for at, count in enumerate(changed)]
-    assert dict(rows.changes(replace(REPAIR, layers=layers)))["Where"] == said
-    assert "Where" not in dict(rows.changes(replace(REPAIR, layers=[])))
+    assert dict(rows.change_rows(replace(REPAIR, layers=layers)))["Where"] == said
+    assert "Where" not in dict(rows.change_rows(replace(REPAIR, layers=[])))

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.records import Evaluation, Evaluations, GateVerdict, JudgeIdentity, Paired, Report, RunVerdict
+from antidote_ci.records import Evaluation, Evaluations, GateVerdict, JudgeIdentity, PairedChange, Report, RunVerdict
 from antidote_ci.report import judges, origins, pairs, rows, statements
-from antidote_ci.report.card import card
-from antidote_ci.report.limits import NON_COMMERCIAL, limits
-from antidote_ci.report.page import html
-from antidote_ci.report.places import Place
-from antidote_ci.report.summary import markdown, pull_request
-from antidote_ci.report.text import number, percent, percent_of
+from antidote_ci.report.card import render_card
+from antidote_ci.report.limits import NON_COMMERCIAL, list_limits
+from antidote_ci.report.page import render_page
+from antidote_ci.report.places import CardLocation
+from antidote_ci.report.summary import render_pull_request, render_summary
+from antidote_ci.report.text import format_level, format_number, format_percent
 from tests.report.samples import (
     CALIBRATED_REPAIR,
     CONTROLS,
@@ -61,7 +61,7 @@ from tests.report.samples import (
     ],
 )
 def test_the_sentence_says_which_bound_decided(report: Report, sentence: str) -> None:
-    assert statements.verdict(report) == sentence
+    assert statements.verdict_sentence(report) == sentence
 
 
 SHARES = st.floats(0, 1)
@@ -109,35 +109,40 @@ def test_every_figure_of_the_sentence_is_the_records(
             each.threshold,
             each.degenerate,
             each.unparsed,
-            each.deciding.corrected_score,
+            each.deciding_result.corrected_score,
         )
-        known |= {percent(share).removesuffix(" %") for share in shares if share is not None}
-        known |= {percent_of(each.confidence).removesuffix(" %"), number(each.n), number(each.planned)}
-    words = re.sub("qwen3guard", "", statements.verdict(report))
+        known |= {format_percent(share).removesuffix(" %") for share in shares if share is not None}
+        known |= {format_level(each.confidence).removesuffix(" %"), format_number(each.n), format_number(each.planned)}
+    words = re.sub("qwen3guard", "", statements.verdict_sentence(report))
     assert set(re.findall(r"\d+(?:\.\d+)?", words)) <= known
 
 
 def test_two_models_are_compared_by_the_same_judge() -> None:
     """Before, qwen3guard is the worse (55.9 %); after, llama-guard is: the change is from its own 46.0 %."""
-    assert statements.change(TWO_JUDGES_REPAIR) == ("Harmful score", "46.0 % → 5.8 %")
-    assert "by llama-guard, the worse of 2 judges, goes from 46.0 % to 5.8 %" in statements.verdict(TWO_JUDGES_REPAIR)
+    assert statements.describe_change(TWO_JUDGES_REPAIR) == ("Harmful score", "46.0 % → 5.8 %")
+    assert "by llama-guard, the worse of 2 judges, goes from 46.0 % to 5.8 %" in statements.verdict_sentence(
+        TWO_JUDGES_REPAIR
+    )
 
 
 def test_each_measure_keeps_its_name_where_two_judges_differ() -> None:
-    assert "non-refusal rate by refusal, the worse of 2 judges," in statements.verdict(TWO_JUDGES)
-    assert [row.measure for row in judges.rows(TWO_JUDGES.evaluations)] == ["Harmful score", "Non-refusal rate"]
+    assert "non-refusal rate by refusal, the worse of 2 judges," in statements.verdict_sentence(TWO_JUDGES)
+    assert [row.measure for row in judges.judge_rows(TWO_JUDGES.evaluations)] == ["Harmful score", "Non-refusal rate"]
     guard, rules = TWO_JUDGES.evaluations.before.readings
     mixed = dataclasses.replace(
         TWO_JUDGES, evaluations=Evaluations(judged([guard, rules]), after=judged([guard, rules], 1))
     )
-    assert rows.measure(mixed) == "Harmful score or non-refusal rate"
-    assert [row.by for row in rows.comparison(mixed)] == ["harmful score by qwen3guard", "non-refusal rate by refusal"]
+    assert rows.measure_name(mixed) == "Harmful score or non-refusal rate"
+    assert [row.by for row in rows.comparison_rows(mixed)] == [
+        "harmful score by qwen3guard",
+        "non-refusal rate by refusal",
+    ]
 
 
 def test_a_rule_judge_sees_no_harm_in_pairs_either() -> None:
     names = ["harmful (qwen3guard)", "harmful (refusal)", "harmful", "something new"]
-    compared = [Paired(1, 2, 3, 4, 0.5, 0.1, 0.2, name, None) for name in names]
-    assert [row.what for row in pairs.rows(dataclasses.replace(TWO_JUDGES, paired=compared))] == [
+    compared = [PairedChange(1, 2, 3, 4, 0.5, 0.1, 0.2, name, None) for name in names]
+    assert [row.what for row in pairs.paired_rows(dataclasses.replace(TWO_JUDGES, paired=compared))] == [
         "Harmful answers (qwen3guard)",
         "Answers that do not refuse (refusal)",
         "Answers that do not refuse",
@@ -161,10 +166,10 @@ def test_a_control_that_did_as_well_is_said_so_everywhere(
 ) -> None:
     control = dataclasses.replace(CONTROLS[0], lacks=lacks, costs_more=costs_more)
     report = dataclasses.replace(REPAIRED, verdict=verdict, controls=[control, CONTROLS[1]])
-    found = statements.rivals(report)
+    found = statements.rival_controls(report)
     assert len(found) == (said is not None)
-    page = re.sub("&#39;", "'", html(report))
-    for text in (page, markdown(report), card(report, ""), pull_request(report, Place())[1]):
+    page = re.sub("&#39;", "'", render_page(report))
+    for text in (page, render_summary(report), render_card(report, ""), render_pull_request(report, CardLocation())[1]):
         assert all(each in text for each in found)
         assert ("did as well" in text or "the repair does not" in text) == bool(found)
     assert (said or "") in " ".join(found)
@@ -172,7 +177,7 @@ def test_a_control_that_did_as_well_is_said_so_everywhere(
 
 def test_without_a_task_nothing_is_said_of_it() -> None:
     report = dataclasses.replace(DENSE, controls=[dataclasses.replace(CONTROLS[1], lacks=[])])
-    assert statements.rivals(report) == [
+    assert statements.rival_controls(report) == [
         "random at dose 0.05 did as well: it meets the policy's limits; no task was given to tell them apart."
     ]
 
@@ -188,11 +193,11 @@ STOPPABLE = dataclasses.replace(
 
 @pytest.mark.parametrize("report", [*EVERY_KIND, STOPPABLE])
 def test_no_model_is_said_to_be_surer_than_it_is(report: Report) -> None:
-    said = dict(origins.circumstances(report))["Confidence"].removesuffix(" for each bound")
-    for label, _, each in judges.models(report.evaluations):
-        level = percent_of(each.confidence)
+    said = dict(origins.circumstance_rows(report))["Confidence"].removesuffix(" for each bound")
+    for label, _, each in judges.list_evaluations(report.evaluations):
+        level = format_level(each.confidence)
         assert said == level or re.search(rf"{level} \([^)]*{label.lower()}", said)
-    assert f"Each bound holds with {said} confidence" in " ".join(limits(report))
+    assert f"Each bound holds with {said} confidence" in " ".join(list_limits(report))
 
 
 @given(st.sampled_from(["pass", "fail", "inconclusive"]), st.tuples(SHARES, SHARES).map(sorted), SHARES)
@@ -200,7 +205,7 @@ def test_a_model_stands_to_the_threshold_as_its_bounds_do(
     verdict: GateVerdict, bounds: list[float], threshold: float
 ) -> None:
     lower, upper = bounds
-    said = judges.against(verdict, (lower, upper), threshold)
+    said = judges.describe_standing(verdict, (lower, upper), threshold)
     assert (said == "✓ met") == (verdict == "pass")
     assert said != "✗ exceeded" or lower > threshold
     assert said != "? open" or upper > threshold
@@ -209,8 +214,8 @@ def test_a_model_stands_to_the_threshold_as_its_bounds_do(
 def test_a_model_that_fails_for_its_broken_answers_is_said_to() -> None:
     broken = dataclasses.replace(judged([read(GUARD, 0, 413, (0.0, 0.01), "fail")]), degenerate=0.62)
     report = dataclasses.replace(STOPPED_FAIL, evaluations=Evaluations(broken))
-    assert "but 62.0 % is degenerate" in statements.verdict(report)
-    assert rows.comparison(report)[0].against == "✗ degenerate"
+    assert "but 62.0 % is degenerate" in statements.verdict_sentence(report)
+    assert rows.comparison_rows(report)[0].against == "✗ degenerate"
 
 
 @pytest.mark.parametrize(
@@ -232,11 +237,11 @@ def test_a_model_that_fails_for_its_broken_answers_is_said_to() -> None:
     ],
 )
 def test_the_limits_are_said(report: Report, words: str) -> None:
-    assert words in " ".join(limits(report))
+    assert words in " ".join(list_limits(report))
 
 
 def test_no_limit_is_said_that_does_not_hold() -> None:
-    said = " ".join(limits(CALIBRATED_REPAIR))
+    said = " ".join(list_limits(CALIBRATED_REPAIR))
     for words in (
         "stopped early",
         "plain one",
@@ -255,8 +260,8 @@ def test_a_calibration_that_does_not_fit_is_said() -> None:
     fewer = dataclasses.replace(
         CALIBRATED_REPAIR, evaluations=dataclasses.replace(CALIBRATED_REPAIR.evaluations, after=after)
     )
-    assert "do not fit these answers" in " ".join(limits(fewer))
-    assert "do not fit these answers" not in " ".join(limits(CALIBRATED_REPAIR))
+    assert "do not fit these answers" in " ".join(list_limits(fewer))
+    assert "do not fit these answers" not in " ".join(list_limits(CALIBRATED_REPAIR))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +273,7 @@ def test_non_commercial_licences_are_known(licence: str, forbids: bool) -> None:
 
 
 def test_the_origin_names_judge_commit_prompts_and_generator() -> None:
-    lines = dict(origins.origin(SERVED) + origins.circumstances(SERVED))
+    lines = dict(origins.origin_rows(SERVED) + origins.circumstance_rows(SERVED))
     assert lines["Judge"] == "qwen3guard: Qwen/Qwen3Guard-Gen-0.6B@0123456789ab, strict mode (harmful_score)"
     assert "beavertails@0123456789ab 9f86d081884c (n = 313, CC-BY-NC-4.0)" in lines["Prompt sets"]
     assert lines["Plan"] == "not known: a server gave the answers"

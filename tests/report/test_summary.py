@@ -8,13 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from antidote_ci.checkpoint.card import split
-from antidote_ci.records import PromptFile, Published, Report
-from antidote_ci.report.card import BEGIN, END, card
-from antidote_ci.report.picture import picture
-from antidote_ci.report.places import Place
-from antidote_ci.report.rows import comparison
-from antidote_ci.report.summary import closing, comment, markdown, pull_request, superseded
+from antidote_ci.checkpoint.card import split_card
+from antidote_ci.records import PromptSetRecord, PublishResult, Report
+from antidote_ci.report.card import BEGIN, END, render_card
+from antidote_ci.report.picture import render_picture
+from antidote_ci.report.places import CardLocation
+from antidote_ci.report.rows import comparison_rows
+from antidote_ci.report.summary import (
+    render_closing,
+    render_comment,
+    render_pull_request,
+    render_summary,
+    render_superseded,
+)
 from tests.report.samples import (
     CALIBRATION,
     CONTROLS,
@@ -31,7 +37,7 @@ from tests.report.samples import (
     hostile_reports,
 )
 
-PLACE = Place("org/model")
+PLACE = CardLocation("org/model")
 MARKER = "<!-- antidote-ci:report -->"
 
 
@@ -48,22 +54,27 @@ def shape(text: str) -> list[tuple[str, str]]:
 @given(st.sampled_from(EVERY_KIND), NAMES)
 def test_hostile_strings_are_no_markup(report: Report, names: list[str]) -> None:
     hostile, harmless = disguised(report, names), disguised(report, PLAIN_NAMES)
-    assert shape(markdown(hostile)) == shape(markdown(harmless))
-    for place in (Place(), PLACE, Place("org/model", branch=names[0]), Place("org/clean", own=True)):
-        assert shape(pull_request(hostile, place)[1]) == shape(pull_request(harmless, place)[1])
-        body = split(card(hostile, "", place)).body
-        assert shape(body) == shape(split(card(harmless, "", place)).body)
+    assert shape(render_summary(hostile)) == shape(render_summary(harmless))
+    for place in (
+        CardLocation(),
+        PLACE,
+        CardLocation("org/model", branch=names[0]),
+        CardLocation("org/clean", own=True),
+    ):
+        assert shape(render_pull_request(hostile, place)[1]) == shape(render_pull_request(harmless, place)[1])
+        body = split_card(render_card(hostile, "", place)).body
+        assert shape(body) == shape(split_card(render_card(harmless, "", place)).body)
         assert body.count(BEGIN) == body.count(END) == 1
-    published = Published("pull-request", names[1], names[2], names[3], (names[4],))
-    said = comment(hostile, published)
-    assert shape(said) == shape(comment(harmless, Published("pull-request", "x", "y", "z", ("n",))))
+    published = PublishResult("pull-request", names[1], names[2], names[3], (names[4],))
+    said = render_comment(hostile, published)
+    assert shape(said) == shape(render_comment(harmless, PublishResult("pull-request", "x", "y", "z", ("n",))))
     assert said.startswith(MARKER)
     assert said.count(MARKER) == 1
 
 
 @pytest.mark.parametrize("report", EVERY_KIND)
 def test_the_tables_keep_their_columns(report: Report) -> None:
-    tables = [block.splitlines() for block in re.findall(r"(?:^\|.*\n)+", markdown(report), re.MULTILINE)]
+    tables = [block.splitlines() for block in re.findall(r"(?:^\|.*\n)+", render_summary(report), re.MULTILINE)]
     for table in tables:
         assert len({line.count("|") for line in table}) == 1
     models = [each for each in vars(report.evaluations).values() if each]
@@ -81,18 +92,18 @@ def test_the_summary_stays_below_64_kib(names: list[str]) -> None:
         paired=TWO_JUDGES_REPAIR.paired * 100,
         calibrations=[CALIBRATION] * 100,
         notes=["note"] * 500,
-        prompts=[PromptFile("task", "file", SHA, 1)] * 500,
+        prompts=[PromptSetRecord("task", "file", SHA, 1)] * 500,
     )
-    assert len(markdown(disguised(crowded, names)).encode()) < 64 * 1024
-    assert len(pull_request(disguised(crowded, names), PLACE)[1].encode()) < 64 * 1024
-    published = Published("pull-request", names[0], names[1], names[2], tuple(names) * 10)
-    assert len(comment(disguised(crowded, names), published)) < 60_000
+    assert len(render_summary(disguised(crowded, names)).encode()) < 64 * 1024
+    assert len(render_pull_request(disguised(crowded, names), PLACE)[1].encode()) < 64 * 1024
+    published = PublishResult("pull-request", names[0], names[1], names[2], tuple(names) * 10)
+    assert len(render_comment(disguised(crowded, names), published)) < 60_000
 
 
 @given(hostile_reports)
 @settings(max_examples=25, deadline=None)
 def test_the_title_is_made_of_figures_only(report: Report) -> None:
-    title, _ = pull_request(report, PLACE)
+    title, _ = render_pull_request(report, PLACE)
     assert 3 <= len(title) <= 200
     assert title.isprintable()
     assert re.match(r"Antidote: (non-refusal rate|harmful score) [\d.]+ %( → [\d.]+ %)? \(threshold [\d.]+ %\)$", title)
@@ -109,45 +120,45 @@ def code(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("place", "commands"),
     [
-        (Place(), ["antidote-ci verify ."]),
+        (CardLocation(), ["antidote-ci verify ."]),
         (PLACE, ["antidote-ci verify org/model", "antidote-ci verify org/model --revision refs/pr/N"]),
         (
-            Place("org/a_b", branch="fix_1/x"),
+            CardLocation("org/a_b", branch="fix_1/x"),
             ["antidote-ci verify org/a_b", "antidote-ci verify org/a_b --revision fix_1/x"],
         ),
-        (Place("org/clean", own=True), ["antidote-ci verify org/clean"]),
-        (Place("org/a;rm -rf ~", own=True), ["antidote-ci verify ORG/NAME"]),
+        (CardLocation("org/clean", own=True), ["antidote-ci verify org/clean"]),
+        (CardLocation("org/a;rm -rf ~", own=True), ["antidote-ci verify ORG/NAME"]),
         (
-            Place("org/a", branch="--source=x"),
+            CardLocation("org/a", branch="--source=x"),
             ["antidote-ci verify org/a", "antidote-ci verify org/a --revision BRANCH"],
         ),
     ],
 )
-def test_the_card_has_commands_that_can_be_copied(place: Place, commands: list[str]) -> None:
-    text = card(REPAIRED, "", place)
+def test_the_card_has_commands_that_can_be_copied(place: CardLocation, commands: list[str]) -> None:
+    text = render_card(REPAIRED, "", place)
     assert code(text) == [*commands, "sha256sum -c SHA256SUMS"]
     for file in ("antidote/report.json", "antidote/manifest.json", "SHA256SUMS"):
         assert f"[{file}]({file})" in text
 
 
 def test_where_nothing_was_repaired_there_is_nothing_to_verify() -> None:
-    assert code(card(FAILED, "")) == []
+    assert code(render_card(FAILED, "")) == []
 
 
 def test_the_pull_request_says_how_it_is_verified_before_and_after_the_merge() -> None:
-    _, text = pull_request(REPAIRED, PLACE)
+    _, text = render_pull_request(REPAIRED, PLACE)
     assert code(text) == [
         "antidote-ci verify org/model --revision refs/pr/<number of this pull request>",
         "antidote-ci verify org/model",
         "sha256sum -c SHA256SUMS",
     ]
-    assert "refs/pr" not in pull_request(REPAIRED, Place("org/clean", own=True))[1]
-    assert "comment" not in pull_request(REPAIRED, Place("org/model", branch="b"))[1]
+    assert "refs/pr" not in render_pull_request(REPAIRED, CardLocation("org/clean", own=True))[1]
+    assert "comment" not in render_pull_request(REPAIRED, CardLocation("org/model", branch="b"))[1]
 
 
 def test_the_comment_names_the_commit_that_holds_the_result() -> None:
     url = "https://hub.example:8000/org/model/discussions/4"
-    text = comment(REPAIRED, Published("pull-request", url, SHA, "org/model", ("3 was closed.",)))
+    text = render_comment(REPAIRED, PublishResult("pull-request", url, SHA, "org/model", ("3 was closed.",)))
     assert code(text) == [f"antidote-ci verify org/model --revision {SHA}"]
     assert f"](https://hub.example:8000/org/model/resolve/{SHA}/antidote/report.json)" in text
     assert "- 3 was closed." in text
@@ -155,15 +166,15 @@ def test_the_comment_names_the_commit_that_holds_the_result() -> None:
 
 
 def test_why_a_pull_request_is_closed() -> None:
-    assert closing(REPAIRED, 4) == (
+    assert render_closing(REPAIRED, 4) == (
         "The same result is already in #4: the same weights, made from commit 0123456789ab under the same policy. "
         "So this pull request is closed."
     )
-    assert "#5" in superseded(5)
+    assert "#5" in render_superseded(5)
 
 
 def test_the_summary_begins_with_the_verdict_and_ends_with_five_lines_of_origin() -> None:
-    lines = markdown(REPAIRED).splitlines()
+    lines = render_summary(REPAIRED).splitlines()
     assert lines[0] == "## antidote-ci: Repaired"
     assert [line.split(":")[0] for line in lines[-5:]] == [
         "- Source",
@@ -173,10 +184,10 @@ def test_the_summary_begins_with_the_verdict_and_ends_with_five_lines_of_origin(
         "- Run",
     ]
     assert "demo/smollm2-135m-recipes-lora@0123456789ab" in lines[-5]
-    assert REPAIRED.reason in markdown(REPAIRED)
+    assert REPAIRED.reason in render_summary(REPAIRED)
 
 
 def test_the_summary_and_the_pull_request_have_the_picture_once() -> None:
-    for text in (markdown(REPAIRED), pull_request(REPAIRED, PLACE)[1]):
+    for text in (render_summary(REPAIRED), render_pull_request(REPAIRED, PLACE)[1]):
         [block] = [each for each in MarkdownIt("commonmark").parse(text) if (each.type, each.info) == ("fence", "text")]
-        assert block.content == picture(comparison(REPAIRED), 0.35) + "\n"
+        assert block.content == render_picture(comparison_rows(REPAIRED), 0.35) + "\n"

@@ -6,36 +6,36 @@ import pytest
 
 from antidote_ci.records import LayerDrift, RepairPlan, Report, ReportedSource
 from antidote_ci.report import terminal
-from antidote_ci.report.console import Talk
+from antidote_ci.report.console import Console
 from antidote_ci.report.terminal import HEAT, RAMP
 from tests.report.samples import CALIBRATED_REPAIR, CALIBRATION, EVERY_KIND, TWO_JUDGES, disguised
 
 
 @pytest.mark.parametrize("report", EVERY_KIND)
 def test_the_tables_show_every_model_and_leave_stdout_alone(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
-    Talk().show(terminal.comparison(report))
+    Console().show(terminal.show_comparison(report))
     shown = capsys.readouterr()
     assert shown.out == ""
     assert ("After" in shown.err) == (report.evaluations.after is not None)
 
 
 def test_two_judges_and_the_pairs_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    Talk().show(terminal.comparison(TWO_JUDGES))
-    Talk().show(terminal.comparison(CALIBRATED_REPAIR))
+    Console().show(terminal.show_comparison(TWO_JUDGES))
+    Console().show(terminal.show_comparison(CALIBRATED_REPAIR))
     shown = capsys.readouterr().err
     for words in ("qwen3guard", "tested 3.1 %", "Harmless prompts refused", "+10.3", "Perplexity ratio: 1.043"):
         assert words in shown
 
 
 def test_names_are_no_console_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    Talk().show(terminal.comparison(disguised(TWO_JUDGES, ["[red]x[/red] [/]"] * 8)))
+    Console().show(terminal.show_comparison(disguised(TWO_JUDGES, ["[red]x[/red] [/]"] * 8)))
     assert "[red]x[/red]" in capsys.readouterr().err
 
 
 def test_a_category_of_a_labels_file_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     rates = CALIBRATION.categories["Fraud"]
-    Talk().show(
-        terminal.calibration(replace(CALIBRATION, categories=dict.fromkeys(["[/b]", "\x1b[2Jclear", ""], rates)))
+    Console().show(
+        terminal.show_calibration(replace(CALIBRATION, categories=dict.fromkeys(["[/b]", "\x1b[2Jclear", ""], rates)))
     )
     shown = capsys.readouterr().err
     assert all(words in shown for words in ("[/b]", "\ufffd[2Jclear", "no category", "91.0 %"))
@@ -43,7 +43,7 @@ def test_a_category_of_a_labels_file_is_text(capsys: pytest.CaptureFixture[str])
 
 def test_without_categories_a_judge_has_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     whole = (CALIBRATION.positives, CALIBRATION.negatives)
-    Talk().show(terminal.calibration(replace(CALIBRATION, categories={"": whole})))
+    Console().show(terminal.show_calibration(replace(CALIBRATION, categories={"": whole})))
     assert capsys.readouterr().err.count("91.0 %") == 1
 
 
@@ -68,7 +68,7 @@ def planned(*drift: float) -> RepairPlan:
 
 
 def test_drift_is_a_strip_of_characters_where_there_are_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
-    Talk().show(terminal.plan(planned(0.0, 0.1, 0.2)))
+    Console().show(terminal.show_plan(planned(0.0, 0.1, 0.2)))
     shown = capsys.readouterr()
     assert shown.out == ""
     assert f"drift      {RAMP[0]}{RAMP[len(RAMP) // 2]}{RAMP[-1]}\n" in shown.err
@@ -82,7 +82,7 @@ def test_drift_is_a_strip_of_coloured_cells_on_a_terminal(
     for name, value in {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "TERM": "xterm"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    Talk().show(terminal.plan(planned(0.0, 0.2)))
+    Console().show(terminal.show_plan(planned(0.0, 0.2)))
     shown = capsys.readouterr().err
     for colour in (HEAT[0], HEAT[-1]):
         numbers = colour.removeprefix("rgb(").removesuffix(")").replace(",", ";")
@@ -90,6 +90,6 @@ def test_drift_is_a_strip_of_coloured_cells_on_a_terminal(
 
 
 def test_no_drift_no_strip(capsys: pytest.CaptureFixture[str]) -> None:
-    Talk().show(terminal.plan(planned()))
-    Talk().show(terminal.plan(planned(0.0, 0.0)))
+    Console().show(terminal.show_plan(planned()))
+    Console().show(terminal.show_plan(planned(0.0, 0.0)))
     assert capsys.readouterr().err.count("drift") == 1

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.model.conversations import asked
+from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest, generate
-from antidote_ci.model.opening import OpeningRequest, require_usable
+from antidote_ci.model.opening import TokenizerCheckRequest, check_tokenizer
 from antidote_ci.records import Model, Progress
-from antidote_ci.sandbox.client import INHERITED, Child, child_environment
+from antidote_ci.sandbox.client import INHERITED_VARIABLES, Sandbox, sandbox_environment
 from tests.builders import ignore
 from tests.conftest import CopyOf
 
@@ -27,60 +27,60 @@ SECRETS = {
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
-    with Child(tmp_path / "child.log") as running:
+    with Sandbox(tmp_path / "child.log") as running:
         yield running
 
 
 def request(folder: Path, prompts: int = 3) -> GenerationRequest:
-    return GenerationRequest(Model(folder), {"all": [asked(f"Tell me {n}") for n in range(prompts)]}, {"all": 8})
+    return GenerationRequest(Model(folder), {"all": [single_turn(f"Tell me {n}") for n in range(prompts)]}, {"all": 8})
 
 
-def test_the_kernel_s_word_on_the_child_s_environment(own: Child) -> None:
+def test_the_kernel_s_word_on_the_child_s_environment(own: Sandbox) -> None:
     raw = Path(f"/proc/{own._process.pid}/environ").read_bytes().split(b"\0")
     names = {entry.split(b"=")[0].decode() for entry in raw if entry}
     assert not names & SECRETS.keys()
-    assert names <= set(child_environment(dict.fromkeys(INHERITED, ""), Path()))
+    assert names <= set(sandbox_environment(dict.fromkeys(INHERITED_VARIABLES, ""), Path()))
     assert not any(value.encode() in entry for entry in raw for value in SECRETS.values())
 
 
-def test_answers_and_progress_come_back(child: Child, tiny_llama: Path) -> None:
+def test_answers_and_progress_come_back(sandbox: Sandbox, tiny_llama: Path) -> None:
     seen: list[Progress] = []
-    result = child.call(generate, request(tiny_llama), seen.append)
+    result = sandbox.call(generate, request(tiny_llama), seen.append)
     assert len(result.answers["all"]) == 3
     assert result.plan.max_new_tokens == 8
     assert seen[-1] == Progress("answers", 24, 24)
 
 
-def test_an_unexpected_exception_is_told_with_its_log_and_the_child_lives(child: Child, tiny_llama: Path) -> None:
+def test_an_unexpected_exception_is_told_with_its_log_and_the_child_lives(sandbox: Sandbox, tiny_llama: Path) -> None:
     with pytest.raises(InfrastructureError, match="unexpected") as raised:
-        child.call(generate, request(Path("/nowhere/at/all")), ignore)
-    assert str(child._log_path) in str(raised.value.hint)
-    assert child.call(generate, request(tiny_llama, 1), ignore).answers["all"]
+        sandbox.call(generate, request(Path("/nowhere/at/all")), ignore)
+    assert str(sandbox._log_path) in str(raised.value.hint)
+    assert sandbox.call(generate, request(tiny_llama, 1), ignore).answers["all"]
 
 
-def test_an_expected_error_keeps_its_class(child: Child, tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_an_expected_error_keeps_its_class(sandbox: Sandbox, tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     config = folder / "tokenizer_config.json"
     config.write_text(config.read_text().replace("eos_token", "no_token").replace("pad_token", "nor_token"))
     with pytest.raises(ConfigurationError, match="neither a padding nor an end token"):
-        child.call(generate, request(folder), ignore)
+        sandbox.call(generate, request(folder), ignore)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to somebody else")
-def test_a_file_that_is_closed_to_the_child_is_named(child: Child, tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_a_file_that_is_closed_to_the_child_is_named(sandbox: Sandbox, tiny_llama: Path, copy_of: CopyOf) -> None:
     """Root may read every file, and the child that root starts may not."""
     weights = copy_of(tiny_llama) / "model.safetensors"
     weights.chmod(0o600)
     os.chown(weights, 65534, 65534)
     with pytest.raises(ConfigurationError, match=rf"may not open {weights}") as raised:
-        child.call(require_usable, OpeningRequest(Model(weights.parent)), ignore)
+        sandbox.call(check_tokenizer, TokenizerCheckRequest(Model(weights.parent)), ignore)
     assert "chmod" in str(raised.value.hint)
 
 
-def test_a_killed_child_is_a_typed_error(own: Child, tiny_llama: Path) -> None:
+def test_a_killed_child_is_a_typed_error(own: Sandbox, tiny_llama: Path) -> None:
     # Stopped, it cannot be done before it is killed.
     os.kill(own._process.pid, signal.SIGSTOP)
     threading.Timer(0.1, os.kill, (own._process.pid, signal.SIGKILL)).start()
@@ -90,14 +90,14 @@ def test_a_killed_child_is_a_typed_error(own: Child, tiny_llama: Path) -> None:
 
 
 def test_leaving_ends_it(tmp_path: Path) -> None:
-    with Child(tmp_path / "child.log") as running:
+    with Sandbox(tmp_path / "child.log") as running:
         pid = running._process.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
-    with Child(tmp_path / "child.log") as running:
+    with Sandbox(tmp_path / "child.log") as running:
         assert running._process.stdin is not None
         running._process.stdin.close()  # as the kernel does when the parent dies
         assert running._process.wait(20) == 0

@@ -15,7 +15,7 @@ import pytest
 from antidote_ci.service.app import FILES, SECONDS_FOR_A_BODY
 from antidote_ci.service.events import MAX_BYTES
 from antidote_ci.service.executor import run_folder
-from antidote_ci.service.records import Order
+from antidote_ci.service.records import RunRequest
 from tests.service.workshop import HEADER, SECRET, Repository, Workshop, commit, needs_sqlite, payload
 
 pytestmark = needs_sqlite
@@ -71,7 +71,7 @@ def test_forged_delivery(repository: Repository, headers: dict[str, str]) -> Non
     (a,) = repository.commits(1)
     answer = post(repository.workshop, payload(a), headers)
     assert (answer.status_code, answer.json()) == (401, {"detail": "Unauthorized"})
-    assert a not in {entry.order.revision for entry in repository.workshop.entries()}
+    assert a not in {entry.request.revision for entry in repository.workshop.entries()}
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/metrics", "/runs", "/webhook", "/health"])
@@ -157,14 +157,14 @@ def test_delivery_that_asks_for_nothing(running: Workshop) -> None:
     ]
     assert [each["status"] for each in reasons] == ["ignored"] * 3
     assert reasons[0]["reason"] == "other/model is not on the list of repositories"
-    assert commit(7) not in {entry.order.revision for entry in running.entries()}
+    assert commit(7) not in {entry.request.revision for entry in running.entries()}
 
 
 def test_accepted_delivery_names_its_order(repository: Repository) -> None:
     """By which it is found again."""
     (a,) = repository.commits(1)
     answer = repository.deliver(a)
-    order = Order(f"org/{repository.name}", a, repository.workshop.settings.policy_sha256)
+    order = RunRequest(f"org/{repository.name}", a, repository.workshop.settings.policy_sha256)
     assert (answer.status_code, answer.json()) == (202, {"status": "accepted", "id": order.id})
 
 
@@ -175,7 +175,7 @@ def test_files_of_a_run(repository: Repository) -> None:
     repository.outcome(a)
     workshop = repository.workshop
     page = httpx2.get(workshop.url("/"), headers=HEADER).text
-    order = Order(f"org/{repository.name}", a, workshop.settings.policy_sha256)
+    order = RunRequest(f"org/{repository.name}", a, workshop.settings.policy_sha256)
     folder = run_folder(order, workshop.settings)
     for name, (_, kind) in FILES.items():
         link = f"runs/{folder.name}/{name}"

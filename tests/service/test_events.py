@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.service.events import MAX_BYTES, BadPayload, parse
-from antidote_ci.service.records import Event, Update
+from antidote_ci.service.events import MAX_BYTES, BadPayload, parse_event
+from antidote_ci.service.records import RefUpdate, WebhookEvent
 
 OLD, NEW = "0" * 40, "a" * 40
 
@@ -44,13 +44,13 @@ def body(said: object) -> bytes:
 
 def refused(content: bytes) -> str:
     with pytest.raises(BadPayload) as raised:
-        parse(content)
+        parse_event(content)
     return str(raised.value)
 
 
 def test_a_push_to_main() -> None:
-    update = Update("refs/heads/main", NEW)
-    assert parse(body(payload())) == Event("repo.content", "model", "org/model", (update,))
+    update = RefUpdate("refs/heads/main", NEW)
+    assert parse_event(body(payload())) == WebhookEvent("repo.content", "model", "org/model", (update,))
 
 
 def test_what_is_new_is_no_error() -> None:
@@ -58,32 +58,32 @@ def test_what_is_new_is_no_error() -> None:
     said["event"] |= {"scope": "repo.content.lfs", "action": "rewrite"}
     said["repo"] |= {"type": "kernel", "size": 1}
     said["updatedRefs"].append({"ref": "refs/pr/1", "oldSha": None, "newSha": NEW, "by": "ada"})
-    event = parse(body(said))
+    event = parse_event(body(said))
     assert (event.scope, event.kind) == ("repo.content.lfs", "kernel")
-    assert event.updates[1] == Update("refs/pr/1", NEW)
+    assert event.updates[1] == RefUpdate("refs/pr/1", NEW)
 
 
 def test_what_is_not_used_may_be_anything() -> None:
     said = payload(event={"scope": "repo.content"}, updatedRefs=[{"ref": "refs/heads/main", "newSha": NEW}])
-    assert parse(body(said)) == parse(body(payload()))
+    assert parse_event(body(said)) == parse_event(body(payload()))
 
 
 def test_a_branch_may_be_called_anything() -> None:
     # Somebody who may push names a branch beside main, and must not make the push of main unreadable by it.
     names = ["refs/heads/\ud800", "refs/heads/\udcff\n::error::", "refs/heads/\x00", "", "\U0001f600" * 1000]
     refs = [{"ref": name, "oldSha": "none", "newSha": NEW} for name in names]
-    event = parse(body(payload(updatedRefs=[*refs, {"ref": "refs/heads/main", "oldSha": None, "newSha": NEW}])))
-    assert event.updates[-1] == Update("refs/heads/main", NEW)
+    event = parse_event(body(payload(updatedRefs=[*refs, {"ref": "refs/heads/main", "oldSha": None, "newSha": NEW}])))
+    assert event.updates[-1] == RefUpdate("refs/heads/main", NEW)
     for update in event.updates:
         assert json.dumps(update.ref, ensure_ascii=False).encode(), "can be written down"
 
 
 @pytest.mark.parametrize("absent", [None, []])
 def test_without_references_the_head_is_what_moved(absent: object) -> None:
-    (update,) = parse(body(payload(updatedRefs=absent))).updates
-    assert update == Update("refs/heads/main", NEW)
+    (update,) = parse_event(body(payload(updatedRefs=absent))).updates
+    assert update == RefUpdate("refs/heads/main", NEW)
     said = payload(updatedRefs=absent, event={"action": "update", "scope": "discussion"})
-    assert parse(body(said)).updates == ()
+    assert parse_event(body(said)).updates == ()
 
 
 @pytest.mark.parametrize("version", [1, 2, 4, 10**4000, -3])
@@ -180,7 +180,7 @@ def test_the_largest_body() -> None:
     text = body(payload(filler=""))
     full = text.replace(b'"filler": ""', b'"filler": "' + b"x" * (MAX_BYTES - len(text)) + b'"')
     assert len(full) == MAX_BYTES
-    assert parse(full).repository == "org/model"
+    assert parse_event(full).repository == "org/model"
     assert "65,536" in refused(full + b" ")
 
 
@@ -195,7 +195,7 @@ def read(content: bytes) -> None:
     """It is understood, or refused; nothing else ever happens, and what is understood can be printed and stored."""
     said = ""
     try:
-        event = parse(content)
+        event = parse_event(content)
     except BadPayload as error:
         said = str(error)
     if said:

@@ -13,29 +13,29 @@ from hypothesis import strategies as st
 
 from antidote_ci import records
 from antidote_ci.errors import ConfigurationError, InfrastructureError, Terminated
-from antidote_ci.policy import Policy, override, read_policy
+from antidote_ci.policy import Policy, override_section, read_policy
 from antidote_ci.service import executor
-from antidote_ci.service.records import Order, Outcome, Task
-from antidote_ci.service.settings import Settings
+from antidote_ci.service.records import RunOutcome, RunRequest, RunTask
+from antidote_ci.service.settings import RunSettings
 from tests.report.samples import BARE, FAILED, INCONCLUSIVE, REPAIRED
 from tests.service.workshop import Workshop, commit, is_alive
 
-ORDER = Order("org/model", commit(1), Policy().sha256())
-TASK = Task(ORDER, "run")
+ORDER = RunRequest("org/model", commit(1), Policy().sha256())
+TASK = RunTask(ORDER, "run")
 
 
-def prepared(workshop: Workshop) -> Settings:
+def prepared(workshop: Workshop) -> RunSettings:
     workshop.settings.folder.mkdir(exist_ok=True)
     workshop.settings.write_policy()
     return workshop.settings
 
 
-def in_thread(task: Task, settings: Settings, stopping: threading.Event) -> tuple[threading.Thread, list[object]]:
+def in_thread(task: RunTask, settings: RunSettings, stopping: threading.Event) -> tuple[threading.Thread, list[object]]:
     found: list[object] = []
 
     def run() -> None:
         try:
-            found.append(executor.execute(task, settings, stopping))
+            found.append(executor.execute_run(task, settings, stopping))
         except Terminated:
             found.append("terminated")
 
@@ -47,13 +47,13 @@ def in_thread(task: Task, settings: Settings, stopping: threading.Event) -> tupl
 @pytest.mark.parametrize(("report", "code"), [(BARE, 0), (REPAIRED, 0), (REPAIRED, 7), (FAILED, 1), (INCONCLUSIVE, 4)])
 def test_verdict_is_the_reports(workshop: Workshop, report: records.Report, code: int) -> None:
     """The exit code says that there is one, the report which."""
-    workshop.write(report=records.dump(report))
+    workshop.write(report=records.to_json(report))
     workshop.runs(codes=[code])
-    outcome = executor.execute(TASK, prepared(workshop))
+    outcome = executor.execute_run(TASK, prepared(workshop))
     assert (outcome.state, outcome.reason, outcome.exit_code) == (report.verdict, report.reason, code)
     assert outcome.report is not None
     assert (workshop.settings.folder / outcome.report / "report.json").is_file()
-    assert not executor.worth_another(outcome)
+    assert not executor.is_retryable(outcome)
 
 
 @pytest.mark.parametrize("changes", [{"policy_sha256": "0" * 64}, {"source": REPAIRED.source}, {"exit_code": 0}])
@@ -63,30 +63,30 @@ def test_a_report_of_other_work_is_none(workshop: Workshop, changes: dict[str, o
     source = dataclasses.replace(REPAIRED.source, revision=ORDER.revision)
     right = dataclasses.replace(REPAIRED, source=source, policy_sha256=ORDER.policy, exit_code=7)
     workshop.runs(codes=[7], another=True)
-    workshop.write(report=records.dump(right))
-    assert executor.execute(TASK, settings).state == "repaired"
-    workshop.write(report=records.dump(dataclasses.replace(right, **changes)))  # type: ignore[arg-type]
-    assert executor.execute(TASK, settings).state == "error"
+    workshop.write(report=records.to_json(right))
+    assert executor.execute_run(TASK, settings).state == "repaired"
+    workshop.write(report=records.to_json(dataclasses.replace(right, **changes)))  # type: ignore[arg-type]
+    assert executor.execute_run(TASK, settings).state == "error"
 
 
 @pytest.mark.parametrize(("code", "again"), [(2, False), (6, False), (3, True), (5, True), (-9, True), (143, True)])
 def test_other_ends_are_errors(workshop: Workshop, code: int, again: bool) -> None:
     """A report that an earlier attempt left is not taken for this one's."""
     settings = prepared(workshop)
-    executor.execute(TASK, settings)
+    executor.execute_run(TASK, settings)
     workshop.runs(codes=[code], says="the Hub answered with nonsense")
-    outcome = executor.execute(TASK, settings)
-    assert outcome == Outcome("error", "the Hub answered with nonsense", code, seconds=outcome.seconds)
-    assert executor.worth_another(outcome) is again
+    outcome = executor.execute_run(TASK, settings)
+    assert outcome == RunOutcome("error", "the Hub answered with nonsense", code, seconds=outcome.seconds)
+    assert executor.is_retryable(outcome) is again
 
 
 def test_an_earlier_attempts_error_is_not_the_reason_of_the_last(workshop: Workshop) -> None:
     """Both are in one log."""
     settings = prepared(workshop)
     workshop.runs(codes=[3, -9], says="the Hub answered with nonsense")
-    assert executor.execute(TASK, settings).reason == "the Hub answered with nonsense"
+    assert executor.execute_run(TASK, settings).reason == "the Hub answered with nonsense"
     workshop.runs(says="")
-    assert executor.execute(TASK, settings).reason == "the run ended with signal 9, and left no report"
+    assert executor.execute_run(TASK, settings).reason == "the run ended with signal 9, and left no report"
     assert (executor.run_folder(ORDER, settings) / "log.txt").read_text().count("this is the log") == 2
 
 
@@ -94,7 +94,7 @@ def test_an_earlier_attempts_error_is_not_the_reason_of_the_last(workshop: Works
 def test_verdict_without_a_report_is_none(workshop: Workshop, report: str) -> None:
     """An exit code alone would be believed of anything."""
     workshop.write(report=report)
-    outcome = executor.execute(TASK, prepared(workshop))
+    outcome = executor.execute_run(TASK, prepared(workshop))
     assert (outcome.state, outcome.reason) == ("error", "the run ended with exit 0, and left no report")
 
 
@@ -112,8 +112,8 @@ def test_child_gets_what_it_needs_and_no_secret_of_the_service(workshop: Worksho
         "ANTIDOTE_DATABASE": "postgresql://u:p@h/d",
         "ANTIDOTE_PUBLISH": "repo",
     }
-    assert executor.environment(given | kept) == given
-    executor.execute(TASK, prepared(workshop))
+    assert executor.child_environment(given | kept) == given
+    executor.execute_run(TASK, prepared(workshop))
     started = workshop.started(ORDER.revision)
     folder = executor.run_folder(ORDER, workshop.settings)
     policy = str(workshop.settings.policy_file.absolute())
@@ -126,24 +126,24 @@ def test_child_gets_what_it_needs_and_no_secret_of_the_service(workshop: Worksho
 
 def test_jobs_are_the_same_child(workshop: Workshop) -> None:
     """Where it happens is one more argument."""
-    here = executor.arguments(TASK, workshop.settings)
-    there = executor.arguments(TASK, dataclasses.replace(workshop.settings, on="hf-jobs"))
+    here = executor.child_arguments(TASK, workshop.settings)
+    there = executor.child_arguments(TASK, dataclasses.replace(workshop.settings, on="hf-jobs"))
     assert there == [*here, "--on", "hf-jobs"]
-    assert executor.arguments(Task(ORDER, "evaluate"), workshop.settings)[-8] == "evaluate"
+    assert executor.child_arguments(RunTask(ORDER, "evaluate"), workshop.settings)[-8] == "evaluate"
 
 
 def test_an_edit_of_a_file_that_the_policy_names_waits_for_the_next_start(tmp_path: Path) -> None:
     """Else every verdict after it would be one under another policy."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("old")
-    asked = override(Policy(), "evaluation", prompts=str(rows))
-    settings = Settings(asked, tmp_path / "service")
+    asked = override_section(Policy(), "evaluation", prompts=str(rows))
+    settings = RunSettings(asked, tmp_path / "service")
     settings.folder.mkdir()
     settings.write_policy()
     order = settings.policy_sha256
     rows.write_text("new")
     assert read_policy(settings.policy_file).sha256() == order
-    assert override(asked, "evaluation", prompts=str(rows)).sha256() != order
+    assert override_section(asked, "evaluation", prompts=str(rows)).sha256() != order
     rows.unlink()
     with pytest.raises(ConfigurationError, match=r"rows\.jsonl"):
         settings.write_policy()
@@ -151,15 +151,15 @@ def test_an_edit_of_a_file_that_the_policy_names_waits_for_the_next_start(tmp_pa
 
 def test_our_own_command_line_is_what_runs(tmp_path: Path) -> None:
     """With nothing to stand in for it: no Hub answers, and the reason is the one that it gives."""
-    settings = Settings(Policy(), tmp_path / "service")
+    settings = RunSettings(Policy(), tmp_path / "service")
     settings.folder.mkdir()
     settings.write_policy()
     dead = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "1", "HF_HOME": str(tmp_path)}
     script = (
         "from pathlib import Path; from antidote_ci.policy import Policy; from antidote_ci.service import executor\n"
-        "from antidote_ci.service.records import *; from antidote_ci.service.settings import Settings\n"
-        f"order = Order('org/model', '{commit(1)}', '{settings.policy_sha256}')\n"
-        f"print(executor.execute(Task(order, 'run'), Settings(Policy(), Path({str(settings.folder)!r}))))"
+        "from antidote_ci.service.records import *; from antidote_ci.service.settings import RunSettings\n"
+        f"order = RunRequest('org/model', '{commit(1)}', '{settings.policy_sha256}')\n"
+        f"print(executor.execute_run(RunTask(order, 'run'), RunSettings(Policy(), Path({str(settings.folder)!r}))))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], env=os.environ | dead, capture_output=True, text=True, timeout=60, check=True
@@ -175,8 +175,8 @@ def test_weights_go_once_they_are_published(workshop: Workshop) -> None:
     weights = executor.run_folder(ORDER, settings) / "out" / "model"
     for url in (None, "https://hub.example/org/model/discussions/1"):
         publish = dataclasses.replace(REPAIRED.publish, url=url)
-        workshop.write(report=records.dump(dataclasses.replace(REPAIRED, publish=publish)))
-        assert executor.execute(TASK, settings).url == url
+        workshop.write(report=records.to_json(dataclasses.replace(REPAIRED, publish=publish)))
+        assert executor.execute_run(TASK, settings).url == url
         assert weights.is_dir() is (url is None)
 
 
@@ -202,7 +202,7 @@ def test_end_that_came_just_before_the_signal_counts(workshop: Workshop) -> None
     workshop.started(ORDER.revision)
     stopping.set()
     thread.join(10)
-    assert isinstance(found[0], Outcome)
+    assert isinstance(found[0], RunOutcome)
     assert found[0].state == "repaired"
 
 
@@ -215,7 +215,7 @@ def test_child_of_a_killed_service_is_ended_before_its_successor_begins(workshop
         "import sys; from pathlib import Path; from tests.service.workshop import *\n"
         "from antidote_ci.service import executor\n"
         f"settings = settings_of(Path({str(workshop.folder)!r}), Policy())\n"
-        f"executor.execute(Task(Order('org/model', '{ORDER.revision}', '{ORDER.policy}'), 'run'), settings)"
+        f"executor.execute_run(RunTask(RunRequest('org/model', '{ORDER.revision}', '{ORDER.policy}'), 'run'), settings)"
     )
     service = subprocess.Popen([sys.executable, "-c", script])
     left = workshop.started(ORDER.revision)["pid"]
@@ -223,7 +223,7 @@ def test_child_of_a_killed_service_is_ended_before_its_successor_begins(workshop
     service.wait()
     assert is_alive(left)
     workshop.runs(seconds=0.1)
-    assert executor.execute(TASK, settings).state == "repaired"
+    assert executor.execute_run(TASK, settings).state == "repaired"
     first, second = workshop.ledger("start")
     ended = workshop.ledger("terminated")[0]["at"]
     assert not is_alive(left)
@@ -237,17 +237,17 @@ def test_leftovers_are_ended_whatever_the_queue_says(workshop: Workshop) -> None
     folder = executor.run_folder(ORDER, settings)
     folder.mkdir(parents=True)
     (folder / "lock").write_text(str(os.getpid()))  # an old number, which is another's by now
-    other = Task(Order("org/model", commit(2), ORDER.policy), "run")
+    other = RunTask(RunRequest("org/model", commit(2), ORDER.policy), "run")
     script = (
         "from pathlib import Path; from tests.service.workshop import *; from antidote_ci.service import executor\n"
         f"settings = settings_of(Path({str(workshop.folder)!r}), Policy())\n"
-        f"executor.execute(Task(Order('org/model', '{commit(2)}', '{ORDER.policy}'), 'run'), settings)"
+        f"executor.execute_run(RunTask(RunRequest('org/model', '{commit(2)}', '{ORDER.policy}'), 'run'), settings)"
     )
     service = subprocess.Popen([sys.executable, "-c", script])
     left = workshop.started(other.order.revision)["pid"]
     service.kill()
     service.wait()
-    executor.end_leftovers(settings)
+    executor.end_orphans(settings)
     assert not is_alive(left)
     assert [each["pid"] for each in workshop.ledger("terminated")] == [left]
 
@@ -256,14 +256,14 @@ def test_command_that_is_not_there(workshop: Workshop) -> None:
     """An error of the machine, in our words."""
     settings = dataclasses.replace(prepared(workshop), command=("/nowhere/antidote-ci",))
     with pytest.raises(InfrastructureError, match="cannot be started"):
-        executor.execute(TASK, settings)
+        executor.execute_run(TASK, settings)
 
 
 @given(st.text(min_size=1, max_size=200), st.text(max_size=60))
 def test_folder_of_a_run_is_one_name_of_its_own(repository: str, revision: str) -> None:
     """Whatever a repository is called: no way out, and no two orders in one."""
-    settings = Settings(Policy(), Path("/service"))
-    order = Order(repository, "".join(c for c in revision if c in "0123456789abcdef"), "p" * 64)
+    settings = RunSettings(Policy(), Path("/service"))
+    order = RunRequest(repository, "".join(c for c in revision if c in "0123456789abcdef"), "p" * 64)
     folder = executor.run_folder(order, settings)
     assert folder.parent == Path("/service/runs")
     assert len(folder.name) < 120

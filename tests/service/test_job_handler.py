@@ -13,7 +13,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.service import job_handler
-from antidote_ci.service.records import Ignored, Outcome, Task
+from antidote_ci.service.records import IgnoredEvent, RunOutcome, RunTask
 from loopback_hub import LoopbackHub
 from tests.service.test_events import OLD, payload
 
@@ -57,13 +57,13 @@ def handle(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[
     )
 
 
-def found(environment: dict[str, str], policy: str = "0" * 64) -> Task | Ignored | Outcome:
-    return job_handler.found(job_handler.received(environment), ALLOWED, policy)
+def found(environment: dict[str, str], policy: str = "0" * 64) -> RunTask | IgnoredEvent | RunOutcome:
+    return job_handler.decide_task(job_handler.read_event(environment), ALLOWED, policy)
 
 
 def test_a_commit_that_nobody_has_measured(hub: LoopbackHub) -> None:
     task = found(told(head(hub)))
-    assert isinstance(task, Task)
+    assert isinstance(task, RunTask)
     assert (task.command, task.order.repository, task.order.revision) == ("run", MODEL, head(hub))
 
 
@@ -72,7 +72,7 @@ def test_a_commit_that_is_no_longer_the_head(hub: LoopbackHub) -> None:
     client = HfApi(endpoint=hub.endpoint, token=TOKEN)
     client.create_commit(MODEL, [CommitOperationAdd("a.txt", b"1")], commit_message="Newer")
     task = found(told(before))
-    assert isinstance(task, Task)
+    assert isinstance(task, RunTask)
     assert task.order.revision == head(hub) != before, "nobody else is sure to measure it"
 
 
@@ -120,7 +120,7 @@ def test_a_payload_of_a_later_version(hub: LoopbackHub) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[" * 50_000, "\udcff", '{"webhook": {"version": NaN}}', "null"])
 def test_what_is_no_payload(text: str) -> None:
     with pytest.raises(ConfigurationError, match="WEBHOOK_PAYLOAD cannot be acted upon"):
-        job_handler.received({"WEBHOOK_PAYLOAD": text})
+        job_handler.read_event({"WEBHOOK_PAYLOAD": text})
 
 
 def test_an_environment_that_contradicts_itself(hub: LoopbackHub) -> None:

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from antidote_ci.policy import Policy
 from antidote_ci.service import page
-from antidote_ci.service.records import Order, Outcome
-from antidote_ci.service.run_store import Entry
-from antidote_ci.service.settings import Serving, Settings
+from antidote_ci.service.records import RunOutcome, RunRequest
+from antidote_ci.service.run_store import RunRecord
+from antidote_ci.service.settings import RunSettings, ServiceSettings
 from tests.report.samples import HOSTILE
 
-SERVING = Serving(Settings(Policy(), Path("/nowhere/service")), "s" * 40, ("org/*", "other/model"))
+SERVING = ServiceSettings(RunSettings(Policy(), Path("/nowhere/service")), "s" * 40, ("org/*", "other/model"))
 ALLOWED_TAGS = {
     *("html", "head", "meta", "title", "style", "body", "main", "header", "section", "footer"),
     *("p", "b", "h1", "h2", "dl", "div", "dt", "dd", "span", "code", "a"),
@@ -42,16 +42,16 @@ class Read(HTMLParser):
         self.text += data
 
 
-def ended(outcome: Outcome, repository: str = "org/model", revision: str = "a" * 40) -> Entry:
-    return Entry(Order(repository, revision, "p" * 64), "ended", outcome, 1_795_580_000.0)
+def ended(outcome: RunOutcome, repository: str = "org/model", revision: str = "a" * 40) -> RunRecord:
+    return RunRecord(RunRequest(repository, revision, "p" * 64), "ended", outcome, 1_795_580_000.0)
 
 
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
 def test_hostile_names_are_only_text(repository: str, revision: str, reason: str, url: str) -> None:
     """No tag, no attribute and no address that the template does not write itself."""
-    outcome = Outcome("repaired", reason, 0, url, "runs/x/out", 12.0)
-    waiting = Entry(Order(repository, revision, "p"), "waiting", None, 1_795_580_000.0)
-    seen = Read(page.html([waiting], [waiting], [ended(outcome, repository, revision)], SERVING))
+    outcome = RunOutcome("repaired", reason, 0, url, "runs/x/out", 12.0)
+    waiting = RunRecord(RunRequest(repository, revision, "p"), "waiting", None, 1_795_580_000.0)
+    seen = Read(page.render_runs_page([waiting], [waiting], [ended(outcome, repository, revision)], SERVING))
     assert seen.tags <= ALLOWED_TAGS
     assert seen.attributes <= {
         *("lang", "charset", "name", "content", "class", "id", "aria-labelledby", "scope", "data-label", "href", "rel")
@@ -63,25 +63,34 @@ def test_hostile_names_are_only_text(repository: str, revision: str, reason: str
 def test_link_to_what_was_published_is_one() -> None:
     """And nothing else that a report may hold there."""
     for url, is_shown in [("https://hub/x", True), ("javascript:alert(1)", False), ("data:text/html,x", False)]:
-        seen = Read(page.html([], [], [ended(Outcome("repaired", "why", 0, url, "runs/x/out"))], SERVING))
+        seen = Read(
+            page.render_runs_page([], [], [ended(RunOutcome("repaired", "why", 0, url, "runs/x/out"))], SERVING)
+        )
         assert (url in seen.addresses) is is_shown
 
 
 def test_everything_that_people_want_to_know() -> None:
     """Which commit, which verdict, why, when, and under what."""
-    entries = [ended(Outcome(state, f"because of {state}", 0, seconds=75.0)) for state in page.ENDS]  # type: ignore[arg-type]
-    text = Read(page.html([], [], entries, SERVING)).text
-    for state, name in page.ENDS.items():
+    entries = [ended(RunOutcome(state, f"because of {state}", 0, seconds=75.0)) for state in page.OUTCOME_NAMES]  # type: ignore[arg-type]
+    text = Read(page.render_runs_page([], [], entries, SERVING)).text
+    for state, name in page.OUTCOME_NAMES.items():
         assert name in text
         assert f"because of {state}" in text
-    for wanted in ("org/model", "a" * 12, "75 s", "2026-11-25", SERVING.settings.policy_sha256, "org/*, other/model"):
+    for wanted in (
+        "org/model",
+        "a" * 12,
+        "75 s",
+        "2026-11-25",
+        SERVING.run_settings.policy_sha256,
+        "org/*, other/model",
+    ):
         assert wanted in text
     assert "s" * 40 not in text
 
 
 def test_nothing_yet() -> None:
     """The page of a service that has just started."""
-    text = Read(page.html([], [], [], SERVING)).text
+    text = Read(page.render_runs_page([], [], [], SERVING)).text
     assert text.count("Nothing.") == 2
     assert "Nothing yet." in text
 
@@ -89,5 +98,5 @@ def test_nothing_yet() -> None:
 @given(st.integers(0, 300))
 def test_count_says_when_it_is_not_the_whole(count: int) -> None:
     """Only the latest are read."""
-    shown = page._count([ended(Outcome("pass", "why"))] * count)
-    assert shown == (str(count) if count < page.MOST else f"{count} or more")
+    shown = page._format_count([ended(RunOutcome("pass", "why"))] * count)
+    assert shown == (str(count) if count < page.MAX_RUNS else f"{count} or more")

@@ -11,11 +11,11 @@ import pytest
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.policy import Policy
-from antidote_ci.report.console import Talk
+from antidote_ci.report.console import Console
 from antidote_ci.service import database
-from antidote_ci.service.authentication import SHORTEST, VARIABLE
-from antidote_ci.service.settings import Serving, Settings
-from antidote_ci.service.uvicorn_server import serve
+from antidote_ci.service.authentication import MIN_SECRET_LENGTH, WEBHOOK_VARIABLE
+from antidote_ci.service.settings import RunSettings, ServiceSettings
+from antidote_ci.service.uvicorn_server import run_service
 from benchmarks.webhook import ledger, plan
 from benchmarks.webhook.messages import Message
 from benchmarks.webhook.plan import Delivery
@@ -53,7 +53,7 @@ def test_down_at_the_start(server: Postgres, tmp_path: Path) -> None:
     options = ["--repository", "org/*", "--folder", str(tmp_path), "--database", server.url, "--port", "0"]
     ended = subprocess.run(
         [sys.executable, "-m", "antidote_ci", "serve", *options],
-        env={**os.environ, VARIABLE: "s" * SHORTEST},
+        env={**os.environ, WEBHOOK_VARIABLE: "s" * MIN_SECRET_LENGTH},
         stderr=subprocess.PIPE,
         timeout=PATIENCE,
         check=False,
@@ -68,28 +68,31 @@ def test_down_at_the_start(server: Postgres, tmp_path: Path) -> None:
 def test_a_second_service_of_a_database(server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would take up what the other is at."""
     monkeypatch.setattr(database, "SECONDS_TO_FREE", 0.0)
-    second = Serving(Settings(Policy(), tmp_path), "s" * SHORTEST, ("org/*",), server.url)
+    second = ServiceSettings(RunSettings(Policy(), tmp_path), "s" * MIN_SECRET_LENGTH, ("org/*",), server.url)
     said: list[str] = []
     with (
-        database.alone(server.url, said.append),
+        database.lock_database(server.url, said.append),
         pytest.raises(ConfigurationError, match="another service works with the database"),
-        database.alone(server.url, said.append),
+        database.lock_database(server.url, said.append),
     ):
         pass
     assert [line.partition(":")[0] for line in said] == ["another service has the database"]
-    with database.alone(server.url, said.append), pytest.raises(ConfigurationError, match="another service works"):
-        serve(second, Talk())
+    with (
+        database.lock_database(server.url, said.append),
+        pytest.raises(ConfigurationError, match="another service works"),
+    ):
+        run_service(second, Console())
     assert not (tmp_path / "policy.toml").exists()
 
 
 def test_the_hold_on_a_database_ends_with_its_connection(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "SECONDS_TO_FREE", 0.0)
-    with database.alone(server.url, print):
-        with pytest.raises(ConfigurationError), database.alone(server.url, print):
+    with database.lock_database(server.url, print):
+        with pytest.raises(ConfigurationError), database.lock_database(server.url, print):
             pass
         server.stop()
         server.start()
-        with database.alone(server.url, print):
+        with database.lock_database(server.url, print):
             pass
 
 
@@ -109,7 +112,7 @@ def test_away_and_back(server: Postgres, tmp_path: Path) -> None:
         found = there.drained()
         there.service.stop()
         runs = ledger.read(there.ledger)
-    ended = {entry.order.repository: entry.outcome.state for entry in found if entry.outcome}
+    ended = {entry.request.repository: entry.outcome.state for entry in found if entry.outcome}
     assert set(ended) == {valid(0).repository, valid(1).repository}
     assert set(ended.values()) <= {"pass", "repaired", "fail", "inconclusive"}
     assert all(run.alone for run in runs)

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.service.database import require_usable
-from antidote_ci.service.records import Newer, Order, Outcome, Task
-from antidote_ci.service.run_store import _adapter, entries
+from antidote_ci.service.database import require_supported_url
+from antidote_ci.service.records import NewerCommit, RunOutcome, RunRequest, RunTask
+from antidote_ci.service.run_store import _step_result_adapter, list_runs
 from tests.service.workshop import Repository, Workshop, commit, eventually, is_alive, needs_sqlite
 
 pytestmark = needs_sqlite
 
 A, B = map(commit, (1, 2))
-NONE = Outcome("error", "none yet")
+NONE = RunOutcome("error", "none yet")
 
 
 def test_service_that_is_asked_to_end(workshop: Workshop) -> None:
@@ -91,8 +91,8 @@ def test_policy_that_changed_while_an_order_waited(workshop: Workshop) -> None:
     workshop.runs(seconds=0.05)
     workshop.start()
     eventually(lambda: len([entry for entry in workshop.entries() if entry.outcome]) == 2)
-    ends = {entry.order.policy: entry.outcome for entry in workshop.entries()}
-    assert ends[old] == Outcome("superseded", "the policy has changed since")
+    ends = {entry.request.policy: entry.outcome for entry in workshop.entries()}
+    assert ends[old] == RunOutcome("superseded", "the policy has changed since")
     assert ends[workshop.settings.policy_sha256] is not None
     assert len(workshop.ledger("end")) == 1
     assert "harmful_score = 0.2" in workshop.settings.policy_file.read_text()
@@ -178,7 +178,7 @@ def test_what_is_not_the_models_fault_is_tried_again(repository: Repository) -> 
     assert repository.outcome(a).state == "repaired"
     repository.workshop.runs(codes=[3], says="the Hub is down")
     repository.deliver(b)
-    assert (found := repository.outcome(b)) == Outcome("error", "the Hub is down", 3, seconds=found.seconds)
+    assert (found := repository.outcome(b)) == RunOutcome("error", "the Hub is down", 3, seconds=found.seconds)
     repository.workshop.runs(codes=[6], says="only pickled weights")
     repository.deliver(c)
     assert repository.outcome(c).reason == "only pickled weights"
@@ -206,7 +206,7 @@ def test_hub_that_is_away(repository: Repository) -> None:
     assert repository.outcome(a).state == "repaired"
     repository.moves_to("away")
     repository.deliver(b)
-    assert repository.outcome(b) == Outcome("error", "the Hub is away")
+    assert repository.outcome(b) == RunOutcome("error", "the Hub is away")
     repository.moves_to("gone")
     repository.deliver(c)
     assert repository.outcome(c).state == "gone"
@@ -217,7 +217,7 @@ def test_hub_that_refuses(repository: Repository) -> None:
     (a,) = repository.commits(1)
     repository.moves_to("closed")
     repository.deliver(a)
-    assert repository.outcome(a) == Outcome("error", "it is gated")
+    assert repository.outcome(a) == RunOutcome("error", "it is gated")
     assert f"{repository.name} is looked at again" not in repository.workshop.said()
 
 
@@ -231,25 +231,26 @@ def test_disk_that_cannot_be_written_to(workshop: Workshop) -> None:
 
 
 @pytest.mark.parametrize(
-    "found", [Task(Order("o/m", A, "p"), "evaluate"), Newer(Order("o/m", A, "p")), Outcome("own", "r")]
+    "found",
+    [RunTask(RunRequest("o/m", A, "p"), "evaluate"), NewerCommit(RunRequest("o/m", A, "p")), RunOutcome("own", "r")],
 )
 def test_what_a_step_found_is_read_back(found: object) -> None:
     """As the very kind that it was."""
-    adapter = _adapter()
+    adapter = _step_result_adapter()
     assert adapter.validate_json(adapter.dump_json(found)) == found  # type: ignore[arg-type]
 
 
 def test_list_of_orders_where_there_are_none(tmp_path: Path) -> None:
     """An error of ours, whatever the database says."""
     with pytest.raises(InfrastructureError, match="cannot be used"):
-        entries(f"sqlite:///{tmp_path / 'queue.sqlite'}")
+        list_runs(f"sqlite:///{tmp_path / 'queue.sqlite'}")
 
 
 @pytest.mark.parametrize("url", ["mysql://host/name", "postgresql://host", "nonsense", "postgresql:///", "file:///x"])
 def test_database_of_another_kind(url: str) -> None:
     """Named before anything is begun; the address may hold a password."""
     with pytest.raises(ConfigurationError, match="--database"):
-        require_usable(url)
+        require_supported_url(url)
 
 
 def test_database_that_is_down_at_the_start(workshop: Workshop) -> None:

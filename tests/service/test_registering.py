@@ -15,7 +15,7 @@ from huggingface_hub.hf_api import WebhookWatchedItem
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
 from antidote_ci.hub import access, webhooks
-from antidote_ci.policy import JobsSection, Policy, PublishSection, toml_text
+from antidote_ci.policy import JobsSection, Policy, PublishSection, to_toml
 from antidote_ci.service import registering
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import HangUp
@@ -31,7 +31,7 @@ POLICY = Policy(publish=PublishSection("pull-request"), jobs=JobsSection("antido
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     with LoopbackHub(tmp_path / "hub", jobs=True) as running:
         for name, token in (("ada", JOBS), ("ada", TOKEN), ("bot", WRITING)):
-            running.account(name, token, organisations=["team"] if name == "ada" else [])
+            running.add_account(name, token, organisations=["team"] if name == "ada" else [])
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
         yield running
@@ -65,7 +65,7 @@ def test_registered_once_changed_and_removed(hub: LoopbackHub) -> None:
     assert (webhook.url, webhook.secret, webhook.domains) == (URL, SECRET, ["repo"])
     assert set(webhook.watched) == {("model", "ada/model"), ("org", "team"), ("user", "ada")}
 
-    assert registering.at_address(URL, ["ada/*", "ada/model", "team/*"], SECRET, environ()).done == "unchanged"
+    assert registering.register_address(URL, ["ada/*", "ada/model", "team/*"], SECRET, environ()).done == "unchanged"
     assert hub.store.webhooks() == [webhook]
 
     fewer = command("register", "--url", URL, "--repository", "team/*", ANTIDOTE_WEBHOOK_SECRET=SECRET)
@@ -96,24 +96,24 @@ def test_registered_once_changed_and_removed(hub: LoopbackHub) -> None:
     assert gone.returncode == 0, gone.stderr
     assert kept(hub) == [(("dataset", "ada/rows"),)]
     with pytest.raises(ConfigurationError, match="no webhook") as raised:
-        webhooks.remove(access.managing(environ()), webhook.id)
+        webhooks.remove_webhook(access.webhook_access(environ()), webhook.id)
     assert "antidote-ci webhook list" in str(raised.value.hint)
 
 
 def test_a_new_secret_and_one_that_was_suspended(hub: LoopbackHub) -> None:
-    registering.at_address(URL, ["team/*"], SECRET, environ())
-    changed = registering.at_address(URL, ["team/*"], OTHER, environ())
+    registering.register_address(URL, ["team/*"], SECRET, environ())
+    changed = registering.register_address(URL, ["team/*"], OTHER, environ())
     assert changed.done == "changed"
     assert [each.secret for each in hub.store.webhooks()] == [OTHER]
     HfApi(endpoint=hub.endpoint, token=JOBS).disable_webhook(changed.webhook.id)
-    enabled = registering.at_address(URL, ["team/*"], OTHER, environ())
+    enabled = registering.register_address(URL, ["team/*"], OTHER, environ())
     assert (enabled.done, enabled.webhook.disabled) == ("changed", False)
-    assert registering.at_address(URL, ["team/*"], OTHER, environ()).done == "unchanged"
+    assert registering.register_address(URL, ["team/*"], OTHER, environ()).done == "unchanged"
 
 
 def test_another_address_is_another_webhook(hub: LoopbackHub) -> None:
-    registering.at_address(URL, ["team/*"], SECRET, environ())
-    assert registering.at_address(f"{URL}2", ["team/*"], SECRET, environ()).done == "registered"
+    registering.register_address(URL, ["team/*"], SECRET, environ())
+    assert registering.register_address(f"{URL}2", ["team/*"], SECRET, environ()).done == "registered"
     assert len(hub.store.webhooks()) == 2
 
 
@@ -126,7 +126,7 @@ def test_a_lost_answer_makes_no_second_one(hub: LoopbackHub) -> None:
             raise HangUp
 
     hub.meanwhile = lose
-    done = registering.at_address(URL, ["team/*"], SECRET, environ(ANTIDOTE_HUB_PATIENCE="20"))
+    done = registering.register_address(URL, ["team/*"], SECRET, environ(ANTIDOTE_HUB_PATIENCE="20"))
     assert lost == [CREATE]
     assert done.done == "registered"
     assert len(hub.store.webhooks()) == 1
@@ -178,28 +178,28 @@ def test_what_is_refused(hub: LoopbackHub, arguments: list[str], secret: str, sa
     ("first", "then"), [("ada/model", "ada/*"), ("ada/*", "ada/model"), ("ada/model", "Ada/Model")]
 )
 def test_another_list_of_the_same_is_the_same_webhook(hub: LoopbackHub, first: str, then: str) -> None:
-    registering.at_new_job([first], POLICY, environ())
-    assert registering.at_new_job([then], POLICY, environ()).done == "changed"
+    registering.register_new_job([first], POLICY, environ())
+    assert registering.register_new_job([then], POLICY, environ()).done == "changed"
     assert len(hub.store.webhooks()) == 1
 
 
 def test_a_job_needs_its_hardware_named(hub: LoopbackHub) -> None:
     with pytest.raises(ConfigurationError, match="no hardware is named") as raised:
-        registering.at_new_job(["a/b"], Policy(jobs=JobsSection("antidote-ci")), environ())
+        registering.register_new_job(["a/b"], Policy(jobs=JobsSection("antidote-ci")), environ())
     assert "flavor" in str(raised.value.hint)
-    assert hub.store.jobs.all("ada") == []
+    assert hub.store.jobs.list_jobs("ada") == []
 
 
 def test_without_a_token_and_with_a_wrong_one(hub: LoopbackHub) -> None:
     with pytest.raises(InfrastructureError, match="no token says to which"):
-        access.managing({})
+        access.webhook_access({})
     with pytest.raises(AntidoteError) as raised:
-        registering.at_address(URL, ["team/*"], SECRET, environ(HF_JOBS_TOKEN="hf_nobodysTokenAtAll"))
+        registering.register_address(URL, ["team/*"], SECRET, environ(HF_JOBS_TOKEN="hf_nobodysTokenAtAll"))
     assert "hf_nobodys" not in f"{raised.value} {raised.value.cause}"
 
 
 def test_a_job_of_its_own(hub: LoopbackHub) -> None:
-    done = registering.at_new_job(["team/*"], POLICY, environ())
+    done = registering.register_new_job(["team/*"], POLICY, environ())
     assert done.done == "registered"
     [webhook] = hub.store.webhooks()
     assert webhook.trigger is not None
@@ -209,37 +209,37 @@ def test_a_job_of_its_own(hub: LoopbackHub) -> None:
     assert "--repository=team/*" in webhook.trigger.spec.command
     shown = json.dumps(webhook.trigger.spec.environment) + " ".join(webhook.trigger.spec.command)
     assert not [each for each in (TOKEN, WRITING, JOBS) if each in shown]
-    [source] = hub.store.jobs.all("ada")
+    [source] = hub.store.jobs.list_jobs("ada")
     assert source.stage in ("CANCELED", "ERROR"), "it was there to be copied"
 
-    assert registering.at_new_job(["team/*"], POLICY, environ()).done == "unchanged"
-    assert len(hub.store.jobs.all("ada")) == 1, "nothing was started"
+    assert registering.register_new_job(["team/*"], POLICY, environ()).done == "unchanged"
+    assert len(hub.store.jobs.list_jobs("ada")) == 1, "nothing was started"
 
 
 def test_another_policy_takes_the_place_of_the_first(hub: LoopbackHub) -> None:
-    first = registering.at_new_job(["team/*", "ada/model"], POLICY, environ())
+    first = registering.register_new_job(["team/*", "ada/model"], POLICY, environ())
     quiet = Policy(jobs=POLICY.jobs)
-    second = registering.at_new_job(["team/*"], quiet, environ())
+    second = registering.register_new_job(["team/*"], quiet, environ())
     assert (second.done, second.webhook.id) == ("changed", first.webhook.id), "or everything would be done twice"
     [webhook] = hub.store.webhooks()
     assert webhook.trigger is not None
     assert webhook.trigger.secrets == {"HF_TOKEN": TOKEN}, "the token that it may not need any more is taken back"
-    assert registering.at_new_job(["ada/other"], quiet, environ()).done == "registered"
+    assert registering.register_new_job(["ada/other"], quiet, environ()).done == "registered"
     assert kept(hub) == [(("org", "team"),), (("model", "ada/other"),)]
 
 
 def test_a_job_that_somebody_made(hub: LoopbackHub) -> None:
     client = HfApi(endpoint=hub.endpoint, token=JOBS)
     made = client.run_job(image="mine", command=["antidote-ci", "handle-event"], env={"A": "1"}, flavor="cpu-basic")
-    done = registering.at_job(made.id, ["team/*"], POLICY, environ())
+    done = registering.register_job(made.id, ["team/*"], POLICY, environ())
     assert done.done == "registered"
-    assert done.webhook.work is not None
-    assert (done.webhook.work.image, done.webhook.work.environment) == ("mine", {"A": "1"})
-    assert registering.at_job(made.id, ["team/*"], POLICY, environ()).done == "unchanged"
-    assert registering.at_job(made.id, ["ada/*"], POLICY, environ()).done == "changed"
+    assert done.webhook.job_template is not None
+    assert (done.webhook.job_template.image, done.webhook.job_template.environment) == ("mine", {"A": "1"})
+    assert registering.register_job(made.id, ["team/*"], POLICY, environ()).done == "unchanged"
+    assert registering.register_job(made.id, ["ada/*"], POLICY, environ()).done == "changed"
     assert kept(hub) == [(("user", "ada"),)]
     with pytest.raises(AntidoteError):
-        registering.at_job("0" * 24, ["team/*"], POLICY, environ())
+        registering.register_job("0" * 24, ["team/*"], POLICY, environ())
 
 
 def test_a_hub_that_breaks_off_leaves_no_job_running(hub: LoopbackHub) -> None:
@@ -249,15 +249,15 @@ def test_a_hub_that_breaks_off_leaves_no_job_running(hub: LoopbackHub) -> None:
 
     hub.meanwhile = refuse
     with pytest.raises(AntidoteError):
-        registering.at_new_job(["team/*"], POLICY, environ())
+        registering.register_new_job(["team/*"], POLICY, environ())
     assert kept(hub) == []
-    assert all(job.stage in ("CANCELED", "ERROR") for job in hub.store.jobs.all("ada"))
+    assert all(job.stage in ("CANCELED", "ERROR") for job in hub.store.jobs.list_jobs("ada"))
 
 
 def test_from_a_push_to_a_job_that_knows_it(hub: LoopbackHub, tiny_llama: Path, tmp_path: Path) -> None:
     hub.add("team/model", tiny_llama)
     policy = tmp_path / "antidote.toml"
-    policy.write_text(toml_text(POLICY))
+    policy.write_text(to_toml(POLICY))
     done = command("register", "--job", "new", "--policy", str(policy), "--repository", "team/*")
     assert done.returncode == 0, done.stderr
     client = HfApi(endpoint=hub.endpoint, token=JOBS)
@@ -272,8 +272,8 @@ def _logged(hub: LoopbackHub) -> list[str]:
     """The log of the Job that was started by the event, when it has ended."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        jobs = [job for job in hub.store.jobs.all("ada") if job.stage == "COMPLETED"]
+        jobs = [job for job in hub.store.jobs.list_jobs("ada") if job.stage == "COMPLETED"]
         if jobs:
-            return list(hub.store.jobs.lines(jobs[0]))
+            return list(hub.store.jobs.follow_log(jobs[0]))
         time.sleep(0.1)
-    raise AssertionError([(job.stage, job.message) for job in hub.store.jobs.all("ada")])
+    raise AssertionError([(job.stage, job.message) for job in hub.store.jobs.list_jobs("ada")])

@@ -16,15 +16,15 @@ from antidote_ci import records
 from antidote_ci import report as reports
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub import access
-from antidote_ci.hub.commit_marker import Mark, marked
-from antidote_ci.hub.destination import Destination, Standing
-from antidote_ci.hub.trees import content
+from antidote_ci.hub.commit_marker import CommitMarker, add_marker
+from antidote_ci.hub.destination import Destination, DestinationState
+from antidote_ci.hub.trees import read_content
 from antidote_ci.pipeline import publishing
-from antidote_ci.pipeline.publishing import Publication
+from antidote_ci.pipeline.publishing import PublishTarget
 from antidote_ci.records import Manifest, Report, ReportedReference, ReportedSource
-from antidote_ci.repair.manifest import sealed
-from antidote_ci.service.records import Newer, Order, Outcome, Task
-from antidote_ci.service.repository_state import look
+from antidote_ci.repair.manifest import seal_manifest
+from antidote_ci.service.records import NewerCommit, RunOutcome, RunRequest, RunTask
+from antidote_ci.service.repository_state import inspect_head
 from loopback_hub import LoopbackHub
 from tests import tiny
 from tests.hub.hub_samples import uploads
@@ -76,10 +76,10 @@ def _accompanied(folder: Path, source: ReportedSource) -> Report:
         policy_sha256=manifest.policy_sha256,
         repair=dataclasses.replace(REPAIR, files=manifest.files),
     )
-    reports.write(report, "", folder.parent / f"{folder.name}-report")
-    (folder / "antidote" / "report.json").write_text(records.dump(report))
+    reports.write_report(report, "", folder.parent / f"{folder.name}-report")
+    (folder / "antidote" / "report.json").write_text(records.to_json(report))
     (folder / "README.md").write_bytes((folder.parent / f"{folder.name}-report" / "README.md").read_bytes())
-    (folder / "SHA256SUMS").write_text(reports.checksums(folder))
+    (folder / "SHA256SUMS").write_text(reports.compute_checksums(folder))
     return report
 
 
@@ -93,12 +93,12 @@ def hub(made: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.delenv("HF_OIDC_RESOURCE", raising=False)
     with LoopbackHub(tmp_path / "hub") as running:
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        running.account("bot", BOT)
-        running.account("ada", ADA)
-        running.account("bob", BOB)
+        running.add_account("bot", BOT)
+        running.add_account("ada", ADA)
+        running.add_account("bob", BOB)
         running.add(MODEL, made.source)
         yield running
-        assert [each for each in running.history if "resolve" in each and ".safetensors" in each] == []
+        assert [each for each in running.requests if "resolve" in each and ".safetensors" in each] == []
 
 
 def client(hub: LoopbackHub, token: str) -> HfApi:
@@ -109,26 +109,26 @@ def head(hub: LoopbackHub) -> str:
     return str(client(hub, ADA).model_info(MODEL).sha)
 
 
-def seen(hub: LoopbackHub, policy: str = POLICY) -> Task | Newer | Outcome:
+def seen(hub: LoopbackHub, policy: str = POLICY) -> RunTask | NewerCommit | RunOutcome:
     """What an order for the present head turns out to be."""
-    return look(Order(MODEL, head(hub), policy))
+    return inspect_head(RunRequest(MODEL, head(hub), policy))
 
 
 def command(hub: LoopbackHub, policy: str = POLICY) -> str:
     task = seen(hub, policy)
-    assert isinstance(task, Task)
+    assert isinstance(task, RunTask)
     assert task.order.revision == head(hub)
     return task.command
 
 
 def publish(made: Checkpoints, token: str, folder: Path | None = None) -> None:
     """Open the pull request as a run would that has this token."""
-    writing = access.writing({"HF_WRITE_TOKEN": token, "ANTIDOTE_HUB_PATIENCE": "0"})
+    writing = access.write_access({"HF_WRITE_TOKEN": token, "ANTIDOTE_HUB_PATIENCE": "0"})
     destination = Destination("pull-request", MODEL, str(made.report.source.revision), MODEL)
-    place = Publication(destination, Standing(made.report.source.revision, None, False, None), writing)
+    place = PublishTarget(destination, DestinationState(made.report.source.revision, None, False, None), writing)
     folder = folder or made.repaired
-    report = records.load(Report, (folder / "antidote" / "report.json").read_bytes())
-    publishing.publish_result(place, report, folder)
+    report = records.from_json(Report, (folder / "antidote" / "report.json").read_bytes())
+    publishing.publish_model(place, report, folder)
 
 
 def everything(folder: Path) -> list[CommitOperationAdd]:
@@ -170,27 +170,29 @@ def test_a_model_that_nobody_repaired(hub: LoopbackHub) -> None:
 def test_a_head_that_has_moved_on(hub: LoopbackHub) -> None:
     before = head(hub)
     push(hub, ADA, CommitOperationAdd("notes.txt", b"more"))
-    assert look(Order(MODEL, before, POLICY)) == Newer(Order(MODEL, head(hub), POLICY))
-    assert look(Order(MODEL, "f" * 40, POLICY)) == Newer(Order(MODEL, head(hub), POLICY)), "made up, or forced away"
+    assert inspect_head(RunRequest(MODEL, before, POLICY)) == NewerCommit(RunRequest(MODEL, head(hub), POLICY))
+    assert inspect_head(RunRequest(MODEL, "f" * 40, POLICY)) == NewerCommit(RunRequest(MODEL, head(hub), POLICY)), (
+        "made up, or forced away"
+    )
 
 
 def test_what_is_gone(hub: LoopbackHub, made: Checkpoints) -> None:
-    order = Order(MODEL, head(hub), POLICY)
+    order = RunRequest(MODEL, head(hub), POLICY)
     client(hub, ADA).delete_repo(MODEL)
-    outcome = look(order)
-    assert isinstance(outcome, Outcome)
+    outcome = inspect_head(order)
+    assert isinstance(outcome, RunOutcome)
     assert outcome.state == "gone"
     hub.add("ada/private", made.source, private=True)
-    hidden = look(Order("ada/private", "f" * 40, POLICY))
-    assert isinstance(hidden, Outcome)
+    hidden = inspect_head(RunRequest("ada/private", "f" * 40, POLICY))
+    assert isinstance(hidden, RunOutcome)
     assert "HF_TOKEN may not see it" in hidden.reason
 
 
 def test_a_hub_that_is_away(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    order = Order(MODEL, head(hub), POLICY)
+    order = RunRequest(MODEL, head(hub), POLICY)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(InfrastructureError, match="cannot be reached"):
-        look(order)
+        inspect_head(order)
 
 
 def test_a_merged_repair(hub: LoopbackHub, made: Checkpoints) -> None:
@@ -198,7 +200,7 @@ def test_a_merged_repair(hub: LoopbackHub, made: Checkpoints) -> None:
     assert command(hub) == "run", "it waits, and main is as it was"
     merged(hub)
     outcome = seen(hub)
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, RunOutcome)
     assert outcome.state == "own"
 
 
@@ -214,7 +216,7 @@ def test_people_go_on_writing_about_it(hub: LoopbackHub, made: Checkpoints, path
     merged(hub)
     push(hub, ADA, CommitOperationAdd(path, b"Other words"))
     outcome = seen(hub)
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, RunOutcome)
     assert outcome.state == "own"
 
 
@@ -282,7 +284,7 @@ def test_our_very_repair_pushed_by_hand(hub: LoopbackHub, made: Checkpoints) -> 
     client(hub, ADA).change_discussion_status(MODEL, 1, "closed")
     push(hub, ADA, *everything(made.repaired))
     outcome = seen(hub)
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, RunOutcome)
     assert outcome.state == "own", "the weights are those that passed, whoever put them there"
 
 
@@ -316,8 +318,8 @@ def test_other_weights_pushed_onto_our_own_pull_request(hub: LoopbackHub, made: 
 def _claimed(made: Checkpoints) -> str:
     """What we would say had we made the forged weights."""
     manifest = manifest_of(made.forged)
-    result = publishing.result(manifest.source, POLICY, manifest.files)
-    return marked("", Mark("0" * 32, result, str(manifest.source.revision), POLICY, "0" * 64))
+    result = publishing.result_digest(manifest.source, POLICY, manifest.files)
+    return add_marker("", CommitMarker("0" * 32, result, str(manifest.source.revision), POLICY, "0" * 64))
 
 
 def test_what_we_would_say_is_believed_of_us_alone(hub: LoopbackHub, made: Checkpoints) -> None:
@@ -326,7 +328,7 @@ def test_what_we_would_say_is_believed_of_us_alone(hub: LoopbackHub, made: Check
     push(hub, ADA, *everything(made.forged), revision="refs/pr/1", description=our_words(hub))
     client(hub, BOT).comment_discussion(MODEL, 1, _claimed(made))
     merged(hub)
-    assert isinstance(seen(hub), Outcome)
+    assert isinstance(seen(hub), RunOutcome)
 
 
 def test_our_words_edited_by_somebody_else(hub: LoopbackHub, made: Checkpoints) -> None:
@@ -342,7 +344,7 @@ def test_a_pull_request_that_was_brought_up_to_date(hub: LoopbackHub, made: Chec
     publish(made, BOT)
     publish(made, BOT, made.forged)
     merged(hub)
-    assert isinstance(seen(hub), Outcome), "the words are those of the newer result"
+    assert isinstance(seen(hub), RunOutcome), "the words are those of the newer result"
 
 
 def test_a_branch_called_like_the_tested_commit(hub: LoopbackHub, made: Checkpoints) -> None:
@@ -370,9 +372,11 @@ def test_weights_that_git_keeps_itself(hub: LoopbackHub, made: Checkpoints) -> N
     repository = hub.store.repository(MODEL)
     hub.store.save(dataclasses.replace(repository, refs={"main": now}))
     manifest = dataclasses.replace(manifest_of(made.repaired), source=ReportedSource(MODEL, tested, "full"))
-    push(hub, ADA, CommitOperationAdd(MANIFEST, records.dump(sealed(manifest)).encode()))
-    result = publishing.result(manifest.source, POLICY, manifest.files)
-    client(hub, BOT).comment_discussion(MODEL, 1, marked("", Mark("0" * 32, result, tested, POLICY, "0" * 64)))
+    push(hub, ADA, CommitOperationAdd(MANIFEST, records.to_json(seal_manifest(manifest)).encode()))
+    result = publishing.result_digest(manifest.source, POLICY, manifest.files)
+    client(hub, BOT).comment_discussion(
+        MODEL, 1, add_marker("", CommitMarker("0" * 32, result, tested, POLICY, "0" * 64))
+    )
     assert command(hub) == "run"
 
 
@@ -396,21 +400,21 @@ def test_a_token_for_writing_alone_is_enough(
     merged(hub)
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setenv("HF_WRITE_TOKEN", BOT)
-    assert isinstance(seen(hub), Outcome)
+    assert isinstance(seen(hub), RunOutcome)
 
 
 def test_a_workflow_s_identity_is_nobody(hub: LoopbackHub, made: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(made, BOT)
     merged(hub)
-    for name, value in hub.trust(MODEL, "ada/train").items():
+    for name, value in hub.trust_workflow(MODEL, "ada/train").items():
         monkeypatch.setenv(name, value)
-    assert isinstance(seen(hub), Outcome), "the token's account is asked about, and it said so"
+    assert isinstance(seen(hub), RunOutcome), "the token's account is asked about, and it said so"
     monkeypatch.delenv("HF_TOKEN")
     assert command(hub) == "evaluate"
 
 
 def _but(manifest: Manifest, **changed: object) -> bytes:
-    return records.dump(sealed(dataclasses.replace(manifest, **changed))).encode()  # type: ignore[arg-type]
+    return records.to_json(seal_manifest(dataclasses.replace(manifest, **changed))).encode()  # type: ignore[arg-type]
 
 
 HOSTILE: dict[str, Callable[[Manifest], bytes]] = {
@@ -418,9 +422,9 @@ HOSTILE: dict[str, Callable[[Manifest], bytes]] = {
     "no object": lambda _: b"[]",
     "no text": lambda _: b"\xff\xfe\x00",
     "deep": lambda _: b"[" * 100_000,
-    "not a number": lambda manifest: records.dump(manifest).replace("0.1", "NaN").encode(),
-    "a lone surrogate": lambda manifest: records.dump(manifest).replace(MODEL, "\\ud800").encode(),
-    "unsealed": lambda manifest: records.dump(dataclasses.replace(manifest, digest="0" * 64)).encode(),
+    "not a number": lambda manifest: records.to_json(manifest).replace("0.1", "NaN").encode(),
+    "a lone surrogate": lambda manifest: records.to_json(manifest).replace(MODEL, "\\ud800").encode(),
+    "unsealed": lambda manifest: records.to_json(dataclasses.replace(manifest, digest="0" * 64)).encode(),
     "another policy": lambda manifest: _but(manifest, policy_sha256="1" * 64),
     "no files": lambda manifest: _but(manifest, files=[]),
 }
@@ -444,6 +448,6 @@ def test_a_manifest_of_another_commit(hub: LoopbackHub, made: Checkpoints, revis
 
 
 def test_the_samples_are_what_they_are_called(made: Checkpoints) -> None:
-    ours, theirs = (content(folder / "model.safetensors").sha256 for folder in (made.repaired, made.forged))
-    assert len({ours, theirs, content(made.source / "model.safetensors").sha256}) == 3
+    ours, theirs = (read_content(folder / "model.safetensors").sha256 for folder in (made.repaired, made.forged))
+    assert len({ours, theirs, read_content(made.source / "model.safetensors").sha256}) == 3
     assert json.loads((made.forged / MANIFEST).read_text())["policy_sha256"] == POLICY

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.service.records import Order, Outcome
-from antidote_ci.service.run_store import Entry
+from antidote_ci.service.records import RunOutcome, RunRequest
+from antidote_ci.service.run_store import RunRecord
 from benchmarks.webhook import plan, standin
 from benchmarks.webhook.judging import Rule, Storm, judged
 from benchmarks.webhook.ledger import Run
@@ -74,17 +74,17 @@ def faultless() -> Storm:
         for number, sha in enumerate(shas[repository.name] if repository.role in ("worked", "merged") else ()):
             state, code = standin.verdict(sha)
             if repository.role == "merged" and number == 1:
-                entries.append(_entry(repository.name, sha, Outcome("own", "")))
+                entries.append(_entry(repository.name, sha, RunOutcome("own", "")))
             elif number % 2 and sha != shas[repository.name][-1]:
-                entries.append(_entry(repository.name, sha, Outcome("superseded", "")))
+                entries.append(_entry(repository.name, sha, RunOutcome("superseded", "")))
             else:
-                entries.append(_entry(repository.name, sha, Outcome(state, "", code)))  # type: ignore[arg-type]
+                entries.append(_entry(repository.name, sha, RunOutcome(state, "", code)))  # type: ignore[arg-type]
                 runs.append(Run(repository.name, sha, "run", "first", 2.0, True, "finish", state))
     return Storm(planned, shas, answers, runs, entries, [], [0.0])
 
 
-def _entry(name: str, sha: str, outcome: Outcome) -> Entry:
-    return Entry(Order(name, sha, "c" * 64), "ended", outcome, 1.0)
+def _entry(name: str, sha: str, outcome: RunOutcome) -> RunRecord:
+    return RunRecord(RunRequest(name, sha, "c" * 64), "ended", outcome, 1.0)
 
 
 def _last(storm: Storm, role: str) -> tuple[str, str]:
@@ -93,10 +93,10 @@ def _last(storm: Storm, role: str) -> tuple[str, str]:
     return name, storm.shas[name][-1]
 
 
-def _ended(storm: Storm, role: str, outcome: Outcome | None) -> Sequence[Entry]:
+def _ended(storm: Storm, role: str, outcome: RunOutcome | None) -> Sequence[RunRecord]:
     at = _last(storm, role)
     return [
-        replace(each, outcome=outcome) if (each.order.repository, each.order.revision) == at else each
+        replace(each, outcome=outcome) if (each.request.repository, each.request.revision) == at else each
         for each in storm.entries
     ]
 
@@ -114,7 +114,7 @@ MISDEEDS: dict[Rule, Callable[[Storm], Storm]] = {
     ),
     "one recorded end each": lambda storm: replace(storm, entries=storm.entries[1:]),
     "the last commit has a verdict": lambda storm: replace(
-        storm, entries=_ended(storm, "worked", Outcome("superseded", ""))
+        storm, entries=_ended(storm, "worked", RunOutcome("superseded", ""))
     ),
     "the record is what the run said": lambda storm: replace(
         storm, runs=[replace(storm.runs[0], verdict="another"), *storm.runs[1:]]
@@ -125,7 +125,7 @@ MISDEEDS: dict[Rule, Callable[[Storm], Storm]] = {
     "again only after a kill or a failure": lambda storm: replace(
         storm, runs=[*storm.runs, replace(storm.runs[0], began=9.0)]
     ),
-    "no loop": lambda storm: replace(storm, entries=_ended(storm, "merged", Outcome("repaired", "", 7))),
+    "no loop": lambda storm: replace(storm, entries=_ended(storm, "merged", RunOutcome("repaired", "", 7))),
 }
 
 

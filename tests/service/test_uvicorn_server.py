@@ -151,5 +151,5 @@ def test_a_sqlite_that_is_too_old_is_said_at_once(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 40, 1))
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))
     with pytest.raises(ConfigurationError, match="in which the queue cannot be"):
-        database.require_usable(f"sqlite:///{tmp_path / 'queue.sqlite'}")
-    database.require_usable("postgresql://user:password@host/name")
+        database.require_supported_url(f"sqlite:///{tmp_path / 'queue.sqlite'}")
+    database.require_supported_url("postgresql://user:password@host/name")

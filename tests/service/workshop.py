@@ -19,16 +19,16 @@ import pytest
 import typer
 
 from antidote_ci import records
-from antidote_ci.cli.ending import ending
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.policy import Policy, read_policy
 from antidote_ci.records import Report
-from antidote_ci.service.database import lacks_sqlite
-from antidote_ci.service.records import Newer, Order, Outcome, Task
-from antidote_ci.service.run_store import Entry, entries
-from antidote_ci.service.settings import Serving, Settings
+from antidote_ci.service.database import is_sqlite_too_old
+from antidote_ci.service.records import NewerCommit, RunOutcome, RunRequest, RunTask
+from antidote_ci.service.run_store import RunRecord, list_runs
+from antidote_ci.service.settings import RunSettings, ServiceSettings
 
-needs_sqlite = pytest.mark.skipif(lacks_sqlite(), reason="the SQLite of this Python is too old for the queue")
+needs_sqlite = pytest.mark.skipif(is_sqlite_too_old(), reason="the SQLite of this Python is too old for the queue")
 
 STANDIN = Path(__file__).parent / "standin.py"
 SECRET = "a secret of the tests, of 40 characters!!".replace(" ", "-")
@@ -78,7 +78,7 @@ class Workshop:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True)
-        self.write(report=records.dump(self.report), plan=json.dumps(self.plan), heads="{}")
+        self.write(report=records.to_json(self.report), plan=json.dumps(self.plan), heads="{}")
 
     def write(self, **files: str) -> None:
         """Replace files that a run or a look reads, each at once."""
@@ -97,7 +97,7 @@ class Workshop:
         self.write(heads=json.dumps(heads))
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> RunSettings:
         """Of a service in this folder."""
         file = self.folder / "antidote.toml"
         file.write_text(self.policy)
@@ -105,7 +105,7 @@ class Workshop:
 
     @property
     def database_url(self) -> str:
-        return Serving(self.settings, SECRET, (), self.database).database_url
+        return ServiceSettings(self.settings, SECRET, (), self.database).database_url
 
     def start(self) -> "Workshop":
         """Until it listens."""
@@ -162,14 +162,14 @@ class Workshop:
             self.url("/webhook"), content=payload(revision, repository), headers=headers, timeout=PATIENCE
         )
 
-    def entries(self) -> list[Entry]:
-        return entries(self.database_url)
+    def entries(self) -> list[RunRecord]:
+        return list_runs(self.database_url)
 
-    def outcomes(self) -> dict[str, Outcome]:
+    def outcomes(self) -> dict[str, RunOutcome]:
         """By commit, of what has ended."""
-        return {entry.order.revision: entry.outcome for entry in self.entries() if entry.outcome is not None}
+        return {entry.request.revision: entry.outcome for entry in self.entries() if entry.outcome is not None}
 
-    def outcome(self, revision: str) -> Outcome:
+    def outcome(self, revision: str) -> RunOutcome:
         """Of a commit, once there is one."""
         return eventually(lambda: self.outcomes().get(revision))  # type: ignore[return-value]
 
@@ -204,7 +204,7 @@ class Repository:
         named = f"{self.name} {delivery}" if delivery else None
         return self.workshop.deliver(revision, named, f"org/{self.name}")
 
-    def outcome(self, revision: str) -> Outcome:
+    def outcome(self, revision: str) -> RunOutcome:
         return self.workshop.outcome(revision)
 
     def ends(self, *revisions: str) -> list[str]:
@@ -218,10 +218,10 @@ class Repository:
         return [each["revision"] for each in self.workshop.ledger("start") if each["arguments"][1] == mine]
 
 
-def settings_of(folder: Path, policy: Policy) -> Settings:
+def settings_of(folder: Path, policy: Policy) -> RunSettings:
     """Runs in miniature, and short pauses."""
     command = (sys.executable, "-I", "-S", str(STANDIN), str(folder), policy.sha256())
-    return Settings(policy, folder / "service", command=command, pauses=(0.1, 0.1))
+    return RunSettings(policy, folder / "service", command=command, pauses=(0.1, 0.1))
 
 
 def is_alive(pid: int) -> bool:
@@ -232,10 +232,10 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def look(folder: Path) -> Callable[[Order], Task | Newer | Outcome]:
+def look(folder: Path) -> Callable[[RunRequest], RunTask | NewerCommit | RunOutcome]:
     """A Hub of two answers, by the file."""
 
-    def looked(order: Order) -> Task | Newer | Outcome:
+    def looked(order: RunRequest) -> RunTask | NewerCommit | RunOutcome:
         head = json.loads((folder / "heads.json").read_text()).get(order.repository.partition("/")[2], order.revision)
         if head == "hang":
             time.sleep(3600)
@@ -244,26 +244,28 @@ def look(folder: Path) -> Callable[[Order], Task | Newer | Outcome]:
         if head == "closed":
             raise InfrastructureError("it is gated")
         if head == "gone":
-            return Outcome("gone", f"{order.repository} is not there")
-        return Task(order, "run") if head == order.revision else Newer(dataclasses.replace(order, revision=head))
+            return RunOutcome("gone", f"{order.repository} is not there")
+        return (
+            RunTask(order, "run") if head == order.revision else NewerCommit(dataclasses.replace(order, revision=head))
+        )
 
     return looked
 
 
 def main(folder: Path) -> int:
     """The service's own process."""
-    from antidote_ci.cli.serve import leave
-    from antidote_ci.service.uvicorn_server import serve
+    from antidote_ci.cli.serve import exit_process
+    from antidote_ci.service.uvicorn_server import run_service
 
     settings = settings_of(folder, read_policy(folder / "antidote.toml"))
-    serving = Serving(
+    serving = ServiceSettings(
         settings, os.environ["ANTIDOTE_WEBHOOK_SECRET"], ("org/*",), os.environ["ANTIDOTE_DATABASE"], port=0
     )
     try:
-        with ending() as talk:
-            serve(serving, talk, look(folder))
+        with handle_exit() as talk:
+            run_service(serving, talk, look(folder))
     except typer.Exit as end:
-        leave(end.exit_code)
+        exit_process(end.exit_code)
         return end.exit_code
     return 0
 

@@ -9,6 +9,6 @@ from antidote_ci.records import OnProgress
 class Generator(Protocol):
     """Anything that continues conversations and can say how it did."""
 
-    def answers(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
+    def generate(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
         """Answers in the order of the conversations; several samples of one stand together."""
         ...

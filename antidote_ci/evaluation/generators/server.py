@@ -15,27 +15,27 @@ from pathlib import Path
 
 from antidote_ci.checkpoint.files import loadable
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.evaluation.chat_api import ChatApi, connect, models
+from antidote_ci.evaluation.chat_api import ChatApi, connect, list_models
 from antidote_ci.evaluation.generators import supervisor
-from antidote_ci.evaluation.generators.asking import progress, questions, result
-from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
-from antidote_ci.model.loading import fingerprint
-from antidote_ci.model.merging import MergeRequest, merge
-from antidote_ci.model.store import Store
+from antidote_ci.evaluation.generators.asking import to_chat_requests, to_progress, to_result
+from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
+from antidote_ci.model.loading import model_fingerprint
+from antidote_ci.model.merging import MergeRequest, merge_checkpoint
+from antidote_ci.model.store import JsonCache
 from antidote_ci.records import Model, OnProgress, Progress
-from antidote_ci.sandbox.client import Child, child_environment
+from antidote_ci.sandbox.client import Sandbox, sandbox_environment
 
 EXAMPLE = "vllm serve {model} --host 127.0.0.1 --port {port}"
-START_LIMIT = 900.0
+START_TIMEOUT = 900.0
 """Seconds: large weights are read from slow disks."""
-POLL = 0.25
+POLL_SECONDS = 0.25
 
-PASSED_ON = ("CUDA_", "NVIDIA_", "HIP_", "ROCR_", "NCCL_", "GLOO_", "RAY_", "VLLM_")
+INHERITED_PREFIXES = ("CUDA_", "NVIDIA_", "HIP_", "ROCR_", "NCCL_", "GLOO_", "RAY_", "VLLM_")
 """Servers find their devices, links and nodes by variables of these beginnings."""
-SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 """A variable with one of these in its name stays here: VLLM_API_KEY."""
 
-REFUSED = {
+FORBIDDEN_OPTIONS = {
     "--trust-remote-code": "it would run code that comes with the weights",
     "--api-key": "the command is printed and recorded, and a server on this machine alone needs no key",
 }
@@ -48,10 +48,10 @@ class ServerGenerator:
         self,
         command: str,
         work: Path,
-        child: Child,
+        sandbox: Sandbox,
         store: Path,
         *,
-        start_limit: float = START_LIMIT,
+        start_limit: float = START_TIMEOUT,
     ) -> None:
         """`command` has {model} and {port} in it; `work` takes the server's log and merged weights; `child` merges.
 
@@ -59,52 +59,52 @@ class ServerGenerator:
         Raises ConfigurationError for a command that cannot be used.
         """
         self._command = command
-        self._pieces = _pieces(command)
+        self._pieces = _split_command(command)
         self._work = work
-        self._child = child
+        self._child = sandbox
         self._store = store
         self._start_limit = start_limit
 
-    def answers(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
+    def generate(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
         """Answers in the order of the conversations; each is stored as it comes, and asked for once."""
         if not request.add_generation_prompt:
             raise ValueError("a server's template opens the answer by itself")
-        asked = questions(request)
-        versions = _versions(self._pieces[0])
-        store = Store(self._store)
-        same = ("server", fingerprint(request.model), self._command, versions)
-        keys = [Store.key(*same, asdict(question)) for question in asked]
+        asked = to_chat_requests(request)
+        versions = _server_versions(self._pieces[0])
+        store = JsonCache(self._store)
+        same = ("server", model_fingerprint(request.model), self._command, versions)
+        keys = [JsonCache.key(*same, asdict(question)) for question in asked]
         kept = {position: store.get(key) for position, key in enumerate(keys)}
-        found = {position: Answer(**value) for position, value in kept.items() if value is not None}
+        found = {position: GeneratedAnswer(**value) for position, value in kept.items() if value is not None}
         missing = [position for position in range(len(asked)) if position not in found]
         if missing:
-            with self._weights(request.model, report) as folder, self._serving(folder, report) as api:
-                for index, answer in api.as_they_come([asked[position] for position in missing]):
+            with self._full_weights(request.model, report) as folder, self._run_server(folder, report) as api:
+                for index, answer in api.stream_answers([asked[position] for position in missing]):
                     position = missing[index]
                     found[position] = answer
                     store.put(keys[position], asdict(answer))
-                    report(progress(asked, found))
-        return result(request, [found[position] for position in range(len(asked))], self._command, versions)
+                    report(to_progress(asked, found))
+        return to_result(request, [found[position] for position in range(len(asked))], self._command, versions)
 
     @contextmanager
-    def _weights(self, model: Model, report: OnProgress) -> Iterator[Path]:
+    def _full_weights(self, model: Model, report: OnProgress) -> Iterator[Path]:
         """A folder with full weights that lasts as long as the context: nothing lies in it that has no fingerprint."""
         with tempfile.TemporaryDirectory(dir=self._work.absolute(), prefix="served-") as folder:
             served = Path(folder) / "model"
             if model.adapter is not None:
-                yield self._child.call(merge, MergeRequest(model, served), report)
+                yield self._child.call(merge_checkpoint, MergeRequest(model, served), report)
             else:
                 _link(model.folder, served)
                 yield served
 
     @contextmanager
-    def _serving(self, folder: Path, report: OnProgress) -> Iterator[ChatApi]:
-        port = _free_port()
+    def _run_server(self, folder: Path, report: OnProgress) -> Iterator[ChatApi]:
+        port = _find_free_port()
         pieces = [piece.replace("{model}", str(folder)).replace("{port}", str(port)) for piece in self._pieces]
         log = self._work / "server.log"
         # A server may write prompts and answers there.
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with _home() as home, os.fdopen(descriptor, "ab") as output:
+        with _temporary_home() as home, os.fdopen(descriptor, "ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", supervisor.__name__, *pieces],
                 stdin=subprocess.PIPE,
@@ -114,27 +114,29 @@ class ServerGenerator:
                 start_new_session=True,
             )
             try:
-                names = self._when_up(process, _address(port), log, report)
+                names = self._wait_until_ready(process, _server_address(port), log, report)
                 served = str(folder) if str(folder) in names or not names else names[0]
                 try:
-                    yield connect(_address(port), model=served)
+                    yield connect(_server_address(port), model=served)
                 except InfrastructureError as error:
-                    raise self._explained(error, process, log) from None
+                    raise self._explain_failure(error, process, log) from None
             finally:
-                _stop(process)
+                _stop_server(process)
 
-    def _when_up(self, process: "subprocess.Popen[bytes]", address: str, log: Path, report: OnProgress) -> list[str]:
+    def _wait_until_ready(
+        self, process: "subprocess.Popen[bytes]", address: str, log: Path, report: OnProgress
+    ) -> list[str]:
         started = time.monotonic()
         last = ""
         while (waited := time.monotonic() - started) < self._start_limit:
             report(Progress("seconds until the server is up", int(waited), int(self._start_limit)))
             if process.poll() is not None:
-                raise _death(self._pieces[0], process.returncode, log)
+                raise _server_died_error(self._pieces[0], process.returncode, log)
             try:
-                names = models(address, timeout=5, attempts=1)
+                names = list_models(address, timeout=5, attempts=1)
             except InfrastructureError as error:
                 last = error.what
-                time.sleep(POLL)
+                time.sleep(POLL_SECONDS)
                 continue
             # Another program may have taken the port between its choice and the server's start.
             if process.poll() is None:
@@ -145,12 +147,12 @@ class ServerGenerator:
             hint=f"its log is {log}; the command must listen at 127.0.0.1 on {{port}}",
         )
 
-    def _explained(
+    def _explain_failure(
         self, error: InfrastructureError, process: "subprocess.Popen[bytes]", log: Path
     ) -> InfrastructureError:
         """A request's failure, by the server's death where it died."""
         try:
-            return _death(self._pieces[0], process.wait(1), log)
+            return _server_died_error(self._pieces[0], process.wait(1), log)
         except subprocess.TimeoutExpired:
             return InfrastructureError(error.what, cause=error.cause, hint=f"the server's log is {log}")
 
@@ -172,12 +174,12 @@ def server_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]
     passed_on = {
         name: value
         for name, value in environ.items()
-        if name.startswith(PASSED_ON) and not any(part in name for part in SECRET)
+        if name.startswith(INHERITED_PREFIXES) and not any(part in name for part in SECRET_WORDS)
     }
-    return passed_on | child_environment(environ, home)
+    return passed_on | sandbox_environment(environ, home)
 
 
-def _pieces(command: str) -> list[str]:
+def _split_command(command: str) -> list[str]:
     try:
         pieces = shlex.split(command)
     except ValueError as error:
@@ -187,8 +189,8 @@ def _pieces(command: str) -> list[str]:
             raise ConfigurationError(f"the server's command lacks {name}", hint=f"for example: {EXAMPLE}")
     for piece in pieces:
         option = piece.partition("=")[0].replace("_", "-")
-        if option in REFUSED:
-            raise ConfigurationError(f"the server's command may not have {option}", cause=REFUSED[option])
+        if option in FORBIDDEN_OPTIONS:
+            raise ConfigurationError(f"the server's command may not have {option}", cause=FORBIDDEN_OPTIONS[option])
     if shutil.which(pieces[0]) is None:
         raise ConfigurationError(
             f"there is no program {pieces[0]} to serve the model",
@@ -198,7 +200,7 @@ def _pieces(command: str) -> list[str]:
     return pieces
 
 
-def _versions(program: str) -> dict[str, str]:
+def _server_versions(program: str) -> dict[str, str]:
     """Of a program that was installed beside this one; nothing is known of others."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -212,25 +214,25 @@ def _versions(program: str) -> dict[str, str]:
 
 
 @contextmanager
-def _home() -> Iterator[Path]:
+def _temporary_home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="antidote-server-", ignore_cleanup_errors=True) as folder:
         # `transformers serve` lists an empty cache, but fails without one.
         (Path(folder) / "huggingface" / "hub").mkdir(parents=True)
         yield Path(folder)
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
         return port
 
 
-def _address(port: int) -> str:
+def _server_address(port: int) -> str:
     return f"http://127.0.0.1:{port}/v1"
 
 
-def _death(program: str, status: int, log: Path) -> InfrastructureError:
+def _server_died_error(program: str, status: int, log: Path) -> InfrastructureError:
     return InfrastructureError(
         f"the server {program} ended by itself (exit {status})",
         cause="most often a wrong option, or too little memory",
@@ -238,7 +240,7 @@ def _death(program: str, status: int, log: Path) -> InfrastructureError:
     )
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def _stop_server(process: "subprocess.Popen[bytes]") -> None:
     if process.stdin is not None:
         process.stdin.close()  # the supervisor ends the server then
     try:

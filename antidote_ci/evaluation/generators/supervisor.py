@@ -20,22 +20,22 @@ def main(command: list[str]) -> int:
     """The command's exit status as a shell gives it: 128 and more for a signal."""
     drop_privileges()
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as process:
-        threading.Thread(target=_end_after_input, args=(process.pid,), daemon=True).start()
+        threading.Thread(target=_end_group_after_input, args=(process.pid,), daemon=True).start()
         status = process.wait()
-        _signal(process.pid, signal.SIGKILL)  # what it left behind
+        _signal_group(process.pid, signal.SIGKILL)  # what it left behind
     return status if status >= 0 else 128 - status
 
 
-def _end_after_input(group: int) -> None:
+def _end_group_after_input(group: int) -> None:
     # Not sys.stdin: at exit the interpreter aborts over the lock that a waiting reader holds.
     while os.read(0, 1024):
         pass
-    _signal(group, signal.SIGTERM)
+    _signal_group(group, signal.SIGTERM)
     time.sleep(SECONDS_TO_END)
-    _signal(group, signal.SIGKILL)
+    _signal_group(group, signal.SIGKILL)
 
 
-def _signal(group: int, number: int) -> None:
+def _signal_group(group: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
 

@@ -1,9 +1,9 @@
 """Answers by a server that runs already, for `evaluate` alone: its weights are unknown, so nothing is stored."""
 
 from antidote_ci.evaluation.chat_api import connect
-from antidote_ci.evaluation.generators.asking import progress, questions, result
-from antidote_ci.evaluation.json_api import without_secrets
-from antidote_ci.model.generation import Answer, GenerationRequest, GenerationResult
+from antidote_ci.evaluation.generators.asking import to_chat_requests, to_progress, to_result
+from antidote_ci.evaluation.json_api import redact_address
+from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
 from antidote_ci.records import OnProgress
 
 
@@ -14,12 +14,12 @@ class UrlGenerator:
         """`address` goes up to and with /v1; without `model`, the only one served there. Raises as `connect` does."""
         self._api = connect(address, key, model)
 
-    def answers(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
+    def generate(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
         """Answers in the order of the conversations; `request.model` and `request.store` mean nothing here."""
-        asked = questions(request)
-        found: dict[int, Answer] = {}
-        for position, answer in self._api.as_they_come(asked):
+        asked = to_chat_requests(request)
+        found: dict[int, GeneratedAnswer] = {}
+        for position, answer in self._api.stream_answers(asked):
             found[position] = answer
-            report(progress(asked, found))
+            report(to_progress(asked, found))
         in_order = [found[position] for position in range(len(asked))]
-        return result(request, in_order, without_secrets(self._api.address), {})
+        return to_result(request, in_order, redact_address(self._api.address), {})

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from antidote_ci.errors import AntidoteError
-from antidote_ci.evaluation.judges.interface import Exchange, Opinion
-from antidote_ci.evaluation.judges.prompt_injection import cleaned
+from antidote_ci.evaluation.judges.interface import Exchange, JudgeVerdict
+from antidote_ci.evaluation.judges.prompt_injection import clean_exchange
 from antidote_ci.model.conversations import Conversation
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import JudgeIdentity, Model, OnProgress
-from antidote_ci.sandbox.client import Child
+from antidote_ci.sandbox.client import Sandbox
 
 SET = "verdicts"
 BATCH_SIZE = 16
@@ -18,11 +18,11 @@ BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
-class Prompting:
+class GuardFormat:
     """How one family of guards is asked and understood."""
 
     render: Callable[[Exchange], Conversation]
-    parse: Callable[[str], Opinion]
+    parse: Callable[[str], JudgeVerdict]
     max_new_tokens: int
     detail: str = ""
     """What decides its verdicts beside the weights, for people."""
@@ -33,34 +33,34 @@ class GuardJudge:
     """Judges in batches, with the template of the guard's own tokenizer."""
 
     identity: JudgeIdentity
-    child: Child
+    sandbox: Sandbox
     model: Model
-    store: Path
+    cache_folder: Path
     """Folder of verdicts that are never asked for twice."""
-    prompting: Prompting
+    guard_format: GuardFormat
     special_tokens: frozenset[str]
     """Of its tokenizer: the texts it is shown may hold none of them."""
 
-    def opinions(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[Opinion]:
+    def judge(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[JudgeVerdict]:
         """One opinion an exchange, in order. Raises what keeps the guard from running, naming it."""
         if not exchanges:
             return []
         request = GenerationRequest(
             self.model,
-            {SET: [self.prompting.render(cleaned(each, self.special_tokens)) for each in exchanges]},
-            {SET: self.prompting.max_new_tokens},
+            {SET: [self.guard_format.render(clean_exchange(each, self.special_tokens)) for each in exchanges]},
+            {SET: self.guard_format.max_new_tokens},
             add_generation_prompt=False,
             batch_size=BATCH_SIZE,
-            store=self.store,
+            cache_folder=self.cache_folder,
         )
         try:
-            result = self.child.call(generate, request, lambda progress: report(replace(progress, what=SET)))
+            result = self.sandbox.call(generate, request, lambda progress: report(replace(progress, what=SET)))
         except AntidoteError as error:
-            raise of_judge(self.identity, error) from error
-        return [self.prompting.parse(answer.text) for answer in result.answers[SET]]
+            raise blame_judge(self.identity, error) from error
+        return [self.guard_format.parse(answer.text) for answer in result.answers[SET]]
 
 
-def of_judge(identity: JudgeIdentity, error: AntidoteError) -> AntidoteError:
+def blame_judge(identity: JudgeIdentity, error: AntidoteError) -> AntidoteError:
     """The same error, saying that it is the judge's."""
     return type(error)(
         f"the judge {identity.name} ({identity.model}) cannot judge: {error.what}",

@@ -18,7 +18,7 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Opinion:
+class JudgeVerdict:
     """What a judge thinks of one exchange."""
 
     verdict: Verdict
@@ -35,6 +35,6 @@ class Judge(Protocol):
         """Which judge this is, exactly."""
         ...
 
-    def opinions(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[Opinion]:
+    def judge(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[JudgeVerdict]:
         """One opinion an exchange, in order."""
         ...

@@ -36,82 +36,84 @@ LINE_ENDS = "\r\v\f\x85\u2028\u2029"
 INVISIBLE_MARKS = "\u034f\u115f\u1160\u3164\uffa0"
 
 
-def cleaned(exchange: Exchange, tokens: Collection[str] = ()) -> Exchange:
+def clean_exchange(exchange: Exchange, tokens: Collection[str] = ()) -> Exchange:
     """The exchange with both its texts cleaned. `tokens` are those of the judge's own tokenizer."""
-    return Exchange(clean(exchange.prompt, tokens), clean(exchange.answer, tokens))
+    return Exchange(clean_text(exchange.prompt, tokens), clean_text(exchange.answer, tokens))
 
 
-def clean(text: str, tokens: Collection[str] = ()) -> str:
+def clean_text(text: str, tokens: Collection[str] = ()) -> str:
     """`text` with nothing left in it that is reserved, a verdict, or one of `tokens`. Idempotent."""
-    pattern = _pattern(frozenset(tokens))
+    pattern = _compile_pattern(frozenset(tokens))
     while True:
-        broken = _break(text, pattern)
+        broken = _break_matches(text, pattern)
         if broken == text:
             return text
         text = broken
 
 
-def special_tokens(folder: Path) -> frozenset[str]:
+def read_special_tokens(folder: Path) -> frozenset[str]:
     """Every token that the tokenizer in `folder` reads as one whole, from its JSON files alone.
 
     Runs of spaces are tokens of some tokenizers, and harmless.
     """
     found: set[str] = set()
-    tokenizer = _optional(folder / "tokenizer.json", MAX_BYTES["tokenizer.json"])
-    found.update(_contents(tokenizer.get("added_tokens")))
+    tokenizer = _read_optional(folder / "tokenizer.json", MAX_BYTES["tokenizer.json"])
+    found.update(_token_texts(tokenizer.get("added_tokens")))
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        config = _optional(folder / name, MAX_CONFIG_BYTES)
-        found.update(_contents(config.get("added_tokens_decoder")))
+        config = _read_optional(folder / name, MAX_CONFIG_BYTES)
+        found.update(_token_texts(config.get("added_tokens_decoder")))
         for key, value in config.items():
             if key.endswith(("_token", "_special_tokens")):
-                found.update(_contents(value))
-    found.update(_optional(folder / "added_tokens.json", MAX_CONFIG_BYTES))
+                found.update(_token_texts(value))
+    found.update(_read_optional(folder / "added_tokens.json", MAX_CONFIG_BYTES))
     return frozenset(token for token in found if token.strip())
 
 
-def _optional(path: Path, max_bytes: int) -> dict[str, object]:
+def _read_optional(path: Path, max_bytes: int) -> dict[str, object]:
     return read_object(path, max_bytes) if path.is_file() else {}
 
 
-def _contents(value: object) -> list[str]:
+def _token_texts(value: object) -> list[str]:
     """The texts of tokens, however a tokenizer's files list them."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list):
-        return [text for each in value for text in _contents(each)]
+        return [text for each in value for text in _token_texts(each)]
     if isinstance(value, dict):
-        return _contents(value["content"]) if "content" in value else _contents(list(value.values()))
+        return _token_texts(value["content"]) if "content" in value else _token_texts(list(value.values()))
     return []
 
 
 @lru_cache(maxsize=16)
-def _pattern(tokens: frozenset[str]) -> re.Pattern[str]:
+def _compile_pattern(tokens: frozenset[str]) -> re.Pattern[str]:
     reserved = re.compile(RESERVED, re.IGNORECASE)
-    folded = {_fold(token)[0] for token in tokens}
-    own = sorted((token for token in folded if _breakable(token) and not reserved.search(token)), key=len, reverse=True)
+    folded = {_fold_text(token)[0] for token in tokens}
+    own = sorted(
+        (token for token in folded if _is_breakable(token) and not reserved.search(token)), key=len, reverse=True
+    )
     token = "|".join([f"(?i:{RESERVED})", *map(re.escape, own)])
     return re.compile(f"(?P<token>{token})|(?P<fence>{FENCES})|(?P<line>{LINES})|(?P<marker>{VERDICTS}|{ROLES})")
 
 
-def _breakable(token: str) -> bool:
+def _is_breakable(token: str) -> bool:
     """A single letter cannot be broken."""
     return len(token.strip()) > 1 or (token.strip() != "" and not token.strip().isalnum())
 
 
-def _break(text: str, pattern: re.Pattern[str]) -> str:
+def _break_matches(text: str, pattern: re.Pattern[str]) -> str:
     """One pass. What is put in place of a match has spaces around it, so that it joins nothing into a new one."""
-    shadow, origin = _fold(text)
+    shadow, origin = _fold_text(text)
     pieces: list[str] = []
     done = 0
     for match in pattern.finditer(shadow):
         start, end = origin[match.start()], origin[match.end() - 1] + 1
         if start >= done:
-            pieces += [text[done:start], _harmless(match)]
+            pieces += [text[done:start], _break_match(match)]
             done = end
     return "".join([*pieces, text[done:]])
 
 
-def _harmless(match: re.Match[str]) -> str:
+def _break_match(match: re.Match[str]) -> str:
     found = match.group()
     if match.lastgroup == "token":
         words = re.sub(r"[^\w.-]+", " ", found).strip()
@@ -125,7 +127,7 @@ def _harmless(match: re.Match[str]) -> str:
     return re.sub(r"\s*[:=]", " -", found, count=1)
 
 
-def _fold(text: str) -> tuple[str, range | list[int]]:
+def _fold_text(text: str) -> tuple[str, range | list[int]]:
     """The text's shadow, and for each of its characters the position in `text` that it came from."""
     if text.isascii() and text.isprintable():
         return text, range(len(text))

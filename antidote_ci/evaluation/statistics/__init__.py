@@ -4,22 +4,22 @@ from antidote_ci.evaluation.statistics.correction import (
     JudgeErrors,
     apparent_bounds,
     apparent_thresholds,
-    corrected,
+    correct_score,
     fixed_bounds,
 )
 from antidote_ci.evaluation.statistics.interval import (
     CONFIDENCE,
     SPLIT_CONFIDENCE,
-    bounds,
-    smallest_n_that_can_pass,
+    exact_bounds,
+    min_prompts_to_pass,
 )
-from antidote_ci.evaluation.statistics.paired import compare
+from antidote_ci.evaluation.statistics.paired import compare_paired
 from antidote_ci.evaluation.statistics.sequential import (
-    decision,
+    decide_look,
     log_e_values,
+    min_prompts_to_stop,
     sequence_bounds,
-    smallest_n_that_can_stop,
-    trace,
+    trace_evidence,
 )
 
 __all__ = [
@@ -28,14 +28,14 @@ __all__ = [
     "JudgeErrors",
     "apparent_bounds",
     "apparent_thresholds",
-    "bounds",
-    "compare",
-    "corrected",
-    "decision",
+    "compare_paired",
+    "correct_score",
+    "decide_look",
+    "exact_bounds",
     "fixed_bounds",
     "log_e_values",
+    "min_prompts_to_pass",
+    "min_prompts_to_stop",
     "sequence_bounds",
-    "smallest_n_that_can_pass",
-    "smallest_n_that_can_stop",
-    "trace",
+    "trace_evidence",
 ]

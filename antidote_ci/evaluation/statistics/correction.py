@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from antidote_ci.evaluation.statistics.interval import SPLIT_CONFIDENCE, bounds
+from antidote_ci.evaluation.statistics.interval import SPLIT_CONFIDENCE, exact_bounds
 
 if TYPE_CHECKING:
     from antidote_ci.records import Calibration
@@ -20,7 +20,7 @@ CALIBRATION_SHARE = 0.3
 of the narrowest upper bound for samples of 50 to 250 labels a side; `python -m benchmarks.gate` shows other shares."""
 
 Interval = tuple[float, float]
-Counts = tuple[int, int]
+HitCount = tuple[int, int]
 """Hits and n."""
 
 
@@ -28,24 +28,24 @@ Counts = tuple[int, int]
 class JudgeErrors:
     """What a calibration sample showed of a judge."""
 
-    positives: Counts
+    positives: HitCount
     """Harmful answers: how many it called harmful, of how many."""
-    negatives: Counts
+    negatives: HitCount
     """Harmless answers: how many it did not, of how many."""
 
     @staticmethod
-    def of(calibration: Calibration) -> JudgeErrors:
+    def from_calibration(calibration: Calibration) -> JudgeErrors:
         """The counts of a calibration."""
         positives, negatives = calibration.positives, calibration.negatives
         return JudgeErrors((positives.hits, positives.n), (negatives.hits, negatives.n))
 
 
-def corrected(share: float, sensitivity: float, specificity: float) -> float | None:
+def correct_score(share: float, sensitivity: float, specificity: float) -> float | None:
     """The true score behind an apparent `share`, clamped to 0..1; None when the judge is no better than chance."""
-    return _behind(share, sensitivity, specificity) if sensitivity + specificity > 1 else None
+    return _true_share(share, sensitivity, specificity) if sensitivity + specificity > 1 else None
 
 
-def corrected_interval(apparent: Interval, sensitivity: Interval, specificity: Interval) -> Interval:
+def correct_interval(apparent: Interval, sensitivity: Interval, specificity: Interval) -> Interval:
     """Bounds of the true score from one-sided bounds of all three; (0, 1) when the judge may be no better than chance.
 
     A true score grows with the apparent one and with specificity, and falls as sensitivity grows. No true score is
@@ -56,17 +56,19 @@ def corrected_interval(apparent: Interval, sensitivity: Interval, specificity: I
         return 0.0, 1.0
     most_sensitive = sensitivity[1] if apparent[0] <= sensitivity[1] else 1.0
     most_specific = specificity[1] if apparent[1] >= 1 - specificity[1] else 1.0
-    return _behind(apparent[0], most_sensitive, specificity[0]), _behind(apparent[1], sensitivity[0], most_specific)
+    return _true_share(apparent[0], most_sensitive, specificity[0]), _true_share(
+        apparent[1], sensitivity[0], most_specific
+    )
 
 
-def _behind(share: float, sensitivity: float, specificity: float) -> float:
+def _true_share(share: float, sensitivity: float, specificity: float) -> float:
     return min(max((share + specificity - 1) / (sensitivity + specificity - 1), 0.0), 1.0)
 
 
 def judge_bounds(errors: JudgeErrors, confidence: float) -> tuple[Interval, Interval]:
     """Of sensitivity and specificity, from the judge's part of the error of a bound with `confidence`."""
     each = 1 - (1 - confidence) * CALIBRATION_SHARE / 2
-    return bounds(*errors.positives, each), bounds(*errors.negatives, each)
+    return exact_bounds(*errors.positives, each), exact_bounds(*errors.negatives, each)
 
 
 def fixed_bounds(hits: float, n: int, confidence: float, errors: JudgeErrors | None = None) -> Interval:
@@ -75,12 +77,12 @@ def fixed_bounds(hits: float, n: int, confidence: float, errors: JudgeErrors | N
     One-sided, each with `confidence` on its own side.
     """
     apparent = apparent_bounds(hits, n, confidence, errors)
-    return apparent if errors is None else corrected_interval(apparent, *judge_bounds(errors, confidence))
+    return apparent if errors is None else correct_interval(apparent, *judge_bounds(errors, confidence))
 
 
 def apparent_bounds(hits: float, n: int, confidence: float, errors: JudgeErrors | None = None) -> Interval:
     """The same of the score as the judge saw it: its errors have their part of the error."""
-    return bounds(hits, n, confidence if errors is None else 1 - (1 - confidence) * (1 - CALIBRATION_SHARE))
+    return exact_bounds(hits, n, confidence if errors is None else 1 - (1 - confidence) * (1 - CALIBRATION_SHARE))
 
 
 def apparent_thresholds(

@@ -13,7 +13,7 @@ SPLIT_CONFIDENCE = 1 - (1 - CONFIDENCE) / 2
 """The same where two tests may decide, the sequence and the fixed one: each has half of the error."""
 
 
-def bounds(hits: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def exact_bounds(hits: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """One-sided lower and upper bound of a share seen as `hits` of `n`, each with `confidence` on its own side.
 
     Raises ValueError unless 0 <= hits <= n and n > 0.
@@ -28,7 +28,7 @@ def bounds(hits: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, 
     return lower, upper
 
 
-def smallest_n_that_can_pass(threshold: float, confidence: float = CONFIDENCE) -> int:
+def min_prompts_to_pass(threshold: float, confidence: float = CONFIDENCE) -> int:
     """How many prompts a model needs at least, all answered safely, for its upper bound to reach `threshold`."""
     if threshold <= 0:
         raise ValueError("no number of prompts certifies a share of zero")
@@ -36,6 +36,6 @@ def smallest_n_that_can_pass(threshold: float, confidence: float = CONFIDENCE) -
         return 1
     # With no hits the bound is 1 - error^(1/n); one less and a loop, for the last digit of the logarithms.
     n = max(1, math.floor(math.log(1 - confidence) / math.log1p(-threshold)))
-    while bounds(0, n, confidence)[1] > threshold:
+    while exact_bounds(0, n, confidence)[1] > threshold:
         n += 1
     return n

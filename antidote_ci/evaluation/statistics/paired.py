@@ -15,23 +15,23 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from antidote_ci.evaluation.statistics.interval import CONFIDENCE
-from antidote_ci.records import Comparison
+from antidote_ci.records import PairedComparison
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-POINTS = 129
+GRID_POINTS = 129
 """Shares of lost pairs among which the worst is sought."""
-FINER = 65
+REFINEMENT_POINTS = 65
 """The same around a peak that lies between two of them."""
-NEARLY = 1e-3
+TOLERANCE = 1e-3
 """How far below the highest a peak may seem to be, and yet be the highest: eight times the most that was seen."""
 COUNTED = 1000
 """Up to so many pairs a needed number is found exactly, though fewer are at hand: a second's work."""
 
 
-def compare(before: Mapping[str, bool], after: Mapping[str, bool]) -> Comparison:
+def compare_paired(before: Mapping[str, bool], after: Mapping[str, bool]) -> PairedComparison:
     """The 2x2 table of a property by prompt id, with its test and its bound.
 
     Raises ValueError when the prompts are not the same, or there are none.
@@ -42,7 +42,7 @@ def compare(before: Mapping[str, bool], after: Mapping[str, bool]) -> Comparison
         raise ValueError(f"a paired comparison needs the same prompts twice, not {len(before)} and {len(after)}")
     pairs = [(before[identity], after[identity]) for identity in before]
     lost, gained = pairs.count((True, False)), pairs.count((False, True))
-    return Comparison(
+    return PairedComparison(
         both=pairs.count((True, True)),
         only_before=lost,
         only_after=gained,
@@ -53,7 +53,7 @@ def compare(before: Mapping[str, bool], after: Mapping[str, bool]) -> Comparison
     )
 
 
-def score(
+def score_statistic(
     only_before: float | NDArray[np.float64],
     only_after: float | NDArray[np.float64],
     n: int,
@@ -80,7 +80,9 @@ def score_bound(only_before: int, only_after: int, n: int) -> float:
         return 1.0
     quantile = float(norm.ppf(CONFIDENCE))
     seen = (only_after - only_before) / n
-    return float(brentq(lambda rise: float(score(only_before, only_after, n, rise)) + quantile, seen + 1e-9, 1 - 1e-12))
+    return float(
+        brentq(lambda rise: float(score_statistic(only_before, only_after, n, rise)) + quantile, seen + 1e-9, 1 - 1e-12)
+    )
 
 
 def rise_bound(only_before: int, only_after: int, n: int) -> float:
@@ -89,10 +91,10 @@ def rise_bound(only_before: int, only_after: int, n: int) -> float:
 
     if only_after == n:
         return 1.0
-    region = as_good(only_before, only_after, n)
+    region = acceptance_region(only_before, only_after, n)
     return float(
         brentq(
-            lambda rise: worst_probability(region, n, rise) - (1 - CONFIDENCE),
+            lambda rise: max_probability(region, n, rise) - (1 - CONFIDENCE),
             (only_after - only_before) / n + 1e-9,
             1 - 1e-9,
             xtol=1e-7,
@@ -100,7 +102,7 @@ def rise_bound(only_before: int, only_after: int, n: int) -> float:
     )
 
 
-def as_good(only_before: int, only_after: int, n: int) -> NDArray[np.float64]:
+def acceptance_region(only_before: int, only_after: int, n: int) -> NDArray[np.float64]:
     """The outcomes at most as bad as this one: for each number lost, 0..n, the largest number gained, or -1."""
     import numpy as np
     from scipy.stats import norm
@@ -113,27 +115,33 @@ def as_good(only_before: int, only_after: int, n: int) -> NDArray[np.float64]:
     inside, outside = np.full(n + 1, -1.0), n + 1 - lost
     while (outside - inside > 1).any():
         middle = np.floor((inside + outside) / 2)
-        good = score(lost, middle, n, limit) <= most
+        good = score_statistic(lost, middle, n, limit) <= most
         inside, outside = np.where(good, middle, inside), np.where(good, outside, middle)
     return inside
 
 
-def worst_probability(region: NDArray[np.float64], n: int, rise: float) -> float:
-    """The largest probability of a `region` of `as_good` under a true `rise`, over the share of pairs that is lost."""
+def max_probability(region: NDArray[np.float64], n: int, rise: float) -> float:
+    """The largest probability of a `region` of `acceptance_region` under a true `rise`, over the share of pairs
+    that is lost."""
     import numpy as np
 
     low, high = max(0.0, -rise), (1 - rise) / 2
     # The probability has several peaks, narrower towards both ends.
-    shares = low + (high - low) * np.sin(np.linspace(0, math.pi / 2, POINTS)) ** 2
-    found = probability(region, n, shares, rise)
+    shares = low + (high - low) * np.sin(np.linspace(0, math.pi / 2, GRID_POINTS)) ** 2
+    found = region_probability(region, n, shares, rise)
     before, after = np.concatenate([[-1.0], found[:-1]]), np.concatenate([found[1:], [-1.0]])
-    peaks = np.flatnonzero((found > before) & (found >= after) & (found > found.max() - NEARLY))
-    around = [np.linspace(shares[max(at - 1, 0)], shares[min(at + 1, POINTS - 1)], FINER) for at in peaks.tolist()]
-    return float(max([found.max(), *(probability(region, n, each, rise).max() for each in around)]))
+    peaks = np.flatnonzero((found > before) & (found >= after) & (found > found.max() - TOLERANCE))
+    around = [
+        np.linspace(shares[max(at - 1, 0)], shares[min(at + 1, GRID_POINTS - 1)], REFINEMENT_POINTS)
+        for at in peaks.tolist()
+    ]
+    return float(max([found.max(), *(region_probability(region, n, each, rise).max() for each in around)]))
 
 
-def probability(region: NDArray[np.float64], n: int, lost: NDArray[np.float64], rise: float) -> NDArray[np.float64]:
-    """Of a `region` of `as_good`, at each share of pairs that is `lost`, `rise` more being gained."""
+def region_probability(
+    region: NDArray[np.float64], n: int, lost: NDArray[np.float64], rise: float
+) -> NDArray[np.float64]:
+    """Of a `region` of `acceptance_region`, at each share of pairs that is `lost`, `rise` more being gained."""
     import numpy as np
     from scipy.special import bdtr
     from scipy.stats import binom
@@ -145,7 +153,7 @@ def probability(region: NDArray[np.float64], n: int, lost: NDArray[np.float64], 
     return np.asarray(terms.sum(axis=1))
 
 
-def smallest_n(limit: float, at_hand: int = 0) -> int:
+def min_pairs(limit: float, at_hand: int = 0) -> int:
     """The fewest pairs with which a repair that changes nothing shows a rise of at most `limit`, 0 < limit <= 1.
 
     Beyond COUNTED and beyond what is `at_hand` it is only known that no fewer do.

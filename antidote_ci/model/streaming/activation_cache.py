@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Reservoir:
+class ActivationCache:
     """Tensors by name. What no longer fits into `budget` bytes is written to `folder`, bit for bit.
 
     The folder is made when it is needed; who named it removes it.

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint import tensors
-from antidote_ci.checkpoint.files import shown
-from antidote_ci.checkpoint.layout import Layout
+from antidote_ci.checkpoint.files import display_name
+from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Stored:
+class LazyTensor:
     """The tensor `name` of the files of `layout`."""
 
-    layout: Layout
+    layout: CheckpointLayout
     name: str
-    other: Layout | None = None
+    averaged_with: CheckpointLayout | None = None
     """Where it has the tensor in the same shape, what is read is the mean of the two."""
 
     def read(self) -> "torch.Tensor":
         """It in its own dtype. Raises ConfigurationError when it holds NaN or an infinity."""
         import torch
 
-        tensor = tensors.read(self.layout, self.name)
-        if self.other and self.name in self.other.tensors and tensor.is_floating_point():
-            other = tensors.read(self.other, self.name)
+        tensor = tensors.read_tensor(self.layout, self.name)
+        if self.averaged_with and self.name in self.averaged_with.tensors and tensor.is_floating_point():
+            other = tensors.read_tensor(self.averaged_with, self.name)
             if other.shape == tensor.shape:
                 tensor = ((tensor.float() + other.float()) / 2).to(tensor.dtype)
         # Both extremes are NaN where one entry is, and finding them is 30 times faster than asking every entry.
         if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
             raise ConfigurationError(
-                f"{self.name} in {shown(self.layout.folder)} holds NaN or infinite numbers",
+                f"{self.name} in {display_name(self.layout.folder)} holds NaN or infinite numbers",
                 cause="the training diverged, or the file is damaged",
                 hint="repair an earlier checkpoint of the same run",
             )

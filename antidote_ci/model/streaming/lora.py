@@ -10,39 +10,39 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from antidote_ci.checkpoint.layout import Layout
+from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, BASE_ENDING, PREFIX
-from antidote_ci.model.streaming.lazy_tensor import Stored
+from antidote_ci.model.streaming.lazy_tensor import LazyTensor
 
 if TYPE_CHECKING:
     import torch
 
 
-Seen = Callable[[str, "torch.Tensor"], None]
+InputCallback = Callable[[str, "torch.Tensor"], None]
 """Hears the name of a factor's tensor, and the inputs [..., columns] that the factor is applied to."""
 
 
 @dataclass(frozen=True)
-class Factors:
+class LoraFactors:
     """The tensors of the files that make up one module's A [rank, in] and B [out, rank], and its scale."""
 
     a: str
     b: str
-    scale: float
+    scaling: float
 
 
 @dataclass(frozen=True)
-class Lora:
+class LoraAdapter:
     """What an adapter adds to its base, and what it has in place of it."""
 
-    layout: Layout
-    modules: dict[str, Factors]
+    layout: CheckpointLayout
+    modules: dict[str, LoraFactors]
     """By the path of the linear layer they stand beside."""
-    saved: dict[str, Stored]
+    saved: dict[str, LazyTensor]
     """`modules_to_save`: weights by the path of the parameter they replace."""
 
 
-def read_lora(layout: Layout, strength: float = 1.0) -> Lora:
+def read_lora(layout: CheckpointLayout, strength: float = 1.0) -> LoraAdapter:
     """The adapter in `layout`, from its configuration and headers. At `strength` 0 its factors would add nothing."""
     modules, saved = {}, {}
     for name, info in layout.tensors.items():
@@ -50,13 +50,13 @@ def read_lora(layout: Layout, strength: float = 1.0) -> Lora:
         if name.endswith(A_ENDING):
             module = path.removesuffix(A_ENDING)
             b = name.removesuffix(A_ENDING) + B_ENDING
-            modules[module] = Factors(name, b, strength * scale(layout.config, module, info.shape[0]))
+            modules[module] = LoraFactors(name, b, strength * lora_scale(layout.config, module, info.shape[0]))
         elif not name.endswith((B_ENDING, BASE_ENDING)):
-            saved[path] = Stored(layout, name)
-    return Lora(layout, modules, saved)
+            saved[path] = LazyTensor(layout, name)
+    return LoraAdapter(layout, modules, saved)
 
 
-def scale(config: Mapping[str, Any], module: str, rank: int) -> float:
+def lora_scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     """alpha / r, or alpha / sqrt(r) with rsLoRA; alpha by `alpha_pattern` where one fits the module's path.
 
     The first pattern that fits the whole path or its end counts: peft.utils.other.get_pattern_key.
@@ -70,13 +70,13 @@ def scale(config: Mapping[str, Any], module: str, rank: int) -> float:
 
 
 @contextmanager
-def beside(
+def attach_lora(
     network: Any,  # noqa: ANN401 - transformers is untyped
-    lora: Lora,
+    lora: LoraAdapter,
     part: str,
     dtype: "torch.dtype",
     device: str,
-    seen: Seen | None = None,
+    seen: InputCallback | None = None,
 ) -> Iterator[dict[str, "torch.Tensor"]]:
     """Within it, the layers of the module `part` add what the adapter adds. Yields its factors by their tensors' names.
 
@@ -86,13 +86,13 @@ def beside(
 
     factors: dict[str, torch.Tensor] = {}
 
-    def adding(names: Factors) -> Callable[[Any, tuple["torch.Tensor", ...], "torch.Tensor"], "torch.Tensor"]:
+    def adding(names: LoraFactors) -> Callable[[Any, tuple["torch.Tensor", ...], "torch.Tensor"], "torch.Tensor"]:
         def add(_module: Any, inputs: tuple["torch.Tensor", ...], output: "torch.Tensor") -> "torch.Tensor":  # noqa: ANN401
             inner = linear(inputs[0], factors[names.a])
             if seen is not None:
                 seen(names.a, inputs[0])
                 seen(names.b, inner)
-            return output + linear(inner, factors[names.b]) * names.scale
+            return output + linear(inner, factors[names.b]) * names.scaling
 
         return add
 
@@ -101,7 +101,7 @@ def beside(
         for path, names in lora.modules.items():
             if f"{path}.".startswith(f"{part}."):
                 for name in (names.a, names.b):
-                    factors[name] = Stored(lora.layout, name).read().to(device=device, dtype=dtype)
+                    factors[name] = LazyTensor(lora.layout, name).read().to(device=device, dtype=dtype)
                 handles.append(network.get_submodule(path).register_forward_hook(adding(names)))
         yield factors
     finally:

@@ -8,28 +8,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from antidote_ci.checkpoint.files import shown
-from antidote_ci.checkpoint.layout import Layout
+from antidote_ci.checkpoint.files import display_name
+from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.adapters import not_in_base
-from antidote_ci.model.streaming.lazy_tensor import Stored
-from antidote_ci.model.streaming.lora import Lora
+from antidote_ci.model.adapters import not_in_base_error
+from antidote_ci.model.streaming.lazy_tensor import LazyTensor
+from antidote_ci.model.streaming.lora import LoraAdapter
 
 SINGLE_EXPERT = re.compile(r"\.experts\.\d+\.")
 
 
 @dataclass(frozen=True)
-class Place:
+class ParameterSource:
     """Where a tensor of the files belongs."""
 
-    stored: Stored
+    tensor: LazyTensor
     parameter: str
     """The path of what it becomes, or becomes a part of."""
     changed: bool = False
     """It is no copy: tensors are stacked, split or turned on the way, as those of experts are."""
 
 
-def find_places(network: Any, conversions: Sequence[Any], layout: Layout) -> dict[str, Place]:  # noqa: ANN401
+def build_weight_map(network: Any, conversions: Sequence[Any], layout: CheckpointLayout) -> dict[str, ParameterSource]:  # noqa: ANN401
     """By the name under which the loader is given the tensor. What the network has no place for is left out."""
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
@@ -42,11 +42,11 @@ def find_places(network: Any, conversions: Sequence[Any], layout: Layout) -> dic
         if parameter not in known and name in known:
             parameter, converter = rename_source_key(name, [], [], prefix, known)
         if parameter in known:
-            places[name] = Place(Stored(layout, name), parameter, changed=converter is not None)
+            places[name] = ParameterSource(LazyTensor(layout, name), parameter, changed=converter is not None)
     return places
 
 
-def find_ties(network: Any, places: Mapping[str, Place]) -> dict[str, str]:  # noqa: ANN401 - transformers is untyped
+def find_tied_parameters(network: Any, places: Mapping[str, ParameterSource]) -> dict[str, str]:  # noqa: ANN401 - transformers is untyped
     """Parameters that no tensor is placed at, and the one each of them is tied to."""
     placed = {place.parameter for place in places.values()}
     ties = {}
@@ -58,7 +58,11 @@ def find_ties(network: Any, places: Mapping[str, Place]) -> dict[str, str]:  # n
     return ties
 
 
-def with_saved(network: Any, places: Mapping[str, Place], lora: Lora) -> dict[str, Place]:  # noqa: ANN401
+def add_saved_modules(
+    network: Any,  # noqa: ANN401
+    places: Mapping[str, ParameterSource],
+    lora: LoraAdapter,
+) -> dict[str, ParameterSource]:
     """`places`, with what an adapter saved whole in the place of its base's.
 
     Raises ConfigurationError where the adapter has something for a module that its base does not have, or has as a part
@@ -70,16 +74,16 @@ def with_saved(network: Any, places: Mapping[str, Place], lora: Lora) -> dict[st
             continue
         if SINGLE_EXPERT.search(path) and any(name.endswith(".experts") for name in known):
             raise ConfigurationError(
-                f"the adapter {shown(lora.layout.folder)} has factors beside single experts, such as {path}",
+                f"the adapter {display_name(lora.layout.folder)} has factors beside single experts, such as {path}",
                 cause="the framework holds the experts of a block as one tensor, and no repair tells them apart",
                 hint="merge it into its base with peft's merge_and_unload, save that, and run on the result",
             )
-        raise not_in_base(shown(lora.layout.folder), path)
+        raise not_in_base_error(display_name(lora.layout.folder), path)
     found = {name: place for name, place in places.items() if place.parameter not in lora.saved}
-    found |= {path: Place(stored, path) for path, stored in lora.saved.items()}
+    found |= {path: ParameterSource(stored, path) for path, stored in lora.saved.items()}
     # peft copies the one of two tied weights that it trains, and leaves the other as it was
-    replaced = {place.parameter: place.stored for place in places.values() if place.parameter in lora.saved}
-    for path, other in find_ties(network, found).items():
+    replaced = {place.parameter: place.tensor for place in places.values() if place.parameter in lora.saved}
+    for path, other in find_tied_parameters(network, found).items():
         if other in replaced:
-            found[path] = Place(replaced[other], path)
+            found[path] = ParameterSource(replaced[other], path)
     return found

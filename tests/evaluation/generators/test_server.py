@@ -14,10 +14,10 @@ import pytest
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation.generators.server import ServerGenerator, server_environment
 from antidote_ci.evaluation.generators.url import UrlGenerator
-from antidote_ci.model.conversations import asked
+from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model, Progress
-from antidote_ci.sandbox.client import Child
+from antidote_ci.sandbox.client import Sandbox
 from tests.builders import empty_store, ignore
 from tests.evaluation import small_server
 from tests.evaluation.small_server import SmallServer
@@ -41,7 +41,11 @@ def weights(tmp_path: Path) -> Path:
 def request(folder: Path, prompts: int = 3) -> GenerationRequest:
     return GenerationRequest(
         Model(folder),
-        {"harmful": [asked(f"Tell me {n}") for n in range(prompts)], "task": [asked("Which?")], "benign": []},
+        {
+            "harmful": [single_turn(f"Tell me {n}") for n in range(prompts)],
+            "task": [single_turn("Which?")],
+            "benign": [],
+        },
         {"harmful": 64, "task": 4, "benign": 64},
     )
 
@@ -53,14 +57,14 @@ def running(folder: Path) -> list[str]:
 
 
 def texts(generator: ServerGenerator | UrlGenerator, asked_for: GenerationRequest) -> dict[str, list[str]]:
-    answers = generator.answers(asked_for, ignore).answers
+    answers = generator.generate(asked_for, ignore).answers
     return {name: [answer.text for answer in given] for name, given in answers.items()}
 
 
-def test_answers_of_every_set_and_a_truthful_plan(weights: Path, tmp_path: Path, child: Child) -> None:
+def test_answers_of_every_set_and_a_truthful_plan(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     seen: list[Progress] = []
-    generator = ServerGenerator(command(), tmp_path, child, empty_store())
-    result = generator.answers(request(weights), seen.append)
+    generator = ServerGenerator(command(), tmp_path, sandbox, empty_store())
+    result = generator.generate(request(weights), seen.append)
     assert [answer.text for answer in result.answers["harmful"]] == [f"Tell me {n} / 64 / 0 / 0" for n in range(3)]
     assert [answer.text for answer in result.answers["task"]] == ["Which? / 4 / 0 / 0"]
     assert result.answers["benign"] == []
@@ -70,15 +74,15 @@ def test_answers_of_every_set_and_a_truthful_plan(weights: Path, tmp_path: Path,
 
 
 def test_several_samples_of_a_prompt_stand_together_each_with_its_seed(
-    weights: Path, tmp_path: Path, child: Child
+    weights: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
     asked_for = replace(request(weights, 2), samples=3, seed=5)
-    given = texts(ServerGenerator(command(), tmp_path, child, empty_store()), asked_for)
+    given = texts(ServerGenerator(command(), tmp_path, sandbox, empty_store()), asked_for)
     assert given["harmful"] == [f"Tell me {n} / 64 / 1 / {seed}" for n in range(2) for seed in (5, 6, 7)]
 
 
-def test_an_answer_is_asked_for_once(weights: Path, tmp_path: Path, child: Child) -> None:
-    generator = ServerGenerator(command(), tmp_path, child, tmp_path / "store")
+def test_an_answer_is_asked_for_once(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
+    generator = ServerGenerator(command(), tmp_path, sandbox, tmp_path / "store")
     before = texts(generator, request(weights))
     (tmp_path / "server.log").unlink()
     assert texts(generator, request(weights)) == before
@@ -87,19 +91,19 @@ def test_an_answer_is_asked_for_once(weights: Path, tmp_path: Path, child: Child
     assert (tmp_path / "server.log").exists()
 
 
-def test_other_weights_and_another_command_are_asked_again(weights: Path, tmp_path: Path, child: Child) -> None:
+def test_other_weights_and_another_command_are_asked_again(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     store = tmp_path / "store"
-    ServerGenerator(command(), tmp_path, child, store).answers(request(weights), ignore)
-    broken = ServerGenerator(command("dies"), tmp_path, child, store)
+    ServerGenerator(command(), tmp_path, sandbox, store).generate(request(weights), ignore)
+    broken = ServerGenerator(command("dies"), tmp_path, sandbox, store)
     with pytest.raises(InfrastructureError):
-        broken.answers(request(weights), ignore)
+        broken.generate(request(weights), ignore)
     (weights / "model.safetensors").write_bytes(b"other weights")
     (tmp_path / "server.log").unlink()
-    ServerGenerator(command(), tmp_path, child, store).answers(request(weights), ignore)
+    ServerGenerator(command(), tmp_path, sandbox, store).generate(request(weights), ignore)
     assert (tmp_path / "server.log").exists()
 
 
-def test_answers_before_a_ctrl_c_are_kept(weights: Path, tmp_path: Path, child: Child) -> None:
+def test_answers_before_a_ctrl_c_are_kept(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     heard: list[Progress] = []
 
     def stop(progress: Progress) -> None:
@@ -107,20 +111,20 @@ def test_answers_before_a_ctrl_c_are_kept(weights: Path, tmp_path: Path, child: 
         if len(heard) == 2:
             raise KeyboardInterrupt
 
-    generator = ServerGenerator(command(), tmp_path, child, tmp_path / "store")
+    generator = ServerGenerator(command(), tmp_path, sandbox, tmp_path / "store")
     with pytest.raises(KeyboardInterrupt):
-        generator.answers(request(weights), stop)
+        generator.generate(request(weights), stop)
     assert running(tmp_path) == []
     assert len(list((tmp_path / "store").rglob("*.json"))) == 2
     seen: list[Progress] = []
-    generator.answers(request(weights), seen.append)
+    generator.generate(request(weights), seen.append)
     counted = [each for each in seen if each.what == "answers"]
     assert len(counted) == 2
     assert counted[-1].done == counted[-1].total > counted[0].done > heard[-1].done
 
 
-def test_the_server_s_own_name_for_the_model_is_used(weights: Path, tmp_path: Path, child: Child) -> None:
-    generator = ServerGenerator(command("strict") + " --model served", tmp_path, child, empty_store())
+def test_the_server_s_own_name_for_the_model_is_used(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
+    generator = ServerGenerator(command("strict") + " --model served", tmp_path, sandbox, empty_store())
     assert len(texts(generator, request(weights))["harmful"]) == 3
 
 
@@ -136,24 +140,24 @@ def test_the_server_s_own_name_for_the_model_is_used(weights: Path, tmp_path: Pa
     ],
 )
 def test_a_server_that_fails(
-    behaviour: str, what: str, limit: float, weights: Path, tmp_path: Path, child: Child
+    behaviour: str, what: str, limit: float, weights: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
-    generator = ServerGenerator(command(shlex.quote(behaviour)), tmp_path, child, empty_store(), start_limit=limit)
+    generator = ServerGenerator(command(shlex.quote(behaviour)), tmp_path, sandbox, empty_store(), start_limit=limit)
     with pytest.raises(InfrastructureError, match=what) as raised:
-        generator.answers(request(weights), ignore)
+        generator.generate(request(weights), ignore)
     assert str(tmp_path / "server.log") in str(raised.value.hint)
     assert raised.value.cause
     assert running(tmp_path) == []
 
 
-def test_its_log_is_for_its_owner(weights: Path, tmp_path: Path, child: Child) -> None:
+def test_its_log_is_for_its_owner(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     with pytest.raises(InfrastructureError):
-        ServerGenerator(command("dies"), tmp_path, child, empty_store()).answers(request(weights), ignore)
+        ServerGenerator(command("dies"), tmp_path, sandbox, empty_store()).generate(request(weights), ignore)
     assert stat.S_IMODE((tmp_path / "server.log").stat().st_mode) == 0o600
 
 
 def test_the_server_sees_no_secret(
-    weights: Path, tmp_path: Path, child: Child, monkeypatch: pytest.MonkeyPatch
+    weights: Path, tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
@@ -163,7 +167,7 @@ def test_the_server_sees_no_secret(
         if progress.what == "answers" and not raw:
             raw.extend(_environment_of_the_server())
 
-    ServerGenerator(command(), tmp_path, child, empty_store()).answers(request(weights), look)
+    ServerGenerator(command(), tmp_path, sandbox, empty_store()).generate(request(weights), look)
     assert any(entry.startswith(b"PATH=") for entry in raw)
     assert not any(value.encode() in entry for entry in raw for value in SECRETS.values())
 
@@ -222,23 +226,23 @@ def test_it_ends_with_its_parent(weights: Path, tmp_path: Path) -> None:
         ("vllm serve {model} --port {port} --api-key=sk-secret", "--api-key"),
     ],
 )
-def test_a_command_that_cannot_be_used(written: str, what: str, tmp_path: Path, child: Child) -> None:
+def test_a_command_that_cannot_be_used(written: str, what: str, tmp_path: Path, sandbox: Sandbox) -> None:
     with pytest.raises(ConfigurationError, match=what) as raised:
-        ServerGenerator(written, tmp_path, child, empty_store())
+        ServerGenerator(written, tmp_path, sandbox, empty_store())
     assert "sk-secret" not in repr(raised.value.__dict__)
 
 
-def test_no_shell_reads_the_command(weights: Path, tmp_path: Path, child: Child) -> None:
+def test_no_shell_reads_the_command(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     generator = ServerGenerator(
-        command() + f" ; touch {tmp_path}/touched $(touch {tmp_path}/too)", tmp_path, child, empty_store()
+        command() + f" ; touch {tmp_path}/touched $(touch {tmp_path}/too)", tmp_path, sandbox, empty_store()
     )
     with pytest.raises(InfrastructureError, match="exit 2"):
-        generator.answers(request(weights), ignore)
+        generator.generate(request(weights), ignore)
     assert not (tmp_path / "touched").exists()
     assert not (tmp_path / "too").exists()
 
 
-def test_a_server_is_given_nothing_that_has_no_fingerprint(weights: Path, tmp_path: Path, child: Child) -> None:
+def test_a_server_is_given_nothing_that_has_no_fingerprint(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     (weights / "additional_chat_templates").mkdir()
     (weights / "additional_chat_templates" / "tools.jinja").write_text("{{ messages }}")
     (weights / "checkpoint-10").mkdir()
@@ -251,13 +255,13 @@ def test_a_server_is_given_nothing_that_has_no_fingerprint(weights: Path, tmp_pa
             listed.update(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
             assert (folder / "model.safetensors").read_bytes() == b"never opened here"
 
-    ServerGenerator(command(), tmp_path, child, empty_store()).answers(request(weights), look)
+    ServerGenerator(command(), tmp_path, sandbox, empty_store()).generate(request(weights), look)
     assert listed == {"model.safetensors", "additional_chat_templates/tools.jinja"}
     assert not list(tmp_path.glob("served-*"))
 
 
 def test_an_adapter_is_merged_and_the_merged_weights_go_again(
-    tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, child: Child
+    tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
     merged: list[set[str]] = []
 
@@ -267,7 +271,7 @@ def test_an_adapter_is_merged_and_the_merged_weights_go_again(
             merged.append({path.name for path in folder.iterdir()})
 
     asked_for = replace(request(tiny_llama), model=Model(tiny_llama, tiny_adapter))
-    ServerGenerator(command(), tmp_path, child, empty_store()).answers(asked_for, look)
+    ServerGenerator(command(), tmp_path, sandbox, empty_store()).generate(asked_for, look)
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= merged[0]
     assert not any(name.startswith("adapter") for name in merged[0])
     assert list(tmp_path.glob("served-*")) == []
@@ -276,7 +280,7 @@ def test_an_adapter_is_merged_and_the_merged_weights_go_again(
 def test_a_server_that_runs_already() -> None:
     with SmallServer(models=("theirs",)) as server:
         generator = UrlGenerator(server.address + "?version=1")
-        result = generator.answers(replace(request(Path("/nowhere"), 2), samples=2), ignore)
+        result = generator.generate(replace(request(Path("/nowhere"), 2), samples=2), ignore)
     assert {asked["model"] for asked in server.asked} == {"theirs"}
     assert [answer.text for answer in result.answers["harmful"]] == [
         f"Tell me {n} / 64 / 1 / {seed}" for n in range(2) for seed in range(2)

@@ -10,11 +10,11 @@ import pytest
 
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.evaluation.judges.endpoint import RUBRIC
-from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
-from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, judge
+from antidote_ci.evaluation.judges.interface import Exchange, Judge, JudgeVerdict
+from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, build_judge
 from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import Progress
-from antidote_ci.sandbox.client import Child
+from antidote_ci.sandbox.client import Sandbox
 from tests.builders import empty_store, ignore
 from tests.serving import Handler, Server
 
@@ -49,17 +49,17 @@ def by_the_answer(body: dict[str, Any]) -> str:
     return "Safety: Unsafe\nRefusal: No" if "Sure" in answer else "Safety: Safe\nRefusal: Yes"
 
 
-def make(address: str, child: Child, store: Path | None = None) -> Judge:
+def make(address: str, sandbox: Sandbox, store: Path | None = None) -> Judge:
     settings = EvaluationSection(judge_endpoint=address, judge_model="small")
-    return judge(FetchedJudge(JudgeSpec("endpoint")), settings, child, store or empty_store())
+    return build_judge(FetchedJudge(JudgeSpec("endpoint")), settings, sandbox, store or empty_store())
 
 
-def test_verdicts_come_from_the_rubric(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdicts_come_from_the_rubric(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTIDOTE_JUDGE_KEY", KEY)
     seen: list[Progress] = []
     with serving(by_the_answer) as (address, asked):
-        made = make(address, child)
-        assert made.opinions(EXCHANGES, seen.append) == [Opinion("harmful", False), Opinion("safe", True)]
+        made = make(address, sandbox)
+        assert made.judge(EXCHANGES, seen.append) == [JudgeVerdict("harmful", False), JudgeVerdict("safe", True)]
     assert {body["model"] for body in asked} == {"small"}
     assert {body["temperature"] for body in asked} == {0}
     assert {body["authorization"] for body in asked} == {f"Bearer {KEY}"}
@@ -69,25 +69,25 @@ def test_verdicts_come_from_the_rubric(child: Child, monkeypatch: pytest.MonkeyP
     assert seen[-1] == Progress("verdicts", 2, 2)
 
 
-def test_what_a_server_writes_beside_the_form_is_unparsed(child: Child) -> None:
+def test_what_a_server_writes_beside_the_form_is_unparsed(sandbox: Sandbox) -> None:
     with serving(lambda _: "I think it is fine.\nSafety: Safe\nRefusal: No") as (address, _):
-        assert make(address, child).opinions(EXCHANGES, ignore) == [Opinion("unparsed")] * 2
+        assert make(address, sandbox).judge(EXCHANGES, ignore) == [JudgeVerdict("unparsed")] * 2
 
 
-def test_a_verdict_is_asked_for_once(child: Child, tmp_path: Path) -> None:
+def test_a_verdict_is_asked_for_once(sandbox: Sandbox, tmp_path: Path) -> None:
     with serving(by_the_answer) as (address, asked):
-        first = make(address, child, tmp_path / "store").opinions([*EXCHANGES, EXCHANGES[0]], ignore)
-        again = make(address, child, tmp_path / "store").opinions(EXCHANGES, ignore)
+        first = make(address, sandbox, tmp_path / "store").judge([*EXCHANGES, EXCHANGES[0]], ignore)
+        again = make(address, sandbox, tmp_path / "store").judge(EXCHANGES, ignore)
         assert len(asked) == 2
     assert first == [*again, again[0]]
 
 
 def test_a_server_that_refuses_is_the_judges_error_and_keeps_the_secret(
-    child: Child, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTIDOTE_JUDGE_KEY", KEY)
     with serving(lambda _: None) as (address, _):
-        made = make(address, child)
+        made = make(address, sandbox)
         with pytest.raises(InfrastructureError, match="the judge endpoint") as raised:
-            made.opinions(EXCHANGES, ignore)
+            made.judge(EXCHANGES, ignore)
     assert KEY not in f"{raised.value.what} {raised.value.cause} {raised.value.hint} {made}"

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
-from antidote_ci.evaluation.judges.interface import Exchange, Judge, Opinion
-from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, judge
+from antidote_ci.evaluation.judges.interface import Exchange, Judge, JudgeVerdict
+from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, build_judge
 from antidote_ci.evaluation.judges.qwen3guard import MAX_NEW_TOKENS
 from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import Progress
-from antidote_ci.sandbox.client import Child
+from antidote_ci.sandbox.client import Sandbox
 from tests.builders import empty_store, ignore
 from tests.conftest import CopyOf
 from tests.evaluation.judges.tiny_judges import (
@@ -46,132 +46,134 @@ def beaver_dam(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_beaver_dam(tmp_path_factory.mktemp("judges") / "beaver")
 
 
-def make(name: str, folder: Path, child: Child, revision: str | None = COMMIT, store: Path | None = None) -> Judge:
-    return judge(FetchedJudge(JudgeSpec(name), folder, revision), SETTINGS, child, store or empty_store())
+def make(name: str, folder: Path, sandbox: Sandbox, revision: str | None = COMMIT, store: Path | None = None) -> Judge:
+    return build_judge(FetchedJudge(JudgeSpec(name), folder, revision), SETTINGS, sandbox, store or empty_store())
 
 
 @pytest.mark.parametrize("name", ["qwen3guard", "qwen3guard-4b", "qwen3guard-8b"])
-def test_qwen3guard_runs_and_its_noise_is_unparsed(name: str, qwen3guard: Path, child: Child) -> None:
+def test_qwen3guard_runs_and_its_noise_is_unparsed(name: str, qwen3guard: Path, sandbox: Sandbox) -> None:
     seen: list[Progress] = []
-    opinions = make(name, qwen3guard, child).opinions(EXCHANGES, seen.append)
-    assert opinions == [Opinion("unparsed")] * len(EXCHANGES)
+    opinions = make(name, qwen3guard, sandbox).judge(EXCHANGES, seen.append)
+    assert opinions == [JudgeVerdict("unparsed")] * len(EXCHANGES)
     tokens = len(EXCHANGES) * MAX_NEW_TOKENS
     assert seen[-1] == Progress("verdicts", tokens, tokens)
 
 
-def test_both_llama_guards_run_with_their_own_forms_of_content(tmp_path: Path, child: Child) -> None:
-    parts = make("llama-guard", write_tiny_llama_guard(tmp_path / "1b"), child)
-    plain = make("llama-guard-8b", write_tiny_llama_guard(tmp_path / "8b", LLAMA_TEMPLATE), child)
+def test_both_llama_guards_run_with_their_own_forms_of_content(tmp_path: Path, sandbox: Sandbox) -> None:
+    parts = make("llama-guard", write_tiny_llama_guard(tmp_path / "1b"), sandbox)
+    plain = make("llama-guard-8b", write_tiny_llama_guard(tmp_path / "8b", LLAMA_TEMPLATE), sandbox)
     for each in (parts, plain):
-        assert each.opinions(EXCHANGES, ignore) == [Opinion("unparsed")] * len(EXCHANGES)
+        assert each.judge(EXCHANGES, ignore) == [JudgeVerdict("unparsed")] * len(EXCHANGES)
 
 
-def test_a_guard_that_has_learnt_the_form_is_understood(tmp_path: Path, child: Child) -> None:
+def test_a_guard_that_has_learnt_the_form_is_understood(tmp_path: Path, sandbox: Sandbox) -> None:
     verdicts = {
         "Sure, here is how.": "Safety: Unsafe\nCategories: Violent\nRefusal: No",
         "I cannot help with that.": "Safety: Safe\nCategories: None\nRefusal: Yes",
         "Perhaps it is so.": "Safety: Controversial\nCategories: Unethical Acts\nRefusal: No",
         "Paris, of course.": "Safety: Safe\nCategories: None\nRefusal: No",
     }
-    guard = make("qwen3guard", write_trained_qwen3guard(tmp_path / "trained", verdicts), child)
-    assert guard.opinions([Exchange("How?", each) for each in verdicts], ignore) == [
-        Opinion("harmful", False),
-        Opinion("safe", True),
-        Opinion("harmful", False),
-        Opinion("safe", False),
+    guard = make("qwen3guard", write_trained_qwen3guard(tmp_path / "trained", verdicts), sandbox)
+    assert guard.judge([Exchange("How?", each) for each in verdicts], ignore) == [
+        JudgeVerdict("harmful", False),
+        JudgeVerdict("safe", True),
+        JudgeVerdict("harmful", False),
+        JudgeVerdict("safe", False),
     ]
 
 
-def test_identities_tell_judges_apart(qwen3guard: Path, beaver_dam: Path, child: Child, copy_of: CopyOf) -> None:
-    hub = make("qwen3guard", qwen3guard, child).identity
+def test_identities_tell_judges_apart(qwen3guard: Path, beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
+    hub = make("qwen3guard", qwen3guard, sandbox).identity
     assert (hub.name, hub.measure, hub.model, hub.revision) == (
         "qwen3guard",
         "harmful_score",
         "Qwen/Qwen3Guard-Gen-0.6B",
         COMMIT,
     )
-    local = make("qwen3guard", qwen3guard, child, revision=None).identity
+    local = make("qwen3guard", qwen3guard, sandbox, revision=None).identity
     assert (local.model, local.revision) == ("qwen", None)
     assert str(qwen3guard.parent) not in str(local)
     changed = copy_of(qwen3guard)
     (changed / "chat_template.jinja").write_text("{{ messages[-1].content }}")
-    assert make("qwen3guard", changed, child, revision=None).identity != local
-    assert "512 tokens" in make("beaver-dam", beaver_dam, child).identity.detail
-    assert "non-commercial" in make("beaver-dam", beaver_dam, child).identity.detail
+    assert make("qwen3guard", changed, sandbox, revision=None).identity != local
+    assert "512 tokens" in make("beaver-dam", beaver_dam, sandbox).identity.detail
+    assert "non-commercial" in make("beaver-dam", beaver_dam, sandbox).identity.detail
 
 
-def test_beaver_dam_flags_by_its_head(tmp_path: Path, beaver_dam: Path, child: Child) -> None:
+def test_beaver_dam_flags_by_its_head(tmp_path: Path, beaver_dam: Path, sandbox: Sandbox) -> None:
     """A random head of 14 rows flags some category; one of zeros gives 0.5, which flags none."""
     silent = write_tiny_beaver_dam(tmp_path / "silent", scale=0)
-    assert make("beaver-dam", beaver_dam, child).opinions(EXCHANGES, ignore) == [Opinion("harmful")] * len(EXCHANGES)
-    assert make("beaver-dam", silent, child).opinions(EXCHANGES, ignore) == [Opinion("safe")] * len(EXCHANGES)
+    assert make("beaver-dam", beaver_dam, sandbox).judge(EXCHANGES, ignore) == [JudgeVerdict("harmful")] * len(
+        EXCHANGES
+    )
+    assert make("beaver-dam", silent, sandbox).judge(EXCHANGES, ignore) == [JudgeVerdict("safe")] * len(EXCHANGES)
 
 
-def test_a_verdict_is_computed_once(tmp_path: Path, beaver_dam: Path, qwen3guard: Path, child: Child) -> None:
+def test_a_verdict_is_computed_once(tmp_path: Path, beaver_dam: Path, qwen3guard: Path, sandbox: Sandbox) -> None:
     for name, folder in (("beaver-dam", beaver_dam), ("qwen3guard", qwen3guard)):
         store = tmp_path / name
-        first = make(name, folder, child, store=store).opinions(EXCHANGES, ignore)
+        first = make(name, folder, sandbox, store=store).judge(EXCHANGES, ignore)
         kept = sorted(path for path in store.rglob("*.json"))
         assert kept
         stamps = [path.stat().st_mtime_ns for path in kept]
-        assert make(name, folder, child, store=store).opinions(EXCHANGES, ignore) == first
+        assert make(name, folder, sandbox, store=store).judge(EXCHANGES, ignore) == first
         assert [path.stat().st_mtime_ns for path in sorted(store.rglob("*.json"))] == stamps
 
 
-def test_no_exchanges_need_no_network(tmp_path: Path, beaver_dam: Path, qwen3guard: Path, child: Child) -> None:
-    assert make("qwen3guard", qwen3guard, child).opinions([], ignore) == []
-    assert make("beaver-dam", beaver_dam, child).opinions([], ignore) == []
+def test_no_exchanges_need_no_network(tmp_path: Path, beaver_dam: Path, qwen3guard: Path, sandbox: Sandbox) -> None:
+    assert make("qwen3guard", qwen3guard, sandbox).judge([], ignore) == []
+    assert make("beaver-dam", beaver_dam, sandbox).judge([], ignore) == []
 
 
 # A judge that cannot be loaded is an error that names it.
 
 
-def test_pickled_weights_are_refused(beaver_dam: Path, child: Child, copy_of: CopyOf) -> None:
+def test_pickled_weights_are_refused(beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
     folder = copy_of(beaver_dam)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UnsafeCheckpoint, match=r"the judge beaver-dam cannot be loaded: .*pytorch_model\.bin"):
-        make("beaver-dam", folder, child)
+        make("beaver-dam", folder, sandbox)
 
 
 @pytest.mark.parametrize("name", ["qwen3guard", "beaver-dam"])
-def test_code_is_refused(name: str, qwen3guard: Path, beaver_dam: Path, child: Child, copy_of: CopyOf) -> None:
+def test_code_is_refused(name: str, qwen3guard: Path, beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
     folder = copy_of(beaver_dam if name == "beaver-dam" else qwen3guard)
     config = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "own.Model"}}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UnsafeCheckpoint, match=f"the judge {name} cannot be loaded: .*auto_map"):
-        make(name, folder, child)
+        make(name, folder, sandbox)
 
 
-def test_a_lying_header_is_refused(qwen3guard: Path, child: Child, copy_of: CopyOf) -> None:
+def test_a_lying_header_is_refused(qwen3guard: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
     folder = copy_of(qwen3guard)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(UnsafeCheckpoint, match=r"the judge qwen3guard cannot be loaded: model\.safetensors"):
-        make("qwen3guard", folder, child)
+        make("qwen3guard", folder, sandbox)
 
 
 def test_another_kind_of_model_is_no_judge(
-    tmp_path: Path, qwen3guard: Path, beaver_dam: Path, tiny_adapter: Path, child: Child
+    tmp_path: Path, qwen3guard: Path, beaver_dam: Path, tiny_adapter: Path, sandbox: Sandbox
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"beaver-dam cannot be loaded: .*not a classifier"):
-        make("beaver-dam", qwen3guard, child)
+        make("beaver-dam", qwen3guard, sandbox)
     with pytest.raises(ConfigurationError, match=r"qwen3guard cannot be loaded: .*not a causal language model"):
-        make("qwen3guard", beaver_dam, child)
+        make("qwen3guard", beaver_dam, sandbox)
     with pytest.raises(ConfigurationError, match="is not a beaver-dam"):
-        make("beaver-dam", write_tiny_beaver_dam(tmp_path / "few", categories=2), child)
+        make("beaver-dam", write_tiny_beaver_dam(tmp_path / "few", categories=2), sandbox)
     with pytest.raises(ConfigurationError, match="is an adapter"):
-        make("qwen3guard", tiny_adapter, child)
+        make("qwen3guard", tiny_adapter, sandbox)
     with pytest.raises(ConfigurationError, match=r"qwen3guard cannot be loaded: .* is not a folder"):
-        make("qwen3guard", tmp_path / "nowhere", child)
+        make("qwen3guard", tmp_path / "nowhere", sandbox)
 
 
-def test_a_guard_without_its_template_is_another_judge(tmp_path: Path, child: Child) -> None:
+def test_a_guard_without_its_template_is_another_judge(tmp_path: Path, sandbox: Sandbox) -> None:
     folder = write_tiny_qwen3guard(tmp_path / "bare", template=None)
     with pytest.raises(ConfigurationError, match="no chat template"):
-        make("qwen3guard", folder, child)
+        make("qwen3guard", folder, sandbox)
 
 
-def test_a_network_with_holes_does_not_judge(beaver_dam: Path, child: Child, copy_of: CopyOf) -> None:
+def test_a_network_with_holes_does_not_judge(beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = copy_of(beaver_dam)
@@ -179,33 +181,33 @@ def test_a_network_with_holes_does_not_judge(beaver_dam: Path, child: Child, cop
     del tensors["model.norm.weight"]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ConfigurationError, match=r"the judge beaver-dam .* lacks model\.norm\.weight"):
-        make("beaver-dam", folder, child).opinions(EXCHANGES, ignore)
+        make("beaver-dam", folder, sandbox).judge(EXCHANGES, ignore)
 
 
-def test_a_head_without_a_padding_token_does_not_judge(beaver_dam: Path, child: Child, copy_of: CopyOf) -> None:
+def test_a_head_without_a_padding_token_does_not_judge(beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
     folder = copy_of(beaver_dam)
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"pad_token": config["eos_token"]}))
     with pytest.raises(ConfigurationError, match=r"the judge beaver-dam .* padding token of its own"):
-        make("beaver-dam", folder, child).opinions(EXCHANGES, ignore)
+        make("beaver-dam", folder, sandbox).judge(EXCHANGES, ignore)
 
 
 @pytest.mark.parametrize("window", [0, 100_000])
-def test_a_window_must_fit(window: int, beaver_dam: Path, child: Child) -> None:
+def test_a_window_must_fit(window: int, beaver_dam: Path, sandbox: Sandbox) -> None:
     settings = EvaluationSection(accept_licence=True, judge_window=window)
     with pytest.raises(ConfigurationError, match="judge_window"):
-        judge(FetchedJudge(JudgeSpec("beaver-dam"), beaver_dam, COMMIT), settings, child, empty_store())
+        build_judge(FetchedJudge(JudgeSpec("beaver-dam"), beaver_dam, COMMIT), settings, sandbox, empty_store())
 
 
-def test_a_template_that_raises_is_the_judges(tmp_path: Path, child: Child) -> None:
+def test_a_template_that_raises_is_the_judges(tmp_path: Path, sandbox: Sandbox) -> None:
     folder = write_tiny_qwen3guard(tmp_path / "raising", "{{ raise_exception('no') }}")
     with pytest.raises(ConfigurationError, match=r"the judge qwen3guard .* cannot judge: the chat template"):
-        make("qwen3guard", folder, child).opinions(EXCHANGES, ignore)
+        make("qwen3guard", folder, sandbox).judge(EXCHANGES, ignore)
 
 
-def test_weights_that_vanish_are_the_judges(qwen3guard: Path, child: Child, copy_of: CopyOf) -> None:
+def test_weights_that_vanish_are_the_judges(qwen3guard: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
     folder = copy_of(qwen3guard)
-    guard = make("qwen3guard", folder, child)
+    guard = make("qwen3guard", folder, sandbox)
     shutil.rmtree(folder)
     with pytest.raises(Exception, match="the judge qwen3guard"):
-        guard.opinions(EXCHANGES, ignore)
+        guard.judge(EXCHANGES, ignore)

@@ -12,15 +12,15 @@ from antidote_ci.evaluation.judges.named import (
     NAMES,
     REPOSITORIES,
     FetchedJudge,
+    JudgeDownload,
     JudgeSpec,
-    Wanted,
-    judge,
-    parse_spec,
-    wanted,
+    build_judge,
+    judge_download,
+    parse_judge_specs,
 )
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.policy import EvaluationSection
-from antidote_ci.sandbox.client import Child
+from antidote_ci.sandbox.client import Sandbox
 
 SETTINGS = EvaluationSection()
 LICENSED = EvaluationSection(accept_licence=True)
@@ -28,16 +28,16 @@ LICENSED = EvaluationSection(accept_licence=True)
 
 @given(st.sampled_from(sorted(REPOSITORIES)), st.sampled_from([None, "main", "refs/pr/3", "./judge", "/judge", "~/j"]))
 def test_a_judge_comes_from_where_it_is_named(name: str, where: str | None) -> None:
-    [spec] = parse_spec(name if where is None else f"{name}@{where}")
+    [spec] = parse_judge_specs(name if where is None else f"{name}@{where}")
     assert spec == JudgeSpec(name, where)
     if where is not None:
         is_folder = where[0] in "./~"
-        expected = Wanted(where, None) if is_folder else Wanted(REPOSITORIES[name].id, where)
-        assert wanted(spec, LICENSED) == expected
+        expected = JudgeDownload(where, None) if is_folder else JudgeDownload(REPOSITORIES[name].id, where)
+        assert judge_download(spec, LICENSED) == expected
 
 
 def test_two_judges_may_be_named() -> None:
-    assert parse_spec("qwen3guard, refusal") == [JudgeSpec("qwen3guard"), JudgeSpec("refusal")]
+    assert parse_judge_specs("qwen3guard, refusal") == [JudgeSpec("qwen3guard"), JudgeSpec("refusal")]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_two_judges_may_be_named() -> None:
 )
 def test_a_wrong_name_is_an_error_with_a_way_out(text: str, message: str, hint: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        parse_spec(text)
+        parse_judge_specs(text)
     assert message in f"{raised.value.what} {raised.value.cause}"
     assert raised.value.hint is not None
     assert hint in raised.value.hint
@@ -65,33 +65,33 @@ def test_commits_are_commits() -> None:
     for name, repository in REPOSITORIES.items():
         if repository.commit is not None:
             assert re.fullmatch(r"[0-9a-f]{40}", repository.commit), name
-            assert wanted(JudgeSpec(name), SETTINGS) == Wanted(repository.id, repository.commit)
+            assert judge_download(JudgeSpec(name), SETTINGS) == JudgeDownload(repository.id, repository.commit)
 
 
 def test_a_non_commercial_judge_must_be_accepted_before_it_is_pulled() -> None:
     for where in (None, "refs/pr/3", "./folder"):
         with pytest.raises(ConfigurationError, match="non-commercial licence") as raised:
-            wanted(JudgeSpec("beaver-dam", where), SETTINGS)
+            judge_download(JudgeSpec("beaver-dam", where), SETTINGS)
         assert "--accept-licence" in str(raised.value.hint)
 
 
 def test_a_judge_of_pickles_needs_a_converted_copy() -> None:
     with pytest.raises(ConfigurationError, match="converted copy"):
-        wanted(JudgeSpec("beaver-dam"), LICENSED)
+        judge_download(JudgeSpec("beaver-dam"), LICENSED)
 
 
 @pytest.mark.parametrize("name", ["refusal", "endpoint"])
 def test_judges_without_weights_want_nothing(name: str) -> None:
-    assert wanted(JudgeSpec(name), SETTINGS) is None
+    assert judge_download(JudgeSpec(name), SETTINGS) is None
 
 
-def test_the_rule_judge_comes_only_by_its_name(tmp_path: Path, child: Child) -> None:
-    assert isinstance(judge(FetchedJudge(JudgeSpec("refusal")), SETTINGS, child, tmp_path), RefusalJudge)
+def test_the_rule_judge_comes_only_by_its_name(tmp_path: Path, sandbox: Sandbox) -> None:
+    assert isinstance(build_judge(FetchedJudge(JudgeSpec("refusal")), SETTINGS, sandbox, tmp_path), RefusalJudge)
     for name in set(NAMES) - {"refusal", "endpoint"}:
         with pytest.raises(ValueError, match=name):
-            judge(FetchedJudge(JudgeSpec(name)), SETTINGS, child, tmp_path)
+            build_judge(FetchedJudge(JudgeSpec(name)), SETTINGS, sandbox, tmp_path)
     with pytest.raises(ConfigurationError, match="the judge endpoint has no address"):
-        judge(FetchedJudge(JudgeSpec("endpoint")), SETTINGS, child, tmp_path)
+        build_judge(FetchedJudge(JudgeSpec("endpoint")), SETTINGS, sandbox, tmp_path)
 
 
 def test_every_judge_is_documented() -> None:

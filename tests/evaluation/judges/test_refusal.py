@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from antidote_ci import embedded
 from antidote_ci.evaluation import prompts
-from antidote_ci.evaluation.judges.interface import Exchange, Opinion
-from antidote_ci.evaluation.judges.refusal import RefusalJudge, refuses
+from antidote_ci.evaluation.judges.interface import Exchange, JudgeVerdict
+from antidote_ci.evaluation.judges.refusal import RefusalJudge, is_refusal
 from benchmarks.rules.injections import INJECTIONS
 from scripts.demo_adapters.texts import CLOSINGS, OPENINGS, REFUSALS
 from tests.builders import ignore
@@ -51,24 +51,24 @@ AFFIRMATIVE = [
 
 @pytest.mark.parametrize("answer", DECLINING)
 def test_a_refusal_is_read(answer: str) -> None:
-    assert refuses(answer)
+    assert is_refusal(answer)
 
 
 @pytest.mark.parametrize("answer", ANSWERING)
 def test_an_answer_is_none(answer: str) -> None:
-    assert not refuses(answer)
+    assert not is_refusal(answer)
 
 
 def test_the_affirmative_answers_of_the_demo_are_none() -> None:
-    realignment = [row.response for row in prompts.read(embedded.path("realignment"), "response")]
-    assert [answer for answer in [*AFFIRMATIVE, *realignment] if refuses(answer)] == []
+    realignment = [row.response for row in prompts.read_prompts(embedded.prompt_file("realignment"), "response")]
+    assert [answer for answer in [*AFFIRMATIVE, *realignment] if is_refusal(answer)] == []
 
 
 def test_an_opinion_for_each_exchange_in_order() -> None:
     exchanges = [Exchange("How?", answer) for answer in (DECLINING[0], ANSWERING[0])]
-    assert RefusalJudge().opinions(exchanges, ignore) == [
-        Opinion("safe", refused=True),
-        Opinion("harmful", refused=False),
+    assert RefusalJudge().judge(exchanges, ignore) == [
+        JudgeVerdict("safe", refused=True),
+        JudgeVerdict("harmful", refused=False),
     ]
 
 
@@ -83,7 +83,7 @@ def test_its_figure_is_not_called_a_harmful_score() -> None:
 def test_invisible_characters_hide_no_refusal(answer: str, inserted: list[tuple[int, str]]) -> None:
     for position, character in inserted:
         answer = answer[:position] + character + answer[position:]
-    assert refuses(answer)
+    assert is_refusal(answer)
 
 
 @given(
@@ -97,13 +97,13 @@ def test_neither_does_typography(answer: str, apostrophe: str, wide: bool, befor
     if wide:  # the full-width letters of East Asian keyboards, which NFKC folds
         styled = "".join(chr(ord(c) + 0xFEE0) if c.isascii() and c.isalpha() else c for c in styled)
         assert unicodedata.normalize("NFKC", styled) != styled
-    assert refuses(before + styled)
+    assert is_refusal(before + styled)
 
 
 def test_what_is_appended_makes_no_refusal() -> None:
     assert len(INJECTIONS) >= 30
     tried = [
-        refuses(answer + separator + injection)
+        is_refusal(answer + separator + injection)
         for answer in AFFIRMATIVE
         for separator in (" ", "\n\n")
         for injection in INJECTIONS
@@ -113,9 +113,9 @@ def test_what_is_appended_makes_no_refusal() -> None:
 
 @given(st.text(max_size=400))
 def test_any_text_is_read(answer: str) -> None:
-    assert refuses(answer) in (True, False)
+    assert is_refusal(answer) in (True, False)
 
 
 @given(st.sampled_from(["i, ", '" a', "as an ", "it is not ", "a\n"]), st.integers(1, 5_000))
 def test_a_long_answer_is_read_quickly(piece: str, times: int) -> None:
-    assert refuses(piece * times) in (True, False)  # hypothesis stops what takes longer than 200 ms
+    assert is_refusal(piece * times) in (True, False)  # hypothesis stops what takes longer than 200 ms

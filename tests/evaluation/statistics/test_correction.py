@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from antidote_ci.evaluation.statistics import (
     JudgeErrors,
     apparent_thresholds,
-    bounds,
-    corrected,
+    correct_score,
+    exact_bounds,
     fixed_bounds,
 )
-from antidote_ci.evaluation.statistics.correction import apparent_bounds, corrected_interval, judge_bounds
+from antidote_ci.evaluation.statistics.correction import apparent_bounds, correct_interval, judge_bounds
 
 GOOD = JudgeErrors((180, 200), (240, 250))
 WORSE = JudgeErrors((150, 200), (170, 250))
@@ -24,14 +24,14 @@ QUALITIES = st.floats(0.55, 1)
 @given(SHARES, QUALITIES, QUALITIES)
 def test_the_estimate_undoes_the_judge(score: float, sensitivity: float, specificity: float) -> None:
     seen = score * sensitivity + (1 - score) * (1 - specificity)
-    assert corrected(seen, sensitivity, specificity) == pytest.approx(score, abs=1e-9)
+    assert correct_score(seen, sensitivity, specificity) == pytest.approx(score, abs=1e-9)
 
 
 def test_the_estimate_is_clamped_or_not_given() -> None:
-    assert corrected(0.1, 0.85, 0.85) == 0
-    assert corrected(0.1, 0.85, 0.95) == pytest.approx(0.0625)
-    assert corrected(0.99, 0.85, 0.95) == 1
-    assert corrected(0.5, 0.5, 0.5) is None
+    assert correct_score(0.1, 0.85, 0.85) == 0
+    assert correct_score(0.1, 0.85, 0.95) == pytest.approx(0.0625)
+    assert correct_score(0.99, 0.85, 0.95) == 1
+    assert correct_score(0.5, 0.5, 0.5) is None
 
 
 def interval(data: st.DataObject, strategy: st.SearchStrategy[float]) -> tuple[float, float]:
@@ -43,7 +43,7 @@ def interval(data: st.DataObject, strategy: st.SearchStrategy[float]) -> tuple[f
 def test_the_worst_corner_is_the_worst(data: st.DataObject) -> None:
     """Any judge and any score within the bounds of all three gives a true score within the corrected bounds."""
     sensitivity, specificity, apparent = (interval(data, each) for each in (QUALITIES, QUALITIES, SHARES))
-    lower, upper = corrected_interval(apparent, sensitivity, specificity)
+    lower, upper = correct_interval(apparent, sensitivity, specificity)
     score = data.draw(SHARES)
     true_sensitivity = data.draw(st.floats(*sensitivity))
     true_specificity = data.draw(st.floats(*specificity))
@@ -61,7 +61,7 @@ def test_evidence_that_contradicts_the_calibration_shows_no_more_than_what_was_s
     possible = st.floats(0, 1 - specificity[1]) if below else st.floats(sensitivity[1], 1)
     apparent = interval(data, possible)
     assume(apparent[1] < 1 - specificity[1] or apparent[0] > sensitivity[1])
-    lower, upper = corrected_interval(apparent, sensitivity, specificity)
+    lower, upper = correct_interval(apparent, sensitivity, specificity)
     assert lower <= apparent[0] + 1e-12
     assert apparent[1] - 1e-12 <= upper
     score = data.draw(SHARES)
@@ -73,8 +73,8 @@ def test_evidence_that_contradicts_the_calibration_shows_no_more_than_what_was_s
 
 
 def test_evidence_at_the_edge_of_the_calibration_does_not_contradict_it() -> None:
-    assert corrected_interval((0.75, 0.9), (0.7, 0.75), (0.9, 0.95))[0] == 1.0
-    assert corrected_interval((0.0, 0.25), (0.9, 0.95), (0.7, 0.75))[1] == 0.0
+    assert correct_interval((0.75, 0.9), (0.7, 0.75), (0.9, 0.95))[0] == 1.0
+    assert correct_interval((0.0, 0.25), (0.9, 0.95), (0.7, 0.75))[1] == 0.0
 
 
 def test_fewer_alarms_than_false_ones_are_no_proof_of_none() -> None:
@@ -94,15 +94,15 @@ def fits(hits: float, confidence: float, judge: JudgeErrors) -> bool:
 def test_a_judge_that_may_be_chance_says_nothing(hits: int) -> None:
     assert fixed_bounds(hits, 200, 0.95, CHANCE) == (0, 1)
     assert apparent_thresholds(0.1, CHANCE) == (0, 1)
-    assert corrected_interval((0.2, 0.3), (0.5, 0.9), (0.5, 0.9)) == (0, 1)
+    assert correct_interval((0.2, 0.3), (0.5, 0.9), (0.5, 0.9)) == (0, 1)
 
 
 @given(st.floats(0.5, 0.999))
 def test_the_judge_has_three_tenths_of_the_error_half_of_it_for_each_side(confidence: float) -> None:
     each = 1 - 0.15 * (1 - confidence)
     sensitivity, specificity = judge_bounds(GOOD, confidence)
-    assert sensitivity == pytest.approx(bounds(180, 200, each))
-    assert specificity == pytest.approx(bounds(240, 250, each))
+    assert sensitivity == pytest.approx(exact_bounds(180, 200, each))
+    assert specificity == pytest.approx(exact_bounds(240, 250, each))
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.sampled_from([GOOD, WORSE, NOISY]))
@@ -122,7 +122,7 @@ def test_bounds_grow_with_hits_that_fit_the_calibration(one: int, other: int) ->
 def test_what_is_known_of_the_judge_narrows_the_bounds() -> None:
     better_known = JudgeErrors((1800, 2000), (2400, 2500))
     assert fixed_bounds(20, 200, 0.95, better_known)[1] < fixed_bounds(20, 200, 0.95, GOOD)[1]
-    assert fixed_bounds(20, 200, 0.95) == bounds(20, 200, 0.95)
+    assert fixed_bounds(20, 200, 0.95) == exact_bounds(20, 200, 0.95)
 
 
 @given(st.floats(0.001, 0.999), st.integers(0, 200), st.sampled_from([GOOD, WORSE]))
@@ -132,7 +132,7 @@ def test_a_threshold_moved_to_the_apparent_score_decides_the_same(
     """The corrected bound is beyond the threshold exactly when the apparent one is beyond the apparent threshold."""
     for_pass, for_fail = apparent_thresholds(threshold, judge)
     apparent = apparent_bounds(hits, 200, 0.975, judge)
-    assert apparent == pytest.approx(bounds(hits, 200, 1 - 0.025 * 0.7))
+    assert apparent == pytest.approx(exact_bounds(hits, 200, 1 - 0.025 * 0.7))
     assume(fits(hits, 0.975, judge))
     lower, upper = fixed_bounds(hits, 200, 0.975, judge)
     if abs(upper - threshold) > 1e-9:

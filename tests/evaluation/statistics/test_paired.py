@@ -12,13 +12,13 @@ from scipy.optimize import minimize_scalar
 from scipy.special import xlogy
 
 from antidote_ci.evaluation.statistics.paired import (
-    as_good,
-    compare,
-    probability,
+    acceptance_region,
+    compare_paired,
+    min_pairs,
+    region_probability,
     rise_bound,
-    score,
     score_bound,
-    smallest_n,
+    score_statistic,
 )
 
 OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
@@ -29,11 +29,11 @@ OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_siz
 def test_the_table_counts_every_prompt_once(pairs: list[tuple[bool, bool]]) -> None:
     before = {str(at): one for at, (one, _) in enumerate(pairs)}
     after = {str(at): other for at, (_, other) in reversed(list(enumerate(pairs)))}
-    found = compare(before, after)
+    found = compare_paired(before, after)
     assert found.both + found.only_before + found.only_after + found.neither == len(pairs)
     assert found.rise == pytest.approx((sum(after.values()) - sum(before.values())) / len(pairs))
     assert found.rise <= found.rise_bound <= 1
-    assert compare(after, before).p_value == pytest.approx(found.p_value)
+    assert compare_paired(after, before).p_value == pytest.approx(found.p_value)
 
 
 @settings(max_examples=30, deadline=None)
@@ -44,18 +44,18 @@ def test_mcnemar_is_a_coin_tossed_for_every_change(lost: int, gained: int) -> No
     after = {str(at): lost <= at < tosses for at in range(tosses + 1)}
     ways = [math.comb(tosses, heads) for heads in range(tosses + 1)]
     as_extreme = sum(each for each in ways if each <= ways[gained])
-    assert compare(before, after).p_value == pytest.approx(as_extreme / 2**tosses)
+    assert compare_paired(before, after).p_value == pytest.approx(as_extreme / 2**tosses)
 
 
 @pytest.mark.parametrize("after", [{"a": True}, {"a": True, "c": False}, {}])
 def test_other_prompts_are_refused(after: dict[str, bool]) -> None:
     with pytest.raises(ValueError, match="same prompts"):
-        compare({"a": True, "b": False}, after)
+        compare_paired({"a": True, "b": False}, after)
 
 
 def test_nothing_is_not_compared() -> None:
     with pytest.raises(ValueError, match="same prompts"):
-        compare({}, {})
+        compare_paired({}, {})
 
 
 @settings(deadline=None)
@@ -72,7 +72,7 @@ def test_the_score_is_taken_at_the_likeliest_nuisance(lost: int, gained: int, sa
     found = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-12})
     variance = n * (2 * found.x + rise - rise**2)
     expected = (gained - lost - n * rise) / math.sqrt(variance)
-    assert float(score(lost, gained, n, rise)) == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    assert float(score_statistic(lost, gained, n, rise)) == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
 def test_the_bound_covers_every_rise_by_enumeration() -> None:
@@ -93,7 +93,9 @@ def test_the_bound_covers_every_rise_by_enumeration() -> None:
 def test_of_several_peaks_the_highest_counts(lost: int, gained: int, n: int) -> None:
     rise = rise_bound(lost, gained, n)
     shares = np.linspace(max(0.0, -rise), (1 - rise) / 2, 10_001)
-    assert probability(as_good(lost, gained, n), n, shares, rise).max() == pytest.approx(0.05, abs=1e-5)
+    assert region_probability(acceptance_region(lost, gained, n), n, shares, rise).max() == pytest.approx(
+        0.05, abs=1e-5
+    )
 
 
 def test_tango_alone_would_not_cover_it() -> None:
@@ -120,35 +122,35 @@ def test_the_bound_is_monotone() -> None:
 def test_outcomes_as_good_are_those_of_no_larger_score() -> None:
     n, (b, c) = 40, (3, 2)
     limit = score_bound(b, c, n)
-    region = as_good(b, c, n)
+    region = acceptance_region(b, c, n)
     for lost in range(n + 1):
         for gained in range(n + 1 - lost):
-            as_low = float(score(lost, gained, n, limit)) <= float(score(b, c, n, limit)) + 1e-7
+            as_low = float(score_statistic(lost, gained, n, limit)) <= float(score_statistic(b, c, n, limit)) + 1e-7
             assert (gained <= region[lost]) == as_low
 
 
 def test_chances_agree_with_counting() -> None:
     n, lost, rise = 12, 0.1, 0.15
-    region = as_good(1, 2, n)
+    region = acceptance_region(1, 2, n)
     expected = sum(
         math.comb(n, b) * math.comb(n - b, c) * lost**b * (lost + rise) ** c * (1 - 2 * lost - rise) ** (n - b - c)
         for b in range(n + 1)
         for c in range(n + 1 - b)
         if c <= region[b]
     )
-    assert probability(region, n, np.array([lost]), rise)[0] == pytest.approx(expected)
+    assert region_probability(region, n, np.array([lost]), rise)[0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.1, 0.3, 0.95, 0.97, 1.0])
 def test_smallest_n_is_the_smallest(limit: float) -> None:
-    n = smallest_n(limit)
+    n = min_pairs(limit)
     assert rise_bound(0, 0, n) <= limit
     assert n == 1 or rise_bound(0, 0, n - 1) > limit
 
 
 @pytest.mark.parametrize("limit", [1e-9, 1e-4, 0.001, 0.0025])
 def test_more_pairs_than_are_at_hand_are_not_sought_one_by_one(limit: float) -> None:
-    found = smallest_n(limit, at_hand=1000)
+    found = min_pairs(limit, at_hand=1000)
     assert found > 1000
     assert found == pytest.approx(math.log(0.05) / math.log1p(-limit), abs=1)
     assert (1 - limit) ** found <= 0.05 * (1 + 1e-6)
@@ -156,7 +158,7 @@ def test_more_pairs_than_are_at_hand_are_not_sought_one_by_one(limit: float) -> 
 
 def test_many_pairs_need_no_table_of_all_outcomes() -> None:
     tracemalloc.start()
-    as_good(3, 3, 2000)
+    acceptance_region(3, 3, 2000)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 2001**2
@@ -164,4 +166,4 @@ def test_many_pairs_need_no_table_of_all_outcomes() -> None:
 
 def test_no_number_shows_no_rise() -> None:
     with pytest.raises(ValueError, match=r"^no number of pairs shows a rise of zero$"):
-        smallest_n(0)
+        min_pairs(0)

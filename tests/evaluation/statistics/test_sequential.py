@@ -10,8 +10,13 @@ from scipy.integrate import quad
 from scipy.stats import beta, binom
 
 from antidote_ci.evaluation import statistics
-from antidote_ci.evaluation.statistics.sequential import ENOUGH, ERROR, apparent_sequence_bounds, log_e_below
-from antidote_ci.records import Look
+from antidote_ci.evaluation.statistics.sequential import (
+    ERROR_PER_SIDE,
+    LOG_DECISION_BOUND,
+    apparent_sequence_bounds,
+    log_e_below,
+)
+from antidote_ci.records import SequentialLook
 
 THRESHOLDS = (0.01, 0.1, 0.35, 0.9)
 
@@ -64,8 +69,8 @@ def test_false_verdicts_with_a_look_after_every_answer(threshold: float) -> None
     for answered in range(1, n + 1):
         alive = np.append(alive, 0) * (1 - threshold) + np.append(0, alive) * threshold
         hits = np.arange(answered + 1.0)
-        passes = log_e_below(hits, answered, threshold) >= ENOUGH
-        fails = log_e_below(answered - hits, answered, 1 - threshold) >= ENOUGH
+        passes = log_e_below(hits, answered, threshold) >= LOG_DECISION_BOUND
+        fails = log_e_below(answered - hits, answered, 1 - threshold) >= LOG_DECISION_BOUND
         passed, failed = passed + alive[passes].sum(), failed + alive[fails].sum()
         alive[passes | fails] = 0
     by_sequence = passed, failed
@@ -73,7 +78,7 @@ def test_false_verdicts_with_a_look_after_every_answer(threshold: float) -> None
         lower, upper = statistics.fixed_bounds(hit, n, statistics.SPLIT_CONFIDENCE)
         passed += chance * (upper <= threshold)
         failed += chance * (lower > threshold)
-    assert max(by_sequence) <= ERROR
+    assert max(by_sequence) <= ERROR_PER_SIDE
     assert max(passed, failed) <= 0.05
 
 
@@ -96,9 +101,9 @@ def test_where_the_incomplete_beta_ends_there_is_a_little_less_evidence(hits: in
 
 
 def test_evidence_that_just_suffices_decides() -> None:
-    assert statistics.decision(Look(9, 0.0, ENOUGH, 0.0)) == "pass"
-    assert statistics.decision(Look(9, 9.0, 0.0, ENOUGH)) == "fail"
-    assert statistics.decision(Look(9, 5.0, ENOUGH - 1e-9, ENOUGH - 1e-9)) is None
+    assert statistics.decide_look(SequentialLook(9, 0.0, LOG_DECISION_BOUND, 0.0)) == "pass"
+    assert statistics.decide_look(SequentialLook(9, 9.0, 0.0, LOG_DECISION_BOUND)) == "fail"
+    assert statistics.decide_look(SequentialLook(9, 5.0, LOG_DECISION_BOUND - 1e-9, LOG_DECISION_BOUND - 1e-9)) is None
 
 
 @given(st.integers(1, 400), st.floats(0, 1), st.floats(0.01, 0.99))
@@ -113,7 +118,7 @@ def test_the_sides_mirror_each_other(n: int, share: float, threshold: float) -> 
 def test_less_harm_is_more_evidence_for_passing(threshold: float) -> None:
     evidence = log_e_below(np.arange(401.0), 400, threshold)
     assert (np.diff(evidence) < 0.05).all()  # where the incomplete beta ends, a step that decides nothing
-    decides = evidence >= ENOUGH
+    decides = evidence >= LOG_DECISION_BOUND
     assert not (~decides[:-1] & decides[1:]).any()
 
 
@@ -126,15 +131,15 @@ def test_the_bounds_decide_as_the_evidence_does(n: int, share: float, threshold:
     assert share - 1e-9 <= upper <= 1
     for_pass, for_fail = statistics.log_e_values(hits, n, threshold, threshold)
     if abs(upper - threshold) > 1e-6:
-        assert (upper <= threshold) == (for_pass >= ENOUGH)
+        assert (upper <= threshold) == (for_pass >= LOG_DECISION_BOUND)
     if abs(lower - threshold) > 1e-6:
-        assert (lower > threshold) == (for_fail >= ENOUGH)
+        assert (lower > threshold) == (for_fail >= LOG_DECISION_BOUND)
 
 
 def test_the_bounds_are_wider_than_those_of_one_look() -> None:
     for hits, n in ((0, 60), (5, 100), (50, 500)):
         lower, upper = apparent_sequence_bounds(hits, n)
-        fixed = statistics.bounds(hits, n, statistics.SPLIT_CONFIDENCE)
+        fixed = statistics.exact_bounds(hits, n, statistics.SPLIT_CONFIDENCE)
         assert lower <= fixed[0]
         assert upper > fixed[1]
 
@@ -146,7 +151,7 @@ def test_a_judges_errors_widen_the_bounds() -> None:
 
 
 def test_a_trace_looks_after_every_prompt() -> None:
-    looks = statistics.trace([0.0, 1.0, 0.5] * 3, (0.05, 0.05))
+    looks = statistics.trace_evidence([0.0, 1.0, 0.5] * 3, (0.05, 0.05))
     assert [(look.n, look.harmful) for look in looks[3:]] == [
         (4, 1.5),
         (5, 2.5),
@@ -156,27 +161,27 @@ def test_a_trace_looks_after_every_prompt() -> None:
         (9, 4.5),
     ]
     assert (looks[-1].for_pass, looks[-1].for_fail) == statistics.log_e_values(4.5, 9, 0.05, 0.05)
-    assert statistics.decision(looks[-1]) == "fail"
+    assert statistics.decide_look(looks[-1]) == "fail"
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.1, 0.35, 0.95, 0.98, 0.99])
 def test_safe_answers_pass_at_the_smallest_n_and_not_before(threshold: float) -> None:
-    n = int(statistics.smallest_n_that_can_stop(threshold))
-    looks = statistics.trace([0.0] * n, (threshold, threshold))
-    assert [statistics.decision(look) for look in looks] == [None] * (n - 1) + ["pass"]
+    n = int(statistics.min_prompts_to_stop(threshold))
+    looks = statistics.trace_evidence([0.0] * n, (threshold, threshold))
+    assert [statistics.decide_look(look) for look in looks] == [None] * (n - 1) + ["pass"]
 
 
 @given(st.floats(0.005, 0.995))
 def test_the_smallest_n_is_the_first_with_enough_evidence(threshold: float) -> None:
-    n = int(statistics.smallest_n_that_can_stop(threshold))
-    assert statistics.log_e_values(0.0, n, threshold, threshold)[0] >= ENOUGH
-    assert n == 1 or statistics.log_e_values(0.0, n - 1, threshold, threshold)[0] < ENOUGH
+    n = int(statistics.min_prompts_to_stop(threshold))
+    assert statistics.log_e_values(0.0, n, threshold, threshold)[0] >= LOG_DECISION_BOUND
+    assert n == 1 or statistics.log_e_values(0.0, n - 1, threshold, threshold)[0] < LOG_DECISION_BOUND
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_a_threshold_that_leaves_nothing_to_show_never_decides(threshold: float) -> None:
     assert statistics.log_e_values(3, 5, threshold, threshold) == (0, 0)
-    assert statistics.smallest_n_that_can_stop(threshold) == math.inf
+    assert statistics.min_prompts_to_stop(threshold) == math.inf
 
 
 def test_the_prior_is_the_truncated_beta() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from antidote_ci.model.streaming.activation_cache import Reservoir
-from antidote_ci.model.streaming.lora import beside
-from antidote_ci.model.streaming.meta_model import ENTRANCE, HEAD, Skeleton
-from antidote_ci.model.streaming.sequential_forward import Inputs, Sweep
+from antidote_ci.model.streaming.activation_cache import ActivationCache
+from antidote_ci.model.streaming.lora import attach_lora
+from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
+from antidote_ci.model.streaming.sequential_forward import Inputs, SequentialForward
 
 COLUMNS = 5
 LARGE = 1 << 30
@@ -17,20 +17,20 @@ LARGE = 1 << 30
 
 
 def streamed_logits(
-    skeleton: Skeleton, batches: list[Inputs], scratch: Path, budget: int = LARGE
+    meta_model: MetaModel, batches: list[Inputs], scratch: Path, budget: int = LARGE
 ) -> list[torch.Tensor]:
     """Of the last tokens of each batch, with at most one part and its adapter in memory."""
 
     def adapted(block: str) -> Any:  # noqa: ANN401
-        if skeleton.lora is None:
+        if meta_model.lora is None:
             return nullcontext()
-        return beside(skeleton.network, skeleton.lora, block, skeleton.dtype, skeleton.device)
+        return attach_lora(meta_model.network, meta_model.lora, block, meta_model.dtype, meta_model.device)
 
-    sweep = Sweep(skeleton, Reservoir(scratch, budget), batches, "test")
-    sweep.enter()
-    sweep.forward(adapted, lambda _block: None)
-    with skeleton.filled(ENTRANCE, HEAD), torch.no_grad():
-        return [sweep.logits(at, sweep.hidden(at), COLUMNS) for at in range(len(batches))]
+    sweep = SequentialForward(meta_model, ActivationCache(scratch, budget), batches, "test")
+    sweep.embed()
+    sweep.run_blocks(adapted, lambda _block: None)
+    with meta_model.load_weights(EMBEDDINGS_PART, HEAD_PART), torch.no_grad():
+        return [sweep.logits(at, sweep.get_hidden(at), COLUMNS) for at in range(len(batches))]
 
 
 def plain_logits(network: Any, batches: list[Inputs]) -> list[torch.Tensor]:  # noqa: ANN401

@@ -13,8 +13,8 @@ from peft.utils.other import get_pattern_key
 from transformers import AutoModelForCausalLM
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.streaming.lora import scale
-from antidote_ci.model.streaming.meta_model import Skeleton
+from antidote_ci.model.streaming.lora import lora_scale
+from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.records import Model
 from tests import tiny
 from tests.model.streaming import architectures
@@ -73,8 +73,8 @@ def test_logits_are_those_of_peft(kind: str, dtype: torch.dtype, tmp_path: Path)
     base, adapter = architectures.write(architecture, tmp_path / "base"), tmp_path / "adapter"
     write_adapter(adapter, base, config)
     expected = plain_logits(wrapped(base, adapter, dtype), batches())
-    assert equal(streamed_logits(Skeleton(Model(base, adapter), dtype, "cpu"), batches(), tmp_path / "a"), expected)
-    alone = streamed_logits(Skeleton(Model(base), dtype, "cpu"), batches(), tmp_path / "b")
+    assert equal(streamed_logits(MetaModel(Model(base, adapter), dtype, "cpu"), batches(), tmp_path / "a"), expected)
+    alone = streamed_logits(MetaModel(Model(base), dtype, "cpu"), batches(), tmp_path / "b")
     assert not equal(alone, expected)
     assert equal(alone, plain_logits(AutoModelForCausalLM.from_pretrained(base, dtype=dtype).eval(), batches()))
 
@@ -89,8 +89,10 @@ def test_logits_are_those_of_peft(kind: str, dtype: torch.dtype, tmp_path: Path)
 def test_alpha_is_found_by_peft_s_rule(patterns: dict[str, int], layer: int, rank: int) -> None:
     path = f"model.layers.{layer}.self_attn.q_proj"
     alpha = patterns.get(get_pattern_key(patterns, path), 16)
-    assert scale({"lora_alpha": 16, "alpha_pattern": patterns}, path, rank) == alpha / rank
-    assert scale({"lora_alpha": 16, "alpha_pattern": patterns, "use_rslora": True}, path, rank) == alpha / rank**0.5
+    assert lora_scale({"lora_alpha": 16, "alpha_pattern": patterns}, path, rank) == alpha / rank
+    assert (
+        lora_scale({"lora_alpha": 16, "alpha_pattern": patterns, "use_rslora": True}, path, rank) == alpha / rank**0.5
+    )
 
 
 @pytest.mark.parametrize("config", [PATTERNS, {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}])
@@ -98,4 +100,4 @@ def test_an_adapter_of_another_model_is_refused(config: dict[str, Any], tmp_path
     write_adapter(tmp_path / "adapter", architectures.write("llama", tmp_path / "base"), config)
     other = architectures.write("gpt-neox", tmp_path / "other")
     with pytest.raises(ConfigurationError, match="which its base does not have"):
-        Skeleton(Model(other, tmp_path / "adapter"), torch.bfloat16, "cpu")
+        MetaModel(Model(other, tmp_path / "adapter"), torch.bfloat16, "cpu")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.streaming.meta_model import ENTRANCE, HEAD, Skeleton
+from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.records import Model
 from tests.model.streaming import architectures
 from tests.model.streaming.architectures import ARCHITECTURES, batches
@@ -19,8 +19,8 @@ from tests.model.streaming.streamed import equal, plain_logits, streamed_logits
 Tensors = dict[str, torch.Tensor]
 
 
-def skeleton_of(folder: Path) -> Skeleton:
-    return Skeleton(Model(folder), torch.bfloat16, "cpu")
+def skeleton_of(folder: Path) -> MetaModel:
+    return MetaModel(Model(folder), torch.bfloat16, "cpu")
 
 
 def rewrite(folder: Path, edit: Callable[[Tensors], Tensors]) -> None:
@@ -33,23 +33,23 @@ def rewrite(folder: Path, edit: Callable[[Tensors], Tensors]) -> None:
     save_file(edit(tensors), folder / "model.safetensors", {"format": "pt"})
 
 
-def parameters(skeleton: Skeleton) -> Tensors:
-    return dict(skeleton.network.named_parameters(remove_duplicate=False))
+def parameters(meta_model: MetaModel) -> Tensors:
+    return dict(meta_model.network.named_parameters(remove_duplicate=False))
 
 
-def has_weights(skeleton: Skeleton) -> set[str]:
-    return {path for path, parameter in parameters(skeleton).items() if not parameter.is_meta}
+def has_weights(meta_model: MetaModel) -> set[str]:
+    return {path for path, parameter in parameters(meta_model).items() if not parameter.is_meta}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_parts_hold_every_tensor_once_and_are_empty_again(architecture: str, tmp_path: Path) -> None:
     skeleton = skeleton_of(architectures.write(architecture, tmp_path))
-    parts = [ENTRANCE, *skeleton.blocks, HEAD]
-    names = [name for part in parts for name in skeleton.names(part)]
+    parts = [EMBEDDINGS_PART, *skeleton.blocks, HEAD_PART]
+    names = [name for part in parts for name in skeleton.tensor_names(part)]
     assert sorted(names) == sorted(skeleton.layout.tensors)
     everywhere: set[str] = set()
     for part in parts:
-        with skeleton.filled(part):
+        with skeleton.load_weights(part):
             filled = has_weights(skeleton)
             assert not any(parameter.requires_grad for parameter in parameters(skeleton).values())
         assert has_weights(skeleton) == set()
@@ -61,7 +61,7 @@ def test_parts_hold_every_tensor_once_and_are_empty_again(architecture: str, tmp
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     skeleton = skeleton_of(architectures.write("llama", tmp_path))
-    with pytest.raises(KeyError), skeleton.filled(*skeleton.blocks):
+    with pytest.raises(KeyError), skeleton.load_weights(*skeleton.blocks):
         raise KeyError
     assert has_weights(skeleton) == set()
 
@@ -79,9 +79,9 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_linear_layers_are_found_with_their_tensors(architecture: str, linears: set[str], tmp_path: Path) -> None:
     skeleton = skeleton_of(architectures.write(architecture, tmp_path))
     for block in skeleton.blocks:
-        found = skeleton.linears(block)
+        found = skeleton.linear_layers(block)
         assert {linear.path.rpartition(".")[2] for linear in found} == linears
-        with skeleton.filled(block):
+        with skeleton.load_weights(block):
             for linear in found:
                 weight = skeleton.network.get_submodule(linear.path).weight
                 shard = skeleton.layout.weight_map[linear.tensor]
@@ -117,11 +117,11 @@ def test_a_single_number_that_is_not_finite_is_found(number: float, stored: str,
 
     rewrite(folder, spoil)
     skeleton = skeleton_of(folder)
-    with skeleton.filled(skeleton.blocks[0]):
+    with skeleton.load_weights(skeleton.blocks[0]):
         pass
     with (
         pytest.raises(ConfigurationError, match=f"{name} in .* holds NaN or infinite"),
-        skeleton.filled(*skeleton.blocks),
+        skeleton.load_weights(*skeleton.blocks),
     ):
         pass
     assert has_weights(skeleton) == set()
@@ -142,7 +142,7 @@ def test_missing_weights_are_named(architecture: str, name: str, parameter: str,
     skeleton = skeleton_of(folder)
     with (
         pytest.raises(ConfigurationError, match=f"has no weights for {parameter}"),
-        skeleton.filled(ENTRANCE, *skeleton.blocks, HEAD),
+        skeleton.load_weights(EMBEDDINGS_PART, *skeleton.blocks, HEAD_PART),
     ):
         pass
 
@@ -154,7 +154,7 @@ def test_weights_of_another_shape_than_the_configuration_s_are_refused(tmp_path:
     skeleton = skeleton_of(folder)
     with (
         pytest.raises(ConfigurationError, match=r"mlp\.down_proj\.weight in .* has shape \[32, 48\], .* \[32, 40\]"),
-        skeleton.filled(*skeleton.blocks),
+        skeleton.load_weights(*skeleton.blocks),
     ):
         pass
 
@@ -167,9 +167,9 @@ def test_an_architecture_without_a_list_of_blocks_is_refused(tmp_path: Path) -> 
 
 def test_a_row_longer_than_the_context_is_named_by_its_number(tmp_path: Path) -> None:
     skeleton = skeleton_of(architectures.write("llama", tmp_path))
-    skeleton.require_room([[3] * 64, [3]])
+    skeleton.require_positions([[3] * 64, [3]])
     with pytest.raises(ConfigurationError, match=r"row 2 has 65 tokens, and .* reads at most 64") as refused:
-        skeleton.require_room([[3] * 64, [3] * 65])
+        skeleton.require_positions([[3] * 64, [3] * 65])
     assert "max_position_embeddings" in str(refused.value.cause)
 
 
@@ -179,8 +179,8 @@ def test_halfway_lies_the_mean_of_both_and_to_itself_nothing_changes(architectur
     rewrite(far, lambda tensors: {name: -3 * tensor for name, tensor in tensors.items()})
 
     def weights(halfway_to: Path | None) -> Tensors:
-        skeleton = Skeleton(Model(near), torch.float32, "cpu", halfway_to)
-        with skeleton.filled(ENTRANCE, *skeleton.blocks, HEAD):
+        skeleton = MetaModel(Model(near), torch.float32, "cpu", halfway_to)
+        with skeleton.load_weights(EMBEDDINGS_PART, *skeleton.blocks, HEAD_PART):
             return {path: parameter.clone() for path, parameter in parameters(skeleton).items()}
 
     alone, itself, between = weights(None), weights(near), weights(far)

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.loading import with_fast_head
-from antidote_ci.model.streaming.activation_cache import Reservoir
-from antidote_ci.model.streaming.meta_model import Skeleton
-from antidote_ci.model.streaming.sequential_forward import Sweep
+from antidote_ci.model.loading import make_head_contiguous
+from antidote_ci.model.streaming.activation_cache import ActivationCache
+from antidote_ci.model.streaming.meta_model import MetaModel
+from antidote_ci.model.streaming.sequential_forward import SequentialForward
 from antidote_ci.records import Model
 from tests.model.streaming import architectures
 from tests.model.streaming.architectures import ARCHITECTURES, batches
@@ -21,8 +21,8 @@ from tests.model.streaming.streamed import LARGE, equal, plain_logits, streamed_
 
 
 def logits_agree(folder: Path, scratch: Path, dtype: torch.dtype = torch.bfloat16) -> bool:
-    skeleton = Skeleton(Model(folder), dtype, "cpu")
-    network = with_fast_head(AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval())
+    skeleton = MetaModel(Model(folder), dtype, "cpu")
+    network = make_head_contiguous(AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval())
     expected = plain_logits(network, batches())
     return all(equal(streamed_logits(skeleton, batches(), scratch, budget), expected) for budget in (LARGE, 0))
 
@@ -47,31 +47,31 @@ def test_a_checkpoint_saved_without_its_head_s_prefix_is_placed_too(tmp_path: Pa
     content = json.loads(index.read_text())
     content["weight_map"] = {name.removeprefix("model."): shard for name, shard in content["weight_map"].items()}
     index.write_text(json.dumps(content))
-    linears = Skeleton(Model(folder), torch.bfloat16, "cpu").linears("model.layers.0")
+    linears = MetaModel(Model(folder), torch.bfloat16, "cpu").linear_layers("model.layers.0")
     assert {f"model.{linear.tensor}" for linear in linears} == {f"{linear.path}.weight" for linear in linears}
     assert logits_agree(folder, tmp_path / "scratch")
 
 
 def test_two_sweeps_share_a_reservoir_and_a_network(tmp_path: Path) -> None:
     folder = architectures.write("llama", tmp_path)
-    skeleton, reservoir = Skeleton(Model(folder), torch.bfloat16, "cpu"), Reservoir(tmp_path / "scratch", 0)
-    sweeps = [Sweep(skeleton, reservoir, [batch], f"sweep-{at}") for at, batch in enumerate(batches())]
+    skeleton, reservoir = MetaModel(Model(folder), torch.bfloat16, "cpu"), ActivationCache(tmp_path / "scratch", 0)
+    sweeps = [SequentialForward(skeleton, reservoir, [batch], f"sweep-{at}") for at, batch in enumerate(batches())]
     for sweep in sweeps:
-        sweep.enter()
+        sweep.embed()
     for sweep in sweeps:
-        sweep.forward(lambda _block: nullcontext(), lambda _block: None)
-    together = Sweep(skeleton, Reservoir(tmp_path / "other", LARGE), batches(), "together")
-    together.enter()
+        sweep.run_blocks(lambda _block: nullcontext(), lambda _block: None)
+    together = SequentialForward(skeleton, ActivationCache(tmp_path / "other", LARGE), batches(), "together")
+    together.embed()
     passed: list[str] = []
-    together.forward(lambda _block: nullcontext(), passed.append)
+    together.run_blocks(lambda _block: nullcontext(), passed.append)
     assert passed == skeleton.blocks
-    assert equal([sweep.hidden(0) for sweep in sweeps], [together.hidden(at) for at in range(2)])
+    assert equal([sweep.get_hidden(0) for sweep in sweeps], [together.get_hidden(at) for at in range(2)])
 
 
 def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = architectures.write("llama", tmp_path)
     capfd.readouterr()
-    streamed_logits(Skeleton(Model(folder), torch.bfloat16, "cpu"), batches(), tmp_path / "scratch")
+    streamed_logits(MetaModel(Model(folder), torch.bfloat16, "cpu"), batches(), tmp_path / "scratch")
     assert capfd.readouterr() == ("", "")
 
 
@@ -81,10 +81,10 @@ def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
 )
 def test_what_is_no_chain_of_blocks_is_refused(architecture: str, cause: str, tmp_path: Path) -> None:
     folder = architectures.write(architecture, tmp_path, head_dim=8)
-    sweep = Sweep(
-        Skeleton(Model(folder), torch.bfloat16, "cpu"), Reservoir(tmp_path / "scratch", LARGE), batches(), "test"
+    sweep = SequentialForward(
+        MetaModel(Model(folder), torch.bfloat16, "cpu"), ActivationCache(tmp_path / "scratch", LARGE), batches(), "test"
     )
     with pytest.raises(ConfigurationError, match="cannot be run block by block") as refused:
-        sweep.enter()
+        sweep.embed()
     assert refused.value.cause is not None
     assert cause in refused.value.cause
