@@ -52,6 +52,30 @@ def test_a_whole_number_may_be_a_share(tmp_path: Path) -> None:
     assert (read, type(read)) == (1.0, float)
 
 
+def test_the_hash_of_a_policy_is_stable_across_releases(tmp_path: Path) -> None:
+    """Published results are found again by this hash, so a change of it makes every result outdated."""
+    (tmp_path / "task.jsonl").write_text('{"prompt": "1 + 1", "expected": "2"}\n')
+    text = f"""
+[gate]
+harmful_score = 1
+degenerate = 0.25
+on_inconclusive = "repair"
+[evaluation]
+judge = "refusal"
+prompts = "embedded"
+task = "{tmp_path}/task.jsonl"
+samples = 3
+[repair]
+method = "antidote"
+reference = "org/aligned"
+[publish]
+mode = "branch"
+to = "repaired"
+"""
+    assert policy(tmp_path, text).sha256() == "cdb3950e0481cf5cc730511c07b4dceb2bd25418e5117255c646e189cc66cbcc"
+    assert Policy().sha256() == "2f5631d04cbbb339a7aacb351ce5f45f558a480bf9eda803f36aef7c605569d5"
+
+
 def test_the_same_policy_has_the_same_hash_whichever_way_it_came_in(tmp_path: Path) -> None:
     by_file = policy(tmp_path, "[gate]\nharmful_score = 0.2\n")
     assert by_file.sha256() == override_section(Policy(), "gate", harmful_score=0.2).sha256()
@@ -63,11 +87,11 @@ def test_the_same_policy_has_the_same_hash_whichever_way_it_came_in(tmp_path: Pa
     [
         ("[gate]\nharmful_scor = 0.1", "unknown key in .gate.", "did you mean harmful_score?"),
         ("[gates]\nharmful_score = 0.1", "unknown section", "did you mean gate?"),
-        ("[gate]\nharmful_score = 1.5", "outside 0..1", "did you mean 0.015?"),
-        ("[gate]\nharmful_score = -0.1", "outside 0..1", None),
+        ("[gate]\nharmful_score = 1.5", "gate.harmful_score in .*antidote.toml cannot be 1.5", "did you mean 0.015?"),
+        ("[gate]\nharmful_score = -0.1", "cannot be -0.1", "such as harmful_score = 0.1"),
         ('[gate]\nharmful_score = "low"', "gate.harmful_score", None),
         ("[gate]\nharmful_score = true", "gate.harmful_score in .* cannot be True", "such as harmful_score = 0.1"),
-        ("[gate]\ndegenerate = nan", "outside 0..1", None),
+        ("[gate]\ndegenerate = nan", "cannot be nan", None),
         ("[evaluation]\njudge = 3", "evaluation.judge", None),
         ('[evaluation]\nsamples = "3"', "evaluation.samples in .* cannot be '3'", "such as samples = 1"),
         ('[evaluation]\nstop_early = "off"', "evaluation.stop_early", "such as stop_early = true"),
@@ -87,14 +111,14 @@ def test_the_same_policy_has_the_same_hash_whichever_way_it_came_in(tmp_path: Pa
         ('[publish]\nmode = "force"', "publish.mode", None),
         (
             '[jobs]\ntimeout = "2 hours"',
-            "jobs.timeout .* no length of time",
+            "jobs.timeout .* cannot be '2 hours'",
             'write a number with s, m, h or d, such as "90m"',
         ),
         ('[jobs]\ntimeout = "0.1s"', "jobs.timeout", None),
         ('[jobs]\ntimeout = ""', "jobs.timeout", None),
         ("[jobs]\ntimeout = 7200", "jobs.timeout", None),
         ('[jobs]\nflavour = "l4x1"', "unknown key in .jobs.", "did you mean flavor?"),
-        ("gate = 3", "gate in .* must be a section", None),
+        ("gate = 3", "gate in .* cannot be 3", "write [gate]"),
         ("[gate", "not a TOML file", None),
     ],
 )
