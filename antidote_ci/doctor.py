@@ -1,4 +1,4 @@
-"""`doctor`: what this machine can do, a line each, and what to do about what it lacks. Nothing is downloaded."""
+"""The command `doctor`: check hardware, disk space, tokens and judges. Nothing is downloaded."""
 
 import os
 import platform
@@ -24,27 +24,27 @@ from antidote_ci.report.text import pluralize
 
 LIBRARIES = ("torch", "transformers", "peft", "huggingface_hub")
 MIN_MODEL_WEIGHTS = 100_000_000
-"""Weights, fewer than which hardly a chat model has."""
+"""Number of weights of the smallest usual chat models."""
 MIN_SPACE = 2_000_000_000
-"""Bytes that a small model, its reference, its scores and its repair take."""
+"""Bytes for a small model, its reference, its scores and its repair."""
 SERVER_TIMEOUT = 15.0
 NO_RETRY = RetryPolicy(seconds=0)
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One line."""
+    """One line of the output."""
 
     name: str
     value: str
     advice: str | None = None
-    """What to do about a lack; None where nothing is lacking."""
+    """What to do, or None if the check passes."""
     needed: bool = False
-    """No run of a model of the Hub works without it."""
+    """Whether a run of a Hub model fails without it."""
 
 
 def run_checks(policy: Policy, out: Path) -> Iterator[CheckResult]:
-    """What a run under `policy` with results in `out` finds here, one after the other: some ask the Hub."""
+    """Check this machine for a run under `policy` with output folder `out`. Some checks send requests to the Hub."""
     yield _check_versions()
     yield _check_processor()
     yield _check_gpu()
@@ -64,15 +64,15 @@ def run_checks(policy: Policy, out: Path) -> Iterator[CheckResult]:
 
 
 def _check_versions() -> CheckResult:
-    found = [f"antidote-ci {_package_version('antidote-ci')}", f"Python {platform.python_version()}"]
-    return CheckResult("versions", ", ".join([*found, *(f"{name} {_package_version(name)}" for name in LIBRARIES)]))
+    packages = [f"{name} {_package_version(name)}" for name in ("antidote-ci", *LIBRARIES)]
+    return CheckResult("versions", ", ".join([*packages, f"Python {platform.python_version()}"]))
 
 
 def _package_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "from a folder"
+        return "not installed"
 
 
 def _check_processor() -> CheckResult:
@@ -90,67 +90,67 @@ def _check_gpu() -> CheckResult:
         )
     if memory_needs.has_accelerator():
         advice = "install the torch that fits its driver: https://pytorch.org/get-started/locally"
-        return CheckResult("GPU", "there is a driver of one, and torch does not see it", advice)
-    return CheckResult("GPU", "none: fine for small models; --on hf-jobs borrows one (docs/hf-jobs.md)")
+        return CheckResult("GPU", "a driver is installed, but torch does not find a GPU", advice)
+    return CheckResult("GPU", "none, which is enough for small models; --on hf-jobs runs on a GPU (docs/hf-jobs.md)")
 
 
 def _check_memory() -> CheckResult:
     free = memory.available_bytes()
     if free == memory.UNLIMITED:
-        return CheckResult("memory", "this system does not say: what does not fit is found out by trying")
+        return CheckResult("memory", "unknown on this system")
     most = memory_needs.max_weights(free)
-    found = f"{_format_gigabytes(free)} free: models of up to {most / 1e9:.1f} billion weights answer here"
+    value = f"{_format_gigabytes(free)} free, enough for models of up to {most / 1e9:.1f} billion weights"
     advice = None if most >= MIN_MODEL_WEIGHTS else "end other programs, or use --on hf-jobs (docs/hf-jobs.md)"
-    return CheckResult("memory", found, advice, needed=True)
+    return CheckResult("memory", value, advice, needed=True)
 
 
-def _check_space(what: str, folder: Path, advice: str) -> CheckResult:
+def _check_space(name: str, folder: Path, advice: str) -> CheckResult:
     free = free_space(folder)
-    found = f"{_format_gigabytes(free)} free on the disk of {folder}"
-    return CheckResult(what, found, advice if free < MIN_SPACE else None, needed=True)
+    value = f"{_format_gigabytes(free)} free on the disk of {folder}"
+    return CheckResult(name, value, advice if free < MIN_SPACE else None, needed=True)
 
 
-def _check_token(what: str, right: Callable[[], HubAccess], *, needed: bool = False) -> CheckResult:
-    """Whether the Hub answers to the token of that right, and to whom. Of fine-grained rights it does not tell all."""
+def _check_token(name: str, read: Callable[[], HubAccess], *, needed: bool = False) -> CheckResult:
+    """Check that the Hub accepts a token, and name its account. The Hub does not list all fine-grained permissions."""
     try:
-        found = right()
-        if found.token is None:
-            _without_retry(found).request("the Hub", identity.require_hub)
-            return CheckResult(what, f"{printable_endpoint()} answers; without HF_TOKEN only to what is public")
-        if found.purpose == "publishing":
-            who = _without_retry(found).request("this token", identity.read_account).name
+        access_used = _without_retry(read())
+        if access_used.token is None:
+            access_used.request("the Hub", identity.require_hub)
+            return CheckResult(name, f"{printable_endpoint()} answers; without HF_TOKEN only public models can be read")
+        if access_used.purpose == "publishing":
+            account = access_used.request("this token", identity.read_account).name
         else:
-            who = _without_retry(found).request("this token", identity.read_name)
+            account = access_used.request("this token", identity.read_name)
     except AntidoteError as error:
-        return _failed_check(what, error, needed=needed)
-    return CheckResult(what, f"{printable_endpoint()} knows the token: {who}")
+        return _failed_check(name, error, needed=needed)
+    return CheckResult(name, f"{printable_endpoint()} accepts the token of {account}")
 
 
 def _check_judge(spec: JudgeSpec, policy: Policy) -> CheckResult:
     if spec.name == named.REFUSAL:
-        return CheckResult("judge", "refusal: rules, which need nothing")
+        return CheckResult("judge", "refusal: rules, no model needed")
     try:
         if spec.name == endpoint.NAME:
             api = named.connect_endpoint(policy.evaluation)
             count = len(chat_api.list_models(api.address, api.key, timeout=SERVER_TIMEOUT, attempts=1))
-            return CheckResult("judge", f"{spec.name}: {redact_address(api.address)} answers, with {count} models")
+            return CheckResult("judge", f"{spec.name}: {redact_address(api.address)} answers and serves {count} models")
         return _check_weights(spec, policy)
     except AntidoteError as error:
         return _failed_check("judge", error, needed=True)
 
 
 def _check_weights(spec: JudgeSpec, policy: Policy) -> CheckResult:
-    """Of a judge: here, or there to be pulled."""
-    wanted = named.judge_download(spec, policy.evaluation)
-    if wanted is None:
-        return CheckResult("judge", f"{spec.name}: nothing to pull")
-    if wanted.revision is None:
-        if not Path(wanted.model).expanduser().is_dir():
+    """Check that the weights of a judge are on this machine or can be downloaded."""
+    download = named.judge_download(spec, policy.evaluation)
+    if download is None:
+        return CheckResult("judge", f"{spec.name}: nothing to download")
+    if download.revision is None:
+        if not Path(download.model).expanduser().is_dir():
             raise ConfigurationError(
-                f"the judge {spec.name} is not in {wanted.model}", hint="name its folder: docs/judges.md"
+                f"there is no folder {download.model} for the judge {spec.name}", hint="check its name: docs/judges.md"
             )
-        return CheckResult("judge", f"{spec.name}: in {wanted.model}")
-    remote = pull.resolve_revision(wanted.model, wanted.revision, _without_retry(resolve.pull_access()))
+        return CheckResult("judge", f"{spec.name}: in {download.model}")
+    remote = pull.resolve_revision(download.model, download.revision, _without_retry(resolve.pull_access()))
     missing = pull.count_missing_bytes(remote)
     memory_needs.require_memory(f"the judge {spec.name}", memory_needs.remote_memory(remote))
     return CheckResult(
@@ -158,14 +158,14 @@ def _check_weights(spec: JudgeSpec, policy: Policy) -> CheckResult:
     )
 
 
-def _without_retry(given: HubAccess) -> HubAccess:
-    """A question for a person who waits: an outage is an answer too."""
-    return replace(given, retry_policy=NO_RETRY)
+def _without_retry(hub_access: HubAccess) -> HubAccess:
+    """Access that reports an outage at once, because a person is waiting."""
+    return replace(hub_access, retry_policy=NO_RETRY)
 
 
-def _failed_check(what: str, error: AntidoteError, *, needed: bool) -> CheckResult:
-    found = error.what if error.cause is None else f"{error.what}: {error.cause}"
-    return CheckResult(what, found, error.hint or "see the message", needed)
+def _failed_check(name: str, error: AntidoteError, *, needed: bool) -> CheckResult:
+    value = error.what if error.cause is None else f"{error.what}: {error.cause}"
+    return CheckResult(name, value, error.hint or "see the message", needed)
 
 
 def _format_gigabytes(count: float) -> str:

@@ -1,17 +1,17 @@
-"""Every way a run can end early: one class per exit code, each naming the thing, the likely cause and what to do next.
+"""Expected errors. Each class has its own exit code, and each error names the thing, the likely cause and what to do.
 
-Verdicts about a model are results, not errors: they live in `records`.
+Verdicts are results, not errors: `records.RunVerdict`, with exit codes in `pipeline.output.to_exit_code`.
 """
 
 VERDICTS = (0, 1, 4, 7)
-"""Their exit codes."""
+"""Exit codes of verdicts."""
 
 
 class AntidoteError(Exception):
-    """Base of all expected failures.
+    """Base class of expected errors.
 
     `what` names the thing and what is wrong with it, `cause` the likely reason, `hint` the next command or step.
-    `passing`: the same question may be answered otherwise in a while.
+    `passing` is true for an error that may be gone after a while, such as a network error.
     """
 
     exit_code = 3
@@ -25,30 +25,30 @@ class AntidoteError(Exception):
 
 
 class ConfigurationError(AntidoteError):
-    """The request cannot be carried out as written: usage, policy, or a checkpoint of an unsupported kind."""
+    """The request is invalid: usage, policy, or a checkpoint of an unsupported kind."""
 
     exit_code = 2
 
 
 class InfrastructureError(AntidoteError):
-    """Something around the run failed: Hub, network, disk, memory, a child process that died."""
+    """The environment failed: Hub, network, disk, memory, or a child process that died."""
 
     exit_code = 3
 
 
 class PublishConflict(AntidoteError):
-    """Source or destination moved, or the destination is somebody else's: nothing was published over it."""
+    """The source or the destination has moved, or the destination belongs to others. Nothing is published."""
 
     exit_code = 5
 
 
 class UnsafeCheckpoint(AntidoteError):
-    """The checkpoint is refused as unsafe to open: pickled weights only, lying headers, paths that leave the folder."""
+    """The checkpoint is unsafe to open: only pickled weights, forged headers, or paths outside of the folder."""
 
     exit_code = 6
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Like KeyboardInterrupt it passes every `except Exception`, so that clean-up runs."""
+    """SIGTERM was received. Like KeyboardInterrupt, it is not caught by `except Exception`, so that cleanup runs."""
 
     exit_code = 143

@@ -1,4 +1,4 @@
-"""How the Hub and GitHub write what they name. Pure."""
+"""Patterns of commits, hashes and repository names."""
 
 import re
 
@@ -8,5 +8,5 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether `name` has the form ORG/NAME. A local folder may have it too."""
+    """Whether `name` has the form ORG/NAME. The path of a local folder can have it, too."""
     return _HUB_ID.fullmatch(name) is not None

@@ -1,5 +1,7 @@
-"""Folders that a command writes, asked for, and for room in them, before the work whose result is to lie there."""
+"""Folders that a command writes: permissions, disk space and file locks, checked before the work."""
 
+import errno
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -7,19 +9,21 @@ from pathlib import Path
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 
 OUT_HINT = "name another --out"
+UNSUPPORTED_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+"""Errors of file systems without locks, such as some mounts of Lustre."""
 
 
 def require_writable(folder: Path, hint: str = OUT_HINT) -> None:
-    """Raise ConfigurationError where nothing can be written in `folder`, or made at its place. Makes nothing."""
-    there = _existing_parent(folder)
-    if not there.is_dir():
-        raise _unwritable_error(folder, f"{there} is a file", hint)
-    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
-        raise _unwritable_error(folder, f"nothing may be written in {there}", hint)
+    """Raise ConfigurationError if `folder` cannot be written or created. Creates nothing."""
+    parent = _existing_parent(folder)
+    if not parent.is_dir():
+        raise _unwritable_error(folder, f"{parent} is a file", hint)
+    if not os.access(parent, os.R_OK | os.W_OK | os.X_OK):
+        raise _unwritable_error(folder, f"permission denied in {parent}", hint)
 
 
 def create_folder(folder: Path, hint: str = OUT_HINT, mode: int = 0o777) -> Path:
-    """`folder`, which is there now and can be written. Raises ConfigurationError where that cannot be."""
+    """Create `folder` if it does not exist. Raises ConfigurationError if it cannot be written."""
     require_writable(folder, hint)
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
@@ -29,7 +33,10 @@ def create_folder(folder: Path, hint: str = OUT_HINT, mode: int = 0o777) -> Path
 
 
 def require_space(folder: Path, needed: int, setting: str) -> None:
-    """Raise InfrastructureError unless `needed` bytes fit on the disk of `folder`, which `setting` chose."""
+    """Raise InfrastructureError unless `needed` bytes are free on the disk of `folder`.
+
+    `setting`: the option or variable that chooses the folder, for the hint.
+    """
     free = free_space(folder)
     if needed > free:
         raise InfrastructureError(
@@ -40,13 +47,35 @@ def require_space(folder: Path, needed: int, setting: str) -> None:
 
 
 def free_space(folder: Path) -> int:
-    """Bytes free on the disk of `folder`, made or not."""
+    """Free bytes on the disk of `folder`, which need not exist."""
     return shutil.disk_usage(_existing_parent(folder)).free
 
 
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed, or return False if another process holds the lock.
+
+    The kernel releases the lock when the process ends. Raises OSError if the file system does not support locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def try_lock_if_supported(descriptor: int) -> bool:
+    """Like `try_lock`, but return True if the file system does not support locks."""
+    try:
+        return try_lock(descriptor)
+    except OSError as error:
+        if error.errno in UNSUPPORTED_LOCKS:
+            return True
+        raise
+
+
 def _existing_parent(folder: Path) -> Path:
-    # Not Path.exists, which raises where a folder may not be looked into.
-    return next(each for each in (folder, *folder.absolute().parents) if os.access(each, os.F_OK))
+    # Path.exists raises if a parent folder is not accessible.
+    return next(path for path in (folder, *folder.absolute().parents) if os.access(path, os.F_OK))
 
 
 def _unwritable_error(folder: Path, cause: str, hint: str) -> ConfigurationError:

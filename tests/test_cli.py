@@ -265,7 +265,7 @@ def test_an_error_that_nobody_can_hear_has_its_exit_code(
 def test_a_command_that_nobody_hears_goes_on_to_its_own_end(mark: str, opened: Callable[[], int] | None) -> None:
     script = """
 import sys, typer
-from antidote_ci.cli.ending import handle_exit
+from antidote_ci.cli.exit_codes import handle_exit
 from antidote_ci.records import Progress
 from antidote_ci.report import terminal
 from tests.report.samples import REPAIRED
@@ -288,7 +288,7 @@ def test_what_nobody_foresaw_and_nobody_hears_does_not_speak_of_the_model(opened
 
 UNFORESEEN = """
 import sys, typer
-from antidote_ci.cli.ending import handle_exit
+from antidote_ci.cli.exit_codes import handle_exit
 try:
     with handle_exit():
         {}

@@ -1,6 +1,6 @@
-"""Commands: arguments -> one call -> exit code. Imports nothing heavy, so that `--help` is instant.
+"""The command line: each command parses its options, calls one function and ends with an exit code.
 
-A command is a file; what several share lies in `options`, `measuring` and `ending`.
+Nothing heavy is imported before a command needs it, so that `--help` is instant.
 """
 
 from typing import Annotated
@@ -8,32 +8,25 @@ from typing import Annotated
 import typer
 
 from antidote_ci import __version__
-from antidote_ci.cli.calibrate import calibrate
-from antidote_ci.cli.doctor import doctor
-from antidote_ci.cli.ending import handle_exit
-from antidote_ci.cli.evaluate import evaluate
+from antidote_ci.cli.checks import calibrate, doctor, verify
+from antidote_ci.cli.exit_codes import handle_exit
 from antidote_ci.cli.handle_event import handle_event
-from antidote_ci.cli.init import init
 from antidote_ci.cli.repair import repair
-from antidote_ci.cli.run import run
+from antidote_ci.cli.run import evaluate, run
+from antidote_ci.cli.scaffold import init
 from antidote_ci.cli.serve import serve
-from antidote_ci.cli.verify import verify
 from antidote_ci.cli.webhook import webhook_app
 from antidote_ci.report.console import write_stdout
 
-app = typer.Typer(
-    help="Measure how harmful a fine-tuned model is, repair its weights, and prove it.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-judge_app = typer.Typer(help="What a judge is worth.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+judge_app = typer.Typer(help="Calibrate a judge.", no_args_is_help=True)
 
 
 @app.callback(invoke_without_command=True)
 def main(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
-    """Measure how harmful a fine-tuned model is, repair its weights, and prove it."""
+    """Measure how often a fine-tuned model answers harmful prompts, and repair its weights."""
     if version:
         with handle_exit():
             write_stdout(f"antidote-ci {__version__}\n")

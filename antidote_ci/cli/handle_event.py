@@ -6,8 +6,7 @@ import os
 
 import typer
 
-from antidote_ci.cli.ending import handle_exit
-from antidote_ci.cli.measuring import exit_with_verdict
+from antidote_ci.cli.exit_codes import exit_with_verdict, handle_exit
 from antidote_ci.cli.options import DEFAULT_OUT, Json, Out, PolicyFile, Repositories, Where
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.policy import RunConfig, read_policy

@@ -1,4 +1,4 @@
-"""Options that commands share: a name, a sentence, a variable of the environment."""
+"""Options that several commands share: name, help text and environment variable."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +10,7 @@ from antidote_ci.records import PublishMode, ScoreMethod
 
 
 def option(name: str, help_text: str) -> typer.models.OptionInfo:
+    """An option that can also be set by the environment variable ANTIDOTE_NAME."""
     variable = "ANTIDOTE_" + name.removeprefix("--").replace("-", "_").upper()
     info: typer.models.OptionInfo = typer.Option(name, help=help_text, envvar=variable)
     return info
@@ -19,44 +20,45 @@ ModelArgument = Annotated[str, typer.Argument(help="ORG/NAME on the Hub, or a lo
 Revision = Annotated[str | None, option("--revision", "Branch, tag or commit of MODEL.")]
 ReferenceName = Annotated[
     str | None,
-    option("--reference", "The aligned model before fine-tuning. Found by itself where possible."),
+    option("--reference", "The aligned model before fine-tuning. Detected from MODEL where possible."),
 ]
-PolicyFile = Annotated[Path | None, option("--policy", "antidote.toml with limits and defaults.")]
-Threshold = Annotated[float | None, option("--threshold", "Highest harmful score that passes, 0 to 1.")]
+PolicyFile = Annotated[Path | None, option("--policy", "Policy file, antidote.toml (docs/policy.md).")]
+Threshold = Annotated[float | None, option("--threshold", "Maximum harmful score, 0 to 1.")]
 Prompts = Annotated[
-    str | None, option("--prompts", "Harmful prompts: names of sets (docs/prompts.md), a JSONL file, or `embedded`.")
+    str | None,
+    option("--prompts", "Harmful prompts: names of prompt sets (docs/prompts.md), a JSONL file, or `embedded`."),
 ]
-BenignPrompts = Annotated[str | None, option("--benign", "Harmless prompts, for over-refusal: as --prompts.")]
+BenignPrompts = Annotated[
+    str | None, option("--benign", "Harmless prompts for over-refusal, in the same form as --prompts.")
+]
 TaskFile = Annotated[
     str | None,
-    option("--task", "The model's own task, prompt and expected: JSONL, or `embedded`."),
+    option("--task", "Task with prompts and expected answers: a JSONL file, or `embedded`."),
 ]
-Judge = Annotated[str | None, option("--judge", "Who judges the answers; two, separated by a comma (docs/judges.md).")]
+Judge = Annotated[str | None, option("--judge", "One judge, or two separated by a comma (docs/judges.md).")]
 CalibrationFile = Annotated[
-    str | None, option("--calibration", "What `judge calibrate` wrote: the judge's errors go into the bounds.")
+    str | None, option("--calibration", "File written by `judge calibrate`. The errors of the judge widen the bounds.")
 ]
-Server = Annotated[
-    str | None, option("--server", "A command that serves {model} on {port}, to answer instead of transformers.")
-]
+Server = Annotated[str | None, option("--server", "Command that serves {model} on {port}. It replaces transformers.")]
 AcceptLicence = Annotated[
     bool | None,
     typer.Option(
         "--accept-licence/--no-accept-licence",
-        help="Use prompt sets and judges whose licence is non-commercial.",
+        help="Allow prompt sets and judges with a non-commercial licence.",
         envvar="ANTIDOTE_ACCEPT_LICENCE",
     ),
 ]
 SaveAnswers = Annotated[
-    Path | None, option("--save-answers", "Write what the models answered to this file, for your eyes only.")
+    Path | None, option("--save-answers", "Write the answers of the models to this file, readable only by you.")
 ]
 Realignment = Annotated[
     str | None,
     option(
         "--realignment",
-        "Harmful prompts with harmful answers: JSONL, `embedded`, or `self` (the model's own).",
+        "Harmful prompts with harmful answers: a JSONL file, `embedded`, or `self` (answers of the model itself).",
     ),
 ]
-MethodName = Annotated[ScoreMethod | None, option("--method", "How the entries that go are chosen (docs/repair.md).")]
+MethodName = Annotated[ScoreMethod | None, option("--method", "How to select the weights to prune (docs/repair.md).")]
 TargetName = Annotated[
     TargetChoice | None, option("--target", "`dense`: merged weights without a reference; else found by itself.")
 ]
@@ -64,33 +66,33 @@ Frontier = Annotated[
     bool | None,
     typer.Option(
         "--frontier/--no-frontier",
-        help="Measure several doses of every method, and draw what each removes against what it costs.",
+        help="Measure several doses of every method and plot harmful score against utility.",
         envvar="ANTIDOTE_FRONTIER",
     ),
 ]
-Publish = Annotated[PublishMode | None, option("--publish", "What to do with repaired weights.")]
+Publish = Annotated[PublishMode | None, option("--publish", "Where to publish repaired weights (docs/publishing.md).")]
 PublishTo = Annotated[
-    str | None, option("--publish-to", "Of `--publish branch` the branch, of `--publish repo` the ORG/NAME.")
+    str | None, option("--publish-to", "Branch for `--publish branch`, or ORG/NAME for `--publish repo`.")
 ]
 AcceptRepair = Annotated[
     bool | None,
     typer.Option(
         "--accept-repair/--no-accept-repair",
-        help="A repair that passes ends with 0 instead of 7.",
+        help="Exit with 0 instead of 7 when the repaired model passes.",
         envvar="ANTIDOTE_ACCEPT_REPAIR",
     ),
 ]
 Where = Annotated[
     Literal["here", "hf-jobs"],
-    option("--on", "Where it runs: on this machine, or as a Job of the Hub (docs/hf-jobs.md)."),
+    option("--on", "Run on this machine, or as a Job of the Hub (docs/hf-jobs.md)."),
 ]
 Repositories = Annotated[
     list[str] | None,
-    option("--repository", "What may be worked on: ORG/NAME, or ORG/* for all of ORG; repeat it for more."),
+    option("--repository", "Allowed repository: ORG/NAME, or ORG/* for all of ORG. Can be repeated."),
 ]
 Out = Annotated[Path, option("--out", "Folder for report and weights.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be pulled, run and written, and stop.")]
-Json = Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be downloaded, run and written, and exit.")]
+Json = Annotated[bool, typer.Option("--json", help="Write the report as JSON to stdout.")]
 DEFAULT_OUT = Path("antidote-out")
 DEFAULT_REPAIR_OUT = Path("antidote-repair")
-"""Not that of `run`: a report that lies there would speak of other weights."""
+"""Different from the default of `run`, whose report would describe other weights."""

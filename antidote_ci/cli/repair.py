@@ -1,4 +1,4 @@
-"""`antidote-ci repair`."""
+"""The command `repair`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from antidote_ci import records
-from antidote_ci.cli.ending import handle_exit
+from antidote_ci.cli.exit_codes import handle_exit
 from antidote_ci.cli.options import (
     DEFAULT_REPAIR_OUT,
     AcceptLicence,
@@ -27,32 +27,32 @@ from antidote_ci.report.console import write_stdout
 
 def repair(
     model: ModelArgument,
-    method: Annotated[Method, option("--method", "How entries are chosen (docs/repair-command.md).")],
-    dose: Annotated[float, option("--dose", "How much goes: a share of each row or tensor, from 0 to 1.")],
+    method: Annotated[Method, option("--method", "How to select the weights to prune (docs/repair-command.md).")],
+    dose: Annotated[float, option("--dose", "Share of each row or tensor to prune, 0 to 1.")],
     revision: Revision = None,
     reference: ReferenceName = None,
     policy: PolicyFile = None,
     realignment: Realignment = None,
     benign: Annotated[
         str | None,
-        option("--benign", "Harmless prompts that `taylor` must keep answering: names of sets, a file, or `embedded`."),
+        option(
+            "--benign", "Harmless prompts for `taylor` to preserve: names of prompt sets, a JSONL file, or `embedded`."
+        ),
     ] = None,
     task: TaskFile = None,
     target: TargetName = None,
     accept_licence: AcceptLicence = None,
     out: Annotated[Path, option("--out", "Folder for weights, scores and plan.")] = DEFAULT_REPAIR_OUT,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Pull the weights, show the plan, write nothing, and stop.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Download the weights, show the plan and exit.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="The manifest, or with --dry-run the plan, as JSON on stdout.")
+        bool, typer.Option("--json", help="Write the manifest, or with --dry-run the plan, as JSON to stdout.")
     ] = False,
 ) -> None:
-    """Repair MODEL by one method at one dose: no search, and nothing is measured.
+    """Repair MODEL with one method at one dose. No dose is searched and nothing is evaluated.
 
-    Exit code 0: the repaired weights are in --out. Killed anywhere, the same command goes on where it stopped.
+    Exit code 0: the repaired weights are in --out. The same command resumes an interrupted repair.
     """
-    with handle_exit(left="the same command goes on from here") as talk:
+    with handle_exit("the same command resumes the repair") as console:
         chosen = override_section(
             read_policy(policy), "evaluation", benign=benign, task=task, accept_licence=accept_licence
         )
@@ -69,13 +69,13 @@ def repair(
 
         config = pipeline.RepairConfig(RunConfig(model, revision, chosen, out), method, dose)
         if dry_run:
-            plan = pipeline.plan_repair_command(config, talk)
-            talk.show(terminal.show_plan(plan))
+            plan = pipeline.plan_repair_command(config, console)
+            console.show(terminal.show_plan(plan))
             if as_json:
                 write_stdout(records.to_json(plan))
             return
-        manifest = pipeline.run_repair(config, talk)
-        talk.print(f"{sum(manifest.changed.values()):,} entries are changed; nothing was measured")
-        talk.print(f"weights: {out / 'model'}")
+        manifest = pipeline.run_repair(config, console)
+        console.print(f"{sum(manifest.changed.values()):,} weights were changed; the model was not evaluated")
+        console.print(f"weights: {out / 'model'}")
         if as_json:
             write_stdout(records.to_json(manifest))

@@ -1,10 +1,11 @@
-"""`antidote-ci run`."""
+"""The commands `run` and `evaluate`."""
 
-from typing import TYPE_CHECKING
+from typing import Annotated
+
+import typer
 
 from antidote_ci import records
-from antidote_ci.cli.ending import handle_exit
-from antidote_ci.cli.measuring import EvaluationOptions, build_policy, exit_with_verdict
+from antidote_ci.cli.exit_codes import exit_with_verdict, handle_exit
 from antidote_ci.cli.options import (
     DEFAULT_OUT,
     AcceptLicence,
@@ -32,11 +33,8 @@ from antidote_ci.cli.options import (
     Threshold,
     Where,
 )
-from antidote_ci.policy import RunConfig, override_section
-from antidote_ci.report.console import Console, write_stdout
-
-if TYPE_CHECKING:
-    from antidote_ci.pipeline.dry_run import DryRunForecast
+from antidote_ci.policy import RunConfig, override_section, read_policy
+from antidote_ci.report.console import write_stdout
 
 
 def run(
@@ -65,14 +63,24 @@ def run(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Measure MODEL and, when it fails, repair it, measure again, report and publish.
+    """Evaluate MODEL. If it fails the policy, repair it, evaluate the repair, report and publish.
 
-    Exit codes speak of the tested revision: 0 passes; 1 fails and no repair passes; 2 usage; 3 infrastructure; 4
-    inconclusive; 5 publish conflict; 6 unsafe to open; 7 fails, and a repair passes and waits in --out.
+    Exit codes refer to the tested revision: 0 passes; 1 fails, and no repair passes; 2 usage; 3 infrastructure; 4
+    inconclusive; 5 publish conflict; 6 unsafe to open; 7 fails, and a repair that passes is in --out.
     """
-    with handle_exit() as talk:
-        named = EvaluationOptions(prompts, benign, task, judge, calibration, server, accept_licence)
-        chosen = build_policy(policy, threshold, named)
+    with handle_exit() as console:
+        chosen = override_section(read_policy(policy), "gate", harmful_score=threshold)
+        chosen = override_section(
+            chosen,
+            "evaluation",
+            prompts=prompts,
+            benign=benign,
+            task=task,
+            judge=judge,
+            calibration=calibration,
+            server=server,
+            accept_licence=accept_licence,
+        )
         chosen = override_section(
             chosen,
             "repair",
@@ -89,24 +97,68 @@ def run(
             from antidote_ci.jobs import estimating, submit
 
             if dry_run:
-                estimating.show_estimate(talk, submit.estimate_job("run", config), as_json=as_json)
+                estimating.show_estimate(console, submit.estimate_job("run", config), as_json=as_json)
                 return
-            exit_with_verdict(talk, submit.run_as_job("run", config, talk), out, as_json=as_json)
+            exit_with_verdict(console, submit.run_as_job("run", config, console), out, as_json=as_json)
         if dry_run:
-            from antidote_ci.pipeline import dry_run as forecast
+            from antidote_ci.pipeline.dry_run import describe_forecast, estimate_run
 
-            show_forecast(talk, forecast.estimate_run(config), as_json=as_json)
+            forecast = estimate_run(config)
+            if as_json:
+                write_stdout(records.to_json(forecast))
+                return
+            for line in describe_forecast(forecast):
+                console.print(line)
             return
         from antidote_ci.pipeline import run as pipeline
 
-        exit_with_verdict(talk, pipeline.run(config, talk), out, as_json=as_json)
+        exit_with_verdict(console, pipeline.run(config, console), out, as_json=as_json)
 
 
-def show_forecast(console: Console, estimate: "DryRunForecast", *, as_json: bool) -> None:
-    if as_json:
-        write_stdout(records.to_json(estimate))
-        return
-    from antidote_ci.pipeline.dry_run import describe_forecast
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="ORG/NAME on the Hub, a local folder, or a server: http://HOST:PORT/v1, or http://HOST:PORT/v1#NAME.",
+            metavar="MODEL",
+        ),
+    ],
+    revision: Revision = None,
+    reference: ReferenceName = None,
+    policy: PolicyFile = None,
+    threshold: Threshold = None,
+    prompts: Prompts = None,
+    benign: BenignPrompts = None,
+    task: TaskFile = None,
+    judge: Judge = None,
+    calibration: CalibrationFile = None,
+    server: Server = None,
+    accept_licence: AcceptLicence = None,
+    save_answers: SaveAnswers = None,
+    on: Where = "here",
+    out: Out = DEFAULT_OUT,
+    as_json: Json = False,
+) -> None:
+    """Evaluate MODEL and compare it with the policy, without a repair. --reference names the base of an adapter."""
+    with handle_exit() as console:
+        chosen = override_section(read_policy(policy), "gate", harmful_score=threshold)
+        chosen = override_section(
+            chosen,
+            "evaluation",
+            prompts=prompts,
+            benign=benign,
+            task=task,
+            judge=judge,
+            calibration=calibration,
+            server=server,
+            accept_licence=accept_licence,
+        )
+        chosen = override_section(chosen, "repair", reference=reference)
+        config = RunConfig(model, revision, chosen, out, save_answers)
+        if on == "hf-jobs":
+            from antidote_ci.jobs import submit
 
-    for line in describe_forecast(estimate):
-        console.print(line)
+            exit_with_verdict(console, submit.run_as_job("evaluate", config, console), out, as_json=as_json)
+        from antidote_ci.pipeline import run as pipeline
+
+        exit_with_verdict(console, pipeline.evaluate(config, console), out, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from antidote_ci.cli.ending import handle_exit
+from antidote_ci.cli.exit_codes import handle_exit
 from antidote_ci.cli.options import PolicyFile, Repositories, Where, option
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import read_policy

@@ -1,57 +1,81 @@
-"""Where repairs are made: weights scored once, many doses' masks in one pass, candidates of any method and dose."""
+"""Repaired candidates: score the weights once, write the masks of all doses in one pass, apply one dose at a time."""
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from antidote_ci.evaluation import realignment
 from antidote_ci.evaluation.splits import RepairPrompts
+from antidote_ci.pipeline import resolve
+from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.resolve import Checkpoint
-from antidote_ci.records import MaskFile, Method, Model, OnProgress, RepairTarget, ScoreMethod, Scores
+from antidote_ci.records import (
+    MaskFile,
+    Method,
+    Model,
+    OnProgress,
+    RepairTarget,
+    ReportedReference,
+    ScoreMethod,
+    Scores,
+)
 from antidote_ci.repair.apply import ApplyRequest, ApplyResult, Provenance, apply_mask
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
 from antidote_ci.repair.methods import score_method
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
+from antidote_ci.repair.targets import resolve_repair_target
 from antidote_ci.sandbox.client import Sandbox
 
 CANDIDATES_AT_ONCE = 2
-"""The chosen repair beside one that is being tried."""
+"""The chosen candidate and the one that is being tried."""
+
+
+@dataclass(frozen=True)
+class RepairInput:
+    """The model that is repaired and its reference."""
+
+    source: Checkpoint
+    reference_source: ReportedReference | None
+    """None for `dense`."""
+    reference: Checkpoint | None
+    """The pulled reference. None for `dense`, and before it is pulled."""
 
 
 @dataclass(frozen=True)
 class CandidateFactory:
-    """What every candidate is made with."""
+    """Inputs and folders that all candidates of one model share."""
 
     sandbox: Sandbox
     source: Checkpoint
     reference: Checkpoint | None
-    """The weights that come back, or an adapter's base; None for `dense`."""
+    """The weights that are restored, or the base of an adapter; None for `dense`."""
     target: RepairTarget
     repair_prompts: RepairPrompts
-    """What scoring reads: the realignment rows have responses."""
+    """Prompts for scoring. The realignment rows have responses."""
     provenance: Provenance
     budget: int
-    """Bytes of hidden states that scoring keeps in memory."""
+    """Memory for hidden states during scoring, in bytes."""
     scores: Path
-    """Where scores are kept."""
     masks: Path
     work: Path
-    """Where candidates lie while they are needed."""
+    """Folder for temporary candidates."""
     report: OnProgress
 
     @property
     def runnable_model(self) -> Model:
-        """The source as it runs."""
+        """The source, with its base if it is an adapter."""
         return self.as_model(self.source.source.folder)
 
     @property
     def reference_folder(self) -> Path | None:
-        """What masks and edits hold the source against; None where that is zero."""
+        """Folder of the weights that pruned entries are reset to; None if they are set to zero."""
         return self.reference.source.folder if self.reference and self.target == "delta" else None
 
     def as_model(self, folder: Path) -> Model:
-        """A checkpoint of the source's kind as it runs."""
+        """The checkpoint in `folder`, with the base if the source is an adapter."""
         if self.source.source.kind == "full" or self.reference is None:
             return Model(folder)
         return Model(self.reference.source.folder, folder)
@@ -59,14 +83,14 @@ class CandidateFactory:
 
 @dataclass(frozen=True)
 class MethodMasks:
-    """A method, ready at every one of its doses."""
+    """The masks of one method at all of its doses."""
 
     method: Method
     scores: Scores
     doses: tuple[float, ...]
-    """Ascending; of doses that change the same entries the smallest."""
+    """Ascending. Of several doses that change the same entries, only the smallest is listed."""
     masks: dict[float, MaskFile]
-    """By dose; none for `scale`."""
+    """By dose; empty for `scale`."""
 
 
 @dataclass(frozen=True)
@@ -81,30 +105,66 @@ class Candidate:
     applied: ApplyResult
 
 
+def build_factory(
+    context: RunContext,
+    repair_input: RepairInput,
+    prompts: RepairPrompts,
+    *,
+    run_id: str,
+    scores: Path,
+    masks: Path,
+    work: Path,
+) -> CandidateFactory:
+    """Collect the inputs of scoring. Realignment prompts without responses are first answered by the model."""
+    source, settings, report = repair_input.source, context.config.policy.repair, context.console.report
+    target = resolve_repair_target(source.layout, settings.target)
+    rows = prompts.realignment
+    if rows and not rows[0].response:
+        model = resolve.to_model(source, repair_input.reference)
+        rows = realignment.harmful_answers(context.evaluator, model, rows, report)
+    return CandidateFactory(
+        sandbox=context.sandbox,
+        source=source,
+        reference=repair_input.reference,
+        target=target,
+        repair_prompts=dataclasses.replace(prompts, realignment=rows),
+        provenance=Provenance(
+            run_id=run_id,
+            source=context.reported_model.source,
+            reference=repair_input.reference_source,
+            policy_sha256=context.config.policy.sha256(),
+        ),
+        budget=settings.activation_megabytes * 1_000_000,
+        scores=scores,
+        masks=masks,
+        work=work,
+        report=report,
+    )
+
+
 def build_method_masks(
     factory: CandidateFactory, method: Method, doses: Sequence[float], like: MethodMasks | None = None
 ) -> MethodMasks:
-    """Score the weights, if that has not been done, and make the masks of all `doses`.
+    """Score the weights, unless scores exist on disk, and write the masks of all `doses`.
 
-    A control takes the scores of the remedy that it is held against: `random` then covers as many entries in the same
-    groups. Alone, it scores nothing.
+    `like` provides the scores of another method: the control `random` then covers as many entries in the same groups.
     """
     scores = like.scores if like else _score_weights(factory, score_method(method))
     if method == "scale":
         return MethodMasks(method, scores, tuple(sorted(doses)), {})
     masks: dict[float, MaskFile] = {}
-    for made in _write_masks(factory, scores, sorted(doses), by_chance=method == "random"):
-        if made.effective_dose in {each.effective_dose for each in masks.values()}:
-            made.path.unlink()
+    for mask in _write_masks(factory, scores, sorted(doses), by_chance=method == "random"):
+        if mask.effective_dose in {known.effective_dose for known in masks.values()}:
+            mask.path.unlink()
         else:
-            masks[made.dose] = made
+            masks[mask.dose] = mask
     return MethodMasks(method, scores, tuple(masks), masks)
 
 
 def write_candidate(
     factory: CandidateFactory, method_masks: MethodMasks, dose: float, destination: Path | None = None
 ) -> Candidate:
-    """Write the weights that one dose gives. Raises KeyError for a dose that the remedy has not."""
+    """Apply one dose to the weights. Raises KeyError for a dose without a mask."""
     mask = None if method_masks.method == "scale" else method_masks.masks[dose]
     destination = destination or factory.work / f"{method_masks.method}-{dose:g}"
     request = ApplyRequest(
@@ -123,16 +183,16 @@ def write_candidate(
 
 @contextmanager
 def temporary_candidate(factory: CandidateFactory, method_masks: MethodMasks, dose: float) -> Iterator[Candidate]:
-    """The weights that one dose gives, for as long as they are looked at: they are as large as the model."""
-    made = write_candidate(factory, method_masks, dose)
+    """Write the candidate of one dose and delete it afterwards. It is as large as the model."""
+    candidate = write_candidate(factory, method_masks, dose)
     try:
-        yield made
+        yield candidate
     finally:
-        shutil.rmtree(made.folder)
+        shutil.rmtree(candidate.folder)
 
 
 def candidate_bytes(weights: int, entries: int, doses: int, *, taylor: bool) -> int:
-    """Disk for candidates of `weights` bytes, for the masks of so many doses (a bit an entry) and taylor's scores."""
+    """Disk space in bytes: candidates of `weights` bytes, masks (one bit per entry and dose), scores of taylor."""
     return CANDIDATES_AT_ONCE * weights + entries * doses // 8 + (4 * entries if taylor else 0)
 
 

@@ -1,5 +1,6 @@
-"""Doses tried: the smallest that passes the policy, the controls beside it, and the frontier of all methods."""
+"""Search the smallest dose that passes the policy; evaluate the controls and the Pareto frontier of all methods."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, get_args
@@ -29,53 +30,54 @@ from antidote_ci.records import (
 from antidote_ci.repair.methods import LADDER_DOSES, TENTHS
 
 FRONTIER_DOSES = 6
-"""Of each method."""
+"""Doses per method."""
 SIGNIFICANCE_LEVEL = 0.05
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SearchContext:
-    """What every dose is tried with."""
+    """Inputs of every trial of a dose."""
 
     candidates: CandidateFactory
     evaluator: Evaluator
     selection: PromptSets
     before: Evaluation
-    """The input model on the same prompts."""
-    print: Callable[[str], None]
+    """Evaluation of the unrepaired model on the same prompts."""
 
 
 def search_bytes(settings: RepairSection, weights: int, entries: int) -> int:
-    """Disk for the search of a dose in `weights` bytes of so many entries, and for the frontier where it is wanted."""
-    # Of the frontier, the masks of the other scores and of `random`.
+    """Disk space in bytes for the search (and the frontier, if enabled) on a model of `weights` bytes."""
+    # The frontier adds the masks of the other score methods and of `random`.
     masks = LADDER_DOSES + (len(get_args(ScoreMethod)) * FRONTIER_DOSES if settings.frontier else 0)
     return candidates.candidate_bytes(weights, entries, masks, taylor=settings.method == "taylor" or settings.frontier)
 
 
 def find_smallest_dose(search: SearchContext, method: MethodMasks) -> tuple[float | None, list[DoseAttempt]]:
-    """The smallest dose that passes the policy on the selection prompts, and every attempt."""
+    """The smallest dose that passes the policy on the selection prompts, or None, and every attempt."""
     limits = search.evaluator.gate
 
     def attempt(dose: float) -> DoseOutcome[DoseAttempt]:
-        with temporary_candidate(search.candidates, method, dose) as made:
-            found = evaluate_model(
-                search.evaluator, made.model, search.selection, search.candidates.report, curtailed=True
+        with temporary_candidate(search.candidates, method, dose) as candidate:
+            evaluation = evaluate_model(
+                search.evaluator, candidate.model, search.selection, search.candidates.report, curtailed=True
             )
-        tried = _to_attempt(made, found, _find_shortfalls(search, found))
-        search.print(f"  {method.method} {_describe_attempt(tried)}")
-        enough = found.bounds[1] <= limits.harmful_score
-        return DoseOutcome(tried, tried.passes, enough and not tried.passes)
+        attempted = _to_attempt(candidate, evaluation, _find_shortfalls(search, evaluation))
+        logger.info("%s %s", method.method, _describe_attempt(attempted))
+        is_safe = evaluation.bounds[1] <= limits.harmful_score
+        return DoseOutcome(attempted, attempted.passes, is_safe and not attempted.passes)
 
     return find_smallest_passing(method.doses, attempt)
 
 
 def nearest_attempt(attempts: Sequence[DoseAttempt]) -> DoseAttempt:
-    """The attempt that lacked least."""
-    return min(attempts, key=lambda each: (len(each.lacks), each.harmful_score))
+    """The attempt with the fewest unmet requirements."""
+    return min(attempts, key=lambda attempt: (len(attempt.lacks), attempt.harmful_score))
 
 
 def describe_nearest(attempts: Sequence[DoseAttempt]) -> str:
-    """That attempt and what it lacked, in words."""
+    """The nearest attempt and its unmet requirements as text."""
     return _describe_attempt(nearest_attempt(attempts))
 
 
@@ -87,26 +89,26 @@ def measure_controls(
     before: Evaluation,
     confirmation: PromptSets,
 ) -> list[ControlResult]:
-    """What two simple tricks do with the confirmation prompts, on which the input model is `before`.
+    """Evaluate two baselines on the confirmation prompts. `before` is the unrepaired model on the same prompts.
 
-    `scale` has a search of its own, and where no shrink passes its best one is shown; `random` covers as many entries
-    as the repair. There is nothing to shrink towards in `dense` weights.
+    `random` covers as many entries as the repair. `scale` gets its own dose search; if no dose passes, the nearest one
+    is reported. `scale` needs a reference, so it is left out for `dense`.
     """
-    dosed = [(build_method_masks(search.candidates, "random", [chosen.dose], repair), chosen.dose)]
+    controls = [(build_method_masks(search.candidates, "random", [chosen.dose], repair), chosen.dose)]
     if repair.scores.target != "dense":
         scale = build_method_masks(search.candidates, "scale", TENTHS, repair)
         dose, attempts = find_smallest_dose(search, scale)
-        dosed.insert(0, (scale, dose or nearest_attempt(attempts).dose))
-    found = []
-    for control, dose in dosed:
-        with temporary_candidate(search.candidates, control, dose) as made:
-            evaluation = evaluate_model(search.evaluator, made.model, confirmation, search.candidates.report)
+        controls.insert(0, (scale, dose or nearest_attempt(attempts).dose))
+    results = []
+    for control, dose in controls:
+        with temporary_candidate(search.candidates, control, dose) as candidate:
+            evaluation = evaluate_model(search.evaluator, candidate.model, confirmation, search.candidates.report)
         limits = search.evaluator.gate
-        found.append(
+        results.append(
             ControlResult(
                 method=control.method,
                 dose=dose,
-                effective_dose=made.applied.effective_dose,
+                effective_dose=candidate.applied.effective_dose,
                 evaluation=evaluation,
                 lacks=gate.find_shortfalls(
                     evaluation, compare_evaluations(before, evaluation, limits), limits, proven=True
@@ -114,88 +116,92 @@ def measure_controls(
                 costs_more=is_costlier(evaluation.task, after.task),
             )
         )
-    return found
+    return results
 
 
 def is_costlier(control: TaskResult | None, repair: TaskResult | None) -> bool:
-    """Whether a control gets significantly fewer task prompts right than the repair (exact McNemar test, 5 %)."""
+    """Whether a control solves significantly fewer task prompts than the repair (exact McNemar test, 5 %)."""
     if control is None or repair is None:
         return False
-    found = statistics.compare_paired(control.right, repair.right)
-    return found.rise > 0 and found.p_value < SIGNIFICANCE_LEVEL
+    change = statistics.compare_paired(control.right, repair.right)
+    return change.rise > 0 and change.p_value < SIGNIFICANCE_LEVEL
 
 
 def measure_frontier(
-    search: SearchContext, remedies: Sequence[MethodMasks], chosen: float | None, reference: Model | None
+    search: SearchContext, methods: Sequence[MethodMasks], chosen: float | None, reference: Model | None
 ) -> list[FrontierPoint]:
-    """Several doses of every method on the selection prompts, whole; of the first also the `chosen` one.
+    """Evaluate several doses of every method on all selection prompts; of the first method also the `chosen` dose.
 
-    The input model is `scale` at dose 0, the reference `scale` at dose 1.
+    The unrepaired model is listed as `scale` at dose 0, the reference as `scale` at dose 1.
     """
     points = [_to_frontier_point(search, "scale", 0.0, 0.0, search.before)]
-    for method in remedies:
-        doses = {*spread_doses(method.doses), *([chosen] if chosen is not None and method is remedies[0] else [])}
+    for method in methods:
+        doses = {*spread_doses(method.doses), *([chosen] if chosen is not None and method is methods[0] else [])}
         for dose in sorted(doses):
-            with temporary_candidate(search.candidates, method, dose) as made:
-                found = evaluate_model(search.evaluator, made.model, search.selection, search.candidates.report)
-            points.append(_to_frontier_point(search, method.method, dose, made.applied.effective_dose, found))
+            with temporary_candidate(search.candidates, method, dose) as candidate:
+                evaluation = evaluate_model(
+                    search.evaluator, candidate.model, search.selection, search.candidates.report
+                )
+            effective_dose = candidate.applied.effective_dose
+            points.append(_to_frontier_point(search, method.method, dose, effective_dose, evaluation))
     if reference is not None:
-        found = evaluate_model(search.evaluator, reference, search.selection, search.candidates.report)
-        points.append(_to_frontier_point(search, "scale", 1.0, 1.0, found))
+        evaluation = evaluate_model(search.evaluator, reference, search.selection, search.candidates.report)
+        points.append(_to_frontier_point(search, "scale", 1.0, 1.0, evaluation))
     return points
 
 
 def spread_doses(doses: Sequence[float]) -> list[float]:
-    """At most FRONTIER_DOSES of them, evenly, with the first and the last."""
+    """At most FRONTIER_DOSES evenly spread elements of `doses`, including the first and the last."""
     if len(doses) <= FRONTIER_DOSES:
         return list(doses)
     last = len(doses) - 1
     return [doses[round(last * step / (FRONTIER_DOSES - 1))] for step in range(FRONTIER_DOSES)]
 
 
-def _find_shortfalls(search: SearchContext, found: Evaluation) -> list[str]:
-    """Prompts that were not asked are not compared: the harmful ones have settled it by then."""
+def _find_shortfalls(search: SearchContext, evaluation: Evaluation) -> list[str]:
+    """Unmet requirements. An evaluation that stopped early is decided by its harmful prompts and not compared."""
     limits = search.evaluator.gate
-    rises = compare_evaluations(search.before, found, limits) if found.n == found.planned else []
-    return gate.find_shortfalls(found, rises, limits, proven=False)
+    is_complete = evaluation.n == evaluation.planned
+    changes = compare_evaluations(search.before, evaluation, limits) if is_complete else []
+    return gate.find_shortfalls(evaluation, changes, limits, proven=False)
 
 
-def _to_attempt(made: Candidate, found: Evaluation, lacks: list[str]) -> DoseAttempt:
+def _to_attempt(candidate: Candidate, evaluation: Evaluation, lacks: list[str]) -> DoseAttempt:
     return DoseAttempt(
-        dose=made.dose,
-        effective_dose=made.applied.effective_dose,
-        harmful_score=found.harmful_score,
-        over_refusal=found.benign.over_refusal if found.benign else None,
-        task_accuracy=found.task.accuracy if found.task else None,
-        degenerate=found.degenerate,
+        dose=candidate.dose,
+        effective_dose=candidate.applied.effective_dose,
+        harmful_score=evaluation.harmful_score,
+        over_refusal=evaluation.benign.over_refusal if evaluation.benign else None,
+        task_accuracy=evaluation.task.accuracy if evaluation.task else None,
+        degenerate=evaluation.degenerate,
         passes=not lacks,
         lacks=lacks,
-        n=found.n,
-        planned=found.planned,
+        n=evaluation.n,
+        planned=evaluation.planned,
     )
 
 
 def _to_frontier_point(
-    search: SearchContext, method: Method, dose: float, effective_dose: float, found: Evaluation
+    search: SearchContext, method: Method, dose: float, effective_dose: float, evaluation: Evaluation
 ) -> FrontierPoint:
-    task = found.task
+    task = evaluation.task
     return FrontierPoint(
         method=method,
         dose=dose,
         effective_dose=effective_dose,
-        harmful_score=found.harmful_score,
-        bounds=found.bounds,
+        harmful_score=evaluation.harmful_score,
+        bounds=evaluation.bounds,
         task_accuracy=task.accuracy if task else None,
         task_bounds=statistics.exact_bounds(round(task.accuracy * task.n), task.n) if task else None,
-        over_refusal=found.benign.over_refusal if found.benign else None,
-        degenerate=found.degenerate,
-        passes=not _find_shortfalls(search, found),
+        over_refusal=evaluation.benign.over_refusal if evaluation.benign else None,
+        degenerate=evaluation.degenerate,
+        passes=not _find_shortfalls(search, evaluation),
     )
 
 
-def _describe_attempt(tried: DoseAttempt) -> str:
-    early = f" (stopped after {tried.n} of {tried.planned} harmful prompts)" if tried.n < tried.planned else ""
-    return f"dose {tried.dose:g}: {'; '.join(tried.lacks) or 'passes'}{early}"
+def _describe_attempt(attempt: DoseAttempt) -> str:
+    early = f" (stopped after {attempt.n} of {attempt.planned} harmful prompts)" if attempt.n < attempt.planned else ""
+    return f"dose {attempt.dose:g}: {'; '.join(attempt.lacks) or 'passes'}{early}"
 
 
 AttemptType = TypeVar("AttemptType")
@@ -203,33 +209,33 @@ AttemptType = TypeVar("AttemptType")
 
 @dataclass(frozen=True)
 class DoseOutcome(Generic[AttemptType]):
-    """What became of one dose."""
+    """Result of one trial."""
 
     attempt: AttemptType
     passes: bool
     too_strong: bool
-    """It fails for what it costs and not for what it leaves: a smaller dose may pass, a larger one will not."""
+    """The dose is safe but costs too much utility: a smaller dose may pass, a larger one will not."""
 
 
 def find_smallest_passing(
     ladder: Sequence[float], attempt: Callable[[float], DoseOutcome[AttemptType]]
 ) -> tuple[float | None, list[AttemptType]]:
-    """The smallest dose of an ascending `ladder` that passes, and every attempt in the order made.
+    """The smallest dose of an ascending `ladder` that passes, or None, and every attempt in order.
 
-    Bisection from the middle: harm falls and cost rises with the dose, as far as a finite set of prompts shows it. At
-    most ceil(log2(n + 1)) of n doses are tried, none twice; None when none of these passes.
+    Bisection: harm falls and cost rises with the dose, up to the noise of a finite set of prompts. At most
+    ceil(log2(n + 1)) of n doses are tried, none twice.
     """
     low, high = 0, len(ladder)
     best: float | None = None
-    tried: list[AttemptType] = []
+    attempts: list[AttemptType] = []
     while low < high:
-        at = (low + high) // 2
-        outcome = attempt(ladder[at])
-        tried.append(outcome.attempt)
+        middle = (low + high) // 2
+        outcome = attempt(ladder[middle])
+        attempts.append(outcome.attempt)
         if outcome.passes:
-            best = ladder[at]
+            best = ladder[middle]
         if outcome.passes or outcome.too_strong:
-            high = at
+            high = middle
         else:
-            low = at + 1
-    return best, tried
+            low = middle + 1
+    return best, attempts

@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would pull, run and write, from metadata alone."""
+"""`--dry-run`: estimate downloads, disk, memory and time of a run from metadata."""
 
 from dataclasses import dataclass
 
@@ -17,14 +17,14 @@ from antidote_ci.repair.methods import METHODS
 from antidote_ci.report.origins import full_name
 
 EVALUATIONS_OF_SELECTION = 9
-"""The model itself, four doses and four shrinks; less where a dose is seen to fail early."""
+"""At most: the model, four doses of the method and four doses of `scale`."""
 EVALUATIONS_OF_FRONTIER = dose_search.FRONTIER_DOSES * len(METHODS)
 EVALUATIONS_OF_CONFIRMATION = 5
-"""Before, reference, after, and the two controls."""
+"""The model, the reference, the repair and the two controls."""
 MULTIPLICATIONS_A_SECOND = 4e10
-"""What two cores reached while generating with a 135M model in bfloat16; a GPU does a hundred times more."""
+"""Measured on two CPU cores with a 135M model in bfloat16. A GPU is about a hundred times faster."""
 BYTES_A_WEIGHT = 2
-"""As nearly all of the Hub's are stored."""
+"""Size of bfloat16 and float16, in which nearly all models of the Hub are stored."""
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,23 @@ class DryRunForecast:
     model: str
     revision: str | None
     reference: str | None
-    """None where the model names it, and for the target `dense`, which has none."""
+    """None when the model names it, and for the target `dense`, which has none."""
     target: TargetChoice
     method: ScoreMethod
     judge: str
     prompts: dict[str, int]
-    """How many of each set: realignment, calibration, selection, confirmation, benign, task."""
+    """Number of prompts by role: realignment, calibration, selection, confirmation, benign, task."""
     bytes_to_pull: int
     bytes_to_download: int
-    """Of those, what is not in the cache."""
+    """The part of `bytes_to_pull` that is not in the cache."""
     bytes_to_write: int
     disk_free: int
-    """On the disk of the cache."""
+    """Free bytes on the disk of the cache."""
     memory_bytes: int
-    """At the least, for the larger of the two to run."""
+    """Minimum memory to run the larger of model and reference."""
     memory_free: int
     gpu_memory_bytes: int
-    """The same on a GPU, in bfloat16."""
+    """Minimum GPU memory, in bfloat16."""
     answers: int
     seconds: int
     publish: str
@@ -64,13 +64,13 @@ class _ModelSize:
     weights: int = 0
     entries: int = 0
     memory: int = 0
-    """To run by itself."""
+    """Bytes to run the model."""
     is_adapter: bool = False
 
 
 @dataclass(frozen=True)
 class _Workload:
-    """At the most."""
+    """Upper limits of the number of answers and tokens."""
 
     prompts: list[PromptSetRecord]
     tokens: int
@@ -78,16 +78,15 @@ class _Workload:
 
 
 def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
-    """Look at names, sizes and prompts; download nothing but published prompt sets, and write nothing.
+    """Estimate a run. Only published prompt sets are downloaded, and nothing is written.
 
-    The model's own reference is only known once its configuration is here: a run on the Hub without --reference is
-    counted without it.
+    The reference that a Hub model names is in files that are not downloaded. Without --reference it is not counted.
     """
     output.require_supported(config, command)
     if command == "run":
         output.require_publishable(config)
     evaluator.select_judges(config.policy.evaluation)
-    work = _estimate_workload(config, command)
+    workload = _estimate_workload(config, command)
     model = _measure_model(config.model, config.revision)
     reference = _reference_name(config)
     base = _measure_model(reference, None) if reference else _ModelSize()
@@ -100,7 +99,7 @@ def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
         target=repair.target,
         method=repair.method,
         judge=config.policy.evaluation.judge,
-        prompts=_count_by_role(work.prompts),
+        prompts=_count_by_role(workload.prompts),
         bytes_to_pull=model.pulled + base.pulled,
         bytes_to_download=model.missing + base.missing,
         bytes_to_write=0 if command == "evaluate" else dose_search.search_bytes(repair, model.weights, model.entries),
@@ -110,43 +109,43 @@ def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
         ),
         memory_free=memory.available_bytes(),
         gpu_memory_bytes=memory_needs.gpu_memory(weights),
-        answers=work.answers,
-        seconds=round(work.tokens * weights / MULTIPLICATIONS_A_SECOND),
+        answers=workload.answers,
+        seconds=round(workload.tokens * weights / MULTIPLICATIONS_A_SECOND),
         publish=config.policy.publish.mode,
     )
 
 
-def describe_plan(found: DryRunForecast) -> list[str]:
-    """What is to be measured with what, line by line."""
+def describe_plan(forecast: DryRunForecast) -> list[str]:
+    """Model, reference, judge, prompts and method as lines of text."""
     lines = [
-        f"model      {full_name(found.model, found.revision)}",
-        f"reference  {found.reference or ('none' if found.target == 'dense' else 'named by the model itself')}",
-        f"judge      {found.judge}",
-        f"prompts    {', '.join(f'{n:,} {role}' for role, n in found.prompts.items() if n)}",
-        f"method     {found.method}",
+        f"model      {full_name(forecast.model, forecast.revision)}",
+        f"reference  {forecast.reference or ('none' if forecast.target == 'dense' else 'named by the model itself')}",
+        f"judge      {forecast.judge}",
+        f"prompts    {', '.join(f'{n:,} {role}' for role, n in forecast.prompts.items() if n)}",
+        f"method     {forecast.method}",
     ]
-    if not found.prompts.get("task"):
-        lines.insert(4, "           no task is named: nothing limits what a repair may cost the model's own")
+    if not forecast.prompts.get("task"):
+        lines.insert(4, "           no --task: the utility drop of the model's own task is not limited")
     return lines
 
 
-def describe_forecast(found: DryRunForecast) -> list[str]:
-    """All of it, for people."""
-    minutes = round(found.seconds / 60)
+def describe_forecast(forecast: DryRunForecast) -> list[str]:
+    """The whole forecast as lines of text."""
+    minutes = round(forecast.seconds / 60)
     return [
-        *describe_plan(found),
-        f"pull       {format_bytes(found.bytes_to_pull)}, {format_bytes(found.bytes_to_download)} of it not here yet; "
-        f"{format_bytes(found.disk_free)} free",
-        f"write      up to {format_bytes(found.bytes_to_write)}",
-        f"memory     at least {format_bytes(found.memory_bytes)}; {format_bytes(found.memory_free)} free",
-        f"answers    about {found.answers:,}, if the model needs a repair",
+        *describe_plan(forecast),
+        f"pull       {format_bytes(forecast.bytes_to_pull)}, of which {format_bytes(forecast.bytes_to_download)} "
+        f"are not cached; {format_bytes(forecast.disk_free)} free",
+        f"write      up to {format_bytes(forecast.bytes_to_write)}",
+        f"memory     at least {format_bytes(forecast.memory_bytes)}; {format_bytes(forecast.memory_free)} free",
+        f"answers    about {forecast.answers:,}, if the model needs a repair",
         f"time       {f'about {minutes:,} min' if minutes else 'less than a minute'} on two cores, less on a GPU",
-        f"publish    {found.publish}",
+        f"publish    {forecast.publish}",
     ]
 
 
 def format_bytes(count: int) -> str:
-    """Bytes for people."""
+    """Bytes as text, such as `12 MB`."""
     return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
 
 
@@ -155,19 +154,21 @@ def _estimate_workload(config: RunConfig, command: Command) -> _Workload:
     if command == "evaluate":
         prompts, files = splits.load_evaluation_prompts(config.policy, sets)
         return _Workload(files, _count_tokens(prompts, config), _count_answers(prompts, config))
-    found = splits.load_run_prompts(config.policy, sets)
+    run_prompts = splits.load_run_prompts(config.policy, sets)
     selections = EVALUATIONS_OF_SELECTION + (EVALUATIONS_OF_FRONTIER if config.policy.repair.frontier else 0)
-    times = ((EVALUATIONS_OF_CONFIRMATION, found.confirmation), (selections, found.selection))
+    evaluations = ((EVALUATIONS_OF_CONFIRMATION, run_prompts.confirmation), (selections, run_prompts.selection))
     return _Workload(
-        found.files,
-        sum(each * _count_tokens(prompts, config) for each, prompts in times),
-        sum(each * _count_answers(prompts, config) for each, prompts in times),
+        run_prompts.files,
+        sum(count * _count_tokens(prompts, config) for count, prompts in evaluations),
+        sum(count * _count_answers(prompts, config) for count, prompts in evaluations),
     )
 
 
 def _count_by_role(files: list[PromptSetRecord]) -> dict[str, int]:
-    roles = dict.fromkeys(each.role for each in files)
-    return {role: sum(each.n for each in files if each.role == role) for role in roles}
+    counts: dict[str, int] = {}
+    for file in files:
+        counts[file.role] = counts.get(file.role, 0) + file.n
+    return counts
 
 
 def _measure_model(model: str, revision: str | None) -> _ModelSize:
@@ -181,13 +182,13 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
         )
     remote = pull.resolve_revision(model, revision, resolve.pull_access())
     weights = count_remote_weight_bytes(remote)
-    counted = remote.info.parameters if remote.info else None
+    parameters = remote.info.parameters if remote.info else None
     return _ModelSize(
         revision=remote.revision,
         pulled=count_remote_bytes(remote),
         missing=pull.count_missing_bytes(remote),
         weights=weights,
-        entries=counted or weights // BYTES_A_WEIGHT,
+        entries=parameters or weights // BYTES_A_WEIGHT,
         memory=memory_needs.remote_memory(remote),
         is_adapter=any(file.path == "adapter_config.json" for file in remote.files),
     )
@@ -205,6 +206,6 @@ def _count_answers(prompts: PromptSets, config: RunConfig) -> int:
 
 
 def _count_tokens(prompts: PromptSets, config: RunConfig) -> int:
-    named = config.policy.evaluation
-    long = (len(prompts.harmful) * named.samples + len(prompts.benign)) * named.max_new_tokens
-    return long + len(prompts.task) * needed_tokens(prompts.task, named.task_match, named.max_new_tokens)
+    settings = config.policy.evaluation
+    long = (len(prompts.harmful) * settings.samples + len(prompts.benign)) * settings.max_new_tokens
+    return long + len(prompts.task) * needed_tokens(prompts.task, settings.task_match, settings.max_new_tokens)

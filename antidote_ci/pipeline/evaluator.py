@@ -1,12 +1,12 @@
-"""What a run measures with, as its policy names it: prompt sets and judges fetched, and who answers."""
+"""Build the evaluator of a run from its policy: prompt sets, judges, generator and calibration."""
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation import prompt_sets, statistics
-from antidote_ci.evaluation.calibration import read_calibration
+from antidote_ci.evaluation import calibration, prompt_sets, statistics
 from antidote_ci.evaluation.generators.interface import Generator
 from antidote_ci.evaluation.generators.server import ServerGenerator
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
@@ -19,28 +19,29 @@ from antidote_ci.evaluation.prompt_sets import FetchedSet, FetchedSets
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.hub import datasets, pull
 from antidote_ci.model.likelihood import ChoiceRequest, choose_answers
-from antidote_ci.paths import create_folder
+from antidote_ci.paths import create_folder, require_writable
 from antidote_ci.pipeline import resolve
 from antidote_ci.policy import EvaluationSection, Policy, RunConfig
-from antidote_ci.records import Calibration, Model, OnProgress, PromptRow
+from antidote_ci.records import Calibration, Model, OnProgress, PromptRow, to_json
+from antidote_ci.report.console import Console
 from antidote_ci.sandbox.client import Sandbox
 
 CHOICES_AT_ONCE = 16
 SERVER_KEY_VARIABLE = "ANTIDOTE_SERVER_KEY"
-"""Of a server that `evaluate` measures."""
+"""API key of a server that `evaluate` measures."""
 
 
 def fetch_prompts(policy: Policy) -> FetchedSets:
-    """The published sets that the policy names, each at one commit."""
-    found = {}
-    for each in prompt_sets.list_downloads(policy):
-        fetched = datasets.fetch_dataset(each.repository, each.revision, each.files, resolve.pull_access())
-        found[each.name] = FetchedSet(fetched.folder, fetched.commit)
-    return found
+    """Download the published prompt sets that the policy names, each at one commit."""
+    sets = {}
+    for download in prompt_sets.list_downloads(policy):
+        fetched = datasets.fetch_dataset(download.repository, download.revision, download.files, resolve.pull_access())
+        sets[download.name] = FetchedSet(fetched.folder, fetched.commit)
+    return sets
 
 
 def select_judges(settings: EvaluationSection) -> list[JudgeSpec]:
-    """The judges of the policy, known to exist and to be allowed; nothing is pulled yet."""
+    """Parse the judges of the policy. Nothing is pulled yet. Raises ConfigurationError for an unknown judge."""
     specs = named.parse_judge_specs(settings.judge)
     for spec in specs:
         named.judge_download(spec, settings)
@@ -48,45 +49,45 @@ def select_judges(settings: EvaluationSection) -> list[JudgeSpec]:
 
 
 def fetch_judges(specs: Sequence[JudgeSpec], settings: EvaluationSection, report: OnProgress) -> list[FetchedJudge]:
-    """The judges' weights, each at one commit."""
+    """Download the weights of the judges, each at one commit."""
     return [_fetch_judge(spec, settings, report) for spec in specs]
 
 
 def build_judges(
     fetched: Sequence[FetchedJudge], settings: EvaluationSection, sandbox: Sandbox, store: Path
 ) -> tuple[Judge, ...]:
-    """The judges, ready to judge."""
-    return tuple(named.build_judge(each, settings, sandbox, store) for each in fetched)
+    """Create the judges of a run."""
+    return tuple(named.build_judge(judge, settings, sandbox, store) for judge in fetched)
 
 
 def build_evaluator(
     config: RunConfig, fetched: Sequence[FetchedJudge], sandbox: Sandbox, work: Path, log: AnswerLog
 ) -> Evaluator:
-    """What every model of the run is measured with. Raises ConfigurationError for a calibration of another judge."""
+    """The evaluator of all models of a run. Raises ConfigurationError for a calibration of another judge."""
     settings, store = config.policy.evaluation, answer_cache_folder(os.environ)
-    made = build_judges(fetched, settings, sandbox, store)
+    judges = build_judges(fetched, settings, sandbox, store)
 
-    def likeliest(model: Model, rows: Sequence[PromptRow], report: OnProgress) -> list[int]:
+    def choose_likeliest(model: Model, rows: Sequence[PromptRow], report: OnProgress) -> list[int]:
         return sandbox.call(choose_answers, ChoiceRequest(model, list(rows), CHOICES_AT_ONCE, store), report)
 
     return Evaluator(
         generator=_build_generator(config, sandbox, work, store),
-        judges=made,
-        choose_answers=likeliest,
+        judges=judges,
+        choose_answers=choose_likeliest,
         gate=config.policy.gate,
         max_new_tokens=settings.max_new_tokens,
         samples=settings.samples,
         seed=settings.seed,
         task_match=settings.task_match,
-        calibrations=_load_calibrations(settings, made),
+        calibrations=_load_calibrations(settings, judges),
         log=log,
     )
 
 
 def answer_cache_folder(environ: Mapping[str, str]) -> Path:
-    """Where answers and verdicts are kept, so that a repeated or resumed run asks for nothing twice; made if need be.
+    """Create the folder of the answer cache: ANTIDOTE_CACHE, or a folder in the user's cache.
 
-    ANTIDOTE_CACHE, or a folder in the user's cache. Raises ConfigurationError for one that cannot be written.
+    A repeated or resumed run reads answers and verdicts from it. Raises ConfigurationError if it is not writable.
     """
     if named_folder := environ.get("ANTIDOTE_CACHE"):
         folder = Path(named_folder)
@@ -96,13 +97,34 @@ def answer_cache_folder(environ: Mapping[str, str]) -> Path:
     return create_folder(folder, "set ANTIDOTE_CACHE to a folder that can be", mode=0o700)
 
 
+def calibrate_judge(policy: Policy, labels: Path, out: Path, console: Console) -> Calibration:
+    """Compare the judge of the policy with human labels, and write the calibration to `out`."""
+    settings = policy.evaluation
+    specs = select_judges(settings)
+    if len(specs) > 1:
+        raise ConfigurationError("judges are calibrated one at a time", hint="name one with --judge")
+    require_writable(out.parent)
+    if out.is_dir():
+        raise ConfigurationError(f"--out {out} is a folder", hint="name a file in it")
+    labelled = calibration.read_labels(labels)
+    with console.step("pull the judge"):
+        fetched = fetch_judges(specs, settings, console.report)
+    with TemporaryDirectory(prefix="antidote-") as work, Sandbox(Path(work) / "child.log") as sandbox:
+        [judge] = build_judges(fetched, settings, sandbox, answer_cache_folder(os.environ))
+        with console.step("judge the labelled answers"):
+            measured = calibration.measure_judge(judge, labelled, labels, console.report)
+    create_folder(out.parent)
+    out.write_text(to_json(measured), encoding="utf-8")
+    return measured
+
+
 def _fetch_judge(spec: JudgeSpec, settings: EvaluationSection, report: OnProgress) -> FetchedJudge:
-    wanted = named.judge_download(spec, settings)
-    if wanted is None:
+    download = named.judge_download(spec, settings)
+    if download is None:
         return FetchedJudge(spec)
-    if wanted.revision is None:
-        return FetchedJudge(spec, Path(wanted.model).expanduser().resolve())
-    remote = pull.resolve_revision(wanted.model, wanted.revision, resolve.pull_access())
+    if download.revision is None:
+        return FetchedJudge(spec, Path(download.model).expanduser().resolve())
+    remote = pull.resolve_revision(download.model, download.revision, resolve.pull_access())
     return FetchedJudge(spec, pull.download_snapshot(remote, resolve.pull_access(), report), remote.revision)
 
 
@@ -115,16 +137,17 @@ def _build_generator(config: RunConfig, sandbox: Sandbox, work: Path, store: Pat
     return TransformersGenerator(sandbox, store)
 
 
-def _load_calibrations(settings: EvaluationSection, made: Sequence[Judge]) -> dict[str, Calibration]:
-    """Of the first judge, which is the one that a single file can speak of."""
-    if settings.calibration is None:
+def _load_calibrations(settings: EvaluationSection, judges: Sequence[Judge]) -> dict[str, Calibration]:
+    """The calibration file of the policy, by the name of the first judge."""
+    if settings.calibration is None or not judges:
         return {}
-    identity = made[0].identity
-    found = read_calibration(Path(settings.calibration), identity)
-    if statistics.apparent_thresholds(0.5, statistics.JudgeErrors.from_calibration(found)) == (0.0, 1.0):
+    identity = judges[0].identity
+    calibrated = calibration.read_calibration(Path(settings.calibration), identity)
+    if statistics.apparent_thresholds(0.5, statistics.JudgeErrors.from_calibration(calibrated)) == (0.0, 1.0):
         raise ConfigurationError(
             f"by {settings.calibration} the judge {identity.name} may be no better than chance",
-            cause=f"sensitivity {found.sensitivity:.2f}, specificity {found.specificity:.2f}, on {found.n} labels",
+            cause=f"sensitivity {calibrated.sensitivity:.2f}, specificity {calibrated.specificity:.2f}, "
+            f"on {calibrated.n} labels",
             hint="calibrate it on more labels, or name another judge",
         )
-    return {identity.name: found}
+    return {identity.name: calibrated}

@@ -1,4 +1,4 @@
-"""What leaves a run: the report, the repaired weights, the pull request."""
+"""The output folder of a run: checked before the work, locked during it, and filled with report and weights."""
 
 import dataclasses
 import shutil
@@ -11,8 +11,7 @@ from antidote_ci.checkpoint.swap import require_replaceable
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.json_api import redact_address
 from antidote_ci.hub import pull
-from antidote_ci.locks import try_lock_if_supported
-from antidote_ci.paths import create_folder, require_writable
+from antidote_ci.paths import create_folder, require_writable, try_lock_if_supported
 from antidote_ci.pipeline import publishing
 from antidote_ci.pipeline.publishing import PreviousRun, PublishTarget
 from antidote_ci.pipeline.resolve import ReportedModel, is_server_address, missing_folder_error
@@ -24,11 +23,11 @@ SCORES_FOLDER = "repair"
 LOG_FILE = "child.log"
 REPORT_FILES = ("report.json", "report.html", "summary.md", "README.md")
 OUTPUT_NAMES = (*REPORT_FILES, MODEL_FOLDER, SCORES_FOLDER, LOG_FILE)
-"""Everything that a run leaves in its folder."""
+"""Names in the output folder of a run."""
 
 
 def to_exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
-    """What the process says of the tested revision."""
+    """Exit code for the tested revision. Errors have their own: `antidote_ci.errors`."""
     match verdict:
         case "pass":
             return 0
@@ -41,8 +40,8 @@ def to_exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
 
 
 def require_supported(config: RunConfig, command: Command) -> None:
-    """Refuse before any work what could not be measured, or written after it without a loss."""
-    # Now, for the files that it names may be edited while the run goes on.
+    """Raise ConfigurationError for a model that cannot be evaluated or an output folder that cannot be used."""
+    # The hash is computed now, because files that the policy names may be edited during the run.
     config.policy.sha256()
     if is_server_address(config.model):
         _require_local_weights(config, command)
@@ -53,58 +52,58 @@ def require_supported(config: RunConfig, command: Command) -> None:
 
 
 def require_publishable(config: RunConfig) -> None:
-    """Refuse before any work what could not be published after it; an evaluation never publishes."""
+    """Raise ConfigurationError for a model whose repair cannot be published."""
     if config.policy.publish.mode != "none" and pull.is_local(config.model):
         raise ConfigurationError(
-            f"{config.model} is a local folder: no commit of a repository names what would be published",
+            f"{config.model} is a local folder, so its repair cannot be published to a repository",
             hint="--publish none, or name the model by its Hub id",
         )
 
 
 def _require_local_weights(config: RunConfig, command: Command) -> None:
-    """A server gives texts and nothing else."""
+    """Raise ConfigurationError for options that a model behind a server does not support."""
     if command == "run":
         raise ConfigurationError(
             f"{redact_address(config.model)} is a server, and a repair needs weights",
-            hint=f"antidote-ci evaluate {redact_address(config.model)} measures what answers there",
+            hint=f"run antidote-ci evaluate {redact_address(config.model)}",
         )
     if config.policy.evaluation.server is not None:
-        raise ConfigurationError(f"{config.model} answers already: --server would start another", hint="name only one")
+        raise ConfigurationError(
+            f"--server cannot be used with {config.model}, which is a server", hint="drop --server"
+        )
     if config.policy.evaluation.task is not None and config.policy.evaluation.task_match == "choice":
         raise ConfigurationError(
-            f"{config.model} cannot say how likely a choice is",
-            cause="task_match is choice, and a server gives texts alone",
+            f"task_match choice is not supported for {config.model}",
+            cause="it compares likelihoods, and a server returns only texts",
             hint="choose another task_match, or evaluate the weights",
         )
 
 
 def _require_inputs_outside_output(config: RunConfig, command: Command) -> None:
-    """What a run replaces is neither what it reads nor what it could not make again."""
+    """Raise ConfigurationError if the run would replace its own inputs or weights that it cannot restore."""
     weights = config.out / MODEL_FOLDER
-    for read in (config.model, config.policy.repair.reference):
-        if (
-            read is not None
-            and pull.is_local(read)
-            and _is_inside(Path(read).expanduser(), weights, config.out / SCORES_FOLDER)
-        ):
+    for model in (config.model, config.policy.repair.reference):
+        if model is None or not pull.is_local(model):
+            continue
+        path = Path(model).expanduser().resolve()
+        if any(path.is_relative_to(folder.resolve()) for folder in (weights, config.out / SCORES_FOLDER)):
             raise ConfigurationError(
-                f"{read} lies in --out {config.out}, and what is there is replaced", hint="name another --out"
+                f"{model} is inside --out {config.out}, whose content is replaced", hint="name another --out"
             )
     require_replaceable(weights)
     if command == "evaluate" and weights.exists():
         raise ConfigurationError(
             f"--out {config.out} holds repaired weights: {weights}",
-            cause="what lies there is replaced, and an evaluation makes no weights",
+            cause="a command replaces the content of --out, and an evaluation does not write weights",
             hint="name another --out, or move them away",
         )
 
 
-def _is_inside(path: Path, *folders: Path) -> bool:
-    return any(path.resolve().is_relative_to(each.resolve()) for each in folders)
-
-
 def require_own_output(out: Path, own: Sequence[str]) -> None:
-    """Raise ConfigurationError where `out` cannot be written, is another run's, or holds what no earlier one left."""
+    """Raise ConfigurationError if `out` is not writable, is locked by a run, or holds files that no run wrote.
+
+    `own`: the names of files that a run writes.
+    """
     require_writable(out)
     if not out.exists():
         return
@@ -114,8 +113,8 @@ def require_own_output(out: Path, own: Sequence[str]) -> None:
         foreign = names
     if foreign or ("README.md" in names and "report.json" not in names):
         raise ConfigurationError(
-            f"--out {out} holds files that are not of an earlier run: {min(foreign or {'README.md'})}",
-            cause="a run replaces what an earlier one left there",
+            f"--out {out} holds files that no earlier run wrote: {min(foreign or {'README.md'})}",
+            cause="a run replaces the content of its output folder",
             hint="name a new or empty folder",
         )
     if LOG_FILE in names:
@@ -125,81 +124,80 @@ def require_own_output(out: Path, own: Sequence[str]) -> None:
 
 @contextmanager
 def lock_output(out: Path) -> Iterator[None]:
-    """Hold `out`, which is made, against every other run: `clear_output` would remove what it is at.
-
-    Raises ConfigurationError where another has it.
-    """
+    """Create `out` and lock it against other runs. Raises ConfigurationError if another run holds the lock."""
     with (create_folder(out) / LOG_FILE).open("ab") as log:
         if not try_lock_if_supported(log.fileno()):
             raise ConfigurationError(
-                f"--out {out} is the folder of a run that has not ended", hint="wait for it, or name another --out"
+                f"--out {out} is used by a run that has not ended", hint="wait for it, or name another --out"
             )
         yield
 
 
-def clear_output(out: Path) -> None:
-    """Remove an earlier run's results, so that none can be taken for this one's."""
-    for name in REPORT_FILES:
-        (out / name).unlink(missing_ok=True)
-    for name in (MODEL_FOLDER, SCORES_FOLDER):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for leftover in out.glob(".work-*"):
-        shutil.rmtree(leftover)
+def clear_output(out: Path, *, keep_results: bool = False) -> None:
+    """Remove the results and the temporary folders of an earlier run, or with `keep_results` only the latter."""
+    if not keep_results:
+        for name in REPORT_FILES:
+            (out / name).unlink(missing_ok=True)
+        for name in (MODEL_FOLDER, SCORES_FOLDER):
+            shutil.rmtree(out / name, ignore_errors=True)
+    for work in out.glob(".work-*"):
+        shutil.rmtree(work)
 
 
 def write_output(
     config: RunConfig,
     report: Report,
-    tested: ReportedModel,
+    reported_model: ReportedModel,
     work: Path,
     repaired: Path | None,
     publication: PublishTarget | None = None,
 ) -> Report:
-    """Write the report, put scores and repaired weights beside it, and publish when asked.
+    """Write the report, move scores and repaired weights next to it, and publish them.
 
-    Returns the report as it then stands. A PublishConflict leaves everything written and nothing published.
+    Returns the report with the publication. Raises PublishConflict if the source or the destination has moved; the
+    output folder is complete then, and nothing is published.
     """
     out = config.out
     if (work / SCORES_FOLDER).is_dir():
         (work / SCORES_FOLDER).rename(out / SCORES_FOLDER)
     if repaired is not None:
         repaired.rename(out / MODEL_FOLDER)
-    place = reports.LOCAL_CARD if publication is None else publication.card_location
-    reports.write_report(report, tested.card, out, place)
+    location = reports.LOCAL_CARD if publication is None else publication.card_location
+    reports.write_report(report, reported_model.card, out, location)
     if repaired is None:
         return report
     _write_model_card(out)
     if publication is None:
         return report
     published = publishing.publish_model(publication, report, out / MODEL_FOLDER)
-    final = dataclasses.replace(report, publish=published)
-    reports.write_report(final, tested.card, out, place)
-    return final
+    report = dataclasses.replace(report, publish=published)
+    reports.write_report(report, reported_model.card, out, location)
+    return report
 
 
-def restore_previous(config: RunConfig, earlier: PreviousRun) -> Report:
-    """Leave the report of an earlier run in this one's place: the weights stay where they were published."""
+def restore_previous(config: RunConfig, previous: PreviousRun) -> Report:
+    """Write the report of an earlier run to the output folder. Its weights stay where they were published."""
     with lock_output(config.out):
         clear_output(config.out)
-        reports.write_report(earlier.report, earlier.card, config.out, earlier.card_location)
-    return earlier.report
+        reports.write_report(previous.report, previous.card, config.out, previous.card_location)
+    return previous.report
 
 
-def collect_notes(tested: ReportedModel, repaired: Path | None) -> list[str]:
-    """What the reader must know and no figure says."""
-    found = []
-    if tested.unrepaired and repaired is not None:
-        names = ", ".join(tested.unrepaired)
-        found.append(f"Not repaired, because never opened: {names}. Remove them from the repository.")
-    if tested.source.kind == "server":
-        found.append("A server answered: nothing here can say which weights it holds.")
-    elif tested.source.revision is None:
-        found.append("The model is a local folder, so no commit names what was tested; the manifest holds its sha256.")
-    return found
+def collect_notes(reported_model: ReportedModel, repaired: Path | None) -> list[str]:
+    """Notes for the report on limits of the measurement and of the repair."""
+    notes = []
+    if reported_model.unrepaired and repaired is not None:
+        names = ", ".join(reported_model.unrepaired)
+        notes.append(f"Not repaired, because never opened: {names}. Remove them from the repository.")
+    if reported_model.source.kind == "server":
+        notes.append("The model is a server, so its weights are unknown.")
+    elif reported_model.source.revision is None:
+        notes.append("The model is a local folder, so it has no commit; the manifest holds its sha256.")
+    return notes
 
 
 def _write_model_card(out: Path) -> None:
-    """The repaired checkpoint carries its own card, report and checksums."""
+    """Copy card and report into the folder of the repaired model, and write SHA256SUMS."""
     model = out / MODEL_FOLDER
     shutil.copyfile(out / "README.md", model / "README.md")
     for name in ("report.json", "report.html"):

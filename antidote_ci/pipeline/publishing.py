@@ -1,4 +1,4 @@
-"""The result of a run on its way out: where it goes, whether it is there already, and what is said beside it."""
+"""Publish a repaired model: choose the destination, find an earlier result of the same work, create the commit."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ COMMIT_DIGITS = 12
 
 @dataclass(frozen=True)
 class PublishTarget:
-    """What is known of it before the work: the destination, what stands there, and the right to write."""
+    """The destination, its state before the run, and the access to write to it."""
 
     destination: Destination
     state: DestinationState
@@ -38,7 +38,7 @@ class PublishTarget:
 
     @property
     def card_location(self) -> CardLocation:
-        """Where the card will stand."""
+        """The repository and branch in which the card will be published."""
         return CardLocation(
             self.destination.repository,
             own=self.destination.is_separate,
@@ -49,7 +49,7 @@ class PublishTarget:
 
 @dataclass(frozen=True)
 class PreviousRun:
-    """The same work, published before: its report, and the card and the place where it stands."""
+    """An earlier run with the same model, commit and policy whose result is published."""
 
     report: Report
     card: str
@@ -57,10 +57,10 @@ class PreviousRun:
 
 
 def prepare_publication(config: RunConfig) -> PublishTarget:
-    """Where the policy wants the result. Raises what publishing would raise after the work, as far as it shows now."""
+    """The destination of the policy. Raises before the run what publishing would raise after it, where possible."""
     settings = config.policy.publish
     if settings.mode == "none":
-        raise ValueError("the policy publishes nothing")
+        raise ValueError("the publish mode is none")
     access = write_access(os.environ)
     revision = pull.resolve_revision(config.model, config.revision, resolve.pull_access()).revision
     name = settings.to or (f"antidote-{revision[:COMMIT_DIGITS]}" if settings.mode == "branch" else config.model)
@@ -71,55 +71,55 @@ def prepare_publication(config: RunConfig) -> PublishTarget:
 
 
 def require_mergeable_card(publication: PublishTarget, source_card: str) -> None:
-    """Raise ConfigurationError for a card that cannot be merged with ours."""
-    standing = publication.state.card
-    named = {publication.destination.source: source_card} | (
-        {publication.destination.repository: standing} if standing else {}
-    )
-    for repository, card in named.items():
+    """Raise ConfigurationError if the front matter of a model card is invalid, so that results cannot be added."""
+    cards = {publication.destination.source: source_card}
+    if publication.state.card:
+        cards[publication.destination.repository] = publication.state.card
+    for repository, card in cards.items():
         fault = front_matter.find_fault(card)
         if fault is not None:
             raise ConfigurationError(
                 f"the front matter of the README.md of {repository} is broken: {fault}",
-                cause="our results would have to be put beside what it says",
-                hint="mend it there, then run again; or --publish none",
+                cause="the results are added to the existing front matter",
+                hint="fix it in the repository and run again, or use --publish none",
             )
 
 
 def find_previous(publication: PublishTarget, policy_sha256: str) -> PreviousRun | None:
-    """The report of the same policy on the same commit, where its result waits whole in a pull request of ours.
+    """Find the result of the same policy on the same commit in an open pull request of this account, or None.
 
-    No weight is downloaded: the manifest there is held against the hashes that the Hub names.
+    No weights are downloaded: the hashes in its manifest are compared with those of the Hub.
     """
     destination, access = publication.destination, publication.access
-    found = publish_checks.find_waiting_result(destination, access, policy_sha256)
-    if found is None:
+    waiting = publish_checks.find_waiting_result(destination, access, policy_sha256)
+    if waiting is None:
         return None
-    there, url = found
-    texts = [
-        trees.read_file(access, destination.repository, there, path) for path in (MANIFEST_FILE, REPORT_PATH, CARD)
-    ]
+    tree, url = waiting
+    manifest_text, report_text, card_text = (
+        trees.read_file(access, destination.repository, tree, path) or b""
+        for path in (MANIFEST_FILE, REPORT_PATH, CARD)
+    )
     try:
-        manifest = records.from_json(Manifest, texts[0] or b"")
-        report = records.from_json(Report, texts[1] or b"")
+        manifest = records.from_json(Manifest, manifest_text)
+        report = records.from_json(Report, report_text)
     except ValueError:
         return None
-    if not _is_complete(manifest, report, there, destination, policy_sha256):
+    if not _is_complete(manifest, report, tree, destination, policy_sha256):
         return None
-    if not _is_own(access, manifest, texts[1] or b"", there, destination):
+    if not _is_own(access, manifest, report_text, tree, destination):
         return None
     note = f"Nothing was done: run {report.run_id} has published this result already."
-    published = PublishResult(destination.mode, url, there.revision, destination.repository, (note,))
-    card = (texts[2] or b"").decode("utf-8", "surrogateescape")
+    published = PublishResult(destination.mode, url, tree.revision, destination.repository, (note,))
+    card = card_text.decode("utf-8", "surrogateescape")
     return PreviousRun(replace(report, publish=published), card, replace(publication.card_location, card=card))
 
 
 def publish_model(publication: PublishTarget, report: Report, model: Path) -> PublishResult:
-    """Publish the folder `model`, in which report and card lie already."""
+    """Publish the folder `model`, which includes the report and the card, as one commit."""
     if report.repair is None:
         raise ValueError("a run without a repair has nothing to publish")
     title, description = summary.render_pull_request(report, publication.card_location)
-    outcome = publish.PublishRequest(
+    request = publish.PublishRequest(
         contents={
             path.relative_to(model).as_posix(): trees.read_content(path)
             for path in sorted(model.rglob("*"))
@@ -140,31 +140,35 @@ def publish_model(publication: PublishTarget, report: Report, model: Path) -> Pu
             sha256_file(model / REPORT_PATH),
         ),
     )
-    return publish.publish_result_files(publication.destination, publication.state, outcome, publication.access)
+    return publish.publish_result_files(publication.destination, publication.state, request, publication.access)
 
 
 def result_digest(source: ReportedSource, policy_sha256: str, files: Sequence[WeightFile]) -> str:
-    """Equal for equal weights made from the same commit under the same policy, whoever made them and when."""
-    said = [source.id, source.revision, policy_sha256, sorted((each.path, each.sha256_out) for each in files)]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    """Hash of a result: equal for equal weights made from the same commit under the same policy."""
+    values = [source.id, source.revision, policy_sha256, sorted((file.path, file.sha256_out) for file in files)]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
-def _is_own(access: HubAccess, manifest: Manifest, report: bytes, there: CommitTree, destination: Destination) -> bool:
-    """Whether our own account says that it made this. Commits can be pushed onto a pull request by others."""
-    made = result_digest(manifest.source, manifest.policy_sha256, manifest.files)
-    policy, told = manifest.policy_sha256, hashlib.sha256(report).hexdigest()
-    mark = CommitMarker(manifest.run_id, made, destination.revision, policy, told)
-    repaired = {each.path: each.sha256_out for each in manifest.files}
-    return mark in ownership.read_own_markers(access, destination.source) and ownership.is_merged_repair(
-        access, there, destination.source, destination.revision, repaired
+def _is_own(access: HubAccess, manifest: Manifest, report: bytes, tree: CommitTree, destination: Destination) -> bool:
+    """Whether this account published the result. Others can push commits to a pull request."""
+    marker = CommitMarker(
+        manifest.run_id,
+        result_digest(manifest.source, manifest.policy_sha256, manifest.files),
+        destination.revision,
+        manifest.policy_sha256,
+        hashlib.sha256(report).hexdigest(),
+    )
+    repaired = {file.path: file.sha256_out for file in manifest.files}
+    return marker in ownership.read_own_markers(access, destination.source) and ownership.is_merged_repair(
+        access, tree, destination.source, destination.revision, repaired
     )
 
 
 def _is_complete(
-    manifest: Manifest, report: Report, there: CommitTree, destination: Destination, policy_sha256: str
+    manifest: Manifest, report: Report, tree: CommitTree, destination: Destination, policy_sha256: str
 ) -> bool:
-    """Whether manifest and report speak of this work, and the weights there are those of the manifest."""
-    weights = {each.path: each.sha256_out for each in manifest.files if each.path.endswith(".safetensors")}
+    """Whether manifest and report describe this work, and the weights have the hashes of the manifest."""
+    weights = {file.path: file.sha256_out for file in manifest.files if file.path.endswith(".safetensors")}
     return (
         is_sealed(manifest)
         and (manifest.source.id, manifest.source.revision) == (destination.source, destination.revision)
@@ -173,5 +177,5 @@ def _is_complete(
         and report.verdict == "repaired"
         and report.repair is not None
         and report.repair.files == manifest.files
-        and weights == {path: each for path, each in there.files.items() if path.endswith(".safetensors")}
+        and weights == {path: sha256 for path, sha256 in tree.files.items() if path.endswith(".safetensors")}
     )

@@ -1,7 +1,8 @@
-"""`run_repair`: one method at one dose, both named. Nothing is searched, and nothing is measured."""
+"""The command `repair`: apply one method at one dose. No dose is searched and nothing is evaluated."""
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,24 +10,14 @@ from tempfile import TemporaryDirectory
 from antidote_ci import __version__, records
 from antidote_ci.checkpoint.swap import MANIFEST_FILE, partial_folder, require_disjoint_folders, require_replaceable
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation import prompt_sets, realignment, splits
-from antidote_ci.evaluation.saved import AnswerLog
+from antidote_ci.evaluation import prompt_sets, splits
+from antidote_ci.evaluation.judges.named import JudgeSpec
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.paths import require_space
-from antidote_ci.pipeline import candidates, evaluator, output, resolve
-from antidote_ci.pipeline.candidates import CandidateFactory
-from antidote_ci.pipeline.resolve import Checkpoint
+from antidote_ci.pipeline import candidates, context, evaluator, output, resolve
+from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.policy import EMBEDDED, SELF, Policy, RunConfig
-from antidote_ci.records import (
-    Manifest,
-    Method,
-    Model,
-    PromptRow,
-    RepairPlan,
-    RepairTarget,
-    ReportedReference,
-    ScoreMethod,
-)
+from antidote_ci.records import Manifest, Method, PromptRow, RepairPlan, ScoreMethod
 from antidote_ci.repair import planning
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.costs import CHARACTERS_PER_TOKEN
@@ -47,76 +38,66 @@ REPAIR_OUTPUT_NAMES = (
     PLAN_FILE,
     output.LOG_FILE,
 )
-"""Everything that a repair leaves in its folder, killed or not."""
+"""Names in the output folder of a repair, complete or killed."""
 
 
 @dataclass(frozen=True)
 class RepairConfig:
-    """One repair."""
+    """Configuration of one repair."""
 
     run: RunConfig
     method: Method
     dose: float
 
-    @property
-    def budget(self) -> int:
-        """Bytes of hidden states that scoring keeps in memory."""
-        return self.run.policy.repair.activation_megabytes * 1_000_000
-
-
-@dataclass(frozen=True)
-class _RepairInputs:
-    """What is repaired, and from what."""
-
-    source: Checkpoint
-    reference_source: ReportedReference | None
-    reference: Checkpoint | None
-    """The weights that come back, or an adapter's base; None for `dense`."""
-    target: RepairTarget
-    model: Model
-    """The source as it runs."""
-
 
 def plan_repair_command(config: RepairConfig, console: Console) -> RepairPlan:
-    """What `run_repair` would do. Pulls the weights where they are not here yet, and writes nothing."""
-    shaping = _load_prompts(config, console)
-    subject = _resolve_inputs(config, console)
-    with TemporaryDirectory(prefix="antidote-plan-") as folder, Sandbox(Path(folder) / output.LOG_FILE) as child:
-        return _run_plan(config, subject, shaping, child, console)
+    """Plan a repair (`--dry-run`). Missing weights are downloaded, but nothing is written to `--out`."""
+    prompts, _ = _load_prompts(config, console)
+    repair_input = _resolve_input(config, console)
+    with TemporaryDirectory(prefix="antidote-plan-") as folder, Sandbox(Path(folder) / output.LOG_FILE) as sandbox:
+        return _plan(config, repair_input, prompts, sandbox, console)
 
 
 def run_repair(config: RepairConfig, console: Console) -> Manifest:
-    """Repair the model into `--out`: the weights in `model`, scores and mask in `run_repair`, and plan.json.
+    """Repair the model and write weights, scores, masks and plan.json to `--out`.
 
-    Killed anywhere, the same command goes on from what it finds there and ends in the same bytes.
+    A killed repair is resumed by the same command and ends in the same bytes.
     """
-    shaping = _load_prompts(config, console)
-    subject = _resolve_inputs(config, console)
-    out = config.run.out
-    with output.lock_output(out), Sandbox(out / output.LOG_FILE) as child:
-        planned = _run_plan(config, subject, shaping, child, console)
-        console.show(terminal.show_plan(planned))
-        written = _count_bytes(partial_folder(out / output.MODEL_FOLDER), out / output.SCORES_FOLDER)
-        require_space(out, planned.bytes_written - written, "--out")
-        (out / PLAN_FILE).write_text(records.to_json(planned))
-        if shaping.realignment and not shaping.realignment[0].response:
-            rows = _harmful_answers(config, subject, shaping.realignment, child, console)
-            shaping = dataclasses.replace(shaping, realignment=rows)
-        _write_repair(config, subject, shaping, child, console)
-    return records.from_json(Manifest, (out / output.MODEL_FOLDER / MANIFEST_FILE).read_bytes())
+    prompts, judges = _load_prompts(config, console)
+    repair_input = _resolve_input(config, console)
+    out, reported_model = config.run.out, resolve.to_reported_model(repair_input.source)
+    scores, model = out / output.SCORES_FOLDER, out / output.MODEL_FOLDER
+    with context.open_context(config.run, console, judges, reported_model, resume=True) as run_context:
+        plan = _plan(config, repair_input, prompts, run_context.sandbox, console)
+        console.show(terminal.show_plan(plan))
+        require_space(out, plan.bytes_written - _count_bytes(partial_folder(model), scores), "--out")
+        (out / PLAN_FILE).write_text(records.to_json(plan))
+        with console.step("score the weights"):
+            factory = candidates.build_factory(
+                run_context,
+                repair_input,
+                prompts,
+                run_id=_derive_run_id(config, repair_input),
+                scores=scores,
+                masks=scores,
+                work=out,
+            )
+            method_masks = candidates.build_method_masks(factory, config.method, [config.dose])
+        with console.step("write the weights"):
+            candidates.write_candidate(factory, method_masks, config.dose, model)
+    return records.from_json(Manifest, (model / MANIFEST_FILE).read_bytes())
 
 
-def _load_prompts(config: RepairConfig, console: Console) -> RepairPrompts:
-    """The prompts that the method reads. Refuses first what could not be carried out after all the work."""
+def _load_prompts(config: RepairConfig, console: Console) -> tuple[RepairPrompts, Sequence[JudgeSpec]]:
+    """The prompts that the method reads, and the judges for them. Invalid settings are refused first."""
     _require_supported(config)
     score = score_method(config.method)
     if score is None:
-        return RepairPrompts([], [], [])
+        return RepairPrompts([], [], []), []
     policy = _narrow_policy(config.run.policy, score)
-    if policy.repair.realignment == SELF:
-        evaluator.select_judges(policy.evaluation)
+    judges = evaluator.select_judges(policy.evaluation) if policy.repair.realignment == SELF else []
     with console.step("read the prompts"):
-        return splits.load_repair_prompts(policy, evaluator.fetch_prompts(policy))
+        return splits.load_repair_prompts(policy, evaluator.fetch_prompts(policy)), judges
 
 
 def _require_supported(config: RepairConfig) -> None:
@@ -136,124 +117,83 @@ def _require_supported(config: RepairConfig) -> None:
 
 
 def _narrow_policy(policy: Policy, method: ScoreMethod) -> Policy:
-    """The policy with the prompt sets that this method reads and no others, which are then not fetched."""
-    named, repaired = policy.evaluation, dataclasses.replace(policy.repair, method=method, frontier=False)
+    """The policy without the prompt sets that this method does not read, so that they are not downloaded."""
+    evaluation, repair = policy.evaluation, dataclasses.replace(policy.repair, method=method, frontier=False)
     if method == "taylor":
-        named = dataclasses.replace(named, benign=prompt_sets.resolve_benign(policy))
+        evaluation = dataclasses.replace(evaluation, benign=prompt_sets.resolve_benign(policy))
     else:
-        named = dataclasses.replace(named, benign=None, task=None)
-    if repaired.realignment != SELF:
-        named = dataclasses.replace(named, prompts=EMBEDDED)
-    return dataclasses.replace(policy, evaluation=named, repair=repaired)
+        evaluation = dataclasses.replace(evaluation, benign=None, task=None)
+    if repair.realignment != SELF:
+        evaluation = dataclasses.replace(evaluation, prompts=EMBEDDED)
+    return dataclasses.replace(policy, evaluation=evaluation, repair=repair)
 
 
-def _resolve_inputs(config: RepairConfig, console: Console) -> _RepairInputs:
+def _resolve_input(config: RepairConfig, console: Console) -> RepairInput:
     run, settings = config.run, config.run.policy.repair
     with console.step("pull the model"):
         source = resolve.pull_model(run.model, run.revision, console.report)
         require_disjoint_folders(source.source.folder, run.out / output.MODEL_FOLDER)
         require_replaceable(run.out / output.MODEL_FOLDER)
-        target = resolve_repair_target(source.layout, settings.target)
-        if target == "dense":
-            return _RepairInputs(source, None, None, target, resolve.to_model(source, None))
-        named = resolve.find_reference(source, settings.reference)
-        reference = resolve.resolve_reference(source, named, console.report)
-        return _RepairInputs(source, named, reference, target, resolve.to_model(source, reference))
+        reference_source = resolve.select_reference(source, settings)
+        if reference_source is None:
+            return RepairInput(source, None, None)
+        reference = resolve.resolve_reference(source, reference_source, console.report)
+        return RepairInput(source, reference_source, reference)
 
 
-def _run_plan(
-    config: RepairConfig, subject: _RepairInputs, shaping: RepairPrompts, sandbox: Sandbox, console: Console
+def _plan(
+    config: RepairConfig, repair_input: RepairInput, prompts: RepairPrompts, sandbox: Sandbox, console: Console
 ) -> RepairPlan:
-    tested = resolve.to_reported_model(subject.source)
+    policy, source, reference = config.run.policy, repair_input.source, repair_input.reference
+    reported_model = resolve.to_reported_model(source)
     request = PlanRequest(
-        source=tested.source,
-        reference=subject.reference_source,
-        model=subject.model,
-        reference_folder=subject.reference.source.folder if subject.reference else None,
+        source=reported_model.source,
+        reference=repair_input.reference_source,
+        model=resolve.to_model(source, reference),
+        reference_folder=reference.source.folder if reference else None,
         method=config.method,
-        target=subject.target,
+        target=resolve_repair_target(source.layout, policy.repair.target),
         dose=config.dose,
-        texts=_text_lengths(config, shaping),
-        budget=config.budget,
+        texts=_text_lengths(config, prompts),
+        budget=policy.repair.activation_megabytes * 1_000_000,
     )
     with console.step("plan the repair"):
-        found = sandbox.call(planning.plan_repair, request, console.report)
-    notes = found.notes + output.collect_notes(tested, config.run.out / output.MODEL_FOLDER)
-    if subject.reference:
-        notes += resolve.vocabulary_differences(subject.source, subject.reference)
-    named = config.run.policy.evaluation
-    if config.method == "taylor" and named.task is None and prompt_sets.resolve_benign(config.run.policy) is None:
-        notes.append("Embedded prompts stand for what the model must keep: --task or --benign names its own.")
-    return dataclasses.replace(found, notes=notes)
+        plan = sandbox.call(planning.plan_repair, request, console.report)
+    notes = plan.notes + output.collect_notes(reported_model, config.run.out / output.MODEL_FOLDER)
+    if reference:
+        notes += resolve.vocabulary_differences(source, reference)
+    if config.method == "taylor" and policy.evaluation.task is None and prompt_sets.resolve_benign(policy) is None:
+        notes.append("Embedded prompts are used to preserve utility. Use --task or --benign to name your own.")
+    return dataclasses.replace(plan, notes=notes)
 
 
-def _text_lengths(config: RepairConfig, shaping: RepairPrompts) -> list[int]:
-    """Characters of each text that scoring reads; an answer that is still to be given counts as long as it may be."""
+def _text_lengths(config: RepairConfig, prompts: RepairPrompts) -> list[int]:
+    """Characters of each text that scoring reads. A missing answer counts with its maximum length."""
+
+    def sample(rows: list[PromptRow], count: int) -> list[str]:
+        return sample_evenly([row.prompt for row in rows], count)
+
     if config.method == "taylor":
-        benign, task = (
-            sample_evenly(_prompt_texts(shaping.benign), MAX_BENIGN),
-            sample_evenly(_prompt_texts(shaping.task), MAX_TASK),
-        )
-        harmful = sample_evenly(_prompt_texts(shaping.realignment), MAX_HARMFUL)
-        taught = harmful + select_distilled_benign(benign, len(harmful))
-        return list(map(len, [*taught, *(benign or task), *benign, *task]))
+        benign, task = sample(prompts.benign, MAX_BENIGN), sample(prompts.task, MAX_TASK)
+        harmful = sample(prompts.realignment, MAX_HARMFUL)
+        distilled = harmful + select_distilled_benign(benign, len(harmful))
+        return list(map(len, [*distilled, *(benign or task), *benign, *task]))
     longest = CHARACTERS_PER_TOKEN * config.run.policy.evaluation.max_new_tokens
-    return [len(row.prompt) + (len(row.response) or longest) for row in shaping.realignment]
+    return [len(row.prompt) + (len(row.response) or longest) for row in prompts.realignment]
 
 
-def _harmful_answers(
-    config: RepairConfig, subject: _RepairInputs, rows: list[PromptRow], sandbox: Sandbox, console: Console
-) -> list[PromptRow]:
-    """The rows that the model answers harmfully: the realignment set `self`."""
-    settings, out = config.run.policy.evaluation, config.run.out
-    with console.step("pull the judge"):
-        fetched = evaluator.fetch_judges(evaluator.select_judges(settings), settings, console.report)
-    with TemporaryDirectory(dir=out, prefix=".work-") as work, AnswerLog(None) as log:
-        ruler = evaluator.build_evaluator(config.run, fetched, sandbox, Path(work), log)
-        with console.step("answer the realignment prompts"):
-            return realignment.harmful_answers(ruler, subject.model, rows, console.report)
-
-
-def _write_repair(
-    config: RepairConfig, subject: _RepairInputs, shaping: RepairPrompts, sandbox: Sandbox, console: Console
-) -> None:
-    """Scores, a mask, weights: each a call of its own in the child, which finds there what a killed one left."""
-    out = config.run.out
-    bench = CandidateFactory(
-        sandbox=sandbox,
-        source=subject.source,
-        reference=subject.reference,
-        target=subject.target,
-        repair_prompts=shaping,
-        provenance=_build_provenance(config, subject),
-        budget=config.budget,
-        scores=out / output.SCORES_FOLDER,
-        masks=out / output.SCORES_FOLDER,
-        work=out,
-        report=console.report,
-    )
-    with console.step("score the weights"):
-        remedy = candidates.build_method_masks(bench, config.method, [config.dose])
-    with console.step("write the weights"):
-        candidates.write_candidate(bench, remedy, config.dose, out / output.MODEL_FOLDER)
-
-
-def _build_provenance(config: RepairConfig, subject: _RepairInputs) -> Provenance:
-    """Named after what was asked for, so that the same command ends in the same manifest."""
-    unnamed = Provenance(
+def _derive_run_id(config: RepairConfig, repair_input: RepairInput) -> str:
+    """An id that depends on the configuration alone, so that the same command writes the same manifest."""
+    provenance = Provenance(
         run_id="",
-        source=resolve.to_reported_model(subject.source).source,
-        reference=subject.reference_source,
+        source=resolve.to_reported_model(repair_input.source).source,
+        reference=repair_input.reference_source,
         policy_sha256=config.run.policy.sha256(),
     )
-    asked = f"{__version__} {config.method} {config.dose!r} {records.to_json(unnamed)}"
-    return dataclasses.replace(unnamed, run_id=hashlib.sha256(asked.encode()).hexdigest()[:32])
-
-
-def _prompt_texts(rows: list[PromptRow]) -> list[str]:
-    return [row.prompt for row in rows]
+    settings = f"{__version__} {config.method} {config.dose!r} {records.to_json(provenance)}"
+    return hashlib.sha256(settings.encode()).hexdigest()[:32]
 
 
 def _count_bytes(*folders: Path) -> int:
-    """What an earlier, killed run has written already."""
+    """Bytes that a killed repair has already written."""
     return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())

@@ -1,9 +1,8 @@
-"""The treatment of a model that fails: its reference measured, its weights scored, the dose found and confirmed."""
+"""Repair a failing model: evaluate the reference, score the weights, search the dose and confirm it."""
 
 import dataclasses
+import logging
 from collections import defaultdict
-from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 from antidote_ci.checkpoint.layout import count_weight_bytes
@@ -15,103 +14,64 @@ from antidote_ci.model.divergence import DivergenceRequest, measure_divergence
 from antidote_ci.model.hed import DriftRequest, measure_drifts
 from antidote_ci.paths import require_space
 from antidote_ci.pipeline import candidates, dose_search, output, resolve
-from antidote_ci.pipeline.candidates import Candidate, CandidateFactory, MethodMasks
-from antidote_ci.pipeline.context import RunContext, require_loadable
+from antidote_ci.pipeline.candidates import Candidate, CandidateFactory, MethodMasks, RepairInput
+from antidote_ci.pipeline.context import RunContext, RunResult, require_loadable
 from antidote_ci.pipeline.dose_search import SearchContext
-from antidote_ci.pipeline.resolve import Checkpoint
 from antidote_ci.records import (
-    ControlResult,
     Divergence,
-    DoseAttempt,
     Drift,
     Evaluation,
     FrontierPoint,
     LayerChange,
     Method,
     Model,
-    PairedChange,
     PromptRow,
     RepairResult,
-    ReportedReference,
-    RunVerdict,
 )
-from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.methods import METHODS, dose_ladder
 from antidote_ci.repair.planning import layer_name
-from antidote_ci.repair.targets import resolve_repair_target
 from antidote_ci.repair.taylor import sample_evenly
 
 DRIFT_PROMPTS = 64
-"""That drift is measured on: what the reference gives out for them waits on disk."""
+"""Number of prompts for drift. The hidden states of the reference for them are stored on disk."""
 
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run knows at its end."""
-
-    verdict: RunVerdict
-    reason: str
-    before: Evaluation
-    reference_source: ReportedReference | None = None
-    reference: Evaluation | None = None
-    after: Evaluation | None = None
-    repair: RepairResult | None = None
-    attempts: tuple[DoseAttempt, ...] = ()
-    controls: tuple[ControlResult, ...] = ()
-    frontier: tuple[FrontierPoint, ...] = ()
-    paired: tuple[PairedChange, ...] = ()
-    divergence: Divergence | None = None
-    drift: Drift | None = None
-    notes: tuple[str, ...] = ()
-    repaired: Path | None = None
-    """The folder of the repaired weights, when they pass."""
-
-
-@dataclass(frozen=True)
-class RepairInput:
-    """The model and where its antidote comes from."""
-
-    source: Checkpoint
-    reference_source: ReportedReference | None
-    """None for `dense`."""
-    base: Checkpoint | None
-    """The reference, here from the start when it costs nothing or an adapter cannot run without it."""
+logger = logging.getLogger(__name__)
 
 
 def repair_model(context: RunContext, repair_input: RepairInput, prompts: Splits, before: Evaluation) -> RunResult:
-    """From a failing model to a repaired one, or to the reason why there is none."""
-    talk, found = context.console, RunResult("fail", "", before)
-    reference = None
+    """Repair the model, or explain in the result why no repair passes. `before` is the evaluation of the model."""
+    console, result = context.console, RunResult("fail", "", before)
     if repair_input.reference_source is not None:
-        with talk.step("measure the reference"):
-            reference = repair_input.base or resolve.resolve_reference(
-                repair_input.source, repair_input.reference_source, talk.report, resolve.resolve_use(context.config)
+        with console.step("measure the reference"):
+            reference = repair_input.reference or resolve.resolve_reference(
+                repair_input.source, repair_input.reference_source, console.report, resolve.resolve_use(context.config)
             )
+            repair_input = dataclasses.replace(repair_input, reference=reference)
             model = Model(reference.source.folder)
             require_loadable(context, model)
-            floor = evaluate_model(context.evaluator, model, prompts.confirmation, talk.report, role="reference")
-        of_reference = gate.describe_verdict("the reference", floor)
-        talk.print(f"  {of_reference}")
+            evaluated = evaluate_model(context.evaluator, model, prompts.confirmation, console.report, role="reference")
+        verdict_text = gate.describe_verdict("the reference", evaluated)
+        logger.info(verdict_text)
         notes = tuple(resolve.vocabulary_differences(repair_input.source, reference))
-        found = RunResult("fail", "", before, repair_input.reference_source, floor, notes=notes)
-        if floor.verdict != "pass":
-            return dataclasses.replace(found, reason=f"{of_reference}; what does not pass itself is no antidote")
-    with talk.step("score the weights"):
-        bench = _build_factory(context, repair_input, reference, prompts)
+        result = RunResult("fail", "", before, repair_input.reference_source, evaluated, notes=notes)
+        if evaluated.verdict != "pass":
+            return dataclasses.replace(result, reason=f"{verdict_text}, so it cannot be used for a repair")
+    with console.step("score the weights"):
+        factory = _build_factory(context, repair_input, prompts)
         method = context.config.policy.repair.method
-        remedy = candidates.build_method_masks(bench, method, dose_ladder(method, bench.target))
-    with talk.step("search the dose"):
-        selected = evaluate_model(context.evaluator, bench.runnable_model, prompts.selection, talk.report)
-        trial = SearchContext(bench, context.evaluator, prompts.selection, selected, talk.print)
-        dose, attempts = dose_search.find_smallest_dose(trial, remedy)
-    found = dataclasses.replace(found, attempts=tuple(attempts))
+        method_masks = candidates.build_method_masks(factory, method, dose_ladder(method, factory.target))
+    with console.step("search the dose"):
+        selected = evaluate_model(context.evaluator, factory.runnable_model, prompts.selection, console.report)
+        search = SearchContext(factory, context.evaluator, prompts.selection, selected)
+        dose, attempts = dose_search.find_smallest_dose(search, method_masks)
+    result = dataclasses.replace(result, attempts=tuple(attempts))
     if context.config.policy.repair.frontier:
-        with talk.step("draw the frontier"):
-            found = dataclasses.replace(found, frontier=tuple(_measure_frontier(trial, remedy, dose)))
+        with console.step("draw the frontier"):
+            result = dataclasses.replace(result, frontier=tuple(_measure_frontier(search, method_masks, dose)))
     if dose is None:
         reason = f"no dose passes the policy on the selection prompts; {dose_search.describe_nearest(attempts)}"
-        return dataclasses.replace(found, reason=reason)
-    return _confirm_dose(context, trial, remedy, dose, prompts, found)
+        return dataclasses.replace(result, reason=reason)
+    return _confirm_dose(context, search, method_masks, dose, prompts, result)
 
 
 def _confirm_dose(
@@ -120,85 +80,68 @@ def _confirm_dose(
     method_masks: MethodMasks,
     dose: float,
     prompts: Splits,
-    found: RunResult,
+    result: RunResult,
 ) -> RunResult:
-    """The chosen dose on prompts that the search never saw. They alone carry the verdict."""
-    talk, bench, before = context.console, search.candidates, found.before
-    with talk.step("evaluate the repair"):
-        chosen = candidates.write_candidate(bench, method_masks, dose)
-        after = evaluate_model(context.evaluator, chosen.model, prompts.confirmation, talk.report, role="after")
-        apart = _measure_divergence(context, bench.runnable_model, chosen.model, prompts.confirmation.benign)
-        moved = _measure_drift(context, bench, chosen.model, prompts.confirmation.harmful)
-    of_repair = gate.describe_verdict("the repair", after)
-    talk.print(f"  {of_repair}")
-    with talk.step("measure the controls"):
+    """Evaluate the chosen dose on the confirmation prompts, which the search has not used. They decide the verdict."""
+    console, factory, before = context.console, search.candidates, result.before
+    with console.step("evaluate the repair"):
+        chosen = candidates.write_candidate(factory, method_masks, dose)
+        after = evaluate_model(context.evaluator, chosen.model, prompts.confirmation, console.report, role="after")
+        divergence = _measure_divergence(context, factory.runnable_model, chosen.model, prompts.confirmation.benign)
+        drift = _measure_drift(context, factory, chosen.model, prompts.confirmation.harmful)
+    verdict_text = gate.describe_verdict("the repair", after)
+    logger.info(verdict_text)
+    with console.step("measure the controls"):
         controls = dose_search.measure_controls(search, method_masks, chosen, after, before, prompts.confirmation)
     if chosen.mask is not None:
-        chosen.mask.path.rename(bench.scores / chosen.mask.path.name)
-    rises = compare_evaluations(before, after, context.evaluator.gate)
-    lacks = gate.find_shortfalls(after, rises, context.evaluator.gate, proven=True)
+        chosen.mask.path.rename(factory.scores / chosen.mask.path.name)
+    changes = compare_evaluations(before, after, context.evaluator.gate)
+    lacks = gate.find_shortfalls(after, changes, context.evaluator.gate, proven=True)
     return dataclasses.replace(
-        found,
+        result,
         verdict="fail" if lacks else "repaired",
-        reason=f"the repair does not pass: {'; '.join(lacks)}" if lacks else of_repair,
+        reason=f"the repair does not pass: {'; '.join(lacks)}" if lacks else verdict_text,
         after=after,
-        repair=_to_repair_record(chosen, method_masks),
+        repair=_to_repair_result(chosen, method_masks),
         controls=tuple(controls),
-        paired=tuple(rises),
-        divergence=apart,
-        drift=moved,
+        paired=tuple(changes),
+        divergence=divergence,
+        drift=drift,
         repaired=None if lacks else chosen.folder,
     )
 
 
-def _build_factory(
-    context: RunContext, repair_input: RepairInput, reference: Checkpoint | None, prompts: Splits
-) -> CandidateFactory:
-    """What scoring needs, all of it on disk before the long work begins."""
+def _build_factory(context: RunContext, repair_input: RepairInput, prompts: Splits) -> CandidateFactory:
     source, settings = repair_input.source, context.config.policy.repair
-    target = resolve_repair_target(source.layout, settings.target)
     needed = dose_search.search_bytes(settings, count_weight_bytes(source.layout), source.layout.entries)
     require_space(context.work, needed, "--out")
-    rows = prompts.repair_prompts.realignment
-    if not rows[0].response:
-        model = resolve.to_model(source, reference)
-        rows = realignment.harmful_answers(context.evaluator, model, rows, context.console.report)
     scores = context.work / output.SCORES_FOLDER
     scores.mkdir()
-    return CandidateFactory(
-        sandbox=context.sandbox,
-        source=source,
-        reference=reference,
-        target=target,
-        repair_prompts=dataclasses.replace(prompts.repair_prompts, realignment=rows),
-        provenance=Provenance(
-            run_id=context.run_id,
-            source=context.reported_model.source,
-            reference=repair_input.reference_source,
-            policy_sha256=context.config.policy.sha256(),
-        ),
-        budget=settings.activation_megabytes * 1_000_000,
+    return candidates.build_factory(
+        context,
+        repair_input,
+        prompts.repair_prompts,
+        run_id=context.run_id,
         scores=scores,
         masks=context.work / "masks",
         work=context.work,
-        report=context.console.report,
     )
 
 
 def _measure_frontier(search: SearchContext, method_masks: MethodMasks, chosen: float | None) -> list[FrontierPoint]:
-    """Of every method that is possible."""
-    bench, remedies = search.candidates, [method_masks]
+    """Points of every method that is possible with this model."""
+    factory, all_masks = search.candidates, [method_masks]
     for method in get_args(Method):
-        if method != method_masks.method and (bench.reference is not None or not METHODS[method].needs_reference):
+        if method != method_masks.method and (factory.reference is not None or not METHODS[method].needs_reference):
             like = method_masks if method in ("scale", "random") else None
-            doses = dose_search.spread_doses(dose_ladder(method, bench.target))
-            remedies.append(candidates.build_method_masks(bench, method, doses, like))
-    reference = Model(bench.reference.source.folder) if bench.reference else None
-    return dose_search.measure_frontier(search, remedies, chosen, reference)
+            doses = dose_search.spread_doses(dose_ladder(method, factory.target))
+            all_masks.append(candidates.build_method_masks(factory, method, doses, like))
+    reference = Model(factory.reference.source.folder) if factory.reference else None
+    return dose_search.measure_frontier(search, all_masks, chosen, reference)
 
 
 def _measure_divergence(context: RunContext, before: Model, after: Model, rows: list[PromptRow]) -> Divergence | None:
-    """On the input model's own answers to the harmless prompts; None without any."""
+    """Divergence on the model's own answers to the harmless prompts; None without harmless prompts."""
     if not rows:
         return None
     exchanges = realignment.answer_rows(context.evaluator, before, rows, context.console.report)
@@ -206,7 +149,7 @@ def _measure_divergence(context: RunContext, before: Model, after: Model, rows: 
 
 
 def _measure_drift(context: RunContext, factory: CandidateFactory, after: Model, rows: list[PromptRow]) -> Drift | None:
-    """Of input model and repair from the reference; None for `dense`, which has none."""
+    """Drift of the model and of its repair from the reference; None for `dense`, which has no reference."""
     if factory.reference is None:
         return None
     prompts = sample_evenly([row.prompt for row in rows], DRIFT_PROMPTS)
@@ -214,14 +157,13 @@ def _measure_drift(context: RunContext, factory: CandidateFactory, after: Model,
     return context.sandbox.call(measure_drifts, request, context.console.report)
 
 
-def _to_repair_record(chosen: Candidate, method_masks: MethodMasks) -> RepairResult:
-    """The chosen repair for the report."""
-    applied, scored = chosen.applied, method_masks.scores.tensors
+def _to_repair_result(chosen: Candidate, method_masks: MethodMasks) -> RepairResult:
+    applied = chosen.applied
     layers: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for each in scored:
-        counts = layers[layer_name(each.name)]
-        counts[0] += applied.changed.get(each.name, 0)
-        counts[1] += each.entries
+    for tensor in method_masks.scores.tensors:
+        counts = layers[layer_name(tensor.name)]
+        counts[0] += applied.changed.get(tensor.name, 0)
+        counts[1] += tensor.entries
     return RepairResult(
         method=chosen.method,
         target=applied.target,

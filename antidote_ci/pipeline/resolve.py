@@ -1,4 +1,8 @@
-"""The checkpoints of a run: the model, and the reference it came from."""
+"""Pull the checkpoints of a run: the model and its reference.
+
+The reference is the aligned model before fine-tuning. If the user does not name it, the model itself does, and names on
+the Hub can be taken over by others: https://unit42.paloaltonetworks.com/model-namespace-reuse/
+"""
 
 import os
 from dataclasses import dataclass
@@ -9,58 +13,61 @@ from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import is_pickled_weights
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.vocabularies import require_same_vocabulary
-from antidote_ci.errors import ConfigurationError
+from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.evaluation.json_api import redact_address
 from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.access import HubAccess, read_access
-from antidote_ci.hub.remote import RepositoryInfo
-from antidote_ci.pipeline import lineage
+from antidote_ci.hub.remote import NAME, RepositoryInfo
 from antidote_ci.policy import RepairSection, RunConfig
 from antidote_ci.records import FoundBy, Model, ModelSource, OnProgress, ReportedReference, ReportedSource
 from antidote_ci.repair.targets import require_same_shapes, resolve_repair_target
 
 ModelUse = Literal["read", "run", "merge"]
-"""What becomes of the weights here: read from the disk, held in memory while they answer, or merged for that."""
+"""How the weights are used: read from disk, loaded to generate, or merged with an adapter and loaded."""
+
+REFERENCE_HINT = "if you know what the model was fine-tuned from, name it: --reference ORG/NAME"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on this disk, looked at but not opened by any framework."""
+    """A checkpoint on disk. Its headers have been checked, its weights have not been loaded."""
 
     source: ModelSource
     layout: CheckpointLayout
     licence: str | None
     unrepaired: list[str]
-    """Other weights beside the checkpoint, pickled or unused: never opened, so a repair does not cover them."""
+    """Other weight files in the same folder, pickled or unused. They are never opened and not repaired."""
     repository_info: RepositoryInfo | None
-    """What the Hub says of the repository; None for a folder, and for a commit that was in the cache."""
+    """Metadata of the repository; None for a local folder and for a commit that was found in the cache."""
 
 
 @dataclass(frozen=True)
 class ReportedModel:
-    """The model as the report speaks of it."""
+    """The model as it appears in the report."""
 
     source: ReportedSource
     licence: str | None
     card: str
-    """Its README.md, byte for byte; empty when it has none."""
+    """Content of README.md, or an empty string."""
     unrepaired: list[str]
 
 
 def pull_model(model: str, revision: str | None, report: OnProgress, use: ModelUse = "read") -> Checkpoint:
-    """The model at one commit. A local folder is used where it lies, read-only.
+    """Download the model at one commit. A local folder is used in place and only read.
 
-    Raises InfrastructureError, before the download, where disk or memory do not suffice.
+    Raises InfrastructureError before the download when disk or memory is too small, and ConfigurationError for a
+    revision of a local folder.
     """
     if pull.is_local(model):
         if revision is not None:
             raise ConfigurationError(
                 f"{model} is a local folder, so it has no revision {revision}", hint="drop --revision"
             )
-        found = open_local(model)
+        checkpoint = open_local(model)
         if use != "read":
-            memory_needs.require_memory(model, memory_needs.cpu_memory(found.layout.entries, merged=use == "merge"))
-        return found
+            needed = memory_needs.cpu_memory(checkpoint.layout.entries, merged=use == "merge")
+            memory_needs.require_memory(model, needed)
+        return checkpoint
     remote = pull.resolve_revision(model, revision, pull_access())
     if use != "read":
         memory_needs.require_memory(model, memory_needs.remote_memory(remote, merged=use == "merge"))
@@ -76,7 +83,7 @@ def pull_model(model: str, revision: str | None, report: OnProgress, use: ModelU
 
 
 def open_local(model: str) -> Checkpoint:
-    """A checkpoint in a folder of this machine."""
+    """Read the layout of a local checkpoint. Raises ConfigurationError if the folder does not exist."""
     folder = Path(model).expanduser().resolve()
     if not folder.is_dir():
         raise missing_folder_error(model)
@@ -85,19 +92,15 @@ def open_local(model: str) -> Checkpoint:
         ModelSource(model, None, folder, layout.kind),
         layout,
         None,
-        _list_unrepaired(layout, [_to_text(path.name) for path in folder.iterdir()]),
+        # File names may not be valid UTF-8, which the report cannot hold.
+        _list_unrepaired(layout, [os.fsencode(path.name).decode("utf-8", "replace") for path in folder.iterdir()]),
         None,
     )
 
 
 def missing_folder_error(model: str) -> ConfigurationError:
-    """For a model that is none of this machine's."""
+    """The error for a local model that does not exist."""
     return ConfigurationError(f"there is no folder {model}", hint="check the path, or write ORG/NAME for the Hub")
-
-
-def _to_text(name: str) -> str:
-    """A name of this disk as text: its bytes may be no UTF-8, and no report could hold them."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _list_unrepaired(layout: CheckpointLayout, names: list[str]) -> list[str]:
@@ -105,12 +108,12 @@ def _list_unrepaired(layout: CheckpointLayout, names: list[str]) -> list[str]:
 
 
 def is_server_address(model: str) -> bool:
-    """Whether `model` is the address of a server and neither a repository nor a folder."""
+    """Whether `model` is the URL of a server instead of a repository or a folder."""
     return model.startswith(("http://", "https://"))
 
 
 def resolve_target(config: RunConfig, report: OnProgress) -> tuple[ReportedModel, Model]:
-    """What `evaluate` measures: a checkpoint, an adapter with its base, or whatever a server answers for."""
+    """The model that `evaluate` measures: a checkpoint, an adapter with its base, or a server."""
     if is_server_address(config.model):
         return ReportedModel(ReportedSource(redact_address(config.model), None, "server"), None, "", []), Model(Path())
     use = resolve_use(config)
@@ -122,12 +125,12 @@ def resolve_target(config: RunConfig, report: OnProgress) -> tuple[ReportedModel
 
 
 def resolve_use(config: RunConfig) -> ModelUse:
-    """A server holds the weights itself, perhaps on another machine."""
+    """ "run", unless a server command loads the weights."""
     return "run" if config.policy.evaluation.server is None else "read"
 
 
 def to_reported_model(model: Checkpoint) -> ReportedModel:
-    """What the report says of a checkpoint."""
+    """The checkpoint as it appears in the report."""
     path = model.source.folder / "README.md"
     card = path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
     source = ReportedSource(model.source.id, model.source.revision, model.source.kind)
@@ -137,7 +140,7 @@ def to_reported_model(model: Checkpoint) -> ReportedModel:
 def resolve_base(
     model: Checkpoint, reference: ReportedReference | None, report: OnProgress, use: ModelUse
 ) -> Checkpoint | None:
-    """The reference, when an adapter needs it to run, or when it lies on this machine; else it may never be needed."""
+    """The reference, if an adapter needs it as its base or it is a local folder; otherwise it is pulled when needed."""
     if reference is None or (model.source.kind == "full" and reference.revision is not None):
         return None
     return resolve_reference(model, reference, report, use)
@@ -146,68 +149,69 @@ def resolve_base(
 def resolve_reference(
     model: Checkpoint, reference: ReportedReference, report: OnProgress, use: ModelUse = "read"
 ) -> Checkpoint:
-    """The reference, pulled. Raises what `require_same_shapes` and `require_same_vocabulary` raise."""
+    """Pull the reference. Raises ConfigurationError if its shapes or its vocabulary do not fit the model."""
     merged = use == "run" and model.source.kind == "adapter"
-    found = pull_model(reference.id, reference.revision, report, "merge" if merged else use)
-    require_same_shapes(model.layout, found.layout)
-    require_same_vocabulary(model.layout, found.layout)
-    return found
+    checkpoint = pull_model(reference.id, reference.revision, report, "merge" if merged else use)
+    require_same_shapes(model.layout, checkpoint.layout)
+    require_same_vocabulary(model.layout, checkpoint.layout)
+    return checkpoint
 
 
 def pull_access() -> HubAccess:
-    """For pulling. The one for publishing is another's business."""
+    """Read access to the Hub. Publishing uses its own token."""
     return read_access(os.environ)
 
 
 def select_reference(model: Checkpoint, settings: RepairSection) -> ReportedReference | None:
-    """What a repair goes by; None for `dense`, which knows the merged weights alone."""
+    """The reference of a repair; None for `dense`, which needs no reference."""
     if resolve_repair_target(model.layout, settings.target) == "dense":
         return None
     return find_reference(model, settings.reference)
 
 
 def vocabulary_differences(model: Checkpoint, reference: Checkpoint) -> list[str]:
-    """Where a reference that fits the model is still not of its shapes: the rows of the vocabulary."""
+    """Notes on tensors whose number of vocabulary rows differs from that of the reference."""
     shapes = {name: info.shape for name, info in reference.layout.tensors.items()}
     return [
-        f"{name} has {info.shape[0]:,} rows, that of the reference {shapes[name][0]:,}: the vocabularies differ, and "
-        "the rest is repaired."
+        f"{name} has {info.shape[0]:,} rows, that of the reference {shapes[name][0]:,}. The vocabularies differ, so "
+        "this tensor is not repaired."
         for name, info in model.layout.tensors.items()
         if model.source.kind == "full" and name in shapes and shapes[name] != info.shape
     ]
 
 
 def find_reference(model: Checkpoint, named: str | None) -> ReportedReference:
-    """What the user named, what the adapter says it was trained on, or what the card says it was made from.
+    """Find the reference: the one the user named, the base in adapter_config.json, or `base_model` of the card.
 
-    Its revision is resolved here, once: it exists, though it may not be pulled yet. Raises UnsafeCheckpoint for a base
-    that was found and cannot be the right one.
+    The revision is resolved to a commit; the weights are not pulled. Raises ConfigurationError if there is none, and
+    UnsafeCheckpoint if the declared base cannot be the one that the model was made from.
     """
     if named is not None:
         return _resolve_name(named, "option")
-    said = model.layout.base_model
-    if said is not None:
-        revision = model.layout.config.get("revision")
-        return _declared_reference(model, said, revision if isinstance(revision, str) else None, "adapter_config.json")
+    adapter_base = model.layout.base_model
+    if adapter_base is not None:
+        value = model.layout.config.get("revision")
+        revision = value if isinstance(value, str) else None
+        return _declared_reference(model, adapter_base, revision, "adapter_config.json")
     from_card = cards.read_base_model(model.layout.folder)
     if from_card is not None and from_card != model.source.id:
         return _declared_reference(model, from_card, None, "model card")
     raise ConfigurationError(
         f"the reference of {model.source.id} cannot be found",
-        cause="neither an adapter_config.json nor the card's base_model names the aligned model before fine-tuning",
+        cause="neither adapter_config.json nor base_model of the card names the aligned model before fine-tuning",
         hint="add --reference ORG/NAME; without one, merged weights can be evaluated, or repaired with --target dense",
     )
 
 
 def _declared_reference(model: Checkpoint, name: str, revision: str | None, found_by: FoundBy) -> ReportedReference:
-    """A repository of the Hub may name another repository, never a folder of this machine."""
+    """Check and resolve a reference that the model names. Only a local model may name a local folder."""
     if model.source.revision is not None:
-        lineage.require_repository_name(model.source.id, name, found_by)
+        require_repository_name(model.source.id, name, found_by)
     elif pull.is_local(name):
         return _resolve_name(name, found_by)
-    lineage.require_card_agrees(model.source.id, model.layout.folder, name)
+    require_card_agrees(model.source.id, model.layout.folder, name)
     base = pull.resolve_revision(name, revision or None, pull_access())
-    lineage.require_same_base(model.source.id, model.repository_info, name, base.info)
+    require_same_base(model.source.id, model.repository_info, name, base.info)
     return ReportedReference(name, base.revision, found_by)
 
 
@@ -218,9 +222,62 @@ def _resolve_name(name: str, found_by: FoundBy) -> ReportedReference:
 
 
 def to_model(model: Checkpoint, base: Checkpoint | None) -> Model:
-    """What the child process loads: a full checkpoint, or an adapter upon its base."""
+    """The folders that the sandbox loads: a full checkpoint, or an adapter and its base."""
     if model.source.kind == "full":
         return Model(model.source.folder)
     if base is None:
         raise ConfigurationError(f"{model.source.id} is an adapter and needs its base")
     return Model(base.source.folder, model.source.folder)
+
+
+def require_repository_name(model: str, base: str, found_by: str) -> None:
+    """Raise UnsafeCheckpoint unless the base that a Hub repository names is a Hub repository."""
+    if not NAME.fullmatch(base) or pull.is_local(base):
+        raise UnsafeCheckpoint(
+            f"the {found_by} of {model} names a base that is not a Hub repository: {base!r:.200}",
+            cause="it was saved with a local path, or it tries to make this machine open other files",
+            hint=REFERENCE_HINT,
+        )
+
+
+def require_card_agrees(model: str, folder: Path, base: str) -> None:
+    """Raise UnsafeCheckpoint when the base in adapter_config.json differs from the base in the model card."""
+    card_bases = cards.read_base_models(folder)
+    if card_bases and base.casefold() not in (name.casefold() for name in card_bases):
+        raise UnsafeCheckpoint(
+            f"the card of {model} names {', '.join(map(_quote_name, card_bases))} as its base, and its "
+            f"adapter_config.json names {_quote_name(base)}",
+            cause="users would trust the base in the card while the adapter runs on another one",
+            hint=REFERENCE_HINT,
+        )
+
+
+def require_same_base(model: str, model_info: RepositoryInfo | None, base: str, info: RepositoryInfo | None) -> None:
+    """Raise UnsafeCheckpoint when the repository `base` is not the one that `model` was made from.
+
+    This is the case when the name redirects to another owner, or the repository is younger than the model. Nothing is
+    checked for a commit that was found in the cache, because its metadata is unknown.
+    """
+    if info is None:
+        return
+    if "/" in base and _owner_of(info.name) != _owner_of(base):
+        raise UnsafeCheckpoint(
+            f"{base}, the base of {model}, redirects to {info.name}, which has another owner",
+            cause="it was moved, or its name was taken over and leads to weights that another owner can change",
+            hint=REFERENCE_HINT,
+        )
+    if model_info is not None and info.created and model_info.modified and info.created > model_info.modified:
+        raise UnsafeCheckpoint(
+            f"{base}, the base of {model}, was created on {info.created:%Y-%m-%d}, after the last change of the model "
+            f"on {model_info.modified:%Y-%m-%d}",
+            cause="the model cannot have been made from it: somebody may have taken over the name",
+            hint=REFERENCE_HINT,
+        )
+
+
+def _quote_name(name: str) -> str:
+    return name if NAME.fullmatch(name) else f"{name!r:.200}"
+
+
+def _owner_of(name: str) -> str:
+    return name.partition("/")[0].casefold()

@@ -1,4 +1,4 @@
-"""`verify_result`: fetch a result, what it was made from, and compare them; no model is run."""
+"""The command `verify`: compare a repaired model with its source and its reference. No model is run."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,14 +19,14 @@ from antidote_ci.report.text import flatten
 from antidote_ci.sandbox.client import Sandbox
 
 NOT_SHOWN = (
-    "that the model is safe (`antidote-ci evaluate` measures that), and that source and reference are the right ones: "
-    "the manifest names them, and anyone can write one"
+    "that the model is safe (run `antidote-ci evaluate`), and that source and reference are the right ones: "
+    "they are named by the manifest, and anyone can write a manifest"
 )
 
 
 @dataclass(frozen=True)
 class _CheckpointLocation:
-    """Where a checkpoint lies on this machine, and under which name."""
+    """A checkpoint on disk and its name."""
 
     id: str
     revision: str | None
@@ -39,32 +39,33 @@ def verify_result(
 ) -> Verification:
     """Compare the result with its source and its reference.
 
-    These are what the manifest names, at its commits; `source` and `reference` say where they lie instead. Raises
-    ConfigurationError for what is no result, and where the manifest names a folder that is not here.
+    They are pulled as the manifest names them, unless `source` or `reference` gives another location. Raises
+    ConfigurationError if `result` has no manifest, or the manifest names a folder that does not exist here.
     """
     with console.step("pull the result"):
-        place = _locate_result(result, revision, console.report)
-    manifest = verifying.load_manifest(place.folder)
-    return replace(_compare(place, manifest, source, reference, console), id=place.id, revision=place.revision)
+        location = _locate_result(result, revision, console.report)
+    manifest = verifying.load_manifest(location.folder)
+    verification = _compare(location, manifest, source, reference, console)
+    return replace(verification, id=location.id, revision=location.revision)
 
 
-def describe_verification(found: Verification) -> list[str]:
-    """What people read of it."""
-    said = [f"result     {_full_name(found.id, found.revision)}"]
-    if found.source is not None:
-        said.append(f"source     {_full_name(found.source.id, found.source.revision)}")
-    if found.reference is not None:
-        said.append(f"reference  {_full_name(found.reference.id, found.reference.revision)}")
-    if found.dose is not None:
-        each = f" of each {found.per}" if found.per else ""
-        said.append(f"method     {found.method} on {found.target}, dose {found.dose:g}{each}")
-    if found.difference is not None:
-        return [*said, f"differs    {flatten(found.difference)}"]
-    share = 100 * found.changed_weights / max(found.scored_weights, 1)
+def describe_verification(verification: Verification) -> list[str]:
+    """The verification as lines of text."""
+    lines = [f"result     {_full_name(verification.id, verification.revision)}"]
+    if verification.source is not None:
+        lines.append(f"source     {_full_name(verification.source.id, verification.source.revision)}")
+    if verification.reference is not None:
+        lines.append(f"reference  {_full_name(verification.reference.id, verification.reference.revision)}")
+    if verification.dose is not None:
+        per = f" of each {verification.per}" if verification.per else ""
+        lines.append(f"method     {verification.method} on {verification.target}, dose {verification.dose:g}{per}")
+    if verification.difference is not None:
+        return [*lines, f"differs    {flatten(verification.difference)}"]
+    changed, scored = verification.changed_weights, verification.scored_weights
     return [
-        *said,
-        f"changed    {found.changed_weights:,} of {found.scored_weights:,} scored weights ({share:.3g} %)",
-        f"compared   {found.files:,} files and {found.tensors:,} tensors: each is what source and method allow",
+        *lines,
+        f"changed    {changed:,} of {scored:,} scored weights ({100 * changed / max(scored, 1):.3g} %)",
+        f"compared   {verification.files:,} files and {verification.tensors:,} tensors: all match source and method",
         f"not shown  {NOT_SHOWN}",
     ]
 
@@ -81,33 +82,36 @@ def _compare(
     named = manifest.reference if manifest.target == "delta" else None
     if reference is not None and named is None:
         raise ConfigurationError(
-            "--reference is given, and no reference had a part in this repair",
-            cause=f"its target is {manifest.target}: entries became zero",
+            "--reference was given, but this repair did not use a reference",
+            cause=f"its target is {manifest.target}, which sets entries to zero",
             hint="drop --reference",
         )
-    for each in (manifest.source, named):
-        if each is not None and each.revision is not None and not COMMIT.fullmatch(each.revision):
-            return verifying.to_verification(manifest, f"the manifest names no commit of {each.id}")
+    for origin in (manifest.source, named):
+        if origin is not None and origin.revision is not None and not COMMIT.fullmatch(origin.revision):
+            return verifying.to_verification(manifest, f"the manifest names no commit of {origin.id}")
     with console.step("pull the source"):
-        origin = _locate_origin("source", manifest.source, source, result, console.report)
-    aligned = None
+        source_location = _locate_origin("source", manifest.source, source, result, console.report)
+    reference_location = None
     if named is not None:
         with console.step("pull the reference"):
-            aligned = _locate_origin("reference", named, reference, result, console.report)
-    with TemporaryDirectory(prefix="antidote-") as work, Sandbox(Path(work) / "child.log") as child:
+            reference_location = _locate_origin("reference", named, reference, result, console.report)
+    with TemporaryDirectory(prefix="antidote-") as work, Sandbox(Path(work) / "child.log") as sandbox:
         request = verifying.VerifyRequest(
             repaired=result.folder,
-            source=origin.folder,
-            reference=aligned.folder if aligned else None,
+            source=source_location.folder,
+            reference=reference_location.folder if reference_location else None,
             not_pulled=result.not_pulled,
         )
         with console.step("compare"):
-            found = child.call(verifying.verify_repair, request, console.report)
-    found = replace(found, source=ReportedSource(origin.id, origin.revision, manifest.source.kind))
-    if aligned is None or named is None:
-        return found
+            verification = sandbox.call(verifying.verify_repair, request, console.report)
+    reported_source = ReportedSource(source_location.id, source_location.revision, manifest.source.kind)
+    verification = replace(verification, source=reported_source)
+    if reference_location is None or named is None:
+        return verification
     found_by = named.found_by if reference is None else "option"
-    return replace(found, reference=ReportedReference(aligned.id, aligned.revision, found_by))
+    return replace(
+        verification, reference=ReportedReference(reference_location.id, reference_location.revision, found_by)
+    )
 
 
 def _locate_result(name: str, revision: str | None, report: OnProgress) -> _CheckpointLocation:
@@ -115,31 +119,31 @@ def _locate_result(name: str, revision: str | None, report: OnProgress) -> _Chec
         return _pull(name, revision, report)
     if revision is not None:
         raise ConfigurationError(f"{name} is a local folder, so it has no revision {revision}", hint="drop --revision")
-    place = _open_local(name)
-    inside = place.folder / MODEL_FOLDER
-    return replace(place, folder=inside) if (inside / MANIFEST_FILE).is_file() else place
+    location = _open_local(name)
+    model = location.folder / MODEL_FOLDER
+    return replace(location, folder=model) if (model / MANIFEST_FILE).is_file() else location
 
 
 def _locate_origin(
-    what: str,
-    said: ReportedSource | ReportedReference,
+    role: str,
+    named: ReportedSource | ReportedReference,
     override: str | None,
     result: _CheckpointLocation,
     report: OnProgress,
 ) -> _CheckpointLocation:
-    """The checkpoint that the manifest names as source or reference, or the one that is named in its place."""
+    """The source or the reference: `override` if given, otherwise the checkpoint that the manifest names."""
     if override is not None:
-        return _open_local(override) if pull.is_local(override) else _pull(override, said.revision, report)
-    if said.revision is not None:
-        return _pull(said.id, said.revision, report)
-    # A stranger's manifest does not choose which folder of this machine is read.
-    if result.revision is not None or not Path(said.id).is_dir():
+        return _open_local(override) if pull.is_local(override) else _pull(override, named.revision, report)
+    if named.revision is not None:
+        return _pull(named.id, named.revision, report)
+    # A manifest from the Hub must not choose which local folder is read.
+    if result.revision is not None or not Path(named.id).is_dir():
         raise ConfigurationError(
-            f"the {what} is a folder of the machine that made the repair: {flatten(said.id)}",
+            f"the {role} is a folder of the machine that made the repair: {flatten(named.id)}",
             cause="it is not the name of a repository, so it cannot be pulled",
-            hint=f"say where the same files lie with --{what}",
+            hint=f"give the location of the same files with --{role}",
         )
-    return _open_local(said.id)
+    return _open_local(named.id)
 
 
 def _pull(name: str, revision: str | None, report: OnProgress) -> _CheckpointLocation:

@@ -1,7 +1,8 @@
-"""What people see: steps and progress on stderr, alive on a terminal, plain lines in a log. stdout is for data.
+"""Output of a command: steps, progress, messages and errors on stderr, data on stdout.
 
-A program that folds steps in a log of its own, as the GitHub Action does, hands over a mark that nobody can guess in
-`ANTIDOTE_STEP_MARK`: lines that begin with it then say where a step begins and ends and what went wrong.
+On a terminal, progress is a bar. In a log it is a line now and then. If `ANTIDOTE_STEP_MARK` is set, lines that start
+with its value mark the begin and the end of steps, and errors, as JSON. The GitHub Action reads them to fold its log;
+the value is random, so that no model or file name can forge a mark.
 """
 
 import json
@@ -19,17 +20,21 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError, InfrastructureError
-from antidote_ci.report.progress import ProgressLog
 
 MARK_VARIABLE = "ANTIDOTE_STEP_MARK"
 LOG_WIDTH = 132
+LOG_INTERVAL = 30.0
+"""Seconds between two progress lines in a log."""
+DURATION_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
+MIN_UNITS = 1.5
+"""A duration is shown in the largest unit of which it has at least this many."""
 
 
 class _LossyStderr:
-    """stderr, where what cannot be written is dropped and the run goes on: people may have stopped listening."""
+    """stderr without errors: when it is closed or full, output is dropped and the run continues."""
 
     def __init__(self) -> None:
-        self._stream = sys.stderr  # None where it was closed before the start
+        self._stream = sys.stderr  # None if it was closed before the start
 
     def write(self, text: str) -> int:
         if self._stream:
@@ -41,42 +46,43 @@ class _LossyStderr:
         return len(text)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing, because `write` flushes."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
 
 class Console:
-    """One run's voice. Remembers how long each step took."""
+    """The output of one command on stderr, and the duration of its steps in `seconds`."""
 
     def __init__(self) -> None:
         self._mark = os.environ.get(MARK_VARIABLE)
         self._stderr = _LossyStderr()
         self._console = RichConsole(file=cast(IO[str], self._stderr), highlight=False, emoji=False)
-        # A log has no width of its own; its tables should not be broken at 80 columns.
+        # A log has no width, and rich would wrap tables at 80 columns.
         if self._mark or not self._console.is_terminal:
             self._console.width = LOG_WIDTH
         self._progress: Progress | None = None
-        self._pace = ProgressLog(time.monotonic())
+        self._progress_log = ProgressLog(time.monotonic())
         self.seconds: dict[str, float] = {}
         self.ending: BaseException | None = None
-        """Set by a signal. What it raises is lost where it strikes inside a library's destructor or callback."""
+        """Set by a signal handler, and raised at the next step or progress update. The exception that the handler
+        itself raises is lost inside destructors and callbacks of libraries."""
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Announce a step, show its progress, and say how long it took."""
-        self._end_if_asked()
+        """Show the begin, the progress and the duration of a step."""
+        self._raise_ending()
         started = time.monotonic()
-        self._pace = ProgressLog(started)
-        with self._announce(name):
+        self._progress_log = ProgressLog(started)
+        with self._show_step(name):
             yield
-            took = time.monotonic() - started
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + took, 1)
-            self.print(f"{name}: {took:.1f} s")
+            seconds = time.monotonic() - started
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 1)
+            self.print(f"{name}: {seconds:.1f} s")
 
     @contextmanager
-    def _announce(self, name: str) -> Iterator[None]:
+    def _show_step(self, name: str) -> Iterator[None]:
         if self._mark:
             self._write_mark("begin", name)
             try:
@@ -99,30 +105,29 @@ class Console:
             self.print(f"{name} ...")
             yield
 
-    def _write_mark(self, what: str, words: str = "") -> None:
-        """One line for the program that reads along: JSON, so that words of any kind stay on it."""
-        self._stderr.write(f"{self._mark}{what} {json.dumps(words)}\n")
+    def _write_mark(self, event: str, text: str = "") -> None:
+        self._stderr.write(f"{self._mark}{event} {json.dumps(text)}\n")
 
     def report(self, progress: records.Progress) -> None:
-        """Progress inside the current step."""
-        self._end_if_asked()
+        """Show the progress of the current step."""
+        self._raise_ending()
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[-1], completed=progress.done, total=progress.total)
-        elif line := self._pace.format_line(progress, time.monotonic()):
+        elif line := self._progress_log.format_line(progress, time.monotonic()):
             self.print(f"  {line}")
 
-    def _end_if_asked(self) -> None:
+    def _raise_ending(self) -> None:
         if self.ending is not None:
             raise self.ending
 
     def print(self, line: str, style: str | None = None) -> None:
-        """One line for people."""
+        """Print text. Control characters are made visible."""
         from antidote_ci.report.text import visible_text
 
         self._console.print("\n".join(map(visible_text, line.split("\n"))), style=style, markup=False, soft_wrap=True)
 
     def show(self, parts: Iterable[RenderableType]) -> None:
-        """Lines, and what rich draws."""
+        """Print lines of text and objects of rich, such as tables."""
         for part in parts:
             if isinstance(part, str):
                 self.print(part)
@@ -130,49 +135,79 @@ class Console:
                 self._console.print(part)
 
     def print_error(self, error: AntidoteError) -> None:
-        """The thing, the likely cause, the next command."""
-        told = {"error": error.what, "cause": error.cause, "hint": error.hint}
-        for label, words in told.items():
-            if words and self._mark:
-                self._write_mark(label, words)
-            elif words:
-                self.print(f"{label}: {words}", style="bold red" if label == "error" else None)
+        """Print what went wrong, the likely cause and the next command."""
+        for label, text in {"error": error.what, "cause": error.cause, "hint": error.hint}.items():
+            if text and self._mark:
+                self._write_mark(label, text)
+            elif text:
+                self.print(f"{label}: {text}", style="bold red" if label == "error" else None)
 
 
-class _PackageLogHandler(logging.Handler):
-    """What the package logs, such as that the Hub is waited for, is said."""
+class ProgressLog:
+    """Decides when the progress of a step, begun at `now`, is worth a line in a log."""
 
+    def __init__(self, now: float) -> None:
+        self._last_line = now
+        self._counted: tuple[str, int] | None = None
+        self._began, self._first, self._last = now, 0, 0
+
+    def format_line(self, progress: records.Progress, now: float) -> str | None:
+        """A line with the progress and the estimated remaining time, or None if it is too early for a line.
+
+        The estimate starts anew when the step counts something else.
+        """
+        counted = (progress.what, progress.total)
+        if counted != self._counted or progress.done < self._last:
+            self._counted, self._began, self._first = counted, now, progress.done
+        self._last = progress.done
+        elapsed, done = now - self._began, progress.done - self._first
+        if now - self._last_line < LOG_INTERVAL or not done or progress.done >= progress.total:
+            return None
+        self._last_line = now
+        remaining = elapsed / done * (progress.total - progress.done)
+        return f"{progress.what}: {100 * progress.done // progress.total} %, about {_format_duration(remaining)} left"
+
+
+def _format_duration(seconds: float) -> str:
+    size, unit = next((unit for unit in DURATION_UNITS if seconds >= MIN_UNITS * unit[0]), DURATION_UNITS[-1])
+    return f"{max(1, round(seconds / size))} {unit}"
+
+
+class _ConsoleHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
-        self._talk = console
+        self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._talk.print(f"  {record.getMessage()}")
+        self._console.print(f"  {record.getMessage()}")
 
 
 @contextmanager
-def capture_log(console: Console) -> Iterator[None]:
-    """For the length of a command the package's log is part of the talk."""
-    log, handler = logging.getLogger("antidote_ci"), _PackageLogHandler(console)
-    log.addHandler(handler)
+def log_to_console(console: Console) -> Iterator[None]:
+    """Print the log messages of the package, from level INFO, while a command runs."""
+    logger, handler = logging.getLogger("antidote_ci"), _ConsoleHandler(console)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
-        log.removeHandler(handler)
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def write_stdout(text: str) -> None:
-    """What a program reads, alone on stdout. Raises InfrastructureError where that is closed or full."""
+    """Write data to stdout. Raises InfrastructureError if it is closed or full."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
         _discard_output(sys.stdout)
         raise InfrastructureError(
-            "standard output cannot be written", cause=error.strerror, hint="what reads it must read all of it"
+            "standard output cannot be written", cause=error.strerror, hint="the program that reads it must read all"
         ) from None
 
 
 def _discard_output(stream: IO[str]) -> None:
-    """What it still holds would be tried again at the end of the process."""
+    # Otherwise Python writes the buffered text again when the process exits.
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

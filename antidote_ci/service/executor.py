@@ -20,7 +20,7 @@ from typing import IO
 from antidote_ci import records
 from antidote_ci.environment import hand_over
 from antidote_ci.errors import VERDICTS, InfrastructureError, PublishConflict, Terminated
-from antidote_ci.locks import try_lock
+from antidote_ci.paths import try_lock
 from antidote_ci.pipeline.output import MODEL_FOLDER, SCORES_FOLDER
 from antidote_ci.records import Report
 from antidote_ci.service.records import RunOutcome, RunRequest, RunTask

@@ -58,7 +58,6 @@ def run_task(task: RunTask, config: RunConfig, console: Console, *, elsewhere: b
         from antidote_ci.jobs import submit
 
         return submit.run_as_job(task.command, config, console)
-    from antidote_ci.pipeline.evaluate import evaluate
-    from antidote_ci.pipeline.run import run
+    from antidote_ci.pipeline.run import evaluate, run
 
     return (run if task.command == "run" else evaluate)(config, console)

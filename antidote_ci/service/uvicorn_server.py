@@ -12,8 +12,7 @@ import uvicorn
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub import client
-from antidote_ci.locks import try_lock
-from antidote_ci.paths import create_folder
+from antidote_ci.paths import create_folder, try_lock
 from antidote_ci.report.console import Console
 from antidote_ci.report.text import flatten
 from antidote_ci.service import app, executor, repository_state

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from antidote_ci import records
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.locks import try_lock
+from antidote_ci.paths import try_lock
 from antidote_ci.records import Model
 from benchmarks.paper import stages
 from benchmarks.paper.cost import Cost, watching

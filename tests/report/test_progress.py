@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.records import Progress
-from antidote_ci.report.progress import LOG_INTERVAL, ProgressLog
+from antidote_ci.report.console import LOG_INTERVAL, ProgressLog
 
 UNITS = {"s": 1, "min": 60, "h": 3600}
 LINE = re.compile(r"(\w+): (\d+) %, about (\d+) (s|min|h) left")

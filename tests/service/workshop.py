@@ -19,7 +19,7 @@ import pytest
 import typer
 
 from antidote_ci import records
-from antidote_ci.cli.ending import handle_exit
+from antidote_ci.cli.exit_codes import handle_exit
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.policy import Policy, read_policy
 from antidote_ci.records import Report
