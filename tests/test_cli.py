@@ -89,7 +89,7 @@ def test_the_shell_completes_what_is_typed(typed: str, offered: set[str]) -> Non
         (["run", "a/b", "--prompts", "jailbreak"], 2, "did you mean jailbreakbench?"),
         (["run", "a/b", "--prompts", "beavertails-evaluation"], 2, "--accept-licence"),
         (["evaluate", "a/b", "--judge", "beaver-dam"], 2, "--accept-licence"),
-        (["evaluate", "http://127.0.0.1:9/v1", "--server", "x {model} {port}"], 2, "answers already"),
+        (["evaluate", "http://127.0.0.1:9/v1", "--server", "x {model} {port}"], 2, "drop --server"),
         (["run", "a/b", "--judge", "refusal", "--prompts", "nowhere.jsonl"], 2, "nowhere.jsonl"),
         (["run", "a/b", "--judge", "refusal", "--prompts", "embedded"], 2, "--realignment embedded"),
         (
@@ -98,7 +98,7 @@ def test_the_shell_completes_what_is_typed(typed: str, offered: set[str]) -> Non
             "nowhere",
         ),
         (["evaluate", "", "--judge", "refusal", "--prompts", "embedded"], 2, "'' is not a model's name"),
-        (["run", ".", "--publish", "pull-request"], 2, "no commit of a repository names"),
+        (["run", ".", "--publish", "pull-request"], 2, "is a local folder, so its repair cannot be published"),
         (["evaluate", "./nowhere"], 2, "there is no folder ./nowhere"),
         (["run", "http://127.0.0.1:9/v1"], 2, "antidote-ci evaluate http://127.0.0.1:9/v1"),
         (["evaluate", "a/b", "--judge", "refusal", "--prompts", "embedded"], 3, "cannot be reached"),
@@ -175,13 +175,13 @@ def test_many_signals_are_one(number: signal.Signals, code: int) -> None:
             said += line
             if "asking again" in line:
                 process.send_signal(number)
-            if "nothing half-written is left" in line:
+            if "no partial results are left" in line:
                 while process.poll() is None:
                     process.send_signal(number)
                     time.sleep(0.001)
     # As Python winds up it forgets its handlers; a shell counts both alike.
     assert process.returncode in (code, -number), said
-    assert "nothing half-written is left" in said
+    assert "no partial results are left" in said
     assert "Traceback" not in said
 
 

@@ -65,7 +65,7 @@ def test_a_whole_machine_lacks_nothing_and_nothing_is_left_on_it(hub: LoopbackHu
     assert list(marks(done)) == [
         *("versions", "processor", "GPU", "memory", "downloads", "results", "Hub", "publishing", "Jobs", "judge")
     ]
-    assert done.stdout.count("knows the token: ada") == 3
+    assert done.stdout.count("accepts the token of ada") == 3
     assert "hf_writes" not in done.stdout
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "cache").exists()

@@ -114,7 +114,7 @@ def test_a_model_is_an_id_of_the_hub_or_refused(model: str) -> None:
         assert document[True]["workflow_dispatch"]["inputs"]["model"]["default"] == model
         assert document["env"]["MODEL"].endswith(f"|| '{model}' }}}}")
     else:
-        with pytest.raises(ConfigurationError, match="no id of the Hub"):
+        with pytest.raises(ConfigurationError, match="is not a Hub id"):
             scaffold.write_scaffold(Path(), model)
 
 

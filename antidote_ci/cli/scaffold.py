@@ -30,9 +30,9 @@ UNCOMMENTED_KEYS = ("gate.harmful_score", "evaluation.judge", "evaluation.prompt
 """Keys that are written without a `#`, because users change them first."""
 
 _HEAD = """\
-# Thresholds for the model, and settings of evaluation and repair. A key behind a `#` shows its default;
-# a key without a value has no default. Command-line options and inputs of the Action override this
-# file.
+# Thresholds for the model, and settings of evaluation and repair. A key behind a `#` shows its
+# default; a key without a value has no default. Command-line options and inputs of the Action
+# override this file.
 """
 
 

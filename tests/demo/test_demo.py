@@ -74,7 +74,7 @@ def test_sigterm_ends_the_demo_and_its_run(tmp_path: Path, times: int) -> None:
         finally:
             demo.kill()
     assert demo.returncode == 143
-    assert rest.count("terminated; nothing half-written is left") == 2
+    assert rest.count("terminated; no partial results are left") == 2
 
 
 def test_what_a_stranger_can_check_needs_no_token_and_minds_none(tmp_path: Path) -> None:

@@ -228,4 +228,4 @@ def test_a_card_that_cannot_be_merged_ends_the_run_before_the_work(
     publishing.require_mergeable_card(place, "---\nlicense: mit\n---\n# Fine\n")
     with pytest.raises(ConfigurationError, match="broken") as raised:
         publishing.require_mergeable_card(place, "---\nlicense: [\n---\n# Not\n")
-    assert "mend it there" in str(raised.value.hint)
+    assert "fix it in the repository" in str(raised.value.hint)

@@ -139,7 +139,7 @@ def test_the_same_run_gives_the_same_bytes(repaired_adapter: Path, trained_pair:
     code, _, err = finish(start("run", str(trained_pair / "adapter"), *arguments))
     assert code == 7, err
     assert f"antidote-ci verify {tmp_path / 'again'} checks" in err.replace("\n", " ")
-    assert err.strip().endswith("the repair waits; --accept-repair ends with 0.")
+    assert err.strip().endswith("the repair is not accepted yet; --accept-repair exits with 0.")
     for path in ("model/adapter_model.safetensors", "repair/antidote.safetensors"):
         assert sha256_file(tmp_path / "again" / path) == sha256_file(repaired_adapter / path)
 
