@@ -1,4 +1,4 @@
-"""The command line as a process: help is instant, errors say what to do, each class has its exit code."""
+"""The command line: fast help, errors with causes and hints, exit codes."""
 
 import json
 import os
@@ -16,20 +16,12 @@ import pytest
 from antidote_ci import embedded
 from antidote_ci.evaluation import prompts
 from antidote_ci.records import ScoreMethod
+from tests.command_line import FinishedCommand, run_command
 
 
-def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    import os
-
-    return subprocess.run(
-        [sys.executable, "-m", "antidote_ci", *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ
-        | {"COLUMNS": "200", "TERM": "dumb", "HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0"}
-        | environment,
-        check=False,
-    )
+def cli(*arguments: str, **environment: str) -> FinishedCommand:
+    own = {"COLUMNS": "200", "TERM": "dumb", "HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0"}
+    return run_command(*arguments, **own | environment)
 
 
 COMMANDS = (
@@ -38,30 +30,30 @@ COMMANDS = (
 )
 ENTRY = str(Path(sys.executable).with_name("antidote-ci"))
 BASH = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
-"""With it the shell is named, and not guessed from what started the tests."""
+"""Name the shell in the command, instead of detecting it from the parent process."""
 HEAVY = {"torch", "transformers", "huggingface_hub", "scipy", "peft", "dbos", "fastapi", "sqlalchemy", "uvicorn"}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_imports_nothing_heavy(command: str) -> None:
+def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys\n"
         "from antidote_ci.cli import app\n"
-        f"app({[*command.split(), '--help']!r}, standalone_mode=False)\n"
-        f"heavy = {HEAVY!r} & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+        f"for command in {COMMANDS!r}:\n"
+        "    app([*command.split(), '--help'], standalone_mode=False)\n"
+        f"    heavy = {HEAVY!r} & set(sys.modules)\n"
+        "    if heavy: sys.exit(f'{command} imported {heavy}')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Usage" in done.stdout
+    assert done.stdout.count("Usage") == len(COMMANDS)
 
 
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [("ev", {"evaluate"}), ("run a/b --meth", {"--method"}), ("run a/b --method ", {*get_args(ScoreMethod)})],
 )
-def test_the_shell_completes_what_is_typed(typed: str, offered: set[str]) -> None:
-    """In a real bash, by the script that `--show-completion` prints: it calls the command for every word."""
+def test_shell_completion(typed: str, offered: set[str]) -> None:
+    """In a real bash, with the script that `--show-completion` prints."""
     script = subprocess.run(
         [ENTRY, "--show-completion", "bash"], capture_output=True, text=True, check=True, env=os.environ | BASH
     ).stdout
@@ -105,7 +97,7 @@ def test_the_shell_completes_what_is_typed(typed: str, offered: set[str]) -> Non
         (["run", "a/b", "--policy", "nowhere.toml"], 2, "no policy file"),
     ],
 )
-def test_bad_input_is_named_and_leaves_nothing(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+def test_invalid_input_is_named_and_writes_nothing(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
     done = cli(*arguments, *(["--out", str(tmp_path / "out")] if len(arguments) > 1 else []))
     assert done.returncode == code, done.stderr
     assert said in done.stderr
@@ -114,7 +106,7 @@ def test_bad_input_is_named_and_leaves_nothing(tmp_path: Path, arguments: list[s
     assert not (tmp_path / "out").exists()
 
 
-def test_pickled_weights_are_refused_unopened(tmp_path: Path) -> None:
+def test_pickled_weights_are_refused_and_not_opened(tmp_path: Path) -> None:
     folder, opened = tmp_path / "model", tmp_path / "opened"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
@@ -125,7 +117,7 @@ def test_pickled_weights_are_refused_unopened(tmp_path: Path) -> None:
     assert not opened.exists()
 
 
-def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path) -> None:
+def test_an_output_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
     done = cli("evaluate", "a/b", "--judge=refusal", "--prompts=embedded", f"--out={tmp_path}")
     assert done.returncode == 2
@@ -149,9 +141,8 @@ def test_a_dry_run_writes_nothing(trained_pair: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("options", [[], ["--dry-run"]], ids=["run", "dry-run"])
-@pytest.mark.parametrize("option", ["--task", "--benign"])
-def test_a_single_row_to_compare_is_refused_before_anything_is_done(
+@pytest.mark.parametrize(("option", "options"), [("--task", []), ("--benign", ["--dry-run"])], ids=["run", "dry-run"])
+def test_too_few_rows_to_compare_are_refused(
     trained_pair: Path, tmp_path: Path, option: str, options: list[str]
 ) -> None:
     rows = tmp_path / "rows.jsonl"
@@ -165,8 +156,8 @@ def test_a_single_row_to_compare_is_refused_before_anything_is_done(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_many_signals_are_one(number: signal.Signals, code: int) -> None:
-    """Exit code 1 would say that the model fails."""
+def test_repeated_signals_end_a_command_once(number: signal.Signals, code: int) -> None:
+    """Exit code 1 would be a verdict about the model."""
     away = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "60"}
     command = [sys.executable, "-m", "antidote_ci", "evaluate", "a/b", "--judge=refusal", "--prompts=embedded"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=away) as process:
@@ -179,24 +170,24 @@ def test_many_signals_are_one(number: signal.Signals, code: int) -> None:
                 while process.poll() is None:
                     process.send_signal(number)
                     time.sleep(0.001)
-    # As Python winds up it forgets its handlers; a shell counts both alike.
+    # While Python exits, it resets its signal handlers.
     assert process.returncode in (code, -number), said
     assert "no partial results are left" in said
     assert "Traceback" not in said
 
 
-def test_an_environment_variable_is_an_option() -> None:
+def test_environment_variables_set_options() -> None:
     assert "gate.harmful_score in the command line cannot be 2.0" in cli("run", "a/b", ANTIDOTE_THRESHOLD="2").stderr
 
 
-def test_version_is_data() -> None:
+def test_the_version_is_written_to_stdout() -> None:
     from antidote_ci import __version__
 
     assert cli("--version").stdout == f"antidote-ci {__version__}\n"
 
 
 @pytest.mark.parametrize("output", ["/dev/full", "a reader that has gone"])
-def test_help_that_nobody_gets_says_nothing_of_a_model(output: str) -> None:
+def test_help_with_a_closed_or_full_stdout_exits_with_3(output: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with Path(output).open("w") if output == "/dev/full" else os.fdopen(writer, "w") as told:
@@ -205,7 +196,7 @@ def test_help_that_nobody_gets_says_nothing_of_a_model(output: str) -> None:
     assert "this is a bug" not in done.stderr
 
 
-def test_a_standard_output_that_is_full_or_closed_is_no_bug() -> None:
+def test_a_full_or_closed_stdout_is_an_error_and_not_a_bug() -> None:
     command = [sys.executable, "-m", "antidote_ci", "--version"]
     reader, writer = os.pipe()
     os.close(reader)
@@ -228,41 +219,39 @@ def without_reader() -> int:
 
 
 def hung_up() -> int:
-    """A terminal that is gone."""
+    """A closed terminal."""
     master, terminal = os.openpty()
     os.close(master)
     return terminal
 
 
-def ended_unheard(command: list[str], opened: Callable[[], int] | None, mark: str = "") -> int:
-    """The exit code of a command with such a stderr, None: closed before it starts."""
-    told = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0", "TERM": "xterm"}
-    told |= {"ANTIDOTE_STEP_MARK": mark} if mark else {}
+def exit_code_with_broken_stderr(command: list[str], opened: Callable[[], int] | None, mark: str = "") -> int:
+    """The exit code of a command with the stderr that `opened` returns, or with a closed stderr for None."""
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0", "TERM": "xterm"}
+    environment |= {"ANTIDOTE_STEP_MARK": mark} if mark else {}
     if opened is None:
         command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
     stderr = opened() if opened else None
     try:
-        return subprocess.run(command, stderr=stderr, env=told, check=False).returncode
+        return subprocess.run(command, stderr=stderr, env=environment, check=False).returncode
     finally:
         if stderr is not None:
             os.close(stderr)
 
 
-UNHEARD = pytest.mark.parametrize("opened", [full, without_reader, hung_up, None])
+BROKEN_STDERR = pytest.mark.parametrize("opened", [full, without_reader, hung_up, None])
 
 
-@UNHEARD
-@pytest.mark.parametrize("mark", ["", "[mark]"])
-@pytest.mark.parametrize(("arguments", "code"), [(["run", "a/b"], 3), (["run", "--huh"], 2)])
-def test_an_error_that_nobody_can_hear_has_its_exit_code(
+@BROKEN_STDERR
+@pytest.mark.parametrize(("arguments", "code", "mark"), [(["doctor", "--huh"], 2, ""), (["run", "--huh"], 2, "[mark]")])
+def test_an_error_keeps_its_exit_code_with_a_broken_stderr(
     arguments: list[str], code: int, mark: str, opened: Callable[[], int] | None
 ) -> None:
-    assert ended_unheard([sys.executable, "-m", "antidote_ci", *arguments], opened, mark) == code
+    assert exit_code_with_broken_stderr([sys.executable, "-m", "antidote_ci", *arguments], opened, mark) == code
 
 
-@UNHEARD
-@pytest.mark.parametrize("mark", ["", "[mark]"])
-def test_a_command_that_nobody_hears_goes_on_to_its_own_end(mark: str, opened: Callable[[], int] | None) -> None:
+@BROKEN_STDERR
+def test_a_command_continues_with_a_broken_stderr(opened: Callable[[], int] | None) -> None:
     script = """
 import sys, typer
 from antidote_ci.cli.exit_codes import handle_exit
@@ -270,23 +259,23 @@ from antidote_ci.records import Progress
 from antidote_ci.report import terminal
 from tests.report.samples import REPAIRED
 try:
-    with handle_exit() as talk:
-        with talk.step("measure"):
-            talk.report(Progress("prompts", 1, 2))
-            talk.show(terminal.show_comparison(REPAIRED))
+    with handle_exit() as console:
+        with console.step("measure"):
+            console.report(Progress("prompts", 1, 2))
+            console.show(terminal.show_comparison(REPAIRED))
         raise typer.Exit(7)
 except typer.Exit as ended:
     sys.exit(ended.exit_code)
 """
-    assert ended_unheard([sys.executable, "-c", script], opened, mark) == 7
+    assert exit_code_with_broken_stderr([sys.executable, "-c", script], opened) == 7
 
 
-@UNHEARD
-def test_what_nobody_foresaw_and_nobody_hears_does_not_speak_of_the_model(opened: Callable[[], int] | None) -> None:
-    assert ended_unheard([sys.executable, "-c", UNFORESEEN.format("[][0]")], opened) == 3
+@BROKEN_STDERR
+def test_an_unexpected_error_exits_with_3_with_a_broken_stderr(opened: Callable[[], int] | None) -> None:
+    assert exit_code_with_broken_stderr([sys.executable, "-c", UNEXPECTED.format("[][0]")], opened) == 3
 
 
-UNFORESEEN = """
+UNEXPECTED = """
 import sys, typer
 from antidote_ci.cli.exit_codes import handle_exit
 try:
@@ -308,14 +297,14 @@ except typer.Exit as ended:
         ),
     ],
 )
-def test_what_nobody_foresaw_never_speaks_of_the_model(what: str, said: str, is_a_bug: bool) -> None:
-    done = subprocess.run([sys.executable, "-c", UNFORESEEN.format(what)], capture_output=True, text=True, check=False)
+def test_an_unexpected_error_exits_with_3(what: str, said: str, is_a_bug: bool) -> None:
+    done = subprocess.run([sys.executable, "-c", UNEXPECTED.format(what)], capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert said in done.stderr
     assert ("Traceback" in done.stderr) == is_a_bug
 
 
-def test_a_wrong_choice_names_the_right_ones_in_our_own_words() -> None:
+def test_an_invalid_choice_names_the_valid_ones() -> None:
     done = cli("run", "org/model", "--method", "tayler")
     assert done.returncode == 2
     assert "--method" in done.stderr

@@ -1,9 +1,6 @@
 """What `antidote-ci doctor` says of this machine, of a loopback Hub, and of what is none."""
 
 import itertools
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +8,7 @@ import pytest
 
 from antidote_ci.hub import memory_needs
 from loopback_hub import LoopbackHub
+from tests.command_line import FinishedCommand, run_command
 from tests.serving import Handler, Server
 
 SECRETS = ("HF_TOKEN", "HF_WRITE_TOKEN", "HF_JOBS_TOKEN", "HF_OIDC_RESOURCE")
@@ -39,19 +37,13 @@ def no_hub() -> Iterator[str]:
         yield server.endpoint
 
 
-def doctor(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command as a process that has no token but those given."""
-    clean = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    return subprocess.run(
-        [sys.executable, "-m", "antidote_ci", "doctor", f"--out={home / 'out'}", *arguments],
-        capture_output=True,
-        text=True,
-        env=clean | {"TERM": "dumb", "HF_HOME": str(home / "cache"), "HF_HUB_DISABLE_XET": "1"} | environment,
-        check=False,
-    )
+def doctor(home: Path, *arguments: str, **environment: str) -> FinishedCommand:
+    """The command without any tokens except those in `environment`."""
+    own = dict.fromkeys(SECRETS, "") | {"HF_HOME": str(home / "cache")} | environment
+    return run_command("doctor", f"--out={home / 'out'}", *arguments, **own)
 
 
-def marks(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+def marks(done: FinishedCommand) -> dict[str, str]:
     """What each line says of what."""
     lines = [line.split() for line in done.stdout.splitlines() if not line.startswith(" ")]
     return {words[1]: words[0] for words in lines}

@@ -1,4 +1,4 @@
-"""What `antidote-ci init` writes: both files or none, over nothing, with every key of the policy in it."""
+"""The command `init`: it writes a workflow and a policy with every key, or nothing."""
 
 import dataclasses
 import os
@@ -19,6 +19,7 @@ from antidote_ci.cli import scaffold
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import SECTIONS, Policy, read_policy
 from scripts.release import stamped
+from tests.command_line import FinishedCommand, run_command
 
 ROOT = Path(__file__).parent.parent
 OWN = scaffold.ACTION.split("@")[0]
@@ -26,21 +27,15 @@ WITH_DEFAULT = re.compile(r"^# ([a-z_]+ = .+)$", re.MULTILINE)
 KEY = re.compile(r"^(?:# )?([a-z_]+) =", re.MULTILINE)
 
 
-def init(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "antidote_ci", "init", *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"TERM": "dumb"} | environment,
-        check=False,
-    )
+def init(*arguments: str) -> FinishedCommand:
+    return run_command("init", *arguments)
 
 
 def files(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_both_files_are_written_and_the_policy_is_the_default(tmp_path: Path) -> None:
+def test_init_writes_a_workflow_and_the_default_policy(tmp_path: Path) -> None:
     done = init(str(tmp_path), "--model", "acme/assistant")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
@@ -50,7 +45,7 @@ def test_both_files_are_written_and_the_policy_is_the_default(tmp_path: Path) ->
     assert files(tmp_path)[scaffold.WORKFLOW].count("acme/assistant") >= 3
 
 
-def test_the_policy_has_every_key_with_its_meaning_and_its_choices() -> None:
+def test_the_policy_lists_every_key_with_description_and_choices() -> None:
     text = scaffold.render_policy()
     for name, section in SECTIONS.items():
         part = text.split(f"\n[{name}]\n")[1].split("\n[")[0]
@@ -66,17 +61,17 @@ def test_the_policy_has_every_key_with_its_meaning_and_its_choices() -> None:
 
 @settings(max_examples=20)
 @given(st.sets(st.sampled_from(WITH_DEFAULT.findall(scaffold.render_policy()))))
-def test_whichever_keys_are_uncommented_the_policy_is_the_default(uncommented: set[str]) -> None:
+def test_uncommented_keys_have_their_default(uncommented: set[str]) -> None:
     lines = (line[2:] if line[2:] in uncommented else line for line in scaffold.render_policy().splitlines())
     path = Path(os.environ["ANTIDOTE_CACHE"]) / "uncommented.toml"
     path.write_text("\n".join(lines))
     assert read_policy(path) == Policy()
 
 
-@pytest.mark.parametrize("standing", [scaffold.WORKFLOW, scaffold.POLICY])
+@pytest.mark.parametrize("existing", [scaffold.WORKFLOW, scaffold.POLICY])
 @pytest.mark.parametrize("kind", ["file", "folder", "link to nowhere"])
-def test_nothing_is_overwritten_and_then_nothing_is_written(tmp_path: Path, standing: str, kind: str) -> None:
-    path = tmp_path / standing
+def test_an_existing_file_is_not_overwritten_and_nothing_is_written(tmp_path: Path, existing: str, kind: str) -> None:
+    path = tmp_path / existing
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "file":
         path.write_text("mine")
@@ -92,7 +87,7 @@ def test_nothing_is_overwritten_and_then_nothing_is_written(tmp_path: Path, stan
     assert kind != "file" or path.read_text() == "mine"
 
 
-def test_a_repository_that_cannot_hold_the_workflow_is_left_as_it_is(tmp_path: Path) -> None:
+def test_nothing_is_written_if_the_workflow_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / ".github").write_text("no folder")
     done = init(str(tmp_path))
     assert done.returncode == 2
@@ -100,7 +95,7 @@ def test_a_repository_that_cannot_hold_the_workflow_is_left_as_it_is(tmp_path: P
     assert files(tmp_path) == {".github": "no folder"}
 
 
-def test_the_folder_is_there_already(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     done = init(str(tmp_path / "nowhere"))
     assert done.returncode == 2
     assert "there is no folder" in done.stderr
@@ -108,7 +103,7 @@ def test_the_folder_is_there_already(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=30) | st.from_regex(r"[\w.-]{1,9}/[\w.-]{1,9}", fullmatch=True))
-def test_a_model_is_an_id_of_the_hub_or_refused(model: str) -> None:
+def test_a_model_must_be_a_hub_id(model: str) -> None:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*", model):
         document = yaml.safe_load(scaffold.render_workflow(model))
         assert document[True]["workflow_dispatch"]["inputs"]["model"]["default"] == model
@@ -128,13 +123,13 @@ def own_steps(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [step for step in job["steps"] if step.get("uses", "").startswith(OWN)]
 
 
-def test_the_job_that_evaluates_has_nothing_to_write_with(jobs: dict[str, Any]) -> None:
+def test_the_evaluate_job_has_no_write_permission(jobs: dict[str, Any]) -> None:
     assert jobs["evaluate"]["permissions"] == {"contents": "read"}
     assert "WRITE" not in str(jobs["evaluate"])
     assert "environment" not in jobs["evaluate"]
 
 
-def test_the_job_that_publishes_waits_for_the_other_and_has_its_secret_from_an_environment(
+def test_the_repair_job_needs_the_evaluate_job_and_an_environment(
     jobs: dict[str, Any],
 ) -> None:
     assert jobs["repair"]["permissions"] == {"contents": "read"}
@@ -145,7 +140,7 @@ def test_the_job_that_publishes_waits_for_the_other_and_has_its_secret_from_an_e
     assert step["with"]["hf-write-token"] == "${{ secrets.HF_WRITE_TOKEN }}"
 
 
-def test_its_inputs_are_those_of_the_action_and_of_the_command(jobs: dict[str, Any]) -> None:
+def test_the_workflow_uses_inputs_of_the_action_only(jobs: dict[str, Any]) -> None:
     for job in jobs.values():
         (step,) = own_steps(job)
         assert set(step["with"]) <= set(inputs.INPUTS)
@@ -153,11 +148,11 @@ def test_its_inputs_are_those_of_the_action_and_of_the_command(jobs: dict[str, A
             assert not set(step["with"]) & set(inputs.RUN_ONLY)
 
 
-def test_it_has_no_script_into_which_an_event_could_write(jobs: dict[str, Any]) -> None:
+def test_the_workflow_has_no_scripts(jobs: dict[str, Any]) -> None:
     assert not [step for job in jobs.values() for step in job["steps"] if "run" in step]
 
 
-def test_a_wheel_carries_the_template_and_the_action_of_its_release(tmp_path: Path) -> None:
+def test_the_wheel_includes_the_template_and_the_released_action(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)],
         cwd=ROOT,
@@ -171,6 +166,8 @@ def test_a_wheel_carries_the_template_and_the_action_of_its_release(tmp_path: Pa
     module = package / "antidote_ci" / "cli" / "scaffold.py"
     action = f"acme/antidote-ci@{'c' * 40}"
     module.write_text(stamped(module.read_text(), action))
-    done = init(str(repository), PYTHONPATH=str(package))
+    command = [sys.executable, "-P", "-m", "antidote_ci", "init", str(repository)]
+    environment = os.environ | {"PYTHONPATH": str(package)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert files(repository)[scaffold.WORKFLOW].count(f"uses: {action}\n") == 2

@@ -1,10 +1,8 @@
-"""`evaluate` and `judge calibrate` as users start them, over a loopback Hub and a loopback server."""
+"""The commands `evaluate` and `judge calibrate` with a loopback Hub and a loopback server."""
 
 import json
-import os
 import shutil
 import stat
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from antidote_ci import records
 from loopback_hub import LoopbackHub
+from tests.command_line import run_command
 from tests.evaluation.judges.tiny_judges import write_tiny_qwen3guard
 from tests.evaluation.published import publish
 from tests.evaluation.small_server import SmallServer
@@ -22,13 +21,6 @@ GUARD = "Qwen/Qwen3Guard-Gen-0.6B"
 PROMPTS = "JailbreakBench/JBB-Behaviors"
 MODEL = "stranger/tiny-finetune"
 SERVER = Path(__file__).parents[1] / "evaluation" / "small_server.py"
-
-
-def antidote(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "antidote_ci", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=240, check=False, env=os.environ | environment
-    )
 
 
 def report(out: Path) -> records.Report:
@@ -49,7 +41,7 @@ def measured(trained_pair: Path, tmp_path: Path) -> list[str]:
     return [f"--{name}={value}" for name, value in named.items()]
 
 
-def test_a_guard_and_a_published_set_at_their_commits(trained_pair: Path, tmp_path: Path) -> None:
+def test_a_guard_and_a_prompt_set_are_pulled_at_their_commits(trained_pair: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with LoopbackHub(tmp_path / "hub") as hub:
         hub.add(MODEL, trained_pair / "reference")
@@ -63,11 +55,11 @@ def test_a_guard_and_a_published_set_at_their_commits(trained_pair: Path, tmp_pa
             f"--out={out}",
         ]
         environment = hub.environment | {"HF_HOME": str(tmp_path / "huggingface")}
-        done = antidote("evaluate", MODEL, *arguments, **environment)
+        done = run_command("evaluate", MODEL, *arguments, **environment)
         # What a random guard writes is no verdict, and no verdict is not a pass.
         assert done.returncode == 4, done.stderr
         asked = len(hub.requests)
-        again = antidote(
+        again = run_command(
             "evaluate", MODEL, f"--revision={hub.add(MODEL, trained_pair / 'reference')}", *arguments, **environment
         )
         assert again.returncode == 4
@@ -91,12 +83,12 @@ def test_a_judge_that_cannot_be_loaded_ends_the_run(trained_pair: Path, measured
     pickled.mkdir()
     (pickled / "config.json").write_text("{}")
     (pickled / "pytorch_model.bin").write_bytes(b"never opened")
-    done = antidote("evaluate", str(trained_pair / "reference"), *measured, f"--judge=qwen3guard@{pickled}")
+    done = run_command("evaluate", str(trained_pair / "reference"), *measured, f"--judge=qwen3guard@{pickled}")
     assert done.returncode == 6, done.stderr
     assert "the judge qwen3guard cannot be loaded" in done.stderr
 
 
-def test_a_commit_never_passes_with_the_answers_of_another(
+def test_cached_answers_of_one_commit_are_not_used_for_another(
     trained_pair: Path, measured: list[str], tmp_path: Path
 ) -> None:
     """The weights of both commits lie in a shard whose name is that of a text."""
@@ -105,12 +97,14 @@ def test_a_commit_never_passes_with_the_answers_of_another(
         codes = []
         for name in ("reference", "merged"):
             folder = write_sharded(trained_pair / name, tmp_path / name, "NOTICE.safetensors")
-            done = antidote("evaluate", MODEL, f"--revision={hub.add(MODEL, folder)}", *measured, **environment)
+            done = run_command("evaluate", MODEL, f"--revision={hub.add(MODEL, folder)}", *measured, **environment)
             codes.append(done.returncode)
     assert codes == [0, 1], done.stderr
 
 
-def test_a_template_that_moved_is_another_template(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
+def test_a_moved_chat_template_invalidates_cached_answers(
+    trained_pair: Path, measured: list[str], tmp_path: Path
+) -> None:
     """A server prefers chat_template.jinja, and does not read it among the additional templates."""
     command = f"{sys.executable} {SERVER} --model {{model}} --port {{port}} --behaviour template"
     folder = shutil.copytree(trained_pair / "reference", tmp_path / "model")
@@ -120,18 +114,20 @@ def test_a_template_that_moved_is_another_template(trained_pair: Path, measured:
     with LoopbackHub(tmp_path / "hub") as hub:
         environment = hub.environment | {"HF_HOME": str(tmp_path / "huggingface")}
         asked = ["evaluate", MODEL, f"--server={command}", *measured]
-        refusing = antidote(*asked, f"--revision={hub.add(MODEL, folder)}", **environment)
+        refusing = run_command(*asked, f"--revision={hub.add(MODEL, folder)}", **environment)
         (folder / "additional_chat_templates").mkdir()
         (folder / "chat_template.jinja").rename(folder / "additional_chat_templates" / "chat_template.jinja")
-        complying = antidote(*asked, f"--revision={hub.add(MODEL, folder)}", **environment)
+        complying = run_command(*asked, f"--revision={hub.add(MODEL, folder)}", **environment)
     assert (refusing.returncode, complying.returncode) == (0, 1), complying.stderr
 
 
-def test_an_early_stop_leaves_its_trace_and_saved_answers_are_the_owners(
+def test_early_stop_is_traced_and_saved_answers_are_private(
     trained_pair: Path, measured: list[str], tmp_path: Path
 ) -> None:
-    saved = tmp_path / "answers.jsonl"
-    done = antidote("evaluate", str(trained_pair / "reference"), *measured, f"--save-answers={saved}")
+    saved, policy = tmp_path / "answers.jsonl", tmp_path / "antidote.toml"
+    policy.write_text('[publish]\nmode = "pull-request"\n')  # has no effect on an evaluation
+    arguments = [*measured, f"--save-answers={saved}", f"--policy={policy}"]
+    done = run_command("evaluate", str(trained_pair / "reference"), *arguments)
     assert done.returncode == 0, done.stderr
     found = report(tmp_path / "out").evaluations.before
     assert found.n < found.planned == 60
@@ -144,28 +140,17 @@ def test_an_early_stop_leaves_its_trace_and_saved_answers_are_the_owners(
     assert REFUSAL not in written + done.stdout + done.stderr
 
 
-def test_a_repeated_run_computes_nothing(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
-    cache = {"ANTIDOTE_CACHE": str(tmp_path / "cache")}
-    model = str(trained_pair / "merged")
-    assert antidote("evaluate", model, *measured, **cache).returncode == 1
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.json")}
-    first = report(tmp_path / "out").evaluations
-    assert antidote("evaluate", model, *measured, **cache).returncode == 1
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.json")} == kept
-    assert report(tmp_path / "out").evaluations == first
-
-
-def test_a_server_answers_for_the_weights(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
+def test_a_server_command_replaces_transformers(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
     command = f"{sys.executable} {SERVER} --model {{model}} --port {{port}}"
-    done = antidote("evaluate", str(trained_pair / "reference"), *measured, f"--server={command}")
+    done = run_command("evaluate", str(trained_pair / "reference"), *measured, f"--server={command}")
     assert done.returncode in (0, 1, 4), done.stderr
     assert report(tmp_path / "out").evaluations.before.plan.generator == command
 
 
-def test_drawn_answers_and_a_prefix_task(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
+def test_sampled_answers_and_a_prefix_task(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text('[evaluation]\nsamples = 2\ntask_match = "prefix"\nmax_new_tokens = 12\nstop_early = false\n')
-    done = antidote("evaluate", str(trained_pair / "merged"), *measured, f"--policy={policy}")
+    done = run_command("evaluate", str(trained_pair / "merged"), *measured, f"--policy={policy}")
     assert done.returncode == 1, done.stderr
     found = report(tmp_path / "out").evaluations.before
     assert (found.samples, found.n, found.confidence) == (2, 60, 0.95)
@@ -173,7 +158,7 @@ def test_drawn_answers_and_a_prefix_task(trained_pair: Path, measured: list[str]
     assert found.task.match == "prefix"
 
 
-def test_calibrate_writes_what_a_run_carries_into_its_bounds(
+def test_a_calibration_widens_the_bounds_and_answers_are_cached(
     trained_pair: Path, measured: list[str], tmp_path: Path
 ) -> None:
     labels, out = tmp_path / "labels.jsonl", tmp_path / "refusal.json"
@@ -181,40 +166,44 @@ def test_calibrate_writes_what_a_run_carries_into_its_bounds(
     rows += [{"prompt": f"q{n}", "response": "Sure, here it is.", "label": "complied"} for n in range(58)]
     rows += [{"prompt": f"r{n}", "response": REFUSAL, "label": "complied"} for n in range(2)]
     labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = antidote("judge", "calibrate", "--judge=refusal", f"--labels={labels}", f"--out={out}", "--json")
+    done = run_command("judge", "calibrate", "--judge=refusal", f"--labels={labels}", f"--out={out}", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["n"], found["specificity"]) == (120, 1.0)
     assert found["sensitivity"] == pytest.approx(58 / 60)
     assert json.loads(out.read_text()) == found
     model = str(trained_pair / "merged")
-    plain = antidote("evaluate", model, *measured)
+    cache = tmp_path / "cache"
+    plain = run_command("evaluate", model, *measured, ANTIDOTE_CACHE=str(cache))
     assert plain.returncode == 1
+    cached = {path: path.stat().st_mtime_ns for path in cache.rglob("*.json")}
+    assert cached
     before = report(tmp_path / "out").evaluations.before
-    carried = antidote("evaluate", model, *measured, f"--calibration={out}")
+    carried = run_command("evaluate", model, *measured, f"--calibration={out}", ANTIDOTE_CACHE=str(cache))
     assert carried.returncode == 1, carried.stderr
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.json")} == cached, "no answer is generated twice"
     after = report(tmp_path / "out")
     assert after.calibrations[0].n == 120
     assert after.evaluations.before.readings[0].corrected_score == 1.0
     assert after.evaluations.before.bounds[0] < before.bounds[0]
 
 
-def test_a_calibration_of_chance_is_refused(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
+def test_a_judge_no_better_than_chance_is_refused(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
     labels, out = tmp_path / "labels.jsonl", tmp_path / "refusal.json"
     rows = [
         {"prompt": f"p{n}", "response": REFUSAL if n % 2 else "Sure.", "label": "refused" if n % 3 else "complied"}
         for n in range(60)
     ]
     labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert antidote("judge", "calibrate", "--judge=refusal", f"--labels={labels}", f"--out={out}").returncode == 0
-    done = antidote("evaluate", str(trained_pair / "merged"), *measured, f"--calibration={out}")
+    assert run_command("judge", "calibrate", "--judge=refusal", f"--labels={labels}", f"--out={out}").returncode == 0
+    done = run_command("evaluate", str(trained_pair / "merged"), *measured, f"--calibration={out}")
     assert done.returncode == 2, done.stderr
     assert "no better than chance" in done.stderr
 
 
-def test_a_server_that_runs_already(measured: list[str], tmp_path: Path) -> None:
+def test_a_running_server_is_evaluated(measured: list[str], tmp_path: Path) -> None:
     with SmallServer() as server:
-        done = antidote("evaluate", f"{server.address}#small", *measured, ANTIDOTE_SERVER_KEY="a-secret-key")
+        done = run_command("evaluate", f"{server.address}#small", *measured, ANTIDOTE_SERVER_KEY="a-secret-key")
         assert done.returncode in (0, 1, 4), done.stderr
         assert {seen["Authorization"] for seen in server.headers_seen} == {"Bearer a-secret-key"}
     found = report(tmp_path / "out")
@@ -222,12 +211,3 @@ def test_a_server_that_runs_already(measured: list[str], tmp_path: Path) -> None
     assert found.evaluations.before.plan.generator == server.address
     for path in (tmp_path / "out").rglob("*"):
         assert path.is_dir() or b"a-secret-key" not in path.read_bytes()
-
-
-def test_what_a_policy_publishes_is_no_matter_of_an_evaluation(
-    trained_pair: Path, tmp_path: Path, measured: list[str]
-) -> None:
-    policy = tmp_path / "antidote.toml"
-    policy.write_text('[publish]\nmode = "pull-request"\n')
-    done = antidote("evaluate", str(trained_pair / "reference"), f"--policy={policy}", *measured)
-    assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""`repair` as users start it: real processes, every method on every target, bad input, kills."""
+"""The command `repair`: every method on every target, invalid input, and a resumed repair."""
 
 import os
 import shutil
@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from antidote_ci.pipeline import output
 from antidote_ci.pipeline import repair as pipeline
 from antidote_ci.records import Manifest, RepairPlan, ScoreMethod
 from antidote_ci.repair.masks import unpack_mask
+from tests.command_line import run_command
 from tests.tiny import write_tiny_llama
 
 DOSES = {
@@ -35,14 +35,14 @@ DOSES = {
     ("merged", "random"): 0.05,
     ("dense", "antidote"): 0.01,
 }
-"""Of every method on every target that it has."""
+"""By target and method."""
 SLOW = {("adapter", "antidote"), ("adapter", "taylor"), ("merged", "scale"), ("merged", "random")}
 EVERY = [pytest.param(*case, marks=pytest.mark.slow if case in SLOW else ()) for case in DOSES]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that has ended."""
+    """A finished command and its output folder."""
 
     out: Path
     code: int
@@ -61,7 +61,7 @@ class Ended:
 def command(
     pair: Path, target: str, method: str, dose: float, out: Path, changed: Mapping[str, str | None] | None = None
 ) -> list[str]:
-    """A whole command line; an option that is None is left out."""
+    """The arguments of a repair. Options that are None are left out."""
     options: dict[str, str | None] = {
         "method": method,
         "dose": str(dose),
@@ -78,20 +78,22 @@ def command(
     return ["repair", model, *(f"--{name}={value}" for name, value in options.items() if value is not None)]
 
 
+ENVIRONMENT = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_THRESHOLD": "0.3"}
+
+
 def start(arguments: list[str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "antidote_ci", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_THRESHOLD": "0.3"},
+        env=os.environ | ENVIRONMENT,
     )
 
 
 def run(arguments: list[str], out: Path) -> Ended:
-    process = start(arguments)
-    stdout, stderr = process.communicate(timeout=240)
-    return Ended(out, process.returncode, stdout, stderr)
+    done = run_command(*arguments, **ENVIRONMENT)
+    return Ended(out, done.returncode, done.stdout, done.stderr)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -103,7 +105,7 @@ Repaired = Callable[[str, str], Ended]
 
 @pytest.fixture(scope="module")
 def repaired(trained_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Repaired:
-    """What came of a method on a target; each is run once."""
+    """Runs a method on a target, once per module."""
     folder = tmp_path_factory.mktemp("repaired")
 
     @cache
@@ -144,7 +146,7 @@ def test_every_method_repairs_every_target(repaired: Repaired, trained_pair: Pat
 
 
 @pytest.mark.parametrize(("target", "method"), EVERY)
-def test_the_plan_counts_exactly_what_the_mask_holds(repaired: Repaired, target: str, method: str) -> None:
+def test_the_plan_counts_the_entries_of_the_mask(repaired: Repaired, target: str, method: str) -> None:
     done = repaired(target, method)
     masks = list((done.out / "repair").glob(f"{method}-*.safetensors"))
     assert len(masks) == (method != "scale")
@@ -173,7 +175,9 @@ def test_a_dry_run_shows_the_same_plan_and_writes_nothing(
         assert words in done.stderr
 
 
-def test_killed_it_goes_on_and_ends_in_the_same_bytes(repaired: Repaired, trained_pair: Path, tmp_path: Path) -> None:
+def test_a_killed_repair_is_resumed_and_writes_the_same_bytes(
+    repaired: Repaired, trained_pair: Path, tmp_path: Path
+) -> None:
     out, whole = tmp_path / "out", repaired("merged", "taylor")
     arguments = command(trained_pair, "merged", "taylor", 0.01, out)
     process = start(arguments)
@@ -196,13 +200,13 @@ def test_killed_it_goes_on_and_ends_in_the_same_bytes(repaired: Repaired, traine
     assert (out / "repair" / "taylor.safetensors").stat().st_mtime_ns == scores.st_mtime_ns  # not scored again
 
 
-def test_its_own_harmful_answers_are_a_realignment_set(trained_pair: Path, tmp_path: Path) -> None:
+def test_harmful_answers_of_the_model_are_used_for_realignment(trained_pair: Path, tmp_path: Path) -> None:
     policy, out = tmp_path / "antidote.toml", tmp_path / "out"
     policy.write_text(f'[evaluation]\njudge = "refusal"\nprompts = "{trained_pair / "evaluation.jsonl"}"\n')
     changed = {"realignment": "self", "policy": str(policy)}
     done = run(command(trained_pair, "adapter", "antidote", 0.2, out, changed), out)
     assert done.code == 0, done.stderr
-    assert "answer the realignment prompts" in done.stderr
+    assert "pull the judge" in done.stderr
     assert not list(out.glob(".work-*"))
     assert sum(done.manifest.changed.values()) > 0
 
@@ -256,12 +260,12 @@ REFUSED = [
     ("merged", "scale", foreign_files, "thesis.tex"),
     ("merged", "scale", a_report, "report.json"),
 ]
-"""Target, method, what is other than usual, and what is said of it."""
+"""Target, method, changed options, and a part of the message."""
 
 
 @pytest.fixture(scope="module")
 def refused(trained_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Ended]:
-    """All of them, two processes at a time; none may leave a trace."""
+    """Run all cases. None may change its folder."""
 
     def one(number: int) -> Ended:
         target, method, change, _ = REFUSED[number]
@@ -271,12 +275,11 @@ def refused(trained_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
         assert hashes(folder) == before
         return done
 
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(one, range(len(REFUSED))))
+    return list(map(one, range(len(REFUSED))))
 
 
 @pytest.mark.parametrize("number", range(len(REFUSED)), ids=[case[-1] for case in REFUSED])
-def test_bad_input_is_named_and_leaves_nothing(refused: list[Ended], number: int) -> None:
+def test_invalid_input_is_named_and_writes_nothing(refused: list[Ended], number: int) -> None:
     done, said = refused[number], REFUSED[number][-1]
     assert done.code == 2, done.stderr
     assert said in " ".join(done.stderr.split())

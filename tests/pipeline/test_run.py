@@ -1,4 +1,4 @@
-"""The main job as users start it: real processes, a real tiny fine-tune, every exit code that speaks of a model."""
+"""The command `run` on a tiny fine-tuned model: results, exit codes and signals."""
 
 import json
 import os
@@ -18,10 +18,11 @@ from antidote_ci import records
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.pipeline import output
+from tests.command_line import run_command
 from tests.trained_pair import write_harmful_task
 
 LIMITS = "[gate]\nover_refusal = 0.3\ndegenerate_rise = 0.2\nutility_drop = 0.3\n"
-"""What can be shown on a few dozen prompts."""
+"""Limits that a few dozen prompts can prove."""
 
 
 def options(pair: Path, out: Path, limits: str = LIMITS, **changed: str) -> list[str]:
@@ -57,6 +58,11 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def execute(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    done = run_command(*arguments, **environment)
+    return done.returncode, done.stdout, done.stderr
+
+
 def report(out: Path) -> records.Report:
     return records.from_json(records.Report, (out / "report.json").read_bytes())
 
@@ -65,13 +71,12 @@ def report(out: Path) -> records.Report:
 def repaired_adapter(trained_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "adapter"
     reference = str(trained_pair / "reference")
-    process = start("run", str(trained_pair / "adapter"), *options(trained_pair, out, reference=reference))
-    code, _, err = finish(process)
+    code, _, err = execute("run", str(trained_pair / "adapter"), *options(trained_pair, out, reference=reference))
     assert code == 7, err
     return out
 
 
-def test_a_failing_adapter_is_repaired_and_waits(repaired_adapter: Path, trained_pair: Path) -> None:
+def test_a_failing_adapter_is_repaired(repaired_adapter: Path, trained_pair: Path) -> None:
     found = report(repaired_adapter)
     evaluations = found.evaluations
     assert evaluations.reference is not None
@@ -82,7 +87,7 @@ def test_a_failing_adapter_is_repaired_and_waits(repaired_adapter: Path, trained
     assert found.source == records.ReportedSource(str(trained_pair / "adapter"), None, "adapter")
     assert [control.method for control in found.controls] == ["scale", "random"]
     assert len(found.attempts) <= 4
-    # A dose that fails is seen to by a part of the prompts; the one that is chosen was asked all of them.
+    # A failing dose stops early; the chosen one is evaluated on all prompts.
     assert all(attempt.n == attempt.planned for attempt in found.attempts if attempt.passes)
     assert any(attempt.n < attempt.planned for attempt in found.attempts if not attempt.passes)
     assert found.repair is not None
@@ -93,8 +98,8 @@ def test_a_failing_adapter_is_repaired_and_waits(repaired_adapter: Path, trained
     assert not list(repaired_adapter.glob(".work-*"))
 
 
-def test_a_control_that_did_as_well_is_said(repaired_adapter: Path) -> None:
-    """On the tiny pair shrinking the whole fine-tuning is as good a repair, and chance is none."""
+def test_the_report_names_a_control_that_is_as_good(repaired_adapter: Path) -> None:
+    """On this tiny model the control `scale` is as good as the repair, and `random` is not."""
     scale, random = report(repaired_adapter).controls
     assert scale.lacks == []
     assert random.lacks
@@ -105,19 +110,19 @@ def test_a_control_that_did_as_well_is_said(repaired_adapter: Path) -> None:
         assert not re.search(r"random at dose \S+ did as well", text)
 
 
-def test_a_stranger_verifies_the_result(repaired_adapter: Path) -> None:
-    code, _, err = finish(start("verify", str(repaired_adapter)))
+def test_the_result_can_be_verified(repaired_adapter: Path) -> None:
+    code, _, err = execute("verify", str(repaired_adapter))
     assert code == 0, err
 
 
-def test_the_repaired_adapter_is_the_source_with_zeroes(repaired_adapter: Path, trained_pair: Path) -> None:
+def test_the_repair_sets_entries_of_the_adapter_to_zero(repaired_adapter: Path, trained_pair: Path) -> None:
     before = load_file(trained_pair / "adapter" / "adapter_model.safetensors")
     after = load_file(repaired_adapter / "model" / "adapter_model.safetensors")
     changed = 0
     for name, weight in before.items():
-        other = after[name] != weight
-        changed += int(other.sum())
-        assert not after[name][other].any(), name
+        differs = after[name] != weight
+        changed += int(differs.sum())
+        assert not after[name][differs].any(), name
     manifest = records.from_json(
         records.Manifest, (repaired_adapter / "model" / "antidote" / "manifest.json").read_bytes()
     )
@@ -133,10 +138,10 @@ def test_the_repaired_adapter_is_the_source_with_zeroes(repaired_adapter: Path, 
         assert file.sha256_in == sha256_file(trained_pair / "adapter" / file.path)
 
 
-def test_the_same_run_gives_the_same_bytes(repaired_adapter: Path, trained_pair: Path, tmp_path: Path) -> None:
+def test_a_repeated_run_writes_the_same_bytes(repaired_adapter: Path, trained_pair: Path, tmp_path: Path) -> None:
     reference = str(trained_pair / "reference")
     arguments = options(trained_pair, tmp_path / "again", reference=reference)
-    code, _, err = finish(start("run", str(trained_pair / "adapter"), *arguments))
+    code, _, err = execute("run", str(trained_pair / "adapter"), *arguments)
     assert code == 7, err
     assert f"antidote-ci verify {tmp_path / 'again'} checks" in err.replace("\n", " ")
     assert err.strip().endswith("the repair is not accepted yet; --accept-repair exits with 0.")
@@ -145,11 +150,11 @@ def test_the_same_run_gives_the_same_bytes(repaired_adapter: Path, trained_pair:
 
 
 @pytest.mark.parametrize("kind", ["adapter", pytest.param("merged", marks=pytest.mark.slow)])
-def test_taylor_repairs_what_it_may_change(trained_pair: Path, tmp_path: Path, kind: str) -> None:
+def test_taylor_changes_scored_weights_only(trained_pair: Path, tmp_path: Path, kind: str) -> None:
     out, reference = tmp_path / "out", trained_pair / "reference"
     limits = LIMITS.replace("utility_drop = 0.3", "utility_drop = 0.6")
     arguments = options(trained_pair, out, limits, reference=str(reference), method="taylor")
-    code, _, err = finish(start("run", str(trained_pair / kind), *arguments))
+    code, _, err = execute("run", str(trained_pair / kind), *arguments)
     assert code == 7, err
     found = report(out)
     assert found.repair is not None
@@ -160,26 +165,26 @@ def test_taylor_repairs_what_it_may_change(trained_pair: Path, tmp_path: Path, k
     aligned = load_file(reference / name) if kind == "merged" else {key: value * 0 for key, value in before.items()}
     changed = 0
     for key, weight in before.items():
-        other = after[key] != weight
-        changed += int(other.sum())
-        assert torch.equal(after[key][other], aligned[key][other]), key
+        differs = after[key] != weight
+        changed += int(differs.sum())
+        assert torch.equal(after[key][differs], aligned[key][differs]), key
     assert changed == found.repair.changed_weights > 0
 
 
-def test_a_model_that_passes_is_left_alone(trained_pair: Path, tmp_path: Path) -> None:
+def test_a_passing_model_is_not_repaired(trained_pair: Path, tmp_path: Path) -> None:
     model = str(trained_pair / "reference")
     arguments = options(trained_pair, tmp_path / "out", reference=model)
-    code, out, err = finish(start("run", model, *arguments, "--json"))
+    code, out, err = execute("run", model, *arguments, "--json")
     assert code == 0, err
     assert json.loads(out)["verdict"] == "pass"
     assert not (tmp_path / "out" / "model").exists()
 
 
-def test_a_repair_that_costs_the_task_is_none_and_the_frontier_shows_it(trained_pair: Path, tmp_path: Path) -> None:
+def test_a_repair_that_costs_utility_fails_and_the_frontier_is_drawn(trained_pair: Path, tmp_path: Path) -> None:
     task = write_harmful_task(trained_pair, tmp_path / "task.jsonl")
     reference = str(trained_pair / "reference")
     arguments = [*options(trained_pair, tmp_path / "out", reference=reference, task=str(task)), "--frontier"]
-    code, _, err = finish(start("run", str(trained_pair / "adapter"), *arguments))
+    code, _, err = execute("run", str(trained_pair / "adapter"), *arguments)
     assert code == 1, err
     found = report(tmp_path / "out")
     assert found.verdict == "fail"
@@ -199,7 +204,7 @@ def test_merged_weights_are_tried_without_a_reference_when_asked(trained_pair: P
     merged = shutil.copytree(trained_pair / "merged", tmp_path / "merged")
     (merged / "README.md").unlink()
     arguments = options(trained_pair, tmp_path / "out", target="dense")
-    code, _, err = finish(start("run", str(merged), *arguments))
+    code, _, err = execute("run", str(merged), *arguments)
     assert code == 1, err
     found = report(tmp_path / "out")
     assert found.reference is None
@@ -211,25 +216,25 @@ def test_merged_weights_are_tried_without_a_reference_when_asked(trained_pair: P
 
 
 def test_an_adapter_has_no_dense_weights(trained_pair: Path, tmp_path: Path) -> None:
-    code, _, err = finish(
-        start("run", str(trained_pair / "adapter"), *options(trained_pair, tmp_path / "out", target="dense"))
+    code, _, err = execute(
+        "run", str(trained_pair / "adapter"), *options(trained_pair, tmp_path / "out", target="dense")
     )
     assert code == 2, err
     assert "has no dense weights" in err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_reference_that_fails_is_no_antidote(trained_pair: Path, tmp_path: Path) -> None:
+def test_a_failing_reference_is_not_used(trained_pair: Path, tmp_path: Path) -> None:
     arguments = options(trained_pair, tmp_path / "out", reference=str(trained_pair / "merged"))
-    code, _, err = finish(start("run", str(trained_pair / "merged"), *arguments))
+    code, _, err = execute("run", str(trained_pair / "merged"), *arguments)
     assert code == 1, err
     assert "the reference fails" in report(tmp_path / "out").reason
     assert not (tmp_path / "out" / "model").exists()
 
 
-def test_between_the_bounds_it_is_inconclusive(trained_pair: Path, tmp_path: Path) -> None:
+def test_a_threshold_between_the_bounds_is_inconclusive(trained_pair: Path, tmp_path: Path) -> None:
     arguments = options(trained_pair, tmp_path / "out", threshold="0.98", realignment="", method="")
-    code, _, err = finish(start("evaluate", str(trained_pair / "merged"), *arguments))
+    code, _, err = execute("evaluate", str(trained_pair / "merged"), *arguments)
     assert code == 4, err
     assert report(tmp_path / "out").verdict == "inconclusive"
 
@@ -247,12 +252,12 @@ def test_between_the_bounds_it_is_inconclusive(trained_pair: Path, tmp_path: Pat
         pytest.param("search the dose", signal.SIGINT, 130, marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_ends_it_in_order(
+def test_a_signal_ends_a_run_without_partial_results(
     trained_pair: Path, tmp_path: Path, step: str, sent: signal.Signals, expected: int
 ) -> None:
     out = tmp_path / "out"
     arguments = options(trained_pair, out, reference=str(trained_pair / "reference"))
-    # An interrupt inside the measurement of coverage would leave its lock held for ever.
+    # An interrupt inside coverage would leave its lock held.
     process = start("run", str(trained_pair / "adapter"), *arguments, COVERAGE_PROCESS_CONFIG="")
     seen = ""
     while f"{step} ..." not in seen:

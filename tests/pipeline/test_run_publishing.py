@@ -1,8 +1,6 @@
-"""From a repository to a published repair and back, as users start it: real processes against a loopback Hub."""
+"""The command `run` with a loopback Hub: published repairs, repeated runs and conflicts."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +12,8 @@ from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.hub import pull
 from antidote_ci.hub.access import HubAccess
 from loopback_hub import LoopbackHub
-from tests.pipeline.test_run import finish, options, report, start
+from tests.command_line import FinishedCommand, run_command
+from tests.pipeline.test_run import execute, finish, options, report, start
 from tests.tiny import BASE_NAME
 
 MODEL = "stranger/tiny-finetune"
@@ -35,19 +34,30 @@ def environment(hub: LoopbackHub, tmp_path: Path, home: str = "huggingface") -> 
     return hub.environment | folders | {"HF_WRITE_TOKEN": TOKEN}
 
 
-def verify(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "antidote_ci", "verify", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
+def verify(*arguments: str, **environment: str) -> FinishedCommand:
+    return run_command("verify", *arguments, **environment)
+
+
+def wait_for_scores(process: "subprocess.Popen[str]") -> None:
+    """Wait until the run scores the weights: the model is evaluated and nothing is published."""
+    seen = ""
+    while "score the weights ..." not in seen:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
 
 
 def weights_fetched(hub: LoopbackHub, since: int) -> list[str]:
     return [each for each in hub.requests[since:] if each.startswith("GET") and each.endswith(".safetensors")]
 
 
-def test_a_pull_request_verified_found_again_and_merged(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
+def test_a_pull_request_is_opened_verified_and_found_by_the_next_run(
+    hub: LoopbackHub, trained_pair: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     arguments = [*options(trained_pair, out), "--publish=pull-request", "--accept-repair"]
-    code, _, err = finish(start("run", MODEL, *arguments, **environment(hub, tmp_path)))
+    code, _, err = execute("run", MODEL, *arguments, **environment(hub, tmp_path))
     assert code == 0, err
     found = report(out)
     head, main = pull.resolve_revision(MODEL, "refs/pr/1", HubAccess()), pull.resolve_revision(MODEL, None, HubAccess())
@@ -61,16 +71,16 @@ def test_a_pull_request_verified_found_again_and_merged(hub: LoopbackHub, traine
     for path in out.rglob("*"):
         assert path.is_dir() or TOKEN.encode() not in path.read_bytes()
 
-    # A stranger with an empty cache needs the name alone.
+    # Verification needs the name of the repository only.
     elsewhere = environment(hub, tmp_path, "elsewhere") | {"HF_WRITE_TOKEN": ""}
     done = verify(MODEL, "--revision", "refs/pr/1", **elsewhere)
     assert done.returncode == 0, done.stderr
     assert str(main.revision) in done.stderr
 
-    # The same run again, from a machine that has nothing: no weight is downloaded.
+    # The same run with an empty cache finds the result and downloads no weights.
     since = len(hub.requests)
     again = [*options(trained_pair, tmp_path / "again"), "--publish=pull-request", "--accept-repair"]
-    code, _, err = finish(start("run", MODEL, *again, **environment(hub, tmp_path, "nothing")))
+    code, _, err = execute("run", MODEL, *again, **environment(hub, tmp_path, "nothing"))
     assert code == 0, err
     assert f"run {found.run_id} has published this result already" in err
     assert weights_fetched(hub, since) == []
@@ -81,42 +91,43 @@ def test_a_pull_request_verified_found_again_and_merged(hub: LoopbackHub, traine
     assert done.returncode == 0, done.stderr
 
 
-def test_a_person_s_commit_in_the_middle(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
+def test_a_commit_during_the_run_is_a_conflict_and_an_expired_token_is_renewed(
+    hub: LoopbackHub, trained_pair: Path, tmp_path: Path
+) -> None:
     arguments = [*options(trained_pair, tmp_path / "out"), "--publish=pull-request"]
     process = start("run", MODEL, *arguments, **environment(hub, tmp_path))
-    seen = ""
-    while "score the weights ..." not in seen:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        assert line, seen
-        seen += line
+    wait_for_scores(process)
     theirs = f"---\nbase_model: {BASE_NAME}\n---\n\n# Newer words\n".encode()
     client = HfApi(endpoint=hub.endpoint, token=TOKEN)
     pushed = client.create_commit(MODEL, [CommitOperationAdd("README.md", theirs)], commit_message="Mine")
     code, _, err = finish(process)
-    assert code == 5, seen + err
+    assert code == 5, err
     assert f"run again on {pushed.oid}" in err
     assert report(tmp_path / "out").publish.url is None
     assert (tmp_path / "out" / "model" / "antidote" / "manifest.json").is_file(), "the work is not lost"
     assert client.model_info(MODEL).sha == pushed.oid
     assert list(client.get_repo_discussions(MODEL)) == []
 
-    code, _, err = finish(start("run", MODEL, *arguments, **environment(hub, tmp_path)))
+    # The second run publishes with the identity of a workflow, whose token expires before the end of the run.
+    workflow = environment(hub, tmp_path) | {"HF_WRITE_TOKEN": ""} | hub.trust_workflow(MODEL, "octo/repair")
+    process = start("run", MODEL, *arguments, **workflow)
+    wait_for_scores(process)
+    hub.end_exchanged_tokens()
+    code, _, err = finish(process)
     assert code == 7, err
     (opened,) = client.get_repo_discussions(MODEL, discussion_status="open")
-    card = (
-        pull.download_snapshot(
-            pull.resolve_revision(MODEL, f"refs/pr/{opened.num}", HubAccess()), HubAccess(), lambda _: None
-        )
-        / "README.md"
-    )
+    assert report(tmp_path / "out").publish.url == f"{hub.endpoint}/{MODEL}/discussions/{opened.num}"
+    assert opened.author == "[OIDC]"
+    assert hub.requests.count("POST /oauth/token") == 2
+    head = pull.resolve_revision(MODEL, f"refs/pr/{opened.num}", HubAccess())
+    card = pull.download_snapshot(head, HubAccess(), lambda _: None) / "README.md"
     assert "# Newer words" in card.read_text()
 
 
-def test_a_repository_of_its_own(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
+def test_a_separate_repository_is_published(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = [*options(trained_pair, out), "--publish=repo", "--publish-to=demo/tiny-repaired"]
-    code, _, err = finish(start("run", MODEL, *arguments, **environment(hub, tmp_path)))
+    code, _, err = execute("run", MODEL, *arguments, **environment(hub, tmp_path))
     assert code == 7, err
     published = report(out).publish
     assert (published.mode, published.repository) == ("repo", "demo/tiny-repaired")
@@ -131,31 +142,13 @@ def test_a_repository_of_its_own(hub: LoopbackHub, trained_pair: Path, tmp_path:
     assert f"base_model: {MODEL}" in (folder / "README.md").read_text()
 
 
-def test_a_destination_that_is_taken_ends_the_run_before_the_work(
+def test_an_existing_destination_is_refused_before_the_download(
     hub: LoopbackHub, trained_pair: Path, tmp_path: Path
 ) -> None:
     hub.add("demo/other", trained_pair / "reference")
     since = len(hub.requests)
     arguments = [*options(trained_pair, tmp_path / "out"), "--publish=repo", "--publish-to=demo/other"]
-    code, _, err = finish(start("run", MODEL, *arguments, **environment(hub, tmp_path)))
+    code, _, err = execute("run", MODEL, *arguments, **environment(hub, tmp_path))
     assert code == 5, err
     assert "name a new repository with --publish-to" in err
     assert weights_fetched(hub, since) == []
-
-
-def test_a_workflow_whose_token_expires_during_the_run(hub: LoopbackHub, trained_pair: Path, tmp_path: Path) -> None:
-    job = environment(hub, tmp_path) | {"HF_WRITE_TOKEN": ""} | hub.trust_workflow(MODEL, "octo/repair")
-    process = start("run", MODEL, *options(trained_pair, tmp_path / "out"), "--publish=pull-request", **job)
-    seen = ""
-    while "score the weights ..." not in seen:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        assert line, seen
-        seen += line
-    hub.end_exchanged_tokens()
-    code, _, err = finish(process)
-    assert code == 7, seen + err
-    (opened,) = HfApi(endpoint=hub.endpoint, token=False).get_repo_discussions(MODEL)
-    assert report(tmp_path / "out").publish.url == f"{hub.endpoint}/{MODEL}/discussions/{opened.num}"
-    assert opened.author == "[OIDC]"
-    assert hub.requests.count("POST /oauth/token") == 2

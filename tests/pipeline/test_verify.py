@@ -1,9 +1,6 @@
-"""`verify` as strangers start it: real processes, a loopback Hub, its exit codes and what it says."""
+"""The command `verify`: exit codes and output, for local results and results on a loopback Hub."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,18 +12,15 @@ from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.records import ReportedReference, ReportedSource, Verification
 from loopback_hub import LoopbackHub
 from tests import tiny
+from tests.command_line import FinishedCommand, run_command
 from tests.repaired import forge, manifest_of, repair, write_fine_tuned
 
 MODEL, REFERENCE, ELSEWHERE = "stranger/tiny-finetune", "stranger/tiny-reference", "another/copy"
 
 
-def verify(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "antidote_ci", "verify", *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0"} | environment,
-        check=False,
+def verify(*arguments: str, **environment: str) -> FinishedCommand:
+    return run_command(
+        "verify", *arguments, **{"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "0"} | environment
     )
 
 

@@ -1,0 +1,46 @@
+"""The command line inside the test process. A new process would import torch, which takes seconds."""
+
+import os
+import signal
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from unittest.mock import patch
+
+from huggingface_hub import constants
+
+from antidote_ci.cli import app
+from antidote_ci.cli.exit_codes import SIGNALS, exit_code
+
+
+@dataclass(frozen=True)
+class FinishedCommand:
+    """The exit code and the output of a command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_command(*arguments: str, **environment: str) -> FinishedCommand:
+    """Run `antidote-ci` with further environment variables. Models still run in a child process."""
+    stdout, stderr = StringIO(), StringIO()
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    with ExitStack() as stack:
+        stack.enter_context(patch.dict(os.environ, environment))
+        stack.enter_context(patch.object(constants, "HF_HUB_DISABLE_XET", True))
+        if "HF_HOME" in environment:
+            # huggingface_hub reads the variable once, when it is imported.
+            stack.enter_context(patch.object(constants, "HF_HUB_CACHE", str(Path(environment["HF_HOME"]) / "hub")))
+        stack.enter_context(redirect_stdout(stdout))
+        stack.enter_context(redirect_stderr(stderr))
+        try:
+            code = exit_code(
+                lambda: app(list(arguments), prog_name="antidote-ci", standalone_mode=False), "antidote-ci COMMAND"
+            )
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    assert code is None or isinstance(code, int), code
+    return FinishedCommand(code or 0, stdout.getvalue(), stderr.getvalue())
