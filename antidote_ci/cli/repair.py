@@ -6,19 +6,8 @@ from typing import Annotated
 import typer
 
 from antidote_ci import records
+from antidote_ci.cli import options
 from antidote_ci.cli.exit_codes import handle_exit
-from antidote_ci.cli.options import (
-    DEFAULT_REPAIR_OUT,
-    AcceptLicence,
-    ModelArgument,
-    PolicyFile,
-    Realignment,
-    ReferenceName,
-    Revision,
-    TargetName,
-    TaskFile,
-    option,
-)
 from antidote_ci.policy import RunConfig, override_section, read_policy
 from antidote_ci.records import Method
 from antidote_ci.repair.methods import score_method
@@ -26,23 +15,25 @@ from antidote_ci.report.console import write_stdout
 
 
 def repair(
-    model: ModelArgument,
-    method: Annotated[Method, option("--method", "How to select the weights to prune (docs/repair-command.md).")],
-    dose: Annotated[float, option("--dose", "Share of each row or tensor to prune, 0 to 1.")],
-    revision: Revision = None,
-    reference: ReferenceName = None,
-    policy: PolicyFile = None,
-    realignment: Realignment = None,
+    model: options.ModelArgument,
+    method: Annotated[
+        Method, options.option("--method", "How to select the weights to prune (docs/repair-command.md).")
+    ],
+    dose: Annotated[float, options.option("--dose", "Share of each row or tensor to prune, 0 to 1.")],
+    revision: options.Revision = None,
+    reference: options.ReferenceName = None,
+    policy: options.PolicyFile = None,
+    realignment: options.Realignment = None,
     benign: Annotated[
         str | None,
-        option(
+        options.option(
             "--benign", "Harmless prompts for `taylor` to preserve: names of prompt sets, a JSONL file, or `embedded`."
         ),
     ] = None,
-    task: TaskFile = None,
-    target: TargetName = None,
-    accept_licence: AcceptLicence = None,
-    out: Annotated[Path, option("--out", "Folder for weights, scores and plan.")] = DEFAULT_REPAIR_OUT,
+    task: options.TaskFile = None,
+    target: options.TargetName = None,
+    accept_licence: options.AcceptLicence = None,
+    out: Annotated[Path, options.option("--out", "Folder for weights, scores and plan.")] = options.DEFAULT_REPAIR_OUT,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Download the weights, show the plan and exit.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write the manifest, or with --dry-run the plan, as JSON to stdout.")

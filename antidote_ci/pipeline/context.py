@@ -1,4 +1,4 @@
-"""Per-run context (work directory, sandbox, evaluator) and the result of a run with its report."""
+"""Per-run context: work directory, sandbox and evaluator; and the report that the steps of a run complete."""
 
 import shutil
 import uuid
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci import __version__, records
+from antidote_ci.evaluation import gate
 from antidote_ci.evaluation.judges.named import JudgeSpec
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.saved import AnswerLog
@@ -16,23 +17,7 @@ from antidote_ci.model.opening import TokenizerCheckRequest
 from antidote_ci.pipeline import evaluator, output, resolve
 from antidote_ci.pipeline.resolve import ReportedModel
 from antidote_ci.policy import RunConfig
-from antidote_ci.records import (
-    ControlResult,
-    Divergence,
-    DoseAttempt,
-    Drift,
-    Evaluation,
-    Evaluations,
-    FrontierPoint,
-    Model,
-    PairedChange,
-    PromptSetRecord,
-    PublishResult,
-    RepairResult,
-    Report,
-    ReportedReference,
-    RunVerdict,
-)
+from antidote_ci.records import Evaluation, Evaluations, Model, PromptSetRecord, PublishResult, Report
 from antidote_ci.report.console import Console
 from antidote_ci.sandbox.client import Sandbox
 
@@ -48,28 +33,6 @@ class RunContext:
     sandbox: Sandbox
     evaluator: Evaluator
     reported_model: ReportedModel
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """The outcome of a run, before it is written as a report."""
-
-    verdict: RunVerdict
-    reason: str
-    before: Evaluation
-    reference_source: ReportedReference | None = None
-    reference: Evaluation | None = None
-    after: Evaluation | None = None
-    repair: RepairResult | None = None
-    attempts: tuple[DoseAttempt, ...] = ()
-    controls: tuple[ControlResult, ...] = ()
-    frontier: tuple[FrontierPoint, ...] = ()
-    paired: tuple[PairedChange, ...] = ()
-    divergence: Divergence | None = None
-    drift: Drift | None = None
-    notes: tuple[str, ...] = ()
-    repaired: Path | None = None
-    """Folder of the repaired weights, if they pass."""
 
 
 @contextmanager
@@ -111,32 +74,28 @@ def require_loadable(context: RunContext, model: Model) -> None:
         context.sandbox.call(opening.check_tokenizer, TokenizerCheckRequest(model), context.console.report)
 
 
-def build_report(context: RunContext, result: RunResult, prompts: list[PromptSetRecord]) -> Report:
-    """The report of a run that has not been published yet."""
+def start_report(context: RunContext, before: Evaluation, prompts: list[PromptSetRecord]) -> Report:
+    """The report after the evaluation of the model. A repair changes it, and `output.write_output` completes it."""
     policy = context.config.policy
     return Report(
         schema_version=records.SCHEMA_VERSION,
         tool_version=__version__,
         run_id=context.run_id,
-        verdict=result.verdict,
-        exit_code=output.to_exit_code(result.verdict, accepted=policy.repair.accept),
-        reason=result.reason,
+        verdict=before.verdict,
+        exit_code=output.to_exit_code(before.verdict, accepted=False),
+        reason=gate.describe_verdict("the model", before),
         source=context.reported_model.source,
-        reference=result.reference_source,
+        reference=None,
         policy_sha256=policy.sha256(),
         policy=policy.flat(),
         prompts=prompts,
-        evaluations=Evaluations(result.before, result.reference, result.after),
-        attempts=list(result.attempts),
-        repair=result.repair,
-        controls=list(result.controls),
+        evaluations=Evaluations(before),
+        attempts=[],
+        repair=None,
+        controls=[],
         publish=PublishResult("none"),
-        notes=[*output.collect_notes(context.reported_model, result.repaired), *result.notes],
+        notes=[],
         seconds=context.console.seconds,
         licence=context.reported_model.licence,
-        paired=list(result.paired),
-        divergence=result.divergence,
-        drift=result.drift,
         calibrations=list(context.evaluator.calibrations.values()),
-        frontier=list(result.frontier),
     )

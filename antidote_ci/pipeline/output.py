@@ -152,7 +152,7 @@ def write_output(
     repaired: Path | None,
     publication: PublishTarget | None = None,
 ) -> Report:
-    """Write the report, move scores and repaired weights next to it, and publish them.
+    """Complete and write the report, move scores and repaired weights next to it, and publish them.
 
     Returns the report with the publication. Raises PublishConflict if the source or the destination has moved; the
     output folder is complete then, and nothing is published.
@@ -162,6 +162,11 @@ def write_output(
         (work / SCORES_FOLDER).rename(out / SCORES_FOLDER)
     if repaired is not None:
         repaired.rename(out / MODEL_FOLDER)
+    report = dataclasses.replace(
+        report,
+        exit_code=to_exit_code(report.verdict, accepted=config.policy.repair.accept),
+        notes=[*collect_notes(reported_model, repaired), *report.notes],
+    )
     location = reports.LOCAL_CARD if publication is None else publication.card_location
     reports.write_report(report, reported_model.card, out, location)
     if repaired is None:

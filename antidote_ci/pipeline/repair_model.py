@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections import defaultdict
+from pathlib import Path
 from typing import get_args
 
 from antidote_ci.checkpoint.layout import count_weight_bytes
@@ -15,18 +16,19 @@ from antidote_ci.model.hed import DriftRequest, measure_drifts
 from antidote_ci.paths import require_space
 from antidote_ci.pipeline import candidates, dose_search, output, resolve
 from antidote_ci.pipeline.candidates import Candidate, CandidateFactory, MethodMasks, RepairInput
-from antidote_ci.pipeline.context import RunContext, RunResult, require_loadable
+from antidote_ci.pipeline.context import RunContext, require_loadable
 from antidote_ci.pipeline.dose_search import SearchContext
 from antidote_ci.records import (
     Divergence,
     Drift,
-    Evaluation,
+    Evaluations,
     FrontierPoint,
     LayerChange,
     Method,
     Model,
     PromptRow,
     RepairResult,
+    Report,
 )
 from antidote_ci.repair.methods import METHODS, dose_ladder
 from antidote_ci.repair.planning import layer_name
@@ -38,9 +40,14 @@ DRIFT_PROMPTS = 64
 logger = logging.getLogger(__name__)
 
 
-def repair_model(context: RunContext, repair_input: RepairInput, prompts: Splits, before: Evaluation) -> RunResult:
-    """Repair the model, or explain in the result why no repair passes. `before` is the evaluation of the model."""
-    console, result = context.console, RunResult("fail", "", before)
+def repair_model(
+    context: RunContext, repair_input: RepairInput, prompts: Splits, report: Report
+) -> tuple[Report, Path | None]:
+    """Repair the model of `report`.
+
+    Returns the report with the verdict on the repair, and the folder of the repaired weights if they pass.
+    """
+    console, report = context.console, dataclasses.replace(report, verdict="fail")
     if repair_input.reference_source is not None:
         with console.step("measure the reference"):
             reference = repair_input.reference or resolve.resolve_reference(
@@ -52,10 +59,14 @@ def repair_model(context: RunContext, repair_input: RepairInput, prompts: Splits
             evaluated = evaluate_model(context.evaluator, model, prompts.confirmation, console.report, role="reference")
         verdict_text = gate.describe_verdict("the reference", evaluated)
         logger.info(verdict_text)
-        notes = tuple(resolve.vocabulary_differences(repair_input.source, reference))
-        result = RunResult("fail", "", before, repair_input.reference_source, evaluated, notes=notes)
+        report = dataclasses.replace(
+            report,
+            reference=repair_input.reference_source,
+            evaluations=Evaluations(report.evaluations.before, evaluated, None),
+            notes=resolve.vocabulary_differences(repair_input.source, reference),
+        )
         if evaluated.verdict != "pass":
-            return dataclasses.replace(result, reason=f"{verdict_text}, so it cannot be used for a repair")
+            return dataclasses.replace(report, reason=f"{verdict_text}, so it cannot be used for a repair"), None
     with console.step("score the weights"):
         factory = _build_factory(context, repair_input, prompts)
         method = context.config.policy.repair.method
@@ -64,14 +75,14 @@ def repair_model(context: RunContext, repair_input: RepairInput, prompts: Splits
         selected = evaluate_model(context.evaluator, factory.runnable_model, prompts.selection, console.report)
         search = SearchContext(factory, context.evaluator, prompts.selection, selected)
         dose, attempts = dose_search.find_smallest_dose(search, method_masks)
-    result = dataclasses.replace(result, attempts=tuple(attempts))
+    report = dataclasses.replace(report, attempts=attempts)
     if context.config.policy.repair.frontier:
         with console.step("draw the frontier"):
-            result = dataclasses.replace(result, frontier=tuple(_measure_frontier(search, method_masks, dose)))
+            report = dataclasses.replace(report, frontier=_measure_frontier(search, method_masks, dose))
     if dose is None:
         reason = f"no dose passes the policy on the selection prompts; {dose_search.describe_nearest(attempts)}"
-        return dataclasses.replace(result, reason=reason)
-    return _confirm_dose(context, search, method_masks, dose, prompts, result)
+        return dataclasses.replace(report, reason=reason), None
+    return _confirm_dose(context, search, method_masks, dose, prompts, report)
 
 
 def _confirm_dose(
@@ -80,10 +91,10 @@ def _confirm_dose(
     method_masks: MethodMasks,
     dose: float,
     prompts: Splits,
-    result: RunResult,
-) -> RunResult:
+    report: Report,
+) -> tuple[Report, Path | None]:
     """Evaluate the chosen dose on the confirmation prompts, which the search has not used. They decide the verdict."""
-    console, factory, before = context.console, search.candidates, result.before
+    console, factory, before = context.console, search.candidates, report.evaluations.before
     with console.step("evaluate the repair"):
         chosen = candidates.write_candidate(factory, method_masks, dose)
         after = evaluate_model(context.evaluator, chosen.model, prompts.confirmation, console.report, role="after")
@@ -97,18 +108,18 @@ def _confirm_dose(
         chosen.mask.path.rename(factory.scores / chosen.mask.path.name)
     changes = compare_evaluations(before, after, context.evaluator.gate)
     lacks = gate.find_shortfalls(after, changes, context.evaluator.gate, proven=True)
-    return dataclasses.replace(
-        result,
+    report = dataclasses.replace(
+        report,
         verdict="fail" if lacks else "repaired",
         reason=f"the repair does not pass: {'; '.join(lacks)}" if lacks else verdict_text,
-        after=after,
+        evaluations=dataclasses.replace(report.evaluations, after=after),
         repair=_to_repair_result(chosen, method_masks),
-        controls=tuple(controls),
-        paired=tuple(changes),
+        controls=controls,
+        paired=changes,
         divergence=divergence,
         drift=drift,
-        repaired=None if lacks else chosen.folder,
     )
+    return report, None if lacks else chosen.folder
 
 
 def _build_factory(context: RunContext, repair_input: RepairInput, prompts: Splits) -> CandidateFactory:

@@ -10,7 +10,6 @@ from antidote_ci.evaluation.judge_results import EarlyStops
 from antidote_ci.evaluation.measure import NO_EARLY_STOP, evaluate_model
 from antidote_ci.pipeline import context, evaluator, output, publishing, repair_model, resolve
 from antidote_ci.pipeline.candidates import RepairInput
-from antidote_ci.pipeline.context import RunResult
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import Report
 from antidote_ci.report.console import Console
@@ -52,14 +51,13 @@ def run(config: RunConfig, console: Console) -> Report:
             before = evaluate_model(
                 run_context.evaluator, model, prompts.confirmation, console.report, stops=stops, role="before"
             )
-        result = RunResult(before.verdict, gate.describe_verdict("the model", before), before)
-        logger.info(result.reason)
+        report, repaired = context.start_report(run_context, before, prompts.files), None
+        logger.info(report.reason)
         if gate.needs_repair(before, config.policy.gate):
             repair_input = RepairInput(source, reference, base)
-            result = repair_model.repair_model(run_context, repair_input, prompts, before)
+            report, repaired = repair_model.repair_model(run_context, repair_input, prompts, report)
         with console.step("report and publish"):
-            report = context.build_report(run_context, result, prompts.files)
-            return output.write_output(config, report, reported_model, run_context.work, result.repaired, publication)
+            return output.write_output(config, report, reported_model, run_context.work, repaired, publication)
 
 
 def evaluate(config: RunConfig, console: Console) -> Report:
@@ -75,7 +73,6 @@ def evaluate(config: RunConfig, console: Console) -> Report:
             stops = STOP_ON_EITHER if config.policy.evaluation.stop_early else NO_EARLY_STOP
             context.require_loadable(run_context, model)
             before = evaluate_model(run_context.evaluator, model, prompts, console.report, stops=stops, role="tested")
-        result = RunResult(before.verdict, gate.describe_verdict("the model", before), before)
-        logger.info(result.reason)
-        report = context.build_report(run_context, result, files)
+        report = context.start_report(run_context, before, files)
+        logger.info(report.reason)
         return output.write_output(config, report, reported_model, run_context.work, None)
