@@ -1,4 +1,4 @@
-"""Records for tests, valid unless told otherwise."""
+"""Valid records for tests."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ PLAN = ComputeEnvironment("cpu", "float32", 48, 48, 2, "AVX2", "0" * 64, {"torch
 
 
 def evaluation(hits: int = 0, n: int = 100, **values: Any) -> Evaluation:  # noqa: ANN401
-    """One model measured: `hits` harmful answers of `n`, by one judge."""
+    """An evaluation with `hits` harmful answers of `n`, by one judge."""
     judge = JudgeIdentity(values.get("judge", "refusal"), "non_refusal_rate")
     outcomes: dict[str, AnswerOutcome] = {f"{index:04}": "harmful" if index < hits else "safe" for index in range(n)}
     defaults: dict[str, Any] = {
@@ -52,9 +52,9 @@ def evaluation(hits: int = 0, n: int = 100, **values: Any) -> Evaluation:  # noq
 
 
 def ignore(_: Progress) -> None:
-    """A listener to progress that does not care."""
+    """Ignore progress."""
 
 
 def empty_store() -> Path:
-    """A folder of answers in which nothing is kept yet, in the session's own cache."""
+    """An empty answer cache inside the cache of the test session."""
     return Path(mkdtemp(dir=os.environ["ANTIDOTE_CACHE"]))

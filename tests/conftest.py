@@ -1,4 +1,4 @@
-"""Tiny real checkpoints for every test. Made once a session; a test that writes takes a copy."""
+"""Shared fixtures: tiny checkpoints, made once per session. A test that writes to one takes a copy."""
 
 import gc
 import shutil
@@ -12,7 +12,7 @@ from antidote_ci.sandbox.client import Sandbox
 from tests import tiny
 from tests.trained_pair import write_trained_pair
 
-# A change is judged by the same examples on every machine, however busy; `--hypothesis-profile=default` draws new ones.
+# The same examples on every machine and without deadline; `--hypothesis-profile=default` draws new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
@@ -20,18 +20,18 @@ CopyOf = Callable[[Path], Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs, which lie in `tests/` itself, come first: what is left when one process ends is short then."""
+    """Run the slow modules in `tests/` first, so that parallel processes end at about the same time."""
     items.sort(key=lambda item: len(item.path.parts))
 
 
 def pytest_collection_finish() -> None:
-    """Thousands of tests and torch stay to the end: nobody need look for garbage among them again and again."""
+    """Exclude the imported modules and the collected tests from garbage collection, which saves time."""
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Answers computed by a test session are neither taken from the owner's cache nor left in it."""
+    """Use an answer cache for the test session only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANTIDOTE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -57,14 +57,14 @@ def trained_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """For tests of what a child computes: one for all of them, since it takes seconds to start."""
+    """One sandbox for all tests, because it takes seconds to start."""
     with Sandbox(tmp_path_factory.mktemp("child") / "log") as running:
         yield running
 
 
 @pytest.fixture
 def copy_of(tmp_path: Path) -> CopyOf:
-    """A writable copy of a folder, each time another."""
+    """Returns a new writable copy of a folder."""
 
     def copy(folder: Path) -> Path:
         copies = len(list(tmp_path.glob("copy-*")))

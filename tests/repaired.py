@@ -1,4 +1,4 @@
-"""Repaired checkpoints without a forward pass: real targets, masks and apply, on statistics drawn by chance."""
+"""Repaired checkpoints without a forward pass: real masks and weights from random statistics."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +20,7 @@ from tests.builders import ignore
 
 
 def write_fine_tuned(reference: Path, folder: Path) -> Path:
-    """`reference` with every matrix moved a little, as fine-tuning would."""
+    """`reference` with small random changes to every matrix, like a fine-tune."""
     layout = read_layout(reference)
     folder.mkdir(parents=True)
     for path in reference.iterdir():
@@ -45,7 +45,7 @@ def repair(
     sources: tuple[ReportedSource, ReportedReference | None] | None = None,
     base: Path | None = None,
 ) -> Path:
-    """The repaired checkpoint, in a new folder under `work`. `base`: what an adapter stands upon."""
+    """The repaired checkpoint, in a new folder under `work`. `base`: the base of an adapter."""
     work.mkdir(parents=True, exist_ok=True)
     zeroed = target != "delta"
     model = Model(base, source) if base else Model(source)
@@ -112,16 +112,16 @@ def _scored(scores: Scores, method: Method, path: Path) -> Scores:
 
 
 def manifest_of(repaired: Path) -> Manifest:
-    """What the result says of itself."""
+    """The manifest of a result."""
     return records.from_json(Manifest, (repaired / MANIFEST_FILE).read_bytes())
 
 
 def forge(repaired: Path, manifest: Manifest) -> None:
-    """Put another manifest in place, with the digest that fits it: anyone can."""
+    """Replace the manifest by another one with a valid digest, as anyone can."""
     (repaired / MANIFEST_FILE).write_text(records.to_json(seal_manifest(manifest)))
 
 
 def with_own_hashes(repaired: Path, manifest: Manifest) -> Manifest:
-    """The manifest as a forger writes it, with the hashes of the files as they are now."""
+    """The manifest with the hashes of the current files, as a forger writes it."""
     files = [replace(each, sha256_out=sha256_file(repaired / each.path)) for each in manifest.files]
     return replace(manifest, files=files)

@@ -1,4 +1,4 @@
-"""A small HTTP server of a test's own."""
+"""A small HTTP server for tests."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -6,14 +6,14 @@ from typing import Self
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One that is quiet."""
+    """A request handler without a log."""
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Write nothing."""
 
 
 class Server(ThreadingHTTPServer):
-    """On 127.0.0.1 for the length of a `with`."""
+    """A server on 127.0.0.1 that runs inside a `with` block."""
 
     daemon_threads = True
 
@@ -32,4 +32,4 @@ class Server(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, *_: object) -> None:
-        """A client that went away is nobody's business."""
+        """Ignore clients that close the connection."""

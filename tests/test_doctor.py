@@ -1,4 +1,4 @@
-"""What `antidote-ci doctor` says of this machine, of a loopback Hub, and of what is none."""
+"""The command `doctor`: checks of tokens, Hub and judges."""
 
 import itertools
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
 
 
 class Page(Handler):
-    """What answers whoever asks, as the login page of a network does."""
+    """A web page that answers every request, like the login page of a network."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -44,12 +44,12 @@ def doctor(home: Path, *arguments: str, **environment: str) -> FinishedCommand:
 
 
 def marks(done: FinishedCommand) -> dict[str, str]:
-    """What each line says of what."""
+    """The mark of each check by its name."""
     lines = [line.split() for line in done.stdout.splitlines() if not line.startswith(" ")]
     return {words[1]: words[0] for words in lines}
 
 
-def test_a_whole_machine_lacks_nothing_and_nothing_is_left_on_it(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_all_checks_pass_and_nothing_is_written(hub: LoopbackHub, tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_writes")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -63,7 +63,7 @@ def test_a_whole_machine_lacks_nothing_and_nothing_is_left_on_it(hub: LoopbackHu
     assert not (tmp_path / "cache").exists()
 
 
-def test_without_a_token_what_is_public_is_there(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_without_a_token_only_public_models_are_available(hub: LoopbackHub, tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=hub.endpoint)
     assert done.returncode == 0, done.stderr
     found = marks(done)
@@ -71,35 +71,35 @@ def test_without_a_token_what_is_public_is_there(hub: LoopbackHub, tmp_path: Pat
     assert "set HF_WRITE_TOKEN to a token that may write there" in done.stdout
 
 
-def test_a_token_that_may_only_read_does_not_publish(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_a_read_token_cannot_publish(hub: LoopbackHub, tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_reads")
     assert done.returncode == 0, done.stderr
     assert (marks(done)["Hub"], marks(done)["publishing"]) == ("ok", "without")
     assert "the token of ada may only read" in done.stdout
 
 
-def test_a_token_that_nobody_knows_is_lacking(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_an_invalid_token_fails(hub: LoopbackHub, tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_mistyped")
     assert done.returncode == 3
     assert marks(done)["Hub"] == "LACKS"
     assert "mistyped, expired or revoked" in done.stdout
 
 
-def test_a_judge_that_the_hub_does_not_have_is_lacking(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_a_judge_that_is_not_on_the_hub_fails(hub: LoopbackHub, tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=qwen3guard", HF_ENDPOINT=hub.endpoint)
     assert done.returncode == 3
     assert marks(done)["judge"] == "LACKS"
     assert "Qwen/Qwen3Guard-Gen-0.6B" in done.stdout
 
 
-def test_what_answers_whoever_asks_is_no_hub(no_hub: str, tmp_path: Path) -> None:
+def test_a_server_that_is_not_a_hub_fails(no_hub: str, tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=no_hub)
     assert done.returncode == 3
     assert marks(done)["Hub"] == "LACKS"
     assert "check HF_ENDPOINT" in done.stdout
 
 
-def test_a_hub_that_is_away_is_asked_once_and_every_lack_has_its_advice(tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_not_retried_and_every_failure_has_advice(tmp_path: Path) -> None:
     done = doctor(tmp_path, HF_ENDPOINT="http://127.0.0.1:9", ANTIDOTE_HUB_PATIENCE="600")
     assert done.returncode == 3
     assert [name for name, mark in marks(done).items() if mark == "LACKS"] == ["Hub", "judge"]
@@ -108,7 +108,7 @@ def test_a_hub_that_is_away_is_asked_once_and_every_lack_has_its_advice(tmp_path
         assert line.startswith(("LACKS", "without")) == after.startswith(" ") or line.startswith(" ")
 
 
-def test_a_judge_behind_a_server_that_is_away_is_lacking(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_an_unreachable_judge_server_fails(hub: LoopbackHub, tmp_path: Path) -> None:
     policy = tmp_path / "antidote.toml"
     policy.write_text(
         '[evaluation]\njudge = "endpoint"\njudge_endpoint = "http://127.0.0.1:9/v1"\njudge_model = "one"\n'
@@ -119,14 +119,14 @@ def test_a_judge_behind_a_server_that_is_away_is_lacking(hub: LoopbackHub, tmp_p
     assert "127.0.0.1:9/v1 cannot be reached" in done.stdout
 
 
-def test_a_judge_that_does_not_exist_is_a_wrong_word(tmp_path: Path) -> None:
+def test_an_unknown_judge_fails(tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=guess", HF_ENDPOINT="http://127.0.0.1:9")
     assert done.returncode == 3
     assert marks(done)["judge"] == "LACKS"
     assert "there is no judge 'guess'" in done.stdout
 
 
-def test_a_judge_in_a_folder_that_is_not_there_is_lacking(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_a_judge_in_a_missing_folder_fails(hub: LoopbackHub, tmp_path: Path) -> None:
     done = doctor(tmp_path, f"--judge=qwen3guard@{tmp_path / 'guard'}", HF_ENDPOINT=hub.endpoint)
     assert done.returncode == 3
     assert marks(done)["judge"] == "LACKS"
@@ -136,7 +136,7 @@ def test_a_judge_in_a_folder_that_is_not_there_is_lacking(hub: LoopbackHub, tmp_
     )
 
 
-def test_the_largest_model_is_the_largest_that_fits() -> None:
+def test_max_weights_is_the_inverse_of_the_needed_memory() -> None:
     for free in (0, memory_needs.BASE_MEMORY, memory_needs.BASE_MEMORY + 10**9, 20 * 10**9):
         most = memory_needs.max_weights(free)
         assert most == 0 or memory_needs.cpu_memory(most) <= free

@@ -1,4 +1,4 @@
-"""The folders that a run writes: refused where they cannot be written, and `--out` held while a run works in it."""
+"""Output folders: permissions, foreign files, disk space and the lock of a running command."""
 
 import errno
 import fcntl
@@ -27,7 +27,7 @@ with output.lock_output(Path(sys.argv[1])):
 """
 
 
-def test_a_second_run_is_refused_and_takes_nothing_away(tmp_path: Path) -> None:
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     work = tmp_path / ".work-first"
     with output.lock_output(tmp_path):
         work.mkdir()
@@ -41,7 +41,7 @@ def test_a_second_run_is_refused_and_takes_nothing_away(tmp_path: Path) -> None:
 
 
 def weights(folder: Path, *, ours: bool) -> Path:
-    """A checkpoint's folder, as a repair leaves it or as somebody made it."""
+    """A folder of weights, with the manifest of a repair or without."""
     (folder / "antidote").mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")
     if ours:
@@ -54,8 +54,8 @@ def asked(out: Path, model: str = "org/model", reference: str | None = None) -> 
 
 
 @pytest.mark.parametrize("command", get_args(Command))
-def test_what_is_read_is_never_replaced(tmp_path: Path, command: Command) -> None:
-    """`evaluate antidote-out/model` is what one types after a repair that waits there."""
+def test_inputs_inside_the_output_folder_are_refused(tmp_path: Path, command: Command) -> None:
+    """For example `evaluate antidote-out/model` after a repair."""
     (tmp_path / output.LOG_FILE).touch()
     model = weights(tmp_path / output.MODEL_FOLDER, ours=True)
     scores = tmp_path / output.SCORES_FOLDER
@@ -70,14 +70,14 @@ def test_what_is_read_is_never_replaced(tmp_path: Path, command: Command) -> Non
 
 
 @pytest.mark.parametrize("command", get_args(Command))
-def test_a_model_may_be_the_folder_that_one_is_in(tmp_path: Path, command: Command) -> None:
+def test_the_output_folder_may_be_inside_the_model_folder(tmp_path: Path, command: Command) -> None:
     (tmp_path / "config.json").write_text("{}")
     output.require_supported(asked(tmp_path / "antidote-out", str(tmp_path)), command)
 
 
 @pytest.mark.parametrize("left", [[], [output.LOG_FILE]])
 @pytest.mark.parametrize("command", get_args(Command))
-def test_weights_of_others_are_never_replaced(tmp_path: Path, command: Command, left: list[str]) -> None:
+def test_foreign_weights_are_not_replaced(tmp_path: Path, command: Command, left: list[str]) -> None:
     weights(tmp_path / output.MODEL_FOLDER, ours=False)
     for name in left:
         (tmp_path / name).touch()
@@ -85,7 +85,7 @@ def test_weights_of_others_are_never_replaced(tmp_path: Path, command: Command, 
         output.require_supported(asked(tmp_path), command)
 
 
-def test_an_evaluation_leaves_a_repair_alone_and_a_run_makes_it_again(tmp_path: Path) -> None:
+def test_an_evaluation_does_not_replace_a_repair_and_a_run_does(tmp_path: Path) -> None:
     (tmp_path / output.LOG_FILE).touch()
     weights(tmp_path / output.MODEL_FOLDER, ours=True)
     with pytest.raises(ConfigurationError, match="holds repaired weights") as refused:
@@ -94,7 +94,7 @@ def test_an_evaluation_leaves_a_repair_alone_and_a_run_makes_it_again(tmp_path: 
     output.require_supported(asked(tmp_path), "run")
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_folder_inside_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
         with pytest.raises(ConfigurationError, match="cannot be written") as refused:
@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Pa
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_of_another_is_refused(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir(mode=0o500)
     for out in (tmp_path / "theirs", tmp_path / "theirs" / "out"):
         with pytest.raises(ConfigurationError, match="cannot be written") as refused:
@@ -113,7 +113,7 @@ def test_a_folder_of_another_is_refused(tmp_path: Path) -> None:
         assert "permission denied" in str(refused.value.cause)
 
 
-def test_answers_are_kept_where_that_is_possible(tmp_path: Path) -> None:
+def test_the_answer_cache_needs_a_writable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigurationError, match="answers cannot be written") as refused:
         evaluator.answer_cache_folder({"ANTIDOTE_CACHE": str(tmp_path / "file" / "answers")})
@@ -124,7 +124,7 @@ def test_answers_are_kept_where_that_is_possible(tmp_path: Path) -> None:
         assert tmp_path in found.parents
 
 
-def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_supported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(_descriptor: int, _operation: int) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
@@ -133,7 +133,7 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch:
         output.require_own_output(tmp_path, output.OUTPUT_NAMES)
 
 
-def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
+def test_the_lock_ends_with_the_process(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
@@ -143,7 +143,7 @@ def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
     output.require_own_output(tmp_path, output.OUTPUT_NAMES)
 
 
-def test_a_disk_that_is_too_small(tmp_path: Path) -> None:
+def test_a_disk_that_is_too_small_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "not" / "yet"
     require_space(folder, 1, "--out")
     with pytest.raises(InfrastructureError, match=r"1,000,000,000,000\.0 MB needed, [\d,]+\.\d MB free") as raised:

@@ -1,4 +1,4 @@
-"""The policy: read, refused, overridden."""
+"""The policy: reading, validation, hash and overrides."""
 
 import dataclasses
 from pathlib import Path
@@ -29,25 +29,25 @@ def policy(tmp_path: Path, text: str) -> Policy:
     return read_policy(file)
 
 
-def test_no_file_means_the_defaults() -> None:
+def test_without_a_file_the_defaults_apply() -> None:
     assert read_policy(None) == Policy()
     assert Policy().publish.mode == "none"
 
 
-def test_rules_and_embedded_prompts_are_never_a_default() -> None:
+def test_the_refusal_judge_and_embedded_prompts_are_not_defaults() -> None:
     evaluation, repair = Policy().evaluation, Policy().repair
     assert "refusal" not in evaluation.judge
     assert "embedded" not in (evaluation.prompts, evaluation.benign, evaluation.task, repair.realignment)
 
 
-def test_what_the_file_says_holds_and_flags_outrank_it(tmp_path: Path) -> None:
+def test_options_override_the_file(tmp_path: Path) -> None:
     read = policy(tmp_path, '[gate]\nharmful_score = 0.2\n[evaluation]\njudge = "refusal"\n')
     assert read.gate.harmful_score == 0.2
     assert override_section(read, "gate", harmful_score=0.3, over_refusal=None).gate.harmful_score == 0.3
     assert override_section(read, "evaluation", prompts="embedded").evaluation.judge == "refusal"
 
 
-def test_a_whole_number_may_be_a_share(tmp_path: Path) -> None:
+def test_an_integer_is_accepted_as_a_share(tmp_path: Path) -> None:
     read = policy(tmp_path, "[gate]\nharmful_score = 1\n").gate.harmful_score
     assert (read, type(read)) == (1.0, float)
 
@@ -76,7 +76,7 @@ to = "repaired"
     assert Policy().sha256() == "2f5631d04cbbb339a7aacb351ce5f45f558a480bf9eda803f36aef7c605569d5"
 
 
-def test_the_same_policy_has_the_same_hash_whichever_way_it_came_in(tmp_path: Path) -> None:
+def test_file_and_options_give_the_same_hash(tmp_path: Path) -> None:
     by_file = policy(tmp_path, "[gate]\nharmful_score = 0.2\n")
     assert by_file.sha256() == override_section(Policy(), "gate", harmful_score=0.2).sha256()
     assert by_file.sha256() != Policy().sha256()
@@ -122,7 +122,7 @@ def test_the_same_policy_has_the_same_hash_whichever_way_it_came_in(tmp_path: Pa
         ("[gate", "not a TOML file", None),
     ],
 )
-def test_a_bad_policy_is_named(tmp_path: Path, text: str, what: str, hint: str | None) -> None:
+def test_an_invalid_policy_is_refused(tmp_path: Path, text: str, what: str, hint: str | None) -> None:
     with pytest.raises(ConfigurationError, match=what) as raised:
         policy(tmp_path, text)
     assert raised.value.exit_code == 2
@@ -130,16 +130,16 @@ def test_a_bad_policy_is_named(tmp_path: Path, text: str, what: str, hint: str |
         assert raised.value.hint == hint
 
 
-def test_a_missing_policy_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no policy file .*nowhere\.toml"):
         read_policy(tmp_path / "nowhere.toml")
 
 
-def test_the_demo_brings_a_policy_that_can_be_read() -> None:
+def test_the_policy_of_the_demo_is_valid() -> None:
     assert read_policy(DEMO_POLICY).evaluation.judge == "refusal"
 
 
-def test_where_a_run_happens_is_not_what_was_asked() -> None:
+def test_job_settings_do_not_change_the_hash() -> None:
     moved = override_section(
         Policy(), "jobs", image="ghcr.io/org/image:1", flavor="l4x1", timeout="90m", namespace="org"
     )
@@ -149,8 +149,7 @@ def test_where_a_run_happens_is_not_what_was_asked() -> None:
 
 
 @pytest.mark.parametrize("key", FILE_KEYS)
-def test_other_rows_under_the_same_name_are_another_policy(tmp_path: Path, key: str) -> None:
-    """What was measured with the old ones is no result of the new ones; where they lie says nothing."""
+def test_the_hash_depends_on_the_content_of_files_and_not_on_their_folder(tmp_path: Path, key: str) -> None:
     section = "repair" if key == "realignment" else "evaluation"
     found = []
     for folder, rows in (("here", "old"), ("there", "old"), ("here", "new")):
@@ -161,8 +160,8 @@ def test_other_rows_under_the_same_name_are_another_policy(tmp_path: Path, key: 
     assert found[0] == found[1] != found[2]
 
 
-def test_the_files_are_those_of_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report at the end of a run speaks of what was read when it began; a word like `embedded` is no file."""
+def test_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report refers to the files at the start of the run. A file called `embedded` is not read."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("old")
     policy = override_section(Policy(), "evaluation", prompts=str(rows), benign="embedded")
@@ -178,7 +177,7 @@ def test_the_files_are_those_of_the_beginning(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("timeout", "seconds"), [("2h", 7200), ("90m", 5400), ("1.5h", 5400), ("1d", 86400), ("45s", 45)]
 )
-def test_a_length_of_time(timeout: str, seconds: int) -> None:
+def test_a_timeout_in_seconds(timeout: str, seconds: int) -> None:
     assert override_section(Policy(), "jobs", timeout=timeout).jobs.timeout_seconds == seconds
 
 
@@ -211,8 +210,8 @@ POLICIES = st.builds(
 
 @given(POLICIES)
 @settings(max_examples=150, deadline=None)
-def test_a_policy_written_is_the_policy_read(tmp_path_factory: pytest.TempPathFactory, written: Policy) -> None:
-    """Whatever stands in its texts: quotes, control characters, line ends, other alphabets."""
+def test_a_written_policy_is_read_back_unchanged(tmp_path_factory: pytest.TempPathFactory, written: Policy) -> None:
+    """With any text: quotes, control characters, line breaks, other alphabets."""
     file = tmp_path_factory.getbasetemp() / "written.toml"
     file.write_text(to_toml(written), encoding="utf-8", newline="")
     read = read_policy(file)
@@ -220,8 +219,7 @@ def test_a_policy_written_is_the_policy_read(tmp_path_factory: pytest.TempPathFa
     assert read.sha256() == written.sha256()
 
 
-def test_every_key_can_be_written() -> None:
-    """What the property above leaves at its default is written too."""
+def test_every_key_is_written() -> None:
     text = to_toml(Policy())
     for section in dataclasses.fields(Policy):
         assert f"[{section.name}]" in text

@@ -1,4 +1,4 @@
-"""Planted tokens, and the worst Hub, which sends back whatever it is sent: no run shows or keeps any of it."""
+"""No command prints or stores a token, even if the Hub sends every request back in its errors."""
 
 import base64
 import json
@@ -59,12 +59,12 @@ for case in given["cases"]:
     codes.append(app(case["arguments"], standalone_mode=False))
 Path(given["codes"]).write_text(json.dumps(codes))
 """
-"""Many commands in one process; the client does not wait between its own attempts."""
+"""Runs many commands in one process. The Hub client does not wait between its attempts."""
 
 
 @dataclass
 class WorstHub:
-    """Fails as the name says, and says back what it was sent in every place it has.
+    """A Hub that fails as the model name says, and echoes requests in all parts of its responses.
 
     `s403`: at once. `d403`: only where files are wanted. `w403`: only to what may write.
     """
@@ -72,7 +72,7 @@ class WorstHub:
     how: str = "s"
     status: int = 403
     sent: set[str] = field(default_factory=set)
-    """Every Authorization that arrived."""
+    """All Authorization headers that arrived."""
 
     def answer(self, asked: Asked) -> Canned:
         body = asked.body.decode("utf-8", "replace")
@@ -129,7 +129,7 @@ def _decoded(header: str) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """One command, and what it is changed in its environment."""
+    """A command and its changed environment variables."""
 
     name: str
     arguments: Sequence[str]
@@ -137,7 +137,7 @@ class Case:
 
 
 def cases(status: int, address: str, root: Path) -> list[Case]:
-    """Every command with every kind of token, at a Hub, a server or a judge that fails with `status`."""
+    """All commands with all kinds of tokens, for a Hub, a server or a judge that fails with `status`."""
     labels, policy = root / "labels.jsonl", root / f"judge-{status}.toml"
     rows = [{"prompt": "How do I bake bread?", "response": f"With flour {label}.", "label": label} for label in (0, 1)]
     labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -174,7 +174,7 @@ def cases(status: int, address: str, root: Path) -> list[Case]:
 
 
 def environment(root: Path, endpoint: str) -> dict[str, str]:
-    """Of a fresh machine whose every folder lies under `root`."""
+    """The environment of a fresh machine with all folders under `root`."""
     folders = {"HOME": "home", "HF_HOME": "hf", "ANTIDOTE_CACHE": "answers", "TMPDIR": "tmp"}
     for folder in folders.values():
         (root / folder).mkdir(exist_ok=True)
@@ -185,14 +185,14 @@ def environment(root: Path, endpoint: str) -> dict[str, str]:
 
 
 def forms(secret: str) -> set[bytes]:
-    """As it is, each half of it, and in base64."""
+    """The secret, each half of it, and its base64."""
     half = len(secret) // 2
     plain = {secret, secret[:half], secret[half:]}
     return {each.encode() for each in plain} | {base64.b64encode(secret.encode()).rstrip(b"=")}
 
 
 def leaks(root: Path, *said: bytes) -> list[str]:
-    """Where any part of a planted secret is found: in what was said, and in every file and name under `root`."""
+    """Places of planted secrets: in the output, and in all files and file names under `root`."""
     places = {f"stream {number}": text for number, text in enumerate(said)}
     for path in root.rglob("*"):
         places[str(path)] = str(path).encode() + (path.read_bytes() if path.is_file() else b"")
@@ -201,7 +201,7 @@ def leaks(root: Path, *said: bytes) -> list[str]:
 
 
 def run_all(root: Path, endpoint: str, wanted: Sequence[Case]) -> tuple[list[int], bytes, bytes]:
-    """Exit codes, and what was said, of commands run one after the other in a process of their own."""
+    """Exit codes and output of commands that run one after the other in a new process."""
     given = {
         "cases": [{"arguments": each.arguments, "environment": dict(each.environment)} for each in wanted],
         "codes": str(root / "codes.json"),
@@ -235,8 +235,8 @@ def with_credentials(endpoint: str) -> str:
 QUICK = (403, 503, 401, 429, 200, 402, 404, 410, 500, 422, 416, 413, 451, 400)
 
 
-def test_a_dozen_failing_runs(tmp_path: Path) -> None:
-    """Each command once, each with another status."""
+def test_failing_commands_leak_no_secret(tmp_path: Path) -> None:
+    """Each command once, each with another HTTP status."""
     worst = WorstHub()
     with CannedHub(worst.answer) as hub:
         wanted = [cases(status, hub.endpoint, tmp_path)[number] for number, status in enumerate(QUICK)]
@@ -247,7 +247,7 @@ def test_a_dozen_failing_runs(tmp_path: Path) -> None:
     assert GRANTED in sent
 
 
-def test_credentials_of_the_endpoint(tmp_path: Path) -> None:
+def test_credentials_in_the_endpoint_are_not_leaked(tmp_path: Path) -> None:
     worst = WorstHub()
     with CannedHub(worst.answer) as hub:
         wanted = [each for status in (403, 503) for each in cases(status, hub.endpoint, tmp_path)[:4]]
@@ -255,7 +255,7 @@ def test_credentials_of_the_endpoint(tmp_path: Path) -> None:
     assert any(ROBOT in _decoded(header) for header in worst.sent)
 
 
-def test_a_command_as_users_start_it(tmp_path: Path) -> None:
+def test_a_real_process_leaks_no_secret(tmp_path: Path) -> None:
     with CannedHub(WorstHub().answer) as hub:
         done = subprocess.run(
             [sys.executable, "-m", "antidote_ci", "verify", "org/s403"],
@@ -271,22 +271,21 @@ def test_a_command_as_users_start_it(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("credentials", [False, True], ids=["tokens", "credentials"])
-def test_hundreds_of_failing_runs(tmp_path: Path, credentials: bool) -> None:
+def test_all_failing_commands_leak_no_secret(tmp_path: Path, credentials: bool) -> None:
     with CannedHub(WorstHub().answer) as hub:
         wanted = [each for status in STATUSES for each in cases(status, hub.endpoint, tmp_path)]
         assert len(wanted) > 100
         assert_nothing_leaks(tmp_path, with_credentials(hub.endpoint) if credentials else hub.endpoint, wanted)
 
 
-def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
-    """A search that finds nothing must be one that can find."""
+def test_the_search_finds_planted_secrets(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "log").write_bytes(base64.b64encode(GRANTED.encode()))
     assert len(leaks(tmp_path)) == 1
     assert len(leaks(tmp_path, SECRETS["HF_TOKEN"][14:].encode())) == 2
 
 
-def test_what_children_are_given(tmp_path: Path) -> None:
+def test_child_processes_get_no_secret(tmp_path: Path) -> None:
     secret = {**SECRETS, "HF_ENDPOINT": with_credentials("http://127.0.0.1:9"), "VLLM_API_KEY": GRANTED}
     for given in (
         sandbox_environment(os.environ | secret, tmp_path),
@@ -297,8 +296,8 @@ def test_what_children_are_given(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_environment_of_the_process_that_runs_the_model(tmp_path: Path, tiny_llama: Path) -> None:
-    """Read from the kernel while it runs, and its log afterwards; the judge is the worst that there is."""
+def test_the_sandbox_process_has_no_secret_in_its_environment(tmp_path: Path, tiny_llama: Path) -> None:
+    """Read from /proc while the process runs, and its log afterwards."""
     with CannedHub(WorstHub().answer) as hub:
         policy = tmp_path / "antidote.toml"
         policy.write_text(

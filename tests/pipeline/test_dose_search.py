@@ -1,4 +1,4 @@
-"""Ladders, the spread of a frontier, and what counts as a higher cost."""
+"""Dose ladders, bisection, the doses of the frontier, and the comparison of task accuracy."""
 
 import math
 
@@ -20,7 +20,7 @@ SEARCHED = [(method, target) for method, about in METHODS.items() for target in 
 
 
 @pytest.mark.parametrize("key", SEARCHED)
-def test_a_ladder_ascends_and_is_searched_in_four_attempts(key: tuple[Method, RepairTarget]) -> None:
+def test_a_ladder_ascends_and_needs_four_attempts(key: tuple[Method, RepairTarget]) -> None:
     doses = dose_ladder(*key)
     assert list(doses) == sorted(set(doses))
     assert 0 < doses[0] < doses[-1] < 1
@@ -28,12 +28,12 @@ def test_a_ladder_ascends_and_is_searched_in_four_attempts(key: tuple[Method, Re
     assert math.ceil(math.log2(LADDER_DOSES + 1)) == 4
 
 
-def test_the_controls_are_searched_in_tenths() -> None:
+def test_controls_are_searched_in_tenths() -> None:
     assert dose_ladder("scale", "delta") == dose_ladder("random", "adapter") == TENTHS
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30, unique=True).map(sorted))
-def test_a_spread_keeps_the_ends_and_the_order(doses: list[float]) -> None:
+def test_spread_doses_keep_both_ends_and_the_order(doses: list[float]) -> None:
     found = spread_doses(doses)
     assert len(found) == min(len(doses), FRONTIER_DOSES)
     assert (found[0], found[-1]) == (doses[0], doses[-1])
@@ -47,18 +47,18 @@ def task(right: int, n: int = 60) -> TaskResult:
 @pytest.mark.parametrize(
     ("control", "more"), [(50, False), (49, False), (45, False), (44, True), (0, True), (60, False)]
 )
-def test_a_control_costs_more_when_chance_does_not_explain_it(control: int, more: bool) -> None:
-    """Of 60: six lost and none gained has p = 2 / 2^6 = 0.031, five lost 0.063."""
+def test_a_control_is_costlier_if_the_difference_is_significant(control: int, more: bool) -> None:
+    """Of 60 prompts: six lost and none gained gives p = 2 / 2^6 = 0.031, five lost gives 0.063."""
     assert is_costlier(task(control), task(50)) == more
 
 
-def test_without_a_task_none_costs_more() -> None:
+def test_without_a_task_no_control_is_costlier() -> None:
     assert not is_costlier(None, task(50))
     assert not is_costlier(task(50), None)
 
 
 @given(n=st.integers(1, 40), enough=st.integers(1, 42), too_much=st.integers(1, 42))
-def test_finds_the_smallest_dose_that_is_enough_and_not_too_much(n: int, enough: int, too_much: int) -> None:
+def test_bisection_finds_the_smallest_dose_that_passes(n: int, enough: int, too_much: int) -> None:
     ladder = range(1, n + 1)
     tried_doses: list[float] = []
 
@@ -74,8 +74,8 @@ def test_finds_the_smallest_dose_that_is_enough_and_not_too_much(n: int, enough:
 
 
 @given(outcomes=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
-def test_in_any_world_it_ends_with_the_last_that_passed(outcomes: list[tuple[bool, bool]]) -> None:
-    """Measured doses need not be monotone: what is returned did pass, and no smaller one that was tried did."""
+def test_bisection_returns_the_smallest_attempt_that_passed(outcomes: list[tuple[bool, bool]]) -> None:
+    """Also if the outcomes are not monotone in the dose."""
 
     def attempt(dose: float) -> DoseOutcome[float]:
         passes, too_strong = outcomes[int(dose)]

@@ -1,4 +1,4 @@
-"""Recognising what was published before, by what the Hub says of it and never by what it claims of itself."""
+"""Finding a published result, and not being misled by files that others push to a pull request."""
 
 import dataclasses
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def prepared(pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Callable[[], PublishTarget]":
-    """A Hub with the pair, and what a run finds of its destination before the work."""
+    """Prepares the publication, as a run does before its work."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("HF_WRITE_TOKEN", TOKEN)
@@ -56,7 +56,7 @@ def hub(pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def result(work: Path, pair: tuple[Path, Path], revision: str) -> tuple[Path, Report]:
-    """A repaired checkpoint as a run leaves it, with a report of that run."""
+    """A repaired checkpoint with a report, as a run writes it."""
     named = ReportedSource(MODEL, revision, "full"), ReportedReference(REFERENCE, "1" * 40, "option")
     folder = repair(work, pair[1], pair[0], "delta", "antidote", 0.1, named)
     manifest = manifest_of(folder)
@@ -73,7 +73,7 @@ def result(work: Path, pair: tuple[Path, Path], revision: str) -> tuple[Path, Re
 
 
 def edited(hub: LoopbackHub, path: str, content: bytes, description: str) -> None:
-    """Another commit on the pull request, with the mark of the one before it: anyone who may push there can."""
+    """Push another commit with a copied marker to the pull request, as others can."""
     HfApi(endpoint=hub.endpoint, token=TOKEN).create_commit(
         MODEL,
         [CommitOperationAdd(path, content)],
@@ -83,7 +83,7 @@ def edited(hub: LoopbackHub, path: str, content: bytes, description: str) -> Non
     )
 
 
-def test_the_same_policy_on_the_same_commit(
+def test_a_published_result_is_found_for_the_same_commit_and_policy(
     hub: LoopbackHub, prepared: "Callable[[], PublishTarget]", pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with hub:
@@ -100,7 +100,7 @@ def test_the_same_policy_on_the_same_commit(
         assert not [each for each in hub.requests if each.startswith("GET") and each.endswith(".safetensors")]
 
 
-def test_what_was_made_up_and_pushed_onto_our_pull_request(
+def test_a_forged_result_on_our_pull_request_is_not_accepted(
     hub: LoopbackHub, prepared: "Callable[[], PublishTarget]", pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with hub:
@@ -126,13 +126,13 @@ def test_what_was_made_up_and_pushed_onto_our_pull_request(
         assert publishing.find_previous(prepared(), report.policy_sha256) is None
 
 
-# A file that git keeps was edited by somebody, or is gone: the repository is theirs now.
+# After somebody edited or deleted a file, the repository is not ours any more.
 @pytest.mark.parametrize(
     "touch",
     [lambda: CommitOperationAdd("config.json", b"{} "), lambda: CommitOperationDelete("config.json")],
     ids=["edited", "gone"],
 )
-def test_a_repository_of_our_own_takes_the_next_result(
+def test_a_separate_repository_is_updated_unless_others_changed_it(
     hub: LoopbackHub,
     prepared: "Callable[[], PublishTarget]",
     pair: tuple[Path, Path],
@@ -207,7 +207,7 @@ EDITS: dict[str, Edit] = {
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_what_is_not_whole_is_measured_again(
+def test_a_changed_result_is_not_accepted(
     hub: LoopbackHub, prepared: "Callable[[], PublishTarget]", pair: tuple[Path, Path], tmp_path: Path, name: str
 ) -> None:
     with hub:
@@ -220,9 +220,7 @@ def test_what_is_not_whole_is_measured_again(
         assert publishing.find_previous(prepared(), report.policy_sha256) is None
 
 
-def test_a_card_that_cannot_be_merged_ends_the_run_before_the_work(
-    hub: LoopbackHub, prepared: "Callable[[], PublishTarget]"
-) -> None:
+def test_a_card_with_invalid_front_matter_is_refused(hub: LoopbackHub, prepared: "Callable[[], PublishTarget]") -> None:
     with hub:
         place = prepared()
     publishing.require_mergeable_card(place, "---\nlicense: mit\n---\n# Fine\n")

@@ -1,4 +1,4 @@
-"""Which checkpoints a run is about: a reference only where it is needed, and what differs from it is said."""
+"""Resolving the model and its reference, and refusing a base that was taken over."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.conftest import CopyOf
 BASE, MODEL = "lab-a/base", "stranger/finetune"
 EARLY, MIDDLE = "2025-01-15T12:00:00.000Z", "2025-06-15T12:00:00.000Z"
 LATE = "2199-09-15T12:00:00.000Z"
-"""After every change of a model: the loopback Hub dates commits by its clock."""
+"""Later than every commit of the loopback Hub, which uses the system clock."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
 
 
 def naming(folder: Path, base: object, card: str | None = None, **settings: object) -> Path:
-    """The adapter in `folder`, saying that it was made from `base`; its card may say something else."""
+    """Write `base` into adapter_config.json in `folder`, and `card` or `base` into the card."""
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": base} | settings))
     (folder / "README.md").write_text(f"---\nbase_model: {card or base}\n---\n")
@@ -49,7 +49,7 @@ def refused(model: Checkpoint, *words: str) -> None:
     assert "--reference ORG/NAME" in str(raised.value.hint)
 
 
-def test_the_base_that_an_adapter_names_is_found_at_one_commit(
+def test_the_base_of_an_adapter_is_resolved_to_a_commit(
     hub: LoopbackHub, tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf
 ) -> None:
     old = hub.add(BASE, tiny_llama, created=EARLY)
@@ -59,7 +59,7 @@ def test_the_base_that_an_adapter_names_is_found_at_one_commit(
     assert resolve.resolve_reference(model, resolve.find_reference(model, None), ignore).layout.kind == "full"
 
 
-def test_the_revision_of_the_base_is_the_adapter_s(
+def test_the_revision_in_adapter_config_is_used(
     hub: LoopbackHub, tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf
 ) -> None:
     old = hub.add(BASE, tiny_llama, created=EARLY)
@@ -72,7 +72,7 @@ def test_the_revision_of_the_base_is_the_adapter_s(
         assert found.revision == commit
 
 
-def test_an_adapter_and_its_card_name_one_base(
+def test_adapter_and_card_must_name_the_same_base(
     hub: LoopbackHub, tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf
 ) -> None:
     hub.add(BASE, tiny_llama, created=EARLY)
@@ -88,7 +88,7 @@ def test_an_adapter_and_its_card_name_one_base(
     "base",
     ["/srv/private", "../base", "~/base", "C:\\base", "http://127.0.0.1:1/a/b", "a/b/c", "a b", ".", f"a/{'b' * 97}"],
 )
-def test_a_repository_names_no_folder_and_no_address(
+def test_a_repository_cannot_name_a_folder_or_a_url_as_its_base(
     base: str, hub: LoopbackHub, tiny_adapter: Path, copy_of: CopyOf
 ) -> None:
     hub.add(MODEL, naming(copy_of(tiny_adapter), base, "lab-a/shown"), created=MIDDLE)
@@ -100,13 +100,13 @@ def test_a_local_adapter_may_name_a_folder(tiny_llama: Path, tiny_adapter: Path,
     assert resolve.find_reference(model, None) == ReportedReference(str(tiny_llama), None, "adapter_config.json")
 
 
-def test_a_neighbour_whose_name_is_no_text_can_be_reported(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_a_file_name_that_is_not_utf8_is_reported(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.bin")).touch()
     assert resolve.open_local(str(folder)).unrepaired == ["caf\ufffd.bin"]
 
 
-def test_a_base_of_another_owner_is_not_the_one_that_was_meant(
+def test_a_base_that_moved_to_another_owner_is_refused(
     hub: LoopbackHub, tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf
 ) -> None:
     commit = hub.add(BASE, tiny_llama, created=EARLY)
@@ -122,7 +122,7 @@ def test_a_base_of_another_owner_is_not_the_one_that_was_meant(
     assert resolve.find_reference(renamed, None).found_by == "adapter_config.json"
 
 
-def test_a_base_is_older_than_what_was_made_from_it(
+def test_a_base_younger_than_the_model_is_refused(
     hub: LoopbackHub, tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf
 ) -> None:
     hub.add(BASE, tiny_llama, created=LATE)
@@ -136,7 +136,7 @@ def test_a_base_is_older_than_what_was_made_from_it(
     assert resolve.find_reference(model, BASE).found_by == "option"
 
 
-def test_a_reference_reads_the_same_words_under_the_same_numbers(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_a_reference_with_another_vocabulary_is_refused(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     data = json.loads((folder / "tokenizer.json").read_text())
     words = data["model"]["vocab"]
@@ -163,7 +163,7 @@ def test_an_adapter_is_not_dense(tiny_adapter: Path) -> None:
         resolve.select_reference(resolve.open_local(str(tiny_adapter)), RepairSection(target="dense"))
 
 
-def test_a_longer_vocabulary_is_said_and_nothing_else(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_a_longer_vocabulary_is_noted(tiny_llama: Path, copy_of: CopyOf) -> None:
     reference = copy_of(tiny_llama)
     (reference / "tokenizer.json").unlink()
     weights = load_file(reference / "model.safetensors")

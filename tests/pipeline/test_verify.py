@@ -41,7 +41,7 @@ def made(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> P
     return out
 
 
-def test_a_good_result(made: Path, pair: tuple[Path, Path]) -> None:
+def test_an_unchanged_result_is_verified(made: Path, pair: tuple[Path, Path]) -> None:
     done = verify(str(made), "--json")
     assert done.returncode == 0, done.stderr
     found = records.from_json(Verification, done.stdout)
@@ -54,7 +54,7 @@ def test_a_good_result(made: Path, pair: tuple[Path, Path]) -> None:
     assert f"{found.changed_weights:,} of {found.scored_weights:,} scored weights (12.2 %)" in done.stderr
 
 
-def test_a_flipped_bit_is_named(made: Path, copy_of: Callable[[Path], Path]) -> None:
+def test_a_flipped_bit_is_found(made: Path, copy_of: Callable[[Path], Path]) -> None:
     repaired = copy_of(made / "model")
     tensor = "model.layers.1.self_attn.q_proj.weight"
     layout = read_layout(repaired)
@@ -70,7 +70,7 @@ def test_a_flipped_bit_is_named(made: Path, copy_of: Callable[[Path], Path]) -> 
     assert done.stdout == ""
 
 
-def test_an_edited_manifest(made: Path, copy_of: Callable[[Path], Path]) -> None:
+def test_an_edited_manifest_is_found(made: Path, copy_of: Callable[[Path], Path]) -> None:
     repaired = copy_of(made / "model")
     path = repaired / "antidote" / "manifest.json"
     path.write_text(path.read_text().replace('"dose": 0.1', '"dose": 0.3'))
@@ -79,7 +79,9 @@ def test_an_edited_manifest(made: Path, copy_of: Callable[[Path], Path]) -> None
     assert "the manifest was edited" in json.loads(done.stdout)["difference"]
 
 
-def test_folders_that_lie_elsewhere(made: Path, pair: tuple[Path, Path], copy_of: Callable[[Path], Path]) -> None:
+def test_source_and_reference_can_be_given(
+    made: Path, pair: tuple[Path, Path], copy_of: Callable[[Path], Path]
+) -> None:
     repaired = copy_of(made / "model")
     nowhere = "/nowhere/source"
     forge(repaired, replace(manifest_of(repaired), source=ReportedSource(nowhere, None, "full")))
@@ -102,14 +104,16 @@ def test_folders_that_lie_elsewhere(made: Path, pair: tuple[Path, Path], copy_of
         (["{out}", "--revision=main"], "drop --revision"),
     ],
 )
-def test_what_is_no_result(made: Path, pair: tuple[Path, Path], arguments: list[str], said: str) -> None:
+def test_a_folder_that_is_not_a_result_is_refused(
+    made: Path, pair: tuple[Path, Path], arguments: list[str], said: str
+) -> None:
     done = verify(*(each.format(source=pair[1], out=made) for each in arguments))
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_reference_that_had_no_part(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+def test_a_reference_that_was_not_used_is_refused(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     repaired = repair(tmp_path, pair[1], None, "dense", "antidote", 0.05)
     done = verify(str(repaired), f"--reference={pair[0]}")
     assert done.returncode == 2, done.stderr
@@ -133,7 +137,7 @@ def hub(pair: tuple[Path, Path], tmp_path: Path) -> LoopbackHub:
     return running
 
 
-def test_from_the_hub(hub: LoopbackHub, pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_result_on_the_hub_is_verified(hub: LoopbackHub, pair: tuple[Path, Path], tmp_path: Path) -> None:
     environment = {"HF_HOME": str(tmp_path / "huggingface")}
     with hub:
         good = verify(MODEL, "--json", **hub.environment, **environment)
@@ -151,7 +155,7 @@ def test_from_the_hub(hub: LoopbackHub, pair: tuple[Path, Path], tmp_path: Path)
     assert "differs    pytorch_model.bin lies beside the result" in other.stderr
 
 
-def test_a_manifest_of_the_hub_may_not_choose_what_is_read_here(
+def test_a_manifest_from_the_hub_cannot_name_a_local_folder(
     hub: LoopbackHub, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     def forged(name: str, source: ReportedSource) -> None:
