@@ -1,1 +1,1 @@
-"""The steps of a run, and the commands that are made of them."""
+"""The commands of the pipeline, and the steps that they share."""

@@ -191,11 +191,6 @@ def temporary_candidate(factory: CandidateFactory, method_masks: MethodMasks, do
         shutil.rmtree(candidate.folder)
 
 
-def candidate_bytes(weights: int, entries: int, doses: int, *, taylor: bool) -> int:
-    """Disk space in bytes: candidates of `weights` bytes, masks (one bit per entry and dose), scores of taylor."""
-    return CANDIDATES_AT_ONCE * weights + entries * doses // 8 + (4 * entries if taylor else 0)
-
-
 def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Scores:
     request = ScoreRequest(
         model=factory.runnable_model,

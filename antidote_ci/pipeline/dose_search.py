@@ -51,7 +51,9 @@ def search_bytes(settings: RepairSection, weights: int, entries: int) -> int:
     """Disk space in bytes for the search (and the frontier, if enabled) on a model of `weights` bytes."""
     # The frontier adds the masks of the other score methods and of `random`.
     masks = LADDER_DOSES + (len(get_args(ScoreMethod)) * FRONTIER_DOSES if settings.frontier else 0)
-    return candidates.candidate_bytes(weights, entries, masks, taylor=settings.method == "taylor" or settings.frontier)
+    # Masks have one bit per entry, scores of taylor four bytes.
+    scores = 4 * entries if settings.method == "taylor" or settings.frontier else 0
+    return candidates.CANDIDATES_AT_ONCE * weights + entries * masks // 8 + scores
 
 
 def find_smallest_dose(search: SearchContext, method: MethodMasks) -> tuple[float | None, list[DoseAttempt]]:

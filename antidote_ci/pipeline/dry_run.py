@@ -68,15 +68,6 @@ class _ModelSize:
     is_adapter: bool = False
 
 
-@dataclass(frozen=True)
-class _Workload:
-    """Upper limits of the number of answers and tokens."""
-
-    prompts: list[PromptSetRecord]
-    tokens: int
-    answers: int
-
-
 def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
     """Estimate a run. Only published prompt sets are downloaded, and nothing is written.
 
@@ -86,7 +77,7 @@ def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
     if command == "run":
         output.require_publishable(config)
     evaluator.select_judges(config.policy.evaluation)
-    workload = _estimate_workload(config, command)
+    files, tokens, answers = _estimate_workload(config, command)
     model = _measure_model(config.model, config.revision)
     reference = _reference_name(config)
     base = _measure_model(reference, None) if reference else _ModelSize()
@@ -99,7 +90,7 @@ def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
         target=repair.target,
         method=repair.method,
         judge=config.policy.evaluation.judge,
-        prompts=_count_by_role(workload.prompts),
+        prompts=_count_by_role(files),
         bytes_to_pull=model.pulled + base.pulled,
         bytes_to_download=model.missing + base.missing,
         bytes_to_write=0 if command == "evaluate" else dose_search.search_bytes(repair, model.weights, model.entries),
@@ -109,8 +100,8 @@ def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
         ),
         memory_free=memory.available_bytes(),
         gpu_memory_bytes=memory_needs.gpu_memory(weights),
-        answers=workload.answers,
-        seconds=round(workload.tokens * weights / MULTIPLICATIONS_A_SECOND),
+        answers=answers,
+        seconds=round(tokens * weights / MULTIPLICATIONS_A_SECOND),
         publish=config.policy.publish.mode,
     )
 
@@ -119,7 +110,7 @@ def describe_plan(forecast: DryRunForecast) -> list[str]:
     """Model, reference, judge, prompts and method as lines of text."""
     lines = [
         f"model      {full_name(forecast.model, forecast.revision)}",
-        f"reference  {forecast.reference or ('none' if forecast.target == 'dense' else 'named by the model itself')}",
+        f"reference  {forecast.reference or ('none' if forecast.target == 'dense' else 'named by the model')}",
         f"judge      {forecast.judge}",
         f"prompts    {', '.join(f'{n:,} {role}' for role, n in forecast.prompts.items() if n)}",
         f"method     {forecast.method}",
@@ -149,15 +140,16 @@ def format_bytes(count: int) -> str:
     return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
 
 
-def _estimate_workload(config: RunConfig, command: Command) -> _Workload:
+def _estimate_workload(config: RunConfig, command: Command) -> tuple[list[PromptSetRecord], int, int]:
+    """The prompt sets, and upper limits of the number of tokens and answers."""
     sets = evaluator.fetch_prompts(config.policy)
     if command == "evaluate":
         prompts, files = splits.load_evaluation_prompts(config.policy, sets)
-        return _Workload(files, _count_tokens(prompts, config), _count_answers(prompts, config))
+        return files, _count_tokens(prompts, config), _count_answers(prompts, config)
     run_prompts = splits.load_run_prompts(config.policy, sets)
     selections = EVALUATIONS_OF_SELECTION + (EVALUATIONS_OF_FRONTIER if config.policy.repair.frontier else 0)
     evaluations = ((EVALUATIONS_OF_CONFIRMATION, run_prompts.confirmation), (selections, run_prompts.selection))
-    return _Workload(
+    return (
         run_prompts.files,
         sum(count * _count_tokens(prompts, config) for count, prompts in evaluations),
         sum(count * _count_answers(prompts, config) for count, prompts in evaluations),
@@ -195,9 +187,9 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
 
 
 def _reference_name(config: RunConfig) -> str | None:
-    named = config.policy.repair.reference
-    if named is not None or config.policy.repair.target == "dense" or not pull.is_local(config.model):
-        return named
+    reference = config.policy.repair.reference
+    if reference is not None or config.policy.repair.target == "dense" or not pull.is_local(config.model):
+        return reference
     return resolve.find_reference(resolve.open_local(config.model), None).id
 
 

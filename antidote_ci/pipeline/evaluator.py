@@ -50,7 +50,17 @@ def select_judges(settings: EvaluationSection) -> list[JudgeSpec]:
 
 def fetch_judges(specs: Sequence[JudgeSpec], settings: EvaluationSection, report: OnProgress) -> list[FetchedJudge]:
     """Download the weights of the judges, each at one commit."""
-    return [_fetch_judge(spec, settings, report) for spec in specs]
+    judges = []
+    for spec in specs:
+        folder, revision = None, None
+        download = named.judge_download(spec, settings)
+        if download is not None and download.revision is None:
+            folder = Path(download.model).expanduser().resolve()
+        elif download is not None:
+            remote = pull.resolve_revision(download.model, download.revision, resolve.pull_access())
+            folder, revision = pull.download_snapshot(remote, resolve.pull_access(), report), remote.revision
+        judges.append(FetchedJudge(spec, folder, revision))
+    return judges
 
 
 def build_judges(
@@ -116,16 +126,6 @@ def calibrate_judge(policy: Policy, labels: Path, out: Path, console: Console) -
     create_folder(out.parent)
     out.write_text(to_json(measured), encoding="utf-8")
     return measured
-
-
-def _fetch_judge(spec: JudgeSpec, settings: EvaluationSection, report: OnProgress) -> FetchedJudge:
-    download = named.judge_download(spec, settings)
-    if download is None:
-        return FetchedJudge(spec)
-    if download.revision is None:
-        return FetchedJudge(spec, Path(download.model).expanduser().resolve())
-    remote = pull.resolve_revision(download.model, download.revision, resolve.pull_access())
-    return FetchedJudge(spec, pull.download_snapshot(remote, resolve.pull_access(), report), remote.revision)
 
 
 def _build_generator(config: RunConfig, sandbox: Sandbox, work: Path, store: Path) -> Generator:

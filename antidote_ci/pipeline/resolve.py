@@ -245,8 +245,8 @@ def require_card_agrees(model: str, folder: Path, base: str) -> None:
     card_bases = cards.read_base_models(folder)
     if card_bases and base.casefold() not in (name.casefold() for name in card_bases):
         raise UnsafeCheckpoint(
-            f"the card of {model} names {', '.join(map(_quote_name, card_bases))} as its base, and its "
-            f"adapter_config.json names {_quote_name(base)}",
+            f"the card of {model} names {', '.join(card_bases)!r:.200} as its base, and its adapter_config.json names "
+            f"{base!r:.200}",
             cause="users would trust the base in the card while the adapter runs on another one",
             hint=REFERENCE_HINT,
         )
@@ -273,10 +273,6 @@ def require_same_base(model: str, model_info: RepositoryInfo | None, base: str, 
             cause="the model cannot have been made from it: somebody may have taken over the name",
             hint=REFERENCE_HINT,
         )
-
-
-def _quote_name(name: str) -> str:
-    return name if NAME.fullmatch(name) else f"{name!r:.200}"
 
 
 def _owner_of(name: str) -> str:

@@ -79,22 +79,22 @@ def _compare(
 ) -> Verification:
     if manifest is None:
         return verifying.to_verification(None, verifying.EDITED)
-    named = manifest.reference if manifest.target == "delta" else None
-    if reference is not None and named is None:
+    named_reference = manifest.reference if manifest.target == "delta" else None
+    if reference is not None and named_reference is None:
         raise ConfigurationError(
             "--reference was given, but this repair did not use a reference",
             cause=f"its target is {manifest.target}, which sets entries to zero",
             hint="drop --reference",
         )
-    for origin in (manifest.source, named):
+    for origin in (manifest.source, named_reference):
         if origin is not None and origin.revision is not None and not COMMIT.fullmatch(origin.revision):
             return verifying.to_verification(manifest, f"the manifest names no commit of {origin.id}")
     with console.step("pull the source"):
         source_location = _locate_origin("source", manifest.source, source, result, console.report)
     reference_location = None
-    if named is not None:
+    if named_reference is not None:
         with console.step("pull the reference"):
-            reference_location = _locate_origin("reference", named, reference, result, console.report)
+            reference_location = _locate_origin("reference", named_reference, reference, result, console.report)
     with TemporaryDirectory(prefix="antidote-") as work, Sandbox(Path(work) / "child.log") as sandbox:
         request = verifying.VerifyRequest(
             repaired=result.folder,
@@ -106,9 +106,9 @@ def _compare(
             verification = sandbox.call(verifying.verify_repair, request, console.report)
     reported_source = ReportedSource(source_location.id, source_location.revision, manifest.source.kind)
     verification = replace(verification, source=reported_source)
-    if reference_location is None or named is None:
+    if reference_location is None or named_reference is None:
         return verification
-    found_by = named.found_by if reference is None else "option"
+    found_by = named_reference.found_by if reference is None else "option"
     return replace(
         verification, reference=ReportedReference(reference_location.id, reference_location.revision, found_by)
     )
