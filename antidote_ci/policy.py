@@ -254,7 +254,9 @@ def validate_policy(document: Mapping[str, Any], origin: str) -> Policy:
 
     try:
         # JSON, because strict validation of Python objects accepts instances of the sections only.
-        policy = TypeAdapter(Policy).validate_json(json.dumps(document, default=str))
+        # TOML dates, which JSON does not have, become objects and fail the validation.
+        text = json.dumps(document, default=lambda value: {"date": str(value)})
+        policy = TypeAdapter(Policy).validate_json(text)
     except ValidationError as error:
         raise _to_configuration_error(error.errors()[0], origin) from None
     if policy.repair.target == "dense":

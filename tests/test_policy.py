@@ -97,6 +97,7 @@ def test_file_and_options_give_the_same_hash(tmp_path: Path) -> None:
         ('[evaluation]\nstop_early = "off"', "evaluation.stop_early", "such as stop_early = true"),
         ("[evaluation]\nstop_early = 0", "evaluation.stop_early in .* cannot be 0", None),
         ("[evaluation]\nseed = true", "evaluation.seed", None),
+        ("[evaluation]\nbenign = 2026-01-01", "evaluation.benign in .* cannot be .*2026-01-01", None),
         ('[evaluation]\ntask_match = "guess"', "evaluation.task_match", None),
         ("[evaluation]\nsamples = 0", "evaluation.samples", None),
         ("[evaluation]\nmax_new_tokens = 0", "max_new_tokens", None),
