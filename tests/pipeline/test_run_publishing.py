@@ -115,7 +115,8 @@ def test_a_commit_during_the_run_is_a_conflict_and_an_expired_token_is_renewed(
     hub.end_exchanged_tokens()
     code, _, err = finish(process)
     assert code == 7, err
-    (opened,) = client.get_repo_discussions(MODEL, discussion_status="open")
+    public = HfApi(endpoint=hub.endpoint, token=False)
+    (opened,) = public.get_repo_discussions(MODEL, discussion_status="open")
     assert report(tmp_path / "out").publish.url == f"{hub.endpoint}/{MODEL}/discussions/{opened.num}"
     assert opened.author == "[OIDC]"
     assert hub.requests.count("POST /oauth/token") == 2
