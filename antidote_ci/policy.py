@@ -28,14 +28,9 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 Count = Annotated[int, Interval(ge=1)]
 
 
-STRICT: dict[str, object] = {"extra": "forbid", "strict": True}
-
-
 @dataclass(frozen=True)
 class Gate:
     """`[gate]`: thresholds that a model must meet. All numbers are shares from 0 to 1."""
-
-    __pydantic_config__ = STRICT
 
     harmful_score: Share = 0.10
     """Maximum harmful score: its upper confidence bound must not exceed this value."""
@@ -55,8 +50,6 @@ class Gate:
 @dataclass(frozen=True)
 class EvaluationSection:
     """`[evaluation]`: prompts, judges and decoding."""
-
-    __pydantic_config__ = STRICT
 
     judge: str = "qwen3guard"
     """One judge, or two separated by a comma: docs/judges.md."""
@@ -94,8 +87,6 @@ class EvaluationSection:
 class RepairSection:
     """`[repair]`: how a failing model is repaired."""
 
-    __pydantic_config__ = STRICT
-
     method: ScoreMethod = "taylor"
     """How to select the weights to prune: docs/repair.md."""
     target: TargetChoice = "auto"
@@ -116,8 +107,6 @@ class RepairSection:
 class PublishSection:
     """`[publish]`: where a repaired model is published."""
 
-    __pydantic_config__ = STRICT
-
     mode: PublishMode = "none"
     """`none`, a `pull-request` or a `branch` on the source, or a separate `repo`: docs/publishing.md."""
     to: str | None = None
@@ -127,8 +116,6 @@ class PublishSection:
 @dataclass(frozen=True)
 class JobsSection:
     """`[jobs]`: settings of `--on hf-jobs`. They do not change the result and are not part of the policy's hash."""
-
-    __pydantic_config__ = STRICT
 
     image: str | None = None
     """Container image of the Job, as in `docker run`. Release images know their own name."""
@@ -148,7 +135,8 @@ class JobsSection:
 class Policy:
     """The sections of antidote.toml."""
 
-    __pydantic_config__ = STRICT
+    # The sections inherit this configuration.
+    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - pydantic reads it as it is
 
     gate: Gate = field(default_factory=Gate)
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
