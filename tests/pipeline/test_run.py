@@ -100,9 +100,9 @@ def test_a_control_that_did_as_well_is_said(repaired_adapter: Path) -> None:
     assert random.lacks
     for name in ("report.html", "summary.md", "README.md"):
         text = (repaired_adapter / name).read_text()
-        assert f"scale at dose {scale.dose:g} did as well" in text
+        assert f"scale at dose {scale.dose:g} meets the policy" in text
         assert "random at dose" in text
-        assert not re.search(r"random at dose \S+ did as well", text)
+        assert not re.search(r"random at dose \S+ meets the policy", text)
 
 
 def test_a_stranger_verifies_the_result(repaired_adapter: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_repair_that_costs_the_task_is_none_and_the_frontier_shows_it(trained_
     assert model.harmful_score > 0.9 > 0.1 > reference_point.harmful_score
     assert model.task_accuracy == 1.0 > 0.1 > (reference_point.task_accuracy or 0.0)
     assert not any(point.passes for point in found.frontier)
-    assert "What each method removes" in (tmp_path / "out" / "report.html").read_text()
+    assert "Frontier:" in (tmp_path / "out" / "report.html").read_text()
     assert found.attempts
     assert not any(attempt.passes for attempt in found.attempts)
     assert not (tmp_path / "out" / "model").exists()
