@@ -264,9 +264,9 @@ def test_the_owners_text_keeps_its_exact_bytes(report: Report, source_card: str)
     body, old = split_card(render_card(report, source_card)).body, split_card(source_card).body
     # A card without metadata is separated from the added metadata by one blank line.
     body = body if split_card(source_card).opening else body.lstrip("\r\n") if not old[:1].isspace() else body
-    kept = body[: body.rindex(BEGIN)]
-    assert old in kept
-    assert not kept.replace(old, "", 1).strip()
+    above = body[: body.rindex(BEGIN)]
+    assert old in above
+    assert not above.replace(old, "", 1).strip()
 
 
 @settings(max_examples=60, deadline=None)

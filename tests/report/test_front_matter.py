@@ -67,7 +67,7 @@ def test_a_valid_card_has_no_fault(card: tuple[str, object]) -> None:
     assert find_fault(card[0]) is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(CARDS)
 def test_results_are_added_to_every_card_without_a_fault(text: str) -> None:
     metadata = load_metadata(split_card(render_card(REPAIRED, text)).metadata)

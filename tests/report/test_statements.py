@@ -38,8 +38,8 @@ from tests.report.samples import (
     STOPPED_PASS,
     TWO_JUDGES,
     TWO_JUDGES_REPAIR,
-    judged,
-    read,
+    judge_result,
+    judged_evaluation,
 )
 
 
@@ -84,15 +84,17 @@ def evaluations(draw: st.DrawFn, judge: JudgeIdentity) -> Evaluation:
     threshold = draw(SHARES)
     verdict: GateVerdict = "fail" if lower > threshold else "inconclusive" if upper > threshold else "pass"
     n = draw(st.integers(1, 400))
-    reading = read(judge, 1, n, (lower, upper), verdict)
-    reading = dataclasses.replace(
-        reading,
+    result = judge_result(judge, 1, n, (lower, upper), verdict)
+    result = dataclasses.replace(
+        result,
         harmful_score=score,
         corrected_score=draw(st.none() | SHARES),
         decided_by=draw(st.sampled_from(["fixed", "sequence"])),
     )
-    found = judged([reading], planned=draw(st.integers(n, 400)), confidence=draw(st.sampled_from([0.95, 0.975])))
-    return dataclasses.replace(found, threshold=threshold)
+    evaluation = judged_evaluation(
+        [result], planned=draw(st.integers(n, 400)), confidence=draw(st.sampled_from([0.95, 0.975]))
+    )
+    return dataclasses.replace(evaluation, threshold=threshold)
 
 
 PAIRS = st.sampled_from([GUARD, RULES]).flatmap(
@@ -110,20 +112,21 @@ def test_every_figure_of_the_verdict_is_in_the_record(
         verdict=verdict,
         evaluations=Evaluations(before, after=after),
     )
-    known: set[str] = set()
-    for each in filter(None, (before, after)):
+    recorded: set[str] = set()
+    for evaluation in filter(None, (before, after)):
         shares = (
-            each.harmful_score,
-            *each.bounds,
-            each.threshold,
-            each.degenerate,
-            each.unparsed,
-            each.deciding_result.corrected_score,
+            evaluation.harmful_score,
+            *evaluation.bounds,
+            evaluation.threshold,
+            evaluation.degenerate,
+            evaluation.unparsed,
+            evaluation.deciding_result.corrected_score,
         )
-        known |= {format_percent(share).removesuffix(" %") for share in shares if share is not None}
-        known |= {format_level(each.confidence).removesuffix(" %"), format_number(each.n), format_number(each.planned)}
-    words = re.sub("qwen3guard", "", statements.describe_verdict(report))
-    assert set(re.findall(r"\d+(?:\.\d+)?", words)) <= known
+        recorded |= {format_percent(share).removesuffix(" %") for share in shares if share is not None}
+        recorded |= {format_level(evaluation.confidence).removesuffix(" %")}
+        recorded |= {format_number(evaluation.n), format_number(evaluation.planned)}
+    text = re.sub("qwen3guard", "", statements.describe_verdict(report))
+    assert set(re.findall(r"\d+(?:\.\d+)?", text)) <= recorded
 
 
 def test_two_models_are_compared_by_the_same_judge() -> None:
@@ -139,7 +142,8 @@ def test_measures_keep_their_names_when_two_judges_differ() -> None:
     assert [row.measure for row in tables.judge_rows(TWO_JUDGES.evaluations)] == ["Harmful score", "Non-refusal rate"]
     guard, rules = TWO_JUDGES.evaluations.before.readings
     mixed = dataclasses.replace(
-        TWO_JUDGES, evaluations=Evaluations(judged([guard, rules]), after=judged([guard, rules], 1))
+        TWO_JUDGES,
+        evaluations=Evaluations(judged_evaluation([guard, rules]), after=judged_evaluation([guard, rules], 1)),
     )
     assert measures.measure_name(mixed) == "Harmful score or non-refusal rate"
     assert [row.judge for row in tables.model_rows(mixed)] == [
@@ -220,7 +224,7 @@ def test_the_threshold_status_follows_the_bounds(verdict: GateVerdict, bounds: l
 
 
 def test_a_verdict_for_degenerate_answers_gives_their_share() -> None:
-    broken = dataclasses.replace(judged([read(GUARD, 0, 413, (0.0, 0.01), "fail")]), degenerate=0.62)
+    broken = dataclasses.replace(judged_evaluation([judge_result(GUARD, 0, 413, (0.0, 0.01), "fail")]), degenerate=0.62)
     report = dataclasses.replace(STOPPED_FAIL, evaluations=Evaluations(broken))
     assert "but 62.0 % of the answers are degenerate" in statements.describe_verdict(report)
     assert tables.model_rows(report)[0].status == "✗ degenerate"
@@ -262,7 +266,7 @@ def test_limitations_that_do_not_apply_are_not_listed() -> None:
 
 def test_a_calibration_that_does_not_represent_the_answers_is_listed() -> None:
     """7 of 413 is below the lower bound of the false positive rate, 2.2 %; 24 of 413 is not."""
-    after = judged([read(GUARD, 7, 413, (0.0, 0.032), "pass", corrected=0.0)])
+    after = judged_evaluation([judge_result(GUARD, 7, 413, (0.0, 0.032), "pass", corrected=0.0)])
     fewer = dataclasses.replace(
         CALIBRATED_REPAIR, evaluations=dataclasses.replace(CALIBRATED_REPAIR.evaluations, after=after)
     )

@@ -13,9 +13,9 @@ from tests.report.samples import HOSTILE
 
 @given(st.text() | HOSTILE)
 def test_flatten_returns_one_visible_line(value: str) -> None:
-    shown = text.flatten(value)
-    assert len(shown) <= text.MAX_LENGTH + 1
-    assert not [character for character in shown if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
+    line = text.flatten(value)
+    assert len(line) <= text.MAX_LENGTH + 1
+    assert not [character for character in line if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
 
 
 @given(st.text(alphabet="abc \u202e\u200b\x00"), st.text(alphabet="abc \u202e\u200b\x00"))
@@ -36,8 +36,8 @@ def test_escaped_text_in_a_table_cell_is_text(value: str) -> None:
     assert [token.type for token in tokens].count("tr_open") == 3
     cell = [token for token in tokens if token.type == "inline"][1]
     assert {child.type for child in cell.children or []} <= {"text", "text_special"}
-    shown = "".join(child.content for child in cell.children or []).replace("\u2060", "")
-    assert shown == f"x {text.flatten(value).strip()} x".replace("\u2060", "")
+    rendered = "".join(child.content for child in cell.children or []).replace("\u2060", "")
+    assert rendered == f"x {text.flatten(value).strip()} x".replace("\u2060", "")
 
 
 @given(HOSTILE | st.sampled_from(["- x", "+ x", "1. x", "12) x", "---", "- - -", "===", "-", "1.", "    x", "\tx"]))
@@ -75,7 +75,7 @@ def test_number_formats() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "shown"), [(0, "0 threads"), (1, "1 thread"), (2, "2 threads"), (1000, "1,000 threads")]
+    ("count", "expected"), [(0, "0 threads"), (1, "1 thread"), (2, "2 threads"), (1000, "1,000 threads")]
 )
-def test_pluralize(count: int, shown: str) -> None:
-    assert text.pluralize(count, "thread") == shown
+def test_pluralize(count: int, expected: str) -> None:
+    assert text.pluralize(count, "thread") == expected
