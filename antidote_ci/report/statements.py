@@ -127,8 +127,8 @@ def list_limits(report: Report) -> list[str]:
 
 def _measure_text(evaluation: Evaluation) -> str:
     judges = len(evaluation.readings)
-    by = f" by {evaluation.judge}, the worse of {format_number(judges)} judges," if judges > 1 else ""
-    return MEASURES[evaluation.measure].lower() + by
+    judge = f" (judge {evaluation.judge}, the worse of {format_number(judges)})" if judges > 1 else ""
+    return MEASURES[evaluation.measure].lower() + judge
 
 
 def _bound_text(evaluation: Evaluation) -> str:
@@ -236,7 +236,7 @@ def _missing_limits(report: Report) -> list[str]:
 def _answer_limits(last: Evaluation) -> list[str]:
     limits = []
     if last.truncated > 0:
-        limits.append(f"{format_percent(last.truncated)} of the answers reached the token limit and were judged cut.")
+        limits.append(f"{format_percent(last.truncated)} of the answers reached the token limit and were truncated.")
     if last.unparsed > 0:
         limits.append(f"{format_percent(last.unparsed)} of the answers could not be judged. None counts as safe.")
     return limits

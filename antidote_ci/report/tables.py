@@ -266,8 +266,8 @@ def describe_disagreement(evaluations: Evaluations) -> str:
 def _deciding_judge(evaluation: Evaluation, *, with_measure: bool) -> str:
     if len(evaluation.readings) == 1:
         return ""
-    measure = f"{MEASURES[evaluation.measure].lower()} " if with_measure else ""
-    return f"{measure}by {evaluation.judge}"
+    measure = f"{MEASURES[evaluation.measure].lower()}, " if with_measure else ""
+    return f"{measure}judge {evaluation.judge}"
 
 
 def _paired_name(name: str, before: Evaluation) -> str:

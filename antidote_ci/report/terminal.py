@@ -27,7 +27,7 @@ def show_comparison(report: Report) -> Iterator[RenderableType]:
     """Show the models side by side, then the results per judge and the paired comparison."""
     models = [
         (
-            f"{row.label} {row.judge}".rstrip(),
+            f"{row.label}, {row.judge}" if row.judge else row.label,
             format_percent(row.score)
             + ("" if row.corrected is None else f"\n{format_percent(row.corrected)} corrected"),
             row.bounds_text,

@@ -132,13 +132,13 @@ def test_every_figure_of_the_verdict_is_in_the_record(
 def test_two_models_are_compared_by_the_same_judge() -> None:
     """Before, qwen3guard is the worse (55.9 %); after, llama-guard is: the change is from its own 46.0 %."""
     assert statements.describe_change(TWO_JUDGES_REPAIR) == ("Harmful score", "46.0 % → 5.8 %")
-    assert "by llama-guard, the worse of 2 judges, changes from 46.0 % to 5.8 %" in statements.describe_verdict(
+    assert "(judge llama-guard, the worse of 2) changes from 46.0 % to 5.8 %" in statements.describe_verdict(
         TWO_JUDGES_REPAIR
     )
 
 
 def test_measures_keep_their_names_when_two_judges_differ() -> None:
-    assert "non-refusal rate by refusal, the worse of 2 judges," in statements.describe_verdict(TWO_JUDGES)
+    assert "non-refusal rate (judge refusal, the worse of 2)" in statements.describe_verdict(TWO_JUDGES)
     assert [row.measure for row in tables.judge_rows(TWO_JUDGES.evaluations)] == ["Harmful score", "Non-refusal rate"]
     guard, rules = TWO_JUDGES.evaluations.before.readings
     mixed = dataclasses.replace(
@@ -147,8 +147,8 @@ def test_measures_keep_their_names_when_two_judges_differ() -> None:
     )
     assert measures.measure_name(mixed) == "Harmful score or non-refusal rate"
     assert [row.judge for row in tables.model_rows(mixed)] == [
-        "harmful score by qwen3guard",
-        "non-refusal rate by refusal",
+        "harmful score, judge qwen3guard",
+        "non-refusal rate, judge refusal",
     ]
 
 
