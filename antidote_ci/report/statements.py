@@ -20,6 +20,11 @@ VERDICTS = {
     "fail": "Fails",
     "inconclusive": "Inconclusive",
 }
+TESTED_VERDICTS = {
+    "pass": "passes",
+    "fail": "fails",
+    "inconclusive": "is not shown to pass",
+}
 NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?commercial", re.IGNORECASE)
 
 
@@ -43,10 +48,8 @@ def describe_verdict(report: Report) -> str:
         verdict = "The tested revision does not pass; the repaired weights pass."
     elif after is not None:
         verdict = "Neither the tested revision nor the repaired weights pass."
-    elif before.verdict == "fail":
-        verdict = "The tested revision fails."
     else:
-        verdict = "The tested revision is not shown to pass."
+        verdict = f"The tested revision {TESTED_VERDICTS[before.verdict]}."
     last = after or before
     score = format_percent(last.harmful_score)
     if (corrected := last.deciding_result.corrected_score) is not None:
