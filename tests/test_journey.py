@@ -39,8 +39,8 @@ SECONDS = 240
 ENDED = re.compile(rf"^({'|'.join(['ignored', *get_args(RunOutcomeState)])}): (.+)$", re.MULTILINE)
 """What `handle-event` says of itself where it does not run."""
 SENTENCES: dict[RunOutcomeState, str] = {
-    "pass": "The tested revision passes: ",
-    "repaired": "The tested revision does not pass, the repaired weights do: ",
+    "pass": "The tested revision passes. ",
+    "repaired": "The tested revision does not pass; the repaired weights pass. ",
 }
 """How the report's own sentence begins, with which it ends where it runs."""
 

@@ -109,7 +109,7 @@ def exit_with_verdict(console: Console, report: records.Report, out: Path, *, as
     from antidote_ci.report import statements, terminal
 
     console.show(terminal.show_comparison(report))
-    console.print(statements.verdict_sentence(report))
+    console.print(statements.describe_verdict(report))
     if report.attempts and report.verdict == "fail":
         console.print(report.reason)
     for line in report.publish.notes:

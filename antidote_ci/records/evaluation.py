@@ -1,4 +1,4 @@
-"""What was measured of a model, or of two on the same prompts."""
+"""Results of an evaluation, and of the comparison of two evaluations."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,22 +12,22 @@ AnswerOutcome = Literal["harmful", "safe", "degenerate", "unparsed"]
 
 @dataclass(frozen=True)
 class CategoryCount:
-    """The answers to one category of harmful prompts."""
+    """Answers to the harmful prompts of one category."""
 
     harmful: int
     n: int
-    """All of them, `samples` to a prompt."""
+    """Number of answers, with `samples` per prompt."""
 
 
 @dataclass(frozen=True)
 class BenignResult:
-    """Answers to harmless prompts. Shares of n."""
+    """Answers to harmless prompts, as shares of n."""
 
     over_refusal: float
     degenerate: float
     n: int
     judge: str = "refusal"
-    """Who said what a refusal is: not every judge of harm does."""
+    """The judge that detected refusals."""
     refused: dict[str, bool] = field(default_factory=dict)
     """By prompt id."""
     degenerated: dict[str, bool] = field(default_factory=dict)
@@ -36,34 +36,34 @@ class BenignResult:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """The user's own task. Share of n."""
+    """Answers to the user's task, as a share of n."""
 
     accuracy: float
     n: int
     match: str = "exact"
-    """What counted as right: exact, prefix, last-number or choice."""
+    """How answers are matched: exact, prefix, last-number or choice."""
     right: dict[str, bool] = field(default_factory=dict)
     """By prompt id."""
 
 
 @dataclass(frozen=True)
 class JudgeIdentity:
-    """Which judge it was, exactly."""
+    """Identity of a judge."""
 
     name: str
-    """As it is named on the command line: `qwen3guard`, `refusal`."""
+    """Name on the command line: `qwen3guard`, `refusal`."""
     measure: Measure
-    """What the share of its `harmful` verdicts may be called."""
+    """Name of the share of its `harmful` verdicts."""
     model: str | None = None
-    """The repository, folder or served model that judged; None for rules."""
+    """Repository, folder or served model; None for rules."""
     revision: str | None = None
     detail: str = ""
-    """What else decides its verdicts, for people: a window, a mode, a licence."""
+    """Settings that influence its verdicts, for people, such as the mode."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A share that was measured: `hits` of `n`, with its two one-sided 95 % bounds."""
+    """A measured share, `hits` of `n`, with its two one-sided 95 % bounds."""
 
     hits: int
     n: int
@@ -73,70 +73,70 @@ class Rate:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `judge calibrate` measured: a judge against human labels.
+    """A judge against human labels, as measured by `judge calibrate`.
 
-    Positive means harmful, or, for a non-refusal rate, not refused.
+    Positive means harmful; for a non-refusal rate, not refused.
     """
 
     schema_version: int
     tool_version: str
     judge: JudgeIdentity
     labels: str
-    """The file's name."""
+    """Name of the file of labels."""
     labels_sha256: str
     n: int
     sensitivity: float
     specificity: float
     balanced_accuracy: float
     positives: Rate
-    """The labelled positives that the judge called harmful: sensitivity with its bounds."""
+    """Labelled positives that the judge called harmful: sensitivity with its bounds."""
     negatives: Rate
-    """The labelled negatives that it did not: specificity with its bounds."""
+    """Labelled negatives that it did not call harmful: specificity with its bounds."""
     unparsed: int
     categories: dict[str, tuple[Rate | None, Rate | None]]
-    """Category -> sensitivity and specificity there; None where nothing of that label stands."""
+    """Category -> sensitivity and specificity; None without labels of that kind."""
 
 
 @dataclass(frozen=True)
 class SequentialLook:
-    """One moment of a sequential test: evidence after n prompts, as e-values (1/error decides)."""
+    """State of the sequential test after n prompts, as e-values. The test decides at 1/error."""
 
     n: int
     harmful: float
     for_pass: float
-    """Natural logarithm of the e-value against `the true score is at least the threshold`."""
+    """Natural logarithm of the e-value against the hypothesis that the true score is at least the threshold."""
     for_fail: float
-    """The same against `the true score is at most the threshold`."""
+    """The same against the hypothesis that it is at most the threshold."""
 
 
 @dataclass(frozen=True)
 class JudgeResult:
-    """What one judge made of the answers to the harmful prompts."""
+    """One judge's result on the answers to the harmful prompts."""
 
     judge: JudgeIdentity
     harmful_score: float
-    """Harmful over all n, as the judge saw it."""
+    """Uncorrected share of harmful prompts among all n."""
     bounds: tuple[float, float]
-    """Of the true score: corrected for the judge's errors when it was calibrated."""
+    """Bounds of the true score, corrected for the judge's errors when it was calibrated."""
     corrected_score: float | None
-    """Rogan and Gladen's estimate, where the judge was calibrated."""
+    """Rogan-Gladen estimate; None when the judge was not calibrated."""
     unparsed: float
     degenerate: float
     verdict: GateVerdict
     decided_by: Literal["fixed", "sequence"]
-    """The exact bound on all prompts, or the anytime-valid test that stopped early."""
+    """The exact bound on all prompts, or the anytime-valid sequential test."""
     outcomes: dict[str, AnswerOutcome]
-    """By prompt id: the worst of its answers."""
+    """Prompt id -> outcome of its worst answer."""
     trace: list[SequentialLook]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model measured on one set of prompts. Its first figures are those of the judge that decides."""
+    """One model evaluated on one set of prompts. The score and its bounds are those of the judge that decides."""
 
     harmful_score: float
     measure: Measure
-    """What `harmful_score` is: a judge's harmful score, or the rule judge's non-refusal rate."""
+    """Measure of `harmful_score`: a harmful score, or the non-refusal rate of the rule judge."""
     bounds: tuple[float, float]
     """One-sided lower and upper bound of `harmful_score`, each with `confidence`."""
     n: int
@@ -151,51 +151,51 @@ class Evaluation:
     task: TaskResult | None
     plan: ComputeEnvironment
     confidence: float
-    """Of each bound: 0.95, or 0.975 where an early stop was allowed (the 5 % is then split between two tests)."""
+    """Of each bound: 0.95, or 0.975 when early stopping was allowed, which splits the 5 % between two tests."""
     planned: int
-    """Prompts of the whole set; more than `n` when the test stopped early."""
+    """Number of prompts of the set; more than `n` when the evaluation stopped early."""
     samples: int
-    """Answers a prompt; each prompt then counts as the mean of its answers."""
+    """Answers per prompt. A prompt counts as the mean of its answers."""
     readings: list[JudgeResult]
-    """One a judge; the worst decides."""
+    """One result per judge. The judge with the worst verdict decides."""
     disagreement: float | None
-    """Share of prompts on which two judges differ."""
+    """Share of prompts on which the two judges differ; None with one judge."""
 
     @property
     def deciding_result(self) -> JudgeResult:
-        """The reading that the first figures are of."""
-        return next(each for each in self.readings if each.judge.name == self.judge)
+        """The result of the judge that decides."""
+        return next(result for result in self.readings if result.judge.name == self.judge)
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """A yes-or-no property of the same prompts, before and after a repair."""
+    """A boolean property of the same prompts before and after a repair."""
 
     both: int
     only_before: int
     only_after: int
     neither: int
     p_value: float
-    """Exact McNemar, two-sided."""
+    """Exact McNemar test, two-sided."""
     rise: float
-    """After minus before, as a share of all."""
+    """Share after minus share before."""
     rise_bound: float
     """One-sided 95 % upper bound of the rise."""
 
 
 @dataclass(frozen=True)
 class PairedChange(PairedComparison):
-    """A comparison that a report speaks of."""
+    """A named paired comparison of a report."""
 
     what: str
-    """`harmful` (with the judge's name where there are two), `degenerate`, `refused harmless`, `task errors`."""
+    """`harmful`, `harmful (JUDGE)` with two judges, `degenerate`, `refused harmless`, `task errors`."""
     limit: float | None
-    """The policy's limit of the bound, where it has one."""
+    """The policy's limit for `rise_bound`, if any."""
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """How far the repaired model's language is from the input model's, on that one's answers to harmless prompts."""
+    """Divergence of the repaired model from the input model, on the input model's answers to harmless prompts."""
 
     perplexity_before: float
     perplexity_after: float
@@ -206,7 +206,7 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far attention on harmful prompts is from the reference's: harmful embedding drift, 0 for the reference."""
+    """Harmful embedding drift: distance of the attention outputs on harmful prompts from those of the reference."""
 
     before: float
     after: float

@@ -1,4 +1,4 @@
-"""What is tested, and what is asked of it."""
+"""Models, prompts, progress, and the environment that answers are computed in."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 ModelKind = Literal["full", "adapter", "server"]
-"""What was measured: a checkpoint, a LoRA adapter, or (`evaluate` alone) a model that a server answers for."""
+"""A full checkpoint, a LoRA adapter, or (`evaluate` only) a model behind a server."""
 FoundBy = Literal["option", "adapter_config.json", "model card"]
-"""Who named the reference."""
+"""Where the reference is named."""
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model as it was pulled: one commit of a Hub repository, or a local folder."""
+    """A pulled model: one commit of a Hub repository, or a local folder."""
 
     id: str
     revision: str | None
@@ -23,7 +23,7 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Model:
-    """Weights that can run: a full checkpoint, or a LoRA adapter upon one."""
+    """Weights to load: a full checkpoint, with a LoRA adapter if any."""
 
     folder: Path
     adapter: Path | None = None
@@ -40,7 +40,7 @@ class ReportedSource:
 
 @dataclass(frozen=True)
 class ReportedReference:
-    """The aligned model before the user's fine-tuning, and how it was found."""
+    """The aligned model before the user's fine-tuning."""
 
     id: str
     revision: str | None
@@ -49,19 +49,19 @@ class ReportedReference:
 
 @dataclass(frozen=True)
 class PromptRow:
-    """One prompt, with the answer it is paired with where the set has one."""
+    """One prompt of a set, with its answer if the set has answers."""
 
     prompt: str
     category: str = ""
     response: str = ""
-    """Realignment sets: the harmful answer. Task sets: the expected answer."""
+    """In realignment sets the harmful answer, in task sets the expected answer."""
     choices: tuple[str, ...] = ()
-    """Task sets scored by likelihood: the answers to choose from."""
+    """In task sets scored by likelihood, the possible answers."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A sign of life from a long step."""
+    """A progress update of a long step."""
 
     what: str
     done: int
@@ -69,12 +69,11 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-"""Is told how far a long step has come."""
 
 
 @dataclass(frozen=True)
 class ComputeEnvironment:
-    """Everything beyond weights and prompts that decides which bits a forward pass gives."""
+    """Everything except weights and prompts that determines the bits of a forward pass."""
 
     device: str
     dtype: str
@@ -85,6 +84,6 @@ class ComputeEnvironment:
     chat_template_sha256: str
     versions: dict[str, str]
     generator: str = "transformers"
-    """Who answered: `transformers` in the child process, or a server's command or address."""
+    """`transformers` (in the child process), or a server's command or address."""
     plain_template: bool = False
-    """The model brings no chat template: a plain one was used."""
+    """Whether a plain chat template was used because the model has none."""

@@ -1,4 +1,4 @@
-"""What is done to the weights, from the scores to the manifest."""
+"""Records of a repair: scores, masks, plan, result, manifest and verification."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,16 +8,16 @@ from antidote_ci.records.models import ComputeEnvironment, ReportedReference, Re
 
 ScoreMethod = Literal["antidote", "taylor"]
 Method = Literal[ScoreMethod, "scale", "random"]
-"""The last two are the controls."""
+"""`scale` and `random` are the controls."""
 RepairTarget = Literal["adapter", "delta", "dense"]
 """Scored: an adapter's factors, the difference to the reference, or (asked for) the weights themselves."""
 Grouping = Literal["row", "tensor"]
-"""Of what a dose is a share: each output row, or each tensor."""
+"""What a dose is a share of: each output row, or each tensor."""
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file of the repaired checkpoint beside the source's. `sha256_in` is None for a file the repair added."""
+    """One file of the repaired checkpoint. `sha256_in` is None for a file that the source does not have."""
 
     path: str
     sha256_in: str | None
@@ -26,7 +26,7 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class ScoredTensor:
-    """One matrix [rows, columns] of the files that a repair may change."""
+    """A matrix [rows, columns] that a repair may change."""
 
     name: str
     rows: int
@@ -34,37 +34,36 @@ class ScoredTensor:
 
     @property
     def entries(self) -> int:
-        """How many it has."""
+        """Number of weights."""
         return self.rows * self.columns
 
 
 @dataclass(frozen=True)
 class UntouchedWeights:
-    """Weights that fine-tuning may have changed and a repair does not touch."""
+    """Weights that fine-tuning may have changed and a repair does not change."""
 
     what: str
-    """Tensor names, or a pattern of them with `*`."""
+    """A tensor name, or a pattern with `*`."""
     why: str
     weights: int
-    """How many entries they have."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What scoring left on disk, and from what. Every mask of every dose is made from it."""
+    """Result of scoring, from which the mask of every dose is made."""
 
     method: ScoreMethod | None
-    """None: nothing was scored, as for `scale` and a `random` that imitates nothing."""
+    """None when nothing was scored, as for `scale`."""
     target: RepairTarget
     per: Grouping
     tensors: list[ScoredTensor]
     left_alone: list[UntouchedWeights]
     source_files: dict[str, str]
-    """sha256 of each of the source's weight files when it was scored."""
+    """Path -> sha256 of each weight file of the source."""
     reference_files: dict[str, str]
-    """The same of the reference; empty where it has no part in the edit."""
+    """The same of the reference; empty when the edit does not use it."""
     sha256: str
-    """Of the file that holds the scores or their statistics; empty when nothing was scored."""
+    """Of the file with the scores or their statistics; empty when nothing was scored."""
     plan: ComputeEnvironment | None
 
 
@@ -74,14 +73,14 @@ class MaskFile:
 
     dose: float
     effective_dose: float
-    """Share of all scored entries that it holds: counts per row or tensor are whole numbers."""
+    """Share of all scored weights in the mask. It differs from the dose because counts per row are integers."""
     path: Path
     sha256: str
 
 
 @dataclass(frozen=True)
 class LayerDrift:
-    """How far fine-tuning moved one layer: ||W - W_ref|| / ||W_ref||, Frobenius norms over its scored tensors."""
+    """Drift of one layer: ||W - W_ref|| / ||W_ref||, Frobenius norms over its scored tensors."""
 
     layer: str
     drift: float
@@ -89,7 +88,7 @@ class LayerDrift:
 
 @dataclass(frozen=True)
 class RepairPlan:
-    """What `repair` would do, from names, sizes and a pass over the files; no model is run."""
+    """Plan of a repair, from names, sizes and one pass over the files. No model is run."""
 
     source: ReportedSource
     reference: ReportedReference | None
@@ -103,7 +102,7 @@ class RepairPlan:
     entries_covered: int
     bytes_written: int
     memory_bytes: int
-    """Predicted peak beyond what the interpreter and its libraries take."""
+    """Predicted peak in addition to the interpreter and its libraries."""
     seconds: float
     drift: list[LayerDrift]
     notes: list[str]
@@ -111,7 +110,7 @@ class RepairPlan:
 
 @dataclass(frozen=True)
 class LayerChange:
-    """How many of one layer's scored entries have another value."""
+    """Number of changed weights among the scored weights of one layer."""
 
     layer: str
     changed: int
@@ -120,13 +119,13 @@ class LayerChange:
 
 @dataclass(frozen=True)
 class RepairResult:
-    """What was done to the weights."""
+    """Result of a repair."""
 
     method: Method
     target: RepairTarget
     dose: float
     effective_dose: float
-    """Share of the scored entries that the mask holds (counts per row are whole numbers); for scale, the dose."""
+    """Share of the scored weights in the mask; for `scale`, the dose."""
     changed_weights: int
     scored_weights: int
     files: list[WeightFile]
@@ -136,35 +135,35 @@ class RepairResult:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` compared and found. It says nothing of whether the model is safe.
+    """Result of `verify`. It does not show that the model is safe.
 
-    What was compared is None where the manifest could not be read. Counts are of what there is to compare; it ends at
-    the first difference.
+    Fields of the manifest are None when it could not be read. Counts are totals, although verification stops at the
+    first difference.
     """
 
     difference: str | None
-    """The first thing that is not as source, reference and method allow, or not as the manifest says; None: all is."""
+    """The first difference from the manifest or from what source, reference and method allow; None without any."""
     id: str = ""
-    """Of the result: a repository, or a folder."""
+    """Repository or folder of the repaired weights."""
     revision: str | None = None
     source: ReportedSource | None = None
     reference: ReportedReference | None = None
-    """None also where it has no part in the edit."""
+    """None also when the edit does not use it."""
     method: Method | None = None
     target: RepairTarget | None = None
     per: Grouping | None = None
     dose: float | None = None
     files: int = 0
-    """Files whose sha256 is compared: all but the card and the proof."""
+    """Files whose sha256 is compared: all except the card and the report's files."""
     tensors: int = 0
     scored_weights: int = 0
-    """Entries of the tensors that the manifest says were scored; in all others every byte is the source's."""
+    """Weights of the tensors that the manifest lists as scored. All other tensors must equal the source's."""
     changed_weights: int = 0
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Written last into a repaired checkpoint: with it, every byte can be traced."""
+    """Manifest of a repaired checkpoint, written last. It traces every byte to the source or the reference."""
 
     schema_version: int
     tool_version: str
@@ -178,7 +177,7 @@ class Manifest:
     dose: float
     effective_dose: float
     changed: dict[str, int]
-    """Entries whose value is another, by scored tensor."""
+    """Scored tensor -> number of changed weights."""
     left_alone: list[UntouchedWeights]
     policy_sha256: str
     scores_sha256: str
@@ -188,4 +187,4 @@ class Manifest:
     plan: ComputeEnvironment | None
     files: list[WeightFile]
     digest: str = ""
-    """sha256 of this manifest with an empty digest: it shows an accident or a careless edit, and is no signature."""
+    """sha256 of this manifest with an empty digest. It detects accidental changes and is not a signature."""

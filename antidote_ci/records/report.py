@@ -1,4 +1,4 @@
-"""What a run found: report.json."""
+"""The report of a run, as stored in report.json."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,12 +10,12 @@ from antidote_ci.records.repair import Method, RepairResult
 SCHEMA_VERSION = 1
 RunVerdict = Literal["pass", "repaired", "fail", "inconclusive"]
 PublishMode = Literal["none", "pull-request", "branch", "repo"]
-"""Nothing, a pull request on the source, a branch of the source, or a repository of its own."""
+"""Nothing, a pull request on the source, a branch of the source, or a new repository."""
 
 
 @dataclass(frozen=True)
 class DoseAttempt:
-    """One dose tried on the selection split."""
+    """One dose of the search, evaluated on the selection split."""
 
     dose: float
     effective_dose: float
@@ -25,36 +25,36 @@ class DoseAttempt:
     degenerate: float
     passes: bool
     lacks: list[str]
-    """The policy's conditions that this dose does not meet, in words."""
+    """The policy's conditions that this dose does not meet."""
     n: int = 0
-    """Harmful prompts asked: of `planned`, as many as settled that it does not pass."""
+    """Harmful prompts answered; fewer than `planned` when the dose could no longer pass."""
     planned: int = 0
 
 
 @dataclass(frozen=True)
 class ControlResult:
-    """A simple trick given the same chance as the repair."""
+    """A simple baseline (`scale` or `random`), evaluated like the repair."""
 
     method: Method
     dose: float
     effective_dose: float
     evaluation: Evaluation
     lacks: list[str] | None = None
-    """The policy's conditions that it does not meet, in words; None where it was not held against them."""
+    """The policy's conditions that it does not meet; None when they were not checked."""
     costs_more: bool = False
-    """Whether it gets significantly fewer task prompts right than the repair: exact McNemar test, 5 %."""
+    """Whether its task accuracy is significantly lower than the repair's: exact McNemar test, 5 %."""
 
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """One dose of one method on the selection prompts: what it removes and what it costs."""
+    """One dose of one method, evaluated on the selection split."""
 
     method: Method
     dose: float
     effective_dose: float
     harmful_score: float
     bounds: tuple[float, float]
-    """Of the harmful score: one-sided 95 % each."""
+    """One-sided 95 % bounds of the harmful score."""
     task_accuracy: float | None
     task_bounds: tuple[float, float] | None
     over_refusal: float | None
@@ -64,7 +64,7 @@ class FrontierPoint:
 
 @dataclass(frozen=True)
 class Evaluations:
-    """The same prompts, the same judge, up to three models."""
+    """Up to three models evaluated with the same prompts and judges."""
 
     before: Evaluation
     reference: Evaluation | None = None
@@ -73,7 +73,7 @@ class Evaluations:
 
 @dataclass(frozen=True)
 class PublishResult:
-    """Where the result went; `url` is None when nothing was published."""
+    """Where the result was published; `url` is None when nothing was published."""
 
     mode: PublishMode
     url: str | None = None
@@ -81,17 +81,17 @@ class PublishResult:
     """The commit that holds the result."""
     repository: str | None = None
     notes: tuple[str, ...] = ()
-    """What was found on the way: an earlier pull request, a comment that was not allowed."""
+    """Remarks, such as an earlier pull request or a comment that was not allowed."""
 
 
 @dataclass(frozen=True)
 class PromptSetRecord:
-    """A prompt set by what it says, not by where it lay: the sha256 of its rows."""
+    """A prompt set, identified by the sha256 of its rows."""
 
     role: str
     """realignment, calibration, selection, confirmation, benign or task."""
     origin: str
-    """`embedded`, `self`, the file's name, or `name@commit` of a set on the Hub."""
+    """`embedded`, `self`, a file name, or `name@commit` of a set on the Hub."""
     sha256: str
     n: int
     licence: str | None = None
@@ -99,7 +99,7 @@ class PromptSetRecord:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole run: what report.json holds."""
+    """The report of a run."""
 
     schema_version: int
     tool_version: str
@@ -107,7 +107,7 @@ class Report:
     verdict: RunVerdict
     exit_code: int
     reason: str
-    """One sentence: why this verdict."""
+    """One sentence: the reason for the verdict."""
     source: ReportedSource
     reference: ReportedReference | None
     policy_sha256: str
@@ -115,7 +115,7 @@ class Report:
     prompts: list[PromptSetRecord]
     evaluations: Evaluations
     attempts: list[DoseAttempt]
-    """The search for the dose, in the order made; empty when there was none."""
+    """The dose search in its order; empty without one."""
     repair: RepairResult | None
     controls: list[ControlResult]
     publish: PublishResult
@@ -123,12 +123,11 @@ class Report:
     seconds: dict[str, float]
     """Wall time of each step, in order."""
     licence: str | None = field(default=None)
-    """The source card's licence, where it names one."""
+    """The licence that the source's card gives."""
     paired: list[PairedChange] = field(default_factory=list)
-    """Before against after, prompt by prompt; empty without a repair."""
+    """Paired comparisons of before and after; empty without a repair."""
     divergence: Divergence | None = None
     drift: Drift | None = None
     calibrations: list[Calibration] = field(default_factory=list)
-    """Of the judges, where they were given."""
     frontier: list[FrontierPoint] = field(default_factory=list)
-    """Many doses of every method, where `--frontier` asked for them."""
+    """Doses of every method; empty without `--frontier`."""

@@ -1,20 +1,23 @@
-"""The charts of the models and of the doses, and the bars of the tables. Pure."""
+"""Charts of the report: SVG for the page, characters for the job summary."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 from xml.etree.ElementTree import Element, tostring
 
-from antidote_ci.report import drawing
-from antidote_ci.report.drawing import Shape
-from antidote_ci.report.judges import ModelRole
-from antidote_ci.report.rows import AttemptRow, ModelRow
+from antidote_ci.records import FrontierPoint, Method, Report
+from antidote_ci.report import svg
+from antidote_ci.report.measures import ModelRole
+from antidote_ci.report.svg import Shape
+from antidote_ci.report.tables import AttemptRow, ModelRow
 from antidote_ci.report.text import format_number, format_percent
 
+PointKind = Literal["input", "reference"] | Method
+"""Kind of a frontier point: the input model, the reference, or a dose of a method."""
 Series = Literal["score", "task", "refusal"]
 
-SHAPES: dict[Series, Shape] = {"score": "circle", "task": "square", "refusal": "triangle"}
+SERIES_SHAPES: dict[Series, Shape] = {"score": "circle", "task": "square", "refusal": "triangle"}
 ROLE_SHAPES: dict[ModelRole, Shape] = {
     "reference": "diamond",
     "tested": "square",
@@ -22,149 +25,275 @@ ROLE_SHAPES: dict[ModelRole, Shape] = {
     "after": "circle",
     "control": "triangle",
 }
+POINT_SHAPES: dict[PointKind, Shape] = {
+    "input": "square",
+    "reference": "diamond",
+    "antidote": "circle",
+    "taylor": "wedge",
+    "scale": "triangle",
+    "random": "cross",
+}
 
 ROW_HEIGHT = 52
-AXIS_TOP, AXIS_BOTTOM = 28, 228
+LEFT, WIDTH = 13.0, 84.0
+"""Plot area of the x-y charts, in percent of the chart's width."""
+TOP, BOTTOM = 44, 284
+"""Plot area of the x-y charts, in pixels."""
+MIN_TICK_GAP = 0.13
+Y_AXIS_ENDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+QUARTERS = tuple((tick / 4, f"{25 * tick} %") for tick in range(5))
+
+CELLS = 60
+"""Characters from 0 % to 100 % in the text chart."""
+SCORE = "●"
 
 
 def draw_intervals(rows: Sequence[ModelRow], measure: str, threshold: float) -> str:
-    """One row a model: the score as a mark, its one-sided bounds as a bar, the threshold as a line."""
-    # A row that names its judge needs a second line for it.
-    named = 16 if any(row.by for row in rows) else 0
-    height = ROW_HEIGHT + named
+    """Draw one row per model: the score as a mark, the one-sided bounds as a bar, the threshold as a line."""
+    # Rows that name their judge have a second line of text.
+    judge_height = 16 if any(row.judge for row in rows) else 0
+    height = ROW_HEIGHT + judge_height
     bottom = 30 + height * len(rows)
-    readings = [f"{_row_title(row)}: {_share_text(row)}, bounds {row.bounds_text}" for row in rows]
-    svg = drawing.new_chart(
+    values = [f"{_row_title(row)}: {_score_text(row)}, bounds {row.bounds_text}" for row in rows]
+    chart = svg.new_chart(
         "intervals",
         bottom + 24,
         f"{measure} of each model against the threshold",
-        f"{'; '.join(readings)}. The threshold is {format_percent(threshold)}.",
+        f"{'; '.join(values)}. The threshold is {format_percent(threshold)}.",
     )
-    for tick in range(0, 101, 25):
-        drawing.draw_line(svg, "grid", _x_percent(tick / 100), 26, _x_percent(tick / 100), bottom)
-        drawing.draw_text(
-            svg, "tick", _x_percent(tick / 100), bottom + 18, f"{tick} %", drawing.text_anchor(tick / 100)
-        )
-    drawing.draw_line(svg, "threshold", _x_percent(threshold), 20, _x_percent(threshold), bottom)
-    drawing.draw_text(
-        svg, "note", _x_percent(threshold), 14, f"threshold {format_percent(threshold)}", drawing.text_anchor(threshold)
-    )
+
+    def x_percent(share: float) -> str:
+        return f"{2 + 96 * share:.2f}%"
+
+    for share, label in QUARTERS:
+        svg.draw_line(chart, "grid", x_percent(share), 26, x_percent(share), bottom)
+        svg.draw_text(chart, "tick", x_percent(share), bottom + 18, label, svg.text_anchor(share))
+    _draw_vertical_line(chart, "threshold", x_percent(threshold), threshold, bottom, _threshold_text(threshold))
     for index, row in enumerate(rows):
         top = 30 + height * index
-        middle = top + 34 + named
-        low, high = map(_x_percent, row.bounds)
-        group = drawing.add_element(svg, "g", class_=row.role)
-        drawing.draw_text(group, "label", _x_percent(0), top + 18, row.label, "start")
-        value = drawing.draw_text(group, "value", _x_percent(1), top + 18, f"{_share_text(row)} ", "end")
-        drawing.add_element(value, "tspan", row.bounds_text, class_="bounds")
-        if row.by:
-            drawing.draw_text(group, "tick", _x_percent(0), top + 34, row.by, "start")
-        drawing.draw_line(group, "track", _x_percent(0), middle, _x_percent(1), middle)
-        drawing.draw_line(group, "bar", low, middle, high, middle)
+        middle = top + 34 + judge_height
+        low, high = map(x_percent, row.bounds)
+        group = svg.add_element(chart, "g", class_=row.role)
+        svg.draw_text(group, "label", x_percent(0), top + 18, row.label, "start")
+        value = svg.draw_text(group, "value", x_percent(1), top + 18, f"{_score_text(row)} ", "end")
+        svg.add_element(value, "tspan", row.bounds_text, class_="bounds")
+        if row.judge:
+            svg.draw_text(group, "tick", x_percent(0), top + 34, row.judge, "start")
+        svg.draw_line(group, "track", x_percent(0), middle, x_percent(1), middle)
+        svg.draw_line(group, "bar", low, middle, high, middle)
         for end in (low, high):
-            drawing.draw_line(group, "cap", end, middle - 6, end, middle + 6)
-        drawing.draw_mark(group, ROLE_SHAPES[row.role], _x_percent(_drawn_score(row)), middle)
-    return tostring(svg, encoding="unicode")
+            svg.draw_line(group, "cap", end, middle - 6, end, middle + 6)
+        svg.draw_mark(group, ROLE_SHAPES[row.role], x_percent(row.bounded_score), middle)
+    return tostring(chart, encoding="unicode")
 
 
 def draw_doses(rows: Sequence[AttemptRow], measure: str, threshold: float) -> str:
-    """Every dose tried on the selection split, on a log axis, against its shares; empty without a dose to draw."""
-    drawn = [row for row in rows if row.dose > 0]
-    if not drawn:
+    """Draw the shares measured at each dose of the search, on a log axis; empty when no dose is above 0."""
+    rows = [row for row in rows if row.dose > 0]
+    if not rows:
         return ""
-    readings = [f"dose {format_number(row.dose)}: {format_percent(row.score)}" for row in drawn]
-    svg = drawing.new_chart(
+    values = [f"dose {format_number(row.dose)}: {format_percent(row.score)}" for row in rows]
+    chart = svg.new_chart(
         "doses",
-        AXIS_BOTTOM + 40,
+        BOTTOM + 40,
         f"{measure}, task accuracy and over-refusal by dose, on the selection split",
-        f"{measure} at each dose tried: {'; '.join(readings)}.",
+        f"{measure} at each dose: {'; '.join(values)}.",
     )
-    place = _log_scale([row.dose for row in drawn])
-    _draw_dose_axes(svg, place, threshold)
-    for row in drawn:
+    low, high = math.log10(rows[0].dose) - 0.15, math.log10(rows[-1].dose) + 0.15
+
+    def x_position(dose: float) -> float:
+        return (math.log10(dose) - low) / (high - low)
+
+    doses = [float(f"{digit}e{exponent}") for exponent in range(-9, 1) for digit in (1, 2, 5)]
+    ticks: list[tuple[float, str]] = []
+    for dose in doses:
+        position = x_position(dose)
+        if 0 <= position <= 1 and (not ticks or position - ticks[-1][0] >= MIN_TICK_GAP):
+            ticks.append((position, format_number(dose)))
+    _draw_axes(chart, ticks, QUARTERS, "dose (log scale)")
+    svg.draw_line(chart, "threshold", _x_percent(0), _y_pixels(threshold), _x_percent(1), _y_pixels(threshold))
+    svg.draw_text(chart, "note", _x_percent(0), _y_pixels(threshold) - 6, _threshold_text(threshold), "start")
+    for row in rows:
         if row.role == "chosen":
-            at = place(row.dose)
-            drawing.draw_line(svg, "chosen", at, AXIS_TOP - 6, at, AXIS_BOTTOM)
-            fraction = float(at.rstrip("%")) / 100
-            drawing.draw_text(svg, "note", at, 14, f"chosen: {format_number(row.dose)}", drawing.text_anchor(fraction))
-    values: dict[Series, list[float | None]] = {
-        "refusal": [row.over_refusal for row in drawn],
-        "task": [row.task_accuracy for row in drawn],
-        "score": [row.score for row in drawn],
+            position = x_position(row.dose)
+            note = f"chosen: {format_number(row.dose)}"
+            _draw_vertical_line(chart, "chosen", _x_percent(position), position, BOTTOM, note)
+    shares: dict[Series, list[float | None]] = {
+        "refusal": [row.over_refusal for row in rows],
+        "task": [row.task_accuracy for row in rows],
+        "score": [row.score for row in rows],
     }
-    for series, shares in values.items():
-        known = [(place(row.dose), _y_pixels(y)) for row, y in zip(drawn, shares, strict=True) if y is not None]
-        group = drawing.add_element(svg, "g", class_=f"series {series}")
-        for (x1, y1), (x2, y2) in pairwise(known):
-            drawing.draw_line(group, "curve", x1, y1, x2, y2)
-        for x, y in known:
-            drawing.draw_mark(group, SHAPES[series], x, y)
-    return tostring(svg, encoding="unicode")
+    for series, column in shares.items():
+        group = svg.add_element(chart, "g", class_=f"series {series}")
+        points = [(x_position(row.dose), share) for row, share in zip(rows, column, strict=True) if share is not None]
+        _draw_path(group, points)
+        for x, y in points:
+            svg.draw_mark(group, SERIES_SHAPES[series], _x_percent(x), _y_pixels(y), format_percent(y))
+    return tostring(chart, encoding="unicode")
 
 
-def series_swatch(series: Series) -> str:
-    """The legend's mark of one series."""
-    return drawing.draw_swatch(series, SHAPES[series])
+def draw_frontier(report: Report, measure: str, threshold: float) -> str:
+    """Draw harmful score against cost for every dose of every method; empty when no cost was measured."""
+    cost_name = frontier_cost_name(report)
+    has_task = report.evaluations.before.task is not None
+    costs = [point.task_accuracy if has_task else point.over_refusal for point in report.frontier]
+    points = [(point, cost) for point, cost in zip(report.frontier, costs, strict=True) if cost is not None]
+    if not points:
+        return ""
+    highest = max(cost for _, cost in points)
+    y_end = next(end for end in Y_AXIS_ENDS if end >= highest)
+    chart = svg.new_chart(
+        "frontier",
+        BOTTOM + 40,
+        f"{measure} against {cost_name.lower()}, dose by dose of each method, on the selection split",
+        f"{measure} and {cost_name.lower()} of {'; '.join(_describe_point(*point) for point in points)}.",
+    )
+    y_ticks = [(tick / 4, f"{100 * y_end * tick / 4:g} %") for tick in range(5)]
+    _draw_axes(chart, QUARTERS, y_ticks, measure.lower())
+    svg.draw_text(chart, "tick", "0%", 14, cost_name, "start")
+    _draw_vertical_line(chart, "threshold", _x_percent(threshold), threshold, BOTTOM, _threshold_text(threshold), 30)
+    # Later elements are drawn on top: the run's own method covers the controls.
+    for kind in reversed(frontier_kinds(report)):
+        group = svg.add_element(chart, "g", class_=f"series {kind}")
+        _draw_path(group, [(point.harmful_score, cost / y_end) for point, cost in points if kind in _path_kinds(point)])
+        for point, cost in points:
+            if point_kind(point) != kind:
+                continue
+            x, y = _x_percent(point.harmful_score), _y_pixels(cost / y_end)
+            svg.draw_line(group, "bar", _x_percent(point.bounds[0]), y, _x_percent(point.bounds[1]), y)
+            svg.draw_mark(group, POINT_SHAPES[kind], x, y, _describe_point(point, cost))
+            if is_chosen(point, report):
+                svg.add_element(group, "circle", class_="ring", cx=x, cy=f"{y:.1f}", r=11)
+    return tostring(chart, encoding="unicode")
+
+
+def point_kind(point: FrontierPoint) -> PointKind:
+    """Return the kind of a point: dose 0 is the input model, and `scale` at dose 1 is the reference."""
+    if point.dose == 0:
+        return "input"
+    return "reference" if point.method == "scale" and point.dose == 1 else point.method
+
+
+def display_kind(kind: PointKind) -> str:
+    """Return the name of a kind of point for people."""
+    return f"the {kind} model" if kind in ("input", "reference") else kind
+
+
+def is_chosen(point: FrontierPoint, report: Report) -> bool:
+    """Return whether the run's repair has this method and dose."""
+    return report.repair is not None and (point.method, point.dose) == (report.repair.method, report.repair.dose)
+
+
+def frontier_cost_name(report: Report) -> str:
+    """Name the y axis of the frontier: task accuracy, or over-refusal when the run has no task."""
+    return "Task accuracy" if report.evaluations.before.task else "Over-refusal"
+
+
+def frontier_kinds(report: Report) -> list[PointKind]:
+    """List the kinds of point on the frontier chart, in the order of the record."""
+    return list(dict.fromkeys(point_kind(point) for point in report.frontier))
 
 
 def draw_bar(share: float, role: ModelRole) -> str:
-    """A share as a bar beside its figure; the figure says it in text, so readers of screens skip the bar."""
-    svg = Element("svg", {"class": f"share {role}", "width": "100%", "height": "8", "aria-hidden": "true"})
-    drawing.add_element(svg, "rect", class_="track", width="100%", height=8, rx=2)
-    drawing.add_element(svg, "rect", class_="fill", width=f"{100 * share:.1f}%", height=8, rx=2)
-    return tostring(svg, encoding="unicode")
+    """Draw a share as a bar next to its value; screen readers skip it."""
+    bar = Element("svg", {"class": f"share {role}", "width": "100%", "height": "8", "aria-hidden": "true"})
+    svg.add_element(bar, "rect", class_="track", width="100%", height=8, rx=2)
+    svg.add_element(bar, "rect", class_="fill", width=f"{100 * share:.1f}%", height=8, rx=2)
+    return tostring(bar, encoding="unicode")
+
+
+def render_text_chart(rows: Sequence[ModelRow], threshold: float) -> str:
+    """Draw the intervals in characters: GitHub removes SVG and embedded images from a job summary.
+
+    The labels are those of the report's own rows; no text of the model or its repository is in it.
+    """
+    width = max(len(row.label) for row in rows)
+    margin = " " * (width + 2)
+    limit = to_cell(threshold)
+    scale = ""
+    for share, label in QUARTERS:
+        scale = scale.ljust(to_cell(share) - len(label) // 2) + label
+    note = _threshold_text(threshold)
+    note_start = limit if limit + len(note) <= CELLS + 1 else limit + 1 - len(note)
+    return "\n".join(
+        [
+            margin + scale,
+            *(f"{row.label:<{width}}  {draw_cells(row, limit)}  {_score_text(row)}" for row in rows),
+            margin + " " * note_start + note,
+        ]
+    )
+
+
+def to_cell(share: float) -> int:
+    """Return the cell of a share, 0 to CELLS; shares outside [0, 1] are clipped."""
+    return round(CELLS * min(max(share, 0.0), 1.0))
+
+
+def draw_cells(row: ModelRow, limit: int) -> str:
+    """Draw one model in CELLS + 1 characters: bounds, score, and the threshold at cell `limit` behind them."""
+    cells = [" "] * (CELLS + 1)
+    cells[limit] = "║"
+    lower, upper = map(to_cell, row.bounds)
+    cells[lower : upper + 1] = "─" * (upper + 1 - lower)
+    cells[lower], cells[upper] = "├", "┤"
+    cells[to_cell(row.bounded_score)] = SCORE
+    return "".join(cells)
 
 
 def _row_title(row: ModelRow) -> str:
-    return f"{row.label} ({row.by})" if row.by else row.label
+    return f"{row.label} ({row.judge})" if row.judge else row.label
 
 
-def _drawn_score(row: ModelRow) -> float:
-    """The bounds are of the corrected score where there is one, so that is what stands between them."""
-    return row.score if row.corrected is None else row.corrected
+def _score_text(row: ModelRow) -> str:
+    return format_percent(row.score) if row.corrected is None else f"{format_percent(row.corrected)} corrected"
 
 
-def _share_text(row: ModelRow) -> str:
-    return format_percent(row.score) if row.corrected is None else f"corrected {format_percent(row.corrected)}"
+def _threshold_text(threshold: float) -> str:
+    return f"threshold {format_percent(threshold)}"
 
 
-def _draw_dose_axes(svg: Element, place: Callable[[float], str], threshold: float) -> None:
-    for tick in range(0, 101, 25):
-        y = _y_pixels(tick / 100)
-        drawing.draw_line(svg, "grid", "12%", y, "99%", y)
-        drawing.draw_text(svg, "tick", "10.5%", y + 4, f"{tick} %", "end")
-    y = _y_pixels(threshold)
-    drawing.draw_line(svg, "threshold", "12%", y, "99%", y)
-    drawing.draw_text(svg, "note", "99%", y - 6, f"threshold {format_percent(threshold)}", "end")
-    for dose in _dose_ticks(place):
-        drawing.draw_line(svg, "grid", place(dose), AXIS_BOTTOM, place(dose), AXIS_BOTTOM + 5)
-        drawing.draw_text(svg, "tick", place(dose), AXIS_BOTTOM + 19, format_number(dose), "middle")
-    drawing.draw_text(svg, "tick", "55.5%", AXIS_BOTTOM + 36, "dose (log scale)", "middle")
+def _draw_axes(
+    chart: Element, x_ticks: Sequence[tuple[float, str]], y_ticks: Sequence[tuple[float, str]], x_title: str
+) -> None:
+    for position, label in y_ticks:
+        y = _y_pixels(position)
+        svg.draw_line(chart, "grid", _x_percent(0), y, _x_percent(1), y)
+        svg.draw_text(chart, "tick", f"{LEFT - 1.5}%", y + 4, label, "end")
+    for position, label in x_ticks:
+        x = _x_percent(position)
+        svg.draw_line(chart, "grid", x, BOTTOM, x, BOTTOM + 5)
+        svg.draw_text(chart, "tick", x, BOTTOM + 19, label, "middle")
+    svg.draw_text(chart, "tick", _x_percent(0.5), BOTTOM + 36, x_title, "middle")
 
 
-def _log_scale(values: Sequence[float]) -> Callable[[float], str]:
-    """Place along x by the logarithm, with room on both sides."""
-    low, high = math.log10(min(values)) - 0.15, math.log10(max(values)) + 0.15
-    return lambda value: f"{14 + 83 * (math.log10(value) - low) / (high - low):.2f}%"
+def _draw_vertical_line(
+    chart: Element, css_class: str, x: str, position: float, bottom: float, note: str, top: float = 14
+) -> None:
+    svg.draw_line(chart, css_class, x, top + 6, x, bottom)
+    svg.draw_text(chart, "note", x, top, note, svg.text_anchor(position))
 
 
-def _dose_ticks(place: Callable[[float], str]) -> list[float]:
-    """Round doses on the axis, each far enough from the last for its label."""
-    ticks: list[float] = []
-    last = 0.0
-    for exponent in range(-9, 1):
-        for digit in (1, 2, 5):
-            dose = float(f"{digit}e{exponent}")
-            at = float(place(dose).rstrip("%"))
-            if 14 <= at <= 97 and at - last >= 11:
-                ticks.append(dose)
-                last = at
-    return ticks
+def _draw_path(group: Element, points: Sequence[tuple[float, float]]) -> None:
+    for (x1, y1), (x2, y2) in pairwise(points):
+        svg.draw_line(group, "curve", _x_percent(x1), _y_pixels(y1), _x_percent(x2), _y_pixels(y2))
 
 
-def _x_percent(share: float) -> str:
-    return f"{2 + 96 * share:.2f}%"
+def _describe_point(point: FrontierPoint, cost: float) -> str:
+    kind = point_kind(point)
+    dose = f" at dose {format_number(point.dose)}" if kind == point.method else ""
+    return f"{display_kind(kind)}{dose}: {format_percent(point.harmful_score)}, {format_percent(cost)}"
 
 
-def _y_pixels(share: float) -> float:
-    return AXIS_BOTTOM - (AXIS_BOTTOM - AXIS_TOP) * share
+def _path_kinds(point: FrontierPoint) -> Sequence[PointKind]:
+    """Return the methods whose line runs through a point: all start at the input, `scale` ends at the reference."""
+    special: Mapping[PointKind, Sequence[PointKind]] = {"input": get_args(Method), "reference": ["scale"]}
+    kind = point_kind(point)
+    return special.get(kind, [kind])
+
+
+def _x_percent(position: float) -> str:
+    return f"{LEFT + WIDTH * position:.2f}%"
+
+
+def _y_pixels(position: float) -> float:
+    return BOTTOM - (BOTTOM - TOP) * position

@@ -1,95 +1,94 @@
-"""Where everything came from: label and value. Pure."""
+"""Provenance of a report: models, judges, prompt sets and settings, as label and value."""
 
 from antidote_ci.records import ComputeEnvironment, PromptSetRecord, PublishResult, Report, ReportedSource
-from antidote_ci.report.judges import format_confidence, format_identity
-from antidote_ci.report.rows import describe_task_match
+from antidote_ci.report.measures import format_confidence, format_identity
+from antidote_ci.report.tables import describe_task_match
 from antidote_ci.report.text import abbreviate_commits, format_number, pluralize, short_sha
 
 KINDS = {
     "full": "a full checkpoint",
     "adapter": "a LoRA adapter",
-    "server": "a served model; its weights were not seen",
+    "server": "a served model; its weights were not read",
 }
-
-
 FOUND_BY = {
     "option": "named with --reference",
     "adapter_config.json": "named by the adapter",
-    "model card": "named by the model's card",
+    "model card": "named by the model card",
 }
-"""Whoever named the reference."""
 
 
 def full_name(name: str, revision: str | None) -> str:
-    """A model at its commit, all of it."""
+    """Format a model with its full commit id."""
     return f"{name} at {revision}" if revision else f"{name} (a local folder)"
 
 
 def describe_source(source: ReportedSource) -> str:
-    """Which revision of what was tested."""
-    name = source.id if source.kind == "server" else short_name(source.id, source.revision)
+    """Describe the tested model: name, commit and kind."""
+    name = source.id if source.kind == "server" else _short_name(source.id, source.revision)
     return f"{name}, {KINDS[source.kind]}"
 
 
-def short_name(name: str, revision: str | None) -> str:
-    """A model at its commit."""
-    return f"{name}@{short_sha(revision)}" if revision else f"{name} (a local folder)"
-
-
 def origin_rows(report: Report) -> list[tuple[str, str]]:
-    """The five lines that name the run."""
-    before, reference = report.evaluations.before, report.reference
-    found = f"{short_name(reference.id, reference.revision)}, {FOUND_BY[reference.found_by]}" if reference else "none"
-    judges = [f"{format_identity(each.judge)} ({each.judge.measure})" for each in before.readings]
+    """Return the rows that identify the run."""
+    reference = report.reference
+    reference_text = "none"
+    if reference:
+        reference_text = f"{_short_name(reference.id, reference.revision)}, {FOUND_BY[reference.found_by]}"
+    judges = [
+        f"{format_identity(result.judge)} ({result.judge.measure})" for result in report.evaluations.before.readings
+    ]
     run = f"{report.run_id}, antidote-ci {report.tool_version}, policy {short_sha(report.policy_sha256)}"
     return [
         ("Source", describe_source(report.source)),
-        ("Reference", found),
+        ("Reference", reference_text),
         ("Judge", "; ".join(judges)),
         ("Prompt sets", ", ".join(map(_describe_prompts, report.prompts)) or "none"),
         ("Run", run),
     ]
 
 
-def circumstance_rows(report: Report) -> list[tuple[str, str]]:
-    """What else decides the figures or came of them."""
+def run_rows(report: Report) -> list[tuple[str, str]]:
+    """Return the settings of the run, and what it published."""
     before = report.evaluations.before
     plan = before.plan
     versions = ", ".join(f"{name} {version}" for name, version in plan.versions.items())
-    steps = ", ".join(f"{step} {spent:.0f} s" for step, spent in report.seconds.items())
-    template = "a plain one: the model brings none" if plan.plain_template else plan.chat_template_sha256
-    answers = "1, greedy" if before.samples == 1 else f"{format_number(before.samples)}, drawn at temperature 1"
+    steps = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in report.seconds.items())
+    template = "plain; the model has none" if plan.plain_template else plan.chat_template_sha256
+    answers = "1, greedy" if before.samples == 1 else f"{format_number(before.samples)}, sampled at temperature 1"
     return [
         ("Generator", plan.generator),
-        ("Plan", _describe_environment(plan)),
-        ("Versions", versions or "none recorded"),
+        ("Environment", _describe_environment(plan)),
+        ("Versions", versions or "not recorded"),
         ("Chat template", template),
-        ("Answers a prompt", answers),
+        ("Answers per prompt", answers),
         ("Confidence", f"{format_confidence(report.evaluations)} for each bound"),
         ("Task", describe_task_match(report) or "none"),
         ("Over-refusal", f"judged by {before.benign.judge}" if before.benign else "not measured"),
         ("Policy", report.policy_sha256),
-        ("Licence", report.licence or "not named by the source's card"),
+        ("Licence", report.licence or "not given by the source's card"),
         ("Published", _describe_published(report.publish)),
         ("Wall time", steps or "not recorded"),
     ]
 
 
-def _describe_published(found: PublishResult) -> str:
-    where = found.url or "nothing was published"
-    commit = f", commit {short_sha(found.revision)}" if found.url and found.revision else ""
-    return " ".join([f"{where}{commit}.", *found.notes]) if found.notes else where + commit
+def _short_name(name: str, revision: str | None) -> str:
+    return f"{name}@{short_sha(revision)}" if revision else f"{name} (a local folder)"
+
+
+def _describe_published(result: PublishResult) -> str:
+    url = result.url or "nothing was published"
+    commit = f", commit {short_sha(result.revision)}" if result.url and result.revision else ""
+    return " ".join([f"{url}{commit}.", *result.notes]) if result.notes else url + commit
 
 
 def _describe_environment(plan: ComputeEnvironment) -> str:
     if plan.device == "server":
-        return "not known: a server gave the answers"
+        return "unknown: a server generated the answers"
     threads = pluralize(plan.threads, "thread")
     return f"{plan.device}, {plan.dtype}, batch {plan.batch_size}, {threads}, {plan.instruction_set}"
 
 
-def _describe_prompts(each: PromptSetRecord) -> str:
-    licence = f", {each.licence}" if each.licence else ""
-    return (
-        f"{each.role} {abbreviate_commits(each.origin)} {short_sha(each.sha256)} (n = {format_number(each.n)}{licence})"
-    )
+def _describe_prompts(prompt_set: PromptSetRecord) -> str:
+    licence = f", {prompt_set.licence}" if prompt_set.licence else ""
+    origin = f"{abbreviate_commits(prompt_set.origin)} {short_sha(prompt_set.sha256)}"
+    return f"{prompt_set.role} {origin} (n = {format_number(prompt_set.n)}{licence})"

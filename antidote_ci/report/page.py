@@ -1,100 +1,86 @@
-"""report.html: one file for the person who decides on the release. No network, no script."""
+"""report.html: the report as one file, without scripts and without network access."""
 
 from typing import TYPE_CHECKING
 
 from antidote_ci.records import CategoryCount, Report
-from antidote_ci.report import evidence, figures, frontier, judges, limits, origins, pairs, rows, statements
+from antidote_ci.report import figures, measures, origins, statements, svg, tables
 from antidote_ci.report.rendering import render_report_template
-from antidote_ci.report.text import format_level, format_number
+from antidote_ci.report.text import format_number
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 MAX_FILES = 40
-"""Rows of the file table; report.json lists them all."""
+"""Rows of the file table; report.json lists every file."""
 
 
 def render_page(report: Report) -> str:
-    """The whole page. The verdict comes first, where everything came from last."""
-    name = rows.measure_name(report)
+    """Render the page: verdict first, provenance last."""
+    measure = measures.measure_name(report)
     threshold = report.evaluations.before.threshold
-    models, tried = rows.comparison_rows(report), rows.attempt_rows(report)
+    models, attempts = tables.model_rows(report), tables.attempt_rows(report)
     files = report.repair.files if report.repair else []
+    series: list[tuple[figures.Series, str]] = [
+        ("score", measure),
+        ("task", "Task accuracy"),
+        ("refusal", "Over-refusal"),
+    ]
     return render_report_template(
         "report.html.jinja",
         report=report,
-        measure=name,
+        measure=measure,
         verdict=statements.VERDICTS[report.verdict],
-        sentence=statements.verdict_sentence(report),
-        subject=origins.describe_source(report.source),
+        verdict_text=statements.describe_verdict(report),
+        source=origins.describe_source(report.source),
         headline=statements.headline_figures(report),
-        rows=models,
-        bounds_heading=judges.format_bounds_heading(report.evaluations),
-        task_match=rows.describe_task_match(report),
-        intervals=_to_markup(figures.draw_intervals(models, name, threshold)),
-        evidence=_evidence_charts(report),
-        evidence_error=format_level(1 - report.evaluations.before.confidence),
-        evidence_legend=[
-            (_to_markup(evidence.evidence_swatch("passing")), "for passing"),
-            (_to_markup(evidence.evidence_swatch("failing")), "for failing"),
-        ],
-        judges=judges.judge_rows(report.evaluations),
-        disagreement=judges.describe_disagreement(report.evaluations),
-        calibrations=judges.calibration_rows(report.calibrations),
-        pairs=pairs.paired_rows(report),
-        distances=pairs.distance_rows(report),
-        controls=report.controls,
-        rivals=statements.rival_controls(report),
-        changes=rows.change_rows(report.repair),
-        files=[_file_row(each.path, each.sha256_in, each.sha256_out) for each in files[:MAX_FILES]],
+        models=models,
+        bounds_heading=measures.format_bounds_heading(report.evaluations),
+        task_match=tables.describe_task_match(report),
+        intervals=_to_markup(figures.draw_intervals(models, measure, threshold)),
+        judges=tables.judge_rows(report.evaluations),
+        disagreement=tables.describe_disagreement(report.evaluations),
+        calibrations=report.calibrations,
+        pairs=tables.paired_rows(report),
+        distances=tables.distance_rows(report),
+        matching_controls=statements.list_matching_controls(report),
+        changes=tables.change_rows(report.repair),
+        files=files[:MAX_FILES],
         unlisted_files=max(0, len(files) - MAX_FILES),
         categories=_category_rows(report),
         repaired=report.evaluations.after is not None,
         first="Before" if report.evaluations.after else "Tested",
-        attempts=tried,
-        doses=_to_markup(figures.draw_doses(tried, name, threshold)),
-        legend=[
-            (_to_markup(figures.series_swatch("score")), name),
-            (_to_markup(figures.series_swatch("task")), "Task accuracy"),
-            (_to_markup(figures.series_swatch("refusal")), "Over-refusal"),
+        attempts=attempts,
+        doses=_to_markup(figures.draw_doses(attempts, measure, threshold)),
+        legend=[(_to_markup(svg.draw_swatch(name, figures.SERIES_SHAPES[name])), label) for name, label in series],
+        frontier=[
+            (point, figures.display_kind(figures.point_kind(point)), figures.is_chosen(point, report))
+            for point in report.frontier
         ],
-        frontier=frontier.frontier_rows(report),
-        frontier_chart=_to_markup(frontier.draw_frontier(report, name, threshold)),
-        frontier_cost=frontier.cost_name(report),
+        frontier_chart=_to_markup(figures.draw_frontier(report, measure, threshold)),
+        frontier_cost=figures.frontier_cost_name(report),
         frontier_legend=[
-            (_to_markup(frontier.method_swatch(who)), frontier.display_method(who))
-            for who in frontier.list_methods(report)
+            (_to_markup(svg.draw_swatch(kind, figures.POINT_SHAPES[kind], line=False)), figures.display_kind(kind))
+            for kind in figures.frontier_kinds(report)
         ],
-        limits=limits.list_limits(report),
-        provenance=origins.origin_rows(report) + origins.circumstance_rows(report),
+        limits=statements.list_limits(report),
+        provenance=origins.origin_rows(report) + origins.run_rows(report),
     )
 
 
-def _file_row(path: str, before: str | None, after: str) -> dict[str, str]:
-    return {"path": path, "before": before or "added by the repair", "after": after}
-
-
-def _evidence_charts(report: Report) -> list[dict[str, object]]:
-    """One chart a judge, of the tested model: what is compared is measured on all prompts."""
-    before = report.evaluations.before
-    charts = [
-        (each.judge.name, evidence.draw_evidence(before, each, f"evidence-{index}"))
-        for index, each in enumerate(before.readings)
-    ]
-    return [{"judge": judge, "chart": _to_markup(chart)} for judge, chart in charts if chart]
-
-
 def _category_rows(report: Report) -> list[dict[str, object]]:
-    role: judges.ModelRole = "before" if report.evaluations.after else "tested"
+    """Return the categories of the confirmation prompts, highest harmful score before the repair first."""
+    before, after = report.evaluations.before, report.evaluations.after
+    counts = sorted(before.categories.items(), key=lambda item: -item[1].harmful / max(item[1].n, 1))
+    after_counts = after.categories if after else {}
     return [
         {
-            "name": row.name,
-            "before": _format_count(row.before),
-            "before_bar": _count_bar(row.before, role),
-            "after": _format_count(row.after),
-            "after_bar": _count_bar(row.after, "after"),
+            "name": name or "no category",
+            "before": _format_count(count),
+            "before_bar": _count_bar(count, "before" if after else "tested"),
+            "after": _format_count(after_counts.get(name)),
+            "after_bar": _count_bar(after_counts.get(name), "after"),
         }
-        for row in rows.category_rows(report)
+        for name, count in counts
     ]
 
 
@@ -102,12 +88,12 @@ def _format_count(count: CategoryCount | None) -> str:
     return f"{format_number(count.harmful)} of {format_number(count.n)}" if count else "–"
 
 
-def _count_bar(count: CategoryCount | None, role: judges.ModelRole) -> "Markup":
+def _count_bar(count: CategoryCount | None, role: measures.ModelRole) -> "Markup":
     return _to_markup(figures.draw_bar(count.harmful / max(count.n, 1), role) if count else "")
 
 
-def _to_markup(svg: str) -> "Markup":
-    """Our own drawing, escaped by ElementTree where a label came from outside."""
+def _to_markup(chart: str) -> "Markup":
+    """Mark a chart as safe: ElementTree has escaped the labels."""
     from markupsafe import Markup
 
-    return Markup(svg)  # noqa: S704
+    return Markup(chart)  # noqa: S704

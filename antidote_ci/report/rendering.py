@@ -1,8 +1,8 @@
-"""Templates to text. Every value that a template prints is escaped, whether the template asks for it or not."""
+"""Render the Jinja templates. Every printed value is escaped, whether or not the template asks for it."""
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent.parent
 
+# Spaces between a number and its sign, and between two bounds, at which a line must not break.
 _FIGURE_GAP = re.compile(r" (?=%)|(?<=[<✓✗]) |(?<=\d,) (?=[\d.]+\\?\])")
 
 
 def render_report_template(template: str, **values: object) -> str:
-    """The template of that name filled in.
+    """Render a template of the templates folder.
 
-    Only values marked as safe (`markupsafe.Markup`) keep their markup: our figures in HTML, our commands and links in
-    Markdown.
-    Raises jinja2.UndefinedError for a value that the template wants and does not get.
+    Only values marked as safe (`markupsafe.Markup`) keep their markup: charts in HTML, commands and links in Markdown.
+    Raises jinja2.UndefinedError when a value of the template is missing.
     """
     return _jinja_environment(template.endswith(".html.jinja")).get_template(template).render(values)
 
@@ -33,31 +33,27 @@ def _jinja_environment(html: bool) -> "Environment":
     environment = Environment(
         loader=FileSystemLoader(find_template_folder()),
         autoescape=html,  # noqa: S701 - Markdown is escaped by `finalize`
-        finalize=_escape_html if html else _escape_markdown,
+        finalize=partial(_escape_value, text.flatten if html else text.escape_markdown),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": text.format_number, "percent": text.format_percent}
+    environment.filters |= {
+        "number": text.format_number,
+        "percent": text.format_percent,
+        "interval": text.format_interval,
+        "short": text.short_sha,
+    }
     return environment
 
 
 def find_template_folder() -> Path:
-    """A wheel carries the templates inside the package; a checkout has them beside it."""
+    """Return the templates folder: inside the package in a wheel, next to it in a checkout."""
     return next(path for path in (PACKAGE / "templates", PACKAGE.parent / "templates") if path.is_dir())
 
 
-def _escape_html(value: object) -> str:
-    return _join_figures(value, text.flatten)
-
-
-def _escape_markdown(value: object) -> str:
-    return _join_figures(value, text.escape_markdown)
-
-
-def _join_figures(value: object, escaped: Callable[[object], str]) -> str:
-    """No line break between a figure and its sign, or between two bounds."""
+def _escape_value(escape: Callable[[object], str], value: object) -> str:
     from markupsafe import Markup
 
-    return value if isinstance(value, Markup) else _FIGURE_GAP.sub("\u00a0", escaped(value))
+    return value if isinstance(value, Markup) else _FIGURE_GAP.sub("\u00a0", escape(value))

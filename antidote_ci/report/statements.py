@@ -1,11 +1,18 @@
-"""The verdict in a sentence and in a few figures. Pure."""
+"""Sentences of the report: the verdict, its headline figures, and the limitations of the measurement."""
 
+import re
 from dataclasses import dataclass
 
-from antidote_ci.records import Evaluation, Report
-from antidote_ci.report.judges import MEASURES, score_of_judge
-from antidote_ci.report.rows import describe_control
-from antidote_ci.report.text import format_interval, format_level, format_number, format_percent, format_points
+from antidote_ci.records import Evaluation, PromptSetRecord, RepairResult, Report
+from antidote_ci.report.measures import MEASURES, format_confidence, score_of_judge
+from antidote_ci.report.text import (
+    abbreviate_commits,
+    format_interval,
+    format_level,
+    format_number,
+    format_percent,
+    format_points,
+)
 
 VERDICTS = {
     "pass": "Passes",
@@ -13,11 +20,12 @@ VERDICTS = {
     "fail": "Fails",
     "inconclusive": "Inconclusive",
 }
-BEFORE = {
+TESTED_VERDICTS = {
     "pass": "passes",
     "fail": "fails",
     "inconclusive": "is not shown to pass",
 }
+NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?commercial", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -29,124 +37,126 @@ class HeadlineFigure:
     note: str
 
 
-def verdict_sentence(report: Report) -> str:
-    """One sentence: what was found, and which bound on how many prompts decided."""
+def describe_verdict(report: Report) -> str:
+    """State the verdict, the bound that decided it, and how many prompts were used."""
     before, after = report.evaluations.before, report.evaluations.after
-    found = f"its {_measure_name(before)} is {_score_text(before)}; {_decision_text(before)}"
     if report.verdict == "pass":
-        return f"The tested revision passes: {found}."
-    if report.verdict == "inconclusive":
-        return f"The evidence does not decide: {found}."
+        verdict = "The tested revision passes."
+    elif report.verdict == "inconclusive":
+        verdict = "The result is inconclusive."
+    elif report.verdict == "repaired":
+        verdict = "The tested revision does not pass; the repaired weights pass."
+    elif after is not None:
+        verdict = "Neither the tested revision nor the repaired weights pass."
+    else:
+        verdict = f"The tested revision {TESTED_VERDICTS[before.verdict]}."
+    last = after or before
+    score = format_percent(last.harmful_score)
+    if (corrected := last.deciding_result.corrected_score) is not None:
+        score += f" ({format_percent(corrected)} corrected)"
     if after is None:
-        return f"The tested revision {BEFORE[before.verdict]}: {found}."
-    was = format_percent(score_of_judge(after.judge, before))
-    change = f"its {_measure_name(after)} goes from {was} to {_score_text(after)}; {_decision_text(after)}"
-    if report.verdict == "repaired":
-        return f"The tested revision does not pass, the repaired weights do: {change}."
-    return f"Neither the tested revision nor the repaired weights pass: {change}."
+        value = f"is {score}"
+    else:
+        value = f"changes from {format_percent(score_of_judge(after.judge, before))} to {score}"
+    return f"{verdict} The {_measure_text(last)} {value}, and {_bound_text(last)}. {_prompts_text(last)}"
 
 
-def rival_controls(report: Report) -> list[str]:
-    """Every control that makes the repair needless: a simple trick that did as well, or passes where it does not.
+def list_matching_controls(report: Report) -> list[str]:
+    """State each control that makes the repair unnecessary.
 
-    As well: it meets the policy's limits on the same prompts, and does not get significantly fewer of the task right.
+    Such a control meets the policy's limits and either the repair does not, or the control's task accuracy is not
+    significantly lower.
     """
+    repaired = report.verdict == "repaired"
+    comparison = (
+        ", and its task accuracy is not significantly lower than the repair's."
+        if report.evaluations.before.task
+        else ". No task was given to compare it with the repair."
+    )
     return [
-        f"{describe_control(each)} meets the policy's limits, and the repair does not."
-        if report.verdict != "repaired"
-        else f"{describe_control(each)} did as well: it meets the policy's limits"
-        + (
-            ", and its task accuracy is not significantly lower."
-            if report.evaluations.before.task
-            else "; no task was given to tell them apart."
-        )
-        for each in report.controls
-        if each.lacks == [] and not (report.verdict == "repaired" and each.costs_more)
+        f"{control.method} at dose {format_number(control.dose)} meets the policy's limits"
+        + (comparison if repaired else ", and the repair does not.")
+        for control in report.controls
+        if control.lacks == [] and not (repaired and control.costs_more)
     ]
 
 
 def describe_change(report: Report) -> tuple[str, str]:
-    """What was measured and how it went, both by the judge that decides in the end."""
+    """Return the measure's name and its change, both of the judge that decides the last evaluation."""
     before, after = report.evaluations.before, report.evaluations.after
     last = after or before
-    return MEASURES[last.measure], _change_text(
-        score_of_judge(last.judge, before), after.harmful_score if after else None
-    )
+    first_score = score_of_judge(last.judge, before)
+    return MEASURES[last.measure], _change_text(first_score, after.harmful_score if after else None)
 
 
 def headline_figures(report: Report) -> list[HeadlineFigure]:
-    """The few numbers that a release is decided on."""
-    before, after = report.evaluations.before, report.evaluations.after
+    """Return the numbers that decide on a release."""
+    before, after, reference = report.evaluations.before, report.evaluations.after, report.evaluations.reference
     last = after or before
-    bounds = (
-        f"{format_level(last.confidence)} bounds {format_interval(last.bounds)}, threshold "
-        f"{format_percent(last.threshold)}"
-    )
-    figures = [HeadlineFigure(*describe_change(report), bounds)]
-    if (true_score := last.deciding_result.corrected_score) is not None:
-        figures.append(HeadlineFigure("Corrected", format_percent(true_score), f"for the errors of {last.judge}"))
+    bounds = f"{format_level(last.confidence)} bounds {format_interval(last.bounds)}"
+    figures = [HeadlineFigure(*describe_change(report), f"{bounds}, threshold {format_percent(last.threshold)}")]
+    if (corrected := last.deciding_result.corrected_score) is not None:
+        figures.append(HeadlineFigure("Corrected", format_percent(corrected), f"for the errors of {last.judge}"))
     if before.n < before.planned:
         answered = f"{format_number(before.n)} of {format_number(before.planned)}"
-        figures.append(HeadlineFigure("Prompts answered", answered, "stopped early: the evidence sufficed"))
-    reference = report.evaluations.reference
+        figures.append(HeadlineFigure("Prompts answered", answered, "stopped early"))
     if after and reference:
-        was, floor = score_of_judge(after.judge, before), score_of_judge(after.judge, reference)
-        if was > floor:
-            note = f"of what lies above the reference's {format_percent(floor)}"
-            figures.append(
-                HeadlineFigure("Excess removed", format_percent((was - after.harmful_score) / (was - floor)), note)
-            )
+        score, floor = score_of_judge(after.judge, before), score_of_judge(after.judge, reference)
+        if score > floor:
+            removed = format_percent((score - after.harmful_score) / (score - floor))
+            note = f"share of the score above the reference's {format_percent(floor)}"
+            figures.append(HeadlineFigure("Excess removed", removed, note))
     if before.task:
-        then = after.task.accuracy if after and after.task else None
-        figures.append(_utility_figure("Task accuracy", before.task.accuracy, then, before.task.n))
+        accuracy = after.task.accuracy if after and after.task else None
+        figures.append(_utility_figure("Task accuracy", before.task.accuracy, accuracy, before.task.n))
     if before.benign:
-        then = after.benign.over_refusal if after and after.benign else None
-        figures.append(_utility_figure("Over-refusal", before.benign.over_refusal, then, before.benign.n))
+        refusal = after.benign.over_refusal if after and after.benign else None
+        figures.append(_utility_figure("Over-refusal", before.benign.over_refusal, refusal, before.benign.n))
     return figures
 
 
-def _measure_name(evaluation: Evaluation) -> str:
+def list_limits(report: Report) -> list[str]:
+    """List the limitations of the measurement, then the notes of the run."""
+    return [
+        *_measurement_limits(report),
+        *_judge_limits(report),
+        *_missing_limits(report),
+        *_answer_limits(report.evaluations.after or report.evaluations.before),
+        *_repair_limits(report.repair),
+        *_licence_limits(report.prompts),
+        *report.notes,
+    ]
+
+
+def _measure_text(evaluation: Evaluation) -> str:
     judges = len(evaluation.readings)
-    by = f" by {evaluation.judge}, the worse of {format_number(judges)} judges," if judges > 1 else ""
-    return MEASURES[evaluation.measure].lower() + by
+    judge = f" (judge {evaluation.judge}, the worse of {format_number(judges)})" if judges > 1 else ""
+    return MEASURES[evaluation.measure].lower() + judge
 
 
-def _score_text(evaluation: Evaluation) -> str:
-    true_score = evaluation.deciding_result.corrected_score
-    return format_percent(evaluation.harmful_score) + (
-        "" if true_score is None else f" ({format_percent(true_score)} corrected)"
-    )
-
-
-def _decision_text(evaluation: Evaluation) -> str:
+def _bound_text(evaluation: Evaluation) -> str:
     lower, upper = evaluation.bounds
-    limit, confidence = format_percent(evaluation.threshold), f"({format_level(evaluation.confidence)} confidence)"
+    threshold = format_percent(evaluation.threshold)
+    confidence = f"({format_level(evaluation.confidence)} confidence)"
+    bounds = f"the bounds {format_interval(evaluation.bounds)} {confidence}"
     if evaluation.verdict == "pass":
-        bound = f"its upper bound {format_percent(upper)} {confidence} is at most the threshold {limit}"
-    elif lower > evaluation.threshold:
-        bound = f"its lower bound {format_percent(lower)} {confidence} is above the threshold {limit}"
-    elif upper > evaluation.threshold:
-        bound = f"the threshold {limit} lies between its bounds {format_interval(evaluation.bounds)} {confidence}"
-    elif evaluation.verdict == "fail":
-        bound = (
-            f"its bounds are {format_interval(evaluation.bounds)}, but {format_percent(evaluation.degenerate)} is "
-            "degenerate"
-        )
-    else:
-        bound = (
-            f"its bounds are {format_interval(evaluation.bounds)}, but {format_percent(evaluation.unparsed)} could "
-            "not be judged"
-        )
-    return f"{bound}; {_effort_text(evaluation)}"
+        return f"its upper bound of {format_percent(upper)} {confidence} is at most the threshold of {threshold}"
+    if lower > evaluation.threshold:
+        return f"its lower bound of {format_percent(lower)} {confidence} is above the threshold of {threshold}"
+    if upper > evaluation.threshold:
+        return f"the threshold of {threshold} lies between {bounds}"
+    if evaluation.verdict == "fail":
+        return f"{bounds} meet the threshold, but {format_percent(evaluation.degenerate)} of the answers are degenerate"
+    return f"{bounds} meet the threshold, but {format_percent(evaluation.unparsed)} of the answers could not be judged"
 
 
-def _effort_text(evaluation: Evaluation) -> str:
-    total = format_number(evaluation.planned)
-    if evaluation.deciding_result.decided_by == "sequence" and evaluation.n < evaluation.planned:
-        return f"stopped after {format_number(evaluation.n)} of {total} prompts because the evidence sufficed"
-    if evaluation.n < evaluation.planned:
-        return f"measured on {format_number(evaluation.n)} of {total} prompts"
-    return f"measured on all {total} prompts"
+def _prompts_text(evaluation: Evaluation) -> str:
+    answered, planned = format_number(evaluation.n), format_number(evaluation.planned)
+    if evaluation.n == evaluation.planned:
+        return f"All {planned} prompts were used."
+    if evaluation.deciding_result.decided_by == "sequence":
+        return f"The evaluation stopped early, after {answered} of {planned} prompts."
+    return f"{answered} of {planned} prompts were used."
 
 
 def _change_text(before: float, after: float | None) -> str:
@@ -154,5 +164,98 @@ def _change_text(before: float, after: float | None) -> str:
 
 
 def _utility_figure(label: str, before: float, after: float | None, n: int) -> HeadlineFigure:
-    moved = "" if after is None else f"{format_points(after - before)}, "
-    return HeadlineFigure(label, _change_text(before, after), f"{moved}n = {format_number(n)}")
+    change = "" if after is None else f"{format_points(after - before)}, "
+    return HeadlineFigure(label, _change_text(before, after), f"{change}n = {format_number(n)}")
+
+
+def _measurement_limits(report: Report) -> list[str]:
+    before = report.evaluations.before
+    judges = " and ".join(result.judge.name for result in before.readings)
+    decoding = (
+        "greedy decoding"
+        if before.samples == 1
+        else f"{format_number(before.samples)} answers per prompt sampled at temperature 1 (averaged per prompt)"
+    )
+    limits = [
+        f"The model was evaluated on {format_number(before.n)} prompts by {judges}, with {decoding} and at most "
+        f"{format_number(before.plan.max_new_tokens)} new tokens per answer. Other prompts, sampling settings or "
+        "longer answers may give other results.",
+        f"Each bound holds with {format_confidence(report.evaluations)} confidence for prompts like these. "
+        "It is not a proof of safety.",
+    ]
+    if before.n < before.planned:
+        limits.append(
+            f"The evaluation stopped early, after {format_number(before.n)} of {format_number(before.planned)} "
+            "prompts. The verdict holds for the whole set, but each category has few prompts."
+        )
+    if before.plan.plain_template:
+        limits.append("The model has no chat template, so a plain one was used. With its own it may answer otherwise.")
+    if before.plan.generator != "transformers":
+        limits.append(
+            "A server generated the answers with its own chat template, precision and batching. The same weights may "
+            "answer differently elsewhere."
+        )
+    return limits
+
+
+def _judge_limits(report: Report) -> list[str]:
+    limits = []
+    if any(result.judge.measure == "non_refusal_rate" for result in report.evaluations.before.readings):
+        limits.append(
+            "The rule judge only detects whether an answer starts with a refusal. Its figure is a non-refusal rate, "
+            "not a harmful score."
+        )
+    deciding = (report.evaluations.after or report.evaluations.before).deciding_result
+    if deciding.corrected_score is None:
+        limits.append("The bounds do not include the judge's own errors, because the judge was not calibrated.")
+        return limits
+    limits.append(
+        "The bounds include the judge's errors as measured on its calibration labels, which are answers of other "
+        "models. Its error rates on this model's answers may differ."
+    )
+    for calibration in report.calibrations:
+        if calibration.judge == deciding.judge and deciding.harmful_score < 1 - calibration.negatives.bounds[1]:
+            limits.append(
+                f"{calibration.judge.name} judged fewer answers harmful than its false positive rate on the "
+                "calibration labels predicts. The labels do not represent these answers, so the upper bound is not "
+                "lowered for false positives."
+            )
+    return limits
+
+
+def _missing_limits(report: Report) -> list[str]:
+    limits = []
+    if any(prompt_set.origin == "embedded" for prompt_set in report.prompts):
+        limits.append("The embedded prompts are few and mild. They are for demonstration only.")
+    if report.evaluations.reference is None:
+        limits.append("No reference was evaluated, so the lowest attainable score is unknown.")
+    if report.evaluations.before.task is None:
+        limits.append("No task was given, so the effect of a repair on the model's task is unknown.")
+    if report.evaluations.before.benign is None:
+        limits.append("No harmless prompts were given, so over-refusal is unknown.")
+    return limits
+
+
+def _answer_limits(last: Evaluation) -> list[str]:
+    limits = []
+    if last.truncated > 0:
+        limits.append(f"{format_percent(last.truncated)} of the answers reached the token limit and were truncated.")
+    if last.unparsed > 0:
+        limits.append(f"{format_percent(last.unparsed)} of the answers could not be judged. None counts as safe.")
+    return limits
+
+
+def _repair_limits(repair: RepairResult | None) -> list[str]:
+    return [
+        f"Not repaired: {untouched.what} ({format_number(untouched.weights)} weights; {untouched.why})."
+        for untouched in (repair.left_alone if repair else [])
+    ]
+
+
+def _licence_limits(prompts: list[PromptSetRecord]) -> list[str]:
+    names = dict.fromkeys(
+        f"{abbreviate_commits(prompt_set.origin)} ({prompt_set.licence})"
+        for prompt_set in prompts
+        if prompt_set.licence and NON_COMMERCIAL.search(prompt_set.licence)
+    )
+    return [f"Some prompts have a non-commercial licence: {', '.join(names)}."] if names else []

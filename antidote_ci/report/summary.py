@@ -1,101 +1,180 @@
-"""The run in Markdown: the step summary, and all that is said on the Hub."""
+"""Markdown of a run: job summary, pull request, comment, and the values of the model card's block."""
 
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from antidote_ci.identifiers import COMMIT, is_hub_id
 from antidote_ci.records import PublishResult, Report
-from antidote_ci.report import judges, origins, pairs, proof, rows, statements
-from antidote_ci.report.limits import list_limits
-from antidote_ci.report.picture import render_picture
-from antidote_ci.report.places import CardLocation
+from antidote_ci.report import figures, measures, origins, statements, tables
 from antidote_ci.report.rendering import render_report_template
 from antidote_ci.report.text import format_percent, short_sha
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 MAX_ROWS = 20
 MAX_PAIRS = 10
 MAX_CALIBRATIONS = 2
 MAX_LIMITS = 20
-"""Of the longest notes, with every character escaped, this many stay below 64 KiB; report.json has all."""
+"""These maxima keep the text below 64 KiB even when every character is escaped; report.json has everything."""
+
+PUBLISHED_FILES = ("antidote/report.json", "antidote/report.html", "antidote/manifest.json", "SHA256SUMS")
+"""Files published next to the weights."""
+
+
+@dataclass(frozen=True)
+class CardLocation:
+    """The repository that a model card is written for."""
+
+    repository: str | None = None
+    """ORG/NAME; None when nothing is published."""
+    own: bool = False
+    """Whether the repository holds the repaired weights only, and not those of the source."""
+    branch: str | None = None
+    """Branch of the source that the result is published to, if any."""
+    card: str | None = None
+    """Current card of a repository of its own. Its text is kept, in place of the source's."""
+
+
+LOCAL_CARD = CardLocation()
+
+ShellCommand = tuple["Markup", "Markup"]
+"""The purpose of a command, and the command."""
+
+_TENSORS = "compare every tensor with its source and its reference; no model is run"
+_CHECKSUMS = "check that a download is complete, in its folder", "sha256sum -c SHA256SUMS"
+_BRANCH = re.compile(r"\w[\w./-]*", re.ASCII)
+_HOST = re.compile(r"https?://[\w.-]+(?::\d+)?(?=/)", re.ASCII)
 
 
 def render_summary(report: Report) -> str:
-    """The step summary, below 64 KiB whatever the report holds."""
+    """Render the job summary, below 64 KiB for any report."""
     return render_report_template("summary.md.jinja", **_common_values(report))
 
 
-def render_pull_request(report: Report, place: CardLocation) -> tuple[str, str]:
-    """Title (of figures only, 3 to 200 characters) and text of the commit or pull request for `place`."""
+def render_pull_request(report: Report, location: CardLocation) -> tuple[str, str]:
+    """Render the title (figures only, 3 to 200 characters) and the text of the commit or pull request."""
     measure, change = statements.describe_change(report)
     title = f"Antidote: {measure.lower()} {change} (threshold {format_percent(report.evaluations.before.threshold)})"
-    commands = proof.pull_request_commands(place, report.source.id)
-    text = render_report_template("pull_request.md.jinja", place=place, commands=commands, **_claim_values(report))
-    return title, text
+    commands = _pull_request_commands(location, report.source.id)
+    values = _claim_values(report)
+    return title, render_report_template("pull_request.md.jinja", location=location, commands=commands, **values)
 
 
 def render_comment(report: Report, published: PublishResult) -> str:
-    """The one comment of a pull request, which later runs renew: what its newest commit holds."""
-    source = report.source.id
+    """Render the comment of a pull request; later runs replace it with their own."""
+    repository = published.repository or report.source.id
+    revision = published.revision or ""
+    checked = revision if COMMIT.fullmatch(revision) else "COMMIT"
+    host = _HOST.match(published.url or "")
+    files = [_to_markup(path) for path in PUBLISHED_FILES]
+    if host and is_hub_id(repository) and checked == revision:
+        address = f"{host[0]}/{repository}/resolve/{revision}"
+        files = [_to_markup(f"[{path}]({address}/{path})") for path in PUBLISHED_FILES]
     return render_report_template(
         "comment.md.jinja",
         published=published,
-        repository=published.repository or source,
-        commands=proof.commit_commands(published, source),
-        files=proof.link_files_at(published, source),
+        repository=repository,
+        commands=_to_commands((_TENSORS, f"{_verify_command(repository)} --revision {checked}")),
+        files=files,
         **_common_values(report),
     )
 
 
 def render_closing(report: Report, number: int) -> str:
-    """Why a pull request is closed whose result is in another one already."""
+    """Render the comment on a pull request that is closed because another one has the same result."""
     return (
-        f"The same result is already in #{number}: the same weights, made from commit "
-        f"{short_sha(report.source.revision or '')} under the same policy. So this pull request is closed."
+        f"#{number} already has this result: the same weights, repaired from commit "
+        f"{short_sha(report.source.revision or '')} under the same policy. This pull request is closed."
     )
 
 
 def render_superseded(number: int) -> str:
-    """Why a pull request is closed whose source has moved on."""
-    return f"The source has moved on since, and #{number} repairs its newer commit. So this pull request is closed."
+    """Render the comment on a pull request that is closed because its source has a newer commit."""
+    return f"The source has a newer commit, which #{number} repairs. This pull request is closed."
 
 
-def card_values(report: Report, place: CardLocation) -> dict[str, object]:
-    """What the block in the card shows."""
+def card_values(report: Report, location: CardLocation) -> dict[str, object]:
+    """Return the values of the model card's block."""
     return {
-        "place": place,
-        "commands": proof.card_commands(place),
-        "files": proof.link_files(),
         **_claim_values(report),
-        "picture": None,
+        "location": location,
+        "commands": _card_commands(location),
+        "files": [_to_markup(f"[{path}]({path})") for path in PUBLISHED_FILES],
+        "chart": None,
     }
 
 
 def _claim_values(report: Report) -> dict[str, object]:
     return {
-        "changes": rows.change_rows(report.repair),
-        "limits": list_limits(report)[:MAX_LIMITS],
+        "changes": tables.change_rows(report.repair),
+        "limits": statements.list_limits(report)[:MAX_LIMITS],
         **_common_values(report),
     }
 
 
 def _common_values(report: Report) -> dict[str, object]:
-    from markupsafe import Markup
-
-    models = rows.comparison_rows(report)
+    models = tables.model_rows(report)
     threshold = report.evaluations.before.threshold
     return {
         "report": report,
-        "measure": rows.measure_name(report),
+        "measure": measures.measure_name(report),
         "verdict": statements.VERDICTS[report.verdict],
-        "sentence": statements.verdict_sentence(report),
-        "rivals": statements.rival_controls(report),
-        "subject": origins.describe_source(report.source),
-        "rows": models[:MAX_ROWS],
-        "unlisted_rows": max(0, len(models) - MAX_ROWS),
-        # In a block of code an escape would be read as it stands; nothing of a stranger's is in this one.
-        "picture": Markup(render_picture(models[:MAX_ROWS], threshold)),  # noqa: S704
+        "verdict_text": statements.describe_verdict(report),
+        "matching_controls": statements.list_matching_controls(report),
+        "source": origins.describe_source(report.source),
+        "models": models[:MAX_ROWS],
+        "unlisted_models": max(0, len(models) - MAX_ROWS),
+        # The chart is a code block, where escapes would be visible. It has no text of the model's repository.
+        "chart": _to_markup(figures.render_text_chart(models[:MAX_ROWS], threshold)),
         "threshold": threshold,
-        "bounds_heading": judges.format_bounds_heading(report.evaluations),
-        "judges": judges.judge_rows(report.evaluations),
-        "disagreement": judges.describe_disagreement(report.evaluations),
-        "calibrations": judges.calibration_rows(report.calibrations)[:MAX_CALIBRATIONS],
-        "pairs": pairs.paired_rows(report)[:MAX_PAIRS],
-        "distances": pairs.distance_rows(report),
+        "bounds_heading": measures.format_bounds_heading(report.evaluations),
+        "judges": tables.judge_rows(report.evaluations),
+        "disagreement": tables.describe_disagreement(report.evaluations),
+        "calibrations": report.calibrations[:MAX_CALIBRATIONS],
+        "pairs": tables.paired_rows(report)[:MAX_PAIRS],
+        "distances": tables.distance_rows(report),
         "provenance": origins.origin_rows(report),
     }
+
+
+def _card_commands(location: CardLocation) -> list[ShellCommand]:
+    """Return the commands that verify the weights next to the card."""
+    if location.repository is None:
+        return _to_commands((f"in this folder: {_TENSORS}", "antidote-ci verify ."), _CHECKSUMS)
+    verify = _verify_command(location.repository)
+    if location.own:
+        return _to_commands((_TENSORS, verify), _CHECKSUMS)
+    unmerged = verify + _revision_option(location, "N")
+    return _to_commands((_TENSORS, verify), ("the same before the merge", unmerged), _CHECKSUMS)
+
+
+def _pull_request_commands(location: CardLocation, source: str) -> list[ShellCommand]:
+    """Return the commands for a pull request, which has no number yet."""
+    if location.own:
+        return _card_commands(location)
+    verify = _verify_command(location.repository or source)
+    unmerged = verify + _revision_option(location, "<number of this pull request>")
+    return _to_commands((_TENSORS, unmerged), ("the same after the merge", verify), _CHECKSUMS)
+
+
+def _verify_command(repository: str) -> str:
+    return f"antidote-ci verify {repository if is_hub_id(repository) else 'ORG/NAME'}"
+
+
+def _revision_option(location: CardLocation, number: str) -> str:
+    if not location.branch:
+        return f" --revision refs/pr/{number}"
+    return f" --revision {location.branch if _BRANCH.fullmatch(location.branch) else 'BRANCH'}"
+
+
+def _to_commands(*commands: tuple[str, str]) -> list[ShellCommand]:
+    return [(_to_markup(purpose), _to_markup(command)) for purpose, command in commands]
+
+
+def _to_markup(text: str) -> "Markup":
+    """Mark text as safe. Only constants and values of a checked form may be passed: Markdown does not escape it."""
+    from markupsafe import Markup
+
+    return Markup(text)  # noqa: S704

@@ -1,4 +1,4 @@
-"""What a terminal shows of a report, a plan and a calibration: lines, and what rich draws. Pure."""
+"""Terminal output for a report, a repair plan and a calibration, as lines and rich renderables."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,105 +10,131 @@ from rich.table import Table
 from rich.text import Text
 
 from antidote_ci.records import Calibration, LayerDrift, Rate, RepairPlan, Report
-from antidote_ci.report import judges, pairs, plans, rows, statements
-from antidote_ci.report.text import flatten, format_interval, format_percent
+from antidote_ci.report import statements, tables
+from antidote_ci.report.measures import format_bounds_heading, measure_name
+from antidote_ci.report.origins import FOUND_BY, full_name
+from antidote_ci.report.text import flatten, format_interval, format_number, format_percent
 
 LABEL_WIDTH = 11
 RAMP = ".:-=+*#%@"
-"""From light to dark, where there are no colours."""
+"""Characters from light to dark, for terminals without colours."""
 HEAT = tuple(f"rgb({255 - 13 * step},{240 - 24 * step},{220 - 22 * step})" for step in range(11))
-"""From light to dark, as a terminal's background."""
+"""Background colours from light to dark."""
+DOSE_UNITS = {"row": "of each row", "tensor": "of each tensor", None: "of the whole difference"}
 
 
 def show_comparison(report: Report) -> Iterator[RenderableType]:
-    """The models of a run side by side, then what two judges and the pairs of answers say."""
+    """Show the models side by side, then the results per judge and the paired comparison."""
     models = [
         (
-            f"{row.label} {row.by}".rstrip(),
+            f"{row.label}, {row.judge}" if row.judge else row.label,
             format_percent(row.score)
             + ("" if row.corrected is None else f"\n{format_percent(row.corrected)} corrected"),
             row.bounds_text,
             *map(format_percent, (row.task_accuracy, row.over_refusal, row.degenerate)),
-            row.against,
+            row.status,
         )
-        for row in rows.comparison_rows(report)
+        for row in tables.model_rows(report)
     ]
-    bounds = judges.format_bounds_heading(report.evaluations)
+    bounds = format_bounds_heading(report.evaluations)
     shares = ("Task accuracy", "Over-refusal", "Degenerate")
-    yield from _build_table(("Model", rows.measure_name(report), bounds, *shares, "Threshold"), models)
-    readings = [
-        (each.model, each.judge, each.measure, each.score, each.corrected, each.bounds, each.against)
-        for each in judges.judge_rows(report.evaluations)
+    yield from _build_table(("Model", measure_name(report), bounds, *shares, "Threshold"), models)
+    judges = [
+        (row.model, row.judge, row.measure, row.score, row.corrected, row.bounds, row.status)
+        for row in tables.judge_rows(report.evaluations)
     ]
-    yield from _build_table(("Model", "Judge", "Measure", "Score", "Corrected", bounds, "Threshold"), readings)
-    if disagreement := judges.describe_disagreement(report.evaluations):
+    yield from _build_table(("Model", "Judge", "Measure", "Score", "Corrected", bounds, "Threshold"), judges)
+    if disagreement := tables.describe_disagreement(report.evaluations):
         yield disagreement
-    compared = [
-        (each.what, each.only_before, each.only_after, each.p_value, each.rise, each.rise_bound, each.limit)
-        for each in pairs.paired_rows(report)
+    pairs = [
+        (row.name, row.only_before, row.only_after, row.p_value, row.rise, row.rise_bound, row.limit)
+        for row in tables.paired_rows(report)
     ]
-    yield from _build_table(
-        ("Prompt by prompt", "Only before", "Only after", "p", "Rise, points", "95 % bound", "Limit"), compared
-    )
-    for label, value in pairs.distance_rows(report) + rows.change_rows(report.repair):
+    headings = ("Paired comparison", "Only before", "Only after", "p", "Rise, points", "95 % bound", "Limit")
+    yield from _build_table(headings, pairs)
+    for label, value in tables.distance_rows(report) + tables.change_rows(report.repair):
         yield f"{label}: {flatten(value)}"
-    for rival in statements.rival_controls(report):
-        yield flatten(rival)
+    yield from map(flatten, statements.list_matching_controls(report))
 
 
-def show_plan(planned: RepairPlan) -> Iterator[RenderableType]:
-    """What a repair will do, and how far fine-tuning moved each layer."""
-    for label, value in plans.plan_rows(planned):
-        yield f"{label:<{LABEL_WIDTH}}{value}"
-    if planned.drift:
-        yield DriftStrip(planned.drift)
-        yield f"{'':<{LABEL_WIDTH}}{plans.drift_legend(planned.drift)}"
+def show_plan(plan: RepairPlan) -> Iterator[RenderableType]:
+    """Show what a repair would do, and how far fine-tuning moved each layer."""
+    for label, value in _plan_rows(plan):
+        yield f"{label:<{LABEL_WIDTH}}{flatten(value)}"
+    if plan.drift:
+        largest = max(plan.drift, key=lambda layer: layer.drift)
+        yield DriftStrip(plan.drift)
+        yield " " * LABEL_WIDTH + flatten(
+            f"one cell per layer, darker is further from the reference; maximum in {largest.layer}: "
+            f"{format_percent(largest.drift)} of the norm of its weights"
+        )
 
 
 @dataclass(frozen=True)
 class DriftStrip:
-    """Drift, one cell a layer: shades of a colour, or characters where there are none."""
+    """The drift of each layer as one cell: a shade of a colour, or a character without colours."""
 
     layers: Sequence[LayerDrift]
 
     def __rich_console__(self, console: RichConsole, _options: ConsoleOptions) -> RenderResult:
-        """The strip, as that console can show it."""
+        """Render the strip for the console's colours."""
         colours = console.color_system is not None and not console.no_color
         shades = HEAT if colours else RAMP
         strip = Text(f"{'drift':<{LABEL_WIDTH}}")
-        for level in plans.drift_levels(self.layers, len(shades)):
-            strip.append(*((" ", f"on {shades[level]}") if colours else (shades[level],)))
+        largest = max((layer.drift for layer in self.layers), default=0) or 1.0
+        for layer in self.layers:
+            shade = shades[round(layer.drift / largest * (len(shades) - 1))]
+            strip.append(*((" ", f"on {shade}") if colours else (shade,)))
         yield strip
 
 
-def show_calibration(found: Calibration) -> Iterator[RenderableType]:
-    """A judge's worth, with its bounds, by category."""
-    kinds: list[tuple[str, Sequence[Rate | None]]] = [("all", (found.positives, found.negatives))]
-    # Where no row has a category, they are all of one without a name.
-    if any(found.categories):
-        kinds += [(name or "no category", rates) for name, rates in found.categories.items()]
-    shares = ("Sensitivity", "95 % bounds", "n", "Specificity", "95 % bounds", "n")
-    yield from _build_table((found.judge.name, *shares), [(name, *_rate_cells(rates)) for name, rates in kinds])
-    yield f"balanced accuracy {format_percent(found.balanced_accuracy)}, unparsed {found.unparsed} of {found.n}"
+def show_calibration(calibration: Calibration) -> Iterator[RenderableType]:
+    """Show a judge's sensitivity and specificity with their bounds, overall and by category."""
+    groups: list[tuple[str, Sequence[Rate | None]]] = [("all", (calibration.positives, calibration.negatives))]
+    # Labels without categories have one category, the empty string.
+    if any(calibration.categories):
+        groups += [(name or "no category", rates) for name, rates in calibration.categories.items()]
+    headings = (calibration.judge.name, "Sensitivity", "95 % bounds", "n", "Specificity", "95 % bounds", "n")
+    yield from _build_table(headings, [(name, *_rate_cells(rates)) for name, rates in groups])
+    accuracy = format_percent(calibration.balanced_accuracy)
+    yield f"balanced accuracy {accuracy}, unparsed {calibration.unparsed} of {calibration.n}"
 
 
-def _rate_cells(rates: Sequence[Rate | None]) -> list[str]:
+def _plan_rows(plan: RepairPlan) -> list[tuple[str, str]]:
+    reference = "none"
+    if plan.reference:
+        reference = f"{full_name(plan.reference.id, plan.reference.revision)}, {FOUND_BY[plan.reference.found_by]}"
+    scored = sum(tensor.entries for tensor in plan.tensors)
+    effect = "" if plan.effective_dose == plan.dose else f", effective dose {format_number(plan.effective_dose)}"
     return [
-        cell
-        for each in rates
-        for cell in (
-            (format_percent(each.share), format_interval(each.bounds), str(each.n)) if each else ("-", "-", "0")
-        )
+        ("model", full_name(plan.source.id, plan.source.revision)),
+        ("reference", reference),
+        ("method", tables.METHODS[plan.method]),
+        ("target", tables.TARGETS[plan.target]),
+        ("dose", f"{format_number(plan.dose)} {DOSE_UNITS[plan.per]}{effect}"),
+        ("changes", f"up to {plan.entries_covered:,} of {scored:,} weights, in {len(plan.tensors):,} tensors"),
+        *(("left alone", f"{item.what} ({item.weights:,} weights): {item.why}") for item in plan.left_alone),
+        ("write", f"{plan.bytes_written / 1e6:,.1f} MB"),
+        ("memory", f"about {plan.memory_bytes / 1e6:,.1f} MB in addition to the libraries"),
+        ("time", f"about {max(plan.seconds, 1):,.0f} s on two cores, less on a GPU"),
+        *(("note", note) for note in plan.notes),
     ]
 
 
-def _build_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[Table]:
-    """Nothing where there are no lines. Names come from strangers: they are text, never console markup."""
-    if not lines:
+def _rate_cells(rates: Sequence[Rate | None]) -> list[str]:
+    cells: list[str] = []
+    for rate in rates:
+        cells += (format_percent(rate.share), format_interval(rate.bounds), str(rate.n)) if rate else ("-", "-", "0")
+    return cells
+
+
+def _build_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Table]:
+    """Yield a table, or nothing without rows. Cells are plain text, never console markup."""
+    if not rows:
         return
     table = Table(box=box.SIMPLE_HEAD)
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
-    for line in lines:
-        table.add_row(*(Text("\n".join(map(flatten, cell.split("\n")))) for cell in line))
+    for row in rows:
+        table.add_row(*(Text("\n".join(map(flatten, cell.split("\n")))) for cell in row))
     yield table

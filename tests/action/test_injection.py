@@ -28,11 +28,10 @@ from antidote_ci import records
 from antidote_ci.checkpoint.card import split_card
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import PublishResult, Report
-from antidote_ci.report import terminal
+from antidote_ci.report import CardLocation, terminal
 from antidote_ci.report.card import BEGIN, END, render_card
 from antidote_ci.report.console import MARK_VARIABLE, Console
 from antidote_ci.report.page import render_page
-from antidote_ci.report.places import CardLocation
 from antidote_ci.report.summary import render_comment, render_pull_request, render_summary
 from tests.action.workflow_runner import Runner, parse_outputs
 from tests.report.samples import EVERY_KIND, PLAIN_NAMES, disguised

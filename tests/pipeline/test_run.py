@@ -105,9 +105,9 @@ def test_the_report_names_a_control_that_is_as_good(repaired_adapter: Path) -> N
     assert random.lacks
     for name in ("report.html", "summary.md", "README.md"):
         text = (repaired_adapter / name).read_text()
-        assert f"scale at dose {scale.dose:g} did as well" in text
+        assert f"scale at dose {scale.dose:g} meets the policy" in text
         assert "random at dose" in text
-        assert not re.search(r"random at dose \S+ did as well", text)
+        assert not re.search(r"random at dose \S+ meets the policy", text)
 
 
 def test_the_result_can_be_verified(repaired_adapter: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_repair_that_costs_utility_fails_and_the_frontier_is_drawn(trained_pai
     assert model.harmful_score > 0.9 > 0.1 > reference_point.harmful_score
     assert model.task_accuracy == 1.0 > 0.1 > (reference_point.task_accuracy or 0.0)
     assert not any(point.passes for point in found.frontier)
-    assert "What each method removes" in (tmp_path / "out" / "report.html").read_text()
+    assert "Frontier:" in (tmp_path / "out" / "report.html").read_text()
     assert found.attempts
     assert not any(attempt.passes for attempt in found.attempts)
     assert not (tmp_path / "out" / "model").exists()

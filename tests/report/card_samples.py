@@ -1,13 +1,13 @@
-"""Cards for the tests: an owner's, and strategies for others, sound and hostile."""
+"""Model cards for the tests: one of an owner, and strategies for valid and hostile cards."""
 
 import yaml
 from hypothesis import strategies as st
 
+from antidote_ci.report import CardLocation
 from antidote_ci.report.card import BEGIN, END
-from antidote_ci.report.places import CardLocation
 from tests.report.samples import HOSTILE
 
-OWNERS = """---
+OWNER_CARD = """---
 # chosen by hand
 license:   apache-2.0   # see LICENSE
 language: ["en", 'de']
@@ -62,7 +62,7 @@ CARDS = BODIES | st.builds(
     BODIES,
 )
 
-PLACES = st.sampled_from(
+LOCATIONS = st.sampled_from(
     [
         CardLocation(),
         CardLocation("demo/smollm2-135m-recipes-lora"),
@@ -71,8 +71,8 @@ PLACES = st.sampled_from(
         CardLocation("demo/clean", own=True, card="---\nlicense: mit\n---\n\n# Kept\n"),
     ]
 )
-OURS = {"tags", "model-index", "base_model", "base_model_relation", "new_version"}
-"""The keys whose values a run may change; all others are foreign."""
+CHANGED_KEYS = {"tags", "model-index", "base_model", "base_model_relation", "new_version"}
+"""Keys whose values a run may change."""
 RESULT = st.fixed_dictionaries(
     {
         "task": st.builds(dict, type=st.just("text-generation")),
@@ -85,7 +85,7 @@ RESULT = st.fixed_dictionaries(
 INDEX = st.lists(
     st.fixed_dictionaries({"name": st.text(max_size=6), "results": st.lists(RESULT, max_size=2)}), max_size=2
 )
-SOUND_METADATA = st.fixed_dictionaries(
+VALID_METADATA = st.fixed_dictionaries(
     {},
     optional={
         "license": st.sampled_from(["mit", "other"]),
@@ -102,13 +102,13 @@ SOUND_METADATA = st.fixed_dictionaries(
         "thing": YAML_VALUES,
     },
 )
-"""As the Hub takes them."""
+"""Metadata that the Hub accepts."""
 
 
 @st.composite
-def sound_cards(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
-    """A card as people write them, and the very characters of each of its keys."""
-    metadata = draw(SOUND_METADATA)
+def valid_cards(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
+    """A valid card, and the exact characters of each of its keys."""
+    metadata = draw(VALID_METADATA)
     keys = draw(st.permutations(list(metadata)))
     chunks = {key: yaml.safe_dump({key: metadata[key]}, allow_unicode=draw(st.booleans())) for key in keys}
     comments = st.sampled_from(["", "# a comment\n", "\n"])

@@ -1,4 +1,4 @@
-"""The summary, and what is said on the Hub: nothing a stranger wrote is markup, and all of it stays small."""
+"""The job summary and the texts on the Hub: untrusted text is never markup, and every text stays small."""
 
 import dataclasses
 import re
@@ -11,16 +11,17 @@ from markdown_it import MarkdownIt
 from antidote_ci.checkpoint.card import split_card
 from antidote_ci.records import PromptSetRecord, PublishResult, Report
 from antidote_ci.report.card import BEGIN, END, render_card
-from antidote_ci.report.picture import render_picture
-from antidote_ci.report.places import CardLocation
-from antidote_ci.report.rows import comparison_rows
+from antidote_ci.report.figures import render_text_chart
+from antidote_ci.report.measures import list_evaluations
 from antidote_ci.report.summary import (
+    CardLocation,
     render_closing,
     render_comment,
     render_pull_request,
     render_summary,
     render_superseded,
 )
+from antidote_ci.report.tables import model_rows
 from tests.report.samples import (
     CALIBRATION,
     CONTROLS,
@@ -37,12 +38,12 @@ from tests.report.samples import (
     hostile_reports,
 )
 
-PLACE = CardLocation("org/model")
+SOURCE_LOCATION = CardLocation("org/model")
 MARKER = "<!-- antidote-ci:report -->"
 
 
 def shape(text: str) -> list[tuple[str, str]]:
-    """Every block and inline token of the rendered Markdown, without its words."""
+    """Every block and inline token of the rendered Markdown, without its text."""
     flat: list[tuple[str, str]] = []
     for token in MarkdownIt("commonmark").enable("table").parse(text):
         flat.append((token.type, token.tag))
@@ -52,35 +53,34 @@ def shape(text: str) -> list[tuple[str, str]]:
 
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from(EVERY_KIND), NAMES)
-def test_hostile_strings_are_no_markup(report: Report, names: list[str]) -> None:
+def test_hostile_strings_are_never_markup(report: Report, names: list[str]) -> None:
     hostile, harmless = disguised(report, names), disguised(report, PLAIN_NAMES)
     assert shape(render_summary(hostile)) == shape(render_summary(harmless))
-    for place in (
+    for location in (
         CardLocation(),
-        PLACE,
+        SOURCE_LOCATION,
         CardLocation("org/model", branch=names[0]),
         CardLocation("org/clean", own=True),
     ):
-        assert shape(render_pull_request(hostile, place)[1]) == shape(render_pull_request(harmless, place)[1])
-        body = split_card(render_card(hostile, "", place)).body
-        assert shape(body) == shape(split_card(render_card(harmless, "", place)).body)
+        assert shape(render_pull_request(hostile, location)[1]) == shape(render_pull_request(harmless, location)[1])
+        body = split_card(render_card(hostile, "", location)).body
+        assert shape(body) == shape(split_card(render_card(harmless, "", location)).body)
         assert body.count(BEGIN) == body.count(END) == 1
     published = PublishResult("pull-request", names[1], names[2], names[3], (names[4],))
-    said = render_comment(hostile, published)
-    assert shape(said) == shape(render_comment(harmless, PublishResult("pull-request", "x", "y", "z", ("n",))))
-    assert said.startswith(MARKER)
-    assert said.count(MARKER) == 1
+    comment = render_comment(hostile, published)
+    assert shape(comment) == shape(render_comment(harmless, PublishResult("pull-request", "x", "y", "z", ("n",))))
+    assert comment.startswith(MARKER)
+    assert comment.count(MARKER) == 1
 
 
 @pytest.mark.parametrize("report", EVERY_KIND)
-def test_the_tables_keep_their_columns(report: Report) -> None:
+def test_tables_have_every_row_and_column(report: Report) -> None:
     tables = [block.splitlines() for block in re.findall(r"(?:^\|.*\n)+", render_summary(report), re.MULTILINE)]
     for table in tables:
         assert len({line.count("|") for line in table}) == 1
-    models = [each for each in vars(report.evaluations).values() if each]
-    readings = [len(each.readings) for each in models]
-    wanted = [len(models) + len(report.controls), sum(readings) if max(readings) > 1 else 0, len(report.paired)]
-    assert [len(table) - 2 for table in tables] == [rows for rows in wanted if rows]
+    judges = [len(evaluation.readings) for _, _, evaluation in list_evaluations(report.evaluations)]
+    rows = [len(judges) + len(report.controls), sum(judges) if max(judges) > 1 else 0, len(report.paired)]
+    assert [len(table) - 2 for table in tables] == [count for count in rows if count]
 
 
 @settings(max_examples=5, deadline=None)
@@ -95,33 +95,33 @@ def test_the_summary_stays_below_64_kib(names: list[str]) -> None:
         prompts=[PromptSetRecord("task", "file", SHA, 1)] * 500,
     )
     assert len(render_summary(disguised(crowded, names)).encode()) < 64 * 1024
-    assert len(render_pull_request(disguised(crowded, names), PLACE)[1].encode()) < 64 * 1024
+    assert len(render_pull_request(disguised(crowded, names), SOURCE_LOCATION)[1].encode()) < 64 * 1024
     published = PublishResult("pull-request", names[0], names[1], names[2], tuple(names) * 10)
     assert len(render_comment(disguised(crowded, names), published)) < 60_000
 
 
 @given(hostile_reports)
 @settings(max_examples=25, deadline=None)
-def test_the_title_is_made_of_figures_only(report: Report) -> None:
-    title, _ = render_pull_request(report, PLACE)
+def test_the_title_has_figures_only(report: Report) -> None:
+    title, _ = render_pull_request(report, SOURCE_LOCATION)
     assert 3 <= len(title) <= 200
     assert title.isprintable()
     assert re.match(r"Antidote: (non-refusal rate|harmful score) [\d.]+ %( → [\d.]+ %)? \(threshold [\d.]+ %\)$", title)
 
 
-def code(text: str) -> list[str]:
-    """The lines of the shell's code blocks, without the comments."""
+def shell_lines(text: str) -> list[str]:
+    """Lines of the shell code blocks, without comments."""
     blocks = [
-        each.content for each in MarkdownIt("commonmark").parse(text) if (each.type, each.info) == ("fence", "sh")
+        token.content for token in MarkdownIt("commonmark").parse(text) if (token.type, token.info) == ("fence", "sh")
     ]
     return [line for block in blocks for line in block.splitlines() if not line.startswith("#")]
 
 
 @pytest.mark.parametrize(
-    ("place", "commands"),
+    ("location", "commands"),
     [
         (CardLocation(), ["antidote-ci verify ."]),
-        (PLACE, ["antidote-ci verify org/model", "antidote-ci verify org/model --revision refs/pr/N"]),
+        (SOURCE_LOCATION, ["antidote-ci verify org/model", "antidote-ci verify org/model --revision refs/pr/N"]),
         (
             CardLocation("org/a_b", branch="fix_1/x"),
             ["antidote-ci verify org/a_b", "antidote-ci verify org/a_b --revision fix_1/x"],
@@ -134,20 +134,20 @@ def code(text: str) -> list[str]:
         ),
     ],
 )
-def test_the_card_has_commands_that_can_be_copied(place: CardLocation, commands: list[str]) -> None:
-    text = render_card(REPAIRED, "", place)
-    assert code(text) == [*commands, "sha256sum -c SHA256SUMS"]
+def test_the_card_has_the_commands_of_its_location(location: CardLocation, commands: list[str]) -> None:
+    text = render_card(REPAIRED, "", location)
+    assert shell_lines(text) == [*commands, "sha256sum -c SHA256SUMS"]
     for file in ("antidote/report.json", "antidote/manifest.json", "SHA256SUMS"):
         assert f"[{file}]({file})" in text
 
 
-def test_where_nothing_was_repaired_there_is_nothing_to_verify() -> None:
-    assert code(render_card(FAILED, "")) == []
+def test_a_card_without_a_repair_has_no_commands() -> None:
+    assert shell_lines(render_card(FAILED, "")) == []
 
 
-def test_the_pull_request_says_how_it_is_verified_before_and_after_the_merge() -> None:
-    _, text = render_pull_request(REPAIRED, PLACE)
-    assert code(text) == [
+def test_the_pull_request_has_commands_for_before_and_after_the_merge() -> None:
+    _, text = render_pull_request(REPAIRED, SOURCE_LOCATION)
+    assert shell_lines(text) == [
         "antidote-ci verify org/model --revision refs/pr/<number of this pull request>",
         "antidote-ci verify org/model",
         "sha256sum -c SHA256SUMS",
@@ -156,24 +156,24 @@ def test_the_pull_request_says_how_it_is_verified_before_and_after_the_merge() -
     assert "comment" not in render_pull_request(REPAIRED, CardLocation("org/model", branch="b"))[1]
 
 
-def test_the_comment_names_the_commit_that_holds_the_result() -> None:
+def test_the_comment_names_the_published_commit() -> None:
     url = "https://hub.example:8000/org/model/discussions/4"
     text = render_comment(REPAIRED, PublishResult("pull-request", url, SHA, "org/model", ("3 was closed.",)))
-    assert code(text) == [f"antidote-ci verify org/model --revision {SHA}"]
+    assert shell_lines(text) == [f"antidote-ci verify org/model --revision {SHA}"]
     assert f"](https://hub.example:8000/org/model/resolve/{SHA}/antidote/report.json)" in text
     assert "- 3 was closed." in text
     assert "**17.0\xa0%**" in text
 
 
-def test_why_a_pull_request_is_closed() -> None:
+def test_closing_comments_give_the_reason() -> None:
     assert render_closing(REPAIRED, 4) == (
-        "The same result is already in #4: the same weights, made from commit 0123456789ab under the same policy. "
-        "So this pull request is closed."
+        "#4 already has this result: the same weights, repaired from commit 0123456789ab under the same policy. "
+        "This pull request is closed."
     )
     assert "#5" in render_superseded(5)
 
 
-def test_the_summary_begins_with_the_verdict_and_ends_with_five_lines_of_origin() -> None:
+def test_the_summary_starts_with_the_verdict_and_ends_with_the_provenance() -> None:
     lines = render_summary(REPAIRED).splitlines()
     assert lines[0] == "## antidote-ci: Repaired"
     assert [line.split(":")[0] for line in lines[-5:]] == [
@@ -187,7 +187,9 @@ def test_the_summary_begins_with_the_verdict_and_ends_with_five_lines_of_origin(
     assert REPAIRED.reason in render_summary(REPAIRED)
 
 
-def test_the_summary_and_the_pull_request_have_the_picture_once() -> None:
-    for text in (render_summary(REPAIRED), render_pull_request(REPAIRED, PLACE)[1]):
-        [block] = [each for each in MarkdownIt("commonmark").parse(text) if (each.type, each.info) == ("fence", "text")]
-        assert block.content == render_picture(comparison_rows(REPAIRED), 0.35) + "\n"
+def test_the_summary_and_the_pull_request_have_the_text_chart_once() -> None:
+    for text in (render_summary(REPAIRED), render_pull_request(REPAIRED, SOURCE_LOCATION)[1]):
+        blocks = [
+            token for token in MarkdownIt("commonmark").parse(text) if (token.type, token.info) == ("fence", "text")
+        ]
+        assert [block.content for block in blocks] == [render_text_chart(model_rows(REPAIRED), 0.35) + "\n"]

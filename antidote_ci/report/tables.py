@@ -1,0 +1,305 @@
+"""Rows of the report's tables, built from a report record."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from antidote_ci.records import (
+    DoseAttempt,
+    Evaluation,
+    Evaluations,
+    Measure,
+    PairedChange,
+    RepairResult,
+    Report,
+)
+from antidote_ci.report.measures import (
+    MEASURES,
+    ModelRole,
+    describe_threshold_status,
+    format_bounds,
+    list_evaluations,
+    list_models,
+)
+from antidote_ci.report.text import format_number, format_percent, format_points
+
+METHODS = {
+    "antidote": "antidote: prune the weights with the highest Wanda score on the realignment set",
+    "taylor": "taylor: prune the weights whose removal brings the model closest to its reference at the lowest cost",
+    "scale": "scale: shrink the whole fine-tuning",
+    "random": "random: prune weights chosen at random",
+}
+TARGETS = {
+    "adapter": "the factors of the LoRA adapter; pruned weights become zero",
+    "delta": "the difference to the reference; pruned weights take the reference's value",
+}
+MATCHES = {
+    "exact": "exact match",
+    "prefix": "match of the beginning",
+    "last-number": "match of the last number",
+    "choice": "the likeliest of the choices",
+}
+PAIRED_NAMES = {
+    "degenerate": "Degenerate answers",
+    "degenerate harmless": "Degenerate answers to harmless prompts",
+    "refused harmless": "Harmless prompts refused",
+    "task errors": "Task errors",
+}
+HARMFUL_NAMES: dict[Measure, str] = {
+    "harmful_score": "Harmful answers",
+    "non_refusal_rate": "Answers that do not refuse",
+}
+
+_EPSILON = 1e-9
+"""Tolerance for comparing a bound with a limit: shares are quotients of floats."""
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model of the comparison. Shares are from 0 to 1, and None when not measured."""
+
+    label: str
+    judge: str
+    """The judge that decides, when there are several, with its measure when the models differ in it."""
+    role: ModelRole
+    score: float
+    corrected: float | None
+    """The score corrected for the judge's errors; None when the judge was not calibrated."""
+    bounds: tuple[float, float]
+    """Of the corrected score when there is one."""
+    bounds_text: str
+    task_accuracy: float | None
+    over_refusal: float | None
+    degenerate: float
+    """Share of the answers to harmful prompts."""
+    benign_degenerate: float | None
+    status: str
+
+    @property
+    def bounded_score(self) -> float:
+        """The score that the bounds belong to."""
+        return self.score if self.corrected is None else self.corrected
+
+
+@dataclass(frozen=True)
+class JudgeRow:
+    """One judge's result for one model."""
+
+    model: str
+    judge: str
+    measure: str
+    score: str
+    corrected: str
+    bounds: str
+    unparsed: str
+    degenerate: str
+    status: str
+    decides: bool
+
+
+@dataclass(frozen=True)
+class PairedRow:
+    """One property of the same prompts before and after the repair. The last three are percentage points."""
+
+    name: str
+    both: str
+    only_before: str
+    only_after: str
+    neither: str
+    p_value: str
+    rise: str
+    rise_bound: str
+    limit: str
+
+
+@dataclass(frozen=True)
+class AttemptRow:
+    """One dose of the search, on the selection split."""
+
+    dose: float
+    effective_dose: float
+    score: float
+    task_accuracy: float | None
+    over_refusal: float | None
+    degenerate: float
+    outcome: str
+    role: Literal["chosen", "tried"]
+
+
+def model_rows(report: Report) -> list[ModelRow]:
+    """Return the reference, the model before and after, then the controls."""
+    models = list_models(report)
+    mixed = len({evaluation.measure for _, _, evaluation in models}) > 1
+    return [
+        ModelRow(
+            label=label,
+            judge=_deciding_judge(evaluation, with_measure=mixed),
+            role=role,
+            score=evaluation.harmful_score,
+            corrected=evaluation.deciding_result.corrected_score,
+            bounds=evaluation.bounds,
+            bounds_text=format_bounds(evaluation.bounds, evaluation.confidence, report.evaluations),
+            task_accuracy=evaluation.task.accuracy if evaluation.task else None,
+            over_refusal=evaluation.benign.over_refusal if evaluation.benign else None,
+            degenerate=evaluation.degenerate,
+            benign_degenerate=evaluation.benign.degenerate if evaluation.benign else None,
+            status=describe_threshold_status(evaluation.verdict, evaluation.bounds, evaluation.threshold),
+        )
+        for label, role, evaluation in models
+    ]
+
+
+def judge_rows(evaluations: Evaluations) -> list[JudgeRow]:
+    """Return each judge's result for each model; empty with one judge, whose results the comparison has."""
+    return [
+        JudgeRow(
+            model=label,
+            judge=result.judge.name,
+            measure=MEASURES[result.judge.measure],
+            score=format_percent(result.harmful_score),
+            corrected=format_percent(result.corrected_score),
+            bounds=format_bounds(result.bounds, evaluation.confidence, evaluations),
+            unparsed=format_percent(result.unparsed),
+            degenerate=format_percent(result.degenerate),
+            status=describe_threshold_status(result.verdict, result.bounds, evaluation.threshold),
+            decides=result is evaluation.deciding_result,
+        )
+        for label, _, evaluation in list_evaluations(evaluations)
+        for result in evaluation.readings
+        if len(evaluation.readings) > 1
+    ]
+
+
+def paired_rows(report: Report) -> list[PairedRow]:
+    """Return every paired comparison; empty without a repair."""
+    return [
+        PairedRow(
+            name=_paired_name(change.what, report.evaluations.before),
+            both=format_number(change.both),
+            only_before=format_number(change.only_before),
+            only_after=format_number(change.only_after),
+            neither=format_number(change.neither),
+            p_value="< 0.001" if change.p_value < 0.001 else f"{change.p_value:.3f}",
+            rise=_format_points(change.rise),
+            rise_bound=_format_points(change.rise_bound),
+            limit=_format_limit(change),
+        )
+        for change in report.paired
+    ]
+
+
+def distance_rows(report: Report) -> list[tuple[str, str]]:
+    """Return the distances between the models, as label and value."""
+    rows = []
+    if divergence := report.divergence:
+        ratio = divergence.perplexity_after / divergence.perplexity_before
+        before, after = format_number(divergence.perplexity_before), format_number(divergence.perplexity_after)
+        tokens = format_number(divergence.tokens)
+        rows += [
+            ("Perplexity ratio", f"{ratio:.3f} (perplexity {before} → {after})"),
+            ("Mean KL divergence", f"{divergence.kl:.4f} nats per token from the input model, over {tokens} tokens"),
+        ]
+    if drift := report.drift:
+        change = f"{_format_large(drift.before)} → {_format_large(drift.after)}"
+        prompts = format_number(drift.prompts)
+        rows.append(("Harmful embedding drift", f"{change} from the reference, mean over {prompts} prompts"))
+    return rows
+
+
+def attempt_rows(report: Report) -> list[AttemptRow]:
+    """Return the doses of the search, smallest first."""
+    chosen = report.repair.dose if report.repair else None
+    rows = [
+        AttemptRow(
+            dose=attempt.dose,
+            effective_dose=attempt.effective_dose,
+            score=attempt.harmful_score,
+            task_accuracy=attempt.task_accuracy,
+            over_refusal=attempt.over_refusal,
+            degenerate=attempt.degenerate,
+            outcome=_describe_outcome(attempt),
+            role="chosen" if attempt.dose == chosen else "tried",
+        )
+        for attempt in report.attempts
+    ]
+    return sorted(rows, key=lambda row: row.dose)
+
+
+def change_rows(repair: RepairResult | None) -> list[tuple[str, str]]:
+    """Return what the repair did to the weights, as label and value."""
+    if repair is None:
+        return []
+    share = repair.changed_weights / max(repair.scored_weights, 1)
+    rows = [
+        ("Method", METHODS[repair.method]),
+        ("Target", TARGETS[repair.target]),
+        ("Dose", format_number(repair.dose)),
+        ("Effective dose", format_number(repair.effective_dose)),
+        ("Weights changed", f"{format_number(repair.changed_weights)} ({format_percent(share)} of those scored)"),
+        ("Weights scored", format_number(repair.scored_weights)),
+    ]
+    if repair.layers:
+        shares = [100 * layer.changed / max(layer.scored, 1) for layer in repair.layers]
+        least, most = format_number(min(shares)), format_number(max(shares))
+        spread = f"{most} %" if least == most else f"{least} % to {most} %"
+        changed = format_number(sum(layer.changed > 0 for layer in repair.layers))
+        total = format_number(len(repair.layers))
+        rows.append(("Layers changed", f"{changed} of {total}, {spread} of the scored weights of each"))
+    return rows
+
+
+def describe_task_match(report: Report) -> str:
+    """Describe how a task answer is matched; empty without a task."""
+    task = report.evaluations.before.task
+    return MATCHES.get(task.match, task.match) if task else ""
+
+
+def describe_disagreement(evaluations: Evaluations) -> str:
+    """State the share of prompts on which the judges differ, per model; empty with one judge."""
+    shares = [
+        f"{label.lower()} {format_percent(evaluation.disagreement)}"
+        for label, _, evaluation in list_evaluations(evaluations)
+        if evaluation.disagreement is not None
+    ]
+    return f"Share of prompts on which the judges differ: {', '.join(shares)}." if shares else ""
+
+
+def _deciding_judge(evaluation: Evaluation, *, with_measure: bool) -> str:
+    if len(evaluation.readings) == 1:
+        return ""
+    measure = f"{MEASURES[evaluation.measure].lower()}, " if with_measure else ""
+    return f"{measure}judge {evaluation.judge}"
+
+
+def _paired_name(name: str, before: Evaluation) -> str:
+    """A rule judge measures no harm, so its rows are not called harmful."""
+    if not name.startswith("harmful"):
+        return PAIRED_NAMES.get(name, name)
+    for result in before.readings:
+        if name == f"harmful ({result.judge.name})":
+            return f"{HARMFUL_NAMES[result.judge.measure]} ({result.judge.name})"
+    return HARMFUL_NAMES[before.measure]
+
+
+def _describe_outcome(attempt: DoseAttempt) -> str:
+    """Describe which conditions a dose fails, and when that was settled."""
+    if attempt.passes:
+        return "passes"
+    reasons = "; ".join(attempt.lacks) or "does not pass"
+    answered, planned = format_number(attempt.n), format_number(attempt.planned)
+    return f"{reasons} (after {answered} of {planned} harmful prompts)" if attempt.n < attempt.planned else reasons
+
+
+def _format_limit(change: PairedChange) -> str:
+    if change.limit is None:
+        return "–"
+    return f"{'✓' if change.rise_bound <= change.limit + _EPSILON else '✗'} {_format_points(change.limit)}"
+
+
+def _format_points(share: float) -> str:
+    """The column's heading has the unit."""
+    return format_points(share).removesuffix(" points")
+
+
+def _format_large(value: float) -> str:
+    """Format with three significant digits, and large numbers as integers."""
+    return format_number(round(value) if value >= 100 else value)
