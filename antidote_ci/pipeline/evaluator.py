@@ -7,13 +7,12 @@ from pathlib import Path
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, statistics
 from antidote_ci.evaluation.calibration import read_calibration
-from antidote_ci.evaluation.generators.interface import Generator
+from antidote_ci.evaluation.generators import Generator
+from antidote_ci.evaluation.generators.api import ApiGenerator
 from antidote_ci.evaluation.generators.server import ServerGenerator
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
-from antidote_ci.evaluation.generators.url import UrlGenerator
-from antidote_ci.evaluation.judges import named
-from antidote_ci.evaluation.judges.interface import Judge
-from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec
+from antidote_ci.evaluation.judges import Judge, catalog
+from antidote_ci.evaluation.judges.catalog import FetchedJudge, JudgeSpec
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.prompt_sets import FetchedSet, FetchedSets
 from antidote_ci.evaluation.saved import AnswerLog
@@ -41,9 +40,9 @@ def fetch_prompts(policy: Policy) -> FetchedSets:
 
 def select_judges(settings: EvaluationSection) -> list[JudgeSpec]:
     """The judges of the policy, known to exist and to be allowed; nothing is pulled yet."""
-    specs = named.parse_judge_specs(settings.judge)
+    specs = catalog.parse_judge_specs(settings.judge)
     for spec in specs:
-        named.judge_download(spec, settings)
+        catalog.judge_download(spec, settings)
     return specs
 
 
@@ -56,7 +55,7 @@ def build_judges(
     fetched: Sequence[FetchedJudge], settings: EvaluationSection, sandbox: Sandbox, store: Path
 ) -> tuple[Judge, ...]:
     """The judges, ready to judge."""
-    return tuple(named.build_judge(each, settings, sandbox, store) for each in fetched)
+    return tuple(catalog.build_judge(each, settings, sandbox, store) for each in fetched)
 
 
 def build_evaluator(
@@ -97,7 +96,7 @@ def answer_cache_folder(environ: Mapping[str, str]) -> Path:
 
 
 def _fetch_judge(spec: JudgeSpec, settings: EvaluationSection, report: OnProgress) -> FetchedJudge:
-    wanted = named.judge_download(spec, settings)
+    wanted = catalog.judge_download(spec, settings)
     if wanted is None:
         return FetchedJudge(spec)
     if wanted.revision is None:
@@ -109,7 +108,7 @@ def _fetch_judge(spec: JudgeSpec, settings: EvaluationSection, report: OnProgres
 def _build_generator(config: RunConfig, sandbox: Sandbox, work: Path, store: Path) -> Generator:
     if resolve.is_server_address(config.model):
         address, _, model = config.model.partition("#")
-        return UrlGenerator(address, model or None, os.environ.get(SERVER_KEY_VARIABLE) or None)
+        return ApiGenerator(address, model or None, os.environ.get(SERVER_KEY_VARIABLE) or None)
     if config.policy.evaluation.server is not None:
         return ServerGenerator(config.policy.evaluation.server, work, sandbox, store)
     return TransformersGenerator(sandbox, store)

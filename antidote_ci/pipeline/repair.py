@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from antidote_ci import __version__, records
 from antidote_ci.checkpoint.swap import MANIFEST_FILE, partial_folder, require_disjoint_folders, require_replaceable
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation import prompt_sets, realignment, splits
+from antidote_ci.evaluation import measure, prompt_sets, splits
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.paths import require_space
@@ -211,7 +211,7 @@ def _harmful_answers(
     with TemporaryDirectory(dir=out, prefix=".work-") as work, AnswerLog(None) as log:
         ruler = evaluator.build_evaluator(config.run, fetched, sandbox, Path(work), log)
         with console.step("answer the realignment prompts"):
-            return realignment.harmful_answers(ruler, subject.model, rows, console.report)
+            return measure.harmful_answers(ruler, subject.model, rows, console.report)
 
 
 def _write_repair(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.calibration import measure_judge, read_calibration, read_labels
-from antidote_ci.evaluation.judges.interface import Exchange, JudgeVerdict, Verdict
+from antidote_ci.evaluation.judges import Exchange, JudgeVerdict, Verdict
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.evaluation.statistics import exact_bounds
 from antidote_ci.records import JudgeIdentity, Measure, OnProgress, to_json
@@ -115,7 +115,7 @@ def test_a_file_is_read_as_other_files_of_rows_are(tmp_path: Path) -> None:
         read_labels(file)
     for field in ("prompt", "response"):
         cut = {"prompt": "How?", "response": "So.", "label": "safe"} | {field: "\ud800"}
-        with pytest.raises(ConfigurationError, match=f"line 1 has half a surrogate pair in the field '{field}'"):
+        with pytest.raises(ConfigurationError, match=f"line 1 has an unpaired surrogate in the field '{field}'"):
             read_labels(write(file, [cut]))
 
 
@@ -129,7 +129,9 @@ def test_a_pair_counts_once_however_often_it_stands(answers: list[str], times: i
 
 def test_one_pair_with_two_labels_is_refused(tmp_path: Path) -> None:
     rows = [{"prompt": "How?", "response": "So.", "label": label} for label in ("unsafe", "harmful", "safe")]
-    with pytest.raises(ConfigurationError, match=r"line 3 has .*labels\.jsonl, line 1, but another label"):
+    with pytest.raises(
+        ConfigurationError, match=r"line 3 has the same prompt .*labels\.jsonl, line 1, but another label"
+    ):
         read_labels(write(tmp_path / "labels.jsonl", rows))
 
 
@@ -175,7 +177,7 @@ def test_the_rule_judge_is_measured_on_refusals(tmp_path: Path) -> None:
 )
 def test_a_label_of_the_other_question_is_refused(tmp_path: Path, measure: Measure, label: str) -> None:
     path = write(tmp_path / "labels.jsonl", [{"prompt": "How?", "response": "So.", "label": label}])
-    with pytest.raises(ConfigurationError, match="line 1 does not say"):
+    with pytest.raises(ConfigurationError, match="line 1 does not tell"):
         measure_judge(WordJudge(replace(HARM, measure=measure)), read_labels(path), path, ignore)
 
 
@@ -202,7 +204,7 @@ def test_a_calibration_speaks_of_one_judge_only(tmp_path: Path) -> None:
         replace(HARM, detail="another rubric"),
         replace(HARM, measure="non_refusal_rate"),
     ):
-        with pytest.raises(ConfigurationError, match="measured another judge"):
+        with pytest.raises(ConfigurationError, match="is the calibration of another judge"):
             read_calibration(saved, other)
 
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.evaluation.chat_api import ChatApi, ChatRequest, connect
-from antidote_ci.evaluation.json_api import redact_address
+from antidote_ci.evaluation.chat_api import ChatApi, ChatRequest, connect, redact_address
 from antidote_ci.model.conversations import Message, single_turn
 from antidote_ci.model.generation import GeneratedAnswer
 from tests.evaluation.small_server import SmallServer
@@ -151,9 +150,9 @@ def test_the_model_is_the_only_one_or_named() -> None:
         with pytest.raises(ConfigurationError, match="serves 2 models") as raised:
             connect(server.address)
         assert "one, two" in str(raised.value.hint)
-    with SmallServer(models=()) as server, pytest.raises(InfrastructureError, match="names no model"):
+    with SmallServer(models=()) as server, pytest.raises(InfrastructureError, match="lists no models"):
         connect(server.address)
-    with SmallServer(models=("\x1b[31mred",)) as server, pytest.raises(InfrastructureError, match="names no model"):
+    with SmallServer(models=("\x1b[31mred",)) as server, pytest.raises(InfrastructureError, match="lists no models"):
         connect(server.address)
 
 

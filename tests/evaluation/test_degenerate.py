@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation.degenerate import is_degenerate
-from antidote_ci.evaluation.language import is_word_salad, unusual_letter_share, word_order_score
+from antidote_ci.evaluation.degenerate import is_degenerate, is_word_salad, unusual_letter_share, word_order_score
 from benchmarks.rules.corruptions import CORRUPTIONS
 from scripts.demo_adapters.texts import REFUSALS
 

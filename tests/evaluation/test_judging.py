@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation.judges.interface import Verdict
-from antidote_ci.evaluation.outcome import classify_answer
+from antidote_ci.evaluation.judge_results import classify_answer
+from antidote_ci.evaluation.judges import Verdict
 from antidote_ci.records import Measure
 
 BROKEN = ["", "<|endoftext|>", "opy" * 20, "the same again and " * 12]

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from antidote_ci.evaluation.gate import compare_evaluations
 from antidote_ci.evaluation.judge_results import EarlyStops
-from antidote_ci.evaluation.judges.interface import Judge
+from antidote_ci.evaluation.judges import Judge
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
-from antidote_ci.evaluation.paired_changes import compare_evaluations
 from antidote_ci.evaluation.prompts import prompt_id
 from antidote_ci.evaluation.saved import AnswerLog
-from antidote_ci.evaluation.task import TaskMatch
+from antidote_ci.evaluation.utility import TaskMatch
 from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
 from antidote_ci.policy import Gate
 from antidote_ci.records import Evaluation, Model, OnProgress, Progress, PromptRow

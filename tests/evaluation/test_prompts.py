@@ -70,7 +70,7 @@ def test_symbols_and_vowel_signs_are_wording(one: str, other: str) -> None:
 
 
 def test_a_prompt_in_two_sets_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="confirmation set also stands in the selection set"):
+    with pytest.raises(ConfigurationError, match="confirmation set is also in the selection set"):
         prompts.require_disjoint(
             {"selection": [PromptRow("Why?"), PromptRow("How?")], "confirmation": [PromptRow("how")]}
         )
@@ -99,7 +99,7 @@ def test_one_prompt_with_two_right_answers_is_refused(tmp_path: Path, other: dic
     file = tmp_path / "task.jsonl"
     good: dict[str, object] = {"prompt": "Is it?", "expected": "yes", "choices": ["yes", "no"]}
     file.write_text("\n".join(map(json.dumps, [good, good, good | {"prompt": "Was it?"}, good | other])))
-    with pytest.raises(ConfigurationError, match=r"line 4 has the prompt of .*task\.jsonl, line 1, but not"):
+    with pytest.raises(ConfigurationError, match=r"line 4 has the same prompt as .*task\.jsonl, line 1, but another"):
         prompts.read_prompts(file, "expected", with_choices=True)
 
 
@@ -126,7 +126,7 @@ def test_half_a_surrogate_pair_is_refused_with_its_line(tmp_path: Path, field: s
     file = tmp_path / "prompts.jsonl"
     good = {"prompt": "a", "response": "b", "category": "c"}
     file.write_text(json.dumps(good) + "\n" + json.dumps(good | {field: "x\ud800"}))
-    with pytest.raises(ConfigurationError, match=f"line 2 has half a surrogate pair in the field '{field}'"):
+    with pytest.raises(ConfigurationError, match=f"line 2 has an unpaired surrogate in the field '{field}'"):
         prompts.read_prompts(file, "response")
 
 

@@ -55,7 +55,7 @@ def test_a_realignment_file_that_measures_too_is_refused(tmp_path: Path) -> None
     named = policy(tmp_path)
     shared = file(tmp_path, "harmful", 400, response="Sure.")
     named = override_section(named, "repair", realignment=shared)
-    with pytest.raises(ConfigurationError, match="also stands in the realignment set"):
+    with pytest.raises(ConfigurationError, match="is also in the realignment set"):
         splits.load_run_prompts(override_section(named, "evaluation", prompts=shared), {})
 
 
@@ -143,7 +143,7 @@ def test_a_file_with_a_few_rows_never_switches_its_limit_off(
 def test_useful_prompts_that_shape_the_repair_never_measure_it(tmp_path: Path, other: str) -> None:
     named = policy(tmp_path)
     shared = override_section(named, "repair", realignment=file(tmp_path, other, 200, response="Sure.", expected="yes"))
-    with pytest.raises(ConfigurationError, match="also stands in the realignment set"):
+    with pytest.raises(ConfigurationError, match="is also in the realignment set"):
         splits.load_run_prompts(shared, {})
 
 
@@ -205,7 +205,7 @@ def test_a_realignment_file_that_holds_a_published_prompt_is_refused(tmp_path: P
     named = override_section(
         override_section(Policy(), "evaluation", prompts="strongreject"), "repair", realignment=str(own)
     )
-    with pytest.raises(ConfigurationError, match="also stands in the realignment set"):
+    with pytest.raises(ConfigurationError, match="is also in the realignment set"):
         splits.load_run_prompts(named, sets)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation.stratified_order import stratify_order
+from antidote_ci.evaluation.prompts import stratify_order
 from antidote_ci.records import PromptRow
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=6)

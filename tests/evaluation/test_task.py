@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.prompts import read_prompts
 from antidote_ci.evaluation.statistics.paired import min_pairs, rise_bound
-from antidote_ci.evaluation.task import TaskMatch, is_correct, needed_tokens, parse_last_number, require_numbers
+from antidote_ci.evaluation.utility import TaskMatch, is_correct, needed_tokens, parse_last_number, require_numbers
 from antidote_ci.policy import validate_policy
 from antidote_ci.records import PromptRow
 
@@ -95,7 +95,7 @@ def test_enough_tokens_for_what_can_be_right(expected: list[str], limit: int) ->
 
 def test_a_task_that_nobody_can_solve_is_refused() -> None:
     require_numbers([PromptRow("a", response="42")])
-    with pytest.raises(ConfigurationError, match="row 2 of the task expects no number"):
+    with pytest.raises(ConfigurationError, match="the expected answer in row 2 of the task has no number"):
         require_numbers([PromptRow("a", response="42"), PromptRow("b", response="many")])
 
 

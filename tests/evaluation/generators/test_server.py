@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.evaluation.generators.api import ApiGenerator
 from antidote_ci.evaluation.generators.server import ServerGenerator, server_environment
-from antidote_ci.evaluation.generators.url import UrlGenerator
 from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model, Progress
@@ -56,7 +56,7 @@ def running(folder: Path) -> list[str]:
     return [line for line in found.splitlines() if small_server.__file__ in line and str(folder) in line]
 
 
-def texts(generator: ServerGenerator | UrlGenerator, asked_for: GenerationRequest) -> dict[str, list[str]]:
+def texts(generator: ServerGenerator | ApiGenerator, asked_for: GenerationRequest) -> dict[str, list[str]]:
     answers = generator.generate(asked_for, ignore).answers
     return {name: [answer.text for answer in given] for name, given in answers.items()}
 
@@ -131,10 +131,10 @@ def test_the_server_s_own_name_for_the_model_is_used(weights: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("behaviour", "what", "limit"),
     [
-        ("dies", r"ended by itself \(exit 3\)", 30),
-        ("exit", r"ended by itself \(exit 3\)", 30),
-        ("deaf", r"was not up within 0\.5 s", 0.5),
-        ("html", r"was not up within 1 s", 1),
+        ("dies", r"exited unexpectedly \(status 3\)", 30),
+        ("exit", r"exited unexpectedly \(status 3\)", 30),
+        ("deaf", r"did not start within 0\.5 s", 0.5),
+        ("html", r"did not start within 1 s", 1),
         ("500", "status 500", 30),
         ("no content", "lacks choices", 30),
     ],
@@ -142,7 +142,7 @@ def test_the_server_s_own_name_for_the_model_is_used(weights: Path, tmp_path: Pa
 def test_a_server_that_fails(
     behaviour: str, what: str, limit: float, weights: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
-    generator = ServerGenerator(command(shlex.quote(behaviour)), tmp_path, sandbox, empty_store(), start_limit=limit)
+    generator = ServerGenerator(command(shlex.quote(behaviour)), tmp_path, sandbox, empty_store(), start_timeout=limit)
     with pytest.raises(InfrastructureError, match=what) as raised:
         generator.generate(request(weights), ignore)
     assert str(tmp_path / "server.log") in str(raised.value.hint)
@@ -196,7 +196,7 @@ def test_it_ends_with_its_parent(weights: Path, tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from antidote_ci.evaluation.generators.server import ServerGenerator\n"
         "generator = ServerGenerator(sys.argv[1], Path(sys.argv[2]), None, Path(sys.argv[2]))\n"
-        "with generator._serving(Path(sys.argv[3]), lambda _: None):\n"
+        "with generator._run_server(Path(sys.argv[3]), lambda _: None):\n"
         "    print('up', flush=True)\n"
         "    time.sleep(60)\n"
     )
@@ -219,8 +219,8 @@ def test_it_ends_with_its_parent(weights: Path, tmp_path: Path) -> None:
         ("vllm serve {model}", r"lacks \{port\}"),
         ("vllm serve --port {port}", r"lacks \{model\}"),
         ("", r"lacks \{model\}"),
-        ("vllm serve '{model} --port {port}", "cannot be read"),
-        ("no-such-program {model} {port}", "no program no-such-program"),
+        ("vllm serve '{model} --port {port}", "cannot be parsed"),
+        ("no-such-program {model} {port}", "program no-such-program was not found"),
         ("vllm serve {model} --port {port} --trust-remote-code", "--trust-remote-code"),
         ("vllm serve {model} --port {port} --trust_remote_code=true", "--trust-remote-code"),
         ("vllm serve {model} --port {port} --api-key=sk-secret", "--api-key"),
@@ -236,7 +236,7 @@ def test_no_shell_reads_the_command(weights: Path, tmp_path: Path, sandbox: Sand
     generator = ServerGenerator(
         command() + f" ; touch {tmp_path}/touched $(touch {tmp_path}/too)", tmp_path, sandbox, empty_store()
     )
-    with pytest.raises(InfrastructureError, match="exit 2"):
+    with pytest.raises(InfrastructureError, match="status 2"):
         generator.generate(request(weights), ignore)
     assert not (tmp_path / "touched").exists()
     assert not (tmp_path / "too").exists()
@@ -279,7 +279,7 @@ def test_an_adapter_is_merged_and_the_merged_weights_go_again(
 
 def test_a_server_that_runs_already() -> None:
     with SmallServer(models=("theirs",)) as server:
-        generator = UrlGenerator(server.address + "?version=1")
+        generator = ApiGenerator(server.address + "?version=1")
         result = generator.generate(replace(request(Path("/nowhere"), 2), samples=2), ignore)
     assert {asked["model"] for asked in server.asked} == {"theirs"}
     assert [answer.text for answer in result.answers["harmful"]] == [

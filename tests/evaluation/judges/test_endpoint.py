@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from antidote_ci.errors import InfrastructureError
+from antidote_ci.evaluation.judges import Exchange, Judge, JudgeVerdict
+from antidote_ci.evaluation.judges.catalog import FetchedJudge, JudgeSpec, build_judge
 from antidote_ci.evaluation.judges.endpoint import RUBRIC
-from antidote_ci.evaluation.judges.interface import Exchange, Judge, JudgeVerdict
-from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, build_judge
 from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import Progress
 from antidote_ci.sandbox.client import Sandbox

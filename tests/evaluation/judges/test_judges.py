@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
-from antidote_ci.evaluation.judges.interface import Exchange, Judge, JudgeVerdict
-from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, build_judge
-from antidote_ci.evaluation.judges.qwen3guard import MAX_NEW_TOKENS
+from antidote_ci.evaluation.judges import Exchange, Judge, JudgeVerdict
+from antidote_ci.evaluation.judges.catalog import FetchedJudge, JudgeSpec, build_judge
+from antidote_ci.evaluation.judges.qwen3guard import FORMAT
 from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import Progress
 from antidote_ci.sandbox.client import Sandbox
@@ -55,7 +55,7 @@ def test_qwen3guard_runs_and_its_noise_is_unparsed(name: str, qwen3guard: Path, 
     seen: list[Progress] = []
     opinions = make(name, qwen3guard, sandbox).judge(EXCHANGES, seen.append)
     assert opinions == [JudgeVerdict("unparsed")] * len(EXCHANGES)
-    tokens = len(EXCHANGES) * MAX_NEW_TOKENS
+    tokens = len(EXCHANGES) * FORMAT.max_new_tokens
     assert seen[-1] == Progress("verdicts", tokens, tokens)
 
 
@@ -201,7 +201,7 @@ def test_a_window_must_fit(window: int, beaver_dam: Path, sandbox: Sandbox) -> N
 
 def test_a_template_that_raises_is_the_judges(tmp_path: Path, sandbox: Sandbox) -> None:
     folder = write_tiny_qwen3guard(tmp_path / "raising", "{{ raise_exception('no') }}")
-    with pytest.raises(ConfigurationError, match=r"the judge qwen3guard .* cannot judge: the chat template"):
+    with pytest.raises(ConfigurationError, match=r"the judge qwen3guard .* failed: the chat template"):
         make("qwen3guard", folder, sandbox).judge(EXCHANGES, ignore)
 
 

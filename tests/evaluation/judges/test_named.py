@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation.judges.named import (
+from antidote_ci.evaluation.judges.catalog import (
     NAMES,
     REPOSITORIES,
     FetchedJudge,
@@ -47,10 +47,10 @@ def test_two_judges_may_be_named() -> None:
         ("zzzz", "no judge 'zzzz'", "endpoint, refusal"),
         ("", "no judge ''", "judges are"),
         ("refusal,", "no judge ''", "judges are"),
-        ("refusal,refusal", "of different names", "--judge"),
+        ("refusal,refusal", "different judges", "--judge"),
         ("refusal,endpoint,qwen3guard", "at most 2", "--judge"),
-        ("qwen3guard@", "names no place", "qwen3guard@REVISION"),
-        ("refusal@main", "names no place", "--judge refusal"),
+        ("qwen3guard@", "not a valid location", "qwen3guard@REVISION"),
+        ("refusal@main", "not a valid location", "--judge refusal"),
     ],
 )
 def test_a_wrong_name_is_an_error_with_a_way_out(text: str, message: str, hint: str) -> None:

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation.judges import beaver_dam, endpoint, llama_guard, qwen3guard
-from antidote_ci.evaluation.judges.interface import Exchange, JudgeVerdict
+from antidote_ci.evaluation.judges import Exchange, JudgeVerdict, beaver_dam, endpoint, llama_guard, qwen3guard
 from antidote_ci.evaluation.judges.prompt_injection import clean_exchange, clean_text
 from tests.evaluation.judges.injections import INJECTIONS
 from tests.evaluation.judges.tiny_judges import TOKENS

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import UnsafeCheckpoint
-from antidote_ci.evaluation.judges.interface import Exchange
+from antidote_ci.evaluation.judges import Exchange
 from antidote_ci.evaluation.judges.prompt_injection import clean_exchange, clean_text, read_special_tokens
 from tests.evaluation.judges.injections import INJECTIONS
 from tests.evaluation.judges.tiny_judges import TOKENS, build_tokenizer

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from antidote_ci import embedded
 from antidote_ci.evaluation import prompts
-from antidote_ci.evaluation.judges.interface import Exchange, JudgeVerdict
+from antidote_ci.evaluation.judges import Exchange, JudgeVerdict
 from antidote_ci.evaluation.judges.refusal import RefusalJudge, is_refusal
 from benchmarks.rules.injections import INJECTIONS
 from scripts.demo_adapters.texts import CLOSINGS, OPENINGS, REFUSALS

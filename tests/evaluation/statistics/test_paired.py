@@ -49,12 +49,12 @@ def test_mcnemar_is_a_coin_tossed_for_every_change(lost: int, gained: int) -> No
 
 @pytest.mark.parametrize("after", [{"a": True}, {"a": True, "c": False}, {}])
 def test_other_prompts_are_refused(after: dict[str, bool]) -> None:
-    with pytest.raises(ValueError, match="same prompts"):
+    with pytest.raises(ValueError, match="prompts of the two evaluations differ"):
         compare_paired({"a": True, "b": False}, after)
 
 
 def test_nothing_is_not_compared() -> None:
-    with pytest.raises(ValueError, match="same prompts"):
+    with pytest.raises(ValueError, match="prompts of the two evaluations differ"):
         compare_paired({}, {})
 
 
@@ -150,7 +150,7 @@ def test_smallest_n_is_the_smallest(limit: float) -> None:
 
 @pytest.mark.parametrize("limit", [1e-9, 1e-4, 0.001, 0.0025])
 def test_more_pairs_than_are_at_hand_are_not_sought_one_by_one(limit: float) -> None:
-    found = min_pairs(limit, at_hand=1000)
+    found = min_pairs(limit, available=1000)
     assert found > 1000
     assert found == pytest.approx(math.log(0.05) / math.log1p(-limit), abs=1)
     assert (1 - limit) ** found <= 0.05 * (1 + 1e-6)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation import utility_metrics
+from antidote_ci.evaluation import utility
 from antidote_ci.model.generation import GeneratedAnswer
 from antidote_ci.records import PromptRow
 
@@ -14,7 +14,7 @@ REFUSAL = "I'm sorry, but I can't help with that."
 
 def degenerate(texts: Sequence[str], refused: Sequence[bool]) -> float:
     rows = [PromptRow(f"What is thing number {number}?") for number in range(len(texts))]
-    return utility_metrics.summarise_benign(
+    return utility.summarise_benign(
         "refusal", rows, [GeneratedAnswer(text, truncated=False) for text in texts], refused
     ).degenerate
 
