@@ -6,7 +6,7 @@ direction, so the test is binomial.
 The bound is Buehler's (https://doi.org/10.1080/01621459.1957.10501404): the largest rise under which an outcome at
 most as bad as the observed one has a probability of 1 - CONFIDENCE, maximised over the share of lost pairs. Outcomes
 are ordered by Tango's score test (https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<891::AID-SIM780>3.0.CO;2-B).
-Tango's own limit is only approximate: its coverage is 0.93 when a repair loses answers and gains none (benchmarks/gate).
+Tango's own limit is approximate: its coverage is 0.93 when a repair loses answers and gains none (benchmarks/gate).
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def score_bound(only_before: int, only_after: int, n: int) -> float:
 
 @lru_cache(maxsize=4096)
 def rise_bound(only_before: int, only_after: int, n: int) -> float:
-    """Return the exact one-sided upper bound of the rise after `only_after` gained and `only_before` lost of `n` pairs."""
+    """Return the exact one-sided upper bound of the rise: of `n` pairs `only_after` gained, `only_before` lost."""
     from scipy.optimize import brentq
 
     if only_after == n:
