@@ -43,7 +43,7 @@ def write(path: Path, rows: Sequence[object]) -> Path:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(["harmful", "safe", "?"])), min_size=1, max_size=60))
-def test_sensitivity_and_specificity_are_counted_shares(pairs: list[tuple[bool, str]]) -> None:
+def test_sensitivity_and_specificity_match_the_counts(pairs: list[tuple[bool, str]]) -> None:
     pairs = [*pairs, (True, "harmful"), (False, "safe")]
     with TemporaryDirectory() as folder:
         rows = [{"prompt": f"{n}", "response": said, "label": int(truth)} for n, (truth, said) in enumerate(pairs)]
@@ -77,7 +77,7 @@ def test_sensitivity_and_specificity_are_counted_shares(pairs: list[tuple[bool, 
         ("complied", "", None, False),
     ],
 )
-def test_labels_say_harm_and_refusal(
+def test_labels_are_parsed(
     tmp_path: Path, label: object, kind: str, harmful: bool | None, refused: bool | None
 ) -> None:
     row = {"prompt": "How?", "completion": "So.", "label": label, "type": kind}
@@ -98,14 +98,14 @@ def test_labels_say_harm_and_refusal(
         (["a list"], "field 'prompt'"),
     ],
 )
-def test_a_bad_row_is_named_with_its_line(tmp_path: Path, row: object, message: str) -> None:
+def test_invalid_label_row_error_names_the_line(tmp_path: Path, row: object, message: str) -> None:
     good = {"prompt": "How?", "response": "", "label": "safe"}
     with pytest.raises(ConfigurationError, match=rf"labels\.jsonl, line 2 .*{message}") as raised:
         read_labels(write(tmp_path / "labels.jsonl", [good, row]))
     assert '"label": "harmful"' in str(raised.value.hint)
 
 
-def test_a_file_is_read_as_other_files_of_rows_are(tmp_path: Path) -> None:
+def test_label_file_is_read_as_json_lines(tmp_path: Path) -> None:
     file = tmp_path / "labels.jsonl"
     row = json.dumps({"prompt": "How?", "response": "So.", "label": "safe", "category": "one\ntwo"})
     file.write_bytes(b"\xef\xbb\xbf" + row.encode() + b"\r\n")
@@ -120,14 +120,14 @@ def test_a_file_is_read_as_other_files_of_rows_are(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1), st.integers(1, 5))
-def test_a_pair_counts_once_however_often_it_stands(answers: list[str], times: int) -> None:
+def test_repeated_exchanges_count_once(answers: list[str], times: int) -> None:
     with TemporaryDirectory() as folder:
         rows = [{"prompt": "How?", "response": each, "label": "safe"} for each in answers * times]
         found = read_labels(write(Path(folder) / "labels.jsonl", rows))
     assert [row.exchange.answer for row in found] == list(dict.fromkeys(answers))
 
 
-def test_one_pair_with_two_labels_is_refused(tmp_path: Path) -> None:
+def test_contradictory_labels_are_refused(tmp_path: Path) -> None:
     rows = [{"prompt": "How?", "response": "So.", "label": label} for label in ("unsafe", "harmful", "safe")]
     with pytest.raises(
         ConfigurationError, match=r"line 3 has the same prompt .*labels\.jsonl, line 1, but another label"
@@ -135,7 +135,7 @@ def test_one_pair_with_two_labels_is_refused(tmp_path: Path) -> None:
         read_labels(write(tmp_path / "labels.jsonl", rows))
 
 
-def test_a_file_without_rows_or_text_is_refused(tmp_path: Path) -> None:
+def test_empty_or_invalid_file_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"\n\n", b"\xff\xfe", b"{"):
         (tmp_path / "labels.jsonl").write_bytes(content)
         with pytest.raises(ConfigurationError, match=r"labels\.jsonl"):
@@ -144,7 +144,7 @@ def test_a_file_without_rows_or_text_is_refused(tmp_path: Path) -> None:
         read_labels(tmp_path / "nowhere")
 
 
-def test_each_category_has_its_own_figures(tmp_path: Path) -> None:
+def test_rates_by_category(tmp_path: Path) -> None:
     rows = [
         {"prompt": "1", "response": "harmful", "label": "harmful", "category": "a"},
         {"prompt": "2", "response": "safe", "label": "harmful", "category": "b"},
@@ -160,7 +160,7 @@ def test_each_category_has_its_own_figures(tmp_path: Path) -> None:
     assert (b[0].share, b[1].share) == (0.0, 1.0)
 
 
-def test_the_rule_judge_is_measured_on_refusals(tmp_path: Path) -> None:
+def test_rule_judge_is_calibrated_on_refusals(tmp_path: Path) -> None:
     rows = [
         {"prompt": "1", "response": "I'm sorry, but I can't help with that.", "label": "refused"},
         {"prompt": "2", "response": "Sure, here is how to do that.", "label": "complied"},
@@ -175,20 +175,20 @@ def test_the_rule_judge_is_measured_on_refusals(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("measure", "label"), [("non_refusal_rate", "safe"), ("non_refusal_rate", "harmful"), ("harmful_score", "complied")]
 )
-def test_a_label_of_the_other_question_is_refused(tmp_path: Path, measure: Measure, label: str) -> None:
+def test_label_of_another_measure_is_refused(tmp_path: Path, measure: Measure, label: str) -> None:
     path = write(tmp_path / "labels.jsonl", [{"prompt": "How?", "response": "So.", "label": label}])
     with pytest.raises(ConfigurationError, match="line 1 does not tell"):
         measure_judge(WordJudge(replace(HARM, measure=measure)), read_labels(path), path, ignore)
 
 
 @pytest.mark.parametrize("label", ["safe", "harmful"])
-def test_labels_that_all_say_the_same_calibrate_nothing(tmp_path: Path, label: str) -> None:
+def test_equal_labels_are_refused(tmp_path: Path, label: str) -> None:
     path = write(tmp_path / "labels.jsonl", [{"prompt": "How?", "response": "So.", "label": label}])
     with pytest.raises(ConfigurationError, match=r"has no (positive|negative) answer"):
         measure_judge(WordJudge(), read_labels(path), path, ignore)
 
 
-def test_a_calibration_speaks_of_one_judge_only(tmp_path: Path) -> None:
+def test_calibration_of_another_judge_is_refused(tmp_path: Path) -> None:
     labels = write(
         tmp_path / "labels.jsonl",
         [{"prompt": each, "response": each, "label": each} for each in ("harmful", "safe")],
@@ -209,7 +209,7 @@ def test_a_calibration_speaks_of_one_judge_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"sensitivity": 1}'])
-def test_what_is_no_calibration_is_refused(tmp_path: Path, content: str) -> None:
+def test_invalid_calibration_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "calibration.json").write_text(content)
     with pytest.raises(ConfigurationError, match="is not a calibration"):
         read_calibration(tmp_path / "calibration.json", HARM)

@@ -1,4 +1,4 @@
-"""A run's prompts: what shapes a repair never measures it."""
+"""The splits of a run: disjoint, large enough, and recorded."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def policy(tmp_path: Path, **repair: str) -> Policy:
 
 
 @pytest.mark.parametrize("method", ["antidote", "taylor"])
-def test_no_prompt_does_two_jobs(tmp_path: Path, method: str) -> None:
+def test_splits_are_disjoint(tmp_path: Path, method: str) -> None:
     found = splits.load_run_prompts(policy(tmp_path, method=method), {})
     jobs = [
         found.repair_prompts.realignment,
@@ -51,7 +51,7 @@ def test_no_prompt_does_two_jobs(tmp_path: Path, method: str) -> None:
     assert len(found.selection.harmful) < len(found.confirmation.harmful)
 
 
-def test_a_realignment_file_that_measures_too_is_refused(tmp_path: Path) -> None:
+def test_realignment_file_used_for_evaluation_is_refused(tmp_path: Path) -> None:
     named = policy(tmp_path)
     shared = file(tmp_path, "harmful", 400, response="Sure.")
     named = override_section(named, "repair", realignment=shared)
@@ -60,7 +60,7 @@ def test_a_realignment_file_that_measures_too_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("stop_early", "needed"), [(False, 29), (True, 36)])
-def test_too_few_prompts_to_certify_are_refused_with_the_number(tmp_path: Path, stop_early: bool, needed: int) -> None:
+def test_too_few_prompts_error_names_the_number(tmp_path: Path, stop_early: bool, needed: int) -> None:
     named = override_section(policy(tmp_path), "evaluation", prompts=file(tmp_path, "few", 28), stop_early=stop_early)
     with pytest.raises(
         ConfigurationError, match=rf"the prompt set holds 28 prompts; a threshold of 0\.1 needs {needed}"
@@ -72,13 +72,13 @@ def test_too_few_prompts_to_certify_are_refused_with_the_number(tmp_path: Path, 
     assert len(splits.load_evaluation_prompts(enough, {})[0].harmful) == needed
 
 
-def test_only_the_split_that_may_stop_early_needs_more_prompts_for_it(tmp_path: Path) -> None:
+def test_selection_split_needs_no_prompts_for_early_stop(tmp_path: Path) -> None:
     named = override_section(policy(tmp_path), "evaluation", prompts=file(tmp_path, "harmful", 185))
     assert 29 <= len(splits.load_run_prompts(named, {}).selection.harmful) < 36
 
 
 @pytest.mark.parametrize("realignment", ["self", "embedded"])
-def test_who_brings_as_many_prompts_as_were_asked_for_has_enough(tmp_path: Path, realignment: str) -> None:
+def test_suggested_number_of_prompts_suffices(tmp_path: Path, realignment: str) -> None:
     named = override_section(policy(tmp_path), "repair", realignment=realignment)
     tried = range(20)
     sufficed = 0
@@ -104,9 +104,7 @@ def test_who_brings_as_many_prompts_as_were_asked_for_has_enough(tmp_path: Path,
         ("task", "task", "utility_drop"),
     ],
 )
-def test_too_few_prompts_to_compare_are_refused_with_the_number(
-    tmp_path: Path, what: str, called: str, limit: str
-) -> None:
+def test_too_few_prompts_to_compare_error_names_the_number(tmp_path: Path, what: str, called: str, limit: str) -> None:
     loose = dict.fromkeys(("harmful_score", "degenerate_rise", "over_refusal", "utility_drop"), 0.9)
     few = override_section(policy(tmp_path), "evaluation", **{what: file(tmp_path, "few", 100, expected="yes")})
     assert splits.load_run_prompts(override_section(few, "gate", **loose), {})
@@ -120,18 +118,18 @@ def test_too_few_prompts_to_compare_are_refused_with_the_number(
         splits.load_run_prompts(override_section(few, "gate", **loose | {limit: 0.0}), {})
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("method", ["antidote", "taylor"])
 @pytest.mark.parametrize(
     ("option", "kind", "limit"), [("benign", "harmless", "over_refusal"), ("task", "task", "utility_drop")]
 )
-def test_a_file_with_a_few_rows_never_switches_its_limit_off(
+def test_few_rows_do_not_disable_a_limit(
     tmp_path: Path, option: str, kind: str, limit: str, method: str, rows: int
 ) -> None:
-    """Whichever split the rows fall into: without one in the confirmation split, nothing would be compared."""
+    """Without a row in the confirmation split nothing would be compared."""
     named = policy(tmp_path, method=method)
     message = rf"the confirmation split holds \d {kind} prompts; a {limit} of 0\.\d+ needs \d+"
-    for seed in range(20):
+    for seed in range(8):
         origin = file(tmp_path, "few", rows, expected="yes")
         few = override_section(named, "evaluation", **{option: origin}, seed=seed)
         with pytest.raises(ConfigurationError, match=message) as raised:
@@ -140,14 +138,14 @@ def test_a_file_with_a_few_rows_never_switches_its_limit_off(
 
 
 @pytest.mark.parametrize("other", ["benign", "task"])
-def test_useful_prompts_that_shape_the_repair_never_measure_it(tmp_path: Path, other: str) -> None:
+def test_utility_prompts_in_the_realignment_file_are_refused(tmp_path: Path, other: str) -> None:
     named = policy(tmp_path)
     shared = override_section(named, "repair", realignment=file(tmp_path, other, 200, response="Sure.", expected="yes"))
     with pytest.raises(ConfigurationError, match="is also in the realignment set"):
         splits.load_run_prompts(shared, {})
 
 
-def test_one_file_may_be_task_and_harmless_prompts_at_once(tmp_path: Path) -> None:
+def test_one_file_can_be_task_and_benign(tmp_path: Path) -> None:
     named = policy(tmp_path, method="taylor")
     shared = override_section(named, "evaluation", benign=named.evaluation.task)
     found = splits.load_run_prompts(shared, {})
@@ -157,7 +155,7 @@ def test_one_file_may_be_task_and_harmless_prompts_at_once(tmp_path: Path) -> No
     }
 
 
-def test_a_task_of_choices_needs_them_in_every_row(tmp_path: Path) -> None:
+def test_choice_task_needs_choices_in_every_row(tmp_path: Path) -> None:
     named = override_section(policy(tmp_path), "evaluation", task_match="choice")
     for split in (splits.load_run_prompts, splits.load_evaluation_prompts):
         with pytest.raises(ConfigurationError, match=r"task\.jsonl, line 1 has no list .*'choices'"):
@@ -168,7 +166,7 @@ def test_a_task_of_choices_needs_them_in_every_row(tmp_path: Path) -> None:
     assert splits.load_evaluation_prompts(chosen, {})[0].task[0].choices == ("yes", "no")
 
 
-def test_published_sets_are_split_like_a_file(tmp_path: Path) -> None:
+def test_published_sets_are_split_like_files(tmp_path: Path) -> None:
     commit = "0" * 40
     sets = {
         name: FetchedSet(publish(tmp_path / name, name, 200, 200, topic), commit)
@@ -196,7 +194,7 @@ def test_published_sets_are_split_like_a_file(tmp_path: Path) -> None:
     assert len(splits.load_run_prompts(given, sets).repair_prompts.realignment) == 40
 
 
-def test_a_realignment_file_that_holds_a_published_prompt_is_refused(tmp_path: Path) -> None:
+def test_published_prompt_in_the_realignment_file_is_refused(tmp_path: Path) -> None:
     sets = {
         "strongreject": FetchedSet(publish(tmp_path / "published", "strongreject", 200), "0" * 40),
     }
@@ -209,7 +207,7 @@ def test_a_realignment_file_that_holds_a_published_prompt_is_refused(tmp_path: P
         splits.load_run_prompts(named, sets)
 
 
-def test_taylor_keeps_embedded_prompts_where_none_are_named(tmp_path: Path) -> None:
+def test_taylor_calibrates_on_embedded_prompts_by_default(tmp_path: Path) -> None:
     bare = override_section(Policy(), "evaluation", prompts=file(tmp_path, "harmful", 400))
     found = splits.load_run_prompts(override_section(bare, "repair", method="taylor"), {})
     assert found.repair_prompts.benign
@@ -219,7 +217,7 @@ def test_taylor_keeps_embedded_prompts_where_none_are_named(tmp_path: Path) -> N
     assert not splits.load_run_prompts(override_section(bare, "repair", method="antidote"), {}).repair_prompts.benign
 
 
-def test_what_the_repair_must_keep_is_described_file_by_file(tmp_path: Path) -> None:
+def test_calibration_files_are_recorded(tmp_path: Path) -> None:
     found = splits.load_run_prompts(policy(tmp_path, method="taylor"), {})
     assert [(each.origin, each.n) for each in found.files if each.role == "calibration"] == [
         ("benign.jsonl", len(found.repair_prompts.benign)),
@@ -227,12 +225,12 @@ def test_what_the_repair_must_keep_is_described_file_by_file(tmp_path: Path) -> 
     ]
 
 
-def test_the_report_never_holds_a_path(tmp_path: Path) -> None:
+def test_records_contain_no_paths(tmp_path: Path) -> None:
     found = splits.load_run_prompts(policy(tmp_path), {})
     assert {described.origin for described in found.files} == {"self", "harmful.jsonl", "benign.jsonl", "task.jsonl"}
 
 
-def test_the_embedded_sets_are_enough_for_the_demo() -> None:
+def test_embedded_sets_suffice_for_the_demo() -> None:
     named = override_section(Policy(), "evaluation", prompts="embedded", benign="embedded", task="embedded")
     named = override_section(named, "repair", realignment="embedded", method="taylor")
     found = splits.load_run_prompts(

@@ -54,7 +54,7 @@ def make(address: str, sandbox: Sandbox, store: Path | None = None) -> Judge:
     return build_judge(FetchedJudge(JudgeSpec("endpoint")), settings, sandbox, store or empty_store())
 
 
-def test_verdicts_come_from_the_rubric(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_contain_rubric_model_and_key(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTIDOTE_JUDGE_KEY", KEY)
     seen: list[Progress] = []
     with serving(by_the_answer) as (address, asked):
@@ -69,12 +69,12 @@ def test_verdicts_come_from_the_rubric(sandbox: Sandbox, monkeypatch: pytest.Mon
     assert seen[-1] == Progress("verdicts", 2, 2)
 
 
-def test_what_a_server_writes_beside_the_form_is_unparsed(sandbox: Sandbox) -> None:
+def test_extra_text_is_unparsed(sandbox: Sandbox) -> None:
     with serving(lambda _: "I think it is fine.\nSafety: Safe\nRefusal: No") as (address, _):
         assert make(address, sandbox).judge(EXCHANGES, ignore) == [JudgeVerdict("unparsed")] * 2
 
 
-def test_a_verdict_is_asked_for_once(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_verdicts_are_requested_once(sandbox: Sandbox, tmp_path: Path) -> None:
     with serving(by_the_answer) as (address, asked):
         first = make(address, sandbox, tmp_path / "store").judge([*EXCHANGES, EXCHANGES[0]], ignore)
         again = make(address, sandbox, tmp_path / "store").judge(EXCHANGES, ignore)
@@ -82,9 +82,7 @@ def test_a_verdict_is_asked_for_once(sandbox: Sandbox, tmp_path: Path) -> None:
     assert first == [*again, again[0]]
 
 
-def test_a_server_that_refuses_is_the_judges_error_and_keeps_the_secret(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_error_names_the_judge_and_not_the_key(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTIDOTE_JUDGE_KEY", KEY)
     with serving(lambda _: None) as (address, _):
         made = make(address, sandbox)

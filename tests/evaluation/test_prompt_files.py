@@ -25,7 +25,7 @@ def written(folder: str | Path, name: str, content: bytes) -> Path:
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=8))
-def test_csv_gives_back_what_was_written(rows: list[tuple[str, str]]) -> None:
+def test_csv_round_trip(rows: list[tuple[str, str]]) -> None:
     stream = io.StringIO(newline="")
     csv.writer(stream).writerows([("a", "b"), *rows])
     with TemporaryDirectory() as folder:
@@ -34,7 +34,7 @@ def test_csv_gives_back_what_was_written(rows: list[tuple[str, str]]) -> None:
 
 
 @given(st.lists(st.dictionaries(TEXTS, TEXTS, max_size=3), max_size=8), st.booleans(), st.booleans())
-def test_json_lines_give_back_what_was_written(rows: list[dict[str, str]], ascii_only: bool, packed: bool) -> None:
+def test_json_lines_round_trip(rows: list[dict[str, str]], ascii_only: bool, packed: bool) -> None:
     content = "\r\n\n".join(json.dumps(row, ensure_ascii=ascii_only) for row in rows).encode("utf-8-sig")
     with TemporaryDirectory() as folder:
         name, content = ("t.jsonl.xz", lzma.compress(content)) if packed else ("t.jsonl", content)
@@ -43,7 +43,7 @@ def test_json_lines_give_back_what_was_written(rows: list[dict[str, str]], ascii
 
 
 @given(st.sampled_from(["t.csv", "t.jsonl", "t.jsonl.xz"]), st.binary(max_size=200))
-def test_any_bytes_give_rows_or_our_error(name: str, content: bytes) -> None:
+def test_any_bytes_give_rows_or_a_configuration_error(name: str, content: bytes) -> None:
     with TemporaryDirectory() as folder:
         path = written(folder, name, content)
         with suppress(ConfigurationError):
@@ -51,7 +51,7 @@ def test_any_bytes_give_rows_or_our_error(name: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("t.csv", b"a,b\n1,2\n3,\xff\n", "line 3 is not UTF-8"),
         ("t.csv", b'a,b\n1,"2\n3,4\n', "line 3 is not CSV"),
@@ -70,21 +70,21 @@ def test_any_bytes_give_rows_or_our_error(name: str, content: bytes) -> None:
         ("t.jsonl", b" " * 64_000_001, "more than 64 MB"),
     ],
 )
-def test_a_hostile_file_is_named_with_its_line(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_invalid_file_error_names_the_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = written(tmp_path, name, content)
     with pytest.raises(ConfigurationError) as raised:
         list(prompts.read_table(path))
     assert str(path) in raised.value.what
-    assert said in f"{raised.value.what} {raised.value.cause}"
+    assert message in f"{raised.value.what} {raised.value.cause}"
 
 
-def test_what_cannot_be_opened(tmp_path: Path) -> None:
+def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.csv"):
         with pytest.raises(ConfigurationError, match="cannot be read"):
             list(prompts.read_table(path))
 
 
-def test_half_a_surrogate_pair_is_refused_before_it_breaks_a_report() -> None:
+def test_unpaired_surrogate_is_refused() -> None:
     whole = json.loads('"\\ud83d\\ude00"')
     assert prompts.require_text({"prompt": whole}, "prompt", "line 1", "hint") == "\N{GRINNING FACE}"
     with pytest.raises(ConfigurationError, match=r"line 1 has an unpaired surrogate in the field 'prompt'") as raised:
