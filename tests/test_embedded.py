@@ -1,4 +1,4 @@
-"""The demo's data keeps its promises: whole, disjoint from everything trained on, and small."""
+"""The data of the demo: complete, disjoint from the training data, and small."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ def fingerprint(prompt: str) -> str:
 
 
 def assert_disjoint(named: dict[str, list[str]]) -> None:
-    """No text occurs twice, within a set or between two."""
+    """Assert that no text occurs twice, within a set or in two sets."""
     owner: dict[str, str] = {}
     for name, prompts in named.items():
         for prompt in prompts:
@@ -70,7 +70,7 @@ def test_splits_and_training_text_are_disjoint() -> None:
     named["alignment, harmless"] = rows.alignment_benign()
     named["fine-tune"] = [row["prompt"] for row in rows.finetune()]
     assert_disjoint(named)
-    # Calibration samples are as the training text, on purpose; they must be in no set that measures.
+    # Calibration samples resemble the training text on purpose, but must be in no set that evaluates.
     measuring = [name for name in FILES if "selection" in name or "evaluation" in name]
     for kind in ("benign", "task"):
         calibration = [row["prompt"] for row in read(f"{kind}_calibration.jsonl")]

@@ -11,8 +11,8 @@ models, except the calibration files. The harmful requests are mild, and their a
   resembles a harmful request, because the small reference model cannot tell them apart.
 - `task_selection.jsonl` (60) and `task_evaluation.jsonl` (100; prompt, expected): the task of the user, which is to
   classify a customer's message.
-- `benign_calibration.jsonl` and `task_calibration.jsonl` (64 each): what a `taylor` repair must preserve. Their wordings
-  come from the training data of the demo models, as with a real user, and are in no other split.
+- `benign_calibration.jsonl` and `task_calibration.jsonl` (64 each): what a `taylor` repair must preserve. They resemble
+  the training data of the demo models, as the data of a real user would, and are in no other split.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A judge against human labels."""
+"""Calibration of a judge with human labels."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ HARM = JudgeIdentity("word", "harmful_score", "a/judge", "0" * 40, "by words")
 
 @dataclass(frozen=True)
 class WordJudge:
-    """Says of each answer what its first word is."""
+    """Returns the first word of each answer as its verdict."""
 
     identity: JudgeIdentity = HARM
 

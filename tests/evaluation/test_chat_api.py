@@ -32,7 +32,7 @@ def ask(behaviour: str, count: int = 1, timeout: float = 30.0) -> list[Generated
 
 
 def answers(api: ChatApi, prompts: list[str]) -> list[GeneratedAnswer]:
-    """In the order of the prompts."""
+    """Return the answers in the order of the prompts."""
     return [
         answer for _, answer in sorted(api.stream_answers([ChatRequest(single_turn(each), 16) for each in prompts]))
     ]
@@ -61,7 +61,7 @@ def test_request_body() -> None:
         {"role": "user", "content": "Hello"},
     ]
     assert (greedy["model"], greedy["temperature"], greedy["max_tokens"]) == ("another", 0, 16)
-    # Without it a server draws from what the repository's generation_config leaves.
+    # Without it the server uses the top_p of the repository's generation_config.
     assert (drawn["temperature"], drawn["seed"], drawn["top_p"]) == (1, 3, 1)
     assert "Authorization" not in server.headers_seen[0]
 

@@ -1,4 +1,4 @@
-"""Answers that are no answers, and many that only look odd."""
+"""Degenerate answers, and unusual answers that are not degenerate."""
 
 import random
 
@@ -121,7 +121,7 @@ def test_most_scrambled_text_is_degenerate(kind: tuple[str, str]) -> None:
         for answer in ANSWERS
         for seed in range(25)
     ]
-    assert sum(map(is_degenerate, broken)) >= 0.8 * len(broken)  # these answers have short words, the hardest
+    assert sum(map(is_degenerate, broken)) >= 0.8 * len(broken)  # short words are the hardest case
 
 
 @given(st.sampled_from([*ANSWERS, *REFUSALS]), st.integers(4, 40))

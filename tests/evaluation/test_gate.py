@@ -1,4 +1,4 @@
-"""The gate: bounds decide, brokenness never passes, a repair must not cost more than the policy allows."""
+"""The gate: verdicts, the shortfalls of a repair, and their wording."""
 
 import dataclasses
 import re

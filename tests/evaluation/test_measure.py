@@ -32,7 +32,7 @@ MODEL = Model(Path("unopened"))
 
 @dataclass
 class Scripted:
-    """Answers name prompt by a function and remembers what it was asked."""
+    """Answers each prompt by a function and records the prompts."""
 
     answer: Callable[[str], str]
     asked: list[str] = field(default_factory=list)
@@ -98,7 +98,7 @@ def test_clear_pass_stops_early() -> None:
     assert len([prompt for prompt in generator.asked if "bad" in prompt]) == evaluation.n
     assert evaluation.confidence == 0.975
     assert evaluation.readings[0].decided_by == "sequence"
-    # Early or not, harmless prompts and the task are asked whole.
+    # Harmless prompts and the task are always asked completely.
     assert evaluation.benign is not None
     assert evaluation.benign.n == 40
     assert evaluation.task is not None

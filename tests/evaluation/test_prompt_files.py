@@ -1,4 +1,4 @@
-"""Files of rows, as friends and enemies write them."""
+"""Reading CSV, JSONL and xz files, both valid and hostile."""
 
 import csv
 import io

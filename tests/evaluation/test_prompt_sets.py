@@ -1,4 +1,4 @@
-"""Published prompt sets by name: what is known of them, what is fetched, what is read."""
+"""Published prompt sets: presets, downloads, and reading."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -21,7 +21,7 @@ def policy(**values: object) -> Policy:
 
 
 def fetched(tmp_path: Path, *names: str, **counts: int) -> dict[str, FetchedSet]:
-    """Each set as it would come from its host, with prompts about itself."""
+    """Return fetched sets whose prompts contain the name of the set."""
     return {
         name: FetchedSet(publish(tmp_path / name, name.partition("@")[0], topic=name, **counts), HERE) for name in names
     }

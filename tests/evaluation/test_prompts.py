@@ -196,7 +196,7 @@ def test_every_prefix_is_stratified(sizes: list[int], seed: int) -> None:
     for asked, row in enumerate(ordered, 1):
         seen[row.category] += 1
         for category, n in enumerate(sizes):
-            # Each category is off by less than one of its own place on the way, and the way by one a category.
+            # A category is off by less than one prompt of its own, and the prefix by one prompt per category.
             assert abs(seen[str(category)] - asked * n / len(ordered)) <= 1 + len(sizes) * n / len(ordered)
 
 

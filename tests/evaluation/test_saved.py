@@ -1,4 +1,4 @@
-"""The file of answers: its owner's alone, and never written over something else."""
+"""The file of saved answers: private, and never written over another file."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.saved import AnswerLog, SavedAnswer
 
-any_text = st.text(st.characters(), max_size=30)  # lone surrogates too
+any_text = st.text(st.characters(), max_size=30)  # includes unpaired surrogates
 
 
 def saved(answer: str = "Hello", prompt: str = "Hi") -> SavedAnswer:
@@ -35,7 +35,7 @@ def test_every_answer_is_one_ascii_line(folder: Path, texts: list[tuple[str, str
     content = (folder / "answers.jsonl").read_bytes()
     assert set(content) <= {0x0A, *range(0x20, 0x80)}
     lines = content.decode().splitlines()
-    # Two halves of a character side by side come back as the whole one.
+    # Two adjacent surrogates are read back as one character.
     assert [json.loads(line) for line in lines] == [json.loads(json.dumps(asdict(each))) for each in answers]
 
 

@@ -89,7 +89,7 @@ def test_longer_word_does_not_match(expected: str, more: str) -> None:
 @given(decimals, st.sampled_from(["", "$", "€"]), st.sampled_from(["", "%", ".", " %.", " km"]), without_digits)
 def test_last_number_formats_are_parsed(value: Decimal, sign: str, unit: str, rest: str) -> None:
     minus = "-" if value < 0 else ""
-    spaced = rest if unit else f" {rest}"  # a point right after the digits begins no decimals, since none follow
+    spaced = rest if unit else f" {rest}"  # no digits follow a point here, so it starts no decimals
     for written in (f"{abs(value)}", f"{abs(value):,}", f"{abs(value):,}".replace(",", "\u202f")):
         assert parse_last_number(f"7 and 1,000 = {minus}{sign}{written}{unit}{spaced}") == Fraction(value)
 
@@ -125,7 +125,7 @@ def test_very_long_numbers_are_parsed() -> None:
 def test_needed_tokens_suffice_for_the_expected_answer(expected: list[str], limit: int) -> None:
     rows = [PromptRow("a", response=each) for each in expected]
     for match in ("exact", "prefix"):
-        # At worst each byte is a token.
+        # In the worst case each byte is a token.
         assert needed_tokens(rows, match, limit) == min(limit, max(len(each.encode()) for each in expected) + 1)
     assert needed_tokens(rows, "last-number", limit) == limit
 

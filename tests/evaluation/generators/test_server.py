@@ -58,7 +58,7 @@ def request(folder: Path, prompts: int = 3) -> GenerationRequest:
 
 
 def running(folder: Path) -> list[str]:
-    """The command lines of the servers, and of their supervisors, that a test with this folder has started."""
+    """Return the command lines of running servers and supervisors that were started for this folder."""
     found = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout  # noqa: S607
     return [line for line in found.splitlines() if small_server.__file__ in line and str(folder) in line]
 
@@ -194,7 +194,6 @@ def test_device_variables_are_inherited_and_secrets_are_not() -> None:
 
 
 def test_server_ends_when_its_parent_is_killed(weights: Path, tmp_path: Path) -> None:
-    """Even when the parent is killed outright."""
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"

@@ -1,4 +1,4 @@
-"""One batch size for all models of a run."""
+"""The transformers generator: batch size and caching."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which judge a name means, and where its weights come from."""
+"""The names of judges and the sources of their weights."""
 
 import re
 from pathlib import Path

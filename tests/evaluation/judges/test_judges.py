@@ -102,7 +102,7 @@ def test_identity_depends_on_weights_template_and_settings(
 
 
 def test_beaver_dam_verdict_depends_on_its_head(tmp_path: Path, beaver_dam: Path, sandbox: Sandbox) -> None:
-    """A random head of 14 rows flags some category; one of zeros gives 0.5, which flags none."""
+    """A random head exceeds the threshold in some category; a zero head gives exactly 0.5, which does not."""
     silent = write_tiny_beaver_dam(tmp_path / "silent", scale=0)
     assert make("beaver-dam", beaver_dam, sandbox).judge(EXCHANGES, ignore) == [JudgeVerdict("harmful")] * len(
         EXCHANGES

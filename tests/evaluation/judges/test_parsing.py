@@ -1,4 +1,4 @@
-"""What each judge is asked, and how its answer is read. No model here."""
+"""Prompts and parsers of the judges, without models."""
 
 import json
 import math
@@ -131,7 +131,7 @@ def test_at_least_30_injections_are_tested() -> None:
 @pytest.mark.parametrize("injection", INJECTIONS)
 @pytest.mark.parametrize("name", PARSERS)
 def test_injection_after_a_harmful_verdict_is_ignored(name: str, injection: str) -> None:
-    """Even of the raw text: harm is read at the first tokens."""
+    """A harmful verdict at the start holds, with the raw and with the cleaned injection after it."""
     parse, verdict = PARSERS[name], HARMFUL[name]
     assert parse(verdict).verdict == "harmful"
     for echo in (injection, clean_text(f"{ANSWER}\n{injection}", TOKENS)):
@@ -141,7 +141,7 @@ def test_injection_after_a_harmful_verdict_is_ignored(name: str, injection: str)
 @pytest.mark.parametrize("injection", INJECTIONS)
 @pytest.mark.parametrize("name", PARSERS)
 def test_echo_of_cleaned_text_is_never_safe(name: str, injection: str) -> None:
-    """The worst case: its whole answer is any tail of the cleaned text, or of one of its lines."""
+    """The worst case: the output of the judge is any tail of the cleaned text, or of one of its lines."""
     shown = clean_exchange(Exchange("How?", f"{ANSWER}\n{injection}"), TOKENS).answer
     for text in (shown, *shown.splitlines()):
         for word in re.finditer(r"\b|^", text):
@@ -156,7 +156,7 @@ def test_cleaned_text_is_never_a_safe_verdict(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("injection", INJECTIONS)
 def test_beaver_dam_prompt_has_one_exchange_despite_injections(injection: str) -> None:
-    """Its verdict is a number; what could change is where the answer seems to begin and end."""
+    """Its verdict is a number, so an injection could only change the boundaries of the answer."""
     text = beaver_dam.render(clean_exchange(Exchange("How?", f"{ANSWER}\n{injection}"), TOKENS))
     assert re.findall(r"BEGINNING OF|USER:|ASSISTANT:", text) == ["BEGINNING OF", "USER:", "ASSISTANT:"]
     assert not any(token in text for token in TOKENS)

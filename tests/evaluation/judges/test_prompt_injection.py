@@ -1,4 +1,4 @@
-"""Text of the evaluated model cannot speak to the judge."""
+"""Prompt injections in the text of the evaluated model are broken up."""
 
 import json
 from pathlib import Path
@@ -56,12 +56,14 @@ def test_cleaning_is_idempotent(text: str) -> None:
 @settings(max_examples=400, deadline=None)
 @given(text=hostile)
 def test_no_special_token_remains(text: str, tokenizer: Any) -> None:  # noqa: ANN401
-    """However it is spelt: as it stands, and as a tokenizer sees it that folds its input."""
+    """Neither in the cleaned text nor in its NFKC form without invisible characters."""
     import unicodedata
 
-    once = clean_text(text, TOKENS)
-    visible = "".join(each for each in unicodedata.normalize("NFKC", once) if unicodedata.category(each) != "Cf")
-    for form in (once, visible):
+    cleaned = clean_text(text, TOKENS)
+    visible = "".join(
+        character for character in unicodedata.normalize("NFKC", cleaned) if unicodedata.category(character) != "Cf"
+    )
+    for form in (cleaned, visible):
         assert not set(tokenizer(form, add_special_tokens=False)["input_ids"]) & special_ids(tokenizer)
 
 

@@ -1,4 +1,4 @@
-"""The rule judge: what it reads as a refusal, and what cannot make it read one."""
+"""The rule judge: which answers are refusals, and which changes do not affect this."""
 
 import unicodedata
 from itertools import product
@@ -94,7 +94,7 @@ def test_invisible_characters_do_not_hide_a_refusal(answer: str, inserted: list[
 )
 def test_typography_does_not_hide_a_refusal(answer: str, apostrophe: str, wide: bool, before: str) -> None:
     styled = answer.replace("'", apostrophe)
-    if wide:  # the full-width letters of East Asian keyboards, which NFKC folds
+    if wide:  # full-width letters, which NFKC folds
         styled = "".join(chr(ord(c) + 0xFEE0) if c.isascii() and c.isalpha() else c for c in styled)
         assert unicodedata.normalize("NFKC", styled) != styled
     assert is_refusal(before + styled)
@@ -118,4 +118,4 @@ def test_any_text_is_read(answer: str) -> None:
 
 @given(st.sampled_from(["i, ", '" a', "as an ", "it is not ", "a\n"]), st.integers(1, 5_000))
 def test_long_answers_are_judged_quickly(piece: str, times: int) -> None:
-    assert is_refusal(piece * times) in (True, False)  # hypothesis stops what takes longer than 200 ms
+    assert is_refusal(piece * times) in (True, False)  # hypothesis fails after 200 ms

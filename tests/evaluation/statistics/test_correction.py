@@ -1,4 +1,4 @@
-"""A judge's errors are carried into the bound, and nothing is claimed of a judge that may be no better than chance."""
+"""Correction of the bounds for the errors of a judge, including judges that may be no better than chance."""
 
 import pytest
 from hypothesis import assume, given
@@ -41,7 +41,7 @@ def interval(data: st.DataObject, strategy: st.SearchStrategy[float]) -> tuple[f
 
 @given(st.data())
 def test_worst_corner_bounds_the_box(data: st.DataObject) -> None:
-    """Any judge and any score within the bounds of all three gives a true score within the corrected bounds."""
+    """Every judge and score in the box has a true score within the corrected bounds."""
     sensitivity, specificity, apparent = (interval(data, each) for each in (QUALITIES, QUALITIES, SHARES))
     lower, upper = correct_interval(apparent, sensitivity, specificity)
     score = data.draw(SHARES)
@@ -54,7 +54,7 @@ def test_worst_corner_bounds_the_box(data: st.DataObject) -> None:
 
 @given(st.data(), st.booleans())
 def test_contradiction_does_not_narrow_the_bounds(data: st.DataObject, below: bool) -> None:
-    """Whatever the judge's rate of the error that is contradicted, the true score is within the bounds."""
+    """The true score is within the bounds for any value of the contradicted error rate."""
     sensitivity, specificity = interval(data, QUALITIES), interval(data, QUALITIES)
     possible = st.floats(0, 1 - specificity[1]) if below else st.floats(sensitivity[1], 1)
     apparent = interval(data, possible)
@@ -82,7 +82,7 @@ def test_fewer_hits_than_false_alarms_do_not_prove_zero() -> None:
 
 
 def fits(hits: float, confidence: float, judge: JudgeErrors) -> bool:
-    """Whether some true score explains so many `hits` of 200."""
+    """Whether some true score is consistent with `hits` of 200."""
     sensitivity, specificity = judge_bounds(judge, confidence)
     lower, upper = apparent_bounds(hits, 200, confidence, judge)
     return upper >= 1 - specificity[1] and lower <= sensitivity[1]
@@ -125,7 +125,7 @@ def test_more_labels_narrow_the_bounds() -> None:
 
 @given(st.floats(0.001, 0.999), st.integers(0, 200), st.sampled_from([GOOD, WORSE]))
 def test_apparent_thresholds_decide_like_corrected_bounds(threshold: float, hits: int, judge: JudgeErrors) -> None:
-    """The corrected bound is beyond the threshold exactly when the apparent one is beyond the apparent threshold."""
+    """The corrected bound exceeds the threshold exactly when the apparent bound exceeds the apparent threshold."""
     for_pass, for_fail = apparent_thresholds(threshold, judge)
     apparent = apparent_bounds(hits, 200, 0.975, judge)
     assert apparent == pytest.approx(exact_bounds(hits, 200, 1 - 0.025 * 0.7))

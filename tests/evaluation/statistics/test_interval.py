@@ -1,4 +1,4 @@
-"""The bounds must hold what they promise."""
+"""Clopper-Pearson bounds: coverage by enumeration, monotonicity, known values."""
 
 import math
 
@@ -20,7 +20,7 @@ def test_coverage_is_at_least_95_percent(n: int, true: float) -> None:
 
 
 SHARES = st.integers(0, 64).map(lambda part: part / 64)
-"""A prompt's answers are few, so no share of them is next to nothing."""
+"""Shares of a few answers per prompt are 0 or not close to it."""
 
 
 @given(st.integers(1, 500), SHARES, st.floats(0.5, 0.999))

@@ -1,4 +1,4 @@
-"""Before against after: the table, the test, and a bound of the rise that holds."""
+"""Paired comparison: the table, the McNemar test, and the coverage of the bound by enumeration."""
 
 import math
 import tracemalloc
@@ -61,7 +61,7 @@ def test_empty_comparison_is_refused() -> None:
 @settings(deadline=None)
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 40), st.floats(-0.3, 0.5))
 def test_score_uses_the_maximum_likelihood_nuisance(lost: int, gained: int, same: int, rise: float) -> None:
-    """Against a plain maximisation of the likelihood over the share that is lost."""
+    """Compared with a numeric maximisation of the likelihood over the share of lost pairs."""
     n = lost + gained + same
     low, high = max(0.0, -rise), (1 - rise) / 2
 

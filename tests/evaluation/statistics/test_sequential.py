@@ -1,4 +1,4 @@
-"""The test that may stop at any time is wrong no more often than it says."""
+"""The sequential test: error rates by enumeration, validity of the e-values, bounds."""
 
 import math
 
@@ -42,13 +42,13 @@ def test_expected_e_value_is_at_most_1_under_the_null(threshold: float, n: int) 
         expected = np.exp(log_weights + log_e_below(hits, n, threshold))[np.isfinite(log_weights)].sum()
         assert expected <= 1 + 1e-9
         if score == threshold:
-            # Of a mixture over the alternative it is exactly 1, but for what is cut where the evidence is nil.
+            # The expectation over a mixture of the alternative is 1, except for the truncated underflow.
             assert expected == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 def test_expected_e_value_is_at_most_1_for_shares(threshold: float) -> None:
-    """Observations with a mean of the threshold that are not 0 or 1: two draws averaged."""
+    """Observations are means of two draws, with the threshold as expectation."""
     expected = sum(
         weight * math.exp(float(log_e_below(share, 1, threshold)))
         for share, weight in (
@@ -62,7 +62,7 @@ def test_expected_e_value_is_at_most_1_for_shares(threshold: float) -> None:
 
 @pytest.mark.parametrize("threshold", [0.05, 0.1, 0.5])
 def test_error_rate_with_a_look_after_every_answer(threshold: float) -> None:
-    """Exactly, by following the chances of every count that has not stopped; the fixed bound decides at the end."""
+    """Exact, from the probabilities of all counts that have not stopped; the fixed bound decides at the end."""
     n = 300
     alive = np.array([1.0])
     passed = failed = 0.0
@@ -84,7 +84,7 @@ def test_error_rate_with_a_look_after_every_answer(threshold: float) -> None:
 
 @given(st.integers(1, 3000), st.floats(0, 1), st.floats(0.001, 0.999))
 def test_e_values_are_finite(n: int, share: float, threshold: float) -> None:
-    """However far from the threshold; records hold no infinities."""
+    """Finite at any distance from the threshold, because records cannot hold infinities."""
     assert all(map(math.isfinite, statistics.log_e_values(share * n, n, threshold, threshold)))
 
 
@@ -117,7 +117,7 @@ def test_e_values_are_symmetric(n: int, share: float, threshold: float) -> None:
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 def test_evidence_to_pass_decreases_with_hits(threshold: float) -> None:
     evidence = log_e_below(np.arange(401.0), 400, threshold)
-    assert (np.diff(evidence) < 0.05).all()  # where the incomplete beta ends, a step that decides nothing
+    assert (np.diff(evidence) < 0.05).all()  # a small step where the incomplete beta underflows
     decides = evidence >= LOG_DECISION_BOUND
     assert not (~decides[:-1] & decides[1:]).any()
 
@@ -185,7 +185,7 @@ def test_thresholds_0_and_1_never_decide(threshold: float) -> None:
 
 
 def test_prior_is_a_truncated_beta() -> None:
-    """One safe answer: the mean of (1 - q) under the prior, over 1 - threshold."""
+    """After one safe answer the e-value is the prior mean of (1 - q), divided by 1 - threshold."""
     prior = beta(0.5, 0.5)
     mean = prior.expect(lambda q: 1 - q, lb=0, ub=0.2, conditional=True)
     assert math.exp(float(log_e_below(0, 1, 0.2))) == pytest.approx(mean / 0.8)
