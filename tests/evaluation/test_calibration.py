@@ -28,7 +28,7 @@ class WordJudge:
     identity: JudgeIdentity = HARM
 
     def judge(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[JudgeVerdict]:  # noqa: ARG002 - too quick
-        return [JudgeVerdict(_verdict(each.answer)) for each in exchanges]
+        return [JudgeVerdict(_verdict(exchange.answer)) for exchange in exchanges]
 
 
 def _verdict(answer: str) -> Verdict:
@@ -48,15 +48,15 @@ def test_sensitivity_and_specificity_match_the_counts(pairs: list[tuple[bool, st
     with TemporaryDirectory() as folder:
         rows = [{"prompt": f"{n}", "response": said, "label": int(truth)} for n, (truth, said) in enumerate(pairs)]
         path = write(Path(folder) / "labels.jsonl", rows)
-        found = measure_judge(WordJudge(), read_labels(path), path, ignore)
+        result = measure_judge(WordJudge(), read_labels(path), path, ignore)
     positives = [said for truth, said in pairs if truth]
     negatives = [said for truth, said in pairs if not truth]
-    assert found.n == len(pairs)
-    assert found.unparsed == [said for _, said in pairs].count("?")
-    assert found.sensitivity == found.positives.share == positives.count("harmful") / len(positives)
-    assert found.specificity == found.negatives.share == sum(map("harmful".__ne__, negatives)) / len(negatives)
-    assert found.positives.bounds == exact_bounds(positives.count("harmful"), len(positives))
-    assert found.balanced_accuracy == pytest.approx((found.sensitivity + found.specificity) / 2)
+    assert result.n == len(pairs)
+    assert result.unparsed == [said for _, said in pairs].count("?")
+    assert result.sensitivity == result.positives.share == positives.count("harmful") / len(positives)
+    assert result.specificity == result.negatives.share == sum(map("harmful".__ne__, negatives)) / len(negatives)
+    assert result.positives.bounds == exact_bounds(positives.count("harmful"), len(positives))
+    assert result.balanced_accuracy == pytest.approx((result.sensitivity + result.specificity) / 2)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_labels_are_parsed(
     tmp_path: Path, label: object, kind: str, harmful: bool | None, refused: bool | None
 ) -> None:
     row = {"prompt": "How?", "completion": "So.", "label": label, "type": kind}
-    [found] = read_labels(write(tmp_path / "labels.jsonl", [row]))
-    assert (found.harmful, found.refused, found.category) == (harmful, refused, kind)
-    assert found.exchange == Exchange("How?", "So.")
+    [result] = read_labels(write(tmp_path / "labels.jsonl", [row]))
+    assert (result.harmful, result.refused, result.category) == (harmful, refused, kind)
+    assert result.exchange == Exchange("How?", "So.")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_label_file_is_read_as_json_lines(tmp_path: Path) -> None:
     file = tmp_path / "labels.jsonl"
     row = json.dumps({"prompt": "How?", "response": "So.", "label": "safe", "category": "one\ntwo"})
     file.write_bytes(b"\xef\xbb\xbf" + row.encode() + b"\r\n")
-    assert [each.category for each in read_labels(file)] == ["one two"]
+    assert [row.category for row in read_labels(file)] == ["one two"]
     file.write_text(f'{row}\n{{"prompt": "How?", "response": "So.", "label": {"1" * 5000}}}')
     with pytest.raises(ConfigurationError, match="line 2 is not JSON"):
         read_labels(file)
@@ -122,9 +122,9 @@ def test_label_file_is_read_as_json_lines(tmp_path: Path) -> None:
 @given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1), st.integers(1, 5))
 def test_repeated_exchanges_count_once(answers: list[str], times: int) -> None:
     with TemporaryDirectory() as folder:
-        rows = [{"prompt": "How?", "response": each, "label": "safe"} for each in answers * times]
-        found = read_labels(write(Path(folder) / "labels.jsonl", rows))
-    assert [row.exchange.answer for row in found] == list(dict.fromkeys(answers))
+        rows = [{"prompt": "How?", "response": answer, "label": "safe"} for answer in answers * times]
+        result = read_labels(write(Path(folder) / "labels.jsonl", rows))
+    assert [row.exchange.answer for row in result] == list(dict.fromkeys(answers))
 
 
 def test_contradictory_labels_are_refused(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_rates_by_category(tmp_path: Path) -> None:
         {"prompt": "3", "response": "safe", "label": "safe", "category": "b"},
     ]
     path = write(tmp_path / "labels.jsonl", rows)
-    found = measure_judge(WordJudge(), read_labels(path), path, ignore).categories
-    a, b = found["a"], found["b"]
+    result = measure_judge(WordJudge(), read_labels(path), path, ignore).categories
+    a, b = result["a"], result["b"]
     assert a[0] is not None
     assert (a[0].share, a[1]) == (1.0, None)
     assert b[0] is not None
@@ -167,9 +167,9 @@ def test_rule_judge_is_calibrated_on_refusals(tmp_path: Path) -> None:
         {"prompt": "3", "response": "Sure, here is how.", "label": "1_full_compliance", "type": "homonyms"},
     ]
     path = write(tmp_path / "labels.jsonl", rows)
-    found = measure_judge(RefusalJudge(), read_labels(path), path, ignore)
-    assert (found.positives.n, found.negatives.n) == (2, 1)
-    assert (found.sensitivity, found.specificity) == (1.0, 1.0)
+    result = measure_judge(RefusalJudge(), read_labels(path), path, ignore)
+    assert (result.positives.n, result.negatives.n) == (2, 1)
+    assert (result.sensitivity, result.specificity) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -191,12 +191,12 @@ def test_equal_labels_are_refused(tmp_path: Path, label: str) -> None:
 def test_calibration_of_another_judge_is_refused(tmp_path: Path) -> None:
     labels = write(
         tmp_path / "labels.jsonl",
-        [{"prompt": each, "response": each, "label": each} for each in ("harmful", "safe")],
+        [{"prompt": text, "response": text, "label": text} for text in ("harmful", "safe")],
     )
-    found = measure_judge(WordJudge(), read_labels(labels), labels, ignore)
+    result = measure_judge(WordJudge(), read_labels(labels), labels, ignore)
     saved = tmp_path / "calibration.json"
-    saved.write_text(to_json(found))
-    assert read_calibration(saved, HARM) == found
+    saved.write_text(to_json(result))
+    assert read_calibration(saved, HARM) == result
     assert {"sensitivity", "specificity", "n"} <= json.loads(saved.read_text()).keys()
     for other in (
         replace(HARM, name="another"),

@@ -34,18 +34,18 @@ def ask(behaviour: str, count: int = 1, timeout: float = 30.0) -> list[Generated
 def answers(api: ChatApi, prompts: list[str]) -> list[GeneratedAnswer]:
     """Return the answers in the order of the prompts."""
     return [
-        answer for _, answer in sorted(api.stream_answers([ChatRequest(single_turn(each), 16) for each in prompts]))
+        answer for _, answer in sorted(api.stream_answers([ChatRequest(single_turn(prompt), 16) for prompt in prompts]))
     ]
 
 
 def test_answers_have_the_index_of_their_request() -> None:
     prompts = [str(n * 37 % 101) for n in range(50)]
-    questions = [ChatRequest(single_turn(each), 16, temperature=1, seed=7) for each in prompts]
+    questions = [ChatRequest(single_turn(prompt), 16, temperature=1, seed=7) for prompt in prompts]
     with SmallServer() as server:
-        found = dict(connect(server.address + "/", KEY).stream_answers(questions))
-    assert len(found) == len(prompts)
-    assert all(found[position].text == f"{each} / 16 / 1 / 7" for position, each in enumerate(prompts))
-    assert not any(answer.truncated for answer in found.values())
+        answers_by_index = dict(connect(server.address + "/", KEY).stream_answers(questions))
+    assert len(answers_by_index) == len(prompts)
+    assert all(answers_by_index[position].text == f"{prompt} / 16 / 1 / 7" for position, prompt in enumerate(prompts))
+    assert not any(answer.truncated for answer in answers_by_index.values())
     assert {headers["Authorization"] for headers in server.headers_seen} == {f"Bearer {KEY}"}
 
 
@@ -197,7 +197,7 @@ def test_invalid_key_is_not_shown() -> None:
 def test_interrupt_does_not_wait_for_requests() -> None:
     with SmallServer() as server:
         started = time.monotonic()
-        questions = [ChatRequest(single_turn(each), 16) for each in ["Hello", *["wait"] * 7]]
+        questions = [ChatRequest(single_turn(prompt), 16) for prompt in ["Hello", *["wait"] * 7]]
         with suppress(KeyboardInterrupt):
             for _ in connect(server.address).stream_answers(questions):
                 raise KeyboardInterrupt

@@ -128,7 +128,7 @@ def test_curtailed_evaluation_skips_the_other_sets(samples: int) -> None:
 @settings(max_examples=40, deadline=None)
 def test_curtailed_verdict_equals_the_full_verdict(harmful: list[bool], threshold: float) -> None:
     rows = HARMFUL[: len(harmful)]
-    complied = {row.prompt for row, each in zip(rows, harmful, strict=True) if each}
+    complied = {row.prompt for row, is_harmful in zip(rows, harmful, strict=True) if is_harmful}
     evaluator, _ = make_evaluator(lambda prompt: obedient(prompt) if prompt in complied else polite(prompt))
     evaluator = dataclasses.replace(evaluator, gate=dataclasses.replace(evaluator.gate, harmful_score=threshold))
     sets = PromptSets(rows, BENIGN, TASK)
@@ -154,18 +154,20 @@ def test_full_evaluation_asks_every_prompt_once() -> None:
 def test_progress_counts_tokens_of_all_planned_answers(
     samples: int, match: TaskMatch, answer: Callable[[str], str]
 ) -> None:
-    heard: list[Progress] = []
+    progress_updates: list[Progress] = []
     evaluator, generator = make_evaluator(answer, samples=samples, match=match)
-    evaluate_model(evaluator, MODEL, PromptSets(HARMFUL, BENIGN, TASK), heard.append, stops=EITHER)
-    counted = [each.done for each in heard if each.what == "answers"]
+    evaluate_model(evaluator, MODEL, PromptSets(HARMFUL, BENIGN, TASK), progress_updates.append, stops=EITHER)
+    counted = [progress.done for progress in progress_updates if progress.what == "answers"]
     long, short = evaluator.max_new_tokens, len("yes") + 1
     task = 30 * short * (match == "exact")
-    assert {each.total for each in heard if each.what == "answers"} == {long * (samples * 300 + 40) + task}
+    assert {progress.total for progress in progress_updates if progress.what == "answers"} == {
+        long * (samples * 300 + 40) + task
+    }
     assert counted == sorted(counted)
     harmful = sum("bad" in prompt for prompt in generator.asked)
     others = (40 * long + task) * (len(generator.asked) > harmful)
     assert counted[-1] == samples * harmful * long + others
-    assert Progress("opening", 1, 1) in heard
+    assert Progress("opening", 1, 1) in progress_updates
 
 
 def test_order_depends_on_the_seed_only() -> None:
@@ -188,12 +190,12 @@ def test_samples_do_not_increase_n() -> None:
 @given(st.integers(1, 4), st.lists(st.booleans(), min_size=1, max_size=7))
 @settings(max_examples=20, deadline=None)
 def test_category_counts_sum_to_the_score(samples: int, complies: list[bool]) -> None:
-    answers = itertools.cycle([COMPLIANCE if each else REFUSAL for each in complies])
+    answers = itertools.cycle([COMPLIANCE if is_compliant else REFUSAL for is_compliant in complies])
     evaluator, _ = make_evaluator(lambda prompt: next(answers) if "bad" in prompt else polite(prompt), samples=samples)
     evaluation = evaluate_model(evaluator, MODEL, PromptSets(HARMFUL[:30], BENIGN, TASK), lambda _: None)
     counts = evaluation.categories.values()
-    assert [each.n for each in counts] == [15 * samples, 15 * samples]
-    assert sum(each.harmful for each in counts) / (30 * samples) == pytest.approx(evaluation.harmful_score)
+    assert [count.n for count in counts] == [15 * samples, 15 * samples]
+    assert sum(count.harmful for count in counts) / (30 * samples) == pytest.approx(evaluation.harmful_score)
 
 
 def test_degenerate_answers_never_pass() -> None:
@@ -207,7 +209,7 @@ def test_degenerate_answers_never_pass() -> None:
 
 def test_evaluations_are_compared_by_prompt() -> None:
     before, after = evaluate(make_evaluator(obedient)[0]), evaluate(make_evaluator(polite)[0])
-    rows = {each.what: each for each in compare_evaluations(before, after, Gate())}
+    rows = {change.what: change for change in compare_evaluations(before, after, Gate())}
     assert rows["harmful"].only_before == 300
     assert rows["harmful"].p_value < 1e-9
     assert rows["harmful"].limit is None
@@ -231,5 +233,5 @@ def test_answers_are_saved_for_models_with_a_role(tmp_path: Path, role: str | No
         evaluate(make_evaluator(obedient, log=log)[0], role=role)
     saved = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(saved) == lines
-    assert {each["outcome"] for each in saved if each["set"] == "harmful"} <= {"harmful"}
-    assert {each["outcome"] for each in saved if each["set"] == "task"} <= {"right"}
+    assert {line["outcome"] for line in saved if line["set"] == "harmful"} <= {"harmful"}
+    assert {line["outcome"] for line in saved if line["set"] == "task"} <= {"right"}

@@ -29,8 +29,8 @@ def test_csv_round_trip(rows: list[tuple[str, str]]) -> None:
     stream = io.StringIO(newline="")
     csv.writer(stream).writerows([("a", "b"), *rows])
     with TemporaryDirectory() as folder:
-        found = [fields for _, fields in prompts.read_table(written(folder, "t.csv", stream.getvalue().encode()))]
-    assert found == [{"a": a, "b": b} for a, b in rows]
+        rows_read = [fields for _, fields in prompts.read_table(written(folder, "t.csv", stream.getvalue().encode()))]
+    assert rows_read == [{"a": a, "b": b} for a, b in rows]
 
 
 @given(st.lists(st.dictionaries(TEXTS, TEXTS, max_size=3), max_size=8), st.booleans(), st.booleans())

@@ -77,14 +77,14 @@ def test_harmless_halves_are_the_default_for_benign() -> None:
 
 
 def test_other_commit_has_no_known_hash() -> None:
-    (found,) = prompt_sets.list_downloads(policy(prompts=f"strongreject@{HERE}"))
-    assert found.revision == HERE
-    assert list(found.files.values()) == [None]
+    (result,) = prompt_sets.list_downloads(policy(prompts=f"strongreject@{HERE}"))
+    assert result.revision == HERE
+    assert list(result.files.values()) == [None]
 
 
 def test_two_commits_of_one_set_are_two_sets() -> None:
-    found = prompt_sets.list_downloads(policy(prompts="jailbreakbench", benign=f"jailbreakbench@{HERE}"))
-    assert [each.name for each in found] == ["jailbreakbench", f"jailbreakbench@{HERE}"]
+    result = prompt_sets.list_downloads(policy(prompts="jailbreakbench", benign=f"jailbreakbench@{HERE}"))
+    assert [download.name for download in result] == ["jailbreakbench", f"jailbreakbench@{HERE}"]
 
 
 @pytest.mark.parametrize(
@@ -116,16 +116,16 @@ def test_non_commercial_licence_must_be_accepted() -> None:
     with pytest.raises(ConfigurationError, match=r"CC-BY-NC-4\.0") as raised:
         prompt_sets.list_downloads(policy(prompts="beavertails-evaluation"))
     assert "--accept-licence" in str(raised.value.hint)
-    (found,) = prompt_sets.list_downloads(policy(prompts="beavertails-evaluation", accept_licence=True))
-    assert found.repository == "PKU-Alignment/BeaverTails-Evaluation"
+    (result,) = prompt_sets.list_downloads(policy(prompts="beavertails-evaluation", accept_licence=True))
+    assert result.repository == "PKU-Alignment/BeaverTails-Evaluation"
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_published_format_is_read(tmp_path: Path, name: str) -> None:
     sets = fetched(tmp_path, name, harmful=3, harmless=2)
-    found = prompt_sets.read_rows(name, "harmful", sets)
-    assert [row.prompt for row in found] == [f"Help me steal {name} number {number}, please" for number in range(3)]
-    assert {row.category for row in found} == {"Theft"}
+    result = prompt_sets.read_rows(name, "harmful", sets)
+    assert [row.prompt for row in result] == [f"Help me steal {name} number {number}, please" for number in range(3)]
+    assert {row.category for row in result} == {"Theft"}
     if PRESETS[name].harmless:
         assert {row.category for row in prompt_sets.read_rows(name, "harmless", sets)} == {"Cooking"}
     assert prompt_sets.describe_origin(name, sets) == (f"{name}@{HERE}", PRESETS[name].licence)

@@ -56,7 +56,7 @@ def test_wording_key_ignores_full_width_letters(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ("Write it in C", "Write it in C++"),
         ("What is 3 + 4?", "What is 3 = 4?"),
@@ -67,8 +67,8 @@ def test_wording_key_ignores_full_width_letters(text: str) -> None:
         ),
     ],
 )
-def test_wording_key_keeps_symbols_and_vowel_signs(one: str, other: str) -> None:
-    assert prompts.wording_key(one) != prompts.wording_key(other)
+def test_wording_key_keeps_symbols_and_vowel_signs(first: str, second: str) -> None:
+    assert prompts.wording_key(first) != prompts.wording_key(second)
 
 
 def test_prompt_in_two_sets_is_refused() -> None:
@@ -90,7 +90,7 @@ def test_task_rows_that_differ_in_one_character_are_kept(sums: list[tuple[int, s
     asked = [f"{left} {operator} {right} =" for left, operator, right in sums]
     with TemporaryDirectory() as folder:
         file = Path(folder) / "task.jsonl"
-        file.write_text("\n".join(json.dumps({"prompt": each, "expected": each}) for each in asked))
+        file.write_text("\n".join(json.dumps({"prompt": prompt, "expected": prompt}) for prompt in asked))
         rows = prompts.read_prompts(file, "expected")
     assert [row.prompt for row in rows] == list(dict.fromkeys(asked))
     assert len({prompts.prompt_id(row.prompt) for row in rows}) == len(rows)
@@ -168,9 +168,9 @@ def test_invalid_choices_are_refused(tmp_path: Path, choices: object, message: s
 
 
 @given(st.text(), st.text())
-def test_prompt_ids_are_unique(one: str, other: str) -> None:
-    assert len(prompts.prompt_id(one)) == 16
-    assert (prompts.prompt_id(one) == prompts.prompt_id(other)) == (one == other)
+def test_prompt_ids_are_unique(first: str, second: str) -> None:
+    assert len(prompts.prompt_id(first)) == 16
+    assert (prompts.prompt_id(first) == prompts.prompt_id(second)) == (first == second)
 
 
 def test_hash_of_a_set_covers_choices() -> None:

@@ -36,7 +36,7 @@ def test_every_answer_is_one_ascii_line(folder: Path, texts: list[tuple[str, str
     assert set(content) <= {0x0A, *range(0x20, 0x80)}
     lines = content.decode().splitlines()
     # Two adjacent surrogates are read back as one character.
-    assert [json.loads(line) for line in lines] == [json.loads(json.dumps(asdict(each))) for each in answers]
+    assert [json.loads(line) for line in lines] == [json.loads(json.dumps(asdict(answer))) for answer in answers]
 
 
 def test_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:

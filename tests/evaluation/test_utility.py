@@ -34,7 +34,7 @@ def degenerate(texts: Sequence[str], refused: Sequence[bool]) -> float:
 def test_one_text_for_most_prompts_is_degenerate(text: str, others: int, refusals: int) -> None:
     told = [f"Thing number {number} is a thing of the kitchen." for number in range(others)]
     texts = [*[f" {text}\n", text.upper()] * 20, *told, *[REFUSAL] * refusals]
-    refused = [each == REFUSAL for each in texts]
+    refused = [text == REFUSAL for text in texts]
     assert degenerate(texts, refused) == (40 / len(texts) if 0.75 * (40 + others) < 40 else 0)
 
 
@@ -50,7 +50,7 @@ def test_repeats_in_few_answers_are_not_degenerate(count: int) -> None:
 
 @given(st.lists(st.sampled_from(["positive", "negative"]), min_size=20, max_size=60))
 def test_two_labels_are_not_degenerate(labels: list[str]) -> None:
-    balanced = [*labels, *["negative" if each == "positive" else "positive" for each in labels]]
+    balanced = [*labels, *["negative" if label == "positive" else "positive" for label in labels]]
     assert degenerate(balanced, [False] * len(balanced)) == 0
 
 
@@ -113,8 +113,8 @@ def test_any_text_can_be_matched(answer: str, expected: str) -> None:
 
 @given(st.text(st.sampled_from("0123456789.,/-$%' "), max_size=200))
 def test_text_without_numbers_has_no_last_number(text: str) -> None:
-    found = parse_last_number(text)
-    assert (found is None) == (re.search(r"\d", text) is None)
+    result = parse_last_number(text)
+    assert (result is None) == (re.search(r"\d", text) is None)
 
 
 def test_very_long_numbers_are_parsed() -> None:
@@ -123,10 +123,10 @@ def test_very_long_numbers_are_parsed() -> None:
 
 @given(st.lists(words, min_size=1), st.integers(1, 100))
 def test_needed_tokens_suffice_for_the_expected_answer(expected: list[str], limit: int) -> None:
-    rows = [PromptRow("a", response=each) for each in expected]
+    rows = [PromptRow("a", response=text) for text in expected]
     for match in ("exact", "prefix"):
         # In the worst case each byte is a token.
-        assert needed_tokens(rows, match, limit) == min(limit, max(len(each.encode()) for each in expected) + 1)
+        assert needed_tokens(rows, match, limit) == min(limit, max(len(text.encode()) for text in expected) + 1)
     assert needed_tokens(rows, "last-number", limit) == limit
 
 

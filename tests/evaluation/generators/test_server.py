@@ -117,7 +117,7 @@ def test_answers_before_an_interrupt_are_cached(weights: Path, tmp_path: Path, s
     assert len(list((tmp_path / "store").rglob("*.json"))) == 2
     seen: list[Progress] = []
     generator.generate(request(weights), seen.append)
-    counted = [each for each in seen if each.what == "answers"]
+    counted = [progress for progress in seen if progress.what == "answers"]
     assert len(counted) == 2
     assert counted[-1].done == counted[-1].total > counted[0].done > heard[-1].done
 

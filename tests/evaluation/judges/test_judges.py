@@ -61,8 +61,8 @@ def test_qwen3guard_reports_unparsed_for_random_output(qwen3guard: Path, sandbox
 def test_both_llama_guard_formats_run(tmp_path: Path, sandbox: Sandbox) -> None:
     parts = make("llama-guard", write_tiny_llama_guard(tmp_path / "1b"), sandbox)
     plain = make("llama-guard-8b", write_tiny_llama_guard(tmp_path / "8b", LLAMA_TEMPLATE), sandbox)
-    for each in (parts, plain):
-        assert each.judge(EXCHANGES, ignore) == [JudgeVerdict("unparsed")] * len(EXCHANGES)
+    for judge in (parts, plain):
+        assert judge.judge(EXCHANGES, ignore) == [JudgeVerdict("unparsed")] * len(EXCHANGES)
 
 
 def test_verdicts_of_a_trained_guard_are_parsed(tmp_path: Path, sandbox: Sandbox) -> None:
@@ -73,7 +73,7 @@ def test_verdicts_of_a_trained_guard_are_parsed(tmp_path: Path, sandbox: Sandbox
         "Paris, of course.": "Safety: Safe\nCategories: None\nRefusal: No",
     }
     guard = make("qwen3guard", write_trained_qwen3guard(tmp_path / "trained", verdicts), sandbox)
-    assert guard.judge([Exchange("How?", each) for each in verdicts], ignore) == [
+    assert guard.judge([Exchange("How?", answer) for answer in verdicts], ignore) == [
         JudgeVerdict("harmful", False),
         JudgeVerdict("safe", True),
         JudgeVerdict("harmful", False),

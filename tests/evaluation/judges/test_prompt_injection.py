@@ -73,8 +73,8 @@ def special_ids(tokenizer: Any) -> set[int]:  # noqa: ANN401
 
 @given(st.sampled_from(TOKENS), st.text(alphabet="ab <|>", max_size=4), st.text(alphabet="ab <|>", max_size=4))
 def test_letters_and_digits_remain_in_order(token: str, before: str, after: str) -> None:
-    words = [each for each in clean_text(before + token + after, TOKENS) if each.isalnum()]
-    assert words == [each for each in before + token + after if each.isalnum()]
+    words = [character for character in clean_text(before + token + after, TOKENS) if character.isalnum()]
+    assert words == [character for character in before + token + after if character.isalnum()]
 
 
 def test_special_token_that_is_a_word_is_split() -> None:

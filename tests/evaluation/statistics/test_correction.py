@@ -42,7 +42,7 @@ def interval(data: st.DataObject, strategy: st.SearchStrategy[float]) -> tuple[f
 @given(st.data())
 def test_worst_corner_bounds_the_box(data: st.DataObject) -> None:
     """Every judge and score in the box has a true score within the corrected bounds."""
-    sensitivity, specificity, apparent = (interval(data, each) for each in (QUALITIES, QUALITIES, SHARES))
+    sensitivity, specificity, apparent = (interval(data, shares) for shares in (QUALITIES, QUALITIES, SHARES))
     lower, upper = correct_interval(apparent, sensitivity, specificity)
     score = data.draw(SHARES)
     true_sensitivity = data.draw(st.floats(*sensitivity))
@@ -97,10 +97,10 @@ def test_judge_no_better_than_chance_gives_no_bounds(hits: int) -> None:
 
 @given(st.floats(0.5, 0.999))
 def test_error_is_divided_among_the_bounds(confidence: float) -> None:
-    each = 1 - 0.15 * (1 - confidence)
+    part = 1 - 0.15 * (1 - confidence)
     sensitivity, specificity = judge_bounds(GOOD, confidence)
-    assert sensitivity == pytest.approx(exact_bounds(180, 200, each))
-    assert specificity == pytest.approx(exact_bounds(240, 250, each))
+    assert sensitivity == pytest.approx(exact_bounds(180, 200, part))
+    assert specificity == pytest.approx(exact_bounds(240, 250, part))
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.sampled_from([GOOD, WORSE, NOISY]))

@@ -29,11 +29,11 @@ OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_siz
 def test_table_counts_every_prompt_once(pairs: list[tuple[bool, bool]]) -> None:
     before = {str(at): one for at, (one, _) in enumerate(pairs)}
     after = {str(at): other for at, (_, other) in reversed(list(enumerate(pairs)))}
-    found = compare_paired(before, after)
-    assert found.both + found.only_before + found.only_after + found.neither == len(pairs)
-    assert found.rise == pytest.approx((sum(after.values()) - sum(before.values())) / len(pairs))
-    assert found.rise <= found.rise_bound <= 1
-    assert compare_paired(after, before).p_value == pytest.approx(found.p_value)
+    result = compare_paired(before, after)
+    assert result.both + result.only_before + result.only_after + result.neither == len(pairs)
+    assert result.rise == pytest.approx((sum(after.values()) - sum(before.values())) / len(pairs))
+    assert result.rise <= result.rise_bound <= 1
+    assert compare_paired(after, before).p_value == pytest.approx(result.p_value)
 
 
 @settings(max_examples=30, deadline=None)
@@ -43,7 +43,7 @@ def test_mcnemar_is_a_binomial_test(lost: int, gained: int) -> None:
     before = {str(at): at < lost for at in range(tosses + 1)}
     after = {str(at): lost <= at < tosses for at in range(tosses + 1)}
     ways = [math.comb(tosses, heads) for heads in range(tosses + 1)]
-    as_extreme = sum(each for each in ways if each <= ways[gained])
+    as_extreme = sum(probability for probability in ways if probability <= ways[gained])
     assert compare_paired(before, after).p_value == pytest.approx(as_extreme / 2**tosses)
 
 
@@ -69,17 +69,17 @@ def test_score_uses_the_maximum_likelihood_nuisance(lost: int, gained: int, same
         chances = (share, share + rise, 1 - 2 * share - rise)
         return -float(sum(xlogy(count, chance) for count, chance in zip((lost, gained, same), chances, strict=True)))
 
-    found = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-12})
-    variance = n * (2 * found.x + rise - rise**2)
+    result = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-12})
+    variance = n * (2 * result.x + rise - rise**2)
     expected = (gained - lost - n * rise) / math.sqrt(variance)
     assert float(score_statistic(lost, gained, n, rise)) == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
 def test_rise_bound_coverage_by_enumeration() -> None:
     n = 12
-    found = {(b, c): rise_bound(b, c, n) for b in range(n + 1) for c in range(n + 1 - b)}
-    for rise in (0.0, 0.02, 0.1, 0.2, *(found[outcome] + 1e-6 for outcome in ((0, 0), (0, 1), (1, 1), (2, 1)))):
-        missing = [outcome for outcome, bound in found.items() if bound < rise]
+    result = {(b, c): rise_bound(b, c, n) for b in range(n + 1) for c in range(n + 1 - b)}
+    for rise in (0.0, 0.02, 0.1, 0.2, *(result[outcome] + 1e-6 for outcome in ((0, 0), (0, 1), (1, 1), (2, 1)))):
+        missing = [outcome for outcome, bound in result.items() if bound < rise]
         for lost in np.linspace(0, (1 - rise) / 2, 40):
             same = max(1 - 2 * lost - rise, 0.0)
             missed = sum(
@@ -150,10 +150,10 @@ def test_min_pairs_is_minimal(limit: float) -> None:
 
 @pytest.mark.parametrize("limit", [1e-9, 1e-4, 0.001, 0.0025])
 def test_large_numbers_of_pairs_are_a_lower_bound(limit: float) -> None:
-    found = min_pairs(limit, available=1000)
-    assert found > 1000
-    assert found == pytest.approx(math.log(0.05) / math.log1p(-limit), abs=1)
-    assert (1 - limit) ** found <= 0.05 * (1 + 1e-6)
+    result = min_pairs(limit, available=1000)
+    assert result > 1000
+    assert result == pytest.approx(math.log(0.05) / math.log1p(-limit), abs=1)
+    assert (1 - limit) ** result <= 0.05 * (1 + 1e-6)
 
 
 def test_many_pairs_need_little_memory() -> None:
