@@ -141,7 +141,7 @@ def _check_judge(spec: JudgeSpec, policy: Policy) -> CheckResult:
 
 def _check_weights(spec: JudgeSpec, policy: Policy) -> CheckResult:
     """Of a judge: here, or there to be pulled."""
-    wanted = catalog.judge_download(spec, policy.evaluation)
+    wanted = catalog.resolve_download(spec, policy.evaluation)
     if wanted is None:
         return CheckResult("judge", f"{spec.name}: nothing to pull")
     if wanted.revision is None:

@@ -284,7 +284,7 @@ def _count_by_category(
     }
 
 
-def harmful_answers(
+def collect_harmful_answers(
     evaluator: Evaluator, model: Model, rows: Sequence[PromptRow], report: OnProgress
 ) -> list[PromptRow]:
     """Return the rows that `model` answers harmfully by the first judge, with those answers as responses.

@@ -42,7 +42,7 @@ def select_judges(settings: EvaluationSection) -> list[JudgeSpec]:
     """The judges of the policy, known to exist and to be allowed; nothing is pulled yet."""
     specs = catalog.parse_judge_specs(settings.judge)
     for spec in specs:
-        catalog.judge_download(spec, settings)
+        catalog.resolve_download(spec, settings)
     return specs
 
 
@@ -96,7 +96,7 @@ def answer_cache_folder(environ: Mapping[str, str]) -> Path:
 
 
 def _fetch_judge(spec: JudgeSpec, settings: EvaluationSection, report: OnProgress) -> FetchedJudge:
-    wanted = catalog.judge_download(spec, settings)
+    wanted = catalog.resolve_download(spec, settings)
     if wanted is None:
         return FetchedJudge(spec)
     if wanted.revision is None:

@@ -211,7 +211,7 @@ def _harmful_answers(
     with TemporaryDirectory(dir=out, prefix=".work-") as work, AnswerLog(None) as log:
         ruler = evaluator.build_evaluator(config.run, fetched, sandbox, Path(work), log)
         with console.step("answer the realignment prompts"):
-            return measure.harmful_answers(ruler, subject.model, rows, console.report)
+            return measure.collect_harmful_answers(ruler, subject.model, rows, console.report)
 
 
 def _write_repair(

@@ -162,7 +162,7 @@ def _build_factory(
     rows = prompts.repair_prompts.realignment
     if not rows[0].response:
         model = resolve.to_model(source, reference)
-        rows = measure.harmful_answers(context.evaluator, model, rows, context.console.report)
+        rows = measure.collect_harmful_answers(context.evaluator, model, rows, context.console.report)
     scores = context.work / output.SCORES_FOLDER
     scores.mkdir()
     return CandidateFactory(

@@ -118,7 +118,7 @@ def _parse_judge_spec(text: str) -> JudgeSpec:
     return JudgeSpec(name, location or None)
 
 
-def judge_download(spec: JudgeSpec, settings: EvaluationSection) -> JudgeDownload | None:
+def resolve_download(spec: JudgeSpec, settings: EvaluationSection) -> JudgeDownload | None:
     """Return the weights to pull for a judge, or None for a judge without weights.
 
     Raises ConfigurationError for a licence that was not accepted, and for a judge whose location must be named.

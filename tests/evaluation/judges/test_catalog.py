@@ -15,8 +15,8 @@ from antidote_ci.evaluation.judges.catalog import (
     JudgeDownload,
     JudgeSpec,
     build_judge,
-    judge_download,
     parse_judge_specs,
+    resolve_download,
 )
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.policy import EvaluationSection
@@ -33,7 +33,7 @@ def test_location_selects_the_download(name: str, where: str | None) -> None:
     if where is not None:
         is_folder = where[0] in "./~"
         expected = JudgeDownload(where, None) if is_folder else JudgeDownload(REPOSITORIES[name].id, where)
-        assert judge_download(spec, LICENSED) == expected
+        assert resolve_download(spec, LICENSED) == expected
 
 
 def test_two_judges_can_be_named() -> None:
@@ -65,24 +65,24 @@ def test_pinned_commits_have_40_hex_digits() -> None:
     for name, repository in REPOSITORIES.items():
         if repository.commit is not None:
             assert re.fullmatch(r"[0-9a-f]{40}", repository.commit), name
-            assert judge_download(JudgeSpec(name), SETTINGS) == JudgeDownload(repository.id, repository.commit)
+            assert resolve_download(JudgeSpec(name), SETTINGS) == JudgeDownload(repository.id, repository.commit)
 
 
 def test_non_commercial_licence_must_be_accepted() -> None:
     for where in (None, "refs/pr/3", "./folder"):
         with pytest.raises(ConfigurationError, match="non-commercial licence") as raised:
-            judge_download(JudgeSpec("beaver-dam", where), SETTINGS)
+            resolve_download(JudgeSpec("beaver-dam", where), SETTINGS)
         assert "--accept-licence" in str(raised.value.hint)
 
 
 def test_repository_of_pickles_needs_a_converted_copy() -> None:
     with pytest.raises(ConfigurationError, match="converted copy"):
-        judge_download(JudgeSpec("beaver-dam"), LICENSED)
+        resolve_download(JudgeSpec("beaver-dam"), LICENSED)
 
 
 @pytest.mark.parametrize("name", ["refusal", "endpoint"])
 def test_judges_without_weights_download_nothing(name: str) -> None:
-    assert judge_download(JudgeSpec(name), SETTINGS) is None
+    assert resolve_download(JudgeSpec(name), SETTINGS) is None
 
 
 def test_rule_judge_is_never_a_fallback(tmp_path: Path, sandbox: Sandbox) -> None:
