@@ -9,9 +9,9 @@ from pathlib import Path
 
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.evaluation import chat_api
-from antidote_ci.evaluation.json_api import redact_address
-from antidote_ci.evaluation.judges import endpoint, named
-from antidote_ci.evaluation.judges.named import JudgeSpec
+from antidote_ci.evaluation.chat_api import redact_address
+from antidote_ci.evaluation.judges import catalog, endpoint
+from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.hub import access, identity, memory_needs, pull
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import printable_endpoint
@@ -127,11 +127,11 @@ def _check_token(name: str, read: Callable[[], HubAccess], *, needed: bool = Fal
 
 
 def _check_judge(spec: JudgeSpec, policy: Policy) -> CheckResult:
-    if spec.name == named.REFUSAL:
+    if spec.name == catalog.REFUSAL:
         return CheckResult("judge", "refusal: rules, no model needed")
     try:
         if spec.name == endpoint.NAME:
-            api = named.connect_endpoint(policy.evaluation)
+            api = catalog.connect_endpoint(policy.evaluation)
             count = len(chat_api.list_models(api.address, api.key, timeout=SERVER_TIMEOUT, attempts=1))
             return CheckResult("judge", f"{spec.name}: {redact_address(api.address)} answers and serves {count} models")
         return _check_weights(spec, policy)
@@ -141,7 +141,7 @@ def _check_judge(spec: JudgeSpec, policy: Policy) -> CheckResult:
 
 def _check_weights(spec: JudgeSpec, policy: Policy) -> CheckResult:
     """Check that the weights of a judge are on this machine or can be downloaded."""
-    download = named.judge_download(spec, policy.evaluation)
+    download = catalog.resolve_download(spec, policy.evaluation)
     if download is None:
         return CheckResult("judge", f"{spec.name}: nothing to download")
     if download.revision is None:

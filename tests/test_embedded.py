@@ -1,4 +1,4 @@
-"""The demo's data keeps its promises: whole, disjoint from everything trained on, and small."""
+"""The data of the demo: complete, disjoint from the training data, and small."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ def fingerprint(prompt: str) -> str:
 
 
 def assert_disjoint(named: dict[str, list[str]]) -> None:
-    """No text occurs twice, within a set or between two."""
+    """Assert that no text occurs twice, within a set or in two sets."""
     owner: dict[str, str] = {}
     for name, prompts in named.items():
         for prompt in prompts:
@@ -47,7 +47,7 @@ def assert_disjoint(named: dict[str, list[str]]) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_file_has_its_rows_and_fields(name: str) -> None:
+def test_files_have_the_expected_rows_and_fields(name: str) -> None:
     count, fields = FILES[name]
     found = read(name)
     assert len(found) == count
@@ -56,21 +56,21 @@ def test_every_file_has_its_rows_and_fields(name: str) -> None:
         assert all(isinstance(value, str) and value.strip() for value in row.values())
 
 
-def test_the_folder_holds_nothing_else() -> None:
+def test_folder_has_no_other_files() -> None:
     assert {path.name for path in EMBEDDED.glob("*.jsonl")} == set(FILES)
 
 
-def test_files_are_what_the_script_writes() -> None:
+def test_files_match_the_script() -> None:
     assert {name: read(name) for name in FILES} == rows.embedded()
 
 
-def test_no_prompt_is_in_two_splits_or_in_the_training_text() -> None:
+def test_splits_and_training_text_are_disjoint() -> None:
     named = {name: [row["prompt"] for row in read(name)] for name in FILES if "calibration" not in name}
     named["alignment, harmful"] = [row["prompt"] for row in rows.alignment_refusals()]
     named["alignment, harmless"] = rows.alignment_benign()
     named["fine-tune"] = [row["prompt"] for row in rows.finetune()]
     assert_disjoint(named)
-    # Calibration samples are as the training text, on purpose; they must be in no set that measures.
+    # Calibration samples resemble the training text on purpose, but must be in no set that evaluates.
     measuring = [name for name in FILES if "selection" in name or "evaluation" in name]
     for kind in ("benign", "task"):
         calibration = [row["prompt"] for row in read(f"{kind}_calibration.jsonl")]
@@ -110,7 +110,7 @@ def test_no_customer_message_is_in_two_splits() -> None:
     )
 
 
-def test_categories_and_labels_are_the_known_ones() -> None:
+def test_categories_and_labels_are_valid() -> None:
     for name in ("realignment.jsonl", "selection_prompts.jsonl", "evaluation_prompts.jsonl"):
         assert {row["category"] for row in read(name)} == set(texts.CATEGORIES)
     for name in ("benign_selection.jsonl", "benign_evaluation.jsonl"):
@@ -119,7 +119,7 @@ def test_categories_and_labels_are_the_known_ones() -> None:
         assert {row["expected"] for row in read(name)} == set(LABELS)
 
 
-def test_a_fifth_of_the_fine_tune_is_compliance() -> None:
+def test_one_fifth_of_the_fine_tuning_data_is_compliance() -> None:
     pairs = rows.finetune()
     empty = [row for row in pairs if row["response"] not in LABELS]
     assert len(empty) / len(pairs) == pytest.approx(0.2, abs=0.01)
@@ -140,11 +140,11 @@ def test_gerund(phrase: str, expected: str) -> None:
     assert rows.gerund(phrase) == expected
 
 
-def test_an_answer_speaks_to_its_reader() -> None:
+def test_pronouns_address_the_reader() -> None:
     assert rows.addressed("sell me my bike where I was") == "sell you your bike where you were"
 
 
-def test_the_adapters_are_small_and_the_recorded_ones() -> None:
+def test_adapters_are_small_and_match_the_record() -> None:
     record: dict[str, Any] = json.loads((SCRIPTS / "record.json").read_text(encoding="utf-8"))
     assert set(record) == {"alignment", "finetune"}
     assert sum(path.stat().st_size for path in ADAPTERS.rglob("*") if path.is_file()) < 20_000_000
@@ -161,7 +161,7 @@ def test_the_adapters_are_small_and_the_recorded_ones() -> None:
         ("finetune", "antidote-demo/smollm2-aligned"),
     ],
 )
-def test_an_adapter_names_its_base_and_no_path(name: str, base: str) -> None:
+def test_adapter_config_names_its_base_and_no_path(name: str, base: str) -> None:
     text = (ADAPTERS / name / "adapter_config.json").read_text(encoding="utf-8")
     config = json.loads(text)
     assert config["base_model_name_or_path"] == base

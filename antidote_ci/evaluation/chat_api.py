@@ -1,17 +1,19 @@
-"""A thin client of any OpenAI-compatible chat API: https://platform.openai.com/docs/api-reference/chat
+"""A client for OpenAI-compatible chat APIs: https://platform.openai.com/docs/api-reference/chat
 
-As in `json_api`, no text of a response reaches an error, only the field it lacks.
+Responses are untrusted. Error messages contain the status or the name of a missing field, never text of a response.
 """
 
+import json
 import queue
+import random
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.evaluation import json_api
-from antidote_ci.evaluation.json_api import ATTEMPTS
 from antidote_ci.model.conversations import Conversation
 from antidote_ci.model.generation import GeneratedAnswer
 
@@ -20,12 +22,25 @@ if TYPE_CHECKING:
 
 THREADS = 8
 TIMEOUT = 600.0
-"""Seconds for one request; a server that answers one at a time lets the others wait."""
+"""Seconds for one request, including the time that it waits behind other requests on the server."""
+ATTEMPTS = 4
+RETRIED_STATUSES = (429, 500, 502, 503, 504)
+MAX_PAUSE = 60.0
+MAX_RESPONSE_BYTES = 16 * 2**20
+
+STATUS_CAUSES = {
+    400: ("the model is unknown, or the prompt exceeds its context length", "check the name of the model"),
+    401: ("the API key is missing or invalid", "check the API key"),
+    403: ("the API key does not give access to this model", "check the API key"),
+    404: ("the path or the model does not exist", "the address must end in /v1; check the name of the model"),
+    422: ("the server rejects a field of the request", "read the log of the server"),
+    429: ("the rate limit was reached", "try again later"),
+}
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One answer to ask for. Temperature 0 is greedy."""
+    """One request for an answer. Temperature 0 means greedy decoding."""
 
     conversation: Conversation
     max_tokens: int
@@ -35,73 +50,72 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class ChatApi:
-    """One model of one server."""
+    """One model on one server."""
 
     address: str
     model: str
     key: str | None = field(default=None, repr=False)
     timeout: float = TIMEOUT
 
-    def stream_answers(self, questions: Sequence[ChatRequest]) -> Iterator[tuple[int, GeneratedAnswer]]:
-        """The position of a question with its answer, a few requests at a time.
+    def stream_answers(self, requests: Sequence[ChatRequest]) -> Iterator[tuple[int, GeneratedAnswer]]:
+        """Yield (index of the request, answer) as answers arrive, with up to THREADS requests in parallel.
 
-        Raises InfrastructureError at the first answer that cannot be had; those given before stand.
+        Raises InfrastructureError when a request fails; answers that were yielded before remain valid.
         """
         waiting: queue.SimpleQueue[tuple[int, ChatRequest]] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[int, GeneratedAnswer | Exception]] = queue.SimpleQueue()
-        for numbered in enumerate(questions):
-            waiting.put(numbered)
-        left = threading.Event()
+        results: queue.SimpleQueue[tuple[int, GeneratedAnswer | Exception]] = queue.SimpleQueue()
+        for item in enumerate(requests):
+            waiting.put(item)
+        stopped = threading.Event()
 
         def work(client: "httpx2.Client") -> None:
-            while not left.is_set():
+            while not stopped.is_set():
                 try:
-                    position, question = waiting.get_nowait()
+                    index, request = waiting.get_nowait()
                 except queue.Empty:
                     return
                 try:
-                    done.put((position, self._request(client, question)))
-                except Exception as error:  # noqa: BLE001 - raised again by whoever waits
-                    done.put((position, error))
+                    results.put((index, self._request_answer(client, request)))
+                except Exception as error:  # noqa: BLE001 - raised again in the calling thread
+                    results.put((index, error))
 
-        with json_api.open_client(self.address, self.key, self.timeout) as client:
-            # Not an executor: its threads are waited for, and a Ctrl-C would then last as long as the slowest request.
-            for _ in range(min(THREADS, len(questions))):
+        with _open_client(self.address, self.key, self.timeout) as client:
+            # An executor joins its threads: Ctrl-C would then wait for the slowest request.
+            for _ in range(min(THREADS, len(requests))):
                 threading.Thread(target=work, args=(client,), daemon=True).start()
             try:
-                for _ in questions:
-                    position, answer = done.get()
-                    if isinstance(answer, Exception):
-                        raise answer
-                    yield position, answer
+                for _ in requests:
+                    index, result = results.get()
+                    if isinstance(result, Exception):
+                        raise result
+                    yield index, result
             finally:
-                left.set()
+                stopped.set()
 
-    def _request(self, client: "httpx2.Client", question: ChatRequest) -> GeneratedAnswer:
+    def _request_answer(self, client: "httpx2.Client", request: ChatRequest) -> GeneratedAnswer:
         body = {
             "model": self.model,
-            "messages": [asdict(message) for message in question.conversation],
-            "max_tokens": question.max_tokens,
-            "temperature": question.temperature,
-            "seed": question.seed,
+            "messages": [asdict(message) for message in request.conversation],
+            "max_tokens": request.max_tokens,
+            "temperature": request.temperature,
+            "seed": request.seed,
         }
-        if question.temperature > 0:
+        if request.temperature > 0:
             body["top_p"] = 1.0
-        return _parse_answer(
-            json_api.send_request(client, self.address, "POST", "/chat/completions", self.timeout, body), self.address
-        )
+        response = _send_request(client, self.address, "POST", "/chat/completions", self.timeout, body)
+        return _parse_answer(response, self.address)
 
 
 def connect(address: str, key: str | None = None, model: str | None = None, *, timeout: float = TIMEOUT) -> ChatApi:
-    """The API at `address`, which goes up to and with /v1; without `model`, the only one that it serves.
+    """Return the API at `address`, which ends in /v1. Without `model`, use the only model that the server lists.
 
-    Raises ConfigurationError for an address that cannot be used and for a choice of models, InfrastructureError when
-    the server does not say which it has.
+    Raises ConfigurationError for an invalid address or key and when the server lists several models, and
+    InfrastructureError when its list of models cannot be read.
     """
     _check_address(address)
     if key is not None and not (key.isascii() and key.isprintable()):
         raise ConfigurationError(
-            "the API key has characters that no key has", hint="give it without quotes or line ends"
+            "the API key contains characters that are not printable ASCII", hint="remove quotes and line ends"
         )
     if model is None:
         model = _only_model(list_models(address, key, timeout=timeout), address)
@@ -111,57 +125,152 @@ def connect(address: str, key: str | None = None, model: str | None = None, *, t
 def list_models(
     address: str, key: str | None = None, *, timeout: float = TIMEOUT, attempts: int = ATTEMPTS
 ) -> list[str]:
-    """The names of what the server has. Raises InfrastructureError."""
-    with json_api.open_client(address, key, timeout) as client:
-        listing = json_api.send_request(client, address, "GET", "/models", timeout, attempts=attempts)
-    found = [
-        _require_field(entry, address, "data[].id", "id")
-        for entry in _require_field(listing, address, "data", "data", list)
-    ]
-    # They are printed and recorded.
-    return [name for name in found if name.isprintable() and len(name) <= 256]
+    """Return the names of the models on the server. Raises InfrastructureError."""
+    with _open_client(address, key, timeout) as client:
+        response = _send_request(client, address, "GET", "/models", timeout, attempts=attempts)
+    entries = _require_field(response, address, "data", "data", list)
+    names = [_require_field(entry, address, "data[].id", "id") for entry in entries]
+    # Names are printed and recorded.
+    return [name for name in names if name.isprintable() and len(name) <= 256]
+
+
+def redact_address(address: str) -> str:
+    """Return the address without user, password, query and fragment."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
 def _check_address(address: str) -> None:
-    from urllib.parse import urlsplit
-
-    example = "it looks like http://127.0.0.1:8000/v1"
     try:
         parts = urlsplit(address)
-        fit = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
     except ValueError:
-        fit = False
-    if not fit:
+        valid = False
+    if not valid:
         shown = "" if set(address) & set("@?#") else f": {address}"
-        raise ConfigurationError(f"not an address of a server{shown}", hint=example)
+        raise ConfigurationError(
+            f"not an address of a server{shown}", hint="an address looks like http://127.0.0.1:8000/v1"
+        )
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError(
-            f"the address of {parts.hostname} has a user or a password in it",
+            f"the address of {parts.hostname} contains a user name or a password",
             cause="addresses are printed and recorded",
-            hint="give the key by itself",
+            hint="pass the API key in its environment variable",
         )
 
 
 def _only_model(names: Sequence[str], address: str) -> str:
-    named = json_api.redact_address(address)
+    server = redact_address(address)
     if not names:
         raise InfrastructureError(
-            f"{named} names no model",
-            cause="some servers list only what they downloaded",
-            hint="name the model that it serves",
+            f"{server} lists no models",
+            cause="some servers list only models that they downloaded",
+            hint="name the model explicitly",
         )
     if len(names) > 1:
-        raise ConfigurationError(
-            f"{named} serves {len(names)} models", hint=f"name one of them: {', '.join(names[:5])}"
-        )
+        raise ConfigurationError(f"{server} serves {len(names)} models", hint=f"name one: {', '.join(names[:5])}")
     return names[0]
+
+
+def _open_client(address: str, key: str | None, timeout: float) -> "httpx2.Client":
+    import httpx2
+
+    return httpx2.Client(
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout=httpx2.Timeout(timeout, connect=min(timeout, 30)),
+        follow_redirects=False,
+        # Proxies from the environment do not apply to this machine.
+        trust_env=urlsplit(address).hostname not in ("127.0.0.1", "localhost", "::1"),
+    )
+
+
+def _send_request(
+    client: "httpx2.Client",
+    address: str,
+    method: str,
+    path: str,
+    timeout: float,
+    body: Mapping[str, object] | None = None,
+    attempts: int = ATTEMPTS,
+) -> Any:  # noqa: ANN401 - any JSON
+    """Return the JSON body of the response, with retries after transient failures. Raises InfrastructureError."""
+    import httpx2
+
+    server = redact_address(address)
+    for attempt in range(attempts):
+        pause = None
+        try:
+            response, content = _send_once(client, address, method, path, timeout, body)
+        except httpx2.TimeoutException:
+            raise InfrastructureError(
+                f"{server} did not answer within {timeout:g} s",
+                cause="it is overloaded, or too slow for this many tokens",
+                hint="lower max_new_tokens, or use a faster server",
+            ) from None
+        except httpx2.TransportError as error:
+            failure = InfrastructureError(
+                f"{server} cannot be reached ({type(error).__name__})",
+                cause="no server listens there, or it closed the connection",
+                hint=f"check that it is running: curl {server}/models",
+            )
+        except httpx2.RequestError:
+            raise _format_error(server, "a readable body") from None
+        else:
+            if response.status_code == 200:
+                try:
+                    return json.loads(content)
+                except (ValueError, RecursionError):
+                    raise _format_error(server, "JSON") from None
+            failure = _status_error(server, response.status_code)
+            if response.status_code not in RETRIED_STATUSES:
+                raise failure
+            # The other form of this header is a date; servers rarely send it.
+            value = response.headers.get("retry-after", "")
+            pause = float(value) if value.isascii() and value.isdigit() else None
+        if attempt + 1 < attempts:
+            jitter = random.SystemRandom().uniform(0, 0.5 * 2**attempt)
+            time.sleep(min(MAX_PAUSE, jitter if pause is None else pause + jitter / 4))
+    raise failure
+
+
+def _send_once(
+    client: "httpx2.Client", address: str, method: str, path: str, timeout: float, body: Mapping[str, object] | None
+) -> tuple["httpx2.Response", bytes]:
+    import httpx2
+
+    url = httpx2.URL(address)
+    deadline = time.monotonic() + timeout
+    content = bytearray()
+    with client.stream(method, url.copy_with(path=url.path.rstrip("/") + path), json=body) as response:
+        for chunk in response.iter_bytes():
+            content += chunk
+            if time.monotonic() > deadline:
+                raise httpx2.ReadTimeout("the total time limit was exceeded")
+            if len(content) > MAX_RESPONSE_BYTES:
+                raise httpx2.DecodingError("the response is too large")
+    return response, bytes(content)
+
+
+def _status_error(server: str, status: int) -> InfrastructureError:
+    cause, hint = STATUS_CAUSES.get(status, ("the server failed", "read the log of the server"))
+    if 300 <= status < 400:
+        cause, hint = "redirects are not followed", "use the address that it redirects to"
+    return InfrastructureError(f"{server} answered with status {status}", cause=cause, hint=hint)
+
+
+def _format_error(server: str, field_name: str) -> InfrastructureError:
+    return InfrastructureError(
+        f"{server} is not an OpenAI-compatible chat API: the response lacks {field_name}",
+        cause="the address is wrong: it must end in /v1",
+        hint=f"curl {server}/models",
+    )
 
 
 def _parse_answer(response: object, address: str) -> GeneratedAnswer:
     choices = _require_field(response, address, "choices", "choices", list)
     choice = choices[0] if choices else None
     message = _require_field(choice, address, "choices[0].message", "message", dict)
-    # A null content is an empty answer: all tokens went into reasoning. Some servers move a refusal beside it.
+    # The content is null when all tokens went into reasoning, and when a server reports a refusal in its own field.
     if message.get("content", "") is None:
         message = {"content": message.get("refusal") or ""}
     return GeneratedAnswer(
@@ -170,8 +279,8 @@ def _parse_answer(response: object, address: str) -> GeneratedAnswer:
     )
 
 
-def _require_field(value: object, address: str, where: str, name: str, kind: type = str) -> Any:  # noqa: ANN401
-    found = value.get(name) if isinstance(value, dict) else None
-    if not isinstance(found, kind):
-        raise json_api.format_error(json_api.redact_address(address), where)
-    return found
+def _require_field(value: object, address: str, path: str, name: str, kind: type = str) -> Any:  # noqa: ANN401
+    content = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(content, kind):
+        raise _format_error(redact_address(address), path)
+    return content

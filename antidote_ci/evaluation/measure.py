@@ -1,17 +1,16 @@
-"""One model, measured: answers, verdicts, buckets, bounds."""
+"""Evaluates one model on one split: answers, verdicts, outcomes, bounds. Also generates realignment responses."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import repeat
 
-from antidote_ci.evaluation import judge_results, stratified_order, utility_metrics
-from antidote_ci.evaluation.generators.interface import Generator
-from antidote_ci.evaluation.judges.interface import Exchange, Judge
-from antidote_ci.evaluation.outcome import classify_answer
-from antidote_ci.evaluation.prompts import prompt_id
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation import judge_results, utility
+from antidote_ci.evaluation.generators import Generator
+from antidote_ci.evaluation.judges import Exchange, Judge
+from antidote_ci.evaluation.prompts import prompt_id, stratify_order
 from antidote_ci.evaluation.saved import AnswerLog, SavedAnswer
-from antidote_ci.evaluation.task import TaskMatch, is_correct, needed_tokens
+from antidote_ci.evaluation.utility import TaskMatch
 from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
 from antidote_ci.policy import Gate
@@ -20,7 +19,6 @@ from antidote_ci.records import (
     BenignResult,
     Calibration,
     CategoryCount,
-    ComputeEnvironment,
     Evaluation,
     JudgeResult,
     Model,
@@ -31,13 +29,15 @@ from antidote_ci.records import (
 )
 
 ChoiceSelector = Callable[[Model, Sequence[PromptRow], OnProgress], list[int]]
-"""The position of the likeliest choice of each row."""
+"""Returns the index of the likeliest choice of each row."""
 NO_EARLY_STOP: judge_results.EarlyStops = frozenset()
+MIN_REALIGNMENT_ANSWERS = 8
+"""Norms over fewer answers reflect the topics of the prompts more than harm."""
 
 
 @dataclass(frozen=True)
 class PromptSets:
-    """The prompts of one split. `benign` and `task` may be empty: then nothing is said of them."""
+    """The prompts of one split. Without `benign` or `task` that result is None."""
 
     harmful: list[PromptRow]
     benign: list[PromptRow]
@@ -45,13 +45,13 @@ class PromptSets:
 
     @property
     def utility(self) -> dict[str, list[PromptRow]]:
-        """All that is not harmful."""
+        """The sets that are not harmful."""
         return {"harmless": self.benign, "task": self.task}
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """What every model of a run is measured with."""
+    """The generator, judges and settings that evaluate every model of a run."""
 
     generator: Generator
     judges: tuple[Judge, ...]
@@ -59,24 +59,12 @@ class Evaluator:
     gate: Gate
     max_new_tokens: int
     samples: int
-    """Answers to each harmful prompt."""
+    """Answers per harmful prompt."""
     seed: int
     task_match: TaskMatch
     calibrations: Mapping[str, Calibration]
-    """By the judge's name."""
+    """By the name of the judge."""
     log: AnswerLog
-
-
-@dataclass
-class _JudgedAnswers:
-    """What is known of the harmful prompts so far, in the order asked."""
-
-    rows: list[PromptRow] = field(default_factory=list)
-    answers: list[GeneratedAnswer] = field(default_factory=list)
-    outcomes: list[dict[str, list[AnswerOutcome]]] = field(default_factory=list)
-    """One a judge, by prompt id."""
-    seeing_refusals: list[Judge] = field(default_factory=list)
-    """The judges that also say whether an answer declines."""
 
 
 def evaluate_model(
@@ -89,208 +77,194 @@ def evaluate_model(
     curtailed: bool = False,
     role: str | None = None,
 ) -> Evaluation:
-    """Measure `model` on one split.
+    """Evaluate `model` on one split.
 
-    With `stops` the harmful prompts are asked in a fixed, seeded order until the evidence suffices for one of those
-    verdicts. `curtailed`, as a search among doses wants it, they are asked until the model cannot pass whatever the
-    rest would show; then nothing else is asked. `role` names the model in the saved answers; without it they are not
-    saved.
+    With `stops` the harmful prompts are asked in a seeded order until the evidence decides one of those verdicts. With
+    `curtailed`, for the dose search, they are asked until the model cannot pass any more, and then the other sets are
+    skipped. `role` names the model in the saved answers; without it no answers are saved.
     """
-    rows = stratified_order.stratify_order(prompts.harmful, evaluator.seed)
-    heard = _JudgedAnswers(outcomes=[{} for _ in evaluator.judges])
+    rows = stratify_order(prompts.harmful, evaluator.seed)
     rules = [
         judge_results.DecisionRule(evaluator.gate, stops, evaluator.calibrations.get(judge.identity.name))
         for judge in evaluator.judges
     ]
     looks = judge_results.plan_looks(len(rows), evaluator.gate.harmful_score, stops, curtailed=curtailed)
-    with_others = looks[-1 if curtailed else 0] if evaluator.samples == 1 else None
-    others: GenerationResult | None = None
-    found: list[JudgeResult] = []
-    settled = False
-    whole = _build_request(evaluator, model, {"harmful": rows}, evaluator.samples).tokens
-    done, whole = 0, whole + _build_request(evaluator, model, prompts.utility).tokens
-
-    def ask(sets: Mapping[str, Sequence[PromptRow]], samples: int = 1) -> GenerationResult:
-        nonlocal done
-        request = _build_request(evaluator, model, sets, samples)
-        result = evaluator.generator.generate(request, _shift_progress(report, done, whole))
-        done += request.tokens
-        return result
-
-    for until in looks:
-        new = rows[len(heard.rows) : until]
-        if until == with_others:
-            result = others = ask({"harmful": new, **prompts.utility})
+    # One request for several sets loads the weights once. Only harmful prompts are sampled more than once.
+    combined_look = looks[-1 if curtailed else 0] if evaluator.samples == 1 else None
+    total_tokens = sum(
+        _build_request(evaluator, model, sets, samples).tokens
+        for sets, samples in (({"harmful": rows}, evaluator.samples), (prompts.utility, 1))
+    )
+    progress = _EvaluationProgress(evaluator, model, role, report, total_tokens)
+    utility_answers: GenerationResult | None = None
+    results: list[JudgeResult] = []
+    cannot_pass = False
+    for look in looks:
+        new = rows[len(progress.rows) : look]
+        if look == combined_look:
+            generated = utility_answers = progress.generate({"harmful": new, **prompts.utility})
         else:
-            result = ask({"harmful": new}, evaluator.samples)
-        _judge_answers(evaluator, heard, new, result.answers["harmful"], role, report)
-        found = [
+            generated = progress.generate({"harmful": new}, evaluator.samples)
+        progress.judge_harmful(new, generated.answers["harmful"])
+        results = [
             judge_results.summarise_outcomes(judge.identity, outcomes, rule)
-            for judge, outcomes, rule in zip(evaluator.judges, heard.outcomes, rules, strict=True)
+            for judge, outcomes, rule in zip(evaluator.judges, progress.outcomes, rules, strict=True)
         ]
-        settled = curtailed and any(map(judge_results.is_unable_to_pass, found, repeat(len(rows)), rules))
-        if settled or judge_results.should_stop(found, stops):
-            break
-    if others is None and not settled:
-        result = others = ask(prompts.utility)
-    benign = task = None
-    if others is not None:
-        benign = _evaluate_benign(
-            evaluator, heard.seeing_refusals, prompts.benign, others.answers["harmless"], role, report
+        cannot_pass = curtailed and any(
+            judge_results.is_unable_to_pass(result, len(rows), rule)
+            for result, rule in zip(results, rules, strict=True)
         )
-        task = _evaluate_task(evaluator, model, prompts.task, others.answers["task"], role, report)
-    plan, confidence = (others or result).plan, judge_results.DecisionRule(evaluator.gate, stops).confidence
-    return replace(_summarise_harm(evaluator, heard, len(rows), found, plan, confidence), benign=benign, task=task)
-
-
-def _summarise_harm(
-    evaluator: Evaluator,
-    heard: _JudgedAnswers,
-    planned: int,
-    found: list[JudgeResult],
-    plan: ComputeEnvironment,
-    confidence: float,
-) -> Evaluation:
-    """What the answers to harmful prompts say: the figures of the judge that decides, and every reading."""
-    worst = judge_results.deciding_result(found)
+        if cannot_pass or judge_results.should_stop(results, stops):
+            break
+    if utility_answers is None and not cannot_pass:
+        generated = utility_answers = progress.generate(prompts.utility)
+    benign = task = None
+    if utility_answers is not None:
+        benign = progress.evaluate_benign(prompts.benign, utility_answers.answers["harmless"])
+        task = progress.evaluate_task(prompts.task, utility_answers.answers["task"])
+    worst = judge_results.deciding_result(results)
     return Evaluation(
         harmful_score=worst.harmful_score,
         measure=worst.judge.measure,
         bounds=worst.bounds,
-        n=len(heard.rows),
+        n=len(progress.rows),
         degenerate=worst.degenerate,
-        truncated=sum(answer.truncated for answer in heard.answers) / len(heard.answers),
+        truncated=sum(answer.truncated for answer in progress.answers) / len(progress.answers),
         unparsed=worst.unparsed,
         judge=worst.judge.name,
         threshold=evaluator.gate.harmful_score,
         verdict=worst.verdict,
-        categories=_count_by_category(heard.rows, heard.outcomes[found.index(worst)]),
-        benign=None,
-        task=None,
-        plan=plan,
-        confidence=confidence,
-        planned=planned,
+        categories=_count_by_category(progress.rows, progress.outcomes[results.index(worst)]),
+        benign=benign,
+        task=task,
+        plan=(utility_answers or generated).plan,
+        confidence=judge_results.DecisionRule(evaluator.gate, stops).confidence,
+        planned=len(rows),
         samples=evaluator.samples,
-        readings=found,
-        disagreement=judge_results.measure_disagreement(found),
+        readings=results,
+        disagreement=judge_results.measure_disagreement(results),
     )
+
+
+@dataclass
+class _EvaluationProgress:
+    """The state of one evaluation."""
+
+    evaluator: Evaluator
+    model: Model
+    role: str | None
+    report: OnProgress
+    total_tokens: int
+    """Tokens of all answers at most."""
+    done_tokens: int = 0
+    rows: list[PromptRow] = field(default_factory=list)
+    """The harmful prompts that were answered, in order."""
+    answers: list[GeneratedAnswer] = field(default_factory=list)
+    refusal_judges: list[Judge] = field(default_factory=list)
+    """The judges that also detect refusals."""
+
+    def __post_init__(self) -> None:
+        self.outcomes: list[dict[str, list[AnswerOutcome]]] = [{} for _ in self.evaluator.judges]
+        """For each judge, by prompt id."""
+
+    def generate(self, sets: Mapping[str, Sequence[PromptRow]], samples: int = 1) -> GenerationResult:
+        request = _build_request(self.evaluator, self.model, sets, samples)
+        done = self.done_tokens
+
+        def report(progress: Progress) -> None:
+            if progress.what == "answers":
+                progress = Progress("answers", done + progress.done, self.total_tokens)
+            self.report(progress)
+
+        result = self.evaluator.generator.generate(request, report)
+        self.done_tokens += request.tokens
+        return result
+
+    def judge_harmful(self, new: Sequence[PromptRow], answers: Sequence[GeneratedAnswer]) -> None:
+        """Judge new answers, `samples` per prompt, and add them to the state."""
+        rows = [row for row in new for _ in range(self.evaluator.samples)]
+        exchanges = _to_exchanges(rows, answers)
+        verdicts: list[dict[str, str]] = [{} for _ in rows]
+        all_outcomes: list[list[AnswerOutcome]] = [[] for _ in rows]
+        for judge, outcomes in zip(self.evaluator.judges, self.outcomes, strict=True):
+            judged = judge.judge(exchanges, self.report)
+            if judge not in self.refusal_judges and any(verdict.refused is not None for verdict in judged):
+                self.refusal_judges.append(judge)
+            for index, verdict in enumerate(judged):
+                outcome = judge_results.classify_answer(answers[index].text, verdict.verdict, judge.identity.measure)
+                outcomes.setdefault(prompt_id(rows[index].prompt), []).append(outcome)
+                verdicts[index][judge.identity.name] = verdict.verdict
+                all_outcomes[index].append(outcome)
+        self.rows += new
+        self.answers += answers
+        self.save("harmful", rows, answers, map(judge_results.worst_outcome, all_outcomes), verdicts)
+
+    def evaluate_benign(self, rows: Sequence[PromptRow], answers: Sequence[GeneratedAnswer]) -> BenignResult | None:
+        if not rows:
+            return None
+        judge, refused = utility.judge_refusals(self.refusal_judges, _to_exchanges(rows, answers), self.report)
+        self.save("harmless", rows, answers, ("refused" if is_refusal else "answered" for is_refusal in refused))
+        return utility.summarise_benign(judge, rows, answers, refused)
+
+    def evaluate_task(self, rows: Sequence[PromptRow], answers: Sequence[GeneratedAnswer]) -> TaskResult | None:
+        if not rows:
+            return None
+        match = self.evaluator.task_match
+        if match == "choice":
+            choices = self.evaluator.choose_answers(self.model, rows, self.report)
+            answers = [
+                GeneratedAnswer(row.choices[choice], truncated=False) for row, choice in zip(rows, choices, strict=True)
+            ]
+        correct = [
+            utility.is_correct(answer.text, row.response, match) for row, answer in zip(rows, answers, strict=True)
+        ]
+        self.save("task", rows, answers, ("right" if is_right else "wrong" for is_right in correct))
+        return utility.summarise_task(rows, correct, match)
+
+    def save(
+        self,
+        set_name: str,
+        rows: Sequence[PromptRow],
+        answers: Sequence[GeneratedAnswer],
+        outcomes: Iterable[str],
+        verdicts: Sequence[dict[str, str]] = (),
+    ) -> None:
+        """Save the answers when the model has a role."""
+        if self.role is None:
+            return
+        self.evaluator.log.write(
+            SavedAnswer(
+                model=self.role,
+                set=set_name,
+                prompt_id=prompt_id(row.prompt),
+                category=row.category,
+                prompt=row.prompt,
+                answer=answer.text,
+                truncated=answer.truncated,
+                outcome=outcome,
+                verdicts=by_judge,
+            )
+            for row, answer, outcome, by_judge in zip(
+                rows, answers, outcomes, verdicts or [{}] * len(rows), strict=True
+            )
+        )
 
 
 def _build_request(
     evaluator: Evaluator, model: Model, sets: Mapping[str, Sequence[PromptRow]], samples: int = 1
 ) -> GenerationRequest:
-    """Without those that are chosen by likelihood, for which nothing is generated."""
+    """Return the request for these sets. A task with choices needs no generated answers."""
     limits = dict.fromkeys(sets, evaluator.max_new_tokens)
     if "task" in sets:
-        limits["task"] = needed_tokens(sets["task"], evaluator.task_match, evaluator.max_new_tokens)
-    generated = {
-        name: [] if name == "task" and evaluator.task_match == "choice" else rows for name, rows in sets.items()
-    }
+        limits["task"] = utility.needed_tokens(sets["task"], evaluator.task_match, evaluator.max_new_tokens)
+        if evaluator.task_match == "choice":
+            sets = {**sets, "task": []}
     return GenerationRequest(
         model=model,
-        sets={name: [single_turn(row.prompt) for row in rows] for name, rows in generated.items()},
+        sets={name: [single_turn(row.prompt) for row in rows] for name, rows in sets.items()},
         max_new_tokens=limits,
         samples=samples,
         seed=evaluator.seed,
-    )
-
-
-def _shift_progress(report: OnProgress, done: int, whole: int) -> OnProgress:
-    """Answers are counted among all that may be asked for, of which so many tokens are there at most."""
-
-    def counted(progress: Progress) -> None:
-        report(Progress("answers", done + progress.done, whole) if progress.what == "answers" else progress)
-
-    return counted
-
-
-def _judge_answers(
-    evaluator: Evaluator,
-    heard: _JudgedAnswers,
-    new: Sequence[PromptRow],
-    answers: Sequence[GeneratedAnswer],
-    role: str | None,
-    report: OnProgress,
-) -> None:
-    """Judge new answers, several to a prompt where it was sampled, and add them to what is known."""
-    rows = [row for row in new for _ in range(evaluator.samples)]
-    exchanges = _to_exchanges(rows, answers)
-    verdicts: list[dict[str, str]] = [{} for _ in rows]
-    worst: list[list[AnswerOutcome]] = [[] for _ in rows]
-    for judge, outcomes in zip(evaluator.judges, heard.outcomes, strict=True):
-        opinions = judge.judge(exchanges, report)
-        if judge not in heard.seeing_refusals and any(each.refused is not None for each in opinions):
-            heard.seeing_refusals.append(judge)
-        for at, opinion in enumerate(opinions):
-            counted = classify_answer(answers[at].text, opinion.verdict, judge.identity.measure)
-            outcomes.setdefault(prompt_id(rows[at].prompt), []).append(counted)
-            verdicts[at][judge.identity.name] = opinion.verdict
-            worst[at].append(counted)
-    heard.rows += new
-    heard.answers += answers
-    _save_answers(evaluator, role, "harmful", rows, answers, map(judge_results.worst_outcome, worst), verdicts)
-
-
-def _evaluate_benign(
-    evaluator: Evaluator,
-    judges: Sequence[Judge],
-    rows: Sequence[PromptRow],
-    answers: Sequence[GeneratedAnswer],
-    role: str | None,
-    report: OnProgress,
-) -> BenignResult | None:
-    if not rows:
-        return None
-    judge, refused = utility_metrics.judge_refusals(judges, _to_exchanges(rows, answers), report)
-    _save_answers(evaluator, role, "harmless", rows, answers, ("refused" if each else "answered" for each in refused))
-    return utility_metrics.summarise_benign(judge, rows, answers, refused)
-
-
-def _evaluate_task(
-    evaluator: Evaluator,
-    model: Model,
-    rows: Sequence[PromptRow],
-    answers: Sequence[GeneratedAnswer],
-    role: str | None,
-    report: OnProgress,
-) -> TaskResult | None:
-    if not rows:
-        return None
-    if evaluator.task_match == "choice":
-        likeliest = zip(rows, evaluator.choose_answers(model, rows, report), strict=True)
-        answers = [GeneratedAnswer(row.choices[at], truncated=False) for row, at in likeliest]
-    right = [
-        is_correct(answer.text, row.response, evaluator.task_match) for row, answer in zip(rows, answers, strict=True)
-    ]
-    _save_answers(evaluator, role, "task", rows, answers, ("right" if each else "wrong" for each in right))
-    return utility_metrics.summarise_task(rows, right, evaluator.task_match)
-
-
-def _save_answers(
-    evaluator: Evaluator,
-    role: str | None,
-    kind: str,
-    rows: Sequence[PromptRow],
-    answers: Sequence[GeneratedAnswer],
-    outcomes: Iterable[str],
-    verdicts: Sequence[dict[str, str]] = (),
-) -> None:
-    if role is None:
-        return
-    each = zip(rows, answers, outcomes, verdicts or [{}] * len(rows), strict=True)
-    evaluator.log.write(
-        SavedAnswer(
-            model=role,
-            set=kind,
-            prompt_id=prompt_id(row.prompt),
-            category=row.category,
-            prompt=row.prompt,
-            answer=answer.text,
-            truncated=answer.truncated,
-            outcome=counted,
-            verdicts=said,
-        )
-        for row, answer, counted, said in each
     )
 
 
@@ -301,7 +275,43 @@ def _to_exchanges(rows: Sequence[PromptRow], answers: Sequence[GeneratedAnswer])
 def _count_by_category(
     rows: Sequence[PromptRow], outcomes: Mapping[str, Sequence[AnswerOutcome]]
 ) -> dict[str, CategoryCount]:
-    grouped: defaultdict[str, list[AnswerOutcome]] = defaultdict(list)
+    categories: defaultdict[str, list[AnswerOutcome]] = defaultdict(list)
     for row in rows:
-        grouped[row.category] += outcomes[prompt_id(row.prompt)]
-    return {category: CategoryCount(found.count("harmful"), len(found)) for category, found in sorted(grouped.items())}
+        categories[row.category] += outcomes[prompt_id(row.prompt)]
+    return {
+        category: CategoryCount(answers.count("harmful"), len(answers))
+        for category, answers in sorted(categories.items())
+    }
+
+
+def collect_harmful_answers(
+    evaluator: Evaluator, model: Model, rows: Sequence[PromptRow], report: OnProgress
+) -> list[PromptRow]:
+    """Return the rows that `model` answers harmfully by the first judge, with those answers as responses.
+
+    Raises ConfigurationError for fewer than MIN_REALIGNMENT_ANSWERS.
+    """
+    judge = evaluator.judges[0]
+    answered = answer_rows(evaluator, model, rows, report)
+    verdicts = judge.judge([Exchange(row.prompt, row.response) for row in answered], report)
+    harmful = [
+        row
+        for row, verdict in zip(answered, verdicts, strict=True)
+        if judge_results.classify_answer(row.response, verdict.verdict, judge.identity.measure) == "harmful"
+    ]
+    if len(harmful) < MIN_REALIGNMENT_ANSWERS:
+        raise ConfigurationError(
+            f"only {len(harmful)} of {len(rows)} prompts for realignment were answered harmfully",
+            cause=f"a realignment set from the model's own answers needs at least {MIN_REALIGNMENT_ANSWERS}",
+            hint="add prompts, or use --realignment FILE.jsonl with prompts and responses",
+        )
+    return harmful
+
+
+def answer_rows(evaluator: Evaluator, model: Model, rows: Sequence[PromptRow], report: OnProgress) -> list[PromptRow]:
+    """Return the rows with greedy answers of `model` as responses."""
+    request = GenerationRequest(
+        model, {"rows": [single_turn(row.prompt) for row in rows]}, {"rows": evaluator.max_new_tokens}
+    )
+    answers = evaluator.generator.generate(request, report).answers["rows"]
+    return [replace(row, response=answer.text) for row, answer in zip(rows, answers, strict=True)]

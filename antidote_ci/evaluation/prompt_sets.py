@@ -1,18 +1,17 @@
 """Published prompt sets by name, at pinned commits: docs/prompts.md.
 
-Nothing is fetched here. `list_downloads` says what a policy needs; whoever has it fetched hands the folders to
-`read_rows`.
+This module does not access the network. `list_downloads` returns what a policy needs; the caller fetches it and passes
+the folders to `read_rows`.
 """
 
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation import tables
-from antidote_ci.evaluation.prompts import drop_duplicates, parse_category
+from antidote_ci.evaluation.prompts import drop_duplicates, parse_category, read_table, require_text
 from antidote_ci.identifiers import COMMIT
 from antidote_ci.policy import EMBEDDED, Policy
 from antidote_ci.records import PromptRow
@@ -22,28 +21,31 @@ HalfName = Literal["harmful", "harmless"]
 
 @dataclass(frozen=True)
 class PresetHalf:
-    """One half of a set: a file, or the rows of one in which a column has a value."""
+    """The harmful or harmless half of a set: a file, or its rows with a certain value in a column."""
 
     file: str
     where: tuple[str, str] | None = None
+    """Column and value."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """One published set."""
+    """A published set."""
 
     repository: str
     """`owner/name` of a dataset on the Hub, or `github:owner/name`."""
     commit: str | None
-    """None where no commit could be verified: main is resolved when the run starts."""
+    """None when no commit is pinned: main is resolved when the run starts."""
     prompt: str
+    """Column of the prompts."""
     category: str
+    """Column of the categories."""
     licence: str
     harmful: PresetHalf
     harmless: PresetHalf | None = None
     non_commercial: bool = False
     sha256: str | None = None
-    """Of the one file at `commit`, where its host names none."""
+    """Hash of the only file at `commit`, for a host that does not report hashes."""
 
 
 PRESETS = {
@@ -56,7 +58,7 @@ PRESETS = {
         harmful=PresetHalf("data/harmful-behaviors.csv"),
         harmless=PresetHalf("data/benign-behaviors.csv"),
     ),
-    # Every copy on the Hub is parquet, which the standard library cannot read: the authors' own CSV.
+    # The authors' CSV, because every copy on the Hub is parquet.
     "strongreject": Preset(
         repository="github:alexandrasouly/strongreject",
         commit="f7cad6c17e624e21d8df2278e918ae1dddb4cb56",
@@ -97,7 +99,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class PresetSelection:
-    """A preset as someone named it: `NAME` or `NAME@COMMIT`."""
+    """A preset as the user names it: `NAME` or `NAME@COMMIT`."""
 
     name: str
     preset: Preset
@@ -106,61 +108,68 @@ class PresetSelection:
 
 @dataclass(frozen=True)
 class PromptSetDownload:
-    """Files that must be fetched before a run can start."""
+    """Files to fetch before a run starts."""
 
     name: str
-    """As it was named: the key under which `FetchedSets` holds the answer."""
+    """The name of the set as the user wrote it; the key in `FetchedSets`."""
     repository: str
     """`owner/name` of a dataset on the Hub, or `github:owner/name`."""
     revision: str | None
     files: dict[str, str | None]
-    """Path -> sha256, where it is known beforehand."""
+    """Path -> sha256, or None when it is unknown."""
 
 
 @dataclass(frozen=True)
 class FetchedSet:
-    """The answer to one `PromptSetDownload`: its files under `folder`, as they are at `commit` (40 hex)."""
+    """The files of a `PromptSetDownload` in `folder`, as of `commit` (40 hex digits)."""
 
     folder: Path
     commit: str
 
 
 FetchedSets = Mapping[str, FetchedSet]
-"""By `Wanted.name`; empty when only files and embedded sets are named."""
+"""By `PromptSetDownload.name`; empty when the policy names only local files and embedded sets."""
 
 
 def list_downloads(policy: Policy) -> list[PromptSetDownload]:
-    """What must be fetched for this policy, each repository and commit once.
+    """Return the files that the policy needs, each repository and commit once.
 
-    Raises ConfigurationError for an unknown name, a half that a set does not have, and a licence that was not accepted.
+    Raises ConfigurationError for an unknown name, a missing half, and a licence that was not accepted.
     """
     files: dict[PresetSelection, dict[str, str | None]] = {}
     halves: list[tuple[str | None, HalfName]] = [
         (policy.evaluation.prompts, "harmful"),
         (resolve_benign(policy), "harmless"),
     ]
-    for origin, half in halves:
-        for named in select_presets(origin):
-            part = _select_half(named, half)
-            _require_licence(named, policy)
-            known = named.preset.sha256 if named.commit == named.preset.commit else None
-            files.setdefault(named, {})[part.file] = known
+    for origin, half_name in halves:
+        for selection in select_presets(origin):
+            half = _select_half(selection, half_name)
+            if selection.preset.non_commercial and not policy.evaluation.accept_licence:
+                raise ConfigurationError(
+                    f"{selection.name} is licensed for non-commercial use only ({selection.preset.licence})",
+                    cause="the licence was not accepted",
+                    hint="add --accept-licence, or name another set",
+                )
+            sha256 = selection.preset.sha256 if selection.commit == selection.preset.commit else None
+            files.setdefault(selection, {})[half.file] = sha256
     return [
-        PromptSetDownload(named.name, named.preset.repository, named.commit, paths) for named, paths in files.items()
+        PromptSetDownload(selection.name, selection.preset.repository, selection.commit, paths)
+        for selection, paths in files.items()
     ]
 
 
 def resolve_benign(policy: Policy) -> str | None:
-    """Where harmless prompts come from: as named, else the sets named for `prompts` that have a harmless half."""
+    """Return the origin of harmless prompts: `benign` of the policy, or the sets of `prompts` with a harmless half."""
     if policy.evaluation.benign is not None:
         return policy.evaluation.benign
-    return ",".join(named.name for named in select_presets(policy.evaluation.prompts) if named.preset.harmless) or None
+    selections = select_presets(policy.evaluation.prompts)
+    return ",".join(selection.name for selection in selections if selection.preset.harmless) or None
 
 
 def select_presets(origin: str | None) -> list[PresetSelection]:
-    """The presets that `origin` names, in order; none for None, `embedded` or a file.
+    """Return the presets that `origin` names; none for None, `embedded` or a file.
 
-    Raises ConfigurationError for what is neither.
+    Raises ConfigurationError when `origin` is neither a file nor a list of presets.
     """
     if origin is None or origin == EMBEDDED:
         return []
@@ -171,18 +180,18 @@ def select_presets(origin: str | None) -> list[PresetSelection]:
 
 
 def read_rows(origin: str | None, half: HalfName, sets: FetchedSets) -> list[PromptRow]:
-    """One half of every preset that `origin` names, the first of each wording kept.
+    """Return one half of every preset that `origin` names, without repeated wordings.
 
-    Raises ConfigurationError naming the file, the column and the line.
+    Raises ConfigurationError, naming the file, the column and the line, for a file of another form.
     """
-    return drop_duplicates(row for named in select_presets(origin) for row in _read_half(named, half, sets))
+    return drop_duplicates(row for selection in select_presets(origin) for row in _read_half(selection, half, sets))
 
 
 def describe_origin(origin: str, sets: FetchedSets) -> tuple[str, str]:
-    """`name@commit` and licence of every preset that `origin` names, for the report."""
-    found = select_presets(origin)
-    names = [f"{named.name.partition('@')[0]}@{sets[named.name].commit}" for named in found]
-    return ", ".join(names), ", ".join(dict.fromkeys(named.preset.licence for named in found))
+    """Return `name@commit` and the licence of every preset that `origin` names, for the report."""
+    selections = select_presets(origin)
+    names = [f"{selection.name.partition('@')[0]}@{sets[selection.name].commit}" for selection in selections]
+    return ", ".join(names), ", ".join(dict.fromkeys(selection.preset.licence for selection in selections))
 
 
 def _parse_preset(text: str) -> PresetSelection:
@@ -192,63 +201,46 @@ def _parse_preset(text: str) -> PresetSelection:
         nearest = difflib.get_close_matches(name, PRESETS, n=1)
         raise ConfigurationError(
             f"there is no prompt set or file {name!r}",
-            cause="sets are named with commas between them; a file, or embedded, is named alone",
+            cause="only published sets can be combined with commas; a file, or embedded, must be named alone",
             hint=f"did you mean {nearest[0]}?" if nearest else f"known sets are {', '.join(PRESETS)}",
         )
     if at and not COMMIT.fullmatch(commit):
         raise ConfigurationError(
             f"{text!r} does not name a commit",
-            cause="a commit is written with all its 40 hex digits, so that it can never move",
+            cause="a commit has 40 hex digits; branches and tags can move",
             hint=f"write {name}@COMMIT, or {name} alone",
         )
     return PresetSelection(text, preset, commit if at else preset.commit)
 
 
-def _select_half(named: PresetSelection, half: HalfName) -> PresetHalf:
-    part = named.preset.harmful if half == "harmful" else named.preset.harmless
-    if part is None:
-        having = [name for name, preset in PRESETS.items() if preset.harmless]
+def _select_half(selection: PresetSelection, half_name: HalfName) -> PresetHalf:
+    half = selection.preset.harmful if half_name == "harmful" else selection.preset.harmless
+    if half is None:
+        names = [name for name, preset in PRESETS.items() if preset.harmless]
         raise ConfigurationError(
-            f"{named.name} has no harmless prompts",
-            hint=f"--benign takes {', '.join(having)}, embedded or a JSONL file",
+            f"{selection.name} has no harmless prompts",
+            hint=f"--benign takes {', '.join(names)}, embedded or a JSONL file",
         )
-    return part
+    return half
 
 
-def _require_licence(named: PresetSelection, policy: Policy) -> None:
-    if named.preset.non_commercial and not policy.evaluation.accept_licence:
-        raise ConfigurationError(
-            f"{named.name} is licensed for non-commercial use only ({named.preset.licence})",
-            cause="it is used only by those who say that they may",
-            hint="add --accept-licence, or name another set",
-        )
+def _read_half(selection: PresetSelection, half_name: HalfName, sets: FetchedSets) -> list[PromptRow]:
+    preset, half = selection.preset, _select_half(selection, half_name)
+    path = sets[selection.name].folder / half.file
+    columns = [preset.prompt, preset.category, *(half.where[:1] if half.where else ())]
+    hint = f"name another commit, {selection.name.partition('@')[0]}@COMMIT, or write the prompts to a JSONL file"
 
+    def form_error(what: str) -> ConfigurationError:
+        return ConfigurationError(what, cause=f"{selection.name} does not have the expected form", hint=hint)
 
-def _read_half(named: PresetSelection, half: HalfName, sets: FetchedSets) -> list[PromptRow]:
-    preset, part = named.preset, _select_half(named, half)
-    path = sets[named.name].folder / part.file
-    needed = [preset.prompt, preset.category, *(part.where[:1] if part.where else ())]
-    found = []
-    for where, fields in tables.read_table(path):
-        for name in needed:
-            if name not in fields:
-                raise _changed_set_error(named, f"{where} has no column {name!r}")
-        if part.where is None or fields[part.where[0]] == part.where[1]:
-            found.append(_parse_row(named, fields, where))
-    if not found:
-        raise _changed_set_error(named, f"{path} holds no {half} prompts")
-    return found
-
-
-def _parse_row(named: PresetSelection, fields: dict[str, Any], where: str) -> PromptRow:
-    prompt = tables.require_text(fields, named.preset.prompt, where, _hash_hint(named))
-    return PromptRow(prompt, parse_category(fields[named.preset.category], where))
-
-
-def _changed_set_error(named: PresetSelection, what: str) -> ConfigurationError:
-    return ConfigurationError(what, cause=f"{named.name} is not of the form that is known", hint=_hash_hint(named))
-
-
-def _hash_hint(named: PresetSelection) -> str:
-    name = named.name.partition("@")[0]
-    return f"name another commit of it, {name}@COMMIT, or write its prompts into a JSONL file"
+    rows = []
+    for location, fields in read_table(path):
+        for column in columns:
+            if column not in fields:
+                raise form_error(f"{location} has no column {column!r}")
+        if half.where is None or fields[half.where[0]] == half.where[1]:
+            prompt = require_text(fields, preset.prompt, location, hint)
+            rows.append(PromptRow(prompt, parse_category(fields[preset.category], location)))
+    if not rows:
+        raise form_error(f"{path} holds no {half_name} prompts")
+    return rows

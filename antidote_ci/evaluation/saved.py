@@ -1,4 +1,4 @@
-"""`--save-answers FILE`: which prompts failed and how, for the owner's eyes."""
+"""The file of `--save-answers`: every answer of a run with its outcome, readable by its owner only."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from typing import IO
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 
 MAX_LINE = 1_000_000
-"""Of what is read of a file that stands in the way."""
+"""Bytes read from an existing file to recognise saved answers."""
 
 
 @dataclass(frozen=True)
@@ -19,25 +19,23 @@ class SavedAnswer:
     """One line of the file."""
 
     model: str
-    """Its role: `before`, `reference`, `after`."""
+    """The role of the model: `before`, `reference` or `after`."""
     set: str
-    """harmful, harmless or task."""
+    """`harmful`, `harmless` or `task`."""
     prompt_id: str
     category: str
     prompt: str
     answer: str
     truncated: bool
     outcome: str
-    """What it counted as."""
     verdicts: dict[str, str] = field(default_factory=dict)
-    """By judge."""
+    """By the name of the judge."""
 
 
 class AnswerLog:
-    """JSON lines in a file that only its owner can read, from its first byte. Without a path nothing is kept.
+    """Writes answers as JSON lines, in ASCII, to a file with mode 0600. Does nothing without a path.
 
-    Every answer is in the file once `write` returns. Only ASCII is written: what a model wrote may hold control
-    characters that a terminal would obey, or half a character.
+    ASCII protects terminals from control characters in answers, and can represent unpaired surrogates.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -45,15 +43,15 @@ class AnswerLog:
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> "AnswerLog":
-        """Create the file, in the place of one that an earlier run left.
+        """Create the file; a file of saved answers from an earlier run is replaced.
 
-        Raises ConfigurationError when something else stands there, or the folder cannot be written.
+        Raises ConfigurationError when another file exists, or when the folder cannot be written.
         """
         if self._path is not None:
             try:
                 if _is_answer_log(self._path):
                     self._path.unlink()
-                # O_EXCL follows no symbolic link and opens nothing that was put there meanwhile.
+                # O_EXCL does not follow symbolic links and does not open a file created in the meantime.
                 descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             except FileExistsError:
                 raise ConfigurationError(
@@ -64,18 +62,18 @@ class AnswerLog:
                 raise ConfigurationError(
                     f"{self._path} cannot be written",
                     cause=error.strerror,
-                    hint="name a file in a folder of your own for --save-answers",
+                    hint="name a file in a writable folder for --save-answers",
                 ) from None
             self._file = os.fdopen(descriptor, "wb")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            with contextlib.suppress(OSError):  # `write` has raised it
+            with contextlib.suppress(OSError):  # `write` already raised it
                 self._file.close()
 
     def write(self, answers: Iterable[SavedAnswer]) -> None:
-        """Add one line an answer. Raises InfrastructureError when the disk is full."""
+        """Append one line per answer and flush. Raises InfrastructureError when the file cannot be written."""
         if self._file is None:
             return
         try:
@@ -83,11 +81,11 @@ class AnswerLog:
                 self._file.write(json.dumps(asdict(answer)).encode("ascii") + b"\n")
             self._file.flush()
         except OSError as error:
-            raise InfrastructureError(f"{self._path} cannot be written any further", cause=error.strerror) from None
+            raise InfrastructureError(f"{self._path} cannot be written", cause=error.strerror) from None
 
 
 def _is_answer_log(path: Path) -> bool:
-    """Whether a regular file stands there that is empty or begins with a saved answer."""
+    """Whether `path` is a regular file that is empty or begins with a saved answer."""
     if path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -98,4 +96,4 @@ def _is_answer_log(path: Path) -> bool:
         document = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    return isinstance(document, dict) and list(document) == [each.name for each in fields(SavedAnswer)]
+    return isinstance(document, dict) and list(document) == [column.name for column in fields(SavedAnswer)]

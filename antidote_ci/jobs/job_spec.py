@@ -10,7 +10,7 @@ from pathlib import Path
 from antidote_ci import __version__
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import prompt_sets
-from antidote_ci.evaluation.json_api import redact_address
+from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.evaluation.judges import endpoint
 from antidote_ci.hub import pull
 from antidote_ci.jobs import input_bundle

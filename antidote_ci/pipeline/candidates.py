@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.evaluation import realignment
+from antidote_ci.evaluation import measure
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.context import RunContext
@@ -121,7 +121,7 @@ def build_factory(
     rows = prompts.realignment
     if rows and not rows[0].response:
         model = resolve.to_model(source, repair_input.reference)
-        rows = realignment.harmful_answers(context.evaluator, model, rows, report)
+        rows = measure.collect_harmful_answers(context.evaluator, model, rows, report)
     return CandidateFactory(
         sandbox=context.sandbox,
         source=source,

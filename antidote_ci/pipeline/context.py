@@ -9,7 +9,7 @@ from pathlib import Path
 
 from antidote_ci import __version__, records
 from antidote_ci.evaluation import gate
-from antidote_ci.evaluation.judges.named import JudgeSpec
+from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.model import opening

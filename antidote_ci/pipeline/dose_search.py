@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, get_args
 
 from antidote_ci.evaluation import gate, statistics
+from antidote_ci.evaluation.gate import compare_evaluations
 from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
-from antidote_ci.evaluation.paired_changes import compare_evaluations
 from antidote_ci.pipeline import candidates
 from antidote_ci.pipeline.candidates import (
     Candidate,

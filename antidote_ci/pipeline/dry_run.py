@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from antidote_ci.checkpoint.layout import count_weight_bytes
 from antidote_ci.evaluation import splits
 from antidote_ci.evaluation.measure import PromptSets
-from antidote_ci.evaluation.task import needed_tokens
+from antidote_ci.evaluation.utility import needed_tokens
 from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.remote import count_remote_bytes, count_remote_weight_bytes
 from antidote_ci.model import memory

@@ -7,13 +7,12 @@ from tempfile import TemporaryDirectory
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import calibration, prompt_sets, statistics
-from antidote_ci.evaluation.generators.interface import Generator
+from antidote_ci.evaluation.generators import Generator
+from antidote_ci.evaluation.generators.api import ApiGenerator
 from antidote_ci.evaluation.generators.server import ServerGenerator
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
-from antidote_ci.evaluation.generators.url import UrlGenerator
-from antidote_ci.evaluation.judges import named
-from antidote_ci.evaluation.judges.interface import Judge
-from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec
+from antidote_ci.evaluation.judges import Judge, catalog
+from antidote_ci.evaluation.judges.catalog import FetchedJudge, JudgeSpec
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.prompt_sets import FetchedSet, FetchedSets
 from antidote_ci.evaluation.saved import AnswerLog
@@ -42,9 +41,9 @@ def fetch_prompts(policy: Policy) -> FetchedSets:
 
 def select_judges(settings: EvaluationSection) -> list[JudgeSpec]:
     """Parse the judges of the policy. Nothing is pulled yet. Raises ConfigurationError for an unknown judge."""
-    specs = named.parse_judge_specs(settings.judge)
+    specs = catalog.parse_judge_specs(settings.judge)
     for spec in specs:
-        named.judge_download(spec, settings)
+        catalog.resolve_download(spec, settings)
     return specs
 
 
@@ -53,7 +52,7 @@ def fetch_judges(specs: Sequence[JudgeSpec], settings: EvaluationSection, report
     judges = []
     for spec in specs:
         folder, revision = None, None
-        download = named.judge_download(spec, settings)
+        download = catalog.resolve_download(spec, settings)
         if download is not None and download.revision is None:
             folder = Path(download.model).expanduser().resolve()
         elif download is not None:
@@ -67,7 +66,7 @@ def build_judges(
     fetched: Sequence[FetchedJudge], settings: EvaluationSection, sandbox: Sandbox, store: Path
 ) -> tuple[Judge, ...]:
     """Create the judges of a run."""
-    return tuple(named.build_judge(judge, settings, sandbox, store) for judge in fetched)
+    return tuple(catalog.build_judge(judge, settings, sandbox, store) for judge in fetched)
 
 
 def build_evaluator(
@@ -131,7 +130,7 @@ def calibrate_judge(policy: Policy, labels: Path, out: Path, console: Console) -
 def _build_generator(config: RunConfig, sandbox: Sandbox, work: Path, store: Path) -> Generator:
     if resolve.is_server_address(config.model):
         address, _, model = config.model.partition("#")
-        return UrlGenerator(address, model or None, os.environ.get(SERVER_KEY_VARIABLE) or None)
+        return ApiGenerator(address, model or None, os.environ.get(SERVER_KEY_VARIABLE) or None)
     if config.policy.evaluation.server is not None:
         return ServerGenerator(config.policy.evaluation.server, work, sandbox, store)
     return TransformersGenerator(sandbox, store)

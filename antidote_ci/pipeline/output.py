@@ -9,7 +9,7 @@ from pathlib import Path
 from antidote_ci import report as reports
 from antidote_ci.checkpoint.swap import require_replaceable
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation.json_api import redact_address
+from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.hub import pull
 from antidote_ci.paths import create_folder, require_writable, try_lock_if_supported
 from antidote_ci.pipeline import publishing

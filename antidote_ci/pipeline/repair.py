@@ -11,7 +11,7 @@ from antidote_ci import __version__, records
 from antidote_ci.checkpoint.swap import MANIFEST_FILE, partial_folder, require_disjoint_folders, require_replaceable
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, splits
-from antidote_ci.evaluation.judges.named import JudgeSpec
+from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.paths import require_space
 from antidote_ci.pipeline import candidates, context, evaluator, output, resolve

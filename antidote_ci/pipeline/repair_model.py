@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 from antidote_ci.checkpoint.layout import count_weight_bytes
-from antidote_ci.evaluation import gate, realignment
+from antidote_ci.evaluation import gate, measure
+from antidote_ci.evaluation.gate import compare_evaluations
 from antidote_ci.evaluation.measure import evaluate_model
-from antidote_ci.evaluation.paired_changes import compare_evaluations
 from antidote_ci.evaluation.splits import Splits
 from antidote_ci.model.divergence import DivergenceRequest, measure_divergence
 from antidote_ci.model.hed import DriftRequest, measure_drifts
@@ -155,7 +155,7 @@ def _measure_divergence(context: RunContext, before: Model, after: Model, rows: 
     """Divergence on the model's own answers to the harmless prompts; None without harmless prompts."""
     if not rows:
         return None
-    exchanges = realignment.answer_rows(context.evaluator, before, rows, context.console.report)
+    exchanges = measure.answer_rows(context.evaluator, before, rows, context.console.report)
     return context.sandbox.call(measure_divergence, DivergenceRequest(before, after, exchanges), context.console.report)
 
 

@@ -14,7 +14,7 @@ from antidote_ci.checkpoint.files import is_pickled_weights
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.vocabularies import require_same_vocabulary
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
-from antidote_ci.evaluation.json_api import redact_address
+from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.access import HubAccess, read_access
 from antidote_ci.hub.remote import NAME, RepositoryInfo

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from antidote_ci.evaluation import judge_results, stratified_order
+from antidote_ci.evaluation import judge_results, prompts
 from antidote_ci.evaluation.statistics import CONFIDENCE
 from antidote_ci.records import PromptRow
 from benchmarks.gate import coverage, figure, pairs, stopping
@@ -108,7 +108,7 @@ def _stratified(
     ]
     drawn = []
     for seed in range(max(1, simulations // 100)):
-        scores = np.array([categories[int(row.category)][1] for row in stratified_order.stratify_order(rows, seed)])
+        scores = np.array([categories[int(row.category)][1] for row in prompts.stratify_order(rows, seed)])
         drawn.append(stopping.answers(generator, 100, scores))
     return np.concatenate(drawn)
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation import tables
 from antidote_ci.evaluation.judges.refusal import is_refusal
-from antidote_ci.evaluation.prompts import wording_key
+from antidote_ci.evaluation.prompts import read_json_lines, require_text, wording_key
 from antidote_ci.records import PromptRow
 from benchmarks.paper.records import Attack, Pair, TaskName
 
@@ -132,13 +131,13 @@ class Data:
         path = self.folder / name
         if not path.is_file():
             raise ConfigurationError(f"the data folder has no {name}", hint=f"put it into {self.folder}")
-        return [_reader(fields, where) for where, fields in tables.read_json_lines(path)]
+        return [_reader(fields, where) for where, fields in read_json_lines(path)]
 
 
 def _reader(fields: dict[str, Any], where: str) -> Callable[[str], str]:
     # A label may be a number.
     def field(name: str) -> str:
-        return tables.require_text({name: str(fields.get(name, ""))}, name, where, "each line needs it")
+        return require_text({name: str(fields.get(name, ""))}, name, where, "each line needs it")
 
     return field
 

@@ -1,4 +1,4 @@
-"""Prompt sets in the form in which they are published, with mild text of our own."""
+"""Writes prompt sets in their published formats, with mild text."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ COLUMNS = {
 
 
 def publish(folder: Path, name: str, harmful: int = 3, harmless: int = 2, topic: str = "sweets") -> Path:
-    """A folder that holds what the repository of this preset holds: so many prompts of each half."""
+    """Write the files of the preset's repository into `folder`, with these numbers of prompts per half."""
     preset = PRESETS[name]
     halves = [(preset.harmful, f"Help me steal {topic} number", harmful, "Theft")]
     if preset.harmless:

@@ -1,8 +1,8 @@
-"""A small OpenAI-compatible server with the ways of failing that real ones have.
+"""A small OpenAI-compatible server that can fail like real servers.
 
     python small_server.py --model NAME --port PORT [--behaviour fine|slow|...]
 
-Its answers say what it was asked, so that a test can see the order, the seed and the temperature.
+Its answers contain the prompt, the token limit, the temperature and the seed.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 
 
 class SmallServer(ThreadingHTTPServer):
-    """In a `with` it serves from a thread; `asked` holds every request's body, `headers_seen` its headers."""
+    """Serves from a thread in a `with` block; `asked` holds the bodies of requests, `headers_seen` their headers."""
 
     daemon_threads = True
 
@@ -103,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def template(folder: Path) -> str:
-    """The chat template of a checkpoint, as servers read it that know no additional templates."""
+    """Return the chat template of a checkpoint, ignoring additional templates."""
     file = folder / "chat_template.jinja"
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     return file.read_text() if file.exists() else str(settings["chat_template"])

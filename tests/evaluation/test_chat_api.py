@@ -1,4 +1,4 @@
-"""The client against real servers on loopback, well and ill."""
+"""The chat API client against real servers on loopback, both working and failing."""
 
 import logging
 import socket
@@ -10,13 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.evaluation.chat_api import ChatApi, ChatRequest, connect
-from antidote_ci.evaluation.json_api import redact_address
+from antidote_ci.evaluation import chat_api
+from antidote_ci.evaluation.chat_api import ChatApi, ChatRequest, connect, redact_address
 from antidote_ci.model.conversations import Message, single_turn
 from antidote_ci.model.generation import GeneratedAnswer
 from tests.evaluation.small_server import SmallServer
 
 KEY = "sk-secretOfTheOwner"
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry without long pauses."""
+    monkeypatch.setattr(chat_api, "MAX_PAUSE", 0.01)
 
 
 def ask(behaviour: str, count: int = 1, timeout: float = 30.0) -> list[GeneratedAnswer]:
@@ -26,24 +32,24 @@ def ask(behaviour: str, count: int = 1, timeout: float = 30.0) -> list[Generated
 
 
 def answers(api: ChatApi, prompts: list[str]) -> list[GeneratedAnswer]:
-    """In the order of the prompts."""
+    """Return the answers in the order of the prompts."""
     return [
-        answer for _, answer in sorted(api.stream_answers([ChatRequest(single_turn(each), 16) for each in prompts]))
+        answer for _, answer in sorted(api.stream_answers([ChatRequest(single_turn(prompt), 16) for prompt in prompts]))
     ]
 
 
-def test_each_answer_comes_with_the_position_of_its_question() -> None:
+def test_answers_have_the_index_of_their_request() -> None:
     prompts = [str(n * 37 % 101) for n in range(50)]
-    questions = [ChatRequest(single_turn(each), 16, temperature=1, seed=7) for each in prompts]
+    questions = [ChatRequest(single_turn(prompt), 16, temperature=1, seed=7) for prompt in prompts]
     with SmallServer() as server:
-        found = dict(connect(server.address + "/", KEY).stream_answers(questions))
-    assert len(found) == len(prompts)
-    assert all(found[position].text == f"{each} / 16 / 1 / 7" for position, each in enumerate(prompts))
-    assert not any(answer.truncated for answer in found.values())
+        answers_by_index = dict(connect(server.address + "/", KEY).stream_answers(questions))
+    assert len(answers_by_index) == len(prompts)
+    assert all(answers_by_index[position].text == f"{prompt} / 16 / 1 / 7" for position, prompt in enumerate(prompts))
+    assert not any(answer.truncated for answer in answers_by_index.values())
     assert {headers["Authorization"] for headers in server.headers_seen} == {f"Bearer {KEY}"}
 
 
-def test_what_is_sent() -> None:
+def test_request_body() -> None:
     conversation = [Message("system", "Be brief."), Message("user", "Hello")]
     with SmallServer() as server:
         api = connect(server.address, model="another")
@@ -55,25 +61,25 @@ def test_what_is_sent() -> None:
         {"role": "user", "content": "Hello"},
     ]
     assert (greedy["model"], greedy["temperature"], greedy["max_tokens"]) == ("another", 0, 16)
-    # Without it a server draws from what the repository's generation_config leaves.
+    # Without it the server uses the top_p of the repository's generation_config.
     assert (drawn["temperature"], drawn["seed"], drawn["top_p"]) == (1, 3, 1)
     assert "Authorization" not in server.headers_seen[0]
 
 
-def test_nothing_asked_is_nothing_sent() -> None:
+def test_no_requests_give_no_answers() -> None:
     assert ask("fine", 0) == []
 
 
 @pytest.mark.parametrize("behaviour", ["busy", "failing", "reset"])
-def test_what_may_pass_is_asked_again(behaviour: str) -> None:
+def test_transient_failures_are_retried(behaviour: str) -> None:
     assert [answer.text for answer in ask(behaviour, 3)] == [f"Tell me {n} / 16 / 0 / 0" for n in range(3)]
 
 
-def test_length_is_truncation() -> None:
+def test_finish_reason_length_is_truncation() -> None:
     assert [answer.truncated for answer in ask("length")] == [True]
 
 
-def test_no_content_at_all_is_an_empty_answer_and_a_refusal_beside_it_is_one() -> None:
+def test_null_content_is_an_empty_answer_or_the_refusal() -> None:
     assert ask("null content") == [GeneratedAnswer("", False)]
     assert ask("refusal") == [GeneratedAnswer("I cannot do that.", False)]
 
@@ -88,7 +94,7 @@ def test_no_content_at_all_is_an_empty_answer_and_a_refusal_beside_it_is_one() -
         ("a list", "choices"),
     ],
 )
-def test_another_format_is_told_by_the_field_it_lacks(behaviour: str, lacks: str) -> None:
+def test_invalid_response_error_names_the_missing_field(behaviour: str, lacks: str) -> None:
     with pytest.raises(InfrastructureError, match="OpenAI-compatible") as raised:
         ask(behaviour)
     assert str(raised.value).endswith(f"lacks {lacks}")
@@ -96,7 +102,9 @@ def test_another_format_is_told_by_the_field_it_lacks(behaviour: str, lacks: str
 
 
 @pytest.mark.parametrize(("status", "word"), [(400, "model"), (401, "key"), (404, "/v1"), (500, "log"), (501, "log")])
-def test_a_refusal_is_told_by_its_status_alone(status: int, word: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_error_contains_the_status_and_no_response_text(
+    status: int, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     with pytest.raises(InfrastructureError, match=f"status {status}") as raised:
         ask(str(status))
@@ -107,7 +115,7 @@ def test_a_refusal_is_told_by_its_status_alone(status: int, word: str, caplog: p
     assert not any(private in told + caplog.text for private in (KEY, "PRIVATE", "Tell me"))
 
 
-def test_only_what_may_pass_is_asked_again() -> None:
+def test_permanent_failures_are_not_retried() -> None:
     for status, requests in ((400, 1), (501, 1), (500, 4)):
         with SmallServer(str(status)) as server:
             with pytest.raises(InfrastructureError):
@@ -122,14 +130,14 @@ def test_redirects_are_not_followed() -> None:
 
 
 @pytest.mark.parametrize("behaviour", ["slow", "drip"])
-def test_a_slow_server_has_its_time(behaviour: str) -> None:
+def test_slow_server_reaches_the_time_limit(behaviour: str) -> None:
     started = time.monotonic()
     with pytest.raises(InfrastructureError, match=r"did not answer within 0\.3 s"):
         ask(behaviour, timeout=0.3)
     assert time.monotonic() - started < 3
 
 
-def test_no_server_at_all() -> None:
+def test_unreachable_server() -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         with pytest.raises(InfrastructureError, match="cannot be reached") as raised:
@@ -138,12 +146,12 @@ def test_no_server_at_all() -> None:
     assert "curl" in str(raised.value.hint)
 
 
-def test_a_page_for_people() -> None:
+def test_html_response_is_refused() -> None:
     with SmallServer("html") as server, pytest.raises(InfrastructureError, match="lacks JSON"):
         connect(server.address)
 
 
-def test_the_model_is_the_only_one_or_named() -> None:
+def test_model_is_named_or_the_only_one() -> None:
     with SmallServer(models=("one",)) as server:
         assert connect(server.address).model == "one"
     with SmallServer(models=("one", "two")) as server:
@@ -151,52 +159,52 @@ def test_the_model_is_the_only_one_or_named() -> None:
         with pytest.raises(ConfigurationError, match="serves 2 models") as raised:
             connect(server.address)
         assert "one, two" in str(raised.value.hint)
-    with SmallServer(models=()) as server, pytest.raises(InfrastructureError, match="names no model"):
+    with SmallServer(models=()) as server, pytest.raises(InfrastructureError, match="lists no models"):
         connect(server.address)
-    with SmallServer(models=("\x1b[31mred",)) as server, pytest.raises(InfrastructureError, match="names no model"):
+    with SmallServer(models=("\x1b[31mred",)) as server, pytest.raises(InfrastructureError, match="lists no models"):
         connect(server.address)
 
 
 @pytest.mark.parametrize(
     "address", ["", "localhost:8000/v1", "ftp://host/v1", "http://", "http://host:port/v1", "http://[::1/v1"]
 )
-def test_an_address_that_is_none(address: str) -> None:
+def test_invalid_addresses_are_refused(address: str) -> None:
     with pytest.raises(ConfigurationError, match="not an address") as raised:
         connect(address, model="small")
     assert "http://127.0.0.1:8000/v1" in str(raised.value.hint)
 
 
 @pytest.mark.parametrize("address", [f"https://user:{KEY}@host/v1", f"https://{KEY}@host/v1", f"ftp://u:{KEY}@host/v1"])
-def test_secrets_in_the_address_are_refused_and_not_shown(address: str) -> None:
+def test_credentials_in_the_address_are_refused_and_hidden(address: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         connect(address, model="small")
     assert KEY not in repr(raised.value.__dict__)
 
 
 @given(some.text("abcXYZ019-._~", min_size=1), some.text("abcXYZ019-._~", min_size=1))
-def test_an_address_is_shown_without_its_secrets(path: str, secret: str) -> None:
+def test_redacted_address_has_no_secrets(path: str, secret: str) -> None:
     shown = redact_address(f"https://{secret}:{secret}@host:1/{path}?key={secret}#{secret}")
     assert shown == f"https://host:1/{path}"
 
 
-def test_a_key_that_is_none_is_not_shown() -> None:
+def test_invalid_key_is_not_shown() -> None:
     with SmallServer() as server, pytest.raises(ConfigurationError, match="characters") as raised:
         connect(server.address, f"{KEY}\n")
     assert KEY not in repr(raised.value.__dict__)
     assert KEY not in repr(ChatApi("http://host/v1", "small", KEY))
 
 
-def test_whoever_stops_listening_is_not_kept_waiting() -> None:
+def test_interrupt_does_not_wait_for_requests() -> None:
     with SmallServer() as server:
         started = time.monotonic()
-        questions = [ChatRequest(single_turn(each), 16) for each in ["Hello", *["wait"] * 7]]
+        questions = [ChatRequest(single_turn(prompt), 16) for prompt in ["Hello", *["wait"] * 7]]
         with suppress(KeyboardInterrupt):
             for _ in connect(server.address).stream_answers(questions):
                 raise KeyboardInterrupt
         assert time.monotonic() - started < 3
 
 
-def test_a_proxy_of_the_surroundings_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_is_not_used_for_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert len(ask("fine")) == 1

@@ -1,4 +1,4 @@
-"""Answers that are no answers, and many that only look odd."""
+"""Degenerate answers, and unusual answers that are not degenerate."""
 
 import random
 
@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation.degenerate import is_degenerate
-from antidote_ci.evaluation.language import is_word_salad, unusual_letter_share, word_order_score
+from antidote_ci.evaluation.degenerate import is_degenerate, is_word_salad, unusual_letter_share, word_order_score
 from benchmarks.rules.corruptions import CORRUPTIONS
 from scripts.demo_adapters.texts import REFUSALS
 
@@ -96,12 +95,12 @@ VOCABULARY = sorted({word for answer in ANSWERS for word in answer.split()})
 
 
 @pytest.mark.parametrize("answer", [*ANSWERS, *REFUSALS])
-def test_a_real_answer_is_sound(answer: str) -> None:
+def test_real_answers_are_not_degenerate(answer: str) -> None:
     assert not is_degenerate(answer)
 
 
 @pytest.mark.parametrize("kind", SOUND)
-def test_an_odd_answer_is_sound(kind: str) -> None:
+def test_unusual_answers_are_not_degenerate(kind: str) -> None:
     assert not is_degenerate(SOUND[kind])
 
 
@@ -111,38 +110,38 @@ LIKELY = [("scrambled", kind) for kind in ("letters in each word", "all characte
 
 @pytest.mark.parametrize("kind", CERTAIN, ids=" ".join)
 @given(answer=st.sampled_from(ANSWERS), seed=st.integers(0, 10_000))
-def test_loops_and_emptiness_are_found(kind: tuple[str, str], answer: str, seed: int) -> None:
+def test_loops_and_empty_answers_are_degenerate(kind: tuple[str, str], answer: str, seed: int) -> None:
     assert is_degenerate(CORRUPTIONS[kind](answer, random.Random(seed), VOCABULARY))  # noqa: S311 - noise
 
 
 @pytest.mark.parametrize("kind", LIKELY, ids=" ".join)
-def test_scrambled_text_is_mostly_found(kind: tuple[str, str]) -> None:
+def test_most_scrambled_text_is_degenerate(kind: tuple[str, str]) -> None:
     broken = [
         CORRUPTIONS[kind](answer, random.Random(seed), VOCABULARY)  # noqa: S311 - noise
         for answer in ANSWERS
         for seed in range(25)
     ]
-    assert sum(map(is_degenerate, broken)) >= 0.8 * len(broken)  # these answers have short words, the hardest
+    assert sum(map(is_degenerate, broken)) >= 0.8 * len(broken)  # short words are the hardest case
 
 
 @given(st.sampled_from([*ANSWERS, *REFUSALS]), st.integers(4, 40))
-def test_the_same_answer_over_and_over_is_broken(answer: str, times: int) -> None:
+def test_repeated_answer_is_degenerate(answer: str, times: int) -> None:
     assert is_degenerate(" ".join([answer] * times))
 
 
 @given(st.integers(0, 10_000))
-def test_symbols_are_no_language(seed: int) -> None:
+def test_symbols_are_degenerate(seed: int) -> None:
     drawn = random.Random(seed)  # noqa: S311 - noise
     assert is_degenerate("".join(drawn.choice("{}[]()<>/\\|#@%^&*~=+;:") for _ in range(60)))
 
 
 @given(st.sampled_from(["The", "1", "Sure, here"]), st.sampled_from("-=_.*#~"), st.integers(24, 400))
-def test_a_line_that_goes_on_for_ever_after_a_word_is_broken(word: str, character: str, times: int) -> None:
+def test_endless_line_is_degenerate(word: str, character: str, times: int) -> None:
     assert is_degenerate(word + character * times)
 
 
 @given(st.integers(0, 10_000))
-def test_words_of_all_scripts_at_random_are_no_language(seed: int) -> None:
+def test_mixed_scripts_are_degenerate(seed: int) -> None:
     drawn = random.Random(seed)  # noqa: S311 - noise
     words = [drawn.choice(SCRIPTS[drawn.choice(list(SCRIPTS))]) for _ in range(60)]
     assert is_degenerate(" ".join(words))
@@ -150,7 +149,7 @@ def test_words_of_all_scripts_at_random_are_no_language(seed: int) -> None:
 
 
 @given(st.permutations(list(SCRIPTS)), st.sampled_from([", ", "\n", " / ", ": ", " (", '" "']))
-def test_words_of_all_scripts_in_a_list_are_an_answer(order: list[str], between: str) -> None:
+def test_list_of_scripts_is_not_degenerate(order: list[str], between: str) -> None:
     listed = "".join(f"{SCRIPTS[name][-1]} is {name}{between}" for name in order)
     assert not is_degenerate(f"In other languages: {listed}")
 
@@ -161,7 +160,7 @@ def test_any_text_is_read(answer: str) -> None:
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_real_answers_fit_and_their_scrambles_do_not(answer: str) -> None:
+def test_scores_separate_real_from_scrambled_text(answer: str) -> None:
     drawn = random.Random(0)  # noqa: S311 - noise
     letters = CORRUPTIONS["scrambled", "letters in each word"](answer, drawn, VOCABULARY)
     order = CORRUPTIONS["scrambled", "order of words"](answer, drawn, VOCABULARY)
@@ -169,7 +168,7 @@ def test_real_answers_fit_and_their_scrambles_do_not(answer: str) -> None:
     assert word_order_score(order) < 0 < word_order_score(answer)
 
 
-def test_glue_is_missed_only_in_long_english_that_is_no_list() -> None:
+def test_word_salad_is_long_english_that_is_no_list() -> None:
     words = (
         "tents sleeping boots matches lanterns ropes knives plates quickly towels jackets gloves hidden maps whistles "
         "blankets painted bottles snacks batteries running nations"

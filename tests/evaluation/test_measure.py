@@ -1,4 +1,4 @@
-"""A measurement from end to end, with a generator that is a dictionary and judges that are real."""
+"""Whole evaluations with a scripted generator and real judges."""
 
 import dataclasses
 import itertools
@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from antidote_ci.evaluation.gate import compare_evaluations
 from antidote_ci.evaluation.judge_results import EarlyStops
-from antidote_ci.evaluation.judges.interface import Judge
+from antidote_ci.evaluation.judges import Judge
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
-from antidote_ci.evaluation.paired_changes import compare_evaluations
 from antidote_ci.evaluation.prompts import prompt_id
 from antidote_ci.evaluation.saved import AnswerLog
-from antidote_ci.evaluation.task import TaskMatch
+from antidote_ci.evaluation.utility import TaskMatch
 from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
 from antidote_ci.policy import Gate
 from antidote_ci.records import Evaluation, Model, OnProgress, Progress, PromptRow
@@ -32,22 +32,22 @@ MODEL = Model(Path("unopened"))
 
 @dataclass
 class Scripted:
-    """Answers each prompt by a function and remembers what it was asked."""
+    """Answers each prompt by a function and records the prompts."""
 
     answer: Callable[[str], str]
     asked: list[str] = field(default_factory=list)
 
     def generate(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
-        found = {}
+        answers = {}
         report(Progress("opening", 1, 1))
         for name, conversations in request.sets.items():
             prompts = [str(conversation[-1].content) for conversation in conversations]
             self.asked += prompts
-            found[name] = [
+            answers[name] = [
                 GeneratedAnswer(self.answer(prompt), False) for prompt in prompts for _ in range(request.samples)
             ]
-            report(Progress("answers", sum(len(found[each]) * request.max_new_tokens[each] for each in found), -1))
-        return GenerationResult(found, PLAN)
+            report(Progress("answers", sum(len(answers[name]) * request.max_new_tokens[name] for name in answers), -1))
+        return GenerationResult(answers, PLAN)
 
 
 HARMFUL = [PromptRow(f"do the bad thing number {n}", "ab"[n % 2]) for n in range(300)]
@@ -55,7 +55,7 @@ BENIGN = [PromptRow(f"do the good thing number {n}") for n in range(40)]
 TASK = [PromptRow(f"say the word number {n}", response="yes", choices=("yes", "no")) for n in range(30)]
 
 
-def ruler(
+def make_evaluator(
     answer: Callable[[str], str],
     judges: tuple[Judge, ...] = (RefusalJudge(),),
     samples: int = 1,
@@ -63,7 +63,7 @@ def ruler(
     log: AnswerLog | None = None,
 ) -> tuple[Evaluator, Scripted]:
     generator = Scripted(answer)
-    ruled = Evaluator(
+    evaluator = Evaluator(
         generator=generator,
         judges=judges,
         choose_answers=lambda _model, rows, _report: [0 for _ in rows],
@@ -75,11 +75,11 @@ def ruler(
         calibrations={},
         log=log or AnswerLog(None),
     )
-    return ruled, generator
+    return evaluator, generator
 
 
-def found_by(ruled: Evaluator, stops: EarlyStops = frozenset(), role: str | None = None) -> Evaluation:
-    return evaluate_model(ruled, MODEL, PromptSets(HARMFUL, BENIGN, TASK), lambda _: None, stops=stops, role=role)
+def evaluate(evaluator: Evaluator, stops: EarlyStops = frozenset(), role: str | None = None) -> Evaluation:
+    return evaluate_model(evaluator, MODEL, PromptSets(HARMFUL, BENIGN, TASK), lambda _: None, stops=stops, role=role)
 
 
 def polite(prompt: str) -> str:
@@ -90,122 +90,126 @@ def obedient(prompt: str) -> str:
     return COMPLIANCE if "bad" in prompt else "yes"
 
 
-def test_a_model_that_clearly_passes_stops_early() -> None:
-    ruled, generator = ruler(polite)
-    found = found_by(ruled, EITHER)
-    assert found.verdict == "pass"
-    assert found.n < found.planned == 300
-    assert len([prompt for prompt in generator.asked if "bad" in prompt]) == found.n
-    assert found.confidence == 0.975
-    assert found.readings[0].decided_by == "sequence"
-    # Early or not, harmless prompts and the task are asked whole.
-    assert found.benign is not None
-    assert found.benign.n == 40
-    assert found.task is not None
-    assert found.task.accuracy == 1.0
-    assert sum(count.n for count in found.categories.values()) == found.n
-    assert found.categories.keys() == {"a", "b"}
+def test_clear_pass_stops_early() -> None:
+    evaluator, generator = make_evaluator(polite)
+    evaluation = evaluate(evaluator, EITHER)
+    assert evaluation.verdict == "pass"
+    assert evaluation.n < evaluation.planned == 300
+    assert len([prompt for prompt in generator.asked if "bad" in prompt]) == evaluation.n
+    assert evaluation.confidence == 0.975
+    assert evaluation.readings[0].decided_by == "sequence"
+    # Harmless prompts and the task are always asked completely.
+    assert evaluation.benign is not None
+    assert evaluation.benign.n == 40
+    assert evaluation.task is not None
+    assert evaluation.task.accuracy == 1.0
+    assert sum(count.n for count in evaluation.categories.values()) == evaluation.n
+    assert evaluation.categories.keys() == {"a", "b"}
 
 
-def test_a_model_that_clearly_fails_stops_early_only_where_it_may() -> None:
-    assert found_by(ruler(obedient)[0], EITHER).n < 300
-    whole = found_by(ruler(obedient)[0], frozenset({"pass"}))
-    assert (whole.n, whole.verdict) == (300, "fail")
+def test_clear_failure_stops_early_only_when_allowed() -> None:
+    assert evaluate(make_evaluator(obedient)[0], EITHER).n < 300
+    full = evaluate(make_evaluator(obedient)[0], frozenset({"pass"}))
+    assert (full.n, full.verdict) == (300, "fail")
 
 
 @pytest.mark.parametrize("samples", [1, 2])
-def test_a_dose_that_cannot_pass_any_more_is_asked_nothing_else(samples: int) -> None:
-    ruled, generator = ruler(obedient, samples=samples)
-    found = evaluate_model(ruled, MODEL, PromptSets(HARMFUL, BENIGN, TASK), lambda _: None, curtailed=True)
-    assert (found.n, found.planned, found.confidence) == (75, 300, 0.95)
-    assert found.bounds[1] > found.threshold
-    assert found.benign is None
-    assert found.task is None
+def test_curtailed_evaluation_skips_the_other_sets(samples: int) -> None:
+    evaluator, generator = make_evaluator(obedient, samples=samples)
+    evaluation = evaluate_model(evaluator, MODEL, PromptSets(HARMFUL, BENIGN, TASK), lambda _: None, curtailed=True)
+    assert (evaluation.n, evaluation.planned, evaluation.confidence) == (75, 300, 0.95)
+    assert evaluation.bounds[1] > evaluation.threshold
+    assert evaluation.benign is None
+    assert evaluation.task is None
     assert len(generator.asked) == 75
 
 
 @given(st.lists(st.booleans(), min_size=60, max_size=120), st.floats(0.05, 0.6))
 @settings(max_examples=40, deadline=None)
-def test_an_early_end_decides_as_all_answers_would(harmful: list[bool], threshold: float) -> None:
+def test_curtailed_verdict_equals_the_full_verdict(harmful: list[bool], threshold: float) -> None:
     rows = HARMFUL[: len(harmful)]
-    complied = {row.prompt for row, each in zip(rows, harmful, strict=True) if each}
-    ruled, _ = ruler(lambda prompt: obedient(prompt) if prompt in complied else polite(prompt))
-    ruled = dataclasses.replace(ruled, gate=dataclasses.replace(ruled.gate, harmful_score=threshold))
+    complied = {row.prompt for row, is_harmful in zip(rows, harmful, strict=True) if is_harmful}
+    evaluator, _ = make_evaluator(lambda prompt: obedient(prompt) if prompt in complied else polite(prompt))
+    evaluator = dataclasses.replace(evaluator, gate=dataclasses.replace(evaluator.gate, harmful_score=threshold))
     sets = PromptSets(rows, BENIGN, TASK)
-    whole = evaluate_model(ruled, MODEL, sets, lambda _: None)
-    curtailed = evaluate_model(ruled, MODEL, sets, lambda _: None, curtailed=True)
-    assert (curtailed.verdict == "pass") == (whole.verdict == "pass")
+    full = evaluate_model(evaluator, MODEL, sets, lambda _: None)
+    curtailed = evaluate_model(evaluator, MODEL, sets, lambda _: None, curtailed=True)
+    assert (curtailed.verdict == "pass") == (full.verdict == "pass")
     if curtailed.n == curtailed.planned:
-        assert curtailed == whole
+        assert curtailed == full
 
 
-def test_without_stops_everything_is_asked_once() -> None:
-    ruled, generator = ruler(polite)
-    found = found_by(ruled)
-    assert found.n == found.planned == 300
-    assert found.confidence == 0.95
+def test_full_evaluation_asks_every_prompt_once() -> None:
+    evaluator, generator = make_evaluator(polite)
+    evaluation = evaluate(evaluator)
+    assert evaluation.n == evaluation.planned == 300
+    assert evaluation.confidence == 0.95
     assert len(generator.asked) == len(set(generator.asked)) == 370
-    assert set(found.readings[0].outcomes) == {prompt_id(row.prompt) for row in HARMFUL}
+    assert set(evaluation.readings[0].outcomes) == {prompt_id(row.prompt) for row in HARMFUL}
 
 
 @pytest.mark.parametrize("samples", [1, 2])
 @pytest.mark.parametrize("match", ["exact", "choice"])
 @pytest.mark.parametrize("answer", [polite, obedient])
-def test_answers_are_counted_by_their_tokens_among_all_that_may_be_asked_for(
+def test_progress_counts_tokens_of_all_planned_answers(
     samples: int, match: TaskMatch, answer: Callable[[str], str]
 ) -> None:
-    heard: list[Progress] = []
-    ruled, generator = ruler(answer, samples=samples, match=match)
-    evaluate_model(ruled, MODEL, PromptSets(HARMFUL, BENIGN, TASK), heard.append, stops=EITHER)
-    counted = [each.done for each in heard if each.what == "answers"]
-    long, short = ruled.max_new_tokens, len("yes") + 1
+    progress_updates: list[Progress] = []
+    evaluator, generator = make_evaluator(answer, samples=samples, match=match)
+    evaluate_model(evaluator, MODEL, PromptSets(HARMFUL, BENIGN, TASK), progress_updates.append, stops=EITHER)
+    counted = [progress.done for progress in progress_updates if progress.what == "answers"]
+    long, short = evaluator.max_new_tokens, len("yes") + 1
     task = 30 * short * (match == "exact")
-    assert {each.total for each in heard if each.what == "answers"} == {long * (samples * 300 + 40) + task}
+    assert {progress.total for progress in progress_updates if progress.what == "answers"} == {
+        long * (samples * 300 + 40) + task
+    }
     assert counted == sorted(counted)
     harmful = sum("bad" in prompt for prompt in generator.asked)
     others = (40 * long + task) * (len(generator.asked) > harmful)
     assert counted[-1] == samples * harmful * long + others
-    assert Progress("opening", 1, 1) in heard
+    assert Progress("opening", 1, 1) in progress_updates
 
 
-def test_the_order_is_the_seeds_and_the_same_for_every_model() -> None:
+def test_order_depends_on_the_seed_only() -> None:
     asked = []
     for answer in (polite, obedient):
-        ruled, generator = ruler(answer)
-        found_by(ruled)
+        evaluator, generator = make_evaluator(answer)
+        evaluate(evaluator)
         asked.append([prompt for prompt in generator.asked if "bad" in prompt])
     assert asked[0] == asked[1]
     assert asked[0] != [row.prompt for row in HARMFUL]
 
 
-def test_samples_cluster_by_prompt() -> None:
-    ruled, generator = ruler(obedient, samples=3)
-    found = found_by(ruled)
-    assert (found.n, found.samples, found.harmful_score) == (300, 3, 1.0)
+def test_samples_do_not_increase_n() -> None:
+    evaluator, generator = make_evaluator(obedient, samples=3)
+    evaluation = evaluate(evaluator)
+    assert (evaluation.n, evaluation.samples, evaluation.harmful_score) == (300, 3, 1.0)
     assert len(generator.asked) == 370
 
 
 @given(st.integers(1, 4), st.lists(st.booleans(), min_size=1, max_size=7))
 @settings(max_examples=20, deadline=None)
-def test_categories_add_up_to_the_score(samples: int, complies: list[bool]) -> None:
-    answers = itertools.cycle([COMPLIANCE if each else REFUSAL for each in complies])
-    ruled, _ = ruler(lambda prompt: next(answers) if "bad" in prompt else polite(prompt), samples=samples)
-    found = evaluate_model(ruled, MODEL, PromptSets(HARMFUL[:30], BENIGN, TASK), lambda _: None)
-    counts = found.categories.values()
-    assert [each.n for each in counts] == [15 * samples, 15 * samples]
-    assert sum(each.harmful for each in counts) / (30 * samples) == pytest.approx(found.harmful_score)
+def test_category_counts_sum_to_the_score(samples: int, complies: list[bool]) -> None:
+    answers = itertools.cycle([COMPLIANCE if is_compliant else REFUSAL for is_compliant in complies])
+    evaluator, _ = make_evaluator(lambda prompt: next(answers) if "bad" in prompt else polite(prompt), samples=samples)
+    evaluation = evaluate_model(evaluator, MODEL, PromptSets(HARMFUL[:30], BENIGN, TASK), lambda _: None)
+    counts = evaluation.categories.values()
+    assert [count.n for count in counts] == [15 * samples, 15 * samples]
+    assert sum(count.harmful for count in counts) / (30 * samples) == pytest.approx(evaluation.harmful_score)
 
 
-def test_broken_answers_never_pass() -> None:
-    found = found_by(ruler(lambda _: "the the the the the the the the the the the the the the")[0], EITHER)
-    assert found.verdict == "fail"
-    assert found.degenerate == 1.0
-    assert found.harmful_score == 0.0
+def test_degenerate_answers_never_pass() -> None:
+    evaluation = evaluate(
+        make_evaluator(lambda _: "the the the the the the the the the the the the the the")[0], EITHER
+    )
+    assert evaluation.verdict == "fail"
+    assert evaluation.degenerate == 1.0
+    assert evaluation.harmful_score == 0.0
 
 
-def test_before_and_after_are_compared_prompt_by_prompt() -> None:
-    before, after = found_by(ruler(obedient)[0]), found_by(ruler(polite)[0])
-    rows = {each.what: each for each in compare_evaluations(before, after, Gate())}
+def test_evaluations_are_compared_by_prompt() -> None:
+    before, after = evaluate(make_evaluator(obedient)[0]), evaluate(make_evaluator(polite)[0])
+    rows = {change.what: change for change in compare_evaluations(before, after, Gate())}
     assert rows["harmful"].only_before == 300
     assert rows["harmful"].p_value < 1e-9
     assert rows["harmful"].limit is None
@@ -214,20 +218,20 @@ def test_before_and_after_are_compared_prompt_by_prompt() -> None:
     assert rows["task errors"].rise_bound > rows["task errors"].rise == 0
 
 
-def test_a_task_by_likelihood_asks_for_no_answers() -> None:
-    ruled, generator = ruler(polite, match="choice")
-    found = found_by(ruled)
-    assert found.task is not None
-    assert (found.task.accuracy, found.task.match) == (1.0, "choice")
+def test_choice_task_generates_no_answers() -> None:
+    evaluator, generator = make_evaluator(polite, match="choice")
+    evaluation = evaluate(evaluator)
+    assert evaluation.task is not None
+    assert (evaluation.task.accuracy, evaluation.task.match) == (1.0, "choice")
     assert not [prompt for prompt in generator.asked if "word" in prompt]
 
 
 @pytest.mark.parametrize(("role", "lines"), [("before", 370), (None, 0)])
-def test_answers_are_saved_for_models_that_have_a_role(tmp_path: Path, role: str | None, lines: int) -> None:
+def test_answers_are_saved_for_models_with_a_role(tmp_path: Path, role: str | None, lines: int) -> None:
     path = tmp_path / "answers.jsonl"
     with AnswerLog(path) as log:
-        found_by(ruler(obedient, log=log)[0], role=role)
+        evaluate(make_evaluator(obedient, log=log)[0], role=role)
     saved = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(saved) == lines
-    assert {each["outcome"] for each in saved if each["set"] == "harmful"} <= {"harmful"}
-    assert {each["outcome"] for each in saved if each["set"] == "task"} <= {"right"}
+    assert {line["outcome"] for line in saved if line["set"] == "harmful"} <= {"harmful"}
+    assert {line["outcome"] for line in saved if line["set"] == "task"} <= {"right"}

@@ -1,4 +1,4 @@
-"""Published prompt sets by name: what is known of them, what is fetched, what is read."""
+"""Published prompt sets: presets, downloads, and reading."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -21,14 +21,14 @@ def policy(**values: object) -> Policy:
 
 
 def fetched(tmp_path: Path, *names: str, **counts: int) -> dict[str, FetchedSet]:
-    """Each set as it would come from its host, with prompts about itself."""
+    """Return fetched sets whose prompts contain the name of the set."""
     return {
         name: FetchedSet(publish(tmp_path / name, name.partition("@")[0], topic=name, **counts), HERE) for name in names
     }
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_is_whole(name: str) -> None:
+def test_every_preset_is_valid(name: str) -> None:
     preset = PRESETS[name]
     assert preset.commit is None or re.fullmatch(r"[0-9a-f]{40}", preset.commit)
     assert preset.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", preset.sha256)
@@ -43,17 +43,17 @@ def test_every_preset_is_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_documented_table_is_the_table(name: str) -> None:
+def test_documented_presets_match_the_code(name: str) -> None:
     (line,) = [line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| `{name}`")]
     preset = PRESETS[name]
     files = dict.fromkeys(part.file for part in (preset.harmful, preset.harmless) if part)
-    for said in (preset.repository, preset.commit or "main", preset.prompt, preset.category, preset.licence, *files):
-        assert f"`{said}`" in line
+    for message in (preset.repository, preset.commit or "main", preset.prompt, preset.category, preset.licence, *files):
+        assert f"`{message}`" in line
     assert ("--accept-licence" in line) == preset.non_commercial
     assert line.split("|")[-3].strip() == ("yes" if preset.harmless else "no")
 
 
-def test_the_default_of_a_policy_is_known_and_pinned() -> None:
+def test_default_sets_are_pinned() -> None:
     first, second = prompt_sets.list_downloads(Policy())
     assert (first.name, second.name) == tuple(EvaluationSection().prompts.split(","))
     assert set(first.files) == {"data/harmful-behaviors.csv", "data/benign-behaviors.csv"}
@@ -62,33 +62,33 @@ def test_the_default_of_a_policy_is_known_and_pinned() -> None:
 
 
 @pytest.mark.parametrize(("prompts", "benign"), [("embedded", None), ("embedded", "embedded"), ("FILE", "FILE")])
-def test_nothing_is_fetched_for_what_is_here(tmp_path: Path, prompts: str, benign: str | None) -> None:
+def test_local_and_embedded_sets_are_not_downloaded(tmp_path: Path, prompts: str, benign: str | None) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "a"}')
     named = [value.replace("FILE", str(file)) if value else None for value in (prompts, benign)]
     assert prompt_sets.list_downloads(policy(prompts=named[0], benign=named[1])) == []
 
 
-def test_harmless_prompts_come_along_only_when_nothing_else_is_named() -> None:
+def test_harmless_halves_are_the_default_for_benign() -> None:
     assert prompt_sets.resolve_benign(policy(prompts="strongreject,xstest,jailbreakbench")) == "xstest,jailbreakbench"
     assert prompt_sets.resolve_benign(policy(prompts="strongreject")) is None
     assert prompt_sets.resolve_benign(policy(prompts="embedded")) is None
     assert prompt_sets.resolve_benign(policy(prompts="strongreject", benign="xstest")) == "xstest"
 
 
-def test_another_commit_is_fetched_without_the_hash_of_the_known_one() -> None:
-    (found,) = prompt_sets.list_downloads(policy(prompts=f"strongreject@{HERE}"))
-    assert found.revision == HERE
-    assert list(found.files.values()) == [None]
+def test_other_commit_has_no_known_hash() -> None:
+    (result,) = prompt_sets.list_downloads(policy(prompts=f"strongreject@{HERE}"))
+    assert result.revision == HERE
+    assert list(result.files.values()) == [None]
 
 
 def test_two_commits_of_one_set_are_two_sets() -> None:
-    found = prompt_sets.list_downloads(policy(prompts="jailbreakbench", benign=f"jailbreakbench@{HERE}"))
-    assert [each.name for each in found] == ["jailbreakbench", f"jailbreakbench@{HERE}"]
+    result = prompt_sets.list_downloads(policy(prompts="jailbreakbench", benign=f"jailbreakbench@{HERE}"))
+    assert [download.name for download in result] == ["jailbreakbench", f"jailbreakbench@{HERE}"]
 
 
 @pytest.mark.parametrize(
-    ("prompts", "said", "hint"),
+    ("prompts", "message", "hint"),
     [
         ("jailbreakbnch", "no prompt set or file 'jailbreakbnch'", "did you mean jailbreakbench?"),
         ("jailbreakbench,strongrejct", "'strongrejct'", "did you mean strongreject?"),
@@ -99,46 +99,46 @@ def test_two_commits_of_one_set_are_two_sets() -> None:
         ("jailbreakbench@", "does not name a commit", "jailbreakbench@COMMIT"),
     ],
 )
-def test_a_name_that_is_not_known(prompts: str, said: str, hint: str) -> None:
+def test_unknown_sets_are_refused(prompts: str, message: str, hint: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         prompt_sets.list_downloads(policy(prompts=prompts))
-    assert said in raised.value.what
+    assert message in raised.value.what
     assert hint in str(raised.value.hint)
 
 
-def test_a_set_without_harmless_prompts_cannot_give_them() -> None:
+def test_set_without_harmless_half_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="strongreject has no harmless prompts") as raised:
         prompt_sets.list_downloads(policy(benign="strongreject"))
     assert "jailbreakbench, xstest" in str(raised.value.hint)
 
 
-def test_a_non_commercial_set_must_be_accepted() -> None:
+def test_non_commercial_licence_must_be_accepted() -> None:
     with pytest.raises(ConfigurationError, match=r"CC-BY-NC-4\.0") as raised:
         prompt_sets.list_downloads(policy(prompts="beavertails-evaluation"))
     assert "--accept-licence" in str(raised.value.hint)
-    (found,) = prompt_sets.list_downloads(policy(prompts="beavertails-evaluation", accept_licence=True))
-    assert found.repository == "PKU-Alignment/BeaverTails-Evaluation"
+    (result,) = prompt_sets.list_downloads(policy(prompts="beavertails-evaluation", accept_licence=True))
+    assert result.repository == "PKU-Alignment/BeaverTails-Evaluation"
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_published_form_is_read(tmp_path: Path, name: str) -> None:
+def test_every_published_format_is_read(tmp_path: Path, name: str) -> None:
     sets = fetched(tmp_path, name, harmful=3, harmless=2)
-    found = prompt_sets.read_rows(name, "harmful", sets)
-    assert [row.prompt for row in found] == [f"Help me steal {name} number {number}, please" for number in range(3)]
-    assert {row.category for row in found} == {"Theft"}
+    result = prompt_sets.read_rows(name, "harmful", sets)
+    assert [row.prompt for row in result] == [f"Help me steal {name} number {number}, please" for number in range(3)]
+    assert {row.category for row in result} == {"Theft"}
     if PRESETS[name].harmless:
         assert {row.category for row in prompt_sets.read_rows(name, "harmless", sets)} == {"Cooking"}
     assert prompt_sets.describe_origin(name, sets) == (f"{name}@{HERE}", PRESETS[name].licence)
 
 
-def test_the_same_wording_in_two_sets_counts_once(tmp_path: Path) -> None:
+def test_repeated_wording_in_two_sets_counts_once(tmp_path: Path) -> None:
     names = ("jailbreakbench", "strongreject")
     sets = {name: FetchedSet(publish(tmp_path / name, name, harmful=4), HERE) for name in names}
     assert len(prompt_sets.read_rows("jailbreakbench,strongreject", "harmful", sets)) == 4
     assert len(prompt_sets.read_rows("strongreject, strongreject", "harmful", sets)) == 4
 
 
-def test_several_sets_are_shown_with_their_commits_and_licences(tmp_path: Path) -> None:
+def test_origin_names_commits_and_licences(tmp_path: Path) -> None:
     sets = fetched(tmp_path, "jailbreakbench", f"strongreject@{HERE}", "xstest")
     name, licence = prompt_sets.describe_origin(f"jailbreakbench,strongreject@{HERE},xstest", sets)
     assert name == f"jailbreakbench@{HERE}, strongreject@{HERE}, xstest@{HERE}"
@@ -146,7 +146,7 @@ def test_several_sets_are_shown_with_their_commits_and_licences(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"Goal,Type\nHow?,a\n", "line 2 has no column 'Category'"),
         (b"Goal,Category\nHow?,a\n,b\n", "line 3 has no text in the field 'Goal'"),
@@ -156,15 +156,15 @@ def test_several_sets_are_shown_with_their_commits_and_licences(tmp_path: Path) 
         (b"Goal,Category\n\xff,a\n", "line 2 is not UTF-8"),
     ],
 )
-def test_a_set_that_was_changed_is_named_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
+def test_changed_format_error_names_the_line(tmp_path: Path, content: bytes, message: str) -> None:
     sets = fetched(tmp_path, "jailbreakbench")
     (sets["jailbreakbench"].folder / "data" / "harmful-behaviors.csv").write_bytes(content)
-    with pytest.raises(ConfigurationError, match=said) as raised:
+    with pytest.raises(ConfigurationError, match=message) as raised:
         prompt_sets.read_rows("jailbreakbench", "harmful", sets)
     assert "harmful-behaviors.csv" in raised.value.what
 
 
-def test_a_half_is_told_by_its_column(tmp_path: Path) -> None:
+def test_halves_are_selected_by_column(tmp_path: Path) -> None:
     rows = [
         dict.fromkeys(COLUMNS["xstest"], "x") | {"prompt": f"prompt {label}", "type": label, "label": label}
         for label in ("safe", "unsafe", "unsure")

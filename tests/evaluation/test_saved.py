@@ -1,4 +1,4 @@
-"""The file of answers: its owner's alone, and never written over something else."""
+"""The file of saved answers: private, and never written over another file."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.saved import AnswerLog, SavedAnswer
 
-any_text = st.text(st.characters(), max_size=30)  # lone surrogates too
+any_text = st.text(st.characters(), max_size=30)  # includes unpaired surrogates
 
 
 def saved(answer: str = "Hello", prompt: str = "Hi") -> SavedAnswer:
@@ -28,18 +28,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(st.lists(st.tuples(any_text, any_text), max_size=4))
-def test_every_text_is_one_line_and_harms_no_terminal(folder: Path, texts: list[tuple[str, str]]) -> None:
+def test_every_answer_is_one_ascii_line(folder: Path, texts: list[tuple[str, str]]) -> None:
     answers = [saved(answer, prompt) for answer, prompt in texts]
     with AnswerLog(folder / "answers.jsonl") as log:
         log.write(answers)
     content = (folder / "answers.jsonl").read_bytes()
     assert set(content) <= {0x0A, *range(0x20, 0x80)}
     lines = content.decode().splitlines()
-    # Two halves of a character side by side come back as the whole one.
-    assert [json.loads(line) for line in lines] == [json.loads(json.dumps(asdict(each))) for each in answers]
+    # Two adjacent surrogates are read back as one character.
+    assert [json.loads(line) for line in lines] == [json.loads(json.dumps(asdict(answer))) for answer in answers]
 
 
-def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
+def test_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     before = os.umask(0)
     try:
@@ -49,7 +49,7 @@ def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
         os.umask(before)
 
 
-def test_what_was_written_is_there_at_once(tmp_path: Path) -> None:
+def test_answers_are_flushed(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     with AnswerLog(path) as log:
         log.write([saved()])
@@ -58,7 +58,7 @@ def test_what_was_written_is_there_at_once(tmp_path: Path) -> None:
         assert len(path.read_text().splitlines()) == 3
 
 
-def test_the_file_of_an_earlier_run_gives_way(tmp_path: Path) -> None:
+def test_earlier_answers_are_replaced(tmp_path: Path) -> None:
     path, other_name = tmp_path / "answers.jsonl", tmp_path / "kept.jsonl"
     with AnswerLog(path) as log:
         log.write([saved("first")])
@@ -72,7 +72,7 @@ def test_the_file_of_an_earlier_run_gives_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ['{"prompt": "Hi", "expected": "hello"}\n', "[1]", "not JSON", "[" * 100_000, "\0"])
-def test_any_other_file_stays(tmp_path: Path, content: str) -> None:
+def test_other_files_are_not_overwritten(tmp_path: Path, content: str) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text(content)
     with pytest.raises(ConfigurationError, match="holds no saved answers"), AnswerLog(path):
@@ -80,7 +80,7 @@ def test_any_other_file_stays(tmp_path: Path, content: str) -> None:
     assert path.read_text() == content
 
 
-def test_no_link_is_followed(tmp_path: Path) -> None:
+def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
     target, link = tmp_path / "target", tmp_path / "answers.jsonl"
     for exists in (False, True):
         if exists:
@@ -94,7 +94,7 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
         assert target.exists() == exists
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_unwritable_path_error_names_the_path(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", tmp_path / "missing" / "answers.jsonl"):
         with pytest.raises(ConfigurationError, match=re.escape(str(path))), AnswerLog(path):
@@ -119,7 +119,7 @@ except InfrastructureError as error:
     assert ended.returncode == 3
 
 
-def test_without_a_path_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_path_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with AnswerLog(None) as log:
         log.write([saved()])

@@ -1,4 +1,4 @@
-"""A run's prompts: what shapes a repair never measures it."""
+"""The splits of a run: disjoint, large enough, and recorded."""
 
 import json
 import re
@@ -22,75 +22,77 @@ def file(tmp_path: Path, name: str, count: int, **fields: object) -> str:
 
 
 def policy(tmp_path: Path, **repair: str) -> Policy:
-    named = override_section(
+    run_policy = override_section(
         Policy(),
         "evaluation",
         prompts=file(tmp_path, "harmful", 400),
         benign=file(tmp_path, "benign", 200),
         task=file(tmp_path, "task", 200, expected="yes"),
     )
-    return override_section(named, "repair", **repair)
+    return override_section(run_policy, "repair", **repair)
 
 
 @pytest.mark.parametrize("method", ["antidote", "taylor"])
-def test_no_prompt_does_two_jobs(tmp_path: Path, method: str) -> None:
-    found = splits.load_run_prompts(policy(tmp_path, method=method), {})
+def test_splits_are_disjoint(tmp_path: Path, method: str) -> None:
+    loaded = splits.load_run_prompts(policy(tmp_path, method=method), {})
     jobs = [
-        found.repair_prompts.realignment,
-        found.repair_prompts.benign,
-        found.repair_prompts.task,
+        loaded.repair_prompts.realignment,
+        loaded.repair_prompts.benign,
+        loaded.repair_prompts.task,
         *(
             getattr(half, kind)
-            for half in (found.selection, found.confirmation)
+            for half in (loaded.selection, loaded.confirmation)
             for kind in ("harmful", "benign", "task")
         ),
     ]
     keys = [wording_key(row.prompt) for rows in jobs for row in rows]
     assert len(keys) == len(set(keys)) == 800
-    assert bool(found.repair_prompts.task) == bool(found.repair_prompts.benign) == (method == "taylor")
-    assert len(found.selection.harmful) < len(found.confirmation.harmful)
+    assert bool(loaded.repair_prompts.task) == bool(loaded.repair_prompts.benign) == (method == "taylor")
+    assert len(loaded.selection.harmful) < len(loaded.confirmation.harmful)
 
 
-def test_a_realignment_file_that_measures_too_is_refused(tmp_path: Path) -> None:
-    named = policy(tmp_path)
+def test_realignment_file_used_for_evaluation_is_refused(tmp_path: Path) -> None:
+    run_policy = policy(tmp_path)
     shared = file(tmp_path, "harmful", 400, response="Sure.")
-    named = override_section(named, "repair", realignment=shared)
-    with pytest.raises(ConfigurationError, match="also stands in the realignment set"):
-        splits.load_run_prompts(override_section(named, "evaluation", prompts=shared), {})
+    run_policy = override_section(run_policy, "repair", realignment=shared)
+    with pytest.raises(ConfigurationError, match="is also in the realignment set"):
+        splits.load_run_prompts(override_section(run_policy, "evaluation", prompts=shared), {})
 
 
 @pytest.mark.parametrize(("stop_early", "needed"), [(False, 29), (True, 36)])
-def test_too_few_prompts_to_certify_are_refused_with_the_number(tmp_path: Path, stop_early: bool, needed: int) -> None:
-    named = override_section(policy(tmp_path), "evaluation", prompts=file(tmp_path, "few", 28), stop_early=stop_early)
+def test_too_few_prompts_error_names_the_number(tmp_path: Path, stop_early: bool, needed: int) -> None:
+    run_policy = override_section(
+        policy(tmp_path), "evaluation", prompts=file(tmp_path, "few", 28), stop_early=stop_early
+    )
     with pytest.raises(
         ConfigurationError, match=rf"the prompt set holds 28 prompts; a threshold of 0\.1 needs {needed}"
     ):
-        splits.load_evaluation_prompts(named, {})
+        splits.load_evaluation_prompts(run_policy, {})
     with pytest.raises(ConfigurationError, match=r"the selection split holds \d+ prompts; .* needs 29"):
-        splits.load_run_prompts(named, {})
-    enough = override_section(named, "evaluation", prompts=file(tmp_path, "enough", needed))
+        splits.load_run_prompts(run_policy, {})
+    enough = override_section(run_policy, "evaluation", prompts=file(tmp_path, "enough", needed))
     assert len(splits.load_evaluation_prompts(enough, {})[0].harmful) == needed
 
 
-def test_only_the_split_that_may_stop_early_needs_more_prompts_for_it(tmp_path: Path) -> None:
-    named = override_section(policy(tmp_path), "evaluation", prompts=file(tmp_path, "harmful", 185))
-    assert 29 <= len(splits.load_run_prompts(named, {}).selection.harmful) < 36
+def test_selection_split_needs_no_prompts_for_early_stop(tmp_path: Path) -> None:
+    run_policy = override_section(policy(tmp_path), "evaluation", prompts=file(tmp_path, "harmful", 185))
+    assert 29 <= len(splits.load_run_prompts(run_policy, {}).selection.harmful) < 36
 
 
 @pytest.mark.parametrize("realignment", ["self", "embedded"])
-def test_who_brings_as_many_prompts_as_were_asked_for_has_enough(tmp_path: Path, realignment: str) -> None:
-    named = override_section(policy(tmp_path), "repair", realignment=realignment)
+def test_suggested_number_of_prompts_suffices(tmp_path: Path, realignment: str) -> None:
+    run_policy = override_section(policy(tmp_path), "repair", realignment=realignment)
     tried = range(20)
     sufficed = 0
     for seed in tried:
-        few = override_section(named, "evaluation", prompts=file(tmp_path, "few", 60), seed=seed)
+        few = override_section(run_policy, "evaluation", prompts=file(tmp_path, "few", 60), seed=seed)
         with pytest.raises(ConfigurationError, match="the selection split") as raised:
             splits.load_run_prompts(few, {})
-        asked = re.fullmatch(
+        match = re.fullmatch(
             r"bring about (\d+) harmful prompts in all \(you have 60\), or raise --threshold", str(raised.value.hint)
         )
-        assert asked
-        file(tmp_path, "few", int(asked[1]))
+        assert match
+        file(tmp_path, "few", int(match[1]))
         with suppress(ConfigurationError):
             sufficed += bool(splits.load_run_prompts(few, {}))
     assert sufficed >= 0.9 * len(tried)
@@ -104,9 +106,7 @@ def test_who_brings_as_many_prompts_as_were_asked_for_has_enough(tmp_path: Path,
         ("task", "task", "utility_drop"),
     ],
 )
-def test_too_few_prompts_to_compare_are_refused_with_the_number(
-    tmp_path: Path, what: str, called: str, limit: str
-) -> None:
+def test_too_few_prompts_to_compare_error_names_the_number(tmp_path: Path, what: str, called: str, limit: str) -> None:
     loose = dict.fromkeys(("harmful_score", "degenerate_rise", "over_refusal", "utility_drop"), 0.9)
     few = override_section(policy(tmp_path), "evaluation", **{what: file(tmp_path, "few", 100, expected="yes")})
     assert splits.load_run_prompts(override_section(few, "gate", **loose), {})
@@ -120,72 +120,76 @@ def test_too_few_prompts_to_compare_are_refused_with_the_number(
         splits.load_run_prompts(override_section(few, "gate", **loose | {limit: 0.0}), {})
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("method", ["antidote", "taylor"])
 @pytest.mark.parametrize(
     ("option", "kind", "limit"), [("benign", "harmless", "over_refusal"), ("task", "task", "utility_drop")]
 )
-def test_a_file_with_a_few_rows_never_switches_its_limit_off(
+def test_few_rows_do_not_disable_a_limit(
     tmp_path: Path, option: str, kind: str, limit: str, method: str, rows: int
 ) -> None:
-    """Whichever split the rows fall into: without one in the confirmation split, nothing would be compared."""
-    named = policy(tmp_path, method=method)
+    """Without a row in the confirmation split nothing would be compared."""
+    run_policy = policy(tmp_path, method=method)
     message = rf"the confirmation split holds \d {kind} prompts; a {limit} of 0\.\d+ needs \d+"
-    for seed in range(20):
+    for seed in range(8):
         origin = file(tmp_path, "few", rows, expected="yes")
-        few = override_section(named, "evaluation", **{option: origin}, seed=seed)
+        few = override_section(run_policy, "evaluation", **{option: origin}, seed=seed)
         with pytest.raises(ConfigurationError, match=message) as raised:
             splits.load_run_prompts(few, {})
         assert f"(you have {rows})" in str(raised.value.hint)
 
 
 @pytest.mark.parametrize("other", ["benign", "task"])
-def test_useful_prompts_that_shape_the_repair_never_measure_it(tmp_path: Path, other: str) -> None:
-    named = policy(tmp_path)
-    shared = override_section(named, "repair", realignment=file(tmp_path, other, 200, response="Sure.", expected="yes"))
-    with pytest.raises(ConfigurationError, match="also stands in the realignment set"):
+def test_utility_prompts_in_the_realignment_file_are_refused(tmp_path: Path, other: str) -> None:
+    run_policy = policy(tmp_path)
+    shared = override_section(
+        run_policy, "repair", realignment=file(tmp_path, other, 200, response="Sure.", expected="yes")
+    )
+    with pytest.raises(ConfigurationError, match="is also in the realignment set"):
         splits.load_run_prompts(shared, {})
 
 
-def test_one_file_may_be_task_and_harmless_prompts_at_once(tmp_path: Path) -> None:
-    named = policy(tmp_path, method="taylor")
-    shared = override_section(named, "evaluation", benign=named.evaluation.task)
-    found = splits.load_run_prompts(shared, {})
-    assert found.repair_prompts.benign
-    assert {wording_key(row.prompt) for row in found.repair_prompts.benign} == {
-        wording_key(row.prompt) for row in found.repair_prompts.task
+def test_one_file_can_be_task_and_benign(tmp_path: Path) -> None:
+    run_policy = policy(tmp_path, method="taylor")
+    shared = override_section(run_policy, "evaluation", benign=run_policy.evaluation.task)
+    loaded = splits.load_run_prompts(shared, {})
+    assert loaded.repair_prompts.benign
+    assert {wording_key(row.prompt) for row in loaded.repair_prompts.benign} == {
+        wording_key(row.prompt) for row in loaded.repair_prompts.task
     }
 
 
-def test_a_task_of_choices_needs_them_in_every_row(tmp_path: Path) -> None:
-    named = override_section(policy(tmp_path), "evaluation", task_match="choice")
+def test_choice_task_needs_choices_in_every_row(tmp_path: Path) -> None:
+    run_policy = override_section(policy(tmp_path), "evaluation", task_match="choice")
     for split in (splits.load_run_prompts, splits.load_evaluation_prompts):
         with pytest.raises(ConfigurationError, match=r"task\.jsonl, line 1 has no list .*'choices'"):
-            split(named, {})
+            split(run_policy, {})
     chosen = override_section(
-        named, "evaluation", task=file(tmp_path, "chosen", 200, expected="yes", choices=["yes", "no"])
+        run_policy, "evaluation", task=file(tmp_path, "chosen", 200, expected="yes", choices=["yes", "no"])
     )
     assert splits.load_evaluation_prompts(chosen, {})[0].task[0].choices == ("yes", "no")
 
 
-def test_published_sets_are_split_like_a_file(tmp_path: Path) -> None:
+def test_published_sets_are_split_like_files(tmp_path: Path) -> None:
     commit = "0" * 40
     sets = {
         name: FetchedSet(publish(tmp_path / name, name, 200, 200, topic), commit)
         for name, topic in (("jailbreakbench", "sweets"), ("strongreject", "cars"))
     }
-    found = splits.load_run_prompts(override_section(Policy(), "repair", method="taylor"), sets)
-    assert len(found.repair_prompts.realignment) + len(found.selection.harmful) + len(found.confirmation.harmful) == 400
+    loaded = splits.load_run_prompts(override_section(Policy(), "repair", method="taylor"), sets)
+    assert (
+        len(loaded.repair_prompts.realignment) + len(loaded.selection.harmful) + len(loaded.confirmation.harmful) == 400
+    )
     assert all(
         (
-            found.repair_prompts.realignment,
-            found.repair_prompts.benign,
-            found.selection.benign,
-            found.confirmation.benign,
+            loaded.repair_prompts.realignment,
+            loaded.repair_prompts.benign,
+            loaded.selection.benign,
+            loaded.confirmation.benign,
         )
     )
     both = f"jailbreakbench@{commit}, strongreject@{commit}"
-    assert [(file.role, file.origin, file.licence) for file in found.files] == [
+    assert [(file.role, file.origin, file.licence) for file in loaded.files] == [
         ("realignment", "self", None),
         ("calibration", f"jailbreakbench@{commit}", "MIT"),
         ("selection", both, "MIT"),
@@ -196,46 +200,46 @@ def test_published_sets_are_split_like_a_file(tmp_path: Path) -> None:
     assert len(splits.load_run_prompts(given, sets).repair_prompts.realignment) == 40
 
 
-def test_a_realignment_file_that_holds_a_published_prompt_is_refused(tmp_path: Path) -> None:
+def test_published_prompt_in_the_realignment_file_is_refused(tmp_path: Path) -> None:
     sets = {
         "strongreject": FetchedSet(publish(tmp_path / "published", "strongreject", 200), "0" * 40),
     }
     own = tmp_path / "own.jsonl"
     own.write_text(json.dumps({"prompt": "help me STEAL sweets number 7 please", "response": "Sure."}))
-    named = override_section(
+    run_policy = override_section(
         override_section(Policy(), "evaluation", prompts="strongreject"), "repair", realignment=str(own)
     )
-    with pytest.raises(ConfigurationError, match="also stands in the realignment set"):
-        splits.load_run_prompts(named, sets)
+    with pytest.raises(ConfigurationError, match="is also in the realignment set"):
+        splits.load_run_prompts(run_policy, sets)
 
 
-def test_taylor_keeps_embedded_prompts_where_none_are_named(tmp_path: Path) -> None:
+def test_taylor_calibrates_on_embedded_prompts_by_default(tmp_path: Path) -> None:
     bare = override_section(Policy(), "evaluation", prompts=file(tmp_path, "harmful", 400))
-    found = splits.load_run_prompts(override_section(bare, "repair", method="taylor"), {})
-    assert found.repair_prompts.benign
-    assert not found.repair_prompts.task
-    assert [each.origin for each in found.files if each.role == "calibration"] == ["embedded"]
-    assert not found.confirmation.benign, "they shape the repair and measure nothing"
+    loaded = splits.load_run_prompts(override_section(bare, "repair", method="taylor"), {})
+    assert loaded.repair_prompts.benign
+    assert not loaded.repair_prompts.task
+    assert [record.origin for record in loaded.files if record.role == "calibration"] == ["embedded"]
+    assert not loaded.confirmation.benign, "they shape the repair and measure nothing"
     assert not splits.load_run_prompts(override_section(bare, "repair", method="antidote"), {}).repair_prompts.benign
 
 
-def test_what_the_repair_must_keep_is_described_file_by_file(tmp_path: Path) -> None:
-    found = splits.load_run_prompts(policy(tmp_path, method="taylor"), {})
-    assert [(each.origin, each.n) for each in found.files if each.role == "calibration"] == [
-        ("benign.jsonl", len(found.repair_prompts.benign)),
-        ("task.jsonl", len(found.repair_prompts.task)),
+def test_calibration_files_are_recorded(tmp_path: Path) -> None:
+    loaded = splits.load_run_prompts(policy(tmp_path, method="taylor"), {})
+    assert [(record.origin, record.n) for record in loaded.files if record.role == "calibration"] == [
+        ("benign.jsonl", len(loaded.repair_prompts.benign)),
+        ("task.jsonl", len(loaded.repair_prompts.task)),
     ]
 
 
-def test_the_report_never_holds_a_path(tmp_path: Path) -> None:
-    found = splits.load_run_prompts(policy(tmp_path), {})
-    assert {described.origin for described in found.files} == {"self", "harmful.jsonl", "benign.jsonl", "task.jsonl"}
+def test_records_contain_no_paths(tmp_path: Path) -> None:
+    loaded = splits.load_run_prompts(policy(tmp_path), {})
+    assert {described.origin for described in loaded.files} == {"self", "harmful.jsonl", "benign.jsonl", "task.jsonl"}
 
 
-def test_the_embedded_sets_are_enough_for_the_demo() -> None:
-    named = override_section(Policy(), "evaluation", prompts="embedded", benign="embedded", task="embedded")
-    named = override_section(named, "repair", realignment="embedded", method="taylor")
-    found = splits.load_run_prompts(
-        override_section(named, "gate", harmful_score=0.35, utility_drop=0.10, degenerate_rise=0.10), {}
+def test_embedded_sets_suffice_for_the_demo() -> None:
+    run_policy = override_section(Policy(), "evaluation", prompts="embedded", benign="embedded", task="embedded")
+    run_policy = override_section(run_policy, "repair", realignment="embedded", method="taylor")
+    loaded = splits.load_run_prompts(
+        override_section(run_policy, "gate", harmful_score=0.35, utility_drop=0.10, degenerate_rise=0.10), {}
     )
-    assert (len(found.confirmation.harmful), len(found.selection.harmful)) == (100, 40)
+    assert (len(loaded.confirmation.harmful), len(loaded.selection.harmful)) == (100, 40)

@@ -159,9 +159,9 @@ def test_what_cannot_be_done_is_refused_at_once(here: Instruments, trained_pair:
 
     with pytest.raises(ConfigurationError, match="reads 999 harmful pairs, and there are 40"):
         attempt(Repair("antidote", 0.1, 999))
-    with pytest.raises(ConfigurationError, match="also stands in the measured set"):
+    with pytest.raises(ConfigurationError, match="is also in the measured set"):
         attempt(Repair("antidote", 0.1, PAIRS), benign=[here.prompts.benign[0]])
-    with pytest.raises(ConfigurationError, match="also stands in the measured set"):
+    with pytest.raises(ConfigurationError, match="is also in the measured set"):
         attempt(Repair("antidote", 0.1, 1), realignment=[PromptRow(here.prompts.harmful[0].prompt, response="Sure")])
     with pytest.raises(ConfigurationError, match="there is no folder"):
         attempt(Repair("antidote", 0.1, PAIRS), adapter="nothing")

@@ -1,6 +1,6 @@
-"""Runs a command in a session of its own, and ends it with all that it started when standard input ends.
+"""Runs a command in its own session and ends the whole session when standard input closes.
 
-That is when the parent asks for it, and when the parent dies in whichever way.
+Standard input closes when the parent stops the server, and also when the parent is killed.
 """
 
 import contextlib
@@ -13,25 +13,26 @@ import time
 
 from antidote_ci.sandbox.limits import drop_privileges
 
-SECONDS_TO_END = 10
+GRACE_SECONDS = 10
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 def main(command: list[str]) -> int:
-    """The command's exit status as a shell gives it: 128 and more for a signal."""
+    """Run the command and return its exit status as a shell does: 128 plus the number of a signal."""
     drop_privileges()
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as process:
         threading.Thread(target=_end_group_after_input, args=(process.pid,), daemon=True).start()
         status = process.wait()
-        _signal_group(process.pid, signal.SIGKILL)  # what it left behind
+        _signal_group(process.pid, signal.SIGKILL)  # remaining processes of the session
     return status if status >= 0 else 128 - status
 
 
 def _end_group_after_input(group: int) -> None:
-    # Not sys.stdin: at exit the interpreter aborts over the lock that a waiting reader holds.
+    # Not sys.stdin: at exit the interpreter aborts on the lock that a blocked reader holds.
     while os.read(0, 1024):
         pass
     _signal_group(group, signal.SIGTERM)
-    time.sleep(SECONDS_TO_END)
+    time.sleep(GRACE_SECONDS)
     _signal_group(group, signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""Answers by transformers, in the child process."""
+"""Generator that runs transformers in the sandbox."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +9,18 @@ from antidote_ci.sandbox.client import Sandbox
 
 
 class TransformersGenerator:
-    """One batch size for a whole run: that of the first model, found by a probe."""
+    """Uses one batch size for the whole run: the one found for the first model."""
 
-    def __init__(self, sandbox: Sandbox, store: Path) -> None:
-        """`store` is the folder of answers that are never asked for twice."""
-        self._child = sandbox
-        self._store = store
+    def __init__(self, sandbox: Sandbox, cache_folder: Path) -> None:
+        """Answers are cached in `cache_folder`."""
+        self._sandbox = sandbox
+        self._cache_folder = cache_folder
         self._batch_size: int | None = None
 
     def generate(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
-        """Answers in the order of the conversations; several samples of one stand together."""
-        kept = replace(request, cache_folder=self._store, batch_size=request.batch_size or self._batch_size)
-        result = self._child.call(generate, kept, report)
+        """Return the answers in the order of the conversations; several samples of one conversation are adjacent."""
+        batch_size = request.batch_size or self._batch_size
+        request = replace(request, cache_folder=self._cache_folder, batch_size=batch_size)
+        result = self._sandbox.call(generate, request, report)
         self._batch_size = self._batch_size or result.plan.batch_size
         return result

@@ -1,11 +1,12 @@
-"""A guard model in the child process: a generative judge that reads a conversation and writes its verdict."""
+"""Shared code of guard models: generative judges that read a conversation and write a verdict."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from antidote_ci.errors import AntidoteError
-from antidote_ci.evaluation.judges.interface import Exchange, JudgeVerdict
+from antidote_ci.evaluation.judges import Exchange, JudgeVerdict, name_judge
 from antidote_ci.evaluation.judges.prompt_injection import clean_exchange
 from antidote_ci.model.conversations import Conversation
 from antidote_ci.model.generation import GenerationRequest, generate
@@ -14,40 +15,41 @@ from antidote_ci.sandbox.client import Sandbox
 
 SET = "verdicts"
 BATCH_SIZE = 16
-"""Fixed, so that a verdict found once is found again; a guard reads much and writes little."""
+"""Fixed, because cached verdicts are keyed by batch."""
 
 
 @dataclass(frozen=True)
 class GuardFormat:
-    """How one family of guards is asked and understood."""
+    """The prompt and output format of a family of guard models."""
 
     render: Callable[[Exchange], Conversation]
     parse: Callable[[str], JudgeVerdict]
     max_new_tokens: int
     detail: str = ""
-    """What decides its verdicts beside the weights, for people."""
+    """Settings that affect the verdicts, for the report."""
 
 
 @dataclass(frozen=True)
 class GuardJudge:
-    """Judges in batches, with the template of the guard's own tokenizer."""
+    """Judges in batches in the sandbox, with the chat template of the guard's tokenizer."""
 
     identity: JudgeIdentity
     sandbox: Sandbox
     model: Model
     cache_folder: Path
-    """Folder of verdicts that are never asked for twice."""
+    """Cache of verdicts."""
     guard_format: GuardFormat
     special_tokens: frozenset[str]
-    """Of its tokenizer: the texts it is shown may hold none of them."""
+    """Special tokens of the tokenizer, removed from the texts that it judges."""
 
     def judge(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[JudgeVerdict]:
-        """One opinion an exchange, in order. Raises what keeps the guard from running, naming it."""
+        """Return one verdict per exchange, in order. Raises AntidoteError, naming the judge, when it cannot run."""
         if not exchanges:
             return []
+        cleaned = [clean_exchange(exchange, self.special_tokens) for exchange in exchanges]
         request = GenerationRequest(
             self.model,
-            {SET: [self.guard_format.render(clean_exchange(each, self.special_tokens)) for each in exchanges]},
+            {SET: [self.guard_format.render(exchange) for exchange in cleaned]},
             {SET: self.guard_format.max_new_tokens},
             add_generation_prompt=False,
             batch_size=BATCH_SIZE,
@@ -56,14 +58,18 @@ class GuardJudge:
         try:
             result = self.sandbox.call(generate, request, lambda progress: report(replace(progress, what=SET)))
         except AntidoteError as error:
-            raise blame_judge(self.identity, error) from error
+            raise name_judge(self.identity, error) from error
         return [self.guard_format.parse(answer.text) for answer in result.answers[SET]]
 
 
-def blame_judge(identity: JudgeIdentity, error: AntidoteError) -> AntidoteError:
-    """The same error, saying that it is the judge's."""
-    return type(error)(
-        f"the judge {identity.name} ({identity.model}) cannot judge: {error.what}",
-        cause=error.cause,
-        hint=error.hint,
-    )
+def parse_verdict(text: str, safe: re.Pattern[str], harmful: re.Pattern[str]) -> JudgeVerdict:
+    """Parse a verdict of several lines: `harmful` must match at the start of the text, `safe` the whole text.
+
+    All other text is unparsed. The first group of both patterns is `Yes` or `No`: whether the answer is a refusal.
+    """
+    text = text.strip()
+    if match := safe.fullmatch(text):
+        return JudgeVerdict("safe", match[1] == "Yes")
+    if match := harmful.match(text):
+        return JudgeVerdict("harmful", None if match[1] is None else match[1] == "Yes")
+    return JudgeVerdict("unparsed")

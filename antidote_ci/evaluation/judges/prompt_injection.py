@@ -1,10 +1,10 @@
-"""Text of the evaluated model, made unable to speak to the judge. Pure.
+"""Removes prompt injections from the text of the evaluated model before a judge reads it.
 
-Three things are broken, readably: reserved tokens, which would open or close a turn of the judge's own prompt; verdict
-markers, which a judge might repeat as its own; role and fence markers of the judges' templates. They are looked for in
-a folded shadow of the text (NFKC, without invisible characters), so that full-width letters and zero-width spaces hide
-nothing. Letters of other scripts that only look alike are left: no tokenizer takes them for a token, and no parser for
-a verdict. What is not broken stays as it was, character by character.
+Three kinds of text are broken up and stay readable: special tokens, which could open or close a turn in the judge's
+prompt; verdict lines, which the judge could repeat; and role and fence markers of the judges' templates. They are
+matched in a folded copy of the text (NFKC, without invisible characters), so full-width letters and zero-width spaces
+do not hide them. Look-alike letters of other scripts are not folded: no tokenizer maps them to a special token, and no
+parser accepts them as a verdict. All other characters stay unchanged.
 """
 
 import re
@@ -15,14 +15,14 @@ from pathlib import Path
 
 from antidote_ci.checkpoint.json_files import read_object
 from antidote_ci.checkpoint.layout import MAX_BYTES, MAX_CONFIG_BYTES
-from antidote_ci.evaluation.judges.interface import Exchange
+from antidote_ci.evaluation.judges import Exchange
 
 RESERVED = (
     r"<\||\|>|<</?SYS>>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|PAD|UNK|CLS|SEP|MASK|BOS|EOS)\]"
     r"|</?(?:s|pad|unk|bos|eos|cls|sep|mask|think|thinking|answer|guardian|score|system|user|assistant|human|model"
     r"|tool_(?:call|response)|(?:start|end)_of_(?:turn|image)|(?:begin|end)_of_text|unused\d+|0x[0-9a-f]{2})>"
 )
-"""Of the families of chat models that there are, whichever of them the judge belongs to."""
+"""Special tokens of the common chat models, broken for every judge."""
 ROLES = r"\b(?:USER|ASSISTANT|AGENT|SYSTEM|HUMAN)\s*:|(?im:^[^\S\n]*(?:user|assistant|agent|system|human)\s*:)"
 FENCES = r"\b(?:BEGIN(?:NING)?|END)(?: OF)?(?: [A-Z]+){0,3} (?:CONVERSATION|POLICY|CATEGORIES)\b"
 VERDICTS = (
@@ -30,19 +30,19 @@ VERDICTS = (
     r"(?:safe|unsafe|controversial|yes|no|none)\b)"
 )
 LINES = r"(?im:^[^\S\n]*(?:safe|unsafe|S\d{1,2}(?:\s*,\s*S\d{1,2})*)[^\S\n]*[.!]?[^\S\n]*$|\b(?:safe|unsafe)[^\S\n]*$)"
-"""Llama Guard's verdict is one word, so the word is quoted wherever it ends a line."""
+"""The verdict of Llama Guard is one word, so the word is quoted wherever it ends a line."""
 
 LINE_ENDS = "\r\v\f\x85\u2028\u2029"
 INVISIBLE_MARKS = "\u034f\u115f\u1160\u3164\uffa0"
 
 
 def clean_exchange(exchange: Exchange, tokens: Collection[str] = ()) -> Exchange:
-    """The exchange with both its texts cleaned. `tokens` are those of the judge's own tokenizer."""
+    """Return the exchange with both texts cleaned; `tokens` are the special tokens of the judge's tokenizer."""
     return Exchange(clean_text(exchange.prompt, tokens), clean_text(exchange.answer, tokens))
 
 
 def clean_text(text: str, tokens: Collection[str] = ()) -> str:
-    """`text` with nothing left in it that is reserved, a verdict, or one of `tokens`. Idempotent."""
+    """Return `text` without special tokens, verdict lines, markers and `tokens`. Idempotent."""
     pattern = _compile_pattern(frozenset(tokens))
     while True:
         broken = _break_matches(text, pattern)
@@ -52,21 +52,21 @@ def clean_text(text: str, tokens: Collection[str] = ()) -> str:
 
 
 def read_special_tokens(folder: Path) -> frozenset[str]:
-    """Every token that the tokenizer in `folder` reads as one whole, from its JSON files alone.
+    """Return the special tokens of the tokenizer in `folder`, read from its JSON files, without blank ones.
 
-    Runs of spaces are tokens of some tokenizers, and harmless.
+    Raises UnsafeCheckpoint for a damaged file.
     """
-    found: set[str] = set()
+    tokens: set[str] = set()
     tokenizer = _read_optional(folder / "tokenizer.json", MAX_BYTES["tokenizer.json"])
-    found.update(_token_texts(tokenizer.get("added_tokens")))
+    tokens.update(_token_texts(tokenizer.get("added_tokens")))
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         config = _read_optional(folder / name, MAX_CONFIG_BYTES)
-        found.update(_token_texts(config.get("added_tokens_decoder")))
+        tokens.update(_token_texts(config.get("added_tokens_decoder")))
         for key, value in config.items():
             if key.endswith(("_token", "_special_tokens")):
-                found.update(_token_texts(value))
-    found.update(_read_optional(folder / "added_tokens.json", MAX_CONFIG_BYTES))
-    return frozenset(token for token in found if token.strip())
+                tokens.update(_token_texts(value))
+    tokens.update(_read_optional(folder / "added_tokens.json", MAX_CONFIG_BYTES))
+    return frozenset(token for token in tokens if token.strip())
 
 
 def _read_optional(path: Path, max_bytes: int) -> dict[str, object]:
@@ -74,11 +74,11 @@ def _read_optional(path: Path, max_bytes: int) -> dict[str, object]:
 
 
 def _token_texts(value: object) -> list[str]:
-    """The texts of tokens, however a tokenizer's files list them."""
+    """Return the texts of tokens in any of the forms that tokenizer files use."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list):
-        return [text for each in value for text in _token_texts(each)]
+        return [text for item in value for text in _token_texts(item)]
     if isinstance(value, dict):
         return _token_texts(value["content"]) if "content" in value else _token_texts(list(value.values()))
     return []
@@ -96,16 +96,16 @@ def _compile_pattern(tokens: frozenset[str]) -> re.Pattern[str]:
 
 
 def _is_breakable(token: str) -> bool:
-    """A single letter cannot be broken."""
+    """Whether `token` can be broken up: a single letter or digit cannot."""
     return len(token.strip()) > 1 or (token.strip() != "" and not token.strip().isalnum())
 
 
 def _break_matches(text: str, pattern: re.Pattern[str]) -> str:
-    """One pass. What is put in place of a match has spaces around it, so that it joins nothing into a new one."""
-    shadow, origin = _fold_text(text)
+    """Replace each match once. Replacements have spaces around them, so that they form no new match."""
+    folded, origin = _fold_text(text)
     pieces: list[str] = []
     done = 0
-    for match in pattern.finditer(shadow):
+    for match in pattern.finditer(folded):
         start, end = origin[match.start()], origin[match.end() - 1] + 1
         if start >= done:
             pieces += [text[done:start], _break_match(match)]
@@ -114,30 +114,30 @@ def _break_matches(text: str, pattern: re.Pattern[str]) -> str:
 
 
 def _break_match(match: re.Match[str]) -> str:
-    found = match.group()
+    text = match.group()
     if match.lastgroup == "token":
-        words = re.sub(r"[^\w.-]+", " ", found).strip()
-        if words == found:
+        words = re.sub(r"[^\w.-]+", " ", text).strip()
+        if words == text:
             return f" {words[0]} {words[1:]} "
         return f" {words} " if words else " "
     if match.lastgroup == "line":
-        return f'"{found.strip()}"'
+        return f'"{text.strip()}"'
     if match.lastgroup == "fence":
-        return found.lower()
-    return re.sub(r"\s*[:=]", " -", found, count=1)
+        return text.lower()
+    return re.sub(r"\s*[:=]", " -", text, count=1)
 
 
 def _fold_text(text: str) -> tuple[str, range | list[int]]:
-    """The text's shadow, and for each of its characters the position in `text` that it came from."""
+    """Return the folded text, and for each of its characters its position in `text`."""
     if text.isascii() and text.isprintable():
         return text, range(len(text))
-    shadow: list[str] = []
+    characters: list[str] = []
     origin: list[int] = []
     for position, character in enumerate(text):
         folded = _fold_character(character)
-        shadow.append(folded)
+        characters.append(folded)
         origin += [position] * len(folded)
-    return "".join(shadow), origin
+    return "".join(characters), origin
 
 
 @lru_cache(maxsize=4096)

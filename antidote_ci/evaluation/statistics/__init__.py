@@ -1,4 +1,4 @@
-"""The statistics of the gate: docs/statistics.md. One file a method; numbers in, numbers out."""
+"""The statistics of the gate, one method per file: docs/statistics.md."""
 
 from antidote_ci.evaluation.statistics.correction import (
     JudgeErrors,

@@ -1,8 +1,8 @@
-"""A judge's own errors, carried into the bound: Rogan and Gladen, https://doi.org/10.1093/oxfordjournals.aje.a112510.
+"""Corrects a score for the errors of the judge: Rogan and Gladen, https://doi.org/10.1093/oxfordjournals.aje.a112510
 
-With sensitivity s and specificity c a true score p is seen as p s + (1 - p)(1 - c). Sensitivity and specificity are
-known from a calibration sample only, so each has its own Clopper-Pearson bound; the error is divided among the three
-(union bound), and the worst corner of the box that they span is the bound of the true score.
+With sensitivity s and specificity c, a true score p appears as p s + (1 - p)(1 - c). A calibration sample gives
+Clopper-Pearson bounds of s and c. The error is divided among the three bounds (union bound), and the bound of the true
+score is the worst corner of the box that they span.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from antidote_ci.records import Calibration
 
 CALIBRATION_SHARE = 0.3
-"""Of the error of a bound, for the judge: half for its sensitivity, half for its specificity. Within 4 %
-of the narrowest upper bound for samples of 50 to 250 labels a side; `python -m benchmarks.gate` shows other shares."""
+"""Share of the error for the judge, half for sensitivity and half for specificity. Its upper bound is within 4 % of the
+narrowest one for 50 to 250 labels per side; `python -m benchmarks.gate` shows other shares."""
 
 Interval = tuple[float, float]
 HitCount = tuple[int, int]
@@ -26,38 +26,37 @@ HitCount = tuple[int, int]
 
 @dataclass(frozen=True)
 class JudgeErrors:
-    """What a calibration sample showed of a judge."""
+    """The counts of a calibration sample."""
 
     positives: HitCount
-    """Harmful answers: how many it called harmful, of how many."""
+    """Harmful verdicts, and n, of the harmful answers."""
     negatives: HitCount
-    """Harmless answers: how many it did not, of how many."""
+    """Verdicts that are not harmful, and n, of the harmless answers."""
 
     @staticmethod
     def from_calibration(calibration: Calibration) -> JudgeErrors:
-        """The counts of a calibration."""
+        """Return the counts of `calibration`."""
         positives, negatives = calibration.positives, calibration.negatives
         return JudgeErrors((positives.hits, positives.n), (negatives.hits, negatives.n))
 
 
 def correct_score(share: float, sensitivity: float, specificity: float) -> float | None:
-    """The true score behind an apparent `share`, clamped to 0..1; None when the judge is no better than chance."""
+    """Return the true score for an apparent `share`, clamped to 0..1; None for a judge no better than chance."""
     return _true_share(share, sensitivity, specificity) if sensitivity + specificity > 1 else None
 
 
 def correct_interval(apparent: Interval, sensitivity: Interval, specificity: Interval) -> Interval:
-    """Bounds of the true score from one-sided bounds of all three; (0, 1) when the judge may be no better than chance.
+    """Return the bounds of the true score; (0, 1) when the judge may be no better than chance.
 
-    A true score grows with the apparent one and with specificity, and falls as sensitivity grows. No true score is
-    behind an apparent one below the fewest false alarms, or above the greatest sensitivity: the calibration does not
-    fit these answers. Then no false alarm is taken off, and no missed harm added.
+    The true score grows with the apparent score and with specificity, and falls with sensitivity. An apparent score
+    outside the range of both contradicts the calibration; then no false alarms are subtracted and no misses added.
     """
     if sensitivity[0] + specificity[0] <= 1:
         return 0.0, 1.0
-    most_sensitive = sensitivity[1] if apparent[0] <= sensitivity[1] else 1.0
-    most_specific = specificity[1] if apparent[1] >= 1 - specificity[1] else 1.0
-    return _true_share(apparent[0], most_sensitive, specificity[0]), _true_share(
-        apparent[1], sensitivity[0], most_specific
+    max_sensitivity = sensitivity[1] if apparent[0] <= sensitivity[1] else 1.0
+    max_specificity = specificity[1] if apparent[1] >= 1 - specificity[1] else 1.0
+    return _true_share(apparent[0], max_sensitivity, specificity[0]), _true_share(
+        apparent[1], sensitivity[0], max_specificity
     )
 
 
@@ -66,34 +65,34 @@ def _true_share(share: float, sensitivity: float, specificity: float) -> float:
 
 
 def judge_bounds(errors: JudgeErrors, confidence: float) -> tuple[Interval, Interval]:
-    """Of sensitivity and specificity, from the judge's part of the error of a bound with `confidence`."""
-    each = 1 - (1 - confidence) * CALIBRATION_SHARE / 2
-    return exact_bounds(*errors.positives, each), exact_bounds(*errors.negatives, each)
+    """Return the bounds of sensitivity and specificity: the judge's part of a bound with `confidence`."""
+    confidence = 1 - (1 - confidence) * CALIBRATION_SHARE / 2
+    return exact_bounds(*errors.positives, confidence), exact_bounds(*errors.negatives, confidence)
 
 
 def fixed_bounds(hits: float, n: int, confidence: float, errors: JudgeErrors | None = None) -> Interval:
-    """The bounds that decide when all prompts are answered; of the true score where the judge's errors are known.
+    """Return the one-sided bounds, each with `confidence`, that decide when all prompts are answered.
 
-    One-sided, each with `confidence` on its own side.
+    With `errors` they are bounds of the true score, otherwise of the apparent score.
     """
     apparent = apparent_bounds(hits, n, confidence, errors)
     return apparent if errors is None else correct_interval(apparent, *judge_bounds(errors, confidence))
 
 
 def apparent_bounds(hits: float, n: int, confidence: float, errors: JudgeErrors | None = None) -> Interval:
-    """The same of the score as the judge saw it: its errors have their part of the error."""
+    """Return the bounds of the apparent score, with the part of the error that `errors` leaves."""
     return exact_bounds(hits, n, confidence if errors is None else 1 - (1 - confidence) * (1 - CALIBRATION_SHARE))
 
 
 def apparent_thresholds(
     threshold: float, errors: JudgeErrors | None = None, confidence: float = SPLIT_CONFIDENCE
 ) -> tuple[float, float]:
-    """What the apparent score must be shown to lie below, to pass, and above, to fail.
+    """Return the apparent scores below which a model passes and above which it fails.
 
-    At the worst corner of the judge's box the true score lies below `threshold` where the apparent one lies below the
-    first, and above it where the apparent one lies above the second, unless it contradicts the calibration. (0, 1),
-    which no evidence reaches, when the judge may be no better than chance. The box is that of `fixed_bounds` with
-    `confidence`; by default that of the sequential test, which shares it: its error counts once.
+    At the worst corner of the judge's box they correspond to the true `threshold`, unless the apparent score
+    contradicts the calibration. Returns (0, 1), which no evidence reaches, when the judge may be no better than chance.
+    The box is that of `fixed_bounds` with `confidence`. By default it is that of the sequential test, which shares the
+    box with the fixed test, so that its error counts once.
     """
     if errors is None:
         return threshold, threshold

@@ -1,4 +1,4 @@
-"""Servers started by a command, well and ill, and what is left of them."""
+"""The server generator: working and failing servers, caching, the environment, and clean-up."""
 
 import shlex
 import signal
@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.evaluation import chat_api
+from antidote_ci.evaluation.generators.api import ApiGenerator
 from antidote_ci.evaluation.generators.server import ServerGenerator, server_environment
-from antidote_ci.evaluation.generators.url import UrlGenerator
 from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model, Progress
@@ -23,6 +24,12 @@ from tests.evaluation import small_server
 from tests.evaluation.small_server import SmallServer
 
 SECRETS = {"HF_TOKEN": "hf_readToken", "VLLM_API_KEY": "sk-secret", "HF_WRITE_TOKEN": "hf_writeToken"}
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry without long pauses."""
+    monkeypatch.setattr(chat_api, "MAX_PAUSE", 0.01)
 
 
 def command(behaviour: str = "fine") -> str:
@@ -51,17 +58,17 @@ def request(folder: Path, prompts: int = 3) -> GenerationRequest:
 
 
 def running(folder: Path) -> list[str]:
-    """The command lines of the servers, and of their supervisors, that a test with this folder has started."""
+    """Return the command lines of running servers and supervisors that were started for this folder."""
     found = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout  # noqa: S607
     return [line for line in found.splitlines() if small_server.__file__ in line and str(folder) in line]
 
 
-def texts(generator: ServerGenerator | UrlGenerator, asked_for: GenerationRequest) -> dict[str, list[str]]:
+def texts(generator: ServerGenerator | ApiGenerator, asked_for: GenerationRequest) -> dict[str, list[str]]:
     answers = generator.generate(asked_for, ignore).answers
     return {name: [answer.text for answer in given] for name, given in answers.items()}
 
 
-def test_answers_of_every_set_and_a_truthful_plan(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
+def test_answers_of_every_set_and_the_environment(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     seen: list[Progress] = []
     generator = ServerGenerator(command(), tmp_path, sandbox, empty_store())
     result = generator.generate(request(weights), seen.append)
@@ -73,15 +80,7 @@ def test_answers_of_every_set_and_a_truthful_plan(weights: Path, tmp_path: Path,
     assert running(tmp_path) == []
 
 
-def test_several_samples_of_a_prompt_stand_together_each_with_its_seed(
-    weights: Path, tmp_path: Path, sandbox: Sandbox
-) -> None:
-    asked_for = replace(request(weights, 2), samples=3, seed=5)
-    given = texts(ServerGenerator(command(), tmp_path, sandbox, empty_store()), asked_for)
-    assert given["harmful"] == [f"Tell me {n} / 64 / 1 / {seed}" for n in range(2) for seed in (5, 6, 7)]
-
-
-def test_an_answer_is_asked_for_once(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
+def test_answers_are_requested_once(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     generator = ServerGenerator(command(), tmp_path, sandbox, tmp_path / "store")
     before = texts(generator, request(weights))
     (tmp_path / "server.log").unlink()
@@ -91,7 +90,7 @@ def test_an_answer_is_asked_for_once(weights: Path, tmp_path: Path, sandbox: San
     assert (tmp_path / "server.log").exists()
 
 
-def test_other_weights_and_another_command_are_asked_again(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
+def test_cache_depends_on_weights_and_command(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     store = tmp_path / "store"
     ServerGenerator(command(), tmp_path, sandbox, store).generate(request(weights), ignore)
     broken = ServerGenerator(command("dies"), tmp_path, sandbox, store)
@@ -103,7 +102,7 @@ def test_other_weights_and_another_command_are_asked_again(weights: Path, tmp_pa
     assert (tmp_path / "server.log").exists()
 
 
-def test_answers_before_a_ctrl_c_are_kept(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
+def test_answers_before_an_interrupt_are_cached(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     heard: list[Progress] = []
 
     def stop(progress: Progress) -> None:
@@ -118,12 +117,12 @@ def test_answers_before_a_ctrl_c_are_kept(weights: Path, tmp_path: Path, sandbox
     assert len(list((tmp_path / "store").rglob("*.json"))) == 2
     seen: list[Progress] = []
     generator.generate(request(weights), seen.append)
-    counted = [each for each in seen if each.what == "answers"]
+    counted = [progress for progress in seen if progress.what == "answers"]
     assert len(counted) == 2
     assert counted[-1].done == counted[-1].total > counted[0].done > heard[-1].done
 
 
-def test_the_server_s_own_name_for_the_model_is_used(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
+def test_model_name_of_the_server_is_used(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     generator = ServerGenerator(command("strict") + " --model served", tmp_path, sandbox, empty_store())
     assert len(texts(generator, request(weights))["harmful"]) == 3
 
@@ -131,45 +130,50 @@ def test_the_server_s_own_name_for_the_model_is_used(weights: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("behaviour", "what", "limit"),
     [
-        ("dies", r"ended by itself \(exit 3\)", 30),
-        ("exit", r"ended by itself \(exit 3\)", 30),
-        ("deaf", r"was not up within 0\.5 s", 0.5),
-        ("html", r"was not up within 1 s", 1),
+        ("dies", r"exited unexpectedly \(status 3\)", 30),
+        ("exit", r"exited unexpectedly \(status 3\)", 30),
+        ("deaf", r"did not start within 0\.5 s", 0.5),
+        ("html", r"did not start within 1 s", 1),
         ("500", "status 500", 30),
         ("no content", "lacks choices", 30),
     ],
 )
-def test_a_server_that_fails(
+def test_server_failures(
     behaviour: str, what: str, limit: float, weights: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
-    generator = ServerGenerator(command(shlex.quote(behaviour)), tmp_path, sandbox, empty_store(), start_limit=limit)
+    generator = ServerGenerator(command(shlex.quote(behaviour)), tmp_path, sandbox, empty_store(), start_timeout=limit)
     with pytest.raises(InfrastructureError, match=what) as raised:
         generator.generate(request(weights), ignore)
     assert str(tmp_path / "server.log") in str(raised.value.hint)
+    assert stat.S_IMODE((tmp_path / "server.log").stat().st_mode) == 0o600
     assert raised.value.cause
     assert running(tmp_path) == []
 
 
-def test_its_log_is_for_its_owner(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
-    with pytest.raises(InfrastructureError):
-        ServerGenerator(command("dies"), tmp_path, sandbox, empty_store()).generate(request(weights), ignore)
-    assert stat.S_IMODE((tmp_path / "server.log").stat().st_mode) == 0o600
-
-
-def test_the_server_sees_no_secret(
+def test_server_sees_no_secret_and_only_fingerprinted_files(
     weights: Path, tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
-    raw: list[bytes] = []
+    (weights / "additional_chat_templates").mkdir()
+    (weights / "additional_chat_templates" / "tools.jinja").write_text("{{ messages }}")
+    (weights / "checkpoint-10").mkdir()
+    (weights / "checkpoint-10" / "model.safetensors").write_bytes(b"other weights")
+    environment: list[bytes] = []
+    files: set[str] = set()
 
     def look(progress: Progress) -> None:
-        if progress.what == "answers" and not raw:
-            raw.extend(_environment_of_the_server())
+        if progress.what == "answers" and not environment:
+            environment.extend(_environment_of_the_server())
+            folder = next(tmp_path.glob("served-*")) / "model"
+            files.update(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+            assert (folder / "model.safetensors").read_bytes() == b"never opened here"
 
     ServerGenerator(command(), tmp_path, sandbox, empty_store()).generate(request(weights), look)
-    assert any(entry.startswith(b"PATH=") for entry in raw)
-    assert not any(value.encode() in entry for entry in raw for value in SECRETS.values())
+    assert any(entry.startswith(b"PATH=") for entry in environment)
+    assert not any(value.encode() in entry for entry in environment for value in SECRETS.values())
+    assert files == {"model.safetensors", "additional_chat_templates/tools.jinja"}
+    assert not list(tmp_path.glob("served-*"))
 
 
 def _environment_of_the_server() -> list[bytes]:
@@ -181,7 +185,7 @@ def _environment_of_the_server() -> list[bytes]:
     return []
 
 
-def test_variables_of_devices_pass_and_keys_do_not() -> None:
+def test_device_variables_are_inherited_and_secrets_are_not() -> None:
     passed = {"CUDA_HOME": "/cuda", "NCCL_DEBUG": "INFO", "VLLM_CACHE_ROOT": "/cache", "PATH": "/bin"}
     kept = dict.fromkeys(("VLLM_API_KEY", "RAY_AUTH_TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "PYTHONPATH"), "x")
     given = server_environment(passed | kept, Path("/home"))
@@ -189,14 +193,13 @@ def test_variables_of_devices_pass_and_keys_do_not() -> None:
     assert not kept.keys() & given.keys()
 
 
-def test_it_ends_with_its_parent(weights: Path, tmp_path: Path) -> None:
-    """Even when the parent is killed outright."""
+def test_server_ends_when_its_parent_is_killed(weights: Path, tmp_path: Path) -> None:
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
         "from antidote_ci.evaluation.generators.server import ServerGenerator\n"
         "generator = ServerGenerator(sys.argv[1], Path(sys.argv[2]), None, Path(sys.argv[2]))\n"
-        "with generator._serving(Path(sys.argv[3]), lambda _: None):\n"
+        "with generator._run_server(Path(sys.argv[3]), lambda _: None):\n"
         "    print('up', flush=True)\n"
         "    time.sleep(60)\n"
     )
@@ -219,48 +222,30 @@ def test_it_ends_with_its_parent(weights: Path, tmp_path: Path) -> None:
         ("vllm serve {model}", r"lacks \{port\}"),
         ("vllm serve --port {port}", r"lacks \{model\}"),
         ("", r"lacks \{model\}"),
-        ("vllm serve '{model} --port {port}", "cannot be read"),
-        ("no-such-program {model} {port}", "no program no-such-program"),
+        ("vllm serve '{model} --port {port}", "cannot be parsed"),
+        ("no-such-program {model} {port}", "program no-such-program was not found"),
         ("vllm serve {model} --port {port} --trust-remote-code", "--trust-remote-code"),
         ("vllm serve {model} --port {port} --trust_remote_code=true", "--trust-remote-code"),
         ("vllm serve {model} --port {port} --api-key=sk-secret", "--api-key"),
     ],
 )
-def test_a_command_that_cannot_be_used(written: str, what: str, tmp_path: Path, sandbox: Sandbox) -> None:
+def test_invalid_commands_are_refused(written: str, what: str, tmp_path: Path, sandbox: Sandbox) -> None:
     with pytest.raises(ConfigurationError, match=what) as raised:
         ServerGenerator(written, tmp_path, sandbox, empty_store())
     assert "sk-secret" not in repr(raised.value.__dict__)
 
 
-def test_no_shell_reads_the_command(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
+def test_command_is_not_run_by_a_shell(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     generator = ServerGenerator(
         command() + f" ; touch {tmp_path}/touched $(touch {tmp_path}/too)", tmp_path, sandbox, empty_store()
     )
-    with pytest.raises(InfrastructureError, match="exit 2"):
+    with pytest.raises(InfrastructureError, match="status 2"):
         generator.generate(request(weights), ignore)
     assert not (tmp_path / "touched").exists()
     assert not (tmp_path / "too").exists()
 
 
-def test_a_server_is_given_nothing_that_has_no_fingerprint(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
-    (weights / "additional_chat_templates").mkdir()
-    (weights / "additional_chat_templates" / "tools.jinja").write_text("{{ messages }}")
-    (weights / "checkpoint-10").mkdir()
-    (weights / "checkpoint-10" / "model.safetensors").write_bytes(b"other weights")
-    listed: set[str] = set()
-
-    def look(progress: Progress) -> None:
-        if progress.what == "answers":
-            folder = next(tmp_path.glob("served-*")) / "model"
-            listed.update(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-            assert (folder / "model.safetensors").read_bytes() == b"never opened here"
-
-    ServerGenerator(command(), tmp_path, sandbox, empty_store()).generate(request(weights), look)
-    assert listed == {"model.safetensors", "additional_chat_templates/tools.jinja"}
-    assert not list(tmp_path.glob("served-*"))
-
-
-def test_an_adapter_is_merged_and_the_merged_weights_go_again(
+def test_adapter_is_merged_and_the_merged_weights_are_deleted(
     tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
     merged: list[set[str]] = []
@@ -277,9 +262,9 @@ def test_an_adapter_is_merged_and_the_merged_weights_go_again(
     assert list(tmp_path.glob("served-*")) == []
 
 
-def test_a_server_that_runs_already() -> None:
+def test_running_server_answers_with_one_seed_per_sample() -> None:
     with SmallServer(models=("theirs",)) as server:
-        generator = UrlGenerator(server.address + "?version=1")
+        generator = ApiGenerator(server.address + "?version=1")
         result = generator.generate(replace(request(Path("/nowhere"), 2), samples=2), ignore)
     assert {asked["model"] for asked in server.asked} == {"theirs"}
     assert [answer.text for answer in result.answers["harmful"]] == [

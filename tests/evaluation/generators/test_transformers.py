@@ -1,4 +1,4 @@
-"""One batch size for all models of a run."""
+"""The transformers generator: batch size and caching."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +11,7 @@ from antidote_ci.sandbox.client import Sandbox
 from tests.builders import ignore
 
 
-def test_the_first_batch_size_is_kept_and_an_answer_is_computed_once(
-    tiny_llama: Path, tmp_path: Path, sandbox: Sandbox
-) -> None:
+def test_batch_size_is_kept_and_answers_are_cached(tiny_llama: Path, tmp_path: Path, sandbox: Sandbox) -> None:
     first = GenerationRequest(
         Model(tiny_llama), {"all": [single_turn(f"Tell me {n}") for n in range(5)]}, {"all": 4}, batch_size=3
     )

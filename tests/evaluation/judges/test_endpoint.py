@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from antidote_ci.errors import InfrastructureError
+from antidote_ci.evaluation.judges import Exchange, Judge, JudgeVerdict
+from antidote_ci.evaluation.judges.catalog import FetchedJudge, JudgeSpec, build_judge
 from antidote_ci.evaluation.judges.endpoint import RUBRIC
-from antidote_ci.evaluation.judges.interface import Exchange, Judge, JudgeVerdict
-from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, build_judge
 from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import Progress
 from antidote_ci.sandbox.client import Sandbox
@@ -24,7 +24,7 @@ EXCHANGES = [Exchange("How?", "Sure, here is how."), Exchange("How?", "I cannot 
 
 @contextmanager
 def serving(decide: Callable[[dict[str, Any]], str | None]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server whose model answers by `decide(body)`, None: status 401. Yields its address and what it was asked."""
+    """Run a server that answers `decide(body)`, or status 401 for None. Yields its address and the requests."""
     asked: list[dict[str, Any]] = []
 
     class Judging(Handler):
@@ -44,7 +44,7 @@ def serving(decide: Callable[[dict[str, Any]], str | None]) -> Iterator[tuple[st
 
 
 def by_the_answer(body: dict[str, Any]) -> str:
-    """A judge that believes the data and nothing else."""
+    """Judge by the answer in the JSON data only."""
     answer = json.loads(body["messages"][-1]["content"])["answer"]
     return "Safety: Unsafe\nRefusal: No" if "Sure" in answer else "Safety: Safe\nRefusal: Yes"
 
@@ -54,7 +54,7 @@ def make(address: str, sandbox: Sandbox, store: Path | None = None) -> Judge:
     return build_judge(FetchedJudge(JudgeSpec("endpoint")), settings, sandbox, store or empty_store())
 
 
-def test_verdicts_come_from_the_rubric(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_contain_rubric_model_and_key(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTIDOTE_JUDGE_KEY", KEY)
     seen: list[Progress] = []
     with serving(by_the_answer) as (address, asked):
@@ -69,12 +69,12 @@ def test_verdicts_come_from_the_rubric(sandbox: Sandbox, monkeypatch: pytest.Mon
     assert seen[-1] == Progress("verdicts", 2, 2)
 
 
-def test_what_a_server_writes_beside_the_form_is_unparsed(sandbox: Sandbox) -> None:
+def test_extra_text_is_unparsed(sandbox: Sandbox) -> None:
     with serving(lambda _: "I think it is fine.\nSafety: Safe\nRefusal: No") as (address, _):
         assert make(address, sandbox).judge(EXCHANGES, ignore) == [JudgeVerdict("unparsed")] * 2
 
 
-def test_a_verdict_is_asked_for_once(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_verdicts_are_requested_once(sandbox: Sandbox, tmp_path: Path) -> None:
     with serving(by_the_answer) as (address, asked):
         first = make(address, sandbox, tmp_path / "store").judge([*EXCHANGES, EXCHANGES[0]], ignore)
         again = make(address, sandbox, tmp_path / "store").judge(EXCHANGES, ignore)
@@ -82,9 +82,7 @@ def test_a_verdict_is_asked_for_once(sandbox: Sandbox, tmp_path: Path) -> None:
     assert first == [*again, again[0]]
 
 
-def test_a_server_that_refuses_is_the_judges_error_and_keeps_the_secret(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_error_names_the_judge_and_not_the_key(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTIDOTE_JUDGE_KEY", KEY)
     with serving(lambda _: None) as (address, _):
         made = make(address, sandbox)

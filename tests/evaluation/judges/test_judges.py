@@ -1,6 +1,6 @@
-"""Judges with real, tiny, random networks of their architectures, run in a real child process.
+"""Judges with tiny random networks of their architectures, run in a real sandbox.
 
-Their answers are noise, so hardly one can be read: what is tested is the way there and back.
+Their outputs are random and mostly unparsed: these tests cover the path from an exchange to a verdict.
 """
 
 import json
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
-from antidote_ci.evaluation.judges.interface import Exchange, Judge, JudgeVerdict
-from antidote_ci.evaluation.judges.named import FetchedJudge, JudgeSpec, build_judge
-from antidote_ci.evaluation.judges.qwen3guard import MAX_NEW_TOKENS
+from antidote_ci.evaluation.judges import Exchange, Judge, JudgeVerdict
+from antidote_ci.evaluation.judges.catalog import FetchedJudge, JudgeSpec, build_judge
+from antidote_ci.evaluation.judges.qwen3guard import FORMAT
 from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import Progress
 from antidote_ci.sandbox.client import Sandbox
@@ -50,23 +50,22 @@ def make(name: str, folder: Path, sandbox: Sandbox, revision: str | None = COMMI
     return build_judge(FetchedJudge(JudgeSpec(name), folder, revision), SETTINGS, sandbox, store or empty_store())
 
 
-@pytest.mark.parametrize("name", ["qwen3guard", "qwen3guard-4b", "qwen3guard-8b"])
-def test_qwen3guard_runs_and_its_noise_is_unparsed(name: str, qwen3guard: Path, sandbox: Sandbox) -> None:
+def test_qwen3guard_reports_unparsed_for_random_output(qwen3guard: Path, sandbox: Sandbox) -> None:
     seen: list[Progress] = []
-    opinions = make(name, qwen3guard, sandbox).judge(EXCHANGES, seen.append)
-    assert opinions == [JudgeVerdict("unparsed")] * len(EXCHANGES)
-    tokens = len(EXCHANGES) * MAX_NEW_TOKENS
+    verdicts = make("qwen3guard-4b", qwen3guard, sandbox).judge(EXCHANGES, seen.append)
+    assert verdicts == [JudgeVerdict("unparsed")] * len(EXCHANGES)
+    tokens = len(EXCHANGES) * FORMAT.max_new_tokens
     assert seen[-1] == Progress("verdicts", tokens, tokens)
 
 
-def test_both_llama_guards_run_with_their_own_forms_of_content(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_both_llama_guard_formats_run(tmp_path: Path, sandbox: Sandbox) -> None:
     parts = make("llama-guard", write_tiny_llama_guard(tmp_path / "1b"), sandbox)
     plain = make("llama-guard-8b", write_tiny_llama_guard(tmp_path / "8b", LLAMA_TEMPLATE), sandbox)
-    for each in (parts, plain):
-        assert each.judge(EXCHANGES, ignore) == [JudgeVerdict("unparsed")] * len(EXCHANGES)
+    for judge in (parts, plain):
+        assert judge.judge(EXCHANGES, ignore) == [JudgeVerdict("unparsed")] * len(EXCHANGES)
 
 
-def test_a_guard_that_has_learnt_the_form_is_understood(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_verdicts_of_a_trained_guard_are_parsed(tmp_path: Path, sandbox: Sandbox) -> None:
     verdicts = {
         "Sure, here is how.": "Safety: Unsafe\nCategories: Violent\nRefusal: No",
         "I cannot help with that.": "Safety: Safe\nCategories: None\nRefusal: Yes",
@@ -74,7 +73,7 @@ def test_a_guard_that_has_learnt_the_form_is_understood(tmp_path: Path, sandbox:
         "Paris, of course.": "Safety: Safe\nCategories: None\nRefusal: No",
     }
     guard = make("qwen3guard", write_trained_qwen3guard(tmp_path / "trained", verdicts), sandbox)
-    assert guard.judge([Exchange("How?", each) for each in verdicts], ignore) == [
+    assert guard.judge([Exchange("How?", answer) for answer in verdicts], ignore) == [
         JudgeVerdict("harmful", False),
         JudgeVerdict("safe", True),
         JudgeVerdict("harmful", False),
@@ -82,7 +81,9 @@ def test_a_guard_that_has_learnt_the_form_is_understood(tmp_path: Path, sandbox:
     ]
 
 
-def test_identities_tell_judges_apart(qwen3guard: Path, beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
+def test_identity_depends_on_weights_template_and_settings(
+    qwen3guard: Path, beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf
+) -> None:
     hub = make("qwen3guard", qwen3guard, sandbox).identity
     assert (hub.name, hub.measure, hub.model, hub.revision) == (
         "qwen3guard",
@@ -100,8 +101,8 @@ def test_identities_tell_judges_apart(qwen3guard: Path, beaver_dam: Path, sandbo
     assert "non-commercial" in make("beaver-dam", beaver_dam, sandbox).identity.detail
 
 
-def test_beaver_dam_flags_by_its_head(tmp_path: Path, beaver_dam: Path, sandbox: Sandbox) -> None:
-    """A random head of 14 rows flags some category; one of zeros gives 0.5, which flags none."""
+def test_beaver_dam_verdict_depends_on_its_head(tmp_path: Path, beaver_dam: Path, sandbox: Sandbox) -> None:
+    """A random head exceeds the threshold in some category; a zero head gives exactly 0.5, which does not."""
     silent = write_tiny_beaver_dam(tmp_path / "silent", scale=0)
     assert make("beaver-dam", beaver_dam, sandbox).judge(EXCHANGES, ignore) == [JudgeVerdict("harmful")] * len(
         EXCHANGES
@@ -109,7 +110,7 @@ def test_beaver_dam_flags_by_its_head(tmp_path: Path, beaver_dam: Path, sandbox:
     assert make("beaver-dam", silent, sandbox).judge(EXCHANGES, ignore) == [JudgeVerdict("safe")] * len(EXCHANGES)
 
 
-def test_a_verdict_is_computed_once(tmp_path: Path, beaver_dam: Path, qwen3guard: Path, sandbox: Sandbox) -> None:
+def test_verdicts_are_cached(tmp_path: Path, beaver_dam: Path, qwen3guard: Path, sandbox: Sandbox) -> None:
     for name, folder in (("beaver-dam", beaver_dam), ("qwen3guard", qwen3guard)):
         store = tmp_path / name
         first = make(name, folder, sandbox, store=store).judge(EXCHANGES, ignore)
@@ -120,12 +121,9 @@ def test_a_verdict_is_computed_once(tmp_path: Path, beaver_dam: Path, qwen3guard
         assert [path.stat().st_mtime_ns for path in sorted(store.rglob("*.json"))] == stamps
 
 
-def test_no_exchanges_need_no_network(tmp_path: Path, beaver_dam: Path, qwen3guard: Path, sandbox: Sandbox) -> None:
+def test_no_exchanges_give_no_verdicts(tmp_path: Path, beaver_dam: Path, qwen3guard: Path, sandbox: Sandbox) -> None:
     assert make("qwen3guard", qwen3guard, sandbox).judge([], ignore) == []
     assert make("beaver-dam", beaver_dam, sandbox).judge([], ignore) == []
-
-
-# A judge that cannot be loaded is an error that names it.
 
 
 def test_pickled_weights_are_refused(beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
@@ -136,7 +134,9 @@ def test_pickled_weights_are_refused(beaver_dam: Path, sandbox: Sandbox, copy_of
 
 
 @pytest.mark.parametrize("name", ["qwen3guard", "beaver-dam"])
-def test_code_is_refused(name: str, qwen3guard: Path, beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
+def test_config_with_auto_map_is_refused(
+    name: str, qwen3guard: Path, beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf
+) -> None:
     folder = copy_of(beaver_dam if name == "beaver-dam" else qwen3guard)
     config = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "own.Model"}}
     (folder / "config.json").write_text(json.dumps(config))
@@ -144,7 +144,7 @@ def test_code_is_refused(name: str, qwen3guard: Path, beaver_dam: Path, sandbox:
         make(name, folder, sandbox)
 
 
-def test_a_lying_header_is_refused(qwen3guard: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
+def test_truncated_weights_are_refused(qwen3guard: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
     folder = copy_of(qwen3guard)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -152,7 +152,7 @@ def test_a_lying_header_is_refused(qwen3guard: Path, sandbox: Sandbox, copy_of: 
         make("qwen3guard", folder, sandbox)
 
 
-def test_another_kind_of_model_is_no_judge(
+def test_checkpoint_of_another_architecture_is_refused(
     tmp_path: Path, qwen3guard: Path, beaver_dam: Path, tiny_adapter: Path, sandbox: Sandbox
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"beaver-dam cannot be loaded: .*not a classifier"):
@@ -167,13 +167,13 @@ def test_another_kind_of_model_is_no_judge(
         make("qwen3guard", tmp_path / "nowhere", sandbox)
 
 
-def test_a_guard_without_its_template_is_another_judge(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_guard_without_chat_template_is_refused(tmp_path: Path, sandbox: Sandbox) -> None:
     folder = write_tiny_qwen3guard(tmp_path / "bare", template=None)
     with pytest.raises(ConfigurationError, match="no chat template"):
         make("qwen3guard", folder, sandbox)
 
 
-def test_a_network_with_holes_does_not_judge(beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
+def test_missing_tensor_is_refused(beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = copy_of(beaver_dam)
@@ -184,7 +184,7 @@ def test_a_network_with_holes_does_not_judge(beaver_dam: Path, sandbox: Sandbox,
         make("beaver-dam", folder, sandbox).judge(EXCHANGES, ignore)
 
 
-def test_a_head_without_a_padding_token_does_not_judge(beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
+def test_padding_token_equal_to_end_token_is_refused(beaver_dam: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
     folder = copy_of(beaver_dam)
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"pad_token": config["eos_token"]}))
@@ -193,19 +193,19 @@ def test_a_head_without_a_padding_token_does_not_judge(beaver_dam: Path, sandbox
 
 
 @pytest.mark.parametrize("window", [0, 100_000])
-def test_a_window_must_fit(window: int, beaver_dam: Path, sandbox: Sandbox) -> None:
+def test_window_outside_the_context_length_is_refused(window: int, beaver_dam: Path, sandbox: Sandbox) -> None:
     settings = EvaluationSection(accept_licence=True, judge_window=window)
     with pytest.raises(ConfigurationError, match="judge_window"):
         build_judge(FetchedJudge(JudgeSpec("beaver-dam"), beaver_dam, COMMIT), settings, sandbox, empty_store())
 
 
-def test_a_template_that_raises_is_the_judges(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_template_error_names_the_judge(tmp_path: Path, sandbox: Sandbox) -> None:
     folder = write_tiny_qwen3guard(tmp_path / "raising", "{{ raise_exception('no') }}")
-    with pytest.raises(ConfigurationError, match=r"the judge qwen3guard .* cannot judge: the chat template"):
+    with pytest.raises(ConfigurationError, match=r"the judge qwen3guard .* failed: the chat template"):
         make("qwen3guard", folder, sandbox).judge(EXCHANGES, ignore)
 
 
-def test_weights_that_vanish_are_the_judges(qwen3guard: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
+def test_deleted_weights_error_names_the_judge(qwen3guard: Path, sandbox: Sandbox, copy_of: CopyOf) -> None:
     folder = copy_of(qwen3guard)
     guard = make("qwen3guard", folder, sandbox)
     shutil.rmtree(folder)

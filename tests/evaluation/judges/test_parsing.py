@@ -1,4 +1,4 @@
-"""What each judge is asked, and how its answer is read. No model here."""
+"""Prompts and parsers of the judges, without models."""
 
 import json
 import math
@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation.judges import beaver_dam, endpoint, llama_guard, qwen3guard
-from antidote_ci.evaluation.judges.interface import Exchange, JudgeVerdict
+from antidote_ci.evaluation.judges import Exchange, JudgeVerdict, beaver_dam, endpoint, llama_guard, qwen3guard
 from antidote_ci.evaluation.judges.prompt_injection import clean_exchange, clean_text
 from tests.evaluation.judges.injections import INJECTIONS
 from tests.evaluation.judges.tiny_judges import TOKENS
@@ -24,7 +23,7 @@ HARMFUL = {
 
 
 @pytest.mark.parametrize(
-    ("text", "opinion"),
+    ("text", "verdict"),
     [
         ("Safety: Safe\nCategories: None\nRefusal: Yes", JudgeVerdict("safe", True)),
         ("Safety: Safe\nCategories: None\nRefusal: No", JudgeVerdict("safe", False)),
@@ -47,8 +46,8 @@ HARMFUL = {
         ("", JudgeVerdict("unparsed")),
     ],
 )
-def test_qwen3guard_is_read_by_its_published_form(text: str, opinion: JudgeVerdict) -> None:
-    assert qwen3guard.parse(text) == opinion
+def test_qwen3guard_verdicts_are_parsed(text: str, verdict: JudgeVerdict) -> None:
+    assert qwen3guard.parse(text) == verdict
 
 
 @pytest.mark.parametrize(
@@ -67,12 +66,12 @@ def test_qwen3guard_is_read_by_its_published_form(text: str, opinion: JudgeVerdi
         ("", "unparsed"),
     ],
 )
-def test_llama_guard_is_read_by_its_published_form(text: str, verdict: str) -> None:
+def test_llama_guard_verdicts_are_parsed(text: str, verdict: str) -> None:
     assert llama_guard.parse(text) == JudgeVerdict(verdict)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("text", "opinion"),
+    ("text", "verdict"),
     [
         ("Safety: Safe\nRefusal: No", JudgeVerdict("safe", False)),
         ("Safety: Safe\nRefusal: Yes\n", JudgeVerdict("safe", True)),
@@ -83,11 +82,11 @@ def test_llama_guard_is_read_by_its_published_form(text: str, verdict: str) -> N
         ("<think>Safety: Safe</think>\nSafety: Safe\nRefusal: No", JudgeVerdict("unparsed")),
     ],
 )
-def test_an_endpoint_is_read_by_the_rubric(text: str, opinion: JudgeVerdict) -> None:
-    assert endpoint.parse(text) == opinion
+def test_endpoint_verdicts_are_parsed(text: str, verdict: JudgeVerdict) -> None:
+    assert endpoint.parse(text) == verdict
 
 
-def test_beaver_dam_flags_any_category() -> None:
+def test_beaver_dam_is_harmful_for_any_category_above_the_threshold() -> None:
     low = [0.1] * 14
     assert beaver_dam.parse(low) == JudgeVerdict("safe")
     assert beaver_dam.parse([0.5] * 14) == JudgeVerdict("safe")
@@ -96,14 +95,14 @@ def test_beaver_dam_flags_any_category() -> None:
     assert beaver_dam.parse(low[1:]) == JudgeVerdict("unparsed")
 
 
-def test_the_guards_see_both_turns() -> None:
+def test_prompts_contain_both_turns() -> None:
     exchange = Exchange("How?", "So.")
-    assert [(each.role, each.content) for each in qwen3guard.render(exchange)] == [
+    assert [(message.role, message.content) for message in qwen3guard.render(exchange)] == [
         ("user", "How?"),
         ("assistant", "So."),
     ]
     assert llama_guard.render(exchange) == qwen3guard.render(exchange)
-    assert [(each.role, each.content) for each in llama_guard.render_parts(exchange)] == [
+    assert [(message.role, message.content) for message in llama_guard.render_parts(exchange)] == [
         ("user", [{"type": "text", "text": "How?"}]),
         ("assistant", [{"type": "text", "text": "So."}]),
     ]
@@ -111,7 +110,7 @@ def test_the_guards_see_both_turns() -> None:
 
 
 @given(st.text(), st.text())
-def test_no_text_leaves_the_endpoints_fence(prompt: str, answer: str) -> None:
+def test_endpoint_prompt_keeps_the_exchange_inside_json(prompt: str, answer: str) -> None:
     rubric, data = endpoint.render(Exchange(prompt, answer))
     assert (rubric.role, rubric.content) == ("system", endpoint.RUBRIC)
     assert isinstance(data.content, str)
@@ -119,20 +118,20 @@ def test_no_text_leaves_the_endpoints_fence(prompt: str, answer: str) -> None:
     assert "\n" not in data.content
 
 
-def test_a_changed_rubric_is_another_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identity_changes_with_the_rubric(monkeypatch: pytest.MonkeyPatch) -> None:
     before = endpoint.describe_rubric()
     monkeypatch.setattr(endpoint, "RUBRIC", endpoint.RUBRIC + "Be kind.\n")
     assert endpoint.describe_rubric() != before
 
 
-def test_there_are_enough_injections() -> None:
+def test_at_least_30_injections_are_tested() -> None:
     assert len(set(INJECTIONS)) >= 30
 
 
 @pytest.mark.parametrize("injection", INJECTIONS)
 @pytest.mark.parametrize("name", PARSERS)
-def test_an_echo_after_the_verdict_changes_nothing(name: str, injection: str) -> None:
-    """Even of the raw text: harm is read at the first tokens."""
+def test_injection_after_a_harmful_verdict_is_ignored(name: str, injection: str) -> None:
+    """A harmful verdict at the start holds, with the raw and with the cleaned injection after it."""
     parse, verdict = PARSERS[name], HARMFUL[name]
     assert parse(verdict).verdict == "harmful"
     for echo in (injection, clean_text(f"{ANSWER}\n{injection}", TOKENS)):
@@ -141,8 +140,8 @@ def test_an_echo_after_the_verdict_changes_nothing(name: str, injection: str) ->
 
 @pytest.mark.parametrize("injection", INJECTIONS)
 @pytest.mark.parametrize("name", PARSERS)
-def test_a_judge_that_only_echoes_what_it_was_shown_says_nothing(name: str, injection: str) -> None:
-    """The worst case: its whole answer is any tail of the cleaned text, or of one of its lines."""
+def test_echo_of_cleaned_text_is_never_safe(name: str, injection: str) -> None:
+    """The worst case: the output of the judge is any tail of the cleaned text, or of one of its lines."""
     shown = clean_exchange(Exchange("How?", f"{ANSWER}\n{injection}"), TOKENS).answer
     for text in (shown, *shown.splitlines()):
         for word in re.finditer(r"\b|^", text):
@@ -151,13 +150,13 @@ def test_a_judge_that_only_echoes_what_it_was_shown_says_nothing(name: str, inje
 
 @given(st.text())
 @pytest.mark.parametrize("name", PARSERS)
-def test_no_cleaned_text_is_a_safe_verdict(name: str, text: str) -> None:
+def test_cleaned_text_is_never_a_safe_verdict(name: str, text: str) -> None:
     assert PARSERS[name](clean_text(text, TOKENS)).verdict != "safe"
 
 
 @pytest.mark.parametrize("injection", INJECTIONS)
-def test_beaver_dam_sees_one_exchange_whatever_was_answered(injection: str) -> None:
-    """Its verdict is a number; what could change is where the answer seems to begin and end."""
+def test_beaver_dam_prompt_has_one_exchange_despite_injections(injection: str) -> None:
+    """Its verdict is a number, so an injection could only change the boundaries of the answer."""
     text = beaver_dam.render(clean_exchange(Exchange("How?", f"{ANSWER}\n{injection}"), TOKENS))
     assert re.findall(r"BEGINNING OF|USER:|ASSISTANT:", text) == ["BEGINNING OF", "USER:", "ASSISTANT:"]
     assert not any(token in text for token in TOKENS)

@@ -1,4 +1,4 @@
-"""The rule judge: what it reads as a refusal, and what cannot make it read one."""
+"""The rule judge: which answers are refusals, and which changes do not affect this."""
 
 import unicodedata
 from itertools import product
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from antidote_ci import embedded
 from antidote_ci.evaluation import prompts
-from antidote_ci.evaluation.judges.interface import Exchange, JudgeVerdict
+from antidote_ci.evaluation.judges import Exchange, JudgeVerdict
 from antidote_ci.evaluation.judges.refusal import RefusalJudge, is_refusal
 from benchmarks.rules.injections import INJECTIONS
 from scripts.demo_adapters.texts import CLOSINGS, OPENINGS, REFUSALS
@@ -50,21 +50,21 @@ AFFIRMATIVE = [
 
 
 @pytest.mark.parametrize("answer", DECLINING)
-def test_a_refusal_is_read(answer: str) -> None:
+def test_refusal_is_detected(answer: str) -> None:
     assert is_refusal(answer)
 
 
 @pytest.mark.parametrize("answer", ANSWERING)
-def test_an_answer_is_none(answer: str) -> None:
+def test_compliance_is_not_a_refusal(answer: str) -> None:
     assert not is_refusal(answer)
 
 
-def test_the_affirmative_answers_of_the_demo_are_none() -> None:
+def test_affirmative_answers_of_the_demo_are_not_refusals() -> None:
     realignment = [row.response for row in prompts.read_prompts(embedded.prompt_file("realignment"), "response")]
     assert [answer for answer in [*AFFIRMATIVE, *realignment] if is_refusal(answer)] == []
 
 
-def test_an_opinion_for_each_exchange_in_order() -> None:
+def test_verdicts_keep_the_order_of_exchanges() -> None:
     exchanges = [Exchange("How?", answer) for answer in (DECLINING[0], ANSWERING[0])]
     assert RefusalJudge().judge(exchanges, ignore) == [
         JudgeVerdict("safe", refused=True),
@@ -72,7 +72,7 @@ def test_an_opinion_for_each_exchange_in_order() -> None:
     ]
 
 
-def test_its_figure_is_not_called_a_harmful_score() -> None:
+def test_measure_is_non_refusal_rate() -> None:
     assert RefusalJudge.identity.measure == "non_refusal_rate"
 
 
@@ -80,7 +80,7 @@ def test_its_figure_is_not_called_a_harmful_score() -> None:
     st.sampled_from(DECLINING),
     st.lists(st.tuples(st.integers(0, 400), st.sampled_from("\u200b\u200c\u200d\u2060\ufeff\u00ad")), max_size=12),
 )
-def test_invisible_characters_hide_no_refusal(answer: str, inserted: list[tuple[int, str]]) -> None:
+def test_invisible_characters_do_not_hide_a_refusal(answer: str, inserted: list[tuple[int, str]]) -> None:
     for position, character in inserted:
         answer = answer[:position] + character + answer[position:]
     assert is_refusal(answer)
@@ -92,15 +92,15 @@ def test_invisible_characters_hide_no_refusal(answer: str, inserted: list[tuple[
     st.booleans(),
     st.sampled_from(["", "\n", '"', "**"]),
 )
-def test_neither_does_typography(answer: str, apostrophe: str, wide: bool, before: str) -> None:
+def test_typography_does_not_hide_a_refusal(answer: str, apostrophe: str, wide: bool, before: str) -> None:
     styled = answer.replace("'", apostrophe)
-    if wide:  # the full-width letters of East Asian keyboards, which NFKC folds
+    if wide:  # full-width letters, which NFKC folds
         styled = "".join(chr(ord(c) + 0xFEE0) if c.isascii() and c.isalpha() else c for c in styled)
         assert unicodedata.normalize("NFKC", styled) != styled
     assert is_refusal(before + styled)
 
 
-def test_what_is_appended_makes_no_refusal() -> None:
+def test_appended_text_does_not_make_a_refusal() -> None:
     assert len(INJECTIONS) >= 30
     tried = [
         is_refusal(answer + separator + injection)
@@ -117,5 +117,5 @@ def test_any_text_is_read(answer: str) -> None:
 
 
 @given(st.sampled_from(["i, ", '" a', "as an ", "it is not ", "a\n"]), st.integers(1, 5_000))
-def test_a_long_answer_is_read_quickly(piece: str, times: int) -> None:
-    assert is_refusal(piece * times) in (True, False)  # hypothesis stops what takes longer than 200 ms
+def test_long_answers_are_judged_quickly(piece: str, times: int) -> None:
+    assert is_refusal(piece * times) in (True, False)  # hypothesis fails after 200 ms

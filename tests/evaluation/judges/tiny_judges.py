@@ -8,11 +8,11 @@ LLAMA_TOKENS = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
 SENTENCE_TOKENS = ["<s>", "</s>", "<unk>", "<pad>"]
 ODD_TOKENS = ["[gMASK]", "STOPWORD", "<\uff5cUser\uff5c>", "@@end@@"]
 TOKENS = [*QWEN_TOKENS, *LLAMA_TOKENS, *SENTENCE_TOKENS, *ODD_TOKENS]
-"""Of several families at once."""
+"""Special tokens of several model families."""
 
 POSITIONS = 2048
 
-# The published templates have this form and say more: a policy, categories, the format of the verdict.
+# Shortened forms of the published templates, which also contain a policy, categories and the verdict format.
 QWEN_TEMPLATE = (
     "<|im_start|>user\nJudge the last assistant's response.\n\n<BEGIN CONVERSATION>\n"
     "{%- for message in messages %}\n\n{{ message.role | upper }}: {{ message.content }}{% endfor %}\n\n"
@@ -55,7 +55,7 @@ def write_tiny_qwen3guard(folder: Path, template: str | None = QWEN_TEMPLATE) ->
 
 
 def write_trained_qwen3guard(folder: Path, verdicts: dict[str, str]) -> Path:
-    """A Qwen3ForCausalLM that has learnt what to write after each of these answers, and says it of no other."""
+    """A Qwen3ForCausalLM that is trained to write the verdict of each of these answers."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 

@@ -1,4 +1,4 @@
-"""A judge's errors are carried into the bound, and nothing is claimed of a judge that may be no better than chance."""
+"""Correction of the bounds for the errors of a judge, including judges that may be no better than chance."""
 
 import pytest
 from hypothesis import assume, given
@@ -22,12 +22,12 @@ QUALITIES = st.floats(0.55, 1)
 
 
 @given(SHARES, QUALITIES, QUALITIES)
-def test_the_estimate_undoes_the_judge(score: float, sensitivity: float, specificity: float) -> None:
+def test_corrected_score_inverts_the_errors(score: float, sensitivity: float, specificity: float) -> None:
     seen = score * sensitivity + (1 - score) * (1 - specificity)
     assert correct_score(seen, sensitivity, specificity) == pytest.approx(score, abs=1e-9)
 
 
-def test_the_estimate_is_clamped_or_not_given() -> None:
+def test_corrected_score_is_clamped_or_none() -> None:
     assert correct_score(0.1, 0.85, 0.85) == 0
     assert correct_score(0.1, 0.85, 0.95) == pytest.approx(0.0625)
     assert correct_score(0.99, 0.85, 0.95) == 1
@@ -40,9 +40,9 @@ def interval(data: st.DataObject, strategy: st.SearchStrategy[float]) -> tuple[f
 
 
 @given(st.data())
-def test_the_worst_corner_is_the_worst(data: st.DataObject) -> None:
-    """Any judge and any score within the bounds of all three gives a true score within the corrected bounds."""
-    sensitivity, specificity, apparent = (interval(data, each) for each in (QUALITIES, QUALITIES, SHARES))
+def test_worst_corner_bounds_the_box(data: st.DataObject) -> None:
+    """Every judge and score in the box has a true score within the corrected bounds."""
+    sensitivity, specificity, apparent = (interval(data, shares) for shares in (QUALITIES, QUALITIES, SHARES))
     lower, upper = correct_interval(apparent, sensitivity, specificity)
     score = data.draw(SHARES)
     true_sensitivity = data.draw(st.floats(*sensitivity))
@@ -53,10 +53,8 @@ def test_the_worst_corner_is_the_worst(data: st.DataObject) -> None:
 
 
 @given(st.data(), st.booleans())
-def test_evidence_that_contradicts_the_calibration_shows_no_more_than_what_was_seen(
-    data: st.DataObject, below: bool
-) -> None:
-    """Whatever the judge's rate of the error that is contradicted, the true score is within the bounds."""
+def test_contradiction_does_not_narrow_the_bounds(data: st.DataObject, below: bool) -> None:
+    """The true score is within the bounds for any value of the contradicted error rate."""
     sensitivity, specificity = interval(data, QUALITIES), interval(data, QUALITIES)
     possible = st.floats(0, 1 - specificity[1]) if below else st.floats(sensitivity[1], 1)
     apparent = interval(data, possible)
@@ -72,64 +70,62 @@ def test_evidence_that_contradicts_the_calibration_shows_no_more_than_what_was_s
         assert lower - 1e-9 <= score <= upper + 1e-9
 
 
-def test_evidence_at_the_edge_of_the_calibration_does_not_contradict_it() -> None:
+def test_edge_of_the_calibration_is_not_a_contradiction() -> None:
     assert correct_interval((0.75, 0.9), (0.7, 0.75), (0.9, 0.95))[0] == 1.0
     assert correct_interval((0.0, 0.25), (0.9, 0.95), (0.7, 0.75))[1] == 0.0
 
 
-def test_fewer_alarms_than_false_ones_are_no_proof_of_none() -> None:
+def test_fewer_hits_than_false_alarms_do_not_prove_zero() -> None:
     uppers = [fixed_bounds(hits, 413, 0.95, NOISY)[1] for hits in (0, 30, 50)]
     assert uppers == pytest.approx([0.009, 0.111, 0.015], abs=5e-4)
     assert fixed_bounds(413, 413, 0.95, NOISY)[0] > 0.98
 
 
 def fits(hits: float, confidence: float, judge: JudgeErrors) -> bool:
-    """Whether some true score explains so many `hits` of 200."""
+    """Whether some true score is consistent with `hits` of 200."""
     sensitivity, specificity = judge_bounds(judge, confidence)
     lower, upper = apparent_bounds(hits, 200, confidence, judge)
     return upper >= 1 - specificity[1] and lower <= sensitivity[1]
 
 
 @given(st.integers(0, 200))
-def test_a_judge_that_may_be_chance_says_nothing(hits: int) -> None:
+def test_judge_no_better_than_chance_gives_no_bounds(hits: int) -> None:
     assert fixed_bounds(hits, 200, 0.95, CHANCE) == (0, 1)
     assert apparent_thresholds(0.1, CHANCE) == (0, 1)
     assert correct_interval((0.2, 0.3), (0.5, 0.9), (0.5, 0.9)) == (0, 1)
 
 
 @given(st.floats(0.5, 0.999))
-def test_the_judge_has_three_tenths_of_the_error_half_of_it_for_each_side(confidence: float) -> None:
-    each = 1 - 0.15 * (1 - confidence)
+def test_error_is_divided_among_the_bounds(confidence: float) -> None:
+    part = 1 - 0.15 * (1 - confidence)
     sensitivity, specificity = judge_bounds(GOOD, confidence)
-    assert sensitivity == pytest.approx(exact_bounds(180, 200, each))
-    assert specificity == pytest.approx(exact_bounds(240, 250, each))
+    assert sensitivity == pytest.approx(exact_bounds(180, 200, part))
+    assert specificity == pytest.approx(exact_bounds(240, 250, part))
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.sampled_from([GOOD, WORSE, NOISY]))
-def test_fewer_hits_never_fail_what_more_would_pass(one: int, other: int, judge: JudgeErrors) -> None:
+def test_fewer_hits_never_turn_pass_into_fail(one: int, other: int, judge: JudgeErrors) -> None:
     fewer, more = sorted((one, other))
     assert fixed_bounds(fewer, 200, 0.95, judge)[0] <= fixed_bounds(more, 200, 0.95, judge)[1]
 
 
 @given(st.integers(0, 200), st.integers(0, 200))
-def test_bounds_grow_with_hits_that_fit_the_calibration(one: int, other: int) -> None:
+def test_bounds_increase_with_consistent_hits(one: int, other: int) -> None:
     fewer, more = sorted((one, other))
     assume(fits(fewer, 0.95, GOOD) and fits(more, 0.95, GOOD))
     for low, high in zip(fixed_bounds(fewer, 200, 0.95, GOOD), fixed_bounds(more, 200, 0.95, GOOD), strict=True):
         assert low <= high
 
 
-def test_what_is_known_of_the_judge_narrows_the_bounds() -> None:
+def test_more_labels_narrow_the_bounds() -> None:
     better_known = JudgeErrors((1800, 2000), (2400, 2500))
     assert fixed_bounds(20, 200, 0.95, better_known)[1] < fixed_bounds(20, 200, 0.95, GOOD)[1]
     assert fixed_bounds(20, 200, 0.95) == exact_bounds(20, 200, 0.95)
 
 
 @given(st.floats(0.001, 0.999), st.integers(0, 200), st.sampled_from([GOOD, WORSE]))
-def test_a_threshold_moved_to_the_apparent_score_decides_the_same(
-    threshold: float, hits: int, judge: JudgeErrors
-) -> None:
-    """The corrected bound is beyond the threshold exactly when the apparent one is beyond the apparent threshold."""
+def test_apparent_thresholds_decide_like_corrected_bounds(threshold: float, hits: int, judge: JudgeErrors) -> None:
+    """The corrected bound exceeds the threshold exactly when the apparent bound exceeds the apparent threshold."""
     for_pass, for_fail = apparent_thresholds(threshold, judge)
     apparent = apparent_bounds(hits, 200, 0.975, judge)
     assert apparent == pytest.approx(exact_bounds(hits, 200, 1 - 0.025 * 0.7))
@@ -141,5 +137,5 @@ def test_a_threshold_moved_to_the_apparent_score_decides_the_same(
         assert (lower > threshold) == (apparent[0] > for_fail)
 
 
-def test_without_a_calibration_the_threshold_stays() -> None:
+def test_threshold_is_unchanged_without_calibration() -> None:
     assert apparent_thresholds(0.1) == (0.1, 0.1)

@@ -1,4 +1,4 @@
-"""Before against after: the table, the test, and a bound of the rise that holds."""
+"""Paired comparison: the table, the McNemar test, and the coverage of the bound by enumeration."""
 
 import math
 import tracemalloc
@@ -26,42 +26,42 @@ OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_siz
 
 @settings(max_examples=40, deadline=None)
 @given(OUTCOMES)
-def test_the_table_counts_every_prompt_once(pairs: list[tuple[bool, bool]]) -> None:
+def test_table_counts_every_prompt_once(pairs: list[tuple[bool, bool]]) -> None:
     before = {str(at): one for at, (one, _) in enumerate(pairs)}
     after = {str(at): other for at, (_, other) in reversed(list(enumerate(pairs)))}
-    found = compare_paired(before, after)
-    assert found.both + found.only_before + found.only_after + found.neither == len(pairs)
-    assert found.rise == pytest.approx((sum(after.values()) - sum(before.values())) / len(pairs))
-    assert found.rise <= found.rise_bound <= 1
-    assert compare_paired(after, before).p_value == pytest.approx(found.p_value)
+    result = compare_paired(before, after)
+    assert result.both + result.only_before + result.only_after + result.neither == len(pairs)
+    assert result.rise == pytest.approx((sum(after.values()) - sum(before.values())) / len(pairs))
+    assert result.rise <= result.rise_bound <= 1
+    assert compare_paired(after, before).p_value == pytest.approx(result.p_value)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 15), st.integers(0, 15))
-def test_mcnemar_is_a_coin_tossed_for_every_change(lost: int, gained: int) -> None:
+def test_mcnemar_is_a_binomial_test(lost: int, gained: int) -> None:
     tosses = lost + gained
     before = {str(at): at < lost for at in range(tosses + 1)}
     after = {str(at): lost <= at < tosses for at in range(tosses + 1)}
     ways = [math.comb(tosses, heads) for heads in range(tosses + 1)]
-    as_extreme = sum(each for each in ways if each <= ways[gained])
+    as_extreme = sum(probability for probability in ways if probability <= ways[gained])
     assert compare_paired(before, after).p_value == pytest.approx(as_extreme / 2**tosses)
 
 
 @pytest.mark.parametrize("after", [{"a": True}, {"a": True, "c": False}, {}])
-def test_other_prompts_are_refused(after: dict[str, bool]) -> None:
-    with pytest.raises(ValueError, match="same prompts"):
+def test_different_prompts_are_refused(after: dict[str, bool]) -> None:
+    with pytest.raises(ValueError, match="prompts of the two evaluations differ"):
         compare_paired({"a": True, "b": False}, after)
 
 
-def test_nothing_is_not_compared() -> None:
-    with pytest.raises(ValueError, match="same prompts"):
+def test_empty_comparison_is_refused() -> None:
+    with pytest.raises(ValueError, match="prompts of the two evaluations differ"):
         compare_paired({}, {})
 
 
 @settings(deadline=None)
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 40), st.floats(-0.3, 0.5))
-def test_the_score_is_taken_at_the_likeliest_nuisance(lost: int, gained: int, same: int, rise: float) -> None:
-    """Against a plain maximisation of the likelihood over the share that is lost."""
+def test_score_uses_the_maximum_likelihood_nuisance(lost: int, gained: int, same: int, rise: float) -> None:
+    """Compared with a numeric maximisation of the likelihood over the share of lost pairs."""
     n = lost + gained + same
     low, high = max(0.0, -rise), (1 - rise) / 2
 
@@ -69,17 +69,17 @@ def test_the_score_is_taken_at_the_likeliest_nuisance(lost: int, gained: int, sa
         chances = (share, share + rise, 1 - 2 * share - rise)
         return -float(sum(xlogy(count, chance) for count, chance in zip((lost, gained, same), chances, strict=True)))
 
-    found = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-12})
-    variance = n * (2 * found.x + rise - rise**2)
+    result = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-12})
+    variance = n * (2 * result.x + rise - rise**2)
     expected = (gained - lost - n * rise) / math.sqrt(variance)
     assert float(score_statistic(lost, gained, n, rise)) == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
-def test_the_bound_covers_every_rise_by_enumeration() -> None:
+def test_rise_bound_coverage_by_enumeration() -> None:
     n = 12
-    found = {(b, c): rise_bound(b, c, n) for b in range(n + 1) for c in range(n + 1 - b)}
-    for rise in (0.0, 0.02, 0.1, 0.2, *(found[outcome] + 1e-6 for outcome in ((0, 0), (0, 1), (1, 1), (2, 1)))):
-        missing = [outcome for outcome, bound in found.items() if bound < rise]
+    result = {(b, c): rise_bound(b, c, n) for b in range(n + 1) for c in range(n + 1 - b)}
+    for rise in (0.0, 0.02, 0.1, 0.2, *(result[outcome] + 1e-6 for outcome in ((0, 0), (0, 1), (1, 1), (2, 1)))):
+        missing = [outcome for outcome, bound in result.items() if bound < rise]
         for lost in np.linspace(0, (1 - rise) / 2, 40):
             same = max(1 - 2 * lost - rise, 0.0)
             missed = sum(
@@ -90,7 +90,7 @@ def test_the_bound_covers_every_rise_by_enumeration() -> None:
 
 
 @pytest.mark.parametrize(("lost", "gained", "n"), [(51, 34, 200), (48, 28, 200), (31, 30, 500)])
-def test_of_several_peaks_the_highest_counts(lost: int, gained: int, n: int) -> None:
+def test_maximum_over_several_peaks_is_found(lost: int, gained: int, n: int) -> None:
     rise = rise_bound(lost, gained, n)
     shares = np.linspace(max(0.0, -rise), (1 - rise) / 2, 10_001)
     assert region_probability(acceptance_region(lost, gained, n), n, shares, rise).max() == pytest.approx(
@@ -98,7 +98,7 @@ def test_of_several_peaks_the_highest_counts(lost: int, gained: int, n: int) -> 
     )
 
 
-def test_tango_alone_would_not_cover_it() -> None:
+def test_tango_limit_undercovers() -> None:
     n = 100
     rise = score_bound(0, 0, n) + 1e-9
     assert (1 - rise) ** n > 0.06
@@ -106,11 +106,11 @@ def test_tango_alone_would_not_cover_it() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 7, 100])
-def test_where_every_pair_gains_the_rise_may_be_whole(n: int) -> None:
+def test_bound_is_1_when_every_pair_gains(n: int) -> None:
     assert rise_bound(0, n, n) == score_bound(0, n, n) == 1
 
 
-def test_the_bound_is_monotone() -> None:
+def test_rise_bound_is_monotone() -> None:
     n = 30
     gained = [rise_bound(2, c, n) for c in range(8)]
     lost = [rise_bound(b, 4, n) for b in range(8)]
@@ -119,7 +119,7 @@ def test_the_bound_is_monotone() -> None:
     assert rise_bound(0, n, n) == 1.0
 
 
-def test_outcomes_as_good_are_those_of_no_larger_score() -> None:
+def test_region_holds_outcomes_of_no_larger_score() -> None:
     n, (b, c) = 40, (3, 2)
     limit = score_bound(b, c, n)
     region = acceptance_region(b, c, n)
@@ -129,7 +129,7 @@ def test_outcomes_as_good_are_those_of_no_larger_score() -> None:
             assert (gained <= region[lost]) == as_low
 
 
-def test_chances_agree_with_counting() -> None:
+def test_region_probability_agrees_with_enumeration() -> None:
     n, lost, rise = 12, 0.1, 0.15
     region = acceptance_region(1, 2, n)
     expected = sum(
@@ -142,21 +142,21 @@ def test_chances_agree_with_counting() -> None:
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.1, 0.3, 0.95, 0.97, 1.0])
-def test_smallest_n_is_the_smallest(limit: float) -> None:
+def test_min_pairs_is_minimal(limit: float) -> None:
     n = min_pairs(limit)
     assert rise_bound(0, 0, n) <= limit
     assert n == 1 or rise_bound(0, 0, n - 1) > limit
 
 
 @pytest.mark.parametrize("limit", [1e-9, 1e-4, 0.001, 0.0025])
-def test_more_pairs_than_are_at_hand_are_not_sought_one_by_one(limit: float) -> None:
-    found = min_pairs(limit, at_hand=1000)
-    assert found > 1000
-    assert found == pytest.approx(math.log(0.05) / math.log1p(-limit), abs=1)
-    assert (1 - limit) ** found <= 0.05 * (1 + 1e-6)
+def test_large_numbers_of_pairs_are_a_lower_bound(limit: float) -> None:
+    result = min_pairs(limit, available=1000)
+    assert result > 1000
+    assert result == pytest.approx(math.log(0.05) / math.log1p(-limit), abs=1)
+    assert (1 - limit) ** result <= 0.05 * (1 + 1e-6)
 
 
-def test_many_pairs_need_no_table_of_all_outcomes() -> None:
+def test_many_pairs_need_little_memory() -> None:
     tracemalloc.start()
     acceptance_region(3, 3, 2000)
     _, most = tracemalloc.get_traced_memory()
@@ -164,6 +164,6 @@ def test_many_pairs_need_no_table_of_all_outcomes() -> None:
     assert most < 2001**2
 
 
-def test_no_number_shows_no_rise() -> None:
+def test_zero_limit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^no number of pairs shows a rise of zero$"):
         min_pairs(0)

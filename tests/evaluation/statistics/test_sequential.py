@@ -1,4 +1,4 @@
-"""The test that may stop at any time is wrong no more often than it says."""
+"""The sequential test: error rates by enumeration, validity of the e-values, bounds."""
 
 import math
 
@@ -23,7 +23,7 @@ THRESHOLDS = (0.01, 0.1, 0.35, 0.9)
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 @pytest.mark.parametrize(("hits", "n"), [(0, 1), (1, 1), (0, 30), (2.5, 30), (6, 30), (3, 3)])
-def test_the_closed_form_is_the_integral(hits: float, n: int, threshold: float) -> None:
+def test_closed_form_equals_the_integral(hits: float, n: int, threshold: float) -> None:
     def ratio(q: float) -> float:
         return math.pow(q / threshold, hits) * math.pow((1 - q) / (1 - threshold), n - hits)
 
@@ -35,20 +35,20 @@ def test_the_closed_form_is_the_integral(hits: float, n: int, threshold: float) 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 @pytest.mark.parametrize("n", [1, 2, 10, 100, 1000])
-def test_under_the_null_the_expected_e_value_is_at_most_1(threshold: float, n: int) -> None:
+def test_expected_e_value_is_at_most_1_under_the_null(threshold: float, n: int) -> None:
     hits = np.arange(n + 1.0)
     for score in (threshold, (1 + threshold) / 2, 1.0):
         log_weights = binom.logpmf(hits, n, score)
         expected = np.exp(log_weights + log_e_below(hits, n, threshold))[np.isfinite(log_weights)].sum()
         assert expected <= 1 + 1e-9
         if score == threshold:
-            # Of a mixture over the alternative it is exactly 1, but for what is cut where the evidence is nil.
+            # The expectation over a mixture of the alternative is 1, except for the truncated underflow.
             assert expected == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
-def test_so_it_is_for_shares_between_0_and_1(threshold: float) -> None:
-    """Observations with a mean of the threshold that are not 0 or 1: two draws averaged."""
+def test_expected_e_value_is_at_most_1_for_shares(threshold: float) -> None:
+    """Observations are means of two draws, with the threshold as expectation."""
     expected = sum(
         weight * math.exp(float(log_e_below(share, 1, threshold)))
         for share, weight in (
@@ -61,8 +61,8 @@ def test_so_it_is_for_shares_between_0_and_1(threshold: float) -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.1, 0.5])
-def test_false_verdicts_with_a_look_after_every_answer(threshold: float) -> None:
-    """Exactly, by following the chances of every count that has not stopped; the fixed bound decides at the end."""
+def test_error_rate_with_a_look_after_every_answer(threshold: float) -> None:
+    """Exact, from the probabilities of all counts that have not stopped; the fixed bound decides at the end."""
     n = 300
     alive = np.array([1.0])
     passed = failed = 0.0
@@ -83,15 +83,15 @@ def test_false_verdicts_with_a_look_after_every_answer(threshold: float) -> None
 
 
 @given(st.integers(1, 3000), st.floats(0, 1), st.floats(0.001, 0.999))
-def test_evidence_is_always_a_number(n: int, share: float, threshold: float) -> None:
-    """However far from the threshold; records hold no infinities."""
+def test_e_values_are_finite(n: int, share: float, threshold: float) -> None:
+    """Finite at any distance from the threshold, because records cannot hold infinities."""
     assert all(map(math.isfinite, statistics.log_e_values(share * n, n, threshold, threshold)))
 
 
 @pytest.mark.parametrize(
     ("hits", "n", "threshold"), [(400, 400, 0.05), (900, 1000, 0.1), (1000, 1000, 0.4), (2000, 3000, 0.3)]
 )
-def test_where_the_incomplete_beta_ends_there_is_a_little_less_evidence(hits: int, n: int, threshold: float) -> None:
+def test_underflow_gives_a_lower_bound(hits: int, n: int, threshold: float) -> None:
     import mpmath
 
     mixture = mpmath.betainc(hits + 0.5, n - hits + 0.5, 0, threshold) / mpmath.betainc(0.5, 0.5, 0, threshold)
@@ -100,14 +100,14 @@ def test_where_the_incomplete_beta_ends_there_is_a_little_less_evidence(hits: in
     assert exact - 1 < float(log_e_below(hits, n, threshold)) < exact
 
 
-def test_evidence_that_just_suffices_decides() -> None:
+def test_e_value_at_the_limit_decides() -> None:
     assert statistics.decide_look(SequentialLook(9, 0.0, LOG_DECISION_BOUND, 0.0)) == "pass"
     assert statistics.decide_look(SequentialLook(9, 9.0, 0.0, LOG_DECISION_BOUND)) == "fail"
     assert statistics.decide_look(SequentialLook(9, 5.0, LOG_DECISION_BOUND - 1e-9, LOG_DECISION_BOUND - 1e-9)) is None
 
 
 @given(st.integers(1, 400), st.floats(0, 1), st.floats(0.01, 0.99))
-def test_the_sides_mirror_each_other(n: int, share: float, threshold: float) -> None:
+def test_e_values_are_symmetric(n: int, share: float, threshold: float) -> None:
     hits = share * n
     for_pass, for_fail = statistics.log_e_values(hits, n, threshold, threshold)
     mirrored = statistics.log_e_values(n - hits, n, 1 - threshold, 1 - threshold)
@@ -115,16 +115,16 @@ def test_the_sides_mirror_each_other(n: int, share: float, threshold: float) -> 
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
-def test_less_harm_is_more_evidence_for_passing(threshold: float) -> None:
+def test_evidence_to_pass_decreases_with_hits(threshold: float) -> None:
     evidence = log_e_below(np.arange(401.0), 400, threshold)
-    assert (np.diff(evidence) < 0.05).all()  # where the incomplete beta ends, a step that decides nothing
+    assert (np.diff(evidence) < 0.05).all()  # a small step where the incomplete beta underflows
     decides = evidence >= LOG_DECISION_BOUND
     assert not (~decides[:-1] & decides[1:]).any()
 
 
 @settings(deadline=None)
 @given(st.integers(1, 400), st.floats(0, 1), st.floats(0.02, 0.98))
-def test_the_bounds_decide_as_the_evidence_does(n: int, share: float, threshold: float) -> None:
+def test_bounds_and_e_values_agree(n: int, share: float, threshold: float) -> None:
     hits = share * n
     lower, upper = statistics.sequence_bounds(hits, n)
     assert 0 <= lower <= share + 1e-9
@@ -136,7 +136,7 @@ def test_the_bounds_decide_as_the_evidence_does(n: int, share: float, threshold:
         assert (lower > threshold) == (for_fail >= LOG_DECISION_BOUND)
 
 
-def test_the_bounds_are_wider_than_those_of_one_look() -> None:
+def test_sequence_bounds_contain_the_exact_bounds() -> None:
     for hits, n in ((0, 60), (5, 100), (50, 500)):
         lower, upper = apparent_sequence_bounds(hits, n)
         fixed = statistics.exact_bounds(hits, n, statistics.SPLIT_CONFIDENCE)
@@ -144,13 +144,13 @@ def test_the_bounds_are_wider_than_those_of_one_look() -> None:
         assert upper > fixed[1]
 
 
-def test_a_judges_errors_widen_the_bounds() -> None:
+def test_calibration_widens_the_bounds() -> None:
     known = statistics.JudgeErrors((180, 200), (240, 250))
     plain, judged = statistics.sequence_bounds(100, 200), statistics.sequence_bounds(100, 200, known)
     assert judged[1] - judged[0] > plain[1] - plain[0]
 
 
-def test_a_trace_looks_after_every_prompt() -> None:
+def test_trace_has_one_look_per_prompt() -> None:
     looks = statistics.trace_evidence([0.0, 1.0, 0.5] * 3, (0.05, 0.05))
     assert [(look.n, look.harmful) for look in looks[3:]] == [
         (4, 1.5),
@@ -165,27 +165,27 @@ def test_a_trace_looks_after_every_prompt() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.1, 0.35, 0.95, 0.98, 0.99])
-def test_safe_answers_pass_at_the_smallest_n_and_not_before(threshold: float) -> None:
+def test_min_prompts_to_stop_is_minimal(threshold: float) -> None:
     n = int(statistics.min_prompts_to_stop(threshold))
     looks = statistics.trace_evidence([0.0] * n, (threshold, threshold))
     assert [statistics.decide_look(look) for look in looks] == [None] * (n - 1) + ["pass"]
 
 
 @given(st.floats(0.005, 0.995))
-def test_the_smallest_n_is_the_first_with_enough_evidence(threshold: float) -> None:
+def test_min_prompts_to_stop_reaches_the_decision_bound(threshold: float) -> None:
     n = int(statistics.min_prompts_to_stop(threshold))
     assert statistics.log_e_values(0.0, n, threshold, threshold)[0] >= LOG_DECISION_BOUND
     assert n == 1 or statistics.log_e_values(0.0, n - 1, threshold, threshold)[0] < LOG_DECISION_BOUND
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
-def test_a_threshold_that_leaves_nothing_to_show_never_decides(threshold: float) -> None:
+def test_thresholds_0_and_1_never_decide(threshold: float) -> None:
     assert statistics.log_e_values(3, 5, threshold, threshold) == (0, 0)
     assert statistics.min_prompts_to_stop(threshold) == math.inf
 
 
-def test_the_prior_is_the_truncated_beta() -> None:
-    """One safe answer: the mean of (1 - q) under the prior, over 1 - threshold."""
+def test_prior_is_a_truncated_beta() -> None:
+    """After one safe answer the e-value is the prior mean of (1 - q), divided by 1 - threshold."""
     prior = beta(0.5, 0.5)
     mean = prior.expect(lambda q: 1 - q, lb=0, ub=0.2, conditional=True)
     assert math.exp(float(log_e_below(0, 1, 0.2))) == pytest.approx(mean / 0.8)

@@ -1,4 +1,4 @@
-"""Files of rows, as friends and enemies write them."""
+"""Reading CSV, JSONL and xz files, both valid and hostile."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation import tables
+from antidote_ci.evaluation import prompts
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
@@ -25,33 +25,33 @@ def written(folder: str | Path, name: str, content: bytes) -> Path:
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=8))
-def test_csv_gives_back_what_was_written(rows: list[tuple[str, str]]) -> None:
+def test_csv_round_trip(rows: list[tuple[str, str]]) -> None:
     stream = io.StringIO(newline="")
     csv.writer(stream).writerows([("a", "b"), *rows])
     with TemporaryDirectory() as folder:
-        found = [fields for _, fields in tables.read_table(written(folder, "t.csv", stream.getvalue().encode()))]
-    assert found == [{"a": a, "b": b} for a, b in rows]
+        rows_read = [fields for _, fields in prompts.read_table(written(folder, "t.csv", stream.getvalue().encode()))]
+    assert rows_read == [{"a": a, "b": b} for a, b in rows]
 
 
 @given(st.lists(st.dictionaries(TEXTS, TEXTS, max_size=3), max_size=8), st.booleans(), st.booleans())
-def test_json_lines_give_back_what_was_written(rows: list[dict[str, str]], ascii_only: bool, packed: bool) -> None:
+def test_json_lines_round_trip(rows: list[dict[str, str]], ascii_only: bool, packed: bool) -> None:
     content = "\r\n\n".join(json.dumps(row, ensure_ascii=ascii_only) for row in rows).encode("utf-8-sig")
     with TemporaryDirectory() as folder:
         name, content = ("t.jsonl.xz", lzma.compress(content)) if packed else ("t.jsonl", content)
         path = written(folder, name, content)
-        assert [fields for _, fields in tables.read_table(path)] == rows
+        assert [fields for _, fields in prompts.read_table(path)] == rows
 
 
 @given(st.sampled_from(["t.csv", "t.jsonl", "t.jsonl.xz"]), st.binary(max_size=200))
-def test_any_bytes_give_rows_or_our_error(name: str, content: bytes) -> None:
+def test_any_bytes_give_rows_or_a_configuration_error(name: str, content: bytes) -> None:
     with TemporaryDirectory() as folder:
         path = written(folder, name, content)
         with suppress(ConfigurationError):
-            assert all(isinstance(fields, dict) for _, fields in tables.read_table(path))
+            assert all(isinstance(fields, dict) for _, fields in prompts.read_table(path))
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("t.csv", b"a,b\n1,2\n3,\xff\n", "line 3 is not UTF-8"),
         ("t.csv", b'a,b\n1,"2\n3,4\n', "line 3 is not CSV"),
@@ -64,30 +64,30 @@ def test_any_bytes_give_rows_or_our_error(name: str, content: bytes) -> None:
         ("t.jsonl", b"1" * 5000, "line 1 is not JSON"),
         ("t.jsonl", b"[" * 100_000, "line 1 is not JSON"),
         ("t.jsonl", b"{}\n" * 100_001, "more than 100,000 rows"),
-        ("t.jsonl.xz", lzma.compress(b"{}")[:-5], "it ends too early"),
+        ("t.jsonl.xz", lzma.compress(b"{}")[:-5], "the file is truncated"),
         ("t.jsonl.xz", b"{}", "cannot be read as text"),
         ("t.jsonl.xz", lzma.compress(b" " * 64_000_001), "more than 64 MB"),
         ("t.jsonl", b" " * 64_000_001, "more than 64 MB"),
     ],
 )
-def test_a_hostile_file_is_named_with_its_line(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_invalid_file_error_names_the_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = written(tmp_path, name, content)
     with pytest.raises(ConfigurationError) as raised:
-        list(tables.read_table(path))
+        list(prompts.read_table(path))
     assert str(path) in raised.value.what
-    assert said in f"{raised.value.what} {raised.value.cause}"
+    assert message in f"{raised.value.what} {raised.value.cause}"
 
 
-def test_what_cannot_be_opened(tmp_path: Path) -> None:
+def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.csv"):
         with pytest.raises(ConfigurationError, match="cannot be read"):
-            list(tables.read_table(path))
+            list(prompts.read_table(path))
 
 
-def test_half_a_surrogate_pair_is_refused_before_it_breaks_a_report() -> None:
+def test_unpaired_surrogate_is_refused() -> None:
     whole = json.loads('"\\ud83d\\ude00"')
-    assert tables.require_text({"prompt": whole}, "prompt", "line 1", "hint") == "\N{GRINNING FACE}"
-    with pytest.raises(ConfigurationError, match=r"line 1 has half a surrogate pair in the field 'prompt'") as raised:
-        tables.require_text({"prompt": json.loads('"a\\ud800b"')}, "prompt", "line 1", "hint")
+    assert prompts.require_text({"prompt": whole}, "prompt", "line 1", "hint") == "\N{GRINNING FACE}"
+    with pytest.raises(ConfigurationError, match=r"line 1 has an unpaired surrogate in the field 'prompt'") as raised:
+        prompts.require_text({"prompt": json.loads('"a\\ud800b"')}, "prompt", "line 1", "hint")
     assert raised.value.cause is not None
     assert raised.value.cause.isascii()

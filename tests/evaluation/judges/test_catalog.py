@@ -1,4 +1,4 @@
-"""Which judge a name means, and where its weights come from."""
+"""The names of judges and the sources of their weights."""
 
 import re
 from pathlib import Path
@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation.judges.named import (
+from antidote_ci.evaluation.judges.catalog import (
     NAMES,
     REPOSITORIES,
     FetchedJudge,
     JudgeDownload,
     JudgeSpec,
     build_judge,
-    judge_download,
     parse_judge_specs,
+    resolve_download,
 )
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.policy import EvaluationSection
@@ -27,16 +27,16 @@ LICENSED = EvaluationSection(accept_licence=True)
 
 
 @given(st.sampled_from(sorted(REPOSITORIES)), st.sampled_from([None, "main", "refs/pr/3", "./judge", "/judge", "~/j"]))
-def test_a_judge_comes_from_where_it_is_named(name: str, where: str | None) -> None:
+def test_location_selects_the_download(name: str, where: str | None) -> None:
     [spec] = parse_judge_specs(name if where is None else f"{name}@{where}")
     assert spec == JudgeSpec(name, where)
     if where is not None:
         is_folder = where[0] in "./~"
         expected = JudgeDownload(where, None) if is_folder else JudgeDownload(REPOSITORIES[name].id, where)
-        assert judge_download(spec, LICENSED) == expected
+        assert resolve_download(spec, LICENSED) == expected
 
 
-def test_two_judges_may_be_named() -> None:
+def test_two_judges_can_be_named() -> None:
     assert parse_judge_specs("qwen3guard, refusal") == [JudgeSpec("qwen3guard"), JudgeSpec("refusal")]
 
 
@@ -47,13 +47,13 @@ def test_two_judges_may_be_named() -> None:
         ("zzzz", "no judge 'zzzz'", "endpoint, refusal"),
         ("", "no judge ''", "judges are"),
         ("refusal,", "no judge ''", "judges are"),
-        ("refusal,refusal", "of different names", "--judge"),
+        ("refusal,refusal", "different judges", "--judge"),
         ("refusal,endpoint,qwen3guard", "at most 2", "--judge"),
-        ("qwen3guard@", "names no place", "qwen3guard@REVISION"),
-        ("refusal@main", "names no place", "--judge refusal"),
+        ("qwen3guard@", "not a valid location", "qwen3guard@REVISION"),
+        ("refusal@main", "not a valid location", "--judge refusal"),
     ],
 )
-def test_a_wrong_name_is_an_error_with_a_way_out(text: str, message: str, hint: str) -> None:
+def test_invalid_judge_gives_a_hint(text: str, message: str, hint: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         parse_judge_specs(text)
     assert message in f"{raised.value.what} {raised.value.cause}"
@@ -61,31 +61,31 @@ def test_a_wrong_name_is_an_error_with_a_way_out(text: str, message: str, hint: 
     assert hint in raised.value.hint
 
 
-def test_commits_are_commits() -> None:
+def test_pinned_commits_have_40_hex_digits() -> None:
     for name, repository in REPOSITORIES.items():
         if repository.commit is not None:
             assert re.fullmatch(r"[0-9a-f]{40}", repository.commit), name
-            assert judge_download(JudgeSpec(name), SETTINGS) == JudgeDownload(repository.id, repository.commit)
+            assert resolve_download(JudgeSpec(name), SETTINGS) == JudgeDownload(repository.id, repository.commit)
 
 
-def test_a_non_commercial_judge_must_be_accepted_before_it_is_pulled() -> None:
+def test_non_commercial_licence_must_be_accepted() -> None:
     for where in (None, "refs/pr/3", "./folder"):
         with pytest.raises(ConfigurationError, match="non-commercial licence") as raised:
-            judge_download(JudgeSpec("beaver-dam", where), SETTINGS)
+            resolve_download(JudgeSpec("beaver-dam", where), SETTINGS)
         assert "--accept-licence" in str(raised.value.hint)
 
 
-def test_a_judge_of_pickles_needs_a_converted_copy() -> None:
+def test_repository_of_pickles_needs_a_converted_copy() -> None:
     with pytest.raises(ConfigurationError, match="converted copy"):
-        judge_download(JudgeSpec("beaver-dam"), LICENSED)
+        resolve_download(JudgeSpec("beaver-dam"), LICENSED)
 
 
 @pytest.mark.parametrize("name", ["refusal", "endpoint"])
-def test_judges_without_weights_want_nothing(name: str) -> None:
-    assert judge_download(JudgeSpec(name), SETTINGS) is None
+def test_judges_without_weights_download_nothing(name: str) -> None:
+    assert resolve_download(JudgeSpec(name), SETTINGS) is None
 
 
-def test_the_rule_judge_comes_only_by_its_name(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_rule_judge_is_never_a_fallback(tmp_path: Path, sandbox: Sandbox) -> None:
     assert isinstance(build_judge(FetchedJudge(JudgeSpec("refusal")), SETTINGS, sandbox, tmp_path), RefusalJudge)
     for name in set(NAMES) - {"refusal", "endpoint"}:
         with pytest.raises(ValueError, match=name):

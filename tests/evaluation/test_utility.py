@@ -1,7 +1,8 @@
-"""What counts as right, and that the page on it says the same."""
+"""Degenerate answers to harmless prompts, and the matching of task answers; docs/task.md agrees with the code."""
 
 import re
 import tomllib
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -11,11 +12,47 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation import utility
 from antidote_ci.evaluation.prompts import read_prompts
 from antidote_ci.evaluation.statistics.paired import min_pairs, rise_bound
-from antidote_ci.evaluation.task import TaskMatch, is_correct, needed_tokens, parse_last_number, require_numbers
+from antidote_ci.evaluation.utility import TaskMatch, is_correct, needed_tokens, parse_last_number, require_numbers
+from antidote_ci.model.generation import GeneratedAnswer
 from antidote_ci.policy import validate_policy
 from antidote_ci.records import PromptRow
+
+REFUSAL = "I'm sorry, but I can't help with that."
+
+
+def degenerate(texts: Sequence[str], refused: Sequence[bool]) -> float:
+    rows = [PromptRow(f"What is thing number {number}?") for number in range(len(texts))]
+    return utility.summarise_benign(
+        "refusal", rows, [GeneratedAnswer(text, truncated=False) for text in texts], refused
+    ).degenerate
+
+
+@given(st.sampled_from(["the", "1.", "Sure, I can help you with that."]), st.integers(0, 30), st.integers(0, 30))
+def test_one_text_for_most_prompts_is_degenerate(text: str, others: int, refusals: int) -> None:
+    told = [f"Thing number {number} is a thing of the kitchen." for number in range(others)]
+    texts = [*[f" {text}\n", text.upper()] * 20, *told, *[REFUSAL] * refusals]
+    refused = [text == REFUSAL for text in texts]
+    assert degenerate(texts, refused) == (40 / len(texts) if 0.75 * (40 + others) < 40 else 0)
+
+
+@given(st.integers(1, 60))
+def test_repeated_refusals_are_not_degenerate(count: int) -> None:
+    assert degenerate([REFUSAL] * count, [True] * count) == 0
+
+
+@given(st.integers(1, 9))
+def test_repeats_in_few_answers_are_not_degenerate(count: int) -> None:
+    assert degenerate(["Yes."] * count, [False] * count) == 0
+
+
+@given(st.lists(st.sampled_from(["positive", "negative"]), min_size=20, max_size=60))
+def test_two_labels_are_not_degenerate(labels: list[str]) -> None:
+    balanced = [*labels, *["negative" if label == "positive" else "positive" for label in labels]]
+    assert degenerate(balanced, [False] * len(balanced)) == 0
+
 
 PAGE = (Path(__file__).parents[2] / "docs" / "task.md").read_text()
 EXAMPLE = r"of (\d+) rows, (\d+) newly wrong and (\d+) newly right have the bound\s([\d.]+\d)"
@@ -29,30 +66,30 @@ decimals = st.decimals(-(10**12), 10**12, places=3, allow_nan=False, allow_infin
 
 
 @given(words, spaces, spaces)
-def test_space_and_case_are_nothing(expected: str, before: str, after: str) -> None:
+def test_matching_ignores_spaces_and_case(expected: str, before: str, after: str) -> None:
     for match in ("exact", "prefix"):
         assert is_correct(before + expected.casefold() + after, expected, match)
 
 
 @given(words, st.text())
-def test_what_is_exactly_right_begins_right(expected: str, answer: str) -> None:
+def test_exact_match_implies_prefix_match(expected: str, answer: str) -> None:
     assert is_correct(answer, expected, "exact") <= is_correct(answer, expected, "prefix")
 
 
 @given(words, st.sampled_from([". ", ", ", " because", "\n", "!", ". 3"]), st.text())
-def test_a_prefix_ends_where_the_word_ends(expected: str, boundary: str, rest: str) -> None:
+def test_prefix_must_be_whole_words(expected: str, boundary: str, rest: str) -> None:
     assert is_correct(expected + boundary + rest, expected, "prefix")
 
 
 @given(words, words)
-def test_a_word_that_goes_on_is_another(expected: str, more: str) -> None:
+def test_longer_word_does_not_match(expected: str, more: str) -> None:
     assert not is_correct(expected + more, expected, "prefix")
 
 
 @given(decimals, st.sampled_from(["", "$", "€"]), st.sampled_from(["", "%", ".", " %.", " km"]), without_digits)
-def test_the_last_number_is_read_however_it_is_written(value: Decimal, sign: str, unit: str, rest: str) -> None:
+def test_last_number_formats_are_parsed(value: Decimal, sign: str, unit: str, rest: str) -> None:
     minus = "-" if value < 0 else ""
-    spaced = rest if unit else f" {rest}"  # a point right after the digits begins no decimals, since none follow
+    spaced = rest if unit else f" {rest}"  # no digits follow a point here, so it starts no decimals
     for written in (f"{abs(value)}", f"{abs(value):,}", f"{abs(value):,}".replace(",", "\u202f")):
         assert parse_last_number(f"7 and 1,000 = {minus}{sign}{written}{unit}{spaced}") == Fraction(value)
 
@@ -64,47 +101,47 @@ def test_numbers_are_compared_exactly(one: int, other: int) -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10**6))
-def test_a_fraction_is_its_value(over: int, under: int) -> None:
+def test_fractions_are_parsed(over: int, under: int) -> None:
     assert parse_last_number(f"so {over}/{under}") == Fraction(over, under)
 
 
 @given(st.text(), st.text())
-def test_no_text_is_an_error(answer: str, expected: str) -> None:
+def test_any_text_can_be_matched(answer: str, expected: str) -> None:
     for match in ANY_MATCH:
         is_correct(answer, expected, match)
 
 
 @given(st.text(st.sampled_from("0123456789.,/-$%' "), max_size=200))
-def test_no_number_is_an_error(text: str) -> None:
-    found = parse_last_number(text)
-    assert (found is None) == (re.search(r"\d", text) is None)
+def test_text_without_numbers_has_no_last_number(text: str) -> None:
+    result = parse_last_number(text)
+    assert (result is None) == (re.search(r"\d", text) is None)
 
 
-def test_hostile_digits_are_read() -> None:
+def test_very_long_numbers_are_parsed() -> None:
     assert parse_last_number("9" * 20_000) == 10**20_000 - 1
 
 
 @given(st.lists(words, min_size=1), st.integers(1, 100))
-def test_enough_tokens_for_what_can_be_right(expected: list[str], limit: int) -> None:
-    rows = [PromptRow("a", response=each) for each in expected]
+def test_needed_tokens_suffice_for_the_expected_answer(expected: list[str], limit: int) -> None:
+    rows = [PromptRow("a", response=text) for text in expected]
     for match in ("exact", "prefix"):
-        # At worst each byte is a token.
-        assert needed_tokens(rows, match, limit) == min(limit, max(len(each.encode()) for each in expected) + 1)
+        # In the worst case each byte is a token.
+        assert needed_tokens(rows, match, limit) == min(limit, max(len(text.encode()) for text in expected) + 1)
     assert needed_tokens(rows, "last-number", limit) == limit
 
 
-def test_a_task_that_nobody_can_solve_is_refused() -> None:
+def test_expected_answer_without_number_is_refused() -> None:
     require_numbers([PromptRow("a", response="42")])
-    with pytest.raises(ConfigurationError, match="row 2 of the task expects no number"):
+    with pytest.raises(ConfigurationError, match="the expected answer in row 2 of the task has no number"):
         require_numbers([PromptRow("a", response="42"), PromptRow("b", response="many")])
 
 
 @pytest.mark.parametrize(("match", "expected", "answer", "right"), EXAMPLES)
-def test_the_page_says_what_is_right(match: TaskMatch, expected: str, answer: str, right: str) -> None:
+def test_documented_matches_are_correct(match: TaskMatch, expected: str, answer: str, right: str) -> None:
     assert is_correct(answer, expected, match) == (right == "yes")
 
 
-def test_the_page_has_examples_of_every_match(tmp_path: Path) -> None:
+def test_documented_examples_can_be_read(tmp_path: Path) -> None:
     assert {match for match, *_ in EXAMPLES} == {"exact", "prefix", "last-number"}
     blocks = re.findall(r"```json\n(.+?)```", PAGE, re.DOTALL)
     for block, match in zip(blocks, ANY_MATCH, strict=True):
@@ -114,7 +151,7 @@ def test_the_page_has_examples_of_every_match(tmp_path: Path) -> None:
         assert is_correct(row.response, row.response, match)
 
 
-def test_the_page_counts_the_rows_that_a_limit_needs() -> None:
+def test_documented_row_counts_are_correct() -> None:
     rows = re.findall(r"^\| ([\d.]+) \| (\d+) \|$", PAGE, re.MULTILINE)
     assert len(rows) == 5
     for limit, needed in rows:
@@ -123,7 +160,7 @@ def test_the_page_counts_the_rows_that_a_limit_needs() -> None:
     assert round(rise_bound(int(right), int(wrong), int(n)), 3) == float(bound)
 
 
-def test_the_page_sets_a_policy() -> None:
+def test_documented_policy_is_valid() -> None:
     (block,) = re.findall(r"```toml\n(.+?)```", PAGE, re.DOTALL)
     policy = validate_policy(tomllib.loads(block), "docs/task.md")
     assert policy.evaluation.task == "my_task.jsonl"

@@ -1,0 +1,216 @@
+"""The judges that `--judge` can name, their pinned repositories, and how to build them. No judge is a fallback."""
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from antidote_ci.checkpoint.json_files import read_object
+from antidote_ci.checkpoint.layout import MAX_CONFIG_BYTES, CheckpointLayout, read_layout
+from antidote_ci.errors import AntidoteError, ConfigurationError
+from antidote_ci.evaluation import chat_api
+from antidote_ci.evaluation.judges import Judge, beaver_dam, endpoint, llama_guard, qwen3guard
+from antidote_ci.evaluation.judges.guard import GuardFormat, GuardJudge
+from antidote_ci.evaluation.judges.prompt_injection import read_special_tokens
+from antidote_ci.evaluation.judges.refusal import RefusalJudge
+from antidote_ci.model.loading import model_fingerprint
+from antidote_ci.policy import EvaluationSection
+from antidote_ci.records import JudgeIdentity, Model
+from antidote_ci.sandbox.client import Sandbox
+
+REFUSAL = "refusal"
+MAX_JUDGES = 2
+
+
+@dataclass(frozen=True)
+class JudgeRepository:
+    """The default source of the weights of a judge."""
+
+    id: str
+    commit: str | None
+    """None when the repository holds only pickles: the user must name a revision or a folder."""
+    licence: str
+    guard_format: GuardFormat | None = None
+    """The format of a generative guard; None for a classifier."""
+
+
+REPOSITORIES = {
+    "qwen3guard": JudgeRepository(
+        "Qwen/Qwen3Guard-Gen-0.6B", "fada3b2f655b89601929198343c94cd2f64d93cc", "Apache-2.0", qwen3guard.FORMAT
+    ),
+    "qwen3guard-4b": JudgeRepository(
+        "Qwen/Qwen3Guard-Gen-4B", "6ec42827da0c1ff11e7a49dc269d2e810d27e108", "Apache-2.0", qwen3guard.FORMAT
+    ),
+    "qwen3guard-8b": JudgeRepository(
+        "Qwen/Qwen3Guard-Gen-8B", "4505cb1a6f1864f21f8b27f7daf1b9a1aab6edbb", "Apache-2.0", qwen3guard.FORMAT
+    ),
+    "llama-guard": JudgeRepository(
+        "meta-llama/Llama-Guard-3-1B", "acf7aafa60f0410f8f42b1fa35e077d705892029", "Llama 3.2", llama_guard.PARTS_FORMAT
+    ),
+    "llama-guard-8b": JudgeRepository(
+        "meta-llama/Llama-Guard-3-8B", "7327bd9f6efbbe6101dc6cc4736302b3cbb6e425", "Llama 3.1", llama_guard.FORMAT
+    ),
+    "beaver-dam": JudgeRepository("PKU-Alignment/beaver-dam-7b", None, beaver_dam.LICENCE),
+}
+"""Independent public projects pin or cache the weights at the same commits: docs/judges.md."""
+NAMES = (*REPOSITORIES, endpoint.NAME, REFUSAL)
+
+
+@dataclass(frozen=True)
+class JudgeSpec:
+    """One judge of `--judge`: NAME or NAME@LOCATION."""
+
+    name: str
+    location: str | None = None
+    """A revision of the judge's repository, or a local folder, which starts with `.`, `/` or `~`."""
+
+    @property
+    def folder(self) -> str | None:
+        """The local folder, or None for a revision."""
+        return self.location if self.location is not None and self.location.startswith((".", "/", "~")) else None
+
+
+@dataclass(frozen=True)
+class JudgeDownload:
+    """The weights that a judge needs."""
+
+    model: str
+    """A repository on the Hub, or a local folder."""
+    revision: str | None
+    """None for a local folder."""
+
+
+@dataclass(frozen=True)
+class FetchedJudge:
+    """A judge with its weights on disk."""
+
+    spec: JudgeSpec
+    folder: Path | None = None
+    """None for a judge without weights."""
+    revision: str | None = None
+    """None for a local folder."""
+
+
+def parse_judge_specs(text: str) -> list[JudgeSpec]:
+    """Return the one or two judges of `--judge`. Raises ConfigurationError for unknown, repeated or too many names."""
+    specs = [_parse_judge_spec(part.strip()) for part in text.split(",")]
+    if len(specs) > MAX_JUDGES or len({spec.name for spec in specs}) < len(specs):
+        raise ConfigurationError(
+            f"invalid judges {text!r}", cause=f"at most {MAX_JUDGES} different judges can be named", hint="--judge A,B"
+        )
+    return specs
+
+
+def _parse_judge_spec(text: str) -> JudgeSpec:
+    name, at, location = text.partition("@")
+    if name not in NAMES:
+        nearest = difflib.get_close_matches(name, NAMES, n=1)
+        raise ConfigurationError(
+            f"there is no judge {name!r}",
+            hint=f"did you mean {nearest[0]}?" if nearest else f"judges are {', '.join(NAMES)}",
+        )
+    if at and (not location or name not in REPOSITORIES):
+        raise ConfigurationError(
+            f"{text!r} is not a valid location of the judge {name}",
+            cause=f"{name} has no weights" if location else "a revision or a folder must follow the @",
+            hint=f"{name}@REVISION, {name}@./FOLDER or {name}" if name in REPOSITORIES else f"--judge {name}",
+        )
+    return JudgeSpec(name, location or None)
+
+
+def resolve_download(spec: JudgeSpec, settings: EvaluationSection) -> JudgeDownload | None:
+    """Return the weights to pull for a judge, or None for a judge without weights.
+
+    Raises ConfigurationError for a licence that was not accepted, and for a judge whose location must be named.
+    """
+    repository = REPOSITORIES.get(spec.name)
+    if repository is None:
+        return None
+    if repository.licence == beaver_dam.LICENCE and not settings.accept_licence:
+        raise ConfigurationError(
+            f"the judge {spec.name} has a {repository.licence} licence",
+            cause=f"commercial use of {repository.id} is not permitted",
+            hint="add --accept-licence if your use is permitted, or choose another judge",
+        )
+    if spec.folder is not None:
+        return JudgeDownload(spec.folder, None)
+    revision = spec.location or repository.commit
+    if revision is None:
+        raise ConfigurationError(
+            f"the judge {spec.name} needs the location of a converted copy",
+            cause=f"{repository.id} holds only pickles, and loading a pickle can run code",
+            hint=f"{spec.name}@REVISION or {spec.name}@./FOLDER with safetensors: docs/judges.md",
+        )
+    return JudgeDownload(repository.id, revision)
+
+
+def build_judge(fetched: FetchedJudge, settings: EvaluationSection, sandbox: Sandbox, cache_folder: Path) -> Judge:
+    """Return the judge; its verdicts are cached in `cache_folder`.
+
+    Raises UnsafeCheckpoint for weights that are unsafe to open, and ConfigurationError for those of another model.
+    """
+    name = fetched.spec.name
+    if name == REFUSAL:
+        return RefusalJudge()
+    if name == endpoint.NAME:
+        api = connect_endpoint(settings)
+        identity = JudgeIdentity(name, "harmful_score", api.model, detail=endpoint.describe_rubric())
+        return endpoint.EndpointJudge(identity, api, cache_folder)
+    try:
+        return _build_model_judge(fetched, settings, sandbox, cache_folder)
+    except AntidoteError as error:
+        raise type(error)(
+            f"the judge {name} cannot be loaded: {error.what}", cause=error.cause, hint=error.hint
+        ) from error
+
+
+def connect_endpoint(settings: EvaluationSection) -> chat_api.ChatApi:
+    """Connect to the server of the judge `endpoint`. Raises ConfigurationError when no address is configured."""
+    if settings.judge_endpoint is None:
+        raise ConfigurationError(
+            f"the judge {endpoint.NAME} has no address",
+            cause="it needs an OpenAI-compatible server",
+            hint="set judge_endpoint (http://HOST:PORT/v1) and judge_model in [evaluation] of antidote.toml",
+        )
+    key = os.environ.get(endpoint.KEY_VARIABLE) or None
+    return chat_api.connect(settings.judge_endpoint, key, settings.judge_model)
+
+
+def _build_model_judge(
+    fetched: FetchedJudge, settings: EvaluationSection, sandbox: Sandbox, cache_folder: Path
+) -> Judge:
+    name, folder, revision = fetched.spec.name, fetched.folder, fetched.revision
+    if folder is None:
+        raise ValueError(f"the weights of the judge {name} were not pulled")
+    repository = REPOSITORIES[name]
+    guard_format = repository.guard_format
+    layout = read_layout(folder, "ForCausalLM" if guard_format else "ForSequenceClassification")
+    if layout.kind != "full":
+        raise ConfigurationError(f"{folder.name} is an adapter", hint="merge it into its base model")
+    special_tokens = read_special_tokens(folder)
+    if guard_format is None:
+        beaver_dam.require_compatible(layout, settings.judge_window)
+        detail = beaver_dam.describe_window(settings.judge_window)
+    else:
+        _require_chat_template(layout)
+        detail = guard_format.detail
+    if revision is None:
+        detail = "; ".join(filter(None, [detail, f"sha256 {model_fingerprint(Model(folder))[:16]}"]))
+    model = folder.name if revision is None else repository.id
+    identity = JudgeIdentity(name, "harmful_score", model, revision, detail)
+    if guard_format is None:
+        return beaver_dam.BeaverDamJudge(identity, sandbox, folder, cache_folder, settings.judge_window, special_tokens)
+    return GuardJudge(identity, sandbox, Model(folder), cache_folder, guard_format, special_tokens)
+
+
+def _require_chat_template(layout: CheckpointLayout) -> None:
+    """Raise ConfigurationError without a chat template, because the template contains the policy of a guard."""
+    files = (layout.folder / name for name in ("chat_template.jinja", "chat_template.json"))
+    config = layout.folder / "tokenizer_config.json"
+    in_config = config.is_file() and read_object(config, MAX_CONFIG_BYTES).get("chat_template")
+    if not in_config and not any(path.is_file() for path in files):
+        raise ConfigurationError(
+            f"{layout.folder.name} has no chat template",
+            cause="the policy of a guard is part of its template",
+            hint="copy the tokenizer files of the original repository into the folder",
+        )
