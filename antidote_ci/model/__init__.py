@@ -1,1 +1,8 @@
-"""A checkpoint made to run, always in a child process that holds no secret."""
+"""Model execution in the sandbox process: loading, generation, statistics and gradients."""
+
+from typing import Any
+
+Network = Any
+"""A causal language model of transformers, whose classes have no type hints."""
+Tokenizer = Any
+"""A tokenizer of transformers."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from antidote_ci.model import gradients, loading, losses
-from antidote_ci.model.first_tokens import ANSWER_TOKENS
+from antidote_ci.model.distillation import ANSWER_TOKENS
 from antidote_ci.model.streaming.activation_cache import ActivationCache
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.records import Model

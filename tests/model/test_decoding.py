@@ -60,7 +60,7 @@ def test_a_model_without_a_cache_that_is_known_is_refused(name: str, sizes: dict
 
     config = getattr(transformers, f"{name}Config")(**SMALL | sizes)
     network = getattr(transformers, f"{name}ForCausalLM")(config).eval()
-    with pytest.raises(ConfigurationError, match=f"^{name}ForCausalLM cannot be asked"):
+    with pytest.raises(ConfigurationError, match=f"^{name}ForCausalLM cannot be decoded"):
         generate_tokens(network, ROWS, LIMIT, {END})
 
 
@@ -74,7 +74,7 @@ def test_a_cache_of_a_new_name_is_refused_and_not_forgotten() -> None:
             output["cache_params"] = next(output[name] for name in CACHE_NAMES if name in output)
             return output
 
-    with pytest.raises(ConfigurationError, match=r"^Renamed cannot be asked"):
+    with pytest.raises(ConfigurationError, match=r"^Renamed cannot be decoded"):
         generate_tokens(Renamed(LlamaConfig(**SMALL)).eval(), ROWS, LIMIT, {END})
 
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.divergence import DivergenceRequest, encode_exchanges, measure_divergence, token_divergence
+from antidote_ci.model.divergence import DivergenceRequest, encode_exchanges, measure_divergence
 from antidote_ci.model.loading import load_model, load_tokenizer
+from antidote_ci.model.losses import token_divergence
 from antidote_ci.records import Divergence, Model, PromptRow
 from antidote_ci.sandbox.client import Sandbox
 from tests import tiny

@@ -132,14 +132,14 @@ def test_nothing_is_asked_for_twice(trained_pair: Path, copy_of: CopyOf, tmp_pat
 WITHOUT_WEIGHTS = """
 import json, sys
 from pathlib import Path
-from antidote_ci.model.conversations import asked
+from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
 folder, store, prompts = sys.argv[1:]
-sets = {"all": [asked(prompt) for prompt in json.loads(prompts)]}
+sets = {"all": [single_turn(prompt) for prompt in json.loads(prompts)]}
 found = []
 for samples in (1, 2):
-    request = GenerationRequest(Model(Path(folder)), sets, {"all": 12}, samples=samples, store=Path(store))
+    request = GenerationRequest(Model(Path(folder)), sets, {"all": 12}, samples=samples, cache_folder=Path(store))
     found.append([answer.text for answer in generate(request, lambda _: None).answers["all"]])
 print(json.dumps(found))
 assert not any("modeling_llama" in name for name in sys.modules), "the network was built"
@@ -230,14 +230,15 @@ def test_the_same_file_in_another_place_has_another_fingerprint(tmp_path: Path) 
 ANSWERING = """
 import signal, sys
 from pathlib import Path
-from antidote_ci.model.conversations import asked
+from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 def report(progress):
     print(progress.done, flush=True)
-sets = {"all": [asked(f"Tell me {number}") for number in range(4000)]}
-generate(GenerationRequest(Model(Path(sys.argv[1])), sets, {"all": 12}, batch_size=8, store=Path(sys.argv[2])), report)
+sets = {"all": [single_turn(f"Tell me {number}") for number in range(4000)]}
+model, folder = Model(Path(sys.argv[1])), Path(sys.argv[2])
+generate(GenerationRequest(model, sets, {"all": 12}, batch_size=8, cache_folder=folder), report)
 """
 
 

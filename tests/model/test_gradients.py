@@ -10,6 +10,7 @@ import torch
 
 from antidote_ci.model import gradients, losses
 from antidote_ci.model.decoding import TokenPair
+from antidote_ci.model.distillation import stream_answer_logits
 from antidote_ci.model.gradients import GradientSums, LossTerm
 from antidote_ci.model.streaming.activation_cache import ActivationCache
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
@@ -65,7 +66,7 @@ def test_neither_a_second_run_nor_a_budget_changes_a_bit(model: Model, tmp_path:
             assert one.tensor == other.tensor
             assert torch.equal(one.gradient, other.gradient)
             assert torch.equal(one.squared, other.squared)
-    assert not list(tmp_path.rglob("*-into*"))  # what was kept for the way back is gone
+    assert not list(tmp_path.rglob("*-input*"))  # what was kept for the way back is gone
 
 
 def test_one_part_of_the_network_is_in_memory_at_a_time(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_one_part_of_the_network_is_in_memory_at_a_time(tmp_path: Path) -> None:
 def test_the_teacher_s_logits_are_those_of_the_whole_network(model: Model, tmp_path: Path) -> None:
     network, lots = architectures.whole(model), [each.batch for each in lessons()]
     skeleton = MetaModel(model, *FLOAT32)
-    found = list(gradients.stream_answer_logits(skeleton, ActivationCache(tmp_path, 0), lots, lambda _block: None))
+    found = list(stream_answer_logits(skeleton, ActivationCache(tmp_path, 0), lots, lambda _block: None))
     for batch, logits in zip(lots, found, strict=True):
         columns = batch.answer.shape[1]
         with torch.no_grad():
@@ -135,7 +136,7 @@ def test_the_gradient_predicts_the_divergence(tmp_path: Path) -> None:
         return total
 
     (batch,) = gradients.build_batches(rows, "cpu")
-    (target,) = gradients.stream_answer_logits(
+    (target,) = stream_answer_logits(
         MetaModel(models[1], *FLOAT32), ActivationCache(tmp_path, AMPLE), [batch], lambda _block: None
     )
     lesson = LossTerm(batch, lambda logits: losses.distillation_loss(logits, target, batch.answer), squared=False)

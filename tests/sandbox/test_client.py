@@ -11,7 +11,7 @@ import pytest
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest, generate
-from antidote_ci.model.opening import TokenizerCheckRequest, check_tokenizer
+from antidote_ci.model.tokenizer_check import TokenizerCheckRequest, check_tokenizer
 from antidote_ci.records import Model, Progress
 from antidote_ci.sandbox.client import INHERITED_VARIABLES, Sandbox, sandbox_environment
 from tests.builders import ignore
@@ -65,7 +65,7 @@ def test_an_expected_error_keeps_its_class(sandbox: Sandbox, tiny_llama: Path, c
     folder = copy_of(tiny_llama)
     config = folder / "tokenizer_config.json"
     config.write_text(config.read_text().replace("eos_token", "no_token").replace("pad_token", "nor_token"))
-    with pytest.raises(ConfigurationError, match="neither a padding nor an end token"):
+    with pytest.raises(ConfigurationError, match="neither a padding token nor an end token"):
         sandbox.call(generate, request(folder), ignore)
 
 

@@ -1,4 +1,4 @@
-"""Hidden states between two blocks: in memory up to a budget, beyond it on disk."""
+"""A cache of hidden states: in memory up to a budget, on disk beyond it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,29 +10,29 @@ if TYPE_CHECKING:
 
 
 class ActivationCache:
-    """Tensors by name. What no longer fits into `budget` bytes is written to `folder`, bit for bit.
+    """Tensors by key. Those that exceed `budget` bytes are written to `folder`, bit for bit.
 
-    The folder is made when it is needed; who named it removes it.
+    The folder is created when it is needed; the caller removes it.
     """
 
     def __init__(self, folder: Path, budget: int) -> None:
         self._folder, self._budget = folder, budget
-        self._held: dict[str, torch.Tensor] = {}
-        self._spilled: dict[str, tuple[torch.dtype, torch.Size]] = {}
-        self._held_bytes = 0
-        self.most_held = 0
-        """Bytes in memory at most."""
+        self._in_memory: dict[str, torch.Tensor] = {}
+        self._on_disk: dict[str, tuple[torch.dtype, torch.Size]] = {}
+        self._bytes_in_memory = 0
+        self.peak_bytes = 0
+        """The most bytes that were in memory at one time."""
 
     def put(self, key: str, tensor: "torch.Tensor") -> None:
-        """Keep `tensor`, in place of what was kept under `key`. Raises InfrastructureError when the disk is full."""
+        """Store `tensor`, replacing an earlier one. Raises InfrastructureError when it cannot be written to disk."""
         import torch
 
         self.drop(key)
         tensor = tensor.detach().cpu().contiguous()
-        if self._held_bytes + tensor.nbytes <= self._budget:
-            self._held[key] = tensor
-            self._held_bytes += tensor.nbytes
-            self.most_held = max(self.most_held, self._held_bytes)
+        if self._bytes_in_memory + tensor.nbytes <= self._budget:
+            self._in_memory[key] = tensor
+            self._bytes_in_memory += tensor.nbytes
+            self.peak_bytes = max(self.peak_bytes, self._bytes_in_memory)
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -40,28 +40,28 @@ class ActivationCache:
         except OSError as error:
             raise InfrastructureError(
                 f"hidden states could not be written to {self._folder}: {error.strerror}",
-                hint="free space there, or let more of them stay in memory: repair.activation_megabytes",
+                hint="free disk space there, or keep more in memory with repair.activation_megabytes",
             ) from error
-        self._spilled[key] = (tensor.dtype, tensor.shape)
+        self._on_disk[key] = (tensor.dtype, tensor.shape)
 
     def get(self, key: str) -> "torch.Tensor":
-        """What was put under `key`, on the CPU. Raises KeyError when nothing was."""
-        if key in self._held:
-            return self._held[key]
+        """The tensor stored under `key`, on the CPU. Raises KeyError when there is none."""
+        if key in self._in_memory:
+            return self._in_memory[key]
         import torch
 
-        dtype, shape = self._spilled[key]
+        dtype, shape = self._on_disk[key]
         tensor = torch.empty(shape, dtype=dtype)
         with self._path(key).open("rb") as file:
             file.readinto(tensor.reshape(-1).view(torch.uint8).numpy().data)
         return tensor
 
     def drop(self, key: str) -> None:
-        """Forget it, if it is kept at all."""
-        held = self._held.pop(key, None)
-        if held is not None:
-            self._held_bytes -= held.nbytes
-        elif self._spilled.pop(key, None) is not None:
+        """Remove the tensor stored under `key`, if any."""
+        tensor = self._in_memory.pop(key, None)
+        if tensor is not None:
+            self._bytes_in_memory -= tensor.nbytes
+        elif self._on_disk.pop(key, None) is not None:
             self._path(key).unlink()
 
     def _path(self, key: str) -> Path:

@@ -25,7 +25,7 @@ def test_it_is_a_dictionary_with_a_bound(acts: list[tuple[str, torch.dtype, int]
         else:
             expected.pop(key, None)
             reservoir.drop(key)
-    assert reservoir.most_held <= budget
+    assert reservoir.peak_bytes <= budget
     for key in "abcd":
         if key in expected:
             assert torch.equal(reservoir.get(key), expected[key])

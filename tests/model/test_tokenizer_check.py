@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
-from antidote_ci.model.opening import TokenizerCheckRequest, check_tokenizer
+from antidote_ci.model.tokenizer_check import TokenizerCheckRequest, check_tokenizer
 from antidote_ci.records import Model, Progress
 from antidote_ci.sandbox.client import Sandbox
-from antidote_ci.sandbox.limits import run_limited
+from antidote_ci.sandbox.limits import LimitExceeded, WorkFailed, run_limited
 from tests.conftest import CopyOf
 
 GIGABYTE = 1 << 30
@@ -68,7 +68,7 @@ def test_a_tokenizer_without_an_end_token_says_so(tiny_llama: Path, copy_of: Cop
     edit(folder / "tokenizer_config.json", eos_token=None, pad_token=None)
     error = refused(folder)
     assert isinstance(error, ConfigurationError)
-    assert "neither a padding nor an end token" in error.what
+    assert "neither a padding token nor an end token" in error.what
 
 
 def test_a_template_may_not_write_tokens_without_a_row(tiny_llama: Path, copy_of: CopyOf) -> None:
@@ -79,7 +79,7 @@ def test_a_template_may_not_write_tokens_without_a_row(tiny_llama: Path, copy_of
     (folder / "chat_template.jinja").write_text("<|picture|>{{ messages[0]['content'] }}")
     error = refused(folder)
     assert isinstance(error, UnsafeCheckpoint)
-    assert "writes token 290, and the model's table has 290 rows" in error.what
+    assert "writes token 290, and the model's embeddings have 290 rows" in error.what
 
 
 def endless() -> int:
@@ -91,8 +91,10 @@ def killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_what_does_not_end_or_grows_or_is_killed_gives_nothing() -> None:
+def test_work_beyond_a_limit_and_killed_work_exceed_the_limit() -> None:
     assert run_limited(lambda: [1, "a"], 5, GIGABYTE) == [1, "a"]
-    assert run_limited(endless, 1, GIGABYTE) is None
-    assert run_limited(lambda: len(bytearray(2 * GIGABYTE)), 5, GIGABYTE) is None
-    assert run_limited(killed, 5, GIGABYTE) is None
+    for work in (endless, lambda: len(bytearray(2 * GIGABYTE)), killed):
+        with pytest.raises(LimitExceeded):
+            run_limited(work, 1, GIGABYTE)
+    with pytest.raises(WorkFailed, match="ZeroDivisionError"):
+        run_limited(lambda: 1 // 0, 1, GIGABYTE)

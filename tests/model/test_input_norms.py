@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.conversations import render_exchange
+from antidote_ci.model.input_norms import InputNormRequest, accumulate_squares, measure_input_norms, sum_squares
 from antidote_ci.model.loading import load_model, load_tokenizer
-from antidote_ci.model.statistics import InputNormRequest, accumulate_squares, measure_input_norms, sum_squares
 from antidote_ci.model.streaming.activation_cache import ActivationCache
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.model.streaming.sequential_forward import Inputs

@@ -8,10 +8,16 @@ from typing import Any
 import pytest
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
-from antidote_ci.model.conversations import Message, render_conversations, render_exchange, single_turn
+from antidote_ci.model.conversations import (
+    Message,
+    render_conversations,
+    render_exchange,
+    render_template,
+    single_turn,
+    time_limit,
+)
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.model.loading import load_tokenizer
-from antidote_ci.model.templates import render_template, time_limit
 from antidote_ci.records import Model
 from antidote_ci.sandbox.client import Sandbox
 from tests.tiny import build_tokenizer
@@ -66,7 +72,7 @@ def test_a_template_that_raises_is_a_configuration_error(tokenizer: Any, templat
 def test_a_template_that_reaches_for_attributes_is_unsafe(tokenizer: Any, template: str) -> None:  # noqa: ANN401
     error = refused(tokenizer, template)
     assert isinstance(error, UnsafeCheckpoint)
-    assert "reaches for attributes" in error.what
+    assert "reads attributes" in error.what
 
 
 @pytest.mark.parametrize(

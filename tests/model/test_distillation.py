@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from antidote_ci.model import first_tokens, loading
+from antidote_ci.model import distillation, loading
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
-from antidote_ci.model.first_tokens import ANSWER_TOKENS
+from antidote_ci.model.distillation import ANSWER_TOKENS
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.records import Model, Progress
 from tests import tiny
@@ -33,13 +33,13 @@ def test_both_ways_give_the_same_tokens(adapted: bool, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     heard: list[Progress] = []
-    free = first_tokens.first_tokens_in_memory(model, tokenizer, ROWS, len(tokenizer))
+    free = distillation.first_tokens_in_memory(model, tokenizer, ROWS, len(tokenizer))
     assert any(token >= KNOWN for answer in free for token in answer)
     for known in (len(tokenizer), KNOWN):
-        found = first_tokens.first_tokens_streamed(
+        found = distillation.first_tokens_streamed(
             MetaModel(model, torch.float32, "cpu"), tokenizer, ROWS, known, scratch, 1000, heard.append
         )
-        assert found == first_tokens.first_tokens_in_memory(model, tokenizer, ROWS, known)
+        assert found == distillation.first_tokens_in_memory(model, tokenizer, ROWS, known)
         assert all(0 < len(answer) <= ANSWER_TOKENS for answer in found)
         assert all(token < known for answer in found for token in answer)
     assert heard[0] == Progress("first tokens of answers", 1, ANSWER_TOKENS)
@@ -52,7 +52,7 @@ def test_an_answer_that_ends_stays_ended(trained_pair: Path, tmp_path: Path) -> 
     tokenizer = loading.load_tokenizer(model)
     prompts = ["label: the soup was lovely", "how do i cook rice at home", "good or bad: the film was awful"]
     rows = encode_texts(tokenizer, render_conversations(tokenizer, [single_turn(prompt) for prompt in prompts]))
-    found = first_tokens.first_tokens_streamed(
+    found = distillation.first_tokens_streamed(
         MetaModel(model, torch.float32, "cpu"),
         tokenizer,
         rows,
@@ -61,7 +61,7 @@ def test_an_answer_that_ends_stays_ended(trained_pair: Path, tmp_path: Path) -> 
         1 << 20,
         lambda _progress: None,
     )
-    assert found == first_tokens.first_tokens_in_memory(model, tokenizer, rows, len(tokenizer))
+    assert found == distillation.first_tokens_in_memory(model, tokenizer, rows, len(tokenizer))
     assert {len(answer) for answer in found} > {ANSWER_TOKENS}
     for answer in found:
         assert len(answer) == ANSWER_TOKENS or answer[-1] == tokenizer.eos_token_id
