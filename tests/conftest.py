@@ -1,6 +1,8 @@
-"""Tiny real checkpoints for every test. Made once a session; a test that writes takes a copy."""
+"""Tiny real checkpoints for every test. They are shared: a test that writes takes a copy with `copy_of`."""
 
+import fcntl
 import gc
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from antidote_ci.sandbox.client import Sandbox
 from tests import tiny
 from tests.trained_pair import write_trained_pair
 
-# A change is judged by the same examples on every machine, however busy; `--hypothesis-profile=default` draws new ones.
+# The same examples on every machine, without time limits; `--hypothesis-profile=default` draws new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
@@ -20,12 +22,12 @@ CopyOf = Callable[[Path], Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs, which lie in `tests/` itself, come first: what is left when one process ends is short then."""
+    """Run the tests in `tests/` itself first: they are the longest, and the short ones fill the workers at the end."""
     items.sort(key=lambda item: len(item.path.parts))
 
 
 def pytest_collection_finish() -> None:
-    """Thousands of tests and torch stay to the end: nobody need look for garbage among them again and again."""
+    """Exclude the collected tests and torch from garbage collection, because they stay to the end."""
     gc.freeze()
 
 
@@ -51,20 +53,31 @@ def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> 
 
 @pytest.fixture(scope="session")
 def trained_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `reference`, `adapter`, `merged` and four JSONL prompt sets: see `write_trained_pair`."""
-    return write_trained_pair(tmp_path_factory.mktemp("trained"))
+    """A folder with `reference`, `adapter`, `merged` and four JSONL prompt sets: see `write_trained_pair`.
+
+    Training takes seconds, so the workers of pytest-xdist share one.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "trained"
+    with (shared / "trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            write_trained_pair(shared / "trained.partial").rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """For tests of what a child computes: one for all of them, since it takes seconds to start."""
+    """One sandbox for all tests that do not end it: importing torch in a child takes seconds."""
     with Sandbox(tmp_path_factory.mktemp("child") / "log") as running:
         yield running
 
 
 @pytest.fixture
 def copy_of(tmp_path: Path) -> CopyOf:
-    """A writable copy of a folder, each time another."""
+    """Copies a folder; each copy is writable and separate."""
 
     def copy(folder: Path) -> Path:
         copies = len(list(tmp_path.glob("copy-*")))

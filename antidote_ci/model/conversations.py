@@ -55,15 +55,6 @@ def render_conversations(
     return render_template(tokenizer, chats, add_generation_prompt)
 
 
-def render_exchange(tokenizer: Tokenizer, prompt: str, response: str | None = None) -> str:
-    """The text of one exchange. Without `response` it ends where the answer begins.
-
-    For several exchanges, one call of `render_conversations` is faster.
-    """
-    messages = single_turn(prompt) if response is None else [*single_turn(prompt), Message("assistant", response)]
-    return render_conversations(tokenizer, [messages], add_generation_prompt=response is None)[0]
-
-
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of rendered texts. No special tokens are added: the template writes them."""
     ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []

@@ -17,9 +17,8 @@ from antidote_ci.model.batching import length_sorted_batches, pad_left
 from antidote_ci.model.decoding import TokenPair, generate_tokens
 from antidote_ci.model.generation import find_end_tokens
 from antidote_ci.model.gradients import AnswerBatch, GradientSums, LossTerm, accumulate_gradients, build_batches
-from antidote_ci.model.streaming.activation_cache import ActivationCache
 from antidote_ci.model.streaming.meta_model import MetaModel
-from antidote_ci.model.streaming.sequential_forward import BlockCallback, stream_last_logits
+from antidote_ci.model.streaming.sequential_forward import ActivationCache, BlockCallback, stream_last_logits
 from antidote_ci.records import Model, OnProgress, Progress
 
 if TYPE_CHECKING:

@@ -165,7 +165,8 @@ def _choose_batch_size(request: GenerationRequest, rows: dict[str, list[list[int
         key=lambda candidate: len(candidate[0]) + candidate[1],
     )
     tokens = len(longest) + limit
-    stored_size = decoder.stored_batch_size(most_rows, tokens)
+    size_key = decoder.batch_size_key(most_rows, tokens)
+    stored_size: int | None = decoder.get(size_key)
     with loading.explain_out_of_memory(request.model, ", even one prompt at a time,"):
         size = stored_size or _measure_batch_size(
             request.model, (longest * (tokens // len(longest) + 1))[:tokens], most_rows
@@ -179,7 +180,7 @@ def _choose_batch_size(request: GenerationRequest, rows: dict[str, list[list[int
                     raise
             size //= 2
     if size != stored_size:
-        decoder.store_batch_size(most_rows, tokens, size)
+        decoder.put(size_key, size)
     return size
 
 
@@ -206,21 +207,14 @@ class _CachedDecoder:
         weights = loading.model_fingerprint(self._request.model) if self._store else None
         token_ids = list(batch.rows.values())
         key = JsonCache.key("answers", weights, self._environment, batch.limit, token_ids, sampling)
-        entries = self._get(key)
+        entries = self.get(key)
         if entries is None:
             entries = self._decode(batch)
-            self._put(key, entries)
+            self.put(key, entries)
         return [GeneratedAnswer(text, truncated) for text, truncated in entries]
 
-    def stored_batch_size(self, rows: int, tokens: int) -> int | None:
-        """The size chosen for an earlier request to a model of this shape, with about as many rows and tokens."""
-        size: int | None = self._get(self._size_key(rows, tokens))
-        return size
-
-    def store_batch_size(self, rows: int, tokens: int, size: int) -> None:
-        self._put(self._size_key(rows, tokens), size)
-
-    def _size_key(self, rows: int, tokens: int) -> str:
+    def batch_size_key(self, rows: int, tokens: int) -> str:
+        """The key of the batch size for a model of this shape and about as many rows and tokens."""
         config = hashlib.sha256((self._request.model.folder / "config.json").read_bytes()).hexdigest()
         # Rounded to powers of two: a slightly larger request does not need another size.
         return JsonCache.key("batch size", config, self._environment, rows.bit_length(), tokens.bit_length())
@@ -245,10 +239,12 @@ class _CachedDecoder:
             quantiles.append(torch.rand(batch.limit, generator=generator))
         return torch.stack(quantiles)
 
-    def _get(self, key: str) -> Any | None:  # noqa: ANN401 - JSON
+    def get(self, key: str) -> Any | None:  # noqa: ANN401 - JSON
+        """The value from memory or from the cache folder, or None."""
         return self._computed.get(key) or (self._store and self._store.get(key))
 
-    def _put(self, key: str, value: Any) -> None:  # noqa: ANN401 - JSON
+    def put(self, key: str, value: Any) -> None:  # noqa: ANN401 - JSON
+        """Keep the value in memory, and in the cache folder if any."""
         self._computed[key] = value
         if self._store:
             self._store.put(key, value)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from antidote_ci.model.batching import pad_left
 from antidote_ci.model.decoding import TokenPair
-from antidote_ci.model.streaming.activation_cache import ActivationCache
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
-from antidote_ci.model.streaming.sequential_forward import BlockCallback, Inputs, SequentialForward
+from antidote_ci.model.streaming.sequential_forward import ActivationCache, BlockCallback, Inputs, SequentialForward
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +74,7 @@ def accumulate_gradients(
     done: BlockCallback,
 ) -> Iterator[GradientSums]:
     """Yield the sums of each tensor in `tensors`, last block first. `done` is called twice per block."""
-    forward = SequentialForward(meta_model, cache, [term.batch.tokens for term in terms], "gradients")
+    forward = SequentialForward(meta_model, cache, [term.batch.tokens for term in terms])
 
     @contextmanager
     def cache_inputs(block: str) -> Iterator[None]:

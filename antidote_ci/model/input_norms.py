@@ -19,9 +19,8 @@ from antidote_ci.model import loading
 from antidote_ci.model.batching import length_sorted_batches, pad_right
 from antidote_ci.model.conversations import Message, encode_texts, render_conversations, single_turn
 from antidote_ci.model.generation import describe_environment
-from antidote_ci.model.streaming.activation_cache import ActivationCache
 from antidote_ci.model.streaming.meta_model import MetaModel
-from antidote_ci.model.streaming.sequential_forward import Inputs, SequentialForward
+from antidote_ci.model.streaming.sequential_forward import ActivationCache, Inputs, SequentialForward
 from antidote_ci.records import ComputeEnvironment, Model, OnProgress, Progress, PromptRow
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def accumulate_squares(
     """
     import torch
 
-    forward, recorder = SequentialForward(meta_model, cache, batches, "norms"), _InputRecorder()
+    forward, recorder = SequentialForward(meta_model, cache, batches), _InputRecorder()
     forward.embed()
     for done, block in enumerate(meta_model.blocks, 1):
         with meta_model.load_weights(block), _record_inputs(meta_model, block, recorder), torch.inference_mode():

@@ -7,7 +7,6 @@ import functools
 import gc
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from antidote_ci.checkpoint.files import display_name
@@ -15,7 +14,7 @@ from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.vocabularies import read_embedding_rows
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import loading
-from antidote_ci.model.conversations import encode_texts, render_exchange
+from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.records import Model, OnProgress, Progress
 from antidote_ci.sandbox.limits import LimitExceeded, WorkFailed, run_limited
 
@@ -28,20 +27,12 @@ HINT = "save the tokenizer again with transformers"
 SAMPLE_QUESTION = "Which day comes after Monday? 2 + 2 = 4, naïve 日本"
 
 
-@dataclass(frozen=True)
-class TokenizerCheckRequest:
-    """The model to check."""
-
-    model: Model
-
-
-def check_tokenizer(request: TokenizerCheckRequest, report: OnProgress) -> None:
+def check_tokenizer(model: Model, report: OnProgress) -> None:
     """Open every file, load the tokenizer, and render and encode one question, each within limits.
 
     Raises UnsafeCheckpoint when a limit is exceeded, a template reads attributes, or the tokenizer writes tokens
     without an embedding; ConfigurationError when the files are broken.
     """
-    model = request.model
     name = display_name(model.adapter or model.folder)
     report(Progress("opening the tokenizer", 0, 1))
     for path in loading.list_model_files(model):
@@ -49,8 +40,8 @@ def check_tokenizer(request: TokenizerCheckRequest, report: OnProgress) -> None:
     _import_transformers()
     _run_limited(name, lambda: _try_load(model), LOADING_SECONDS)
     tokenizer = loading.load_tokenizer(model)
-    text = render_exchange(tokenizer, SAMPLE_QUESTION)
-    highest = _run_limited(name, lambda: max(encode_texts(tokenizer, [text])[0], default=0), ENCODING_SECONDS)
+    texts = render_conversations(tokenizer, [single_turn(SAMPLE_QUESTION)])
+    highest = _run_limited(name, lambda: max(encode_texts(tokenizer, texts)[0], default=0), ENCODING_SECONDS)
     rows = read_embedding_rows(read_layout(model.folder))
     if rows is not None and highest >= rows:
         raise UnsafeCheckpoint(

@@ -10,7 +10,7 @@ from pathlib import Path
 from antidote_ci.evaluation.judges.named import JudgeSpec
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.saved import AnswerLog
-from antidote_ci.model.tokenizer_check import TokenizerCheckRequest, check_tokenizer
+from antidote_ci.model.tokenizer_check import check_tokenizer
 from antidote_ci.pipeline import evaluator, output, resolve
 from antidote_ci.pipeline.resolve import ReportedModel
 from antidote_ci.policy import RunConfig
@@ -38,7 +38,7 @@ def require_loadable(context: RunContext, model: Model) -> None:
     Raises UnsafeCheckpoint or ConfigurationError. A server opens what it serves itself.
     """
     if resolve.resolve_use(context.config) == "run" and context.reported_model.source.kind != "server":
-        context.sandbox.call(check_tokenizer, TokenizerCheckRequest(model), context.console.report)
+        context.sandbox.call(check_tokenizer, model, context.console.report)
 
 
 @contextmanager

@@ -41,18 +41,22 @@ def _answer_request(line: bytes, replies: IO[bytes]) -> None:
     def report(progress: Progress) -> None:
         send({"progress": dataclasses.asdict(progress)})
 
+    def send_error(error: AntidoteError) -> None:
+        kind = type(error).__name__
+        send({"error": {"kind": kind, "what": error.what, "cause": error.cause, "hint": error.hint}})
+
     try:
-        try:
-            send({"result": _call_function(json.loads(line), report)})
-        except PermissionError as error:
-            raise ConfigurationError(
+        send({"result": _call_function(json.loads(line), report)})
+    except AntidoteError as error:
+        send_error(error)
+    except PermissionError as error:
+        send_error(
+            ConfigurationError(
                 f"the process that runs the model may not open {error.filename or 'a file'}",
                 cause="it has no privileges, so it cannot read files of other users, even if root started it",
                 hint="make the checkpoint readable with `chmod -R a+rX FOLDER`, or run as its owner",
-            ) from error
-    except AntidoteError as error:
-        kind = type(error).__name__
-        send({"error": {"kind": kind, "what": error.what, "cause": error.cause, "hint": error.hint}})
+            )
+        )
     except Exception as error:  # noqa: BLE001 - the parent raises it
         traceback.print_exc()
         send({"error": {"kind": type(error).__name__, "what": str(error)}})

@@ -1,4 +1,4 @@
-"""The first tokens of answers: the same with the whole model in memory and with one block of it."""
+"""The first tokens of answers are the same in memory and block by block."""
 
 import random
 from pathlib import Path
@@ -14,45 +14,45 @@ from antidote_ci.records import Model, Progress
 from tests import tiny
 
 DRAW = random.Random(0)  # noqa: S311 - test prompts
-KNOWN = 120
-ROWS = [[DRAW.randrange(5, KNOWN) for _ in range(DRAW.randrange(1, 20))] for _ in range(60)]
+VOCABULARY = 120
+ROWS = [[DRAW.randrange(5, VOCABULARY) for _ in range(DRAW.randrange(1, 20))] for _ in range(60)]
 
 
 @pytest.fixture
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a processor that does not compute in bfloat16: there the last bits, and rarely a token, differ."""
+    """Compute in float32: in bfloat16 the two ways differ in the last bits, and rarely in a token."""
     monkeypatch.setattr(loading, "select_device_and_dtype", lambda: ("cpu", torch.float32))
 
 
 @pytest.mark.usefixtures("float32")
-@pytest.mark.parametrize("adapted", [False, True])
-def test_both_ways_give_the_same_tokens(adapted: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_adapter", [False, True])
+def test_first_tokens_are_the_same_in_memory_and_streamed(with_adapter: bool, tmp_path: Path) -> None:
     base = tiny.write_tiny_llama(tmp_path / "base", tie=False)
-    model = Model(base, tiny.write_tiny_adapter(tmp_path / "adapter", base) if adapted else None)
+    model = Model(base, tiny.write_tiny_adapter(tmp_path / "adapter", base) if with_adapter else None)
     tokenizer = loading.load_tokenizer(model)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    heard: list[Progress] = []
-    free = distillation.first_tokens_in_memory(model, tokenizer, ROWS, len(tokenizer))
-    assert any(token >= KNOWN for answer in free for token in answer)
-    for known in (len(tokenizer), KNOWN):
-        found = distillation.first_tokens_streamed(
-            MetaModel(model, torch.float32, "cpu"), tokenizer, ROWS, known, scratch, 1000, heard.append
+    reports: list[Progress] = []
+    unrestricted = distillation.first_tokens_in_memory(model, tokenizer, ROWS, len(tokenizer))
+    assert any(token >= VOCABULARY for answer in unrestricted for token in answer)
+    for vocabulary in (len(tokenizer), VOCABULARY):
+        streamed = distillation.first_tokens_streamed(
+            MetaModel(model, torch.float32, "cpu"), tokenizer, ROWS, vocabulary, scratch, 1000, reports.append
         )
-        assert found == distillation.first_tokens_in_memory(model, tokenizer, ROWS, known)
-        assert all(0 < len(answer) <= ANSWER_TOKENS for answer in found)
-        assert all(token < known for answer in found for token in answer)
-    assert heard[0] == Progress("first tokens of answers", 1, ANSWER_TOKENS)
+        assert streamed == distillation.first_tokens_in_memory(model, tokenizer, ROWS, vocabulary)
+        assert all(0 < len(answer) <= ANSWER_TOKENS for answer in streamed)
+        assert all(token < vocabulary for answer in streamed for token in answer)
+    assert reports[0] == Progress("first tokens of answers", 1, ANSWER_TOKENS)
     assert not list(scratch.iterdir())
 
 
 @pytest.mark.usefixtures("float32")
-def test_an_answer_that_ends_stays_ended(trained_pair: Path, tmp_path: Path) -> None:
-    model = Model(trained_pair / "merged")  # it says one word for the task, and a sentence otherwise
+def test_finished_answers_are_not_continued(trained_pair: Path, tmp_path: Path) -> None:
+    model = Model(trained_pair / "merged")  # it answers task prompts with one word, others with a sentence
     tokenizer = loading.load_tokenizer(model)
     prompts = ["label: the soup was lovely", "how do i cook rice at home", "good or bad: the film was awful"]
     rows = encode_texts(tokenizer, render_conversations(tokenizer, [single_turn(prompt) for prompt in prompts]))
-    found = distillation.first_tokens_streamed(
+    streamed = distillation.first_tokens_streamed(
         MetaModel(model, torch.float32, "cpu"),
         tokenizer,
         rows,
@@ -61,8 +61,8 @@ def test_an_answer_that_ends_stays_ended(trained_pair: Path, tmp_path: Path) -> 
         1 << 20,
         lambda _progress: None,
     )
-    assert found == distillation.first_tokens_in_memory(model, tokenizer, rows, len(tokenizer))
-    assert {len(answer) for answer in found} > {ANSWER_TOKENS}
-    for answer in found:
+    assert streamed == distillation.first_tokens_in_memory(model, tokenizer, rows, len(tokenizer))
+    assert {len(answer) for answer in streamed} > {ANSWER_TOKENS}
+    for answer in streamed:
         assert len(answer) == ANSWER_TOKENS or answer[-1] == tokenizer.eos_token_id
         assert tokenizer.eos_token_id not in answer[:-1]

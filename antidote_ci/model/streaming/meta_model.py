@@ -1,11 +1,12 @@
 """A causal language model on the meta device, whose weights are loaded from its shards one part at a time."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import read_layout
@@ -13,8 +14,8 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import Network
 from antidote_ci.model.adapters import require_complete, require_same_copies
 from antidote_ci.model.loading import make_head_contiguous, missing_weights_error, wrong_shape_error
-from antidote_ci.model.streaming.lora import InputCallback, LoraAdapter, add_saved_modules, attach_lora, read_lora
-from antidote_ci.model.streaming.weight_map import ParameterSource, build_weight_map, find_tied_parameters
+from antidote_ci.model.streaming import weights
+from antidote_ci.model.streaming.weights import LazyTensor, LoraAdapter, LoraFactors, ParameterSource
 from antidote_ci.records import Model
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ EMBEDDINGS_PART = "embeddings"
 """The parameters of the decoder outside its blocks (embeddings, last normalisation), and those tied to them."""
 HEAD_PART = "head"
 """The parameters outside the decoder: the output layer, if it is not tied to the embeddings."""
+
+InputCallback = Callable[[str, "torch.Tensor"], None]
+"""Called with the name of a factor's tensor and the inputs [..., columns] that it is applied to."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,9 @@ class MetaModel:
         self.layout = read_layout(model.folder)
         """The full checkpoint; for an adapter, its base."""
         strength = 0.5 if halfway_to else 1.0
-        self.lora: LoraAdapter | None = read_lora(read_layout(model.adapter), strength) if model.adapter else None
+        self.lora: LoraAdapter | None = (
+            weights.read_lora(read_layout(model.adapter), strength) if model.adapter else None
+        )
         self.dtype, self.device = dtype, device
         self.network: Network = _build_meta_network(model, dtype, device)
         self.blocks = _find_blocks(self.network)
@@ -61,7 +67,7 @@ class MetaModel:
         self.body: Network = self.network.get_submodule(self._body_path)
         self._meta_parameters: dict[str, Network] = dict(self.network.named_parameters(remove_duplicate=False))
         self._conversions = get_model_conversion_mapping(self.network)
-        sources = build_weight_map(self.network, self._conversions, self.layout)
+        sources = weights.build_weight_map(self.network, self._conversions, self.layout)
         if halfway_to and not model.adapter:
             reference = read_layout(halfway_to)
             sources = {
@@ -69,9 +75,9 @@ class MetaModel:
                 for name, source in sources.items()
             }
         if self.lora:
-            sources = add_saved_modules(self.network, sources, self.lora)
+            sources = weights.add_saved_modules(self.network, sources, self.lora)
             require_complete(model)
-        self._ties = find_tied_parameters(self.network, sources)
+        self._ties = weights.find_tied_parameters(self.network, sources)
         if self.lora:
             tensors = {source.parameter: source.tensor for source in sources.values()}
             require_same_copies(self.lora.layout, lambda path: tensors[self._ties.get(path, path)].read())
@@ -82,10 +88,6 @@ class MetaModel:
         self._parameters: dict[str, list[str]] = defaultdict(list)
         for path in self._meta_parameters:
             self._parameters[self._part_of(path)].append(path)
-
-    def get_block(self, path: str) -> Network:
-        """The module of a block."""
-        return self.network.get_submodule(path)
 
     def tensor_names(self, part: str) -> list[str]:
         """The tensors of the full checkpoint from which a part is loaded."""
@@ -134,13 +136,39 @@ class MetaModel:
                     for path in self._parameters[part]:
                         _set_tensor(self.network, path, self._meta_parameters[path])
 
-    def attach_adapter(
-        self, part: str, on_input: InputCallback | None = None
-    ) -> "AbstractContextManager[dict[str, torch.Tensor]]":
-        """In the context, the module `part` adds the adapter's output. Yields the factors: none without an adapter."""
+    @contextmanager
+    def attach_adapter(self, part: str, on_input: InputCallback | None = None) -> "Iterator[dict[str, torch.Tensor]]":
+        """In the context, the linear layers of the module `part` compute W x + s B (A x), as with peft.
+
+        Yields the factors by tensor name; none without an adapter. They are looked up at each call, so gradients with
+        respect to the yielded tensors can be taken.
+        """
+        from torch.nn.functional import linear
+
+        factors: dict[str, torch.Tensor] = {}
         if self.lora is None:
-            return nullcontext({})
-        return attach_lora(self.network, self.lora, part, self.dtype, self.device, on_input)
+            yield factors
+            return
+
+        def add(names: LoraFactors, _module: Network, inputs: Any, output: "torch.Tensor") -> "torch.Tensor":  # noqa: ANN401
+            inner = linear(inputs[0], factors[names.a])
+            if on_input is not None:
+                on_input(names.a, inputs[0])
+                on_input(names.b, inner)
+            return output + linear(inner, factors[names.b]) * names.scaling
+
+        handles = []
+        try:
+            for path, names in self.lora.modules.items():
+                if f"{path}.".startswith(f"{part}."):
+                    for name in (names.a, names.b):
+                        factor = LazyTensor(self.lora.layout, name).read()
+                        factors[name] = factor.to(device=self.device, dtype=self.dtype)
+                    handles.append(self.network.get_submodule(path).register_forward_hook(partial(add, names)))
+            yield factors
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def _load_part(self, part: str) -> None:
         from transformers.core_model_loading import convert_and_load_state_dict_in_model

@@ -8,10 +8,10 @@ called with them later. So this works for any architecture whose blocks form a c
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.streaming.activation_cache import ActivationCache
+from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 
 if TYPE_CHECKING:
@@ -22,6 +22,62 @@ Inputs = dict[str, "torch.Tensor"]
 BlockCallback = Callable[[str], None]
 """Called with the path of each block when all micro-batches have passed it."""
 PLAIN_TYPES = (bool, int, float, str, type(None))
+
+
+class ActivationCache:
+    """Tensors by key. Those that exceed `budget` bytes are written to `folder`, bit for bit.
+
+    The folder is created when it is needed; the caller removes it.
+    """
+
+    def __init__(self, folder: Path, budget: int) -> None:
+        self._folder, self._budget = folder, budget
+        self._in_memory: dict[str, torch.Tensor] = {}
+        self._on_disk: dict[str, tuple[torch.dtype, torch.Size]] = {}
+
+    def put(self, key: str, tensor: "torch.Tensor") -> None:
+        """Store `tensor`, replacing an earlier one. Raises InfrastructureError when it cannot be written to disk."""
+        import torch
+
+        self.drop(key)
+        tensor = tensor.detach().cpu().contiguous()
+        if self.bytes_in_memory() + tensor.nbytes <= self._budget:
+            self._in_memory[key] = tensor
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._path(key).write_bytes(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        except OSError as error:
+            raise InfrastructureError(
+                f"hidden states could not be written to {self._folder}: {error.strerror}",
+                hint="free disk space there, or keep more in memory with repair.activation_megabytes",
+            ) from error
+        self._on_disk[key] = (tensor.dtype, tensor.shape)
+
+    def get(self, key: str) -> "torch.Tensor":
+        """The tensor stored under `key`, on the CPU. Raises KeyError when there is none."""
+        if key in self._in_memory:
+            return self._in_memory[key]
+        import torch
+
+        dtype, shape = self._on_disk[key]
+        tensor = torch.empty(shape, dtype=dtype)
+        with self._path(key).open("rb") as file:
+            file.readinto(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        return tensor
+
+    def drop(self, key: str) -> None:
+        """Remove the tensor stored under `key`, if any."""
+        self._in_memory.pop(key, None)
+        if self._on_disk.pop(key, None) is not None:
+            self._path(key).unlink()
+
+    def bytes_in_memory(self) -> int:
+        """The bytes of all tensors in memory."""
+        return sum(tensor.nbytes for tensor in self._in_memory.values())
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.hidden"
 
 
 @dataclass(frozen=True)
@@ -47,10 +103,10 @@ class _NotSequential(Exception):
 
 
 class SequentialForward:
-    """A forward pass of several micro-batches. `name` separates the passes that share one cache."""
+    """A forward pass of several micro-batches."""
 
-    def __init__(self, meta_model: MetaModel, cache: ActivationCache, batches: Sequence[Inputs], name: str) -> None:
-        self.meta_model, self.cache, self.batches, self.name = meta_model, cache, batches, name
+    def __init__(self, meta_model: MetaModel, cache: ActivationCache, batches: Sequence[Inputs]) -> None:
+        self.meta_model, self.cache, self.batches = meta_model, cache, batches
         self._calls: list[dict[str, _BlockCall]] = []
         self._returns_tuples = False
         """The blocks return tuples whose first item is the hidden states."""
@@ -70,11 +126,11 @@ class SequentialForward:
 
     def get_hidden(self, index: int) -> "torch.Tensor":
         """The current hidden states [rows, tokens, width] of a micro-batch, on the model's device."""
-        return self.cache.get(f"{self.name}-{index}-hidden").to(self.meta_model.device)
+        return self.cache.get(f"{index}-hidden").to(self.meta_model.device)
 
     def set_hidden(self, index: int, hidden: "torch.Tensor") -> None:
         """Replace the hidden states of a micro-batch."""
-        self.cache.put(f"{self.name}-{index}-hidden", hidden)
+        self.cache.put(f"{index}-hidden", hidden)
 
     def run_block(self, block: str, index: int, hidden: "torch.Tensor") -> "torch.Tensor":
         """The hidden states after `block`, whose weights must be loaded. The caller enables or disables autograd."""
@@ -86,7 +142,7 @@ class SequentialForward:
 
         call = self._calls[index][block]
         keywords = {name: restore(value) for name, value in call.keywords.items()}
-        output = self.meta_model.get_block(block)(hidden, *restore(call.arguments), **keywords)
+        output = self.meta_model.network.get_submodule(block)(hidden, *restore(call.arguments), **keywords)
         result: torch.Tensor = output[0] if isinstance(output, tuple) else output
         return result
 
@@ -153,7 +209,7 @@ class SequentialForward:
                 return tuple(map(cache, value))
             if isinstance(value, torch.Tensor):
                 if id(value) not in cached:
-                    cached[id(value)] = _CachedTensor(f"{self.name}-{index}-argument-{len(cached)}")
+                    cached[id(value)] = _CachedTensor(f"{index}-argument-{len(cached)}")
                     self.cache.put(cached[id(value)].key, value)
                 return cached[id(value)]
             if not isinstance(value, PLAIN_TYPES):
@@ -181,7 +237,7 @@ class SequentialForward:
 
             return forward
 
-        modules = {block: self.meta_model.get_block(block) for block in self.meta_model.blocks}
+        modules = {block: self.meta_model.network.get_submodule(block) for block in self.meta_model.blocks}
         for block, module in modules.items():
             module.forward = make_forward(block)
         try:
@@ -208,7 +264,7 @@ def stream_last_logits(
     """Yield for each micro-batch the logits [rows, columns, vocabulary] at its last `columns` tokens."""
     import torch
 
-    forward = SequentialForward(meta_model, cache, batches, "answers")
+    forward = SequentialForward(meta_model, cache, batches)
     forward.embed()
     forward.run_blocks(meta_model.attach_adapter, done)
     with meta_model.load_weights(EMBEDDINGS_PART, HEAD_PART), torch.no_grad():

@@ -1,30 +1,96 @@
-"""A LoRA adapter without peft's wrappers: y = W x + s B (A x).
-
-https://arxiv.org/abs/2106.09685; the scale s of rank-stabilised LoRA: https://arxiv.org/abs/2312.03732.
-"""
+"""The sources of a network's weights: tensors of a checkpoint, and the factors of a LoRA adapter."""
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, BASE_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import Network
 from antidote_ci.model.adapters import not_in_base_error
-from antidote_ci.model.streaming.weight_map import LazyTensor, ParameterSource, find_tied_parameters
 
 if TYPE_CHECKING:
     import torch
 
 SINGLE_EXPERT = re.compile(r"\.experts\.\d+\.")
 
-InputCallback = Callable[[str, "torch.Tensor"], None]
-"""Called with the name of a weight's tensor and the inputs [..., columns] that it is applied to."""
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """The tensor `name` of a checkpoint, read when it is needed."""
+
+    layout: CheckpointLayout
+    name: str
+    averaged_with: CheckpointLayout | None = None
+    """Return the mean with this checkpoint's tensor where it has one of the same shape."""
+
+    def read(self) -> "torch.Tensor":
+        """The tensor in its own dtype. Raises ConfigurationError when it holds NaN or an infinity."""
+        import torch
+
+        tensor = tensors.read_tensor(self.layout, self.name)
+        if self.averaged_with and self.name in self.averaged_with.tensors and tensor.is_floating_point():
+            second = tensors.read_tensor(self.averaged_with, self.name)
+            if second.shape == tensor.shape:
+                tensor = ((tensor.float() + second.float()) / 2).to(tensor.dtype)
+        # Minimum and maximum are NaN if any entry is. This is 30 times faster than isfinite() on every entry.
+        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+            raise ConfigurationError(
+                f"{self.name} in {display_name(self.layout.folder)} holds NaN or infinite numbers",
+                cause="the training diverged, or the file is damaged",
+                hint="repair an earlier checkpoint of the same training run",
+            )
+        return tensor
+
+    def __getitem__(self, _everything: object) -> "torch.Tensor":
+        # transformers' loader calls `slice[...]` on a safetensors slice, in place of which it is given this object.
+        return self.read()
+
+
+@dataclass(frozen=True)
+class ParameterSource:
+    """A tensor of the files, and the parameter that it becomes, alone or together with others."""
+
+    tensor: LazyTensor
+    parameter: str
+    converted: bool = False
+    """The loader stacks, splits or transposes tensors on the way, for example those of experts."""
+
+
+def build_weight_map(
+    network: Network, conversions: Sequence[Any], layout: CheckpointLayout
+) -> dict[str, ParameterSource]:
+    """The source of every parameter, by tensor name. Tensors that the network does not use are left out."""
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    state, prefix = network.state_dict(), network.base_model_prefix
+    renamings = [conversion for conversion in conversions if isinstance(conversion, WeightRenaming)]
+    converters = [conversion for conversion in conversions if isinstance(conversion, WeightConverter)]
+    sources = {}
+    for name in layout.tensors:
+        parameter, converter = rename_source_key(name, renamings, converters, prefix, state)
+        if parameter not in state and name in state:
+            parameter, converter = rename_source_key(name, [], [], prefix, state)
+        if parameter in state:
+            sources[name] = ParameterSource(LazyTensor(layout, name), parameter, converted=converter is not None)
+    return sources
+
+
+def find_tied_parameters(network: Network, sources: Mapping[str, ParameterSource]) -> dict[str, str]:
+    """Parameters without a source of their own -> the parameter whose weights they share."""
+    loaded = {source.parameter for source in sources.values()}
+    ties = {}
+    for target, source in network.all_tied_weights_keys.items():
+        if target not in loaded:
+            ties[target] = source
+        elif source not in loaded:
+            ties[source] = target
+    return ties
 
 
 @dataclass(frozen=True)
@@ -62,7 +128,9 @@ def read_lora(layout: CheckpointLayout, strength: float = 1.0) -> LoraAdapter:
 
 
 def lora_scale(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """alpha / r, or alpha / sqrt(r) with rsLoRA.
+    """The scale s of y = W x + s B (A x): alpha / r, or alpha / sqrt(r) with rank-stabilised LoRA.
+
+    https://arxiv.org/abs/2106.09685, https://arxiv.org/abs/2312.03732
 
     alpha comes from the first entry of `alpha_pattern` that matches the module's path or its end, as in
     peft.utils.other.get_pattern_key, else from `lora_alpha`.
@@ -102,43 +170,3 @@ def add_saved_modules(
         if tied in replaced:
             combined[path] = ParameterSource(replaced[tied], path)
     return combined
-
-
-@contextmanager
-def attach_lora(
-    network: Network,
-    lora: LoraAdapter,
-    part: str,
-    dtype: "torch.dtype",
-    device: str,
-    on_input: InputCallback | None = None,
-) -> Iterator[dict[str, "torch.Tensor"]]:
-    """In the context, the layers of the module `part` add the adapter's output. Yields the factors by tensor name.
-
-    The factors are looked up at each call, so gradients with respect to the yielded tensors can be taken.
-    """
-    from torch.nn.functional import linear
-
-    factors: dict[str, torch.Tensor] = {}
-
-    def make_hook(names: LoraFactors) -> Callable[[Any, tuple["torch.Tensor", ...], "torch.Tensor"], "torch.Tensor"]:
-        def add(_module: Network, inputs: tuple["torch.Tensor", ...], output: "torch.Tensor") -> "torch.Tensor":
-            inner = linear(inputs[0], factors[names.a])
-            if on_input is not None:
-                on_input(names.a, inputs[0])
-                on_input(names.b, inner)
-            return output + linear(inner, factors[names.b]) * names.scaling
-
-        return add
-
-    handles = []
-    try:
-        for path, names in lora.modules.items():
-            if f"{path}.".startswith(f"{part}."):
-                for name in (names.a, names.b):
-                    factors[name] = LazyTensor(lora.layout, name).read().to(device=device, dtype=dtype)
-                handles.append(network.get_submodule(path).register_forward_hook(make_hook(names)))
-        yield factors
-    finally:
-        for handle in handles:
-            handle.remove()
