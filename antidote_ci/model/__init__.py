@@ -1,6 +1,17 @@
-"""Model execution in the sandbox process: loading, generation, statistics and gradients."""
+"""Model execution in the sandbox process: loading, generation, statistics and gradients.
 
-from typing import Any
+The parent process imports these modules to name their functions, so torch is imported inside functions only.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+    from torch import dtype as DType
+else:
+    DType = Generator = Tensor = Any
+
+__all__ = ["DType", "Generator", "Network", "Tensor", "Tokenizer"]
 
 Network = Any
 """A causal language model of transformers, whose classes have no type hints."""

@@ -8,18 +8,14 @@ import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.lora_names import BASE_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
-from antidote_ci.model import Network
+from antidote_ci.model import Network, Tensor
 from antidote_ci.records import Model
-
-if TYPE_CHECKING:
-    import torch
 
 HINT = "correct target_modules in adapter_config.json, or save the adapter again with peft"
 
@@ -52,7 +48,7 @@ def require_complete(model: Model) -> None:
         )
 
 
-def require_same_copies(adapter: CheckpointLayout, get_weight: Callable[[str], "torch.Tensor"]) -> None:
+def require_same_copies(adapter: CheckpointLayout, get_weight: Callable[[str], Tensor]) -> None:
     """Raise ConfigurationError when the adapter's copy of a base weight differs from `get_weight(path)`.
 
     peft replaces the base's weight with the copy; other programs keep the base's.

@@ -2,12 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from antidote_ci.model import Tensor
 from antidote_ci.model.loading import is_out_of_memory
-
-if TYPE_CHECKING:
-    import torch
 
 MIN_BATCH = 8
 """The first size that the search tries. A request with fewer rows is one batch."""
@@ -25,7 +22,7 @@ def length_sorted_batches(rows: Sequence[Sequence[int]], batch_size: int) -> lis
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def pad_left(rows: Sequence[Sequence[int]], device: str) -> "dict[str, torch.Tensor]":
+def pad_left(rows: Sequence[Sequence[int]], device: str) -> dict[str, Tensor]:
     """The inputs of a forward pass, [rows, tokens] each. Padding has no position: every row begins at position 0."""
     import torch
 
@@ -35,7 +32,7 @@ def pad_left(rows: Sequence[Sequence[int]], device: str) -> "dict[str, torch.Ten
     return {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)}
 
 
-def pad_right(rows: Sequence[Sequence[int]], device: str) -> "dict[str, torch.Tensor]":
+def pad_right(rows: Sequence[Sequence[int]], device: str) -> dict[str, Tensor]:
     """The inputs of a forward pass that counts positions from the first column, [rows, tokens] each."""
     import torch
 

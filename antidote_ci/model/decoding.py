@@ -9,14 +9,11 @@ import inspect
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import Network
+from antidote_ci.model import Network, Tensor
 from antidote_ci.model.batching import pad_left
-
-if TYPE_CHECKING:
-    import torch
 
 TokenPair = tuple[list[int], list[int]]
 """Token ids of a prompt, and of its answer or the first tokens of it."""
@@ -33,13 +30,13 @@ TIMED_STEPS = 3
 class DecodingState:
     """A batch between two decoding steps. Rows are padded on the left."""
 
-    mask: "torch.Tensor"
+    mask: Tensor
     """[rows, tokens so far], 0 at padding."""
     cache: Any
-    scores: "torch.Tensor"
+    scores: Tensor
     """[rows, vocabulary]: logits of the next token, in the network's dtype."""
 
-    def select_rows(self, rows: "torch.Tensor") -> None:
+    def select_rows(self, rows: Tensor) -> None:
         """Continue with the rows of these positions, in this order. A position may occur several times."""
         self.mask = self.mask[rows]
         self.cache.reorder_cache(rows)
@@ -51,7 +48,7 @@ def generate_tokens(
     rows: Sequence[Sequence[int]],
     max_new_tokens: int,
     end_tokens: Collection[int],
-    quantiles: "torch.Tensor | None" = None,
+    quantiles: Tensor | None = None,
 ) -> list[list[int]]:
     """The new tokens of each row, including its end token.
 
@@ -95,7 +92,7 @@ def prefill(network: Network, rows: Sequence[Sequence[int]], new_tokens: int) ->
     return state
 
 
-def decode_step(network: Network, state: DecodingState, tokens: "torch.Tensor") -> None:
+def decode_step(network: Network, state: DecodingState, tokens: Tensor) -> None:
     """Append one token to each row: `tokens` [rows]."""
     import torch
 
@@ -120,7 +117,7 @@ def time_step(network: Network, row: Sequence[int], size: int) -> float:
     return min(times)
 
 
-def _forward(network: Network, ids: "torch.Tensor", mask: "torch.Tensor", cache: Any) -> DecodingState:  # noqa: ANN401
+def _forward(network: Network, ids: Tensor, mask: Tensor, cache: Any) -> DecodingState:  # noqa: ANN401
     parameters = inspect.signature(network.forward).parameters
     cache_name = next((name for name in CACHE_NAMES if name in parameters), CACHE_NAMES[0])
     optional = {
@@ -148,7 +145,7 @@ def _forward(network: Network, ids: "torch.Tensor", mask: "torch.Tensor", cache:
     return DecodingState(mask, output[cache_name], output.logits[:, -1])
 
 
-def _pick_tokens(scores: "torch.Tensor", quantiles: "torch.Tensor | None") -> "torch.Tensor":
+def _pick_tokens(scores: Tensor, quantiles: Tensor | None) -> Tensor:
     import torch
 
     if quantiles is None:

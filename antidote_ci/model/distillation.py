@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from antidote_ci.model import Tokenizer, loading, losses
+from antidote_ci.model import Tensor, Tokenizer, loading, losses
 from antidote_ci.model.batching import length_sorted_batches, pad_left
 from antidote_ci.model.decoding import TokenPair, generate_tokens
 from antidote_ci.model.generation import find_end_tokens
@@ -20,9 +19,6 @@ from antidote_ci.model.gradients import AnswerBatch, GradientSums, LossTerm, acc
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.model.streaming.sequential_forward import ActivationCache, BlockCallback, stream_last_logits
 from antidote_ci.records import Model, OnProgress, Progress
-
-if TYPE_CHECKING:
-    import torch
 
 ANSWER_TOKENS = 8
 """Generated per answer. Later tokens do not decide whether the model refuses, and dilute the gradient."""
@@ -137,16 +133,16 @@ def distillation_gradients(
             teacher_logits.put(str(index), logits)
     labels = torch.Generator().manual_seed(0)
 
-    def distill(index: int, logits: "torch.Tensor") -> "torch.Tensor":
+    def distill(index: int, logits: Tensor) -> Tensor:
         target = teacher_logits.get(str(index)).to(student.device)
         return losses.distillation_loss(logits, target, distilled[index].answer) / len(data.distilled)
 
-    def unlearn(batch: AnswerBatch, logits: "torch.Tensor") -> "torch.Tensor":
+    def unlearn(batch: AnswerBatch, logits: Tensor) -> Tensor:
         targets = batch.tokens["input_ids"][:, -batch.answer.shape[1] :]
         log_likelihood = losses.answer_log_likelihood(logits, targets, batch.answer)
         return log_likelihood * data.unlearning_weight / len(data.unlearned)
 
-    def retain(batch: AnswerBatch, logits: "torch.Tensor") -> "torch.Tensor":
+    def retain(batch: AnswerBatch, logits: Tensor) -> Tensor:
         # The root, because the square of this gradient is what is a mean over rows.
         return losses.sampled_log_likelihood(logits, batch.answer, labels) / math.sqrt(len(data.retained))
 
@@ -160,7 +156,7 @@ def distillation_gradients(
 
 def stream_answer_logits(
     meta_model: MetaModel, cache: ActivationCache, batches: Sequence[AnswerBatch], done: BlockCallback
-) -> "Iterator[torch.Tensor]":
+) -> Iterator[Tensor]:
     """Yield for each batch the logits [rows, tokens of the longest answer, vocabulary] that predict its answers."""
     inputs = [batch.tokens for batch in batches]
     columns = [batch.answer.shape[1] + 1 for batch in batches]

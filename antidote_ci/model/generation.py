@@ -5,17 +5,14 @@ import hashlib
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import Network, Tokenizer, batching, decoding, loading
+from antidote_ci.model import Network, Tensor, Tokenizer, batching, decoding, loading
 from antidote_ci.model.conversations import Conversation, encode_texts, render_conversations
 from antidote_ci.model.store import JsonCache
 from antidote_ci.records import ComputeEnvironment, Model, OnProgress, Progress
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -226,7 +223,7 @@ class _CachedDecoder:
         generated = decoding.generate_tokens(network, rows, batch.limit, end_tokens, self._draw_quantiles(batch))
         return [[self._tokenizer.decode(ids, skip_special_tokens=True), ids[-1] not in end_tokens] for ids in generated]
 
-    def _draw_quantiles(self, batch: _DecodingBatch) -> "torch.Tensor | None":
+    def _draw_quantiles(self, batch: _DecodingBatch) -> Tensor | None:
         """Random numbers [rows, limit]. They depend on the row, its sample and the seed, not on the batch."""
         import torch
 

@@ -7,15 +7,12 @@ each block again with autograd, and hands the gradient with respect to its input
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from antidote_ci.model import Tensor
 from antidote_ci.model.batching import pad_left
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.model.streaming.sequential_forward import ActivationCache, BlockCallback, Inputs, SequentialForward
-
-if TYPE_CHECKING:
-    import torch
 
 BATCH_SIZE = 8
 
@@ -25,7 +22,7 @@ class AnswerBatch:
     """Prompts with the first tokens of their answers, padded on the left: all answers end in the last column."""
 
     tokens: Inputs
-    answer: "torch.Tensor"
+    answer: Tensor
     """Boolean [rows, tokens of the longest answer]: which of the last columns belong to the answer."""
 
 
@@ -34,7 +31,7 @@ class LossTerm:
     """A batch and a loss on it."""
 
     batch: AnswerBatch
-    loss: "Callable[[torch.Tensor], torch.Tensor]"
+    loss: Callable[[Tensor], Tensor]
     """A scalar from the logits [rows, tokens of the longest answer, vocabulary] that predict the answers."""
     squared: bool
     """Accumulate the square of the gradient."""
@@ -45,9 +42,9 @@ class GradientSums:
     """The accumulated gradients of one tensor, float32 [rows, columns] each."""
 
     tensor: str
-    gradient: "torch.Tensor"
+    gradient: Tensor
     """Sum of the gradients of the terms that are not squared."""
-    squared: "torch.Tensor"
+    squared: Tensor
     """Sum of the squared gradients of the others."""
 
 

@@ -15,17 +15,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from antidote_ci.model import Network, loading, memory
+from antidote_ci.model import Network, Tensor, loading, memory
 from antidote_ci.model.adapters import build_on_meta_device
 from antidote_ci.model.batching import length_sorted_batches, pad_left
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.paths import require_space
 from antidote_ci.records import Drift, Model, OnProgress, Progress
-
-if TYPE_CHECKING:
-    import torch
 
 BATCH_SIZE = 16
 
@@ -120,12 +117,12 @@ def find_attention_modules(network: Network) -> dict[str, Network]:
 
 def _attention_outputs(
     model: Model, rows: Sequence[Sequence[int]], batch_size: int
-) -> "Iterator[tuple[int, dict[str, torch.Tensor]]]":
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Yield the position of each prompt, and every attention module's output for it without padding."""
     import torch
 
     body = loading.load_model(model, merge=True).base_model  # without the output layer
-    latest: dict[str, torch.Tensor] = {}
+    latest: dict[str, Tensor] = {}
 
     def record(name: str, _module: Network, _inputs: Any, output: Any) -> None:  # noqa: ANN401
         latest[name] = output[0] if isinstance(output, tuple) else output

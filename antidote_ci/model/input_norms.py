@@ -11,20 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint.tensors import open_writer
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import loading
+from antidote_ci.model import Tensor, loading
 from antidote_ci.model.batching import length_sorted_batches, pad_right
 from antidote_ci.model.conversations import Message, encode_texts, render_conversations, single_turn
 from antidote_ci.model.generation import describe_environment
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.model.streaming.sequential_forward import ActivationCache, Inputs, SequentialForward
 from antidote_ci.records import ComputeEnvironment, Model, OnProgress, Progress, PromptRow
-
-if TYPE_CHECKING:
-    import torch
 
 BATCH_SIZE = 16
 TOKENS_AT_ONCE = 512
@@ -74,7 +70,7 @@ def measure_input_norms(request: InputNormRequest, report: OnProgress) -> Comput
 
 def accumulate_squares(
     meta_model: MetaModel, cache: ActivationCache, batches: Sequence[Inputs], report: OnProgress
-) -> "dict[str, torch.Tensor]":
+) -> dict[str, Tensor]:
     """Tensor name -> float32 [columns]: the squares of each input feature, summed over all tokens without padding.
 
     Raises ConfigurationError when a layer is not called, or not with every token.
@@ -92,7 +88,7 @@ def accumulate_squares(
     return {name: recorder.sums[name].cpu() for name in sorted(recorder.sums)}
 
 
-def sum_squares(features: "torch.Tensor") -> "torch.Tensor":
+def sum_squares(features: Tensor) -> Tensor:
     """The squares of [tokens, columns], summed over tokens: float32 [columns]."""
     import torch
 
@@ -106,16 +102,16 @@ class _InputRecorder:
     """Sums the squared inputs of linear layers. Layers that take the same tensor share one sum."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, torch.Tensor] = {}
-        self._batch_sums: list[tuple[weakref.ref[torch.Tensor], torch.Tensor]] = []
+        self.sums: dict[str, Tensor] = {}
+        self._batch_sums: list[tuple[weakref.ref[Tensor], Tensor]] = []
 
-    def set_mask(self, mask: "torch.Tensor") -> None:
+    def set_mask(self, mask: Tensor) -> None:
         """Begin a batch with the mask [rows, tokens]: 1 for a token, 0 for padding."""
         self._tokens = mask.numel()
         self._unpadded = None if mask.all() else mask.flatten().nonzero().squeeze(1)
         self._batch_sums.clear()
 
-    def record(self, tensor: str, inputs: "torch.Tensor") -> None:
+    def record(self, tensor: str, inputs: Tensor) -> None:
         """Add the inputs [rows, tokens, columns] or [rows * tokens, columns] of the layer with that weight."""
         total = next((total for reference, total in self._batch_sums if reference() is inputs), None)
         if total is None:

@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass
 from itertools import permutations
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import Network, Tokenizer, loading
+from antidote_ci.model import Network, Tensor, Tokenizer, loading
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.generation import describe_environment
@@ -22,9 +21,6 @@ from antidote_ci.model.losses import token_divergence
 from antidote_ci.model.store import JsonCache
 from antidote_ci.paths import require_space
 from antidote_ci.records import Divergence, Model, OnProgress, Progress, PromptRow
-
-if TYPE_CHECKING:
-    import torch
 
 DIVERGENCE_BATCH_SIZE = 4
 """The logits of a few long answers over a large vocabulary already take much memory."""
@@ -132,11 +128,11 @@ def encode_choices(tokenizer: Tokenizer, rows: Sequence[tuple[str, Sequence[str]
 
 def compute_last_logits(
     network: Network, tokenizer: Tokenizer, inputs: Sequence[Sequence[int]], columns: int
-) -> "torch.Tensor":
+) -> Tensor:
     """Logits [rows, columns, vocabulary] at the last `columns` tokens of each input, in the network's dtype."""
     padded = tokenizer.pad({"input_ids": list(map(list, inputs))}, return_tensors="pt").to(network.device)
     mask = padded["attention_mask"]
-    logits: torch.Tensor = network(
+    logits: Tensor = network(
         input_ids=padded["input_ids"],
         attention_mask=mask,
         position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
@@ -222,7 +218,7 @@ def encode_exchanges(tokenizer: Tokenizer, exchanges: Sequence[PromptRow], most_
 
 def _answer_logits(
     model: Model, tokenizer: Tokenizer, rows: Sequence[TokenPair], report: OnProgress, done: int
-) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield logits [tokens, vocabulary] and ids [tokens] of the answers in each batch. The batches are always equal."""
     import torch
 
@@ -242,7 +238,7 @@ def _answer_logits(
         report(Progress("answers compared", done + start + len(batch), 2 * len(rows)))
 
 
-def _negative_log_likelihood(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+def _negative_log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:
     """The sum of -log p(target) in nats, float64 on the CPU."""
     import torch
 

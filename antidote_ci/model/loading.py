@@ -7,17 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint.files import display_name, loadable, sha256_file
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.model import Network, Tokenizer
+from antidote_ci.model import DType, Network, Tensor, Tokenizer
 from antidote_ci.model.adapters import merge_adapter, require_complete, require_same_copies
 from antidote_ci.records import Model, OnProgress, Progress
-
-if TYPE_CHECKING:
-    import torch
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
@@ -28,7 +24,7 @@ PLAIN_TEMPLATES = (PLAIN_TEMPLATE, "{{ bos_token }}" + PLAIN_TEMPLATE)
 """The second is for tokenizers that put a token at the beginning of every text, as in training."""
 
 
-def select_device_and_dtype() -> tuple[str, "torch.dtype"]:
+def select_device_and_dtype() -> tuple[str, DType]:
     """A GPU in bfloat16, or the CPU: in bfloat16 if it has instructions for it, else in float32."""
     import torch
 
@@ -108,7 +104,7 @@ def make_head_contiguous(network: Network) -> Network:
     The last columns of a batch are a view with gaps, for which the CPU kernel copies the layer's weights once per row.
     """
 
-    def contiguous(_head: Network, inputs: "tuple[torch.Tensor, ...]") -> "tuple[torch.Tensor, ...]":
+    def contiguous(_head: Network, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return inputs[0].contiguous(), *inputs[1:]
 
     network.get_output_embeddings().register_forward_pre_hook(contiguous)

@@ -3,13 +3,10 @@
 Logits are [rows, tokens, vocabulary]; `answer` is boolean [rows, tokens] and marks the tokens of the answers.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
+from antidote_ci.model import Generator, Tensor
 
 
-def token_divergence(before: "torch.Tensor", after: "torch.Tensor") -> "torch.Tensor":
+def token_divergence(before: Tensor, after: Tensor) -> Tensor:
     """KL(before || after) of each token in nats: [...] from two sets of logits [..., vocabulary].
 
     The sum over the vocabulary of p log(p / q). Entries with p = 0 add nothing.
@@ -22,7 +19,7 @@ def token_divergence(before: "torch.Tensor", after: "torch.Tensor") -> "torch.Te
     return terms.sum(dim=-1).clamp(min=0.0)
 
 
-def distillation_loss(logits: "torch.Tensor", teacher: "torch.Tensor", answer: "torch.Tensor") -> "torch.Tensor":
+def distillation_loss(logits: Tensor, teacher: Tensor, answer: Tensor) -> Tensor:
     """KL(teacher || network) in nats: the mean over each row's answer tokens, summed over rows.
 
     The vocabularies may have different sizes: entries that only one of the two models has are left out of both.
@@ -32,15 +29,13 @@ def distillation_loss(logits: "torch.Tensor", teacher: "torch.Tensor", answer: "
     return _sum_of_row_means(divergence, answer)
 
 
-def answer_log_likelihood(logits: "torch.Tensor", targets: "torch.Tensor", answer: "torch.Tensor") -> "torch.Tensor":
+def answer_log_likelihood(logits: Tensor, targets: Tensor, answer: Tensor) -> Tensor:
     """log p of the ids `targets` [rows, tokens] in nats: the mean over each row's answer tokens, summed over rows."""
     scores = logits.float().log_softmax(dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     return _sum_of_row_means(scores, answer)
 
 
-def sampled_log_likelihood(
-    logits: "torch.Tensor", answer: "torch.Tensor", generator: "torch.Generator"
-) -> "torch.Tensor":
+def sampled_log_likelihood(logits: Tensor, answer: Tensor, generator: Generator) -> Tensor:
     """log p of labels drawn from the network's own distribution, summed over the answer tokens.
 
     The expectation of its squared gradient is the sum of the tokens' squared gradients, which estimates the diagonal
@@ -54,5 +49,5 @@ def sampled_log_likelihood(
     return (label_scores * answer).sum()
 
 
-def _sum_of_row_means(values: "torch.Tensor", answer: "torch.Tensor") -> "torch.Tensor":
+def _sum_of_row_means(values: Tensor, answer: Tensor) -> Tensor:
     return (values * answer / answer.sum(dim=1, keepdim=True)).sum()

@@ -1,11 +1,10 @@
 """A key-value cache with room for new tokens, so that a decoding step writes one token and copies none."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-if TYPE_CHECKING:
-    import torch
+from antidote_ci.model import Tensor
 
 
 class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
@@ -20,11 +19,11 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
 
     def update(
         self,
-        key_states: "torch.Tensor",
-        value_states: "torch.Tensor",
+        key_states: Tensor,
+        value_states: Tensor,
         *_args: Any,  # noqa: ANN401
         **_options: Any,  # noqa: ANN401
-    ) -> tuple["torch.Tensor", "torch.Tensor"]:
+    ) -> tuple[Tensor, Tensor]:
         """Append the states of new tokens."""
         start = self.keys.shape[-2]
         end = start + key_states.shape[-2]
@@ -35,7 +34,7 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
         self._set_length(end)
         return self.keys, self.values
 
-    def reorder_cache(self, beam_idx: "torch.Tensor") -> None:
+    def reorder_cache(self, beam_idx: Tensor) -> None:
         """Select the rows of these positions, in this order."""
         tokens = self.keys.shape[-2]
         self._keys, self._values = self._keys.index_select(0, beam_idx), self._values.index_select(0, beam_idx)
@@ -54,7 +53,7 @@ def preallocate(cache: Any, room: int) -> Any:  # noqa: ANN401
     return cache
 
 
-def _copy_with_room(states: "torch.Tensor", room: int) -> "torch.Tensor":
+def _copy_with_room(states: Tensor, room: int) -> Tensor:
     rows, heads, tokens, width = states.shape
     copy = states.new_empty(rows, heads, tokens + room, width)
     copy[:, :, :tokens] = states

@@ -6,27 +6,24 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import Network
+from antidote_ci.model import DType, Network, Tensor
 from antidote_ci.model.adapters import require_complete, require_same_copies
 from antidote_ci.model.loading import make_head_contiguous, missing_weights_error, wrong_shape_error
 from antidote_ci.model.streaming import weights
 from antidote_ci.model.streaming.weights import LazyTensor, LoraAdapter, LoraFactors, ParameterSource
 from antidote_ci.records import Model
 
-if TYPE_CHECKING:
-    import torch
-
 EMBEDDINGS_PART = "embeddings"
 """The parameters of the decoder outside its blocks (embeddings, last normalisation), and those tied to them."""
 HEAD_PART = "head"
 """The parameters outside the decoder: the output layer, if it is not tied to the embeddings."""
 
-InputCallback = Callable[[str, "torch.Tensor"], None]
+InputCallback = Callable[[str, Tensor], None]
 """Called with the name of a factor's tensor and the inputs [..., columns] that it is applied to."""
 
 
@@ -45,7 +42,7 @@ class MetaModel:
     the blocks are loaded with the part; its factors in a block are added by `attach_adapter`.
     """
 
-    def __init__(self, model: Model, dtype: "torch.dtype", device: str, halfway_to: Path | None = None) -> None:
+    def __init__(self, model: Model, dtype: DType, device: str, halfway_to: Path | None = None) -> None:
         """With `halfway_to`, the model's reference, the weights are the mean of the two, except `modules_to_save`.
 
         Raises ConfigurationError when the decoder's blocks cannot be found, and the errors of `require_complete` and
@@ -137,7 +134,7 @@ class MetaModel:
                         _set_tensor(self.network, path, self._meta_parameters[path])
 
     @contextmanager
-    def attach_adapter(self, part: str, on_input: InputCallback | None = None) -> "Iterator[dict[str, torch.Tensor]]":
+    def attach_adapter(self, part: str, on_input: InputCallback | None = None) -> Iterator[dict[str, Tensor]]:
         """In the context, the linear layers of the module `part` compute W x + s B (A x), as with peft.
 
         Yields the factors by tensor name; none without an adapter. They are looked up at each call, so gradients with
@@ -145,12 +142,12 @@ class MetaModel:
         """
         from torch.nn.functional import linear
 
-        factors: dict[str, torch.Tensor] = {}
+        factors: dict[str, Tensor] = {}
         if self.lora is None:
             yield factors
             return
 
-        def add(names: LoraFactors, _module: Network, inputs: Any, output: "torch.Tensor") -> "torch.Tensor":  # noqa: ANN401
+        def add(names: LoraFactors, _module: Network, inputs: Any, output: Tensor) -> Tensor:  # noqa: ANN401
             inner = linear(inputs[0], factors[names.a])
             if on_input is not None:
                 on_input(names.a, inputs[0])
@@ -201,7 +198,7 @@ class MetaModel:
         return EMBEDDINGS_PART if path.startswith(f"{self._body_path}.") else HEAD_PART
 
 
-def _build_meta_network(model: Model, dtype: "torch.dtype", device: str) -> Network:
+def _build_meta_network(model: Model, dtype: DType, device: str) -> Network:
     """The network as transformers builds it, with parameters on the meta device and buffers computed on `device`."""
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -233,7 +230,7 @@ def _find_blocks(network: Network) -> list[str]:
     )
 
 
-def _set_tensor(network: Network, path: str, tensor: "torch.Tensor") -> None:
+def _set_tensor(network: Network, path: str, tensor: Tensor) -> None:
     """Set a parameter or a buffer directly: torch's own assignment rejects a tensor of another device."""
     owner, _, leaf = path.rpartition(".")
     module = network.get_submodule(owner)

@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.model import DType, Tensor
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 
-if TYPE_CHECKING:
-    import torch
-
-Inputs = dict[str, "torch.Tensor"]
+Inputs = dict[str, Tensor]
 """The arguments of a forward pass: input_ids, attention_mask and, if padded on the left, position_ids."""
 BlockCallback = Callable[[str], None]
 """Called with the path of each block when all micro-batches have passed it."""
@@ -32,10 +30,10 @@ class ActivationCache:
 
     def __init__(self, folder: Path, budget: int) -> None:
         self._folder, self._budget = folder, budget
-        self._in_memory: dict[str, torch.Tensor] = {}
-        self._on_disk: dict[str, tuple[torch.dtype, torch.Size]] = {}
+        self._in_memory: dict[str, Tensor] = {}
+        self._on_disk: dict[str, tuple[DType, tuple[int, ...]]] = {}
 
-    def put(self, key: str, tensor: "torch.Tensor") -> None:
+    def put(self, key: str, tensor: Tensor) -> None:
         """Store `tensor`, replacing an earlier one. Raises InfrastructureError when it cannot be written to disk."""
         import torch
 
@@ -54,7 +52,7 @@ class ActivationCache:
             ) from error
         self._on_disk[key] = (tensor.dtype, tensor.shape)
 
-    def get(self, key: str) -> "torch.Tensor":
+    def get(self, key: str) -> Tensor:
         """The tensor stored under `key`, on the CPU. Raises KeyError when there is none."""
         if key in self._in_memory:
             return self._in_memory[key]
@@ -124,15 +122,15 @@ class SequentialForward:
                 self.set_hidden(index, calls[0].hidden)
                 self._calls.append(self._cache_calls(index, calls))
 
-    def get_hidden(self, index: int) -> "torch.Tensor":
+    def get_hidden(self, index: int) -> Tensor:
         """The current hidden states [rows, tokens, width] of a micro-batch, on the model's device."""
         return self.cache.get(f"{index}-hidden").to(self.meta_model.device)
 
-    def set_hidden(self, index: int, hidden: "torch.Tensor") -> None:
+    def set_hidden(self, index: int, hidden: Tensor) -> None:
         """Replace the hidden states of a micro-batch."""
         self.cache.put(f"{index}-hidden", hidden)
 
-    def run_block(self, block: str, index: int, hidden: "torch.Tensor") -> "torch.Tensor":
+    def run_block(self, block: str, index: int, hidden: Tensor) -> Tensor:
         """The hidden states after `block`, whose weights must be loaded. The caller enables or disables autograd."""
 
         def restore(value: Any) -> Any:  # noqa: ANN401
@@ -143,7 +141,7 @@ class SequentialForward:
         call = self._calls[index][block]
         keywords = {name: restore(value) for name, value in call.keywords.items()}
         output = self.meta_model.network.get_submodule(block)(hidden, *restore(call.arguments), **keywords)
-        result: torch.Tensor = output[0] if isinstance(output, tuple) else output
+        result: Tensor = output[0] if isinstance(output, tuple) else output
         return result
 
     def run_blocks(self, enter: Callable[[str], AbstractContextManager[Any]], done: BlockCallback) -> None:
@@ -159,7 +157,7 @@ class SequentialForward:
                     self.set_hidden(index, self.run_block(block, index, self.get_hidden(index)))
             done(block)
 
-    def logits(self, index: int, hidden: "torch.Tensor", columns: int) -> "torch.Tensor":
+    def logits(self, index: int, hidden: Tensor, columns: int) -> Tensor:
         """Logits [rows, columns, vocabulary] at the last `columns` tokens, from the output of the last block.
 
         Embeddings and head must be loaded. Differentiable with respect to `hidden`.
@@ -167,7 +165,7 @@ class SequentialForward:
         last = self.meta_model.blocks[-1]
         with self._replace_blocks(lambda call: hidden if call.block == last else call.hidden):
             output = self.meta_model.network(**self.batches[index], use_cache=False, logits_to_keep=columns)
-        logits: torch.Tensor = output.logits
+        logits: Tensor = output.logits
         return logits
 
     def _record_calls(self, inputs: Inputs) -> list[_BlockCall]:
@@ -182,11 +180,11 @@ class SequentialForward:
         """The calls of all blocks, or an empty list if they are not a chain."""
         calls: list[_BlockCall] = []
 
-        def record(call: _BlockCall) -> "torch.Tensor":
+        def record(call: _BlockCall) -> Tensor:
             if calls and call.hidden is not calls[0].hidden:
                 raise _NotSequential
             calls.append(call)
-            hidden: torch.Tensor = call.hidden
+            hidden: Tensor = call.hidden
             return hidden
 
         try:
@@ -226,7 +224,7 @@ class SequentialForward:
         }
 
     @contextmanager
-    def _replace_blocks(self, replacement: "Callable[[_BlockCall], torch.Tensor]") -> Iterator[None]:
+    def _replace_blocks(self, replacement: Callable[[_BlockCall], Tensor]) -> Iterator[None]:
         """In the context, a call of a block returns the hidden states that `replacement(call)` returns."""
 
         def make_forward(block: str) -> Callable[..., Any]:
@@ -260,7 +258,7 @@ def stream_last_logits(
     batches: Sequence[Inputs],
     columns: Sequence[int],
     done: BlockCallback,
-) -> "Iterator[torch.Tensor]":
+) -> Iterator[Tensor]:
     """Yield for each micro-batch the logits [rows, columns, vocabulary] at its last `columns` tokens."""
     import torch
 

@@ -4,18 +4,15 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, BASE_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import Network
+from antidote_ci.model import Network, Tensor
 from antidote_ci.model.adapters import not_in_base_error
-
-if TYPE_CHECKING:
-    import torch
 
 SINGLE_EXPERT = re.compile(r"\.experts\.\d+\.")
 
@@ -29,7 +26,7 @@ class LazyTensor:
     averaged_with: CheckpointLayout | None = None
     """Return the mean with this checkpoint's tensor where it has one of the same shape."""
 
-    def read(self) -> "torch.Tensor":
+    def read(self) -> Tensor:
         """The tensor in its own dtype. Raises ConfigurationError when it holds NaN or an infinity."""
         import torch
 
@@ -47,7 +44,7 @@ class LazyTensor:
             )
         return tensor
 
-    def __getitem__(self, _everything: object) -> "torch.Tensor":
+    def __getitem__(self, _everything: object) -> Tensor:
         # transformers' loader calls `slice[...]` on a safetensors slice, in place of which it is given this object.
         return self.read()
 
