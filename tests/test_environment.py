@@ -62,13 +62,13 @@ def test_protect_erases_the_block_and_keeps_every_variable() -> None:
         "library = ctypes.CDLL(None)\n"
         "library.getenv.restype = ctypes.c_char_p\n"
         "block = pathlib.Path('/proc/self/environ').read_bytes().strip(b'\\0').decode()\n"
-        "found = [os.fsdecode(library.getenv(name.encode()) or b'') for name in os.environ]\n"
-        "print(json.dumps([block, dict(os.environ), found, library.prctl(3, 0, 0, 0, 0)]))"
+        "values = [os.fsdecode(library.getenv(name.encode()) or b'') for name in os.environ]\n"
+        "print(json.dumps([block, dict(os.environ), values, library.prctl(3, 0, 0, 0, 0)]))"
     )
-    block, kept, found, dumpable = json.loads(run_protected(code, variables))
+    block, environ, values, dumpable = json.loads(run_protected(code, variables))
     assert block == ""
-    assert kept.items() >= variables.items()
-    assert found == list(kept.values())
+    assert environ.items() >= variables.items()
+    assert values == list(environ.values())
     assert dumpable == 0
 
 
@@ -164,13 +164,13 @@ class Attackers:
             decoy.kill()
             decoy.wait()
             outside.communicate(timeout=30)
-        found = json.loads(findings.read_text())
-        assert found["read"] > 0
-        assert {place.partition(":")[2].strip() for place in found["seen"]} == {"sleep 600"}, found["seen"]
+        report = json.loads(findings.read_text())
+        assert report["read"] > 0
+        assert {place.partition(":")[2].strip() for place in report["seen"]} == {"sleep 600"}, report["seen"]
 
     def require_nothing_found_inside(self) -> None:
-        found = json.loads((self.folder / "inside.json").read_text())
-        assert [place for place in found["seen"] if "sleep 600" not in place] == []
+        report = json.loads((self.folder / "inside.json").read_text())
+        assert [place for place in report["seen"] if "sleep 600" not in place] == []
 
 
 def write_interpreter(folder: Path, secrets: Path) -> None:

@@ -36,13 +36,13 @@ def step_timer(fits: int, knee: int) -> Callable[[int], float]:
 
 @given(fits=st.integers(1, 300), knee=st.integers(1, 300), most=st.integers(9, 300))
 def test_search_finds_the_fastest_size_that_fits(fits: int, knee: int, most: int) -> None:
-    found = find_fastest_batch(step_timer(fits, knee), most)
-    assert found <= fits
-    assert found <= max(most, MIN_BATCH)
+    size = find_fastest_batch(step_timer(fits, knee), most)
+    assert size <= fits
+    assert size <= max(most, MIN_BATCH)
     # The next size would not fit, is not needed, or is no faster.
-    following = min(GROWTH * found, most)
-    assert following > fits or found >= most or min(following, knee) <= MIN_SPEEDUP * min(found, knee)
-    assert found <= GROWTH * max(knee, MIN_BATCH)
+    following = min(GROWTH * size, most)
+    assert following > fits or size >= most or min(following, knee) <= MIN_SPEEDUP * min(size, knee)
+    assert size <= GROWTH * max(knee, MIN_BATCH)
 
 
 def test_search_raises_when_one_row_does_not_fit() -> None:

@@ -95,11 +95,11 @@ def test_time_limit_grows_with_the_conversations() -> None:
 
 
 def test_limits_hold_in_a_thread(tokenizer: Any) -> None:  # noqa: ANN401
-    found: list[AntidoteError] = []
-    thread = threading.Thread(target=lambda: found.append(require_refused(tokenizer, ENDLESS_LOOPS, seconds=1)))
+    errors: list[AntidoteError] = []
+    thread = threading.Thread(target=lambda: errors.append(require_refused(tokenizer, ENDLESS_LOOPS, seconds=1)))
     thread.start()
     thread.join(20)
-    assert isinstance(found[0], UnsafeCheckpoint)
+    assert isinstance(errors[0], UnsafeCheckpoint)
 
 
 def test_valid_templates_render_as_in_transformers(tiny_llama: Path) -> None:

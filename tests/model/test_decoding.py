@@ -140,6 +140,6 @@ def test_samples_follow_the_distribution() -> None:
     count = 4000
     quantiles = torch.rand(count, 1, generator=torch.Generator().manual_seed(4))
     drawn = torch.tensor(generate_tokens(network, [ROWS[0]] * count, 1, set(), quantiles)).flatten()
-    found = torch.bincount(drawn, minlength=VOCABULARY) / count
+    frequencies = torch.bincount(drawn, minlength=VOCABULARY) / count
     # Four standard errors, plus a margin for tokens that were never drawn.
-    assert bool(((found - expected).abs() <= 4 * (expected / count).sqrt() + 1e-3).all())
+    assert bool(((frequencies - expected).abs() <= 4 * (expected / count).sqrt() + 1e-3).all())

@@ -28,16 +28,16 @@ ROWS = [
 
 
 def compare(before: Model, after: Model, rows: list[PromptRow] = ROWS, most_tokens: int = 2048) -> Divergence:
-    found = measure_divergence(DivergenceRequest(before, after, rows, most_tokens), ignore)
-    assert found is not None
-    return found
+    result = measure_divergence(DivergenceRequest(before, after, rows, most_tokens), ignore)
+    assert result is not None
+    return result
 
 
 def test_model_does_not_diverge_from_itself(trained_pair: Path) -> None:
     model = Model(trained_pair / "merged")
-    found = compare(model, model)
-    assert found.kl == 0
-    assert found.perplexity_after == found.perplexity_before > 1
+    result = compare(model, model)
+    assert result.kl == 0
+    assert result.perplexity_after == result.perplexity_before > 1
 
 
 def test_adapter_diverges_like_its_merged_model(trained_pair: Path) -> None:
@@ -50,8 +50,8 @@ def test_adapter_diverges_like_its_merged_model(trained_pair: Path) -> None:
 
 def test_figures_equal_those_of_a_plain_loop(trained_pair: Path, sandbox: Sandbox) -> None:
     models = [Model(trained_pair / "merged"), Model(trained_pair / "reference")]
-    found = sandbox.call(measure_divergence, DivergenceRequest(models[0], models[1], ROWS), ignore)
-    assert found is not None
+    result = sandbox.call(measure_divergence, DivergenceRequest(models[0], models[1], ROWS), ignore)
+    assert result is not None
     networks = [load_model(model, merge=True).float() for model in models]
     losses, divergence, tokens = [0.0, 0.0], 0.0, 0
     with torch.inference_mode():
@@ -62,11 +62,11 @@ def test_figures_equal_those_of_a_plain_loop(trained_pair: Path, sandbox: Sandbo
                 losses[at] -= float(scores.gather(-1, torch.tensor(answer).unsqueeze(-1)).sum())
             divergence += float((p.exp() * (p - q)).sum())
             tokens += len(answer)
-    assert found.tokens == tokens
+    assert result.tokens == tokens
     # The sandbox may compute in bfloat16.
-    assert found.kl == pytest.approx(divergence / tokens, rel=0.05)
-    assert found.perplexity_before == pytest.approx(math.exp(losses[0] / tokens), rel=0.05)
-    assert found.perplexity_after == pytest.approx(math.exp(losses[1] / tokens), rel=0.05)
+    assert result.kl == pytest.approx(divergence / tokens, rel=0.05)
+    assert result.perplexity_before == pytest.approx(math.exp(losses[0] / tokens), rel=0.05)
+    assert result.perplexity_after == pytest.approx(math.exp(losses[1] / tokens), rel=0.05)
 
 
 @given(st.permutations(ROWS), st.integers(1, 60))
@@ -114,5 +114,5 @@ def test_tokenizer_of_the_input_model_is_used_for_both(trained_pair: Path, tmp_p
     second_tokenizer = tiny.build_tokenizer(["zzz"], vocabulary=290)
     tiny.save(network, second_tokenizer, tmp_path / "after", dtype=str(network.dtype).removeprefix("torch."))
     assert second_tokenizer("zzz home")["input_ids"] != tokenizer("zzz home")["input_ids"]
-    found = compare(merged, Model(tmp_path / "after"))
-    assert found.perplexity_after == found.perplexity_before
+    result = compare(merged, Model(tmp_path / "after"))
+    assert result.perplexity_after == result.perplexity_before

@@ -51,7 +51,7 @@ def test_adapter_answers_like_its_merged_model(trained_pair: Path) -> None:
     adapter = Model(trained_pair / "reference", trained_pair / "adapter")
     sets = {"all": [single_turn(prompt) for prompt in PROMPTS]}
     results = [
-        generate(GenerationRequest(each, sets, {"all": 12}), ignore).answers["all"] for each in (merged, adapter)
+        generate(GenerationRequest(model, sets, {"all": 12}), ignore).answers["all"] for model in (merged, adapter)
     ]
     assert [answer.text for answer in results[0]] == [answer.text for answer in results[1]]
 
@@ -74,8 +74,8 @@ def test_sets_keep_their_order_and_limits(trained_pair: Path) -> None:
     full = answers(folder, MANY)
     assert [answer.text for answer in results.answers["long"]] == [answer.text for answer in full]
     for prompt, answer in zip(PROMPTS, results.answers["short"], strict=True):
-        (alone,) = answers(folder, [prompt])
-        assert alone.text.startswith(answer.text)
+        (full_answer,) = answers(folder, [prompt])
+        assert full_answer.text.startswith(answer.text)
         assert len(tokenizer(answer.text)["input_ids"]) <= 2
 
 
@@ -107,8 +107,8 @@ def test_measured_batch_size_is_stored_and_used_again(trained_pair: Path, tmp_pa
     assert again == first
     few = generate(request(trained_pair / "reference", PROMPTS, batch_size=None), ignore).plan
     assert few.batch_size == 8
-    given = generate(request(trained_pair / "reference", MANY, batch_size=3), ignore).plan
-    assert given.batch_size == 3
+    requested = generate(request(trained_pair / "reference", MANY, batch_size=3), ignore).plan
+    assert requested.batch_size == 3
 
 
 def test_cached_answers_are_not_computed_again(
@@ -278,10 +278,10 @@ def test_stored_batch_size_that_no_longer_fits_is_replaced(
 ) -> None:
     generate_within_limit, limit_of_tokens = decoding.generate_tokens, 3000
 
-    def generate_tokens(network: Any, rows: Any, limit: int, *others: Any) -> list[list[int]]:  # noqa: ANN401
+    def generate_tokens(network: Any, rows: Any, limit: int, *options: Any) -> list[list[int]]:  # noqa: ANN401
         if len(rows) * (max(map(len, rows)) + limit) > limit_of_tokens:
             raise torch.OutOfMemoryError
-        return generate_within_limit(network, rows, limit, *others)
+        return generate_within_limit(network, rows, limit, *options)
 
     def choose_size(words: int) -> int:
         prompts = [f"{number:02} " + "x " * words for number in range(32)]

@@ -39,14 +39,16 @@ def test_streamed_gradients_equal_those_of_plain_autograd(model: Model, tmp_path
         parameter.requires_grad_(requires_grad=False)
     for parameter in parameters.values():
         parameter.requires_grad_()
-    expected = {name: [torch.zeros(each.shape), torch.zeros(each.shape)] for name, each in parameters.items()}
+    expected = {
+        name: [torch.zeros(parameter.shape), torch.zeros(parameter.shape)] for name, parameter in parameters.items()
+    }
     for term in loss_terms():
         columns = term.batch.answer.shape[1]
         logits = network(**term.batch.tokens, use_cache=False).logits[:, -columns - 1 : -1]
-        found = torch.autograd.grad(term.loss(logits), list(parameters.values()))
-        for name, gradient in zip(parameters, found, strict=True):
+        plain_gradients = torch.autograd.grad(term.loss(logits), list(parameters.values()))
+        for name, gradient in zip(parameters, plain_gradients, strict=True):
             expected[name][term.squared] += gradient.square() if term.squared else gradient
-    streamed = {each.tensor: each for each in sums(model, tmp_path, AMPLE, set(parameters))}
+    streamed = {entry.tensor: entry for entry in sums(model, tmp_path, AMPLE, set(parameters))}
     assert streamed.keys() == parameters.keys()
     for name, (plain, squared) in expected.items():
         assert plain.any(), name
@@ -62,12 +64,12 @@ def test_gradients_are_repeatable_with_any_budget(model: Model, tmp_path: Path) 
         if "layers.1" in name
     }
     first, again, spilled = (list(sums(model, tmp_path, budget, tensors)) for budget in (AMPLE, AMPLE, 0))
-    assert {each.tensor for each in first} == tensors
-    for one, *others in zip(first, again, spilled, strict=True):
-        for other in others:
-            assert one.tensor == other.tensor
-            assert torch.equal(one.gradient, other.gradient)
-            assert torch.equal(one.squared, other.squared)
+    assert {entry.tensor for entry in first} == tensors
+    for expected, *repeated in zip(first, again, spilled, strict=True):
+        for actual in repeated:
+            assert expected.tensor == actual.tensor
+            assert torch.equal(expected.gradient, actual.gradient)
+            assert torch.equal(expected.squared, actual.squared)
     assert not list(tmp_path.rglob("*-input*"))  # the cached inputs of blocks are removed
 
 
@@ -76,7 +78,7 @@ def test_one_part_of_the_network_is_in_memory_at_a_time(tmp_path: Path) -> None:
     loaded: list[int] = []
 
     def count(*_arguments: Any) -> None:  # noqa: ANN401
-        loaded.append(sum(each.numel() for each in meta_model.network.parameters() if not each.is_meta))
+        loaded.append(sum(parameter.numel() for parameter in meta_model.network.parameters() if not parameter.is_meta))
 
     def count_loaded(*parts: str) -> int:
         with meta_model.load_weights(*parts):
@@ -87,7 +89,7 @@ def test_one_part_of_the_network_is_in_memory_at_a_time(tmp_path: Path) -> None:
     for block in meta_model.blocks:
         meta_model.network.get_submodule(block).self_attn.register_forward_hook(count)
     meta_model.network.lm_head.register_forward_hook(count)
-    tensors = {each.tensor for block in meta_model.blocks for each in meta_model.linear_layers(block)}
+    tensors = {layer.tensor for block in meta_model.blocks for layer in meta_model.linear_layers(block)}
     for _ in gradients.accumulate_gradients(
         meta_model, ActivationCache(tmp_path, AMPLE), loss_terms(), tensors, lambda _block: None
     ):
@@ -99,10 +101,10 @@ def test_one_part_of_the_network_is_in_memory_at_a_time(tmp_path: Path) -> None:
 
 
 def test_streamed_answer_logits_equal_those_of_the_network(model: Model, tmp_path: Path) -> None:
-    network, lots = architectures.load_network(model), [each.batch for each in loss_terms()]
+    network, term_batches = architectures.load_network(model), [term.batch for term in loss_terms()]
     meta_model = MetaModel(model, *FLOAT32)
-    found = list(stream_answer_logits(meta_model, ActivationCache(tmp_path, 0), lots, lambda _block: None))
-    for batch, logits in zip(lots, found, strict=True):
+    streamed = list(stream_answer_logits(meta_model, ActivationCache(tmp_path, 0), term_batches, lambda _block: None))
+    for batch, logits in zip(term_batches, streamed, strict=True):
         columns = batch.answer.shape[1]
         with torch.no_grad():
             expected = network(**batch.tokens, use_cache=False).logits[:, -columns - 1 : -1]
@@ -143,16 +145,16 @@ def test_gradient_predicts_the_change_of_the_divergence(tmp_path: Path) -> None:
     )
     term = LossTerm(batch, lambda logits: losses.distillation_loss(logits, target, batch.answer), squared=False)
     meta_model = MetaModel(models[0], *FLOAT32)
-    (found,) = gradients.accumulate_gradients(
+    (result,) = gradients.accumulate_gradients(
         meta_model, ActivationCache(tmp_path, AMPLE), [term], {name}, lambda _block: None
     )
-    direction, step = found.gradient / found.gradient.norm(), 1e-3
+    direction, step = result.gradient / result.gradient.norm(), 1e-3
     with torch.no_grad():
         weight += step * direction
         up = divergence()
         weight -= 2 * step * direction
         down = divergence()
-    assert (up - down) / (2 * step) == pytest.approx(float(found.gradient.norm()), rel=0.02)
+    assert (up - down) / (2 * step) == pytest.approx(float(result.gradient.norm()), rel=0.02)
 
 
 FLOAT32 = (torch.float32, "cpu")
@@ -174,17 +176,17 @@ def loss_terms() -> list[LossTerm]:
     """Two batches with a plain loss and two with a squared gradient."""
     draw, labels = torch.Generator().manual_seed(7), torch.Generator().manual_seed(0)
     distilled, retained = gradients.build_batches(draw_rows(11), "cpu"), gradients.build_batches(draw_rows(10), "cpu")
-    found = []
+    terms = []
     for batch in distilled:
         target = torch.randn(*batch.answer.shape, architectures.VOCABULARY, generator=draw)
-        found.append(
+        terms.append(
             LossTerm(batch, partial(losses.distillation_loss, teacher=target, answer=batch.answer), squared=False)
         )
     for batch in retained:
-        found.append(
+        terms.append(
             LossTerm(batch, partial(losses.sampled_log_likelihood, answer=batch.answer, generator=labels), squared=True)
         )
-    return found
+    return terms
 
 
 def sums(model: Model, folder: Path, budget: int, tensors: set[str]) -> Iterator[GradientSums]:
@@ -197,5 +199,5 @@ def scored_parameters(network: Any, *, adapter: bool) -> dict[str, Any]:  # noqa
     """The scored parameters by tensor name."""
     named = dict(network.named_parameters())
     if adapter:  # peft names the factors of its one loaded adapter `default`
-        return {name.replace(".default", ""): each for name, each in named.items() if ".lora_" in name}
-    return {name: each for name, each in named.items() if name.endswith("_proj.weight")}
+        return {name.replace(".default", ""): parameter for name, parameter in named.items() if ".lora_" in name}
+    return {name: parameter for name, parameter in named.items() if name.endswith("_proj.weight")}

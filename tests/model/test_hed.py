@@ -27,7 +27,7 @@ def scaled(adapter: Path, factor: float) -> Path:
     """Multiply the delta of the adapter by `factor`, in place."""
     path = adapter / ADAPTER
     factors = load_file(path)
-    save_file({key: each * factor if "lora_B" in key else each for key, each in factors.items()}, path)
+    save_file({key: tensor * factor if "lora_B" in key else tensor for key, tensor in factors.items()}, path)
     return adapter
 
 
@@ -44,20 +44,24 @@ def test_adapter_of_zeros_has_no_drift(
 def test_drift_grows_with_the_adapter(
     tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, copy_of: CopyOf
 ) -> None:
-    found = [
+    drifts = [
         measure_drift(Model(tiny_llama, scaled(copy_of(tiny_adapter), factor)), aligned) for factor in (0.25, 0.5, 1)
     ]
-    assert found[0] > 0
-    assert found == sorted(set(found))
+    assert drifts[0] > 0
+    assert drifts == sorted(set(drifts))
 
 
 def test_drift_does_not_depend_on_batches(
     tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, tmp_path: Path
 ) -> None:
     model = Model(tiny_llama, tiny_adapter)
-    alone = hed.store_reference_outputs(Model(tiny_llama), PROMPTS, tmp_path, batch_size=1)
-    found = [measure_drift(model, each, size) for each in (aligned, alone) for size in (1, 3, len(PROMPTS))]
-    assert found == pytest.approx([found[0]] * len(found), rel=1e-2)
+    single_batches = hed.store_reference_outputs(Model(tiny_llama), PROMPTS, tmp_path, batch_size=1)
+    drifts = [
+        measure_drift(model, reference, size)
+        for reference in (aligned, single_batches)
+        for size in (1, 3, len(PROMPTS))
+    ]
+    assert drifts == pytest.approx([drifts[0]] * len(drifts), rel=1e-2)
 
 
 def test_drift_is_the_mean_over_prompts(
@@ -105,10 +109,10 @@ def test_sandbox_measures_both_models_in_one_call(
     before = Model(tiny_llama, tiny_adapter)
     after = Model(tiny_llama, scaled(copy_of(tiny_adapter), 0.5))
     reports: list[Progress] = []
-    found = sandbox.call(measure_drifts, DriftRequest(Model(tiny_llama), before, after, PROMPTS), reports.append)
-    assert found is not None
-    assert found.before > found.after > 0
-    assert found.prompts == len(PROMPTS)
+    drift = sandbox.call(measure_drifts, DriftRequest(Model(tiny_llama), before, after, PROMPTS), reports.append)
+    assert drift is not None
+    assert drift.before > drift.after > 0
+    assert drift.prompts == len(PROMPTS)
     assert [report.done for report in reports] == [0, 1, 2]
 
 

@@ -39,8 +39,8 @@ def plain_sums(network: Any, inputs: list[Inputs]) -> Sums:  # noqa: ANN401 - tr
         real = batch["attention_mask"].bool()
 
         def hook(name: str, real: torch.Tensor = real) -> Any:  # noqa: ANN401
-            def add(_module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-                features = given[0].reshape(*real.shape, -1)[real]
+            def add(_module: torch.nn.Module, inputs_of_layer: tuple[torch.Tensor, ...]) -> None:
+                features = inputs_of_layer[0].reshape(*real.shape, -1)[real]
                 sums[name] = sums.get(name, torch.zeros(())) + features.float().square().sum(dim=0)
 
             return add
@@ -70,8 +70,8 @@ def test_sums_equal_those_of_a_plain_forward_pass(architecture: str, tmp_path: P
     expected = {tensor: plain[path] for tensor, path in tensors.items()}
     assert expected
     for budget in (1 << 30, 0):
-        found = accumulate_squares(meta_model, ActivationCache(tmp_path / "scratch", budget), batches(), ignore)
-        assert same(found, expected)
+        actual = accumulate_squares(meta_model, ActivationCache(tmp_path / "scratch", budget), batches(), ignore)
+        assert same(actual, expected)
 
 
 @pytest.mark.parametrize(
@@ -83,25 +83,25 @@ def test_inputs_of_an_adapter_s_factors_are_measured(kind: str, tmp_path: Path) 
     write_adapter(adapter, base, config)
     plain = plain_sums(wrapped(base, adapter, torch.bfloat16), batches())
     meta_model = MetaModel(Model(base, adapter), torch.bfloat16, "cpu")
-    found = accumulate_squares(meta_model, ActivationCache(tmp_path / "scratch", 1 << 30), batches(), ignore)
+    actual = accumulate_squares(meta_model, ActivationCache(tmp_path / "scratch", 1 << 30), batches(), ignore)
     assert meta_model.lora is not None
     expected = {
         tensor: plain[tensor.removesuffix(".weight") + ".default"]
         for names in meta_model.lora.modules.values()
         for tensor in (names.a, names.b)
     }
-    assert same(found, expected)
+    assert same(actual, expected)
 
 
 def test_norms_equal_those_of_single_rows_without_padding(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path) -> None:
     for model in (Model(tiny_llama), Model(tiny_llama, tiny_adapter)):
         measure_input_norms(request(model, tmp_path), ignore)
-        found = load_file(tmp_path / "statistics.safetensors")
+        norms_by_name = load_file(tmp_path / "statistics.safetensors")
         tokenizer, network = load_tokenizer(model), load_model(model, merge=False)
         texts = [render_exchange(tokenizer, row.prompt, row.response) for row in ROWS]
         rows = [dict(tokenizer(text, add_special_tokens=False, return_tensors="pt")) for text in texts]
         sums = plain_sums(network, [{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows])
-        for name, norms in found.items():
+        for name, norms in norms_by_name.items():
             module = name.removesuffix(".weight") + ("" if model.adapter is None else ".default")
             # bfloat16 activations of differently shaped batches differ in their last bits
             torch.testing.assert_close(norms, (sums[module] / len(ROWS)).sqrt(), rtol=0.02, atol=0.02)

@@ -44,7 +44,7 @@ def test_distillation_loss_covers_the_shared_vocabulary(
     logits = torch.randn(rows, 4, student_size, generator=draw).requires_grad_()
     teacher = torch.randn(rows, 4, teacher_size, generator=draw)
     answer = torch.arange(4) >= torch.randint(0, 4, (rows, 1), generator=draw)
-    found = distillation_loss(logits, teacher, answer)
+    loss = distillation_loss(logits, teacher, answer)
     shared = min(student_size, teacher_size)
     expected = 0.0
     for row in range(rows):
@@ -54,8 +54,8 @@ def test_distillation_loss_covers_the_shared_vocabulary(
                 p, q = (logit[row, at, :shared].detach().double().softmax(-1) for logit in (teacher, logits))
                 tokens.append(float((p * (p / q).log()).sum()))
         expected += sum(tokens) / len(tokens)
-    torch.testing.assert_close(float(found.detach()), expected, rtol=1e-5, atol=1e-6)
-    (gradient,) = torch.autograd.grad(found, logits)
+    torch.testing.assert_close(float(loss.detach()), expected, rtol=1e-5, atol=1e-6)
+    (gradient,) = torch.autograd.grad(loss, logits)
     assert not gradient[~answer].any()
     assert not gradient[..., shared:].any()
     assert gradient[..., :shared].sum(-1).abs().max() < 1e-5  # the gradient of a softmax sums to zero
@@ -83,12 +83,12 @@ def test_answer_log_likelihood_is_the_mean_over_its_tokens(vocabulary: int, rows
     logits = torch.randn(rows, 4, vocabulary, generator=draw).requires_grad_()
     given_ids = torch.randint(0, vocabulary, (rows, 4), generator=draw)
     answer = torch.arange(4) >= torch.randint(0, 4, (rows, 1), generator=draw)
-    found = answer_log_likelihood(logits, given_ids, answer)
+    loss = answer_log_likelihood(logits, given_ids, answer)
     p = logits.detach().double().softmax(-1)
     expected = 0.0
     for row in range(rows):
         tokens = [float(p[row, at, given_ids[row, at]].log()) for at in range(4) if answer[row, at]]
         expected += sum(tokens) / len(tokens)
-    torch.testing.assert_close(float(found.detach()), expected, rtol=1e-5, atol=1e-6)
-    (gradient,) = torch.autograd.grad(found, logits)
+    torch.testing.assert_close(float(loss.detach()), expected, rtol=1e-5, atol=1e-6)
+    (gradient,) = torch.autograd.grad(loss, logits)
     assert not gradient[~answer].any()

@@ -60,10 +60,10 @@ def test_entry_of_another_key_is_ignored(tmp_path: Path) -> None:
     cache = JsonCache(tmp_path)
     cache.put(JsonCache.key("a"), 1)
     (path,) = tmp_path.rglob("*.json")
-    other = JsonCache.key("b")
-    (tmp_path / other[:2]).mkdir(exist_ok=True)
-    path.rename(tmp_path / other[:2] / f"{other}.json")
-    assert cache.get(other) is None
+    other_key = JsonCache.key("b")
+    (tmp_path / other_key[:2]).mkdir(exist_ok=True)
+    path.rename(tmp_path / other_key[:2] / f"{other_key}.json")
+    assert cache.get(other_key) is None
 
 
 @pytest.mark.parametrize("version", [None, 1, FORMAT + 1])

@@ -79,10 +79,10 @@ def test_weights_are_unloaded_after_an_exception(tmp_path: Path) -> None:
 def test_linear_layers_are_listed_with_their_tensors(architecture: str, linears: set[str], tmp_path: Path) -> None:
     meta_model = meta_model_of(architectures.write(architecture, tmp_path))
     for block in meta_model.blocks:
-        found = meta_model.linear_layers(block)
-        assert {linear.path.rpartition(".")[2] for linear in found} == linears
+        layers = meta_model.linear_layers(block)
+        assert {linear.path.rpartition(".")[2] for linear in layers} == linears
         with meta_model.load_weights(block):
-            for linear in found:
+            for linear in layers:
                 weight = meta_model.network.get_submodule(linear.path).weight
                 shard = meta_model.layout.weight_map[linear.tensor]
                 assert torch.equal(weight, load_file(meta_model.layout.folder / shard)[linear.tensor])
@@ -140,7 +140,9 @@ def test_a_single_entry_that_is_not_finite_is_refused(number: float, stored: str
 )
 def test_missing_weights_are_refused_by_name(architecture: str, name: str, parameter: str, tmp_path: Path) -> None:
     folder = architectures.write(architecture, tmp_path)
-    rewrite(folder, lambda tensors: {other: tensor for other, tensor in tensors.items() if other != name})
+    rewrite(
+        folder, lambda tensors: {tensor_name: tensor for tensor_name, tensor in tensors.items() if tensor_name != name}
+    )
     meta_model = meta_model_of(folder)
     with (
         pytest.raises(ConfigurationError, match=f"has no weights for {parameter}"),
