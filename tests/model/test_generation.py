@@ -302,7 +302,7 @@ def test_exhausted_memory_is_reported_with_the_model_s_name(tiny_llama: Path) ->
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
     assert done.stdout.splitlines() == [
         f"{tiny_llama.name}, even one prompt at a time, does not fit into this machine's memory",
