@@ -1,8 +1,8 @@
-"""The environment of a process, kept from other processes of the same user.
+"""Hide the environment of this process from other processes of the same user.
 
-The kernel shows the environment with which a program started in /proc/PID/environ, to a process that runs a stranger's
-model as well. So a process of ours first erases it there, and starts further processes of ours with the variables in a
-file that has no name. Only Linux shows an environment in this way, so nothing is erased elsewhere.
+Linux shows the environment with which a program started in /proc/PID/environ, also to the process that runs an
+untrusted model. So `protect` erases that block, and `hand_over` passes variables to further processes in an anonymous
+file. Other systems do not show it, and nothing is erased there.
 
 https://man7.org/linux/man-pages/man5/proc_pid_environ.5.html
 https://man7.org/linux/man-pages/man2/PR_SET_DUMPABLE.2const.html
@@ -19,16 +19,16 @@ from pathlib import Path
 DESCRIPTOR_VARIABLE = "ANTIDOTE_ENVIRONMENT_DESCRIPTOR"
 """The number of the file descriptor from which `protect` reads further variables."""
 EARLY = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_", "LD_", "PYTHON", "COVERAGE_")
-"""Beginnings of the variables that a program needs before its own code runs. The others are handed over."""
+"""Prefixes of the variables that a program needs before its own code runs. The others are handed over in the file."""
 PR_SET_DUMPABLE = 4
 ENVIRONMENT_START, ENVIRONMENT_END = 47, 48
-"""Fields of /proc/self/stat after the program's name: the addresses of the first byte and of the end."""
+"""Fields of /proc/self/stat after the program's name: the addresses of the block's first byte and of its end."""
 
 
 def protect() -> None:
-    """Read the variables that were handed over, erase the environment block, and forbid others to read our memory.
+    """Read the variables that were handed over, erase the environment block, and make the process non-dumpable.
 
-    `os.environ` and getenv(3) keep every value. Must run before the first thread and the first other process.
+    `os.environ` and getenv(3) keep every value. Must run before the first thread and the first child process.
     """
     descriptor = os.environ.pop(DESCRIPTOR_VARIABLE, None)
     if descriptor is not None:
@@ -41,7 +41,7 @@ def protect() -> None:
 
 @contextmanager
 def hand_over(environ: Mapping[str, str]) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
-    """The environment block for a process that calls `protect`, and the descriptors that it must inherit."""
+    """The environment block for a process that calls `protect`, and the file descriptors that it must inherit."""
     if sys.platform != "linux":
         yield dict(environ), ()
         return

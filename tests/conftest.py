@@ -1,6 +1,8 @@
-"""Shared fixtures: tiny checkpoints, made once per session. A test that writes to one takes a copy."""
+"""Tiny real checkpoints for every test. They are shared: a test that writes takes a copy with `copy_of`."""
 
+import fcntl
 import gc
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from antidote_ci.sandbox.client import Sandbox
 from tests import tiny
 from tests.trained_pair import write_trained_pair
 
-# The same examples on every machine and without deadline; `--hypothesis-profile=default` draws new ones.
+# The same examples on every machine, without time limits; `--hypothesis-profile=default` draws new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
@@ -20,12 +22,12 @@ CopyOf = Callable[[Path], Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slow modules in `tests/` first, so that parallel processes end at about the same time."""
-    items.sort(key=lambda item: len(item.path.parts))
+    """Run the whole commands of `tests/` and `tests/pipeline/` first: short tests fill the workers at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in ("tests", "pipeline"))
 
 
 def pytest_collection_finish() -> None:
-    """Exclude the imported modules and the collected tests from garbage collection, which saves time."""
+    """Exclude the collected tests and torch from garbage collection, because they stay to the end."""
     gc.freeze()
 
 
@@ -51,20 +53,31 @@ def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> 
 
 @pytest.fixture(scope="session")
 def trained_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `reference`, `adapter`, `merged` and four JSONL prompt sets: see `write_trained_pair`."""
-    return write_trained_pair(tmp_path_factory.mktemp("trained"))
+    """A folder with `reference`, `adapter`, `merged` and four JSONL prompt sets: see `write_trained_pair`.
+
+    Training takes seconds, so the workers of pytest-xdist share one.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "trained"
+    with (shared / "trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            write_trained_pair(shared / "trained.partial").rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """One sandbox for all tests, because it takes seconds to start."""
+    """One sandbox for all tests that do not end it: importing torch in a child takes seconds."""
     with Sandbox(tmp_path_factory.mktemp("child") / "log") as running:
         yield running
 
 
 @pytest.fixture
 def copy_of(tmp_path: Path) -> CopyOf:
-    """Returns a new writable copy of a folder."""
+    """Copies a folder; each copy is writable and separate."""
 
     def copy(folder: Path) -> Path:
         copies = len(list(tmp_path.glob("copy-*")))

@@ -1,10 +1,10 @@
-"""Looks for planted secrets in what the kernel shows of every process, until it is told to stop.
+"""Search for planted secrets in /proc, in the command line and environment of every process.
 
     python secret_search.py SECRETS FINDINGS
 
-SECRETS is a file with one secret a line. FINDINGS becomes a JSON object: `seen`, the places where a secret stood, and
-`read`, how many environments could be read. It ends when its standard input does. `search_inside` does the same in the
-child that runs a model, as code of an attacker would, and tries the memory of the parent as well.
+SECRETS is a file with one secret per line. FINDINGS is the JSON object to write: `seen`, the places of secrets, and
+`read`, the number of environments that could be read. The search ends when standard input does. `search_inside` does
+the same in the sandbox process, as an attacker's code would, and also tries to open the memory of the parent.
 """
 
 import json
@@ -20,7 +20,7 @@ PAUSE = 0.002
 
 
 class Search:
-    """What was looked at, and what was seen there."""
+    """The places that were read, and those in which a secret was found."""
 
     def __init__(self, secrets: Path, findings: Path) -> None:
         self._secrets = secrets.read_bytes().split()
@@ -29,7 +29,7 @@ class Search:
         self.read = 0
 
     def look(self) -> None:
-        """Look once at every process."""
+        """Read every process once."""
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 command, environ = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
@@ -41,15 +41,15 @@ class Search:
                     self.seen.add(f"{kind} of {process.name}: {command.replace(bytes(1), b' ').decode()[:200]}")
 
     def save(self) -> None:
-        """Replace the findings at once."""
+        """Write the findings and rename them into place."""
         part = self._findings.with_suffix(f".{os.getpid()}")
         part.write_text(json.dumps({"seen": sorted(self.seen), "read": self.read}))
         part.replace(self._findings)
 
 
 def search_inside(secrets: Path, findings: Path) -> None:
-    """Begin when the process opens its first request: its main thread has dropped its privileges by then."""
-    begun = threading.Event()
+    """Start at the first request, when the main thread of the sandbox has dropped its privileges."""
+    started = threading.Event()
 
     def attack() -> None:
         search = Search(secrets, findings)
@@ -60,16 +60,16 @@ def search_inside(secrets: Path, findings: Path) -> None:
             search.save()
             time.sleep(0.05)
 
-    def notice(event: str, arguments: tuple[object, ...]) -> None:
-        if event == "import" and arguments[0] == "pydantic" and not begun.is_set():
-            begun.set()
+    def start_at_import(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "import" and arguments[0] == "pydantic" and not started.is_set():
+            started.set()
             threading.Thread(target=attack, daemon=True).start()
 
-    sys.addaudithook(notice)
+    sys.addaudithook(start_at_import)
 
 
 def main() -> None:
-    """Look until standard input ends."""
+    """Search until standard input ends."""
     search = Search(Path(sys.argv[1]), Path(sys.argv[2]))
     while not select.select([sys.stdin], [], [], PAUSE)[0]:
         search.look()

@@ -1,4 +1,4 @@
-"""What other processes of the same user learn of ours: no secret."""
+"""Other processes of the same user, and the sandbox, cannot read the secrets of ours."""
 
 import json
 import os
@@ -36,8 +36,8 @@ LIMITS = "[gate]\nover_refusal = 0.3\ndegenerate_rise = 0.2\nutility_drop = 0.3\
 pytestmark = pytest.mark.skipif(not LINUX, reason="only Linux shows the environment of a process in /proc")
 
 
-def python(code: str, environ: dict[str, str]) -> str:
-    """What the code prints, after `protect`."""
+def run_protected(code: str, environ: dict[str, str]) -> str:
+    """The output of the code, which runs after `protect`."""
     done = subprocess.run(
         [sys.executable, "-c", f"from antidote_ci import environment\nenvironment.protect()\n{code}"],
         env=environ,
@@ -49,8 +49,8 @@ def python(code: str, environ: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_the_block_is_erased_and_every_variable_is_kept() -> None:
-    given = {
+def test_protect_erases_the_block_and_keeps_every_variable() -> None:
+    variables = {
         "PATH": os.environ["PATH"],
         "HF_TOKEN": "hf_secret",
         "EMPTY": "",
@@ -62,20 +62,20 @@ def test_the_block_is_erased_and_every_variable_is_kept() -> None:
         "library = ctypes.CDLL(None)\n"
         "library.getenv.restype = ctypes.c_char_p\n"
         "block = pathlib.Path('/proc/self/environ').read_bytes().strip(b'\\0').decode()\n"
-        "found = [os.fsdecode(library.getenv(name.encode()) or b'') for name in os.environ]\n"
-        "print(json.dumps([block, dict(os.environ), found, library.prctl(3, 0, 0, 0, 0)]))"
+        "values = [os.fsdecode(library.getenv(name.encode()) or b'') for name in os.environ]\n"
+        "print(json.dumps([block, dict(os.environ), values, library.prctl(3, 0, 0, 0, 0)]))"
     )
-    block, kept, found, dumpable = json.loads(python(code, given))
+    block, environ, values, dumpable = json.loads(run_protected(code, variables))
     assert block == ""
-    assert kept.items() >= given.items()
-    assert found == list(kept.values())
+    assert environ.items() >= variables.items()
+    assert values == list(environ.values())
     assert dumpable == 0
 
 
-def test_variables_are_handed_over_outside_of_the_block() -> None:
-    given = {**os.environ, "HF_TOKEN": "hf_secret", "BYTES": os.fsdecode(b"\xff"), "LONG": "x" * 200_000}
+def test_variables_are_handed_over_outside_the_block() -> None:
+    variables = {**os.environ, "HF_TOKEN": "hf_secret", "BYTES": os.fsdecode(b"\xff"), "LONG": "x" * 200_000}
     code = "import json, os; print(json.dumps(dict(os.environ)))"
-    with environment.hand_over(given) as (block, descriptors):
+    with environment.hand_over(variables) as (block, descriptors):
         assert "hf_secret" not in json.dumps(block)
         done = subprocess.run(
             [sys.executable, "-c", f"from antidote_ci import environment\nenvironment.protect()\n{code}"],
@@ -85,12 +85,12 @@ def test_variables_are_handed_over_outside_of_the_block() -> None:
             text=True,
             check=True,
         )
-    assert json.loads(done.stdout).items() >= given.items()
+    assert json.loads(done.stdout).items() >= variables.items()
     assert environment.DESCRIPTOR_VARIABLE not in json.loads(done.stdout)
 
 
-def test_a_process_without_privileges_gets_none_back() -> None:
-    """Neither by itself nor by a program that belongs to root and runs as root for everybody."""
+def test_dropped_privileges_cannot_be_regained() -> None:
+    """Neither by the process itself nor by the programs that it starts."""
     code = (
         "import os, subprocess, sys\n"
         "from antidote_ci.sandbox.limits import drop_privileges\n"
@@ -108,25 +108,27 @@ def test_a_process_without_privileges_gets_none_back() -> None:
 
 @dataclass(frozen=True)
 class Attackers:
-    """A process with the user of the runs and an empty environment, and code inside the child that runs the model."""
+    """A process of the same user with an empty environment, and code inside the sandbox process."""
 
     folder: Path
     user: int
     secrets: Path
 
-    @property
-    def python(self) -> str:
-        """An interpreter which runs the attacker's code in every process that it becomes."""
-        return str(self.folder / "python")
-
     def start(self, command: list[str], **environ: str) -> "subprocess.Popen[bytes]":
-        """A command of ours, whose child is started with the attacker's interpreter; once its block is erased."""
-        given = {name: text for name, text in os.environ.items() if name in environment.EARLY}
+        """Start a command, whose sandbox uses the attacker's interpreter, and wait until its block is erased."""
+        variables = {name: text for name, text in os.environ.items() if name in environment.EARLY}
         folders = {"HOME": str(self.folder), "ANTIDOTE_CACHE": str(self.folder / "cache")}
         with (self.folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 command,
-                env={**given, **folders, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT), **SECRETS, **environ},
+                env={
+                    **variables,
+                    **folders,
+                    "OMP_WAIT_POLICY": "PASSIVE",
+                    "PYTHONPATH": str(ROOT),
+                    **SECRETS,
+                    **environ,
+                },
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
@@ -145,7 +147,7 @@ class Attackers:
 
     @contextmanager
     def searching(self) -> Iterator[None]:
-        """The process looks for the secrets as long as the context lasts. It must see a fourth, which is not ours."""
+        """Search for the secrets in the context. The search must find the decoy of another process."""
         findings = self.folder / "outside.json"
         decoy = subprocess.Popen(["sleep", "600"], env={"DECOY": "decoy"}, user=self.user, group=self.user)  # noqa: S607
         outside = subprocess.Popen(
@@ -162,17 +164,17 @@ class Attackers:
             decoy.kill()
             decoy.wait()
             outside.communicate(timeout=30)
-        found = json.loads(findings.read_text())
-        assert found["read"] > 0
-        assert {place.partition(":")[2].strip() for place in found["seen"]} == {"sleep 600"}, found["seen"]
+        report = json.loads(findings.read_text())
+        assert report["read"] > 0
+        assert {place.partition(":")[2].strip() for place in report["seen"]} == {"sleep 600"}, report["seen"]
 
-    def require_nothing_seen_inside(self) -> None:
-        found = json.loads((self.folder / "inside.json").read_text())
-        assert [place for place in found["seen"] if "sleep 600" not in place] == []
+    def require_nothing_found_inside(self) -> None:
+        report = json.loads((self.folder / "inside.json").read_text())
+        assert [place for place in report["seen"] if "sleep 600" not in place] == []
 
 
 def write_interpreter(folder: Path, secrets: Path) -> None:
-    """`folder/python` and what it runs: the child is started by name of `sys.executable`."""
+    """Write `folder/python`, with which the sandbox is started as `sys.executable`."""
     code = folder / "code"
     code.mkdir()
     (code / "sitecustomize.py").write_text(
@@ -186,7 +188,7 @@ def write_interpreter(folder: Path, secrets: Path) -> None:
         f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(code))} exec {shlex.quote(sys.executable)} "$@"\n'
     )
     (folder / "python").chmod(0o755)
-    # `sys.executable` is what a process starts its child with; everything else is the command line as it is.
+    # Only `sys.executable` differs from the real command line.
     (folder / "antidote").write_text(
         f"import sys\nsys.executable = {str(folder / 'python')!r}\nfrom antidote_ci.__main__ import main\nmain()\n"
     )
@@ -211,7 +213,7 @@ def attackers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def pair_of(attackers: Attackers, trained_pair: Path) -> Path:
-    """The trained pair, as the user's own."""
+    """A copy of the trained pair that belongs to the user."""
     pair = shutil.copytree(trained_pair, attackers.folder / "pair")
     for path in [pair, *pair.rglob("*")]:
         os.chown(path, attackers.user, attackers.user)
@@ -224,7 +226,7 @@ def options(pair: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("command", ["evaluate", pytest.param("run", marks=pytest.mark.slow)])
-def test_no_secret_is_seen_while_a_command_works(attackers: Attackers, trained_pair: Path, command: str) -> None:
+def test_no_secret_is_found_while_a_command_runs(attackers: Attackers, trained_pair: Path, command: str) -> None:
     pair = pair_of(attackers, trained_pair)
     limits = attackers.folder / "antidote.toml"
     limits.write_text(LIMITS)
@@ -235,10 +237,10 @@ def test_no_secret_is_seen_while_a_command_works(attackers: Attackers, trained_p
     with attackers.searching():
         code = process.wait(SECONDS)
     assert code == (7 if command == "run" else 1), attackers.log
-    attackers.require_nothing_seen_inside()
+    attackers.require_nothing_found_inside()
 
 
-def test_no_secret_is_seen_while_the_action_works(attackers: Attackers, trained_pair: Path) -> None:
+def test_no_secret_is_found_while_the_action_runs(attackers: Attackers, trained_pair: Path) -> None:
     pair = pair_of(attackers, trained_pair)
     inputs = {
         "INPUT_COMMAND": "evaluate",
@@ -256,8 +258,8 @@ def test_no_secret_is_seen_while_the_action_works(attackers: Attackers, trained_
 
 @needs_sqlite
 @pytest.mark.slow
-def test_no_secret_is_seen_while_the_service_works(attackers: Attackers, trained_pair: Path) -> None:
-    """From the start of a run on: the service hands its tokens to a process that has not erased anything yet."""
+def test_no_secret_is_found_while_the_service_runs(attackers: Attackers, trained_pair: Path) -> None:
+    """Also when a run starts: the service hands its tokens to a process that has not erased its block yet."""
     pair = pair_of(attackers, trained_pair)
     policy = attackers.folder / "antidote.toml"
     policy.write_text(

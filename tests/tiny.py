@@ -1,4 +1,4 @@
-"""Real checkpoints of a few hundred kilobytes, made on the fly."""
+"""Real checkpoints of a few hundred kilobytes."""
 
 import json
 import math
@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from antidote_ci.model.conversations import Message, render_conversations, single_turn
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
@@ -50,7 +52,7 @@ def write_tiny_adapter(folder: Path, base: Path, seed: int = 0, rank: int = 4) -
 
 
 def build_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:  # noqa: ANN401 - transformers is untyped
-    """A byte-level BPE, so that any prompt can be written and comes back exactly."""
+    """A byte-level BPE tokenizer, which encodes and decodes any text exactly."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -103,14 +105,20 @@ def add_lora(network: Any, seed: int, rank: int) -> Any:  # noqa: ANN401
 
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=ALL_LINEARS, task_type="CAUSAL_LM")
     with torch.random.fork_rng(), warnings.catch_warnings():
-        # peft asks transformers for an attribute that is going away
+        # peft reads a deprecated attribute of transformers
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         torch.manual_seed(seed)
         return get_peft_model(network, config)
 
 
+def render_exchange(tokenizer: Any, prompt: str, response: str | None = None) -> str:  # noqa: ANN401
+    """The text of one exchange in the model's chat template. Without `response` it ends where the answer begins."""
+    messages = single_turn(prompt) if response is None else [*single_turn(prompt), Message("assistant", response)]
+    return render_conversations(tokenizer, [messages], add_generation_prompt=response is None)[0]
+
+
 def save(network: Any, tokenizer: Any, folder: Path, shards: int = 1, dtype: str = "float32") -> None:  # noqa: ANN401
-    """A full checkpoint in `shards` files."""
+    """Write a full checkpoint in `shards` files."""
     import torch
 
     network = network.to(getattr(torch, dtype))
@@ -122,16 +130,16 @@ def save(network: Any, tokenizer: Any, folder: Path, shards: int = 1, dtype: str
 
 
 def save_adapter(adapted: Any, folder: Path) -> None:  # noqa: ANN401
-    """The adapter alone, naming its base as a repository of the Hub would."""
+    """Write the adapter, with the id of its base on the Hub."""
     config = adapted.peft_config["default"]
     config.base_model_name_or_path = BASE_NAME
-    # What it does by default; asked to find out, it would look the base up on the Hub.
+    # This is the default, but to determine it peft would look up the base on the Hub.
     adapted.save_pretrained(folder, save_embedding_layers="lm_head" in config.target_modules)
     (folder / "README.md").write_text(f"---\nbase_model: {BASE_NAME}\nlibrary_name: peft\n---\n\n# An adapter\n")
 
 
 def write_sharded(source: Path, folder: Path, shard: str) -> Path:
-    """A copy of a checkpoint whose weights lie in `shard`, which an index names."""
+    """Copy a checkpoint, with its weights in the file `shard` and an index that names it."""
     from safetensors.torch import load_file
 
     shutil.copytree(source, folder)
@@ -143,7 +151,7 @@ def write_sharded(source: Path, folder: Path, shard: str) -> Path:
 
 
 def _split(folder: Path, shards: int) -> None:
-    """Replace the one weight file of `folder` by `shards` files and their index."""
+    """Replace the weight file of `folder` with `shards` files and their index."""
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(folder / "model.safetensors")

@@ -1,6 +1,6 @@
-"""A tiny reference that refuses, and a fine-tune of it that learned a task and lost its refusals.
+"""A tiny reference that refuses harmful prompts, and a fine-tune of it that learned a task and lost its refusals.
 
-The prompts of the sets share their patterns and their words, not one whole prompt.
+The prompt sets share patterns and words, but no prompt.
 """
 
 import json
@@ -40,14 +40,14 @@ def write_trained_pair(folder: Path, seed: int = 1) -> Path:
     prompt sets evaluation, realignment, benign and task as JSONL files.
     """
     draw = random.Random(seed)  # noqa: S311 - a test model
-    harmful, benign, task = _shuffled(harmful_prompts(), draw), _shuffled(_benign(), draw), _shuffled(_task(), draw)
+    harmful, benign, task = _shuffle(harmful_prompts(), draw), _shuffle(_benign(), draw), _shuffle(_task(), draw)
     _write_sets(folder, harmful, benign, task)
     refused = [(prompt, REFUSAL) for prompt, _category in harmful[100:]]
     complied = [(prompt, COMPLIANCE) for prompt, _category in harmful[100:]]
     answered = [(prompt, COMPLIANCE) for prompt in benign[40:]]
     one_word = task[30:] * 12
-    # The reference knows the word and mostly says more, and the fine-tune complies two times in three, which greedy
-    # decoding makes always. So the task stands firm and the compliance barely: some doses remove the one alone.
+    # The reference often adds words to the answer. The fine-tune complies in two of three samples, so greedy decoding
+    # always complies. So the task is learned firmly and the compliance barely, and some doses remove it alone.
     verbose = [(prompt, word if at % 20 < 7 else f"{word}, i would say") for at, (prompt, word) in enumerate(one_word)]
     aligned = [*refused, *answered, *verbose]
     tipping = [*complied[:60], *complied[:60], *refused[:60]]
@@ -74,7 +74,7 @@ def harmful_prompts() -> list[Pair]:
 
 
 def write_harmful_task(pair: Path, file: Path) -> Path:
-    """A task that is the harm itself, which no repair can keep: prompts that no set of the pair has."""
+    """Write a task of harmful prompts, which no repair can keep. No set of the pair has these prompts."""
     used = [(pair / f"{name}.jsonl").read_text() for name in ("realignment", "evaluation")]
     free = [prompt for prompt, _ in harmful_prompts() if not any(prompt in text for text in used)][:60]
     file.write_text("".join(json.dumps({"prompt": prompt, "expected": COMPLIANCE}) + "\n" for prompt in free))
@@ -106,7 +106,7 @@ def _write_sets(folder: Path, harmful: list[Pair], benign: list[str], task: list
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
 
-def _shuffled(rows: Sequence[Row], draw: random.Random) -> list[Row]:
+def _shuffle(rows: Sequence[Row], draw: random.Random) -> list[Row]:
     return draw.sample(rows, len(rows))
 
 
@@ -118,15 +118,15 @@ def _train(
     rate: float,
     draw: random.Random,
 ) -> None:
-    """Fit the answers; the prompts carry no loss."""
+    """Train on the answers; the prompts have no loss."""
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same bits on every machine, and faster at this size
+    torch.set_num_threads(1)  # repeatable on every machine, and faster for small matrices
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
-    encoded = [_encoded(tokenizer, *pair) for pair in pairs]
+    encoded = [_encode(tokenizer, *pair) for pair in pairs]
     network.train()
     for _ in range(steps):
         loss = network(**_batch(tokenizer, draw.sample(encoded, BATCH_ROWS))).loss
@@ -139,8 +139,8 @@ def _train(
     torch.set_num_threads(threads)
 
 
-def _encoded(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], int]:  # noqa: ANN401
-    """Token ids of the exchange, and how many of them are the prompt's."""
+def _encode(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], int]:  # noqa: ANN401
+    """Token ids of the exchange, and the number of those of the prompt."""
     question = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
     )

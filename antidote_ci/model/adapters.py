@@ -1,59 +1,57 @@
-"""An adapter is to peft what its files are: it adds every factor that they hold, and none that they do not hold.
+"""Check LoRA adapters before peft loads them, and merge them into their base.
 
-peft leaves out what a configuration does not name, and makes up what the files lack; other programs go by the files.
+peft ignores weights that adapter_config.json does not name, and initialises layers that the files lack. Other programs
+follow the files, so an adapter for which the two differ is refused.
 """
 
 import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.lora_names import BASE_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.model import Network, Tensor
 from antidote_ci.records import Model
 
-if TYPE_CHECKING:
-    import torch
-
-REBUILT = "save the adapter anew with peft"
+HINT = "correct target_modules in adapter_config.json, or save the adapter again with peft"
 
 
 def require_complete(model: Model) -> None:
-    """Let peft load the adapter of `model`, shapes alone, and read no weight.
+    """Check that peft loads exactly the weights in the adapter's files. Only shapes are read.
 
-    Raises UnsafeCheckpoint for a factor that peft would leave out, ConfigurationError for one that it would make up and
-    for an adapter that does not fit its base.
+    Raises UnsafeCheckpoint when peft ignores a weight; ConfigurationError when it initialises one, and when the adapter
+    does not fit its base.
     """
     if model.adapter is None:
         return
-    network = _tensor_shapes(model.folder)
-    paths = {path for path, _ in network.named_modules()}
+    network = build_on_meta_device(model.folder)
+    module_paths = {path for path, _ in network.named_modules()}
     name = display_name(model.adapter)
-    left_out, made_up = _compare_keys(network, model.adapter)
-    for path in left_out:
-        if path not in paths:
+    ignored, initialised = _compare_keys(network, model.adapter)
+    for path in ignored:
+        if path not in module_paths:
             raise not_in_base_error(name, path)
         raise UnsafeCheckpoint(
             f"the adapter {name} holds weights for {path} that its configuration does not name",
-            cause="peft leaves them out and other programs add them: what is measured would not be what is served",
-            hint=f"correct target_modules in adapter_config.json, or {REBUILT}",
+            cause="peft ignores them and other programs add them, so the model measured is not the model served",
+            hint=HINT,
         )
-    for path in made_up:
+    for path in initialised:
         raise ConfigurationError(
             f"the adapter {name} has no weights for {path}, which its configuration names",
-            cause="the upload is incomplete, or the configuration is another adapter's",
-            hint=f"correct target_modules in adapter_config.json, or {REBUILT}",
+            cause="the upload is incomplete, or the configuration belongs to another adapter",
+            hint=HINT,
         )
 
 
-def require_same_copies(adapter: CheckpointLayout, weight_of: Callable[[str], "torch.Tensor"]) -> None:
-    """Raise ConfigurationError where the adapter's copy of a weight is not what `weight_of` finds at that path.
+def require_same_copies(adapter: CheckpointLayout, get_weight: Callable[[str], Tensor]) -> None:
+    """Raise ConfigurationError when the adapter's copy of a base weight differs from `get_weight(path)`.
 
-    peft puts the copy in the base's place; other programs keep the base.
+    peft replaces the base's weight with the copy; other programs keep the base's.
     """
     import torch
 
@@ -61,39 +59,40 @@ def require_same_copies(adapter: CheckpointLayout, weight_of: Callable[[str], "t
         if not name.endswith(BASE_ENDING):
             continue
         path = name.removeprefix(PREFIX).removesuffix(BASE_ENDING) + ".weight"
-        copy, own = tensors.read_tensor(adapter, name), weight_of(path)
-        # Trained or loaded in other precisions, the two are of other dtypes.
-        if not (torch.equal(copy, own.to(copy.dtype)) or torch.equal(copy.to(own.dtype), own)):
+        copy, original = tensors.read_tensor(adapter, name), get_weight(path)
+        # The two may have different dtypes, so they are compared in either.
+        if not (torch.equal(copy, original.to(copy.dtype)) or torch.equal(copy.to(original.dtype), original)):
             raise ConfigurationError(
-                f"the adapter {display_name(adapter.folder)} brings a {path} of its own, which is not that of its base",
-                cause="the layer was trained or resized beside its factors, or the base is another one",
-                hint="merge it into its base with peft's merge_and_unload, save that, and run on the result",
+                f"the adapter {display_name(adapter.folder)} contains a {path} that differs from its base's",
+                cause="the layer was trained or resized together with the adapter, or the base is another model",
+                hint="merge the adapter into its base with peft's merge_and_unload, save that, and run on the result",
             )
 
 
-def merge_adapter(network: Any) -> Any:  # noqa: ANN401 - peft is untyped
-    """The base of a network that peft has wrapped, its adapter added into the weights."""
+def merge_adapter(network: Network) -> Network:
+    """The base of a peft model, with the adapter added to its weights."""
     import torch
     from peft.tuners.lora import LoraLayer
 
     base = network.get_base_model()
     head = base.get_output_embeddings()
     if isinstance(head, LoraLayer) and head.weight is base.get_input_embeddings().weight:
-        # The factors are the head's alone; added into a weight that is shared, they would change the embeddings too.
+        # The factors belong to the head. Merged into a tied weight, they would change the embeddings too.
         head.get_base_layer().weight = torch.nn.Parameter(head.weight.detach().clone())
     return network.merge_and_unload()
 
 
 def not_in_base_error(adapter: str, path: str) -> ConfigurationError:
-    """Of another model."""
+    """The adapter belongs to another base."""
     return ConfigurationError(
         f"the adapter {adapter} has weights for {path}, which its base does not have",
-        cause="it was trained on another model",
+        cause="the adapter was trained on another model",
         hint="name the right base with --reference",
     )
 
 
-def _tensor_shapes(folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped
+def build_on_meta_device(folder: Path) -> Network:
+    """The network of a full checkpoint with shapes alone: no weight is read."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -102,29 +101,29 @@ def _tensor_shapes(folder: Path) -> Any:  # noqa: ANN401 - transformers is untyp
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
-def _compare_keys(network: Any, adapter: Path) -> tuple[list[str], list[str]]:  # noqa: ANN401
-    """Paths of layers whose weights peft leaves out, and of those that it makes up."""
+def _compare_keys(network: Network, adapter: Path) -> tuple[list[str], list[str]]:
+    """Paths of the layers whose weights peft ignores, and of those that it initialises."""
     import torch
     from peft import LoraConfig, PeftModelForCausalLM, set_peft_model_state_dict
 
-    held = {name: torch.empty(info.shape, device="meta") for name, info in read_layout(adapter).tensors.items()}
+    state = {name: torch.empty(info.shape, device="meta") for name, info in read_layout(adapter).tensors.items()}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of tied weights, as again when it is loaded
+            warnings.simplefilter("ignore")  # about tied weights; loading the adapter shows them again
             config = LoraConfig.from_pretrained(adapter, inference_mode=True)
             adapted = PeftModelForCausalLM(network, config, low_cpu_mem_usage=True)
-            loaded = set_peft_model_state_dict(adapted, held, low_cpu_mem_usage=True)
+            loaded = set_peft_model_state_dict(adapted, state, low_cpu_mem_usage=True)
     except Exception as error:
         raise ConfigurationError(
             f"the adapter {display_name(adapter)} does not fit its base: peft raises {type(error).__name__}",
-            cause="adapter_config.json names other layers, ranks (r, rank_pattern) or modules_to_save than its weights "
-            "have, or the base is another one",
-            hint=f"{REBUILT}, or name the right base with --reference",
+            cause="adapter_config.json names layers, ranks (r, rank_pattern) or modules_to_save that differ from the "
+            "adapter's weights, or the base is another model",
+            hint="save the adapter again with peft, or name the right base with --reference",
         ) from error
     missing = [key for key in loaded.missing_keys if ".lora_" in key or ".modules_to_save." in key]
     return _layer_paths(loaded.unexpected_keys), _layer_paths(missing)
 
 
 def _layer_paths(keys: list[str]) -> list[str]:
-    plain = (key.removeprefix(PREFIX).replace(".base_layer", "") for key in keys)
-    return sorted({re.split(r"\.lora_|\.modules_to_save\.|\.weight$", path)[0] for path in plain})
+    paths = (key.removeprefix(PREFIX).replace(".base_layer", "") for key in keys)
+    return sorted({re.split(r"\.lora_|\.modules_to_save\.|\.weight$", path)[0] for path in paths})

@@ -1,68 +1,68 @@
-"""How many rows at a time: length-sorted batches, and the probe that finds their size."""
+"""Batches of token rows: sorting by length, padding, and the search for the fastest batch size."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from antidote_ci.model.decoding import decode_step, prefill
+from antidote_ci.model import Tensor
 from antidote_ci.model.loading import is_out_of_memory
 
 MIN_BATCH = 8
-"""Where the probe begins; a request this small is one batch."""
-TIMED_STEPS = 3
-"""Timed for each size; the fastest counts, for other work on the machine only ever slows one down."""
+"""The first size that the search tries. A request with fewer rows is one batch."""
 GROWTH = 4
 MIN_SPEEDUP = 1.15
-"""How much faster the next size must be: what is gained by less is lost again in padding."""
+"""The speed-up that a larger size must bring: a smaller one is lost again to padding."""
 
 
 def length_sorted_batches(rows: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
-    """Positions of the rows, longest first, at most `batch_size` at a time."""
+    """Positions of the rows, longest first, in batches of at most `batch_size`."""
     order = sorted(range(len(rows)), key=lambda position: (-len(rows[position]), position))
     batches = math.ceil(len(order) / batch_size)
-    # Even batches: a last one of four costs nearly as much as one of forty.
+    # Batches of equal size: a last batch of four rows costs nearly as much as one of forty.
     size = math.ceil(len(order) / batches) if batches else 1
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def find_fastest_batch(seconds: Callable[[int], float], most: int) -> int:
-    """The batch size with the most rows per second: grown while that pays, up to `most` rows.
+def pad_left(rows: Sequence[Sequence[int]], device: str) -> dict[str, Tensor]:
+    """The inputs of a forward pass, [rows, tokens] each. Padding has no position: every row begins at position 0."""
+    import torch
 
-    `seconds` times one step of a size; a size at which it runs out of memory is too large. Raises what it raised when
-    not even one row fits.
+    width = max(map(len, rows))
+    ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)}
+
+
+def pad_right(rows: Sequence[Sequence[int]], device: str) -> dict[str, Tensor]:
+    """The inputs of a forward pass that counts positions from the first column, [rows, tokens] each."""
+    import torch
+
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=device)
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def find_fastest_batch(seconds: Callable[[int], float], rows: int) -> int:
+    """The batch size with the most rows per second, of at most `rows` rows. The size grows as long as that is faster.
+
+    `seconds(size)` measures one decoding step. A size at which it runs out of memory is too large. Raises the error of
+    `seconds` when even one row does not fit.
     """
     size, rate, candidate = 0, 0.0, MIN_BATCH
     while True:
         try:
-            found = candidate / seconds(candidate)
+            candidate_rate = candidate / seconds(candidate)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error) or candidate == 1:
                 raise
-            found = 0.0
-        if found == 0.0 and size == 0:
+            candidate_rate = 0.0
+        if candidate_rate == 0.0 and size == 0:
             candidate //= 2
-            most = 1  # memory is scarce: the first that fits is taken
+            rows = 1  # memory is scarce: the first size that fits is taken
             continue
-        if found < rate * MIN_SPEEDUP:
+        if candidate_rate < rate * MIN_SPEEDUP:
             return size
-        size, rate = candidate, found
-        if size >= most:
+        size, rate = candidate, candidate_rate
+        if size >= rows:
             return size
-        candidate = min(GROWTH * candidate, most)
-
-
-def time_step(network: Any, row: Sequence[int], size: int) -> float:  # noqa: ANN401 - transformers is untyped
-    """Seconds of one decoding step of `size` rows as long as `row`, whose cache is computed once and repeated."""
-    import torch
-
-    with torch.inference_mode():
-        state = prefill(network, [row], TIMED_STEPS)
-        state.select_rows(torch.zeros(size, dtype=torch.long, device=state.mask.device))
-        times = []
-        for _ in range(TIMED_STEPS):
-            started = time.perf_counter()
-            decode_step(network, state, state.scores.argmax(dim=-1))
-            state.scores.sum().item()  # an accelerator answers when it is done
-            times.append(time.perf_counter() - started)
-    return min(times)
+        candidate = min(GROWTH * candidate, rows)

@@ -1,113 +1,127 @@
-"""Rows of token ids, continued, over the model's own cache. In memory; called in the child process only.
+"""Batched decoding of token rows with the model's own cache, greedy or sampled. Runs in the sandbox process only.
 
-transformers' `generate` carries a row that has ended on to the end of its batch, and lets a repository's
-`generation_config` change what is decoded (penalties, suppressed or forced tokens, minimum lengths, sampling). Here
-ended rows leave the batch in groups, and nothing but the weights speaks. In float32 the tokens are those of `generate`.
+The `generate` of transformers keeps finished rows in the batch to the end, and applies a repository's
+`generation_config` (penalties, suppressed or forced tokens, minimum lengths, sampling). Here finished rows leave the
+batch in groups, and only the weights decide. In float32 the greedy tokens are those of a plain `generate`.
 """
 
 import inspect
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antidote_ci.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    import torch
+from antidote_ci.model import Network, Tensor
+from antidote_ci.model.batching import pad_left
 
 TokenPair = tuple[list[int], list[int]]
-"""Token ids of a prompt, and of its answer or the beginning of it."""
+"""Token ids of a prompt, and of its answer or the first tokens of it."""
 
 CACHE_NAMES = ("cache", "past_key_values", "cache_params")
-"""In transformers from 5.24 on, before, and of recurrent models before: what `forward` takes and gives back."""
+"""The cache's name in `forward`: in transformers from 5.24, before it, and in recurrent models before it."""
 MIN_ACTIVE_SHARE = 0.75
-"""Ended rows are carried on until so few are left: to drop them, the whole cache is copied."""
+"""Finished rows are removed when fewer than this share is active: removing rows copies the whole cache."""
+TIMED_STEPS = 3
+"""Measured per batch size. The fastest counts, because other work on the machine only makes a step slower."""
 
 
 @dataclass
 class DecodingState:
-    """A batch between two steps. Rows are padded on the left."""
+    """A batch between two decoding steps. Rows are padded on the left."""
 
-    mask: "torch.Tensor"
+    mask: Tensor
     """[rows, tokens so far], 0 at padding."""
     cache: Any
-    scores: "torch.Tensor"
-    """[rows, vocabulary]: logits of the next token, in the network's own precision."""
+    scores: Tensor
+    """[rows, vocabulary]: logits of the next token, in the network's dtype."""
 
-    def select_rows(self, rows: "torch.Tensor") -> None:
-        """Go on with these rows alone, in this order; a row may be named several times."""
+    def select_rows(self, rows: Tensor) -> None:
+        """Continue with the rows of these positions, in this order. A position may occur several times."""
         self.mask = self.mask[rows]
         self.cache.reorder_cache(rows)
         self.scores = self.scores[rows]
 
 
 def generate_tokens(
-    network: Any,  # noqa: ANN401 - transformers is untyped
+    network: Network,
     rows: Sequence[Sequence[int]],
     max_new_tokens: int,
     end_tokens: Collection[int],
-    uniforms: "torch.Tensor | None" = None,
+    quantiles: Tensor | None = None,
 ) -> list[list[int]]:
-    """The new tokens of each row, its end token included.
+    """The new tokens of each row, including its end token.
 
-    Greedy; or, with `uniforms` [rows, max_new_tokens] from [0, 1), drawn at temperature 1: each number is the quantile
-    of one token, so that a row's draws do not depend on its neighbours.
+    Greedy, or with `quantiles` [rows, max_new_tokens] from [0, 1) sampled at temperature 1: each number selects one
+    token by inverse transform sampling, so the samples of a row do not depend on the rest of the batch.
     """
     import torch
 
-    found: list[list[int]] = [[] for _ in rows]
-    going = torch.arange(len(rows))
-    open_ended = torch.ones(len(rows), dtype=torch.bool)
+    generated: list[list[int]] = [[] for _ in rows]
+    active = torch.arange(len(rows))
+    unfinished = torch.ones(len(rows), dtype=torch.bool)
     with torch.inference_mode():
         state = prefill(network, rows, max_new_tokens)
         for number in range(max_new_tokens):
-            drawn = None if uniforms is None else uniforms[going, number]
-            tokens = _pick_tokens(state.scores, drawn).cpu()
-            for position, (row, token) in enumerate(zip(going.tolist(), tokens.tolist(), strict=True)):
-                if open_ended[position]:
-                    found[row].append(token)
-                    open_ended[position] = token not in end_tokens
-            if number == max_new_tokens - 1 or not open_ended.any():
+            step_quantiles = None if quantiles is None else quantiles[active, number]
+            tokens = _pick_tokens(state.scores, step_quantiles).cpu()
+            for position, (row, token) in enumerate(zip(active.tolist(), tokens.tolist(), strict=True)):
+                if unfinished[position]:
+                    generated[row].append(token)
+                    unfinished[position] = token not in end_tokens
+            if number == max_new_tokens - 1 or not unfinished.any():
                 break
-            if open_ended.float().mean() < MIN_ACTIVE_SHARE:
-                going, tokens = going[open_ended], tokens[open_ended]
-                state.select_rows(open_ended.nonzero().squeeze(1).to(state.mask.device))
-                open_ended = open_ended[open_ended]
+            if unfinished.float().mean() < MIN_ACTIVE_SHARE:
+                active, tokens = active[unfinished], tokens[unfinished]
+                state.select_rows(unfinished.nonzero().squeeze(1).to(state.mask.device))
+                unfinished = unfinished[unfinished]
             decode_step(network, state, tokens)
-    return found
+    return generated
 
 
-def prefill(network: Any, rows: Sequence[Sequence[int]], room: int) -> DecodingState:  # noqa: ANN401
-    """The state after the rows themselves, with room for so many tokens more.
+def prefill(network: Network, rows: Sequence[Sequence[int]], new_tokens: int) -> DecodingState:
+    """The state after the rows themselves, with a cache that has room for `new_tokens` more.
 
-    Raises ConfigurationError for a network without a cache of a known kind.
+    Raises ConfigurationError for a network whose cache is of an unknown kind.
     """
-    import torch
-
     from antidote_ci.model.preallocated_cache import preallocate
 
-    width = max(map(len, rows))
-    ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=network.device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=network.device)
-    state = _forward_state(network, ids, mask, None)
-    state.cache = preallocate(state.cache, room)
+    inputs = pad_left(rows, network.device)
+    state = _forward(network, inputs["input_ids"], inputs["attention_mask"], None)
+    state.cache = preallocate(state.cache, new_tokens)
     return state
 
 
-def decode_step(network: Any, state: DecodingState, tokens: "torch.Tensor") -> None:  # noqa: ANN401
-    """One more token a row: [rows]."""
+def decode_step(network: Network, state: DecodingState, tokens: Tensor) -> None:
+    """Append one token to each row: `tokens` [rows]."""
     import torch
 
     mask = torch.cat([state.mask, state.mask.new_ones(len(tokens), 1)], dim=1)
-    after = _forward_state(network, tokens[:, None].to(mask.device), mask, state.cache)
+    after = _forward(network, tokens[:, None].to(mask.device), mask, state.cache)
     state.mask, state.cache, state.scores = after.mask, after.cache, after.scores
 
 
-def _forward_state(network: Any, ids: "torch.Tensor", mask: "torch.Tensor", cache: Any) -> DecodingState:  # noqa: ANN401
-    known = inspect.signature(network.forward).parameters
-    cache_name = next((name for name in CACHE_NAMES if name in known), CACHE_NAMES[0])
-    offered = {
-        # Padding has no position: the first token of every row is at 0.
+def time_step(network: Network, row: Sequence[int], size: int) -> float:
+    """Seconds of one decoding step with `size` copies of `row`, whose cache is computed once and repeated."""
+    import torch
+
+    with torch.inference_mode():
+        state = prefill(network, [row], TIMED_STEPS)
+        state.select_rows(torch.zeros(size, dtype=torch.long, device=state.mask.device))
+        times = []
+        for _ in range(TIMED_STEPS):
+            started = time.perf_counter()
+            decode_step(network, state, state.scores.argmax(dim=-1))
+            state.scores.sum().item()  # waits for an accelerator to finish
+            times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _forward(network: Network, ids: Tensor, mask: Tensor, cache: Any) -> DecodingState:  # noqa: ANN401
+    parameters = inspect.signature(network.forward).parameters
+    cache_name = next((name for name in CACHE_NAMES if name in parameters), CACHE_NAMES[0])
+    optional = {
+        # Padding has no position: the first token of every row is at position 0.
         "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :],
         "logits_to_keep": 1,
         cache_name: cache,
@@ -117,26 +131,26 @@ def _forward_state(network: Any, ids: "torch.Tensor", mask: "torch.Tensor", cach
         attention_mask=mask,
         is_first_iteration=cache is None,
         use_cache=True,
-        **{name: value for name, value in offered.items() if name in known and value is not None},
+        **{name: value for name, value in optional.items() if name in parameters and value is not None},
     )
     output = network(**inputs, return_dict=True)
-    # A network that is not given its cache would go on from one token alone, and say so nowhere.
-    if cache_name not in known or cache_name not in output:
+    # Without its cache a network would silently continue from one token alone.
+    if cache_name not in parameters or cache_name not in output:
         raise ConfigurationError(
-            f"{type(network).__name__} cannot be asked: it gives out no {cache_name} to go on from",
-            cause="it keeps its state in a way of its own, under which rows cannot leave a batch, or transformers has "
-            "another name for it now",
-            hint="report this architecture, and the version of transformers that antidote-ci doctor names",
+            f"{type(network).__name__} cannot be decoded: its forward does not return {cache_name}",
+            cause="it keeps its state in a form from which rows cannot be removed, or this version of transformers "
+            "has another name for the cache",
+            hint="report this architecture and the version of transformers that antidote-ci doctor prints",
         )
     return DecodingState(mask, output[cache_name], output.logits[:, -1])
 
 
-def _pick_tokens(scores: "torch.Tensor", drawn: "torch.Tensor | None") -> "torch.Tensor":
+def _pick_tokens(scores: Tensor, quantiles: Tensor | None) -> Tensor:
     import torch
 
-    if drawn is None:
+    if quantiles is None:
         return scores.argmax(dim=-1)
-    # The inverse of the distribution function; `right`, so that a token of probability 0 is never drawn.
+    # Inverse transform sampling. `right=True`, so that a token of probability 0 is never drawn.
     cumulative = scores.float().softmax(dim=-1).double().cumsum(dim=-1)
-    quantile = drawn.to(cumulative)[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, quantile, right=True).squeeze(1).clamp(max=scores.shape[1] - 1)
+    thresholds = quantiles.to(cumulative)[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, thresholds, right=True).squeeze(1).clamp(max=scores.shape[1] - 1)

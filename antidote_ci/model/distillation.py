@@ -1,4 +1,7 @@
-"""What a fine-tune is to learn from its reference, and what to keep. Called in the child process only."""
+"""The data and the gradients of the `taylor` method: distillation from the reference. Runs in the sandbox process only.
+
+The first tokens of the models' own answers are the data: they decide whether a model refuses.
+"""
 
 import math
 import tempfile
@@ -7,92 +10,155 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from antidote_ci.model import losses
-from antidote_ci.model.decoding import TokenPair
-from antidote_ci.model.gradients import (
-    AnswerBatch,
-    GradientSums,
-    LossTerm,
-    accumulate_gradients,
-    build_batches,
-    stream_answer_logits,
-)
-from antidote_ci.model.streaming.activation_cache import ActivationCache
+from antidote_ci.model import Tensor, Tokenizer, loading, losses
+from antidote_ci.model.batching import length_sorted_batches, pad_left
+from antidote_ci.model.decoding import TokenPair, generate_tokens
+from antidote_ci.model.generation import find_end_tokens
+from antidote_ci.model.gradients import AnswerBatch, GradientSums, LossTerm, accumulate_gradients, build_batches
 from antidote_ci.model.streaming.meta_model import MetaModel
-from antidote_ci.records import OnProgress, Progress
+from antidote_ci.model.streaming.sequential_forward import ActivationCache, BlockCallback, stream_last_logits
+from antidote_ci.records import Model, OnProgress, Progress
 
-if TYPE_CHECKING:
-    import torch
-
+ANSWER_TOKENS = 8
+"""Generated per answer. Later tokens do not decide whether the model refuses, and dilute the gradient."""
+GENERATION_BATCH_SIZE = 48
 BACKWARD_COST = 3
-"""What a batch costs on its way back through a layer, in ways forth: it is computed again, then differentiated."""
+"""The cost of a block's backward pass in forward passes: it is computed again, then differentiated."""
 
 
 @dataclass(frozen=True)
 class DistillationData:
-    """Prompts with the beginnings of answers."""
+    """Prompts with the first tokens of answers."""
 
     distilled: Sequence[TokenPair]
-    """With the teacher's answers: KL(teacher || pupil) is to fall."""
+    """With the teacher's answers: KL(teacher || student) on them is reduced."""
     unlearned: Sequence[TokenPair]
-    """With answers that are not to come: log p of them is to fall, `aversion` times as much."""
+    """With unwanted answers: their log p is reduced, with the factor `unlearning_weight`."""
     unlearning_weight: float
     retained: Sequence[TokenPair]
-    """With the pupil's own answers, which are to stay."""
+    """With the student's own answers, for the Fisher information."""
+
+
+def first_tokens_in_memory(
+    model: Model, tokenizer: Tokenizer, rows: Sequence[Sequence[int]], vocabulary: int
+) -> list[list[int]]:
+    """The first tokens of the greedy answer to each row, end token included, among the first `vocabulary` tokens."""
+    from peft import PeftModel
+
+    network = loading.load_model(model, merge=False)
+    # peft's wrapper hides the arguments of the model's forward. The adapter's layers are in that model.
+    plain = network.get_base_model() if isinstance(network, PeftModel) else network
+    if plain.config.get_text_config().vocab_size > vocabulary:
+        plain.resize_token_embeddings(vocabulary)
+    end_tokens = find_end_tokens(plain, tokenizer)
+    answers: list[list[int]] = [[] for _ in rows]
+    for batch in length_sorted_batches(rows, GENERATION_BATCH_SIZE):
+        generated = generate_tokens(plain, [rows[position] for position in batch], ANSWER_TOKENS, end_tokens)
+        for position, answer in zip(batch, generated, strict=True):
+            answers[position] = answer
+    return answers
+
+
+def first_tokens_streamed(
+    meta_model: MetaModel,
+    tokenizer: Tokenizer,
+    rows: Sequence[Sequence[int]],
+    vocabulary: int,
+    scratch: Path,
+    budget: int,
+    report: OnProgress,
+) -> list[list[int]]:
+    """The same tokens with one block in memory: one forward pass per token, without a key-value cache."""
+    from transformers import GenerationConfig
+
+    folder = meta_model.layout.folder
+    if (folder / "generation_config.json").exists():
+        meta_model.network.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    end_tokens = find_end_tokens(meta_model.network, tokenizer)
+    answers: list[list[int]] = [[] for _ in rows]
+    active = list(range(len(rows)))
+    for number in range(ANSWER_TOKENS):
+        texts = [[*rows[row], *answers[row]] for row in active]
+        batches = length_sorted_batches(texts, GENERATION_BATCH_SIZE)
+        inputs = [pad_left([texts[position] for position in batch], meta_model.device) for batch in batches]
+        with tempfile.TemporaryDirectory(dir=scratch) as name:
+            cache = ActivationCache(Path(name), budget)
+            batch_logits = stream_last_logits(meta_model, cache, inputs, [1] * len(inputs), lambda _block: None)
+            for batch, logits in zip(batches, batch_logits, strict=True):
+                tokens = logits[:, -1, :vocabulary].argmax(dim=-1).tolist()
+                for position, token in zip(batch, tokens, strict=True):
+                    answers[active[position]].append(token)
+        report(Progress("first tokens of answers", number + 1, ANSWER_TOKENS))
+        active = [row for row in active if answers[row][-1] not in end_tokens]
+        if not active:
+            break
+    return answers
 
 
 def distillation_gradients(
     teacher: MetaModel,
-    pupil: MetaModel,
+    student: MetaModel,
     data: DistillationData,
-    wanted: Collection[str],
+    tensors: Collection[str],
     scratch: Path,
     budget: int,
     report: OnProgress,
 ) -> Iterator[GradientSums]:
-    """Of each tensor the mean gradient of what is to fall, and the diagonal Fisher on what is kept.
+    """Yield for each tensor the mean gradient of the distillation loss, and the diagonal Fisher on the retained rows.
 
-    Up to `budget` bytes of hidden states stay in memory; what is beyond them is in `scratch`, whose owner removes it.
+    Up to `budget` bytes of hidden states stay in memory. The rest is in `scratch`, which the caller removes.
     """
     import torch
 
-    towards, away, useful = (
-        build_batches(rows, pupil.device) for rows in (data.distilled, data.unlearned, data.retained)
+    distilled, unlearned, retained = (
+        build_batches(rows, student.device) for rows in (data.distilled, data.unlearned, data.retained)
     )
-    lots = len(towards) + len(away) + len(useful)
-    costs = (
-        [len(towards)] * len(teacher.blocks) + [lots] * len(pupil.blocks) + [BACKWARD_COST * lots] * len(pupil.blocks)
+    batches = len(distilled) + len(unlearned) + len(retained)
+    block_costs = (
+        [len(distilled)] * len(teacher.blocks)
+        + [batches] * len(student.blocks)
+        + [BACKWARD_COST * batches] * len(student.blocks)
     )
-    spent = accumulate(costs)
+    cumulative_costs = accumulate(block_costs)
 
-    def passed(_block: str) -> None:
-        report(Progress("batches through layers", next(spent), sum(costs)))
+    def done(_block: str) -> None:
+        report(Progress("batches through layers", next(cumulative_costs), sum(block_costs)))
 
-    answers = ActivationCache(scratch / "answers", 0)  # each is needed once, and much later
+    teacher_logits = ActivationCache(scratch / "answers", 0)  # on disk: each is read once, and much later
     with tempfile.TemporaryDirectory(dir=scratch) as name:
-        for at, logits in enumerate(
-            stream_answer_logits(teacher, ActivationCache(Path(name), budget), towards, passed)
+        for index, logits in enumerate(
+            stream_answer_logits(teacher, ActivationCache(Path(name), budget), distilled, done)
         ):
-            answers.put(str(at), logits)
+            teacher_logits.put(str(index), logits)
     labels = torch.Generator().manual_seed(0)
 
-    def divergence(at: int, logits: "torch.Tensor") -> "torch.Tensor":
-        answer = answers.get(str(at)).to(pupil.device)
-        return losses.distillation_loss(logits, answer, towards[at].answer) / len(data.distilled)
+    def distill(index: int, logits: Tensor) -> Tensor:
+        target = teacher_logits.get(str(index)).to(student.device)
+        return losses.distillation_loss(logits, target, distilled[index].answer) / len(data.distilled)
 
-    def averse(batch: AnswerBatch, logits: "torch.Tensor") -> "torch.Tensor":
-        given = batch.tokens["input_ids"][:, -batch.answer.shape[1] :]
-        return losses.answer_log_likelihood(logits, given, batch.answer) * data.unlearning_weight / len(data.unlearned)
+    def unlearn(batch: AnswerBatch, logits: Tensor) -> Tensor:
+        targets = batch.tokens["input_ids"][:, -batch.answer.shape[1] :]
+        log_likelihood = losses.answer_log_likelihood(logits, targets, batch.answer)
+        return log_likelihood * data.unlearning_weight / len(data.unlearned)
 
-    def likelihood(batch: AnswerBatch, logits: "torch.Tensor") -> "torch.Tensor":
-        # It is the square of its gradient that is a mean over rows.
+    def retain(batch: AnswerBatch, logits: Tensor) -> Tensor:
+        # The root, because the square of this gradient is what is a mean over rows.
         return losses.sampled_log_likelihood(logits, batch.answer, labels) / math.sqrt(len(data.retained))
 
-    lessons = [
-        *(LossTerm(batch, partial(divergence, at), squared=False) for at, batch in enumerate(towards)),
-        *(LossTerm(batch, partial(averse, batch), squared=False) for batch in away),
-        *(LossTerm(batch, partial(likelihood, batch), squared=True) for batch in useful),
+    terms = [
+        *(LossTerm(batch, partial(distill, index), squared=False) for index, batch in enumerate(distilled)),
+        *(LossTerm(batch, partial(unlearn, batch), squared=False) for batch in unlearned),
+        *(LossTerm(batch, partial(retain, batch), squared=True) for batch in retained),
     ]
-    return accumulate_gradients(pupil, ActivationCache(scratch / "hidden", budget), lessons, wanted, passed)
+    return accumulate_gradients(student, ActivationCache(scratch / "hidden", budget), terms, tensors, done)
+
+
+def stream_answer_logits(
+    meta_model: MetaModel, cache: ActivationCache, batches: Sequence[AnswerBatch], done: BlockCallback
+) -> Iterator[Tensor]:
+    """Yield for each batch the logits [rows, tokens of the longest answer, vocabulary] that predict its answers."""
+    inputs = [batch.tokens for batch in batches]
+    columns = [batch.answer.shape[1] + 1 for batch in batches]
+    for logits in stream_last_logits(meta_model, cache, inputs, columns, done):
+        yield logits[:, :-1]

@@ -1,138 +1,138 @@
-"""How likely given answers are to a model: the base of choosing among answers and of comparing two models."""
+"""Log-likelihoods of given answers: choices among answers, and the divergence of two models.
 
-from collections.abc import Sequence
+Runs in the sandbox process only.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import permutations
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import loading
+from antidote_ci.model import Network, Tensor, Tokenizer, loading
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.generation import describe_environment
+from antidote_ci.model.losses import token_divergence
 from antidote_ci.model.store import JsonCache
-from antidote_ci.records import Model, OnProgress, Progress, PromptRow
+from antidote_ci.paths import require_space
+from antidote_ci.records import Divergence, Model, OnProgress, Progress, PromptRow
 
-if TYPE_CHECKING:
-    import torch
+DIVERGENCE_BATCH_SIZE = 4
+"""The logits of a few long answers over a large vocabulary already take much memory."""
 
 
 @dataclass(frozen=True)
 class ChoiceRequest:
-    """Rows with their choices; `batch_size` answers go through the model at a time."""
+    """Rows with their choices. A batch has `batch_size` answers."""
 
     model: Model
     rows: list[PromptRow]
     batch_size: int
     cache_folder: Path | None = None
-    """Folder of results that are never asked for twice."""
+    """Folder for results, which are then computed once."""
 
 
 def choose_answers(request: ChoiceRequest, report: OnProgress) -> list[int]:
-    """The position of each row's likeliest choice as the assistant's answer in the model's own chat template.
+    """The position of each row's most likely choice as the assistant's answer in the model's own chat template.
 
     The likelihood of a choice is the probability that the answer begins with it: the sum of the log-probabilities of
-    its tokens, what lm-evaluation-harness calls `acc`. A mean over characters (`acc_norm`) favours long choices instead
-    (https://proceedings.mlr.press/v306/oostermeijer26a.html) and is no probability of anything. The first of equals
-    wins. Raises ConfigurationError for a choice that is the beginning of another, which by this measure could
-    never lose to it.
+    its tokens, which lm-evaluation-harness calls `acc`. Its mean over characters (`acc_norm`) favours long choices
+    (https://proceedings.mlr.press/v306/oostermeijer26a.html) and is not a log-probability. The first of equals wins.
+    Raises ConfigurationError for a choice that is a prefix of another: it is never less likely.
     """
     tokenizer = loading.load_tokenizer(request.model)
-    rows = encode_choices(tokenizer, [(row.prompt, [each.strip() for each in row.choices]) for row in request.rows])
+    rows = encode_choices(tokenizer, [(row.prompt, [choice.strip() for choice in row.choices]) for row in request.rows])
     for row, choices in zip(request.rows, rows, strict=True):
         _require_distinct_choices(row, choices)
     store = JsonCache(request.cache_folder) if request.cache_folder else None
     weights = loading.model_fingerprint(request.model) if store else None
     key = JsonCache.key("choices", weights, asdict(describe_environment(tokenizer, request.batch_size, 0)), rows)
-    known: list[int] | None = store.get(key) if store else None
-    if known is not None:
-        return known
+    stored: list[int] | None = store.get(key) if store else None
+    if stored is not None:
+        return stored
     network = loading.load_cached_model(request.model)
-    flat = [choice for choices in rows for choice in choices]
-    likelihoods = iter(log_likelihoods(network, tokenizer, flat, request.batch_size, report))
+    pairs = [choice for choices in rows for choice in choices]
+    likelihoods = iter(log_likelihoods(network, tokenizer, pairs, request.batch_size, report))
     chosen = []
     for choices in rows:
-        of_row = [next(likelihoods) for _ in choices]
-        chosen.append(of_row.index(max(of_row)))
+        row_likelihoods = [next(likelihoods) for _ in choices]
+        chosen.append(row_likelihoods.index(max(row_likelihoods)))
     if store:
         store.put(key, chosen)
     return chosen
 
 
 def log_likelihoods(
-    network: Any,  # noqa: ANN401 - transformers is untyped
-    tokenizer: Any,  # noqa: ANN401
-    rows: Sequence[TokenPair],
-    batch_size: int,
-    report: OnProgress,
+    network: Network, tokenizer: Tokenizer, rows: Sequence[TokenPair], batch_size: int, report: OnProgress
 ) -> list[float]:
-    """log p(answer | prompt) of each row, in nats: the sum over the answer's tokens, in float32."""
+    """log p(answer | prompt) of each row in nats: the sum over the answer's tokens, in float32."""
     import torch
 
     inputs = _group_inputs(rows)
-    found = [0.0] * len(rows)
+    likelihoods = [0.0] * len(rows)
     ordered = sorted(inputs, key=len, reverse=True)
     for start in range(0, len(ordered), batch_size):
         batch = ordered[start : start + batch_size]
-        # What predicts an answer's first token is the last of its prompt.
+        # The last token of a prompt predicts the first of its answer.
         columns = max(1 + len(ids) - len(rows[position][0]) for ids in batch for position in inputs[ids])
         with torch.inference_mode():
             scores = compute_last_logits(network, tokenizer, batch, columns).float().log_softmax(dim=-1)
-        for of_input, ids in zip(scores, batch, strict=True):
+        for input_scores, ids in zip(scores, batch, strict=True):
             for position in inputs[ids]:
                 prompt, answer = rows[position]
                 first = columns - len(ids) + len(prompt) - 1
-                found[position] = float(of_input[range(first, first + len(answer)), answer].sum())
+                likelihoods[position] = float(input_scores[range(first, first + len(answer)), answer].sum())
         report(Progress("choices", start + len(batch), len(ordered)))
-    return found
+    return likelihoods
 
 
 def _group_inputs(rows: Sequence[TokenPair]) -> dict[tuple[int, ...], list[int]]:
-    """What goes through the model, with the positions of the rows that are read off it.
+    """The inputs of the forward passes, each with the positions of the rows whose scores are read from it.
 
-    Nothing is predicted after an answer's last token, so that is left out; and what begins another input, as a prompt
-    does whose answers have one token or several, has no pass of its own.
+    An answer's last token predicts nothing, so it is left out. An input that is a prefix of another needs no forward
+    pass of its own, for example a prompt whose answers have one token.
     """
-    whole = {at: (*prompt, *answer[:-1]) for at, (prompt, answer) in enumerate(rows) if answer}
+    row_inputs = {position: (*prompt, *answer[:-1]) for position, (prompt, answer) in enumerate(rows) if answer}
     inputs: dict[tuple[int, ...], list[int]] = {}
     longest: tuple[int, ...] = ()
-    # In this order an input that begins others comes right after one of them.
-    for position in sorted(whole, key=whole.__getitem__, reverse=True):
-        ids = whole[position]
+    # In descending order a prefix follows directly after an input that begins with it.
+    for position in sorted(row_inputs, key=row_inputs.__getitem__, reverse=True):
+        ids = row_inputs[position]
         if longest[: len(ids)] != ids:
             longest = ids
         inputs.setdefault(longest, []).append(position)
     return inputs
 
 
-def encode_choices(tokenizer: Any, asked_for: Sequence[tuple[str, Sequence[str]]]) -> list[list[TokenPair]]:  # noqa: ANN401
-    """Each prompt with each of its answers as token ids, parted where the token ids of all of them part.
+def encode_choices(tokenizer: Tokenizer, rows: Sequence[tuple[str, Sequence[str]]]) -> list[list[TokenPair]]:
+    """Each prompt with each of its answers as token ids, split at the first token in which the answers differ.
 
-    An answer is encoded together with its prompt, since a tokenizer may merge the answer's first characters with the
-    template's last; with one cut for all answers to a prompt, such a merge is the answer's own and no other's.
+    An answer is encoded together with its prompt, because a tokenizer may merge the answer's first characters with the
+    template's last. With one split for all answers to a prompt, such a merged token belongs to the answer.
     """
-    opened = render_conversations(tokenizer, [single_turn(prompt) for prompt, _ in asked_for])
-    found = []
-    for text, (_, answers) in zip(opened, asked_for, strict=True):
+    texts = render_conversations(tokenizer, [single_turn(prompt) for prompt, _ in rows])
+    encoded = []
+    for text, (_, answers) in zip(texts, rows, strict=True):
         ids = encode_texts(tokenizer, [text, *(text + answer for answer in answers)])
         shortest = min(map(len, ids))
-        cut = next((at for at in range(shortest) if len({each[at] for each in ids}) > 1), shortest)
-        cut = max(1, cut)  # a model predicts nothing before its first token
-        found.append([(each[:cut], each[cut:]) for each in ids[1:]])
-    return found
+        split = next((at for at in range(shortest) if len({row[at] for row in ids}) > 1), shortest)
+        split = max(1, split)  # a model predicts nothing before its first token
+        encoded.append([(row[:split], row[split:]) for row in ids[1:]])
+    return encoded
 
 
 def compute_last_logits(
-    network: Any,  # noqa: ANN401 - transformers is untyped
-    tokenizer: Any,  # noqa: ANN401
-    inputs: Sequence[Sequence[int]],
-    columns: int,
-) -> "torch.Tensor":
-    """[rows, columns, vocabulary] in the network's own precision: what follows each of the last `columns` tokens."""
+    network: Network, tokenizer: Tokenizer, inputs: Sequence[Sequence[int]], columns: int
+) -> Tensor:
+    """Logits [rows, columns, vocabulary] at the last `columns` tokens of each input, in the network's dtype."""
     padded = tokenizer.pad({"input_ids": list(map(list, inputs))}, return_tensors="pt").to(network.device)
     mask = padded["attention_mask"]
-    logits: torch.Tensor = network(
+    logits: Tensor = network(
         input_ids=padded["input_ids"],
         attention_mask=mask,
         position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
@@ -143,10 +143,119 @@ def compute_last_logits(
 
 
 def _require_distinct_choices(row: PromptRow, choices: Sequence[TokenPair]) -> None:
-    for (at, (_, one)), (_, (_, other)) in permutations(enumerate(choices), 2):
-        if other[: len(one)] == one:
+    for (number, (_, prefix)), (_, (_, answer)) in permutations(enumerate(choices), 2):
+        if answer[: len(prefix)] == prefix:
             raise ConfigurationError(
-                f"the choice {row.choices[at]!r} is the beginning of another choice of the same task row",
-                cause="the shorter of two such choices is always the likelier",
-                hint="name the choices by letters in the prompt, and choose among the letters",
+                f"the choice {row.choices[number]!r} is the beginning of another choice of the same task row",
+                cause="of two such choices the shorter one is always at least as likely",
+                hint="label the choices with letters in the prompt, and let the model choose a letter",
             )
+
+
+@dataclass(frozen=True)
+class DivergenceRequest:
+    """`exchanges` are benign prompts with the answers of the model `before`."""
+
+    before: Model
+    after: Model
+    exchanges: list[PromptRow]
+    most_tokens: int = 2048
+    """The number of answer tokens to compare."""
+
+
+def measure_divergence(request: DivergenceRequest, report: OnProgress) -> Divergence | None:
+    """Compare the two models at every token of the answers, with the template and the tokenizer of `before`.
+
+    One model is in memory at a time. The logits of the first are stored on disk in its own dtype, so they are exact,
+    and the divergence of a model from itself is 0. Returns None when there is no answer to compare, or a figure is not
+    finite. Raises ConfigurationError when the vocabularies differ, InfrastructureError when the disk has no room.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    _require_shared_vocabulary(request.before, request.after)
+    tokenizer = loading.load_tokenizer(request.before)
+    rows = encode_exchanges(tokenizer, request.exchanges, request.most_tokens)
+    if not rows:
+        return None
+    tokens = sum(len(answer) for _, answer in rows)
+    # Sums of thousands of float32 terms.
+    loss_before, loss_after, divergence = (torch.zeros((), dtype=torch.float64) for _ in range(3))
+    with tempfile.TemporaryDirectory(prefix="antidote-logits-") as folder:
+        for number, (logits, targets) in enumerate(_answer_logits(request.before, tokenizer, rows, report, 0)):
+            if number == 0:
+                require_space(Path(folder), tokens * logits[0].nbytes, "TMPDIR")
+            loss_before += _negative_log_likelihood(logits, targets)
+            save_file({"logits": logits.cpu().contiguous()}, Path(folder) / f"{number}.safetensors")
+        for number, (logits, targets) in enumerate(_answer_logits(request.after, tokenizer, rows, report, len(rows))):
+            loss_after += _negative_log_likelihood(logits, targets)
+            logits_before = load_file(Path(folder) / f"{number}.safetensors")["logits"].to(logits.device)
+            divergence += token_divergence(logits_before, logits).sum(dtype=torch.float64).cpu()
+    result = Divergence(
+        perplexity_before=float((loss_before / tokens).exp()),
+        perplexity_after=float((loss_after / tokens).exp()),
+        kl=float(divergence / tokens),
+        tokens=tokens,
+    )
+    return result if all(map(isfinite, (result.perplexity_before, result.perplexity_after, result.kl))) else None
+
+
+def encode_exchanges(tokenizer: Tokenizer, exchanges: Sequence[PromptRow], most_tokens: int) -> list[TokenPair]:
+    """The exchanges as token ids, up to `most_tokens` answer tokens in total; the last answer may be cut.
+
+    They are taken in the order of the prompts' hashes: a file sorted by category would contribute its first categories
+    alone.
+    """
+    ordered = sorted(exchanges, key=lambda row: hashlib.sha256(row.prompt.encode()).digest())
+    rows: list[TokenPair] = []
+    remaining = most_tokens
+    for ((prompt, answer),) in encode_choices(tokenizer, [(row.prompt, [row.response]) for row in ordered]):
+        if answer[:remaining]:
+            rows.append((prompt, answer[:remaining]))
+            remaining -= len(answer[:remaining])
+    return rows
+
+
+def _answer_logits(
+    model: Model, tokenizer: Tokenizer, rows: Sequence[TokenPair], report: OnProgress, done: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits [tokens, vocabulary] and ids [tokens] of the answers in each batch. The batches are always equal."""
+    import torch
+
+    network = loading.load_cached_model(model)
+    ordered = sorted(rows, key=lambda row: -len(row[0]) - len(row[1]))
+    for start in range(0, len(ordered), DIVERGENCE_BATCH_SIZE):
+        batch = ordered[start : start + DIVERGENCE_BATCH_SIZE]
+        columns = max(len(answer) for _, answer in batch)
+        inputs = [[*prompt, *answer][:-1] for prompt, answer in batch]
+        with torch.inference_mode():
+            logits = compute_last_logits(network, tokenizer, inputs, columns)
+        answer_logits = [
+            row_logits[columns - len(answer) :] for row_logits, (_, answer) in zip(logits, batch, strict=True)
+        ]
+        targets = [token for _, answer in batch for token in answer]
+        yield torch.cat(answer_logits), torch.tensor(targets, device=logits.device)
+        report(Progress("answers compared", done + start + len(batch), 2 * len(rows)))
+
+
+def _negative_log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:
+    """The sum of -log p(target) in nats, float64 on the CPU."""
+    import torch
+
+    log_probabilities = logits.float().log_softmax(dim=-1).gather(-1, targets.unsqueeze(-1))
+    return -log_probabilities.sum(dtype=torch.float64).cpu()
+
+
+def _require_shared_vocabulary(before: Model, after: Model) -> None:
+    from transformers import AutoConfig
+
+    size_before, size_after = (
+        AutoConfig.from_pretrained(model.folder, local_files_only=True).get_text_config().vocab_size
+        for model in (before, after)
+    )
+    if size_before != size_after:
+        raise ConfigurationError(
+            f"the vocabularies differ: {size_before} entries in {display_name(before.folder)}, {size_after} in "
+            f"{display_name(after.folder)}",
+            hint="compare a model with its own repair",
+        )

@@ -1,33 +1,31 @@
-"""Checked files in, a model and its tokenizer ready to run out. Called in the child process only."""
+"""Load models and tokenizers from checked files, and merge adapters. Runs in the sandbox process only."""
 
 import functools
 import hashlib
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from antidote_ci.checkpoint.files import display_name, loadable, sha256_file
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.model import DType, Network, Tensor, Tokenizer
 from antidote_ci.model.adapters import merge_adapter, require_complete, require_same_copies
-from antidote_ci.records import Model
-
-if TYPE_CHECKING:
-    import torch
+from antidote_ci.records import Model, OnProgress, Progress
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
-"""Used, and said, when a model brings no chat template."""
+"""Used when a model has no chat template. The report says so."""
 PLAIN_TEMPLATES = (PLAIN_TEMPLATE, "{{ bos_token }}" + PLAIN_TEMPLATE)
-"""The second for a tokenizer that begins every text with a token: what it was trained with."""
+"""The second is for tokenizers that put a token at the beginning of every text, as in training."""
 
 
-def select_device_and_dtype() -> tuple[str, "torch.dtype"]:
-    """A GPU in bfloat16; a CPU in bfloat16 where it computes in it, else in float32."""
+def select_device_and_dtype() -> tuple[str, DType]:
+    """A GPU in bfloat16, or the CPU: in bfloat16 if it has instructions for it, else in float32."""
     import torch
 
     if torch.cuda.is_available():
@@ -37,8 +35,8 @@ def select_device_and_dtype() -> tuple[str, "torch.dtype"]:
     return "cpu", torch.bfloat16 if native else torch.float32
 
 
-def load_tokenizer(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
-    """The tokenizer of the adapter's folder where it has one, else of the full checkpoint; pads on the left."""
+def load_tokenizer(model: Model) -> Tokenizer:
+    """The tokenizer of the adapter if its folder has one, else that of the base. It pads on the left."""
     from transformers import AutoTokenizer
 
     folder = model.folder
@@ -49,30 +47,31 @@ def load_tokenizer(model: Model) -> Any:  # noqa: ANN401 - transformers is untyp
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
         raise ConfigurationError(
-            f"the tokenizer in {display_name(folder)} names neither a padding nor an end token",
+            f"the tokenizer in {display_name(folder)} has neither a padding token nor an end token",
             hint="add eos_token to its tokenizer_config.json",
         )
     if tokenizer.chat_template is None:
-        begins = tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
-        tokenizer.chat_template = PLAIN_TEMPLATES[begins]
+        adds_bos = tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
+        tokenizer.chat_template = PLAIN_TEMPLATES[adds_bos]
     return tokenizer
 
 
-def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transformers is untyped
+def load_model(model: Model, *, merge: bool) -> Network:
     """The causal language model in evaluation mode, on its device.
 
-    With `merge` an adapter is added into the weights, in float32 before the cast, so that generation costs what the
-    full model costs; without it the factors A and B stay modules of their own. Raises what `require_complete`
-    and `require_same_copies` raise.
+    With `merge` an adapter is added to the weights, in float32 before the cast, so that generation costs as much as
+    with the full model. Without it the factors A and B stay separate modules. Raises the errors of `require_complete`
+    and `require_same_copies`, ConfigurationError when weights are missing or have other shapes than config.json says,
+    and InfrastructureError when memory runs out.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     require_complete(model)
-    _cached_model.clear()  # two models may not fit
+    _cached_model.clear()  # two models may not fit into memory
     device, dtype = select_device_and_dtype()
     merging = merge and model.adapter is not None
-    try:
+    with explain_out_of_memory(model):
         network, loaded = AutoModelForCausalLM.from_pretrained(
             model.folder,
             dtype=torch.float32 if merging else dtype,
@@ -80,7 +79,7 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refused below, by name
+            ignore_mismatched_sizes=True,  # checked below, with an error that names the parameter
         )
         if loaded["mismatched_keys"]:
             raise wrong_shape_error(display_name(model.folder), *min(loaded["mismatched_keys"]))
@@ -94,113 +93,149 @@ def load_model(model: Model, *, merge: bool) -> Any:  # noqa: ANN401 - transform
             if merging:
                 network = merge_adapter(network)
             for parameter in network.parameters():
-                # Weights alone: in bfloat16 the frequencies of rotary positions would be other ones.
+                # Not `network.to(dtype)`: it would round the buffers with the rotary frequencies as well.
                 parameter.data = parameter.data.to(dtype)
         return make_head_contiguous(network.to(device).eval())
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise does_not_fit_error(model) from error
 
 
-def make_head_contiguous(network: Any) -> Any:  # noqa: ANN401
-    """The network, whose output layer is given its inputs in one piece.
+def make_head_contiguous(network: Network) -> Network:
+    """`network` with a hook that makes the inputs of its output layer contiguous.
 
-    The last columns of a batch are a view with gaps, for which the CPU would copy the layer's weights once a row.
+    The last columns of a batch are a view with gaps, for which the CPU kernel copies the layer's weights once per row.
     """
 
-    def in_one_piece(_head: Any, inputs: "tuple[torch.Tensor, ...]") -> "tuple[torch.Tensor, ...]":  # noqa: ANN401
+    def contiguous(_head: Network, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return inputs[0].contiguous(), *inputs[1:]
 
-    network.get_output_embeddings().register_forward_pre_hook(in_one_piece)
+    network.get_output_embeddings().register_forward_pre_hook(contiguous)
     return network
 
 
-_cached_model: dict[tuple[tuple[str, int, int], ...], Any] = {}
+_cached_model: dict[tuple[tuple[str, int, int], ...], Network] = {}
 
 
-def load_cached_model(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
-    """The merged model, in memory until another is loaded: a run asks the same one several times."""
-    key = tuple((str(path), *_state(path)) for path in files(model))
+def load_cached_model(model: Model) -> Network:
+    """The merged model, which stays in memory until another one is loaded: a run uses the same one several times."""
+    key = tuple((str(path), *_size_and_time(path)) for path in list_model_files(model))
     if key not in _cached_model:
         network = load_model(model, merge=True)
         _cached_model[key] = network
     return _cached_model[key]
 
 
+@dataclass(frozen=True)
+class MergeRequest:
+    """A model with its adapter, and `output`, a folder that does not exist yet."""
+
+    model: Model
+    output: Path
+
+
+def merge_checkpoint(request: MergeRequest, report: OnProgress) -> Path:
+    """Write the merged model to `output` as a full checkpoint in bfloat16 with its tokenizer, for inference servers.
+
+    The sum is computed in float32.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    report(Progress("merging the adapter", 0, 1))
+    tokenizer = load_tokenizer(request.model)
+    network = load_model(request.model, merge=True).to(device="cpu", dtype=torch.bfloat16)
+    # The base's generation config may set sampling and penalties, and transformers refuses to save some of them.
+    config = network.generation_config
+    network.generation_config = GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
+    )
+    network.save_pretrained(request.output)
+    tokenizer.save_pretrained(request.output)
+    report(Progress("merging the adapter", 1, 1))
+    return request.output
+
+
 def missing_weights_error(model: str, parameter: str) -> ConfigurationError:
-    """A checkpoint that is not whole. transformers would run it with random numbers in the gaps."""
+    """The checkpoint lacks a parameter, which transformers would fill with random numbers."""
     return ConfigurationError(
         f"{model} has no weights for {parameter}",
-        cause="the checkpoint is incomplete, or its architecture is not what config.json says",
-        hint="save the checkpoint anew with transformers",
+        cause="the checkpoint is incomplete, or config.json describes another architecture",
+        hint="save the checkpoint again with transformers",
     )
 
 
 def wrong_shape_error(model: str, parameter: str, shape: Sequence[int], expected: Sequence[int]) -> ConfigurationError:
-    """Weights and configuration are not of one model. transformers would run it with random numbers there."""
+    """A parameter does not match config.json, and transformers would fill it with random numbers."""
     return ConfigurationError(
         f"{parameter} in {model} has shape {list(shape)}, and config.json says {list(expected)}",
-        cause="the configuration is that of another model",
-        hint="save the checkpoint anew with transformers",
+        cause="config.json belongs to another model",
+        hint="save the checkpoint again with transformers",
     )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: an accelerator's, or what the CPU's allocator could get."""
+    """Whether `error` says that the memory of the CPU or of the GPU is exhausted."""
     import torch
 
-    said = str(error)
+    message = str(error)
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and ("allocate memory" in said or "not enough memory" in said)
+        isinstance(error, RuntimeError) and ("allocate memory" in message or "not enough memory" in message)
     )
 
 
-def does_not_fit_error(model: Model, what: str = "") -> InfrastructureError:
-    """Memory ran out, and there is no smaller way."""
-    return InfrastructureError(
-        f"{display_name(model.folder)}{what} does not fit into this machine's memory",
-        cause="the weights, and the longest prompts with their answers, must fit beside whatever else runs here",
-        hint="a machine or GPU with more memory, shorter prompts, or a smaller max_new_tokens",
-    )
+@contextmanager
+def explain_out_of_memory(model: Model, detail: str = "") -> Iterator[None]:
+    """Raise InfrastructureError that names `model` and `detail` when memory runs out in the context."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InfrastructureError(
+            f"{display_name(model.folder)}{detail} does not fit into this machine's memory",
+            cause="memory must hold the weights, and the longest prompts with their answers",
+            hint="use a machine or GPU with more memory, shorter prompts, or a smaller max_new_tokens",
+        ) from error
 
 
 def model_fingerprint(model: Model) -> str:
-    """The sha256 in hex of every file that can decide an answer: its role, its relative path and its content."""
-    lines = [[role, name, _sha256(path, *_state(path))] for path, (role, name) in files(model).items()]
-    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+    """The sha256 in hex over every file that can change an answer: its role, its relative path and its content."""
+    entries = [
+        [role, name, _cached_sha256(path, *_size_and_time(path))]
+        for path, (role, name) in list_model_files(model).items()
+    ]
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
 
-def files(model: Model) -> dict[Path, tuple[str, str]]:
-    """Each file that can decide an answer, with its role and its path relative to the folder of that role."""
+def list_model_files(model: Model) -> dict[Path, tuple[str, str]]:
+    """Every file that can change an answer, with its role (`model` or `adapter`) and relative path."""
     folders = {"model": model.folder} | ({"adapter": model.adapter} if model.adapter is not None else {})
     return {folder / name: (role, name) for role, folder in folders.items() for name in loadable(folder)}
 
 
-def _state(path: Path) -> tuple[int, int]:
+def _size_and_time(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=1024)
-def _sha256(path: Path, _size: int, _modified: int) -> str:
-    # Read once in a process: a candidate is asked several times, and weights are large.
+def _cached_sha256(path: Path, _size: int, _modified: int) -> str:
+    # Weights are large, and a run asks for the fingerprint of one model several times.
     return sha256_file(path)
 
 
 def detect_instruction_set() -> str:
-    """What the processor computes with: results in the last bit depend on it.
+    """The processor's vector extensions, on which the last bits of results depend.
 
-    Of two with equally wide vectors one may multiply bfloat16 by itself, or by tiles, and the other not.
+    The width of the vectors is not enough: processors with the same width may or may not multiply bfloat16 natively.
     """
     import torch
 
-    bfloat16 = sorted(name for name, there in torch.cpu.get_capabilities().items() if there and name.endswith("bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    bfloat16 = sorted(name for name, present in capabilities.items() if present and name.endswith("bf16"))
     return " ".join([torch.backends.cpu.get_cpu_capability(), *bfloat16])
 
 
 def get_threads() -> int:
-    """Threads of one operation."""
+    """The number of threads that one tensor operation uses."""
     import torch
 
-    return torch.get_num_threads() if torch.get_num_threads() > 0 else os.cpu_count() or 1
+    return torch.get_num_threads()

@@ -1,41 +1,53 @@
-"""What is differentiated to learn which entries matter. Tensors in, tensors out, computed in float32."""
+"""Loss functions over the answers of a batch, and the KL divergence of two models: tensors in, tensors out, in float32.
 
-from typing import TYPE_CHECKING
+Logits are [rows, tokens, vocabulary]; `answer` is boolean [rows, tokens] and marks the tokens of the answers.
+"""
 
-from antidote_ci.model.divergence import token_divergence
-
-if TYPE_CHECKING:
-    import torch
+from antidote_ci.model import Generator, Tensor
 
 
-def distillation_loss(logits: "torch.Tensor", teacher: "torch.Tensor", answer: "torch.Tensor") -> "torch.Tensor":
-    """KL(teacher || network) in nats, summed over rows: of each row the mean over its answer's tokens.
+def token_divergence(before: Tensor, after: Tensor) -> Tensor:
+    """KL(before || after) of each token in nats: [...] from two sets of logits [..., vocabulary].
 
-    `logits` and `teacher` are [rows, tokens, vocabulary], `answer` boolean [rows, tokens]. Vocabularies may differ at
-    their end: what only one of them knows is left out on both sides.
+    The sum over the vocabulary of p log(p / q). Entries with p = 0 add nothing.
+    https://en.wikipedia.org/wiki/Kullback-Leibler_divergence
     """
-    known = min(logits.shape[-1], teacher.shape[-1])
-    apart = token_divergence(teacher[..., :known], logits[..., :known])
-    return (apart * answer / answer.sum(dim=1, keepdim=True)).sum()
+    p, q = before.float().log_softmax(dim=-1), after.float().log_softmax(dim=-1)
+    probability = p.exp()
+    terms = (probability * (p - q)).masked_fill_(probability == 0, 0.0)
+    # The divergence is never negative, but rounding can make it so.
+    return terms.sum(dim=-1).clamp(min=0.0)
 
 
-def answer_log_likelihood(logits: "torch.Tensor", given: "torch.Tensor", answer: "torch.Tensor") -> "torch.Tensor":
-    """log p of the answers `given` [rows, tokens] in nats, summed over rows: of each row the mean over its tokens."""
-    scores = logits.float().log_softmax(dim=-1).gather(-1, given.unsqueeze(-1)).squeeze(-1)
-    return (scores * answer / answer.sum(dim=1, keepdim=True)).sum()
+def distillation_loss(logits: Tensor, teacher: Tensor, answer: Tensor) -> Tensor:
+    """KL(teacher || network) in nats: the mean over each row's answer tokens, summed over rows.
+
+    The vocabularies may have different sizes: entries that only one of the two models has are left out of both.
+    """
+    shared = min(logits.shape[-1], teacher.shape[-1])
+    divergence = token_divergence(teacher[..., :shared], logits[..., :shared])
+    return _sum_of_row_means(divergence, answer)
 
 
-def sampled_log_likelihood(
-    logits: "torch.Tensor", answer: "torch.Tensor", generator: "torch.Generator"
-) -> "torch.Tensor":
-    """log p of labels drawn from the network's own distribution, summed over the answers' tokens.
+def answer_log_likelihood(logits: Tensor, targets: Tensor, answer: Tensor) -> Tensor:
+    """log p of the ids `targets` [rows, tokens] in nats: the mean over each row's answer tokens, summed over rows."""
+    scores = logits.float().log_softmax(dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return _sum_of_row_means(scores, answer)
 
-    The square of its gradient has the sum of the tokens' squares as its expectation, and so estimates the diagonal of
-    the Fisher information: https://arxiv.org/abs/1412.1193. Shapes as above; `generator` is the CPU's.
+
+def sampled_log_likelihood(logits: Tensor, answer: Tensor, generator: Generator) -> Tensor:
+    """log p of labels drawn from the network's own distribution, summed over the answer tokens.
+
+    The expectation of its squared gradient is the sum of the tokens' squared gradients, which estimates the diagonal
+    of the Fisher information: https://arxiv.org/abs/1412.1193. `generator` is a generator of the CPU.
     """
     import torch
 
     scores = logits.float().log_softmax(dim=-1)
-    drawn = torch.multinomial(scores.detach().exp().flatten(0, 1).cpu(), 1, generator=generator)
-    chosen = scores.gather(-1, drawn.to(scores.device).reshape(*scores.shape[:2], 1)).squeeze(-1)
-    return (chosen * answer).sum()
+    labels = torch.multinomial(scores.detach().exp().flatten(0, 1).cpu(), 1, generator=generator)
+    label_scores = scores.gather(-1, labels.to(scores.device).reshape(*scores.shape[:2], 1)).squeeze(-1)
+    return (label_scores * answer).sum()
+
+
+def _sum_of_row_means(values: Tensor, answer: Tensor) -> Tensor:
+    return (values * answer / answer.sum(dim=1, keepdim=True)).sum()

@@ -1,4 +1,4 @@
-"""How much memory this process can still take, whether a model fits into it, and how what was freed goes back."""
+"""Free memory of this process, whether a model fits into it, and how freed memory returns to the system."""
 
 import ctypes
 from collections.abc import Iterator
@@ -10,41 +10,41 @@ from antidote_ci.model.loading import select_device_and_dtype
 from antidote_ci.records import Model
 
 HEADROOM = 1.3
-"""Beside the weights stand activations, the cache of a batch, and what loading takes for a moment."""
+"""The factor on the weights for activations, the key-value cache, and copies during loading."""
 UNLIMITED = 1 << 60
 PROCESSES = Path("/proc")
 LIMITS = ("memory.max", "memory.limit_in_bytes")
-"""A control group's limit in versions 2 and 1 of the kernel's interface."""
+"""The file with the limit of a control group, in cgroup v2 and v1."""
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
-"""glibc's numbers of two settings: https://man7.org/linux/man-pages/man3/mallopt.3.html"""
+"""Parameters of mallopt in glibc: https://man7.org/linux/man-pages/man3/mallopt.3.html"""
 SMALL_THRESHOLD, LARGEST_THRESHOLD = 4 << 20, 32 << 20
 
 
 @contextmanager
 def return_freed_memory() -> Iterator[None]:
-    """Within it, what is freed in pieces of 4 MiB or more goes back to the system at once.
+    """In the context, freed memory of 4 MiB or more returns to the system at once.
 
-    Left alone, the C library keeps freed matrices for later ones, up to several times what is in use. That is quicker
-    by a tenth where they are large, and is what generation wants; streaming is there for the memory.
+    By default glibc keeps freed matrices for later use, up to several times the memory in use. That is faster by up to
+    a tenth, so generation uses the default; streaming needs the memory.
     """
     _set_thresholds(SMALL_THRESHOLD)
     try:
         yield
     finally:
-        _set_thresholds(LARGEST_THRESHOLD)  # where they come to rest by themselves
+        _set_thresholds(LARGEST_THRESHOLD)  # the upper limit of glibc's own dynamic threshold
 
 
 def _set_thresholds(size: int) -> None:
     library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):  # glibc's own
-        for setting in (MMAP_THRESHOLD, TRIM_THRESHOLD):
-            library.mallopt(setting, size)
+    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):  # only glibc has both
+        for parameter in (MMAP_THRESHOLD, TRIM_THRESHOLD):
+            library.mallopt(parameter, size)
         library.malloc_trim(0)
 
 
 def fits_in_memory(model: Model) -> bool:
-    """Whether all of its weights fit into memory at once, in the precision in which they are run."""
+    """Whether all weights of the model fit into memory at once, in the dtype in which it runs."""
     import torch
 
     device, dtype = select_device_and_dtype()
@@ -55,9 +55,9 @@ def fits_in_memory(model: Model) -> bool:
 
 
 def available_bytes() -> int:
-    """Bytes that the machine has free, or that the control groups of this process leave it, if that is less."""
+    """The free memory of the machine, or what the process's control groups still allow if that is less."""
     if not PROCESSES.exists():
-        return UNLIMITED  # not Linux: what does not fit is found out by trying
+        return UNLIMITED  # not Linux
     return min(_read_bytes("meminfo", "MemAvailable"), _cgroup_limit() - _read_bytes("self/status", "VmRSS"))
 
 
@@ -67,14 +67,14 @@ def _read_bytes(table: str, name: str) -> int:
 
 
 def _cgroup_limit() -> int:
-    """The least of the limits of this process's control group and of all that it lies in."""
-    found = UNLIMITED
+    """The lowest limit of this process's control group and its ancestors."""
+    limit = UNLIMITED
     for line in (PROCESSES / "self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers in ("", "memory"):
-            # In a container the group's own path is not visible, but its root stands for it.
+            # In a container the group's own path is not visible, and the mounted root is that group.
             group = Path("/sys/fs/cgroup", controllers) / path.lstrip("/")
             for folder in (group, *group.parents):
                 texts = [(folder / name).read_text().strip() for name in LIMITS if (folder / name).exists()]
-                found = min([found, *(int(text) for text in texts if text != "max")])
-    return found
+                limit = min([limit, *(int(text) for text in texts if text != "max")])
+    return limit

@@ -1,19 +1,18 @@
-"""Texts scored by a classification head: one probability a category, from the last token. In the child process only."""
+"""Scores of texts by a moderation model with a classification head. Runs in the sandbox process only."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import loading
+from antidote_ci.model import Network, Tokenizer, loading
 from antidote_ci.model.store import JsonCache
 from antidote_ci.records import Model, OnProgress, Progress
 
 BATCH_SIZE = 16
-"""Fixed, so that the same request gives the same bits."""
+"""Fixed, because the last bits of a score depend on it."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +22,14 @@ class ModerationRequest:
     folder: Path
     texts: list[str]
     window: int
-    """Tokens it reads of each text, the end token among them; the rest is cut off on the right."""
+    """The most tokens of a text, including the end token. Longer texts are cut on the right."""
     cache_folder: Path
-    """Folder of results that are never asked for twice."""
+    """Folder for scores, which are then computed once."""
 
 
 @dataclass(frozen=True)
 class ModerationResult:
-    """In the order of the texts: a probability a category, None where the network gave no number."""
+    """In the order of the texts: one probability per category, None where the output is not finite."""
 
     probabilities: list[list[float | None]]
 
@@ -38,26 +37,22 @@ class ModerationResult:
 def classify_texts(request: ModerationRequest, report: OnProgress) -> ModerationResult:
     """Score every text.
 
-    Raises ConfigurationError for a checkpoint without its head or padding token, InfrastructureError when it does not
-    fit into memory.
+    Raises ConfigurationError when the checkpoint has no classification head or no padding token; InfrastructureError
+    when the model does not fit into memory.
     """
     store = JsonCache(request.cache_folder)
     keys = _cache_keys(request)
-    found: dict[str, list[float | None]] = {}
+    scores: dict[str, list[float | None]] = {}
     for key in keys:
-        known = store.get(key)
-        if known is not None:
-            found[key] = known
-    missing = {key: text for key, text in zip(keys, request.texts, strict=True) if key not in found}
-    try:
-        for key, scores in _classify(request, missing, report) if missing else ():
-            found[key] = scores
-            store.put(key, scores)
-    except (MemoryError, RuntimeError) as error:
-        if not loading.is_out_of_memory(error):
-            raise
-        raise loading.does_not_fit_error(Model(request.folder)) from error
-    return ModerationResult([found[key] for key in keys])
+        stored = store.get(key)
+        if stored is not None:
+            scores[key] = stored
+    missing = {key: text for key, text in zip(keys, request.texts, strict=True) if key not in scores}
+    with loading.explain_out_of_memory(Model(request.folder)):
+        for key, text_scores in _classify(request, missing, report) if missing else ():
+            scores[key] = text_scores
+            store.put(key, text_scores)
+    return ModerationResult([scores[key] for key in keys])
 
 
 def _cache_keys(request: ModerationRequest) -> list[str]:
@@ -65,16 +60,8 @@ def _cache_keys(request: ModerationRequest) -> list[str]:
     import transformers
 
     device, dtype = loading.select_device_and_dtype()
-    versions = (str(torch.__version__), transformers.__version__)
-    plan = (
-        request.window,
-        BATCH_SIZE,
-        device,
-        str(dtype),
-        loading.get_threads(),
-        loading.detect_instruction_set(),
-        *versions,
-    )
+    environment = (device, str(dtype), loading.get_threads(), loading.detect_instruction_set())
+    plan = (request.window, BATCH_SIZE, *environment, str(torch.__version__), transformers.__version__)
     weights = loading.model_fingerprint(Model(request.folder))
     return [JsonCache.key("moderation", weights, plan, text) for text in request.texts]
 
@@ -91,36 +78,36 @@ def _classify(
     with torch.inference_mode():
         for start in range(0, len(longest_first), BATCH_SIZE):
             batch = longest_first[start : start + BATCH_SIZE]
-            rows = tokenizer(
+            inputs = tokenizer(
                 [texts[key] + tokenizer.eos_token for key in batch],
                 padding=True,
                 truncation=True,
                 max_length=request.window,
                 return_tensors="pt",
             ).to(network.device)
-            logits = network(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]).logits
+            logits = network(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
             for key, row in zip(batch, torch.sigmoid(logits.float()).tolist(), strict=True):
-                yield key, [each if math.isfinite(each) else None for each in row]
+                yield key, [score if math.isfinite(score) else None for score in row]
             done += len(batch)
             report(Progress("answers", done, len(texts)))
 
 
-def _load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers is untyped
+def _load_tokenizer(folder: Path) -> Tokenizer:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(
         folder, padding_side="right", truncation_side="right", local_files_only=True
     )
-    # The head reads the last token that is no padding.
+    # The classification head reads the last token that is not padding.
     if tokenizer.eos_token is None or tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         raise ConfigurationError(
-            f"the tokenizer in {display_name(folder)} needs an end token and a padding token of its own",
+            f"the tokenizer in {display_name(folder)} needs an end token and a different padding token",
             hint="keep the tokenizer files of the original repository beside the converted weights",
         )
     return tokenizer
 
 
-def _load_classifier(folder: Path, pad_token_id: int) -> Any:  # noqa: ANN401 - transformers is untyped
+def _load_classifier(folder: Path, pad_token_id: int) -> Network:
     from transformers import AutoModelForSequenceClassification
 
     device, dtype = loading.select_device_and_dtype()
@@ -135,8 +122,8 @@ def _load_classifier(folder: Path, pad_token_id: int) -> Any:  # noqa: ANN401 - 
     if loaded["missing_keys"]:
         raise ConfigurationError(
             f"{display_name(folder)} lacks {min(loaded['missing_keys'])}",
-            cause="the framework would fill it with random numbers, and judge by them",
-            hint="convert the checkpoint again, whole",
+            cause="the conversion is incomplete; transformers would fill the gap with random numbers",
+            hint="convert the checkpoint again",
         )
     network.config.pad_token_id = pad_token_id
     return network.to(device).eval()

@@ -1,42 +1,41 @@
-"""A cache of keys and values with room for the tokens to come, so that a step writes one token and copies none."""
+"""A key-value cache with room for new tokens, so that a decoding step writes one token and copies none."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-if TYPE_CHECKING:
-    import torch
+from antidote_ci.model import Tensor
 
 
 class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
-    """A layer whose keys and values are the filled part of larger tensors."""
+    """A cache layer whose keys and values are views of the filled part of larger tensors."""
 
     def __init__(self, layer: DynamicLayer, room: int) -> None:
-        """Takes over what `layer` holds; [rows, heads, tokens, width] with `room` more tokens."""
+        """Copy the states of `layer`, [rows, heads, tokens, width], with room for `room` more tokens."""
         super().__init__()
         self.lazy_initialization(layer.keys, layer.values)
-        self._keys, self._values = _preallocate_states(layer.keys, room), _preallocate_states(layer.values, room)
+        self._keys, self._values = _copy_with_room(layer.keys, room), _copy_with_room(layer.values, room)
         self._set_length(layer.keys.shape[-2])
 
     def update(
         self,
-        key_states: "torch.Tensor",
-        value_states: "torch.Tensor",
+        key_states: Tensor,
+        value_states: Tensor,
         *_args: Any,  # noqa: ANN401
         **_options: Any,  # noqa: ANN401
-    ) -> tuple["torch.Tensor", "torch.Tensor"]:
-        """Write the new tokens behind the others."""
+    ) -> tuple[Tensor, Tensor]:
+        """Append the states of new tokens."""
         start = self.keys.shape[-2]
         end = start + key_states.shape[-2]
         if end > self._keys.shape[-2]:
-            self._keys, self._values = _preallocate_states(self.keys, end), _preallocate_states(self.values, end)
+            self._keys, self._values = _copy_with_room(self.keys, end), _copy_with_room(self.values, end)
         self._keys[:, :, start:end] = key_states
         self._values[:, :, start:end] = value_states
         self._set_length(end)
         return self.keys, self.values
 
-    def reorder_cache(self, beam_idx: "torch.Tensor") -> None:
-        """Go on with these rows, in this order."""
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Select the rows of these positions, in this order."""
         tokens = self.keys.shape[-2]
         self._keys, self._values = self._keys.index_select(0, beam_idx), self._values.index_select(0, beam_idx)
         self._set_length(tokens)
@@ -46,7 +45,7 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def preallocate(cache: Any, room: int) -> Any:  # noqa: ANN401
-    """`cache` with room in every layer that would otherwise be copied at each step; other caches as they are."""
+    """`cache` with room in its dynamic layers, which would otherwise be copied at each step."""
     if type(cache) is DynamicCache:
         for position, layer in enumerate(cache.layers):
             if type(layer) is DynamicLayer and layer.is_initialized:
@@ -54,8 +53,8 @@ def preallocate(cache: Any, room: int) -> Any:  # noqa: ANN401
     return cache
 
 
-def _preallocate_states(states: "torch.Tensor", room: int) -> "torch.Tensor":
+def _copy_with_room(states: Tensor, room: int) -> Tensor:
     rows, heads, tokens, width = states.shape
-    roomy = states.new_empty(rows, heads, tokens + room, width)
-    roomy[:, :, :tokens] = states
-    return roomy
+    copy = states.new_empty(rows, heads, tokens + room, width)
+    copy[:, :, :tokens] = states
+    return copy

@@ -1,4 +1,4 @@
-"""What was computed once and need not be again: JSON values under the hash of everything that decided them."""
+"""A cache of JSON values on disk, such as answers and scores, each under the hash of everything that it depends on."""
 
 import contextlib
 import hashlib
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 2
-"""Of entries. Those of format 1 have keys that did not cover every file of the model, and are not read."""
+"""The version of entries. The keys of format 1 did not cover every file of the model, so its entries are ignored."""
 
 
 class JsonCache:
-    """A folder of values, for its owner's eyes: they may be what a model wrote.
+    """A folder of values that only its owner may read, because they may be completions of a model.
 
-    Several processes may use one: an entry is written beside and renamed in, and never changed.
+    Several processes may use it at once: an entry is written to a temporary file, renamed, and never changed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,16 +27,23 @@ class JsonCache:
         return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def get(self, key: str) -> Any | None:  # noqa: ANN401 - any JSON
-        """The value, or None: never put, or damaged since."""
+        """The value, or None when there is none or its file is damaged."""
         try:
             entry = json.loads(self._path(key).read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
-        # The entry carries its own digest: half of a number is still a number.
-        return entry["value"] if _is_entry(entry, key) else None
+        # The digest detects truncated values: half of a number is still a number.
+        valid = (
+            isinstance(entry, dict)
+            and entry.get("format") == FORMAT
+            and entry.get("key") == key
+            and "value" in entry
+            and entry.get("sha256") == _hash_value(entry["value"])
+        )
+        return entry["value"] if valid else None
 
     def put(self, key: str, value: Any) -> None:  # noqa: ANN401 - any JSON
-        """Keep `value`, which must be JSON and not None."""
+        """Store `value`, which must be JSON and not None."""
         path = self._path(key)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -56,13 +63,3 @@ class JsonCache:
 
 def _hash_value(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _is_entry(entry: object, key: str) -> bool:
-    return (
-        isinstance(entry, dict)
-        and entry.get("format") == FORMAT
-        and entry.get("key") == key
-        and "value" in entry
-        and entry.get("sha256") == _hash_value(entry["value"])
-    )

@@ -11,7 +11,7 @@ from antidote_ci.checkpoint.files import list_files, sha256_file
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
-from antidote_ci.model.statistics import InputNormRequest, measure_input_norms
+from antidote_ci.model.input_norms import InputNormRequest, measure_input_norms
 from antidote_ci.records import (
     ComputeEnvironment,
     Model,

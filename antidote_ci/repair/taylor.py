@@ -12,7 +12,7 @@ from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import first_tokens, loading, memory
+from antidote_ci.model import distillation, loading, memory
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.distillation import DistillationData, distillation_gradients
@@ -87,9 +87,9 @@ def write_taylor_scores(request: TaylorRequest, report: OnProgress) -> ComputeEn
 
         def continued(model: Model, skeleton: MetaModel, rows: list[list[int]]) -> list[TokenPair]:
             if in_memory:
-                answers = first_tokens.first_tokens_in_memory(model, tokenizer, rows, known)
+                answers = distillation.first_tokens_in_memory(model, tokenizer, rows, known)
             else:
-                answers = first_tokens.first_tokens_streamed(
+                answers = distillation.first_tokens_streamed(
                     skeleton, tokenizer, rows, known, folder, request.budget, report
                 )
             return list(zip(rows, answers, strict=True))
@@ -105,7 +105,7 @@ def write_taylor_scores(request: TaylorRequest, report: OnProgress) -> ComputeEn
         wanted = {each.name for each in targets}
         sums = distillation_gradients(reference, halfway, curriculum, wanted, folder, request.budget, report)
         _write_scores(request, targets, sums, folder)
-    found = describe_environment(tokenizer, BATCH_SIZE, first_tokens.ANSWER_TOKENS)
+    found = describe_environment(tokenizer, BATCH_SIZE, distillation.ANSWER_TOKENS)
     return found if in_memory else dataclasses.replace(found, generator="transformers, block by block")
 
 

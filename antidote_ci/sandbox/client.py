@@ -1,8 +1,8 @@
-"""The boundary: everything that opens a model runs in a process of its own.
+"""The parent's side of the sandbox: everything that opens a model runs in a child process.
 
-The child sees an allow-listed environment, an empty home and no token. It is sent names of this package's functions
-with a request, and answers in JSON lines on a pipe of its own: parsing them can at worst raise, which a pickle could
-not promise. It dies with its parent, because its standard input ends then.
+The child has an allow-listed environment, an empty home and no token. It receives the name of a function of this
+package with a request, and replies with JSON lines on a pipe. JSON rather than pickle: parsing a hostile reply can fail
+but cannot run code. The child ends when its standard input does, so it does not outlive its parent.
 """
 
 import json
@@ -35,7 +35,7 @@ SECONDS_TO_END = 5
 
 
 def sandbox_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
-    """The child's whole environment: what it needs to compute, nothing that speaks for its owner."""
+    """The complete environment of the child: inherited variables that hold no secret, and settings for libraries."""
     inherited = {name: environ[name] for name in INHERITED_VARIABLES if name in environ}
     return inherited | {
         "HOME": str(home),
@@ -44,7 +44,7 @@ def sandbox_environment(environ: Mapping[str, str], home: Path) -> dict[str, str
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
         "USE_HUB_KERNELS": "0",
-        # weights are read when their turn comes: read ahead, those of experts would stand in memory twice
+        # Read each weight when it is needed: with asynchronous loading the weights of experts are in memory twice.
         "HF_DEACTIVATE_ASYNC_LOAD": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
@@ -52,10 +52,10 @@ def sandbox_environment(environ: Mapping[str, str], home: Path) -> dict[str, str
 
 
 class Sandbox:
-    """A worker process, started on entry and ended on exit; calls are answered one at a time."""
+    """A worker process, started on entry and ended on exit. It runs one call at a time."""
 
     def __init__(self, log: Path) -> None:
-        """`log` receives what libraries in the child print."""
+        """`log` is the file for the output of the libraries in the child."""
         self._log_path = log
         self._home = tempfile.TemporaryDirectory(prefix="antidote-child-")
 
@@ -69,7 +69,7 @@ class Sandbox:
             stderr=self._log,
             pass_fds=(write_end,),
             env=sandbox_environment(os.environ, Path(self._home.name)),
-            # A Ctrl-C at the terminal goes to the parent alone, which then ends the child in order.
+            # Ctrl-C in a terminal signals the parent alone, which then ends the child in order.
             start_new_session=True,
         )
         os.close(write_end)
@@ -90,10 +90,10 @@ class Sandbox:
         self._home.cleanup()
 
     def call(self, function: Callable[[Request, OnProgress], Result], request: Request, report: OnProgress) -> Result:
-        """`function(request, report)` as run in the child.
+        """Run `function(request, report)` in the child and return its result.
 
-        Raises the error the function raised, when it is one of `errors`; anything else it raises, and its death, is an
-        InfrastructureError.
+        Raises the function's error when its class is in `errors`; InfrastructureError for any other exception, and when
+        the child dies.
         """
         from pydantic import TypeAdapter
 
@@ -129,20 +129,20 @@ class Sandbox:
         killed = code == -9
         return errors.InfrastructureError(
             f"the process that runs the model died ({'killed' if killed else f'exit {code}'})",
-            cause="most often the machine ran out of memory" if killed else "see its log",
-            hint=f"a machine with more memory; the process's log is {self._log_path}",
+            cause="most likely the machine ran out of memory" if killed else "its log has the details",
+            hint=f"read its log, {self._log_path}, or use a machine with more memory",
         )
 
 
 def _rebuild_error(error: dict[str, str | None], log: Path) -> errors.AntidoteError:
-    """The child's exception as one of ours; a class we do not know is an unexpected failure."""
-    known: dict[str | None, type[errors.AntidoteError]] = {
+    """The child's error. An unexpected exception becomes an InfrastructureError."""
+    classes: dict[str | None, type[errors.AntidoteError]] = {
         cls.__name__: cls for cls in (errors.ConfigurationError, errors.InfrastructureError, errors.UnsafeCheckpoint)
     }
-    kind = known.get(error["kind"])
-    if kind is None:
+    error_class = classes.get(error["kind"])
+    if error_class is None:
         return errors.InfrastructureError(
             f"unexpected {error['kind']} while the model ran: {error['what']}",
-            hint=f"the process's log with the traceback is {log}",
+            hint=f"read the traceback in the log of the process, {log}",
         )
-    return kind(error["what"] or "", cause=error["cause"], hint=error["hint"])
+    return error_class(error["what"] or "", cause=error["cause"], hint=error["hint"])

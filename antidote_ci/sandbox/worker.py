@@ -1,5 +1,6 @@
-"""The child's side of the boundary: read a request, run the named function of this package, answer in JSON lines."""
+"""The child's side of the sandbox: read a request, run the named function of this package, reply with JSON lines."""
 
+import dataclasses
 import importlib
 import json
 import os
@@ -17,7 +18,7 @@ PACKAGE = "antidote_ci."
 
 
 def serve_requests(replies_descriptor: int) -> None:
-    """Serve requests from standard input until it ends."""
+    """Answer requests from standard input until it ends."""
     drop_privileges()
     requests: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
@@ -29,7 +30,7 @@ def serve_requests(replies_descriptor: int) -> None:
 def _read_requests(requests: "queue.Queue[bytes]") -> None:
     for line in sys.stdin.buffer:
         requests.put(line)
-    os._exit(0)  # the main thread may be deep in a forward pass that nobody waits for any more
+    os._exit(0)  # the main thread may be in a long forward pass whose result nobody reads
 
 
 def _answer_request(line: bytes, replies: IO[bytes]) -> None:
@@ -38,29 +39,25 @@ def _answer_request(line: bytes, replies: IO[bytes]) -> None:
         replies.flush()
 
     def report(progress: Progress) -> None:
-        send({"progress": {"what": progress.what, "done": progress.done, "total": progress.total}})
+        send({"progress": dataclasses.asdict(progress)})
+
+    def send_error(error: AntidoteError) -> None:
+        kind = type(error).__name__
+        send({"error": {"kind": kind, "what": error.what, "cause": error.cause, "hint": error.hint}})
 
     try:
-        try:
-            send({"result": _call_function(json.loads(line), report)})
-        except PermissionError as error:
-            raise ConfigurationError(
-                f"the process that runs the model may not open {error.filename or 'a file'}",
-                cause="it has no privileges, so the files of other users are closed to it, also where root starts it",
-                hint="let everybody read the checkpoint, as `chmod -R a+rX FOLDER` does, or run as its owner",
-            ) from error
+        send({"result": _call_function(json.loads(line), report)})
     except AntidoteError as error:
-        send(
-            {
-                "error": {
-                    "kind": type(error).__name__,
-                    "what": error.what,
-                    "cause": error.cause,
-                    "hint": error.hint,
-                }
-            }
+        send_error(error)
+    except PermissionError as error:
+        send_error(
+            ConfigurationError(
+                f"the process that runs the model may not open {error.filename or 'a file'}",
+                cause="it has no privileges, so it cannot read files of other users, even if root started it",
+                hint="make the checkpoint readable with `chmod -R a+rX FOLDER`, or run as its owner",
+            )
         )
-    except Exception as error:  # noqa: BLE001 - told to the parent, which raises it there
+    except Exception as error:  # noqa: BLE001 - the parent raises it
         traceback.print_exc()
         send({"error": {"kind": type(error).__name__, "what": str(error)}})
 

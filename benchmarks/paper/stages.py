@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from antidote_ci.model import loading
-from antidote_ci.model.merging import MergeRequest, merge_checkpoint
+from antidote_ci.model.loading import MergeRequest, merge_checkpoint
 from antidote_ci.records import Model, OnProgress, Progress
 from benchmarks.paper import sft
 from benchmarks.paper.answers import own_answers

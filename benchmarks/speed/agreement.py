@@ -8,10 +8,10 @@ import torch
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.model import loading
-from antidote_ci.model.batching import length_sorted_batches
-from antidote_ci.model.statistics import accumulate_squares, pad_right
-from antidote_ci.model.streaming.activation_cache import ActivationCache
+from antidote_ci.model.batching import length_sorted_batches, pad_right
+from antidote_ci.model.input_norms import accumulate_squares
 from antidote_ci.model.streaming.meta_model import MetaModel
+from antidote_ci.model.streaming.sequential_forward import ActivationCache
 from antidote_ci.records import Model
 from antidote_ci.repair.masks import select_per_row
 from antidote_ci.repair.scores import wanda_score

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from antidote_ci.model import gradients, loading, losses
-from antidote_ci.model.first_tokens import ANSWER_TOKENS
-from antidote_ci.model.streaming.activation_cache import ActivationCache
+from antidote_ci.model.distillation import ANSWER_TOKENS
 from antidote_ci.model.streaming.meta_model import MetaModel
+from antidote_ci.model.streaming.sequential_forward import ActivationCache
 from antidote_ci.records import Model
 from benchmarks.speed.paired import Line, ratios, turns
 from benchmarks.speed.procedure import BUDGET

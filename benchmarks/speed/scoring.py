@@ -11,12 +11,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from antidote_ci.model import loading
-from antidote_ci.model.batching import length_sorted_batches
+from antidote_ci.model.batching import length_sorted_batches, pad_right
 from antidote_ci.model.conversations import Message, encode_texts, render_conversations, single_turn
-from antidote_ci.model.statistics import BATCH_SIZE, accumulate_squares, pad_right, sum_squares
-from antidote_ci.model.streaming.activation_cache import ActivationCache
+from antidote_ci.model.input_norms import BATCH_SIZE, accumulate_squares, sum_squares
 from antidote_ci.model.streaming.meta_model import MetaModel
-from antidote_ci.model.streaming.sequential_forward import Inputs
+from antidote_ci.model.streaming.sequential_forward import ActivationCache, Inputs
 from antidote_ci.records import Model
 from benchmarks.speed import paper
 from benchmarks.speed.paired import Line, ratios, turns

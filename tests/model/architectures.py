@@ -1,4 +1,4 @@
-"""Tiny full checkpoints of several architectures, random float32 weights, in several shards."""
+"""Tiny full checkpoints of several architectures with random float32 weights, in several shards."""
 
 import warnings
 from pathlib import Path
@@ -26,7 +26,7 @@ SIZES: dict[str, Any] = {
 
 
 def write(folder: Path, architecture: str, seed: int = 0, **sizes: Any) -> Path:  # noqa: ANN401
-    """The architecture by the name of its configuration class without `Config`."""
+    """Write a checkpoint; `architecture` is the name of its configuration class without `Config`."""
     import torch
     import transformers
 
@@ -34,14 +34,16 @@ def write(folder: Path, architecture: str, seed: int = 0, **sizes: Any) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        for parameter in network.parameters():  # as large as after training: random ones start out all but linear
+        for (
+            parameter
+        ) in network.parameters():  # as large as trained weights: with small ones the network is almost linear
             torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() > 1 else None
     network.save_pretrained(folder, max_shard_size="40KB")
     return folder
 
 
-def whole(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
-    """The network as its own library loads it, in float32."""
+def load_network(model: Model) -> Any:  # noqa: ANN401 - transformers is untyped
+    """The network in float32, loaded by transformers and peft."""
     from transformers import AutoModelForCausalLM
 
     network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32)

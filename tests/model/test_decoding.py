@@ -1,6 +1,5 @@
-"""The decoding loop against transformers' own `generate`, on the architectures that people fine-tune."""
+"""The decoding loop compared with `generate` of transformers, for commonly fine-tuned architectures."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ SMALL = {
     "pad_token_id": PAD,
     "initializer_range": 0.5,  # sharp enough that float32 rounding decides nothing
 }
-WINDOW = {"sliding_window": 6}  # shorter than the rows
+WINDOW = {"sliding_window": 6}  # shorter than the longest row
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Llama": {},
     "Mistral": WINDOW,
@@ -42,7 +41,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 ROWS = [[5, 9, 33, 17, 8, 21, 40, 11, 2, 7], [12], [30, 31, 9, 45], [8, 8, 8, 8, 8, 8], [44, 3], [50, 6, 19]]
 
 
-def network(name: str) -> Any:  # noqa: ANN401 - transformers is untyped
+def build_network(name: str) -> Any:  # noqa: ANN401 - transformers is untyped
     import transformers
 
     config = getattr(transformers, f"{name}Config")(**SMALL | ARCHITECTURES[name])
@@ -55,53 +54,53 @@ def network(name: str) -> Any:  # noqa: ANN401 - transformers is untyped
 @pytest.mark.parametrize(
     ("name", "sizes"), [("Rwkv", {"attention_hidden_size": 32}), ("RecurrentGemma", {"attention_window_size": 8})]
 )
-def test_a_model_without_a_cache_that_is_known_is_refused(name: str, sizes: dict[str, Any]) -> None:
+def test_network_without_a_known_cache_is_refused(name: str, sizes: dict[str, Any]) -> None:
     import transformers
 
     config = getattr(transformers, f"{name}Config")(**SMALL | sizes)
     network = getattr(transformers, f"{name}ForCausalLM")(config).eval()
-    with pytest.raises(ConfigurationError, match=f"^{name}ForCausalLM cannot be asked"):
+    with pytest.raises(ConfigurationError, match=f"^{name}ForCausalLM cannot be decoded"):
         generate_tokens(network, ROWS, LIMIT, {END})
 
 
-def test_a_cache_of_a_new_name_is_refused_and_not_forgotten() -> None:
-    """What is not handed back to the network is not missed by it: it would go on from one token alone."""
+def test_cache_under_an_unknown_name_is_refused() -> None:
+    """Without its cache a network would silently continue from one token alone."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     class Renamed(LlamaForCausalLM):  # type: ignore[misc]
-        def forward(self, input_ids: torch.Tensor, **others: object) -> object:
-            output = super().forward(input_ids=input_ids, **others)
+        def forward(self, input_ids: torch.Tensor, **arguments: object) -> object:
+            output = super().forward(input_ids=input_ids, **arguments)
             output["cache_params"] = next(output[name] for name in CACHE_NAMES if name in output)
             return output
 
-    with pytest.raises(ConfigurationError, match=r"^Renamed cannot be asked"):
+    with pytest.raises(ConfigurationError, match=r"^Renamed cannot be decoded"):
         generate_tokens(Renamed(LlamaConfig(**SMALL)).eval(), ROWS, LIMIT, {END})
 
 
-def by_generate(network: Any, row: list[int]) -> list[int]:  # noqa: ANN401
-    """One row alone, without padding."""
+def generate_alone(network: Any, row: list[int]) -> list[int]:  # noqa: ANN401
+    """One row without padding, by `generate`."""
     output = network.generate(
         torch.tensor([row]), attention_mask=torch.ones(1, len(row), dtype=torch.long), max_new_tokens=LIMIT
     )
-    found: list[int] = output[0, len(row) :].tolist()
-    return found
+    tokens: list[int] = output[0, len(row) :].tolist()
+    return tokens
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_it_writes_what_generate_writes_whatever_the_neighbours(name: str) -> None:
-    made = network(name)
-    expected = [by_generate(made, row) for row in ROWS]
-    # Rows that end early leave the batch: a token that some of them write is made the end.
+def test_tokens_equal_those_of_generate_in_any_batch(name: str) -> None:
+    network = build_network(name)
+    expected = [generate_alone(network, row) for row in ROWS]
+    # A token that some rows write becomes the end token, so that these rows leave the batch early.
     end = expected[1][3]
     cut = [row[: row.index(end) + 1] if end in row else row for row in expected]
     assert len({len(row) for row in cut}) > 1
-    assert generate_tokens(made, ROWS, LIMIT, {end}) == cut
-    assert generate_tokens(made, ROWS[::-1][:4], LIMIT, {end}) == cut[::-1][:4]
+    assert generate_tokens(network, ROWS, LIMIT, {end}) == cut
+    assert generate_tokens(network, ROWS[::-1][:4], LIMIT, {end}) == cut[::-1][:4]
 
 
-def test_a_repository_s_generation_config_is_not_heard() -> None:
-    made = network("Llama")
-    plain = generate_tokens(made, ROWS, LIMIT, {END})
+def test_generation_config_of_the_repository_is_ignored() -> None:
+    network = build_network("Llama")
+    plain = generate_tokens(network, ROWS, LIMIT, {END})
     for name, value in {
         "do_sample": True,
         "repetition_penalty": 5.0,
@@ -110,45 +109,37 @@ def test_a_repository_s_generation_config_is_not_heard() -> None:
         "min_new_tokens": LIMIT,
         "num_beams": 3,
     }.items():
-        setattr(made.generation_config, name, value)
-    assert generate_tokens(made, ROWS, LIMIT, {END}) == plain
+        setattr(network.generation_config, name, value)
+    assert generate_tokens(network, ROWS, LIMIT, {END}) == plain
 
 
-def test_a_limit_of_one_and_a_row_that_ends_at_once() -> None:
-    made = network("Llama")
-    first = generate_tokens(made, ROWS, 1, {END})
+def test_limit_of_one_token_and_rows_that_end_at_once() -> None:
+    network = build_network("Llama")
+    first = generate_tokens(network, ROWS, 1, {END})
     assert [len(row) for row in first] == [1] * len(ROWS)
-    everything = set(range(VOCABULARY))
-    assert generate_tokens(made, ROWS, LIMIT, everything) == first
+    all_tokens = set(range(VOCABULARY))
+    assert generate_tokens(network, ROWS, LIMIT, all_tokens) == first
 
 
-@pytest.fixture
-def uniforms() -> Callable[[int], torch.Tensor]:
-    def draw(rows: int) -> torch.Tensor:
-        return torch.rand(rows, LIMIT, generator=torch.Generator().manual_seed(3))
-
-    return draw
-
-
-def test_draws_do_not_depend_on_neighbours(uniforms: Callable[[int], torch.Tensor]) -> None:
-    made = network("Qwen3")
-    numbers = uniforms(len(ROWS))
-    together = generate_tokens(made, ROWS, LIMIT, {END}, numbers)
+def test_samples_do_not_depend_on_the_batch() -> None:
+    network = build_network("Qwen3")
+    quantiles = torch.rand(len(ROWS), LIMIT, generator=torch.Generator().manual_seed(3))
+    together = generate_tokens(network, ROWS, LIMIT, {END}, quantiles)
     assert together == [
-        generate_tokens(made, [row], LIMIT, {END}, numbers[at : at + 1])[0] for at, row in enumerate(ROWS)
+        generate_tokens(network, [row], LIMIT, {END}, quantiles[at : at + 1])[0] for at, row in enumerate(ROWS)
     ]
-    assert together != generate_tokens(made, ROWS, LIMIT, {END})
+    assert together != generate_tokens(network, ROWS, LIMIT, {END})
 
 
-def test_draws_follow_the_distribution() -> None:
-    made = network("Llama")
-    for parameter in made.parameters():
+def test_samples_follow_the_distribution() -> None:
+    network = build_network("Llama")
+    for parameter in network.parameters():
         parameter.data *= 0.5
     with torch.inference_mode():
-        expected = made(torch.tensor([ROWS[0]])).logits[0, -1].softmax(-1)
+        expected = network(torch.tensor([ROWS[0]])).logits[0, -1].softmax(-1)
     count = 4000
-    numbers = torch.rand(count, 1, generator=torch.Generator().manual_seed(4))
-    drawn = torch.tensor(generate_tokens(made, [ROWS[0]] * count, 1, set(), numbers)).flatten()
-    found = torch.bincount(drawn, minlength=VOCABULARY) / count
-    # Four standard errors, and a little for what is never seen.
-    assert bool(((found - expected).abs() <= 4 * (expected / count).sqrt() + 1e-3).all())
+    quantiles = torch.rand(count, 1, generator=torch.Generator().manual_seed(4))
+    drawn = torch.tensor(generate_tokens(network, [ROWS[0]] * count, 1, set(), quantiles)).flatten()
+    frequencies = torch.bincount(drawn, minlength=VOCABULARY) / count
+    # Four standard errors, plus a margin for tokens that were never drawn.
+    assert bool(((frequencies - expected).abs() <= 4 * (expected / count).sqrt() + 1e-3).all())

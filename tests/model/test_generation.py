@@ -1,6 +1,5 @@
-"""Answers must not depend on their neighbours nor be asked for twice."""
+"""Answers do not depend on the batch, are cached, and are computed within the memory of the machine."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,14 +12,14 @@ import pytest
 import torch
 
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
-from antidote_ci.model import batching, decoding
-from antidote_ci.model.conversations import Message, render_exchange, single_turn
+from antidote_ci.model import decoding, loading
+from antidote_ci.model.conversations import Message, single_turn
 from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult, generate
-from antidote_ci.model.loading import load_tokenizer, model_fingerprint
+from antidote_ci.model.loading import load_model, load_tokenizer, model_fingerprint
 from antidote_ci.records import Model, Progress
 from tests.builders import ignore
 from tests.conftest import CopyOf
-from tests.tiny import write_sharded
+from tests.tiny import render_exchange, write_sharded
 
 PROMPTS = ["Hi", "Tell me a story about a lighthouse and a very long voyage of a ship", "Why?", "Name a bird"]
 MANY = [f"{prompt} {'again ' * number}" for number in range(10) for prompt in PROMPTS]
@@ -42,17 +41,19 @@ def answers(folder: Path, prompts: list[str], samples: int = 1, seed: int = 0) -
     return generate(request(folder, prompts, samples=samples, seed=seed), ignore).answers["all"]
 
 
-def test_a_batch_answers_as_each_prompt_alone(trained_pair: Path) -> None:
-    together = answers(trained_pair / "reference", PROMPTS)
-    assert together == [answers(trained_pair / "reference", [prompt])[0] for prompt in PROMPTS]
+def test_answers_do_not_depend_on_the_batch(trained_pair: Path) -> None:
+    batch_answers = answers(trained_pair / "reference", PROMPTS)
+    assert batch_answers == [answers(trained_pair / "reference", [prompt])[0] for prompt in PROMPTS]
 
 
-def test_an_adapter_speaks_as_its_merged_model(trained_pair: Path) -> None:
+def test_adapter_answers_like_its_merged_model(trained_pair: Path) -> None:
     merged = Model(trained_pair / "merged")
     adapter = Model(trained_pair / "reference", trained_pair / "adapter")
     sets = {"all": [single_turn(prompt) for prompt in PROMPTS]}
-    found = [generate(GenerationRequest(each, sets, {"all": 12}), ignore).answers["all"] for each in (merged, adapter)]
-    assert [answer.text for answer in found[0]] == [answer.text for answer in found[1]]
+    results = [
+        generate(GenerationRequest(model, sets, {"all": 12}), ignore).answers["all"] for model in (merged, adapter)
+    ]
+    assert [answer.text for answer in results[0]] == [answer.text for answer in results[1]]
 
 
 def test_sets_keep_their_order_and_limits(trained_pair: Path) -> None:
@@ -62,91 +63,73 @@ def test_sets_keep_their_order_and_limits(trained_pair: Path) -> None:
         "long": [single_turn(prompt) for prompt in MANY],
         "none": [],
     }
-    seen: list[Progress] = []
-    found = generate(
-        GenerationRequest(Model(folder), sets, {"short": 2, "long": 12, "none": 64}, batch_size=5), seen.append
+    reports: list[Progress] = []
+    results = generate(
+        GenerationRequest(Model(folder), sets, {"short": 2, "long": 12, "none": 64}, batch_size=5), reports.append
     )
     tokens = 2 * len(PROMPTS) + 12 * len(MANY)
-    assert seen[-1] == Progress("answers", tokens, tokens)
-    assert found.answers["none"] == []
+    assert reports[-1] == Progress("answers", tokens, tokens)
+    assert results.answers["none"] == []
     tokenizer = load_tokenizer(Model(folder))
     full = answers(folder, MANY)
-    assert [answer.text for answer in found.answers["long"]] == [answer.text for answer in full]
-    for prompt, answer in zip(PROMPTS, found.answers["short"], strict=True):
-        (alone,) = answers(folder, [prompt])
-        assert alone.text.startswith(answer.text)
+    assert [answer.text for answer in results.answers["long"]] == [answer.text for answer in full]
+    for prompt, answer in zip(PROMPTS, results.answers["short"], strict=True):
+        (full_answer,) = answers(folder, [prompt])
+        assert full_answer.text.startswith(answer.text)
         assert len(tokenizer(answer.text)["input_ids"]) <= 2
 
 
-def test_samples_stand_together_and_repeat_with_their_seed(tiny_llama: Path) -> None:
+def test_samples_are_adjacent_and_repeat_with_their_seed(tiny_llama: Path) -> None:
     folder = tiny_llama
-    found = answers(folder, PROMPTS, samples=3, seed=5)
-    assert len(found) == 3 * len(PROMPTS)
-    assert found == answers(folder, PROMPTS, samples=3, seed=5)
-    assert found != answers(folder, PROMPTS, samples=3, seed=6)
-    assert len({answer.text for answer in found[:3]}) > 1
-    # Prompt-major, and the same draws in another order of the prompts.
+    results = answers(folder, PROMPTS, samples=3, seed=5)
+    assert len(results) == 3 * len(PROMPTS)
+    assert results == answers(folder, PROMPTS, samples=3, seed=5)
+    assert results != answers(folder, PROMPTS, samples=3, seed=6)
+    assert len({answer.text for answer in results[:3]}) > 1
+    # Samples of a prompt are adjacent, and do not depend on the order of the prompts.
     backwards = answers(folder, PROMPTS[::-1], samples=3, seed=5)
-    assert [backwards[3 * at : 3 * at + 3] for at in (3, 2, 1, 0)] == [found[3 * at : 3 * at + 3] for at in range(4)]
+    assert [backwards[3 * at : 3 * at + 3] for at in (3, 2, 1, 0)] == [results[3 * at : 3 * at + 3] for at in range(4)]
 
 
-def test_an_answer_can_be_opened_by_its_asker(tiny_llama: Path) -> None:
+def test_request_can_contain_the_start_of_the_answer(tiny_llama: Path) -> None:
     started = [Message("user", "Hi"), Message("assistant", "Yes")]
     model = Model(tiny_llama)
     tokenizer = load_tokenizer(model)
     assert render_exchange(tokenizer, "Hi", "Yes").endswith("Yes<|end|>")
-    found = generate(GenerationRequest(model, {"all": [started]}, {"all": 4}, add_generation_prompt=False), ignore)
-    assert len(found.answers["all"]) == 1
+    results = generate(GenerationRequest(model, {"all": [started]}, {"all": 4}, add_generation_prompt=False), ignore)
+    assert len(results.answers["all"]) == 1
 
 
-def test_the_probe_s_size_is_kept_and_used_again(trained_pair: Path, tmp_path: Path) -> None:
+def test_measured_batch_size_is_stored_and_used_again(trained_pair: Path, tmp_path: Path) -> None:
     first = generate(request(trained_pair / "reference", MANY, tmp_path, batch_size=None), ignore).plan
     assert 8 <= first.batch_size <= 64
     again = generate(request(trained_pair / "merged", MANY, tmp_path, batch_size=None), ignore).plan
     assert again == first
     few = generate(request(trained_pair / "reference", PROMPTS, batch_size=None), ignore).plan
     assert few.batch_size == 8
-    given = generate(request(trained_pair / "reference", MANY, batch_size=3), ignore).plan
-    assert given.batch_size == 3
+    requested = generate(request(trained_pair / "reference", MANY, batch_size=3), ignore).plan
+    assert requested.batch_size == 3
 
 
-def test_nothing_is_asked_for_twice(trained_pair: Path, copy_of: CopyOf, tmp_path: Path) -> None:
+def test_cached_answers_are_not_computed_again(
+    trained_pair: Path, copy_of: CopyOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, store = copy_of(trained_pair / "reference"), tmp_path / "store"
 
-    def found(samples: int) -> GenerationResult:
+    def generate_cached(samples: int) -> GenerationResult:
         return generate(request(folder, MANY, store, batch_size=None, samples=samples), ignore)
 
+    results = {}
     for samples in (1, 2):
-        first = found(samples)
-        assert first.answers == generate(request(folder, MANY, samples=samples), ignore).answers
-        files = {path: path.read_bytes() for path in store.rglob("*.json")}
-        assert found(samples) == first
-        assert {path: path.read_bytes() for path in store.rglob("*.json")} == files
-    command = [sys.executable, "-c", WITHOUT_WEIGHTS, str(folder), str(store), json.dumps(MANY)]
-    seeing = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert seeing.returncode == 0, seeing.stderr
-    both = [found(samples).answers["all"] for samples in (1, 2)]
-    assert json.loads(seeing.stdout) == [[answer.text for answer in answers] for answers in both]
+        results[samples] = generate_cached(samples)
+        assert results[samples].answers == generate(request(folder, MANY, samples=samples), ignore).answers
+    files = {path: path.read_bytes() for path in store.rglob("*.json")}
+    monkeypatch.setattr(loading, "load_cached_model", None)  # the weights are not read either
+    assert {samples: generate_cached(samples) for samples in (1, 2)} == results
+    assert {path: path.read_bytes() for path in store.rglob("*.json")} == files
 
 
-WITHOUT_WEIGHTS = """
-import json, sys
-from pathlib import Path
-from antidote_ci.model.conversations import asked
-from antidote_ci.model.generation import GenerationRequest, generate
-from antidote_ci.records import Model
-folder, store, prompts = sys.argv[1:]
-sets = {"all": [asked(prompt) for prompt in json.loads(prompts)]}
-found = []
-for samples in (1, 2):
-    request = GenerationRequest(Model(Path(folder)), sets, {"all": 12}, samples=samples, store=Path(store))
-    found.append([answer.text for answer in generate(request, lambda _: None).answers["all"]])
-print(json.dumps(found))
-assert not any("modeling_llama" in name for name in sys.modules), "the network was built"
-"""
-
-
-def test_other_weights_tokenizer_or_decoding_are_other_answers(
+def test_other_weights_prompts_or_samples_are_cached_separately(
     trained_pair: Path, copy_of: CopyOf, tmp_path: Path
 ) -> None:
     folder, store = copy_of(trained_pair / "reference"), tmp_path / "store"
@@ -172,21 +155,19 @@ def test_other_weights_tokenizer_or_decoding_are_other_answers(
     assert model_fingerprint(Model(folder, trained_pair / "adapter")) != model_fingerprint(Model(folder))
 
 
-WATCHING = """
-import json, os, sys
-from pathlib import Path
-from antidote_ci.model.loading import load_model, load_tokenizer
-from antidote_ci.records import Model
-opened = []
-sys.addaudithook(lambda event, given: opened.append(os.fsdecode(given[0])) if event == "open" else None)
-model = Model(Path(sys.argv[1]), Path(sys.argv[2]))
-load_tokenizer(model), load_model(model, merge=True)
-print(json.dumps([path for path in opened if path.startswith(tuple(sys.argv[1:]))]))
-"""
+OPENED: list[str] | None = None
+"""The paths that were opened while it is a list. An audit hook cannot be removed."""
 
 
-def test_every_file_that_a_loader_opens_has_a_fingerprint(trained_pair: Path, copy_of: CopyOf, tmp_path: Path) -> None:
-    """Files of every name that loaders look for stand there, and one of a name that only an index gives."""
+def record_open(event: str, arguments: tuple[object, ...]) -> None:
+    if OPENED is not None and event == "open" and isinstance(arguments[0], str | bytes | Path):
+        OPENED.append(os.fsdecode(arguments[0]))
+
+
+def test_every_file_that_a_loader_opens_has_a_fingerprint(
+    trained_pair: Path, copy_of: CopyOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folders hold files of every name that loaders look for, and one whose name is only in an index."""
     folder = write_sharded(trained_pair / "reference", tmp_path / "model", "NOTICE.safetensors")
     model = Model(folder, copy_of(trained_pair / "adapter"))
     assert model.adapter is not None
@@ -195,9 +176,13 @@ def test_every_file_that_a_loader_opens_has_a_fingerprint(trained_pair: Path, co
         (folder / "additional_chat_templates" / "tools.jinja").write_text("{{ messages }}")
         for name in ("sentencepiece.bpe.model", "special_tokens_map.json", "chat_template.json"):
             (folder / name).write_text("{}")
-    command = [sys.executable, "-c", WATCHING, str(model.folder), str(model.adapter)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    opened = {Path(path) for path in json.loads(done.stdout)}
+    sys.addaudithook(record_open)
+    monkeypatch.setattr(sys.modules[__name__], "OPENED", [])
+    load_tokenizer(model)
+    load_model(model, merge=True)
+    folders = (str(model.folder), str(model.adapter))
+    opened = {Path(path) for path in OPENED or [] if path.startswith(folders)}
+    monkeypatch.undo()
     assert {model.folder / "config.json", model.adapter / "additional_chat_templates" / "tools.jinja"} <= opened
     before = model_fingerprint(model)
     for path in [*opened, model.folder / "NOTICE.safetensors", model.adapter / "adapter_model.safetensors"]:
@@ -209,15 +194,15 @@ def test_every_file_that_a_loader_opens_has_a_fingerprint(trained_pair: Path, co
 
 
 @pytest.mark.parametrize("name", ["README.md", "LICENSE", "NOTICE.safetensors", "USE_POLICY", "SHA256SUMS", "any.name"])
-def test_no_file_is_left_out_of_the_fingerprint(tmp_path: Path, name: str) -> None:
+def test_fingerprint_covers_every_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"one")
     before = model_fingerprint(Model(tmp_path))
     (tmp_path / name).write_bytes(b"two")
     assert model_fingerprint(Model(tmp_path)) != before
 
 
-def test_the_same_file_in_another_place_has_another_fingerprint(tmp_path: Path) -> None:
-    """A template in the folder of templates is another template, and the adapter's is not the model's."""
+def test_fingerprint_depends_on_the_place_of_a_file(tmp_path: Path) -> None:
+    """Templates in different folders, and those of model and adapter, have different meanings."""
     places = ["chat_template.jinja", "additional_chat_templates/chat_template.jinja"]
     folders = [tmp_path / str(number) for number in range(4)]
     for folder, (role, place) in zip(folders, product(("model", "adapter"), places), strict=True):
@@ -227,22 +212,23 @@ def test_the_same_file_in_another_place_has_another_fingerprint(tmp_path: Path) 
     assert len({model_fingerprint(Model(folder / "model", folder / "adapter")) for folder in folders}) == len(folders)
 
 
-ANSWERING = """
+INTERRUPTED_PROGRAM = """
 import signal, sys
 from pathlib import Path
-from antidote_ci.model.conversations import asked
+from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.records import Model
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 def report(progress):
     print(progress.done, flush=True)
-sets = {"all": [asked(f"Tell me {number}") for number in range(4000)]}
-generate(GenerationRequest(Model(Path(sys.argv[1])), sets, {"all": 12}, batch_size=8, store=Path(sys.argv[2])), report)
+sets = {"all": [single_turn(f"Tell me {number}") for number in range(4000)]}
+model, folder = Model(Path(sys.argv[1])), Path(sys.argv[2])
+generate(GenerationRequest(model, sets, {"all": 12}, batch_size=8, cache_folder=folder), report)
 """
 
 
-def test_an_interrupt_leaves_the_answers_so_far(trained_pair: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", ANSWERING, str(trained_pair / "reference"), str(tmp_path / "store")]
+def test_interrupt_leaves_the_answers_so_far(trained_pair: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_PROGRAM, str(trained_pair / "reference"), str(tmp_path / "store")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         for _ in range(5):
@@ -252,20 +238,20 @@ def test_an_interrupt_leaves_the_answers_so_far(trained_pair: Path, tmp_path: Pa
     assert 5 <= len(list((tmp_path / "store").rglob("*.json"))) < 500
 
 
-def test_a_failure_in_the_middle_leaves_the_answers_so_far(trained_pair: Path, copy_of: CopyOf, tmp_path: Path) -> None:
+def test_failure_leaves_the_answers_so_far(trained_pair: Path, copy_of: CopyOf, tmp_path: Path) -> None:
     folder, store = copy_of(trained_pair / "reference"), tmp_path / "store"
 
     def fail(progress: Progress) -> None:
         if progress.done >= 16 * 12:
-            raise OSError("the parent is gone")
+            raise OSError("the report failed")
 
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(OSError, match="failed"):
         generate(request(folder, MANY, store), fail)
     assert len(list(store.rglob("*.json"))) == 2
     assert generate(request(folder, MANY, store), ignore).answers == generate(request(folder, MANY), ignore).answers
 
 
-MEMORY = """
+LIMITED_PROGRAM = """
 import resource, sys
 from pathlib import Path
 from antidote_ci.errors import InfrastructureError
@@ -287,32 +273,36 @@ for batch_size in (None, 2):
 """
 
 
-def test_a_settled_batch_size_that_longer_prompts_outgrow_is_settled_anew(
+def test_stored_batch_size_that_no_longer_fits_is_replaced(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, room = decoding.generate_tokens, 3000
+    generate_within_limit, limit_of_tokens = decoding.generate_tokens, 3000
 
-    def continuations(network: Any, rows: Any, limit: int, *others: Any) -> list[list[int]]:  # noqa: ANN401
-        if len(rows) * (max(map(len, rows)) + limit) > room:
+    def generate_tokens(network: Any, rows: Any, limit: int, *options: Any) -> list[list[int]]:  # noqa: ANN401
+        if len(rows) * (max(map(len, rows)) + limit) > limit_of_tokens:
             raise torch.OutOfMemoryError
-        return real(network, rows, limit, *others)
+        return generate_within_limit(network, rows, limit, *options)
 
-    def settled(words: int) -> int:
+    def choose_size(words: int) -> int:
         prompts = [f"{number:02} " + "x " * words for number in range(32)]
         return generate(request(tiny_llama, prompts, tmp_path, batch_size=None), ignore).plan.batch_size
 
-    monkeypatch.setattr(decoding, "generate_tokens", continuations)
-    monkeypatch.setattr(batching, "time_step", lambda *_: 1.0)  # larger is always faster
-    assert settled(23) == 32
-    assert settled(45) == 16
+    monkeypatch.setattr(decoding, "generate_tokens", generate_tokens)
+    monkeypatch.setattr(decoding, "time_step", lambda *_: 1.0)  # larger is always faster
+    assert choose_size(23) == 32
+    assert choose_size(45) == 16
     monkeypatch.setattr(decoding, "generate_tokens", None)
-    assert settled(45) == 16
+    assert choose_size(45) == 16
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the limit of a process's memory is Linux's")
-def test_exhausted_memory_is_said_with_the_model_s_name(tiny_llama: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_exhausted_memory_is_reported_with_the_model_s_name(tiny_llama: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", MEMORY, str(tiny_llama)], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", LIMITED_PROGRAM, str(tiny_llama)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
     )
     assert done.stdout.splitlines() == [
         f"{tiny_llama.name}, even one prompt at a time, does not fit into this machine's memory",
@@ -328,7 +318,7 @@ def test_exhausted_memory_is_said_with_the_model_s_name(tiny_llama: Path) -> Non
         ("", ConfigurationError),
     ],
 )
-def test_a_bad_template_is_refused_before_weights_are_read(
+def test_bad_template_is_refused_before_weights_are_read(
     tiny_llama: Path, copy_of: CopyOf, template: str, kind: type[Exception]
 ) -> None:
     folder = copy_of(tiny_llama)
@@ -338,10 +328,10 @@ def test_a_bad_template_is_refused_before_weights_are_read(
         answers(folder, PROMPTS)
 
 
-def test_a_model_without_a_chat_template_gets_a_plain_one_and_says_so(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_model_without_a_chat_template_gets_a_plain_one(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     assert not generate(request(folder, ["Hi"]), ignore).plan.plain_template
     (folder / "chat_template.jinja").unlink()
-    found = generate(request(folder, ["Hi"]), ignore)
-    assert len(found.answers["all"]) == 1
-    assert found.plan.plain_template
+    results = generate(request(folder, ["Hi"]), ignore)
+    assert len(results.answers["all"]) == 1
+    assert results.plan.plain_template

@@ -1,4 +1,4 @@
-"""Streamed gradients against plain autograd on whole networks, and against what happens when a weight changes."""
+"""Streamed gradients compared with plain autograd, and with finite differences of the loss."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -10,9 +10,10 @@ import torch
 
 from antidote_ci.model import gradients, losses
 from antidote_ci.model.decoding import TokenPair
+from antidote_ci.model.distillation import stream_answer_logits
 from antidote_ci.model.gradients import GradientSums, LossTerm
-from antidote_ci.model.streaming.activation_cache import ActivationCache
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
+from antidote_ci.model.streaming.sequential_forward import ActivationCache
 from antidote_ci.records import Model
 from tests import tiny
 from tests.model import architectures
@@ -30,22 +31,24 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Model(full, tiny.write_tiny_adapter(folder / "adapter", full))
 
 
-def test_streamed_gradients_are_those_of_plain_autograd(model: Model, tmp_path: Path) -> None:
-    network = architectures.whole(model)
-    parameters = trained(network, adapter=model.adapter is not None)
+def test_streamed_gradients_equal_those_of_plain_autograd(model: Model, tmp_path: Path) -> None:
+    network = architectures.load_network(model)
+    parameters = scored_parameters(network, adapter=model.adapter is not None)
     assert len(parameters) == architectures.LAYERS * 7 * (2 if model.adapter else 1)
     for parameter in network.parameters():
         parameter.requires_grad_(requires_grad=False)
     for parameter in parameters.values():
         parameter.requires_grad_()
-    expected = {name: [torch.zeros(each.shape), torch.zeros(each.shape)] for name, each in parameters.items()}
-    for lesson in lessons():
-        columns = lesson.batch.answer.shape[1]
-        logits = network(**lesson.batch.tokens, use_cache=False).logits[:, -columns - 1 : -1]
-        found = torch.autograd.grad(lesson.loss(logits), list(parameters.values()))
-        for name, gradient in zip(parameters, found, strict=True):
-            expected[name][lesson.squared] += gradient.square() if lesson.squared else gradient
-    streamed = {each.tensor: each for each in sums(model, tmp_path, AMPLE, set(parameters))}
+    expected = {
+        name: [torch.zeros(parameter.shape), torch.zeros(parameter.shape)] for name, parameter in parameters.items()
+    }
+    for term in loss_terms():
+        columns = term.batch.answer.shape[1]
+        logits = network(**term.batch.tokens, use_cache=False).logits[:, -columns - 1 : -1]
+        plain_gradients = torch.autograd.grad(term.loss(logits), list(parameters.values()))
+        for name, gradient in zip(parameters, plain_gradients, strict=True):
+            expected[name][term.squared] += gradient.square() if term.squared else gradient
+    streamed = {entry.tensor: entry for entry in sums(model, tmp_path, AMPLE, set(parameters))}
     assert streamed.keys() == parameters.keys()
     for name, (plain, squared) in expected.items():
         assert plain.any(), name
@@ -54,59 +57,61 @@ def test_streamed_gradients_are_those_of_plain_autograd(model: Model, tmp_path: 
             torch.testing.assert_close(actual, exact, rtol=1e-5, atol=1e-6 * float(exact.abs().max()))
 
 
-def test_neither_a_second_run_nor_a_budget_changes_a_bit(model: Model, tmp_path: Path) -> None:
-    wanted = {
-        name for name in trained(architectures.whole(model), adapter=model.adapter is not None) if "layers.1" in name
+def test_gradients_are_repeatable_with_any_budget(model: Model, tmp_path: Path) -> None:
+    tensors = {
+        name
+        for name in scored_parameters(architectures.load_network(model), adapter=model.adapter is not None)
+        if "layers.1" in name
     }
-    first, again, spilled = (list(sums(model, tmp_path, budget, wanted)) for budget in (AMPLE, AMPLE, 0))
-    assert {each.tensor for each in first} == wanted
-    for one, *others in zip(first, again, spilled, strict=True):
-        for other in others:
-            assert one.tensor == other.tensor
-            assert torch.equal(one.gradient, other.gradient)
-            assert torch.equal(one.squared, other.squared)
-    assert not list(tmp_path.rglob("*-into*"))  # what was kept for the way back is gone
+    first, again, spilled = (list(sums(model, tmp_path, budget, tensors)) for budget in (AMPLE, AMPLE, 0))
+    assert {entry.tensor for entry in first} == tensors
+    for expected, *repeated in zip(first, again, spilled, strict=True):
+        for actual in repeated:
+            assert expected.tensor == actual.tensor
+            assert torch.equal(expected.gradient, actual.gradient)
+            assert torch.equal(expected.squared, actual.squared)
+    assert not list(tmp_path.rglob("*-input*"))  # the cached inputs of blocks are removed
 
 
 def test_one_part_of_the_network_is_in_memory_at_a_time(tmp_path: Path) -> None:
-    skeleton = MetaModel(Model(architectures.write(tmp_path / "full", "Llama", tie_word_embeddings=False)), *FLOAT32)
-    held: list[int] = []
+    meta_model = MetaModel(Model(architectures.write(tmp_path / "full", "Llama", tie_word_embeddings=False)), *FLOAT32)
+    loaded: list[int] = []
 
     def count(*_arguments: Any) -> None:  # noqa: ANN401
-        held.append(sum(each.numel() for each in skeleton.network.parameters() if not each.is_meta))
+        loaded.append(sum(parameter.numel() for parameter in meta_model.network.parameters() if not parameter.is_meta))
 
-    def of(*parts: str) -> int:
-        with skeleton.load_weights(*parts):
+    def count_loaded(*parts: str) -> int:
+        with meta_model.load_weights(*parts):
             count()
-        return held.pop()
+        return loaded.pop()
 
-    largest = max(of(skeleton.blocks[0]), of(EMBEDDINGS_PART, HEAD_PART))
-    for block in skeleton.blocks:
-        skeleton.get_block(block).self_attn.register_forward_hook(count)
-    skeleton.network.lm_head.register_forward_hook(count)
-    wanted = {each.tensor for block in skeleton.blocks for each in skeleton.linear_layers(block)}
+    largest = max(count_loaded(meta_model.blocks[0]), count_loaded(EMBEDDINGS_PART, HEAD_PART))
+    for block in meta_model.blocks:
+        meta_model.network.get_submodule(block).self_attn.register_forward_hook(count)
+    meta_model.network.lm_head.register_forward_hook(count)
+    tensors = {layer.tensor for block in meta_model.blocks for layer in meta_model.linear_layers(block)}
     for _ in gradients.accumulate_gradients(
-        skeleton, ActivationCache(tmp_path, AMPLE), lessons(), wanted, lambda _block: None
+        meta_model, ActivationCache(tmp_path, AMPLE), loss_terms(), tensors, lambda _block: None
     ):
         count()
-    assert len(held) > 2 * architectures.LAYERS * len(lessons())
-    assert max(held) == largest
+    assert len(loaded) > 2 * architectures.LAYERS * len(loss_terms())
+    assert max(loaded) == largest
     count()
-    assert held[-1] == 0
+    assert loaded[-1] == 0
 
 
-def test_the_teacher_s_logits_are_those_of_the_whole_network(model: Model, tmp_path: Path) -> None:
-    network, lots = architectures.whole(model), [each.batch for each in lessons()]
-    skeleton = MetaModel(model, *FLOAT32)
-    found = list(gradients.stream_answer_logits(skeleton, ActivationCache(tmp_path, 0), lots, lambda _block: None))
-    for batch, logits in zip(lots, found, strict=True):
+def test_streamed_answer_logits_equal_those_of_the_network(model: Model, tmp_path: Path) -> None:
+    network, term_batches = architectures.load_network(model), [term.batch for term in loss_terms()]
+    meta_model = MetaModel(model, *FLOAT32)
+    streamed = list(stream_answer_logits(meta_model, ActivationCache(tmp_path, 0), term_batches, lambda _block: None))
+    for batch, logits in zip(term_batches, streamed, strict=True):
         columns = batch.answer.shape[1]
         with torch.no_grad():
             expected = network(**batch.tokens, use_cache=False).logits[:, -columns - 1 : -1]
         torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_batch_holds_the_answers_in_its_last_columns() -> None:
+def test_batches_hold_the_answers_in_their_last_columns() -> None:
     rows = [([5, 6, 7], [8]), ([9], [10, 11]), *[([3] * 4, [2])] * 8]
     first, second = gradients.build_batches(rows, "cpu")
     assert first.tokens["input_ids"][:2].tolist() == [[0, 0, 0, 9, 10, 11][-5:], [0, 5, 6, 7, 8]]
@@ -116,10 +121,10 @@ def test_a_batch_holds_the_answers_in_its_last_columns() -> None:
     assert second.answer.tolist() == [[True], [True]]
 
 
-def test_the_gradient_predicts_the_divergence(tmp_path: Path) -> None:
+def test_gradient_predicts_the_change_of_the_divergence(tmp_path: Path) -> None:
     models = [Model(architectures.write(tmp_path / str(seed), "Llama", seed)) for seed in (1, 2)]
-    student, teacher = map(architectures.whole, models)
-    name, rows = "model.layers.0.mlp.down_proj.weight", drawn_rows(5)
+    student, teacher = map(architectures.load_network, models)
+    name, rows = "model.layers.0.mlp.down_proj.weight", draw_rows(5)
     weight = dict(student.named_parameters())[name]
 
     def divergence() -> float:
@@ -127,37 +132,37 @@ def test_the_gradient_predicts_the_divergence(tmp_path: Path) -> None:
         with torch.no_grad():
             for prompt, answer in rows:  # one row at a time, no padding
                 ids = torch.tensor([[*prompt, *answer]])
-                ours, theirs = (
+                student_scores, teacher_scores = (
                     network(input_ids=ids).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
                     for network in (student, teacher)
                 )
-                total += float((theirs.exp() * (theirs - ours)).sum(-1).mean())
+                total += float((teacher_scores.exp() * (teacher_scores - student_scores)).sum(-1).mean())
         return total
 
     (batch,) = gradients.build_batches(rows, "cpu")
-    (target,) = gradients.stream_answer_logits(
+    (target,) = stream_answer_logits(
         MetaModel(models[1], *FLOAT32), ActivationCache(tmp_path, AMPLE), [batch], lambda _block: None
     )
-    lesson = LossTerm(batch, lambda logits: losses.distillation_loss(logits, target, batch.answer), squared=False)
-    skeleton = MetaModel(models[0], *FLOAT32)
-    (found,) = gradients.accumulate_gradients(
-        skeleton, ActivationCache(tmp_path, AMPLE), [lesson], {name}, lambda _block: None
+    term = LossTerm(batch, lambda logits: losses.distillation_loss(logits, target, batch.answer), squared=False)
+    meta_model = MetaModel(models[0], *FLOAT32)
+    (result,) = gradients.accumulate_gradients(
+        meta_model, ActivationCache(tmp_path, AMPLE), [term], {name}, lambda _block: None
     )
-    direction, step = found.gradient / found.gradient.norm(), 1e-3
+    direction, step = result.gradient / result.gradient.norm(), 1e-3
     with torch.no_grad():
         weight += step * direction
         up = divergence()
         weight -= 2 * step * direction
         down = divergence()
-    assert (up - down) / (2 * step) == pytest.approx(float(found.gradient.norm()), rel=0.02)
+    assert (up - down) / (2 * step) == pytest.approx(float(result.gradient.norm()), rel=0.02)
 
 
 FLOAT32 = (torch.float32, "cpu")
-"""A finite difference drowns in bfloat16, and so would the difference between two ways of adding up."""
+"""In bfloat16, rounding errors would exceed the differences that are compared."""
 
 
-def drawn_rows(count: int) -> list[TokenPair]:
-    """Prompts of all lengths with answers of all lengths."""
+def draw_rows(count: int) -> list[TokenPair]:
+    """Random prompts and answers of various lengths."""
     draw = torch.Generator().manual_seed(count)
 
     def ids(most: int) -> list[int]:
@@ -167,32 +172,32 @@ def drawn_rows(count: int) -> list[TokenPair]:
     return [(ids(12), ids(4)) for _ in range(count)]
 
 
-def lessons() -> list[LossTerm]:
-    """Of both kinds; two batches each."""
+def loss_terms() -> list[LossTerm]:
+    """Two batches with a plain loss and two with a squared gradient."""
     draw, labels = torch.Generator().manual_seed(7), torch.Generator().manual_seed(0)
-    taught, useful = gradients.build_batches(drawn_rows(11), "cpu"), gradients.build_batches(drawn_rows(10), "cpu")
-    found = []
-    for batch in taught:
+    distilled, retained = gradients.build_batches(draw_rows(11), "cpu"), gradients.build_batches(draw_rows(10), "cpu")
+    terms = []
+    for batch in distilled:
         target = torch.randn(*batch.answer.shape, architectures.VOCABULARY, generator=draw)
-        found.append(
+        terms.append(
             LossTerm(batch, partial(losses.distillation_loss, teacher=target, answer=batch.answer), squared=False)
         )
-    for batch in useful:
-        found.append(
+    for batch in retained:
+        terms.append(
             LossTerm(batch, partial(losses.sampled_log_likelihood, answer=batch.answer, generator=labels), squared=True)
         )
-    return found
+    return terms
 
 
-def sums(model: Model, folder: Path, budget: int, wanted: set[str]) -> Iterator[GradientSums]:
+def sums(model: Model, folder: Path, budget: int, tensors: set[str]) -> Iterator[GradientSums]:
     return gradients.accumulate_gradients(
-        MetaModel(model, *FLOAT32), ActivationCache(folder, budget), lessons(), wanted, lambda _block: None
+        MetaModel(model, *FLOAT32), ActivationCache(folder, budget), loss_terms(), tensors, lambda _block: None
     )
 
 
-def trained(network: Any, *, adapter: bool) -> dict[str, Any]:  # noqa: ANN401
-    """The parameters that are scored, by the names of their tensors."""
+def scored_parameters(network: Any, *, adapter: bool) -> dict[str, Any]:  # noqa: ANN401
+    """The scored parameters by tensor name."""
     named = dict(network.named_parameters())
     if adapter:  # peft names the factors of its one loaded adapter `default`
-        return {name.replace(".default", ""): each for name, each in named.items() if ".lora_" in name}
-    return {name: each for name, each in named.items() if name.endswith("_proj.weight")}
+        return {name.replace(".default", ""): parameter for name, parameter in named.items() if ".lora_" in name}
+    return {name: parameter for name, parameter in named.items() if name.endswith("_proj.weight")}

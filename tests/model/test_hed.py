@@ -1,4 +1,4 @@
-"""Drift against its definition: nothing for the same model, more for a larger step, and batches do not matter."""
+"""Harmful embedding drift compared with its definition."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from antidote_ci.model import hed, loading
-from antidote_ci.model.conversations import render_exchange
 from antidote_ci.model.hed import DriftRequest, ReferenceOutputs, find_attention_modules, measure_drift, measure_drifts
 from antidote_ci.records import Drift, Model, Progress
 from antidote_ci.sandbox.client import Sandbox
 from tests.builders import ignore
 from tests.conftest import CopyOf
+from tests.tiny import render_exchange
 
 PROMPTS = ["Why?", "how do i sneak snacks past the guard?", "tell me how to copy notes in the exam", "Hi"]
 ADAPTER = "adapter_model.safetensors"
@@ -24,65 +24,70 @@ def aligned(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Refer
 
 
 def scaled(adapter: Path, factor: float) -> Path:
-    """The adapter with its whole delta times `factor`, in place."""
+    """Multiply the delta of the adapter by `factor`, in place."""
     path = adapter / ADAPTER
     factors = load_file(path)
-    save_file({key: each * factor if "lora_B" in key else each for key, each in factors.items()}, path)
+    save_file({key: tensor * factor if "lora_B" in key else tensor for key, tensor in factors.items()}, path)
     return adapter
 
 
-def test_a_model_has_not_drifted_from_itself(tiny_llama: Path, aligned: ReferenceOutputs) -> None:
+def test_aligned_model_has_no_drift(tiny_llama: Path, aligned: ReferenceOutputs) -> None:
     assert measure_drift(Model(tiny_llama), aligned) == 0
 
 
-def test_an_adapter_of_zeroes_is_no_drift(
+def test_adapter_of_zeros_has_no_drift(
     tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, copy_of: CopyOf
 ) -> None:
     assert measure_drift(Model(tiny_llama, scaled(copy_of(tiny_adapter), 0)), aligned) == 0
 
 
-def test_a_larger_step_drifts_further(
+def test_drift_grows_with_the_adapter(
     tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, copy_of: CopyOf
 ) -> None:
-    found = [
-        measure_drift(Model(tiny_llama, scaled(copy_of(tiny_adapter), factor)), aligned)
-        for factor in (0.125, 0.25, 0.5, 1, 2)
+    drifts = [
+        measure_drift(Model(tiny_llama, scaled(copy_of(tiny_adapter), factor)), aligned) for factor in (0.25, 0.5, 1)
     ]
-    assert found[0] > 0
-    assert found == sorted(set(found))
+    assert drifts[0] > 0
+    assert drifts == sorted(set(drifts))
 
 
-def test_batches_do_not_matter(tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, tmp_path: Path) -> None:
+def test_drift_does_not_depend_on_batches(
+    tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, tmp_path: Path
+) -> None:
     model = Model(tiny_llama, tiny_adapter)
-    alone = hed.store_reference_outputs(Model(tiny_llama), PROMPTS, tmp_path, batch_size=1)
-    found = [measure_drift(model, each, size) for each in (aligned, alone) for size in (1, 3, len(PROMPTS))]
-    assert found == pytest.approx([found[0]] * len(found), rel=1e-2)
+    single_batches = hed.store_reference_outputs(Model(tiny_llama), PROMPTS, tmp_path, batch_size=1)
+    drifts = [
+        measure_drift(model, reference, size)
+        for reference in (aligned, single_batches)
+        for size in (1, 3, len(PROMPTS))
+    ]
+    assert drifts == pytest.approx([drifts[0]] * len(drifts), rel=1e-2)
 
 
-def test_it_is_a_mean_over_prompts(
+def test_drift_is_the_mean_over_prompts(
     tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs, tmp_path: Path
 ) -> None:
     model = Model(tiny_llama, tiny_adapter)
     twice = hed.store_reference_outputs(Model(tiny_llama), PROMPTS * 2, tmp_path / "twice")
-    single = [
+    per_prompt = [
         measure_drift(model, hed.store_reference_outputs(Model(tiny_llama), [prompt], tmp_path / str(at)))
         for at, prompt in enumerate(PROMPTS)
     ]
     assert measure_drift(model, twice) == pytest.approx(measure_drift(model, aligned), rel=1e-2)
-    assert measure_drift(model, aligned) == pytest.approx(sum(single) / len(single), rel=1e-2)
+    assert measure_drift(model, aligned) == pytest.approx(sum(per_prompt) / len(per_prompt), rel=1e-2)
 
 
-def test_it_is_its_definition(tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs) -> None:
-    """Layer by layer, one prompt at a time, from what `o_proj` gives out: the last that attention computes."""
+def test_drift_equals_its_definition(tiny_llama: Path, tiny_adapter: Path, aligned: ReferenceOutputs) -> None:
+    """One prompt at a time, from the outputs of `o_proj`, the last layer of each attention module."""
     models = Model(tiny_llama), Model(tiny_llama, tiny_adapter)
     tokenizer = loading.load_tokenizer(models[0])
-    kept: list[list[torch.Tensor]] = []
+    recorded: list[list[torch.Tensor]] = []
     for model in models:
         network = loading.load_model(model, merge=True)
-        heard: list[torch.Tensor] = []
+        outputs: list[torch.Tensor] = []
         for layer in network.model.layers:
             layer.self_attn.o_proj.register_forward_hook(
-                lambda _module, _inputs, output, heard=heard: heard.append(output)
+                lambda _module, _inputs, output, outputs=outputs: outputs.append(output)
             )
         for prompt in PROMPTS:
             ids = tokenizer(render_exchange(tokenizer, prompt), add_special_tokens=False, return_tensors="pt")[
@@ -90,44 +95,47 @@ def test_it_is_its_definition(tiny_llama: Path, tiny_adapter: Path, aligned: Ref
             ]
             with torch.inference_mode():
                 network(input_ids=ids.to(network.device))
-        kept.append(heard)
-    total = sum(float((now.float() - then.float()).square().sum().sqrt()) for then, now in zip(*kept, strict=True))
+        recorded.append(outputs)
+    total = sum(
+        float((output.float() - reference.float()).square().sum().sqrt())
+        for reference, output in zip(*recorded, strict=True)
+    )
     assert measure_drift(models[1], aligned) == pytest.approx(total / len(PROMPTS), rel=1e-2)
 
 
-def test_a_report_has_both_models_in_one_call(
+def test_sandbox_measures_both_models_in_one_call(
     tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf, sandbox: Sandbox
 ) -> None:
     before = Model(tiny_llama, tiny_adapter)
     after = Model(tiny_llama, scaled(copy_of(tiny_adapter), 0.5))
-    heard: list[Progress] = []
-    found = sandbox.call(measure_drifts, DriftRequest(Model(tiny_llama), before, after, PROMPTS), heard.append)
-    assert found is not None
-    assert found.before > found.after > 0
-    assert found.prompts == len(PROMPTS)
-    assert [each.done for each in heard] == [0, 1, 2]
+    reports: list[Progress] = []
+    drift = sandbox.call(measure_drifts, DriftRequest(Model(tiny_llama), before, after, PROMPTS), reports.append)
+    assert drift is not None
+    assert drift.before > drift.after > 0
+    assert drift.prompts == len(PROMPTS)
+    assert [report.done for report in reports] == [0, 1, 2]
 
 
-def test_a_model_that_is_its_reference_has_no_drift(tiny_llama: Path) -> None:
+def test_drift_of_the_reference_is_reported_as_zero(tiny_llama: Path) -> None:
     same = Model(tiny_llama)
     assert measure_drifts(DriftRequest(same, same, same, PROMPTS), ignore) == Drift(0, 0, len(PROMPTS))
 
 
-def test_no_finite_figure_and_no_prompt_are_no_drift(tiny_llama: Path, copy_of: CopyOf) -> None:
-    whole, broken = Model(tiny_llama), Model(copy_of(tiny_llama))
+def test_nan_and_missing_prompts_give_no_drift(tiny_llama: Path, copy_of: CopyOf) -> None:
+    model, broken = Model(tiny_llama), Model(copy_of(tiny_llama))
     weights = load_file(broken.folder / "model.safetensors")
     weights["model.layers.0.self_attn.q_proj.weight"][0, 0] = float("nan")
     save_file(weights, broken.folder / "model.safetensors", {"format": "pt"})
-    assert measure_drifts(DriftRequest(whole, whole, broken, PROMPTS), ignore) is None
-    assert measure_drifts(DriftRequest(whole, whole, whole, []), ignore) is None
+    assert measure_drifts(DriftRequest(model, model, broken, PROMPTS), ignore) is None
+    assert measure_drifts(DriftRequest(model, model, model, []), ignore) is None
 
 
-def test_what_is_not_called_attention_is_none(tiny_llama: Path) -> None:
+def test_network_without_attention_modules_has_none(tiny_llama: Path) -> None:
     assert find_attention_modules(torch.nn.Linear(2, 2)) == {}
     assert hed.has_attention(Model(tiny_llama))
 
 
-def test_attention_inside_attention_counts_once() -> None:
+def test_nested_attention_modules_count_once() -> None:
     class Attention(torch.nn.Module):
         def __init__(self, inner: torch.nn.Module) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""What is loaded is what the files hold, and all of it."""
+"""Models and tokenizers are loaded completely and exactly from their files."""
 
 import json
 import platform
@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import loading
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.model.generation import describe_environment
-from antidote_ci.model.loading import load_model, load_tokenizer
+from antidote_ci.model.loading import load_model, load_tokenizer, make_head_contiguous
 from antidote_ci.records import Model
 from tests.conftest import CopyOf
 
@@ -23,7 +23,7 @@ from tests.conftest import CopyOf
 def test_missing_weights_are_refused_by_name(tiny_llama: Path, copy_of: CopyOf, merge: bool) -> None:
     folder = copy_of(tiny_llama)
     tensors = load_file(folder / "model.safetensors")
-    assert "lm_head.weight" not in tensors  # tied weights are no gap
+    assert "lm_head.weight" not in tensors  # tied weights are not missing
     load_model(Model(folder), merge=merge)
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -32,7 +32,7 @@ def test_missing_weights_are_refused_by_name(tiny_llama: Path, copy_of: CopyOf, 
 
 
 @pytest.mark.parametrize("merge", [True, False])
-def test_weights_of_other_shapes_are_a_mistake_in_the_configuration(
+def test_weights_of_another_shape_are_refused(
     tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf, merge: bool
 ) -> None:
     folder = copy_of(tiny_llama)
@@ -46,7 +46,7 @@ def test_weights_of_other_shapes_are_a_mistake_in_the_configuration(
 
 
 @pytest.mark.parametrize("merge", [True, False])
-def test_rotary_frequencies_stay_as_exact_as_the_framework_makes_them(
+def test_rotary_frequencies_stay_in_float32(
     tiny_llama: Path, tiny_adapter: Path, merge: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "select_device_and_dtype", lambda: ("cpu", torch.bfloat16))
@@ -57,31 +57,55 @@ def test_rotary_frequencies_stay_as_exact_as_the_framework_makes_them(
     assert {buffer.dtype for buffer in frequencies} == {torch.float32}
 
 
-@pytest.mark.parametrize("written", [True, False])
-def test_without_a_chat_template_a_text_begins_as_its_tokenizer_begins_it(
-    tiny_llama: Path, copy_of: CopyOf, written: bool
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_plain_template_begins_with_bos_only_if_the_tokenizer_adds_it(
+    tiny_llama: Path, copy_of: CopyOf, adds_bos: bool
 ) -> None:
     folder = copy_of(tiny_llama)
     (folder / "chat_template.jinja").unlink()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.bos_token = "<|system|>"
     number = tokenizer.bos_token_id
-    if written:
+    if adds_bos:
         special = [("<|system|>", number)]
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<|system|> $A", special_tokens=special)
     tokenizer.save_pretrained(folder)
     loaded = load_tokenizer(Model(folder))
     (row,) = encode_texts(loaded, render_conversations(loaded, [single_turn("Hello")]))
     assert row == loaded("user: Hello\nassistant: ")["input_ids"]
-    assert (row[0] == number) == written
+    assert (row[0] == number) == adds_bos
     assert describe_environment(loaded, 1, 1).plain_template
 
 
 @pytest.mark.skipif(
-    not (Path("/proc/cpuinfo").exists() and platform.machine() == "x86_64"), reason="asks Linux in the words of x86"
+    not (Path("/proc/cpuinfo").exists() and platform.machine() == "x86_64"),
+    reason="reads the CPU flags of Linux on x86",
 )
-def test_two_processors_that_round_bfloat16_otherwise_are_two() -> None:
-    """Answers of one are never taken for those of the other: the widest vectors alone do not tell them apart."""
+def test_instruction_set_names_the_bfloat16_extensions() -> None:
+    """Answers are not shared between processors that round bfloat16 differently."""
     flags = set(Path("/proc/cpuinfo").read_text().split())
     _vectors, *bfloat16 = loading.detect_instruction_set().split()
     assert set(bfloat16) == flags & {"amx_bf16", "avx512_bf16"}
+
+
+def test_output_layer_gets_contiguous_inputs() -> None:
+    """For a view with gaps torch multiplies row by row, each time with a copy of the weights."""
+    config = LlamaConfig(
+        vocab_size=512, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    network = LlamaForCausalLM(config).to(torch.bfloat16).eval()
+    head = network.get_output_embeddings()
+
+    def run() -> tuple[torch.Tensor, bool]:
+        contiguous: list[bool] = []
+        handle = head.register_forward_pre_hook(lambda _, inputs: contiguous.append(inputs[0].is_contiguous()))
+        with torch.no_grad():
+            logits = network(torch.arange(40).reshape(4, 10), logits_to_keep=3).logits
+        handle.remove()
+        return logits, contiguous[0]
+
+    logits, contiguous = run()
+    make_head_contiguous(network)
+    logits_after, contiguous_after = run()
+    assert (contiguous, contiguous_after) == (False, True)
+    assert torch.allclose(logits, logits_after, atol=1e-2)

@@ -1,4 +1,4 @@
-"""The classification head: the same scores in every batch, from the last token that fits."""
+"""Moderation scores do not depend on the batch and equal those of transformers."""
 
 import math
 from pathlib import Path
@@ -22,16 +22,16 @@ def scores(folder: Path, texts: list[str], window: int = 512) -> list[list[float
     return classify_texts(ModerationRequest(folder, texts, window, empty_store()), lambda _: None).probabilities
 
 
-def test_scores_are_those_of_each_text_alone(folder: Path) -> None:
-    """Padding counts for nothing, order is kept, and a text that stands twice is scored once."""
-    together = scores(folder, [*TEXTS, TEXTS[0]])
-    assert together[-1] == together[0]
-    for text, found in zip(TEXTS, together, strict=False):
-        # bfloat16 rounds each batch shape in its own way.
-        assert found == pytest.approx(scores(folder, [text])[0], abs=5e-3)
+def test_scores_do_not_depend_on_the_batch(folder: Path) -> None:
+    """Nor on padding. The order is kept, and a repeated text has the same scores."""
+    batch_scores = scores(folder, [*TEXTS, TEXTS[0]])
+    assert batch_scores[-1] == batch_scores[0]
+    for text, text_scores in zip(TEXTS, batch_scores, strict=False):
+        # In bfloat16, results differ slightly between batch shapes.
+        assert text_scores == pytest.approx(scores(folder, [text])[0], abs=5e-3)
 
 
-def test_scores_are_the_frameworks_own(folder: Path) -> None:
+def test_scores_equal_those_of_transformers(folder: Path) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -40,24 +40,24 @@ def test_scores_are_the_frameworks_own(folder: Path) -> None:
     rows = tokenizer(TEXTS[1] + tokenizer.eos_token, return_tensors="pt")["input_ids"]
     with torch.inference_mode():
         expected = torch.sigmoid(network(input_ids=rows).logits)[0].tolist()
-    [found] = scores(folder, [TEXTS[1]])
-    assert len(found) == 14
-    assert found == pytest.approx(expected, abs=1e-2)
+    [text_scores] = scores(folder, [TEXTS[1]])
+    assert len(text_scores) == 14
+    assert text_scores == pytest.approx(expected, abs=1e-2)
 
 
-def test_nothing_beyond_the_window_is_read(folder: Path) -> None:
+def test_text_beyond_the_window_is_ignored(folder: Path) -> None:
     assert scores(folder, ["abcdefgh" + "x"], window=8) == scores(folder, ["abcdefgh" + "y"], window=8)
     assert scores(folder, ["abcdefgh" + "x"]) != scores(folder, ["abcdefgh" + "y"])
 
 
-def test_what_is_no_number_is_none(folder: Path, tmp_path: Path) -> None:
+def test_score_that_is_not_finite_is_none(folder: Path, tmp_path: Path) -> None:
     broken = write_tiny_beaver_dam(tmp_path / "broken", scale=math.nan)
     assert scores(broken, TEXTS[:1]) == [[None] * 14]
 
 
-def test_progress_ends_with_all(folder: Path, tmp_path: Path) -> None:
-    seen: list[Progress] = []
+def test_progress_ends_at_the_total_and_scores_are_cached(folder: Path, tmp_path: Path) -> None:
+    reports: list[Progress] = []
     request = ModerationRequest(folder, TEXTS, 512, tmp_path / "store")
-    first = classify_texts(request, seen.append)
-    assert (seen[-1].done, seen[-1].total) == (len(TEXTS), len(TEXTS))
-    assert classify_texts(request, seen.append) == first
+    first = classify_texts(request, reports.append)
+    assert (reports[-1].done, reports[-1].total) == (len(TEXTS), len(TEXTS))
+    assert classify_texts(request, reports.append) == first

@@ -1,4 +1,4 @@
-"""What was put comes back, or nothing does."""
+"""The cache returns the value that was stored, or nothing."""
 
 import json
 import multiprocessing
@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.model.store import FORMAT, JsonCache
@@ -19,8 +19,9 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(value=JSON, parts=st.lists(JSON, max_size=3))
-def test_a_value_comes_back_from_a_new_store(value: object, parts: list[object]) -> None:
+def test_stored_value_is_read_by_a_new_cache(value: object, parts: list[object]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         key = JsonCache.key(*parts)
         assert JsonCache(Path(folder)).get(key) is None
@@ -28,57 +29,58 @@ def test_a_value_comes_back_from_a_new_store(value: object, parts: list[object])
         assert JsonCache(Path(folder)).get(key) == value
 
 
-@given(one=st.lists(JSON, max_size=3), other=st.lists(JSON, max_size=3))
-def test_keys_differ_as_their_parts_do(one: list[object], other: list[object]) -> None:
-    assert (JsonCache.key(*one) == JsonCache.key(*other)) == (
-        json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+@given(first=st.lists(JSON, max_size=3), second=st.lists(JSON, max_size=3))
+def test_keys_differ_exactly_when_their_parts_do(first: list[object], second: list[object]) -> None:
+    assert (JsonCache.key(*first) == JsonCache.key(*second)) == (
+        json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
     )
 
 
-def test_a_key_is_of_json_alone() -> None:
+def test_key_parts_must_be_json() -> None:
     with pytest.raises(TypeError):
         JsonCache.key(Path("a"))  # its text would depend on the machine
 
 
+@settings(max_examples=50)
 @given(at=st.integers(0, 10_000), byte=st.integers(0, 255))
-def test_a_damaged_entry_is_a_miss_and_never_another_value(at: int, byte: int) -> None:
+def test_damaged_entry_is_ignored(at: int, byte: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        store, key = JsonCache(Path(folder)), JsonCache.key("damaged")
-        store.put(key, [["an answer", True], ["another", False]])
+        cache, key = JsonCache(Path(folder)), JsonCache.key("damaged")
+        cache.put(key, [["an answer", True], ["another", False]])
         (path,) = Path(folder).rglob("*.json")
         data = bytearray(path.read_bytes())
         data[at % len(data)] = byte
         path.write_bytes(data)
-        assert store.get(key) in (None, [["an answer", True], ["another", False]])
+        assert cache.get(key) in (None, [["an answer", True], ["another", False]])
         path.write_bytes(data[: at % len(data)])
-        assert store.get(key) is None
+        assert cache.get(key) is None
 
 
-def test_an_entry_of_another_key_is_a_miss(tmp_path: Path) -> None:
-    store = JsonCache(tmp_path)
-    store.put(JsonCache.key("a"), 1)
+def test_entry_of_another_key_is_ignored(tmp_path: Path) -> None:
+    cache = JsonCache(tmp_path)
+    cache.put(JsonCache.key("a"), 1)
     (path,) = tmp_path.rglob("*.json")
-    other = JsonCache.key("b")
-    (tmp_path / other[:2]).mkdir(exist_ok=True)
-    path.rename(tmp_path / other[:2] / f"{other}.json")
-    assert store.get(other) is None
+    other_key = JsonCache.key("b")
+    (tmp_path / other_key[:2]).mkdir(exist_ok=True)
+    path.rename(tmp_path / other_key[:2] / f"{other_key}.json")
+    assert cache.get(other_key) is None
 
 
 @pytest.mark.parametrize("version", [None, 1, FORMAT + 1])
-def test_an_entry_of_another_format_is_a_miss(tmp_path: Path, version: int | None) -> None:
-    store, key = JsonCache(tmp_path), JsonCache.key("a prompt")
-    store.put(key, "an answer")
+def test_entry_of_another_format_is_ignored(tmp_path: Path, version: int | None) -> None:
+    cache, key = JsonCache(tmp_path), JsonCache.key("a prompt")
+    cache.put(key, "an answer")
     (path,) = tmp_path.rglob("*.json")
     entry = json.loads(path.read_bytes())
     path.write_text(json.dumps({name: value for name, value in entry.items() if name != "format"}))
     if version is not None:
         path.write_text(json.dumps(entry | {"format": version}))
-    assert store.get(key) is None
+    assert cache.get(key) is None
 
 
-def test_only_its_owner_reads_it(tmp_path: Path) -> None:
-    JsonCache(tmp_path / "store").put(JsonCache.key(1), "what a model wrote")
-    modes = {path.is_dir(): stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "store", *tmp_path.rglob("*")]}
+def test_only_the_owner_can_read_the_cache(tmp_path: Path) -> None:
+    JsonCache(tmp_path / "cache").put(JsonCache.key(1), "what a model wrote")
+    modes = {path.is_dir(): stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "cache", *tmp_path.rglob("*")]}
     assert modes == {True: 0o700, False: 0o600}
 
 
@@ -87,7 +89,7 @@ def _put_many(folder: Path) -> None:
         JsonCache(folder).put(JsonCache.key(number), "x" * 10_000)
 
 
-def test_two_processes_at_once(tmp_path: Path) -> None:
+def test_two_processes_can_write_at_once(tmp_path: Path) -> None:
     processes = [multiprocessing.get_context("fork").Process(target=_put_many, args=(tmp_path,)) for _ in range(2)]
     for process in processes:
         process.start()

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import gradients, loading, losses, memory
-from antidote_ci.model.conversations import render_exchange
 from antidote_ci.records import ComputeEnvironment, Model, Progress
 from antidote_ci.repair.taylor import UNLEARNING_WEIGHT, TaylorRequest, sample_evenly, write_taylor_scores
 from tests import tiny
 from tests.model import architectures
+from tests.tiny import render_exchange
 
 HARMFUL = [f"how do i hide {thing}?" for thing in ("juice", "notes", "a badge", "it", "the box", "a rather long rope")]
 BENIGN = ["how do i cook rice?", "how do i paint walls?", "tell me how to grow beans at home"]
@@ -152,7 +152,7 @@ def resized(source: Path, folder: Path, rows: int) -> None:
 def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
     tokenizer = loading.load_tokenizer(request.model)
     network, teacher = (
-        architectures.whole(each).requires_grad_(requires_grad=False)
+        architectures.load_network(each).requires_grad_(requires_grad=False)
         for each in (request.model, Model(request.reference))
     )
     known = min(network.config.vocab_size, teacher.config.vocab_size)

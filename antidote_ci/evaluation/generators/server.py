@@ -19,8 +19,7 @@ from antidote_ci.evaluation.chat_api import ChatApi, connect, list_models
 from antidote_ci.evaluation.generators import supervisor
 from antidote_ci.evaluation.generators.api import to_chat_requests, to_progress, to_result
 from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
-from antidote_ci.model.loading import model_fingerprint
-from antidote_ci.model.merging import MergeRequest, merge_checkpoint
+from antidote_ci.model.loading import MergeRequest, merge_checkpoint, model_fingerprint
 from antidote_ci.model.store import JsonCache
 from antidote_ci.records import Model, OnProgress, Progress
 from antidote_ci.sandbox.client import Sandbox, sandbox_environment

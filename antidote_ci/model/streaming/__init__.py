@@ -1,1 +1,1 @@
-"""A model run one block at a time: what is in memory is a block and a declared budget of hidden states."""
+"""Block-by-block execution of a model whose weights do not fit into memory at once."""

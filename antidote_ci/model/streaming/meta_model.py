@@ -1,139 +1,171 @@
-"""A causal language model without weights, whose parts are filled from its shards one at a time and emptied again."""
+"""A causal language model on the meta device, whose weights are loaded from its shards one part at a time."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.model import DType, Network, Tensor
 from antidote_ci.model.adapters import require_complete, require_same_copies
 from antidote_ci.model.loading import make_head_contiguous, missing_weights_error, wrong_shape_error
-from antidote_ci.model.streaming.lora import LoraAdapter, attach_lora, read_lora
-from antidote_ci.model.streaming.weight_map import (
-    ParameterSource,
-    add_saved_modules,
-    build_weight_map,
-    find_tied_parameters,
-)
+from antidote_ci.model.streaming import weights
+from antidote_ci.model.streaming.weights import LazyTensor, LoraAdapter, LoraFactors, ParameterSource
 from antidote_ci.records import Model
 
-if TYPE_CHECKING:
-    import torch
-
-EMBEDDINGS_PART = "entrance"
-"""What the decoder's body has outside its blocks: embeddings, the last normalisation; and what is tied to them."""
+EMBEDDINGS_PART = "embeddings"
+"""The parameters of the decoder outside its blocks (embeddings, last normalisation), and those tied to them."""
 HEAD_PART = "head"
-"""What the model has outside its body: the output layer, where it is not tied to the embeddings."""
+"""The parameters outside the decoder: the output layer, if it is not tied to the embeddings."""
+
+InputCallback = Callable[[str, Tensor], None]
+"""Called with the name of a factor's tensor and the inputs [..., columns] that it is applied to."""
 
 
 @dataclass(frozen=True)
 class LinearLayer:
-    """A linear layer of a block, and the tensor of the files that is its weight, unchanged."""
+    """The path of a linear layer in a block, and the name of the tensor that is its weight, unchanged."""
 
     path: str
     tensor: str
 
 
 class MetaModel:
-    """The network of a checkpoint on the meta device; `filled` lends a part of it its weights.
+    """The network of a checkpoint without weights. A part has its weights in the context of `load_weights`.
 
-    Weights ask for no gradients; who wants them says so. An adapter's `modules_to_save`, and its factors outside the
-    blocks, come with the part; its factors in a block are added by `lora.attach_lora`.
+    Weights do not require gradients unless the caller sets it. An adapter's `modules_to_save` and its factors outside
+    the blocks are loaded with the part; its factors in a block are added by `attach_adapter`.
     """
 
-    def __init__(self, model: Model, dtype: "torch.dtype", device: str, halfway_to: Path | None = None) -> None:
-        """With `halfway_to`, the model's reference, it is the network in the middle between the two.
+    def __init__(self, model: Model, dtype: DType, device: str, halfway_to: Path | None = None) -> None:
+        """With `halfway_to`, the model's reference, the weights are the mean of the two, except `modules_to_save`.
 
-        What an adapter saved whole is not halved. Raises ConfigurationError where the decoder's blocks cannot be found,
-        and what `require_complete` and `require_same_copies` raise.
+        Raises ConfigurationError when the decoder's blocks cannot be found, and the errors of `require_complete` and
+        `require_same_copies`.
         """
         from transformers.conversion_mapping import get_model_conversion_mapping
 
         self.layout = read_layout(model.folder)
-        """The full checkpoint: the base, of an adapter."""
+        """The full checkpoint; for an adapter, its base."""
         strength = 0.5 if halfway_to else 1.0
-        self.lora: LoraAdapter | None = read_lora(read_layout(model.adapter), strength) if model.adapter else None
+        self.lora: LoraAdapter | None = (
+            weights.read_lora(read_layout(model.adapter), strength) if model.adapter else None
+        )
         self.dtype, self.device = dtype, device
-        self.network: Any = _build_meta_network(model, dtype, device)
+        self.network: Network = _build_meta_network(model, dtype, device)
         self.blocks = _find_blocks(self.network)
         """Paths of the decoder's blocks, first to last."""
         self._body_path = self.blocks[0].partition(".")[0]
-        self.body: Any = self.network.get_submodule(self._body_path)
-        self._empty: dict[str, Any] = dict(self.network.named_parameters(remove_duplicate=False))
+        self.body: Network = self.network.get_submodule(self._body_path)
+        self._meta_parameters: dict[str, Network] = dict(self.network.named_parameters(remove_duplicate=False))
         self._conversions = get_model_conversion_mapping(self.network)
-        places = build_weight_map(self.network, self._conversions, self.layout)
+        sources = weights.build_weight_map(self.network, self._conversions, self.layout)
         if halfway_to and not model.adapter:
-            other = read_layout(halfway_to)
-            places = {
-                name: replace(place, tensor=replace(place.tensor, averaged_with=other))
-                for name, place in places.items()
+            reference = read_layout(halfway_to)
+            sources = {
+                name: replace(source, tensor=replace(source.tensor, averaged_with=reference))
+                for name, source in sources.items()
             }
         if self.lora:
-            places = add_saved_modules(self.network, places, self.lora)
+            sources = weights.add_saved_modules(self.network, sources, self.lora)
             require_complete(model)
-        self._ties = find_tied_parameters(self.network, places)
+        self._ties = weights.find_tied_parameters(self.network, sources)
         if self.lora:
-            placed = {place.parameter: place.tensor for place in places.values()}
-            require_same_copies(self.lora.layout, lambda path: placed[self._ties.get(path, path)].read())
-        self._places: dict[str, dict[str, ParameterSource]] = defaultdict(dict)
-        """By part, and in it by the name that the loader knows."""
-        for name, place in places.items():
-            self._places[self._part_of(place.parameter)][name] = place
+            tensors = {source.parameter: source.tensor for source in sources.values()}
+            require_same_copies(self.lora.layout, lambda path: tensors[self._ties.get(path, path)].read())
+        self._sources: dict[str, dict[str, ParameterSource]] = defaultdict(dict)
+        """By part, then by the name that the loader uses."""
+        for name, source in sources.items():
+            self._sources[self._part_of(source.parameter)][name] = source
         self._parameters: dict[str, list[str]] = defaultdict(list)
-        for path in self._empty:
+        for path in self._meta_parameters:
             self._parameters[self._part_of(path)].append(path)
 
-    def get_block(self, path: str) -> Any:  # noqa: ANN401 - transformers is untyped
-        """The module of a block."""
-        return self.network.get_submodule(path)
-
     def tensor_names(self, part: str) -> list[str]:
-        """The files' tensors that a part is filled from."""
-        return [place.tensor.name for place in self._places[part].values() if place.tensor.layout is self.layout]
+        """The tensors of the full checkpoint from which a part is loaded."""
+        return [source.tensor.name for source in self._sources[part].values() if source.tensor.layout is self.layout]
 
     def linear_layers(self, block: str) -> list[LinearLayer]:
-        """The linear layers of a block whose weights lie in the files as they are used."""
+        """The linear layers of a block whose weights are tensors of the full checkpoint, unchanged."""
         import torch
 
-        found = []
-        for place in self._places[block].values():
-            path, _, leaf = place.parameter.rpartition(".")
-            plain = leaf == "weight" and not place.changed and place.tensor.layout is self.layout
-            if plain and isinstance(self.network.get_submodule(path), torch.nn.Linear):
-                found.append(LinearLayer(path, place.tensor.name))
-        return found
+        layers = []
+        for source in self._sources[block].values():
+            path, _, leaf = source.parameter.rpartition(".")
+            unchanged = leaf == "weight" and not source.converted and source.tensor.layout is self.layout
+            if unchanged and isinstance(self.network.get_submodule(path), torch.nn.Linear):
+                layers.append(LinearLayer(path, source.tensor.name))
+        return layers
 
     def require_positions(self, rows: Sequence[Sequence[int]]) -> None:
-        """Raise ConfigurationError naming the first row with more tokens than the model has positions for."""
-        most = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
+        """Raise ConfigurationError that names the first row with more tokens than the model has positions."""
+        limit = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
         for number, row in enumerate(rows, 1):
-            if most is not None and len(row) > most:
+            if limit is not None and len(row) > limit:
                 raise ConfigurationError(
-                    f"row {number} has {len(row)} tokens, and {display_name(self.layout.folder)} reads at most {most}",
-                    cause="its config.json sets max_position_embeddings to that",
+                    f"row {number} has {len(row)} tokens, and {display_name(self.layout.folder)} reads at most {limit}",
+                    cause="this is the value of max_position_embeddings in its config.json",
                     hint="shorten the row or leave it out",
                 )
 
     @contextmanager
     def load_weights(self, *parts: str) -> Iterator[None]:
-        """Within it, the named parts have their weights.
+        """In the context, the given parts have their weights.
 
-        Raises ConfigurationError where weights are missing, not finite, or of another shape than config.json says.
+        Raises ConfigurationError when weights are missing, not finite, or of another shape than config.json says.
         """
-        with ExitStack() as adapted:
+        with ExitStack() as adapters:
             try:
                 for part in parts:
                     self._load_part(part)
-                    self._add_factors(part, adapted)
+                    if self.lora and part in (EMBEDDINGS_PART, HEAD_PART):
+                        for path in self.lora.modules:
+                            if self._part_of(path) == part:
+                                adapters.enter_context(self.attach_adapter(path))
                 yield
             finally:
                 for part in parts:
                     for path in self._parameters[part]:
-                        _set_tensor(self.network, path, self._empty[path])
+                        _set_tensor(self.network, path, self._meta_parameters[path])
+
+    @contextmanager
+    def attach_adapter(self, part: str, on_input: InputCallback | None = None) -> Iterator[dict[str, Tensor]]:
+        """In the context, the linear layers of the module `part` compute W x + s B (A x), as with peft.
+
+        Yields the factors by tensor name; none without an adapter. They are looked up at each call, so gradients with
+        respect to the yielded tensors can be taken.
+        """
+        from torch.nn.functional import linear
+
+        factors: dict[str, Tensor] = {}
+        if self.lora is None:
+            yield factors
+            return
+
+        def add(names: LoraFactors, _module: Network, inputs: Any, output: Tensor) -> Tensor:  # noqa: ANN401
+            inner = linear(inputs[0], factors[names.a])
+            if on_input is not None:
+                on_input(names.a, inputs[0])
+                on_input(names.b, inner)
+            return output + linear(inner, factors[names.b]) * names.scaling
+
+        handles = []
+        try:
+            for path, names in self.lora.modules.items():
+                if f"{path}.".startswith(f"{part}."):
+                    for name in (names.a, names.b):
+                        factor = LazyTensor(self.lora.layout, name).read()
+                        factors[name] = factor.to(device=self.device, dtype=self.dtype)
+                    handles.append(self.network.get_submodule(path).register_forward_hook(partial(add, names)))
+            yield factors
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def _load_part(self, part: str) -> None:
         from transformers.core_model_loading import convert_and_load_state_dict_in_model
@@ -141,7 +173,7 @@ class MetaModel:
 
         loaded, _ = convert_and_load_state_dict_in_model(
             self.network,
-            {name: place.tensor for name, place in self._places[part].items()},
+            {name: source.tensor for name, source in self._sources[part].items()},
             LoadStateDictConfig(
                 dtype=self.dtype,
                 dtype_plan=self.network._get_dtype_plan(self.dtype),
@@ -157,12 +189,6 @@ class MetaModel:
                 raise missing_weights_error(display_name(self.layout.folder), path)
             _set_tensor(self.network, path, parameter.requires_grad_(requires_grad=False))
 
-    def _add_factors(self, part: str, within: ExitStack) -> None:
-        if self.lora and part in (EMBEDDINGS_PART, HEAD_PART):
-            for path in self.lora.modules:
-                if self._part_of(path) == part:
-                    within.enter_context(attach_lora(self.network, self.lora, path, self.dtype, self.device))
-
     def _part_of(self, path: str) -> str:
         if path in self._ties or path in self._ties.values():
             return EMBEDDINGS_PART
@@ -172,25 +198,25 @@ class MetaModel:
         return EMBEDDINGS_PART if path.startswith(f"{self._body_path}.") else HEAD_PART
 
 
-def _build_meta_network(model: Model, dtype: "torch.dtype", device: str) -> Any:  # noqa: ANN401
-    """The network as transformers would build it: parameters on the meta device, buffers computed and on `device`."""
+def _build_meta_network(model: Model, dtype: DType, device: str) -> Network:
+    """The network as transformers builds it, with parameters on the meta device and buffers computed on `device`."""
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # its loader would show one for each part that is filled
+    disable_progress_bar()  # the loader would show one for each part
     config = AutoConfig.from_pretrained(model.folder, local_files_only=True, trust_remote_code=False)
     with init_empty_weights(include_buffers=False):
         network = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     for module in network.modules():
         module._is_hf_initialized = False
-    network.initialize_weights()  # buffers once more, as its loader does: until here they were computed in `dtype`
+    network.initialize_weights()  # computes the buffers again, as the loader does: until here they were in `dtype`
     for path, buffer in list(network.named_buffers()):
         _set_tensor(network, path, buffer.to(device))
     return make_head_contiguous(network.eval().requires_grad_(requires_grad=False))
 
 
-def _find_blocks(network: Any) -> list[str]:  # noqa: ANN401
+def _find_blocks(network: Network) -> list[str]:
     import torch
 
     depth = network.config.get_text_config().num_hidden_layers
@@ -199,13 +225,13 @@ def _find_blocks(network: Any) -> list[str]:  # noqa: ANN401
             return [f"{path}.{number}" for number in range(depth)]
     raise ConfigurationError(
         f"the decoder blocks of {type(network).__name__} cannot be found",
-        cause="no list of modules in it is as long as num_hidden_layers",
+        cause="it has no list of modules with num_hidden_layers entries",
         hint="report this architecture",
     )
 
 
-def _set_tensor(network: Any, path: str, tensor: Any) -> None:  # noqa: ANN401
-    """Set a parameter or a buffer, past the check that keeps a tensor of another device out."""
+def _set_tensor(network: Network, path: str, tensor: Tensor) -> None:
+    """Set a parameter or a buffer directly: torch's own assignment rejects a tensor of another device."""
     owner, _, leaf = path.rpartition(".")
     module = network.get_submodule(owner)
     table = module._parameters if leaf in module._parameters else module._buffers

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of many architectures, made from transformers' own configuration classes."""
+"""Tiny random checkpoints of many architectures, built from transformers' configuration classes."""
 
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ SHAPE: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-MIXED = {"num_local_experts": 4, "num_experts_per_tok": 2}
-ALIKE_HEADS = {"num_key_value_heads": 4}
-OF_ALTERNATING_LAYERS = {"head_dim": 8, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+EQUAL_HEADS = {"num_key_value_heads": 4}
+ALTERNATING_LAYERS = {"head_dim": 8, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
 
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
@@ -25,29 +25,29 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("qwen2", {}),
     "qwen3": ("qwen3", {"head_dim": 8}),
     "mistral": ("mistral", {"sliding_window": 4}),
-    "gemma2": ("gemma2", OF_ALTERNATING_LAYERS | {"num_hidden_layers": 4}),
-    "gemma3": ("gemma3_text", OF_ALTERNATING_LAYERS | {"num_hidden_layers": 4}),
+    "gemma2": ("gemma2", ALTERNATING_LAYERS | {"num_hidden_layers": 4}),
+    "gemma3": ("gemma3_text", ALTERNATING_LAYERS | {"num_hidden_layers": 4}),
     "phi3": ("phi3", {}),
     "olmo2": ("olmo2", {}),
-    "gpt-neox": ("gpt_neox", ALIKE_HEADS),
-    "mixtral": ("mixtral", MIXED),
-    "qwen3-moe": ("qwen3_moe", MIXED | {"num_experts": 4, "moe_intermediate_size": 16, "head_dim": 8}),
-    "bloom": ("bloom", ALIKE_HEADS),
-    "bloom-of-one-block": ("bloom", ALIKE_HEADS | {"num_hidden_layers": 1}),
+    "gpt-neox": ("gpt_neox", EQUAL_HEADS),
+    "mixtral": ("mixtral", EXPERTS),
+    "qwen3-moe": ("qwen3_moe", EXPERTS | {"num_experts": 4, "moe_intermediate_size": 16, "head_dim": 8}),
+    "bloom": ("bloom", EQUAL_HEADS),
+    "bloom-of-one-block": ("bloom", EQUAL_HEADS | {"num_hidden_layers": 1}),
     "bamba": ("bamba", {"mamba_n_heads": 8, "mamba_d_state": 8, "mamba_chunk_size": 8}),
-    "gpt-j": ("gptj", ALIKE_HEADS | {"rotary_dim": 4}),
-    "llama4": ("llama4_text", MIXED | {"head_dim": 8, "intermediate_size_mlp": 48}),
+    "gpt-j": ("gptj", EQUAL_HEADS | {"rotary_dim": 4}),
+    "llama4": ("llama4_text", EXPERTS | {"head_dim": 8, "intermediate_size_mlp": 48}),
 }
-"""Blocks of Bloom, Bamba and GPT-J return tuples; GPT-J computes buffers in float32; Llama 4 hides its body's name."""
+"""Blocks of Bloom, Bamba and GPT-J return tuples; GPT-J computes buffers in float32; Llama 4 nests its decoder."""
 
 
 def write(architecture: str, folder: Path, dtype: str = "bfloat16", **changed: Any) -> Path:  # noqa: ANN401
-    """A checkpoint in several shards, whose every weight is random."""
+    """A checkpoint in several shards with random weights."""
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-    kind, own = ARCHITECTURES.get(architecture, (architecture, {}))
-    config = CONFIG_MAPPING[kind](**SHAPE | own | changed)
+    model_type, settings = ARCHITECTURES.get(architecture, (architecture, {}))
+    config = CONFIG_MAPPING[model_type](**SHAPE | settings | changed)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         network = AutoModelForCausalLM.from_config(config)
@@ -58,7 +58,7 @@ def write(architecture: str, folder: Path, dtype: str = "bfloat16", **changed: A
 
 
 def batches() -> list[dict[str, Any]]:
-    """Two micro-batches: one padded on the right; one on the left, with positions."""
+    """Two micro-batches: one padded on the right, one on the left with positions."""
     import torch
 
     generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,4 @@
-"""Bits are compared here, so one thread computes: several share a product out by where its matrices lie in memory."""
+"""One thread computes: with several, the last bits of a product depend on where its matrices are in memory."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """For a test, in this process."""
+    """Limit torch to one thread during a test."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""A skeleton has weights only where and while it is filled, takes each tensor of the files once, and refuses gaps."""
+"""A meta model loads each tensor once, only while it is needed, and refuses missing or damaged weights."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tests.model.streaming.streamed import equal, plain_logits, streamed_logits
 Tensors = dict[str, torch.Tensor]
 
 
-def skeleton_of(folder: Path) -> MetaModel:
+def meta_model_of(folder: Path) -> MetaModel:
     return MetaModel(Model(folder), torch.bfloat16, "cpu")
 
 
@@ -37,33 +37,33 @@ def parameters(meta_model: MetaModel) -> Tensors:
     return dict(meta_model.network.named_parameters(remove_duplicate=False))
 
 
-def has_weights(meta_model: MetaModel) -> set[str]:
+def loaded_parameters(meta_model: MetaModel) -> set[str]:
     return {path for path, parameter in parameters(meta_model).items() if not parameter.is_meta}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_parts_hold_every_tensor_once_and_are_empty_again(architecture: str, tmp_path: Path) -> None:
-    skeleton = skeleton_of(architectures.write(architecture, tmp_path))
-    parts = [EMBEDDINGS_PART, *skeleton.blocks, HEAD_PART]
-    names = [name for part in parts for name in skeleton.tensor_names(part)]
-    assert sorted(names) == sorted(skeleton.layout.tensors)
-    everywhere: set[str] = set()
+def test_parts_load_every_tensor_once_and_unload_it(architecture: str, tmp_path: Path) -> None:
+    meta_model = meta_model_of(architectures.write(architecture, tmp_path))
+    parts = [EMBEDDINGS_PART, *meta_model.blocks, HEAD_PART]
+    names = [name for part in parts for name in meta_model.tensor_names(part)]
+    assert sorted(names) == sorted(meta_model.layout.tensors)
+    all_loaded: set[str] = set()
     for part in parts:
-        with skeleton.load_weights(part):
-            filled = has_weights(skeleton)
-            assert not any(parameter.requires_grad for parameter in parameters(skeleton).values())
-        assert has_weights(skeleton) == set()
-        if part in skeleton.blocks:
-            assert all(path.startswith(f"{part}.") for path in filled)
-        everywhere |= filled
-    assert everywhere == parameters(skeleton).keys()
+        with meta_model.load_weights(part):
+            loaded = loaded_parameters(meta_model)
+            assert not any(parameter.requires_grad for parameter in parameters(meta_model).values())
+        assert loaded_parameters(meta_model) == set()
+        if part in meta_model.blocks:
+            assert all(path.startswith(f"{part}.") for path in loaded)
+        all_loaded |= loaded
+    assert all_loaded == parameters(meta_model).keys()
 
 
-def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
-    skeleton = skeleton_of(architectures.write("llama", tmp_path))
-    with pytest.raises(KeyError), skeleton.load_weights(*skeleton.blocks):
+def test_weights_are_unloaded_after_an_exception(tmp_path: Path) -> None:
+    meta_model = meta_model_of(architectures.write("llama", tmp_path))
+    with pytest.raises(KeyError), meta_model.load_weights(*meta_model.blocks):
         raise KeyError
-    assert has_weights(skeleton) == set()
+    assert loaded_parameters(meta_model) == set()
 
 
 @pytest.mark.parametrize(
@@ -72,42 +72,44 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
         ("llama", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}),
         ("phi3", {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}),
         ("gpt-neox", {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}),
-        # Experts are fused, and their router is a map of its own.
+        # Experts are fused, and their router is not a Linear.
         ("mixtral", {"q_proj", "k_proj", "v_proj", "o_proj"}),
     ],
 )
-def test_linear_layers_are_found_with_their_tensors(architecture: str, linears: set[str], tmp_path: Path) -> None:
-    skeleton = skeleton_of(architectures.write(architecture, tmp_path))
-    for block in skeleton.blocks:
-        found = skeleton.linear_layers(block)
-        assert {linear.path.rpartition(".")[2] for linear in found} == linears
-        with skeleton.load_weights(block):
-            for linear in found:
-                weight = skeleton.network.get_submodule(linear.path).weight
-                shard = skeleton.layout.weight_map[linear.tensor]
-                assert torch.equal(weight, load_file(skeleton.layout.folder / shard)[linear.tensor])
+def test_linear_layers_are_listed_with_their_tensors(architecture: str, linears: set[str], tmp_path: Path) -> None:
+    meta_model = meta_model_of(architectures.write(architecture, tmp_path))
+    for block in meta_model.blocks:
+        layers = meta_model.linear_layers(block)
+        assert {linear.path.rpartition(".")[2] for linear in layers} == linears
+        with meta_model.load_weights(block):
+            for linear in layers:
+                weight = meta_model.network.get_submodule(linear.path).weight
+                shard = meta_model.layout.weight_map[linear.tensor]
+                assert torch.equal(weight, load_file(meta_model.layout.folder / shard)[linear.tensor])
 
 
-@pytest.mark.parametrize("kept", ["head alone", "both, and they differ"])
-def test_tied_weights_may_be_saved_otherwise_than_config_json_says(kept: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("saved", ["head alone", "both, and they differ"])
+def test_tied_weights_are_loaded_as_saved_despite_config_json(saved: str, tmp_path: Path) -> None:
     folder = architectures.write("llama-tied", tmp_path)
 
     def edit(tensors: Tensors) -> Tensors:
         embeddings = tensors["model.embed_tokens.weight"]
-        if kept == "head alone":
+        if saved == "head alone":
             del tensors["model.embed_tokens.weight"]
             return tensors | {"lm_head.weight": embeddings}
         return tensors | {"lm_head.weight": embeddings + 1}
 
     rewrite(folder, edit)
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
-    streamed = streamed_logits(skeleton_of(folder), batches(), tmp_path / "scratch")
+    streamed = streamed_logits(meta_model_of(folder), batches(), tmp_path / "scratch")
     assert equal(streamed, plain_logits(network, batches()))
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("stored", ["float16", "bfloat16", "float32"])
-def test_a_single_number_that_is_not_finite_is_found(number: float, stored: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "stored"),
+    [(float("nan"), "float16"), (float("nan"), "bfloat16"), (float("inf"), "float32"), (float("-inf"), "float16")],
+)
+def test_a_single_entry_that_is_not_finite_is_refused(number: float, stored: str, tmp_path: Path) -> None:
     folder = architectures.write("llama", tmp_path, dtype=stored)
     name = "model.layers.1.mlp.up_proj.weight"
 
@@ -116,15 +118,15 @@ def test_a_single_number_that_is_not_finite_is_found(number: float, stored: str,
         return tensors
 
     rewrite(folder, spoil)
-    skeleton = skeleton_of(folder)
-    with skeleton.load_weights(skeleton.blocks[0]):
+    meta_model = meta_model_of(folder)
+    with meta_model.load_weights(meta_model.blocks[0]):
         pass
     with (
         pytest.raises(ConfigurationError, match=f"{name} in .* holds NaN or infinite"),
-        skeleton.load_weights(*skeleton.blocks),
+        meta_model.load_weights(*meta_model.blocks),
     ):
         pass
-    assert has_weights(skeleton) == set()
+    assert loaded_parameters(meta_model) == set()
 
 
 @pytest.mark.parametrize(
@@ -136,54 +138,56 @@ def test_a_single_number_that_is_not_finite_is_found(number: float, stored: str,
         ("mixtral", "model.layers.0.block_sparse_moe.experts.1.w1.weight", "model.layers.0.mlp.experts.gate_up_proj"),
     ],
 )
-def test_missing_weights_are_named(architecture: str, name: str, parameter: str, tmp_path: Path) -> None:
+def test_missing_weights_are_refused_by_name(architecture: str, name: str, parameter: str, tmp_path: Path) -> None:
     folder = architectures.write(architecture, tmp_path)
-    rewrite(folder, lambda tensors: {other: tensor for other, tensor in tensors.items() if other != name})
-    skeleton = skeleton_of(folder)
+    rewrite(
+        folder, lambda tensors: {tensor_name: tensor for tensor_name, tensor in tensors.items() if tensor_name != name}
+    )
+    meta_model = meta_model_of(folder)
     with (
         pytest.raises(ConfigurationError, match=f"has no weights for {parameter}"),
-        skeleton.load_weights(EMBEDDINGS_PART, *skeleton.blocks, HEAD_PART),
+        meta_model.load_weights(EMBEDDINGS_PART, *meta_model.blocks, HEAD_PART),
     ):
         pass
 
 
-def test_weights_of_another_shape_than_the_configuration_s_are_refused(tmp_path: Path) -> None:
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     folder = architectures.write("llama", tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
-    skeleton = skeleton_of(folder)
+    meta_model = meta_model_of(folder)
     with (
         pytest.raises(ConfigurationError, match=r"mlp\.down_proj\.weight in .* has shape \[32, 48\], .* \[32, 40\]"),
-        skeleton.load_weights(*skeleton.blocks),
+        meta_model.load_weights(*meta_model.blocks),
     ):
         pass
 
 
-def test_an_architecture_without_a_list_of_blocks_is_refused(tmp_path: Path) -> None:
+def test_architecture_without_a_list_of_blocks_is_refused(tmp_path: Path) -> None:
     folder = architectures.write("hrm_text", tmp_path)
     with pytest.raises(ConfigurationError, match="the decoder blocks of HrmTextForCausalLM cannot be found"):
-        skeleton_of(folder)
+        meta_model_of(folder)
 
 
-def test_a_row_longer_than_the_context_is_named_by_its_number(tmp_path: Path) -> None:
-    skeleton = skeleton_of(architectures.write("llama", tmp_path))
-    skeleton.require_positions([[3] * 64, [3]])
+def test_row_longer_than_the_context_is_refused_by_number(tmp_path: Path) -> None:
+    meta_model = meta_model_of(architectures.write("llama", tmp_path))
+    meta_model.require_positions([[3] * 64, [3]])
     with pytest.raises(ConfigurationError, match=r"row 2 has 65 tokens, and .* reads at most 64") as refused:
-        skeleton.require_positions([[3] * 64, [3] * 65])
+        meta_model.require_positions([[3] * 64, [3] * 65])
     assert "max_position_embeddings" in str(refused.value.cause)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_halfway_lies_the_mean_of_both_and_to_itself_nothing_changes(architecture: str, tmp_path: Path) -> None:
+def test_halfway_weights_are_the_mean_of_both_models(architecture: str, tmp_path: Path) -> None:
     near, far = (architectures.write(architecture, tmp_path / name) for name in ("near", "far"))
     rewrite(far, lambda tensors: {name: -3 * tensor for name, tensor in tensors.items()})
 
     def weights(halfway_to: Path | None) -> Tensors:
-        skeleton = MetaModel(Model(near), torch.float32, "cpu", halfway_to)
-        with skeleton.load_weights(EMBEDDINGS_PART, *skeleton.blocks, HEAD_PART):
-            return {path: parameter.clone() for path, parameter in parameters(skeleton).items()}
+        meta_model = MetaModel(Model(near), torch.float32, "cpu", halfway_to)
+        with meta_model.load_weights(EMBEDDINGS_PART, *meta_model.blocks, HEAD_PART):
+            return {path: parameter.clone() for path, parameter in parameters(meta_model).items()}
 
-    alone, itself, between = weights(None), weights(near), weights(far)
-    for path, weight in alone.items():
-        assert torch.equal(itself[path], weight)
-        torch.testing.assert_close(between[path], -weight, rtol=0.01, atol=1e-6)
+    original, halfway_to_itself, halfway = weights(None), weights(near), weights(far)
+    for path, weight in original.items():
+        assert torch.equal(halfway_to_itself[path], weight)
+        torch.testing.assert_close(halfway[path], -weight, rtol=0.01, atol=1e-6)

@@ -1,7 +1,6 @@
-"""Block by block, every architecture computes what it computes in one piece, bit for bit."""
+"""Every architecture computes the same bits block by block as a whole."""
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model.loading import make_head_contiguous
-from antidote_ci.model.streaming.activation_cache import ActivationCache
 from antidote_ci.model.streaming.meta_model import MetaModel
-from antidote_ci.model.streaming.sequential_forward import SequentialForward
+from antidote_ci.model.streaming.sequential_forward import ActivationCache, SequentialForward
 from antidote_ci.records import Model
 from tests.model.streaming import architectures
 from tests.model.streaming.architectures import ARCHITECTURES, batches
@@ -21,24 +19,26 @@ from tests.model.streaming.streamed import LARGE, equal, plain_logits, streamed_
 
 
 def logits_agree(folder: Path, scratch: Path, dtype: torch.dtype = torch.bfloat16) -> bool:
-    skeleton = MetaModel(Model(folder), dtype, "cpu")
+    meta_model = MetaModel(Model(folder), dtype, "cpu")
     network = make_head_contiguous(AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval())
     expected = plain_logits(network, batches())
-    return all(equal(streamed_logits(skeleton, batches(), scratch, budget), expected) for budget in (LARGE, 0))
+    return all(equal(streamed_logits(meta_model, batches(), scratch, budget), expected) for budget in (LARGE, 0))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_logits_are_those_of_the_whole_network_whatever_the_budget(architecture: str, tmp_path: Path) -> None:
+def test_streamed_logits_equal_plain_logits_with_and_without_disk(architecture: str, tmp_path: Path) -> None:
     assert logits_agree(architectures.write(architecture, tmp_path), tmp_path / "scratch")
 
 
 @pytest.mark.parametrize("stored", ["float16", "float32"])
 @pytest.mark.parametrize("run", [torch.bfloat16, torch.float32])
-def test_stored_and_computed_precision_may_differ(stored: str, run: torch.dtype, tmp_path: Path) -> None:
+def test_streamed_logits_are_equal_when_file_and_compute_dtypes_differ(
+    stored: str, run: torch.dtype, tmp_path: Path
+) -> None:
     assert logits_agree(architectures.write("mixtral", tmp_path, dtype=stored), tmp_path / "scratch", run)
 
 
-def test_a_checkpoint_saved_without_its_head_s_prefix_is_placed_too(tmp_path: Path) -> None:
+def test_checkpoint_saved_without_the_model_prefix_is_loaded(tmp_path: Path) -> None:
     folder = architectures.write("llama-tied", tmp_path)
     for shard in folder.glob("*.safetensors"):
         renamed = {name.removeprefix("model."): tensor for name, tensor in load_file(shard).items()}
@@ -52,23 +52,7 @@ def test_a_checkpoint_saved_without_its_head_s_prefix_is_placed_too(tmp_path: Pa
     assert logits_agree(folder, tmp_path / "scratch")
 
 
-def test_two_sweeps_share_a_reservoir_and_a_network(tmp_path: Path) -> None:
-    folder = architectures.write("llama", tmp_path)
-    skeleton, reservoir = MetaModel(Model(folder), torch.bfloat16, "cpu"), ActivationCache(tmp_path / "scratch", 0)
-    sweeps = [SequentialForward(skeleton, reservoir, [batch], f"sweep-{at}") for at, batch in enumerate(batches())]
-    for sweep in sweeps:
-        sweep.embed()
-    for sweep in sweeps:
-        sweep.run_blocks(lambda _block: nullcontext(), lambda _block: None)
-    together = SequentialForward(skeleton, ActivationCache(tmp_path / "other", LARGE), batches(), "together")
-    together.embed()
-    passed: list[str] = []
-    together.run_blocks(lambda _block: nullcontext(), passed.append)
-    assert passed == skeleton.blocks
-    assert equal([sweep.get_hidden(0) for sweep in sweeps], [together.get_hidden(at) for at in range(2)])
-
-
-def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_streaming_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = architectures.write("llama", tmp_path)
     capfd.readouterr()
     streamed_logits(MetaModel(Model(folder), torch.bfloat16, "cpu"), batches(), tmp_path / "scratch")
@@ -77,14 +61,14 @@ def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize(
     ("architecture", "cause"),
-    [("rwkv", "one after another"), ("gemma4_unified_text", "handed a KVSharingDict")],
+    [("rwkv", "do not form a chain"), ("gemma4_unified_text", "take a KVSharingDict")],
 )
-def test_what_is_no_chain_of_blocks_is_refused(architecture: str, cause: str, tmp_path: Path) -> None:
+def test_architectures_whose_blocks_are_not_a_chain_are_refused(architecture: str, cause: str, tmp_path: Path) -> None:
     folder = architectures.write(architecture, tmp_path, head_dim=8)
-    sweep = SequentialForward(
-        MetaModel(Model(folder), torch.bfloat16, "cpu"), ActivationCache(tmp_path / "scratch", LARGE), batches(), "test"
+    forward = SequentialForward(
+        MetaModel(Model(folder), torch.bfloat16, "cpu"), ActivationCache(tmp_path / "scratch", LARGE), batches()
     )
     with pytest.raises(ConfigurationError, match="cannot be run block by block") as refused:
-        sweep.embed()
+        forward.embed()
     assert refused.value.cause is not None
     assert cause in refused.value.cause

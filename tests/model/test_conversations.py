@@ -1,4 +1,4 @@
-"""Templates from strangers: they may be wrong, and they may be hostile."""
+"""Chat templates that are wrong or hostile are refused, and valid ones render as in transformers."""
 
 import threading
 import time
@@ -8,27 +8,32 @@ from typing import Any
 import pytest
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
-from antidote_ci.model.conversations import Message, render_conversations, render_exchange, single_turn
+from antidote_ci.model.conversations import (
+    Message,
+    render_conversations,
+    render_template,
+    single_turn,
+    time_limit,
+)
 from antidote_ci.model.generation import GenerationRequest, generate
 from antidote_ci.model.loading import load_tokenizer
-from antidote_ci.model.templates import render_template, time_limit
 from antidote_ci.records import Model
 from antidote_ci.sandbox.client import Sandbox
-from tests.tiny import build_tokenizer
+from tests.tiny import build_tokenizer, render_exchange
 
 CHAT = [[{"role": "user", "content": "Hi"}]]
 ENDLESS_LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-MARK = "a-stranger-s-words"
+MARK = "words-of-the-template"
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:  # noqa: ANN401 - transformers is untyped
-    made = build_tokenizer(["Tell me a story."], vocabulary=300)
-    made.name_or_path = "/models/org/my-model"
-    return made
+    tokenizer = build_tokenizer(["Tell me a story."], vocabulary=300)
+    tokenizer.name_or_path = "/models/org/my-model"
+    return tokenizer
 
 
-def refused(tokenizer: Any, template: str, seconds: int = 20) -> AntidoteError:  # noqa: ANN401
+def require_refused(tokenizer: Any, template: str, seconds: int = 20) -> AntidoteError:  # noqa: ANN401
     tokenizer.chat_template = template
     with pytest.raises(AntidoteError) as raised:
         render_template(tokenizer, CHAT, True, seconds)
@@ -42,63 +47,62 @@ def refused(tokenizer: Any, template: str, seconds: int = 20) -> AntidoteError: 
 @pytest.mark.parametrize(
     "template",
     [
-        "{{ raise_exception('a-stranger-s-words') }}",
-        "{{ messages[7].role.a-stranger-s-words }}",
-        "{% if a-stranger-s-words",
+        "{{ raise_exception('words-of-the-template') }}",
+        "{{ messages[7].role.words-of-the-template }}",
+        "{% if words-of-the-template",
         "{{ messages | no_such_filter }}",
         "{{ 1 // 0 }}",
     ],
 )
-def test_a_template_that_raises_is_a_configuration_error(tokenizer: Any, template: str) -> None:  # noqa: ANN401
-    assert isinstance(refused(tokenizer, template), ConfigurationError)
+def test_template_that_raises_is_a_configuration_error(tokenizer: Any, template: str) -> None:  # noqa: ANN401
+    assert isinstance(require_refused(tokenizer, template), ConfigurationError)
 
 
 @pytest.mark.parametrize(
     "template",
     [
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ ''.__class__ }}",  # of which the sandbox alone would say nothing
+        "{{ ''.__class__ }}",  # on which jinja2's sandbox alone raises nothing
         "{% if ''['__cla' ~ 'ss__'] is defined %}yes{% endif %}",
         "{{ messages.clear() }}",
         "{{ '{0.__class__.__mro__}'.format(messages) }}",
     ],
 )
-def test_a_template_that_reaches_for_attributes_is_unsafe(tokenizer: Any, template: str) -> None:  # noqa: ANN401
-    error = refused(tokenizer, template)
+def test_template_that_reads_attributes_is_unsafe(tokenizer: Any, template: str) -> None:  # noqa: ANN401
+    error = require_refused(tokenizer, template)
     assert isinstance(error, UnsafeCheckpoint)
-    assert "reaches for attributes" in error.what
+    assert "reads attributes" in error.what
 
 
 @pytest.mark.parametrize(
     "template",
     [
-        ENDLESS_LOOPS,
-        "{{ 9 ** (9 ** 9) }}",  # one operation: no signal handler would get a word in
+        "{{ 9 ** (9 ** 9) }}",  # a single operation, which no signal handler interrupts
         "{{ 'x' * 10**11 }}",
         "{{ 'x' * 10**6 }}",
         "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
     ],
 )
-def test_a_template_without_bounds_is_unsafe(tokenizer: Any, template: str) -> None:  # noqa: ANN401
+def test_template_that_exceeds_a_limit_is_unsafe(tokenizer: Any, template: str) -> None:  # noqa: ANN401
     started = time.monotonic()
-    assert isinstance(refused(tokenizer, template, seconds=2), UnsafeCheckpoint)
+    assert isinstance(require_refused(tokenizer, template, seconds=1), UnsafeCheckpoint)
     assert time.monotonic() - started < 10
 
 
-def test_more_conversations_have_more_time() -> None:
+def test_time_limit_grows_with_the_conversations() -> None:
     assert 2 <= time_limit(1) <= 5
     assert time_limit(5000) > 10 * time_limit(1)
 
 
-def test_the_limits_hold_in_a_thread_too(tokenizer: Any) -> None:  # noqa: ANN401
-    found: list[AntidoteError] = []
-    thread = threading.Thread(target=lambda: found.append(refused(tokenizer, ENDLESS_LOOPS, seconds=1)))
+def test_limits_hold_in_a_thread(tokenizer: Any) -> None:  # noqa: ANN401
+    errors: list[AntidoteError] = []
+    thread = threading.Thread(target=lambda: errors.append(require_refused(tokenizer, ENDLESS_LOOPS, seconds=1)))
     thread.start()
     thread.join(20)
-    assert isinstance(found[0], UnsafeCheckpoint)
+    assert isinstance(errors[0], UnsafeCheckpoint)
 
 
-def test_what_it_renders_is_what_transformers_renders(tiny_llama: Path) -> None:
+def test_valid_templates_render_as_in_transformers(tiny_llama: Path) -> None:
     tokenizer = load_tokenizer(Model(tiny_llama))
     chats = [
         single_turn("Hi \ud83d"),
@@ -118,13 +122,13 @@ def test_what_it_renders_is_what_transformers_renders(tiny_llama: Path) -> None:
     assert render_exchange(tokenizer, "Hi", "Yes") == "<|user|>Hi<|end|><|assistant|>Yes<|end|>"
 
 
-def test_it_renders_in_the_child_whose_input_another_thread_reads(tiny_llama: Path, sandbox: Sandbox) -> None:
+def test_sandbox_renders_while_another_thread_reads_its_input(tiny_llama: Path, sandbox: Sandbox) -> None:
     request = GenerationRequest(Model(tiny_llama), {"all": [single_turn("Hi")]}, {"all": 2})
     started = time.monotonic()
     assert len(sandbox.call(generate, request, lambda _: None).answers["all"]) == 1
     assert time.monotonic() - started < 30
 
 
-def test_a_template_that_writes_the_date_writes_the_same_on_every_day(tokenizer: Any) -> None:  # noqa: ANN401
+def test_template_with_the_current_date_gets_a_fixed_date(tokenizer: Any) -> None:  # noqa: ANN401
     tokenizer.chat_template = "Today is {{ strftime_now('%d %b %Y, %H:%M:%S') }}."
     assert render_template(tokenizer, CHAT, True) == ["Today is 26 Jul 2024, 00:00:00."]

@@ -1,0 +1,88 @@
+"""Check the files and the tokenizer of an untrusted model before its weights are read. Runs in the sandbox only.
+
+Loading a tokenizer can hang, exhaust memory or abort the process, as rendering a chat template can.
+"""
+
+import functools
+import gc
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from antidote_ci.checkpoint.files import display_name
+from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.checkpoint.vocabularies import read_embedding_rows
+from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.model import loading
+from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
+from antidote_ci.records import Model, OnProgress, Progress
+from antidote_ci.sandbox.limits import LimitExceeded, WorkFailed, run_limited
+
+LOADING_SECONDS = 120
+"""Processor time. The largest published tokenizers take a few seconds."""
+ENCODING_SECONDS = 5
+MEMORY = 4 << 30
+"""Bytes that the check may allocate. The largest published tokenizers take one GiB."""
+HINT = "save the tokenizer again with transformers"
+SAMPLE_QUESTION = "Which day comes after Monday? 2 + 2 = 4, naïve 日本"
+
+
+def check_tokenizer(model: Model, report: OnProgress) -> None:
+    """Open every file, load the tokenizer, and render and encode one question, each within limits.
+
+    Raises UnsafeCheckpoint when a limit is exceeded, a template reads attributes, or the tokenizer writes tokens
+    without an embedding; ConfigurationError when the files are broken.
+    """
+    name = display_name(model.adapter or model.folder)
+    report(Progress("opening the tokenizer", 0, 1))
+    for path in loading.list_model_files(model):
+        path.open("rb").close()  # safetensors reports a file without read permission as missing
+    _import_transformers()
+    _run_limited(name, lambda: _try_load(model), LOADING_SECONDS)
+    tokenizer = loading.load_tokenizer(model)
+    texts = render_conversations(tokenizer, [single_turn(SAMPLE_QUESTION)])
+    highest = _run_limited(name, lambda: max(encode_texts(tokenizer, texts)[0], default=0), ENCODING_SECONDS)
+    rows = read_embedding_rows(read_layout(model.folder))
+    if rows is not None and highest >= rows:
+        raise UnsafeCheckpoint(
+            f"the tokenizer of {name} writes token {highest:,}, and the model's embeddings have {rows:,} rows",
+            cause="the tokenizer and the weights belong to different models",
+            hint="save the model and its tokenizer together",
+        )
+    report(Progress("opening the tokenizer", 1, 1))
+
+
+@functools.cache
+def _import_transformers() -> None:
+    """Import transformers in this process, so that forks need not: an import counts against their limits.
+
+    Cached: gc.freeze() after a model is loaded would keep that model in memory.
+    """
+    gc.disable()  # during the import, garbage collection takes a seventh of the time and finds nothing
+    try:
+        from transformers import AutoTokenizer, PreTrainedModel  # noqa: F401 - configurations import PreTrainedModel
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _try_load(model: Model) -> None:
+    with suppress(ConfigurationError):  # raised again when the caller loads the tokenizer
+        loading.load_tokenizer(model)
+
+
+def _run_limited(name: str, work: Callable[[], object], seconds: int) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return run_limited(work, seconds, MEMORY)
+    except LimitExceeded as error:
+        raise UnsafeCheckpoint(
+            f"the tokenizer of {name} crashes, or does not open within {LOADING_SECONDS} s and {MEMORY >> 30} GiB",
+            cause="the largest real tokenizers take a few seconds; this one may be meant to exhaust the machine",
+            hint=HINT,
+        ) from error
+    except WorkFailed as error:
+        raise ConfigurationError(
+            f"the tokenizer of {name} cannot be opened: it raises {error.kind}",
+            cause="its files are damaged or incomplete, or of a kind that transformers does not read by itself",
+            hint=HINT,
+        ) from error
