@@ -12,7 +12,7 @@ from antidote_ci.evaluation import chat_api
 from antidote_ci.evaluation.json_api import redact_address
 from antidote_ci.evaluation.judges import endpoint, named
 from antidote_ci.evaluation.judges.named import JudgeSpec
-from antidote_ci.hub import access, identity, memory_needs, pull
+from antidote_ci.hub import access, memory_needs, pull
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import printable_endpoint
 from antidote_ci.hub.retry import RetryPolicy
@@ -115,12 +115,12 @@ def _check_token(what: str, right: Callable[[], HubAccess], *, needed: bool = Fa
     try:
         found = right()
         if found.token is None:
-            _without_retry(found).request("the Hub", identity.require_hub)
+            _without_retry(found).request("the Hub", access.require_hub)
             return CheckResult(what, f"{printable_endpoint()} answers; without HF_TOKEN only to what is public")
         if found.purpose == "publishing":
-            who = _without_retry(found).request("this token", identity.read_account).name
+            who = _without_retry(found).request("this token", access.read_account).name
         else:
-            who = _without_retry(found).request("this token", identity.read_name)
+            who = _without_retry(found).request("this token", access.read_name)
     except AntidoteError as error:
         return _failed_check(what, error, needed=needed)
     return CheckResult(what, f"{printable_endpoint()} knows the token: {who}")

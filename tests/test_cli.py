@@ -173,7 +173,7 @@ def test_many_signals_are_one(number: signal.Signals, code: int) -> None:
         said = ""
         for line in process.stderr or ():
             said += line
-            if "asking again" in line:
+            if "retrying in" in line:
                 process.send_signal(number)
             if "nothing half-written is left" in line:
                 while process.poll() is None:

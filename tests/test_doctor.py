@@ -83,7 +83,7 @@ def test_a_token_that_may_only_read_does_not_publish(hub: LoopbackHub, tmp_path:
     done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_reads")
     assert done.returncode == 0, done.stderr
     assert (marks(done)["Hub"], marks(done)["publishing"]) == ("ok", "without")
-    assert "the token of ada may only read" in done.stdout
+    assert "the token of ada is read-only" in done.stdout
 
 
 def test_a_token_that_nobody_knows_is_lacking(hub: LoopbackHub, tmp_path: Path) -> None:

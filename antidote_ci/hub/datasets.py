@@ -1,6 +1,6 @@
 """Single files of a dataset repository at one commit, checked against the hashes that the Hub names.
 
-A repository `github:owner/name` is fetched from GitHub instead: hub/github.py.
+A repository `github:OWNER/NAME` is downloaded from GitHub instead: see `github`.
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub import cache, github
 from antidote_ci.hub.access import HubAccess
-from antidote_ci.hub.digests import has_digest
-from antidote_ci.hub.info import ANSWER_SECONDS
+from antidote_ci.hub.client import INFO_SECONDS
 from antidote_ci.hub.remote import RemoteFile, parse_commit, parse_file
-from antidote_ci.hub.transfer_progress import silent_bar_class
 from antidote_ci.identifiers import COMMIT
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ ENDINGS = (".csv", ".jsonl", ".jsonl.xz")
 
 @dataclass(frozen=True)
 class FetchedDataset:
-    """Files of a repository under `folder`, as they are at `commit` (40 hex)."""
+    """Downloaded files of a dataset: `folder` contains them under their paths at `commit` (40 hex digits)."""
 
     commit: str
     folder: Path
@@ -36,20 +34,22 @@ class FetchedDataset:
 def fetch_dataset(
     repository: str, revision: str | None, files: Mapping[str, str | None], access: HubAccess
 ) -> FetchedDataset:
-    """The files (path -> sha256 where it is known) of a dataset at `revision`: a branch, tag, commit, or None for main.
+    """Download `files` (path -> sha256, or None if unknown) at `revision` (a branch, tag, commit, or None for main).
 
-    Commits that are wholly in the cache are answered without the network. Raises ConfigurationError for what is
-    not a small file of rows, InfrastructureError when the Hub cannot or will not give it.
+    Sends no request for a commit whose files are all in the cache. Raises ConfigurationError for other formats than
+    ENDINGS, InfrastructureError when a file is missing, exceeds FILE_BYTES or cannot be downloaded.
     """
     for path in files:
         if not path.endswith(ENDINGS):
-            raise ConfigurationError(f"{path} of {repository} is not read", cause=f"read are {', '.join(ENDINGS)}")
+            raise ConfigurationError(
+                f"{path} of {repository} has an unsupported format", cause=f"supported are {', '.join(ENDINGS)}"
+            )
     if repository.startswith(github.PREFIX):
         name = repository.removeprefix(github.PREFIX)
         commit, folder = github.fetch_github(name, revision, files, FILE_BYTES, access.retry_policy)
         return FetchedDataset(commit, folder)
-    known = _find_cached(repository, revision, files) if revision else None
-    return known or access.request(
+    cached = _find_cached(repository, revision, files) if revision else None
+    return cached or access.request(
         f"datasets/{repository}", lambda client: _download(client, repository, revision, files)
     )
 
@@ -59,11 +59,11 @@ def _find_cached(repository: str, revision: str, files: Mapping[str, str | None]
         return None
     folder = Path()
     for path in files:
-        found = cache.find_file(repository, revision, path, "dataset")
-        # The cache names a file by the hash that the Hub gave.
-        if found is None or not has_digest(found, found.resolve().name):
+        file = cache.find_file(repository, revision, path, "dataset")
+        # The name of a cached blob is the hash that the Hub named.
+        if file is None or not cache.has_digest(file, file.resolve().name):
             return None
-        folder = cache.snapshot_folder(found, path)
+        folder = cache.snapshot_folder(file, path)
     return FetchedDataset(revision, folder)
 
 
@@ -71,33 +71,30 @@ def _download(
     client: "HfApi", repository: str, revision: str | None, files: Mapping[str, str | None]
 ) -> FetchedDataset:
     name = f"datasets/{repository}"
-    info = client.dataset_info(repository, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS)
+    info = client.dataset_info(repository, revision=revision, files_metadata=True, timeout=INFO_SECONDS)
     commit = parse_commit(name, info.sha)
-    # The Hub describes a gated repository to anyone, and refuses only its files.
+    # The Hub describes a gated repository to every account, and refuses only its files.
     if info.gated:
         client.auth_check(repository, repo_type="dataset")
     folder = Path()
     for path in files:
-        stored = cache.fetch_file(
-            client, repository, commit, _find_listed(name, info, path), silent_bar_class(), "dataset"
-        )
-        folder = cache.snapshot_folder(stored, path)
+        file = cache.fetch_file(client, repository, commit, _find_listed(name, info, path), "dataset")
+        folder = cache.snapshot_folder(file, path)
     return FetchedDataset(commit, folder)
 
 
 def _find_listed(name: str, info: "DatasetInfo", path: str) -> RemoteFile:
-    """The file as the Hub describes it."""
-    file = next((each for each in info.siblings or [] if each.rfilename == path), None)
-    if file is None:
+    sibling = next((sibling for sibling in info.siblings or [] if sibling.rfilename == path), None)
+    if sibling is None:
         raise InfrastructureError(
             f"{name} has no file {path} at {info.sha}",
-            cause="the dataset was rearranged, or the commit is older than the file",
-            hint="name another commit, or write the prompts into a JSONL file",
+            cause="the files of the dataset were renamed, or the commit is older than the file",
+            hint="name another commit, or use a local JSONL file with the prompts",
         )
-    found = parse_file(name, file)
-    if found.size > FILE_BYTES:
+    file = parse_file(name, sibling)
+    if file.size > FILE_BYTES:
         raise InfrastructureError(
-            f"{path} of {name} is {found.size / 1e6:,.0f} MB, more than {FILE_BYTES / 1e6:.0f} MB",
-            cause="no prompt set is that large",
+            f"{path} of {name} has {file.size / 1e6:,.0f} MB, more than {FILE_BYTES / 1e6:.0f} MB",
+            cause="it is too large for a prompt set",
         )
-    return found
+    return file

@@ -1,4 +1,4 @@
-"""Files of a public GitHub repository at one commit, for the prompt sets that are published nowhere else."""
+"""Files of a public GitHub repository at one commit, for prompt sets that are not on the Hub."""
 
 import hashlib
 import os
@@ -14,36 +14,36 @@ from antidote_ci.identifiers import COMMIT
 PREFIX = "github:"
 ADDRESS = "https://raw.githubusercontent.com"
 ADDRESS_VARIABLE = "ANTIDOTE_GITHUB_RAW"
-"""Where a mirror serves /OWNER/NAME/COMMIT/PATH instead, as HF_ENDPOINT says for the Hub."""
+"""The address of a mirror that serves /OWNER/NAME/COMMIT/PATH."""
 
 
 def fetch_github(
     repository: str, revision: str | None, files: Mapping[str, str | None], limit: int, retry_policy: RetryPolicy
 ) -> tuple[str, Path]:
-    """The commit and the folder that holds the files (path -> sha256 where it is known), each at most `limit` bytes.
+    """Download `files` (path -> sha256, or None if unknown), and return the commit and the folder.
 
-    What was fetched once is not asked for again. No token is sent. Raises ConfigurationError without a full commit,
-    InfrastructureError when a file cannot be had or is another.
+    Files in the cache are not downloaded again. No token is sent. Raises ConfigurationError unless `revision` has 40
+    hex digits, InfrastructureError when a file cannot be downloaded, exceeds `limit` bytes or has another sha256.
     """
     from huggingface_hub import cached_assets_path, constants
 
     if not COMMIT.fullmatch(revision or ""):
-        raise ConfigurationError(f"{PREFIX}{repository} must be named at a commit of 40 hex digits")
+        raise ConfigurationError(f"{PREFIX}{repository} requires a commit of 40 hex digits")
     folder = cached_assets_path("antidote-ci", repository, str(revision), assets_dir=constants.HF_ASSETS_CACHE)
     for path, sha256 in files.items():
-        stored = folder / path
-        if not stored.is_file() or not _has_sha256(stored.read_bytes(), sha256):
+        file = folder / path
+        if not file.is_file() or not _has_sha256(file.read_bytes(), sha256):
             content = _download(f"{repository}/{revision}/{path}", limit, retry_policy)
             if not _has_sha256(content, sha256):
                 raise InfrastructureError(
-                    f"{path} of {PREFIX}{repository} does not have the sha256 that is known of it",
+                    f"{path} of {PREFIX}{repository} does not have the expected sha256",
                     cause="a broken transfer or mirror",
-                    hint="run the same command again; check " + ADDRESS_VARIABLE,
+                    hint=f"run the same command again; check {ADDRESS_VARIABLE}",
                 )
-            stored.parent.mkdir(parents=True, exist_ok=True)
-            part = stored.with_name(f"{stored.name}.{os.getpid()}.part")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_name(f"{file.name}.{os.getpid()}.part")
             part.write_bytes(content)
-            part.replace(stored)
+            part.replace(file)
     return str(revision), folder
 
 
@@ -51,9 +51,9 @@ def _download(path: str, limit: int, retry_policy: RetryPolicy) -> bytes:
     import httpx2
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
+    if constants.is_offline_mode():
         raise InfrastructureError(
-            f"{path} is not in the local cache", cause="HF_HUB_OFFLINE is set, so GitHub was not asked"
+            f"{path} is not in the local cache", cause="HF_HUB_OFFLINE is set, so no request was sent"
         )
     try:
         return retry_policy.call(
@@ -61,18 +61,14 @@ def _download(path: str, limit: int, retry_policy: RetryPolicy) -> bytes:
         )
     except httpx2.HTTPStatusError as error:
         missing = error.response.status_code == 404
-        raise InfrastructureError(
-            _describe_error(error, path),
-            cause=_with_detail(
-                "the commit or the file is not there" if missing else "GitHub or a mirror refused it", error
-            ),
-            hint="check the commit" if missing else "run the same command again later",
-        ) from None
+        cause = "the commit or the file does not exist" if missing else "GitHub or a mirror refused the request"
+        hint = "check the commit" if missing else "run the same command again later"
+        raise InfrastructureError(_describe_error(error, path), cause=_add_notes(cause, error), hint=hint) from None
     except (httpx2.RequestError, httpx2.InvalidURL) as error:
         raise InfrastructureError(
             _describe_error(error, path),
-            cause=_with_detail(f"no network, a proxy, or a wrong {ADDRESS_VARIABLE}", error),
-            hint="check the connection, or write the prompts into a JSONL file",
+            cause=_add_notes(f"no network, a proxy, or a wrong {ADDRESS_VARIABLE}", error),
+            hint="check the connection, or use a local JSONL file with the prompts",
         ) from None
 
 
@@ -80,14 +76,14 @@ def _download_once(path: str, limit: int) -> bytes:
     import httpx2
 
     address = (os.environ.get(ADDRESS_VARIABLE) or ADDRESS).rstrip("/")
-    with httpx2.stream("GET", f"{address}/{path}", timeout=30, follow_redirects=False) as answer:
-        answer.raise_for_status()
+    with httpx2.stream("GET", f"{address}/{path}", timeout=30, follow_redirects=False) as response:
+        response.raise_for_status()
         content = bytearray()
-        for chunk in answer.iter_bytes():
+        for chunk in response.iter_bytes():
             content += chunk
             if len(content) > limit:
                 raise InfrastructureError(
-                    f"{path} is more than {limit / 1e6:.0f} MB", cause="no prompt set is that large"
+                    f"{path} has more than {limit / 1e6:.0f} MB", cause="it is too large for a prompt set"
                 )
     return bytes(content)
 
@@ -97,11 +93,8 @@ def _retry_delay(error: Exception) -> float | None:
 
     match error:
         case httpx2.HTTPStatusError():
-            return (
-                requested_wait(error.response.headers)
-                if meaning_of_status(error.response.status_code).transient
-                else None
-            )
+            transient = meaning_of_status(error.response.status_code).transient
+            return requested_wait(error.response.headers) if transient else None
         case httpx2.UnsupportedProtocol() | httpx2.LocalProtocolError():
             return None
         case httpx2.TransportError():
@@ -117,7 +110,8 @@ def _describe_error(error: Exception, path: str) -> str:
     return f"GitHub cannot be reached ({type(error).__name__})"
 
 
-def _with_detail(cause: str, error: Exception) -> str:
+def _add_notes(cause: str, error: Exception) -> str:
+    """`cause` with the notes that RetryPolicy adds to an exception."""
     return "; ".join((cause, *getattr(error, "__notes__", ())))
 
 

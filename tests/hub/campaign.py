@@ -17,15 +17,13 @@ from huggingface_hub.utils import _http
 from safetensors.numpy import save_file
 
 from antidote_ci.errors import AntidoteError
-from antidote_ci.hub import commit_marker, pull
+from antidote_ci.hub import commits, pull
 from antidote_ci.hub.access import HubAccess
-from antidote_ci.hub.commit_marker import CommitMarker
-from antidote_ci.hub.destination import ATTRIBUTES, Destination
+from antidote_ci.hub.commits import ATTRIBUTES, CommitMarker, read_content
+from antidote_ci.hub.destination import Destination, check_destination
 from antidote_ci.hub.publish import PublishRequest, publish_result_files
-from antidote_ci.hub.publish_checks import check_destination
 from antidote_ci.hub.pull_requests import COMMENT_MARKER, PullRequestText
 from antidote_ci.hub.retry import RetryPolicy
-from antidote_ci.hub.trees import read_content
 from antidote_ci.records import Manifest, PublishResult, WeightFile, to_json
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import FaultInjector
@@ -253,9 +251,7 @@ def judged(
                 holding.append((name, ref))
             elif files != before:
                 broken.append(Broken("no half-published head", f"{ref} of {name}"))
-            ours |= {
-                (name, each.revision) for each in history(hub, name, revision) if commit_marker.parse_marker(each.body)
-            }
+            ours |= {(name, each.revision) for each in history(hub, name, revision) if commits.parse_marker(each.body)}
         comments = [sum(said.content.startswith(COMMENT_MARKER) for said in each.comments) for each in opened]
         if len(opened) > 1 or len(closed) > rivals or max(comments, default=0) > 1 + rivals:
             counted = f"{len(opened)} open and {len(closed)} closed pull requests, comments of ours: {comments}"

@@ -10,14 +10,15 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
-from huggingface_hub import errors, get_session
+from huggingface_hub import WebhookInfo, _jobs_api, errors, get_session
+from huggingface_hub.utils import _auth
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import AntidoteError, InfrastructureError
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import (
-    PIECE,
+    PIECE_LENGTH,
     REDACTED,
     WITHHELD,
     configure_client,
@@ -26,6 +27,7 @@ from antidote_ci.hub.client import (
     read_endpoint,
     redact_secrets,
 )
+from antidote_ci.hub.client_internals import forget_exchanged
 from antidote_ci.hub.errors import translate_errors
 from antidote_ci.hub.retry import RetryPolicy
 from loopback_hub import LoopbackHub
@@ -87,8 +89,8 @@ def test_redaction_keeps_the_rest(before: str, token: str) -> None:
     assert redact_secrets(f"{kept} {token} after", None) == f"{kept} [token] after"
 
 
-@given(token=OTHER_TOKENS, before=st.binary(max_size=5), cut=st.integers(PIECE, 20), at=st.integers(1, 19))
-@example(token="a" * 20, before=b"", cut=PIECE, at=1)
+@given(token=OTHER_TOKENS, before=st.binary(max_size=5), cut=st.integers(PIECE_LENGTH, 20), at=st.integers(1, 19))
+@example(token="a" * 20, before=b"", cut=PIECE_LENGTH, at=1)
 def test_no_form_of_a_token(token: str, before: bytes, cut: int, at: int) -> None:
     """As it is, in an address, in base64 wherever it stands in it, cut, and wrapped."""
     forms = (
@@ -103,8 +105,8 @@ def test_no_form_of_a_token(token: str, before: bytes, cut: int, at: int) -> Non
     for form in forms:
         shown = redact_secrets(f"Authorization: {form} is wrong", token)
         assert shown == WITHHELD or REDACTED in shown
-        assert token[:PIECE] not in shown
-        assert token[-PIECE:] not in shown
+        assert token[:PIECE_LENGTH] not in shown
+        assert token[-PIECE_LENGTH:] not in shown
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HF_WRITE_TOKEN", "HF_OIDC_ID_TOKEN", "ANTIDOTE_JUDGE_KEY"])
@@ -168,6 +170,18 @@ def test_what_is_no_hash_names_no_folder(
                 )
     found = [path for path in tmp_path.rglob("*") if path.is_file() and ".locks" not in path.parts]
     assert [path for path in found if path.name != "CACHEDIR.TAG"] == []
+
+
+def test_private_names_of_the_client_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names that antidote_ci/hub/client_internals.py uses."""
+    assert WebhookInfo.__annotations__["job"] == f"{_jobs_api.JobSpec.__name__} | None"
+    assert not _auth._OIDC_TOKEN_LOCK.locked()
+    cached: _auth._OidcTokenCache = {"resource": "org/model", "token": "exchanged", "expires_at": 0.0}
+    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", cached)
+    forget_exchanged("another")
+    assert _auth._OIDC_TOKEN_CACHE is cached
+    forget_exchanged("exchanged")
+    assert _auth._OIDC_TOKEN_CACHE is None
 
 
 def test_a_full_disk() -> None:

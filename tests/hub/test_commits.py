@@ -5,9 +5,14 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.hub.commit_marker import CommitMarker
-from antidote_ci.hub.commits import BranchHead, CommitRequest, require_committed
-from antidote_ci.hub.trees import CommitTree, read_content
+from antidote_ci.hub.commits import (
+    BranchHead,
+    CommitMarker,
+    CommitRequest,
+    CommitTree,
+    read_content,
+    require_committed,
+)
 
 OURS, THEIRS = (CommitMarker(run * 32, "2" * 64, "3" * 40, "4" * 64, "5" * 64) for run in "01")
 SENT = ("model.safetensors", "README.md", "antidote/report.json")
@@ -27,7 +32,7 @@ def there(change: CommitRequest, marker: CommitMarker | None, **other: str) -> B
     return BranchHead(CommitTree("a" * 40, files, {}), marker)
 
 
-@pytest.mark.parametrize("mark", [OURS, THEIRS, None])
+@pytest.mark.parametrize("marker", [OURS, THEIRS, None])
 def test_what_was_sent_is_there(change: CommitRequest, marker: CommitMarker | None) -> None:
     require_committed("org/model", there(change, marker), change, OURS)
 
@@ -38,7 +43,7 @@ def test_our_own_commit_holds_every_file_as_it_was_sent(change: CommitRequest, n
         require_committed("org/model", there(change, OURS, **{name: "6" * 64}), change, OURS)
 
 
-@pytest.mark.parametrize("mark", [THEIRS, None])
+@pytest.mark.parametrize("marker", [THEIRS, None])
 def test_another_run_with_the_same_result_has_its_own_words_and_the_same_weights(
     change: CommitRequest, marker: CommitMarker | None
 ) -> None:

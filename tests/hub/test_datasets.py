@@ -179,7 +179,7 @@ def test_github_is_asked_for_one_commit_and_checked(hub: LoopbackHub, tmp_path: 
     commit = hub.add(STRONGREJECT, publish(tmp_path / "b", "strongreject"))
     repository = f"github:{STRONGREJECT}"
     file = next(iter(CSV))
-    with pytest.raises(InfrastructureError, match="does not have the sha256"):
+    with pytest.raises(InfrastructureError, match="does not have the expected sha256"):
         datasets.fetch_dataset(repository, commit, {file: "0" * 64}, HubAccess())
     assert datasets.fetch_dataset(repository, commit, CSV, HubAccess(TOKEN)).commit == commit
     with pytest.raises(InfrastructureError, match="GitHub answered 404") as raised:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.hub.digests import DigestMismatch, has_digest, hash_like
+from antidote_ci.hub.cache import DigestMismatch, has_digest, hash_like
 
 
 @given(content=st.binary(max_size=200), places=st.integers(0, 3))

@@ -139,7 +139,7 @@ def test_nothing_is_asked_for_or_written_but_a_models_files(
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_that_leaves_the_repository(name: str) -> None:
-    with pytest.raises(UnsafeCheckpoint, match="lies outside of it"):
+    with pytest.raises(UnsafeCheckpoint, match="a file outside the repository"):
         read(siblings=[{"rfilename": name, "size": 1}])
 
 
@@ -156,7 +156,7 @@ def test_ten_thousand_files(lister: tuple[Lister, Front]) -> None:
     assert (len(remote.files), len(remote.skipped)) == (1, 10_000)
     assert download_snapshot(remote, HASTY, ignore).is_dir()
     hub.describe([f"model-{number}.safetensors" for number in range(10_000)])
-    with pytest.raises(ConfigurationError, match=f"10,000 files that a model may consist of, more than {MAX_FILES:,}"):
+    with pytest.raises(ConfigurationError, match=f"10,000 files of a model, more than {MAX_FILES:,}"):
         resolve_revision("org/model", None, HASTY)
     assert not front.gets("model-")
 
@@ -176,7 +176,7 @@ def test_ten_thousand_files(lister: tuple[Lister, Front]) -> None:
     ],
 )
 def test_sizes_and_hashes_that_cannot_be(changes: dict[str, object], fault: str) -> None:
-    with pytest.raises(InfrastructureError, match="makes no sense") as raised:
+    with pytest.raises(InfrastructureError, match="is not valid") as raised:
         listed(**changes)
     assert fault in str(raised.value.cause)
     assert listed().files[0].sha256 == SHA256
@@ -193,7 +193,7 @@ def test_a_size_that_is_another(lister: tuple[Lister, Front]) -> None:
 
 @pytest.mark.parametrize("identifier", [None, 3, "", "a/b/c", "org/model\n::error::", "../x/y", "hf://x"])
 def test_a_repository_that_has_no_name(identifier: object) -> None:
-    with pytest.raises(InfrastructureError, match="makes no sense"):
+    with pytest.raises(InfrastructureError, match="is not valid"):
         read(id=identifier, siblings=[])
 
 

@@ -15,15 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from antidote_ci.checkpoint.swap import MANIFEST_FILE as MANIFEST_PATH
 from antidote_ci.errors import ConfigurationError, InfrastructureError, PublishConflict
-from antidote_ci.hub import commit_marker
 from antidote_ci.hub.access import HubAccess, write_access
-from antidote_ci.hub.commit_marker import CommitMarker
-from antidote_ci.hub.destination import Destination
+from antidote_ci.hub.commits import CommitMarker, parse_marker, read_content
+from antidote_ci.hub.destination import Destination, check_destination
 from antidote_ci.hub.publish import PublishRequest, publish_result_files
-from antidote_ci.hub.publish_checks import check_destination, find_waiting_result
 from antidote_ci.hub.pull import resolve_revision
-from antidote_ci.hub.pull_requests import COMMENT_MARKER, PullRequestText
-from antidote_ci.hub.trees import read_content
+from antidote_ci.hub.pull_requests import COMMENT_MARKER, PullRequestText, find_waiting_result
 from antidote_ci.records import Manifest, PublishResult, WeightFile, from_json, to_json
 from loopback_hub import LoopbackHub
 from loopback_hub.records import Gate
@@ -150,12 +147,10 @@ def test_the_discussion_as_the_client_reads_it(hub: LoopbackHub, model: MakeMode
     assert isinstance(commit, DiscussionCommit)
     assert isinstance(comment, DiscussionComment)
     assert opening.content.startswith(f"{BODY} Run 1.")
-    assert commit_marker.parse_marker(opening.content) == CommitMarker(
-        f"{1:032x}", f"{1:064x}", revision, POLICY, REPORT_SHA256
-    )
+    assert parse_marker(opening.content) == CommitMarker(f"{1:032x}", f"{1:064x}", revision, POLICY, REPORT_SHA256)
     assert commit.oid == published.revision
     assert comment.content.startswith(f"{COMMENT_MARKER}\nRun 1 is at {published.revision}.\n")
-    assert commit_marker.parse_marker(comment.content) == commit_marker.parse_marker(opening.content)
+    assert parse_marker(comment.content) == parse_marker(opening.content)
 
 
 def test_a_stranger_who_speaks_in_our_place(hub: LoopbackHub, model: MakeModel, repair: MakeRepair) -> None:
@@ -252,9 +247,7 @@ def test_another_result_for_the_same_commit_is_a_second_commit(
     if mode == "pull-request":
         *_, last = (e for e in client(hub).get_discussion_details(SOURCE, 1).events if isinstance(e, DiscussionComment))
         assert last.content.startswith(f"{COMMENT_MARKER}\nRun 2 is at {second.revision}.\n")
-        assert commit_marker.parse_marker(last.content) == CommitMarker(
-            f"{2:032x}", f"{2:064x}", revision, POLICY, REPORT_SHA256
-        )
+        assert parse_marker(last.content) == CommitMarker(f"{2:032x}", f"{2:064x}", revision, POLICY, REPORT_SHA256)
 
 
 def test_another_result_that_was_quicker_lies_beneath_ours(
@@ -281,7 +274,7 @@ def test_a_newer_source_gets_its_own_pull_request(hub: LoopbackHub, model: MakeM
     new = model("second", seed=2)
     second = repair(new, run=2, result=2).publish(to("pull-request", hub.add(SOURCE, new)))
     assert second.url != first.url
-    assert second.notes == ("Pull request 1, upon an older commit, was closed.",)
+    assert second.notes == ("Pull request 1 for an older commit was closed.",)
     events = client(hub).get_discussion_details(SOURCE, 1).events
     assert [event.new_status for event in events if isinstance(event, DiscussionStatusChange)] == ["closed"]
     said = [event.content for event in events if isinstance(event, DiscussionComment)]
@@ -411,7 +404,7 @@ def test_a_repository_that_became_public_meanwhile_gets_nothing_either(
 def test_a_repository_with_another_model(hub: LoopbackHub, model: MakeModel) -> None:
     revision = hub.add(SOURCE, model())
     head = hub.add("demo/repaired", model("other", seed=5))
-    with pytest.raises(PublishConflict, match="no repair of org/model"):
+    with pytest.raises(PublishConflict, match="not a repair of org/model"):
         check_destination(to("repo", revision), ACCESS, ACCESS)
     assert client(hub).model_info("demo/repaired").sha == head
 
@@ -518,7 +511,7 @@ def test_a_token_that_may_not_write_there(
     else:
         hub.add_account("stranger", "hf_readerToken", rights="write")
     refused, place = to(mode, revision), NAMES["repo"] if mode == "repo" else SOURCE
-    with pytest.raises((InfrastructureError, ConfigurationError), match=f"{place}|may only read"):
+    with pytest.raises((InfrastructureError, ConfigurationError), match=f"{place}|is read-only"):
         check_destination(refused, HubAccess(), HubAccess("hf_readerToken"))
     assert commits_sent(hub) == []
 
@@ -600,7 +593,7 @@ def test_a_workflow_publishes_under_its_own_identity(
     assert published[0].revision == published[1].revision
     assert len(commits_sent(hub)) == 1
     assert exchanges(hub) == 1
-    with pytest.raises(ConfigurationError, match="this token may not make it"):
+    with pytest.raises(ConfigurationError, match="this token may not create it"):
         check_destination(replace(to("repo", destination.revision), name="demo/other"), HubAccess(), access)
 
 

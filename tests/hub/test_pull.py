@@ -28,11 +28,11 @@ from tests.hub.hub_samples import HASTY, TOKEN, MakeModel, said
 CALLER = """
 import sys
 from antidote_ci.errors import AntidoteError
-from antidote_ci.hub.access import Access
+from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.pull import download_snapshot, resolve_revision
 for revision in sys.argv[1:]:
     try:
-        print(download_snapshot(resolve_revision('org/model', revision, Access()), Access(), lambda _: None))
+        print(download_snapshot(resolve_revision('org/model', revision, HubAccess()), HubAccess(), lambda _: None))
     except AntidoteError as error:
         print(error.what, error.cause, error.hint)
 """
@@ -209,7 +209,7 @@ def test_unknown_id(hub: LoopbackHub, token: str | None) -> None:
 
 def test_malformed_id(hub: LoopbackHub) -> None:
     for revision in (None, "0" * 40):
-        with pytest.raises(ConfigurationError, match="not a model's name"):
+        with pytest.raises(ConfigurationError, match="not a model name"):
             resolve_revision("a/b/c", revision, HubAccess())
     assert hub.requests == []
 
@@ -277,7 +277,7 @@ def test_wrong_bytes_of_the_right_size(
     seen: list[Progress] = []
     folder = download_snapshot(remote, patient(lambda: flip(blob) if blob.read_bytes() != good else None), seen.append)
     assert (folder / name).read_bytes() == good
-    assert f"{name} of org/model does not have the hash that the Hub names; asking again" in caplog.text
+    assert f"{name} of org/model does not have the hash that the Hub names; retrying" in caplog.text
     assert seen[-1] == Progress("verify", count_remote_bytes(remote), count_remote_bytes(remote))
 
 
@@ -357,7 +357,7 @@ def test_a_short_file_that_claims_to_be_whole(
     with Front(hub.endpoint, respond) as front:
         monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
         remote = resolve_revision("org/model", None, HASTY)
-        with pytest.raises(InfrastructureError, match="came cut short"):
+        with pytest.raises(InfrastructureError, match="arrived incomplete"):
             download_snapshot(remote, HASTY, ignore)
         assert download_snapshot(remote, patient(short.clear), ignore).is_dir()
         assert len(front.gets("config.json")) == 1, "what is whole is kept"

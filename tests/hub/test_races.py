@@ -11,9 +11,9 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from antidote_ci.errors import PublishConflict
-from antidote_ci.hub import commit_marker
 from antidote_ci.hub.access import HubAccess
-from antidote_ci.hub.destination import MAIN, Destination
+from antidote_ci.hub.commits import MAIN, parse_marker
+from antidote_ci.hub.destination import Destination
 from antidote_ci.records import PublishResult
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import FaultInjector
@@ -63,7 +63,7 @@ def is_commit(request: str) -> bool:
 
 def of_ours(hub: LoopbackHub, name: str, revision: str) -> list[bool]:
     """For a commit and all that it stands upon, newest first: whether it carries our mark."""
-    return [commit_marker.parse_marker(commit.body) is not None for commit in history(hub, name, revision)]
+    return [parse_marker(commit.body) is not None for commit in history(hub, name, revision)]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -87,12 +87,12 @@ def test_two_runs_about_to_commit_the_same_result(
         first, second = hub.store.repository(SOURCE).pull_requests
         assert (first.status, second.status) == ("open", "closed")
         # Either run may be the one that closes the later pull request; the run that opened it says whose result stays.
-        assert "Pull request 2 was closed, as the later one." in notes
-        assert [note for note in notes if note.startswith("Pull request 1 holds the same result, from run ")]
+        assert "Pull request 2 was closed as a duplicate." in notes
+        assert [note for note in notes if note.startswith("Pull request 1 contains the same result, from run ")]
         assert "The same result is in 1." in [said.content for said in second.comments]
     else:
         (note,) = notes
-        assert note.startswith("The same result was there already, from run ")
+        assert note.endswith(" had already published the same result.")
     assert judged(hub, destination, material, finished=True, rivals=1) == []
 
 

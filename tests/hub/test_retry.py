@@ -101,7 +101,7 @@ def test_more_than_the_budget_ends_at_once(asked: float) -> None:
     with pytest.raises(Passing) as raised:
         patient(clock, 10.0).call(attempt, wait(asked))
     assert (begun, clock.slept) == ([0.0], [])
-    assert raised.value.__notes__ == [f"tried once, and it asks to wait for {format_duration(asked)}"]
+    assert raised.value.__notes__ == [f"tried once, and the server asks to wait for {format_duration(asked)}"]
 
 
 @given(times=st.integers(0, 5))
@@ -147,7 +147,7 @@ def test_progress_is_a_line_a_person_can_read(caplog: pytest.LogCaptureFixture) 
     assert [(record.name, record.getMessage()) for record in caplog.records] == [
         (
             "antidote_ci.hub.retry",
-            f"the Hub answered 503 about org/x; asking again in 12 s, for at most {left} min more",
+            f"the Hub answered 503 about org/x; retrying in 12 s, for at most {left} min more",
         )
         for left in (10, 10)
     ]
