@@ -167,11 +167,8 @@ def commit_to_branch(client: "HfApi", repository: str, branch: str, parent: Comm
     Unchanged files are left out. Without any change the head stays. The Hub answers 412 when the branch has moved
     (`is_stale`): read the head again before a retry.
     """
-    operations = _build_operations(change, parent)
-    if not operations:
-        return parent.revision
-    _upload_operations(client, repository, branch, operations)
-    return str(_create_commit(client, repository, branch, parent, change, operations, create_pr=False).oid)
+    commit = _create_commit(client, repository, branch, parent, change)
+    return str(commit.oid) if commit is not None else parent.revision
 
 
 def open_pull_request(client: "HfApi", repository: str, parent: CommitTree, change: CommitRequest) -> bool:
@@ -179,15 +176,19 @@ def open_pull_request(client: "HfApi", repository: str, parent: CommitTree, chan
 
     The Hub never answers 412 here, so check the head of main after `upload_large_files` and before this call.
     """
-    operations = _build_operations(change, parent)
-    if not operations:
-        return False
-    return _create_commit(client, repository, MAIN, parent, change, operations, create_pr=True).pr_url is not None
+    commit = _create_commit(client, repository, MAIN, parent, change, create_pr=True)
+    return commit is not None and commit.pr_url is not None
 
 
 def upload_large_files(client: "HfApi", repository: str, parent: CommitTree, change: CommitRequest) -> None:
     """Upload the large files of a pull request before it is opened."""
-    _upload_operations(client, repository, MAIN, _build_operations(change, parent), create_pr=True)
+    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    operations = _build_operations(change, parent)
+    additions = [operation for operation in operations if isinstance(operation, CommitOperationAdd)]
+    with disable_progress_bars():
+        client.preupload_lfs_files(repository, additions, create_pr=True, free_memory=False)
 
 
 def is_stale(error: Exception) -> bool:
@@ -226,34 +227,15 @@ def _build_operations(change: CommitRequest, parent: CommitTree) -> "list[Commit
     ]
 
 
-def _upload_operations(
-    client: "HfApi",
-    repository: str,
-    branch: str,
-    operations: "list[CommitOperationAdd | CommitOperationDelete]",
-    *,
-    create_pr: bool = False,
-) -> None:
-    from huggingface_hub import CommitOperationAdd
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    additions = [operation for operation in operations if isinstance(operation, CommitOperationAdd)]
-    with disable_progress_bars():
-        client.preupload_lfs_files(repository, additions, revision=branch, create_pr=create_pr, free_memory=False)
-
-
 def _create_commit(
-    client: "HfApi",
-    repository: str,
-    branch: str,
-    parent: CommitTree,
-    change: CommitRequest,
-    operations: "list[CommitOperationAdd | CommitOperationDelete]",
-    *,
-    create_pr: bool,
-) -> "CommitInfo":
+    client: "HfApi", repository: str, branch: str, parent: CommitTree, change: CommitRequest, *, create_pr: bool = False
+) -> "CommitInfo | None":
+    """Upload the files that differ, and make the commit; None when nothing differs."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    operations = _build_operations(change, parent)
+    if not operations:
+        return None
     try:
         with disable_progress_bars():
             # Not upload_folder: it splits the change into several commits, and guards only the first.

@@ -1,30 +1,23 @@
 """The destination of a result: its current state, and the checks that run before the work begins."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from antidote_ci.checkpoint.card import CARD
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError, PublishConflict
+from antidote_ci.hub import commits
 from antidote_ci.hub.access import HubAccess, HubAccount, read_account
 from antidote_ci.hub.client import fetch_model_info, printable_endpoint
-from antidote_ci.hub.commits import (
-    ATTRIBUTES,
-    MAIN,
-    BranchHead,
-    CommitTree,
-    read_file,
-    read_head,
-    read_small_file,
-)
+from antidote_ci.hub.commits import BranchHead, CommitTree
 from antidote_ci.hub.remote import SHA256_DIGITS
 from antidote_ci.records import Manifest, WeightFile, from_json
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-NEW_REPOSITORY_FILES = {ATTRIBUTES, CARD, "LICENSE"}
+NEW_REPOSITORY_FILES = {commits.ATTRIBUTES, CARD, "LICENSE"}
 """A repository with only these files counts as empty."""
 
 
@@ -52,7 +45,7 @@ class Destination:
     @property
     def branch(self) -> str:
         """The branch of the new commit."""
-        return self.name if self.mode == "branch" else MAIN
+        return self.name if self.mode == "branch" else commits.MAIN
 
     @property
     def address(self) -> str:
@@ -87,14 +80,12 @@ def check_destination(destination: Destination, reading: HubAccess, writing: Hub
             cause="a pull request targets main",
             hint=f"run on {source.sha}, or publish to a branch or a repository",
         )
-    private = bool(source.private or source.gated)
     gated = source.gated if source.gated in ("auto", "manual") else None
+    state = DestinationState(source.sha, card=None, private=bool(source.private or source.gated), gated=gated)
     account = writing.request(destination.source, read_account)
     if destination.mode == "branch":
         writing.request(destination.source, lambda client: client.auth_check(destination.source, write=True))
-    if not destination.is_separate:
-        return DestinationState(source.sha, card=None, private=private, gated=gated)
-    return _check_repository(destination, writing, account, private, gated)
+    return _check_repository(destination, writing, account, state) if destination.is_separate else state
 
 
 def read_last_head(client: "HfApi", destination: Destination) -> BranchHead | None:
@@ -102,7 +93,7 @@ def read_last_head(client: "HfApi", destination: Destination) -> BranchHead | No
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        return read_head(client, destination.repository, destination.branch)
+        return commits.read_head(client, destination.repository, destination.branch)
     except RevisionNotFoundError:
         return None
     except RepositoryNotFoundError as error:
@@ -134,7 +125,7 @@ def require_unoccupied(client: "HfApi", destination: Destination, head: BranchHe
 
 def fetch_manifest(client: "HfApi", repository: str, tree: CommitTree) -> Manifest | None:
     """The manifest of a repair in the tree; None if it is missing or not valid."""
-    text = read_small_file(client, repository, tree, MANIFEST_FILE)
+    text = commits.read_small_file(client, repository, tree, MANIFEST_FILE)
     try:
         return from_json(Manifest, text) if text is not None else None
     except ValueError:
@@ -142,29 +133,25 @@ def fetch_manifest(client: "HfApi", repository: str, tree: CommitTree) -> Manife
 
 
 def _check_repository(
-    destination: Destination,
-    writing: HubAccess,
-    account: HubAccount,
-    private: bool,
-    gated: Literal["auto", "manual"] | None,
+    destination: Destination, writing: HubAccess, account: HubAccount, state: DestinationState
 ) -> DestinationState:
     repository = destination.repository
     head = writing.request(repository, lambda client: read_last_head(client, destination))
     if head is None:
         _require_own_namespace(repository, account)
-        return DestinationState(None, card=None, private=private, gated=gated)
+        return replace(state, revision=None)
     writing.request(repository, lambda client: client.auth_check(repository, write=True))
     info = writing.request(repository, lambda client: fetch_model_info(client, repository))
-    if private and not (info.private or info.gated):
+    if state.private and not (info.private or info.gated):
         raise ConfigurationError(
             f"{repository} is public, and {destination.source} is private or gated",
             cause="everyone could download weights that only some accounts may read",
             hint=f"make {repository} private or gated, or name a new repository",
         )
     writing.request(repository, lambda client: require_unoccupied(client, destination, head))
-    text = read_file(writing, repository, head.tree, CARD)
+    text = commits.read_file(writing, repository, head.tree, CARD)
     card = text.decode("utf-8", "surrogateescape") if text is not None else None
-    return DestinationState(head.revision, card=card, private=private, gated=gated)
+    return replace(state, revision=head.revision, card=card)
 
 
 def _require_own_namespace(repository: str, account: HubAccount) -> None:
@@ -194,5 +181,5 @@ def _is_unchanged(client: "HfApi", repository: str, tree: CommitTree, file: Weig
     if digest is None or len(digest) == SHA256_DIGITS:
         return digest == file.sha256_out
     # The Hub names small files by their git blob id, and the manifest by their sha256.
-    text = read_small_file(client, repository, tree, file.path)
+    text = commits.read_small_file(client, repository, tree, file.path)
     return text is not None and hashlib.sha256(text).hexdigest() == file.sha256_out

@@ -6,7 +6,7 @@ purpose of the request: see PURPOSE_TERMS.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, PublishConflict
@@ -90,7 +90,6 @@ STATUS_MEANINGS: Mapping[int, HubErrorMeaning] = {
     404: _response("this address does not exist on the Hub", "{check}"),
     407: _response("a proxy requires a login", "add the user and password of the proxy to HTTPS_PROXY"),
     408: _response("the request took too long to arrive", RETRY_LATER, transient=True),
-    410: _response("it was removed permanently", "check the name, or upgrade huggingface_hub"),
     412: HubErrorMeaning(
         "{it} is no longer at the revision that was tested",
         "it moved during the run",
@@ -128,21 +127,18 @@ GATED = HubErrorMeaning(
     "no token was sent, or its account has not accepted the conditions",
     "accept the conditions at {hub}/{it}, then set {variable}",
 )
-GATED_AWAITING = HubErrorMeaning(
-    "{it} is gated", "its owner has not yet answered this account's request", "wait for the answer at {hub}/{it}"
-)
-GATED_REJECTED = HubErrorMeaning(
-    "{it} is gated", "its owner rejected this account's request", "contact the owner, or test another model"
-)
-GATED_FINE_GRAINED = HubErrorMeaning(
-    "{it} is gated",
-    "the fine-grained token may not read gated repositories",
-    f"allow access to public gated repositories at {TOKENS_URL}",
-)
 GATED_MESSAGES: Mapping[str, HubErrorMeaning] = {
-    r"awaiting": GATED_AWAITING,
-    r"reject": GATED_REJECTED,
-    r"fine-?grained": GATED_FINE_GRAINED,
+    r"awaiting": replace(
+        GATED, cause="its owner has not yet answered this account's request", hint="wait for the answer at {hub}/{it}"
+    ),
+    r"reject": replace(
+        GATED, cause="its owner rejected this account's request", hint="contact the owner, or test another model"
+    ),
+    r"fine-?grained": replace(
+        GATED,
+        cause="the fine-grained token may not read gated repositories",
+        hint=f"allow access to public gated repositories at {TOKENS_URL}",
+    ),
 }
 """Rows by a pattern in the message about a gated repository, searched in order."""
 UNKNOWN_REPOSITORY = HubErrorMeaning(
@@ -225,7 +221,7 @@ OFFLINE = HubErrorMeaning(
 NOT_REACHED = HubErrorMeaning(
     "{hub} cannot be reached for {it}",
     "no network, a proxy, or a wrong HF_ENDPOINT",
-    f"check the connection, then {RERUN}",
+    f"check the connection, HTTPS_PROXY and NO_PROXY, then {RERUN}",
     transient=True,
 )
 NO_SUCH_HOST = HubErrorMeaning(
@@ -242,12 +238,6 @@ NOT_TRUSTED = HubErrorMeaning(
     "the certificate of {hub} is not trusted",
     "no certificate authority known to this machine signed it; an intercepting proxy has this effect",
     "set SSL_CERT_FILE to the certificates of your network",
-)
-PROXY = HubErrorMeaning(
-    "the proxy refuses the connection to {hub}",
-    "HTTPS_PROXY or the proxy is wrong",
-    "check HTTPS_PROXY and NO_PROXY",
-    transient=True,
 )
 NOT_AN_ADDRESS = HubErrorMeaning(
     "{hub} is not a valid address of a Hub",
@@ -281,14 +271,9 @@ BAD_CARD = HubErrorMeaning(
     "correct the front matter of the source's README.md, then run again",
     ConfigurationError,
 )
-DISK_FULL = HubErrorMeaning(
-    "the disk is full: {it} could not be written",
-    "no space is left",
-    "free some space, or set HF_HOME to a larger disk",
-)
-NOT_WRITABLE = HubErrorMeaning(
+NOT_WRITTEN = HubErrorMeaning(
     "{it} could not be written to this disk",
-    "the cache folder belongs to another user, or is read-only",
-    "set HF_HOME to a folder that you can write to",
+    "no space is left, or the cache folder is read-only or belongs to another user",
+    "free some space, or set HF_HOME to a writable folder on a larger disk",
 )
 NOT_TRANSFERRED = HubErrorMeaning("{it} could not be transferred", "an error of this machine", RERUN)

@@ -17,8 +17,7 @@ from antidote_ci.hub import error_table
 from antidote_ci.hub.client import printable_endpoint, redact_secrets, requested_wait
 from antidote_ci.hub.error_table import HubErrorMeaning, Purpose
 
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 UNAUTHORIZED = 401
 MAX_SEARCHED, MAX_SHOWN = 10_000, 300
 """The number of characters of a message that are searched, and that are shown."""
@@ -178,8 +177,6 @@ def _diagnose_connection(error: Exception, purpose: Purpose) -> Diagnosis | None
         case httpx2.LocalProtocolError():
             # Its message contains the header, and so may contain the token.
             return Diagnosis(error_table.NOT_SENT)
-        case httpx2.ProxyError():
-            return Diagnosis(error_table.PROXY, detail)
         case httpx2.TimeoutException() | TimeoutError():
             return Diagnosis(error_table.NOT_IN_TIME, detail)
         case httpx2.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -199,10 +196,8 @@ def _diagnose_connection(error: Exception, purpose: Purpose) -> Diagnosis | None
             return Diagnosis(meaning, detail, status)
         case ConnectionError():
             return Diagnosis(error_table.NOT_REACHED, detail)
-        case OSError() if error.errno in NO_SPACE:
-            return Diagnosis(error_table.DISK_FULL, detail)
-        case OSError() if error.errno in NOT_ALLOWED:
-            return Diagnosis(error_table.NOT_WRITABLE, detail)
+        case OSError() if error.errno in NOT_WRITTEN:
+            return Diagnosis(error_table.NOT_WRITTEN, detail)
         case OSError() if SIZE_DIFFERS in str(error):
             return Diagnosis(error_table.CUT_SHORT, detail)
         case OSError():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub.client import requested_wait
-from antidote_ci.hub.errors import meaning_of_status
+from antidote_ci.hub.errors import meaning_of_status, retry_delay
 from antidote_ci.hub.retry import RetryPolicy
 from antidote_ci.identifiers import COMMIT
 
@@ -56,19 +56,14 @@ def _download(path: str, limit: int, retry_policy: RetryPolicy) -> bytes:
             f"{path} is not in the local cache", cause="HF_HUB_OFFLINE is set, so no request was sent"
         )
     try:
-        return retry_policy.call(
-            lambda: _download_once(path, limit), _retry_delay, lambda error: _describe_error(error, path)
-        )
-    except httpx2.HTTPStatusError as error:
-        missing = error.response.status_code == 404
-        cause = "the commit or the file does not exist" if missing else "GitHub or a mirror refused the request"
-        hint = "check the commit" if missing else "run the same command again later"
-        raise InfrastructureError(_describe_error(error, path), cause=_add_notes(cause, error), hint=hint) from None
-    except (httpx2.RequestError, httpx2.InvalidURL) as error:
+        return retry_policy.call(lambda: _download_once(path, limit), _retry_delay, _describe_error)
+    except (httpx2.HTTPStatusError, httpx2.RequestError, httpx2.InvalidURL) as error:
+        # RetryPolicy adds a note with the number of attempts.
+        notes = getattr(error, "__notes__", ())
         raise InfrastructureError(
-            _describe_error(error, path),
-            cause=_add_notes(f"no network, a proxy, or a wrong {ADDRESS_VARIABLE}", error),
-            hint="check the connection, or use a local JSONL file with the prompts",
+            f"{_describe_error(error)} for {path}",
+            cause="; ".join((f"no network, a proxy, a wrong {ADDRESS_VARIABLE}, commit or path", *notes)),
+            hint="check the commit and the connection, or use a local JSONL file with the prompts",
         ) from None
 
 
@@ -91,28 +86,18 @@ def _download_once(path: str, limit: int) -> bytes:
 def _retry_delay(error: Exception) -> float | None:
     import httpx2
 
-    match error:
-        case httpx2.HTTPStatusError():
-            transient = meaning_of_status(error.response.status_code).transient
-            return requested_wait(error.response.headers) if transient else None
-        case httpx2.UnsupportedProtocol() | httpx2.LocalProtocolError():
-            return None
-        case httpx2.TransportError():
-            return 0.0
-    return None
+    if not isinstance(error, httpx2.HTTPStatusError):
+        return retry_delay(error)
+    transient = meaning_of_status(error.response.status_code).transient
+    return requested_wait(error.response.headers) if transient else None
 
 
-def _describe_error(error: Exception, path: str) -> str:
+def _describe_error(error: Exception) -> str:
     import httpx2
 
     if isinstance(error, httpx2.HTTPStatusError):
-        return f"GitHub answered {error.response.status_code} for {path}"
+        return f"GitHub answered {error.response.status_code}"
     return f"GitHub cannot be reached ({type(error).__name__})"
-
-
-def _add_notes(cause: str, error: Exception) -> str:
-    """`cause` with the notes that RetryPolicy adds to an exception."""
-    return "; ".join((cause, *getattr(error, "__notes__", ())))
 
 
 def _has_sha256(content: bytes, sha256: str | None) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.access import HubAccess, read_name
 from antidote_ci.hub.client import printable_endpoint
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Job:
 
 def read_account_name(access: HubAccess) -> str:
     """The name of the account of the token."""
-    return str(access.request("Jobs", lambda client: client.whoami(cache=True)["name"]))
+    return access.request("Jobs", read_name)
 
 
 def list_hardware(access: HubAccess) -> list[Hardware]:

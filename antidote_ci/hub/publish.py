@@ -11,16 +11,7 @@ from antidote_ci.errors import InfrastructureError, PublishConflict
 from antidote_ci.hub import commits, pull_requests
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import fetch_model_info
-from antidote_ci.hub.commits import (
-    ATTRIBUTES,
-    BranchHead,
-    CommitMarker,
-    CommitRequest,
-    CommitTree,
-    FileContent,
-    add_marker,
-    read_head,
-)
+from antidote_ci.hub.commits import BranchHead, CommitMarker, CommitRequest, CommitTree
 from antidote_ci.hub.destination import (
     Destination,
     DestinationState,
@@ -39,7 +30,7 @@ if TYPE_CHECKING:
 class PublishRequest:
     """A result to publish."""
 
-    contents: Mapping[str, FileContent]
+    contents: Mapping[str, commits.FileContent]
     """Path -> content of every file of the repaired checkpoint."""
     title: str
     description: str
@@ -55,7 +46,7 @@ def publish_result_files(
     Raises PublishConflict when the destination has moved or is the work of others, ConfigurationError when the Hub
     refuses the model card, InfrastructureError when it cannot be reached or has other files than were sent.
     """
-    change = CommitRequest(result.contents, (), result.title, add_marker(result.description, result.marker))
+    change = CommitRequest(result.contents, (), result.title, commits.add_marker(result.description, result.marker))
     if destination.mode == "pull-request":
         return pull_requests.publish_pull_request(access, destination.source, change, result.marker, result.texts)
     repository = destination.repository
@@ -105,7 +96,9 @@ def _push_once(
     if head.marker is not None and head.marker.result == marker.result:
         return head
     require_unoccupied(client, destination, head)
-    unmoved = head.revision == state.revision or (state.revision is None and head.tree.files.keys() <= {ATTRIBUTES})
+    unmoved = head.revision == state.revision or (
+        state.revision is None and head.tree.files.keys() <= {commits.ATTRIBUTES}
+    )
     if destination.is_separate and not unmoved:
         raise PublishConflict(
             f"{destination.repository} is no longer {f'at {state.revision}' if state.revision else 'empty'}",
@@ -114,7 +107,7 @@ def _push_once(
         )
     change = replace(change, removed=_obsolete_files(client, destination, head.tree, change))
     revision = commits.commit_to_branch(client, destination.repository, destination.branch, head.tree, change)
-    return read_head(client, destination.repository, revision)
+    return commits.read_head(client, destination.repository, revision)
 
 
 def _require_head(client: "HfApi", destination: Destination) -> BranchHead:

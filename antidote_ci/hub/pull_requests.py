@@ -8,17 +8,7 @@ from antidote_ci.errors import InfrastructureError, PublishConflict
 from antidote_ci.hub import commits
 from antidote_ci.hub.access import FORBIDDEN, HubAccess, read_account
 from antidote_ci.hub.client import printable_endpoint
-from antidote_ci.hub.commits import (
-    MAIN,
-    BranchHead,
-    CommitMarker,
-    CommitRequest,
-    CommitTree,
-    add_marker,
-    parse_marker,
-    read_head,
-    read_tree,
-)
+from antidote_ci.hub.commits import BranchHead, CommitMarker, CommitRequest, CommitTree
 from antidote_ci.hub.destination import Destination
 from antidote_ci.records import PublishResult
 
@@ -71,7 +61,7 @@ def publish_pull_request(
     commits.require_committed(source, current.head, change, marker)
     published = PublishResult("pull-request", current.url, current.head.revision, source, notes)
     # The Hub vouches for the author of a comment, but everyone who may push can write a commit message.
-    text = add_marker(texts.comment(published), marker)
+    text = commits.add_marker(texts.comment(published), marker)
     allowed = access.request(source, lambda client: _ensure_comment(client, source, current, text, marker, author))
     return published if allowed else replace(published, notes=(*notes, "This token may not comment there."))
 
@@ -132,11 +122,11 @@ def _list_own(client: "HfApi", source: str, author: str) -> list[ExistingPullReq
     for discussion in opened:
         number = discussion.num
         opening = next(_read_comments(client, source, number), None)
-        if opening is None or parse_marker(opening.content) is None:
+        if opening is None or commits.parse_marker(opening.content) is None:
             continue
         # Without credentials that the client's address may contain.
         url = f"{printable_endpoint()}/{source}/discussions/{number}"
-        head = read_head(client, source, f"refs/pr/{number}")
+        head = commits.read_head(client, source, f"refs/pr/{number}")
         if head.marker is None:
             raise PublishConflict(
                 f"pull request {number} on {source} has a later commit by somebody else: {head.revision}",
@@ -155,7 +145,7 @@ def _read_comments(client: "HfApi", source: str, number: int) -> "Iterator[Discu
 
 
 def _require_main(client: "HfApi", source: str, revision: str) -> CommitTree:
-    main = read_tree(client, source, MAIN)
+    main = commits.read_tree(client, source, commits.MAIN)
     if main.revision != revision:
         raise PublishConflict(
             f"the main branch of {source} is not at {revision}, the revision that was tested",

@@ -185,7 +185,10 @@ def test_private_names_of_the_client_exist(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_full_disk() -> None:
-    with pytest.raises(InfrastructureError, match="the disk is full"), translate_errors("org/model", None):
+    with (
+        pytest.raises(InfrastructureError, match="could not be written to this disk"),
+        translate_errors("org/model", None),
+    ):
         Path("/dev/full").write_text("anything")
 
 

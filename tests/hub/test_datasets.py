@@ -184,7 +184,7 @@ def test_github_is_asked_for_one_commit_and_checked(hub: LoopbackHub, tmp_path: 
     assert datasets.fetch_dataset(repository, commit, CSV, HubAccess(TOKEN)).commit == commit
     with pytest.raises(InfrastructureError, match="GitHub answered 404") as raised:
         datasets.fetch_dataset(repository, "0" * 40, CSV, HubAccess())
-    assert raised.value.hint == "check the commit"
+    assert "check the commit" in str(raised.value.hint)
     with pytest.raises(ConfigurationError, match="40 hex digits"):
         datasets.fetch_dataset(repository, None, CSV, HubAccess())
 

@@ -82,9 +82,13 @@ FORBIDDEN_EXAMPLES = {
 """Messages of the Hub with status 403 -> part of the cause that is shown."""
 GATED_EXAMPLES = {
     f"Access to model {IT} is restricted and you are not in the authorized list.": error_table.GATED,
-    f"Your request to access model {IT} is awaiting a review from the repo authors.": error_table.GATED_AWAITING,
-    f"Your request to access model {IT} has been rejected by the repo's authors.": error_table.GATED_REJECTED,
-    "Please enable access to public gated repositories in your fine-grained token": error_table.GATED_FINE_GRAINED,
+    f"Your request to access model {IT} is awaiting a review from the repo authors.": error_table.GATED_MESSAGES[
+        "awaiting"
+    ],
+    f"Your request to access model {IT} has been rejected by the repo's authors.": error_table.GATED_MESSAGES["reject"],
+    "Please enable access to public gated repositories in your fine-grained token": error_table.GATED_MESSAGES[
+        "fine-?grained"
+    ],
 }
 
 
@@ -353,7 +357,7 @@ CLIENT_ERRORS: list[tuple[Exception, HubErrorMeaning, bool]] = [
     (httpx2.RemoteProtocolError("cut"), error_table.NOT_REACHED, True),
     (httpx2.ReadTimeout("late"), error_table.NOT_IN_TIME, True),
     (TimeoutError("late"), error_table.NOT_IN_TIME, True),
-    (httpx2.ProxyError("407"), error_table.PROXY, True),
+    (httpx2.ProxyError("407"), error_table.NOT_REACHED, True),
     (httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), error_table.NOT_TRUSTED, False),
     (httpx2.UnsupportedProtocol("no"), error_table.NOT_AN_ADDRESS, False),
     (httpx2.InvalidURL("no"), error_table.NOT_AN_ADDRESS, False),
@@ -368,8 +372,8 @@ CLIENT_ERRORS: list[tuple[Exception, HubErrorMeaning, bool]] = [
     (ValueError("LFS batch API returned errors:\nEncountered error"), error_table.STORAGE_REFUSED, False),
     (ValueError("Invalid metadata in README.md.\n- license is wrong"), error_table.BAD_CARD, False),
     (OSError("Consistency check failed: file should be of size 5"), error_table.CUT_SHORT, True),
-    (OSError(errno.ENOSPC, "no space"), error_table.DISK_FULL, False),
-    (OSError(errno.EROFS, "read-only"), error_table.NOT_WRITABLE, False),
+    (OSError(errno.ENOSPC, "no space"), error_table.NOT_WRITTEN, False),
+    (OSError(errno.EROFS, "read-only"), error_table.NOT_WRITTEN, False),
     (OSError(errno.EIO, "broken"), error_table.NOT_TRANSFERRED, False),
 ]
 
@@ -509,6 +513,7 @@ def document_rows() -> list[str]:
         row(error_table.PUBLISH_RACE, 409, "publishing"),
         row(error_table.JOBS_CREDIT, 402, "submitting"),
         *(row(meaning, 403, "publishing") for meaning in error_table.FORBIDDEN_MESSAGES.values()),
+        *(row(meaning) for meaning in error_table.GATED_MESSAGES.values()),
         *(row(meaning) for meaning in meanings if meaning not in [*by_status.values(), *special]),
     ]
 
