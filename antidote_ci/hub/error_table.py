@@ -6,7 +6,7 @@ purpose of the request: see PURPOSE_TERMS.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, PublishConflict
@@ -46,7 +46,9 @@ class HubErrorMeaning:
     retried: bool = True
 
 
-_PUBLISHING = PurposeTerms("HF_WRITE_TOKEN", "write to {it}", "check --publish-to and the model card")
+_PUBLISHING = PurposeTerms(
+    "HF_WRITE_TOKEN", "write to {it}, or use --publish pull-request", "check --publish-to and the model card"
+)
 PURPOSE_TERMS: Mapping[Purpose, PurposeTerms] = {
     "reading": PurposeTerms("HF_TOKEN", "read {it}", "check the name, the revision and HF_ENDPOINT"),
     "publishing": _PUBLISHING,
@@ -65,7 +67,6 @@ RERUN = "run the same command again"
 TOKENS_URL = "{hub}/settings/tokens"
 BILLING = "see {hub}/settings/billing"
 CHECK_HUB = "check HF_ENDPOINT and the proxy settings"
-ASK_ADMINISTRATOR = "ask the organisation's administrator"
 
 
 def _response(
@@ -85,7 +86,7 @@ STATUS_MEANINGS: Mapping[int, HubErrorMeaning] = {
     402: _response("the account or organisation has used up its plan, storage or credit", BILLING),
     403: _response(
         "no token was sent, or its account lacks the right to do this",
-        f"set {{variable}} to a token that may {{right}}: {TOKENS_URL}",
+        f"see {TOKENS_URL}; set {{variable}} to a token that may {{right}}",
     ),
     404: _response("this address does not exist on the Hub", "{check}"),
     407: _response("a proxy requires a login", "add the user and password of the proxy to HTTPS_PROXY"),
@@ -127,20 +128,6 @@ GATED = HubErrorMeaning(
     "no token was sent, or its account has not accepted the conditions",
     "accept the conditions at {hub}/{it}, then set {variable}",
 )
-GATED_MESSAGES: Mapping[str, HubErrorMeaning] = {
-    r"awaiting": replace(
-        GATED, cause="its owner has not yet answered this account's request", hint="wait for the answer at {hub}/{it}"
-    ),
-    r"reject": replace(
-        GATED, cause="its owner rejected this account's request", hint="contact the owner, or test another model"
-    ),
-    r"fine-?grained": replace(
-        GATED,
-        cause="the fine-grained token may not read gated repositories",
-        hint=f"allow access to public gated repositories at {TOKENS_URL}",
-    ),
-}
-"""Rows by a pattern in the message about a gated repository, searched in order."""
 UNKNOWN_REPOSITORY = HubErrorMeaning(
     "{it} is not on {hub}",
     "the name is mistyped, the repository was deleted, or it is private and the token cannot see it",
@@ -165,38 +152,6 @@ NOT_A_NAME = HubErrorMeaning(
     "write organisation/name, or ./folder for a local checkpoint",
     ConfigurationError,
 )
-
-FORBIDDEN_MESSAGES: Mapping[str, HubErrorMeaning] = {
-    r"create_pr": _response(
-        "the repository belongs to another account", "open a pull request with --publish pull-request"
-    ),
-    r"rights to create|under (the|this) namespace": _response(
-        "the namespace belongs to another account, or the token may not create repositories in it",
-        "choose a namespace of this account with --publish-to ORG/NAME",
-    ),
-    r"storage|quota": _response("the storage of the account is full", BILLING),
-    r"\bSSO\b|single sign|\bSAML\b": _response(
-        "the organisation requires single sign-on (SSO)",
-        f"sign in with a browser, then authorise the token at {TOKENS_URL}",
-    ),
-    r"\bIP\b|allow-?list": _response(
-        "the organisation does not allow the IP address of this machine",
-        f"run on an allowed machine, or {ASK_ADMINISTRATOR}",
-    ),
-    r"resource group": _response(
-        "the repository belongs to a resource group of which this account is not a member", ASK_ADMINISTRATOR
-    ),
-    r"token.*\bapprov|approv.*\btoken|administrator": _response(
-        "the organisation has not approved this token or this kind of token", ASK_ADMINISTRATOR
-    ),
-    r"write token|read-only|role .?read": _response(
-        "the token is read-only", f"create a token with write access at {TOKENS_URL} and set {{variable}}"
-    ),
-    r"fine-?grained|insufficient (scope|permission)": _response(
-        "the fine-grained token lacks this permission", f"add the permission for {{it}} at {TOKENS_URL}"
-    ),
-}
-"""Rows by a pattern in the message of a 403, searched in order. The Hub does not document these messages."""
 
 IDENTITY = HubErrorMeaning(
     "the workflow's identity could not be exchanged for a token",

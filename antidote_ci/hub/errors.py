@@ -8,7 +8,7 @@ import json
 import re
 import socket
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -19,8 +19,8 @@ from antidote_ci.hub.error_table import HubErrorMeaning, Purpose
 
 NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 UNAUTHORIZED = 401
-MAX_SEARCHED, MAX_SHOWN = 10_000, 300
-"""The number of characters of a message that are searched, and that are shown."""
+MAX_READ, MAX_SHOWN = 10_000, 300
+"""The number of characters of a message that are read, and that are shown."""
 STORAGE_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
 """The status in a message of the Xet client, which raises built-in exceptions."""
 SIZE_DIFFERS = "Consistency check failed"
@@ -62,7 +62,7 @@ def to_antidote_error(
         return None
     names = {"it": identifier, "hub": printable_endpoint(), "status": diagnosis.status}
     terms = {name: text.format(**names) for name, text in asdict(error_table.PURPOSE_TERMS[purpose]).items()}
-    meaning, detail = diagnosis.meaning, _shorten(_to_safe_line(diagnosis.detail[:MAX_SEARCHED], token))
+    meaning, detail = diagnosis.meaning, _shorten(_to_safe_line(diagnosis.detail[:MAX_READ], token))
     # RetryPolicy adds a note with the number of attempts.
     details = "; ".join(filter(None, (detail, *getattr(error, "__notes__", ()))))
     what, cause, hint = (text.format(**names, **terms) for text in (meaning.what, meaning.cause, meaning.hint))
@@ -133,7 +133,7 @@ def _diagnose_response(error: Exception, purpose: Purpose) -> Diagnosis | None:
     match error:
         # GatedRepoError is a subclass of RepositoryNotFoundError.
         case errors.GatedRepoError():
-            return Diagnosis(_match_message(error_table.GATED_MESSAGES, message) or error_table.GATED)
+            return Diagnosis(error_table.GATED, message)
         case errors.RepositoryNotFoundError():
             return Diagnosis(error_table.UNKNOWN_REPOSITORY)
         case errors.RevisionNotFoundError():
@@ -142,15 +142,7 @@ def _diagnose_response(error: Exception, purpose: Purpose) -> Diagnosis | None:
             return Diagnosis(error_table.UNKNOWN_FILE)
         case errors.DisabledRepoError():
             return Diagnosis(error_table.DISABLED)
-    # The patterns apply to repositories only.
-    if status == 403 and purpose in ("reading", "publishing"):
-        meaning = _match_message(error_table.FORBIDDEN_MESSAGES, message) or meaning
     return Diagnosis(meaning, message, status)
-
-
-def _match_message(table: Mapping[str, HubErrorMeaning], message: str) -> HubErrorMeaning | None:
-    searched = message[:MAX_SEARCHED]
-    return next((meaning for words, meaning in table.items() if re.search(words, searched, re.IGNORECASE)), None)
 
 
 def _diagnose_connection(error: Exception, purpose: Purpose) -> Diagnosis | None:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint.files import is_allowed_file, is_pickled_weights
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
@@ -31,10 +31,6 @@ class RemoteFile:
     digest: str
     """The sha256 in large-file storage (64 hex digits), else the git blob id (40)."""
 
-    @property
-    def sha256(self) -> str | None:
-        return self.digest if len(self.digest) == SHA256_DIGITS else None
-
 
 @dataclass(frozen=True)
 class RepositoryInfo:
@@ -42,12 +38,8 @@ class RepositoryInfo:
 
     name: str
     """The current name, which differs from the requested one if the repository was renamed or moved."""
-    private: bool
-    gated: Literal["auto", "manual"] | None
     created: datetime | None
     modified: datetime | None
-    unsafe: list[str]
-    """The files that the Hub's scanners call unsafe. The other files are not necessarily safe."""
     parameters: int | None
     """The number of weights in safetensors files, if the Hub has counted them."""
 
@@ -102,13 +94,12 @@ def parse_repository(identifier: str, info: "ModelInfo") -> RemoteRepository:
         raise _invalid_answer_error(identifier, "it lists a file twice")
     files = [parse_file(identifier, file) for file in allowed]
     repository = _parse_info(identifier, info)
-    for path in repository.unsafe:
-        if is_allowed_file(path):
-            raise UnsafeCheckpoint(
-                f"the Hub's scanners call {path} of {identifier} unsafe",
-                cause="the page of the file shows the finding",
-                hint=f"read it on the page of {repository.name}, and choose another model or commit",
-            )
+    for path in filter(is_allowed_file, _parse_unsafe(info.security_repo_status)):
+        raise UnsafeCheckpoint(
+            f"the Hub's scanners call {path} of {identifier} unsafe",
+            cause="the page of the file shows the finding",
+            hint=f"read it on the page of {repository.name}, and choose another model or commit",
+        )
     licence = parse_licence(getattr(info.card_data, "license", None))
     skipped = [path for path in paths if not is_allowed_file(path)]
     return RemoteRepository(identifier, commit, files, skipped, licence, repository)
@@ -180,17 +171,17 @@ def _parse_info(identifier: str, info: "ModelInfo") -> RepositoryInfo:
     total = info.safetensors.total if info.safetensors else None
     return RepositoryInfo(
         name=info.id,
-        private=bool(info.private),
-        gated=None if not info.gated else "auto" if info.gated == "auto" else "manual",
         created=info.created_at,
         modified=info.last_modified,
-        unsafe=_parse_unsafe(info.security_repo_status),
         parameters=total if type(total) is int and total > 0 else None,
     )
 
 
 def _parse_unsafe(status: object) -> list[str]:
-    """The paths in `{"filesWithIssues": [{"path": ..., "level": ...}]}`. The Hub does not document this object."""
+    """The unsafe paths in `{"filesWithIssues": [{"path": ..., "level": ...}]}`, which the Hub does not document.
+
+    Files that are not listed are not necessarily safe.
+    """
     issues = status.get("filesWithIssues") if isinstance(status, dict) else None
     valid = [issue for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []
     return sorted({str(issue.get("path")) for issue in valid if issue.get("level") not in ACCEPTED_LEVELS})

@@ -1,4 +1,4 @@
-"""Hashes as the Hub names them."""
+"""The sha256 and git blob id of files."""
 
 import hashlib
 from pathlib import Path
@@ -14,8 +14,8 @@ from antidote_ci.hub.cache import DigestMismatch, has_digest, hash_like
 
 @given(content=st.binary(max_size=200), places=st.integers(0, 3))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_both_hashes(tmp_path: Path, content: bytes, places: int) -> None:
-    """As the client computes git's, and hashlib the other; also across the pieces in which a file is read."""
+def test_hashes_match_hashlib_and_git(tmp_path: Path, content: bytes, places: int) -> None:
+    """Also for files that are read in several chunks."""
     file, content = tmp_path / "file", content * (10_000 * places + 1)
     file.write_bytes(content)
     assert hash_like(file, "0" * 40) == git_hash(content)
@@ -27,7 +27,7 @@ def test_both_hashes(tmp_path: Path, content: bytes, places: int) -> None:
         file.write_bytes(content)
 
 
-def test_wrong_bytes_are_an_error_of_ours_that_may_pass() -> None:
+def test_digest_mismatch_is_a_transient_error() -> None:
     with pytest.raises(InfrastructureError) as raised:
         raise DigestMismatch("what", cause="cause", hint="hint")
     assert (raised.value.what, raised.value.cause, raised.value.hint, raised.value.exit_code) == (
