@@ -76,7 +76,7 @@ def test_without_a_token_what_is_public_is_there(hub: LoopbackHub, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     found = marks(done)
     assert (found["Hub"], found["publishing"], found["Jobs"]) == ("ok", "without", "without")
-    assert "set HF_WRITE_TOKEN to a token that may write there" in done.stdout
+    assert "set HF_WRITE_TOKEN to a token with write access" in done.stdout
 
 
 def test_a_token_that_may_only_read_does_not_publish(hub: LoopbackHub, tmp_path: Path) -> None:
