@@ -55,7 +55,9 @@ PURPOSE_TERMS: Mapping[Purpose, PurposeTerms] = {
     "exchanging": _PUBLISHING,
     "exchanging again": _PUBLISHING,
     "submitting": PurposeTerms(
-        "HF_JOBS_TOKEN", "start Jobs", "check image, flavor, timeout and namespace in [jobs] of the policy"
+        "HF_JOBS_TOKEN",
+        "start Jobs for that namespace",
+        "check image, flavor, timeout and namespace in [jobs] of the policy",
     ),
     "managing": PurposeTerms(
         "HF_JOBS_TOKEN", "manage webhooks", "check --repository and --url; see `antidote-ci webhook list`"
@@ -97,9 +99,6 @@ STATUS_MEANINGS: Mapping[int, HubErrorMeaning] = {
         "run again on its new head",
         PublishConflict,
     ),
-    413: _response(
-        "a file or request exceeds the size limit of the Hub", "see https://huggingface.co/docs/hub/storage-limits"
-    ),
     416: _response(
         "a partial file in the cache is longer than the file on the Hub",
         f"delete the repository's folder in HF_HOME/hub, then {RERUN}",
@@ -110,7 +109,6 @@ STATUS_MEANINGS: Mapping[int, HubErrorMeaning] = {
         f"set {{variable}} if it is not set; {RERUN} in five minutes, or in an hour after many commits",
         transient=True,
     ),
-    451: _response("it was withdrawn for legal reasons", "read the notice at {hub}/{it}"),
     501: _response("the server is an older Hub, or not a Hub", CHECK_HUB),
     511: _response("the network requires a login", "log in to the network in a browser"),
 }

@@ -62,7 +62,8 @@ def to_antidote_error(
         return None
     names = {"it": identifier, "hub": printable_endpoint(), "status": diagnosis.status}
     terms = {name: text.format(**names) for name, text in asdict(error_table.PURPOSE_TERMS[purpose]).items()}
-    meaning, detail = diagnosis.meaning, _shorten(_to_safe_line(diagnosis.detail[:MAX_READ], token))
+    meaning, detail = diagnosis.meaning, _to_safe_line(diagnosis.detail[:MAX_READ], token)
+    detail = detail if len(detail) <= MAX_SHOWN else f"{detail[:MAX_SHOWN]} ..."
     # RetryPolicy adds a note with the number of attempts.
     details = "; ".join(filter(None, (detail, *getattr(error, "__notes__", ()))))
     what, cause, hint = (text.format(**names, **terms) for text in (meaning.what, meaning.cause, meaning.hint))
@@ -246,7 +247,3 @@ def _to_safe_line(text: str, token: str | None) -> str:
     """`text` on one line, without control characters and secrets: it must not look like a line of this program."""
     printable = "".join(character if character.isprintable() else " " for character in redact_secrets(text, token))
     return redact_secrets(" ".join(printable.split()), token)
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."

@@ -10,7 +10,7 @@ from huggingface_hub import HfApi, constants, snapshot_download
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import prompt_sets, splits
 from antidote_ci.evaluation.prompt_sets import PRESETS, FetchedSet
-from antidote_ci.hub import datasets, github
+from antidote_ci.hub import datasets
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.policy import Policy, override_section
 from loopback_hub import LoopbackHub
@@ -18,7 +18,7 @@ from tests.evaluation.published import publish
 from tests.hub.hub_samples import NO_RETRY, TOKEN
 
 JAILBREAKBENCH = PRESETS["jailbreakbench"].repository
-STRONGREJECT = PRESETS["strongreject"].repository.removeprefix(github.PREFIX)
+STRONGREJECT = PRESETS["strongreject"].repository.removeprefix(datasets.GITHUB_PREFIX)
 HARMFUL = {"data/harmful-behaviors.csv": None}
 CSV = {"strongreject_dataset/strongreject_dataset.csv": None}
 
@@ -26,7 +26,7 @@ CSV = {"strongreject_dataset/strongreject_dataset.csv": None}
 @pytest.fixture(autouse=True)
 def mirror(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loopback Hub also serves the files of GitHub."""
-    monkeypatch.setenv(github.ADDRESS_VARIABLE, hub.endpoint)
+    monkeypatch.setenv(datasets.GITHUB_VARIABLE, hub.endpoint)
     monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
 
 
@@ -190,10 +190,10 @@ def test_github_files_are_checked(hub: LoopbackHub, tmp_path: Path) -> None:
 
 
 def test_github_cannot_be_reached(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(github.ADDRESS_VARIABLE, "http://127.0.0.1:9/")
+    monkeypatch.setenv(datasets.GITHUB_VARIABLE, "http://127.0.0.1:9/")
     with pytest.raises(InfrastructureError, match="GitHub cannot be reached") as raised:
         datasets.fetch_dataset(f"github:{STRONGREJECT}", "0" * 40, CSV, NO_RETRY)
-    assert github.ADDRESS_VARIABLE in str(raised.value.cause)
+    assert datasets.GITHUB_VARIABLE in str(raised.value.cause)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InfrastructureError, match="not in the local cache"):
         datasets.fetch_dataset(f"github:{STRONGREJECT}", "0" * 40, CSV, NO_RETRY)
