@@ -54,7 +54,7 @@ def publish_pull_request(
     author = access.request(source, read_account).name
     created = access.request(source, lambda client: _ensure_pull_request(client, source, change, marker, author))
     if created is None:
-        return PublishResult("pull-request", None, marker.source, source, ("Nothing was to be changed.",))
+        return PublishResult("pull-request", None, marker.source, source, ("The repair changes no file.",))
     current, notes = access.request(source, lambda client: _close_duplicates(client, source, created, author, texts))
     if current.marker.run != marker.run:
         notes = (*notes, f"Pull request {current.number} contains the same result, from run {current.marker.run}.")

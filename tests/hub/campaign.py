@@ -132,7 +132,7 @@ def client(endpoint: str, cache: Path) -> Iterator[HubAccess]:
         patch.setenv("HF_ENDPOINT", endpoint)
         for module in (_http, file_download):
             patch.setattr(module, "time", SimpleNamespace(sleep=clock.sleep))
-        # The client remembers whose a token is for as long as the process lives.
+        # The client caches the account of a token for the life of the process, so each Hub has another token.
         yield HubAccess(f"{TOKEN}{endpoint.rpartition(':')[2]}", RetryPolicy(clock=clock, sleep=clock.sleep))
     close_session()
 
@@ -176,7 +176,7 @@ def run(case: Case, material: Material, folder: Path) -> Outcome:
         hub.faults = None
         requests = hub.requests
         struck = sum(faults.pick(number, *request.split(" ")) is not None for number, request in enumerate(requests, 1))
-        broken += judged(hub, destination, material, finished=published == 0)
+        broken += find_violations(hub, destination, material, finished=published == 0)
         broken += [
             Broken("only typed errors", what)
             for what, code in (("pull", pulled), ("publish", published))
@@ -187,7 +187,7 @@ def run(case: Case, material: Material, folder: Path) -> Outcome:
             broken += [*wrong, *_check_repeated("pull", again)]
         if published != 0:
             broken += _check_repeated("publish", exit_code(lambda: publish_once(destination, material, access, run=2)))
-            broken += judged(hub, destination, material, finished=True)
+            broken += find_violations(hub, destination, material, finished=True)
     return Outcome(pulled, published, struck, len(requests), broken)
 
 
@@ -225,16 +225,16 @@ def exit_code(call: Callable[[], object]) -> int | None:
     return 0
 
 
-def judged(
+def find_violations(
     hub: LoopbackHub, destination: Destination, material: Material, finished: bool, rivals: int = 0
 ) -> list[Broken]:
-    """What is wrong with what the Hub holds.
+    """The violated conditions on the Hub.
 
-    `finished`: the result must be there, once. `rivals`: how many runs were there besides, each of which may have
-    opened and closed a pull request, or commented at the same moment: the Hub knows no comment on a condition.
+    `finished`: the result must be published once. `rivals`: the number of concurrent runs. Each may have opened and
+    closed a pull request, or commented at the same moment, since the Hub has no conditional comments.
     """
     old, results = sums(material.source), [sums(material.repaired(run)) for run in RUNS]
-    broken, ours, holding = [], set(), []
+    broken, marked, holding = [], set(), []
     for name in hub.store.names():
         repository = hub.store.repository(name)
         opened = [pull_request for pull_request in repository.pull_requests if pull_request.status == "open"]
@@ -243,14 +243,14 @@ def judged(
             if ref in closed:
                 continue
             files = {path: entry.sha256 for path, entry in hub.store.commit(name, revision).files.items()}
-            # What the Hub itself puts into a new repository.
+            # The Hub adds this file to a new repository.
             files.pop(ATTRIBUTES, None)
             before = old if name == SOURCE else {}
             if files in [{**before, **result} for result in results]:
                 holding.append((name, ref))
             elif files != before:
                 broken.append(Broken("no incomplete head", f"{ref} of {name}"))
-            ours |= {
+            marked |= {
                 (name, commit.revision) for commit in history(hub, name, revision) if commits.parse_marker(commit.body)
             }
         comments = [
@@ -258,15 +258,15 @@ def judged(
             for pull_request in opened
         ]
         if len(opened) > 1 or len(closed) > rivals or max(comments, default=0) > 1 + rivals:
-            counted = f"{len(opened)} open and {len(closed)} closed pull requests, comments of ours: {comments}"
+            counted = f"{len(opened)} open and {len(closed)} closed pull requests, own comments: {comments}"
             broken.append(Broken("no duplicates", counted))
         if finished and 0 in comments:
             broken.append(Broken("published after success", "a pull request without a comment"))
-    if len(ours) > 1:
-        broken.append(Broken("no duplicates", f"{len(ours)} commits have a marker"))
+    if len(marked) > 1:
+        broken.append(Broken("no duplicates", f"{len(marked)} commits have a marker"))
     expected = [(destination.repository, "refs/pr/1" if destination.mode == "pull-request" else destination.branch)]
     if holding != expected and (holding or finished):
-        broken.append(Broken("published after success", f"the result is at {holding}, and belongs at {expected}"))
+        broken.append(Broken("published after success", f"the result is at {holding}, not at {expected}"))
     return broken
 
 

@@ -69,7 +69,7 @@ def failures(message: str) -> list[Exception]:
 
 
 @given(number=st.integers(0, len(failures("")) - 1), token=HUB_TOKENS | OTHER_TOKENS, with_token=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_messages_contain_no_token(number: int, token: str, with_token: bool) -> None:
     """Neither the token in use, in any form, nor another string like a Hub token."""
     if not token.startswith("hf_"):

@@ -221,7 +221,7 @@ def test_loopback_hub_serves_a_dataset_and_a_model_of_one_name(hub: LoopbackHub,
 def test_oversized_decompressed_file_is_refused(hub: LoopbackHub, tmp_path: Path) -> None:
     preset = PRESETS["beavertails-evaluation"]
     folder = publish(tmp_path / "a", "beavertails-evaluation")
-    (folder / preset.harmful.file).write_bytes(lzma.compress(b" " * 65_000_000))
+    (folder / preset.harmful.file).write_bytes(lzma.compress(b" " * 65_000_000, preset=0))
     hub.add(preset.repository, folder, kind="dataset")
     policy = override_evaluation(prompts="beavertails-evaluation", accept_licence=True)
     with pytest.raises(ConfigurationError, match="more than 64 MB"):

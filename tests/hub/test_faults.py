@@ -134,7 +134,7 @@ def test_slow_answer_is_complete(hub: LoopbackHub, model: MakeModel) -> None:
 def test_faults_can_be_switched_off(hub: LoopbackHub, model: MakeModel) -> None:
     hub.add("org/model", model())
     hub.faults = FaultInjector(0, 1.0)
-    assert httpx2.get(hub.endpoint + "/org/model").status_code == 200, "pages are spared"
+    assert httpx2.get(hub.endpoint + "/org/model").status_code == 200, "pages have no faults"
     hub.faults = None
     HfApi(endpoint=hub.endpoint, token=TOKEN).create_commit(
         "org/model", [CommitOperationAdd("notes.md", b"more")], commit_message="A note"

@@ -13,7 +13,7 @@ import pytest
 from antidote_ci.hub.destination import Destination
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import HangUp
-from tests.hub.campaign import MODES, SOURCE, Material, Mode, client, judged, publish_once, to, write_material
+from tests.hub.campaign import MODES, SOURCE, Material, Mode, client, find_violations, publish_once, to, write_material
 
 Moment = Literal["before", "after"]
 MOMENTS: tuple[Moment, ...] = ("before", "after")
@@ -71,9 +71,9 @@ def killed_and_run_again(mode: Mode, moment: Moment, number: int, material: Mate
         destination = to(mode, hub.add(SOURCE, material.source))
         code = publish_in_a_process(hub, folder, destination, material, 1, (moment, number))
         assert code in (0, -signal.SIGKILL)
-        assert judged(hub, destination, material, finished=code == 0) == []
+        assert find_violations(hub, destination, material, finished=code == 0) == []
         assert publish_in_a_process(hub, folder, destination, material, 2, None) == 0
-        assert judged(hub, destination, material, finished=True) == []
+        assert find_violations(hub, destination, material, finished=True) == []
     return code != 0
 
 
@@ -82,7 +82,7 @@ def undisturbed(mode: Mode, material: Material, folder: Path) -> list[str]:
     with LoopbackHub(folder / "hub") as hub:
         destination = to(mode, hub.add(SOURCE, material.source))
         assert publish_in_a_process(hub, folder, destination, material, 1, None) == 0
-        assert judged(hub, destination, material, finished=True) == []
+        assert find_violations(hub, destination, material, finished=True) == []
         return hub.requests
 
 

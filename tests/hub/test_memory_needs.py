@@ -66,7 +66,7 @@ def test_memory_per_weight(processor: Path) -> None:
     assert remote_memory(sized(2 * GIGABYTE)) == GIGABYTE + BASE_MEMORY
     assert remote_memory(sized(2 * GIGABYTE, GIGABYTE), merged=True) == 4 * GIGABYTE + BASE_MEMORY
     processor.unlink()
-    assert remote_memory(sized(2 * GIGABYTE, GIGABYTE)) == 2 * GIGABYTE + BASE_MEMORY, "unknown: the least"
+    assert remote_memory(sized(2 * GIGABYTE, GIGABYTE)) == 2 * GIGABYTE + BASE_MEMORY, "unknown CPU: the lower bound"
 
 
 def test_too_little_memory_is_refused(processor: Path, tmp_path: Path) -> None:

@@ -330,7 +330,7 @@ def test_pull_request_without_changes_is_not_opened(hub: LoopbackHub, model: Mak
     folder = model()
     revision = hub.add(SOURCE, folder)
     published = Repair(folder).publish(to("pull-request", revision))
-    assert published == PublishResult("pull-request", None, revision, SOURCE, ("Nothing was to be changed.",))
+    assert published == PublishResult("pull-request", None, revision, SOURCE, ("The repair changes no file.",))
     assert list(client(hub).get_repo_discussions(SOURCE)) == []
 
 
@@ -538,7 +538,7 @@ Workflow = Callable[[Destination], HubAccess]
 @pytest.fixture
 def workflow(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Workflow:
     """Make this process a workflow job that may write only to the destination."""
-    # The client reads its address at import, and exchanges identities nowhere else.
+    # The client reads the endpoint for the exchange at import.
     monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
     template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

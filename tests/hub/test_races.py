@@ -25,8 +25,8 @@ from tests.hub.campaign import (
     Mode,
     client,
     exit_code,
+    find_violations,
     history,
-    judged,
     publish_once,
     to,
     write_material,
@@ -61,7 +61,7 @@ def is_commit(request: str) -> bool:
     return request.startswith("POST") and "/commit/" in request
 
 
-def of_ours(hub: LoopbackHub, name: str, revision: str) -> list[bool]:
+def list_marked(hub: LoopbackHub, name: str, revision: str) -> list[bool]:
     """Whether a commit and each of its ancestors has a marker, newest first."""
     return [parse_marker(commit.body) is not None for commit in history(hub, name, revision)]
 
@@ -93,7 +93,7 @@ def test_concurrent_runs_publish_the_same_result_once(
     else:
         (note,) = notes
         assert note.endswith(" had already published the same result.")
-    assert judged(hub, destination, material, finished=True, rivals=1) == []
+    assert find_violations(hub, destination, material, finished=True, rivals=1) == []
 
 
 def test_concurrent_run_closes_the_new_pull_request(hub: LoopbackHub, access: HubAccess, material: Material) -> None:
@@ -120,7 +120,7 @@ def test_concurrent_run_closes_the_new_pull_request(hub: LoopbackHub, access: Hu
     with ThreadPoolExecutor() as threads:
         published = publish_once(destination, material, access, run=1)
     assert published.url == others[0].result().url
-    assert judged(hub, destination, material, finished=True, rivals=1) == []
+    assert find_violations(hub, destination, material, finished=True, rivals=1) == []
 
 
 def another_run_within(number: int, mode: Mode, material: Material, folder: Path) -> bool:
@@ -137,7 +137,7 @@ def another_run_within(number: int, mode: Mode, material: Material, folder: Path
         published = publish_once(destination, material, access, run=1)
         for other in others:
             assert (published.revision, published.url) == (other.revision, other.url)
-        assert judged(hub, destination, material, finished=True, rivals=len(others)) == []
+        assert find_violations(hub, destination, material, finished=True, rivals=len(others)) == []
     return bool(others)
 
 
@@ -175,7 +175,7 @@ def person_within(
             assert exit_code(lambda: publish_once(destination, material, access, run=2)) == 0
             ref = "refs/pr/1" if mode == "pull-request" else MAIN
             head = hub.store.repository(place).refs[ref]
-            assert of_ours(hub, place, head)[:2] == [True, False]
+            assert list_marked(hub, place, head)[:2] == [True, False]
             assert edits[0] in [commit.revision for commit in history(hub, place, head)]
     return reached
 

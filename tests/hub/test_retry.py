@@ -91,9 +91,9 @@ def test_no_attempt_starts_after_the_budget(
     attempt, begun = failing(2**30, clock, lasting)
     with pytest.raises(Passing) as raised:
         patient(clock, budget, draws).call(attempt, wait(requested))
-    assert begun[-1] <= lasting + budget + 1e-6, "counted from the first failure"
+    assert begun[-1] <= lasting + budget + 1e-6, "the budget starts with the first failure"
     assert all(slept >= requested for slept in clock.slept)
-    assert str(raised.value) == f"failure {len(begun)}", "the last, not the first"
+    assert str(raised.value) == f"failure {len(begun)}", "the last exception is raised"
 
 
 @given(requested=st.floats(10.1, 1e9))

@@ -55,7 +55,7 @@ def test_a_pull_request_verified_found_again_and_merged(hub: LoopbackHub, traine
     assert found.reference is not None
     assert (found.reference.id, found.reference.found_by) == (BASE_NAME, "model card")
     assert found.publish.revision == head.revision
-    published = {file.path: file.sha256 for file in head.files if file.path.endswith(".safetensors")}
+    published = {file.path: file.digest for file in head.files if file.path.endswith(".safetensors")}
     assert published == {"model.safetensors": sha256_file(out / "model" / "model.safetensors")}
     assert TOKEN not in err
     for path in out.rglob("*"):
