@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -52,6 +53,7 @@ CHECKED_HEADERS = ("X-Repo-Commit", "X-Linked-ETag", "ETag")
 HASH = re.compile(r'(W/)?"?[0-9a-f]{40}([0-9a-f]{24})?"?')
 REDACTED = "[token]"
 WITHHELD = "[withheld: contains part of a token]"
+_CONFIGURATION_LOCK = threading.Lock()
 
 
 def read_endpoint() -> str:
@@ -111,9 +113,15 @@ def fetch_model_info(
     return ModelInfo(**info)  # type: ignore[no-untyped-call]
 
 
-@cache
 def configure_client() -> None:
     """Set timeouts and response checks, and redact the log of the client. Affects the whole process, once."""
+    # Two threads must not configure the client at once: the second would close the session of the first.
+    with _CONFIGURATION_LOCK:
+        _configure_once()
+
+
+@cache
+def _configure_once() -> None:
     import httpx2
     from huggingface_hub import get_session, set_client_factory
 
