@@ -39,12 +39,10 @@ class Destination:
 
     @property
     def repository(self) -> str:
-        """The repository of the new commit."""
         return self.name if self.is_separate else self.source
 
     @property
     def branch(self) -> str:
-        """The branch of the new commit."""
         return self.name if self.mode == "branch" else commits.MAIN
 
     @property

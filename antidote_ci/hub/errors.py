@@ -159,8 +159,6 @@ def _diagnose_connection(error: Exception, purpose: Purpose) -> Diagnosis | None
             return Diagnosis(error_table.OFFLINE)
         case errors.LocalEntryNotFoundError() | errors.RevisionResolutionError() if constants.is_offline_mode():
             return Diagnosis(error_table.OFFLINE)
-        case errors.LocalEntryNotFoundError() | errors.RevisionResolutionError():
-            return Diagnosis(error_table.NOT_REACHED, detail)
         case errors.OIDCError():
             return Diagnosis(error_table.IDENTITY, detail)
         case errors.FileMetadataError() | json.JSONDecodeError() | httpx2.DecodingError() | httpx2.TooManyRedirects():
@@ -174,9 +172,12 @@ def _diagnose_connection(error: Exception, purpose: Purpose) -> Diagnosis | None
             return Diagnosis(error_table.NOT_IN_TIME, detail)
         case httpx2.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return Diagnosis(error_table.NOT_TRUSTED, detail)
-        case httpx2.ConnectError() if any(map(_is_unknown_host, _walk_context(error))):
+        # A temporary failure of the resolver has another errno.
+        case httpx2.ConnectError() if any(
+            isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME for cause in _walk_context(error)
+        ):
             return Diagnosis(error_table.NO_SUCH_HOST, detail)
-        case httpx2.TransportError():
+        case httpx2.TransportError() | errors.LocalEntryNotFoundError() | errors.RevisionResolutionError():
             return Diagnosis(error_table.NOT_REACHED, detail)
         case errors.XetDownloadError():
             return Diagnosis(error_table.STORAGE, detail)
@@ -228,14 +229,9 @@ def _walk_context(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__context__
 
 
-def _is_unknown_host(error: BaseException) -> bool:
-    """Whether the host name does not exist. A temporary failure of the resolver is EAI_AGAIN."""
-    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
-
-
 def _storage_status(error: Exception) -> int | None:
-    found = STORAGE_STATUS.search(str(error))
-    return int(found[1]) if found else None
+    match = STORAGE_STATUS.search(str(error))
+    return int(match[1]) if match else None
 
 
 def _first_line(error: Exception) -> str:

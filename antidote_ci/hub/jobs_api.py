@@ -95,9 +95,8 @@ def list_hardware(access: HubAccess) -> list[Hardware]:
 
 def find_working(access: HubAccess, namespace: str, labels: Mapping[str, str]) -> list[Job]:
     """The Jobs with these labels that have not ended."""
-    return access.request(
-        f"Jobs of {namespace}", lambda client: _find_labelled(client, namespace, labels, WORKING_STAGES)
-    )
+    name = f"Jobs of {namespace}"
+    return access.request(name, lambda client: _find_labelled(client, namespace, labels, WORKING_STAGES))
 
 
 def submit_job(access: HubAccess, request: JobRequest, is_same_job: Callable[[Job], bool]) -> Job:

@@ -183,14 +183,6 @@ def test_private_names_of_the_client_exist(monkeypatch: pytest.MonkeyPatch) -> N
     assert _auth._OIDC_TOKEN_CACHE is None
 
 
-def test_full_disk() -> None:
-    with (
-        pytest.raises(InfrastructureError, match="could not be written to this disk"),
-        translate_errors("org/model", None),
-    ):
-        Path("/dev/full").write_text("anything")
-
-
 def test_token_of_this_machine_is_not_used(hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_ofThisMachine")
     hub.add("org/gated", model(), gated=True)

@@ -3,13 +3,11 @@
 import hashlib
 from pathlib import Path
 
-import pytest
 from huggingface_hub.utils.sha import git_hash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.errors import InfrastructureError
-from antidote_ci.hub.cache import DigestMismatch, has_digest, hash_like
+from antidote_ci.hub.cache import has_digest, hash_like
 
 
 @given(content=st.binary(max_size=200), places=st.integers(0, 3))
@@ -25,15 +23,3 @@ def test_hashes_match_hashlib_and_git(tmp_path: Path, content: bytes, places: in
         file.write_bytes(content + b"x")
         assert not has_digest(file, digest)
         file.write_bytes(content)
-
-
-def test_digest_mismatch_is_a_transient_error() -> None:
-    with pytest.raises(InfrastructureError) as raised:
-        raise DigestMismatch("what", cause="cause", hint="hint")
-    assert (raised.value.what, raised.value.cause, raised.value.hint, raised.value.exit_code) == (
-        "what",
-        "cause",
-        "hint",
-        3,
-    )
-    assert isinstance(raised.value, ConnectionError)

@@ -369,23 +369,6 @@ def test_network_down(client_settings: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "secret" not in full_text(raised.value)
 
 
-def test_closed_hub_cannot_be_reached(hub: LoopbackHub, model: MakeModel) -> None:
-    hub.add("org/model", model())
-    resolve_revision("org/model", None, NO_RETRY)
-    hub.__exit__(None, None, None)
-    with pytest.raises(InfrastructureError, match="cannot be reached"):
-        resolve_revision("org/model", None, NO_RETRY)
-
-
-@pytest.mark.parametrize("answer", [b"<html>Log in to this network</html>", b'{"id": "org/model"}'])
-def test_server_is_not_a_hub(client_settings: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
-    with Front("", lambda *_: Answer(200, {}, answer)) as front:
-        monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
-        with pytest.raises(InfrastructureError) as raised:
-            resolve_revision("org/model", None, NO_RETRY)
-    assert "HF_ENDPOINT" in str(raised.value.hint)
-
-
 def test_too_little_disk_space_is_refused_before_the_download(hub: LoopbackHub, model: MakeModel) -> None:
     hub.add("org/model", model())
     honest = resolve_revision("org/model", None, HubAccess())
