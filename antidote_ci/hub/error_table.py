@@ -33,9 +33,9 @@ class PurposeTerms:
 
 @dataclass(frozen=True)
 class HubErrorMeaning:
-    """One row: `transient` errors may not occur when the request is repeated.
+    """One row of the table. A `transient` error may disappear when the request is repeated.
 
-    A command repeats the request only if the row is also `retried`; the webhook service retries in both cases.
+    A command repeats the request only if the row is also `retried`. The webhook service retries every transient error.
     """
 
     what: str
