@@ -12,7 +12,7 @@ from antidote_ci.evaluation import chat_api
 from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.evaluation.judges import catalog, endpoint
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
-from antidote_ci.hub import access, identity, memory_needs, pull
+from antidote_ci.hub import access, memory_needs, pull
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import printable_endpoint
 from antidote_ci.hub.retry import RetryPolicy
@@ -115,12 +115,12 @@ def _check_token(name: str, read: Callable[[], HubAccess], *, needed: bool = Fal
     try:
         access_used = _without_retry(read())
         if access_used.token is None:
-            access_used.request("the Hub", identity.require_hub)
+            access_used.request("the Hub", access.require_hub)
             return CheckResult(name, f"{printable_endpoint()} answers; without HF_TOKEN only public models can be read")
         if access_used.purpose == "publishing":
-            account = access_used.request("this token", identity.read_account).name
+            account = access_used.request("this token", access.read_account).name
         else:
-            account = access_used.request("this token", identity.read_name)
+            account = access_used.request("this token", access.read_name)
     except AntidoteError as error:
         return _failed_check(name, error, needed=needed)
     return CheckResult(name, f"{printable_endpoint()} accepts the token of {account}")

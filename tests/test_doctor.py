@@ -68,14 +68,14 @@ def test_without_a_token_only_public_models_are_available(hub: LoopbackHub, tmp_
     assert done.returncode == 0, done.stderr
     found = marks(done)
     assert (found["Hub"], found["publishing"], found["Jobs"]) == ("ok", "without", "without")
-    assert "set HF_WRITE_TOKEN to a token that may write there" in done.stdout
+    assert "set HF_WRITE_TOKEN to a token with write access" in done.stdout
 
 
 def test_a_read_token_cannot_publish(hub: LoopbackHub, tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_reads")
     assert done.returncode == 0, done.stderr
     assert (marks(done)["Hub"], marks(done)["publishing"]) == ("ok", "without")
-    assert "the token of ada may only read" in done.stdout
+    assert "the token of ada is read-only" in done.stdout
 
 
 def test_an_invalid_token_fails(hub: LoopbackHub, tmp_path: Path) -> None:

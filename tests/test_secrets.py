@@ -14,7 +14,7 @@ import pytest
 
 from antidote_ci.evaluation.generators.server import server_environment
 from antidote_ci.sandbox.client import sandbox_environment
-from tests.hub.canned import JSON, Asked, Canned, CannedHub
+from tests.hub.canned import JSON, Canned, CannedHub, Request
 
 SECRETS = {
     "HF_TOKEN": "hf_RdQmZsLtVbXwKyPnGhJcUaEoIf",
@@ -74,7 +74,7 @@ class WorstHub:
     sent: set[str] = field(default_factory=set)
     """All Authorization headers that arrived."""
 
-    def answer(self, asked: Asked) -> Canned:
+    def answer(self, asked: Request) -> Canned:
         body = asked.body.decode("utf-8", "replace")
         if named := re.search(r"/([sdw])(\d{3})\b", f"{asked.path} {body[:1000]}"):
             self.how, self.status = named[1], int(named[2])

@@ -1,14 +1,15 @@
-"""Speaking to the Hub for one purpose: a token, or none, and how long to wait for an answer."""
+"""Requests to the Hub for one purpose: the token, the account that it belongs to, and the retry policy."""
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
-from antidote_ci.hub.client import configure_client, create_api, forget_exchanged
+from antidote_ci.hub.client import configure_client, create_api, printable_endpoint
+from antidote_ci.hub.client_internals import forget_exchanged
 from antidote_ci.hub.error_table import Purpose
-from antidote_ci.hub.errors import is_unauthorized, retry_delay, to_antidote_error, translate_errors
+from antidote_ci.hub.errors import UNAUTHORIZED, is_unauthorized, retry_delay, to_antidote_error, translate_errors
 from antidote_ci.hub.retry import DEFAULT_BUDGET, RetryPolicy
 
 if TYPE_CHECKING:
@@ -17,37 +18,41 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 RESOURCE_VARIABLE = "HF_OIDC_RESOURCE"
-"""The repository or the account for which a workflow's identity is exchanged for a token."""
+"""The repository or account for which a workflow's identity is exchanged for a token."""
 RETRY_VARIABLE = "ANTIDOTE_HUB_PATIENCE"
-"""Seconds for which a Hub that fails in passing is asked again."""
+"""The retry budget in seconds."""
+FORBIDDEN = 403
+WORKFLOW = "[OIDC]"
+"""The name under which the Hub shows the actions of every workflow identity."""
 
 
 @dataclass(frozen=True)
 class HubAccess:
-    """Reading and publishing are separate rights: each has its own."""
+    """A token with its purpose. Reading and publishing use separate tokens."""
 
     token: str | None = field(default=None, repr=False)
-    """The token that is sent. With `resource` it is the first one, and every attempt sends the current one."""
+    """With `resource`, the first token: each attempt sends the current one."""
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     purpose: Purpose = "reading"
     resource: str | None = None
-    """Set where the token was exchanged for the workflow's identity: such a token expires during a long run."""
+    """Set if the token was exchanged for the workflow's identity. Such a token expires during a long run."""
 
     def request(self, identifier: str, call: Callable[["HfApi"], Answer]) -> Answer:
-        """What `call` gets from the client about `identifier`, asked again while the Hub fails in passing.
+        """Return `call(client)`, and retry it after transient errors.
 
-        `call` may run many times, so it must look before it changes anything. Raises our errors, never the client's.
+        `call` may run several times, so it must check the state before it changes anything. Raises AntidoteError
+        about `identifier` instead of the client's exceptions.
         """
         resource = self.resource
         if resource is None:
             return self._retry(identifier, lambda: call(create_api(self.token)))
-        return self._retry(identifier, lambda: self._ask_with_exchanged(resource, call))
+        return self._retry(identifier, lambda: self._call_with_exchanged(resource, call))
 
     def exchange_token(self, resource: str) -> str:
-        """The current token of the workflow's own identity for `resource`, which may be the one of an earlier call.
+        """The current token of the workflow's own identity for `resource`. The client caches it.
 
-        Raises ValueError unless HF_OIDC_RESOURCE of this process is `resource`: the client looks there, and where it is
-        not set would return a token that is saved on this machine.
+        Raises ValueError unless HF_OIDC_RESOURCE of this process is `resource`: the client reads that variable, and
+        without it would return a token saved on this machine.
         """
         from huggingface_hub import get_token
 
@@ -57,91 +62,85 @@ class HubAccess:
         # With HF_OIDC_RESOURCE the client raises an error instead of returning None.
         return cast(str, self._retry(resource, get_token))
 
-    def _ask_with_exchanged(self, resource: str, call: Callable[["HfApi"], Answer]) -> Answer:
-        """What `call` gets. It runs once more if the Hub no longer accepts the token, as during a long upload."""
-        token = self._current(resource)
+    def _call_with_exchanged(self, resource: str, call: Callable[["HfApi"], Answer]) -> Answer:
+        """Return `call(client)`, and call it once more if the Hub no longer accepts the token."""
+        token = self._current_token(resource)
         try:
             return call(create_api(token))
         except Exception as error:
             if not is_unauthorized(error):
                 raise
-        # The Hub may end a token earlier than it told the client.
+        # The Hub may revoke a token before the announced expiry.
         forget_exchanged(token)
-        return call(create_api(self._current(resource)))
+        return call(create_api(self._current_token(resource)))
 
-    def _current(self, resource: str) -> str:
+    def _current_token(self, resource: str) -> str:
         """The token for `resource`. The client exchanges the identity again some minutes before the token expires."""
         purpose: Purpose = "exchanging again" if os.environ.get("HF_OIDC_ID_TOKEN") else "exchanging"
         return HubAccess(None, self.retry_policy, purpose).exchange_token(resource)
 
     def _retry(self, identifier: str, attempt: Callable[[], Answer]) -> Answer:
-        def told(error: Exception) -> str:
+        def describe(error: Exception) -> str:
             ours = isinstance(error, AntidoteError)
             return str(error if ours else to_antidote_error(error, identifier, self.token, self.purpose))
 
         with translate_errors(identifier, self.token, self.purpose):
-            return self.retry_policy.call(attempt, retry_delay, told)
+            return self.retry_policy.call(attempt, retry_delay, describe)
 
 
 def read_access(environ: Mapping[str, str]) -> HubAccess:
-    """For pulling: HF_TOKEN where it is set."""
+    """Access for pulling, with HF_TOKEN if it is set."""
     return HubAccess(_read_token(environ, "HF_TOKEN"), _read_retry_policy(environ))
 
 
 def write_access(environ: Mapping[str, str]) -> HubAccess:
-    """For publishing: HF_WRITE_TOKEN, else the workflow's own identity (HF_OIDC_RESOURCE), else HF_TOKEN.
+    """Access for publishing: HF_WRITE_TOKEN, else the workflow's own identity (HF_OIDC_RESOURCE), else HF_TOKEN.
 
-    The identity is exchanged at once, so that a workflow that is not trusted fails before the work. Raises
-    InfrastructureError when there is nothing to publish with. https://huggingface.co/docs/hub/trusted-publishers
+    The identity is exchanged immediately, so that an untrusted workflow fails before the work. Raises
+    InfrastructureError when no token is set. https://huggingface.co/docs/hub/trusted-publishers
     """
-    patience = _read_retry_policy(environ)
+    retry_policy = _read_retry_policy(environ)
     token = _read_token(environ, "HF_WRITE_TOKEN")
     if not token and (resource := environ.get(RESOURCE_VARIABLE)):
-        first = HubAccess(None, patience, "exchanging").exchange_token(resource)
-        return HubAccess(first, patience, "publishing", resource)
+        first = HubAccess(None, retry_policy, "exchanging").exchange_token(resource)
+        return HubAccess(first, retry_policy, "publishing", resource)
     token = token or _read_token(environ, "HF_TOKEN")
     if not token:
         raise InfrastructureError(
-            "publishing needs a token that may write",
+            "publishing requires a token with write access",
             cause="neither HF_WRITE_TOKEN, HF_OIDC_RESOURCE nor HF_TOKEN is set",
-            hint="set HF_WRITE_TOKEN to a token that may write there, or use --publish none",
+            hint="set HF_WRITE_TOKEN to a token with write access, or use --publish none",
         )
-    return HubAccess(token, patience, "publishing")
+    return HubAccess(token, retry_policy, "publishing")
 
 
 def jobs_access(environ: Mapping[str, str]) -> HubAccess:
-    """For Jobs, which cost money: HF_JOBS_TOKEN, else HF_TOKEN. Raises InfrastructureError when neither is set."""
-    token = _jobs_token(environ)
-    if not token:
-        raise InfrastructureError(
-            "a Job needs a token that may start it",
-            cause="neither HF_JOBS_TOKEN nor HF_TOKEN is set",
-            hint="set HF_JOBS_TOKEN to a token with the right to start Jobs, or run --on here",
-        )
-    return HubAccess(token, _read_retry_policy(environ), "submitting")
+    """Access for paid Jobs: HF_JOBS_TOKEN, else HF_TOKEN. Raises InfrastructureError when neither is set."""
+    return _account_access(environ, "submitting", "start Jobs", "or run with --on here")
 
 
 def webhook_access(environ: Mapping[str, str]) -> HubAccess:
-    """For webhooks: the same tokens as for Jobs. Raises InfrastructureError when neither is set."""
-    token = _jobs_token(environ)
+    """Access for webhooks, with the tokens of `jobs_access`. Raises InfrastructureError when neither is set."""
+    return _account_access(environ, "managing", "manage webhooks", "since a webhook belongs to an account")
+
+
+def _account_access(environ: Mapping[str, str], purpose: Purpose, right: str, advice: str) -> HubAccess:
+    token = _read_token(environ, "HF_JOBS_TOKEN") or _read_token(environ, "HF_TOKEN")
     if not token:
         raise InfrastructureError(
-            "webhooks belong to an account, and no token says to which",
+            f"a token is required to {right}",
             cause="neither HF_JOBS_TOKEN nor HF_TOKEN is set",
-            hint="set HF_JOBS_TOKEN to a token that may manage webhooks",
+            hint=f"set HF_JOBS_TOKEN to a token that may {right}, {advice}",
         )
-    return HubAccess(token, _read_retry_policy(environ), "managing")
-
-
-def _jobs_token(environ: Mapping[str, str]) -> str | None:
-    return _read_token(environ, "HF_JOBS_TOKEN") or _read_token(environ, "HF_TOKEN")
+    return HubAccess(token, _read_retry_policy(environ), purpose)
 
 
 def _read_token(environ: Mapping[str, str], name: str) -> str | None:
     token = environ.get(name, "").strip()
     if not (token.isascii() and token.isprintable() and " " not in token):
         raise ConfigurationError(
-            f"{name} has characters that no token has", hint="set it without quotes, spaces and line ends"
+            f"{name} contains characters that are not allowed in a token",
+            hint="set it without quotes, spaces and line ends",
         )
     return token or None
 
@@ -153,5 +152,68 @@ def _read_retry_policy(environ: Mapping[str, str]) -> RetryPolicy:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise ConfigurationError(f"{RETRY_VARIABLE} is {text!r}, no number of seconds", hint="600 is the default")
+        raise ConfigurationError(f"{RETRY_VARIABLE} is {text!r}, not a number of seconds", hint="the default is 600")
     return RetryPolicy(seconds)
+
+
+@dataclass(frozen=True)
+class HubAccount:
+    """The account of a token."""
+
+    name: str
+    namespaces: tuple[str, ...]
+    """The account and its organisations, where it may create repositories. Empty for a workflow's identity."""
+
+
+def read_account(client: "HfApi") -> HubAccount:
+    """The account of the client's token. Raises InfrastructureError for a read-only token."""
+    answer = _read_whoami(client)
+    if answer is None:
+        return HubAccount(WORKFLOW, ())
+    name = str(answer["name"])
+    if answer.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise InfrastructureError(
+            f"the token of {name} is read-only",
+            cause="publishing creates a commit",
+            hint="create a token with write access, and set it as HF_WRITE_TOKEN",
+        )
+    return HubAccount(name, (name, *(str(organisation["name"]) for organisation in answer.get("orgs", []))))
+
+
+def read_name(client: "HfApi") -> str:
+    """The name of the account of the client's token, with any rights."""
+    answer = _read_whoami(client)
+    return WORKFLOW if answer is None else str(answer["name"])
+
+
+def require_hub(client: "HfApi") -> None:
+    """Raise InfrastructureError unless the endpoint rejects a `whoami` request without a token, as a Hub does."""
+    from huggingface_hub import get_session, hf_raise_for_status
+
+    response = get_session().get(f"{client.endpoint}/api/whoami-v2")
+    if response.status_code != UNAUTHORIZED:
+        hf_raise_for_status(response)
+        raise InfrastructureError(
+            f"{printable_endpoint()} does not require a token for whoami",
+            cause="the server is not a Hub",
+            hint="check HF_ENDPOINT",
+        )
+
+
+def _read_whoami(client: "HfApi") -> dict[str, Any] | None:
+    """The answer of `whoami`; None for a workflow's identity."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        answer = client.whoami(cache=True)
+    except HfHubHTTPError as error:
+        if error.response.status_code != FORBIDDEN:
+            raise
+        return None
+    if not isinstance(answer, dict) or not isinstance(answer.get("name"), str):
+        raise InfrastructureError(
+            f"{printable_endpoint()} does not name the account of the token",
+            cause="the server is not a Hub",
+            hint="check HF_ENDPOINT",
+        )
+    return answer

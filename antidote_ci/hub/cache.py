@@ -1,15 +1,17 @@
-"""The client's own cache, read without the network: a commit that is wholly here, a file, a file that is damaged.
+"""The client's cache: lookups without the network, and downloads whose bytes are checked against the Hub's hashes.
 
 https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 """
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import is_allowed_file
-from antidote_ci.hub.digests import DigestMismatch, has_digest
-from antidote_ci.hub.remote import RemoteFile, RemoteRepository, parse_licence
+from antidote_ci.errors import InfrastructureError
+from antidote_ci.hub.remote import SHA256_DIGITS, RemoteFile, RemoteRepository, parse_licence
 from antidote_ci.identifiers import COMMIT, SHA256
 
 if TYPE_CHECKING:
@@ -17,10 +19,17 @@ if TYPE_CHECKING:
     from huggingface_hub.utils.tqdm import tqdm
 
 RepositoryKind = Literal["model", "dataset"]
+CHUNK = 1 << 20
+TRANSFER_SUFFIX = ".transfer"
+"""The end of the name of the client's progress bar for received bytes. Its other bar counts written bytes."""
+
+
+class DigestMismatch(InfrastructureError, ConnectionError):
+    """A file does not have the hash that the Hub names. A ConnectionError, since another download may succeed."""
 
 
 def find_commit(identifier: str, revision: str) -> RemoteRepository | None:
-    """A model's commit, if all of it is here that would be pulled: it never changes, so the Hub need not be asked."""
+    """A model's commit (40 hex digits) from the cache, without a request; None unless all allowed files are there."""
     from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
@@ -36,7 +45,7 @@ def find_commit(identifier: str, revision: str) -> RemoteRepository | None:
             path = find_file(identifier, revision, entry.path)
             if path is None:
                 return None
-            # A blob is called as the Hub knows it: by its sha256, or by git's id. A disk without links has no blobs.
+            # The name of a blob is its sha256 or its git id. A file system without links has no blobs.
             digest = path.resolve().name
             if not SHA256.fullmatch(digest) and digest != entry.blob_id:
                 return None
@@ -48,11 +57,11 @@ def find_commit(identifier: str, revision: str) -> RemoteRepository | None:
 
 
 def find_file(identifier: str, revision: str, path: str, kind: RepositoryKind = "model") -> Path | None:
-    """Where the file of a commit lies, whatever is in it."""
+    """The cached file of a commit, unchecked; None if it is not in the cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(identifier, path, revision=revision, repo_type=kind)
-    return Path(found) if isinstance(found, str) else None
+    cached = try_to_load_from_cache(identifier, path, revision=revision, repo_type=kind)
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def fetch_file(
@@ -60,38 +69,77 @@ def fetch_file(
     identifier: str,
     revision: str,
     file: RemoteFile,
-    bars: type["tqdm"],
     kind: RepositoryKind = "model",
+    on_bytes: Callable[[int], None] = lambda _: None,
 ) -> Path:
-    """Where the file lies, downloaded if it is not here, and exactly what the Hub says it is.
+    """The cached file, downloaded if necessary, with its size and hash checked. `on_bytes` counts received bytes.
 
-    Raises WrongBytes for anything else, and removes it.
+    Raises DigestMismatch, and removes the file, when it is not the file that the Hub describes.
     """
-    found = Path(client.hf_hub_download(identifier, file.path, repo_type=kind, revision=revision, tqdm_class=bars))
-    if found.stat().st_size != file.size or not has_digest(found, file.digest):
-        content = found.resolve()
-        _remove_damaged(found, file.path)
-        again = "run the same command again"
+    bars = progress_bar_class(on_bytes)
+    path = Path(client.hf_hub_download(identifier, file.path, repo_type=kind, revision=revision, tqdm_class=bars))
+    if path.stat().st_size != file.size or not has_digest(path, file.digest):
+        blob = path.resolve()
+        _remove_damaged(path, file.path)
+        rerun = "run the same command again"
         raise DigestMismatch(
             f"{file.path} of {identifier} does not have the hash that the Hub names",
             cause="a broken transfer, disk or mirror",
-            hint=f"delete {content}, then {again}" if content.exists() else again,
+            hint=f"delete {blob}, then {rerun}" if blob.exists() else rerun,
         )
-    return found
+    return path
 
 
-def snapshot_folder(found: Path, path: str) -> Path:
-    """The folder of the commit under which `path` was found."""
-    return found.parents[len(PurePosixPath(path).parts) - 1]
+def snapshot_folder(file: Path, path: str) -> Path:
+    """The snapshot folder of a cached file, given its path in the repository."""
+    return file.parents[len(PurePosixPath(path).parts) - 1]
 
 
-def _remove_damaged(found: Path, path: str) -> None:
-    """Remove a snapshot's file and the blob that it links to, as far as they lie in the repository's own folder.
+def hash_like(path: Path, digest: str) -> str:
+    """The hash of the file, of the same kind as `digest`: sha256 for 64 hex digits, else the git blob id.
 
-    A blob that repositories share stays: it is not this one's to remove.
+    https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
     """
-    repository = snapshot_folder(found, path).parent.parent.resolve()
-    blob = found.parent / found.readlink() if found.is_symlink() else found
-    for each in (blob, found):
-        if each.parent.resolve().is_relative_to(repository):
-            each.unlink(missing_ok=True)
+    if len(digest) == SHA256_DIGITS:
+        state = hashlib.sha256()
+    else:
+        state = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while data := file.read(CHUNK):
+            state.update(data)
+    return state.hexdigest()
+
+
+def has_digest(path: Path, digest: str) -> bool:
+    """Whether the content of `path` has the hash `digest`."""
+    return hash_like(path, digest) == digest
+
+
+def progress_bar_class(on_bytes: Callable[[int], None] = lambda _: None) -> type["tqdm"]:
+    """A progress bar for the client that draws nothing, and passes the number of newly written bytes to `on_bytes`."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class SilentBar(tqdm):
+        monitor_interval = 0  # otherwise each class starts a monitor thread
+
+        def __init__(self, *args: object, **options: object) -> None:
+            self.counts = not str(options.get("name")).endswith(TRANSFER_SUFFIX)
+            super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> None:
+            if self.counts:
+                on_bytes(int(n or 0))
+
+    return SilentBar
+
+
+def _remove_damaged(file: Path, path: str) -> None:
+    """Remove a snapshot's file and the blob that it links to, but only inside the repository's cache folder.
+
+    Blobs elsewhere are shared with other repositories.
+    """
+    repository = snapshot_folder(file, path).parent.parent.resolve()
+    blob = file.parent / file.readlink() if file.is_symlink() else file
+    for damaged in (blob, file):
+        if damaged.parent.resolve().is_relative_to(repository):
+            damaged.unlink(missing_ok=True)

@@ -1,31 +1,36 @@
-"""The Hub's client: where it asks, with which token, for how long, and what must never be printed of it.
+"""The huggingface_hub client: its endpoint, timeouts, response checks, and the redaction of secrets.
 
 https://huggingface.co/docs/huggingface_hub/package_reference/utilities (huggingface_hub 2.4)
 """
 
+import json
 import logging
 import os
 import re
+import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:
     import httpx2
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, ModelInfo
 
 TIMEOUTS = {"connect": 15.0, "write": 60.0, "read": 90.0}
-"""Seconds without a byte. The Hub allows itself 60 to make a commit."""
+"""Seconds without a byte. The Hub may take 60 seconds for a commit."""
+INFO_SECONDS = 30.0
+"""The timeout for the description of a repository. The client sets none."""
 MAX_CLIENT_WAIT = 8.0
-"""The longest pause that the client makes by itself between two attempts, unless the Hub asks for more."""
-NO_RETRY_SECONDS = 1e9
+"""The longest pause of the client between two of its own attempts, unless the Hub asks for a longer one."""
+MAX_REQUESTED_WAIT = 1e9
 
 TOKEN = re.compile(r"hf_[A-Za-z0-9_.-]{16,}|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
-"""Tokens of the Hub (a model may be called hf_something, but not that long), and signed identities."""
+"""Hub tokens (a model name may start with hf_, but is shorter) and JSON web tokens."""
 SECRETS = (
     "HF_TOKEN",
     "HF_WRITE_TOKEN",
@@ -37,22 +42,24 @@ SECRETS = (
     "ANTIDOTE_SERVER_KEY",
     "ANTIDOTE_WEBHOOK_SECRET",
 )
-SHORTEST_SECRET = 6
-PIECE = 12
-"""So much of a secret in a row is a part of it, and no accident."""
+"""Environment variables whose values are redacted."""
+MIN_SECRET_LENGTH = 6
+PIECE_LENGTH = 12
+"""A text with this many consecutive characters of a secret is withheld."""
 USED_TOKENS: set[str] = set()
-"""The tokens that this process has sent: one that was exchanged for an identity stands in no variable."""
+"""Tokens that this process has sent. A token exchanged for an identity is in no environment variable."""
 CHECKED_HEADERS = ("X-Repo-Commit", "X-Linked-ETag", "ETag")
-"""Headers of a file's answer, of which the client makes names of folders and files."""
+"""Response headers that the client uses as names of folders and files."""
 HASH = re.compile(r'(W/)?"?[0-9a-f]{40}([0-9a-f]{24})?"?')
 REDACTED = "[token]"
-WITHHELD = "[not shown: it holds a part of a token]"
+WITHHELD = "[withheld: contains part of a token]"
+_CONFIGURATION_LOCK = threading.Lock()
 
 
 def read_endpoint() -> str:
-    """The Hub's address without a trailing slash: HF_ENDPOINT as it is now.
+    """The Hub's address without a trailing slash, from the current HF_ENDPOINT.
 
-    The client reads the variable once, at import; a loopback Hub starts later than that.
+    The client reads the variable once, at import. A loopback Hub starts later.
     """
     from huggingface_hub import constants
 
@@ -60,13 +67,13 @@ def read_endpoint() -> str:
 
 
 def printable_endpoint() -> str:
-    """The Hub's address as it may be printed: without credentials that HF_ENDPOINT may hold."""
+    """The Hub's address without the credentials that HF_ENDPOINT may contain."""
     scheme, separator, rest = read_endpoint().partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def create_api(token: str | None) -> "HfApi":
-    """A client that sends `token`, or none: a token saved on this machine is never picked up."""
+    """A client that sends `token`, or no token. It never uses a token saved on this machine."""
     from huggingface_hub import HfApi
 
     configure_client()
@@ -75,56 +82,89 @@ def create_api(token: str | None) -> "HfApi":
     return HfApi(endpoint=read_endpoint(), token=token or False, library_name="antidote-ci")
 
 
-def forget_exchanged(token: str) -> None:
-    """Let the client exchange the workflow's identity again, although it takes `token` for valid.
+def fetch_model_info(
+    client: "HfApi", identifier: str, revision: str | None = None, *, files: bool = False, security: bool = False
+) -> "ModelInfo":
+    """`HfApi.model_info` with only the licence of the model card: keys of a card can break the client's parser.
 
-    The client keeps the token of an exchange and has no public way to drop it.
+    Raises the errors of `HfApi.model_info`. https://huggingface.co/docs/hub/api#get-apimodelsrepoid
     """
-    from huggingface_hub.utils import _auth
+    from huggingface_hub import ModelInfo, get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers, validate_repo_id
 
-    with _auth._OIDC_TOKEN_LOCK:
-        kept = _auth._OIDC_TOKEN_CACHE
-        if kept is not None and kept["token"] == token:
-            _auth._OIDC_TOKEN_CACHE = None
+    validate_repo_id(identifier)
+    address = f"{client.endpoint}/api/models/{identifier}"
+    response = get_session().get(
+        address if revision is None else f"{address}/revision/{quote(revision, safe='')}",
+        headers=build_hf_headers(token=client.token, library_name=client.library_name),
+        params={name: True for name, wanted in {"blobs": files, "securityStatus": security}.items() if wanted},
+        timeout=INFO_SECONDS,
+    )
+    hf_raise_for_status(response)
+    info: Any = None
+    with suppress(RecursionError):
+        info = response.json()
+    if not isinstance(info, dict):
+        raise json.JSONDecodeError("it is not an object", response.text, 0)
+    card = info.get("cardData")
+    info["cardData"] = {"license": card.get("license")} if isinstance(card, dict) else None
+    for unused in ("self", "evalResults"):
+        info.pop(unused, None)
+    return ModelInfo(**info)  # type: ignore[no-untyped-call]
+
+
+def configure_client() -> None:
+    """Set timeouts and response checks, and redact the log of the client. Affects the whole process, once."""
+    # Two threads must not configure the client at once: the second would close the session of the first.
+    with _CONFIGURATION_LOCK:
+        _configure_once()
 
 
 @cache
-def configure_client() -> None:
-    """Give the client limits of time, and clean what it logs. For the whole process, when it is first used."""
-    from huggingface_hub import set_client_factory
+def _configure_once() -> None:
+    import httpx2
+    from huggingface_hub import get_session, set_client_factory
 
-    set_client_factory(_create_http_client)
+    request_hooks = get_session().event_hooks["request"]
+
+    def create_http_client() -> httpx2.Client:
+        hooks: dict[str, list[Callable[..., Any]]] = {
+            "request": [*request_hooks, _set_timeout],
+            "response": [_drop_invalid_headers, _raise_on_wait],
+        }
+        return httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=None)
+
+    set_client_factory(create_http_client)
     for handler in logging.getLogger("huggingface_hub").handlers:
         handler.addFilter(_redact_record)
 
 
 def requested_wait(headers: Mapping[str, str]) -> float:
-    """For how many seconds the Hub wants not to be asked: by its rate limit, else by `Retry-After`.
+    """The seconds to wait before the next request, from `RateLimit` or else `Retry-After`; 0 without either.
 
     https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3, https://huggingface.co/docs/hub/rate-limits
     """
-    from huggingface_hub.utils._http import parse_ratelimit_headers
+    from huggingface_hub.utils import parse_ratelimit_headers
 
     text = headers.get("Retry-After", "").strip()
     try:
         limit = parse_ratelimit_headers(headers)
         if limit is not None and limit.remaining == 0:
-            return min(float(limit.reset_in_seconds), NO_RETRY_SECONDS)
+            return min(float(limit.reset_in_seconds), MAX_REQUESTED_WAIT)
         if text.isdigit():
-            return min(float(text), NO_RETRY_SECONDS)
+            return min(float(text), MAX_REQUESTED_WAIT)
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, OverflowError):
         return 0.0
 
 
 def redact_secrets(text: str, token: str | None) -> str:
-    """`text` without `token`, the tokens of this process, the secrets of its environment, and what looks like a token.
+    """`text` without `token`, tokens that this process sent, secrets of the environment, and strings like tokens.
 
-    A text that still holds a part of one, wrapped or cut, is not given at all.
+    Returns WITHHELD for a text that contains part of a secret.
     """
-    secrets = {
-        secret for secret in (token, *USED_TOKENS, *_known_secrets()) if secret and len(secret) >= SHORTEST_SECRET
-    }
+    candidates = (token, *USED_TOKENS, *_environment_secrets())
+    secrets = {secret for secret in candidates if secret and len(secret) >= MIN_SECRET_LENGTH}
     for form in sorted({form for secret in secrets for form in _encoded_forms(secret)}, key=len, reverse=True):
         text = text.replace(form, REDACTED)
     text = TOKEN.sub(REDACTED, text)
@@ -132,7 +172,7 @@ def redact_secrets(text: str, token: str | None) -> str:
     return WITHHELD if any(piece in unwrapped for secret in secrets for piece in _secret_pieces(secret)) else text
 
 
-def _known_secrets() -> Iterator[str]:
+def _environment_secrets() -> Iterator[str]:
     for name in SECRETS:
         yield os.environ.get(name, "").strip()
     credentials = os.environ.get("HF_ENDPOINT", "").partition("://")[2].rpartition("@")[0]
@@ -140,46 +180,34 @@ def _known_secrets() -> Iterator[str]:
 
 
 def _encoded_forms(secret: str) -> Iterator[str]:
-    """As it travels: in a header, in an address, and in base64."""
+    """The secret as it appears in a header, in an address, and in base64."""
     yield secret
     yield quote(secret, safe="")
     yield _encode_base64(secret, 0).rstrip("=")
 
 
 def _secret_pieces(secret: str) -> Iterator[str]:
-    for whole in (secret, *(_encode_base64(secret, shift)[4:-4] for shift in range(3))):
-        for start in range(len(whole) - PIECE + 1):
-            yield whole[start : start + PIECE]
+    for encoded in (secret, *(_encode_base64(secret, shift)[4:-4] for shift in range(3))):
+        for start in range(len(encoded) - PIECE_LENGTH + 1):
+            yield encoded[start : start + PIECE_LENGTH]
 
 
 def _encode_base64(secret: str, shift: int) -> str:
-    """In base64, behind `shift` other bytes: the same bytes look otherwise at each of three places."""
+    """Base64 of the secret after `shift` other bytes: the position modulo 3 changes the encoding."""
     return b64encode(b" " * shift + secret.encode("utf-8", "surrogateescape")).decode()
 
 
-def _create_http_client() -> "httpx2.Client":
-    """The client's own, with hooks of ours behind its own."""
-    from huggingface_hub.utils._http import default_client_factory
-
-    client = default_client_factory()
-    hooks = client.event_hooks
-    client.event_hooks = {
-        "request": [*hooks["request"], _set_timeout],
-        "response": [*hooks["response"], _drop_invalid_headers, _raise_on_wait],
-    }
-    return client
-
-
 def _set_timeout(request: "httpx2.Request") -> None:
-    """Most calls of the client set no limit, and would wait for ever."""
-    given = request.extensions.get("timeout", {})
-    request.extensions["timeout"] = {**TIMEOUTS, **{key: value for key, value in given.items() if value is not None}}
+    """Set TIMEOUTS where the client sets no timeout, as in most of its calls."""
+    requested = request.extensions.get("timeout", {})
+    own = {name: seconds for name, seconds in requested.items() if seconds is not None}
+    request.extensions["timeout"] = {**TIMEOUTS, **own}
 
 
 def _drop_invalid_headers(response: "httpx2.Response") -> None:
-    """What is no hash is no name either: the client knows what to do without the header.
+    """Remove CHECKED_HEADERS that are not hashes: the client handles missing headers.
 
-    Other answers have tags of other forms: those of the parts of an upload are sent back.
+    Responses without a commit are left alone. The parts of an upload have ETags of another form.
     """
     if CHECKED_HEADERS[0] in response.headers:
         for name in CHECKED_HEADERS:
@@ -188,14 +216,14 @@ def _drop_invalid_headers(response: "httpx2.Response") -> None:
 
 
 def _raise_on_wait(response: "httpx2.Response") -> None:
-    """The client would sleep as long as the Hub likes, without a word: waiting is the business of `RetryPolicy`."""
-    from huggingface_hub.utils._http import hf_raise_for_status
+    """Raise instead of a long sleep inside the client: `RetryPolicy` announces pauses and limits their total."""
+    from huggingface_hub import hf_raise_for_status
 
     if response.status_code >= 400 and requested_wait(response.headers) > MAX_CLIENT_WAIT:
         hf_raise_for_status(response)
 
 
 def _redact_record(record: logging.LogRecord) -> bool:
-    """What the client logs has addresses in it, and what the Hub said. False where nothing of it can be shown."""
+    """Redact a log record of the client. False, which drops the record, if its text is withheld."""
     record.msg, record.args = redact_secrets(" ".join(record.getMessage().split()), None), None
     return record.msg != WITHHELD

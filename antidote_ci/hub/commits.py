@@ -1,85 +1,194 @@
-"""One commit upon a known head: never twice, never over somebody else's."""
+"""Commits of a repository: its files at a commit, and new commits that carry a marker of this tool.
+
+A commit is added to a known head. It never overwrites the work of others, and is never made twice.
+"""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from antidote_ci.checkpoint.card import CARD
+from antidote_ci.checkpoint.files import is_report_file, sha256_file
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.hub import commit_marker
-from antidote_ci.hub.commit_marker import CommitMarker
-from antidote_ci.hub.trees import CommitTree, FileContent, list_differing, read_tree
+from antidote_ci.hub import cache
+from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.client import fetch_model_info
+from antidote_ci.hub.remote import SHA256_DIGITS, RemoteFile, parse_commit, parse_file
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.hf_api import CommitInfo
 
+MAIN = "main"
+ATTRIBUTES = ".gitattributes"
+"""The only file of a new repository."""
 STALE_STATUS = 412
-REPORT_PATHS = ("README.md", "SHA256SUMS", "antidote/")
-"""What two runs with the same result may write differently."""
+REGULAR_BYTES = 10_000_000
+"""The Hub stores larger files in large-file storage only."""
+MAX_READ_BYTES = 16_000_000
+
+_MARKER = re.compile(
+    r"<!-- antidote-ci run=(?P<run>[0-9a-f]{32}) result=(?P<result>[0-9a-f]{64}) "
+    r"source=(?P<source>[0-9a-f]{40}) policy=(?P<policy>[0-9a-f]{64}) report=(?P<report>[0-9a-f]{64}) -->\s*\Z",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True)
-class CommitRequest:
-    """What a commit makes true."""
+class CommitMarker:
+    """The comment at the end of a commit description or pull request that identifies the result, in hex."""
 
-    contents: Mapping[str, FileContent]
-    """Path in the repository -> what must be there."""
-    removed: tuple[str, ...]
-    """Paths that must not be there."""
-    title: str
-    description: str
-    """It ends with the mark."""
+    run: str
+    """The run that made the commit: 32 digits."""
+    result: str
+    """Equal for runs that made the same weights under the same policy: 64 digits."""
+    source: str
+    """The tested commit: 40 digits."""
+    policy: str
+    """sha256 of the policy: 64 digits."""
+    report: str
+    """sha256 of the published report.json: 64 digits."""
+
+
+def add_marker(text: str, marker: CommitMarker) -> str:
+    """`text` with the marker on its last line, as an HTML comment that a rendered page does not show."""
+    fields = " ".join(f"{name}={value}" for name, value in asdict(marker).items())
+    return f"{text.rstrip()}\n\n<!-- antidote-ci {fields} -->\n"
+
+
+def parse_marker(text: str) -> CommitMarker | None:
+    """The marker at the end of `text`, if there is one."""
+    match = _MARKER.search(text)
+    return CommitMarker(**match.groupdict()) if match else None
+
+
+@dataclass(frozen=True)
+class CommitTree:
+    """The files of a commit."""
+
+    revision: str
+    files: dict[str, str]
+    """Path -> sha256 (in large-file storage) or git blob id."""
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """A local file with both hashes by which the Hub may name it."""
+
+    file: Path
+    sha256: str
+    git_id: str | None
+    """None for a file that is too large to be stored in git."""
+
+    def has_digest(self, digest: str | None) -> bool:
+        """Whether the Hub's `digest` is a hash of this content."""
+        return digest is not None and digest == (self.sha256 if len(digest) == SHA256_DIGITS else self.git_id)
 
 
 @dataclass(frozen=True)
 class BranchHead:
-    """Where a branch or pull request stands, and whose commit that is."""
+    """The head of a branch or pull request, and the marker of its last commit."""
 
     tree: CommitTree
     marker: CommitMarker | None
 
     @property
     def revision(self) -> str:
-        """The commit."""
         return self.tree.revision
 
 
+@dataclass(frozen=True)
+class CommitRequest:
+    """The content of a commit to make."""
+
+    contents: Mapping[str, FileContent]
+    """Path in the repository -> content."""
+    removed: tuple[str, ...]
+    title: str
+    description: str
+    """Ends with the marker."""
+
+
+def read_content(file: Path) -> FileContent:
+    """Hash a local file."""
+    small = file.stat().st_size <= REGULAR_BYTES
+    return FileContent(file, sha256_file(file), cache.hash_like(file, "0" * 40) if small else None)
+
+
+def read_tree(client: "HfApi", repository: str, revision: str) -> CommitTree:
+    """The files of `revision` (a branch, pull request or commit), from one request.
+
+    Raises InfrastructureError when the answer is not a valid description.
+    """
+    info = fetch_model_info(client, repository, revision, files=True)
+    return to_tree(parse_commit(repository, info.sha), [parse_file(repository, file) for file in info.siblings or []])
+
+
+def to_tree(revision: str, files: Sequence[RemoteFile]) -> CommitTree:
+    return CommitTree(revision, {file.path: file.digest for file in files}, {file.path: file.size for file in files})
+
+
+def list_differing(contents: Mapping[str, FileContent], tree: CommitTree) -> list[str]:
+    """The paths whose content in the tree differs or is missing."""
+    return [path for path, content in contents.items() if not content.has_digest(tree.files.get(path))]
+
+
+def read_file(access: HubAccess, repository: str, tree: CommitTree, path: str) -> bytes | None:
+    """`read_small_file` with retries."""
+    return access.request(repository, lambda client: read_small_file(client, repository, tree, path))
+
+
+def read_small_file(client: "HfApi", repository: str, tree: CommitTree, path: str) -> bytes | None:
+    """A file of the tree, checked against its hash; None if it does not exist or exceeds MAX_READ_BYTES.
+
+    Raises DigestMismatch, which is transient.
+    """
+    digest = tree.files.get(path)
+    if digest is None or tree.sizes[path] > MAX_READ_BYTES:
+        return None
+    file = RemoteFile(path, tree.sizes[path], digest)
+    return cache.fetch_file(client, repository, tree.revision, file).read_bytes()
+
+
 def read_head(client: "HfApi", repository: str, revision: str) -> BranchHead:
-    """The head of `revision` with its mark, both of the same commit."""
-    there = read_tree(client, repository, revision)
-    last = next(iter(client.list_repo_commits(repository, revision=there.revision)), None)
-    return BranchHead(there, commit_marker.parse_marker(last.message) if last is not None else None)
+    """The head of `revision` with the marker of the same commit."""
+    tree = read_tree(client, repository, revision)
+    last = next(iter(client.list_repo_commits(repository, revision=tree.revision)), None)
+    return BranchHead(tree, parse_marker(last.message) if last is not None else None)
 
 
-def commit_to_branch(client: "HfApi", repository: str, branch: str, upon: CommitTree, change: CommitRequest) -> str:
-    """The new head: one commit on `branch`, whose head must still be `upon`.
+def commit_to_branch(client: "HfApi", repository: str, branch: str, parent: CommitTree, change: CommitRequest) -> str:
+    """Add one commit to `branch`, whose head must still be `parent`, and return the new head.
 
-    What is there already is left out; with nothing left to do the head stays. The Hub answers 412 when the branch has
-    moved: look again before you ask again.
+    Unchanged files are left out. Without any change the head stays. The Hub answers 412 when the branch has moved
+    (`is_stale`): read the head again before a retry.
     """
-    operations = _build_operations(change, upon)
-    if not operations:
-        return upon.revision
-    _upload_operations(client, repository, branch, operations)
-    return str(_create_commit(client, repository, branch, upon, change, operations, create_pr=False).oid)
+    commit = _create_commit(client, repository, branch, parent, change)
+    return str(commit.oid) if commit is not None else parent.revision
 
 
-def open_pull_request(client: "HfApi", repository: str, upon: CommitTree, change: CommitRequest) -> bool:
-    """Open a pull request of one commit upon `upon`; False when there is nothing to change.
+def open_pull_request(client: "HfApi", repository: str, parent: CommitTree, change: CommitRequest) -> bool:
+    """Open a pull request with one commit on `parent`; False when nothing changes.
 
-    The Hub never answers 412 here: whoever wants main to be at `upon` looks again after the upload
-    (`upload_large_files`).
+    The Hub never answers 412 here, so check the head of main after `upload_large_files` and before this call.
     """
-    operations = _build_operations(change, upon)
-    if not operations:
-        return False
-    return _create_commit(client, repository, "main", upon, change, operations, create_pr=True).pr_url is not None
+    commit = _create_commit(client, repository, MAIN, parent, change, create_pr=True)
+    return commit is not None and commit.pr_url is not None
 
 
-def upload_large_files(client: "HfApi", repository: str, upon: CommitTree, change: CommitRequest) -> None:
-    """Send the large files of a pull request to come; the commit then finds them there."""
-    _upload_operations(client, repository, "main", _build_operations(change, upon), create_pr=True)
+def upload_large_files(client: "HfApi", repository: str, parent: CommitTree, change: CommitRequest) -> None:
+    """Upload the large files of a pull request before it is opened."""
+    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    operations = _build_operations(change, parent)
+    additions = [operation for operation in operations if isinstance(operation, CommitOperationAdd)]
+    with disable_progress_bars():
+        client.preupload_lfs_files(repository, additions, create_pr=True, free_memory=False)
 
 
 def is_stale(error: Exception) -> bool:
@@ -89,62 +198,47 @@ def is_stale(error: Exception) -> bool:
     return isinstance(error, HfHubHTTPError) and error.response.status_code == STALE_STATUS
 
 
-def require_committed(repository: str, found: BranchHead, change: CommitRequest, marker: CommitMarker) -> None:
-    """Raise InfrastructureError unless the Hub names everything by its hash.
+def require_committed(repository: str, head: BranchHead, change: CommitRequest, marker: CommitMarker) -> None:
+    """Raise InfrastructureError unless the Hub names the hash of every file of `change`.
 
-    Of another run with the same result, what names the run may differ.
+    The card and the reports of another run with the same result may differ.
     """
-    own = found.marker is not None and found.marker.run == marker.run
-    sent = {path: each for path, each in change.contents.items() if own or not path.startswith(REPORT_PATHS)}
-    for path in list_differing(sent, found.tree):
+    own = head.marker is not None and head.marker.run == marker.run
+    sent = {path: content for path, content in change.contents.items() if own or not _names_run(path)}
+    for path in list_differing(sent, head.tree):
         raise InfrastructureError(
-            f"{path} of {repository} at {found.revision} is not what was published",
-            cause=f"the Hub names {found.tree.files.get(path, 'no such file')}, {sent[path].sha256} was sent",
+            f"{path} of {repository} at {head.revision} is not what was published",
+            cause=f"the Hub names {head.tree.files.get(path, 'no such file')}, {sent[path].sha256} was sent",
             hint="do not use that commit; run the same command again",
         )
 
 
-def _build_operations(change: CommitRequest, upon: CommitTree) -> "list[CommitOperationAdd | CommitOperationDelete]":
-    """Objects that serve one commit: made anew for each attempt."""
+def _names_run(path: str) -> bool:
+    return path == CARD or is_report_file(path)
+
+
+def _build_operations(change: CommitRequest, parent: CommitTree) -> "list[CommitOperationAdd | CommitOperationDelete]":
+    """New operations for each attempt: the client stores state in them."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     return [
-        *(CommitOperationAdd(path, change.contents[path].file) for path in list_differing(change.contents, upon)),
-        *(CommitOperationDelete(path, is_folder=False) for path in change.removed if path in upon.files),
+        *(CommitOperationAdd(path, change.contents[path].file) for path in list_differing(change.contents, parent)),
+        *(CommitOperationDelete(path, is_folder=False) for path in change.removed if path in parent.files),
     ]
 
 
-def _upload_operations(
-    client: "HfApi",
-    repository: str,
-    branch: str,
-    operations: "list[CommitOperationAdd | CommitOperationDelete]",
-    *,
-    create_pr: bool = False,
-) -> None:
-    from huggingface_hub import CommitOperationAdd
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    additions = [each for each in operations if isinstance(each, CommitOperationAdd)]
-    with disable_progress_bars():
-        client.preupload_lfs_files(repository, additions, revision=branch, create_pr=create_pr, free_memory=False)
-
-
 def _create_commit(
-    client: "HfApi",
-    repository: str,
-    branch: str,
-    upon: CommitTree,
-    change: CommitRequest,
-    operations: "list[CommitOperationAdd | CommitOperationDelete]",
-    *,
-    create_pr: bool,
-) -> "CommitInfo":
+    client: "HfApi", repository: str, branch: str, parent: CommitTree, change: CommitRequest, *, create_pr: bool = False
+) -> "CommitInfo | None":
+    """Upload the files that differ, and make the commit; None when nothing differs."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    operations = _build_operations(change, parent)
+    if not operations:
+        return None
     try:
         with disable_progress_bars():
-            # Never upload_folder: it splits the change into several commits, and guards only the first.
+            # Not upload_folder: it splits the change into several commits, and guards only the first.
             return client.create_commit(
                 repository,
                 operations,
@@ -152,8 +246,8 @@ def _create_commit(
                 commit_description=change.description,
                 revision=branch,
                 create_pr=create_pr,
-                parent_commit=upon.revision,
+                parent_commit=parent.revision,
             )
     except json.JSONDecodeError:
-        # The client takes a gateway's page for the answer about the card.
-        raise ConnectionError("what was answered about the card is no JSON") from None
+        # The client does not check that the validation of the card returned JSON.
+        raise ConnectionError("the answer about the model card is not JSON") from None

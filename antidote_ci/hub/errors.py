@@ -1,6 +1,6 @@
-"""What the client raises, in our words, and what is worth asking again. The words are in error_table.py.
+"""Translate errors of the Hub and its client into AntidoteError, and decide which requests to repeat.
 
-https://huggingface.co/docs/huggingface_hub/package_reference/utilities#errors
+The texts are in `error_table`. https://huggingface.co/docs/huggingface_hub/package_reference/utilities#errors
 """
 
 import errno
@@ -8,23 +8,21 @@ import json
 import re
 import socket
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from antidote_ci.errors import AntidoteError
 from antidote_ci.hub import error_table
 from antidote_ci.hub.client import printable_endpoint, redact_secrets, requested_wait
 from antidote_ci.hub.error_table import HubErrorMeaning, Purpose
 
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 UNAUTHORIZED = 401
-MAX_READ = 10_000
-MAX_SHOWN = 300
-"""Characters of a message that are looked at, and that are shown."""
+MAX_READ, MAX_SHOWN = 10_000, 300
+"""The number of characters of a message that are read, and that are shown."""
 STORAGE_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
-"""How the Xet client, which raises built-in errors, says what it was answered."""
+"""The status in a message of the Xet client, which raises built-in exceptions."""
 SIZE_DIFFERS = "Consistency check failed"
 BAD_CARD = "Invalid metadata in README.md"
 STORAGE_REFUSED = "LFS batch API returned errors"
@@ -32,7 +30,7 @@ STORAGE_REFUSED = "LFS batch API returned errors"
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A meaning with what the Hub or the client said besides."""
+    """A row of the error table, with the message of the Hub or of the client."""
 
     meaning: HubErrorMeaning
     detail: str = ""
@@ -41,79 +39,72 @@ class Diagnosis:
 
 @contextmanager
 def translate_errors(identifier: str, token: str | None, purpose: Purpose = "reading") -> Iterator[None]:
-    """Turn what the client raises about `identifier` into our errors; the unknown passes as it is.
+    """Turn client errors about `identifier` into AntidoteError without secrets. Other exceptions pass unchanged.
 
-    The original is not chained: its message may hold a token, and a traceback would print it.
+    The original exception is not chained: its message may contain a token, which a traceback would print.
     """
     try:
         yield
     except Exception as error:
-        told = error if isinstance(error, AntidoteError) else to_antidote_error(error, identifier, token, purpose)
-        if told is None:
+        ours = error if isinstance(error, AntidoteError) else to_antidote_error(error, identifier, token, purpose)
+        if ours is None:
             raise
-        cause, hint = (text and redact_secrets(text, token) for text in (told.cause, told.hint))
-        raise type(told)(redact_secrets(told.what, token), cause=cause, hint=hint, passing=told.passing) from None
+        cause, hint = (text and redact_secrets(text, token) for text in (ours.cause, ours.hint))
+        raise type(ours)(redact_secrets(ours.what, token), cause=cause, hint=hint, passing=ours.passing) from None
 
 
 def to_antidote_error(
     error: Exception, identifier: str, token: str | None, purpose: Purpose = "reading"
 ) -> AntidoteError | None:
-    """The error that people read; None for what is neither the Hub's nor the client's."""
-    # An identity that is exchanged is a kind of token.
-    found = _diagnose(_root_cause(error), bool(token) or purpose in error_table.EXCHANGES, purpose)
-    if found is None:
+    """The error to show for `error`; None if neither the Hub nor its client is the origin."""
+    diagnosis = _diagnose(_root_cause(error), purpose)
+    if diagnosis is None:
         return None
-    names = {
-        "it": identifier,
-        "hub": printable_endpoint(),
-        "status": found.status,
-        "variable": error_table.TOKEN_VARIABLES[purpose],
-    }
-    meaning, detail = found.meaning, _shorten(_to_safe_line(found.detail[:MAX_READ], token))
-    # Notes say how long it was tried.
-    aside = "; ".join(filter(None, (detail, *getattr(error, "__notes__", ()))))
-    cause = meaning.cause.format(**names) + (f" ({aside})" if aside else "")
-    what, hint = (text.format(**names) for text in (meaning.what, meaning.hint))
-    said = _to_safe_line(what, token), _to_safe_line(cause, token), _to_safe_line(hint, token)
-    return meaning.error(said[0], cause=said[1], hint=said[2], passing=meaning.transient)
+    names = {"it": identifier, "hub": printable_endpoint(), "status": diagnosis.status}
+    terms = {name: text.format(**names) for name, text in asdict(error_table.PURPOSE_TERMS[purpose]).items()}
+    meaning, detail = diagnosis.meaning, _to_safe_line(diagnosis.detail[:MAX_READ], token)
+    detail = detail if len(detail) <= MAX_SHOWN else f"{detail[:MAX_SHOWN]} ..."
+    # RetryPolicy adds a note with the number of attempts.
+    details = "; ".join(filter(None, (detail, *getattr(error, "__notes__", ()))))
+    what, cause, hint = (text.format(**names, **terms) for text in (meaning.what, meaning.cause, meaning.hint))
+    cause += f" ({details})" if details else ""
+    what, cause, hint = (_to_safe_line(text, token) for text in (what, cause, hint))
+    return meaning.error(what, cause=cause, hint=hint, passing=meaning.transient)
 
 
 def retry_delay(error: Exception) -> float | None:
-    """How long to wait at least before asking again after `error`; None where asking again would not help."""
+    """The minimum number of seconds to wait before a retry after `error`; None if the request must not be retried."""
     from huggingface_hub.errors import HfHubHTTPError
 
     root = _root_cause(error)
-    found = _diagnose(root, True, "reading")
-    if found is None or not (found.meaning.transient and found.meaning.retried):
+    diagnosis = _diagnose(root, "reading")
+    if diagnosis is None or not (diagnosis.meaning.transient and diagnosis.meaning.retried):
         return None
     return requested_wait(root.response.headers) if isinstance(root, HfHubHTTPError) else 0.0
 
 
 def is_unauthorized(error: Exception) -> bool:
-    """Whether the Hub, or its storage, does not accept the token that was sent."""
+    """Whether the Hub or its storage rejected the token (status 401)."""
     from huggingface_hub.errors import HfHubHTTPError
 
     root = _root_cause(error)
     if isinstance(root, HfHubHTTPError):
         return root.response.status_code == UNAUTHORIZED
-    answered = STORAGE_STATUS.search(str(root)) if isinstance(root, OSError | RuntimeError) else None
-    return answered is not None and int(answered[1]) == UNAUTHORIZED
+    return isinstance(root, OSError | RuntimeError) and _storage_status(root) == UNAUTHORIZED
 
 
-def meaning_of_status(status: int, known: bool = True, purpose: Purpose = "reading") -> HubErrorMeaning:
-    """What an HTTP status means; `known`: a token was sent."""
-    others = error_table.OTHER_FAILURE if status >= 500 else error_table.OTHER_REFUSAL
-    special = {
-        "publishing": error_table.PUBLISHING_MEANINGS,
-        "submitting": error_table.SUBMITTING_MEANINGS,
-        "managing": error_table.MANAGING_MEANINGS,
-    }
-    tables = ({} if known else error_table.ANONYMOUS_MEANINGS, special.get(purpose, {}), error_table.STATUS_MEANINGS)
-    return next((table[status] for table in tables if status in table), others)
+def meaning_of_status(status: int, purpose: Purpose = "reading") -> HubErrorMeaning:
+    """The row for an HTTP status of 400 or above."""
+    if (purpose, status) == ("publishing", 409):
+        return error_table.PUBLISH_RACE
+    if (purpose, status) == ("submitting", 402):
+        return error_table.JOBS_CREDIT
+    default = error_table.OTHER_FAILURE if status >= 500 else error_table.OTHER_REFUSAL
+    return error_table.STATUS_MEANINGS.get(status, default)
 
 
 def _root_cause(error: Exception) -> Exception:
-    """What went wrong beneath the client's own wrapping of it."""
+    """The exception that the client wrapped in one of its own."""
     from huggingface_hub.errors import LocalEntryNotFoundError, RevisionResolutionError
 
     wrappers = (LocalEntryNotFoundError, RevisionResolutionError, RuntimeError)
@@ -122,143 +113,125 @@ def _root_cause(error: Exception) -> Exception:
     return error
 
 
-def _diagnose(error: Exception, known: bool, purpose: Purpose) -> Diagnosis | None:
+def _diagnose(error: Exception, purpose: Purpose) -> Diagnosis | None:
     return (
-        _diagnose_refusal(error, known, purpose)
-        or _diagnose_environment(error, known, purpose)
-        or _diagnose_client(error, known, purpose)
+        _diagnose_response(error, purpose)
+        or _diagnose_connection(error, purpose)
+        or _diagnose_client_failure(error, purpose)
     )
 
 
-def _diagnose_refusal(error: Exception, known: bool, purpose: Purpose) -> Diagnosis | None:
-    """The Hub answered, and refused."""
+def _diagnose_response(error: Exception, purpose: Purpose) -> Diagnosis | None:
+    """An HTTP response with an error status."""
     from huggingface_hub import errors
 
     if not isinstance(error, errors.HfHubHTTPError):
         return None
     status, message = error.response.status_code, error.server_message or ""
-    passing = meaning_of_status(status).transient
+    meaning = meaning_of_status(status, purpose)
+    if purpose in error_table.EXCHANGES and not meaning.transient:
+        return Diagnosis(error_table.EXCHANGES[purpose], f"{status}: {message}" if message else str(status))
     match error:
-        case _ if purpose in error_table.EXCHANGES and not passing:
-            return Diagnosis(error_table.EXCHANGES[purpose], f"{status}: {message}" if message else str(status))
-        # A gated repository is a subclass of an unknown one: it goes first.
+        # GatedRepoError is a subclass of RepositoryNotFoundError.
         case errors.GatedRepoError():
-            gated = error_table.GATED if known else error_table.GATED_ANONYMOUS
-            return Diagnosis(_match_message(error_table.GATED_MEANINGS, message) or gated)
+            return Diagnosis(error_table.GATED, message)
         case errors.RepositoryNotFoundError():
-            unknown = error_table.UNKNOWN_TARGET if purpose == "publishing" else error_table.UNKNOWN_REPOSITORY
-            return Diagnosis(unknown)
+            return Diagnosis(error_table.UNKNOWN_REPOSITORY)
         case errors.RevisionNotFoundError():
             return Diagnosis(error_table.UNKNOWN_REVISION)
         case errors.RemoteEntryNotFoundError():
             return Diagnosis(error_table.UNKNOWN_FILE)
         case errors.DisabledRepoError():
             return Diagnosis(error_table.DISABLED)
-    # What these words mean is known of repositories alone.
-    spoken = status == 403 and known and purpose not in ("submitting", "managing")
-    by_words = _match_message(error_table.FORBIDDEN, message) if spoken else None
-    return Diagnosis(by_words or meaning_of_status(status, known, purpose), message, status)
+    return Diagnosis(meaning, message, status)
 
 
-def _match_message(table: Mapping[str, HubErrorMeaning], message: str) -> HubErrorMeaning | None:
-    return next(
-        (meaning for words, meaning in table.items() if re.search(words, message[:MAX_READ], re.IGNORECASE)), None
-    )
-
-
-def _diagnose_environment(error: Exception, known: bool, purpose: Purpose) -> Diagnosis | None:
-    """The Hub was not asked or not reached, what answered is no Hub, or this machine has no room."""
+def _diagnose_connection(error: Exception, purpose: Purpose) -> Diagnosis | None:
+    """The Hub was not asked or not reached, the server is not a Hub, or this machine failed."""
     import httpx2
     from huggingface_hub import constants, errors
 
-    said = _first_line(error)
+    detail = _first_line(error)
     match error:
         case errors.HFValidationError():
             return Diagnosis(error_table.NOT_A_NAME)
         case errors.OfflineModeIsEnabled():
             return Diagnosis(error_table.OFFLINE)
-        case errors.LocalEntryNotFoundError() | errors.RevisionResolutionError():
-            return (
-                Diagnosis(error_table.OFFLINE)
-                if constants.is_offline_mode()
-                else Diagnosis(error_table.NOT_REACHED, said)
-            )
+        case errors.LocalEntryNotFoundError() | errors.RevisionResolutionError() if constants.is_offline_mode():
+            return Diagnosis(error_table.OFFLINE)
         case errors.OIDCError():
-            return Diagnosis(error_table.IDENTITY, said)
+            return Diagnosis(error_table.IDENTITY, detail)
         case errors.FileMetadataError() | json.JSONDecodeError() | httpx2.DecodingError() | httpx2.TooManyRedirects():
-            return Diagnosis(error_table.NOT_A_HUB, said)
+            return Diagnosis(error_table.NOT_A_HUB, detail)
         case httpx2.InvalidURL() | httpx2.UnsupportedProtocol():
-            return Diagnosis(error_table.NOT_AN_ADDRESS, said)
+            return Diagnosis(error_table.NOT_AN_ADDRESS, detail)
         case httpx2.LocalProtocolError():
-            # Its message is the header that could not be sent.
+            # Its message contains the header, and so may contain the token.
             return Diagnosis(error_table.NOT_SENT)
-        case httpx2.ProxyError():
-            return Diagnosis(error_table.PROXY, said)
         case httpx2.TimeoutException() | TimeoutError():
-            return Diagnosis(error_table.NOT_IN_TIME, said)
+            return Diagnosis(error_table.NOT_IN_TIME, detail)
         case httpx2.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return Diagnosis(error_table.NOT_TRUSTED, said)
-        case httpx2.ConnectError() if any(map(_is_unknown_host, _walk_causes(error))):
-            return Diagnosis(error_table.NO_SUCH_HOST, said)
-        case httpx2.TransportError():
-            return Diagnosis(error_table.NOT_REACHED, said)
+            return Diagnosis(error_table.NOT_TRUSTED, detail)
+        # A temporary failure of the resolver has another errno.
+        case httpx2.ConnectError() if any(
+            isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME for cause in _walk_context(error)
+        ):
+            return Diagnosis(error_table.NO_SUCH_HOST, detail)
+        case httpx2.TransportError() | errors.LocalEntryNotFoundError() | errors.RevisionResolutionError():
+            return Diagnosis(error_table.NOT_REACHED, detail)
         case errors.XetDownloadError():
-            return Diagnosis(error_table.STORAGE, said)
+            return Diagnosis(error_table.STORAGE, detail)
         case ValueError() if BAD_CARD in str(error):
             return Diagnosis(error_table.BAD_CARD, str(error))
         case ValueError() if STORAGE_REFUSED in str(error):
             return Diagnosis(error_table.STORAGE_REFUSED, str(error))
-        case OSError() | RuntimeError() if answered := STORAGE_STATUS.search(str(error)):
-            status = int(answered[1])
-            return Diagnosis(
-                error_table.NO_XET if status == 404 else meaning_of_status(status, known, purpose), said, status
-            )
+        case OSError() | RuntimeError() if (status := _storage_status(error)) is not None:
+            meaning = error_table.NO_XET if status == 404 else meaning_of_status(status, purpose)
+            return Diagnosis(meaning, detail, status)
         case ConnectionError():
-            return Diagnosis(error_table.NOT_REACHED, said)
-        case OSError() if error.errno in NO_SPACE:
-            return Diagnosis(error_table.DISK_FULL, said)
-        case OSError() if error.errno in NOT_ALLOWED:
-            return Diagnosis(error_table.NOT_WRITABLE, said)
+            return Diagnosis(error_table.NOT_REACHED, detail)
+        case OSError() if error.errno in NOT_WRITTEN:
+            return Diagnosis(error_table.NOT_WRITTEN, detail)
         case OSError() if SIZE_DIFFERS in str(error):
-            return Diagnosis(error_table.CUT_SHORT, said)
+            return Diagnosis(error_table.CUT_SHORT, detail)
         case OSError():
-            return Diagnosis(error_table.NOT_TRANSFERRED, said)
+            return Diagnosis(error_table.NOT_TRANSFERRED, detail)
     return None
 
 
-def _diagnose_client(error: Exception, known: bool, purpose: Purpose) -> Diagnosis | None:
-    """The client failed over an answer of a form that it does not expect."""
+def _diagnose_client_failure(error: Exception, purpose: Purpose) -> Diagnosis | None:
+    """The client failed on a response of an unexpected form."""
     import httpx2
 
-    if not _is_client_error(error):
+    if not _is_raised_by_client(error):
         return None
-    for beneath in _walk_causes(error):
-        # It was about to say what the Hub refused, and could not read the reason.
-        if isinstance(beneath, httpx2.HTTPStatusError):
-            status = beneath.response.status_code
-            return Diagnosis(meaning_of_status(status, known, purpose), "for a reason that cannot be read", status)
+    for cause in _walk_context(error):
+        # The client could not read the reason of a refusal.
+        if isinstance(cause, httpx2.HTTPStatusError):
+            status = cause.response.status_code
+            return Diagnosis(meaning_of_status(status, purpose), "the reason cannot be read", status)
     if isinstance(error, RuntimeError) and not isinstance(error, RecursionError):
         return Diagnosis(error_table.STORAGE, _first_line(error))
     return Diagnosis(error_table.NOT_A_HUB, _first_line(error))
 
 
-def _is_client_error(error: Exception) -> bool:
-    """Whether the client raised it, or a library beneath the client, and not code of ours that the client called."""
+def _is_raised_by_client(error: Exception) -> bool:
+    """Whether the client, or a library that it calls, raised `error`, and not a callback of this package."""
     modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
     packages = (name.partition(".")[0] for name in modules)
     return [name for name in packages if name in ("antidote_ci", "huggingface_hub")][-1:] == ["huggingface_hub"]
 
 
-def _walk_causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and all that it was raised about."""
+def _walk_context(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and its chain of contexts."""
     while error is not None:
         yield error
         error = error.__context__
 
 
-def _is_unknown_host(error: BaseException) -> bool:
-    """Not the passing failure of a resolver, which is EAI_AGAIN."""
-    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
+def _storage_status(error: Exception) -> int | None:
+    match = STORAGE_STATUS.search(str(error))
+    return int(match[1]) if match else None
 
 
 def _first_line(error: Exception) -> str:
@@ -267,10 +240,6 @@ def _first_line(error: Exception) -> str:
 
 
 def _to_safe_line(text: str, token: str | None) -> str:
-    """As it may be printed: on one line and without control characters, since it must not look like a line of ours."""
+    """`text` on one line, without control characters and secrets: it must not look like a line of this program."""
     printable = "".join(character if character.isprintable() else " " for character in redact_secrets(text, token))
     return redact_secrets(" ".join(printable.split()), token)
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."

@@ -1,4 +1,4 @@
-"""Jobs of the Hub: what they run on, started, followed and cancelled.
+"""Start, follow and cancel Jobs of the Hub, and list their hardware.
 
 https://huggingface.co/docs/huggingface_hub/guides/jobs (huggingface_hub 2.4)
 """
@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from antidote_ci.hub.access import HubAccess
+from antidote_ci.hub.access import HubAccess, read_name
 from antidote_ci.hub.client import printable_endpoint
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi, JobInfo
-    from huggingface_hub._jobs_api import JobHardwareInfo
+    from huggingface_hub import HfApi, JobHardwareInfo, JobInfo
 
 HOURS_PER_UNIT = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0, "day": 24.0}
 SIZE_PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(MB|GB|TB)?", re.IGNORECASE)
@@ -22,12 +21,12 @@ BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 WORKING_STAGES = ("SCHEDULING", "RUNNING")
 ENDED_STAGES = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.2, 5.0
-"""Seconds between two looks at a Job that waits for its hardware, at first and in the end."""
+"""Seconds between two requests about a Job that waits for its hardware. The interval doubles each time."""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """A flavour: what a Job can run on, and for how much."""
+    """A flavor of hardware for Jobs, with its price."""
 
     name: str
     title: str
@@ -35,49 +34,49 @@ class Hardware:
     memory: int
     """Bytes."""
     gpu_memory: int | None
-    """Bytes, of all its GPUs together; None without one."""
+    """Bytes of all GPUs together; None without a GPU."""
     dollars: float
-    """An hour."""
+    """Per hour."""
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A Job that is wanted."""
+    """A Job to start."""
 
     namespace: str
     """The account or organisation that pays."""
     image: str
     command: list[str]
     environment: Mapping[str, str]
-    """Shown to whoever may see the Job."""
+    """Visible to everyone who may see the Job."""
     secrets: Mapping[str, str] = field(repr=False)
     flavor: str
     seconds: int
-    """After which the Hub ends it."""
+    """The timeout, after which the Hub stops the Job."""
     name: str
     labels: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A Job as it stands."""
+    """The state of a Job."""
 
     id: str
     namespace: str
     url: str
     stage: str
-    """SCHEDULING, RUNNING; then COMPLETED, CANCELED, ERROR or DELETED."""
+    """SCHEDULING or RUNNING, then COMPLETED, CANCELED, ERROR or DELETED."""
     message: str
-    """What the Hub says of the stage; often nothing."""
+    """The Hub's message about the stage, often empty."""
     flavor: str
     image: str
     command: list[str]
     environment: Mapping[str, str]
     initiator: str | None
-    """The account that started it, where the Hub says so; None for one that a schedule or a copy started."""
+    """The account that started the Job; None if the Hub does not name it, as for scheduled and copied Jobs."""
     has_run: bool
     seconds: int
-    """For which it has run."""
+    """The duration of a Job that has ended, else 0."""
 
     @property
     def is_working(self) -> bool:
@@ -85,34 +84,33 @@ class Job:
 
 
 def read_account_name(access: HubAccess) -> str:
-    """Whose token it is."""
-    return str(access.request("Jobs", lambda client: client.whoami(cache=True)["name"]))
+    """The name of the account of the token."""
+    return access.request("Jobs", read_name)
 
 
 def list_hardware(access: HubAccess) -> list[Hardware]:
-    """Every flavour that the Hub offers."""
-    return access.request("Jobs", lambda client: [_to_hardware(each) for each in client.list_jobs_hardware()])
+    """All flavors that the Hub offers."""
+    return access.request("Jobs", lambda client: [_to_hardware(info) for info in client.list_jobs_hardware()])
 
 
 def find_working(access: HubAccess, namespace: str, labels: Mapping[str, str]) -> list[Job]:
-    """The Jobs with these labels that have not ended, each as it is described by itself."""
-    return access.request(
-        f"Jobs of {namespace}", lambda client: _find_labelled(client, namespace, labels, WORKING_STAGES)
-    )
+    """The Jobs with these labels that have not ended."""
+    name = f"Jobs of {namespace}"
+    return access.request(name, lambda client: _find_labelled(client, namespace, labels, WORKING_STAGES))
 
 
 def submit_job(access: HubAccess, request: JobRequest, is_same_job: Callable[[Job], bool]) -> Job:
-    """Start the Job. `is_it` knows it again: where an answer was lost, it is found and not started twice."""
+    """Start the Job once. If an answer is lost, a retry recognises the started Job with `is_same_job`."""
 
-    asked = False
+    is_retry = False
 
     def once(client: "HfApi") -> Job:
-        nonlocal asked
-        # By now it may even have ended.
-        for job in _find_labelled(client, request.namespace, request.labels) if asked else []:
+        nonlocal is_retry
+        # The Job may have ended in the meantime.
+        for job in _find_labelled(client, request.namespace, request.labels) if is_retry else []:
             if is_same_job(job):
                 return job
-        asked = True
+        is_retry = True
         started = client.run_job(
             image=request.image,
             command=request.command,
@@ -130,14 +128,14 @@ def submit_job(access: HubAccess, request: JobRequest, is_same_job: Callable[[Jo
 
 
 def refresh_job(access: HubAccess, job: Job) -> Job:
-    """The Job as it stands now."""
+    """The current state of the Job."""
     return access.request(
         _describe_job(job), lambda client: _to_job(client.inspect_job(job_id=job.id, namespace=job.namespace))
     )
 
 
 def wait_until_started(access: HubAccess, job: Job, sleep: Callable[[float], None] = time.sleep) -> Job:
-    """The Job when it runs, or has ended without having run."""
+    """Wait until the Job runs or has ended, and return its state."""
     pause = MIN_POLL_SECONDS
     while job.is_working and job.stage != "RUNNING":
         sleep(pause)
@@ -147,23 +145,23 @@ def wait_until_started(access: HubAccess, job: Job, sleep: Callable[[float], Non
 
 
 def follow_log(access: HubAccess, job: Job, on_line: Callable[[str], None]) -> Job:
-    """Hand each line of the Job's log to `heard` as it comes, once; the Job when it has ended.
+    """Call `on_line` once with each line of the Job's log as it arrives, and return the state of the ended Job.
 
-    A stream that breaks is taken up where it broke, and every stretch of it has the whole patience of `access`. Where
-    it breaks while the Job ends, its last lines are missing: `read_log` has them.
+    A broken stream is resumed after the last line, with a new retry budget. If it breaks while the Job ends, the last
+    lines are missing: use `read_log`.
     """
     count = 0
 
     def listen(client: "HfApi") -> None:
         nonlocal count
-        before = count
+        previous = count
         try:
             for number, line in enumerate(client.fetch_job_logs(job_id=job.id, namespace=job.namespace, follow=True)):
                 if number >= count:
                     count = number + 1
                     on_line(line)
         except Exception:
-            if count == before:
+            if count == previous:
                 raise
 
     while job.is_working:
@@ -173,7 +171,7 @@ def follow_log(access: HubAccess, job: Job, on_line: Callable[[str], None]) -> J
 
 
 def read_log(access: HubAccess, job: Job) -> list[str]:
-    """Every line so far."""
+    """All lines of the log so far."""
     return access.request(
         _describe_job(job),
         lambda client: list(client.fetch_job_logs(job_id=job.id, namespace=job.namespace, follow=False)),
@@ -191,13 +189,14 @@ def _describe_job(job: Job) -> str:
 def _find_labelled(
     client: "HfApi", namespace: str, labels: Mapping[str, str], stages: Sequence[str] | None = None
 ) -> list[Job]:
-    found = client.list_jobs(status=list(stages) if stages else None, labels=dict(labels), namespace=namespace)
-    # A listing may leave out what a Job was started with.
-    jobs = [_to_job(client.inspect_job(job_id=each.id, namespace=namespace)) for each in found]
+    listed = client.list_jobs(status=list(stages) if stages else None, labels=dict(labels), namespace=namespace)
+    # The list may omit the command and the environment of a Job.
+    jobs = [_to_job(client.inspect_job(job_id=info.id, namespace=namespace)) for info in listed]
     return [job for job in jobs if stages is None or job.stage in stages]
 
 
 def _to_job(info: "JobInfo") -> Job:
+    started, finished = info.started_at, info.finished_at
     return Job(
         id=info.id,
         namespace=info.owner.name,
@@ -209,10 +208,8 @@ def _to_job(info: "JobInfo") -> Job:
         command=[*(info.command or []), *(info.arguments or [])],
         environment={str(key): str(value) for key, value in (info.environment or {}).items()},
         initiator=info.initiator.name if info.initiator and info.initiator.type == "user" else None,
-        has_run=info.started_at is not None,
-        seconds=int((info.finished_at - info.started_at).total_seconds())
-        if info.started_at and info.finished_at
-        else 0,
+        has_run=started is not None,
+        seconds=int((finished - started).total_seconds()) if started and finished else 0,
     )
 
 
@@ -229,6 +226,6 @@ def _to_hardware(info: "JobHardwareInfo") -> Hardware:
 
 
 def _parse_bytes(text: str) -> int:
-    """Of `16 GB`; 0 where it says nothing that can be read."""
+    """The number of bytes in a text such as `16 GB`; 0 if it cannot be parsed."""
     amount = SIZE_PATTERN.match(text)
     return int(float(amount[1]) * BYTES[(amount[2] or "GB").upper()]) if amount else 0

@@ -1,7 +1,8 @@
-"""A repository at one commit: resolved once, weighed before the download, every file checked as it arrives."""
+"""Pull a model at one commit: resolve it once, check the free disk space, then download and check every file."""
 
 import glob
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from antidote_ci.hub import cache
 from antidote_ci.hub.access import HubAccess
-from antidote_ci.hub.info import fetch_model_info
+from antidote_ci.hub.client import fetch_model_info
 from antidote_ci.hub.remote import (
     RemoteFile,
     RemoteRepository,
@@ -17,28 +18,26 @@ from antidote_ci.hub.remote import (
     parse_repository,
     require_safetensors,
 )
-from antidote_ci.hub.transfer_progress import TransferProgress, progress_bar_class, silent_bar_class
 from antidote_ci.paths import require_space
-from antidote_ci.records import OnProgress
+from antidote_ci.records import OnProgress, Progress
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-FILES_AT_ONCE = 8
+PARALLEL_DOWNLOADS = 8
 
 
 def is_local(model: str) -> bool:
-    """Whether `model` names a folder of this machine and not a repository of the Hub."""
-    # An unset variable of a shell is no name of the folder that one is in.
+    """Whether `model` names a local folder and not a repository of the Hub. The empty string is not local."""
     return model.startswith((".", "/", "~")) or os.path.isdir(model)  # noqa: PTH112 - Path.is_dir raises for a long name
 
 
 def resolve_revision(identifier: str, revision: str | None, access: HubAccess) -> RemoteRepository:
-    """`revision` (a branch, tag or commit; main when None) as one commit, from metadata alone.
+    """Resolve `revision` (a branch, tag or commit; main when None) to one commit, from metadata alone.
 
-    A commit that is wholly in the cache is answered without the network. Raises InfrastructureError when the Hub
-    cannot or will not answer, UnsafeCheckpoint for a repository whose weights are all pickled, or of which the Hub's
-    scanners warn, ConfigurationError for one without weights.
+    Sends no request for a commit that is completely in the cache. Raises InfrastructureError when the Hub cannot be
+    asked, UnsafeCheckpoint when all weights are pickled or the Hub's scanners call a file unsafe, ConfigurationError
+    when there are no weights.
     """
     remote = access.request(identifier, lambda client: _resolve_once(client, identifier, revision))
     require_safetensors(remote)
@@ -46,62 +45,88 @@ def resolve_revision(identifier: str, revision: str | None, access: HubAccess) -
 
 
 def client_cache_folder() -> Path:
-    """Where the client keeps what it downloads."""
+    """The folder of the client's cache."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
 
 
 def count_missing_bytes(remote: RemoteRepository) -> int:
-    """Bytes of the files that are not in the cache."""
+    """The total size of the files that are not in the cache."""
     return count_remote_bytes(remote) - sum(_cached_bytes(remote, file) for file in remote.files)
 
 
 def download_snapshot(remote: RemoteRepository, access: HubAccess, progress: OnProgress) -> Path:
-    """The snapshot's folder in the client's own cache; nothing is sent when it is there already.
+    """Download the files that are missing in the client's cache, check all files, and return the snapshot folder.
 
-    What is not what the Hub names is removed and fetched again while the patience of `access` lasts; what is whole is
-    kept. The folder may hold other files that other programs downloaded at this commit. `progress` counts bytes and
-    may be called from several threads, never from two at once.
+    A file without the right hash is removed and downloaded again while the retry budget of `access` lasts. The folder
+    may contain other files that other programs downloaded at this commit. `progress` is called from several threads,
+    one at a time. Raises InfrastructureError when the disk is too small or a download fails.
     """
     require_space(client_cache_folder(), count_missing_bytes(remote), "HF_HOME")
-    tally, checked = TransferProgress(count_remote_bytes(remote), progress), set[str]()
+    counter, checked = _DownloadProgress(count_remote_bytes(remote), progress), set[str]()
 
     def fetch(client: "HfApi", file: RemoteFile) -> None:
-        cache.fetch_file(
-            client, remote.id, remote.revision, file, progress_bar_class(partial(tally.receive, file.path))
-        )
+        on_bytes = partial(counter.receive, file.path)
+        cache.fetch_file(client, remote.id, remote.revision, file, on_bytes=on_bytes)
         checked.add(file.path)
-        tally.check(file.size)
+        counter.check(file.size)
 
     def fetch_missing(client: "HfApi") -> Path:
-        folder = _list_snapshot(client, remote)
-        left = [file for file in remote.files if file.path not in checked]
-        for file in left:
-            tally.begin(file.path, _cached_bytes(remote, file))
-        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
-            list(pool.map(partial(fetch, client), left))
+        folder = _cache_listing(client, remote)
+        missing = [file for file in remote.files if file.path not in checked]
+        for file in missing:
+            counter.begin(file.path, _cached_bytes(remote, file))
+        with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
+            list(pool.map(partial(fetch, client), missing))
         return folder
 
     return access.request(remote.id, fetch_missing)
 
 
+class _DownloadProgress:
+    """Counts received and checked bytes of several files, for several threads."""
+
+    def __init__(self, total: int, progress: OnProgress) -> None:
+        self._total = total
+        self._progress = progress
+        self._received: dict[str, int] = {}
+        self._checked = 0
+        self._lock = threading.Lock()
+
+    def begin(self, path: str, received: int) -> None:
+        with self._lock:
+            self._received[path] = received
+
+    def receive(self, path: str, size: int) -> None:
+        with self._lock:
+            self._received[path] += size
+            self._progress(Progress("download", sum(self._received.values()), self._total))
+
+    def check(self, size: int) -> None:
+        """Count a checked file. It is reported once all files are received."""
+        with self._lock:
+            self._checked += size
+            if sum(self._received.values()) >= self._total:
+                self._progress(Progress("verify", self._checked, self._total))
+
+
 def _resolve_once(client: "HfApi", identifier: str, revision: str | None) -> RemoteRepository:
-    known = cache.find_commit(identifier, revision) if revision else None
-    if known is not None:
-        return known
+    cached = cache.find_commit(identifier, revision) if revision else None
+    if cached is not None:
+        return cached
     info = fetch_model_info(client, identifier, revision, files=True, security=True)
-    # The Hub describes a gated repository to anyone, and refuses only its files.
+    # The Hub describes a gated repository to every account, and refuses only its files.
     if info.gated:
         client.auth_check(identifier)
     return parse_repository(identifier, info)
 
 
-def _list_snapshot(client: "HfApi", remote: RemoteRepository) -> Path:
-    """The snapshot's folder, beside which the client now keeps the commit's listing: the next time, nothing is asked.
+def _cache_listing(client: "HfApi", remote: RemoteRepository) -> Path:
+    """Make the client cache the file list of the commit, so that the next pull sends no request; the snapshot folder.
 
-    It does so for snapshots only, so the smallest file is fetched as one. The others are fetched singly, to be checked
-    as they arrive.
+    The client does so only in `snapshot_download`, which fetches the smallest file here. The other files are fetched
+    one by one, so that each is checked on arrival.
     """
     smallest = min(remote.files, key=lambda file: file.size)
     return Path(
@@ -109,7 +134,7 @@ def _list_snapshot(client: "HfApi", remote: RemoteRepository) -> Path:
             remote.id,
             revision=remote.revision,
             allow_patterns=[glob.escape(smallest.path)],
-            tqdm_class=silent_bar_class(),
+            tqdm_class=cache.progress_bar_class(),
         )
     )
 

@@ -1,13 +1,12 @@
-"""What the Hub says of a repository at one commit, checked before any of it is believed. Asks nothing itself."""
+"""The Hub's description of a repository at one commit, and its validation. This module sends no requests."""
 
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint.files import is_allowed_file, is_pickled_weights
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
-from antidote_ci.hub.digests import SHA256_DIGITS
 from antidote_ci.identifiers import COMMIT, SHA256
 
 if TYPE_CHECKING:
@@ -15,46 +14,39 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[\w.-]{1,96}(?:/[\w.-]{1,96})?", re.ASCII)
 MAX_FILES = 2_000
-"""More files than any model has shards that we could load."""
+"""More files than the shards of any model that can be loaded here."""
 MAX_FILE_BYTES = 1 << 50
-"""Bytes of one file; the Hub itself takes 500 GB."""
+"""The Hub itself accepts files of up to 500 GB."""
 ACCEPTED_LEVELS = {"safe", "caution", "suspicious"}
-"""What the Hub's scanners say of a file that they would not keep anyone from: all other words, new ones too, warn."""
+"""The results of the Hub's scanners that are accepted. Every other result, known or new, is unsafe."""
+SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file to download."""
+    """A file to download."""
 
     path: str
     size: int
     digest: str
-    """By which the Hub knows the content: its sha256 in large-file storage, else the id that git gives it."""
-
-    @property
-    def sha256(self) -> str | None:
-        return self.digest if len(self.digest) == SHA256_DIGITS else None
+    """The sha256 in large-file storage (64 hex digits), else the git blob id (40)."""
 
 
 @dataclass(frozen=True)
 class RepositoryInfo:
-    """What the Hub says of the whole repository."""
+    """The Hub's description of the repository, at any commit."""
 
     name: str
-    """As the Hub answered: another than was asked for when the repository was renamed or moved."""
-    private: bool
-    gated: Literal["auto", "manual"] | None
+    """The current name, which differs from the requested one if the repository was renamed or moved."""
     created: datetime | None
     modified: datetime | None
-    unsafe: list[str]
-    """Files that the Hub's scanners warn of. What they let through is not therefore safe."""
     parameters: int | None
-    """Entries of all weights in safetensors, where the Hub has counted them."""
+    """The number of weights in safetensors files, if the Hub has counted them."""
 
 
 @dataclass(frozen=True)
 class RemoteRepository:
-    """A repository at one commit: what will be downloaded, and what stays where it is."""
+    """A repository at one commit, with the files to download and the paths that are skipped."""
 
     id: str
     revision: str
@@ -62,136 +54,134 @@ class RemoteRepository:
     skipped: list[str]
     licence: str | None
     info: RepositoryInfo | None
-    """None for a commit that is wholly in the cache: the Hub was not asked."""
+    """None for a commit that is completely in the cache: no request is sent for it."""
 
 
 def count_remote_bytes(remote: RemoteRepository) -> int:
-    """Bytes of the files to download."""
+    """The total size of the files to download."""
     return sum(file.size for file in remote.files)
 
 
 def count_remote_weight_bytes(remote: RemoteRepository) -> int:
-    """Bytes of the weights among them."""
+    """The total size of the safetensors files to download."""
     return sum(file.size for file in remote.files if file.path.endswith(".safetensors"))
 
 
 def parse_repository(identifier: str, info: "ModelInfo") -> RemoteRepository:
-    """The answer of the Hub, refused where no honest Hub would give it.
+    """Validate the Hub's answer.
 
-    Raises InfrastructureError for what is no description of a repository, UnsafeCheckpoint for names that leave the
-    repository and for files that the Hub's scanners warn of.
+    Raises InfrastructureError when the answer is not a valid description, UnsafeCheckpoint when a path leaves the
+    repository or the Hub's scanners call a file to download unsafe, ConfigurationError for too many files.
     """
     commit = parse_commit(identifier, info.sha)
     siblings = info.siblings or []
-    names = [file.rfilename for file in siblings]
-    for name in names:
-        if not isinstance(name, str) or _leaves_folder(name):
+    paths = [file.rfilename for file in siblings]
+    for path in paths:
+        if not isinstance(path, str) or _leaves_folder(path):
             raise UnsafeCheckpoint(
-                f"{identifier} lists a file that lies outside of it: {name!r:.80}",
-                cause="git knows no such names: the Hub, or what answers in its place, was tampered with",
+                f"{identifier} lists a file outside the repository: {path!r:.80}",
+                cause="git does not allow such paths, so the Hub or another server has changed the list",
                 hint="check HF_ENDPOINT; do not use this repository",
             )
-    wanted = [file for file in siblings if is_allowed_file(file.rfilename)]
-    if len(wanted) > MAX_FILES:
+    allowed = [file for file in siblings if is_allowed_file(file.rfilename)]
+    if len(allowed) > MAX_FILES:
         raise ConfigurationError(
-            f"{identifier} has {len(wanted):,} files that a model may consist of, more than {MAX_FILES:,}",
-            cause="it is not one model",
-            hint="name a repository that holds one checkpoint",
+            f"{identifier} has {len(allowed):,} files of a model, more than {MAX_FILES:,}",
+            cause="it contains more than one model",
+            hint="name a repository with a single checkpoint",
         )
-    if len({file.rfilename for file in wanted}) < len(wanted):
-        raise _strange_answer_error(identifier, "it lists a file twice")
-    files = [parse_file(identifier, file) for file in wanted]
-    about = _parse_info(identifier, info)
-    for path in about.unsafe:
-        if is_allowed_file(path):
-            raise UnsafeCheckpoint(
-                f"the Hub's scanners call {path} of {identifier} unsafe",
-                cause="what they found is shown beside the file",
-                hint=f"read it on the page of {about.name}, and choose another model or commit",
-            )
-    licence = getattr(info.card_data, "license", None)
-    skipped = [name for name in names if not is_allowed_file(name)]
-    return RemoteRepository(identifier, commit, files, skipped, parse_licence(licence), about)
+    if len({file.rfilename for file in allowed}) < len(allowed):
+        raise _invalid_answer_error(identifier, "it lists a file twice")
+    files = [parse_file(identifier, file) for file in allowed]
+    repository = _parse_info(identifier, info)
+    for path in filter(is_allowed_file, _parse_unsafe(info.security_repo_status)):
+        raise UnsafeCheckpoint(
+            f"the Hub's scanners call {path} of {identifier} unsafe",
+            cause="the page of the file shows the finding",
+            hint=f"read it on the page of {repository.name}, and choose another model or commit",
+        )
+    licence = parse_licence(getattr(info.card_data, "license", None))
+    skipped = [path for path in paths if not is_allowed_file(path)]
+    return RemoteRepository(identifier, commit, files, skipped, licence, repository)
 
 
 def parse_commit(identifier: str, sha: str | None) -> str:
-    """The commit that the Hub names; InfrastructureError where it names none."""
+    """Validate the commit id. Raises InfrastructureError unless it has 40 hex digits."""
     if not isinstance(sha, str) or not COMMIT.fullmatch(sha):
         raise InfrastructureError(
             f"the Hub named no commit for {identifier}",
-            cause="what answers is no Hub",
+            cause="the server is not a Hub",
             hint="check HF_ENDPOINT and the proxy settings",
         )
     return sha
 
 
 def parse_file(identifier: str, file: "RepoSibling") -> RemoteFile:
-    """A file as the Hub describes it; InfrastructureError without a size or a hash that are possible."""
+    """Validate the description of a file. Raises InfrastructureError for an impossible size or hash."""
     if type(file.size) is not int or not 0 <= file.size <= MAX_FILE_BYTES:
-        raise _strange_answer_error(identifier, f"it says that {file.rfilename} has {file.size!r:.40} bytes")
-    named, like = (file.lfs.sha256, SHA256) if file.lfs else (file.blob_id, COMMIT)
-    if not isinstance(named, str) or not like.fullmatch(named):
-        raise _strange_answer_error(identifier, f"it names no hash for {file.rfilename}")
-    return RemoteFile(file.rfilename, file.size, named)
+        raise _invalid_answer_error(identifier, f"it says that {file.rfilename} has {file.size!r:.40} bytes")
+    digest, form = (file.lfs.sha256, SHA256) if file.lfs else (file.blob_id, COMMIT)
+    if not isinstance(digest, str) or not form.fullmatch(digest):
+        raise _invalid_answer_error(identifier, f"it names no hash for {file.rfilename}")
+    return RemoteFile(file.rfilename, file.size, digest)
 
 
 def parse_licence(value: object) -> str | None:
-    """The card's licence as text; a card may name several, or anything else."""
+    """The licence of a model card as text. A card may name several licences, or contain any other value."""
     if isinstance(value, list):
         return ", ".join(map(str, value)) or None
     return str(value) if value else None
 
 
 def require_safetensors(remote: RemoteRepository) -> None:
-    """Raise UnsafeCheckpoint for weights that are all pickled, ConfigurationError for none at all."""
+    """Raise UnsafeCheckpoint if all weights are pickled, ConfigurationError if there are no weights."""
     if any(file.path.endswith(".safetensors") for file in remote.files):
         return
     pickled = [path for path in remote.skipped if is_pickled_weights(path)]
     if pickled:
         raise UnsafeCheckpoint(
             f"{remote.id} has only pickled weights: {pickled[0]}",
-            cause="opening a pickle runs whatever code it holds",
+            cause="loading a pickle executes any code in it",
             hint="convert them with https://huggingface.co/spaces/safetensors/convert first",
         )
     raise ConfigurationError(
         f"{remote.id} holds no weights in safetensors at {remote.revision}",
-        cause="it is not a model or LoRA adapter, or its weights are in another format",
+        cause="it is not a model or LoRA adapter, or its weights have another format",
         hint="name a repository with model.safetensors or adapter_model.safetensors",
     )
 
 
-def _strange_answer_error(identifier: str, fault: str) -> InfrastructureError:
-    """For an answer that a Hub would not give."""
+def _invalid_answer_error(identifier: str, fault: str) -> InfrastructureError:
     return InfrastructureError(
-        f"the Hub's description of {identifier} makes no sense",
+        f"the Hub's description of {identifier} is not valid",
         cause=fault,
         hint="check HF_ENDPOINT and the proxy settings, then run the same command again",
     )
 
 
-def _leaves_folder(name: str) -> bool:
-    """Whether a path would leave its folder, on this system or on another."""
-    parts = re.split(r"[/\\]", name)
-    return parts[0] == "" or "\0" in name or not {".", ".."}.isdisjoint(parts)
+def _leaves_folder(path: str) -> bool:
+    """Whether the path leaves its folder on any operating system."""
+    parts = re.split(r"[/\\]", path)
+    return parts[0] == "" or "\0" in path or not {".", ".."}.isdisjoint(parts)
 
 
 def _parse_info(identifier: str, info: "ModelInfo") -> RepositoryInfo:
     if not isinstance(info.id, str) or not NAME.fullmatch(info.id):
-        raise _strange_answer_error(identifier, "it names no repository")
-    counted = info.safetensors.total if info.safetensors else None
+        raise _invalid_answer_error(identifier, "it names no repository")
+    total = info.safetensors.total if info.safetensors else None
     return RepositoryInfo(
         name=info.id,
-        private=bool(info.private),
-        gated=None if not info.gated else "auto" if info.gated == "auto" else "manual",
         created=info.created_at,
         modified=info.last_modified,
-        unsafe=_parse_unsafe(info.security_repo_status),
-        parameters=counted if type(counted) is int and counted > 0 else None,
+        parameters=total if type(total) is int and total > 0 else None,
     )
 
 
 def _parse_unsafe(status: object) -> list[str]:
-    """Paths from `{"filesWithIssues": [{"path": ..., "level": ...}]}`; undocumented, so read with care."""
+    """The unsafe paths in `{"filesWithIssues": [{"path": ..., "level": ...}]}`, which the Hub does not document.
+
+    Files that are not listed are not necessarily safe.
+    """
     issues = status.get("filesWithIssues") if isinstance(status, dict) else None
-    found = [issue for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []
-    return sorted({str(issue.get("path")) for issue in found if issue.get("level") not in ACCEPTED_LEVELS})
+    valid = [issue for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []
+    return sorted({str(issue.get("path")) for issue in valid if issue.get("level") not in ACCEPTED_LEVELS})

@@ -1,4 +1,4 @@
-"""How long a failing Hub is waited for: full jitter, its own Retry-After, and a budget. Knows nothing of HTTP.
+"""Retry with full jitter, the server's requested delay and a time budget. Independent of HTTP.
 
 https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
 """
@@ -14,20 +14,16 @@ Answer = TypeVar("Answer")
 logger = logging.getLogger(__name__)
 
 DEFAULT_BUDGET = 600.0
-"""An outage of the Hub that a run survives; the client alone gives up after half a minute."""
+"""Seconds. The client alone retries for about 30 seconds."""
 FIRST_DELAY = 1.0
 MAX_DELAY = 60.0
-"""The most seconds between two attempts, unless the Hub itself asks for more."""
+"""The longest pause in seconds between two attempts, unless the server asks for a longer one."""
 MAX_DOUBLINGS = 10
-
-
-def _error_kind(error: Exception) -> str:
-    return type(error).__name__
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """The budget, with its clock: tests wait for nothing."""
+    """A time budget. Tests replace the clock, so that they do not sleep."""
 
     seconds: float = DEFAULT_BUDGET
     clock: Callable[[], float] = time.monotonic
@@ -38,32 +34,33 @@ class RetryPolicy:
         self,
         attempt: Callable[[], Answer],
         retry_delay: Callable[[Exception], float | None],
-        describe: Callable[[Exception], str] = _error_kind,
+        describe: Callable[[Exception], str] = lambda error: type(error).__name__,
     ) -> Answer:
-        """What `attempt` returns, tried again while it fails in passing and the budget lasts.
+        """Return `attempt()`, and repeat it after transient exceptions while the budget lasts.
 
-        `passing` says of an exception how many seconds to wait at least, or None when waiting would not help; `told`
-        says in a few words what happened. When the budget, counted from the first failure, does not reach another
-        attempt, the last exception is raised, with a note that says how long it was tried.
+        `retry_delay` returns the minimum number of seconds before the next attempt, or None for an exception that is
+        not transient. `describe` summarises an exception for the log. The budget starts with the first failure.
+        Raises the last exception, with a note about the number of attempts, when the budget does not allow another.
         """
-        first, failures = None, 0
+        first_failure, failures = None, 0
         while True:
             try:
                 return attempt()
             except Exception as error:
-                asked = retry_delay(error)
-                if asked is None:
+                delay = retry_delay(error)
+                if delay is None:
                     raise
                 failures += 1
                 now = self.clock()
-                first = now if first is None else first
-                left = first + self.seconds - now
-                pause = max(asked, self.random() * min(MAX_DELAY, FIRST_DELAY * 2 ** min(failures - 1, MAX_DOUBLINGS)))
+                first_failure = now if first_failure is None else first_failure
+                left = first_failure + self.seconds - now
+                backoff = min(MAX_DELAY, FIRST_DELAY * 2 ** min(failures - 1, MAX_DOUBLINGS))
+                pause = max(delay, self.random() * backoff)
                 if pause > left:
-                    error.add_note(_describe_attempts(failures, now - first, asked))
+                    error.add_note(_describe_attempts(failures, now - first_failure, delay))
                     raise
                 logger.warning(
-                    "%s; asking again in %s, for at most %s more",
+                    "%s; retrying in %s, for at most %s more",
                     describe(error),
                     format_duration(pause),
                     format_duration(left),
@@ -72,12 +69,12 @@ class RetryPolicy:
 
 
 def format_duration(seconds: float) -> str:
-    """A duration for people."""
+    """A rounded duration in seconds, minutes or hours, such as `10 min`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:,.0f} h"
 
 
-def _describe_attempts(times: int, seconds: float, asked: float) -> str:
-    tried = f"tried {times} times in {format_duration(seconds)}" if times > 1 else "tried once"
-    return tried + (f", and it asks to wait for {format_duration(asked)}" if asked >= 1 else "")
+def _describe_attempts(count: int, seconds: float, delay: float) -> str:
+    attempts = f"tried {count} times in {format_duration(seconds)}" if count > 1 else "tried once"
+    return attempts + (f", and the server asks to wait for {format_duration(delay)}" if delay >= 1 else "")

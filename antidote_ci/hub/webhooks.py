@@ -1,4 +1,4 @@
-"""The webhooks of an account: listed, registered once, brought up to date, removed.
+"""List, create, update and remove the webhooks of an account.
 
 https://huggingface.co/docs/hub/webhooks, https://huggingface.co/docs/hub/jobs-webhooks (huggingface_hub 2.4)
 """
@@ -12,20 +12,21 @@ from antidote_ci.hub.access import HubAccess
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo, WebhookInfo
-    from huggingface_hub._jobs_api import JobSpec
     from huggingface_hub.hf_api import WebhookWatchedItem
 
+    from antidote_ci.hub.client_internals import JobSpec
+
 DOMAINS = ("repo",)
-"""Discussions change no file."""
+"""Events of repositories only: discussions change no files."""
 SECRETS = ("HF_TOKEN", "HF_WRITE_TOKEN", "ANTIDOTE_JUDGE_KEY")
-"""What a Job may be given; an empty one is taken back."""
+"""The secrets that a Job may receive. An empty value removes a secret."""
 NOT_FOUND = 404
 SUBJECT = "the webhooks of this account"
 
 
 @dataclass(frozen=True)
 class JobTemplate:
-    """What a Job webhook starts, without its secrets."""
+    """The Job that a webhook starts, without its secrets."""
 
     image: str
     command: tuple[str, ...]
@@ -35,14 +36,14 @@ class JobTemplate:
 
 @dataclass(frozen=True)
 class Webhook:
-    """Whom the Hub tells, and of what."""
+    """A webhook that sends events to `url` or starts a Job."""
 
     id: str
     url: str | None
     job_template: JobTemplate | None
-    """Where there is no url: the Job that it starts."""
+    """The Job to start, for a webhook without a url."""
     watched: tuple[str, ...]
-    """ORG/NAME, or ORG/* for all of a user or an organisation, sorted; of other kinds `kind:name`."""
+    """Sorted: ORG/NAME, ORG/* for all repositories of an account or organisation, else `kind:name`."""
     domains: tuple[str, ...]
     secret: str | None = field(repr=False)
     disabled: bool
@@ -50,7 +51,7 @@ class Webhook:
 
 @dataclass(frozen=True)
 class WebhookSpec:
-    """A webhook as it is to be: with a url and a secret, or with a source Job and the secrets of those it starts."""
+    """The wanted state of a webhook: a url and a secret, or the id of a Job to copy and the secrets of the copies."""
 
     repositories: tuple[str, ...]
     url: str | None = None
@@ -60,42 +61,43 @@ class WebhookSpec:
 
 
 def list_webhooks(access: HubAccess) -> list[Webhook]:
-    return access.request(SUBJECT, lambda client: [_to_webhook(each) for each in client.list_webhooks()])
+    return access.request(SUBJECT, lambda client: [_to_webhook(info) for info in client.list_webhooks()])
 
 
 def read_job_template(access: HubAccess, job_id: str, namespace: str | None) -> JobTemplate:
-    """What the Job runs."""
+    """The definition of an existing Job."""
     return access.request(
         f"the Job {job_id}", lambda client: _to_job_template(client.inspect_job(job_id=job_id, namespace=namespace))
     )
 
 
 def create_webhook(access: HubAccess, wanted: WebhookSpec, known: Collection[str]) -> Webhook:
-    """A new one. Asked again after a lost answer it finds its own: one that is not among the ids that were `known`."""
+    """Create a webhook once. `known` are the ids of earlier webhooks: a retry recognises the created webhook by its
+    new id."""
 
     def once(client: "HfApi") -> Webhook:
         watched = _to_watched(client, wanted.repositories)
-        for each in map(_to_webhook, client.list_webhooks()):
-            if each.id not in known and (each.url, each.watched) == (wanted.url, wanted.repositories):
-                return each
+        for webhook in map(_to_webhook, client.list_webhooks()):
+            if webhook.id not in known and (webhook.url, webhook.watched) == (wanted.url, wanted.repositories):
+                return webhook
         return _to_webhook(client.create_webhook(watched=watched, **_to_arguments(wanted)))
 
     return access.request(SUBJECT, once)
 
 
 def update_webhook(access: HubAccess, webhook: Webhook, wanted: WebhookSpec) -> Webhook:
-    """The same webhook as it is wanted now, and enabled."""
+    """Update the webhook to the wanted state, and enable it."""
 
     def once(client: "HfApi") -> Webhook:
         watched = _to_watched(client, wanted.repositories)
-        changed = client.update_webhook(webhook.id, watched=watched, **_to_arguments(wanted, renewed=True))
+        changed = client.update_webhook(webhook.id, watched=watched, **_to_arguments(wanted, is_update=True))
         return _to_webhook(client.enable_webhook(webhook.id) if changed.disabled else changed)
 
     return access.request(SUBJECT, once)
 
 
 def remove_webhook(access: HubAccess, webhook_id: str) -> None:
-    """Raises ConfigurationError where there is none of this id."""
+    """Remove a webhook. Raises ConfigurationError when no webhook has this id."""
 
     def once(client: "HfApi") -> bool:
         from huggingface_hub.errors import HfHubHTTPError
@@ -112,23 +114,23 @@ def remove_webhook(access: HubAccess, webhook_id: str) -> None:
         raise ConfigurationError(f"this account has no webhook {webhook_id}", hint="see `antidote-ci webhook list`")
 
 
-def _to_arguments(wanted: WebhookSpec, *, renewed: bool = False) -> dict[str, Any]:
-    """Only what is set: an absent value leaves what was there, and so does a secret that is not named."""
-    said: dict[str, Any] = {"url": wanted.url, "secret": wanted.secret, "job_id": wanted.job_id}
+def _to_arguments(wanted: WebhookSpec, *, is_update: bool = False) -> dict[str, Any]:
+    """The arguments that are set: the Hub keeps the old value of a missing argument or secret."""
+    arguments: dict[str, Any] = {"url": wanted.url, "secret": wanted.secret, "job_id": wanted.job_id}
     if wanted.secrets is not None:
-        said["secrets"] = (dict.fromkeys(SECRETS, "") if renewed else {}) | dict(wanted.secrets)
-    return {"domains": list(DOMAINS)} | {name: value for name, value in said.items() if value is not None}
+        arguments["secrets"] = (dict.fromkeys(SECRETS, "") if is_update else {}) | dict(wanted.secrets)
+    return {"domains": list(DOMAINS)} | {name: value for name, value in arguments.items() if value is not None}
 
 
 def _to_watched(client: "HfApi", repositories: Sequence[str]) -> "list[dict[Any, Any] | WebhookWatchedItem]":
-    """As the Hub names them. A namespace is that of the token's own account, else an organisation's."""
+    """The repositories in the form of the Hub. ORG/* is the token's own account or else an organisation."""
     own = str(client.whoami(cache=True)["name"]).lower()
-    found: list[dict[Any, Any] | WebhookWatchedItem] = []
+    watched: list[dict[Any, Any] | WebhookWatchedItem] = []
     for name in repositories:
         owner = name.removesuffix("/*")
         kind = "model" if owner == name else "user" if owner.lower() == own else "org"
-        found.append({"type": kind, "name": owner})
-    return found
+        watched.append({"type": kind, "name": owner})
+    return watched
 
 
 def _to_webhook(info: "WebhookInfo") -> Webhook:
@@ -136,7 +138,7 @@ def _to_webhook(info: "WebhookInfo") -> Webhook:
         id=info.id,
         url=info.url,
         job_template=_to_job_template(info.job) if info.job else None,
-        watched=tuple(sorted(_to_name(each.type, each.name) for each in info.watched)),
+        watched=tuple(sorted(_to_name(item.type, item.name) for item in info.watched)),
         domains=tuple(info.domains),
         secret=info.secret,
         disabled=info.disabled,

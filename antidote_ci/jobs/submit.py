@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from antidote_ci.checkpoint.json_files import parse_object
 from antidote_ci.errors import AntidoteError, Terminated
-from antidote_ci.hub import access, jobs_api, pull, trees
+from antidote_ci.hub import access, commits, jobs_api, pull
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.jobs_api import Job, JobRequest
 from antidote_ci.hub.remote import RemoteRepository
@@ -108,7 +108,7 @@ def _adapter_base(remote: RemoteRepository) -> str | None:
     """What an adapter says it stands upon."""
     if not any(file.path == ADAPTER for file in remote.files):
         return None
-    text = trees.read_file(resolve.pull_access(), remote.id, trees.to_tree(remote.revision, remote.files), ADAPTER)
+    text = commits.read_file(resolve.pull_access(), remote.id, commits.to_tree(remote.revision, remote.files), ADAPTER)
     try:
         name = parse_object(text or b"{}").get("base_model_name_or_path")
     except ValueError:

@@ -12,12 +12,11 @@ from antidote_ci.checkpoint.card import CARD
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.hub import ownership, publish, publish_checks, pull, trees
+from antidote_ci.hub import commits, ownership, publish, pull, pull_requests
 from antidote_ci.hub.access import HubAccess, write_access
-from antidote_ci.hub.commit_marker import CommitMarker
-from antidote_ci.hub.destination import Destination, DestinationState
+from antidote_ci.hub.commits import CommitMarker, CommitTree
+from antidote_ci.hub.destination import Destination, DestinationState, check_destination
 from antidote_ci.hub.pull_requests import PullRequestText
-from antidote_ci.hub.trees import CommitTree
 from antidote_ci.pipeline import resolve
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import Manifest, PublishResult, Report, ReportedSource, WeightFile
@@ -65,9 +64,7 @@ def prepare_publication(config: RunConfig) -> PublishTarget:
     revision = pull.resolve_revision(config.model, config.revision, resolve.pull_access()).revision
     name = settings.to or (f"antidote-{revision[:COMMIT_DIGITS]}" if settings.mode == "branch" else config.model)
     destination = Destination(settings.mode, config.model, revision, name)
-    return PublishTarget(
-        destination, publish_checks.check_destination(destination, resolve.pull_access(), access), access
-    )
+    return PublishTarget(destination, check_destination(destination, resolve.pull_access(), access), access)
 
 
 def require_mergeable_card(publication: PublishTarget, source_card: str) -> None:
@@ -91,12 +88,12 @@ def find_previous(publication: PublishTarget, policy_sha256: str) -> PreviousRun
     No weights are downloaded: the hashes in its manifest are compared with those of the Hub.
     """
     destination, access = publication.destination, publication.access
-    waiting = publish_checks.find_waiting_result(destination, access, policy_sha256)
+    waiting = pull_requests.find_waiting_result(destination, access, policy_sha256)
     if waiting is None:
         return None
     tree, url = waiting
     manifest_text, report_text, card_text = (
-        trees.read_file(access, destination.repository, tree, path) or b""
+        commits.read_file(access, destination.repository, tree, path) or b""
         for path in (MANIFEST_FILE, REPORT_PATH, CARD)
     )
     try:
@@ -121,7 +118,7 @@ def publish_model(publication: PublishTarget, report: Report, model: Path) -> Pu
     title, description = summary.render_pull_request(report, publication.card_location)
     request = publish.PublishRequest(
         contents={
-            path.relative_to(model).as_posix(): trees.read_content(path)
+            path.relative_to(model).as_posix(): commits.read_content(path)
             for path in sorted(model.rglob("*"))
             if path.is_file()
         },

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from antidote_ci import records
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
-from antidote_ci.hub import ownership, trees
+from antidote_ci.hub import commits, ownership
 from antidote_ci.hub.access import HubAccess, read_access
-from antidote_ci.hub.trees import CommitTree
+from antidote_ci.hub.commits import CommitTree
 from antidote_ci.pipeline import publishing
 from antidote_ci.records import Manifest
 from antidote_ci.repair.manifest import is_sealed
@@ -44,7 +44,7 @@ def inspect_head(order: RunRequest) -> RunTask | NewerCommit | RunOutcome:
 def _read_manifest(access: HubAccess, order: RunRequest, head: CommitTree) -> Manifest | None:
     """What lies there as a manifest under the same policy, unharmed. Anyone can make one."""
     try:
-        manifest = records.from_json(Manifest, trees.read_file(access, order.repository, head, MANIFEST_FILE) or b"")
+        manifest = records.from_json(Manifest, commits.read_file(access, order.repository, head, MANIFEST_FILE) or b"")
         return manifest if is_sealed(manifest) and manifest.policy_sha256 == order.policy else None
     # A text may be read that cannot be written again.
     except ValueError:

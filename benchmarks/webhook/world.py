@@ -19,8 +19,7 @@ from safetensors.numpy import save_file
 from antidote_ci import records
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.hub.access import HubAccess
-from antidote_ci.hub.destination import Destination
-from antidote_ci.hub.publish_checks import check_destination
+from antidote_ci.hub.destination import Destination, check_destination
 from antidote_ci.pipeline import publishing
 from antidote_ci.records import ReportedSource, WeightFile
 from antidote_ci.repair.manifest import seal_manifest

@@ -64,7 +64,7 @@ def test_sigterm_ends_the_demo_and_its_run(tmp_path: Path, times: int) -> None:
     with subprocess.Popen(command, env=waiting, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stderr is not None
         said = ""
-        while "asking again" not in said:
+        while "retrying in" not in said:
             said += demo.stderr.readline()
         for _ in range(times):
             demo.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""A whole pull and a whole publish against a Hub that fails by seed, and what must hold however they end."""
+"""A pull and a publish against a loopback Hub with seeded faults, and the conditions that must hold afterwards."""
 
 import hashlib
 import json
@@ -17,15 +17,13 @@ from huggingface_hub.utils import _http
 from safetensors.numpy import save_file
 
 from antidote_ci.errors import AntidoteError
-from antidote_ci.hub import commit_marker, pull
+from antidote_ci.hub import commits, pull
 from antidote_ci.hub.access import HubAccess
-from antidote_ci.hub.commit_marker import CommitMarker
-from antidote_ci.hub.destination import ATTRIBUTES, Destination
+from antidote_ci.hub.commits import ATTRIBUTES, CommitMarker, read_content
+from antidote_ci.hub.destination import Destination, check_destination
 from antidote_ci.hub.publish import PublishRequest, publish_result_files
-from antidote_ci.hub.publish_checks import check_destination
 from antidote_ci.hub.pull_requests import COMMENT_MARKER, PullRequestText
 from antidote_ci.hub.retry import RetryPolicy
-from antidote_ci.hub.trees import read_content
 from antidote_ci.records import Manifest, PublishResult, WeightFile, to_json
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import FaultInjector
@@ -36,11 +34,11 @@ from tests.hub.hub_samples import CARD, MANIFEST, TOKEN
 Mode = Literal["pull-request", "branch", "repo"]
 Rule = Literal[
     "no duplicates",
-    "no half-published head",
+    "no incomplete head",
     "no wrong bytes accepted",
-    "every ending typed",
-    "there after success",
-    "mended by another run",
+    "only typed errors",
+    "published after success",
+    "repaired by another run",
 ]
 MODES: tuple[Mode, ...] = ("pull-request", "branch", "repo")
 SHARES = (0.1, 0.3)
@@ -54,35 +52,34 @@ RUNS = (1, 2)
 
 @dataclass(frozen=True)
 class Material:
-    """A sharded model, and what runs that repair it publish: the same weights, each with its own card and report."""
+    """A sharded model and the results of two runs: the same repaired weights, with different cards and reports."""
 
     folder: Path
 
     @property
     def source(self) -> Path:
-        """The model."""
         return self.folder / "source"
 
     def repaired(self, run: int) -> Path:
-        """What that run made."""
+        """The result of a run."""
         return self.folder / f"run-{run}"
 
 
 def write_material(folder: Path) -> Material:
-    """A model of three shards of a few kB, and the same repair of it by each run, with every shard changed."""
-    made = Material(folder)
-    _write_checkpoint(made.source, CARD, seed=0)
+    """Write a model of three small shards and its repairs, in which every shard differs."""
+    material = Material(folder)
+    _write_checkpoint(material.source, CARD, seed=0)
     for run in RUNS:
-        place = made.repaired(run)
+        place = material.repaired(run)
         _write_checkpoint(place, f"{CARD}\nRepaired by run {run}.\n", seed=1)
         (place / "antidote").mkdir()
         (place / "antidote" / "report.json").write_text(json.dumps({"verdict": "repaired", "run": run}))
-        (place / "antidote" / "manifest.json").write_text(to_json(_manifest(made, run)))
-    return made
+        (place / "antidote" / "manifest.json").write_text(to_json(_manifest(material, run)))
+    return material
 
 
-def _manifest(made: Material, run: int) -> Manifest:
-    before, after = sums(made.source), sums(made.repaired(run))
+def _manifest(material: Material, run: int) -> Manifest:
+    before, after = sums(material.source), sums(material.repaired(run))
     files = [WeightFile(name, before[name], after[name]) for name in SHARDS]
     return replace(MANIFEST, run_id=f"{run:032x}", source_files=before, files=files)
 
@@ -112,7 +109,7 @@ def sums(folder: Path) -> dict[str, str]:
 
 @dataclass
 class Clock:
-    """Time that passes only in sleep, for many threads."""
+    """A clock that advances only in `sleep`; thread-safe."""
 
     now: float = 0.0
     passing: threading.Lock = field(default_factory=threading.Lock)
@@ -127,7 +124,7 @@ class Clock:
 
 @contextmanager
 def client(endpoint: str, cache: Path) -> Iterator[HubAccess]:
-    """The real client set to speak to a loopback Hub, with a cache of its own; nobody really sleeps."""
+    """The real client for a loopback Hub, with a separate cache and without real sleeps."""
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_CACHE", str(cache))
@@ -135,7 +132,7 @@ def client(endpoint: str, cache: Path) -> Iterator[HubAccess]:
         patch.setenv("HF_ENDPOINT", endpoint)
         for module in (_http, file_download):
             patch.setattr(module, "time", SimpleNamespace(sleep=clock.sleep))
-        # The client remembers whose a token is for as long as the process lives.
+        # The client caches the account of a token for the life of the process, so each Hub has another token.
         yield HubAccess(f"{TOKEN}{endpoint.rpartition(':')[2]}", RetryPolicy(clock=clock, sleep=clock.sleep))
     close_session()
 
@@ -151,7 +148,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Broken:
-    """Something that must never be."""
+    """A violated condition."""
 
     rule: Rule
     what: str
@@ -159,10 +156,10 @@ class Broken:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case went."""
+    """The result of a case."""
 
     pulled: int | None
-    """The exit code: 0 for success, None for an exception that is not ours."""
+    """The exit code: 0 for success, None for an exception other than AntidoteError."""
     published: int | None
     struck: int
     requests: int
@@ -170,7 +167,7 @@ class Outcome:
 
 
 def run(case: Case, material: Material, folder: Path) -> Outcome:
-    """The case in a Hub of its own: under faults, then once more in peace where that failed."""
+    """Run the case on a new Hub with faults, and repeat failed steps without faults."""
     with LoopbackHub(folder / "hub") as hub, client(hub.endpoint, folder / "cache") as access:
         destination = to(case.mode, hub.add(SOURCE, material.source))
         hub.faults = faults = FaultInjector(case.seed, case.share)
@@ -178,47 +175,47 @@ def run(case: Case, material: Material, folder: Path) -> Outcome:
         published = exit_code(lambda: publish_once(destination, material, access, run=1))
         hub.faults = None
         requests = hub.requests
-        struck = sum(faults.pick(number, *said.split(" ")) is not None for number, said in enumerate(requests, 1))
-        broken += judged(hub, destination, material, finished=published == 0)
+        struck = sum(faults.pick(number, *request.split(" ")) is not None for number, request in enumerate(requests, 1))
+        broken += find_violations(hub, destination, material, finished=published == 0)
         broken += [
-            Broken("every ending typed", what)
+            Broken("only typed errors", what)
             for what, code in (("pull", pulled), ("publish", published))
             if code is None
         ]
         if pulled != 0:
             again, wrong = _pulled(material, access)
-            broken += [*wrong, *_mended("pull", again)]
+            broken += [*wrong, *_check_repeated("pull", again)]
         if published != 0:
-            broken += _mended("publish", exit_code(lambda: publish_once(destination, material, access, run=2)))
-            broken += judged(hub, destination, material, finished=True)
+            broken += _check_repeated("publish", exit_code(lambda: publish_once(destination, material, access, run=2)))
+            broken += find_violations(hub, destination, material, finished=True)
     return Outcome(pulled, published, struck, len(requests), broken)
 
 
-def _mended(what: str, code: int | None) -> list[Broken]:
-    return [] if code == 0 else [Broken("mended by another run", f"in peace, {what} ends in {code}")]
+def _check_repeated(what: str, code: int | None) -> list[Broken]:
+    return [] if code == 0 else [Broken("repaired by another run", f"without faults, {what} ends with {code}")]
 
 
 def to(mode: Mode, revision: str) -> Destination:
-    """Where each mode publishes in these tests."""
+    """The destination of each mode."""
     return Destination(mode, SOURCE, revision, {"pull-request": SOURCE, "branch": BRANCH, "repo": TARGET}[mode])
 
 
 def publish_once(destination: Destination, material: Material, access: HubAccess, run: int) -> PublishResult:
-    """What one run does from the survey to the end; another `run` comes to the same result."""
-    mark = CommitMarker(f"{run:032x}", "b" * 64, destination.revision, POLICY, "c" * 64)
-    words = PullRequestText(
+    """Check the destination and publish. Every `run` has the same result."""
+    marker = CommitMarker(f"{run:032x}", "b" * 64, destination.revision, POLICY, "c" * 64)
+    texts = PullRequestText(
         comment=lambda published: f"{COMMENT_MARKER}\nRun {run} published {published.revision}.",
         closing=lambda number: f"The same result is in {number}.",
         superseding=lambda number: f"A newer one is {number}.",
     )
-    standing = check_destination(destination, access, access)
+    state = check_destination(destination, access, access)
     contents = {path: read_content(material.repaired(run) / path) for path in sums(material.repaired(run))}
-    result = PublishRequest(contents, "Repair with Antidote", f"Run {run}.", words, mark)
-    return publish_result_files(destination, standing, result, access)
+    result = PublishRequest(contents, "Repair with Antidote", f"Run {run}.", texts, marker)
+    return publish_result_files(destination, state, result, access)
 
 
 def exit_code(call: Callable[[], object]) -> int | None:
-    """0 when `call` returns, the exit code of the error of ours that it raises, None for any other."""
+    """0 if `call` returns, the exit code of an AntidoteError, None for another exception."""
     try:
         call()
     except AntidoteError as error:
@@ -228,50 +225,53 @@ def exit_code(call: Callable[[], object]) -> int | None:
     return 0
 
 
-def judged(
+def find_violations(
     hub: LoopbackHub, destination: Destination, material: Material, finished: bool, rivals: int = 0
 ) -> list[Broken]:
-    """What is wrong with what the Hub holds.
+    """The violated conditions on the Hub.
 
-    `finished`: the result must be there, once. `rivals`: how many runs were there besides, each of which may have
-    opened and closed a pull request, or commented at the same moment: the Hub knows no comment on a condition.
+    `finished`: the result must be published once. `rivals`: the number of concurrent runs. Each may have opened and
+    closed a pull request, or commented at the same moment, since the Hub has no conditional comments.
     """
     old, results = sums(material.source), [sums(material.repaired(run)) for run in RUNS]
-    broken, ours, holding = [], set(), []
+    broken, marked, holding = [], set(), []
     for name in hub.store.names():
         repository = hub.store.repository(name)
-        opened = [each for each in repository.pull_requests if each.status == "open"]
-        closed = {each.ref for each in repository.pull_requests if each.status == "closed"}
+        opened = [pull_request for pull_request in repository.pull_requests if pull_request.status == "open"]
+        closed = {pull_request.ref for pull_request in repository.pull_requests if pull_request.status == "closed"}
         for ref, revision in repository.refs.items():
             if ref in closed:
                 continue
             files = {path: entry.sha256 for path, entry in hub.store.commit(name, revision).files.items()}
-            # What the Hub itself puts into a new repository.
+            # The Hub adds this file to a new repository.
             files.pop(ATTRIBUTES, None)
             before = old if name == SOURCE else {}
             if files in [{**before, **result} for result in results]:
                 holding.append((name, ref))
             elif files != before:
-                broken.append(Broken("no half-published head", f"{ref} of {name}"))
-            ours |= {
-                (name, each.revision) for each in history(hub, name, revision) if commit_marker.parse_marker(each.body)
+                broken.append(Broken("no incomplete head", f"{ref} of {name}"))
+            marked |= {
+                (name, commit.revision) for commit in history(hub, name, revision) if commits.parse_marker(commit.body)
             }
-        comments = [sum(said.content.startswith(COMMENT_MARKER) for said in each.comments) for each in opened]
+        comments = [
+            sum(comment.content.startswith(COMMENT_MARKER) for comment in pull_request.comments)
+            for pull_request in opened
+        ]
         if len(opened) > 1 or len(closed) > rivals or max(comments, default=0) > 1 + rivals:
-            counted = f"{len(opened)} open and {len(closed)} closed pull requests, comments of ours: {comments}"
+            counted = f"{len(opened)} open and {len(closed)} closed pull requests, own comments: {comments}"
             broken.append(Broken("no duplicates", counted))
         if finished and 0 in comments:
-            broken.append(Broken("there after success", "a pull request without our comment"))
-    if len(ours) > 1:
-        broken.append(Broken("no duplicates", f"{len(ours)} commits carry our mark"))
+            broken.append(Broken("published after success", "a pull request without a comment"))
+    if len(marked) > 1:
+        broken.append(Broken("no duplicates", f"{len(marked)} commits have a marker"))
     expected = [(destination.repository, "refs/pr/1" if destination.mode == "pull-request" else destination.branch)]
     if holding != expected and (holding or finished):
-        broken.append(Broken("there after success", f"the result is at {holding}, and belongs at {expected}"))
+        broken.append(Broken("published after success", f"the result is at {holding}, not at {expected}"))
     return broken
 
 
 def history(hub: LoopbackHub, name: str, revision: str | None) -> Iterator[Commit]:
-    """A commit and what it stands upon."""
+    """A commit and its ancestors."""
     while revision is not None:
         commit = hub.store.commit(name, revision)
         yield commit
@@ -279,13 +279,13 @@ def history(hub: LoopbackHub, name: str, revision: str | None) -> Iterator[Commi
 
 
 def _pulled(material: Material, access: HubAccess) -> tuple[int | None, list[Broken]]:
-    """The exit code of a whole pull, and which files it accepted with wrong bytes."""
+    """The exit code of a pull, and the files that it accepted with wrong bytes."""
     wrong: list[Broken] = []
 
-    def whole() -> None:
+    def pull_all() -> None:
         folder = pull.download_snapshot(pull.resolve_revision(SOURCE, None, access), access, ignore)
         for path, sha256 in sums(material.source).items():
             if hashlib.sha256((folder / path).read_bytes()).hexdigest() != sha256:
                 wrong.append(Broken("no wrong bytes accepted", path))
 
-    return exit_code(whole), wrong
+    return exit_code(pull_all), wrong

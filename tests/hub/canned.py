@@ -1,4 +1,4 @@
-"""A Hub that has one answer: what it is told to say, to whoever asks."""
+"""An HTTP server whose answers a test defines."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,8 +9,8 @@ JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request that arrived."""
+class Request:
+    """A received request."""
 
     method: str
     path: str
@@ -20,7 +20,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Canned:
-    """An answer."""
+    """A response."""
 
     status: int = 200
     body: bytes = b""
@@ -28,12 +28,12 @@ class Canned:
 
 
 class CannedHub(Server):
-    """`answer` may be replaced at any time."""
+    """Calls `answer` for each request. A test may replace it."""
 
-    def __init__(self, answer: Callable[[Asked], Canned]) -> None:
+    def __init__(self, answer: Callable[[Request], Canned]) -> None:
         super().__init__(_Handler)
         self.answer = answer
-        self.asked: list[Asked] = []
+        self.requests: list[Request] = []
 
 
 class _Handler(Handler):
@@ -41,9 +41,9 @@ class _Handler(Handler):
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        asked = Asked(self.command, self.path, {key.lower(): value for key, value in self.headers.items()}, body)
-        self.server.asked.append(asked)
-        answer = self.server.answer(asked)
+        request = Request(self.command, self.path, {key.lower(): value for key, value in self.headers.items()}, body)
+        self.server.requests.append(request)
+        answer = self.server.answer(request)
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)

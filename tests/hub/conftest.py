@@ -1,4 +1,4 @@
-"""A loopback Hub for every test, and the real client set to talk to it."""
+"""Fixtures: a loopback Hub, and the real client configured for it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.hub.hub_samples import CARD, MakeModel
 
 @pytest.fixture
 def client_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the client reads from the environment at import, for a test; the cache's folder."""
+    """Settings that the client reads at import; the cache folder."""
     cache = tmp_path / "cache"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
@@ -30,7 +30,7 @@ def hub(tmp_path: Path, client_settings: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def model(tmp_path: Path) -> MakeModel:
-    """Makes a folder with a tiny checkpoint: weights of a seed, a card, further files by name."""
+    """Create a folder with a tiny checkpoint: random weights, a card, and further files by name."""
 
     def make(name: str = "model", seed: int = 0, card: str = CARD, **files: str) -> Path:
         folder = tmp_path / name
@@ -40,7 +40,7 @@ def model(tmp_path: Path) -> MakeModel:
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "config.json").write_text('{"model_type": "llama"}')
         (folder / "README.md").write_text(card)
-        (folder / "nested" / "notes.txt").write_text("kept, never downloaded")
+        (folder / "nested" / "notes.txt").write_text("not downloaded")
         for file, text in files.items():
             (folder / file).write_text(text)
         return folder
@@ -50,7 +50,7 @@ def model(tmp_path: Path) -> MakeModel:
 
 @pytest.fixture
 def pickled(tmp_path: Path) -> Path:
-    """A checkpoint with nothing but a pickle, which would fail the test if it were ever opened."""
+    """A checkpoint with only a pickle. Loading it aborts the process."""
     folder = tmp_path / "pickled"
     folder.mkdir()
     (folder / "config.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""A server between the client and a Hub: it notes what is asked, and a test may answer in the Hub's place."""
+"""A proxy in front of a Hub that records requests, and whose answers a test may replace."""
 
 import http.client
 import json
@@ -13,18 +13,18 @@ HOP = {"connection", "transfer-encoding", "keep-alive", "date", "server"}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request."""
+class Request:
+    """A received request."""
 
     method: str
     path: str
     headers: dict[str, str]
-    """By lower-case name."""
+    """Names in lower case."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer; `cut` bytes of the body are kept back, and the connection is closed."""
+    """A response. The last `cut` bytes of the body are not sent, and the connection is closed."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -39,27 +39,27 @@ class Answer:
         return cast(dict[str, Any], json.loads(self.body))
 
 
-Respond = Callable[[Asked, Callable[[], Answer]], Answer]
-"""Takes a request, and what asks the Hub itself."""
+Respond = Callable[[Request, Callable[[], Answer]], Answer]
+"""Called with a request and a function that forwards it to the Hub."""
 
 
-def forwarded(_: Asked, hub: Callable[[], Answer]) -> Answer:
-    """The Hub's own answer."""
+def forwarded(_: Request, hub: Callable[[], Answer]) -> Answer:
+    """Return the answer of the Hub."""
     return hub()
 
 
 class Front(Server):
-    """Without a Hub behind it, `respond` must answer everything."""
+    """With an empty `hub`, `respond` must answer every request."""
 
     def __init__(self, hub: str, respond: Respond = forwarded) -> None:
         super().__init__(_Handler)
         self.hub = hub
         self.respond = respond
-        self.asked: list[Asked] = []
+        self.requests: list[Request] = []
 
     def gets(self, part: str) -> list[str]:
-        """The paths with `part` in them of which the body was asked for."""
-        return [each.path for each in self.asked if each.method == "GET" and part in each.path]
+        """The paths of GET requests that contain `part`."""
+        return [request.path for request in self.requests if request.method == "GET" and part in request.path]
 
 
 class _Handler(Handler):
@@ -68,9 +68,9 @@ class _Handler(Handler):
 
     def do_GET(self) -> None:
         headers = {key.lower(): value for key, value in self.headers.items()}
-        asked = Asked(self.command, self.path, headers)
-        self.server.asked.append(asked)
-        answer = self.server.respond(asked, lambda: _ask(self.server.hub, asked))
+        request = Request(self.command, self.path, headers)
+        self.server.requests.append(request)
+        answer = self.server.respond(request, lambda: _forward(self.server.hub, request))
         self.send_response(answer.status)
         for key, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
             self.send_header(key, value)
@@ -82,10 +82,10 @@ class _Handler(Handler):
     do_HEAD = do_GET
 
 
-def _ask(hub: str, asked: Asked) -> Answer:
+def _forward(hub: str, request: Request) -> Answer:
     connection = http.client.HTTPConnection(urlsplit(hub).netloc)
-    kept = {key: value for key, value in asked.headers.items() if key not in HOP and key != "host"}
-    connection.request(asked.method, asked.path, headers=kept)
+    headers = {key: value for key, value in request.headers.items() if key not in HOP and key != "host"}
+    connection.request(request.method, request.path, headers=headers)
     response = connection.getresponse()
     headers = {key: value for key, value in response.getheaders() if key.lower() not in HOP}
     body = response.read()

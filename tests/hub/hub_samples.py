@@ -1,4 +1,4 @@
-"""What the tests of the Hub share beside their fixtures."""
+"""Values and helpers for the tests of the Hub."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,17 +13,17 @@ from antidote_ci.records import Manifest, ReportedSource
 CARD = "---\nlicense: apache-2.0\nbase_model: demo/base\ntags: [demo]\n---\n# A small model\n"
 TOKEN = "hf_loopbackToken"
 
-HASTY = HubAccess(retry_policy=RetryPolicy(0))
-"""Without a token, and without patience: the first failure is the last."""
+NO_RETRY = HubAccess(retry_policy=RetryPolicy(0))
+"""Access without a token and without retries."""
 
 MakeModel = Callable[..., Path]
 
 uploads = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-"""The client (2.4.0) sends large files in a way that its own HTTP library has deprecated."""
+"""huggingface_hub 2.4.0 uploads large files with a deprecated argument of its HTTP library."""
 
 
-def said(error: AntidoteError) -> str:
-    """Everything a person gets to read of an error."""
+def full_text(error: AntidoteError) -> str:
+    """The full text of an error."""
     return f"{error.what}\n{error.cause}\n{error.hint}\n{error!r}"
 
 
@@ -48,4 +48,4 @@ MANIFEST = Manifest(
     plan=None,
     files=[],
 )
-"""Of a repair of org/model; tests put its files in."""
+"""The manifest of a repair of org/model. Tests add its files."""

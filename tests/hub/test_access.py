@@ -1,4 +1,4 @@
-"""Which token is used for what, and the exchange of a workflow's identity for one."""
+"""Tokens and their purposes, and the exchange of a workflow's identity for a token."""
 
 import json
 import os
@@ -14,15 +14,15 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub.access import HubAccess, read_access, write_access
 from antidote_ci.hub.retry import DEFAULT_BUDGET, RetryPolicy
 from loopback_hub import LoopbackHub, oidc
-from tests.hub.canned import JSON, Asked, Canned, CannedHub
-from tests.hub.hub_samples import said
+from tests.hub.canned import JSON, Canned, CannedHub, Request
+from tests.hub.hub_samples import full_text
 
 IDENTITY = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJyZXBvOm9yZy9tb2RlbCJ9.c2lnbmF0dXJl"
 RESOURCE = "org/model"
 AT_ONCE = {"ANTIDOTE_HUB_PATIENCE": "0"}
 
 
-def test_reading_and_writing_are_separate_rights() -> None:
+def test_reading_and_publishing_use_separate_tokens() -> None:
     both = {"HF_TOKEN": "hf_read", "HF_WRITE_TOKEN": "hf_write"}
     assert read_access(both).token == "hf_read"
     assert write_access(both).token == "hf_write"
@@ -31,44 +31,44 @@ def test_reading_and_writing_are_separate_rights() -> None:
     assert (read_access(both).purpose, write_access(both).purpose) == ("reading", "publishing")
 
 
-def test_a_token_is_never_part_of_what_is_printed() -> None:
+def test_repr_does_not_show_the_token() -> None:
     assert "hf_secret" not in repr(HubAccess("hf_secret"))
 
 
 @pytest.mark.parametrize("environment", [{}, {"HF_TOKEN": ""}, {"HF_TOKEN": " \n", "HF_WRITE_TOKEN": ""}])
-def test_publishing_needs_a_token(environment: dict[str, str]) -> None:
+def test_publishing_without_a_token_fails(environment: dict[str, str]) -> None:
     assert read_access(environment).token is None
-    with pytest.raises(InfrastructureError, match="needs a token") as raised:
+    with pytest.raises(InfrastructureError, match="requires a token") as raised:
         write_access(environment)
     assert "--publish none" in str(raised.value.hint)
 
 
-def test_white_space_around_a_token_is_nobodys_intention() -> None:
+def test_white_space_around_a_token_is_removed() -> None:
     assert read_access({"HF_TOKEN": " hf_read\r\n"}).token == "hf_read"
 
 
 @pytest.mark.parametrize("token", ["hf_a b", "hf_a\nhf_b", "hf_ü", "hf_\x07bell"])
-def test_a_token_that_is_none(token: str) -> None:
+def test_invalid_characters_in_a_token_are_refused(token: str) -> None:
     for environment in ({"HF_TOKEN": token}, {"HF_WRITE_TOKEN": token}):
-        with pytest.raises(ConfigurationError, match="has characters that no token has") as raised:
+        with pytest.raises(ConfigurationError, match="contains characters that are not allowed") as raised:
             (read_access if "HF_TOKEN" in environment else write_access)(environment)
-        assert token not in said(raised.value)
+        assert token not in full_text(raised.value)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("", DEFAULT_BUDGET), ("0", 0.0), (" 90 ", 90.0), ("1.5", 1.5)])
-def test_patience_from_the_environment(text: str, seconds: float) -> None:
+def test_retry_budget_is_read_from_the_environment(text: str, seconds: float) -> None:
     assert read_access({"ANTIDOTE_HUB_PATIENCE": text}).retry_policy.seconds == seconds
 
 
 @pytest.mark.parametrize("text", ["-1", "soon", "inf", "nan", "1e999"])
-def test_patience_that_is_no_number(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="no number of seconds"):
+def test_invalid_retry_budget_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="not a number of seconds"):
         read_access({"ANTIDOTE_HUB_PATIENCE": text})
 
 
 @pytest.fixture
 def workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment with the identity of a workflow, and nothing saved on this machine."""
+    """An environment with a workflow identity and without a saved token."""
     monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setenv("HF_OIDC_RESOURCE", RESOURCE)
@@ -81,21 +81,21 @@ def serve(hub: CannedHub, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(constants, "ENDPOINT", hub.endpoint)
 
 
-def test_an_identity_is_exchanged_for_a_token(workflow: pytest.MonkeyPatch) -> None:
+def test_identity_is_exchanged_for_a_token(workflow: pytest.MonkeyPatch) -> None:
     granted = json.dumps({"access_token": "hf_jwt_granted", "expires_in": 3600}).encode()
     with CannedHub(lambda _: Canned(200, granted, JSON)) as hub:
         serve(hub, workflow)
         environment = {"HF_OIDC_RESOURCE": RESOURCE, "HF_TOKEN": "hf_read"}
-        found = write_access(environment)
-        assert (found.token, found.purpose) == ("hf_jwt_granted", "publishing")
-        assert [each.path for each in hub.asked] == ["/oauth/token"]
+        access = write_access(environment)
+        assert (access.token, access.purpose) == ("hf_jwt_granted", "publishing")
+        assert [request.path for request in hub.requests] == ["/oauth/token"]
         assert write_access({**environment, "HF_WRITE_TOKEN": "hf_write"}).token == "hf_write"
-        assert len(hub.asked) == 1
+        assert len(hub.requests) == 1
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-def test_an_identity_that_is_not_trusted(workflow: pytest.MonkeyPatch, status: int) -> None:
-    def refuse(asked: Asked) -> Canned:
+def test_untrusted_identity_is_refused(workflow: pytest.MonkeyPatch, status: int) -> None:
+    def refuse(request: Request) -> Canned:
         return Canned(status, json.dumps({"error": "invalid_grant", "error_description": IDENTITY}).encode(), JSON)
 
     with CannedHub(refuse) as hub:
@@ -104,10 +104,10 @@ def test_an_identity_that_is_not_trusted(workflow: pytest.MonkeyPatch, status: i
             write_access({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
     assert f"{status}: invalid_grant: [token]" in str(raised.value.cause)
     assert "HF_WRITE_TOKEN" in str(raised.value.hint)
-    assert IDENTITY not in said(raised.value)
+    assert IDENTITY not in full_text(raised.value)
 
 
-def test_an_exchange_is_asked_for_again(workflow: pytest.MonkeyPatch) -> None:
+def test_exchange_is_retried(workflow: pytest.MonkeyPatch) -> None:
     answers = [Canned(503), Canned(502), Canned(200, b'{"access_token": "hf_jwt_granted"}', JSON)]
     with CannedHub(lambda _: answers.pop(0)) as hub:
         serve(hub, workflow)
@@ -115,7 +115,7 @@ def test_an_exchange_is_asked_for_again(workflow: pytest.MonkeyPatch) -> None:
         assert access.exchange_token(RESOURCE) == "hf_jwt_granted"
 
 
-def test_a_job_without_an_identity(workflow: pytest.MonkeyPatch) -> None:
+def test_job_without_an_identity_fails(workflow: pytest.MonkeyPatch) -> None:
     workflow.delenv("HF_OIDC_ID_TOKEN")
     workflow.delenv("GITHUB_ACTIONS", raising=False)
     with pytest.raises(InfrastructureError, match="identity could not be exchanged") as raised:
@@ -123,13 +123,13 @@ def test_a_job_without_an_identity(workflow: pytest.MonkeyPatch) -> None:
     assert "id-token: write" in str(raised.value.hint)
 
 
-def test_an_identity_minted_by_github_is_not_shown(workflow: pytest.MonkeyPatch) -> None:
-    """The Hub sends back the identity, which stands in no variable."""
+def test_identity_from_github_is_redacted(workflow: pytest.MonkeyPatch) -> None:
+    """The Hub returns the identity, which is in no environment variable."""
     workflow.delenv("HF_OIDC_ID_TOKEN")
 
-    def answer(asked: Asked) -> Canned:
-        if asked.path.startswith("/mint"):
-            assert asked.headers["authorization"] == "Bearer request-token-of-the-job"
+    def answer(request: Request) -> Canned:
+        if request.path.startswith("/mint"):
+            assert request.headers["authorization"] == "Bearer request-token-of-the-job"
             return Canned(200, json.dumps({"value": IDENTITY}).encode(), JSON)
         return Canned(403, json.dumps({"error": f"{IDENTITY} is not trusted"}).encode(), JSON)
 
@@ -143,50 +143,52 @@ def test_an_identity_minted_by_github_is_not_shown(workflow: pytest.MonkeyPatch)
     assert "403: [token] is not trusted" in str(raised.value.cause)
 
 
-def test_an_exchange_for_another_resource_than_that_of_the_process(workflow: pytest.MonkeyPatch) -> None:
-    """The client would send a token that is saved on this machine."""
+def test_exchange_requires_the_resource_of_the_process(workflow: pytest.MonkeyPatch) -> None:
+    """Otherwise the client would use a token saved on this machine."""
     workflow.delenv("HF_OIDC_RESOURCE")
     with pytest.raises(ValueError, match="HF_OIDC_RESOURCE"):
         HubAccess(None, RetryPolicy(0), "exchanging").exchange_token(RESOURCE)
 
 
-def test_a_token_that_is_always_refused_is_exchanged_once_more(workflow: pytest.MonkeyPatch) -> None:
-    """Neither token is in the message, although neither looks like one of the Hub."""
+def test_rejected_token_is_exchanged_once_more(workflow: pytest.MonkeyPatch) -> None:
+    """Both tokens are redacted, although they do not look like Hub tokens."""
     tokens = ["first-granted-secret", "second-granted-secret"]
 
-    def answer(asked: Asked) -> Canned:
-        if asked.path == "/oauth/token":
+    def answer(request: Request) -> Canned:
+        if request.path == "/oauth/token":
             return Canned(200, json.dumps({"access_token": tokens[granted()], "expires_in": 3600}).encode(), JSON)
         return Canned(
-            401, json.dumps({"error": f"refused: {tokens} as {asked.headers['authorization']}"}).encode(), JSON
+            401, json.dumps({"error": f"refused: {tokens} as {request.headers['authorization']}"}).encode(), JSON
         )
 
     def granted() -> int:
-        return [each.path for each in hub.asked].count("/oauth/token") - 1
+        return [request.path for request in hub.requests].count("/oauth/token") - 1
 
     with CannedHub(answer) as hub:
         serve(hub, workflow)
         access = write_access({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
         with pytest.raises(InfrastructureError, match="answered 401") as raised:
             access.request(RESOURCE, lambda client: client.get_discussion_details(RESOURCE, 1))
-    sent = [each.headers["authorization"] for each in hub.asked if "/discussions/" in each.path]
+    sent = [request.headers["authorization"] for request in hub.requests if "/discussions/" in request.path]
     assert sent == [f"Bearer {token}" for token in tokens]
     assert "refused: ['[token]', '[token]'] as Bearer [token]" in str(raised.value.cause)
-    assert not any(token in said(raised.value) for token in tokens)
+    assert not any(token in full_text(raised.value) for token in tokens)
 
 
-def test_another_refusal_is_no_reason_to_exchange_again(workflow: pytest.MonkeyPatch) -> None:
+def test_other_errors_do_not_repeat_the_exchange(workflow: pytest.MonkeyPatch) -> None:
     granted = json.dumps({"access_token": "hf_jwt_granted", "expires_in": 3600}).encode()
-    with CannedHub(lambda asked: Canned(200, granted, JSON) if asked.path == "/oauth/token" else Canned(403)) as hub:
+    with CannedHub(
+        lambda request: Canned(200, granted, JSON) if request.path == "/oauth/token" else Canned(403)
+    ) as hub:
         serve(hub, workflow)
         access = write_access({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
         with pytest.raises(InfrastructureError, match="answered 403"):
             access.request(RESOURCE, lambda client: client.get_discussion_details(RESOURCE, 1))
-    assert [each.path for each in hub.asked].count("/oauth/token") == 1
+    assert [request.path for request in hub.requests].count("/oauth/token") == 1
 
 
-def test_a_failing_exchange_during_the_run_is_waited_for(workflow: pytest.MonkeyPatch) -> None:
-    """A token that expires at once is exchanged for each question; the Hub fails in between."""
+def test_exchange_during_the_run_is_retried(workflow: pytest.MonkeyPatch) -> None:
+    """A token that expires at once is exchanged for request request. The Hub fails once in between."""
     granted = b'{"access_token": "hf_jwt_granted", "expires_in": 0}'
     answers = [Canned(200, granted, JSON), Canned(503), Canned(200, granted, JSON), Canned(200, b'{"name": "a"}', JSON)]
     with CannedHub(lambda _: answers.pop(0)) as hub:
@@ -197,11 +199,11 @@ def test_a_failing_exchange_during_the_run_is_waited_for(workflow: pytest.Monkey
     assert answers == []
 
 
-def test_a_workflow_that_is_no_longer_trusted(workflow: pytest.MonkeyPatch) -> None:
+def test_workflow_is_no_longer_trusted_during_the_run(workflow: pytest.MonkeyPatch) -> None:
     workflow.delenv("HF_OIDC_ID_TOKEN")
     answers = [Canned(200, b'{"access_token": "hf_jwt_granted", "expires_in": 0}', JSON), Canned(403)]
     identity = json.dumps({"value": IDENTITY}).encode()
-    with CannedHub(lambda asked: Canned(200, identity, JSON) if "/mint" in asked.path else answers.pop(0)) as hub:
+    with CannedHub(lambda request: Canned(200, identity, JSON) if "/mint" in request.path else answers.pop(0)) as hub:
         serve(hub, workflow)
         workflow.setenv("GITHUB_ACTIONS", "true")
         workflow.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", f"{hub.endpoint}/mint")
@@ -212,7 +214,7 @@ def test_a_workflow_that_is_no_longer_trusted(workflow: pytest.MonkeyPatch) -> N
     assert "do not trust this workflow (403)" in str(raised.value.cause)
 
 
-def test_an_identity_that_cannot_be_minted_again(
+def test_expired_identity_cannot_be_exchanged_again(
     hub: LoopbackHub, workflow: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(oidc, "ID_SECONDS", 1)
@@ -232,4 +234,4 @@ def test_an_identity_that_cannot_be_minted_again(
     assert "400: invalid_grant: the identity has expired" in str(raised.value.cause)
     assert "new HF_OIDC_ID_TOKEN" in str(raised.value.hint)
     assert "HF_WRITE_TOKEN" in str(raised.value.hint)
-    assert identity not in said(raised.value)
+    assert identity not in full_text(raised.value)

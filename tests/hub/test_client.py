@@ -1,4 +1,4 @@
-"""The client: where it asks, and that no token is in anything that may be printed."""
+"""The client: its endpoint, and the redaction of tokens in messages and logs."""
 
 import base64
 import errno
@@ -10,14 +10,15 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
-from huggingface_hub import errors, get_session
+from huggingface_hub import WebhookInfo, _jobs_api, errors, get_session
+from huggingface_hub.utils import _auth
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import AntidoteError, InfrastructureError
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import (
-    PIECE,
+    PIECE_LENGTH,
     REDACTED,
     WITHHELD,
     configure_client,
@@ -26,11 +27,12 @@ from antidote_ci.hub.client import (
     read_endpoint,
     redact_secrets,
 )
+from antidote_ci.hub.client_internals import forget_exchanged
 from antidote_ci.hub.errors import translate_errors
 from antidote_ci.hub.retry import RetryPolicy
 from loopback_hub import LoopbackHub
-from tests.hub.canned import Asked, Canned, CannedHub
-from tests.hub.hub_samples import MakeModel, said
+from tests.hub.canned import Canned, CannedHub, Request
+from tests.hub.hub_samples import MakeModel, full_text
 
 HUB_TOKENS = st.from_regex(r"hf_[A-Za-z0-9]{16,40}", fullmatch=True)
 OTHER_TOKENS = st.text("abcdefghijkmnopqrstuvwxyz0123456789-", min_size=20, max_size=40)
@@ -43,7 +45,7 @@ def answered(kind: type[errors.HfHubHTTPError], status: int, message: str) -> er
 
 
 def failures(message: str) -> list[Exception]:
-    """One of everything the client raises, each with `message` inside."""
+    """Each kind of exception of the client, with `message` in its text."""
     return [
         answered(errors.GatedRepoError, 403, message),
         answered(errors.RepositoryNotFoundError, 404, message),
@@ -66,31 +68,30 @@ def failures(message: str) -> list[Exception]:
     ]
 
 
-@pytest.mark.parametrize("number", range(len(failures(""))))
-@given(token=HUB_TOKENS | OTHER_TOKENS, known=st.booleans())
-@settings(max_examples=8, deadline=None)
-def test_no_token_in_any_message(number: int, token: str, known: bool) -> None:
-    """Neither the token in use, whatever it looks like, nor another one that looks like the Hub's."""
+@given(number=st.integers(0, len(failures("")) - 1), token=HUB_TOKENS | OTHER_TOKENS, with_token=st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_messages_contain_no_token(number: int, token: str, with_token: bool) -> None:
+    """Neither the token in use, in any form, nor another string like a Hub token."""
     if not token.startswith("hf_"):
-        known = True
+        with_token = True
     failure = failures(f"Bearer {token} was refused")[number]
-    with pytest.raises(AntidoteError) as raised, translate_errors(f"org/{token}", token if known else None):
+    with pytest.raises(AntidoteError) as raised, translate_errors(f"org/{token}", token if with_token else None):
         raise failure
-    assert token not in said(raised.value)
+    assert token not in full_text(raised.value)
     assert token not in "".join(traceback.format_exception(raised.value))
 
 
 @given(before=st.text(max_size=20), token=HUB_TOKENS)
 @settings(deadline=None)
-def test_redaction_keeps_the_rest(before: str, token: str) -> None:
-    kept = before.replace("hf_", "")
-    assert redact_secrets(f"{kept} {token} after", None) == f"{kept} [token] after"
+def test_redaction_keeps_other_text(before: str, token: str) -> None:
+    text = before.replace("hf_", "")
+    assert redact_secrets(f"{text} {token} after", None) == f"{text} [token] after"
 
 
-@given(token=OTHER_TOKENS, before=st.binary(max_size=5), cut=st.integers(PIECE, 20), at=st.integers(1, 19))
-@example(token="a" * 20, before=b"", cut=PIECE, at=1)
-def test_no_form_of_a_token(token: str, before: bytes, cut: int, at: int) -> None:
-    """As it is, in an address, in base64 wherever it stands in it, cut, and wrapped."""
+@given(token=OTHER_TOKENS, before=st.binary(max_size=5), cut=st.integers(PIECE_LENGTH, 20), at=st.integers(1, 19))
+@example(token="a" * 20, before=b"", cut=PIECE_LENGTH, at=1)
+def test_every_form_of_a_token_is_redacted(token: str, before: bytes, cut: int, at: int) -> None:
+    """Plain, in an address, in base64 at any offset, truncated, and wrapped."""
     forms = (
         token,
         quote(token),
@@ -103,18 +104,18 @@ def test_no_form_of_a_token(token: str, before: bytes, cut: int, at: int) -> Non
     for form in forms:
         shown = redact_secrets(f"Authorization: {form} is wrong", token)
         assert shown == WITHHELD or REDACTED in shown
-        assert token[:PIECE] not in shown
-        assert token[-PIECE:] not in shown
+        assert token[:PIECE_LENGTH] not in shown
+        assert token[-PIECE_LENGTH:] not in shown
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HF_WRITE_TOKEN", "HF_OIDC_ID_TOKEN", "ANTIDOTE_JUDGE_KEY"])
-def test_secrets_of_the_environment_are_known(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_of_the_environment_are_redacted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "no-token-of-the-hub\n")
     assert redact_secrets("it is no-token-of-the-hub, see", None) == "it is [token], see"
 
 
 @pytest.mark.parametrize("credentials", ["robot:pa%40ss/word", "hf_asAnAccount", "robot:short"])
-def test_credentials_of_the_endpoint(credentials: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_of_the_endpoint_are_redacted(credentials: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"https://{credentials}@mirror.example/hub/")
     assert read_endpoint() == f"https://{credentials}@mirror.example/hub"
     assert printable_endpoint() == "https://mirror.example/hub"
@@ -127,7 +128,7 @@ def test_credentials_of_the_endpoint(credentials: str, monkeypatch: pytest.Monke
         assert basic not in shown
 
 
-def test_what_the_client_logs_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_of_the_client_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "https://robot:secret@mirror.example")
     configure_client()
     [handler] = logging.getLogger("huggingface_hub").handlers
@@ -138,22 +139,22 @@ def test_what_the_client_logs_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     assert record.getMessage() == "[token] for https://[token]@mirror.example"
 
 
-def _always(answer: Canned, _: Asked) -> Canned:
+def _always(answer: Canned, _: Request) -> Canned:
     return answer
 
 
-def test_the_tags_of_an_uploads_parts_stay(client_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are no hashes of ours, and the client sends them back."""
+def test_etags_of_upload_parts_are_kept(client_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not hashes, and the client sends them back."""
     with CannedHub(partial(_always, Canned(200, b"", {"ETag": '"0123-part"'}))) as hub:
         configure_client()
         assert get_session().put(f"{hub.endpoint}/part", content=b"x").headers["ETag"] == '"0123-part"'
 
 
 @pytest.mark.parametrize("name", ["../../outside", "a" * 39, "A" * 40, "", "hf_" + "a" * 37])
-def test_what_is_no_hash_names_no_folder(
+def test_invalid_hashes_create_no_folders(
     client_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """The client makes folders of the commit that an answer names, of a refusal too."""
+    """The client creates folders named after the commit of a response, also for an error."""
     hashes = {"X-Repo-Commit": "a" * 40, "ETag": f'"{"b" * 64}"'}
     answers = [
         Canned(status, b"x", hashes | {header: name, "X-Error-Code": "EntryNotFound"})
@@ -166,18 +167,23 @@ def test_what_is_no_hash_names_no_folder(
                 HubAccess(None, RetryPolicy(0)).request(
                     "org/model", lambda client: client.hf_hub_download("org/model", "a.json")
                 )
-    found = [path for path in tmp_path.rglob("*") if path.is_file() and ".locks" not in path.parts]
-    assert [path for path in found if path.name != "CACHEDIR.TAG"] == []
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and ".locks" not in path.parts]
+    assert [path for path in written if path.name != "CACHEDIR.TAG"] == []
 
 
-def test_a_full_disk() -> None:
-    with pytest.raises(InfrastructureError, match="the disk is full"), translate_errors("org/model", None):
-        Path("/dev/full").write_text("anything")
+def test_private_names_of_the_client_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names that antidote_ci/hub/client_internals.py uses."""
+    assert WebhookInfo.__annotations__["job"] == f"{_jobs_api.JobSpec.__name__} | None"
+    assert not _auth._OIDC_TOKEN_LOCK.locked()
+    cached: _auth._OidcTokenCache = {"resource": "org/model", "token": "exchanged", "expires_at": 0.0}
+    monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", cached)
+    forget_exchanged("another")
+    assert _auth._OIDC_TOKEN_CACHE is cached
+    forget_exchanged("exchanged")
+    assert _auth._OIDC_TOKEN_CACHE is None
 
 
-def test_no_token_is_taken_from_this_machine(
-    hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_token_of_this_machine_is_not_used(hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_ofThisMachine")
     hub.add("org/gated", model(), gated=True)
     with pytest.raises(errors.GatedRepoError):

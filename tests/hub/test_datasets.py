@@ -1,4 +1,4 @@
-"""Prompt sets fetched with the real client over real HTTP."""
+"""Prompt sets downloaded with the real client from a loopback Hub."""
 
 import lzma
 from collections.abc import Mapping
@@ -10,43 +10,43 @@ from huggingface_hub import HfApi, constants, snapshot_download
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import prompt_sets, splits
 from antidote_ci.evaluation.prompt_sets import PRESETS, FetchedSet
-from antidote_ci.hub import datasets, github
+from antidote_ci.hub import datasets
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.policy import Policy, override_section
 from loopback_hub import LoopbackHub
 from tests.evaluation.published import publish
-from tests.hub.hub_samples import HASTY, TOKEN
+from tests.hub.hub_samples import NO_RETRY, TOKEN
 
 JAILBREAKBENCH = PRESETS["jailbreakbench"].repository
-STRONGREJECT = PRESETS["strongreject"].repository.removeprefix(github.PREFIX)
+STRONGREJECT = PRESETS["strongreject"].repository.removeprefix(datasets.GITHUB_PREFIX)
 HARMFUL = {"data/harmful-behaviors.csv": None}
 CSV = {"strongreject_dataset/strongreject_dataset.csv": None}
 
 
 @pytest.fixture(autouse=True)
 def mirror(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loopback Hub stands in for GitHub too."""
-    monkeypatch.setenv(github.ADDRESS_VARIABLE, hub.endpoint)
+    """The loopback Hub also serves the files of GitHub."""
+    monkeypatch.setenv(datasets.GITHUB_VARIABLE, hub.endpoint)
     monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
 
 
 def fetch_all(policy: Policy) -> dict[str, FetchedSet]:
-    """What a run does before it splits its prompts."""
-    found = {}
-    for each in prompt_sets.list_downloads(policy):
-        fetched = datasets.fetch_dataset(each.repository, each.revision, each.files, HubAccess())
-        found[each.name] = FetchedSet(fetched.folder, fetched.commit)
-    return found
+    """Download all prompt sets of a policy."""
+    sets = {}
+    for download in prompt_sets.list_downloads(policy):
+        fetched = datasets.fetch_dataset(download.repository, download.revision, download.files, HubAccess())
+        sets[download.name] = FetchedSet(fetched.folder, fetched.commit)
+    return sets
 
 
-def named(**values: object) -> Policy:
+def override_evaluation(**values: object) -> Policy:
     return override_section(Policy(), "evaluation", **values)
 
 
-def test_the_default_pair_end_to_end(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_default_prompt_sets_end_to_end(hub: LoopbackHub, tmp_path: Path) -> None:
     first = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench", 100, 100), kind="dataset")
     second = hub.add(STRONGREJECT, publish(tmp_path / "b", "strongreject", 200, topic="cars"))
-    policy = named(prompts=f"jailbreakbench@{first},strongreject@{second}")
+    policy = override_evaluation(prompts=f"jailbreakbench@{first},strongreject@{second}")
     sets = fetch_all(policy)
 
     measured, files = splits.load_evaluation_prompts(policy, sets)
@@ -67,7 +67,7 @@ def test_the_default_pair_end_to_end(hub: LoopbackHub, tmp_path: Path) -> None:
     }
 
 
-def test_main_becomes_one_commit(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_branch_is_resolved_to_a_commit(hub: LoopbackHub, tmp_path: Path) -> None:
     old = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench", 3), kind="dataset")
     new = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench", 5), kind="dataset")
     for revision, commit, count in ((None, new, 5), (old, old, 3), ("main", new, 5)):
@@ -77,14 +77,14 @@ def test_main_becomes_one_commit(hub: LoopbackHub, tmp_path: Path) -> None:
         assert len(prompt_sets.read_rows("jailbreakbench", "harmful", sets)) == count
 
 
-def test_only_the_named_files_come(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_only_named_files_are_downloaded(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
     folder = datasets.fetch_dataset(JAILBREAKBENCH, None, HARMFUL, HubAccess()).folder
     assert [path.name for path in folder.rglob("*.csv")] == ["harmful-behaviors.csv"]
 
 
 @pytest.mark.parametrize("kind", ["dataset", "model"])
-def test_a_commit_in_the_cache_needs_no_request(hub: LoopbackHub, tmp_path: Path, kind: str) -> None:
+def test_cached_commit_sends_no_request(hub: LoopbackHub, tmp_path: Path, kind: str) -> None:
     files: Mapping[str, str | None]
     if kind == "dataset":
         commit = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
@@ -98,20 +98,20 @@ def test_a_commit_in_the_cache_needs_no_request(hub: LoopbackHub, tmp_path: Path
     assert hub.requests == before
 
 
-def test_a_cached_file_that_was_changed_is_fetched_again(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_changed_cached_file_is_downloaded_again(hub: LoopbackHub, tmp_path: Path) -> None:
     commit = hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
     file = datasets.fetch_dataset(JAILBREAKBENCH, commit, HARMFUL, HubAccess()).folder / "data/harmful-behaviors.csv"
     good = file.read_bytes()
     file.resolve().write_bytes(good.replace(b"sweets", b"sweats"))
     with pytest.raises(InfrastructureError, match="does not have the hash"):
-        datasets.fetch_dataset(JAILBREAKBENCH, commit, HARMFUL, HASTY)
-    folder = datasets.fetch_dataset(JAILBREAKBENCH, commit, HARMFUL, HASTY).folder
+        datasets.fetch_dataset(JAILBREAKBENCH, commit, HARMFUL, NO_RETRY)
+    folder = datasets.fetch_dataset(JAILBREAKBENCH, commit, HARMFUL, NO_RETRY).folder
     assert (folder / "data/harmful-behaviors.csv").read_bytes() == good
 
 
 @pytest.mark.parametrize("name", ["jailbreakbench", "beavertails-evaluation"])
 def test_wrong_bytes_of_the_right_size(hub: LoopbackHub, tmp_path: Path, name: str) -> None:
-    """In git, and in large-file storage."""
+    """A file in git and a file in large-file storage."""
     preset = PRESETS[name]
     hub.add(preset.repository, publish(tmp_path / "a", name), kind="dataset")
     entry = hub.store.commit(f"datasets/{preset.repository}", "main").files[preset.harmful.file]
@@ -120,19 +120,19 @@ def test_wrong_bytes_of_the_right_size(hub: LoopbackHub, tmp_path: Path, name: s
     assert blob is not None
     blob.write_bytes(bytes([blob.read_bytes()[0] ^ 1]) + blob.read_bytes()[1:])
     with pytest.raises(InfrastructureError, match="does not have the hash"):
-        datasets.fetch_dataset(preset.repository, None, {preset.harmful.file: None}, HASTY)
+        datasets.fetch_dataset(preset.repository, None, {preset.harmful.file: None}, NO_RETRY)
 
 
 def test_large_file_storage(hub: LoopbackHub, tmp_path: Path) -> None:
     preset = PRESETS["beavertails-evaluation"]
     commit = hub.add(preset.repository, publish(tmp_path / "a", "beavertails-evaluation", 40), kind="dataset")
-    policy = named(prompts="beavertails-evaluation", accept_licence=True)
+    policy = override_evaluation(prompts="beavertails-evaluation", accept_licence=True)
     measured, (file,) = splits.load_evaluation_prompts(policy, fetch_all(policy))
     assert len(measured.harmful) == 40
     assert (file.origin, file.licence) == (f"beavertails-evaluation@{commit}", "CC-BY-NC-4.0")
 
 
-def test_a_gated_dataset(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gated_dataset(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)  # not ours to use unless it is passed
     hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), gated=True, kind="dataset")
     with pytest.raises(InfrastructureError, match="is gated") as raised:
@@ -141,7 +141,7 @@ def test_a_gated_dataset(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.M
     assert datasets.fetch_dataset(JAILBREAKBENCH, None, HARMFUL, HubAccess(TOKEN)).folder.is_dir()
 
 
-def test_what_is_not_there(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_missing_file_revision_and_repository(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.add(JAILBREAKBENCH, publish(tmp_path / "a", "jailbreakbench"), kind="dataset")
     with pytest.raises(InfrastructureError, match=r"has no file data/other\.csv at [0-9a-f]{40}"):
         datasets.fetch_dataset(JAILBREAKBENCH, None, {"data/other.csv": None}, HubAccess())
@@ -154,7 +154,7 @@ def test_what_is_not_there(hub: LoopbackHub, tmp_path: Path) -> None:
         datasets.fetch_dataset("org/model", None, HARMFUL, HubAccess())
 
 
-def test_what_is_no_prompt_set(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_unsupported_and_oversized_files_are_refused(hub: LoopbackHub, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"data\.parquet"):
         datasets.fetch_dataset(JAILBREAKBENCH, None, {"data.parquet": None}, HubAccess())
     assert hub.requests == []
@@ -167,40 +167,40 @@ def test_what_is_no_prompt_set(hub: LoopbackHub, tmp_path: Path) -> None:
     assert not any("/resolve/" in request for request in hub.requests)
     hub.add("org/large", tmp_path / "large")
     with pytest.raises(InfrastructureError, match="more than 64 MB"):
-        datasets.fetch_dataset("github:org/large", commit_of(hub, "org/large"), {"data.csv": None}, HubAccess())
-    assert commit != commit_of(hub, "org/large")
+        datasets.fetch_dataset("github:org/large", head_of(hub, "org/large"), {"data.csv": None}, HubAccess())
+    assert commit != head_of(hub, "org/large")
 
 
-def commit_of(hub: LoopbackHub, name: str) -> str:
+def head_of(hub: LoopbackHub, name: str) -> str:
     return hub.store.commit(name, "main").revision
 
 
-def test_github_is_asked_for_one_commit_and_checked(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_github_files_are_checked(hub: LoopbackHub, tmp_path: Path) -> None:
     commit = hub.add(STRONGREJECT, publish(tmp_path / "b", "strongreject"))
     repository = f"github:{STRONGREJECT}"
     file = next(iter(CSV))
-    with pytest.raises(InfrastructureError, match="does not have the sha256"):
+    with pytest.raises(InfrastructureError, match="does not have the expected sha256"):
         datasets.fetch_dataset(repository, commit, {file: "0" * 64}, HubAccess())
     assert datasets.fetch_dataset(repository, commit, CSV, HubAccess(TOKEN)).commit == commit
     with pytest.raises(InfrastructureError, match="GitHub answered 404") as raised:
         datasets.fetch_dataset(repository, "0" * 40, CSV, HubAccess())
-    assert raised.value.hint == "check the commit"
+    assert "check the commit" in str(raised.value.hint)
     with pytest.raises(ConfigurationError, match="40 hex digits"):
         datasets.fetch_dataset(repository, None, CSV, HubAccess())
 
 
-def test_github_out_of_reach(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(github.ADDRESS_VARIABLE, "http://127.0.0.1:9/")
+def test_github_cannot_be_reached(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(datasets.GITHUB_VARIABLE, "http://127.0.0.1:9/")
     with pytest.raises(InfrastructureError, match="GitHub cannot be reached") as raised:
-        datasets.fetch_dataset(f"github:{STRONGREJECT}", "0" * 40, CSV, HASTY)
-    assert github.ADDRESS_VARIABLE in str(raised.value.cause)
+        datasets.fetch_dataset(f"github:{STRONGREJECT}", "0" * 40, CSV, NO_RETRY)
+    assert datasets.GITHUB_VARIABLE in str(raised.value.cause)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InfrastructureError, match="not in the local cache"):
-        datasets.fetch_dataset(f"github:{STRONGREJECT}", "0" * 40, CSV, HASTY)
+        datasets.fetch_dataset(f"github:{STRONGREJECT}", "0" * 40, CSV, NO_RETRY)
     assert hub.requests == []
 
 
-def test_the_loopback_hub_serves_datasets_beside_models_of_the_same_name(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_loopback_hub_serves_a_dataset_and_a_model_of_one_name(hub: LoopbackHub, tmp_path: Path) -> None:
     folder = publish(tmp_path / "a", "jailbreakbench")
     model = hub.add("org/same", publish(tmp_path / "b", "strongreject"))
     dataset = hub.add("org/same", folder, kind="dataset")
@@ -210,19 +210,19 @@ def test_the_loopback_hub_serves_datasets_beside_models_of_the_same_name(hub: Lo
     assert (info.id, info.author, info.sha) == ("org/same", "org", dataset)
     tree = client.list_repo_tree("org/same", repo_type="dataset", recursive=True)
     assert {entry.path for entry in tree} == {"data", "data/harmful-behaviors.csv", "data/benign-behaviors.csv"}
-    whole = Path(snapshot_download("org/same", repo_type="dataset", endpoint=hub.endpoint, token=False))
+    snapshot = Path(snapshot_download("org/same", repo_type="dataset", endpoint=hub.endpoint, token=False))
     for path in ("data/harmful-behaviors.csv", "data/benign-behaviors.csv"):
-        assert (whole / path).read_bytes() == (folder / path).read_bytes()
+        assert (snapshot / path).read_bytes() == (folder / path).read_bytes()
     assert hub.store.names() == ["datasets/org/same", "org/same"]
     with pytest.raises(ValueError, match="not a repository's name"):
         hub.add("datasets/same", folder)
 
 
-def test_a_packed_set_that_unpacks_to_too_much(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_oversized_decompressed_file_is_refused(hub: LoopbackHub, tmp_path: Path) -> None:
     preset = PRESETS["beavertails-evaluation"]
     folder = publish(tmp_path / "a", "beavertails-evaluation")
-    (folder / preset.harmful.file).write_bytes(lzma.compress(b" " * 65_000_000))
+    (folder / preset.harmful.file).write_bytes(lzma.compress(b" " * 65_000_000, preset=0))
     hub.add(preset.repository, folder, kind="dataset")
-    policy = named(prompts="beavertails-evaluation", accept_licence=True)
+    policy = override_evaluation(prompts="beavertails-evaluation", accept_licence=True)
     with pytest.raises(ConfigurationError, match="more than 64 MB"):
         prompt_sets.read_rows("beavertails-evaluation", "harmful", fetch_all(policy))

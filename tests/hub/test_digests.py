@@ -1,21 +1,19 @@
-"""Hashes as the Hub names them."""
+"""The sha256 and git blob id of files."""
 
 import hashlib
 from pathlib import Path
 
-import pytest
 from huggingface_hub.utils.sha import git_hash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from antidote_ci.errors import InfrastructureError
-from antidote_ci.hub.digests import DigestMismatch, has_digest, hash_like
+from antidote_ci.hub.cache import has_digest, hash_like
 
 
 @given(content=st.binary(max_size=200), places=st.integers(0, 3))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_both_hashes(tmp_path: Path, content: bytes, places: int) -> None:
-    """As the client computes git's, and hashlib the other; also across the pieces in which a file is read."""
+def test_hashes_match_hashlib_and_git(tmp_path: Path, content: bytes, places: int) -> None:
+    """Also for files that are read in several chunks."""
     file, content = tmp_path / "file", content * (10_000 * places + 1)
     file.write_bytes(content)
     assert hash_like(file, "0" * 40) == git_hash(content)
@@ -25,15 +23,3 @@ def test_both_hashes(tmp_path: Path, content: bytes, places: int) -> None:
         file.write_bytes(content + b"x")
         assert not has_digest(file, digest)
         file.write_bytes(content)
-
-
-def test_wrong_bytes_are_an_error_of_ours_that_may_pass() -> None:
-    with pytest.raises(InfrastructureError) as raised:
-        raise DigestMismatch("what", cause="cause", hint="hint")
-    assert (raised.value.what, raised.value.cause, raised.value.hint, raised.value.exit_code) == (
-        "what",
-        "cause",
-        "hint",
-        3,
-    )
-    assert isinstance(raised.value, ConnectionError)

@@ -1,4 +1,4 @@
-"""The loopback Hub's faults, and what a pull and a publish come to under them."""
+"""The faults of the loopback Hub, and pulls and publishes with faults."""
 
 import itertools
 from pathlib import Path
@@ -25,13 +25,13 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 
 
 def first(kind: FaultKind, method: str = "GET", path: str = DOWNLOAD) -> FaultInjector:
-    """Faults of which the first is of this kind."""
+    """An injector whose first fault is of this kind."""
     drawn = (FaultInjector(seed, 1.0) for seed in itertools.count())
     return next(faults for faults in drawn if (fault := faults.pick(1, method, path)) and fault.kind == kind)
 
 
 @given(seed=st.integers(), share=st.floats(0, 1), number=st.integers(1, 10_000))
-def test_a_fault_depends_on_the_seed_and_the_number_alone(seed: int, share: float, number: int) -> None:
+def test_fault_depends_only_on_seed_and_number(seed: int, share: float, number: int) -> None:
     fault = FaultInjector(seed, share).pick(number, "GET", DOWNLOAD)
     assert fault == FaultInjector(seed, share).pick(number, "GET", DOWNLOAD)
     if fault:
@@ -41,7 +41,7 @@ def test_a_fault_depends_on_the_seed_and_the_number_alone(seed: int, share: floa
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 1.0])
-def test_the_share_that_is_struck(share: float) -> None:
+def test_share_of_requests_with_faults(share: float) -> None:
     struck = sum(FaultInjector(0, share).pick(number, "GET", DOWNLOAD) is not None for number in range(4000))
     assert struck == pytest.approx(4000 * share, abs=120)
 
@@ -51,7 +51,7 @@ def kinds(method: str, path: str) -> set[FaultKind]:
     return {fault.kind for fault in drawn if fault}
 
 
-def test_what_can_strike_what() -> None:
+def test_kinds_of_faults_by_request() -> None:
     for page in ("/", "/org/model", "/org/model/discussions/1", "/org/model/tree/refs/pr/1"):
         assert kinds("GET", page) == set()
     with_body: set[FaultKind] = {"answer cut short", "answer in slow drips"}
@@ -71,7 +71,7 @@ def test_what_can_strike_what() -> None:
         ("gateway timed out after all was done", 504),
     ],
 )
-def test_statuses(hub: LoopbackHub, model: MakeModel, kind: FaultKind, status: int) -> None:
+def test_status_of_a_fault(hub: LoopbackHub, model: MakeModel, kind: FaultKind, status: int) -> None:
     hub.add("org/model", model())
     hub.faults = first(kind)
     answer = httpx2.get(hub.endpoint + DOWNLOAD)
@@ -80,7 +80,7 @@ def test_statuses(hub: LoopbackHub, model: MakeModel, kind: FaultKind, status: i
 
 
 @pytest.mark.parametrize("kind", ["connection dropped", "answer lost", "answer cut short"])
-def test_connections_that_end_early(hub: LoopbackHub, model: MakeModel, kind: FaultKind) -> None:
+def test_faults_that_close_the_connection(hub: LoopbackHub, model: MakeModel, kind: FaultKind) -> None:
     hub.add("org/model", model())
     hub.faults = first(kind)
     with pytest.raises(httpx2.TransportError):
@@ -100,7 +100,7 @@ def test_connections_that_end_early(hub: LoopbackHub, model: MakeModel, kind: Fa
         ("answer cut short", True),
     ],
 )
-def test_whether_a_commit_was_made(hub: LoopbackHub, model: MakeModel, kind: FaultKind, done: bool) -> None:
+def test_faults_before_and_after_a_commit(hub: LoopbackHub, model: MakeModel, kind: FaultKind, done: bool) -> None:
     revision = hub.add("org/model", model())
     hub.faults = first(kind, "POST", "/api/models/org/model/commit/main")
     body = b'{"key": "header", "value": {"summary": "Empty"}}'
@@ -113,7 +113,7 @@ def test_whether_a_commit_was_made(hub: LoopbackHub, model: MakeModel, kind: Fau
     assert (HfApi(endpoint=hub.endpoint, token=TOKEN).model_info("org/model").sha != revision) == done
 
 
-def test_one_wrong_bit(hub: LoopbackHub, model: MakeModel) -> None:
+def test_fault_flips_one_bit(hub: LoopbackHub, model: MakeModel) -> None:
     folder = model()
     hub.add("org/model", folder)
     path = DOWNLOAD.replace("config.json", "model.safetensors")
@@ -124,17 +124,17 @@ def test_one_wrong_bit(hub: LoopbackHub, model: MakeModel) -> None:
     assert sum((one ^ other).bit_count() for one, other in zip(good, served, strict=True)) == 1
 
 
-def test_slow_drips_bring_the_right_bytes(hub: LoopbackHub, model: MakeModel) -> None:
+def test_slow_answer_is_complete(hub: LoopbackHub, model: MakeModel) -> None:
     folder = model()
     hub.add("org/model", folder)
     hub.faults = first("answer in slow drips")
     assert httpx2.get(hub.endpoint + DOWNLOAD).content == (folder / "config.json").read_bytes()
 
 
-def test_a_hub_without_faults_again(hub: LoopbackHub, model: MakeModel) -> None:
+def test_faults_can_be_switched_off(hub: LoopbackHub, model: MakeModel) -> None:
     hub.add("org/model", model())
     hub.faults = FaultInjector(0, 1.0)
-    assert httpx2.get(hub.endpoint + "/org/model").status_code == 200, "pages are spared"
+    assert httpx2.get(hub.endpoint + "/org/model").status_code == 200, "pages have no faults"
     hub.faults = None
     HfApi(endpoint=hub.endpoint, token=TOKEN).create_commit(
         "org/model", [CommitOperationAdd("notes.md", b"more")], commit_message="A note"
@@ -148,12 +148,12 @@ def check(seed: int, share: float, material: Material, folder: Path) -> None:
 
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("seed", range(QUICK_SEEDS))
-def test_a_pull_and_a_publish(seed: int, share: float, material: Material, tmp_path: Path) -> None:
+def test_pull_and_publish_with_faults(seed: int, share: float, material: Material, tmp_path: Path) -> None:
     check(seed, share, material, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("seed", range(QUICK_SEEDS, SEEDS))
-def test_many_pulls_and_publishes(seed: int, share: float, material: Material, tmp_path: Path) -> None:
+def test_many_pulls_and_publishes_with_faults(seed: int, share: float, material: Material, tmp_path: Path) -> None:
     check(seed, share, material, tmp_path)

@@ -1,4 +1,4 @@
-"""A publish killed at any of its requests, then run again by another process: one commit, whole."""
+"""A publish that is killed at a request and repeated by another process makes one complete commit."""
 
 import itertools
 import multiprocessing
@@ -13,7 +13,7 @@ import pytest
 from antidote_ci.hub.destination import Destination
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import HangUp
-from tests.hub.campaign import MODES, SOURCE, Material, Mode, client, judged, publish_once, to, write_material
+from tests.hub.campaign import MODES, SOURCE, Material, Mode, client, find_violations, publish_once, to, write_material
 
 Moment = Literal["before", "after"]
 MOMENTS: tuple[Moment, ...] = ("before", "after")
@@ -31,7 +31,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 
 
 def publishing(endpoint: str, cache: Path, destination: Destination, material: Material, run: int) -> None:
-    """What such a process does."""
+    """The target function of a process."""
     with client(endpoint, cache) as access:
         publish_once(destination, material, access, run)
 
@@ -44,7 +44,7 @@ def publish_in_a_process(
     run: int,
     kill: tuple[Moment, int] | None,
 ) -> int | None:
-    """Its exit code. `kill`: at which of its requests it dies, and whether before or after that is processed."""
+    """The exit code of a process that publishes. `kill`: kill it before or after the Hub processes this request."""
     process = PROCESSES.Process(
         target=publishing, args=(hub.endpoint, folder / f"cache-{run}", destination, material, run)
     )
@@ -66,28 +66,28 @@ def publish_in_a_process(
 
 
 def killed_and_run_again(mode: Mode, moment: Moment, number: int, material: Material, folder: Path) -> bool:
-    """Whether the process had come to a request of that number."""
+    """Whether the process was killed, that is, sent at least this number of requests."""
     with LoopbackHub(folder / "hub") as hub:
         destination = to(mode, hub.add(SOURCE, material.source))
         code = publish_in_a_process(hub, folder, destination, material, 1, (moment, number))
         assert code in (0, -signal.SIGKILL)
-        assert judged(hub, destination, material, finished=code == 0) == []
+        assert find_violations(hub, destination, material, finished=code == 0) == []
         assert publish_in_a_process(hub, folder, destination, material, 2, None) == 0
-        assert judged(hub, destination, material, finished=True) == []
+        assert find_violations(hub, destination, material, finished=True) == []
     return code != 0
 
 
 def undisturbed(mode: Mode, material: Material, folder: Path) -> list[str]:
-    """The requests of a publish that nothing happens to."""
+    """The requests of a publish that is not killed."""
     with LoopbackHub(folder / "hub") as hub:
         destination = to(mode, hub.add(SOURCE, material.source))
         assert publish_in_a_process(hub, folder, destination, material, 1, None) == 0
-        assert judged(hub, destination, material, finished=True) == []
+        assert find_violations(hub, destination, material, finished=True) == []
         return hub.requests
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_killed_where_the_hub_changes(mode: Mode, material: Material, tmp_path: Path) -> None:
+def test_killed_at_requests_that_change_the_hub(mode: Mode, material: Material, tmp_path: Path) -> None:
     requests = undisturbed(mode, material, tmp_path / "undisturbed")
     changing = [
         number

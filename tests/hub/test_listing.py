@@ -1,4 +1,4 @@
-"""Whatever a Hub lists: what is no listing is refused, and nothing but a model's files is ever asked for."""
+"""File lists of a Hub: invalid lists are refused, and only files of a model are requested."""
 
 import hashlib
 import json
@@ -21,8 +21,8 @@ from antidote_ci.errors import AntidoteError, ConfigurationError, Infrastructure
 from antidote_ci.hub.pull import download_snapshot, resolve_revision
 from antidote_ci.hub.remote import MAX_FILES, RemoteRepository, parse_repository
 from tests.builders import ignore
-from tests.hub.front import Answer, Asked, Front
-from tests.hub.hub_samples import HASTY
+from tests.hub.front import Answer, Front, Request
+from tests.hub.hub_samples import NO_RETRY
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "pulling.md"
 CONTENT = b"x"
@@ -50,7 +50,7 @@ PATHS = st.one_of(
 
 
 class Lister:
-    """A Hub with one file of one byte under any name: every repository lists `names`."""
+    """A Hub on which every repository lists `names`, each a file of one byte."""
 
     commits = 0
 
@@ -58,8 +58,8 @@ class Lister:
         self.names: list[str] = []
         self.extra: dict[str, Any] = {}
 
-    def __call__(self, asked: Asked, _: Callable[[], Answer]) -> Answer:
-        path = unquote(asked.path.partition("?")[0])
+    def __call__(self, request: Request, _: Callable[[], Answer]) -> Answer:
+        path = unquote(request.path.partition("?")[0])
         if "/resolve/" in path:
             return Answer(200, {"ETag": f'"{self.tag(path)}"', "X-Repo-Commit": self.commit}, CONTENT)
         if "/tree/" in path:
@@ -69,7 +69,7 @@ class Lister:
         return Answer.of(self.description())
 
     def describe(self, names: list[str], **extra: object) -> None:
-        """What is listed from now on, at another commit."""
+        """Set the list, at a new commit."""
         Lister.commits += 1
         self.commit = f"{Lister.commits:040x}"
         self.names, self.extra = names, extra
@@ -92,72 +92,72 @@ class Lister:
 
 @pytest.fixture
 def lister(client_settings: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Lister, Front]]:
-    made = Lister()
-    with Front("", made) as front:
+    listing = Lister()
+    with Front("", listing) as front:
         monkeypatch.setenv("HF_ENDPOINT", front.endpoint)
-        yield made, front
+        yield listing, front
 
 
 def read(**description: object) -> RemoteRepository:
-    """What is made of a description of org/model."""
+    """Parse a description of org/model."""
     info = ModelInfo(**{"id": "org/model", "sha": "0" * 40, **description})  # type: ignore[no-untyped-call]
     return parse_repository("org/model", info)
 
 
 def listed(**changes: object) -> RemoteRepository:
-    """What is made of a description with one good file that is described otherwise."""
+    """Parse a description with one file, whose fields are changed."""
     file = {"rfilename": "model.safetensors", "size": 1, "lfs": {"sha256": SHA256, "size": 1, "pointerSize": 1}}
     return read(siblings=[{**file, **changes}])
 
 
 @given(names=st.lists(PATHS, max_size=6))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_nothing_is_asked_for_or_written_but_a_models_files(
+def test_only_files_of_a_model_are_requested_and_written(
     lister: tuple[Lister, Front], tmp_path: Path, client_settings: Path, names: list[str]
 ) -> None:
     hub, front = lister
     hub.describe([*names, "model.safetensors"])
-    before = len(front.asked)
+    before = len(front.requests)
     outside = {path for path in tmp_path.rglob("*") if not path.is_relative_to(client_settings)}
     refused, folder = None, Path()
     try:
-        folder = download_snapshot(resolve_revision("org/model", None, HASTY), HASTY, ignore)
+        folder = download_snapshot(resolve_revision("org/model", None, NO_RETRY), NO_RETRY, ignore)
     except AntidoteError as error:
         refused = error
     if refused is not None:
         assert isinstance(refused, UnsafeCheckpoint) or len(set(names)) < len(names)
-        assert len(front.asked) == before + 1, "refused by the description alone"
+        assert len(front.requests) == before + 1, "refused by the description alone"
     else:
-        there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        assert there == {name for name in [*names, "model.safetensors"] if is_allowed_file(name)}
+        written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert written == {name for name in [*names, "model.safetensors"] if is_allowed_file(name)}
         assert not set(names) & set(HOSTILE)
     assert {path for path in tmp_path.rglob("*") if not path.is_relative_to(client_settings)} == outside
-    for asked in front.asked[before:]:
-        _, resolved, name = unquote(asked.path).partition(f"/resolve/{hub.commit}/")
+    for request in front.requests[before:]:
+        _, resolved, name = unquote(request.path).partition(f"/resolve/{hub.commit}/")
         assert not resolved or is_allowed_file(name)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_name_that_leaves_the_repository(name: str) -> None:
-    with pytest.raises(UnsafeCheckpoint, match="lies outside of it"):
+def test_path_outside_the_repository_is_refused(name: str) -> None:
+    with pytest.raises(UnsafeCheckpoint, match="a file outside the repository"):
         read(siblings=[{"rfilename": name, "size": 1}])
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_name_stays_where_it_is(name: str) -> None:
-    found = read(siblings=[{"rfilename": name, "size": -1}])
-    assert (found.files, found.skipped) == ([], [name])
+def test_other_files_are_skipped(name: str) -> None:
+    remote = read(siblings=[{"rfilename": name, "size": -1}])
+    assert (remote.files, remote.skipped) == ([], [name])
 
 
-def test_ten_thousand_files(lister: tuple[Lister, Front]) -> None:
+def test_repository_with_ten_thousand_files(lister: tuple[Lister, Front]) -> None:
     hub, front = lister
     hub.describe(["model.safetensors", *(f"checkpoints/{number}/rng.pth" for number in range(10_000))])
-    remote = resolve_revision("org/model", None, HASTY)
+    remote = resolve_revision("org/model", None, NO_RETRY)
     assert (len(remote.files), len(remote.skipped)) == (1, 10_000)
-    assert download_snapshot(remote, HASTY, ignore).is_dir()
+    assert download_snapshot(remote, NO_RETRY, ignore).is_dir()
     hub.describe([f"model-{number}.safetensors" for number in range(10_000)])
-    with pytest.raises(ConfigurationError, match=f"10,000 files that a model may consist of, more than {MAX_FILES:,}"):
-        resolve_revision("org/model", None, HASTY)
+    with pytest.raises(ConfigurationError, match=f"10,000 files of a model, more than {MAX_FILES:,}"):
+        resolve_revision("org/model", None, NO_RETRY)
     assert not front.gets("model-")
 
 
@@ -175,36 +175,36 @@ def test_ten_thousand_files(lister: tuple[Lister, Front]) -> None:
         ({"lfs": {"sha256": None, "size": 1, "pointerSize": 1}}, "names no hash for model.safetensors"),
     ],
 )
-def test_sizes_and_hashes_that_cannot_be(changes: dict[str, object], fault: str) -> None:
-    with pytest.raises(InfrastructureError, match="makes no sense") as raised:
+def test_impossible_sizes_and_hashes_are_refused(changes: dict[str, object], fault: str) -> None:
+    with pytest.raises(InfrastructureError, match="is not valid") as raised:
         listed(**changes)
     assert fault in str(raised.value.cause)
-    assert listed().files[0].sha256 == SHA256
+    assert listed().files[0].digest == SHA256
 
 
-def test_a_size_that_is_another(lister: tuple[Lister, Front]) -> None:
-    """Of a file that has the right hash: the disk was then looked at in vain."""
+def test_wrong_size_is_refused(lister: tuple[Lister, Front]) -> None:
+    """Of a file with the right hash: the check of the disk space used the wrong size."""
     hub, _ = lister
     hub.describe(["model.safetensors"])
     hub.extra = {"siblings": [{**hub.description()["siblings"][0], "size": 2}]}
     with pytest.raises(InfrastructureError, match=r"model\.safetensors .*does not have the hash"):
-        download_snapshot(resolve_revision("org/model", None, HASTY), HASTY, ignore)
+        download_snapshot(resolve_revision("org/model", None, NO_RETRY), NO_RETRY, ignore)
 
 
 @pytest.mark.parametrize("identifier", [None, 3, "", "a/b/c", "org/model\n::error::", "../x/y", "hf://x"])
-def test_a_repository_that_has_no_name(identifier: object) -> None:
-    with pytest.raises(InfrastructureError, match="makes no sense"):
+def test_invalid_repository_name_is_refused(identifier: object) -> None:
+    with pytest.raises(InfrastructureError, match="is not valid"):
         read(id=identifier, siblings=[])
 
 
 @given(name=st.from_regex(files._ALLOWED, fullmatch=True))
 @settings(max_examples=200, deadline=None)
-def test_every_allowed_name_is_in_the_document(name: str) -> None:
+def test_document_lists_every_allowed_file(name: str) -> None:
     listed, _ = documented()
     assert name.startswith(".") or any(fnmatchcase(name, pattern) for pattern in listed), name
 
 
-def test_every_name_in_the_document_is_treated_so() -> None:
+def test_listed_files_are_allowed() -> None:
     listed, kept_away = documented()
     assert [pattern for pattern in listed if not is_allowed_file(pattern.replace("*", "x"))] == []
     assert [pattern for pattern in kept_away if is_allowed_file(pattern.replace("*", "x"))] == []
@@ -212,7 +212,7 @@ def test_every_name_in_the_document_is_treated_so() -> None:
 
 
 def documented() -> tuple[list[str], list[str]]:
-    """The patterns that docs/pulling.md says are downloaded, and never downloaded."""
+    """The patterns that docs/pulling.md lists as downloaded, and as never downloaded."""
     section = DOCUMENT.read_text().partition("## What is downloaded")[2].partition("\n## ")[0]
     rows, _, rest = section.partition("\nNo ")
     return re.findall("`([^`]+)`", rows), re.findall("`([^`]+)`", rest)
@@ -243,8 +243,8 @@ def documented() -> tuple[list[str], list[str]]:
     ),
 )
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_description_is_read_or_refused(lister: tuple[Lister, Front], value: object, key: str) -> None:
+def test_every_description_is_parsed_or_refused(lister: tuple[Lister, Front], value: object, key: str) -> None:
     hub, _ = lister
     hub.describe(["model.safetensors"], **{key: value})
     with suppress(AntidoteError):
-        resolve_revision("org/model", None, HASTY)
+        resolve_revision("org/model", None, NO_RETRY)

@@ -1,4 +1,4 @@
-"""What a model needs of this machine, refused early and with numbers."""
+"""The memory that a model needs, compared with the memory of this machine."""
 
 from pathlib import Path
 
@@ -14,20 +14,20 @@ from antidote_ci.pipeline.dry_run import estimate_run
 from antidote_ci.policy import Policy, RunConfig, override_section
 from loopback_hub import LoopbackHub
 from tests.builders import ignore
-from tests.hub.hub_samples import HASTY, MakeModel
+from tests.hub.hub_samples import NO_RETRY, MakeModel
 
 GIGABYTE = 10**9
 
 
 def sized(weights: int, parameters: int | None = None) -> RemoteRepository:
-    about = RepositoryInfo("org/model", False, None, None, None, [], parameters)
+    about = RepositoryInfo("org/model", None, None, parameters)
     files = [RemoteFile("model.safetensors", weights, "0" * 64), RemoteFile("tokenizer.json", 7, "0" * 40)]
     return RemoteRepository("org/model", "0" * 40, files, [], None, about)
 
 
 @pytest.fixture
 def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file in which Linux describes the processor, here one that computes in float32; no GPU, 8 GB free."""
+    """/proc/cpuinfo of a CPU without bfloat16, on a machine with 8 GB of free memory and without a GPU."""
     described, counted = tmp_path / "cpuinfo", tmp_path / "proc"
     described.write_text("flags\t\t: fpu sse avx2\n")
     (counted / "self").mkdir(parents=True)
@@ -40,25 +40,25 @@ def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return described
 
 
-def test_a_forecast_has_the_numbers(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
-    """Of a model on the Hub, from metadata alone, and again when it is here."""
+def test_dry_run_estimates_from_metadata(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
+    """Before and after the download."""
     hub.add("org/model", model())
     policy = override_section(Policy(), "evaluation", judge="refusal", prompts="embedded")
     policy = override_section(policy, "repair", realignment="embedded")
     config = RunConfig("org/model", None, policy, tmp_path / "out")
     first = estimate_run(config)
-    remote = resolve_revision("org/model", None, HASTY)
+    remote = resolve_revision("org/model", None, NO_RETRY)
     assert first.bytes_to_download == first.bytes_to_pull == count_remote_bytes(remote)
     assert first.memory_bytes == remote_memory(remote)
     assert first.memory_free > BASE_MEMORY
     assert first.disk_free > count_remote_bytes(remote)
     assert not any("/resolve/" in request for request in hub.requests)
-    download_snapshot(remote, HASTY, ignore)
+    download_snapshot(remote, NO_RETRY, ignore)
     assert estimate_run(config).bytes_to_download == 0
 
 
-def test_bytes_of_a_weight(processor: Path) -> None:
-    """As counted by the Hub; else there are at least as many as if they were stored in float32."""
+def test_memory_per_weight(processor: Path) -> None:
+    """With the number of weights from the Hub, or a lower bound from the file sizes."""
     assert remote_memory(sized(2 * GIGABYTE, GIGABYTE)) == 4 * GIGABYTE + BASE_MEMORY
     assert remote_memory(sized(2 * GIGABYTE)) == 2 * GIGABYTE + BASE_MEMORY
     processor.write_text("flags\t\t: fpu amx_bf16 avx2\n")
@@ -66,10 +66,10 @@ def test_bytes_of_a_weight(processor: Path) -> None:
     assert remote_memory(sized(2 * GIGABYTE)) == GIGABYTE + BASE_MEMORY
     assert remote_memory(sized(2 * GIGABYTE, GIGABYTE), merged=True) == 4 * GIGABYTE + BASE_MEMORY
     processor.unlink()
-    assert remote_memory(sized(2 * GIGABYTE, GIGABYTE)) == 2 * GIGABYTE + BASE_MEMORY, "unknown: the least"
+    assert remote_memory(sized(2 * GIGABYTE, GIGABYTE)) == 2 * GIGABYTE + BASE_MEMORY, "unknown CPU: the lower bound"
 
 
-def test_memory_too_small(processor: Path, tmp_path: Path) -> None:
+def test_too_little_memory_is_refused(processor: Path, tmp_path: Path) -> None:
     require_memory("org/model", remote_memory(sized(7 * GIGABYTE)))
     with pytest.raises(InfrastructureError, match=r"org/model: 9\.5 GB needed, 8\.2 GB free") as raised:
         require_memory("org/model", remote_memory(sized(9 * GIGABYTE)))
@@ -79,8 +79,8 @@ def test_memory_too_small(processor: Path, tmp_path: Path) -> None:
     require_memory("org/model", remote_memory(sized(9 * GIGABYTE)))
 
 
-def test_torch_says_the_same(processor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of this machine's own processor."""
+def test_torch_selects_the_same_precision(processor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the CPU of this machine."""
     from antidote_ci.model.loading import select_device_and_dtype
 
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""What our own account said, where a repository has no pull requests and where the Hub does not answer."""
+"""Markers of this account, in a repository without pull requests and when the Hub fails."""
 
 import pytest
 
@@ -6,14 +6,14 @@ from antidote_ci.errors import AntidoteError
 from antidote_ci.hub import ownership
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.retry import RetryPolicy
-from tests.hub.canned import JSON, Asked, Canned, CannedHub
+from tests.hub.canned import JSON, Canned, CannedHub, Request
 
 
-def said_by(status: int, patch: pytest.MonkeyPatch) -> list[object]:
-    """The marks found, when the account is known and a list of pull requests is answered with `status`."""
+def read_markers(status: int, patch: pytest.MonkeyPatch) -> list[object]:
+    """The markers, when the Hub answers the list of pull requests with `status`."""
 
-    def answer(asked: Asked) -> Canned:
-        return Canned(200, b'{"name": "bot"}', JSON) if "whoami" in asked.path else Canned(status, b"{}", JSON)
+    def answer(request: Request) -> Canned:
+        return Canned(200, b'{"name": "bot"}', JSON) if "whoami" in request.path else Canned(status, b"{}", JSON)
 
     with CannedHub(answer) as hub:
         patch.setenv("HF_ENDPOINT", hub.endpoint)
@@ -22,11 +22,11 @@ def said_by(status: int, patch: pytest.MonkeyPatch) -> list[object]:
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_where_there_are_no_pull_requests_nothing_was_said(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert said_by(status, monkeypatch) == []
+def test_repository_without_discussions_has_no_markers(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_markers(status, monkeypatch) == []
 
 
 @pytest.mark.parametrize("status", [401, 429, 500, 503])
-def test_a_hub_that_fails_is_no_empty_list(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_the_hub_is_not_an_empty_list(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AntidoteError):
-        said_by(status, monkeypatch)
+        read_markers(status, monkeypatch)

@@ -1,4 +1,4 @@
-"""Two publishes of one result at once, and a person's commit in the middle of one."""
+"""Concurrent publishes of one result, and a commit by a person during a publish."""
 
 import itertools
 import threading
@@ -11,9 +11,9 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from antidote_ci.errors import PublishConflict
-from antidote_ci.hub import commit_marker
 from antidote_ci.hub.access import HubAccess
-from antidote_ci.hub.destination import MAIN, Destination
+from antidote_ci.hub.commits import MAIN, parse_marker
+from antidote_ci.hub.destination import Destination
 from antidote_ci.records import PublishResult
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import FaultInjector
@@ -25,8 +25,8 @@ from tests.hub.campaign import (
     Mode,
     client,
     exit_code,
+    find_violations,
     history,
-    judged,
     publish_once,
     to,
     write_material,
@@ -61,13 +61,13 @@ def is_commit(request: str) -> bool:
     return request.startswith("POST") and "/commit/" in request
 
 
-def of_ours(hub: LoopbackHub, name: str, revision: str) -> list[bool]:
-    """For a commit and all that it stands upon, newest first: whether it carries our mark."""
-    return [commit_marker.parse_marker(commit.body) is not None for commit in history(hub, name, revision)]
+def list_marked(hub: LoopbackHub, name: str, revision: str) -> list[bool]:
+    """Whether a commit and each of its ancestors has a marker, newest first."""
+    return [parse_marker(commit.body) is not None for commit in history(hub, name, revision)]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_two_runs_about_to_commit_the_same_result(
+def test_concurrent_runs_publish_the_same_result_once(
     mode: Mode, hub: LoopbackHub, access: HubAccess, material: Material
 ) -> None:
     destination = to(mode, hub.add(SOURCE, material.source))
@@ -80,26 +80,24 @@ def test_two_runs_about_to_commit_the_same_result(
     hub.meanwhile = meanwhile
     with ThreadPoolExecutor() as threads:
         runs = [threads.submit(publish_once, destination, material, access, run) for run in (1, 2)]
-        one, other = [run.result(SECONDS) for run in runs]
-    assert (one.revision, one.url) == (other.revision, other.url)
-    notes = one.notes + other.notes
+        first_run, second_run = [run.result(SECONDS) for run in runs]
+    assert (first_run.revision, first_run.url) == (second_run.revision, second_run.url)
+    notes = first_run.notes + second_run.notes
     if mode == "pull-request":
         first, second = hub.store.repository(SOURCE).pull_requests
         assert (first.status, second.status) == ("open", "closed")
-        # Either run may be the one that closes the later pull request; the run that opened it says whose result stays.
-        assert "Pull request 2 was closed, as the later one." in notes
-        assert [note for note in notes if note.startswith("Pull request 1 holds the same result, from run ")]
-        assert "The same result is in 1." in [said.content for said in second.comments]
+        # Either run may close the later pull request. The run that opened it names the run of the other result.
+        assert "Pull request 2 was closed as a duplicate." in notes
+        assert [note for note in notes if note.startswith("Pull request 1 contains the same result, from run ")]
+        assert "The same result is in 1." in [comment.content for comment in second.comments]
     else:
         (note,) = notes
-        assert note.startswith("The same result was there already, from run ")
-    assert judged(hub, destination, material, finished=True, rivals=1) == []
+        assert note.endswith(" had already published the same result.")
+    assert find_violations(hub, destination, material, finished=True, rivals=1) == []
 
 
-def test_the_other_run_closes_our_pull_request_before_we_see_it(
-    hub: LoopbackHub, access: HubAccess, material: Material
-) -> None:
-    """Ours is opened second, and the other run is done before the answer reaches us."""
+def test_concurrent_run_closes_the_new_pull_request(hub: LoopbackHub, access: HubAccess, material: Material) -> None:
+    """This run opens the second pull request, and the other run ends before this run receives the answer."""
     destination = to("pull-request", hub.add(SOURCE, material.source))
     other_opened, ours_opened = threading.Event(), threading.Event()
     others: list[Future[PublishResult]] = []
@@ -122,11 +120,11 @@ def test_the_other_run_closes_our_pull_request_before_we_see_it(
     with ThreadPoolExecutor() as threads:
         published = publish_once(destination, material, access, run=1)
     assert published.url == others[0].result().url
-    assert judged(hub, destination, material, finished=True, rivals=1) == []
+    assert find_violations(hub, destination, material, finished=True, rivals=1) == []
 
 
 def another_run_within(number: int, mode: Mode, material: Material, folder: Path) -> bool:
-    """Whether this run came to a request of that number, just before which another run was had whole."""
+    """Run another complete publish before this request; whether the run sent so many requests."""
     with LoopbackHub(folder / "hub") as hub, client(hub.endpoint, folder / "cache") as access:
         destination = to(mode, hub.add(SOURCE, material.source))
         others: list[PublishResult] = []
@@ -139,14 +137,14 @@ def another_run_within(number: int, mode: Mode, material: Material, folder: Path
         published = publish_once(destination, material, access, run=1)
         for other in others:
             assert (published.revision, published.url) == (other.revision, other.url)
-        assert judged(hub, destination, material, finished=True, rivals=len(others)) == []
+        assert find_violations(hub, destination, material, finished=True, rivals=len(others)) == []
     return bool(others)
 
 
 def person_within(
     number: int, mode: Mode, material: Material, folder: Path, faults: FaultInjector | None = None
 ) -> bool:
-    """Whether this run came to a request of that number, just before which a person edited the card."""
+    """Edit the card as a person before this request; whether the run sent so many requests."""
     with LoopbackHub(folder / "hub") as hub, client(hub.endpoint, folder / "cache") as access:
         tested = hub.add(SOURCE, material.source)
         destination = Destination("branch", SOURCE, tested, MAIN) if mode == "branch" else to(mode, tested)
@@ -170,20 +168,20 @@ def person_within(
             assert code == 0 or (code == CONFLICT and edits)
         assert code is not None
         if edits:
-            assert hub.store.repository(place).refs[MAIN] == edits[0], "nothing is put upon a person's newer work"
+            assert hub.store.repository(place).refs[MAIN] == edits[0], "the commit of the person stays the head"
         if code != 0 and edits:
             if mode != "repo":
                 destination = Destination(mode, SOURCE, edits[0], destination.name)
             assert exit_code(lambda: publish_once(destination, material, access, run=2)) == 0
             ref = "refs/pr/1" if mode == "pull-request" else MAIN
             head = hub.store.repository(place).refs[ref]
-            assert of_ours(hub, place, head)[:2] == [True, False]
+            assert list_marked(hub, place, head)[:2] == [True, False]
             assert edits[0] in [commit.revision for commit in history(hub, place, head)]
     return reached
 
 
 def edit(hub: LoopbackHub, name: str) -> str:
-    """A person's commit on main."""
+    """Commit to main as a person."""
     card = CommitOperationAdd("README.md", EDIT.encode())
     person = HfApi(endpoint=hub.endpoint, token=TOKEN)
     return str(person.create_commit(name, [card], commit_message="Say more").oid)
@@ -195,25 +193,27 @@ Middle = Callable[[int, Mode, Material, Path], bool]
 @pytest.mark.parametrize("middle", [another_run_within, person_within])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", [1, 6, 8, 10])
-def test_in_the_middle(middle: Middle, mode: Mode, number: int, material: Material, tmp_path: Path) -> None:
+def test_interruption_at_some_requests(
+    middle: Middle, mode: Mode, number: int, material: Material, tmp_path: Path
+) -> None:
     assert middle(number, mode, material, tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_person_and_faults(seed: int, material: Material, tmp_path: Path) -> None:
+def test_edit_by_a_person_with_faults(seed: int, material: Material, tmp_path: Path) -> None:
     person_within(5 * seed, MODES[seed % len(MODES)], material, tmp_path, FaultInjector(seed, 0.3))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6, 100))
-def test_many_a_person_and_faults(seed: int, material: Material, tmp_path: Path) -> None:
+def test_many_edits_by_a_person_with_faults(seed: int, material: Material, tmp_path: Path) -> None:
     person_within(seed % 40, MODES[seed % len(MODES)], material, tmp_path, FaultInjector(seed, 0.3))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("middle", [another_run_within, person_within])
 @pytest.mark.parametrize("mode", MODES)
-def test_anywhere(middle: Middle, mode: Mode, material: Material, tmp_path: Path) -> None:
+def test_interruption_at_every_request(middle: Middle, mode: Mode, material: Material, tmp_path: Path) -> None:
     numbers = itertools.count(1)
     past = next(number for number in numbers if not middle(number, mode, material, tmp_path / str(number)))
     assert past > FEWEST_REQUESTS

@@ -1,4 +1,4 @@
-"""Waiting, on a clock that the tests turn."""
+"""The retry policy, with a simulated clock."""
 
 import logging
 import re
@@ -18,12 +18,12 @@ NOW = 1_700_000_000
 
 
 class Passing(Exception):
-    """Fails in passing."""
+    """A transient error."""
 
 
 @dataclass
 class Clock:
-    """Time that passes only while somebody sleeps, and while `attempts` last."""
+    """A clock that advances only in `sleep` and during attempts."""
 
     now: float = 0.0
     slept: list[float] = field(default_factory=list)
@@ -42,7 +42,7 @@ def patient(clock: Clock, seconds: float, draws: list[float] | None = None) -> R
 
 
 def failing(times: int, clock: Clock, lasting: float = 0.0) -> tuple[Callable[[], str], list[float]]:
-    """An attempt that fails so many times, and the moments at which it began."""
+    """A function that fails `times` times, and the list of its start times."""
     begun: list[float] = []
 
     def attempt() -> str:
@@ -60,7 +60,7 @@ def wait(seconds: float) -> Callable[[Exception], float | None]:
 
 
 @given(times=st.integers(0, 12), draws=st.lists(st.floats(0, 1, exclude_max=True), max_size=12))
-def test_success_after_failures_takes_one_attempt_more(times: int, draws: list[float]) -> None:
+def test_success_after_failures(times: int, draws: list[float]) -> None:
     clock = Clock()
     attempt, begun = failing(times, clock)
     assert patient(clock, 1e6, draws).call(attempt, wait(0.0)) == "answer"
@@ -80,32 +80,34 @@ def test_jitter_is_full_and_bounded(draws: list[float]) -> None:
 
 @given(
     budget=st.floats(0, 1000),
-    asked=st.floats(0, 300),
+    requested=st.floats(0, 300),
     lasting=st.floats(0, 30),
     draws=st.lists(st.floats(0, 1, exclude_max=True), max_size=40),
 )
-def test_no_attempt_begins_beyond_the_budget(budget: float, asked: float, lasting: float, draws: list[float]) -> None:
+def test_no_attempt_starts_after_the_budget(
+    budget: float, requested: float, lasting: float, draws: list[float]
+) -> None:
     clock = Clock()
     attempt, begun = failing(2**30, clock, lasting)
     with pytest.raises(Passing) as raised:
-        patient(clock, budget, draws).call(attempt, wait(asked))
-    assert begun[-1] <= lasting + budget + 1e-6, "counted from the first failure"
-    assert all(slept >= asked for slept in clock.slept)
-    assert str(raised.value) == f"failure {len(begun)}", "the last, not the first"
+        patient(clock, budget, draws).call(attempt, wait(requested))
+    assert begun[-1] <= lasting + budget + 1e-6, "the budget starts with the first failure"
+    assert all(slept >= requested for slept in clock.slept)
+    assert str(raised.value) == f"failure {len(begun)}", "the last exception is raised"
 
 
-@given(asked=st.floats(10.1, 1e9))
-def test_more_than_the_budget_ends_at_once(asked: float) -> None:
+@given(requested=st.floats(10.1, 1e9))
+def test_requested_delay_above_the_budget_fails_at_once(requested: float) -> None:
     clock = Clock()
     attempt, begun = failing(2**30, clock)
     with pytest.raises(Passing) as raised:
-        patient(clock, 10.0).call(attempt, wait(asked))
+        patient(clock, 10.0).call(attempt, wait(requested))
     assert (begun, clock.slept) == ([0.0], [])
-    assert raised.value.__notes__ == [f"tried once, and it asks to wait for {format_duration(asked)}"]
+    assert raised.value.__notes__ == [f"tried once, and the server asks to wait for {format_duration(requested)}"]
 
 
 @given(times=st.integers(0, 5))
-def test_what_does_not_pass_is_raised_at_once(times: int) -> None:
+def test_other_exceptions_are_raised_at_once(times: int) -> None:
     clock = Clock()
     attempt, begun = failing(times, clock)
 
@@ -119,7 +121,7 @@ def test_what_does_not_pass_is_raised_at_once(times: int) -> None:
     assert not hasattr(raised.value, "__notes__")
 
 
-def test_an_interrupt_is_not_a_failure() -> None:
+def test_keyboard_interrupt_is_not_retried() -> None:
     def interrupted() -> str:
         raise KeyboardInterrupt
 
@@ -129,7 +131,7 @@ def test_an_interrupt_is_not_a_failure() -> None:
     assert clock.slept == []
 
 
-def test_the_end_says_how_long_it_was_tried() -> None:
+def test_last_exception_has_a_note_about_the_attempts() -> None:
     clock = Clock()
     attempt, begun = failing(2**30, clock)
     with pytest.raises(Passing) as raised:
@@ -139,7 +141,7 @@ def test_the_end_says_how_long_it_was_tried() -> None:
     assert re.fullmatch(r"tried \d+ times in (9|10) min", note)
 
 
-def test_progress_is_a_line_a_person_can_read(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_pause_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     attempt, _ = failing(2, clock)
     with caplog.at_level(logging.WARNING, "antidote_ci"):
@@ -147,14 +149,14 @@ def test_progress_is_a_line_a_person_can_read(caplog: pytest.LogCaptureFixture) 
     assert [(record.name, record.getMessage()) for record in caplog.records] == [
         (
             "antidote_ci.hub.retry",
-            f"the Hub answered 503 about org/x; asking again in 12 s, for at most {left} min more",
+            f"the Hub answered 503 about org/x; retrying in 12 s, for at most {left} min more",
         )
         for left in (10, 10)
     ]
 
 
 @given(seconds=st.integers(0, 10**6))
-def test_seconds_to_wait_by_number_and_by_date(seconds: int) -> None:
+def test_retry_after_in_seconds_and_as_a_date(seconds: int) -> None:
     assert requested_wait({"Retry-After": str(seconds)}) == seconds
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("antidote_ci.hub.client.time", SimpleNamespace(time=lambda: NOW))
@@ -163,12 +165,12 @@ def test_seconds_to_wait_by_number_and_by_date(seconds: int) -> None:
 
 
 @given(text=st.text(max_size=30) | st.sampled_from(["²", "9" * 400, "-5", "Fri, 31 Dec 9999 23:59:59 -2359"]))
-def test_any_other_header_is_a_number_too(text: str) -> None:
+def test_invalid_headers_request_no_wait(text: str) -> None:
     for name in ("Retry-After", "RateLimit"):
         assert 0 <= requested_wait({name: text}) <= 1e12
 
 
-def test_the_rate_limit_counts_where_nothing_is_left() -> None:
+def test_exhausted_rate_limit_has_priority() -> None:
     assert requested_wait({"RateLimit": '"api";r=0;t=55', "Retry-After": "3"}) == 55
     assert requested_wait({"ratelimit": '"api";r=7;t=55', "Retry-After": "3"}) == 3
     assert requested_wait({}) == 0
@@ -178,5 +180,5 @@ def test_the_rate_limit_counts_where_nothing_is_left() -> None:
     ("seconds", "text"),
     [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (600, "10 min"), (7200, "2 h"), (1e9, "277,778 h")],
 )
-def test_durations(seconds: float, text: str) -> None:
+def test_format_duration(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text

@@ -95,7 +95,7 @@ def test_a_signal_reaches_the_command(tmp_path: Path) -> None:
     with begin("evaluate", "org/model", job_spec.POLICY_OPTION, **variables) as process:
         for line in process.stdout or ():
             lines.append(line)
-            if "asking again" in line:
+            if "retrying in" in line:
                 process.send_signal(signal.SIGTERM)
     assert process.returncode == 143, "".join(lines)
     assert result_stream.decode_result(lines, TOKEN) == JobResult(143, None, None)

@@ -10,8 +10,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from antidote_ci import records
 from antidote_ci import report as reports
 from antidote_ci.errors import ConfigurationError, PublishConflict
-from antidote_ci.hub import publish_checks
-from antidote_ci.hub.destination import Destination
+from antidote_ci.hub.destination import Destination, check_destination
 from antidote_ci.pipeline import publishing
 from antidote_ci.pipeline.publishing import PublishTarget
 from antidote_ci.policy import Policy, PublishSection, RunConfig
@@ -145,7 +144,7 @@ def test_a_separate_repository_is_updated_unless_others_changed_it(
 
         def place() -> PublishTarget:
             return PublishTarget(
-                destination, publish_checks.check_destination(destination, source.access, source.access), source.access
+                destination, check_destination(destination, source.access, source.access), source.access
             )
 
         folder, report = result(tmp_path / "work", pair, destination.revision)
@@ -158,7 +157,7 @@ def test_a_separate_repository_is_updated_unless_others_changed_it(
         second = publishing.publish_model(place(), again, better)
         assert second.revision != first.revision
         HfApi(endpoint=hub.endpoint, token=TOKEN).create_commit("demo/repaired", [touch()], commit_message="Mine")
-        with pytest.raises(PublishConflict, match="no repair of"):
+        with pytest.raises(PublishConflict, match="not a repair of"):
             place()
 
 

@@ -65,7 +65,7 @@ def test_a_pull_request_is_opened_verified_and_found_by_the_next_run(
     assert found.reference is not None
     assert (found.reference.id, found.reference.found_by) == (BASE_NAME, "model card")
     assert found.publish.revision == head.revision
-    published = {file.path: file.sha256 for file in head.files if file.path.endswith(".safetensors")}
+    published = {file.path: file.digest for file in head.files if file.path.endswith(".safetensors")}
     assert published == {"model.safetensors": sha256_file(out / "model" / "model.safetensors")}
     assert TOKEN not in err
     for path in out.rglob("*"):

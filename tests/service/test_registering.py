@@ -191,7 +191,7 @@ def test_a_job_needs_its_hardware_named(hub: LoopbackHub) -> None:
 
 
 def test_without_a_token_and_with_a_wrong_one(hub: LoopbackHub) -> None:
-    with pytest.raises(InfrastructureError, match="no token says to which"):
+    with pytest.raises(InfrastructureError, match="a token is required to manage webhooks"):
         access.webhook_access({})
     with pytest.raises(AntidoteError) as raised:
         registering.register_address(URL, ["team/*"], SECRET, environ(HF_JOBS_TOKEN="hf_nobodysTokenAtAll"))

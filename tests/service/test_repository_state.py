@@ -16,9 +16,8 @@ from antidote_ci import records
 from antidote_ci import report as reports
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub import access
-from antidote_ci.hub.commit_marker import CommitMarker, add_marker
+from antidote_ci.hub.commits import CommitMarker, add_marker, read_content
 from antidote_ci.hub.destination import Destination, DestinationState
-from antidote_ci.hub.trees import read_content
 from antidote_ci.pipeline import publishing
 from antidote_ci.pipeline.publishing import PublishTarget
 from antidote_ci.records import Manifest, Report, ReportedReference, ReportedSource
