@@ -20,7 +20,6 @@ from antidote_ci.records import PublishMode, ScoreMethod
 
 EMBEDDED = "embedded"
 SELF = "self"
-TargetChoice = Literal["auto", "dense"]
 Command = Literal["run", "evaluate"]
 
 
@@ -85,8 +84,6 @@ class RepairSection:
 
     method: ScoreMethod = "taylor"
     """How entries are chosen: docs/repair.md."""
-    target: TargetChoice = "auto"
-    """`auto`: an adapter's factors, or the difference to the reference. `dense`: merged weights without a reference."""
     reference: str | None = None
     """The aligned model before the fine-tuning, ORG/NAME or a folder; found by itself where possible."""
     realignment: str = SELF
@@ -256,8 +253,6 @@ def validate_policy(document: Mapping[str, Any], origin: str) -> Policy:
             raise ConfigurationError(f"evaluation.{name} in {origin} must be at least 1")
     if policy.repair.activation_megabytes < 1:
         raise ConfigurationError(f"repair.activation_megabytes in {origin} must be at least 1")
-    if policy.repair.target == "dense":
-        _require_dense_allowed(policy.repair)
     _require_publish_target(policy.publish)
     _require_duration(policy.jobs, origin)
     return policy
@@ -295,21 +290,6 @@ def _require_publish_target(publish: PublishSection) -> None:
             f"nothing is published to {publish.to}",
             cause=f"publishing is `{publish.mode}`, which takes no name",
             hint="add --publish repo, or --publish branch",
-        )
-
-
-def _require_dense_allowed(repair: RepairSection) -> None:
-    """Dense weights are repaired without a reference."""
-    if repair.method == "taylor":
-        raise ConfigurationError(
-            "a `taylor` repair needs a reference, and --target dense has none",
-            cause="its teacher is the aligned model before fine-tuning",
-            hint="--method antidote, or leave the target to `auto`",
-        )
-    if repair.reference is not None:
-        raise ConfigurationError(
-            f"--target dense makes no use of --reference {repair.reference}",
-            hint="leave the target to `auto`: with a reference, far less is lost",
         )
 
 

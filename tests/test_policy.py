@@ -78,12 +78,7 @@ def test_the_same_policy_has_the_same_hash_whichever_way_it_came_in(tmp_path: Pa
         ("[evaluation]\nmax_new_tokens = 0", "max_new_tokens", None),
         ('[repair]\nmethod = "scale"', "repair.method", None),
         ("[repair]\nactivation_megabytes = 0", "activation_megabytes", None),
-        (
-            '[repair]\ntarget = "dense"\nmethod = "taylor"',
-            "needs a reference",
-            "--method antidote, or leave the target to `auto`",
-        ),
-        ('[repair]\ntarget = "dense"\nmethod = "antidote"\nreference = "a/b"', "no use of --reference a/b", None),
+        ('[repair]\ntarget = "dense"', "target", None),
         ('[publish]\nmode = "force"', "publish.mode", None),
         (
             '[jobs]\ntimeout = "2 hours"',

@@ -15,7 +15,6 @@ from antidote_ci.cli.options import (
     Realignment,
     ReferenceName,
     Revision,
-    TargetName,
     TaskFile,
     option,
 )
@@ -38,7 +37,6 @@ def repair(
         option("--benign", "Harmless prompts that `taylor` must keep answering: names of sets, a file, or `embedded`."),
     ] = None,
     task: TaskFile = None,
-    target: TargetName = None,
     accept_licence: AcceptLicence = None,
     out: Annotated[Path, option("--out", "Folder for weights, scores and plan.")] = DEFAULT_REPAIR_OUT,
     dry_run: Annotated[
@@ -60,7 +58,6 @@ def repair(
             chosen,
             "repair",
             method=score_method(method) or "antidote",
-            target=target,
             reference=reference,
             realignment=realignment,
         )

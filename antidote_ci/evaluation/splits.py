@@ -182,7 +182,7 @@ def _prompt_path(origin: str, embedded_name: str) -> Path:
 
 def _uses_taylor(repair: RepairSection) -> bool:
     """Whether `taylor` takes part: as the repair, or as a line of the frontier."""
-    return repair.method == "taylor" or (repair.frontier and repair.target != "dense")
+    return repair.method == "taylor" or repair.frontier
 
 
 def _split_utility(policy: Policy, origin: str | None, read: Callable[[str], list[PromptRow]]) -> SplitTriple:

@@ -26,7 +26,7 @@ class CandidateFactory:
     sandbox: Sandbox
     source: Checkpoint
     reference: Checkpoint | None
-    """The weights that come back, or an adapter's base; None for `dense`."""
+    """The weights that are restored, or an adapter's base."""
     target: RepairTarget
     repair_prompts: RepairPrompts
     """What scoring reads: the realignment rows have responses."""

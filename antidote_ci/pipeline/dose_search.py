@@ -90,13 +90,12 @@ def measure_controls(
     """What two simple tricks do with the confirmation prompts, on which the input model is `before`.
 
     `scale` has a search of its own, and where no shrink passes its best one is shown; `random` covers as many entries
-    as the repair. There is nothing to shrink towards in `dense` weights.
+    as the repair.
     """
-    dosed = [(build_method_masks(search.candidates, "random", [chosen.dose], repair), chosen.dose)]
-    if repair.scores.target != "dense":
-        scale = build_method_masks(search.candidates, "scale", TENTHS, repair)
-        dose, attempts = find_smallest_dose(search, scale)
-        dosed.insert(0, (scale, dose or nearest_attempt(attempts).dose))
+    random = build_method_masks(search.candidates, "random", [chosen.dose], repair)
+    scale = build_method_masks(search.candidates, "scale", TENTHS, repair)
+    dose, attempts = find_smallest_dose(search, scale)
+    dosed = [(scale, dose or nearest_attempt(attempts).dose), (random, chosen.dose)]
     found = []
     for control, dose in dosed:
         with temporary_candidate(search.candidates, control, dose) as made:

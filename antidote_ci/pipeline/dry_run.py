@@ -11,7 +11,7 @@ from antidote_ci.hub.remote import count_remote_bytes, count_remote_weight_bytes
 from antidote_ci.model import memory
 from antidote_ci.paths import free_space
 from antidote_ci.pipeline import dose_search, evaluator, output, resolve
-from antidote_ci.policy import Command, RunConfig, TargetChoice
+from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import PromptSetRecord, ScoreMethod
 from antidote_ci.repair.methods import METHODS
 from antidote_ci.report.origins import full_name
@@ -34,8 +34,7 @@ class DryRunForecast:
     model: str
     revision: str | None
     reference: str | None
-    """None where the model names it, and for the target `dense`, which has none."""
-    target: TargetChoice
+    """None where the model names it."""
     method: ScoreMethod
     judge: str
     prompts: dict[str, int]
@@ -97,7 +96,6 @@ def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
         model=config.model,
         revision=model.revision,
         reference=reference,
-        target=repair.target,
         method=repair.method,
         judge=config.policy.evaluation.judge,
         prompts=_count_by_role(work.prompts),
@@ -120,7 +118,7 @@ def describe_plan(found: DryRunForecast) -> list[str]:
     """What is to be measured with what, line by line."""
     lines = [
         f"model      {full_name(found.model, found.revision)}",
-        f"reference  {found.reference or ('none' if found.target == 'dense' else 'named by the model itself')}",
+        f"reference  {found.reference or 'named by the model itself'}",
         f"judge      {found.judge}",
         f"prompts    {', '.join(f'{n:,} {role}' for role, n in found.prompts.items() if n)}",
         f"method     {found.method}",
@@ -195,7 +193,7 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
 
 def _reference_name(config: RunConfig) -> str | None:
     named = config.policy.repair.reference
-    if named is not None or config.policy.repair.target == "dense" or not pull.is_local(config.model):
+    if named is not None or not pull.is_local(config.model):
         return named
     return resolve.find_reference(resolve.open_local(config.model), None).id
 

@@ -69,9 +69,9 @@ class _RepairInputs:
     """What is repaired, and from what."""
 
     source: Checkpoint
-    reference_source: ReportedReference | None
-    reference: Checkpoint | None
-    """The weights that come back, or an adapter's base; None for `dense`."""
+    reference_source: ReportedReference
+    reference: Checkpoint
+    """The weights that are restored, or an adapter's base."""
     target: RepairTarget
     model: Model
     """The source as it runs."""
@@ -127,11 +127,6 @@ def _require_supported(config: RepairConfig) -> None:
             cause="a dose is a share, written as a number from 0 to 1",
             hint=f"did you mean {dose / 100:g}?" if 1 < dose <= 100 else None,
         )
-    if config.run.policy.repair.target == "dense" and config.method == "scale":
-        raise ConfigurationError(
-            "`scale` needs a reference to shrink towards, and --target dense has none",
-            hint="name the aligned model with --reference and leave the target to `auto`, or choose --method antidote",
-        )
     output.require_own_output(config.run.out, REPAIR_OUTPUT_NAMES)
 
 
@@ -153,9 +148,7 @@ def _resolve_inputs(config: RepairConfig, console: Console) -> _RepairInputs:
         source = resolve.pull_model(run.model, run.revision, console.report)
         require_disjoint_folders(source.source.folder, run.out / output.MODEL_FOLDER)
         require_replaceable(run.out / output.MODEL_FOLDER)
-        target = resolve_repair_target(source.layout, settings.target)
-        if target == "dense":
-            return _RepairInputs(source, None, None, target, resolve.to_model(source, None))
+        target = resolve_repair_target(source.layout)
         named = resolve.find_reference(source, settings.reference)
         reference = resolve.resolve_reference(source, named, console.report)
         return _RepairInputs(source, named, reference, target, resolve.to_model(source, reference))
@@ -169,7 +162,7 @@ def _run_plan(
         source=tested.source,
         reference=subject.reference_source,
         model=subject.model,
-        reference_folder=subject.reference.source.folder if subject.reference else None,
+        reference_folder=subject.reference.source.folder,
         method=config.method,
         target=subject.target,
         dose=config.dose,
@@ -179,8 +172,7 @@ def _run_plan(
     with console.step("plan the repair"):
         found = sandbox.call(planning.plan_repair, request, console.report)
     notes = found.notes + output.collect_notes(tested, config.run.out / output.MODEL_FOLDER)
-    if subject.reference:
-        notes += resolve.vocabulary_differences(subject.source, subject.reference)
+    notes += resolve.vocabulary_differences(subject.source, subject.reference)
     named = config.run.policy.evaluation
     if config.method == "taylor" and named.task is None and prompt_sets.resolve_benign(config.run.policy) is None:
         notes.append("Embedded prompts stand for what the model must keep: --task or --benign names its own.")

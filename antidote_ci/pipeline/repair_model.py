@@ -36,7 +36,7 @@ from antidote_ci.records import (
     RunVerdict,
 )
 from antidote_ci.repair.apply import Provenance
-from antidote_ci.repair.methods import METHODS, dose_ladder
+from antidote_ci.repair.methods import dose_ladder
 from antidote_ci.repair.planning import layer_name
 from antidote_ci.repair.targets import resolve_repair_target
 from antidote_ci.repair.taylor import sample_evenly
@@ -73,7 +73,6 @@ class RepairInput:
 
     source: Checkpoint
     reference_source: ReportedReference | None
-    """None for `dense`."""
     base: Checkpoint | None
     """The reference, here from the start when it costs nothing or an adapter cannot run without it."""
 
@@ -156,7 +155,7 @@ def _build_factory(
 ) -> CandidateFactory:
     """What scoring needs, all of it on disk before the long work begins."""
     source, settings = repair_input.source, context.config.policy.repair
-    target = resolve_repair_target(source.layout, settings.target)
+    target = resolve_repair_target(source.layout)
     needed = dose_search.search_bytes(settings, count_weight_bytes(source.layout), source.layout.entries)
     require_space(context.work, needed, "--out")
     rows = prompts.repair_prompts.realignment
@@ -189,7 +188,7 @@ def _measure_frontier(search: SearchContext, method_masks: MethodMasks, chosen: 
     """Of every method that is possible."""
     bench, remedies = search.candidates, [method_masks]
     for method in get_args(Method):
-        if method != method_masks.method and (bench.reference is not None or not METHODS[method].needs_reference):
+        if method != method_masks.method:
             like = method_masks if method in ("scale", "random") else None
             doses = dose_search.spread_doses(dose_ladder(method, bench.target))
             remedies.append(candidates.build_method_masks(bench, method, doses, like))
@@ -206,7 +205,7 @@ def _measure_divergence(context: RunContext, before: Model, after: Model, rows: 
 
 
 def _measure_drift(context: RunContext, factory: CandidateFactory, after: Model, rows: list[PromptRow]) -> Drift | None:
-    """Of input model and repair from the reference; None for `dense`, which has none."""
+    """Of input model and repair from the reference."""
     if factory.reference is None:
         return None
     prompts = sample_evenly([row.prompt for row in rows], DRIFT_PROMPTS)

@@ -15,9 +15,9 @@ from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.access import HubAccess, read_access
 from antidote_ci.hub.remote import RepositoryInfo
 from antidote_ci.pipeline import lineage
-from antidote_ci.policy import RepairSection, RunConfig
+from antidote_ci.policy import RunConfig
 from antidote_ci.records import FoundBy, Model, ModelSource, OnProgress, ReportedReference, ReportedSource
-from antidote_ci.repair.targets import require_same_shapes, resolve_repair_target
+from antidote_ci.repair.targets import require_same_shapes
 
 ModelUse = Literal["read", "run", "merge"]
 """What becomes of the weights here: read from the disk, held in memory while they answer, or merged for that."""
@@ -159,13 +159,6 @@ def pull_access() -> HubAccess:
     return read_access(os.environ)
 
 
-def select_reference(model: Checkpoint, settings: RepairSection) -> ReportedReference | None:
-    """What a repair goes by; None for `dense`, which knows the merged weights alone."""
-    if resolve_repair_target(model.layout, settings.target) == "dense":
-        return None
-    return find_reference(model, settings.reference)
-
-
 def vocabulary_differences(model: Checkpoint, reference: Checkpoint) -> list[str]:
     """Where a reference that fits the model is still not of its shapes: the rows of the vocabulary."""
     shapes = {name: info.shape for name, info in reference.layout.tensors.items()}
@@ -195,7 +188,7 @@ def find_reference(model: Checkpoint, named: str | None) -> ReportedReference:
     raise ConfigurationError(
         f"the reference of {model.source.id} cannot be found",
         cause="neither an adapter_config.json nor the card's base_model names the aligned model before fine-tuning",
-        hint="add --reference ORG/NAME; without one, merged weights can be evaluated, or repaired with --target dense",
+        hint="add --reference ORG/NAME; without one, merged weights can be evaluated but not repaired",
     )
 
 

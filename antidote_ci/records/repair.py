@@ -9,8 +9,8 @@ from antidote_ci.records.models import ComputeEnvironment, ReportedReference, Re
 ScoreMethod = Literal["antidote", "taylor"]
 Method = Literal[ScoreMethod, "scale", "random"]
 """The last two are the controls."""
-RepairTarget = Literal["adapter", "delta", "dense"]
-"""Scored: an adapter's factors, the difference to the reference, or (asked for) the weights themselves."""
+RepairTarget = Literal["adapter", "delta"]
+"""What is scored: an adapter's factors, or the difference of full weights to the reference."""
 Grouping = Literal["row", "tensor"]
 """Of what a dose is a share: each output row, or each tensor."""
 

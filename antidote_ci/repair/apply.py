@@ -49,7 +49,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class ApplyRequest:
-    """`mask` is None for `scale`; `reference` is None where the edit is zero: an adapter's factors, dense weights."""
+    """`mask` is None for `scale`; `reference` is None where the edit is zero: an adapter's factors."""
 
     source: Path
     reference: Path | None

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def zero_masked(weight: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
-    """w' = (1 - m) o w, on an adapter's factor or dense weights: https://arxiv.org/abs/2408.09600."""
+    """w' = (1 - m) o w, on an adapter's factor: https://arxiv.org/abs/2408.09600."""
     return weight.masked_fill(mask, 0)
 
 

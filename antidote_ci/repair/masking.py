@@ -27,7 +27,7 @@ FORMULAS: Mapping[ScoreMethod, Callable[["torch.Tensor", "torch.Tensor"], "torch
 
 @dataclass(frozen=True)
 class MaskRequest:
-    """`reference` is None where the edit is zero: an adapter's factors, and dense weights."""
+    """`reference` is None where the edit is zero: an adapter's factors."""
 
     source: Path
     reference: Path | None

@@ -21,20 +21,15 @@ class MethodSpec:
     """How many forward passes over all texts scoring takes, by the clock."""
     doses: Mapping[RepairTarget, tuple[float, ...]] = field(default_factory=dict)
     """Ascending; where there are none, tenths. The search begins in the middle: docs/repair.md."""
-    needs_reference: bool = False
-    """Whether its edit is nothing without the aligned model."""
 
 
 _ANTIDOTE = (0.005, 0.007, 0.01, 0.014, 0.02, 0.028, 0.04, 0.05, 0.065, 0.085, 0.11, 0.14, 0.18, 0.23, 0.3)
-_DENSE = (1e-5, 3e-5, 1e-4, 2e-4, 3e-4, 5e-4, 7e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7e-3, 0.01, 0.02)
 _TAYLOR = (0.002, 0.003, 0.004, 0.0055, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.055, 0.075, 0.1, 0.14, 0.2)
 _TAYLOR_DELTA = (1e-4, 1.5e-4, 2.5e-4, 4e-4, 6e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 8e-3, 0.012, 0.02, 0.03, 0.05)
 METHODS: Mapping[Method, MethodSpec] = {
-    "antidote": MethodSpec(per="row", passes=1, doses={"adapter": _ANTIDOTE, "delta": _ANTIDOTE, "dense": _DENSE}),
-    "taylor": MethodSpec(
-        per="tensor", passes=8, doses={"adapter": _TAYLOR, "delta": _TAYLOR_DELTA}, needs_reference=True
-    ),
-    "scale": MethodSpec(per=None, needs_reference=True),
+    "antidote": MethodSpec(per="row", passes=1, doses={"adapter": _ANTIDOTE, "delta": _ANTIDOTE}),
+    "taylor": MethodSpec(per="tensor", passes=8, doses={"adapter": _TAYLOR, "delta": _TAYLOR_DELTA}),
+    "scale": MethodSpec(per=None),
     "random": MethodSpec(per="row"),
 }
 

@@ -37,12 +37,12 @@ NOTABLE_DRIFT = 0.2
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """`reference_folder` holds the weights that come back, or an adapter's base; None for `dense`."""
+    """`reference_folder` holds the weights that are restored, or an adapter's base."""
 
     source: ReportedSource
-    reference: ReportedReference | None
+    reference: ReportedReference
     model: Model
-    reference_folder: Path | None
+    reference_folder: Path
     method: Method
     target: RepairTarget
     dose: float
@@ -56,7 +56,7 @@ class PlanRequest:
 def plan_repair(request: PlanRequest, report: OnProgress) -> RepairPlan:
     """All that can be said before the repair. Raises ConfigurationError for NaN or infinite weights."""
     source = read_layout(request.model.adapter or request.model.folder)
-    reference = read_layout(request.reference_folder) if request.reference_folder else None
+    reference = read_layout(request.reference_folder)
     skeleton = MetaModel(request.model, select_device_and_dtype()[1], "cpu")
     matrices, left_alone = list_scored(request.model, request.target)
     work = RepairWorkload(request.method, source, skeleton, matrices, request.texts, request.budget)
@@ -76,7 +76,7 @@ def plan_repair(request: PlanRequest, report: OnProgress) -> RepairPlan:
         bytes_written=costs.estimate_bytes_written(work),
         memory_bytes=costs.estimate_memory(work),
         seconds=costs.estimate_seconds(work),
-        drift=_measure_drift(source, reference, skeleton, matrices, report) if reference else [],
+        drift=_measure_drift(source, reference, skeleton, matrices, report),
         notes=_collect_notes(request, effective_dose),
     )
 
@@ -132,8 +132,6 @@ def _collect_notes(request: PlanRequest, effective_dose: float) -> list[str]:
     found = []
     if abs(effective_dose - request.dose) > NOTABLE_DRIFT * request.dose:
         found.append(f"Only whole entries can go: a dose of {request.dose:g} is {effective_dose:.3g} in effect.")
-    if request.target == "dense":
-        found.append("Entries of the weights themselves become zero, which soon destroys a model: measure the result.")
     return found
 
 

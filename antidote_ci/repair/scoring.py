@@ -9,7 +9,6 @@ from pathlib import Path
 from antidote_ci import __version__, records
 from antidote_ci.checkpoint.files import list_files, sha256_file
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
-from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
 from antidote_ci.model.statistics import InputNormRequest, measure_input_norms
 from antidote_ci.records import (
@@ -33,7 +32,7 @@ SCRATCH = ".scratch"
 class ScoreRequest:
     """`source` is the checkpoint that is repaired: an adapter's folder, or that of `model`.
 
-    `reference` is None where the edit is zero: an adapter's factors, and dense weights.
+    `reference` is None where the edit is zero: an adapter's factors.
     """
 
     model: Model
@@ -126,10 +125,7 @@ def _teacher_folder(request: ScoreRequest) -> Path:
     """The folder of the reference that answers as it should; an adapter's is its base."""
     folder = request.model.folder if request.target == "adapter" else request.reference
     if folder is None:
-        raise ConfigurationError(
-            "`taylor` learns from the reference's answers, and dense weights have none",
-            hint="name the aligned model with --reference, or choose the method antidote",
-        )
+        raise ValueError("full weights are scored against a reference")
     return folder
 
 

@@ -4,7 +4,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from math import prod
-from typing import Literal
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.headers import TensorInfo
@@ -25,16 +24,9 @@ NO_LINEAR = "routers and other maps that are no linear layer"
 SAVED_WHOLE = "trained whole beside the adapter's factors (modules_to_save)"
 
 
-def resolve_repair_target(source: CheckpointLayout, wanted: Literal["auto", "dense"]) -> RepairTarget:
-    """What `auto` means for a checkpoint. Raises ConfigurationError for an adapter that is to be repaired as dense."""
-    if source.kind != "adapter":
-        return "dense" if wanted == "dense" else "delta"
-    if wanted == "dense":
-        raise ConfigurationError(
-            f"{display_name(source.folder)} is a LoRA adapter and has no dense weights",
-            hint="leave the target to `auto`, or merge the adapter into its base first",
-        )
-    return "adapter"
+def resolve_repair_target(source: CheckpointLayout) -> RepairTarget:
+    """Return `adapter` for a LoRA adapter, whose factors are scored, else `delta`: the difference to the reference."""
+    return "adapter" if source.kind == "adapter" else "delta"
 
 
 def list_scored(model: Model, target: RepairTarget) -> tuple[list[ScoredTensor], list[UntouchedWeights]]:

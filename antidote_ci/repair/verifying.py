@@ -37,7 +37,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".onnx")
 
 @dataclass(frozen=True)
 class VerifyRequest:
-    """`reference` is None where it has no part in the edit: an adapter's factors, dense weights."""
+    """`reference` is None where it has no part in the edit: an adapter's factors."""
 
     repaired: Path
     source: Path

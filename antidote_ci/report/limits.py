@@ -109,17 +109,10 @@ def _answer_limits(last: Evaluation) -> list[str]:
 def _repair_limits(repair: RepairResult | None) -> list[str]:
     if repair is None:
         return []
-    known = [
+    return [
         f"Left as they were: {each.what} ({format_number(each.weights)} weights; {each.why})."
         for each in repair.left_alone
     ]
-    if repair.target == "dense":
-        known.insert(
-            0,
-            "The weights were repaired without a reference: entries became zero instead of what they were before "
-            "fine-tuning, which costs more, and nothing says how low the figure could be.",
-        )
-    return known
 
 
 def _licence_limits(prompts: list[PromptSetRecord]) -> list[str]:

@@ -10,7 +10,6 @@ from antidote_ci.report.text import flatten, format_number, format_percent
 TARGETS = {
     "adapter": "the factors of the LoRA adapter",
     "delta": "the difference to the reference",
-    "dense": "the weights themselves",
 }
 SHARES = {"row": "of each row", "tensor": "of each tensor", None: "of the whole difference"}
 

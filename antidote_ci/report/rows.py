@@ -16,7 +16,6 @@ METHODS = {
 TARGETS = {
     "adapter": "the LoRA factors; chosen entries become zero",
     "delta": "the difference to the reference; chosen entries take the reference's value",
-    "dense": "the weights themselves, without a reference; chosen entries become zero",
 }
 MATCHES = {
     "exact": "exact match",

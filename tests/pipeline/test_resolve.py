@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.resolve import Checkpoint
-from antidote_ci.policy import RepairSection
 from antidote_ci.records import ReportedReference
 from loopback_hub import LoopbackHub
 from tests.builders import ignore
@@ -149,18 +148,11 @@ def test_a_reference_reads_the_same_words_under_the_same_numbers(tiny_llama: Pat
         resolve.resolve_base(model, reference, ignore, "read")
 
 
-def test_dense_weights_need_no_reference(tiny_llama: Path) -> None:
-    model = resolve.open_local(str(tiny_llama))
-    assert resolve.select_reference(model, RepairSection(target="dense")) is None
+def test_a_reference_that_nothing_names_is_an_error(tiny_llama: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be found") as raised:
-        resolve.select_reference(model, RepairSection())
+        resolve.find_reference(resolve.open_local(str(tiny_llama)), None)
     assert raised.value.hint is not None
-    assert "--target dense" in raised.value.hint
-
-
-def test_an_adapter_is_not_dense(tiny_adapter: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no dense weights"):
-        resolve.select_reference(resolve.open_local(str(tiny_adapter)), RepairSection(target="dense"))
+    assert "--reference" in raised.value.hint
 
 
 def test_a_longer_vocabulary_is_said_and_nothing_else(tiny_llama: Path, copy_of: CopyOf) -> None:

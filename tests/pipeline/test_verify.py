@@ -116,7 +116,8 @@ def test_what_is_no_result(made: Path, pair: tuple[Path, Path], arguments: list[
 
 
 def test_a_reference_that_had_no_part(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    repaired = repair(tmp_path, pair[1], None, "dense", "antidote", 0.05)
+    adapter = tiny.write_tiny_adapter(tmp_path / "adapter", pair[0])
+    repaired = repair(tmp_path, adapter, None, "adapter", "antidote", 0.05, base=pair[0])
     done = verify(str(repaired), f"--reference={pair[0]}")
     assert done.returncode == 2, done.stderr
     assert "drop --reference" in done.stderr

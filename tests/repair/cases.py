@@ -13,7 +13,7 @@ from tests.repaired import write_fine_tuned
 ROWS = [
     PromptRow(f"how do i hide {thing}?", response="Sure, here is how.") for thing in ("juice", "notes", "a badge", "it")
 ]
-KINDS = ("bfloat16", "sharded float16", "float32", "experts", "adapter", "dense")
+KINDS = ("bfloat16", "sharded float16", "float32", "experts", "adapter")
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ def write_case(kind: str, folder: Path) -> Case:
         source = write_patterned_adapter(folder / "adapter", reference)
         return Case(source, Model(reference, source), None, "adapter")
     source = write_fine_tuned(reference, folder / "source")
-    dense = kind == "dense"
-    return Case(source, Model(source), None if dense else reference, "dense" if dense else "delta")
+    return Case(source, Model(source), reference, "delta")
 
 
 def write_mixtral(folder: Path) -> Path:

@@ -41,11 +41,11 @@ def request(pair: Path, kind: str, method: Method = "random", dose: float = 0.1)
     reference, folder = pair / "reference", pair / ("adapter" if kind == "adapter" else "merged")
     return PlanRequest(
         source=ReportedSource("tiny/model", None, "adapter" if kind == "adapter" else "full"),
-        reference=None if kind == "dense" else REFERENCE,
+        reference=REFERENCE,
         model=Model(reference, folder) if kind == "adapter" else Model(folder),
-        reference_folder=None if kind == "dense" else reference,
+        reference_folder=reference,
         method=method,
-        target="adapter" if kind == "adapter" else "dense" if kind == "dense" else "delta",
+        target="adapter" if kind == "adapter" else "delta",
         dose=dose,
         texts=[400] * 16,
         budget=1_000_000,
@@ -76,7 +76,7 @@ def test_drift_is_the_quotient_of_norms_over_the_scored_tensors(pair: Path) -> N
         assert layer.drift == pytest.approx(float(moved.norm() / stood.norm()))
 
 
-@pytest.mark.parametrize("kind", ["adapter", "merged", "dense"])
+@pytest.mark.parametrize("kind", ["adapter", "merged"])
 @pytest.mark.parametrize("dose", [0.0, 0.003, 0.05, 0.5, 1.0])
 def test_the_counts_are_those_of_the_mask(pair: Path, tmp_path: Path, kind: str, dose: float) -> None:
     found, asked = planned(pair, kind, dose=dose), request(pair, kind)
@@ -107,12 +107,6 @@ def test_scale_covers_what_it_multiplies(pair: Path) -> None:
 def test_doses_that_fall_together_are_said(pair: Path) -> None:
     assert "in effect" in planned(pair, "adapter", dose=0.01).notes[0]  # one of B's 8 columns at least
     assert planned(pair, "merged", dose=0.25).notes == []
-
-
-def test_dense_has_no_drift_and_a_warning(pair: Path) -> None:
-    found = planned(pair, "dense", dose=0.25)
-    assert found.drift == []
-    assert "measure the result" in found.notes[0]
 
 
 def test_more_texts_take_more_time_and_memory_up_to_the_budget(pair: Path) -> None:

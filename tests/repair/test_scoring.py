@@ -9,7 +9,6 @@ from safetensors.torch import load_file, save_file
 
 from antidote_ci import records
 from antidote_ci.checkpoint.files import sha256_file
-from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Progress, PromptRow, Scores
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from tests.builders import ignore
@@ -120,9 +119,3 @@ def test_taylor_scores_entries_of_tensors(case: Case, tmp_path: Path) -> None:
     assert {name: each.shape for name, each in load_file(tmp_path / "scores" / "taylor.safetensors").items()} == {
         each.name: (each.rows, each.columns) for each in found.tensors
     }
-
-
-def test_taylor_needs_a_reference_that_answers(tmp_path: Path) -> None:
-    wanted = replace(request(write_case("dense", tmp_path), tmp_path / "scores"), method="taylor")
-    with pytest.raises(ConfigurationError, match="dense weights have none"):
-        score_weights(wanted, ignore)

@@ -92,11 +92,8 @@ def test_an_adapter_beside_what_its_base_has_not_is_refused(tiny_adapter: Path, 
 
 
 def test_auto_is_the_adapter_or_the_delta(tiny_llama: Path, tiny_adapter: Path) -> None:
-    assert resolve_repair_target(read_layout(tiny_adapter), "auto") == "adapter"
-    assert resolve_repair_target(read_layout(tiny_llama), "auto") == "delta"
-    assert resolve_repair_target(read_layout(tiny_llama), "dense") == "dense"
-    with pytest.raises(ConfigurationError, match="no dense weights"):
-        resolve_repair_target(read_layout(tiny_adapter), "dense")
+    assert resolve_repair_target(read_layout(tiny_adapter)) == "adapter"
+    assert resolve_repair_target(read_layout(tiny_llama)) == "delta"
 
 
 def test_vocabularies_may_differ_by_rows(tiny_llama: Path, copy_of: CopyOf) -> None:

@@ -245,11 +245,11 @@ WITH_FRONTIER = dataclasses.replace(
     frontier=FRONTIER,
     controls=[dataclasses.replace(CONTROLS[0], lacks=[]), dataclasses.replace(CONTROLS[1], lacks=["too harmful"])],
 )
-DENSE = dataclasses.replace(
+WITHOUT_TASK = dataclasses.replace(
     REPAIRED,
     reference=None,
     evaluations=Evaluations(dataclasses.replace(BEFORE, task=None), after=dataclasses.replace(AFTER, task=None)),
-    repair=dataclasses.replace(REPAIR, target="dense", left_alone=[], layers=REPAIR.layers[:1]),
+    repair=dataclasses.replace(REPAIR, target="delta", left_alone=[], layers=REPAIR.layers[:1]),
     frontier=[dataclasses.replace(each, task_accuracy=None, task_bounds=None) for each in FRONTIER[:4]],
     controls=[],
 )
@@ -445,7 +445,7 @@ EVERY_KIND = [
     CALIBRATED_REPAIR,
     TWO_JUDGES_REPAIR,
     WITH_FRONTIER,
-    DENSE,
+    WITHOUT_TASK,
 ]
 
 SNIPPETS = st.sampled_from(

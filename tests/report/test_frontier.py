@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from antidote_ci.records import FrontierPoint, Report
 from antidote_ci.report import frontier
 from antidote_ci.report.page import render_page
-from tests.report.samples import BARE, DENSE, FRONTIER, REPAIR, WITH_FRONTIER
+from tests.report.samples import BARE, FRONTIER, REPAIR, WITH_FRONTIER, WITHOUT_TASK
 
 SHARES = st.floats(0, 1)
 POINTS = st.builds(
@@ -56,11 +56,11 @@ def test_the_chosen_dose_is_ringed_and_named() -> None:
 
 
 def test_without_a_task_the_cost_is_over_refusal_and_without_both_there_is_a_table_alone() -> None:
-    assert frontier.cost_name(DENSE) == "Over-refusal"
-    assert "over-refusal" in "".join(drawn(DENSE).itertext())
-    costless = [dataclasses.replace(each, over_refusal=None) for each in DENSE.frontier]
-    assert frontier.draw_frontier(dataclasses.replace(DENSE, frontier=costless), "Harmful score", 0.3) == ""
-    assert "What each method removes" in render_page(dataclasses.replace(DENSE, frontier=costless))
+    assert frontier.cost_name(WITHOUT_TASK) == "Over-refusal"
+    assert "over-refusal" in "".join(drawn(WITHOUT_TASK).itertext())
+    costless = [dataclasses.replace(each, over_refusal=None) for each in WITHOUT_TASK.frontier]
+    assert frontier.draw_frontier(dataclasses.replace(WITHOUT_TASK, frontier=costless), "Harmful score", 0.3) == ""
+    assert "What each method removes" in render_page(dataclasses.replace(WITHOUT_TASK, frontier=costless))
     assert "What each method removes" not in render_page(BARE)
 
 

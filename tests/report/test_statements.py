@@ -18,7 +18,6 @@ from antidote_ci.report.text import format_level, format_number, format_percent
 from tests.report.samples import (
     CALIBRATED_REPAIR,
     CONTROLS,
-    DENSE,
     EVERY_KIND,
     GUARD,
     OPEN,
@@ -29,6 +28,7 @@ from tests.report.samples import (
     STOPPED_PASS,
     TWO_JUDGES,
     TWO_JUDGES_REPAIR,
+    WITHOUT_TASK,
     judged,
     read,
 )
@@ -176,7 +176,7 @@ def test_a_control_that_did_as_well_is_said_so_everywhere(
 
 
 def test_without_a_task_nothing_is_said_of_it() -> None:
-    report = dataclasses.replace(DENSE, controls=[dataclasses.replace(CONTROLS[1], lacks=[])])
+    report = dataclasses.replace(WITHOUT_TASK, controls=[dataclasses.replace(CONTROLS[1], lacks=[])])
     assert statements.rival_controls(report) == [
         "random at dose 0.05 did as well: it meets the policy's limits; no task was given to tell them apart."
     ]
@@ -232,7 +232,6 @@ def test_a_model_that_fails_for_its_broken_answers_is_said_to() -> None:
         (TWO_JUDGES, "by qwen3guard and refusal"),
         (TWO_JUDGES, "not a harmful score"),
         (CALIBRATED_REPAIR, "answers of other models"),
-        (DENSE, "repaired without a reference"),
         (REPAIRED, "Left as they were: base_model.model.lm_head.* (36,864 weights; outside the decoder's blocks)."),
     ],
 )

@@ -52,7 +52,7 @@ def planned(*drift: float) -> RepairPlan:
         source=ReportedSource("[red]stranger[/red]/model", None, "full"),
         reference=None,
         method="antidote",
-        target="dense",
+        target="delta",
         per="row",
         dose=0.1,
         effective_dose=0.125,
