@@ -11,7 +11,6 @@ from typing import Any
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import read_layout
-from antidote_ci.checkpoint.vocabularies import read_embedding_rows
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import loading
 from antidote_ci.model.conversations import render_exchange
@@ -56,7 +55,7 @@ def check_tokenizer(request: TokenizerCheckRequest, report: OnProgress) -> None:
             lambda: _run_reporting(lambda: max(_encode(tokenizer, text), default=0)), ENCODING_SECONDS, MEMORY_LIMIT
         ),
     )
-    rows = read_embedding_rows(read_layout(model.folder))
+    rows = read_layout(model.folder).embedding_rows
     if rows is not None and highest >= rows:
         raise UnsafeCheckpoint(
             f"the tokenizer of {name} writes token {highest:,}, and the model's table has {rows:,} rows",

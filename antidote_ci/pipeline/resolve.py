@@ -8,7 +8,6 @@ from typing import Literal
 from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import is_pickled_weights
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
-from antidote_ci.checkpoint.vocabularies import require_same_vocabulary
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.json_api import redact_address
 from antidote_ci.hub import memory_needs, pull
@@ -17,7 +16,7 @@ from antidote_ci.hub.remote import RepositoryInfo
 from antidote_ci.pipeline import lineage
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import FoundBy, Model, ModelSource, OnProgress, ReportedReference, ReportedSource
-from antidote_ci.repair.targets import require_same_shapes
+from antidote_ci.repair.targets import require_same_shapes, require_same_vocabulary
 
 ModelUse = Literal["read", "run", "merge"]
 """What becomes of the weights here: read from the disk, held in memory while they answer, or merged for that."""

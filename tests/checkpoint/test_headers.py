@@ -58,7 +58,7 @@ def test_what_the_library_writes_is_read_as_the_library_reads_it(path: Path, dat
 
 def test_a_pointer_of_git_lfs_is_told_from_a_lie(path: Path) -> None:
     path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 538090408\n")
-    with pytest.raises(ConfigurationError, match="where they are") as raised:
+    with pytest.raises(ConfigurationError, match="Git LFS pointer") as raised:
         read_header(path)
     assert "git lfs pull" in str(raised.value.hint)
 

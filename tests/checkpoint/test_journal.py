@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from antidote_ci.checkpoint.journal import JOURNAL_FILE, FinishedFile, append_to_journal, read_journal, start_journal
+from antidote_ci.checkpoint.swap import JOURNAL_FILE, FinishedFile, append_to_journal, read_journal, start_journal
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import WeightFile
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from antidote_ci.checkpoint.patterns import has_nested_repeat
+from antidote_ci.checkpoint.config_files import has_nested_repeat
 
 REAL = [
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+(?!\S)|\s+",

@@ -109,9 +109,9 @@ def test_a_template_may(template: str, tiny_llama: Path, copy_of: CopyOf) -> Non
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ([{"name": "../../evil", "template": "x"}], "the name '../../evil'"),
-        ({"/evil": "x"}, "the name '/evil'"),
-        ([{"template": "x"}], "the name None"),
+        ([{"name": "../../evil", "template": "x"}], "the invalid name '../../evil'"),
+        ({"/evil": "x"}, "the invalid name '/evil'"),
+        ([{"template": "x"}], "the invalid name None"),
         ([{"name": "a"}], "'a' that is no text"),
         (["x"], "that is no text"),
         (7, "that is no text"),

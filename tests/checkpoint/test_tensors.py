@@ -154,6 +154,6 @@ def test_a_file_cut_short_meanwhile_is_noticed(tmp_path: Path) -> None:
     layout = checkpoint(tmp_path, {"a": A})
     with (tmp_path / FILE).open("rb+") as file:
         file.truncate((tmp_path / FILE).stat().st_size - 1)
-    with pytest.raises(InfrastructureError, match=f"{FILE} was cut short") as error:
+    with pytest.raises(InfrastructureError, match=f"{FILE} was truncated") as error:
         read_tensor(layout, "a")
     assert error.value.exit_code == 3

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from antidote_ci.checkpoint.files import list_files, sha256_file
 from antidote_ci.checkpoint.headers import read_header
-from antidote_ci.checkpoint.journal import JOURNAL_FILE, read_journal
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
+from antidote_ci.checkpoint.swap import JOURNAL_FILE, read_journal
 from antidote_ci.checkpoint.writer import WrittenCheckpoint, publish_in_place, write_checkpoint
 from antidote_ci.errors import ConfigurationError, InfrastructureError, Terminated
 from antidote_ci.records import OnProgress, Progress, WeightFile
@@ -339,7 +339,7 @@ def test_a_disk_that_gives_back_something_else_is_noticed(small: Path, tmp_path:
             with written.open("rb+") as file:
                 file.write(b"wrong")
 
-    with pytest.raises(InfrastructureError, match=f"{SHARDS[0]} reads back otherwise") as failure:
+    with pytest.raises(InfrastructureError, match=f"{SHARDS[0]} differs from what was written") as failure:
         write(small, tmp_path / "out", progress=spoil)
     assert failure.value.exit_code == 3
     assert remains(tmp_path) == []
@@ -446,10 +446,10 @@ def test_an_old_result_lost_in_a_swap_comes_back(small: Path, tmp_path: Path) ->
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.writer import write_checkpoint
 from antidote_ci.errors import InfrastructureError
-layout = inspect(Path(sys.argv[1]))
+layout = read_layout(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
     write_checkpoint(layout, Path(sys.argv[2]), (), lambda name, tensor: tensor, "key", lambda progress: None)

@@ -155,7 +155,7 @@ def test_from_the_hub(hub: LoopbackHub, pair: tuple[Path, Path], tmp_path: Path)
     assert f"{MODEL} at {found.source.revision}" in good.stderr
     assert overridden.returncode == 0, overridden.stderr
     assert other.returncode == 1
-    assert "differs    pytorch_model.bin lies beside the result" in other.stderr
+    assert "differs    pytorch_model.bin is not part of the repair" in other.stderr
 
 
 def test_a_manifest_of_the_hub_may_not_choose_what_is_read_here(

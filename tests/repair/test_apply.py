@@ -223,7 +223,7 @@ def test_a_mask_that_changed_is_refused(delta: tuple[Case, ApplyRequest], tmp_pa
     mask = mask_of(case, wanted.scores, _with_scores(delta, tmp_path))
     data = mask.path.read_bytes()
     mask.path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(InfrastructureError, match="is not what was scored"):
+    with pytest.raises(InfrastructureError, match="changed since it was scored"):
         apply_mask(replace(wanted, mask=mask, destination=tmp_path / "out"), ignore)
 
 
@@ -240,7 +240,7 @@ def test_weights_that_changed_since_they_were_scored_are_refused(whose: str, how
     name = next(each.name for each in wanted.scores.tensors if each.name in tensors)
     tensors[name] = tensors[name] + 1 if how == "value" else tensors[name][1:].clone()
     save_file(tensors, shard, {"format": "pt"})
-    with pytest.raises(InfrastructureError, match="is not what was scored"):
+    with pytest.raises(InfrastructureError, match="changed since it was scored"):
         apply_mask(wanted, ignore)
     assert not wanted.destination.exists()
     assert not partial_folder(wanted.destination).exists()

@@ -6,15 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.records import Grouping
-from antidote_ci.repair.comparing import (
+from antidote_ci.repair.edits import (
     bits_differ,
     count_beyond_dose,
     find_mask_violation,
     find_miscount,
     find_scale_violation,
     first_true_index,
+    interpolate,
+    restore_masked,
+    zero_masked,
 )
-from antidote_ci.repair.edits import interpolate, restore_masked, zero_masked
 from antidote_ci.repair.masks import count_per_row
 
 

@@ -95,7 +95,7 @@ def test_the_same_bytes_whatever_the_memory(
 def test_tokens_that_the_reference_lacks_are_named_before_anything_runs(pair: Path, tmp_path: Path) -> None:
     resized(pair / "reference", tmp_path / "small", 50)
     (tmp_path / "small" / "tokenizer.json").unlink()  # of more words than rows, it would not be opened at all
-    with pytest.raises(ConfigurationError, match="small does not know"):
+    with pytest.raises(ConfigurationError, match="small does not have"):
         write_taylor_scores(
             replace(request_for(pair, "merged", "reference", tmp_path), reference=tmp_path / "small"), fail
         )

@@ -19,7 +19,8 @@ from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.records import Method, RepairTarget, ScoredTensor, Verification, WeightFile
 from antidote_ci.repair import masks
-from antidote_ci.repair.verifying import EDITED, VerifyRequest, load_manifest
+from antidote_ci.repair.manifest import load_manifest
+from antidote_ci.repair.verifying import EDITED, VerifyRequest
 from antidote_ci.repair.verifying import verify_repair as verify_in_child
 from tests import tiny
 from tests.builders import ignore
@@ -233,7 +234,7 @@ def test_embeddings_restored_as_if_they_were_scored(case: Callable[[str], Case])
     forge(result.repaired, manifest)
     assert result.difference().startswith(f"{EMBEDDING} in ")
     forge(result.repaired, replace(manifest, changed={**manifest.changed, EMBEDDING: 1}))
-    assert result.difference() == f"the manifest lists {EMBEDDING} as changed, which antidote on delta leaves alone"
+    assert result.difference() == f"the manifest lists {EMBEDDING} as changed, which antidote on delta does not change"
 
 
 def test_a_scaled_factor_too_many(case: Callable[[str], Case]) -> None:
@@ -242,26 +243,26 @@ def test_a_scaled_factor_too_many(case: Callable[[str], Case]) -> None:
     edit(result.repaired, name, lambda weight, _: weight.mul_(0.7))
     manifest = with_own_hashes(result.repaired, manifest_of(result.repaired))
     forge(result.repaired, replace(manifest, changed=manifest.changed | {name: 1}))
-    assert f"{name} as changed, which scale on adapter leaves alone" in result.difference()
+    assert f"{name} as changed, which scale on adapter does not change" in result.difference()
 
 
 LIES: list[tuple[str, dict[str, object], str]] = [
     ("delta-antidote", {"dose": 0.5}, "effective dose"),
     ("delta-antidote", {"effective_dose": 0.1}, "effective dose"),
-    ("delta-antidote", {"dose": 1.5}, "no share"),
+    ("delta-antidote", {"dose": 1.5}, "outside 0..1"),
     ("delta-antidote", {"per": "tensor"}, "antidote takes its dose per tensor"),
     ("delta-antidote", {"per": None}, "antidote takes its dose per None"),
     ("delta-antidote", {"method": "scale", "per": None, "effective_dose": 0.1}, "is not the scaled one"),
-    ("delta-antidote", {"target": "adapter"}, "the source is: full"),
+    ("delta-antidote", {"target": "adapter"}, "the kind of the source: full"),
     ("delta-antidote", {"changed": {}}, "effective dose"),
     ("delta-antidote", {"changed": {"nowhere.weight": 1}}, "nowhere.weight"),
     ("delta-antidote", {"changed": {NORM: 1}}, NORM),
     ("delta-antidote", {"source_files": {}}, "two hashes of the source"),
     ("delta-antidote", {"reference_files": {}}, "of the reference is not the file"),
-    ("delta-scale", {"dose": -3.0, "effective_dose": -3.0}, "no share"),
+    ("delta-scale", {"dose": -3.0, "effective_dose": -3.0}, "outside 0..1"),
     ("delta-scale", {"dose": 0.2, "effective_dose": 0.2}, "is not the scaled one"),
     ("delta-scale", {"method": "random", "per": "row"}, "effective dose"),
-    ("adapter-antidote", {"target": "delta"}, "the source is: adapter"),
+    ("adapter-antidote", {"target": "delta"}, "the kind of the source: adapter"),
     ("adapter-antidote", {"reference_files": {"model.safetensors": "0" * 64}}, "other files than the reference has"),
 ]
 
@@ -363,13 +364,11 @@ def test_something_else_that_could_be_opened(case: Callable[[str], Case], name: 
     if name == "chat_template.jinja2":  # no framework reads it
         assert result.verify().difference is None
     else:
-        assert result.difference() == f"{name} lies beside the result and is no part of it"
+        assert result.difference() == f"{name} is not part of the repair"
 
 
 def test_a_pickle_that_was_left_on_the_hub(made: dict[str, Case]) -> None:
-    assert made["delta-antidote"].difference("pytorch_model.bin") == (
-        "pytorch_model.bin lies beside the result and is no part of it"
-    )
+    assert made["delta-antidote"].difference("pytorch_model.bin") == ("pytorch_model.bin is not part of the repair")
 
 
 @pytest.mark.parametrize("name", ["model-00003-of-00003.safetensors", "config.json", "tokenizer.json"])

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from antidote_ci.checkpoint.adapter_config import A_ENDING, B_ENDING, BASE_ENDING, PREFIX
 from antidote_ci.checkpoint.layout import CheckpointLayout
-from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, BASE_ENDING, PREFIX
 from antidote_ci.model.streaming.lazy_tensor import LazyTensor
 
 if TYPE_CHECKING:
