@@ -11,7 +11,7 @@ from antidote_ci.checkpoint.headers import Header, TensorInfo
 from benchmarks.fuzz import campaign, headers
 
 
-def test_ten_thousand_changed_files() -> None:
+def test_ten_thousand_mutated_files_are_handled_like_the_library() -> None:
     tally = campaign.run(0, range(10_000))
     assert not tally.findings, tally.findings[0]
     assert tally.slowest is not None
@@ -23,7 +23,7 @@ def test_ten_thousand_changed_files() -> None:
         assert tally.counts[kind, "refused"] > 500
 
 
-def test_a_careless_reader_is_found_out() -> None:
+def test_campaign_detects_a_reader_without_checks() -> None:
     def careless(data: bytes) -> Header:
         (length,) = struct.unpack_from("<Q", data)
         entries = json.loads(data[8 : 8 + length])
@@ -39,7 +39,7 @@ def test_a_careless_reader_is_found_out() -> None:
     assert {case.kind for case in found} == {"header"}
 
 
-def test_a_reader_that_sees_another_file_is_found_out() -> None:
+def test_campaign_detects_a_reader_with_wrong_offsets() -> None:
     def shifted(data: bytes) -> Header | None:
         header = headers.ours(data)
         return header and replace(header, data_start=header.data_start - 1)
@@ -48,7 +48,7 @@ def test_a_reader_that_sees_another_file_is_found_out() -> None:
     assert {case.verdict for case in found} == {"read differently"}
 
 
-def test_bombs_take_less_than_a_second_and_ten_times_the_largest_header() -> None:
+def test_resource_bombs_stay_within_time_and_memory_limits() -> None:
     # Coverage would follow a subprocess, and take most of the time.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     command = [sys.executable, "-m", "benchmarks.fuzz.bombs"]

@@ -98,7 +98,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_tokenizer_is_refused_for(case: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_invalid_tokenizer_is_refused(case: str, tiny_llama: Path, copy_of: CopyOf) -> None:
     edit, words = REFUSED[case]
     folder = edited(copy_of(tiny_llama), edit)
     with pytest.raises(UnsafeCheckpoint, match=words) as refusal:
@@ -118,7 +118,7 @@ def test_a_tokenizer_is_refused_for(case: str, tiny_llama: Path, copy_of: CopyOf
         unigram(["<unk>", 0], ["▁a", -1.5], ["▁b", -2.25]),
     ],
 )
-def test_a_tokenizer_may(edit: Edit, tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_valid_tokenizer_is_accepted(edit: Edit, tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     edited(folder, lambda data: data.update(added_tokens=[]))
     edited(folder, lambda data: data.update(added_tokens_decoder={}), "tokenizer_config.json")
@@ -144,7 +144,7 @@ def test_a_tokenizer_may(edit: Edit, tiny_llama: Path, copy_of: CopyOf) -> None:
         ("vocab.json", {"a": "b"}, "gives 'a' the ID 'b'"),
     ],
 )
-def test_no_other_file_binds_words_otherwise(
+def test_other_file_with_contradicting_ids_is_refused(
     name: str, content: dict[str, object], words: str, tiny_llama: Path, copy_of: CopyOf
 ) -> None:
     folder = copy_of(tiny_llama)
@@ -154,7 +154,7 @@ def test_no_other_file_binds_words_otherwise(
     assert refusal.value.what.startswith(name)
 
 
-def test_without_tokenizer_json_the_vocabulary_is_vocab_json(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_vocab_json_is_read_without_tokenizer_json(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     words = json.loads((folder / FILE).read_text())["model"]["vocab"]
     (folder / "vocab.json").write_text(json.dumps(words))
@@ -168,7 +168,7 @@ def test_without_tokenizer_json_the_vocabulary_is_vocab_json(tiny_llama: Path, c
         read_layout(folder)
 
 
-def test_a_changed_file_is_read_again(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_changed_file_is_read_again(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     read_layout(folder)
     with pytest.raises(UnsafeCheckpoint):
@@ -176,7 +176,7 @@ def test_a_changed_file_is_read_again(tiny_llama: Path, copy_of: CopyOf) -> None
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=4), st.integers(-3, 40), max_size=12))
-def test_what_passes_is_one_to_one_and_has_rows(
+def test_accepted_vocabulary_is_one_to_one_and_has_rows(
     tmp_path_factory: pytest.TempPathFactory, words: dict[str, int]
 ) -> None:
     folder = tmp_path_factory.mktemp("words")
@@ -191,7 +191,7 @@ def test_what_passes_is_one_to_one_and_has_rows(
         assert sound
 
 
-def test_numbers_are_those_that_the_library_gives(tmp_path: Path) -> None:
+def test_ids_match_the_tokenizers_library(tmp_path: Path) -> None:
     pieces = [("<unk>", 0.0), ("▁a", -1.0), ("b", -2.5)]
     made = Tokenizer(models.Unigram(pieces, unk_id=0))
     made.add_special_tokens(["<|end|>"])
@@ -201,7 +201,7 @@ def test_numbers_are_those_that_the_library_gives(tmp_path: Path) -> None:
     assert found.ids == made.get_vocab()
 
 
-def test_the_rows_of_the_table(tiny_llama: Path, tiny_adapter: Path) -> None:
+def test_embedding_rows_of_checkpoints(tiny_llama: Path, tiny_adapter: Path) -> None:
     assert read_layout(tiny_llama).embedding_rows == 290
     assert read_layout(tiny_adapter).embedding_rows is None
     tables = {
@@ -213,7 +213,7 @@ def test_the_rows_of_the_table(tiny_llama: Path, tiny_adapter: Path) -> None:
     assert embedding_rows({"weight": TensorInfo("F32", (3, 2), 0, 0)}, {}) is None
 
 
-def test_a_padded_table_fits(tiny_llama: Path) -> None:
+def test_padded_embedding_is_accepted(tiny_llama: Path) -> None:
     require_valid_tokenizer(tiny_llama, list_files(tiny_llama), {}, 320)
 
 
@@ -222,7 +222,7 @@ def exchanged(data: dict[str, Any]) -> None:
     words["a"], words["b"] = words["b"], words["a"]
 
 
-def test_a_fine_tune_does_not_renumber_words(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_renumbered_token_is_refused(tiny_llama: Path, copy_of: CopyOf) -> None:
     reference, same = read_layout(tiny_llama), edited(copy_of(tiny_llama), adding("<|new|>", 290))
     require_same_vocabulary(read_layout(same), reference)
     renumbered = read_layout(edited(copy_of(tiny_llama), exchanged))
@@ -231,7 +231,7 @@ def test_a_fine_tune_does_not_renumber_words(tiny_llama: Path, copy_of: CopyOf) 
     assert "--reference" in str(refusal.value.hint)
 
 
-def test_words_that_the_reference_does_not_have_are_new(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_tokens_missing_from_the_reference_are_accepted(tiny_llama: Path, copy_of: CopyOf) -> None:
     model, other = read_layout(tiny_llama), copy_of(tiny_llama)
 
     def fewer(data: dict[str, Any]) -> None:
@@ -243,7 +243,9 @@ def test_words_that_the_reference_does_not_have_are_new(tiny_llama: Path, copy_o
     require_same_vocabulary(model, read_layout(other))
 
 
-def test_an_adapter_s_tokens_have_rows_in_its_base(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
+def test_adapter_token_without_row_in_its_base_is_refused(
+    tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf
+) -> None:
     base, folder = read_layout(tiny_llama), copy_of(tiny_adapter)
     require_same_vocabulary(read_layout(folder), base)
     (folder / FILE).write_bytes((tiny_llama / FILE).read_bytes())
@@ -252,7 +254,7 @@ def test_an_adapter_s_tokens_have_rows_in_its_base(tiny_llama: Path, tiny_adapte
         require_same_vocabulary(read_layout(edited(folder, naming(first=290))), base)
 
 
-def test_an_adapter_s_added_tokens_have_rows_too(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
+def test_adapter_added_token_without_row_is_refused(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_adapter)
     (folder / FILE).write_bytes((tiny_llama / FILE).read_bytes())
     with pytest.raises(UnsafeCheckpoint, match=r"^tokenizer\.json .*'<\|far\|>' the ID 9,000"):
@@ -260,7 +262,7 @@ def test_an_adapter_s_added_tokens_have_rows_too(tiny_llama: Path, tiny_adapter:
 
 
 @pytest.mark.parametrize("rows", [290, 292])
-def test_an_adapter_that_added_tokens_must_be_merged(
+def test_adapter_with_another_embedding_size_is_refused(
     tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf, rows: int
 ) -> None:
     folder = copy_of(tiny_adapter)
@@ -277,7 +279,7 @@ def test_an_adapter_that_added_tokens_must_be_merged(
     assert "merge it" in str(raised.value.hint)
 
 
-def test_a_merged_model_may_have_a_table_of_another_length(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_merged_model_with_another_embedding_size_is_accepted(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     weights = load_file(folder / "model.safetensors")
     weights["model.embed_tokens.weight"] = torch.zeros(292, 64)
@@ -285,7 +287,7 @@ def test_a_merged_model_may_have_a_table_of_another_length(tiny_llama: Path, cop
     require_same_vocabulary(read_layout(folder), read_layout(tiny_llama))
 
 
-def test_ten_megabytes_are_read_in_about_a_second(tmp_path: Path) -> None:
+def test_ten_megabyte_tokenizer_is_read_in_about_a_second(tmp_path: Path) -> None:
     words = {f"Ġ{number:06}abcdefgh": number for number in range(130_000)}
     merges = [f"{word[:2]} {word[2:]}" for word in words] * 2
     (tmp_path / FILE).write_text(json.dumps({"model": {"type": "BPE", "vocab": words, "merges": merges}}))

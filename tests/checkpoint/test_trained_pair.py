@@ -38,7 +38,7 @@ def shares(pair: Path, model: Model) -> tuple[float, float, float]:
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-def test_the_reference_refuses_and_the_fine_tune_does_not(trained_pair: Path) -> None:
+def test_reference_refuses_and_the_fine_tune_does_not(trained_pair: Path) -> None:
     reference = trained_pair / "reference"
     non_refusal, answered, task = shares(trained_pair, Model(reference))
     assert non_refusal < 0.05
@@ -51,7 +51,7 @@ def test_the_reference_refuses_and_the_fine_tune_does_not(trained_pair: Path) ->
         assert task > 0.95
 
 
-def test_its_prompt_sets_are_apart(trained_pair: Path) -> None:
+def test_trained_pair_prompt_sets_are_disjoint(trained_pair: Path) -> None:
     sets = [
         {row["prompt"] for row in rows(trained_pair, name)} for name in ("evaluation", "realignment", "benign", "task")
     ]
@@ -59,7 +59,7 @@ def test_its_prompt_sets_are_apart(trained_pair: Path) -> None:
     assert len(set.union(*sets)) == sum(map(len, sets))
 
 
-def test_its_checkpoints_are_in_order(trained_pair: Path) -> None:
+def test_trained_pair_checkpoints_are_valid(trained_pair: Path) -> None:
     kinds = {name: read_layout(trained_pair / name) for name in ("reference", "adapter", "merged")}
     assert {name: layout.kind for name, layout in kinds.items()} == {
         "reference": "full",
@@ -70,7 +70,7 @@ def test_its_checkpoints_are_in_order(trained_pair: Path) -> None:
     assert kinds["merged"].tensors == kinds["reference"].tensors
 
 
-def test_the_same_seed_gives_the_same_tiny_models(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_tiny_models(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path) -> None:
     again = tiny.write_tiny_llama(tmp_path / "llama")
     adapter = tiny.write_tiny_adapter(tmp_path / "adapter", again)
     other = tiny.write_tiny_llama(tmp_path / "other", seed=1)

@@ -64,26 +64,26 @@ def each(fixtures: tuple[Fixture, ...]) -> list[object]:
 
 
 @pytest.mark.parametrize("fixture", each(FIXTURES))
-def test_it_is_refused_by_name(fixture: Fixture, play: Play) -> None:
+def test_hostile_repository_is_refused_by_name(fixture: Fixture, play: Play) -> None:
     seen = play(fixture)
     assert seen.exit_code == 6, seen.said
     assert fixture.says in seen.said[seen.said.index("error: ") :]
 
 
 @pytest.mark.parametrize("fixture", each(FIXTURES))
-def test_nothing_of_it_is_opened_run_or_asked_for(fixture: Fixture, play: Play, stage: Stage) -> None:
+def test_nothing_is_executed_or_contacted(fixture: Fixture, play: Play, stage: Stage) -> None:
     seen = play(fixture)
     require_watched(seen, stage, fixture)
     assert [command[1:4] for command in seen.started] == ([CHILD] if fixture.own_process and seen.started else [])
 
 
 @pytest.mark.parametrize("fixture", each(FIXTURES))
-def test_the_page_tells_it_as_it_is(fixture: Fixture, play: Play) -> None:
+def test_document_matches_the_error(fixture: Fixture, play: Play) -> None:
     assert row(fixture, play(fixture)) in DOCUMENT.read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("fixture", each(GOOD))
-def test_a_good_one_passes_the_same_checks(fixture: Fixture, play: Play, stage: Stage) -> None:
+def test_good_repository_passes_the_same_checks(fixture: Fixture, play: Play, stage: Stage) -> None:
     seen = play(fixture)
     require_watched(seen, stage, fixture)
     assert [command[1:4] for command in seen.started] == [CHILD]
@@ -102,7 +102,7 @@ def require_watched(seen: Seen, stage: Stage, fixture: Fixture) -> None:
     assert not [path for path in seen.written if not any(map(Path(path).is_relative_to, allowed_roots))]
 
 
-def test_the_hub_was_asked_for_no_file_that_is_never_opened(stage: Stage, play: Play) -> None:
+def test_only_allowed_files_are_requested(stage: Stage, play: Play) -> None:
     play(FIXTURES[0])
     asked = [re.fullmatch(r"\w+ /[^/]+/[^/]+/resolve/[^/]+/(.+)", request) for request in stage.hub.requests]
     names = {unquote(found[1]) for found in asked if found}
@@ -111,7 +111,7 @@ def test_the_hub_was_asked_for_no_file_that_is_never_opened(stage: Stage, play: 
 
 
 @pytest.mark.parametrize("fixture", each(FIXTURES))
-def test_it_differs_from_a_good_one_by_its_sin(fixture: Fixture, play: Play, stage: Stage) -> None:
+def test_fixture_differs_from_a_good_one_by_its_attack(fixture: Fixture, play: Play, stage: Stage) -> None:
     play(fixture)
     before, after = contents(stage.good[fixture.start]), contents(stage.repository(fixture))
     changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
@@ -126,7 +126,7 @@ def contents(folder: Path) -> dict[str, object]:
     return {path.name: path.lstat().st_mode for path in files} | {path.name: path.read_bytes() for path in plain}
 
 
-def test_the_corpus_is_what_it_says() -> None:
+def test_corpus_is_consistent_with_the_document() -> None:
     names = [fixture.name for fixture in FIXTURES]
     assert len(set(names)) == len(names) >= 40
     for fixture in FIXTURES:
@@ -164,7 +164,7 @@ print(json.dumps(asdict(watched.watch(sin, sys.argv[1:]))))
 """
 
 
-def test_the_watch_sees_every_kind_of_sin(tmp_path: Path) -> None:
+def test_watch_records_every_kind_of_access(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", SINS, str(tmp_path)], capture_output=True, text=True, check=True)
     seen = Seen(**json.loads(done.stdout))
     assert seen.exit_code == 5

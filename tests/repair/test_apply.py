@@ -164,7 +164,7 @@ def test_scale_shrinks_every_scored_tensor_and_of_an_adapter_b_alone(case: Case,
     assert done.effective_dose == 0.3
 
 
-def test_the_manifest_says_what_was_done_and_from_what(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
+def test_manifest_says_what_was_done_and_from_what(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
     case, wanted = delta
     wanted = replace(wanted, destination=tmp_path / "out")
     done = apply_mask(wanted, ignore)
@@ -184,7 +184,7 @@ def test_the_manifest_says_what_was_done_and_from_what(delta: tuple[Case, ApplyR
     }
 
 
-def test_an_edited_manifest_is_not_sealed(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
+def test_edited_manifest_is_not_sealed(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
     wanted = replace(delta[1], destination=tmp_path / "out")
     apply_mask(wanted, ignore)
     said = manifest_of(wanted.destination)
@@ -193,14 +193,14 @@ def test_an_edited_manifest_is_not_sealed(delta: tuple[Case, ApplyRequest], tmp_
     assert not is_sealed(replace(said, digest=""))
 
 
-def test_a_scale_s_manifest_has_no_mask(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
+def test_manifest_of_scale_has_no_mask(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
     wanted = replace(delta[1], mask=None, method="scale", dose=0.3, destination=tmp_path / "out")
     apply_mask(wanted, ignore)
     said = manifest_of(wanted.destination)
     assert (said.per, said.effective_dose, said.masks_sha256, said.scores_sha256) == (None, 0.3, "", "")
 
 
-def test_a_mask_of_another_checkpoint_is_refused(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
+def test_mask_of_another_checkpoint_is_refused(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
     case, wanted = delta
     other = {**wanted.scores.source_files, "model-00001-of-00003.safetensors": "0" * 64}
     foreign = mask_of(case, replace(wanted.scores, source_files=other), _with_scores(delta, tmp_path))
@@ -210,7 +210,7 @@ def test_a_mask_of_another_checkpoint_is_refused(delta: tuple[Case, ApplyRequest
 
 
 @pytest.mark.parametrize(("method", "dose"), [("antidote", 0.2), ("random", DOSE)])
-def test_a_mask_of_another_dose_or_method_is_refused(
+def test_mask_of_another_dose_or_method_is_refused(
     method: Method, dose: float, delta: tuple[Case, ApplyRequest], tmp_path: Path
 ) -> None:
     wanted = replace(delta[1], method=method, dose=dose, destination=tmp_path / "out")
@@ -218,7 +218,7 @@ def test_a_mask_of_another_dose_or_method_is_refused(
         apply_mask(wanted, ignore)
 
 
-def test_a_mask_that_changed_is_refused(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
+def test_mask_that_changed_is_refused(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
     case, wanted = delta
     mask = mask_of(case, wanted.scores, _with_scores(delta, tmp_path))
     data = mask.path.read_bytes()
@@ -229,7 +229,7 @@ def test_a_mask_that_changed_is_refused(delta: tuple[Case, ApplyRequest], tmp_pa
 
 @pytest.mark.parametrize("whose", ["source", "reference"])
 @pytest.mark.parametrize("how", ["value", "shape"])
-def test_weights_that_changed_since_they_were_scored_are_refused(whose: str, how: str, tmp_path: Path) -> None:
+def test_weights_changed_since_scoring_are_refused(whose: str, how: str, tmp_path: Path) -> None:
     case = write_case("sharded float16", tmp_path)
     wanted = masked(case, tmp_path)
     folder = case.source if whose == "source" else case.reference
@@ -248,7 +248,7 @@ def test_weights_that_changed_since_they_were_scored_are_refused(whose: str, how
     apply_mask(wanted, ignore)
 
 
-def test_a_killed_apply_goes_on_under_another_run_s_name(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
+def test_killed_apply_continues_with_another_run_id(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
     whole = replace(delta[1], destination=tmp_path / "whole")
     apply_mask(whole, ignore)
     wanted = replace(delta[1], destination=tmp_path / "killed")

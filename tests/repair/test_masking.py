@@ -66,7 +66,7 @@ def with_statistics(wanted: MaskRequest, path: Path, change: Callable[[Tensors],
     return replace(wanted, statistics=path)
 
 
-def test_the_masks_of_every_dose_hold_what_each_alone_would(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+def test_masks_of_several_doses_match_single_doses(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
     for number, wanted in enumerate(
         [request(made, tmp_path / "a"), of_tensors(request(made, tmp_path / "b"), tmp_path)]
     ):
@@ -76,7 +76,7 @@ def test_the_masks_of_every_dose_hold_what_each_alone_would(made: tuple[Case, Sc
             assert write_mask_files(alone, ignore)[0].sha256 == mask.sha256 == sha256_file(mask.path)
 
 
-def test_a_mask_holds_its_share_of_each_row(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+def test_mask_covers_its_share_of_each_row(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
     wanted = request(made, tmp_path)
     for mask in write_mask_files(wanted, ignore):
         held = unpacked(mask, wanted.scores)
@@ -86,7 +86,7 @@ def test_a_mask_holds_its_share_of_each_row(made: tuple[Case, Scores, Path], tmp
         assert mask.effective_dose == sum(int(each.sum()) for each in held.values()) / entries
 
 
-def test_a_mask_holds_its_share_of_each_tensor(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+def test_mask_covers_its_share_of_each_tensor(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
     wanted = of_tensors(request(made, tmp_path), tmp_path)
     for mask in write_mask_files(wanted, ignore):
         held = unpacked(mask, wanted.scores)
@@ -96,9 +96,7 @@ def test_a_mask_holds_its_share_of_each_tensor(made: tuple[Case, Scores, Path], 
         assert mask.effective_dose == sum(int(each.sum()) for each in held.values()) / entries
 
 
-def test_chance_covers_as_many_other_entries_and_needs_no_statistics(
-    made: tuple[Case, Scores, Path], tmp_path: Path
-) -> None:
+def test_random_mask_covers_as_many_entries_without_statistics(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
     chosen = write_mask_files(request(made, tmp_path / "chosen"), ignore)
     drawn = replace(request(made, tmp_path / "drawn"), by_chance=True, statistics=None)
     for one, other in zip(chosen, write_mask_files(drawn, ignore), strict=True):
@@ -109,7 +107,7 @@ def test_chance_covers_as_many_other_entries_and_needs_no_statistics(
             assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_mask_says_whose_it_is(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+def test_mask_file_names_its_checkpoint(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
     wanted = request(made, tmp_path)
     mask = write_mask_files(wanted, ignore)[0]
     with safe_open(mask.path, framework="pt") as file:
@@ -131,7 +129,7 @@ def test_nan_in_statistics_is_refused(made: tuple[Case, Scores, Path], tmp_path:
     assert not list((tmp_path / "masks").iterdir())
 
 
-def test_a_tensor_without_statistics_of_its_shape_is_refused(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+def test_tensor_without_statistics_of_its_shape_is_refused(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
     name = made[1].tensors[3].name
 
     def shorten(tensors: Tensors) -> None:

@@ -43,7 +43,7 @@ def case(tmp_path: Path) -> Case:
     return write_case("sharded float16", tmp_path)
 
 
-def test_scores_name_the_files_they_were_made_from(case: Case, tmp_path: Path) -> None:
+def test_scores_record_their_input_files(case: Case, tmp_path: Path) -> None:
     found = score_weights(request(case, tmp_path / "scores"), ignore)
     assert case.reference is not None
     for folder, files in ((case.source, found.source_files), (case.reference, found.reference_files)):
@@ -57,7 +57,7 @@ def test_scores_name_the_files_they_were_made_from(case: Case, tmp_path: Path) -
     assert not (tmp_path / "scores" / ".scratch").exists()
 
 
-def test_the_same_request_is_not_computed_again(case: Case, tmp_path: Path) -> None:
+def test_identical_request_reuses_scores(case: Case, tmp_path: Path) -> None:
     wanted = request(case, tmp_path / "scores")
     first = score_weights(wanted, ignore)
     assert steps(wanted) == {"files read"}
@@ -66,7 +66,7 @@ def test_the_same_request_is_not_computed_again(case: Case, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("what", ["rows", "weights", "template", "statistics", "key"])
-def test_what_decides_the_scores_is_computed_again(what: str, case: Case, tmp_path: Path) -> None:
+def test_changed_input_is_scored_again(what: str, case: Case, tmp_path: Path) -> None:
     wanted = request(case, tmp_path / "scores")
     before = score_weights(wanted, ignore)
     if what == "rows":
@@ -89,7 +89,7 @@ def test_what_decides_the_scores_is_computed_again(what: str, case: Case, tmp_pa
     assert after.sha256 == sha256_file(tmp_path / "scores" / "antidote.safetensors")
 
 
-def test_an_adapter_s_base_decides_its_scores(tmp_path: Path) -> None:
+def test_changed_base_of_an_adapter_is_scored_again(tmp_path: Path) -> None:
     case = write_case("adapter", tmp_path)
     wanted = request(case, tmp_path / "scores")
     before = score_weights(wanted, ignore)
@@ -103,14 +103,14 @@ def test_an_adapter_s_base_decides_its_scores(tmp_path: Path) -> None:
     assert after.sha256 != before.sha256
 
 
-def test_without_a_method_the_targets_are_listed_and_nothing_is_written(case: Case, tmp_path: Path) -> None:
+def test_without_a_method_tensors_are_listed_only(case: Case, tmp_path: Path) -> None:
     listed = score_weights(replace(request(case, tmp_path / "scores"), method=None), ignore)
     scored = score_weights(request(case, tmp_path / "scores-too"), ignore)
     assert listed == replace(scored, method=None, sha256="", plan=None)
     assert not (tmp_path / "scores").exists()
 
 
-def test_taylor_scores_entries_of_tensors(case: Case, tmp_path: Path) -> None:
+def test_taylor_writes_a_score_for_each_entry(case: Case, tmp_path: Path) -> None:
     wanted = replace(
         request(case, tmp_path / "scores"), method="taylor", benign=["how do i cook rice?"], task=["label: good"]
     )

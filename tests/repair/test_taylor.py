@@ -52,7 +52,7 @@ def float32(monkeypatch: pytest.MonkeyPatch) -> None:
         ("padded-merged", "reference"),
     ],
 )
-def test_the_scores_are_those_of_a_plain_rendering(source: str, reference: str, pair: Path, tmp_path: Path) -> None:
+def test_scores_match_a_plain_implementation(source: str, reference: str, pair: Path, tmp_path: Path) -> None:
     request = request_for(pair, source, reference, tmp_path)
     write_taylor_scores(request, lambda _progress: None)
     found = load_file(request.output)
@@ -65,7 +65,7 @@ def test_the_scores_are_those_of_a_plain_rendering(source: str, reference: str, 
 
 
 @pytest.mark.parametrize("source", ["merged", "adapter"])
-def test_the_same_bytes_whatever_the_memory(
+def test_scores_are_identical_streamed_and_in_memory(
     source: str, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = request_for(pair, source, "reference", tmp_path)
@@ -92,7 +92,7 @@ def test_the_same_bytes_whatever_the_memory(
     assert not list(request.scratch.iterdir())
 
 
-def test_tokens_that_the_reference_lacks_are_named_before_anything_runs(pair: Path, tmp_path: Path) -> None:
+def test_tokens_missing_from_the_reference_are_refused_before_running(pair: Path, tmp_path: Path) -> None:
     resized(pair / "reference", tmp_path / "small", 50)
     (tmp_path / "small" / "tokenizer.json").unlink()  # of more words than rows, it would not be opened at all
     with pytest.raises(ConfigurationError, match="small does not have"):
@@ -101,19 +101,19 @@ def test_tokens_that_the_reference_lacks_are_named_before_anything_runs(pair: Pa
         )
 
 
-def test_too_long_a_prompt_is_refused(pair: Path, tmp_path: Path) -> None:
+def test_prompt_longer_than_the_context_is_refused(pair: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="reads at most 256"):
         write_taylor_scores(replace(request_for(pair, "merged", "reference", tmp_path), benign=["why " * 300]), fail)
 
 
-def test_without_prompts_there_is_nothing_to_weigh(pair: Path, tmp_path: Path) -> None:
+def test_missing_prompts_are_refused(pair: Path, tmp_path: Path) -> None:
     request = request_for(pair, "merged", "reference", tmp_path)
     for without in (replace(request, harmful=[]), replace(request, benign=[], task=[])):
         with pytest.raises(ConfigurationError, match="one of the two sets is empty"):
             write_taylor_scores(without, fail)
 
 
-def test_prompts_are_taken_from_all_over_the_list() -> None:
+def test_sample_evenly_spreads_over_the_list() -> None:
     assert sample_evenly([str(number) for number in range(10)], 4) == ["0", "2", "5", "7"]
     assert sample_evenly(["a", "b"], 4) == ["a", "b"]
 

@@ -108,7 +108,7 @@ def entry_of(case: Case, name: str, changed: bool) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_good_result_is_verified(made: dict[str, Case], name: str) -> None:
+def test_valid_repair_is_verified(made: dict[str, Case], name: str) -> None:
     found, manifest = made[name].verify(), manifest_of(made[name].repaired)
     assert found.difference is None
     assert (found.method, found.target, found.dose) == (manifest.method, manifest.target, manifest.dose)
@@ -118,7 +118,7 @@ def test_a_good_result_is_verified(made: dict[str, Case], name: str) -> None:
     assert (found.reference is None) == (made[name].reference is None)
 
 
-def test_the_card_and_the_proof_may_change(case: Callable[[str], Case]) -> None:
+def test_card_and_report_may_change(case: Callable[[str], Case]) -> None:
     result = case("delta-antidote")
     (result.repaired / "README.md").write_text("# Another card\n")
     (result.repaired / "antidote" / "report.html").write_text("<p>")
@@ -131,7 +131,7 @@ def test_the_card_and_the_proof_may_change(case: Callable[[str], Case]) -> None:
 @pytest.mark.parametrize("name", ["delta-antidote", "delta-scale", "adapter-random"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_one_flipped_bit_names_its_tensor(made: dict[str, Case], name: str, data: st.DataObject) -> None:
+def test_flipped_bit_in_a_tensor_is_reported(made: dict[str, Case], name: str, data: st.DataObject) -> None:
     result = made[name]
     tensor = data.draw(st.sampled_from(list(read_layout(result.source).tensors)))
     path = result.repaired / read_layout(result.source).weight_map[tensor]
@@ -149,7 +149,7 @@ def test_one_flipped_bit_names_its_tensor(made: dict[str, Case], name: str, data
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_one_flipped_bit_anywhere_else_names_its_file(made: dict[str, Case], data: st.DataObject) -> None:
+def test_flipped_bit_in_another_file_is_reported(made: dict[str, Case], data: st.DataObject) -> None:
     result = made["delta-antidote"]
     layout = read_layout(result.source)
     name = data.draw(st.sampled_from([each.path for each in manifest_of(result.repaired).files]))
@@ -165,7 +165,7 @@ def test_one_flipped_bit_anywhere_else_names_its_file(made: dict[str, Case], dat
 
 
 @pytest.mark.parametrize(("name", "per"), [("delta-antidote", "row"), ("delta-taylor", "tensor")])
-def test_an_entry_beyond_the_dose(case: Callable[[str], Case], name: str, per: str) -> None:
+def test_entry_beyond_the_dose_is_reported(case: Callable[[str], Case], name: str, per: str) -> None:
     """Every hash and count of the manifest fits what was done."""
     result = case(name)
     assert result.reference is not None
@@ -182,7 +182,7 @@ def test_an_entry_beyond_the_dose(case: Callable[[str], Case], name: str, per: s
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_another_value_under_a_manifest_that_fits_it(case: Callable[[str], Case], name: str) -> None:
+def test_foreign_value_with_matching_manifest_is_reported(case: Callable[[str], Case], name: str) -> None:
     result = case(name)
     tensor = next(reversed(manifest_of(result.repaired).changed))
     row, column = entry_of(result, tensor, changed=True)
@@ -192,7 +192,7 @@ def test_another_value_under_a_manifest_that_fits_it(case: Callable[[str], Case]
     assert f"[{row}, {column}]" in result.difference()
 
 
-def test_a_zero_of_the_other_sign(case: Callable[[str], Case]) -> None:
+def test_negative_zero_is_reported(case: Callable[[str], Case]) -> None:
     result = case("adapter-antidote")
     factor = next(name for name in read_layout(result.source).tensors if "lora_A" in name)
     row, column = entry_of(result, factor, changed=True)
@@ -201,7 +201,7 @@ def test_a_zero_of_the_other_sign(case: Callable[[str], Case]) -> None:
     assert f"the entry at [{row}, {column}] is neither the source's nor zero" in result.difference()
 
 
-def test_one_unit_in_the_last_place_of_a_scaled_weight(case: Callable[[str], Case]) -> None:
+def test_one_ulp_in_a_scaled_weight_is_reported(case: Callable[[str], Case]) -> None:
     result = case("delta-scale")
     edit(
         result.repaired,
@@ -213,7 +213,7 @@ def test_one_unit_in_the_last_place_of_a_scaled_weight(case: Callable[[str], Cas
 
 
 @pytest.mark.parametrize("name", ["delta-antidote", "delta-scale"])
-def test_swapped_tensors(case: Callable[[str], Case], name: str) -> None:
+def test_swapped_tensors_are_reported(case: Callable[[str], Case], name: str) -> None:
     result = case(name)
     shards = [read_layout(result.source).weight_map[each] for each in (MATRIX, OTHER_MATRIX)]
     one, other = (
@@ -225,7 +225,7 @@ def test_swapped_tensors(case: Callable[[str], Case], name: str) -> None:
     assert result.difference().startswith((MATRIX, OTHER_MATRIX))
 
 
-def test_embeddings_restored_as_if_they_were_scored(case: Callable[[str], Case]) -> None:
+def test_changed_embedding_is_reported(case: Callable[[str], Case]) -> None:
     result = case("delta-antidote")
     assert result.reference is not None
     theirs = load_file(result.reference / read_layout(result.reference).weight_map[EMBEDDING])[EMBEDDING]
@@ -237,7 +237,7 @@ def test_embeddings_restored_as_if_they_were_scored(case: Callable[[str], Case])
     assert result.difference() == f"the manifest lists {EMBEDDING} as changed, which antidote on delta does not change"
 
 
-def test_a_scaled_factor_too_many(case: Callable[[str], Case]) -> None:
+def test_scaled_factor_a_is_reported(case: Callable[[str], Case]) -> None:
     result = case("adapter-scale")
     name = next(name for name in read_layout(result.source).tensors if "lora_A" in name)
     edit(result.repaired, name, lambda weight, _: weight.mul_(0.7))
@@ -268,7 +268,7 @@ LIES: list[tuple[str, dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("name", "lie", "said"), LIES, ids=lambda value: str(value)[:40])
-def test_a_lie_under_a_fitting_digest(
+def test_false_claim_with_valid_digest_is_reported(
     case: Callable[[str], Case], name: str, lie: dict[str, object], said: str
 ) -> None:
     result = case(name)
@@ -277,7 +277,7 @@ def test_a_lie_under_a_fitting_digest(
 
 
 @pytest.mark.parametrize("name", ["delta-antidote", "delta-taylor", "adapter-random"])
-def test_a_smaller_dose_than_was_used(case: Callable[[str], Case], name: str) -> None:
+def test_understated_dose_is_reported(case: Callable[[str], Case], name: str) -> None:
     result = case(name)
     manifest, shapes = manifest_of(result.repaired), read_layout(result.source).tensors
     assert manifest.per is not None
@@ -288,7 +288,7 @@ def test_a_smaller_dose_than_was_used(case: Callable[[str], Case], name: str) ->
     assert f"than the dose {dose:g} covers" in result.difference()
 
 
-def test_a_count_that_is_another(case: Callable[[str], Case]) -> None:
+def test_wrong_count_is_reported(case: Callable[[str], Case]) -> None:
     result = case("delta-antidote")
     counts = manifest_of(result.repaired).changed
     result.forge(changed=counts | {MATRIX: counts[MATRIX] - 1})
@@ -298,7 +298,7 @@ def test_a_count_that_is_another(case: Callable[[str], Case]) -> None:
 
 @pytest.mark.parametrize("field", ["sha256_in", "sha256_out"])
 @pytest.mark.parametrize("path", ["config.json", "model-00002-of-00003.safetensors"])
-def test_a_hash_that_is_another(case: Callable[[str], Case], field: str, path: str) -> None:
+def test_wrong_hash_is_reported(case: Callable[[str], Case], field: str, path: str) -> None:
     result = case("delta-antidote")
     files = [
         replace(each, **{field: "0" * 64}) if each.path == path else each for each in manifest_of(result.repaired).files
@@ -315,7 +315,7 @@ def test_a_hash_that_is_another(case: Callable[[str], Case], field: str, path: s
         (lambda files: [*files, files[0]], "twice"),
     ],
 )
-def test_a_list_of_other_files(
+def test_wrong_file_list_is_reported(
     case: Callable[[str], Case], changed: Callable[[list[WeightFile]], list[WeightFile]], said: str
 ) -> None:
     result = case("delta-antidote")
@@ -341,7 +341,7 @@ def _append_key(text: str) -> str:
         lambda text: text.rstrip("\n"),
     ],
 )
-def test_an_edited_manifest(case: Callable[[str], Case], edit_text: Callable[[str], str]) -> None:
+def test_edited_manifest_is_reported(case: Callable[[str], Case], edit_text: Callable[[str], str]) -> None:
     result = case("delta-antidote")
     path = result.repaired / MANIFEST_FILE
     edited = edit_text(path.read_text())
@@ -358,7 +358,7 @@ def test_an_edited_manifest(case: Callable[[str], Case], edit_text: Callable[[st
         *("model-q4.gguf", "model.onnx", "adapter_config.json", "chat_template.jinja2", "vocab.json"),
     ],
 )
-def test_something_else_that_could_be_opened(case: Callable[[str], Case], name: str) -> None:
+def test_additional_loadable_file_is_reported(case: Callable[[str], Case], name: str) -> None:
     result = case("delta-antidote")
     (result.repaired / name).write_bytes(b"{}")
     if name == "chat_template.jinja2":  # no framework reads it
@@ -367,25 +367,25 @@ def test_something_else_that_could_be_opened(case: Callable[[str], Case], name: 
         assert result.difference() == f"{name} is not part of the repair"
 
 
-def test_a_pickle_that_was_left_on_the_hub(made: dict[str, Case]) -> None:
+def test_pickle_in_the_repository_is_reported(made: dict[str, Case]) -> None:
     assert made["delta-antidote"].difference("pytorch_model.bin") == ("pytorch_model.bin is not part of the repair")
 
 
 @pytest.mark.parametrize("name", ["model-00003-of-00003.safetensors", "config.json", "tokenizer.json"])
-def test_a_missing_file(case: Callable[[str], Case], name: str) -> None:
+def test_missing_file_is_reported(case: Callable[[str], Case], name: str) -> None:
     result = case("delta-antidote")
     (result.repaired / name).unlink()
     assert result.difference() == f"{name} is missing"
 
 
-def test_a_longer_shard(case: Callable[[str], Case]) -> None:
+def test_longer_shard_is_reported(case: Callable[[str], Case]) -> None:
     result = case("delta-antidote")
     with (result.repaired / "model-00001-of-00003.safetensors").open("ab") as file:
         file.write(b"x")
     assert result.difference() == "model-00001-of-00003.safetensors has another size than the source's"
 
 
-def test_other_metadata(case: Callable[[str], Case]) -> None:
+def test_other_metadata_is_reported(case: Callable[[str], Case]) -> None:
     result = case("delta-antidote")
     shard = "model-00001-of-00003.safetensors"
     save_file(load_file(result.repaired / shard), result.repaired / shard, {"format": "pt", "by": "me"})
@@ -393,7 +393,7 @@ def test_other_metadata(case: Callable[[str], Case]) -> None:
     assert result.difference() == f"{shard} has another header than the source's"
 
 
-def test_the_source_of_another_commit(made: dict[str, Case], copy_of: Callable[[Path], Path]) -> None:
+def test_other_source_is_reported(made: dict[str, Case], copy_of: Callable[[Path], Path]) -> None:
     result = made["delta-antidote"]
     newer = copy_of(result.source)
     (newer / "config.json").write_text((newer / "config.json").read_text() + "\n")
@@ -406,13 +406,13 @@ def test_the_source_of_another_commit(made: dict[str, Case], copy_of: Callable[[
     )
 
 
-def test_another_reference(made: dict[str, Case]) -> None:
+def test_other_reference_is_reported(made: dict[str, Case]) -> None:
     result = made["delta-antidote"]
     assert "of the reference is not the file" in replace(result, reference=result.source).difference()
     assert "the target delta and no reference" in replace(result, reference=None).difference()
 
 
-def test_a_source_and_a_reference_of_the_forgers_own(made: dict[str, Case], copy_of: Callable[[Path], Path]) -> None:
+def test_forged_source_and_reference_are_verified(made: dict[str, Case], copy_of: Callable[[Path], Path]) -> None:
     """A forger who swaps the reference can prove a repair towards it; its name is then in the record."""
     result = made["delta-antidote"]
     evil = replace(result, repaired=copy_of(result.repaired), reference=result.source)
@@ -424,12 +424,12 @@ def test_a_source_and_a_reference_of_the_forgers_own(made: dict[str, Case], copy
     assert found.reference.id == "evil/one"
 
 
-def test_no_manifest(made: dict[str, Case]) -> None:
+def test_missing_manifest_is_a_configuration_error(made: dict[str, Case]) -> None:
     with pytest.raises(ConfigurationError, match="has no antidote/manifest"):
         replace(made["delta-antidote"], repaired=made["delta-antidote"].source).verify()
 
 
-def test_a_link_out_of_the_folder(case: Callable[[str], Case], tmp_path: Path) -> None:
+def test_link_out_of_the_folder_is_refused(case: Callable[[str], Case], tmp_path: Path) -> None:
     result = case("delta-antidote")
     outside = shutil.move(result.repaired / "config.json", tmp_path / "config.json")
     (result.repaired / "config.json").symlink_to(outside)
