@@ -4,17 +4,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from antidote_ci.checkpoint import templates, tokenizers
+from antidote_ci.checkpoint import config_files, templates, tokenizers
 from antidote_ci.checkpoint.adapter_config import refuse_adapter_code, refuse_unsupported_adapter
-from antidote_ci.checkpoint.config_files import (
-    Head,
-    refuse_code,
-    refuse_more_layers,
-    refuse_quantised,
-    refuse_tokenizer,
-    refuse_unknown_model,
-    refuse_unsupported_model,
-)
 from antidote_ci.checkpoint.files import is_pickled_weights, list_files
 from antidote_ci.checkpoint.headers import (
     INDEX_FILE,
@@ -87,7 +78,7 @@ class CheckpointLayout:
         return tokenizers.embedding_rows(self.tensors, self.config)
 
 
-def read_layout(folder: Path, head: Head = "ForCausalLM") -> CheckpointLayout:
+def read_layout(folder: Path, head: config_files.Head = "ForCausalLM") -> CheckpointLayout:
     """Read and check the checkpoint in `folder`. `head` is the ending that its architecture must have.
 
     Raises UnsafeCheckpoint when a file is not safe to open, ConfigurationError when the folder is no checkpoint or an
@@ -103,7 +94,7 @@ def read_layout(folder: Path, head: Head = "ForCausalLM") -> CheckpointLayout:
             raise too_large_error(name, limit)
     configs = _read_configurations(folder, names)
     if CONFIG in names and (kind == "full" or "model_type" in configs[CONFIG]):
-        refuse_unknown_model(configs[CONFIG])
+        config_files.refuse_unknown_model(configs[CONFIG])
     templates.require_safe_templates(folder, names, configs)
     headers = {shard: read_header(folder / shard) for shard in shards}
     weight_map = map_weights(headers)
@@ -126,9 +117,9 @@ def read_layout(folder: Path, head: Head = "ForCausalLM") -> CheckpointLayout:
         refuse_adapter_code(config)
         refuse_unsupported_adapter(config, tensors)
     else:
-        refuse_more_layers(config, tensors)
-        refuse_unsupported_model(config, head)
-    refuse_quantised(tensors)
+        config_files.refuse_more_layers(config, tensors)
+        config_files.refuse_unsupported_model(config, head)
+    config_files.refuse_quantised(tensors)
     # The embedding of an adapter lies in its base: `repair.targets.require_same_vocabulary` compares the two.
     rows = None if kind == "adapter" else layout.embedding_rows
     tokenizers.require_valid_tokenizer(folder, names, configs, rows)
@@ -145,9 +136,9 @@ def _read_configurations(folder: Path, names: list[str]) -> dict[str, dict[str, 
     configs = {name: read_object(folder / name, MAX_CONFIG_BYTES) for name in CONFIGS if name in names}
     for name, config in configs.items():
         if name != tokenizers.ADDED:  # its keys are tokens
-            refuse_code(name, config)
+            config_files.refuse_code(name, config)
         if name in TOKENIZER_CONFIGS:
-            refuse_tokenizer(name, config)
+            config_files.refuse_tokenizer(name, config)
     return configs
 
 

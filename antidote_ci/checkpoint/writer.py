@@ -14,24 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from antidote_ci.checkpoint import swap
 from antidote_ci.checkpoint.files import is_report_file, list_files, sha256_file
 from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout
-from antidote_ci.checkpoint.swap import (
-    JOURNAL_FILE,
-    MANIFEST_FILE,
-    FinishedFile,
-    append_to_journal,
-    commit_swap,
-    fsync_path,
-    partial_folder,
-    read_journal,
-    recover_swap,
-    require_disjoint_folders,
-    require_replaceable,
-    rollback_on_error,
-    start_journal,
-)
 from antidote_ci.checkpoint.tensors import FileCopier, TensorEdit
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.records import OnProgress, Progress, WeightFile
@@ -68,15 +54,15 @@ def write_checkpoint(
     Raises ConfigurationError when the destination holds anything else or is being written with another key, and
     InfrastructureError when the disk is full or fails.
     """
-    require_disjoint_folders(layout.folder, destination)
-    require_replaceable(destination)
-    partial = partial_folder(destination)
+    swap.require_disjoint_folders(layout.folder, destination)
+    swap.require_replaceable(destination)
+    partial = swap.partial_folder(destination)
     # Unused weights would be copied unrepaired.
     names = [
         name for name in list_files(layout.folder) if name not in layout.unused_weights and not is_report_file(name)
     ]
     sizes = {name: (layout.folder / name).stat().st_size for name in names}
-    earlier = [entry for entry in read_journal(partial, key) if entry.file.path in sizes]
+    earlier = [entry for entry in swap.read_journal(partial, key) if entry.file.path in sizes]
     done = 0
 
     def advance(count: int) -> None:
@@ -84,18 +70,18 @@ def write_checkpoint(
         done += count
         progress(Progress("bytes written", done, sum(sizes.values())))
 
-    with rollback_on_error(destination):
-        recover_swap(destination)
+    with swap.rollback_on_error(destination):
+        swap.recover_swap(destination)
         partial.mkdir(parents=True, exist_ok=True)
         finished = {}
         for entry in earlier:
             if _is_unchanged(entry.file, layout.folder, partial):
                 finished[entry.file.path] = entry
                 advance(sizes[entry.file.path])
-        _remove_others({*finished, JOURNAL_FILE}, partial)
+        _remove_others({*finished, swap.JOURNAL_FILE}, partial)
         unfinished = [name for name in names if name not in finished]
         _require_space(destination, sum(sizes[name] for name in unfinished))
-        start_journal(partial, key, finished.values())
+        swap.start_journal(partial, key, finished.values())
         # The next file is written while the previous one is flushed and read back.
         with ThreadPoolExecutor(1) as closing, ThreadPoolExecutor(2) as hashing:
             pending: Future[None] | None = None
@@ -114,17 +100,17 @@ def write_checkpoint(
 
 def publish_in_place(destination: Path, manifest: str) -> None:
     """Add the manifest, a JSON text, to the partial folder, and rename the folder to `destination`."""
-    partial = partial_folder(destination)
-    with rollback_on_error(destination):
+    partial = swap.partial_folder(destination)
+    with swap.rollback_on_error(destination):
         data = manifest.encode()
-        target = partial / MANIFEST_FILE
+        target = partial / swap.MANIFEST_FILE
         target.parent.mkdir(exist_ok=True)
-        with _explain_disk_full(MANIFEST_FILE, len(data)):
+        with _explain_disk_full(swap.MANIFEST_FILE, len(data)):
             _temporary_path(target).write_bytes(data)
             _sync_and_verify(target, hashlib.sha256(data).hexdigest())
-        (partial / JOURNAL_FILE).unlink()
-        fsync_path(partial)
-        commit_swap(destination)
+        (partial / swap.JOURNAL_FILE).unlink()
+        swap.fsync_path(partial)
+        swap.commit_swap(destination)
 
 
 def _is_unchanged(file: WeightFile, source: Path, partial: Path) -> bool:
@@ -146,7 +132,7 @@ def _write_file(
     edit: TensorEdit,
     pool: Executor,
     advance: Callable[[int], None],
-) -> FinishedFile:
+) -> swap.FinishedFile:
     """Write one file under a temporary name. The hashes are those of the bytes read and of the bytes intended."""
     header, target = layout.headers.get(name), partial / name
     target.parent.mkdir(exist_ok=True)
@@ -165,19 +151,19 @@ def _write_file(
                     copier.copy_until(header.data_start + info.start)
                     changed[tensor] = copier.write_edited(tensor, info, edit)
         copier.copy_until(None)
-    return FinishedFile(WeightFile(name, copier.source_hash.hexdigest(), copier.target_hash.hexdigest()), changed)
+    return swap.FinishedFile(WeightFile(name, copier.source_hash.hexdigest(), copier.target_hash.hexdigest()), changed)
 
 
-def _finish_file(partial: Path, written: FinishedFile, size: int) -> None:
+def _finish_file(partial: Path, written: swap.FinishedFile, size: int) -> None:
     """Flush and verify a written file, give it its final name, and record it in the journal."""
     with _explain_disk_full(written.file.path, size):
         _sync_and_verify(partial / written.file.path, written.file.sha256_out)
-        append_to_journal(partial, written)
+        swap.append_to_journal(partial, written)
 
 
 def _sync_and_verify(target: Path, sha256: str) -> None:
     temporary = _temporary_path(target)
-    fsync_path(temporary)
+    swap.fsync_path(temporary)
     if sha256_file(temporary) != sha256:
         raise InfrastructureError(
             f"{target.name} differs from what was written when it is read back",
@@ -185,7 +171,7 @@ def _sync_and_verify(target: Path, sha256: str) -> None:
             hint="run again, and use another disk if the error repeats",
         )
     temporary.replace(target)
-    fsync_path(target.parent)
+    swap.fsync_path(target.parent)
 
 
 def _temporary_path(target: Path) -> Path:
@@ -194,7 +180,7 @@ def _temporary_path(target: Path) -> Path:
 
 def _require_space(destination: Path, needed: int) -> None:
     """Raise InfrastructureError before writing when the free disk space is less than `needed` bytes."""
-    free = shutil.disk_usage(partial_folder(destination)).free
+    free = shutil.disk_usage(swap.partial_folder(destination)).free
     if needed > free:
         raise _disk_full_error(str(destination), needed, f"{free:,} bytes are free")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RENAME = "os.rename"
 EVENTS = ("open", "os.mkdir", RENAME, "os.remove", "os.rmdir", "shutil.rmtree")
-"""Audit events of the interpreter that come before something happens on the disk."""
+"""Audit events that precede a change on the disk."""
 APART = 9
 """Of the steps that are no renames `some` takes every ninth."""
 

@@ -1,4 +1,4 @@
-"""Whatever stands where a framework would look: it is taken, or refused in our words."""
+"""Any JSON in a configuration file is accepted, or refused with an error of antidote-ci."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The card's front matter."""
+"""Parsing the front matter of a card."""
 
 import time
 from contextlib import nullcontext

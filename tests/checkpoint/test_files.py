@@ -1,4 +1,4 @@
-"""The allow-list, and links."""
+"""Allowed file names, links and special files."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""The header reader, and what the library writes. Beside the library on changed files: `test_mutations.py`."""
+"""The header reader on valid and invalid files. Comparison with the library on mutated files: `test_mutations.py`."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""JSON within bounds."""
+"""The limits of the JSON reader."""
 
 import json
 from pathlib import Path

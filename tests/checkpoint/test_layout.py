@@ -1,4 +1,4 @@
-"""What a folder holds, and every reason to refuse it."""
+"""The layout of a checkpoint, and every reason to refuse one."""
 
 import json
 import os

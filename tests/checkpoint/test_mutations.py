@@ -1,4 +1,4 @@
-"""Changed headers and indexes: what the library refuses is refused, by a sentence and soon. More with `make fuzz`."""
+"""Mutated headers and indexes: everything that the library refuses is refused. `make fuzz` runs more."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Chat templates, before anything renders them."""
+"""Static checks of chat templates."""
 
 import json
 from collections.abc import Callable

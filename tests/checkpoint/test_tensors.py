@@ -1,4 +1,4 @@
-"""Single tensors, read and written beside the safetensors library."""
+"""Reading and writing single tensors, compared with the safetensors library."""
 
 import json
 from collections.abc import Iterable, Mapping

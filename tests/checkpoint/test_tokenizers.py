@@ -1,4 +1,4 @@
-"""Tokenizers whose numbers are not those of the weights."""
+"""Checks of token IDs against the embedding, other files and the reference."""
 
 import json
 import time

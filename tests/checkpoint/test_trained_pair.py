@@ -1,4 +1,4 @@
-"""The test models are what their docstrings say."""
+"""The test models behave as their docstrings claim."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The repaired checkpoint on disk: what stays, what changes, and what a crash leaves."""
+"""The writer: copied and edited bytes, and the files on disk after a crash."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Indexes of shards that lead elsewhere, or lie about what is where."""
+"""Indexes that name files elsewhere, or wrong shards."""
 
 import json
 from pathlib import Path
@@ -76,7 +76,7 @@ FIXTURES = (
     Fixture(
         "absolute-safetensors",
         f"{TRANSFORMERS}/pull/46913",
-        "another model's weights take the place of a shard, under the right suffix",
+        "an absolute path to another model's weights in place of a shard",
         leading_to("/srv/models/private/model.safetensors"),
         INDEX,
         start="sharded",
@@ -84,7 +84,7 @@ FIXTURES = (
     Fixture(
         "drive-letter",
         "https://github.com/unslothai/unsloth-zoo/pull/829",
-        "a path of Windows, which checks for slashes let through",
+        "a Windows path, which a check for slashes accepts",
         leading_to("C:\\models\\model.safetensors"),
         INDEX,
         start="sharded",
@@ -92,7 +92,7 @@ FIXTURES = (
     Fixture(
         "subfolder",
         f"{TRANSFORMERS}/pull/46281",
-        "a shard in a folder inside, which is neither downloaded nor checked",
+        "a shard in a subfolder, which is neither downloaded nor checked",
         leading_to("hidden/model.safetensors"),
         INDEX,
         start="sharded",
@@ -100,7 +100,7 @@ FIXTURES = (
     Fixture(
         "address",
         f"{TRANSFORMERS}/issues/46097",
-        "an address in the place of a file's name",
+        "a URL in place of a file name",
         leading_to("https://127.0.0.1/model.safetensors"),
         INDEX,
         start="sharded",
@@ -132,7 +132,7 @@ FIXTURES = (
     Fixture(
         "lying-index",
         "CWE-436",
-        "the index says of two tensors that they lie where they do not",
+        "the index names the wrong shard for two tensors",
         edited(INDEX, _exchanged),
         INDEX,
         start="sharded",
@@ -140,7 +140,7 @@ FIXTURES = (
     Fixture(
         "entry-twice",
         "https://bishopfox.com/blog/json-interoperability-vulnerabilities",
-        "one tensor stands twice in the index, with two shards",
+        "one tensor appears twice in the index, with two shards",
         _twice,
         INDEX,
         start="sharded",
@@ -148,7 +148,7 @@ FIXTURES = (
     Fixture(
         "two-checkpoints",
         f"{TRANSFORMERS}/blob/main/src/transformers/modeling_utils.py",
-        "a whole checkpoint beside an index of another: what is measured need not be what is used",
+        "a complete checkpoint beside the index of another: one may be tested and the other used",
         _both,
         INDEX,
         start="sharded",

@@ -103,14 +103,14 @@ FIXTURES = (
     Fixture(
         "weights-only-tar",
         "CVE-2025-32434",
-        "torch's old tar format, which ran code in spite of weights_only=True",
+        "torch's legacy tar format, which ran code in spite of weights_only=True",
         instead("pytorch_model.pt", tarred(PAYLOAD)),
         "pytorch_model.pt",
     ),
     Fixture(
         "weights-only-memory",
         "CVE-2026-24747",
-        "a pickle that sets an item of what is no mapping: torch's own reader of pickles then corrupts its memory",
+        "a pickle that sets an item of an object that is no mapping: torch's own unpickler then corrupts its memory",
         instead("consolidated.pth", zipped(b"\x80\x02]K\x00K\x01s.")),
         "consolidated.pth",
     ),
@@ -131,14 +131,14 @@ FIXTURES = (
     Fixture(
         "seven-zip-suffix",
         "https://www.reversinglabs.com/blog/rl-identifies-malware-ml-model-hosted-on-hugging-face",
-        "the same under the suffix of an archive",
+        "the same with the suffix of an archive",
         instead("pytorch_model.7z", SEVEN_ZIP + PAYLOAD),
         "pytorch_model.7z",
     ),
     Fixture(
         "broken-after-the-call",
         "https://www.reversinglabs.com/blog/rl-identifies-malware-ml-model-hosted-on-hugging-face",
-        "a pickle that calls first and is broken after that: scanners gave up where Python had already called",
+        "a pickle that is invalid after its call: scanners stopped with an error, but Python had already run the call",
         instead("model.ckpt", PAYLOAD[:-1] + b"\xff"),
         "model.ckpt",
     ),
@@ -152,7 +152,7 @@ FIXTURES = (
     Fixture(
         "wrong-checksum",
         "CVE-2025-10156",
-        "a zip with a wrong checksum: the scanner stopped, and torch did not mind",
+        "a zip with a wrong checksum: the scanner stopped, and torch loaded it",
         instead("model.pth", with_a_wrong_checksum(zipped(PAYLOAD))),
         "model.pth",
     ),
@@ -180,7 +180,7 @@ FIXTURES = (
     Fixture(
         "two-names",
         "CVE-2025-1944",
-        "a zip whose two directories name different files: the scanner gave up, and torch did not mind",
+        "a zip whose two directories name different files: the scanner stopped, and torch loaded it",
         instead("pytorch_model.bin", with_another_name(zipped(PAYLOAD))),
         "pytorch_model.bin",
     ),
@@ -194,14 +194,14 @@ FIXTURES = (
     Fixture(
         "resolved-name",
         "CVE-2026-3490",
-        "pkgutil.resolve_name gives every function, so that no list of forbidden ones helps",
+        "pkgutil.resolve_name returns any function, so a deny-list cannot work",
         instead("model.dill", RESOLVED),
         "model.dill",
     ),
     Fixture(
         "forgotten-call",
         "CVE-2026-22612",
-        "a call to a builtin that fickling took for harmless",
+        "a call to a builtin that fickling classified as harmless",
         instead("model.pickle", UNCALLED),
         "model.pickle",
     ),
@@ -215,7 +215,7 @@ FIXTURES = (
     Fixture(
         "keras-lambda",
         "CVE-2024-3660",
-        "a Lambda layer holds Python bytecode, which older Keras ran at once",
+        "a Lambda layer holds Python bytecode, which older versions of Keras ran",
         instead("saved_model.hdf5", HDF5 + json.dumps(LAMBDA).encode()),
         "saved_model.hdf5",
     ),
@@ -229,7 +229,7 @@ FIXTURES = (
     Fixture(
         "joblib",
         "CVE-2024-34997",
-        "joblib's files are pickles with arrays in them",
+        "joblib files are pickles that hold arrays",
         instead("model.joblib", PAYLOAD),
         "model.joblib",
     ),
@@ -243,14 +243,14 @@ FIXTURES = (
     Fixture(
         "pickle-as-safetensors",
         "https://huggingface.co/docs/hub/security-pickle",
-        "a pickle that calls itself safetensors",
+        "a pickle with the suffix of safetensors",
         instead(WEIGHTS, PAYLOAD),
         WEIGHTS,
     ),
     Fixture(
         "zip-as-safetensors",
         "https://blog.trailofbits.com/2024/03/04/relishing-new-fickling-features-for-securing-ml-systems/",
-        "a checkpoint of torch that calls itself safetensors",
+        "a torch checkpoint with the suffix of safetensors",
         instead(WEIGHTS, zipped(PAYLOAD)),
         WEIGHTS,
     ),

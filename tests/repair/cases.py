@@ -1,4 +1,4 @@
-"""Checkpoints of every kind that is repaired, each with what it is repaired against. Real files, random weights."""
+"""Checkpoints of every supported kind with their references: real files, random weights."""
 
 import warnings
 from dataclasses import dataclass

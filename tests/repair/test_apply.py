@@ -1,4 +1,4 @@
-"""Score, masks, apply: what of a checkpoint's bytes is another afterwards. Real files of every kind of checkpoint."""
+"""Score, mask and apply real files of every kind of checkpoint, and compare the bytes."""
 
 import os
 import signal

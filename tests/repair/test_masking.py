@@ -1,4 +1,4 @@
-"""Masks on disk: what they hold and say, and what they are refused for."""
+"""Mask files: contents, metadata and errors."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which entries a mask holds, as properties and against a plain rendering of the paper's formula."""
+"""Masks as properties, and compared with a plain implementation of the paper's formula."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Scores against their formulas, and the penalty that is found a tensor at a time against that of all at once."""
+"""Scores compared with their formulas, and the penalty tensor by tensor with that of all tensors at once."""
 
 import pytest
 import torch

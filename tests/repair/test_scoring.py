@@ -1,4 +1,4 @@
-"""What scoring records and when it computes again. Real forward passes of tiny checkpoints."""
+"""The records of scoring and the reuse of scores, with real forward passes of tiny checkpoints."""
 
 from dataclasses import replace
 from pathlib import Path

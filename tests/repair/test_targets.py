@@ -1,4 +1,4 @@
-"""What is scored, what is left alone and said, and which references fit. Real tiny checkpoints."""
+"""Scored and untouched tensors, and which references fit, on real tiny checkpoints."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The scores of real checkpoints against a plain rendering: whole networks, plain autograd, everything in memory."""
+"""`taylor` scores compared with a plain implementation: whole networks, autograd, everything in memory."""
 
 import shutil
 from dataclasses import replace

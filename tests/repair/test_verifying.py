@@ -1,4 +1,4 @@
-"""Good results are verified; whatever is done to one afterwards, with or without a manifest to match, is named."""
+"""Valid repairs are verified; any later change is reported, with or without a matching manifest."""
 
 import shutil
 from collections.abc import Callable
