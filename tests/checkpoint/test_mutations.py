@@ -11,16 +11,16 @@ from antidote_ci.checkpoint.headers import Header, TensorInfo
 from benchmarks.fuzz import campaign, headers
 
 
-def test_ten_thousand_mutated_files_are_handled_like_the_library() -> None:
-    tally = campaign.run(0, range(10_000))
+def test_five_thousand_mutated_files_are_handled_like_the_library() -> None:
+    tally = campaign.run(0, range(5_000))
     assert not tally.findings, tally.findings[0]
     assert tally.slowest is not None
     assert tally.slowest.seconds < 1
-    # Where all cases came to one end, nothing would have been tried.
+    # Each kind must be accepted and refused often enough to test anything.
     for kind in set(campaign.KINDS):
-        assert tally.counts[kind, "accepted"] > 100
-        assert tally.counts[kind, "refused by us only"] > 10
-        assert tally.counts[kind, "refused"] > 500
+        assert tally.counts[kind, "accepted"] > 50
+        assert tally.counts[kind, "refused by us only"] > 5
+        assert tally.counts[kind, "refused"] > 250
 
 
 def test_campaign_detects_a_reader_without_checks() -> None:

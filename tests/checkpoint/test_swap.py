@@ -56,14 +56,14 @@ def test_recover_swap_undoes_or_completes_an_interrupted_swap(
     assert words(tmp_path) == left
 
 
-FILES = [FinishedFile(WeightFile(f"model-{n}.safetensors", "0" * 64, "1" * 64), {"a": n, "b": 0}) for n in range(4)]
+FILES = [FinishedFile(WeightFile(f"model-{n}.safetensors", "0" * 64, "1" * 64), {"a": n, "b": 0}) for n in range(2)]
 
 
 def test_journal_round_trips_finished_files(tmp_path: Path) -> None:
     assert read_journal(tmp_path, "key") == []
-    start_journal(tmp_path, "key", FILES[:3])
-    assert read_journal(tmp_path, "key") == FILES[:3]
-    append_to_journal(tmp_path, FILES[3])
+    start_journal(tmp_path, "key", FILES[:1])
+    assert read_journal(tmp_path, "key") == FILES[:1]
+    append_to_journal(tmp_path, FILES[1])
     assert read_journal(tmp_path, "key") == FILES
     assert [path.name for path in tmp_path.iterdir()] == [JOURNAL_FILE]
 
