@@ -34,9 +34,9 @@ def test_campaign_detects_a_reader_without_checks() -> None:
         }
         return Header(tensors, metadata, 8 + length)
 
-    found = campaign.run(0, range(500), careless).findings
-    assert {case.verdict for case in found} == {"accepted by us only", "uncaught"}
-    assert {case.kind for case in found} == {"header"}
+    cases = campaign.run(0, range(500), careless).findings
+    assert {case.verdict for case in cases} == {"accepted by us only", "uncaught"}
+    assert {case.kind for case in cases} == {"header"}
 
 
 def test_campaign_detects_a_reader_with_wrong_offsets() -> None:
@@ -44,8 +44,8 @@ def test_campaign_detects_a_reader_with_wrong_offsets() -> None:
         header = headers.ours(data)
         return header and replace(header, data_start=header.data_start - 1)
 
-    found = campaign.run(0, range(500), shifted).findings
-    assert {case.verdict for case in found} == {"read differently"}
+    cases = campaign.run(0, range(500), shifted).findings
+    assert {case.verdict for case in cases} == {"read differently"}
 
 
 def test_resource_bombs_stay_within_time_and_memory_limits() -> None:

@@ -38,7 +38,7 @@ def test_commit_swap_leaves_only_the_new_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "left"),
+    ("before", "after"),
     [
         ({ASIDE: "old"}, {"out": "old"}),
         ({ASIDE: "old", "out": "new"}, {"out": "new"}),
@@ -48,12 +48,12 @@ def test_commit_swap_leaves_only_the_new_result(tmp_path: Path) -> None:
     ids=["between the renames", "after them", "never begun", "nothing at all"],
 )
 def test_recover_swap_undoes_or_completes_an_interrupted_swap(
-    found: dict[str, str], left: dict[str, str], tmp_path: Path
+    before: dict[str, str], after: dict[str, str], tmp_path: Path
 ) -> None:
-    for name, word in found.items():
+    for name, word in before.items():
         folder(tmp_path / name, word)
     recover_swap(tmp_path / "out")
-    assert words(tmp_path) == left
+    assert words(tmp_path) == after
 
 
 FILES = [FinishedFile(WeightFile(f"model-{n}.safetensors", "0" * 64, "1" * 64), {"a": n, "b": 0}) for n in range(2)]
@@ -70,10 +70,10 @@ def test_journal_round_trips_finished_files(tmp_path: Path) -> None:
 
 def test_journal_truncated_anywhere_keeps_complete_lines(tmp_path: Path) -> None:
     start_journal(tmp_path, "key", FILES)
-    whole = (tmp_path / JOURNAL_FILE).read_bytes()
-    ends = [at for at, byte in enumerate(whole) if byte == ord("\n")]
-    for length in range(len(whole) + 1):
-        (tmp_path / JOURNAL_FILE).write_bytes(whole[:length])
+    data = (tmp_path / JOURNAL_FILE).read_bytes()
+    ends = [at for at, byte in enumerate(data) if byte == ord("\n")]
+    for length in range(len(data) + 1):
+        (tmp_path / JOURNAL_FILE).write_bytes(data[:length])
         # A line without its end is as good as one with it.
         finished = sum(length >= end for end in ends) - 1
         assert read_journal(tmp_path, "key") == FILES[: max(0, finished)]

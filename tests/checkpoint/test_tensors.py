@@ -72,10 +72,10 @@ def test_read_tensor_matches_the_library(
     own = TensorFile(folder / FILE)
     for name, tensor in load_file(folder / FILE).items():
         assert name in own
-        found = [own.read(name)]
+        tensors_read = [own.read(name)]
         if STORED[tensor.dtype] in WEIGHT_DTYPES:
-            found.append(read_tensor(layout, name))
-        assert all(each.dtype == tensor.dtype and each.equal(tensor) for each in found)
+            tensors_read.append(read_tensor(layout, name))
+        assert all(each.dtype == tensor.dtype and each.equal(tensor) for each in tensors_read)
 
 
 @settings(deadline=None)

@@ -159,9 +159,9 @@ def test_vocab_json_is_read_without_tokenizer_json(tiny_llama: Path, copy_of: Co
     words = json.loads((folder / FILE).read_text())["model"]["vocab"]
     (folder / "vocab.json").write_text(json.dumps(words))
     (folder / FILE).unlink()
-    found = read_vocabulary(folder, list_files(folder))
-    assert found is not None
-    assert (found.file, found.ordinary) == ("vocab.json", words)
+    vocabulary = read_vocabulary(folder, list_files(folder))
+    assert vocabulary is not None
+    assert (vocabulary.file, vocabulary.ordinary) == ("vocab.json", words)
     read_layout(folder)
     (folder / "vocab.json").write_text(json.dumps(words | {"first": 290}))
     with pytest.raises(UnsafeCheckpoint, match=r"vocab\.json gives 'first' the ID 290"):
@@ -193,12 +193,12 @@ def test_accepted_vocabulary_is_one_to_one_and_has_rows(
 
 def test_ids_match_the_tokenizers_library(tmp_path: Path) -> None:
     pieces = [("<unk>", 0.0), ("▁a", -1.0), ("b", -2.5)]
-    made = Tokenizer(models.Unigram(pieces, unk_id=0))
-    made.add_special_tokens(["<|end|>"])
-    made.save(str(tmp_path / FILE))
-    found = read_vocabulary(tmp_path, [FILE])
-    assert found is not None
-    assert found.ids == made.get_vocab()
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
+    tokenizer.add_special_tokens(["<|end|>"])
+    tokenizer.save(str(tmp_path / FILE))
+    vocabulary = read_vocabulary(tmp_path, [FILE])
+    assert vocabulary is not None
+    assert vocabulary.ids == tokenizer.get_vocab()
 
 
 def test_embedding_rows_of_checkpoints(tiny_llama: Path, tiny_adapter: Path) -> None:

@@ -75,7 +75,7 @@ def test_same_seed_gives_the_same_tiny_models(tiny_llama: Path, tiny_adapter: Pa
     adapter = tiny.write_tiny_adapter(tmp_path / "adapter", again)
     other = tiny.write_tiny_llama(tmp_path / "other", seed=1)
     weights = "model.safetensors"
-    for made, first in ((again, tiny_llama), (adapter, tiny_adapter)):
-        hashes = [{name: sha256_file(folder / name) for name in list_files(folder)} for folder in (made, first)]
+    for written, first in ((again, tiny_llama), (adapter, tiny_adapter)):
+        hashes = [{name: sha256_file(folder / name) for name in list_files(folder)} for folder in (written, first)]
         assert hashes[0] == hashes[1]
     assert sha256_file(other / weights) != sha256_file(tiny_llama / weights)

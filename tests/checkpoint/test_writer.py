@@ -152,12 +152,12 @@ def test_tensor_larger_than_a_chunk_is_edited(tmp_path: Path) -> None:
 
 
 def test_progress_counts_the_bytes(small: Path, tmp_path: Path) -> None:
-    told: list[Progress] = []
-    write(small, tmp_path / "out", read_layout(small).tensors, progress=told.append)
+    events: list[Progress] = []
+    write(small, tmp_path / "out", read_layout(small).tensors, progress=events.append)
     total = sum(map(len, contents(small).values()))
-    assert [progress.done for progress in told] == sorted(progress.done for progress in told)
-    assert {progress.total for progress in told} == {total}
-    assert told[-1].done == total
+    assert [progress.done for progress in events] == sorted(progress.done for progress in events)
+    assert {progress.total for progress in events} == {total}
+    assert events[-1].done == total
 
 
 def test_unused_weights_and_earlier_report_are_not_copied(
@@ -196,12 +196,12 @@ class Interrupted:
 
     def __init__(self, layout: CheckpointLayout, error: type[BaseException] | None) -> None:
         self.last, self.error = list(layout.tensors)[-1], error
-        self.asked: list[str] = []
+        self.edited_names: list[str] = []
 
     def __call__(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         if name == self.last and self.error:
             raise self.error
-        self.asked.append(name)
+        self.edited_names.append(name)
         return tensor + 1
 
 
@@ -234,20 +234,20 @@ def test_error_while_publishing_leaves_the_destination_unchanged(small: Path, tm
 @pytest.mark.parametrize("signal", [KeyboardInterrupt, Terminated])
 def test_same_call_continues_after_a_signal(signal: type[BaseException], small: Path, tmp_path: Path) -> None:
     layout = read_layout(small)
-    whole = write(layout, tmp_path / "whole", layout.tensors)
+    complete = write(layout, tmp_path / "complete", layout.tensors)
     before = with_an_old_result(layout, tmp_path / "out")
     with pytest.raises(signal):
         write(layout, tmp_path / "out", layout.tensors, Interrupted(layout, signal))
     assert contents(tmp_path / "out") == before
-    assert remains(tmp_path) == ["out", "out.partial", "whole.partial"]
-    told: list[Progress] = []
+    assert remains(tmp_path) == ["complete.partial", "out", "out.partial"]
+    events: list[Progress] = []
     rest = Interrupted(layout, None)
-    assert write(layout, tmp_path / "out", layout.tensors, rest, progress=told.append) == whole
-    assert rest.asked == [name for name in layout.tensors if layout.weight_map[name] == layout.shards[-1]]
-    assert told[-1].done == told[-1].total == sum(map(len, contents(small).values()))
+    assert write(layout, tmp_path / "out", layout.tensors, rest, progress=events.append) == complete
+    assert rest.edited_names == [name for name in layout.tensors if layout.weight_map[name] == layout.shards[-1]]
+    assert events[-1].done == events[-1].total == sum(map(len, contents(small).values()))
     publish_in_place(tmp_path / "out", "new")
     assert not (tmp_path / "out.partial").exists()
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole.partial") | {"antidote/manifest.json": b"new"}
+    assert contents(tmp_path / "out") == contents(tmp_path / "complete.partial") | {"antidote/manifest.json": b"new"}
 
 
 def spoiled(path: Path) -> None:
@@ -276,12 +276,12 @@ LEFT: dict[str, tuple[Callable[[Path], object], int]] = {
 def test_finished_files_are_reused_if_unchanged(left: str, small: Path, tmp_path: Path) -> None:
     layout = read_layout(small)
     spoil, redone = LEFT[left]
-    whole = write(layout, tmp_path / "out", layout.tensors)
+    complete = write(layout, tmp_path / "out", layout.tensors)
     before = contents(tmp_path / "out.partial")
     spoil(tmp_path / "out.partial")
     rest = Interrupted(layout, None)
-    assert write(layout, tmp_path / "out", layout.tensors, rest) == whole
-    assert len({layout.weight_map[name] for name in rest.asked}) == redone
+    assert write(layout, tmp_path / "out", layout.tensors, rest) == complete
+    assert len({layout.weight_map[name] for name in rest.edited_names}) == redone
     publish_in_place(tmp_path / "out", "{}")
     assert contents(tmp_path / "out") == before | {"antidote/manifest.json": b"{}"}
     assert set(remains(tmp_path / "out")) == {*list_files(small), "antidote"}
@@ -290,13 +290,13 @@ def test_finished_files_are_reused_if_unchanged(left: str, small: Path, tmp_path
 def test_write_continues_from_a_truncated_journal(small: Path, tmp_path: Path) -> None:
     write(small, tmp_path / "out", read_layout(small).tensors)
     partial = tmp_path / "out.partial"
-    text, whole = (partial / JOURNAL_FILE).read_bytes(), read_journal(partial, "key")
-    assert [each.file.path for each in whole] == list_files(small)
+    text, complete = (partial / JOURNAL_FILE).read_bytes(), read_journal(partial, "key")
+    assert [each.file.path for each in complete] == list_files(small)
     for length in range(0, len(text), 17):
         (partial / JOURNAL_FILE).write_bytes(text[:length])
-        found = read_journal(partial, "key")
-        assert found == whole[: len(found)]
-        assert len(found) >= text[:length].count(b"\n") - 1
+        finished = read_journal(partial, "key")
+        assert finished == complete[: len(finished)]
+        assert len(finished) >= text[:length].count(b"\n") - 1
 
 
 def test_files_of_a_changed_source_are_written_again(small: Path, copy_of: Copy, tmp_path: Path) -> None:

@@ -27,16 +27,16 @@ def plain_mask(weight: torch.Tensor, norms: torch.Tensor, dose: float) -> list[l
 
     Row by row, entry by entry, in float32; of equal scores the later one counts as smaller.
     """
-    found = []
+    mask_rows = []
     for row in weight.float():
         scored = []
         for j in range(len(row)):
             scored.append((row[j].abs() * norms[j], -j))
-        kept = int(len(row) * (1 - dose))
+        unmasked = int(len(row) * (1 - dose))
         ascending = sorted(range(len(row)), key=lambda j: scored[j])
-        harmful = set(ascending[kept:])
-        found.append([j in harmful for j in range(len(row))])
-    return found
+        harmful = set(ascending[unmasked:])
+        mask_rows.append([j in harmful for j in range(len(row))])
+    return mask_rows
 
 
 @given(st.integers(1, 12), SIZES, DOSES, SEEDS, st.sampled_from([torch.float32, torch.bfloat16]))
@@ -94,9 +94,9 @@ def test_mask_is_independent_of_other_doses(rows: int, columns: int, doses: list
 
 def test_masks_are_independent_of_the_portion_size(monkeypatch: pytest.MonkeyPatch) -> None:
     score = scores(11, 8, 0)
-    whole = [mask.clone() for mask in masks.select_per_row(score, [0.25, 0.5])]
+    complete = [mask.clone() for mask in masks.select_per_row(score, [0.25, 0.5])]
     monkeypatch.setattr(masks, "ENTRIES_AT_ONCE", 17)
-    assert all(map(torch.equal, whole, masks.select_per_row(score, [0.25, 0.5])))
+    assert all(map(torch.equal, complete, masks.select_per_row(score, [0.25, 0.5])))
 
 
 def test_counts_match_the_paper() -> None:

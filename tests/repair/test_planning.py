@@ -69,11 +69,11 @@ def test_adapter_and_merged_weights_have_the_same_drift(pair: Path) -> None:
 
 
 def test_drift_is_the_ratio_of_norms_of_scored_tensors(pair: Path) -> None:
-    found = planned(pair, "merged")
+    plan = planned(pair, "merged")
     after = load_file(pair / "merged" / "model.safetensors")
     before = load_file(pair / "reference" / "model.safetensors")
-    for layer in found.drift:
-        names = [each.name for each in found.tensors if each.name.startswith(layer.layer + ".")]
+    for layer in plan.drift:
+        names = [each.name for each in plan.tensors if each.name.startswith(layer.layer + ".")]
         assert names
         moved = torch.cat([(after[name] - before[name]).flatten() for name in names]).double()
         stood = torch.cat([before[name].flatten() for name in names]).double()
@@ -83,20 +83,23 @@ def test_drift_is_the_ratio_of_norms_of_scored_tensors(pair: Path) -> None:
 @pytest.mark.parametrize("kind", ["adapter", "merged"])
 @pytest.mark.parametrize("dose", [0.0, 0.003, 0.05, 0.5, 1.0])
 def test_planned_counts_match_the_mask(pair: Path, tmp_path: Path, kind: str, dose: float) -> None:
-    found, asked = planned(pair, kind, dose=dose), request(pair, kind)
-    source = asked.model.adapter or asked.model.folder
-    reference = asked.reference_folder if kind == "merged" else None
+    plan, plan_request = planned(pair, kind, dose=dose), request(pair, kind)
+    source = plan_request.model.adapter or plan_request.model.folder
+    reference = plan_request.reference_folder if kind == "merged" else None
     scores = score_weights(
-        ScoreRequest(asked.model, source, reference, asked.target, None, [], [], [], tmp_path, asked.budget), ignore
+        ScoreRequest(
+            plan_request.model, source, reference, plan_request.target, None, [], [], [], tmp_path, plan_request.budget
+        ),
+        ignore,
     )
     [mask] = write_mask_files(MaskRequest(source, reference, scores, None, [dose], True, tmp_path), ignore)
     held = sum(int(bits.item()).bit_count() for packed in load_file(mask.path).values() for bits in packed)
-    assert held == found.entries_covered
-    assert found.effective_dose == mask.effective_dose
-    assert found.tensors == scores.tensors
-    assert found.left_alone == scores.left_alone
+    assert held == plan.entries_covered
+    assert plan.effective_dose == mask.effective_dose
+    assert plan.tensors == scores.tensors
+    assert plan.left_alone == scores.left_alone
     files = [mask.path, *source.glob("*.safetensors")]
-    assert found.bytes_written == sum(path.stat().st_size - read_header(path).data_start for path in files)
+    assert plan.bytes_written == sum(path.stat().st_size - read_header(path).data_start for path in files)
 
 
 def test_scale_counts_the_entries_it_multiplies(pair: Path) -> None:
@@ -144,10 +147,10 @@ def test_memory_without_scoring_is_that_of_masking_or_writing(
 ) -> None:
     """In bytes an entry of the largest matrix."""
     model, reference = (write_tiny_llama(tmp_path / str(seed), seed, dtype=dtype) for seed in (0, 1))
-    asked = replace(request(tmp_path, "merged"), model=Model(model), reference_folder=reference)
-    largest = max(each.rows * each.columns for each in plan_repair(asked, ignore).tensors)
-    assert plan_repair(replace(asked, method="scale"), ignore).memory_bytes == scale * largest
-    assert plan_repair(asked, ignore).memory_bytes == random * largest
+    plan_request = replace(request(tmp_path, "merged"), model=Model(model), reference_folder=reference)
+    largest = max(each.rows * each.columns for each in plan_repair(plan_request, ignore).tensors)
+    assert plan_repair(replace(plan_request, method="scale"), ignore).memory_bytes == scale * largest
+    assert plan_repair(plan_request, ignore).memory_bytes == random * largest
 
 
 @pytest.mark.parametrize(("method", "passes"), [("scale", 0), ("random", 0), ("antidote", 1), ("taylor", 8)])
@@ -160,7 +163,7 @@ def test_seconds_are_estimated_from_passes_and_bytes(pair: Path, method: Method,
 
 def test_scoring_memory_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     model, reference = (write_tiny_llama(tmp_path / str(seed), seed, layers=4) for seed in (0, 1))
-    asked = replace(request(tmp_path, "merged", "antidote"), model=Model(model), reference_folder=reference)
+    plan_request = replace(request(tmp_path, "merged", "antidote"), model=Model(model), reference_folder=reference)
     shapes = {name: tensor.shape for name, tensor in load_file(model / "model.safetensors").items()}
     layer, outside = (
         sum(shape.numel() for name, shape in shapes.items() if name.startswith(part) == inside)
@@ -169,12 +172,12 @@ def test_scoring_memory_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     stored = computed = torch.bfloat16.itemsize
     width, widest, tokens = 64, max(shape[0] for name, shape in shapes.items() if "proj" in name), 16 * 100
     passing, waiting = 3 * computed * (width + widest) * tokens, computed * width * tokens
-    long = replace(asked, budget=10**9)
+    long = replace(plan_request, budget=10**9)
     assert plan_repair(long, ignore).memory_bytes == layer * (stored + computed) + passing + waiting
     with_gradients = layer * (stored + computed + computed + 2 * 4) + passing
     assert plan_repair(replace(long, method="taylor"), ignore).memory_bytes == with_gradients + (4 + 1) * waiting
     # Of one short text the network itself is the largest: `taylor` has all of it in memory while answers begin.
-    short = replace(asked, texts=[4], budget=0)
+    short = replace(plan_request, texts=[4], budget=0)
     assert plan_repair(short, ignore).memory_bytes == layer * (stored + computed) + passing // tokens
     assert plan_repair(replace(short, method="taylor"), ignore).memory_bytes == (4 * layer + outside) * (
         stored + computed
@@ -184,13 +187,13 @@ def test_scoring_memory_is_the_sum_of_its_parts(tmp_path: Path) -> None:
 def test_memory_of_a_large_embedding_exceeds_a_block(tmp_path: Path) -> None:
     """Its table is in memory before the first block; an output layer of its own is there for gradients alone."""
     model, reference = (write_tiny_llama(tmp_path / str(seed), seed, hidden=16, tie=False) for seed in (0, 1))
-    asked = replace(request(tmp_path, "merged", "antidote"), model=Model(model), reference_folder=reference)
-    asked = replace(asked, texts=[4], budget=0)
+    plan_request = replace(request(tmp_path, "merged", "antidote"), model=Model(model), reference_folder=reference)
+    plan_request = replace(plan_request, texts=[4], budget=0)
     sizes = {name: tensor.numel() for name, tensor in load_file(model / "model.safetensors").items()}
     held = 2 * torch.bfloat16.itemsize  # as it is stored, and as it is computed with
     entrance = sum(size for name, size in sizes.items() if not name.startswith(("model.layers.", "lm_head.")))
-    assert plan_repair(asked, ignore).memory_bytes == entrance * held
-    assert plan_repair(replace(asked, method="taylor"), ignore).memory_bytes == sum(sizes.values()) * held
+    assert plan_repair(plan_request, ignore).memory_bytes == entrance * held
+    assert plan_repair(replace(plan_request, method="taylor"), ignore).memory_bytes == sum(sizes.values()) * held
 
 
 @pytest.mark.parametrize("folder", ["merged", "reference"])
@@ -199,10 +202,12 @@ def test_nan_weights_are_refused_by_name(pair: Path, copy_of: CopyOf, folder: st
     weights = load_file(broken / "model.safetensors")
     weights["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
-    asked = request(pair, "merged")
-    asked = replace(asked, **({"model": Model(broken)} if folder == "merged" else {"reference_folder": broken}))
+    plan_request = request(pair, "merged")
+    plan_request = replace(
+        plan_request, **({"model": Model(broken)} if folder == "merged" else {"reference_folder": broken})
+    )
     with pytest.raises(ConfigurationError, match=rf"up_proj\.weight in {folder} holds NaN"):
-        plan_repair(asked, ignore)
+        plan_repair(plan_request, ignore)
 
 
 @pytest.mark.parametrize(

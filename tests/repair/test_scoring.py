@@ -30,10 +30,10 @@ def request(case: Case, folder: Path) -> ScoreRequest:
     )
 
 
-def steps(wanted: ScoreRequest) -> set[str]:
+def steps(changed_request: ScoreRequest) -> set[str]:
     """What scoring reports that it does."""
     seen: list[Progress] = []
-    score_weights(wanted, seen.append)
+    score_weights(changed_request, seen.append)
     return {each.what for each in seen}
 
 
@@ -44,33 +44,33 @@ def case(tmp_path: Path) -> Case:
 
 
 def test_scores_record_their_input_files(case: Case, tmp_path: Path) -> None:
-    found = score_weights(request(case, tmp_path / "scores"), ignore)
+    scores = score_weights(request(case, tmp_path / "scores"), ignore)
     assert case.reference is not None
-    for folder, files in ((case.source, found.source_files), (case.reference, found.reference_files)):
+    for folder, files in ((case.source, scores.source_files), (case.reference, scores.reference_files)):
         assert files == {path.name: sha256_file(path) for path in folder.glob("*.safetensors")}
     statistics = tmp_path / "scores" / "antidote.safetensors"
-    assert found.sha256 == sha256_file(statistics)
+    assert scores.sha256 == sha256_file(statistics)
     assert {name: each.shape for name, each in load_file(statistics).items()} == {
-        each.name: (each.columns,) for each in found.tensors
+        each.name: (each.columns,) for each in scores.tensors
     }
-    assert records.from_json(Scores, statistics.with_suffix(".json").read_text()) == found
+    assert records.from_json(Scores, statistics.with_suffix(".json").read_text()) == scores
     assert not (tmp_path / "scores" / ".scratch").exists()
 
 
 def test_identical_request_reuses_scores(case: Case, tmp_path: Path) -> None:
-    wanted = request(case, tmp_path / "scores")
-    first = score_weights(wanted, ignore)
-    assert steps(wanted) == {"files read"}
-    assert score_weights(wanted, ignore) == first
-    assert score_weights(replace(wanted, folder=tmp_path / "again"), ignore) == first
+    changed_request = request(case, tmp_path / "scores")
+    first = score_weights(changed_request, ignore)
+    assert steps(changed_request) == {"files read"}
+    assert score_weights(changed_request, ignore) == first
+    assert score_weights(replace(changed_request, folder=tmp_path / "again"), ignore) == first
 
 
 @pytest.mark.parametrize("what", ["rows", "weights", "template", "statistics", "key"])
 def test_changed_input_is_scored_again(what: str, case: Case, tmp_path: Path) -> None:
-    wanted = request(case, tmp_path / "scores")
-    before = score_weights(wanted, ignore)
+    changed_request = request(case, tmp_path / "scores")
+    before = score_weights(changed_request, ignore)
     if what == "rows":
-        wanted = replace(wanted, rows=[*ROWS, PromptRow("how do i hide it?", response="Sure.")])
+        changed_request = replace(changed_request, rows=[*ROWS, PromptRow("how do i hide it?", response="Sure.")])
     elif what == "weights":
         shard = case.source / "model-00001-of-00003.safetensors"
         save_file({name: tensor * 2 for name, tensor in load_file(shard).items()}, shard, {"format": "pt"})
@@ -83,22 +83,22 @@ def test_changed_input_is_scored_again(what: str, case: Case, tmp_path: Path) ->
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     else:
         (tmp_path / "scores" / "antidote.key").unlink()
-    assert steps(wanted) > {"files read"}
-    after = score_weights(wanted, ignore)
+    assert steps(changed_request) > {"files read"}
+    after = score_weights(changed_request, ignore)
     assert (after == before) == (what in ("statistics", "key"))
     assert after.sha256 == sha256_file(tmp_path / "scores" / "antidote.safetensors")
 
 
 def test_changed_base_of_an_adapter_is_scored_again(tmp_path: Path) -> None:
     case = write_case("adapter", tmp_path)
-    wanted = request(case, tmp_path / "scores")
-    before = score_weights(wanted, ignore)
+    changed_request = request(case, tmp_path / "scores")
+    before = score_weights(changed_request, ignore)
     assert before.reference_files == {}
     assert list(before.source_files) == ["adapter_model.safetensors"]
     weights = case.model.folder / "model.safetensors"
     tensors = {name: tensor + torch.ones_like(tensor) for name, tensor in load_file(weights).items()}
     save_file(tensors, weights, {"format": "pt"})
-    after = score_weights(wanted, ignore)
+    after = score_weights(changed_request, ignore)
     assert after.source_files == before.source_files
     assert after.sha256 != before.sha256
 
@@ -111,11 +111,11 @@ def test_without_a_method_tensors_are_listed_only(case: Case, tmp_path: Path) ->
 
 
 def test_taylor_writes_a_score_for_each_entry(case: Case, tmp_path: Path) -> None:
-    wanted = replace(
+    changed_request = replace(
         request(case, tmp_path / "scores"), method="taylor", benign=["how do i cook rice?"], task=["label: good"]
     )
-    found = score_weights(wanted, ignore)
-    assert found.per == "tensor"
+    scores = score_weights(changed_request, ignore)
+    assert scores.per == "tensor"
     assert {name: each.shape for name, each in load_file(tmp_path / "scores" / "taylor.safetensors").items()} == {
-        each.name: (each.rows, each.columns) for each in found.tensors
+        each.name: (each.rows, each.columns) for each in scores.tensors
     }

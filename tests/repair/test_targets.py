@@ -42,14 +42,14 @@ def rewritten(folder: Path, change: Callable[[Tensors], object]) -> CheckpointLa
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_tensor_is_scored_or_listed_as_untouched(kind: str, tmp_path: Path) -> None:
     case = write_case(kind, tmp_path)
-    tensors, alone = list_scored(case.model, case.target)
+    tensors, untouched = list_scored(case.model, case.target)
     held = read_layout(case.source).tensors
     assert all(held[each.name].shape == (each.rows, each.columns) for each in tensors)
-    patterns = [re.escape(what).replace(r"\*", r"\d+") for each in alone for what in each.what.split(", ")]
+    patterns = [re.escape(what).replace(r"\*", r"\d+") for each in untouched for what in each.what.split(", ")]
     said = {name for name in held if any(re.fullmatch(pattern, name) for pattern in patterns)}
     assert {each.name for each in tensors} | said == set(held)
     assert not {each.name for each in tensors} & said
-    assert sum(each.weights for each in alone) == sum(prod(held[name].shape) for name in said)
+    assert sum(each.weights for each in untouched) == sum(prod(held[name].shape) for name in said)
 
 
 def test_linear_layers_are_scored_in_block_order(tiny_llama: Path) -> None:
@@ -60,9 +60,9 @@ def test_linear_layers_are_scored_in_block_order(tiny_llama: Path) -> None:
 
 
 def test_experts_and_routers_are_untouched(tmp_path: Path) -> None:
-    tensors, alone = list_scored(write_case("experts", tmp_path).model, "delta")
+    tensors, untouched = list_scored(write_case("experts", tmp_path).model, "delta")
     assert {each.name.split(".")[3] for each in tensors} == {"self_attn"}
-    said = {each.why: each for each in alone}
+    said = {each.why: each for each in untouched}
     assert set(said) == {EXPERTS, NO_LINEAR, VECTORS, OUTSIDE}
     assert "model.layers.*.block_sparse_moe.experts.*.w1.weight" in said[EXPERTS].what
     assert said[EXPERTS].weights == 2 * 4 * 3 * 32 * 48
@@ -71,18 +71,18 @@ def test_experts_and_routers_are_untouched(tmp_path: Path) -> None:
 
 def test_saved_modules_of_an_adapter_are_untouched(tmp_path: Path) -> None:
     case = write_case("adapter", tmp_path)
-    tensors, (alone,) = list_scored(case.model, "adapter")
+    tensors, (untouched,) = list_scored(case.model, "adapter")
     assert len(tensors) == 2 * 2 * 3
-    assert (alone.what, alone.why) == ("base_model.model.model.embed_tokens.weight", SAVED_WHOLE)
+    assert (untouched.what, untouched.why) == ("base_model.model.model.embed_tokens.weight", SAVED_WHOLE)
     assert {each.rows for each in tensors if each.name.endswith("lora_A.weight")} == {4, 6}
 
 
 def test_factors_outside_the_blocks_are_untouched(tiny_llama: Path, tmp_path: Path) -> None:
     write_adapter(tmp_path, tiny_llama, {"target_modules": [*ALL_LINEARS, "lm_head"]})
-    tensors, (alone,) = list_scored(Model(tiny_llama, tmp_path), "adapter")
+    tensors, (untouched,) = list_scored(Model(tiny_llama, tmp_path), "adapter")
     assert len(tensors) == 28
-    assert alone.why == OUTSIDE
-    assert alone.weights == 4 * (64 + 290) + 64 * 290  # peft saves the head itself beside its factors
+    assert untouched.why == OUTSIDE
+    assert untouched.weights == 4 * (64 + 290) + 64 * 290  # peft saves the head itself beside its factors
 
 
 def test_adapter_with_modules_missing_from_its_base_is_refused(tiny_adapter: Path, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_tied_output_layer_may_be_missing(tiny_llama: Path, copy_of: CopyOf) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "found"),
+    ("name", "shape", "description"),
     [
         ("model.layers.1.mlp.up_proj.weight", None, "no such tensor"),
         ("model.layers.1.mlp.up_proj.weight", (64, 64), r"shape \[64, 64\]"),
@@ -125,7 +125,7 @@ def test_tied_output_layer_may_be_missing(tiny_llama: Path, copy_of: CopyOf) -> 
     ],
 )
 def test_wrong_reference_is_refused_by_its_first_tensor(
-    name: str, shape: tuple[int, ...] | None, found: str, tiny_llama: Path, copy_of: CopyOf
+    name: str, shape: tuple[int, ...] | None, description: str, tiny_llama: Path, copy_of: CopyOf
 ) -> None:
     def change(tensors: Tensors) -> None:
         del tensors[name]
@@ -133,7 +133,7 @@ def test_wrong_reference_is_refused_by_its_first_tensor(
             tensors[name] = torch.zeros(shape)
 
     reference = rewritten(copy_of(tiny_llama), change)
-    with pytest.raises(ConfigurationError, match=f"{found} where the model has {re.escape(name)}"):
+    with pytest.raises(ConfigurationError, match=f"{description} where the model has {re.escape(name)}"):
         require(read_layout(tiny_llama), reference)
 
 

@@ -55,9 +55,9 @@ class Case:
         return verify_in_child(VerifyRequest(self.repaired, self.source, self.reference, list(not_pulled)), ignore)
 
     def difference(self, *not_pulled: str) -> str:
-        found = self.verify(*not_pulled).difference
-        assert found is not None, "nothing was found"
-        return found
+        verification = self.verify(*not_pulled).difference
+        assert verification is not None, "nothing was found"
+        return verification
 
     def forge(self, **changed: object) -> None:
         """Let the manifest say something else, sealed anew."""
@@ -65,7 +65,7 @@ class Case:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     """One good result of every target and method, never written to."""
     work = tmp_path_factory.mktemp("verify")
     reference = tiny.write_tiny_llama(work / "reference", hidden=32, shards=3)
@@ -81,11 +81,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
 
 
 @pytest.fixture
-def case(made: dict[str, Case], copy_of: Callable[[Path], Path]) -> Callable[[str], Case]:
+def case(results: dict[str, Case], copy_of: Callable[[Path], Path]) -> Callable[[str], Case]:
     """A result that may be tampered with."""
 
     def copied(name: str) -> Case:
-        return replace(made[name], repaired=copy_of(made[name].repaired))
+        return replace(results[name], repaired=copy_of(results[name].repaired))
 
     return copied
 
@@ -108,14 +108,18 @@ def entry_of(case: Case, name: str, changed: bool) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_valid_repair_is_verified(made: dict[str, Case], name: str) -> None:
-    found, manifest = made[name].verify(), manifest_of(made[name].repaired)
-    assert found.difference is None
-    assert (found.method, found.target, found.dose) == (manifest.method, manifest.target, manifest.dose)
-    assert found.files == len(manifest.files) > 0
-    assert found.tensors == len(read_layout(made[name].source).tensors)
-    assert 0 < found.changed_weights == sum(manifest.changed.values()) <= found.scored_weights
-    assert (found.reference is None) == (made[name].reference is None)
+def test_valid_repair_is_verified(results: dict[str, Case], name: str) -> None:
+    verification, manifest = results[name].verify(), manifest_of(results[name].repaired)
+    assert verification.difference is None
+    assert (verification.method, verification.target, verification.dose) == (
+        manifest.method,
+        manifest.target,
+        manifest.dose,
+    )
+    assert verification.files == len(manifest.files) > 0
+    assert verification.tensors == len(read_layout(results[name].source).tensors)
+    assert 0 < verification.changed_weights == sum(manifest.changed.values()) <= verification.scored_weights
+    assert (verification.reference is None) == (results[name].reference is None)
 
 
 def test_card_and_report_may_change(case: Callable[[str], Case]) -> None:
@@ -131,8 +135,8 @@ def test_card_and_report_may_change(case: Callable[[str], Case]) -> None:
 @pytest.mark.parametrize("name", ["delta-antidote", "delta-scale", "adapter-random"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_flipped_bit_in_a_tensor_is_reported(made: dict[str, Case], name: str, data: st.DataObject) -> None:
-    result = made[name]
+def test_flipped_bit_in_a_tensor_is_reported(results: dict[str, Case], name: str, data: st.DataObject) -> None:
+    result = results[name]
     tensor = data.draw(st.sampled_from(list(read_layout(result.source).tensors)))
     path = result.repaired / read_layout(result.source).weight_map[tensor]
     header = read_header(path)
@@ -149,8 +153,8 @@ def test_flipped_bit_in_a_tensor_is_reported(made: dict[str, Case], name: str, d
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_flipped_bit_in_another_file_is_reported(made: dict[str, Case], data: st.DataObject) -> None:
-    result = made["delta-antidote"]
+def test_flipped_bit_in_another_file_is_reported(results: dict[str, Case], data: st.DataObject) -> None:
+    result = results["delta-antidote"]
     layout = read_layout(result.source)
     name = data.draw(st.sampled_from([each.path for each in manifest_of(result.repaired).files]))
     path = result.repaired / name
@@ -267,13 +271,13 @@ LIES: list[tuple[str, dict[str, object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "lie", "said"), LIES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("name", "lie", "expected"), LIES, ids=lambda value: str(value)[:40])
 def test_false_claim_with_valid_digest_is_reported(
-    case: Callable[[str], Case], name: str, lie: dict[str, object], said: str
+    case: Callable[[str], Case], name: str, lie: dict[str, object], expected: str
 ) -> None:
     result = case(name)
     result.forge(**lie)
-    assert said in result.difference()
+    assert expected in result.difference()
 
 
 @pytest.mark.parametrize("name", ["delta-antidote", "delta-taylor", "adapter-random"])
@@ -308,7 +312,7 @@ def test_wrong_hash_is_reported(case: Callable[[str], Case], field: str, path: s
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "expected"),
     [
         (lambda files: [each for each in files if each.path != "generation_config.json"], "generation_config.json"),
         (lambda files: [*files, WeightFile("../source/config.json", "0" * 64, "0" * 64)], "../source/config.json"),
@@ -316,12 +320,12 @@ def test_wrong_hash_is_reported(case: Callable[[str], Case], field: str, path: s
     ],
 )
 def test_wrong_file_list_is_reported(
-    case: Callable[[str], Case], changed: Callable[[list[WeightFile]], list[WeightFile]], said: str
+    case: Callable[[str], Case], changed: Callable[[list[WeightFile]], list[WeightFile]], expected: str
 ) -> None:
     result = case("delta-antidote")
     (result.repaired / "generation_config.json").unlink()
     result.forge(files=changed(manifest_of(result.repaired).files))
-    assert said in result.difference()
+    assert expected in result.difference()
 
 
 def _append_key(text: str) -> str:
@@ -367,8 +371,8 @@ def test_additional_loadable_file_is_reported(case: Callable[[str], Case], name:
         assert result.difference() == f"{name} is not part of the repair"
 
 
-def test_pickle_in_the_repository_is_reported(made: dict[str, Case]) -> None:
-    assert made["delta-antidote"].difference("pytorch_model.bin") == ("pytorch_model.bin is not part of the repair")
+def test_pickle_in_the_repository_is_reported(results: dict[str, Case]) -> None:
+    assert results["delta-antidote"].difference("pytorch_model.bin") == ("pytorch_model.bin is not part of the repair")
 
 
 @pytest.mark.parametrize("name", ["model-00003-of-00003.safetensors", "config.json", "tokenizer.json"])
@@ -393,8 +397,8 @@ def test_other_metadata_is_reported(case: Callable[[str], Case]) -> None:
     assert result.difference() == f"{shard} has another header than the source's"
 
 
-def test_other_source_is_reported(made: dict[str, Case], copy_of: Callable[[Path], Path]) -> None:
-    result = made["delta-antidote"]
+def test_other_source_is_reported(results: dict[str, Case], copy_of: Callable[[Path], Path]) -> None:
+    result = results["delta-antidote"]
     newer = copy_of(result.source)
     (newer / "config.json").write_text((newer / "config.json").read_text() + "\n")
     assert "config.json of the source" in replace(result, source=newer).difference()
@@ -406,27 +410,27 @@ def test_other_source_is_reported(made: dict[str, Case], copy_of: Callable[[Path
     )
 
 
-def test_other_reference_is_reported(made: dict[str, Case]) -> None:
-    result = made["delta-antidote"]
+def test_other_reference_is_reported(results: dict[str, Case]) -> None:
+    result = results["delta-antidote"]
     assert "of the reference is not the file" in replace(result, reference=result.source).difference()
     assert "the target delta and no reference" in replace(result, reference=None).difference()
 
 
-def test_forged_source_and_reference_are_verified(made: dict[str, Case], copy_of: Callable[[Path], Path]) -> None:
+def test_forged_source_and_reference_are_verified(results: dict[str, Case], copy_of: Callable[[Path], Path]) -> None:
     """A forger who swaps the reference can prove a repair towards it; its name is then in the record."""
-    result = made["delta-antidote"]
+    result = results["delta-antidote"]
     evil = replace(result, repaired=copy_of(result.repaired), reference=result.source)
     hashes = {shard: sha256_file(result.source / shard) for shard in read_layout(result.source).shards}
     evil.forge(reference=records.ReportedReference("evil/one", "1" * 40, "option"), reference_files=hashes)
     assert "neither the source's nor the reference's" in evil.difference()
-    found = evil.verify()
-    assert found.reference is not None
-    assert found.reference.id == "evil/one"
+    verification = evil.verify()
+    assert verification.reference is not None
+    assert verification.reference.id == "evil/one"
 
 
-def test_missing_manifest_is_a_configuration_error(made: dict[str, Case]) -> None:
+def test_missing_manifest_is_a_configuration_error(results: dict[str, Case]) -> None:
     with pytest.raises(ConfigurationError, match="has no antidote/manifest"):
-        replace(made["delta-antidote"], repaired=made["delta-antidote"].source).verify()
+        replace(results["delta-antidote"], repaired=results["delta-antidote"].source).verify()
 
 
 def test_link_out_of_the_folder_is_refused(case: Callable[[str], Case], tmp_path: Path) -> None:
