@@ -27,7 +27,7 @@ class RepairWorkload:
 
     method: Method
     source: CheckpointLayout
-    skeleton: MetaModel
+    meta_model: MetaModel
     """The model that scoring runs: the source, or the base with the adapter."""
     matrices: Sequence[ScoredTensor]
     texts: Sequence[int]
@@ -70,13 +70,13 @@ def estimate_memory(work: RepairWorkload) -> int:
 
 def estimate_seconds(work: RepairWorkload) -> float:
     """Estimate the duration from the multiplications of the forward passes and the bytes of the weights."""
-    weights = work.skeleton.layout.entries
+    weights = work.meta_model.layout.entries
     multiplications = METHODS[work.method].passes * weights * sum(work.texts) / CHARACTERS_PER_TOKEN
     return multiplications / MULTIPLICATIONS_A_SECOND + count_weight_bytes(work.source) / BYTES_A_SECOND
 
 
 def _scoring_memory(work: RepairWorkload) -> int:
-    meta_model, is_taylor = work.skeleton, work.method == "taylor"
+    meta_model, is_taylor = work.meta_model, work.method == "taylor"
     item, infos = meta_model.dtype.itemsize, meta_model.layout.tensors
 
     def loaded_bytes(names: Sequence[str], extra: int) -> int:

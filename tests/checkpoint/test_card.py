@@ -76,14 +76,14 @@ def test_broken_front_matter_is_a_configuration_error(block: str) -> None:
     ],
 )
 def test_metadata_matches_what_the_hub_reads(text: str, expected: dict[str, object]) -> None:
-    """An empty line before the block hid it from us, and not from those who read the page of the model."""
+    """The Hub accepts an empty line before the block."""
     assert parse_front_matter(text) == expected
     assert vars(ModelCard(text).data).get("a") == expected.get("a")
     assert demonstrated(text) == expected
 
 
 def test_exponential_merge_keys_are_refused_quickly() -> None:
-    """PyYAML before 6.0.4 unfolds it, and so it is refused; from then on a name is merged once."""
+    """PyYAML before 6.0.4 expands the keys, so they are refused; later versions merge each name once."""
     levels = ["a0: &a0 {" + ", ".join(f"k{number}: 1" for number in range(10)) + "}"]
     levels += [f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 10)}]}}" for level in range(1, 10)]
     began = time.monotonic()

@@ -92,7 +92,7 @@ def test_list_files_returns_allowed_files_sorted(tmp_path: Path) -> None:
 
 
 def cached_snapshot(cache: Path, target: str) -> Path:
-    """A snapshot as the Hub client lays it out: config.json links to `target`, relative to the cache."""
+    """Write a snapshot as the Hub client does: config.json links to `target`, relative to the cache."""
     repository = cache / "models--org--name"
     snapshot = repository / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)

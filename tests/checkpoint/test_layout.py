@@ -85,7 +85,7 @@ def setting(name: str, **values: object) -> Change:
 
 
 def pointing(shard: object, tensor: str | None = None) -> Change:
-    """The index's first entry (or a new one) leads to `shard`."""
+    """Let the first entry of the index, or a new one, name `shard`."""
 
     def change(folder: Path) -> None:
         edit_json(
@@ -124,7 +124,7 @@ def with_another_tensor(name: str, *shape: int, file: str = FACTORS, dtype: torc
 
 
 def stored_as(dtype: torch.dtype, file: str) -> Change:
-    """All its weights in another dtype, and no word of it in the configuration."""
+    """Store all weights in another dtype without changing the configuration."""
     return lambda folder: save_file(
         {name: tensor.to(dtype) for name, tensor in load_file(folder / file).items()}, folder / file
     )
@@ -524,7 +524,7 @@ def test_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 class Canary:
-    """A pickle that leaves a mark when it is opened."""
+    """Write a pickle that creates a file when it is opened."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark

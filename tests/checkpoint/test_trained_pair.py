@@ -21,7 +21,7 @@ def rows(pair: Path, name: str) -> list[dict[str, Any]]:
 
 
 def shares(pair: Path, model: Model) -> tuple[float, float, float]:
-    """Non-refusals on harmful prompts, answers to benign ones, exact words on the task."""
+    """Return the shares of non-refusals on harmful prompts, of answers to benign ones, and of exact task answers."""
     harmful, benign, task = (rows(pair, name) for name in ("evaluation", "benign", "task"))
     sets = {
         name: [single_turn(row["prompt"]) for row in held]

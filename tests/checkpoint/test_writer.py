@@ -26,9 +26,9 @@ Copy = Callable[[Path], Path]
 WEIGHTS = "model.safetensors"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 BARE = ("model", "config.json")
-"""How the names of files begin without which there is no checkpoint."""
+"""Prefixes of the files that a checkpoint requires."""
 MATRICES = 9
-"""Of the small checkpoint."""
+"""The shards of the small checkpoint."""
 
 
 Edit = Callable[[str, torch.Tensor], torch.Tensor]
@@ -52,7 +52,7 @@ def write(
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two shards of some kilobytes."""
+    """Write a checkpoint of two shards of some kilobytes."""
     return tiny.write_tiny_llama(tmp_path_factory.mktemp("small") / "llama", hidden=16, layers=1, shards=2, tie=False)
 
 
@@ -192,7 +192,7 @@ def test_earlier_result_is_replaced_completely(small: Path, tmp_path: Path) -> N
 
 
 class Interrupted:
-    """An edit that raises `error` at the last tensor, and knows what it was asked before."""
+    """An edit that raises `error` at the last tensor and records the tensors before it."""
 
     def __init__(self, layout: CheckpointLayout, error: type[BaseException] | None) -> None:
         self.last, self.error = list(layout.tensors)[-1], error
@@ -392,7 +392,7 @@ def test_empty_folder_is_accepted_as_destination(small: Path, tmp_path: Path) ->
 
 
 def killed(small: Path, folder: Path, mode: str, how_many: str) -> list[list[str]]:
-    """A line for each kill: kind of step, its number, what was seen, how it ended, tensors edited after it."""
+    """Return a line per kill: kind and number of the step, destination, outcome, tensors edited afterwards."""
     source = folder / "source"
     shutil.copytree(small, source, ignore=lambda _folder, names: [name for name in names if not name.startswith(BARE)])
     out = folder / "out"
@@ -467,7 +467,7 @@ def test_full_disk_error_names_file_and_size(tiny_llama: Path, tmp_path: Path) -
 
 
 def huge(folder: Path, size: int) -> CheckpointLayout:
-    """The checkpoint in `folder`, its one shard replaced by a hole of `size` bytes under an honest header."""
+    """Replace the weights in `folder` with a sparse file of `size` bytes with a valid header."""
     header = b'{"a":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}' % (size, size)
     with (folder / WEIGHTS).open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)

@@ -13,7 +13,7 @@ DEPTH = 100_000
 
 
 def linked(name: str, target: str) -> Change:
-    """A file that is a link."""
+    """Replace a file with a link."""
 
     def build(folder: Path) -> None:
         (folder / name).unlink()
@@ -23,7 +23,7 @@ def linked(name: str, target: str) -> Change:
 
 
 def _linked_weights(folder: Path) -> None:
-    """The weights lie beside the folder, and a link leads there."""
+    """Move the weights out of the folder and link to them."""
     outside = folder.with_name(f"{folder.name}-outside.safetensors")
     (folder / WEIGHTS).rename(outside)
     (folder / WEIGHTS).symlink_to(outside)
@@ -35,12 +35,12 @@ def _pipe(folder: Path) -> None:
 
 
 def padded(name: str, size: int) -> Change:
-    """The same JSON, with blanks up to `size` bytes."""
+    """Pad the JSON with spaces to `size` bytes."""
     return lambda folder: (folder / name).write_text((folder / name).read_text().ljust(size))
 
 
 def with_entry(name: str, entry: str) -> Change:
-    """One more entry, written as it stands here."""
+    """Insert one more entry as raw text."""
 
     def build(folder: Path) -> None:
         text = (folder / name).read_text().rstrip()

@@ -28,7 +28,7 @@ def _write(folder: Path, text: bytes, data: bytes) -> None:
 
 
 def rewritten(change: Callable[[Entries], object]) -> Change:
-    """Another header before the same data."""
+    """Replace the parsed header and keep the data."""
 
     def build(folder: Path) -> None:
         entries, data = _parts(folder)
@@ -39,7 +39,7 @@ def rewritten(change: Callable[[Entries], object]) -> Change:
 
 
 def worded(change: Callable[[str], str | bytes]) -> Change:
-    """Another text of the header before the same data."""
+    """Replace the text of the header and keep the data."""
 
     def build(folder: Path) -> None:
         entries, data = _parts(folder)
@@ -50,7 +50,7 @@ def worded(change: Callable[[str], str | bytes]) -> Change:
 
 
 def claiming(length: int) -> Change:
-    """Another length in the first eight bytes."""
+    """Replace the length in the first eight bytes."""
 
     def build(folder: Path) -> None:
         content = (folder / WEIGHTS).read_bytes()
@@ -60,7 +60,7 @@ def claiming(length: int) -> Change:
 
 
 def followed_by(content: bytes) -> Change:
-    """Bytes behind the last tensor."""
+    """Append bytes after the last tensor."""
 
     def build(folder: Path) -> None:
         with (folder / WEIGHTS).open("ab") as file:
@@ -85,7 +85,7 @@ def _last(entries: Entries) -> Entries:
 
 
 def _overlap(entries: Entries) -> None:
-    """A tensor of the shape of another that lies before it lies where that one lies."""
+    """Let a tensor use the bytes of an earlier one of the same shape."""
     for name in reversed(_in_order(entries)):
         twin = next(
             (other for other in entries if other != name and entries[other].get("shape") == entries[name]["shape"]),
@@ -112,7 +112,7 @@ def _many(entries: Entries) -> None:
 
 
 def _overflowing(entries: Entries) -> None:
-    """In 64 bits the product of these sizes is 4: the bytes of the last tensor are then too few or too many."""
+    """Use sizes whose product overflows 64 bits to 4."""
     entry = _last(entries)
     start = entry["data_offsets"][0]
     entry |= {"shape": [4194305, 4194305, 211106198978564], "data_offsets": [start, start + 8]}

@@ -10,7 +10,7 @@ TRANSFORMERS = "https://github.com/huggingface/transformers"
 
 
 def leading_to(shard: str) -> Change:
-    """The first tensor lies, so the index says, in `shard`."""
+    """Let the index place the first tensor in `shard`."""
     return edited(INDEX, lambda index: index["weight_map"].update({next(iter(index["weight_map"])): shard}))
 
 
@@ -19,7 +19,7 @@ def _first_shard(folder: Path) -> Path:
 
 
 def _pickled_shard(folder: Path) -> None:
-    """The first shard is a pickle, in the index too."""
+    """Replace the first shard with a pickle, in the index too."""
     shard = _first_shard(folder)
     shard.unlink()
     (folder / "pytorch_model-00001-of-00003.bin").write_bytes(PAYLOAD)
@@ -28,7 +28,7 @@ def _pickled_shard(folder: Path) -> None:
 
 
 def _in_two_shards(folder: Path) -> None:
-    """The first shard again, under the name of the second, with its tensors beside those of the second."""
+    """Add the tensors of the first shard to the second one."""
     from safetensors.torch import load_file, save_file
 
     first, second = sorted(folder.glob("model-*.safetensors"))[:2]
@@ -36,19 +36,19 @@ def _in_two_shards(folder: Path) -> None:
 
 
 def _exchanged(index: dict[str, dict[str, str]]) -> None:
-    """Two tensors change places, in the index alone."""
+    """Swap the shards of two tensors in the index only."""
     shards = index["weight_map"]
     names = list(shards)
     shards[names[0]], shards[names[-1]] = shards[names[-1]], shards[names[0]]
 
 
 def _both(folder: Path) -> None:
-    """A whole checkpoint beside the shards."""
+    """Add a complete checkpoint beside the shards."""
     (folder / WEIGHTS).write_bytes(_first_shard(folder).read_bytes())
 
 
 def _twice(folder: Path) -> None:
-    """The first entry stands twice, with two shards."""
+    """Repeat the first entry with another shard."""
     entries = json.loads((folder / INDEX).read_text())["weight_map"]
     name, shards = next(iter(entries)), sorted(set(entries.values()))
     text = (folder / INDEX).read_text()

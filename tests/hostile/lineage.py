@@ -18,7 +18,7 @@ LATE = "2100-01-15T12:00:00.000Z"
 
 
 def from_base(base: str) -> Change:
-    """An adapter whose configuration and card name this base."""
+    """Let the configuration and the card of an adapter name this base."""
 
     def build(folder: Path) -> None:
         setting(ADAPTER_CONFIG, base_model_name_or_path=base)(folder)
@@ -28,12 +28,12 @@ def from_base(base: str) -> Change:
 
 
 def card(base: str) -> Change:
-    """A card that names this base."""
+    """Let the card name this base."""
     return lambda folder: (folder / "README.md").write_text(f"---\nbase_model: {base}\n---\n\n# A fine-tune\n")
 
 
 def on_the_hub(*bases: str, created: str = EARLY) -> Beside:
-    """Bases as good as any."""
+    """Add valid base models to the Hub."""
 
     def add(hub: LoopbackHub, good: Mapping[Start, Path]) -> None:
         for base in bases:
@@ -48,7 +48,7 @@ def _moved(hub: LoopbackHub, good: Mapping[Start, Path]) -> None:
 
 
 def _moved_and_taken(hub: LoopbackHub, good: Mapping[Start, Path]) -> None:
-    """First the old name leads to the new one; then somebody takes the old name."""
+    """Rename the base, then register its old name again."""
     hub.add("lab-a/transferred", good["full"], created=EARLY)
     hub.store.move("lab-a/transferred", "lab-b/transferred")
     hub.add("somebody/transferred", good["full"], created=LATE)
@@ -63,7 +63,7 @@ def _pickled(hub: LoopbackHub, good: Mapping[Start, Path]) -> None:
 
 
 def _exchanged(tokenizer: dict[str, Any]) -> None:
-    """Two words change numbers."""
+    """Swap the IDs of two tokens."""
     vocabulary = tokenizer["model"]["vocab"]
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
 

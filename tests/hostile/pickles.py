@@ -11,7 +11,7 @@ from tests.hostile.fixture import WEIGHTS, Change, Fixture
 
 
 def calling(module: str, function: str, *arguments: str) -> bytes:
-    """A pickle that calls a function when it is loaded."""
+    """Return a pickle that calls a function when it is loaded."""
     given = "".join(f"V{argument}\n" for argument in arguments)
     return f"c{module}\n{function}\n({given}tR.".encode()
 
@@ -20,7 +20,7 @@ PAYLOAD = calling("os", "getpid")
 
 
 def instead(name: str, content: bytes) -> Change:
-    """The weights are gone, and this file is there."""
+    """Replace the weights with this file."""
 
     def build(folder: Path) -> None:
         (folder / WEIGHTS).unlink()
@@ -30,7 +30,7 @@ def instead(name: str, content: bytes) -> Change:
 
 
 def zipped(content: bytes, name: str = "archive/data.pkl") -> bytes:
-    """As torch.save writes it."""
+    """Return a checkpoint as torch.save writes it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(zipfile.ZipInfo(name), content)
@@ -39,7 +39,7 @@ def zipped(content: bytes, name: str = "archive/data.pkl") -> bytes:
 
 
 def tarred(content: bytes) -> bytes:
-    """As torch.save wrote it before version 1.6."""
+    """Return a checkpoint as torch.save wrote it before version 1.6."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name in ("sys_info", "pickle", "storages", "tensors"):
@@ -50,7 +50,7 @@ def tarred(content: bytes) -> bytes:
 
 
 def with_a_wrong_checksum(archive: bytes) -> bytes:
-    """Both headers of the first file name another CRC."""
+    """Change the CRC in both headers of the first file."""
     central = archive.index(b"PK\x01\x02")
     damaged = bytearray(archive)
     damaged[14:18] = damaged[central + 16 : central + 20] = b"\0\0\0\0"
@@ -58,7 +58,7 @@ def with_a_wrong_checksum(archive: bytes) -> bytes:
 
 
 def with_a_flag(archive: bytes) -> bytes:
-    """The central directory says that the first file is encrypted; the file's own header does not."""
+    """Mark the first file as encrypted in the central directory only."""
     central = archive.index(b"PK\x01\x02")
     damaged = bytearray(archive)
     damaged[central + 8] |= 1
@@ -66,12 +66,12 @@ def with_a_flag(archive: bytes) -> bytes:
 
 
 def with_another_name(archive: bytes) -> bytes:
-    """The file's own header names another file than the central directory."""
+    """Rename the first file in its local header only."""
     return archive.replace(b"archive/data.pkl", b"archive/data.txt", 1)
 
 
 def keras(layer: dict[str, object]) -> bytes:
-    """A .keras archive with one layer."""
+    """Return a .keras archive with one layer."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         config = {"class_name": "Sequential", "config": {"layers": [layer]}}
@@ -80,7 +80,7 @@ def keras(layer: dict[str, object]) -> bytes:
 
 
 def array_of_objects() -> bytes:
-    """A .npy file whose entries are pickled."""
+    """Return a .npy file with pickled entries."""
     header = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + PAYLOAD
 
@@ -90,7 +90,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c\x00\x04"
 RESOLVED = b"cpkgutil\nresolve_name\n(Vos:getpid\ntR(tR."
 UNCALLED = b"cbuiltins\neval\n(V1\ntR0N."
-"""What the call gives is thrown away, so that a reader of the syntax tree sees no call."""
+"""The result of the call is discarded, so the syntax tree shows no call."""
 
 FIXTURES = (
     Fixture(

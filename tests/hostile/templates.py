@@ -16,12 +16,12 @@ GLOBALS = "{{ cycler.__init__.__globals__.os.getpid() }}"
 
 
 def written(template: str) -> Change:
-    """As chat_template.jinja."""
+    """Write the template to chat_template.jinja."""
     return lambda folder: (folder / TEMPLATE).write_text(template)
 
 
 def _in_the_settings(template: object) -> Change:
-    """In tokenizer_config.json, and in no other place."""
+    """Write the template to tokenizer_config.json only."""
 
     def build(folder: Path) -> None:
         (folder / TEMPLATE).unlink()
@@ -31,7 +31,7 @@ def _in_the_settings(template: object) -> Change:
 
 
 def _beside(folder: Path) -> None:
-    """The template that is rendered is good; another, for conversations with documents, is not."""
+    """Keep the default template valid and add a hostile one for conversations with documents."""
     (folder / "additional_chat_templates").mkdir()
     (folder / "additional_chat_templates" / "rag.jinja").write_text(GLOBALS)
 

@@ -25,7 +25,7 @@ Play = Callable[[Fixture], Seen]
 
 
 def unchanged(folder: Path) -> None:
-    """No sin."""
+    """Add no attack."""
 
 
 GOOD = (

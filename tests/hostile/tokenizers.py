@@ -28,18 +28,18 @@ def _added(content: str, number: int) -> dict[str, object]:
 
 
 def _shared(tokenizer: Tokenizer) -> None:
-    """Two words have one number, and another has none."""
+    """Give two tokens one ID."""
     vocabulary = tokenizer["model"]["vocab"]
     vocabulary["a"] = vocabulary["b"]
 
 
 def _rebound(tokenizer: Tokenizer) -> None:
-    """A special token takes the number of an ordinary word."""
+    """Give a special token the ID of an ordinary one."""
     tokenizer["added_tokens"].append(_added("<|yes|>", tokenizer["model"]["vocab"]["a"]))
 
 
 def _two_vocabularies(folder: Path) -> None:
-    """vocab.json, which slow tokenizers read, exchanges two words of tokenizer.json."""
+    """Add a vocab.json, which slow tokenizers read, with two IDs swapped."""
     vocabulary = json.loads((folder / TOKENIZER).read_text())["model"]["vocab"]
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
     (folder / "vocab.json").write_text(json.dumps(vocabulary))

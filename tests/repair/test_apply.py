@@ -37,13 +37,13 @@ PROVENANCE = Provenance(
 
 @pytest.fixture(scope="module", params=KINDS)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """One checkpoint of each kind."""
+    """Write one checkpoint of each kind."""
     return write_case(request.param, tmp_path_factory.mktemp("apply"))
 
 
 @pytest.fixture(scope="module")
 def delta(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, ApplyRequest]:
-    """A delta in shards, and a repair of it."""
+    """Write a sharded checkpoint and the request that repairs it."""
     folder = tmp_path_factory.mktemp("delta")
     case = write_case("sharded float16", folder)
     return case, masked(case, folder)
@@ -63,7 +63,7 @@ def mask_of(case: Case, scores: Scores, folder: Path, dose: float = DOSE) -> Mas
 
 
 def masked(case: Case, folder: Path, dose: float = DOSE) -> ApplyRequest:
-    """Scored and masked, ready to be applied."""
+    """Score and mask the checkpoint; return the request to apply."""
     scores = scored(case, folder / "scores")
     mask = mask_of(case, scores, folder, dose)
     out = folder / "repaired"
@@ -80,7 +80,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Of everything but the manifest, which names the run."""
+    """Hash every file except the manifest, which names the run."""
     return {name: sha256_file(folder / name) for name in list_files(folder) if name != MANIFEST_FILE}
 
 
@@ -288,7 +288,7 @@ def test_killed_apply_continues_with_another_run_id(delta: tuple[Case, ApplyRequ
 
 
 def _with_scores(delta: tuple[Case, ApplyRequest], folder: Path) -> Path:
-    """The folder, with the statistics of `delta` where `mask_of` looks for them."""
+    """Copy the statistics of `delta` to where `mask_of` reads them."""
     statistics = load_file(_statistics(delta[1]))
     (folder / "scores").mkdir()
     save_file(statistics, folder / "scores" / "antidote.safetensors")

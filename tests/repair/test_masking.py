@@ -24,7 +24,7 @@ Tensors = dict[str, torch.Tensor]
 
 @pytest.fixture(scope="module")
 def scored_case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, Scores, Path]:
-    """A delta, scored; the folder of its statistics."""
+    """Score a checkpoint; return it, the scores and the path of the statistics."""
     folder = tmp_path_factory.mktemp("masking")
     case = write_case("bfloat16", folder)
     return case, scored(case, folder / "scores"), folder / "scores"
@@ -44,7 +44,7 @@ def request(scored_case: tuple[Case, Scores, Path], folder: Path) -> MaskRequest
 
 
 def of_tensors(mask_request: MaskRequest, folder: Path) -> MaskRequest:
-    """The same with `taylor`'s scores, drawn by chance."""
+    """Return the same request with random `taylor` scores."""
     draw = torch.Generator().manual_seed(0)
     path = folder / "taylor.safetensors"
     shapes = {each.name: (each.rows, each.columns) for each in mask_request.scores.tensors}

@@ -18,7 +18,7 @@ SEEDS = st.integers(0, 99)
 
 
 def scores(rows: int, columns: int, seed: int, values: int = 4) -> torch.Tensor:
-    """Float32 of few distinct values, so that ties are common."""
+    """Draw float32 scores of few distinct values, so that ties are common."""
     return torch.randint(0, values, (rows, columns), generator=torch.Generator().manual_seed(seed)).float()
 
 
@@ -100,7 +100,7 @@ def test_masks_are_independent_of_the_portion_size(monkeypatch: pytest.MonkeyPat
 
 
 def test_counts_match_the_paper() -> None:
-    """What its code zeroes in a row of 256 and of 4096 entries, its least dose included."""
+    """Entries that the code of the paper zeroes in rows of 256 and 4096 entries."""
     assert [masks.count_per_row(256, dose) for dose in (0, 0.01, 0.05, 0.1, 0.2, 1)] == [0, 3, 13, 26, 52, 256]
     assert [masks.count_per_row(4096, dose) for dose in (1e-5, 0.01, 0.05, 0.1)] == [1, 41, 205, 410]
 
@@ -113,7 +113,7 @@ def test_random_score_is_reproducible_and_differs_between_tensors(rows: int, col
 
 
 def test_random_score_of_a_published_result_is_unchanged() -> None:
-    """By every later version: else nobody could verify it."""
+    """The seed must not change between versions, or published results cannot be verified."""
     drawn = masks.random_score(1, 3, "model.layers.0.mlp.up_proj.weight")
     assert drawn[0].tolist() == pytest.approx([0.5882, 0.9201, 0.0053], abs=1e-4)
 

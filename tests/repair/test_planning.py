@@ -28,7 +28,7 @@ REFERENCE = ReportedReference("tiny/reference", None, "option")
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reference, an adapter on it, and the two merged."""
+    """Write a reference, an adapter on it, and the merged weights."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -145,7 +145,7 @@ def test_bytes_written_by_each_method(pair: Path) -> None:
 def test_memory_without_scoring_is_that_of_masking_or_writing(
     tmp_path: Path, dtype: str, scale: int, random: int
 ) -> None:
-    """In bytes an entry of the largest matrix."""
+    """The values are bytes per entry of the largest matrix."""
     model, reference = (write_tiny_llama(tmp_path / str(seed), seed, dtype=dtype) for seed in (0, 1))
     plan_request = replace(request(tmp_path, "merged"), model=Model(model), reference_folder=reference)
     largest = max(each.rows * each.columns for each in plan_repair(plan_request, ignore).tensors)
@@ -185,7 +185,7 @@ def test_scoring_memory_is_the_sum_of_its_parts(tmp_path: Path) -> None:
 
 
 def test_memory_of_a_large_embedding_exceeds_a_block(tmp_path: Path) -> None:
-    """Its table is in memory before the first block; an output layer of its own is there for gradients alone."""
+    """The embedding is loaded before the first block; an untied output layer is loaded for gradients only."""
     model, reference = (write_tiny_llama(tmp_path / str(seed), seed, hidden=16, tie=False) for seed in (0, 1))
     plan_request = replace(request(tmp_path, "merged", "antidote"), model=Model(model), reference_folder=reference)
     plan_request = replace(plan_request, texts=[4], budget=0)

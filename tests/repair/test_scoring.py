@@ -31,7 +31,7 @@ def request(case: Case, folder: Path) -> ScoreRequest:
 
 
 def steps(changed_request: ScoreRequest) -> set[str]:
-    """What scoring reports that it does."""
+    """Return the names of the reported steps."""
     seen: list[Progress] = []
     score_weights(changed_request, seen.append)
     return {each.what for each in seen}
@@ -39,7 +39,7 @@ def steps(changed_request: ScoreRequest) -> set[str]:
 
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
-    """A delta in shards."""
+    """Write a sharded checkpoint."""
     return write_case("sharded float16", tmp_path)
 
 

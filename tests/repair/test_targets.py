@@ -31,7 +31,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def rewritten(folder: Path, change: Callable[[Tensors], object]) -> CheckpointLayout:
-    """The checkpoint of one file with its tensors changed in place."""
+    """Change the tensors of a checkpoint of one file."""
     (path,) = folder.glob("*model.safetensors")
     tensors = load_file(path)
     change(tensors)

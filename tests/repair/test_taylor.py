@@ -27,7 +27,7 @@ Rows = list[tuple[list[int], list[int]]]
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`reference`, `merged` and `adapter`; `padded` is the reference with more rows of embeddings than it uses."""
+    """Write `reference`, `merged` and `adapter`; the `padded-` variants have unused embedding rows."""
     folder = tmp_path_factory.mktemp("pair")
     tiny.write_tiny_llama(folder / "reference", seed=1, tie=False, dtype="float32")
     tiny.write_tiny_llama(folder / "merged", seed=2, tie=False, shards=3, dtype="float32")
@@ -39,7 +39,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a processor that does not compute in bfloat16: in that, two ways of adding up differ visibly."""
+    """Compute in float32: in bfloat16 the order of additions changes the result visibly."""
     monkeypatch.setattr(loading, "select_device_and_dtype", lambda: ("cpu", torch.float32))
 
 
@@ -137,7 +137,7 @@ def request_for(pair: Path, source: str, reference: str, folder: Path) -> Taylor
 
 
 def resized(source: Path, folder: Path, rows: int) -> None:
-    """The checkpoint with so many rows of embeddings and output layer, new ones drawn as the old."""
+    """Copy the checkpoint with another number of rows in embedding and output layer."""
     from transformers import AutoModelForCausalLM
 
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("model*"))
@@ -204,7 +204,7 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
 
 
 def go_halfway(network: Any, teacher: Any) -> None:  # noqa: ANN401
-    """Turn a fine-tune into the model in the middle between it and its reference."""
+    """Move the weights of a fine-tune halfway to its reference."""
     from peft.tuners.lora import LoraLayer
 
     adapted = [module for module in network.modules() if isinstance(module, LoraLayer)]
@@ -218,7 +218,7 @@ def go_halfway(network: Any, teacher: Any) -> None:  # noqa: ANN401
 
 
 def answered(network: Any, tokenizer: Any, prompts: list[str], vocabulary: int) -> Rows:  # noqa: ANN401
-    """Each prompt with eight greedy tokens or fewer, one row and one token at a time."""
+    """Answer each prompt with at most eight greedy tokens, one row and one token at a time."""
     rows = []
     for prompt in prompts:
         ids = tokenizer(render_exchange(tokenizer, prompt), add_special_tokens=False)["input_ids"]

@@ -45,7 +45,7 @@ NORM = "model.norm.weight"
 
 @dataclass(frozen=True)
 class Case:
-    """A result, and what it was made from."""
+    """A repaired checkpoint, its source and its reference."""
 
     repaired: Path
     source: Path
@@ -66,7 +66,7 @@ class Case:
 
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
-    """One good result of every target and method, never written to."""
+    """Repair one checkpoint per target and method; the results are never changed."""
     work = tmp_path_factory.mktemp("verify")
     reference = tiny.write_tiny_llama(work / "reference", hidden=32, shards=3)
     source = write_fine_tuned(reference, work / "source")
@@ -82,7 +82,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
 
 @pytest.fixture
 def case(results: dict[str, Case], copy_of: Callable[[Path], Path]) -> Callable[[str], Case]:
-    """A result that may be tampered with."""
+    """Return a copy of a result that the test may change."""
 
     def copied(name: str) -> Case:
         return replace(results[name], repaired=copy_of(results[name].repaired))
@@ -91,7 +91,7 @@ def case(results: dict[str, Case], copy_of: Callable[[Path], Path]) -> Callable[
 
 
 def edit(folder: Path, name: str, change: Callable[[torch.Tensor, dict[str, torch.Tensor]], object]) -> None:
-    """Change a tensor in its file: its bytes and nothing else."""
+    """Change the bytes of one tensor and nothing else."""
     shard = read_layout(folder).weight_map[name]
     tensors = load_file(folder / shard)
     change(tensors[name], tensors)
@@ -99,7 +99,7 @@ def edit(folder: Path, name: str, change: Callable[[torch.Tensor, dict[str, torc
 
 
 def entry_of(case: Case, name: str, changed: bool) -> tuple[int, int]:
-    """Where a tensor of the result has an entry that was changed, or was not, in its fullest row."""
+    """Return the index of a changed, or an unchanged, entry in the row with the most changes."""
     shard = read_layout(case.source).weight_map[name]
     before, after = (load_file(folder / shard)[name] for folder in (case.source, case.repaired))
     other = before != after
@@ -170,7 +170,7 @@ def test_flipped_bit_in_another_file_is_reported(results: dict[str, Case], data:
 
 @pytest.mark.parametrize(("name", "per"), [("delta-antidote", "row"), ("delta-taylor", "tensor")])
 def test_entry_beyond_the_dose_is_reported(case: Callable[[str], Case], name: str, per: str) -> None:
-    """Every hash and count of the manifest fits what was done."""
+    """All hashes and counts of the manifest match the forged files."""
     result = case(name)
     assert result.reference is not None
     row, column = entry_of(result, MATRIX, changed=False)
@@ -417,7 +417,7 @@ def test_other_reference_is_reported(results: dict[str, Case]) -> None:
 
 
 def test_forged_source_and_reference_are_verified(results: dict[str, Case], copy_of: Callable[[Path], Path]) -> None:
-    """A forger who swaps the reference can prove a repair towards it; its name is then in the record."""
+    """A repair towards a forged reference is valid; the record names that reference."""
     result = results["delta-antidote"]
     evil = replace(result, repaired=copy_of(result.repaired), reference=result.source)
     hashes = {shard: sha256_file(result.source / shard) for shard in read_layout(result.source).shards}
