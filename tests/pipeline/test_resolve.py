@@ -135,16 +135,16 @@ def test_a_base_is_older_than_what_was_made_from_it(
     assert resolve.find_reference(model, BASE).found_by == "option"
 
 
-def test_a_reference_reads_the_same_words_under_the_same_numbers(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_reference_with_other_token_ids_is_refused(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     data = json.loads((folder / "tokenizer.json").read_text())
     words = data["model"]["vocab"]
     words["a"], words["b"] = words["b"], words["a"]
     (folder / "tokenizer.json").write_text(json.dumps(data))
     model, reference = resolve.open_local(str(folder)), ReportedReference(str(tiny_llama), None, "option")
-    with pytest.raises(UnsafeCheckpoint, match="gives 'a' the number"):
+    with pytest.raises(UnsafeCheckpoint, match="gives 'a' the ID"):
         resolve.resolve_reference(model, reference, ignore)
-    with pytest.raises(UnsafeCheckpoint, match="gives 'a' the number"):
+    with pytest.raises(UnsafeCheckpoint, match="gives 'a' the ID"):
         resolve.resolve_base(model, reference, ignore, "read")
 
 
