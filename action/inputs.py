@@ -23,7 +23,6 @@ OPTIONS = (
     "on",
     "realignment",
     "method",
-    "target",
     "publish",
     "publish-to",
 )
@@ -40,7 +39,7 @@ INPUTS = ("command", "model", *OPTIONS, *FLAGS, *TOKENS)
 
 # `evaluate` measures and gates: it neither repairs nor publishes.
 RUN_ONLY = (
-    *("realignment", "method", "target", "frontier", "publish", "publish-to"),
+    *("realignment", "method", "frontier", "publish", "publish-to"),
     *("accept-repair", "dry-run", "hf-write-token"),
 )
 COMMANDS = ("run", "evaluate")

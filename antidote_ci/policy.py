@@ -22,7 +22,6 @@ from antidote_ci.records import PublishMode, ScoreMethod
 
 EMBEDDED = "embedded"
 SELF = "self"
-TargetChoice = Literal["auto", "dense"]
 Command = Literal["run", "evaluate"]
 Share = Annotated[float, Interval(ge=0, le=1)]
 Count = Annotated[int, Interval(ge=1)]
@@ -89,8 +88,6 @@ class RepairSection:
 
     method: ScoreMethod = "taylor"
     """How to select the weights to prune: docs/repair.md."""
-    target: TargetChoice = "auto"
-    """`auto`: an adapter's factors, or the difference to the reference. `dense`: merged weights without a reference."""
     reference: str | None = None
     """The aligned model before fine-tuning: ORG/NAME or a folder. Detected from the model where possible."""
     realignment: str = SELF
@@ -247,8 +244,6 @@ def validate_policy(document: Mapping[str, Any], origin: str) -> Policy:
         policy = TypeAdapter(Policy).validate_json(text)
     except ValidationError as error:
         raise _to_configuration_error(error.errors()[0], origin) from None
-    if policy.repair.target == "dense":
-        _require_dense_allowed(policy.repair)
     _require_publish_target(policy.publish)
     if not DURATION.fullmatch(policy.jobs.timeout) or policy.jobs.timeout_seconds < 1:
         raise ConfigurationError(
@@ -289,21 +284,6 @@ def _require_publish_target(publish: PublishSection) -> None:
             f"--publish-to {publish.to} has no effect",
             cause=f"the publish mode is `{publish.mode}`, which does not take a name",
             hint="add --publish repo, or --publish branch",
-        )
-
-
-def _require_dense_allowed(repair: RepairSection) -> None:
-    """Dense weights are repaired without a reference."""
-    if repair.method == "taylor":
-        raise ConfigurationError(
-            "a `taylor` repair needs a reference, and --target dense has none",
-            cause="its teacher is the aligned model before fine-tuning",
-            hint="--method antidote, or leave the target to `auto`",
-        )
-    if repair.reference is not None:
-        raise ConfigurationError(
-            f"--target dense makes no use of --reference {repair.reference}",
-            hint="leave the target to `auto`: with a reference, far less is lost",
         )
 
 

@@ -20,7 +20,7 @@ from tests.builders import ignore
 
 
 def write_fine_tuned(reference: Path, folder: Path) -> Path:
-    """`reference` with small random changes to every matrix, like a fine-tune."""
+    """Copy `reference` with a small random change of every matrix, as in fine-tuning."""
     layout = read_layout(reference)
     folder.mkdir(parents=True)
     for path in reference.iterdir():
@@ -45,7 +45,7 @@ def repair(
     sources: tuple[ReportedSource, ReportedReference | None] | None = None,
     base: Path | None = None,
 ) -> Path:
-    """The repaired checkpoint, in a new folder under `work`. `base`: the base of an adapter."""
+    """Write a repaired checkpoint to a new folder under `work`. `base` is the base of an adapter."""
     work.mkdir(parents=True, exist_ok=True)
     zeroed = target != "delta"
     model = Model(base, source) if base else Model(source)
@@ -112,16 +112,16 @@ def _scored(scores: Scores, method: Method, path: Path) -> Scores:
 
 
 def manifest_of(repaired: Path) -> Manifest:
-    """The manifest of a result."""
+    """Read the manifest of a result."""
     return records.from_json(Manifest, (repaired / MANIFEST_FILE).read_bytes())
 
 
 def forge(repaired: Path, manifest: Manifest) -> None:
-    """Replace the manifest by another one with a valid digest, as anyone can."""
+    """Replace the manifest by another one with a valid digest."""
     (repaired / MANIFEST_FILE).write_text(records.to_json(seal_manifest(manifest)))
 
 
 def with_own_hashes(repaired: Path, manifest: Manifest) -> Manifest:
-    """The manifest with the hashes of the current files, as a forger writes it."""
+    """Return the manifest with the hashes of the current files."""
     files = [replace(each, sha256_out=sha256_file(repaired / each.path)) for each in manifest.files]
     return replace(manifest, files=files)

@@ -103,12 +103,7 @@ def test_file_and_options_give_the_same_hash(tmp_path: Path) -> None:
         ("[evaluation]\nmax_new_tokens = 0", "max_new_tokens", None),
         ('[repair]\nmethod = "scale"', "repair.method", None),
         ("[repair]\nactivation_megabytes = 0", "activation_megabytes", None),
-        (
-            '[repair]\ntarget = "dense"\nmethod = "taylor"',
-            "needs a reference",
-            "--method antidote, or leave the target to `auto`",
-        ),
-        ('[repair]\ntarget = "dense"\nmethod = "antidote"\nreference = "a/b"', "no use of --reference a/b", None),
+        ('[repair]\ntarget = "dense"', "target", None),
         ('[publish]\nmode = "force"', "publish.mode", None),
         (
             '[jobs]\ntimeout = "2 hours"',

@@ -1,1 +1,1 @@
-"""A checkpoint on disk: hostile input checked, never opened as a model, and a repaired one written safely."""
+"""Safetensors checkpoints on disk: checks of untrusted files, single tensors, and a crash-safe writer."""

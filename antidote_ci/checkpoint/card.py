@@ -1,4 +1,4 @@
-"""The front matter of a model card, found as the Hub finds it."""
+"""The YAML front matter of a model card, delimited as the Hub delimits it."""
 
 import re
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ MAX_BYTES = 4 << 20
 MAX_KEYS = 10_000
 
 YAML_ERRORS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
-"""What PyYAML raises, beside its own YAMLError, for scalars and nesting made to break it."""
+"""Exceptions of PyYAML, besides YAMLError, for hostile scalars and nesting."""
 
-# The Hub's own rule for where metadata begins and ends; a byte order mark may come first.
+# The rule of the Hub for the bounds of the metadata. A byte order mark may precede it.
 _BLOCK = re.compile(
     r"(\ufeff?\s*---(?:\r\n|\r|\n))"
     r"([\s\S]*?)"
@@ -24,7 +24,7 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class CardParts:
-    """A card in pieces that give the card when joined. Without metadata the first three are empty."""
+    """The parts of a card; joined they give the card. Without metadata the first three are empty."""
 
     opening: str
     metadata: str
@@ -33,22 +33,19 @@ class CardParts:
 
 
 def split_card(card: str) -> CardParts:
-    """The card's metadata and body."""
-    found = _BLOCK.match(card)
-    if found is None:
+    """Split a card into metadata and body."""
+    block = _BLOCK.match(card)
+    if block is None:
         return CardParts("", "", "", card)
-    return CardParts(found[1], found[2], found[3], card[found.end() :])
+    return CardParts(block[1], block[2], block[3], card[block.end() :])
 
 
 def parse_yaml(text: str) -> object:
-    """What the YAML says, which may be longer than its text, but not without bounds.
-
-    Raises yaml.YAMLError or one of UNREADABLE.
-    """
+    """Parse YAML with a limit for merge keys. Raises yaml.YAMLError or one of YAML_ERRORS."""
     import yaml
 
     class Bounded(yaml.SafeLoader):
-        """Merge keys, `<<`, unfold into as many pairs as one likes: each level of them into all of the one below."""
+        """Limits the expansion of merge keys (`<<`): nested ones grow exponentially."""
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             super().flatten_mapping(node)
@@ -59,10 +56,7 @@ def parse_yaml(text: str) -> object:
 
 
 def parse_front_matter(text: str) -> dict[str, object]:
-    """What the card's metadata says, nothing where it has none.
-
-    Raises ConfigurationError when it is no YAML mapping.
-    """
+    """Parse the metadata of a card; empty without metadata. Raises ConfigurationError when it is no YAML mapping."""
     import yaml
 
     try:
@@ -77,25 +71,25 @@ def parse_front_matter(text: str) -> dict[str, object]:
 
 
 def read_base_model(folder: Path) -> str | None:
-    """The one `read_base_model` that the card in `folder` names; None when it names none, or several (a merge).
+    """Return the `base_model` of the card in `folder`; None when it names none or several (a merge of models).
 
-    Raises ConfigurationError for a card that cannot be read.
+    Raises ConfigurationError when the card cannot be parsed.
     """
-    named = read_base_models(folder)
-    return named[0] if len(named) == 1 else None
+    models = read_base_models(folder)
+    return models[0] if len(models) == 1 else None
 
 
 def read_base_models(folder: Path) -> list[str]:
-    """All that the card names. Raises ConfigurationError for a card that cannot be read."""
+    """Return every `base_model` that the card names. Raises ConfigurationError when it cannot be parsed."""
     if CARD not in list_files(folder):
         return []
-    named = _read_front_matter(folder / CARD).get("base_model")
-    each = named if isinstance(named, list) else [named]
-    return [name.strip() for name in each if isinstance(name, str) and name.strip()]
+    value = _read_front_matter(folder / CARD).get("base_model")
+    names = value if isinstance(value, list) else [value]
+    return [name.strip() for name in names if isinstance(name, str) and name.strip()]
 
 
 def read_licence(card: Path) -> object:
-    """What the card says of the licence; None where it says nothing, or cannot be read."""
+    """Return the `license` of the card; None when it has none or cannot be parsed."""
     try:
         return _read_front_matter(card).get("license")
     except ConfigurationError:
@@ -107,9 +101,9 @@ def _read_front_matter(card: Path) -> dict[str, object]:
         return parse_front_matter(file.read(MAX_BYTES).decode("utf-8", errors="replace"))
 
 
-def _card_error(why: str) -> ConfigurationError:
+def _card_error(problem: str) -> ConfigurationError:
     return ConfigurationError(
-        f"the front matter of {CARD} is broken: {why}",
+        f"the front matter of {CARD} is broken: {problem}",
         cause="the block between the first two lines `---` is not valid YAML",
         hint="correct it; https://huggingface.co/docs/hub/model-cards shows its form",
     )

@@ -1,4 +1,4 @@
-"""Which files of a repository are touched at all, and where they may really lie."""
+"""Which files of a repository may be opened, and where their links may lead."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ _ALLOWED = re.compile(
     re.VERBOSE | re.ASCII,
 )
 
-# Keras' HDF5 and msgpack are no pickles, but as able to run or crash what opens them; archives may hold either.
+# Keras' HDF5 and msgpack are no pickles, but opening them can run code, too; archives may hold either.
 _PICKLED = re.compile(
     r".*\.(?:bin|pt|pth|ptl|pkl|pckl|p|pickle|ckpt|joblib|dill|npy|npz|h5|hdf5|keras|msgpack|mar|nemo|pdparams|7z)",
     re.IGNORECASE | re.DOTALL,
@@ -32,28 +32,27 @@ _TRAINING_STATE = ("optimizer", "rng_state", "scheduler", "training_args")
 
 
 def is_allowed_file(path: str) -> bool:
-    """Whether `path`, relative to a repository and with forward slashes, is ever downloaded or opened."""
-    # "..safetensors" and the like match no pattern that a real repository needs.
+    """Return whether a file is downloaded and opened. `path` is relative to the repository, with forward slashes."""
     return _ALLOWED.fullmatch(path) is not None and not path.startswith(".")
 
 
 def is_pickled(path: str) -> bool:
-    """Whether opening the file in the usual way could run code."""
+    """Return whether opening the file in the usual way could run code."""
     return _PICKLED.fullmatch(path) is not None
 
 
 def is_pickled_weights(path: str) -> bool:
-    """Whether the file may hold a model in place of safetensors, and is not only what training leaves behind."""
+    """Return whether the file may hold a pickled model, as opposed to pickled training state."""
     return is_pickled(path) and not Path(path).name.startswith(_TRAINING_STATE)
 
 
 def is_report_file(path: str) -> bool:
-    """Whether the file speaks of one result of ours: never carried over to another."""
+    """Return whether the file describes one repair by antidote-ci: it is never copied to another result."""
     return path == "SHA256SUMS" or path.startswith("antidote/")
 
 
 def sha256_file(path: Path, chunk: int = 1 << 20) -> str:
-    """The file's sha256 in hex, read `chunk` bytes at a time."""
+    """Return the sha256 of a file in hex, reading `chunk` bytes at a time."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while data := file.read(chunk):
@@ -62,48 +61,48 @@ def sha256_file(path: Path, chunk: int = 1 << 20) -> str:
 
 
 def display_name(folder: Path) -> str:
-    """What people call a checkpoint's folder: ORG/NAME where it is a snapshot in the Hub client's cache."""
+    """Return ORG/NAME for a snapshot in the cache of the Hub client, else the name of the folder."""
     repository = _cache_repository(folder)
     return repository.name.removeprefix("models--").replace("--", "/") if repository else folder.name
 
 
 def list_files(folder: Path) -> list[str]:
-    """The allowed regular files of `folder`, relative, sorted. None is opened.
+    """Return the sorted relative paths of the allowed regular files of `folder`, without opening any.
 
-    Raises UnsafeCheckpoint for a link that leaves the folder, and for what is no file: a pipe would never end. The Hub
-    client's cache is the one exception: there a snapshot's files are links to the cache's blobs.
+    Raises UnsafeCheckpoint for a link that leaves the folder, and for a pipe or device. Only in the cache of the Hub
+    client may links leave the folder, since the files of a snapshot are links to blobs.
     """
     root = folder.resolve()
-    homes = (root, *_blob_folders(root))
-    found = []
+    allowed_folders = (root, *_blob_folders(root))
+    names = []
     for path in _iterate_files(root):
         name = path.relative_to(root).as_posix()
         if not is_allowed_file(name):
             continue
-        # Not Path.resolve: it raises for links that lead in a circle.
+        # Path.resolve raises for circular links.
         target = Path(os.path.realpath(path))
-        if not any(target.is_relative_to(home) for home in homes):
+        if not any(target.is_relative_to(allowed) for allowed in allowed_folders):
             raise UnsafeCheckpoint(
                 f"{name} is a link to a place outside {folder}",
                 cause="a repository must not point at other files of this machine",
-                hint="replace the link by the file itself",
+                hint="replace the link with the file itself",
             )
         if _is_regular(name, target):
-            found.append(name)
-    return sorted(found)
+            names.append(name)
+    return sorted(names)
 
 
 def loadable(folder: Path) -> list[str]:
-    """The regular files that a loader of `folder` can open, relative, sorted. None is opened.
+    """Return the sorted relative paths of the regular files that a loader of `folder` can open, without opening any.
 
-    Loaders look in the folder itself and in its folders of templates. They look for more names than are
-    `is_allowed_file`, and a configuration can name others, so no file is left out by its name.
+    Loaders look in the folder itself and in its folders of templates. They open more names than `is_allowed_file`
+    allows, and a configuration can name others, so no file is excluded by its name.
     """
     return sorted(path.relative_to(folder).as_posix() for path in _iterate_files(folder) if path.is_file())
 
 
 def _is_regular(name: str, target: Path) -> bool:
-    """False for a folder, and for what is not there."""
+    """Return False for a folder or a missing file. Raises UnsafeCheckpoint for a pipe, device, socket or link loop."""
     try:
         mode = target.lstat().st_mode
     except FileNotFoundError:
@@ -111,14 +110,14 @@ def _is_regular(name: str, target: Path) -> bool:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise UnsafeCheckpoint(
             f"{name} is no file but a pipe, a device, a socket or a circle of links",
-            cause="reading it may never end, or act on this machine",
-            hint="replace it by the file itself",
+            cause="reading it may never end, or have side effects on this machine",
+            hint="replace it with the file itself",
         )
     return stat.S_ISREG(mode)
 
 
 def _iterate_files(root: Path) -> Iterator[Path]:
-    # Everything allowed lies at the top or one folder down: a deep tree is not walked.
+    # All allowed files lie at the top level or in these folders.
     yield from root.iterdir()
     for subfolder in ("additional_chat_templates", "antidote"):
         if (root / subfolder).is_dir():
@@ -126,15 +125,12 @@ def _iterate_files(root: Path) -> Iterator[Path]:
 
 
 def _blob_folders(root: Path) -> tuple[Path, ...]:
-    """Where the links of a snapshot in the Hub client's cache end.
-
-    A repository's own blobs may in turn be links to those that all repositories share.
-    """
+    """Return the folders that links of a cached snapshot may lead to: the blobs of the repository and shared ones."""
     repository = _cache_repository(root)
     return (repository / "blobs", repository.parent / "blobs") if repository else ()
 
 
 def _cache_repository(folder: Path) -> Path | None:
-    """The repository of models--org--name/snapshots/<commit>; None for another folder."""
+    """Return models--org--name of a snapshot models--org--name/snapshots/<commit>; None for another folder."""
     repository = folder.parent.parent
     return repository if folder.parent.name == "snapshots" and repository.name.startswith("models--") else None

@@ -1,6 +1,7 @@
-"""A strict reader of safetensors headers: https://huggingface.co/docs/safetensors/index#format.
+"""A strict reader of safetensors headers and of the index of a sharded checkpoint.
 
-Whatever the `safetensors` library refuses is refused here, and some things more, before a framework maps the file.
+Format: https://huggingface.co/docs/safetensors/index#format. The reader refuses all that the `safetensors` library
+refuses and applies further limits before a framework maps the file.
 """
 
 import math
@@ -9,21 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from antidote_ci.checkpoint.json_files import parse_object, shorten_value
+from antidote_ci.checkpoint.json_files import parse_object, read_object, shorten_value
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_TENSORS = 50_000
-"""In one file, so that its header is read within a second."""
+"""Tensors in one file, so that its header is read within a second."""
 MAX_VALUES = 15 * MAX_TENSORS
-"""Of the header: a tensor of five dimensions takes 14."""
+"""JSON values in a header: a tensor of five dimensions takes 14."""
 MAX_ENTRIES = 1 << 56
-"""Of one tensor: far below where 64-bit arithmetic wraps, far above any disk."""
+"""Entries of one tensor: larger than any disk, and far below an overflow of 64-bit arithmetic."""
 MAX_DIMENSIONS = 64
-"""As many as numpy has."""
+"""The maximum of numpy."""
 MAX_DIGITS = 19
-"""Of one number: what 64 bits hold in any case."""
+"""Digits of one number: 19 digits always fit into 64 bits."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LENGTH_BYTES = 8
+
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+MAX_INDEX_BYTES = 16 << 20
+MAX_INDEX_VALUES = 600_000
+"""JSON values in an index: two for each tensor."""
 
 TENSOR_FIELDS = {"dtype", "shape", "data_offsets"}
 DTYPE_BITS = (
@@ -35,14 +43,12 @@ DTYPE_BITS = (
     | dict.fromkeys(("I32", "U32", "F32"), 32)
     | dict.fromkeys(("I64", "U64", "F64", "C64"), 64)
 )
-"""Bits of one entry of each dtype."""
-
-LENGTH_BYTES = 8
+"""Bits per entry of each dtype."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One tensor; it lies at `start` to `end`, in bytes from the end of the header."""
+    """One tensor. Its bytes are `start` to `end`, counted from the end of the header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -52,7 +58,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself: tensors in the order in which they lie, and the byte where they begin."""
+    """A parsed header: the tensors in the order of their bytes, and the offset of the first data byte."""
 
     tensors: dict[str, TensorInfo]
     metadata: dict[str, str]
@@ -60,36 +66,32 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a safetensors file, checked against itself and the file's size.
+    """Read the header of a safetensors file and check it against itself and the size of the file.
 
-    Raises UnsafeCheckpoint naming the file and the lie, ConfigurationError for the pointer that git leaves without LFS.
+    Raises UnsafeCheckpoint when the header is invalid, ConfigurationError when the file is a Git LFS pointer.
     """
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise ConfigurationError(
-                    f"{path.name} holds no weights, but where they are",
+                    f"{path.name} is a Git LFS pointer and holds no weights",
                     cause="the repository was cloned without git-lfs",
-                    hint="git lfs install && git lfs pull, there",
+                    hint="run `git lfs install && git lfs pull` in that folder",
                 )
             file.seek(0)
             return parse_header(file, size)
     except ValueError as error:
         raise UnsafeCheckpoint(
             f"{path.name} has a header that cannot be trusted: {error}",
-            cause="the file was cut short, damaged, or made to mislead what opens it",
-            hint="download it again, or save the checkpoint anew with the safetensors library",
+            cause="the file is truncated, damaged, or crafted to mislead the program that opens it",
+            hint="download it again, or save the checkpoint again with the safetensors library",
         ) from error
 
 
 def parse_header(file: BinaryIO, size: int) -> Header:
-    """The header at the start of a file of `size` bytes. Raises ValueError saying what is wrong with it."""
-    length = _header_length(file.read(LENGTH_BYTES), size)
-    return _parse_tensors(file.read(length), size)
-
-
-def _header_length(prefix: bytes, size: int) -> int:
+    """Parse the header at the start of a file of `size` bytes. Raises ValueError when it is invalid."""
+    prefix = file.read(LENGTH_BYTES)
     if len(prefix) < LENGTH_BYTES:
         raise ValueError("the file is too short to hold one")
     (length,) = struct.unpack("<Q", prefix)
@@ -97,21 +99,68 @@ def _header_length(prefix: bytes, size: int) -> int:
         raise ValueError(f"it claims {length:,} bytes, more than {MAX_HEADER_BYTES:,}")
     if LENGTH_BYTES + length > size:
         raise ValueError(f"it claims {length:,} bytes of a file of {size:,}")
-    return int(length)
-
-
-def _parse_tensors(text: bytes, size: int) -> Header:
+    text = file.read(length)
     if not text.startswith(b"{"):
         raise ValueError("it does not start with a brace")
     entries = parse_object(text, MAX_VALUES, _parse_natural)
-    metadata = _parse_metadata(entries.pop("__metadata__", {}))
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise ValueError("its metadata is not an object")
+    metadata = {key: _require_text(value) for key, value in metadata.items()}
     if len(entries) > MAX_TENSORS:
         raise ValueError(f"it lists {len(entries):,} tensors, more than {MAX_TENSORS:,}")
     tensors = {name: _parse_tensor(name, entry) for name, entry in entries.items()}
-    in_order = dict(sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)))
+    ordered = dict(sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)))
     data_start = LENGTH_BYTES + len(text)
-    _require_gapless(in_order, size - data_start)
-    return Header(in_order, metadata, data_start)
+    _require_gapless(ordered, size - data_start)
+    return Header(ordered, metadata, data_start)
+
+
+def find_shards(folder: Path, names: list[str]) -> tuple[str, ...]:
+    """Return the weight files of a full checkpoint among `names`: the single file, or the shards in the index.
+
+    Raises UnsafeCheckpoint when the index names a missing file or a path outside the folder, and when the folder holds
+    two checkpoints.
+    """
+    if INDEX_FILE not in names:
+        return (WEIGHTS_FILE,)
+    present, shards = set(names), sorted(set(_read_index(folder).values()))
+    for shard in shards:
+        if "/" in shard or "\\" in shard or not shard.endswith(".safetensors"):
+            raise _index_error(f"names {shorten_value(shard)}, which is no safetensors file of this folder")
+        if shard not in present:
+            raise _index_error(f"names {shorten_value(shard)}, which is missing")
+    if WEIGHTS_FILE in present and WEIGHTS_FILE not in shards:
+        raise UnsafeCheckpoint(
+            f"{INDEX_FILE} names other shards, but {WEIGHTS_FILE} exists too",
+            cause="frameworks differ in which of the two they load: one could be tested and the other used",
+            hint="remove the checkpoint that is not meant",
+        )
+    return tuple(shards)
+
+
+def map_weights(headers: dict[str, Header]) -> dict[str, str]:
+    """Map each tensor name to its shard, including tensors that the index omits: a framework may load them.
+
+    Raises UnsafeCheckpoint when two shards hold the same tensor.
+    """
+    weight_map: dict[str, str] = {}
+    for shard, header in headers.items():
+        for name in header.tensors:
+            if name in weight_map:
+                raise UnsafeCheckpoint(
+                    f"{shard} and {weight_map[name]} both hold {shorten_value(name)}",
+                    cause="frameworks differ in which of the two they load",
+                )
+            weight_map[name] = shard
+    return weight_map
+
+
+def require_index_holds(folder: Path, weight_map: dict[str, str]) -> None:
+    """Raise UnsafeCheckpoint when the index of `folder` places a tensor in a shard that does not hold it."""
+    for name, shard in _read_index(folder).items():
+        if weight_map.get(name) != shard:
+            raise _index_error(f"says that {shard} holds {shorten_value(name)}, which it does not")
 
 
 def _parse_natural(digits: str) -> int:
@@ -128,44 +177,36 @@ def _require_text(value: object) -> str:
     return value
 
 
-def _parse_metadata(value: object) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise ValueError("its metadata is not an object")
-    return {key: _require_text(text) for key, text in value.items()}
-
-
 def _parse_tensor(name: str, entry: object) -> TensorInfo:
+    quoted = shorten_value(name)
     if not isinstance(entry, dict) or entry.keys() != TENSOR_FIELDS:
-        raise ValueError(f"{shorten_value(name)} has not just a dtype, a shape and data_offsets")
+        raise ValueError(f"{quoted} has not just a dtype, a shape and data_offsets")
     dtype = _require_text(entry["dtype"])
     if dtype not in DTYPE_BITS:
-        raise ValueError(f"{shorten_value(name)} has the unknown dtype {shorten_value(dtype)}")
-    shape = _parse_numbers(name, entry["shape"])
-    offsets = _parse_numbers(name, entry["data_offsets"])
+        raise ValueError(f"{quoted} has the unknown dtype {shorten_value(dtype)}")
+    shape, offsets = _parse_numbers(quoted, entry["shape"]), _parse_numbers(quoted, entry["data_offsets"])
     if len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise ValueError(f"{shorten_value(name)} has the offsets {shorten_value(offsets)}")
+        raise ValueError(f"{quoted} has the offsets {shorten_value(offsets)}")
     start, end = offsets
-    # An empty dimension must not hide another that would wrap around in a reader of 64 bits.
+    # An empty dimension must not hide another one that would overflow in a 64-bit reader.
     if math.prod(filter(None, shape)) > MAX_ENTRIES:
-        raise ValueError(f"{shorten_value(name)} claims more entries than any disk holds")
+        raise ValueError(f"{quoted} claims more entries than any disk holds")
     if math.prod(shape) * DTYPE_BITS[dtype] != 8 * (end - start):
-        raise ValueError(
-            f"{shorten_value(name)} has {end - start:,} bytes, not those of {dtype} {shorten_value(shape)}"
-        )
+        raise ValueError(f"{quoted} has {end - start:,} bytes, not those of {dtype} {shorten_value(shape)}")
     return TensorInfo(dtype, shape, start, end)
 
 
-def _parse_numbers(name: str, value: object) -> tuple[int, ...]:
-    # bool is an int to Python, and no number to JSON
+def _parse_numbers(quoted_name: str, value: object) -> tuple[int, ...]:
+    # A JSON boolean is an int in Python.
     if not isinstance(value, list) or not set(map(type, value)) <= {int}:
-        raise ValueError(f"{shorten_value(name)} has a shape or offsets that are no whole numbers")
+        raise ValueError(f"{quoted_name} has a shape or offsets that are no whole numbers")
     if len(value) > MAX_DIMENSIONS:
-        raise ValueError(f"{shorten_value(name)} has a shape or offsets of {len(value):,} numbers")
+        raise ValueError(f"{quoted_name} has a shape or offsets of {len(value):,} numbers")
     return tuple(value)
 
 
 def _require_gapless(tensors: dict[str, TensorInfo], data_bytes: int) -> None:
-    """Tensors lie back to back and fill the file: nothing is shared, and nothing hides between or behind them."""
+    """Raise ValueError unless the tensors, without gap or overlap, fill all `data_bytes` of the file."""
     reached = 0
     for name, info in tensors.items():
         if info.start != reached:
@@ -174,3 +215,20 @@ def _require_gapless(tensors: dict[str, TensorInfo], data_bytes: int) -> None:
         reached = info.end
     if reached != data_bytes:
         raise ValueError(f"its tensors take {reached:,} bytes, and the file has {data_bytes:,}")
+
+
+def _read_index(folder: Path) -> dict[str, str]:
+    weight_map = read_object(folder / INDEX_FILE, MAX_INDEX_BYTES, MAX_INDEX_VALUES).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise _index_error("has no weight_map")
+    if any(not isinstance(shard, str) for shard in weight_map.values()):
+        raise _index_error("has a weight_map with entries that are no file names")
+    return weight_map
+
+
+def _index_error(problem: str) -> UnsafeCheckpoint:
+    return UnsafeCheckpoint(
+        f"{INDEX_FILE} {problem}",
+        cause="the upload is incomplete, or the index is crafted to open other files",
+        hint="download the repository again, or save the checkpoint again",
+    )

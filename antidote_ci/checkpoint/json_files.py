@@ -1,4 +1,4 @@
-"""JSON from strangers, within bounds: of size, depth and values, every key once, finite numbers, Unicode text."""
+"""A bounded reader of untrusted JSON: limits of size, depth and values, unique keys, finite numbers, valid Unicode."""
 
 import json
 import math
@@ -11,39 +11,36 @@ from typing import Any
 from antidote_ci.errors import UnsafeCheckpoint
 
 MAX_BYTES = 1 << 20
-"""Of a configuration file; real ones hold some kilobytes."""
+"""Bytes of a configuration file. Real ones hold some kilobytes."""
 MAX_DEPTH = 64
 MAX_VALUES = 5_000_000
-"""More than the largest tokenizer.json holds. 750,000 are read within half a second, in some 100 MB."""
+"""More than the largest tokenizer.json holds. Reading 750,000 takes half a second and about 100 MB."""
 
 _EXCERPT = reprlib.Repr()
 _EXCERPT.maxstring = 100
 
 
 def read_object(path: Path, max_bytes: int = MAX_BYTES, max_values: int = MAX_VALUES) -> dict[str, object]:
-    """The object in a JSON file. Raises UnsafeCheckpoint naming the file and what is wrong with it."""
+    """Read the object in a JSON file. Raises UnsafeCheckpoint when it is larger than a limit, or invalid."""
     with path.open("rb") as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise UnsafeCheckpoint(
-            f"{path.name} is larger than {max_bytes:,} bytes",
-            cause="no real file of this kind is; it may be meant to exhaust what reads it",
-        )
+        raise too_large_error(path.name, max_bytes)
     try:
         return parse_object(data, max_values)
     except ValueError as error:
         raise UnsafeCheckpoint(
             f"{path.name} cannot be trusted: {error}",
-            cause="it is damaged, or made so that two readers see two things",
-            hint="download it again, or save the checkpoint anew",
+            cause="the file is damaged, or crafted so that two programs read different values",
+            hint="download it again, or save the checkpoint again",
         ) from error
 
 
 def parse_object(
     data: bytes, max_values: int = MAX_VALUES, parse_int: Callable[[str], int] | None = None
 ) -> dict[str, object]:
-    """The object in `data`, UTF-8. Raises ValueError saying what is wrong."""
-    # Every value but the first follows one of these. Those within texts count too: no honest file has so many.
+    """Parse a JSON object in UTF-8. Raises ValueError when it is larger than a limit, or invalid."""
+    # Each value but the first follows one of these bytes. Those inside of texts count too: no real file has so many.
     if sum(map(data.count, (b"[", b",", b":"))) > max_values:
         raise ValueError(f"it may hold more than {max_values:,} values")
     try:
@@ -69,16 +66,24 @@ def parse_object(
 
 
 def shorten_value(value: object) -> str:
-    """The beginning and the end of `value`, for a sentence about it."""
+    """Return `value` quoted for a message; of a long one the beginning and the end."""
     return _EXCERPT.repr(value)
 
 
+def too_large_error(name: str, max_bytes: int) -> UnsafeCheckpoint:
+    """Return the error for a file of more than `max_bytes`."""
+    return UnsafeCheckpoint(
+        f"{name} is larger than {max_bytes:,} bytes",
+        cause="no real file of this kind is; it may be meant to exhaust memory",
+    )
+
+
 def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    parsed = dict(pairs)
+    if len(parsed) < len(pairs):
         ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"the key {shorten_value(key)} stands twice")
-    return found
+        raise ValueError(f"the key {shorten_value(key)} appears twice")
+    return parsed
 
 
 def _reject_constant(name: str) -> object:
@@ -112,7 +117,7 @@ def _require_depth(value: object) -> None:
 
 
 def _require_valid_text(value: object) -> None:
-    # An escape can spell half a character, which no file or terminal takes.
+    # An escape can encode half of a character, which no file or terminal accepts.
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:

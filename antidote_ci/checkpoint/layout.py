@@ -1,27 +1,23 @@
-"""What a folder holds: a full checkpoint or a LoRA adapter, known from names and headers alone."""
+"""The layout of a checkpoint, a full one or a LoRA adapter, read from file names, headers and configuration files."""
 
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from antidote_ci.checkpoint import templates, tokenizers
+from antidote_ci.checkpoint import config_files, templates, tokenizers
+from antidote_ci.checkpoint.adapter_config import refuse_adapter_code, refuse_unsupported_adapter
 from antidote_ci.checkpoint.files import is_pickled_weights, list_files
-from antidote_ci.checkpoint.headers import Header, TensorInfo, read_header
-from antidote_ci.checkpoint.index import INDEX_FILE, WEIGHTS_FILE, find_shards, map_weights, require_index_holds
-from antidote_ci.checkpoint.json_files import read_object
-from antidote_ci.checkpoint.refusals import (
-    refuse_adapter_code,
-    refuse_code,
-    refuse_more_layers,
-    refuse_tokenizer,
-    refuse_unknown_model,
+from antidote_ci.checkpoint.headers import (
+    INDEX_FILE,
+    WEIGHTS_FILE,
+    Header,
+    TensorInfo,
+    find_shards,
+    map_weights,
+    read_header,
+    require_index_holds,
 )
-from antidote_ci.checkpoint.unsupported import (
-    Head,
-    refuse_quantised,
-    refuse_unsupported_adapter,
-    refuse_unsupported_model,
-)
+from antidote_ci.checkpoint.json_files import read_object, too_large_error
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.records import ModelKind
 
@@ -34,9 +30,9 @@ CONFIGS = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
 )
 TOKENIZER_CONFIGS = (CONFIG, "tokenizer_config.json", "special_tokens_map.json")
-"""From which a tokenizer takes its class or its arguments."""
+"""Files that give a tokenizer its class or its arguments."""
 MAX_CONFIG_BYTES = 4 << 20
-"""A tokenizer_config.json lists its added tokens: a megabyte happens."""
+"""A tokenizer_config.json lists its added tokens and can reach a megabyte."""
 MAX_BYTES = {
     "tokenizer.json": tokenizers.MAX_BYTES,
     "vocab.json": 32 << 20,
@@ -45,7 +41,7 @@ MAX_BYTES = {
     ".tiktoken": 32 << 20,
     ".jinja": templates.MAX_BYTES,
 }
-"""By the end of the name."""
+"""Size limits by the end of the file name."""
 
 
 @dataclass(frozen=True)
@@ -58,59 +54,55 @@ class CheckpointLayout:
     weight_map: dict[str, str]
     """Tensor name -> the shard that holds it."""
     headers: dict[str, Header]
-    """Of every shard."""
+    """Shard -> its header."""
     config: dict[str, object]
     """config.json of a full checkpoint, adapter_config.json of an adapter."""
     base_model: str | None
-    """What an adapter says it was trained on; a full checkpoint's card may say it (`card.read_base_model`)."""
+    """The base that an adapter_config.json names. A full checkpoint names one in its card (`card.read_base_model`)."""
     unused_weights: tuple[str, ...]
-    """Safetensors files beside the checkpoint that are no part of it. A repair leaves them out."""
+    """Other safetensors files of the folder. A repair does not copy them."""
 
     @property
     def tensors(self) -> dict[str, TensorInfo]:
-        """Every tensor, shard by shard, in the order in which they lie."""
+        """Every tensor by name, shard by shard, in the order of the bytes."""
         return {name: info for header in self.headers.values() for name, info in header.tensors.items()}
 
     @property
     def entries(self) -> int:
-        """Of all tensors."""
+        """The number of entries of all tensors."""
         return sum(prod(info.shape) for info in self.tensors.values())
 
+    @property
+    def embedding_rows(self) -> int | None:
+        """Rows of the token embedding; None when there is none."""
+        return tokenizers.embedding_rows(self.tensors, self.config)
 
-def read_layout(folder: Path, head: Head = "ForCausalLM") -> CheckpointLayout:
-    """The checkpoint in `folder`, read from its headers and configuration files. `head`: what it must end in.
 
-    Raises UnsafeCheckpoint for what is not safe to open, ConfigurationError for what is no checkpoint or no supported
-    one.
+def read_layout(folder: Path, head: config_files.Head = "ForCausalLM") -> CheckpointLayout:
+    """Read and check the checkpoint in `folder`. `head` is the ending that its architecture must have.
+
+    Raises UnsafeCheckpoint when a file is not safe to open, ConfigurationError when the folder is no checkpoint or an
+    unsupported one.
     """
     if not folder.is_dir():
         raise ConfigurationError(f"{folder} is not a folder", hint="name a folder with a checkpoint")
     names = list_files(folder)
     kind, shards = _find_weights(folder, names)
-    _check_sizes(folder, names)
+    for name in names:
+        limit = next((limit for ending, limit in MAX_BYTES.items() if name.endswith(ending)), None)
+        if limit is not None and (folder / name).stat().st_size > limit:
+            raise too_large_error(name, limit)
     configs = _read_configurations(folder, names)
     if CONFIG in names and (kind == "full" or "model_type" in configs[CONFIG]):
-        refuse_unknown_model(configs[CONFIG])
+        config_files.refuse_unknown_model(configs[CONFIG])
     templates.require_safe_templates(folder, names, configs)
     headers = {shard: read_header(folder / shard) for shard in shards}
     weight_map = map_weights(headers)
     if INDEX_FILE in names and kind == "full":
         require_index_holds(folder, weight_map)
     config = configs[ADAPTER_CONFIG if kind == "adapter" else CONFIG]
-    found = {name: info for header in headers.values() for name, info in header.tensors.items()}
-    if kind == "adapter":
-        refuse_adapter_code(config)
-        refuse_unsupported_adapter(config, found)
-        rows = None  # its table lies in its base: `vocabularies.require_same_vocabulary`
-    else:
-        refuse_more_layers(config, found)
-        refuse_unsupported_model(config, head)
-        rows = tokenizers.embedding_rows(found, config)
-    refuse_quantised(found)
-    tokenizers.require_valid_tokenizer(folder, names, configs, rows)
     base = config.get("base_model_name_or_path") if kind == "adapter" else None
-    unused = tuple(name for name in names if name.endswith(".safetensors") and name not in shards)
-    return CheckpointLayout(
+    layout = CheckpointLayout(
         folder=folder,
         kind=kind,
         shards=shards,
@@ -118,50 +110,52 @@ def read_layout(folder: Path, head: Head = "ForCausalLM") -> CheckpointLayout:
         headers=headers,
         config=config,
         base_model=base if isinstance(base, str) and base else None,
-        unused_weights=unused,
+        unused_weights=tuple(name for name in names if name.endswith(".safetensors") and name not in shards),
     )
+    tensors = layout.tensors
+    if kind == "adapter":
+        refuse_adapter_code(config)
+        refuse_unsupported_adapter(config, tensors)
+    else:
+        config_files.refuse_more_layers(config, tensors)
+        config_files.refuse_unsupported_model(config, head)
+    config_files.refuse_quantised(tensors)
+    # The embedding of an adapter lies in its base: `repair.targets.require_same_vocabulary` compares the two.
+    rows = None if kind == "adapter" else layout.embedding_rows
+    tokenizers.require_valid_tokenizer(folder, names, configs, rows)
+    return layout
 
 
 def count_weight_bytes(layout: CheckpointLayout) -> int:
-    """Bytes of all tensors."""
+    """Return the bytes of all tensors."""
     return sum(info.end - info.start for info in layout.tensors.values())
 
 
 def _read_configurations(folder: Path, names: list[str]) -> dict[str, dict[str, object]]:
-    """The configuration files by name, none of which asks for code or files from elsewhere."""
+    """Read the configuration files by name. Raises UnsafeCheckpoint when one requests code or files from elsewhere."""
     configs = {name: read_object(folder / name, MAX_CONFIG_BYTES) for name in CONFIGS if name in names}
     for name, config in configs.items():
         if name != tokenizers.ADDED:  # its keys are tokens
-            refuse_code(name, config)
+            config_files.refuse_code(name, config)
         if name in TOKENIZER_CONFIGS:
-            refuse_tokenizer(name, config)
+            config_files.refuse_tokenizer(name, config)
     return configs
 
 
 def _find_weights(folder: Path, names: list[str]) -> tuple[ModelKind, tuple[str, ...]]:
-    full = WEIGHTS_FILE in names or INDEX_FILE in names
+    is_full = WEIGHTS_FILE in names or INDEX_FILE in names
     if ADAPTER_CONFIG in names:
-        # transformers would load the adapter, so the full weights beside it would go unexamined.
-        if full:
+        # transformers would load the adapter on top: the full weights would run unmeasured.
+        if is_full:
             raise ConfigurationError(
                 f"{folder} holds both a full checkpoint and a LoRA adapter",
-                hint=f"keep {ADAPTER_CONFIG} and its weights in a folder of their own",
+                hint=f"move {ADAPTER_CONFIG} and its weights to a folder of their own",
             )
         if ADAPTER_WEIGHTS in names:
             return "adapter", (ADAPTER_WEIGHTS,)
-    elif full and CONFIG in names:
+    elif is_full and CONFIG in names:
         return "full", find_shards(folder, names)
     raise _not_a_checkpoint(folder, names)
-
-
-def _check_sizes(folder: Path, names: list[str]) -> None:
-    for name in names:
-        limit = next((most for ending, most in MAX_BYTES.items() if name.endswith(ending)), None)
-        if limit is not None and (folder / name).stat().st_size > limit:
-            raise UnsafeCheckpoint(
-                f"{name} is larger than {limit:,} bytes",
-                cause="no real file of this kind is; it may be meant to exhaust what reads it",
-            )
 
 
 def _not_a_checkpoint(folder: Path, names: list[str]) -> ConfigurationError | UnsafeCheckpoint:
@@ -169,12 +163,12 @@ def _not_a_checkpoint(folder: Path, names: list[str]) -> ConfigurationError | Un
     if pickled and not any(name.endswith(".safetensors") for name in names):
         return UnsafeCheckpoint(
             f"{folder} has only pickled weights: {pickled[0]}",
-            cause="opening a pickle runs whatever code it holds",
-            hint="convert them with https://huggingface.co/spaces/safetensors/convert, on a machine you can lose",
+            cause="opening a pickle runs the code it holds",
+            hint="convert them with https://huggingface.co/spaces/safetensors/convert, on an isolated machine",
         )
-    found = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    listed = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
     return ConfigurationError(
-        f"{folder} is not a checkpoint (found: {found or 'no file of one'})",
+        f"{folder} is not a checkpoint (found: {listed or 'no file of one'})",
         cause="the weights or the configuration are missing",
         hint=f"a full checkpoint has {CONFIG} and {WEIGHTS_FILE} or {INDEX_FILE}; "
         f"a LoRA adapter has {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}",

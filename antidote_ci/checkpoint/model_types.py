@@ -1,6 +1,6 @@
-"""What transformers itself can build, from a list beside this file that `scripts/model_types.py` writes.
+"""The models and tokenizers that transformers itself can build, from the list that `scripts/model_types.py` writes.
 
-What is not on the list could only run with a repository's own code.
+A type that is not on the list could only run with code from a repository.
 """
 
 import functools
@@ -13,23 +13,22 @@ TYPES_FILE = Path(__file__).with_suffix(".json")
 
 @dataclass(frozen=True)
 class SupportedTypes:
-    """Names, as they stand in configuration files."""
+    """Names as they appear in configuration files."""
 
     transformers: str
-    """The version that knows them."""
+    """The version of transformers that the list is from."""
     model_types: frozenset[str]
     architectures: frozenset[str]
-    """With any head."""
     heads: dict[str, dict[str, str]]
-    """Head -> model type -> the architecture that the framework builds for the two."""
+    """For each head: model type -> the architecture that transformers builds."""
     tokenizers: frozenset[str]
-    """Classes, without the ending `Fast`."""
+    """Class names without the suffix `Fast`."""
     quantisations: frozenset[str]
 
 
 @functools.cache
 def supported_types() -> SupportedTypes:
-    """The list."""
+    """Read the list."""
     data = json.loads(TYPES_FILE.read_bytes())
     names = {key: frozenset(data[key]) for key in ("model_types", "architectures", "tokenizers", "quantisations")}
     return SupportedTypes(transformers=data["transformers"], heads=data["heads"], **names)

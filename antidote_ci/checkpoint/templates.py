@@ -1,7 +1,7 @@
-"""Chat templates, read but not rendered: how large they are, what they are called, and what they reach for.
+"""Static checks of chat templates: size, names, and access to Python internals. Nothing is rendered.
 
-A template is a program. The one that is used runs in a fork of the child (`model.templates`); the others of the
-repository run where somebody else uses the result.
+A template is a program. The one in use is rendered in a fork of the child process (`model.templates`); the others run
+on the machines of those who use the result.
 """
 
 import functools
@@ -16,7 +16,7 @@ from jinja2.parser import Parser
 from antidote_ci.errors import UnsafeCheckpoint
 
 MAX_BYTES = 64 << 10
-"""Of one template; long ones have twenty thousand characters."""
+"""Bytes of one template. Long ones have twenty thousand characters."""
 MAX_TEMPLATES = 64
 SETTINGS = "tokenizer_config.json"
 PROCESSOR_TEMPLATE = "chat_template.json"
@@ -27,19 +27,20 @@ _STEPS = re.compile(r"[.\[\]!:]")
 
 
 def require_safe_templates(folder: Path, names: list[str], settings: Mapping[str, Mapping[str, object]]) -> None:
-    """Raise UnsafeCheckpoint for a template of `folder` that is too large, or reaches for Python's own attributes.
+    """Raise UnsafeCheckpoint for a chat template of `folder` that is too large or accesses Python internals.
 
-    `settings` holds the configuration files by name. What the templates do beyond that is seen when they are rendered.
+    `settings` holds the parsed configuration files by name. Loops and growth are detected when a template is rendered.
     """
-    found = [*_templates_in_files(folder, names), *_templates_in_settings(settings)]
-    if len(found) > MAX_TEMPLATES:
-        raise _template_error(found[-1][0], f"is one of {len(found):,} chat templates, more than {MAX_TEMPLATES}")
-    for where, text in found:
+    templates = [*_templates_in_files(folder, names), *_templates_in_settings(settings)]
+    if len(templates) > MAX_TEMPLATES:
+        problem = f"is one of {len(templates):,} chat templates, more than {MAX_TEMPLATES}"
+        raise _template_error(templates[-1][0], problem)
+    for file, text in templates:
         if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-            raise _template_error(where, f"holds a chat template of more than {MAX_BYTES:,} bytes")
-        reached = _find_unsafe_access(where, text)
-        if reached is not None:
-            raise _template_error(where, f"holds a chat template that reaches for {reached!r:.60}")
+            raise _template_error(file, f"holds a chat template of more than {MAX_BYTES:,} bytes")
+        access = _find_unsafe_access(file, text)
+        if access is not None:
+            raise _template_error(file, f"holds a chat template that reaches for {access!r:.60}")
 
 
 def _templates_in_files(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
@@ -50,55 +51,59 @@ def _templates_in_files(folder: Path, names: list[str]) -> Iterator[tuple[str, s
 
 
 def _templates_in_settings(settings: Mapping[str, Mapping[str, object]]) -> Iterator[tuple[str, str]]:
-    for where in (SETTINGS, PROCESSOR_TEMPLATE):
-        value = settings.get(where, {}).get("chat_template")
+    for file in (SETTINGS, PROCESSOR_TEMPLATE):
+        value = settings.get(file, {}).get("chat_template")
         match value:
             case None:
                 continue
             case str():
-                yield where, value
+                yield file, value
             case dict():
-                yield from (_name_template(where, name, text) for name, text in value.items())
-            case list() if all(isinstance(each, dict) for each in value):
-                yield from (_name_template(where, each.get("name"), each.get("template")) for each in value)
+                yield from (_require_named(file, name, text) for name, text in value.items())
+            case list() if all(isinstance(entry, dict) for entry in value):
+                yield from (_require_named(file, entry.get("name"), entry.get("template")) for entry in value)
             case _:
-                raise _template_error(where, "has a chat_template that is no text")
+                raise _template_error(file, "has a chat_template that is no text")
 
 
-def _name_template(where: str, name: object, text: object) -> tuple[str, str]:
-    # Saved again, each becomes a file of its name.
+def _require_named(file: str, name: object, text: object) -> tuple[str, str]:
+    # transformers saves each named template as a file of that name.
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise _template_error(where, f"has a chat_template with the name {name!r:.60}, which is none")
+        raise _template_error(file, f"has a chat_template with the invalid name {name!r:.60}")
     if not isinstance(text, str):
-        raise _template_error(where, f"has a chat_template {name!r:.60} that is no text")
-    return where, text
+        raise _template_error(file, f"has a chat_template {name!r:.60} that is no text")
+    return file, text
 
 
-def _find_unsafe_access(where: str, text: str) -> str | None:
-    """The first attribute or filter that leads from a template's texts to Python; None for a template with none."""
+def _find_unsafe_access(file: str, text: str) -> str | None:
+    """Return the first attribute, filter or format field that reaches Python internals; None when there is none."""
     try:
         tree = _create_parser().parse(text)
-        found = list(tree.find_all((nodes.Getattr, nodes.Const, nodes.Filter)))
+        candidates = list(tree.find_all((nodes.Getattr, nodes.Const, nodes.Filter)))
     except TemplateSyntaxError:
         return None  # it cannot be rendered either
     except ValueError as error:  # a number of thousands of digits
-        raise _template_error(where, f"holds a chat template that cannot be read: {error}") from None
+        raise _template_error(file, f"holds a chat template that cannot be read: {error}") from None
     except RecursionError:
-        raise _template_error(where, "holds a chat template that nests without bounds") from None
-    for node in found:
+        raise _template_error(file, "holds a chat template that nests without bounds") from None
+    for node in candidates:
         match node:
             case nodes.Getattr(attr=name) if name.startswith("__"):
                 return name
             case nodes.Filter(name="attr"):
                 return "attr"
-            case nodes.Const(value=str() as value) if _is_path_into_python(value):
+            case nodes.Const(value=str() as value) if _holds_dunder_path(value):
                 return value
     return None
 
 
-def _is_path_into_python(text: str) -> bool:
-    """Whether it is a path like `a.__class__`, or a format with one: `{0.__class__}`; not whether it speaks of one."""
-    paths = _FIELD.findall(text) if any(map(str.isspace, text)) else [text, *_FIELD.findall(text)]
+def _holds_dunder_path(text: str) -> bool:
+    """Return whether a text is a path such as `a.__class__`, or has a format field `{0.__class__}`.
+
+    A text with spaces is prose: only its format fields are searched.
+    """
+    fields = _FIELD.findall(text)
+    paths = fields if any(map(str.isspace, text)) else [text, *fields]
     steps = [step for path in paths for step in _STEPS.split(path)]
     return any(len(step) > 4 and step.startswith("__") and step.endswith("__") for step in steps)
 
@@ -109,7 +114,7 @@ def _create_parser() -> Environment:
 
 
 class _GenerationExtension(Extension):
-    """The block by which transformers marks what an assistant said."""
+    """The `generation` block, with which transformers marks the turns of the assistant."""
 
     tags = {"generation"}  # noqa: RUF012 - Jinja's own form
 
@@ -118,9 +123,9 @@ class _GenerationExtension(Extension):
         return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
-def _template_error(where: str, what: str) -> UnsafeCheckpoint:
+def _template_error(file: str, problem: str) -> UnsafeCheckpoint:
     return UnsafeCheckpoint(
-        f"{where} {what}",
-        cause="a chat template writes the turns of a conversation, and needs none of it",
-        hint=f"correct the chat template in {where}",
+        f"{file} {problem}",
+        cause="a chat template formats the turns of a conversation, and needs none of this",
+        hint=f"correct the chat template in {file}",
     )

@@ -1,8 +1,8 @@
-"""A repaired checkpoint, written so that nobody ever sees a part of it.
+"""A crash-safe writer of repaired checkpoints: a reader of the destination sees the old folder or the complete new one.
 
-Everything goes into `<destination>.partial`, is flushed to the disk, read again and hashed; the manifest comes last,
-and then one rename puts the folder in its place. A process stopped at any moment leaves the old destination or the
-new, and a journal in the partial folder from which the same call continues.
+All files go into `<destination>.partial`, are flushed to disk, read back and hashed; the manifest comes last, and one
+rename puts the folder in place. When the process is killed, the destination stays as it was, and the same call
+continues from the journal in the partial folder.
 """
 
 import errno
@@ -14,21 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.checkpoint.copying import FileCopier, TensorEdit
+from antidote_ci.checkpoint import swap
 from antidote_ci.checkpoint.files import is_report_file, list_files, sha256_file
 from antidote_ci.checkpoint.headers import read_header
-from antidote_ci.checkpoint.journal import JOURNAL_FILE, FinishedFile, append_to_journal, read_journal, start_journal
 from antidote_ci.checkpoint.layout import CheckpointLayout
-from antidote_ci.checkpoint.swap import (
-    MANIFEST_FILE,
-    commit_swap,
-    fsync_path,
-    partial_folder,
-    recover_swap,
-    require_disjoint_folders,
-    require_replaceable,
-    rollback_on_error,
-)
+from antidote_ci.checkpoint.tensors import FileCopier, TensorEdit
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.records import OnProgress, Progress, WeightFile
 
@@ -37,11 +27,11 @@ DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class WrittenCheckpoint:
-    """A complete partial folder, but for its manifest."""
+    """A partial folder that is complete but for its manifest."""
 
     files: list[WeightFile]
     changed: dict[str, int]
-    """Entries whose value is another, by edited tensor."""
+    """Edited tensor -> number of entries whose value changed."""
 
 
 def write_checkpoint(
@@ -52,24 +42,27 @@ def write_checkpoint(
     key: str,
     progress: OnProgress,
 ) -> WrittenCheckpoint:
-    """Write the checkpoint beside `destination`, its `edited` tensors as `edit` has them; `publish_in_place` puts
-    it in place.
+    """Write a copy of the checkpoint, with `edit` applied to the `edited` tensors, to the partial folder.
 
-    `edit` sees each of them once, must leave its argument as it is, and returns a tensor of the same dtype and shape;
-    all other bytes are copied. Files that are no weights come along unchanged, save an earlier run's `antidote` folder.
+    `publish_in_place` then puts it in place of `destination`. `edit` is called once for each edited tensor, must not
+    change its argument, and returns a tensor of the same dtype and shape. All other bytes are copied, except for the
+    `antidote` folder of an earlier repair and unused weights.
 
-    On an error nothing is left. A kill or a signal leaves what is finished, and a call with the same `key` takes it
-    over where its bytes, and the source's, are still the same.
+    An error removes the partial folder. A kill or a signal leaves the finished files, and a call with the same `key`
+    reuses those whose bytes, and the source's, are unchanged.
 
-    Raises ConfigurationError for a destination that holds something else or is being written with another key, and
+    Raises ConfigurationError when the destination holds anything else or is being written with another key, and
     InfrastructureError when the disk is full or fails.
     """
-    require_disjoint_folders(layout.folder, destination)
-    require_replaceable(destination)
-    partial = partial_folder(destination)
-    names = _list_copied_files(layout)
+    swap.require_disjoint_folders(layout.folder, destination)
+    swap.require_replaceable(destination)
+    partial = swap.partial_folder(destination)
+    # Unused weights would be copied unrepaired.
+    names = [
+        name for name in list_files(layout.folder) if name not in layout.unused_weights and not is_report_file(name)
+    ]
     sizes = {name: (layout.folder / name).stat().st_size for name in names}
-    earlier = [each for each in read_journal(partial, key) if each.file.path in sizes]
+    earlier = [entry for entry in swap.read_journal(partial, key) if entry.file.path in sizes]
     done = 0
 
     def advance(count: int) -> None:
@@ -77,64 +70,52 @@ def write_checkpoint(
         done += count
         progress(Progress("bytes written", done, sum(sizes.values())))
 
-    with rollback_on_error(destination):
-        recover_swap(destination)
+    with swap.rollback_on_error(destination):
+        swap.recover_swap(destination)
         partial.mkdir(parents=True, exist_ok=True)
         finished = {}
-        for each in earlier:
-            if _is_unchanged(each.file, layout.folder, partial):
-                finished[each.file.path] = each
-                advance(sizes[each.file.path])
-        _remove_others({*finished, JOURNAL_FILE}, partial)
-        left = [name for name in names if name not in finished]
-        _require_room(destination, sum(sizes[name] for name in left))
-        start_journal(partial, key, finished.values())
-        # While one file is flushed and read again the next is already being written.
+        for entry in earlier:
+            if _is_unchanged(entry.file, layout.folder, partial):
+                finished[entry.file.path] = entry
+                advance(sizes[entry.file.path])
+        _remove_others({*finished, swap.JOURNAL_FILE}, partial)
+        unfinished = [name for name in names if name not in finished]
+        _require_space(destination, sum(sizes[name] for name in unfinished))
+        swap.start_journal(partial, key, finished.values())
+        # The next file is written while the previous one is flushed and read back.
         with ThreadPoolExecutor(1) as closing, ThreadPoolExecutor(2) as hashing:
-            pending: Future[FinishedFile] | None = None
-            for name in left:
+            pending: Future[None] | None = None
+            for name in unfinished:
                 with _explain_disk_full(name, sizes[name]):
-                    meant = _write_file(layout, partial, name, edited, edit, hashing, advance)
+                    written = _write_file(layout, partial, name, edited, edit, hashing, advance)
                 if pending:
-                    _record_finished(finished, pending)
-                pending = closing.submit(_finish_file, partial, meant, sizes[name])
+                    pending.result()
+                pending = closing.submit(_finish_file, partial, written, sizes[name])
+                finished[name] = written
             if pending:
-                _record_finished(finished, pending)
-        in_order = [finished[name] for name in names]
-        changed = {name: count for each in in_order for name, count in each.changed.items()}
-        return WrittenCheckpoint([each.file for each in in_order], changed)
+                pending.result()
+        changed = {name: count for path in names for name, count in finished[path].changed.items()}
+        return WrittenCheckpoint([finished[path].file for path in names], changed)
 
 
 def publish_in_place(destination: Path, manifest: str) -> None:
-    """Add the manifest, a JSON text, to what `write_checkpoint` wrote, and put the whole in place of `destination`."""
-    partial = partial_folder(destination)
-    with rollback_on_error(destination):
+    """Add the manifest, a JSON text, to the partial folder, and rename the folder to `destination`."""
+    partial = swap.partial_folder(destination)
+    with swap.rollback_on_error(destination):
         data = manifest.encode()
-        target = partial / MANIFEST_FILE
+        target = partial / swap.MANIFEST_FILE
         target.parent.mkdir(exist_ok=True)
-        with _explain_disk_full(MANIFEST_FILE, len(data)):
+        with _explain_disk_full(swap.MANIFEST_FILE, len(data)):
             _temporary_path(target).write_bytes(data)
             _sync_and_verify(target, hashlib.sha256(data).hexdigest())
-        (partial / JOURNAL_FILE).unlink()
-        fsync_path(partial)
-        commit_swap(destination)
-
-
-def _list_copied_files(layout: CheckpointLayout) -> list[str]:
-    """The shards and every allowed file that speaks of them; other weights would come along unrepaired."""
-    return [
-        name for name in list_files(layout.folder) if name not in layout.unused_weights and not is_report_file(name)
-    ]
+        (partial / swap.JOURNAL_FILE).unlink()
+        swap.fsync_path(partial)
+        swap.commit_swap(destination)
 
 
 def _is_unchanged(file: WeightFile, source: Path, partial: Path) -> bool:
-    before, after = source / file.path, partial / file.path
-    return (
-        before.is_file()
-        and after.is_file()
-        and sha256_file(before) == file.sha256_in
-        and sha256_file(after) == file.sha256_out
-    )
+    pairs = ((source / file.path, file.sha256_in), (partial / file.path, file.sha256_out))
+    return all(path.is_file() and sha256_file(path) == sha256 for path, sha256 in pairs)
 
 
 def _remove_others(names: Container[str], folder: Path) -> None:
@@ -151,58 +132,55 @@ def _write_file(
     edit: TensorEdit,
     pool: Executor,
     advance: Callable[[int], None],
-) -> FinishedFile:
-    """Write one file under a name of its own that passes; the hashes are of what was read and what was meant."""
+) -> swap.FinishedFile:
+    """Write one file under a temporary name. The hashes are those of the bytes read and of the bytes intended."""
     header, target = layout.headers.get(name), partial / name
     target.parent.mkdir(exist_ok=True)
     changed = {}
     with (layout.folder / name).open("rb") as source, _temporary_path(target).open("xb") as file:
-        copy = FileCopier(source, file, pool, advance)
+        copier = FileCopier(source, file, pool, advance)
         if header is not None:
             if read_header(layout.folder / name) != header:
-                raise _source_changed_error(name)
+                raise InfrastructureError(
+                    f"{name} changed since it was checked",
+                    cause="another program writes to it",
+                    hint="run again when no other program writes to it",
+                )
             for tensor, info in header.tensors.items():
                 if tensor in edited:
-                    copy.copy_until(header.data_start + info.start)
-                    changed[tensor] = copy.write_edited(tensor, info, edit)
-        copy.copy_until(None)
-    return FinishedFile(WeightFile(name, copy.read.hexdigest(), copy.meant.hexdigest()), changed)
+                    copier.copy_until(header.data_start + info.start)
+                    changed[tensor] = copier.write_edited(tensor, info, edit)
+        copier.copy_until(None)
+    return swap.FinishedFile(WeightFile(name, copier.source_hash.hexdigest(), copier.target_hash.hexdigest()), changed)
 
 
-def _finish_file(partial: Path, meant: FinishedFile, size: int) -> FinishedFile:
-    """Give a written file its name, once the disk has it and gives it back as it was meant."""
-    target = partial / meant.file.path
-    with _explain_disk_full(meant.file.path, size):
-        _sync_and_verify(target, meant.file.sha256_out)
-        append_to_journal(partial, meant)
-    return meant
+def _finish_file(partial: Path, written: swap.FinishedFile, size: int) -> None:
+    """Flush and verify a written file, give it its final name, and record it in the journal."""
+    with _explain_disk_full(written.file.path, size):
+        _sync_and_verify(partial / written.file.path, written.file.sha256_out)
+        swap.append_to_journal(partial, written)
 
 
 def _sync_and_verify(target: Path, sha256: str) -> None:
     temporary = _temporary_path(target)
-    fsync_path(temporary)
+    swap.fsync_path(temporary)
     if sha256_file(temporary) != sha256:
         raise InfrastructureError(
-            f"{target.name} reads back otherwise than it was written",
+            f"{target.name} differs from what was written when it is read back",
             cause="the disk is failing",
-            hint="run again, on another disk if it happens twice",
+            hint="run again, and use another disk if the error repeats",
         )
     temporary.replace(target)
-    fsync_path(target.parent)
-
-
-def _record_finished(finished: dict[str, FinishedFile], pending: Future[FinishedFile]) -> None:
-    each = pending.result()
-    finished[each.file.path] = each
+    swap.fsync_path(target.parent)
 
 
 def _temporary_path(target: Path) -> Path:
     return target.with_name(target.name + ".tmp")
 
 
-def _require_room(destination: Path, needed: int) -> None:
-    """Told now rather than after most of a large model is written."""
-    free = shutil.disk_usage(partial_folder(destination)).free
+def _require_space(destination: Path, needed: int) -> None:
+    """Raise InfrastructureError before writing when the free disk space is less than `needed` bytes."""
+    free = shutil.disk_usage(swap.partial_folder(destination)).free
     if needed > free:
         raise _disk_full_error(str(destination), needed, f"{free:,} bytes are free")
 
@@ -215,14 +193,6 @@ def _explain_disk_full(name: str, size: int) -> Iterator[None]:
         if error.errno in DISK_FULL_ERRNOS:
             raise _disk_full_error(name, size, error.strerror or "") from error
         raise
-
-
-def _source_changed_error(name: str) -> InfrastructureError:
-    return InfrastructureError(
-        f"{name} changed since it was looked at",
-        cause="something else writes to it",
-        hint="run again when nothing does",
-    )
 
 
 def _disk_full_error(name: str, needed: int, cause: str) -> InfrastructureError:

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from antidote_ci.policy import TargetChoice
 from antidote_ci.records import PublishMode, ScoreMethod
 
 
@@ -59,9 +58,6 @@ Realignment = Annotated[
     ),
 ]
 MethodName = Annotated[ScoreMethod | None, option("--method", "How to select the weights to prune (docs/repair.md).")]
-TargetName = Annotated[
-    TargetChoice | None, option("--target", "`dense`: merged weights without a reference; else found by itself.")
-]
 Frontier = Annotated[
     bool | None,
     typer.Option(

@@ -31,7 +31,6 @@ def repair(
         ),
     ] = None,
     task: options.TaskFile = None,
-    target: options.TargetName = None,
     accept_licence: options.AcceptLicence = None,
     out: Annotated[Path, options.option("--out", "Folder for weights, scores and plan.")] = options.DEFAULT_REPAIR_OUT,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Download the weights, show the plan and exit.")] = False,
@@ -51,7 +50,6 @@ def repair(
             chosen,
             "repair",
             method=score_method(method) or "antidote",
-            target=target,
             reference=reference,
             realignment=realignment,
         )

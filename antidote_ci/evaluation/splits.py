@@ -180,7 +180,7 @@ def _prompt_path(origin: str, embedded_name: str) -> Path:
 
 def _uses_taylor(repair: RepairSection) -> bool:
     """Whether the run uses `taylor`: for the repair, or as a method of the frontier."""
-    return repair.method == "taylor" or (repair.frontier and repair.target != "dense")
+    return repair.method == "taylor" or repair.frontier
 
 
 def _require_threshold(policy: Policy) -> float:

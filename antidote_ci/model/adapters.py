@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from antidote_ci.checkpoint import tensors
+from antidote_ci.checkpoint.adapter_config import BASE_ENDING, PREFIX
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
-from antidote_ci.checkpoint.lora_names import BASE_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import Network, Tensor
 from antidote_ci.records import Model

@@ -11,7 +11,6 @@ from typing import Any
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import read_layout
-from antidote_ci.checkpoint.vocabularies import read_embedding_rows
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import loading
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
@@ -42,7 +41,7 @@ def check_tokenizer(model: Model, report: OnProgress) -> None:
     tokenizer = loading.load_tokenizer(model)
     texts = render_conversations(tokenizer, [single_turn(SAMPLE_QUESTION)])
     highest = _run_limited(name, lambda: max(encode_texts(tokenizer, texts)[0], default=0), ENCODING_SECONDS)
-    rows = read_embedding_rows(read_layout(model.folder))
+    rows = read_layout(model.folder).embedding_rows
     if rows is not None and highest >= rows:
         raise UnsafeCheckpoint(
             f"the tokenizer of {name} writes token {highest:,}, and the model's embeddings have {rows:,} rows",

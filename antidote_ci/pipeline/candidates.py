@@ -38,10 +38,16 @@ class RepairInput:
     """The model that is repaired and its reference."""
 
     source: Checkpoint
-    reference_source: ReportedReference | None
-    """None for `dense`."""
+    reference_source: ReportedReference
     reference: Checkpoint | None
-    """The pulled reference. None for `dense`, and before it is pulled."""
+    """None before it is pulled."""
+
+    @property
+    def pulled_reference(self) -> Checkpoint:
+        """The reference. Raises ValueError before it is pulled."""
+        if self.reference is None:
+            raise ValueError("the reference is not pulled yet")
+        return self.reference
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,8 @@ class CandidateFactory:
 
     sandbox: Sandbox
     source: Checkpoint
-    reference: Checkpoint | None
-    """The weights that are restored, or the base of an adapter; None for `dense`."""
+    reference: Checkpoint
+    """The weights that are restored, or the base of an adapter."""
     target: RepairTarget
     repair_prompts: RepairPrompts
     """Prompts for scoring. The realignment rows have responses."""
@@ -72,11 +78,11 @@ class CandidateFactory:
     @property
     def reference_folder(self) -> Path | None:
         """Folder of the weights that pruned entries are reset to; None if they are set to zero."""
-        return self.reference.source.folder if self.reference and self.target == "delta" else None
+        return self.reference.source.folder if self.target == "delta" else None
 
     def as_model(self, folder: Path) -> Model:
         """The checkpoint in `folder`, with the base if the source is an adapter."""
-        if self.source.source.kind == "full" or self.reference is None:
+        if self.source.source.kind == "full":
             return Model(folder)
         return Model(self.reference.source.folder, folder)
 
@@ -117,7 +123,6 @@ def build_factory(
 ) -> CandidateFactory:
     """Collect the inputs of scoring. Realignment prompts without responses are first answered by the model."""
     source, settings, report = repair_input.source, context.config.policy.repair, context.console.report
-    target = resolve_repair_target(source.layout, settings.target)
     rows = prompts.realignment
     if rows and not rows[0].response:
         model = resolve.to_model(source, repair_input.reference)
@@ -125,8 +130,8 @@ def build_factory(
     return CandidateFactory(
         sandbox=context.sandbox,
         source=source,
-        reference=repair_input.reference,
-        target=target,
+        reference=repair_input.pulled_reference,
+        target=resolve_repair_target(source.layout),
         repair_prompts=dataclasses.replace(prompts, realignment=rows),
         provenance=Provenance(
             run_id=run_id,

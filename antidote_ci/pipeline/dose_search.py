@@ -94,15 +94,13 @@ def measure_controls(
     """Evaluate two baselines on the confirmation prompts. `before` is the unrepaired model on the same prompts.
 
     `random` covers as many entries as the repair. `scale` gets its own dose search; if no dose passes, the nearest one
-    is reported. `scale` needs a reference, so it is left out for `dense`.
+    is reported.
     """
-    controls = [(build_method_masks(search.candidates, "random", [chosen.dose], repair), chosen.dose)]
-    if repair.scores.target != "dense":
-        scale = build_method_masks(search.candidates, "scale", TENTHS, repair)
-        dose, attempts = find_smallest_dose(search, scale)
-        controls.insert(0, (scale, dose or nearest_attempt(attempts).dose))
+    random = build_method_masks(search.candidates, "random", [chosen.dose], repair)
+    scale = build_method_masks(search.candidates, "scale", TENTHS, repair)
+    scale_dose, attempts = find_smallest_dose(search, scale)
     results = []
-    for control, dose in controls:
+    for control, dose in ((scale, scale_dose or nearest_attempt(attempts).dose), (random, chosen.dose)):
         with temporary_candidate(search.candidates, control, dose) as candidate:
             evaluation = evaluate_model(search.evaluator, candidate.model, confirmation, search.candidates.report)
         limits = search.evaluator.gate

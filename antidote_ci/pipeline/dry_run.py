@@ -11,7 +11,7 @@ from antidote_ci.hub.remote import count_remote_bytes, count_remote_weight_bytes
 from antidote_ci.model import memory
 from antidote_ci.paths import free_space
 from antidote_ci.pipeline import dose_search, evaluator, output, resolve
-from antidote_ci.policy import Command, RunConfig, TargetChoice
+from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import PromptSetRecord, ScoreMethod
 from antidote_ci.repair.methods import METHODS
 from antidote_ci.report.origins import full_name
@@ -34,8 +34,7 @@ class DryRunForecast:
     model: str
     revision: str | None
     reference: str | None
-    """None when the model names it, and for the target `dense`, which has none."""
-    target: TargetChoice
+    """None when the model names it."""
     method: ScoreMethod
     judge: str
     prompts: dict[str, int]
@@ -87,7 +86,6 @@ def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
         model=config.model,
         revision=model.revision,
         reference=reference,
-        target=repair.target,
         method=repair.method,
         judge=config.policy.evaluation.judge,
         prompts=_count_by_role(files),
@@ -110,7 +108,7 @@ def describe_plan(forecast: DryRunForecast) -> list[str]:
     """Model, reference, judge, prompts and method as lines of text."""
     lines = [
         f"model      {full_name(forecast.model, forecast.revision)}",
-        f"reference  {forecast.reference or ('none' if forecast.target == 'dense' else 'named by the model')}",
+        f"reference  {forecast.reference or 'named by the model'}",
         f"judge      {forecast.judge}",
         f"prompts    {', '.join(f'{n:,} {role}' for role, n in forecast.prompts.items() if n)}",
         f"method     {forecast.method}",
@@ -188,7 +186,7 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
 
 def _reference_name(config: RunConfig) -> str | None:
     reference = config.policy.repair.reference
-    if reference is not None or config.policy.repair.target == "dense" or not pull.is_local(config.model):
+    if reference is not None or not pull.is_local(config.model):
         return reference
     return resolve.find_reference(resolve.open_local(config.model), None).id
 

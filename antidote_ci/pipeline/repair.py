@@ -108,11 +108,6 @@ def _require_supported(config: RepairConfig) -> None:
             cause="a dose is a share, written as a number from 0 to 1",
             hint=f"did you mean {dose / 100:g}?" if 1 < dose <= 100 else None,
         )
-    if config.run.policy.repair.target == "dense" and config.method == "scale":
-        raise ConfigurationError(
-            "`scale` needs a reference to shrink towards, and --target dense has none",
-            hint="name the aligned model with --reference and leave the target to `auto`, or choose --method antidote",
-        )
     output.require_own_output(config.run.out, REPAIR_OUTPUT_NAMES)
 
 
@@ -134,9 +129,7 @@ def _resolve_input(config: RepairConfig, console: Console) -> RepairInput:
         source = resolve.pull_model(run.model, run.revision, console.report)
         require_disjoint_folders(source.source.folder, run.out / output.MODEL_FOLDER)
         require_replaceable(run.out / output.MODEL_FOLDER)
-        reference_source = resolve.select_reference(source, settings)
-        if reference_source is None:
-            return RepairInput(source, None, None)
+        reference_source = resolve.find_reference(source, settings.reference)
         reference = resolve.resolve_reference(source, reference_source, console.report)
         return RepairInput(source, reference_source, reference)
 
@@ -144,15 +137,15 @@ def _resolve_input(config: RepairConfig, console: Console) -> RepairInput:
 def _plan(
     config: RepairConfig, repair_input: RepairInput, prompts: RepairPrompts, sandbox: Sandbox, console: Console
 ) -> RepairPlan:
-    policy, source, reference = config.run.policy, repair_input.source, repair_input.reference
+    policy, source, reference = config.run.policy, repair_input.source, repair_input.pulled_reference
     reported_model = resolve.to_reported_model(source)
     request = PlanRequest(
         source=reported_model.source,
         reference=repair_input.reference_source,
         model=resolve.to_model(source, reference),
-        reference_folder=reference.source.folder if reference else None,
+        reference_folder=reference.source.folder,
         method=config.method,
-        target=resolve_repair_target(source.layout, policy.repair.target),
+        target=resolve_repair_target(source.layout),
         dose=config.dose,
         texts=_text_lengths(config, prompts),
         budget=policy.repair.activation_megabytes * 1_000_000,
@@ -160,8 +153,7 @@ def _plan(
     with console.step("plan the repair"):
         plan = sandbox.call(planning.plan_repair, request, console.report)
     notes = plan.notes + output.collect_notes(reported_model, config.run.out / output.MODEL_FOLDER)
-    if reference:
-        notes += resolve.vocabulary_differences(source, reference)
+    notes += resolve.vocabulary_differences(source, reference)
     if config.method == "taylor" and policy.evaluation.task is None and prompt_sets.resolve_benign(policy) is None:
         notes.append("Embedded prompts are used to preserve utility. Use --task or --benign to name your own.")
     return dataclasses.replace(plan, notes=notes)

@@ -30,7 +30,7 @@ from antidote_ci.records import (
     RepairResult,
     Report,
 )
-from antidote_ci.repair.methods import METHODS, dose_ladder
+from antidote_ci.repair.methods import dose_ladder
 from antidote_ci.repair.planning import layer_name
 from antidote_ci.repair.taylor import sample_evenly
 
@@ -48,25 +48,24 @@ def repair_model(
     Returns the report with the verdict on the repair, and the folder of the repaired weights if they pass.
     """
     console, report = context.console, dataclasses.replace(report, verdict="fail")
-    if repair_input.reference_source is not None:
-        with console.step("measure the reference"):
-            reference = repair_input.reference or resolve.resolve_reference(
-                repair_input.source, repair_input.reference_source, console.report, resolve.resolve_use(context.config)
-            )
-            repair_input = dataclasses.replace(repair_input, reference=reference)
-            model = Model(reference.source.folder)
-            require_loadable(context, model)
-            evaluated = evaluate_model(context.evaluator, model, prompts.confirmation, console.report, role="reference")
-        verdict_text = gate.describe_verdict("the reference", evaluated)
-        logger.info(verdict_text)
-        report = dataclasses.replace(
-            report,
-            reference=repair_input.reference_source,
-            evaluations=Evaluations(report.evaluations.before, evaluated, None),
-            notes=resolve.vocabulary_differences(repair_input.source, reference),
+    with console.step("measure the reference"):
+        reference = repair_input.reference or resolve.resolve_reference(
+            repair_input.source, repair_input.reference_source, console.report, resolve.resolve_use(context.config)
         )
-        if evaluated.verdict != "pass":
-            return dataclasses.replace(report, reason=f"{verdict_text}, so it cannot be used for a repair"), None
+        repair_input = dataclasses.replace(repair_input, reference=reference)
+        model = Model(reference.source.folder)
+        require_loadable(context, model)
+        evaluated = evaluate_model(context.evaluator, model, prompts.confirmation, console.report, role="reference")
+    verdict_text = gate.describe_verdict("the reference", evaluated)
+    logger.info(verdict_text)
+    report = dataclasses.replace(
+        report,
+        reference=repair_input.reference_source,
+        evaluations=Evaluations(report.evaluations.before, evaluated, None),
+        notes=resolve.vocabulary_differences(repair_input.source, reference),
+    )
+    if evaluated.verdict != "pass":
+        return dataclasses.replace(report, reason=f"{verdict_text}, so it cannot be used for a repair"), None
     with console.step("score the weights"):
         factory = _build_factory(context, repair_input, prompts)
         method = context.config.policy.repair.method
@@ -140,15 +139,14 @@ def _build_factory(context: RunContext, repair_input: RepairInput, prompts: Spli
 
 
 def _measure_frontier(search: SearchContext, method_masks: MethodMasks, chosen: float | None) -> list[FrontierPoint]:
-    """Points of every method that is possible with this model."""
+    """Points of every method."""
     factory, all_masks = search.candidates, [method_masks]
     for method in get_args(Method):
-        if method != method_masks.method and (factory.reference is not None or not METHODS[method].needs_reference):
+        if method != method_masks.method:
             like = method_masks if method in ("scale", "random") else None
             doses = dose_search.spread_doses(dose_ladder(method, factory.target))
             all_masks.append(candidates.build_method_masks(factory, method, doses, like))
-    reference = Model(factory.reference.source.folder) if factory.reference else None
-    return dose_search.measure_frontier(search, all_masks, chosen, reference)
+    return dose_search.measure_frontier(search, all_masks, chosen, Model(factory.reference.source.folder))
 
 
 def _measure_divergence(context: RunContext, before: Model, after: Model, rows: list[PromptRow]) -> Divergence | None:
@@ -160,9 +158,7 @@ def _measure_divergence(context: RunContext, before: Model, after: Model, rows: 
 
 
 def _measure_drift(context: RunContext, factory: CandidateFactory, after: Model, rows: list[PromptRow]) -> Drift | None:
-    """Drift of the model and of its repair from the reference; None for `dense`, which has no reference."""
-    if factory.reference is None:
-        return None
+    """Drift of the model and of its repair from the reference."""
     prompts = sample_evenly([row.prompt for row in rows], DRIFT_PROMPTS)
     request = DriftRequest(Model(factory.reference.source.folder), factory.runnable_model, after, prompts)
     return context.sandbox.call(measure_drifts, request, context.console.report)

@@ -12,15 +12,14 @@ from typing import Literal
 from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import is_pickled_weights
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
-from antidote_ci.checkpoint.vocabularies import require_same_vocabulary
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.access import HubAccess, read_access
 from antidote_ci.hub.remote import NAME, RepositoryInfo
-from antidote_ci.policy import RepairSection, RunConfig
+from antidote_ci.policy import RunConfig
 from antidote_ci.records import FoundBy, Model, ModelSource, OnProgress, ReportedReference, ReportedSource
-from antidote_ci.repair.targets import require_same_shapes, resolve_repair_target
+from antidote_ci.repair.targets import require_same_shapes, require_same_vocabulary
 
 ModelUse = Literal["read", "run", "merge"]
 """How the weights are used: read from disk, loaded to generate, or merged with an adapter and loaded."""
@@ -162,13 +161,6 @@ def pull_access() -> HubAccess:
     return read_access(os.environ)
 
 
-def select_reference(model: Checkpoint, settings: RepairSection) -> ReportedReference | None:
-    """The reference of a repair; None for `dense`, which needs no reference."""
-    if resolve_repair_target(model.layout, settings.target) == "dense":
-        return None
-    return find_reference(model, settings.reference)
-
-
 def vocabulary_differences(model: Checkpoint, reference: Checkpoint) -> list[str]:
     """Notes on tensors whose number of vocabulary rows differs from that of the reference."""
     shapes = {name: info.shape for name, info in reference.layout.tensors.items()}
@@ -199,7 +191,7 @@ def find_reference(model: Checkpoint, named: str | None) -> ReportedReference:
     raise ConfigurationError(
         f"the reference of {model.source.id} cannot be found",
         cause="neither adapter_config.json nor base_model of the card names the aligned model before fine-tuning",
-        hint="add --reference ORG/NAME; without one, merged weights can be evaluated, or repaired with --target dense",
+        hint="add --reference ORG/NAME; without one, merged weights can be evaluated but not repaired",
     )
 
 

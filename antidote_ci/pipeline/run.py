@@ -38,7 +38,7 @@ def run(config: RunConfig, console: Console) -> Report:
             return output.restore_previous(config, previous)
     with console.step("pull the model"):
         source = resolve.pull_model(config.model, revision, console.report, resolve.resolve_use(config))
-        reference = resolve.select_reference(source, config.policy.repair)
+        reference = resolve.find_reference(source, config.policy.repair.reference)
         base = resolve.resolve_base(source, reference, console.report, resolve.resolve_use(config))
     reported_model = resolve.to_reported_model(source)
     if publication is not None:

@@ -13,6 +13,7 @@ from antidote_ci.pipeline.output import MODEL_FOLDER
 from antidote_ci.pipeline.resolve import pull_access
 from antidote_ci.records import Manifest, OnProgress, ReportedReference, ReportedSource, Verification
 from antidote_ci.repair import verifying
+from antidote_ci.repair.manifest import load_manifest
 from antidote_ci.report.console import Console
 from antidote_ci.report.origins import full_name
 from antidote_ci.report.text import flatten
@@ -44,7 +45,7 @@ def verify_result(
     """
     with console.step("pull the result"):
         location = _locate_result(result, revision, console.report)
-    manifest = verifying.load_manifest(location.folder)
+    manifest = load_manifest(location.folder)
     verification = _compare(location, manifest, source, reference, console)
     return replace(verification, id=location.id, revision=location.revision)
 

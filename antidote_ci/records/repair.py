@@ -8,9 +8,9 @@ from antidote_ci.records.models import ComputeEnvironment, ReportedReference, Re
 
 ScoreMethod = Literal["antidote", "taylor"]
 Method = Literal[ScoreMethod, "scale", "random"]
-"""`scale` and `random` are the controls."""
-RepairTarget = Literal["adapter", "delta", "dense"]
-"""Scored: an adapter's factors, the difference to the reference, or (asked for) the weights themselves."""
+"""The last two are the controls."""
+RepairTarget = Literal["adapter", "delta"]
+"""What is scored: an adapter's factors, or the difference of full weights to the reference."""
 Grouping = Literal["row", "tensor"]
 """What a dose is a share of: each output row, or each tensor."""
 

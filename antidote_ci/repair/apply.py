@@ -1,4 +1,4 @@
-"""Apply: a checkpoint and a mask in, a repaired checkpoint out. A file operation that runs no model."""
+"""Apply a mask to a checkpoint and write the repaired one. A file operation that runs no model."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from antidote_ci import __version__, records
 from antidote_ci.checkpoint import tensors
+from antidote_ci.checkpoint.adapter_config import A_ENDING
+from antidote_ci.checkpoint.card import CARD
 from antidote_ci.checkpoint.files import display_name, sha256_file
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
-from antidote_ci.checkpoint.lora_names import A_ENDING
 from antidote_ci.checkpoint.swap import rollback_on_error
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.checkpoint.writer import publish_in_place, write_checkpoint
@@ -34,12 +35,10 @@ from antidote_ci.repair.masking import mask_metadata
 if TYPE_CHECKING:
     import torch
 
-CARD = "README.md"
-
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the manifest says of the run that made the repair."""
+    """The fields of the manifest that describe the run."""
 
     run_id: str
     source: ReportedSource
@@ -49,7 +48,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class ApplyRequest:
-    """`mask` is None for `scale`; `reference` is None where the edit is zero: an adapter's factors, dense weights."""
+    """The arguments of `apply_mask`.
+
+    `mask` is None for `scale`. `reference` is None for an adapter, whose entries become zero.
+    """
 
     source: Path
     reference: Path | None
@@ -63,28 +65,28 @@ class ApplyRequest:
 
 @dataclass(frozen=True)
 class ApplyResult:
-    """What changed on disk."""
+    """The changes on disk."""
 
     target: RepairTarget
     effective_dose: float
     changed: dict[str, int]
-    """Entries whose value is another, by tensor."""
+    """Tensor -> number of entries whose value changed."""
     scored: int
     files: list[WeightFile]
 
 
 @memory.return_freed_memory()
 def apply_mask(request: ApplyRequest, report: OnProgress) -> ApplyResult:
-    """Write the repaired checkpoint to `destination`: complete with its manifest, or not at all.
+    """Write the repaired checkpoint with its manifest to `destination`, completely or not at all.
 
-    Killed anywhere, the same request goes on where it stopped. Raises ConfigurationError for a mask of another
-    checkpoint, InfrastructureError when source, reference or mask are not what was scored.
+    After a kill the same request continues where it stopped. Raises ConfigurationError for the mask of another
+    checkpoint, InfrastructureError when source, reference or mask changed since scoring.
     """
     scores = request.scores
     source = read_layout(request.source)
     reference = read_layout(request.reference) if request.reference else None
     if (scores.target == "delta") != (reference is not None):
-        raise ValueError(f"{scores.target} and its reference do not go together")
+        raise ValueError(f"the target {scores.target} contradicts the reference")
     _require_shapes(source, scores)
     if reference is not None:
         _require_shapes(reference, scores)
@@ -92,28 +94,31 @@ def apply_mask(request: ApplyRequest, report: OnProgress) -> ApplyResult:
         _require_matching_mask(request, request.mask)
     manifest = _draft_manifest(request)
     key = seal_manifest(replace(manifest, run_id="")).digest
-    with ThreadPoolExecutor(1) as beside:
-        # The writer hashes what it reads of the source; the reference is read tensor by tensor, so it is hashed apart.
-        hashing = beside.submit(_hash_files, reference)
+    names = {tensor.name for tensor in scores.tensors}
+    if request.method == "scale" and scores.target == "adapter":
+        # The delta of an adapter is B A: scaling one factor scales it.
+        names = {name for name in names if not name.endswith(A_ENDING)}
+    with ThreadPoolExecutor(1) as pool:
+        # The writer hashes the source while it reads it. The reference is read tensor by tensor, so it is hashed here.
+        hashing = pool.submit(_hash_shards, reference)
         edit = _build_edit(request, reference)
-        written = write_checkpoint(source, request.destination, _list_edited(request), edit, key, report)
+        written = write_checkpoint(source, request.destination, names, edit, key, report)
         reference_files = hashing.result()
     with rollback_on_error(request.destination):
         source_files = {file.path: file.sha256_in or "" for file in written.files}
         _require_hashes(source, scores.source_files, source_files)
         if reference is not None:
             _require_hashes(reference, scores.reference_files, reference_files)
-    # People go on editing the card, so the proof does not cover it.
-    proven = [file for file in written.files if file.path != CARD]
-    publish_in_place(
-        request.destination, records.to_json(seal_manifest(replace(manifest, changed=written.changed, files=proven)))
-    )
-    entries = sum(each.entries for each in scores.tensors)
-    return ApplyResult(scores.target, manifest.effective_dose, written.changed, entries, proven)
+    # The manifest does not cover the card, which people edit afterwards.
+    files = [file for file in written.files if file.path != CARD]
+    manifest = seal_manifest(replace(manifest, changed=written.changed, files=files))
+    publish_in_place(request.destination, records.to_json(manifest))
+    entries = sum(tensor.entries for tensor in scores.tensors)
+    return ApplyResult(scores.target, manifest.effective_dose, written.changed, entries, files)
 
 
 def _draft_manifest(request: ApplyRequest) -> Manifest:
-    """The manifest but for what is known when all is written. But for the run, it decides the repaired bytes."""
+    """Build the manifest without `changed` and `files`. Except for the run ID, it determines the repaired bytes."""
     scores, mask = request.scores, request.mask
     return Manifest(
         schema_version=records.SCHEMA_VERSION,
@@ -135,64 +140,56 @@ def _draft_manifest(request: ApplyRequest) -> Manifest:
     )
 
 
-def _list_edited(request: ApplyRequest) -> set[str]:
-    """A scaled adapter's delta is B A: one factor carries the whole shrink."""
-    names = {each.name for each in request.scores.tensors}
-    if request.method == "scale" and request.scores.target == "adapter":
-        return {name for name in names if not name.endswith(A_ENDING)}
-    return names
-
-
 def _build_edit(
     request: ApplyRequest, reference: CheckpointLayout | None
 ) -> Callable[[str, "torch.Tensor"], "torch.Tensor"]:
     import torch
 
-    scored = {each.name: each for each in request.scores.tensors}
-    packed = TensorFile(request.mask.path) if request.mask else None
+    scored = {tensor.name: tensor for tensor in request.scores.tensors}
+    mask_file = TensorFile(request.mask.path) if request.mask else None
 
     def edit(name: str, weight: torch.Tensor) -> torch.Tensor:
         base = None if reference is None else tensors.read_tensor(reference, name)
-        if packed is None:
+        if mask_file is None:
             return edits.interpolate(weight, torch.zeros(()) if base is None else base, request.dose)
-        mask = masks.unpack_mask(packed.read(name), scored[name].rows, scored[name].columns)
+        mask = masks.unpack_mask(mask_file.read(name), scored[name].rows, scored[name].columns)
         return edits.zero_masked(weight, mask) if base is None else edits.restore_masked(weight, base, mask)
 
     return edit
 
 
-def _hash_files(layout: CheckpointLayout | None) -> dict[str, str]:
+def _hash_shards(layout: CheckpointLayout | None) -> dict[str, str]:
     return {} if layout is None else {shard: sha256_file(layout.folder / shard) for shard in layout.shards}
 
 
 def _require_shapes(layout: CheckpointLayout, scores: Scores) -> None:
     shapes = {name: info.shape for name, info in layout.tensors.items()}
-    for each in scores.tensors:
-        if shapes.get(each.name) != (each.rows, each.columns):
-            raise _changed_file_error(f"{each.name} in {display_name(layout.folder)}")
+    for tensor in scores.tensors:
+        if shapes.get(tensor.name) != (tensor.rows, tensor.columns):
+            raise _changed_error(f"{tensor.name} in {display_name(layout.folder)}")
 
 
-def _require_hashes(layout: CheckpointLayout, meant: Mapping[str, str], found: Mapping[str, str]) -> None:
+def _require_hashes(layout: CheckpointLayout, scored: Mapping[str, str], current: Mapping[str, str]) -> None:
     for shard in layout.shards:
-        if shard not in meant or found[shard] != meant[shard]:
-            raise _changed_file_error(f"{shard} in {display_name(layout.folder)}")
+        if shard not in scored or current[shard] != scored[shard]:
+            raise _changed_error(f"{shard} in {display_name(layout.folder)}")
 
 
 def _require_matching_mask(request: ApplyRequest, mask: MaskFile) -> None:
-    said = TensorFile(mask.path)
-    if said.header.metadata != mask_metadata(request.scores, request.method, request.dose):
+    mask_file = TensorFile(mask.path)
+    if mask_file.header.metadata != mask_metadata(request.scores, request.method, request.dose):
         raise ConfigurationError(
             f"{mask.path.name} is not the mask of {request.method} at dose {request.dose:g} for this checkpoint",
             cause="it was made from other weights, or renamed",
             hint="make the masks again from this checkpoint's scores",
         )
-    if sha256_file(mask.path) != mask.sha256 or any(each.name not in said for each in request.scores.tensors):
-        raise _changed_file_error(mask.path.name)
+    if sha256_file(mask.path) != mask.sha256 or any(tensor.name not in mask_file for tensor in request.scores.tensors):
+        raise _changed_error(mask.path.name)
 
 
-def _changed_file_error(what: str) -> InfrastructureError:
+def _changed_error(name: str) -> InfrastructureError:
     return InfrastructureError(
-        f"{what} is not what was scored",
-        cause="something wrote to it in the meantime",
-        hint="score again, when nothing writes to it",
+        f"{name} changed since it was scored",
+        cause="another program wrote to it in the meantime",
+        hint="score again when no other program writes to it",
     )

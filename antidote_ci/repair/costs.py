@@ -1,4 +1,4 @@
-"""What a repair costs in bytes and seconds, from names and sizes alone: every formula and every measured constant."""
+"""The cost of a repair in bytes and seconds, estimated from names and sizes: all formulas and measured constants."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from antidote_ci.repair.methods import METHODS, score_method
 
 FLOAT32 = 4
 CHARACTERS_PER_TOKEN = 4
-"""Of English; no tokenizer is opened."""
+"""Of English text. No tokenizer is opened."""
 ROWS_AT_ONCE = 16
-"""In a micro-batch."""
+"""Texts in a micro-batch."""
 MULTIPLICATIONS_A_SECOND = 2e11
-"""What two cores that compute in bfloat16 reached while scoring models of 87M and 135M weights."""
+"""Measured on two cores with bfloat16 arithmetic, while scoring models of 87M and 135M weights."""
 BYTES_A_SECOND = 1.5e8
-"""Of weights masked, edited, written, read again and hashed by one core."""
+"""Weights that one core masks, edits, writes, reads back and hashes."""
 
 
 @dataclass(frozen=True)
 class RepairWorkload:
-    """What decides the costs."""
+    """The inputs of the estimates."""
 
     method: Method
     source: CheckpointLayout
-    skeleton: MetaModel
-    """The model that scoring runs: the source, or an adapter's base with it."""
+    meta_model: MetaModel
+    """The model that scoring runs: the source, or the base with the adapter."""
     matrices: Sequence[ScoredTensor]
     texts: Sequence[int]
     """Characters of each text that scoring reads."""
@@ -37,59 +37,60 @@ class RepairWorkload:
 
     @property
     def entries(self) -> int:
-        """Of all scored matrices."""
-        return sum(each.entries for each in self.matrices)
+        """The number of entries of all scored matrices."""
+        return sum(matrix.entries for matrix in self.matrices)
 
 
 def estimate_bytes_written(work: RepairWorkload) -> int:
-    """The weights, a bit an entry for the mask, and a norm a column.
+    """Estimate the bytes on disk: the weights, one bit per entry for the mask, and one norm per column.
 
-    In place of the norms `taylor` has a score an entry, and two sums that are removed when it has scored.
+    `taylor` writes one score per entry instead of the norms, and two sums that are removed after scoring.
     """
-    norms = FLOAT32 * sum(each.columns for each in work.matrices) if score_method(work.method) else 0
+    norms = FLOAT32 * sum(matrix.columns for matrix in work.matrices) if score_method(work.method) else 0
     scores = 3 * FLOAT32 * work.entries if work.method == "taylor" else norms
     mask = 0 if work.method == "scale" else -(-work.entries // 8)
     return count_weight_bytes(work.source) + scores + mask
 
 
 def estimate_memory(work: RepairWorkload) -> int:
-    """The largest of three peaks, each beyond what the interpreter and its libraries take.
+    """Estimate the peak memory in bytes, without the interpreter and its libraries: the largest of three peaks.
 
-    Scoring: the largest block, as it is stored and as it is computed with (`taylor`: with its gradients and two sums of
-    them in float32), and what a micro-batch leaves in it (three of the widest vectors and three hidden states a
-    token), or, if these are larger, embeddings and output layer, or for `taylor`, whose models begin their answers in
-    memory where they fit, all of it; and the hidden states of all texts. Masks: of the largest matrix three copies in
-    float32, and a byte an entry. Writing: four copies as they are stored, and two bytes an entry.
+    Scoring: the largest block in its stored and its computing dtype (`taylor`: with gradients and two float32 sums),
+    and the activations of a micro-batch (three vectors of the widest layer and three hidden states per token); or the
+    embeddings and the output layer, or for `taylor` the whole model if it fits in memory, whichever is larger; plus
+    the hidden states of all texts. Masks: three float32 copies of the largest matrix, and one byte per entry. Writing:
+    four copies in the stored dtype, and two bytes per entry.
     """
-    largest = max(each.entries for each in work.matrices)
-    shapes = work.source.tensors
-    stored = max((shapes[each.name].end - shapes[each.name].start) for each in work.matrices)
-    writing = 4 * stored + 2 * largest
+    largest = max(matrix.entries for matrix in work.matrices)
+    infos = [work.source.tensors[matrix.name] for matrix in work.matrices]
+    writing = 4 * max(info.end - info.start for info in infos) + 2 * largest
     masking = 0 if work.method == "scale" else (3 * FLOAT32 + 1) * largest
     return max(writing, masking, _scoring_memory(work) if score_method(work.method) else 0)
 
 
 def estimate_seconds(work: RepairWorkload) -> float:
-    """Multiplications of the passes, and bytes of the weights."""
-    weights = work.skeleton.layout.entries
+    """Estimate the duration from the multiplications of the forward passes and the bytes of the weights."""
+    weights = work.meta_model.layout.entries
     multiplications = METHODS[work.method].passes * weights * sum(work.texts) / CHARACTERS_PER_TOKEN
     return multiplications / MULTIPLICATIONS_A_SECOND + count_weight_bytes(work.source) / BYTES_A_SECOND
 
 
 def _scoring_memory(work: RepairWorkload) -> int:
-    skeleton, taylor = work.skeleton, work.method == "taylor"
-    item, stored = skeleton.dtype.itemsize, skeleton.layout.tensors
+    meta_model, is_taylor = work.meta_model, work.method == "taylor"
+    item, infos = meta_model.dtype.itemsize, meta_model.layout.tensors
 
-    def filled(names: Sequence[str], extra: int) -> int:
-        return sum(stored[name].end - stored[name].start + (item + extra) * prod(stored[name].shape) for name in names)
+    def loaded_bytes(names: Sequence[str], extra: int) -> int:
+        return sum(infos[name].end - infos[name].start + (item + extra) * prod(infos[name].shape) for name in names)
 
-    width: int = skeleton.network.config.get_text_config().hidden_size
-    token = 3 * item * (width + max(each.rows for each in work.matrices))
+    width: int = meta_model.network.config.get_text_config().hidden_size
+    token = 3 * item * (width + max(matrix.rows for matrix in work.matrices))
     batch = token * min(ROWS_AT_ONCE, len(work.texts)) * max(work.texts, default=0) // CHARACTERS_PER_TOKEN
-    block = max(filled(skeleton.tensor_names(each), item + 2 * FLOAT32 if taylor else 0) for each in skeleton.blocks)
-    outside = [EMBEDDINGS_PART, HEAD_PART] if taylor else [EMBEDDINGS_PART]
-    if taylor and memory.fits_in_memory(Model(skeleton.layout.folder)):
-        outside += skeleton.blocks
-    others = filled([name for part in outside for name in skeleton.tensor_names(part)], 0)
-    kept = len(skeleton.blocks) + 1 if taylor else 1  # gradients need what went into every block
-    return max(block + batch, others) + min(kept * item * width * sum(work.texts) // CHARACTERS_PER_TOKEN, work.budget)
+    extra = item + 2 * FLOAT32 if is_taylor else 0
+    block = max(loaded_bytes(meta_model.tensor_names(name), extra) for name in meta_model.blocks)
+    parts = [EMBEDDINGS_PART, HEAD_PART] if is_taylor else [EMBEDDINGS_PART]
+    if is_taylor and memory.fits_in_memory(Model(meta_model.layout.folder)):
+        parts += meta_model.blocks
+    outside = loaded_bytes([name for part in parts for name in meta_model.tensor_names(part)], 0)
+    cached = len(meta_model.blocks) + 1 if is_taylor else 1  # gradients need the input of every block
+    hidden_states = cached * item * width * sum(work.texts) // CHARACTERS_PER_TOKEN
+    return max(block + batch, outside) + min(hidden_states, work.budget)

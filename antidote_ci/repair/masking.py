@@ -1,4 +1,4 @@
-"""Statistics and weights in, bit-packed masks of every dose out. Runs no model; called in the child process."""
+"""Write bit-packed mask files for a list of doses from statistics and weights. Runs no model; called in the child."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,35 +22,35 @@ if TYPE_CHECKING:
 
 
 FORMULAS: Mapping[ScoreMethod, Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]] = {"antidote": wanda_score}
-"""Of weights and input norms; of the others scoring writes the scores themselves."""
+"""Scores that are computed here from weights and input norms. For the other methods, scoring writes the scores."""
 
 
 @dataclass(frozen=True)
 class MaskRequest:
-    """`reference` is None where the edit is zero: an adapter's factors, and dense weights."""
+    """The arguments of `write_mask_files`. `reference` is None for an adapter, whose entries become zero."""
 
     source: Path
     reference: Path | None
     scores: Scores
     statistics: Path | None
-    """What scoring wrote; None where nothing was scored."""
+    """The file that scoring wrote; None for a random mask without a score."""
     doses: list[float]
     by_chance: bool
-    """The control `random`: as many entries, in the same groups, of a random score."""
+    """True for the control `random`: a random score with the counts and groups of `scores`."""
     folder: Path
 
 
 @memory.return_freed_memory()
 def write_mask_files(request: MaskRequest, report: OnProgress) -> list[MaskFile]:
-    """Write `folder/<method>-<dose>.safetensors`, `<tensor name>` -> packed mask, for every dose in one pass.
+    """Write `folder/<method>-<dose>.safetensors`, tensor name -> packed mask, for every dose in one pass.
 
-    Raises ConfigurationError for a tensor without statistics and for scores that are no finite numbers.
+    Raises ConfigurationError for a tensor without statistics and for a score that is NaN or infinite.
     """
     scored = request.scores.tensors
     method: Method = "random" if request.by_chance else _require_score(request)
     paths = [request.folder / f"{method}-{dose:g}.safetensors" for dose in request.doses]
-    shapes = {each.name: ("U8", (-(-each.entries // 8),)) for each in scored}
-    top = masks.select_per_row if request.scores.per == "row" else masks.select_per_tensor
+    shapes = {tensor.name: ("U8", (-(-tensor.entries // 8),)) for tensor in scored}
+    select = masks.select_per_row if request.scores.per == "row" else masks.select_per_tensor
     score_of = _build_scorer(request)
     request.folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:
@@ -58,22 +58,20 @@ def write_mask_files(request: MaskRequest, report: OnProgress) -> list[MaskFile]
             files.enter_context(tensors.open_writer(path, shapes, mask_metadata(request.scores, method, dose)))
             for path, dose in zip(paths, request.doses, strict=True)
         ]
-        for done, each in enumerate(scored, 1):
-            for write, mask in zip(writers, top(score_of(each), request.doses), strict=True):
+        for done, tensor in enumerate(scored, 1):
+            for write, mask in zip(writers, select(score_of(tensor), request.doses), strict=True):
                 write(masks.pack_mask(mask))
             report(Progress("masks", done, len(scored)))
-    entries = sum(each.entries for each in scored)
-    shares = [
-        sum(masks.count_covered(each, request.scores.per, dose) for each in scored) / entries for dose in request.doses
-    ]
-    return [
-        MaskFile(dose, share, path, sha256_file(path))
-        for dose, share, path in zip(request.doses, shares, paths, strict=True)
-    ]
+    entries = sum(tensor.entries for tensor in scored)
+    mask_files = []
+    for dose, path in zip(request.doses, paths, strict=True):
+        covered = sum(masks.count_covered(tensor, request.scores.per, dose) for tensor in scored)
+        mask_files.append(MaskFile(dose, covered / entries, path, sha256_file(path)))
+    return mask_files
 
 
 def mask_metadata(scores: Scores, method: Method, dose: float) -> dict[str, str]:
-    """What a mask file says of itself, so that no other checkpoint is edited by it."""
+    """Return the metadata of a mask file, which ties it to one checkpoint, method and dose."""
     return {
         "method": method,
         "dose": repr(float(dose)),
@@ -86,42 +84,43 @@ def mask_metadata(scores: Scores, method: Method, dose: float) -> dict[str, str]
 
 def _require_score(request: MaskRequest) -> ScoreMethod:
     if request.scores.method is None or request.statistics is None:
-        raise ValueError("nothing was scored: only masks by chance can be made")
+        raise ValueError("without scores only random masks can be made")
     return request.scores.method
 
 
 def _build_scorer(request: MaskRequest) -> Callable[[ScoredTensor], "torch.Tensor"]:
-    """The score of one tensor after another, float32 [rows, columns]."""
+    """Return the function that computes the score of one tensor, float32 [rows, columns]."""
     import numpy
 
     if request.by_chance or request.statistics is None:
-        return lambda each: masks.random_score(each.rows, each.columns, each.name)
+        return lambda tensor: masks.random_score(tensor.rows, tensor.columns, tensor.name)
     source = read_layout(request.source)
     reference = read_layout(request.reference) if request.reference else None
     statistics, formula = TensorFile(request.statistics), FORMULAS.get(_require_score(request))
 
-    def score(each: ScoredTensor) -> "torch.Tensor":
-        found = _read_statistics(statistics, each, 1 if formula else 2)
+    def score_tensor(tensor: ScoredTensor) -> "torch.Tensor":
+        score = _read_statistics(statistics, tensor, 1 if formula else 2)
         if formula:
-            found = formula(tensors.read_delta(source, reference, each.name), found)
-        if not numpy.isfinite(found.numpy()).all():
+            score = formula(tensors.read_delta(source, reference, tensor.name), score)
+        if not numpy.isfinite(score.numpy()).all():
             raise ConfigurationError(
-                f"the score of {each.name} holds NaN or infinite numbers",
+                f"the score of {tensor.name} holds NaN or infinite numbers",
                 cause="the weights or the activations overflow",
-                hint="look at the weights of that layer; training may have diverged",
+                hint="check the weights of that layer; the training may have diverged",
             )
-        return found
+        return score
 
-    return score
+    return score_tensor
 
 
-def _read_statistics(statistics: TensorFile, each: ScoredTensor, dimensions: int) -> "torch.Tensor":
-    """[columns] norms of a tensor's inputs, or its scores [rows, columns]."""
-    found = statistics.read(each.name) if each.name in statistics else None
-    if found is None or found.shape != (each.rows, each.columns)[-dimensions:]:
+def _read_statistics(statistics: TensorFile, tensor: ScoredTensor, dimensions: int) -> "torch.Tensor":
+    """Read the input norms [columns] of a tensor, or its scores [rows, columns]."""
+    values = statistics.read(tensor.name) if tensor.name in statistics else None
+    if values is None or values.shape != (tensor.rows, tensor.columns)[-dimensions:]:
         raise ConfigurationError(
-            f"{each.name} has no statistics" + ("" if found is None else f" of its shape, but {list(found.shape)}"),
-            cause="its layer was not run, or the statistics are those of another checkpoint",
-            hint="score again; if it happens twice, report this architecture",
+            f"{tensor.name} has no statistics"
+            + ("" if values is None else f" of its shape, but of shape {list(values.shape)}"),
+            cause="its layer was not run, or the statistics belong to another checkpoint",
+            hint="score again; if the error repeats, report this architecture",
         )
-    return found
+    return values

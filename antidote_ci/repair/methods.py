@@ -1,4 +1,4 @@
-"""What is known of each method but its formula. To add one: docs/adding-a-method.md."""
+"""The properties of each repair method except its formula. To add a method: docs/adding-a-method.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,44 +6,39 @@ from dataclasses import dataclass, field
 from antidote_ci.records import Grouping, Method, RepairTarget, ScoreMethod
 
 LADDER_DOSES = 15
-"""Doses of a method that scores, so that four attempts find the smallest that passes."""
+"""Doses of a method that scores: bisection finds the smallest passing one in four attempts."""
 TENTHS = tuple(step / 10 for step in range(1, 10))
-"""Of the controls."""
+"""The doses of the controls."""
 
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """One method."""
+    """The properties of one method."""
 
     per: Grouping | None
-    """Of what a dose is a share; None: it has no mask. A `random` that imitates another method has that one's."""
+    """The group whose share is the dose; None without a mask. `random` uses that of the repair it is compared to."""
     passes: int = 0
-    """How many forward passes over all texts scoring takes, by the clock."""
+    """The duration of scoring in forward passes over all texts."""
     doses: Mapping[RepairTarget, tuple[float, ...]] = field(default_factory=dict)
-    """Ascending; where there are none, tenths. The search begins in the middle: docs/repair.md."""
-    needs_reference: bool = False
-    """Whether its edit is nothing without the aligned model."""
+    """Ascending; TENTHS for a missing target. The search starts in the middle: docs/repair.md."""
 
 
 _ANTIDOTE = (0.005, 0.007, 0.01, 0.014, 0.02, 0.028, 0.04, 0.05, 0.065, 0.085, 0.11, 0.14, 0.18, 0.23, 0.3)
-_DENSE = (1e-5, 3e-5, 1e-4, 2e-4, 3e-4, 5e-4, 7e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7e-3, 0.01, 0.02)
 _TAYLOR = (0.002, 0.003, 0.004, 0.0055, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.055, 0.075, 0.1, 0.14, 0.2)
 _TAYLOR_DELTA = (1e-4, 1.5e-4, 2.5e-4, 4e-4, 6e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 8e-3, 0.012, 0.02, 0.03, 0.05)
 METHODS: Mapping[Method, MethodSpec] = {
-    "antidote": MethodSpec(per="row", passes=1, doses={"adapter": _ANTIDOTE, "delta": _ANTIDOTE, "dense": _DENSE}),
-    "taylor": MethodSpec(
-        per="tensor", passes=8, doses={"adapter": _TAYLOR, "delta": _TAYLOR_DELTA}, needs_reference=True
-    ),
-    "scale": MethodSpec(per=None, needs_reference=True),
+    "antidote": MethodSpec(per="row", passes=1, doses={"adapter": _ANTIDOTE, "delta": _ANTIDOTE}),
+    "taylor": MethodSpec(per="tensor", passes=8, doses={"adapter": _TAYLOR, "delta": _TAYLOR_DELTA}),
+    "scale": MethodSpec(per=None),
     "random": MethodSpec(per="row"),
 }
 
 
 def score_method(method: Method) -> ScoreMethod | None:
-    """By what a method chooses its entries; None for the controls, which alone score nothing."""
+    """Return the score that a method selects entries by; None for the controls, which score nothing."""
     return None if method == "scale" or method == "random" else method
 
 
 def dose_ladder(method: Method, target: RepairTarget) -> tuple[float, ...]:
-    """The doses that a method is searched over."""
+    """Return the doses that are searched for a method."""
     return METHODS[method].doses.get(target, TENTHS)

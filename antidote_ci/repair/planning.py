@@ -1,15 +1,16 @@
-"""What a repair would do, from names, sizes and one pass over the weights. Runs no model; called in the child."""
+"""Plan a repair from names, sizes and one pass over the weights. Runs no model; called in the child process."""
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint import tensors
+from antidote_ci.checkpoint.adapter_config import A_ENDING, PREFIX
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
-from antidote_ci.checkpoint.lora_names import A_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
 from antidote_ci.model.loading import select_device_and_dtype
@@ -26,23 +27,28 @@ from antidote_ci.records import (
     ReportedSource,
     ScoredTensor,
 )
-from antidote_ci.repair import costs, drift, masks
+from antidote_ci.repair import costs, masks
 from antidote_ci.repair.costs import RepairWorkload
 from antidote_ci.repair.methods import METHODS
 from antidote_ci.repair.targets import list_scored
 
-NOTABLE_DRIFT = 0.2
-"""A share of the named dose: when the effective one is further away, the plan says so."""
+if TYPE_CHECKING:
+    import torch
+
+NOTABLE_DIFFERENCE = 0.2
+"""The plan has a note when the effective dose differs from the requested one by more than this share of it."""
+ENTRIES_AT_ONCE = 1 << 20
+"""Entries that are converted to float64 at a time: a whole matrix would take four times the memory of the weights."""
 
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """`reference_folder` holds the weights that come back, or an adapter's base; None for `dense`."""
+    """The arguments of `plan_repair`. `reference_folder` holds the weights to restore, or the base of an adapter."""
 
     source: ReportedSource
-    reference: ReportedReference | None
+    reference: ReportedReference
     model: Model
-    reference_folder: Path | None
+    reference_folder: Path
     method: Method
     target: RepairTarget
     dose: float
@@ -54,14 +60,17 @@ class PlanRequest:
 
 @memory.return_freed_memory()
 def plan_repair(request: PlanRequest, report: OnProgress) -> RepairPlan:
-    """All that can be said before the repair. Raises ConfigurationError for NaN or infinite weights."""
+    """Compute the plan. Raises ConfigurationError for NaN or infinite weights."""
     source = read_layout(request.model.adapter or request.model.folder)
-    reference = read_layout(request.reference_folder) if request.reference_folder else None
-    skeleton = MetaModel(request.model, select_device_and_dtype()[1], "cpu")
+    reference = read_layout(request.reference_folder)
+    meta_model = MetaModel(request.model, select_device_and_dtype()[1], "cpu")
     matrices, left_alone = list_scored(request.model, request.target)
-    work = RepairWorkload(request.method, source, skeleton, matrices, request.texts, request.budget)
+    work = RepairWorkload(request.method, source, meta_model, matrices, request.texts, request.budget)
     covered = _count_covered(request, matrices)
     effective_dose = covered / work.entries if METHODS[request.method].per else request.dose
+    notes = []
+    if abs(effective_dose - request.dose) > NOTABLE_DIFFERENCE * request.dose:
+        notes.append(f"Counts are whole numbers: the dose {request.dose:g} is {effective_dose:.3g} in effect.")
     return RepairPlan(
         source=request.source,
         reference=request.reference,
@@ -76,24 +85,58 @@ def plan_repair(request: PlanRequest, report: OnProgress) -> RepairPlan:
         bytes_written=costs.estimate_bytes_written(work),
         memory_bytes=costs.estimate_memory(work),
         seconds=costs.estimate_seconds(work),
-        drift=_measure_drift(source, reference, skeleton, matrices, report) if reference else [],
-        notes=_collect_notes(request, effective_dose),
+        drift=_measure_drift(source, reference, meta_model, matrices, report),
+        notes=notes,
     )
 
 
 def layer_name(name: str) -> str:
-    """The block that a tensor of the files belongs to, by its name: all up to the first number, and that number."""
-    found = re.match(r".*?\.\d+(?=\.)", name.removeprefix(PREFIX))
-    return found[0] if found else name
+    """Return the block of a tensor, which is its name up to the first number: `model.layers.0`."""
+    match = re.match(r".*?\.\d+(?=\.)", name.removeprefix(PREFIX))
+    return match[0] if match else name
+
+
+def squared_norm(weight: "torch.Tensor") -> float:
+    """||W||_F^2 in float64, of a matrix of any dtype."""
+    return math.fsum(float(part.square().sum()) for part in _float64_parts(weight))
+
+
+def squared_distance(weight: "torch.Tensor", reference: "torch.Tensor") -> float:
+    """||W - W_ref||_F^2 in float64, of two matrices of one shape and any dtypes."""
+    pairs = zip(_float64_parts(weight), _float64_parts(reference), strict=True)
+    return math.fsum(float((part - reference_part).square().sum()) for part, reference_part in pairs)
+
+
+def squared_product(a: "torch.Tensor", b: "torch.Tensor", scale: float) -> float:
+    """||s B A||_F^2 = s^2 tr((B^T B)(A A^T)), the delta of a LoRA adapter: https://arxiv.org/abs/2106.09685.
+
+    `a` [rank, in], `b` [out, rank]. Two Gram matrices [rank, rank] suffice; B A [out, in] is never computed.
+    """
+    a, b = a.double(), b.double()
+    # Both are symmetric, so the trace of their product is the sum of the products of their entries.
+    return scale**2 * max(0.0, float(((b.T @ b) * (a @ a.T)).sum()))
+
+
+def relative_drift(squared_delta: float, squared_reference: float) -> float:
+    """||W - W_ref||_F / ||W_ref||_F; for a reference of zeros 1 when the delta is not zero, else 0."""
+    if squared_reference == 0:
+        return float(squared_delta > 0)
+    return math.sqrt(squared_delta / squared_reference)
+
+
+def _float64_parts(weight: "torch.Tensor") -> "Iterator[torch.Tensor]":
+    flat = weight.reshape(-1)
+    return (flat[start : start + ENTRIES_AT_ONCE].double() for start in range(0, len(flat), ENTRIES_AT_ONCE))
 
 
 def _count_covered(request: PlanRequest, matrices: Sequence[ScoredTensor]) -> int:
-    """Entries of the mask; for `scale` those that are multiplied: all, or an adapter's factors B."""
+    """Count the entries of the mask. `scale` multiplies all entries, or those of the factors B of an adapter."""
     per = METHODS[request.method].per
     if per is not None:
-        return sum(masks.count_covered(each, per, request.dose) for each in matrices)
-    multiplied = [each for each in matrices if not each.name.endswith(A_ENDING)] if request.dose else []
-    return sum(each.entries for each in multiplied)
+        return sum(masks.count_covered(matrix, per, request.dose) for matrix in matrices)
+    if not request.dose:
+        return 0
+    return sum(matrix.entries for matrix in matrices if not matrix.name.endswith(A_ENDING))
 
 
 def _measure_drift(
@@ -103,45 +146,34 @@ def _measure_drift(
     matrices: Sequence[ScoredTensor],
     report: OnProgress,
 ) -> list[LayerDrift]:
-    """Of each layer with scored tensors, first to last. One pair of tensors is in memory at a time."""
-    names, found = {each.name for each in matrices}, []
+    """Measure the drift of each layer with scored tensors. One pair of tensors is in memory at a time."""
+    names, layers = {matrix.name for matrix in matrices}, []
     for done, block in enumerate(meta_model.blocks, 1):
-        moved, stood = [], []
+        deltas, references = [], []
         for linear in meta_model.linear_layers(block):
             factors = meta_model.lora.modules.get(linear.path) if meta_model.lora else None
             name = factors.a if factors else linear.tensor
             if name not in names:
                 continue
             weight = tensors.read_tensor(reference, linear.tensor)
-            stood.append(_require_finite(drift.squared_norm(weight), linear.tensor, reference))
+            references.append(_require_finite(squared_norm(weight), linear.tensor, reference))
             if factors:
                 a, b = tensors.read_tensor(source, factors.a), tensors.read_tensor(source, factors.b)
-                moved.append(_require_finite(drift.squared_product(a, b, factors.scaling), name, source))
+                delta = squared_product(a, b, factors.scaling)
             else:
-                moved.append(
-                    _require_finite(drift.squared_distance(tensors.read_tensor(source, name), weight), name, source)
-                )
-        if stood:
-            found.append(LayerDrift(layer_name(name), drift.relative_drift(sum(moved), sum(stood))))
+                delta = squared_distance(tensors.read_tensor(source, name), weight)
+            deltas.append(_require_finite(delta, name, source))
+        if references:
+            layers.append(LayerDrift(layer_name(name), relative_drift(sum(deltas), sum(references))))
         report(Progress("layers compared", done, len(meta_model.blocks)))
-    return found
-
-
-def _collect_notes(request: PlanRequest, effective_dose: float) -> list[str]:
-    """What the reader must know and no figure says."""
-    found = []
-    if abs(effective_dose - request.dose) > NOTABLE_DRIFT * request.dose:
-        found.append(f"Only whole entries can go: a dose of {request.dose:g} is {effective_dose:.3g} in effect.")
-    if request.target == "dense":
-        found.append("Entries of the weights themselves become zero, which soon destroys a model: measure the result.")
-    return found
+    return layers
 
 
 def _require_finite(squared: float, name: str, layout: CheckpointLayout) -> float:
-    if not isfinite(squared):
+    if not math.isfinite(squared):
         raise ConfigurationError(
             f"{name} in {display_name(layout.folder)} holds NaN or infinite numbers",
             cause="the training diverged, or the file is damaged",
-            hint="repair an earlier checkpoint of the same run",
+            hint="repair an earlier checkpoint of the same training",
         )
     return squared

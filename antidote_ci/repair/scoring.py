@@ -1,4 +1,4 @@
-"""Scoring: what is to be scored, and from which bytes, and the statistics of it. Called in the child process."""
+"""Score the weights of a checkpoint: run the model, write the statistics, record the inputs. Called in the child."""
 
 import hashlib
 import json
@@ -9,7 +9,6 @@ from pathlib import Path
 from antidote_ci import __version__, records
 from antidote_ci.checkpoint.files import list_files, sha256_file
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
-from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import memory
 from antidote_ci.model.input_norms import InputNormRequest, measure_input_norms
 from antidote_ci.records import (
@@ -31,31 +30,29 @@ SCRATCH = ".scratch"
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """`source` is the checkpoint that is repaired: an adapter's folder, or that of `model`.
-
-    `reference` is None where the edit is zero: an adapter's factors, and dense weights.
-    """
+    """The arguments of `score_weights`. `reference` is None for an adapter, whose entries become zero."""
 
     model: Model
     source: Path
+    """The checkpoint to repair: the folder of the adapter, or that of `model`."""
     reference: Path | None
     target: RepairTarget
     method: ScoreMethod | None
-    """None: only the targets are listed, for `scale` and for a `random` that imitates nothing."""
+    """None lists the tensors without scoring them, for `scale` and for a `random` without a repair to compare to."""
     rows: list[PromptRow]
-    """The realignment set: harmful prompts, for `antidote` with their answers."""
+    """The realignment set: harmful prompts, for `antidote` with answers."""
     benign: list[str]
     task: list[str]
     folder: Path
     budget: int
-    """Bytes of hidden states in memory; what is beyond waits on disk."""
+    """Bytes of hidden states in memory; the rest is stored on disk."""
 
 
 @memory.return_freed_memory()
 def score_weights(request: ScoreRequest, report: OnProgress) -> Scores:
-    """Write `folder/<method>.safetensors`, and beside it as JSON the record that is returned.
+    """Write `folder/<method>.safetensors`, and beside it the returned record as JSON.
 
-    What an earlier call left there is taken as it is when it was made from the same files and prompts.
+    Scores of an earlier call are reused when they were made from the same files and prompts.
     """
     tensors, left_alone = list_scored(request.model, request.target)
     files = {folder: _hash_folder(folder, report) for folder in _input_folders(request)}
@@ -64,7 +61,7 @@ def score_weights(request: ScoreRequest, report: OnProgress) -> Scores:
         _shard_hashes(read_layout(request.reference), files[request.reference]) if request.reference else {}
     )
 
-    def found(digest: str, plan: ComputeEnvironment | None) -> Scores:
+    def to_record(digest: str, plan: ComputeEnvironment | None) -> Scores:
         return Scores(
             method=request.method,
             target=request.target,
@@ -78,76 +75,69 @@ def score_weights(request: ScoreRequest, report: OnProgress) -> Scores:
         )
 
     if request.method is None:
-        return found("", None)
+        return to_record("", None)
     output = request.folder / f"{request.method}.safetensors"
     record, key_file = output.with_suffix(".json"), output.with_suffix(".key")
     key = _scores_key(request, files)
     if key_file.is_file() and key_file.read_text() == key:
-        kept = records.from_json(Scores, record.read_text())
-        if kept.sha256 == sha256_file(output):
-            return kept
+        stored = records.from_json(Scores, record.read_text())
+        if stored.sha256 == sha256_file(output):
+            return stored
     key_file.unlink(missing_ok=True)
     request.folder.mkdir(parents=True, exist_ok=True)
-    plan = _measure_statistics(request, output, report)
-    scores = found(sha256_file(output), plan)
+    try:
+        plan = _measure_statistics(request, output, report)
+    finally:
+        shutil.rmtree(request.folder / SCRATCH, ignore_errors=True)
+    scores = to_record(sha256_file(output), plan)
     record.write_text(records.to_json(scores))
-    key_file.write_text(key)  # last: it vouches for the other two
+    key_file.write_text(key)  # last, because it marks the other two as complete
     return scores
 
 
 def _measure_statistics(request: ScoreRequest, output: Path, report: OnProgress) -> ComputeEnvironment:
     scratch = request.folder / SCRATCH
-    try:
-        if request.method == "taylor":
-            return write_taylor_scores(
-                TaylorRequest(
-                    model=request.model,
-                    reference=_teacher_folder(request),
-                    harmful=[row.prompt for row in request.rows],
-                    benign=request.benign,
-                    task=request.task,
-                    output=output,
-                    scratch=scratch,
-                    budget=request.budget,
-                ),
-                report,
-            )
-        return measure_input_norms(
-            InputNormRequest(
-                model=request.model, rows=request.rows, output=output, scratch=scratch, budget=request.budget
-            ),
-            report,
+    if request.method == "taylor":
+        # The base of an adapter is its reference.
+        reference = request.model.folder if request.target == "adapter" else request.reference
+        if reference is None:
+            raise ValueError("full weights are scored against a reference")
+        taylor = TaylorRequest(
+            model=request.model,
+            reference=reference,
+            harmful=[row.prompt for row in request.rows],
+            benign=request.benign,
+            task=request.task,
+            output=output,
+            scratch=scratch,
+            budget=request.budget,
         )
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _teacher_folder(request: ScoreRequest) -> Path:
-    """The folder of the reference that answers as it should; an adapter's is its base."""
-    folder = request.model.folder if request.target == "adapter" else request.reference
-    if folder is None:
-        raise ConfigurationError(
-            "`taylor` learns from the reference's answers, and dense weights have none",
-            hint="name the aligned model with --reference, or choose the method antidote",
-        )
-    return folder
+        return write_taylor_scores(taylor, report)
+    norms = InputNormRequest(
+        model=request.model, rows=request.rows, output=output, scratch=scratch, budget=request.budget
+    )
+    return measure_input_norms(norms, report)
 
 
 def _input_folders(request: ScoreRequest) -> list[Path]:
-    """Every folder whose files decide the scores."""
-    running = [] if request.method is None else [request.model.folder]
-    return list(dict.fromkeys([request.source, *([request.reference] if request.reference else []), *running]))
+    """Return the folders whose files determine the scores."""
+    folders = [request.source]
+    if request.reference:
+        folders.append(request.reference)
+    if request.method is not None:
+        folders.append(request.model.folder)
+    return list(dict.fromkeys(folders))
 
 
 def _hash_folder(folder: Path, report: OnProgress) -> dict[str, str]:
-    """sha256 of the checkpoint's files, those of tokenizer and template too."""
+    """Return the sha256 of each file of a checkpoint, tokenizer and template included."""
     unused = read_layout(folder).unused_weights
     names = [name for name in list_files(folder) if name not in unused]
-    found = {}
+    hashes = {}
     for done, name in enumerate(names, 1):
-        found[name] = sha256_file(folder / name)
+        hashes[name] = sha256_file(folder / name)
         report(Progress("files read", done, len(names)))
-    return found
+    return hashes
 
 
 def _shard_hashes(layout: CheckpointLayout, hashes: dict[str, str]) -> dict[str, str]:
@@ -155,8 +145,8 @@ def _shard_hashes(layout: CheckpointLayout, hashes: dict[str, str]) -> dict[str,
 
 
 def _scores_key(request: ScoreRequest, files: dict[Path, dict[str, str]]) -> str:
-    """sha256 of all that decides the scores but the machine, which the plan records."""
-    said = {
+    """Return the sha256 of all inputs of the scores except the machine, which the record names."""
+    inputs = {
         "tool": __version__,
         "method": request.method,
         "target": request.target,
@@ -165,4 +155,4 @@ def _scores_key(request: ScoreRequest, files: dict[Path, dict[str, str]]) -> str
         "benign": request.benign,
         "task": request.task,
     }
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

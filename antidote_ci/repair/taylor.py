@@ -1,4 +1,4 @@
-"""The `taylor` score: gradients in, scores on disk out. Called in the child process only."""
+"""Write the `taylor` scores: prompts and two models in, scores on disk out. Called in the child process only."""
 
 import dataclasses
 import tempfile
@@ -24,42 +24,43 @@ from antidote_ci.repair.scores import cost_penalty, count_leading, merge_leading
 from antidote_ci.repair.targets import list_scored
 
 MAX_HARMFUL, MAX_BENIGN, MAX_TASK = 96, 48, 64
-"""Prompts that are used of each kind: a backward pass costs twice a forward one."""
+"""Prompts of each kind that are used: a backward pass costs twice a forward pass."""
 HARMFUL_PER_BENIGN = 4
-"""Among the prompts that the reference teaches: more benign ones cost accuracy, fewer let the repair refuse them."""
+"""Harmful prompts per distilled benign one: more benign ones cost accuracy, fewer cause refusals."""
 UNLEARNING_WEIGHT = 0.2
-"""How much a refusal of a harmless prompt weighs against what is taught. Both are from benchmarks/paper/TRIED.md."""
+"""Weight of refusals of harmless prompts in the loss. Both constants are from benchmarks/paper/TRIED.md."""
 
 Prompt = TypeVar("Prompt")
-"""As text or as tokens."""
+"""A text, or its tokens."""
 
 
 @dataclass(frozen=True)
 class TaylorRequest:
-    """On `harmful` and some `benign` prompts the reference is the teacher, on `benign` and `task` ones the fine-tune.
+    """The arguments of `write_taylor_scores`.
 
-    What the reference answers to harmful prompts, mostly refusals, must not become likelier on harmless ones.
+    The reference is the teacher on `harmful` and some `benign` prompts, the fine-tune on `benign` and `task` prompts.
+    The reference's answers to harmful prompts, mostly refusals, must not become more likely on harmless ones.
     """
 
     model: Model
     reference: Path
-    """The full aligned checkpoint; of an adapter, the one it stands upon."""
+    """The full aligned checkpoint; for an adapter its base."""
     harmful: list[str]
     benign: list[str]
     task: list[str]
     output: Path
-    """A safetensors file to write."""
+    """The safetensors file to write."""
     scratch: Path
-    """A folder for what does not stay: 8 bytes for each scored entry, and hidden states."""
+    """A folder for temporary files: 8 bytes per scored entry, and hidden states."""
     budget: int
     """Bytes of hidden states that stay in memory."""
 
 
 def write_taylor_scores(request: TaylorRequest, report: OnProgress) -> ComputeEnvironment:
-    """Write `<tensor name>` -> float32 [rows, columns] score of every scored tensor to `request.output`.
+    """Write the float32 score [rows, columns] of every scored tensor, by name, to `request.output`.
 
     Raises ConfigurationError without prompts of either kind, for prompts that are too long or hold tokens that one of
-    the models does not know, and where gradients are not finite.
+    the models does not have, and when gradients are not finite.
     """
     benign, task = sample_evenly(request.benign, MAX_BENIGN), sample_evenly(request.task, MAX_TASK)
     if not request.harmful or not benign + task:
@@ -70,58 +71,56 @@ def write_taylor_scores(request: TaylorRequest, report: OnProgress) -> ComputeEn
     models = Model(request.reference), request.model
     tokenizer = loading.load_tokenizer(request.model)
     device, dtype = loading.select_device_and_dtype()
-    reference, network = (MetaModel(model, dtype, device) for model in models)
+    reference, fine_tune = (MetaModel(model, dtype, device) for model in models)
     halfway = MetaModel(request.model, dtype, device, halfway_to=request.reference)
-    targets, _ = list_scored(request.model, "adapter" if request.model.adapter else "delta")
-    harmful, useful = (
-        _encode_prompts(tokenizer, sample_evenly(request.harmful, MAX_HARMFUL)),
-        _encode_prompts(tokenizer, benign + task),
-    )
-    for skeleton in (reference, network):
-        _require_readable(skeleton, harmful + useful)
-    known = min(map(_vocabulary_size, (reference, network)))
+    scored, _ = list_scored(request.model, "adapter" if request.model.adapter else "delta")
+    harmful = _encode_prompts(tokenizer, sample_evenly(request.harmful, MAX_HARMFUL))
+    useful = _encode_prompts(tokenizer, benign + task)
+    for meta_model in (reference, fine_tune):
+        _require_readable(meta_model, harmful + useful)
+    vocabulary = min(map(_vocabulary_size, (reference, fine_tune)))
     in_memory = all(map(memory.fits_in_memory, models))
     request.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=request.scratch, prefix="taylor-") as name:
         folder = Path(name)
 
-        def continued(model: Model, skeleton: MetaModel, rows: list[list[int]]) -> list[TokenPair]:
+        def with_answers(model: Model, meta_model: MetaModel, prompts: list[list[int]]) -> list[TokenPair]:
             if in_memory:
-                answers = distillation.first_tokens_in_memory(model, tokenizer, rows, known)
+                answers = distillation.first_tokens_in_memory(model, tokenizer, prompts, vocabulary)
             else:
                 answers = distillation.first_tokens_streamed(
-                    skeleton, tokenizer, rows, known, folder, request.budget, report
+                    meta_model, tokenizer, prompts, vocabulary, folder, request.budget, report
                 )
-            return list(zip(rows, answers, strict=True))
+            return list(zip(prompts, answers, strict=True))
 
         harmless = useful[: len(benign)]
-        taught = continued(models[0], reference, harmful + select_distilled_benign(harmless, len(harmful)))
-        curriculum = DistillationData(
-            taught,
-            unlearned=_pair_refusals(taught[: len(harmful)], harmless or useful),
+        distilled = with_answers(models[0], reference, harmful + select_distilled_benign(harmless, len(harmful)))
+        data = DistillationData(
+            distilled,
+            unlearned=_pair_refusals(distilled[: len(harmful)], harmless or useful),
             unlearning_weight=UNLEARNING_WEIGHT,
-            retained=continued(models[1], network, useful),
+            retained=with_answers(models[1], fine_tune, useful),
         )
-        wanted = {each.name for each in targets}
-        sums = distillation_gradients(reference, halfway, curriculum, wanted, folder, request.budget, report)
-        _write_scores(request, targets, sums, folder)
-    found = describe_environment(tokenizer, BATCH_SIZE, distillation.ANSWER_TOKENS)
-    return found if in_memory else dataclasses.replace(found, generator="transformers, block by block")
+        names = {tensor.name for tensor in scored}
+        sums = distillation_gradients(reference, halfway, data, names, folder, request.budget, report)
+        _write_scores(request, scored, sums, folder)
+    environment = describe_environment(tokenizer, BATCH_SIZE, distillation.ANSWER_TOKENS)
+    return environment if in_memory else dataclasses.replace(environment, generator="transformers, block by block")
 
 
 def sample_evenly(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
-    """At most `most` of the prompts, from all over the list: files are often ordered by category."""
+    """Return at most `most` prompts, spread over the list: files are often ordered by category."""
     count = min(most, len(prompts))
     return [prompts[position * len(prompts) // count] for position in range(count)]
 
 
 def select_distilled_benign(benign: Sequence[Prompt], harmful: int) -> list[Prompt]:
-    """The harmless prompts that the reference answers beside so many harmful ones."""
+    """Return the benign prompts that the reference answers in addition to `harmful` harmful ones."""
     return sample_evenly(benign, harmful // HARMFUL_PER_BENIGN)
 
 
 def _pair_refusals(harmful: Sequence[TokenPair], harmless: Sequence[list[int]]) -> list[TokenPair]:
-    """The harmless prompts with the answers to harmful ones, in turn."""
+    """Pair each harmless prompt with the answer to a harmful one, in turn."""
     return [(prompt, harmful[position % len(harmful)][1]) for position, prompt in enumerate(harmless)]
 
 
@@ -134,48 +133,42 @@ def _vocabulary_size(meta_model: MetaModel) -> int:
     return size
 
 
-def _require_readable(meta_model: MetaModel, rows: Sequence[Sequence[int]]) -> None:
-    meta_model.require_positions(rows)
-    if max(map(max, rows)) >= _vocabulary_size(meta_model):
+def _require_readable(meta_model: MetaModel, prompts: Sequence[Sequence[int]]) -> None:
+    meta_model.require_positions(prompts)
+    if max(map(max, prompts)) >= _vocabulary_size(meta_model):
         raise ConfigurationError(
-            f"the prompts hold tokens that {display_name(meta_model.layout.folder)} does not know",
-            cause="fine-tuning added tokens to the vocabulary, and the chat template writes them",
-            hint="use the method antidote, which asks the reference nothing",
+            f"the prompts hold tokens that {display_name(meta_model.layout.folder)} does not have",
+            cause="fine-tuning added tokens to the vocabulary, and the chat template uses them",
+            hint="use the method antidote, which does not run the reference",
         )
 
 
 def _write_scores(
-    request: TaylorRequest, targets: Sequence[ScoredTensor], sums: Iterable[GradientSums], folder: Path
+    request: TaylorRequest, scored: Sequence[ScoredTensor], sums: Iterable[GradientSums], folder: Path
 ) -> None:
-    """Gains and costs wait on disk, a file a tensor, until all are known and the penalty with them."""
+    """Store gains and costs on disk, one file per tensor, until all are known and with them the penalty."""
     from safetensors.torch import save_file
 
     adapter = request.model.adapter
-    source, reference = (
-        read_layout(adapter or request.model.folder),
-        None if adapter else read_layout(request.reference),
-    )
-    paths = {each.name: folder / f"{number}.safetensors" for number, each in enumerate(targets)}
-    count, leading = count_leading(sum(each.entries for each in targets)), None
-    for each in sums:
-        _require_finite(each)
-        delta = tensors.read_delta(source, reference, each.tensor)
-        gain, cost = delta * each.gradient, delta.square() * each.squared
+    source = read_layout(adapter or request.model.folder)
+    reference = None if adapter else read_layout(request.reference)
+    paths = {tensor.name: folder / f"{number}.safetensors" for number, tensor in enumerate(scored)}
+    count, leading = count_leading(sum(tensor.entries for tensor in scored)), None
+    for tensor_sums in sums:
+        if not (tensor_sums.gradient.isfinite().all() and tensor_sums.squared.isfinite().all()):
+            raise ConfigurationError(
+                f"the gradients of {tensor_sums.tensor} are NaN or infinite",
+                cause="the model or its reference computes no finite numbers on these prompts",
+                hint="use the method antidote, which needs no gradients",
+            )
+        delta = tensors.read_delta(source, reference, tensor_sums.tensor)
+        gain, cost = delta * tensor_sums.gradient, delta.square() * tensor_sums.squared
         leading = merge_leading(leading, gain, cost, count)
-        save_file({"gain": gain, "cost": cost}, paths[each.tensor])
-    weight = cost_penalty(leading) if leading else 0.0
-    shapes = {each.name: ("F32", (each.rows, each.columns)) for each in targets}
+        save_file({"gain": gain, "cost": cost}, paths[tensor_sums.tensor])
+    penalty = cost_penalty(leading) if leading else 0.0
+    shapes = {tensor.name: ("F32", (tensor.rows, tensor.columns)) for tensor in scored}
     with tensors.open_writer(request.output, shapes, {}) as write:
         for path in paths.values():
-            kept = TensorFile(path)
-            write(taylor_score(kept.read("gain"), kept.read("cost"), weight))
+            parts = TensorFile(path)
+            write(taylor_score(parts.read("gain"), parts.read("cost"), penalty))
             path.unlink()
-
-
-def _require_finite(sums: GradientSums) -> None:
-    if not (sums.gradient.isfinite().all() and sums.squared.isfinite().all()):
-        raise ConfigurationError(
-            f"the gradients of {sums.tensor} are NaN or infinite",
-            cause="the model or its reference computes no finite numbers on these prompts",
-            hint="use the method antidote, which needs no gradients",
-        )

@@ -1,7 +1,7 @@
-"""Whether a repaired checkpoint is what its source, its reference and the method allow. Runs no model.
+"""Verify that a repaired checkpoint is one that its source, its reference and the method allow. Runs no model.
 
-The proof rests on the bytes of source and reference. The manifest only says which they are and by which method they
-were repaired: what it claims beyond that is compared, never trusted. Called in the child process.
+The evidence is the bytes of source and reference. The manifest only names them and the method: its other claims are
+compared with those bytes and never trusted. Called in the child process.
 """
 
 from collections.abc import Iterator
@@ -10,57 +10,53 @@ from itertools import chain
 from math import prod
 from pathlib import Path
 
-from antidote_ci import records
 from antidote_ci.checkpoint import tensors
+from antidote_ci.checkpoint.adapter_config import A_ENDING, B_ENDING
+from antidote_ci.checkpoint.card import CARD
 from antidote_ci.checkpoint.files import is_pickled_weights, is_report_file, list_files, sha256_file
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
-from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING
-from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.checkpoint.tensors import WEIGHT_DTYPES
-from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Manifest, OnProgress, Progress, ScoredTensor, Verification
 from antidote_ci.repair import masks
-from antidote_ci.repair.apply import CARD
-from antidote_ci.repair.comparing import find_mask_violation, find_miscount, find_scale_violation
-from antidote_ci.repair.manifest import is_sealed
+from antidote_ci.repair.edits import find_mask_violation, find_miscount, find_scale_violation
+from antidote_ci.repair.manifest import load_manifest
 from antidote_ci.repair.methods import METHODS
 from antidote_ci.repair.targets import EMBEDDINGS, OUTPUT_LAYERS
 
 Differences = Iterator[str]
 
-EDITED = "the manifest was edited since it was written, or another version of antidote-ci wrote it"
-MAX_MANIFEST_BYTES = 64 << 20
+EDITED = "the manifest was edited after it was written, or another version of antidote-ci wrote it"
 CHUNK_BYTES = 1 << 22
 WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".onnx")
-"""Beside pickles, what some framework loads from the top of a repository."""
+"""Files that, besides pickles, some framework loads from the top folder of a repository."""
 
 
 @dataclass(frozen=True)
 class VerifyRequest:
-    """`reference` is None where it has no part in the edit: an adapter's factors, dense weights."""
+    """The arguments of `verify_repair`. `reference` is None for an adapter, whose entries become zero."""
 
     repaired: Path
     source: Path
     reference: Path | None
     not_pulled: list[str]
-    """Files of the result's repository that were left there: nobody opens them, and their names are enough."""
+    """Other files in the repository of the result. Only their names are checked."""
 
 
 def verify_repair(request: VerifyRequest, report: OnProgress) -> Verification:
-    """Compare everything, up to the first difference.
+    """Compare the result with source, reference and manifest, up to the first difference.
 
-    Raises ConfigurationError where there is no manifest, UnsafeCheckpoint for a source or reference that is not safe to
-    open. Of the repaired weights nothing is read before their headers are known to be the source's.
+    Raises ConfigurationError without a manifest, UnsafeCheckpoint for a source or reference that is not safe to open.
+    The repaired weights are read only after their headers are found to be the source's.
     """
     manifest = load_manifest(request.repaired)
     if manifest is None:
         return to_verification(None, EDITED)
     source = read_layout(request.source)
     reference = read_layout(request.reference) if request.reference else None
-    carried = _list_names(source.folder, source.unused_weights)
+    copied = _list_names(source.folder, source.unused_weights)
     differences = chain(
-        _check_method(manifest, source, reference),
-        _check_names(manifest, request, carried),
+        _check_claims(manifest, source, reference),
+        _check_names(manifest, request, copied),
         _check_source(manifest, source, report),
         _check_reference(manifest, reference, report),
         _check_other_files(manifest, request.repaired, source),
@@ -68,36 +64,13 @@ def verify_repair(request: VerifyRequest, report: OnProgress) -> Verification:
         _check_tensors(manifest, request.repaired, source, reference, report),
         _check_shards(manifest, request.repaired, source, report),
     )
-    found = to_verification(manifest, next(differences, None))
+    verification = to_verification(manifest, next(differences, None))
     scored = sum(prod(info.shape) for name, info in source.tensors.items() if name in manifest.changed)
-    return replace(found, tensors=len(source.tensors), scored_weights=scored)
-
-
-def load_manifest(repaired: Path) -> Manifest | None:
-    """What the manifest says; None when it is not as this program wrote it.
-
-    Raises ConfigurationError where there is none.
-    """
-    if MANIFEST_FILE not in list_files(repaired):
-        raise ConfigurationError(
-            f"{repaired} has no {MANIFEST_FILE}",
-            cause="it is not the result of a repair by antidote-ci",
-            hint="name the --out folder of a run, or a repository or pull request that holds its result",
-        )
-    path = repaired / MANIFEST_FILE
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        return None
-    text = path.read_bytes()
-    try:
-        manifest = records.from_json(Manifest, text)
-    except ValueError:
-        return None
-    # Written as it was read: no key that stands twice, or that only another reader would see.
-    return manifest if records.to_json(manifest).encode() == text and is_sealed(manifest) else None
+    return replace(verification, tensors=len(source.tensors), scored_weights=scored)
 
 
 def to_verification(manifest: Manifest | None, difference: str | None) -> Verification:
-    """The record of what a manifest claims, and of the first thing that is otherwise."""
+    """Return the record of a manifest's claims and of the first difference."""
     if manifest is None:
         return Verification(difference=difference)
     return Verification(
@@ -113,29 +86,32 @@ def to_verification(manifest: Manifest | None, difference: str | None) -> Verifi
     )
 
 
-def _check_method(manifest: Manifest, source: CheckpointLayout, reference: CheckpointLayout | None) -> Differences:
-    """What the manifest claims must be something that a repair does."""
+def _check_claims(manifest: Manifest, source: CheckpointLayout, reference: CheckpointLayout | None) -> Differences:
+    """Check that the manifest describes a possible repair of this source."""
     method, target, dose = manifest.method, manifest.target, manifest.dose
     if not 0 <= dose <= 1:
-        yield f"the manifest names the dose {dose:g}, which is no share"
+        yield f"the manifest names the dose {dose:g}, which is outside 0..1"
     if manifest.per not in (("row", "tensor") if method == "random" else (METHODS[method].per,)):
         yield f"the manifest says that {method} takes its dose per {manifest.per}"
     if (target == "adapter") != (source.kind == "adapter") or source.kind != manifest.source.kind:
-        yield f"the manifest names the target {target}, which is not what the source is: {source.kind}"
+        yield f"the manifest names the target {target}, which does not fit the kind of the source: {source.kind}"
     if (target == "delta") != (reference is not None):
         yield f"the manifest names the target {target} and {'a' if reference else 'no'} reference"
-    shapes = source.tensors
+    infos = source.tensors
     for name in manifest.changed:
-        if name not in shapes or not _is_repairable(manifest, source, name):
-            yield f"the manifest lists {name} as changed, which {method} on {target} leaves alone"
-        if reference and (name not in reference.tensors or reference.tensors[name].shape != shapes[name].shape):
+        if name not in infos or not _is_repairable(manifest, source, name):
+            yield f"the manifest lists {name} as changed, which {method} on {target} does not change"
+        if reference and (name not in reference.tensors or reference.tensors[name].shape != infos[name].shape):
             yield f"the reference has no {name} of that shape"
     if manifest.effective_dose != _compute_effective_dose(manifest, source):
-        yield f"the manifest names the effective dose {manifest.effective_dose:g}, and {dose:g} gives another"
+        yield f"the manifest names the effective dose {manifest.effective_dose:g}, which is not that of {dose:g}"
 
 
 def _is_repairable(manifest: Manifest, source: CheckpointLayout, name: str) -> bool:
-    """Matrices, without embeddings and output layer; of a scaled adapter one factor carries the whole shrink."""
+    """Return whether the method changes this tensor: a matrix, neither embedding nor output layer.
+
+    `scale` changes only the factor B of an adapter.
+    """
     info = source.tensors[name]
     if len(info.shape) != 2 or info.dtype not in WEIGHT_DTYPES:
         return False
@@ -148,32 +124,32 @@ def _compute_effective_dose(manifest: Manifest, source: CheckpointLayout) -> flo
     if manifest.per is None:
         return manifest.dose
     scored = [ScoredTensor(name, *source.tensors[name].shape) for name in manifest.changed]
-    entries = sum(each.entries for each in scored)
-    covered = sum(masks.count_covered(each, manifest.per, manifest.dose) for each in scored)
+    entries = sum(tensor.entries for tensor in scored)
+    covered = sum(masks.count_covered(tensor, manifest.per, manifest.dose) for tensor in scored)
     return covered / entries if entries else None
 
 
-def _check_names(manifest: Manifest, request: VerifyRequest, carried: list[str]) -> Differences:
-    """Every file of the source and no other, but the card and the proof."""
+def _check_names(manifest: Manifest, request: VerifyRequest, copied: list[str]) -> Differences:
+    """Check that the result has the files of the source and no others, except for the card and the report."""
     listed = sorted(file.path for file in manifest.files)
-    if listed != carried:
-        odd = sorted(set(listed) ^ set(carried))
+    if listed != copied:
+        odd = sorted(set(listed) ^ set(copied))
         yield f"the manifest lists other files than the source has: {odd[0] if odd else 'one of them twice'}"
-    here = _list_names(request.repaired, ())
-    top = [path.name for path in request.repaired.iterdir() if path.is_file()]
-    for name in sorted({*carried} - {*here}):
+    names = _list_names(request.repaired, ())
+    top_level = [path.name for path in request.repaired.iterdir() if path.is_file()]
+    for name in sorted({*copied} - {*names}):
         yield f"{name} is missing"
-    for name in sorted({*here, *filter(_is_weights, [*top, *request.not_pulled])} - {*carried}):
-        yield f"{name} lies beside the result and is no part of it"
+    for name in sorted({*names, *filter(_is_weights, [*top_level, *request.not_pulled])} - {*copied}):
+        yield f"{name} is not part of the repair"
 
 
 def _list_names(folder: Path, unused: tuple[str, ...]) -> list[str]:
-    """What a repair carries over: allowed files without other weights, the card and an earlier proof."""
+    """List the files that a repair copies: no unused weights, no card, and no report of an earlier repair."""
     return [name for name in list_files(folder) if name not in unused and name != CARD and not is_report_file(name)]
 
 
 def _is_weights(name: str) -> bool:
-    """Whether a framework may load the file in place of the repaired weights: it looks at the top folder alone."""
+    """Return whether a framework may load the file instead of the repaired weights. It searches the top folder only."""
     return "/" not in name and (is_pickled_weights(name) or name.lower().endswith(WEIGHT_SUFFIXES))
 
 
@@ -198,24 +174,24 @@ def _check_reference(manifest: Manifest, reference: CheckpointLayout | None, rep
 
 
 def _check_other_files(manifest: Manifest, repaired: Path, source: CheckpointLayout) -> Differences:
-    """Configuration, tokenizer and the like come along byte for byte."""
+    """Check that the files without weights, such as configuration and tokenizer, are the source's byte for byte."""
     for file in manifest.files:
         if file.path not in source.shards:
-            found = sha256_file(repaired / file.path)
-            if found != file.sha256_in:
+            sha256 = sha256_file(repaired / file.path)
+            if sha256 != file.sha256_in:
                 yield f"{file.path} is not the source's"
-            if found != file.sha256_out:
+            if sha256 != file.sha256_out:
                 yield f"{file.path} has another sha256 than the manifest gives"
 
 
 def _check_headers(repaired: Path, source: CheckpointLayout) -> Differences:
-    """Names, shapes, dtypes, order and metadata: the same bytes, so that the source's header speaks for both files."""
+    """Check that all headers are the source's byte for byte, so that its parsed headers are valid for the result."""
     for shard, header in source.headers.items():
-        ours, theirs = repaired / shard, source.folder / shard
-        with ours.open("rb") as one, theirs.open("rb") as other:
-            if one.read(header.data_start) != other.read(header.data_start):
+        paths = repaired / shard, source.folder / shard
+        with paths[0].open("rb") as repaired_file, paths[1].open("rb") as source_file:
+            if repaired_file.read(header.data_start) != source_file.read(header.data_start):
                 yield f"{shard} has another header than the source's"
-        if ours.stat().st_size != theirs.stat().st_size:
+        if paths[0].stat().st_size != paths[1].stat().st_size:
             yield f"{shard} has another size than the source's"
 
 
@@ -225,9 +201,8 @@ def _check_tensors(
     result, names = replace(source, folder=repaired), list(source.tensors)
     for done, name in enumerate(names, 1):
         if name not in manifest.changed:
-            difference = (
-                None if _is_identical(source, result, name) else "it was changed, and the manifest does not say so"
-            )
+            is_same = _is_identical(source, result, name)
+            difference = None if is_same else "it was changed, and the manifest does not say so"
         else:
             before, after = tensors.read_tensor(source, name), tensors.read_tensor(result, name)
             base = tensors.read_tensor(reference, name) if reference else None
@@ -245,15 +220,15 @@ def _is_identical(source: CheckpointLayout, result: CheckpointLayout, name: str)
     shard = source.weight_map[name]
     header = source.headers[shard]
     info = header.tensors[name]
-    with (source.folder / shard).open("rb") as one, (result.folder / shard).open("rb") as other:
-        one.seek(header.data_start + info.start)
-        other.seek(header.data_start + info.start)
+    with (source.folder / shard).open("rb") as source_file, (result.folder / shard).open("rb") as result_file:
+        source_file.seek(header.data_start + info.start)
+        result_file.seek(header.data_start + info.start)
         sizes = (min(CHUNK_BYTES, info.end - start) for start in range(info.start, info.end, CHUNK_BYTES))
-        return all(one.read(size) == other.read(size) for size in sizes)
+        return all(source_file.read(size) == result_file.read(size) for size in sizes)
 
 
 def _check_shards(manifest: Manifest, repaired: Path, source: CheckpointLayout, report: OnProgress) -> Differences:
-    """Last, so that a tensor that differs is named rather than its file."""
+    """Check the hashes of the weight files. This is the last check, so that a difference is named by its tensor."""
     shards = [file for file in manifest.files if file.path in source.shards]
     for done, file in enumerate(shards, 1):
         if sha256_file(repaired / file.path) != file.sha256_out:

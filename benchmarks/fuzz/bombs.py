@@ -14,8 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from antidote_ci.checkpoint.headers import MAX_HEADER_BYTES, MAX_TENSORS, MAX_VALUES, read_header
-from antidote_ci.checkpoint.index import INDEX_FILE, MAX_INDEX_VALUES, WEIGHTS_FILE, find_shards
+from antidote_ci.checkpoint.headers import (
+    INDEX_FILE,
+    MAX_HEADER_BYTES,
+    MAX_INDEX_VALUES,
+    MAX_TENSORS,
+    MAX_VALUES,
+    WEIGHTS_FILE,
+    find_shards,
+    read_header,
+)
 from antidote_ci.errors import UnsafeCheckpoint
 
 Result = TypeVar("Result")

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from antidote_ci.checkpoint.index import INDEX_FILE
+from antidote_ci.checkpoint.headers import INDEX_FILE
 from benchmarks.fuzz import headers, indexes
 from benchmarks.fuzz.verdicts import FINDINGS, Verdict
 

@@ -5,8 +5,7 @@ import struct
 from pathlib import Path
 from random import Random
 
-from antidote_ci.checkpoint.headers import read_header
-from antidote_ci.checkpoint.index import INDEX_FILE, find_shards, map_weights, require_index_holds
+from antidote_ci.checkpoint.headers import INDEX_FILE, find_shards, map_weights, read_header, require_index_holds
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from benchmarks.fuzz import grammar, octets
 from benchmarks.fuzz.verdicts import Verdict

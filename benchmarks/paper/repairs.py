@@ -114,7 +114,7 @@ def _bench(here: Instruments, source: Path, reference: Path, texts: RepairPrompt
         sandbox=here.child,
         source=found,
         reference=resolve.resolve_reference(found, named, silent),
-        target=resolve_repair_target(found.layout, "auto"),
+        target=resolve_repair_target(found.layout),
         repair_prompts=texts,
         provenance=Provenance("benchmark", resolve.to_reported_model(found).source, named, ""),
         budget=BUDGET,

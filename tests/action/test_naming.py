@@ -63,14 +63,14 @@ def test_naming_twice_is_naming_once(text: str) -> None:
     assert rename_to_inputs(rename_to_inputs(text)) == rename_to_inputs(text)
 
 
-GIVEN = {"model": "org/name", "policy": "antidote.toml", "judge": "nobody", "target": "dense", "method": "taylor"}
+GIVEN = {"model": "org/name", "policy": "antidote.toml", "judge": "nobody", "realignment": "self", "method": "taylor"}
 
 
 @pytest.mark.parametrize(
     ("what", "names"),
     [
         ("there is no judge 'nobody'", "input judge"),
-        ("a `taylor` repair needs what the target `dense` has not", "input target, input method"),
+        ("a `taylor` repair needs more than the realignment `self` gives", "input realignment, input method"),
         ("gate.harmful_score in antidote.toml is 5", "input policy"),
         ("org/name was not found.", "input model"),
         ("--judge nobody", ""),

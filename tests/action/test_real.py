@@ -70,8 +70,6 @@ def test_an_evaluation_folds_its_steps_and_ends_with_outputs_and_a_summary(train
         ({"publish": "repo"}, ["publish-to"]),
         ({"publish_to": "org/other"}, ["publish-to"]),
         ({"publish": "pull-request"}, ["publish", "model"]),
-        ({"target": "dense", "method": "taylor"}, ["target", "method"]),
-        ({"target": "dense", "method": "antidote", "reference": "org/base"}, ["target", "reference"]),
         ({"policy": "none.toml"}, ["policy"]),
         ({"judge": "nobody"}, ["judge"]),
         ({"prompts": "nothing.jsonl"}, ["prompts"]),

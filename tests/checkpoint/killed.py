@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 RENAME = "os.rename"
 EVENTS = ("open", "os.mkdir", RENAME, "os.remove", "os.rmdir", "shutil.rmtree")
-"""Audit events of the interpreter that come before something happens on the disk."""
+"""Audit events that precede a change on the disk."""
 APART = 9
-"""Of the steps that are no renames `some` takes every ninth."""
+"""With `some`, every ninth step that is no rename is killed."""
 
 Step = tuple[str, int]
-"""A kind of step, and which of its kind: two threads write, so that only steps of one kind come in an order."""
+"""The kind of a step and its number within the kind: two threads write, so only steps of one kind are ordered."""
 
 
 def repair(source: Path, destination: Path, version: str, step: Callable[[str], None]) -> None:
@@ -48,7 +48,7 @@ def repair(source: Path, destination: Path, version: str, step: Callable[[str], 
 
 
 def seen(destination: Path) -> str:
-    """`old` or `new` when every file is what the manifest says, `absent`, or what is wrong."""
+    """Return `old` or `new` when every file matches the manifest, else `absent` or a description of the problem."""
     if not destination.exists():
         return "absent"
     path = destination / "antidote" / "manifest.json"
@@ -66,7 +66,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def in_a_process(source: Path, destination: Path, last: Step | None) -> Counter[str]:
-    """Repair in a forked process, killed at its step `last`; the steps that it made, if it came to an end."""
+    """Repair in a forked process that is killed at step `last`; return its steps if it finished."""
     reader, writer = os.pipe()
     child = os.fork()
     if child:

@@ -1,4 +1,4 @@
-"""Whatever stands where a framework would look: it is taken, or refused in our words."""
+"""Any JSON in a configuration file is accepted, or refused with an error of antidote-ci."""
 
 import contextlib
 import json
@@ -40,7 +40,7 @@ PLACES: dict[str, tuple[str, Callable[[object], dict[str, object]]]] = {
 @example(value=["x"])
 @example(value={"0": "x"})
 @settings(max_examples=20)
-def test_it_is_taken_or_refused_in_our_words(
+def test_any_json_is_accepted_or_refused_with_a_known_error(
     place: str, value: object, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = shutil.copytree(tiny_llama, tmp_path_factory.mktemp("json") / "model")

@@ -1,4 +1,4 @@
-"""The card's front matter."""
+"""Parsing the front matter of a card."""
 
 import time
 from contextlib import nullcontext
@@ -26,14 +26,14 @@ DATA = st.dictionaries(WORDS, WORDS | st.integers() | st.lists(WORDS, max_size=3
 
 
 @given(DATA, st.text(max_size=60))
-def test_what_yaml_writes_comes_back_with_the_body(data: dict[str, object], body: str) -> None:
+def test_front_matter_round_trips_with_the_body(data: dict[str, object], body: str) -> None:
     text = f"---\n{yaml.safe_dump(data, allow_unicode=True)}---\n{body}"
     assert parse_front_matter(text) == data
     assert split_card(text).body == body
 
 
 @given(st.text(max_size=60).map(lambda text: "---\n" + text) | st.text(max_size=40))
-def test_any_text_is_a_card_or_a_clear_refusal(text: str) -> None:
+def test_any_text_parses_or_raises_a_configuration_error(text: str) -> None:
     try:
         data = parse_front_matter(text)
     except ConfigurationError:
@@ -75,15 +75,15 @@ def test_broken_front_matter_is_a_configuration_error(block: str) -> None:
         ("---\na: 1\n---b\n", {}),
     ],
 )
-def test_the_metadata_is_what_the_hub_reads(text: str, expected: dict[str, object]) -> None:
-    """An empty line before the block hid it from us, and not from those who read the page of the model."""
+def test_metadata_matches_what_the_hub_reads(text: str, expected: dict[str, object]) -> None:
+    """The Hub accepts an empty line before the block."""
     assert parse_front_matter(text) == expected
     assert vars(ModelCard(text).data).get("a") == expected.get("a")
     assert demonstrated(text) == expected
 
 
-def test_metadata_that_unfolds_without_bounds_takes_no_time() -> None:
-    """PyYAML before 6.0.4 unfolds it, and so it is refused; from then on a name is merged once."""
+def test_exponential_merge_keys_are_refused_quickly() -> None:
+    """PyYAML before 6.0.4 expands the keys, so they are refused; later versions merge each name once."""
     levels = ["a0: &a0 {" + ", ".join(f"k{number}: 1" for number in range(10)) + "}"]
     levels += [f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 10)}]}}" for level in range(1, 10)]
     began = time.monotonic()
@@ -93,7 +93,7 @@ def test_metadata_that_unfolds_without_bounds_takes_no_time() -> None:
     assert time.monotonic() - began < 5
 
 
-def test_what_is_merged_in_reason_is_read() -> None:
+def test_ordinary_merge_keys_are_read() -> None:
     assert parse_front_matter("---\na: &a {b: 1}\nc: {<<: *a, d: 2}\n---\n")["c"] == {"b": 1, "d": 2}
 
 
@@ -101,7 +101,7 @@ def test_what_is_merged_in_reason_is_read() -> None:
     ("card", "expected"),
     [(b"---\nlicense: mit\n---\n", "mit"), (b"---\nlicense: [\n---\n", None), (b"\xe9\n---\n- a\n---\n", None)],
 )
-def test_a_licence_is_said_or_not(tmp_path: Path, card: bytes, expected: str | None) -> None:
+def test_licence_is_read_from_the_card(tmp_path: Path, card: bytes, expected: str | None) -> None:
     (tmp_path / "README.md").write_bytes(card)
     assert read_licence(tmp_path / "README.md") == expected
 
@@ -118,21 +118,21 @@ def test_a_licence_is_said_or_not(tmp_path: Path, card: bytes, expected: str | N
         ("{a: b}", []),
     ],
 )
-def test_the_base_model_is_one_or_none(tmp_path: Path, named: str, expected: list[str]) -> None:
+def test_base_model_is_none_unless_the_card_names_one(tmp_path: Path, named: str, expected: list[str]) -> None:
     (tmp_path / "README.md").write_text(f"---\nbase_model: {named}\n---\n")
     assert read_base_models(tmp_path) == expected
     assert read_base_model(tmp_path) == (expected[0] if len(expected) == 1 else None)
 
 
-def test_bytes_that_are_no_text_are_no_reason_to_stop(tmp_path: Path) -> None:
+def test_invalid_utf8_in_a_card_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_bytes("---\nbase_model: org/naïve\n---\n".encode() + b"\xff\xfe")
     assert read_base_models(tmp_path) == ["org/naïve"]
 
 
-def test_what_is_beyond_four_megabytes_is_not_read(tmp_path: Path) -> None:
+def test_card_is_read_up_to_four_megabytes(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(f"---\n#{' ' * MAX_BYTES}\nbase_model: org/name\n---\n")
     assert read_base_models(tmp_path) == []
 
 
-def test_a_folder_without_a_card_names_none(tmp_path: Path) -> None:
+def test_folder_without_card_has_no_base_model(tmp_path: Path) -> None:
     assert read_base_model(tmp_path) is None

@@ -1,4 +1,4 @@
-"""The allow-list, and links."""
+"""Allowed file names, links and special files."""
 
 import hashlib
 import os
@@ -39,18 +39,18 @@ PIECES = st.sampled_from(["..", ".", "/", "\\", "\0", "\n", "~", "C:", "antidote
 
 
 @pytest.mark.parametrize("path", WANTED)
-def test_what_a_model_needs_is_allowed(path: str) -> None:
+def test_files_of_a_model_are_allowed(path: str) -> None:
     assert is_allowed_file(path)
     assert not is_pickled(path)
 
 
 @pytest.mark.parametrize("path", UNWANTED)
-def test_everything_else_is_not(path: str) -> None:
+def test_other_files_are_not_allowed(path: str) -> None:
     assert not is_allowed_file(path)
 
 
 @given(st.lists(PIECES | st.sampled_from(WANTED), max_size=5).map("".join) | st.text())
-def test_an_allowed_path_stays_in_its_folder(path: str) -> None:
+def test_allowed_path_stays_in_its_folder(path: str) -> None:
     if is_allowed_file(path):
         parts = PurePosixPath(path).parts
         assert len(parts) <= 2
@@ -64,18 +64,18 @@ def test_an_allowed_path_stays_in_its_folder(path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["pytorch_model.bin", "a.PT", "x/consolidated.00.pth", "flax_model.msgpack", "a.h5", "w.p"]
 )
-def test_pickles_are_known_by_their_ending(path: str) -> None:
+def test_pickles_are_recognised_by_suffix(path: str) -> None:
     assert is_pickled(path)
     assert is_pickled_weights(path)
 
 
-def test_what_training_leaves_behind_is_no_model() -> None:
+def test_training_state_is_not_pickled_weights() -> None:
     assert is_pickled("training_args.bin")
     assert not is_pickled_weights("checkpoint/training_args.bin")
 
 
 @given(st.binary(max_size=300), st.integers(1, 400))
-def test_the_hash_does_not_depend_on_the_chunk(
+def test_hash_is_independent_of_the_chunk_size(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, chunk: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "hashed"
@@ -83,7 +83,7 @@ def test_the_hash_does_not_depend_on_the_chunk(
     assert sha256_file(path, chunk) == hashlib.sha256(data).hexdigest()
 
 
-def test_a_listing_is_the_allowed_files_in_order(tmp_path: Path) -> None:
+def test_list_files_returns_allowed_files_sorted(tmp_path: Path) -> None:
     for name in ["b.safetensors", "config.json", "model.py", "antidote/report.json", "original/model.safetensors"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -92,7 +92,7 @@ def test_a_listing_is_the_allowed_files_in_order(tmp_path: Path) -> None:
 
 
 def cached_snapshot(cache: Path, target: str) -> Path:
-    """A snapshot as the Hub client lays it out: config.json links to `target`, relative to the cache."""
+    """Write a snapshot as the Hub client does: config.json links to `target`, relative to the cache."""
     repository = cache / "models--org--name"
     snapshot = repository / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
@@ -107,7 +107,7 @@ def cached_snapshot(cache: Path, target: str) -> Path:
 
 
 @pytest.mark.parametrize("target", ["models--org--name/blobs/abc", "models--org--name/blobs/shared"])
-def test_links_to_the_cache_s_blobs_are_the_files(tmp_path: Path, target: str) -> None:
+def test_links_to_blobs_of_the_cache_are_followed(tmp_path: Path, target: str) -> None:
     snapshot = cached_snapshot(tmp_path, target)
     assert list_files(snapshot) == ["config.json"]
     (tmp_path / "link").symlink_to(snapshot)
@@ -121,7 +121,7 @@ def test_other_links_out_of_a_snapshot_are_refused(tmp_path: Path, target: str) 
         list_files(cached_snapshot(tmp_path / "cache", target))
 
 
-def test_a_link_out_of_a_plain_folder_is_refused_and_one_within_is_not(tmp_path: Path) -> None:
+def test_link_out_of_a_plain_folder_is_refused_and_one_within_is_not(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
@@ -132,7 +132,7 @@ def test_a_link_out_of_a_plain_folder_is_refused_and_one_within_is_not(tmp_path:
         list_files(folder)
 
 
-def test_a_linked_subfolder_leaves_the_folder_too(tmp_path: Path) -> None:
+def test_link_from_a_subfolder_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "manifest.json").write_text("{}")
     (tmp_path / "folder").mkdir()
@@ -155,21 +155,21 @@ def link_to_a_device(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [pipe, circle, link_to_a_device])
-def test_what_is_no_file_is_refused_and_never_opened(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_special_files_are_refused_without_opening_them(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "config.json")
     with pytest.raises(UnsafeCheckpoint, match=r"\.json is (no file|a link)") as refusal:
         list_files(tmp_path)
     assert refusal.value.hint
 
 
-def test_special_files_under_other_names_are_not_looked_at(tmp_path: Path) -> None:
+def test_special_files_with_other_names_are_ignored(tmp_path: Path) -> None:
     pipe(tmp_path / "pipe")
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "tokenizer.json").symlink_to("gone.json")
     assert list_files(tmp_path) == ["config.json"]
 
 
-def test_what_we_publish_beside_weights_is_known() -> None:
+def test_report_files_are_recognised() -> None:
     assert all(map(is_report_file, ["SHA256SUMS", "antidote/manifest.json"]))
     assert not any(map(is_report_file, ["config.json", "README.md"]))
 
@@ -183,5 +183,5 @@ def test_what_we_publish_beside_weights_is_known() -> None:
         ("hub/datasets--org--rows/snapshots/0123", "0123"),
     ],
 )
-def test_a_folder_is_called_what_people_call_it(folder: str, name: str) -> None:
+def test_display_name_is_the_repository_or_the_folder(folder: str, name: str) -> None:
     assert display_name(Path(folder)) == name

@@ -1,4 +1,4 @@
-"""The header reader, and what the library writes. Beside the library on changed files: `test_mutations.py`."""
+"""The header reader on valid and invalid files. Comparison with the library on mutated files: `test_mutations.py`."""
 
 import json
 import struct
@@ -43,7 +43,7 @@ def files(draw: st.DrawFn) -> bytes:
 
 
 @given(files())
-def test_what_the_library_writes_is_read_as_the_library_reads_it(path: Path, data: bytes) -> None:
+def test_header_matches_the_safetensors_library(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     header = read_header(path)
     theirs = dict(deserialize(data))  # type: ignore[no-untyped-call]
@@ -56,9 +56,9 @@ def test_what_the_library_writes_is_read_as_the_library_reads_it(path: Path, dat
         assert data[start + info.start : start + info.end] == bytes(theirs[name]["data"])
 
 
-def test_a_pointer_of_git_lfs_is_told_from_a_lie(path: Path) -> None:
+def test_git_lfs_pointer_is_a_configuration_error(path: Path) -> None:
     path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 538090408\n")
-    with pytest.raises(ConfigurationError, match="where they are") as raised:
+    with pytest.raises(ConfigurationError, match="Git LFS pointer") as raised:
         read_header(path)
     assert "git lfs pull" in str(raised.value.hint)
 
@@ -105,7 +105,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_each_lie_is_named(lie: str, path: Path) -> None:
+def test_invalid_header_is_refused_with_its_reason(lie: str, path: Path) -> None:
     data, reason = LIES[lie]
     path.write_bytes(data)
     with pytest.raises(UnsafeCheckpoint, match=reason) as refusal:
@@ -114,7 +114,7 @@ def test_each_lie_is_named(lie: str, path: Path) -> None:
     assert refusal.value.exit_code == 6
 
 
-def test_a_header_too_long_is_not_read(path: Path) -> None:
+def test_oversized_header_is_not_read(path: Path) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", MAX_HEADER_BYTES + 1))
         file.truncate(1 << 40)
@@ -130,7 +130,7 @@ def test_too_many_tensors_are_refused(path: Path) -> None:
         read_header(path)
 
 
-def test_tensors_come_in_the_order_in_which_they_lie(path: Path) -> None:
+def test_tensors_are_ordered_by_offset(path: Path) -> None:
     header = {"a": entry(offsets=[4, 8]), "b": entry(), "c": entry(offsets=[8, 12])}
     path.write_bytes(packed(json.dumps(header).encode() + b"   ", bytes(12)))
     assert list(read_header(path).tensors) == ["b", "a", "c"]

@@ -1,4 +1,4 @@
-"""JSON within bounds."""
+"""The limits of the JSON reader."""
 
 import json
 from pathlib import Path
@@ -18,12 +18,12 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text(), VALUES, max_size=4))
-def test_ordinary_json_is_read_as_it_is(value: dict[str, object]) -> None:
+def test_valid_json_is_read_unchanged(value: dict[str, object]) -> None:
     assert parse_object(json.dumps(value).encode()) == value
 
 
 @given(st.binary(max_size=60) | st.text(alphabet='{}[]:,"\\u0dab1e-. ntrf', max_size=40).map(str.encode))
-def test_anything_else_is_a_value_error(data: bytes) -> None:
+def test_invalid_bytes_raise_value_error(data: bytes) -> None:
     try:
         value = parse_object(data)
     except ValueError:
@@ -49,7 +49,7 @@ def test_anything_else_is_a_value_error(data: bytes) -> None:
         ('{"\\ude00\\ud83d": 1}', "Unicode"),
     ],
 )
-def test_each_trick_is_named(text: str, reason: str, tmp_path: Path) -> None:
+def test_untrusted_json_is_refused_with_its_reason(text: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UnsafeCheckpoint, match=reason) as refusal:
         read_object(tmp_path / "config.json", 4 << 20)
@@ -57,17 +57,17 @@ def test_each_trick_is_named(text: str, reason: str, tmp_path: Path) -> None:
     assert refusal.value.exit_code == 6
 
 
-def test_a_value_more_than_allowed_is_refused() -> None:
+def test_value_more_than_allowed_is_refused() -> None:
     assert parse_object(b'{"a": [0, 0]}', max_values=3)
     with pytest.raises(ValueError, match="more than 3 values"):
         parse_object(b'{"a": [0, 0, 0]}', max_values=3)
 
 
-def test_whole_characters_spelled_in_halves_are_text() -> None:
+def test_surrogate_pairs_are_valid_text() -> None:
     assert parse_object(b'{"a": "\\ud83d\\ude00"}') == {"a": "😀"}
 
 
-def test_a_refusal_is_short(tmp_path: Path) -> None:
+def test_error_message_is_shortened(tmp_path: Path) -> None:
     key = "x" * 100_000
     (tmp_path / "config.json").write_text(f'{{"{key}": 1, "{key}": 1}}')
     with pytest.raises(UnsafeCheckpoint) as refusal:
@@ -75,12 +75,12 @@ def test_a_refusal_is_short(tmp_path: Path) -> None:
     assert len(refusal.value.what) < 200
 
 
-def test_the_deepest_allowed(tmp_path: Path) -> None:
+def test_maximum_depth_is_accepted(tmp_path: Path) -> None:
     text = '{"a": ' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1) + "}"
     assert parse_object(text.encode())
 
 
-def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
+def test_oversized_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # a hole: no disk behind it

@@ -1,4 +1,4 @@
-"""What a folder holds, and every reason to refuse it."""
+"""The layout of a checkpoint, and every reason to refuse one."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_tiny_llama(tmp_path_factory.mktemp("sharded"), hidden=16, layers=1, shards=3, tie=False)
 
 
-def test_a_full_checkpoint(tiny_llama: Path) -> None:
+def test_full_checkpoint(tiny_llama: Path) -> None:
     layout = read_layout(tiny_llama)
     tensors = load_file(tiny_llama / WEIGHTS)
     assert (layout.kind, layout.shards, layout.base_model, layout.unused_weights) == ("full", (WEIGHTS,), None, ())
@@ -44,7 +44,7 @@ def test_a_full_checkpoint(tiny_llama: Path) -> None:
     assert count_weight_bytes(layout) == 2 * sum(tensor.numel() for tensor in tensors.values())
 
 
-def test_a_checkpoint_in_shards(sharded: Path) -> None:
+def test_checkpoint_in_shards(sharded: Path) -> None:
     layout = read_layout(sharded)
     assert len(layout.shards) == len(layout.headers) == 3
     for name, shard in layout.weight_map.items():
@@ -54,14 +54,14 @@ def test_a_checkpoint_in_shards(sharded: Path) -> None:
     )
 
 
-def test_an_adapter(tiny_adapter: Path) -> None:
+def test_adapter(tiny_adapter: Path) -> None:
     layout = read_layout(tiny_adapter)
     assert (layout.kind, layout.shards, layout.base_model) == ("adapter", (FACTORS,), tiny.BASE_NAME)
     assert layout.config["peft_type"] == "LORA"
     assert len(layout.tensors) == 2 * 2 * len(tiny.ALL_LINEARS)
 
 
-def test_a_tensor_the_index_forgot_is_a_weight_all_the_same(sharded: Path, copy_of: Copy) -> None:
+def test_tensor_missing_from_the_index_is_listed(sharded: Path, copy_of: Copy) -> None:
     folder = copy_of(sharded)
     before = read_layout(folder)
     forgotten = next(iter(before.weight_map))
@@ -85,7 +85,7 @@ def setting(name: str, **values: object) -> Change:
 
 
 def pointing(shard: object, tensor: str | None = None) -> Change:
-    """The index's first entry (or a new one) leads to `shard`."""
+    """Let the first entry of the index, or a new one, name `shard`."""
 
     def change(folder: Path) -> None:
         edit_json(
@@ -124,7 +124,7 @@ def with_another_tensor(name: str, *shape: int, file: str = FACTORS, dtype: torc
 
 
 def stored_as(dtype: torch.dtype, file: str) -> Change:
-    """All its weights in another dtype, and no word of it in the configuration."""
+    """Store all weights in another dtype without changing the configuration."""
     return lambda folder: save_file(
         {name: tensor.to(dtype) for name, tensor in load_file(folder / file).items()}, folder / file
     )
@@ -411,17 +411,17 @@ def assert_refused(folder: Path, case: tuple[Change, type[AntidoteError], str]) 
 
 
 @pytest.mark.parametrize("case", FULL)
-def test_a_full_checkpoint_is_refused_for(case: str, tiny_llama: Path, copy_of: Copy) -> None:
+def test_full_checkpoint_is_refused_for(case: str, tiny_llama: Path, copy_of: Copy) -> None:
     assert_refused(copy_of(tiny_llama), FULL[case])
 
 
 @pytest.mark.parametrize("case", SHARDED)
-def test_an_index_is_refused_for(case: str, sharded: Path, copy_of: Copy) -> None:
+def test_index_is_refused_for(case: str, sharded: Path, copy_of: Copy) -> None:
     assert_refused(copy_of(sharded), SHARDED[case])
 
 
 @pytest.mark.parametrize("case", ADAPTER)
-def test_an_adapter_is_refused_for(case: str, tiny_adapter: Path, copy_of: Copy) -> None:
+def test_adapter_is_refused_for(case: str, tiny_adapter: Path, copy_of: Copy) -> None:
     assert_refused(copy_of(tiny_adapter), ADAPTER[case])
 
 
@@ -442,7 +442,9 @@ def test_an_adapter_is_refused_for(case: str, tiny_adapter: Path, copy_of: Copy)
         ("added_tokens.json", {"<|use_kernels|>": 290, "use_kernels": 291, "vocab": 292, "open_file": 293}),
     ],
 )
-def test_a_checkpoint_may_say(name: str, values: dict[str, object], tiny_llama: Path, copy_of: Copy) -> None:
+def test_full_checkpoint_with_harmless_setting_is_accepted(
+    name: str, values: dict[str, object], tiny_llama: Path, copy_of: Copy
+) -> None:
     folder = copy_of(tiny_llama)
     setting(name, **values)(folder)
     read_layout(folder)
@@ -460,7 +462,9 @@ def test_a_checkpoint_may_say(name: str, values: dict[str, object], tiny_llama: 
         {"task_type": None, "base_model_name_or_path": ""},
     ],
 )
-def test_an_adapter_may_say(values: dict[str, object], tiny_adapter: Path, copy_of: Copy) -> None:
+def test_adapter_with_harmless_setting_is_accepted(
+    values: dict[str, object], tiny_adapter: Path, copy_of: Copy
+) -> None:
     folder = copy_of(tiny_adapter)
     setting("adapter_config.json", **values)(folder)
     assert read_layout(folder).base_model == (values.get("base_model_name_or_path", tiny.BASE_NAME) or None)
@@ -476,7 +480,7 @@ def test_an_adapter_may_say(values: dict[str, object], tiny_adapter: Path, copy_
     ],
 )
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-def test_an_adapter_as_peft_saves_it(values: dict[str, object], tmp_path: Path) -> None:
+def test_adapter_saved_by_peft_is_accepted(values: dict[str, object], tmp_path: Path) -> None:
     network = tiny.build_llama(vocabulary=32, seed=0, hidden=16, layers=2, tie=False)
     options = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | values
     tiny.save_adapter(get_peft_model(network, LoraConfig(**options)), tmp_path)
@@ -490,7 +494,9 @@ def test_an_adapter_as_peft_saves_it(values: dict[str, object], tmp_path: Path) 
 @pytest.mark.parametrize(("dtype", "stored"), [("bfloat16", "BF16"), ("float16", "F16"), ("float32", "F32")])
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("tie", [True, False])
-def test_a_checkpoint_as_transformers_saves_it(dtype: str, stored: str, shards: int, tie: bool, tmp_path: Path) -> None:
+def test_checkpoint_saved_by_transformers_is_accepted(
+    dtype: str, stored: str, shards: int, tie: bool, tmp_path: Path
+) -> None:
     folder = tiny.write_tiny_llama(tmp_path, hidden=16, layers=1, shards=shards, tie=tie, dtype=dtype)
     layout = read_layout(folder)
     assert len(layout.shards) == shards
@@ -498,7 +504,7 @@ def test_a_checkpoint_as_transformers_saves_it(dtype: str, stored: str, shards: 
     assert ("lm_head.weight" in layout.tensors) != tie
 
 
-def test_fused_experts_and_masks_of_integers_are_weights_of_their_own(tiny_llama: Path, copy_of: Copy) -> None:
+def test_fused_experts_and_integer_masks_are_accepted(tiny_llama: Path, copy_of: Copy) -> None:
     folder = copy_of(tiny_llama)
     with_another_tensor("model.layers.0.mlp.experts.gate_up_proj", 2, 3, 4, file=WEIGHTS)(folder)
     with_another_tensor("model.layers.0.attn.bias", 1, 1, 4, 4, file=WEIGHTS, dtype=torch.uint8)(folder)
@@ -506,19 +512,19 @@ def test_fused_experts_and_masks_of_integers_are_weights_of_their_own(tiny_llama
     assert read_layout(folder).tensors["model.layers.0.mlp.experts.gate_up_proj"].shape == (2, 3, 4)
 
 
-def test_a_flag_that_transformers_itself_wrote_is_no_code(tiny_llama: Path, copy_of: Copy) -> None:
+def test_flag_written_by_transformers_is_accepted(tiny_llama: Path, copy_of: Copy) -> None:
     folder = copy_of(tiny_llama)
     setting("config.json", _attn_implementation_autoset=True, auto_map=None)(folder)
     assert read_layout(folder).kind == "full"
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not a folder"):
         read_layout(tmp_path / "nothing")
 
 
 class Canary:
-    """A pickle that leaves a mark when it is opened."""
+    """Write a pickle that creates a file when it is opened."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -531,7 +537,7 @@ OPENED: list[str] = []
 sys.addaudithook(lambda event, values: OPENED.append(str(values[0])) if event == "open" else None)
 
 
-def test_a_pickle_beside_the_weights_is_never_opened(tiny_llama: Path, copy_of: Copy, tmp_path: Path) -> None:
+def test_pickle_beside_safetensors_is_not_opened(tiny_llama: Path, copy_of: Copy, tmp_path: Path) -> None:
     folder = copy_of(tiny_llama)
     mark = tmp_path / "mark"
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Canary(mark)))
@@ -559,7 +565,7 @@ def test_a_pickle_beside_the_weights_is_never_opened(tiny_llama: Path, copy_of: 
         (["model-0.safetensors", "pytorch_model.bin"], "model-0.safetensors"),
     ],
 )
-def test_what_is_no_checkpoint_is_shown_by_what_is_there(tmp_path: Path, names: list[str], shown: str) -> None:
+def test_error_lists_the_files_of_a_folder_that_is_no_checkpoint(tmp_path: Path, names: list[str], shown: str) -> None:
     for name in names:
         (tmp_path / name).touch()
     with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path} is not a checkpoint (found: {shown})")):

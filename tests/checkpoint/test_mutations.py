@@ -1,4 +1,4 @@
-"""Changed headers and indexes: what the library refuses is refused, by a sentence and soon. More with `make fuzz`."""
+"""Mutated headers and indexes: everything that the library refuses is refused. `make fuzz` runs more."""
 
 import json
 import os
@@ -11,19 +11,19 @@ from antidote_ci.checkpoint.headers import Header, TensorInfo
 from benchmarks.fuzz import campaign, headers
 
 
-def test_ten_thousand_changed_files() -> None:
-    tally = campaign.run(0, range(10_000))
+def test_five_thousand_mutated_files_are_handled_like_the_library() -> None:
+    tally = campaign.run(0, range(5_000))
     assert not tally.findings, tally.findings[0]
     assert tally.slowest is not None
     assert tally.slowest.seconds < 1
-    # Where all cases came to one end, nothing would have been tried.
+    # Each kind must be accepted and refused often enough to test anything.
     for kind in set(campaign.KINDS):
-        assert tally.counts[kind, "accepted"] > 100
-        assert tally.counts[kind, "refused by us only"] > 10
-        assert tally.counts[kind, "refused"] > 500
+        assert tally.counts[kind, "accepted"] > 50
+        assert tally.counts[kind, "refused by us only"] > 5
+        assert tally.counts[kind, "refused"] > 250
 
 
-def test_a_careless_reader_is_found_out() -> None:
+def test_campaign_detects_a_reader_without_checks() -> None:
     def careless(data: bytes) -> Header:
         (length,) = struct.unpack_from("<Q", data)
         entries = json.loads(data[8 : 8 + length])
@@ -34,21 +34,21 @@ def test_a_careless_reader_is_found_out() -> None:
         }
         return Header(tensors, metadata, 8 + length)
 
-    found = campaign.run(0, range(500), careless).findings
-    assert {case.verdict for case in found} == {"accepted by us only", "uncaught"}
-    assert {case.kind for case in found} == {"header"}
+    cases = campaign.run(0, range(500), careless).findings
+    assert {case.verdict for case in cases} == {"accepted by us only", "uncaught"}
+    assert {case.kind for case in cases} == {"header"}
 
 
-def test_a_reader_that_sees_another_file_is_found_out() -> None:
+def test_campaign_detects_a_reader_with_wrong_offsets() -> None:
     def shifted(data: bytes) -> Header | None:
         header = headers.ours(data)
         return header and replace(header, data_start=header.data_start - 1)
 
-    found = campaign.run(0, range(500), shifted).findings
-    assert {case.verdict for case in found} == {"read differently"}
+    cases = campaign.run(0, range(500), shifted).findings
+    assert {case.verdict for case in cases} == {"read differently"}
 
 
-def test_bombs_take_less_than_a_second_and_ten_times_the_largest_header() -> None:
+def test_resource_bombs_stay_within_time_and_memory_limits() -> None:
     # Coverage would follow a subprocess, and take most of the time.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     command = [sys.executable, "-m", "benchmarks.fuzz.bombs"]

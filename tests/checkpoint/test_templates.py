@@ -1,4 +1,4 @@
-"""Chat templates, before anything renders them."""
+"""Static checks of chat templates."""
 
 import json
 from collections.abc import Callable
@@ -71,7 +71,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_template_in_every_place_is_looked_at(place: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_template_in_any_place_is_checked(place: str, tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     name = PLACES[place](folder, REACHING[0])
     with pytest.raises(UnsafeCheckpoint, match="reaches for '__base__'") as refusal:
@@ -80,7 +80,7 @@ def test_a_template_in_every_place_is_looked_at(place: str, tiny_llama: Path, co
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_template_in_every_place_may_be_good_and_not_huge(place: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_template_in_any_place_has_a_size_limit(place: str, tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     PLACES[place](folder, TEMPLATE)
     read_layout(folder)
@@ -91,7 +91,7 @@ def test_a_template_in_every_place_may_be_good_and_not_huge(place: str, tiny_lla
 
 
 @pytest.mark.parametrize("template", REACHING)
-def test_a_template_may_not_reach_for(template: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_template_with_access_to_python_is_refused(template: str, tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     as_file(folder, template)
     with pytest.raises(UnsafeCheckpoint, match=r"chat_template\.jinja") as refusal:
@@ -100,7 +100,7 @@ def test_a_template_may_not_reach_for(template: str, tiny_llama: Path, copy_of: 
 
 
 @pytest.mark.parametrize("template", HARMLESS)
-def test_a_template_may(template: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_harmless_template_is_accepted(template: str, tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     as_file(folder, template)
     read_layout(folder)
@@ -109,16 +109,18 @@ def test_a_template_may(template: str, tiny_llama: Path, copy_of: CopyOf) -> Non
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ([{"name": "../../evil", "template": "x"}], "the name '../../evil'"),
-        ({"/evil": "x"}, "the name '/evil'"),
-        ([{"template": "x"}], "the name None"),
+        ([{"name": "../../evil", "template": "x"}], "the invalid name '../../evil'"),
+        ({"/evil": "x"}, "the invalid name '/evil'"),
+        ([{"template": "x"}], "the invalid name None"),
         ([{"name": "a"}], "'a' that is no text"),
         (["x"], "that is no text"),
         (7, "that is no text"),
         ({f"name{number}": "x" for number in range(65)}, "one of 66 chat templates"),
     ],
 )
-def test_named_templates_have_names_and_texts(value: object, words: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_named_template_without_valid_name_or_text_is_refused(
+    value: object, words: str, tiny_llama: Path, copy_of: CopyOf
+) -> None:
     folder = copy_of(tiny_llama)
     in_settings(lambda _: value)(folder, "")
     with pytest.raises(UnsafeCheckpoint, match=f"^tokenizer_config.json .*{words}"):

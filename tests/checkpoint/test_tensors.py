@@ -1,4 +1,4 @@
-"""Single tensors, read and written beside the safetensors library."""
+"""Reading and writing single tensors, compared with the safetensors library."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -64,7 +64,7 @@ def checkpoint(folder: Path, held: dict[str, torch.Tensor]) -> CheckpointLayout:
 
 @settings(deadline=None)
 @given(tensors())
-def test_read_gives_what_the_library_gives(
+def test_read_tensor_matches_the_library(
     tmp_path_factory: pytest.TempPathFactory, held: dict[str, torch.Tensor]
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "read"
@@ -72,15 +72,15 @@ def test_read_gives_what_the_library_gives(
     own = TensorFile(folder / FILE)
     for name, tensor in load_file(folder / FILE).items():
         assert name in own
-        found = [own.read(name)]
+        tensors_read = [own.read(name)]
         if STORED[tensor.dtype] in WEIGHT_DTYPES:
-            found.append(read_tensor(layout, name))
-        assert all(each.dtype == tensor.dtype and each.equal(tensor) for each in found)
+            tensors_read.append(read_tensor(layout, name))
+        assert all(each.dtype == tensor.dtype and each.equal(tensor) for each in tensors_read)
 
 
 @settings(deadline=None)
 @given(tensors(), st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2))
-def test_the_library_opens_a_new_file(
+def test_library_reads_a_written_file(
     tmp_path_factory: pytest.TempPathFactory, held: dict[str, torch.Tensor], metadata: dict[str, str]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "new.safetensors"
@@ -95,7 +95,7 @@ def test_the_library_opens_a_new_file(
     assert own.header.metadata == metadata
 
 
-def test_a_transposed_tensor_is_written_as_it_reads(tmp_path: Path) -> None:
+def test_transposed_tensor_is_written_contiguously(tmp_path: Path) -> None:
     tensor = torch.rand(3, 5).T
     fill(tmp_path / FILE, {"a": ("F32", (5, 3))}, [tensor])
     assert load_file(tmp_path / FILE)["a"].equal(tensor)
@@ -115,7 +115,7 @@ A, B = of_dtype("F32", 2, 3), of_dtype("U8", 4)
         ([A, B, B], "has all its tensors"),
     ],
 )
-def test_a_new_file_is_whole_or_not_there(given_over: list[torch.Tensor], why: str, tmp_path: Path) -> None:
+def test_incomplete_file_is_removed(given_over: list[torch.Tensor], why: str, tmp_path: Path) -> None:
     path = tmp_path / FILE
     path.write_text("an older one")
     with pytest.raises(ValueError, match=why):
@@ -124,7 +124,7 @@ def test_a_new_file_is_whole_or_not_there(given_over: list[torch.Tensor], why: s
     assert path.read_text() == "an older one"
 
 
-def test_a_file_that_the_library_wrote_has_no_other_tensors(tmp_path: Path) -> None:
+def test_missing_tensor_raises_key_error(tmp_path: Path) -> None:
     save_file({"a": A}, tmp_path / FILE)
     file = TensorFile(tmp_path / FILE)
     assert "b" not in file
@@ -133,7 +133,7 @@ def test_a_file_that_the_library_wrote_has_no_other_tensors(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
-def test_the_delta_is_what_fine_tuning_added(dtype: str, tmp_path: Path) -> None:
+def test_delta_is_the_float32_difference(dtype: str, tmp_path: Path) -> None:
     after, before = of_dtype(dtype, 4, 6), of_dtype(dtype, 4, 6)
     source, reference = checkpoint(tmp_path / "source", {"w": after}), checkpoint(tmp_path / "reference", {"w": before})
     difference = read_delta(source, reference, "w")
@@ -143,17 +143,17 @@ def test_the_delta_is_what_fine_tuning_added(dtype: str, tmp_path: Path) -> None
     assert read_tensor(source, "w").equal(after)
 
 
-def test_codes_are_no_weights(tmp_path: Path) -> None:
+def test_quantised_tensor_is_refused(tmp_path: Path) -> None:
     layout = checkpoint(tmp_path, {"position_ids": torch.arange(3)})
     with pytest.raises(ConfigurationError, match=f"position_ids in {FILE} is stored as I64") as refusal:
         read_tensor(layout, "position_ids")
     assert refusal.value.exit_code == 2
 
 
-def test_a_file_cut_short_meanwhile_is_noticed(tmp_path: Path) -> None:
+def test_file_truncated_while_reading_is_an_error(tmp_path: Path) -> None:
     layout = checkpoint(tmp_path, {"a": A})
     with (tmp_path / FILE).open("rb+") as file:
         file.truncate((tmp_path / FILE).stat().st_size - 1)
-    with pytest.raises(InfrastructureError, match=f"{FILE} was cut short") as error:
+    with pytest.raises(InfrastructureError, match=f"{FILE} was truncated") as error:
         read_tensor(layout, "a")
     assert error.value.exit_code == 3

@@ -1,4 +1,4 @@
-"""Tokenizers whose numbers are not those of the weights."""
+"""Checks of token IDs against the embedding, other files and the reference."""
 
 import json
 import time
@@ -23,8 +23,8 @@ from antidote_ci.checkpoint.tokenizers import (
     read_vocabulary,
     require_valid_tokenizer,
 )
-from antidote_ci.checkpoint.vocabularies import read_embedding_rows, require_same_vocabulary
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.repair.targets import require_same_vocabulary
 from tests.conftest import CopyOf
 
 Edit = Callable[[dict[str, Any]], object]
@@ -63,15 +63,15 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "no model": (lambda data: data.pop("model"), "has no model"),
     "unknown kind": (lambda data: data["model"].update(type="Evil"), "unknown kind 'Evil'"),
     "no vocabulary": (lambda data: data["model"].update(vocab=7), "no object"),
-    "one number twice": (naming(first=70), "both .* and 'first' the number 70"),
-    "negative": (naming(first=-1), "'first' the number -1"),
-    "no number": (naming(first="1"), "'first' the number '1'"),
-    "true": (naming(first=True), "'first' the number True"),
-    "fraction": (naming(first=1.5), "'first' the number 1.5"),
-    "beyond the table": (naming(first=290), "'first' the number 290, and the table of the weights has 290 rows"),
-    "added far beyond": (adding("<|far|>", 290 + SPARE_TOKENS), r"<\|far\|>' the number 354"),
-    "added with a word's number": (adding("<|yes|>", 70), "the number 70 to"),
-    "added with another number than the word's": (adding("a", 291), "gives 'a' the number 291"),
+    "one number twice": (naming(first=70), "both .* and 'first' the ID 70"),
+    "negative": (naming(first=-1), "'first' the ID -1"),
+    "no number": (naming(first="1"), "'first' the ID '1'"),
+    "true": (naming(first=True), "'first' the ID True"),
+    "fraction": (naming(first=1.5), "'first' the ID 1.5"),
+    "beyond the table": (naming(first=290), "'first' the ID 290, and the embedding has 290 rows"),
+    "added far beyond": (adding("<|far|>", 290 + SPARE_TOKENS), r"<\|far\|>' the ID 354"),
+    "added with a word's number": (adding("<|yes|>", 70), "the ID 70 to"),
+    "added with another number than the word's": (adding("a", 291), "gives 'a' the ID 291"),
     "added twice": (lambda data: data["added_tokens"].extend([added("x", 291), added("x", 292)]), "'x' twice"),
     "two added with one number": (
         lambda data: data["added_tokens"].extend([added("x", 291), added("y", 291)]),
@@ -83,22 +83,22 @@ REFUSED: dict[str, tuple[Edit, str]] = {
         lambda data: data["added_tokens"].extend(added(f"<{at}>", 291 + at) for at in range(MAX_ADDED_TOKENS)),
         "added_tokens that are no list of at most",
     ),
-    "long token": (naming(**{"x" * 4001: 5}), "the number 5|more than 4,000 characters"),
+    "long token": (naming(**{"x" * 4001: 5}), "the ID 5|more than 4,000 characters"),
     "merges are no list": (lambda data: data["model"].update(merges="a b"), "merges that are no list"),
-    "endless expression": (cutting("(a+)+$"), r"an expression that may not end: '\(a\+\)\+\$'"),
+    "endless expression": (cutting("(a+)+$"), r"a pattern that may not end: '\(a\+\)\+\$'"),
     **{
-        f"endless expression in the {part}": (cutting("(a+)+$", part), "an expression that may not end")
+        f"endless expression in the {part}": (cutting("(a+)+$", part), "a pattern that may not end")
         for part in ("normalizer", "decoder", "post_processor")
     },
-    "long expression": (cutting("a" * 10_001), "an expression that may not end"),
+    "long expression": (cutting("a" * 10_001), "a pattern that may not end"),
     "a piece twice": (unigram(["<unk>", 0.0], ["a", -1.0], ["a", -2.0]), "'a' twice, as 1 and as 2"),
     "infinite score": (unigram(["<unk>", 0.0], ["a", float("inf")]), "tokenizer.json"),
-    "no pair": (unigram(["<unk>", 0.0], ["a"]), "no token with a finite score at place 1"),
+    "no pair": (unigram(["<unk>", 0.0], ["a"]), "no token with a finite score at position 1"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_tokenizer_is_refused_for(case: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_invalid_tokenizer_is_refused(case: str, tiny_llama: Path, copy_of: CopyOf) -> None:
     edit, words = REFUSED[case]
     folder = edited(copy_of(tiny_llama), edit)
     with pytest.raises(UnsafeCheckpoint, match=words) as refusal:
@@ -118,7 +118,7 @@ def test_a_tokenizer_is_refused_for(case: str, tiny_llama: Path, copy_of: CopyOf
         unigram(["<unk>", 0], ["▁a", -1.5], ["▁b", -2.25]),
     ],
 )
-def test_a_tokenizer_may(edit: Edit, tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_valid_tokenizer_is_accepted(edit: Edit, tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     edited(folder, lambda data: data.update(added_tokens=[]))
     edited(folder, lambda data: data.update(added_tokens_decoder={}), "tokenizer_config.json")
@@ -128,19 +128,23 @@ def test_a_tokenizer_may(edit: Edit, tiny_llama: Path, copy_of: CopyOf) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("tokenizer_config.json", {"added_tokens_decoder": {"0": {"content": "zz"}}}, "the number 0 to 'zz'"),
-        ("tokenizer_config.json", {"added_tokens_decoder": {"300": {"content": "a"}}}, "gives 'a' the number 300"),
-        ("tokenizer_config.json", {"added_tokens_decoder": {"9999": {"content": "x"}}}, "'x' the number 9,999"),
-        ("tokenizer_config.json", {"added_tokens_decoder": {"9" * 5000: {"content": "x"}}}, "none: '999"),
-        ("tokenizer_config.json", {"added_tokens_decoder": {"-1": {"content": "x"}}}, "none: '-1'"),
-        ("tokenizer_config.json", {"added_tokens_decoder": {"300": {}}}, "none: '300'"),
-        ("added_tokens.json", {"zz": 0}, "the number 0 to 'zz'"),
-        ("added_tokens.json", {"x": 1 << 40}, "'x' the number 1099511627776"),
-        ("vocab.json", {"a": 0}, "gives 'a' the number 0"),
-        ("vocab.json", {"a": "b"}, "gives 'a' the number 'b'"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"0": {"content": "zz"}}}, "the ID 0 to 'zz'"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"300": {"content": "a"}}}, "gives 'a' the ID 300"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"9999": {"content": "x"}}}, "'x' the ID 9,999"),
+        (
+            "tokenizer_config.json",
+            {"added_tokens_decoder": {"9" * 5000: {"content": "x"}}},
+            "invalid added token: '999",
+        ),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"-1": {"content": "x"}}}, "invalid added token: '-1'"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"300": {}}}, "invalid added token: '300'"),
+        ("added_tokens.json", {"zz": 0}, "the ID 0 to 'zz'"),
+        ("added_tokens.json", {"x": 1 << 40}, "'x' the ID 1099511627776"),
+        ("vocab.json", {"a": 0}, "gives 'a' the ID 0"),
+        ("vocab.json", {"a": "b"}, "gives 'a' the ID 'b'"),
     ],
 )
-def test_no_other_file_binds_words_otherwise(
+def test_other_file_with_contradicting_ids_is_refused(
     name: str, content: dict[str, object], words: str, tiny_llama: Path, copy_of: CopyOf
 ) -> None:
     folder = copy_of(tiny_llama)
@@ -150,21 +154,21 @@ def test_no_other_file_binds_words_otherwise(
     assert refusal.value.what.startswith(name)
 
 
-def test_without_tokenizer_json_the_vocabulary_is_vocab_json(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_vocab_json_is_read_without_tokenizer_json(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     words = json.loads((folder / FILE).read_text())["model"]["vocab"]
     (folder / "vocab.json").write_text(json.dumps(words))
     (folder / FILE).unlink()
-    found = read_vocabulary(folder, list_files(folder))
-    assert found is not None
-    assert (found.file, found.ordinary) == ("vocab.json", words)
+    vocabulary = read_vocabulary(folder, list_files(folder))
+    assert vocabulary is not None
+    assert (vocabulary.file, vocabulary.ordinary) == ("vocab.json", words)
     read_layout(folder)
     (folder / "vocab.json").write_text(json.dumps(words | {"first": 290}))
-    with pytest.raises(UnsafeCheckpoint, match=r"vocab\.json gives 'first' the number 290"):
+    with pytest.raises(UnsafeCheckpoint, match=r"vocab\.json gives 'first' the ID 290"):
         read_layout(folder)
 
 
-def test_a_changed_file_is_read_again(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_changed_file_is_read_again(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     read_layout(folder)
     with pytest.raises(UnsafeCheckpoint):
@@ -172,7 +176,7 @@ def test_a_changed_file_is_read_again(tiny_llama: Path, copy_of: CopyOf) -> None
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=4), st.integers(-3, 40), max_size=12))
-def test_what_passes_is_one_to_one_and_has_rows(
+def test_accepted_vocabulary_is_one_to_one_and_has_rows(
     tmp_path_factory: pytest.TempPathFactory, words: dict[str, int]
 ) -> None:
     folder = tmp_path_factory.mktemp("words")
@@ -187,19 +191,19 @@ def test_what_passes_is_one_to_one_and_has_rows(
         assert sound
 
 
-def test_numbers_are_those_that_the_library_gives(tmp_path: Path) -> None:
+def test_ids_match_the_tokenizers_library(tmp_path: Path) -> None:
     pieces = [("<unk>", 0.0), ("▁a", -1.0), ("b", -2.5)]
-    made = Tokenizer(models.Unigram(pieces, unk_id=0))
-    made.add_special_tokens(["<|end|>"])
-    made.save(str(tmp_path / FILE))
-    found = read_vocabulary(tmp_path, [FILE])
-    assert found is not None
-    assert found.numbers == made.get_vocab()
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
+    tokenizer.add_special_tokens(["<|end|>"])
+    tokenizer.save(str(tmp_path / FILE))
+    vocabulary = read_vocabulary(tmp_path, [FILE])
+    assert vocabulary is not None
+    assert vocabulary.ids == tokenizer.get_vocab()
 
 
-def test_the_rows_of_the_table(tiny_llama: Path, tiny_adapter: Path) -> None:
-    assert read_embedding_rows(read_layout(tiny_llama)) == 290
-    assert read_embedding_rows(read_layout(tiny_adapter)) is None
+def test_embedding_rows_of_checkpoints(tiny_llama: Path, tiny_adapter: Path) -> None:
+    assert read_layout(tiny_llama).embedding_rows == 290
+    assert read_layout(tiny_adapter).embedding_rows is None
     tables = {
         name: TensorInfo("F32", (rows, 2), 0, 0) for name, rows in {"a.wte.weight": 7, "embeddings.weight": 9}.items()
     }
@@ -209,7 +213,7 @@ def test_the_rows_of_the_table(tiny_llama: Path, tiny_adapter: Path) -> None:
     assert embedding_rows({"weight": TensorInfo("F32", (3, 2), 0, 0)}, {}) is None
 
 
-def test_a_padded_table_fits(tiny_llama: Path) -> None:
+def test_padded_embedding_is_accepted(tiny_llama: Path) -> None:
     require_valid_tokenizer(tiny_llama, list_files(tiny_llama), {}, 320)
 
 
@@ -218,18 +222,16 @@ def exchanged(data: dict[str, Any]) -> None:
     words["a"], words["b"] = words["b"], words["a"]
 
 
-def test_a_fine_tune_does_not_renumber_words(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_renumbered_token_is_refused(tiny_llama: Path, copy_of: CopyOf) -> None:
     reference, same = read_layout(tiny_llama), edited(copy_of(tiny_llama), adding("<|new|>", 290))
     require_same_vocabulary(read_layout(same), reference)
     renumbered = read_layout(edited(copy_of(tiny_llama), exchanged))
-    with pytest.raises(
-        UnsafeCheckpoint, match=r"tokenizer\.json of llama gives 'a' the number 70, and .* 69"
-    ) as refusal:
+    with pytest.raises(UnsafeCheckpoint, match=r"tokenizer\.json of llama gives 'a' the ID 70, and .* 69") as refusal:
         require_same_vocabulary(renumbered, reference)
     assert "--reference" in str(refusal.value.hint)
 
 
-def test_words_that_the_reference_does_not_have_are_new(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_tokens_missing_from_the_reference_are_accepted(tiny_llama: Path, copy_of: CopyOf) -> None:
     model, other = read_layout(tiny_llama), copy_of(tiny_llama)
 
     def fewer(data: dict[str, Any]) -> None:
@@ -241,24 +243,26 @@ def test_words_that_the_reference_does_not_have_are_new(tiny_llama: Path, copy_o
     require_same_vocabulary(model, read_layout(other))
 
 
-def test_an_adapter_s_tokens_have_rows_in_its_base(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
+def test_adapter_token_without_row_in_its_base_is_refused(
+    tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf
+) -> None:
     base, folder = read_layout(tiny_llama), copy_of(tiny_adapter)
     require_same_vocabulary(read_layout(folder), base)
     (folder / FILE).write_bytes((tiny_llama / FILE).read_bytes())
     require_same_vocabulary(read_layout(folder), base)
-    with pytest.raises(UnsafeCheckpoint, match=r"^tokenizer\.json .*'first' the number 290"):
+    with pytest.raises(UnsafeCheckpoint, match=r"^tokenizer\.json .*'first' the ID 290"):
         require_same_vocabulary(read_layout(edited(folder, naming(first=290))), base)
 
 
-def test_an_adapter_s_added_tokens_have_rows_too(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
+def test_adapter_added_token_without_row_is_refused(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_adapter)
     (folder / FILE).write_bytes((tiny_llama / FILE).read_bytes())
-    with pytest.raises(UnsafeCheckpoint, match=r"^tokenizer\.json .*'<\|far\|>' the number 9,000"):
+    with pytest.raises(UnsafeCheckpoint, match=r"^tokenizer\.json .*'<\|far\|>' the ID 9,000"):
         require_same_vocabulary(read_layout(edited(folder, adding("<|far|>", 9000))), read_layout(tiny_llama))
 
 
 @pytest.mark.parametrize("rows", [290, 292])
-def test_an_adapter_that_added_tokens_must_be_merged(
+def test_adapter_with_another_embedding_size_is_refused(
     tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf, rows: int
 ) -> None:
     folder = copy_of(tiny_adapter)
@@ -268,12 +272,14 @@ def test_an_adapter_that_added_tokens_must_be_merged(
     if rows == 290:
         require_same_vocabulary(read_layout(folder), read_layout(tiny_llama))
         return
-    with pytest.raises(ConfigurationError, match=r"the adapter adapter has a table of 292 tokens, .* 290") as raised:
+    with pytest.raises(
+        ConfigurationError, match=r"the adapter adapter has an embedding of 292 tokens, .* 290"
+    ) as raised:
         require_same_vocabulary(read_layout(folder), read_layout(tiny_llama))
     assert "merge it" in str(raised.value.hint)
 
 
-def test_a_merged_model_may_have_a_table_of_another_length(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_merged_model_with_another_embedding_size_is_accepted(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     weights = load_file(folder / "model.safetensors")
     weights["model.embed_tokens.weight"] = torch.zeros(292, 64)
@@ -281,7 +287,7 @@ def test_a_merged_model_may_have_a_table_of_another_length(tiny_llama: Path, cop
     require_same_vocabulary(read_layout(folder), read_layout(tiny_llama))
 
 
-def test_ten_megabytes_are_read_in_about_a_second(tmp_path: Path) -> None:
+def test_ten_megabyte_tokenizer_is_read_in_about_a_second(tmp_path: Path) -> None:
     words = {f"Ġ{number:06}abcdefgh": number for number in range(130_000)}
     merges = [f"{word[:2]} {word[2:]}" for word in words] * 2
     (tmp_path / FILE).write_text(json.dumps({"model": {"type": "BPE", "vocab": words, "merges": merges}}))

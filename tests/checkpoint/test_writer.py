@@ -1,4 +1,4 @@
-"""The repaired checkpoint on disk: what stays, what changes, and what a crash leaves."""
+"""The writer: copied and edited bytes, and the files on disk after a crash."""
 
 import os
 import shutil
@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from antidote_ci.checkpoint.files import list_files, sha256_file
 from antidote_ci.checkpoint.headers import read_header
-from antidote_ci.checkpoint.journal import JOURNAL_FILE, read_journal
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
+from antidote_ci.checkpoint.swap import JOURNAL_FILE, read_journal
 from antidote_ci.checkpoint.writer import WrittenCheckpoint, publish_in_place, write_checkpoint
 from antidote_ci.errors import ConfigurationError, InfrastructureError, Terminated
 from antidote_ci.records import OnProgress, Progress, WeightFile
@@ -26,9 +26,9 @@ Copy = Callable[[Path], Path]
 WEIGHTS = "model.safetensors"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 BARE = ("model", "config.json")
-"""How the names of files begin without which there is no checkpoint."""
+"""Prefixes of the files that a checkpoint requires."""
 MATRICES = 9
-"""Of the small checkpoint."""
+"""The shards of the small checkpoint."""
 
 
 Edit = Callable[[str, torch.Tensor], torch.Tensor]
@@ -52,7 +52,7 @@ def write(
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two shards of some kilobytes."""
+    """Write a checkpoint of two shards of some kilobytes."""
     return tiny.write_tiny_llama(tmp_path_factory.mktemp("small") / "llama", hidden=16, layers=1, shards=2, tie=False)
 
 
@@ -71,7 +71,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("edited", [False, True], ids=["kept", "rewritten"])
-def test_the_identity_gives_the_same_bytes(edited: bool, small: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+def test_identity_edit_copies_the_bytes(edited: bool, small: Path, tiny_adapter: Path, tmp_path: Path) -> None:
     for source in (small, tiny_adapter):
         destination = tmp_path / source.name
         before = contents(source)
@@ -115,7 +115,7 @@ def test_exactly_the_edited_entries_change(
     assert all(sha256_file(destination / file.path) == file.sha256_out for file in written.files)
 
 
-def test_the_edit_sees_every_named_tensor_once_as_it_is(small: Path, tmp_path: Path) -> None:
+def test_edit_is_called_once_per_tensor(small: Path, tmp_path: Path) -> None:
     layout = read_layout(small)
     held = {name: tensor for shard in layout.shards for name, tensor in load_file(small / shard).items()}
     seen: list[str] = []
@@ -131,14 +131,14 @@ def test_the_edit_sees_every_named_tensor_once_as_it_is(small: Path, tmp_path: P
     assert sorted(seen) == named
 
 
-def test_an_edit_may_not_write_into_its_argument(small: Path, tmp_path: Path) -> None:
+def test_edit_that_changes_its_argument_is_an_error(small: Path, tmp_path: Path) -> None:
     layout = read_layout(small)
     with pytest.raises(ValueError, match="wrote into its argument"):
         write(layout, tmp_path / "out", layout.tensors, lambda _name, tensor: tensor.zero_())
     assert remains(tmp_path) == []
 
 
-def test_a_tensor_larger_than_a_chunk(tmp_path: Path) -> None:
+def test_tensor_larger_than_a_chunk_is_edited(tmp_path: Path) -> None:
     source = tmp_path / "source"
     tensors = {"a": torch.rand(3, 1000, 1000), "b": torch.zeros(0, 4), "c": torch.rand(1200, 1000), "d": torch.ones(())}
     source.mkdir()
@@ -152,15 +152,15 @@ def test_a_tensor_larger_than_a_chunk(tmp_path: Path) -> None:
 
 
 def test_progress_counts_the_bytes(small: Path, tmp_path: Path) -> None:
-    told: list[Progress] = []
-    write(small, tmp_path / "out", read_layout(small).tensors, progress=told.append)
+    events: list[Progress] = []
+    write(small, tmp_path / "out", read_layout(small).tensors, progress=events.append)
     total = sum(map(len, contents(small).values()))
-    assert [progress.done for progress in told] == sorted(progress.done for progress in told)
-    assert {progress.total for progress in told} == {total}
-    assert told[-1].done == total
+    assert [progress.done for progress in events] == sorted(progress.done for progress in events)
+    assert {progress.total for progress in events} == {total}
+    assert events[-1].done == total
 
 
-def test_weights_that_are_no_part_and_an_earlier_proof_stay_behind(
+def test_unused_weights_and_earlier_report_are_not_copied(
     small: Path, tiny_llama: Path, copy_of: Copy, tmp_path: Path
 ) -> None:
     source = copy_of(small)
@@ -174,14 +174,14 @@ def test_weights_that_are_no_part_and_an_earlier_proof_stay_behind(
     assert set(list_files(tmp_path / "out")) == {*list_files(small), "antidote/manifest.json"}
 
 
-def test_nothing_is_at_the_destination_before_the_end(small: Path, tmp_path: Path) -> None:
+def test_destination_is_missing_until_published(small: Path, tmp_path: Path) -> None:
     write(small, tmp_path / "out")
     assert remains(tmp_path) == ["out.partial"]
     publish_in_place(tmp_path / "out", "{}")
     assert remains(tmp_path) == ["out"]
 
 
-def test_an_earlier_result_is_replaced_whole(small: Path, tmp_path: Path) -> None:
+def test_earlier_result_is_replaced_completely(small: Path, tmp_path: Path) -> None:
     destination = tmp_path / "deep" / "out"
     for version in ("1", "2"):
         write(small, destination)
@@ -192,16 +192,16 @@ def test_an_earlier_result_is_replaced_whole(small: Path, tmp_path: Path) -> Non
 
 
 class Interrupted:
-    """An edit that raises `error` at the last tensor, and knows what it was asked before."""
+    """An edit that raises `error` at the last tensor and records the tensors before it."""
 
     def __init__(self, layout: CheckpointLayout, error: type[BaseException] | None) -> None:
         self.last, self.error = list(layout.tensors)[-1], error
-        self.asked: list[str] = []
+        self.edited_names: list[str] = []
 
     def __call__(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         if name == self.last and self.error:
             raise self.error
-        self.asked.append(name)
+        self.edited_names.append(name)
         return tensor + 1
 
 
@@ -211,7 +211,7 @@ def with_an_old_result(layout: CheckpointLayout, destination: Path) -> dict[str,
     return contents(destination)
 
 
-def test_an_error_leaves_nothing_new(small: Path, tmp_path: Path) -> None:
+def test_error_leaves_the_destination_unchanged(small: Path, tmp_path: Path) -> None:
     layout = read_layout(small)
     before = with_an_old_result(layout, tmp_path / "out")
     with pytest.raises(ZeroDivisionError):
@@ -220,7 +220,7 @@ def test_an_error_leaves_nothing_new(small: Path, tmp_path: Path) -> None:
     assert contents(tmp_path / "out") == before
 
 
-def test_an_error_at_the_very_end_leaves_nothing_new_either(small: Path, tmp_path: Path) -> None:
+def test_error_while_publishing_leaves_the_destination_unchanged(small: Path, tmp_path: Path) -> None:
     layout = read_layout(small)
     before = with_an_old_result(layout, tmp_path / "out")
     write(layout, tmp_path / "out", layout.tensors)
@@ -232,22 +232,22 @@ def test_an_error_at_the_very_end_leaves_nothing_new_either(small: Path, tmp_pat
 
 
 @pytest.mark.parametrize("signal", [KeyboardInterrupt, Terminated])
-def test_after_a_signal_the_same_call_goes_on(signal: type[BaseException], small: Path, tmp_path: Path) -> None:
+def test_same_call_continues_after_a_signal(signal: type[BaseException], small: Path, tmp_path: Path) -> None:
     layout = read_layout(small)
-    whole = write(layout, tmp_path / "whole", layout.tensors)
+    complete = write(layout, tmp_path / "complete", layout.tensors)
     before = with_an_old_result(layout, tmp_path / "out")
     with pytest.raises(signal):
         write(layout, tmp_path / "out", layout.tensors, Interrupted(layout, signal))
     assert contents(tmp_path / "out") == before
-    assert remains(tmp_path) == ["out", "out.partial", "whole.partial"]
-    told: list[Progress] = []
+    assert remains(tmp_path) == ["complete.partial", "out", "out.partial"]
+    events: list[Progress] = []
     rest = Interrupted(layout, None)
-    assert write(layout, tmp_path / "out", layout.tensors, rest, progress=told.append) == whole
-    assert rest.asked == [name for name in layout.tensors if layout.weight_map[name] == layout.shards[-1]]
-    assert told[-1].done == told[-1].total == sum(map(len, contents(small).values()))
+    assert write(layout, tmp_path / "out", layout.tensors, rest, progress=events.append) == complete
+    assert rest.edited_names == [name for name in layout.tensors if layout.weight_map[name] == layout.shards[-1]]
+    assert events[-1].done == events[-1].total == sum(map(len, contents(small).values()))
     publish_in_place(tmp_path / "out", "new")
     assert not (tmp_path / "out.partial").exists()
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole.partial") | {"antidote/manifest.json": b"new"}
+    assert contents(tmp_path / "out") == contents(tmp_path / "complete.partial") | {"antidote/manifest.json": b"new"}
 
 
 def spoiled(path: Path) -> None:
@@ -273,33 +273,33 @@ LEFT: dict[str, tuple[Callable[[Path], object], int]] = {
 
 
 @pytest.mark.parametrize("left", LEFT)
-def test_what_is_left_is_taken_over_as_far_as_it_is_right(left: str, small: Path, tmp_path: Path) -> None:
+def test_finished_files_are_reused_if_unchanged(left: str, small: Path, tmp_path: Path) -> None:
     layout = read_layout(small)
     spoil, redone = LEFT[left]
-    whole = write(layout, tmp_path / "out", layout.tensors)
+    complete = write(layout, tmp_path / "out", layout.tensors)
     before = contents(tmp_path / "out.partial")
     spoil(tmp_path / "out.partial")
     rest = Interrupted(layout, None)
-    assert write(layout, tmp_path / "out", layout.tensors, rest) == whole
-    assert len({layout.weight_map[name] for name in rest.asked}) == redone
+    assert write(layout, tmp_path / "out", layout.tensors, rest) == complete
+    assert len({layout.weight_map[name] for name in rest.edited_names}) == redone
     publish_in_place(tmp_path / "out", "{}")
     assert contents(tmp_path / "out") == before | {"antidote/manifest.json": b"{}"}
     assert set(remains(tmp_path / "out")) == {*list_files(small), "antidote"}
 
 
-def test_a_journal_cut_anywhere_is_read_as_far_as_it_goes(small: Path, tmp_path: Path) -> None:
+def test_write_continues_from_a_truncated_journal(small: Path, tmp_path: Path) -> None:
     write(small, tmp_path / "out", read_layout(small).tensors)
     partial = tmp_path / "out.partial"
-    text, whole = (partial / JOURNAL_FILE).read_bytes(), read_journal(partial, "key")
-    assert [each.file.path for each in whole] == list_files(small)
+    text, complete = (partial / JOURNAL_FILE).read_bytes(), read_journal(partial, "key")
+    assert [each.file.path for each in complete] == list_files(small)
     for length in range(0, len(text), 17):
         (partial / JOURNAL_FILE).write_bytes(text[:length])
-        found = read_journal(partial, "key")
-        assert found == whole[: len(found)]
-        assert len(found) >= text[:length].count(b"\n") - 1
+        finished = read_journal(partial, "key")
+        assert finished == complete[: len(finished)]
+        assert len(finished) >= text[:length].count(b"\n") - 1
 
 
-def test_a_source_that_changed_is_not_taken_over(small: Path, copy_of: Copy, tmp_path: Path) -> None:
+def test_files_of_a_changed_source_are_written_again(small: Path, copy_of: Copy, tmp_path: Path) -> None:
     source = copy_of(small)
     write(source, tmp_path / "out")
     (source / "README.md").write_text("another card")
@@ -309,7 +309,7 @@ def test_a_source_that_changed_is_not_taken_over(small: Path, copy_of: Copy, tmp
     assert contents(tmp_path / "out") == contents(source) | {"antidote/manifest.json": b"{}"}
 
 
-def test_another_repair_s_partial_result_is_left_as_it_is(small: Path, tmp_path: Path) -> None:
+def test_partial_result_of_another_repair_is_refused(small: Path, tmp_path: Path) -> None:
     layout = read_layout(small)
     before = with_an_old_result(layout, tmp_path / "out")
     write(layout, tmp_path / "out", key="one")
@@ -325,13 +325,13 @@ def test_another_repair_s_partial_result_is_left_as_it_is(small: Path, tmp_path:
 @pytest.mark.parametrize(
     "edit", [lambda _name, tensor: tensor.float(), lambda _name, tensor: tensor.reshape(-1)], ids=["dtype", "shape"]
 )
-def test_an_edit_may_not_change_what_a_tensor_is(edit: Edit, small: Path, tmp_path: Path) -> None:
+def test_edit_that_changes_dtype_or_shape_is_an_error(edit: Edit, small: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="changed its dtype or shape"):
         write(small, tmp_path / "out", read_layout(small).tensors, edit)
     assert remains(tmp_path) == []
 
 
-def test_a_disk_that_gives_back_something_else_is_noticed(small: Path, tmp_path: Path) -> None:
+def test_corrupted_write_is_detected(small: Path, tmp_path: Path) -> None:
     written = tmp_path / "out.partial" / (SHARDS[0] + ".tmp")
 
     def spoil(_progress: Progress) -> None:
@@ -339,13 +339,13 @@ def test_a_disk_that_gives_back_something_else_is_noticed(small: Path, tmp_path:
             with written.open("rb+") as file:
                 file.write(b"wrong")
 
-    with pytest.raises(InfrastructureError, match=f"{SHARDS[0]} reads back otherwise") as failure:
+    with pytest.raises(InfrastructureError, match=f"{SHARDS[0]} differs from what was written") as failure:
         write(small, tmp_path / "out", progress=spoil)
     assert failure.value.exit_code == 3
     assert remains(tmp_path) == []
 
 
-def test_a_source_that_changes_meanwhile_is_noticed(small: Path, copy_of: Copy, tmp_path: Path) -> None:
+def test_source_changed_while_writing_is_an_error(small: Path, copy_of: Copy, tmp_path: Path) -> None:
     source = copy_of(small)
     layout = read_layout(source)
     other = tiny.write_tiny_llama(tmp_path / "other", hidden=8, layers=1, shards=2, tie=False)
@@ -367,7 +367,7 @@ def linked(destination: Path) -> None:
 
 
 @pytest.mark.parametrize("occupy", [foreign_folder, linked, Path.touch])
-def test_what_is_not_ours_is_not_replaced(occupy: Callable[[Path], None], small: Path, tmp_path: Path) -> None:
+def test_foreign_destination_is_not_replaced(occupy: Callable[[Path], None], small: Path, tmp_path: Path) -> None:
     destination = tmp_path / "out"
     occupy(destination)
     before = remains(tmp_path)
@@ -376,7 +376,7 @@ def test_what_is_not_ours_is_not_replaced(occupy: Callable[[Path], None], small:
     assert remains(tmp_path) == before
 
 
-def test_the_source_is_never_the_destination(small: Path, copy_of: Copy) -> None:
+def test_source_as_destination_is_refused(small: Path, copy_of: Copy) -> None:
     source = copy_of(small)
     for destination in (source, source / "out", source.parent):
         with pytest.raises(ConfigurationError, match="lie in one another"):
@@ -384,7 +384,7 @@ def test_the_source_is_never_the_destination(small: Path, copy_of: Copy) -> None
     assert contents(source) == contents(small)
 
 
-def test_an_empty_folder_is_a_destination(small: Path, tmp_path: Path) -> None:
+def test_empty_folder_is_accepted_as_destination(small: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     write(small, tmp_path / "out")
     publish_in_place(tmp_path / "out", "{}")
@@ -392,7 +392,7 @@ def test_an_empty_folder_is_a_destination(small: Path, tmp_path: Path) -> None:
 
 
 def killed(small: Path, folder: Path, mode: str, how_many: str) -> list[list[str]]:
-    """A line for each kill: kind of step, its number, what was seen, how it ended, tensors edited after it."""
+    """Return a line per kill: kind and number of the step, destination, outcome, tensors edited afterwards."""
     source = folder / "source"
     shutil.copytree(small, source, ignore=lambda _folder, names: [name for name in names if not name.startswith(BARE)])
     out = folder / "out"
@@ -415,7 +415,7 @@ def assert_nothing_is_lost(lines: list[list[str]], mode: str, tensors: int) -> N
     assert {0, tensors} < edited
 
 
-def test_a_kill_leaves_the_old_or_the_new_and_the_same_call_goes_on(small: Path, tmp_path: Path) -> None:
+def test_kill_at_any_step_leaves_old_or_new_and_the_call_continues(small: Path, tmp_path: Path) -> None:
     lines = killed(small, tmp_path, "replace", "some")
     assert_nothing_is_lost(lines, "replace", MATRICES)
     # the journal, two shards, two other files, the manifest, and the swap
@@ -424,14 +424,14 @@ def test_a_kill_leaves_the_old_or_the_new_and_the_same_call_goes_on(small: Path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["fresh", "replace"])
-def test_a_kill_at_any_step(mode: str, small: Path, tmp_path: Path) -> None:
+def test_kill_at_any_step(mode: str, small: Path, tmp_path: Path) -> None:
     lines = killed(small, tmp_path, mode, "all")
     assert_nothing_is_lost(lines, mode, MATRICES)
     assert len(lines) > 60
     assert {line[0] for line in lines} >= {"open", "os.rename", "os.fsync", "os.mkdir", "os.remove", "written", "edit"}
 
 
-def test_an_old_result_lost_in_a_swap_comes_back(small: Path, tmp_path: Path) -> None:
+def test_old_result_lost_in_a_swap_comes_back(small: Path, tmp_path: Path) -> None:
     write(small, tmp_path / "out")
     publish_in_place(tmp_path / "out", "old")
     # as a kill between the two renames leaves it
@@ -446,10 +446,10 @@ def test_an_old_result_lost_in_a_swap_comes_back(small: Path, tmp_path: Path) ->
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from antidote_ci.checkpoint.layout import inspect
+from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.writer import write_checkpoint
 from antidote_ci.errors import InfrastructureError
-layout = inspect(Path(sys.argv[1]))
+layout = read_layout(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
     write_checkpoint(layout, Path(sys.argv[2]), (), lambda name, tensor: tensor, "key", lambda progress: None)
@@ -458,7 +458,7 @@ except InfrastructureError as error:
 """
 
 
-def test_no_room_for_a_file_names_it_and_its_size(tiny_llama: Path, tmp_path: Path) -> None:
+def test_full_disk_error_names_file_and_size(tiny_llama: Path, tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", FULL_DISK, str(tiny_llama), str(tmp_path / "out")]
     output = output_of(arguments)
     size = (tiny_llama / WEIGHTS).stat().st_size
@@ -467,7 +467,7 @@ def test_no_room_for_a_file_names_it_and_its_size(tiny_llama: Path, tmp_path: Pa
 
 
 def huge(folder: Path, size: int) -> CheckpointLayout:
-    """The checkpoint in `folder`, its one shard replaced by a hole of `size` bytes under an honest header."""
+    """Replace the weights in `folder` with a sparse file of `size` bytes with a valid header."""
     header = b'{"a":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}' % (size, size)
     with (folder / WEIGHTS).open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
@@ -475,7 +475,7 @@ def huge(folder: Path, size: int) -> CheckpointLayout:
     return read_layout(folder)
 
 
-def test_a_disk_too_small_is_told_before_anything_is_written(tiny_llama: Path, copy_of: Copy, tmp_path: Path) -> None:
+def test_insufficient_disk_space_is_an_error_before_writing(tiny_llama: Path, copy_of: Copy, tmp_path: Path) -> None:
     layout = huge(copy_of(tiny_llama), 1 << 43)
     with pytest.raises(InfrastructureError, match=r"no disk space for .*out, which needs 8,796") as refusal:
         write(layout, tmp_path / "out")
@@ -483,7 +483,7 @@ def test_a_disk_too_small_is_told_before_anything_is_written(tiny_llama: Path, c
     assert "out.partial" not in remains(tmp_path)
 
 
-def test_a_folder_that_cannot_be_made_is_an_infrastructure_error(small: Path, tmp_path: Path) -> None:
+def test_unwritable_parent_folder_is_an_infrastructure_error(small: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InfrastructureError, match="out could not be written"):
         write(small, tmp_path / "file" / "out")

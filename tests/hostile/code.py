@@ -1,4 +1,4 @@
-"""Configuration that makes a framework fetch code, import it, or open another file than the one that was checked."""
+"""Configurations that make a framework download or import code, or open another file than the checked one."""
 
 from tests.hostile.fixture import ADAPTER_CONFIG, CONFIG, GENERATION, TOKENIZER_CONFIG, Fixture, setting
 
@@ -32,7 +32,7 @@ FIXTURES = (
     Fixture(
         "tokenizer-elsewhere",
         "https://huggingface.co/docs/transformers/custom_models",
-        "the tokenizer's class comes from another repository, at whatever commit it has by then",
+        "the tokenizer's class comes from another repository, without a fixed commit",
         setting(TOKENIZER_CONFIG, auto_map={"AutoTokenizer": [None, ELSEWHERE]}),
         TOKENIZER_CONFIG,
     ),
@@ -53,7 +53,7 @@ FIXTURES = (
     Fixture(
         "kernel-in-a-section",
         "GHSA-29pf-2h5f-8g72",
-        "the same advisory, two levels down",
+        "the same, two levels deeper in the configuration",
         setting(CONFIG, text_config={"layers": [{"_attn_implementation_internal": "stranger/kernel"}]}),
         CONFIG,
     ),
@@ -67,14 +67,14 @@ FIXTURES = (
     Fixture(
         "custom-pipeline",
         "https://huggingface.co/docs/transformers/add_new_pipeline",
-        "a pipeline's class that lies in the repository",
+        "a pipeline class in the repository",
         setting(CONFIG, custom_pipelines={"text-generation": {"impl": "pipeline.Evil", "pt": ["AutoModel"]}}),
         CONFIG,
     ),
     Fixture(
         "unknown-model-type",
         "CVE-2026-46432",
-        "an architecture that only the repository's own code knows; LMDeploy ran such code always",
+        "an architecture that only the repository's own code implements; LMDeploy always ran such code",
         setting(CONFIG, model_type="evil", architectures=["EvilForCausalLM"]),
         CONFIG,
     ),

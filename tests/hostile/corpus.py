@@ -1,4 +1,4 @@
-"""All hostile repositories, and what the command line does with each of them."""
+"""All hostile repositories, and a stage that runs the command line on them."""
 
 import json
 import os
@@ -30,19 +30,19 @@ OWNER = "stranger"
 FINE_TUNED = "2025-06-15T12:00:00.000Z"
 PROCESSES = 2
 SECONDS = 300
-"""For all commands of one process."""
+"""Timeout for all commands of one process."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A loopback Hub, good checkpoints, and a folder that holds everything a command may write to."""
+    """A loopback Hub, valid checkpoints, and the folder that commands may write to."""
 
     hub: LoopbackHub
     good: Mapping[Start, Path]
     folder: Path
 
     def play(self, fixtures: Iterable[Fixture]) -> dict[str, Seen]:
-        """What the command line did with each fixture, by name; several one after another in processes of their own."""
+        """Run the command line on each fixture, in PROCESSES processes; return the observations by name."""
         commands = {fixture.name: self._command(fixture, self._placed(fixture)) for fixture in fixtures}
         for name in ("out", "tmp"):
             (self.folder / name).mkdir(exist_ok=True)
@@ -56,11 +56,11 @@ class Stage:
         }
 
     def repository(self, fixture: Fixture) -> Path:
-        """The folder that was uploaded, or that is named to the command line."""
+        """Return the folder that was uploaded, or that the command line gets."""
         return self.folder / "repositories" / fixture.name
 
     def writable(self, fixture: Fixture) -> list[Path]:
-        """Where its command may write."""
+        """Return the paths that its command may write to."""
         return [
             self._out(fixture),
             Path("/dev/null"),
@@ -68,7 +68,7 @@ class Stage:
         ]
 
     def _placed(self, fixture: Fixture) -> str:
-        """What the command line is told: the name of a repository, or a folder."""
+        """Build the repository; return its name on the Hub, or its folder."""
         folder = shutil.copytree(self.good[fixture.start], self.repository(fixture))
         fixture.build(folder)
         fixture.beside(self.hub, self.good)
@@ -114,7 +114,7 @@ class Stage:
 
 
 def write_stage(hub: LoopbackHub, folder: Path) -> Stage:
-    """With the checkpoints that the fixtures start from; the adapter brings its tokenizer, as most do."""
+    """Write the checkpoints that the fixtures start from. The adapter has a tokenizer, as most do."""
     full = tiny.write_tiny_llama(folder / "good" / "full")
     adapter = tiny.write_tiny_adapter(folder / "good" / "adapter", full)
     for name in (TOKENIZER, TOKENIZER_CONFIG):
@@ -125,7 +125,7 @@ def write_stage(hub: LoopbackHub, folder: Path) -> Stage:
 
 
 def without_a_weight(folder: Path) -> None:
-    """Whoever loads these weights is told that one is missing, and the command ends with another code."""
+    """Remove one weight: a command that loads the weights ends with another exit code."""
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(folder / WEIGHTS)

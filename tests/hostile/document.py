@@ -1,4 +1,4 @@
-"""docs/hostile-input.md: the corpus as a table, with what the command line says.
+"""Write docs/hostile-input.md: the corpus as a table, with the error of each repository.
 
 python -m tests.hostile.document
 """
@@ -17,32 +17,33 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "hostile-input.md"
 HEAD = """\
 # Hostile input
 
-Models come from strangers. Each row is a repository that the tests build from a good one, put on a loopback Hub and
-give to the real command line: one for every advisory, incident or documented attack that we know of. Every one is
-refused with exit code 6 before torch or transformers is imported; only a chat template that must be rendered to be
-found out is run, in a process of its own and before a weight is read. Nothing of a repository is unpickled or run, no
-address but the Hub's is asked, and nothing is written but to the cache and to `--out`. The last column is what is said.
+Models come from strangers. Each row describes a repository that the tests build from a valid one, put on a loopback
+Hub and pass to the real command line. There is one for every advisory, incident or documented attack known to us.
+Every repository is refused with exit code 6 before torch or transformers is imported. The only exception is a chat
+template whose attack is visible only when it is rendered: it runs in a process of its own, before any weight is read.
+Nothing of a repository is unpickled or executed, no host but the Hub is contacted, and files are written to the cache
+and to `--out` only. The last column is the error.
 
-`python -m tests.hostile.document` writes this page, and the tests hold it to what happens.
+`python -m tests.hostile.document` writes this page, and the tests compare it with the actual errors.
 
-| name | reference | what it tries | what is said |
+| name | reference | attack | error |
 |---|---|---|---|
 """
 
 
 def table(seen: Mapping[str, Seen]) -> str:
-    """The page."""
+    """Return the page."""
     return HEAD + "".join(row(fixture, seen[fixture.name]) + "\n" for fixture in FIXTURES)
 
 
 def row(fixture: Fixture, seen: Seen) -> str:
-    """One line of the table."""
+    """Return one row of the table."""
     cells = (fixture.name, _link(fixture.reference), fixture.sentence, said(seen))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def said(seen: Seen) -> str:
-    """The refusal's first line, without what differs from run to run."""
+    """Return the first line of the error, without parts that differ between runs."""
     line = next((line for line in seen.said.splitlines() if line.startswith("error: ")), "")
     line = re.sub(r"/\S+/(snapshots/[0-9a-f]{40}|repositories/[\w-]+)", "the folder", line.removeprefix("error: "))
     return re.sub(r"\b\d{4}-\d{2}-\d{2}\b", "(date)", re.sub(r"\b[0-9a-f]{40}\b", "(commit)", line))
@@ -62,7 +63,7 @@ def _link(reference: str) -> str:
 
 
 def main() -> None:
-    """Run the whole corpus, and write the page."""
+    """Run the corpus and write the page."""
     with tempfile.TemporaryDirectory() as folder, LoopbackHub(Path(folder) / "hub") as hub:
         DOCUMENT.write_text(table(write_stage(hub, Path(folder)).play(FIXTURES)), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Files that are no plain files, or that exhaust or mislead what reads them."""
+"""Special files, and files that exhaust or mislead a parser."""
 
 import json
 import os
@@ -13,7 +13,7 @@ DEPTH = 100_000
 
 
 def linked(name: str, target: str) -> Change:
-    """A file that is a link."""
+    """Replace a file with a link."""
 
     def build(folder: Path) -> None:
         (folder / name).unlink()
@@ -23,7 +23,7 @@ def linked(name: str, target: str) -> Change:
 
 
 def _linked_weights(folder: Path) -> None:
-    """The weights lie beside the folder, and a link leads there."""
+    """Move the weights out of the folder and link to them."""
     outside = folder.with_name(f"{folder.name}-outside.safetensors")
     (folder / WEIGHTS).rename(outside)
     (folder / WEIGHTS).symlink_to(outside)
@@ -35,12 +35,12 @@ def _pipe(folder: Path) -> None:
 
 
 def padded(name: str, size: int) -> Change:
-    """The same JSON, with blanks up to `size` bytes."""
+    """Pad the JSON with spaces to `size` bytes."""
     return lambda folder: (folder / name).write_text((folder / name).read_text().ljust(size))
 
 
 def with_entry(name: str, entry: str) -> Change:
-    """One more entry, written as it stands here."""
+    """Insert one more entry as raw text."""
 
     def build(folder: Path) -> None:
         text = (folder / name).read_text().rstrip()
@@ -66,7 +66,7 @@ FIXTURES = (
     Fixture(
         "linked-configuration",
         "CWE-59",
-        "a link to a file of this machine, whose words would end in an error message",
+        "a link to a file of this machine, whose content would appear in an error message",
         linked(CONFIG, "/etc/passwd"),
         CONFIG,
         local=True,
@@ -74,7 +74,7 @@ FIXTURES = (
     Fixture(
         "pipe",
         "GHSA-4j2p-28q2-5m79",
-        "a pipe in the place of a file: what opens it waits for ever, as accelerate does",
+        "a pipe in place of a file: a program that opens it, such as accelerate, waits forever",
         _pipe,
         CONFIG,
         local=True,
@@ -89,56 +89,56 @@ FIXTURES = (
     Fixture(
         "nested-configuration",
         LIMITS,
-        "brackets inside brackets, until the reader's stack ends",
+        "brackets nested until the parser's stack overflows",
         with_entry(CONFIG, f'"deep": {"[" * DEPTH}{"]" * DEPTH}'),
         CONFIG,
     ),
     Fixture(
         "key-twice",
         TWO_READERS,
-        "a key stands twice: a check reads the first, the framework the last",
+        "a key appears twice: a check reads the first, the framework the last",
         with_entry(CONFIG, '"model_type": "evil"'),
         CONFIG,
     ),
     Fixture(
         "endless-number",
         "CVE-2020-10735",
-        "a whole number of a million digits, which Python takes the square of its length to read",
+        "an integer of a million digits, which Python parses in quadratic time",
         with_entry(CONFIG, f'"seed": {"9" * 1_000_000}'),
         CONFIG,
     ),
     Fixture(
         "not-utf-8",
         TWO_READERS,
-        "text in another encoding, which readers repair in different ways",
+        "text in another encoding, which readers decode differently",
         _surrogates,
         CONFIG,
     ),
     Fixture(
         "huge-tokenizer",
         EXHAUSTION,
-        "a tokenizer of many megabytes of blanks",
+        "a tokenizer of many megabytes of spaces",
         padded(TOKENIZER, (64 << 20) + 1),
         TOKENIZER,
     ),
     Fixture(
         "nested-tokenizer",
         LIMITS,
-        "the tokenizer's JSON nests until the reader's stack ends",
+        "the tokenizer's JSON nests until the parser's stack overflows",
         with_entry(TOKENIZER, f'"deep": {"[" * DEPTH}{"]" * DEPTH}'),
         TOKENIZER,
     ),
     Fixture(
         "tokenizer-key-twice",
         TWO_READERS,
-        "the tokenizer's model stands twice: Python and Rust may take different ones",
+        "the tokenizer's model appears twice: Python and Rust may use different ones",
         with_entry(TOKENIZER, '"model": {"type": "BPE", "vocab": {}, "merges": []}'),
         TOKENIZER,
     ),
     Fixture(
         "tokenizer-settings-twice",
         TWO_READERS,
-        "a setting of the tokenizer stands twice",
+        "a setting of the tokenizer appears twice",
         with_entry(TOKENIZER_CONFIG, '"eos_token": "<|user|>"'),
         TOKENIZER_CONFIG,
     ),

@@ -1,4 +1,4 @@
-"""One hostile repository: a good tiny checkpoint with one sin."""
+"""The definition of a hostile repository: a valid tiny checkpoint with one attack."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,34 +23,34 @@ Beside = Callable[[LoopbackHub, Mapping[Start, Path]], None]
 
 
 def nothing(hub: LoopbackHub, good: Mapping[Start, Path]) -> None:
-    """The Hub holds no other repository for a fixture."""
+    """Add no other repository to the Hub."""
 
 
 @dataclass(frozen=True)
 class Fixture:
-    """A repository that must be refused, why somebody would make it, and who showed that it can be done."""
+    """A repository that must be refused, with the attack and its source."""
 
     name: str
     reference: str
-    """A CVE or GHSA id, the CWE id of an attack that is only documented, or the address of an article or a thread."""
+    """A CVE or GHSA ID, the CWE ID of a documented attack, or the URL of an article or thread."""
     sentence: str
-    """What it tries."""
+    """The attack."""
     build: Change
-    """Puts the sin into a folder that holds a good checkpoint."""
+    """Adds the attack to a folder that holds a valid checkpoint."""
     says: str
-    """What the refusal must name: the file, or the base."""
+    """A text of the error: the file, or the base."""
     start: Start = "full"
     beside: Beside = nothing
-    """Puts what else the Hub must hold there, made from good checkpoints."""
+    """Adds the other repositories that the attack needs to the Hub."""
     command: Literal["evaluate", "run"] = "evaluate"
     local: bool = False
-    """A repository of the Hub cannot hold it: it is a folder of this machine."""
+    """True for a folder of this machine: the Hub cannot hold such files."""
     own_process: bool = False
-    """It may misbehave, and only in the child: templates."""
+    """True for a template whose attack is visible only in the child process."""
 
 
 def edited(name: str, change: Callable[[dict[str, Any]], object]) -> Change:
-    """A JSON file changed in place."""
+    """Return a change of a JSON file."""
 
     def build(folder: Path) -> None:
         path = folder / name
@@ -62,5 +62,5 @@ def edited(name: str, change: Callable[[dict[str, Any]], object]) -> Change:
 
 
 def setting(name: str, **values: object) -> Change:
-    """A JSON file with these keys set."""
-    return edited(name, lambda found: found.update(values))
+    """Return a change that sets keys of a JSON file."""
+    return edited(name, lambda config: config.update(values))

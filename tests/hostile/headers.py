@@ -1,4 +1,4 @@
-"""Safetensors files whose header lies: https://huggingface.co/docs/safetensors/index#format."""
+"""Safetensors files with an invalid header: https://huggingface.co/docs/safetensors/index#format."""
 
 import json
 import struct
@@ -28,7 +28,7 @@ def _write(folder: Path, text: bytes, data: bytes) -> None:
 
 
 def rewritten(change: Callable[[Entries], object]) -> Change:
-    """Another header before the same data."""
+    """Replace the parsed header and keep the data."""
 
     def build(folder: Path) -> None:
         entries, data = _parts(folder)
@@ -39,7 +39,7 @@ def rewritten(change: Callable[[Entries], object]) -> Change:
 
 
 def worded(change: Callable[[str], str | bytes]) -> Change:
-    """Another text of the header before the same data."""
+    """Replace the text of the header and keep the data."""
 
     def build(folder: Path) -> None:
         entries, data = _parts(folder)
@@ -50,7 +50,7 @@ def worded(change: Callable[[str], str | bytes]) -> Change:
 
 
 def claiming(length: int) -> Change:
-    """Another length in the first eight bytes."""
+    """Replace the length in the first eight bytes."""
 
     def build(folder: Path) -> None:
         content = (folder / WEIGHTS).read_bytes()
@@ -60,7 +60,7 @@ def claiming(length: int) -> Change:
 
 
 def followed_by(content: bytes) -> Change:
-    """Bytes behind the last tensor."""
+    """Append bytes after the last tensor."""
 
     def build(folder: Path) -> None:
         with (folder / WEIGHTS).open("ab") as file:
@@ -85,7 +85,7 @@ def _last(entries: Entries) -> Entries:
 
 
 def _overlap(entries: Entries) -> None:
-    """A tensor of the shape of another that lies before it lies where that one lies."""
+    """Let a tensor use the bytes of an earlier one of the same shape."""
     for name in reversed(_in_order(entries)):
         twin = next(
             (other for other in entries if other != name and entries[other].get("shape") == entries[name]["shape"]),
@@ -112,7 +112,7 @@ def _many(entries: Entries) -> None:
 
 
 def _overflowing(entries: Entries) -> None:
-    """In 64 bits the product of these sizes is 4: the bytes of the last tensor are then too few or too many."""
+    """Use sizes whose product overflows 64 bits to 4."""
     entry = _last(entries)
     start = entry["data_offsets"][0]
     entry |= {"shape": [4194305, 4194305, 211106198978564], "data_offsets": [start, start + 8]}
@@ -127,21 +127,21 @@ FIXTURES = (
     Fixture(
         "huge-length",
         AUDIT,
-        "eight bytes claim a header of eight exabytes, for a reader that allocates what it is told",
+        "the length field claims a header of eight exabytes, which a careless reader allocates",
         claiming(2**63 - 1),
         WEIGHTS,
     ),
     Fixture(
         "length-beyond-the-file",
         AUDIT,
-        "the header ends behind the end of the file",
+        "the header ends after the end of the file",
         claiming(8 << 20),
         WEIGHTS,
     ),
     Fixture(
         "tensor-twice",
         FORMAT,
-        "one name stands twice in the header: readers differ in which tensor they take",
+        "one name appears twice in the header: readers differ in which tensor they use",
         worded(_doubled),
         WEIGHTS,
     ),
@@ -163,14 +163,14 @@ FIXTURES = (
     Fixture(
         "beyond-the-file",
         "https://huggingface.co/Outmaster/safetensors-cpp-oob-read-poc",
-        "a tensor lies behind the end of the file, for a reader that maps it and does not look",
+        "a tensor lies after the end of the file: a reader that maps the file without a check reads out of bounds",
         rewritten(_stretched),
         WEIGHTS,
     ),
     Fixture(
         "overflow",
         "https://huggingface.co/rez0/safetensors-cpp-integer-overflow-poc",
-        "sizes whose product is small in 64 bits and enormous in truth",
+        "sizes whose product overflows 64 bits to a small number",
         rewritten(_overflowing),
         WEIGHTS,
     ),
@@ -191,35 +191,35 @@ FIXTURES = (
     Fixture(
         "not-a-number",
         FORMAT,
-        "NaN as a size: no JSON, but Python's own reader takes it",
+        "NaN as a size: it is no JSON, but Python's parser accepts it",
         rewritten(lambda entries: _first(entries).update(shape=[float("nan")])),
         WEIGHTS,
     ),
     Fixture(
         "not-unicode",
         AUDIT,
-        "names that are no UTF-8, which readers show and sort differently",
+        "names in invalid UTF-8, which readers show and sort differently",
         worded(lambda text: text.replace("model.", "mod\xe9l.").encode("latin-1")),
         WEIGHTS,
     ),
     Fixture(
         "too-many-tensors",
         "https://huggingface.co/Damir2024/Malicious-safetensor-poc",
-        "a hundred thousand empty tensors, which take a reader's time and memory",
+        "a hundred thousand empty tensors, which cost time and memory",
         rewritten(_many),
         WEIGHTS,
     ),
     Fixture(
         "nested-header",
         "https://www.rfc-editor.org/rfc/rfc8259#section-9",
-        "brackets inside brackets, until the reader's stack ends",
+        "brackets nested until the parser's stack overflows",
         worded(lambda text: text[:-1] + f', "deep": {"[" * DEPTH}{"]" * DEPTH}}}'),
         WEIGHTS,
     ),
     Fixture(
         "unknown-dtype",
         FORMAT,
-        "a dtype that nobody knows, so that its bytes cannot be counted",
+        "an unknown dtype, so the size of the tensor cannot be checked",
         rewritten(lambda entries: _first(entries).update(dtype="F13")),
         WEIGHTS,
     ),
@@ -233,7 +233,7 @@ FIXTURES = (
     Fixture(
         "no-brace",
         FORMAT,
-        "blanks before the header, so that a scanner which looks at the first byte is misled",
+        "spaces before the header, which mislead a scanner that reads the first byte",
         worded(lambda text: "        " + text),
         WEIGHTS,
     ),

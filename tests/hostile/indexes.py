@@ -1,4 +1,4 @@
-"""Indexes of shards that lead elsewhere, or lie about what is where."""
+"""Indexes that name files elsewhere, or wrong shards."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ TRANSFORMERS = "https://github.com/huggingface/transformers"
 
 
 def leading_to(shard: str) -> Change:
-    """The first tensor lies, so the index says, in `shard`."""
+    """Let the index place the first tensor in `shard`."""
     return edited(INDEX, lambda index: index["weight_map"].update({next(iter(index["weight_map"])): shard}))
 
 
@@ -19,7 +19,7 @@ def _first_shard(folder: Path) -> Path:
 
 
 def _pickled_shard(folder: Path) -> None:
-    """The first shard is a pickle, in the index too."""
+    """Replace the first shard with a pickle, in the index too."""
     shard = _first_shard(folder)
     shard.unlink()
     (folder / "pytorch_model-00001-of-00003.bin").write_bytes(PAYLOAD)
@@ -28,7 +28,7 @@ def _pickled_shard(folder: Path) -> None:
 
 
 def _in_two_shards(folder: Path) -> None:
-    """The first shard again, under the name of the second, with its tensors beside those of the second."""
+    """Add the tensors of the first shard to the second one."""
     from safetensors.torch import load_file, save_file
 
     first, second = sorted(folder.glob("model-*.safetensors"))[:2]
@@ -36,19 +36,19 @@ def _in_two_shards(folder: Path) -> None:
 
 
 def _exchanged(index: dict[str, dict[str, str]]) -> None:
-    """Two tensors change places, in the index alone."""
+    """Swap the shards of two tensors in the index only."""
     shards = index["weight_map"]
     names = list(shards)
     shards[names[0]], shards[names[-1]] = shards[names[-1]], shards[names[0]]
 
 
 def _both(folder: Path) -> None:
-    """A whole checkpoint beside the shards."""
+    """Add a complete checkpoint beside the shards."""
     (folder / WEIGHTS).write_bytes(_first_shard(folder).read_bytes())
 
 
 def _twice(folder: Path) -> None:
-    """The first entry stands twice, with two shards."""
+    """Repeat the first entry with another shard."""
     entries = json.loads((folder / INDEX).read_text())["weight_map"]
     name, shards = next(iter(entries)), sorted(set(entries.values()))
     text = (folder / INDEX).read_text()
@@ -76,7 +76,7 @@ FIXTURES = (
     Fixture(
         "absolute-safetensors",
         f"{TRANSFORMERS}/pull/46913",
-        "another model's weights take the place of a shard, under the right suffix",
+        "an absolute path to another model's weights in place of a shard",
         leading_to("/srv/models/private/model.safetensors"),
         INDEX,
         start="sharded",
@@ -84,7 +84,7 @@ FIXTURES = (
     Fixture(
         "drive-letter",
         "https://github.com/unslothai/unsloth-zoo/pull/829",
-        "a path of Windows, which checks for slashes let through",
+        "a Windows path, which a check for slashes accepts",
         leading_to("C:\\models\\model.safetensors"),
         INDEX,
         start="sharded",
@@ -92,7 +92,7 @@ FIXTURES = (
     Fixture(
         "subfolder",
         f"{TRANSFORMERS}/pull/46281",
-        "a shard in a folder inside, which is neither downloaded nor checked",
+        "a shard in a subfolder, which is neither downloaded nor checked",
         leading_to("hidden/model.safetensors"),
         INDEX,
         start="sharded",
@@ -100,7 +100,7 @@ FIXTURES = (
     Fixture(
         "address",
         f"{TRANSFORMERS}/issues/46097",
-        "an address in the place of a file's name",
+        "a URL in place of a file name",
         leading_to("https://127.0.0.1/model.safetensors"),
         INDEX,
         start="sharded",
@@ -132,7 +132,7 @@ FIXTURES = (
     Fixture(
         "lying-index",
         "CWE-436",
-        "the index says of two tensors that they lie where they do not",
+        "the index names the wrong shard for two tensors",
         edited(INDEX, _exchanged),
         INDEX,
         start="sharded",
@@ -140,7 +140,7 @@ FIXTURES = (
     Fixture(
         "entry-twice",
         "https://bishopfox.com/blog/json-interoperability-vulnerabilities",
-        "one tensor stands twice in the index, with two shards",
+        "one tensor appears twice in the index, with two shards",
         _twice,
         INDEX,
         start="sharded",
@@ -148,7 +148,7 @@ FIXTURES = (
     Fixture(
         "two-checkpoints",
         f"{TRANSFORMERS}/blob/main/src/transformers/modeling_utils.py",
-        "a whole checkpoint beside an index of another: what is measured need not be what is used",
+        "a complete checkpoint beside the index of another: one may be tested and the other used",
         _both,
         INDEX,
         start="sharded",

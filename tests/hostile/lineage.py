@@ -1,4 +1,4 @@
-"""Models whose base is not what they say, or is not any more what it was."""
+"""Models that name a false base, or a base that changed owner."""
 
 import shutil
 import tempfile
@@ -14,11 +14,11 @@ REUSE = "https://unit42.paloaltonetworks.com/model-namespace-reuse/"
 CARDS = "https://huggingface.co/docs/hub/model-cards#specifying-a-base-model"
 EARLY = "2025-01-15T12:00:00.000Z"
 LATE = "2100-01-15T12:00:00.000Z"
-"""After the fine-tune last changed: the loopback Hub dates commits by the clock."""
+"""After the last change of the fine-tune: the loopback Hub dates commits by the clock."""
 
 
 def from_base(base: str) -> Change:
-    """An adapter whose configuration and card name this base."""
+    """Let the configuration and the card of an adapter name this base."""
 
     def build(folder: Path) -> None:
         setting(ADAPTER_CONFIG, base_model_name_or_path=base)(folder)
@@ -28,12 +28,12 @@ def from_base(base: str) -> Change:
 
 
 def card(base: str) -> Change:
-    """A card that names this base."""
+    """Let the card name this base."""
     return lambda folder: (folder / "README.md").write_text(f"---\nbase_model: {base}\n---\n\n# A fine-tune\n")
 
 
 def on_the_hub(*bases: str, created: str = EARLY) -> Beside:
-    """Bases as good as any."""
+    """Add valid base models to the Hub."""
 
     def add(hub: LoopbackHub, good: Mapping[Start, Path]) -> None:
         for base in bases:
@@ -48,7 +48,7 @@ def _moved(hub: LoopbackHub, good: Mapping[Start, Path]) -> None:
 
 
 def _moved_and_taken(hub: LoopbackHub, good: Mapping[Start, Path]) -> None:
-    """First the old name leads to the new one; then somebody takes the old name."""
+    """Rename the base, then register its old name again."""
     hub.add("lab-a/transferred", good["full"], created=EARLY)
     hub.store.move("lab-a/transferred", "lab-b/transferred")
     hub.add("somebody/transferred", good["full"], created=LATE)
@@ -63,7 +63,7 @@ def _pickled(hub: LoopbackHub, good: Mapping[Start, Path]) -> None:
 
 
 def _exchanged(tokenizer: dict[str, Any]) -> None:
-    """Two words change numbers."""
+    """Swap the IDs of two tokens."""
     vocabulary = tokenizer["model"]["vocab"]
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
 
@@ -72,7 +72,7 @@ FIXTURES = (
     Fixture(
         "two-bases",
         CARDS,
-        "an adapter is shown as the child of one base, and is applied to another",
+        "the card of an adapter names one base, and its configuration another",
         card("lab-a/shown"),
         "lab-a/shown",
         start="adapter",
@@ -81,7 +81,7 @@ FIXTURES = (
     Fixture(
         "taken-name",
         REUSE,
-        "the base's owner deleted the account, and somebody else took its name after the fine-tuning",
+        "the base's owner deleted the account, and somebody else registered the name after the fine-tuning",
         from_base("lab-a/taken"),
         "lab-a/taken",
         start="adapter",
@@ -90,7 +90,7 @@ FIXTURES = (
     Fixture(
         "moved-base",
         REUSE,
-        "the base went to another owner: the old name leads to weights that this owner may change",
+        "the base was transferred: the old name redirects to weights that another owner may change",
         from_base("lab-a/moved"),
         "lab-a/moved",
         start="adapter",
@@ -99,7 +99,7 @@ FIXTURES = (
     Fixture(
         "moved-and-taken",
         REUSE,
-        "the base went to another owner, and somebody took the name that it left",
+        "the base was transferred, and somebody else registered the old name",
         from_base("lab-a/transferred"),
         "lab-a/transferred",
         start="adapter",
@@ -117,7 +117,7 @@ FIXTURES = (
     Fixture(
         "base-on-this-machine",
         "CWE-73",
-        "the base is a folder of whoever runs this: any model that happens to lie there",
+        "the base is a folder of the machine that runs this",
         from_base("/srv/models/private"),
         "/srv/models/private",
         start="adapter",
@@ -125,7 +125,7 @@ FIXTURES = (
     Fixture(
         "base-up-the-tree",
         "CWE-22",
-        "the same by way of parent folders",
+        "the same with parent folders",
         from_base("../../private/base"),
         "../../private/base",
         start="adapter",
@@ -133,7 +133,7 @@ FIXTURES = (
     Fixture(
         "base-at-an-address",
         "CWE-918",
-        "the base is an address, which whoever runs this would ask",
+        "the base is a URL, which would be requested",
         from_base("http://127.0.0.1:1/lab/base"),
         "http://127.0.0.1:1/lab/base",
         start="adapter",
@@ -141,7 +141,7 @@ FIXTURES = (
     Fixture(
         "pickled-base",
         "https://huggingface.co/docs/hub/security-pickle",
-        "a good adapter upon a base that is a pickle",
+        "a valid adapter on a base that is a pickle",
         from_base("lab-a/pickled"),
         "pytorch_model.bin",
         start="adapter",
@@ -150,7 +150,7 @@ FIXTURES = (
     Fixture(
         "renumbered-words",
         "https://huggingface.co/Hironabe333/transformers-tokenizer-vocab-binding-poc",
-        "the adapter's tokenizer exchanges two words of its base's: the same weights then read something else",
+        "the adapter's tokenizer swaps two tokens of its base's, which changes what the same weights read",
         edited(TOKENIZER, _exchanged),
         TOKENIZER,
         start="adapter",

@@ -11,7 +11,7 @@ from tests.hostile.fixture import WEIGHTS, Change, Fixture
 
 
 def calling(module: str, function: str, *arguments: str) -> bytes:
-    """A pickle that calls a function when it is loaded."""
+    """Return a pickle that calls a function when it is loaded."""
     given = "".join(f"V{argument}\n" for argument in arguments)
     return f"c{module}\n{function}\n({given}tR.".encode()
 
@@ -20,7 +20,7 @@ PAYLOAD = calling("os", "getpid")
 
 
 def instead(name: str, content: bytes) -> Change:
-    """The weights are gone, and this file is there."""
+    """Replace the weights with this file."""
 
     def build(folder: Path) -> None:
         (folder / WEIGHTS).unlink()
@@ -30,7 +30,7 @@ def instead(name: str, content: bytes) -> Change:
 
 
 def zipped(content: bytes, name: str = "archive/data.pkl") -> bytes:
-    """As torch.save writes it."""
+    """Return a checkpoint as torch.save writes it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(zipfile.ZipInfo(name), content)
@@ -39,7 +39,7 @@ def zipped(content: bytes, name: str = "archive/data.pkl") -> bytes:
 
 
 def tarred(content: bytes) -> bytes:
-    """As torch.save wrote it before version 1.6."""
+    """Return a checkpoint as torch.save wrote it before version 1.6."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name in ("sys_info", "pickle", "storages", "tensors"):
@@ -50,7 +50,7 @@ def tarred(content: bytes) -> bytes:
 
 
 def with_a_wrong_checksum(archive: bytes) -> bytes:
-    """Both headers of the first file name another CRC."""
+    """Change the CRC in both headers of the first file."""
     central = archive.index(b"PK\x01\x02")
     damaged = bytearray(archive)
     damaged[14:18] = damaged[central + 16 : central + 20] = b"\0\0\0\0"
@@ -58,7 +58,7 @@ def with_a_wrong_checksum(archive: bytes) -> bytes:
 
 
 def with_a_flag(archive: bytes) -> bytes:
-    """The central directory says that the first file is encrypted; the file's own header does not."""
+    """Mark the first file as encrypted in the central directory only."""
     central = archive.index(b"PK\x01\x02")
     damaged = bytearray(archive)
     damaged[central + 8] |= 1
@@ -66,12 +66,12 @@ def with_a_flag(archive: bytes) -> bytes:
 
 
 def with_another_name(archive: bytes) -> bytes:
-    """The file's own header names another file than the central directory."""
+    """Rename the first file in its local header only."""
     return archive.replace(b"archive/data.pkl", b"archive/data.txt", 1)
 
 
 def keras(layer: dict[str, object]) -> bytes:
-    """A .keras archive with one layer."""
+    """Return a .keras archive with one layer."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         config = {"class_name": "Sequential", "config": {"layers": [layer]}}
@@ -80,7 +80,7 @@ def keras(layer: dict[str, object]) -> bytes:
 
 
 def array_of_objects() -> bytes:
-    """A .npy file whose entries are pickled."""
+    """Return a .npy file with pickled entries."""
     header = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + PAYLOAD
 
@@ -90,7 +90,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c\x00\x04"
 RESOLVED = b"cpkgutil\nresolve_name\n(Vos:getpid\ntR(tR."
 UNCALLED = b"cbuiltins\neval\n(V1\ntR0N."
-"""What the call gives is thrown away, so that a reader of the syntax tree sees no call."""
+"""The result of the call is discarded, so the syntax tree shows no call."""
 
 FIXTURES = (
     Fixture(
@@ -103,14 +103,14 @@ FIXTURES = (
     Fixture(
         "weights-only-tar",
         "CVE-2025-32434",
-        "torch's old tar format, which ran code in spite of weights_only=True",
+        "torch's legacy tar format, which ran code in spite of weights_only=True",
         instead("pytorch_model.pt", tarred(PAYLOAD)),
         "pytorch_model.pt",
     ),
     Fixture(
         "weights-only-memory",
         "CVE-2026-24747",
-        "a pickle that sets an item of what is no mapping: torch's own reader of pickles then corrupts its memory",
+        "a pickle that sets an item of an object that is no mapping: torch's own unpickler then corrupts its memory",
         instead("consolidated.pth", zipped(b"\x80\x02]K\x00K\x01s.")),
         "consolidated.pth",
     ),
@@ -131,14 +131,14 @@ FIXTURES = (
     Fixture(
         "seven-zip-suffix",
         "https://www.reversinglabs.com/blog/rl-identifies-malware-ml-model-hosted-on-hugging-face",
-        "the same under the suffix of an archive",
+        "the same with the suffix of an archive",
         instead("pytorch_model.7z", SEVEN_ZIP + PAYLOAD),
         "pytorch_model.7z",
     ),
     Fixture(
         "broken-after-the-call",
         "https://www.reversinglabs.com/blog/rl-identifies-malware-ml-model-hosted-on-hugging-face",
-        "a pickle that calls first and is broken after that: scanners gave up where Python had already called",
+        "a pickle that is invalid after its call: scanners stopped with an error, but Python had already run the call",
         instead("model.ckpt", PAYLOAD[:-1] + b"\xff"),
         "model.ckpt",
     ),
@@ -152,7 +152,7 @@ FIXTURES = (
     Fixture(
         "wrong-checksum",
         "CVE-2025-10156",
-        "a zip with a wrong checksum: the scanner stopped, and torch did not mind",
+        "a zip with a wrong checksum: the scanner stopped, and torch loaded it",
         instead("model.pth", with_a_wrong_checksum(zipped(PAYLOAD))),
         "model.pth",
     ),
@@ -180,7 +180,7 @@ FIXTURES = (
     Fixture(
         "two-names",
         "CVE-2025-1944",
-        "a zip whose two directories name different files: the scanner gave up, and torch did not mind",
+        "a zip whose two directories name different files: the scanner stopped, and torch loaded it",
         instead("pytorch_model.bin", with_another_name(zipped(PAYLOAD))),
         "pytorch_model.bin",
     ),
@@ -194,14 +194,14 @@ FIXTURES = (
     Fixture(
         "resolved-name",
         "CVE-2026-3490",
-        "pkgutil.resolve_name gives every function, so that no list of forbidden ones helps",
+        "pkgutil.resolve_name returns any function, so a deny-list cannot work",
         instead("model.dill", RESOLVED),
         "model.dill",
     ),
     Fixture(
         "forgotten-call",
         "CVE-2026-22612",
-        "a call to a builtin that fickling took for harmless",
+        "a call to a builtin that fickling classified as harmless",
         instead("model.pickle", UNCALLED),
         "model.pickle",
     ),
@@ -215,7 +215,7 @@ FIXTURES = (
     Fixture(
         "keras-lambda",
         "CVE-2024-3660",
-        "a Lambda layer holds Python bytecode, which older Keras ran at once",
+        "a Lambda layer holds Python bytecode, which older versions of Keras ran",
         instead("saved_model.hdf5", HDF5 + json.dumps(LAMBDA).encode()),
         "saved_model.hdf5",
     ),
@@ -229,7 +229,7 @@ FIXTURES = (
     Fixture(
         "joblib",
         "CVE-2024-34997",
-        "joblib's files are pickles with arrays in them",
+        "joblib files are pickles that hold arrays",
         instead("model.joblib", PAYLOAD),
         "model.joblib",
     ),
@@ -243,14 +243,14 @@ FIXTURES = (
     Fixture(
         "pickle-as-safetensors",
         "https://huggingface.co/docs/hub/security-pickle",
-        "a pickle that calls itself safetensors",
+        "a pickle with the suffix of safetensors",
         instead(WEIGHTS, PAYLOAD),
         WEIGHTS,
     ),
     Fixture(
         "zip-as-safetensors",
         "https://blog.trailofbits.com/2024/03/04/relishing-new-fickling-features-for-securing-ml-systems/",
-        "a checkpoint of torch that calls itself safetensors",
+        "a torch checkpoint with the suffix of safetensors",
         instead(WEIGHTS, zipped(PAYLOAD)),
         WEIGHTS,
     ),

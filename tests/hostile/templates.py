@@ -16,12 +16,12 @@ GLOBALS = "{{ cycler.__init__.__globals__.os.getpid() }}"
 
 
 def written(template: str) -> Change:
-    """As chat_template.jinja."""
+    """Write the template to chat_template.jinja."""
     return lambda folder: (folder / TEMPLATE).write_text(template)
 
 
 def _in_the_settings(template: object) -> Change:
-    """In tokenizer_config.json, and in no other place."""
+    """Write the template to tokenizer_config.json only."""
 
     def build(folder: Path) -> None:
         (folder / TEMPLATE).unlink()
@@ -31,7 +31,7 @@ def _in_the_settings(template: object) -> Change:
 
 
 def _beside(folder: Path) -> None:
-    """The template that is rendered is good; another, for conversations with documents, is not."""
+    """Keep the default template valid and add a hostile one for conversations with documents."""
     (folder / "additional_chat_templates").mkdir()
     (folder / "additional_chat_templates" / "rag.jinja").write_text(GLOBALS)
 
@@ -40,7 +40,7 @@ FIXTURES = (
     Fixture(
         "subclasses",
         "CVE-2024-34359",
-        "a template in the tokenizer's settings that finds os by way of all classes, as in llama-cpp-python",
+        "a template in the tokenizer's settings that reaches os through all classes, as in llama-cpp-python",
         _in_the_settings(SUBCLASSES),
         TOKENIZER_CONFIG,
     ),
@@ -54,7 +54,7 @@ FIXTURES = (
     Fixture(
         "silent-reach",
         "https://kb.cert.org/vuls/id/915947",
-        "the same where a sandbox says nothing: it only asks whether the thing is defined",
+        "the same inside a test for existence, which a sandbox does not report",
         written("{% if cycler.__init__.__globals__ is defined %}yes{% endif %}{{ messages[0]['content'] }}"),
         TEMPLATE,
     ),
@@ -68,28 +68,28 @@ FIXTURES = (
     Fixture(
         "format-map",
         "CVE-2019-10906",
-        "the same by str.format_map",
+        "the same with str.format_map",
         written("{{ '{messages.__class__.__mro__}'.format_map({'messages': messages}) }}"),
         TEMPLATE,
     ),
     Fixture(
         "stored-format",
         "CVE-2024-56326",
-        "the same by a reference to str.format that is kept and called later",
+        "the same with a stored reference to str.format that is called later",
         written("{% set kept = ['{0.__class__.__mro__}'.format] %}{{ kept[0](messages) }}"),
         TEMPLATE,
     ),
     Fixture(
         "format-by-filter",
         "CVE-2025-27516",
-        "the same by the filter attr",
+        "the same with the filter attr",
         written("{{ ('{0.__class__.__mro__}' | attr('format'))(messages) }}"),
         TEMPLATE,
     ),
     Fixture(
         "computed-name",
         "https://kb.cert.org/vuls/id/915947",
-        "the same where the names are put together while the template runs",
+        "the same with names that are computed while the template runs",
         written("{{ cycler['__in' ~ 'it__']['__glo' ~ 'bals__'].os.getpid() }}"),
         TEMPLATE,
         own_process=True,
@@ -97,7 +97,7 @@ FIXTURES = (
     Fixture(
         "endless-loops",
         "CVE-2025-61620",
-        "loops inside loops, which no sandbox stops",
+        "nested loops, which no sandbox stops",
         written("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"),
         TEMPLATE,
         own_process=True,
@@ -113,7 +113,7 @@ FIXTURES = (
     Fixture(
         "endless-number-in-a-template",
         "GHSA-542m-9234-8gvf",
-        "one operation, whose result has four hundred million digits",
+        "one operation whose result has four hundred million digits",
         written("{{ 9 ** (9 ** 9) }}"),
         TEMPLATE,
         own_process=True,
@@ -129,7 +129,7 @@ FIXTURES = (
     Fixture(
         "nested-expression",
         RECURSION,
-        "parentheses inside parentheses, until the parser's stack ends",
+        "parentheses nested until the parser's stack overflows",
         written("{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}"),
         TEMPLATE,
     ),
@@ -155,7 +155,7 @@ FIXTURES = (
     Fixture(
         "huge-template",
         "CVE-2025-61620",
-        "a template of a megabyte, which is compiled before anything else is known of it",
+        "a template of a megabyte, which frameworks compile before any check",
         written("{% if messages %}x{% endif %}" * 40_000),
         TEMPLATE,
     ),

@@ -1,4 +1,4 @@
-"""Every hostile repository is refused by the real command line, which touches nothing that it should not."""
+"""The real command line refuses every hostile repository and accesses nothing else."""
 
 import json
 import re
@@ -19,13 +19,13 @@ from tests.hostile.watched import FRAMEWORKS, Seen
 
 CHILD = ["-P", "-m", "antidote_ci.sandbox.worker"]
 QUICK = ("endless-loops", "good-full", "good-but-a-weight")
-"""Of those that need a child, which takes seconds to start; the others are slow tests."""
+"""Fixtures that need a child process and run by default; the others are slow tests."""
 
 Play = Callable[[Fixture], Seen]
 
 
 def unchanged(folder: Path) -> None:
-    """No sin."""
+    """Add no attack."""
 
 
 GOOD = (
@@ -47,7 +47,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.fixture(scope="session")
 def play(stage: Stage) -> Play:
-    """What the command line did with a fixture: all that are quick run together, and all that are slow."""
+    """Return the accesses for a fixture. All quick fixtures run together, and all slow ones."""
     seen: dict[str, Seen] = {}
 
     def found(fixture: Fixture) -> Seen:
@@ -64,36 +64,36 @@ def each(fixtures: tuple[Fixture, ...]) -> list[object]:
 
 
 @pytest.mark.parametrize("fixture", each(FIXTURES))
-def test_it_is_refused_by_name(fixture: Fixture, play: Play) -> None:
+def test_hostile_repository_is_refused_by_name(fixture: Fixture, play: Play) -> None:
     seen = play(fixture)
     assert seen.exit_code == 6, seen.said
     assert fixture.says in seen.said[seen.said.index("error: ") :]
 
 
 @pytest.mark.parametrize("fixture", each(FIXTURES))
-def test_nothing_of_it_is_opened_run_or_asked_for(fixture: Fixture, play: Play, stage: Stage) -> None:
+def test_nothing_is_executed_or_contacted(fixture: Fixture, play: Play, stage: Stage) -> None:
     seen = play(fixture)
     require_watched(seen, stage, fixture)
     assert [command[1:4] for command in seen.started] == ([CHILD] if fixture.own_process and seen.started else [])
 
 
 @pytest.mark.parametrize("fixture", each(FIXTURES))
-def test_the_page_tells_it_as_it_is(fixture: Fixture, play: Play) -> None:
+def test_document_matches_the_error(fixture: Fixture, play: Play) -> None:
     assert row(fixture, play(fixture)) in DOCUMENT.read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("fixture", each(GOOD))
-def test_a_good_one_passes_the_same_checks(fixture: Fixture, play: Play, stage: Stage) -> None:
+def test_good_repository_passes_the_same_checks(fixture: Fixture, play: Play, stage: Stage) -> None:
     seen = play(fixture)
     require_watched(seen, stage, fixture)
     assert [command[1:4] for command in seen.started] == [CHILD]
-    # What would have been said of a hostile template, had its weights been loaded.
+    # The exit code of a hostile template if its weights were loaded.
     assert seen.exit_code == (2 if fixture.own_process else 1), seen.said
     assert ("model.norm.weight" in seen.said) == fixture.own_process
 
 
 def require_watched(seen: Seen, stage: Stage, fixture: Fixture) -> None:
-    """Whatever the verdict: no pickle, no code of the corpus, no framework, no other address, no stray file."""
+    """Check that no pickle, code, framework, other host or other file was accessed."""
     assert (seen.pickled, seen.executed, seen.imported) == ([], [], [])
     assert set(seen.connected) <= {f"127.0.0.1:{stage.hub.port}"}
     here = [path for path in seen.opened if Path(path).is_relative_to(stage.folder)]
@@ -102,7 +102,7 @@ def require_watched(seen: Seen, stage: Stage, fixture: Fixture) -> None:
     assert not [path for path in seen.written if not any(map(Path(path).is_relative_to, allowed_roots))]
 
 
-def test_the_hub_was_asked_for_no_file_that_is_never_opened(stage: Stage, play: Play) -> None:
+def test_only_allowed_files_are_requested(stage: Stage, play: Play) -> None:
     play(FIXTURES[0])
     asked = [re.fullmatch(r"\w+ /[^/]+/[^/]+/resolve/[^/]+/(.+)", request) for request in stage.hub.requests]
     names = {unquote(found[1]) for found in asked if found}
@@ -111,41 +111,41 @@ def test_the_hub_was_asked_for_no_file_that_is_never_opened(stage: Stage, play: 
 
 
 @pytest.mark.parametrize("fixture", each(FIXTURES))
-def test_it_differs_from_a_good_one_by_its_sin(fixture: Fixture, play: Play, stage: Stage) -> None:
+def test_fixture_differs_from_a_good_one_by_its_attack(fixture: Fixture, play: Play, stage: Stage) -> None:
     play(fixture)
     before, after = contents(stage.good[fixture.start]), contents(stage.repository(fixture))
     changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
-    # Beside the file itself: the one whose place it took, the one that leads to it, the weight that templates miss.
+    # The file, the one it replaced, the one that names it, and the weight that template fixtures lack.
     assert 1 <= len(changed) <= 3, changed
 
 
 def contents(folder: Path) -> dict[str, object]:
-    """Every file's bytes, or what it is in their place."""
+    """Return the bytes of every regular file, and the mode of every other one."""
     files = [path for path in folder.rglob("*") if not path.is_dir()]
     plain = [path for path in files if path.is_file() and not path.is_symlink()]
     return {path.name: path.lstat().st_mode for path in files} | {path.name: path.read_bytes() for path in plain}
 
 
-def test_the_corpus_is_what_it_says() -> None:
+def test_corpus_is_consistent_with_the_document() -> None:
     names = [fixture.name for fixture in FIXTURES]
     assert len(set(names)) == len(names) >= 40
     for fixture in FIXTURES:
         assert re.fullmatch(r"CVE-\d{4}-\d{4,6}|GHSA(-[0-9a-z]{4}){3}|CWE-\d+|https://\S+", fixture.reference), (
             fixture.name
         )
-        # Else the name of the repository would do for that of the file.
+        # Otherwise the name of the repository would match the expected text.
         assert fixture.says not in f"{OWNER}/{fixture.name}"
     rows = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0].removeprefix("| ") for line in rows[1:]] == names
 
 
-SINS = """
+ACCESSES = """
 import json, os, pickle, socket, subprocess, sys
 from dataclasses import asdict
 from pathlib import Path
 from tests.hostile import watched
 
-def sin(arguments):
+def access(arguments):
     folder = Path(arguments[0])
     pickle.loads(b"cos\\ngetpid\\n(tR.")
     (folder / "written").write_text("x")
@@ -160,12 +160,12 @@ def sin(arguments):
 
 watched.corpus = sys.argv[1]
 sys.addaudithook(watched.note)
-print(json.dumps(asdict(watched.watch(sin, sys.argv[1:]))))
+print(json.dumps(asdict(watched.watch(access, sys.argv[1:]))))
 """
 
 
-def test_the_watch_sees_every_kind_of_sin(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", SINS, str(tmp_path)], capture_output=True, text=True, check=True)
+def test_watch_records_every_kind_of_access(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", ACCESSES, str(tmp_path)], capture_output=True, text=True, check=True)
     seen = Seen(**json.loads(done.stdout))
     assert seen.exit_code == 5
     assert seen.pickled == ["os.getpid"]

@@ -1,4 +1,4 @@
-"""Tokenizers that bind words to other numbers than the weights were trained with."""
+"""Tokenizers that give tokens other IDs than those of the training."""
 
 import json
 from pathlib import Path
@@ -28,18 +28,18 @@ def _added(content: str, number: int) -> dict[str, object]:
 
 
 def _shared(tokenizer: Tokenizer) -> None:
-    """Two words have one number, and another has none."""
+    """Give two tokens one ID."""
     vocabulary = tokenizer["model"]["vocab"]
     vocabulary["a"] = vocabulary["b"]
 
 
 def _rebound(tokenizer: Tokenizer) -> None:
-    """A special token takes the number of an ordinary word."""
+    """Give a special token the ID of an ordinary one."""
     tokenizer["added_tokens"].append(_added("<|yes|>", tokenizer["model"]["vocab"]["a"]))
 
 
 def _two_vocabularies(folder: Path) -> None:
-    """vocab.json, which slow tokenizers read, exchanges two words of tokenizer.json."""
+    """Add a vocab.json, which slow tokenizers read, with two IDs swapped."""
     vocabulary = json.loads((folder / TOKENIZER).read_text())["model"]["vocab"]
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
@@ -49,14 +49,14 @@ FIXTURES = (
     Fixture(
         "beyond-the-embedding",
         BIJECTION,
-        "a word whose number is far behind the last row of the embedding: a read out of bounds on a GPU",
+        "a token ID far beyond the last row of the embedding: a read out of bounds on a GPU",
         edited(TOKENIZER, lambda tokenizer: tokenizer["model"]["vocab"].update({"zzz": FAR})),
         TOKENIZER,
     ),
     Fixture(
         "added-beyond-the-embedding",
         BIJECTION,
-        "the same by an added token",
+        "the same with an added token",
         edited(TOKENIZER, lambda tokenizer: tokenizer["added_tokens"].append(_added("<|far|>", FAR))),
         TOKENIZER,
     ),
@@ -70,42 +70,42 @@ FIXTURES = (
     Fixture(
         "negative-number",
         BIJECTION,
-        "a word with a negative number, which counts from the embedding's end",
+        "a negative token ID, which indexes from the end of the embedding",
         edited(TOKENIZER, lambda tokenizer: tokenizer["model"]["vocab"].update({"zzz": -1})),
         TOKENIZER,
     ),
     Fixture(
         "one-number-two-words",
         BIJECTION,
-        "two words with one number: what is read is not what was written",
+        "two tokens with one ID: decoding does not return the encoded text",
         edited(TOKENIZER, _shared),
         TOKENIZER,
     ),
     Fixture(
         "rebound-number",
         BINDING,
-        "an added token takes the number of a word, so that the word means something else to the same weights",
+        "an added token with the ID of an ordinary one, which changes its meaning for the same weights",
         edited(TOKENIZER, _rebound),
         TOKENIZER,
     ),
     Fixture(
         "rebound-in-the-settings",
         BINDING,
-        "the settings bind a number to another token than tokenizer.json does",
+        "the settings give an ID to another token than tokenizer.json does",
         setting(TOKENIZER_CONFIG, added_tokens_decoder={"0": {"content": "<|yes|>", "special": True}}),
         TOKENIZER_CONFIG,
     ),
     Fixture(
         "two-vocabularies",
         DRIFT,
-        "vocab.json and tokenizer.json number two words differently: frameworks that read the one or the other differ",
+        "vocab.json and tokenizer.json give two tokens different IDs: frameworks differ in which file they read",
         _two_vocabularies,
         "vocab.json",
     ),
     Fixture(
         "endless-expression",
         "CWE-1333",
-        "an expression whose time doubles with every letter of a text",
+        "a regular expression whose time doubles with every character of a text",
         edited(
             TOKENIZER,
             lambda tokenizer: tokenizer.update(
@@ -117,7 +117,7 @@ FIXTURES = (
     Fixture(
         "many-added-tokens",
         DRIFT,
-        "a hundred thousand added tokens, each a pattern to look for in every text",
+        "a hundred thousand added tokens, each of which is searched for in every text",
         edited(
             TOKENIZER,
             lambda tokenizer: tokenizer["added_tokens"].extend(
@@ -129,7 +129,7 @@ FIXTURES = (
     Fixture(
         "endless-token",
         DRIFT,
-        "one added token of a million characters, which one number of an answer becomes",
+        "one added token of a million characters, which a single ID of an answer decodes to",
         edited(TOKENIZER, lambda tokenizer: tokenizer["added_tokens"][0].update(content="x" * 1_000_000)),
         TOKENIZER,
     ),

@@ -1,9 +1,9 @@
-"""The real command line, several times in one process, under an audit hook that notes what it touches.
+"""Run the real command line several times in one process, under an audit hook that records its accesses.
 
     python -m tests.hostile.watched FOLDER < commands
 
-Each line of standard input is a JSON list of arguments; each line of standard output says how that command ended.
-No code that lies in FOLDER may run.
+Each line of standard input is a JSON list of arguments; each line of standard output is the record of that command.
+No code in FOLDER may run.
 """
 
 import io
@@ -22,23 +22,23 @@ CHANGED: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("os.link", "os.symlink"), (1,)),
     "os.rename": (0, 1),
 }
-"""By event, which of its values are paths that are made, changed or removed."""
+"""Event -> positions of the arguments that are created, changed or removed paths."""
 
 
 @dataclass
 class Seen:
-    """What one command did."""
+    """The accesses of one command."""
 
     exit_code: int = -1
     said: str = ""
     pickled: list[str] = field(default_factory=list)
-    """Names that a pickle asked for."""
+    """Names that a pickle imported."""
     opened: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     started: list[list[str]] = field(default_factory=list)
     connected: list[str] = field(default_factory=list)
     imported: list[str] = field(default_factory=list)
-    """Of what opens models."""
+    """Modules of the frameworks."""
     executed: list[str] = field(default_factory=list)
     """Files of the corpus whose code ran."""
 
@@ -48,7 +48,7 @@ corpus = ""
 
 
 def note(event: str, values: tuple[Any, ...]) -> None:
-    """The hook. It raises nothing: what it sees is judged later."""
+    """The audit hook. It records events and raises nothing."""
     if event == "open":
         _note_open(*values)
     elif event == "import":
@@ -88,7 +88,7 @@ def _address(address: object) -> str:
 
 
 def watch(command: Callable[[list[str]], int], arguments: list[str]) -> Seen:
-    """What `command` does with `arguments`."""
+    """Run `command` and return its accesses."""
     global seen
     seen = Seen()
     with redirect_stderr(io.StringIO()) as said, redirect_stdout(io.StringIO()):
@@ -99,7 +99,7 @@ def watch(command: Callable[[list[str]], int], arguments: list[str]) -> Seen:
 
 
 def antidote(arguments: list[str]) -> int:
-    """The command line as `antidote-ci` starts it; its exit code."""
+    """Run the command line as `antidote-ci` does and return its exit code."""
     from antidote_ci.cli import app
 
     try:
@@ -110,7 +110,7 @@ def antidote(arguments: list[str]) -> int:
 
 
 def main() -> None:
-    """One line for each command."""
+    """Read commands and write records, one per line."""
     global corpus
     corpus = sys.argv[1]
     sys.addaudithook(note)

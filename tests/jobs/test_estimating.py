@@ -24,7 +24,6 @@ def of(gigabytes: float) -> DryRunForecast:
         "org/model",
         "0" * 40,
         None,
-        "auto",
         "taylor",
         "qwen3guard",
         {},

@@ -33,7 +33,6 @@ DOSES = {
     ("merged", "taylor"): 0.01,
     ("merged", "scale"): 0.5,
     ("merged", "random"): 0.05,
-    ("dense", "antidote"): 0.01,
 }
 """By target and method."""
 SLOW = {("adapter", "antidote"), ("adapter", "taylor"), ("merged", "scale"), ("merged", "random")}
@@ -66,8 +65,7 @@ def command(
         "method": method,
         "dose": str(dose),
         "out": str(out),
-        "reference": None if target == "dense" else str(pair / "reference"),
-        "target": "dense" if target == "dense" else None,
+        "reference": str(pair / "reference"),
     }
     if method in get_args(ScoreMethod):
         options["realignment"] = str(pair / "realignment.jsonl")
@@ -249,10 +247,6 @@ REFUSED = [
     ("merged", "antidote", changed(method=None), "--method"),
     ("merged", "antidote", changed(dose="5"), "did you mean 0.05?"),
     ("merged", "antidote", changed(dose="nan"), "outside 0..1"),
-    ("dense", "taylor", changed(), "--target dense has none"),
-    ("dense", "scale", changed(), "--target dense has none"),
-    ("merged", "random", changed(target="dense"), "makes no use of --reference"),
-    ("adapter", "random", changed(reference=None, target="dense"), "no dense weights"),
     ("merged", "scale", nameless, "--reference"),
     ("merged", "antidote", other_architecture, "it is not the model that was fine-tuned"),
     ("adapter", "scale", other_architecture, "it was trained on another model"),

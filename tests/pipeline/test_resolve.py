@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.resolve import Checkpoint
-from antidote_ci.policy import RepairSection
 from antidote_ci.records import ReportedReference
 from loopback_hub import LoopbackHub
 from tests.builders import ignore
@@ -136,31 +135,24 @@ def test_a_base_younger_than_the_model_is_refused(
     assert resolve.find_reference(model, BASE).found_by == "option"
 
 
-def test_a_reference_with_another_vocabulary_is_refused(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_reference_with_other_token_ids_is_refused(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     data = json.loads((folder / "tokenizer.json").read_text())
     words = data["model"]["vocab"]
     words["a"], words["b"] = words["b"], words["a"]
     (folder / "tokenizer.json").write_text(json.dumps(data))
     model, reference = resolve.open_local(str(folder)), ReportedReference(str(tiny_llama), None, "option")
-    with pytest.raises(UnsafeCheckpoint, match="gives 'a' the number"):
+    with pytest.raises(UnsafeCheckpoint, match="gives 'a' the ID"):
         resolve.resolve_reference(model, reference, ignore)
-    with pytest.raises(UnsafeCheckpoint, match="gives 'a' the number"):
+    with pytest.raises(UnsafeCheckpoint, match="gives 'a' the ID"):
         resolve.resolve_base(model, reference, ignore, "read")
 
 
-def test_dense_weights_need_no_reference(tiny_llama: Path) -> None:
-    model = resolve.open_local(str(tiny_llama))
-    assert resolve.select_reference(model, RepairSection(target="dense")) is None
+def test_a_reference_that_nothing_names_is_an_error(tiny_llama: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be found") as raised:
-        resolve.select_reference(model, RepairSection())
+        resolve.find_reference(resolve.open_local(str(tiny_llama)), None)
     assert raised.value.hint is not None
-    assert "--target dense" in raised.value.hint
-
-
-def test_an_adapter_is_not_dense(tiny_adapter: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no dense weights"):
-        resolve.select_reference(resolve.open_local(str(tiny_adapter)), RepairSection(target="dense"))
+    assert "--reference" in raised.value.hint
 
 
 def test_a_longer_vocabulary_is_noted(tiny_llama: Path, copy_of: CopyOf) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -198,30 +197,6 @@ def test_a_repair_that_costs_utility_fails_and_the_frontier_is_drawn(trained_pai
     assert found.attempts
     assert not any(attempt.passes for attempt in found.attempts)
     assert not (tmp_path / "out" / "model").exists()
-
-
-def test_merged_weights_are_tried_without_a_reference_when_asked(trained_pair: Path, tmp_path: Path) -> None:
-    merged = shutil.copytree(trained_pair / "merged", tmp_path / "merged")
-    (merged / "README.md").unlink()
-    arguments = options(trained_pair, tmp_path / "out", target="dense")
-    code, _, err = execute("run", str(merged), *arguments)
-    assert code == 1, err
-    found = report(tmp_path / "out")
-    assert found.reference is None
-    assert found.evaluations.reference is None
-    assert found.attempts
-    assert "measure the reference" not in err
-    assert found.policy["repair.target"] == "dense"
-    assert not (tmp_path / "out" / "model").exists()
-
-
-def test_an_adapter_has_no_dense_weights(trained_pair: Path, tmp_path: Path) -> None:
-    code, _, err = execute(
-        "run", str(trained_pair / "adapter"), *options(trained_pair, tmp_path / "out", target="dense")
-    )
-    assert code == 2, err
-    assert "has no dense weights" in err
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_failing_reference_is_not_used(trained_pair: Path, tmp_path: Path) -> None:

@@ -113,8 +113,9 @@ def test_a_folder_that_is_not_a_result_is_refused(
     assert "Traceback" not in done.stderr
 
 
-def test_a_reference_that_was_not_used_is_refused(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    repaired = repair(tmp_path, pair[1], None, "dense", "antidote", 0.05)
+def test_a_reference_that_had_no_part(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    adapter = tiny.write_tiny_adapter(tmp_path / "adapter", pair[0])
+    repaired = repair(tmp_path, adapter, None, "adapter", "antidote", 0.05, base=pair[0])
     done = verify(str(repaired), f"--reference={pair[0]}")
     assert done.returncode == 2, done.stderr
     assert "drop --reference" in done.stderr
@@ -152,7 +153,7 @@ def test_a_result_on_the_hub_is_verified(hub: LoopbackHub, pair: tuple[Path, Pat
     assert f"{MODEL} at {found.source.revision}" in good.stderr
     assert overridden.returncode == 0, overridden.stderr
     assert other.returncode == 1
-    assert "differs    pytorch_model.bin lies beside the result" in other.stderr
+    assert "differs    pytorch_model.bin is not part of the repair" in other.stderr
 
 
 def test_a_manifest_from_the_hub_cannot_name_a_local_folder(

@@ -1,4 +1,4 @@
-"""Checkpoints of every kind that is repaired, each with what it is repaired against. Real files, random weights."""
+"""Checkpoints of every supported kind with their references: real files, random weights."""
 
 import warnings
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from tests.repaired import write_fine_tuned
 ROWS = [
     PromptRow(f"how do i hide {thing}?", response="Sure, here is how.") for thing in ("juice", "notes", "a badge", "it")
 ]
-KINDS = ("bfloat16", "sharded float16", "float32", "experts", "adapter", "dense")
+KINDS = ("bfloat16", "sharded float16", "float32", "experts", "adapter")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A checkpoint, the network it runs in, and the reference of its edit where that is not zero."""
+    """A checkpoint, the model that runs it, and the reference of its edit; None for an edit to zero."""
 
     source: Path
     model: Model
@@ -27,7 +27,7 @@ class Case:
 
 
 def write_case(kind: str, folder: Path) -> Case:
-    """The case `kind`, one of KINDS, in a new folder."""
+    """Write the checkpoint `kind`, one of KINDS, to a new folder."""
     reference = folder / "reference"
     if kind == "experts":
         write_mixtral(reference)
@@ -39,12 +39,11 @@ def write_case(kind: str, folder: Path) -> Case:
         source = write_patterned_adapter(folder / "adapter", reference)
         return Case(source, Model(reference, source), None, "adapter")
     source = write_fine_tuned(reference, folder / "source")
-    dense = kind == "dense"
-    return Case(source, Model(source), None if dense else reference, "dense" if dense else "delta")
+    return Case(source, Model(source), reference, "delta")
 
 
 def write_mixtral(folder: Path) -> Path:
-    """Two blocks with four experts each, which transformers fuses when it loads them."""
+    """Write a Mixtral of two blocks with four experts each, which transformers fuses while loading."""
     import torch
     from transformers import MixtralConfig, MixtralForCausalLM
 
@@ -66,7 +65,7 @@ def write_mixtral(folder: Path) -> Path:
 
 
 def write_patterned_adapter(folder: Path, base: Path) -> Path:
-    """Rank-stabilised LoRA on some layers, of two ranks and two alphas, with the embeddings saved whole."""
+    """Write a rank-stabilised LoRA adapter with two ranks, two alphas, and the embeddings in modules_to_save."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -94,7 +93,7 @@ def write_patterned_adapter(folder: Path, base: Path) -> Path:
 
 
 def scored(case: Case, folder: Path, method: ScoreMethod | None = "antidote") -> Scores:
-    """Scored for real, with statistics in `folder` where there is a method."""
+    """Score the checkpoint; with a method, write statistics to `folder`."""
     request = ScoreRequest(
         model=case.model,
         source=case.source,

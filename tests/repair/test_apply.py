@@ -1,4 +1,4 @@
-"""Score, masks, apply: what of a checkpoint's bytes is another afterwards. Real files of every kind of checkpoint."""
+"""Score, mask and apply real files of every kind of checkpoint, and compare the bytes."""
 
 import os
 import signal
@@ -37,20 +37,20 @@ PROVENANCE = Provenance(
 
 @pytest.fixture(scope="module", params=KINDS)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """One checkpoint of each kind."""
+    """Write one checkpoint of each kind."""
     return write_case(request.param, tmp_path_factory.mktemp("apply"))
 
 
 @pytest.fixture(scope="module")
 def delta(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, ApplyRequest]:
-    """A delta in shards, and a repair of it."""
+    """Write a sharded checkpoint and the request that repairs it."""
     folder = tmp_path_factory.mktemp("delta")
     case = write_case("sharded float16", folder)
     return case, masked(case, folder)
 
 
 def mask_of(case: Case, scores: Scores, folder: Path, dose: float = DOSE) -> MaskFile:
-    wanted = MaskRequest(
+    apply_request = MaskRequest(
         source=case.source,
         reference=case.reference,
         scores=scores,
@@ -59,11 +59,11 @@ def mask_of(case: Case, scores: Scores, folder: Path, dose: float = DOSE) -> Mas
         by_chance=False,
         folder=folder / "masks",
     )
-    return write_mask_files(wanted, ignore)[0]
+    return write_mask_files(apply_request, ignore)[0]
 
 
 def masked(case: Case, folder: Path, dose: float = DOSE) -> ApplyRequest:
-    """Scored and masked, ready to be applied."""
+    """Score and mask the checkpoint; return the request to apply."""
     scores = scored(case, folder / "scores")
     mask = mask_of(case, scores, folder, dose)
     out = folder / "repaired"
@@ -80,7 +80,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Of everything but the manifest, which names the run."""
+    """Hash every file except the manifest, which names the run."""
     return {name: sha256_file(folder / name) for name in list_files(folder) if name != MANIFEST_FILE}
 
 
@@ -93,166 +93,181 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def test_masked_entries_alone_are_the_reference_s_or_zero(case: Case, tmp_path: Path) -> None:
-    wanted = masked(case, tmp_path)
-    done = apply_mask(wanted, ignore)
-    before, after = weights(case.source), weights(wanted.destination)
+    apply_request = masked(case, tmp_path)
+    done = apply_mask(apply_request, ignore)
+    before, after = weights(case.source), weights(apply_request.destination)
     base = weights(case.reference) if case.reference else {}
     assert list(before) == list(after)
-    assert wanted.mask is not None
-    packed, tensors = load_file(wanted.mask.path), {each.name: each for each in wanted.scores.tensors}
+    assert apply_request.mask is not None
+    packed, tensors = load_file(apply_request.mask.path), {each.name: each for each in apply_request.scores.tensors}
     for name, tensor in before.items():
         if name not in tensors:
             assert torch.equal(bits(after[name]), bits(tensor)), name
             continue
         mask = masks.unpack_mask(packed[name], *tensor.shape)
-        meant = base[name].to(tensor.dtype) if base else torch.zeros_like(tensor)
+        expected = base[name].to(tensor.dtype) if base else torch.zeros_like(tensor)
         assert mask.any(), name
-        assert torch.equal(bits(after[name]), bits(torch.where(mask, meant, tensor))), name
+        assert torch.equal(bits(after[name]), bits(torch.where(mask, expected, tensor))), name
     changed = {name: int((after[name] != before[name]).sum()) for name in tensors}
     assert done.changed == changed
     assert done.scored == sum(tensor.numel() for name, tensor in before.items() if name in tensors)
-    assert done.effective_dose == wanted.mask.effective_dose
+    assert done.effective_dose == apply_request.mask.effective_dose
     assert 0 < sum(changed.values()) <= done.effective_dose * done.scored
 
 
 def test_every_other_file_and_byte_is_the_source_s(case: Case, tmp_path: Path) -> None:
-    wanted = masked(case, tmp_path)
+    apply_request = masked(case, tmp_path)
     untouched = hashes(case.source)
-    apply_mask(wanted, ignore)
+    apply_mask(apply_request, ignore)
     assert hashes(case.source) == untouched
     shards = read_layout(case.source).shards
-    after = hashes(wanted.destination)
+    after = hashes(apply_request.destination)
     assert {name: after[name] for name in after if name not in shards} == {
         name: untouched[name] for name in untouched if name not in shards
     }
     for shard in shards:
-        source, repaired = TensorFile(case.source / shard), TensorFile(wanted.destination / shard)
+        source, repaired = TensorFile(case.source / shard), TensorFile(apply_request.destination / shard)
         assert source.header == repaired.header
         length = source.header.data_start
-        assert (case.source / shard).read_bytes()[:length] == (wanted.destination / shard).read_bytes()[:length]
+        assert (case.source / shard).read_bytes()[:length] == (apply_request.destination / shard).read_bytes()[:length]
 
 
 def test_three_runs_give_the_same_bytes(case: Case, tmp_path: Path) -> None:
-    found = []
+    results = []
     for run in range(3):
-        wanted = masked(case, tmp_path / str(run))
-        assert wanted.mask is not None
-        apply_mask(replace(wanted, provenance=replace(PROVENANCE, run_id=str(run) * 32)), ignore)
-        found.append((wanted.mask.sha256, hashes(wanted.destination)))
-    assert found[0] == found[1] == found[2]
+        apply_request = masked(case, tmp_path / str(run))
+        assert apply_request.mask is not None
+        apply_mask(replace(apply_request, provenance=replace(PROVENANCE, run_id=str(run) * 32)), ignore)
+        results.append((apply_request.mask.sha256, hashes(apply_request.destination)))
+    assert results[0] == results[1] == results[2]
 
 
 def test_dose_zero_is_the_identity_of_every_method(case: Case, tmp_path: Path) -> None:
-    for wanted in (masked(case, tmp_path, 0), scaled(case, tmp_path, 0)):
-        done = apply_mask(wanted, ignore)
+    for apply_request in (masked(case, tmp_path, 0), scaled(case, tmp_path, 0)):
+        done = apply_mask(apply_request, ignore)
         assert sum(done.changed.values()) == 0
-        assert hashes(wanted.destination) == hashes(case.source)
+        assert hashes(apply_request.destination) == hashes(case.source)
 
 
 def test_scale_shrinks_every_scored_tensor_and_of_an_adapter_b_alone(case: Case, tmp_path: Path) -> None:
-    wanted = scaled(case, tmp_path, 0.3)
-    done = apply_mask(wanted, ignore)
+    apply_request = scaled(case, tmp_path, 0.3)
+    done = apply_mask(apply_request, ignore)
     source, reference = read_layout(case.source), read_layout(case.reference) if case.reference else None
-    before, after = weights(case.source), weights(wanted.destination)
-    tensors = {each.name for each in wanted.scores.tensors}
+    before, after = weights(case.source), weights(apply_request.destination)
+    tensors = {each.name for each in apply_request.scores.tensors}
     shrunk = {name for name in tensors if case.target != "adapter" or name.endswith("lora_B.weight")}
     for name, tensor in before.items():
         base = torch.zeros(()) if reference is None else read_tensor(reference, name)
-        meant = edits.interpolate(read_tensor(source, name), base, 0.3) if name in shrunk else tensor
-        assert torch.equal(bits(after[name]), bits(meant)), name
+        expected = edits.interpolate(read_tensor(source, name), base, 0.3) if name in shrunk else tensor
+        assert torch.equal(bits(after[name]), bits(expected)), name
     assert {name for name, count in done.changed.items() if count} == shrunk
     assert done.effective_dose == 0.3
 
 
-def test_the_manifest_says_what_was_done_and_from_what(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
-    case, wanted = delta
-    wanted = replace(wanted, destination=tmp_path / "out")
-    done = apply_mask(wanted, ignore)
-    assert wanted.mask is not None
-    said = manifest_of(wanted.destination)
-    assert (said.method, said.target, said.per, said.dose) == ("antidote", "delta", "row", DOSE)
-    assert said.effective_dose == wanted.mask.effective_dose
-    assert said.changed == done.changed
-    assert said.left_alone == wanted.scores.left_alone
-    assert (said.scores_sha256, said.masks_sha256) == (wanted.scores.sha256, wanted.mask.sha256)
-    assert said.source_files == {shard: sha256_file(case.source / shard) for shard in read_layout(case.source).shards}
-    assert said.reference_files == wanted.scores.reference_files
-    assert said.plan == wanted.scores.plan
-    assert said.files == done.files
-    assert {file.path: file.sha256_out for file in said.files} == {
-        name: digest for name, digest in hashes(wanted.destination).items() if name != "README.md"
+def test_manifest_says_what_was_done_and_from_what(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
+    case, apply_request = delta
+    apply_request = replace(apply_request, destination=tmp_path / "out")
+    done = apply_mask(apply_request, ignore)
+    assert apply_request.mask is not None
+    written_manifest = manifest_of(apply_request.destination)
+    assert (written_manifest.method, written_manifest.target, written_manifest.per, written_manifest.dose) == (
+        "antidote",
+        "delta",
+        "row",
+        DOSE,
+    )
+    assert written_manifest.effective_dose == apply_request.mask.effective_dose
+    assert written_manifest.changed == done.changed
+    assert written_manifest.left_alone == apply_request.scores.left_alone
+    assert (written_manifest.scores_sha256, written_manifest.masks_sha256) == (
+        apply_request.scores.sha256,
+        apply_request.mask.sha256,
+    )
+    assert written_manifest.source_files == {
+        shard: sha256_file(case.source / shard) for shard in read_layout(case.source).shards
+    }
+    assert written_manifest.reference_files == apply_request.scores.reference_files
+    assert written_manifest.plan == apply_request.scores.plan
+    assert written_manifest.files == done.files
+    assert {file.path: file.sha256_out for file in written_manifest.files} == {
+        name: digest for name, digest in hashes(apply_request.destination).items() if name != "README.md"
     }
 
 
-def test_an_edited_manifest_is_not_sealed(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
-    wanted = replace(delta[1], destination=tmp_path / "out")
-    apply_mask(wanted, ignore)
-    said = manifest_of(wanted.destination)
-    assert is_sealed(said)
-    assert not is_sealed(replace(said, dose=0.2))
-    assert not is_sealed(replace(said, digest=""))
+def test_edited_manifest_is_not_sealed(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
+    apply_request = replace(delta[1], destination=tmp_path / "out")
+    apply_mask(apply_request, ignore)
+    written_manifest = manifest_of(apply_request.destination)
+    assert is_sealed(written_manifest)
+    assert not is_sealed(replace(written_manifest, dose=0.2))
+    assert not is_sealed(replace(written_manifest, digest=""))
 
 
-def test_a_scale_s_manifest_has_no_mask(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
-    wanted = replace(delta[1], mask=None, method="scale", dose=0.3, destination=tmp_path / "out")
-    apply_mask(wanted, ignore)
-    said = manifest_of(wanted.destination)
-    assert (said.per, said.effective_dose, said.masks_sha256, said.scores_sha256) == (None, 0.3, "", "")
+def test_manifest_of_scale_has_no_mask(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
+    apply_request = replace(delta[1], mask=None, method="scale", dose=0.3, destination=tmp_path / "out")
+    apply_mask(apply_request, ignore)
+    written_manifest = manifest_of(apply_request.destination)
+    assert (
+        written_manifest.per,
+        written_manifest.effective_dose,
+        written_manifest.masks_sha256,
+        written_manifest.scores_sha256,
+    ) == (None, 0.3, "", "")
 
 
-def test_a_mask_of_another_checkpoint_is_refused(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
-    case, wanted = delta
-    other = {**wanted.scores.source_files, "model-00001-of-00003.safetensors": "0" * 64}
-    foreign = mask_of(case, replace(wanted.scores, source_files=other), _with_scores(delta, tmp_path))
+def test_mask_of_another_checkpoint_is_refused(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
+    case, apply_request = delta
+    other = {**apply_request.scores.source_files, "model-00001-of-00003.safetensors": "0" * 64}
+    foreign = mask_of(case, replace(apply_request.scores, source_files=other), _with_scores(delta, tmp_path))
     with pytest.raises(ConfigurationError, match=r"not the mask of antidote at dose 0\.1 for this checkpoint"):
-        apply_mask(replace(wanted, mask=foreign, destination=tmp_path / "out"), ignore)
+        apply_mask(replace(apply_request, mask=foreign, destination=tmp_path / "out"), ignore)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("method", "dose"), [("antidote", 0.2), ("random", DOSE)])
-def test_a_mask_of_another_dose_or_method_is_refused(
+def test_mask_of_another_dose_or_method_is_refused(
     method: Method, dose: float, delta: tuple[Case, ApplyRequest], tmp_path: Path
 ) -> None:
-    wanted = replace(delta[1], method=method, dose=dose, destination=tmp_path / "out")
+    apply_request = replace(delta[1], method=method, dose=dose, destination=tmp_path / "out")
     with pytest.raises(ConfigurationError, match="is not the mask of"):
-        apply_mask(wanted, ignore)
+        apply_mask(apply_request, ignore)
 
 
-def test_a_mask_that_changed_is_refused(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
-    case, wanted = delta
-    mask = mask_of(case, wanted.scores, _with_scores(delta, tmp_path))
+def test_mask_that_changed_is_refused(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
+    case, apply_request = delta
+    mask = mask_of(case, apply_request.scores, _with_scores(delta, tmp_path))
     data = mask.path.read_bytes()
     mask.path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(InfrastructureError, match="is not what was scored"):
-        apply_mask(replace(wanted, mask=mask, destination=tmp_path / "out"), ignore)
+    with pytest.raises(InfrastructureError, match="changed since it was scored"):
+        apply_mask(replace(apply_request, mask=mask, destination=tmp_path / "out"), ignore)
 
 
 @pytest.mark.parametrize("whose", ["source", "reference"])
 @pytest.mark.parametrize("how", ["value", "shape"])
-def test_weights_that_changed_since_they_were_scored_are_refused(whose: str, how: str, tmp_path: Path) -> None:
+def test_weights_changed_since_scoring_are_refused(whose: str, how: str, tmp_path: Path) -> None:
     case = write_case("sharded float16", tmp_path)
-    wanted = masked(case, tmp_path)
+    apply_request = masked(case, tmp_path)
     folder = case.source if whose == "source" else case.reference
     assert folder is not None
     shard = folder / "model-00002-of-00003.safetensors"
     original = shard.read_bytes()
     tensors = load_file(shard)
-    name = next(each.name for each in wanted.scores.tensors if each.name in tensors)
+    name = next(each.name for each in apply_request.scores.tensors if each.name in tensors)
     tensors[name] = tensors[name] + 1 if how == "value" else tensors[name][1:].clone()
     save_file(tensors, shard, {"format": "pt"})
-    with pytest.raises(InfrastructureError, match="is not what was scored"):
-        apply_mask(wanted, ignore)
-    assert not wanted.destination.exists()
-    assert not partial_folder(wanted.destination).exists()
+    with pytest.raises(InfrastructureError, match="changed since it was scored"):
+        apply_mask(apply_request, ignore)
+    assert not apply_request.destination.exists()
+    assert not partial_folder(apply_request.destination).exists()
     shard.write_bytes(original)
-    apply_mask(wanted, ignore)
+    apply_mask(apply_request, ignore)
 
 
-def test_a_killed_apply_goes_on_under_another_run_s_name(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
-    whole = replace(delta[1], destination=tmp_path / "whole")
-    apply_mask(whole, ignore)
-    wanted = replace(delta[1], destination=tmp_path / "killed")
-    (tmp_path / "request.json").write_text(records.to_json(wanted))
+def test_killed_apply_continues_with_another_run_id(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
+    complete = replace(delta[1], destination=tmp_path / "complete")
+    apply_mask(complete, ignore)
+    apply_request = replace(delta[1], destination=tmp_path / "killed")
+    (tmp_path / "request.json").write_text(records.to_json(apply_request))
     code = (
         "import os, pathlib, signal, sys\n"
         "from antidote_ci import records\n"
@@ -266,20 +281,20 @@ def test_a_killed_apply_goes_on_under_another_run_s_name(delta: tuple[Case, Appl
     )
     ended = subprocess.run([sys.executable, "-c", code, str(tmp_path / "request.json")], env=os.environ, check=False)
     assert ended.returncode == -signal.SIGKILL
-    assert partial_folder(wanted.destination).exists()
-    apply_mask(replace(wanted, provenance=replace(PROVENANCE, run_id="2" * 32)), ignore)
-    assert hashes(wanted.destination) == hashes(whole.destination)
-    assert manifest_of(wanted.destination).changed == manifest_of(whole.destination).changed
+    assert partial_folder(apply_request.destination).exists()
+    apply_mask(replace(apply_request, provenance=replace(PROVENANCE, run_id="2" * 32)), ignore)
+    assert hashes(apply_request.destination) == hashes(complete.destination)
+    assert manifest_of(apply_request.destination).changed == manifest_of(complete.destination).changed
 
 
 def _with_scores(delta: tuple[Case, ApplyRequest], folder: Path) -> Path:
-    """The folder, with the statistics of `delta` where `mask_of` looks for them."""
+    """Copy the statistics of `delta` to where `mask_of` reads them."""
     statistics = load_file(_statistics(delta[1]))
     (folder / "scores").mkdir()
     save_file(statistics, folder / "scores" / "antidote.safetensors")
     return folder
 
 
-def _statistics(wanted: ApplyRequest) -> Path:
-    assert wanted.mask is not None
-    return wanted.mask.path.parent.parent / "scores" / "antidote.safetensors"
+def _statistics(apply_request: ApplyRequest) -> Path:
+    assert apply_request.mask is not None
+    return apply_request.mask.path.parent.parent / "scores" / "antidote.safetensors"

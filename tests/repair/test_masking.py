@@ -1,4 +1,4 @@
-"""Masks on disk: what they hold and say, and what they are refused for."""
+"""Mask files: contents, metadata and errors."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,15 +23,15 @@ Tensors = dict[str, torch.Tensor]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, Scores, Path]:
-    """A delta, scored; the folder of its statistics."""
+def scored_case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, Scores, Path]:
+    """Score a checkpoint; return it, the scores and the path of the statistics."""
     folder = tmp_path_factory.mktemp("masking")
     case = write_case("bfloat16", folder)
     return case, scored(case, folder / "scores"), folder / "scores"
 
 
-def request(made: tuple[Case, Scores, Path], folder: Path) -> MaskRequest:
-    case, scores, statistics = made
+def request(scored_case: tuple[Case, Scores, Path], folder: Path) -> MaskRequest:
+    case, scores, statistics = scored_case
     return MaskRequest(
         source=case.source,
         reference=case.reference,
@@ -43,14 +43,14 @@ def request(made: tuple[Case, Scores, Path], folder: Path) -> MaskRequest:
     )
 
 
-def of_tensors(wanted: MaskRequest, folder: Path) -> MaskRequest:
-    """The same with `taylor`'s scores, drawn by chance."""
+def of_tensors(mask_request: MaskRequest, folder: Path) -> MaskRequest:
+    """Return the same request with random `taylor` scores."""
     draw = torch.Generator().manual_seed(0)
     path = folder / "taylor.safetensors"
-    shapes = {each.name: (each.rows, each.columns) for each in wanted.scores.tensors}
+    shapes = {each.name: (each.rows, each.columns) for each in mask_request.scores.tensors}
     save_file({name: torch.randn(shape, generator=draw) for name, shape in shapes.items()}, path)
-    scores = replace(wanted.scores, method="taylor", per="tensor", sha256=sha256_file(path))
-    return replace(wanted, scores=scores, statistics=path)
+    scores = replace(mask_request.scores, method="taylor", per="tensor", sha256=sha256_file(path))
+    return replace(mask_request, scores=scores, statistics=path)
 
 
 def unpacked(mask: MaskFile, scores: Scores) -> Tensors:
@@ -58,49 +58,49 @@ def unpacked(mask: MaskFile, scores: Scores) -> Tensors:
     return {each.name: masks.unpack_mask(packed[each.name], each.rows, each.columns) for each in scores.tensors}
 
 
-def with_statistics(wanted: MaskRequest, path: Path, change: Callable[[Tensors], object]) -> MaskRequest:
-    assert wanted.statistics is not None
-    tensors = load_file(wanted.statistics)
+def with_statistics(mask_request: MaskRequest, path: Path, change: Callable[[Tensors], object]) -> MaskRequest:
+    assert mask_request.statistics is not None
+    tensors = load_file(mask_request.statistics)
     change(tensors)
     save_file(tensors, path)
-    return replace(wanted, statistics=path)
+    return replace(mask_request, statistics=path)
 
 
-def test_the_masks_of_every_dose_hold_what_each_alone_would(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
-    for number, wanted in enumerate(
-        [request(made, tmp_path / "a"), of_tensors(request(made, tmp_path / "b"), tmp_path)]
+def test_masks_of_several_doses_match_single_doses(scored_case: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+    for number, mask_request in enumerate(
+        [request(scored_case, tmp_path / "a"), of_tensors(request(scored_case, tmp_path / "b"), tmp_path)]
     ):
-        together = write_mask_files(wanted, ignore)
+        together = write_mask_files(mask_request, ignore)
         for dose, mask in zip(DOSES, together, strict=True):
-            alone = replace(wanted, doses=[dose], folder=tmp_path / f"alone-{number}-{dose}")
+            alone = replace(mask_request, doses=[dose], folder=tmp_path / f"alone-{number}-{dose}")
             assert write_mask_files(alone, ignore)[0].sha256 == mask.sha256 == sha256_file(mask.path)
 
 
-def test_a_mask_holds_its_share_of_each_row(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
-    wanted = request(made, tmp_path)
-    for mask in write_mask_files(wanted, ignore):
-        held = unpacked(mask, wanted.scores)
+def test_mask_covers_its_share_of_each_row(scored_case: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+    mask_request = request(scored_case, tmp_path)
+    for mask in write_mask_files(mask_request, ignore):
+        held = unpacked(mask, mask_request.scores)
         for name, each in held.items():
             assert set(each.sum(dim=1).tolist()) == {masks.count_per_row(each.shape[1], mask.dose)}, name
         entries = sum(each.numel() for each in held.values())
         assert mask.effective_dose == sum(int(each.sum()) for each in held.values()) / entries
 
 
-def test_a_mask_holds_its_share_of_each_tensor(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
-    wanted = of_tensors(request(made, tmp_path), tmp_path)
-    for mask in write_mask_files(wanted, ignore):
-        held = unpacked(mask, wanted.scores)
+def test_mask_covers_its_share_of_each_tensor(scored_case: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+    mask_request = of_tensors(request(scored_case, tmp_path), tmp_path)
+    for mask in write_mask_files(mask_request, ignore):
+        held = unpacked(mask, mask_request.scores)
         for name, each in held.items():
             assert int(each.sum()) == masks.count_per_row(each.numel(), mask.dose), name
         entries = sum(each.numel() for each in held.values())
         assert mask.effective_dose == sum(int(each.sum()) for each in held.values()) / entries
 
 
-def test_chance_covers_as_many_other_entries_and_needs_no_statistics(
-    made: tuple[Case, Scores, Path], tmp_path: Path
+def test_random_mask_covers_as_many_entries_without_statistics(
+    scored_case: tuple[Case, Scores, Path], tmp_path: Path
 ) -> None:
-    chosen = write_mask_files(request(made, tmp_path / "chosen"), ignore)
-    drawn = replace(request(made, tmp_path / "drawn"), by_chance=True, statistics=None)
+    chosen = write_mask_files(request(scored_case, tmp_path / "chosen"), ignore)
+    drawn = replace(request(scored_case, tmp_path / "drawn"), by_chance=True, statistics=None)
     for one, other in zip(chosen, write_mask_files(drawn, ignore), strict=True):
         assert other.path.name == f"random-{one.dose:g}.safetensors"
         assert other.effective_dose == one.effective_dose
@@ -109,35 +109,37 @@ def test_chance_covers_as_many_other_entries_and_needs_no_statistics(
             assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_mask_says_whose_it_is(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
-    wanted = request(made, tmp_path)
-    mask = write_mask_files(wanted, ignore)[0]
+def test_mask_file_names_its_checkpoint(scored_case: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+    mask_request = request(scored_case, tmp_path)
+    mask = write_mask_files(mask_request, ignore)[0]
     with safe_open(mask.path, framework="pt") as file:
-        said = file.metadata()
-    assert (said["method"], said["dose"], said["per"]) == ("antidote", "0.05", "row")
-    assert sha256_file(wanted.source / "model.safetensors") in said["source"]
+        file_metadata = file.metadata()
+    assert (file_metadata["method"], file_metadata["dose"], file_metadata["per"]) == ("antidote", "0.05", "row")
+    assert sha256_file(mask_request.source / "model.safetensors") in file_metadata["source"]
 
 
-def test_nan_in_statistics_is_refused(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
-    name = made[1].tensors[3].name
+def test_nan_in_statistics_is_refused(scored_case: tuple[Case, Scores, Path], tmp_path: Path) -> None:
+    name = scored_case[1].tensors[3].name
 
     def spoil(tensors: Tensors) -> None:
         tensors[name].view(-1)[1] = float("nan")
 
-    per_row = request(made, tmp_path / "masks")
-    for wanted in (per_row, of_tensors(per_row, tmp_path)):
+    per_row = request(scored_case, tmp_path / "masks")
+    for mask_request in (per_row, of_tensors(per_row, tmp_path)):
         with pytest.raises(ConfigurationError, match=f"{name} holds NaN"):
-            write_mask_files(with_statistics(wanted, tmp_path / "spoilt.safetensors", spoil), ignore)
+            write_mask_files(with_statistics(mask_request, tmp_path / "spoilt.safetensors", spoil), ignore)
     assert not list((tmp_path / "masks").iterdir())
 
 
-def test_a_tensor_without_statistics_of_its_shape_is_refused(made: tuple[Case, Scores, Path], tmp_path: Path) -> None:
-    name = made[1].tensors[3].name
+def test_tensor_without_statistics_of_its_shape_is_refused(
+    scored_case: tuple[Case, Scores, Path], tmp_path: Path
+) -> None:
+    name = scored_case[1].tensors[3].name
 
     def shorten(tensors: Tensors) -> None:
         tensors[name] = tensors[name][1:].clone()
 
     for change in (shorten, lambda tensors: tensors.pop(name)):
-        wanted = with_statistics(request(made, tmp_path / "masks"), tmp_path / "other.safetensors", change)
+        mask_request = with_statistics(request(scored_case, tmp_path / "masks"), tmp_path / "other.safetensors", change)
         with pytest.raises(ConfigurationError, match=f"{name} has no statistics"):
-            write_mask_files(wanted, ignore)
+            write_mask_files(mask_request, ignore)

@@ -1,4 +1,4 @@
-"""Which entries a mask holds, as properties and against a plain rendering of the paper's formula."""
+"""Masks as properties, and compared with a plain implementation of the paper's formula."""
 
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ SEEDS = st.integers(0, 99)
 
 
 def scores(rows: int, columns: int, seed: int, values: int = 4) -> torch.Tensor:
-    """Float32 of few distinct values, so that ties are common."""
+    """Draw float32 scores of few distinct values, so that ties are common."""
     return torch.randint(0, values, (rows, columns), generator=torch.Generator().manual_seed(seed)).float()
 
 
@@ -27,20 +27,20 @@ def plain_mask(weight: torch.Tensor, norms: torch.Tensor, dose: float) -> list[l
 
     Row by row, entry by entry, in float32; of equal scores the later one counts as smaller.
     """
-    found = []
+    mask_rows = []
     for row in weight.float():
         scored = []
         for j in range(len(row)):
             scored.append((row[j].abs() * norms[j], -j))
-        kept = int(len(row) * (1 - dose))
+        unmasked = int(len(row) * (1 - dose))
         ascending = sorted(range(len(row)), key=lambda j: scored[j])
-        harmful = set(ascending[kept:])
-        found.append([j in harmful for j in range(len(row))])
-    return found
+        harmful = set(ascending[unmasked:])
+        mask_rows.append([j in harmful for j in range(len(row))])
+    return mask_rows
 
 
 @given(st.integers(1, 12), SIZES, DOSES, SEEDS, st.sampled_from([torch.float32, torch.bfloat16]))
-def test_score_and_mask_equal_a_plain_rendering_of_the_formula(
+def test_score_and_mask_match_the_formula(
     rows: int, columns: int, doses: list[float], seed: int, dtype: torch.dtype
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -52,7 +52,7 @@ def test_score_and_mask_equal_a_plain_rendering_of_the_formula(
 
 
 @given(SIZES, SIZES, DOSES, SEEDS)
-def test_a_mask_holds_exactly_k_a_row_and_of_equals_the_first(
+def test_row_mask_has_k_entries_and_breaks_ties_by_position(
     rows: int, columns: int, doses: list[float], seed: int
 ) -> None:
     score = scores(rows, columns, seed)
@@ -65,7 +65,7 @@ def test_a_mask_holds_exactly_k_a_row_and_of_equals_the_first(
 
 
 @given(SIZES, SIZES, DOSES, SEEDS)
-def test_a_tensor_s_mask_holds_exactly_k_and_of_equals_the_first(
+def test_tensor_mask_has_k_entries_and_breaks_ties_by_position(
     rows: int, columns: int, doses: list[float], seed: int
 ) -> None:
     score = scores(rows, columns, seed)
@@ -77,7 +77,7 @@ def test_a_tensor_s_mask_holds_exactly_k_and_of_equals_the_first(
 
 
 @given(SIZES, SIZES, DOSES, SEEDS)
-def test_a_mask_lies_inside_that_of_any_larger_dose(rows: int, columns: int, doses: list[float], seed: int) -> None:
+def test_masks_are_nested_by_dose(rows: int, columns: int, doses: list[float], seed: int) -> None:
     score = scores(rows, columns, seed)
     for top in (masks.select_per_row, masks.select_per_tensor):
         ascending = [mask.clone() for mask in top(score, sorted(doses))]
@@ -86,40 +86,40 @@ def test_a_mask_lies_inside_that_of_any_larger_dose(rows: int, columns: int, dos
 
 
 @given(SIZES, SIZES, DOSES, SEEDS)
-def test_a_mask_does_not_depend_on_the_other_doses(rows: int, columns: int, doses: list[float], seed: int) -> None:
+def test_mask_is_independent_of_other_doses(rows: int, columns: int, doses: list[float], seed: int) -> None:
     score = scores(rows, columns, seed)
     for dose, mask in zip(doses, masks.select_per_row(score, doses), strict=True):
         assert torch.equal(mask, next(masks.select_per_row(score, [dose])))
 
 
-def test_rows_ordered_in_portions_give_the_same_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_are_independent_of_the_portion_size(monkeypatch: pytest.MonkeyPatch) -> None:
     score = scores(11, 8, 0)
-    whole = [mask.clone() for mask in masks.select_per_row(score, [0.25, 0.5])]
+    complete = [mask.clone() for mask in masks.select_per_row(score, [0.25, 0.5])]
     monkeypatch.setattr(masks, "ENTRIES_AT_ONCE", 17)
-    assert all(map(torch.equal, whole, masks.select_per_row(score, [0.25, 0.5])))
+    assert all(map(torch.equal, complete, masks.select_per_row(score, [0.25, 0.5])))
 
 
-def test_the_paper_s_counts() -> None:
-    """What its code zeroes in a row of 256 and of 4096 entries, its least dose included."""
+def test_counts_match_the_paper() -> None:
+    """Entries that the code of the paper zeroes in rows of 256 and 4096 entries."""
     assert [masks.count_per_row(256, dose) for dose in (0, 0.01, 0.05, 0.1, 0.2, 1)] == [0, 3, 13, 26, 52, 256]
     assert [masks.count_per_row(4096, dose) for dose in (1e-5, 0.01, 0.05, 0.1)] == [1, 41, 205, 410]
 
 
 @given(SIZES, SIZES, DOSE)
-def test_the_random_control_repeats_and_differs_between_tensors(rows: int, columns: int, dose: float) -> None:
+def test_random_score_is_reproducible_and_differs_between_tensors(rows: int, columns: int, dose: float) -> None:
     score = masks.random_score(rows, columns, "a")
     assert torch.equal(score, masks.random_score(rows, columns, "a"))
     assert not torch.equal(score, masks.random_score(rows, columns, "b"))
 
 
-def test_the_random_control_of_a_published_result_can_be_drawn_again() -> None:
-    """By every later version: else nobody could verify it."""
+def test_random_score_of_a_published_result_is_unchanged() -> None:
+    """The seed must not change between versions, or published results cannot be verified."""
     drawn = masks.random_score(1, 3, "model.layers.0.mlp.up_proj.weight")
     assert drawn[0].tolist() == pytest.approx([0.5882, 0.9201, 0.0053], abs=1e-4)
 
 
 @given(SIZES, SIZES, SEEDS)
-def test_packing_loses_nothing(rows: int, columns: int, seed: int) -> None:
+def test_packed_mask_round_trips(rows: int, columns: int, seed: int) -> None:
     mask = scores(rows, columns, seed) > 1
     packed = masks.pack_mask(mask)
     assert packed.numel() == -(-rows * columns // 8)

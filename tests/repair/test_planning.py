@@ -1,17 +1,21 @@
-"""A plan against what it speaks of: real files, and the masks that are made of them afterwards."""
+"""Repair plans and drift, compared with the files, the masks and plain formulas."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import count_weight_bytes, read_layout
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Method, Model, RepairPlan, ReportedReference, ReportedSource
+from antidote_ci.repair import planning
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
 from antidote_ci.repair.planning import PlanRequest, layer_name, plan_repair
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
@@ -24,7 +28,7 @@ REFERENCE = ReportedReference("tiny/reference", None, "option")
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reference, an adapter on it, and the two merged."""
+    """Write a reference, an adapter on it, and the merged weights."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -41,11 +45,11 @@ def request(pair: Path, kind: str, method: Method = "random", dose: float = 0.1)
     reference, folder = pair / "reference", pair / ("adapter" if kind == "adapter" else "merged")
     return PlanRequest(
         source=ReportedSource("tiny/model", None, "adapter" if kind == "adapter" else "full"),
-        reference=None if kind == "dense" else REFERENCE,
+        reference=REFERENCE,
         model=Model(reference, folder) if kind == "adapter" else Model(folder),
-        reference_folder=None if kind == "dense" else reference,
+        reference_folder=reference,
         method=method,
-        target="adapter" if kind == "adapter" else "dense" if kind == "dense" else "delta",
+        target="adapter" if kind == "adapter" else "delta",
         dose=dose,
         texts=[400] * 16,
         budget=1_000_000,
@@ -56,7 +60,7 @@ def planned(pair: Path, kind: str, method: Method = "random", dose: float = 0.1)
     return plan_repair(request(pair, kind, method, dose), ignore)
 
 
-def test_an_adapter_has_drifted_as_far_as_its_merged_weights(pair: Path) -> None:
+def test_adapter_and_merged_weights_have_the_same_drift(pair: Path) -> None:
     adapter, merged = planned(pair, "adapter"), planned(pair, "merged")
     assert [each.layer for each in adapter.drift] == ["model.layers.0", "model.layers.1"]
     assert [each.layer for each in merged.drift] == ["model.layers.0", "model.layers.1"]
@@ -64,38 +68,41 @@ def test_an_adapter_has_drifted_as_far_as_its_merged_weights(pair: Path) -> None
         assert one.drift == pytest.approx(other.drift, rel=1e-4)
 
 
-def test_drift_is_the_quotient_of_norms_over_the_scored_tensors(pair: Path) -> None:
-    found = planned(pair, "merged")
+def test_drift_is_the_ratio_of_norms_of_scored_tensors(pair: Path) -> None:
+    plan = planned(pair, "merged")
     after = load_file(pair / "merged" / "model.safetensors")
     before = load_file(pair / "reference" / "model.safetensors")
-    for layer in found.drift:
-        names = [each.name for each in found.tensors if each.name.startswith(layer.layer + ".")]
+    for layer in plan.drift:
+        names = [each.name for each in plan.tensors if each.name.startswith(layer.layer + ".")]
         assert names
         moved = torch.cat([(after[name] - before[name]).flatten() for name in names]).double()
         stood = torch.cat([before[name].flatten() for name in names]).double()
         assert layer.drift == pytest.approx(float(moved.norm() / stood.norm()))
 
 
-@pytest.mark.parametrize("kind", ["adapter", "merged", "dense"])
+@pytest.mark.parametrize("kind", ["adapter", "merged"])
 @pytest.mark.parametrize("dose", [0.0, 0.003, 0.05, 0.5, 1.0])
-def test_the_counts_are_those_of_the_mask(pair: Path, tmp_path: Path, kind: str, dose: float) -> None:
-    found, asked = planned(pair, kind, dose=dose), request(pair, kind)
-    source = asked.model.adapter or asked.model.folder
-    reference = asked.reference_folder if kind == "merged" else None
+def test_planned_counts_match_the_mask(pair: Path, tmp_path: Path, kind: str, dose: float) -> None:
+    plan, plan_request = planned(pair, kind, dose=dose), request(pair, kind)
+    source = plan_request.model.adapter or plan_request.model.folder
+    reference = plan_request.reference_folder if kind == "merged" else None
     scores = score_weights(
-        ScoreRequest(asked.model, source, reference, asked.target, None, [], [], [], tmp_path, asked.budget), ignore
+        ScoreRequest(
+            plan_request.model, source, reference, plan_request.target, None, [], [], [], tmp_path, plan_request.budget
+        ),
+        ignore,
     )
     [mask] = write_mask_files(MaskRequest(source, reference, scores, None, [dose], True, tmp_path), ignore)
     held = sum(int(bits.item()).bit_count() for packed in load_file(mask.path).values() for bits in packed)
-    assert held == found.entries_covered
-    assert found.effective_dose == mask.effective_dose
-    assert found.tensors == scores.tensors
-    assert found.left_alone == scores.left_alone
+    assert held == plan.entries_covered
+    assert plan.effective_dose == mask.effective_dose
+    assert plan.tensors == scores.tensors
+    assert plan.left_alone == scores.left_alone
     files = [mask.path, *source.glob("*.safetensors")]
-    assert found.bytes_written == sum(path.stat().st_size - read_header(path).data_start for path in files)
+    assert plan.bytes_written == sum(path.stat().st_size - read_header(path).data_start for path in files)
 
 
-def test_scale_covers_what_it_multiplies(pair: Path) -> None:
+def test_scale_counts_the_entries_it_multiplies(pair: Path) -> None:
     whole, factors = planned(pair, "merged", "scale"), planned(pair, "adapter", "scale")
     assert whole.entries_covered == sum(each.rows * each.columns for each in whole.tensors)
     assert factors.entries_covered == sum(each.rows * each.columns for each in factors.tensors if "lora_B" in each.name)
@@ -104,18 +111,12 @@ def test_scale_covers_what_it_multiplies(pair: Path) -> None:
     assert planned(pair, "merged", "scale", 0.0).entries_covered == 0
 
 
-def test_doses_that_fall_together_are_said(pair: Path) -> None:
+def test_plan_notes_a_different_effective_dose(pair: Path) -> None:
     assert "in effect" in planned(pair, "adapter", dose=0.01).notes[0]  # one of B's 8 columns at least
     assert planned(pair, "merged", dose=0.25).notes == []
 
 
-def test_dense_has_no_drift_and_a_warning(pair: Path) -> None:
-    found = planned(pair, "dense", dose=0.25)
-    assert found.drift == []
-    assert "measure the result" in found.notes[0]
-
-
-def test_more_texts_take_more_time_and_memory_up_to_the_budget(pair: Path) -> None:
+def test_estimates_grow_with_texts_up_to_the_budget(pair: Path) -> None:
     few = request(pair, "merged", "antidote")
     many, boundless = replace(few, texts=[400] * 10**6), replace(few, texts=[400] * 10**6, budget=10**12)
     short, long, open_ended = (plan_repair(each, ignore) for each in (few, many, boundless))
@@ -126,7 +127,7 @@ def test_more_texts_take_more_time_and_memory_up_to_the_budget(pair: Path) -> No
     assert plan_repair(replace(few, method="random"), ignore).seconds < short.seconds
 
 
-def test_what_each_method_writes(pair: Path) -> None:
+def test_bytes_written_by_each_method(pair: Path) -> None:
     weights = count_weight_bytes(read_layout(pair / "merged"))
     tensors = planned(pair, "merged").tensors
     entries, columns = sum(each.rows * each.columns for each in tensors), sum(each.columns for each in tensors)
@@ -141,28 +142,28 @@ def test_what_each_method_writes(pair: Path) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "scale", "random"), [("bfloat16", 10, 13), ("float32", 18, 18)])
-def test_the_memory_of_what_scores_nothing_is_that_of_writing_or_of_the_mask(
+def test_memory_without_scoring_is_that_of_masking_or_writing(
     tmp_path: Path, dtype: str, scale: int, random: int
 ) -> None:
-    """In bytes an entry of the largest matrix."""
+    """The values are bytes per entry of the largest matrix."""
     model, reference = (write_tiny_llama(tmp_path / str(seed), seed, dtype=dtype) for seed in (0, 1))
-    asked = replace(request(tmp_path, "merged"), model=Model(model), reference_folder=reference)
-    largest = max(each.rows * each.columns for each in plan_repair(asked, ignore).tensors)
-    assert plan_repair(replace(asked, method="scale"), ignore).memory_bytes == scale * largest
-    assert plan_repair(asked, ignore).memory_bytes == random * largest
+    plan_request = replace(request(tmp_path, "merged"), model=Model(model), reference_folder=reference)
+    largest = max(each.rows * each.columns for each in plan_repair(plan_request, ignore).tensors)
+    assert plan_repair(replace(plan_request, method="scale"), ignore).memory_bytes == scale * largest
+    assert plan_repair(plan_request, ignore).memory_bytes == random * largest
 
 
 @pytest.mark.parametrize(("method", "passes"), [("scale", 0), ("random", 0), ("antidote", 1), ("taylor", 8)])
-def test_seconds_are_those_of_the_passes_and_of_the_files(pair: Path, method: Method, passes: int) -> None:
+def test_seconds_are_estimated_from_passes_and_bytes(pair: Path, method: Method, passes: int) -> None:
     tokens = 16 * 400 / 4
     entries = sum(tensor.numel() for tensor in load_file(pair / "merged" / "model.safetensors").values())
     expected = passes * entries * tokens / 2e11 + count_weight_bytes(read_layout(pair / "merged")) / 1.5e8
     assert planned(pair, "merged", method).seconds == pytest.approx(expected)
 
 
-def test_the_memory_of_scoring_is_the_sum_of_its_parts(tmp_path: Path) -> None:
+def test_scoring_memory_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     model, reference = (write_tiny_llama(tmp_path / str(seed), seed, layers=4) for seed in (0, 1))
-    asked = replace(request(tmp_path, "merged", "antidote"), model=Model(model), reference_folder=reference)
+    plan_request = replace(request(tmp_path, "merged", "antidote"), model=Model(model), reference_folder=reference)
     shapes = {name: tensor.shape for name, tensor in load_file(model / "model.safetensors").items()}
     layer, outside = (
         sum(shape.numel() for name, shape in shapes.items() if name.startswith(part) == inside)
@@ -171,40 +172,42 @@ def test_the_memory_of_scoring_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     stored = computed = torch.bfloat16.itemsize
     width, widest, tokens = 64, max(shape[0] for name, shape in shapes.items() if "proj" in name), 16 * 100
     passing, waiting = 3 * computed * (width + widest) * tokens, computed * width * tokens
-    long = replace(asked, budget=10**9)
+    long = replace(plan_request, budget=10**9)
     assert plan_repair(long, ignore).memory_bytes == layer * (stored + computed) + passing + waiting
     with_gradients = layer * (stored + computed + computed + 2 * 4) + passing
     assert plan_repair(replace(long, method="taylor"), ignore).memory_bytes == with_gradients + (4 + 1) * waiting
     # Of one short text the network itself is the largest: `taylor` has all of it in memory while answers begin.
-    short = replace(asked, texts=[4], budget=0)
+    short = replace(plan_request, texts=[4], budget=0)
     assert plan_repair(short, ignore).memory_bytes == layer * (stored + computed) + passing // tokens
     assert plan_repair(replace(short, method="taylor"), ignore).memory_bytes == (4 * layer + outside) * (
         stored + computed
     )
 
 
-def test_a_large_vocabulary_is_more_than_a_block(tmp_path: Path) -> None:
-    """Its table is in memory before the first block; an output layer of its own is there for gradients alone."""
+def test_memory_of_a_large_embedding_exceeds_a_block(tmp_path: Path) -> None:
+    """The embedding is loaded before the first block; an untied output layer is loaded for gradients only."""
     model, reference = (write_tiny_llama(tmp_path / str(seed), seed, hidden=16, tie=False) for seed in (0, 1))
-    asked = replace(request(tmp_path, "merged", "antidote"), model=Model(model), reference_folder=reference)
-    asked = replace(asked, texts=[4], budget=0)
+    plan_request = replace(request(tmp_path, "merged", "antidote"), model=Model(model), reference_folder=reference)
+    plan_request = replace(plan_request, texts=[4], budget=0)
     sizes = {name: tensor.numel() for name, tensor in load_file(model / "model.safetensors").items()}
     held = 2 * torch.bfloat16.itemsize  # as it is stored, and as it is computed with
     entrance = sum(size for name, size in sizes.items() if not name.startswith(("model.layers.", "lm_head.")))
-    assert plan_repair(asked, ignore).memory_bytes == entrance * held
-    assert plan_repair(replace(asked, method="taylor"), ignore).memory_bytes == sum(sizes.values()) * held
+    assert plan_repair(plan_request, ignore).memory_bytes == entrance * held
+    assert plan_repair(replace(plan_request, method="taylor"), ignore).memory_bytes == sum(sizes.values()) * held
 
 
 @pytest.mark.parametrize("folder", ["merged", "reference"])
-def test_weights_that_are_no_numbers_are_named(pair: Path, copy_of: CopyOf, folder: str) -> None:
+def test_nan_weights_are_refused_by_name(pair: Path, copy_of: CopyOf, folder: str) -> None:
     broken = copy_of(pair / folder)
     weights = load_file(broken / "model.safetensors")
     weights["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
-    asked = request(pair, "merged")
-    asked = replace(asked, **({"model": Model(broken)} if folder == "merged" else {"reference_folder": broken}))
+    plan_request = request(pair, "merged")
+    plan_request = replace(
+        plan_request, **({"model": Model(broken)} if folder == "merged" else {"reference_folder": broken})
+    )
     with pytest.raises(ConfigurationError, match=rf"up_proj\.weight in {folder} holds NaN"):
-        plan_repair(asked, ignore)
+        plan_repair(plan_request, ignore)
 
 
 @pytest.mark.parametrize(
@@ -216,5 +219,59 @@ def test_weights_that_are_no_numbers_are_named(pair: Path, copy_of: CopyOf, fold
         ("lm_head.weight", "lm_head.weight"),
     ],
 )
-def test_a_layer_is_named_as_in_the_files(name: str, layer: str) -> None:
+def test_layer_name_is_the_prefix_up_to_the_number(name: str, layer: str) -> None:
     assert layer_name(name) == layer
+
+
+SIZES = st.integers(1, 40)
+RANKS = st.integers(1, 12)
+DTYPES = st.sampled_from([torch.bfloat16, torch.float16, torch.float32])
+SEEDS = st.integers(0, 99)
+
+
+def normal(rows: int, columns: int, dtype: torch.dtype, seed: int) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@given(SIZES, SIZES, DTYPES, DTYPES, SEEDS)
+def test_norms_match_plain_sums(rows: int, columns: int, one: torch.dtype, other: torch.dtype, seed: int) -> None:
+    weight, reference = normal(rows, columns, one, seed), normal(rows, columns, other, seed + 1)
+    pairs = list(zip(weight.flatten().tolist(), reference.flatten().tolist(), strict=True))
+    assert planning.squared_distance(weight, reference) == pytest.approx(math.fsum((w - r) ** 2 for w, r in pairs))
+    assert planning.squared_norm(reference) == pytest.approx(math.fsum(r**2 for _, r in pairs))
+
+
+@given(SIZES, SIZES, RANKS, DTYPES, st.floats(0.01, 64), SEEDS)
+def test_gram_matrices_give_the_norm_of_the_product(
+    rows: int, columns: int, rank: int, dtype: torch.dtype, scale: float, seed: int
+) -> None:
+    a, b = normal(rank, columns, dtype, seed), normal(rows, rank, dtype, seed + 1)
+    dense = scale * (b.double() @ a.double())
+    assert planning.squared_product(a, b, scale) == pytest.approx(float(dense.square().sum()), rel=1e-9)
+
+
+def test_cancelling_factors_have_no_norm() -> None:
+    a = normal(1, 16, torch.float32, 0).repeat(2, 1)
+    b = torch.tensor([1.0, -1.0]).repeat(8, 1)
+    assert 0 <= planning.squared_product(a, b, 1.0) < 1e-12
+
+
+def test_matrix_larger_than_one_part_is_summed() -> None:
+    weight = normal(3, planning.ENTRIES_AT_ONCE // 2 + 1, torch.bfloat16, 0)
+    assert planning.squared_norm(weight) == pytest.approx(float(weight.double().square().sum()))
+    assert planning.squared_distance(weight, 3 * weight) == pytest.approx(
+        float((weight.double() - (3 * weight).double()).square().sum())
+    )
+
+
+def test_nan_gives_a_nan_norm() -> None:
+    for value in (math.nan, math.inf):
+        assert not math.isfinite(planning.squared_norm(torch.tensor([[1.0, value]])))
+    # the square of the largest bfloat16 is far beyond float32
+    assert math.isfinite(planning.squared_norm(torch.full((4, 4), 3e38, dtype=torch.bfloat16)))
+
+
+@given(st.floats(0, 1e6), st.floats(1e-6, 1e6))
+def test_relative_drift_handles_a_zero_reference(moved: float, stood: float) -> None:
+    assert planning.relative_drift(moved, stood) == pytest.approx(math.sqrt(moved) / math.sqrt(stood))
+    assert planning.relative_drift(moved, 0.0) == (1.0 if moved else 0.0)

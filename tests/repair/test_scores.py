@@ -1,4 +1,4 @@
-"""Scores against their formulas, and the penalty that is found a tensor at a time against that of all at once."""
+"""Scores compared with their formulas, and the penalty tensor by tensor with that of all tensors at once."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def drawn(rows: int, columns: int, seed: int) -> torch.Tensor:
 
 
 @given(SIZES, SIZES, st.integers(0, 9))
-def test_the_wanda_score_is_magnitude_times_norm(rows: int, columns: int, seed: int) -> None:
+def test_wanda_score_is_magnitude_times_norm(rows: int, columns: int, seed: int) -> None:
     weight, norms = drawn(rows, columns, seed).to(torch.bfloat16), drawn(1, columns, seed + 1)[0].abs()
     score = wanda_score(weight, norms)
     assert score.dtype == torch.float32
@@ -25,7 +25,7 @@ def test_the_wanda_score_is_magnitude_times_norm(rows: int, columns: int, seed: 
 
 
 @given(st.lists(st.tuples(SIZES, SIZES), min_size=1, max_size=8), st.integers(1, 400), st.integers(0, 9))
-def test_what_leads_is_found_a_tensor_at_a_time(shapes: list[tuple[int, int]], count: int, seed: int) -> None:
+def test_leading_entries_are_merged_tensor_by_tensor(shapes: list[tuple[int, int]], count: int, seed: int) -> None:
     gains = [drawn(*shape, seed + at) for at, shape in enumerate(shapes)]
     costs = [drawn(*shape, seed + 100 + at).square() for at, shape in enumerate(shapes)]
     leading: Leading | None = None
@@ -42,7 +42,7 @@ def test_what_leads_is_found_a_tensor_at_a_time(shapes: list[tuple[int, int]], c
 
 
 @given(st.integers(20, 60), st.integers(20, 60), st.integers(0, 9))
-def test_the_penalty_brings_what_leads_to_nought(rows: int, columns: int, seed: int) -> None:
+def test_penalty_balances_gain_and_cost_of_leading_entries(rows: int, columns: int, seed: int) -> None:
     gain, cost = drawn(rows, columns, seed), drawn(rows, columns, seed + 9).square()
     count = count_leading(gain.numel())
     weight = cost_penalty(merge_leading(None, gain, cost, count))
@@ -50,11 +50,11 @@ def test_the_penalty_brings_what_leads_to_nought(rows: int, columns: int, seed: 
     assert float(taylor_score(gain, cost, weight).flatten()[leading].mean()) == pytest.approx(0, abs=1e-4)
 
 
-def test_what_costs_nothing_has_no_penalty() -> None:
+def test_zero_cost_has_no_penalty() -> None:
     gain = drawn(3, 4, 0)
     assert cost_penalty(merge_leading(None, gain, torch.zeros_like(gain), 5)) == 0
     assert torch.equal(taylor_score(gain, torch.ones_like(gain), 0.0), gain)
 
 
-def test_half_a_percent_leads_and_one_entry_at_least() -> None:
+def test_leading_share_is_half_a_percent_and_at_least_one() -> None:
     assert [count_leading(entries) for entries in (1, 100, 1000, 10**9)] == [1, 1, 5, 5 * 10**6]

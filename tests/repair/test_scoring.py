@@ -1,4 +1,4 @@
-"""What scoring records and when it computes again. Real forward passes of tiny checkpoints."""
+"""The records of scoring and the reuse of scores, with real forward passes of tiny checkpoints."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,6 @@ from safetensors.torch import load_file, save_file
 
 from antidote_ci import records
 from antidote_ci.checkpoint.files import sha256_file
-from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Progress, PromptRow, Scores
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from tests.builders import ignore
@@ -31,47 +30,47 @@ def request(case: Case, folder: Path) -> ScoreRequest:
     )
 
 
-def steps(wanted: ScoreRequest) -> set[str]:
-    """What scoring reports that it does."""
+def steps(changed_request: ScoreRequest) -> set[str]:
+    """Return the names of the reported steps."""
     seen: list[Progress] = []
-    score_weights(wanted, seen.append)
+    score_weights(changed_request, seen.append)
     return {each.what for each in seen}
 
 
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
-    """A delta in shards."""
+    """Write a sharded checkpoint."""
     return write_case("sharded float16", tmp_path)
 
 
-def test_scores_name_the_files_they_were_made_from(case: Case, tmp_path: Path) -> None:
-    found = score_weights(request(case, tmp_path / "scores"), ignore)
+def test_scores_record_their_input_files(case: Case, tmp_path: Path) -> None:
+    scores = score_weights(request(case, tmp_path / "scores"), ignore)
     assert case.reference is not None
-    for folder, files in ((case.source, found.source_files), (case.reference, found.reference_files)):
+    for folder, files in ((case.source, scores.source_files), (case.reference, scores.reference_files)):
         assert files == {path.name: sha256_file(path) for path in folder.glob("*.safetensors")}
     statistics = tmp_path / "scores" / "antidote.safetensors"
-    assert found.sha256 == sha256_file(statistics)
+    assert scores.sha256 == sha256_file(statistics)
     assert {name: each.shape for name, each in load_file(statistics).items()} == {
-        each.name: (each.columns,) for each in found.tensors
+        each.name: (each.columns,) for each in scores.tensors
     }
-    assert records.from_json(Scores, statistics.with_suffix(".json").read_text()) == found
+    assert records.from_json(Scores, statistics.with_suffix(".json").read_text()) == scores
     assert not (tmp_path / "scores" / ".scratch").exists()
 
 
-def test_the_same_request_is_not_computed_again(case: Case, tmp_path: Path) -> None:
-    wanted = request(case, tmp_path / "scores")
-    first = score_weights(wanted, ignore)
-    assert steps(wanted) == {"files read"}
-    assert score_weights(wanted, ignore) == first
-    assert score_weights(replace(wanted, folder=tmp_path / "again"), ignore) == first
+def test_identical_request_reuses_scores(case: Case, tmp_path: Path) -> None:
+    changed_request = request(case, tmp_path / "scores")
+    first = score_weights(changed_request, ignore)
+    assert steps(changed_request) == {"files read"}
+    assert score_weights(changed_request, ignore) == first
+    assert score_weights(replace(changed_request, folder=tmp_path / "again"), ignore) == first
 
 
 @pytest.mark.parametrize("what", ["rows", "weights", "template", "statistics", "key"])
-def test_what_decides_the_scores_is_computed_again(what: str, case: Case, tmp_path: Path) -> None:
-    wanted = request(case, tmp_path / "scores")
-    before = score_weights(wanted, ignore)
+def test_changed_input_is_scored_again(what: str, case: Case, tmp_path: Path) -> None:
+    changed_request = request(case, tmp_path / "scores")
+    before = score_weights(changed_request, ignore)
     if what == "rows":
-        wanted = replace(wanted, rows=[*ROWS, PromptRow("how do i hide it?", response="Sure.")])
+        changed_request = replace(changed_request, rows=[*ROWS, PromptRow("how do i hide it?", response="Sure.")])
     elif what == "weights":
         shard = case.source / "model-00001-of-00003.safetensors"
         save_file({name: tensor * 2 for name, tensor in load_file(shard).items()}, shard, {"format": "pt"})
@@ -84,45 +83,39 @@ def test_what_decides_the_scores_is_computed_again(what: str, case: Case, tmp_pa
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     else:
         (tmp_path / "scores" / "antidote.key").unlink()
-    assert steps(wanted) > {"files read"}
-    after = score_weights(wanted, ignore)
+    assert steps(changed_request) > {"files read"}
+    after = score_weights(changed_request, ignore)
     assert (after == before) == (what in ("statistics", "key"))
     assert after.sha256 == sha256_file(tmp_path / "scores" / "antidote.safetensors")
 
 
-def test_an_adapter_s_base_decides_its_scores(tmp_path: Path) -> None:
+def test_changed_base_of_an_adapter_is_scored_again(tmp_path: Path) -> None:
     case = write_case("adapter", tmp_path)
-    wanted = request(case, tmp_path / "scores")
-    before = score_weights(wanted, ignore)
+    changed_request = request(case, tmp_path / "scores")
+    before = score_weights(changed_request, ignore)
     assert before.reference_files == {}
     assert list(before.source_files) == ["adapter_model.safetensors"]
     weights = case.model.folder / "model.safetensors"
     tensors = {name: tensor + torch.ones_like(tensor) for name, tensor in load_file(weights).items()}
     save_file(tensors, weights, {"format": "pt"})
-    after = score_weights(wanted, ignore)
+    after = score_weights(changed_request, ignore)
     assert after.source_files == before.source_files
     assert after.sha256 != before.sha256
 
 
-def test_without_a_method_the_targets_are_listed_and_nothing_is_written(case: Case, tmp_path: Path) -> None:
+def test_without_a_method_tensors_are_listed_only(case: Case, tmp_path: Path) -> None:
     listed = score_weights(replace(request(case, tmp_path / "scores"), method=None), ignore)
     scored = score_weights(request(case, tmp_path / "scores-too"), ignore)
     assert listed == replace(scored, method=None, sha256="", plan=None)
     assert not (tmp_path / "scores").exists()
 
 
-def test_taylor_scores_entries_of_tensors(case: Case, tmp_path: Path) -> None:
-    wanted = replace(
+def test_taylor_writes_a_score_for_each_entry(case: Case, tmp_path: Path) -> None:
+    changed_request = replace(
         request(case, tmp_path / "scores"), method="taylor", benign=["how do i cook rice?"], task=["label: good"]
     )
-    found = score_weights(wanted, ignore)
-    assert found.per == "tensor"
+    scores = score_weights(changed_request, ignore)
+    assert scores.per == "tensor"
     assert {name: each.shape for name, each in load_file(tmp_path / "scores" / "taylor.safetensors").items()} == {
-        each.name: (each.rows, each.columns) for each in found.tensors
+        each.name: (each.rows, each.columns) for each in scores.tensors
     }
-
-
-def test_taylor_needs_a_reference_that_answers(tmp_path: Path) -> None:
-    wanted = replace(request(write_case("dense", tmp_path), tmp_path / "scores"), method="taylor")
-    with pytest.raises(ConfigurationError, match="dense weights have none"):
-        score_weights(wanted, ignore)

@@ -1,4 +1,4 @@
-"""What is scored, what is left alone and said, and which references fit. Real tiny checkpoints."""
+"""Scored and untouched tensors, and which references fit, on real tiny checkpoints."""
 
 import re
 from collections.abc import Callable
@@ -31,7 +31,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def rewritten(folder: Path, change: Callable[[Tensors], object]) -> CheckpointLayout:
-    """The checkpoint of one file with its tensors changed in place."""
+    """Change the tensors of a checkpoint of one file."""
     (path,) = folder.glob("*model.safetensors")
     tensors = load_file(path)
     change(tensors)
@@ -40,66 +40,63 @@ def rewritten(folder: Path, change: Callable[[Tensors], object]) -> CheckpointLa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_tensor_is_scored_or_said_to_be_left_alone(kind: str, tmp_path: Path) -> None:
+def test_every_tensor_is_scored_or_listed_as_untouched(kind: str, tmp_path: Path) -> None:
     case = write_case(kind, tmp_path)
-    tensors, alone = list_scored(case.model, case.target)
+    tensors, untouched = list_scored(case.model, case.target)
     held = read_layout(case.source).tensors
     assert all(held[each.name].shape == (each.rows, each.columns) for each in tensors)
-    patterns = [re.escape(what).replace(r"\*", r"\d+") for each in alone for what in each.what.split(", ")]
+    patterns = [re.escape(what).replace(r"\*", r"\d+") for each in untouched for what in each.what.split(", ")]
     said = {name for name in held if any(re.fullmatch(pattern, name) for pattern in patterns)}
     assert {each.name for each in tensors} | said == set(held)
     assert not {each.name for each in tensors} & said
-    assert sum(each.weights for each in alone) == sum(prod(held[name].shape) for name in said)
+    assert sum(each.weights for each in untouched) == sum(prod(held[name].shape) for name in said)
 
 
-def test_a_checkpoint_s_linear_layers_are_scored_in_the_order_of_its_blocks(tiny_llama: Path) -> None:
+def test_linear_layers_are_scored_in_block_order(tiny_llama: Path) -> None:
     names = [each.name for each in list_scored(Model(tiny_llama), "delta")[0]]
     assert len(names) == 14
     assert [int(name.split(".")[2]) for name in names] == [0] * 7 + [1] * 7
     assert all(name.endswith("_proj.weight") for name in names)
 
 
-def test_experts_and_routers_are_left_alone_by_their_pattern(tmp_path: Path) -> None:
-    tensors, alone = list_scored(write_case("experts", tmp_path).model, "delta")
+def test_experts_and_routers_are_untouched(tmp_path: Path) -> None:
+    tensors, untouched = list_scored(write_case("experts", tmp_path).model, "delta")
     assert {each.name.split(".")[3] for each in tensors} == {"self_attn"}
-    said = {each.why: each for each in alone}
+    said = {each.why: each for each in untouched}
     assert set(said) == {EXPERTS, NO_LINEAR, VECTORS, OUTSIDE}
     assert "model.layers.*.block_sparse_moe.experts.*.w1.weight" in said[EXPERTS].what
     assert said[EXPERTS].weights == 2 * 4 * 3 * 32 * 48
     assert said[NO_LINEAR].what == "model.layers.*.block_sparse_moe.gate.weight"
 
 
-def test_an_adapter_s_saved_modules_are_left_alone(tmp_path: Path) -> None:
+def test_saved_modules_of_an_adapter_are_untouched(tmp_path: Path) -> None:
     case = write_case("adapter", tmp_path)
-    tensors, (alone,) = list_scored(case.model, "adapter")
+    tensors, (untouched,) = list_scored(case.model, "adapter")
     assert len(tensors) == 2 * 2 * 3
-    assert (alone.what, alone.why) == ("base_model.model.model.embed_tokens.weight", SAVED_WHOLE)
+    assert (untouched.what, untouched.why) == ("base_model.model.model.embed_tokens.weight", SAVED_WHOLE)
     assert {each.rows for each in tensors if each.name.endswith("lora_A.weight")} == {4, 6}
 
 
-def test_factors_outside_the_blocks_are_left_alone(tiny_llama: Path, tmp_path: Path) -> None:
+def test_factors_outside_the_blocks_are_untouched(tiny_llama: Path, tmp_path: Path) -> None:
     write_adapter(tmp_path, tiny_llama, {"target_modules": [*ALL_LINEARS, "lm_head"]})
-    tensors, (alone,) = list_scored(Model(tiny_llama, tmp_path), "adapter")
+    tensors, (untouched,) = list_scored(Model(tiny_llama, tmp_path), "adapter")
     assert len(tensors) == 28
-    assert alone.why == OUTSIDE
-    assert alone.weights == 4 * (64 + 290) + 64 * 290  # peft saves the head itself beside its factors
+    assert untouched.why == OUTSIDE
+    assert untouched.weights == 4 * (64 + 290) + 64 * 290  # peft saves the head itself beside its factors
 
 
-def test_an_adapter_beside_what_its_base_has_not_is_refused(tiny_adapter: Path, tmp_path: Path) -> None:
+def test_adapter_with_modules_missing_from_its_base_is_refused(tiny_adapter: Path, tmp_path: Path) -> None:
     smaller = write_tiny_llama(tmp_path / "base", layers=1)
     with pytest.raises(ConfigurationError, match=r"model\.layers\.1"):
         list_scored(Model(smaller, tiny_adapter), "adapter")
 
 
-def test_auto_is_the_adapter_or_the_delta(tiny_llama: Path, tiny_adapter: Path) -> None:
-    assert resolve_repair_target(read_layout(tiny_adapter), "auto") == "adapter"
-    assert resolve_repair_target(read_layout(tiny_llama), "auto") == "delta"
-    assert resolve_repair_target(read_layout(tiny_llama), "dense") == "dense"
-    with pytest.raises(ConfigurationError, match="no dense weights"):
-        resolve_repair_target(read_layout(tiny_adapter), "dense")
+def test_target_is_adapter_or_delta(tiny_llama: Path, tiny_adapter: Path) -> None:
+    assert resolve_repair_target(read_layout(tiny_adapter)) == "adapter"
+    assert resolve_repair_target(read_layout(tiny_llama)) == "delta"
 
 
-def test_vocabularies_may_differ_by_rows(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_vocabulary_rows_may_differ(tiny_llama: Path, copy_of: CopyOf) -> None:
     def grow(tensors: Tensors) -> None:
         held = tensors["model.embed_tokens.weight"]
         tensors["model.embed_tokens.weight"] = torch.cat([held, held[:7]])
@@ -109,7 +106,7 @@ def test_vocabularies_may_differ_by_rows(tiny_llama: Path, copy_of: CopyOf) -> N
     require(plain, grown)
 
 
-def test_a_tied_output_layer_may_be_saved_in_one_of_the_two(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_tied_output_layer_may_be_missing(tiny_llama: Path, copy_of: CopyOf) -> None:
     def untie(tensors: Tensors) -> None:
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
 
@@ -119,7 +116,7 @@ def test_a_tied_output_layer_may_be_saved_in_one_of_the_two(tiny_llama: Path, co
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "found"),
+    ("name", "shape", "description"),
     [
         ("model.layers.1.mlp.up_proj.weight", None, "no such tensor"),
         ("model.layers.1.mlp.up_proj.weight", (64, 64), r"shape \[64, 64\]"),
@@ -127,8 +124,8 @@ def test_a_tied_output_layer_may_be_saved_in_one_of_the_two(tiny_llama: Path, co
         ("model.norm.weight", (32,), r"shape \[32\]"),
     ],
 )
-def test_another_reference_is_refused_by_the_first_tensor(
-    name: str, shape: tuple[int, ...] | None, found: str, tiny_llama: Path, copy_of: CopyOf
+def test_wrong_reference_is_refused_by_its_first_tensor(
+    name: str, shape: tuple[int, ...] | None, description: str, tiny_llama: Path, copy_of: CopyOf
 ) -> None:
     def change(tensors: Tensors) -> None:
         del tensors[name]
@@ -136,16 +133,16 @@ def test_another_reference_is_refused_by_the_first_tensor(
             tensors[name] = torch.zeros(shape)
 
     reference = rewritten(copy_of(tiny_llama), change)
-    with pytest.raises(ConfigurationError, match=f"{found} where the model has {re.escape(name)}"):
+    with pytest.raises(ConfigurationError, match=f"{description} where the model has {re.escape(name)}"):
         require(read_layout(tiny_llama), reference)
 
 
-def test_an_adapter_is_no_reference(tiny_llama: Path, tiny_adapter: Path) -> None:
+def test_adapter_as_reference_is_refused(tiny_llama: Path, tiny_adapter: Path) -> None:
     with pytest.raises(ConfigurationError, match="is an adapter"):
         require(read_layout(tiny_llama), read_layout(tiny_adapter))
 
 
-def test_an_adapter_must_fit_its_base(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+def test_adapter_of_another_base_is_refused(tiny_llama: Path, tiny_adapter: Path, tmp_path: Path) -> None:
     require(read_layout(tiny_adapter), read_layout(tiny_llama))
     require(read_layout(write_patterned_adapter(tmp_path / "patterned", tiny_llama)), read_layout(tiny_llama))
     for hidden, layers in ((32, 2), (64, 1)):
@@ -154,7 +151,7 @@ def test_an_adapter_must_fit_its_base(tiny_llama: Path, tiny_adapter: Path, tmp_
             require(read_layout(tiny_adapter), read_layout(other))
 
 
-def test_a_base_may_name_its_tensors_without_the_prefix(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
+def test_base_without_name_prefix_is_accepted(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
     def shorten(tensors: Tensors) -> None:
         for name in list(tensors):
             tensors[name.removeprefix("model.")] = tensors.pop(name)
@@ -164,7 +161,7 @@ def test_a_base_may_name_its_tensors_without_the_prefix(tiny_llama: Path, tiny_a
     assert len(list_scored(Model(base.folder, tiny_adapter), "adapter")[0]) == 28
 
 
-def test_a_checkpoint_without_the_weights_of_linear_layers_is_refused(tiny_llama: Path, copy_of: CopyOf) -> None:
+def test_checkpoint_without_linear_layers_is_refused(tiny_llama: Path, copy_of: CopyOf) -> None:
     def empty(tensors: Tensors) -> None:
         for name in [name for name in tensors if "_proj" in name]:
             del tensors[name]

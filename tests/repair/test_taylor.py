@@ -1,4 +1,4 @@
-"""The scores of real checkpoints against a plain rendering: whole networks, plain autograd, everything in memory."""
+"""`taylor` scores compared with a plain implementation: whole networks, autograd, everything in memory."""
 
 import shutil
 from dataclasses import replace
@@ -27,7 +27,7 @@ Rows = list[tuple[list[int], list[int]]]
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`reference`, `merged` and `adapter`; `padded` is the reference with more rows of embeddings than it uses."""
+    """Write `reference`, `merged` and `adapter`; the `padded-` variants have unused embedding rows."""
     folder = tmp_path_factory.mktemp("pair")
     tiny.write_tiny_llama(folder / "reference", seed=1, tie=False, dtype="float32")
     tiny.write_tiny_llama(folder / "merged", seed=2, tie=False, shards=3, dtype="float32")
@@ -39,7 +39,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a processor that does not compute in bfloat16: in that, two ways of adding up differ visibly."""
+    """Compute in float32: in bfloat16 the order of additions changes the result visibly."""
     monkeypatch.setattr(loading, "select_device_and_dtype", lambda: ("cpu", torch.float32))
 
 
@@ -52,68 +52,68 @@ def float32(monkeypatch: pytest.MonkeyPatch) -> None:
         ("padded-merged", "reference"),
     ],
 )
-def test_the_scores_are_those_of_a_plain_rendering(source: str, reference: str, pair: Path, tmp_path: Path) -> None:
+def test_scores_match_a_plain_implementation(source: str, reference: str, pair: Path, tmp_path: Path) -> None:
     request = request_for(pair, source, reference, tmp_path)
     write_taylor_scores(request, lambda _progress: None)
-    found = load_file(request.output)
+    scores = load_file(request.output)
     expected = plain_scores(request)
-    assert found.keys() == expected.keys()
-    assert len(found) == (28 if source == "adapter" else 14)
+    assert scores.keys() == expected.keys()
+    assert len(scores) == (28 if source == "adapter" else 14)
     for name, score in expected.items():
-        assert found[name].dtype == torch.float32
-        torch.testing.assert_close(found[name], score, rtol=1e-3, atol=1e-5 * float(score.abs().max()))
+        assert scores[name].dtype == torch.float32
+        torch.testing.assert_close(scores[name], score, rtol=1e-3, atol=1e-5 * float(score.abs().max()))
 
 
 @pytest.mark.parametrize("source", ["merged", "adapter"])
-def test_the_same_bytes_whatever_the_memory(
+def test_scores_are_identical_streamed_and_in_memory(
     source: str, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = request_for(pair, source, "reference", tmp_path)
     plan = write_taylor_scores(request, lambda _progress: None)
     first = request.output.read_bytes()
-    heard: list[Progress] = []
+    events: list[Progress] = []
 
     def again(budget: int) -> ComputeEnvironment:
         request.output.unlink()
-        return write_taylor_scores(replace(request, budget=budget), heard.append)
+        return write_taylor_scores(replace(request, budget=budget), events.append)
 
     assert again(AMPLE) == plan
     assert request.output.read_bytes() == first
     assert again(0) == plan
     assert request.output.read_bytes() == first
-    assert {each.what for each in heard} == {"batches through layers"}
-    counted = [each.done for each in heard]
+    assert {each.what for each in events} == {"batches through layers"}
+    counted = [each.done for each in events]
     assert counted[: len(counted) // 2] == counted[len(counted) // 2 :] == sorted(set(counted))
-    assert counted[-1] == heard[-1].total
+    assert counted[-1] == events[-1].total
     monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
     assert again(0) == replace(plan, generator="transformers, block by block")
     assert request.output.read_bytes() == first
-    assert {each.what for each in heard} == {"batches through layers", "first tokens of answers"}
+    assert {each.what for each in events} == {"batches through layers", "first tokens of answers"}
     assert not list(request.scratch.iterdir())
 
 
-def test_tokens_that_the_reference_lacks_are_named_before_anything_runs(pair: Path, tmp_path: Path) -> None:
+def test_tokens_missing_from_the_reference_are_refused_before_running(pair: Path, tmp_path: Path) -> None:
     resized(pair / "reference", tmp_path / "small", 50)
     (tmp_path / "small" / "tokenizer.json").unlink()  # of more words than rows, it would not be opened at all
-    with pytest.raises(ConfigurationError, match="small does not know"):
+    with pytest.raises(ConfigurationError, match="small does not have"):
         write_taylor_scores(
             replace(request_for(pair, "merged", "reference", tmp_path), reference=tmp_path / "small"), fail
         )
 
 
-def test_too_long_a_prompt_is_refused(pair: Path, tmp_path: Path) -> None:
+def test_prompt_longer_than_the_context_is_refused(pair: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="reads at most 256"):
         write_taylor_scores(replace(request_for(pair, "merged", "reference", tmp_path), benign=["why " * 300]), fail)
 
 
-def test_without_prompts_there_is_nothing_to_weigh(pair: Path, tmp_path: Path) -> None:
+def test_missing_prompts_are_refused(pair: Path, tmp_path: Path) -> None:
     request = request_for(pair, "merged", "reference", tmp_path)
     for without in (replace(request, harmful=[]), replace(request, benign=[], task=[])):
         with pytest.raises(ConfigurationError, match="one of the two sets is empty"):
             write_taylor_scores(without, fail)
 
 
-def test_prompts_are_taken_from_all_over_the_list() -> None:
+def test_sample_evenly_spreads_over_the_list() -> None:
     assert sample_evenly([str(number) for number in range(10)], 4) == ["0", "2", "5", "7"]
     assert sample_evenly(["a", "b"], 4) == ["a", "b"]
 
@@ -137,7 +137,7 @@ def request_for(pair: Path, source: str, reference: str, folder: Path) -> Taylor
 
 
 def resized(source: Path, folder: Path, rows: int) -> None:
-    """The checkpoint with so many rows of embeddings and output layer, new ones drawn as the old."""
+    """Copy the checkpoint with another number of rows in embedding and output layer."""
     from transformers import AutoModelForCausalLM
 
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("model*"))
@@ -155,9 +155,11 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
         architectures.load_network(each).requires_grad_(requires_grad=False)
         for each in (request.model, Model(request.reference))
     )
-    known = min(network.config.vocab_size, teacher.config.vocab_size)
-    taught = answered(teacher, tokenizer, [*request.harmful, request.benign[0]], known)  # one for four harmful ones
-    kept = answered(network, tokenizer, [*request.benign, *request.task], known)
+    vocabulary = min(network.config.vocab_size, teacher.config.vocab_size)
+    distilled = answered(
+        teacher, tokenizer, [*request.harmful, request.benign[0]], vocabulary
+    )  # one for four harmful ones
+    retained = answered(network, tokenizer, [*request.benign, *request.task], vocabulary)
     weights = {name.replace(".default", ""): each for name, each in network.named_parameters() if scored(name)}
     aligned = dict(teacher.named_parameters())
     deltas = {
@@ -168,16 +170,17 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
     for weight in weights.values():
         weight.requires_grad_()
     towards, fisher = ({name: torch.zeros_like(weight) for name, weight in weights.items()} for _ in range(2))
-    for batch in gradients.build_batches(taught, "cpu"):
+    for batch in gradients.build_batches(distilled, "cpu"):
         with torch.no_grad():
-            target = predictions(teacher, batch)[..., :known].log_softmax(-1)
-        ours = predictions(network, batch)[..., :known].log_softmax(-1)
+            target = predictions(teacher, batch)[..., :vocabulary].log_softmax(-1)
+        ours = predictions(network, batch)[..., :vocabulary].log_softmax(-1)
         apart = (target.exp() * (target - ours)).sum(-1)
-        loss = ((apart * batch.answer).sum(1) / batch.answer.sum(1)).sum() / len(taught)
+        loss = ((apart * batch.answer).sum(1) / batch.answer.sum(1)).sum() / len(distilled)
         for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
             towards[name] += gradient
     refused = [
-        (row, taught[at % len(request.harmful)][1]) for at, (row, _) in enumerate(kept[: len(request.benign)] or kept)
+        (row, distilled[at % len(request.harmful)][1])
+        for at, (row, _) in enumerate(retained[: len(request.benign)] or retained)
     ]
     for batch in gradients.build_batches(refused, "cpu"):
         ours = predictions(network, batch).log_softmax(-1)
@@ -187,10 +190,10 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
         for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
             towards[name] += gradient
     labels = torch.Generator().manual_seed(0)
-    for batch in gradients.build_batches(kept, "cpu"):
+    for batch in gradients.build_batches(retained, "cpu"):
         loss = losses.sampled_log_likelihood(predictions(network, batch), batch.answer, labels)
         for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
-            fisher[name] += gradient.square() / len(kept)
+            fisher[name] += gradient.square() / len(retained)
     gains = {name: delta * towards[name] for name, delta in deltas.items()}
     costs = {name: delta.square() * fisher[name] for name, delta in deltas.items()}
     gain, cost = (torch.cat([each.flatten() for each in many.values()]) for many in (gains, costs))
@@ -201,7 +204,7 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
 
 
 def go_halfway(network: Any, teacher: Any) -> None:  # noqa: ANN401
-    """Turn a fine-tune into the model in the middle between it and its reference."""
+    """Move the weights of a fine-tune halfway to its reference."""
     from peft.tuners.lora import LoraLayer
 
     adapted = [module for module in network.modules() if isinstance(module, LoraLayer)]
@@ -214,23 +217,23 @@ def go_halfway(network: Any, teacher: Any) -> None:  # noqa: ANN401
                 weight.data = (weight.data + aligned[name].data) / 2
 
 
-def answered(network: Any, tokenizer: Any, prompts: list[str], known: int) -> Rows:  # noqa: ANN401
-    """Each prompt with eight greedy tokens or fewer, one row and one token at a time."""
+def answered(network: Any, tokenizer: Any, prompts: list[str], vocabulary: int) -> Rows:  # noqa: ANN401
+    """Answer each prompt with at most eight greedy tokens, one row and one token at a time."""
     rows = []
     for prompt in prompts:
         ids = tokenizer(render_exchange(tokenizer, prompt), add_special_tokens=False)["input_ids"]
         answer: list[int] = []
         while len(answer) < 8 and tokenizer.eos_token_id not in answer:
             with torch.no_grad():
-                logits = network(input_ids=torch.tensor([[*ids, *answer]]), use_cache=False).logits[0, -1, :known]
+                logits = network(input_ids=torch.tensor([[*ids, *answer]]), use_cache=False).logits[0, -1, :vocabulary]
             answer.append(int(logits.argmax()))
         rows.append((ids, answer))
     return rows
 
 
 def predictions(network: Any, batch: gradients.AnswerBatch) -> torch.Tensor:  # noqa: ANN401
-    found: torch.Tensor = network(**batch.tokens, use_cache=False).logits[:, -batch.answer.shape[1] - 1 : -1]
-    return found
+    scores: torch.Tensor = network(**batch.tokens, use_cache=False).logits[:, -batch.answer.shape[1] - 1 : -1]
+    return scores
 
 
 def scored(name: str) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from antidote_ci.checkpoint import tensors
+from antidote_ci.checkpoint.adapter_config import A_ENDING, B_ENDING, BASE_ENDING, PREFIX
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import CheckpointLayout
-from antidote_ci.checkpoint.lora_names import A_ENDING, B_ENDING, BASE_ENDING, PREFIX
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import Network, Tensor
 from antidote_ci.model.adapters import not_in_base_error
