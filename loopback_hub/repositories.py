@@ -1,13 +1,17 @@
-"""Repositories come, change their settings and their names, and go."""
+"""Endpoints for repositories, access requests, branches, tags and commits.
+
+https://huggingface.co/docs/hub/models-gated
+"""
 
 import io
+import re
 from dataclasses import replace
 
 from loopback_hub import history
 from loopback_hub.accounts import is_owner, require_credential, require_writer
 from loopback_hub.blobs import LARGE_SUFFIXES
-from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response
-from loopback_hub.records import Repository, RepositoryEvent, utc_now
+from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response, page_response
+from loopback_hub.records import MAIN, AccessRequest, AccessStatus, Commit, Repository, RepositoryEvent, utc_now
 from loopback_hub.store import NAME, HubStore
 
 KINDS = {"model": "", "dataset": "datasets/"}
@@ -15,13 +19,13 @@ ATTRIBUTES = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suff
 
 
 def handle_create(store: HubStore, request: HttpRequest) -> HttpResponse:
-    """A repository of one commit, which says what belongs into large-file storage."""
+    """Create a repository with one commit, whose .gitattributes lists the suffixes for git-lfs."""
     sent = request.json()
     credential = require_credential(store, request)
     namespace = sent.get("organization") or credential.account
     name = f"{_prefix(sent)}{namespace}/{sent.get('name')}"
     if not NAME.fullmatch(name):
-        raise HttpError(400, f"{name} is not a repository's name")
+        raise HttpError(400, f"{name} is not a valid repository name")
     if credential.rights not in ("all", "write") or not is_owner(credential, namespace):
         raise HttpError(403, f'You don\'t have the rights to create a model under the namespace "{namespace}"')
     attributes = {".gitattributes": store.blobs.put_file(".gitattributes", io.BytesIO(ATTRIBUTES.encode()))}
@@ -29,8 +33,8 @@ def handle_create(store: HubStore, request: HttpRequest) -> HttpResponse:
     with store.writing:
         if name in store.names():
             raise HttpError(409, "You already created this model repo", body=answer)
-        begun = Repository(name, utc_now(), {}, private=_is_private(sent) or False)
-        history.create_repository(store, begun, "initial commit", credential.account, attributes)
+        repository = Repository(name, utc_now(), {}, private=_is_private(sent) or False)
+        history.create_repository(store, repository, "initial commit", credential.account, attributes)
     return json_response(answer)
 
 
@@ -38,18 +42,18 @@ def handle_delete(store: HubStore, request: HttpRequest) -> HttpResponse:
     sent = request.json()
     name = f"{_prefix(sent)}{sent.get('organization') or require_credential(store, request).account}/{sent.get('name')}"
     with store.writing:
-        gone = require_writer(store, request, name)
+        repository = require_writer(store, request, name)
         store.delete(name)
-        store.announce(RepositoryEvent("delete", "repo", gone))
+        store.announce(RepositoryEvent("delete", "repo", repository))
     return json_response({})
 
 
 def update_settings(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
-    """Its gate and who sees it."""
+    """Change gating and visibility."""
     sent = request.json()
     gated, private = sent.get("gated"), _is_private(sent)
     if gated not in (None, "auto", "manual", False):
-        raise HttpError(400, f"gated is {gated!r}: auto, manual or false")
+        raise HttpError(400, f"gated must be auto, manual or false, not {gated!r}")
     with store.writing:
         repository = store.repository(name)
         changed = replace(
@@ -63,13 +67,13 @@ def update_settings(store: HubStore, request: HttpRequest, name: str) -> HttpRes
 
 
 def handle_move(store: HubStore, request: HttpRequest) -> HttpResponse:
-    """Another name, or another owner."""
+    """Rename a repository or move it to another namespace."""
     sent = request.json()
     old, new = (f"{_prefix(sent)}{sent.get(key)}" for key in ("fromRepo", "toRepo"))
     with store.writing:
         require_writer(store, request, old)
         if not NAME.fullmatch(new):
-            raise HttpError(400, f"{new} is not a repository's name")
+            raise HttpError(400, f"{new} is not a valid repository name")
         namespace = new.removeprefix("datasets/").partition("/")[0]
         if not is_owner(require_credential(store, request), namespace):
             raise HttpError(403, f'You don\'t have the rights to create a model under the namespace "{namespace}"')
@@ -80,16 +84,132 @@ def handle_move(store: HubStore, request: HttpRequest) -> HttpResponse:
 
 
 def _prefix(sent: dict[str, object]) -> str:
-    """Of the name by which this Hub keeps a repository of the kind that was asked for."""
+    """The prefix of the store's name for the requested repository type."""
     kind = sent.get("type") or "model"
     if not isinstance(kind, str) or kind not in KINDS:
-        raise HttpError(400, f"this Hub keeps models and datasets, not {kind}")
+        raise HttpError(400, f"repository type {kind} is not supported; use model or dataset")
     return KINDS[kind]
 
 
 def _is_private(sent: dict[str, object]) -> bool | None:
-    """None when nothing is said about it."""
+    """The requested visibility, or None if the request does not name it."""
     if "visibility" in sent:
         return sent["visibility"] == "private"
     private = sent.get("private")
     return private if isinstance(private, bool) else None
+
+
+BRANCH = re.compile(r"(?!refs/|[0-9a-f]{40}$)[A-Za-z0-9_][A-Za-z0-9._/-]*")
+
+
+def list_refs(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
+    """List branches and tags, and with ?include_prs=1 pull requests."""
+    repository = store.repository(name)
+    branches = {key: value for key, value in repository.refs.items() if not key.startswith("refs/")}
+    answer = {
+        "branches": [_ref_json(key, f"refs/heads/{key}", value) for key, value in branches.items()],
+        "tags": [_ref_json(key, f"refs/tags/{key}", value) for key, value in repository.tags.items()],
+        "converts": [],
+    }
+    if request.has_flag("include_prs"):
+        pulls = [(pull.ref, repository.refs[pull.ref]) for pull in repository.pull_requests]
+        answer["pullRequests"] = [_ref_json(ref.removeprefix("refs/"), ref, value) for ref, value in pulls]
+    return json_response(answer)
+
+
+def list_commits(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
+    """List the history of a revision, newest first."""
+    return page_response(
+        [_commit_json(commit) for commit in history.read_history(store, name, revision)], request, store.page_size
+    )
+
+
+def handle_create_branch(store: HubStore, request: HttpRequest, name: str, branch: str) -> HttpResponse:
+    if not BRANCH.fullmatch(branch):
+        raise HttpError(400, f"Invalid branch name: {branch}")
+    history.create_branch(store, name, branch, request.json().get("startingPoint") or MAIN)
+    return json_response({})
+
+
+def handle_delete_branch(store: HubStore, _request: HttpRequest, name: str, branch: str) -> HttpResponse:
+    if branch == MAIN or not BRANCH.fullmatch(branch):
+        raise HttpError(403, f"{branch} cannot be deleted")
+    history.delete_branch(store, name, branch)
+    return json_response({})
+
+
+def handle_create_tag(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
+    history.create_tag(store, name, str(request.json().get("tag")), revision)
+    return json_response({})
+
+
+def handle_delete_tag(store: HubStore, _request: HttpRequest, name: str, tag: str) -> HttpResponse:
+    history.delete_tag(store, name, tag)
+    return json_response({})
+
+
+def _ref_json(name: str, ref: str, revision: str) -> dict[str, str]:
+    return {"name": name, "ref": ref, "targetCommit": revision}
+
+
+def _commit_json(commit: Commit) -> dict[str, object]:
+    return {
+        "id": commit.revision,
+        "title": commit.title,
+        "message": commit.body,
+        "authors": [{"user": commit.author}],
+        "date": commit.created,
+        "parents": [commit.parent] if commit.parent else [],
+    }
+
+
+STATUSES: dict[str, AccessStatus] = {"pending": "pending", "accepted": "accepted", "rejected": "rejected"}
+
+
+def request_access(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
+    """Request access to a gated repository. An automatic gate accepts immediately."""
+    gate = store.repository(name).gated
+    if gate is False:
+        raise HttpError(400, f"{name} is not gated")
+    _set_status(store, name, require_credential(store, request).account, "accepted" if gate == "auto" else "pending")
+    return json_response({})
+
+
+def grant_access(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
+    """Give an account access without a request."""
+    _set_status(store, name, str(request.json().get("user")), "accepted")
+    return json_response({})
+
+
+def decide_access(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
+    """Accept or reject a request, or make it pending again."""
+    sent = request.json()
+    user, standing = str(sent.get("user") or sent.get("requestId")), STATUSES.get(str(sent.get("status")))
+    if standing is None:
+        raise HttpError(400, f"invalid status: {sent.get('status')}")
+    if user not in store.repository(name).admissions:
+        raise HttpError(404, f"{user} has not requested access to {name}")
+    _set_status(store, name, user, standing)
+    return json_response({})
+
+
+def list_requests(store: HubStore, request: HttpRequest, name: str, standing: str) -> HttpResponse:
+    admissions = store.repository(name).admissions
+    requests = [
+        {
+            "requestId": account,
+            "user": {"user": account, "fullname": account},
+            "status": standing,
+            "timestamp": admission.since,
+        }
+        for account, admission in admissions.items()
+        if admission.standing == standing
+    ]
+    return page_response(requests, request, store.page_size)
+
+
+def _set_status(store: HubStore, name: str, account: str, state: AccessStatus) -> None:
+    with store.writing:
+        repository = store.repository(name)
+        admissions = {**repository.admissions, account: AccessRequest(state, utc_now())}
+        store.save(replace(repository, admissions=admissions))

@@ -111,7 +111,7 @@ def test_a_job_that_takes_too_long(hub: LoopbackHub) -> None:
 
 
 def test_a_job_that_never_starts(hub: LoopbackHub) -> None:
-    hub.store.jobs.broken["python:3.12"] = "Failed to pull image"
+    hub.store.jobs.broken_images["python:3.12"] = "Failed to pull image"
     done = ended(client(hub), run(client(hub), ""))
     assert (done.status.stage, done.status.message, done.started_at) == ("ERROR", "Failed to pull image", None)
     unknown = client(hub).run_job(image="a", command=["no-such-program"])
@@ -153,7 +153,7 @@ def test_who_may_start_jobs(hub: LoopbackHub) -> None:
     assert status(bob.cancel_job, job_id=job.id, namespace="org") == 403
     assert status(ada.inspect_job, job_id="0" * 24) == 404
     assert status(client(hub, None).run_job, image="a", command=["b"], namespace="ada") == 401
-    hub.store.jobs.penniless.add("ada")
+    hub.store.jobs.without_credit.add("ada")
     assert status(run, ada, "") == 402
     assert "flavor" in str(refused(run, ada, "", namespace="org", flavor="abacus").server_message)
 

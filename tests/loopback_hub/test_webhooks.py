@@ -151,7 +151,7 @@ def test_a_replay_is_the_same_message(hub: LoopbackHub, model: MakeModel, receiv
     hf.create_commit("org/model", [file("a", "1")], commit_message="First")
     first = receiver.next()
     hf.update_webhook(made.id, watched=MODEL, secret=SECRET)
-    [delivery] = hub.deliveries.made
+    [delivery] = hub.deliveries.deliveries
     hub.deliveries.replay(delivery)
     again = receiver.next()
     assert (again.id, again.payload) == (first.id, first.payload)
@@ -182,7 +182,7 @@ def test_a_job_webhook(hub: LoopbackHub, model: MakeModel) -> None:
     seen = literal_eval(line)
     assert (seen["A"], seen["TOLD"], seen["WEBHOOK_SECRET"]) == ("1", "yes", SECRET)
     assert (seen["WEBHOOK_REPO_ID"], seen["WEBHOOK_REPO_TYPE"]) == ("org/model", "model")
-    assert seen["WEBHOOK_ID"] == hub.deliveries.made[-1].id
+    assert seen["WEBHOOK_ID"] == hub.deliveries.deliveries[-1].id
     assert json.loads(seen["WEBHOOK_PAYLOAD"])["updatedRefs"][0]["newSha"] == pushed.oid
     hf.update_webhook(made.id, job_id=source.id, watched=MODEL, secrets={"TOLD": ""})
     [webhook] = hub.store.webhooks()
