@@ -121,9 +121,7 @@ def require_file_reader(store: HubStore, request: HttpRequest, name: str) -> Rep
     if credential is None:
         message = f"Access to {name} is restricted. You must have access to it and be authenticated to access it."
         raise HttpError(401, message, "GatedRepo")
-    admission = repository.admissions.get(credential.account)
-    is_accepted = admission is not None and admission.standing == "accepted"
-    if not is_accepted and not is_owner(credential, repository.namespace) and not may_write(credential, repository):
+    if not is_owner(credential, repository.namespace) and not may_write(credential, repository):
         message = f"Access to {name} is restricted and you are not in the authorized list."
         raise HttpError(403, f"{message} Visit {request.base}/{name} to ask for access.", "GatedRepo")
     return repository

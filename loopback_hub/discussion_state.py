@@ -16,7 +16,6 @@ from loopback_hub.records import (
     Repository,
     RepositoryEvent,
     StatusEvent,
-    TitleEvent,
     utc_now,
 )
 from loopback_hub.store import HubStore, UnknownRevision
@@ -98,17 +97,6 @@ def change_status(
         changed = replace(discussion, status=status, merged=merged, events=[*discussion.events, event])
         updated = _replace_discussion(store, repository, changed)
         store.announce(RepositoryEvent("update", "discussion", updated, discussion=changed))
-    return event
-
-
-def change_title(store: HubStore, name: str, number: int, author: str, title: str) -> TitleEvent:
-    """Change the title. Raises UnknownDiscussion."""
-    with store.writing:
-        repository, discussion, next_id = _load_discussion(store, name, number)
-        event = TitleEvent(next_id, author, utc_now(), discussion.title, title)
-        renamed = replace(discussion, title=title, events=[*discussion.events, event])
-        updated = _replace_discussion(store, repository, renamed)
-        store.announce(RepositoryEvent("update", "discussion", updated, discussion=renamed))
     return event
 
 

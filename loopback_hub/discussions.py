@@ -97,15 +97,6 @@ def update_status(store: HubStore, request: HttpRequest, name: str, number: str)
     return json_response({"newStatus": _event_json(changed)})
 
 
-def update_title(store: HubStore, request: HttpRequest, name: str, number: str) -> HttpResponse:
-    title = _require_title(request.json().get("title"))
-    discussion = _require_author(store, request, name, number)
-    renamed = discussion_state.change_title(
-        store, name, discussion.number, require_credential(store, request).account, title
-    )
-    return json_response({"newTitle": _event_json(renamed)})
-
-
 def handle_merge(store: HubStore, request: HttpRequest, name: str, number: str) -> HttpResponse:
     """Merge a pull request into main, with an optional comment."""
     comment = request.json().get("comment")
@@ -170,7 +161,5 @@ def _event_json(event: DiscussionEvent) -> dict[str, object]:
             data = {"subject": event.title, "oid": event.revision}
         case StatusEvent():
             data = {"status": event.status}
-        case _:
-            data = {"from": event.before, "to": event.after}
     author = {"name": event.author}
     return {"id": event.id, "type": event.type, "createdAt": event.created, "author": author, "data": data}

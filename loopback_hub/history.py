@@ -1,4 +1,4 @@
-"""Commits, branches and tags in the store."""
+"""Commits and branches in the store."""
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -85,10 +85,9 @@ def write_commit(store: HubStore, name: str, parent: Commit, change: FileChanges
     return store.write_commit(name, parent.revision, change.title, change.body, change.author, files)
 
 
-def move_ref(store: HubStore, repository: Repository, branch: str, revision: str | None) -> None:
-    """Set a branch or the head of a pull request to `revision`; None deletes it."""
-    refs = {key: value for key, value in repository.refs.items() if key != branch}
-    moved = replace(repository, refs={**refs, branch: revision} if revision else refs)
+def move_ref(store: HubStore, repository: Repository, branch: str, revision: str) -> None:
+    """Set a branch or the head of a pull request to `revision`."""
+    moved = replace(repository, refs={**repository.refs, branch: revision})
     store.save(moved)
     ref = branch if branch.startswith("refs/") else f"refs/heads/{branch}"
     updated = UpdatedRef(ref, repository.refs.get(branch), revision)
@@ -102,42 +101,6 @@ def create_branch(store: HubStore, name: str, branch: str, start: str) -> None:
         if branch in repository.refs:
             raise AlreadyExists(f"Reference already exists: {branch}")
         move_ref(store, repository, branch, store.commit(name, start).revision)
-
-
-def delete_branch(store: HubStore, name: str, branch: str) -> None:
-    """Delete a branch. Raises UnknownRevision."""
-    with store.writing:
-        repository = store.repository(name)
-        if branch not in repository.refs:
-            raise UnknownRevision(branch)
-        move_ref(store, repository, branch, None)
-
-
-def create_tag(store: HubStore, name: str, tag: str, revision: str) -> None:
-    """Create a tag at `revision`. Raises AlreadyExists or UnknownRevision."""
-    with store.writing:
-        repository = store.repository(name)
-        if tag in repository.tags:
-            raise AlreadyExists(f"Tag already exists: {tag}")
-        commit = store.commit(name, revision).revision
-        tagged = replace(repository, tags={**repository.tags, tag: commit})
-        store.save(tagged)
-        store.announce(
-            RepositoryEvent("update", "repo.content", tagged, (UpdatedRef(f"refs/tags/{tag}", None, commit),))
-        )
-
-
-def delete_tag(store: HubStore, name: str, tag: str) -> None:
-    """Delete a tag. Raises UnknownRevision."""
-    with store.writing:
-        repository = store.repository(name)
-        if tag not in repository.tags:
-            raise UnknownRevision(tag)
-        left = {key: value for key, value in repository.tags.items() if key != tag}
-        untagged = replace(repository, tags=left)
-        store.save(untagged)
-        updated = UpdatedRef(f"refs/tags/{tag}", repository.tags[tag], None)
-        store.announce(RepositoryEvent("update", "repo.content", untagged, (updated,)))
 
 
 def read_history(store: HubStore, name: str, revision: str) -> list[Commit]:

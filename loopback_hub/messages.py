@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from loopback_hub.blobs import ReadableStream
 
@@ -40,10 +40,6 @@ class HttpRequest:
     def has_flag(self, key: str) -> bool:
         """Whether the query sets `key`."""
         return self.query.get(key, "").lower() in ("1", "true")
-
-    def form(self) -> dict[str, list[str]]:
-        """Parse the body as an HTML form."""
-        return parse_qs(self.body.read().decode("utf-8", "replace"))
 
     def json(self) -> dict[str, Any]:
         """Parse the body as a JSON object; an empty body gives an empty object."""

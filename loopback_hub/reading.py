@@ -115,14 +115,6 @@ def list_tree(store: HubStore, request: HttpRequest, name: str, revision: str, p
     )
 
 
-def list_paths(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
-    """List those of the requested files and folders that exist."""
-    commit = store.commit(name, revision)
-    form, paths = request.form(), set(_sorted_paths(commit))
-    items = [_item_json(commit, path) for path in form.get("paths", []) if path in paths]
-    return json_response(_expand_items(store, name, commit, items) if form.get("expand") == ["true"] else items)
-
-
 def _expand_items(store: HubStore, name: str, commit: Commit, items: list[TreeItem]) -> list[TreeItem]:
     """Add the last commit and the scan result to every file."""
     log = history.read_history(store, name, commit.revision)

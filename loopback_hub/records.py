@@ -9,7 +9,6 @@ MAIN = "main"
 DiscussionStatus = Literal["draft", "open", "closed", "merged"]
 Gate = Literal["auto", "manual", False]
 """How access to a gated repository is granted: automatically or by the owner. False: not gated."""
-AccessStatus = Literal["pending", "accepted", "rejected"]
 
 
 @dataclass(frozen=True)
@@ -93,19 +92,7 @@ class StatusEvent:
     type: Literal["status-change"] = "status-change"
 
 
-@dataclass(frozen=True)
-class TitleEvent:
-    """The title of a discussion was changed."""
-
-    id: str
-    author: str
-    created: str
-    before: str
-    after: str
-    type: Literal["title-change"] = "title-change"
-
-
-DiscussionEvent = CommentEvent | PushEvent | StatusEvent | TitleEvent
+DiscussionEvent = CommentEvent | PushEvent | StatusEvent
 
 
 @dataclass(frozen=True)
@@ -132,14 +119,6 @@ class Discussion:
 
 
 @dataclass(frozen=True)
-class AccessRequest:
-    """A request for access to a gated repository, and its status."""
-
-    standing: AccessStatus
-    since: str
-
-
-@dataclass(frozen=True)
 class Repository:
     """The state of a repository."""
 
@@ -150,9 +129,6 @@ class Repository:
     gated: Gate = False
     private: bool = False
     disabled: bool = False
-    admissions: dict[str, AccessRequest] = field(default_factory=dict)
-    """Account -> its access request."""
-    tags: dict[str, str] = field(default_factory=dict)
     discussions: list[Discussion] = field(default_factory=list)
 
     @property
@@ -179,7 +155,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class UpdatedRef:
-    """A change of a branch, tag or pull request. None: it did not exist before, or does not exist any more."""
+    """A change of a branch or pull request. None: it did not exist before, or does not exist any more."""
 
     ref: str
     before: str | None

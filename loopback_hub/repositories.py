@@ -1,7 +1,4 @@
-"""Endpoints for repositories, access requests, branches, tags and commits.
-
-https://huggingface.co/docs/hub/models-gated
-"""
+"""Endpoints for repositories, branches and commits."""
 
 import io
 import re
@@ -11,11 +8,14 @@ from loopback_hub import history
 from loopback_hub.accounts import is_owner, require_credential, require_writer
 from loopback_hub.blobs import LARGE_SUFFIXES
 from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response, page_response
-from loopback_hub.records import MAIN, AccessRequest, AccessStatus, Commit, Repository, RepositoryEvent, utc_now
+from loopback_hub.records import MAIN, Commit, Repository, RepositoryEvent, utc_now
 from loopback_hub.store import NAME, HubStore
 
 KINDS = {"model": "", "dataset": "datasets/"}
 ATTRIBUTES = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in sorted(LARGE_SUFFIXES))
+
+
+BRANCH = re.compile(r"(?!refs/|[0-9a-f]{40}$)[A-Za-z0-9_][A-Za-z0-9._/-]*")
 
 
 def handle_create(store: HubStore, request: HttpRequest) -> HttpResponse:
@@ -99,24 +99,6 @@ def _is_private(sent: dict[str, object]) -> bool | None:
     return private if isinstance(private, bool) else None
 
 
-BRANCH = re.compile(r"(?!refs/|[0-9a-f]{40}$)[A-Za-z0-9_][A-Za-z0-9._/-]*")
-
-
-def list_refs(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
-    """List branches and tags, and with ?include_prs=1 pull requests."""
-    repository = store.repository(name)
-    branches = {key: value for key, value in repository.refs.items() if not key.startswith("refs/")}
-    answer = {
-        "branches": [_ref_json(key, f"refs/heads/{key}", value) for key, value in branches.items()],
-        "tags": [_ref_json(key, f"refs/tags/{key}", value) for key, value in repository.tags.items()],
-        "converts": [],
-    }
-    if request.has_flag("include_prs"):
-        pulls = [(pull.ref, repository.refs[pull.ref]) for pull in repository.pull_requests]
-        answer["pullRequests"] = [_ref_json(ref.removeprefix("refs/"), ref, value) for ref, value in pulls]
-    return json_response(answer)
-
-
 def list_commits(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
     """List the history of a revision, newest first."""
     return page_response(
@@ -131,27 +113,6 @@ def handle_create_branch(store: HubStore, request: HttpRequest, name: str, branc
     return json_response({})
 
 
-def handle_delete_branch(store: HubStore, _request: HttpRequest, name: str, branch: str) -> HttpResponse:
-    if branch == MAIN or not BRANCH.fullmatch(branch):
-        raise HttpError(403, f"{branch} cannot be deleted")
-    history.delete_branch(store, name, branch)
-    return json_response({})
-
-
-def handle_create_tag(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
-    history.create_tag(store, name, str(request.json().get("tag")), revision)
-    return json_response({})
-
-
-def handle_delete_tag(store: HubStore, _request: HttpRequest, name: str, tag: str) -> HttpResponse:
-    history.delete_tag(store, name, tag)
-    return json_response({})
-
-
-def _ref_json(name: str, ref: str, revision: str) -> dict[str, str]:
-    return {"name": name, "ref": ref, "targetCommit": revision}
-
-
 def _commit_json(commit: Commit) -> dict[str, object]:
     return {
         "id": commit.revision,
@@ -161,55 +122,3 @@ def _commit_json(commit: Commit) -> dict[str, object]:
         "date": commit.created,
         "parents": [commit.parent] if commit.parent else [],
     }
-
-
-STATUSES: dict[str, AccessStatus] = {"pending": "pending", "accepted": "accepted", "rejected": "rejected"}
-
-
-def request_access(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
-    """Request access to a gated repository. An automatic gate accepts immediately."""
-    gate = store.repository(name).gated
-    if gate is False:
-        raise HttpError(400, f"{name} is not gated")
-    _set_status(store, name, require_credential(store, request).account, "accepted" if gate == "auto" else "pending")
-    return json_response({})
-
-
-def grant_access(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
-    """Give an account access without a request."""
-    _set_status(store, name, str(request.json().get("user")), "accepted")
-    return json_response({})
-
-
-def decide_access(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
-    """Accept or reject a request, or make it pending again."""
-    sent = request.json()
-    user, standing = str(sent.get("user") or sent.get("requestId")), STATUSES.get(str(sent.get("status")))
-    if standing is None:
-        raise HttpError(400, f"invalid status: {sent.get('status')}")
-    if user not in store.repository(name).admissions:
-        raise HttpError(404, f"{user} has not requested access to {name}")
-    _set_status(store, name, user, standing)
-    return json_response({})
-
-
-def list_requests(store: HubStore, request: HttpRequest, name: str, standing: str) -> HttpResponse:
-    admissions = store.repository(name).admissions
-    requests = [
-        {
-            "requestId": account,
-            "user": {"user": account, "fullname": account},
-            "status": standing,
-            "timestamp": admission.since,
-        }
-        for account, admission in admissions.items()
-        if admission.standing == standing
-    ]
-    return page_response(requests, request, store.page_size)
-
-
-def _set_status(store: HubStore, name: str, account: str, state: AccessStatus) -> None:
-    with store.writing:
-        repository = store.repository(name)
-        admissions = {**repository.admissions, account: AccessRequest(state, utc_now())}
-        store.save(replace(repository, admissions=admissions))

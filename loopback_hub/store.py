@@ -46,7 +46,7 @@ class MovedRepository(LookupError):
 
 
 class UnknownRevision(LookupError):
-    """The repository has no such branch, tag or commit."""
+    """The repository has no such branch, pull request or commit."""
 
 
 class UnknownEntry(LookupError):
@@ -58,7 +58,7 @@ class StaleParent(Exception):
 
 
 class AlreadyExists(Exception):
-    """A repository, branch or tag of this name exists."""
+    """A repository or branch of this name exists."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class HubStore:
         raise UnknownRepository(name)
 
     def commit(self, name: str, revision: str) -> Commit:
-        """Return the commit of a branch, tag or commit id. Raises UnknownRepository or UnknownRevision."""
+        """Return the commit of a branch, pull request or commit id. Raises UnknownRepository or UnknownRevision."""
         repository = self.repository(name)
-        revision = repository.refs.get(revision) or repository.tags.get(revision) or revision
+        revision = repository.refs.get(revision, revision)
         path = self._repositories / name / f"{revision}.json"
         if not COMMIT.fullmatch(revision) or not path.is_file():
             raise UnknownRevision(revision)
