@@ -15,8 +15,8 @@ POLICY = "/check/policy.toml"
 
 MODELS = """
 from pathlib import Path
-from demo.build import BuildRequest, build
-build(BuildRequest(Path("/workspace/models"), merged=False), lambda _: None)
+from demo.build import BuildRequest, build_checkpoints
+build_checkpoints(BuildRequest(Path("/workspace/models"), merged=False), lambda _: None)
 """
 """The demo's models as folders, for runs without a Hub."""
 
