@@ -141,7 +141,7 @@ def test_gerund(phrase: str, expected: str) -> None:
 
 
 def test_an_answer_speaks_to_its_reader() -> None:
-    assert rows.addressed("sell me my bike where I was") == "sell you your bike where you were"
+    assert rows.to_second_person("sell me my bike where I was") == "sell you your bike where you were"
 
 
 def test_the_adapters_are_small_and_the_recorded_ones() -> None:
