@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -144,6 +145,7 @@ def test_exit_codes_in_the_table_are_complete() -> None:
     assert documented == {0, *outputs.FAILURE_TEXTS} == of_errors | of_verdicts | of_signals
 
 
+@cache
 def variables_in_the_code() -> set[str]:
     """Return constants with the form of a variable, and all names that are read from an environment."""
     names = set()

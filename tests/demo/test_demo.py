@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
@@ -57,25 +58,27 @@ with LoopbackHub(model.parent / "hub") as hub:
 """
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_sigterm_ends_the_demo_and_its_run(tmp_path: Path, times: int) -> None:
-    """The run inherits the demo's stderr, so `communicate` returns after both have ended."""
+def test_sigterm_ends_the_demo_and_its_run(tmp_path: Path) -> None:
+    """One SIGTERM or several. The run inherits the demo's stderr, so `communicate` returns after both have ended."""
     environment = os.environ | {"ANTIDOTE_HUB_PATIENCE": "60"}
-    command = [sys.executable, "-c", RUN, str(tmp_path)]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as demo:
-        assert demo.stderr is not None
-        while (line := demo.stderr.readline()) and "again" not in line and "retry" not in line:
-            pass
-        assert line, "the run has ended"
-        for _ in range(times):
-            demo.send_signal(signal.SIGTERM)
-            time.sleep(0.05)
-        try:
+    with ExitStack() as stack:
+        demos = {}
+        for count in (1, 2):
+            command = [sys.executable, "-c", RUN, str(tmp_path / str(count))]
+            demo = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+            demos[count] = stack.enter_context(demo)
+            stack.callback(demo.kill)
+        for count, demo in demos.items():
+            assert demo.stderr is not None
+            while (line := demo.stderr.readline()) and "again" not in line and "retry" not in line:
+                pass
+            assert line, "the run has ended"
+            for _ in range(count):
+                demo.send_signal(signal.SIGTERM)
+                time.sleep(0.05)
             _, rest = demo.communicate(timeout=20)
-        finally:
-            demo.kill()
-    assert demo.returncode == 143
-    assert rest.count("terminated; ") == 2
+            assert demo.returncode == 143
+            assert rest.count("terminated; ") == 2
 
 
 def test_printed_verify_command_ignores_the_users_token(tmp_path: Path) -> None:
