@@ -113,11 +113,11 @@ def test_package_names_the_released_action() -> None:
 def test_usage_names_the_arguments_of_each_command() -> None:
     source = (ROOT / "scripts/release/__main__.py").read_text()
     taken = [f"{name}{names.replace(',', '').upper()}" for name, names in re.findall(r'case \["(\w+)"(.*)\]:', source)]
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "scripts.release"], cwd=ROOT, check=False, capture_output=True, text=True
     )
-    assert done.returncode == 1
-    usage = re.findall(r"^([a-z]+(?: [A-Z]+)+)  ", done.stderr, re.MULTILINE)
+    assert completed.returncode == 1
+    usage = re.findall(r"^([a-z]+(?: [A-Z]+)+)  ", completed.stderr, re.MULTILINE)
     assert usage == taken
 
 
@@ -145,8 +145,8 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)  # noqa: S607
-    return done.stdout.strip()
+    completed = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)  # noqa: S607
+    return completed.stdout.strip()
 
 
 def job(checkout: Path, name: str, **environment: str) -> dict[str, str]:
@@ -164,7 +164,7 @@ def job(checkout: Path, name: str, **environment: str) -> dict[str, str]:
         "GH_LOG": str(checkout.parent / "gh.log"),
         "VERSION": __version__,
     }
-    done = subprocess.run(
+    completed = subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],  # noqa: S607
         cwd=checkout,
         env=variables | environment,
@@ -172,7 +172,7 @@ def job(checkout: Path, name: str, **environment: str) -> dict[str, str]:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     lines = output.read_text().splitlines() if output.exists() else []
     return dict(line.split("=", 1) for line in lines)
 

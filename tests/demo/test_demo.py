@@ -87,11 +87,11 @@ def test_printed_verify_command_ignores_the_users_token(tmp_path: Path) -> None:
         assert browsed.stderr is not None
         try:
             printed = read_command(browsed.stderr)
-            done = run_printed(printed, {"HF_TOKEN": "hf_ofTheUser", "HF_HOME": str(tmp_path / "huggingface")})
+            completed = run_printed(printed, {"HF_TOKEN": "hf_ofTheUser", "HF_HOME": str(tmp_path / "huggingface")})
         finally:
             browsed.kill()
-    assert done.returncode == 2, done.stderr
-    assert "org/model" in done.stderr, "the Hub has answered"
+    assert completed.returncode == 2, completed.stderr
+    assert "org/model" in completed.stderr, "the Hub has answered"
 
 
 def read_command(stderr: IO[str]) -> re.Match[str]:
@@ -135,8 +135,8 @@ def test_hub_of_the_demo_rejects_other_tokens(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_demo_publishes_a_repair_that_loads_and_generates(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    done = subprocess.run([sys.executable, "-m", "demo", "--out", str(out)], check=False)
-    assert done.returncode == 0
+    completed = subprocess.run([sys.executable, "-m", "demo", "--out", str(out)], check=False)
+    assert completed.returncode == 0
     report = records.from_json(records.Report, (out / "run" / "report.json").read_bytes())
     assert report.verdict == "repaired"
     with LoopbackHub(out / "hub") as hub:

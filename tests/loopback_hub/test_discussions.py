@@ -42,10 +42,10 @@ def summarize(events: list[DiscussionEvent]) -> list[tuple[str, str]]:
 
 
 def test_events_of_a_pull_request(hub: LoopbackHub, hf: HfApi) -> None:
-    made = hf.create_commit(
+    created = hf.create_commit(
         "org/model", [file("a", "1")], commit_message="First", commit_description="Why", create_pr=True
     )
-    assert made.pr_num == 1
+    assert created.pr_num == 1
     hf.create_commit("org/model", [file("a", "2")], commit_message="Second", revision="refs/pr/1")
     comment = hf.comment_discussion("org/model", 1, "A <b>word</b>")
     hf.edit_discussion_comment("org/model", 1, comment.id, "Another word")
@@ -135,8 +135,8 @@ def test_pull_request_may_start_from_an_old_commit(hub: LoopbackHub, hf: HfApi) 
         )
 
     assert status(commit_on_old_head, "b") == 412
-    made = commit_on_old_head("b", create_pr=True)
-    assert hub.store.commit("org/model", made.oid).parent == old
+    created = commit_on_old_head("b", create_pr=True)
+    assert hub.store.commit("org/model", created.oid).parent == old
     assert status(commit_on_old_head, "c", revision="refs/pr/1") == 412, "a push to a pull request can be stale"
     hf.merge_pull_request("org/model", 1)
     assert hf.list_repo_files("org/model") == ["a", "b", "c"]
@@ -219,11 +219,11 @@ def push(hf: HfApi, before: dict[str, str | None], after: dict[str, str | None],
 def test_pull_request_of_a_dataset(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
     hub.add("org/data", write(tmp_path / "data", rows="1"), kind="dataset")
     hf = client(hub)
-    made = hf.create_commit(
+    created = hf.create_commit(
         "org/data", [file("rows", "2")], commit_message="Other rows", create_pr=True, repo_type="dataset"
     )
     (listed,) = hf.get_repo_discussions("org/data", repo_type="dataset")
-    assert (listed.repo_id, listed.repo_type, listed.url) == ("org/data", "dataset", made.pr_url)
-    assert httpx2.get(str(made.pr_url)).status_code == 200
+    assert (listed.repo_id, listed.repo_type, listed.url) == ("org/data", "dataset", created.pr_url)
+    assert httpx2.get(str(created.pr_url)).status_code == 200
     hf.merge_pull_request("org/data", 1, repo_type="dataset")
-    assert hf.dataset_info("org/data").sha != made.oid
+    assert hf.dataset_info("org/data").sha != created.oid

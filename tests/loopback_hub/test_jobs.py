@@ -22,11 +22,11 @@ def run(api: HfApi, code: str, **options: object) -> JobInfo:
     return api.run_job(image="python:3.12", command=["python", "-c", code], **options)  # type: ignore[arg-type]
 
 
-def ended(api: HfApi, job: JobInfo) -> JobInfo:
+def wait_for_end(api: HfApi, job: JobInfo) -> JobInfo:
     return api.wait_for_job(job.id, timeout=20, poll_interval=0.05)
 
 
-def until(condition: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < end
@@ -44,12 +44,12 @@ def test_job_runs_to_completion(hub: LoopbackHub) -> None:
     assert job.labels is not None
     assert job.labels["for"] == "tests"
     assert sorted(api.fetch_job_logs(job_id=job.id, follow=True)) == ["one", "two"]
-    done = ended(api, job)
-    assert (done.status.stage, done.status.message) == ("COMPLETED", None)
-    assert done.created_at is not None
-    assert done.started_at is not None
-    assert done.finished_at is not None
-    assert done.created_at <= done.started_at <= done.finished_at
+    finished = wait_for_end(api, job)
+    assert (finished.status.stage, finished.status.message) == ("COMPLETED", None)
+    assert finished.created_at is not None
+    assert finished.started_at is not None
+    assert finished.finished_at is not None
+    assert finished.created_at <= finished.started_at <= finished.finished_at
     # The complete log is available after the end.
     assert sorted(api.fetch_job_logs(job_id=job.id, follow=False)) == ["one", "two"]
 
@@ -64,14 +64,14 @@ def test_job_has_its_own_environment(hub: LoopbackHub, monkeypatch: pytest.Monke
     assert {name for name in expected if f"'{name}'" in names} == expected
     assert "HF_TOKEN" not in names
     assert place == f"True {hub.endpoint}"
-    ended(api, job)
+    wait_for_end(api, job)
 
 
 def test_secrets_are_visible_only_to_the_job(hub: LoopbackHub, tmp_path: Path) -> None:
     api = client(hub)
     job = run(api, "import os; print(len(os.environ['A']))", secrets={"A": SECRET}, env={"B": "seen"})
     assert list(api.fetch_job_logs(job_id=job.id, follow=True)) == [str(len(SECRET))]
-    for shown in (job, ended(api, job), *api.list_jobs(namespace="demo")):
+    for shown in (job, wait_for_end(api, job), *api.list_jobs(namespace="demo")):
         assert SECRET not in repr(shown)
         assert shown.environment == {"B": "seen"}
     for path in (tmp_path / "hub").rglob("*"):
@@ -82,9 +82,9 @@ def test_secrets_are_visible_only_to_the_job(hub: LoopbackHub, tmp_path: Path) -
     ("code", "message"), [("raise SystemExit(7)", "exit code: 7"), ("import os; os.kill(os.getpid(), 9)", "-9")]
 )
 def test_failing_job(hub: LoopbackHub, code: str, message: str) -> None:
-    done = ended(client(hub), run(client(hub), code))
-    assert done.status.stage == "ERROR"
-    assert message in str(done.status.message)
+    finished = wait_for_end(client(hub), run(client(hub), code))
+    assert finished.status.stage == "ERROR"
+    assert message in str(finished.status.message)
 
 
 def test_cancel_kills_the_process(hub: LoopbackHub, tmp_path: Path) -> None:
@@ -99,36 +99,40 @@ def test_cancel_kills_the_process(hub: LoopbackHub, tmp_path: Path) -> None:
     assert next(iter(api.fetch_job_logs(job_id=job.id, follow=True))) == "begun"
     api.cancel_job(job_id=job.id)
     assert api.inspect_job(job_id=job.id).status.stage == "CANCELED"
-    until(mark.exists)
+    wait_until(mark.exists)
     # The first final stage is kept.
     assert list(api.fetch_job_logs(job_id=job.id, follow=True)) == ["begun"]
     assert api.inspect_job(job_id=job.id).status.stage == "CANCELED"
 
 
 def test_job_reaches_its_time_limit(hub: LoopbackHub) -> None:
-    done = ended(client(hub), run(client(hub), SLEEP, timeout="1s"))
-    assert (done.status.stage, done.status.message) == ("ERROR", "Job timeout")
+    finished = wait_for_end(client(hub), run(client(hub), SLEEP, timeout="1s"))
+    assert (finished.status.stage, finished.status.message) == ("ERROR", "Job timeout")
 
 
 def test_job_that_cannot_start(hub: LoopbackHub) -> None:
     hub.store.jobs.broken_images["python:3.12"] = "Failed to pull image"
-    done = ended(client(hub), run(client(hub), ""))
-    assert (done.status.stage, done.status.message, done.started_at) == ("ERROR", "Failed to pull image", None)
+    finished = wait_for_end(client(hub), run(client(hub), ""))
+    assert (finished.status.stage, finished.status.message, finished.started_at) == (
+        "ERROR",
+        "Failed to pull image",
+        None,
+    )
     unknown = client(hub).run_job(image="a", command=["no-such-program"])
-    assert "failed to start" in str(ended(client(hub), unknown).status.message)
+    assert "failed to start" in str(wait_for_end(client(hub), unknown).status.message)
 
 
 def test_list_jobs_by_stage_and_label(hub: LoopbackHub) -> None:
     api = client(hub)
-    done, other = run(api, "", labels={"a": "1", "b": "2"}), run(api, "", labels={"a": "1"})
-    for job in (done, other):
-        ended(api, job)
+    finished, other = run(api, "", labels={"a": "1", "b": "2"}), run(api, "", labels={"a": "1"})
+    for job in (finished, other):
+        wait_for_end(api, job)
     working = run(api, SLEEP, labels={"a": "1"})
-    assert {job.id for job in api.list_jobs(namespace="demo")} == {done.id, other.id, working.id}
-    assert [job.id for job in api.list_jobs(namespace="demo", labels={"a": "1", "b": "2"})] == [done.id]
+    assert {job.id for job in api.list_jobs(namespace="demo")} == {finished.id, other.id, working.id}
+    assert [job.id for job in api.list_jobs(namespace="demo", labels={"a": "1", "b": "2"})] == [finished.id]
     assert list(api.list_jobs(namespace="demo", labels={"a": "2"})) == []
-    until(lambda: [job.id for job in api.list_jobs(namespace="demo", status=["RUNNING"])] == [working.id])
-    assert {job.id for job in api.list_jobs(namespace="demo", status=JobStage.COMPLETED)} == {done.id, other.id}
+    wait_until(lambda: [job.id for job in api.list_jobs(namespace="demo", status=["RUNNING"])] == [working.id])
+    assert {job.id for job in api.list_jobs(namespace="demo", status=JobStage.COMPLETED)} == {finished.id, other.id}
     api.cancel_job(job_id=working.id)
 
 
@@ -146,7 +150,7 @@ def test_rights_to_start_jobs(hub: LoopbackHub) -> None:
     ada, bob = client(hub), client(hub, "hf_readingBobs")
     job = run(ada, "", namespace="org")
     assert (job.owner.name, job.initiator and job.initiator.name) == ("org", "ada")
-    until(lambda: ada.inspect_job(job_id=job.id, namespace="org").status.stage == "COMPLETED")
+    wait_until(lambda: ada.inspect_job(job_id=job.id, namespace="org").status.stage == "COMPLETED")
     assert status(run, bob, "") == 403
     assert status(run, bob, "", namespace="ada") == 403
     assert status(lambda: list(bob.list_jobs(namespace="org"))) == 403
@@ -176,7 +180,7 @@ def test_closing_the_hub_kills_its_jobs(tmp_path: Path) -> None:
     mark = tmp_path / "pid"
     with LoopbackHub(tmp_path / "hub", jobs=True) as hub:
         job = run(client(hub), f"import os; open({str(mark)!r}, 'w').write(str(os.getpid()))\n{SLEEP}")
-        until(lambda: mark.is_file() and mark.read_text())
+        wait_until(lambda: mark.is_file() and mark.read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(int(mark.read_text()), 0)
     with LoopbackHub(tmp_path / "hub") as again:
@@ -188,8 +192,8 @@ def test_jobs_do_not_run_by_default(tmp_path: Path) -> None:
     """Jobs have the rights of this process, and every token may start them until an account is registered."""
     mark = tmp_path / "mark"
     with LoopbackHub(tmp_path / "hub") as hub:
-        done = ended(client(hub), run(client(hub), f"open({str(mark)!r}, 'w')"))
-    assert (done.status.stage, done.status.message) == ("ERROR", "this Hub does not run Jobs")
+        finished = wait_for_end(client(hub), run(client(hub), f"open({str(mark)!r}, 'w')"))
+    assert (finished.status.stage, finished.status.message) == ("ERROR", "this Hub does not run Jobs")
     assert not mark.exists()
 
 
@@ -199,8 +203,8 @@ def test_job_from_a_copied_spec(hub: LoopbackHub) -> None:
     first = run(
         api, "import os; print(os.environ.get('WEBHOOK_PAYLOAD'), os.environ['A'], os.environ.get('S'))", env={"A": "1"}
     )
-    done = ended(api, first)
-    source = hub.store.jobs.find_job("demo", done.id)
+    finished = wait_for_end(api, first)
+    source = hub.store.jobs.find_job("demo", finished.id)
     assert source is not None
     second = jobs.start_job(hub.store, "demo", source.spec, {"WEBHOOK_PAYLOAD": "{}"}, {"S": SECRET}, "demo")
     assert list(api.fetch_job_logs(job_id=first.id, follow=True)) == ["None 1 None"]

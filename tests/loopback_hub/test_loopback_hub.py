@@ -78,8 +78,8 @@ def test_push_on_a_stale_parent_is_rejected(hub: LoopbackHub, model: MakeModel) 
     for parent, status in ((old, 412), (head, 200)):
         operation = CommitOperationAdd("notes.md", parent.encode())
         if status == 200:
-            made = client(hub).create_commit("org/model", [operation], commit_message="Push", parent_commit=parent)
-            assert client(hub).model_info("org/model").sha == made.oid
+            created = client(hub).create_commit("org/model", [operation], commit_message="Push", parent_commit=parent)
+            assert client(hub).model_info("org/model").sha == created.oid
         else:
             with pytest.raises(HfHubHTTPError) as raised:
                 client(hub).create_commit("org/model", [operation], commit_message="Push", parent_commit=parent)
@@ -213,7 +213,7 @@ def test_concurrent_pull_requests_get_different_numbers(hub: LoopbackHub, model:
 
 
 def open_pull_request(hub: LoopbackHub, title: str, body: str) -> str:
-    made = client(hub).create_commit(
+    created = client(hub).create_commit(
         "org/model",
         [
             CommitOperationAdd("antidote/report.html", REPORT.encode()),
@@ -224,7 +224,7 @@ def open_pull_request(hub: LoopbackHub, title: str, body: str) -> str:
         commit_description=body,
         create_pr=True,
     )
-    return str(made.pr_url)
+    return str(created.pr_url)
 
 
 def test_page_of_a_pull_request(hub: LoopbackHub, model: MakeModel) -> None:

@@ -15,15 +15,15 @@ from tests.loopback_hub.loopback_samples import client, file, rejected, status, 
 @pytest.mark.parametrize("kind", ["model", "dataset"])
 def test_create_and_delete_twice(hub: LoopbackHub, kind: str) -> None:
     hf = client(hub)
-    made = hf.create_repo("org/new", repo_type=kind, private=True)
-    assert (made.repo_id, made.repo_type) == ("org/new", kind)
+    created = hf.create_repo("org/new", repo_type=kind, private=True)
+    assert (created.repo_id, created.repo_type) == ("org/new", kind)
     info = hf.repo_info("org/new", repo_type=kind)
     assert (info.private, info.author) == (True, "org")
     assert hf.list_repo_files("org/new", repo_type=kind) == [".gitattributes"]
     (first,) = hf.list_repo_commits("org/new", repo_type=kind)
     assert (first.commit_id, first.title, first.authors) == (info.sha, "initial commit", ["demo"])
     assert status(hf.create_repo, "org/new", repo_type=kind) == 409
-    assert hf.create_repo("org/new", repo_type=kind, exist_ok=True) == made
+    assert hf.create_repo("org/new", repo_type=kind, exist_ok=True) == created
     hf.delete_repo("org/new", repo_type=kind)
     assert not hf.repo_exists("org/new", repo_type=kind)
     assert isinstance(rejected(hf.delete_repo, "org/new", repo_type=kind), RepositoryNotFoundError)
@@ -44,17 +44,17 @@ def test_commit_history_is_paged(tmp_path: Path, client_settings: Path) -> None:
     with LoopbackHub(tmp_path / "hub", page_size=2) as hub:
         hub.add("org/model", write(tmp_path / "model", a="0"))
         hf = client(hub)
-        made = [
+        created = [
             hf.create_commit("org/model", [file("a", str(n))], commit_message=f"Commit {n}", commit_description="why")
             for n in range(1, 5)
         ]
         log = hf.list_repo_commits("org/model")
-        assert [commit.commit_id for commit in log[:-1]] == [commit.oid for commit in reversed(made)]
+        assert [commit.commit_id for commit in log[:-1]] == [commit.oid for commit in reversed(created)]
         assert [commit.title for commit in log] == [*(f"Commit {n}" for n in range(4, 0, -1)), "Upload model"]
         assert log[0].message == "why"
         assert [commit.created_at for commit in log] == sorted((commit.created_at for commit in log), reverse=True)
         assert len([request for request in hub.requests if "/commits/" in request]) == 3
-        older = hf.list_repo_commits("org/model", revision=made[0].oid)
+        older = hf.list_repo_commits("org/model", revision=created[0].oid)
         assert [commit.title for commit in older] == ["Commit 1", "Upload model"]
 
 
@@ -74,9 +74,9 @@ def test_branches(hub: LoopbackHub, model: MakeModel) -> None:
     first = hub.add("org/model", model())
     hf = client(hub)
     hf.create_branch("org/model", branch="repair/one")
-    made = hf.create_commit("org/model", [file("a", "b")], commit_message="On it", revision="repair/one")
+    created = hf.create_commit("org/model", [file("a", "b")], commit_message="On it", revision="repair/one")
     hf.create_branch("org/model", branch="old", revision=first)
-    for revision, commit in (("main", first), ("repair/one", made.oid), ("old", first), (made.oid, made.oid)):
+    for revision, commit in (("main", first), ("repair/one", created.oid), ("old", first), (created.oid, created.oid)):
         assert hf.list_repo_commits("org/model", revision=revision)[0].commit_id == commit
     assert status(hf.create_branch, "org/model", branch="old") == 409
     unknown = rejected(hf.create_branch, "org/model", branch="new", revision="nowhere")
@@ -90,8 +90,8 @@ def test_renamed_repository_redirects(hub: LoopbackHub, model: MakeModel, tmp_pa
     info = hf.model_info("org/model")
     assert (info.id, info.sha) == ("other/better", revision)
     assert client(hub, None).hf_hub_download("org/model", "config.json", cache_dir=tmp_path / "elsewhere")
-    made = hf.create_commit("org/model", [file("a", "b")], commit_message="By the old name")
-    assert hf.model_info("other/better").sha == made.oid
+    created = hf.create_commit("org/model", [file("a", "b")], commit_message="By the old name")
+    assert hf.model_info("other/better").sha == created.oid
     hub.add("third/model", tmp_path / "model")
     assert status(hf.move_repo, "other/better", "third/model") == 409
     hf.create_repo("org/model")

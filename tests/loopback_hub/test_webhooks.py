@@ -71,24 +71,24 @@ def receiver() -> Iterator[Receiver]:
 
 def test_create_change_and_delete(hub: LoopbackHub, receiver: Receiver) -> None:
     hf = client(hub)
-    made = hf.create_webhook(url=receiver.url, watched=MODEL, secret=SECRET, domains=["repo"])
-    assert [webhook.id for webhook in hf.list_webhooks()] == [made.id]
-    changed = hf.update_webhook(made.id, domains=["repo", "discussion"])
+    created = hf.create_webhook(url=receiver.url, watched=MODEL, secret=SECRET, domains=["repo"])
+    assert [webhook.id for webhook in hf.list_webhooks()] == [created.id]
+    changed = hf.update_webhook(created.id, domains=["repo", "discussion"])
     assert changed.domains == ["repo", "discussion"]
-    assert (changed.url, changed.secret, changed.watched) == (made.url, made.secret, made.watched)
-    assert hf.disable_webhook(made.id).disabled
-    assert not hf.enable_webhook(made.id).disabled
-    assert hf.get_webhook(made.id) == changed
+    assert (changed.url, changed.secret, changed.watched) == (created.url, created.secret, created.watched)
+    assert hf.disable_webhook(created.id).disabled
+    assert not hf.enable_webhook(created.id).disabled
+    assert hf.get_webhook(created.id) == changed
     assert status(hf.create_webhook, url="ftp://elsewhere", watched=MODEL) == 400
     hub.add_account("ada", "hf_ada")
     assert client(hub, "hf_ada").list_webhooks() == []
-    assert status(lambda: client(hub, "hf_ada").delete_webhook(made.id)) == 404
+    assert status(lambda: client(hub, "hf_ada").delete_webhook(created.id)) == 404
 
 
 def test_push_to_main_is_delivered(hub: LoopbackHub, model: MakeModel, receiver: Receiver) -> None:
     before = hub.add("org/model", model())
     hf = client(hub)
-    made = hf.create_webhook(url=receiver.url, watched=MODEL, secret=SECRET, domains=["repo"])
+    created = hf.create_webhook(url=receiver.url, watched=MODEL, secret=SECRET, domains=["repo"])
     pushed = hf.create_commit("org/model", [file("a", "1")], commit_message="A push")
     received = receiver.next()
     assert received.secret == SECRET
@@ -96,7 +96,7 @@ def test_push_to_main_is_delivered(hub: LoopbackHub, model: MakeModel, receiver:
     assert payload["event"] == {"action": "update", "scope": "repo.content"}
     assert payload["updatedRefs"] == [{"ref": "refs/heads/main", "oldSha": before, "newSha": pushed.oid}]
     assert (payload["repo"]["name"], payload["repo"]["headSha"]) == ("org/model", pushed.oid)
-    assert payload["webhook"] == {"id": made.id, "version": 3}
+    assert payload["webhook"] == {"id": created.id, "version": 3}
     read = WebhookPayload.model_validate(payload)
     assert read.repo.url.web == f"{hub.endpoint}/org/model"
 
@@ -149,10 +149,10 @@ def test_failed_delivery_is_retried_with_the_same_id(hub: LoopbackHub, model: Ma
 def test_replay_has_the_same_id_and_payload(hub: LoopbackHub, model: MakeModel, receiver: Receiver) -> None:
     hub.add("org/model", model())
     hf = client(hub)
-    made = hf.create_webhook(url=receiver.url, watched=MODEL, domains=["repo"])
+    created = hf.create_webhook(url=receiver.url, watched=MODEL, domains=["repo"])
     hf.create_commit("org/model", [file("a", "1")], commit_message="First")
     first = receiver.next()
-    hf.update_webhook(made.id, watched=MODEL, secret=SECRET)
+    hf.update_webhook(created.id, watched=MODEL, secret=SECRET)
     [delivery] = hub.deliveries.deliveries
     hub.deliveries.replay(delivery)
     again = receiver.next()
@@ -164,29 +164,29 @@ def test_webhook_starts_a_job(hub: LoopbackHub, model: MakeModel) -> None:
     hub.add("org/model", model())
     hub.add_account("org", TOKEN)
     hf = client(hub)
-    code = "import os; print({n: v for n, v in os.environ.items() if n.startswith('WEBHOOK') or n in ('A', 'TOLD')})"
+    code = "import os; print({n: v for n, v in os.environ.items() if n.startswith('WEBHOOK') or n in ('A', 'OWN')})"
     source = hf.run_job(
-        image="ubuntu", command=["python", "-c", code], env={"A": "1"}, secrets={"TOLD": "no"}, flavor="cpu-basic"
+        image="ubuntu", command=["python", "-c", code], env={"A": "1"}, secrets={"OWN": "no"}, flavor="cpu-basic"
     )
-    made = hf.create_webhook(
-        job_id=source.id, watched=MODEL, domains=["repo"], secret=SECRET, secrets={"TOLD": "yes", "OTHER": "2"}
+    created = hf.create_webhook(
+        job_id=source.id, watched=MODEL, domains=["repo"], secret=SECRET, secrets={"OWN": "yes", "OTHER": "2"}
     )
-    assert made.job is not None
-    assert (made.url, made.job.docker_image, made.job.environment) == (None, "ubuntu", {"A": "1"})
+    assert created.job is not None
+    assert (created.url, created.job.docker_image, created.job.environment) == (None, "ubuntu", {"A": "1"})
     assert status(hf.create_webhook, job_id="0" * 24, watched=MODEL) == 404
     pushed = hf.create_commit("org/model", [file("a", "1")], commit_message="A push")
     deadline = time.monotonic() + 30
     # Without a namespace the client would send its own token to whoami.
-    while not (done := [job for job in hf.list_jobs(status="COMPLETED", namespace="org") if job.id != source.id]):
+    while not (finished := [job for job in hf.list_jobs(status="COMPLETED", namespace="org") if job.id != source.id]):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    *_, line = hf.fetch_job_logs(job_id=done[0].id)
+    *_, line = hf.fetch_job_logs(job_id=finished[0].id)
     seen = literal_eval(line)
-    assert (seen["A"], seen["TOLD"], seen["WEBHOOK_SECRET"]) == ("1", "yes", SECRET)
+    assert (seen["A"], seen["OWN"], seen["WEBHOOK_SECRET"]) == ("1", "yes", SECRET)
     assert (seen["WEBHOOK_REPO_ID"], seen["WEBHOOK_REPO_TYPE"]) == ("org/model", "model")
     assert seen["WEBHOOK_ID"] == hub.deliveries.deliveries[-1].id
     assert json.loads(seen["WEBHOOK_PAYLOAD"])["updatedRefs"][0]["newSha"] == pushed.oid
-    hf.update_webhook(made.id, job_id=source.id, watched=MODEL, secrets={"TOLD": ""})
+    hf.update_webhook(created.id, job_id=source.id, watched=MODEL, secrets={"OWN": ""})
     [webhook] = hub.store.webhooks()
     assert webhook.trigger is not None
     assert webhook.trigger.secrets == {"OTHER": "2"}, "an empty value removes a secret, other secrets stay"
