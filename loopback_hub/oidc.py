@@ -73,7 +73,7 @@ def _verify_claims(store: HubStore, token: str) -> dict[str, object]:
         raise HttpError(400, "invalid_grant: the signature is wrong")
     claims = cast(dict[str, object], json.loads(base64.urlsafe_b64decode(content.partition(".")[2] + "==")))
     if int(str(claims["exp"])) < time.time():
-        raise HttpError(400, "invalid_grant: the identity token has expired")
+        raise HttpError(400, "invalid_grant: the identity has expired")
     return claims
 
 

@@ -25,7 +25,7 @@ def handle_create(store: HubStore, request: HttpRequest) -> HttpResponse:
     namespace = sent.get("organization") or credential.account
     name = f"{_prefix(sent)}{namespace}/{sent.get('name')}"
     if not NAME.fullmatch(name):
-        raise HttpError(400, f"{name} is not a valid repository name")
+        raise HttpError(400, f"{name} is not a repository's name")
     if credential.rights not in ("all", "write") or not is_owner(credential, namespace):
         raise HttpError(403, f'You don\'t have the rights to create a model under the namespace "{namespace}"')
     attributes = {".gitattributes": store.blobs.put_file(".gitattributes", io.BytesIO(ATTRIBUTES.encode()))}
@@ -73,7 +73,7 @@ def handle_move(store: HubStore, request: HttpRequest) -> HttpResponse:
     with store.writing:
         require_writer(store, request, old)
         if not NAME.fullmatch(new):
-            raise HttpError(400, f"{new} is not a valid repository name")
+            raise HttpError(400, f"{new} is not a repository's name")
         namespace = new.removeprefix("datasets/").partition("/")[0]
         if not is_owner(require_credential(store, request), namespace):
             raise HttpError(403, f'You don\'t have the rights to create a model under the namespace "{namespace}"')

@@ -133,7 +133,7 @@ class HubStore:
     def save(self, repository: Repository) -> None:
         """Store the state of a new or existing repository."""
         if not NAME.fullmatch(repository.id):
-            raise ValueError(f"{repository.id!r} is not a valid repository name")
+            raise ValueError(f"{repository.id!r} is not a repository's name")
         replace_file(self._repositories / repository.id / "state.json", to_json(repository))
 
     def delete(self, name: str) -> None:
@@ -144,7 +144,7 @@ class HubStore:
         """Rename a repository. The old name redirects until it is used again."""
         repository = replace(self.repository(name), id=new)
         if not NAME.fullmatch(new):
-            raise ValueError(f"{new!r} is not a valid repository name")
+            raise ValueError(f"{new!r} is not a repository's name")
         old, folder = self._repositories / name, self._repositories / new
         if (folder / "state.json").exists():
             raise AlreadyExists(new)
