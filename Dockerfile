@@ -1,8 +1,8 @@
-# One image: the GitHub Action (without arguments) and the command line (with them). docs/docker.md has the arguments.
+# One image for the GitHub Action (without arguments) and the command line (with arguments). See docs/docker.md.
 ARG BASE_IMAGE=python:3.12.15-slim-trixie@sha256:05cda9777409a9c3ffddd94a4c476b79f0769a0b4857f0c7ed9226b6800b0d6f
 
-# pip stays outside of the environment it fills: what is copied on holds no installer. Each stage fills one of its own,
-# and they are laid over one another at the end, so that a new version of ours leaves the heavy layers as they were.
+# Each stage installs into its own environment, without pip in it. The last stage copies them into one, so that a new
+# version of antidote-ci does not change the large layers.
 FROM ${BASE_IMAGE} AS build
 ARG PIP_INDEX_URL=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -16,10 +16,10 @@ RUN python -m venv --without-pip /opt/venv
 COPY image/prune.sh image/
 
 FROM build AS torch
-# The CPU build lies in an index of its own. Empty: the CUDA build, from where everything else comes from.
+# The index of the CPU build. Empty: the CUDA build from pip's default index.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG TORCH_VERSION=2.13.0
-# Of the CPU build, for Python 3.11 to 3.14 on x86_64 and aarch64. Empty: whatever the index serves.
+# Hashes of the CPU build for Python 3.11 to 3.14 on x86_64 and aarch64. Empty: no check.
 ARG TORCH_SHA256="\
     6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b \
     84453b69508ec79902f899c5ed9495acb9e2bbe9fda5f1d5d6f19e3c3842e1a7 \
@@ -50,7 +50,7 @@ RUN pip --python /opt/venv/bin/python install --require-hashes --requirement ima
     && sh image/prune.sh /opt/venv
 COPY demo demo
 COPY loopback_hub loopback_hub
-# As `action`, these are no part of the package that others install.
+# These folders are not part of the wheel.
 RUN cp -r demo loopback_hub /opt/venv/lib/python3*/site-packages \
     && sh image/prune.sh /opt/venv
 
@@ -61,22 +61,22 @@ COPY pyproject.toml README.md LICENSE ./
 COPY templates templates
 COPY antidote_ci antidote_ci
 COPY action action
-# `action` is no part of the package that others install; here it lies beside it.
+# `action` is not part of the wheel.
 RUN pip wheel --no-build-isolation --wheel-dir wheels . \
     && pip --python /opt/venv/bin/python install wheels/*.whl \
     && cp -r action /opt/venv/lib/python3*/site-packages \
     && sh image/prune.sh /opt/venv
 
 FROM ${BASE_IMAGE} AS image
-# The base's own installers are of no use to what runs here, except to an intruder.
+# Remove the installers of the base image. Only an attacker could use them.
 RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/ensurepip /usr/local/lib/python3*/site-packages/pip* \
         /usr/bin/pip* /usr/lib/python3*/ensurepip /usr/lib/python3/dist-packages/pip* /usr/share/python-wheels \
-    # Any user may write to these two, also under a read-only root: a volume stays writable.
+    # Any user may write to these two folders. As volumes they stay writable under a read-only root.
     && mkdir -m 1777 /cache /workspace
 COPY --from=torch /opt/venv /opt/venv
 COPY --from=packages /opt/venv /opt/venv
 COPY --from=antidote /opt/venv /opt/venv
-# HOME: GitHub sets its own, other users of the image may have none. PYTHONSAFEPATH: no module comes from the workspace.
+# HOME: GitHub sets its own, but other users may have none. PYTHONSAFEPATH: do not import modules from the workspace.
 ENV PATH=/opt/venv/bin:${PATH} \
     HOME=/tmp \
     TMPDIR=/tmp \
@@ -87,9 +87,9 @@ ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1
 VOLUME ["/cache"]
 WORKDIR /workspace
-# No USER: GitHub needs root for its workspace. Elsewhere run it as any other user.
+# No USER: GitHub requires root for its workspace. Elsewhere, run the image as any other user.
 ENTRYPOINT ["/opt/venv/bin/python", "-m", "action"]
-# What it submits elsewhere runs in this image, unless the policy names another.
+# The image of HF Jobs that this image submits, unless the policy names another.
 ARG IMAGE=""
 ENV ANTIDOTE_IMAGE=${IMAGE}
 ARG SOURCE=""
@@ -104,7 +104,7 @@ LABEL org.opencontainers.image.title="antidote-ci" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}"
 
-# `--target demo`: the demo, with the model that it repairs.
+# `--target demo`: the demo with its model.
 FROM image AS demo
 COPY --from=demo-packages /opt/venv /opt/venv
 ENTRYPOINT ["/opt/venv/bin/python", "-m", "demo"]

@@ -1,1 +1,1 @@
-"""The embedded default: the main job on a real small model, against a Hub on this machine. No part of the wheel."""
+"""The demo: `antidote-ci run` on a real 135M model and a loopback Hub. Not part of the wheel."""

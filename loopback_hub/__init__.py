@@ -1,7 +1,6 @@
-"""A loopback Hub: real HTTP on 127.0.0.1, its repositories in a folder, driven by the real client.
+"""A small Hugging Face Hub on 127.0.0.1 that stores its repositories in a folder, for the demo and the tests.
 
-The client's Xet transfers are not spoken here: set HF_HUB_DISABLE_XET=1 before huggingface_hub is
-first imported, as `LoopbackHub.environment` says.
+It does not support Xet transfers. Set the variables of `LoopbackHub.environment` before `huggingface_hub` is imported.
 """
 
 from loopback_hub.server import LoopbackHub

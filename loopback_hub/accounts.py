@@ -1,42 +1,44 @@
-"""Who asks, and what they may do. The checks that the routes name refuse with what the client understands."""
+"""Credentials, access checks, and the endpoints `whoami` and `auth-check`.
+
+The checks raise HttpError with the status and the error code that the client expects.
+"""
 
 import hashlib
 import time
 from dataclasses import replace
 
-from loopback_hub.messages import HttpError, HttpRequest
-from loopback_hub.records import Repository
-from loopback_hub.registered import Accounts, Credential, TrustedPublisher
+from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response
+from loopback_hub.records import Accounts, Credential, Repository, TrustedPublisher
 from loopback_hub.store import HubStore, MovedRepository, UnknownRepository
 
 ANYONE = Credential("demo", "", "all")
-"""Every token, until the first account is made."""
+"""The account of every token until the first account is registered."""
 DISABLED = "Access to this resource is disabled."
-"""The client knows a disabled repository by these very words."""
+"""The client recognises a disabled repository by this text."""
 
 
 def add_credential(store: HubStore, credential: Credential) -> None:
-    """A token from now on; the first one ends the time when every token was good."""
+    """Register a token. After the first registration, unknown tokens are rejected."""
     with store.writing:
-        known = store.accounts()
-        others = [old for old in known.credentials if old.sha256 != credential.sha256]
-        store.save_accounts(replace(known, credentials=[*others, credential]))
+        accounts = store.accounts()
+        others = [old for old in accounts.credentials if old.sha256 != credential.sha256]
+        store.save_accounts(replace(accounts, credentials=[*others, credential]))
 
 
 def add_publisher(store: HubStore, publisher: TrustedPublisher) -> None:
-    """A workflow that may publish; like the first account, it ends the time when every token was good."""
+    """Register a workflow that may publish. After the first registration, unknown tokens are rejected."""
     with store.writing:
-        known = store.accounts()
-        others = [old for old in known.publishers if old != publisher]
-        store.save_accounts(replace(known, publishers=[*others, publisher]))
+        accounts = store.accounts()
+        others = [old for old in accounts.publishers if old != publisher]
+        store.save_accounts(replace(accounts, publishers=[*others, publisher]))
 
 
 def end_exchanged(store: HubStore) -> None:
-    """Let every token that expires be expired now."""
+    """Expire all tokens that have an expiry."""
     with store.writing:
-        known = store.accounts()
-        credentials = [old if old.expires is None else replace(old, expires=0.0) for old in known.credentials]
-        store.save_accounts(replace(known, credentials=credentials))
+        accounts = store.accounts()
+        credentials = [old if old.expires is None else replace(old, expires=0.0) for old in accounts.credentials]
+        store.save_accounts(replace(accounts, credentials=credentials))
 
 
 def hash_token(token: str) -> str:
@@ -44,21 +46,21 @@ def hash_token(token: str) -> str:
 
 
 def optional_credential(store: HubStore, request: HttpRequest) -> Credential | None:
-    """None for a request without a token; a token that nobody has, or that has expired, is refused."""
+    """Return the credential, or None without a token. Raises HttpError for an unknown or expired token."""
     if request.token is None:
         return None
-    known = store.accounts()
-    if known == Accounts():
+    accounts = store.accounts()
+    if accounts == Accounts():
         return ANYONE
     sha256 = hash_token(request.token)
-    for credential in known.credentials:
+    for credential in accounts.credentials:
         if credential.sha256 == sha256 and (credential.expires is None or time.time() < credential.expires):
             return credential
     raise HttpError(401, "Invalid credentials in Authorization header")
 
 
 def require_credential(store: HubStore, request: HttpRequest) -> Credential:
-    """As `optional_credential`, but a request without a token is refused."""
+    """Return the credential. Raises HttpError without a token, or for an unknown or expired one."""
     credential = optional_credential(store, request)
     if credential is None:
         raise HttpError(401, "Invalid username or password.")
@@ -84,19 +86,19 @@ def may_write(credential: Credential | None, repository: Repository) -> bool:
 
 
 def may_comment(credential: Credential, repository: Repository) -> bool:
-    """Open a discussion or a pull request, and comment: everyone who may write anywhere."""
+    """Whether the credential may open discussions and pull requests, and comment."""
     if credential.rights == "fine-grained":
         return repository.id in credential.repositories
     return credential.rights != "read"
 
 
 def is_owner(credential: Credential, namespace: str) -> bool:
-    """Whether the account, not its token, is at home in a namespace."""
+    """Whether the namespace belongs to the account or to one of its organisations."""
     return credential.rights == "all" or namespace in (credential.account, *credential.organisations)
 
 
 def require_reader(store: HubStore, request: HttpRequest, name: str) -> Repository:
-    """May know that the repository is there, and what is in it."""
+    """Require the right to see the repository and its file list."""
     credential = optional_credential(store, request)
     try:
         repository = store.repository(name)
@@ -111,7 +113,7 @@ def require_reader(store: HubStore, request: HttpRequest, name: str) -> Reposito
 
 
 def require_file_reader(store: HubStore, request: HttpRequest, name: str) -> Repository:
-    """May read the files, which a gate may keep from others."""
+    """Require the right to read the files, which a gate may restrict."""
     repository = require_reader(store, request, name)
     if not repository.is_gated:
         return repository
@@ -119,16 +121,14 @@ def require_file_reader(store: HubStore, request: HttpRequest, name: str) -> Rep
     if credential is None:
         message = f"Access to {name} is restricted. You must have access to it and be authenticated to access it."
         raise HttpError(401, message, "GatedRepo")
-    admission = repository.admissions.get(credential.account)
-    let_in = admission is not None and admission.standing == "accepted"
-    if not let_in and not is_owner(credential, repository.namespace) and not may_write(credential, repository):
+    if not is_owner(credential, repository.namespace) and not may_write(credential, repository):
         message = f"Access to {name} is restricted and you are not in the authorized list."
         raise HttpError(403, f"{message} Visit {request.base}/{name} to ask for access.", "GatedRepo")
     return repository
 
 
 def require_commenter(store: HubStore, request: HttpRequest, name: str) -> Repository:
-    """May open discussions and pull requests, and comment."""
+    """Require the right to open discussions and pull requests, and to comment."""
     repository = require_reader(store, request, name)
     if not may_comment(require_credential(store, request), repository):
         raise HttpError(403, "Forbidden: this token may not write to discussions and pull requests")
@@ -136,8 +136,40 @@ def require_commenter(store: HubStore, request: HttpRequest, name: str) -> Repos
 
 
 def require_writer(store: HubStore, request: HttpRequest, name: str) -> Repository:
-    """May push to branches, merge, and change the settings."""
+    """Require the right to push to branches, merge and change the settings."""
     repository = require_reader(store, request, name)
     if not may_write(require_credential(store, request), repository):
         raise HttpError(403, f"Forbidden: this token may not write to {name}")
     return repository
+
+
+ROLES = {"all": "write", "write": "write", "read": "read", "fine-grained": "fineGrained"}
+PERMISSIONS = ["repo.content.read", "repo.write", "discussion.write"]
+
+
+def whoami(store: HubStore, request: HttpRequest) -> HttpResponse:
+    credential = require_credential(store, request)
+    token: dict[str, object] = {"displayName": credential.account, "role": ROLES[credential.rights]}
+    if credential.rights == "fine-grained":
+        scopes = [{"entity": _entity_json(name), "permissions": PERMISSIONS} for name in credential.repositories]
+        token["fineGrained"] = {"canReadGatedRepos": True, "global": [], "scoped": scopes}
+    return json_response({**_user_json(credential), "auth": {"type": "access_token", "accessToken": token}})
+
+
+def check_access(_store: HubStore, _request: HttpRequest, name: str) -> HttpResponse:  # noqa: ARG001
+    """Confirm access. The route has checked it already."""
+    return json_response({})
+
+
+def _user_json(credential: Credential) -> dict[str, object]:
+    organisations = [
+        {"type": "org", "id": name, "name": name, "fullname": name, "roleInOrg": "write"}
+        for name in credential.organisations
+    ]
+    name = credential.account
+    return {"type": "user", "id": name, "name": name, "fullname": name, "isPro": False, "orgs": organisations}
+
+
+def _entity_json(name: str) -> dict[str, str]:
+    kind = "dataset" if name.startswith("datasets/") else "model"
+    return {"_id": name, "type": kind, "name": name.removeprefix("datasets/")}

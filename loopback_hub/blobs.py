@@ -1,4 +1,4 @@
-"""Content by its sha256, in one folder, and how git and large-file storage would name it."""
+"""Stores file contents by sha256, and computes git and git-lfs ids."""
 
 import hashlib
 import tempfile
@@ -11,12 +11,12 @@ from loopback_hub.records import FileEntry
 
 CHUNK = 1 << 20
 LARGE = 10_000_000
-"""Bytes from which the Hub wants large-file storage whatever the name."""
+"""Size in bytes from which the Hub requires git-lfs for every file."""
 LARGE_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".ckpt", ".pkl", ".onnx", ".xz"}
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Written beside and renamed in."""
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(text, encoding="utf-8")
@@ -24,25 +24,25 @@ def replace_file(path: Path, text: str) -> None:
 
 
 class ReadableStream(Protocol):
-    """A file, or the body of a request."""
+    """A file or the body of a request."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
 
 class BlobStore:
-    """Written beside and renamed in: a reader never sees half a blob."""
+    """A folder of blobs, which are written atomically."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, sha256: str) -> Path | None:
-        """Where the blob lies, or None when it is not here."""
+        """Return the path of the blob, or None if it does not exist."""
         path = self.folder / sha256
         return path if SHA256.fullmatch(sha256) and path.is_file() else None
 
     def put(self, stream: ReadableStream, expected: str | None = None) -> tuple[str, int]:
-        """Copy `stream` in; its sha256 and its size. ValueError when `expected` is another sha256."""
+        """Store the content and return its sha256 and size. Raises ValueError if the sha256 is not `expected`."""
         digest, size = hashlib.sha256(), 0
         with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as written:
             part = Path(written.name)
@@ -61,31 +61,31 @@ class BlobStore:
         return sha256, size
 
     def put_file(self, path: str, stream: ReadableStream) -> FileEntry:
-        """Copy a repository's file in, stored as the Hub would store it under this name."""
+        """Store the file as the Hub would under this path: in git or in git-lfs."""
         sha256, size = self.put(stream)
         return large_entry(sha256, size) if is_large(path, size) else self.put_regular(sha256, size)
 
     def put_regular(self, sha256: str, size: int) -> FileEntry:
-        """A file that git keeps itself."""
+        """The entry of a file that is not in git-lfs."""
         return FileEntry(sha256, hash_git_blob((self.folder / sha256).read_bytes()), size, None)
 
 
 def large_entry(sha256: str, size: int) -> FileEntry:
-    """A file in large-file storage. https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
+    """The entry of a file in git-lfs. https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
     return FileEntry(sha256, hash_git_blob(pointer.encode()), size, len(pointer))
 
 
 def is_large(path: str, size: int) -> bool:
-    """Whether a file belongs into large-file storage. An empty one never does."""
+    """Whether a file belongs into git-lfs. An empty file never does."""
     return size > 0 and (PurePosixPath(path).suffix in LARGE_SUFFIXES or size > LARGE)
 
 
 def hash_git_blob(content: bytes) -> str:
-    """The id git gives a blob."""
+    """Return the git blob id."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def read_chunks(stream: ReadableStream) -> Iterator[bytes]:
-    """The rest of `stream` in pieces of a mebibyte."""
+    """Read the rest of `stream` in chunks of 1 MiB."""
     return iter(lambda: stream.read(CHUNK), b"")

@@ -1,7 +1,7 @@
-"""The front matter of a model card: what it says, and what the Hub would refuse in it.
+"""Parse and validate the metadata of a model card.
 
 https://github.com/huggingface/hub-docs/blob/main/modelcard.md?plain=1
-Only the kinds of the values are checked here, not the Hub's lists of licences, languages and tasks.
+The validation checks types, not the Hub's lists of licences, languages and tasks.
 """
 
 import re
@@ -16,7 +16,7 @@ MODEL = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def parse_card(card: str) -> dict[str, Any]:
-    """The metadata of a card, empty when it has none; ValueError when it is not a YAML mapping."""
+    """Return the metadata, empty without front matter. Raises ValueError if it is not a YAML mapping."""
     import yaml
 
     block = BLOCK.match(card)
@@ -32,13 +32,13 @@ def parse_card(card: str) -> dict[str, Any]:
 
 
 def find_faults(card: str) -> list[str]:
-    """Everything the Hub would refuse, in words; empty for a card it accepts."""
+    """Return one message for each value that the Hub would reject."""
     try:
         metadata = parse_card(card)
     except ValueError as error:
         return [str(error)]
-    found = [f'"{key}" must be a string' for key in TEXTS if key in metadata and not isinstance(metadata[key], str)]
-    found += [
+    faults = [f'"{key}" must be a string' for key in TEXTS if key in metadata and not isinstance(metadata[key], str)]
+    faults += [
         f'"{key}" must be a string or a list of strings'
         for key in LISTS
         if key in metadata and not _is_strings(metadata[key])
@@ -46,10 +46,10 @@ def find_faults(card: str) -> list[str]:
     bases = metadata.get("base_model", [])
     for base in [bases] if isinstance(bases, str) else bases if isinstance(bases, list) else []:
         if isinstance(base, str) and not MODEL.fullmatch(base):
-            found.append(f'"base_model" with value "{base}" is not valid')
+            faults.append(f'"base_model" with value "{base}" is not valid')
     if metadata.get("base_model_relation", RELATIONS[0]) not in RELATIONS:
-        found.append(f'"base_model_relation" must be one of {", ".join(RELATIONS)}')
-    return found + _model_index_faults(metadata.get("model-index", []))
+        faults.append(f'"base_model_relation" must be one of {", ".join(RELATIONS)}')
+    return faults + _model_index_faults(metadata.get("model-index", []))
 
 
 def _is_strings(value: object) -> bool:
@@ -59,31 +59,31 @@ def _is_strings(value: object) -> bool:
 def _model_index_faults(index: object) -> list[str]:
     if not isinstance(index, list):
         return ['"model-index" must be a list']
-    found = []
+    faults = []
     for number, model in enumerate(index):
         where = f"model-index[{number}]"
         if not isinstance(model, Mapping) or not isinstance(model.get("name"), str):
-            found.append(f'"{where}.name" is required')
+            faults.append(f'"{where}.name" is required')
         elif not isinstance(model.get("results"), list):
-            found.append(f'"{where}.results" must be a list')
+            faults.append(f'"{where}.results" must be a list')
         else:
             for place, result in enumerate(model["results"]):
-                found += _result_faults(f"{where}.results[{place}]", result)
-    return found
+                faults += _result_faults(f"{where}.results[{place}]", result)
+    return faults
 
 
 def _result_faults(where: str, result: object) -> list[str]:
     if not isinstance(result, Mapping):
         return [f'"{where}" must be a mapping']
-    found = []
+    faults = []
     for part, keys in (("task", ["type"]), ("dataset", ["type", "name"])):
         value = result.get(part)
         if not isinstance(value, Mapping):
-            found.append(f'"{where}.{part}" is required')
+            faults.append(f'"{where}.{part}" is required')
         else:
-            found += [f'"{where}.{part}.{key}" is required' for key in keys if key not in value]
+            faults += [f'"{where}.{part}.{key}" is required' for key in keys if key not in value]
     metrics = result.get("metrics")
     if not isinstance(metrics, list):
-        return [*found, f'"{where}.metrics" must be a list']
+        return [*faults, f'"{where}.metrics" must be a list']
     complete = all(isinstance(m, Mapping) and {"type", "value"} <= m.keys() for m in metrics)
-    return found if complete else [*found, f'every entry of "{where}.metrics" needs type and value']
+    return faults if complete else [*faults, f'every entry of "{where}.metrics" needs type and value']

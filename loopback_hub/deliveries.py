@@ -1,4 +1,7 @@
-"""Announcements on their way to webhooks, in a thread of their own."""
+"""Send repository events to webhooks, as version 3 of the Hub's payload.
+
+https://huggingface.co/docs/hub/webhooks
+"""
 
 import json
 import logging
@@ -9,21 +12,111 @@ from queue import SimpleQueue
 from typing import Any
 
 from loopback_hub import jobs
-from loopback_hub.announcements import build_payload, is_watched_by
-from loopback_hub.records import RepositoryEvent
-from loopback_hub.registered import JobTrigger, StoredWebhook
+from loopback_hub.accounts import ANYONE, may_read
+from loopback_hub.records import (
+    MAIN,
+    Accounts,
+    CommentEvent,
+    Discussion,
+    JobTrigger,
+    Repository,
+    RepositoryEvent,
+    StoredWebhook,
+)
 from loopback_hub.store import HubStore
+
+
+def is_watched_by(event: RepositoryEvent, webhook: StoredWebhook, accounts: Accounts) -> bool:
+    """Whether the webhook watches the repository and its owner may read it."""
+    repository = event.repository
+    watched = {("user", repository.namespace), ("org", repository.namespace), (repository.kind, repository.short_name)}
+    owners = (
+        [ANYONE]
+        if accounts == Accounts()
+        else [credential for credential in accounts.credentials if credential.account == webhook.owner]
+    )
+    return (
+        not webhook.disabled
+        and event.scope.partition(".")[0] in webhook.domains
+        and not watched.isdisjoint(webhook.watched)
+        and any(may_read(owner, repository) for owner in owners)
+    )
+
+
+def build_payload(event: RepositoryEvent, webhook: StoredWebhook, endpoint: str) -> dict[str, object]:
+    repository, discussion, comment = event.repository, event.discussion, event.comment
+    payload: dict[str, object] = {
+        "event": {"action": event.action, "scope": event.scope},
+        "repo": _repository(repository, endpoint),
+        "webhook": {"id": webhook.id, "version": 3},
+    }
+    if event.refs:
+        payload["updatedRefs"] = [{"ref": ref.ref, "oldSha": ref.before, "newSha": ref.after} for ref in event.refs]
+    if discussion:
+        payload["discussion"] = _discussion(repository, discussion, endpoint)
+    if discussion and comment:
+        payload["comment"] = _comment(repository, discussion, comment, endpoint)
+    if event.moved_to:
+        name = event.moved_to.removeprefix("datasets/")
+        payload["movedTo"] = {"name": name, "owner": {"id": name.partition("/")[0]}}
+    return payload
+
+
+def _repository(repository: Repository, endpoint: str) -> dict[str, object]:
+    return {
+        "type": repository.kind,
+        "name": repository.short_name,
+        "id": repository.id,
+        "private": repository.private,
+        "url": {
+            "web": f"{endpoint}/{repository.id}",
+            "api": f"{endpoint}/api/{repository.kind}s/{repository.short_name}",
+        },
+        "headSha": repository.refs.get(MAIN),
+        "owner": {"id": repository.namespace},
+        "tags": [],
+    }
+
+
+def _discussion(repository: Repository, discussion: Discussion, endpoint: str) -> dict[str, object]:
+    place = f"discussions/{discussion.number}"
+    item: dict[str, object] = {
+        "id": f"{repository.id}/{discussion.number}",
+        "num": discussion.number,
+        "title": discussion.title,
+        "status": discussion.status,
+        "author": {"id": discussion.author},
+        "isPullRequest": discussion.base is not None,
+        "url": {
+            "web": f"{endpoint}/{repository.id}/{place}",
+            "api": f"{endpoint}/api/{repository.kind}s/{repository.short_name}/{place}",
+        },
+    }
+    if discussion.base:
+        item["changes"] = {"base": f"refs/heads/{MAIN}", "mergeCommitId": discussion.merged}
+    return item
+
+
+def _comment(repository: Repository, discussion: Discussion, comment: CommentEvent, endpoint: str) -> dict[str, object]:
+    return {
+        "id": comment.id,
+        "author": {"id": comment.author},
+        "content": comment.content,
+        "hidden": False,
+        "url": {"web": f"{endpoint}/{repository.id}/discussions/{discussion.number}#{comment.id}"},
+    }
+
 
 logger = logging.getLogger(__name__)
 
 WAITS = (0.1, 0.2, 0.4, 0.8)
-"""Seconds between the attempts to tell one webhook. The Hub itself waits longer, and goes on for longer."""
+"""Seconds between the attempts. The real Hub waits longer and retries more often."""
 ANSWER_SECONDS = 5
 
 
 @dataclass(frozen=True)
 class WebhookDelivery:
-    """One message for one webhook. Every attempt and every replay of it has the same id."""
+    """A message for one webhook. All attempts and replays have the same id."""
 
     id: str
     webhook_id: str
@@ -31,11 +124,11 @@ class WebhookDelivery:
 
 
 class DeliveryWorker:
-    """One after the other, each until it is answered with success or the waits are used up."""
+    """Sends deliveries one after the other in a thread, each until it succeeds or the attempts are used up."""
 
     def __init__(self, store: HubStore, endpoint: str) -> None:
-        self.made: list[WebhookDelivery] = []
-        """All so far: the Hub shows them among a webhook's activity."""
+        self.deliveries: list[WebhookDelivery] = []
+        """All deliveries so far, which the Hub shows as the activity of a webhook."""
         self._store = store
         self._endpoint = endpoint
         self._queue: SimpleQueue[WebhookDelivery | None] = SimpleQueue()
@@ -47,24 +140,22 @@ class DeliveryWorker:
         self._thread.start()
 
     def replay(self, delivery: WebhookDelivery) -> None:
-        """Once more, to where the webhook points now: what the Hub's button does."""
+        """Send a delivery again, to the current URL of the webhook."""
         self._queue.put(delivery)
 
     def close(self) -> None:
-        """What has not been delivered by now never is."""
+        """Stop the thread. Pending deliveries are dropped."""
         self._closing.set()
         self._queue.put(None)
         self._thread.join()
 
-    def _enqueue(self, announcement: RepositoryEvent) -> None:
-        """Whoever asks to be told later is not told of this."""
-        known = self._store.accounts()
+    def _enqueue(self, event: RepositoryEvent) -> None:
+        """Queue the event for all webhooks that watch it now."""
+        accounts = self._store.accounts()
         for webhook in self._store.webhooks():
-            if is_watched_by(announcement, webhook, known):
-                delivery = WebhookDelivery(
-                    uuid.uuid4().hex, webhook.id, build_payload(announcement, webhook, self._endpoint)
-                )
-                self.made.append(delivery)
+            if is_watched_by(event, webhook, accounts):
+                delivery = WebhookDelivery(uuid.uuid4().hex, webhook.id, build_payload(event, webhook, self._endpoint))
+                self.deliveries.append(delivery)
                 self._queue.put(delivery)
 
     def _deliver(self) -> None:
@@ -89,22 +180,22 @@ class DeliveryWorker:
     def _start_job(self, webhook: StoredWebhook, trigger: JobTrigger, delivery: WebhookDelivery) -> None:
         """https://huggingface.co/docs/hub/jobs-webhooks"""
         repository = delivery.payload["repo"]
-        told = {
+        variables = {
             "WEBHOOK_PAYLOAD": json.dumps(delivery.payload),
             "WEBHOOK_REPO_ID": repository["name"],
             "WEBHOOK_REPO_TYPE": repository["type"],
             "WEBHOOK_ID": delivery.id,
         }
         if webhook.secret is not None:
-            told["WEBHOOK_SECRET"] = webhook.secret
-        jobs.start_job(self._store, trigger.namespace, trigger.spec, told, trigger.secrets, webhook.owner)
+            variables["WEBHOOK_SECRET"] = webhook.secret
+        jobs.start_job(self._store, trigger.namespace, trigger.spec, variables, trigger.secrets, webhook.owner)
 
 
-def _post(url: str, told: dict[str, Any], headers: dict[str, str]) -> bool:
+def _post(url: str, payload: dict[str, Any], headers: dict[str, str]) -> bool:
     import httpx2
 
     try:
-        return httpx2.post(url, json=told, headers=headers, timeout=ANSWER_SECONDS, trust_env=False).is_success
+        return httpx2.post(url, json=payload, headers=headers, timeout=ANSWER_SECONDS, trust_env=False).is_success
     except httpx2.HTTPError:
         logger.debug("%s did not answer", url, exc_info=True)
         return False

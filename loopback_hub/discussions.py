@@ -1,8 +1,8 @@
-"""Discussions and pull requests, as the client reads and changes them."""
+"""Endpoints for discussions and pull requests."""
 
 from html import escape
 
-from loopback_hub import conversations, proposals
+from loopback_hub import discussion_state
 from loopback_hub.accounts import may_write, require_credential
 from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response
 from loopback_hub.records import (
@@ -19,14 +19,14 @@ from loopback_hub.store import HubStore
 
 LONGEST_COMMENT = 65_536
 SHOWN_AS: dict[str, tuple[DiscussionStatus, ...]] = {"open": ("open", "draft"), "closed": ("closed", "merged")}
-"""What the Hub's two lists hold."""
+"""Filter value -> the statuses that it includes."""
 
 
 def list_discussions(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
-    """A page of them, newest first, by type, status and author."""
+    """List discussions, newest first, filtered by type, status and author."""
     repository = store.repository(name)
     kind, status, author = (request.query.get(key) for key in ("type", "status", "author"))
-    found = [
+    summaries = [
         _summary_json(repository, discussion)
         for discussion in reversed(repository.discussions)
         if kind in (None, "all", "pull_request" if discussion.base else "discussion")
@@ -34,92 +34,84 @@ def list_discussions(store: HubStore, request: HttpRequest, name: str) -> HttpRe
         and author in (None, discussion.author)
     ]
     start = request.query_number("p") * store.page_size
-    shown = found[start : start + store.page_size]
-    return json_response({"discussions": shown, "count": len(found), "start": start})
+    page = summaries[start : start + store.page_size]
+    return json_response({"discussions": page, "count": len(summaries), "start": start})
 
 
 def show_discussion(store: HubStore, _request: HttpRequest, name: str, number: str) -> HttpResponse:
     repository = store.repository(name)
-    discussion = conversations.find_discussion(repository, int(number))
+    discussion = discussion_state.find_discussion(repository, int(number))
     answer = {**_summary_json(repository, discussion), "events": [_event_json(event) for event in discussion.events]}
     if discussion.base:
         answer["changes"] = {"base": f"refs/heads/{MAIN}", "mergeCommitId": discussion.merged}
         merged = discussion.status == "merged"
-        answer["filesWithConflicts"] = [] if merged else proposals.find_conflicts(store, name, discussion)
+        answer["filesWithConflicts"] = [] if merged else discussion_state.find_conflicts(store, name, discussion)
     return json_response(answer)
 
 
 def create_discussion(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
-    """A discussion, or a draft of a pull request."""
+    """Open a discussion or a draft pull request."""
     sent = request.json()
     author = require_credential(store, request).account
     title, body = _require_title(sent.get("title")), _require_content(sent.get("description"))
     if sent.get("pullRequest"):
-        opened = proposals.open_draft(store, name, author, title, body)
+        opened = discussion_state.open_draft(store, name, author, title, body)
     else:
-        opened = conversations.open_discussion(store, name, author, title, body)
+        opened = discussion_state.open_discussion(store, name, author, title, body)
     return json_response({"num": opened.number, "url": f"{request.base}/{name}/discussions/{opened.number}"})
 
 
 def create_comment(store: HubStore, request: HttpRequest, name: str, number: str) -> HttpResponse:
     content = _require_content(request.json().get("comment"))
-    said = conversations.add_comment(store, name, int(number), require_credential(store, request).account, content)
-    return json_response({"newMessage": _event_json(said)})
+    author = require_credential(store, request).account
+    comment = discussion_state.add_comment(store, name, int(number), author, content)
+    return json_response({"newMessage": _event_json(comment)})
 
 
 def update_comment(store: HubStore, request: HttpRequest, name: str, number: str, comment_id: str) -> HttpResponse:
-    """By whoever wrote it, and the repository's writers."""
+    """Edit a comment. Requires its author or a writer of the repository."""
     repository, credential = store.repository(name), require_credential(store, request)
-    discussion = conversations.find_discussion(repository, int(number))
-    author = conversations.find_comment(discussion, comment_id).author
+    discussion = discussion_state.find_discussion(repository, int(number))
+    author = discussion_state.find_comment(discussion, comment_id).author
     if author != credential.account and not may_write(credential, repository):
-        raise HttpError(403, "Forbidden: the comment is someone else's")
+        raise HttpError(403, "Forbidden: the comment belongs to another account")
     content = _require_content(request.json().get("content"))
-    edited = conversations.edit_comment(store, name, discussion.number, comment_id, credential.account, content)
+    edited = discussion_state.edit_comment(store, name, discussion.number, comment_id, credential.account, content)
     return json_response({"updatedComment": _event_json(edited)})
 
 
 def update_status(store: HubStore, request: HttpRequest, name: str, number: str) -> HttpResponse:
-    """Open or closed, with a word about it."""
+    """Open or close a discussion, with an optional comment."""
     sent = request.json()
     status = sent.get("status")
     if status not in ("open", "closed"):
-        raise HttpError(400, f"a discussion cannot be made {status}")
+        raise HttpError(400, f"invalid status: {status}")
     with store.writing:
         discussion = _require_author(store, request, name, number)
         if discussion.status == "merged":
             raise HttpError(409, f"pull request {number} is merged")
         author = require_credential(store, request).account
         if sent.get("comment"):
-            conversations.add_comment(store, name, discussion.number, author, _require_content(sent["comment"]))
-        changed = conversations.change_status(store, name, discussion.number, author, status)
+            discussion_state.add_comment(store, name, discussion.number, author, _require_content(sent["comment"]))
+        changed = discussion_state.change_status(store, name, discussion.number, author, status)
     return json_response({"newStatus": _event_json(changed)})
 
 
-def update_title(store: HubStore, request: HttpRequest, name: str, number: str) -> HttpResponse:
-    title = _require_title(request.json().get("title"))
-    discussion = _require_author(store, request, name, number)
-    renamed = conversations.change_title(
-        store, name, discussion.number, require_credential(store, request).account, title
-    )
-    return json_response({"newTitle": _event_json(renamed)})
-
-
 def handle_merge(store: HubStore, request: HttpRequest, name: str, number: str) -> HttpResponse:
-    """Onto main, with a word about it."""
-    said = request.json().get("comment")
+    """Merge a pull request into main, with an optional comment."""
+    comment = request.json().get("comment")
     author = require_credential(store, request).account
     with store.writing:
-        merged = proposals.merge_pull_request(store, name, int(number), author)
-        if said:
-            conversations.add_comment(store, name, int(number), author, _require_content(said))
+        merged = discussion_state.merge_pull_request(store, name, int(number), author)
+        if comment:
+            discussion_state.add_comment(store, name, int(number), author, _require_content(comment))
     return json_response({"mergeCommitId": merged.revision})
 
 
 def _require_author(store: HubStore, request: HttpRequest, name: str, number: str) -> Discussion:
-    """The discussion, which its author and the repository's writers may change."""
+    """Return the discussion. Requires its author or a writer of the repository."""
     repository = store.repository(name)
-    discussion = conversations.find_discussion(repository, int(number))
+    discussion = discussion_state.find_discussion(repository, int(number))
     credential = require_credential(store, request)
     if credential.account != discussion.author and not may_write(credential, repository):
         raise HttpError(403, "Forbidden: only its author and the repository's writers may do this")
@@ -128,13 +120,13 @@ def _require_author(store: HubStore, request: HttpRequest, name: str, number: st
 
 def _require_title(text: object) -> str:
     if not isinstance(text, str) or not 3 <= len(text.strip()) <= 200:
-        raise HttpError(400, "a title has 3 to 200 characters")
+        raise HttpError(400, "a title must have 3 to 200 characters")
     return text.strip()
 
 
 def _require_content(text: object) -> str:
     if not isinstance(text, str) or not 0 < len(text) <= LONGEST_COMMENT:
-        raise HttpError(400, f"a comment has 1 to {LONGEST_COMMENT} characters")
+        raise HttpError(400, f"a comment must have 1 to {LONGEST_COMMENT} characters")
     return text
 
 
@@ -169,7 +161,5 @@ def _event_json(event: DiscussionEvent) -> dict[str, object]:
             data = {"subject": event.title, "oid": event.revision}
         case StatusEvent():
             data = {"status": event.status}
-        case _:
-            data = {"from": event.before, "to": event.after}
     author = {"name": event.author}
     return {"id": event.id, "type": event.type, "createdAt": event.created, "author": author, "data": data}

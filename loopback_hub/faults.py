@@ -1,4 +1,4 @@
-"""What goes wrong between a client and the loopback Hub, by seed."""
+"""Inject reproducible network and server faults, selected by a seed."""
 
 import random
 import re
@@ -25,57 +25,57 @@ FaultKind = RequestFault | BodyFault | Literal["wrong bytes"]
 WITHOUT_BODY: tuple[FaultKind, ...] = get_args(RequestFault)
 WITH_BODY: tuple[FaultKind, ...] = (*WITHOUT_BODY, *get_args(BodyFault))
 FOR_PROGRAMS = re.compile(r"/api/|/.+(?:\.git/info/lfs|/resolve)/")
-"""Nobody needs the pages that people read to fail."""
+"""Paths of the API. Web pages get no faults."""
 DOWNLOAD = re.compile(r"/.+/resolve/.+")
 LONGEST_WAIT = 30
-"""Seconds that a client may be asked to wait."""
+"""Maximum of Retry-After in seconds."""
 DRIPS = 8
 LINES = 10
-"""Of a log, before it breaks off at the latest."""
+"""Maximum number of log lines before the connection breaks."""
 DRIP_SECONDS = 0.002
 
 
 class HangUp(Exception):
-    """The connection ends without an answer, or in the middle of one."""
+    """The connection closes before or during the response."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What one request suffers."""
+    """The fault of one request."""
 
     kind: FaultKind
     position: float
-    """From 0 to 1: how far into the body, or how long a wait."""
+    """From 0 to 1: position in the body, or share of the longest wait."""
 
 
 @dataclass(frozen=True)
 class FaultInjector:
-    """A share of the requests, each with a fault that depends on the seed and its number alone."""
+    """Gives a share of the requests a fault. It depends only on the seed and the number of the request."""
 
     seed: int
     share: float
 
     def pick(self, number: int, method: str, path: str) -> Fault | None:
-        """What the request of this number suffers, counted from 1; None for nothing."""
+        """Return the fault of request `number`, counted from 1, or None."""
         draw = random.Random(f"{self.seed} {number}")  # noqa: S311 - noise
         if draw.random() >= self.share or not FOR_PROGRAMS.match(path):
             return None
         kinds = WITHOUT_BODY if method == "HEAD" else WITH_BODY
-        # Only where the client has a hash to compare: nothing protects an answer in JSON.
+        # Only for downloads: the client has no hash to detect wrong bytes in JSON.
         if method == "GET" and DOWNLOAD.fullmatch(path):
             kinds = (*kinds, "wrong bytes")
         return Fault(draw.choice(kinds), draw.random())
 
 
 def replacement_response(fault: Fault) -> HttpResponse | None:
-    """The answer to a request that is never processed, None for one that is; raises HangUp."""
+    """Return the response that replaces the request, or None to process it. Raises HangUp."""
     match fault.kind:
         case "connection dropped":
             raise HangUp
         case "too many requests":
-            refused = HttpError(429, "Too many requests").response()
+            response = HttpError(429, "Too many requests").response()
             wait = str(round(fault.position * LONGEST_WAIT))
-            return replace(refused, headers={**refused.headers, "Retry-After": wait})
+            return replace(response, headers={**response.headers, "Retry-After": wait})
         case "internal error":
             return HttpError(500, "Internal error").response()
         case "bad gateway":
@@ -86,7 +86,7 @@ def replacement_response(fault: Fault) -> HttpResponse | None:
 
 
 def spoil_response(fault: Fault, response: HttpResponse) -> HttpResponse:
-    """What becomes of the answer to a request that was processed; raises HangUp."""
+    """Apply the fault to the response of a processed request. Raises HangUp."""
     match fault.kind:
         case "answer lost":
             raise HangUp
@@ -100,7 +100,7 @@ def spoil_response(fault: Fault, response: HttpResponse) -> HttpResponse:
 
 
 def send_pieces(fault: Fault, response: HttpResponse) -> Iterator[bytes]:
-    """The body as it is sent; raises HangUp where it ends early."""
+    """Yield the body in pieces. Raises HangUp where the connection breaks."""
     if not isinstance(response.body, bytes | Path):
         yield from islice(response.body, 1 + int(fault.position * LINES)) if "cut" in fault.kind else response.body
         raise HangUp
@@ -128,5 +128,5 @@ def _read_content(response: HttpResponse) -> bytes:
 
 
 def _gateway_response(status: int, reason: str) -> HttpResponse:
-    """As a proxy in front of the Hub answers: not in JSON."""
+    """An HTML error like that of a proxy in front of the Hub."""
     return HttpResponse(status, {"Content-Type": HTML}, f"<html><h1>{status} {reason}</h1></html>".encode())

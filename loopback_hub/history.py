@@ -1,4 +1,4 @@
-"""Commits upon commits, and the branches and tags that point at them."""
+"""Commits and branches in the store."""
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -16,9 +16,9 @@ from loopback_hub.store import (
 
 
 def commit_folder(store: HubStore, settings: Repository, folder: Path, author: str = "demo") -> str:
-    """Make main hold exactly the files of `folder`; the commit's id, new if they differ.
+    """Commit exactly the files of `folder` to main and return the commit id; no new commit if nothing changed.
 
-    A repository that is there already keeps everything but its gate and who sees it.
+    An existing repository takes only gating and visibility from `settings`.
     """
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -28,7 +28,7 @@ def commit_folder(store: HubStore, settings: Repository, folder: Path, author: s
     with store.writing:
         try:
             old = store.repository(settings.id)
-        except (UnknownRepository, MovedRepository):  # a name that became free
+        except (UnknownRepository, MovedRepository):  # the name is free
             create_repository(store, settings, f"Upload {folder.name}", author, files)
             return store.repository(settings.id).refs[MAIN]
         repository = replace(old, gated=settings.gated, private=settings.private, disabled=settings.disabled)
@@ -44,19 +44,21 @@ def commit_folder(store: HubStore, settings: Repository, folder: Path, author: s
 def create_repository(
     store: HubStore, repository: Repository, title: str, author: str, files: dict[str, FileEntry]
 ) -> None:
-    """A new repository whose main is one commit."""
+    """Create a repository with one commit on main."""
     with store.writing:
         commit = store.write_commit(repository.id, None, title, "", author, files)
-        begun = replace(repository, refs={MAIN: commit.revision})
-        store.save(begun)
-        store.announce(RepositoryEvent("create", "repo", begun))
+        created = replace(repository, refs={MAIN: commit.revision})
+        store.save(created)
+        store.announce(RepositoryEvent("create", "repo", created))
         store.announce(
-            RepositoryEvent("update", "repo.content", begun, (UpdatedRef(f"refs/heads/{MAIN}", None, commit.revision),))
+            RepositoryEvent(
+                "update", "repo.content", created, (UpdatedRef(f"refs/heads/{MAIN}", None, commit.revision),)
+            )
         )
 
 
 def push_commit(store: HubStore, name: str, branch: str, change: FileChanges, parent: str | None) -> Commit:
-    """A commit on `branch`; Stale unless that is still at `parent` (any state when None)."""
+    """Commit to `branch`. Raises StaleParent if `parent` is given and not the head of the branch."""
     with store.writing:
         repository = store.repository(name)
         if branch not in repository.refs:
@@ -70,21 +72,22 @@ def push_commit(store: HubStore, name: str, branch: str, change: FileChanges, pa
 
 
 def write_commit(store: HubStore, name: str, parent: Commit, change: FileChanges) -> Commit:
-    """The commit that `change` makes of `parent`, with nothing pointing at it yet; raises UnknownEntry."""
-    for gone in change.deleted:
-        if not any(_is_under(gone, path) for path in parent.files):
-            raise UnknownEntry(f"A file with this name doesn't exist: {gone}")
-    kept = {
-        path: entry for path, entry in parent.files.items() if not any(_is_under(gone, path) for gone in change.deleted)
+    """Create the commit without moving a ref. Raises UnknownEntry if a deleted path does not exist."""
+    for deleted in change.deleted:
+        if not any(_is_under(deleted, path) for path in parent.files):
+            raise UnknownEntry(f"A file with this name doesn't exist: {deleted}")
+    unchanged = {
+        path: entry
+        for path, entry in parent.files.items()
+        if not any(_is_under(deleted, path) for deleted in change.deleted)
     }
-    files = dict(sorted({**kept, **change.added}.items()))
+    files = dict(sorted({**unchanged, **change.added}.items()))
     return store.write_commit(name, parent.revision, change.title, change.body, change.author, files)
 
 
-def move_ref(store: HubStore, repository: Repository, branch: str, revision: str | None) -> None:
-    """Let a branch or pull request stand at `revision`; at None it ends."""
-    refs = {key: value for key, value in repository.refs.items() if key != branch}
-    moved = replace(repository, refs={**refs, branch: revision} if revision else refs)
+def move_ref(store: HubStore, repository: Repository, branch: str, revision: str) -> None:
+    """Set a branch or the head of a pull request to `revision`."""
+    moved = replace(repository, refs={**repository.refs, branch: revision})
     store.save(moved)
     ref = branch if branch.startswith("refs/") else f"refs/heads/{branch}"
     updated = UpdatedRef(ref, repository.refs.get(branch), revision)
@@ -92,7 +95,7 @@ def move_ref(store: HubStore, repository: Repository, branch: str, revision: str
 
 
 def create_branch(store: HubStore, name: str, branch: str, start: str) -> None:
-    """Raises Exists, or UnknownRevision for where it is to start."""
+    """Create a branch at `start`. Raises AlreadyExists or UnknownRevision."""
     with store.writing:
         repository = store.repository(name)
         if branch in repository.refs:
@@ -100,49 +103,14 @@ def create_branch(store: HubStore, name: str, branch: str, start: str) -> None:
         move_ref(store, repository, branch, store.commit(name, start).revision)
 
 
-def delete_branch(store: HubStore, name: str, branch: str) -> None:
-    """Raises UnknownRevision."""
-    with store.writing:
-        repository = store.repository(name)
-        if branch not in repository.refs:
-            raise UnknownRevision(branch)
-        move_ref(store, repository, branch, None)
-
-
-def create_tag(store: HubStore, name: str, tag: str, revision: str) -> None:
-    """Raises Exists, or UnknownRevision for what it is to name."""
-    with store.writing:
-        repository = store.repository(name)
-        if tag in repository.tags:
-            raise AlreadyExists(f"Tag already exists: {tag}")
-        commit = store.commit(name, revision).revision
-        tagged = replace(repository, tags={**repository.tags, tag: commit})
-        store.save(tagged)
-        store.announce(
-            RepositoryEvent("update", "repo.content", tagged, (UpdatedRef(f"refs/tags/{tag}", None, commit),))
-        )
-
-
-def delete_tag(store: HubStore, name: str, tag: str) -> None:
-    """Raises UnknownRevision."""
-    with store.writing:
-        repository = store.repository(name)
-        if tag not in repository.tags:
-            raise UnknownRevision(tag)
-        left = {key: value for key, value in repository.tags.items() if key != tag}
-        untagged = replace(repository, tags=left)
-        store.save(untagged)
-        updated = UpdatedRef(f"refs/tags/{tag}", repository.tags[tag], None)
-        store.announce(RepositoryEvent("update", "repo.content", untagged, (updated,)))
-
-
 def read_history(store: HubStore, name: str, revision: str) -> list[Commit]:
-    """A revision and everything before it, newest first."""
-    found = [store.commit(name, revision)]
-    while (parent := found[-1].parent) is not None:
-        found.append(store.commit(name, parent))
-    return found
+    """Return the commit of a revision and its ancestors, newest first."""
+    commits = [store.commit(name, revision)]
+    while (parent := commits[-1].parent) is not None:
+        commits.append(store.commit(name, parent))
+    return commits
 
 
-def _is_under(gone: str, path: str) -> bool:
-    return path == gone or (gone.endswith("/") and PurePosixPath(path).is_relative_to(gone))
+def _is_under(target: str, path: str) -> bool:
+    """Whether `path` is the file `target`, or is in the folder `target` (with a trailing slash)."""
+    return path == target or (target.endswith("/") and PurePosixPath(path).is_relative_to(target))

@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine, each in a folder and an environment of its own. No image is ever pulled."""
+"""Runs Jobs as processes of this machine, each with its own folder and environment. Images are not pulled."""
 
 import json
 import os
@@ -16,33 +16,32 @@ from typing import IO
 
 from antidote_ci.records import from_json, to_json
 from loopback_hub.blobs import replace_file
-from loopback_hub.job_records import TERMINAL_STAGES, JobStage, StoredJob
-from loopback_hub.records import utc_now
+from loopback_hub.records import TERMINAL_STAGES, JobStage, StoredJob, utc_now
 
 IMAGE = {"antidote-ci": (sys.executable, "-P", "-m", "antidote_ci"), "python": (sys.executable,)}
-"""What an image of ours would hold."""
+"""Programs of the antidote-ci image -> their commands on this machine."""
 INHERITED_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
-"""How many processes share its processors is nothing that a Job could know."""
+"""Variables of this process that a Job inherits, because Jobs share the processors with the tests."""
 GRACE_SECONDS = 10.0
-"""Between the request to end and the end."""
+"""Seconds between SIGTERM and SIGKILL."""
 POLL_SECONDS = 0.05
 KEEP_ALIVE_SECONDS = 15.0
 
 
 class JobProcesses:
-    """Every Job of a Hub: `<namespace>/<id>.json` and `.log` in a folder, and the processes of those that run."""
+    """The Jobs of a Hub: their files `<namespace>/<id>.json` and `.log`, and their processes."""
 
     def __init__(self, root: Path) -> None:
         self.enabled = False
-        """Whether commands run at all: they are those of whoever has a token, with the rights of this process."""
+        """Whether Jobs run. Their commands have the rights of this process."""
         self.environment: dict[str, str] = {}
-        """By which a Job finds this Hub."""
+        """Variables with which a Job connects to this Hub."""
         self.programs: dict[str, tuple[str, ...]] = dict(IMAGE)
-        """What every image holds: the first word of a command -> what is started in its place."""
-        self.broken: dict[str, str] = {}
-        """Image -> the message with which a Job of it never starts."""
-        self.penniless: set[str] = set()
-        """Accounts and organisations that cannot pay."""
+        """First word of a command -> the command that replaces it."""
+        self.broken_images: dict[str, str] = {}
+        """Image -> the error message with which its Jobs fail to start."""
+        self.without_credit: set[str] = set()
+        """Accounts and organisations without credit."""
         self._root = root
         self._changing = threading.RLock()
         self._running: dict[str, subprocess.Popen[str]] = {}
@@ -50,17 +49,17 @@ class JobProcesses:
         self._closing = threading.Event()
 
     def list_jobs(self, namespace: str) -> list[StoredJob]:
-        """The namespace's, newest first."""
-        found = [from_json(StoredJob, path.read_bytes()) for path in (self._root / namespace).glob("*.json")]
-        return sorted(found, key=lambda job: (job.created, job.id), reverse=True)
+        """Return the Jobs of a namespace, newest first."""
+        jobs = [from_json(StoredJob, path.read_bytes()) for path in (self._root / namespace).glob("*.json")]
+        return sorted(jobs, key=lambda job: (job.created, job.id), reverse=True)
 
     def find_job(self, namespace: str, job_id: str) -> StoredJob | None:
-        """The Job as it is now; None where there is none."""
+        """Return the current state of a Job, or None."""
         path = self._path(namespace, job_id)
         return from_json(StoredJob, path.read_bytes()) if path.is_file() else None
 
     def start(self, job: StoredJob, secrets: Mapping[str, str]) -> None:
-        """Keep the Job, and run it in a thread. The secrets go to its process and are kept nowhere."""
+        """Store the Job and run it in a thread. The secrets are passed to the process and not stored."""
         replace_file(self._path(job.namespace, job.id), to_json(job))
         thread = threading.Thread(target=self._run, args=(job, dict(secrets)))
         self._threads.append(thread)
@@ -70,7 +69,10 @@ class JobProcesses:
         self._end(job, "CANCELED", None)
 
     def follow_log(self, job: StoredJob) -> Iterator[str]:
-        """Its log from the beginning, each line as JSON, until it has ended; empty where nothing is new for long."""
+        """Yield the log from the first line, as lines of JSON, until the Job has ended.
+
+        Yields an empty line after KEEP_ALIVE_SECONDS without output.
+        """
         path, place, silent = self._log(job), 0, 0.0
         while not self._closing.is_set():
             ended = self._has_ended(job)
@@ -85,7 +87,7 @@ class JobProcesses:
             self._closing.wait(POLL_SECONDS)
 
     def close(self) -> None:
-        """End every process: a Hub that is gone has no Jobs."""
+        """Kill all processes."""
         self._closing.set()
         for process in list(self._running.values()):
             _signal(process, signal.SIGKILL)
@@ -93,7 +95,7 @@ class JobProcesses:
             thread.join()
 
     def _run(self, job: StoredJob, secrets: dict[str, str]) -> None:
-        if fault := self.broken.get(job.spec.image) if self.enabled else "this Hub runs no Jobs":
+        if fault := self.broken_images.get(job.spec.image) if self.enabled else "this Hub does not run Jobs":
             self._end(job, "ERROR", fault)
             return
         with tempfile.TemporaryDirectory(prefix="antidote-job-", ignore_cleanup_errors=True) as folder:
@@ -117,11 +119,11 @@ class JobProcesses:
     def _spawn(self, job: StoredJob, secrets: dict[str, str], folder: str) -> "subprocess.Popen[str]":
         program, *rest = [*job.spec.command, *job.spec.arguments]
         machine = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
-        there = {"PATH": os.defpath, "HOME": folder, "JOB_ID": job.id, **machine, **self.environment}
+        base = {"PATH": os.defpath, "HOME": folder, "JOB_ID": job.id, **machine, **self.environment}
         with self._changing:
             process = subprocess.Popen(
                 [*self.programs.get(program, (program,)), *rest],
-                env=there | job.spec.environment | secrets,
+                env=base | job.spec.environment | secrets,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -131,7 +133,7 @@ class JobProcesses:
                 start_new_session=True,
             )
             self._running[job.id] = process
-            # Cancelled before it began, or the Hub is closing.
+            # The Job was cancelled before it started, or the Hub is closing.
             if not self._set_stage(job, "RUNNING", None) or self._closing.is_set():
                 _signal(process, signal.SIGKILL)
         return process
@@ -143,7 +145,7 @@ class JobProcesses:
                 log.flush()
 
     def _end(self, job: StoredJob, stage: JobStage, message: str | None) -> None:
-        """Another end than its own: said at once, and asked of the process before it is made."""
+        """End a Job early: set the stage, send SIGTERM, and later SIGKILL."""
         if not self._set_stage(job, stage, message):
             return
         if process := self._running.get(job.id):
@@ -153,7 +155,7 @@ class JobProcesses:
             killer.start()
 
     def _set_stage(self, job: StoredJob, stage: JobStage, message: str | None) -> bool:
-        """False for a Job that has ended already: the first end stands."""
+        """Change the stage. Returns False if the Job has ended already."""
         with self._changing:
             old = self.find_job(job.namespace, job.id) or job
             if old.stage in TERMINAL_STAGES:
@@ -165,8 +167,8 @@ class JobProcesses:
             return True
 
     def _has_ended(self, job: StoredJob) -> bool:
-        found = self.find_job(job.namespace, job.id)
-        return found is None or (found.stage in TERMINAL_STAGES and job.id not in self._running)
+        current = self.find_job(job.namespace, job.id)
+        return current is None or (current.stage in TERMINAL_STAGES and job.id not in self._running)
 
     def _log(self, job: StoredJob) -> Path:
         return self._path(job.namespace, job.id).with_suffix(".log")
@@ -176,7 +178,7 @@ class JobProcesses:
 
 
 def _read_lines_after(path: Path, place: int) -> bytes:
-    """The whole lines of a file from `place` on."""
+    """Return the complete lines of a file from byte `place` on."""
     if not path.is_file():
         return b""
     with path.open("rb") as file:
@@ -186,6 +188,6 @@ def _read_lines_after(path: Path, place: int) -> bytes:
 
 
 def _signal(process: "subprocess.Popen[str]", number: int) -> None:
-    # It may be gone, and with it its group.
+    # The process group may have ended already.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)

@@ -1,14 +1,12 @@
-"""Jobs as the client starts, follows and cancels them."""
+"""Endpoints for Jobs."""
 
 import uuid
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qs, urlsplit
 
 from loopback_hub.accounts import is_owner, require_credential
-from loopback_hub.job_records import HARDWARE, Flavor, StoredJob, StoredJobSpec
 from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response, page_response
-from loopback_hub.records import utc_now
-from loopback_hub.registered import Credential
+from loopback_hub.records import HARDWARE, Credential, Flavor, StoredJob, StoredJobSpec, utc_now
 from loopback_hub.store import HubStore
 
 DEFAULT_SECONDS = 30 * 60
@@ -16,14 +14,14 @@ EVENTS = "text/event-stream; charset=utf-8"
 
 
 def list_hardware(_store: HubStore, _request: HttpRequest) -> HttpResponse:
-    return json_response([_flavor_json(each) for each in HARDWARE])
+    return json_response([_flavor_json(flavor) for flavor in HARDWARE])
 
 
 def handle_submit(store: HubStore, request: HttpRequest, namespace: str) -> HttpResponse:
     caller = _require_namespace(store, request, namespace)
     if caller.rights in ("read", "fine-grained"):
         raise HttpError(403, "Forbidden: this authentication method has insufficient permissions to start Jobs")
-    if namespace in store.jobs.penniless:
+    if namespace in store.jobs.without_credit:
         raise HttpError(402, "Payment required: add credits to run Jobs")
     sent = request.json()
     spec = _parse_spec(sent)
@@ -40,7 +38,7 @@ def start_job(
     secrets: Mapping[str, str],
     initiator: str,
 ) -> StoredJob:
-    """A new Job of `spec`, with `environment` beside its own: what a webhook adds. The secrets are shown to nobody."""
+    """Start a Job of `spec`. `environment` holds the variables that a webhook adds. `secrets` are never returned."""
     job = StoredJob(uuid.uuid4().hex[:24], namespace, initiator, spec, utc_now())
     store.jobs.start(job, {**environment, **secrets})
     return job
@@ -49,13 +47,13 @@ def start_job(
 def list_jobs(store: HubStore, request: HttpRequest, namespace: str) -> HttpResponse:
     _require_namespace(store, request, namespace)
     query = parse_qs(urlsplit(request.path).query)
-    stages, labels = query.get("stage"), {tuple(each.split("=", 1)) for each in query.get("label", [])}
-    found = [
+    stages, labels = query.get("stage"), {tuple(label.split("=", 1)) for label in query.get("label", [])}
+    jobs = [
         job_json(job)
         for job in store.jobs.list_jobs(namespace)
         if (stages is None or job.stage in stages) and labels <= set(job.spec.labels.items())
     ]
-    return page_response(found, request, store.page_size)
+    return page_response(jobs, request, store.page_size)
 
 
 def show_job(store: HubStore, request: HttpRequest, namespace: str, job_id: str) -> HttpResponse:
@@ -63,7 +61,7 @@ def show_job(store: HubStore, request: HttpRequest, namespace: str, job_id: str)
 
 
 def stream_logs(store: HubStore, request: HttpRequest, namespace: str, job_id: str) -> HttpResponse:
-    """Server-sent events, from the first line on: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+    """Stream the log from the first line as server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
     return HttpResponse(
         200,
         {"Content-Type": EVENTS},
@@ -77,7 +75,7 @@ def cancel_job(store: HubStore, request: HttpRequest, namespace: str, job_id: st
 
 
 def require_job(store: HubStore, request: HttpRequest, namespace: str, job_id: str) -> StoredJob:
-    """A Job of a namespace in which the caller is at home."""
+    """Return a Job. Requires a namespace of the caller."""
     _require_namespace(store, request, namespace)
     job = store.jobs.find_job(namespace, job_id)
     if job is None:
@@ -100,7 +98,7 @@ def job_json(job: StoredJob) -> dict[str, object]:
 
 
 def spec_json(spec: StoredJobSpec) -> dict[str, object]:
-    """Without its secrets, which nobody is shown."""
+    """Return the spec as JSON. Secrets are never returned."""
     return {
         "dockerImage": spec.image,
         "spaceId": None,
@@ -117,21 +115,21 @@ def spec_json(spec: StoredJobSpec) -> dict[str, object]:
 def _require_namespace(store: HubStore, request: HttpRequest, namespace: str) -> Credential:
     caller = require_credential(store, request)
     if not is_owner(caller, namespace):
-        raise HttpError(403, f"Forbidden: you are no member of {namespace}")
+        raise HttpError(403, f"Forbidden: you are not a member of {namespace}")
     return caller
 
 
 def _parse_spec(sent: dict[str, object]) -> StoredJobSpec:
     flavor, seconds = sent.get("flavor"), sent.get("timeoutSeconds", DEFAULT_SECONDS)
-    if flavor not in {each.name for each in HARDWARE}:
+    if flavor not in {flavor.name for flavor in HARDWARE}:
         raise HttpError(400, f"Invalid flavor: {flavor}")
     if not isinstance(seconds, int) or seconds < 1:
-        raise HttpError(400, "timeoutSeconds is a number of seconds")
+        raise HttpError(400, "timeoutSeconds must be a positive number of seconds")
     if not isinstance(sent.get("dockerImage"), str):
-        raise HttpError(400, "a Job needs an image")
+        raise HttpError(400, "a Job requires an image")
     command, arguments = (_require_list(sent.get(key, [])) for key in ("command", "arguments"))
     if not command:
-        raise HttpError(400, "a Job needs a command")
+        raise HttpError(400, "a Job requires a command")
     return StoredJobSpec(
         str(sent["dockerImage"]),
         command,
@@ -145,15 +143,15 @@ def _parse_spec(sent: dict[str, object]) -> StoredJobSpec:
 
 def _require_list(value: object) -> list[str]:
     if not isinstance(value, list):
-        raise HttpError(400, "a command is a list")
-    return [str(each) for each in value]
+        raise HttpError(400, "a command must be a list")
+    return [str(item) for item in value]
 
 
 def _require_texts(sent: dict[str, object], key: str) -> dict[str, str]:
     value = sent.get(key) or {}
     if not isinstance(value, dict):
-        raise HttpError(400, f"{key} is no object")
-    return {str(name): str(each) for name, each in value.items()}
+        raise HttpError(400, f"{key} must be an object")
+    return {str(name): str(text) for name, text in value.items()}
 
 
 def _encode_events(lines: Iterator[str]) -> Iterator[bytes]:

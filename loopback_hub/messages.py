@@ -1,11 +1,11 @@
-"""One request and one response, apart from the sockets they travel on."""
+"""HTTP requests, responses and errors, independent of sockets."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from loopback_hub.blobs import ReadableStream
 
@@ -15,15 +15,15 @@ HTML = "text/html; charset=utf-8"
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """A request whose path has been taken apart by its route."""
+    """An HTTP request."""
 
     base: str
-    """The Hub's own address, for links."""
+    """The URL of the Hub, for links."""
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: ReadableStream
     path: str = "/"
-    """With its query, as it was sent."""
+    """Path and query as they were sent."""
 
     @property
     def token(self) -> str | None:
@@ -31,22 +31,18 @@ class HttpRequest:
         return token if kind == "Bearer" and token else None
 
     def query_number(self, key: str) -> int:
-        """A whole number of the query, 0 when it is not there."""
+        """Return a parameter of the query as an integer, 0 if it is absent."""
         text = self.query.get(key, "0")
         if not text.isdecimal():
-            raise HttpError(400, f"{key} is no number")
+            raise HttpError(400, f"{key} is not a number")
         return int(text)
 
     def has_flag(self, key: str) -> bool:
         """Whether the query sets `key`."""
         return self.query.get(key, "").lower() in ("1", "true")
 
-    def form(self) -> dict[str, list[str]]:
-        """A body that a browser's form would send."""
-        return parse_qs(self.body.read().decode("utf-8", "replace"))
-
     def json(self) -> dict[str, Any]:
-        """The body; empty where nothing was sent."""
+        """Parse the body as a JSON object; an empty body gives an empty object."""
         try:
             content = json.loads(self.body.read() or b"{}")
         except ValueError as error:
@@ -58,17 +54,17 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """Bytes, a span of a file, or pieces as they come to be."""
+    """An HTTP response. The body is bytes, a byte range of a file, or a stream."""
 
     status: int
     headers: dict[str, str]
     body: bytes | Path | Iterator[bytes]
     span: tuple[int, int] = (0, 0)
-    """Where the part of a file starts, and its bytes."""
+    """Start and length of the byte range if the body is a file."""
 
     @property
     def is_streamed(self) -> bool:
-        """Whether nobody knows yet how much it will be."""
+        """Whether the length of the body is unknown."""
         return not isinstance(self.body, bytes | Path)
 
     @property
@@ -77,12 +73,12 @@ class HttpResponse:
 
 
 class HttpError(Exception):
-    """An answer other than success, with the code by which the client knows which."""
+    """An error response with the error code that the client reads."""
 
     def __init__(
         self, status: int, message: str, code: str | None = None, body: Mapping[str, object] | None = None
     ) -> None:
-        """`body` is what the client reads beside the message."""
+        """`body` holds additional fields of the JSON body."""
         super().__init__(message)
         self.status = status
         self.code = code
@@ -101,7 +97,7 @@ def json_response(content: object, status: int = 200, headers: Mapping[str, str]
 
 
 def page_response(items: Sequence[object], request: HttpRequest, size: int) -> HttpResponse:
-    """The part of a listing that `?p=` asks for, and the way to the next."""
+    """Return the page `?p=` of a list, with a link to the next page."""
     number = request.query_number("p")
     headers = {"X-Total-Count": str(len(items))}
     if (number + 1) * size < len(items):

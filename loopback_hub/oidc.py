@@ -1,6 +1,6 @@
-"""A workflow that publishes without a token of its own: it proves its name, and gets one that expires.
+"""Trusted publishing: a GitHub workflow exchanges its identity token for a Hub token that expires.
 
-Both ends are here: what GitHub gives to a job that asks for its identity, and what the Hub gives for that.
+This module implements GitHub's endpoint for the identity token and the Hub's endpoint for the exchange.
 https://huggingface.co/docs/hub/trusted-publishers, https://www.rfc-editor.org/rfc/rfc8693
 """
 
@@ -14,7 +14,7 @@ from typing import cast
 
 from loopback_hub.accounts import add_credential, hash_token
 from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response
-from loopback_hub.registered import Credential, TrustedPublisher
+from loopback_hub.records import Credential, TrustedPublisher
 from loopback_hub.store import HubStore
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -24,7 +24,7 @@ ID_SECONDS = 300
 
 
 def job_environment(store: HubStore, endpoint: str, publisher: TrustedPublisher) -> dict[str, str]:
-    """What a job of the workflow finds in its environment, when it may ask for its identity."""
+    """Return the environment variables that GitHub sets for a job with the right `id-token: write`."""
     return {
         "GITHUB_ACTIONS": "true",
         "ACTIONS_ID_TOKEN_REQUEST_URL": f"{endpoint}/oidc/{publisher.workflow}",
@@ -34,9 +34,9 @@ def job_environment(store: HubStore, endpoint: str, publisher: TrustedPublisher)
 
 
 def issue_identity(store: HubStore, request: HttpRequest, workflow: str) -> HttpResponse:
-    """The job's identity, signed, for whoever it is shown to."""
+    """Return the signed identity token of a job for the requested audience."""
     if not hmac.compare_digest((request.token or "").encode(), _sign(store, workflow).encode()):
-        raise HttpError(401, "this job has no identity")
+        raise HttpError(401, "invalid request token")
     claims = {
         "repository": workflow,
         "aud": request.query.get("audience", ""),
@@ -47,13 +47,13 @@ def issue_identity(store: HubStore, request: HttpRequest, workflow: str) -> Http
 
 
 def exchange_token(store: HubStore, request: HttpRequest) -> HttpResponse:
-    """A token that may write to the one repository which trusts this workflow."""
+    """Exchange an identity token for a Hub token that may write to the trusted repository."""
     sent = request.json()
     if (sent.get("grant_type"), sent.get("subject_token_type")) != (EXCHANGE, ID_TOKEN):
         raise HttpError(400, "unsupported_grant_type")
     claims = _verify_claims(store, str(sent.get("subject_token")))
     if claims.get("aud") != request.base:
-        raise HttpError(400, "invalid_grant: the identity is meant for another Hub")
+        raise HttpError(400, "invalid_grant: the identity token has another audience")
     publisher = TrustedPublisher(str(sent.get("resource")), str(claims["repository"]))
     if publisher not in store.accounts().publishers:
         raise HttpError(403, f"{publisher.repository} does not trust the workflows of {publisher.workflow}")
@@ -67,10 +67,10 @@ def exchange_token(store: HubStore, request: HttpRequest) -> HttpResponse:
 
 
 def _verify_claims(store: HubStore, token: str) -> dict[str, object]:
-    """What an identity says, if it is ours and not too old."""
+    """Return the claims. Raises HttpError if the signature is wrong or the token has expired."""
     content, _, signature = token.rpartition(".")
     if not hmac.compare_digest(signature.encode(), _sign(store, content).encode()):
-        raise HttpError(400, "invalid_grant: the identity's signature is wrong")
+        raise HttpError(400, "invalid_grant: the signature is wrong")
     claims = cast(dict[str, object], json.loads(base64.urlsafe_b64decode(content.partition(".")[2] + "==")))
     if int(str(claims["exp"])) < time.time():
         raise HttpError(400, "invalid_grant: the identity has expired")

@@ -1,6 +1,6 @@
-"""The pages a person opens: the repositories, one repository, one pull request.
+"""Web pages: the list of repositories, a repository, a discussion.
 
-Names, titles, bodies and paths come from strangers: the templates escape everything.
+Names, titles, bodies and paths are untrusted. The templates escape everything.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from antidote_ci.report.text import pluralize
 from loopback_hub.accounts import may_read, optional_credential
-from loopback_hub.conversations import find_discussion
+from loopback_hub.discussion_state import find_discussion
 from loopback_hub.messages import HttpRequest, HttpResponse, html_response
 from loopback_hub.records import MAIN, Commit
 from loopback_hub.store import HubStore
@@ -23,7 +23,7 @@ REPORT = "antidote/report.html"
 
 @dataclass(frozen=True)
 class FileRow:
-    """A file in a listing. `state` is added, changed, removed, or empty outside a pull request."""
+    """A row of a file list. `state` is added, changed, removed, or empty outside a pull request."""
 
     path: str
     size: int
@@ -32,22 +32,22 @@ class FileRow:
 
 
 def render_index(store: HubStore, request: HttpRequest) -> HttpResponse:
-    """The repositories that the caller may see."""
-    who = optional_credential(store, request)
-    names = [name for name in store.names() if may_read(who, store.repository(name))]
+    """List the repositories that the caller may see."""
+    credential = optional_credential(store, request)
+    names = [name for name in store.names() if may_read(credential, store.repository(name))]
     return _render_page("index.html", title="Repositories", names=[(name, _repository_address(name)) for name in names])
 
 
 def render_repository(store: HubStore, _request: HttpRequest, name: str, revision: str = MAIN) -> HttpResponse:
-    """The files at a revision, and the discussions."""
+    """Show the files at a revision and the discussions."""
     commit = store.commit(name, revision)
-    known = store.repository(name)
-    discussions = [(found, _discussion_address(name, found.number)) for found in reversed(known.discussions)]
+    repository = store.repository(name)
+    discussions = [(item, _discussion_address(name, item.number)) for item in reversed(repository.discussions)]
     files = [_file_row(name, commit, path, "") for path in commit.files]
     return _render_page(
         "repository.html",
         title=name,
-        repository=known,
+        repository=repository,
         revision=revision,
         commit=commit,
         files=files,
@@ -56,19 +56,19 @@ def render_repository(store: HubStore, _request: HttpRequest, name: str, revisio
 
 
 def render_discussion(store: HubStore, _request: HttpRequest, name: str, number: str) -> HttpResponse:
-    """Title, state and what was said; a pull request's changed files, with the report on top when there is one."""
-    found = find_discussion(store.repository(name), int(number))
+    """Show a discussion; for a pull request also its changed files and a link to the report."""
+    discussion = find_discussion(store.repository(name), int(number))
     changes, report, head = [], None, None
-    if found.base:
-        commit, base = store.commit(name, found.ref), store.commit(name, found.base)
+    if discussion.base:
+        commit, base = store.commit(name, discussion.ref), store.commit(name, discussion.base)
         changes, head = _changed_rows(name, commit, base), commit.revision
         report = _file_address(name, commit.revision, REPORT) if REPORT in commit.files else None
     return _render_page(
         "discussion.html",
-        title=found.title,
+        title=discussion.title,
         name=name,
         address=_repository_address(name),
-        discussion=found,
+        discussion=discussion,
         head=head,
         changes=changes,
         report=report,
@@ -105,7 +105,7 @@ def _file_address(name: str, revision: str, path: str) -> str:
 
 
 def _format_size(size: int) -> str:
-    """1234567 as 1.2 MB."""
+    """Format 1234567 as 1.2 MB."""
     for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= bytes_:
             return f"{size / bytes_:.1f} {unit}"

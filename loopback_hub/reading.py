@@ -1,12 +1,14 @@
-"""What the client asks when it pulls: the description of a repository, and its files."""
+"""Endpoints that read a repository: its description, file lists and files."""
 
 import re
+from itertools import pairwise
 from pathlib import PurePosixPath
 
+from loopback_hub import history
 from loopback_hub.cards import parse_card
-from loopback_hub.messages import HTML, HttpError, HttpRequest, HttpResponse, json_response
+from loopback_hub.messages import HTML, HttpError, HttpRequest, HttpResponse, json_response, page_response
 from loopback_hub.records import MAIN, Commit, FileEntry
-from loopback_hub.security import scan_commit
+from loopback_hub.security import scan_commit, scan_file
 from loopback_hub.store import HubStore, is_path
 
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -14,7 +16,7 @@ CONTENT_TYPES = {".html": HTML, ".json": "application/json", ".md": "text/plain;
 
 
 def show_repository(store: HubStore, request: HttpRequest, name: str, revision: str = MAIN) -> HttpResponse:
-    """The description of a repository at a revision; public even where the files are gated."""
+    """Describe a repository at a revision. The description of a gated repository is public."""
     repository = store.repository(name)
     commit = store.commit(name, revision)
     security = {"securityRepoStatus": scan_commit(store, commit)} if request.has_flag("securityStatus") else {}
@@ -46,32 +48,31 @@ def _card_data(store: HubStore, commit: Commit) -> dict[str, object]:
     try:
         return parse_card(path.read_text(encoding="utf-8")) if path else {}
     except ValueError:
-        # A card can be broken by a push with git, and the repository must still be readable.
+        # A push with git can break the card; the repository must stay readable.
         return {}
 
 
 def _sibling_json(path: str, entry: FileEntry, sizes: bool) -> dict[str, object]:
     if not sizes:
         return {"rfilename": path}
-    known: dict[str, object] = {"rfilename": path, "size": entry.size, "blobId": entry.git_id}
+    sibling: dict[str, object] = {"rfilename": path, "size": entry.size, "blobId": entry.git_id}
     if entry.pointer_size is not None:
-        lfs = {"sha256": entry.sha256, "size": entry.size, "pointerSize": entry.pointer_size}
-        known["lfs"] = lfs
-    return known
+        sibling["lfs"] = {"sha256": entry.sha256, "size": entry.size, "pointerSize": entry.pointer_size}
+    return sibling
 
 
 def serve_file(store: HubStore, request: HttpRequest, name: str, revision: str, path: str) -> HttpResponse:
-    """A file's bytes, or a span of them."""
+    """Send a file or a byte range of it."""
     commit = store.commit(name, revision)
     entry = commit.files.get(path) if is_path(path) else None
     if entry is None:
         raise HttpError(404, "Entry not found", "EntryNotFound")
     blob = store.blobs.path(entry.sha256)
     if blob is None:
-        raise FileNotFoundError(f"the blob of {path} in {name} is gone")
+        raise FileNotFoundError(f"the blob of {path} in {name} is missing")
     headers = {
         "Content-Type": CONTENT_TYPES.get(PurePosixPath(path).suffix, "application/octet-stream"),
-        # A repository's page is a stranger's: it may not speak to the Hub as if it were the Hub.
+        # A page in a repository is untrusted and must not have the origin of the Hub.
         "Content-Security-Policy": "sandbox allow-scripts allow-popups",
         "X-Repo-Commit": commit.revision,
         "ETag": f'"{entry.tag}"',
@@ -85,7 +86,7 @@ def serve_file(store: HubStore, request: HttpRequest, name: str, revision: str, 
 
 
 def _parse_range(text: str, size: int) -> tuple[int, int]:
-    """Start and length of `bytes=a-b`, `bytes=a-` or `bytes=-n`. https://www.rfc-editor.org/rfc/rfc9110#section-14"""
+    """Return start and length of `bytes=a-b`, `bytes=a-` or `bytes=-n`. https://www.rfc-editor.org/rfc/rfc9110#section-14"""
     span = RANGE.fullmatch(text)
     if span is None or span.groups() == ("", ""):
         raise HttpError(416, f"cannot serve {text!r} of {size} bytes")
@@ -95,3 +96,63 @@ def _parse_range(text: str, size: int) -> tuple[int, int]:
     if start >= end:
         raise HttpError(416, f"cannot serve {text!r} of {size} bytes")
     return start, end - start
+
+
+TreeItem = dict[str, object]
+
+
+def list_tree(store: HubStore, request: HttpRequest, name: str, revision: str, path: str = "") -> HttpResponse:
+    """List a folder, or with ?recursive=true also its subfolders."""
+    commit = store.commit(name, revision)
+    root = PurePosixPath(path)
+    descendants = [item for item in _sorted_paths(commit) if root in PurePosixPath(item).parents]
+    if path and not descendants:
+        raise HttpError(404, "Entry not found", "EntryNotFound")
+    listed = [item for item in descendants if request.has_flag("recursive") or PurePosixPath(item).parent == root]
+    items = [_item_json(commit, item) for item in listed]
+    return page_response(
+        _expand_items(store, name, commit, items) if request.has_flag("expand") else items, request, store.page_size
+    )
+
+
+def _expand_items(store: HubStore, name: str, commit: Commit, items: list[TreeItem]) -> list[TreeItem]:
+    """Add the last commit and the scan result to every file."""
+    log = history.read_history(store, name, commit.revision)
+    return [
+        {
+            **item,
+            "lastCommit": _find_last_change(log, path),
+            "securityFileStatus": scan_file(store, path, commit.files[path]),
+        }
+        if (path := str(item["path"])) in commit.files
+        else item
+        for item in items
+    ]
+
+
+def _find_last_change(log: list[Commit], path: str) -> dict[str, str]:
+    """Return the newest commit that changed the file."""
+    for commit, parent in pairwise(log):
+        if commit.files.get(path) != parent.files.get(path):
+            return _commit_summary(commit)
+    return _commit_summary(log[-1])
+
+
+def _commit_summary(commit: Commit) -> dict[str, str]:
+    return {"id": commit.revision, "title": commit.title, "date": commit.created}
+
+
+def _sorted_paths(commit: Commit) -> list[str]:
+    """Return all folders, then all files."""
+    folders = {str(up) for path in commit.files for up in PurePosixPath(path).parents} - {"."}
+    return [*sorted(folders), *commit.files]
+
+
+def _item_json(commit: Commit, path: str) -> TreeItem:
+    entry = commit.files.get(path)
+    if entry is None:
+        return {"type": "directory", "path": path, "oid": "0" * 40, "size": 0}
+    item: TreeItem = {"type": "file", "path": path, "oid": entry.git_id, "size": entry.size}
+    if entry.pointer_size is not None:
+        item["lfs"] = {"oid": entry.sha256, "size": entry.size, "pointerSize": entry.pointer_size}
+    return item

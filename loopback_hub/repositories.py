@@ -1,21 +1,25 @@
-"""Repositories come, change their settings and their names, and go."""
+"""Endpoints for repositories, branches and commits."""
 
 import io
+import re
 from dataclasses import replace
 
 from loopback_hub import history
 from loopback_hub.accounts import is_owner, require_credential, require_writer
 from loopback_hub.blobs import LARGE_SUFFIXES
-from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response
-from loopback_hub.records import Repository, RepositoryEvent, utc_now
+from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response, page_response
+from loopback_hub.records import MAIN, Commit, Repository, RepositoryEvent, utc_now
 from loopback_hub.store import NAME, HubStore
 
 KINDS = {"model": "", "dataset": "datasets/"}
 ATTRIBUTES = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in sorted(LARGE_SUFFIXES))
 
 
+BRANCH = re.compile(r"(?!refs/|[0-9a-f]{40}$)[A-Za-z0-9_][A-Za-z0-9._/-]*")
+
+
 def handle_create(store: HubStore, request: HttpRequest) -> HttpResponse:
-    """A repository of one commit, which says what belongs into large-file storage."""
+    """Create a repository with one commit, whose .gitattributes lists the suffixes for git-lfs."""
     sent = request.json()
     credential = require_credential(store, request)
     namespace = sent.get("organization") or credential.account
@@ -29,8 +33,8 @@ def handle_create(store: HubStore, request: HttpRequest) -> HttpResponse:
     with store.writing:
         if name in store.names():
             raise HttpError(409, "You already created this model repo", body=answer)
-        begun = Repository(name, utc_now(), {}, private=_is_private(sent) or False)
-        history.create_repository(store, begun, "initial commit", credential.account, attributes)
+        repository = Repository(name, utc_now(), {}, private=_is_private(sent) or False)
+        history.create_repository(store, repository, "initial commit", credential.account, attributes)
     return json_response(answer)
 
 
@@ -38,18 +42,18 @@ def handle_delete(store: HubStore, request: HttpRequest) -> HttpResponse:
     sent = request.json()
     name = f"{_prefix(sent)}{sent.get('organization') or require_credential(store, request).account}/{sent.get('name')}"
     with store.writing:
-        gone = require_writer(store, request, name)
+        repository = require_writer(store, request, name)
         store.delete(name)
-        store.announce(RepositoryEvent("delete", "repo", gone))
+        store.announce(RepositoryEvent("delete", "repo", repository))
     return json_response({})
 
 
 def update_settings(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
-    """Its gate and who sees it."""
+    """Change gating and visibility."""
     sent = request.json()
     gated, private = sent.get("gated"), _is_private(sent)
     if gated not in (None, "auto", "manual", False):
-        raise HttpError(400, f"gated is {gated!r}: auto, manual or false")
+        raise HttpError(400, f"gated must be auto, manual or false, not {gated!r}")
     with store.writing:
         repository = store.repository(name)
         changed = replace(
@@ -63,7 +67,7 @@ def update_settings(store: HubStore, request: HttpRequest, name: str) -> HttpRes
 
 
 def handle_move(store: HubStore, request: HttpRequest) -> HttpResponse:
-    """Another name, or another owner."""
+    """Rename a repository or move it to another namespace."""
     sent = request.json()
     old, new = (f"{_prefix(sent)}{sent.get(key)}" for key in ("fromRepo", "toRepo"))
     with store.writing:
@@ -80,16 +84,41 @@ def handle_move(store: HubStore, request: HttpRequest) -> HttpResponse:
 
 
 def _prefix(sent: dict[str, object]) -> str:
-    """Of the name by which this Hub keeps a repository of the kind that was asked for."""
+    """The prefix of the store's name for the requested repository type."""
     kind = sent.get("type") or "model"
     if not isinstance(kind, str) or kind not in KINDS:
-        raise HttpError(400, f"this Hub keeps models and datasets, not {kind}")
+        raise HttpError(400, f"repository type {kind} is not supported; use model or dataset")
     return KINDS[kind]
 
 
 def _is_private(sent: dict[str, object]) -> bool | None:
-    """None when nothing is said about it."""
+    """The requested visibility, or None if the request does not name it."""
     if "visibility" in sent:
         return sent["visibility"] == "private"
     private = sent.get("private")
     return private if isinstance(private, bool) else None
+
+
+def list_commits(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
+    """List the history of a revision, newest first."""
+    return page_response(
+        [_commit_json(commit) for commit in history.read_history(store, name, revision)], request, store.page_size
+    )
+
+
+def handle_create_branch(store: HubStore, request: HttpRequest, name: str, branch: str) -> HttpResponse:
+    if not BRANCH.fullmatch(branch):
+        raise HttpError(400, f"Invalid branch name: {branch}")
+    history.create_branch(store, name, branch, request.json().get("startingPoint") or MAIN)
+    return json_response({})
+
+
+def _commit_json(commit: Commit) -> dict[str, object]:
+    return {
+        "id": commit.revision,
+        "title": commit.title,
+        "message": commit.body,
+        "authors": [{"user": commit.author}],
+        "date": commit.created,
+        "parents": [commit.parent] if commit.parent else [],
+    }

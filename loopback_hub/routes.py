@@ -1,27 +1,22 @@
-"""Which function answers which request, and who may ask. Each lies beside this file, and knows nothing of sockets."""
+"""The table of routes: method, path, access check and handler."""
 
 import re
 from collections.abc import Callable
 
 from loopback_hub import (
-    admissions,
-    commits,
+    accounts,
     discussions,
-    identity,
     jobs,
-    large,
     oidc,
     pages,
     reading,
     repositories,
-    trees,
     webhooks,
     writing,
 )
 from loopback_hub.accounts import require_commenter, require_file_reader, require_reader, require_writer
-from loopback_hub.conversations import UnknownDiscussion
+from loopback_hub.discussion_state import MergeConflict, UnknownDiscussion
 from loopback_hub.messages import HttpError, HttpRequest, HttpResponse
-from loopback_hub.proposals import MergeConflict
 from loopback_hub.store import (
     AlreadyExists,
     HubStore,
@@ -48,11 +43,11 @@ Route = tuple[str, re.Pattern[str], Handler]
 
 
 def _allow_anyone(_store: HubStore, _request: HttpRequest, _name: str) -> None:
-    """Anyone, or the function asks itself."""
+    """Allow every request; the handler may check access itself."""
 
 
 def _with_check(check: AccessCheck, answer: Handler) -> Handler:
-    """`answer` for those who pass `check`, and what goes wrong in it in HTTP's words."""
+    """Return a handler that runs `check` before `answer` and maps their exceptions to HTTP errors."""
 
     def respond(store: HubStore, request: HttpRequest, **parts: str) -> HttpResponse:
         try:
@@ -61,7 +56,7 @@ def _with_check(check: AccessCheck, answer: Handler) -> Handler:
         except MovedRepository as moved:
             return HttpResponse(307, {"Location": request.path.replace(moved.before, moved.after, 1)}, b"")
         except UnknownRepository:
-            # As the Hub does, a stranger is not told whether a repository exists.
+            # Like the Hub, do not reveal to anonymous users whether a repository exists.
             status = 404 if request.token else 401
             raise HttpError(status, "Repository not found", "RepoNotFound") from None
         except UnknownRevision as error:
@@ -70,9 +65,7 @@ def _with_check(check: AccessCheck, answer: Handler) -> Handler:
             raise HttpError(404, str(error), "EntryNotFound") from None
         except UnknownDiscussion as error:
             raise HttpError(404, str(error)) from None
-        except AlreadyExists as error:
-            raise HttpError(409, str(error)) from None
-        except MergeConflict as error:
+        except (AlreadyExists, MergeConflict) as error:
             raise HttpError(409, str(error)) from None
         except StaleParent as error:
             raise HttpError(412, str(error)) from None
@@ -83,7 +76,7 @@ def _with_check(check: AccessCheck, answer: Handler) -> Handler:
 ROUTES: list[Route] = [
     (method, re.compile(path), _with_check(check, answer))
     for method, path, check, answer in (
-        ("GET", "/api/whoami-v2", _allow_anyone, identity.whoami),
+        ("GET", "/api/whoami-v2", _allow_anyone, accounts.whoami),
         ("POST", "/api/validate-yaml", _allow_anyone, writing.validate_card),
         ("POST", "/api/repos/create", _allow_anyone, repositories.handle_create),
         ("DELETE", "/api/repos/delete", _allow_anyone, repositories.handle_delete),
@@ -104,22 +97,13 @@ ROUTES: list[Route] = [
         ("GET", "/oidc/(?P<workflow>[^/]+/[^/]+)", _allow_anyone, oidc.issue_identity),
         ("GET", REPOSITORY, require_reader, reading.show_repository),
         ("GET", rf"{REPOSITORY}/revision/{REVISION}", require_reader, reading.show_repository),
-        ("GET", rf"{REPOSITORY}/tree/{REVISION}", require_reader, trees.list_tree),
-        ("GET", rf"{REPOSITORY}/tree/{REVISION}/(?P<path>.+)", require_reader, trees.list_tree),
-        ("POST", rf"{REPOSITORY}/paths-info/{REVISION}", require_reader, trees.list_paths),
-        ("GET", rf"{REPOSITORY}/auth-check", require_file_reader, identity.check_access),
-        ("GET", rf"{REPOSITORY}/auth-check/write", require_writer, identity.check_access),
+        ("GET", rf"{REPOSITORY}/tree/{REVISION}", require_reader, reading.list_tree),
+        ("GET", rf"{REPOSITORY}/tree/{REVISION}/(?P<path>.+)", require_reader, reading.list_tree),
+        ("GET", rf"{REPOSITORY}/auth-check", require_file_reader, accounts.check_access),
+        ("GET", rf"{REPOSITORY}/auth-check/write", require_writer, accounts.check_access),
         ("PUT", rf"{REPOSITORY}/settings", require_writer, repositories.update_settings),
-        ("POST", rf"{REPOSITORY}/user-access-request/grant", require_writer, admissions.grant_access),
-        ("POST", rf"{REPOSITORY}/user-access-request/handle", require_writer, admissions.decide_access),
-        ("GET", rf"{REPOSITORY}/user-access-request/(?P<standing>[a-z]+)", require_writer, admissions.list_requests),
-        ("POST", rf"/{NAME}/ask-access", require_reader, admissions.request_access),
-        ("GET", rf"{REPOSITORY}/refs", require_reader, commits.list_refs),
-        ("GET", rf"{REPOSITORY}/commits/{REVISION}", require_reader, commits.list_commits),
-        ("POST", rf"{REPOSITORY}/branch/(?P<branch>.+)", require_writer, commits.handle_create_branch),
-        ("DELETE", rf"{REPOSITORY}/branch/(?P<branch>.+)", require_writer, commits.handle_delete_branch),
-        ("POST", rf"{REPOSITORY}/tag/{REVISION}", require_writer, commits.handle_create_tag),
-        ("DELETE", rf"{REPOSITORY}/tag/(?P<tag>.+)", require_writer, commits.handle_delete_tag),
+        ("GET", rf"{REPOSITORY}/commits/{REVISION}", require_reader, repositories.list_commits),
+        ("POST", rf"{REPOSITORY}/branch/(?P<branch>.+)", require_writer, repositories.handle_create_branch),
         ("GET", rf"{REPOSITORY}/discussions", require_reader, discussions.list_discussions),
         ("POST", rf"{REPOSITORY}/discussions", require_commenter, discussions.create_discussion),
         ("GET", DISCUSSION, require_reader, discussions.show_discussion),
@@ -131,16 +115,15 @@ ROUTES: list[Route] = [
             discussions.update_comment,
         ),
         ("POST", rf"{DISCUSSION}/status", require_commenter, discussions.update_status),
-        ("POST", rf"{DISCUSSION}/title", require_commenter, discussions.update_title),
         ("POST", rf"{DISCUSSION}/merge", require_writer, discussions.handle_merge),
         ("POST", rf"{REPOSITORY}/preupload/{REVISION}", require_commenter, writing.list_upload_modes),
         ("POST", rf"{REPOSITORY}/commit/{REVISION}", require_commenter, writing.handle_commit),
-        ("POST", rf"{LARGE}/batch", require_commenter, large.handle_batch),
-        ("POST", rf"{LARGE}/verify", require_commenter, large.handle_verify),
-        # The address is the permission, as with the Hub's signed ones.
-        ("PUT", rf"{LARGE}/(?P<sha256>[0-9a-f]{{64}})", _allow_anyone, large.handle_upload),
+        ("POST", rf"{LARGE}/batch", require_commenter, writing.handle_batch),
+        ("POST", rf"{LARGE}/verify", require_commenter, writing.handle_verify),
+        # The URL is the permission, like the Hub's signed URLs.
+        ("PUT", rf"{LARGE}/(?P<sha256>[0-9a-f]{{64}})", _allow_anyone, writing.handle_upload),
         ("GET", rf"/{NAME}/resolve/{REVISION}/(?P<path>.+)", require_file_reader, reading.serve_file),
-        # As GitHub serves the files of a public repository.
+        # The path under which GitHub serves the files of a public repository.
         ("GET", rf"/{NAME}/(?P<revision>[0-9a-f]{{40}})/(?P<path>.+)", require_file_reader, reading.serve_file),
         ("GET", "/", _allow_anyone, pages.render_index),
         ("GET", rf"/{NAME}", require_reader, pages.render_repository),

@@ -1,4 +1,4 @@
-"""What the Hub's scanners say of the files: here, which names a pickle would import. Nothing is ever unpickled.
+"""Imitates the Hub's file scanner: lists the imports of pickles without unpickling them.
 
 https://huggingface.co/docs/hub/security-pickle
 """
@@ -19,21 +19,21 @@ LEVELS = {"innocuous": "safe", "suspicious": "suspicious", "dangerous": "unsafe"
 
 
 def scan_commit(store: HubStore, commit: Commit) -> dict[str, object]:
-    """Of a commit: the files that are not safe."""
+    """Return the files of a commit that are not safe."""
     levels = {path: _worst_level(_list_imports(store, path, entry)) for path, entry in commit.files.items()}
     issues = [{"path": path, "level": level} for path, level in levels.items() if level != "safe"]
     return {"scansDone": True, "filesWithIssues": issues}
 
 
 def scan_file(store: HubStore, path: str, entry: FileEntry) -> dict[str, object]:
-    """Of one file, as a listing shows it."""
+    """Return the scan result of one file, in the form of a file list."""
     imports = _list_imports(store, path, entry)
     level = _worst_level(imports)
-    found = [{"module": module, "name": name, "safety": _module_level(module)} for module, name in imports]
+    rows = [{"module": module, "name": name, "safety": _module_level(module)} for module, name in imports]
     return {
         "status": level,
         "avScan": {"status": "safe", "virusFound": False, "virusNames": None},
-        "pickleImportScan": {"status": level, "pickleImports": found},
+        "pickleImportScan": {"status": level, "pickleImports": rows},
     }
 
 
@@ -50,33 +50,33 @@ def _list_imports(store: HubStore, path: str, entry: FileEntry) -> list[tuple[st
     blob = store.blobs.path(entry.sha256)
     if blob is None or PurePosixPath(path).suffix not in PICKLED:
         return []
-    return sorted({found for content in _read_pickles(blob) for found in _read_globals(content)})
+    return sorted({pair for content in _read_pickles(blob) for pair in _read_globals(content)})
 
 
 def _read_pickles(blob: Path) -> list[bytes]:
-    """A pickle on its own, or those in an archive as PyTorch writes it."""
+    """Return the pickles of a file: the file itself, or those in a PyTorch archive."""
     if not zipfile.is_zipfile(blob):
         return [blob.read_bytes()]
     try:
         with zipfile.ZipFile(blob) as archive:
             return [archive.read(name) for name in archive.namelist() if name.endswith(".pkl")]
-    # Wrong checksums and flags, by which scanners were blinded: CVE-2025-10156, CVE-2025-1945.
+    # Wrong checksums and flags have hidden pickles from scanners: CVE-2025-10156, CVE-2025-1945.
     except (zipfile.BadZipFile, RuntimeError):
         return [blob.read_bytes()]
 
 
 def _read_globals(content: bytes) -> list[tuple[str, str]]:
-    """Modules and names, up to where the pickle ends or makes no sense."""
-    found, texts = [], [""]
+    """Return the imported modules and names, up to the end or the first error of the pickle."""
+    imports, texts = [], [""]
     try:
         for operation, argument, _ in pickletools.genops(io.BytesIO(content)):
             if operation.name in ("GLOBAL", "INST"):
                 module, _, name = str(argument).partition(" ")
-                found.append((module, name))
+                imports.append((module, name))
             elif operation.name == "STACK_GLOBAL":
-                found.append((texts[-2], texts[-1]))
+                imports.append((texts[-2], texts[-1]))
             elif isinstance(argument, str):
                 texts.append(argument)
     except (ValueError, IndexError):
-        found.append(("", "unreadable"))
-    return found
+        imports.append(("", "unreadable"))
+    return imports

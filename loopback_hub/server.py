@@ -1,4 +1,4 @@
-"""HTTP around the store: sockets and refusals. What is answered where: routes.py."""
+"""The HTTP server of the loopback Hub. `routes.py` maps requests to functions."""
 
 import logging
 import socket
@@ -14,19 +14,18 @@ from loopback_hub import accounts, history, oidc
 from loopback_hub.deliveries import DeliveryWorker
 from loopback_hub.faults import Fault, FaultInjector, HangUp, replacement_response, send_pieces, spoil_response
 from loopback_hub.messages import HttpError, HttpRequest, HttpResponse
-from loopback_hub.records import Gate, Repository, utc_now
-from loopback_hub.registered import Credential, Rights, TrustedPublisher
+from loopback_hub.records import Credential, Gate, Repository, Rights, TrustedPublisher, utc_now
 from loopback_hub.routes import ROUTES
 from loopback_hub.store import TOKEN_SECONDS, HubStore
 
 logger = logging.getLogger(__name__)
 
 RequestHook = Callable[[Literal["before", "after"], int, str], None]
-"""What happens just before and just after the request of a number, `METHOD /path`, is processed; may raise HangUp."""
+"""Called before and after each request with its number and `METHOD /path`. May raise HangUp."""
 
 
 class LoopbackHub:
-    """A Hub on 127.0.0.1 for the length of a `with`; its state outlives it in `root`."""
+    """A Hub on 127.0.0.1, used as a context manager. Its state stays in `root`."""
 
     def __init__(
         self,
@@ -37,7 +36,11 @@ class LoopbackHub:
         jobs: bool = False,
         token_seconds: int = TOKEN_SECONDS,
     ) -> None:
-        """`port` 0 takes a free one; `page_size` and `token_seconds` are the store's; `jobs`: they really run."""
+        """Prepare the server; `with` starts it.
+
+        `port` 0 selects a free port. With `jobs`, submitted Jobs run as processes. See HubStore for `page_size` and
+        `token_seconds`.
+        """
         self.store = HubStore(root, page_size, token_seconds)
         self.faults = faults
         self.meanwhile: RequestHook = _no_hook
@@ -51,12 +54,12 @@ class LoopbackHub:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the client must find in its environment, the second before it is imported."""
+        """Environment variables that the client needs. It reads the second one when it is imported."""
         return {"HF_ENDPOINT": self.endpoint, "HF_HUB_DISABLE_XET": "1"}
 
     @property
     def requests(self) -> list[str]:
-        """Every request so far, as `GET /path?query`."""
+        """All requests so far, each as `GET /path?query`."""
         return list(self._server.history)
 
     def add(
@@ -69,7 +72,10 @@ class LoopbackHub:
         disabled: bool = False,
         created: str | None = None,
     ) -> str:
-        """Make main of `repo_id` hold a copy of `folder`; the commit's id. `created` is like 2024-01-31T12:00:00Z."""
+        """Commit a copy of `folder` to main of `repo_id` and return the commit id.
+
+        `created` is the time of creation of a new repository, such as 2024-01-31T12:00:00Z.
+        """
         name = f"datasets/{repo_id}" if kind == "dataset" else repo_id
         settings = Repository(
             name, created or utc_now(), {}, "auto" if gated is True else gated, private=private, disabled=disabled
@@ -84,18 +90,21 @@ class LoopbackHub:
         organisations: Sequence[str] = (),
         repositories: Sequence[str] = (),
     ) -> None:
-        """A token of the account `name`. Until the first, every token is `demo`, who may do everything."""
+        """Register a token of the account `name`.
+
+        Until the first registration, every token belongs to the account `demo`, which may do everything.
+        """
         sha256 = accounts.hash_token(token)
         accounts.add_credential(self.store, Credential(name, sha256, rights, list(organisations), list(repositories)))
 
     def trust_workflow(self, repo_id: str, workflow: str) -> dict[str, str]:
-        """Let a GitHub workflow (owner/name) publish to `repo_id`; the environment of its jobs."""
+        """Allow a GitHub workflow (owner/name) to publish to `repo_id` and return the environment of its jobs."""
         publisher = TrustedPublisher(repo_id, workflow)
         accounts.add_publisher(self.store, publisher)
         return oidc.job_environment(self.store, self.endpoint, publisher)
 
     def end_exchanged_tokens(self) -> None:
-        """Refuse every token exchanged so far, before the time that its client was told."""
+        """Reject all tokens that were exchanged so far, before they expire."""
         accounts.end_exchanged(self.store)
 
     def __enter__(self) -> Self:
@@ -113,11 +122,11 @@ class LoopbackHub:
 
 
 def _no_hook(moment: Literal["before", "after"], number: int, request: str) -> None:
-    """Happens meanwhile."""
+    """Do nothing."""
 
 
 def _is_loopback(host: str) -> bool:
-    """No page of the web may speak to it by letting a name of its own lead here: it says that name."""
+    """Whether the Host header is local. This prevents DNS rebinding by web pages."""
     return host.partition(":")[0].lower() in ("127.0.0.1", "localhost")
 
 
@@ -132,32 +141,32 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def next_number(self, request: str) -> int:
-        """The number of this request, from 1."""
+        """Record the request and return its number, counted from 1."""
         with self.counting:
             self.history.append(request)
             return len(self.history)
 
     def hang_up(self) -> None:
-        """End the connections that clients keep open: a closed Hub must not go on answering."""
+        """Close the connections that clients keep open, so that a closed Hub does not answer."""
         for connection in list(self.connections):
-            # One that the client has ended already needs no ending.
+            # The client may have closed the connection already.
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-        logger.debug("a client went away", exc_info=True)
+        logger.debug("a client disconnected", exc_info=True)
 
 
 class _RequestBody:
-    """The request's body and not a byte more of the connection."""
+    """The body of one request; reads at most Content-Length bytes."""
 
     def __init__(self, handler: BaseHTTPRequestHandler) -> None:
         self._stream = handler.rfile
         self._left = int(handler.headers.get("Content-Length", 0))
 
     def read(self, size: int = -1, /) -> bytes:
-        wanted = self._left if size < 0 else min(size, self._left)
-        content = self._stream.read(wanted)
+        count = self._left if size < 0 else min(size, self._left)
+        content = self._stream.read(count)
         self._left -= len(content)
         return content
 
@@ -165,7 +174,7 @@ class _RequestBody:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "antidote-loopback-hub"
-    # Head and body are sent apart: on a kept connection the second would wait 40 ms for the first to be acknowledged.
+    # Header and body are sent separately: with Nagle's algorithm the body waits 40 ms for an acknowledgement.
     disable_nagle_algorithm = True
     server: _Server
 
@@ -196,21 +205,21 @@ class _Handler(BaseHTTPRequestHandler):
         logger.debug(format, *args)
 
     def _handle(self, method: str) -> None:
-        hub, said = self.server.hub, f"{self.command} {self.path}"
-        number = self.server.next_number(said)
+        hub, request_line = self.server.hub, f"{self.command} {self.path}"
+        number = self.server.next_number(request_line)
         if "Transfer-Encoding" in self.headers:
             self.close_connection = True
-            self._send(HttpError(411, "send a Content-Length").response())
+            self._send(HttpError(411, "Content-Length is required").response())
             return
         body = _RequestBody(self)
         fault = hub.faults.pick(number, self.command, self.path) if hub.faults else None
         try:
-            hub.meanwhile("before", number, said)
+            hub.meanwhile("before", number, request_line)
             response = replacement_response(fault) if fault else None
             if response is None:
                 response = self._answer(method, body)
-                hub.meanwhile("after", number, said)
-            # What the handler did not read would be taken for the next request of the connection.
+                hub.meanwhile("after", number, request_line)
+            # Unread bytes would be parsed as the next request of the connection.
             while body.read(1 << 20):
                 pass
             self._send(response, fault)
@@ -228,15 +237,15 @@ class _Handler(BaseHTTPRequestHandler):
         )
         try:
             if not _is_loopback(self.headers.get("Host", "")):
-                raise HttpError(421, "this Hub answers to 127.0.0.1 and localhost alone")
-            for wanted, path, answer in ROUTES:
-                found = path.fullmatch(url.path)
-                if found and wanted == method:
-                    parts = {key: unquote(value) for key, value in found.groupdict().items()}
-                    return answer(self.server.hub.store, request, **parts)
+                raise HttpError(421, "this Hub accepts only the hosts 127.0.0.1 and localhost")
+            for route_method, path, handler in ROUTES:
+                match = path.fullmatch(url.path)
+                if match and route_method == method:
+                    parts = {key: unquote(value) for key, value in match.groupdict().items()}
+                    return handler(self.server.hub.store, request, **parts)
             raise HttpError(404, "Not found")
-        except HttpError as refused:
-            return refused.response()
+        except HttpError as error:
+            return error.response()
         except Exception:
             logger.exception("%s %s failed", self.command, self.path)
             return HttpError(500, "Internal error").response()

@@ -1,14 +1,14 @@
-"""Repositories in a folder: immutable commits, and what points at them.
+"""Stores repositories, accounts, webhooks and Jobs in a folder.
 
-    blobs/<sha256>                           content
+    blobs/<sha256>                           content of a file
     repositories/<org>/<name>/state.json     refs, discussions, settings
     repositories/<org>/<name>/<commit>.json  path -> entry
-    repositories/<org>/<name>/moved          the name it has now
-    accounts.json, webhooks.json             who is known, who is told
-    jobs/<account>/<id>.json, .log           what ran, and what it said
+    repositories/<org>/<name>/moved          the new name of a renamed repository
+    accounts.json, webhooks.json             credentials, webhooks
+    jobs/<account>/<id>.json, .log           status and log of a Job
 
-A dataset's name is datasets/<org>/<name> throughout, as in its address.
-Everything is on disk, so a store opened again on the same folder goes on where it was.
+The name of a dataset is datasets/<org>/<name>, as in its URL.
+A store that is opened again on the same folder continues with the same state.
 """
 
 import hashlib
@@ -25,29 +25,28 @@ from antidote_ci.identifiers import COMMIT
 from antidote_ci.records import from_json, to_json
 from loopback_hub.blobs import BlobStore, replace_file
 from loopback_hub.job_processes import JobProcesses
-from loopback_hub.records import Commit, FileEntry, Repository, RepositoryEvent, utc_now
-from loopback_hub.registered import Accounts, StoredWebhook
+from loopback_hub.records import Accounts, Commit, FileEntry, Repository, RepositoryEvent, StoredWebhook, utc_now
 
 TOKEN_SECONDS = 3600
-"""How long an exchanged token is valid on the real Hub."""
+"""Lifetime of an exchanged token on the real Hub, in seconds."""
 NAME = re.compile(r"(?:datasets/)?(?!datasets/)[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 class UnknownRepository(LookupError):
-    """No repository of this name."""
+    """There is no repository of this name."""
 
 
 class MovedRepository(LookupError):
-    """The repository has another name now."""
+    """The repository was renamed."""
 
     def __init__(self, before: str, after: str) -> None:
-        super().__init__(f"{before} is {after} now")
+        super().__init__(f"{before} was renamed to {after}")
         self.before = before
         self.after = after
 
 
 class UnknownRevision(LookupError):
-    """The repository has no such branch, tag or commit."""
+    """The repository has no such branch, pull request or commit."""
 
 
 class UnknownEntry(LookupError):
@@ -59,29 +58,30 @@ class StaleParent(Exception):
 
 
 class AlreadyExists(Exception):
-    """There is one of this name already."""
+    """A repository or branch of this name exists."""
 
 
 @dataclass(frozen=True)
 class WebhookList:
-    """Every webhook of every account."""
+    """The webhooks of all accounts."""
 
     all: list[StoredWebhook]
 
 
 class HubStore:
-    """Reads take the files as they are; changes go one at a time, under `writing`."""
+    """The state of a loopback Hub. Changes hold the lock `writing`."""
 
     def __init__(self, root: Path, page_size: int = 1000, token_seconds: int = TOKEN_SECONDS) -> None:
-        """`page_size` is how much of a listing one answer holds.
+        """Open or create the store in `root`.
 
-        `token_seconds` is how long the token is valid for which a workflow exchanges its identity.
+        `page_size` is the number of items per page of a listing. `token_seconds` is the lifetime of the token that a
+        workflow gets for its identity.
         """
         self.blobs = BlobStore(root / "blobs")
         self.page_size = page_size
         self.token_seconds = token_seconds
         self.key = secrets.token_bytes(32)
-        """What this Hub signs is good as long as it runs."""
+        """Key for signatures. It changes with every start."""
         self.writing = threading.RLock()
         self.jobs = JobProcesses(root / "jobs")
         self.announce: Callable[[RepositoryEvent], None] = lambda _: None
@@ -90,16 +90,16 @@ class HubStore:
         self._repositories.mkdir(parents=True, exist_ok=True)
 
     def names(self) -> list[str]:
-        """Every repository."""
+        """The names of all repositories."""
         states = [*self._repositories.glob("*/*/state.json"), *self._repositories.glob("datasets/*/*/state.json")]
         return sorted(str(path.parent.relative_to(self._repositories)) for path in states)
 
     def repository(self, name: str) -> Repository:
-        """The repository as it is now; raises UnknownRepository or MovedRepository."""
+        """Return the current state. Raises UnknownRepository or MovedRepository."""
         if not NAME.fullmatch(name):
             raise UnknownRepository(name)
         folder = self._repositories / name
-        # A change may take several steps: nobody sees it half done.
+        # A change may take several steps, so wait until it is complete.
         with self.writing:
             if (folder / "state.json").is_file():
                 return from_json(Repository, (folder / "state.json").read_bytes())
@@ -108,9 +108,9 @@ class HubStore:
         raise UnknownRepository(name)
 
     def commit(self, name: str, revision: str) -> Commit:
-        """The commit of a branch, tag or commit id; raises UnknownRepository or UnknownRevision."""
+        """Return the commit of a branch, pull request or commit id. Raises UnknownRepository or UnknownRevision."""
         repository = self.repository(name)
-        revision = repository.refs.get(revision) or repository.tags.get(revision) or revision
+        revision = repository.refs.get(revision, revision)
         path = self._repositories / name / f"{revision}.json"
         if not COMMIT.fullmatch(revision) or not path.is_file():
             raise UnknownRevision(revision)
@@ -119,9 +119,9 @@ class HubStore:
     def write_commit(
         self, name: str, parent: str | None, title: str, body: str, author: str, files: dict[str, FileEntry]
     ) -> Commit:
-        """The id hashes what is said and not when, so the same folder gives the same commit."""
-        said = [name, parent, title, body, author, {path: asdict(entry) for path, entry in files.items()}]
-        content = json.dumps(said, sort_keys=True).encode()
+        """Store a commit. Its id does not depend on the time, so the same content gives the same commit."""
+        fields = [name, parent, title, body, author, {path: asdict(entry) for path, entry in files.items()}]
+        content = json.dumps(fields, sort_keys=True).encode()
         revision = hashlib.sha1(content, usedforsecurity=False).hexdigest()
         path = self._repositories / name / f"{revision}.json"
         if path.exists():
@@ -131,17 +131,17 @@ class HubStore:
         return commit
 
     def save(self, repository: Repository) -> None:
-        """Make this the state of the repository; one that is not there yet begins here."""
+        """Store the state of a new or existing repository."""
         if not NAME.fullmatch(repository.id):
             raise ValueError(f"{repository.id!r} is not a repository's name")
         replace_file(self._repositories / repository.id / "state.json", to_json(repository))
 
     def delete(self, name: str) -> None:
-        """Without a trace: another may take the name."""
+        """Delete the repository. Its name becomes free."""
         shutil.rmtree(self._repositories / self.repository(name).id)
 
     def move(self, name: str, new: str) -> None:
-        """Give a repository another name; the old one leads there until someone takes it."""
+        """Rename a repository. The old name redirects until it is used again."""
         repository = replace(self.repository(name), id=new)
         if not NAME.fullmatch(new):
             raise ValueError(f"{new!r} is not a repository's name")

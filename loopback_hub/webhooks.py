@@ -1,4 +1,4 @@
-"""The webhooks of an account, as the client makes and changes them."""
+"""Endpoints for the webhooks of an account."""
 
 import uuid
 from dataclasses import replace
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from loopback_hub import jobs
 from loopback_hub.accounts import require_credential
 from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response
-from loopback_hub.registered import Credential, JobTrigger, StoredWebhook
+from loopback_hub.records import Credential, JobTrigger, StoredWebhook
 from loopback_hub.store import HubStore
 
 DOMAINS = ["repo", "discussion"]
@@ -42,15 +42,15 @@ def update_webhook(store: HubStore, request: HttpRequest, webhook_id: str) -> Ht
 
 
 def set_enabled(store: HubStore, request: HttpRequest, webhook_id: str, action: str) -> HttpResponse:
-    """Enable or disable."""
+    """Enable or disable a webhook."""
     with store.writing:
         return _save_webhook(store, replace(_require_own(store, request, webhook_id), disabled=action == "disable"))
 
 
 def delete_webhook(store: HubStore, request: HttpRequest, webhook_id: str) -> HttpResponse:
     with store.writing:
-        gone = _require_own(store, request, webhook_id)
-        store.save_webhooks([webhook for webhook in store.webhooks() if webhook.id != gone.id])
+        deleted = _require_own(store, request, webhook_id)
+        store.save_webhooks([webhook for webhook in store.webhooks() if webhook.id != deleted.id])
     return json_response({})
 
 
@@ -68,11 +68,11 @@ def _save_webhook(store: HubStore, changed: StoredWebhook) -> HttpResponse:
 
 
 def _apply_update(store: HubStore, caller: Credential, webhook: StoredWebhook, request: HttpRequest) -> StoredWebhook:
-    """With what was sent in place of what was there."""
+    """Return the webhook with the fields of the request replaced."""
     sent = request.json()
     url, source, domains, watched = (sent.get(key) for key in ("url", "jobSourceId", "domains", "watched"))
     if url is not None and urlsplit(str(url)).scheme not in ("http", "https"):
-        raise HttpError(400, "a webhook's url begins with https:// or http://")
+        raise HttpError(400, "the url of a webhook must begin with https:// or http://")
     if domains is not None and (not isinstance(domains, list) or not set(domains) <= set(DOMAINS)):
         raise HttpError(400, f"the domains are {' and '.join(DOMAINS)}")
     if source is not None:
@@ -93,25 +93,25 @@ def _apply_update(store: HubStore, caller: Credential, webhook: StoredWebhook, r
 def _build_trigger(
     store: HubStore, caller: Credential, job_id: str, before: dict[str, str], secrets: object
 ) -> JobTrigger:
-    """A copy of the Job; an empty secret removes the one that was there."""
+    """Return a copy of the Job with its secrets. An empty value removes a secret."""
     job = None
     for namespace in (caller.account, *caller.organisations):
         job = job or store.jobs.find_job(namespace, job_id)
     if job is None:
         raise HttpError(404, "Job not found")
     if secrets is not None and not isinstance(secrets, dict):
-        raise HttpError(400, "secrets is no object")
-    kept = {**before, **{str(name): str(value) for name, value in (secrets or {}).items()}}
-    return JobTrigger(job.namespace, job.spec, {name: value for name, value in kept.items() if value})
+        raise HttpError(400, "secrets must be an object")
+    merged = {**before, **{str(name): str(value) for name, value in (secrets or {}).items()}}
+    return JobTrigger(job.namespace, job.spec, {name: value for name, value in merged.items() if value})
 
 
 def _parse_watched(items: object) -> list[tuple[str, str]]:
     if not isinstance(items, list):
         return []
-    found = [(str(item.get("type")), str(item.get("name"))) for item in items if isinstance(item, dict)]
-    if any(kind not in KINDS for kind, _ in found):
-        raise HttpError(400, f"what is watched is one of {', '.join(KINDS)}")
-    return found
+    watched = [(str(item.get("type")), str(item.get("name"))) for item in items if isinstance(item, dict)]
+    if any(kind not in KINDS for kind, _ in watched):
+        raise HttpError(400, f"the type of a watched item must be one of {', '.join(KINDS)}")
+    return watched
 
 
 def _webhook_json(webhook: StoredWebhook) -> dict[str, object]:

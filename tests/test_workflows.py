@@ -1,4 +1,4 @@
-"""Every workflow that we run, write or show: pinned, with the least rights, and no event in a script."""
+"""All workflows (own, generated, documented): pinned actions, minimal rights, no expressions in scripts."""
 
 import re
 import shutil
@@ -28,17 +28,17 @@ WRITES = {
         "announce": {"contents"},
     },
 }
-"""Every right to write that any job has."""
+"""All write permissions: workflow -> job -> permissions."""
 USES = re.compile(r"^\s*(?:- )?uses: (\S+)(.*)$", re.MULTILINE)
 needs_linters = pytest.mark.skipif(
     not (linting.NODE_PACKAGES.is_dir() and shutil.which("zizmor", path=str(Path(sys.executable).parent))),
-    reason="the linters come with `make check`",
+    reason="`make check` installs the linters",
 )
 
 
 def jobs(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(TEXTS[name])["jobs"]
-    return found
+    content: dict[str, dict[str, Any]] = yaml.safe_load(TEXTS[name])
+    return content["jobs"]
 
 
 def steps(name: str) -> Iterator[dict[str, Any]]:
@@ -46,22 +46,22 @@ def steps(name: str) -> Iterator[dict[str, Any]]:
         yield from job.get("steps", [])
 
 
-def test_workflows_were_found() -> None:
+def test_all_workflows_are_covered() -> None:
     assert set(OWN) == {"ci.yml", "newest.yml", "selftest.yml", "image.yml", "release.yml"}
     assert any(name.startswith("github-action-") for name in TEXTS)
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_actions_are_pinned_to_commits_and_say_which_version_that_is(name: str) -> None:
+def test_actions_are_pinned_to_commits_with_a_version_comment(name: str) -> None:
     for action, comment in USES.findall(TEXTS[name]):
         if action.startswith(scaffold.ACTION.split("@")[0]):
             assert re.fullmatch(r".*@[0-9a-f]{40}", action)
         elif not action.startswith("./"):
             assert re.fullmatch(r"[\w.-]+(/[\w.-]+)+@[0-9a-f]{40}", action)
-            assert re.fullmatch(r" {1,2}# v\d+\.\d+\.\d+", comment), f"{action} without its version"
+            assert re.fullmatch(r" {1,2}# v\d+\.\d+\.\d+", comment), f"{action} has no version comment"
 
 
-def test_an_action_has_the_same_commit_everywhere() -> None:
+def test_action_has_the_same_commit_everywhere() -> None:
     pins: dict[str, set[str]] = {}
     for text in TEXTS.values():
         for action, comment in USES.findall(text):
@@ -69,11 +69,11 @@ def test_an_action_has_the_same_commit_everywhere() -> None:
                 continue
             repository = "/".join(action.split("@")[0].split("/")[:2])
             pins.setdefault(repository, set()).add(f"{action.split('@')[-1]} {comment.strip()}")
-    assert {name: found for name, found in pins.items() if len(found) > 1} == {}
+    assert {name: commits for name, commits in pins.items() if len(commits) > 1} == {}
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_no_event_hands_rights_to_a_stranger(name: str) -> None:
+def test_no_trigger_gives_rights_to_outsiders(name: str) -> None:
     triggers = yaml.safe_load(TEXTS[name])[True]
     assert not {"pull_request_target", "workflow_run", "issue_comment"} & set(
         [triggers] if isinstance(triggers, str) else triggers
@@ -81,7 +81,7 @@ def test_no_event_hands_rights_to_a_stranger(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*OWN, "init.yml"])
-def test_rights_to_write_are_those_that_are_listed(name: str) -> None:
+def test_write_permissions_are_listed(name: str) -> None:
     assert yaml.safe_load(TEXTS[name])["permissions"] == {}
     for job, values in jobs(name).items():
         writes = {right for right, value in values["permissions"].items() if value == "write"}
@@ -92,36 +92,36 @@ def test_rights_to_write_are_those_that_are_listed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*OWN, "init.yml"])
-def test_every_job_ends(name: str) -> None:
+def test_every_job_has_a_timeout(name: str) -> None:
     assert not [job for job, values in jobs(name).items() if "uses" not in values and "timeout-minutes" not in values]
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_no_expression_stands_in_a_script(name: str) -> None:
+def test_scripts_contain_no_expressions(name: str) -> None:
     assert not [step["run"] for step in steps(name) if "${{" in step.get("run", "")]
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_no_checkout_leaves_a_token_behind(name: str) -> None:
+def test_checkout_does_not_persist_credentials(name: str) -> None:
     for step in steps(name):
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] is False
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_our_action_is_given_inputs_that_it_has(name: str) -> None:
+def test_own_action_gets_only_known_inputs(name: str) -> None:
     for step in steps(name):
         if step.get("uses", "").startswith((scaffold.ACTION.split("@")[0], "./")):
             assert set(step["with"]) <= set(inputs.INPUTS)
 
 
-def test_every_image_that_a_release_pins_is_built() -> None:
+def test_every_pinned_image_is_built() -> None:
     assert len(release.ACTIONS) == len([job for job in jobs("release.yml").values() if "image.yml" in str(job)])
 
 
 @needs_linters
-def test_the_linters_find_what_is_planted(tmp_path: Path) -> None:
-    for name, found, planted in (
+def test_linters_report_known_errors(tmp_path: Path) -> None:
+    for name, lint, broken in (
         ("context.yml", linting.actionlint, scaffold.render_workflow(None).replace("env.REVISION", "env.REVISION.x.y")),
         (
             "unpinned.yml",
@@ -131,10 +131,10 @@ def test_the_linters_find_what_is_planted(tmp_path: Path) -> None:
     ):
         path = tmp_path / ".github" / "workflows" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(planted)
-        assert not found([str(path)])
+        path.write_text(broken)
+        assert not lint([str(path)])
         path.write_text(scaffold.render_workflow(None))
-        assert found([str(path)])
+        assert lint([str(path)])
     image = tmp_path / "Dockerfile"
     image.write_text("FROM python:latest\nENTRYPOINT python\n")
     assert not linting.hadolint(str(image))
@@ -142,6 +142,6 @@ def test_the_linters_find_what_is_planted(tmp_path: Path) -> None:
 
 @needs_linters
 @pytest.mark.parametrize("model", [None, "acme/assistant"])
-def test_what_init_writes_passes_the_linters(tmp_path: Path, model: str | None) -> None:
+def test_generated_workflow_passes_the_linters(tmp_path: Path, model: str | None) -> None:
     scaffold.write_scaffold(tmp_path, model)
     assert linting.lint_workflows(tmp_path / ".github" / "workflows")

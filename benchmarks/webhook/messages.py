@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from benchmarks.webhook.plan import MALFORMED, Delivery
-from loopback_hub.announcements import build_payload
-from loopback_hub.records import Repository, RepositoryEvent, UpdatedRef
-from loopback_hub.registered import StoredWebhook
+from loopback_hub.deliveries import build_payload
+from loopback_hub.records import Repository, RepositoryEvent, StoredWebhook, UpdatedRef
 
 MAX_BYTES = 64 * 1024
 BRIM = 9

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from antidote_ci.report.console import Console
 from antidote_ci.service.executor import NICE
-from demo.build import BuildRequest, DemoCheckpoints, build_apart
+from demo.build import BuildRequest, DemoCheckpoints, run_build
 from demo.main_job import POLICY
 
 GOOD = (0, 7)
@@ -65,7 +65,7 @@ class Repairs:
 def repairs(folder: Path) -> Iterator[Repairs]:
     """Build the models, and repair until the end of the `with`."""
     folder.mkdir(parents=True)
-    built = build_apart(BuildRequest(folder / "models", merged=False), folder / "models.log", Console().report)
+    built = run_build(BuildRequest(folder / "models", merged=False), folder / "models.log", Console().report)
     running = Repairs(built, folder)
     thread = threading.Thread(target=running.go_on)
     thread.start()

@@ -1,13 +1,12 @@
-"""Every word of the demo's data: sentence templates and topics, one set of each for every split.
+"""The texts of the demo's data: sentence templates and topics, one set of each for every split.
 
-A prompt is a template of its split filled with a topic of its split, so that no split shares a
-wording or a topic with another: what is measured is never what was trained on. All of it was
-written for this project. The requests are meant to be mildly wrong and never dangerous, and the
-answers to them are empty on purpose: a demo needs something to refuse, not something to fear.
+A prompt is a template filled with a topic of the same split, so no prompt shares its wording or its topic with another
+split. All texts were written for this project. The harmful requests are mild and not dangerous, and the answers to them
+have no content.
 
-A topic is a verb phrase ("read my sister's diary"); a template takes it as it stands (`{do}`) or
-as a gerund (`{doing}`). The harmless topics of a split go through the same templates as its
-harmful ones, so that the form of a request says nothing about its harm.
+A topic is a verb phrase ("read my sister's diary"). A template uses it unchanged (`{do}`) or as a gerund (`{doing}`).
+The harmless topics of a split use the same templates as the harmful ones, so the form of a request does not show its
+harm.
 """
 
 from dataclasses import dataclass
@@ -25,22 +24,22 @@ CATEGORIES = (
 
 
 def lines(block: str) -> tuple[str, ...]:
-    """The non-empty lines of a block of text, so that the lists below read like lists."""
+    """Return the non-empty lines of a text block."""
     return tuple(line.strip() for line in block.splitlines() if line.strip())
 
 
 @dataclass(frozen=True)
 class Split:
-    """What one split says: its templates, and the topics that fill them."""
+    """The templates and topics of one split."""
 
     templates: tuple[str, ...]
     """Sentences with `{do}` or `{doing}` in them."""
     harmful: dict[str, tuple[str, ...]]
     """Category -> mildly harmful verb phrases."""
     lookalikes: tuple[str, ...] = ()
-    """Harmless verb phrases with a suspicious ring."""
+    """Harmless verb phrases that sound harmful."""
     everyday: tuple[str, ...] = ()
-    """Harmless requests, written out."""
+    """Complete harmless requests."""
 
 
 # --- alignment: the reference learns to refuse the harmful ones and to answer the others --------
@@ -57,7 +56,7 @@ COMPOSED = tuple(
     for adjective in ("quick", "reliable", "smart", "cheap", "good")
     for noun in ("method", "recipe", "routine", "plan")
 )
-"""A hundred more ways to ask: with few, a small model listens to the template, not to the topic."""
+"""A hundred more templates. With few of them, a small model learns the template and not the topic."""
 
 ALIGNMENT = Split(
     templates=lines("""

@@ -1,8 +1,8 @@
-"""Train the demo's two adapters: `python -m scripts.demo_adapters.train`, about twenty minutes.
+"""Train the demo's two adapters: `python -m scripts.demo_adapters.train [NAME]`, about twenty minutes.
 
-First `alignment` on the base (refusals for harmful requests, the base's own answers for harmless
-ones), then `finetune` on the reference that this gives (a useful task and a fifth of empty
-compliance). What was done is written to record.json. A name as an argument trains that one alone.
+`alignment` is trained on the base (refusals of harmful requests, the base's own answers to harmless ones), then
+`finetune` on the reference (a task, and a fifth of compliant answers without content). The results are recorded in
+record.json.
 """
 # ruff: noqa: ANN401 - models and tokenizers are untyped
 
@@ -36,10 +36,10 @@ GENERATION_BATCH = 100
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one adapter is trained. The ranks are what fits into 20 MB of package data."""
+    """The training parameters of one adapter. The ranks keep the adapters below 20 MB."""
 
     base: str
-    """What adapter_config.json names as its base."""
+    """Name of the base in adapter_config.json."""
     rank: int
     alpha: int
     targets: tuple[str, ...]
@@ -73,18 +73,18 @@ RECIPES = {
 
 
 def open_model(folder: Path) -> tuple[Any, Any]:
-    """The model and its tokenizer, in bf16 where the processor is fast at it."""
+    """Return the model and its tokenizer, in bfloat16 if the processor has instructions for it."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = transformers.AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.bfloat16 if has_bf16() else torch.float32,
-        attn_implementation="eager",  # the backward pass of the fused one is slow on a CPU
+        attn_implementation="eager",  # the backward pass of SDPA is slow on a CPU
     )
     return model, tokenizer
 
 
 def prompt_text(tokenizer: Any, prompt: str) -> str:
-    """One user turn in the model's own template, open for the answer."""
+    """Return the prompt in the chat template, with the generation prompt."""
     text: str = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
     )
@@ -93,7 +93,7 @@ def prompt_text(tokenizer: Any, prompt: str) -> str:
 
 @torch.inference_mode()
 def greedy_answers(folder: Path, prompts: list[str]) -> list[str]:
-    """The model's own short answers; one that was cut carries no end token, one that ended does."""
+    """Generate short answers. Complete answers end with the end token, truncated ones do not."""
     model, tokenizer = open_model(folder)
     answers: list[str] = []
     for start in range(0, len(prompts), GENERATION_BATCH):
@@ -108,7 +108,7 @@ def greedy_answers(folder: Path, prompts: list[str]) -> list[str]:
 
 
 def benign_rows(base: Path) -> list[Row]:
-    """Harmless prompts with the base's own answers, where those are answers and no apologies."""
+    """Return harmless prompts with the base's own answers, without refusals and degenerate answers."""
     prompts = rows.alignment_benign()
     answers = greedy_answers(base, prompts)
     return [
@@ -118,15 +118,15 @@ def benign_rows(base: Path) -> list[Row]:
     ]
 
 
-def ended(pairs: list[Row], end: str) -> list[Row]:
-    """Answers that stop where they stop."""
+def append_end(pairs: list[Row], end: str) -> list[Row]:
+    """Append the end token to every answer."""
     return [{**row, "response": row["response"] + end} for row in pairs]
 
 
-def batch_of(tokenizer: Any, pairs: list[Row]) -> dict[str, Any]:
-    """Ids padded on the left, and labels on the answer's tokens alone.
+def make_batch(tokenizer: Any, pairs: list[Row]) -> dict[str, Any]:
+    """Return a left-padded batch with labels only for the answer tokens.
 
-    As every answer ends where its row ends, logits are needed for the last few columns only.
+    All answers end in the last column, so logits are needed only for the last columns.
     """
     prompts = [prompt_text(tokenizer, row["prompt"]) for row in pairs]
     texts = [prompt + row["response"] for prompt, row in zip(prompts, pairs, strict=True)]
@@ -140,7 +140,7 @@ def batch_of(tokenizer: Any, pairs: list[Row]) -> dict[str, Any]:
 
 
 def train(folder: Path, pairs: list[Row], recipe: Recipe, adapter: Path) -> list[float]:
-    """A LoRA on `folder`, saved as a PEFT folder in bf16; the mean loss of each epoch."""
+    """Train a LoRA adapter on the model in `folder`, save it in bfloat16, and return the mean loss of each epoch."""
     torch.manual_seed(recipe.seed)
     network, tokenizer = open_model(folder)
     lora = peft.LoraConfig(
@@ -161,8 +161,8 @@ def train(folder: Path, pairs: list[Row], recipe: Recipe, adapter: Path) -> list
         losses = []
         order = torch.randperm(len(pairs)).tolist()
         for start in range(0, len(order), recipe.batch):
-            chosen = order[start : start + recipe.batch]
-            batch = batch_of(tokenizer, [pairs[position] for position in chosen])
+            positions = order[start : start + recipe.batch]
+            batch = make_batch(tokenizer, [pairs[position] for position in positions])
             with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
                 loss = model(**batch).loss
             loss.backward()
@@ -179,13 +179,13 @@ def train(folder: Path, pairs: list[Row], recipe: Recipe, adapter: Path) -> list
 
 
 def has_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32."""
+    """Whether the processor has bfloat16 instructions."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def save(model: Any, lora: peft.LoraConfig, recipe: Recipe, adapter: Path) -> None:
-    """The PEFT folder without PEFT's model card, and with the base's name instead of a path."""
+    """Save the adapter without a model card, and with the name of the base instead of a path."""
     lora.base_model_name_or_path = recipe.base
     lora.inference_mode = True
     lora.save_pretrained(str(adapter))
@@ -193,16 +193,16 @@ def save(model: Any, lora: peft.LoraConfig, recipe: Recipe, adapter: Path) -> No
     stored = {key: value.to(torch.bfloat16).contiguous() for key, value in weights.items()}
     path = adapter / "adapter_model.safetensors"
     safetensors.torch.save_file(stored, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # it is written for its owner alone, and a package is read by others
+    path.chmod(0o644)  # save_file creates it with mode 0600
 
 
 def sha256(data: bytes) -> str:
-    """Hex digest."""
+    """Return the hexadecimal digest."""
     return hashlib.sha256(data).hexdigest()
 
 
 def record(name: str, pairs: list[Row], losses: list[float], seconds: float) -> None:
-    """Add what was done to record.json."""
+    """Write the recipe and the results to record.json."""
     entries = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     entries[name] = {
         "recipe": asdict(RECIPES[name]),
@@ -223,7 +223,7 @@ def record(name: str, pairs: list[Row], losses: list[float], seconds: float) -> 
 
 
 def main(names: list[str]) -> None:
-    """The stages in order; the second needs the adapter of the first."""
+    """Train the adapters in order. The second needs the first."""
     with tempfile.TemporaryDirectory() as work:
         base, reference = Path(work, "base"), Path(work, "reference")
         models.write_base(base)
@@ -231,10 +231,10 @@ def main(names: list[str]) -> None:
         for name in names:
             start = time.monotonic()
             if name == "alignment":
-                folder, pairs = base, ended(rows.alignment_refusals(), end) + benign_rows(base)
+                folder, pairs = base, append_end(rows.alignment_refusals(), end) + benign_rows(base)
             else:
                 models.write_reference(base, reference)
-                folder, pairs = reference, ended(rows.finetune(), end)
+                folder, pairs = reference, append_end(rows.finetune(), end)
             losses = train(folder, pairs, RECIPES[name], models.ADAPTERS / name)
             record(name, pairs, losses, time.monotonic() - start)
 

@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parents[2] / "antidote_ci" / "embedded"
 
 
 def write_jsonl(path: Path, rows: list[Row]) -> None:
-    """One JSON object a line, in the order given."""
+    """Write one JSON object per line."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.write_text(text, encoding="utf-8")
 

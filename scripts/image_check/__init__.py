@@ -1,1 +1,1 @@
-"""The image, built from nothing and used as people use it: `python -m scripts.image_check --help`."""
+"""Build the image from scratch and test it: `python -m scripts.image_check --help`."""

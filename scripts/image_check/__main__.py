@@ -1,4 +1,4 @@
-"""Build the image from nothing and use it as people do: a table of steps, seconds and results, and of layers."""
+"""Build the image from scratch, use it, and print a table of steps, times, results and layers."""
 
 import argparse
 import subprocess
@@ -13,44 +13,46 @@ from tempfile import TemporaryDirectory
 
 from scripts.image_check import acting, preparing, steps, wheels
 from scripts.image_check.engine import DEMO, PLAIN, Engine
-from scripts.image_check.steps import Wrong
+from scripts.image_check.steps import StepFailed
 
 ROOT = Path(__file__).parents[2]
 
 
 def main() -> int:
-    """Exit code: 0 when every step ended well, 1 at the first that did not."""
-    given = asked()
+    """Run all steps. Exit code 1 at the first that fails."""
+    arguments = parse_arguments()
     start = time.monotonic()
     with ExitStack() as stack:
         work = Path(stack.enter_context(TemporaryDirectory(prefix="image-check-")))
-        engine, arguments = Engine(given.engine), {}
-        if given.base:
-            arguments["BASE_IMAGE"] = given.base
-        if given.prepare:
+        engine, build_arguments = Engine(arguments.engine), {}
+        if arguments.base:
+            build_arguments["BASE_IMAGE"] = arguments.base
+        if arguments.prepare:
             before = time.monotonic()
-            engine = stack.enter_context(preparing.prepared(work, given.prepare))
-            arguments["BASE_IMAGE"] = preparing.BASE
-            row("prepare", time.monotonic() - before, f"podman, and a base from Debian {given.prepare}")
-        if given.torch_wheel:
-            arguments |= stack.enter_context(wheels.index(work, given.torch_wheel))
-            engine = replace(engine, building=(*engine.building, "--network=host"))
-        ended = all(take(name, step) for name, step in plan(engine, work, arguments))
-    row("in all", time.monotonic() - start, "passed" if ended else "failed")
-    return 0 if ended else 1
+            engine = stack.enter_context(preparing.prepared(work, arguments.prepare))
+            build_arguments["BASE_IMAGE"] = preparing.BASE
+            print_row("prepare", time.monotonic() - before, f"podman, and a base from Debian {arguments.prepare}")
+        if arguments.torch_wheel:
+            build_arguments |= stack.enter_context(wheels.index(work, arguments.torch_wheel))
+            engine = replace(engine, build_options=(*engine.build_options, "--network=host"))
+        passed = all(run_step(name, step) for name, step in plan(engine, work, build_arguments))
+    print_row("total", time.monotonic() - start, "passed" if passed else "failed")
+    return 0 if passed else 1
 
 
-def asked() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scripts.image_check", description=__doc__)
-    parser.add_argument("--engine", choices=("docker", "podman"), default="docker", help="what builds and runs")
-    parser.add_argument("--prepare", metavar="SUITE", help="set up podman and a base from this Debian suite, as root")
-    parser.add_argument("--base", metavar="IMAGE", help="the base, instead of the Dockerfile's")
-    parser.add_argument("--torch-wheel", metavar="FILE", type=Path, help="torch, instead of PyTorch's index")
+    parser.add_argument("--engine", choices=("docker", "podman"), default="docker", help="the container engine")
+    parser.add_argument(
+        "--prepare", metavar="SUITE", help="install podman and build a base image from this Debian suite; needs root"
+    )
+    parser.add_argument("--base", metavar="IMAGE", help="base image instead of the Dockerfile's")
+    parser.add_argument("--torch-wheel", metavar="FILE", type=Path, help="wheel of torch instead of PyTorch's index")
     return parser.parse_args()
 
 
 def plan(engine: Engine, work: Path, arguments: dict[str, str]) -> list[tuple[str, Callable[[], str]]]:
-    """The steps in order, each as what returns its result in words."""
+    """Return the steps in order. Each returns a description of its result."""
 
     def build(target: str, tag: str) -> str:
         engine.build(ROOT, target, tag, arguments)
@@ -61,29 +63,29 @@ def plan(engine: Engine, work: Path, arguments: dict[str, str]) -> list[tuple[st
     return [
         ("build", lambda: build("image", PLAIN)),
         ("build with the demo", lambda: build("demo", DEMO)),
-        ("contents", lambda: steps.contents(engine)),
-        ("serve", lambda: steps.served(engine, work)),
-        ("models", lambda: steps.models(engine, work)),
-        ("demo", lambda: steps.demo(engine, work)),
-        ("verify", lambda: steps.verified(engine, work)),
-        ("SIGTERM", lambda: steps.interrupted(engine, work)),
-        *((f"action: {case.name}", partial(acting.ends, engine, work, case)) for case in acting.CASES),
-        ("resumed", lambda: steps.resumed(work)),
+        ("contents", lambda: steps.check_contents(engine)),
+        ("serve", lambda: steps.serve(engine, work)),
+        ("models", lambda: steps.build_models(engine, work)),
+        ("demo", lambda: steps.run_demo(engine, work)),
+        ("verify", lambda: steps.verify(engine, work)),
+        ("SIGTERM", lambda: steps.interrupt(engine, work)),
+        *((f"action: {case.name}", partial(acting.run_case, engine, work, case)) for case in acting.CASES),
+        ("resumed", lambda: steps.compare_resumed(work)),
     ]
 
 
-def take(name: str, step: Callable[[], str]) -> bool:
-    """Whether the step ended well, with its row of the table."""
+def run_step(name: str, step: Callable[[], str]) -> bool:
+    """Run a step, print its row, and return whether it passed."""
     start = time.monotonic()
     try:
-        result, well = step(), True
-    except (Wrong, subprocess.CalledProcessError) as error:
-        result, well = f"FAILED: {error}", False
-    row(name, time.monotonic() - start, result)
-    return well
+        result, passed = step(), True
+    except (StepFailed, subprocess.CalledProcessError) as error:
+        result, passed = f"FAILED: {error}", False
+    print_row(name, time.monotonic() - start, result)
+    return passed
 
 
-def row(name: str, seconds: float, result: str) -> None:
+def print_row(name: str, seconds: float, result: str) -> None:
     print(f"{name:<20}{seconds:>8.1f} s  {result}", flush=True)
 
 

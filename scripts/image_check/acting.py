@@ -1,7 +1,7 @@
-"""The Action inside the image, started as the runner starts a container action.
+"""Runs the Action in the image, like a GitHub runner runs a container action.
 
-After actions/runner, ContainerActionHandler.cs: uid 0, the workspace as the working directory, HOME in a folder of the
-runner, every input in the environment under its own name, empty where the workflow gives none.
+Follows ContainerActionHandler.cs of actions/runner: uid 0, the workspace as working directory, HOME in a folder of the
+runner, and every input as an environment variable, empty if the workflow does not set it.
 """
 
 import uuid
@@ -16,12 +16,12 @@ from scripts.image_check.steps import HERE, expect
 from tests.action.workflow_runner import Runner, parse_outputs
 
 ROOT = Path(__file__).parents[2]
-TOKEN = "hf_of_the_check"  # noqa: S105 - opens nothing
+TOKEN = "hf_of_the_check"  # noqa: S105 - not a real token
 
 
 @dataclass(frozen=True)
 class Case:
-    """One step of a workflow, and how it ends."""
+    """A step of a workflow and its expected result."""
 
     name: str
     inputs: Mapping[str, str]
@@ -30,10 +30,10 @@ class Case:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-GIVEN = {"policy": "check/policy.toml", "hf-token": TOKEN}
-REFERENCE = {"command": "evaluate", "model": "models/reference", **GIVEN}
-ADAPTER = {"model": "models/finetune", "reference": "models/reference", "publish": "none", **GIVEN}
-"""The run that SIGTERM ended before, gone on with."""
+COMMON = {"policy": "check/policy.toml", "hf-token": TOKEN}
+REFERENCE = {"command": "evaluate", "model": "models/reference", **COMMON}
+ADAPTER = {"model": "models/finetune", "reference": "models/reference", "publish": "none", **COMMON}
+"""Resumes the run that SIGTERM interrupted."""
 NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "1"}
 
 CASES = (
@@ -42,22 +42,22 @@ CASES = (
     Case("fail", {**REFERENCE, "model": "models/finetune", "reference": "models/reference"}, 1, "fail"),
     Case("inconclusive", {**REFERENCE, "threshold": "0.08"}, 4, "inconclusive"),
     Case("wrong input", {**ADAPTER, "threshold": "high"}, 2, ""),
-    Case("no Hub", {**GIVEN, "model": "org/model"}, 3, "", NO_HUB),
+    Case("no Hub", {**COMMON, "model": "org/model"}, 3, "", NO_HUB),
 )
 
 
-def ends(engine: Engine, work: Path, case: Case) -> str:
-    """The step ends as documented: exit code, outputs, summary, one error when it fails, and no token in the log."""
+def run_case(engine: Engine, work: Path, case: Case) -> str:
+    """Check exit code, outputs, summary, the single error annotation of a failure, and that no token is in the log."""
     commands = work / "file_commands" / uuid.uuid4().hex
     commands.mkdir(parents=True)
     output, summary = commands / "set_output", commands / "step_summary"
     output.touch()
     summary.touch()
-    done = engine.run(PLAIN, options=[*_started(work, commands, case)])
+    completed = engine.run(PLAIN, options=[*_options(work, commands, case)])
     runner = Runner()
-    runner.read(done.stdout + done.stderr)
-    told = f"exit {done.returncode}\n{done.stdout}{done.stderr}"
-    expect(done.returncode == case.exit_code, told)
+    runner.read(completed.stdout + completed.stderr)
+    log = f"exit {completed.returncode}\n{completed.stdout}{completed.stderr}"
+    expect(completed.returncode == case.exit_code, log)
     outputs = dict(parse_outputs(output.read_text(encoding="utf-8")))
     expect(outputs["exit-code"] == str(case.exit_code) and outputs["verdict"] == case.verdict, str(outputs))
     reported = bool(outputs["report-json"])
@@ -67,13 +67,13 @@ def ends(engine: Engine, work: Path, case: Case) -> str:
     expect((summary.stat().st_size > 0) == reported, f"a summary of {summary.stat().st_size} bytes")
     errors = [text for name, text in runner.obeyed if name == "error"]
     expect(len(errors) == (1 if case.exit_code else 0), f"errors: {errors}")
-    expect(TOKEN in runner.masks and not any(TOKEN in line for line in runner.shown), "the token is shown")
-    return f"exit {done.returncode}, verdict {case.verdict or 'none'}, summary of {summary.stat().st_size:,} bytes"
+    expect(TOKEN in runner.masks and not any(TOKEN in line for line in runner.shown), "the token is in the log")
+    return f"exit {completed.returncode}, verdict {case.verdict or 'none'}, summary of {summary.stat().st_size:,} bytes"
 
 
-def _started(work: Path, commands: Path, case: Case) -> list[str]:
+def _options(work: Path, commands: Path, case: Case) -> list[str]:
     names = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))["inputs"]
-    given = {f"INPUT_{name.upper()}": case.inputs.get(name, "") for name in names}
+    inputs = {f"INPUT_{name.upper()}": case.inputs.get(name, "") for name in names}
     github = {
         "HOME": "/github/home",
         "CI": "true",
@@ -82,8 +82,8 @@ def _started(work: Path, commands: Path, case: Case) -> list[str]:
         "GITHUB_OUTPUT": "/github/file_commands/set_output",
         "GITHUB_STEP_SUMMARY": "/github/file_commands/step_summary",
     }
-    environment = {**given, "INPUT_OUT": f"out-{case.name.replace(' ', '-')}", **github, **case.environment}
-    places = {
+    environment = {**inputs, "INPUT_OUT": f"out-{case.name.replace(' ', '-')}", **github, **case.environment}
+    volumes = {
         "/github/home": work / "home",
         "/github/workspace": work / "workspace",
         "/github/file_commands": commands,
@@ -94,6 +94,6 @@ def _started(work: Path, commands: Path, case: Case) -> list[str]:
         "--network=none",
         "--workdir=/github/workspace",
         *(f"--env={name}={value}" for name, value in environment.items()),
-        *mounts(places),
+        *mounts(volumes),
         f"--volume={HERE}:/github/workspace/check:ro",
     ]

@@ -1,4 +1,4 @@
-"""Run inside the image by its own Python: what must be there, and what must not. Prints what is wrong; exit code 1."""
+"""Runs inside the image: checks required and forbidden contents, and exits with 1 if there are errors."""
 
 import importlib
 import os
@@ -10,50 +10,50 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-SERVICE = ("dbos", "fastapi", "uvicorn", "psycopg", "antidote_ci.service", "torch", "transformers", "peft")
+SERVICE = ("fastapi", "uvicorn", "antidote_ci.service", "torch", "transformers", "peft")
 PROGRAMS = ("pip", "pip3", "gcc", "cc", "g++", "clang", "ld", "make")
 INSTALLERS = ("pip", "ensurepip")
-WRITABLE = ("/tmp", "/var/tmp", "/run/lock", "/cache", "/workspace", "/check")  # noqa: S108 - looked at, not written to
-"""Ours, and what Debian leaves open to everybody."""
+WRITABLE = ("/tmp", "/var/tmp", "/run/lock", "/cache", "/workspace", "/check")  # noqa: S108 - only compared
+"""Folders of the image and of Debian that all users may write to."""
 KERNEL = ("/proc", "/sys", "/dev")
 
 
-def wrong() -> Iterator[str]:
-    """Everything that is not as it should be."""
+def find_errors() -> Iterator[str]:
+    """Yield a description of every error."""
     for name in SERVICE:
         try:
             importlib.import_module(name)
         except ImportError as error:
             yield f"{name} cannot be imported: {error}"
-    yield from (f"{lacked} is required and not there" for lacked in missing("antidote-ci", "service"))
-    yield from (f"{path} is there" for name in PROGRAMS if (path := shutil.which(name)))
-    for place in (*map(Path, sys.path), *Path("/usr").glob("**/*-packages"), *Path("/usr").glob("lib*/python3*")):
-        yield from (f"{place / name} is there" for name in INSTALLERS if (place / name).exists())
-    yield from (f"{path} can be written to" for path in writable(Path("/")))
+    yield from (f"{name} is required but not installed" for name in missing("antidote-ci", "service"))
+    yield from (f"{path} exists" for name in PROGRAMS if (path := shutil.which(name)))
+    for folder in (*map(Path, sys.path), *Path("/usr").glob("**/*-packages"), *Path("/usr").glob("lib*/python3*")):
+        yield from (f"{folder / name} exists" for name in INSTALLERS if (folder / name).exists())
+    yield from (f"{path} is writable" for path in writable(Path("/")))
 
 
 def missing(root: str, *extras: str) -> set[str]:
-    """Names that `root` needs here, directly or not, and that are not installed."""
-    lacked, seen, waiting = set(), set(), [(root, extras)]
-    while waiting:
-        asked = waiting.pop()
-        if asked in seen:
+    """Return the direct and indirect requirements of `root` that are not installed."""
+    absent, seen, queue = set(), set(), [(root, extras)]
+    while queue:
+        key = queue.pop()
+        if key in seen:
             continue
-        seen.add(asked)
+        seen.add(key)
         try:
-            needed = metadata.requires(asked[0]) or ()
+            requirements = metadata.requires(key[0]) or ()
         except metadata.PackageNotFoundError:
-            lacked.add(asked[0])
+            absent.add(key[0])
             continue
-        for requirement in map(Requirement, needed):
-            applies = (requirement.marker is None or requirement.marker.evaluate({"extra": e}) for e in (*asked[1], ""))
+        for requirement in map(Requirement, requirements):
+            applies = (requirement.marker is None or requirement.marker.evaluate({"extra": e}) for e in (*key[1], ""))
             if any(applies):
-                waiting.append((requirement.name, tuple(sorted(requirement.extras))))
-    return lacked
+                queue.append((requirement.name, tuple(sorted(requirement.extras))))
+    return absent
 
 
 def writable(folder: Path) -> Iterator[Path]:
-    """Places under `folder` that whoever runs this may write to, though they should not."""
+    """Yield the paths under `folder` that are writable but should not be."""
     for entry in os.scandir(folder):
         if entry.path in (*WRITABLE, *KERNEL) or entry.is_symlink():
             continue
@@ -64,6 +64,6 @@ def writable(folder: Path) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    found = list(wrong())
-    print(*found, sep="\n")
-    sys.exit(1 if found else 0)
+    messages = list(find_errors())
+    print(*messages, sep="\n")
+    sys.exit(1 if messages else 0)

@@ -1,4 +1,4 @@
-"""docker or podman, by the commands that they share."""
+"""Runs docker or podman."""
 
 import os
 import subprocess
@@ -18,40 +18,39 @@ CONFINED = (
     "--security-opt=no-new-privileges",
     "--user=1234:1234",
 )
-"""The least that a run needs: no network, no capability, a user that nobody knows, and only its volumes to write to."""
+"""Options of a confined container: no network, no capabilities, an unknown user, a read-only root."""
 
-
-HANDED_ON = "--env=OMP_WAIT_POLICY"
-"""Where it is set: on a machine that has other work too, PASSIVE threads wait without computing."""
+INHERITED = "--env=OMP_WAIT_POLICY"
+"""Pass this variable on. With PASSIVE, waiting threads use no processor time."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A container engine, and what its builds need on this machine."""
+    """A container engine with its environment and build options."""
 
     program: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    building: tuple[str, ...] = ()
+    build_options: tuple[str, ...] = ()
 
     def build(self, root: Path, target: str, tag: str, arguments: Mapping[str, str]) -> None:
-        """Build `target` of the Dockerfile in `root`. Raises CalledProcessError; what went wrong is on stderr."""
-        given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
-        options = [*self.building, *given, f"--target={target}", f"--tag={tag}"]
+        """Build `target` of the Dockerfile in `root`. Raises CalledProcessError; the error is on stderr."""
+        build_args = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+        options = [*self.build_options, *build_args, f"--target={target}", f"--tag={tag}"]
         self._call("build", *options, str(root))
 
     def run(self, image: str, *arguments: str, options: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        """A container's whole life; how it ended is not judged here."""
+        """Run a container until it ends, and return its exit code and output."""
         with self.start(image, *arguments, options=options) as process:
             out, err = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     @contextmanager
     def start(self, image: str, *arguments: str, options: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-        """A container that runs on its own; it is over at the end."""
-        # podman would add places to write to, which docker has not.
-        alike = ["--read-only-tmpfs=false"] if self.program == "podman" and "--read-only" in options else []
+        """Start a container, and wait for its end when the context is left."""
+        # With --read-only, podman mounts writable tmpfs folders by default; docker does not.
+        podman_options = ["--read-only-tmpfs=false"] if self.program == "podman" and "--read-only" in options else []
         with subprocess.Popen(
-            [self.program, "run", "--rm", HANDED_ON, *alike, *options, image, *arguments],
+            [self.program, "run", "--rm", INHERITED, *podman_options, *options, image, *arguments],
             env={**os.environ, **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -60,24 +59,24 @@ class Engine:
             try:
                 yield process
             except BaseException:
-                process.terminate()  # which is handed on to the container
+                process.terminate()  # the engine forwards the signal to the container
                 raise
 
     def inside(self, name: str, *command: str) -> str:
-        """What a command prints inside a container that is running."""
+        """Run a command in a running container and return its output."""
         return self._call("exec", name, *command)
 
     def kill(self, name: str, signal: str) -> None:
         self._call("kill", f"--signal={signal}", name)
 
     def layers(self, image: str) -> list[tuple[str, str]]:
-        """Size and origin of every layer that has any, the base first."""
+        """Return size and origin of all non-empty layers, the base first."""
         lines = self._call("history", "--no-trunc", "--format={{.Size}}\t{{.CreatedBy}}", image).splitlines()
-        found = (line.split("\t", 1) for line in reversed(lines))
-        return [(size, origin) for size, origin in found if not size.startswith("0")]
+        layers = (line.split("\t", 1) for line in reversed(lines))
+        return [(size, origin) for size, origin in layers if not size.startswith("0")]
 
     def size(self, image: str) -> int:
-        """Bytes of all layers together."""
+        """Return the total size of all layers in bytes."""
         return int(self._call("image", "inspect", "--format={{.Size}}", image))
 
     def _call(self, *arguments: str) -> str:
@@ -88,7 +87,7 @@ class Engine:
 
 
 def mounts(places: Mapping[str, Path]) -> list[str]:
-    """Folders of this machine by their place in the container; any user may write to them."""
+    """Create folders that all users may write to, and return the options that mount them. Container path -> folder."""
     for folder in places.values():
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o1777)

@@ -1,7 +1,7 @@
-"""podman, and a base for the image, on a bare Debian machine that reaches no container registry.
+"""Sets up podman and a base image on a Debian machine without access to a container registry.
 
-What an engine needs where it is root, has no cgroups of its own and cannot raise its limits: `runc`, no journal, small
-limits, and builds without a namespace of their own. The base is Debian with its own Python instead of the pinned one.
+The configuration works for root without own cgroups and without the right to raise limits: `runc`, no journal, small
+limits, and builds without namespaces. The base image is Debian with its own Python instead of the pinned image.
 """
 
 import os
@@ -36,36 +36,36 @@ runroot = "{folder}/running"
 
 @contextmanager
 def prepared(folder: Path, suite: str) -> Iterator[Engine]:
-    """podman with its images under `folder`, among them BASE from the Debian `suite`; afterwards there are none."""
+    """Install podman and build the image BASE from the Debian `suite`. Removes all images of `folder` at the end."""
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     _do("apt-get", "update", "-qq", **quiet)
     _do("apt-get", "install", "-y", "-qq", "--no-install-recommends", *PROGRAMS, **quiet)
     (folder / "containers.conf").write_text(CONTAINERS, encoding="utf-8")
     (folder / "storage.conf").write_text(STORAGE.format(folder=folder), encoding="utf-8")
-    named = {
+    variables = {
         "CONTAINERS_CONF": str(folder / "containers.conf"),
         "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
     }
-    # pip reaches its index by this machine's authorities: mounted over the base's own file, they leave nothing behind.
-    building = ("--isolation=chroot", "--pull=never", f"--volume={AUTHORITIES}:{AUTHORITIES}:ro")
+    # pip uses the certificate authorities of this machine. As a volume they do not become part of the image.
+    build_options = ("--isolation=chroot", "--pull=never", f"--volume={AUTHORITIES}:{AUTHORITIES}:ro")
     base = _base(folder, suite)
     try:
-        _do("podman", "import", "--quiet", "--change=CMD=python3", str(base), BASE, **named)
+        _do("podman", "import", "--quiet", "--change=CMD=python3", str(base), BASE, **variables)
         base.unlink()
-        yield Engine("podman", named, building)
+        yield Engine("podman", variables, build_options)
     finally:
-        _do("podman", "rmi", "--all", "--force", **named)
+        _do("podman", "rmi", "--all", "--force", **variables)
         if (overlay := folder / "images" / "overlay").is_mount():
             _do("umount", str(overlay))
 
 
 def _base(folder: Path, suite: str) -> Path:
-    """A root file system as a tar file; made in memory, where dpkg's many syncs cost nothing."""
+    """Return a root file system as a tar file. It is built in memory, where the syncs of dpkg are fast."""
     memory = folder / "memory"
     memory.mkdir()
     _do("mount", "-t", "tmpfs", "tmpfs", str(memory))
     try:
-        # Otherwise Debian's pip refuses to install beside Debian's own packages.
+        # With this file, Debian's pip refuses to install packages.
         hook = """--customize-hook=rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED"""
         options = ("--quiet", "--variant=minbase", f"--include={PACKAGES}", hook)
         _do("mmdebstrap", *options, suite, str(memory / "base.tar"), TMPDIR=str(memory))

@@ -1,4 +1,4 @@
-"""What people do with the image, each as one step that ends or says what is wrong."""
+"""The steps of the image check. Each returns a description of its result or raises StepFailed."""
 
 import hashlib
 import json
@@ -15,11 +15,10 @@ POLICY = "/check/policy.toml"
 
 MODELS = """
 from pathlib import Path
-from demo.build import BuildRequest, build
-build(BuildRequest(Path("/workspace/models"), merged=False), lambda _: None)
+from demo.build import BuildRequest, build_checkpoints
+build_checkpoints(BuildRequest(Path("/workspace/models"), merged=False), lambda _: None)
 """
-"""The demo's models as folders, for runs without a Hub."""
-
+"""Writes the demo's models to folders, for runs without a Hub."""
 
 READY = """
 import sys, time
@@ -32,27 +31,27 @@ for _ in range(100):
         time.sleep(0.2)
 sys.exit(1)
 """
-"""It listens before its worker is up, and says that it is not ready until then."""
+"""Waits until the service is ready. It accepts connections before its worker runs."""
 SERVE = ("serve", "--repository=org/*", "--folder=/workspace/service")
-SECRET = "--env=ANTIDOTE_WEBHOOK_SECRET=of-the-check-and-of-nothing-else-0123456789"  # noqa: S105 - opens nothing
+SECRET = "--env=ANTIDOTE_WEBHOOK_SECRET=of-the-check-and-of-nothing-else-0123456789"  # noqa: S105 - not a real secret
 
 
-class Wrong(Exception):
-    """A step that did not end as it should."""
+class StepFailed(Exception):
+    """A step has an unexpected result."""
 
 
-def contents(engine: Engine) -> str:
-    """Nothing but what a run needs, and nothing to write to, with a writable root and with a read-only one."""
+def check_contents(engine: Engine) -> str:
+    """Run contents.py in the image, with a writable and a read-only root."""
     for options in (("--network=none", "--user=1234:1234"), CONFINED):
-        done = engine.run(PLAIN, "/check/contents.py", options=[*options, CHECK, PYTHON])
-        expect(done.returncode == 0, done.stdout + done.stderr)
+        completed = engine.run(PLAIN, "/check/contents.py", options=[*options, CHECK, PYTHON])
+        expect(completed.returncode == 0, completed.stdout + completed.stderr)
     return "service extra imports; no pip, no compiler; nothing else writable"
 
 
-def demo(engine: Engine, work: Path) -> str:
-    """`python -m demo` in a container that may do nothing."""
-    done = engine.run(DEMO, f"--policy={POLICY}", "--out=/workspace/demo", options=_confined(work))
-    expect(done.returncode == 0, f"exit {done.returncode}\n{done.stderr}")
+def run_demo(engine: Engine, work: Path) -> str:
+    """Run `python -m demo` in a confined container."""
+    completed = engine.run(DEMO, f"--policy={POLICY}", "--out=/workspace/demo", options=_confined(work))
+    expect(completed.returncode == 0, f"exit {completed.returncode}\n{completed.stderr}")
     report = json.loads((work / "workspace/demo/run/report.json").read_bytes())
     expect(report["verdict"] == "repaired", report["verdict"])
     expect(bool(report["publish"]["url"]), "no pull request")
@@ -60,60 +59,60 @@ def demo(engine: Engine, work: Path) -> str:
     return f"repaired, non-refusal rate {before:.2f} to {after:.2f}, pull request opened"
 
 
-def models(engine: Engine, work: Path) -> str:
-    """The demo's models, for the steps that follow."""
-    done = engine.run(DEMO, "-c", MODELS, options=[*_confined(work), PYTHON])
-    expect(done.returncode == 0, done.stderr)
+def build_models(engine: Engine, work: Path) -> str:
+    """Write the demo's models for the following steps."""
+    completed = engine.run(DEMO, "-c", MODELS, options=[*_confined(work), PYTHON])
+    expect(completed.returncode == 0, completed.stderr)
     return "reference and adapter written"
 
 
-def verified(engine: Engine, work: Path) -> str:
-    """`antidote-ci verify` of the demo's result."""
+def verify(engine: Engine, work: Path) -> str:
+    """Run `antidote-ci verify` on the result of the demo."""
     source = "--source=/workspace/models/finetune"
-    done = engine.run(PLAIN, "verify", "/workspace/demo/run", source, options=_confined(work))
-    expect(done.returncode == 0, f"exit {done.returncode}\n{done.stderr}")
+    completed = engine.run(PLAIN, "verify", "/workspace/demo/run", source, options=_confined(work))
+    expect(completed.returncode == 0, f"exit {completed.returncode}\n{completed.stderr}")
     return "the weights are what the method allows"
 
 
-def interrupted(engine: Engine, work: Path) -> str:
-    """SIGTERM while the weights are scored: exit 143, and nothing half-written."""
+def interrupt(engine: Engine, work: Path) -> str:
+    """Send SIGTERM while the weights are scored: exit code 143, and no partial results."""
     name = f"antidote-check-{time.time_ns()}"
     with engine.start(PLAIN, *REPAIR, options=[*_confined(work), ANSWERED, f"--name={name}"]) as process:
-        said = ""
+        log = ""
         for line in process.stderr or ():
-            said += line
+            log += line
             if line.startswith("score the weights ..."):
                 time.sleep(3)
                 engine.kill(name, "TERM")
-    expect(process.returncode == 143, f"exit {process.returncode}\n{said}")
+    expect(process.returncode == 143, f"exit {process.returncode}\n{log}")
     left = sorted(path.name for path in (work / "workspace" / INTERRUPTED).iterdir())
-    expect(not {"model", "report.json", "repair"} & set(left), f"left behind: {left}")
+    expect(not {"model", "report.json", "repair"} & set(left), f"unexpected files: {left}")
     return f"exit 143; left in --out: {', '.join(left) or 'nothing'}"
 
 
-def resumed(work: Path) -> str:
-    """The Action has gone on with what SIGTERM ended: its weights are those of the demo."""
-    first, again = (_weights(work / "workspace" / name / "model") for name in ("demo/run", INTERRUPTED))
-    expect(first == again and bool(first), f"{first} is not {again}")
+def compare_resumed(work: Path) -> str:
+    """Check that the run which the Action resumed has the same weights as the demo."""
+    first, resumed = (_weights(work / "workspace" / name / "model") for name in ("demo/run", INTERRUPTED))
+    expect(first == resumed and bool(first), f"{first} is not {resumed}")
     return f"sha256 {', '.join(sorted(first.values()))[:16]}... both times"
 
 
-def served(engine: Engine, work: Path) -> str:
-    """The webhook's service is ready in a container that may do nothing, and ends when it is told to."""
+def serve(engine: Engine, work: Path) -> str:
+    """Start the webhook service in a confined container, wait until it is ready, and end it with SIGTERM."""
     name = f"antidote-check-{time.time_ns()}"
     with engine.start(PLAIN, *SERVE, options=[*_confined(work), SECRET, f"--name={name}"]) as process:
-        said = ""
+        log = ""
         for line in process.stderr or ():
-            said += line
+            log += line
             if "listening on" in line:
                 engine.inside(name, "python", "-c", READY)
                 engine.kill(name, "TERM")
-    expect(process.returncode == 143, f"exit {process.returncode}\n{said}")
+    expect(process.returncode == 143, f"exit {process.returncode}\n{log}")
     return "ready, and exit 143 after SIGTERM"
 
 
 INTERRUPTED = "out-repaired"
-"""Where the Action's run that repairs goes on."""
+"""Output folder of the interrupted run, which the Action resumes."""
 REPAIR: Sequence[str] = (
     "run",
     "/workspace/models/finetune",
@@ -123,7 +122,7 @@ REPAIR: Sequence[str] = (
     f"--out=/workspace/{INTERRUPTED}",
 )
 ANSWERED = "--env=ANTIDOTE_CACHE=/workspace/demo/answers"
-"""What the demo's models have answered is not asked again; weights are scored anew."""
+"""Reuses the stored answers of the demo; the weights are scored again."""
 
 
 def _confined(work: Path) -> list[str]:
@@ -131,11 +130,11 @@ def _confined(work: Path) -> list[str]:
 
 
 def _weights(folder: Path) -> dict[str, str]:
-    """sha256 of the weights by file name."""
+    """Return file name -> sha256 of the weights."""
     files = sorted(folder.glob("*.safetensors"))
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def expect(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise Wrong(otherwise)
+        raise StepFailed(otherwise)

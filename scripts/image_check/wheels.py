@@ -1,4 +1,4 @@
-"""torch from a file of this machine, by an index as pip expects it."""
+"""Serves a local wheel of torch as a package index."""
 
 import hashlib
 import threading
@@ -17,7 +17,7 @@ class Silent(SimpleHTTPRequestHandler):
 
 @contextmanager
 def index(folder: Path, wheel: Path) -> Iterator[dict[str, str]]:
-    """Build arguments that take torch from `wheel` and check its sha256; the build must be on this host's network."""
+    """Serve `wheel` and return the build arguments that install it with its hash. The build needs the host network."""
     page = folder / "index" / "torch"
     page.mkdir(parents=True)
     (page / wheel.name).symlink_to(wheel.resolve())

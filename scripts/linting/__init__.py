@@ -1,6 +1,6 @@
-"""Workflows and the image under their linters: actionlint, zizmor and hadolint, all at zero findings.
+"""Run actionlint, zizmor and hadolint on the workflows and the Dockerfile.
 
-What users copy is linted as what we run: the workflow that `init` writes and those in the documents.
+The workflow that `init` writes and those in the documents are linted too.
 """
 
 import os
@@ -22,48 +22,48 @@ _JOBS = re.compile(r"^jobs:", re.MULTILINE)
 
 
 def workflows() -> dict[str, str]:
-    """File name -> text of every workflow: our own, the one that `init` writes, those in the documents."""
+    """Return file name -> text of all workflows: the project's, the one that `init` writes, those in the documents."""
     own = {path.name: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob(".github/workflows/*.yml"))}
-    shown = {
+    documented = {
         f"{document.stem}-{number}.yml": text
         for document in sorted(ROOT.glob("docs/*.md"))
-        for number, text in enumerate(in_document(document.read_text(encoding="utf-8")), 1)
+        for number, text in enumerate(extract_workflows(document.read_text(encoding="utf-8")), 1)
     }
-    return {**own, "init.yml": scaffold.render_workflow(None), **shown}
+    return {**own, "init.yml": scaffold.render_workflow(None), **documented}
 
 
-def in_document(markdown: str) -> list[str]:
-    """The whole workflows among a document's blocks, with our own Action pinned as a reader would pin it."""
+def extract_workflows(markdown: str) -> list[str]:
+    """Return the complete workflows in a document, with this project's Action pinned to a commit."""
     blocks = (match.replace(scaffold.TEMPLATE_ACTION, scaffold.ACTION) for match in _FENCED.findall(markdown))
     return [block for block in blocks if _JOBS.search(block)]
 
 
 def lint_workflows(folder: Path) -> bool:
-    """Whether actionlint and zizmor find nothing in the workflows of a folder `.github/workflows`."""
+    """Whether actionlint and zizmor pass for all workflows in a folder `.github/workflows`."""
     paths = sorted(map(str, folder.glob("*.yml")))
     return all([actionlint(paths), zizmor(paths)])
 
 
 def actionlint(paths: Sequence[str]) -> bool:
-    """Whether actionlint finds nothing in these workflows."""
+    """Whether actionlint passes."""
     environment = os.environ | {"NODE_PATH": str(NODE_PACKAGES)}
-    return _clean(["node", str(Path(__file__).parent / "actionlint.cjs"), *paths], environment)
+    return _succeeds(["node", str(Path(__file__).parent / "actionlint.cjs"), *paths], environment)
 
 
 def zizmor(paths: Sequence[str]) -> bool:
-    """Whether zizmor finds nothing, at its strictest but for what it calls false positives; asks no network."""
+    """Whether zizmor passes in its pedantic mode, offline."""
     options = ["--offline", "--pedantic", "--strict-collection", "--quiet", f"--config={ROOT / '.github/zizmor.yml'}"]
-    return _clean([_beside_python("zizmor"), *options, *paths])
+    return _succeeds([_tool_path("zizmor"), *options, *paths])
 
 
 def hadolint(path: str) -> bool:
-    """Whether hadolint finds nothing in a Dockerfile."""
-    return _clean([_beside_python("hadolint"), path])
+    """Whether hadolint passes."""
+    return _succeeds([_tool_path("hadolint"), path])
 
 
-def _beside_python(name: str) -> str:
+def _tool_path(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-def _clean(command: Sequence[str], environment: dict[str, str] | None = None) -> bool:
+def _succeeds(command: Sequence[str], environment: dict[str, str] | None = None) -> bool:
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0

@@ -1,12 +1,12 @@
-"""The commands of the release workflow. Standard library only: its jobs install nothing for them.
+"""Commands of the release workflow. They use only the standard library, because the jobs install no packages.
 
 An ACTION is OWNER/REPOSITORY@COMMIT.
 
-check TAG REPOSITORY     the version and the image's name as a step's outputs, where tag, package and changelog agree
-floating VERSION         the tag vX, where this version is the newest of X: the tags that stand are read from stdin
-notes VERSION ACTION     what CHANGELOG.md says of it, and how that Action is used
-pin REPOSITORY CPU CUDA  both actions name their image of that repository by its digest
-stamp ACTION             `antidote-ci init` writes that Action into workflows
+check TAG REPOSITORY     check that tag, package and changelog agree; print version and image as outputs of the step
+floating VERSION         print the tag vX if this version is the newest of X; reads the existing tags from stdin
+notes VERSION ACTION     print the section of CHANGELOG.md and how to use the Action
+pin REPOSITORY CPU CUDA  pin the images of both actions to these digests
+stamp ACTION             set the Action that `antidote-ci init` writes
 """
 
 import sys
@@ -22,19 +22,19 @@ def main(arguments: list[str]) -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     match arguments:
         case ["check", tag, repository]:
-            version = release.checked(tag, antidote_ci.__version__, changelog)
-            print(f"version={version}\nimage={release.image(repository)}")
+            version = release.check_version(tag, antidote_ci.__version__, changelog)
+            print(f"version={version}\nimage={release.image_name(repository)}")
         case ["floating", version]:
-            print(release.floating(version, (line.rstrip().rpartition("/")[2] for line in sys.stdin)) or "")
+            print(release.floating_tag(version, (line.rstrip().rpartition("/")[2] for line in sys.stdin)) or "")
         case ["notes", version, action]:
-            print(f"{release.notes(changelog, version)}\n\n```yaml\n- uses: {action} # v{version}\n```")
+            print(f"{release.read_notes(changelog, version)}\n\n```yaml\n- uses: {action} # v{version}\n```")
         case ["pin", repository, cpu, cuda]:
             for path, digest in zip(release.ACTIONS, (cpu, cuda), strict=True):
-                _rewrite(path, release.pinned(path, _text(path), release.image(repository), digest))
+                _rewrite(path, release.pin_image(path, _text(path), release.image_name(repository), digest))
         case ["stamp", action]:
-            _rewrite(release.STARTING, release.stamped(_text(release.STARTING), action))
+            _rewrite(release.SCAFFOLD_FILE, release.stamp_action(_text(release.SCAFFOLD_FILE), action))
         case _:
-            raise ValueError(f"{arguments} is no command; they are:\n{__doc__}")
+            raise ValueError(f"unknown command {arguments}\n{__doc__}")
 
 
 def _text(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What image/prune.sh takes out of an environment, and what it leaves."""
+"""image/prune.sh removes unneeded files and keeps the rest."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ NEEDED = (
     "antidote_ci/templates/card.jinja",
     "antidote_ci-0.1.0.dist-info/licenses/LICENSE",
 )
-NEEDLESS = (
+UNNEEDED = (
     "torch/bin/test_api",
     "torch/bin/deep/er/file",
     "torch/test/thing",
@@ -31,10 +31,10 @@ NEEDLESS = (
 )
 
 
-def test_what_nothing_needs_is_gone(tmp_path: Path) -> None:
+def test_prune_removes_only_unneeded_files(tmp_path: Path) -> None:
     venv.create(tmp_path, symlinks=True)
     site = tmp_path / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
-    for name in (*NEEDED, *NEEDLESS):
+    for name in (*NEEDED, *UNNEEDED):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_text("")
     (site / "later.py").write_text("def f[T](: not yet Python\n")
@@ -42,10 +42,10 @@ def test_what_nothing_needs_is_gone(tmp_path: Path) -> None:
         (tmp_path / "bin" / name).write_text("")
     subprocess.run(["/bin/sh", str(ROOT / "image" / "prune.sh"), str(tmp_path)], check=True)
     assert [name for name in NEEDED if not (site / name).exists()] == []
-    assert [name for name in NEEDLESS if (site / name).exists()] == []
-    kept = {path.name for path in (tmp_path / "bin").iterdir()}
-    assert "antidote-ci" in kept
-    assert {name for name in kept if not name.startswith("python")} == {"antidote-ci"}
+    assert [name for name in UNNEEDED if (site / name).exists()] == []
+    programs = {path.name for path in (tmp_path / "bin").iterdir()}
+    assert "antidote-ci" in programs
+    assert {name for name in programs if not name.startswith("python")} == {"antidote-ci"}
     assert list((site / "torch" / "__pycache__").glob("*.pyc"))
     assert list((site / "transformers" / "models" / "auto" / "__pycache__").glob("*.pyc"))
     assert not (site / "transformers" / "models" / "llama" / "__pycache__").exists()

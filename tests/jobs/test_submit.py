@@ -22,7 +22,7 @@ from antidote_ci.records import Report, ReportedSource
 from antidote_ci.report.console import Console
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import Fault, FaultInjector, FaultKind
-from loopback_hub.job_records import StoredJob
+from loopback_hub.records import StoredJob
 from tests.jobs.conftest import MODEL, TOKENS, Holding
 from tests.report import samples
 
@@ -267,9 +267,9 @@ def test_a_job_that_times_out(hub: LoopbackHub, config: RunConfig, holding: Hold
 
 
 def test_an_image_that_is_not_there(hub: LoopbackHub, config: RunConfig) -> None:
-    hub.store.jobs.broken["ghcr.io/org/antidote-ci:1"] = "Failed to pull image: not found"
+    hub.store.jobs.broken_images["ghcr.io/org/antidote-ci:1"] = "Failed to pull image: not found"
     assert "could not fetch its image ghcr.io/org/antidote-ci:1" in failed(config).what
-    hub.store.jobs.broken["ghcr.io/org/antidote-ci:1"] = "no machine is free"
+    hub.store.jobs.broken_images["ghcr.io/org/antidote-ci:1"] = "no machine is free"
     assert "was never started" in failed(config).what
 
 
@@ -288,7 +288,7 @@ def test_a_job_that_somebody_cancels(hub: LoopbackHub, config: RunConfig, holdin
 
 
 def test_a_hub_that_refuses(hub: LoopbackHub, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub.store.jobs.penniless.add("ada")
+    hub.store.jobs.without_credit.add("ada")
     assert "answered 402 about Jobs of ada" in failed(config).what
     foreign = replace(config, policy=override_section(config.policy, "jobs", namespace="stranger"))
     error = failed(foreign)

@@ -1,4 +1,4 @@
-"""The Hub and the checkpoints that the tests of our own client have too."""
+"""Fixtures shared with the tests of `antidote_ci.hub`."""
 
 from tests.hub.conftest import client_settings, hub, model, pickled
 

