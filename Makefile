@@ -76,7 +76,7 @@ bench-hub: $(VENV)/installed ## whole pulls and publications under faults by see
 	$(BIN)/python -m benchmarks.hub faults
 	$(BIN)/python -m benchmarks.hub pull
 
-bench-webhook: $(VENV)/demo-installed ## the service in a storm of deliveries, killed ten times, on SQLite and Postgres; minutes
+bench-webhook: $(VENV)/demo-installed ## the service in a storm of deliveries, killed ten times; minutes
 	$(BIN)/python -m benchmarks.webhook
 
 # DATA=FOLDER: the prompts and answers, which are read and never kept. PAPER="--sweep rates" narrows a run, "--help" lists more.

@@ -39,7 +39,7 @@ COMMANDS = (
 ENTRY = str(Path(sys.executable).with_name("antidote-ci"))
 BASH = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
 """With it the shell is named, and not guessed from what started the tests."""
-HEAVY = {"torch", "transformers", "huggingface_hub", "scipy", "peft", "dbos", "fastapi", "sqlalchemy", "uvicorn"}
+HEAVY = {"torch", "transformers", "huggingface_hub", "scipy", "peft", "fastapi", "uvicorn"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

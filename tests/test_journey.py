@@ -23,11 +23,8 @@ from antidote_ci.policy import EvaluationSection, Gate, JobsSection, Policy, Pub
 from antidote_ci.service.records import RunOutcomeState
 from antidote_ci.service.run_store import RunRecord, list_runs
 from loopback_hub import LoopbackHub
-from tests.service.workshop import needs_sqlite
 from tests.tiny import BASE_NAME, write_sharded
 from tests.trained_pair import write_harmful_task
-
-pytestmark = needs_sqlite
 
 MODEL = "stranger/tiny-finetune"
 OWNER_TOKEN = "hf_ownerOwnerOwnerOwner"
@@ -192,7 +189,7 @@ class Service:
         """How the order for the last of these commits ended, once all have: there is one for each, and no other."""
 
         def found() -> list[RunRecord]:
-            return list_runs(f"sqlite:///{self.folder / 'queue.sqlite'}")
+            return list_runs(self.folder / "queue.sqlite")
 
         wait_until(
             lambda: len(found()) >= len(commits) and all(entry.outcome for entry in found()),

@@ -37,7 +37,7 @@ NOT_OF_THE_ACTION = {"json"}
 """Outputs and the report's files say it."""
 PAGE = (ROOT / "docs" / "commands.md").read_text()
 
-VARIABLE = re.compile(r"(HF|ANTIDOTE|ACTIONS|XDG|WEBHOOK|DBOS)_[A-Z_]+")
+VARIABLE = re.compile(r"(HF|ANTIDOTE|ACTIONS|XDG|WEBHOOK)_[A-Z_]+")
 OF_CHILDREN = {
     *("HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_IMPLICIT_TOKEN"),
     *("HF_DEACTIVATE_ASYNC_LOAD", "HF_HUB_DISABLE_XET"),

@@ -155,6 +155,7 @@ def capture_log(console: Console) -> Iterator[None]:
     """For the length of a command the package's log is part of the talk."""
     log, handler = logging.getLogger("antidote_ci"), _PackageLogHandler(console)
     log.addHandler(handler)
+    log.setLevel(logging.INFO)
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from antidote_ci.service.records import RunOutcomeState
 from antidote_ci.service.run_store import RunRecord
-from benchmarks.webhook import standin
+from benchmarks.webhook import fake_run
 from benchmarks.webhook.ledger import Run
 from benchmarks.webhook.messages import expected, meaning
 from benchmarks.webhook.plan import Plan
@@ -107,7 +107,7 @@ def _records(storm: Storm) -> Iterator[Broken]:
             yield Broken(rule, f"{name} at {sha} ended {outcome}")
         elif outcome.state in VERDICTS:
             run = last_run.get((name, sha))
-            said = (run.verdict, standin.verdict(sha)[1]) if run else None
+            said = (run.verdict, fake_run.verdict(sha)[1]) if run else None
             if said != (outcome.state, outcome.exit_code):
                 yield Broken("the record is what the run said", f"{name} at {sha}: {outcome}, not {said}")
 

@@ -16,9 +16,8 @@ from benchmarks.webhook import ledger, world
 from benchmarks.webhook.judging import Storm
 from benchmarks.webhook.messages import Message, message
 from benchmarks.webhook.plan import Delivery, Plan
-from benchmarks.webhook.postgres import free_port
 from benchmarks.webhook.sender import Post, send_all
-from benchmarks.webhook.service import Service, environment
+from benchmarks.webhook.service import Service, environment, free_port
 from benchmarks.webhook.world import World
 
 CONNECTIONS = 16
@@ -39,7 +38,7 @@ class Arena:
     service: Service
     secret: str
     ledger: Path
-    database: str
+    database: Path
 
     def build(self, delivery: Delivery) -> Message:
         """The delivery's message, once its commit is there."""
@@ -57,20 +56,18 @@ class Arena:
 
 
 @contextmanager
-def arena(plan: Plan, database: str, folder: Path) -> Iterator[Arena]:
-    """`database`: a URL; empty for a SQLite file in `folder`."""
+def arena(plan: Plan, folder: Path) -> Iterator[Arena]:
     secret = f"{random.Random(len(plan.deliveries)).getrandbits(256):064x}"  # noqa: S311 - good for one storm
     policy = folder / "antidote.toml"
     policy.write_text(POLICY)
     sha256 = read_policy(policy).sha256()
     records = ledger.lay_out(folder / "ledger", sha256)
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.webhook.serving", str(folder), str(policy), database, str(port)]
+    command = [sys.executable, "-m", "benchmarks.webhook.serving", str(folder), str(policy), str(port)]
     with world.running(folder, plan, sha256) as hub:
         variables = environment(hub.endpoint, folder, secret, world.OURS)
         with Service(command, variables, port, folder / "service.log") as service:
-            url = database or f"sqlite:///{folder}/service/queue.sqlite"
-            yield Arena(hub, service, secret, records, url)
+            yield Arena(hub, service, secret, records, folder / "service" / "queue.sqlite")
 
 
 @dataclass(frozen=True)
@@ -84,9 +81,9 @@ class Seen:
     """What the service said."""
 
 
-def rage(plan: Plan, seconds: float, database: str, folder: Path) -> Seen:
+def rage(plan: Plan, seconds: float, folder: Path) -> Seen:
     """`seconds`: over how long the deliveries are spread."""
-    with arena(plan, database, folder) as there:
+    with arena(plan, folder) as there:
         there.service.start()
         there.service.wait()
         there.service.ups.append(time.monotonic())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-SERVICE = ("dbos", "fastapi", "uvicorn", "psycopg", "antidote_ci.service", "torch", "transformers", "peft")
+SERVICE = ("fastapi", "uvicorn", "antidote_ci.service", "torch", "transformers", "peft")
 PROGRAMS = ("pip", "pip3", "gcc", "cc", "g++", "clang", "ld", "make")
 INSTALLERS = ("pip", "ensurepip")
 WRITABLE = ("/tmp", "/var/tmp", "/run/lock", "/cache", "/workspace", "/check")  # noqa: S108 - looked at, not written to

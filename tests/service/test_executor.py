@@ -18,16 +18,16 @@ from antidote_ci.service import executor
 from antidote_ci.service.records import RunOutcome, RunRequest, RunTask
 from antidote_ci.service.settings import RunSettings
 from tests.report.samples import BARE, FAILED, INCONCLUSIVE, REPAIRED
-from tests.service.workshop import Workshop, commit, is_alive
+from tests.service.service_process import ServiceProcess, commit, is_alive
 
 ORDER = RunRequest("org/model", commit(1), Policy().sha256())
 TASK = RunTask(ORDER, "run")
 
 
-def prepared(workshop: Workshop) -> RunSettings:
-    workshop.settings.folder.mkdir(exist_ok=True)
-    workshop.settings.write_policy()
-    return workshop.settings
+def prepared(service: ServiceProcess) -> RunSettings:
+    service.settings.folder.mkdir(exist_ok=True)
+    service.settings.write_policy()
+    return service.settings
 
 
 def in_thread(task: RunTask, settings: RunSettings, stopping: threading.Event) -> tuple[threading.Thread, list[object]]:
@@ -45,60 +45,60 @@ def in_thread(task: RunTask, settings: RunSettings, stopping: threading.Event) -
 
 
 @pytest.mark.parametrize(("report", "code"), [(BARE, 0), (REPAIRED, 0), (REPAIRED, 7), (FAILED, 1), (INCONCLUSIVE, 4)])
-def test_verdict_is_the_reports(workshop: Workshop, report: records.Report, code: int) -> None:
+def test_verdict_is_the_reports(service: ServiceProcess, report: records.Report, code: int) -> None:
     """The exit code says that there is one, the report which."""
-    workshop.write(report=records.to_json(report))
-    workshop.runs(codes=[code])
-    outcome = executor.execute_run(TASK, prepared(workshop))
+    service.write(report=records.to_json(report))
+    service.runs(codes=[code])
+    outcome = executor.execute_run(TASK, prepared(service))
     assert (outcome.state, outcome.reason, outcome.exit_code) == (report.verdict, report.reason, code)
     assert outcome.report is not None
-    assert (workshop.settings.folder / outcome.report / "report.json").is_file()
+    assert (service.settings.folder / outcome.report / "report.json").is_file()
     assert not executor.is_retryable(outcome)
 
 
 @pytest.mark.parametrize("changes", [{"policy_sha256": "0" * 64}, {"source": REPAIRED.source}, {"exit_code": 0}])
-def test_a_report_of_other_work_is_none(workshop: Workshop, changes: dict[str, object]) -> None:
+def test_a_report_of_other_work_is_none(service: ServiceProcess, changes: dict[str, object]) -> None:
     """Of another policy, another commit, or an end that the process did not come to."""
-    settings = prepared(workshop)
+    settings = prepared(service)
     source = dataclasses.replace(REPAIRED.source, revision=ORDER.revision)
     right = dataclasses.replace(REPAIRED, source=source, policy_sha256=ORDER.policy, exit_code=7)
-    workshop.runs(codes=[7], another=True)
-    workshop.write(report=records.to_json(right))
+    service.runs(codes=[7], another=True)
+    service.write(report=records.to_json(right))
     assert executor.execute_run(TASK, settings).state == "repaired"
-    workshop.write(report=records.to_json(dataclasses.replace(right, **changes)))  # type: ignore[arg-type]
+    service.write(report=records.to_json(dataclasses.replace(right, **changes)))  # type: ignore[arg-type]
     assert executor.execute_run(TASK, settings).state == "error"
 
 
 @pytest.mark.parametrize(("code", "again"), [(2, False), (6, False), (3, True), (5, True), (-9, True), (143, True)])
-def test_other_ends_are_errors(workshop: Workshop, code: int, again: bool) -> None:
+def test_other_ends_are_errors(service: ServiceProcess, code: int, again: bool) -> None:
     """A report that an earlier attempt left is not taken for this one's."""
-    settings = prepared(workshop)
+    settings = prepared(service)
     executor.execute_run(TASK, settings)
-    workshop.runs(codes=[code], says="the Hub answered with nonsense")
+    service.runs(codes=[code], says="the Hub answered with nonsense")
     outcome = executor.execute_run(TASK, settings)
     assert outcome == RunOutcome("error", "the Hub answered with nonsense", code, seconds=outcome.seconds)
     assert executor.is_retryable(outcome) is again
 
 
-def test_an_earlier_attempts_error_is_not_the_reason_of_the_last(workshop: Workshop) -> None:
+def test_an_earlier_attempts_error_is_not_the_reason_of_the_last(service: ServiceProcess) -> None:
     """Both are in one log."""
-    settings = prepared(workshop)
-    workshop.runs(codes=[3, -9], says="the Hub answered with nonsense")
+    settings = prepared(service)
+    service.runs(codes=[3, -9], says="the Hub answered with nonsense")
     assert executor.execute_run(TASK, settings).reason == "the Hub answered with nonsense"
-    workshop.runs(says="")
-    assert executor.execute_run(TASK, settings).reason == "the run ended with signal 9, and left no report"
+    service.runs(says="")
+    assert executor.execute_run(TASK, settings).reason == "the run ended with signal 9 and left no report"
     assert (executor.run_folder(ORDER, settings) / "log.txt").read_text().count("this is the log") == 2
 
 
 @pytest.mark.parametrize("report", ["", "{}", "null", '{"verdict": "pass"}'])
-def test_verdict_without_a_report_is_none(workshop: Workshop, report: str) -> None:
+def test_verdict_without_a_report_is_none(service: ServiceProcess, report: str) -> None:
     """An exit code alone would be believed of anything."""
-    workshop.write(report=report)
-    outcome = executor.execute_run(TASK, prepared(workshop))
-    assert (outcome.state, outcome.reason) == ("error", "the run ended with exit 0, and left no report")
+    service.write(report=report)
+    outcome = executor.execute_run(TASK, prepared(service))
+    assert (outcome.state, outcome.reason) == ("error", "the run ended with exit 0 and left no report")
 
 
-def test_child_gets_what_it_needs_and_no_secret_of_the_service(workshop: Workshop) -> None:
+def test_child_gets_what_it_needs_and_no_secret_of_the_service(service: ServiceProcess) -> None:
     """Tokens as they are; neither the service's own secrets nor options that would change the policy."""
     given = {
         "HF_TOKEN": "hf_read",
@@ -109,14 +109,13 @@ def test_child_gets_what_it_needs_and_no_secret_of_the_service(workshop: Worksho
     }
     kept = {
         "ANTIDOTE_WEBHOOK_SECRET": "s" * 32,
-        "ANTIDOTE_DATABASE": "postgresql://u:p@h/d",
         "ANTIDOTE_PUBLISH": "repo",
     }
     assert executor.child_environment(given | kept) == given
-    executor.execute_run(TASK, prepared(workshop))
-    started = workshop.started(ORDER.revision)
-    folder = executor.run_folder(ORDER, workshop.settings)
-    policy = str(workshop.settings.policy_file.absolute())
+    executor.execute_run(TASK, prepared(service))
+    started = service.started(ORDER.revision)
+    folder = executor.run_folder(ORDER, service.settings)
+    policy = str(service.settings.policy_file.absolute())
     assert started["arguments"] == [
         *("run", "org/model", "--revision", ORDER.revision, "--policy", policy, "--out", str(folder / "out"))
     ]
@@ -124,12 +123,12 @@ def test_child_gets_what_it_needs_and_no_secret_of_the_service(workshop: Worksho
     assert "this is the log" in (folder / "log.txt").read_text()
 
 
-def test_jobs_are_the_same_child(workshop: Workshop) -> None:
+def test_jobs_are_the_same_child(service: ServiceProcess) -> None:
     """Where it happens is one more argument."""
-    here = executor.child_arguments(TASK, workshop.settings)
-    there = executor.child_arguments(TASK, dataclasses.replace(workshop.settings, on="hf-jobs"))
+    here = executor.child_arguments(TASK, service.settings)
+    there = executor.child_arguments(TASK, dataclasses.replace(service.settings, on="hf-jobs"))
     assert there == [*here, "--on", "hf-jobs"]
-    assert executor.child_arguments(RunTask(ORDER, "evaluate"), workshop.settings)[-8] == "evaluate"
+    assert executor.child_arguments(RunTask(ORDER, "evaluate"), service.settings)[-8] == "evaluate"
 
 
 def test_an_edit_of_a_file_that_the_policy_names_waits_for_the_next_start(tmp_path: Path) -> None:
@@ -169,37 +168,37 @@ def test_our_own_command_line_is_what_runs(tmp_path: Path) -> None:
     assert "127.0.0.1:9" in done.stdout
 
 
-def test_weights_go_once_they_are_published(workshop: Workshop) -> None:
+def test_weights_go_once_they_are_published(service: ServiceProcess) -> None:
     """Every order would leave a copy otherwise; what was not published stays."""
-    settings = prepared(workshop)
+    settings = prepared(service)
     weights = executor.run_folder(ORDER, settings) / "out" / "model"
     for url in (None, "https://hub.example/org/model/discussions/1"):
         publish = dataclasses.replace(REPAIRED.publish, url=url)
-        workshop.write(report=records.to_json(dataclasses.replace(REPAIRED, publish=publish)))
+        service.write(report=records.to_json(dataclasses.replace(REPAIRED, publish=publish)))
         assert executor.execute_run(TASK, settings).url == url
         assert weights.is_dir() is (url is None)
 
 
-def test_stopping_ends_the_child_and_not_the_order(workshop: Workshop) -> None:
+def test_stopping_ends_the_child_and_not_the_order(service: ServiceProcess) -> None:
     """It hears SIGTERM, so that it leaves what the next attempt goes on with."""
-    workshop.runs(seconds=60)
+    service.runs(seconds=60)
     stopping = threading.Event()
-    thread, found = in_thread(TASK, prepared(workshop), stopping)
-    pid = workshop.started(ORDER.revision)["pid"]
+    thread, found = in_thread(TASK, prepared(service), stopping)
+    pid = service.started(ORDER.revision)["pid"]
     assert os.getpriority(os.PRIO_PROCESS, pid) >= executor.NICE
     stopping.set()
     thread.join(10)
     assert found == ["terminated"]
-    assert [each["pid"] for each in workshop.ledger("terminated")] == [pid]
+    assert [each["pid"] for each in service.ledger("terminated")] == [pid]
     assert not is_alive(pid)
 
 
-def test_end_that_came_just_before_the_signal_counts(workshop: Workshop) -> None:
+def test_end_that_came_just_before_the_signal_counts(service: ServiceProcess) -> None:
     """Nothing that was done is done again."""
-    workshop.runs(seconds=1, deaf=True)
+    service.runs(seconds=1, deaf=True)
     stopping = threading.Event()
-    thread, found = in_thread(TASK, prepared(workshop), stopping)
-    workshop.started(ORDER.revision)
+    thread, found = in_thread(TASK, prepared(service), stopping)
+    service.started(ORDER.revision)
     stopping.set()
     thread.join(10)
     assert isinstance(found[0], RunOutcome)
@@ -207,54 +206,55 @@ def test_end_that_came_just_before_the_signal_counts(workshop: Workshop) -> None
 
 
 @pytest.mark.parametrize("deaf", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_child_of_a_killed_service_is_ended_before_its_successor_begins(workshop: Workshop, deaf: bool) -> None:
+def test_child_of_a_killed_service_is_ended_before_its_successor_begins(service: ServiceProcess, deaf: bool) -> None:
     """No two ever work in one folder."""
-    workshop.runs(seconds=60, deaf=deaf)
-    settings = prepared(workshop)
+    service.runs(seconds=60, deaf=deaf)
+    settings = prepared(service)
     script = (
-        "import sys; from pathlib import Path; from tests.service.workshop import *\n"
+        "import sys; from pathlib import Path; from tests.service.service_process import *\n"
         "from antidote_ci.service import executor\n"
-        f"settings = settings_of(Path({str(workshop.folder)!r}), Policy())\n"
+        f"settings = settings_of(Path({str(service.folder)!r}), Policy())\n"
         f"executor.execute_run(RunTask(RunRequest('org/model', '{ORDER.revision}', '{ORDER.policy}'), 'run'), settings)"
     )
-    service = subprocess.Popen([sys.executable, "-c", script])
-    left = workshop.started(ORDER.revision)["pid"]
-    service.kill()
-    service.wait()
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    left = service.started(ORDER.revision)["pid"]
+    parent.kill()
+    parent.wait()
     assert is_alive(left)
-    workshop.runs(seconds=0.1)
+    service.runs(seconds=0.1)
     assert executor.execute_run(TASK, settings).state == "repaired"
-    first, second = workshop.ledger("start")
-    ended = workshop.ledger("terminated")[0]["at"]
+    first, second = service.ledger("start")
+    ended = service.ledger("terminated")[0]["at"]
     assert not is_alive(left)
     assert first["at"] < ended < second["at"]
 
 
-def test_leftovers_are_ended_whatever_the_queue_says(workshop: Workshop) -> None:
+def test_leftovers_are_ended_whatever_the_queue_says(service: ServiceProcess) -> None:
     """Of orders that will not be gone on with, too; folders in which nobody works are left as they are."""
-    workshop.runs(seconds=60)
-    settings = prepared(workshop)
+    service.runs(seconds=60)
+    settings = prepared(service)
     folder = executor.run_folder(ORDER, settings)
     folder.mkdir(parents=True)
     (folder / "lock").write_text(str(os.getpid()))  # an old number, which is another's by now
     other = RunTask(RunRequest("org/model", commit(2), ORDER.policy), "run")
     script = (
-        "from pathlib import Path; from tests.service.workshop import *; from antidote_ci.service import executor\n"
-        f"settings = settings_of(Path({str(workshop.folder)!r}), Policy())\n"
+        "from pathlib import Path; from tests.service.service_process import *\n"
+        "from antidote_ci.service import executor\n"
+        f"settings = settings_of(Path({str(service.folder)!r}), Policy())\n"
         f"executor.execute_run(RunTask(RunRequest('org/model', '{commit(2)}', '{ORDER.policy}'), 'run'), settings)"
     )
-    service = subprocess.Popen([sys.executable, "-c", script])
-    left = workshop.started(other.order.revision)["pid"]
-    service.kill()
-    service.wait()
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    left = service.started(other.request.revision)["pid"]
+    parent.kill()
+    parent.wait()
     executor.end_orphans(settings)
     assert not is_alive(left)
-    assert [each["pid"] for each in workshop.ledger("terminated")] == [left]
+    assert [each["pid"] for each in service.ledger("terminated")] == [left]
 
 
-def test_command_that_is_not_there(workshop: Workshop) -> None:
+def test_command_that_is_not_there(service: ServiceProcess) -> None:
     """An error of the machine, in our words."""
-    settings = dataclasses.replace(prepared(workshop), command=("/nowhere/antidote-ci",))
+    settings = dataclasses.replace(prepared(service), command=("/nowhere/antidote-ci",))
     with pytest.raises(InfrastructureError, match="cannot be started"):
         executor.execute_run(TASK, settings)
 

@@ -117,7 +117,7 @@ def seen(hub: LoopbackHub, policy: str = POLICY) -> RunTask | NewerCommit | RunO
 def command(hub: LoopbackHub, policy: str = POLICY) -> str:
     task = seen(hub, policy)
     assert isinstance(task, RunTask)
-    assert task.order.revision == head(hub)
+    assert task.request.revision == head(hub)
     return task.command
 
 
@@ -185,7 +185,7 @@ def test_what_is_gone(hub: LoopbackHub, made: Checkpoints) -> None:
     hub.add("ada/private", made.source, private=True)
     hidden = inspect_head(RunRequest("ada/private", "f" * 40, POLICY))
     assert isinstance(hidden, RunOutcome)
-    assert "HF_TOKEN may not see it" in hidden.reason
+    assert "HF_TOKEN may not read it" in hidden.reason
 
 
 def test_a_hub_that_is_away(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,16 +11,13 @@ from hypothesis import strategies as st
 
 from antidote_ci.service.records import RunOutcome, RunRequest
 from antidote_ci.service.run_store import RunRecord
-from benchmarks.webhook import plan, standin
+from benchmarks.webhook import fake_run, plan
 from benchmarks.webhook.judging import Rule, Storm, judged
 from benchmarks.webhook.ledger import Run
 from benchmarks.webhook.messages import ANSWERED, expected, meaning
 from benchmarks.webhook.plan import FORGED, MALFORMED, OVERSIZED, SHARES, UNCONCERNED
 from benchmarks.webhook.sender import Answer
 from benchmarks.webhook.storm import rage
-from tests.service.workshop import needs_sqlite
-
-pytestmark = needs_sqlite
 
 DELIVERIES, REPOSITORIES, SECONDS = 60, 6, 3.0
 
@@ -72,7 +69,7 @@ def faultless() -> Storm:
     runs, entries = [], []
     for repository in planned.repositories:
         for number, sha in enumerate(shas[repository.name] if repository.role in ("worked", "merged") else ()):
-            state, code = standin.verdict(sha)
+            state, code = fake_run.verdict(sha)
             if repository.role == "merged" and number == 1:
                 entries.append(_entry(repository.name, sha, RunOutcome("own", "")))
             elif number % 2 and sha != shas[repository.name][-1]:
@@ -155,7 +152,7 @@ def test_what_was_sent_while_the_service_was_up_is_timed() -> None:
 
 @pytest.mark.slow
 def test_a_small_storm_with_a_kill(tmp_path: Path) -> None:
-    seen = rage(plan.make(DELIVERIES, REPOSITORIES, 1, seed=2), SECONDS, "", tmp_path)
+    seen = rage(plan.make(DELIVERIES, REPOSITORIES, 1, seed=2), SECONDS, tmp_path)
     assert judged(seen.storm) == []
     assert len(seen.storm.kills) == 1
     final = [meaning(each.status or 0, each.said) for each in seen.storm.answers if each.is_final]

@@ -1,4 +1,4 @@
-"""A run in miniature, as the executor starts it: `python standin.py FOLDER POLICY run REPOSITORY ...`.
+"""A run in miniature, as the executor starts it: `python fake_run.py FOLDER POLICY run REPOSITORY ...`.
 
 POLICY is the sha256 of the policy. FOLDER holds plan.json (`seconds`, `codes`: one for each start of a commit, the last
 for all that follow; `deaf` to SIGTERM) and a report.json to hand in as one of this commit, policy and exit code, or

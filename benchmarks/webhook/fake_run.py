@@ -1,4 +1,4 @@
-"""A run of half a second in place of one of half an hour: `python standin.py LEDGER run REPOSITORY --revision SHA ...`
+"""A run of half a second in place of one of half an hour: `python fake_run.py LEDGER run REPOSITORY --revision SHA ...`
 
 It is started by the real executor, keeps a durable ledger of when it began and how it ended, and leaves a report.json
 as a real run does. Standard library only, so that most of its time is its own.
