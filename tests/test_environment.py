@@ -20,7 +20,7 @@ import pytest
 from antidote_ci import environment
 from loopback_hub import LoopbackHub
 from tests import secret_search
-from tests.service.workshop import HEADER, SECRET, needs_sqlite, payload
+from tests.service.workshop import HEADER, SECRET, payload
 
 ROOT = Path(__file__).parents[1]
 LINUX = sys.platform == "linux"
@@ -254,7 +254,6 @@ def test_no_secret_is_seen_while_the_action_works(attackers: Attackers, trained_
     assert code == 1, attackers.log
 
 
-@needs_sqlite
 @pytest.mark.slow
 def test_no_secret_is_seen_while_the_service_works(attackers: Attackers, trained_pair: Path) -> None:
     """From the start of a run on: the service hands its tokens to a process that has not erased anything yet."""

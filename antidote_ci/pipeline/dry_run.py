@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from antidote_ci.checkpoint.layout import count_weight_bytes
+from antidote_ci.cost_model import BYTES_PER_WEIGHT, generation_seconds
 from antidote_ci.evaluation import splits
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.task import needed_tokens
@@ -21,10 +22,6 @@ EVALUATIONS_OF_SELECTION = 9
 EVALUATIONS_OF_FRONTIER = dose_search.FRONTIER_DOSES * len(METHODS)
 EVALUATIONS_OF_CONFIRMATION = 5
 """Before, reference, after, and the two controls."""
-MULTIPLICATIONS_A_SECOND = 4e10
-"""What two cores reached while generating with a 135M model in bfloat16; a GPU does a hundred times more."""
-BYTES_A_WEIGHT = 2
-"""As nearly all of the Hub's are stored."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
         memory_free=memory.available_bytes(),
         gpu_memory_bytes=memory_needs.gpu_memory(weights),
         answers=work.answers,
-        seconds=round(work.tokens * weights / MULTIPLICATIONS_A_SECOND),
+        seconds=round(generation_seconds(work.tokens, weights)),
         publish=config.policy.publish.mode,
     )
 
@@ -187,7 +184,7 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
         pulled=count_remote_bytes(remote),
         missing=pull.count_missing_bytes(remote),
         weights=weights,
-        entries=counted or weights // BYTES_A_WEIGHT,
+        entries=counted or weights // BYTES_PER_WEIGHT,
         memory=memory_needs.remote_memory(remote),
         is_adapter=any(file.path == "adapter_config.json" for file in remote.files),
     )

@@ -2,8 +2,7 @@
 
 import signal
 
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from antidote_ci.cli import app
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from huggingface_hub import CommitOperationAdd, HfApi
+from typer.testing import Result
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.service.events import read_job_event

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.hf_api import WebhookWatchedItem
+from typer.testing import Result
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
 from antidote_ci.hub import access, webhooks
