@@ -33,8 +33,8 @@ def start_child(command: Sequence[str], environment: Mapping[str, str]) -> Popen
     with hand_over(environment) as (block, descriptors):
         process = Popen(command, env=block, pass_fds=descriptors, stdout=PIPE, stderr=STDOUT, bufsize=0)
     forward = process.send_signal
-    for number in early:
-        process.send_signal(number)
+    for missed in early:
+        process.send_signal(missed)
     return process
 
 

@@ -20,7 +20,7 @@ import pytest
 from antidote_ci import environment
 from loopback_hub import LoopbackHub
 from tests import secret_search
-from tests.service.workshop import HEADER, SECRET, payload
+from tests.service.service_process import HEADER, SECRET, payload
 
 ROOT = Path(__file__).parents[1]
 LINUX = sys.platform == "linux"
