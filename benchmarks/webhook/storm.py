@@ -1,4 +1,4 @@
-"""One storm against one service, from the first delivery to the last record."""
+"""Send a storm of deliveries to a service, kill it repeatedly, and collect every record."""
 
 import random
 import sys
@@ -25,14 +25,14 @@ POLICY = '[publish]\nmode = "pull-request"\n'
 DOWN = 0.5
 """Seconds until a killed service is started again."""
 LAST = 2.0
-"""When waiting for the last start ends, as a share of the storm."""
+"""End of the wait after the last start, as a share of the storm's duration."""
 DRAINED = 300.0
-"""Seconds that the queue may need once the last delivery is answered."""
+"""Seconds that the queue may need after the last delivery is answered."""
 
 
 @dataclass(frozen=True)
 class Arena:
-    """A Hub, a ledger, and a service that is still to be started."""
+    """A Hub, a ledger, and a service that is not started yet."""
 
     hub: World
     service: Service
@@ -41,17 +41,17 @@ class Arena:
     database: Path
 
     def build(self, delivery: Delivery) -> Message:
-        """The delivery's message, once its commit is there."""
+        """Create the commit of a delivery, and return the message."""
         shas = self.hub.reach(delivery.repository, delivery.commit)
         return message(delivery, shas, self.secret)
 
     def drained(self) -> list[RunRecord]:
-        """Every record, once none is open any more; or as they are when the patience is used up."""
+        """Every record, once all requests have ended or after DRAINED seconds."""
         deadline = time.monotonic() + DRAINED
         while True:
-            found = list_runs(self.database)
-            if all(entry.state == "ended" for entry in found) or time.monotonic() > deadline:
-                return found
+            runs = list_runs(self.database)
+            if all(run.state == "ended" for run in runs) or time.monotonic() > deadline:
+                return runs
             time.sleep(0.5)
 
 
@@ -72,17 +72,17 @@ def arena(plan: Plan, folder: Path) -> Iterator[Arena]:
 
 @dataclass(frozen=True)
 class Seen:
-    """A storm and its times, in seconds."""
+    """The result of a storm, and its durations in seconds."""
 
     storm: Storm
     sending: float
     draining: float
     log: str
-    """What the service said."""
+    """The log of the service."""
 
 
 def rage(plan: Plan, seconds: float, folder: Path) -> Seen:
-    """`seconds`: over how long the deliveries are spread."""
+    """Run a storm whose deliveries are spread over `seconds`."""
     with arena(plan, folder) as there:
         there.service.start()
         there.service.wait()
@@ -103,7 +103,7 @@ def rage(plan: Plan, seconds: float, folder: Path) -> Seen:
 
 
 def _kill(service: Service, moments: Sequence[float], seconds: float) -> None:
-    """At each moment, whatever the service is doing then, be it starting."""
+    """Kill the service at each moment, even while it starts."""
     began = time.monotonic()
     for moment, following in pairwise((*moments, LAST)):
         time.sleep(max(0.0, began + moment * seconds - time.monotonic()))

@@ -273,19 +273,19 @@ def test_other_weights_with_our_manifest_are_measured(hub: LoopbackHub, made: Ch
     assert command(hub) == "run"
 
 
-def test_a_commit_with_our_commit_message(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_copied_commit_message_is_no_proof(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
     push(hub, ADA, CommitOperationAdd("notes.txt", b"harmless"), description=our_commit_message(hub))
     assert command(hub) == "run"
 
 
-def test_our_repair_pushed_by_hand_is_evaluated(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_our_repair_pushed_by_hand_is_ours(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
     client(hub, ADA).change_discussion_status(MODEL, 1, "closed")
     push(hub, ADA, *all_files(made.repaired))
     outcome = inspect(hub)
     assert isinstance(outcome, RunOutcome)
-    assert outcome.state == "own", "the weights are those that passed, whoever put them there"
+    assert outcome.state == "own", "its weights passed, whoever pushed them"
 
 
 def test_forged_manifest_is_evaluated(hub: LoopbackHub, made: Checkpoints) -> None:
