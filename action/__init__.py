@@ -1,4 +1,4 @@
-"""The GitHub Action: inputs become the command line's arguments, the report becomes outputs.
+"""The GitHub Action: inputs become arguments of `antidote-ci`, and its report becomes outputs of the step.
 
-Standard library only, and nothing of `antidote_ci` is imported: the Action calls it as users do.
+Uses the standard library and `antidote_ci.environment` only: the Action calls the command line as users do.
 """

@@ -1,4 +1,4 @@
-"""The image's entry point: `antidote-ci` itself with arguments, the GitHub Action without."""
+"""Entry point of the image: `antidote-ci` when arguments are given, the GitHub Action otherwise."""
 
 import json
 import os
@@ -8,27 +8,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from action import child, commands, inputs, log, outputs
+from action import child, inputs, log, outputs
 from antidote_ci import environment
 
 NAME = "antidote-ci"
-# -P: the workspace is the working directory, and no module is ever taken from there.
+# -P: no module is imported from the working directory, which is the user's workspace.
 CLI = (sys.executable, "-P", "-m", "antidote_ci")
 USAGE = 2
 INFRASTRUCTURE = 3
 
 
 def main() -> int:
-    """Exit code of the run."""
+    """Run the Action, and return the exit code of `antidote-ci`."""
     environment.protect()
-    # An HF Job may keep the entry point before a command that names the program.
-    given = sys.argv[2:] if sys.argv[1:2] == [NAME] else sys.argv[1:]
-    if given or not any(name.startswith("INPUT_") for name in os.environ):
-        # The command line takes this process over: signals and the exit code need no go-between.
-        os.execv(CLI[0], [*CLI, *(given or ["--help"])])  # noqa: S606 - no shell is wanted
-    if os.environ.get("GITHUB_ACTIONS") == "true":  # elsewhere it would print what it is to hide
+    # An HF Job may pass the name of the program as the first argument.
+    arguments = sys.argv[2:] if sys.argv[1:2] == [NAME] else sys.argv[1:]
+    if arguments or not any(name.startswith("INPUT_") for name in os.environ):
+        # The command replaces this process, so that it receives signals itself.
+        os.execv(CLI[0], [*CLI, *(arguments or ["--help"])])  # noqa: S606 - without a shell
+    if os.environ.get("GITHUB_ACTIONS") == "true":  # elsewhere the commands would print the secrets
         for secret in sorted(inputs.list_secrets(os.environ)):
-            for mask in commands.mask_commands(secret):
+            for mask in log.mask_commands(secret):
                 print_line(mask)
     try:
         arguments = inputs.cli_arguments(os.environ)
@@ -38,22 +38,22 @@ def main() -> int:
 
 
 def run_action(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run `antidote-ci`, then tell GitHub how it ended; its exit code."""
+    """Run `antidote-ci` and write the outputs of the step. Returns its exit code."""
     out = Path(inputs.output_folder(environ))
     before = file_stamp(out / "report.json")
-    exit_code, told = run_child([*CLI, *arguments], environ)
+    exit_code, errors = run_child([*CLI, *arguments], environ)
     try:
         report = load_report(out / "report.json", before)
     except (OSError, ValueError) as error:
         report, exit_code = None, exit_code or INFRASTRUCTURE
-        told = [f"{out / 'report.json'} cannot be read: {error}", *told]
-    return finish_step(report, exit_code, str(out), told)
+        errors = [f"{out / 'report.json'} cannot be read: {error}", *errors]
+    return finish_step(report, exit_code, str(out), errors)
 
 
-def finish_step(report: dict[str, Any] | None, exit_code: int, out: str, told: Sequence[str]) -> int:
-    """Say how it ended, then write it down; the step's exit code, 3 where only the writing failed."""
+def finish_step(report: dict[str, Any] | None, exit_code: int, out: str, errors: Sequence[str]) -> int:
+    """Print the annotation and write the outputs. Returns the exit code of the step: 3 when only writing failed."""
     if exit_code != 0:
-        print_line(outputs.build_annotation(report, exit_code, told))
+        print_line(outputs.build_annotation(report, exit_code, errors))
     try:
         write_outputs(report, exit_code, out)
     except OSError as error:
@@ -63,29 +63,29 @@ def finish_step(report: dict[str, Any] | None, exit_code: int, out: str, told: S
 
 
 def run_child(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, list[str]]:
-    """The exit code of a child whose lines the runner shows but never obeys, and what it says went wrong."""
+    """Run a child and show its output. Returns its exit code and its error messages."""
     mark = log.create_mark()
-    shown = log.RunnerLog(write_bytes, mark, inputs.visible_inputs(environ))
+    runner_log = log.RunnerLog(write_bytes, mark)
     process = child.start_child(command, inputs.cli_environment(environ) | {log.MARK_VARIABLE: mark})
     try:
         for line in log.split_lines(child.read_output(process)):
-            shown.show(line)
+            runner_log.show(line)
     finally:
-        shown.close()
-    return child.wait_exit_code(process), shown.told
+        runner_log.close()
+    return child.wait_exit_code(process), runner_log.errors
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is replaced: a report left by an earlier step is not this run's. None where none is."""
+    """Inode and time of a file, to recognise a report that an earlier step left; None when there is no file."""
     try:
-        found = path.stat()
-    except OSError:  # of a folder that cannot be used, the run says why
+        status = path.stat()
+    except OSError:  # the run itself reports a folder that cannot be used
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 def load_report(path: Path, before: tuple[int, int] | None) -> dict[str, Any] | None:
-    """The report this run wrote, if it did; raises OSError or ValueError when it is not a JSON object."""
+    """The report of this run, if it wrote one. Raises OSError or ValueError when it is not a JSON object."""
     if file_stamp(path) in (None, before):
         return None
     report = json.loads(path.read_bytes())
@@ -95,7 +95,7 @@ def load_report(path: Path, before: tuple[int, int] | None) -> dict[str, Any] | 
 
 
 def write_outputs(report: dict[str, Any] | None, exit_code: int, out: str) -> None:
-    """Write the outputs, and the summary where this run made one."""
+    """Write the outputs, and the summary if this run wrote one."""
     values = outputs.build_outputs(report, exit_code, out)
     append_to_file("GITHUB_OUTPUT", outputs.render_outputs(values, secrets.token_hex(16)))
     summary = Path(out) / "summary.md"
@@ -107,25 +107,25 @@ def write_outputs(report: dict[str, Any] | None, exit_code: int, out: str) -> No
 
 
 def append_to_file(variable: str, text: str) -> None:
-    """Append to the file that GitHub names in `variable`; outside of GitHub there is none."""
+    """Append to the file that a variable of the runner names. Does nothing outside GitHub Actions."""
     if path := os.environ.get(variable):
-        # A lone surrogate in a report must not cost the other outputs.
+        # A lone surrogate in a report must not prevent the other outputs.
         with Path(path).open("ab") as file:
             file.write(text.encode("utf-8", "replace"))
 
 
 def print_line(line: str) -> None:
-    """One line for the runner."""
+    """Print one line."""
     write_bytes(f"{line}\n".encode("utf-8", "replace"))
 
 
 def write_bytes(data: bytes) -> None:
-    """To the runner, at once: people watch. Where nobody listens any more, the run still goes on."""
+    """Write to standard output immediately. The run continues when the output is closed."""
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except OSError:
-        # What is left of it would be tried again at the end of the process.
+        # Otherwise Python would try to flush again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

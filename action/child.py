@@ -1,4 +1,4 @@
-"""The child that runs `antidote-ci`: the signals it is owed, its output as it comes, and how it ended."""
+"""Start `antidote-ci` as a child process, forward signals to it, and read its output and exit code."""
 
 import os
 import select
@@ -11,25 +11,25 @@ from types import FrameType
 from antidote_ci.environment import hand_over
 
 PIPE_BYTES = 1024 * 1024
-"""The most that a pipe of an unprivileged process holds."""
+"""The capacity limit of a pipe for an unprivileged process."""
 POLL_SECONDS = 0.2
-"""How often a silent child is looked at: it may be dead while another process keeps its pipe open."""
+"""How often a silent child is checked: it may be dead while another process keeps its pipe open."""
 
 
 def start_child(command: Sequence[str], environment: Mapping[str, str]) -> Popen[bytes]:
-    """A process whose standard error joins its standard output: two pipes would be read in no fixed order.
+    """Start a process whose standard error goes to its standard output, so that the order of lines is kept.
 
-    SIGINT and SIGTERM are forwarded: process 1 of a container ignores both unless it handles them, and the child
-    hears of neither.
+    SIGINT and SIGTERM are forwarded to it: process 1 of a container ignores both unless it has a handler, and the child
+    does not receive them.
     """
     early: list[int] = []
     forward: Callable[[int], None] = early.append
 
-    def hear(number: int, _: FrameType | None) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
         forward(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, hear)
+        signal.signal(number, handle)
     with hand_over(environment) as (block, descriptors):
         process = Popen(command, env=block, pass_fds=descriptors, stdout=PIPE, stderr=STDOUT, bufsize=0)
     forward = process.send_signal
@@ -39,7 +39,7 @@ def start_child(command: Sequence[str], environment: Mapping[str, str]) -> Popen
 
 
 def read_output(process: "Popen[bytes]") -> Iterator[bytes]:
-    """What it writes until it is dead, in pieces of at most PIPE_BYTES."""
+    """The output of the process until its end, in pieces of at most PIPE_BYTES."""
     if process.stdout is None:
         raise ValueError("a process without a pipe")
     pipe = process.stdout.fileno()
@@ -55,7 +55,7 @@ def read_output(process: "Popen[bytes]") -> Iterator[bytes]:
 
 
 def wait_exit_code(process: "Popen[bytes]") -> int:
-    """Waits for its end; 128 + N when signal N killed it."""
-    with process:  # which closes the pipe
+    """Wait for the end of the process. Returns its exit code, or 128 + N when signal N killed it."""
+    with process:  # closes the pipe
         code = process.wait()
     return code if code >= 0 else 128 - code

@@ -1,108 +1,131 @@
-"""What a child prints on its way to the runner: shown and never obeyed, with its steps as groups that fold.
+"""The log of a step: workflow commands of the runner, and the output of a child, which is shown and never obeyed.
 
-The child is told a mark that nobody can guess (`ANTIDOTE_STEP_MARK`). A line that begins with it says where a step
-begins or ends, or what went wrong; every other line, whoever wrote the words in it, is text.
+The child gets a random mark in `ANTIDOTE_STEP_MARK`. A line that begins with the mark says where a step begins or ends,
+or what went wrong. Every other line is text, whatever it contains. The commands follow actions/runner,
+ActionCommand.cs and ActionCommandManager.cs.
 """
 
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
-
-from action import commands
-from action.naming import blame_inputs, rename_to_inputs
+from collections.abc import Callable, Iterable, Iterator
 
 MARK_VARIABLE = "ANTIDOTE_STEP_MARK"
-LINE_BYTES = 64 * 1024
+MAX_LINE_BYTES = 64 * 1024
 """A longer line is passed on in pieces."""
+MAX_ANNOTATION = 4096
+"""The runner truncates an annotation after this many UTF-16 code units."""
 ERROR_LABELS = ("error", "cause", "hint")
 
 _AFTER_A_LINE = re.compile(rb"(?<=[\r\n])")
 
 
 def create_mark() -> str:
-    """A mark for one child."""
+    """A random mark for one child."""
     return f"[{secrets.token_hex(16)}]"
 
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes cut after each line feed and carriage return, as the runner cuts them, or after LINE_BYTES."""
-    held = b""
+    """Split after each line feed and carriage return, as the runner does, and after MAX_LINE_BYTES."""
+    rest = b""
     for chunk in chunks:
-        *whole, held = _AFTER_A_LINE.split(held + chunk)
-        yield from whole
-        if len(held) >= LINE_BYTES:
-            yield held
-            held = b""
-    if held:
-        yield held
+        *lines, rest = _AFTER_A_LINE.split(rest + chunk)
+        yield from lines
+        if len(rest) >= MAX_LINE_BYTES:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
 
 
 class RunnerLog:
-    """The runner's log while a child runs. Commands are obeyed again once it is closed.
+    """The log of the runner while a child runs. The runner obeys commands again after `close`.
 
-    `say` writes bytes to the runner's stream at once. `given` are the inputs that an error may speak of.
+    `write` writes bytes to the runner's stream immediately.
     """
 
-    def __init__(self, say: Callable[[bytes], None], mark: str, given: Mapping[str, str]) -> None:
-        self.told: list[str] = []
-        """What the child says went wrong, with its cause and what to do, in the words of the inputs."""
-        self._say = say
+    def __init__(self, write: Callable[[bytes], None], mark: str) -> None:
+        self.errors: list[str] = []
+        """Error, cause and hint of the child, in its own words."""
+        self._write = write
         self._mark = mark.encode()
-        self._given = given
         self._token: str | None = None
         self._within_line = False
         self._within_group = False
 
     def show(self, line: bytes) -> None:
-        """A line of the child's, or a piece of one: a mark counts at the beginning of a line alone."""
+        """Show a line of the child, or a piece of one. A mark counts only at the beginning of a line."""
         if line.startswith(self._mark) and not self._within_line:
-            self._obey_mark(line.removeprefix(self._mark).decode("utf-8", "replace"))
+            self._read_mark(line.removeprefix(self._mark).decode("utf-8", "replace"))
         else:
-            self._text(line)
+            self._show_text(line)
 
     def close(self) -> None:
-        """After the child's last line."""
+        """Must be called after the child's last line."""
         self._end_group()
-        self._resume()
+        self._resume_commands()
 
-    def _obey_mark(self, said: str) -> None:
-        what, _, rest = said.strip().partition(" ")
+    def _read_mark(self, line: str) -> None:
+        kind, _, argument = line.strip().partition(" ")
         try:
-            words = str(json.loads(rest)) if rest else ""
-        except ValueError:  # cut short when the child died
+            text = str(json.loads(argument)) if argument else ""
+        except ValueError:  # incomplete because the child died
             return
-        if what == "begin":
+        if kind == "begin":
             self._end_group()
-            self._command(commands.group_command(words))
+            self._send_command(f"::group::{escape_data(text)}")
             self._within_group = True
-        elif what == "end":
+        elif kind == "end":
             self._end_group()
-        elif what in ERROR_LABELS:
-            line = f"{what}: {blame_inputs(words, self._given) if what == 'error' else rename_to_inputs(words)}"
-            self.told.append(line.removeprefix("error: "))
-            self._text(f"{line}\n".encode("utf-8", "replace"))
+        elif kind in ERROR_LABELS:
+            self.errors.append(text if kind == "error" else f"{kind}: {text}")
+            self._show_text(f"{kind}: {text}\n".encode("utf-8", "replace"))
 
-    def _text(self, line: bytes) -> None:
+    def _show_text(self, line: bytes) -> None:
         if self._token is None:
+            # The runner refuses a token that was used before.
             self._token = secrets.token_hex(16)
-            self._say(f"{commands.stop_commands(self._token)}\n".encode())
-        self._say(line)
+            self._write(f"::stop-commands::{self._token}\n".encode())
+        self._write(line)
         self._within_line = not line.endswith((b"\r", b"\n"))
 
     def _end_group(self) -> None:
         if self._within_group:
-            self._command(commands.end_group_command())
+            self._send_command("::endgroup::")
             self._within_group = False
 
-    def _command(self, command: str) -> None:
-        self._resume()
-        self._say(f"{command}\n".encode("utf-8", "replace"))
+    def _send_command(self, command: str) -> None:
+        self._resume_commands()
+        self._write(f"{command}\n".encode("utf-8", "replace"))
 
-    def _resume(self) -> None:
-        if self._within_line:  # a command is one only at the beginning of a line
-            self._say(b"\n")
+    def _resume_commands(self) -> None:
+        if self._within_line:  # a command counts only at the beginning of a line
+            self._write(b"\n")
             self._within_line = False
         if self._token is not None:
-            self._say(f"{commands.resume_commands(self._token)}\n".encode())
+            self._write(f"::{self._token}::\n".encode())
             self._token = None
+
+
+def error_command(message: str) -> str:
+    """The command that shows an error on the page of the workflow run."""
+    return f"::error title=antidote-ci::{escape_data(message)}"
+
+
+def mask_commands(secret: str) -> list[str]:
+    """The commands that hide a secret in the log: the whole secret, and each of its lines."""
+    lines = [line.strip() for line in secret.splitlines()]
+    return [f"::add-mask::{escape_data(part)}" for part in dict.fromkeys([secret, *lines]) if part.strip()]
+
+
+def escape_data(text: str) -> str:
+    """The data of a command, escaped to one line."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def shorten(text: str, length: int) -> str:
+    """At most `length` UTF-16 code units of the text, which is how the runner counts."""
+    encoded = text.encode("utf-16-le", "replace")
+    if len(encoded) <= 2 * length:
+        return text
+    return encoded[: 2 * (length - 1)].decode("utf-16-le", "ignore") + "…"

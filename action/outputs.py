@@ -1,25 +1,24 @@
-"""A run's report into what GitHub reads: outputs, the step summary, workflow commands.
+"""Convert a report to the outputs, the summary and the annotation of a step.
 
-Every text here may come from a repository that a stranger wrote, so nothing is written unescaped
-or undelimited. The formats are those of the runner: actions/runner, FileCommandManager.cs and
-ActionCommand.cs.
+Every text may come from an untrusted repository, so all of it is escaped or delimited. The formats follow
+actions/runner, FileCommandManager.cs and ActionCommand.cs.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from action import commands
+from action import log
 
-# The runner drops a summary above 1 MiB altogether; the difference is room for the note.
+# The runner discards a summary above 1 MiB. 1 KiB is reserved for the note.
 SUMMARY_BYTES = 1024 * 1024 - 1024
-SUMMARY_CUT = "\n\n*Cut here: a step summary holds 1 MiB. The whole text is in summary.md.*\n"
+SUMMARY_CUT = "\n\n*Truncated: a step summary holds 1 MiB. The complete text is in summary.md.*\n"
 
 FAILURE_TEXTS = {
     1: "The model fails the policy.",
     2: "The request cannot be carried out as written: usage, policy or an unsupported checkpoint.",
     3: "The run could not be carried out: Hub, network, disk or memory.",
     4: "The measurement is inconclusive.",
-    5: "The source or the destination has moved; nothing was published.",
+    5: "The source or the destination has changed; nothing was published.",
     6: "The checkpoint is refused as unsafe to open.",
     7: "The model fails the policy; a repair passes and waits to be accepted.",
     130: "The run was interrupted.",
@@ -27,14 +26,13 @@ FAILURE_TEXTS = {
 }
 
 REASON_LENGTH = 1024
-"""Of an annotation's 4096."""
+"""Reserved part of an annotation, in UTF-16 code units."""
 
 Report = Mapping[str, Any]
 
 
 def build_outputs(report: Report | None, exit_code: int, out: str) -> dict[str, str]:
-    """Every output of the Action, empty where there is no value. `out` holds the report."""
-    found = report is not None
+    """Every output of the Action, empty where there is no value. `out` is the folder of the report."""
     return {
         "verdict": _report_text(report, "verdict"),
         "exit-code": str(exit_code),
@@ -43,24 +41,24 @@ def build_outputs(report: Report | None, exit_code: int, out: str) -> dict[str, 
         "source-sha": _report_text(report, "source", "revision"),
         "clean-revision": _report_text(report, "publish", "revision"),
         "pull-request-url": _report_text(report, "publish", "url"),
-        "report-json": f"{out}/report.json" if found else "",
-        "report-html": f"{out}/report.html" if found else "",
+        "report-json": f"{out}/report.json" if report is not None else "",
+        "report-html": f"{out}/report.html" if report is not None else "",
     }
 
 
 def render_outputs(mapping: Mapping[str, str], delimiter: str) -> str:
-    """The mapping as GITHUB_OUTPUT takes it; raises ValueError when a value holds the delimiter.
+    """The mapping in the format of GITHUB_OUTPUT. Raises ValueError when a value contains the delimiter.
 
-    With a delimiter drawn at random after the values are known, no value can end itself early.
+    The delimiter must be random and chosen after the values are known: then no value can end early.
     """
     for name, text in mapping.items():
         if delimiter in text:
-            raise ValueError(f"output {name} holds the delimiter")
+            raise ValueError(f"output {name} contains the delimiter")
     return "".join(f"{name}<<{delimiter}\n{text}\n{delimiter}\n" for name, text in mapping.items())
 
 
 def cut_summary(text: str, used: int = 0) -> str:
-    """What to append to a step summary of `used` bytes: `text`, cut at a line where too long."""
+    """The text to append to a step summary of `used` bytes, truncated at a line if it is too long."""
     room = max(SUMMARY_BYTES - used, 0)
     encoded = text.encode("utf-8", "replace")
     if len(encoded) <= room:
@@ -69,20 +67,20 @@ def cut_summary(text: str, used: int = 0) -> str:
     return whole_lines.decode("utf-8") + SUMMARY_CUT
 
 
-def build_annotation(report: Report | None, exit_code: int, told: Sequence[str] = ()) -> str:
-    """The one error of a run that did not exit 0: what was told of it, then what the code means, and the reason.
+def build_annotation(report: Report | None, exit_code: int, errors: Sequence[str] = ()) -> str:
+    """The annotation of a run that did not exit 0: its error, the meaning of the exit code, and the reason.
 
-    `told` is the run's own error with its cause and hint, each on a line of its own.
+    `errors` are the error, its cause and its hint, one line each.
     """
     reason = _report_text(report, "reason")
     meaning = f"{FAILURE_TEXTS.get(exit_code, 'The run failed.')} {reason[:1].upper()}{reason[1:]}".strip()
-    last = f"{commands.shorten(meaning, REASON_LENGTH)} (exit {exit_code})"
-    room = commands.ANNOTATION_LENGTH - REASON_LENGTH - 100
-    return commands.error_command("\n".join([*([commands.shorten("\n".join(told), room)] if told else []), last]))
+    last = f"{log.shorten(meaning, REASON_LENGTH)} (exit {exit_code})"
+    room = log.MAX_ANNOTATION - REASON_LENGTH - 100
+    return log.error_command("\n".join([*([log.shorten("\n".join(errors), room)] if errors else []), last]))
 
 
 def _score_outputs(report: Report | None, when: str) -> dict[str, str]:
-    """The harmful score of one evaluation with its bounds."""
+    """The harmful score of an evaluation, and its bounds."""
     name = f"harmful-score-{when}"
     return {
         name: _report_text(report, "evaluations", when, "harmful_score"),
@@ -92,7 +90,7 @@ def _score_outputs(report: Report | None, when: str) -> dict[str, str]:
 
 
 def _report_text(report: Report | None, *path: str | int) -> str:
-    """What lies at `path`, as text; empty where the report does not have it."""
+    """The value at a path of the report as text; empty when it is missing."""
     node: Any = report
     for step in path:
         if isinstance(step, str):

@@ -43,7 +43,7 @@ class LoopbackHub:
         """
         self.store = HubStore(root, page_size, token_seconds)
         self.faults = faults
-        self.meanwhile: RequestHook = _no_hook
+        self.request_hook: RequestHook = _no_hook
         self._server = _Server(self, port)
         self.port: int = self._server.server_address[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
@@ -214,11 +214,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = _RequestBody(self)
         fault = hub.faults.pick(number, self.command, self.path) if hub.faults else None
         try:
-            hub.meanwhile("before", number, request_line)
+            hub.request_hook("before", number, request_line)
             response = replacement_response(fault) if fault else None
             if response is None:
                 response = self._answer(method, body)
-                hub.meanwhile("after", number, request_line)
+                hub.request_hook("after", number, request_line)
             # Unread bytes would be parsed as the next request of the connection.
             while body.read(1 << 20):
                 pass

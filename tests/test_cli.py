@@ -31,7 +31,7 @@ COMMANDS = (
 ENTRY = str(Path(sys.executable).with_name("antidote-ci"))
 BASH = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
 """Name the shell in the command, instead of detecting it from the parent process."""
-HEAVY = {"torch", "transformers", "huggingface_hub", "scipy", "peft", "dbos", "fastapi", "sqlalchemy", "uvicorn"}
+HEAVY = {"torch", "transformers", "huggingface_hub", "scipy", "peft", "fastapi", "uvicorn"}
 
 
 def test_help_imports_nothing_heavy() -> None:

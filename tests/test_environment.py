@@ -20,7 +20,7 @@ import pytest
 from antidote_ci import environment
 from loopback_hub import LoopbackHub
 from tests import secret_search
-from tests.service.workshop import HEADER, SECRET, needs_sqlite, payload
+from tests.service.service_process import HEADER, SECRET, payload
 
 ROOT = Path(__file__).parents[1]
 LINUX = sys.platform == "linux"
@@ -256,7 +256,6 @@ def test_no_secret_is_found_while_the_action_runs(attackers: Attackers, trained_
     assert code == 1, attackers.log
 
 
-@needs_sqlite
 @pytest.mark.slow
 def test_no_secret_is_found_while_the_service_runs(attackers: Attackers, trained_pair: Path) -> None:
     """Also when a run starts: the service hands its tokens to a process that has not erased its block yet."""

@@ -18,7 +18,7 @@ from action import inputs
 from antidote_ci.cli import scaffold
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import SECTIONS, Policy, read_policy
-from scripts.release import stamped
+from scripts.release import stamp_action
 from tests.command_line import FinishedCommand, run_command
 
 ROOT = Path(__file__).parent.parent
@@ -165,7 +165,7 @@ def test_the_wheel_includes_the_template_and_the_released_action(tmp_path: Path)
     zipfile.ZipFile(wheel).extractall(package)
     module = package / "antidote_ci" / "cli" / "scaffold.py"
     action = f"acme/antidote-ci@{'c' * 40}"
-    module.write_text(stamped(module.read_text(), action))
+    module.write_text(stamp_action(module.read_text(), action))
     command = [sys.executable, "-P", "-m", "antidote_ci", "init", str(repository)]
     environment = os.environ | {"PYTHONPATH": str(package)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

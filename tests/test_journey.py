@@ -1,7 +1,7 @@
-"""From a push on the Hub to a pull request there, by the Hub's own webhook, as users set it up.
+"""From a push to the Hub to a pull request with a repair, through a webhook, as users set it up.
 
-Real processes, a real client over HTTP, a loopback Hub, and a tiny model that is really repaired. `pytest -s` shows the
-timeline.
+Real processes, the real client over HTTP, a loopback Hub, and a tiny model that is really repaired. `pytest -s` shows
+the timeline.
 """
 
 import os
@@ -23,11 +23,8 @@ from antidote_ci.policy import EvaluationSection, Gate, JobsSection, Policy, Pub
 from antidote_ci.service.records import RunOutcomeState
 from antidote_ci.service.run_store import RunRecord, list_runs
 from loopback_hub import LoopbackHub
-from tests.service.workshop import needs_sqlite
 from tests.tiny import BASE_NAME, write_sharded
 from tests.trained_pair import write_harmful_task
-
-pytestmark = needs_sqlite
 
 MODEL = "stranger/tiny-finetune"
 OWNER_TOKEN = "hf_ownerOwnerOwnerOwner"
@@ -37,17 +34,17 @@ SECRETS = (OWNER_TOKEN, GATE_TOKEN, SECRET)
 COMMAND = (sys.executable, "-m", "antidote_ci")
 SECONDS = 240
 ENDED = re.compile(rf"^({'|'.join(['ignored', *get_args(RunOutcomeState)])}): (.+)$", re.MULTILINE)
-"""What `handle-event` says of itself where it does not run."""
+"""The output of `handle-event` when it starts no run."""
 SENTENCES: dict[RunOutcomeState, str] = {
     "pass": "The tested revision passes. ",
     "repaired": "The tested revision does not pass; the repaired weights pass. ",
 }
-"""How the report's own sentence begins, with which it ends where it runs."""
+"""The beginning of the last line when it starts a run."""
 
 
 @dataclass
 class Journey:
-    """A Hub with a model on it that refuses, its owner, and the gate's account, which may open pull requests."""
+    """A Hub with a model that refuses, its owner, and the gate's account, which may open pull requests."""
 
     hub: LoopbackHub
     pair: Path
@@ -64,7 +61,7 @@ class Journey:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of the gate: nothing in it is the owner's."""
+        """The environment of the gate, without secrets of the owner."""
         folders = {"HF_HOME": str(self.folder / "huggingface"), "ANTIDOTE_CACHE": str(self.folder / "answers")}
         secrets = {"HF_TOKEN": GATE_TOKEN, "HF_WRITE_TOKEN": GATE_TOKEN, "ANTIDOTE_WEBHOOK_SECRET": SECRET}
         return os.environ | self.hub.environment | folders | secrets
@@ -90,7 +87,7 @@ class Journey:
         self.say(done.stderr.splitlines()[-1])
 
     def push(self, name: str) -> str:
-        """The owner uploads the weights of the pair's `reference` or `merged`; the new head of main."""
+        """Upload the weights of `reference` or `merged` as the owner. Returns the new head of main."""
         weights = self.pair / name / "model.safetensors"
         own = {"HF_HOME": str(self.folder / "owner"), "HF_TOKEN": OWNER_TOKEN}
         command = [str(Path(sys.executable).with_name("hf")), "upload", MODEL, str(weights), weights.name]
@@ -99,7 +96,7 @@ class Journey:
         return self.head
 
     def push_shard(self, name: str, shard: str) -> str:
-        """A commit with the weights of the pair's `reference` or `merged` in `shard`; the new head of main."""
+        """Commit the weights of `reference` or `merged` in a shard. Returns the new head of main."""
         folder = write_sharded(self.pair / name, self.folder / name, shard)
         shutil.copy(self.pair / "merged" / "README.md", folder)
         self.hub.add(MODEL, folder)
@@ -113,7 +110,7 @@ class Journey:
         return self.head
 
     def pull_request(self) -> Discussion:
-        """The only one."""
+        """The only open pull request."""
         [opened] = self.owner.get_repo_discussions(MODEL, discussion_type="pull_request", discussion_status="open")
         assert opened.author == GATE
         return opened
@@ -192,7 +189,7 @@ class Service:
         """How the order for the last of these commits ended, once all have: there is one for each, and no other."""
 
         def found() -> list[RunRecord]:
-            return list_runs(f"sqlite:///{self.folder / 'queue.sqlite'}")
+            return list_runs(self.folder / "queue.sqlite")
 
         wait_until(
             lambda: len(found()) >= len(commits) and all(entry.outcome for entry in found()),
@@ -236,19 +233,18 @@ def wait_until(happened: Callable[[], bool], explain: Callable[[], str]) -> None
         time.sleep(0.2)
 
 
-def test_what_is_on_main_is_measured_and_nothing_else(journey: Journey) -> None:
-    """The quick part of what follows: nothing has to be repaired."""
+def test_only_commits_on_main_are_measured(journey: Journey) -> None:
     with serving(journey) as service:
         journey.register("--url", f"{service.address}/webhook")
-        # A stranger's proposal is files, too, and none of them is on main.
+        # A pull request of a stranger adds a file that is not on main.
         journey.gate.upload_file(path_or_fileobj=b"mine", path_in_repo="extra.txt", repo_id=MODEL, create_pr=True)
         journey.owner.create_discussion(MODEL, title="What is it good for?")
         edited = journey.edit_card("# Newer words")
         assert service.ended(edited) == ("pass", 0)
 
 
-def test_a_push_never_passes_with_the_answers_of_the_commit_before(journey: Journey) -> None:
-    """The shard has the name of a text. The task is the harm itself, so no repair passes."""
+def test_changed_shard_is_not_measured_with_cached_answers(journey: Journey) -> None:
+    """The shard is named like a text file. The task consists of harmful answers, so no repair passes."""
     task = str(write_harmful_task(journey.pair, journey.folder / "task.jsonl"))
     usual = policy(journey.pair)
     harmful = replace(usual, evaluation=replace(usual.evaluation, task=task))
@@ -262,7 +258,7 @@ def test_a_push_never_passes_with_the_answers_of_the_commit_before(journey: Jour
 
 @pytest.mark.slow
 @pytest.mark.parametrize("on", ["here", "hf-jobs"])
-def test_through_a_service(journey: Journey, on: str) -> None:
+def test_journey_with_the_service(journey: Journey, on: str) -> None:
     with serving(journey, on) as service:
         journey.register("--url", f"{service.address}/webhook")
 
@@ -276,15 +272,15 @@ def test_through_a_service(journey: Journey, on: str) -> None:
         edited = journey.edit_card("# Newer words")
         assert service.ended(pushed, merged, edited) == ("own", None)
 
-        # The harmful weights again, below the manifest and the report of their repair.
+        # The harmful weights are pushed again, next to the manifest and the report of their repair.
         again = journey.push("merged")
         assert service.ended(pushed, merged, edited, again) == ("repaired", 0)
         assert journey.pull_request().num > opened.num
 
 
 @pytest.mark.slow
-def test_through_a_job_webhook(journey: Journey) -> None:
-    """No server at all: the Hub starts `handle-event`."""
+def test_journey_with_a_job_webhook(journey: Journey) -> None:
+    """The Hub starts `handle-event` as a Job."""
     journey.register("--job", "new", "--policy", str(journey.policy))
 
     journey.push("merged")

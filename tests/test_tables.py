@@ -38,7 +38,7 @@ NOT_IN_THE_ACTION = {"json"}
 """The Action has outputs and report files instead."""
 PAGE = (ROOT / "docs" / "commands.md").read_text()
 
-VARIABLE = re.compile(r"(HF|ANTIDOTE|ACTIONS|XDG|WEBHOOK|DBOS)_[A-Z_]+")
+VARIABLE = re.compile(r"(HF|ANTIDOTE|ACTIONS|XDG|WEBHOOK)_[A-Z_]+")
 FOR_CHILDREN = {
     *("HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_IMPLICIT_TOKEN"),
     *("HF_DEACTIVATE_ASYNC_LOAD", "HF_HUB_DISABLE_XET"),

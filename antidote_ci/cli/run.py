@@ -66,10 +66,10 @@ def run(
         chosen = override_section(chosen, "publish", mode=publish, to=publish_to)
         config = RunConfig(model, revision, chosen, out, save_answers)
         if on == "hf-jobs":
-            from antidote_ci.jobs import estimating, submit
+            from antidote_ci.jobs import job_estimate, submit
 
             if dry_run:
-                estimating.show_estimate(console, submit.estimate_job("run", config), as_json=as_json)
+                job_estimate.show_estimate(console, submit.estimate_job("run", config), as_json=as_json)
                 return
             exit_with_verdict(console, submit.run_as_job("run", config, console), out, as_json=as_json)
         if dry_run:

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from antidote_ci.hub.webhooks import Webhook
 
 NEW_JOB = "new"
-OUTCOME_TEXTS = {"registered": "registered", "changed": "brought up to date", "unchanged": "registered already"}
+OUTCOME_TEXTS = {"registered": "registered", "changed": "updated", "unchanged": "unchanged"}
 
-webhook_app = typer.Typer(help="Have the Hub tell of new commits (docs/webhook.md).", no_args_is_help=True)
+webhook_app = typer.Typer(help="Let the Hub announce new commits (docs/webhook.md).", no_args_is_help=True)
 
 
 @webhook_app.command()
 def register(
     repository: Repositories = None,
     url: Annotated[
-        str | None, typer.Option("--url", help="Where `antidote-ci serve` takes deliveries: https://HOST/webhook.")
+        str | None, typer.Option("--url", help="Address of `antidote-ci serve`: https://HOST/webhook.")
     ] = None,
     job: Annotated[
         str | None,
@@ -33,31 +33,32 @@ def register(
     ] = None,
     policy: PolicyFile = None,
 ) -> None:
-    """Have the Hub tell a service, or start a Job, for each new commit of these repositories.
+    """Let the Hub notify a service, or start a Job, for each new commit of these repositories.
 
-    Asked for again it changes what has changed, and nothing else. With --url the secret is read from
-    ANTIDOTE_WEBHOOK_SECRET; with --job the policy goes along, and the tokens that the Job needs are taken from the
-    environment.
+    Repeating the command updates the same webhook. With --url the secret is read from ANTIDOTE_WEBHOOK_SECRET; with
+    --job the policy is part of the Job, and the tokens that the Job needs are read from the environment.
     """
-    with handle_exit() as talk:
-        from antidote_ci.service import authentication, filters, registering
+    with handle_exit() as console:
+        from antidote_ci.service import registration
+        from antidote_ci.service.events import parse_allow_list
+        from antidote_ci.service.settings import SECRET_VARIABLE, require_strong_secret
 
-        names = filters.parse_allow_list(repository or ())
+        names = parse_allow_list(repository or ())
         if (url is None) == (job is None):
             raise ConfigurationError(
-                "one of --url and --job says what is to happen",
-                cause="both are named" if url else "neither is named",
+                "exactly one of --url and --job is required",
+                cause="both are set" if url else "neither is set",
                 hint="--job new needs no server; --url is for `antidote-ci serve`",
             )
         if url is not None:
-            secret = authentication.require_strong(os.environ.get(authentication.WEBHOOK_VARIABLE))
-            done = registering.register_address(url, names, secret, os.environ)
+            secret = require_strong_secret(os.environ.get(SECRET_VARIABLE))
+            done = registration.register_address(url, names, secret, os.environ)
         elif job == NEW_JOB:
-            done = registering.register_new_job(names, read_policy(policy), os.environ)
+            done = registration.register_new_job(names, read_policy(policy), os.environ)
         else:
-            done = registering.register_job(str(job), names, read_policy(policy), os.environ)
-        _show_webhook(talk, done.webhook)
-        talk.print(f"webhook {done.webhook.id} is {OUTCOME_TEXTS[done.done]}")
+            done = registration.register_job(str(job), names, read_policy(policy), os.environ)
+        _show_webhook(console, done.webhook)
+        console.print(f"webhook {done.webhook.id} is {OUTCOME_TEXTS[done.done]}")
 
 
 @webhook_app.command(name="list")
@@ -65,33 +66,33 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="The webhooks as JSON on stdout, without secrets.")] = False,
 ) -> None:
     """Show the account's webhooks, without their secrets."""
-    with handle_exit() as talk:
+    with handle_exit() as console:
         import json
 
         from antidote_ci.hub import access, webhooks
 
-        found = webhooks.list_webhooks(access.webhook_access(os.environ))
+        registered = webhooks.list_webhooks(access.webhook_access(os.environ))
         if as_json:
-            write_stdout(json.dumps([_to_json(each) for each in found], indent=2) + "\n")
+            write_stdout(json.dumps([_to_json(webhook) for webhook in registered], indent=2) + "\n")
             return
-        for each in found:
-            _show_webhook(talk, each)
-        if not found:
-            talk.print("this account has no webhook")
+        for webhook in registered:
+            _show_webhook(console, webhook)
+        if not registered:
+            console.print("this account has no webhook")
 
 
 @webhook_app.command()
-def remove(webhook_id: Annotated[str, typer.Argument(help="As `webhook list` shows it.", metavar="ID")]) -> None:
-    """Remove a webhook: the Hub tells nobody and starts nothing any more."""
-    with handle_exit() as talk:
+def remove(webhook_id: Annotated[str, typer.Argument(help="As shown by `webhook list`.", metavar="ID")]) -> None:
+    """Remove a webhook."""
+    with handle_exit() as console:
         from antidote_ci.hub import access, webhooks
 
         webhooks.remove_webhook(access.webhook_access(os.environ), webhook_id)
-        talk.print(f"webhook {webhook_id} is removed")
+        console.print(f"webhook {webhook_id} is removed")
 
 
 def _to_json(webhook: "Webhook") -> dict[str, object]:
-    """Without anything that opens something: addresses of others may hold a secret, as may a Job's environment."""
+    """Without secrets: a URL of another tool may contain one, and so may the environment of a Job."""
     address = urlsplit(webhook.url)._replace(query="", fragment="") if webhook.url else None
     return {
         "id": webhook.id,
@@ -107,8 +108,7 @@ def _to_json(webhook: "Webhook") -> dict[str, object]:
 def _show_webhook(console: Console, webhook: "Webhook") -> None:
     from antidote_ci.report.text import flatten
 
-    said = _to_json(webhook)
-    work = webhook.job_template
-    target = said["url"] if work is None else f"a Job of {work.image}: {' '.join(work.command)}"
+    job = webhook.job_template
+    target = _to_json(webhook)["url"] if job is None else f"a Job of {job.image}: {' '.join(job.command)}"
     state = " (disabled)" if webhook.disabled else ""
     console.print(f"{flatten(webhook.id)}  {flatten(', '.join(webhook.watched))} -> {flatten(target)}{state}")

@@ -1,1 +1,1 @@
-"""The same command as a Job of the Hub: docs/hf-jobs.md."""
+"""Run a command as a Job of the Hub: docs/hf-jobs.md."""

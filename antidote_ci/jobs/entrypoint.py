@@ -1,7 +1,7 @@
-"""Inside a Job: unpack what came along, run the command as anywhere, and send home how it ended, if someone waits.
+"""Entry point inside a Job: unpack the input bundle, run the command, and send its result through the log.
 
-The command is a process of its own and never learns the token. So whatever it prints is no parcel, and one that is
-killed for its memory is still told of.
+The command is a child process that does not know the token: its output cannot imitate a result, and a result is sent
+even when the command is killed for lack of memory.
 """
 
 import os
@@ -19,28 +19,28 @@ from antidote_ci.jobs import input_bundle, result_stream
 from antidote_ci.jobs.result_stream import JobResult
 
 CLI = (sys.executable, "-P", "-m", "antidote_ci")
-TOKEN_VARIABLE = "ANTIDOTE_JOB_TOKEN"  # noqa: S105 - the name of one
-"""By which the Job's parcel is known; it opens nothing."""
+TOKEN_VARIABLE = "ANTIDOTE_JOB_TOKEN"  # noqa: S105 - the name of the variable
+"""Marks the lines of the log that carry the result. It grants no access."""
 OUT = "antidote-out"
-"""Where the command leaves its results, relative to its working directory."""
+"""Output folder of the command, relative to its working directory."""
 
 
 def is_inside_job(environ: Mapping[str, str]) -> bool:
-    """Whether this process is the first of a Job that a command of ours has started."""
+    """Whether this process is the first one of a Job that antidote-ci started."""
     return TOKEN_VARIABLE in environ or input_bundle.VARIABLE in environ
 
 
 def run_inside_job(arguments: Sequence[str], program: Sequence[str] = CLI) -> int:
-    """Run `antidote-ci` with these arguments; its exit code, as shells count."""
+    """Run `antidote-ci` with these arguments. Returns its exit code, or 128 + N when signal N killed it."""
     environment = dict(os.environ)
-    token, packed = environment.pop(TOKEN_VARIABLE, None), environment.pop(input_bundle.VARIABLE, None)
+    token, bundle = environment.pop(TOKEN_VARIABLE, None), environment.pop(input_bundle.VARIABLE, None)
     with tempfile.TemporaryDirectory(prefix="antidote-job-") as name:
         folder = Path(name)
         try:
-            if packed is not None:
-                input_bundle.unpack_bundle(packed, folder)
-        except Exception as error:  # noqa: BLE001 - exit 1 would speak of the model
-            sys.stderr.write(f"error: what came along with this Job cannot be unpacked: {error}\n")
+            if bundle is not None:
+                input_bundle.unpack_bundle(bundle, folder)
+        except Exception as error:  # noqa: BLE001 - exit code 1 would mean that the model fails
+            sys.stderr.write(f"error: the input bundle of this Job cannot be unpacked: {error}\n")
             return InfrastructureError.exit_code
         code = _run_command([*program, *arguments], environment, folder)
         if token is None:
@@ -48,7 +48,7 @@ def run_inside_job(arguments: Sequence[str], program: Sequence[str] = CLI) -> in
         lines = result_stream.encode_result(
             JobResult(code, _read_text(folder / OUT / "report.json"), _read_text(folder / OUT / "README.md")), token
         )
-    # Whatever stands half written in this line of the log must not become part of the parcel.
+    # The result must not continue an incomplete line of the log.
     sys.stdout.write("\n" + "".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
     return code
@@ -61,7 +61,7 @@ def _run_command(command: Sequence[str], environment: dict[str, str], folder: Pa
     def forward(number: int, _: FrameType | None) -> None:
         child.send_signal(number)
 
-    # Process 1 of a container ignores both unless it handles them, and the child hears of neither.
+    # Process 1 of a container ignores both unless it has a handler, and the child does not receive them.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, forward)
     code = child.wait()

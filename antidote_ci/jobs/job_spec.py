@@ -1,4 +1,4 @@
-"""What a Job is asked to do: the command of this machine, with everything that it names folded in."""
+"""Specification of a Job: the command with its policy, and the files that the policy names."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from antidote_ci.pipeline import evaluator, output, resolve
 from antidote_ci.policy import EMBEDDED, SELF, Command, JobsSection, Policy, RunConfig, override_section, to_toml
 
 IMAGE_VARIABLE = "ANTIDOTE_IMAGE"
-"""Set in an image: its own name."""
+"""Set in an image to its own name."""
 POLICY_FILE = BundleFile("policy", "antidote.toml", b"")
 POLICY_OPTION = f"--policy={POLICY_FILE.folder}/{POLICY_FILE.name}"
 TOOL_LABEL = "antidote-ci"
@@ -29,7 +29,7 @@ NAME_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class JobSpec:
-    """One command on one commit under one policy, with its files."""
+    """A command for one commit under one policy, with its files."""
 
     command: Command
     model: str
@@ -40,7 +40,7 @@ class JobSpec:
 
     @property
     def arguments(self) -> list[str]:
-        """What the Job runs. Options are values of the policy, so there are few."""
+        """The command line of the Job. Most options are part of the policy."""
         return [
             TOOL_LABEL,
             self.command,
@@ -53,9 +53,9 @@ class JobSpec:
 
     @property
     def id(self) -> str:
-        """Equal for equal work."""
-        said = [__version__, self.image, self.arguments, self.policy_sha256, self.input_bundle]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
+        """Equal for equal work, so that a running Job can be found."""
+        parts = [__version__, self.image, self.arguments, self.policy_sha256, self.input_bundle]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     @property
     def labels(self) -> dict[str, str]:
@@ -63,7 +63,7 @@ class JobSpec:
 
     @property
     def name(self) -> str:
-        """For people who look at their Jobs."""
+        """Name in the Hub's list of Jobs."""
         return re.sub(r"[^A-Za-z0-9_-]", "-", f"{TOOL_LABEL}-{self.command}-{self.model}")[:NAME_CHARACTERS]
 
     def environment(self, token: str) -> dict[str, str]:
@@ -71,34 +71,34 @@ class JobSpec:
 
 
 def require_job_supported(config: RunConfig, command: Command) -> None:
-    """Raise ConfigurationError for what a Job cannot do, or what could not be written after it."""
+    """Raise ConfigurationError for options that a Job does not support, and for an unwritable output folder."""
     output.require_supported(config, command)
     if config.save_answers is not None:
         raise ConfigurationError(
-            "--save-answers cannot be had from a Job",
-            cause="what a model wrote would have to travel through the Job's log, which others may read",
-            hint="drop it, or run --on here",
+            "--save-answers is not supported on HF Jobs",
+            cause="the answers would pass through the Job's log, which others may read",
+            hint="remove it, or run --on here",
         )
     if resolve.is_server_address(config.model):
         raise ConfigurationError(
-            f"{redact_address(config.model)} is a server: it answers from where it is",
-            cause="a Job would only add a way to it",
+            f"{redact_address(config.model)} is a model server, which a Job does not start",
+            cause="the server generates the answers, so a Job has no benefit",
             hint="run --on here",
         )
     folders = [config.model, config.policy.repair.reference]
     folders += [spec.folder for spec in evaluator.select_judges(config.policy.evaluation)]
-    for each in folders:
-        if each is not None and pull.is_local(each):
+    for folder in folders:
+        if folder is not None and pull.is_local(folder):
             raise ConfigurationError(
-                f"{each} is a folder of this machine, which a Job does not see",
-                hint="publish it to the Hub first (it may be private) and name it ORG/NAME, or run --on here",
+                f"{folder} is a local folder, which a Job cannot read",
+                hint="upload it to the Hub first (it may be private) and use ORG/NAME, or run --on here",
             )
 
 
 def build_job_spec(command: Command, config: RunConfig, revision: str, environ: Mapping[str, str]) -> JobSpec:
-    """The order for one commit. Reads the files that the policy names.
+    """The specification for one commit. Reads the files that the policy names.
 
-    Raises ConfigurationError without an image, for files that are not there and for more than fits.
+    Raises ConfigurationError when no image is set, and for files that are missing or too large.
     """
     policy = config.policy
     return JobSpec(
@@ -107,19 +107,19 @@ def build_job_spec(command: Command, config: RunConfig, revision: str, environ: 
 
 
 def resolve_image(policy: Policy, environ: Mapping[str, str]) -> str:
-    """The image that a Job runs. Raises ConfigurationError where none is named."""
-    named = policy.jobs.image or environ.get(IMAGE_VARIABLE)
-    if not named:
+    """The image of a Job. Raises ConfigurationError when none is set."""
+    image = policy.jobs.image or environ.get(IMAGE_VARIABLE)
+    if not image:
         raise ConfigurationError(
-            "a Job needs an image, and none is named",
+            "a Job needs an image, and none is set",
             cause=f"neither jobs.image nor {IMAGE_VARIABLE} is set",
-            hint='write image = "ghcr.io/ORG/antidote-ci:VERSION-cuda" into [jobs] of antidote.toml',
+            hint='set image = "ghcr.io/ORG/antidote-ci:VERSION-cuda" in [jobs] of antidote.toml',
         )
-    return named
+    return image
 
 
 def pack_policy(policy: Policy) -> str:
-    """The policy and the files that it names, as luggage: inside, `POLICY_OPTION` reads it back."""
+    """The policy and the files that it names, as an input bundle. `POLICY_OPTION` reads the policy inside the Job."""
     files = list_local_files(policy)
     text = to_toml(replace(_relocate_files(policy, files), jobs=JobsSection()))
     items = [replace(POLICY_FILE, content=text.encode())]
@@ -128,44 +128,44 @@ def pack_policy(policy: Policy) -> str:
 
 
 def list_local_files(policy: Policy) -> dict[tuple[str, str], Path]:
-    """Section and key -> the file of this machine that the policy names there."""
-    named = policy.evaluation
-    found = {
+    """Section and key of the policy -> the local file that is set there."""
+    evaluation = policy.evaluation
+    files = {
         ("evaluation", key): Path(origin)
-        for key, origin in (("prompts", named.prompts), ("benign", named.benign))
+        for key, origin in (("prompts", evaluation.prompts), ("benign", evaluation.benign))
         if origin not in (None, EMBEDDED) and not prompt_sets.select_presets(origin)
     }
-    if named.task not in (None, EMBEDDED):
-        found["evaluation", "task"] = Path(named.task)
-    if named.calibration is not None:
-        found["evaluation", "calibration"] = Path(named.calibration)
+    if evaluation.task not in (None, EMBEDDED):
+        files["evaluation", "task"] = Path(evaluation.task)
+    if evaluation.calibration is not None:
+        files["evaluation", "calibration"] = Path(evaluation.calibration)
     if policy.repair.realignment not in (SELF, EMBEDDED):
-        found["repair", "realignment"] = Path(policy.repair.realignment)
-    return found
+        files["repair", "realignment"] = Path(policy.repair.realignment)
+    return files
 
 
 def collect_secrets(command: Command, policy: Policy, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the command may need to know, and nothing more; the token that starts Jobs is never among it.
+    """The secrets that the command needs inside the Job. The token that starts Jobs is never one of them.
 
-    Raises InfrastructureError where it is to publish and has nothing to publish with.
+    Raises InfrastructureError when the command publishes and no token is set.
     """
     wanted = ["HF_TOKEN"]
     if any(spec.name == endpoint.NAME for spec in evaluator.select_judges(policy.evaluation)):
         wanted.append(endpoint.KEY_VARIABLE)
     if command == "run" and policy.publish.mode != "none":
         wanted.append("HF_WRITE_TOKEN")
-    found = {name: value for name in wanted if (value := environ.get(name, "").strip())}
-    if "HF_WRITE_TOKEN" in wanted and not found.keys() & {"HF_TOKEN", "HF_WRITE_TOKEN"}:
+    secrets = {name: value for name in wanted if (value := environ.get(name, "").strip())}
+    if "HF_WRITE_TOKEN" in wanted and not secrets.keys() & {"HF_TOKEN", "HF_WRITE_TOKEN"}:
         raise InfrastructureError(
-            "publishing from a Job needs a token that may write",
-            cause="neither HF_WRITE_TOKEN nor HF_TOKEN is set, and a Job has no identity of a workflow",
-            hint="set HF_WRITE_TOKEN to a token that may write there, or use --publish none",
+            "publishing from a Job needs a write token",
+            cause="neither HF_WRITE_TOKEN nor HF_TOKEN is set, and a Job has no OIDC identity",
+            hint="set HF_WRITE_TOKEN to a token with write access, or use --publish none",
         )
-    return found
+    return secrets
 
 
 def _relocate_files(policy: Policy, files: Mapping[tuple[str, str], Path]) -> Policy:
-    """The policy with its files where the Job unpacks them; their names, and so its hash, stay."""
+    """The policy with the paths of its files inside the Job. File names, and so the policy's hash, do not change."""
     for (section, key), path in files.items():
         policy = override_section(policy, section, **{key: f"{key}/{path.name}"})
     return policy
@@ -174,7 +174,7 @@ def _relocate_files(policy: Policy, files: Mapping[tuple[str, str], Path]) -> Po
 def _read_file(path: Path) -> bytes:
     try:
         if path.stat().st_size > input_bundle.MAX_UNPACKED:
-            raise ConfigurationError(f"{path} is larger than a Job can be given", hint="publish it, or run --on here")
+            raise ConfigurationError(f"{path} is too large for a Job", hint="publish it, or run --on here")
         return path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}", hint="check the path") from None

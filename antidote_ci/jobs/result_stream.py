@@ -1,7 +1,7 @@
-"""What a Job sends home through its log, which loses, repeats, reorders and mixes lines. Pure.
+"""Transfer a result through the log of a Job, which may lose, repeat, reorder and mix lines. Pure.
 
-A line of it is `antidote-ci:TOKEN SHA256 NUMBER/COUNT CHECK PIECE`. The token is known to the Job and to its owner
-alone, SHA256 is that of the whole, and CHECK the first digits of the piece's own.
+Each line is `antidote-ci:TOKEN SHA256 NUMBER/COUNT CHECKSUM PIECE`. Only the Job and its owner know TOKEN. SHA256 is
+that of all pieces together, CHECKSUM the first digits of the piece's own SHA-256.
 """
 
 import hashlib
@@ -13,51 +13,51 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 PIECE_CHARACTERS = 1000
-"""Characters of a piece: no log cuts lines so short."""
+"""Characters of a piece: short enough that no log splits a line."""
 CHECKSUM_DIGITS = 8
 MAX_RESULT = 64_000_000
-"""Bytes of a parcel when it is open."""
+"""Bytes of a decompressed result."""
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """How the command ended inside, and what it left."""
+    """Exit code and files of a command inside a Job."""
 
     exit_code: int
     report: str | None
-    """report.json."""
+    """Content of report.json."""
     card: str | None
-    """README.md, read with `surrogateescape`."""
+    """Content of README.md, decoded with `surrogateescape`."""
 
 
 def encode_result(result: JobResult, token: str) -> list[str]:
-    """The lines to print."""
+    """The log lines that carry the result."""
     content = b64encode(zlib.compress(json.dumps(asdict(result)).encode(), 9)).decode()
     pieces = [content[start : start + PIECE_CHARACTERS] for start in range(0, len(content), PIECE_CHARACTERS)]
-    whole = _sha256(content)
+    digest = _sha256(content)
     return [
-        f"antidote-ci:{token} {whole} {number}/{len(pieces)} {_sha256(piece)[:CHECKSUM_DIGITS]} {piece}"
+        f"antidote-ci:{token} {digest} {number}/{len(pieces)} {_sha256(piece)[:CHECKSUM_DIGITS]} {piece}"
         for number, piece in enumerate(pieces, 1)
     ]
 
 
 def decode_result(lines: Iterable[str], token: str) -> JobResult | None:
-    """The last parcel that is whole among the lines; None where none is."""
-    found: dict[tuple[str, int], dict[int, str]] = {}
+    """The last complete result in the lines; None when there is none."""
+    results: dict[tuple[str, int], dict[int, str]] = {}
     for line in lines:
-        for whole, number, count, check, piece in _line_pattern(token).findall(line):
-            if _sha256(piece)[:CHECKSUM_DIGITS] == check:
-                pieces = found.pop((whole, int(count)), {})
-                found[whole, int(count)] = {**pieces, int(number): piece}
-    for (whole, count), pieces in reversed(found.items()):
+        for digest, number, count, checksum, piece in _line_pattern(token).findall(line):
+            if _sha256(piece)[:CHECKSUM_DIGITS] == checksum:
+                pieces = results.pop((digest, int(count)), {})
+                results[digest, int(count)] = {**pieces, int(number): piece}
+    for (digest, count), pieces in reversed(results.items()):
         content = "".join(pieces[number] for number in sorted(pieces))
-        if len(pieces) == count and _sha256(content) == whole:
+        if len(pieces) == count and _sha256(content) == digest:
             return _parse_result(content)
     return None
 
 
 def is_result_line(line: str, token: str) -> bool:
-    """Whether a line is for this module, and no news for people."""
+    """Whether a line carries a part of a result."""
     return f"antidote-ci:{token} " in line
 
 
@@ -69,7 +69,7 @@ def _line_pattern(token: str) -> re.Pattern[str]:
 
 
 def _parse_result(content: str) -> JobResult | None:
-    """None for what another version packed."""
+    """None for a result that another version encoded."""
     try:
         return JobResult(**json.loads(zlib.decompressobj().decompress(b64decode(content), MAX_RESULT)))
     except (ValueError, TypeError, zlib.error):

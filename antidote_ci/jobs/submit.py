@@ -1,11 +1,13 @@
-"""`--on hf-jobs`: the command of this machine as a Job of the Hub.
+"""`--on hf-jobs`: run a command as a Job of the Hub.
 
-order -> estimate -> submit, or find -> follow -> unpack -> check -> write
+specification -> estimate -> submit, or find a running Job -> follow its log -> read the result -> check and write it
 """
 
+import logging
 import os
 import secrets
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,24 +20,29 @@ from antidote_ci.hub.jobs_api import Job, JobRequest
 from antidote_ci.hub.remote import RemoteRepository
 from antidote_ci.hub.retry import RetryPolicy
 from antidote_ci.identifiers import is_hub_id
-from antidote_ci.jobs import estimating, input_bundle, job_logs, job_spec, results
+from antidote_ci.jobs import input_bundle, job_estimate, job_results, job_spec, result_stream
 from antidote_ci.jobs.entrypoint import TOKEN_VARIABLE
-from antidote_ci.jobs.estimating import CostEstimate
-from antidote_ci.jobs.job_logs import LogListener
+from antidote_ci.jobs.job_estimate import CostEstimate
 from antidote_ci.jobs.job_spec import JobSpec
+from antidote_ci.jobs.result_stream import JobResult
 from antidote_ci.pipeline import output, resolve
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import Report
 from antidote_ci.report.console import Console
 from antidote_ci.report.text import flatten
 
-ADAPTER = "adapter_config.json"
+logger = logging.getLogger(__name__)
+
+ADAPTER_CONFIG = "adapter_config.json"
 CANCEL_RETRY = RetryPolicy(30)
+MAX_LOG_READS = 4
+"""How often a log is read again when it ended without a result."""
+FINISHED_STAGES = ("COMPLETED", "ERROR")
 
 
 @dataclass(frozen=True)
 class Submission:
-    """Everything that is known before anything is paid for."""
+    """A Job that is planned, and not paid for yet."""
 
     job_spec: JobSpec
     estimate: CostEstimate
@@ -44,22 +51,40 @@ class Submission:
     access: HubAccess
 
 
+class LogListener:
+    """Collects the log lines of a Job, and prints those that are meant for people."""
+
+    def __init__(self, console: Console, token: str) -> None:
+        self.console = console
+        self.token = token
+        self.lines: list[str] = []
+
+    def receive(self, line: str) -> None:
+        # The client swallows an exception that a signal handler raises while the client's own code runs.
+        if self.console.ending is not None:
+            raise self.console.ending
+        self.lines.append(line)
+        if line.strip() and not result_stream.is_result_line(line, self.token):
+            self.console.print(f"  | {flatten(line)}")
+
+
 def estimate_job(command: Command, config: RunConfig) -> CostEstimate:
-    """`--dry-run`: what a Job would cost. Starts nothing."""
+    """The cost of a Job, for `--dry-run`. Starts nothing."""
     return _plan_submission(command, config).estimate
 
 
 def run_as_job(command: Command, config: RunConfig, console: Console) -> Report:
-    """Run the command as a Job; its report, which then lies in `config.out` as if it had been made here.
+    """Run the command as a Job and write its report to `config.out`, as a local run would.
 
-    A Job of the same work that still runs is followed, not started twice; a signal cancels the Job. Raises JobFailed
-    with the exit code of a command that failed inside, InfrastructureError for a Job that brought no verdict.
+    A running Job for the same work is followed instead of a second one being started. A signal cancels the Job. Raises
+    JobFailed with the exit code of a command that failed inside, InfrastructureError for a Job without a verdict.
     """
     with console.step("plan the Job"):
         plan = _plan_submission(command, config)
-    estimating.print_estimate(console, plan.estimate)
+    for line in job_estimate.describe_estimate(plan.estimate):
+        console.print(line)
     if command == "run" and config.policy.publish.mode == "none":
-        console.print(f"publish    none: {estimating.WEIGHTS_LOST}")
+        console.print(f"publish    none: {job_estimate.WEIGHTS_LOST}")
     output.clear_output(config.out)
     job = _find_running(plan)
     token = job.environment[TOKEN_VARIABLE] if job else secrets.token_hex(32)
@@ -67,48 +92,51 @@ def run_as_job(command: Command, config: RunConfig, console: Console) -> Report:
         with console.step("run the Job"):
             if job is None:
                 job = jobs_api.submit_job(
-                    plan.access, _build_request(plan, token, config), lambda each: _has_token(each, token)
+                    plan.access, _build_request(plan, token, config), lambda candidate: _has_token(candidate, token)
                 )
             else:
-                console.print(f"a Job does this work already, on {flatten(job.flavor)}: it is followed")
+                console.print(f"a Job for the same work is already running on {flatten(job.flavor)}: following it")
             console.print(f"{job.url}; Ctrl-C cancels it")
-            hearing = LogListener(console, token)
-            job = job_logs.follow_job(plan.access, job, hearing)
-            parcel = job_logs.read_result(plan.access, job, hearing)
+            listener = LogListener(console, token)
+            if job.stage == "SCHEDULING":
+                console.print("waiting for a machine")
+            job = jobs_api.follow_log(plan.access, jobs_api.wait_until_started(plan.access, job), listener.receive)
+            result = _read_result(plan.access, job, listener)
     except (KeyboardInterrupt, Terminated):
         with _ignore_signals():
-            _cancel_job(plan, job, token, console)
+            _cancel_job(plan, job, token)
         raise
     except AntidoteError as error:
         if job is None:
             raise
-        hint = f"the Job {job.id} may still run, and cost: the same command finds it again; or end it at {job.url}"
+        hint = f"the Job {job.id} may still run and cost money: run the same command again, or end it at {job.url}"
         raise type(error)(error.what, cause=error.cause, hint=hint) from None
-    return results.restore_output(job, parcel, plan.job_spec, config)
+    return job_results.restore_output(job, result, plan.job_spec, config)
 
 
 def _plan_submission(command: Command, config: RunConfig) -> Submission:
     job_spec.require_job_supported(config, command)
     submitting = access.jobs_access(os.environ)
     remote = pull.resolve_revision(config.model, config.revision, resolve.pull_access())
-    placed = job_spec.build_job_spec(command, config, remote.revision, os.environ)
-    handed = job_spec.collect_secrets(command, config.policy, os.environ)
+    spec = job_spec.build_job_spec(command, config, remote.revision, os.environ)
+    job_secrets = job_spec.collect_secrets(command, config.policy, os.environ)
     account = jobs_api.read_account_name(submitting)
-    found = estimating.estimate_cost(
+    estimate = job_estimate.estimate_cost(
         command,
-        estimating.with_base_reference(replace(config, revision=remote.revision), _adapter_base(remote)),
+        job_estimate.with_base_reference(replace(config, revision=remote.revision), _read_adapter_base(remote)),
         config.policy.jobs.namespace or account,
-        placed.image,
+        spec.image,
         jobs_api.list_hardware(submitting),
     )
-    return Submission(placed, found, handed, account, submitting)
+    return Submission(spec, estimate, job_secrets, account, submitting)
 
 
-def _adapter_base(remote: RemoteRepository) -> str | None:
-    """What an adapter says it stands upon."""
-    if not any(file.path == ADAPTER for file in remote.files):
+def _read_adapter_base(remote: RemoteRepository) -> str | None:
+    """The base model that an adapter names; None for a full model."""
+    if not any(file.path == ADAPTER_CONFIG for file in remote.files):
         return None
-    text = commits.read_file(resolve.pull_access(), remote.id, commits.to_tree(remote.revision, remote.files), ADAPTER)
+    tree = commits.to_tree(remote.revision, remote.files)
+    text = commits.read_file(resolve.pull_access(), remote.id, tree, ADAPTER_CONFIG)
     try:
         name = parse_object(text or b"{}").get("base_model_name_or_path")
     except ValueError:
@@ -117,17 +145,14 @@ def _adapter_base(remote: RemoteRepository) -> str | None:
 
 
 def _find_running(plan: Submission) -> Job | None:
-    """A Job of ours that does this work already.
-
-    Labels can be changed by others of the namespace, and others' Jobs can say anything.
-    """
+    """A Job of this account that does the same work. Labels alone prove nothing: other members can set them."""
     for job in jobs_api.find_working(plan.access, plan.estimate.namespace, plan.job_spec.labels):
-        ours = job.initiator == plan.account or (job.initiator is None and job.namespace == plan.account)
+        own = job.initiator == plan.account or (job.initiator is None and job.namespace == plan.account)
         same = (
             job.command == plan.job_spec.arguments
             and job.environment.get(input_bundle.VARIABLE) == plan.job_spec.input_bundle
         )
-        if ours and same and TOKEN_VARIABLE in job.environment:
+        if own and same and TOKEN_VARIABLE in job.environment:
             return job
     return None
 
@@ -150,27 +175,41 @@ def _build_request(plan: Submission, token: str, config: RunConfig) -> JobReques
     )
 
 
+def _read_result(submitting: HubAccess, job: Job, listener: LogListener) -> JobResult | None:
+    """Decode the result from the log. The log is read again while it is incomplete: its last lines may arrive late."""
+    result = result_stream.decode_result(listener.lines, listener.token)
+    for attempt in range(MAX_LOG_READS if job.stage in FINISHED_STAGES and job.has_run else 0):
+        if result is not None:
+            break
+        time.sleep(attempt)
+        lines = jobs_api.read_log(submitting, job)
+        for line in lines[len(listener.lines) :]:
+            listener.receive(line)
+        result = result_stream.decode_result([*listener.lines, *lines], listener.token)
+    return result
+
+
 @contextmanager
 def _ignore_signals() -> Iterator[None]:
-    """Another signal would leave a Job that costs. Those who end a command often send two."""
-    earlier = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    """A second signal must not leave a Job running that costs money."""
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in earlier.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def _cancel_job(plan: Submission, job: Job | None, token: str, console: Console) -> None:
-    """Also one that was started while nobody heard of it. Who interrupts a command does not want to wait long."""
-    access = replace(plan.access, retry_policy=CANCEL_RETRY)
-    console.print(f"cancelling the Job, for at most {CANCEL_RETRY.seconds:.0f} s ...")
+def _cancel_job(plan: Submission, job: Job | None, token: str) -> None:
+    """Cancel the Job, even one that was started while the answer was lost."""
+    short_access = replace(plan.access, retry_policy=CANCEL_RETRY)
+    logger.info("cancelling the Job, for at most %.0f s ...", CANCEL_RETRY.seconds)
     try:
-        found = [job] if job else jobs_api.find_working(access, plan.estimate.namespace, plan.job_spec.labels)
-        for each in found:
-            if _has_token(each, token):
-                jobs_api.cancel_job(access, each)
-                console.print(f"{each.id} is cancelled")
+        jobs = [job] if job else jobs_api.find_working(short_access, plan.estimate.namespace, plan.job_spec.labels)
+        for candidate in jobs:
+            if _has_token(candidate, token):
+                jobs_api.cancel_job(short_access, candidate)
+                logger.info("%s is cancelled", candidate.id)
     except AntidoteError as error:
-        where = f"end it at {job.url}" if job else "look at your Jobs on the Hub"
-        console.print(f"it could not be cancelled, and may still run, and cost ({error.what}): {where}")
+        place = f"end it at {job.url}" if job else "check your Jobs on the Hub"
+        logger.error("the Job could not be cancelled, and may still run and cost money (%s): %s", error.what, place)

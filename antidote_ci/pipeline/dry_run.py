@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from antidote_ci.checkpoint.layout import count_weight_bytes
+from antidote_ci.cost_model import BYTES_PER_WEIGHT, generation_seconds
 from antidote_ci.evaluation import splits
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.utility import needed_tokens
@@ -20,11 +21,7 @@ EVALUATIONS_OF_SELECTION = 9
 """At most: the model, four doses of the method and four doses of `scale`."""
 EVALUATIONS_OF_FRONTIER = dose_search.FRONTIER_DOSES * len(METHODS)
 EVALUATIONS_OF_CONFIRMATION = 5
-"""The model, the reference, the repair and the two controls."""
-MULTIPLICATIONS_A_SECOND = 4e10
-"""Measured on two CPU cores with a 135M model in bfloat16. A GPU is about a hundred times faster."""
-BYTES_A_WEIGHT = 2
-"""Size of bfloat16 and float16, in which nearly all models of the Hub are stored."""
+"""Before, reference, after, and the two controls."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
         memory_free=memory.available_bytes(),
         gpu_memory_bytes=memory_needs.gpu_memory(weights),
         answers=answers,
-        seconds=round(tokens * weights / MULTIPLICATIONS_A_SECOND),
+        seconds=round(generation_seconds(tokens, weights)),
         publish=config.policy.publish.mode,
     )
 
@@ -178,7 +175,7 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
         pulled=count_remote_bytes(remote),
         missing=pull.count_missing_bytes(remote),
         weights=weights,
-        entries=parameters or weights // BYTES_A_WEIGHT,
+        entries=parameters or weights // BYTES_PER_WEIGHT,
         memory=memory_needs.remote_memory(remote),
         is_adapter=any(file.path == "adapter_config.json" for file in remote.files),
     )

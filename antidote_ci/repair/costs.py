@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import prod
 
 from antidote_ci.checkpoint.layout import CheckpointLayout, count_weight_bytes
+from antidote_ci.cost_model import SCORING_RATE, WRITE_RATE
 from antidote_ci.model import memory
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.records import Method, Model, ScoredTensor
@@ -15,10 +16,6 @@ CHARACTERS_PER_TOKEN = 4
 """Of English text. No tokenizer is opened."""
 ROWS_AT_ONCE = 16
 """Texts in a micro-batch."""
-MULTIPLICATIONS_A_SECOND = 2e11
-"""Measured on two cores with bfloat16 arithmetic, while scoring models of 87M and 135M weights."""
-BYTES_A_SECOND = 1.5e8
-"""Weights that one core masks, edits, writes, reads back and hashes."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def estimate_seconds(work: RepairWorkload) -> float:
     """Estimate the duration from the multiplications of the forward passes and the bytes of the weights."""
     weights = work.meta_model.layout.entries
     multiplications = METHODS[work.method].passes * weights * sum(work.texts) / CHARACTERS_PER_TOKEN
-    return multiplications / MULTIPLICATIONS_A_SECOND + count_weight_bytes(work.source) / BYTES_A_SECOND
+    return multiplications / SCORING_RATE + count_weight_bytes(work.source) / WRITE_RATE
 
 
 def _scoring_memory(work: RepairWorkload) -> int:

@@ -1,1 +1,1 @@
-"""The webhook: what the Hub says, what it means, and the work that follows."""
+"""The webhook service: receives events of the Hub and runs what they request."""

@@ -1,55 +1,133 @@
-"""A delivery's body, read: version 3 of the Hub's payload. Pure.
+"""Parse webhook deliveries and decide whether they request a run. Pure.
 
-https://huggingface.co/docs/hub/webhooks. Strict about what is used, deaf to everything else: the client's own
-`WebhookPayload` never finds `headSha`, and refuses kinds of repositories that are newer than itself.
+Reads version 3 of the Hub's payload: https://huggingface.co/docs/hub/webhooks. Fields that are used are checked
+strictly, all others are ignored. huggingface_hub's `WebhookPayload` lacks `headSha` and rejects unknown kinds of
+repositories.
 """
 
 import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 
+from antidote_ci.errors import ConfigurationError
 from antidote_ci.identifiers import COMMIT
-from antidote_ci.service.records import RefUpdate, WebhookEvent
+from antidote_ci.service.records import IgnoredEvent, RefUpdate, RunRequest, WebhookEvent
 
 MAX_BYTES = 64 * 1024
 VERSION = 3
 MAIN = "refs/heads/main"
 CONTENT = "repo.content"
-"""The scope of what changes files; what may be narrower one day begins with it and a dot."""
-WORD_PATTERN = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
+"""Scope of events that change files. Narrower scopes start with it and a dot."""
+PAYLOAD_VARIABLE, REPOSITORY_VARIABLE = "WEBHOOK_PAYLOAD", "WEBHOOK_REPO_ID"
+"""Set by the Hub in Jobs that a webhook starts: https://huggingface.co/docs/hub/jobs-webhooks"""
+SEPARATORS = re.compile(r"[,\s]+")
+WORD = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
 _PART = r"(?!.*(?:\.\.|--|\.git(?:/|\Z)))[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"
 NAME = re.compile(rf"{_PART}(?:/{_PART})?", re.ASCII)
-"""As the Hub names repositories: no way out of a folder, and nothing that a shell or a log would mind."""
+"""Repository names as the Hub allows them: they cannot leave a folder, and are safe in a shell or a log."""
 
 
 class BadPayload(ValueError):
-    """The body is no payload that can be acted upon. The message may be printed: it quotes nothing of it."""
+    """The payload is invalid. The message quotes nothing of it, so that it can be printed."""
 
 
 def parse_event(body: bytes) -> WebhookEvent:
-    """What the delivery says; raises BadPayload, and nothing else, for whatever is no payload of this version."""
+    """Parse a delivery. Raises BadPayload, and nothing else, for an invalid payload."""
     if len(body) > MAX_BYTES:
         raise BadPayload(f"the payload has {len(body):,} bytes, more than {MAX_BYTES:,}")
     payload = _require_object(_parse_json(body), "the payload")
     version = _require_object(payload.get("webhook"), "webhook").get("version")
     if type(version) is not int:
-        raise BadPayload("webhook.version is not a number: this is no payload of the Hub")
+        raise BadPayload("webhook.version is not a number: this is not a payload of the Hub")
     if version != VERSION:
-        raise BadPayload(f"webhook.version is another than {VERSION}, the one that this release reads: upgrade it")
+        raise BadPayload(f"webhook.version is not {VERSION}, the version that this release supports: upgrade it")
     event, repository = (_require_object(payload.get(name), name) for name in ("event", "repo"))
-    scope = _require_text(event.get("scope"), WORD_PATTERN, "event.scope")
+    scope = _require_text(event.get("scope"), WORD, "event.scope")
     updates = _parse_updates(payload.get("updatedRefs"))
-    if not updates and is_content_event(scope):
-        # An event without references still says where main is.
+    if not updates and _is_content_event(scope):
+        # An event without references still names the head of the main branch.
         updates = (RefUpdate(MAIN, _parse_commit(repository.get("headSha"), "repo.headSha")),)
     return WebhookEvent(
         scope=scope,
-        kind=_require_text(repository.get("type"), WORD_PATTERN, "repo.type"),
+        kind=_require_text(repository.get("type"), WORD, "repo.type"),
         repository=_require_text(repository.get("name"), NAME, "repo.name"),
         updates=updates,
     )
 
 
-def is_content_event(scope: str) -> bool:
+def read_job_event(environ: Mapping[str, str]) -> WebhookEvent:
+    """The event that a webhook Job was started for. Raises ConfigurationError when it is missing or invalid."""
+    text = environ.get(PAYLOAD_VARIABLE)
+    if text is None:
+        raise ConfigurationError(
+            f"{PAYLOAD_VARIABLE} is not set: there is no event to handle",
+            cause="the Hub sets it in Jobs that a webhook starts",
+            hint="register a webhook: antidote-ci webhook register --job new --repository ORG/NAME",
+        )
+    try:
+        event = parse_event(text.encode("utf-8", "surrogateescape"))
+    except BadPayload as error:
+        raise ConfigurationError(f"{PAYLOAD_VARIABLE} is invalid: {error}") from None
+    name = environ.get(REPOSITORY_VARIABLE, event.repository)
+    if name.lower() != event.repository.lower():
+        raise ConfigurationError(
+            f"{PAYLOAD_VARIABLE} names {event.repository}, but {REPOSITORY_VARIABLE} does not",
+            cause="the Hub sets both from one event, so one of them was changed",
+            hint="let only the webhook start this Job",
+        )
+    return event
+
+
+def parse_allow_list(names: Iterable[str]) -> tuple[str, ...]:
+    """The repositories that may be processed: ORG/NAME, or ORG/* for all of an organisation or user.
+
+    Each item of `names` may hold several names, separated by commas. Raises ConfigurationError for an empty list and
+    for an invalid name.
+    """
+    allowed = tuple(dict.fromkeys(name for text in names for name in SEPARATORS.split(text) if name))
+    for name in allowed:
+        owner, separator, rest = name.partition("/")
+        if not (separator and NAME.fullmatch(owner) and (rest == "*" or NAME.fullmatch(name))):
+            raise ConfigurationError(
+                f"{name!r} is not a repository name", hint="use --repository ORG/NAME, or ORG/* for all of them"
+            )
+    if not allowed:
+        raise ConfigurationError(
+            "no repository is allowed",
+            cause="neither --repository nor ANTIDOTE_REPOSITORY names one",
+            hint="use --repository ORG/NAME, or ORG/* for all repositories of an organisation or user",
+        )
+    return allowed
+
+
+def decide_event(event: WebhookEvent, allowed: Sequence[str], policy: str) -> RunRequest | IgnoredEvent:
+    """The run request for an event, or the reason why there is none.
+
+    `policy` is the sha256 of the policy. The event's action is ignored: only the commit of the main branch counts.
+    """
+    if event.kind != "model":
+        return IgnoredEvent(f"{event.repository} is a {event.kind}, not a model")
+    if not is_allowed_repository(event.repository, allowed):
+        return IgnoredEvent(f"{event.repository} is not on the allow list")
+    if not _is_content_event(event.scope):
+        return IgnoredEvent(f"no file of {event.repository} changed ({event.scope})")
+    updates = [update for update in event.updates if update.ref == MAIN]
+    if not updates:
+        return IgnoredEvent(f"the main branch of {event.repository} did not move")
+    revision = updates[-1].revision
+    if revision is None:
+        return IgnoredEvent(f"the main branch of {event.repository} was deleted")
+    return RunRequest(event.repository, revision, policy)
+
+
+def is_allowed_repository(repository: str, allowed: Sequence[str]) -> bool:
+    """Whether the allow list contains the repository. Names on the Hub are unique without regard to case."""
+    owner, separator, _ = repository.lower().partition("/")
+    # The oldest models have names without an owner, which no allow list can contain.
+    return bool(separator) and not {repository.lower(), f"{owner}/*"}.isdisjoint(name.lower() for name in allowed)
+
+
+def _is_content_event(scope: str) -> bool:
     """Whether files changed."""
     return scope == CONTENT or scope.startswith(f"{CONTENT}.")
 
@@ -57,41 +135,41 @@ def is_content_event(scope: str) -> bool:
 def _parse_json(body: bytes) -> object:
     try:
         document: object = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_number
+            body.decode("utf-8"), object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_constant
         )
     except BadPayload:
         raise
-    # Too deep, too long a number, no UTF-8, no JSON.
+    # Too deeply nested, a number that is too long, not UTF-8, or not JSON.
     except (ValueError, RecursionError):
         raise BadPayload("the payload is not JSON") from None
     return document
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Two readers of a name that stands twice may each believe another value."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise BadPayload("the payload says something twice")
-    return found
+    """Parsers disagree on which value of a duplicate key counts."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        raise BadPayload("the payload contains a duplicate key")
+    return document
 
 
-def _reject_number(_: str) -> object:
-    raise BadPayload("the payload holds a number that JSON has no word for")
+def _reject_constant(_: str) -> object:
+    raise BadPayload("the payload contains NaN or Infinity, which JSON does not allow")
 
 
 def _parse_updates(references: object) -> tuple[RefUpdate, ...]:
     if references is None:
         return ()
     if not isinstance(references, list):
-        raise BadPayload("updatedRefs is no list")
-    return tuple(_parse_update(_require_object(each, "an item of updatedRefs")) for each in references)
+        raise BadPayload("updatedRefs is not a list")
+    return tuple(_parse_update(_require_object(item, "an item of updatedRefs")) for item in references)
 
 
 def _parse_update(reference: dict[str, object]) -> RefUpdate:
     ref = reference.get("ref")
     if not isinstance(ref, str):
-        raise BadPayload("the ref of an item of updatedRefs is no text")
-    # Git lets a branch be called almost anything, and none of it must keep a change of main from being seen.
+        raise BadPayload("the ref of an item of updatedRefs is not text")
+    # Git allows almost any branch name. A strange name must not hide an update of the main branch.
     readable = ref.encode("utf-8", "replace").decode()
     return RefUpdate(readable, _parse_commit(reference.get("newSha"), "newSha"))
 
@@ -102,11 +180,11 @@ def _parse_commit(value: object, name: str) -> str | None:
 
 def _require_object(value: object, name: str) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise BadPayload(f"{name} is missing, or no JSON object")
+        raise BadPayload(f"{name} is missing or not a JSON object")
     return value
 
 
-def _require_text(value: object, form: re.Pattern[str], name: str) -> str:
-    if not isinstance(value, str) or not form.fullmatch(value):
-        raise BadPayload(f"{name} is missing, or not of its form")
+def _require_text(value: object, pattern: re.Pattern[str], name: str) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise BadPayload(f"{name} is missing or invalid")
     return value

@@ -1,7 +1,7 @@
-"""One run: a child process of our own command line, in a folder of its own, and how it ended.
+"""Execute one run: a child process of the same command line, in its own folder, with its outcome.
 
-The child outlives a service that is killed. It holds the lock of its folder as long as it lives, so that whoever goes
-on with the same order ends it first, and never works beside it.
+A child outlives a service that is killed. It holds the lock of its folder while it lives, so that the next service can
+find it and end it before it starts the same run again.
 """
 
 import hashlib
@@ -38,10 +38,11 @@ INHERITED_VARIABLES = (
     "ANTIDOTE_JUDGE_KEY",
     "ANTIDOTE_SERVER_KEY",
 )
-"""Of our own variables: the others are the service's secrets, or options that would change what the policy says."""
+"""The ANTIDOTE_* variables that a child gets. The others are secrets of the service, or options that would override the
+policy."""
 RETRYABLE_EXIT_CODES = (InfrastructureError.exit_code, PublishConflict.exit_code, 130, Terminated.exit_code)
-"""Exit codes that speak of the world around the run; so does the signal that ended it."""
-TICK = 0.1
+"""Exit codes with causes outside the model. A child that was killed by a signal is retryable too."""
+POLL_SECONDS = 0.1
 NICE = 10
 MAX_TAIL_BYTES = 16 * 1024
 MAX_REASON = 300
@@ -49,26 +50,27 @@ _ERROR = re.compile(r"^error: (.+)$", re.MULTILINE)
 
 
 def execute_run(task: RunTask, settings: RunSettings, stopping: threading.Event | None = None) -> RunOutcome:
-    """Work a task off, and say how it ended. Doing it again goes on where it ended, and publishes nothing twice.
+    """Run a task in a child process and return its outcome. Repeating a task continues it, and publishes nothing twice.
 
-    Raises Terminated when `stopping` is set: the child was asked to end, and the work is to be gone on with.
+    Raises Terminated when `stopping` is set: the child was ended, and the task can be repeated. Raises
+    InfrastructureError when the child cannot be started, OSError when the folder cannot be written.
     """
     stopping = stopping or threading.Event()
     if stopping.is_set():
         raise Terminated
-    folder, seconds = run_folder(task.order, settings), settings.seconds_to_end
+    folder, seconds = run_folder(task.request, settings), settings.seconds_to_end
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    began = time.monotonic()
+    started_at = time.monotonic()
     with _lock_folder(folder / LOCK_FILE, seconds, stopping) as lock, (folder / LOG_FILE).open("ab") as log:
-        before = log.tell()
+        log_start = log.tell()
         code = _wait_for_end(_start_child(child_arguments(task, settings), lock, log), seconds, stopping)
-    return _to_outcome(code, task.order, settings, before, time.monotonic() - began)
+    return _to_outcome(code, task.request, settings, log_start, time.monotonic() - started_at)
 
 
 def end_orphans(settings: RunSettings) -> None:
-    """End what a service that was killed left running, before anything begins beside it.
+    """End the children that a killed service left running.
 
-    Raises InfrastructureError for what another user left running.
+    Raises InfrastructureError for a child that belongs to another user.
     """
     for lock in (settings.folder / RUNS_FOLDER).glob(f"*/{LOCK_FILE}"):
         with _lock_folder(lock, settings.seconds_to_end, threading.Event()):
@@ -76,31 +78,31 @@ def end_orphans(settings: RunSettings) -> None:
 
 
 def is_retryable(outcome: RunOutcome) -> bool:
-    """Whether another attempt may end otherwise."""
+    """Whether another attempt may have another outcome."""
     code = outcome.exit_code
     return code is not None and (code in RETRYABLE_EXIT_CODES or code < 0)
 
 
-def run_folder(order: RunRequest, settings: RunSettings) -> Path:
-    """The order's own, by a name that people recognise and that leads nowhere else."""
-    known = re.sub(r"[^A-Za-z0-9._-]", "_", order.repository.replace("/", "--"))[:80].lstrip("._-")
-    mark = hashlib.sha256(order.id.encode()).hexdigest()[:12]
-    return settings.folder.absolute() / RUNS_FOLDER / f"{known}-{order.revision[:12]}-{mark}"
+def run_folder(request: RunRequest, settings: RunSettings) -> Path:
+    """The folder of a request: its name is readable, unique, and safe as a path."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", request.repository.replace("/", "--"))[:80].lstrip("._-")
+    digest = hashlib.sha256(request.id.encode()).hexdigest()[:12]
+    return settings.folder.absolute() / RUNS_FOLDER / f"{name}-{request.revision[:12]}-{digest}"
 
 
 def child_arguments(task: RunTask, settings: RunSettings) -> list[str]:
-    """The child's whole command line: no secret is on it."""
-    order = task.order
-    where = [] if settings.on == "here" else ["--on", settings.on]
+    """The command line of the child. It contains no secret."""
+    request = task.request
+    on = [] if settings.on == "here" else ["--on", settings.on]
     return [
-        *(*settings.command, task.command, order.repository, "--revision", order.revision),
+        *(*settings.command, task.command, request.repository, "--revision", request.revision),
         *("--policy", str(settings.policy_file.absolute())),
-        *("--out", str(run_folder(order, settings) / OUT_FOLDER), *where),
+        *("--out", str(run_folder(request, settings) / OUT_FOLDER), *on),
     ]
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The service's own without its secrets; tokens exactly as it was given them."""
+    """The service's environment without its own secrets and options. Tokens of the Hub are passed on."""
     return {
         name: value
         for name, value in environ.items()
@@ -110,7 +112,7 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def _lock_folder(path: Path, seconds: float, stopping: threading.Event) -> Iterator[int]:
-    """The folder's lock as a file descriptor, once nobody else works there."""
+    """Lock a run's folder and yield the lock's file descriptor. A child of an earlier service is ended first."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -119,7 +121,7 @@ def _lock_folder(path: Path, seconds: float, stopping: threading.Event) -> Itera
                 _wait_for_lock(lock, seconds, stopping)
         while not _wait_for_lock(lock, seconds, stopping):
             pass
-        # Before a child that could not write its own number yet, there must be none of an earlier one.
+        # A new child must not be confused with an earlier one before its process id is written.
         os.ftruncate(lock, 0)
         yield lock
     finally:
@@ -127,18 +129,18 @@ def _lock_folder(path: Path, seconds: float, stopping: threading.Event) -> Itera
 
 
 def _wait_for_lock(lock: int, seconds: float, stopping: threading.Event) -> bool:
-    """Whether the lock is ours, at the latest after so many seconds."""
-    until = time.monotonic() + seconds
+    """Whether the lock was acquired within this many seconds."""
+    deadline = time.monotonic() + seconds
     while not try_lock(lock):
-        if time.monotonic() >= until:
+        if time.monotonic() >= deadline:
             return False
-        if stopping.wait(TICK):
+        if stopping.wait(POLL_SECONDS):
             raise Terminated
     return True
 
 
 def _signal_orphan(lock: int, number: signal.Signals) -> None:
-    """To the group that a killed service left behind. It holds the lock, so that its number is still its own."""
+    """Signal the process group in the lock file. It still holds the lock, so its id was not reused."""
     group = os.pread(lock, 32, 0)
     if not group:
         return
@@ -163,7 +165,7 @@ def _start_child(command: list[str], lock: int, log: IO[bytes]) -> subprocess.Po
                 stderr=log,
                 env=block,
                 pass_fds=(lock, *descriptors),
-                # Its own group, so that all of it can be ended; the same session, within which `nice` counts.
+                # A process group of its own can be ended as a whole. A session of its own would escape `nice`.
                 process_group=0,
             )
     except OSError as error:
@@ -175,15 +177,15 @@ def _start_child(command: list[str], lock: int, log: IO[bytes]) -> subprocess.Po
 
 
 def _wait_for_end(child: subprocess.Popen[bytes], seconds: float, stopping: threading.Event) -> int:
-    """The exit code, negative for the signal that ended it."""
+    """The exit code; negative for the signal that ended the child."""
     while (code := child.poll()) is None:
-        if stopping.wait(TICK):
+        if stopping.wait(POLL_SECONDS):
             return _end_child(child, seconds)
     return code
 
 
 def _end_child(child: subprocess.Popen[bytes], seconds: float) -> int:
-    """Ask the child to end. Raises Terminated, unless it had come to its own end before it heard."""
+    """End the child. Returns its exit code when it had reached a verdict already, and raises Terminated otherwise."""
     child.terminate()
     try:
         code = child.wait(seconds)
@@ -195,35 +197,35 @@ def _end_child(child: subprocess.Popen[bytes], seconds: float) -> int:
     raise Terminated
 
 
-def _to_outcome(code: int, order: RunRequest, settings: RunSettings, before: int, seconds: float) -> RunOutcome:
-    folder = run_folder(order, settings)
+def _to_outcome(code: int, request: RunRequest, settings: RunSettings, log_start: int, seconds: float) -> RunOutcome:
+    folder = run_folder(request, settings)
     out = folder / OUT_FOLDER
-    report = _build_report(out, order, code)
+    report = _load_report(out, request, code)
     if report is None:
-        return RunOutcome("error", _read_reason(code, folder / LOG_FILE, before), code, seconds=round(seconds, 1))
+        return RunOutcome("error", _read_reason(code, folder / LOG_FILE, log_start), code, seconds=round(seconds, 1))
     if report.publish.url is not None:
-        # They are on the Hub, and one copy for every order would fill any disk.
+        # The weights are on the Hub. Keeping a copy of every repair would fill the disk.
         for name in (MODEL_FOLDER, SCORES_FOLDER):
             shutil.rmtree(out / name, ignore_errors=True)
-    where = out.relative_to(settings.folder.absolute()).as_posix()
-    return RunOutcome(report.verdict, report.reason, code, report.publish.url, where, round(seconds, 1))
+    report_folder = out.relative_to(settings.folder.absolute()).as_posix()
+    return RunOutcome(report.verdict, report.reason, code, report.publish.url, report_folder, round(seconds, 1))
 
 
-def _build_report(out: Path, order: RunRequest, code: int) -> Report | None:
-    """The report of this order that ends as the process did: an earlier attempt's may lie there."""
+def _load_report(out: Path, request: RunRequest, code: int) -> Report | None:
+    """The report, if it belongs to this request and exit code. An earlier attempt may have left another."""
     try:
         report = records.from_json(Report, (out / "report.json").read_bytes())
     except (OSError, ValueError):
         return None
-    told = report.source.revision, report.policy_sha256, report.exit_code
-    return report if code in VERDICTS and told == (order.revision, order.policy, code) else None
+    described = report.source.revision, report.policy_sha256, report.exit_code
+    return report if code in VERDICTS and described == (request.revision, request.policy, code) else None
 
 
-def _read_reason(code: int, log: Path, before: int) -> str:
-    """The last error that the child explained, not an attempt's before it; it never quotes a model."""
+def _read_reason(code: int, log: Path, log_start: int) -> str:
+    """The last error message of this attempt. Error messages never quote a model."""
     with log.open("rb") as file:
-        file.seek(max(before, log.stat().st_size - MAX_TAIL_BYTES))
+        file.seek(max(log_start, log.stat().st_size - MAX_TAIL_BYTES))
         tail = file.read().decode("utf-8", "replace")
-    explained = _ERROR.findall(tail)
+    messages = _ERROR.findall(tail)
     ending = f"signal {-code}" if code < 0 else f"exit {code}"
-    return explained[-1][:MAX_REASON] if explained else f"the run ended with {ending}, and left no report"
+    return messages[-1][:MAX_REASON] if messages else f"the run ended with {ending} and left no report"

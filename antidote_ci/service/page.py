@@ -1,4 +1,4 @@
-"""The page of the service: what runs, what waits, what came of the rest. One file, no script, no network. Pure."""
+"""The service's page: running, waiting and ended requests. One HTML file without scripts. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from antidote_ci.service.run_store import RunRecord
 from antidote_ci.service.settings import ServiceSettings
 
 MAX_RUNS = 100
-"""Rows of a table: the latest."""
+"""Rows of each table, newest first."""
 OUTCOME_NAMES = {
     "pass": "Passes",
     "repaired": "Repaired",
@@ -27,7 +27,7 @@ OUTCOME_NAMES = {
 
 @dataclass(frozen=True)
 class RunRow:
-    """An order as people read it. `folder` is where its files are served from."""
+    """A row of a table, as text. `folder` is the run's folder name in URLs."""
 
     repository: str
     revision: str
@@ -45,13 +45,13 @@ class RunRow:
 def render_runs_page(
     running: Sequence[RunRecord], waiting: Sequence[RunRecord], ended: Sequence[RunRecord], serving: ServiceSettings
 ) -> str:
-    """The whole page; each list newest first, at most MOST long."""
+    """The page as HTML. Each list is newest first and has at most MAX_RUNS records."""
     settings = serving.run_settings
     groups = {"running": running, "waiting": waiting, "ended": ended}
     return render_report_template(
         "runs.html.jinja",
-        **{name: [_run_row(entry, serving) for entry in entries] for name, entries in groups.items()},
-        headline=[(name.capitalize(), _format_count(entries)) for name, entries in groups.items()],
+        **{name: [_run_row(record, serving) for record in records] for name, records in groups.items()},
+        headline=[(name.capitalize(), _format_count(records)) for name, records in groups.items()],
         facts=[
             ("Policy", settings.policy_sha256),
             ("Publishes", settings.policy.publish.mode),
@@ -64,14 +64,14 @@ def render_runs_page(
     )
 
 
-def _run_row(entry: RunRecord, serving: ServiceSettings) -> RunRow:
-    order, outcome = entry.request, entry.outcome
-    folder = run_folder(order, serving.run_settings)
+def _run_row(record: RunRecord, serving: ServiceSettings) -> RunRow:
+    request, outcome = record.request, record.outcome
+    folder = run_folder(request, serving.run_settings)
     row = RunRow(
-        order.repository,
-        short_sha(order.revision),
+        request.repository,
+        short_sha(request.revision),
         folder.name,
-        _format_time(entry.requested_at),
+        _format_time(record.requested_at),
         has_log=(folder / LOG_FILE).is_file(),
     )
     if outcome is None:
@@ -88,8 +88,8 @@ def _run_row(entry: RunRecord, serving: ServiceSettings) -> RunRow:
     )
 
 
-def _format_count(entries: Sequence[RunRecord]) -> str:
-    return f"{len(entries)} or more" if len(entries) >= MAX_RUNS else str(len(entries))
+def _format_count(records: Sequence[RunRecord]) -> str:
+    return f"{len(records)} or more" if len(records) >= MAX_RUNS else str(len(records))
 
 
 def _format_time(seconds: float) -> str:
@@ -97,7 +97,7 @@ def _format_time(seconds: float) -> str:
 
 
 def _format_duration(seconds: float) -> str:
-    """Nothing where nothing was done."""
+    """Empty for 0: no run was started."""
     if seconds == 0:
         return ""
     if seconds < 90:

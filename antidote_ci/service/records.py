@@ -1,4 +1,4 @@
-"""What travels between the parts of the webhook."""
+"""Data types of the webhook service."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,22 +6,22 @@ from typing import Literal
 from antidote_ci.policy import Command
 
 RunOutcomeState = Literal["pass", "repaired", "fail", "inconclusive", "superseded", "own", "gone", "error"]
-"""How an order ends: with a verdict, or without one. `own`: the commit is a repair of ours, merged. `gone`: no such
-repository or commit any more."""
+"""The first four are verdicts. `superseded`: a newer commit or policy replaced the request. `own`: the commit is a
+merged repair of ours. `gone`: the repository or its main branch no longer exists."""
 
 
 @dataclass(frozen=True)
 class RefUpdate:
-    """One reference of a repository that moved."""
+    """A reference of a repository that moved."""
 
     ref: str
-    new: str | None
-    """The commit it is at now; None when the reference is gone."""
+    revision: str | None
+    """The new commit; None when the reference was deleted."""
 
 
 @dataclass(frozen=True)
 class WebhookEvent:
-    """What a delivery says: https://huggingface.co/docs/hub/webhooks. A hint, never a fact."""
+    """The content of a delivery: https://huggingface.co/docs/hub/webhooks. It is a hint: the Hub is asked again."""
 
     scope: str
     kind: str
@@ -32,7 +32,7 @@ class WebhookEvent:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One commit of one repository, to be measured under one policy."""
+    """A request to measure one commit of a repository under one policy."""
 
     repository: str
     revision: str
@@ -41,44 +41,44 @@ class RunRequest:
 
     @property
     def id(self) -> str:
-        """Equal for equal work, so that nothing is done twice."""
+        """Equal for equal requests, so that no work is done twice."""
         return f"{self.repository}@{self.revision}@{self.policy[:16]}"
 
 
 @dataclass(frozen=True)
 class IgnoredEvent:
-    """A delivery that asks for no work."""
+    """An event that requests no work."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class RunTask:
-    """What an order turned out to ask for, once the head was read."""
+    """The work for a request, decided after the head of the repository was read."""
 
-    order: RunRequest
+    request: RunRequest
     command: Command
-    """`evaluate`: it carries a manifest of ours that cannot be shown to be ours, so it is measured and never repaired
-    again."""
+    """`evaluate` when the commit carries a repair manifest that cannot be verified as ours: it is measured, and never
+    repaired again."""
 
 
 @dataclass(frozen=True)
 class NewerCommit:
-    """The head has moved on since: this order replaces the one that was looked at."""
+    """The head or the policy has changed: `request` replaces the inspected request."""
 
-    order: RunRequest
+    request: RunRequest
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How an order ended: the record that is kept."""
+    """How a request ended."""
 
     state: RunOutcomeState
     reason: str
     exit_code: int | None = None
-    """Of the child that did the work; None where none was started."""
+    """Exit code of the child process; None when no child was started."""
     url: str | None = None
-    """Where the repair was published."""
+    """URL of the published repair."""
     report: str | None = None
-    """The folder that holds the report, relative to the service's."""
+    """Folder of the report, relative to the service's folder."""
     seconds: float = 0.0

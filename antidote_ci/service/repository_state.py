@@ -1,6 +1,7 @@
-"""What an order asks for, once its repository was looked at: the payload was a hint, this is what is there."""
+"""Read the head of a repository and decide what to run. The event is a hint, the Hub's answer counts."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 
 from antidote_ci import records
@@ -11,41 +12,56 @@ from antidote_ci.hub.commits import CommitTree
 from antidote_ci.pipeline import publishing
 from antidote_ci.records import Manifest
 from antidote_ci.repair.manifest import is_sealed
-from antidote_ci.service.records import NewerCommit, RunOutcome, RunRequest, RunTask
+from antidote_ci.service.events import decide_event
+from antidote_ci.service.records import IgnoredEvent, NewerCommit, RunOutcome, RunRequest, RunTask, WebhookEvent
 
 
-def inspect_head(order: RunRequest) -> RunTask | NewerCommit | RunOutcome:
-    """Read the head again, and tell apart what was pushed: new work, a repair of ours, or a claim to be one.
+def inspect_head(request: RunRequest) -> RunTask | NewerCommit | RunOutcome:
+    """Read the head again, and tell new work from a repair of ours and from a false claim to be one.
 
-    Nothing that a repository says of itself keeps it from being measured. Raises InfrastructureError when the Hub
-    cannot be asked, ConfigurationError for a token that is none.
+    Nothing that a repository says about itself prevents its measurement. Raises InfrastructureError when the Hub cannot
+    be reached, ConfigurationError for an invalid token.
     """
     access = read_access(os.environ)
-    head = ownership.read_main(access, order.repository)
+    head = ownership.read_main(access, request.repository)
     if head is None:
-        return RunOutcome("gone", f"{order.repository} is not there, or HF_TOKEN may not see it")
-    if head.revision != order.revision:
-        return NewerCommit(replace(order, revision=head.revision))
-    manifest = _read_manifest(access, order, head)
+        return RunOutcome("gone", f"{request.repository} does not exist, or HF_TOKEN may not read it")
+    if head.revision != request.revision:
+        return NewerCommit(replace(request, revision=head.revision))
+    manifest = _read_manifest(access, request, head)
     if manifest is None:
-        return RunTask(order, "run")
-    repaired = {each.path: each.sha256_out for each in manifest.files}
+        return RunTask(request, "run")
+    repaired = {file.path: file.sha256_out for file in manifest.files}
     tested = manifest.source.revision or ""
-    result = publishing.result_digest(manifest.source, order.policy, manifest.files)
-    ours = ownership.own_access(os.environ)
-    said = ownership.read_own_markers(ours, order.repository) if ours is not None else []
-    if (result, tested, order.policy) not in [(each.result, each.source, each.policy) for each in said]:
-        return RunTask(order, "evaluate" if ownership.has_weights(head, repaired) else "run")
-    if ownership.is_merged_repair(access, head, order.repository, tested, repaired):
-        return RunOutcome("own", f"{order.repository} is at a repair of ours, which passed this policy")
-    return RunTask(order, "run")
+    result = publishing.result_digest(manifest.source, request.policy, manifest.files)
+    own_access = ownership.own_access(os.environ)
+    markers = ownership.read_own_markers(own_access, request.repository) if own_access is not None else []
+    if (result, tested, request.policy) not in [(marker.result, marker.source, marker.policy) for marker in markers]:
+        return RunTask(request, "evaluate" if ownership.has_weights(head, repaired) else "run")
+    if ownership.is_merged_repair(access, head, request.repository, tested, repaired):
+        return RunOutcome("own", f"{request.repository} is at a repair of ours, which passed this policy")
+    return RunTask(request, "run")
 
 
-def _read_manifest(access: HubAccess, order: RunRequest, head: CommitTree) -> Manifest | None:
-    """What lies there as a manifest under the same policy, unharmed. Anyone can make one."""
+def decide_task(event: WebhookEvent, allowed: Sequence[str], policy: str) -> RunTask | IgnoredEvent | RunOutcome:
+    """The work for an event. When the main branch has moved on, it is the work for the newer commit.
+
+    `policy` is the sha256 of the policy. Raises as `inspect_head`.
+    """
+    request = decide_event(event, allowed, policy)
+    if isinstance(request, IgnoredEvent):
+        return request
+    while isinstance(task := inspect_head(request), NewerCommit):
+        request = task.request
+    return task
+
+
+def _read_manifest(access: HubAccess, request: RunRequest, head: CommitTree) -> Manifest | None:
+    """The repair manifest of a commit, if it is intact and of the same policy. Anyone can create such a file."""
     try:
-        manifest = records.from_json(Manifest, commits.read_file(access, order.repository, head, MANIFEST_FILE) or b"")
-        return manifest if is_sealed(manifest) and manifest.policy_sha256 == order.policy else None
-    # A text may be read that cannot be written again.
+        text = commits.read_file(access, request.repository, head, MANIFEST_FILE)
+        manifest = records.from_json(Manifest, text or b"")
+        return manifest if is_sealed(manifest) and manifest.policy_sha256 == request.policy else None
+    # Serialising again may fail for text that could be parsed.
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""What the service was told, once and for its whole life."""
+"""Settings of the service, fixed for the life of its process."""
 
 import shutil
 import sys
@@ -14,51 +14,59 @@ from antidote_ci.policy import Policy, override_section, to_toml
 CLI_COMMAND = (sys.executable, "-P", "-m", "antidote_ci")
 RETRY_PAUSES = (30.0, 120.0, 600.0)
 SECONDS_TO_END = {"here": 6.0, "hf-jobs": 40.0}
-"""A Job is cancelled meanwhile, and the Hub may be slow."""
+"""A child that runs a Job cancels it first, and the Hub may be slow."""
+SECRET_VARIABLE = "ANTIDOTE_WEBHOOK_SECRET"  # noqa: S105 - the name of the variable
+SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105 - the name of the header
+MIN_SECRET_LENGTH = 32
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How orders are worked off."""
+    """How run requests are processed."""
 
     policy: Policy
     folder: Path
-    """Where the service keeps everything."""
+    """The service's folder: database, policy, runs and reports."""
     on: Literal["here", "hf-jobs"] = "here"
     command: tuple[str, ...] = CLI_COMMAND
-    """What a run is started with, before its arguments."""
-    pauses: tuple[float, ...] = RETRY_PAUSES
-    """Seconds before each further attempt, where the fault was not the model's."""
+    """The command that starts a run, without its arguments."""
+    retry_pauses: tuple[float, ...] = RETRY_PAUSES
+    """Seconds before each further attempt when a run failed for a reason outside the model."""
 
     @cached_property
     def policy_sha256(self) -> str:
-        """By which orders name the policy."""
         return self.policy.sha256()
 
     @property
     def policy_file(self) -> Path:
-        """The policy as runs read it: an edit of the user's file waits for the next start."""
+        """The copy of the policy that runs read. Edits of the user's file take effect at the next start."""
         return self.folder / "policy.toml"
 
     @property
+    def database(self) -> Path:
+        return self.folder / "queue.sqlite"
+
+    @property
     def seconds_to_end(self) -> float:
-        """From a run's polite signal to the other; either leaves what the next attempt goes on with."""
+        """Seconds between SIGTERM and SIGKILL for a child. After either, the next attempt can continue its work."""
         return SECONDS_TO_END[self.on]
 
     def write_policy(self) -> None:
-        """Leave the policy in the folder, whole or not at all, and the files that it names beside it.
+        """Copy the policy, and the files that it names, into the folder. The policy file is replaced atomically.
 
-        Raises ConfigurationError for one that cannot be read.
+        Raises ConfigurationError for a file that cannot be read.
         """
         policy = self.policy
-        for (section, key), named in list_local_files(policy).items():
-            kept = self.folder.absolute() / "policy" / key / named.name
+        for (section, key), source in list_local_files(policy).items():
+            copy = self.folder.absolute() / "policy" / key / source.name
             try:
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(named, kept)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, copy)
             except OSError as error:
-                raise ConfigurationError(f"{named} cannot be kept: {error.strerror}", hint="check the path") from None
-            policy = override_section(policy, section, **{key: str(kept)})
+                raise ConfigurationError(
+                    f"{source} cannot be copied: {error.strerror}", hint="check the path"
+                ) from None
+            policy = override_section(policy, section, **{key: str(copy)})
         part = self.policy_file.with_suffix(".part")
         part.write_text(to_toml(policy), encoding="utf-8")
         part.replace(self.policy_file)
@@ -71,14 +79,31 @@ class ServiceSettings:
     run_settings: RunSettings
     secret: str = field(repr=False)
     repositories: tuple[str, ...]
-    """The allow-list: ORG/NAME or ORG/*."""
-    database: str = field(default="", repr=False)
-    """A URL, which may hold a password; empty for a SQLite file in the folder."""
+    """Allow list: ORG/NAME or ORG/*."""
     host: str = "127.0.0.1"
     port: int = 8080
     runs: int = 1
-    """How many at once, over all repositories."""
+    """Number of concurrent runs, over all repositories."""
 
-    @property
-    def database_url(self) -> str:
-        return self.database or f"sqlite:///{self.run_settings.folder.absolute() / 'queue.sqlite'}"
+
+def require_strong_secret(secret: str | None) -> str:
+    """The secret without surrounding white space. Raises ConfigurationError when it is missing or can be guessed."""
+    secret = (secret or "").strip()
+    hint = f"create one: export {SECRET_VARIABLE}=$(openssl rand -hex 32)"
+    if not secret:
+        raise ConfigurationError(
+            f"{SECRET_VARIABLE} is not set", cause="without a secret, anyone could request runs", hint=hint
+        )
+    if len(secret) < MIN_SECRET_LENGTH:
+        raise ConfigurationError(
+            f"{SECRET_VARIABLE} has {len(secret)} characters, fewer than {MIN_SECRET_LENGTH}",
+            cause="a short secret can be guessed",
+            hint=hint,
+        )
+    if not (secret.isascii() and secret.isprintable() and " " not in secret):
+        raise ConfigurationError(
+            f"{SECRET_VARIABLE} has characters that an HTTP header cannot contain",
+            cause=f"the Hub sends the secret in the header {SECRET_HEADER}",
+            hint=hint,
+        )
+    return secret

@@ -1,15 +1,13 @@
 """A storm of deliveries against the real service. `python -m benchmarks.webhook`
 
 A thousand deliveries over 16 connections, while the service is killed and started again ten times and a real repair
-keeps the machine busy; once on SQLite, once on a real Postgres. Prints a table, and everything that must not have been.
+keeps the machine busy. Prints a table and every broken rule.
 """
 
 import argparse
-import contextlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -17,7 +15,6 @@ from benchmarks.webhook import plan
 from benchmarks.webhook.judging import VERDICTS, Broken, Rule, final_answers, judged
 from benchmarks.webhook.messages import Meaning, meaning
 from benchmarks.webhook.plan import Kind
-from benchmarks.webhook.postgres import postgres
 from benchmarks.webhook.repairing import repairs
 from benchmarks.webhook.storm import CONNECTIONS, Seen, rage
 
@@ -28,69 +25,41 @@ GOAL = 0.200
 
 
 def main() -> None:
-    """Rage, judge, and print."""
+    """Run the storm, check the rules, and print."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.webhook", description="the webhook in a storm")
     options.add_argument("--deliveries", type=int, default=1000)
     options.add_argument("--seconds", type=float, default=150, help="over which they are spread")
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--postgres", metavar="URL", help="instead of a server of its own")
     arguments = options.parse_args()
     planned = plan.make(arguments.deliveries, REPOSITORIES, KILLS, arguments.seed)
-    seen: dict[str, Seen] = {}
     with tempfile.TemporaryDirectory() as folder, repairs(Path(folder) / "repair") as repairing:
-        for name, database in _databases(arguments.postgres):
-            place = Path(folder) / name
-            place.mkdir()
-            done = len(repairing.codes)
-            seen[name] = rage(planned, arguments.seconds, database, place)
-            repairing.require_running()
-            print(f"{name}: repairs that ended meanwhile: {len(repairing.codes) - done}, and one was always running")
+        (Path(folder) / "storm").mkdir()
+        seen = rage(planned, arguments.seconds, Path(folder) / "storm")
+        repairing.require_running()
+        print(f"repairs that ended during the storm: {len(repairing.codes)}; one was running at any time")
     print(f"load average {' '.join(f'{load:.1f}' for load in os.getloadavg())} on {os.cpu_count()} cores\n")
     _print_answers(seen)
-    broken = {name: judged(each.storm) for name, each in seen.items()}
-    _print_table(seen, broken)
-    for name, found in broken.items():
-        for each in found:
-            print(f"{name}: {each.rule}: {each.what}")
+    broken = judged(seen.storm)
+    print("| figure | value |\n|---|--:|")
+    for label, value in _figures(seen, broken).items():
+        print(f"| {label} | {value} |")
+    for violation in broken:
+        print(f"{violation.rule}: {violation.what}")
 
 
-def _databases(url: str | None) -> Iterator[tuple[str, str]]:
-    """Names and URLs; a Postgres of our own lives as long as it is used."""
-    yield "SQLite", ""
-    if url is not None:
-        yield "Postgres", url
-        return
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(postgres())
-        if server is None:
-            print("POSTGRES WAS NOT MEASURED: there is no initdb under /usr/lib/postgresql, and no --postgres URL")
-            return
-        yield "Postgres", server.url
-
-
-def _print_answers(seen: dict[str, Seen]) -> None:
+def _print_answers(seen: Seen) -> None:
     """Final answers by the kind of delivery."""
     meanings = get_args(Meaning)
-    for name, each in seen.items():
-        final = final_answers(each.storm)
-        counts = Counter(
-            (delivery.kind, meaning(answer.status or 0, answer.said))
-            for delivery in each.storm.plan.deliveries
-            if (answer := final.get(delivery.number)) is not None
-        )
-        print(f"| {name}: deliveries | " + " | ".join(meanings) + " |")
-        print("|---|" + "--:|" * len(meanings))
-        for kind in get_args(Kind):
-            print(f"| {kind} | " + " | ".join(str(counts[kind, said] or "") for said in meanings) + " |")
-        print()
-
-
-def _print_table(seen: dict[str, Seen], broken: dict[str, list[Broken]]) -> None:
-    print("| | " + " | ".join(seen) + " |")
-    print("|---|" + "--:|" * len(seen))
-    rows = [_figures(each, broken[name]) for name, each in seen.items()]
-    for label in rows[0]:
-        print(f"| {label} | " + " | ".join(row[label] for row in rows) + " |")
+    final = final_answers(seen.storm)
+    counts = Counter(
+        (delivery.kind, meaning(answer.status or 0, answer.said))
+        for delivery in seen.storm.plan.deliveries
+        if (answer := final.get(delivery.number)) is not None
+    )
+    print("| deliveries | " + " | ".join(meanings) + " |")
+    print("|---|" + "--:|" * len(meanings))
+    for kind in get_args(Kind):
+        print(f"| {kind} | " + " | ".join(str(counts[kind, answer] or "") for answer in meanings) + " |")
     print()
 
 

@@ -1,4 +1,4 @@
-"""What must hold of a storm, however it went. Pure."""
+"""Rules that every storm must satisfy. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Literal
 
 from antidote_ci.service.records import RunOutcomeState
 from antidote_ci.service.run_store import RunRecord
-from benchmarks.webhook import standin
+from benchmarks.webhook import fake_run
 from benchmarks.webhook.ledger import Run
 from benchmarks.webhook.messages import expected, meaning
 from benchmarks.webhook.plan import Plan
@@ -32,20 +32,20 @@ VERDICTS: tuple[RunOutcomeState, ...] = ("pass", "repaired", "fail", "inconclusi
 
 @dataclass(frozen=True)
 class Storm:
-    """All that was seen."""
+    """Everything that was observed."""
 
     plan: Plan
     shas: Mapping[str, Sequence[str]]
-    """The commits of main of each repository."""
+    """Repository -> the commits of its main branch."""
     answers: Sequence[Answer]
     runs: Sequence[Run]
     entries: Sequence[RunRecord]
     kills: Sequence[float]
     ups: Sequence[float]
-    """When the service answered first after each start that it was given time for."""
+    """Times of the first answer after each start."""
 
     def is_timed(self, answer: Answer) -> bool:
-        """Whether it was sent while the service was up: what its socket held while it was starting is none of these."""
+        """Whether the delivery was sent while the service was up, and not queued by its socket during a start."""
         sent = answer.at - answer.seconds
         up, killed = (max((each for each in times if each <= sent), default=-inf) for times in (self.ups, self.kills))
         return answer.status is not None and up > killed
@@ -53,14 +53,14 @@ class Storm:
 
 @dataclass(frozen=True)
 class Broken:
-    """Something that must never be."""
+    """A violation of a rule."""
 
     rule: Rule
     what: str
 
 
 def judged(storm: Storm) -> list[Broken]:
-    """All that is wrong; empty for a service that works."""
+    """Every violation; empty for a correct service."""
     return [*_answers(storm), *_records(storm), *_runs(storm)]
 
 
@@ -107,7 +107,7 @@ def _records(storm: Storm) -> Iterator[Broken]:
             yield Broken(rule, f"{name} at {sha} ended {outcome}")
         elif outcome.state in VERDICTS:
             run = last_run.get((name, sha))
-            said = (run.verdict, standin.verdict(sha)[1]) if run else None
+            said = (run.verdict, fake_run.verdict(sha)[1]) if run else None
             if said != (outcome.state, outcome.exit_code):
                 yield Broken("the record is what the run said", f"{name} at {sha}: {outcome}, not {said}")
 

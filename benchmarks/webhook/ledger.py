@@ -1,4 +1,4 @@
-"""What the stand-in wrote down: which runs began, and how they ended."""
+"""What the fake run wrote down: which runs began, and how they ended."""
 
 import json
 from dataclasses import dataclass, replace
@@ -10,12 +10,12 @@ from tests.report.samples import BARE, FAILED, INCONCLUSIVE, REPAIRED
 
 SERVICE = "STORM_SERVICE"
 """The variable by which a run knows it."""
-STANDIN = Path(__file__).parent / "standin.py"
+FAKE_RUN = Path(__file__).parent / "fake_run.py"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One start of the stand-in. Times are the machine's monotonic clock."""
+    """One start of the fake run. Times are the machine's monotonic clock."""
 
     repository: str
     revision: str
@@ -31,7 +31,7 @@ class Run:
 
 
 def lay_out(folder: Path, policy_sha256: str) -> Path:
-    """An empty ledger, and a valid report of each verdict under the policy for the stand-in to hand in."""
+    """An empty ledger, and a valid report of each verdict under the policy for the fake run to hand in."""
     for name in ("locks", "faults", "reports"):
         (folder / name).mkdir(parents=True)
     for report in (BARE, REPAIRED, FAILED, INCONCLUSIVE):

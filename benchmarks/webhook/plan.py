@@ -1,4 +1,4 @@
-"""What is sent, in which order, and when the service is killed. Pure: a seed gives the same storm again."""
+"""Plan the deliveries of a storm, their order, and when the service is killed. Pure: a seed gives the same plan."""
 
 import random
 from collections.abc import Iterable
@@ -8,8 +8,8 @@ from typing import Literal
 
 Kind = Literal["valid", "reordered", "replayed", "duplicate", "forged", "oversized", "garbage"]
 Role = Literal["worked", "merged", "untouched", "foreign"]
-"""`worked`: commits that must be measured. `merged`: its second commit is our own pull request. `untouched`: only wrong
-deliveries name it. `foreign`: outside the allow-list."""
+"""`worked`: its commits must be measured. `merged`: its second commit is our merged pull request. `untouched`: named by
+invalid deliveries only. `foreign`: outside the allow list."""
 
 SHARES: dict[Kind, float] = {
     "valid": 0.25,
@@ -23,10 +23,10 @@ SHARES: dict[Kind, float] = {
 ALLOWED = "storm"
 FOREIGN = "elsewhere"
 MERGED_SHARE = 8
-"""One repository in so many has a repair of ours merged."""
+"""One of this many repositories has a merged repair of ours."""
 
 FORGED = ("wrong", "absent", "empty", "truncated", "longer", "of another case", "not ASCII", "in the address")
-"""What is wrong with the secret."""
+"""Defects of the secret."""
 OVERSIZED = ("declared", "chunked", "declared, with a wrong secret", "chunked, without a secret")
 MALFORMED = (
     "empty",
@@ -54,7 +54,7 @@ UNCONCERNED = (
 
 @dataclass(frozen=True)
 class Repository:
-    """One of the Hub's, and how many commits its main gets in the storm."""
+    """A repository, and the number of commits of its main branch during the storm."""
 
     name: str
     role: Role
@@ -68,27 +68,27 @@ class Delivery:
     number: int
     """From 0, in the order of their times."""
     due: float
-    """When it is first sent, as a share of the storm."""
+    """Time of the first attempt, as a share of the storm's duration."""
     kind: Kind
     id: str
     repository: str
     commit: int | None
-    """Which commit of main it tells of, from 0; None for one that never was."""
+    """Index of the commit of main, from 0; None for a commit that never existed."""
     flaw: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole storm."""
+    """The plan of a storm."""
 
     repositories: tuple[Repository, ...]
     deliveries: tuple[Delivery, ...]
     kills: tuple[float, ...]
-    """When, as shares of the storm."""
+    """Times, as shares of the storm's duration."""
 
 
 def make(deliveries: int, repositories: int, kills: int, seed: int) -> Plan:
-    """`repositories`: how many get work. Every commit of theirs is told of once, valid or reordered."""
+    """Plan a storm for this many repositories. Every commit is announced once, valid or reordered."""
     draw = random.Random(seed)  # noqa: S311 - a plan is no secret
     counts = {kind: round(share * deliveries) for kind, share in SHARES.items()}
     counts["valid"] += deliveries - sum(counts.values())
@@ -119,7 +119,7 @@ def _repositories(count: int, commits: int, draw: random.Random) -> tuple[Reposi
     worked = count - merged
     left = commits - 2 * merged
     shares = [left // worked + (number < left % worked) for number in range(worked)]
-    # Some get many and some few, two at the least.
+    # Distribute the commits unevenly, at least two for each repository.
     for _ in range(worked):
         giver, taker = draw.sample(range(worked), 2)
         given = draw.randint(0, shares[giver] - 2)

@@ -1,7 +1,8 @@
-"""The service as its owner starts it: a process of its own, killed and started again."""
+"""The service as a process that is killed and started again."""
 
 import os
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
@@ -17,7 +18,7 @@ LIVE, READY = "/health/live", "/health/ready"
 
 @dataclass
 class Service:
-    """`antidote-ci serve` on one port; its log goes on through every start."""
+    """`antidote-ci serve` on one port. All starts append to one log."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -26,29 +27,29 @@ class Service:
     kills: list[float] = field(default_factory=list)
     """By the machine's monotonic clock."""
     ups: list[float] = field(default_factory=list)
-    """When it answered first after a start, where it was waited for."""
+    """Times of the first answer after a start."""
     _process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
-        """Does not wait for it."""
+        """Start the process without waiting for its first answer."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=log)
 
     def kill(self) -> None:
-        """SIGKILL to the service alone: the work that it has begun is left to itself, as in a crash."""
+        """Send SIGKILL to the service only. Its runs continue, as in a crash."""
         assert self._process is not None  # noqa: S101
         self._process.kill()
         self._process.wait()
         self.kills.append(time.monotonic())
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code."""
+        """Send SIGTERM, and return the exit code."""
         assert self._process is not None  # noqa: S101
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(PATIENCE)
 
     def wait_up(self, deadline: float) -> None:
-        """Until it answers at all, or the deadline has come."""
+        """Wait for an answer until the deadline."""
         while time.monotonic() < deadline:
             if self.health(LIVE) is not None:
                 self.ups.append(time.monotonic())
@@ -56,7 +57,7 @@ class Service:
             time.sleep(0.02)
 
     def health(self, path: str) -> int | None:
-        """The status of `LIVE` or `READY`; None where nobody answers."""
+        """The HTTP status of a health route; None without an answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE) as answer:
                 return int(answer.status)
@@ -66,7 +67,7 @@ class Service:
             return None
 
     def wait(self, path: str = READY, status: int = 200) -> None:
-        """Until its health is `status`."""
+        """Wait for this status of a health route."""
         deadline = time.monotonic() + PATIENCE
         while (found := self.health(path)) != status:
             if time.monotonic() > deadline:
@@ -74,7 +75,7 @@ class Service:
             time.sleep(0.05)
 
     def __enter__(self) -> Self:
-        """Does not start it."""
+        """Enter without starting the process."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,8 +84,15 @@ class Service:
             self._process.wait()
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that is not in use."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def environment(endpoint: str, folder: Path, secret: str, token: str) -> dict[str, str]:
-    """What the service gets: its secret, and a Hub that is at `endpoint`."""
+    """The environment of the service, with its secret and the Hub at `endpoint`."""
     own = {
         "ANTIDOTE_WEBHOOK_SECRET": secret,
         "HF_ENDPOINT": endpoint,

@@ -1,4 +1,4 @@
-"""One storm against one service, from the first delivery to the last record."""
+"""Send a storm of deliveries to a service, kill it repeatedly, and collect every record."""
 
 import random
 import sys
@@ -16,9 +16,8 @@ from benchmarks.webhook import ledger, world
 from benchmarks.webhook.judging import Storm
 from benchmarks.webhook.messages import Message, message
 from benchmarks.webhook.plan import Delivery, Plan
-from benchmarks.webhook.postgres import free_port
 from benchmarks.webhook.sender import Post, send_all
-from benchmarks.webhook.service import Service, environment
+from benchmarks.webhook.service import Service, environment, free_port
 from benchmarks.webhook.world import World
 
 CONNECTIONS = 16
@@ -26,67 +25,65 @@ POLICY = '[publish]\nmode = "pull-request"\n'
 DOWN = 0.5
 """Seconds until a killed service is started again."""
 LAST = 2.0
-"""When waiting for the last start ends, as a share of the storm."""
+"""End of the wait after the last start, as a share of the storm's duration."""
 DRAINED = 300.0
-"""Seconds that the queue may need once the last delivery is answered."""
+"""Seconds that the queue may need after the last delivery is answered."""
 
 
 @dataclass(frozen=True)
 class Arena:
-    """A Hub, a ledger, and a service that is still to be started."""
+    """A Hub, a ledger, and a service that is not started yet."""
 
     hub: World
     service: Service
     secret: str
     ledger: Path
-    database: str
+    database: Path
 
     def build(self, delivery: Delivery) -> Message:
-        """The delivery's message, once its commit is there."""
+        """Create the commit of a delivery, and return the message."""
         shas = self.hub.reach(delivery.repository, delivery.commit)
         return message(delivery, shas, self.secret)
 
     def drained(self) -> list[RunRecord]:
-        """Every record, once none is open any more; or as they are when the patience is used up."""
+        """Every record, once all requests have ended or after DRAINED seconds."""
         deadline = time.monotonic() + DRAINED
         while True:
-            found = list_runs(self.database)
-            if all(entry.state == "ended" for entry in found) or time.monotonic() > deadline:
-                return found
+            runs = list_runs(self.database)
+            if all(run.state == "ended" for run in runs) or time.monotonic() > deadline:
+                return runs
             time.sleep(0.5)
 
 
 @contextmanager
-def arena(plan: Plan, database: str, folder: Path) -> Iterator[Arena]:
-    """`database`: a URL; empty for a SQLite file in `folder`."""
+def arena(plan: Plan, folder: Path) -> Iterator[Arena]:
     secret = f"{random.Random(len(plan.deliveries)).getrandbits(256):064x}"  # noqa: S311 - good for one storm
     policy = folder / "antidote.toml"
     policy.write_text(POLICY)
     sha256 = read_policy(policy).sha256()
     records = ledger.lay_out(folder / "ledger", sha256)
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.webhook.serving", str(folder), str(policy), database, str(port)]
+    command = [sys.executable, "-m", "benchmarks.webhook.serving", str(folder), str(policy), str(port)]
     with world.running(folder, plan, sha256) as hub:
         variables = environment(hub.endpoint, folder, secret, world.OURS)
         with Service(command, variables, port, folder / "service.log") as service:
-            url = database or f"sqlite:///{folder}/service/queue.sqlite"
-            yield Arena(hub, service, secret, records, url)
+            yield Arena(hub, service, secret, records, folder / "service" / "queue.sqlite")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A storm and its times, in seconds."""
+    """The result of a storm, and its durations in seconds."""
 
     storm: Storm
     sending: float
     draining: float
     log: str
-    """What the service said."""
+    """The log of the service."""
 
 
-def rage(plan: Plan, seconds: float, database: str, folder: Path) -> Seen:
-    """`seconds`: over how long the deliveries are spread."""
-    with arena(plan, database, folder) as there:
+def rage(plan: Plan, seconds: float, folder: Path) -> Seen:
+    """Run a storm whose deliveries are spread over `seconds`."""
+    with arena(plan, folder) as there:
         there.service.start()
         there.service.wait()
         there.service.ups.append(time.monotonic())
@@ -106,7 +103,7 @@ def rage(plan: Plan, seconds: float, database: str, folder: Path) -> Seen:
 
 
 def _kill(service: Service, moments: Sequence[float], seconds: float) -> None:
-    """At each moment, whatever the service is doing then, be it starting."""
+    """Kill the service at each moment, even while it starts."""
     began = time.monotonic()
     for moment, following in pairwise((*moments, LAST)):
         time.sleep(max(0.0, began + moment * seconds - time.monotonic()))

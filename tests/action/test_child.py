@@ -1,4 +1,4 @@
-"""Real processes: what they write arrives in order and at once, and no end of theirs holds the Action up."""
+"""Real child processes: order and delay of their output, signals and exit codes."""
 
 import os
 import signal
@@ -25,28 +25,28 @@ def run(code: str) -> tuple[bytes, int]:
 
 
 @pytest.fixture(autouse=True)
-def handlers_are_put_back() -> object:
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def restore_signal_handlers() -> object:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    for number, handler in kept.items():
+    for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
-def test_both_streams_come_in_the_order_in_which_they_were_written() -> None:
+def test_both_streams_arrive_in_order() -> None:
     lines = [(f"print({i}, flush=True)", f"print({i}, file=sys.stderr, flush=True)")[i % 2] for i in range(200)]
     written, code = run("import sys\n" + "\n".join(lines))
     assert written.split() == [str(i).encode() for i in range(200)]
     assert code == 0
 
 
-def test_what_is_written_comes_at_once() -> None:
+def test_output_arrives_immediately() -> None:
     process = child.start_child(python("import sys, time\nprint('.', end='', flush=True)\ntime.sleep(60)"), os.environ)
     assert next(child.read_output(process)) == b"."
     process.kill()
     assert child.wait_exit_code(process) == 128 + signal.SIGKILL
 
 
-def test_a_pipe_that_another_process_keeps_open_holds_nothing_up() -> None:
+def test_open_pipe_of_another_process_does_not_block() -> None:
     started = time.monotonic()
     written, code = run(
         "import os, subprocess, sys\n"
@@ -59,14 +59,14 @@ def test_a_pipe_that_another_process_keeps_open_holds_nothing_up() -> None:
     assert time.monotonic() - started < 10
 
 
-def test_the_last_words_of_a_child_that_is_dead_arrive() -> None:
+def test_output_of_a_dead_child_is_read() -> None:
     process = child.start_child(python("import os\nos.write(1, b'x' * 60000)\nos._exit(3)"), os.environ)
     process.wait()
     assert len(b"".join(child.read_output(process))) == 60000
     assert child.wait_exit_code(process) == 3
 
 
-def test_a_child_that_closes_its_output_is_waited_for() -> None:
+def test_child_that_closes_its_output_is_waited_for() -> None:
     assert run("import os, time\nos.close(1); os.close(2)\ntime.sleep(0.5)\nos._exit(4)") == (b"", 4)
 
 
@@ -85,5 +85,5 @@ sys.exit(child.wait_exit_code(child.start_child([sys.executable, "-c", code], os
 """
 
 
-def test_a_signal_between_the_birth_of_the_child_and_its_name_is_not_lost() -> None:
+def test_signal_during_the_start_is_forwarded() -> None:
     assert subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, timeout=20, check=False).returncode == 143

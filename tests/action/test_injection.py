@@ -1,7 +1,7 @@
-"""Strings that strangers wrote, through all that GitHub and the Hub read: nothing of them is ever more than text.
+"""Injection: untrusted text stays text in everything that GitHub and the Hub read.
 
-They enter where such text enters: names of repositories, adapters, layers, categories and files, licences, what went
-wrong. What comes out is judged by a port of the runner's parser, by markdown-it with and without HTML, by html.parser
+Hostile strings are used as names of repositories, adapters, layers, categories and files, as licences and as error
+messages. The results are parsed by a port of the runner's parser, by markdown-it with and without HTML, by html.parser
 and by PyYAML. Many cases: `pytest -m slow tests/action/test_injection.py`.
 """
 
@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from action import commands, log, outputs
+from action import log, outputs
 from antidote_ci import records
 from antidote_ci.checkpoint.card import split_card
 from antidote_ci.errors import ConfigurationError
@@ -39,7 +39,7 @@ from tests.report.test_page import Outline
 
 FEW, MANY, PARTS = 100, 10_000, 4
 SPARE = 100
-"""Now and then a case is drawn twice."""
+"""Additional cases, because some are drawn twice."""
 HEALTH = list(HealthCheck)
 
 COMMANDS = [
@@ -105,13 +105,13 @@ CASES = st.tuples(st.integers(0, len(EVERY_KIND) - 1), st.lists(STRINGS, min_siz
 
 MARK = log.create_mark()
 LINK = re.compile(r"(?i)\b(?:https?|ftp)://\S|\bwww\.\S|[\w.+-]@[\w-]+\.\w|(?<!\w)@\w")
-"""What GitHub makes a link or a mention of by itself, beside what Markdown marks as one."""
+"""Text that GitHub turns into a link or a mention without Markdown."""
 OUR_KEYS = {"tags", "model-index", "base_model", "base_model_relation", "library_name", "pipeline_tag"}
 PLACES = (CardLocation(), CardLocation("org/model"), CardLocation("org/clean", own=True))
 
 
 def through_commands(hostile: Report, names: list[str]) -> None:
-    """What the program says, and what a library beneath it might, in the log of a step; then the error of the step."""
+    """Lines of the program and of a library in the log of a step, and the error annotation."""
     said = io.StringIO()
     with redirect_stderr(said):
         talk = Console()
@@ -126,17 +126,19 @@ def through_commands(hostile: Report, names: list[str]) -> None:
     plain = [each for each in shown_by_us if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp") and each != "\n"]
     assert not plain
     reached: list[bytes] = []
-    shown = log.RunnerLog(reached.append, MARK, {"model": names[5] or "m", "policy": names[6] or "p"})
+    runner_log = log.RunnerLog(reached.append, MARK)
     for line in log.split_lines([said.getvalue().encode("utf-8", "replace")]):
-        shown.show(line)
-    shown.close()
+        runner_log.show(line)
+    runner_log.close()
     runner = Runner()
     assert runner.read(b"".join(reached).decode()) == [("group", "measure"), ("endgroup", "")]
     assert runner.stop_token is None
-    _, _, (name, data) = runner.read(outputs.build_annotation(json.loads(records.to_json(hostile)), 2, shown.told))
+    _, _, (name, data) = runner.read(
+        outputs.build_annotation(json.loads(records.to_json(hostile)), 2, runner_log.errors)
+    )
     assert name == "error"
     assert data.endswith("(exit 2)")
-    assert Runner().read("\n".join(commands.mask_commands(names[7]))) == [
+    assert Runner().read("\n".join(log.mask_commands(names[7]))) == [
         ("add-mask", each) for each in dict.fromkeys([names[7], *map(str.strip, names[7].splitlines())]) if each.strip()
     ]
 
@@ -149,9 +151,9 @@ def through_outputs(hostile: Report, names: list[str]) -> None:
 
 
 def through_markdown(hostile: Report, kind: int, names: list[str]) -> None:
-    """The step summary, and one of what is said in a pull request and below it."""
-    for name, text in said_of(hostile, names, at=len(names[0]) % 4).items():
-        assert shape(text) == said_and_shaped(kind)[name]
+    """The step summary, and a pull request or a comment."""
+    for name, text in rendered_texts(hostile, names, at=len(names[0]) % 4).items():
+        assert shape(text) == expected_shapes(kind)[name]
 
 
 def through_page(hostile: Report, kind: int) -> None:
@@ -164,14 +166,14 @@ def through_page(hostile: Report, kind: int) -> None:
 
 
 def through_card(hostile: Report, kind: int, names: list[str]) -> None:
-    """A card that is new, or the owner's with ours in it: its metadata and our block."""
+    """A new card, or an existing card with our block: its metadata and the block."""
     owners = {"license": names[0], "base_model": names[1], "tags": names[2:4], names[4]: names[5]}
     front_matter = yaml.safe_dump(owners, allow_unicode=True) if len(names[1]) % 2 else ""
     place = PLACES[len(names[0]) % len(PLACES)]
-    found = split_card(render_card(hostile, front_matter and f"---\n{front_matter}---\n\n# Mine\n", place))
-    assert found.body.count(BEGIN) == found.body.count(END) == 1
-    assert shape(block(found.body)) == cards_of(kind)[place]
-    kept, said = yaml.safe_load(front_matter) or {}, yaml.safe_load(found.metadata)
+    card = split_card(render_card(hostile, front_matter and f"---\n{front_matter}---\n\n# Mine\n", place))
+    assert card.body.count(BEGIN) == card.body.count(END) == 1
+    assert shape(block(card.body)) == cards_of(kind)[place]
+    kept, said = yaml.safe_load(front_matter) or {}, yaml.safe_load(card.metadata)
     assert kept.keys() <= said.keys() <= kept.keys() | OUR_KEYS
     assert said.get("license") == kept.get("license")
 
@@ -182,13 +184,13 @@ def harmless(kind: int) -> Report:
 
 
 @cache
-def said_and_shaped(kind: int) -> dict[str, list[tuple[str, str]]]:
-    said = [said_of(harmless(kind), PLAIN_NAMES, at) for at in range(4)]
+def expected_shapes(kind: int) -> dict[str, list[tuple[str, str]]]:
+    said = [rendered_texts(harmless(kind), PLAIN_NAMES, at) for at in range(4)]
     return {name: shape(text) for each in said for name, text in each.items()}
 
 
-def said_of(report: Report, names: list[str], at: int) -> dict[str, str]:
-    """The summary, and the comment or one of three pull requests."""
+def rendered_texts(report: Report, names: list[str], at: int) -> dict[str, str]:
+    """The summary, and a comment or one of three pull requests."""
     texts = {"summary": outputs.cut_summary(render_summary(report))}
     if at < len(PLACES):
         return texts | {f"pull request {at}": render_pull_request(report, PLACES[at])[1]}
@@ -211,18 +213,18 @@ def block(body: str) -> str:
 
 
 def strange(kind: int, names: list[str]) -> Report:
-    """A report of one kind with these strings wherever a stranger's can stand."""
+    """A report with these strings in every field that may contain untrusted text."""
     report = disguised(EVERY_KIND[kind], names)
-    found = dataclasses.replace(report.publish, repository=names[5], notes=(names[6], names[7]))
-    return dataclasses.replace(report, publish=found)
+    publish = dataclasses.replace(report.publish, repository=names[5], notes=(names[6], names[7]))
+    return dataclasses.replace(report, publish=publish)
 
 
 READERS = tuple(MarkdownIt("commonmark", {"html": html}).enable(["table", "strikethrough"]) for html in (True, False))
 
 
 def shape(text: str) -> list[tuple[str, str]]:
-    """Every block and inline token of the rendered Markdown, with and without HTML: markup whole, links of words."""
-    return [each for reader in READERS for token in reader.parse(text) for each in parts(token)]
+    """Every block and inline token of the rendered Markdown, with and without HTML."""
+    return [part for reader in READERS for token in reader.parse(text) for part in parts(token)]
 
 
 def parts(token: Token) -> Iterator[tuple[str, str]]:
@@ -238,12 +240,12 @@ def parts(token: Token) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture(autouse=True)
-def as_the_action_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def set_step_mark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MARK_VARIABLE, MARK)
 
 
 def examine(cases: int, part: int = 0) -> int:
-    """Runs so many cases through everything; how many of them were different."""
+    """Test this many cases. Returns the number of different cases."""
     seen = set()
 
     @seed(part)
@@ -263,14 +265,14 @@ def examine(cases: int, part: int = 0) -> int:
     return len(seen)
 
 
-def test_nothing_comes_through() -> None:
+def test_untrusted_text_stays_text() -> None:
     assert examine(FEW) > 0.9 * FEW
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
-def test_nothing_comes_through_in_many_cases(part: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_untrusted_text_stays_text_in_many_cases(part: int, capsys: pytest.CaptureFixture[str]) -> None:
     seen = examine(MANY // PARTS + SPARE, part)
     with capsys.disabled():
-        sys.stdout.write(f"\n{seen:,} cases of 8 hostile strings through 5 ways out: 0 through\n")
+        sys.stdout.write(f"\n{seen:,} cases of 8 hostile strings in 5 outputs: 0 injections\n")
     assert seen >= MANY // PARTS

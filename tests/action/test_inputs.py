@@ -27,58 +27,58 @@ def test_the_folder_is_the_one_that_the_command_line_will_choose() -> None:
     assert inputs.output_folder(job | {"INPUT_OUT": "of-the-step"}) == "of-the-step"
 
 
-def test_every_option_and_flag_arrives() -> None:
+def test_every_option_and_flag_is_passed_on() -> None:
     values = {name: f"v-{name}" for name in inputs.OPTIONS} | dict.fromkeys(inputs.FLAGS, "true")
-    found = inputs.cli_arguments(as_variables(values | {"model": "m"}))
-    assert found[0] == "run"
-    assert found[-2:] == ["--", "m"]
-    assert sorted(found[1:-2]) == sorted(
+    arguments = inputs.cli_arguments(as_variables(values | {"model": "m"}))
+    assert arguments[0] == "run"
+    assert arguments[-2:] == ["--", "m"]
+    assert sorted(arguments[1:-2]) == sorted(
         [f"--{name}=v-{name}" for name in inputs.OPTIONS] + [f"--{name}" for name in inputs.FLAGS]
     )
 
 
 @given(values=st.dictionaries(st.sampled_from(inputs.OPTIONS), HOSTILE), model=HOSTILE)
-def test_no_value_becomes_another_argument(values: dict[str, str], model: str) -> None:
+def test_values_stay_single_arguments(values: dict[str, str], model: str) -> None:
     model = model or "m"
-    found = inputs.cli_arguments(as_variables(values | {"model": model}))
+    arguments = inputs.cli_arguments(as_variables(values | {"model": model}))
     expected = {name: text for name, text in values.items() if text}
-    assert found[0] == "run"
-    assert found[-2:] == ["--", model]
-    assert {item.partition("=")[::2] for item in found[1:-2]} == {
+    assert arguments[0] == "run"
+    assert arguments[-2:] == ["--", model]
+    assert {item.partition("=")[::2] for item in arguments[1:-2]} == {
         (f"--{name}", text) for name, text in expected.items()
     }
 
 
 @pytest.mark.parametrize("name", inputs.FLAGS)
 @pytest.mark.parametrize("text", ["yes", "1", "on", "tRue", "--json"])
-def test_an_invalid_boolean_names_its_input(name: str, text: str) -> None:
+def test_invalid_boolean_names_its_input(name: str, text: str) -> None:
     with pytest.raises(ValueError, match=f"input {name}: "):
         inputs.cli_arguments(as_variables({"model": "m", name: text}))
 
 
 @pytest.mark.parametrize("text", ["false", "False", "FALSE", ""])
-def test_a_false_flag_is_absent(text: str) -> None:
+def test_false_flag_is_absent(text: str) -> None:
     assert inputs.cli_arguments(as_variables({"model": "m", "dry-run": text})) == ["run", "--", "m"]
 
 
 @pytest.mark.parametrize("name", inputs.DECIDED_BY_POLICY)
-def test_false_outranks_a_policy_that_says_true(name: str) -> None:
+def test_false_overrides_the_policy(name: str) -> None:
     assert inputs.cli_arguments(as_variables({"model": "m", name: "false"})) == ["run", f"--no-{name}", "--", "m"]
     assert inputs.cli_arguments(as_variables({"model": "m", name: ""})) == ["run", "--", "m"]
 
 
 @pytest.mark.parametrize("name", inputs.RUN_ONLY)
-def test_evaluate_refuses_what_only_run_takes(name: str) -> None:
+def test_evaluate_refuses_inputs_of_run(name: str) -> None:
     values = {"model": "m", "command": "evaluate", name: "false"}
-    with pytest.raises(ValueError, match=f"input {name}: command evaluate takes no {name}"):
+    with pytest.raises(ValueError, match=f"input {name}: command evaluate does not support {name}"):
         inputs.cli_arguments(as_variables(values))
 
 
-def test_evaluate_takes_the_rest() -> None:
-    taken = [name for name in inputs.OPTIONS if name not in inputs.RUN_ONLY]
-    values = dict.fromkeys(taken, "x") | {"model": "m", "command": "evaluate"}
-    found = inputs.cli_arguments(as_variables(values))
-    assert found == ["evaluate", *(f"--{name}=x" for name in taken), "--", "m"]
+def test_evaluate_accepts_the_other_inputs() -> None:
+    names = [name for name in inputs.OPTIONS if name not in inputs.RUN_ONLY]
+    values = dict.fromkeys(names, "x") | {"model": "m", "command": "evaluate"}
+    arguments = inputs.cli_arguments(as_variables(values))
+    assert arguments == ["evaluate", *(f"--{name}=x" for name in names), "--", "m"]
 
 
 def test_command_and_model_are_checked() -> None:
@@ -89,7 +89,7 @@ def test_command_and_model_are_checked() -> None:
 
 
 @given(read=VALUES, write=VALUES)
-def test_tokens_go_to_the_environment_and_nowhere_else(read: str, write: str) -> None:
+def test_tokens_are_passed_in_the_environment_only(read: str, write: str) -> None:
     read, write = f"r-{read}", f"w-{write}"
     environ = {"PATH": "/bin", "HF_TOKEN": "old", "INPUT_MODEL": "m", "INPUT_HF-TOKEN": read}
     environ["INPUT_PUBLISH"] = "pull-request"
@@ -103,7 +103,7 @@ def test_tokens_go_to_the_environment_and_nowhere_else(read: str, write: str) ->
     assert inputs.list_secrets(environ) == {read.strip(), write.strip(), "old"}
 
 
-def test_a_token_of_the_job_stays_where_no_input_replaces_it() -> None:
+def test_empty_token_input_keeps_the_job_token() -> None:
     assert inputs.cli_environment({"HF_TOKEN": "job", "INPUT_HF-TOKEN": ""}) == {"HF_TOKEN": "job"}
 
 
@@ -132,14 +132,14 @@ WRITE = {
         ({"publish": "none", "ANTIDOTE_PUBLISH": "repo"}, False),
     ],
 )
-def test_what_can_write_is_there_only_for_a_run_that_may_publish(given: dict[str, str], publishes: bool) -> None:
+def test_write_variables_only_for_a_run_that_may_publish(given: dict[str, str], publishes: bool) -> None:
     named = as_variables({name: text for name, text in given.items() if name.islower()})
     job = {name: text for name, text in given.items() if name.isupper()}
     seen = inputs.cli_environment(WRITE | named | job | {"PATH": "/bin"})
     assert seen == {"PATH": "/bin"} | job | (WRITE if publishes else {})
 
 
-def test_what_speaks_for_the_step_stays_with_it() -> None:
+def test_runner_variables_are_removed() -> None:
     of_the_runner = dict.fromkeys(inputs.FILE_COMMANDS, "x") | {"ACTIONS_RUNTIME_TOKEN": "t"}
     assert inputs.cli_environment(of_the_runner | {"GITHUB_REPOSITORY": "org/name"}) == {
         "GITHUB_REPOSITORY": "org/name"
@@ -147,7 +147,7 @@ def test_what_speaks_for_the_step_stays_with_it() -> None:
 
 
 @given(values=st.dictionaries(st.sampled_from(inputs.INPUTS), HOSTILE))
-def test_names_that_a_shell_can_hold_say_the_same(values: dict[str, str]) -> None:
+def test_names_with_underscores_are_equal(values: dict[str, str]) -> None:
     dashed = as_variables(values)
     under = {name.replace("-", "_"): text for name, text in dashed.items()}
     for name in inputs.INPUTS:

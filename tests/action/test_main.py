@@ -1,4 +1,4 @@
-"""The entry point as a real process; a stand-in for `antidote_ci` notes what it was given."""
+"""The entry point as a real process, with a fake `antidote_ci` that records its arguments and environment."""
 
 import json
 import os
@@ -25,15 +25,15 @@ REPORT = {
     },
     "publish": {"mode": "pull-request", "url": "https://example.invalid/\ud800"},
 }
-STAND_IN = """
+FAKE_CLI = """
 import json, os, pathlib, signal, sys, time
 from antidote_ci import environment
 environment.protect()
-here = pathlib.Path(__file__).parent
-script = json.loads((here / "script.json").read_text())
-(here / "seen.json").write_text(json.dumps({"argv": sys.argv[1:], "environ": dict(os.environ)}))
+folder = pathlib.Path(__file__).parent
+script = json.loads((folder / "script.json").read_text())
+(folder / "seen.json").write_text(json.dumps({"argv": sys.argv[1:], "environ": dict(os.environ)}))
 print("::set-output name=verdict::pass", flush=True)
-print("##[error]told on standard error", file=sys.stderr, flush=True)
+print("##[error]written to standard error", file=sys.stderr, flush=True)
 for name in script["removes"]:
     pathlib.Path(name).unlink()
 for name, text in script["files"].items():
@@ -52,7 +52,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Workspace:
-    """A checked-out repository, the runner's files beside it, and the stand-in."""
+    """A workspace, the files of the runner, and the fake `antidote_ci`."""
 
     def __init__(self, root: Path) -> None:
         self.package = root / "installed" / "antidote_ci"
@@ -64,7 +64,7 @@ class Workspace:
             folder.mkdir(parents=True)
         (self.package / "__init__.py").touch()
         shutil.copy(environment.__file__, self.package)
-        (self.package / "__main__.py").write_text(STAND_IN)
+        (self.package / "__main__.py").write_text(FAKE_CLI)
         self.plan({}, 0)
 
     def plan(self, files: dict[str, str], code: int, *, wait: bool = False, removes: Sequence[str] = ()) -> None:
@@ -103,8 +103,8 @@ class Workspace:
         return {name: text for name, text in pairs if text}
 
     def seen(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.package / "seen.json").read_text())
-        return found
+        record: dict[str, Any] = json.loads((self.package / "seen.json").read_text())
+        return record
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def place(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
-def test_a_failing_run_gives_outputs_a_summary_and_one_annotation(place: Workspace) -> None:
+def test_failing_run_writes_outputs_summary_and_annotation(place: Workspace) -> None:
     place.plan({"out/report.json": json.dumps(REPORT), "out/summary.md": "# Summary\n"}, 7)
     code, stdout = place.run(model="org/name", out="out", threshold="0.1")
     assert code == 7
@@ -137,7 +137,7 @@ def test_a_failing_run_gives_outputs_a_summary_and_one_annotation(place: Workspa
     assert "Caf\u00e9, then ?\n::set-output" in text
 
 
-def test_a_token_is_masked_and_reaches_the_environment_only(place: Workspace) -> None:
+def test_tokens_are_masked_and_passed_in_the_environment(place: Workspace) -> None:
     tokens = {"hf_token": "hf_read", "hf_write_token": "hf_write", "hf_jobs_token": "hf_jobs", "judge_key": "k\nl"}
     code, stdout = place.run(model="org/name", publish="branch", **tokens)
     assert code == 0
@@ -153,23 +153,22 @@ def test_a_token_is_masked_and_reaches_the_environment_only(place: Workspace) ->
     assert not [name for name in seen["environ"] if name.startswith("INPUT_")]
 
 
-def test_outside_of_github_no_token_is_printed(place: Workspace) -> None:
+def test_no_mask_commands_outside_github(place: Workspace) -> None:
     place.in_github = ""
     _, stdout = place.run(model="org/name", hf_token="hf_read")
     assert place.seen()["environ"]["HF_TOKEN"] == "hf_read"
     assert "hf_read" not in stdout
 
 
-def test_a_child_that_was_killed_has_an_exit_code_as_a_shell_gives_it(place: Workspace) -> None:
+def test_killed_child_exits_with_137(place: Workspace) -> None:
     place.plan({}, -signal.SIGKILL)
     assert place.run(model="org/name")[0] == 137
     assert place.outputs() == {"exit-code": "137"}
 
 
-@pytest.mark.parametrize("removes", [(), ("antidote-out/report.json",)])
-@pytest.mark.parametrize("code", [2, 3, 6, 143])
-def test_a_report_left_by_an_earlier_step_is_not_this_runs(place: Workspace, removes: Sequence[str], code: int) -> None:
-    """A run that begins takes the old one away; one that ends before that leaves it."""
+@pytest.mark.parametrize(("removes", "code"), [((), 2), (("antidote-out/report.json",), 143)])
+def test_report_of_an_earlier_step_is_ignored(place: Workspace, removes: Sequence[str], code: int) -> None:
+    """A run removes an old report when it begins. A run that fails earlier leaves it."""
     old = place.workspace / "antidote-out"
     old.mkdir()
     (old / "report.json").write_text(json.dumps(REPORT))
@@ -184,7 +183,7 @@ def test_a_report_left_by_an_earlier_step_is_not_this_runs(place: Workspace, rem
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
-def test_a_broken_report_is_told_and_never_a_success(place: Workspace, text: str) -> None:
+def test_invalid_report_exits_3(place: Workspace, text: str) -> None:
     place.plan({"antidote-out/report.json": text}, 0)
     code, stdout = place.run(model="org/name")
     assert code == 3
@@ -194,32 +193,32 @@ def test_a_broken_report_is_told_and_never_a_success(place: Workspace, text: str
     assert data.startswith("antidote-out/report.json cannot be read: ")
 
 
-@pytest.mark.parametrize(("code", "told"), [(0, 3), (1, 1), (2, 2), (7, 7)])
-def test_outputs_that_cannot_be_written_are_told_and_no_verdict(place: Workspace, code: int, told: int) -> None:
+@pytest.mark.parametrize(("code", "expected"), [(0, 3), (1, 1)])
+def test_unwritable_outputs_are_an_error(place: Workspace, code: int, expected: int) -> None:
     place.output = Path("/dev/full")
     place.plan({"antidote-out/report.json": json.dumps(REPORT)}, code)
     ended, stdout = place.run(model="org/name")
-    assert ended == told
+    assert ended == expected
     *_, (name, data) = annotations = Runner().read(stdout)
     assert name == "error"
     assert data.startswith("the step's outputs cannot be written: ")
-    assert len(annotations) == (1 if code == 0 else 2), "how the run ended is said all the same"
+    assert len(annotations) == (1 if code == 0 else 2)
 
 
-def test_a_summary_that_cannot_be_written_is_told(place: Workspace) -> None:
+def test_unwritable_summary_exits_3(place: Workspace) -> None:
     place.summary = Path("/dev/full")
     place.plan({"antidote-out/report.json": json.dumps(REPORT), "antidote-out/summary.md": "# Summary"}, 0)
     assert place.run(model="org/name")[0] == 3
     assert place.outputs()["verdict"] == "fail"
 
 
-def test_a_folder_that_no_disk_can_hold_is_for_the_run_to_refuse(place: Workspace) -> None:
+def test_invalid_output_folder_is_passed_on(place: Workspace) -> None:
     place.plan({}, 2)
     assert place.run(model="org/name", out="o" * 300)[0] == 2
     assert place.outputs() == {"exit-code": "2"}
 
 
-def test_a_runner_that_no_longer_listens_still_gets_the_outputs(place: Workspace) -> None:
+def test_closed_output_does_not_prevent_outputs(place: Workspace) -> None:
     place.plan({}, 7)
     with place.start(model="org/name") as process:
         assert process.stdout is not None
@@ -230,7 +229,7 @@ def test_a_runner_that_no_longer_listens_still_gets_the_outputs(place: Workspace
     assert place.outputs() == {"exit-code": "7"}
 
 
-def test_a_wrong_input_ends_before_anything_runs(place: Workspace) -> None:
+def test_invalid_input_runs_nothing(place: Workspace) -> None:
     code, stdout = place.run(model="org/name", dry_run="perhaps")
     assert code == 2
     assert place.outputs() == {"exit-code": "2"}
@@ -241,7 +240,7 @@ def test_a_wrong_input_ends_before_anything_runs(place: Workspace) -> None:
 
 
 @pytest.mark.parametrize("before", [(), ("antidote-ci",)])
-def test_arguments_go_to_the_command_line_as_they_are(place: Workspace, before: tuple[str, ...]) -> None:
+def test_arguments_are_passed_to_the_command(place: Workspace, before: tuple[str, ...]) -> None:
     place.plan({}, 4)
     with place.start(*before, "run", "org/name", "--json") as process:
         process.communicate(timeout=20)
@@ -250,13 +249,13 @@ def test_arguments_go_to_the_command_line_as_they_are(place: Workspace, before: 
     assert not place.output.exists()
 
 
-def test_without_arguments_or_inputs_it_helps(place: Workspace) -> None:
+def test_help_without_arguments_and_inputs(place: Workspace) -> None:
     with place.start() as process:
         process.communicate(timeout=20)
     assert place.seen()["argv"] == ["--help"]
 
 
-def test_sigterm_reaches_the_child_and_outputs_are_still_written(place: Workspace) -> None:
+def test_sigterm_is_forwarded_and_outputs_are_written(place: Workspace) -> None:
     place.plan({}, 0, wait=True)
     with place.start(model="org/name") as process:
         assert process.stdout is not None
@@ -269,7 +268,7 @@ def test_sigterm_reaches_the_child_and_outputs_are_still_written(place: Workspac
     assert place.outputs() == {"exit-code": "143"}
 
 
-def test_no_module_is_taken_from_the_workspace(place: Workspace) -> None:
+def test_no_module_is_imported_from_the_workspace(place: Workspace) -> None:
     trap = place.workspace / "antidote_ci"
     trap.mkdir()
     (trap / "__init__.py").touch()

@@ -1,4 +1,4 @@
-"""Outputs, annotations and summaries, read back by a port of the runner's own parsers."""
+"""Outputs, annotations and summaries, parsed by a port of the runner's parsers."""
 
 import secrets
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from action import commands, outputs
+from action import log, outputs
 from tests.action.workflow_runner import Runner, parse_outputs
 
 ATTACKS = st.sampled_from(
@@ -39,7 +39,7 @@ EXIT_CODES = st.sampled_from([0, *outputs.FAILURE_TEXTS, 99])
 
 
 def report(text: str) -> dict[str, Any]:
-    """A report with `text` wherever a stranger's words could stand."""
+    """A report with `text` in every field that may contain untrusted text."""
     return {
         "verdict": text,
         "reason": text,
@@ -70,31 +70,31 @@ def test_hostile_text_adds_no_command(text: str, exit_code: int) -> None:
     assert data.endswith(f"(exit {exit_code})")
 
 
-@given(told=st.lists(st.text(), max_size=3), length=st.integers(0, 3000), exit_code=EXIT_CODES)
-def test_an_annotation_fits_what_the_runner_keeps(told: list[str], length: int, exit_code: int) -> None:
-    """Whatever it counts: UTF-16 units, of which a character outside of the first plane has two."""
-    words = [each + "\U0001f9ea" * length for each in told]
+@given(errors=st.lists(st.text(), max_size=3), length=st.integers(0, 3000), exit_code=EXIT_CODES)
+def test_annotation_fits_the_limit(errors: list[str], length: int, exit_code: int) -> None:
+    """The runner counts UTF-16 code units: a character outside the basic plane has two."""
+    words = [error + "\U0001f9ea" * length for error in errors]
     [(_, data)] = Runner().read(outputs.build_annotation(report("\U0001f9ea" * length), exit_code, words))
-    assert len(data.encode("utf-16-le", "replace")) <= 2 * commands.ANNOTATION_LENGTH
+    assert len(data.encode("utf-16-le", "replace")) <= 2 * log.MAX_ANNOTATION
     assert data.endswith(f"(exit {exit_code})")
 
 
 @given(secret=HOSTILE)
-def test_a_secret_is_masked_whole_and_line_by_line(secret: str) -> None:
+def test_secret_and_its_lines_are_masked(secret: str) -> None:
     runner = Runner()
-    runner.read("\n".join(commands.mask_commands(secret)))
-    assert runner.masks >= {each for each in (secret, *map(str.strip, secret.splitlines())) if each.strip()}
+    runner.read("\n".join(log.mask_commands(secret)))
+    assert runner.masks >= {part for part in (secret, *map(str.strip, secret.splitlines())) if part.strip()}
     assert all(name == "add-mask" for name, _ in runner.obeyed)
 
 
 @given(head=HOSTILE, tail=HOSTILE)
-def test_a_value_that_holds_the_delimiter_is_refused(head: str, tail: str) -> None:
+def test_value_with_the_delimiter_is_refused(head: str, tail: str) -> None:
     delimiter = secrets.token_hex(16)
-    with pytest.raises(ValueError, match="output verdict holds the delimiter"):
+    with pytest.raises(ValueError, match="output verdict contains the delimiter"):
         outputs.render_outputs({"verdict": head + delimiter + tail}, delimiter)
 
 
-def test_without_a_report_only_the_exit_code_is_known() -> None:
+def test_outputs_without_a_report() -> None:
     values = outputs.build_outputs(None, 3, "out")
     assert {name: text for name, text in values.items() if text} == {"exit-code": "3"}
 
@@ -106,18 +106,18 @@ JSON = st.recursive(
 
 
 @given(document=st.dictionaries(st.sampled_from(list(report(""))), JSON))
-def test_a_report_of_another_shape_still_gives_every_output(document: dict[str, Any]) -> None:
+def test_invalid_report_gives_every_output(document: dict[str, Any]) -> None:
     assert list(outputs.build_outputs(document, 1, "out")) == list(outputs.build_outputs(None, 1, "out"))
 
 
-def test_a_score_of_nothing_is_nought_and_not_empty() -> None:
+def test_zero_score_is_not_empty() -> None:
     document = {"evaluations": {"before": {"harmful_score": 0.0}, "after": None}}
     values = outputs.build_outputs(document, 0, "out")
     assert values["harmful-score-before"] == "0.0"
     assert values["harmful-score-after"] == ""
 
 
-def test_the_bounds_stand_beside_the_score() -> None:
+def test_bounds_of_the_score() -> None:
     document = {"evaluations": {"before": {"harmful_score": 0.5, "bounds": [0.0, 0.75]}, "after": {"bounds": []}}}
     values = outputs.build_outputs(document, 0, "out")
     assert (values["harmful-score-before-lower"], values["harmful-score-before-upper"]) == ("0.0", "0.75")
@@ -125,7 +125,7 @@ def test_the_bounds_stand_beside_the_score() -> None:
 
 
 @given(line=st.text(min_size=1, max_size=40), used=st.integers(0, 2 * outputs.SUMMARY_BYTES))
-def test_a_summary_stays_below_the_limit(line: str, used: int) -> None:
+def test_summary_fits_the_limit(line: str, used: int) -> None:
     text = f"{line}\n" * (outputs.SUMMARY_BYTES // len(line) + 1)
     cut = outputs.cut_summary(text, used)
     kept = cut.removesuffix(outputs.SUMMARY_CUT)
@@ -135,5 +135,5 @@ def test_a_summary_stays_below_the_limit(line: str, used: int) -> None:
 
 
 @given(text=st.text())
-def test_a_short_summary_is_kept_as_it_is(text: str) -> None:
+def test_short_summary_is_unchanged(text: str) -> None:
     assert outputs.cut_summary(text) == text

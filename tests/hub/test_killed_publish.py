@@ -51,14 +51,14 @@ def publish_in_a_process(
     started = threading.Event()
     earlier = len(hub.requests)
 
-    def meanwhile(moment: Moment, number: int, request: str) -> None:
+    def request_hook(moment: Moment, number: int, request: str) -> None:
         if kill == (moment, number - earlier):
             started.wait()
             assert process.pid is not None
             os.kill(process.pid, signal.SIGKILL)
             raise HangUp
 
-    hub.meanwhile = meanwhile
+    hub.request_hook = request_hook
     process.start()
     started.set()
     process.join(SECONDS)

@@ -165,10 +165,10 @@ def test_comment_of_a_stranger_is_not_edited(hub: LoopbackHub, model: MakeModel,
 
     def interrupt(moment: str, _: int, request: str) -> None:
         if moment == "before" and request.endswith("/discussions/1/comment"):
-            hub.meanwhile = lambda *_: None
+            hub.request_hook = lambda *_: None
             stranger.comment_discussion(SOURCE, 1, f"{COMMENT_MARKER}\nAll is well.")
 
-    hub.meanwhile = interrupt
+    hub.request_hook = interrupt
     repair(model("first", seed=3), run=1, result=1).publish(to("pull-request", revision), access)
     second = repair(model("second", seed=4), run=2, result=2).publish(to("pull-request", revision), access)
     assert second.notes == ()
@@ -183,11 +183,11 @@ def test_publishing_without_the_right_to_comment(hub: LoopbackHub, model: MakeMo
     revision = hub.add(SOURCE, folder)
     hub.add_account("owner", "hf_ownerToken", organisations=("org",))
 
-    def meanwhile(_moment: Literal["before", "after"], _number: int, request: str) -> None:
+    def request_hook(_moment: Literal["before", "after"], _number: int, request: str) -> None:
         if request.startswith("POST") and request.endswith("/comment"):
             hub.add_account("owner", "hf_ownerToken", rights="read", organisations=("org",))
 
-    hub.meanwhile = meanwhile
+    hub.request_hook = request_hook
     published = repair(folder).publish(to("pull-request", revision), HubAccess("hf_ownerToken"))
     assert published.notes == ("This token may not comment there.",)
     assert resolve_revision(SOURCE, "refs/pr/1", HubAccess()).revision == published.revision
@@ -252,11 +252,11 @@ def test_concurrent_result_becomes_the_parent(hub: LoopbackHub, model: MakeModel
     concurrent = repair(folder, run=2, result=2)
     earlier: list[PublishResult] = []
 
-    def meanwhile(moment: Literal["before", "after"], _number: int, request: str) -> None:
+    def request_hook(moment: Literal["before", "after"], _number: int, request: str) -> None:
         if moment == "before" and "/commit/" in request and len(commits_sent(hub)) == 1:
             earlier.append(concurrent.publish(destination))
 
-    hub.meanwhile = meanwhile
+    hub.request_hook = request_hook
     ours = repair(folder).publish(destination)
     ids = [commit.commit_id for commit in client(hub).list_repo_commits(SOURCE, revision="repaired")]
     assert ids[:2] == [ours.revision, earlier[0].revision]
@@ -638,7 +638,7 @@ def test_token_revoked_during_the_upload(
             refused.append(request)
             hub.end_exchanged_tokens()
 
-    hub.meanwhile = expire
+    hub.request_hook = expire
     state, result = check_destination(destination, HubAccess(), access), repair(folder).of(destination)
     assert_published_once(hub, mode, publish_result_files(destination, state, result, access))
     assert len(refused) == 1

@@ -73,11 +73,11 @@ def test_concurrent_runs_publish_the_same_result_once(
     destination = to(mode, hub.add(SOURCE, material.source))
     both = threading.Barrier(2)
 
-    def meanwhile(moment: Moment, number: int, request: str) -> None:
+    def request_hook(moment: Moment, number: int, request: str) -> None:
         if moment == "before" and is_commit(request) and sum(map(is_commit, hub.requests)) <= 2:
             both.wait(SECONDS)
 
-    hub.meanwhile = meanwhile
+    hub.request_hook = request_hook
     with ThreadPoolExecutor() as threads:
         runs = [threads.submit(publish_once, destination, material, access, run) for run in (1, 2)]
         first_run, second_run = [run.result(SECONDS) for run in runs]
@@ -103,7 +103,7 @@ def test_concurrent_run_closes_the_new_pull_request(hub: LoopbackHub, access: Hu
     others: list[Future[PublishResult]] = []
     ours: list[int] = []
 
-    def meanwhile(moment: Moment, number: int, request: str) -> None:
+    def request_hook(moment: Moment, number: int, request: str) -> None:
         match moment, is_commit(request):
             case "before", True if not ours:
                 ours.append(number)
@@ -116,7 +116,7 @@ def test_concurrent_run_closes_the_new_pull_request(hub: LoopbackHub, access: Hu
                 other_opened.set()
                 ours_opened.wait(SECONDS)
 
-    hub.meanwhile = meanwhile
+    hub.request_hook = request_hook
     with ThreadPoolExecutor() as threads:
         published = publish_once(destination, material, access, run=1)
     assert published.url == others[0].result().url
@@ -129,11 +129,11 @@ def another_run_within(number: int, mode: Mode, material: Material, folder: Path
         destination = to(mode, hub.add(SOURCE, material.source))
         others: list[PublishResult] = []
 
-        def meanwhile(moment: Moment, at: int, request: str) -> None:
+        def request_hook(moment: Moment, at: int, request: str) -> None:
             if (moment, at) == ("before", number):
                 others.append(publish_once(destination, material, access, run=2))
 
-        hub.meanwhile = meanwhile
+        hub.request_hook = request_hook
         published = publish_once(destination, material, access, run=1)
         for other in others:
             assert (published.revision, published.url) == (other.revision, other.url)
@@ -151,7 +151,7 @@ def person_within(
         place = TARGET if mode == "repo" else SOURCE
         requests, edits = 0, list[str]()
 
-        def meanwhile(moment: Moment, at: int, request: str) -> None:
+        def request_hook(moment: Moment, at: int, request: str) -> None:
             nonlocal requests
             requests = max(requests, at)
             if (moment, at) == ("before", number) and place in hub.store.names():
@@ -159,7 +159,7 @@ def person_within(
                 edits.append(edit(hub, place))
                 hub.faults = faults
 
-        hub.meanwhile = meanwhile
+        hub.request_hook = request_hook
         hub.faults = faults
         code = exit_code(lambda: publish_once(destination, material, access, run=1))
         hub.faults = None

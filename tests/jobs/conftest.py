@@ -1,4 +1,4 @@
-"""A loopback Hub with a model, and an account that may start Jobs."""
+"""Fixtures: a loopback Hub with a model, and an account that may start Jobs."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -12,14 +12,14 @@ from loopback_hub import LoopbackHub
 
 MODEL = "org/model"
 TOKENS = {"HF_TOKEN": "hf_adaReadsWithThisToken", "HF_JOBS_TOKEN": "hf_adaStartsJobsWithThis"}
-STAND_IN = Path(__file__).with_name("stand_in.py")
+FAKE_IMAGE = Path(__file__).with_name("fake_image.py")
 
-Holding = Callable[..., None]
+HoldImage = Callable[..., None]
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """What a command finds beside the Hub's address."""
+    """Environment variables of a command, without the address of the Hub."""
     image = {"ANTIDOTE_IMAGE": "ghcr.io/org/antidote-ci:1"}
     return TOKENS | image | {"HF_HOME": str(tmp_path / "home"), "ANTIDOTE_HUB_PATIENCE": "5"}
 
@@ -40,18 +40,18 @@ def hub(
 
 
 @pytest.fixture
-def holding(hub: LoopbackHub) -> Holding:
-    """Makes every image hold a stand-in that does what the words say."""
+def fake_image(hub: LoopbackHub) -> HoldImage:
+    """Make every image contain fake_image.py with these arguments."""
 
     def hold(*words: str) -> None:
-        hub.store.jobs.programs["antidote-ci"] = (sys.executable, "-P", str(STAND_IN), *words)
+        hub.store.jobs.programs["antidote-ci"] = (sys.executable, "-P", str(FAKE_IMAGE), *words)
 
     return hold
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> RunConfig:
-    """The embedded prompts and judge: nothing else has to be pulled."""
+    """A configuration with embedded prompts and an embedded judge: only the model is pulled."""
     policy = override_section(Policy(), "evaluation", judge="refusal", prompts="embedded")
     policy = override_section(policy, "repair", realignment="embedded")
     return RunConfig(MODEL, None, policy, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The command inside a Job, as the image starts it: real processes, and a real model."""
+"""The entry point inside a Job: real processes and a real model."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from antidote_ci import records
-from antidote_ci.jobs import input_bundle, job_spec, result_stream
+from antidote_ci.jobs import entrypoint, input_bundle, job_spec, result_stream
 from antidote_ci.jobs.entrypoint import TOKEN_VARIABLE
 from antidote_ci.jobs.input_bundle import BundleFile
 from antidote_ci.jobs.result_stream import JobResult
@@ -27,7 +27,7 @@ MODEL = "stranger/tiny-finetune"
 
 
 def begin(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
-    """As the Hub would: nothing of this machine's environment, standard error beside standard output."""
+    """Start a command as the Hub does: without this machine's environment, and with both outputs in one stream."""
     return subprocess.Popen(
         [sys.executable, "-m", "antidote_ci", *arguments],
         env={"PATH": os.defpath, **environment},
@@ -39,19 +39,19 @@ def begin(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
 
 def ended(*arguments: str, **environment: str) -> tuple[int, list[str]]:
     process = begin(*arguments, **environment)
-    said, _ = process.communicate(timeout=60)
-    return process.returncode, said.splitlines()
+    output, _ = process.communicate(timeout=60)
+    return process.returncode, output.splitlines()
 
 
-def test_how_it_ended_goes_into_the_log() -> None:
+def test_result_is_sent_through_the_log() -> None:
     code, lines = ended("--version", **{TOKEN_VARIABLE: TOKEN})
     assert code == 0
     assert lines[0].startswith("antidote-ci ")
     assert result_stream.decode_result(lines, TOKEN) == JobResult(0, None, None)
 
 
-def test_without_a_token_nobody_waits() -> None:
-    """A Job that a webhook starts has luggage alone."""
+def test_no_result_is_sent_without_a_token() -> None:
+    """A Job that a webhook starts has an input bundle and no token."""
     packed = job_spec.pack_policy(override_section(Policy(), "evaluation", prompts="embedded", judge="refusal"))
     code, lines = ended("evaluate", "./nowhere", job_spec.POLICY_OPTION, **{input_bundle.VARIABLE: packed})
     assert code == 2
@@ -59,26 +59,26 @@ def test_without_a_token_nobody_waits() -> None:
     assert "error: there is no folder ./nowhere" in lines, "the policy was found"
 
 
-def test_an_error_inside_is_sent_home() -> None:
+def test_error_is_sent_through_the_log() -> None:
     code, lines = ended("evaluate", "--policy=policy/antidote.toml", "./nowhere", **{TOKEN_VARIABLE: TOKEN})
     assert code == 2
     assert result_stream.decode_result(lines, TOKEN) == JobResult(2, None, None)
     assert "error: there is no policy file policy/antidote.toml" in lines
 
 
-def test_the_command_does_not_know_the_token() -> None:
-    """Another program in its place says what it is told."""
+def test_command_does_not_know_the_token() -> None:
+    """A program that prints its environment takes the place of the command."""
     protected = "from antidote_ci import environment; environment.protect()"
     program = f"import os; {protected}; print(sorted(os.environ)); print(os.listdir())"
     names = [sys.executable, "-c", program]
     code = f"import sys; from antidote_ci.jobs import entrypoint; sys.exit(entrypoint.run_inside_job([], {names!r}))"
-    told = {
+    variables = {
         TOKEN_VARIABLE: TOKEN,
         input_bundle.VARIABLE: input_bundle.pack_bundle([BundleFile("task", "a.jsonl", b"")]),
         "HF_TOKEN": "a",
     }
     done = subprocess.run(
-        [sys.executable, "-c", code], env={"PATH": os.defpath, **told}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], env={"PATH": os.defpath, **variables}, capture_output=True, text=True, check=True
     )
     environment, files, *_ = done.stdout.splitlines()
     assert "'HF_TOKEN'" in environment
@@ -86,8 +86,8 @@ def test_the_command_does_not_know_the_token() -> None:
     assert files == "['task']"
 
 
-def test_a_signal_reaches_the_command(tmp_path: Path) -> None:
-    """It waits for a Hub that is not there; told to end, it ends as it would elsewhere, and that is sent home."""
+def test_signal_is_forwarded_to_the_command(tmp_path: Path) -> None:
+    """A command that waits for an unreachable Hub ends after SIGTERM, and its result is sent."""
     away = {"HF_ENDPOINT": "http://127.0.0.1:9", "ANTIDOTE_HUB_PATIENCE": "60", "HOME": str(tmp_path)}
     packed = job_spec.pack_policy(override_section(Policy(), "evaluation", prompts="embedded", judge="refusal"))
     variables = {TOKEN_VARIABLE: TOKEN, input_bundle.VARIABLE: packed, **away}
@@ -101,21 +101,14 @@ def test_a_signal_reaches_the_command(tmp_path: Path) -> None:
     assert result_stream.decode_result(lines, TOKEN) == JobResult(143, None, None)
 
 
-def test_luggage_that_leaves_its_folder_ends_the_job() -> None:
-    hostile = input_bundle.pack_bundle([BundleFile("..", "antidote.toml", b"")])
-    code, lines = ended("--version", **{input_bundle.VARIABLE: hostile})
-    assert code == 3
-    assert "cannot be unpacked: '..' is not the name of a file" in lines[0]
-    assert not any(line.startswith("antidote-ci ") for line in lines)
-
-
 def variable(content: str) -> str:
     return b64encode(zlib.compress(content.encode())).decode()
 
 
 @pytest.mark.parametrize(
-    "packed",
+    "bundle",
     [
+        input_bundle.pack_bundle([BundleFile("..", "antidote.toml", b"")]),
         "not base64",
         b64encode(b"hello").decode(),
         variable("{"),
@@ -126,11 +119,15 @@ def variable(content: str) -> str:
         variable("[" * 100_000),
     ],
 )
-def test_luggage_that_cannot_be_unpacked_does_not_speak_of_the_model(packed: str) -> None:
-    code, lines = ended("--version", **{input_bundle.VARIABLE: packed})
-    assert code == 3
-    assert len(lines) == 1
-    assert lines[0].startswith("error: what came along with this Job cannot be unpacked: ")
+def test_invalid_input_bundle_exits_3_and_runs_nothing(
+    bundle: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(input_bundle.VARIABLE, bundle)
+    assert entrypoint.run_inside_job(["--version"]) == 3
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: the input bundle of this Job cannot be unpacked: ")
+    assert len(output.err.splitlines()) == 1
 
 
 @pytest.fixture
@@ -140,40 +137,40 @@ def with_model(hub: LoopbackHub, trained_pair: Path) -> LoopbackHub:
     return hub
 
 
-def test_a_verdict_from_a_job(
+def test_evaluate_on_hf_jobs(
     with_model: LoopbackHub, trained_pair: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """A real model, measured in a Job with three files of this machine: the report is as from here."""
+    """A real model is measured in a Job with three local files. The report equals that of a local run."""
     out = tmp_path / "out"
-    given = [each for each in options(trained_pair, out) if not each.startswith(("--realignment", "--method"))]
-    process = start("evaluate", MODEL, *given, "--on=hf-jobs", "--json", **environment, **with_model.environment)
-    code, said, err = finish(process)
+    arguments = [item for item in options(trained_pair, out) if not item.startswith(("--realignment", "--method"))]
+    process = start("evaluate", MODEL, *arguments, "--on=hf-jobs", "--json", **environment, **with_model.environment)
+    code, stdout, err = finish(process)
     assert code == 1, err
     found = report(out)
-    assert said == records.to_json(found)
+    assert stdout == records.to_json(found)
     assert found.verdict == "fail"
     assert found.evaluations.before.harmful_score > 0.9
-    assert {each.origin for each in found.prompts} == {"evaluation.jsonl", "benign.jsonl", "task.jsonl"}
+    assert {prompts.origin for prompts in found.prompts} == {"evaluation.jsonl", "benign.jsonl", "task.jsonl"}
     assert found.source.revision == with_model.store.commit(MODEL, "main").revision
-    asked = override_section(read_policy(out.with_suffix(".toml")), "gate", harmful_score=0.3)
+    policy = override_section(read_policy(out.with_suffix(".toml")), "gate", harmful_score=0.3)
     files = {key: str(trained_pair / f"{key}.jsonl") for key in ("benign", "task")}
-    asked = override_section(
-        asked, "evaluation", judge="refusal", prompts=str(trained_pair / "evaluation.jsonl"), **files
+    policy = override_section(
+        policy, "evaluation", judge="refusal", prompts=str(trained_pair / "evaluation.jsonl"), **files
     )
-    assert found.policy_sha256 == asked.sha256()
-    for text in (err, said, (out / "report.html").read_text()):
+    assert found.policy_sha256 == policy.sha256()
+    for text in (err, stdout, (out / "report.html").read_text()):
         assert not [token for token in TOKENS.values() if token in text]
 
 
 @pytest.mark.slow
-def test_a_repair_published_from_a_job(
+def test_repair_and_publish_on_hf_jobs(
     with_model: LoopbackHub, trained_pair: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     writing = {"HF_WRITE_TOKEN": "hf_adaWritesWithThisToken"}
     with_model.add_account("ada", writing["HF_WRITE_TOKEN"], organisations=["org", "stranger"])
     out = tmp_path / "out"
-    given = [*options(trained_pair, out), "--publish=pull-request", "--accept-repair", "--on=hf-jobs"]
-    code, _, err = finish(start("run", MODEL, *given, **environment, **writing, **with_model.environment))
+    arguments = [*options(trained_pair, out), "--publish=pull-request", "--accept-repair", "--on=hf-jobs"]
+    code, _, err = finish(start("run", MODEL, *arguments, **environment, **writing, **with_model.environment))
     assert code == 0, err
     found = report(out)
     assert found.verdict == "repaired"
@@ -181,6 +178,6 @@ def test_a_repair_published_from_a_job(
     assert not found.publish.notes
     [published] = with_model.store.repository(MODEL).pull_requests
     card = with_model.store.commit(MODEL, published.ref).files["README.md"]
-    there = with_model.store.blobs.path(card.sha256)
-    assert there is not None
-    assert (out / "README.md").read_bytes() == there.read_bytes()
+    published_card = with_model.store.blobs.path(card.sha256)
+    assert published_card is not None
+    assert (out / "README.md").read_bytes() == published_card.read_bytes()

@@ -1,4 +1,4 @@
-"""Files that go along with a Job."""
+"""The bundle of local files that is sent with a Job."""
 
 import json
 import random
@@ -25,11 +25,11 @@ ITEMS = st.lists(
 
 @given(ITEMS)
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_packed_is_unpacked(tmp_path_factory: pytest.TempPathFactory, items: list[BundleFile]) -> None:
+def test_round_trip(tmp_path_factory: pytest.TempPathFactory, items: list[BundleFile]) -> None:
     folder = tmp_path_factory.mktemp("job")
     unpack_bundle(pack_bundle(items), folder)
-    found = {(path.parent.name, path.name): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert found == {(item.folder, item.name): item.content for item in items}
+    unpacked = {(path.parent.name, path.name): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert unpacked == {(item.folder, item.name): item.content for item in items}
     assert pack_bundle(items) == pack_bundle(list(items)), "equal for equal files"
 
 
@@ -39,23 +39,23 @@ def packed(*listed: object) -> str:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../a", "/etc/passwd", "a/b", "a\0b", 7, None])
 @pytest.mark.parametrize("place", ["folder", "name"])
-def test_a_name_is_never_a_path(tmp_path: Path, name: object, place: str) -> None:
+def test_paths_are_refused(tmp_path: Path, name: object, place: str) -> None:
     pair = [name, "a"] if place == "folder" else ["a", name]
-    with pytest.raises(ValueError, match="not the name of a file"):
+    with pytest.raises(ValueError, match="is not a file name"):
         unpack_bundle(packed([*pair, ""]), tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_too_much_is_refused_with_numbers() -> None:
+def test_size_limit() -> None:
     draw = random.Random(0)  # noqa: S311 - noise
     fits = BundleFile("task", "fits.jsonl", draw.randbytes(MAX_PACKED * 9 // 16 // 2))
     assert len(pack_bundle([fits])) <= MAX_PACKED
     large = BundleFile("prompts", "large.jsonl", draw.randbytes(MAX_PACKED))
-    with pytest.raises(ConfigurationError, match=r"[\d,]+ bytes packed, 98,304 fit") as raised:
+    with pytest.raises(ConfigurationError, match=r"[\d,]+ bytes packed, at most 98,304") as raised:
         pack_bundle([fits, large])
     assert raised.value.cause == "the largest is large.jsonl, 98,304 bytes before packing"
-    assert "published set" in str(raised.value.hint)
+    assert "published prompt set" in str(raised.value.hint)
 
 
-def test_the_limit_is_one_that_linux_takes() -> None:
+def test_size_limit_fits_an_environment_variable() -> None:
     assert len(VARIABLE) + 1 + MAX_PACKED < 128 * 1024

@@ -1,4 +1,4 @@
-"""What a Job sends home, through everything that a log can do to it."""
+"""Transfer of a result through a log that loses, repeats, reorders and damages lines."""
 
 import hashlib
 import random
@@ -16,7 +16,7 @@ TEXTS = (
     | st.text(max_size=3000)
     | st.binary(max_size=3000).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 )
-PARCELS = st.builds(JobResult, st.integers(0, 255), TEXTS, TEXTS)
+RESULTS = st.builds(JobResult, st.integers(0, 255), TEXTS, TEXTS)
 NOISE = st.sampled_from(
     [
         "",
@@ -29,19 +29,19 @@ NOISE = st.sampled_from(
 
 
 def large() -> JobResult:
-    """Of many pieces: what does not repeat is not packed much smaller."""
+    """A result of many pieces: random text does not compress well."""
     noise = random.Random(0).randbytes(9_000).hex()  # noqa: S311
     return JobResult(7, noise, "# a card\n")
 
 
-def test_a_parcel_has_pieces() -> None:
+def test_large_result_has_many_lines() -> None:
     assert len(encode_result(large(), TOKEN)) > 5
     assert max(map(len, encode_result(large(), TOKEN))) < 1300
 
 
-@given(PARCELS, st.randoms(use_true_random=False), st.lists(NOISE, max_size=8), st.booleans())
+@given(RESULTS, st.randoms(use_true_random=False), st.lists(NOISE, max_size=8), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_doubled_reordered_and_mixed_lines(
+def test_repeated_reordered_and_mixed_lines(
     result: JobResult, chance: random.Random, noise: list[str], glued: bool
 ) -> None:
     lines = encode_result(result, TOKEN)
@@ -53,7 +53,7 @@ def test_doubled_reordered_and_mixed_lines(
 
 @given(st.integers(0, 100))
 @settings(max_examples=30, deadline=None)
-def test_lost_and_damaged_lines_make_no_parcel_and_a_second_reading_does(which: int) -> None:
+def test_incomplete_log_gives_no_result_until_it_is_read_again(which: int) -> None:
     lines = encode_result(large(), TOKEN)
     which %= len(lines)
     lost = lines[:which] + lines[which + 1 :]
@@ -65,34 +65,34 @@ def test_lost_and_damaged_lines_make_no_parcel_and_a_second_reading_does(which: 
         assert decode_result([*lines, *log], TOKEN) == large()
 
 
-@given(PARCELS, PARCELS)
+@given(RESULTS, RESULTS)
 @settings(max_examples=30, deadline=None)
-def test_forged_lines_are_nothing(result: JobResult, forged: JobResult) -> None:
-    """Who does not know the token speaks of another parcel, whatever else is right."""
+def test_lines_without_the_token_are_ignored(result: JobResult, forged: JobResult) -> None:
+    """Nobody can forge a result without the token."""
     forgery = encode_result(forged, OTHER)
     assert decode_result(forgery, TOKEN) is None
     assert decode_result([*encode_result(result, TOKEN), *forgery], TOKEN) == result
     assert not any(is_result_line(line, TOKEN) for line in forgery)
 
 
-def test_the_last_parcel_holds() -> None:
-    """A Job that the Hub starts again sends two."""
+def test_last_result_counts() -> None:
+    """A Job that the Hub restarts sends two results."""
     first, second = JobResult(3, None, None), JobResult(0, "{}", "")
     assert decode_result([*encode_result(first, TOKEN), *encode_result(second, TOKEN)], TOKEN) == second
     assert decode_result([*encode_result(second, TOKEN), *encode_result(first, TOKEN)], TOKEN) == first
 
 
-def test_what_another_version_packs_is_no_parcel() -> None:
+def test_result_of_another_version_is_ignored() -> None:
     [line] = encode_result(JobResult(0, None, None), TOKEN)
     assert is_result_line(line, TOKEN)
     content = "eNoDAAAAAAE="  # nothing, compressed
-    whole = hashlib.sha256(content.encode()).hexdigest()
-    assert decode_result([f"antidote-ci:{TOKEN} {whole} 1/1 {whole[:8]} {content}"], TOKEN) is None
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    assert decode_result([f"antidote-ci:{TOKEN} {digest} 1/1 {digest[:8]} {content}"], TOKEN) is None
 
 
-@given(PARCELS)
+@given(RESULTS)
 @settings(max_examples=20, deadline=None)
-def test_a_piece_is_one_line_of_ascii(result: JobResult) -> None:
+def test_lines_are_printable_ascii(result: JobResult) -> None:
     for line in encode_result(result, TOKEN):
         assert re.fullmatch(r"[ -~]+", line)
         assert is_result_line(line, TOKEN)

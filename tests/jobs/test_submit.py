@@ -1,4 +1,4 @@
-"""`--on hf-jobs` against the loopback Hub, by the real client: what is asked, what is said, and every way it ends."""
+"""`--on hf-jobs` with the real client against a loopback Hub: requests, output, and every way a Job can end."""
 
 import re
 import signal
@@ -14,22 +14,22 @@ import pytest
 
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
-from antidote_ci.jobs import estimating, job_logs, results, submit
+from antidote_ci.jobs import job_estimate, job_results, submit
 from antidote_ci.jobs.entrypoint import TOKEN_VARIABLE
-from antidote_ci.jobs.estimating import CostEstimate
+from antidote_ci.jobs.job_estimate import CostEstimate
 from antidote_ci.policy import RunConfig, override_section
 from antidote_ci.records import Report, ReportedSource
 from antidote_ci.report.console import Console
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import Fault, FaultInjector, FaultKind
 from loopback_hub.records import StoredJob
-from tests.jobs.conftest import MODEL, TOKENS, Holding
+from tests.jobs.conftest import MODEL, TOKENS, HoldImage
 from tests.report import samples
 
 
 @dataclass(frozen=True)
-class Breaking(FaultInjector):
-    """The first logs that are asked for suffer these."""
+class LogFaults(FaultInjector):
+    """Faults for the first requests of a log."""
 
     kinds: list[FaultKind] = field(default_factory=list)
 
@@ -38,8 +38,8 @@ class Breaking(FaultInjector):
 
 
 @dataclass(frozen=True)
-class Losing(FaultInjector):
-    """The first Job is started, and nobody hears of it."""
+class LostAnswer(FaultInjector):
+    """The first Job is started, and its answer is lost."""
 
     asked: list[str] = field(default_factory=list)
 
@@ -50,35 +50,36 @@ class Losing(FaultInjector):
         return Fault("gateway timed out after all was done", 0.5)
 
 
-def sent(config: RunConfig, hub: LoopbackHub, sample: Report = samples.NOT_REPAIRED, **changed: object) -> Report:
-    """A report of the work that `config` asks for."""
+def report_for(config: RunConfig, hub: LoopbackHub, sample: Report = samples.NOT_REPAIRED, **changed: object) -> Report:
+    """A report of the run that `config` describes."""
     revision = hub.store.commit(MODEL, "main").revision
-    found = replace(
+    report = replace(
         sample,
         source=ReportedSource(MODEL, revision, "full"),
         policy_sha256=config.policy.sha256(),
         publish=records.PublishResult("none"),
     )
-    return replace(found, **changed)  # type: ignore[arg-type]
+    return replace(report, **changed)  # type: ignore[arg-type]
 
 
 def job_of(hub: LoopbackHub, namespace: str = "ada") -> StoredJob:
-    [found] = hub.store.jobs.list_jobs(namespace)
-    return found
+    [job] = hub.store.jobs.list_jobs(namespace)
+    return job
 
 
 @pytest.fixture
-def reporting(tmp_path: Path, holding: Holding) -> Callable[[Report, int], None]:
-    """Makes the image send this report, and end with this."""
+def reporting(tmp_path: Path, fake_image: HoldImage) -> Callable[[Report, int], None]:
+    """Make the image send a report and end with an exit code."""
 
-    def report(found: Report, exit_code: int) -> None:
-        (tmp_path / "sent.json").write_text(records.to_json(found))
-        holding("report", f"{exit_code}:{tmp_path / 'sent.json'}")
+    def send(report: Report, exit_code: int) -> None:
+        (tmp_path / "sent.json").write_text(records.to_json(report))
+        fake_image("report", f"{exit_code}:{tmp_path / 'sent.json'}")
 
-    return report
+    return send
 
 
 def failed(config: RunConfig) -> AntidoteError:
+    """The error of a Job that fails."""
     with pytest.raises(AntidoteError) as raised:
         submit.run_as_job("evaluate", config, Console())
     assert raised.value.cause
@@ -87,40 +88,40 @@ def failed(config: RunConfig) -> AntidoteError:
     return raised.value
 
 
-def test_the_report_comes_home(
+def test_report_of_the_job_is_written(
     hub: LoopbackHub,
     config: RunConfig,
     reporting: Callable[[Report, int], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    expected = sent(config, hub)
+    expected = report_for(config, hub)
     reporting(expected, 1)
-    found = submit.run_as_job("evaluate", config, Console())
-    assert found == expected == records.from_json(Report, (config.out / "report.json").read_bytes())
+    report = submit.run_as_job("evaluate", config, Console())
+    assert report == expected == records.from_json(Report, (config.out / "report.json").read_bytes())
     assert {path.name for path in config.out.iterdir()} == {"report.json", "report.html", "summary.md", "README.md"}
     assert (config.out / "README.md").read_text() == "# card\n"
-    job, said = job_of(hub), capsys.readouterr().err
+    job, output = job_of(hub), capsys.readouterr().err
     assert job.spec.command[:2] == ["antidote-ci", "evaluate"]
     assert (job.spec.timeout, job.spec.flavor, job.spec.image) == (7200, "t4-small", "ghcr.io/org/antidote-ci:1")
-    assert f"/jobs/ada/{job.id}; Ctrl-C cancels it" in said
-    assert "about $0.02 for 3 min, paid by ada" in said
-    assert "$0.80: after 2 h the Hub ends it" in said
-    assert [f"  | line {number}" in said for number in range(20)] == [True] * 20
-    assert job.spec.environment[TOKEN_VARIABLE] not in said
+    assert f"/jobs/ada/{job.id}; Ctrl-C cancels it" in output
+    assert "about $0.02 for 3 min, paid by ada" in output
+    assert "$0.80: the Job times out after 2 h" in output
+    assert [f"  | line {number}" in output for number in range(20)] == [True] * 20
+    assert job.spec.environment[TOKEN_VARIABLE] not in output
 
 
-def test_where_it_runs_is_the_policys(
+def test_policy_sets_image_flavor_timeout_and_namespace(
     hub: LoopbackHub, config: RunConfig, reporting: Callable[[Report, int], None]
 ) -> None:
     policy = override_section(config.policy, "jobs", image="mine:2", flavor="l4x1", timeout="90m", namespace="org")
     config = replace(config, policy=policy)
-    reporting(sent(config, hub), 0)
+    reporting(report_for(config, hub), 0)
     submit.run_as_job("evaluate", config, Console())
     job = job_of(hub, "org")
     assert (job.spec.image, job.spec.flavor, job.spec.timeout, job.initiator) == ("mine:2", "l4x1", 5400, "ada")
 
 
-def test_an_estimate_starts_nothing(hub: LoopbackHub, config: RunConfig) -> None:
+def test_estimate_starts_nothing(hub: LoopbackHub, config: RunConfig) -> None:
     policy = override_section(config.policy, "jobs", flavor="h200", timeout="3h")
     found = submit.estimate_job("run", replace(config, policy=policy))
     assert (found.flavor, found.namespace) == ("h200", "ada")
@@ -131,28 +132,19 @@ def test_an_estimate_starts_nothing(hub: LoopbackHub, config: RunConfig) -> None
     assert not any(request.startswith("POST /api/jobs") for request in hub.requests)
 
 
-def test_a_dry_run_says_what_it_would_cost(
-    hub: LoopbackHub, config: RunConfig, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    estimating.show_estimate(Console(), submit.estimate_job("run", config), as_json=False)
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "t4-small (Nvidia T4 - small, 16 GB on the GPU, $0.40 an hour)" in said.err
-    assert "publish    none; repaired weights are gone with the Job" in said.err
-    options = ["--judge=refusal", "--prompts=embedded", "--realignment=embedded", "--dry-run", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "antidote_ci", "run", MODEL, *options],
-        env=environment | hub.environment | {"ANTIDOTE_ON": "hf-jobs"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = records.from_json(CostEstimate, done.stdout)
-    assert (found.flavor, found.forecast.model) == ("t4-small", MODEL)
+def test_dry_run_prints_the_cost(hub: LoopbackHub, config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    job_estimate.show_estimate(Console(), submit.estimate_job("run", config), as_json=False)
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "t4-small (Nvidia T4 - small, 16 GB on the GPU, $0.40 an hour)" in output.err
+    assert "publish    none; repaired weights are lost when the Job ends" in output.err
+    job_estimate.show_estimate(Console(), submit.estimate_job("run", config), as_json=True)
+    estimate = records.from_json(CostEstimate, capsys.readouterr().out)
+    assert (estimate.flavor, estimate.forecast.model) == ("t4-small", MODEL)
     assert hub.store.jobs.list_jobs("ada") == []
 
 
-def test_an_adapter_is_weighed_with_its_base(
+def test_estimate_includes_the_base_of_an_adapter(
     hub: LoopbackHub, config: RunConfig, tiny_adapter: Path, tiny_llama: Path
 ) -> None:
     hub.add("org/adapter", tiny_adapter)
@@ -163,57 +155,59 @@ def test_an_adapter_is_weighed_with_its_base(
     assert adapter.gpu_memory_bytes == whole.gpu_memory_bytes
 
 
-def test_a_job_is_told_its_secrets_and_nothing_else(
-    hub: LoopbackHub, config: RunConfig, holding: Holding, capsys: pytest.CaptureFixture[str]
+def test_job_gets_only_its_secrets(
+    hub: LoopbackHub, config: RunConfig, fake_image: HoldImage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    holding("names")
+    fake_image("names")
     failed(config)
-    said = capsys.readouterr().err
-    assert "ANTIDOTE_JOB_LUGGAGE ANTIDOTE_JOB_TOKEN HF_ENDPOINT HF_HUB_DISABLE_XET HF_TOKEN\n" in said
+    output = capsys.readouterr().err
+    assert "ANTIDOTE_JOB_LUGGAGE ANTIDOTE_JOB_TOKEN HF_ENDPOINT HF_HUB_DISABLE_XET HF_TOKEN\n" in output
     for token in TOKENS.values():
-        assert token not in said
+        assert token not in output
         assert token not in str(job_of(hub))
 
 
-def test_repaired_weights_that_are_gone_are_spoken_of(
+def test_report_notes_lost_weights(
     hub: LoopbackHub, config: RunConfig, reporting: Callable[[Report, int], None]
 ) -> None:
-    reporting(sent(config, hub, samples.REPAIRED, exit_code=7), 7)
-    found = submit.run_as_job("run", config, Console())
-    assert found.verdict == "repaired"
-    assert found.publish.notes == (results.WEIGHTS_LOST_NOTE,)
-    assert "gone with it" in (config.out / "report.html").read_text()
-    assert records.from_json(Report, (config.out / "report.json").read_bytes()) == found
+    reporting(report_for(config, hub, samples.REPAIRED, exit_code=7), 7)
+    report = submit.run_as_job("run", config, Console())
+    assert report.verdict == "repaired"
+    assert report.publish.notes == (job_results.WEIGHTS_LOST_NOTE,)
+    assert "lost when it ended" in (config.out / "report.html").read_text()
+    assert records.from_json(Report, (config.out / "report.json").read_bytes()) == report
 
 
-def test_published_weights_are_where_they_were_published(
+def test_published_repair_has_no_note(
     hub: LoopbackHub, config: RunConfig, reporting: Callable[[Report, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_WRITE_TOKEN", "hf_adaWritesWithThisToken")
     config = replace(config, policy=override_section(config.policy, "publish", mode="pull-request"))
     published = records.PublishResult("pull-request", f"{hub.endpoint}/{MODEL}/discussions/1", "a" * 40, MODEL)
-    expected = sent(config, hub, samples.REPAIRED, exit_code=0, publish=published)
+    expected = report_for(config, hub, samples.REPAIRED, exit_code=0, publish=published)
     reporting(expected, 0)
     assert submit.run_as_job("run", config, Console()) == expected
 
 
 @pytest.mark.parametrize("code", [2, 3, 5, 6])
-def test_an_error_inside_is_an_error_here(hub: LoopbackHub, config: RunConfig, holding: Holding, code: int) -> None:
-    holding("error", str(code))
+def test_exit_code_of_the_command_is_kept(
+    hub: LoopbackHub, config: RunConfig, fake_image: HoldImage, code: int
+) -> None:
+    fake_image("error", str(code))
     error = failed(config)
     assert error.exit_code == code
     assert error.what == f"the command ended with {code} in the Job {job_of(hub).id}"
 
 
-def test_a_conflict_leaves_the_report(
+def test_publish_conflict_keeps_the_report(
     hub: LoopbackHub, config: RunConfig, reporting: Callable[[Report, int], None]
 ) -> None:
-    reporting(sent(config, hub, samples.REPAIRED, exit_code=0), 5)
+    reporting(report_for(config, hub, samples.REPAIRED, exit_code=0), 5)
     with pytest.raises(AntidoteError) as raised:
         submit.run_as_job("run", config, Console())
     assert raised.value.exit_code == 5
     assert records.from_json(Report, (config.out / "report.json").read_bytes()).publish.notes == (
-        results.WEIGHTS_LOST_NOTE,
+        job_results.WEIGHTS_LOST_NOTE,
     )
 
 
@@ -226,16 +220,16 @@ def test_a_conflict_leaves_the_report(
         (["error", "0"], "is not of this run: it left no report.json"),
     ],
 )
-def test_an_image_that_holds_something_else(
+def test_wrong_image(
     hub: LoopbackHub,
     config: RunConfig,
-    holding: Holding,
+    fake_image: HoldImage,
     words: list[str],
     what: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(job_logs, "MAX_READS", 2)
-    holding(*words)
+    monkeypatch.setattr(submit, "MAX_LOG_READS", 2)
+    fake_image(*words)
     error = failed(config)
     assert isinstance(error, InfrastructureError)
     assert what in error.what
@@ -249,32 +243,32 @@ def test_an_image_that_holds_something_else(
         ({"policy_sha256": "b" * 64}, "the policy is bbbb"),
     ],
 )
-def test_a_report_of_other_work_is_not_taken(
+def test_report_of_other_work_is_refused(
     hub: LoopbackHub,
     config: RunConfig,
     reporting: Callable[[Report, int], None],
     changed: dict[str, object],
     what: str,
 ) -> None:
-    reporting(sent(config, hub, samples.NOT_REPAIRED, **changed), 0)
+    reporting(report_for(config, hub, samples.NOT_REPAIRED, **changed), 0)
     assert what in failed(config).what
 
 
-def test_a_job_that_times_out(hub: LoopbackHub, config: RunConfig, holding: Holding) -> None:
-    holding("sleep")
+def test_job_times_out(hub: LoopbackHub, config: RunConfig, fake_image: HoldImage) -> None:
+    fake_image("sleep")
     config = replace(config, policy=override_section(config.policy, "jobs", timeout="1s"))
-    assert "was ended after 1 s, its time limit" in failed(config).what
+    assert "timed out after 1 s" in failed(config).what
 
 
-def test_an_image_that_is_not_there(hub: LoopbackHub, config: RunConfig) -> None:
+def test_job_that_never_starts(hub: LoopbackHub, config: RunConfig) -> None:
     hub.store.jobs.broken_images["ghcr.io/org/antidote-ci:1"] = "Failed to pull image: not found"
-    assert "could not fetch its image ghcr.io/org/antidote-ci:1" in failed(config).what
+    assert "could not pull its image ghcr.io/org/antidote-ci:1" in failed(config).what
     hub.store.jobs.broken_images["ghcr.io/org/antidote-ci:1"] = "no machine is free"
     assert "was never started" in failed(config).what
 
 
-def test_a_job_that_somebody_cancels(hub: LoopbackHub, config: RunConfig, holding: Holding) -> None:
-    holding("sleep")
+def test_job_is_cancelled_by_somebody_else(hub: LoopbackHub, config: RunConfig, fake_image: HoldImage) -> None:
+    fake_image("sleep")
 
     def cancel() -> None:
         while not (found := hub.store.jobs.list_jobs("ada")) or found[0].stage != "RUNNING":
@@ -287,7 +281,7 @@ def test_a_job_that_somebody_cancels(hub: LoopbackHub, config: RunConfig, holdin
     thread.join()
 
 
-def test_a_hub_that_refuses(hub: LoopbackHub, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals_of_the_hub(hub: LoopbackHub, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.store.jobs.without_credit.add("ada")
     assert "answered 402 about Jobs of ada" in failed(config).what
     foreign = replace(config, policy=override_section(config.policy, "jobs", namespace="stranger"))
@@ -302,7 +296,7 @@ def test_a_hub_that_refuses(hub: LoopbackHub, config: RunConfig, monkeypatch: py
     assert hub.store.jobs.list_jobs("ada") == []
 
 
-def test_nothing_is_asked_of_a_hub_for_what_a_job_cannot_do(hub: LoopbackHub, config: RunConfig) -> None:
+def test_unsupported_option_sends_no_request(hub: LoopbackHub, config: RunConfig) -> None:
     assert isinstance(failed(replace(config, save_answers=Path("answers.jsonl"))), ConfigurationError)
     assert hub.requests == []
 
@@ -315,32 +309,32 @@ def test_nothing_is_asked_of_a_hub_for_what_a_job_cannot_do(hub: LoopbackHub, co
         ("answer lost", "gateway timed out"),
     ],
 )
-def test_a_log_that_breaks_is_heard_once(
+def test_interrupted_log_is_printed_once(
     hub: LoopbackHub,
     config: RunConfig,
     reporting: Callable[[Report, int], None],
     kinds: tuple[FaultKind, ...],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    hub.faults = Breaking(0, 1.0, list(kinds))
-    reporting(sent(config, hub), 0)
+    hub.faults = LogFaults(0, 1.0, list(kinds))
+    reporting(report_for(config, hub), 0)
     submit.run_as_job("evaluate", config, Console())
-    said = capsys.readouterr().err
-    assert [int(number) for number in re.findall(r"\| line (\d+)", said)] == list(range(20))
+    output = capsys.readouterr().err
+    assert [int(number) for number in re.findall(r"\| line (\d+)", output)] == list(range(20))
     assert len([request for request in hub.requests if request.endswith("/logs")]) > len(kinds)
 
 
-def test_an_answer_that_is_lost_starts_no_second_job(
+def test_lost_answer_starts_no_second_job(
     hub: LoopbackHub, config: RunConfig, reporting: Callable[[Report, int], None]
 ) -> None:
-    hub.faults = Losing(0, 1.0)
-    reporting(sent(config, hub), 0)
+    hub.faults = LostAnswer(0, 1.0)
+    reporting(report_for(config, hub), 0)
     submit.run_as_job("evaluate", config, Console())
     assert job_of(hub).stage == "COMPLETED"
 
 
 def begin(hub: LoopbackHub, config: RunConfig, environment: dict[str, str]) -> "subprocess.Popen[str]":
-    """The command line, as a process."""
+    """Start the command as a process."""
     options = ["--judge=refusal", "--prompts=embedded", f"--out={config.out}", "--on=hf-jobs"]
     return subprocess.Popen(
         [sys.executable, "-m", "antidote_ci", "evaluate", MODEL, *options],
@@ -351,72 +345,69 @@ def begin(hub: LoopbackHub, config: RunConfig, environment: dict[str, str]) -> "
     )
 
 
-def heard(process: "subprocess.Popen[str]", words: str) -> str:
-    """What it says, up to a line with these words."""
-    said = []
+def read_until(process: "subprocess.Popen[str]", words: str) -> str:
+    """The output of the process up to a line with these words."""
+    lines = []
     for line in process.stderr or ():
-        said.append(line)
+        lines.append(line)
         if words in line:
-            return "".join(said)
-    raise AssertionError("".join(said))
+            return "".join(lines)
+    raise AssertionError("".join(lines))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_second_start_follows_and_a_signal_cancels(
+def test_second_command_follows_the_job_and_a_signal_cancels_it(
     hub: LoopbackHub,
     config: RunConfig,
-    holding: Holding,
+    fake_image: HoldImage,
     environment: dict[str, str],
-    number: int,
-    code: int,
 ) -> None:
-    holding("sleep")
-    hub.meanwhile = lambda moment, _, request: (
+    fake_image("sleep")
+    hub.request_hook = lambda moment, _, request: (
         time.sleep(1) if (moment, "/cancel" in request) == ("before", True) else None
     )
     first = begin(hub, config, environment)
-    heard(first, "| evaluate the model")
+    read_until(first, "| evaluate the model")
     first.kill()
     first.communicate()
     second = begin(hub, replace(config, out=config.out.with_name("again")), environment)
-    said = heard(second, "| evaluate the model")
-    assert "a Job does this work already, on t4-small: it is followed" in said
-    second.send_signal(number)
-    heard(second, "cancelling the Job")
-    second.send_signal(signal.SIGTERM)  # who is in a hurry would leave what costs
+    output = read_until(second, "| evaluate the model")
+    assert "a Job for the same work is already running on t4-small: following it" in output
+    second.send_signal(signal.SIGINT)
+    read_until(second, "cancelling the Job")
+    second.send_signal(signal.SIGTERM)  # a second signal must not interrupt the cancellation
     _, rest = second.communicate(timeout=30)
-    assert second.returncode == code, rest
+    assert second.returncode == 130, rest
     job = job_of(hub)
     assert f"{job.id} is cancelled" in rest
     assert job.stage == "CANCELED"
 
 
-def begun(hub: LoopbackHub, job: StoredJob) -> None:
-    """Start this one beside ours, and wait until it runs what the image now holds."""
+def start_job(hub: LoopbackHub, job: StoredJob) -> None:
+    """Start another Job, and wait until it runs."""
     hub.store.jobs.start(replace(job, stage="SCHEDULING", started=None, finished=None), {})
     while (found := hub.store.jobs.find_job(job.namespace, job.id)) is None or found.stage == "SCHEDULING":
         time.sleep(0.02)
 
 
-def test_a_job_of_somebody_else_is_not_followed(
-    hub: LoopbackHub, config: RunConfig, reporting: Callable[[Report, int], None], holding: Holding
+def test_job_of_another_account_is_not_followed(
+    hub: LoopbackHub, config: RunConfig, reporting: Callable[[Report, int], None], fake_image: HoldImage
 ) -> None:
-    """A member of the organisation who starts a Job with our labels does not say how our model does."""
+    """A member of the organisation can start a Job with the same labels."""
     config = replace(config, policy=override_section(config.policy, "jobs", namespace="org"))
-    reporting(sent(config, hub), 0)
+    reporting(report_for(config, hub), 0)
     submit.run_as_job("evaluate", config, Console())
     ours = job_of(hub, "org")
-    holding("sleep")
-    begun(hub, replace(ours, id="e" * 24, initiator="mallory"))
-    reporting(sent(config, hub), 0)
+    fake_image("sleep")
+    start_job(hub, replace(ours, id="e" * 24, initiator="mallory"))
+    reporting(report_for(config, hub), 0)
     submit.run_as_job("evaluate", config, Console())
     jobs = {job.id: job for job in hub.store.jobs.list_jobs("org")}
     assert len(jobs) == 3
     assert jobs["e" * 24].stage == "RUNNING"
-    # Nor is another command of ours that was given these labels.
+    # Another command of the same account with the same labels is not followed either.
     other = replace(ours.spec, command=[*ours.spec.command[:-1], "org/other"])
-    holding("sleep")
-    begun(hub, replace(ours, id="d" * 24, spec=other))
-    reporting(sent(config, hub), 0)
+    fake_image("sleep")
+    start_job(hub, replace(ours, id="d" * 24, spec=other))
+    reporting(report_for(config, hub), 0)
     submit.run_as_job("evaluate", config, Console())
     assert len(hub.store.jobs.list_jobs("org")) == 5

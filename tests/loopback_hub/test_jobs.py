@@ -167,11 +167,11 @@ def test_client_resumes_an_interrupted_log(hub: LoopbackHub) -> None:
     code = "import time\nfor number in range(6): print(number, flush=True); time.sleep(0.1)"
     api, breaks = client(hub), iter([True, False, True])
 
-    def meanwhile(moment: str, _number: int, request: str) -> None:
+    def request_hook(moment: str, _number: int, request: str) -> None:
         if moment == "before" and request.endswith("/logs") and next(breaks, False):
             raise HangUp
 
-    hub.meanwhile = meanwhile
+    hub.request_hook = request_hook
     job = run(api, code)
     assert list(api.fetch_job_logs(job_id=job.id, follow=True)) == [str(number) for number in range(6)]
 

@@ -1,4 +1,4 @@
-"""A service of its own for a test that ends it, and one for those that only use it."""
+"""Fixtures: a service for a test that ends it, and one that the tests of a module share."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,28 +6,28 @@ from pathlib import Path
 import pytest
 
 from tests.report.samples import REPAIRED
-from tests.service.workshop import Repository, Workshop
+from tests.service.service_process import Repository, ServiceProcess
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    """Not started yet."""
-    there = Workshop(tmp_path / "workshop", REPAIRED)
-    yield there
-    there.close()
+def service(tmp_path: Path) -> Iterator[ServiceProcess]:
+    """A service that is not started yet."""
+    process = ServiceProcess(tmp_path / "service", REPAIRED)
+    yield process
+    process.close()
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    """One that serves the tests of a module."""
-    there = Workshop(tmp_path_factory.mktemp("running") / "workshop", REPAIRED)
-    yield there.start()
-    there.close()
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """A running service, shared by a module."""
+    process = ServiceProcess(tmp_path_factory.mktemp("running") / "service", REPAIRED)
+    yield process.start()
+    process.close()
 
 
 @pytest.fixture
-def repository(running: Workshop, request: pytest.FixtureRequest) -> Repository:
-    """One that no other test has, of the service that runs; its runs are short and pass."""
+def repository(running: ServiceProcess, request: pytest.FixtureRequest) -> Repository:
+    """A new repository on the shared service. Its runs are short and pass."""
     running.plan.clear()
     running.runs(seconds=0.05, codes=[0])
     return Repository(running, request.node.name.removeprefix("test_")[:60])

@@ -1,4 +1,4 @@
-"""The door, by real HTTP: who gets in, what is answered, and what an answer never does."""
+"""The HTTP application, tested over HTTP: access control, answers and headers."""
 
 import base64
 import http.client
@@ -12,23 +12,21 @@ from contextlib import suppress
 import httpx2
 import pytest
 
-from antidote_ci.service.app import FILES, SECONDS_FOR_A_BODY
+from antidote_ci.service.app import BODY_SECONDS, FILES
 from antidote_ci.service.events import MAX_BYTES
 from antidote_ci.service.executor import run_folder
 from antidote_ci.service.records import RunRequest
-from tests.service.workshop import HEADER, SECRET, Repository, Workshop, commit, needs_sqlite, payload
-
-pytestmark = needs_sqlite
+from tests.service.service_process import HEADER, SECRET, Repository, ServiceProcess, commit, payload
 
 PAGES = ["/", "/runs/some-run/report.html", "/runs/some-run/report.json", "/runs/some-run/log.txt"]
 
 
 def post(
-    workshop: Workshop, content: bytes | Iterator[bytes], headers: dict[str, str] | None = None
+    service: ServiceProcess, content: bytes | Iterator[bytes], headers: dict[str, str] | None = None
 ) -> httpx2.Response:
-    """A delivery of any kind; the right secret unless another is named."""
+    """Send a delivery, with the right secret unless headers are given."""
     return httpx2.post(
-        workshop.url("/webhook"), content=content, headers=HEADER if headers is None else headers, timeout=20
+        service.url("/webhook"), content=content, headers=HEADER if headers is None else headers, timeout=20
     )
 
 
@@ -36,7 +34,6 @@ def basic(password: str, user: str = "anyone") -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
-@pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize(
     "headers",
     [
@@ -51,37 +48,37 @@ def basic(password: str, user: str = "anyone") -> dict[str, str]:
     ],
     ids=str,
 )
-def test_pages_want_the_secret(running: Workshop, path: str, headers: dict[str, str]) -> None:
-    """All of them, before they say whether anything is there."""
-    answer = httpx2.get(running.url(path), headers=headers)
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"].startswith('Basic realm="antidote-ci"')
+def test_pages_require_the_secret(running: ServiceProcess, headers: dict[str, str]) -> None:
+    """Pages that do not exist answer the same."""
+    for path in PAGES:
+        answer = httpx2.get(running.url(path), headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith('Basic realm="antidote-ci"')
 
 
-def test_secret_opens_the_pages(running: Workshop) -> None:
-    """From a browser as the password of any user, from a script by the header."""
+def test_secret_gives_access_to_the_pages(running: ServiceProcess) -> None:
+    """As the password of any user, or as a header."""
     for headers in (basic(SECRET), basic(SECRET, user=""), HEADER):
         assert httpx2.get(running.url("/"), headers=headers).status_code == 200
         assert httpx2.get(running.url("/runs/some-run/report.html"), headers=headers).status_code == 404
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-Webhook-Secret": ""}, {"X-Webhook-Secret": SECRET + "x"}, basic(SECRET)])
-def test_forged_delivery(repository: Repository, headers: dict[str, str]) -> None:
-    """A browser that knows the password sends no deliveries either."""
+def test_delivery_without_the_secret_is_refused(repository: Repository, headers: dict[str, str]) -> None:
+    """The password of HTTP Basic does not authorise deliveries."""
     (a,) = repository.commits(1)
-    answer = post(repository.workshop, payload(a), headers)
+    answer = post(repository.service, payload(a), headers)
     assert (answer.status_code, answer.json()) == (401, {"detail": "Unauthorized"})
-    assert a not in {entry.request.revision for entry in repository.workshop.entries()}
+    assert a not in {entry.request.revision for entry in repository.service.entries()}
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/metrics", "/runs", "/webhook", "/health"])
-def test_nothing_else_is_there(running: Workshop, path: str) -> None:
-    """No documentation of itself, no list of anything."""
+def test_no_other_routes(running: ServiceProcess, path: str) -> None:
+    """No API documentation and no listings."""
     assert httpx2.get(running.url(path), headers=HEADER).status_code in (404, 405)
 
 
-def test_health_is_for_everyone_and_says_little(running: Workshop) -> None:
-    """Liveness and readiness."""
+def test_health_needs_no_secret(running: ServiceProcess) -> None:
     assert httpx2.get(running.url("/health/live")).json() == {"status": "live"}
     assert httpx2.get(running.url("/health/ready")).json() == {"status": "ready"}
 
@@ -89,8 +86,7 @@ def test_health_is_for_everyone_and_says_little(running: Workshop) -> None:
 @pytest.mark.parametrize(
     ("path", "headers"), [("/", HEADER), ("/", {}), ("/health/live", {}), ("/nowhere", {}), ("/webhook", {})]
 )
-def test_every_answer_is_guarded(running: Workshop, path: str, headers: dict[str, str]) -> None:
-    """No sniffing, no frame, no cache, no name of the server."""
+def test_security_headers_of_every_answer(running: ServiceProcess, path: str, headers: dict[str, str]) -> None:
     answer = httpx2.get(running.url(path), headers=headers)
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["x-frame-options"] == "DENY"
@@ -108,14 +104,14 @@ def chunks(size: int) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("size", [MAX_BYTES + 1, 10 * MAX_BYTES])
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_body_that_is_too_large(running: Workshop, size: int, is_chunked: bool) -> None:
-    """Before anyone asks for the secret, and whether or not its length is announced."""
+def test_large_body_is_refused(running: ServiceProcess, size: int, is_chunked: bool) -> None:
+    """With and without a Content-Length, and before the secret is checked."""
     answer = post(running, chunks(size + 1000) if is_chunked else b" " * size, {})
     assert (answer.status_code, answer.json()) == (413, {"detail": "at most 65536 bytes"})
 
 
-def test_body_of_any_length_is_not_kept(running: Workshop) -> None:
-    """One that is announced with a terabyte is cut off after a mebibyte."""
+def test_endless_body_is_cut_off(running: ServiceProcess) -> None:
+    """The service stops reading after a mebibyte."""
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
     connection.putrequest("POST", "/webhook")
     connection.putheader("Content-Length", str(10**12))
@@ -131,23 +127,16 @@ def test_body_of_any_length_is_not_kept(running: Workshop) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"webhook": {"version": 4}}', payload("not a commit")])
-def test_body_that_is_no_payload(running: Workshop, body: bytes) -> None:
-    """400 with a reason that quotes nothing of it; with a wrong secret not even that."""
+def test_invalid_payload(running: ServiceProcess, body: bytes) -> None:
+    """400 with a reason that quotes nothing of the payload; 401 with a wrong secret."""
     answer = post(running, body)
     assert answer.status_code == 400
     assert 10 < len(answer.json()["detail"]) < 100
     assert post(running, body, {}).status_code == 401
 
 
-def test_payload_of_a_later_version_says_so(running: Workshop) -> None:
-    """Upgrade: the Hub would go on sending."""
-    answer = post(running, payload(commit(1), webhook={"id": "w", "version": 4}))
-    assert answer.status_code == 400
-    assert "version" in answer.json()["detail"]
-
-
-def test_delivery_that_asks_for_nothing(running: Workshop) -> None:
-    """2xx, so that the Hub does not send it again; with the reason."""
+def test_delivery_that_requests_nothing_is_answered_with_2xx(running: ServiceProcess) -> None:
+    """The Hub must not send it again."""
     reasons = [
         post(running, payload(commit(7), repository="other/model")).json(),
         post(
@@ -155,36 +144,35 @@ def test_delivery_that_asks_for_nothing(running: Workshop) -> None:
         ).json(),
         post(running, payload(commit(7), event={"action": "update", "scope": "discussion"})).json(),
     ]
-    assert [each["status"] for each in reasons] == ["ignored"] * 3
-    assert reasons[0]["reason"] == "other/model is not on the list of repositories"
+    assert [answer["status"] for answer in reasons] == ["ignored"] * 3
+    assert reasons[0]["reason"] == "other/model is not on the allow list"
     assert commit(7) not in {entry.request.revision for entry in running.entries()}
 
 
-def test_accepted_delivery_names_its_order(repository: Repository) -> None:
-    """By which it is found again."""
+def test_accepted_delivery_returns_its_request_id(repository: Repository) -> None:
     (a,) = repository.commits(1)
     answer = repository.deliver(a)
-    order = RunRequest(f"org/{repository.name}", a, repository.workshop.settings.policy_sha256)
-    assert (answer.status_code, answer.json()) == (202, {"status": "accepted", "id": order.id})
+    request = RunRequest(f"org/{repository.name}", a, repository.service.settings.policy_sha256)
+    assert (answer.status_code, answer.json()) == (202, {"status": "accepted", "id": request.id})
 
 
 def test_files_of_a_run(repository: Repository) -> None:
-    """Linked from the page, of their kinds, and nothing beside them."""
+    """They are linked from the page, and no other file is served."""
     (a,) = repository.commits(1)
     repository.deliver(a)
     repository.outcome(a)
-    workshop = repository.workshop
-    page = httpx2.get(workshop.url("/"), headers=HEADER).text
-    order = RunRequest(f"org/{repository.name}", a, workshop.settings.policy_sha256)
-    folder = run_folder(order, workshop.settings)
+    service = repository.service
+    page = httpx2.get(service.url("/"), headers=HEADER).text
+    request = RunRequest(f"org/{repository.name}", a, service.settings.policy_sha256)
+    folder = run_folder(request, service.settings)
     for name, (_, kind) in FILES.items():
         link = f"runs/{folder.name}/{name}"
         assert f'href="{link}"' in page
-        answer = httpx2.get(workshop.url(f"/{link}"), headers=HEADER)
+        answer = httpx2.get(service.url(f"/{link}"), headers=HEADER)
         assert answer.headers["content-type"] == kind
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
         assert answer.content
-    assert "this is the log" in httpx2.get(workshop.url(f"/runs/{folder.name}/log.txt"), headers=HEADER).text
+    assert "this is the log" in httpx2.get(service.url(f"/runs/{folder.name}/log.txt"), headers=HEADER).text
     for name in (
         "lock",
         "model/weights",
@@ -193,7 +181,7 @@ def test_files_of_a_run(repository: Repository) -> None:
         "../../policy.toml",
         "%2e%2e/log.txt",
     ):
-        assert raw(workshop, f"/runs/{folder.name}/{name}") == 404
+        assert raw(service, f"/runs/{folder.name}/{name}") == 404
     for path in (
         "/runs/../policy.toml",
         "/runs/%2e%2e/policy.toml",
@@ -201,12 +189,12 @@ def test_files_of_a_run(repository: Repository) -> None:
         "/runs//log.txt",
         "/queue.sqlite",
     ):
-        assert raw(workshop, path) == 404
+        assert raw(service, path) == 404
 
 
-def raw(workshop: Workshop, path: str) -> int:
-    """The status of a path as it is written: clients tidy up what leads upwards."""
-    connection = http.client.HTTPConnection("127.0.0.1", workshop.port, timeout=20)
+def raw(service: ServiceProcess, path: str) -> int:
+    """The status of a path without the normalisation of HTTP clients."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
     connection.putrequest("GET", path)
     connection.putheader(*next(iter(HEADER.items())))
     connection.endheaders()
@@ -215,35 +203,34 @@ def raw(workshop: Workshop, path: str) -> int:
     return status
 
 
-def test_log_of_the_service_has_no_secret(repository: Repository) -> None:
-    """Neither the secret nor a token, whatever was sent; and no line for what strangers send."""
-    workshop = repository.workshop
-    before = len(workshop.said())
-    post(workshop, payload(commit(3)), {"X-Webhook-Secret": "hf_0123456789abcdefghij"})
-    httpx2.get(workshop.url(f"/nowhere?secret={SECRET}"))
-    httpx2.get(workshop.url("/"), headers=basic(SECRET))
-    with socket.create_connection(("127.0.0.1", workshop.port)) as connection:
+def test_service_log_contains_no_secret(repository: Repository) -> None:
+    """And no line about requests of strangers."""
+    service = repository.service
+    before = len(service.said())
+    post(service, payload(commit(3)), {"X-Webhook-Secret": "hf_0123456789abcdefghij"})
+    httpx2.get(service.url(f"/nowhere?secret={SECRET}"))
+    httpx2.get(service.url("/"), headers=basic(SECRET))
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(b"\x00garbage\r\n\r\n")
         assert b"400" in connection.recv(1000)
-    # Orders of other tests may end meanwhile, of other repositories.
-    said = [line for line in workshop.said()[before:].splitlines() if not re.match(r"org/(?!model )", line)]
+    # Requests of other tests may end meanwhile.
+    said = [line for line in service.said()[before:].splitlines() if not re.match(r"org/(?!model )", line)]
     assert said == []
-    assert SECRET not in workshop.said()
-    assert "hf_of_the_tests" not in workshop.said()
+    assert SECRET not in service.said()
+    assert "hf_of_the_tests" not in service.said()
 
 
-def test_answers_stay_fast_while_a_run_computes(repository: Repository) -> None:
-    """The enqueue is one short transaction, and the child is nice."""
-    repository.workshop.runs(seconds=3)
-    a, *others = repository.commits(60)
+def test_answers_are_fast_during_a_run(repository: Repository) -> None:
+    repository.service.runs(seconds=3)
+    a, *others = repository.commits(40)
     repository.deliver(a)
-    repository.workshop.started(a)
+    repository.service.started(a)
     took = []
     with httpx2.Client() as client:
         for other in others:
             began = time.monotonic()
             answer = client.post(
-                repository.workshop.url("/webhook"), content=payload(other, f"org/{repository.name}"), headers=HEADER
+                repository.service.url("/webhook"), content=payload(other, f"org/{repository.name}"), headers=HEADER
             )
             took.append(time.monotonic() - began)
             assert answer.status_code == 202
@@ -252,16 +239,14 @@ def test_answers_stay_fast_while_a_run_computes(repository: Repository) -> None:
 
 
 @pytest.mark.slow
-def test_body_that_never_comes(running: Workshop) -> None:
-    """408, and the connection is free again."""
+def test_incomplete_body_times_out(running: ServiceProcess) -> None:
     with socket.create_connection(("127.0.0.1", running.port), timeout=60) as connection:
         connection.sendall(b"POST /webhook HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n")
         began = time.monotonic()
         assert b"408" in connection.recv(1000).splitlines()[0]
-        assert time.monotonic() - began >= SECONDS_FOR_A_BODY - 1
+        assert time.monotonic() - began >= BODY_SECONDS - 1
         assert connection.recv(1000) in (b"", json.dumps({"detail": "Request Timeout"}, separators=(",", ":")).encode())
 
 
-def test_listens_where_it_says(running: Workshop) -> None:
-    """On one address alone."""
+def test_listens_on_one_address(running: ServiceProcess) -> None:
     assert re.findall(r"listening on (\S+)", running.said()) == [f"http://127.0.0.1:{running.port}"]

@@ -1,4 +1,4 @@
-"""What a delivery says: the Hub's own words understood, and everything else refused without a stumble."""
+"""Parsing of deliveries: payloads of the Hub are understood, everything else raises BadPayload."""
 
 import json
 import random
@@ -17,7 +17,7 @@ OLD, NEW = "0" * 40, "a" * 40
 
 def payload(**changed: object) -> dict[str, Any]:
     """A push to main, word for word as the Hub tells it, with other values by their names."""
-    said: dict[str, Any] = {
+    document: dict[str, Any] = {
         "event": {"action": "update", "scope": "repo.content"},
         "repo": {
             "type": "model",
@@ -35,11 +35,11 @@ def payload(**changed: object) -> dict[str, Any]:
         "updatedRefs": [{"ref": "refs/heads/main", "oldSha": OLD, "newSha": NEW}],
         "webhook": {"id": "6390e855e30d9209411de93b", "version": 3},
     }
-    return said | changed
+    return document | changed
 
 
-def body(said: object) -> bytes:
-    return json.dumps(said).encode()
+def body(document: object) -> bytes:
+    return json.dumps(document).encode()
 
 
 def refused(content: bytes) -> str:
@@ -48,28 +48,28 @@ def refused(content: bytes) -> str:
     return str(raised.value)
 
 
-def test_a_push_to_main() -> None:
+def test_push_to_main() -> None:
     update = RefUpdate("refs/heads/main", NEW)
     assert parse_event(body(payload())) == WebhookEvent("repo.content", "model", "org/model", (update,))
 
 
-def test_what_is_new_is_no_error() -> None:
-    said = payload(movedTo={"name": "a/b"}, comment={"id": 1}, somethingNew=[[[]]])
-    said["event"] |= {"scope": "repo.content.lfs", "action": "rewrite"}
-    said["repo"] |= {"type": "kernel", "size": 1}
-    said["updatedRefs"].append({"ref": "refs/pr/1", "oldSha": None, "newSha": NEW, "by": "ada"})
-    event = parse_event(body(said))
+def test_unknown_fields_are_ignored() -> None:
+    document = payload(movedTo={"name": "a/b"}, comment={"id": 1}, somethingNew=[[[]]])
+    document["event"] |= {"scope": "repo.content.lfs", "action": "rewrite"}
+    document["repo"] |= {"type": "kernel", "size": 1}
+    document["updatedRefs"].append({"ref": "refs/pr/1", "oldSha": None, "newSha": NEW, "by": "ada"})
+    event = parse_event(body(document))
     assert (event.scope, event.kind) == ("repo.content.lfs", "kernel")
     assert event.updates[1] == RefUpdate("refs/pr/1", NEW)
 
 
-def test_what_is_not_used_may_be_anything() -> None:
-    said = payload(event={"scope": "repo.content"}, updatedRefs=[{"ref": "refs/heads/main", "newSha": NEW}])
-    assert parse_event(body(said)) == parse_event(body(payload()))
+def test_unused_fields_may_be_missing() -> None:
+    document = payload(event={"scope": "repo.content"}, updatedRefs=[{"ref": "refs/heads/main", "newSha": NEW}])
+    assert parse_event(body(document)) == parse_event(body(payload()))
 
 
-def test_a_branch_may_be_called_anything() -> None:
-    # Somebody who may push names a branch beside main, and must not make the push of main unreadable by it.
+def test_strange_branch_names_do_not_hide_main() -> None:
+    # Somebody with write access could otherwise hide an update of main behind the name of another branch.
     names = ["refs/heads/\ud800", "refs/heads/\udcff\n::error::", "refs/heads/\x00", "", "\U0001f600" * 1000]
     refs = [{"ref": name, "oldSha": "none", "newSha": NEW} for name in names]
     event = parse_event(body(payload(updatedRefs=[*refs, {"ref": "refs/heads/main", "oldSha": None, "newSha": NEW}])))
@@ -79,22 +79,22 @@ def test_a_branch_may_be_called_anything() -> None:
 
 
 @pytest.mark.parametrize("absent", [None, []])
-def test_without_references_the_head_is_what_moved(absent: object) -> None:
+def test_without_references_the_head_counts(absent: object) -> None:
     (update,) = parse_event(body(payload(updatedRefs=absent))).updates
     assert update == RefUpdate("refs/heads/main", NEW)
-    said = payload(updatedRefs=absent, event={"action": "update", "scope": "discussion"})
-    assert parse_event(body(said)).updates == ()
+    document = payload(updatedRefs=absent, event={"action": "update", "scope": "discussion"})
+    assert parse_event(body(document)).updates == ()
 
 
 @pytest.mark.parametrize("version", [1, 2, 4, 10**4000, -3])
-def test_another_version_says_so(version: int) -> None:
+def test_other_versions_are_refused(version: int) -> None:
     message = refused(body(payload(webhook={"id": "a", "version": version})))
-    assert "webhook.version is another than 3" in message
+    assert "webhook.version is not 3" in message
     assert "upgrade" in message
 
 
 @pytest.mark.parametrize("version", [None, "3", 3.0, True, [3]])
-def test_no_version_at_all(version: object) -> None:
+def test_invalid_version(version: object) -> None:
     assert "webhook.version" in refused(body(payload(webhook={"version": version})))
 
 
@@ -126,28 +126,28 @@ def test_no_version_at_all(version: object) -> None:
         "org/" + "n" * 97,
     ],
 )
-def test_what_the_hub_calls_no_repository(name: str) -> None:
-    said = payload()
-    said["repo"]["name"] = name
-    assert "repo.name" in refused(body(said))
+def test_invalid_repository_names(name: str) -> None:
+    document = payload()
+    document["repo"]["name"] = name
+    assert "repo.name" in refused(body(document))
 
 
 @pytest.mark.parametrize("sha", ["", "a" * 39, "A" * 40, "a" * 41, "g" * 40, "a" * 40 + "\n", 7, True, [NEW], "main"])
-def test_what_is_no_commit(sha: object) -> None:
+def test_invalid_commits(sha: object) -> None:
     assert "newSha" in refused(body(payload(updatedRefs=[{"ref": "refs/heads/main", "newSha": sha}])))
-    said = payload(updatedRefs=None)
-    said["repo"]["headSha"] = sha
-    assert "repo.headSha" in refused(body(said))
+    document = payload(updatedRefs=None)
+    document["repo"]["headSha"] = sha
+    assert "repo.headSha" in refused(body(document))
 
 
-def test_said_twice_is_not_said() -> None:
+def test_duplicate_keys_are_refused() -> None:
     text = json.dumps(payload())
     for twice in (
         text.replace('"name":', '"name": "org/harmless", "name":'),
         text.replace('"version": 3', '"version": 3, "version": 4'),
         text[:-1] + ', "tags": 1, "tags": 2}',
     ):
-        assert refused(twice.encode()) == "the payload says something twice"
+        assert refused(twice.encode()) == "the payload contains a duplicate key"
 
 
 @pytest.mark.parametrize(
@@ -172,11 +172,11 @@ def test_said_twice_is_not_said() -> None:
         b"'{}'",
     ],
 )
-def test_what_is_no_payload(content: bytes) -> None:
+def test_invalid_payloads(content: bytes) -> None:
     assert len(refused(content)) < 100
 
 
-def test_the_largest_body() -> None:
+def test_size_limit() -> None:
     text = body(payload(filler=""))
     full = text.replace(b'"filler": ""', b'"filler": "' + b"x" * (MAX_BYTES - len(text)) + b'"')
     assert len(full) == MAX_BYTES
@@ -192,21 +192,21 @@ JSON = st.recursive(
 
 
 def read(content: bytes) -> None:
-    """It is understood, or refused; nothing else ever happens, and what is understood can be printed and stored."""
-    said = ""
+    """Parsing succeeds or raises BadPayload. A parsed event can be printed and stored."""
+    document = ""
     try:
         event = parse_event(content)
     except BadPayload as error:
-        said = str(error)
-    if said:
-        assert said.isascii(), said
-        assert said.isprintable(), said
+        document = str(error)
+    if document:
+        assert document.isascii(), document
+        assert document.isprintable(), document
         return
     text = json.dumps([event.scope, event.kind, event.repository])
     assert text.isascii()
     assert "\\" not in text, "nothing that had to be escaped"
     assert json.dumps([update.ref for update in event.updates], ensure_ascii=False).encode()
-    assert all(update.new is None or len(update.new) == 40 for update in event.updates)
+    assert all(update.revision is None or len(update.revision) == 40 for update in event.updates)
 
 
 @given(st.binary())
@@ -238,20 +238,20 @@ PLACES = (
 
 
 @given(st.lists(st.tuples(st.sampled_from(PLACES), JSON), min_size=1, max_size=3))
-def test_anything_in_any_place(changes: list[tuple[tuple[str | int, ...], object]]) -> None:
-    said = payload()
+def test_any_json_in_any_field(changes: list[tuple[tuple[str | int, ...], object]]) -> None:
+    document = payload()
     for (*path, last), value in changes:
-        at: Any = said
+        at: Any = document
         # What was put elsewhere may have taken the place away.
         with suppress(TypeError, KeyError, IndexError):
             for step in path:
                 at = at[step]
             at[last] = value
-    read(json.dumps(said).encode())
+    read(json.dumps(document).encode())
 
 
 @given(st.integers(0, 2**32))
-def test_broken_bytes(seed: int) -> None:
+def test_damaged_payloads(seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311
     content = bytearray(body(payload()))
     for _ in range(chance.randint(1, 8)):

@@ -1,4 +1,4 @@
-"""One run as a child process: what it is given, how it ends, and what becomes of one that was left behind."""
+"""A run as a child process: arguments, environment, outcomes, shutdown and orphans."""
 
 import dataclasses
 import os
@@ -18,139 +18,136 @@ from antidote_ci.service import executor
 from antidote_ci.service.records import RunOutcome, RunRequest, RunTask
 from antidote_ci.service.settings import RunSettings
 from tests.report.samples import BARE, FAILED, INCONCLUSIVE, REPAIRED
-from tests.service.workshop import Workshop, commit, is_alive
+from tests.service.service_process import ServiceProcess, commit, is_alive
 
-ORDER = RunRequest("org/model", commit(1), Policy().sha256())
-TASK = RunTask(ORDER, "run")
+REQUEST = RunRequest("org/model", commit(1), Policy().sha256())
+TASK = RunTask(REQUEST, "run")
 
 
-def prepared(workshop: Workshop) -> RunSettings:
-    workshop.settings.folder.mkdir(exist_ok=True)
-    workshop.settings.write_policy()
-    return workshop.settings
+def prepared(service: ServiceProcess) -> RunSettings:
+    service.settings.folder.mkdir(exist_ok=True)
+    service.settings.write_policy()
+    return service.settings
 
 
 def in_thread(task: RunTask, settings: RunSettings, stopping: threading.Event) -> tuple[threading.Thread, list[object]]:
-    found: list[object] = []
+    results: list[object] = []
 
     def run() -> None:
         try:
-            found.append(executor.execute_run(task, settings, stopping))
+            results.append(executor.execute_run(task, settings, stopping))
         except Terminated:
-            found.append("terminated")
+            results.append("terminated")
 
     thread = threading.Thread(target=run)
     thread.start()
-    return thread, found
+    return thread, results
 
 
 @pytest.mark.parametrize(("report", "code"), [(BARE, 0), (REPAIRED, 0), (REPAIRED, 7), (FAILED, 1), (INCONCLUSIVE, 4)])
-def test_verdict_is_the_reports(workshop: Workshop, report: records.Report, code: int) -> None:
-    """The exit code says that there is one, the report which."""
-    workshop.write(report=records.to_json(report))
-    workshop.runs(codes=[code])
-    outcome = executor.execute_run(TASK, prepared(workshop))
+def test_verdict_comes_from_the_report(service: ServiceProcess, report: records.Report, code: int) -> None:
+    """The exit code only says that there is a verdict."""
+    service.write(report=records.to_json(report))
+    service.runs(codes=[code])
+    outcome = executor.execute_run(TASK, prepared(service))
     assert (outcome.state, outcome.reason, outcome.exit_code) == (report.verdict, report.reason, code)
     assert outcome.report is not None
-    assert (workshop.settings.folder / outcome.report / "report.json").is_file()
+    assert (service.settings.folder / outcome.report / "report.json").is_file()
     assert not executor.is_retryable(outcome)
 
 
 @pytest.mark.parametrize("changes", [{"policy_sha256": "0" * 64}, {"source": REPAIRED.source}, {"exit_code": 0}])
-def test_a_report_of_other_work_is_none(workshop: Workshop, changes: dict[str, object]) -> None:
-    """Of another policy, another commit, or an end that the process did not come to."""
-    settings = prepared(workshop)
-    source = dataclasses.replace(REPAIRED.source, revision=ORDER.revision)
-    right = dataclasses.replace(REPAIRED, source=source, policy_sha256=ORDER.policy, exit_code=7)
-    workshop.runs(codes=[7], another=True)
-    workshop.write(report=records.to_json(right))
+def test_report_of_other_work_is_ignored(service: ServiceProcess, changes: dict[str, object]) -> None:
+    """Another policy, another commit, or another exit code."""
+    settings = prepared(service)
+    source = dataclasses.replace(REPAIRED.source, revision=REQUEST.revision)
+    right = dataclasses.replace(REPAIRED, source=source, policy_sha256=REQUEST.policy, exit_code=7)
+    service.runs(codes=[7], another=True)
+    service.write(report=records.to_json(right))
     assert executor.execute_run(TASK, settings).state == "repaired"
-    workshop.write(report=records.to_json(dataclasses.replace(right, **changes)))  # type: ignore[arg-type]
+    service.write(report=records.to_json(dataclasses.replace(right, **changes)))  # type: ignore[arg-type]
     assert executor.execute_run(TASK, settings).state == "error"
 
 
-@pytest.mark.parametrize(("code", "again"), [(2, False), (6, False), (3, True), (5, True), (-9, True), (143, True)])
-def test_other_ends_are_errors(workshop: Workshop, code: int, again: bool) -> None:
-    """A report that an earlier attempt left is not taken for this one's."""
-    settings = prepared(workshop)
+@pytest.mark.parametrize(("code", "retryable"), [(2, False), (6, False), (3, True), (5, True), (-9, True), (143, True)])
+def test_other_exit_codes_are_errors(service: ServiceProcess, code: int, retryable: bool) -> None:
+    """The report of an earlier attempt is ignored."""
+    settings = prepared(service)
     executor.execute_run(TASK, settings)
-    workshop.runs(codes=[code], says="the Hub answered with nonsense")
+    service.runs(codes=[code], says="the Hub answered with nonsense")
     outcome = executor.execute_run(TASK, settings)
     assert outcome == RunOutcome("error", "the Hub answered with nonsense", code, seconds=outcome.seconds)
-    assert executor.is_retryable(outcome) is again
+    assert executor.is_retryable(outcome) is retryable
 
 
-def test_an_earlier_attempts_error_is_not_the_reason_of_the_last(workshop: Workshop) -> None:
-    """Both are in one log."""
-    settings = prepared(workshop)
-    workshop.runs(codes=[3, -9], says="the Hub answered with nonsense")
+def test_reason_is_the_error_of_the_last_attempt(service: ServiceProcess) -> None:
+    """All attempts write to one log."""
+    settings = prepared(service)
+    service.runs(codes=[3, -9], says="the Hub answered with nonsense")
     assert executor.execute_run(TASK, settings).reason == "the Hub answered with nonsense"
-    workshop.runs(says="")
-    assert executor.execute_run(TASK, settings).reason == "the run ended with signal 9, and left no report"
-    assert (executor.run_folder(ORDER, settings) / "log.txt").read_text().count("this is the log") == 2
+    service.runs(says="")
+    assert executor.execute_run(TASK, settings).reason == "the run ended with signal 9 and left no report"
+    assert (executor.run_folder(REQUEST, settings) / "log.txt").read_text().count("this is the log") == 2
 
 
 @pytest.mark.parametrize("report", ["", "{}", "null", '{"verdict": "pass"}'])
-def test_verdict_without_a_report_is_none(workshop: Workshop, report: str) -> None:
-    """An exit code alone would be believed of anything."""
-    workshop.write(report=report)
-    outcome = executor.execute_run(TASK, prepared(workshop))
-    assert (outcome.state, outcome.reason) == ("error", "the run ended with exit 0, and left no report")
+def test_exit_code_without_a_report_is_an_error(service: ServiceProcess, report: str) -> None:
+    service.write(report=report)
+    outcome = executor.execute_run(TASK, prepared(service))
+    assert (outcome.state, outcome.reason) == ("error", "the run ended with exit 0 and left no report")
 
 
-def test_child_gets_what_it_needs_and_no_secret_of_the_service(workshop: Workshop) -> None:
-    """Tokens as they are; neither the service's own secrets nor options that would change the policy."""
-    given = {
+def test_child_environment(service: ServiceProcess) -> None:
+    """Tokens are passed on; secrets of the service and options that would change the policy are not."""
+    passed = {
         "HF_TOKEN": "hf_read",
         "HF_WRITE_TOKEN": "hf_write",
         "HF_JOBS_TOKEN": "hf_jobs",
         "ANTIDOTE_JUDGE_KEY": "key",
         "ANTIDOTE_CACHE": "cache",
     }
-    kept = {
+    removed = {
         "ANTIDOTE_WEBHOOK_SECRET": "s" * 32,
-        "ANTIDOTE_DATABASE": "postgresql://u:p@h/d",
         "ANTIDOTE_PUBLISH": "repo",
     }
-    assert executor.child_environment(given | kept) == given
-    executor.execute_run(TASK, prepared(workshop))
-    started = workshop.started(ORDER.revision)
-    folder = executor.run_folder(ORDER, workshop.settings)
-    policy = str(workshop.settings.policy_file.absolute())
+    assert executor.child_environment(passed | removed) == passed
+    executor.execute_run(TASK, prepared(service))
+    started = service.started(REQUEST.revision)
+    folder = executor.run_folder(REQUEST, service.settings)
+    policy = str(service.settings.policy_file.absolute())
     assert started["arguments"] == [
-        *("run", "org/model", "--revision", ORDER.revision, "--policy", policy, "--out", str(folder / "out"))
+        *("run", "org/model", "--revision", REQUEST.revision, "--policy", policy, "--out", str(folder / "out"))
     ]
     assert not any(name.startswith("ANTIDOTE_") and name != "ANTIDOTE_CACHE" for name in started["environment"])
     assert "this is the log" in (folder / "log.txt").read_text()
 
 
-def test_jobs_are_the_same_child(workshop: Workshop) -> None:
-    """Where it happens is one more argument."""
-    here = executor.child_arguments(TASK, workshop.settings)
-    there = executor.child_arguments(TASK, dataclasses.replace(workshop.settings, on="hf-jobs"))
-    assert there == [*here, "--on", "hf-jobs"]
-    assert executor.child_arguments(RunTask(ORDER, "evaluate"), workshop.settings)[-8] == "evaluate"
+def test_on_hf_jobs_adds_one_argument(service: ServiceProcess) -> None:
+    local = executor.child_arguments(TASK, service.settings)
+    job = executor.child_arguments(TASK, dataclasses.replace(service.settings, on="hf-jobs"))
+    assert job == [*local, "--on", "hf-jobs"]
+    assert executor.child_arguments(RunTask(REQUEST, "evaluate"), service.settings)[-8] == "evaluate"
 
 
-def test_an_edit_of_a_file_that_the_policy_names_waits_for_the_next_start(tmp_path: Path) -> None:
-    """Else every verdict after it would be one under another policy."""
+def test_policy_files_are_copied_at_the_start(tmp_path: Path) -> None:
+    """An edit would otherwise change the policy of later runs."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("old")
-    asked = override_section(Policy(), "evaluation", prompts=str(rows))
-    settings = RunSettings(asked, tmp_path / "service")
+    policy = override_section(Policy(), "evaluation", prompts=str(rows))
+    settings = RunSettings(policy, tmp_path / "service")
     settings.folder.mkdir()
     settings.write_policy()
-    order = settings.policy_sha256
+    sha256 = settings.policy_sha256
     rows.write_text("new")
-    assert read_policy(settings.policy_file).sha256() == order
-    assert override_section(asked, "evaluation", prompts=str(rows)).sha256() != order
+    assert read_policy(settings.policy_file).sha256() == sha256
+    assert override_section(policy, "evaluation", prompts=str(rows)).sha256() != sha256
     rows.unlink()
     with pytest.raises(ConfigurationError, match=r"rows\.jsonl"):
         settings.write_policy()
 
 
-def test_our_own_command_line_is_what_runs(tmp_path: Path) -> None:
-    """With nothing to stand in for it: no Hub answers, and the reason is the one that it gives."""
+def test_real_command_line_is_started(tmp_path: Path) -> None:
+    """The Hub is unreachable, and the outcome contains the error of the command."""
     settings = RunSettings(Policy(), tmp_path / "service")
     settings.folder.mkdir()
     settings.write_policy()
@@ -158,8 +155,8 @@ def test_our_own_command_line_is_what_runs(tmp_path: Path) -> None:
     script = (
         "from pathlib import Path; from antidote_ci.policy import Policy; from antidote_ci.service import executor\n"
         "from antidote_ci.service.records import *; from antidote_ci.service.settings import RunSettings\n"
-        f"order = RunRequest('org/model', '{commit(1)}', '{settings.policy_sha256}')\n"
-        f"print(executor.execute_run(RunTask(order, 'run'), RunSettings(Policy(), Path({str(settings.folder)!r}))))"
+        f"request = RunRequest('org/model', '{commit(1)}', '{settings.policy_sha256}')\n"
+        f"print(executor.execute_run(RunTask(request, 'run'), RunSettings(Policy(), Path({str(settings.folder)!r}))))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], env=os.environ | dead, capture_output=True, text=True, timeout=60, check=True
@@ -169,103 +166,101 @@ def test_our_own_command_line_is_what_runs(tmp_path: Path) -> None:
     assert "127.0.0.1:9" in done.stdout
 
 
-def test_weights_go_once_they_are_published(workshop: Workshop) -> None:
-    """Every order would leave a copy otherwise; what was not published stays."""
-    settings = prepared(workshop)
-    weights = executor.run_folder(ORDER, settings) / "out" / "model"
+def test_published_weights_are_removed(service: ServiceProcess) -> None:
+    """Weights that were not published stay."""
+    settings = prepared(service)
+    weights = executor.run_folder(REQUEST, settings) / "out" / "model"
     for url in (None, "https://hub.example/org/model/discussions/1"):
         publish = dataclasses.replace(REPAIRED.publish, url=url)
-        workshop.write(report=records.to_json(dataclasses.replace(REPAIRED, publish=publish)))
+        service.write(report=records.to_json(dataclasses.replace(REPAIRED, publish=publish)))
         assert executor.execute_run(TASK, settings).url == url
         assert weights.is_dir() is (url is None)
 
 
-def test_stopping_ends_the_child_and_not_the_order(workshop: Workshop) -> None:
-    """It hears SIGTERM, so that it leaves what the next attempt goes on with."""
-    workshop.runs(seconds=60)
+def test_stopping_ends_the_child(service: ServiceProcess) -> None:
+    """The child gets SIGTERM, so that the next attempt can continue its work."""
+    service.runs(seconds=60)
     stopping = threading.Event()
-    thread, found = in_thread(TASK, prepared(workshop), stopping)
-    pid = workshop.started(ORDER.revision)["pid"]
+    thread, results = in_thread(TASK, prepared(service), stopping)
+    pid = service.started(REQUEST.revision)["pid"]
     assert os.getpriority(os.PRIO_PROCESS, pid) >= executor.NICE
     stopping.set()
     thread.join(10)
-    assert found == ["terminated"]
-    assert [each["pid"] for each in workshop.ledger("terminated")] == [pid]
+    assert results == ["terminated"]
+    assert [entry["pid"] for entry in service.ledger("terminated")] == [pid]
     assert not is_alive(pid)
 
 
-def test_end_that_came_just_before_the_signal_counts(workshop: Workshop) -> None:
-    """Nothing that was done is done again."""
-    workshop.runs(seconds=1, deaf=True)
+def test_verdict_just_before_the_signal_counts(service: ServiceProcess) -> None:
+    service.runs(seconds=1, deaf=True)
     stopping = threading.Event()
-    thread, found = in_thread(TASK, prepared(workshop), stopping)
-    workshop.started(ORDER.revision)
+    thread, results = in_thread(TASK, prepared(service), stopping)
+    service.started(REQUEST.revision)
     stopping.set()
     thread.join(10)
-    assert isinstance(found[0], RunOutcome)
-    assert found[0].state == "repaired"
+    assert isinstance(results[0], RunOutcome)
+    assert results[0].state == "repaired"
 
 
 @pytest.mark.parametrize("deaf", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_child_of_a_killed_service_is_ended_before_its_successor_begins(workshop: Workshop, deaf: bool) -> None:
-    """No two ever work in one folder."""
-    workshop.runs(seconds=60, deaf=deaf)
-    settings = prepared(workshop)
+def test_orphan_is_ended_before_the_run_is_repeated(service: ServiceProcess, deaf: bool) -> None:
+    service.runs(seconds=60, deaf=deaf)
+    settings = prepared(service)
     script = (
-        "import sys; from pathlib import Path; from tests.service.workshop import *\n"
+        "import sys; from pathlib import Path; from tests.service.service_process import *\n"
         "from antidote_ci.service import executor\n"
-        f"settings = settings_of(Path({str(workshop.folder)!r}), Policy())\n"
-        f"executor.execute_run(RunTask(RunRequest('org/model', '{ORDER.revision}', '{ORDER.policy}'), 'run'), settings)"
+        f"settings = settings_of(Path({str(service.folder)!r}), Policy())\n"
+        f"request = RunRequest('org/model', '{REQUEST.revision}', '{REQUEST.policy}')\n"
+        "executor.execute_run(RunTask(request, 'run'), settings)"
     )
-    service = subprocess.Popen([sys.executable, "-c", script])
-    left = workshop.started(ORDER.revision)["pid"]
-    service.kill()
-    service.wait()
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    left = service.started(REQUEST.revision)["pid"]
+    parent.kill()
+    parent.wait()
     assert is_alive(left)
-    workshop.runs(seconds=0.1)
+    service.runs(seconds=0.1)
     assert executor.execute_run(TASK, settings).state == "repaired"
-    first, second = workshop.ledger("start")
-    ended = workshop.ledger("terminated")[0]["at"]
+    first, second = service.ledger("start")
+    ended = service.ledger("terminated")[0]["at"]
     assert not is_alive(left)
     assert first["at"] < ended < second["at"]
 
 
-def test_leftovers_are_ended_whatever_the_queue_says(workshop: Workshop) -> None:
-    """Of orders that will not be gone on with, too; folders in which nobody works are left as they are."""
-    workshop.runs(seconds=60)
-    settings = prepared(workshop)
-    folder = executor.run_folder(ORDER, settings)
+def test_all_orphans_are_ended_at_the_start(service: ServiceProcess) -> None:
+    """Including those of requests that are not repeated. Folders without a process are left alone."""
+    service.runs(seconds=60)
+    settings = prepared(service)
+    folder = executor.run_folder(REQUEST, settings)
     folder.mkdir(parents=True)
-    (folder / "lock").write_text(str(os.getpid()))  # an old number, which is another's by now
-    other = RunTask(RunRequest("org/model", commit(2), ORDER.policy), "run")
+    (folder / "lock").write_text(str(os.getpid()))  # an old process id, which another process has now
+    other = RunTask(RunRequest("org/model", commit(2), REQUEST.policy), "run")
     script = (
-        "from pathlib import Path; from tests.service.workshop import *; from antidote_ci.service import executor\n"
-        f"settings = settings_of(Path({str(workshop.folder)!r}), Policy())\n"
-        f"executor.execute_run(RunTask(RunRequest('org/model', '{commit(2)}', '{ORDER.policy}'), 'run'), settings)"
+        "from pathlib import Path; from tests.service.service_process import *\n"
+        "from antidote_ci.service import executor\n"
+        f"settings = settings_of(Path({str(service.folder)!r}), Policy())\n"
+        f"executor.execute_run(RunTask(RunRequest('org/model', '{commit(2)}', '{REQUEST.policy}'), 'run'), settings)"
     )
-    service = subprocess.Popen([sys.executable, "-c", script])
-    left = workshop.started(other.order.revision)["pid"]
-    service.kill()
-    service.wait()
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    left = service.started(other.request.revision)["pid"]
+    parent.kill()
+    parent.wait()
     executor.end_orphans(settings)
     assert not is_alive(left)
-    assert [each["pid"] for each in workshop.ledger("terminated")] == [left]
+    assert [entry["pid"] for entry in service.ledger("terminated")] == [left]
 
 
-def test_command_that_is_not_there(workshop: Workshop) -> None:
-    """An error of the machine, in our words."""
-    settings = dataclasses.replace(prepared(workshop), command=("/nowhere/antidote-ci",))
+def test_missing_command(service: ServiceProcess) -> None:
+    settings = dataclasses.replace(prepared(service), command=("/nowhere/antidote-ci",))
     with pytest.raises(InfrastructureError, match="cannot be started"):
         executor.execute_run(TASK, settings)
 
 
 @given(st.text(min_size=1, max_size=200), st.text(max_size=60))
-def test_folder_of_a_run_is_one_name_of_its_own(repository: str, revision: str) -> None:
-    """Whatever a repository is called: no way out, and no two orders in one."""
+def test_run_folder_is_a_unique_safe_name(repository: str, revision: str) -> None:
     settings = RunSettings(Policy(), Path("/service"))
-    order = RunRequest(repository, "".join(c for c in revision if c in "0123456789abcdef"), "p" * 64)
-    folder = executor.run_folder(order, settings)
+    request = RunRequest(repository, "".join(c for c in revision if c in "0123456789abcdef"), "p" * 64)
+    folder = executor.run_folder(request, settings)
     assert folder.parent == Path("/service/runs")
     assert len(folder.name) < 120
     assert folder.resolve() == folder
-    assert executor.run_folder(dataclasses.replace(order, policy="q" * 64), settings) != folder
+    assert executor.run_folder(dataclasses.replace(request, policy="q" * 64), settings) != folder

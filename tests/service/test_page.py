@@ -1,4 +1,4 @@
-"""The page of the service: complete, and safe whatever repositories and errors are called."""
+"""The page of the service: content, and safety against hostile names and messages."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,8 +21,8 @@ ALLOWED_TAGS = {
 }
 
 
-class Read(HTMLParser):
-    """What a browser would see: tags, addresses and text."""
+class ParsedPage(HTMLParser):
+    """Tags, attributes, addresses and text of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -48,31 +48,29 @@ def ended(outcome: RunOutcome, repository: str = "org/model", revision: str = "a
 
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
 def test_hostile_names_are_only_text(repository: str, revision: str, reason: str, url: str) -> None:
-    """No tag, no attribute and no address that the template does not write itself."""
+    """The page has no tag, attribute or address beyond those of the template."""
     outcome = RunOutcome("repaired", reason, 0, url, "runs/x/out", 12.0)
     waiting = RunRecord(RunRequest(repository, revision, "p"), "waiting", None, 1_795_580_000.0)
-    seen = Read(page.render_runs_page([waiting], [waiting], [ended(outcome, repository, revision)], SERVING))
-    assert seen.tags <= ALLOWED_TAGS
-    assert seen.attributes <= {
+    parsed = ParsedPage(page.render_runs_page([waiting], [waiting], [ended(outcome, repository, revision)], SERVING))
+    assert parsed.tags <= ALLOWED_TAGS
+    assert parsed.attributes <= {
         *("lang", "charset", "name", "content", "class", "id", "aria-labelledby", "scope", "data-label", "href", "rel")
     }
-    for address in seen.addresses:
+    for address in parsed.addresses:
         assert address.startswith(("runs/", "http://", "https://"))
 
 
-def test_link_to_what_was_published_is_one() -> None:
-    """And nothing else that a report may hold there."""
+def test_only_http_urls_become_links() -> None:
     for url, is_shown in [("https://hub/x", True), ("javascript:alert(1)", False), ("data:text/html,x", False)]:
-        seen = Read(
+        parsed = ParsedPage(
             page.render_runs_page([], [], [ended(RunOutcome("repaired", "why", 0, url, "runs/x/out"))], SERVING)
         )
-        assert (url in seen.addresses) is is_shown
+        assert (url in parsed.addresses) is is_shown
 
 
-def test_everything_that_people_want_to_know() -> None:
-    """Which commit, which verdict, why, when, and under what."""
+def test_page_shows_commits_outcomes_and_settings() -> None:
     entries = [ended(RunOutcome(state, f"because of {state}", 0, seconds=75.0)) for state in page.OUTCOME_NAMES]  # type: ignore[arg-type]
-    text = Read(page.render_runs_page([], [], entries, SERVING)).text
+    text = ParsedPage(page.render_runs_page([], [], entries, SERVING)).text
     for state, name in page.OUTCOME_NAMES.items():
         assert name in text
         assert f"because of {state}" in text
@@ -88,15 +86,13 @@ def test_everything_that_people_want_to_know() -> None:
     assert "s" * 40 not in text
 
 
-def test_nothing_yet() -> None:
-    """The page of a service that has just started."""
-    text = Read(page.render_runs_page([], [], [], SERVING)).text
+def test_empty_page() -> None:
+    text = ParsedPage(page.render_runs_page([], [], [], SERVING)).text
     assert text.count("Nothing.") == 2
     assert "Nothing yet." in text
 
 
 @given(st.integers(0, 300))
-def test_count_says_when_it_is_not_the_whole(count: int) -> None:
-    """Only the latest are read."""
+def test_count_of_a_truncated_list(count: int) -> None:
     shown = page._format_count([ended(RunOutcome("pass", "why"))] * count)
     assert shown == (str(count) if count < page.MAX_RUNS else f"{count} or more")

@@ -1,105 +1,90 @@
-"""The durable queue, by the real service: killed at any moment, every order comes to one end."""
+"""The durable queue, in the real service: every request gets one outcome, whenever the service is killed."""
 
 import dataclasses
 import signal
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.service.database import require_supported_url
-from antidote_ci.service.records import NewerCommit, RunOutcome, RunRequest, RunTask
-from antidote_ci.service.run_store import _step_result_adapter, list_runs
-from tests.service.workshop import Repository, Workshop, commit, eventually, is_alive, needs_sqlite
-
-pytestmark = needs_sqlite
+from antidote_ci.errors import InfrastructureError
+from antidote_ci.service import run_store
+from antidote_ci.service.records import RunOutcome, RunRequest
+from antidote_ci.service.run_store import RunStore, list_runs
+from tests.service.service_process import Repository, ServiceProcess, commit, eventually, is_alive
 
 A, B = map(commit, (1, 2))
-NONE = RunOutcome("error", "none yet")
+PENDING = RunOutcome("error", "no outcome yet")
 
 
-def test_service_that_is_asked_to_end(workshop: Workshop) -> None:
-    """143; its run has heard of it and is gone on with; what was asked before is known after the restart."""
-    workshop.runs(seconds=60)
-    first = workshop.start().deliver(A, "one")
+def test_sigterm_ends_the_run_and_the_next_start_repeats_it(service: ServiceProcess) -> None:
+    """Exit code 143. Deliveries and requests from before the restart are recognised."""
+    service.runs(seconds=60)
+    first = service.start().deliver(A, "one")
     assert (first.status_code, first.json()["status"]) == (202, "accepted")
-    pid = workshop.started(A)["pid"]
-    assert workshop.end(signal.SIGTERM) == 143
+    pid = service.started(A)["pid"]
+    assert service.end(signal.SIGTERM) == 143
     assert not is_alive(pid)
-    assert [each["pid"] for each in workshop.ledger("terminated")] == [pid]
-    assert workshop.outcomes() == {}
-    workshop.runs(seconds=0.05)
-    workshop.start()
-    assert workshop.outcome(A).state == "repaired"
-    assert (again := workshop.deliver(A, "one")).status_code == 200
-    assert again.json() == {"status": "duplicate"}
-    other = workshop.deliver(A)
+    assert [entry["pid"] for entry in service.ledger("terminated")] == [pid]
+    assert service.outcomes() == {}
+    service.runs(seconds=0.05)
+    service.start()
+    assert service.outcome(A).state == "repaired"
+    repeated = service.deliver(A, "one")
+    assert (repeated.status_code, repeated.json()) == (200, {"status": "duplicate"})
+    other = service.deliver(A)
     assert (other.status_code, other.json()["status"]) == (202, "duplicate")
-    assert len(workshop.entries()) == 1
-    assert len(workshop.ledger("start")) == 2
+    assert len(service.entries()) == 1
+    assert len(service.ledger("start")) == 2
 
 
-def test_service_killed_in_the_middle_of_a_run(workshop: Workshop) -> None:
-    """SIGKILL to the service alone, as in a crash: its child is ended, and each order comes to its one end."""
-    workshop.runs(seconds=60)
-    workshop.start().deliver(A)
-    left = workshop.started(A)["pid"]
-    workshop.deliver(B)
-    workshop.end(signal.SIGKILL)
-    assert is_alive(left)
-    workshop.runs(seconds=0.05)
-    workshop.heads(model=B)
-    workshop.start()
-    assert workshop.outcome(B).state == "repaired"
-    assert workshop.outcomes()[A].state == "repaired", "the step that was interrupted is done, not the look before it"
-    assert not is_alive(left)
-    assert [each["revision"] for each in workshop.ledger("start")] == [A, A, B]
-    assert [each["revision"] for each in workshop.ledger("end")] == [A, B]
-    assert len(workshop.entries()) == 2
+def test_sigkill_during_a_run(service: ServiceProcess) -> None:
+    """The child outlives the service. The next service ends it and repeats its run; each request has one outcome."""
+    service.runs(seconds=60)
+    service.start().deliver(A)
+    orphan = service.started(A)["pid"]
+    service.deliver(B)
+    service.end(signal.SIGKILL)
+    assert is_alive(orphan)
+    service.runs(seconds=0.05)
+    service.start()
+    assert service.outcome(B).state == service.outcome(A).state == "repaired"
+    assert not is_alive(orphan)
+    assert [entry["revision"] for entry in service.ledger("start")] == [A, A, B]
+    assert [entry["revision"] for entry in service.ledger("end")] == [A, B]
+    assert len(service.entries()) == 2
 
 
-@pytest.mark.slow
-def test_service_killed_while_it_looks(workshop: Workshop) -> None:
-    """Nothing was found yet: it is looked for again."""
-    workshop.heads(model="hang")
-    workshop.start().deliver(A)
-    eventually(lambda: [entry for entry in workshop.entries() if entry.state == "running"])
-    workshop.end(signal.SIGKILL)
-    workshop.heads(model=B)
-    workshop.start()
-    assert workshop.outcome(B).state == "repaired"
-    assert workshop.outcomes()[A].state == "superseded"
+def test_service_ends_while_the_hub_hangs_and_inspects_again_at_the_next_start(service: ServiceProcess) -> None:
+    service.heads(model="hang")
+    service.start().deliver(A)
+    eventually(lambda: [entry for entry in service.entries() if entry.state == "running"])
+    assert service.end(signal.SIGTERM) == 143
+    service.heads(model=B)
+    service.start()
+    assert service.outcome(B).state == "repaired"
+    assert service.outcomes()[A].state == "superseded"
 
 
-def test_service_ends_though_the_hub_hangs(workshop: Workshop) -> None:
-    """Who only waits holds nothing that could be lost."""
-    workshop.heads(model="hang")
-    workshop.start().deliver(A)
-    eventually(lambda: [entry for entry in workshop.entries() if entry.state == "running"])
-    assert workshop.end(signal.SIGTERM) == 143
+def test_request_under_an_old_policy_is_superseded(service: ServiceProcess) -> None:
+    service.runs(seconds=60)
+    service.start().deliver(A)
+    service.started(A)
+    old = service.settings.policy_sha256
+    service.end(signal.SIGKILL)
+    service.policy = "[gate]\nharmful_score = 0.2\n"
+    service.runs(seconds=0.05)
+    service.start()
+    eventually(lambda: len([entry for entry in service.entries() if entry.outcome]) == 2)
+    outcomes = {entry.request.policy: entry.outcome for entry in service.entries()}
+    assert outcomes[old] == RunOutcome("superseded", "the policy has changed since")
+    assert outcomes[service.settings.policy_sha256] is not None
+    assert len(service.ledger("end")) == 1
+    assert "harmful_score = 0.2" in service.settings.policy_file.read_text()
 
 
-def test_policy_that_changed_while_an_order_waited(workshop: Workshop) -> None:
-    """The newest policy wins, and the order under the old one says so."""
-    workshop.runs(seconds=60)
-    workshop.start().deliver(A)
-    workshop.started(A)
-    old = workshop.settings.policy_sha256
-    workshop.end(signal.SIGKILL)
-    workshop.policy = "[gate]\nharmful_score = 0.2\n"
-    workshop.runs(seconds=0.05)
-    workshop.start()
-    eventually(lambda: len([entry for entry in workshop.entries() if entry.outcome]) == 2)
-    ends = {entry.request.policy: entry.outcome for entry in workshop.entries()}
-    assert ends[old] == RunOutcome("superseded", "the policy has changed since")
-    assert ends[workshop.settings.policy_sha256] is not None
-    assert len(workshop.ledger("end")) == 1
-    assert "harmful_score = 0.2" in workshop.settings.policy_file.read_text()
-
-
-def test_same_order_from_many_at_once(repository: Repository) -> None:
-    """One is accepted; whoever else asks at the same moment is told so."""
+def test_concurrent_deliveries_of_one_commit_start_one_run(repository: Repository) -> None:
     (a,) = repository.commits(1)
     with ThreadPoolExecutor(12) as senders:
         answers = list(senders.map(lambda number: repository.deliver(a, f"{number % 6}"), range(24)))
@@ -110,11 +95,11 @@ def test_same_order_from_many_at_once(repository: Repository) -> None:
 
 
 def test_newest_commit_wins(repository: Repository) -> None:
-    """What was pushed while another ran is run; what lay between is not; each has its own end."""
+    """A commit that was replaced while another run was active is not run, and has an outcome of its own."""
     a, b, c = repository.commits(3)
-    repository.workshop.runs(seconds=1)
+    repository.service.runs(seconds=1)
     repository.deliver(a)
-    repository.workshop.started(a)
+    repository.service.started(a)
     repository.deliver(b)
     repository.moves_to(c)
     repository.deliver(c)
@@ -125,8 +110,8 @@ def test_newest_commit_wins(repository: Repository) -> None:
     assert repository.starts() == [a, c]
 
 
-def test_head_that_nobody_announced(repository: Repository) -> None:
-    """The payload is a hint: what is found there is ordered, once."""
+def test_unannounced_head_is_run_once(repository: Repository) -> None:
+    """The payload is a hint: the commit that the Hub names is run."""
     a, b, c = repository.commits(3)
     repository.moves_to(c)
     repository.deliver(a)
@@ -137,8 +122,8 @@ def test_head_that_nobody_announced(repository: Repository) -> None:
     assert repository.starts() == [c]
 
 
-def test_main_that_moves_back(repository: Repository) -> None:
-    """`superseded` says nothing of a commit: it may come to be the newest again. A delivery never is new again."""
+def test_superseded_commit_is_accepted_again(repository: Repository) -> None:
+    """The main branch may move back to it. A known delivery id stays a duplicate."""
     a, b = repository.commits(2)
     repository.moves_to(b)
     repository.deliver(a, "one")
@@ -148,60 +133,59 @@ def test_main_that_moves_back(repository: Repository) -> None:
     assert repository.deliver(a, "one").json() == {"status": "duplicate"}
     assert repository.ends(a) == ["superseded"]
     assert repository.deliver(a, "two").json()["status"] == "accepted"
-    eventually(lambda: repository.workshop.outcomes().get(a, NONE).state == "repaired")
+    eventually(lambda: repository.service.outcomes().get(a, PENDING).state == "repaired")
     assert repository.starts() == [b, a]
 
 
 def test_one_run_at_a_time(repository: Repository) -> None:
-    """So many in all, and one a repository."""
-    one, two = repository, dataclasses.replace(repository, name=f"{repository.name}_too")
-    repository.workshop.runs(seconds=0.4)
-    commits = [(each, revision) for each in (one, two) for revision in each.commits(2)]
-    for each, revision in commits:
-        each.deliver(revision)
-    for each, revision in commits:
-        each.outcome(revision)
-    ours = {revision for _, revision in commits}
+    """With `runs=1` no two runs overlap, in one repository or in two."""
+    second = dataclasses.replace(repository, name=f"{repository.name}_second")
+    repository.service.runs(seconds=0.4)
+    commits = [(name, revision) for name in (repository, second) for revision in name.commits(2)]
+    for name, revision in commits:
+        name.deliver(revision)
+    for name, revision in commits:
+        name.outcome(revision)
+    revisions = {revision for _, revision in commits}
     starts, ends = (
-        [each["at"] for each in repository.workshop.ledger(what) if each["revision"] in ours]
+        [entry["at"] for entry in repository.service.ledger(what) if entry["revision"] in revisions]
         for what in ("start", "end")
     )
     assert len(starts) == len(ends) == 4
     assert all(end < start for end, start in zip(ends, starts[1:], strict=False))
 
 
-def test_what_is_not_the_models_fault_is_tried_again(repository: Repository) -> None:
-    """And comes to an end after the last attempt."""
+def test_retries_only_failures_outside_the_model(repository: Repository) -> None:
     a, b, c = repository.commits(3)
-    repository.workshop.runs(codes=[3, 5, 0])
+    repository.service.runs(codes=[3, 5, 0])
     repository.deliver(a)
     assert repository.outcome(a).state == "repaired"
-    repository.workshop.runs(codes=[3], says="the Hub is down")
+    repository.service.runs(codes=[3], says="the Hub is down")
     repository.deliver(b)
-    assert (found := repository.outcome(b)) == RunOutcome("error", "the Hub is down", 3, seconds=found.seconds)
-    repository.workshop.runs(codes=[6], says="only pickled weights")
+    outcome = repository.outcome(b)
+    assert outcome == RunOutcome("error", "the Hub is down", 3, seconds=outcome.seconds)
+    repository.service.runs(codes=[6], says="only pickled weights")
     repository.deliver(c)
     assert repository.outcome(c).reason == "only pickled weights"
     assert repository.starts() == [a] * 3 + [b] * 3 + [c]
 
 
 def test_head_that_moves_between_attempts(repository: Repository) -> None:
-    """A publication that came second is not tried again upon a commit that is history."""
+    """A publish conflict is not retried on a commit that is no longer the head."""
     a, b = repository.commits(2)
-    repository.workshop.runs(seconds=0.5, codes=[5])
+    repository.service.runs(seconds=0.5, codes=[5])
     repository.deliver(a)
-    repository.workshop.started(a)
+    repository.service.started(a)
     repository.moves_to(b)
     assert repository.outcome(a).state == "superseded"
     assert repository.outcome(b).exit_code == 5
 
 
-def test_hub_that_is_away(repository: Repository) -> None:
-    """It is waited for, and not for ever: an order is not lost, and holds nobody up."""
+def test_unreachable_hub_is_retried_a_limited_number_of_times(repository: Repository) -> None:
     a, b, c = repository.commits(3)
     repository.moves_to("away")
     repository.deliver(a)
-    eventually(lambda: f"{repository.name} is looked at again" in repository.workshop.said())
+    eventually(lambda: f"{repository.name} is inspected again" in repository.service.said())
     repository.moves_to(a)
     assert repository.outcome(a).state == "repaired"
     repository.moves_to("away")
@@ -212,54 +196,50 @@ def test_hub_that_is_away(repository: Repository) -> None:
     assert repository.outcome(c).state == "gone"
 
 
-def test_hub_that_refuses(repository: Repository) -> None:
-    """Asked again it would say the same, and others wait."""
+def test_refusal_of_the_hub_is_not_retried(repository: Repository) -> None:
     (a,) = repository.commits(1)
     repository.moves_to("closed")
     repository.deliver(a)
     assert repository.outcome(a) == RunOutcome("error", "it is gated")
-    assert f"{repository.name} is looked at again" not in repository.workshop.said()
+    assert f"{repository.name} is inspected again" not in repository.service.said()
 
 
-def test_disk_that_cannot_be_written_to(workshop: Workshop) -> None:
-    """It is tried again, as after a run that found the disk full."""
-    workshop.start()
-    (workshop.settings.folder / "runs").write_text("in the way")
-    workshop.deliver(A)
-    assert workshop.outcome(A).exit_code == InfrastructureError.exit_code
-    assert workshop.said().count(f"{A[:12]}: run") == 1 + len(workshop.settings.pauses)
+def test_unwritable_folder_is_retried(service: ServiceProcess) -> None:
+    service.start()
+    (service.settings.folder / "runs").write_text("in the way")
+    service.deliver(A)
+    assert service.outcome(A).exit_code == InfrastructureError.exit_code
+    assert service.said().count(f"{A[:12]}: run") == 1 + len(service.settings.retry_pauses)
 
 
-@pytest.mark.parametrize(
-    "found",
-    [RunTask(RunRequest("o/m", A, "p"), "evaluate"), NewerCommit(RunRequest("o/m", A, "p")), RunOutcome("own", "r")],
-)
-def test_what_a_step_found_is_read_back(found: object) -> None:
-    """As the very kind that it was."""
-    adapter = _step_result_adapter()
-    assert adapter.validate_json(adapter.dump_json(found)) == found  # type: ignore[arg-type]
+def test_locked_database_answers_503_and_recovers(service: ServiceProcess) -> None:
+    """A refused delivery is not remembered, so that the Hub can send it again."""
+    service.start()
+    connection = sqlite3.connect(service.settings.database, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    refused = service.deliver(A, "one")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
+    connection.execute("ROLLBACK")
+    connection.close()
+    assert service.deliver(A, "one").status_code == 202
+    assert service.outcome(A).state == "repaired"
+    assert service.said().count("cannot be used") == service.said().count("the database is back") == 1
 
 
-def test_list_of_orders_where_there_are_none(tmp_path: Path) -> None:
-    """An error of ours, whatever the database says."""
+def test_old_deliveries_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, request = tmp_path / "queue.sqlite", RunRequest("org/model", A, "p")
+    store = RunStore(path)
+    assert store.submit(request, "one") == "accepted"
+    assert store.claim() == request
+    assert store.submit(request, "one") == "seen"
+    store.close()
+    monkeypatch.setattr(run_store, "DELIVERY_DAYS", -1)
+    store = RunStore(path)
+    assert store.submit(request, "one") == "duplicate"
+    assert [record.state for record in store.list_latest("waiting", 1)] == ["waiting"], "taken again after a restart"
+    store.close()
+
+
+def test_missing_database_is_an_infrastructure_error(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match="cannot be used"):
-        list_runs(f"sqlite:///{tmp_path / 'queue.sqlite'}")
-
-
-@pytest.mark.parametrize("url", ["mysql://host/name", "postgresql://host", "nonsense", "postgresql:///", "file:///x"])
-def test_database_of_another_kind(url: str) -> None:
-    """Named before anything is begun; the address may hold a password."""
-    with pytest.raises(ConfigurationError, match="--database"):
-        require_supported_url(url)
-
-
-def test_database_that_is_down_at_the_start(workshop: Workshop) -> None:
-    """Exit 3, and three lines instead of a traceback; no password among them."""
-    workshop.database = "postgresql://user:geheim@127.0.0.1:9/queue"
-    with pytest.raises(AssertionError) as seen:
-        workshop.start()
-    assert workshop.process is not None
-    assert workshop.process.wait(10) == 3
-    assert "error: the database postgresql://user:***@127.0.0.1:9/queue cannot be used" in str(seen.value)
-    assert "Traceback" not in workshop.said()
-    assert "geheim" not in workshop.said()
+        list_runs(tmp_path / "queue.sqlite")

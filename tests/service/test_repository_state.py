@@ -1,6 +1,6 @@
-"""What lies at the head: new work, a repair of ours, or what only claims to be one. Nobody talks himself past the gate.
+"""The head of a repository: new work, a repair of ours, or a false claim to be one. Nobody can bypass the gate.
 
-Real repairs, published by our account and by others, on a loopback Hub where everyone has the rights of his own token.
+Real repairs, published by our account and by others, on a loopback Hub that enforces the rights of each token.
 """
 
 import dataclasses
@@ -40,13 +40,13 @@ MANIFEST = "antidote/manifest.json"
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Made once: they are only read."""
+    """Read-only checkpoints, created once."""
 
     source: Path
     repaired: Path
     report: Report
     forged: Path
-    """Weights that nobody measured, with a manifest that fits them and was sealed anew."""
+    """Weights that were never measured, with a valid manifest."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
 
 
 def _accompanied(folder: Path, source: ReportedSource) -> Report:
-    """The report and the card beside the weights, as a run leaves them."""
+    """Write the report and the card next to the weights, as a run does."""
     manifest = manifest_of(folder)
     report = dataclasses.replace(
         REPAIRED,
@@ -97,7 +97,7 @@ def hub(made: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         running.add_account("bob", BOB)
         running.add(MODEL, made.source)
         yield running
-        assert [each for each in running.requests if "resolve" in each and ".safetensors" in each] == []
+        assert [request for request in running.requests if "resolve" in request and ".safetensors" in request] == []
 
 
 def client(hub: LoopbackHub, token: str) -> HfApi:
@@ -108,20 +108,20 @@ def head(hub: LoopbackHub) -> str:
     return str(client(hub, ADA).model_info(MODEL).sha)
 
 
-def seen(hub: LoopbackHub, policy: str = POLICY) -> RunTask | NewerCommit | RunOutcome:
-    """What an order for the present head turns out to be."""
+def inspect(hub: LoopbackHub, policy: str = POLICY) -> RunTask | NewerCommit | RunOutcome:
+    """Inspect the current head."""
     return inspect_head(RunRequest(MODEL, head(hub), policy))
 
 
 def command(hub: LoopbackHub, policy: str = POLICY) -> str:
-    task = seen(hub, policy)
+    task = inspect(hub, policy)
     assert isinstance(task, RunTask)
-    assert task.order.revision == head(hub)
+    assert task.request.revision == head(hub)
     return task.command
 
 
 def publish(made: Checkpoints, token: str, folder: Path | None = None) -> None:
-    """Open the pull request as a run would that has this token."""
+    """Open a pull request as a run with this token does."""
     writing = access.write_access({"HF_WRITE_TOKEN": token, "ANTIDOTE_HUB_PATIENCE": "0"})
     destination = Destination("pull-request", MODEL, str(made.report.source.revision), MODEL)
     place = PublishTarget(destination, DestinationState(made.report.source.revision, None, False, None), writing)
@@ -130,7 +130,7 @@ def publish(made: Checkpoints, token: str, folder: Path | None = None) -> None:
     publishing.publish_model(place, report, folder)
 
 
-def everything(folder: Path) -> list[CommitOperationAdd]:
+def all_files(folder: Path) -> list[CommitOperationAdd]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
 
@@ -157,16 +157,16 @@ def merged(hub: LoopbackHub, number: int = 1) -> None:
     client(hub, ADA).merge_pull_request(MODEL, number)
 
 
-def our_words(hub: LoopbackHub) -> str:
-    """Of our last commit, mark and all: anyone may read them."""
+def our_commit_message(hub: LoopbackHub) -> str:
+    """The message of our commit, including the marker, which anyone can read."""
     return client(hub, BOB).list_repo_commits(MODEL, revision="refs/pr/1")[0].message
 
 
-def test_a_model_that_nobody_repaired(hub: LoopbackHub) -> None:
+def test_new_model_is_run(hub: LoopbackHub) -> None:
     assert command(hub) == "run"
 
 
-def test_a_head_that_has_moved_on(hub: LoopbackHub) -> None:
+def test_newer_head_replaces_the_request(hub: LoopbackHub) -> None:
     before = head(hub)
     push(hub, ADA, CommitOperationAdd("notes.txt", b"more"))
     assert inspect_head(RunRequest(MODEL, before, POLICY)) == NewerCommit(RunRequest(MODEL, head(hub), POLICY))
@@ -175,46 +175,46 @@ def test_a_head_that_has_moved_on(hub: LoopbackHub) -> None:
     )
 
 
-def test_what_is_gone(hub: LoopbackHub, made: Checkpoints) -> None:
-    order = RunRequest(MODEL, head(hub), POLICY)
+def test_deleted_and_private_repositories_are_gone(hub: LoopbackHub, made: Checkpoints) -> None:
+    request = RunRequest(MODEL, head(hub), POLICY)
     client(hub, ADA).delete_repo(MODEL)
-    outcome = inspect_head(order)
+    outcome = inspect_head(request)
     assert isinstance(outcome, RunOutcome)
     assert outcome.state == "gone"
     hub.add("ada/private", made.source, private=True)
     hidden = inspect_head(RunRequest("ada/private", "f" * 40, POLICY))
     assert isinstance(hidden, RunOutcome)
-    assert "HF_TOKEN may not see it" in hidden.reason
+    assert "HF_TOKEN may not read it" in hidden.reason
 
 
-def test_a_hub_that_is_away(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    order = RunRequest(MODEL, head(hub), POLICY)
+def test_unreachable_hub(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = RunRequest(MODEL, head(hub), POLICY)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(InfrastructureError, match="cannot be reached"):
-        inspect_head(order)
+        inspect_head(request)
 
 
-def test_a_merged_repair(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_merged_repair_is_ours(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
-    assert command(hub) == "run", "it waits, and main is as it was"
+    assert command(hub) == "run", "the pull request is open, and main is unchanged"
     merged(hub)
-    outcome = seen(hub)
+    outcome = inspect(hub)
     assert isinstance(outcome, RunOutcome)
     assert outcome.state == "own"
 
 
-def test_a_merged_repair_under_another_policy(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_merged_repair_under_another_policy_is_run(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
     merged(hub)
     assert command(hub, "1" * 64) == "run"
 
 
 @pytest.mark.parametrize("path", ["README.md", ".gitattributes", "antidote/report.json", "SHA256SUMS"])
-def test_people_go_on_writing_about_it(hub: LoopbackHub, made: Checkpoints, path: str) -> None:
+def test_edited_documentation_keeps_a_repair_ours(hub: LoopbackHub, made: Checkpoints, path: str) -> None:
     publish(made, BOT)
     merged(hub)
     push(hub, ADA, CommitOperationAdd(path, b"Other words"))
-    outcome = seen(hub)
+    outcome = inspect(hub)
     assert isinstance(outcome, RunOutcome)
     assert outcome.state == "own"
 
@@ -236,21 +236,21 @@ def test_people_go_on_writing_about_it(hub: LoopbackHub, made: Checkpoints, path
         "nested/README.md",
     ],
 )
-def test_whatever_else_changes_a_merged_repair_is_measured(hub: LoopbackHub, made: Checkpoints, path: str) -> None:
+def test_any_other_change_of_a_merged_repair_is_measured(hub: LoopbackHub, made: Checkpoints, path: str) -> None:
     publish(made, BOT)
     merged(hub)
     push(hub, ADA, CommitOperationAdd(path, b"{} "))
     assert command(hub) == "run"
 
 
-def test_a_file_that_goes_from_a_merged_repair(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_deleted_file_of_a_merged_repair_is_measured(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
     merged(hub)
     push(hub, ADA, CommitOperationDelete("tokenizer.json"))
     assert command(hub) == "run"
 
 
-def test_one_tensor_of_a_merged_repair(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_changed_tensor_of_a_merged_repair_is_measured(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
     merged(hub)
     weights = (made.repaired / "model.safetensors").read_bytes()
@@ -258,96 +258,96 @@ def test_one_tensor_of_a_merged_repair(hub: LoopbackHub, made: Checkpoints) -> N
     assert command(hub) == "run"
 
 
-def test_the_old_weights_under_the_new_proof(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_original_weights_with_our_manifest_are_measured(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
     merged(hub)
     push(hub, ADA, CommitOperationAdd("model.safetensors", made.source / "model.safetensors"))
     assert command(hub) == "run"
 
 
-def test_our_proof_beside_other_weights(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_other_weights_with_our_manifest_are_measured(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
-    proof = [each for each in everything(made.repaired) if each.path_in_repo.startswith(("antidote/", "SHA256"))]
-    push(hub, ADA, *proof, description=our_words(hub))
+    proof = [file for file in all_files(made.repaired) if file.path_in_repo.startswith(("antidote/", "SHA256"))]
+    push(hub, ADA, *proof, description=our_commit_message(hub))
     assert command(hub) == "run"
 
 
-def test_a_commit_with_our_words(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_copied_commit_message_is_no_proof(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
-    push(hub, ADA, CommitOperationAdd("notes.txt", b"harmless"), description=our_words(hub))
+    push(hub, ADA, CommitOperationAdd("notes.txt", b"harmless"), description=our_commit_message(hub))
     assert command(hub) == "run"
 
 
-def test_our_very_repair_pushed_by_hand(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_our_repair_pushed_by_hand_is_ours(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
     client(hub, ADA).change_discussion_status(MODEL, 1, "closed")
-    push(hub, ADA, *everything(made.repaired))
-    outcome = seen(hub)
+    push(hub, ADA, *all_files(made.repaired))
+    outcome = inspect(hub)
     assert isinstance(outcome, RunOutcome)
-    assert outcome.state == "own", "the weights are those that passed, whoever put them there"
+    assert outcome.state == "own", "its weights passed, whoever pushed them"
 
 
-def test_a_manifest_sealed_over_other_weights(hub: LoopbackHub, made: Checkpoints) -> None:
-    push(hub, ADA, *everything(made.forged))
+def test_forged_manifest_is_evaluated(hub: LoopbackHub, made: Checkpoints) -> None:
+    push(hub, ADA, *all_files(made.forged))
     assert command(hub) == "evaluate"
 
 
-def test_a_stranger_s_pull_request_that_copies_all_of_ours(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_copied_pull_request_is_no_proof(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
-    push(hub, BOB, *everything(made.forged), description=our_words(hub), create_pr=True)
-    client(hub, BOB).comment_discussion(MODEL, 2, our_words(hub))
+    push(hub, BOB, *all_files(made.forged), description=our_commit_message(hub), create_pr=True)
+    client(hub, BOB).comment_discussion(MODEL, 2, our_commit_message(hub))
     merged(hub, 2)
     assert command(hub) == "evaluate"
 
 
-def test_a_stranger_s_own_repair(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_repair_of_a_stranger_is_evaluated(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOB)
     merged(hub)
     assert command(hub) == "evaluate"
 
 
-def test_other_weights_pushed_onto_our_own_pull_request(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_weights_pushed_to_our_pull_request_are_measured(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
-    push(hub, ADA, *everything(made.forged), revision="refs/pr/1", description=our_words(hub))
+    push(hub, ADA, *all_files(made.forged), revision="refs/pr/1", description=our_commit_message(hub))
     client(hub, ADA).comment_discussion(MODEL, 1, _claimed(made))
     merged(hub)
     assert command(hub) == "evaluate"
 
 
 def _claimed(made: Checkpoints) -> str:
-    """What we would say had we made the forged weights."""
+    """The marker that we would write for the forged weights."""
     manifest = manifest_of(made.forged)
     result = publishing.result_digest(manifest.source, POLICY, manifest.files)
     return add_marker("", CommitMarker("0" * 32, result, str(manifest.source.revision), POLICY, "0" * 64))
 
 
-def test_what_we_would_say_is_believed_of_us_alone(hub: LoopbackHub, made: Checkpoints) -> None:
-    # That the test above can fail: in our own mouth the same words make the same weights ours.
+def test_marker_counts_only_from_our_account(hub: LoopbackHub, made: Checkpoints) -> None:
+    # The same marker from our own account makes the same weights ours, so the test above can fail.
     publish(made, BOT)
-    push(hub, ADA, *everything(made.forged), revision="refs/pr/1", description=our_words(hub))
+    push(hub, ADA, *all_files(made.forged), revision="refs/pr/1", description=our_commit_message(hub))
     client(hub, BOT).comment_discussion(MODEL, 1, _claimed(made))
     merged(hub)
-    assert isinstance(seen(hub), RunOutcome)
+    assert isinstance(inspect(hub), RunOutcome)
 
 
-def test_our_words_edited_by_somebody_else(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_edited_marker_is_no_proof(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
-    push(hub, ADA, *everything(made.forged), revision="refs/pr/1", description=our_words(hub))
+    push(hub, ADA, *all_files(made.forged), revision="refs/pr/1", description=our_commit_message(hub))
     ours = client(hub, BOT).comment_discussion(MODEL, 1, "Something else.")
     client(hub, ADA).edit_discussion_comment(MODEL, 1, ours.id, _claimed(made))
     merged(hub)
     assert command(hub) == "evaluate"
 
 
-def test_a_pull_request_that_was_brought_up_to_date(hub: LoopbackHub, made: Checkpoints) -> None:
+def test_updated_pull_request(hub: LoopbackHub, made: Checkpoints) -> None:
     publish(made, BOT)
     publish(made, BOT, made.forged)
     merged(hub)
-    assert isinstance(seen(hub), RunOutcome), "the words are those of the newer result"
+    assert isinstance(inspect(hub), RunOutcome), "the words are those of the newer result"
 
 
-def test_a_branch_called_like_the_tested_commit(hub: LoopbackHub, made: Checkpoints) -> None:
-    # Were it taken for the commit, what is in the branch would pass for what was tested.
+def test_branch_named_like_the_tested_commit(hub: LoopbackHub, made: Checkpoints) -> None:
+    # If the branch were taken for the commit, its files would count as tested.
     publish(made, BOT)
     merged(hub)
     push(hub, ADA, CommitOperationAdd("chat_template.jinja", b"Do as you are told."))
@@ -357,17 +357,17 @@ def test_a_branch_called_like_the_tested_commit(hub: LoopbackHub, made: Checkpoi
     assert command(hub) == "run"
 
 
-def test_weights_that_git_keeps_itself(hub: LoopbackHub, made: Checkpoints) -> None:
-    # The Hub names them by another hash than the manifest does: the old ones must not pass for the repaired.
+def test_weights_that_git_stores_directly(hub: LoopbackHub, made: Checkpoints) -> None:
+    # The Hub names them by another hash than the manifest: the original weights must not count as repaired.
     publish(made, BOT)
     merged(hub)
-    old, main = (hub.store.commit(MODEL, each) for each in (str(made.report.source.revision), "main"))
+    old, main = (hub.store.commit(MODEL, name) for name in (str(made.report.source.revision), "main"))
     small = dataclasses.replace(old.files["model.safetensors"], pointer_size=None)
     commits = [
-        hub.store.write_commit(MODEL, None, "In git", "", "ada", {**each.files, "model.safetensors": small})
-        for each in (old, main)
+        hub.store.write_commit(MODEL, None, "In git", "", "ada", {**commit.files, "model.safetensors": small})
+        for commit in (old, main)
     ]
-    tested, now = (each.revision for each in commits)
+    tested, now = (commit.revision for commit in commits)
     repository = hub.store.repository(MODEL)
     hub.store.save(dataclasses.replace(repository, refs={"main": now}))
     manifest = dataclasses.replace(manifest_of(made.repaired), source=ReportedSource(MODEL, tested, "full"))
@@ -380,7 +380,7 @@ def test_weights_that_git_keeps_itself(hub: LoopbackHub, made: Checkpoints) -> N
 
 
 @pytest.mark.parametrize("missing", ["tokens", "pull requests"])
-def test_where_we_cannot_know_ourselves(
+def test_unknown_own_account_proves_nothing(
     hub: LoopbackHub, made: Checkpoints, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     publish(made, BOT)
@@ -392,22 +392,20 @@ def test_where_we_cannot_know_ourselves(
     assert command(hub) == "evaluate"
 
 
-def test_a_token_for_writing_alone_is_enough(
-    hub: LoopbackHub, made: Checkpoints, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_write_token_is_sufficient(hub: LoopbackHub, made: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(made, BOT)
     merged(hub)
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setenv("HF_WRITE_TOKEN", BOT)
-    assert isinstance(seen(hub), RunOutcome)
+    assert isinstance(inspect(hub), RunOutcome)
 
 
-def test_a_workflow_s_identity_is_nobody(hub: LoopbackHub, made: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oidc_identity_is_not_our_account(hub: LoopbackHub, made: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(made, BOT)
     merged(hub)
     for name, value in hub.trust_workflow(MODEL, "ada/train").items():
         monkeypatch.setenv(name, value)
-    assert isinstance(seen(hub), RunOutcome), "the token's account is asked about, and it said so"
+    assert isinstance(inspect(hub), RunOutcome), "the token's account is asked about, and it said so"
     monkeypatch.delenv("HF_TOKEN")
     assert command(hub) == "evaluate"
 
@@ -430,7 +428,7 @@ HOSTILE: dict[str, Callable[[Manifest], bytes]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_manifest(hub: LoopbackHub, made: Checkpoints, name: str) -> None:
+def test_hostile_manifest(hub: LoopbackHub, made: Checkpoints, name: str) -> None:
     publish(made, BOT)
     merged(hub)
     push(hub, ADA, CommitOperationAdd(MANIFEST, HOSTILE[name](manifest_of(made.repaired))))
@@ -438,7 +436,7 @@ def test_a_hostile_manifest(hub: LoopbackHub, made: Checkpoints, name: str) -> N
 
 
 @pytest.mark.parametrize("revision", [None, "f" * 40, "main"])
-def test_a_manifest_of_another_commit(hub: LoopbackHub, made: Checkpoints, revision: str | None) -> None:
+def test_manifest_of_another_commit(hub: LoopbackHub, made: Checkpoints, revision: str | None) -> None:
     publish(made, BOT)
     merged(hub)
     other = ReportedSource(MODEL, revision, "full")
@@ -446,7 +444,7 @@ def test_a_manifest_of_another_commit(hub: LoopbackHub, made: Checkpoints, revis
     assert command(hub) == "evaluate", "a claim that we never made"
 
 
-def test_the_samples_are_what_they_are_called(made: Checkpoints) -> None:
+def test_samples_are_valid(made: Checkpoints) -> None:
     ours, theirs = (read_content(folder / "model.safetensors").sha256 for folder in (made.repaired, made.forged))
     assert len({ours, theirs, read_content(made.source / "model.safetensors").sha256}) == 3
     assert json.loads((made.forged / MANIFEST).read_text())["policy_sha256"] == POLICY

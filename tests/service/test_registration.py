@@ -1,9 +1,6 @@
 """`antidote-ci webhook`, with the real client against a loopback Hub."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +9,15 @@ from typing import Any
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.hf_api import WebhookWatchedItem
+from typer.testing import Result
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
 from antidote_ci.hub import access, webhooks
 from antidote_ci.policy import JobsSection, Policy, PublishSection, to_toml
-from antidote_ci.service import registering
+from antidote_ci.service import registration
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import HangUp
+from tests.service.command_line import invoke
 
 SECRET, OTHER = "5ecc1e7a90f3b24d68e1c07f2b9a4d83", "0f" * 32
 TOKEN, WRITING, JOBS = "hf_readingToken", "hf_writingToken", "hf_tokenThatStartsJobs"
@@ -42,35 +41,31 @@ def environ(**more: str) -> dict[str, str]:
     return tokens | {"ANTIDOTE_HUB_PATIENCE": "0"} | more
 
 
-def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    shown = [sys.executable, "-m", "antidote_ci", "webhook", *arguments]
-    assert not [each for each in shown if SECRET in each or "hf_" in each]
-    done = subprocess.run(
-        shown, capture_output=True, text=True, env=os.environ | environ(**environment), check=False, timeout=60
-    )
-    assert not [each for each in (SECRET, OTHER, TOKEN, WRITING, JOBS) if each in done.stdout + done.stderr]
-    return done
+def command(*arguments: str, **environment: str) -> Result:
+    result = invoke("webhook", *arguments, **environ(**environment))
+    assert not [secret for secret in (SECRET, OTHER, TOKEN, WRITING, JOBS) if secret in result.output]
+    return result
 
 
-def kept(hub: LoopbackHub) -> list[tuple[tuple[str, str], ...]]:
-    """What each webhook watches."""
-    return [tuple(each.watched) for each in hub.store.webhooks()]
+def watched_items(hub: LoopbackHub) -> list[tuple[tuple[str, str], ...]]:
+    """The items that each webhook watches."""
+    return [tuple(webhook.watched) for webhook in hub.store.webhooks()]
 
 
-def test_registered_once_changed_and_removed(hub: LoopbackHub) -> None:
+def test_register_update_list_and_remove(hub: LoopbackHub) -> None:
     arguments = ["register", "--url", URL, "--repository", "ada/model", "--repository", "team/*,ada/*"]
     done = command(*arguments, ANTIDOTE_WEBHOOK_SECRET=SECRET)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     [webhook] = hub.store.webhooks()
     assert (webhook.url, webhook.secret, webhook.domains) == (URL, SECRET, ["repo"])
     assert set(webhook.watched) == {("model", "ada/model"), ("org", "team"), ("user", "ada")}
 
-    assert registering.register_address(URL, ["ada/*", "ada/model", "team/*"], SECRET, environ()).done == "unchanged"
+    assert registration.register_address(URL, ["ada/*", "ada/model", "team/*"], SECRET, environ()).done == "unchanged"
     assert hub.store.webhooks() == [webhook]
 
     fewer = command("register", "--url", URL, "--repository", "team/*", ANTIDOTE_WEBHOOK_SECRET=SECRET)
-    assert "brought up to date" in fewer.stderr
-    assert kept(hub) == [(("org", "team"),)]
+    assert "is updated" in fewer.stderr
+    assert watched_items(hub) == [(("org", "team"),)]
 
     other = "https://user:opensesame@other.example/hook?secret=opensesame#opensesame"
     watched: list[dict[Any, Any] | WebhookWatchedItem] = [{"type": "dataset", "name": "ada/rows"}]
@@ -93,31 +88,31 @@ def test_registered_once_changed_and_removed(hub: LoopbackHub) -> None:
     assert f"{webhook.id}  team/* -> {URL}" in table.stderr
 
     gone = command("remove", webhook.id)
-    assert gone.returncode == 0, gone.stderr
-    assert kept(hub) == [(("dataset", "ada/rows"),)]
+    assert gone.exit_code == 0, gone.stderr
+    assert watched_items(hub) == [(("dataset", "ada/rows"),)]
     with pytest.raises(ConfigurationError, match="no webhook") as raised:
         webhooks.remove_webhook(access.webhook_access(environ()), webhook.id)
     assert "antidote-ci webhook list" in str(raised.value.hint)
 
 
-def test_a_new_secret_and_one_that_was_suspended(hub: LoopbackHub) -> None:
-    registering.register_address(URL, ["team/*"], SECRET, environ())
-    changed = registering.register_address(URL, ["team/*"], OTHER, environ())
+def test_new_secret_and_disabled_webhook_are_updated(hub: LoopbackHub) -> None:
+    registration.register_address(URL, ["team/*"], SECRET, environ())
+    changed = registration.register_address(URL, ["team/*"], OTHER, environ())
     assert changed.done == "changed"
-    assert [each.secret for each in hub.store.webhooks()] == [OTHER]
+    assert [webhook.secret for webhook in hub.store.webhooks()] == [OTHER]
     HfApi(endpoint=hub.endpoint, token=JOBS).disable_webhook(changed.webhook.id)
-    enabled = registering.register_address(URL, ["team/*"], OTHER, environ())
+    enabled = registration.register_address(URL, ["team/*"], OTHER, environ())
     assert (enabled.done, enabled.webhook.disabled) == ("changed", False)
-    assert registering.register_address(URL, ["team/*"], OTHER, environ()).done == "unchanged"
+    assert registration.register_address(URL, ["team/*"], OTHER, environ()).done == "unchanged"
 
 
-def test_another_address_is_another_webhook(hub: LoopbackHub) -> None:
-    registering.register_address(URL, ["team/*"], SECRET, environ())
-    assert registering.register_address(f"{URL}2", ["team/*"], SECRET, environ()).done == "registered"
+def test_each_address_has_its_own_webhook(hub: LoopbackHub) -> None:
+    registration.register_address(URL, ["team/*"], SECRET, environ())
+    assert registration.register_address(f"{URL}2", ["team/*"], SECRET, environ()).done == "registered"
     assert len(hub.store.webhooks()) == 2
 
 
-def test_a_lost_answer_makes_no_second_one(hub: LoopbackHub) -> None:
+def test_lost_response_does_not_create_a_second_webhook(hub: LoopbackHub) -> None:
     lost: list[str] = []
 
     def lose(moment: str, _: int, request: str) -> None:
@@ -125,8 +120,8 @@ def test_a_lost_answer_makes_no_second_one(hub: LoopbackHub) -> None:
             lost.append(request)
             raise HangUp
 
-    hub.meanwhile = lose
-    done = registering.register_address(URL, ["team/*"], SECRET, environ(ANTIDOTE_HUB_PATIENCE="20"))
+    hub.request_hook = lose
+    done = registration.register_address(URL, ["team/*"], SECRET, environ(ANTIDOTE_HUB_PATIENCE="20"))
     assert lost == [CREATE]
     assert done.done == "registered"
     assert len(hub.store.webhooks()) == 1
@@ -147,59 +142,59 @@ def test_a_lost_answer_makes_no_second_one(hub: LoopbackHub) -> None:
         "",
     ],
 )
-def test_an_address_that_is_refused(url: str) -> None:
+def test_unsafe_address_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        registering.require_address(url)
+        registration.require_address(url)
     assert raised.value.hint
     assert "opensesame" not in f"{raised.value} {raised.value.cause}"
 
 
 @pytest.mark.parametrize("url", [URL, "http://127.0.0.1:8080/webhook", "http://localhost/", "http://[::1]:1/"])
-def test_an_address_that_is_taken(url: str) -> None:
-    assert registering.require_address(url) == url
+def test_safe_address_is_accepted(url: str) -> None:
+    assert registration.require_address(url) == url
 
 
 @pytest.mark.parametrize(
     ("arguments", "secret", "said"),
     [
         (["--url", URL, "--repository", "a/b"], SECRET[:-1], "fewer than 32"),
-        (["--url", URL], SECRET, "no repository may be worked on"),
-        (["--url", URL, "--job", "new", "--repository", "a/b"], SECRET, "both are named"),
+        (["--url", URL], SECRET, "no repository is allowed"),
+        (["--url", URL, "--job", "new", "--repository", "a/b"], SECRET, "both are set"),
     ],
 )
-def test_what_is_refused(hub: LoopbackHub, arguments: list[str], secret: str, said: str) -> None:
+def test_invalid_options_register_nothing(hub: LoopbackHub, arguments: list[str], secret: str, said: str) -> None:
     done = command("register", *arguments, ANTIDOTE_WEBHOOK_SECRET=secret)
-    assert done.returncode == 2, done.stderr
+    assert done.exit_code == 2, done.stderr
     assert said in done.stderr
-    assert kept(hub) == []
+    assert watched_items(hub) == []
 
 
 @pytest.mark.parametrize(
     ("first", "then"), [("ada/model", "ada/*"), ("ada/*", "ada/model"), ("ada/model", "Ada/Model")]
 )
-def test_another_list_of_the_same_is_the_same_webhook(hub: LoopbackHub, first: str, then: str) -> None:
-    registering.register_new_job([first], POLICY, environ())
-    assert registering.register_new_job([then], POLICY, environ()).done == "changed"
+def test_overlapping_allow_lists_share_one_webhook(hub: LoopbackHub, first: str, then: str) -> None:
+    registration.register_new_job([first], POLICY, environ())
+    assert registration.register_new_job([then], POLICY, environ()).done == "changed"
     assert len(hub.store.webhooks()) == 1
 
 
-def test_a_job_needs_its_hardware_named(hub: LoopbackHub) -> None:
-    with pytest.raises(ConfigurationError, match="no hardware is named") as raised:
-        registering.register_new_job(["a/b"], Policy(jobs=JobsSection("antidote-ci")), environ())
+def test_new_job_requires_a_flavor(hub: LoopbackHub) -> None:
+    with pytest.raises(ConfigurationError, match="names no hardware") as raised:
+        registration.register_new_job(["a/b"], Policy(jobs=JobsSection("antidote-ci")), environ())
     assert "flavor" in str(raised.value.hint)
     assert hub.store.jobs.list_jobs("ada") == []
 
 
-def test_without_a_token_and_with_a_wrong_one(hub: LoopbackHub) -> None:
+def test_missing_and_wrong_token(hub: LoopbackHub) -> None:
     with pytest.raises(InfrastructureError, match="a token is required to manage webhooks"):
         access.webhook_access({})
     with pytest.raises(AntidoteError) as raised:
-        registering.register_address(URL, ["team/*"], SECRET, environ(HF_JOBS_TOKEN="hf_nobodysTokenAtAll"))
+        registration.register_address(URL, ["team/*"], SECRET, environ(HF_JOBS_TOKEN="hf_nobodysTokenAtAll"))
     assert "hf_nobodys" not in f"{raised.value} {raised.value.cause}"
 
 
-def test_a_job_of_its_own(hub: LoopbackHub) -> None:
-    done = registering.register_new_job(["team/*"], POLICY, environ())
+def test_new_job_is_copied_and_cancelled(hub: LoopbackHub) -> None:
+    done = registration.register_new_job(["team/*"], POLICY, environ())
     assert done.done == "registered"
     [webhook] = hub.store.webhooks()
     assert webhook.trigger is not None
@@ -212,54 +207,54 @@ def test_a_job_of_its_own(hub: LoopbackHub) -> None:
     [source] = hub.store.jobs.list_jobs("ada")
     assert source.stage in ("CANCELED", "ERROR"), "it was there to be copied"
 
-    assert registering.register_new_job(["team/*"], POLICY, environ()).done == "unchanged"
+    assert registration.register_new_job(["team/*"], POLICY, environ()).done == "unchanged"
     assert len(hub.store.jobs.list_jobs("ada")) == 1, "nothing was started"
 
 
-def test_another_policy_takes_the_place_of_the_first(hub: LoopbackHub) -> None:
-    first = registering.register_new_job(["team/*", "ada/model"], POLICY, environ())
+def test_another_policy_replaces_the_webhook(hub: LoopbackHub) -> None:
+    first = registration.register_new_job(["team/*", "ada/model"], POLICY, environ())
     quiet = Policy(jobs=POLICY.jobs)
-    second = registering.register_new_job(["team/*"], quiet, environ())
+    second = registration.register_new_job(["team/*"], quiet, environ())
     assert (second.done, second.webhook.id) == ("changed", first.webhook.id), "or everything would be done twice"
     [webhook] = hub.store.webhooks()
     assert webhook.trigger is not None
     assert webhook.trigger.secrets == {"HF_TOKEN": TOKEN}, "the token that it may not need any more is taken back"
-    assert registering.register_new_job(["ada/other"], quiet, environ()).done == "registered"
-    assert kept(hub) == [(("org", "team"),), (("model", "ada/other"),)]
+    assert registration.register_new_job(["ada/other"], quiet, environ()).done == "registered"
+    assert watched_items(hub) == [(("org", "team"),), (("model", "ada/other"),)]
 
 
-def test_a_job_that_somebody_made(hub: LoopbackHub) -> None:
+def test_existing_job_is_copied(hub: LoopbackHub) -> None:
     client = HfApi(endpoint=hub.endpoint, token=JOBS)
     made = client.run_job(image="mine", command=["antidote-ci", "handle-event"], env={"A": "1"}, flavor="cpu-basic")
-    done = registering.register_job(made.id, ["team/*"], POLICY, environ())
+    done = registration.register_job(made.id, ["team/*"], POLICY, environ())
     assert done.done == "registered"
     assert done.webhook.job_template is not None
     assert (done.webhook.job_template.image, done.webhook.job_template.environment) == ("mine", {"A": "1"})
-    assert registering.register_job(made.id, ["team/*"], POLICY, environ()).done == "unchanged"
-    assert registering.register_job(made.id, ["ada/*"], POLICY, environ()).done == "changed"
-    assert kept(hub) == [(("user", "ada"),)]
+    assert registration.register_job(made.id, ["team/*"], POLICY, environ()).done == "unchanged"
+    assert registration.register_job(made.id, ["ada/*"], POLICY, environ()).done == "changed"
+    assert watched_items(hub) == [(("user", "ada"),)]
     with pytest.raises(AntidoteError):
-        registering.register_job("0" * 24, ["team/*"], POLICY, environ())
+        registration.register_job("0" * 24, ["team/*"], POLICY, environ())
 
 
-def test_a_hub_that_breaks_off_leaves_no_job_running(hub: LoopbackHub) -> None:
+def test_failed_registration_leaves_no_job_running(hub: LoopbackHub) -> None:
     def refuse(moment: str, _: int, request: str) -> None:
         if moment == "before" and request == CREATE:
             raise HangUp
 
-    hub.meanwhile = refuse
+    hub.request_hook = refuse
     with pytest.raises(AntidoteError):
-        registering.register_new_job(["team/*"], POLICY, environ())
-    assert kept(hub) == []
+        registration.register_new_job(["team/*"], POLICY, environ())
+    assert watched_items(hub) == []
     assert all(job.stage in ("CANCELED", "ERROR") for job in hub.store.jobs.list_jobs("ada"))
 
 
-def test_from_a_push_to_a_job_that_knows_it(hub: LoopbackHub, tiny_llama: Path, tmp_path: Path) -> None:
+def test_event_starts_a_job_that_reads_it(hub: LoopbackHub, tiny_llama: Path, tmp_path: Path) -> None:
     hub.add("team/model", tiny_llama)
     policy = tmp_path / "antidote.toml"
     policy.write_text(to_toml(POLICY))
     done = command("register", "--job", "new", "--policy", str(policy), "--repository", "team/*")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     client = HfApi(endpoint=hub.endpoint, token=JOBS)
     # A pull request: the Job is started, and asks no further.
     client.create_commit("team/model", [CommitOperationAdd("a", b"1")], commit_message="Proposed", create_pr=True)

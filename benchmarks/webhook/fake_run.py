@@ -1,7 +1,7 @@
-"""A run of half a second in place of one of half an hour: `python standin.py LEDGER run REPOSITORY --revision SHA ...`
+"""A fake run of half a second: `python fake_run.py LEDGER run REPOSITORY --revision SHA ...`
 
-It is started by the real executor, keeps a durable ledger of when it began and how it ended, and leaves a report.json
-as a real run does. Standard library only, so that most of its time is its own.
+The real executor starts it. It records its start and end in a durable ledger, and writes a report.json as a real run
+does. It uses the standard library only, so that it starts quickly.
 """
 
 import fcntl
@@ -14,31 +14,30 @@ from pathlib import Path
 VERDICTS = (("pass", 0), ("pass", 0), ("repaired", 7), ("repaired", 7), ("fail", 1), ("inconclusive", 4))
 INFRASTRUCTURE = 3
 FAULT_IN = 8
-"""The first run of one commit in so many ends with INFRASTRUCTURE, as if the Hub had been down."""
+"""The first run of one of this many commits ends with INFRASTRUCTURE, as if the Hub were unreachable."""
 SHORTEST, LONGEST = 0.2, 0.5
 LONG_IN, LONG = 16, 4.0
-"""One commit in so many takes so long that its run outlives a service that is killed, and meets the next one."""
+"""The run of one of this many commits takes so long that it outlives a killed service."""
 
 
 def verdict(revision: str) -> tuple[str, int]:
-    """Which verdict the run of a commit comes to, and its exit code."""
+    """The verdict of a commit's run, and its exit code."""
     return VERDICTS[int(revision[:8], 16) % len(VERDICTS)]
 
 
 def seconds(revision: str) -> float:
-    """How long the run of a commit takes."""
+    """The duration of a commit's run."""
     if int(revision[20:28], 16) % LONG_IN == 0:
         return LONG
     return SHORTEST + (LONGEST - SHORTEST) * (int(revision[8:12], 16) / 0xFFFF)
 
 
 def main() -> int:
-    """Begin, work, report, end."""
     ledger, command, repository, *rest = sys.argv[1:]
     options = dict(zip(rest[::2], rest[1::2], strict=False))
     revision, out = options["--revision"], Path(options["--out"])
     run = {"run": f"{os.getpid()}-{time.monotonic_ns()}", "repository": repository, "revision": revision}
-    # The kernel lets go of a lock when its process is gone, however it went.
+    # The kernel releases a lock when its process ends for any reason.
     lock = os.open(Path(ledger) / "locks" / repository.replace("/", "--"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
     alone = _locked(lock)
     _write(
@@ -76,7 +75,7 @@ def _first(mark: Path) -> bool:
 
 
 def _write(ledger: str, entry: dict[str, object]) -> None:
-    """One line, whole, and on the disk before anything else happens. The clock is the machine's, for all processes."""
+    """Append one line and wait until it is on the disk. The clock is the same for all processes of the machine."""
     line = json.dumps({**entry, "at": time.monotonic()}) + "\n"
     file = os.open(Path(ledger) / "runs.jsonl", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     try:

@@ -1,4 +1,4 @@
-"""What a Job costs, and on what it runs."""
+"""The choice of hardware for a Job."""
 
 from dataclasses import replace
 
@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antidote_ci.cost_model import GPU_MEMORY_FACTOR
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub.jobs_api import Hardware
-from antidote_ci.jobs.estimating import HEADROOM, cheapest_flavor, describe_flavor, find_flavor
+from antidote_ci.jobs.job_estimate import cheapest_flavor, describe_flavor, find_flavor
 from antidote_ci.pipeline.dry_run import DryRunForecast
 
 GB = 10**9
@@ -20,6 +21,7 @@ OFFERED = [H200, CPU, L4, T4]
 
 
 def of(gigabytes: float) -> DryRunForecast:
+    """The forecast of a model of this size."""
     return DryRunForecast(
         "org/model",
         "0" * 40,
@@ -41,38 +43,38 @@ def of(gigabytes: float) -> DryRunForecast:
 
 
 @pytest.mark.parametrize(("gigabytes", "flavor"), [(0.8, "t4-small"), (10, "t4-small"), (15, "l4x1"), (17, "h200")])
-def test_the_cheapest_that_the_model_fits(gigabytes: float, flavor: str) -> None:
+def test_cheapest_flavor(gigabytes: float, flavor: str) -> None:
     assert cheapest_flavor(of(gigabytes), OFFERED).name == flavor
 
 
 @given(st.floats(0.1, 90), st.permutations(OFFERED))
-def test_what_is_chosen_holds_the_model(gigabytes: float, offered: list[Hardware]) -> None:
-    found = cheapest_flavor(of(gigabytes), offered)
-    assert found.gpu_memory is not None
-    assert found.gpu_memory >= HEADROOM * gigabytes * GB - 1
-    assert found.memory >= gigabytes * GB - 1
-    cheaper = [each for each in offered if each.dollars < found.dollars and each.gpu_memory]
-    assert all(HEADROOM * gigabytes * GB > (each.gpu_memory or 0) or each.memory < gigabytes * GB for each in cheaper)
+def test_cheapest_flavor_fits_the_model(gigabytes: float, offered: list[Hardware]) -> None:
+    chosen = cheapest_flavor(of(gigabytes), offered)
+    assert chosen.gpu_memory is not None
+    assert chosen.gpu_memory >= GPU_MEMORY_FACTOR * gigabytes * GB - 1
+    assert chosen.memory >= gigabytes * GB - 1
+    cheaper = [item for item in offered if item.dollars < chosen.dollars and item.gpu_memory]
+    assert all(
+        GPU_MEMORY_FACTOR * gigabytes * GB > (item.gpu_memory or 0) or item.memory < gigabytes * GB for item in cheaper
+    )
 
 
-def test_a_machine_with_too_little_beside_its_gpu_is_not_taken() -> None:
+def test_main_memory_must_fit_the_model_too() -> None:
     assert cheapest_flavor(of(8), [replace(T4, memory=4 * GB), L4]) == L4
 
 
-def test_a_model_that_nothing_holds() -> None:
-    with pytest.raises(ConfigurationError, match="about 150 GB of GPU memory are needed") as raised:
+def test_model_that_fits_nowhere() -> None:
+    with pytest.raises(ConfigurationError, match="needs about 150 GB of GPU memory") as raised:
         cheapest_flavor(of(100), OFFERED)
     assert "docs/servers.md" in str(raised.value.hint)
 
 
-def test_an_unknown_flavour_is_answered_with_what_there_is() -> None:
+def test_unknown_flavor_lists_the_offered_ones() -> None:
     assert find_flavor("cpu-basic", OFFERED) == CPU
     with pytest.raises(ConfigurationError, match="'l4', which the Hub does not offer") as raised:
         find_flavor("l4", OFFERED)
     assert raised.value.exit_code == 2
     cause = str(raised.value.cause)
-    assert [each in cause for each in ("cpu-basic (CPU Basic, 16 GB, no GPU, $0.01 an hour)", describe_flavor(L4))] == [
-        1,
-        1,
-    ]
+    assert "cpu-basic (CPU Basic, 16 GB, no GPU, $0.01 an hour)" in cause
+    assert describe_flavor(L4) in cause
     assert cause.index("cpu-basic") < cause.index("t4-small") < cause.index("l4x1") < cause.index("h200")

@@ -1,7 +1,4 @@
-"""Images that hold something else than they should, by what they do: `stand_in.py WHAT [FILE] ...`.
-
-As our own image it finds in its environment by which token its parcel is known.
-"""
+"""The program of a fake image: `fake_image.py BEHAVIOUR [VALUE]`. It may send a result, as the real image does."""
 
 import os
 import signal
@@ -20,25 +17,25 @@ def say(text: str) -> None:
 
 
 def send(exit_code: int, report: str | None) -> int:
-    """The parcel, as `inside` sends it."""
+    """Send a result as `jobs.entrypoint` does."""
     say("\n".join(result_stream.encode_result(JobResult(exit_code, report, "# card\n"), os.environ[TOKEN_VARIABLE])))
     return exit_code
 
 
-def main(what: str, given: str = "") -> int:
-    say(f"evaluate the model ... {what}")
-    match what:
+def main(behaviour: str, value: str = "") -> int:
+    say(f"evaluate the model ... {behaviour}")
+    match behaviour:
         case "report":
-            # Twenty lines, and time for a connection to break in.
+            # Many lines, so that a connection can break between them.
             for number in range(20):
                 say(f"line {number}")
                 time.sleep(0.01)
-            return send(int(given.partition(":")[0]), Path(given.partition(":")[2]).read_text())
+            return send(int(value.partition(":")[0]), Path(value.partition(":")[2]).read_text())
         case "names":
             say(" ".join(sorted(name for name in os.environ if name.startswith(("HF_", "ANTIDOTE_")))))
             return send(2, None)
         case "error":
-            return send(int(given), None)
+            return send(int(value), None)
         case "killed inside":
             return send(137, None)
         case "killed":

@@ -1,8 +1,9 @@
-"""A run in miniature, as the executor starts it: `python standin.py FOLDER POLICY run REPOSITORY ...`.
+"""A fake run that the executor starts: `python fake_run.py FOLDER POLICY run REPOSITORY ...`.
 
-POLICY is the sha256 of the policy. FOLDER holds plan.json (`seconds`, `codes`: one for each start of a commit, the last
-for all that follow; `deaf` to SIGTERM) and a report.json to hand in as one of this commit, policy and exit code, or
-where the plan says `another`, as it is; started.jsonl tells what became of each start.
+POLICY is the sha256 of the policy. FOLDER contains plan.json and report.json. Keys of the plan: `seconds`; `codes`, one
+exit code for each start of a commit, the last one for all further starts; `says`, an error message; `deaf`, to ignore
+SIGTERM; `another`, to write the report unchanged instead of with this commit, policy and exit code. Events are appended
+to started.jsonl.
 """
 
 import json
@@ -15,8 +16,7 @@ from types import FrameType
 
 
 def main() -> int:
-    """Begin, work, report, end."""
-    # As `environment.protect` does, of which an isolated interpreter knows nothing.
+    # As `environment.protect` does, which an isolated interpreter cannot import.
     with os.fdopen(int(os.environ.pop("ANTIDOTE_ENVIRONMENT_DESCRIPTOR")), "rb") as file:
         os.environ.update(json.load(file))
     home, policy, rest = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]

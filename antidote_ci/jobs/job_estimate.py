@@ -1,0 +1,135 @@
+"""Choose the hardware of a Job, and estimate its duration and cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from antidote_ci import records
+from antidote_ci.cost_model import GPU_MEMORY_FACTOR, job_seconds
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.hub.jobs_api import Hardware
+from antidote_ci.hub.retry import format_duration
+from antidote_ci.pipeline import dry_run
+from antidote_ci.pipeline.dry_run import DryRunForecast
+from antidote_ci.policy import Command, RunConfig
+from antidote_ci.report.console import Console, write_stdout
+from antidote_ci.report.text import flatten
+
+WEIGHTS_LOST = "repaired weights are lost when the Job ends"
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """Duration and cost of one Job, in seconds and US dollars. The maximum is reached when the Job times out."""
+
+    forecast: DryRunForecast
+    namespace: str
+    image: str
+    flavor: str
+    hardware: str
+    dollars_an_hour: float
+    seconds: int
+    dollars: float
+    seconds_at_most: int
+    dollars_at_most: float
+
+
+def estimate_cost(
+    command: Command, config: RunConfig, namespace: str, image: str, offered: Sequence[Hardware]
+) -> CostEstimate:
+    """Estimate from metadata. Raises ConfigurationError for an unknown flavor, and when no flavor is large enough."""
+    forecast = dry_run.estimate_run(config, command)
+    jobs = config.policy.jobs
+    hardware = find_flavor(jobs.flavor, offered) if jobs.flavor else cheapest_flavor(forecast, offered)
+    has_gpu = hardware.gpu_memory is not None
+    seconds = round(job_seconds(forecast.bytes_to_pull, forecast.seconds, hardware.processors, has_gpu=has_gpu))
+    price = hardware.dollars / 3600
+    return CostEstimate(
+        forecast=forecast,
+        namespace=namespace,
+        image=image,
+        flavor=hardware.name,
+        hardware=describe_flavor(hardware),
+        dollars_an_hour=hardware.dollars,
+        seconds=seconds,
+        dollars=round(min(seconds, jobs.timeout_seconds) * price, 2),
+        seconds_at_most=jobs.timeout_seconds,
+        dollars_at_most=round(jobs.timeout_seconds * price, 2),
+    )
+
+
+def with_base_reference(config: RunConfig, base: str | None) -> RunConfig:
+    """The configuration with the adapter's base as reference where none is set, so that the estimate includes it."""
+    if base is None or config.policy.repair.reference is not None:
+        return config
+    repair = replace(config.policy.repair, reference=base)
+    return replace(config, policy=replace(config.policy, repair=repair))
+
+
+def find_flavor(flavor: str, offered: Sequence[Hardware]) -> Hardware:
+    """The hardware with this name. Raises ConfigurationError when the Hub does not offer it."""
+    for hardware in offered:
+        if hardware.name == flavor:
+            return hardware
+    names = "; ".join(f"{hardware.name} ({describe_flavor(hardware)})" for hardware in sort_by_price(offered))
+    raise ConfigurationError(
+        f"jobs.flavor is {flavor!r}, which the Hub does not offer",
+        cause=f"it offers {names}",
+        hint="use one of these, or remove jobs.flavor to use the cheapest that fits the model",
+    )
+
+
+def cheapest_flavor(forecast: DryRunForecast, offered: Sequence[Hardware]) -> Hardware:
+    """The cheapest hardware with a GPU that fits the model. Raises ConfigurationError when none does."""
+    needed = round(forecast.gpu_memory_bytes * GPU_MEMORY_FACTOR)
+    for hardware in sort_by_price(offered):
+        fits_gpu = hardware.gpu_memory is not None and hardware.gpu_memory >= needed
+        if fits_gpu and hardware.memory >= forecast.gpu_memory_bytes:
+            return hardware
+    raise ConfigurationError(
+        f"no hardware of the Hub fits {forecast.model}: it needs about {needed / 1e9:,.0f} GB of GPU memory",
+        cause="generation holds all weights of a model in memory",
+        hint="use a model server (docs/servers.md), or set a flavor with jobs.flavor and try it",
+    )
+
+
+def sort_by_price(offered: Sequence[Hardware]) -> list[Hardware]:
+    return sorted(offered, key=lambda hardware: (hardware.dollars, hardware.name))
+
+
+def describe_flavor(hardware: Hardware) -> str:
+    """Title, memory and price, for people."""
+    if hardware.gpu_memory is None:
+        memory = f"{hardware.memory / 1e9:,.0f} GB, no GPU"
+    else:
+        memory = f"{hardware.gpu_memory / 1e9:,.0f} GB on the GPU"
+    return f"{flatten(hardware.title)}, {memory}, ${hardware.dollars:,.2f} an hour"
+
+
+def describe_estimate(estimate: CostEstimate) -> list[str]:
+    """Lines for people: what the Job costs, and which account pays."""
+    lines = [
+        f"job        {flatten(estimate.image)} on {estimate.flavor} ({estimate.hardware})",
+        f"cost       about ${estimate.dollars:,.2f} for {format_duration(estimate.seconds)}, paid by "
+        f"{flatten(estimate.namespace)}",
+        f"at most    ${estimate.dollars_at_most:,.2f}: the Job times out after "
+        f"{format_duration(estimate.seconds_at_most)}",
+    ]
+    if estimate.seconds > estimate.seconds_at_most:
+        lines.append("           it may time out before it is done: raise jobs.timeout, or set a larger jobs.flavor")
+    return lines
+
+
+def show_estimate(console: Console, estimate: CostEstimate, *, as_json: bool) -> None:
+    """Output of `--dry-run`."""
+    if as_json:
+        write_stdout(records.to_json(estimate))
+        return
+    forecast = estimate.forecast
+    for line in (
+        *dry_run.describe_plan(forecast),
+        f"pull       {dry_run.format_bytes(forecast.bytes_to_pull)}",
+        f"answers    about {forecast.answers:,}, if the model needs a repair",
+        *describe_estimate(estimate),
+        f"publish    {forecast.publish}" + (f"; {WEIGHTS_LOST}" if forecast.publish == "none" else ""),
+    ):
+        console.print(line)
