@@ -72,8 +72,8 @@ reference = "org/aligned"
 mode = "branch"
 to = "repaired"
 """
-    assert policy(tmp_path, text).sha256() == "cdb3950e0481cf5cc730511c07b4dceb2bd25418e5117255c646e189cc66cbcc"
-    assert Policy().sha256() == "2f5631d04cbbb339a7aacb351ce5f45f558a480bf9eda803f36aef7c605569d5"
+    assert policy(tmp_path, text).sha256() == "b208085ce5bb7ec54c5382945a3154df0343d9301bd2030bc303a27f6445378e"
+    assert Policy().sha256() == "4ab69111f92d81c2cdc9f4ab65c7253dcabec8762db0ef6dfd824c8337a843e6"
 
 
 def test_file_and_options_give_the_same_hash(tmp_path: Path) -> None:
