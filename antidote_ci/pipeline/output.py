@@ -27,7 +27,10 @@ OUTPUT_NAMES = (*REPORT_FILES, MODEL_FOLDER, SCORES_FOLDER, LOG_FILE)
 
 
 def to_exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
-    """Exit code for the tested revision. Errors have their own: `antidote_ci.errors`."""
+    """Exit code of a verdict, one of `errors.VERDICT_EXIT_CODES`. `accepted`: whether a repair exits with 0.
+
+    Errors have exit codes of their own: `errors.ERROR_EXIT_CODES`.
+    """
     match verdict:
         case "pass":
             return 0
