@@ -9,7 +9,7 @@ import typer
 
 from antidote_ci import __version__
 from antidote_ci.cli.checks import calibrate, doctor, verify
-from antidote_ci.cli.exit_codes import handle_exit
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.cli.handle_event import handle_event
 from antidote_ci.cli.repair import repair
 from antidote_ci.cli.run import evaluate, run
