@@ -1,6 +1,6 @@
 """Expected errors. Each class has its own exit code, and each error names the thing, the likely cause and what to do.
 
-Verdicts are results, not errors: `records.RunVerdict`. `pipeline.output.to_exit_code` maps each verdict to its exit code.
+Verdicts are results, not errors: `records.RunVerdict`. `pipeline.output.to_exit_code` gives the exit code of each.
 """
 
 VERDICT_EXIT_CODES = (0, 1, 4, 7)

@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperOption
 
 from action import inputs, outputs
 from antidote_ci import errors
-from antidote_ci.cli.scaffold import read_descriptions
+from antidote_ci.cli.init import read_descriptions
 from antidote_ci.hub.client import SECRETS
 from antidote_ci.pipeline.output import to_exit_code
 from antidote_ci.policy import SECTIONS
