@@ -12,7 +12,7 @@ from antidote_ci.hub.access import HubAccess, HubAccount, read_account
 from antidote_ci.hub.client import fetch_model_info, printable_endpoint
 from antidote_ci.hub.commits import BranchHead, CommitTree
 from antidote_ci.hub.remote import SHA256_DIGITS
-from antidote_ci.records import Manifest, WeightFile, from_json
+from antidote_ci.records import DestinationMode, Manifest, WeightFile, from_json
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -25,7 +25,7 @@ NEW_REPOSITORY_FILES = {commits.ATTRIBUTES, CARD, "LICENSE"}
 class Destination:
     """Where to publish a result of `source` at `revision`."""
 
-    mode: Literal["pull-request", "branch", "repo"]
+    mode: DestinationMode
     source: str
     revision: str
     """The tested commit."""
