@@ -1,4 +1,7 @@
-"""The command `repair`: apply one method at one dose. No dose is searched and nothing is evaluated."""
+"""The command `repair`: apply one method at one dose. No dose is searched and nothing is evaluated.
+
+The repair step of the command `run`, which searches the dose, is `pipeline.repair_model`.
+"""
 
 import dataclasses
 import hashlib
