@@ -121,8 +121,8 @@ def require_numbers(rows: Sequence[PromptRow]) -> None:
         if parse_last_number(row.response) is None:
             raise ConfigurationError(
                 f"the expected answer in row {index} of the task has no number",
-                cause="task_match is last-number",
-                hint='write "expected": "42", or set task_match to exact, prefix or choice',
+                cause="task_match is last-number, which compares the last number of each answer",
+                hint='add a number, such as "expected": "42", or set task_match to exact, prefix or choice',
             )
 
 

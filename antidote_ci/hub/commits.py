@@ -218,7 +218,10 @@ def _names_run(path: str) -> bool:
 
 
 def _build_operations(change: CommitRequest, parent: CommitTree) -> "list[CommitOperationAdd | CommitOperationDelete]":
-    """New operations for each attempt: the client stores state in them."""
+    """Return the operations that turn `parent` into the requested content: additions of differing files, and deletions.
+
+    Each attempt needs new operations, because the client stores the state of the upload in them.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     return [

@@ -74,7 +74,7 @@ def check_destination(destination: Destination, reading: HubAccess, writing: Hub
     source = reading.request(destination.source, lambda client: fetch_model_info(client, destination.source))
     if destination.mode == "pull-request" and source.sha != destination.revision:
         raise PublishConflict(
-            f"the main branch of {destination.source} is not at {destination.revision}, the revision to be tested",
+            f"the main branch of {destination.source} is at {source.sha}, but the run tests {destination.revision}",
             cause="a pull request targets main",
             hint=f"run on {source.sha}, or publish to a branch or a repository",
         )

@@ -52,7 +52,7 @@ class RepairInput:
 
 @dataclass(frozen=True)
 class CandidateFactory:
-    """Inputs and folders that all candidates of one model share."""
+    """Creates the candidates (repaired models at different doses) of one model, from shared inputs and folders."""
 
     sandbox: Sandbox
     source: Checkpoint
@@ -188,7 +188,7 @@ def write_candidate(
 
 @contextmanager
 def temporary_candidate(factory: CandidateFactory, method_masks: MethodMasks, dose: float) -> Iterator[Candidate]:
-    """Write the candidate of one dose and delete it afterwards. It is as large as the model."""
+    """Write the repaired weights of one dose to disk, and delete them on exit. They are as large as the source."""
     candidate = write_candidate(factory, method_masks, dose)
     try:
         yield candidate

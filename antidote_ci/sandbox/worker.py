@@ -1,4 +1,4 @@
-"""The child's side of the sandbox: read a request, run the named function of this package, reply with JSON lines."""
+"""The child process of the sandbox: reads requests, runs the functions that they name, and replies with JSON lines."""
 
 import dataclasses
 import importlib

@@ -85,7 +85,7 @@ class RunQueue:
                     self._process(request)
 
     def _process(self, request: RunRequest) -> None:
-        """Bring a request to its outcome, and record it. Every error except Terminated becomes an outcome."""
+        """Run a request and store its outcome. Every error except Terminated is stored as the outcome `error`."""
         try:
             result = self._run(request)
         except AntidoteError as error:
@@ -98,7 +98,7 @@ class RunQueue:
         self._retry_store(lambda: self._store.finish(request, outcome, newer))
 
     def _run(self, request: RunRequest) -> RunOutcome | NewerCommit:
-        """Inspect the head and run the task. A failure that does not concern the model is retried after a pause."""
+        """Inspect the head of the repository and run the task. Failures with causes outside the model are retried."""
         for pause in (0.0, *self._settings.retry_pauses):
             self._wait(pause)
             task = self._inspect_head(request)

@@ -60,7 +60,7 @@ class RunStore:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or create the database. Requests that an earlier process left running wait again."""
+        """Open or create the database. Requests that were running when an earlier process ended are queued again."""
         self._path = path
         self._lock = threading.Lock()
         self._is_failing = False
