@@ -76,7 +76,7 @@ class ApplyResult:
 
 
 @memory.return_freed_memory()
-def apply_mask(request: ApplyRequest, report: OnProgress) -> ApplyResult:
+def apply_mask(request: ApplyRequest, on_progress: OnProgress) -> ApplyResult:
     """Write the repaired checkpoint with its manifest to `destination`, completely or not at all.
 
     After a kill the same request continues where it stopped. Raises ConfigurationError for the mask of another
@@ -102,7 +102,7 @@ def apply_mask(request: ApplyRequest, report: OnProgress) -> ApplyResult:
         # The writer hashes the source while it reads it. The reference is read tensor by tensor, so it is hashed here.
         hashing = pool.submit(_hash_shards, reference)
         edit = _build_edit(request, reference)
-        written = write_checkpoint(source, request.destination, names, edit, key, report)
+        written = write_checkpoint(source, request.destination, names, edit, key, on_progress)
         reference_files = hashing.result()
     with rollback_on_error(request.destination):
         source_files = {file.path: file.sha256_in or "" for file in written.files}

@@ -90,8 +90,10 @@ class Sandbox:
         self._log.close()
         self._home.cleanup()
 
-    def call(self, function: Callable[[Request, OnProgress], Result], request: Request, report: OnProgress) -> Result:
-        """Run `function(request, report)` in the child and return its result.
+    def call(
+        self, function: Callable[[Request, OnProgress], Result], request: Request, on_progress: OnProgress
+    ) -> Result:
+        """Run `function(request, on_progress)` in the child and return its result.
 
         Raises the function's error when its class is in `errors`; InfrastructureError for any other exception, and when
         the child dies.
@@ -107,7 +109,7 @@ class Sandbox:
                 raise self._death_error()
             message: dict[str, Any] = json.loads(line)
             if "progress" in message:
-                report(Progress(**message["progress"]))
+                on_progress(Progress(**message["progress"]))
             elif "error" in message:
                 raise _rebuild_error(message["error"], self._log_path)
             else:
