@@ -110,7 +110,10 @@ class RunQueue:
         return outcome
 
     def _inspect_head(self, request: RunRequest) -> RunTask | NewerCommit | RunOutcome:
-        """The work that a request stands for now. Retries while the Hub is unreachable."""
+        """Return the task of a request, a request for a newer commit, or an outcome if there is nothing to run.
+
+        The head of the repository decides. Retries while the Hub is unreachable.
+        """
         if request.policy != self._settings.policy_sha256:
             return NewerCommit(replace(request, policy=self._settings.policy_sha256))
         pauses = self._settings.retry_pauses
@@ -135,7 +138,7 @@ class RunQueue:
             return RunOutcome("error", redact_secrets(str(error), None), InfrastructureError.exit_code)
 
     def _retry_store(self, call: Callable[[], Value]) -> Value:
-        """Repeat a call until the database can be used."""
+        """Return `call()`, and repeat it while the database cannot be used."""
         while True:
             try:
                 return call()
@@ -148,7 +151,7 @@ class RunQueue:
 
     @contextmanager
     def _not_busy(self) -> Iterator[None]:
-        """A section that `stop` does not wait for: a request to the Hub may take long, and holds no state."""
+        """Mark the block as safe to interrupt, so that `stop` does not wait for a slow request to the Hub."""
         self._busy.release()
         try:
             yield
