@@ -89,7 +89,7 @@ def test_shell_completion(typed: str, offered: set[str]) -> None:
             2,
             "nowhere",
         ),
-        (["evaluate", "", "--judge", "refusal", "--prompts", "embedded"], 2, "'' is not a model's name"),
+        (["evaluate", "", "--judge", "refusal", "--prompts", "embedded"], 2, "'' is not a model name"),
         (["run", ".", "--publish", "pull-request"], 2, "is a local folder, so its repair cannot be published"),
         (["evaluate", "./nowhere"], 2, "there is no folder ./nowhere"),
         (["run", "http://127.0.0.1:9/v1"], 2, "antidote-ci evaluate http://127.0.0.1:9/v1"),
