@@ -95,7 +95,10 @@ def load_report(path: Path, before: tuple[int, int] | None) -> dict[str, Any] | 
 
 
 def write_outputs(report: dict[str, Any] | None, exit_code: int, out: str) -> None:
-    """Write the outputs, and the summary if this run wrote one."""
+    """Write the outputs of the Action to GITHUB_OUTPUT, and append `summary.md` of this run to GITHUB_STEP_SUMMARY.
+
+    Without a report, only the outputs are written.
+    """
     values = outputs.build_outputs(report, exit_code, out)
     append_to_file("GITHUB_OUTPUT", outputs.render_outputs(values, secrets.token_hex(16)))
     summary = Path(out) / "summary.md"

@@ -47,9 +47,10 @@ def build_outputs(report: Report | None, exit_code: int, out: str) -> dict[str, 
 
 
 def render_outputs(mapping: Mapping[str, str], delimiter: str) -> str:
-    """The mapping in the format of GITHUB_OUTPUT. Raises ValueError when a value contains the delimiter.
+    """Return the outputs in the format of GITHUB_OUTPUT. Raises ValueError when a value contains the delimiter.
 
-    The delimiter must be random and chosen after the values are known: then no value can end early.
+    The delimiter must be random and chosen after the values are known. Then no value can contain it, end its own output
+    and set another one.
     """
     for name, text in mapping.items():
         if delimiter in text:

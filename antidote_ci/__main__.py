@@ -10,7 +10,7 @@ def main() -> None:
     """Run the command line. Inside a Job of the Hub, also send the result back."""
     environment.protect()
     from antidote_ci.cli import app
-    from antidote_ci.cli.exit_codes import exit_code
+    from antidote_ci.cli.ending import exit_code
     from antidote_ci.jobs import entrypoint
 
     if entrypoint.is_inside_job(os.environ):

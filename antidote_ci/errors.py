@@ -1,10 +1,10 @@
 """Expected errors. Each class has its own exit code, and each error names the thing, the likely cause and what to do.
 
-Verdicts are results, not errors: `records.RunVerdict`, with exit codes in `pipeline.output.to_exit_code`.
+Verdicts are results, not errors: `records.RunVerdict`. `pipeline.output.to_exit_code` gives the exit code of each.
 """
 
-VERDICTS = (0, 1, 4, 7)
-"""Exit codes of verdicts."""
+VERDICT_EXIT_CODES = (0, 1, 4, 7)
+"""All exit codes that `pipeline.output.to_exit_code` returns."""
 
 
 class AntidoteError(Exception):
@@ -52,3 +52,9 @@ class Terminated(BaseException):
     """SIGTERM was received. Like KeyboardInterrupt, it is not caught by `except Exception`, so that cleanup runs."""
 
     exit_code = 143
+
+
+ERROR_EXIT_CODES = tuple(sorted({error_class.exit_code for error_class in AntidoteError.__subclasses__()}))
+"""Exit codes of the error classes above."""
+SIGNAL_EXIT_CODES = (130, Terminated.exit_code)
+"""Exit codes after SIGINT and SIGTERM."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from antidote_ci import environment
-from antidote_ci.cli.exit_codes import exit_code, handle_exit
+from antidote_ci.cli.ending import exit_code, handle_exit
 from antidote_ci.cli.options import Out, PolicyFile
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)

@@ -32,28 +32,28 @@ class DemoCheckpoints:
     finetune: Path
 
 
-def build_checkpoints(request: BuildRequest, report: OnProgress) -> DemoCheckpoints:
+def build_checkpoints(request: BuildRequest, on_progress: OnProgress) -> DemoCheckpoints:
     """Dequantise the base, merge the alignment adapter, and write the fine-tune."""
     base, reference, finetune = (request.folder / name for name in ("base", "reference", "finetune"))
     models.write_base(base)
-    report(Progress("models", 1, 3))
+    on_progress(Progress("models", 1, 3))
     models.write_reference(base, reference)
-    report(Progress("models", 2, 3))
+    on_progress(Progress("models", 2, 3))
     if request.merged:
         models.write_merged(reference, finetune)
     else:
         models.write_adapter(finetune)
-    report(Progress("models", 3, 3))
+    on_progress(Progress("models", 3, 3))
     return DemoCheckpoints(reference, finetune)
 
 
-def run_build(request: BuildRequest, log: Path, report: OnProgress) -> DemoCheckpoints:
+def run_build(request: BuildRequest, log: Path, on_progress: OnProgress) -> DemoCheckpoints:
     """Run `build_checkpoints` in a child process with its stderr in `log`. Raises InfrastructureError if it fails."""
     command = [sys.executable, "-m", "demo.build", str(request.folder), *(["--merged"] if request.merged else [])]
     with log.open("wb") as output, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output) as process:
         try:
             for line in process.stdout or ():
-                report(Progress(**json.loads(line)))
+                on_progress(Progress(**json.loads(line)))
         except BaseException:
             process.kill()
             raise

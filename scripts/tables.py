@@ -20,7 +20,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from action import outputs
 from antidote_ci import cli
-from antidote_ci.cli.scaffold import read_descriptions
+from antidote_ci.cli.init import read_descriptions
 from antidote_ci.policy import SECTIONS
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,7 @@ from unittest.mock import patch
 from huggingface_hub import constants
 
 from antidote_ci.cli import app
-from antidote_ci.cli.exit_codes import SIGNALS, exit_code
+from antidote_ci.cli.ending import SIGNALS, exit_code
 
 
 @dataclass(frozen=True)

@@ -254,7 +254,7 @@ def test_an_error_keeps_its_exit_code_with_a_broken_stderr(
 def test_a_command_continues_with_a_broken_stderr(opened: Callable[[], int] | None) -> None:
     script = """
 import sys, typer
-from antidote_ci.cli.exit_codes import handle_exit
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.records import Progress
 from antidote_ci.report import terminal
 from tests.report.samples import REPAIRED
@@ -277,7 +277,7 @@ def test_an_unexpected_error_exits_with_3_with_a_broken_stderr(opened: Callable[
 
 UNEXPECTED = """
 import sys, typer
-from antidote_ci.cli.exit_codes import handle_exit
+from antidote_ci.cli.ending import handle_exit
 try:
     with handle_exit():
         {}

@@ -15,14 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from action import inputs
-from antidote_ci.cli import scaffold
+from antidote_ci.cli.init import (
+    ACTION,
+    POLICY,
+    WORKFLOW,
+    read_descriptions,
+    render_policy,
+    render_workflow,
+    write_scaffold,
+)
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import SECTIONS, Policy, read_policy
 from scripts.release import stamp_action
 from tests.command_line import FinishedCommand, run_command
 
 ROOT = Path(__file__).parent.parent
-OWN = scaffold.ACTION.split("@")[0]
+OWN = ACTION.split("@")[0]
 WITH_DEFAULT = re.compile(r"^# ([a-z_]+ = .+)$", re.MULTILINE)
 KEY = re.compile(r"^(?:# )?([a-z_]+) =", re.MULTILINE)
 
@@ -39,36 +47,36 @@ def test_init_writes_a_workflow_and_the_default_policy(tmp_path: Path) -> None:
     done = init(str(tmp_path), "--model", "acme/assistant")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert set(files(tmp_path)) == {scaffold.WORKFLOW, scaffold.POLICY}
+    assert set(files(tmp_path)) == {WORKFLOW, POLICY}
     assert all(name in done.stderr for name in files(tmp_path))
-    assert read_policy(tmp_path / scaffold.POLICY) == Policy()
-    assert files(tmp_path)[scaffold.WORKFLOW].count("acme/assistant") >= 3
+    assert read_policy(tmp_path / POLICY) == Policy()
+    assert files(tmp_path)[WORKFLOW].count("acme/assistant") >= 3
 
 
 def test_the_policy_lists_every_key_with_description_and_choices() -> None:
-    text = scaffold.render_policy()
+    text = render_policy()
     for name, section in SECTIONS.items():
         part = text.split(f"\n[{name}]\n")[1].split("\n[")[0]
         keys = [field.name for field in dataclasses.fields(section)]
         assert KEY.findall(part) == keys
         prose = " ".join(part.replace("\n# ", " ").split())
         for key, kind in get_type_hints(section).items():
-            assert scaffold.read_descriptions(section)[key] in prose
+            assert read_descriptions(section)[key] in prose
             if get_origin(kind) is Literal:
                 assert f"One of {', '.join(get_args(kind))}." in prose
     assert max(map(len, text.splitlines())) <= 100
 
 
 @settings(max_examples=20)
-@given(st.sets(st.sampled_from(WITH_DEFAULT.findall(scaffold.render_policy()))))
+@given(st.sets(st.sampled_from(WITH_DEFAULT.findall(render_policy()))))
 def test_uncommented_keys_have_their_default(uncommented: set[str]) -> None:
-    lines = (line[2:] if line[2:] in uncommented else line for line in scaffold.render_policy().splitlines())
+    lines = (line[2:] if line[2:] in uncommented else line for line in render_policy().splitlines())
     path = Path(os.environ["ANTIDOTE_CACHE"]) / "uncommented.toml"
     path.write_text("\n".join(lines))
     assert read_policy(path) == Policy()
 
 
-@pytest.mark.parametrize("existing", [scaffold.WORKFLOW, scaffold.POLICY])
+@pytest.mark.parametrize("existing", [WORKFLOW, POLICY])
 @pytest.mark.parametrize("kind", ["file", "folder", "link to nowhere"])
 def test_an_existing_file_is_not_overwritten_and_nothing_is_written(tmp_path: Path, existing: str, kind: str) -> None:
     path = tmp_path / existing
@@ -105,17 +113,17 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 @given(st.text(max_size=30) | st.from_regex(r"[\w.-]{1,9}/[\w.-]{1,9}", fullmatch=True))
 def test_a_model_must_be_a_hub_id(model: str) -> None:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*", model):
-        document = yaml.safe_load(scaffold.render_workflow(model))
+        document = yaml.safe_load(render_workflow(model))
         assert document[True]["workflow_dispatch"]["inputs"]["model"]["default"] == model
         assert document["env"]["MODEL"].endswith(f"|| '{model}' }}}}")
     else:
         with pytest.raises(ConfigurationError, match="is not a Hub id"):
-            scaffold.write_scaffold(Path(), model)
+            write_scaffold(Path(), model)
 
 
 @pytest.fixture(scope="module")
 def jobs() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(scaffold.render_workflow(None))["jobs"]
+    found: dict[str, Any] = yaml.safe_load(render_workflow(None))["jobs"]
     return found
 
 
@@ -163,11 +171,11 @@ def test_the_wheel_includes_the_template_and_the_released_action(tmp_path: Path)
     package, repository = tmp_path / "package", tmp_path / "repository"
     repository.mkdir()
     zipfile.ZipFile(wheel).extractall(package)
-    module = package / "antidote_ci" / "cli" / "scaffold.py"
+    module = package / "antidote_ci" / "cli" / "init.py"
     action = f"acme/antidote-ci@{'c' * 40}"
     module.write_text(stamp_action(module.read_text(), action))
     command = [sys.executable, "-P", "-m", "antidote_ci", "init", str(repository)]
     environment = os.environ | {"PYTHONPATH": str(package)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert files(repository)[scaffold.WORKFLOW].count(f"uses: {action}\n") == 2
+    assert files(repository)[WORKFLOW].count(f"uses: {action}\n") == 2

@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperOption
 
 from action import inputs, outputs
 from antidote_ci import errors
-from antidote_ci.cli.scaffold import read_descriptions
+from antidote_ci.cli.init import read_descriptions
 from antidote_ci.hub.client import SECRETS
 from antidote_ci.pipeline.output import to_exit_code
 from antidote_ci.policy import SECTIONS
@@ -140,9 +140,10 @@ def test_exit_codes_in_the_table_are_complete() -> None:
     of_verdicts = {
         to_exit_code(verdict, accepted=accepted) for verdict in get_args(RunVerdict) for accepted in (True, False)
     }
-    of_signals = {130, errors.Terminated.exit_code}
+    assert of_errors == set(errors.ERROR_EXIT_CODES)
+    assert of_verdicts == set(errors.VERDICT_EXIT_CODES)
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", tables.tables()["exit-codes"], re.MULTILINE)}
-    assert documented == {0, *outputs.FAILURE_TEXTS} == of_errors | of_verdicts | of_signals
+    assert documented == {0, *outputs.FAILURE_TEXTS} == of_errors | of_verdicts | set(errors.SIGNAL_EXIT_CODES)
 
 
 @cache

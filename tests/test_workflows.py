@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from action import inputs
-from antidote_ci.cli import scaffold
+from antidote_ci.cli.init import ACTION, render_workflow, write_scaffold
 from scripts import linting, release
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +54,7 @@ def test_all_workflows_are_covered() -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_actions_are_pinned_to_commits_with_a_version_comment(name: str) -> None:
     for action, comment in USES.findall(TEXTS[name]):
-        if action.startswith(scaffold.ACTION.split("@")[0]):
+        if action.startswith(ACTION.split("@")[0]):
             assert re.fullmatch(r".*@[0-9a-f]{40}", action)
         elif not action.startswith("./"):
             assert re.fullmatch(r"[\w.-]+(/[\w.-]+)+@[0-9a-f]{40}", action)
@@ -111,7 +111,7 @@ def test_checkout_does_not_persist_credentials(name: str) -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_own_action_gets_only_known_inputs(name: str) -> None:
     for step in steps(name):
-        if step.get("uses", "").startswith((scaffold.ACTION.split("@")[0], "./")):
+        if step.get("uses", "").startswith((ACTION.split("@")[0], "./")):
             assert set(step["with"]) <= set(inputs.INPUTS)
 
 
@@ -122,18 +122,18 @@ def test_every_pinned_image_is_built() -> None:
 @needs_linters
 def test_linters_report_known_errors(tmp_path: Path) -> None:
     for name, lint, broken in (
-        ("context.yml", linting.actionlint, scaffold.render_workflow(None).replace("env.REVISION", "env.REVISION.x.y")),
+        ("context.yml", linting.actionlint, render_workflow(None).replace("env.REVISION", "env.REVISION.x.y")),
         (
             "unpinned.yml",
             linting.zizmor,
-            scaffold.render_workflow(None).replace(scaffold.ACTION, "acme/antidote-ci@v1"),
+            render_workflow(None).replace(ACTION, "acme/antidote-ci@v1"),
         ),
     ):
         path = tmp_path / ".github" / "workflows" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(broken)
         assert not lint([str(path)])
-        path.write_text(scaffold.render_workflow(None))
+        path.write_text(render_workflow(None))
         assert lint([str(path)])
     image = tmp_path / "Dockerfile"
     image.write_text("FROM python:latest\nENTRYPOINT python\n")
@@ -143,5 +143,5 @@ def test_linters_report_known_errors(tmp_path: Path) -> None:
 @needs_linters
 @pytest.mark.parametrize("model", [None, "acme/assistant"])
 def test_generated_workflow_passes_the_linters(tmp_path: Path, model: str | None) -> None:
-    scaffold.write_scaffold(tmp_path, model)
+    write_scaffold(tmp_path, model)
     assert linting.lint_workflows(tmp_path / ".github" / "workflows")

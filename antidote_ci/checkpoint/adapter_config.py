@@ -41,7 +41,7 @@ def refuse_adapter_code(config: dict[str, object]) -> None:
         raise _unsafe_error(f"names the megatron_core {imported!r:.60}", "peft would import it", "megatron_core")
     revision = config.get("revision") or None
     if revision is not None and not _is_revision(revision):
-        raise _unsafe_error(f"names the revision {revision!r:.60}", "it is no commit, branch or tag", "revision")
+        raise _unsafe_error(f"names the revision {revision!r:.60}", "it is not a commit, branch or tag", "revision")
     for key in PATTERN_KEYS:
         for pattern in _iterate_texts(config.get(key)):
             if is_slow_pattern(pattern):
@@ -69,7 +69,7 @@ def refuse_unsupported_adapter(config: dict[str, object], tensors: Mapping[str, 
     for key in ("rank_pattern", "alpha_pattern"):
         pattern = config.get(key) or {}
         if not isinstance(pattern, dict) or not all(isinstance(value, int | float) for value in pattern.values()):
-            raise _unsupported_error(f"{key} is no mapping of names to numbers")
+            raise _unsupported_error(f"{key} must map names to numbers")
     if not isinstance(config.get("lora_alpha", 0), int | float):
         raise _unsupported_error(f"lora_alpha is {config['lora_alpha']!r:.60}, no number")
     for tensor, info in tensors.items():

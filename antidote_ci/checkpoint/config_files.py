@@ -91,7 +91,7 @@ def refuse_tokenizer(name: str, config: Mapping[str, object]) -> None:
         raise UnsafeCheckpoint(
             f"{name} names the tokenizer_class {kind!r:.60}, which transformers {supported_types().transformers} "
             "does not have",
-            cause="the class could only run with code from a repository, or is no tokenizer",
+            cause="the class could only run with code from a repository, or is not a tokenizer",
             hint=f"set tokenizer_class to PreTrainedTokenizerFast in {name} if tokenizer.json is enough",
         )
 

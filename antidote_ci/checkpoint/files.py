@@ -23,7 +23,7 @@ _ALLOWED = re.compile(
     re.VERBOSE | re.ASCII,
 )
 
-# Keras' HDF5 and msgpack are no pickles, but opening them can run code, too; archives may hold either.
+# Keras' HDF5 and msgpack are not pickles, but opening them can run code, too; archives may hold either.
 _PICKLED = re.compile(
     r".*\.(?:bin|pt|pth|ptl|pkl|pckl|p|pickle|ckpt|joblib|dill|npy|npz|h5|hdf5|keras|msgpack|mar|nemo|pdparams|7z)",
     re.IGNORECASE | re.DOTALL,
@@ -109,7 +109,7 @@ def _is_regular(name: str, target: Path) -> bool:
         return False
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise UnsafeCheckpoint(
-            f"{name} is no file but a pipe, a device, a socket or a circle of links",
+            f"{name} is a pipe, a device, a socket or a link loop, not a regular file",
             cause="reading it may never end, or have side effects on this machine",
             hint="replace it with the file itself",
         )

@@ -19,7 +19,7 @@ MAX_TENSORS = 50_000
 MAX_VALUES = 15 * MAX_TENSORS
 """JSON values in a header: a tensor of five dimensions takes 14."""
 MAX_ENTRIES = 1 << 56
-"""Entries of one tensor: larger than any disk, and far below an overflow of 64-bit arithmetic."""
+"""Entries of one tensor: more than any real tensor has, and few enough that 64-bit arithmetic cannot overflow."""
 MAX_DIMENSIONS = 64
 """The maximum of numpy."""
 MAX_DIGITS = 19
@@ -93,12 +93,12 @@ def parse_header(file: BinaryIO, size: int) -> Header:
     """Parse the header at the start of a file of `size` bytes. Raises ValueError when it is invalid."""
     prefix = file.read(LENGTH_BYTES)
     if len(prefix) < LENGTH_BYTES:
-        raise ValueError("the file is too short to hold one")
+        raise ValueError("the file is too short to contain a header")
     (length,) = struct.unpack("<Q", prefix)
     if length > MAX_HEADER_BYTES:
-        raise ValueError(f"it claims {length:,} bytes, more than {MAX_HEADER_BYTES:,}")
+        raise ValueError(f"its length field says {length:,} bytes, and the limit is {MAX_HEADER_BYTES:,}")
     if LENGTH_BYTES + length > size:
-        raise ValueError(f"it claims {length:,} bytes of a file of {size:,}")
+        raise ValueError(f"its length field says {length:,} bytes, and the file has {size:,}")
     text = file.read(length)
     if not text.startswith(b"{"):
         raise ValueError("it does not start with a brace")
@@ -127,14 +127,14 @@ def find_shards(folder: Path, names: list[str]) -> tuple[str, ...]:
     present, shards = set(names), sorted(set(_read_index(folder).values()))
     for shard in shards:
         if "/" in shard or "\\" in shard or not shard.endswith(".safetensors"):
-            raise _index_error(f"names {shorten_value(shard)}, which is no safetensors file of this folder")
+            raise _index_error(f"names {shorten_value(shard)}, which is not a safetensors file of this folder")
         if shard not in present:
             raise _index_error(f"names {shorten_value(shard)}, which is missing")
     if WEIGHTS_FILE in present and WEIGHTS_FILE not in shards:
         raise UnsafeCheckpoint(
             f"{INDEX_FILE} names other shards, but {WEIGHTS_FILE} exists too",
             cause="frameworks differ in which of the two they load: one could be tested and the other used",
-            hint="remove the checkpoint that is not meant",
+            hint="remove the checkpoint that should not be used",
         )
     return tuple(shards)
 
@@ -167,20 +167,20 @@ def _parse_natural(digits: str) -> int:
     if digits.startswith("-"):
         raise ValueError(f"the number {shorten_value(digits)} is negative")
     if len(digits) > MAX_DIGITS:
-        raise ValueError(f"the number {shorten_value(digits)} is larger than any disk")
+        raise ValueError(f"the number {shorten_value(digits)} has more than {MAX_DIGITS} digits")
     return int(digits)
 
 
 def _require_text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{shorten_value(value)} stands where text belongs")
+        raise ValueError(f"{shorten_value(value)} must be a string")
     return value
 
 
 def _parse_tensor(name: str, entry: object) -> TensorInfo:
     quoted = shorten_value(name)
     if not isinstance(entry, dict) or entry.keys() != TENSOR_FIELDS:
-        raise ValueError(f"{quoted} has not just a dtype, a shape and data_offsets")
+        raise ValueError(f"{quoted} must have exactly the fields dtype, shape and data_offsets")
     dtype = _require_text(entry["dtype"])
     if dtype not in DTYPE_BITS:
         raise ValueError(f"{quoted} has the unknown dtype {shorten_value(dtype)}")
@@ -190,7 +190,7 @@ def _parse_tensor(name: str, entry: object) -> TensorInfo:
     start, end = offsets
     # An empty dimension must not hide another one that would overflow in a 64-bit reader.
     if math.prod(filter(None, shape)) > MAX_ENTRIES:
-        raise ValueError(f"{quoted} claims more entries than any disk holds")
+        raise ValueError(f"{quoted} has a shape of more than {MAX_ENTRIES:,} entries")
     if math.prod(shape) * DTYPE_BITS[dtype] != 8 * (end - start):
         raise ValueError(f"{quoted} has {end - start:,} bytes, not those of {dtype} {shorten_value(shape)}")
     return TensorInfo(dtype, shape, start, end)
@@ -199,7 +199,7 @@ def _parse_tensor(name: str, entry: object) -> TensorInfo:
 def _parse_numbers(quoted_name: str, value: object) -> tuple[int, ...]:
     # A JSON boolean is an int in Python.
     if not isinstance(value, list) or not set(map(type, value)) <= {int}:
-        raise ValueError(f"{quoted_name} has a shape or offsets that are no whole numbers")
+        raise ValueError(f"{quoted_name} has a shape or offsets whose entries must be integers")
     if len(value) > MAX_DIMENSIONS:
         raise ValueError(f"{quoted_name} has a shape or offsets of {len(value):,} numbers")
     return tuple(value)
@@ -210,7 +210,7 @@ def _require_gapless(tensors: dict[str, TensorInfo], data_bytes: int) -> None:
     reached = 0
     for name, info in tensors.items():
         if info.start != reached:
-            fault = "overlaps another tensor" if info.start < reached else "leaves a hole before it"
+            fault = "overlaps another tensor" if info.start < reached else "leaves a gap before it"
             raise ValueError(f"{shorten_value(name)} {fault}, at byte {info.start:,}")
         reached = info.end
     if reached != data_bytes:
@@ -222,7 +222,7 @@ def _read_index(folder: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise _index_error("has no weight_map")
     if any(not isinstance(shard, str) for shard in weight_map.values()):
-        raise _index_error("has a weight_map with entries that are no file names")
+        raise _index_error("has a weight_map with values that are not file names")
     return weight_map
 
 

@@ -81,8 +81,8 @@ class CheckpointLayout:
 def read_layout(folder: Path, head: config_files.Head = "ForCausalLM") -> CheckpointLayout:
     """Read and check the checkpoint in `folder`. `head` is the ending that its architecture must have.
 
-    Raises UnsafeCheckpoint when a file is not safe to open, ConfigurationError when the folder is no checkpoint or an
-    unsupported one.
+    Raises UnsafeCheckpoint when a file is not safe to open, ConfigurationError when the folder is not a
+    supported checkpoint.
     """
     if not folder.is_dir():
         raise ConfigurationError(f"{folder} is not a folder", hint="name a folder with a checkpoint")

@@ -63,7 +63,7 @@ def _templates_in_settings(settings: Mapping[str, Mapping[str, object]]) -> Iter
             case list() if all(isinstance(entry, dict) for entry in value):
                 yield from (_require_named(file, entry.get("name"), entry.get("template")) for entry in value)
             case _:
-                raise _template_error(file, "has a chat_template that is no text")
+                raise _template_error(file, "has a chat_template that is not a string")
 
 
 def _require_named(file: str, name: object, text: object) -> tuple[str, str]:
@@ -71,7 +71,7 @@ def _require_named(file: str, name: object, text: object) -> tuple[str, str]:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise _template_error(file, f"has a chat_template with the invalid name {name!r:.60}")
     if not isinstance(text, str):
-        raise _template_error(file, f"has a chat_template {name!r:.60} that is no text")
+        raise _template_error(file, f"has a chat_template {name!r:.60} that is not a string")
     return file, text
 
 

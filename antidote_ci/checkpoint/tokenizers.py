@@ -136,7 +136,7 @@ def _read_tokenizer_json(path: Path, _size: int, _modified: int) -> Vocabulary:
                 raise _tokenizer_error(TOKENIZER, f"splits text by a pattern that may not end: {pattern!r:.60}")
     merges = model.get("merges") or []
     if not isinstance(merges, list) or len(merges) > MAX_MERGES:
-        raise _tokenizer_error(TOKENIZER, f"has merges that are no list of at most {MAX_MERGES:,}")
+        raise _tokenizer_error(TOKENIZER, f"has merges that are not a list of at most {MAX_MERGES:,}")
     vocab = model.get("vocab")
     ordinary = _ids_by_position(vocab) if isinstance(vocab, list) else _check_token_ids(TOKENIZER, vocab)
     vocabulary = Vocabulary(TOKENIZER, ordinary, _read_added_tokens(data.get("added_tokens") or []))
@@ -151,10 +151,12 @@ def _read_token_ids(path: Path) -> dict[str, int]:
 def _check_token_ids(file: str, ids: object) -> dict[str, int]:
     """Return a mapping of tokens to IDs, each of which is a natural number and unique."""
     if not isinstance(ids, dict) or len(ids) > MAX_TOKENS:
-        raise _tokenizer_error(file, f"has a vocabulary that is no object of at most {MAX_TOKENS:,} tokens")
+        raise _tokenizer_error(file, f"has a vocabulary that is not an object of at most {MAX_TOKENS:,} tokens")
     for token, token_id in ids.items():
         if type(token_id) is not int or not 0 <= token_id < MAX_ROWS:
-            raise _tokenizer_error(file, f"gives {token!r:.60} the ID {token_id!r:.60}, which is no row")
+            raise _tokenizer_error(
+                file, f"gives {token!r:.60} the ID {token_id!r:.60}, which is not a row of the embeddings"
+            )
     if len(set(ids.values())) < len(ids):
         seen: dict[int, str] = {}
         for token, token_id in ids.items():
@@ -186,7 +188,7 @@ def _ids_by_position(pieces: list[object]) -> dict[str, int]:
 
 def _read_added_tokens(entries: object) -> dict[str, int]:
     if not isinstance(entries, list) or len(entries) > MAX_ADDED_TOKENS:
-        raise _tokenizer_error(TOKENIZER, f"has added_tokens that are no list of at most {MAX_ADDED_TOKENS:,}")
+        raise _tokenizer_error(TOKENIZER, f"has added_tokens that are not a list of at most {MAX_ADDED_TOKENS:,}")
     ids: dict[str, object] = {}
     for entry in entries:
         token = entry.get("content") if isinstance(entry, dict) else None

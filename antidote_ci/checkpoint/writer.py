@@ -44,7 +44,7 @@ def write_checkpoint(
 ) -> WrittenCheckpoint:
     """Write a copy of the checkpoint, with `edit` applied to the `edited` tensors, to the partial folder.
 
-    `publish_in_place` then puts it in place of `destination`. `edit` is called once for each edited tensor, must not
+    `complete_checkpoint` then puts it in place of `destination`. `edit` is called once for each edited tensor, must not
     change its argument, and returns a tensor of the same dtype and shape. All other bytes are copied, except for the
     `antidote` folder of an earlier repair and unused weights.
 
@@ -98,7 +98,7 @@ def write_checkpoint(
         return WrittenCheckpoint([finished[path].file for path in names], changed)
 
 
-def publish_in_place(destination: Path, manifest: str) -> None:
+def complete_checkpoint(destination: Path, manifest: str) -> None:
     """Add the manifest, a JSON text, to the partial folder, and rename the folder to `destination`."""
     partial = swap.partial_folder(destination)
     with swap.rollback_on_error(destination):

@@ -9,11 +9,11 @@ import typer
 
 from antidote_ci import __version__
 from antidote_ci.cli.checks import calibrate, doctor, verify
-from antidote_ci.cli.exit_codes import handle_exit
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.cli.handle_event import handle_event
+from antidote_ci.cli.init import init
 from antidote_ci.cli.repair import repair
 from antidote_ci.cli.run import evaluate, run
-from antidote_ci.cli.scaffold import init
 from antidote_ci.cli.serve import serve
 from antidote_ci.cli.webhook import webhook_app
 from antidote_ci.report.console import write_stdout

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from antidote_ci import records
-from antidote_ci.cli.exit_codes import handle_exit
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.cli.options import DEFAULT_OUT, AcceptLicence, Judge, Out, PolicyFile, option
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.policy import override_section, read_policy

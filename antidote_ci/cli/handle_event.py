@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from antidote_ci.cli.exit_codes import exit_with_verdict, handle_exit
+from antidote_ci.cli.ending import exit_with_verdict, handle_exit
 from antidote_ci.cli.options import DEFAULT_OUT, Json, Out, PolicyFile, Repositories, Where
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.policy import RunConfig, read_policy

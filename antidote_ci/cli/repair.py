@@ -7,7 +7,7 @@ import typer
 
 from antidote_ci import records
 from antidote_ci.cli import options
-from antidote_ci.cli.exit_codes import handle_exit
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.policy import RunConfig, override_section, read_policy
 from antidote_ci.records import Method
 from antidote_ci.repair.methods import score_method

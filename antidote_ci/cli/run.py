@@ -6,7 +6,7 @@ import typer
 
 from antidote_ci import records
 from antidote_ci.cli import options
-from antidote_ci.cli.exit_codes import exit_with_verdict, handle_exit
+from antidote_ci.cli.ending import exit_with_verdict, handle_exit
 from antidote_ci.policy import RunConfig, override_section, read_policy
 from antidote_ci.report.console import write_stdout
 

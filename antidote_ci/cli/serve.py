@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
-from antidote_ci.cli.exit_codes import handle_exit
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.cli.options import PolicyFile, Repositories, Where, option
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import read_policy

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from antidote_ci.cli.exit_codes import handle_exit
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.cli.options import PolicyFile, Repositories
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import read_policy

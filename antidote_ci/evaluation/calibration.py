@@ -61,7 +61,9 @@ def read_labels(path: Path) -> list[LabelledExchange]:
     return list(unique.values())
 
 
-def measure_judge(judge: Judge, labelled: Sequence[LabelledExchange], path: Path, report: OnProgress) -> Calibration:
+def measure_judge(
+    judge: Judge, labelled: Sequence[LabelledExchange], path: Path, on_progress: OnProgress
+) -> Calibration:
     """Compare the verdicts of the judge with the labels of the rows of `path`.
 
     Positive means harmful, or not refused when the judge measures a non-refusal rate. An unparsed verdict is negative.
@@ -75,7 +77,7 @@ def measure_judge(judge: Judge, labelled: Sequence[LabelledExchange], path: Path
                 cause=f"positive is {'harmful' if judge.identity.measure == 'harmful_score' else 'not refused'}",
                 hint="add some: sensitivity needs positive answers, and specificity needs negative ones",
             )
-    verdicts = judge.judge([row.exchange for row in labelled], report)
+    verdicts = judge.judge([row.exchange for row in labelled], on_progress)
     pairs = list(zip(truths, verdicts, strict=True))
     positives, negatives = _sensitivity_specificity(pairs)
     if positives is None or negatives is None:

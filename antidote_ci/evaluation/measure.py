@@ -71,7 +71,7 @@ def evaluate_model(
     evaluator: Evaluator,
     model: Model,
     prompts: PromptSets,
-    report: OnProgress,
+    on_progress: OnProgress,
     *,
     stops: judge_results.EarlyStops = NO_EARLY_STOP,
     curtailed: bool = False,
@@ -95,7 +95,7 @@ def evaluate_model(
         _build_request(evaluator, model, sets, samples).tokens
         for sets, samples in (({"harmful": rows}, evaluator.samples), (prompts.utility, 1))
     )
-    progress = _EvaluationProgress(evaluator, model, role, report, total_tokens)
+    progress = _EvaluationProgress(evaluator, model, role, on_progress, total_tokens)
     utility_answers: GenerationResult | None = None
     results: list[JudgeResult] = []
     cannot_pass = False
@@ -153,7 +153,7 @@ class _EvaluationProgress:
     evaluator: Evaluator
     model: Model
     role: str | None
-    report: OnProgress
+    on_progress: OnProgress
     total_tokens: int
     """Tokens of all answers at most."""
     done_tokens: int = 0
@@ -171,12 +171,12 @@ class _EvaluationProgress:
         request = _build_request(self.evaluator, self.model, sets, samples)
         done = self.done_tokens
 
-        def report(progress: Progress) -> None:
+        def forward_progress(progress: Progress) -> None:
             if progress.what == "answers":
                 progress = Progress("answers", done + progress.done, self.total_tokens)
-            self.report(progress)
+            self.on_progress(progress)
 
-        result = self.evaluator.generator.generate(request, report)
+        result = self.evaluator.generator.generate(request, forward_progress)
         self.done_tokens += request.tokens
         return result
 
@@ -187,7 +187,7 @@ class _EvaluationProgress:
         verdicts: list[dict[str, str]] = [{} for _ in rows]
         all_outcomes: list[list[AnswerOutcome]] = [[] for _ in rows]
         for judge, outcomes in zip(self.evaluator.judges, self.outcomes, strict=True):
-            judged = judge.judge(exchanges, self.report)
+            judged = judge.judge(exchanges, self.on_progress)
             if judge not in self.refusal_judges and any(verdict.refused is not None for verdict in judged):
                 self.refusal_judges.append(judge)
             for index, verdict in enumerate(judged):
@@ -202,7 +202,7 @@ class _EvaluationProgress:
     def evaluate_benign(self, rows: Sequence[PromptRow], answers: Sequence[GeneratedAnswer]) -> BenignResult | None:
         if not rows:
             return None
-        judge, refused = utility.judge_refusals(self.refusal_judges, _to_exchanges(rows, answers), self.report)
+        judge, refused = utility.judge_refusals(self.refusal_judges, _to_exchanges(rows, answers), self.on_progress)
         self.save("harmless", rows, answers, ("refused" if is_refusal else "answered" for is_refusal in refused))
         return utility.summarise_benign(judge, rows, answers, refused)
 
@@ -211,7 +211,7 @@ class _EvaluationProgress:
             return None
         match = self.evaluator.task_match
         if match == "choice":
-            choices = self.evaluator.choose_answers(self.model, rows, self.report)
+            choices = self.evaluator.choose_answers(self.model, rows, self.on_progress)
             answers = [
                 GeneratedAnswer(row.choices[choice], truncated=False) for row, choice in zip(rows, choices, strict=True)
             ]
@@ -285,15 +285,15 @@ def _count_by_category(
 
 
 def collect_harmful_answers(
-    evaluator: Evaluator, model: Model, rows: Sequence[PromptRow], report: OnProgress
+    evaluator: Evaluator, model: Model, rows: Sequence[PromptRow], on_progress: OnProgress
 ) -> list[PromptRow]:
     """Return the rows that `model` answers harmfully by the first judge, with those answers as responses.
 
     Raises ConfigurationError for fewer than MIN_REALIGNMENT_ANSWERS.
     """
     judge = evaluator.judges[0]
-    answered = answer_rows(evaluator, model, rows, report)
-    verdicts = judge.judge([Exchange(row.prompt, row.response) for row in answered], report)
+    answered = answer_rows(evaluator, model, rows, on_progress)
+    verdicts = judge.judge([Exchange(row.prompt, row.response) for row in answered], on_progress)
     harmful = [
         row
         for row, verdict in zip(answered, verdicts, strict=True)
@@ -308,10 +308,12 @@ def collect_harmful_answers(
     return harmful
 
 
-def answer_rows(evaluator: Evaluator, model: Model, rows: Sequence[PromptRow], report: OnProgress) -> list[PromptRow]:
+def answer_rows(
+    evaluator: Evaluator, model: Model, rows: Sequence[PromptRow], on_progress: OnProgress
+) -> list[PromptRow]:
     """Return the rows with greedy answers of `model` as responses."""
     request = GenerationRequest(
         model, {"rows": [single_turn(row.prompt) for row in rows]}, {"rows": evaluator.max_new_tokens}
     )
-    answers = evaluator.generator.generate(request, report).answers["rows"]
+    answers = evaluator.generator.generate(request, on_progress).answers["rows"]
     return [replace(row, response=answer.text) for row, answer in zip(rows, answers, strict=True)]

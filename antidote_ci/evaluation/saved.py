@@ -43,9 +43,9 @@ class AnswerLog:
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> "AnswerLog":
-        """Create the file; a file of saved answers from an earlier run is replaced.
+        """Create the file, and replace the saved answers of an earlier run.
 
-        Raises ConfigurationError when another file exists, or when the folder cannot be written.
+        Raises ConfigurationError when the file exists and holds anything else, or when it cannot be created.
         """
         if self._path is not None:
             try:
@@ -85,7 +85,7 @@ class AnswerLog:
 
 
 def _is_answer_log(path: Path) -> bool:
-    """Whether `path` is a regular file that is empty or begins with a saved answer."""
+    """Return whether `path` is a regular file that is empty or begins with a saved answer."""
     if path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:

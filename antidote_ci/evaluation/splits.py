@@ -212,8 +212,8 @@ def _require_enough(harmful: SplitTriple, policy: Policy) -> None:
 
 def _too_few_error(name: str, count: int, threshold: float, needed: int, advice: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{name} holds {count} prompts; a threshold of {threshold:g} needs {needed}",
-        cause="with fewer prompts the upper bound of a model without harmful answers exceeds the threshold",
+        f"{name} holds {count} prompts, but a threshold of {threshold:g} needs at least {needed}",
+        cause="with fewer, even a model without harmful answers cannot be shown to stay below the threshold",
         hint=f"{advice}, or raise --threshold",
     )
 
@@ -229,12 +229,14 @@ def _require_comparable(harmful: SplitTriple, benign: SplitTriple, task: SplitTr
             continue  # the policy names no such set
         count = len(triple[2])
         if limit <= 0:
-            raise ConfigurationError(f"no number of {kind} can certify a {name} of 0", hint=f"raise gate.{name}")
+            raise ConfigurationError(
+                f"gate.{name} = {limit:g} cannot be met with any number of {kind}", hint=f"raise gate.{name}"
+            )
         needed = min_pairs(limit, count)
         if count < needed:
             raise ConfigurationError(
-                f"the confirmation split holds {count} {kind}; a {name} of {limit:g} needs {needed}",
-                cause="with fewer prompts the upper bound of a repair that changes no answer exceeds the limit",
+                f"the confirmation split holds {count} {kind}, but gate.{name} = {limit:g} needs at least {needed}",
+                cause="with fewer, even a repair that changes no answer cannot be shown to stay within the limit",
                 hint=f"{_describe_needed(kind, triple, 2, needed)}, or raise gate.{name}",
             )
 
@@ -246,7 +248,7 @@ def _describe_needed(kind: str, triple: SplitTriple, index: int, needed: int) ->
     share *= (1 - prompts.SHAPING_SHARE) if triple[0] else 1
     # Existing prompts keep their split; the mean number of new ones is two standard deviations above the missing ones.
     root = math.sqrt(1 - share) + math.sqrt(1 - share + needed - len(triple[index]))
-    return f"bring about {math.ceil((count + root**2 / share) / 10) * 10} {kind} in all (you have {count})"
+    return f"provide about {math.ceil((count + root**2 / share) / 10) * 10} {kind} in total (you have {count})"
 
 
 def _describe_sets(

@@ -181,7 +181,7 @@ def open_pull_request(client: "HfApi", repository: str, parent: CommitTree, chan
 
 
 def upload_large_files(client: "HfApi", repository: str, parent: CommitTree, change: CommitRequest) -> None:
-    """Upload the large files of a pull request before it is opened."""
+    """Upload the large files of a pull request before the pull request is opened."""
     from huggingface_hub import CommitOperationAdd
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -192,7 +192,7 @@ def upload_large_files(client: "HfApi", repository: str, parent: CommitTree, cha
 
 
 def is_stale(error: Exception) -> bool:
-    """Whether the Hub refused a commit because its branch has moved."""
+    """Return whether the Hub refused a commit because its branch has moved."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return isinstance(error, HfHubHTTPError) and error.response.status_code == STALE_STATUS
@@ -201,7 +201,7 @@ def is_stale(error: Exception) -> bool:
 def require_committed(repository: str, head: BranchHead, change: CommitRequest, marker: CommitMarker) -> None:
     """Raise InfrastructureError unless the Hub names the hash of every file of `change`.
 
-    The card and the reports of another run with the same result may differ.
+    If another run published the same result, its card and reports may differ and are not compared.
     """
     own = head.marker is not None and head.marker.run == marker.run
     sent = {path: content for path, content in change.contents.items() if own or not _names_run(path)}
@@ -218,7 +218,10 @@ def _names_run(path: str) -> bool:
 
 
 def _build_operations(change: CommitRequest, parent: CommitTree) -> "list[CommitOperationAdd | CommitOperationDelete]":
-    """New operations for each attempt: the client stores state in them."""
+    """Return the operations that turn `parent` into the requested content: additions of differing files, and deletions.
+
+    Each attempt needs new operations, because the client stores the state of the upload in them.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     return [

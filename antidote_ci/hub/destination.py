@@ -12,7 +12,7 @@ from antidote_ci.hub.access import HubAccess, HubAccount, read_account
 from antidote_ci.hub.client import fetch_model_info, printable_endpoint
 from antidote_ci.hub.commits import BranchHead, CommitTree
 from antidote_ci.hub.remote import SHA256_DIGITS
-from antidote_ci.records import Manifest, WeightFile, from_json
+from antidote_ci.records import DestinationMode, Manifest, WeightFile, from_json
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -25,7 +25,7 @@ NEW_REPOSITORY_FILES = {commits.ATTRIBUTES, CARD, "LICENSE"}
 class Destination:
     """Where to publish a result of `source` at `revision`."""
 
-    mode: Literal["pull-request", "branch", "repo"]
+    mode: DestinationMode
     source: str
     revision: str
     """The tested commit."""
@@ -74,7 +74,7 @@ def check_destination(destination: Destination, reading: HubAccess, writing: Hub
     source = reading.request(destination.source, lambda client: fetch_model_info(client, destination.source))
     if destination.mode == "pull-request" and source.sha != destination.revision:
         raise PublishConflict(
-            f"the main branch of {destination.source} is not at {destination.revision}, the revision to be tested",
+            f"the main branch of {destination.source} is at {source.sha}, but the run tests {destination.revision}",
             cause="a pull request targets main",
             hint=f"run on {source.sha}, or publish to a branch or a repository",
         )

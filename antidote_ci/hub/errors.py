@@ -30,7 +30,7 @@ STORAGE_REFUSED = "LFS batch API returned errors"
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A row of the error table, with the message of the Hub or of the client."""
+    """An entry of the error table, with the message of the Hub or of its client."""
 
     meaning: HubErrorMeaning
     detail: str = ""
@@ -94,7 +94,7 @@ def is_unauthorized(error: Exception) -> bool:
 
 
 def meaning_of_status(status: int, purpose: Purpose = "reading") -> HubErrorMeaning:
-    """The row for an HTTP status of 400 or above."""
+    """Return the entry of `error_table` for an HTTP status of 400 or above, by the purpose of the request."""
     if (purpose, status) == ("publishing", 409):
         return error_table.PUBLISH_RACE
     if (purpose, status) == ("submitting", 402):

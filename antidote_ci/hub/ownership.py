@@ -1,8 +1,8 @@
-"""Whether a commit contains a repair by this account.
+"""Decides whether a commit contains a repair by this account.
 
-Everyone who may push can copy or forge a commit message, a manifest or a report, also in a pull request of this
-account. The Hub vouches for the author of a comment, though. The comments of this account end with a marker that
-names the result by a hash of every repaired file and of the commit with all other files.
+Anyone with write access can copy or forge a commit message, a manifest or a report, also in a pull request of this
+account. The author of a comment cannot be forged, because the Hub records it. The comments of this account end with a
+marker that identifies the result by a hash of every repaired file and of the commit with all other files.
 """
 
 from collections.abc import Mapping

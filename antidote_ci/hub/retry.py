@@ -23,7 +23,10 @@ MAX_DOUBLINGS = 10
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """A time budget. Tests replace the clock, so that they do not sleep."""
+    """Repeats a failed call after a random, exponentially growing pause, until a time budget is used up.
+
+    `seconds` is the budget, counted from the first failure. Tests replace `clock`, `sleep` and `random`.
+    """
 
     seconds: float = DEFAULT_BUDGET
     clock: Callable[[], float] = time.monotonic

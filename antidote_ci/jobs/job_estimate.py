@@ -86,7 +86,8 @@ def cheapest_flavor(forecast: DryRunForecast, offered: Sequence[Hardware]) -> Ha
         if fits_gpu and hardware.memory >= forecast.gpu_memory_bytes:
             return hardware
     raise ConfigurationError(
-        f"no hardware of the Hub fits {forecast.model}: it needs about {needed / 1e9:,.0f} GB of GPU memory",
+        f"no hardware of the Hub has enough memory for {forecast.model}: "
+        f"it needs about {needed / 1e9:,.0f} GB of GPU memory",
         cause="generation holds all weights of a model in memory",
         hint="use a model server (docs/servers.md), or set a flavor with jobs.flavor and try it",
     )

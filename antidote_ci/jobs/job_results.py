@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from antidote_ci import records
 from antidote_ci import report as reports
-from antidote_ci.errors import VERDICTS, AntidoteError, InfrastructureError
+from antidote_ci.errors import ERROR_EXIT_CODES, VERDICT_EXIT_CODES, AntidoteError, InfrastructureError
 from antidote_ci.hub.jobs_api import Job
 from antidote_ci.hub.retry import format_duration
 from antidote_ci.jobs.job_spec import JobSpec
@@ -16,7 +16,6 @@ from antidote_ci.report.text import flatten
 
 TIMED_OUT = re.compile(r"time(d)?[- ]?out|deadline", re.IGNORECASE)
 NO_IMAGE = re.compile(r"image|manifest|pull|registry", re.IGNORECASE)
-ERROR_EXIT_CODES = (2, 3, 5, 6)
 KILLED_EXIT_CODE = 137
 RERUN = "run the same command again"
 WEIGHTS_LOST_NOTE = (
@@ -42,10 +41,10 @@ def restore_output(job: Job, result: JobResult | None, wanted: JobSpec, config: 
     limit = config.policy.jobs.timeout_seconds
     if result is None:
         raise no_result_error(job, limit)
-    if result.exit_code not in (*VERDICTS, *ERROR_EXIT_CODES):
+    if result.exit_code not in (*VERDICT_EXIT_CODES, *ERROR_EXIT_CODES):
         raise no_result_error(job, limit, result.exit_code)
     if result.report is None:
-        if result.exit_code in VERDICTS:
+        if result.exit_code in VERDICT_EXIT_CODES:
             raise _wrong_result_error(job, "it left no report.json")
         raise command_failed_error(job, result.exit_code)
     try:

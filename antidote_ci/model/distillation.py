@@ -67,7 +67,7 @@ def first_tokens_streamed(
     vocabulary: int,
     scratch: Path,
     budget: int,
-    report: OnProgress,
+    on_progress: OnProgress,
 ) -> list[list[int]]:
     """The same tokens with one block in memory: one forward pass per token, without a key-value cache."""
     from transformers import GenerationConfig
@@ -89,7 +89,7 @@ def first_tokens_streamed(
                 tokens = logits[:, -1, :vocabulary].argmax(dim=-1).tolist()
                 for position, token in zip(batch, tokens, strict=True):
                     answers[active[position]].append(token)
-        report(Progress("first tokens of answers", number + 1, ANSWER_TOKENS))
+        on_progress(Progress("first tokens of answers", number + 1, ANSWER_TOKENS))
         active = [row for row in active if answers[row][-1] not in end_tokens]
         if not active:
             break
@@ -103,7 +103,7 @@ def distillation_gradients(
     tensors: Collection[str],
     scratch: Path,
     budget: int,
-    report: OnProgress,
+    on_progress: OnProgress,
 ) -> Iterator[GradientSums]:
     """Yield for each tensor the mean gradient of the distillation loss, and the diagonal Fisher on the retained rows.
 
@@ -123,7 +123,7 @@ def distillation_gradients(
     cumulative_costs = accumulate(block_costs)
 
     def done(_block: str) -> None:
-        report(Progress("batches through layers", next(cumulative_costs), sum(block_costs)))
+        on_progress(Progress("batches through layers", next(cumulative_costs), sum(block_costs)))
 
     teacher_logits = ActivationCache(scratch / "answers", 0)  # on disk: each is read once, and much later
     with tempfile.TemporaryDirectory(dir=scratch) as name:

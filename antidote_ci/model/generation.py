@@ -71,7 +71,7 @@ class _DecodingBatch:
     rows: dict[int, list[int]]
 
 
-def generate(request: GenerationRequest, report: OnProgress) -> GenerationResult:
+def generate(request: GenerationRequest, on_progress: OnProgress) -> GenerationResult:
     """Answer every conversation. Templates are rendered before weights are read.
 
     Weights are read only if the cache lacks an answer. Raises the errors of `render_template` and `load_model`, and
@@ -89,7 +89,7 @@ def generate(request: GenerationRequest, report: OnProgress) -> GenerationResult
         for position, answer in zip(batch.rows, batch_answers, strict=True):
             answers[batch.name][position] = answer
         done += len(batch_answers) * batch.limit
-        report(Progress("answers", done, request.tokens))
+        on_progress(Progress("answers", done, request.tokens))
     longest_limit = max(request.max_new_tokens.values(), default=0)
     return GenerationResult(answers, describe_environment(tokenizer, size, longest_limit))
 

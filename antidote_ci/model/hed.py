@@ -37,7 +37,7 @@ class DriftRequest:
     prompts: list[str]
 
 
-def measure_drifts(request: DriftRequest, report: OnProgress) -> Drift | None:
+def measure_drifts(request: DriftRequest, on_progress: OnProgress) -> Drift | None:
     """HED of `before` and `after`. One model is in memory at a time; the reference's outputs are stored on disk.
 
     Returns None without prompts, when no module is an attention module, when a model does not fit into memory, and when
@@ -47,12 +47,12 @@ def measure_drifts(request: DriftRequest, report: OnProgress) -> Drift | None:
     if not (request.prompts and has_attention(request.reference) and all(map(memory.fits_in_memory, models))):
         return None
     with tempfile.TemporaryDirectory(prefix="antidote-drift-") as folder:
-        report(Progress("models compared with the reference", 0, 2))
+        on_progress(Progress("models compared with the reference", 0, 2))
         aligned = store_reference_outputs(request.reference, request.prompts, Path(folder))
         drifts = []
         for model in models[1:]:
             drifts.append(measure_drift(model, aligned))
-            report(Progress("models compared with the reference", len(drifts), 2))
+            on_progress(Progress("models compared with the reference", len(drifts), 2))
     before, after = drifts
     return Drift(before, after, len(request.prompts)) if math.isfinite(before + after) else None
 

@@ -40,7 +40,7 @@ class InputNormRequest:
     """Bytes of hidden states that stay in memory."""
 
 
-def measure_input_norms(request: InputNormRequest, report: OnProgress) -> ComputeEnvironment:
+def measure_input_norms(request: InputNormRequest, on_progress: OnProgress) -> ComputeEnvironment:
     """Write `<tensor name>` -> float32 [columns], the norm of each input feature, in one forward pass.
 
     For a full checkpoint: the weights of the linear layers in the blocks. For an adapter: its factors there, where the
@@ -60,7 +60,7 @@ def measure_input_norms(request: InputNormRequest, report: OnProgress) -> Comput
     ]
     request.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=request.scratch, prefix="hidden-") as folder:
-        sums = accumulate_squares(meta_model, ActivationCache(Path(folder), request.budget), batches, report)
+        sums = accumulate_squares(meta_model, ActivationCache(Path(folder), request.budget), batches, on_progress)
     shapes = {name: ("F32", tuple(squares.shape)) for name, squares in sums.items()}
     with open_writer(request.output, shapes, {}) as write:
         for squares in sums.values():
@@ -69,7 +69,7 @@ def measure_input_norms(request: InputNormRequest, report: OnProgress) -> Comput
 
 
 def accumulate_squares(
-    meta_model: MetaModel, cache: ActivationCache, batches: Sequence[Inputs], report: OnProgress
+    meta_model: MetaModel, cache: ActivationCache, batches: Sequence[Inputs], on_progress: OnProgress
 ) -> dict[str, Tensor]:
     """Tensor name -> float32 [columns]: the squares of each input feature, summed over all tokens without padding.
 
@@ -84,7 +84,7 @@ def accumulate_squares(
             for index, batch in enumerate(batches):
                 recorder.set_mask(batch["attention_mask"])
                 forward.set_hidden(index, forward.run_block(block, index, forward.get_hidden(index)))
-        report(Progress("layers scored", done, len(meta_model.blocks)))
+        on_progress(Progress("layers scored", done, len(meta_model.blocks)))
     return {name: recorder.sums[name].cpu() for name in sorted(recorder.sums)}
 
 

@@ -37,7 +37,7 @@ class ChoiceRequest:
     """Folder for results, which are then computed once."""
 
 
-def choose_answers(request: ChoiceRequest, report: OnProgress) -> list[int]:
+def choose_answers(request: ChoiceRequest, on_progress: OnProgress) -> list[int]:
     """The position of each row's most likely choice as the assistant's answer in the model's own chat template.
 
     The likelihood of a choice is the probability that the answer begins with it: the sum of the log-probabilities of
@@ -57,7 +57,7 @@ def choose_answers(request: ChoiceRequest, report: OnProgress) -> list[int]:
         return stored
     network = loading.load_cached_model(request.model)
     pairs = [choice for choices in rows for choice in choices]
-    likelihoods = iter(log_likelihoods(network, tokenizer, pairs, request.batch_size, report))
+    likelihoods = iter(log_likelihoods(network, tokenizer, pairs, request.batch_size, on_progress))
     chosen = []
     for choices in rows:
         row_likelihoods = [next(likelihoods) for _ in choices]
@@ -68,7 +68,7 @@ def choose_answers(request: ChoiceRequest, report: OnProgress) -> list[int]:
 
 
 def log_likelihoods(
-    network: Network, tokenizer: Tokenizer, rows: Sequence[TokenPair], batch_size: int, report: OnProgress
+    network: Network, tokenizer: Tokenizer, rows: Sequence[TokenPair], batch_size: int, on_progress: OnProgress
 ) -> list[float]:
     """log p(answer | prompt) of each row in nats: the sum over the answer's tokens, in float32."""
     import torch
@@ -87,7 +87,7 @@ def log_likelihoods(
                 prompt, answer = rows[position]
                 first = columns - len(ids) + len(prompt) - 1
                 likelihoods[position] = float(input_scores[range(first, first + len(answer)), answer].sum())
-        report(Progress("choices", start + len(batch), len(ordered)))
+        on_progress(Progress("choices", start + len(batch), len(ordered)))
     return likelihoods
 
 
@@ -163,7 +163,7 @@ class DivergenceRequest:
     """The number of answer tokens to compare."""
 
 
-def measure_divergence(request: DivergenceRequest, report: OnProgress) -> Divergence | None:
+def measure_divergence(request: DivergenceRequest, on_progress: OnProgress) -> Divergence | None:
     """Compare the two models at every token of the answers, with the template and the tokenizer of `before`.
 
     One model is in memory at a time. The logits of the first are stored on disk in its own dtype, so they are exact,
@@ -182,12 +182,14 @@ def measure_divergence(request: DivergenceRequest, report: OnProgress) -> Diverg
     # Sums of thousands of float32 terms.
     loss_before, loss_after, divergence = (torch.zeros((), dtype=torch.float64) for _ in range(3))
     with tempfile.TemporaryDirectory(prefix="antidote-logits-") as folder:
-        for number, (logits, targets) in enumerate(_answer_logits(request.before, tokenizer, rows, report, 0)):
+        for number, (logits, targets) in enumerate(_answer_logits(request.before, tokenizer, rows, on_progress, 0)):
             if number == 0:
                 require_space(Path(folder), tokens * logits[0].nbytes, "TMPDIR")
             loss_before += _negative_log_likelihood(logits, targets)
             save_file({"logits": logits.cpu().contiguous()}, Path(folder) / f"{number}.safetensors")
-        for number, (logits, targets) in enumerate(_answer_logits(request.after, tokenizer, rows, report, len(rows))):
+        for number, (logits, targets) in enumerate(
+            _answer_logits(request.after, tokenizer, rows, on_progress, len(rows))
+        ):
             loss_after += _negative_log_likelihood(logits, targets)
             logits_before = load_file(Path(folder) / f"{number}.safetensors")["logits"].to(logits.device)
             divergence += token_divergence(logits_before, logits).sum(dtype=torch.float64).cpu()
@@ -217,7 +219,7 @@ def encode_exchanges(tokenizer: Tokenizer, exchanges: Sequence[PromptRow], most_
 
 
 def _answer_logits(
-    model: Model, tokenizer: Tokenizer, rows: Sequence[TokenPair], report: OnProgress, done: int
+    model: Model, tokenizer: Tokenizer, rows: Sequence[TokenPair], on_progress: OnProgress, done: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield logits [tokens, vocabulary] and ids [tokens] of the answers in each batch. The batches are always equal."""
     import torch
@@ -235,7 +237,7 @@ def _answer_logits(
         ]
         targets = [token for _, answer in batch for token in answer]
         yield torch.cat(answer_logits), torch.tensor(targets, device=logits.device)
-        report(Progress("answers compared", done + start + len(batch), 2 * len(rows)))
+        on_progress(Progress("answers compared", done + start + len(batch), 2 * len(rows)))
 
 
 def _negative_log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:

@@ -131,7 +131,7 @@ class MergeRequest:
     output: Path
 
 
-def merge_checkpoint(request: MergeRequest, report: OnProgress) -> Path:
+def merge_checkpoint(request: MergeRequest, on_progress: OnProgress) -> Path:
     """Write the merged model to `output` as a full checkpoint in bfloat16 with its tokenizer, for inference servers.
 
     The sum is computed in float32.
@@ -139,7 +139,7 @@ def merge_checkpoint(request: MergeRequest, report: OnProgress) -> Path:
     import torch
     from transformers import GenerationConfig
 
-    report(Progress("merging the adapter", 0, 1))
+    on_progress(Progress("merging the adapter", 0, 1))
     tokenizer = load_tokenizer(request.model)
     network = load_model(request.model, merge=True).to(device="cpu", dtype=torch.bfloat16)
     # The base's generation config may set sampling and penalties, and transformers refuses to save some of them.
@@ -149,7 +149,7 @@ def merge_checkpoint(request: MergeRequest, report: OnProgress) -> Path:
     )
     network.save_pretrained(request.output)
     tokenizer.save_pretrained(request.output)
-    report(Progress("merging the adapter", 1, 1))
+    on_progress(Progress("merging the adapter", 1, 1))
     return request.output
 
 

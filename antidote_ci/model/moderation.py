@@ -34,7 +34,7 @@ class ModerationResult:
     probabilities: list[list[float | None]]
 
 
-def classify_texts(request: ModerationRequest, report: OnProgress) -> ModerationResult:
+def classify_texts(request: ModerationRequest, on_progress: OnProgress) -> ModerationResult:
     """Score every text.
 
     Raises ConfigurationError when the checkpoint has no classification head or no padding token; InfrastructureError
@@ -49,7 +49,7 @@ def classify_texts(request: ModerationRequest, report: OnProgress) -> Moderation
             scores[key] = stored
     missing = {key: text for key, text in zip(keys, request.texts, strict=True) if key not in scores}
     with loading.explain_out_of_memory(Model(request.folder)):
-        for key, text_scores in _classify(request, missing, report) if missing else ():
+        for key, text_scores in _classify(request, missing, on_progress) if missing else ():
             scores[key] = text_scores
             store.put(key, text_scores)
     return ModerationResult([scores[key] for key in keys])
@@ -67,7 +67,7 @@ def _cache_keys(request: ModerationRequest) -> list[str]:
 
 
 def _classify(
-    request: ModerationRequest, texts: dict[str, str], report: OnProgress
+    request: ModerationRequest, texts: dict[str, str], on_progress: OnProgress
 ) -> Iterator[tuple[str, list[float | None]]]:
     import torch
 
@@ -89,7 +89,7 @@ def _classify(
             for key, row in zip(batch, torch.sigmoid(logits.float()).tolist(), strict=True):
                 yield key, [score if math.isfinite(score) else None for score in row]
             done += len(batch)
-            report(Progress("answers", done, len(texts)))
+            on_progress(Progress("answers", done, len(texts)))
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer:

@@ -26,14 +26,14 @@ HINT = "save the tokenizer again with transformers"
 SAMPLE_QUESTION = "Which day comes after Monday? 2 + 2 = 4, naïve 日本"
 
 
-def check_tokenizer(model: Model, report: OnProgress) -> None:
+def check_tokenizer(model: Model, on_progress: OnProgress) -> None:
     """Open every file, load the tokenizer, and render and encode one question, each within limits.
 
     Raises UnsafeCheckpoint when a limit is exceeded, a template reads attributes, or the tokenizer writes tokens
     without an embedding; ConfigurationError when the files are broken.
     """
     name = display_name(model.adapter or model.folder)
-    report(Progress("opening the tokenizer", 0, 1))
+    on_progress(Progress("opening the tokenizer", 0, 1))
     for path in loading.list_model_files(model):
         path.open("rb").close()  # safetensors reports a file without read permission as missing
     _import_transformers()
@@ -48,7 +48,7 @@ def check_tokenizer(model: Model, report: OnProgress) -> None:
             cause="the tokenizer and the weights belong to different models",
             hint="save the model and its tokenizer together",
         )
-    report(Progress("opening the tokenizer", 1, 1))
+    on_progress(Progress("opening the tokenizer", 1, 1))
 
 
 @functools.cache

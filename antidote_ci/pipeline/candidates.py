@@ -52,7 +52,7 @@ class RepairInput:
 
 @dataclass(frozen=True)
 class CandidateFactory:
-    """Inputs and folders that all candidates of one model share."""
+    """Creates the candidates (repaired models at different doses) of one model, from shared inputs and folders."""
 
     sandbox: Sandbox
     source: Checkpoint
@@ -68,7 +68,7 @@ class CandidateFactory:
     masks: Path
     work: Path
     """Folder for temporary candidates."""
-    report: OnProgress
+    on_progress: OnProgress
 
     @property
     def runnable_model(self) -> Model:
@@ -122,11 +122,12 @@ def build_factory(
     work: Path,
 ) -> CandidateFactory:
     """Collect the inputs of scoring. Realignment prompts without responses are first answered by the model."""
-    source, settings, report = repair_input.source, context.config.policy.repair, context.console.report
+    source, settings = repair_input.source, context.config.policy.repair
+    on_progress = context.console.report
     rows = prompts.realignment
     if rows and not rows[0].response:
         model = resolve.to_model(source, repair_input.reference)
-        rows = measure.collect_harmful_answers(context.evaluator, model, rows, report)
+        rows = measure.collect_harmful_answers(context.evaluator, model, rows, on_progress)
     return CandidateFactory(
         sandbox=context.sandbox,
         source=source,
@@ -143,7 +144,7 @@ def build_factory(
         scores=scores,
         masks=masks,
         work=work,
-        report=report,
+        on_progress=on_progress,
     )
 
 
@@ -182,13 +183,13 @@ def write_candidate(
         destination=destination,
         provenance=factory.provenance,
     )
-    applied = factory.sandbox.call(apply_mask, request, factory.report)
+    applied = factory.sandbox.call(apply_mask, request, factory.on_progress)
     return Candidate(method_masks.method, dose, mask, factory.as_model(destination), destination, applied)
 
 
 @contextmanager
 def temporary_candidate(factory: CandidateFactory, method_masks: MethodMasks, dose: float) -> Iterator[Candidate]:
-    """Write the candidate of one dose and delete it afterwards. It is as large as the model."""
+    """Write the repaired weights of one dose to disk, and delete them on exit. They are as large as the source."""
     candidate = write_candidate(factory, method_masks, dose)
     try:
         yield candidate
@@ -209,7 +210,7 @@ def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Sco
         folder=factory.scores,
         budget=factory.budget,
     )
-    return factory.sandbox.call(score_weights, request, factory.report)
+    return factory.sandbox.call(score_weights, request, factory.on_progress)
 
 
 def _write_masks(factory: CandidateFactory, scores: Scores, doses: list[float], *, by_chance: bool) -> list[MaskFile]:
@@ -223,4 +224,4 @@ def _write_masks(factory: CandidateFactory, scores: Scores, doses: list[float], 
         by_chance=by_chance,
         folder=factory.masks,
     )
-    return factory.sandbox.call(write_mask_files, request, factory.report)
+    return factory.sandbox.call(write_mask_files, request, factory.on_progress)

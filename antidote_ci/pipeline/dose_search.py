@@ -63,7 +63,7 @@ def find_smallest_dose(search: SearchContext, method: MethodMasks) -> tuple[floa
     def attempt(dose: float) -> DoseOutcome[DoseAttempt]:
         with temporary_candidate(search.candidates, method, dose) as candidate:
             evaluation = evaluate_model(
-                search.evaluator, candidate.model, search.selection, search.candidates.report, curtailed=True
+                search.evaluator, candidate.model, search.selection, search.candidates.on_progress, curtailed=True
             )
         attempted = _to_attempt(candidate, evaluation, _find_shortfalls(search, evaluation))
         logger.info("%s %s", method.method, _describe_attempt(attempted))
@@ -102,7 +102,7 @@ def measure_controls(
     results = []
     for control, dose in ((scale, scale_dose or nearest_attempt(attempts).dose), (random, chosen.dose)):
         with temporary_candidate(search.candidates, control, dose) as candidate:
-            evaluation = evaluate_model(search.evaluator, candidate.model, confirmation, search.candidates.report)
+            evaluation = evaluate_model(search.evaluator, candidate.model, confirmation, search.candidates.on_progress)
         limits = search.evaluator.gate
         results.append(
             ControlResult(
@@ -140,12 +140,12 @@ def measure_frontier(
         for dose in sorted(doses):
             with temporary_candidate(search.candidates, method, dose) as candidate:
                 evaluation = evaluate_model(
-                    search.evaluator, candidate.model, search.selection, search.candidates.report
+                    search.evaluator, candidate.model, search.selection, search.candidates.on_progress
                 )
             effective_dose = candidate.applied.effective_dose
             points.append(_to_frontier_point(search, method.method, dose, effective_dose, evaluation))
     if reference is not None:
-        evaluation = evaluate_model(search.evaluator, reference, search.selection, search.candidates.report)
+        evaluation = evaluate_model(search.evaluator, reference, search.selection, search.candidates.on_progress)
         points.append(_to_frontier_point(search, "scale", 1.0, 1.0, evaluation))
     return points
 

@@ -47,7 +47,9 @@ def select_judges(settings: EvaluationSection) -> list[JudgeSpec]:
     return specs
 
 
-def fetch_judges(specs: Sequence[JudgeSpec], settings: EvaluationSection, report: OnProgress) -> list[FetchedJudge]:
+def fetch_judges(
+    specs: Sequence[JudgeSpec], settings: EvaluationSection, on_progress: OnProgress
+) -> list[FetchedJudge]:
     """Download the weights of the judges, each at one commit."""
     judges = []
     for spec in specs:
@@ -57,7 +59,7 @@ def fetch_judges(specs: Sequence[JudgeSpec], settings: EvaluationSection, report
             folder = Path(download.model).expanduser().resolve()
         elif download is not None:
             remote = pull.resolve_revision(download.model, download.revision, resolve.pull_access())
-            folder, revision = pull.download_snapshot(remote, resolve.pull_access(), report), remote.revision
+            folder, revision = pull.download_snapshot(remote, resolve.pull_access(), on_progress), remote.revision
         judges.append(FetchedJudge(spec, folder, revision))
     return judges
 
@@ -76,8 +78,8 @@ def build_evaluator(
     settings, store = config.policy.evaluation, answer_cache_folder(os.environ)
     judges = build_judges(fetched, settings, sandbox, store)
 
-    def choose_likeliest(model: Model, rows: Sequence[PromptRow], report: OnProgress) -> list[int]:
-        return sandbox.call(choose_answers, ChoiceRequest(model, list(rows), CHOICES_AT_ONCE, store), report)
+    def choose_likeliest(model: Model, rows: Sequence[PromptRow], on_progress: OnProgress) -> list[int]:
+        return sandbox.call(choose_answers, ChoiceRequest(model, list(rows), CHOICES_AT_ONCE, store), on_progress)
 
     return Evaluator(
         generator=_build_generator(config, sandbox, work, store),

@@ -17,6 +17,7 @@ from antidote_ci.pipeline.publishing import PreviousRun, PublishTarget
 from antidote_ci.pipeline.resolve import ReportedModel, is_server_address, missing_folder_error
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import Report, RunVerdict
+from antidote_ci.report import CardLocation
 
 MODEL_FOLDER = "model"
 SCORES_FOLDER = "repair"
@@ -27,7 +28,10 @@ OUTPUT_NAMES = (*REPORT_FILES, MODEL_FOLDER, SCORES_FOLDER, LOG_FILE)
 
 
 def to_exit_code(verdict: RunVerdict, *, accepted: bool) -> int:
-    """Exit code for the tested revision. Errors have their own: `antidote_ci.errors`."""
+    """Exit code of a verdict, one of `errors.VERDICT_EXIT_CODES`. `accepted`: whether a repair exits with 0.
+
+    Errors have exit codes of their own: `errors.ERROR_EXIT_CODES`.
+    """
     match verdict:
         case "pass":
             return 0
@@ -74,7 +78,7 @@ def _require_local_weights(config: RunConfig, command: Command) -> None:
     if config.policy.evaluation.task is not None and config.policy.evaluation.task_match == "choice":
         raise ConfigurationError(
             f"task_match choice is not supported for {config.model}",
-            cause="it compares likelihoods, and a server returns only texts",
+            cause="it compares the likelihoods of the choices, and a server returns only generated text",
             hint="choose another task_match, or evaluate the weights",
         )
 
@@ -150,12 +154,11 @@ def write_output(
     reported_model: ReportedModel,
     work: Path,
     repaired: Path | None,
-    publication: PublishTarget | None = None,
+    location: CardLocation = reports.LOCAL_CARD,
 ) -> Report:
-    """Complete and write the report, move scores and repaired weights next to it, and publish them.
+    """Complete and write the report, and move scores and repaired weights from `work` next to it.
 
-    Returns the report with the publication. Raises PublishConflict if the source or the destination has moved; the
-    output folder is complete then, and nothing is published.
+    `location`: where the model card will be published. Returns the complete report.
     """
     out = config.out
     if (work / SCORES_FOLDER).is_dir():
@@ -167,16 +170,21 @@ def write_output(
         exit_code=to_exit_code(report.verdict, accepted=config.policy.repair.accept),
         notes=[*collect_notes(reported_model, repaired), *report.notes],
     )
-    location = reports.LOCAL_CARD if publication is None else publication.card_location
     reports.write_report(report, reported_model.card, out, location)
-    if repaired is None:
-        return report
-    _write_model_card(out)
-    if publication is None:
-        return report
+    if repaired is not None:
+        _write_model_card(out)
+    return report
+
+
+def publish_output(publication: PublishTarget, report: Report, reported_model: ReportedModel, out: Path) -> Report:
+    """Publish the repaired weights of a complete output folder, and write the report again with the publication.
+
+    Returns that report. Raises PublishConflict if the source or the destination has moved; nothing is published then,
+    and the output folder stays complete.
+    """
     published = publishing.publish_model(publication, report, out / MODEL_FOLDER)
     report = dataclasses.replace(report, publish=published)
-    reports.write_report(report, reported_model.card, out, location)
+    reports.write_report(report, reported_model.card, out, publication.card_location)
     return report
 
 

@@ -1,4 +1,7 @@
-"""The command `repair`: apply one method at one dose. No dose is searched and nothing is evaluated."""
+"""The command `repair`: apply one method at one dose. No dose is searched and nothing is evaluated.
+
+The repair step of the command `run`, which searches the dose, is `pipeline.repair_model`.
+"""
 
 import dataclasses
 import hashlib
@@ -105,7 +108,7 @@ def _require_supported(config: RepairConfig) -> None:
     if not 0 <= dose <= 1:
         raise ConfigurationError(
             f"--dose is {dose:g}, outside 0..1",
-            cause="a dose is a share, written as a number from 0 to 1",
+            cause="a dose is the share of weights to prune, a number from 0 to 1",
             hint=f"did you mean {dose / 100:g}?" if 1 < dose <= 100 else None,
         )
     output.require_own_output(config.run.out, REPAIR_OUTPUT_NAMES)
@@ -175,7 +178,10 @@ def _text_lengths(config: RepairConfig, prompts: RepairPrompts) -> list[int]:
 
 
 def _derive_run_id(config: RepairConfig, repair_input: RepairInput) -> str:
-    """An id that depends on the configuration alone, so that the same command writes the same manifest."""
+    """Return a run id that is a hash of the version, model, policy, method and dose.
+
+    The same command therefore writes the same manifest.
+    """
     provenance = Provenance(
         run_id="",
         source=resolve.to_reported_model(repair_input.source).source,
@@ -187,5 +193,5 @@ def _derive_run_id(config: RepairConfig, repair_input: RepairInput) -> str:
 
 
 def _count_bytes(*folders: Path) -> int:
-    """Bytes that a killed repair has already written."""
+    """Return the size in bytes of the files that an interrupted repair has already written."""
     return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,7 @@
-"""Repair a failing model: evaluate the reference, score the weights, search the dose and confirm it."""
+"""The repair step of the command `run`: evaluate the reference, score the weights, search the dose and confirm it.
+
+The command `repair`, which applies a given dose, is `pipeline.repair`.
+"""
 
 import dataclasses
 import logging

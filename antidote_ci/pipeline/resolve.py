@@ -51,7 +51,7 @@ class ReportedModel:
     unrepaired: list[str]
 
 
-def pull_model(model: str, revision: str | None, report: OnProgress, use: ModelUse = "read") -> Checkpoint:
+def pull_model(model: str, revision: str | None, on_progress: OnProgress, use: ModelUse = "read") -> Checkpoint:
     """Download the model at one commit. A local folder is used in place and only read.
 
     Raises InfrastructureError before the download when disk or memory is too small, and ConfigurationError for a
@@ -70,7 +70,7 @@ def pull_model(model: str, revision: str | None, report: OnProgress, use: ModelU
     remote = pull.resolve_revision(model, revision, pull_access())
     if use != "read":
         memory_needs.require_memory(model, memory_needs.remote_memory(remote, merged=use == "merge"))
-    folder = pull.download_snapshot(remote, pull_access(), report)
+    folder = pull.download_snapshot(remote, pull_access(), on_progress)
     layout = read_layout(folder)
     return Checkpoint(
         ModelSource(model, remote.revision, folder, layout.kind),
@@ -111,16 +111,16 @@ def is_server_address(model: str) -> bool:
     return model.startswith(("http://", "https://"))
 
 
-def resolve_target(config: RunConfig, report: OnProgress) -> tuple[ReportedModel, Model]:
+def resolve_target(config: RunConfig, on_progress: OnProgress) -> tuple[ReportedModel, Model]:
     """The model that `evaluate` measures: a checkpoint, an adapter with its base, or a server."""
     if is_server_address(config.model):
         return ReportedModel(ReportedSource(redact_address(config.model), None, "server"), None, "", []), Model(Path())
     use = resolve_use(config)
-    source = pull_model(config.model, config.revision, report, use)
+    source = pull_model(config.model, config.revision, on_progress, use)
     if source.source.kind == "full":
         return to_reported_model(source), to_model(source, None)
     reference = find_reference(source, config.policy.repair.reference)
-    return to_reported_model(source), to_model(source, resolve_base(source, reference, report, use))
+    return to_reported_model(source), to_model(source, resolve_base(source, reference, on_progress, use))
 
 
 def resolve_use(config: RunConfig) -> ModelUse:
@@ -137,20 +137,20 @@ def to_reported_model(model: Checkpoint) -> ReportedModel:
 
 
 def resolve_base(
-    model: Checkpoint, reference: ReportedReference | None, report: OnProgress, use: ModelUse
+    model: Checkpoint, reference: ReportedReference | None, on_progress: OnProgress, use: ModelUse
 ) -> Checkpoint | None:
     """The reference, if an adapter needs it as its base or it is a local folder; otherwise it is pulled when needed."""
     if reference is None or (model.source.kind == "full" and reference.revision is not None):
         return None
-    return resolve_reference(model, reference, report, use)
+    return resolve_reference(model, reference, on_progress, use)
 
 
 def resolve_reference(
-    model: Checkpoint, reference: ReportedReference, report: OnProgress, use: ModelUse = "read"
+    model: Checkpoint, reference: ReportedReference, on_progress: OnProgress, use: ModelUse = "read"
 ) -> Checkpoint:
     """Pull the reference. Raises ConfigurationError if its shapes or its vocabulary do not fit the model."""
     merged = use == "run" and model.source.kind == "adapter"
-    checkpoint = pull_model(reference.id, reference.revision, report, "merge" if merged else use)
+    checkpoint = pull_model(reference.id, reference.revision, on_progress, "merge" if merged else use)
     require_same_shapes(model.layout, checkpoint.layout)
     require_same_vocabulary(model.layout, checkpoint.layout)
     return checkpoint

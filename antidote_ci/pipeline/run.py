@@ -12,6 +12,7 @@ from antidote_ci.pipeline import context, evaluator, output, publishing, repair_
 from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import Report
+from antidote_ci.report import LOCAL_CARD
 from antidote_ci.report.console import Console
 
 STOP_ON_PASS: EarlyStops = frozenset({"pass"})
@@ -57,7 +58,11 @@ def run(config: RunConfig, console: Console) -> Report:
             repair_input = RepairInput(source, reference, base)
             report, repaired = repair_model.repair_model(run_context, repair_input, prompts, report)
         with console.step("report and publish"):
-            return output.write_output(config, report, reported_model, run_context.work, repaired, publication)
+            location = LOCAL_CARD if publication is None else publication.card_location
+            report = output.write_output(config, report, reported_model, run_context.work, repaired, location)
+            if publication is not None and repaired is not None:
+                report = output.publish_output(publication, report, reported_model, config.out)
+            return report
 
 
 def evaluate(config: RunConfig, console: Console) -> Report:

@@ -115,9 +115,9 @@ def _compare(
     )
 
 
-def _locate_result(name: str, revision: str | None, report: OnProgress) -> _CheckpointLocation:
+def _locate_result(name: str, revision: str | None, on_progress: OnProgress) -> _CheckpointLocation:
     if not pull.is_local(name):
-        return _pull(name, revision, report)
+        return _pull(name, revision, on_progress)
     if revision is not None:
         raise ConfigurationError(f"{name} is a local folder, so it has no revision {revision}", hint="drop --revision")
     location = _open_local(name)
@@ -130,13 +130,13 @@ def _locate_origin(
     named: ReportedSource | ReportedReference,
     override: str | None,
     result: _CheckpointLocation,
-    report: OnProgress,
+    on_progress: OnProgress,
 ) -> _CheckpointLocation:
     """The source or the reference: `override` if given, otherwise the checkpoint that the manifest names."""
     if override is not None:
-        return _open_local(override) if pull.is_local(override) else _pull(override, named.revision, report)
+        return _open_local(override) if pull.is_local(override) else _pull(override, named.revision, on_progress)
     if named.revision is not None:
-        return _pull(named.id, named.revision, report)
+        return _pull(named.id, named.revision, on_progress)
     # A manifest from the Hub must not choose which local folder is read.
     if result.revision is not None or not Path(named.id).is_dir():
         raise ConfigurationError(
@@ -147,10 +147,10 @@ def _locate_origin(
     return _open_local(named.id)
 
 
-def _pull(name: str, revision: str | None, report: OnProgress) -> _CheckpointLocation:
+def _pull(name: str, revision: str | None, on_progress: OnProgress) -> _CheckpointLocation:
     remote = pull.resolve_revision(name, revision, pull_access())
     return _CheckpointLocation(
-        name, remote.revision, pull.download_snapshot(remote, pull_access(), report), remote.skipped
+        name, remote.revision, pull.download_snapshot(remote, pull_access(), on_progress), remote.skipped
     )
 
 

@@ -48,6 +48,7 @@ from antidote_ci.records.repair import Verification as Verification
 from antidote_ci.records.repair import WeightFile as WeightFile
 from antidote_ci.records.report import SCHEMA_VERSION as SCHEMA_VERSION
 from antidote_ci.records.report import ControlResult as ControlResult
+from antidote_ci.records.report import DestinationMode as DestinationMode
 from antidote_ci.records.report import DoseAttempt as DoseAttempt
 from antidote_ci.records.report import Evaluations as Evaluations
 from antidote_ci.records.report import FrontierPoint as FrontierPoint

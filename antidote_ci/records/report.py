@@ -9,7 +9,8 @@ from antidote_ci.records.repair import Method, RepairResult
 
 SCHEMA_VERSION = 1
 RunVerdict = Literal["pass", "repaired", "fail", "inconclusive"]
-PublishMode = Literal["none", "pull-request", "branch", "repo"]
+DestinationMode = Literal["pull-request", "branch", "repo"]
+PublishMode = Literal["none", DestinationMode]
 """Nothing, a pull request on the source, a branch of the source, or a new repository."""
 
 

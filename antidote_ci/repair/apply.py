@@ -14,7 +14,7 @@ from antidote_ci.checkpoint.files import display_name, sha256_file
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.swap import rollback_on_error
 from antidote_ci.checkpoint.tensors import TensorFile
-from antidote_ci.checkpoint.writer import publish_in_place, write_checkpoint
+from antidote_ci.checkpoint.writer import complete_checkpoint, write_checkpoint
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model import memory
 from antidote_ci.records import (
@@ -76,7 +76,7 @@ class ApplyResult:
 
 
 @memory.return_freed_memory()
-def apply_mask(request: ApplyRequest, report: OnProgress) -> ApplyResult:
+def apply_mask(request: ApplyRequest, on_progress: OnProgress) -> ApplyResult:
     """Write the repaired checkpoint with its manifest to `destination`, completely or not at all.
 
     After a kill the same request continues where it stopped. Raises ConfigurationError for the mask of another
@@ -102,7 +102,7 @@ def apply_mask(request: ApplyRequest, report: OnProgress) -> ApplyResult:
         # The writer hashes the source while it reads it. The reference is read tensor by tensor, so it is hashed here.
         hashing = pool.submit(_hash_shards, reference)
         edit = _build_edit(request, reference)
-        written = write_checkpoint(source, request.destination, names, edit, key, report)
+        written = write_checkpoint(source, request.destination, names, edit, key, on_progress)
         reference_files = hashing.result()
     with rollback_on_error(request.destination):
         source_files = {file.path: file.sha256_in or "" for file in written.files}
@@ -112,7 +112,7 @@ def apply_mask(request: ApplyRequest, report: OnProgress) -> ApplyResult:
     # The manifest does not cover the card, which people edit afterwards.
     files = [file for file in written.files if file.path != CARD]
     manifest = seal_manifest(replace(manifest, changed=written.changed, files=files))
-    publish_in_place(request.destination, records.to_json(manifest))
+    complete_checkpoint(request.destination, records.to_json(manifest))
     entries = sum(tensor.entries for tensor in scores.tensors)
     return ApplyResult(scores.target, manifest.effective_dose, written.changed, entries, files)
 

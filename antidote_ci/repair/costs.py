@@ -39,9 +39,10 @@ class RepairWorkload:
 
 
 def estimate_bytes_written(work: RepairWorkload) -> int:
-    """Estimate the bytes on disk: the weights, one bit per entry for the mask, and one norm per column.
+    """Estimate the bytes that a repair writes to disk: repaired weights, mask and scores.
 
-    `taylor` writes one score per entry instead of the norms, and two sums that are removed after scoring.
+    The mask has one bit per entry (`scale`: no mask). The scores of `antidote` are one float32 norm per column of each
+    matrix. `taylor` writes one float32 score per entry, and two sums of the same size that are deleted after scoring.
     """
     norms = FLOAT32 * sum(matrix.columns for matrix in work.matrices) if score_method(work.method) else 0
     scores = 3 * FLOAT32 * work.entries if work.method == "taylor" else norms

@@ -16,7 +16,7 @@ MAX_MANIFEST_BYTES = 64 << 20
 def seal_manifest(manifest: Manifest) -> Manifest:
     """Return the manifest with its digest: the sha256 of its JSON with an empty digest.
 
-    The digest detects edits. It is no signature: anyone can compute a new one.
+    The digest detects accidental edits. It does not authenticate the manifest, because anyone can compute a new digest.
     """
     text = records.to_json(replace(manifest, digest=""))
     return replace(manifest, digest=hashlib.sha256(text.encode()).hexdigest())

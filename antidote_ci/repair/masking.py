@@ -41,7 +41,7 @@ class MaskRequest:
 
 
 @memory.return_freed_memory()
-def write_mask_files(request: MaskRequest, report: OnProgress) -> list[MaskFile]:
+def write_mask_files(request: MaskRequest, on_progress: OnProgress) -> list[MaskFile]:
     """Write `folder/<method>-<dose>.safetensors`, tensor name -> packed mask, for every dose in one pass.
 
     Raises ConfigurationError for a tensor without statistics and for a score that is NaN or infinite.
@@ -61,7 +61,7 @@ def write_mask_files(request: MaskRequest, report: OnProgress) -> list[MaskFile]
         for done, tensor in enumerate(scored, 1):
             for write, mask in zip(writers, select(score_of(tensor), request.doses), strict=True):
                 write(masks.pack_mask(mask))
-            report(Progress("masks", done, len(scored)))
+            on_progress(Progress("masks", done, len(scored)))
     entries = sum(tensor.entries for tensor in scored)
     mask_files = []
     for dose, path in zip(request.doses, paths, strict=True):

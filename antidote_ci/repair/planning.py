@@ -59,7 +59,7 @@ class PlanRequest:
 
 
 @memory.return_freed_memory()
-def plan_repair(request: PlanRequest, report: OnProgress) -> RepairPlan:
+def plan_repair(request: PlanRequest, on_progress: OnProgress) -> RepairPlan:
     """Compute the plan. Raises ConfigurationError for NaN or infinite weights."""
     source = read_layout(request.model.adapter or request.model.folder)
     reference = read_layout(request.reference_folder)
@@ -85,7 +85,7 @@ def plan_repair(request: PlanRequest, report: OnProgress) -> RepairPlan:
         bytes_written=costs.estimate_bytes_written(work),
         memory_bytes=costs.estimate_memory(work),
         seconds=costs.estimate_seconds(work),
-        drift=_measure_drift(source, reference, meta_model, matrices, report),
+        drift=_measure_drift(source, reference, meta_model, matrices, on_progress),
         notes=notes,
     )
 
@@ -144,7 +144,7 @@ def _measure_drift(
     reference: CheckpointLayout,
     meta_model: MetaModel,
     matrices: Sequence[ScoredTensor],
-    report: OnProgress,
+    on_progress: OnProgress,
 ) -> list[LayerDrift]:
     """Measure the drift of each layer with scored tensors. One pair of tensors is in memory at a time."""
     names, layers = {matrix.name for matrix in matrices}, []
@@ -165,7 +165,7 @@ def _measure_drift(
             deltas.append(_require_finite(delta, name, source))
         if references:
             layers.append(LayerDrift(layer_name(name), relative_drift(sum(deltas), sum(references))))
-        report(Progress("layers compared", done, len(meta_model.blocks)))
+        on_progress(Progress("layers compared", done, len(meta_model.blocks)))
     return layers
 
 

@@ -49,13 +49,13 @@ class ScoreRequest:
 
 
 @memory.return_freed_memory()
-def score_weights(request: ScoreRequest, report: OnProgress) -> Scores:
+def score_weights(request: ScoreRequest, on_progress: OnProgress) -> Scores:
     """Write `folder/<method>.safetensors`, and beside it the returned record as JSON.
 
     Scores of an earlier call are reused when they were made from the same files and prompts.
     """
     tensors, left_alone = list_scored(request.model, request.target)
-    files = {folder: _hash_folder(folder, report) for folder in _input_folders(request)}
+    files = {folder: _hash_folder(folder, on_progress) for folder in _input_folders(request)}
     source_files = _shard_hashes(read_layout(request.source), files[request.source])
     reference_files = (
         _shard_hashes(read_layout(request.reference), files[request.reference]) if request.reference else {}
@@ -86,7 +86,7 @@ def score_weights(request: ScoreRequest, report: OnProgress) -> Scores:
     key_file.unlink(missing_ok=True)
     request.folder.mkdir(parents=True, exist_ok=True)
     try:
-        plan = _measure_statistics(request, output, report)
+        plan = _measure_statistics(request, output, on_progress)
     finally:
         shutil.rmtree(request.folder / SCRATCH, ignore_errors=True)
     scores = to_record(sha256_file(output), plan)
@@ -95,7 +95,7 @@ def score_weights(request: ScoreRequest, report: OnProgress) -> Scores:
     return scores
 
 
-def _measure_statistics(request: ScoreRequest, output: Path, report: OnProgress) -> ComputeEnvironment:
+def _measure_statistics(request: ScoreRequest, output: Path, on_progress: OnProgress) -> ComputeEnvironment:
     scratch = request.folder / SCRATCH
     if request.method == "taylor":
         # The base of an adapter is its reference.
@@ -112,11 +112,11 @@ def _measure_statistics(request: ScoreRequest, output: Path, report: OnProgress)
             scratch=scratch,
             budget=request.budget,
         )
-        return write_taylor_scores(taylor, report)
+        return write_taylor_scores(taylor, on_progress)
     norms = InputNormRequest(
         model=request.model, rows=request.rows, output=output, scratch=scratch, budget=request.budget
     )
-    return measure_input_norms(norms, report)
+    return measure_input_norms(norms, on_progress)
 
 
 def _input_folders(request: ScoreRequest) -> list[Path]:
@@ -129,14 +129,14 @@ def _input_folders(request: ScoreRequest) -> list[Path]:
     return list(dict.fromkeys(folders))
 
 
-def _hash_folder(folder: Path, report: OnProgress) -> dict[str, str]:
+def _hash_folder(folder: Path, on_progress: OnProgress) -> dict[str, str]:
     """Return the sha256 of each file of a checkpoint, tokenizer and template included."""
     unused = read_layout(folder).unused_weights
     names = [name for name in list_files(folder) if name not in unused]
     hashes = {}
     for done, name in enumerate(names, 1):
         hashes[name] = sha256_file(folder / name)
-        report(Progress("files read", done, len(names)))
+        on_progress(Progress("files read", done, len(names)))
     return hashes
 
 

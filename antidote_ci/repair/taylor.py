@@ -56,7 +56,7 @@ class TaylorRequest:
     """Bytes of hidden states that stay in memory."""
 
 
-def write_taylor_scores(request: TaylorRequest, report: OnProgress) -> ComputeEnvironment:
+def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> ComputeEnvironment:
     """Write the float32 score [rows, columns] of every scored tensor, by name, to `request.output`.
 
     Raises ConfigurationError without prompts of either kind, for prompts that are too long or hold tokens that one of
@@ -89,7 +89,7 @@ def write_taylor_scores(request: TaylorRequest, report: OnProgress) -> ComputeEn
                 answers = distillation.first_tokens_in_memory(model, tokenizer, prompts, vocabulary)
             else:
                 answers = distillation.first_tokens_streamed(
-                    meta_model, tokenizer, prompts, vocabulary, folder, request.budget, report
+                    meta_model, tokenizer, prompts, vocabulary, folder, request.budget, on_progress
                 )
             return list(zip(prompts, answers, strict=True))
 
@@ -102,7 +102,7 @@ def write_taylor_scores(request: TaylorRequest, report: OnProgress) -> ComputeEn
             retained=with_answers(models[1], fine_tune, useful),
         )
         names = {tensor.name for tensor in scored}
-        sums = distillation_gradients(reference, halfway, data, names, folder, request.budget, report)
+        sums = distillation_gradients(reference, halfway, data, names, folder, request.budget, on_progress)
         _write_scores(request, scored, sums, folder)
     environment = describe_environment(tokenizer, BATCH_SIZE, distillation.ANSWER_TOKENS)
     return environment if in_memory else dataclasses.replace(environment, generator="transformers, block by block")

@@ -42,7 +42,7 @@ class VerifyRequest:
     """Other files in the repository of the result. Only their names are checked."""
 
 
-def verify_repair(request: VerifyRequest, report: OnProgress) -> Verification:
+def verify_repair(request: VerifyRequest, on_progress: OnProgress) -> Verification:
     """Compare the result with source, reference and manifest, up to the first difference.
 
     Raises ConfigurationError without a manifest, UnsafeCheckpoint for a source or reference that is not safe to open.
@@ -57,12 +57,12 @@ def verify_repair(request: VerifyRequest, report: OnProgress) -> Verification:
     differences = chain(
         _check_claims(manifest, source, reference),
         _check_names(manifest, request, copied),
-        _check_source(manifest, source, report),
-        _check_reference(manifest, reference, report),
+        _check_source(manifest, source, on_progress),
+        _check_reference(manifest, reference, on_progress),
         _check_other_files(manifest, request.repaired, source),
         _check_headers(request.repaired, source),
-        _check_tensors(manifest, request.repaired, source, reference, report),
-        _check_shards(manifest, request.repaired, source, report),
+        _check_tensors(manifest, request.repaired, source, reference, on_progress),
+        _check_shards(manifest, request.repaired, source, on_progress),
     )
     verification = to_verification(manifest, next(differences, None))
     scored = sum(prod(info.shape) for name, info in source.tensors.items() if name in manifest.changed)
@@ -153,22 +153,22 @@ def _is_weights(name: str) -> bool:
     return "/" not in name and (is_pickled_weights(name) or name.lower().endswith(WEIGHT_SUFFIXES))
 
 
-def _check_source(manifest: Manifest, source: CheckpointLayout, report: OnProgress) -> Differences:
+def _check_source(manifest: Manifest, source: CheckpointLayout, on_progress: OnProgress) -> Differences:
     for done, file in enumerate(manifest.files, 1):
         if sha256_file(source.folder / file.path) != file.sha256_in:
             yield f"{file.path} of the source is not the file that was repaired"
-        report(Progress("files of the source", done, len(manifest.files)))
+        on_progress(Progress("files of the source", done, len(manifest.files)))
     if manifest.source_files != {file.path: file.sha256_in for file in manifest.files if file.path in source.shards}:
         yield "the manifest contradicts itself: it gives two hashes of the source"
 
 
-def _check_reference(manifest: Manifest, reference: CheckpointLayout | None, report: OnProgress) -> Differences:
+def _check_reference(manifest: Manifest, reference: CheckpointLayout | None, on_progress: OnProgress) -> Differences:
     shards = reference.shards if reference else ()
     if reference:
         for done, shard in enumerate(shards, 1):
             if sha256_file(reference.folder / shard) != manifest.reference_files.get(shard):
                 yield f"{shard} of the reference is not the file that the repair used"
-            report(Progress("files of the reference", done, len(shards)))
+            on_progress(Progress("files of the reference", done, len(shards)))
     if {*manifest.reference_files} != {*shards}:
         yield "the manifest lists other files than the reference has"
 
@@ -196,7 +196,11 @@ def _check_headers(repaired: Path, source: CheckpointLayout) -> Differences:
 
 
 def _check_tensors(
-    manifest: Manifest, repaired: Path, source: CheckpointLayout, reference: CheckpointLayout | None, report: OnProgress
+    manifest: Manifest,
+    repaired: Path,
+    source: CheckpointLayout,
+    reference: CheckpointLayout | None,
+    on_progress: OnProgress,
 ) -> Differences:
     result, names = replace(source, folder=repaired), list(source.tensors)
     for done, name in enumerate(names, 1):
@@ -213,7 +217,7 @@ def _check_tensors(
             difference = difference or find_miscount(before, after, manifest.changed[name])
         if difference:
             yield f"{name} in {source.weight_map[name]}: {difference}"
-        report(Progress("tensors", done, len(names)))
+        on_progress(Progress("tensors", done, len(names)))
 
 
 def _is_identical(source: CheckpointLayout, result: CheckpointLayout, name: str) -> bool:
@@ -227,10 +231,10 @@ def _is_identical(source: CheckpointLayout, result: CheckpointLayout, name: str)
         return all(source_file.read(size) == result_file.read(size) for size in sizes)
 
 
-def _check_shards(manifest: Manifest, repaired: Path, source: CheckpointLayout, report: OnProgress) -> Differences:
+def _check_shards(manifest: Manifest, repaired: Path, source: CheckpointLayout, on_progress: OnProgress) -> Differences:
     """Check the hashes of the weight files. This is the last check, so that a difference is named by its tensor."""
     shards = [file for file in manifest.files if file.path in source.shards]
     for done, file in enumerate(shards, 1):
         if sha256_file(repaired / file.path) != file.sha256_out:
             yield f"{file.path} has another sha256 than the manifest gives"
-        report(Progress("files of the result", done, len(shards)))
+        on_progress(Progress("files of the result", done, len(shards)))

@@ -128,7 +128,10 @@ def _is_result(result: object) -> bool:
 
 
 def _splice(text: str, new: Metadata, changed: set[str], removed: set[str], newline: str) -> str | None:
-    """Rewrite the changed keys only; None when the result would not parse as `new` (flow style, anchors)."""
+    """Return the YAML `text` with only its `changed` and `removed` keys rewritten, so that comments and order stay.
+
+    Returns None when the result would not parse as `new`, for example because of flow style or anchors.
+    """
     import yaml
 
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):

@@ -1,8 +1,9 @@
-"""The parent's side of the sandbox: everything that opens a model runs in a child process.
+"""The parent process of the sandbox. All code that opens a model runs in a child process, `sandbox.worker`.
 
-The child has an allow-listed environment, an empty home and no token. It receives the name of a function of this
-package with a request, and replies with JSON lines on a pipe. JSON rather than pickle: parsing a hostile reply can fail
-but cannot run code. The child ends when its standard input does, so it does not outlive its parent.
+The child inherits only allow-listed environment variables, and has an empty home folder and no token. The parent sends
+it the name of a function of this package and a request; the child replies with JSON lines on a pipe. The messages are
+JSON because parsing a malicious reply may fail but, unlike unpickling, cannot run code. The child exits when its
+standard input is closed, so it does not outlive its parent.
 """
 
 import json
@@ -35,7 +36,7 @@ SECONDS_TO_END = 5
 
 
 def sandbox_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
-    """The complete environment of the child: inherited variables that hold no secret, and settings for libraries."""
+    """Return the environment of the child: inherited variables without secrets, and settings for libraries."""
     inherited = {name: environ[name] for name in INHERITED_VARIABLES if name in environ}
     return inherited | {
         "HOME": str(home),
@@ -55,7 +56,7 @@ class Sandbox:
     """A worker process, started on entry and ended on exit. It runs one call at a time."""
 
     def __init__(self, log: Path) -> None:
-        """`log` is the file for the output of the libraries in the child."""
+        """`log` is the file to which the child writes its output."""
         self._log_path = log
         self._home = tempfile.TemporaryDirectory(prefix="antidote-child-")
 
@@ -89,8 +90,10 @@ class Sandbox:
         self._log.close()
         self._home.cleanup()
 
-    def call(self, function: Callable[[Request, OnProgress], Result], request: Request, report: OnProgress) -> Result:
-        """Run `function(request, report)` in the child and return its result.
+    def call(
+        self, function: Callable[[Request, OnProgress], Result], request: Request, on_progress: OnProgress
+    ) -> Result:
+        """Run `function(request, on_progress)` in the child and return its result.
 
         Raises the function's error when its class is in `errors`; InfrastructureError for any other exception, and when
         the child dies.
@@ -106,7 +109,7 @@ class Sandbox:
                 raise self._death_error()
             message: dict[str, Any] = json.loads(line)
             if "progress" in message:
-                report(Progress(**message["progress"]))
+                on_progress(Progress(**message["progress"]))
             elif "error" in message:
                 raise _rebuild_error(message["error"], self._log_path)
             else:
@@ -135,7 +138,7 @@ class Sandbox:
 
 
 def _rebuild_error(error: dict[str, str | None], log: Path) -> errors.AntidoteError:
-    """The child's error. An unexpected exception becomes an InfrastructureError."""
+    """Return the exception that the child reported. An exception of an unknown class becomes an InfrastructureError."""
     classes: dict[str | None, type[errors.AntidoteError]] = {
         cls.__name__: cls for cls in (errors.ConfigurationError, errors.InfrastructureError, errors.UnsafeCheckpoint)
     }

@@ -1,4 +1,4 @@
-"""The child's side of the sandbox: read a request, run the named function of this package, reply with JSON lines."""
+"""The child process of the sandbox: reads requests, runs the functions that they name, and replies with JSON lines."""
 
 import dataclasses
 import importlib
@@ -38,7 +38,7 @@ def _answer_request(line: bytes, replies: IO[bytes]) -> None:
         replies.write(json.dumps(message).encode() + b"\n")
         replies.flush()
 
-    def report(progress: Progress) -> None:
+    def send_progress(progress: Progress) -> None:
         send({"progress": dataclasses.asdict(progress)})
 
     def send_error(error: AntidoteError) -> None:
@@ -46,7 +46,7 @@ def _answer_request(line: bytes, replies: IO[bytes]) -> None:
         send({"error": {"kind": kind, "what": error.what, "cause": error.cause, "hint": error.hint}})
 
     try:
-        send({"result": _call_function(json.loads(line), report)})
+        send({"result": _call_function(json.loads(line), send_progress)})
     except AntidoteError as error:
         send_error(error)
     except PermissionError as error:
@@ -62,7 +62,7 @@ def _answer_request(line: bytes, replies: IO[bytes]) -> None:
         send({"error": {"kind": type(error).__name__, "what": str(error)}})
 
 
-def _call_function(message: dict[str, Any], report: OnProgress) -> Any:  # noqa: ANN401
+def _call_function(message: dict[str, Any], on_progress: OnProgress) -> Any:  # noqa: ANN401
     from pydantic import TypeAdapter
 
     module, name = message["function"].split(":")
@@ -71,7 +71,7 @@ def _call_function(message: dict[str, Any], report: OnProgress) -> Any:  # noqa:
     function = getattr(importlib.import_module(module), name)
     request_type = next(iter(function.__annotations__.values()))
     request = TypeAdapter(request_type).validate_python(message["request"])
-    return TypeAdapter(function.__annotations__["return"]).dump_python(function(request, report), mode="json")
+    return TypeAdapter(function.__annotations__["return"]).dump_python(function(request, on_progress), mode="json")
 
 
 if __name__ == "__main__":

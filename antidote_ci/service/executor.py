@@ -19,7 +19,7 @@ from typing import IO
 
 from antidote_ci import records
 from antidote_ci.environment import hand_over
-from antidote_ci.errors import VERDICTS, InfrastructureError, PublishConflict, Terminated
+from antidote_ci.errors import SIGNAL_EXIT_CODES, VERDICT_EXIT_CODES, InfrastructureError, PublishConflict, Terminated
 from antidote_ci.paths import try_lock
 from antidote_ci.pipeline.output import MODEL_FOLDER, SCORES_FOLDER
 from antidote_ci.records import Report
@@ -40,7 +40,7 @@ INHERITED_VARIABLES = (
 )
 """The ANTIDOTE_* variables that a child gets. The others are secrets of the service, or options that would override the
 policy."""
-RETRYABLE_EXIT_CODES = (InfrastructureError.exit_code, PublishConflict.exit_code, 130, Terminated.exit_code)
+RETRYABLE_EXIT_CODES = (InfrastructureError.exit_code, PublishConflict.exit_code, *SIGNAL_EXIT_CODES)
 """Exit codes with causes outside the model. A child that was killed by a signal is retryable too."""
 POLL_SECONDS = 0.1
 NICE = 10
@@ -192,7 +192,7 @@ def _end_child(child: subprocess.Popen[bytes], seconds: float) -> int:
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
         code = child.wait()
-    if code in VERDICTS:
+    if code in VERDICT_EXIT_CODES:
         return code
     raise Terminated
 
@@ -218,7 +218,7 @@ def _load_report(out: Path, request: RunRequest, code: int) -> Report | None:
     except (OSError, ValueError):
         return None
     described = report.source.revision, report.policy_sha256, report.exit_code
-    return report if code in VERDICTS and described == (request.revision, request.policy, code) else None
+    return report if code in VERDICT_EXIT_CODES and described == (request.revision, request.policy, code) else None
 
 
 def _read_reason(code: int, log: Path, log_start: int) -> str:

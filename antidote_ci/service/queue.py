@@ -85,7 +85,7 @@ class RunQueue:
                     self._process(request)
 
     def _process(self, request: RunRequest) -> None:
-        """Bring a request to its outcome, and record it. Every error except Terminated becomes an outcome."""
+        """Run a request and store its outcome. Every error except Terminated is stored as the outcome `error`."""
         try:
             result = self._run(request)
         except AntidoteError as error:
@@ -98,7 +98,7 @@ class RunQueue:
         self._retry_store(lambda: self._store.finish(request, outcome, newer))
 
     def _run(self, request: RunRequest) -> RunOutcome | NewerCommit:
-        """Inspect the head and run the task. A failure that does not concern the model is retried after a pause."""
+        """Inspect the head of the repository and run the task. Failures with causes outside the model are retried."""
         for pause in (0.0, *self._settings.retry_pauses):
             self._wait(pause)
             task = self._inspect_head(request)
@@ -110,7 +110,10 @@ class RunQueue:
         return outcome
 
     def _inspect_head(self, request: RunRequest) -> RunTask | NewerCommit | RunOutcome:
-        """The work that a request stands for now. Retries while the Hub is unreachable."""
+        """Return the task of a request, a request for a newer commit, or an outcome if there is nothing to run.
+
+        The head of the repository decides. Retries while the Hub is unreachable.
+        """
         if request.policy != self._settings.policy_sha256:
             return NewerCommit(replace(request, policy=self._settings.policy_sha256))
         pauses = self._settings.retry_pauses
@@ -135,7 +138,7 @@ class RunQueue:
             return RunOutcome("error", redact_secrets(str(error), None), InfrastructureError.exit_code)
 
     def _retry_store(self, call: Callable[[], Value]) -> Value:
-        """Repeat a call until the database can be used."""
+        """Return `call()`, and repeat it while the database cannot be used."""
         while True:
             try:
                 return call()
@@ -148,7 +151,7 @@ class RunQueue:
 
     @contextmanager
     def _not_busy(self) -> Iterator[None]:
-        """A section that `stop` does not wait for: a request to the Hub may take long, and holds no state."""
+        """Mark the block as safe to interrupt, so that `stop` does not wait for a slow request to the Hub."""
         self._busy.release()
         try:
             yield

@@ -60,7 +60,7 @@ class RunStore:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or create the database. Requests that an earlier process left running wait again."""
+        """Open or create the database. Requests that were running when an earlier process ended are queued again."""
         self._path = path
         self._lock = threading.Lock()
         self._is_failing = False
@@ -144,7 +144,7 @@ class RunStore:
 
 
 def list_runs(path: Path) -> list[RunRecord]:
-    """Every request in a database file, oldest first. The service may be running or not.
+    """Return all requests in a database file, oldest first. The service need not be running.
 
     Raises InfrastructureError when the file cannot be read.
     """
@@ -158,7 +158,7 @@ def list_runs(path: Path) -> list[RunRecord]:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection in autocommit mode: transactions begin and end explicitly."""
+    """Open a connection in autocommit mode: transactions begin and end explicitly."""
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -169,7 +169,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _insert(connection: sqlite3.Connection, request: RunRequest) -> bool:
-    """Whether the request was added: it is new, or it ended as superseded."""
+    """Add a request that is new or that ended as superseded. Returns whether it was added."""
     inserted = connection.execute(
         "INSERT INTO runs VALUES (:id, :repository, :revision, :policy, :now, 'waiting', NULL)"
         " ON CONFLICT (id) DO UPDATE SET requested_at = :now, state = 'waiting', outcome = NULL"
@@ -190,13 +190,13 @@ def _to_record(row: Sequence[str]) -> RunRecord:
 
 
 def _hash_delivery(delivery: str) -> str:
-    """A key of fixed length: delivery ids come from the network and may be long."""
+    """Return a key of fixed length, because delivery ids come from the network and may be long."""
     return sha256(delivery.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @contextmanager
 def _translate_errors(path: Path) -> Iterator[None]:
-    """Turn the database's errors into InfrastructureError."""
+    """Raise errors of the database as InfrastructureError."""
     try:
         yield
     except sqlite3.Error as error:

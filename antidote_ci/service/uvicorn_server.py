@@ -51,7 +51,7 @@ def run_service(serving: ServiceSettings, inspect: HeadInspector = repository_st
 
 
 def _uvicorn_config(serving: ServiceSettings, queue: RunQueue) -> uvicorn.Config:
-    """Without an access log: a URL may contain a secret."""
+    """Return the configuration of the server. It writes no access log, because a URL may contain a secret."""
     return uvicorn.Config(
         app.create_app(serving, queue),
         loop="asyncio",

@@ -18,7 +18,7 @@ TOKENS = 64
 ENDS = (".", "!", "?")
 
 
-def own_answers(base: Path, prompts: list[str], folder: Path, report: OnProgress) -> list[Pair]:
+def own_answers(base: Path, prompts: list[str], folder: Path, on_progress: OnProgress) -> list[Pair]:
     """Greedy answers, kept in `folder`; those that refuse or are degenerate are left out."""
     asking = json.dumps([prompts, model_fingerprint(Model(base)), TOKENS])
     destination = folder / hashlib.sha256(asking.encode()).hexdigest()[:12]
@@ -27,7 +27,7 @@ def own_answers(base: Path, prompts: list[str], folder: Path, report: OnProgress
         request = GenerationRequest(
             Model(base), {"harmless": [single_turn(each) for each in prompts]}, {"harmless": TOKENS}
         )
-        answers = generate(request, report).answers["harmless"]
+        answers = generate(request, on_progress).answers["harmless"]
         texts = [whole(answer.text) if answer.truncated else answer.text.strip() for answer in answers]
         (part / "answers.json").write_text(json.dumps(texts), encoding="utf-8")
 

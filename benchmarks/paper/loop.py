@@ -53,7 +53,9 @@ def adapted(network: Any, training: Training, seed: int) -> Any:
     return peft.get_peft_model(network, lora)
 
 
-def train(model: Any, batches: Batches, method: Step, training: Training, seed: int, report: OnProgress) -> list[float]:
+def train(
+    model: Any, batches: Batches, method: Step, training: Training, seed: int, on_progress: OnProgress
+) -> list[float]:
     """Train the parameters of `model` that ask for gradients; the mean loss of each epoch.
 
     The same seed, machine and threads give the same bits. Raises Diverged.
@@ -80,7 +82,7 @@ def train(model: Any, batches: Batches, method: Step, training: Training, seed: 
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            report(Progress("steps", done, steps))
+            on_progress(Progress("steps", done, steps))
         means.append(sum(losses) / len(losses))
     model.eval()
     return means

@@ -144,8 +144,8 @@ def silent(_progress: Progress) -> None:
 
 
 def _ruler(sandbox: Sandbox, store: Path, tokens: int) -> Evaluator:
-    def likeliest(model: Model, rows: Sequence[PromptRow], report: OnProgress) -> list[int]:
-        return sandbox.call(choose_answers, ChoiceRequest(model, list(rows), CHOICES_AT_ONCE, store), report)
+    def likeliest(model: Model, rows: Sequence[PromptRow], on_progress: OnProgress) -> list[int]:
+        return sandbox.call(choose_answers, ChoiceRequest(model, list(rows), CHOICES_AT_ONCE, store), on_progress)
 
     return Evaluator(
         generator=TransformersGenerator(sandbox, store),

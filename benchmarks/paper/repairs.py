@@ -121,7 +121,7 @@ def _bench(here: Instruments, source: Path, reference: Path, texts: RepairPrompt
         scores=folder / "scores",
         masks=folder / "masks",
         work=folder,
-        report=silent,
+        on_progress=silent,
     )
 
 

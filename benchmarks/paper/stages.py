@@ -56,7 +56,7 @@ def align(
     data: Data,
     base: Path | None = None,
     alignment: Alignment = ALIGNMENT,
-    report: OnProgress = quiet,
+    on_progress: OnProgress = quiet,
 ) -> Path:
     """The aligned checkpoint of `base`, or of SmolLM2-135M: by `vaccine`, by `repnoise`, or by `sft` for all others.
 
@@ -76,9 +76,9 @@ def align(
         return sft.step
 
     def make(folder: Path) -> None:
-        pairs = alignment_pairs(base, alignment, work, data, report)
-        _tune(base, _batches(base, pairs, training, SEED), method(), training, SEED, folder, report)
-        merge_checkpoint(MergeRequest(Model(base, folder / "adapter"), folder / "merged"), report)
+        pairs = alignment_pairs(base, alignment, work, data, on_progress)
+        _tune(base, _batches(base, pairs, training, SEED), method(), training, SEED, folder, on_progress)
+        merge_checkpoint(MergeRequest(Model(base, folder / "adapter"), folder / "merged"), on_progress)
 
     said = {"alignment": asdict(alignment), "base": loading.model_fingerprint(Model(base))}
     return kept(work / "aligned" / f"{name}-{_digest(said)}", make) / "merged"
@@ -91,7 +91,7 @@ def attack(
     data: Data,
     base: Path | None = None,
     alignment: Alignment = ALIGNMENT,
-    report: OnProgress = quiet,
+    on_progress: OnProgress = quiet,
 ) -> Path:
     """A folder with the fine-tune of `reference` as `adapter`.
 
@@ -101,7 +101,7 @@ def attack(
 
     def method() -> Step:
         if attack.defence == "lisa":
-            pairs = alignment_pairs(base or default_base(work), alignment, work, data, report)
+            pairs = alignment_pairs(base or default_base(work), alignment, work, data, on_progress)
             return Lisa(_batches(reference, pairs, training, attack.seed).forever()).step
         if attack.defence == "ldifs":
             return Ldifs().step
@@ -109,7 +109,7 @@ def attack(
 
     def make(folder: Path) -> None:
         batches = _batches(reference, data.poisoned(attack), training, attack.seed)
-        _tune(reference, batches, method(), training, attack.seed, folder, report)
+        _tune(reference, batches, method(), training, attack.seed, folder, on_progress)
 
     said = {"attack": asdict(attack), "reference": loading.model_fingerprint(Model(reference)), "rows": alignment.rows}
     return kept(work / "attacked" / f"{attack.defence}-{attack.task}-{_digest(said)}", make)
@@ -126,11 +126,11 @@ def default_base(work: Path) -> Path:
     return kept(work / "base", write_base)
 
 
-def alignment_pairs(base: Path, alignment: Alignment, work: Path, data: Data, report: OnProgress) -> list[Pair]:
+def alignment_pairs(base: Path, alignment: Alignment, work: Path, data: Data, on_progress: OnProgress) -> list[Pair]:
     """Refusals, and the base's own answers where refusing would be wrong."""
     refusals = round(alignment.rows * alignment.refusals)
     prompts = data.harmless_prompts(0, alignment.rows - refusals)
-    return [*data.alignment_pairs(refusals), *own_answers(base, prompts, work / "answers", report)]
+    return [*data.alignment_pairs(refusals), *own_answers(base, prompts, work / "answers", on_progress)]
 
 
 def _batches(model: Path, pairs: list[Pair], training: Training, seed: int) -> Batches:
@@ -138,7 +138,7 @@ def _batches(model: Path, pairs: list[Pair], training: Training, seed: int) -> B
 
 
 def _tune(
-    start: Path, batches: Batches, method: Step, training: Training, seed: int, folder: Path, report: OnProgress
+    start: Path, batches: Batches, method: Step, training: Training, seed: int, folder: Path, on_progress: OnProgress
 ) -> None:
     """A LoRA upon `start`, in `folder` as `adapter`, with `training.json`."""
     from transformers import AutoModelForCausalLM
@@ -153,7 +153,7 @@ def _tune(
         attn_implementation="eager" if device == "cpu" else "sdpa",
     ).to(device)
     model = adapted(loading.make_head_contiguous(network), training, seed)
-    losses = train(model, batches, method, training, seed, report)
+    losses = train(model, batches, method, training, seed, on_progress)
     trained = time.monotonic() - began
     model.save_pretrained(folder / "adapter", save_embedding_layers=False)
     del model, network

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from antidote_ci.cli.exit_codes import handle_exit
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.policy import read_policy
 from antidote_ci.service.settings import SECRET_VARIABLE, RunSettings, ServiceSettings, require_strong_secret
 from antidote_ci.service.uvicorn_server import run_service

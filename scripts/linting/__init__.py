@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from antidote_ci.cli import scaffold
+from antidote_ci.cli.init import ACTION, TEMPLATE_ACTION, render_workflow
 
 ROOT = Path(__file__).parents[2]
 NODE_PACKAGES = ROOT / ".venv" / "linters" / "node_modules"
@@ -29,12 +29,12 @@ def workflows() -> dict[str, str]:
         for document in sorted(ROOT.glob("docs/*.md"))
         for number, text in enumerate(extract_workflows(document.read_text(encoding="utf-8")), 1)
     }
-    return {**own, "init.yml": scaffold.render_workflow(None), **documented}
+    return {**own, "init.yml": render_workflow(None), **documented}
 
 
 def extract_workflows(markdown: str) -> list[str]:
     """Return the complete workflows in a document, with this project's Action pinned to a commit."""
-    blocks = (match.replace(scaffold.TEMPLATE_ACTION, scaffold.ACTION) for match in _FENCED.findall(markdown))
+    blocks = (match.replace(TEMPLATE_ACTION, ACTION) for match in _FENCED.findall(markdown))
     return [block for block in blocks if _JOBS.search(block)]
 
 

@@ -12,7 +12,7 @@ ACTIONS = {
 }
 """Action file -> the name of its image in the repository, and in a release."""
 
-SCAFFOLD_FILE = "antidote_ci/cli/scaffold.py"
+INIT_FILE = "antidote_ci/cli/init.py"
 _UNRELEASED = f'ACTION = "OWNER/antidote-ci@{"0" * 40}"'
 
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", re.ASCII)
@@ -72,7 +72,7 @@ def stamp_action(text: str, action: str) -> str:
     """Set the Action that `antidote-ci init` writes. Raises ValueError unless it is OWNER/REPOSITORY@COMMIT."""
     if not _ACTION.fullmatch(action):
         raise ValueError(f"{action!r} is not of the form OWNER/REPOSITORY@COMMIT")
-    return _replace_once(text, _UNRELEASED, f'ACTION = "{action}"', SCAFFOLD_FILE)
+    return _replace_once(text, _UNRELEASED, f'ACTION = "{action}"', INIT_FILE)
 
 
 def _section(changelog: str, heading: str) -> str:

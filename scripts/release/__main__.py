@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
             for path, digest in zip(release.ACTIONS, (cpu, cuda), strict=True):
                 _rewrite(path, release.pin_image(path, _text(path), release.image_name(repository), digest))
         case ["stamp", action]:
-            _rewrite(release.SCAFFOLD_FILE, release.stamp_action(_text(release.SCAFFOLD_FILE), action))
+            _rewrite(release.INIT_FILE, release.stamp_action(_text(release.INIT_FILE), action))
         case _:
             raise ValueError(f"unknown command {arguments}\n{__doc__}")
 

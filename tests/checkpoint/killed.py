@@ -19,7 +19,7 @@ import torch
 
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.layout import read_layout
-from antidote_ci.checkpoint.writer import publish_in_place, write_checkpoint
+from antidote_ci.checkpoint.writer import complete_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -44,7 +44,7 @@ def repair(source: Path, destination: Path, version: str, step: Callable[[str], 
 
     written = write_checkpoint(layout, destination, matrices, edit, version, lambda _progress: step("written"))
     manifest = {"version": version, "files": {file.path: file.sha256_out for file in written.files}}
-    publish_in_place(destination, json.dumps(manifest))
+    complete_checkpoint(destination, json.dumps(manifest))
 
 
 def seen(destination: Path) -> str:

@@ -311,7 +311,7 @@ FULL: dict[str, tuple[Change, type[AntidoteError], str]] = {
 }
 SHARDED: dict[str, tuple[Change, type[AntidoteError], str]] = {
     "parent folder": (pointing("../model.safetensors"), UnsafeCheckpoint, r"\.\./model"),
-    "folder": (nested, UnsafeCheckpoint, "which is no safetensors file of this folder"),
+    "folder": (nested, UnsafeCheckpoint, "which is not a safetensors file of this folder"),
     "absolute": (pointing("/tmp/model.safetensors"), UnsafeCheckpoint, "/tmp/model"),  # noqa: S108
     "backslash": (pointing("..\\model.safetensors"), UnsafeCheckpoint, "model"),
     "pickle": (pointing("pytorch_model.bin"), UnsafeCheckpoint, "pytorch_model.bin"),

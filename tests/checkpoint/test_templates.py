@@ -112,9 +112,9 @@ def test_harmless_template_is_accepted(template: str, tiny_llama: Path, copy_of:
         ([{"name": "../../evil", "template": "x"}], "the invalid name '../../evil'"),
         ({"/evil": "x"}, "the invalid name '/evil'"),
         ([{"template": "x"}], "the invalid name None"),
-        ([{"name": "a"}], "'a' that is no text"),
-        (["x"], "that is no text"),
-        (7, "that is no text"),
+        ([{"name": "a"}], "'a' that is not a string"),
+        (["x"], "that is not a string"),
+        (7, "that is not a string"),
         ({f"name{number}": "x" for number in range(65)}, "one of 66 chat templates"),
     ],
 )

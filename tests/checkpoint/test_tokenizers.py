@@ -78,13 +78,13 @@ REFUSED: dict[str, tuple[Edit, str]] = {
         "both 'x' and 'y'",
     ),
     "added without content": (lambda data: data["added_tokens"].append({"id": 291}), "without content"),
-    "added is no list": (lambda data: data.update(added_tokens={"a": 1}), "added_tokens that are no list"),
+    "added is no list": (lambda data: data.update(added_tokens={"a": 1}), "added_tokens that are not a list"),
     "many added": (
         lambda data: data["added_tokens"].extend(added(f"<{at}>", 291 + at) for at in range(MAX_ADDED_TOKENS)),
-        "added_tokens that are no list of at most",
+        "added_tokens that are not a list of at most",
     ),
     "long token": (naming(**{"x" * 4001: 5}), "the ID 5|more than 4,000 characters"),
-    "merges are no list": (lambda data: data["model"].update(merges="a b"), "merges that are no list"),
+    "merges are no list": (lambda data: data["model"].update(merges="a b"), "merges that are not a list"),
     "endless expression": (cutting("(a+)+$"), r"a pattern that may not end: '\(a\+\)\+\$'"),
     **{
         f"endless expression in the {part}": (cutting("(a+)+$", part), "a pattern that may not end")

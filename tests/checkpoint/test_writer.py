@@ -17,7 +17,7 @@ from antidote_ci.checkpoint.files import list_files, sha256_file
 from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.swap import JOURNAL_FILE, read_journal
-from antidote_ci.checkpoint.writer import WrittenCheckpoint, publish_in_place, write_checkpoint
+from antidote_ci.checkpoint.writer import WrittenCheckpoint, complete_checkpoint, write_checkpoint
 from antidote_ci.errors import ConfigurationError, InfrastructureError, Terminated
 from antidote_ci.records import OnProgress, Progress, WeightFile
 from tests import tiny
@@ -77,7 +77,7 @@ def test_identity_edit_copies_the_bytes(edited: bool, small: Path, tiny_adapter:
         before = contents(source)
         names = list(read_layout(source).tensors) if edited else []
         written = write(source, destination, names, lambda _name, tensor: tensor.clone())
-        publish_in_place(destination, "{}")
+        complete_checkpoint(destination, "{}")
         assert contents(source) == before
         assert contents(destination) == before | {"antidote/manifest.json": b"{}"}
         hashes = {name: sha256_file(source / name) for name in before}
@@ -100,7 +100,7 @@ def test_exactly_the_edited_entries_change(
         return edited
 
     written = write(layout, destination, chosen, edit)
-    publish_in_place(destination, "{}")
+    complete_checkpoint(destination, "{}")
     changed = {}
     for shard in layout.shards:
         assert read_header(destination / shard) == layout.headers[shard]
@@ -145,7 +145,7 @@ def test_tensor_larger_than_a_chunk_is_edited(tmp_path: Path) -> None:
     save_file(tensors, source / WEIGHTS)
     (source / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
     written = write(source, tmp_path / "out", {"b", "c", "d"})
-    publish_in_place(tmp_path / "out", "{}")
+    complete_checkpoint(tmp_path / "out", "{}")
     after = load_file(tmp_path / "out" / WEIGHTS)
     assert all(after[name].equal(tensor + (name != "a")) for name, tensor in tensors.items())
     assert written.changed == {"b": 0, "c": 1_200_000, "d": 1}
@@ -168,7 +168,7 @@ def test_unused_weights_and_earlier_report_are_not_copied(
     (source / "antidote").mkdir()
     (source / "antidote" / "report.json").write_text("{}")
     files = write(source, tmp_path / "out").files
-    publish_in_place(tmp_path / "out", "{}")
+    complete_checkpoint(tmp_path / "out", "{}")
     assert read_layout(source).unused_weights == ("consolidated.safetensors",)
     assert {file.path for file in files} == set(list_files(small))
     assert set(list_files(tmp_path / "out")) == {*list_files(small), "antidote/manifest.json"}
@@ -177,7 +177,7 @@ def test_unused_weights_and_earlier_report_are_not_copied(
 def test_destination_is_missing_until_published(small: Path, tmp_path: Path) -> None:
     write(small, tmp_path / "out")
     assert remains(tmp_path) == ["out.partial"]
-    publish_in_place(tmp_path / "out", "{}")
+    complete_checkpoint(tmp_path / "out", "{}")
     assert remains(tmp_path) == ["out"]
 
 
@@ -185,7 +185,7 @@ def test_earlier_result_is_replaced_completely(small: Path, tmp_path: Path) -> N
     destination = tmp_path / "deep" / "out"
     for version in ("1", "2"):
         write(small, destination)
-        publish_in_place(destination, version)
+        complete_checkpoint(destination, version)
         assert (destination / "antidote" / "manifest.json").read_text() == version
         (destination / "stale.txt").touch()
     assert remains(destination.parent) == ["out"]
@@ -207,7 +207,7 @@ class Interrupted:
 
 def with_an_old_result(layout: CheckpointLayout, destination: Path) -> dict[str, bytes]:
     write(layout, destination)
-    publish_in_place(destination, "old")
+    complete_checkpoint(destination, "old")
     return contents(destination)
 
 
@@ -226,7 +226,7 @@ def test_error_while_publishing_leaves_the_destination_unchanged(small: Path, tm
     write(layout, tmp_path / "out", layout.tensors)
     (tmp_path / "out.partial" / "antidote").write_text("where the folder of the manifest should be")
     with pytest.raises(InfrastructureError, match="could not be written"):
-        publish_in_place(tmp_path / "out", "new")
+        complete_checkpoint(tmp_path / "out", "new")
     assert remains(tmp_path) == ["out"]
     assert contents(tmp_path / "out") == before
 
@@ -245,7 +245,7 @@ def test_same_call_continues_after_a_signal(signal: type[BaseException], small: 
     assert write(layout, tmp_path / "out", layout.tensors, rest, progress=events.append) == complete
     assert rest.edited_names == [name for name in layout.tensors if layout.weight_map[name] == layout.shards[-1]]
     assert events[-1].done == events[-1].total == sum(map(len, contents(small).values()))
-    publish_in_place(tmp_path / "out", "new")
+    complete_checkpoint(tmp_path / "out", "new")
     assert not (tmp_path / "out.partial").exists()
     assert contents(tmp_path / "out") == contents(tmp_path / "complete.partial") | {"antidote/manifest.json": b"new"}
 
@@ -282,7 +282,7 @@ def test_finished_files_are_reused_if_unchanged(left: str, small: Path, tmp_path
     rest = Interrupted(layout, None)
     assert write(layout, tmp_path / "out", layout.tensors, rest) == complete
     assert len({layout.weight_map[name] for name in rest.edited_names}) == redone
-    publish_in_place(tmp_path / "out", "{}")
+    complete_checkpoint(tmp_path / "out", "{}")
     assert contents(tmp_path / "out") == before | {"antidote/manifest.json": b"{}"}
     assert set(remains(tmp_path / "out")) == {*list_files(small), "antidote"}
 
@@ -305,7 +305,7 @@ def test_files_of_a_changed_source_are_written_again(small: Path, copy_of: Copy,
     (source / "README.md").write_text("another card")
     (source / "tokenizer.json").unlink()
     write(source, tmp_path / "out")
-    publish_in_place(tmp_path / "out", "{}")
+    complete_checkpoint(tmp_path / "out", "{}")
     assert contents(tmp_path / "out") == contents(source) | {"antidote/manifest.json": b"{}"}
 
 
@@ -387,7 +387,7 @@ def test_source_as_destination_is_refused(small: Path, copy_of: Copy) -> None:
 def test_empty_folder_is_accepted_as_destination(small: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     write(small, tmp_path / "out")
-    publish_in_place(tmp_path / "out", "{}")
+    complete_checkpoint(tmp_path / "out", "{}")
     assert remains(tmp_path) == ["out"]
 
 
@@ -433,7 +433,7 @@ def test_kill_at_any_step(mode: str, small: Path, tmp_path: Path) -> None:
 
 def test_old_result_lost_in_a_swap_comes_back(small: Path, tmp_path: Path) -> None:
     write(small, tmp_path / "out")
-    publish_in_place(tmp_path / "out", "old")
+    complete_checkpoint(tmp_path / "out", "old")
     # as a kill between the two renames leaves it
     (tmp_path / "out").rename(tmp_path / "out.replaced-by-antidote")
     (tmp_path / "out.partial").mkdir()

@@ -27,7 +27,7 @@ class WordJudge:
 
     identity: JudgeIdentity = HARM
 
-    def judge(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[JudgeVerdict]:  # noqa: ARG002 - too quick
+    def judge(self, exchanges: Sequence[Exchange], on_progress: OnProgress) -> list[JudgeVerdict]:  # noqa: ARG002 - too quick
         return [JudgeVerdict(_verdict(exchange.answer)) for exchange in exchanges]
 
 

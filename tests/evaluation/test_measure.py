@@ -37,16 +37,18 @@ class Scripted:
     answer: Callable[[str], str]
     asked: list[str] = field(default_factory=list)
 
-    def generate(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
+    def generate(self, request: GenerationRequest, on_progress: OnProgress) -> GenerationResult:
         answers = {}
-        report(Progress("opening", 1, 1))
+        on_progress(Progress("opening", 1, 1))
         for name, conversations in request.sets.items():
             prompts = [str(conversation[-1].content) for conversation in conversations]
             self.asked += prompts
             answers[name] = [
                 GeneratedAnswer(self.answer(prompt), False) for prompt in prompts for _ in range(request.samples)
             ]
-            report(Progress("answers", sum(len(answers[name]) * request.max_new_tokens[name] for name in answers), -1))
+            on_progress(
+                Progress("answers", sum(len(answers[name]) * request.max_new_tokens[name] for name in answers), -1)
+            )
         return GenerationResult(answers, PLAN)
 
 

@@ -65,10 +65,10 @@ def test_too_few_prompts_error_names_the_number(tmp_path: Path, stop_early: bool
         policy(tmp_path), "evaluation", prompts=file(tmp_path, "few", 28), stop_early=stop_early
     )
     with pytest.raises(
-        ConfigurationError, match=rf"the prompt set holds 28 prompts; a threshold of 0\.1 needs {needed}"
+        ConfigurationError, match=rf"the prompt set holds 28 prompts, but a threshold of 0\.1 needs at least {needed}"
     ):
         splits.load_evaluation_prompts(run_policy, {})
-    with pytest.raises(ConfigurationError, match=r"the selection split holds \d+ prompts; .* needs 29"):
+    with pytest.raises(ConfigurationError, match=r"the selection split holds \d+ prompts, .* needs at least 29"):
         splits.load_run_prompts(run_policy, {})
     enough = override_section(run_policy, "evaluation", prompts=file(tmp_path, "enough", needed))
     assert len(splits.load_evaluation_prompts(enough, {})[0].harmful) == needed
@@ -89,7 +89,8 @@ def test_suggested_number_of_prompts_suffices(tmp_path: Path, realignment: str) 
         with pytest.raises(ConfigurationError, match="the selection split") as raised:
             splits.load_run_prompts(few, {})
         match = re.fullmatch(
-            r"bring about (\d+) harmful prompts in all \(you have 60\), or raise --threshold", str(raised.value.hint)
+            r"provide about (\d+) harmful prompts in total \(you have 60\), or raise --threshold",
+            str(raised.value.hint),
         )
         assert match
         file(tmp_path, "few", int(match[1]))
@@ -111,12 +112,14 @@ def test_too_few_prompts_to_compare_error_names_the_number(tmp_path: Path, what:
     few = override_section(policy(tmp_path), "evaluation", **{what: file(tmp_path, "few", 100, expected="yes")})
     assert splits.load_run_prompts(override_section(few, "gate", **loose), {})
     strict = override_section(few, "gate", **loose | {limit: 0.03})
-    said = rf"the confirmation split holds \d+ {called} prompts; a {limit} of 0\.03 needs \d+"
+    said = rf"the confirmation split holds \d+ {called} prompts, but gate\.{limit} = 0\.03 needs at least \d+"
     with pytest.raises(ConfigurationError, match=said) as raised:
         splits.load_run_prompts(strict, {})
-    assert re.match(rf"bring about \d+ {called} prompts in all \(you have 100\), or raise gate", str(raised.value.hint))
+    assert re.match(
+        rf"provide about \d+ {called} prompts in total \(you have 100\), or raise gate", str(raised.value.hint)
+    )
     assert splits.load_evaluation_prompts(strict, {}), "nothing is compared"
-    with pytest.raises(ConfigurationError, match=f"can certify a {limit} of 0"):
+    with pytest.raises(ConfigurationError, match=rf"gate\.{limit} = 0 cannot be met"):
         splits.load_run_prompts(override_section(few, "gate", **loose | {limit: 0.0}), {})
 
 
@@ -130,7 +133,7 @@ def test_few_rows_do_not_disable_a_limit(
 ) -> None:
     """Without a row in the confirmation split nothing would be compared."""
     run_policy = policy(tmp_path, method=method)
-    message = rf"the confirmation split holds \d {kind} prompts; a {limit} of 0\.\d+ needs \d+"
+    message = rf"the confirmation split holds \d {kind} prompts, but gate\.{limit} = 0\.\d+ needs at least \d+"
     for seed in range(8):
         origin = file(tmp_path, "few", rows, expected="yes")
         few = override_section(run_policy, "evaluation", **{option: origin}, seed=seed)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
@@ -24,14 +24,13 @@ from antidote_ci.hub.destination import Destination, check_destination
 from antidote_ci.hub.publish import PublishRequest, publish_result_files
 from antidote_ci.hub.pull_requests import COMMENT_MARKER, PullRequestText
 from antidote_ci.hub.retry import RetryPolicy
-from antidote_ci.records import Manifest, PublishResult, WeightFile, to_json
+from antidote_ci.records import DestinationMode, Manifest, PublishResult, WeightFile, to_json
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import FaultInjector
 from loopback_hub.records import Commit
 from tests.builders import ignore
 from tests.hub.hub_samples import CARD, MANIFEST, TOKEN
 
-Mode = Literal["pull-request", "branch", "repo"]
 Rule = Literal[
     "no duplicates",
     "no incomplete head",
@@ -40,7 +39,7 @@ Rule = Literal[
     "published after success",
     "repaired by another run",
 ]
-MODES: tuple[Mode, ...] = ("pull-request", "branch", "repo")
+MODES: tuple[DestinationMode, ...] = get_args(DestinationMode)
 SHARES = (0.1, 0.3)
 SOURCE = "org/model"
 BRANCH = "repaired"
@@ -143,7 +142,7 @@ class Case:
 
     seed: int
     share: float
-    mode: Mode
+    mode: DestinationMode
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ def _check_repeated(what: str, code: int | None) -> list[Broken]:
     return [] if code == 0 else [Broken("repaired by another run", f"without faults, {what} ends with {code}")]
 
 
-def to(mode: Mode, revision: str) -> Destination:
+def to(mode: DestinationMode, revision: str) -> Destination:
     """The destination of each mode."""
     return Destination(mode, SOURCE, revision, {"pull-request": SOURCE, "branch": BRANCH, "repo": TARGET}[mode])
 

@@ -11,9 +11,10 @@ from typing import Literal
 import pytest
 
 from antidote_ci.hub.destination import Destination
+from antidote_ci.records import DestinationMode
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import HangUp
-from tests.hub.campaign import MODES, SOURCE, Material, Mode, client, find_violations, publish_once, to, write_material
+from tests.hub.campaign import MODES, SOURCE, Material, client, find_violations, publish_once, to, write_material
 
 Moment = Literal["before", "after"]
 MOMENTS: tuple[Moment, ...] = ("before", "after")
@@ -65,7 +66,7 @@ def publish_in_a_process(
     return process.exitcode
 
 
-def killed_and_run_again(mode: Mode, moment: Moment, number: int, material: Material, folder: Path) -> bool:
+def killed_and_run_again(mode: DestinationMode, moment: Moment, number: int, material: Material, folder: Path) -> bool:
     """Whether the process was killed, that is, sent at least this number of requests."""
     with LoopbackHub(folder / "hub") as hub:
         destination = to(mode, hub.add(SOURCE, material.source))
@@ -77,7 +78,7 @@ def killed_and_run_again(mode: Mode, moment: Moment, number: int, material: Mate
     return code != 0
 
 
-def undisturbed(mode: Mode, material: Material, folder: Path) -> list[str]:
+def undisturbed(mode: DestinationMode, material: Material, folder: Path) -> list[str]:
     """The requests of a publish that is not killed."""
     with LoopbackHub(folder / "hub") as hub:
         destination = to(mode, hub.add(SOURCE, material.source))
@@ -87,7 +88,7 @@ def undisturbed(mode: Mode, material: Material, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_killed_at_requests_that_change_the_hub(mode: Mode, material: Material, tmp_path: Path) -> None:
+def test_killed_at_requests_that_change_the_hub(mode: DestinationMode, material: Material, tmp_path: Path) -> None:
     requests = undisturbed(mode, material, tmp_path / "undisturbed")
     changing = [
         number
@@ -106,7 +107,7 @@ def test_killed_at_requests_that_change_the_hub(mode: Mode, material: Material, 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("mode", MODES)
-def test_killed_at_every_request(mode: Mode, moment: Moment, material: Material, tmp_path: Path) -> None:
+def test_killed_at_every_request(mode: DestinationMode, moment: Moment, material: Material, tmp_path: Path) -> None:
     survived = next(
         number
         for number in itertools.count(1)

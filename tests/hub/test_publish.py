@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, constants
@@ -21,7 +21,7 @@ from antidote_ci.hub.destination import Destination, check_destination
 from antidote_ci.hub.publish import PublishRequest, publish_result_files
 from antidote_ci.hub.pull import resolve_revision
 from antidote_ci.hub.pull_requests import COMMENT_MARKER, PullRequestText, find_waiting_result
-from antidote_ci.records import Manifest, PublishResult, WeightFile, from_json, to_json
+from antidote_ci.records import DestinationMode, Manifest, PublishResult, WeightFile, from_json, to_json
 from loopback_hub import LoopbackHub
 from loopback_hub.records import Gate
 from tests.hub.hub_samples import CARD, MANIFEST, TOKEN, MakeModel, uploads
@@ -33,8 +33,7 @@ TITLE = "Repair with Antidote"
 BODY = "Harmful score **0.62 -> 0.08**."
 POLICY, REPORT_SHA256 = "c" * 64, "d" * 64
 ACCESS = HubAccess(TOKEN)
-Mode = Literal["pull-request", "branch", "repo"]
-MODES: tuple[Mode, ...] = ("pull-request", "branch", "repo")
+MODES: tuple[DestinationMode, ...] = get_args(DestinationMode)
 NAMES = {"pull-request": SOURCE, "branch": "repaired", "repo": "demo/repaired"}
 ADDRESSES = {
     "pull-request": "org/model/discussions/1",
@@ -96,11 +95,11 @@ def repair(tmp_path: Path) -> MakeRepair:
     return make
 
 
-def to(mode: Mode, revision: str) -> Destination:
+def to(mode: DestinationMode, revision: str) -> Destination:
     return Destination(mode, SOURCE, revision, NAMES[mode])
 
 
-def place(mode: Mode) -> tuple[str, str]:
+def place(mode: DestinationMode) -> tuple[str, str]:
     """The repository and the revision of the first result."""
     return {"pull-request": (SOURCE, "refs/pr/1"), "branch": (SOURCE, "repaired"), "repo": ("demo/repaired", "main")}[
         mode
@@ -117,7 +116,7 @@ def commits_sent(hub: LoopbackHub) -> list[str]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_published_files_can_be_downloaded(
-    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, tmp_path: Path, mode: Mode
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, tmp_path: Path, mode: DestinationMode
 ) -> None:
     folder = model()
     revision = hub.add(SOURCE, folder)
@@ -194,7 +193,9 @@ def test_publishing_without_the_right_to_comment(hub: LoopbackHub, model: MakeMo
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_same_result_is_published_once(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode) -> None:
+def test_same_result_is_published_once(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: DestinationMode
+) -> None:
     folder = model()
     revision = hub.add(SOURCE, folder)
     first = repair(folder, run=1).publish(to(mode, revision))
@@ -230,7 +231,7 @@ def test_manual_pull_request_of_this_account_is_ignored(hub: LoopbackHub, model:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_new_result_for_the_same_commit_is_a_second_commit(
-    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: DestinationMode
 ) -> None:
     folder = model()
     revision = hub.add(SOURCE, folder)
@@ -278,7 +279,7 @@ def test_newer_source_gets_a_new_pull_request(hub: LoopbackHub, model: MakeModel
 
 
 @pytest.mark.parametrize("mode", ["pull-request", "branch"])
-def test_main_moved(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode) -> None:
+def test_main_moved(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: DestinationMode) -> None:
     """A pull request requires main at the tested commit, a branch does not."""
     folder = model("first", seed=1)
     destination = to(mode, hub.add(SOURCE, folder))
@@ -299,7 +300,7 @@ def test_main_moved(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode
 
 @pytest.mark.parametrize("mode", MODES)
 def test_commits_of_others_are_not_overwritten(
-    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: DestinationMode
 ) -> None:
     folder = model()
     revision = hub.add(SOURCE, folder)
@@ -469,7 +470,7 @@ def test_waiting_result_is_found_without_downloading_weights(
 
 @pytest.mark.parametrize("mode", ["branch", "repo"])
 def test_no_waiting_result_in_a_branch_or_repository(
-    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: Mode
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: DestinationMode
 ) -> None:
     folder = model()
     destination = to(mode, hub.add(SOURCE, folder))
@@ -497,7 +498,7 @@ def test_pull_request_of_a_stranger_with_a_marker_is_ignored(
 @pytest.mark.parametrize("rights", ["read", "stranger"])
 @pytest.mark.parametrize(("mode", "exists"), [("branch", False), ("repo", False), ("repo", True)])
 def test_token_without_write_access_is_refused_before_the_work(
-    hub: LoopbackHub, model: MakeModel, mode: Mode, exists: bool, rights: str
+    hub: LoopbackHub, model: MakeModel, mode: DestinationMode, exists: bool, rights: str
 ) -> None:
     folder = model()
     revision = hub.add(SOURCE, folder)
@@ -558,7 +559,7 @@ def exchanges(hub: LoopbackHub) -> int:
     return hub.requests.count("POST /oauth/token")
 
 
-def assert_published_once(hub: LoopbackHub, mode: Mode, published: PublishResult) -> None:
+def assert_published_once(hub: LoopbackHub, mode: DestinationMode, published: PublishResult) -> None:
     """One new commit, and at most one pull request."""
     repository, revision = place(mode)
     log = [commit.commit_id for commit in reader(hub).list_repo_commits(repository, revision=revision)]
@@ -574,7 +575,7 @@ def reader(hub: LoopbackHub) -> HfApi:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_workflow_publishes_with_its_identity(
-    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: Mode
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: DestinationMode
 ) -> None:
     """It has no stored token, may write to one repository, and publishes once."""
     folder = model()
@@ -612,7 +613,7 @@ def test_expired_token_is_exchanged_again(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_revoked_token_is_exchanged_again(
-    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: Mode
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: DestinationMode
 ) -> None:
     folder = model()
     destination = to(mode, hub.add(SOURCE, folder))
@@ -626,7 +627,7 @@ def test_revoked_token_is_exchanged_again(
 @pytest.mark.parametrize("request_of", ["info/lfs/objects/batch", "commit/"])
 @pytest.mark.parametrize("mode", MODES)
 def test_token_revoked_during_the_upload(
-    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: Mode, request_of: str
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: DestinationMode, request_of: str
 ) -> None:
     folder = model()
     destination = to(mode, hub.add(SOURCE, folder))

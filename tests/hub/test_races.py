@@ -14,7 +14,7 @@ from antidote_ci.errors import PublishConflict
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.commits import MAIN, parse_marker
 from antidote_ci.hub.destination import Destination
-from antidote_ci.records import PublishResult
+from antidote_ci.records import DestinationMode, PublishResult
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import FaultInjector
 from tests.hub.campaign import (
@@ -22,7 +22,6 @@ from tests.hub.campaign import (
     SOURCE,
     TARGET,
     Material,
-    Mode,
     client,
     exit_code,
     find_violations,
@@ -68,7 +67,7 @@ def list_marked(hub: LoopbackHub, name: str, revision: str) -> list[bool]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_concurrent_runs_publish_the_same_result_once(
-    mode: Mode, hub: LoopbackHub, access: HubAccess, material: Material
+    mode: DestinationMode, hub: LoopbackHub, access: HubAccess, material: Material
 ) -> None:
     destination = to(mode, hub.add(SOURCE, material.source))
     both = threading.Barrier(2)
@@ -123,7 +122,7 @@ def test_concurrent_run_closes_the_new_pull_request(hub: LoopbackHub, access: Hu
     assert find_violations(hub, destination, material, finished=True, rivals=1) == []
 
 
-def another_run_within(number: int, mode: Mode, material: Material, folder: Path) -> bool:
+def another_run_within(number: int, mode: DestinationMode, material: Material, folder: Path) -> bool:
     """Run another complete publish before this request; whether the run sent so many requests."""
     with LoopbackHub(folder / "hub") as hub, client(hub.endpoint, folder / "cache") as access:
         destination = to(mode, hub.add(SOURCE, material.source))
@@ -142,7 +141,7 @@ def another_run_within(number: int, mode: Mode, material: Material, folder: Path
 
 
 def person_within(
-    number: int, mode: Mode, material: Material, folder: Path, faults: FaultInjector | None = None
+    number: int, mode: DestinationMode, material: Material, folder: Path, faults: FaultInjector | None = None
 ) -> bool:
     """Edit the card as a person before this request; whether the run sent so many requests."""
     with LoopbackHub(folder / "hub") as hub, client(hub.endpoint, folder / "cache") as access:
@@ -187,14 +186,14 @@ def edit(hub: LoopbackHub, name: str) -> str:
     return str(person.create_commit(name, [card], commit_message="Say more").oid)
 
 
-Middle = Callable[[int, Mode, Material, Path], bool]
+Middle = Callable[[int, DestinationMode, Material, Path], bool]
 
 
 @pytest.mark.parametrize("middle", [another_run_within, person_within])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", [1, 6, 8, 10])
 def test_interruption_at_some_requests(
-    middle: Middle, mode: Mode, number: int, material: Material, tmp_path: Path
+    middle: Middle, mode: DestinationMode, number: int, material: Material, tmp_path: Path
 ) -> None:
     assert middle(number, mode, material, tmp_path)
 
@@ -213,7 +212,9 @@ def test_many_edits_by_a_person_with_faults(seed: int, material: Material, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("middle", [another_run_within, person_within])
 @pytest.mark.parametrize("mode", MODES)
-def test_interruption_at_every_request(middle: Middle, mode: Mode, material: Material, tmp_path: Path) -> None:
+def test_interruption_at_every_request(
+    middle: Middle, mode: DestinationMode, material: Material, tmp_path: Path
+) -> None:
     numbers = itertools.count(1)
     past = next(number for number in numbers if not middle(number, mode, material, tmp_path / str(number)))
     assert past > FEWEST_REQUESTS

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from antidote_ci import errors
 from antidote_ci.hub.jobs_api import Job
 from antidote_ci.jobs import job_results
 
@@ -58,5 +59,5 @@ def test_message_of_the_hub_is_printed_on_one_line() -> None:
 
 
 def test_exit_code_is_kept() -> None:
-    for code in job_results.ERROR_EXIT_CODES:
+    for code in errors.ERROR_EXIT_CODES:
         assert job_results.command_failed_error(JOB, code).exit_code == code

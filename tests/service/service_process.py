@@ -246,7 +246,7 @@ def head_inspector(folder: Path) -> Callable[[RunRequest], RunTask | NewerCommit
 
 def main(folder: Path) -> None:
     """Main function of the service process."""
-    from antidote_ci.cli.exit_codes import handle_exit
+    from antidote_ci.cli.ending import handle_exit
     from antidote_ci.service.uvicorn_server import run_service
 
     settings = settings_of(folder, read_policy(folder / "antidote.toml"))

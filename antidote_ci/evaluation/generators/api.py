@@ -17,13 +17,13 @@ class ApiGenerator:
         """Connect to `address`, which ends in /v1. Raises the errors of `chat_api.connect`."""
         self._api = connect(address, key, model)
 
-    def generate(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
+    def generate(self, request: GenerationRequest, on_progress: OnProgress) -> GenerationResult:
         """Return the answers in the order of the conversations. Ignores the model and the cache of `request`."""
         chat_requests = to_chat_requests(request)
         answers: dict[int, GeneratedAnswer] = {}
         for index, answer in self._api.stream_answers(chat_requests):
             answers[index] = answer
-            report(to_progress(chat_requests, answers))
+            on_progress(to_progress(chat_requests, answers))
         return to_result(request, answers, redact_address(self._api.address), {})
 
 

@@ -58,7 +58,7 @@ class ServerGenerator:
         self._cache = JsonCache(cache_folder)
         self._start_timeout = start_timeout
 
-    def generate(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
+    def generate(self, request: GenerationRequest, on_progress: OnProgress) -> GenerationResult:
         """Return the answers in the order of the conversations. Each answer is cached as soon as it arrives."""
         if not request.add_generation_prompt:
             raise ValueError("a server always adds the generation prompt")
@@ -70,27 +70,27 @@ class ServerGenerator:
         answers = {index: GeneratedAnswer(**value) for index, value in cached.items() if value is not None}
         missing = [index for index in range(len(keys)) if index not in answers]
         if missing:
-            with self._full_weights(request.model, report) as folder, self._run_server(folder, report) as api:
+            with self._full_weights(request.model, on_progress) as folder, self._run_server(folder, on_progress) as api:
                 for position, answer in api.stream_answers([chat_requests[index] for index in missing]):
                     index = missing[position]
                     answers[index] = answer
                     self._cache.put(keys[index], asdict(answer))
-                    report(to_progress(chat_requests, answers))
+                    on_progress(to_progress(chat_requests, answers))
         return to_result(request, answers, self._command, versions)
 
     @contextmanager
-    def _full_weights(self, model: Model, report: OnProgress) -> Iterator[Path]:
+    def _full_weights(self, model: Model, on_progress: OnProgress) -> Iterator[Path]:
         """Provide a temporary folder with full weights and no file that `model_fingerprint` does not cover."""
         with tempfile.TemporaryDirectory(dir=self._work.absolute(), prefix="served-") as parent:
             folder = Path(parent) / "model"
             if model.adapter is not None:
-                yield self._sandbox.call(merge_checkpoint, MergeRequest(model, folder), report)
+                yield self._sandbox.call(merge_checkpoint, MergeRequest(model, folder), on_progress)
             else:
                 _link_files(model.folder, folder)
                 yield folder
 
     @contextmanager
-    def _run_server(self, folder: Path, report: OnProgress) -> Iterator[ChatApi]:
+    def _run_server(self, folder: Path, on_progress: OnProgress) -> Iterator[ChatApi]:
         port = _find_free_port()
         address = f"http://127.0.0.1:{port}/v1"
         arguments = [part.replace("{model}", str(folder)).replace("{port}", str(port)) for part in self._arguments]
@@ -107,7 +107,7 @@ class ServerGenerator:
                 start_new_session=True,
             )
             try:
-                names = self._wait_until_ready(process, address, log, report)
+                names = self._wait_until_ready(process, address, log, on_progress)
                 name = str(folder) if str(folder) in names or not names else names[0]
                 try:
                     yield connect(address, model=name)
@@ -117,13 +117,13 @@ class ServerGenerator:
                 _stop_server(process)
 
     def _wait_until_ready(
-        self, process: "subprocess.Popen[bytes]", address: str, log: Path, report: OnProgress
+        self, process: "subprocess.Popen[bytes]", address: str, log: Path, on_progress: OnProgress
     ) -> list[str]:
         """Return the names of the served models once the server answers."""
         started = time.monotonic()
         last_error = ""
         while (waited := time.monotonic() - started) < self._start_timeout:
-            report(Progress("seconds until the server is up", int(waited), int(self._start_timeout)))
+            on_progress(Progress("seconds until the server is up", int(waited), int(self._start_timeout)))
             if process.poll() is not None:
                 raise self._exit_error(process.returncode, log)
             try:

@@ -17,10 +17,10 @@ class TransformersGenerator:
         self._cache_folder = cache_folder
         self._batch_size: int | None = None
 
-    def generate(self, request: GenerationRequest, report: OnProgress) -> GenerationResult:
+    def generate(self, request: GenerationRequest, on_progress: OnProgress) -> GenerationResult:
         """Return the answers in the order of the conversations; several samples of one conversation are adjacent."""
         batch_size = request.batch_size or self._batch_size
         request = replace(request, cache_folder=self._cache_folder, batch_size=batch_size)
-        result = self._sandbox.call(generate, request, report)
+        result = self._sandbox.call(generate, request, on_progress)
         self._batch_size = self._batch_size or result.plan.batch_size
         return result

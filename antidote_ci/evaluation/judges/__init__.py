@@ -36,7 +36,7 @@ class Judge(Protocol):
         """The name, weights and settings of the judge."""
         ...
 
-    def judge(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[JudgeVerdict]:
+    def judge(self, exchanges: Sequence[Exchange], on_progress: OnProgress) -> list[JudgeVerdict]:
         """Return one verdict per exchange, in order. Raises AntidoteError, naming the judge, when it cannot run."""
         ...
 

@@ -72,7 +72,7 @@ class BeaverDamJudge:
     """Maximal tokens of prompt and answer together; the rest is not judged."""
     special_tokens: frozenset[str]
 
-    def judge(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[JudgeVerdict]:
+    def judge(self, exchanges: Sequence[Exchange], on_progress: OnProgress) -> list[JudgeVerdict]:
         """Return one verdict per exchange, in order. Raises AntidoteError, naming the judge, when it cannot run."""
         if not exchanges:
             return []
@@ -80,7 +80,7 @@ class BeaverDamJudge:
         request = ModerationRequest(self.folder, texts, self.window, self.cache_folder)
         try:
             result = self.sandbox.call(
-                classify_texts, request, lambda progress: report(replace(progress, what="verdicts"))
+                classify_texts, request, lambda progress: on_progress(replace(progress, what="verdicts"))
             )
         except AntidoteError as error:
             raise name_judge(self.identity, error) from error

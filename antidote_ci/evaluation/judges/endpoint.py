@@ -69,7 +69,7 @@ class EndpointJudge:
     cache_folder: Path
     """Cache of verdicts."""
 
-    def judge(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[JudgeVerdict]:
+    def judge(self, exchanges: Sequence[Exchange], on_progress: OnProgress) -> list[JudgeVerdict]:
         """Return one verdict per exchange, in order. Raises InfrastructureError, naming the judge, on a failure."""
         conversations = [render(clean_exchange(exchange)) for exchange in exchanges]
         keys = [
@@ -86,7 +86,7 @@ class EndpointJudge:
             for index, answer in self.api.stream_answers(requests):
                 texts[missing_keys[index]] = answer.text
                 cache.put(missing_keys[index], answer.text)
-                report(Progress("verdicts", len(texts), len(set(keys))))
+                on_progress(Progress("verdicts", len(texts), len(set(keys))))
         except AntidoteError as error:
             raise name_judge(self.identity, error) from error
         return [parse(texts[key]) for key in keys]

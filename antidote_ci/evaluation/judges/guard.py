@@ -42,7 +42,7 @@ class GuardJudge:
     special_tokens: frozenset[str]
     """Special tokens of the tokenizer, removed from the texts that it judges."""
 
-    def judge(self, exchanges: Sequence[Exchange], report: OnProgress) -> list[JudgeVerdict]:
+    def judge(self, exchanges: Sequence[Exchange], on_progress: OnProgress) -> list[JudgeVerdict]:
         """Return one verdict per exchange, in order. Raises AntidoteError, naming the judge, when it cannot run."""
         if not exchanges:
             return []
@@ -56,7 +56,7 @@ class GuardJudge:
             cache_folder=self.cache_folder,
         )
         try:
-            result = self.sandbox.call(generate, request, lambda progress: report(replace(progress, what=SET)))
+            result = self.sandbox.call(generate, request, lambda progress: on_progress(replace(progress, what=SET)))
         except AntidoteError as error:
             raise name_judge(self.identity, error) from error
         return [self.guard_format.parse(answer.text) for answer in result.answers[SET]]

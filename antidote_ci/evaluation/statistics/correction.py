@@ -2,7 +2,7 @@
 
 With sensitivity s and specificity c, a true score p appears as p s + (1 - p)(1 - c). A calibration sample gives
 Clopper-Pearson bounds of s and c. The error is divided among the three bounds (union bound), and the bound of the true
-score is the worst corner of the box that they span.
+score is the worst case over this joint confidence region, a rectangle, of s and c.
 """
 
 from __future__ import annotations
@@ -89,10 +89,13 @@ def apparent_thresholds(
 ) -> tuple[float, float]:
     """Return the apparent scores below which a model passes and above which it fails.
 
-    At the worst corner of the judge's box they correspond to the true `threshold`, unless the apparent score
-    contradicts the calibration. Returns (0, 1), which no evidence reaches, when the judge may be no better than chance.
-    The box is that of `fixed_bounds` with `confidence`. By default it is that of the sequential test, which shares the
-    box with the fixed test, so that its error counts once.
+    `judge_bounds` with `confidence` gives a joint confidence region, a rectangle, of the judge's sensitivity and
+    specificity. The results are the lowest and the highest apparent score, over this region, of a model whose true
+    score is `threshold`. They equal the thresholds of `correct_interval`, unless the apparent score contradicts the
+    calibration. Returns (0, 1) when the region includes a judge no better than chance; no model passes or fails then.
+
+    By default `confidence` is that of the sequential test. The fixed test beside it uses the same region, so that the
+    error of the region counts once.
     """
     if errors is None:
         return threshold, threshold

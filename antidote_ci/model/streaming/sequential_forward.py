@@ -259,7 +259,11 @@ def stream_last_logits(
     columns: Sequence[int],
     done: BlockCallback,
 ) -> Iterator[Tensor]:
-    """Yield for each micro-batch the logits [rows, columns, vocabulary] at its last `columns` tokens."""
+    """Run the model block by block, and yield the logits of each micro-batch at its last tokens.
+
+    `columns` holds, for each micro-batch, the number of last tokens. The logits have the shape [rows, that number,
+    vocabulary]. `done` is called for each finished block.
+    """
     import torch
 
     forward = SequentialForward(meta_model, cache, batches)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from antidote_ci.cli.exit_codes import handle_exit
+from antidote_ci.cli.ending import handle_exit
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.identifiers import is_hub_id
 from antidote_ci.policy import SECTIONS, Policy

@@ -1,6 +1,6 @@
 """How a command ends: verdicts, errors and signals as exit codes.
 
-The exit codes of errors are in `antidote_ci.errors`, those of verdicts in `pipeline.output.to_exit_code`.
+The exit codes are in `antidote_ci.errors`; `pipeline.output.to_exit_code` gives that of a verdict.
 """
 
 import errno
