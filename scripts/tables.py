@@ -181,7 +181,7 @@ def type_name(annotation: Any) -> str:  # noqa: ANN401 - a type as `get_type_hin
 
 def exit_code_table() -> str:
     """Return the table of exit codes, those of signals last."""
-    success = "The model passes; or, with --accept-repair, it fails and a repair that passes was delivered."
+    success = "The model passes; with --accept-repair, also if the model fails and a repair passes."
     return table(
         ("Code", "Meaning"), [(str(number), text) for number, text in ({0: success} | outputs.FAILURE_TEXTS).items()]
     )

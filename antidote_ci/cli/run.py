@@ -38,8 +38,9 @@ def run(
 ) -> None:
     """Evaluate MODEL. If it fails the policy, repair it, evaluate the repair, report and publish.
 
-    Exit codes refer to the tested revision: 0 passes; 1 fails, and no repair passes; 2 usage; 3 infrastructure; 4
-    inconclusive; 5 publish conflict; 6 unsafe to open; 7 fails, and a repair that passes is in --out.
+    Exit codes refer to the tested revision: 0 passes, or with --accept-repair a repair passes; 1 fails, and no repair
+    passes; 2 usage or configuration; 3 infrastructure; 4 inconclusive; 5 publish conflict; 6 unsafe to open; 7 fails,
+    and a repair passes: it is in --out, and published if the policy says so.
     """
     with handle_exit() as console:
         chosen = override_section(read_policy(policy), "gate", harmful_score=threshold)
