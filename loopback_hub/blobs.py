@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from antidote_ci.identifiers import SHA256
+from antidote_ci.records import SHA256
 from loopback_hub.records import FileEntry
 
 CHUNK = 1 << 20

@@ -21,8 +21,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from antidote_ci.identifiers import COMMIT
-from antidote_ci.records import from_json, to_json
+from antidote_ci.records import COMMIT, from_json, to_json
 from loopback_hub.blobs import BlobStore, replace_file
 from loopback_hub.job_processes import JobProcesses
 from loopback_hub.records import Accounts, Commit, FileEntry, Repository, RepositoryEvent, StoredWebhook, utc_now

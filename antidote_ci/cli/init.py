@@ -14,8 +14,8 @@ import typer
 
 from antidote_ci.cli.ending import handle_exit
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.identifiers import is_hub_id
 from antidote_ci.policy import SECTIONS, Policy
+from antidote_ci.records import is_hub_id
 
 ACTION = "OWNER/antidote-ci@0000000000000000000000000000000000000000"
 """The Action that the workflow runs. A release writes its own repository and commit here: scripts/release."""

@@ -12,9 +12,8 @@ from typing import Literal
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.prompts import drop_duplicates, parse_category, read_table, require_text
-from antidote_ci.identifiers import COMMIT
 from antidote_ci.policy import EMBEDDED, Policy
-from antidote_ci.records import PromptRow
+from antidote_ci.records import COMMIT, PromptRow
 
 HalfName = Literal["harmful", "harmless"]
 

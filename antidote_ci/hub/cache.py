@@ -12,7 +12,7 @@ from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.files import is_allowed_file
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub.remote import SHA256_DIGITS, RemoteFile, RemoteRepository, parse_licence
-from antidote_ci.identifiers import COMMIT, SHA256
+from antidote_ci.records import COMMIT, SHA256
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -17,7 +17,7 @@ from antidote_ci.hub.client import INFO_SECONDS, requested_wait
 from antidote_ci.hub.errors import meaning_of_status, retry_delay
 from antidote_ci.hub.remote import RemoteFile, parse_commit, parse_file
 from antidote_ci.hub.retry import RetryPolicy
-from antidote_ci.identifiers import COMMIT
+from antidote_ci.records import COMMIT
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

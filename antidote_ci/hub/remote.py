@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint.files import is_allowed_file, is_pickled_weights
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
-from antidote_ci.identifiers import COMMIT, SHA256
+from antidote_ci.records import COMMIT, SHA256
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling

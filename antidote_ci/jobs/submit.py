@@ -19,7 +19,6 @@ from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.jobs_api import Job, JobRequest
 from antidote_ci.hub.remote import RemoteRepository
 from antidote_ci.hub.retry import RetryPolicy
-from antidote_ci.identifiers import is_hub_id
 from antidote_ci.jobs import input_bundle, job_estimate, job_results, job_spec, result_stream
 from antidote_ci.jobs.entrypoint import TOKEN_VARIABLE
 from antidote_ci.jobs.job_estimate import CostEstimate
@@ -27,7 +26,7 @@ from antidote_ci.jobs.job_spec import JobSpec
 from antidote_ci.jobs.result_stream import JobResult
 from antidote_ci.pipeline import output, resolve
 from antidote_ci.policy import Command, RunConfig
-from antidote_ci.records import Report
+from antidote_ci.records import Report, is_hub_id
 from antidote_ci.report.console import Console
 from antidote_ci.report.text import flatten
 

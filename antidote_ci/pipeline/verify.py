@@ -7,11 +7,10 @@ from tempfile import TemporaryDirectory
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import pull
-from antidote_ci.identifiers import COMMIT
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.output import MODEL_FOLDER
 from antidote_ci.pipeline.resolve import pull_access
-from antidote_ci.records import Manifest, OnProgress, ReportedReference, ReportedSource, Verification
+from antidote_ci.records import COMMIT, Manifest, OnProgress, ReportedReference, ReportedSource, Verification
 from antidote_ci.repair import verifying
 from antidote_ci.repair.manifest import load_manifest
 from antidote_ci.report.console import Console

@@ -21,6 +21,8 @@ from antidote_ci.records.evaluation import PairedComparison as PairedComparison
 from antidote_ci.records.evaluation import Rate as Rate
 from antidote_ci.records.evaluation import SequentialLook as SequentialLook
 from antidote_ci.records.evaluation import TaskResult as TaskResult
+from antidote_ci.records.models import COMMIT as COMMIT
+from antidote_ci.records.models import SHA256 as SHA256
 from antidote_ci.records.models import ComputeEnvironment as ComputeEnvironment
 from antidote_ci.records.models import FoundBy as FoundBy
 from antidote_ci.records.models import Model as Model
@@ -31,6 +33,7 @@ from antidote_ci.records.models import Progress as Progress
 from antidote_ci.records.models import PromptRow as PromptRow
 from antidote_ci.records.models import ReportedReference as ReportedReference
 from antidote_ci.records.models import ReportedSource as ReportedSource
+from antidote_ci.records.models import is_hub_id as is_hub_id
 from antidote_ci.records.repair import Grouping as Grouping
 from antidote_ci.records.repair import LayerChange as LayerChange
 from antidote_ci.records.repair import LayerDrift as LayerDrift

@@ -1,9 +1,20 @@
 """Models, prompts, progress, and the environment that answers are computed in."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` has the form ORG/NAME. The path of a local folder can have it, too."""
+    return _HUB_ID.fullmatch(name) is not None
+
 
 ModelKind = Literal["full", "adapter", "server"]
 """A full checkpoint, a LoRA adapter, or (`evaluate` only) a model behind a server."""

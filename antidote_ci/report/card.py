@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable
 
 from antidote_ci.checkpoint.card import split_card
-from antidote_ci.identifiers import is_hub_id
-from antidote_ci.records import Evaluation, Report
+from antidote_ci.records import Evaluation, Report, is_hub_id
 from antidote_ci.report import front_matter
 from antidote_ci.report.front_matter import Metadata
 from antidote_ci.report.measures import MEASURES, format_identity

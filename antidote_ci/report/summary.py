@@ -4,8 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from antidote_ci.identifiers import COMMIT, is_hub_id
-from antidote_ci.records import PublishResult, Report
+from antidote_ci.records import COMMIT, PublishResult, Report, is_hub_id
 from antidote_ci.report import figures, measures, origins, statements, tables
 from antidote_ci.report.rendering import render_report_template
 from antidote_ci.report.text import format_percent, short_sha

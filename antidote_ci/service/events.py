@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.identifiers import COMMIT
+from antidote_ci.records import COMMIT
 from antidote_ci.service.records import IgnoredEvent, RefUpdate, RunRequest, WebhookEvent
 
 MAX_BYTES = 64 * 1024
