@@ -26,7 +26,7 @@ judge_app = typer.Typer(help="Calibrate a judge.", no_args_is_help=True)
 def main(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
-    """Measure how often a fine-tuned model answers harmful prompts, and repair its weights."""
+    """Measure how often a fine-tuned model complies with harmful prompts, and repair its weights."""
     if version:
         with handle_exit():
             write_stdout(f"antidote-ci {__version__}\n")
