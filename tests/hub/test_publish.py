@@ -294,7 +294,7 @@ def test_main_moved(hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode
     assert raised.value.hint == f"run again on {head}"
     assert list(client(hub).get_repo_discussions(SOURCE)) == []
     assert commits_sent(hub) == []
-    with pytest.raises(PublishConflict, match="to be tested"):
+    with pytest.raises(PublishConflict, match="but the run tests"):
         check_destination(destination, ACCESS, ACCESS)
 
 
