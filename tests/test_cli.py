@@ -151,7 +151,7 @@ def test_too_few_rows_to_compare_are_refused(
     sets = ["--judge=refusal", "--prompts=embedded", "--realignment=embedded", "--threshold=0.35"]
     done = cli("run", *pair, *sets, f"--out={tmp_path / 'out'}", *options)
     assert done.returncode == 2, done.stderr
-    assert re.search(r"the confirmation split holds [01] (task|harmless) prompts; .* needs \d+", done.stderr)
+    assert re.search(r"the confirmation split holds [01] (task|harmless) prompts, .* needs at least \d+", done.stderr)
     assert not (tmp_path / "out").exists()
 
 

@@ -62,7 +62,7 @@ def unigram(*pieces: object) -> Edit:
 REFUSED: dict[str, tuple[Edit, str]] = {
     "no model": (lambda data: data.pop("model"), "has no model"),
     "unknown kind": (lambda data: data["model"].update(type="Evil"), "unknown kind 'Evil'"),
-    "no vocabulary": (lambda data: data["model"].update(vocab=7), "no object"),
+    "no vocabulary": (lambda data: data["model"].update(vocab=7), "not an object"),
     "one number twice": (naming(first=70), "both .* and 'first' the ID 70"),
     "negative": (naming(first=-1), "'first' the ID -1"),
     "no number": (naming(first="1"), "'first' the ID '1'"),
