@@ -5,6 +5,7 @@ The exit codes are in `antidote_ci.errors`; `pipeline.output.to_exit_code` gives
 
 import errno
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import typer
 
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, Terminated
-from antidote_ci.report.console import Console, log_to_console, write_stdout
+from antidote_ci.report.console import Console, discard_output, log_to_console, write_stdout
 
 OUTPUT_ERRNOS = {errno.ENOSPC, errno.EPIPE, errno.EBADF, errno.EIO}
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -90,6 +91,7 @@ def explain_unexpected(error: Exception, console: Console) -> int:
             hint="check that path, its permissions, and the space on its disk",
         )
     elif isinstance(error, OSError) and error.errno in OUTPUT_ERRNOS:
+        discard_output(sys.stdout)
         explained = InfrastructureError(
             "the output could not be written completely", cause=error.strerror, hint="check where the output goes"
         )

@@ -42,7 +42,7 @@ class _LossyStderr:
                 self._stream.write(text)
                 self._stream.flush()
             except OSError:
-                _discard_output(self._stream)
+                discard_output(self._stream)
         return len(text)
 
     def flush(self) -> None:
@@ -202,12 +202,12 @@ def write_stdout(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        _discard_output(sys.stdout)
+        discard_output(sys.stdout)
         raise InfrastructureError(
             "standard output cannot be written", cause=error.strerror, hint="the program that reads it must read all"
         ) from None
 
 
-def _discard_output(stream: IO[str]) -> None:
-    # Otherwise Python writes the buffered text again when the process exits.
+def discard_output(stream: IO[str]) -> None:
+    """Send the buffered text of `stream` nowhere. Otherwise Python writes it again when the process exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
