@@ -260,7 +260,7 @@ def _to_configuration_error(error: Mapping[str, Any], origin: str) -> Configurat
     key, value = ".".join([*sections, name]), error["input"]
     if not error["loc"]:
         return ConfigurationError(f"{origin} is not valid Unicode text", cause=error["msg"])
-    fields = [each.name for each in dataclasses.fields(SECTIONS[sections[0]])] if sections else list(SECTIONS)
+    fields = [field.name for field in dataclasses.fields(SECTIONS[sections[0]])] if sections else list(SECTIONS)
     if name not in fields:
         similar = difflib.get_close_matches(name, fields, n=1)
         kind = f"key in [{sections[0]}] of" if sections else "section in"

@@ -134,7 +134,7 @@ def _list_own(client: "HfApi", source: str, author: str) -> list[ExistingPullReq
                 hint=f"merge or close {url}, then run again",
             )
         existing.append(ExistingPullRequest(number, url, head, head.marker))
-    return sorted(existing, key=lambda each: each.number)
+    return sorted(existing, key=lambda pull_request: pull_request.number)
 
 
 def _read_comments(client: "HfApi", source: str, number: int) -> "Iterator[DiscussionComment]":
