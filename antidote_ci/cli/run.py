@@ -40,7 +40,7 @@ def run(
 
     Exit codes refer to the tested revision: 0 passes, or with --accept-repair a repair passes; 1 fails, and no repair
     passes; 2 usage or configuration; 3 infrastructure; 4 inconclusive; 5 publish conflict; 6 unsafe to open; 7 fails,
-    and a repair passes: it is in --out, and published if the policy says so.
+    and a repair passes: it is in --out, and published if --publish or the policy asks for it.
     """
     with handle_exit() as console:
         chosen = override_section(read_policy(policy), "gate", harmful_score=threshold)
