@@ -16,6 +16,7 @@ class Server(ThreadingHTTPServer):
     """A server on 127.0.0.1 that runs inside a `with` block."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, handler: type[Handler]) -> None:
         super().__init__(("127.0.0.1", 0), handler)

@@ -20,6 +20,7 @@ class SmallServer(ThreadingHTTPServer):
     """Serves from a thread in a `with` block; `asked` holds the bodies of requests, `headers_seen` their headers."""
 
     daemon_threads = True
+    request_queue_size = 128  # the client opens many connections at once, and Linux drops those beyond the queue
 
     def __init__(self, behaviour: str = "fine", models: tuple[str, ...] = ("small",), port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), Handler)
