@@ -18,8 +18,9 @@ from pathlib import Path
 
 DESCRIPTOR_VARIABLE = "ANTIDOTE_ENVIRONMENT_DESCRIPTOR"
 """The number of the file descriptor from which `protect` reads further variables."""
-EARLY = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_", "LD_", "PYTHON", "COVERAGE_")
-"""Prefixes of the variables that a program needs before its own code runs. The others are handed over in the file."""
+EARLY = ("PATH", "HOME", "TMPDIR", "TZ", "LANG")
+EARLY_PREFIXES = ("LC_", "LD_", "PYTHON", "COVERAGE_")
+"""Variables that a program needs before its own code runs. The others are handed over in the file."""
 PR_SET_DUMPABLE = 4
 ENVIRONMENT_START, ENVIRONMENT_END = 47, 48
 """Fields of /proc/self/stat after the program's name: the addresses of the block's first byte and of its end."""
@@ -45,7 +46,7 @@ def hand_over(environ: Mapping[str, str]) -> Iterator[tuple[dict[str, str], tupl
     if sys.platform != "linux":
         yield dict(environ), ()
         return
-    block = {name: value for name, value in environ.items() if name.startswith(EARLY)}
+    block = {name: value for name, value in environ.items() if name in EARLY or name.startswith(EARLY_PREFIXES)}
     rest = {name: value for name, value in environ.items() if name not in block}
     with os.fdopen(os.memfd_create("environment"), "wb", buffering=0) as file:
         file.write(json.dumps(rest).encode())

@@ -73,7 +73,13 @@ def test_protect_erases_the_block_and_keeps_every_variable() -> None:
 
 
 def test_variables_are_handed_over_outside_the_block() -> None:
-    variables = {**os.environ, "HF_TOKEN": "hf_secret", "BYTES": os.fsdecode(b"\xff"), "LONG": "x" * 200_000}
+    variables = {
+        **os.environ,
+        "LANGSMITH_API_KEY": "hf_secret",
+        "HF_TOKEN": "hf_secret",
+        "BYTES": os.fsdecode(b"\xff"),
+        "LONG": "x" * 200_000,
+    }
     code = "import json, os; print(json.dumps(dict(os.environ)))"
     with environment.hand_over(variables) as (block, descriptors):
         assert "hf_secret" not in json.dumps(block)

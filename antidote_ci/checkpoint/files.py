@@ -92,7 +92,7 @@ def list_files(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def loadable(folder: Path) -> list[str]:
+def list_loadable(folder: Path) -> list[str]:
     """Return the sorted relative paths of the regular files that a loader of `folder` can open, without opening any.
 
     Loaders look in the folder itself and in its folders of templates. They open more names than `is_allowed_file`

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.checkpoint.files import display_name, loadable, sha256_file
+from antidote_ci.checkpoint.files import display_name, list_loadable, sha256_file
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model import DType, Network, Tensor, Tokenizer
@@ -208,7 +208,7 @@ def model_fingerprint(model: Model) -> str:
 def list_model_files(model: Model) -> dict[Path, tuple[str, str]]:
     """Every file that can change an answer, with its role (`model` or `adapter`) and relative path."""
     folders = {"model": model.folder} | ({"adapter": model.adapter} if model.adapter is not None else {})
-    return {folder / name: (role, name) for role, folder in folders.items() for name in loadable(folder)}
+    return {folder / name: (role, name) for role, folder in folders.items() for name in list_loadable(folder)}
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from antidote_ci.checkpoint.files import loadable
+from antidote_ci.checkpoint.files import list_loadable
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation.chat_api import ChatApi, connect, list_models
 from antidote_ci.evaluation.generators import supervisor
@@ -160,7 +160,7 @@ class ServerGenerator:
 
 def _link_files(source: Path, target: Path) -> None:
     """Link the loadable files of `source` into the new folder `target`."""
-    for name in loadable(source):
+    for name in list_loadable(source):
         original, link = os.path.realpath(source / name), target / name
         link.parent.mkdir(parents=True, exist_ok=True)
         try:
