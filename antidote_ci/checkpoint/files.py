@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from antidote_ci.errors import UnsafeCheckpoint
@@ -62,18 +62,27 @@ def sha256_file(path: Path, chunk: int = 1 << 20) -> str:
 
 def display_name(folder: Path) -> str:
     """Return ORG/NAME for a snapshot in the cache of the Hub client, else the name of the folder."""
-    repository = _cache_repository(folder)
+    repository = cache_repository(folder)
     return repository.name.removeprefix("models--").replace("--", "/") if repository else folder.name
+
+
+_link_targets: list[Path] = []
+
+
+def allow_link_targets(targets: Iterable[Path]) -> None:
+    """Let links lead to these files. The sandbox calls it in a child, whose inputs are links that the parent made."""
+    _link_targets.extend(targets)
 
 
 def list_files(folder: Path) -> list[str]:
     """Return the sorted relative paths of the allowed regular files of `folder`, without opening any.
 
-    Raises UnsafeCheckpoint for a link that leaves the folder, and for a pipe or device. Only in the cache of the Hub
-    client may links leave the folder, since the files of a snapshot are links to blobs.
+    Raises UnsafeCheckpoint for a link that leaves the folder, and for a pipe or device. Links may leave the folder only
+    in the cache of the Hub client, where the files of a snapshot are links to blobs, and to the files that
+    `allow_link_targets` names.
     """
     root = folder.resolve()
-    allowed_folders = (root, *_blob_folders(root))
+    allowed_folders = (root, *_blob_folders(root), *_link_targets)
     names = []
     for path in _iterate_files(root):
         name = path.relative_to(root).as_posix()
@@ -126,11 +135,11 @@ def _iterate_files(root: Path) -> Iterator[Path]:
 
 def _blob_folders(root: Path) -> tuple[Path, ...]:
     """Return the folders that links of a cached snapshot may lead to: the blobs of the repository and shared ones."""
-    repository = _cache_repository(root)
+    repository = cache_repository(root)
     return (repository / "blobs", repository.parent / "blobs") if repository else ()
 
 
-def _cache_repository(folder: Path) -> Path | None:
+def cache_repository(folder: Path) -> Path | None:
     """Return models--org--name of a snapshot models--org--name/snapshots/<commit>; None for another folder."""
     repository = folder.parent.parent
     return repository if folder.parent.name == "snapshots" and repository.name.startswith("models--") else None

@@ -6,7 +6,7 @@ Runs in the sandbox process only.
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import permutations
 from math import isfinite
 from pathlib import Path
@@ -18,23 +18,48 @@ from antidote_ci.model.conversations import encode_texts, render_conversations, 
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.generation import describe_environment
 from antidote_ci.model.losses import token_divergence
-from antidote_ci.model.store import JsonCache
 from antidote_ci.paths import require_space
-from antidote_ci.records import Divergence, Model, OnProgress, Progress, PromptRow
+from antidote_ci.records import ComputeEnvironment, Divergence, Model, OnProgress, Progress, PromptRow
 
 DIVERGENCE_BATCH_SIZE = 4
 """The logits of a few long answers over a large vocabulary already take much memory."""
 
 
 @dataclass(frozen=True)
-class ChoiceRequest:
-    """Rows with their choices. A batch has `batch_size` answers."""
+class EncodeChoicesRequest:
+    """Rows with their choices."""
 
     model: Model
     rows: list[PromptRow]
+
+
+@dataclass(frozen=True)
+class EncodedChoices:
+    """The token ids (prompt, choice) of each row's choices, and the environment in which they are compared."""
+
+    rows: list[list[TokenPair]]
+    environment: ComputeEnvironment
+
+
+@dataclass(frozen=True)
+class ChoiceRequest:
+    """Encoded rows. A batch has `batch_size` answers."""
+
+    model: Model
+    rows: list[list[TokenPair]]
     batch_size: int
-    cache_folder: Path | None = None
-    """Folder for results, which are then computed once."""
+
+
+def encode_task_choices(request: EncodeChoicesRequest, _on_progress: OnProgress) -> EncodedChoices:
+    """Render and encode every row with each of its choices. No weights are read.
+
+    Raises ConfigurationError for a choice that is a prefix of another: it is never less likely.
+    """
+    tokenizer = loading.load_cached_tokenizer(request.model)
+    rows = encode_choices(tokenizer, [(row.prompt, [choice.strip() for choice in row.choices]) for row in request.rows])
+    for row, choices in zip(request.rows, rows, strict=True):
+        _require_distinct_choices(row, choices)
+    return EncodedChoices(rows, describe_environment(tokenizer, 0, 0))
 
 
 def choose_answers(request: ChoiceRequest, on_progress: OnProgress) -> list[int]:
@@ -43,27 +68,15 @@ def choose_answers(request: ChoiceRequest, on_progress: OnProgress) -> list[int]
     The likelihood of a choice is the probability that the answer begins with it: the sum of the log-probabilities of
     its tokens, which lm-evaluation-harness calls `acc`. Its mean over characters (`acc_norm`) favours long choices
     (https://proceedings.mlr.press/v306/oostermeijer26a.html) and is not a log-probability. The first of equals wins.
-    Raises ConfigurationError for a choice that is a prefix of another: it is never less likely.
     """
-    tokenizer = loading.load_tokenizer(request.model)
-    rows = encode_choices(tokenizer, [(row.prompt, [choice.strip() for choice in row.choices]) for row in request.rows])
-    for row, choices in zip(request.rows, rows, strict=True):
-        _require_distinct_choices(row, choices)
-    store = JsonCache(request.cache_folder) if request.cache_folder else None
-    weights = loading.model_fingerprint(request.model) if store else None
-    key = JsonCache.key("choices", weights, asdict(describe_environment(tokenizer, request.batch_size, 0)), rows)
-    stored: list[int] | None = store.get(key) if store else None
-    if stored is not None:
-        return stored
+    tokenizer = loading.load_cached_tokenizer(request.model)
     network = loading.load_cached_model(request.model)
-    pairs = [choice for choices in rows for choice in choices]
+    pairs = [choice for choices in request.rows for choice in choices]
     likelihoods = iter(log_likelihoods(network, tokenizer, pairs, request.batch_size, on_progress))
     chosen = []
-    for choices in rows:
+    for choices in request.rows:
         row_likelihoods = [next(likelihoods) for _ in choices]
         chosen.append(row_likelihoods.index(max(row_likelihoods)))
-    if store:
-        store.put(key, chosen)
     return chosen
 
 

@@ -1,15 +1,14 @@
 """Load models and tokenizers from checked files, and merge adapters. Runs in the sandbox process only."""
 
 import functools
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.checkpoint.files import display_name, list_loadable, sha256_file
+from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.checkpoint.links import FileState, list_states
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model import DType, Network, Tensor, Tokenizer
 from antidote_ci.model.adapters import merge_adapter, require_complete, require_same_copies
@@ -111,16 +110,30 @@ def make_head_contiguous(network: Network) -> Network:
     return network
 
 
-_cached_model: dict[tuple[tuple[str, int, int], ...], Network] = {}
+_cached_model: dict[tuple[FileState, ...], Network] = {}
 
 
 def load_cached_model(model: Model) -> Network:
     """The merged model, which stays in memory until another one is loaded: a run uses the same one several times."""
-    key = tuple((str(path), *_size_and_time(path)) for path in list_model_files(model))
+    key = _list_states(model)
     if key not in _cached_model:
         network = load_model(model, merge=True)
         _cached_model[key] = network
     return _cached_model[key]
+
+
+def load_cached_tokenizer(model: Model) -> Tokenizer:
+    """The tokenizer, which stays in memory until its files change."""
+    return _load_cached_tokenizer(model, _list_states(model))
+
+
+@functools.lru_cache(maxsize=1)
+def _load_cached_tokenizer(model: Model, _states: tuple[FileState, ...]) -> Tokenizer:
+    return load_tokenizer(model)
+
+
+def _list_states(model: Model) -> tuple[FileState, ...]:
+    return list_states(model.folder) + (list_states(model.adapter) if model.adapter else ())
 
 
 @dataclass(frozen=True)
@@ -131,7 +144,7 @@ class MergeRequest:
     output: Path
 
 
-def merge_checkpoint(request: MergeRequest, on_progress: OnProgress) -> Path:
+def merge_checkpoint(request: MergeRequest, on_progress: OnProgress) -> None:
     """Write the merged model to `output` as a full checkpoint in bfloat16 with its tokenizer, for inference servers.
 
     The sum is computed in float32.
@@ -150,7 +163,6 @@ def merge_checkpoint(request: MergeRequest, on_progress: OnProgress) -> Path:
     network.save_pretrained(request.output)
     tokenizer.save_pretrained(request.output)
     on_progress(Progress("merging the adapter", 1, 1))
-    return request.output
 
 
 def missing_weights_error(model: str, parameter: str) -> ConfigurationError:
@@ -189,37 +201,16 @@ def explain_out_of_memory(model: Model, detail: str = "") -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise InfrastructureError(
-            f"{display_name(model.folder)}{detail} does not fit into this machine's memory",
-            cause="memory must hold the weights, and the longest prompts with their answers",
-            hint="use a machine or GPU with more memory, shorter prompts, or a smaller max_new_tokens",
-        ) from error
+        raise out_of_memory_error(model, detail) from error
 
 
-def model_fingerprint(model: Model) -> str:
-    """The sha256 in hex over every file that can change an answer: its role, its relative path and its content."""
-    entries = [
-        [role, name, _cached_sha256(path, *_size_and_time(path))]
-        for path, (role, name) in list_model_files(model).items()
-    ]
-    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
-
-
-def list_model_files(model: Model) -> dict[Path, tuple[str, str]]:
-    """Every file that can change an answer, with its role (`model` or `adapter`) and relative path."""
-    folders = {"model": model.folder} | ({"adapter": model.adapter} if model.adapter is not None else {})
-    return {folder / name: (role, name) for role, folder in folders.items() for name in list_loadable(folder)}
-
-
-def _size_and_time(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-@functools.lru_cache(maxsize=1024)
-def _cached_sha256(path: Path, _size: int, _modified: int) -> str:
-    # Weights are large, and a run asks for the fingerprint of one model several times.
-    return sha256_file(path)
+def out_of_memory_error(model: Model, detail: str = "") -> InfrastructureError:
+    """The error for a model that does not fit into memory."""
+    return InfrastructureError(
+        f"{display_name(model.folder)}{detail} does not fit into this machine's memory",
+        cause="memory must hold the weights, and the longest prompts with their answers",
+        hint="use a machine or GPU with more memory, shorter prompts, or a smaller max_new_tokens",
+    )
 
 
 def detect_instruction_set() -> str:

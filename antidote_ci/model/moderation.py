@@ -1,15 +1,14 @@
 """Scores of texts by a moderation model with a classification head. Runs in the sandbox process only."""
 
+import functools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import Network, Tokenizer, loading
-from antidote_ci.model.store import JsonCache
-from antidote_ci.records import Model, OnProgress, Progress
+from antidote_ci.records import Model, OnProgress
 
 BATCH_SIZE = 16
 """Fixed, because the last bits of a score depend on it."""
@@ -17,14 +16,12 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class ModerationRequest:
-    """Texts for one classifier."""
+    """At most BATCH_SIZE texts for one classifier."""
 
     folder: Path
     texts: list[str]
     window: int
     """The most tokens of a text, including the end token. Longer texts are cut on the right."""
-    cache_folder: Path
-    """Folder for scores, which are then computed once."""
 
 
 @dataclass(frozen=True)
@@ -34,62 +31,42 @@ class ModerationResult:
     probabilities: list[list[float | None]]
 
 
-def classify_texts(request: ModerationRequest, on_progress: OnProgress) -> ModerationResult:
+def classify_texts(request: ModerationRequest, _on_progress: OnProgress) -> ModerationResult:
     """Score every text.
 
     Raises ConfigurationError when the checkpoint has no classification head or no padding token; InfrastructureError
     when the model does not fit into memory.
     """
-    store = JsonCache(request.cache_folder)
-    keys = _cache_keys(request)
-    scores: dict[str, list[float | None]] = {}
-    for key in keys:
-        stored = store.get(key)
-        if stored is not None:
-            scores[key] = stored
-    missing = {key: text for key, text in zip(keys, request.texts, strict=True) if key not in scores}
-    with loading.explain_out_of_memory(Model(request.folder)):
-        for key, text_scores in _classify(request, missing, on_progress) if missing else ():
-            scores[key] = text_scores
-            store.put(key, text_scores)
-    return ModerationResult([scores[key] for key in keys])
+    import torch
+
+    with loading.explain_out_of_memory(Model(request.folder)), torch.inference_mode():
+        tokenizer, network = _load_cached_classifier(request.folder)
+        inputs = tokenizer(
+            [text + tokenizer.eos_token for text in request.texts],
+            padding=True,
+            truncation=True,
+            max_length=request.window,
+            return_tensors="pt",
+        ).to(network.device)
+        logits = network(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+        rows = torch.sigmoid(logits.float()).tolist()
+    return ModerationResult([[score if math.isfinite(score) else None for score in row] for row in rows])
 
 
-def _cache_keys(request: ModerationRequest) -> list[str]:
+def describe_classifier(_request: ModerationRequest, _on_progress: OnProgress) -> list[str]:
+    """What the last bits of a score depend on, besides the weights and the text."""
     import torch
     import transformers
 
     device, dtype = loading.select_device_and_dtype()
-    environment = (device, str(dtype), loading.get_threads(), loading.detect_instruction_set())
-    plan = (request.window, BATCH_SIZE, *environment, str(torch.__version__), transformers.__version__)
-    weights = loading.model_fingerprint(Model(request.folder))
-    return [JsonCache.key("moderation", weights, plan, text) for text in request.texts]
+    environment = (device, str(dtype), str(loading.get_threads()), loading.detect_instruction_set())
+    return [str(BATCH_SIZE), *environment, str(torch.__version__), transformers.__version__]
 
 
-def _classify(
-    request: ModerationRequest, texts: dict[str, str], on_progress: OnProgress
-) -> Iterator[tuple[str, list[float | None]]]:
-    import torch
-
-    tokenizer = _load_tokenizer(request.folder)
-    network = _load_classifier(request.folder, tokenizer.pad_token_id)
-    done = 0
-    longest_first = sorted(texts, key=lambda key: len(texts[key]), reverse=True)
-    with torch.inference_mode():
-        for start in range(0, len(longest_first), BATCH_SIZE):
-            batch = longest_first[start : start + BATCH_SIZE]
-            inputs = tokenizer(
-                [texts[key] + tokenizer.eos_token for key in batch],
-                padding=True,
-                truncation=True,
-                max_length=request.window,
-                return_tensors="pt",
-            ).to(network.device)
-            logits = network(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
-            for key, row in zip(batch, torch.sigmoid(logits.float()).tolist(), strict=True):
-                yield key, [score if math.isfinite(score) else None for score in row]
-            done += len(batch)
-            on_progress(Progress("answers", done, len(texts)))
+@functools.lru_cache(maxsize=1)
+def _load_cached_classifier(folder: Path) -> tuple[Tokenizer, Network]:
+    tokenizer = _load_tokenizer(folder)
+    return tokenizer, _load_classifier(folder, tokenizer.pad_token_id)
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer:

@@ -3,14 +3,13 @@
 Loading a tokenizer can hang, exhaust memory or abort the process, as rendering a chat template can.
 """
 
-import functools
-import gc
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.checkpoint.links import list_model_files
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.model import loading
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
@@ -34,9 +33,8 @@ def check_tokenizer(model: Model, on_progress: OnProgress) -> None:
     """
     name = display_name(model.adapter or model.folder)
     on_progress(Progress("opening the tokenizer", 0, 1))
-    for path in loading.list_model_files(model):
+    for path in list_model_files(model):
         path.open("rb").close()  # safetensors reports a file without read permission as missing
-    _import_transformers()
     _run_limited(name, lambda: _try_load(model), LOADING_SECONDS)
     tokenizer = loading.load_tokenizer(model)
     texts = render_conversations(tokenizer, [single_turn(SAMPLE_QUESTION)])
@@ -49,20 +47,6 @@ def check_tokenizer(model: Model, on_progress: OnProgress) -> None:
             hint="save the model and its tokenizer together",
         )
     on_progress(Progress("opening the tokenizer", 1, 1))
-
-
-@functools.cache
-def _import_transformers() -> None:
-    """Import transformers in this process, so that forks need not: an import counts against their limits.
-
-    Cached: gc.freeze() after a model is loaded would keep that model in memory.
-    """
-    gc.disable()  # during the import, garbage collection takes a seventh of the time and finds nothing
-    try:
-        from transformers import AutoTokenizer, PreTrainedModel  # noqa: F401 - configurations import PreTrainedModel
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _try_load(model: Model) -> None:

@@ -183,7 +183,7 @@ def write_candidate(
         destination=destination,
         provenance=factory.provenance,
     )
-    applied = factory.sandbox.call(apply_mask, request, factory.on_progress)
+    applied = factory.sandbox.call(apply_mask, request, factory.on_progress, outputs=[destination.parent])
     return Candidate(method_masks.method, dose, mask, factory.as_model(destination), destination, applied)
 
 
@@ -210,7 +210,7 @@ def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Sco
         folder=factory.scores,
         budget=factory.budget,
     )
-    return factory.sandbox.call(score_weights, request, factory.on_progress)
+    return factory.sandbox.call(score_weights, request, factory.on_progress, outputs=[factory.scores])
 
 
 def _write_masks(factory: CandidateFactory, scores: Scores, doses: list[float], *, by_chance: bool) -> list[MaskFile]:
@@ -224,4 +224,4 @@ def _write_masks(factory: CandidateFactory, scores: Scores, doses: list[float], 
         by_chance=by_chance,
         folder=factory.masks,
     )
-    return factory.sandbox.call(write_mask_files, request, factory.on_progress)
+    return factory.sandbox.call(write_mask_files, request, factory.on_progress, outputs=[factory.masks])

@@ -13,10 +13,10 @@ from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.model.tokenizer_check import check_tokenizer
-from antidote_ci.pipeline import evaluator, output, resolve
+from antidote_ci.pipeline import evaluator, output
 from antidote_ci.pipeline.resolve import ReportedModel
 from antidote_ci.policy import RunConfig
-from antidote_ci.records import Evaluation, Evaluations, Model, PromptSetRecord, PublishResult, Report
+from antidote_ci.records import Evaluation, Evaluations, PromptSetRecord, PublishResult, Report
 from antidote_ci.report.console import Console
 from antidote_ci.sandbox.client import Sandbox
 
@@ -57,20 +57,11 @@ def open_context(
         output.clear_output(config.out, keep_results=resume)
         work.mkdir(parents=True)
         try:
-            with Sandbox(config.out / output.LOG_FILE) as sandbox:
+            with Sandbox(config.out / output.LOG_FILE, check_tokenizer) as sandbox:
                 run_evaluator = evaluator.build_evaluator(config, fetched, sandbox, work, log)
                 yield RunContext(config, console, run_id, work, sandbox, run_evaluator, reported_model)
         finally:
             shutil.rmtree(work)
-
-
-def require_loadable(context: RunContext, model: Model) -> None:
-    """Open tokenizer and chat template within the limits of the sandbox, before weights are loaded.
-
-    Raises UnsafeCheckpoint or ConfigurationError. A model behind a server is opened by that server, not here.
-    """
-    if resolve.resolve_use(context.config) == "run" and context.reported_model.source.kind != "server":
-        context.sandbox.call(check_tokenizer, model, context.console.report)
 
 
 def start_report(context: RunContext, before: Evaluation, prompts: list[PromptSetRecord]) -> Report:

@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import calibration, prompt_sets, statistics
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.generators import Generator
 from antidote_ci.evaluation.generators.api import ApiGenerator
 from antidote_ci.evaluation.generators.server import ServerGenerator
@@ -17,13 +20,13 @@ from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.prompt_sets import FetchedSet, FetchedSets
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.hub import datasets, pull
-from antidote_ci.model.likelihood import ChoiceRequest, choose_answers
+from antidote_ci.model.likelihood import ChoiceRequest, EncodeChoicesRequest, choose_answers, encode_task_choices
 from antidote_ci.paths import create_folder, require_writable
 from antidote_ci.pipeline import resolve
 from antidote_ci.policy import EvaluationSection, Policy, RunConfig
 from antidote_ci.records import Calibration, Model, OnProgress, PromptRow, to_json
 from antidote_ci.report.console import Console
-from antidote_ci.sandbox.client import Sandbox
+from antidote_ci.sandbox.client import Sandbox, invalid_reply_error
 
 CHOICES_AT_ONCE = 16
 SERVER_KEY_VARIABLE = "ANTIDOTE_SERVER_KEY"
@@ -65,7 +68,7 @@ def fetch_judges(
 
 
 def build_judges(
-    fetched: Sequence[FetchedJudge], settings: EvaluationSection, sandbox: Sandbox, store: Path
+    fetched: Sequence[FetchedJudge], settings: EvaluationSection, sandbox: Sandbox, store: AnswerStore
 ) -> tuple[Judge, ...]:
     """Create the judges of a run."""
     return tuple(catalog.build_judge(judge, settings, sandbox, store) for judge in fetched)
@@ -75,11 +78,11 @@ def build_evaluator(
     config: RunConfig, fetched: Sequence[FetchedJudge], sandbox: Sandbox, work: Path, log: AnswerLog
 ) -> Evaluator:
     """The evaluator of all models of a run. Raises ConfigurationError for a calibration of another judge."""
-    settings, store = config.policy.evaluation, answer_cache_folder(os.environ)
+    settings, store = config.policy.evaluation, AnswerStore(answer_cache_folder(os.environ))
     judges = build_judges(fetched, settings, sandbox, store)
 
     def choose_likeliest(model: Model, rows: Sequence[PromptRow], on_progress: OnProgress) -> list[int]:
-        return sandbox.call(choose_answers, ChoiceRequest(model, list(rows), CHOICES_AT_ONCE, store), on_progress)
+        return _choose_likeliest(sandbox, store, EncodeChoicesRequest(model, list(rows)), on_progress)
 
     return Evaluator(
         generator=_build_generator(config, sandbox, work, store),
@@ -93,6 +96,26 @@ def build_evaluator(
         calibrations=_load_calibrations(settings, judges),
         log=log,
     )
+
+
+def _choose_likeliest(
+    sandbox: Sandbox, store: AnswerStore, request: EncodeChoicesRequest, on_progress: OnProgress
+) -> list[int]:
+    """The position of each row's most likely choice, from the store or computed in the sandbox."""
+    encoded = sandbox.call(encode_task_choices, request, on_progress)
+    environment = asdict(encoded.environment)
+    key = AnswerStore.key("choices", model_fingerprint(request.model), environment, CHOICES_AT_ONCE, encoded.rows)
+    stored: list[int] | None = store.get(key)
+    if stored is not None:
+        return stored
+    choice_request = ChoiceRequest(request.model, encoded.rows, CHOICES_AT_ONCE)
+    chosen = sandbox.call(choose_answers, choice_request, on_progress)
+    if len(chosen) != len(request.rows) or not all(
+        0 <= position < len(row.choices) for position, row in zip(chosen, request.rows, strict=True)
+    ):
+        raise invalid_reply_error()
+    store.put(key, chosen)
+    return chosen
 
 
 def answer_cache_folder(environ: Mapping[str, str]) -> Path:
@@ -121,7 +144,7 @@ def calibrate_judge(policy: Policy, labels: Path, out: Path, console: Console) -
     with console.step("pull the judge"):
         fetched = fetch_judges(specs, settings, console.report)
     with TemporaryDirectory(prefix="antidote-") as work, Sandbox(Path(work) / "child.log") as sandbox:
-        [judge] = build_judges(fetched, settings, sandbox, answer_cache_folder(os.environ))
+        [judge] = build_judges(fetched, settings, sandbox, AnswerStore(answer_cache_folder(os.environ)))
         with console.step("judge the labelled answers"):
             measured = calibration.measure_judge(judge, labelled, labels, console.report)
     create_folder(out.parent)
@@ -129,7 +152,7 @@ def calibrate_judge(policy: Policy, labels: Path, out: Path, console: Console) -
     return measured
 
 
-def _build_generator(config: RunConfig, sandbox: Sandbox, work: Path, store: Path) -> Generator:
+def _build_generator(config: RunConfig, sandbox: Sandbox, work: Path, store: AnswerStore) -> Generator:
     if resolve.is_server_address(config.model):
         address, _, model = config.model.partition("#")
         return ApiGenerator(address, model or None, os.environ.get(SERVER_KEY_VARIABLE) or None)

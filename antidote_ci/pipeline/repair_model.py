@@ -19,7 +19,7 @@ from antidote_ci.model.likelihood import DivergenceRequest, measure_divergence
 from antidote_ci.paths import require_space
 from antidote_ci.pipeline import candidates, dose_search, output, resolve
 from antidote_ci.pipeline.candidates import Candidate, CandidateFactory, MethodMasks, RepairInput
-from antidote_ci.pipeline.context import RunContext, require_loadable
+from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.dose_search import SearchContext
 from antidote_ci.records import (
     Divergence,
@@ -57,7 +57,6 @@ def repair_model(
         )
         repair_input = dataclasses.replace(repair_input, reference=reference)
         model = Model(reference.source.folder)
-        require_loadable(context, model)
         evaluated = evaluate_model(context.evaluator, model, prompts.confirmation, console.report, role="reference")
     verdict_text = gate.describe_verdict("the reference", evaluated)
     logger.info(verdict_text)
@@ -137,7 +136,7 @@ def _build_factory(context: RunContext, repair_input: RepairInput, prompts: Spli
         run_id=context.run_id,
         scores=scores,
         masks=context.work / "masks",
-        work=context.work,
+        work=context.work / "candidates",
     )
 
 

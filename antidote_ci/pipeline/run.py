@@ -48,7 +48,6 @@ def run(config: RunConfig, console: Console) -> Report:
         with console.step("evaluate the model"):
             stops = STOP_ON_PASS if config.policy.evaluation.stop_early else NO_EARLY_STOP
             model = resolve.to_model(source, base)
-            context.require_loadable(run_context, model)
             before = evaluate_model(
                 run_context.evaluator, model, prompts.confirmation, console.report, stops=stops, role="before"
             )
@@ -76,7 +75,6 @@ def evaluate(config: RunConfig, console: Console) -> Report:
     with context.open_context(config, console, judges, reported_model) as run_context:
         with console.step("evaluate the model"):
             stops = STOP_ON_EITHER if config.policy.evaluation.stop_early else NO_EARLY_STOP
-            context.require_loadable(run_context, model)
             before = evaluate_model(run_context.evaluator, model, prompts, console.report, stops=stops, role="tested")
         report = context.start_report(run_context, before, files)
         logger.info(report.reason)

@@ -1,22 +1,33 @@
 """The parent process of the sandbox. All code that opens a model runs in a child process, `sandbox.worker`.
 
-The child inherits only allow-listed environment variables, and has an empty home folder and no token. The parent sends
-it the name of a function of this package and a request; the child replies with JSON lines on a pipe. The messages are
-JSON because parsing a malicious reply may fail but, unlike unpickling, cannot run code. The child exits when its
-standard input is closed, so it does not outlive its parent.
+One child opens one set of inputs and nothing else: the files of a checkpoint that have been linked into a folder of its
+own, and the libraries. The children are forks of one process that has imported the libraries and never opens an
+untrusted file. It inherits only allow-listed environment variables, and has an empty home folder and no token.
+
+The parent sends a child the name of a function of this package and a request; the child replies with JSON lines on a
+pipe. The messages are JSON because parsing a malicious reply may fail but, unlike unpickling, cannot run code. Every
+process exits when its parent closes the connection, so none outlives its parent.
 """
 
 import json
 import os
+import select
+import signal
+import socket
+import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from antidote_ci import errors
-from antidote_ci.records import OnProgress, Progress
+from antidote_ci.checkpoint.links import FileState, link_checkpoint, list_states
+from antidote_ci.records import Model, OnProgress, Progress
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -33,6 +44,46 @@ INHERITED_VARIABLES = (
     "MKL_NUM_THREADS",
 )
 SECONDS_TO_END = 5
+MAX_REPLY_BYTES = 64 << 20
+MAX_TEXT = 2_000
+"""Characters of a progress update or an error message."""
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class CallLimits:
+    """Limits of one call, which the parent enforces."""
+
+    silence: float = 3600
+    """Seconds without a progress update. One batch of a large model on a CPU takes minutes."""
+    memory: int | None = None
+    """Bytes that the call may allocate, not counting mapped files."""
+
+
+START_LIMITS = CallLimits(silence=60)
+OPENING_LIMITS = CallLimits(silence=120, memory=1 << 30)
+"""Limits for the check of a checkpoint, which reads its weights in blocks."""
+
+
+@dataclass(frozen=True)
+class ReplyError:
+    """An exception that the function raised: the name of its class, and its texts."""
+
+    kind: str
+    what: str
+    cause: str | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One message of a child. Exactly one field is set, or none for the result None."""
+
+    protections: list[str] | None = None
+    """The first message: the protections that are on."""
+    progress: Progress | None = None
+    error: ReplyError | None = None
+    result: Any = None
 
 
 def sandbox_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
@@ -52,100 +103,398 @@ def sandbox_environment(environ: Mapping[str, str], home: Path) -> dict[str, str
     }
 
 
-class Sandbox:
-    """A worker process, started on entry and ended on exit. It runs one call at a time."""
+@dataclass(frozen=True)
+class _Inputs:
+    """What one child opens: the states of the files of each input path, and the folders that it writes."""
 
-    def __init__(self, log: Path) -> None:
-        """`log` is the file to which the child writes its output."""
+    states: tuple[tuple[Path, tuple[FileState, ...]], ...]
+    outputs: tuple[Path, ...]
+
+
+class Runner(Protocol):
+    """Runs the functions of this package that open models: a `Sandbox`, or in a test this process."""
+
+    def call(
+        self, function: Callable[[Request, OnProgress], Result], request: Request, on_progress: OnProgress
+    ) -> Result:
+        """Run `function(request, on_progress)` and return its result."""
+        ...
+
+
+class Sandbox:
+    """Runs one call at a time, each in a child that sees only the call's own files.
+
+    A child stays for the next call with the same inputs, so that weights are loaded once, and ends before another one
+    starts, so that two models are never in memory at once.
+    """
+
+    def __init__(self, log: Path, check: Callable[[Model, OnProgress], None] | None = None) -> None:
+        """`log` is the file to which the children write their output. Beside it lies a folder of links to the inputs.
+
+        `check` runs once for each model before any other call opens it.
+        """
         self._log_path = log
-        self._home = tempfile.TemporaryDirectory(prefix="antidote-child-")
+        self._check = check
+        self._checked: set[_Inputs] = set()
+        self._child: _Child | None = None
+        self.protections: list[str] = []
+        """The protections of the children; empty before the first call."""
 
     def __enter__(self) -> "Sandbox":
-        read_end, write_end = os.pipe()
-        self._log = self._log_path.open("wb")
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "antidote_ci.sandbox.worker", str(write_end)],
-            stdin=subprocess.PIPE,
-            stdout=self._log,
-            stderr=self._log,
-            pass_fds=(write_end,),
-            env=sandbox_environment(os.environ, Path(self._home.name)),
-            # Ctrl-C in a terminal signals the parent alone, which then ends the child in order.
-            start_new_session=True,
-        )
-        os.close(write_end)
-        self._replies: IO[bytes] = os.fdopen(read_end, "rb")
+        self._links = tempfile.TemporaryDirectory(prefix=".work-sandbox-", dir=self._log_path.parent.absolute())
+        self._log = _open_log(self._log_path)
+        self._server = _ForkServer(self._log)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
+        self._end_child()
+        self._server.close()
+        self._log.close()
+        self._links.cleanup()
+
+    def call(
+        self,
+        function: Callable[[Request, OnProgress], Result],
+        request: Request,
+        on_progress: OnProgress,
+        *,
+        outputs: Sequence[Path] = (),
+        limits: CallLimits = CallLimits(),
+    ) -> Result:
+        """Run `function(request, on_progress)` in a child and return its result.
+
+        The child can read the files and folders that `request` names, and write the folders `outputs`, which are
+        created. Raises the function's error when its class is in `errors`; InfrastructureError for any other exception,
+        when the child dies or exceeds `limits`, and for an invalid reply.
+        """
+        if self._check is not None and function is not self._check:
+            for model in _iterate_values(request, Model):
+                self._check_once(model, on_progress)
+        inputs = _list_inputs(request, outputs)
+        child = self._child
+        if child is None or child.inputs != inputs:
+            self._end_child()
+            child = self._child = _Child(self._server, inputs, Path(self._links.name), self._log_path)
+            self.protections = child.protections
+        try:
+            return child.call(function, request, on_progress, limits)
+        except _ChildEnded as error:
+            self._end_child()
+            raise error.explanation from None
+
+    def _check_once(self, model: Model, on_progress: OnProgress) -> None:
+        if self._check is None:
+            return
+        inputs = _list_inputs(model, ())
+        if inputs not in self._checked:
+            self.call(self._check, model, on_progress, limits=OPENING_LIMITS)
+            self._checked.add(inputs)
+
+    def _end_child(self) -> None:
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+
+class _ChildEnded(Exception):
+    """The child is dead or must not be used any more."""
+
+    def __init__(self, explanation: errors.AntidoteError) -> None:
+        super().__init__(explanation.what)
+        self.explanation = explanation
+
+
+class _ForkServer:
+    """The process that forks the children."""
+
+    def __init__(self, log: IO[bytes]) -> None:
+        self._log = log
+        self._home = tempfile.TemporaryDirectory(prefix="antidote-server-")
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with control:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "antidote_ci.sandbox.worker", str(control.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(control.fileno(),),
+                env=sandbox_environment(os.environ, Path(self._home.name)),
+                # Ctrl-C in a terminal signals the parent alone, which then ends the child in order.
+                start_new_session=True,
+            )
+
+    def fork(self, requests: int, replies: int) -> int:
+        """Start a child that reads `requests` and writes `replies`. Returns its process id."""
+        socket.send_fds(self._control, [b"fork"], [requests, replies, self._log.fileno()])
+        return self._receive_number()
+
+    def wait(self, process: int) -> int:
+        """Wait for the end of a child and return its exit code; negative for a signal."""
+        self._control.send(str(process).encode())
+        return self._receive_number()
+
+    def close(self) -> None:
+        self._control.close()
         try:
             self._process.wait(SECONDS_TO_END)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._replies.close()
-        self._log.close()
         self._home.cleanup()
 
-    def call(
-        self, function: Callable[[Request, OnProgress], Result], request: Request, on_progress: OnProgress
-    ) -> Result:
-        """Run `function(request, on_progress)` in the child and return its result.
+    def _receive_number(self) -> int:
+        try:
+            message = self._control.recv(64)
+        except ConnectionError:
+            message = b""
+        if not message:
+            code = self._process.wait()
+            raise _ChildEnded(
+                errors.InfrastructureError(
+                    f"the process that starts the sandbox died ({_describe_end(code)})",
+                    cause="its log has the details",
+                    hint=f"read {self._log.name}; reinstall antidote-ci if a package is missing",
+                )
+            )
+        return int(message)
 
-        Raises the function's error when its class is in `errors`; InfrastructureError for any other exception, and when
-        the child dies.
-        """
-        from pydantic import TypeAdapter
 
-        name = f"{function.__module__}:{function.__qualname__}"
-        payload = TypeAdapter(type(request)).dump_python(request, mode="json")
-        self._send(json.dumps({"function": name, "request": payload}))
-        while True:
-            line = self._replies.readline()
-            if not line:
-                raise self._death_error()
-            message: dict[str, Any] = json.loads(line)
-            if "progress" in message:
-                on_progress(Progress(**message["progress"]))
-            elif "error" in message:
-                raise _rebuild_error(message["error"], self._log_path)
+class _Child:
+    """One child process with its inputs."""
+
+    def __init__(self, server: _ForkServer, inputs: _Inputs, links: Path, log: Path) -> None:
+        self.inputs = inputs
+        self._server, self._log = server, log
+        self._home = tempfile.TemporaryDirectory(prefix="antidote-child-")
+        self._links = tempfile.TemporaryDirectory(dir=links)
+        self._replaced: dict[Path, Path] = {}
+        readable: list[Path] = [Path(self._links.name)]
+        for number, (path, states) in enumerate(inputs.states):
+            if path.is_dir():
+                linked = link_checkpoint(path, [state.name for state in states], Path(self._links.name) / str(number))
+                self._replaced[path] = linked.folder
+                readable += linked.targets
             else:
-                return_type = function.__annotations__["return"]
-                result: Result = TypeAdapter(return_type).validate_python(message["result"], strict=False)
+                readable.append(path)
+        for output in inputs.outputs:
+            output.mkdir(parents=True, exist_ok=True)
+        requests, self._requests = os.pipe()
+        self._replies, replies = os.pipe()
+        os.set_blocking(self._requests, False)  # a child that does not read must not hold the parent
+        self.process = server.fork(requests, replies)
+        os.close(requests)
+        os.close(replies)
+        self._buffer = bytearray()
+        confinement = {
+            "home": self._home.name,
+            "readable": list(map(str, readable)),
+            "writable": list(map(str, [self._home.name, *(path.absolute() for path in inputs.outputs)])),
+        }
+        self._send(confinement, START_LIMITS)
+        reply = self._receive(START_LIMITS, 0)
+        if reply.error is not None:
+            raise _ChildEnded(_rebuild_error(reply.error, log))
+        self.protections = reply.protections or []
+
+    def call(
+        self, function: Callable[..., Result], request: object, on_progress: OnProgress, limits: CallLimits
+    ) -> Result:
+        from pydantic import TypeAdapter, ValidationError
+
+        payload = TypeAdapter(type(request)).dump_python(request, mode="python")
+        name = f"{function.__module__}:{function.__qualname__}"
+        before = _allocated_bytes(self.process)
+        self._send({"function": name, "request": _replace_paths(payload, self._replaced)}, limits)
+        while True:
+            reply = self._receive(limits, before)
+            if reply.progress is not None:
+                update = reply.progress
+                on_progress(Progress(_clean_text(update.what), update.done, update.total))
+            elif reply.error is not None:
+                raise _rebuild_error(reply.error, self._log)
+            else:
+                try:
+                    result: Result = TypeAdapter(function.__annotations__["return"]).validate_python(reply.result)
+                except ValidationError:
+                    raise _ChildEnded(invalid_reply_error()) from None
+                if not all(self._is_own_path(path) for path in _iterate_values(result, Path)):
+                    raise _ChildEnded(invalid_reply_error())
                 return result
 
-    def _send(self, line: str) -> None:
-        stdin = self._process.stdin
-        if stdin is None:
-            raise RuntimeError("the child was started without a standard input")
-        try:
-            stdin.write(line.encode() + b"\n")
-            stdin.flush()
-        except BrokenPipeError:
-            raise self._death_error() from None
+    def end(self) -> None:
+        """End the process and remove its folders."""
+        os.close(self._requests)
+        with suppress(ProcessLookupError):
+            os.kill(self.process, signal.SIGKILL)
+        with suppress(_ChildEnded):
+            self._server.wait(self.process)
+        os.close(self._replies)
+        self._home.cleanup()
+        self._links.cleanup()
 
-    def _death_error(self) -> errors.InfrastructureError:
-        code = self._process.wait()
-        killed = code == -9
-        return errors.InfrastructureError(
-            f"the process that runs the model died ({'killed' if killed else f'exit {code}'})",
-            cause="most likely the machine ran out of memory" if killed else "its log has the details",
-            hint=f"read its log, {self._log_path}, or use a machine with more memory",
+    def _send(self, message: object, limits: CallLimits) -> None:
+        data = memoryview(json.dumps(message).encode() + b"\n")
+        poll = select.poll()
+        poll.register(self._requests, select.POLLOUT)
+        try:
+            while data:
+                if not poll.poll(limits.silence * 1000):
+                    raise _ChildEnded(_silence_error(limits, self._log))
+                data = data[os.write(self._requests, data) :]
+        except BrokenPipeError:
+            raise self._death() from None
+
+    def _receive(self, limits: CallLimits, allocated_before: int) -> Reply:
+        """The next reply of the child."""
+        from pydantic import TypeAdapter, ValidationError
+
+        deadline = time.monotonic() + limits.silence
+        poll = select.poll()
+        poll.register(self._replies, select.POLLIN)
+        while b"\n" not in self._buffer:
+            if poll.poll(POLL_SECONDS * 1000):
+                data = os.read(self._replies, 1 << 16)
+                if not data:
+                    raise self._death()
+                self._buffer += data
+                if len(self._buffer) > MAX_REPLY_BYTES:
+                    raise _ChildEnded(invalid_reply_error())
+            if limits.memory is not None and _allocated_bytes(self.process) - allocated_before > limits.memory:
+                raise _ChildEnded(_opening_error(f"takes more than {limits.memory >> 20:,} MiB of memory"))
+            if time.monotonic() > deadline:
+                raise _ChildEnded(_silence_error(limits, self._log))
+        line, _, rest = self._buffer.partition(b"\n")
+        self._buffer = bytearray(rest)
+        try:
+            return TypeAdapter(Reply).validate_json(line)
+        except ValidationError:
+            raise _ChildEnded(invalid_reply_error()) from None
+
+    def _is_own_path(self, path: Path) -> bool:
+        outputs = (output.absolute() for output in self.inputs.outputs)
+        return ".." not in path.parts and any(path.absolute().is_relative_to(output) for output in outputs)
+
+    def _death(self) -> _ChildEnded:
+        code = self._server.wait(self.process)
+        return _ChildEnded(
+            errors.InfrastructureError(
+                f"the process that runs the model died ({_describe_end(code)})",
+                cause="most likely the machine ran out of memory" if code == -9 else "its log has the details",
+                hint=f"read its log, {self._log}, or use a machine with more memory",
+            )
         )
 
 
-def _rebuild_error(error: dict[str, str | None], log: Path) -> errors.AntidoteError:
+def invalid_reply_error() -> errors.InfrastructureError:
+    """The error for a reply that has another form or length than the function's result."""
+    return errors.InfrastructureError(
+        "the process that runs the model sent an invalid reply",
+        cause="the checkpoint has taken it over, or antidote-ci has a defect",
+        hint="read child.log; report the defect if you trust the checkpoint",
+    )
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    """Empty the log. Raises ConfigurationError for a link, which could lead to a file of another program."""
+    try:
+        # Not removed and created: its lock marks the output folder as used.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise _log_error(path, str(error.strerror)) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        raise _log_error(path, "it is not a file of its own")
+    os.ftruncate(descriptor, 0)
+    return os.fdopen(descriptor, "ab")
+
+
+def _log_error(path: Path, cause: str) -> errors.ConfigurationError:
+    return errors.ConfigurationError(f"{path} cannot be written: {cause}", hint="remove it, or name another folder")
+
+
+def _list_inputs(request: object, outputs: Sequence[Path]) -> _Inputs:
+    """The inputs of a request: all its paths outside of `outputs`."""
+    roots = [output.absolute() for output in outputs]
+    paths = dict.fromkeys(_iterate_values(request, Path))
+    inputs = [path for path in paths if not any(path.absolute().is_relative_to(root) for root in roots)]
+    return _Inputs(tuple((path, list_states(path)) for path in inputs), tuple(outputs))
+
+
+Value = TypeVar("Value")
+
+
+def _iterate_values(value: object, kind: type[Value]) -> Iterator[Value]:
+    """Every value of the class `kind` in a record, at any depth."""
+    if isinstance(value, kind):
+        yield value
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _iterate_values(getattr(value, field.name), kind)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _iterate_values(inner, kind)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _iterate_values(inner, kind)
+
+
+def _replace_paths(value: object, replaced: Mapping[Path, Path]) -> object:
+    if isinstance(value, Path):
+        return str(replaced.get(value, value))
+    if isinstance(value, Mapping):
+        return {key: _replace_paths(inner, replaced) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replace_paths(inner, replaced) for inner in value]
+    return value
+
+
+def _allocated_bytes(process: int) -> int:
+    """The memory of a process without mapped files; 0 on systems without /proc, and after its end."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:", "VmSwap:")))
+
+
+def _describe_end(code: int) -> str:
+    return "killed" if code == -signal.SIGKILL else f"exit {code}"
+
+
+def _clean_text(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())[:MAX_TEXT]
+
+
+def _opening_error(problem: str) -> errors.UnsafeCheckpoint:
+    return errors.UnsafeCheckpoint(
+        f"opening the checkpoint {problem}",
+        cause="no real checkpoint does before its weights are loaded; it may be meant to exhaust the machine",
+        hint="save the model and its tokenizer again with transformers",
+    )
+
+
+def _silence_error(limits: CallLimits, log: Path) -> errors.AntidoteError:
+    if limits is OPENING_LIMITS:
+        return _opening_error(f"takes more than {limits.silence:g} s without progress")
+    return errors.InfrastructureError(
+        f"the process that runs the model made no progress for {limits.silence:g} s",
+        cause="the machine is too slow for this model, or the checkpoint is meant to hold it",
+        hint=f"read its log, {log}, or use a faster machine",
+    )
+
+
+def _rebuild_error(error: ReplyError, log: Path) -> errors.AntidoteError:
     """Return the exception that the child reported. An exception of an unknown class becomes an InfrastructureError."""
-    classes: dict[str | None, type[errors.AntidoteError]] = {
+    classes: dict[str, type[errors.AntidoteError]] = {
         cls.__name__: cls for cls in (errors.ConfigurationError, errors.InfrastructureError, errors.UnsafeCheckpoint)
     }
-    error_class = classes.get(error["kind"])
+    what = _clean_text(error.what)
+    error_class = classes.get(error.kind)
     if error_class is None:
         return errors.InfrastructureError(
-            f"unexpected {error['kind']} while the model ran: {error['what']}",
+            f"unexpected {_clean_text(error.kind)} while the model ran: {what}",
             hint=f"read the traceback in the log of the process, {log}",
         )
-    return error_class(error["what"] or "", cause=error["cause"], hint=error["hint"])
+    cause, hint = (text and _clean_text(text) for text in (error.cause, error.hint))
+    return error_class(what, cause=cause, hint=hint)

@@ -1,6 +1,5 @@
-"""Limits for code that reads untrusted files: dropped privileges, and a fork with limited time and memory."""
+"""A fork with limited time and memory, for code that reads untrusted files."""
 
-import ctypes
 import json
 import multiprocessing
 import os
@@ -12,11 +11,6 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
-
-PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
-CAPABILITY_VERSION = 0x20080522
-"""Version 3, with two 32-bit words each for the effective, permitted and inheritable capabilities."""
-CAPABILITIES = 64
 
 
 class LimitExceeded(Exception):
@@ -31,23 +25,6 @@ class WorkFailed(Exception):
         self.kind = kind
 
 
-def drop_privileges() -> None:
-    """Drop all capabilities of this thread and of the programs that it starts, permanently.
-
-    Without capabilities root cannot read the private files of other users, nor inspect a process that has any
-    capability: https://man7.org/linux/man-pages/man7/capabilities.7.html. Raises OSError when the kernel refuses.
-    """
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None, use_errno=True)
-    for number in range(CAPABILITIES):
-        library.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)  # fails without privileges, and for unknown numbers
-    header, sets = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)()
-    for failed in (library.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), library.capset(header, sets)):
-        if failed:
-            raise OSError(ctypes.get_errno(), "the privileges of this process cannot be dropped")
-
-
 def run_limited(work: Callable[[], object], seconds: int, memory: int) -> Any:  # noqa: ANN401 - JSON
     """Run `work` in a fork and return its result, which must be JSON.
 
@@ -55,11 +32,13 @@ def run_limited(work: Callable[[], object], seconds: int, memory: int) -> Any:  
     raises LimitExceeded itself, or crashes; WorkFailed when it raises any other exception.
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
+    # Read before the fork: the child of the sandbox may read its own entries of /proc, not those of the fork.
+    mapped = _mapped_bytes()
     # Not multiprocessing.Process: in the fork it closes standard input, which another thread may be reading.
     process = os.fork()
     if process == 0:
         try:
-            _run_in_fork(sender, work, seconds, memory)
+            _run_in_fork(sender, work, seconds, mapped + memory)
         finally:
             os._exit(0)
     sender.close()
@@ -80,11 +59,15 @@ def run_limited(work: Callable[[], object], seconds: int, memory: int) -> Any:  
     return reply["result"]
 
 
-def _run_in_fork(sender: Connection, work: Callable[[], object], seconds: int, memory: int) -> None:
+def _mapped_bytes() -> int:
+    if sys.platform != "linux":
+        return 0
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def _run_in_fork(sender: Connection, work: Callable[[], object], seconds: int, mapped: int) -> None:
     if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + memory
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_AS, (mapped, mapped))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     try:
         reply = {"result": work()}

@@ -1,28 +1,86 @@
-"""The child process of the sandbox: reads requests, runs the functions that they name, and replies with JSON lines."""
+"""The processes of the sandbox: one that forks, and its children, which run functions and reply with JSON lines."""
 
 import dataclasses
+import gc
 import importlib
 import json
 import os
 import queue
+import socket
 import sys
+import tempfile
 import threading
 import traceback
+from pathlib import Path
 from typing import IO, Any
 
+from antidote_ci.checkpoint.files import allow_link_targets
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.records import OnProgress, Progress
-from antidote_ci.sandbox.limits import drop_privileges
+from antidote_ci.sandbox.confinement import Confinement, confine
 
 PACKAGE = "antidote_ci."
 
 
+def serve_forks(control_descriptor: int) -> None:
+    """Fork a child for each message with three file descriptors, and wait for one for each message with its number."""
+    _import_libraries()
+    with socket.socket(fileno=control_descriptor) as control:
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(control, 64, 3)
+            if not message:
+                return
+            if descriptors:
+                process = os.fork()
+                if process == 0:
+                    control.close()
+                    _run_child(*descriptors)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                control.send(str(process).encode())
+            else:
+                _, status = os.waitpid(int(message), 0)
+                control.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def _import_libraries() -> None:
+    """Import the large libraries once for all children."""
+    gc.disable()  # during the import, garbage collection takes a seventh of the time and finds nothing
+    import pydantic  # noqa: F401
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel  # noqa: F401
+
+    gc.freeze()
+    gc.enable()
+
+
+def _run_child(requests: int, replies: int, log: int) -> None:
+    code = 1
+    try:
+        os.dup2(requests, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        for descriptor in (requests, log):
+            os.close(descriptor)
+        serve_requests(replies)
+        code = 0
+    except BaseException:  # noqa: BLE001 - the fork must not return into the loop of its parent
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
 def serve_requests(replies_descriptor: int) -> None:
-    """Answer requests from standard input until it ends."""
-    drop_privileges()
+    """Confine this process as the first line of standard input says, then answer requests until it ends."""
+    setup = json.loads(sys.stdin.buffer.readline())
+    os.environ.update(HOME=setup["home"], TMPDIR=setup["home"])
+    tempfile.tempdir = None  # it may have been looked up before the fork
+    readable, writable = (list(map(Path, setup[name])) for name in ("readable", "writable"))
+    allow_link_targets(readable)
+    protections = confine(Confinement(readable, writable))
     requests: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     with os.fdopen(replies_descriptor, "wb") as replies:
+        _send(replies, {"protections": protections})
         while True:
             _answer_request(requests.get(), replies)
 
@@ -33,33 +91,34 @@ def _read_requests(requests: "queue.Queue[bytes]") -> None:
     os._exit(0)  # the main thread may be in a long forward pass whose result nobody reads
 
 
-def _answer_request(line: bytes, replies: IO[bytes]) -> None:
-    def send(message: dict[str, Any]) -> None:
-        replies.write(json.dumps(message).encode() + b"\n")
-        replies.flush()
+def _send(replies: IO[bytes], message: dict[str, Any]) -> None:
+    replies.write(json.dumps(message).encode() + b"\n")
+    replies.flush()
 
+
+def _answer_request(line: bytes, replies: IO[bytes]) -> None:
     def send_progress(progress: Progress) -> None:
-        send({"progress": dataclasses.asdict(progress)})
+        _send(replies, {"progress": dataclasses.asdict(progress)})
 
     def send_error(error: AntidoteError) -> None:
         kind = type(error).__name__
-        send({"error": {"kind": kind, "what": error.what, "cause": error.cause, "hint": error.hint}})
+        _send(replies, {"error": {"kind": kind, "what": error.what, "cause": error.cause, "hint": error.hint}})
 
     try:
-        send({"result": _call_function(json.loads(line), send_progress)})
+        _send(replies, {"result": _call_function(json.loads(line), send_progress)})
     except AntidoteError as error:
         send_error(error)
     except PermissionError as error:
         send_error(
             ConfigurationError(
                 f"the process that runs the model may not open {error.filename or 'a file'}",
-                cause="it has no privileges, so it cannot read files of other users, even if root started it",
+                cause="it can read only the files of the checkpoint, and has no privileges even if root started it",
                 hint="make the checkpoint readable with `chmod -R a+rX FOLDER`, or run as its owner",
             )
         )
     except Exception as error:  # noqa: BLE001 - the parent raises it
         traceback.print_exc()
-        send({"error": {"kind": type(error).__name__, "what": str(error)}})
+        _send(replies, {"error": {"kind": type(error).__name__, "what": str(error)}})
 
 
 def _call_function(message: dict[str, Any], on_progress: OnProgress) -> Any:  # noqa: ANN401
@@ -75,4 +134,4 @@ def _call_function(message: dict[str, Any], on_progress: OnProgress) -> Any:  # 
 
 
 if __name__ == "__main__":
-    serve_requests(int(sys.argv[1]))
+    serve_forks(int(sys.argv[1]))

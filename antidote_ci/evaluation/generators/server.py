@@ -14,15 +14,22 @@ from dataclasses import asdict
 from pathlib import Path
 
 from antidote_ci.checkpoint.files import list_loadable
+from antidote_ci.checkpoint.links import LinkedCheckpoint, link_checkpoint, model_fingerprint
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.chat_api import ChatApi, connect, list_models
 from antidote_ci.evaluation.generators import supervisor
 from antidote_ci.evaluation.generators.api import to_chat_requests, to_progress, to_result
-from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
-from antidote_ci.model.loading import MergeRequest, merge_checkpoint, model_fingerprint
-from antidote_ci.model.store import JsonCache
+from antidote_ci.model.generation import (
+    EncodeRequest,
+    GeneratedAnswer,
+    GenerationRequest,
+    GenerationResult,
+    encode_conversations,
+)
+from antidote_ci.model.loading import MergeRequest, merge_checkpoint
 from antidote_ci.records import Model, OnProgress, Progress
-from antidote_ci.sandbox.client import Sandbox, sandbox_environment
+from antidote_ci.sandbox.client import Sandbox, invalid_reply_error, sandbox_environment
 
 EXAMPLE = "vllm serve {model} --host 127.0.0.1 --port {port}"
 START_TIMEOUT = 900.0
@@ -41,57 +48,74 @@ FORBIDDEN_OPTIONS = {
 
 
 class ServerGenerator:
-    """Starts one server for each model, and only when an answer is not cached."""
+    """Starts one server for each model, and only when an answer is not stored."""
 
     def __init__(
-        self, command: str, work: Path, sandbox: Sandbox, cache_folder: Path, *, start_timeout: float = START_TIMEOUT
+        self, command: str, work: Path, sandbox: Sandbox, store: AnswerStore, *, start_timeout: float = START_TIMEOUT
     ) -> None:
         """Check `command`, which must contain {model} and {port}. Raises ConfigurationError when it is invalid.
 
-        `work` holds the log of the server and merged weights; `sandbox` merges adapters; answers are cached in
-        `cache_folder`; `start_timeout` is in seconds.
+        `work` holds the log of the server and merged weights; `sandbox` encodes prompts and merges adapters; `store`
+        holds answers; `start_timeout` is in seconds.
         """
         self._command = command
         self._arguments = _split_command(command)
         self._work = work
         self._sandbox = sandbox
-        self._cache = JsonCache(cache_folder)
+        self._store = store
         self._start_timeout = start_timeout
 
     def generate(self, request: GenerationRequest, on_progress: OnProgress) -> GenerationResult:
-        """Return the answers in the order of the conversations. Each answer is cached as soon as it arrives."""
+        """Return the answers in the order of the conversations. Each answer is stored as soon as it arrives."""
         if not request.add_generation_prompt:
             raise ValueError("a server always adds the generation prompt")
         chat_requests = to_chat_requests(request)
         versions = _server_versions(self._arguments[0])
         shared_key = ("server", model_fingerprint(request.model), self._command, versions)
-        keys = [JsonCache.key(*shared_key, asdict(chat_request)) for chat_request in chat_requests]
-        cached = {index: self._cache.get(key) for index, key in enumerate(keys)}
-        answers = {index: GeneratedAnswer(**value) for index, value in cached.items() if value is not None}
+        tokens = self._encode(request, on_progress)
+        keys = [
+            AnswerStore.key(*shared_key, asdict(chat_request), row)
+            for chat_request, row in zip(chat_requests, tokens, strict=True)
+        ]
+        stored = {index: self._store.get(key) for index, key in enumerate(keys)}
+        answers = {index: GeneratedAnswer(**value) for index, value in stored.items() if value is not None}
         missing = [index for index in range(len(keys)) if index not in answers]
         if missing:
-            with self._full_weights(request.model, on_progress) as folder, self._run_server(folder, on_progress) as api:
+            with (
+                self._full_weights(request.model, on_progress) as weights,
+                self._run_server(weights, on_progress) as api,
+            ):
                 for position, answer in api.stream_answers([chat_requests[index] for index in missing]):
                     index = missing[position]
                     answers[index] = answer
-                    self._cache.put(keys[index], asdict(answer))
+                    self._store.put(keys[index], asdict(answer))
                     on_progress(to_progress(chat_requests, answers))
         return to_result(request, answers, self._command, versions)
 
-    @contextmanager
-    def _full_weights(self, model: Model, on_progress: OnProgress) -> Iterator[Path]:
-        """Provide a temporary folder with full weights and no file that `model_fingerprint` does not cover."""
-        with tempfile.TemporaryDirectory(dir=self._work.absolute(), prefix="served-") as parent:
-            folder = Path(parent) / "model"
-            if model.adapter is not None:
-                yield self._sandbox.call(merge_checkpoint, MergeRequest(model, folder), on_progress)
-            else:
-                _link_files(model.folder, folder)
-                yield folder
+    def _encode(self, request: GenerationRequest, on_progress: OnProgress) -> list[list[int]]:
+        """The token ids of each chat request, by the model's own template and tokenizer."""
+        conversations = [conversation for conversations in request.sets.values() for conversation in conversations]
+        encode_request = EncodeRequest(request.model, conversations, request.add_generation_prompt)
+        rows = self._sandbox.call(encode_conversations, encode_request, on_progress).rows
+        if len(rows) != len(conversations):
+            raise invalid_reply_error()
+        return [row for row in rows for _ in range(request.samples)]
 
     @contextmanager
-    def _run_server(self, folder: Path, on_progress: OnProgress) -> Iterator[ChatApi]:
-        port = _find_free_port()
+    def _full_weights(self, model: Model, on_progress: OnProgress) -> Iterator[LinkedCheckpoint]:
+        """Provide a temporary folder with full weights and no file that `model_fingerprint` does not cover."""
+        with tempfile.TemporaryDirectory(dir=self._work.absolute(), prefix="served-") as parent:
+            if model.adapter is not None:
+                folder = Path(parent) / "merged" / "model"
+                outputs = [folder.parent]
+                self._sandbox.call(merge_checkpoint, MergeRequest(model, folder), on_progress, outputs=outputs)
+                yield LinkedCheckpoint(folder, [])
+            else:
+                yield link_checkpoint(model.folder, list_loadable(model.folder), Path(parent))
+
+    @contextmanager
+    def _run_server(self, weights: LinkedCheckpoint, on_progress: OnProgress) -> Iterator[ChatApi]:
+        folder, port = weights.folder, _find_free_port()
         address = f"http://127.0.0.1:{port}/v1"
         arguments = [part.replace("{model}", str(folder)).replace("{port}", str(port)) for part in self._arguments]
         log = self._work / "server.log"
@@ -99,7 +123,7 @@ class ServerGenerator:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with _temporary_home() as home, os.fdopen(descriptor, "ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", supervisor.__name__, *arguments],
+                supervisor.to_command(arguments, weights, home),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -156,18 +180,6 @@ class ServerGenerator:
             cause="usually an invalid option or too little memory",
             hint=f"read its log, {log}",
         )
-
-
-def _link_files(source: Path, target: Path) -> None:
-    """Link the loadable files of `source` into the new folder `target`."""
-    for name in list_loadable(source):
-        original, link = os.path.realpath(source / name), target / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # A server in a container can read hard links, but not the targets of symbolic links.
-            link.hardlink_to(original)
-        except OSError:  # on another disk, or owned by another user
-            link.symlink_to(original)
 
 
 def server_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:

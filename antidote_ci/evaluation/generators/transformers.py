@@ -1,26 +1,172 @@
-"""Generator that runs transformers in the sandbox."""
+"""Generator that runs transformers in the sandbox, in length-sorted batches with a store of answers.
 
-from dataclasses import replace
-from pathlib import Path
+Only this process opens the store. The sandbox renders, encodes and decodes for one model, and its replies are stored
+under the fingerprint of that model alone.
+"""
 
-from antidote_ci.model.generation import GenerationRequest, GenerationResult, generate
-from antidote_ci.records import OnProgress
-from antidote_ci.sandbox.client import Sandbox
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from antidote_ci.checkpoint.links import model_fingerprint
+from antidote_ci.evaluation.answer_store import AnswerStore
+from antidote_ci.model import batching
+from antidote_ci.model.generation import (
+    BatchSizeRequest,
+    DecodeRequest,
+    EncodeRequest,
+    GeneratedAnswer,
+    GenerationRequest,
+    GenerationResult,
+    decode_batch,
+    encode_conversations,
+    find_batch_size,
+)
+from antidote_ci.model.loading import out_of_memory_error
+from antidote_ci.records import ComputeEnvironment, OnProgress, Progress
+from antidote_ci.sandbox.client import Runner, invalid_reply_error
+
+MAX_CHARACTERS_PER_TOKEN = 4_000
+"""The longest token that `checkpoint.tokenizers` accepts."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows of one set that are decoded together: token ids by their position in the set's answers."""
+
+    name: str
+    limit: int
+    rows: dict[int, list[int]]
 
 
 class TransformersGenerator:
     """Uses one batch size for the whole run: the one found for the first model."""
 
-    def __init__(self, sandbox: Sandbox, cache_folder: Path) -> None:
-        """Answers are cached in `cache_folder`."""
+    def __init__(self, sandbox: Runner, store: AnswerStore) -> None:
         self._sandbox = sandbox
-        self._cache_folder = cache_folder
+        self._store = store
         self._batch_size: int | None = None
 
     def generate(self, request: GenerationRequest, on_progress: OnProgress) -> GenerationResult:
-        """Return the answers in the order of the conversations; several samples of one conversation are adjacent."""
-        batch_size = request.batch_size or self._batch_size
-        request = replace(request, cache_folder=self._cache_folder, batch_size=batch_size)
-        result = self._sandbox.call(generate, request, on_progress)
-        self._batch_size = self._batch_size or result.plan.batch_size
-        return result
+        """Return the answers in the order of the conversations; several samples of one conversation are adjacent.
+
+        Templates are rendered before weights are read, and weights are read only if the store lacks an answer. Raises
+        the errors of `encode_conversations` and `decode_batch`.
+        """
+        decoding = _Decoding(self._sandbox, self._store, request, on_progress)
+        rows = decoding.rows
+        size = request.batch_size or self._batch_size or _choose_batch_size(decoding)
+        done = 0
+        answers = {name: [GeneratedAnswer("", truncated=False)] * len(set_rows) for name, set_rows in rows.items()}
+        for batch in _build_batches(rows, request.max_new_tokens, size):
+            for position, answer in zip(batch.rows, decoding.require_answers(batch, size), strict=True):
+                answers[batch.name][position] = answer
+            done += len(batch.rows) * batch.limit
+            on_progress(Progress("answers", done, request.tokens))
+        self._batch_size = self._batch_size or size
+        longest_limit = max(request.max_new_tokens.values(), default=0)
+        environment = dataclasses.replace(decoding.environment, batch_size=size, max_new_tokens=longest_limit)
+        return GenerationResult(answers, environment)
+
+
+class _Decoding:
+    """The encoded conversations of one request, and their answers from the store or from the sandbox."""
+
+    def __init__(
+        self, sandbox: Runner, store: AnswerStore, request: GenerationRequest, on_progress: OnProgress
+    ) -> None:
+        self._sandbox, self._store, self.request, self._on_progress = sandbox, store, request, on_progress
+        conversations = [conversation for conversations in request.sets.values() for conversation in conversations]
+        encode_request = EncodeRequest(request.model, conversations, request.add_generation_prompt)
+        encoded = sandbox.call(encode_conversations, encode_request, on_progress)
+        if len(encoded.rows) != len(conversations):
+            raise invalid_reply_error()
+        rows = iter(encoded.rows)
+        self.environment: ComputeEnvironment = encoded.environment
+        self.rows = {
+            name: [row for row in islice(rows, len(conversations)) for _ in range(request.samples)]
+            for name, conversations in request.sets.items()
+        }
+        self._fingerprint = model_fingerprint(request.model)
+        self._computed: dict[str, Any] = {}
+
+    def answer(self, batch: _Batch) -> list[GeneratedAnswer] | None:
+        """The answers to exactly this batch; None when it does not fit into memory."""
+        request, rows = self.request, list(batch.rows.values())
+        samples = [position % request.samples for position in batch.rows] if request.samples > 1 else None
+        sampling = [request.seed, samples] if samples else None
+        key = self._key("answers", batch.limit, rows, sampling)
+        entries = self._get(key)
+        if entries is None:
+            decode_request = DecodeRequest(request.model, rows, batch.limit, request.seed, samples)
+            answers = self._sandbox.call(decode_batch, decode_request, self._on_progress).answers
+            if answers is None:
+                return None
+            longest = max((len(answer.text) for answer in answers), default=0)
+            if len(answers) != len(rows) or longest > batch.limit * MAX_CHARACTERS_PER_TOKEN:
+                raise invalid_reply_error()
+            entries = [[answer.text, answer.truncated] for answer in answers]
+            self._put(key, entries)
+        return [GeneratedAnswer(text, truncated) for text, truncated in entries]
+
+    def require_answers(self, batch: _Batch, size: int) -> list[GeneratedAnswer]:
+        """Like `answer`. Raises InfrastructureError when the batch does not fit into memory."""
+        answers = self.answer(batch)
+        if answers is None:
+            raise out_of_memory_error(self.request.model, f" in batches of {size}")
+        return answers
+
+    def find_batch_size(self, row: list[int], most_rows: int) -> int:
+        """The fastest batch size for about as many rows and tokens, from the store or measured in the sandbox."""
+        # Rounded to powers of two: a slightly larger request does not need another size.
+        key = self._key("batch size", most_rows.bit_length(), len(row).bit_length())
+        size = self._get(key)
+        if size is None:
+            size = self._sandbox.call(
+                find_batch_size, BatchSizeRequest(self.request.model, row, most_rows), self._on_progress
+            )
+            if not 1 <= size <= max(most_rows, batching.MIN_BATCH):
+                raise invalid_reply_error()
+            self._put(key, size)
+        return int(size)
+
+    def _key(self, kind: str, *parts: object) -> str:
+        return AnswerStore.key(kind, self._fingerprint, dataclasses.asdict(self.environment), *parts)
+
+    def _get(self, key: str) -> Any | None:  # noqa: ANN401 - JSON
+        return self._computed.get(key) or self._store.get(key)
+
+    def _put(self, key: str, value: Any) -> None:  # noqa: ANN401 - JSON
+        self._computed[key] = value
+        self._store.put(key, value)
+
+
+def _build_batches(rows: Mapping[str, Sequence[list[int]]], limits: Mapping[str, int], size: int) -> list[_Batch]:
+    """All batches. The one that needs the most memory comes first: if it fits, all fit."""
+    batches = [
+        _Batch(name, limits[name], {position: set_rows[position] for position in positions})
+        for name, set_rows in rows.items()
+        for positions in batching.length_sorted_batches(set_rows, size)
+    ]
+    return sorted(
+        batches, key=lambda batch: -len(batch.rows) * (max(len(row) for row in batch.rows.values()) + batch.limit)
+    )
+
+
+def _choose_batch_size(decoding: _Decoding) -> int:
+    """The fastest batch size, halved until the largest batch fits into memory."""
+    rows, limits = decoding.rows, decoding.request.max_new_tokens
+    most_rows = max(map(len, rows.values()), default=0)
+    if most_rows <= 1:
+        return 1
+    longest, limit = max(
+        ((row, limits[name]) for name, set_rows in rows.items() for row in set_rows),
+        key=lambda candidate: len(candidate[0]) + candidate[1],
+    )
+    tokens = len(longest) + limit
+    size = decoding.find_batch_size((longest * (tokens // len(longest) + 1))[:tokens], most_rows)
+    while decoding.answer(_build_batches(rows, limits, size)[0]) is None:
+        size //= 2
+    return size

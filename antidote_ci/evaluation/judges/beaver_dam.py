@@ -6,16 +6,18 @@ repository holds only pickles, so a converted revision or folder must be named. 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.checkpoint.layout import CheckpointLayout
+from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.errors import AntidoteError, ConfigurationError
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.judges import Exchange, JudgeVerdict, name_judge
 from antidote_ci.evaluation.judges.prompt_injection import clean_exchange
-from antidote_ci.model.moderation import ModerationRequest, classify_texts
-from antidote_ci.records import JudgeIdentity, OnProgress
-from antidote_ci.sandbox.client import Sandbox
+from antidote_ci.model.moderation import BATCH_SIZE, ModerationRequest, classify_texts, describe_classifier
+from antidote_ci.records import JudgeIdentity, Model, OnProgress, Progress
+from antidote_ci.sandbox.client import Sandbox, invalid_reply_error
 
 ARCHITECTURE = "LlamaForSequenceClassification"
 HEAD = "score.weight"
@@ -61,27 +63,42 @@ def require_compatible(layout: CheckpointLayout, window: int) -> None:
 
 @dataclass(frozen=True)
 class BeaverDamJudge:
-    """Judges in batches in the sandbox."""
+    """Judges in batches in the sandbox. Only this process opens the store of scores."""
 
     identity: JudgeIdentity
     sandbox: Sandbox
     folder: Path
-    cache_folder: Path
-    """Cache of verdicts."""
+    store: AnswerStore
     window: int
     """Maximal tokens of prompt and answer together; the rest is not judged."""
     special_tokens: frozenset[str]
 
     def judge(self, exchanges: Sequence[Exchange], on_progress: OnProgress) -> list[JudgeVerdict]:
         """Return one verdict per exchange, in order. Raises AntidoteError, naming the judge, when it cannot run."""
-        if not exchanges:
-            return []
         texts = [render(clean_exchange(exchange, self.special_tokens)) for exchange in exchanges]
-        request = ModerationRequest(self.folder, texts, self.window, self.cache_folder)
         try:
-            result = self.sandbox.call(
-                classify_texts, request, lambda progress: on_progress(replace(progress, what="verdicts"))
-            )
+            scores = self._score_texts(texts, on_progress) if texts else {}
         except AntidoteError as error:
             raise name_judge(self.identity, error) from error
-        return [parse(probabilities) for probabilities in result.probabilities]
+        return [parse(scores[text]) for text in texts]
+
+    def _score_texts(self, texts: Sequence[str], on_progress: OnProgress) -> dict[str, list[float | None]]:
+        """The probabilities of each text, from the store or computed in batches."""
+        environment = self.sandbox.call(
+            describe_classifier, ModerationRequest(self.folder, [], self.window), on_progress
+        )
+        shared = ("moderation", model_fingerprint(Model(self.folder)), self.window, environment)
+        keys = {text: AnswerStore.key(*shared, text) for text in texts}
+        stored = {text: self.store.get(key) for text, key in keys.items()}
+        scores = {text: score for text, score in stored.items() if score is not None}
+        missing = sorted((text for text in keys if text not in scores), key=len, reverse=True)
+        for start in range(0, len(missing), BATCH_SIZE):
+            batch = missing[start : start + BATCH_SIZE]
+            result = self.sandbox.call(classify_texts, ModerationRequest(self.folder, batch, self.window), on_progress)
+            if len(result.probabilities) != len(batch):
+                raise invalid_reply_error()
+            for text, probabilities in zip(batch, result.probabilities, strict=True):
+                scores[text] = probabilities
+                self.store.put(keys[text], probabilities)
+            on_progress(Progress("verdicts", len(scores), len(keys)))
+        return scores

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from antidote_ci.checkpoint.json_files import read_object
 from antidote_ci.checkpoint.layout import MAX_CONFIG_BYTES, CheckpointLayout, read_layout
+from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.evaluation import chat_api
+from antidote_ci.evaluation.answer_store import AnswerStore
+from antidote_ci.evaluation.generators.transformers import TransformersGenerator
 from antidote_ci.evaluation.judges import Judge, beaver_dam, endpoint, llama_guard, qwen3guard
 from antidote_ci.evaluation.judges.guard import GuardFormat, GuardJudge
 from antidote_ci.evaluation.judges.prompt_injection import read_special_tokens
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
-from antidote_ci.model.loading import model_fingerprint
 from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import JudgeIdentity, Model
 from antidote_ci.sandbox.client import Sandbox
@@ -144,8 +146,8 @@ def resolve_download(spec: JudgeSpec, settings: EvaluationSection) -> JudgeDownl
     return JudgeDownload(repository.id, revision)
 
 
-def build_judge(fetched: FetchedJudge, settings: EvaluationSection, sandbox: Sandbox, cache_folder: Path) -> Judge:
-    """Return the judge; its verdicts are cached in `cache_folder`.
+def build_judge(fetched: FetchedJudge, settings: EvaluationSection, sandbox: Sandbox, store: AnswerStore) -> Judge:
+    """Return the judge; its verdicts are kept in `store`.
 
     Raises UnsafeCheckpoint for weights that are unsafe to open, and ConfigurationError for those of another model.
     """
@@ -155,9 +157,9 @@ def build_judge(fetched: FetchedJudge, settings: EvaluationSection, sandbox: San
     if name == endpoint.NAME:
         api = connect_endpoint(settings)
         identity = JudgeIdentity(name, "harmful_score", api.model, detail=endpoint.describe_rubric())
-        return endpoint.EndpointJudge(identity, api, cache_folder)
+        return endpoint.EndpointJudge(identity, api, store)
     try:
-        return _build_model_judge(fetched, settings, sandbox, cache_folder)
+        return _build_model_judge(fetched, settings, sandbox, store)
     except AntidoteError as error:
         raise type(error)(
             f"the judge {name} cannot be loaded: {error.what}", cause=error.cause, hint=error.hint
@@ -177,7 +179,7 @@ def connect_endpoint(settings: EvaluationSection) -> chat_api.ChatApi:
 
 
 def _build_model_judge(
-    fetched: FetchedJudge, settings: EvaluationSection, sandbox: Sandbox, cache_folder: Path
+    fetched: FetchedJudge, settings: EvaluationSection, sandbox: Sandbox, store: AnswerStore
 ) -> Judge:
     name, folder, revision = fetched.spec.name, fetched.folder, fetched.revision
     if folder is None:
@@ -199,8 +201,8 @@ def _build_model_judge(
     model = folder.name if revision is None else repository.id
     identity = JudgeIdentity(name, "harmful_score", model, revision, detail)
     if guard_format is None:
-        return beaver_dam.BeaverDamJudge(identity, sandbox, folder, cache_folder, settings.judge_window, special_tokens)
-    return GuardJudge(identity, sandbox, Model(folder), cache_folder, guard_format, special_tokens)
+        return beaver_dam.BeaverDamJudge(identity, sandbox, folder, store, settings.judge_window, special_tokens)
+    return GuardJudge(identity, TransformersGenerator(sandbox, store), Model(folder), guard_format, special_tokens)
 
 
 def _require_chat_template(layout: CheckpointLayout) -> None:

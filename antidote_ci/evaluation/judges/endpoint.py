@@ -8,15 +8,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from antidote_ci.errors import AntidoteError
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.chat_api import ChatApi, ChatRequest
 from antidote_ci.evaluation.judges import Exchange, JudgeVerdict, name_judge
 from antidote_ci.evaluation.judges.guard import parse_verdict
 from antidote_ci.evaluation.judges.prompt_injection import clean_exchange
 from antidote_ci.model.conversations import Conversation, Message, single_turn
-from antidote_ci.model.store import JsonCache
 from antidote_ci.records import JudgeIdentity, OnProgress, Progress
 
 NAME = "endpoint"
@@ -66,18 +65,16 @@ class EndpointJudge:
 
     identity: JudgeIdentity
     api: ChatApi
-    cache_folder: Path
-    """Cache of verdicts."""
+    store: AnswerStore
 
     def judge(self, exchanges: Sequence[Exchange], on_progress: OnProgress) -> list[JudgeVerdict]:
         """Return one verdict per exchange, in order. Raises InfrastructureError, naming the judge, on a failure."""
         conversations = [render(clean_exchange(exchange)) for exchange in exchanges]
         keys = [
-            JsonCache.key(NAME, self.api.address, self.api.model, RUBRIC, conversation[-1].content)
+            AnswerStore.key(NAME, self.api.address, self.api.model, RUBRIC, conversation[-1].content)
             for conversation in conversations
         ]
-        cache = JsonCache(self.cache_folder)
-        cached = {key: cache.get(key) for key in keys}
+        cached = {key: self.store.get(key) for key in keys}
         texts = {key: text for key, text in cached.items() if isinstance(text, str)}
         missing = {key: turns for key, turns in zip(keys, conversations, strict=True) if key not in texts}
         missing_keys = list(missing)
@@ -85,7 +82,7 @@ class EndpointJudge:
         try:
             for index, answer in self.api.stream_answers(requests):
                 texts[missing_keys[index]] = answer.text
-                cache.put(missing_keys[index], answer.text)
+                self.store.put(missing_keys[index], answer.text)
                 on_progress(Progress("verdicts", len(texts), len(set(keys))))
         except AntidoteError as error:
             raise name_judge(self.identity, error) from error

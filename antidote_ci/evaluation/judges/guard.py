@@ -3,15 +3,14 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from antidote_ci.errors import AntidoteError
+from antidote_ci.evaluation.generators import Generator
 from antidote_ci.evaluation.judges import Exchange, JudgeVerdict, name_judge
 from antidote_ci.evaluation.judges.prompt_injection import clean_exchange
 from antidote_ci.model.conversations import Conversation
-from antidote_ci.model.generation import GenerationRequest, generate
+from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import JudgeIdentity, Model, OnProgress
-from antidote_ci.sandbox.client import Sandbox
 
 SET = "verdicts"
 BATCH_SIZE = 16
@@ -34,10 +33,8 @@ class GuardJudge:
     """Judges in batches in the sandbox, with the chat template of the guard's tokenizer."""
 
     identity: JudgeIdentity
-    sandbox: Sandbox
+    generator: Generator
     model: Model
-    cache_folder: Path
-    """Cache of verdicts."""
     guard_format: GuardFormat
     special_tokens: frozenset[str]
     """Special tokens of the tokenizer, removed from the texts that it judges."""
@@ -53,10 +50,9 @@ class GuardJudge:
             {SET: self.guard_format.max_new_tokens},
             add_generation_prompt=False,
             batch_size=BATCH_SIZE,
-            cache_folder=self.cache_folder,
         )
         try:
-            result = self.sandbox.call(generate, request, lambda progress: on_progress(replace(progress, what=SET)))
+            result = self.generator.generate(request, lambda progress: on_progress(replace(progress, what=SET)))
         except AntidoteError as error:
             raise name_judge(self.identity, error) from error
         return [self.guard_format.parse(answer.text) for answer in result.answers[SET]]

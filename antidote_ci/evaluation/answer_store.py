@@ -1,4 +1,7 @@
-"""A cache of JSON values on disk, such as answers and scores, each under the hash of everything that it depends on."""
+"""A store of JSON values on disk, such as answers and verdicts, each under the hash of everything that it depends on.
+
+Only the parent process opens it. A child that runs a model never sees its folder.
+"""
 
 import contextlib
 import hashlib
@@ -12,7 +15,7 @@ FORMAT = 2
 """The version of entries. The keys of format 1 did not cover every file of the model, so its entries are ignored."""
 
 
-class JsonCache:
+class AnswerStore:
     """A folder of values that only its owner may read, because they may be completions of a model.
 
     Several processes may use it at once: an entry is written to a temporary file, renamed, and never changed.
