@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
@@ -141,16 +141,18 @@ class Sandbox:
         """The protections of the children; empty before the first call."""
 
     def __enter__(self) -> "Sandbox":
-        self._links = tempfile.TemporaryDirectory(prefix=".work-sandbox-", dir=self._log_path.parent.absolute())
-        self._log = _open_log(self._log_path)
-        self._server = _ForkServer(self._log)
+        with ExitStack() as resources:
+            log = resources.enter_context(_open_log(self._log_path))
+            folder = tempfile.TemporaryDirectory(prefix=".work-sandbox-", dir=self._log_path.parent.absolute())
+            self._links = Path(resources.enter_context(folder))
+            self._server = _ForkServer(log)
+            resources.callback(self._server.close)
+            resources.callback(self._end_child)
+            self._resources = resources.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end_child()
-        self._server.close()
-        self._log.close()
-        self._links.cleanup()
+        self._resources.close()
 
     def call(
         self,
@@ -171,12 +173,12 @@ class Sandbox:
             for model in _iterate_values(request, Model):
                 self._check_once(model, on_progress)
         inputs = _list_inputs(request, outputs)
-        child = self._child
-        if child is None or child.inputs != inputs:
-            self._end_child()
-            child = self._child = _Child(self._server, inputs, Path(self._links.name), self._log_path)
-            self.protections = child.protections
         try:
+            child = self._child
+            if child is None or child.busy or child.inputs != inputs:
+                self._end_child()
+                child = self._child = _Child(self._server, inputs, self._links, self._log_path)
+                self.protections = child.protections
             return child.call(function, request, on_progress, limits)
         except _ChildEnded as error:
             self._end_child()
@@ -191,9 +193,9 @@ class Sandbox:
             self._checked.add(inputs)
 
     def _end_child(self) -> None:
-        if self._child is not None:
-            self._child.end()
-            self._child = None
+        child, self._child = self._child, None
+        if child is not None:
+            child.end()
 
 
 class _ChildEnded(Exception):
@@ -210,7 +212,8 @@ class _ForkServer:
     def __init__(self, log: IO[bytes]) -> None:
         self._log = log
         self._home = tempfile.TemporaryDirectory(prefix="antidote-server-")
-        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # A stream, because macOS has no SOCK_SEQPACKET. Each message waits for the answer to the one before.
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with control:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "antidote_ci.sandbox.worker", str(control.fileno())],
@@ -225,13 +228,11 @@ class _ForkServer:
 
     def fork(self, requests: int, replies: int) -> int:
         """Start a child that reads `requests` and writes `replies`. Returns its process id."""
-        socket.send_fds(self._control, [b"fork"], [requests, replies, self._log.fileno()])
-        return self._receive_number()
+        return self._ask(b"fork", [requests, replies, self._log.fileno()])
 
     def wait(self, process: int) -> int:
         """Wait for the end of a child and return its exit code; negative for a signal."""
-        self._control.send(str(process).encode())
-        return self._receive_number()
+        return self._ask(str(process).encode(), [])
 
     def close(self) -> None:
         self._control.close()
@@ -242,12 +243,16 @@ class _ForkServer:
             self._process.wait()
         self._home.cleanup()
 
-    def _receive_number(self) -> int:
+    def _ask(self, message: bytes, descriptors: Sequence[int]) -> int:
         try:
-            message = self._control.recv(64)
+            if descriptors:
+                socket.send_fds(self._control, [message], descriptors)
+            else:
+                self._control.sendall(message)
+            answer = self._control.recv(64)
         except ConnectionError:
-            message = b""
-        if not message:
+            answer = b""
+        if not answer:
             code = self._process.wait()
             raise _ChildEnded(
                 errors.InfrastructureError(
@@ -256,7 +261,7 @@ class _ForkServer:
                     hint=f"read {self._log.name}; reinstall antidote-ci if a package is missing",
                 )
             )
-        return int(message)
+        return int(answer)
 
 
 class _Child:
@@ -265,36 +270,47 @@ class _Child:
     def __init__(self, server: _ForkServer, inputs: _Inputs, links: Path, log: Path) -> None:
         self.inputs = inputs
         self._server, self._log = server, log
-        self._home = tempfile.TemporaryDirectory(prefix="antidote-child-")
-        self._links = tempfile.TemporaryDirectory(dir=links)
+        self._buffer = bytearray()
+        self._ended = False
+        self.busy = False
+        """The reply to the last request has not been read, because an exception left `call` before."""
+        with ExitStack() as resources:
+            home = resources.enter_context(tempfile.TemporaryDirectory(prefix="antidote-child-"))
+            readable = self._link_inputs(Path(resources.enter_context(tempfile.TemporaryDirectory(dir=links))))
+            for output in inputs.outputs:
+                output.mkdir(parents=True, exist_ok=True)
+            requests, self._requests = os.pipe()
+            resources.callback(os.close, self._requests)
+            self._replies, replies = os.pipe()
+            resources.callback(os.close, self._replies)
+            os.set_blocking(self._requests, False)  # a child that does not read must not hold the parent
+            try:
+                self.process = server.fork(requests, replies)
+            finally:
+                os.close(requests)
+                os.close(replies)
+            resources.callback(self._kill)
+            confinement = {
+                "home": home,
+                "readable": list(map(str, readable)),
+                "writable": [home, *(str(path.absolute()) for path in inputs.outputs)],
+            }
+            self._send(confinement, START_LIMITS)
+            self.protections = self._receive(START_LIMITS, 0).protections or []
+            self._resources = resources.pop_all()
+
+    def _link_inputs(self, folder: Path) -> list[Path]:
+        """Link the inputs into `folder`. Returns the files and folders that the child may read."""
         self._replaced: dict[Path, Path] = {}
-        readable: list[Path] = [Path(self._links.name)]
-        for number, (path, states) in enumerate(inputs.states):
+        readable = [folder]
+        for number, (path, states) in enumerate(self.inputs.states):
             if path.is_dir():
-                linked = link_checkpoint(path, [state.name for state in states], Path(self._links.name) / str(number))
+                linked = link_checkpoint(path, [state.name for state in states], folder / str(number))
                 self._replaced[path] = linked.folder
                 readable += linked.targets
             else:
                 readable.append(path)
-        for output in inputs.outputs:
-            output.mkdir(parents=True, exist_ok=True)
-        requests, self._requests = os.pipe()
-        self._replies, replies = os.pipe()
-        os.set_blocking(self._requests, False)  # a child that does not read must not hold the parent
-        self.process = server.fork(requests, replies)
-        os.close(requests)
-        os.close(replies)
-        self._buffer = bytearray()
-        confinement = {
-            "home": self._home.name,
-            "readable": list(map(str, readable)),
-            "writable": list(map(str, [self._home.name, *(path.absolute() for path in inputs.outputs)])),
-        }
-        self._send(confinement, START_LIMITS)
-        reply = self._receive(START_LIMITS, 0)
-        if reply.error is not None:
-            raise _ChildEnded(_rebuild_error(reply.error, log))
-        self.protections = reply.protections or []
+        return readable
 
     def call(
         self, function: Callable[..., Result], request: object, on_progress: OnProgress, limits: CallLimits
@@ -304,33 +320,35 @@ class _Child:
         payload = TypeAdapter(type(request)).dump_python(request, mode="python")
         name = f"{function.__module__}:{function.__qualname__}"
         before = _allocated_bytes(self.process)
+        self.busy = True
         self._send({"function": name, "request": _replace_paths(payload, self._replaced)}, limits)
-        while True:
+        reply = self._receive(limits, before)
+        while reply.progress is not None:
+            update = reply.progress
+            on_progress(Progress(_clean_text(update.what), update.done, update.total))
             reply = self._receive(limits, before)
-            if reply.progress is not None:
-                update = reply.progress
-                on_progress(Progress(_clean_text(update.what), update.done, update.total))
-            elif reply.error is not None:
-                raise _rebuild_error(reply.error, self._log)
-            else:
-                try:
-                    result: Result = TypeAdapter(function.__annotations__["return"]).validate_python(reply.result)
-                except ValidationError:
-                    raise _ChildEnded(invalid_reply_error()) from None
-                if not all(self._is_own_path(path) for path in _iterate_values(result, Path)):
-                    raise _ChildEnded(invalid_reply_error())
-                return result
+        self.busy = False
+        if reply.error is not None:
+            raise _rebuild_error(reply.error, self._log)
+        try:
+            result: Result = TypeAdapter(function.__annotations__["return"]).validate_python(reply.result)
+        except ValidationError:
+            raise _ChildEnded(invalid_reply_error()) from None
+        if not all(self._is_own_path(path) for path in _iterate_values(result, Path)):
+            raise _ChildEnded(invalid_reply_error())
+        return result
 
     def end(self) -> None:
         """End the process and remove its folders."""
-        os.close(self._requests)
+        self._resources.close()
+
+    def _kill(self) -> None:
+        if self._ended:
+            return
         with suppress(ProcessLookupError):
             os.kill(self.process, signal.SIGKILL)
         with suppress(_ChildEnded):
             self._server.wait(self.process)
-        os.close(self._replies)
-        self._home.cleanup()
-        self._links.cleanup()
 
     def _send(self, message: object, limits: CallLimits) -> None:
         data = memoryview(json.dumps(message).encode() + b"\n")
@@ -351,7 +369,9 @@ class _Child:
         deadline = time.monotonic() + limits.silence
         poll = select.poll()
         poll.register(self._replies, select.POLLIN)
-        while b"\n" not in self._buffer:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
             if poll.poll(POLL_SECONDS * 1000):
                 data = os.read(self._replies, 1 << 16)
                 if not data:
@@ -363,8 +383,8 @@ class _Child:
                 raise _ChildEnded(_opening_error(f"takes more than {limits.memory >> 20:,} MiB of memory"))
             if time.monotonic() > deadline:
                 raise _ChildEnded(_silence_error(limits, self._log))
-        line, _, rest = self._buffer.partition(b"\n")
-        self._buffer = bytearray(rest)
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
         try:
             return TypeAdapter(Reply).validate_json(line)
         except ValidationError:
@@ -375,6 +395,7 @@ class _Child:
         return ".." not in path.parts and any(path.absolute().is_relative_to(output) for output in outputs)
 
     def _death(self) -> _ChildEnded:
+        self._ended = True  # its number may be that of another process soon
         code = self._server.wait(self.process)
         return _ChildEnded(
             errors.InfrastructureError(
@@ -398,7 +419,7 @@ def _open_log(path: Path) -> IO[bytes]:
     """Empty the log. Raises ConfigurationError for a link, which could lead to a file of another program."""
     try:
         # Not removed and created: its lock marks the output folder as used.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
         raise _log_error(path, str(error.strerror)) from None
     status = os.fstat(descriptor)

@@ -15,7 +15,7 @@ from antidote_ci.model.conversations import (
     single_turn,
     time_limit,
 )
-from antidote_ci.model.generation import GenerationRequest, generate
+from antidote_ci.model.generation import EncodeRequest, encode_conversations
 from antidote_ci.model.loading import load_tokenizer
 from antidote_ci.records import Model
 from antidote_ci.sandbox.client import Sandbox
@@ -123,9 +123,9 @@ def test_valid_templates_render_as_in_transformers(tiny_llama: Path) -> None:
 
 
 def test_sandbox_renders_while_another_thread_reads_its_input(tiny_llama: Path, sandbox: Sandbox) -> None:
-    request = GenerationRequest(Model(tiny_llama), {"all": [single_turn("Hi")]}, {"all": 2})
+    request = EncodeRequest(Model(tiny_llama), [single_turn("Hi")], True)
     started = time.monotonic()
-    assert len(sandbox.call(generate, request, lambda _: None).answers["all"]) == 1
+    assert len(sandbox.call(encode_conversations, request, lambda _: None).rows) == 1
     assert time.monotonic() - started < 30
 
 
