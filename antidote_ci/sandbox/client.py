@@ -9,9 +9,11 @@ pipe. The messages are JSON because parsing a malicious reply may fail but, unli
 process exits when its parent closes the connection, so none outlives its parent.
 """
 
+import functools
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -47,7 +49,17 @@ SECONDS_TO_END = 5
 MAX_REPLY_BYTES = 64 << 20
 MAX_TEXT = 2_000
 """Characters of a progress update or an error message."""
+MAX_COUNT = 1 << 53
+"""The largest number in a progress update."""
 POLL_SECONDS = 0.2
+PROGRESS_SECONDS = 0.05
+"""Shorter pauses between progress updates are not passed on, so that a flood of them does not hold the parent."""
+MAX_PROCESSES, MAX_THREADS = 256, 5_000
+"""Of a child and its forks. One library may start a thread for each processor core."""
+MAX_FILE_BYTES, MAX_OUTPUT_FILE_BYTES = 1 << 30, 1 << 40
+"""The largest file that a child may write, and one with output folders: more than the largest checkpoint has."""
+MIN_FREE_BYTES = 256 << 20
+"""A child ends when it fills the disk of its home folder beyond this."""
 
 
 @dataclass(frozen=True)
@@ -175,14 +187,17 @@ class Sandbox:
         inputs = _list_inputs(request, outputs)
         try:
             child = self._child
-            if child is None or child.busy or child.inputs != inputs:
+            if child is None or child.inputs != inputs or not child.is_idle:
                 self._end_child()
                 child = self._child = _Child(self._server, inputs, self._links, self._log_path)
                 self.protections = child.protections
-            return child.call(function, request, on_progress, limits)
+            result = child.call(function, request, on_progress, limits)
         except _ChildEnded as error:
             self._end_child()
             raise error.explanation from None
+        if outputs:
+            self._end_child()  # it could change the files after the caller has checked them
+        return result
 
     def _check_once(self, model: Model, on_progress: OnProgress) -> None:
         if self._check is None:
@@ -272,10 +287,14 @@ class _Child:
         self._server, self._log = server, log
         self._buffer = bytearray()
         self._ended = False
-        self.busy = False
-        """The reply to the last request has not been read, because an exception left `call` before."""
+        self.is_idle = True
+        """False during a call, and after one that was interrupted: its reply must not answer the next call."""
         with ExitStack() as resources:
-            home = resources.enter_context(tempfile.TemporaryDirectory(prefix="antidote-child-"))
+            self._folder = Path(tempfile.mkdtemp(prefix="antidote-child-"))
+            resources.callback(_remove_tree, self._folder)
+            home = self._folder / "home"
+            home.mkdir(mode=0o700)
+            self._min_free_bytes = min(MIN_FREE_BYTES, shutil.disk_usage(home).free // 2)
             readable = self._link_inputs(Path(resources.enter_context(tempfile.TemporaryDirectory(dir=links))))
             for output in inputs.outputs:
                 output.mkdir(parents=True, exist_ok=True)
@@ -291,11 +310,13 @@ class _Child:
                 os.close(replies)
             resources.callback(self._kill)
             confinement = {
-                "home": home,
+                "home": str(home),
                 "readable": list(map(str, readable)),
-                "writable": [home, *(str(path.absolute()) for path in inputs.outputs)],
+                "writable": list(map(str, [home, *(path.absolute() for path in inputs.outputs)])),
+                "largest_file": MAX_OUTPUT_FILE_BYTES if inputs.outputs else MAX_FILE_BYTES,
             }
             self._send(confinement, START_LIMITS)
+            # The child has not opened an untrusted file yet, so it can be believed.
             self.protections = self._receive(START_LIMITS, 0).protections or []
             self._resources = resources.pop_all()
 
@@ -319,36 +340,49 @@ class _Child:
 
         payload = TypeAdapter(type(request)).dump_python(request, mode="python")
         name = f"{function.__module__}:{function.__qualname__}"
-        before = _allocated_bytes(self.process)
-        self.busy = True
+        before = max(_measure_group(self.process).memory, default=0)
+        self.is_idle = False
+        self._require_no_reply()
         self._send({"function": name, "request": _replace_paths(payload, self._replaced)}, limits)
-        reply = self._receive(limits, before)
-        while reply.progress is not None:
-            update = reply.progress
-            on_progress(Progress(_clean_text(update.what), update.done, update.total))
+        update, shown = None, -PROGRESS_SECONDS
+        while True:
             reply = self._receive(limits, before)
-        self.busy = False
-        if reply.error is not None:
-            raise _rebuild_error(reply.error, self._log)
-        try:
-            result: Result = TypeAdapter(function.__annotations__["return"]).validate_python(reply.result)
-        except ValidationError:
-            raise _ChildEnded(invalid_reply_error()) from None
-        if not all(self._is_own_path(path) for path in _iterate_values(result, Path)):
-            raise _ChildEnded(invalid_reply_error())
-        return result
+            if reply.progress is not None:
+                update = _clean_progress(reply.progress)
+            if update is not None and (reply.progress is None or time.monotonic() - shown >= PROGRESS_SECONDS):
+                on_progress(update)
+                update, shown = None, time.monotonic()
+            if reply.error is not None:
+                self.is_idle = True
+                raise _rebuild_error(reply.error, self._log)
+            if reply.progress is None:
+                try:
+                    result: Result = TypeAdapter(function.__annotations__["return"]).validate_python(reply.result)
+                except ValidationError:
+                    raise _ChildEnded(invalid_reply_error()) from None
+                if not all(self._is_own_path(path) for path in _iterate_values(result, Path)):
+                    raise _ChildEnded(invalid_reply_error())
+                self.is_idle = True
+                return result
 
     def end(self) -> None:
-        """End the process and remove its folders."""
+        """End the process with its forks, and remove its folders."""
         self._resources.close()
 
     def _kill(self) -> None:
         if self._ended:
             return
         with suppress(ProcessLookupError):
-            os.kill(self.process, signal.SIGKILL)
+            os.killpg(self.process, signal.SIGKILL)
         with suppress(_ChildEnded):
             self._server.wait(self.process)
+
+    def _require_no_reply(self) -> None:
+        """Raise when the child has sent more than the replies to earlier calls."""
+        poll = select.poll()
+        poll.register(self._replies, select.POLLIN)
+        if self._buffer or (poll.poll(0) and os.read(self._replies, 1)):
+            raise _ChildEnded(invalid_reply_error())
 
     def _send(self, message: object, limits: CallLimits) -> None:
         data = memoryview(json.dumps(message).encode() + b"\n")
@@ -364,9 +398,9 @@ class _Child:
 
     def _receive(self, limits: CallLimits, allocated_before: int) -> Reply:
         """The next reply of the child."""
-        from pydantic import TypeAdapter, ValidationError
+        from pydantic import ValidationError
 
-        deadline = time.monotonic() + limits.silence
+        deadline, next_watch = time.monotonic() + limits.silence, 0.0
         poll = select.poll()
         poll.register(self._replies, select.POLLIN)
         searched = 0
@@ -379,16 +413,29 @@ class _Child:
                 self._buffer += data
                 if len(self._buffer) > MAX_REPLY_BYTES:
                     raise _ChildEnded(invalid_reply_error())
-            if limits.memory is not None and _allocated_bytes(self.process) - allocated_before > limits.memory:
-                raise _ChildEnded(_opening_error(f"takes more than {limits.memory >> 20:,} MiB of memory"))
+            if time.monotonic() >= next_watch:
+                self._require_moderate_use(limits, allocated_before)
+                next_watch = time.monotonic() + POLL_SECONDS
             if time.monotonic() > deadline:
                 raise _ChildEnded(_silence_error(limits, self._log))
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         try:
-            return TypeAdapter(Reply).validate_json(line)
+            reply: Reply = _reply_adapter().validate_json(line)
         except ValidationError:
             raise _ChildEnded(invalid_reply_error()) from None
+        return reply
+
+    def _require_moderate_use(self, limits: CallLimits, allocated_before: int) -> None:
+        """Raise when the child and its forks exceed a limit of memory, processes, threads or disk space."""
+        group = _measure_group(self.process)
+        allocated = sum(max(0, memory - allocated_before) for memory in group.memory)
+        if limits.memory is not None and allocated > limits.memory:
+            raise _ChildEnded(_opening_error(f"takes more than {limits.memory >> 20:,} MiB of memory"))
+        if len(group.memory) > MAX_PROCESSES or group.threads > MAX_THREADS:
+            raise _ChildEnded(_excess_error(f"started more than {MAX_PROCESSES} processes or {MAX_THREADS:,} threads"))
+        if shutil.disk_usage(self._folder).free < self._min_free_bytes:
+            raise _ChildEnded(_excess_error("filled the disk of its temporary folder"))
 
     def _is_own_path(self, path: Path) -> bool:
         outputs = (output.absolute() for output in self.inputs.outputs)
@@ -470,13 +517,60 @@ def _replace_paths(value: object, replaced: Mapping[Path, Path]) -> object:
     return value
 
 
-def _allocated_bytes(process: int) -> int:
-    """The memory of a process without mapped files; 0 on systems without /proc, and after its end."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:", "VmSwap:")))
+@dataclass(frozen=True)
+class _GroupUse:
+    """What a process group uses: nothing on systems without /proc, and after its end."""
+
+    memory: list[int]
+    """Bytes of each process without mapped files. A fork also counts the pages that it shares with its parent."""
+    threads: int
+
+
+def _measure_group(leader: int) -> _GroupUse:
+    memory, threads = [], 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError):  # it has ended
+            if int((process / "stat").read_bytes().rpartition(b")")[2].split()[2]) != leader:
+                continue
+            status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+            threads += int(status["Threads"])
+            memory.append(
+                sum(int(status.get(name, "0").split()[0]) << 10 for name in ("RssAnon", "RssShmem", "VmSwap"))
+            )
+    return _GroupUse(memory, threads)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder, however deep it is: another program filled it. What cannot be removed stays."""
+    pending = [folder]
+    moved = 0
+    with suppress(OSError):
+        while pending:
+            parent = pending[-1]
+            parent.chmod(0o700)
+            subfolders = []
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        Path(entry).unlink()
+                    elif parent == folder:
+                        subfolders.append(Path(entry))
+                    else:
+                        # Moved up, so that no path and no recursion grows with the depth.
+                        moved += 1
+                        Path(entry).chmod(0o700)
+                        subfolders.append(Path(entry).rename(folder / f"moved-{moved}"))
+            if not subfolders:
+                parent.rmdir()
+                pending.pop()
+            pending += subfolders
+
+
+@functools.cache
+def _reply_adapter() -> Any:  # noqa: ANN401 - TypeAdapter is imported late
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Reply)
 
 
 def _describe_end(code: int) -> str:
@@ -485,6 +579,19 @@ def _describe_end(code: int) -> str:
 
 def _clean_text(text: str) -> str:
     return "".join(character for character in text if character.isprintable())[:MAX_TEXT]
+
+
+def _clean_progress(update: Progress) -> Progress:
+    total = min(max(update.total, 0), MAX_COUNT)
+    return Progress(_clean_text(update.what), min(max(update.done, 0), total), total)
+
+
+def _excess_error(problem: str) -> errors.InfrastructureError:
+    return errors.InfrastructureError(
+        f"the process that runs the model {problem}",
+        cause="the checkpoint may have taken it over to exhaust the machine",
+        hint="do not run this checkpoint unless you trust it",
+    )
 
 
 def _opening_error(problem: str) -> errors.UnsafeCheckpoint:

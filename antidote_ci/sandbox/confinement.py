@@ -24,8 +24,6 @@ CAPABILITY_VERSION = 0x20080522
 CAPABILITIES = 64
 CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x08000000, 0x10000000, 0x40000000
 
-MAX_FILE_BYTES = 1 << 40
-"""The largest file that a child may write: more than the largest checkpoint has."""
 OUT_OF_MEMORY_SCORE = 1000
 """The kernel ends a process with this score first when memory runs out."""
 
@@ -55,6 +53,8 @@ class Confinement:
     writable: Sequence[Path]
     network: bool = False
     """Whether sockets are allowed. Only inference servers need them."""
+    largest_file: int = 1 << 40
+    """Bytes of the largest file that the process may write."""
 
 
 def confine(confinement: Confinement) -> list[str]:
@@ -63,7 +63,7 @@ def confine(confinement: Confinement) -> list[str]:
     Must run while the process has one thread. Raises OSError when the kernel refuses a protection that it has.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (confinement.largest_file, confinement.largest_file))
     if sys.platform != "linux":
         return []
     with suppress(OSError):
@@ -82,14 +82,20 @@ def confine(confinement: Confinement) -> list[str]:
     return protections
 
 
+def refuse_inspection() -> None:
+    """Let no process read or change the memory of this one without the capability to trace any process."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
 def drop_privileges() -> None:
     """Drop all capabilities of this thread and of the programs that it starts, permanently.
 
     Without capabilities root cannot read the private files of other users, nor inspect a process that has any
     capability: https://man7.org/linux/man-pages/man7/capabilities.7.html. Raises OSError when the kernel refuses.
     """
+    refuse_inspection()
     library = ctypes.CDLL(None, use_errno=True)
-    library.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     for number in range(CAPABILITIES):
         library.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)  # fails without privileges, and for unknown numbers
     header, sets = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)()

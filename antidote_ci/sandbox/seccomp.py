@@ -5,6 +5,7 @@ The filter holds for the calling thread and everything that it starts, and canno
 
 import ctypes
 import errno
+import os
 import platform
 import struct
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 
 PR_SET_SECCOMP, MODE_FILTER = 22, 2
 ALLOW, KILL_PROCESS, FAIL = 0x7FFF0000, 0x80000000, 0x00050000
-LOAD, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, JUMP_IF_ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+LOAD, AND, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, JUMP_IF_ANY_BIT, RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 """Instructions of the classic BPF."""
 NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16
 """Offsets in `struct seccomp_data`. The lower half of an argument comes first on both architectures."""
@@ -29,32 +30,52 @@ SOCKETS = {
 }
 """socket, connect, accept, bind, listen, socketpair, accept4."""
 OTHER_PROCESSES = {
-    "x86_64": (101, 310, 311, 440, 434, 438, 424, 312, 298),
-    "aarch64": (117, 270, 271, 440, 434, 438, 424, 272, 241),
+    "x86_64": (101, 310, 311, 440, 434, 438, 424, 312, 298, 448, 274, 141, 251, 142, 144, 314, 256, 279),
+    "aarch64": (117, 270, 271, 440, 434, 438, 424, 272, 241, 448, 100, 140, 30, 118, 119, 274, 238, 239),
 }
 """ptrace, process_vm_readv, process_vm_writev, process_madvise, pidfd_open, pidfd_getfd, pidfd_send_signal, kcmp,
-perf_event_open."""
-SHARED_MEMORY = {"x86_64": (29, 64, 68, 240), "aarch64": (194, 190, 186, 180)}
-"""shmget, semget, msgget, mq_open."""
+perf_event_open, process_mrelease, get_robust_list, setpriority, ioprio_set, sched_setparam, sched_setscheduler,
+sched_setattr, migrate_pages, move_pages."""
+GROUPS = {"x86_64": (109, 112), "aarch64": (154, 157)}
+"""setpgid, setsid. A process that cannot leave its group ends with the group."""
+METADATA = {
+    "x86_64": (
+        *(90, 91, 268, 452, 92, 93, 94, 260, 188, 189, 190, 197, 198, 199, 132, 235, 261, 280),
+        *(253, 294, 254),
+    ),
+    "aarch64": (*(52, 53, 452, 55, 54, 5, 6, 7, 14, 15, 16, 88), *(26, 27)),
+}
+"""chmod, fchmod, fchmodat, fchmodat2, chown, fchown, lchown, fchownat, setxattr, lsetxattr, fsetxattr, removexattr,
+lremovexattr, fremovexattr, utime, utimes, futimesat, utimensat; inotify_init, inotify_init1, inotify_add_watch. They
+work on files that Landlock does not let the process open."""
+SHARED_MEMORY = {
+    "x86_64": (29, 30, 31, 64, 65, 220, 66, 68, 69, 70, 71, 240, 241),
+    "aarch64": (194, 196, 195, 190, 193, 192, 191, 186, 189, 188, 187, 180, 181),
+}
+"""shmget, shmat, shmctl, semget, semop, semtimedop, semctl, msgget, msgsnd, msgrcv, msgctl, mq_open, mq_unlink."""
 LINKS = {"x86_64": (88, 266, 86, 265, 133, 259), "aarch64": (36, 37, 33)}
 """symlink, symlinkat, link, linkat, mknod, mknodat."""
 KERNEL = {
     "x86_64": (
         *(425, 426, 427, 321, 323, 250, 248, 249, 165, 166, 155, 272, 308, 304, 303, 246, 320, 175, 313, 176),
-        *(429, 428, 430, 431, 432, 433, 442, 179, 163, 167, 169, 170, 161, 300),
+        *(429, 428, 430, 431, 432, 433, 442, 179, 443, 163, 167, 169, 170, 161, 300, 103, 76),
     ),
     "aarch64": (
         *(425, 426, 427, 280, 282, 219, 217, 218, 40, 39, 41, 97, 268, 265, 264, 104, 294, 105, 273, 106),
-        *(429, 428, 430, 431, 432, 433, 442, 60, 89, 224, 142, 161, 51, 262),
+        *(429, 428, 430, 431, 432, 433, 442, 60, 443, 89, 224, 142, 161, 51, 262, 116, 45),
     ),
 }
 """io_uring_setup, io_uring_enter, io_uring_register, bpf, userfaultfd, keyctl, add_key, request_key, mount, umount2,
 pivot_root, unshare, setns, open_by_handle_at, name_to_handle_at, kexec_load, kexec_file_load, init_module,
-finit_module, delete_module; move_mount, open_tree, fsopen, fsconfig, fsmount, fspick, mount_setattr, quotactl, acct,
-swapon, reboot, sethostname, chroot, fanotify_init."""
+finit_module, delete_module; move_mount, open_tree, fsopen, fsconfig, fsmount, fspick, mount_setattr, quotactl,
+quotactl_fd, acct, swapon, reboot, sethostname, chroot, fanotify_init, syslog, truncate."""
 CLONE = {"x86_64": 56, "aarch64": 220}
-CLONE3 = 435
-"""Its flags lie in memory that a filter cannot read. Where it does not exist, the C library uses clone."""
+CLONE3, OPENAT2 = 435, 437
+"""Their flags lie in memory that a filter cannot read. Where they do not exist, libraries use clone and openat."""
+OPEN_FLAGS = {"x86_64": ((2, 1), (257, 2)), "aarch64": ((56, 2),)}
+"""open and openat, each with the index of the argument that holds the flags."""
+FIRST_UNKNOWN = 463
+"""The number after those of Linux 6.10. What newer kernels add is not allowed before it has been read."""
 PRLIMIT = {"x86_64": 302, "aarch64": 261}
 
 _Instruction = tuple[int, int, int, int]
@@ -65,7 +86,7 @@ class _Program(ctypes.Structure):
 
 
 def filter_system_calls(*, network: bool) -> bool:
-    """Install the filter; with `network`, sockets and links stay allowed. Needs no_new_privs.
+    """Install the filter; with `network`, what servers need stays allowed. Needs no_new_privs.
 
     Returns False on another architecture than x86-64 and 64-bit ARM, and when the kernel has no filters.
     """
@@ -74,7 +95,7 @@ def filter_system_calls(*, network: bool) -> bool:
         return False
     refused = [*OTHER_PROCESSES[machine], *KERNEL[machine]]
     if not network:
-        refused += [*SOCKETS[machine], *SHARED_MEMORY[machine], *LINKS[machine]]
+        refused += [*SOCKETS[machine], *SHARED_MEMORY[machine], *LINKS[machine], *GROUPS[machine], *METADATA[machine]]
     instructions = b"".join(struct.pack("HBBI", *instruction) for instruction in _build_program(machine, refused))
     buffer = ctypes.create_string_buffer(instructions, len(instructions))
     program = _Program(len(instructions) // 8, ctypes.cast(buffer, ctypes.c_void_p))
@@ -89,11 +110,23 @@ def _build_program(machine: str, refused: Iterable[int]) -> list[_Instruction]:
         (LOAD, 0, 0, NUMBER),
         (JUMP_IF_AT_LEAST, 0, 1, X32_NUMBERS),
         (RETURN, 0, 0, FAIL | errno.EPERM),
-        (JUMP_IF_EQUAL, 0, 1, CLONE3),
+        (JUMP_IF_AT_LEAST, 2, 0, FIRST_UNKNOWN),
+        (JUMP_IF_EQUAL, 1, 0, CLONE3),
+        (JUMP_IF_EQUAL, 0, 1, OPENAT2),
         (RETURN, 0, 0, FAIL | errno.ENOSYS),
     ]
     for number in refused:
         program += [(JUMP_IF_EQUAL, 0, 1, number), (RETURN, 0, 0, FAIL | errno.EPERM)]
+    # The first versions of Landlock let a process empty a file that it may only read.
+    for number, argument in OPEN_FLAGS[machine]:
+        program += [
+            (JUMP_IF_EQUAL, 0, 5, number),
+            (LOAD, 0, 0, FIRST_ARGUMENT + 8 * argument),
+            (AND, 0, 0, os.O_TRUNC | os.O_ACCMODE),
+            (JUMP_IF_EQUAL, 0, 1, os.O_TRUNC),
+            (RETURN, 0, 0, FAIL | errno.EPERM),
+            (RETURN, 0, 0, ALLOW),
+        ]
     # Threads stay allowed, new namespaces do not.
     program += [
         (JUMP_IF_EQUAL, 0, 4, CLONE[machine]),

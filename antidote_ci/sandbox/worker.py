@@ -6,10 +6,12 @@ import importlib
 import json
 import os
 import queue
+import signal
 import socket
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import IO, Any
@@ -17,30 +19,53 @@ from typing import IO, Any
 from antidote_ci.checkpoint.files import allow_link_targets
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.records import OnProgress, Progress
-from antidote_ci.sandbox.confinement import Confinement, confine
+from antidote_ci.sandbox.confinement import Confinement, confine, refuse_inspection
 
 PACKAGE = "antidote_ci."
+SECONDS_TO_EXIT = 1.0
+"""For a child that has closed its pipe. It then exits with a code that says why."""
 
 
 def serve_forks(control_descriptor: int) -> None:
-    """Fork a child for each message with three file descriptors, and wait for one for each message with its number."""
+    """Fork a child for each message with three file descriptors, and end one for each message with its number.
+
+    Each child leads a process group, which the seccomp filter does not let its own forks leave.
+    """
+    refuse_inspection()
     _import_libraries()
+    children: set[int] = set()
     with socket.socket(fileno=control_descriptor) as control:
         while True:
             message, descriptors, _, _ = socket.recv_fds(control, 64, 3)
             if not message:
-                return
+                break
             if descriptors:
                 process = os.fork()
                 if process == 0:
                     control.close()
+                    os.setpgid(0, 0)
                     _run_child(*descriptors)
+                os.setpgid(process, process)
+                children.add(process)
                 for descriptor in descriptors:
                     os.close(descriptor)
                 control.send(str(process).encode())
             else:
-                _, status = os.waitpid(int(message), 0)
-                control.send(str(os.waitstatus_to_exitcode(status)).encode())
+                process = int(message)
+                children.remove(process)
+                control.send(str(_end_group(process)).encode())
+    for process in children:
+        _end_group(process)
+
+
+def _end_group(leader: int) -> int:
+    """Kill a child and its forks. Returns its exit code, negative for a signal."""
+    until = time.monotonic() + SECONDS_TO_EXIT
+    while os.waitid(os.P_PID, leader, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None and time.monotonic() < until:
+        time.sleep(0.005)
+    os.killpg(leader, signal.SIGKILL)  # its number stays in use until the child is waited for
+    _, status = os.waitpid(leader, 0)
+    return os.waitstatus_to_exitcode(status)
 
 
 def _import_libraries() -> None:
@@ -76,7 +101,7 @@ def serve_requests(replies_descriptor: int) -> None:
     tempfile.tempdir = None  # it may have been looked up before the fork
     readable, writable = (list(map(Path, setup[name])) for name in ("readable", "writable"))
     allow_link_targets(readable)
-    protections = confine(Confinement(readable, writable))
+    protections = confine(Confinement(readable, writable, largest_file=setup["largest_file"]))
     requests: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     with os.fdopen(replies_descriptor, "wb") as replies:
