@@ -82,6 +82,12 @@ def confine(confinement: Confinement) -> list[str]:
     return protections
 
 
+def missing_protections(protections: Iterable[str]) -> list[str]:
+    """The protections of which a process cannot lack one without being able to open other files and sockets."""
+    names = {name.split()[0] for name in protections}
+    return [name for name in ("Landlock", "seccomp") if name not in names]
+
+
 def drop_privileges() -> None:
     """Drop all capabilities of this thread and of the programs that it starts, permanently.
 
