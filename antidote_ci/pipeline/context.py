@@ -88,4 +88,5 @@ def start_report(context: RunContext, before: Evaluation, prompts: list[PromptSe
         seconds=context.console.seconds,
         licence=context.reported_model.licence,
         calibrations=list(context.evaluator.calibrations.values()),
+        protections=context.sandbox.protections,
     )

@@ -60,6 +60,7 @@ def run_rows(report: Report) -> list[tuple[str, str]]:
         ("Environment", _describe_environment(plan)),
         ("Versions", versions or "not recorded"),
         ("Chat template", template),
+        ("Sandbox", ", ".join(report.protections) or "not recorded"),
         ("Answers per prompt", answers),
         ("Confidence", f"{format_confidence(report.evaluations)} for each bound"),
         ("Task", describe_task_match(report) or "none"),

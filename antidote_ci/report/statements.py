@@ -13,6 +13,7 @@ from antidote_ci.report.text import (
     format_percent,
     format_points,
 )
+from antidote_ci.sandbox.confinement import missing_protections
 
 VERDICTS = {
     "pass": "Passes",
@@ -194,6 +195,12 @@ def _measurement_limits(report: Report) -> list[str]:
         limits.append(
             "A server generated the answers with its own chat template, precision and batching. The same weights may "
             "answer differently elsewhere."
+        )
+    missing = missing_protections(report.protections)
+    if report.protections and missing:
+        limits.append(
+            f"The model ran without {' and '.join(missing)}, so code in its files could have read other files of the "
+            "user, and reached the network."
         )
     return limits
 
