@@ -20,7 +20,7 @@ import pytest
 from antidote_ci import environment
 from loopback_hub import LoopbackHub
 from tests import secret_search
-from tests.service.service_process import HEADER, SECRET, payload
+from tests.service.service_process import payload
 
 ROOT = Path(__file__).parents[1]
 LINUX = sys.platform == "linux"
@@ -30,6 +30,7 @@ SECRETS = {
     "HF_WRITE_TOKEN": "hf_PlantedWriteTokenOfTheTests",
     "ANTIDOTE_JUDGE_KEY": "planted-judge-key-of-the-tests",
 }
+WEBHOOK_SECRET = "planted-webhook-secret-of-the-tests"
 SECONDS = 90
 LIMITS = "[gate]\nover_refusal = 0.3\ndegenerate_rise = 0.2\nutility_drop = 0.3\n"
 
@@ -211,7 +212,7 @@ def attackers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     user = os.getuid() if request.param == "own" else pwd.getpwnam(request.param).pw_uid
     folder = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())  # noqa: S607
     secrets = folder / "secrets"
-    secrets.write_text("\n".join([*SECRETS.values(), SECRET, "DECOY=decoy"]))
+    secrets.write_text("\n".join([*SECRETS.values(), WEBHOOK_SECRET, "DECOY=decoy"]))
     write_interpreter(folder, secrets)
     shutil.chown(folder, user, user)
     probe = [sys.executable, "-c", "import antidote_ci"]
@@ -280,13 +281,14 @@ def test_no_secret_is_found_while_the_service_runs(attackers: Attackers, trained
         service = attackers.start(
             [sys.executable, "-m", "antidote_ci", "serve", f"--repository={MODEL}", f"--policy={policy}", "--port=0"],
             **hub.environment,
-            ANTIDOTE_WEBHOOK_SECRET=SECRET,
+            ANTIDOTE_WEBHOOK_SECRET=WEBHOOK_SECRET,
         )
         try:
             wait_for(lambda: "listening on" in attackers.log, attackers)
             address = attackers.log.partition("listening on ")[2].split()[0]
             with attackers.searching():
-                sent = httpx2.post(f"{address}/webhook", content=payload(head, MODEL), headers=HEADER, timeout=30)
+                headers = {"X-Webhook-Secret": WEBHOOK_SECRET}
+                sent = httpx2.post(f"{address}/webhook", content=payload(head, MODEL), headers=headers, timeout=30)
                 assert sent.is_success, sent.text
                 wait_for(lambda: re.search(rf"{head[:12]}: (pass|fail|error)", attackers.log) is not None, attackers)
             assert f"{MODEL} at {head[:12]}: pass" in attackers.log

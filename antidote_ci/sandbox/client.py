@@ -157,7 +157,7 @@ class Sandbox:
             log = resources.enter_context(_open_log(self._log_path))
             folder = tempfile.TemporaryDirectory(prefix=".work-sandbox-", dir=self._log_path.parent.absolute())
             self._links = Path(resources.enter_context(folder))
-            self._server = _ForkServer(log)
+            self._server = _ForkServer(log, self._log_path)
             resources.callback(self._server.close)
             resources.callback(self._end_child)
             self._resources = resources.pop_all()
@@ -224,8 +224,8 @@ class _ChildEnded(Exception):
 class _ForkServer:
     """The process that forks the children."""
 
-    def __init__(self, log: IO[bytes]) -> None:
-        self._log = log
+    def __init__(self, log: IO[bytes], log_path: Path) -> None:
+        self._log, self._log_path = log, log_path
         self._home = tempfile.TemporaryDirectory(prefix="antidote-server-")
         # A stream, because macOS has no SOCK_SEQPACKET. Each message waits for the answer to the one before.
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -273,7 +273,7 @@ class _ForkServer:
                 errors.InfrastructureError(
                     f"the process that starts the sandbox died ({_describe_end(code)})",
                     cause="its log has the details",
-                    hint=f"read {self._log.name}; reinstall antidote-ci if a package is missing",
+                    hint=f"read {self._log_path}; reinstall antidote-ci if a package is missing",
                 )
             )
         return int(answer)
