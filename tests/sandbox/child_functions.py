@@ -18,6 +18,13 @@ from antidote_ci.records import Model, OnProgress, Progress
 
 ROOT = Path(__file__).parents[2]
 MODULE = "antidote_ci.child_functions"
+WITHOUT_TRANSFORMERS = """
+from types import ModuleType
+sys.modules["transformers"] = module = ModuleType("transformers")
+module.AutoModelForCausalLM = module.AutoTokenizer = module.PreTrainedModel = None
+import tests.sandbox.child_functions
+"""
+"""Most tests load no model, and importing transformers takes seconds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +43,7 @@ class RawReply:
 
     text: str
     repeat: int = 1
-    then: Literal["wait", "exit"] = "wait"
+    then: Literal["wait", "exit", "close"] = "wait"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +110,8 @@ def write_raw(request: RawReply, _on_progress: OnProgress) -> list[str]:
             data = data[os.write(replies, data) :]
     if request.then == "exit":
         os._exit(7)
+    if request.then == "close":
+        os.close(replies)
     time.sleep(600)
     return []
 
@@ -140,7 +149,7 @@ for _function in (
 sys.modules[MODULE] = sys.modules[__name__]
 
 
-def write_interpreter(folder: Path, code: str = "import tests.sandbox.child_functions\n") -> Path:
+def write_interpreter(folder: Path, code: str = WITHOUT_TRANSFORMERS) -> Path:
     """Write an interpreter that runs `code` before anything else."""
     folder.mkdir(parents=True)
     (folder / "sitecustomize.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{code}")

@@ -57,6 +57,13 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         yield running
 
 
+@pytest.fixture
+def light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for the log of a sandbox that starts fast."""
+    monkeypatch.setattr(sys, "executable", str(child_functions.write_interpreter(tmp_path / "code")))
+    return folder_of(tmp_path / "out")
+
+
 def process_of(sandbox: Sandbox) -> int:
     """The process id of the present child."""
     assert sandbox._child is not None
@@ -236,6 +243,7 @@ INVALID = "sent an invalid reply"
         (RawReply("[" * 100_000 + "\n"), INVALID),
         (RawReply("x" * (1 << 20), repeat=65), INVALID),
         (RawReply('{"result": ["a"', then="exit"), r"died \(exit 7\)"),
+        (RawReply("", then="close"), r"died \(killed\)"),
         (RawReply(""), "made no progress for 2 s"),
         (RawReply('{"result": ["a"'), "made no progress for 2 s"),
     ],
@@ -295,12 +303,9 @@ def test_memory_beyond_the_limit_is_refused(own: Sandbox) -> None:
         own.call(child_functions.allocate, Named(str(300 << 20)), ignore, limits=limits)
 
 
-def test_each_model_is_checked_once_before_other_functions_open_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "executable", str(child_functions.write_interpreter(tmp_path / "code")))
+def test_each_model_is_checked_once_before_other_functions_open_it(light: Path, tmp_path: Path) -> None:
     models = [Model(folder_of(tmp_path / name, config="{}")) for name in ("one", "two")]
-    log = tmp_path / "child.log"
+    log = light / "child.log"
 
     def checked() -> list[str]:
         return [line for line in log.read_text().splitlines() if line.startswith("checked")]
@@ -332,35 +337,48 @@ def test_killed_child_raises_infrastructure_error_and_is_replaced(own: Sandbox) 
     assert not is_running(process)
 
 
-def test_processes_and_folders_end_with_the_context(tmp_path: Path, tiny_llama: Path) -> None:
-    with Sandbox(tmp_path / "child.log") as running:
-        running.call(encode_conversations, encode_request(tiny_llama), ignore)
+def test_processes_and_folders_end_with_the_context(light: Path) -> None:
+    with Sandbox(light / "child.log") as running:
+        variables = running.call(child_functions.list_variables, NOTHING, ignore)
         child, server = process_of(running), running._server._process.pid
-        homes = [Path(running._server._home.name)]
-        assert len(list(tmp_path.iterdir())) == 2
+        homes = [Path(variables["HOME"]), Path(running._server._home.name)]
+        assert all(home.is_dir() for home in homes)
+        assert len(list(light.iterdir())) == 2
     assert not is_running(child)
     assert not is_running(server)
-    assert [path.name for path in tmp_path.iterdir()] == ["child.log"]
+    assert [path.name for path in light.iterdir()] == ["child.log"]
     assert not any(home.exists() for home in homes)
+
+
+def test_killed_server_is_one_error(light: Path) -> None:
+    with Sandbox(light / "child.log") as running:
+        child = running.call(child_functions.get_process, NOTHING, ignore)
+        os.kill(running._server._process.pid, signal.SIGKILL)
+        with pytest.raises(InfrastructureError, match=r"that starts the sandbox died \(killed\)"):
+            running.call(child_functions.get_process, Named("", light), ignore)
+    wait_for_end(child)
+    assert [path.name for path in light.iterdir()] == ["child.log"]
 
 
 PARENT = """
 import sys, time
 from pathlib import Path
-from antidote_ci.model.conversations import single_turn
-from antidote_ci.model.generation import EncodeRequest, encode_conversations
-from antidote_ci.records import Model
 from antidote_ci.sandbox.client import Sandbox
+from tests.sandbox import child_functions
+sys.executable = sys.argv[2]
 with Sandbox(Path(sys.argv[1])) as sandbox:
-    request = EncodeRequest(Model(Path(sys.argv[2])), [single_turn("Hi")], True)
-    sandbox.call(encode_conversations, request, lambda _: None)
+    sandbox.call(child_functions.get_process, child_functions.Named(""), lambda _: None)
     print(sandbox._child.process, sandbox._server._process.pid, flush=True)
+    if sys.argv[3] == "busy":
+        sandbox.call(child_functions.write_raw, child_functions.RawReply(""), lambda _: None)
     time.sleep(600)
 """
 
 
-def test_processes_end_with_their_parent(tmp_path: Path, tiny_llama: Path) -> None:
-    command = [sys.executable, "-c", PARENT, str(tmp_path / "child.log"), str(tiny_llama)]
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_processes_end_with_their_parent(tmp_path: Path, state: str) -> None:
+    interpreter = child_functions.write_interpreter(tmp_path / "code")
+    command = [sys.executable, "-c", PARENT, str(tmp_path / "child.log"), str(interpreter), state]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child, server = map(int, parent.stdout.readline().split())
