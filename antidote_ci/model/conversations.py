@@ -79,7 +79,7 @@ def render_template(
     """Each chat in the tokenizer's template, rendered in a fork with limits.
 
     Raises ConfigurationError when the template raises; UnsafeCheckpoint when it exceeds a limit, reads attributes of
-    Python objects or treats some texts differently from others. The errors do not quote the template.
+    Python objects or treats some prompts differently from others. The errors do not quote the template.
     """
 
     def render_all() -> list[str]:
@@ -119,7 +119,7 @@ def _render_limited(tokenizer: Tokenizer, work: Callable[[], object], limit: int
         match error.kind:
             case TextDecides.__name__:
                 raise UnsafeCheckpoint(
-                    f"the chat template of {model} treats some texts differently from others",
+                    f"the chat template of {model} treats some prompts differently from others",
                     cause="the measured prompts could get another prompt than the same model's users",
                     hint=f"{HINT}: it may strip a message, and must not test, cut or change its words",
                 ) from error

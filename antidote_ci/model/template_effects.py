@@ -79,7 +79,7 @@ def _find_leading_text(before: str, further: str, answer: str, question: str) ->
 
 def _describe_change(plain: str, text: str) -> TemplateEffect:
     if text == plain:
-        return "none"
+        return "no effect"
     start, end = _count_shared(plain, text), _count_shared(reversed(plain), reversed(text))
     lines = iter(text.splitlines())
     # `in` consumes the iterator, so this asks whether all lines are there in the same order.

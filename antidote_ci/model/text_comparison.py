@@ -114,7 +114,7 @@ def find_outline(render: Render, chat: Chat, measured: Sequence[str]) -> Outline
         return LEADING + cores[-1] + TRAILING
 
     outline = _parse_outline(_render_placeholders(render, _replace_nonblank(chat, mark)), cores)
-    for write in (_write_word, _write_sentence, _write_lines, _write_essay, _write_variant, _write_variant):
+    for write in WRITERS:
         placeholders = _replace_nonblank(chat, partial(_write, write, words, measured))
         if fill(outline, _list_contents(placeholders)) != _render_placeholders(render, placeholders):
             raise TextDecides
@@ -215,10 +215,18 @@ def _write_word(_words: Sequence[str], _measured: Sequence[str]) -> str:
     return _invent_word(1, 6)
 
 
+def _write_number(_words: Sequence[str], _measured: Sequence[str]) -> str:
+    return "".join(_random.choices(string.digits + "+-=/., ", k=_random.randint(2, 12))) + _random.choice(string.digits)
+
+
+def _write_question(words: Sequence[str], measured: Sequence[str]) -> str:
+    return _write_sentence(words, measured)[:-1] + "?"
+
+
 def _write_sentence(words: Sequence[str], _measured: Sequence[str]) -> str:
     chosen = [*_random.choices(words, k=_random.randint(5, 20)), _invent_word(3, 9)]
     _random.shuffle(chosen)
-    return " ".join(chosen).capitalize() + _random.choice(("?", ".", "!", ""))
+    return " ".join(chosen).capitalize() + _random.choice(".!")
 
 
 def _write_lines(words: Sequence[str], measured: Sequence[str]) -> str:
@@ -230,7 +238,7 @@ def _write_lines(words: Sequence[str], measured: Sequence[str]) -> str:
 
 
 def _write_essay(words: Sequence[str], measured: Sequence[str]) -> str:
-    return "\n\n".join(_write_lines(words, measured) for _ in range(_random.randint(6, 12)))
+    return "\n\n".join(_write_lines(words, measured) for _ in range(_random.randint(12, 24)))
 
 
 def _write_variant(words: Sequence[str], measured: Sequence[str]) -> str:
@@ -240,3 +248,9 @@ def _write_variant(words: Sequence[str], measured: Sequence[str]) -> str:
     pieces = re.split(r"(\s+)", _random.choice(measured).strip())
     pieces[2 * _random.randrange((len(pieces) + 1) // 2)] = _invent_word(3, 9)
     return "".join(pieces)
+
+
+WRITERS: tuple[Write, ...] = (
+    *(_write_word, _write_number, _write_question, _write_sentence, _write_lines, _write_essay),
+    *(_write_variant, _write_variant, _write_variant),
+)

@@ -82,7 +82,7 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-TemplateEffect = Literal["none", "adds text", "replaces the default", "changes other text", "raises an error"]
+TemplateEffect = Literal["no effect", "adds text", "replaces the default", "changes other text", "raises an error"]
 """What an addition to a conversation does to the rest of its text."""
 
 

@@ -241,6 +241,7 @@ def test_a_verdict_for_degenerate_answers_gives_their_share() -> None:
         (SERVED, "A server generated the answers"),
         (SERVED, "3 answers per prompt sampled at temperature 1"),
         (TWO_JUDGES, "a plain one was used"),
+        (TWO_JUDGES, "changes its own text for tools and for further turns. The prompts had none of these"),
         (TWO_JUDGES, "by qwen3guard and refusal"),
         (TWO_JUDGES, "not a harmful score"),
         (CALIBRATED_REPAIR, "answers of other models"),
@@ -256,6 +257,7 @@ def test_limitations_that_do_not_apply_are_not_listed() -> None:
     for text in (
         "stopped early",
         "plain one",
+        "changes its own text",
         "server",
         "non-refusal",
         "not calibrated",
