@@ -178,7 +178,10 @@ class _DateFlow:
             case nodes.Dict():
                 self.refuse_dated("a key", *(pair.key for pair in node.items))
                 return self.any_dated([pair.value for pair in node.items])
-            case _:  # comparisons, arithmetic, slices and all the rest
+            case nodes.Compare():
+                self.refuse_dated("a comparison", *node.iter_child_nodes())
+                return False
+            case _:  # arithmetic, slices and all the rest
                 self.refuse_dated("a computation", *node.iter_child_nodes())
                 return False
 
@@ -218,6 +221,8 @@ class _DateFlow:
             case nodes.Getattr(node=value, attr=method) if method in PLAIN_METHODS and not any(arguments):
                 return self.is_dated(value)
         self.refuse_dated("an argument", *arguments)
+        if isinstance(node.node, nodes.Getattr) and self.is_dated(node.node.node):
+            raise DateDecides("in a method")
         return self.is_dated(node.node)
 
     def bind_arguments(self, macro: nodes.Macro, call: nodes.Call) -> None:

@@ -238,7 +238,7 @@ def test_template_in_which_the_date_decides_is_refused(template: str, tiny_llama
 def test_date_in_any_place_is_checked(place: str, tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
     name = PLACES[place](folder, DATE_DECIDES[0])
-    with pytest.raises(UnsafeCheckpoint, match="uses the date in a computation") as refusal:
+    with pytest.raises(UnsafeCheckpoint, match="uses the date in a comparison") as refusal:
         read_layout(folder)
     assert refusal.value.what.startswith(name)
 

@@ -73,7 +73,8 @@ DATED = (
     _dated(
         "date-from-a-macro",
         "the same with a macro that writes the date",
-        f"{{% macro day() %}}{{{{ caller() }}}}{{% endmacro %}}{{% set text %}}{{% call day() %}}{{{{ {TODAY} }}}}{{% endcall %}}{{% endset %}}{{% if text != '2024-07-26' %}}{HARM}{{% endif %}}",
+        f"{{% macro day() %}}{{{{ caller() }}}}{{% endmacro %}}{{% set text %}}{{% call day() %}}{{{{ {TODAY} }}}}"
+        f"{{% endcall %}}{{% endset %}}{{% if text != '2024-07-26' %}}{HARM}{{% endif %}}",
     ),
     _dated(
         "date-as-an-index",
@@ -83,12 +84,13 @@ DATED = (
     _dated(
         "date-in-a-filter",
         "a filter leaves out the text of the measured date",
-        f"{{{{ [{TODAY}, '2024-07-26'] | unique | reject('equalto', '2024-07-26') | map('replace', '-', '{HARM}') | join }}}}",
+        f"{{{{ [{TODAY}] | reject('equalto', '2024-07-26') | map('replace', '-', '{HARM}') | join }}}}",
     ),
     _dated(
         "date-in-a-loop",
         "a loop that compares the date with an earlier value",
-        f"{{% for day in ['2024-07-26', ''] %}}{{% if loop.changed(day or {TODAY}) and loop.last %}}{HARM}{{% endif %}}{{% endfor %}}",
+        f"{{% for day in ['2024-07-26', ''] %}}{{% if loop.changed(day or {TODAY}) and loop.last %}}{HARM}"
+        "{% endif %}{% endfor %}",
     ),
     _dated(
         "date-under-another-name",

@@ -291,8 +291,17 @@ def test_provenance_names_judge_commit_prompts_and_generator() -> None:
     assert rows["Environment"] == "unknown: a server generated the answers"
     assert rows["Generator"] == "http://127.0.0.1:8000/v1"
     assert rows["Source"] == "http://127.0.0.1:8000/v1 served-model, a served model; its weights were not read"
+    assert rows["Prompting"] == "one user message; what the chat template adds to it was not examined"
     assert rows["Task"] == "match of the last number"
     assert rows["Over-refusal"] == "judged by qwen3guard"
+
+
+def test_provenance_says_what_the_chat_template_adds() -> None:
+    assert dict(origins.run_rows(STOPPED_PASS))["Prompting"] == (
+        "one user message; the chat template adds 108 characters before it and prints the date, which was fixed. "
+        "A system message: replaces the default. Tools: adds text. Further turns: adds text. "
+        "Generation prompt: adds text."
+    )
 
 
 @pytest.mark.parametrize(
