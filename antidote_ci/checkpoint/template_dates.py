@@ -179,7 +179,7 @@ class _DateFlow:
                 self.refuse_dated("a key", *(pair.key for pair in node.items))
                 return self.any_dated([pair.value for pair in node.items])
             case nodes.Compare():
-                self.refuse_dated("a comparison", *node.iter_child_nodes())
+                self.refuse_dated("a comparison", node.expr, *(operand.expr for operand in node.ops))
                 return False
             case _:  # arithmetic, slices and all the rest
                 self.refuse_dated("a computation", *node.iter_child_nodes())
