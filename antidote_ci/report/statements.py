@@ -191,6 +191,18 @@ def _measurement_limits(report: Report) -> list[str]:
         )
     if before.plan.plain_template:
         limits.append("The model has no chat template, so a plain one was used. With its own it may answer otherwise.")
+    if effects := before.plan.template:
+        additions = {
+            "a system message": effects.system_message,
+            "tools": effects.tools,
+            "further turns": effects.further_turns,
+        }
+        changing = [name for name, effect in additions.items() if effect == "changes other text"]
+        if changing:
+            limits.append(
+                f"The chat template changes its own text for {' and for '.join(changing)}. The prompts had none of "
+                "these, so conversations that have them were not evaluated."
+            )
     if before.plan.generator != "transformers":
         limits.append(
             "A server generated the answers with its own chat template, precision and batching. The same weights may "

@@ -29,7 +29,7 @@ FIXTURES = (
 OWNER = "stranger"
 FINE_TUNED = "2025-06-15T12:00:00.000Z"
 PROCESSES = 2
-SECONDS = 300
+SECONDS = 600
 """Timeout for all commands of one process."""
 
 

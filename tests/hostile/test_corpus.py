@@ -12,9 +12,11 @@ import pytest
 
 from antidote_ci.checkpoint.files import is_allowed_file, is_pickled
 from loopback_hub import LoopbackHub
+from tests.chat_templates import PUBLISHED
 from tests.hostile.corpus import FIXTURES, OWNER, Stage, write_stage
 from tests.hostile.document import DOCUMENT, row
 from tests.hostile.fixture import Fixture
+from tests.hostile.templates import written
 from tests.hostile.watched import FRAMEWORKS, Seen
 
 CHILD = ["-P", "-m", "antidote_ci.sandbox.worker"]
@@ -31,6 +33,11 @@ def unchanged(folder: Path) -> None:
 GOOD = (
     *(Fixture(f"good-{start}", "", "", unchanged, "", start=start) for start in ("full", "sharded", "adapter")),
     Fixture("good-but-a-weight", "", "", unchanged, "", own_process=True),
+    *(
+        Fixture(f"good-template-{number}", "", "", written(template), "", own_process=True)
+        for number, template in enumerate(PUBLISHED.values())
+        if "strftime_now" in template
+    ),
 )
 
 
