@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -54,12 +55,40 @@ def write_file(path: Path, content: bytes, mode: int = 0o666) -> None:
 
 def open_regular(path: Path) -> IO[bytes]:
     """Open a regular file for reading. Raises OSError for a link, a folder, a device and a pipe."""
-    # O_NONBLOCK: opening a pipe would wait for its writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    return open_below(path.parent, path.name)
+
+
+def open_below(folder: Path, name: str) -> IO[bytes]:
+    """Like `open_regular`, for a relative path: no folder below `folder` may be a link either."""
+    *folders, file = Path(name).parts
+    parent = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in folders:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            os.close(parent)
+            parent = inner
+        # O_NONBLOCK: opening a pipe would wait for its writer.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+    finally:
+        os.close(parent)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(folder / name))
     return os.fdopen(descriptor, "rb")
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """Open a log for appending. A link, and a file with another name elsewhere, is replaced by a new file."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError:
+        return create_file(path, 0o600)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        return os.fdopen(descriptor, "ab")
+    os.close(descriptor)
+    return create_file(path, 0o600)
 
 
 def open_lock(path: Path) -> int:
@@ -75,10 +104,10 @@ def remove_path(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def require_real_folder(folder: Path, hint: str = OUT_HINT) -> Path:
+def require_real_folder(folder: Path, hint: str = OUT_HINT, mode: int = 0o777) -> Path:
     """Create `folder` if it does not exist; its parent must. Raises ConfigurationError for a link or a file."""
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=mode, exist_ok=True)
     except OSError as error:
         raise _unwritable_error(folder, str(error.strerror), hint) from None
     if folder.is_symlink():
@@ -86,10 +115,15 @@ def require_real_folder(folder: Path, hint: str = OUT_HINT) -> Path:
     return folder
 
 
-def require_no_links(folder: Path, hint: str = OUT_HINT) -> None:
-    """Raise ConfigurationError for a link, a device or a pipe below `folder`. `folder` itself may be a link."""
+def require_no_links(folder: Path, hint: str = OUT_HINT, skipped: Callable[[str], bool] = lambda _: False) -> None:
+    """Raise ConfigurationError for a link, a device or a pipe below `folder`. `folder` itself may be a link.
+
+    `skipped` says which names in `folder` are not looked at.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
+            if skipped(entry.name):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 require_no_links(Path(entry.path), hint)
             elif not entry.is_file(follow_symlinks=False):
