@@ -105,11 +105,8 @@ def remove_path(path: Path) -> None:
 
 
 def require_real_folder(folder: Path, hint: str = OUT_HINT, mode: int = 0o777) -> Path:
-    """Create `folder` if it does not exist; its parent must. Raises ConfigurationError for a link or a file."""
-    try:
-        folder.mkdir(mode=mode, exist_ok=True)
-    except OSError as error:
-        raise _unwritable_error(folder, str(error.strerror), hint) from None
+    """Create `folder` if it does not exist; its parent must. Raises ConfigurationError for a link, and OSError."""
+    folder.mkdir(mode=mode, exist_ok=True)
     if folder.is_symlink():
         raise _link_error(folder, hint)
     return folder

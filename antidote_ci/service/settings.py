@@ -59,9 +59,10 @@ class RunSettings:
         """
         policy = self.policy
         for (section, key), source in list_local_files(policy).items():
-            copies = require_real_folder(self.folder.absolute() / "policy", "use another --folder")
-            copy = require_real_folder(copies / key, "use another --folder") / source.name
+            copy = self.folder.absolute() / "policy" / key / source.name
             try:
+                for below in (copy.parent.parent, copy.parent):
+                    require_real_folder(below, "use another --folder")
                 with source.open("rb") as original, create_file(copy) as file:
                     shutil.copyfileobj(original, file)
             except OSError as error:

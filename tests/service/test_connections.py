@@ -68,7 +68,7 @@ def test_delivery_is_accepted_beside_slow_connections(repository: Repository, ki
             started = time.monotonic()
             answer = repository.deliver(revision, revision)
             assert answer.status_code == 202
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 5  # 0.1 on an idle machine
 
 
 @pytest.mark.parametrize("kind", ["idle", "slow headers", "kept alive"])
