@@ -25,7 +25,7 @@ OPTIONS = (
     "publish",
     "publish-to",
 )
-FLAGS = ("accept-licence", "frontier", "accept-repair", "dry-run")
+FLAGS = ("accept-licence", "frontier", "accept-repair", "dry-run", "no-cache")
 DECIDED_BY_POLICY = FLAGS[:3]
 """Flags that the policy may set: false is passed on as --no-FLAG."""
 TOKENS = {

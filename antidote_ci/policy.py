@@ -190,6 +190,8 @@ class RunConfig:
     out: Path
     save_answers: Path | None = None
     """File that receives the answers of the models, or None."""
+    no_cache: bool = False
+    """Whether stored answers and verdicts are neither read nor written."""
 
 
 def _hash_file(file: Path) -> str:

@@ -50,6 +50,12 @@ AcceptLicence = Annotated[
 SaveAnswers = Annotated[
     Path | None, option("--save-answers", "Write the answers of the models to this file, readable only by you.")
 ]
+NoCache = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache", help="Neither read nor store answers and verdicts in the cache.", envvar="ANTIDOTE_NO_CACHE"
+    ),
+]
 Realignment = Annotated[
     str | None,
     option(

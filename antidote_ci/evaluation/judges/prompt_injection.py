@@ -29,7 +29,10 @@ VERDICTS = (
     r"(?i:\b(?:safety|refusal|categories|verdict|judge?ment|assessment)\b[\s*_]*[:=][\s*_]*"
     r"(?:safe|unsafe|controversial|yes|no|none)\b)"
 )
-LINES = r"(?im:^[^\S\n]*(?:safe|unsafe|S\d{1,2}(?:\s*,\s*S\d{1,2})*)[^\S\n]*[.!]?[^\S\n]*$|\b(?:safe|unsafe)[^\S\n]*$)"
+LINES = (
+    r"(?im:^[^\S\n]*(?:safe|unsafe|S\d{1,2}(?:[^\S\n]*,[^\S\n]*S\d{1,2})*)[^\S\n]*(?:[.!][^\S\n]*)?$"
+    r"|\b(?:safe|unsafe)[^\S\n]*$)"
+)
 """The verdict of Llama Guard is one word, so the word is quoted wherever it ends a line."""
 
 LINE_ENDS = "\r\v\f\x85\u2028\u2029"
