@@ -1,4 +1,4 @@
-"""Folders that a command writes: permissions, disk space, file locks, and files that are not reached through links."""
+"""Paths that a user names, and what a command writes: permissions, space, locks, and files without links."""
 
 import errno
 import fcntl
@@ -15,6 +15,34 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 OUT_HINT = "name another --out"
 UNSUPPORTED_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 """Errors of file systems without locks, such as some mounts of Lustre."""
+
+
+def is_path(text: str) -> bool:
+    """Whether `text` is written as a path: it starts with `./`, `../`, `/` or `~`, or is `.` or `..`.
+
+    Everything else is a name, whether or not a folder of this name exists.
+    """
+    return text in (".", "..") or text.startswith(("./", "../", "/", "~"))
+
+
+def write_as_path(path: Path) -> str:
+    """`path` in a form for which `is_path` is true."""
+    return str(path) if is_path(str(path)) else f"./{path}"
+
+
+def is_folder(text: str) -> bool:
+    """Whether a folder has this path, relative to the working directory. `~` has no special meaning."""
+    return os.path.isdir(text)  # noqa: PTH112 - Path.is_dir raises for a long name
+
+
+def find_folder(path: str) -> Path | None:
+    """The folder at a path that a user wrote, absolute and without `~`, or None if there is none."""
+    try:
+        folder = Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):
+        # An unknown user after `~`, a loop of links, or characters that no path has.
+        return None
+    return folder if is_folder(str(folder)) else None
 
 
 def require_writable(folder: Path, hint: str = OUT_HINT) -> None:

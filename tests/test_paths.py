@@ -14,7 +14,7 @@ import pytest
 
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.model.store import JsonCache
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.paths import create_file, open_below, require_space
 from antidote_ci.pipeline import evaluator, output
 from antidote_ci.policy import Command, Policy, RepairSection, RunConfig
@@ -197,8 +197,8 @@ def test_only_regular_files_below_a_folder_are_read(tmp_path: Path) -> None:
 
 
 def test_entries_of_the_answer_cache_are_not_reached_through_links(tmp_path: Path) -> None:
-    cache, elsewhere = JsonCache(tmp_path / "answers"), JsonCache(tmp_path / "elsewhere")
-    first, second = (JsonCache.key(number) for number in range(2))
+    cache, elsewhere = AnswerStore(tmp_path / "answers"), AnswerStore(tmp_path / "elsewhere")
+    first, second = (AnswerStore.key(number) for number in range(2))
     for key in (first, second):
         elsewhere.put(key, "poisoned")
     (tmp_path / "answers" / first[:2]).mkdir(parents=True)

@@ -93,7 +93,7 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            help="ORG/NAME on the Hub, a local folder, or a server: http://HOST:PORT/v1, or http://HOST:PORT/v1#NAME.",
+            help="ORG/NAME on the Hub, a local folder as a path (./FOLDER), or a server: http://HOST:PORT/v1[#NAME].",
             metavar="MODEL",
         ),
     ],

@@ -12,7 +12,9 @@ from antidote_ci.records import COMMIT, SHA256
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
-NAME = re.compile(r"[\w.-]{1,96}(?:/[\w.-]{1,96})?", re.ASCII)
+_PART = r"\w(?:[\w.-]{0,94}\w)?"
+NAME = re.compile(rf"(?!.*(?:--|\.\.)){_PART}(?:/{_PART})?(?<!\.git)", re.ASCII)
+"""Names of repositories as the Hub allows them. Old repositories have no organisation: `gpt2`."""
 MAX_FILES = 2_000
 """More files than the shards of any model that can be loaded here."""
 MAX_FILE_BYTES = 1 << 50

@@ -59,7 +59,7 @@ def fetch_judges(
         folder, revision = None, None
         download = catalog.resolve_download(spec, settings)
         if download is not None and download.revision is None:
-            folder = Path(download.model).expanduser().resolve()
+            folder = resolve.require_folder(download.model)
         elif download is not None:
             remote = pull.resolve_revision(download.model, download.revision, resolve.pull_access())
             folder, revision = pull.download_snapshot(remote, resolve.pull_access(), on_progress), remote.revision

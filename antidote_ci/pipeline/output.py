@@ -10,9 +10,10 @@ from antidote_ci import report as reports
 from antidote_ci.checkpoint.swap import require_replaceable
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.chat_api import redact_address
-from antidote_ci.hub import pull
 from antidote_ci.paths import (
     create_folder,
+    find_folder,
+    is_path,
     open_lock,
     open_regular,
     remove_path,
@@ -23,7 +24,7 @@ from antidote_ci.paths import (
 )
 from antidote_ci.pipeline import publishing
 from antidote_ci.pipeline.publishing import PreviousRun, PublishTarget
-from antidote_ci.pipeline.resolve import ReportedModel, is_server_address, missing_folder_error
+from antidote_ci.pipeline.resolve import ReportedModel, is_server_address, require_clear_names, require_folder
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import Report, RunVerdict
 from antidote_ci.report import CardLocation
@@ -58,17 +59,18 @@ def require_supported(config: RunConfig, command: Command) -> None:
     """Raise ConfigurationError for a model that cannot be evaluated or an output folder that cannot be used."""
     # The hash is computed now, because files that the policy names may be edited during the run.
     config.policy.sha256()
+    require_clear_names(config)
     if is_server_address(config.model):
         _require_local_weights(config, command)
-    elif pull.is_local(config.model) and not Path(config.model).expanduser().is_dir():
-        raise missing_folder_error(config.model)
+    elif is_path(config.model):
+        require_folder(config.model)
     require_own_output(config.out, OUTPUT_NAMES)
     _require_inputs_outside_output(config, command)
 
 
 def require_publishable(config: RunConfig) -> None:
     """Raise ConfigurationError for a model whose repair cannot be published."""
-    if config.policy.publish.mode != "none" and pull.is_local(config.model):
+    if config.policy.publish.mode != "none" and is_path(config.model):
         raise ConfigurationError(
             f"{config.model} is a local folder, so its repair cannot be published to a repository",
             hint="--publish none, or name the model by its Hub id",
@@ -98,10 +100,10 @@ def _require_inputs_outside_output(config: RunConfig, command: Command) -> None:
     """Raise ConfigurationError if the run would replace its own inputs or weights that it cannot restore."""
     weights = config.out / MODEL_FOLDER
     for model in (config.model, config.policy.repair.reference):
-        if model is None or not pull.is_local(model):
-            continue
-        path = Path(model).expanduser().resolve()
-        if any(path.is_relative_to(folder.resolve()) for folder in (weights, config.out / SCORES_FOLDER)):
+        path = find_folder(model) if model is not None and is_path(model) else None
+        if path is not None and any(
+            path.is_relative_to(folder.resolve()) for folder in (weights, config.out / SCORES_FOLDER)
+        ):
             raise ConfigurationError(
                 f"{model} is inside --out {config.out}, whose content is replaced", hint="name another --out"
             )

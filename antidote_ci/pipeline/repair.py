@@ -112,6 +112,7 @@ def _require_supported(config: RepairConfig) -> None:
             cause="a dose is the share of weights to prune, a number from 0 to 1",
             hint=f"did you mean {dose / 100:g}?" if 1 < dose <= 100 else None,
         )
+    resolve.require_clear_names(config.run)
     output.require_own_output(config.run.out, REPAIR_OUTPUT_NAMES)
 
 
