@@ -12,7 +12,7 @@ from antidote_ci.evaluation import gate
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.saved import AnswerLog
-from antidote_ci.model.tokenizer_check import check_tokenizer
+from antidote_ci.model.checkpoint_check import check_checkpoint
 from antidote_ci.pipeline import evaluator, output, resolve
 from antidote_ci.pipeline.resolve import ReportedModel
 from antidote_ci.policy import RunConfig
@@ -70,7 +70,7 @@ def require_loadable(context: RunContext, model: Model) -> None:
     Raises UnsafeCheckpoint or ConfigurationError. A model behind a server is opened by that server, not here.
     """
     if resolve.resolve_use(context.config) == "run" and context.reported_model.source.kind != "server":
-        context.sandbox.call(check_tokenizer, model, context.console.report)
+        context.sandbox.call(check_checkpoint, model, context.console.report)
 
 
 def start_report(context: RunContext, before: Evaluation, prompts: list[PromptSetRecord]) -> Report:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.model.checkpoint_check import check_checkpoint
 from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest, generate
-from antidote_ci.model.tokenizer_check import check_tokenizer
 from antidote_ci.records import Model, Progress
 from antidote_ci.sandbox.client import INHERITED_VARIABLES, Sandbox, sandbox_environment
 from tests.builders import ignore
@@ -76,7 +76,7 @@ def test_file_that_the_child_cannot_read_is_named(sandbox: Sandbox, tiny_llama: 
     weights.chmod(0o600)
     os.chown(weights, 65534, 65534)
     with pytest.raises(ConfigurationError, match=rf"may not open {weights}") as raised:
-        sandbox.call(check_tokenizer, Model(weights.parent), ignore)
+        sandbox.call(check_checkpoint, Model(weights.parent), ignore)
     assert "chmod" in str(raised.value.hint)
 
 
