@@ -45,6 +45,10 @@ _SCALARS = {
 }
 
 
+class ExpensiveYaml(ValueError):
+    """The front matter is too large, or has anchors, aliases or tags, with which a short text becomes a large value."""
+
+
 @dataclass(frozen=True)
 class CardParts:
     """The parts of a card; joined they give the card. Without metadata the first three are empty."""
@@ -108,8 +112,8 @@ def run_on_card(work: Callable[[], object]) -> Any:  # noqa: ANN401 - JSON
 def parse_front_matter(text: str) -> dict[str, object]:
     """Parse the metadata of a card; empty without metadata.
 
-    Values are those of JSON. Raises ConfigurationError when it is no YAML mapping or exceeds a limit of its size,
-    UnsafeCheckpoint when parsing takes too long.
+    Values are those of JSON. Raises ConfigurationError when it is no YAML mapping; UnsafeCheckpoint when it is too
+    large, has anchors, aliases or tags, or takes too long.
     """
     return parse_metadata(split_card(text).metadata)
 
@@ -122,7 +126,13 @@ def parse_metadata(text: str) -> dict[str, Any]:
     match run_on_card(lambda: _try_parse(metadata)):
         case [None, dict() as data]:
             return data
-        case [str() as fault, _]:
+        case ["expensive", fault]:
+            raise UnsafeCheckpoint(
+                f"the front matter of {CARD} is not read: {fault}",
+                cause="real cards need nothing of it, and it can make a short text take minutes and gigabytes",
+                hint=f"write the values out in {CARD}; https://huggingface.co/docs/hub/model-cards shows its form",
+            )
+        case ["broken", fault]:
             raise _card_error(fault)
         case _:
             raise _card_error("it is not a mapping of names to values")
@@ -131,14 +141,14 @@ def parse_metadata(text: str) -> dict[str, Any]:
 def read_base_model(folder: Path) -> str | None:
     """Return the `base_model` of the card in `folder`; None when it names none or several (a merge of models).
 
-    Raises ConfigurationError when the card cannot be parsed.
+    Raises the errors of `parse_front_matter`.
     """
     models = read_base_models(folder)
     return models[0] if len(models) == 1 else None
 
 
 def read_base_models(folder: Path) -> list[str]:
-    """Return every `base_model` that the card names. Raises ConfigurationError when it cannot be parsed."""
+    """Return every `base_model` that the card names. Raises the errors of `parse_front_matter`."""
     if CARD not in list_files(folder):
         return []
     value = parse_front_matter(read_card(folder / CARD)).get("base_model")
@@ -166,7 +176,7 @@ def read_card(path: Path) -> str:
 
 
 def _try_parse(text: str) -> tuple[str | None, object]:
-    """Return the fault and the data of a front matter, one of which is None."""
+    """Return None and the data of a front matter, or the kind of its fault and the fault."""
     import yaml
 
     try:
@@ -174,32 +184,33 @@ def _try_parse(text: str) -> tuple[str | None, object]:
         data = {} if data is None else data
         return None, json.loads(json.dumps(data)) if isinstance(data, dict) else None
     except (yaml.YAMLError, *YAML_ERRORS) as error:
-        return (str(error).splitlines()[0][:200] if str(error) else type(error).__name__), None
+        kind = "expensive" if isinstance(error, ExpensiveYaml) else "broken"
+        return kind, str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
 def _require_plain(text: str) -> None:
-    """Raise yaml.YAMLError for a text that is not YAML, ValueError for one that is too large or has aliases or tags.
+    """Raise yaml.YAMLError for a text that is not YAML, ExpensiveYaml for one that is too large.
 
     Events are counted before values are built, so that neither can grow beyond the text.
     """
     import yaml
 
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"it has more than {MAX_CHARACTERS:,} characters")
+        raise ExpensiveYaml(f"it has more than {MAX_CHARACTERS:,} characters")
     depth = 0
     for number, event in enumerate(yaml.parse(text, Loader=card_loader())):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise ValueError("it has an anchor or an alias")
+            raise ExpensiveYaml("it has an anchor or an alias")
         if getattr(event, "tag", None) is not None:
-            raise ValueError("it has a tag")
+            raise ExpensiveYaml("it has a tag")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if number > MAX_EVENTS or depth > MAX_DEPTH:
-            raise ValueError(f"it has more than {MAX_EVENTS:,} values, or nests deeper than {MAX_DEPTH} levels")
+            raise ExpensiveYaml(f"it has more than {MAX_EVENTS:,} values, or nests deeper than {MAX_DEPTH} levels")
 
 
 def _card_error(problem: str) -> ConfigurationError:
     return ConfigurationError(
         f"the front matter of {CARD} is broken: {problem}",
-        cause="the block between the first two lines `---` is not valid YAML, or has more than a card needs",
+        cause="the block between the first two lines `---` is not valid YAML",
         hint="correct it; https://huggingface.co/docs/hub/model-cards shows its form",
     )

@@ -51,12 +51,6 @@ def test_any_text_parses_or_raises_a_configuration_error(text: str) -> None:
         "a: [",
         "- a\n- b",
         "just words",
-        "a: &a {b: 1}\nc: {<<: *a, d: 2}",
-        "a: &a b",
-        "a: !!str b",
-        "a: !!python/object/apply:os.getcwd []",
-        "[" * 5000,
-        "a: &a *b",
     ],
 )
 def test_broken_front_matter_is_a_configuration_error(block: str) -> None:
@@ -85,6 +79,23 @@ def test_metadata_matches_what_the_hub_reads(text: str, expected: dict[str, obje
     assert parse_front_matter(text) == expected
     assert vars(ModelCard(text).data).get("a") == expected.get("a")
     assert demonstrated(text) == expected
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "a: &a {b: 1}\nc: {<<: *a, d: 2}",
+        "a: &a b",
+        "a: !!str b",
+        "a: !!python/object/apply:os.getcwd []",
+        "[" * 5000,
+        f"a: [{'b, ' * 199_999}b]",
+    ],
+)
+def test_expensive_front_matter_is_refused(block: str) -> None:
+    with pytest.raises(UnsafeCheckpoint, match=r"README\.md is not read: it has") as refusal:
+        parse_front_matter(f"---\n{block}\n---\n")
+    assert refusal.value.hint
 
 
 DEAR = {
@@ -149,9 +160,9 @@ def test_invalid_utf8_in_a_card_is_replaced(tmp_path: Path) -> None:
     assert read_base_models(tmp_path) == ["org/naïve"]
 
 
-def test_large_front_matter_is_a_configuration_error(tmp_path: Path) -> None:
+def test_large_front_matter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(f"---\n#{' ' * MAX_CHARACTERS}\nbase_model: org/name\n---\n")
-    with pytest.raises(ConfigurationError, match="more than 524,288 characters"):
+    with pytest.raises(UnsafeCheckpoint, match="more than 524,288 characters"):
         read_base_models(tmp_path)
 
 

@@ -159,4 +159,13 @@ FIXTURES = (
         written("{% if messages %}x{% endif %}" * 40_000),
         TEMPLATE,
     ),
+    Fixture(
+        "many-templates",
+        "CVE-2025-61620",
+        "sixty templates, each as long as one may be",
+        _in_the_settings(
+            [{"name": f"t{number}", "template": "{% if messages %}x{% endif %}" * 2_000} for number in range(60)]
+        ),
+        TOKENIZER_CONFIG,
+    ),
 )
