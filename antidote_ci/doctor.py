@@ -21,8 +21,8 @@ from antidote_ci.paths import find_folder, free_space
 from antidote_ci.pipeline import evaluator, resolve
 from antidote_ci.policy import Policy
 from antidote_ci.report.text import pluralize
+from antidote_ci.resource_limits import run_limited
 from antidote_ci.sandbox.confinement import Confinement, confine, missing_protections
-from antidote_ci.sandbox.limits import run_limited
 
 LIBRARIES = ("torch", "transformers", "peft", "huggingface_hub")
 MIN_MODEL_WEIGHTS = 100_000_000

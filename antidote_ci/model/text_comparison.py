@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from antidote_ci.sandbox.limits import LimitExceeded
+from antidote_ci.resource_limits import LimitExceeded
 
 Chat = Sequence[Mapping[str, Any]]
 Render = Callable[[Chat], str]

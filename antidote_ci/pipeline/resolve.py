@@ -142,8 +142,7 @@ def resolve_use(config: RunConfig) -> ModelUse:
 
 def to_reported_model(model: Checkpoint) -> ReportedModel:
     """The checkpoint as it appears in the report."""
-    path = model.source.folder / "README.md"
-    card = path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
+    card = cards.read_card(model.source.folder / cards.CARD)
     source = ReportedSource(model.source.id, model.source.revision, model.source.kind)
     return ReportedModel(source, model.licence, card, model.unrepaired)
 

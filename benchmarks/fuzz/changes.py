@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from antidote_ci.model.tokenizer_check import SAMPLE_QUESTION
+from antidote_ci.model.checkpoint_check import SAMPLE_QUESTION
 from antidote_ci.records import Model
 
 Change = Callable[[Model, Random], str]

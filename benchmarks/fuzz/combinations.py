@@ -38,11 +38,12 @@ from random import Random
 from typing import Any, Self
 
 from antidote_ci.checkpoint import card as cards
+from antidote_ci.checkpoint import links
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import AntidoteError
 from antidote_ci.model import loading
+from antidote_ci.model.checkpoint_check import check_checkpoint
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
-from antidote_ci.model.tokenizer_check import check_tokenizer
 from antidote_ci.records import Model
 from benchmarks.fuzz.changes import CHANGES, disturb
 
@@ -260,7 +261,7 @@ def check(model: Model) -> None:
         if folder is not None:
             read_layout(folder)
             cards.read_base_models(folder)
-    check_tokenizer(model, lambda _: None)
+    check_checkpoint(model, lambda _: None)
 
 
 _opened: list[str] | None = None
@@ -296,7 +297,7 @@ def _judge(case: Case, drawn: Random, opener: Opener, reply: dict[str, Any]) -> 
     """Open the case, and compare what it does with the rules."""
     global _opened
     sys.addaudithook(_note_open)
-    listed = {str(path) for path in loading.list_model_files(case.model)}
+    listed = {str(path) for path in links.list_model_files(case.model)}
     _opened = []
     with_weights = drawn.random() < (0.6 if WEIGHT_KINDS & set(case.kind.split("+")) else 0.1)
     behaviour = observe(case.model, opener, with_weights=with_weights)
@@ -309,9 +310,9 @@ def _judge(case: Case, drawn: Random, opener: Opener, reply: dict[str, Any]) -> 
     reply["violations"] += judge_texts(case.model)
     reply["violations"] += behaviour.problems
     if drawn.random() < DISTURBED:
-        before = loading.model_fingerprint(case.model)
+        before = links.model_fingerprint(case.model)
         disturbance = disturb(case.model, drawn)
-        same = loading.model_fingerprint(case.model) == before
+        same = links.model_fingerprint(case.model) == before
         # An error here means that the case is refused now, and so not measured as another one.
         if same and observe(case.model, opener, with_weights=with_weights) != behaviour:
             reply["violations"].append(f"fingerprint: the same, {disturbance}")

@@ -5,8 +5,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from antidote_ci.checkpoint.files import MAX_OTHER_BYTES
 from antidote_ci.checkpoint.json_files import read_object
-from antidote_ci.checkpoint.layout import MAX_CONFIG_BYTES, CheckpointLayout, read_layout
+from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.evaluation import chat_api
@@ -216,7 +217,7 @@ def _require_chat_template(layout: CheckpointLayout) -> None:
     """Raise ConfigurationError without a chat template, because the template contains the policy of a guard."""
     files = (layout.folder / name for name in ("chat_template.jinja", "chat_template.json"))
     config = layout.folder / "tokenizer_config.json"
-    in_config = config.is_file() and read_object(config, MAX_CONFIG_BYTES).get("chat_template")
+    in_config = config.is_file() and read_object(config, MAX_OTHER_BYTES).get("chat_template")
     if not in_config and not any(path.is_file() for path in files):
         raise ConfigurationError(
             f"{layout.folder.name} has no chat template",

@@ -13,8 +13,8 @@ from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
+from antidote_ci.checkpoint.files import MAX_BYTES, MAX_OTHER_BYTES
 from antidote_ci.checkpoint.json_files import read_object
-from antidote_ci.checkpoint.layout import MAX_BYTES, MAX_CONFIG_BYTES
 from antidote_ci.evaluation.judges import Exchange
 
 RESERVED = (
@@ -63,12 +63,12 @@ def read_special_tokens(folder: Path) -> frozenset[str]:
     tokenizer = _read_optional(folder / "tokenizer.json", MAX_BYTES["tokenizer.json"])
     tokens.update(_token_texts(tokenizer.get("added_tokens")))
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        config = _read_optional(folder / name, MAX_CONFIG_BYTES)
+        config = _read_optional(folder / name, MAX_OTHER_BYTES)
         tokens.update(_token_texts(config.get("added_tokens_decoder")))
         for key, value in config.items():
             if key.endswith(("_token", "_special_tokens")):
                 tokens.update(_token_texts(value))
-    tokens.update(_read_optional(folder / "added_tokens.json", MAX_CONFIG_BYTES))
+    tokens.update(_read_optional(folder / "added_tokens.json", MAX_OTHER_BYTES))
     return frozenset(token for token in tokens if token.strip())
 
 
