@@ -37,7 +37,7 @@ _BLOCK = re.compile(
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    "int": (r"[-+]?(?:0|[1-9][0-9]{0,18})", list("-+0123456789")),
+    "int": (r"[-+]?(?:0|[1-9][0-9]{0,99})", list("-+0123456789")),
     "float": (
         r"[-+]?(?:\.[0-9]{1,40}|[0-9]{1,40}\.[0-9]{0,40})(?:[eE][-+]?[0-9]{1,3})?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         list("-+.0123456789"),

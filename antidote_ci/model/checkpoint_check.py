@@ -80,8 +80,8 @@ def require_finite(folder: Path, on_progress: OnProgress) -> None:
 
     layout = read_layout(folder)
     largest = torch.finfo(torch.bfloat16).max
-    buffer = torch.empty(BLOCK_BYTES, dtype=torch.uint8)
-    view = memoryview(buffer.numpy())
+    block = bytearray(BLOCK_BYTES)
+    view = memoryview(block)
     done, total = 0, count_weight_bytes(layout)
     for shard, header in layout.headers.items():
         with (folder / shard).open("rb", buffering=0) as file:
@@ -96,7 +96,8 @@ def require_finite(folder: Path, on_progress: OnProgress) -> None:
                     left -= size
                     done += size
                     if info.dtype in FLOAT_DTYPES:
-                        numbers = buffer[:size].view(getattr(torch, FLOAT_DTYPES[info.dtype]))
+                        dtype = getattr(torch, FLOAT_DTYPES[info.dtype])
+                        numbers = torch.frombuffer(block, dtype=dtype, count=size // dtype.itemsize)
                         # Minimum and maximum are NaN if any entry is.
                         extremes = torch.stack(numbers.aminmax()).double()
                         if not bool((extremes.abs() <= largest).all()):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.checkpoint.card import (
@@ -28,6 +28,7 @@ WORDS = st.text(alphabet="abc xyz:-#'\"é", max_size=12)
 DATA = st.dictionaries(WORDS, WORDS | st.integers() | st.lists(WORDS, max_size=3), min_size=1, max_size=4)
 
 
+@settings(max_examples=30)
 @given(DATA, st.text(max_size=60))
 def test_front_matter_round_trips_with_the_body(data: dict[str, object], body: str) -> None:
     text = f"---\n{yaml.safe_dump(data, allow_unicode=True)}---\n{body}"
@@ -35,6 +36,7 @@ def test_front_matter_round_trips_with_the_body(data: dict[str, object], body: s
     assert split_card(text).body == body
 
 
+@settings(max_examples=30)
 @given(st.text(max_size=60).map(lambda text: "---\n" + text) | st.text(max_size=40))
 def test_any_text_parses_or_raises_a_configuration_error(text: str) -> None:
     try:

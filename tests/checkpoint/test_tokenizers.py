@@ -63,6 +63,10 @@ def replacing(pattern: dict[str, str], content: str, times: int = 1, part: str =
     return lambda data: data.update({part: {"type": "Sequence", f"{part}s": chain}})
 
 
+def with_part(part: str, value: object) -> Edit:
+    return lambda data: data.update({part: value})
+
+
 def charsmap(replacement: str) -> Edit:
     """Normalise with a map of SentencePiece that holds this text, behind a trie of four bytes."""
     data = struct.pack("<II", 4, 0) + replacement.encode() + b"\0"
@@ -104,7 +108,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "endless expression in the normalizer": (replacing({"Regex": "(a|a)+$"}, "b"), "a pattern that may not end"),
     **{
         f"unknown {part}": (
-            lambda data, part=part: data.update({part: {"type": "Evil"}}),
+            with_part(part, {"type": "Evil"}),
             f"{part} of the unknown kind",
         )
         for part in ("normalizer", "pre_tokenizer", "decoder", "post_processor")

@@ -143,7 +143,7 @@ def _many_shards(folder: Path) -> None:
     """Replace the shards with six of 49,000 empty tensors each."""
     for path in folder.glob("model-*.safetensors"):
         path.unlink()
-    places = {}
+    places: dict[str, str] = {}
     for shard in (f"model-{number}.safetensors" for number in range(6)):
         names = [f"{shard[6]}.{number}" for number in range(49_000)]
         text = json.dumps({name: {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for name in names}).encode()

@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def _two_vocabularies(folder: Path) -> None:
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
 
 
-def _with_parts(kind: str, *parts: dict[str, object]) -> Change:
+def _with_parts(kind: str, *parts: Mapping[str, object]) -> Change:
     """Replace a part of the tokenizer with a sequence."""
     return edited(TOKENIZER, lambda tokenizer: tokenizer.update({kind: {"type": "Sequence", f"{kind}s": parts}}))
 

@@ -7,6 +7,7 @@ import signal
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -258,7 +259,7 @@ def test_forged_or_long_reply_exceeds_the_limit(monkeypatch: pytest.MonkeyPatch)
 
     for reply in (b"{", b"[]", b'{"raised": [1]}', b"[" * 100_000, b"\xff"):
         with pytest.raises(LimitExceeded):
-            run_limited(lambda reply=reply: forge(reply), 1, GIGABYTE)
+            run_limited(partial(forge, reply), 1, GIGABYTE)
     monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 1_000)
     with pytest.raises(LimitExceeded):
         run_limited(lambda: "x" * 1_000, 1, GIGABYTE)
