@@ -202,3 +202,10 @@ def test_the_hub_has_a_total_limit(talk: Talk, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("HF_ENDPOINT", f"http://{address}")
         with pytest.raises(InfrastructureError):
             NO_RETRY.request("the Hub", require_hub)
+
+
+def test_a_proxy_of_the_environment_is_used_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(send_endless_103) as address, took_less_than(2):
+        monkeypatch.setenv("http_proxy", f"http://{address}")
+        with create_client(0.5, timeout=10) as client, pytest.raises(httpx2.TimeoutException):
+            client.get("http://service.example/")

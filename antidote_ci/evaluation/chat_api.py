@@ -296,7 +296,11 @@ def _send_once(
         for chunk in response.iter_bytes():
             content += chunk
             if len(content) > max_bytes:
-                raise httpx2.DecodingError("the response is too large")
+                raise InfrastructureError(
+                    f"{redact_address(address)} sent more than {max_bytes:,} bytes",
+                    cause="it ignores max_tokens, or it is not an OpenAI-compatible chat API",
+                    hint="use a server that limits its answers",
+                )
     return response, bytes(content)
 
 

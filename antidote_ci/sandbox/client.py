@@ -372,7 +372,7 @@ class _Child:
     def _kill(self) -> None:
         if self._ended:
             return
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # macOS reports the second for a dead process
             os.killpg(self.process, signal.SIGKILL)
         with suppress(_ChildEnded):
             self._server.wait(self.process)

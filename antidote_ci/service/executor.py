@@ -44,7 +44,6 @@ RETRYABLE_EXIT_CODES = (InfrastructureError.exit_code, PublishConflict.exit_code
 POLL_SECONDS = 0.1
 NICE = 10
 MAX_TAIL_BYTES = 16 * 1024
-MAX_REASON = 300
 MAX_REPORT_BYTES = 64_000_000
 _ERROR = re.compile(r"^error: (.+)$", re.MULTILINE)
 
@@ -221,9 +220,7 @@ def _to_outcome(code: int, request: RunRequest, settings: RunSettings, log_start
             with suppress(OSError):
                 remove_path(out / name)
     report_folder = out.relative_to(settings.folder.absolute()).as_posix()
-    return RunOutcome(
-        report.verdict, report.reason[:MAX_REASON], code, report.publish.url, report_folder, round(seconds, 1)
-    )
+    return RunOutcome(report.verdict, report.reason, code, report.publish.url, report_folder, round(seconds, 1))
 
 
 def _load_report(folder: Path, request: RunRequest, code: int) -> Report | None:
@@ -244,4 +241,4 @@ def _read_reason(code: int, log: Path, log_start: int) -> str:
         tail = file.read().decode("utf-8", "replace")
     messages = _ERROR.findall(tail)
     ending = f"signal {-code}" if code < 0 else f"exit {code}"
-    return messages[-1][:MAX_REASON] if messages else f"the run ended with {ending} and left no report"
+    return messages[-1] if messages else f"the run ended with {ending} and left no report"

@@ -242,6 +242,8 @@ def open_case(case: Case, drawn: Random, opener: Opener) -> Outcome:
         else:
             reply["violations"] = [f"hung: {PATIENCE} s"]
     if reply["ended"] == "died":
+        os.kill(process, signal.SIGKILL)
+        # Its own forks, if it has become the leader of a group.
         with suppress(ProcessLookupError):
             os.killpg(process, signal.SIGKILL)
     _, _, usage = os.wait4(process, 0)
@@ -286,8 +288,10 @@ def _open_in_fork(case: Case, drawn: Random, sender: Any, opener: Opener) -> Non
         reply |= {"ended": type(error).__name__, "said": said[:500]}
         if len(said) > MESSAGE_CHARACTERS:
             reply["violations"].append(f"message: {len(said):,} characters")
-    except BaseException:  # noqa: BLE001 - this is what is looked for
-        reply["violations"].append("uncaught: " + traceback.format_exc()[-900:])
+    except BaseException as error:  # noqa: BLE001 - this is what is looked for
+        frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+        said = f"{type(error).__name__}: {error!s:.200} in {', '.join(frames[-9:])}"
+        reply |= {"ended": "uncaught", "violations": [*reply["violations"], f"uncaught: {said}"]}
     finally:
         sender.send_bytes(json.dumps(reply).encode())
         os._exit(0)
@@ -391,10 +395,11 @@ def _random(seed: int, number: int) -> Random:
 
 
 def _limit_resources() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    # Only the soft limits: the checks set others in their own forks.
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ADDRESS_SPACE, hard))
-    resource.setrlimit(resource.RLIMIT_CPU, (2 * int(SECONDS), 2 * int(SECONDS) + 1))
+    memory = pages * resource.getpagesize() + ADDRESS_SPACE
+    for limit, value in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, 2 * int(SECONDS))):
+        resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
 
 
 @functools.cache

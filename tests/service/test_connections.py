@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import httpx2
 import pytest
 
+from antidote_ci.service.records import MAX_REASON
 from antidote_ci.service.uvicorn_server import MAX_CONNECTIONS, SECONDS_TO_ASK
 from tests.service.service_process import HEADER, SECRET, Repository, ServiceProcess, payload
 
@@ -96,6 +97,13 @@ def test_delivery_ids_are_bounded(repository: Repository, identifier: str, statu
         timeout=20,
     )
     assert answer.status_code == status
+
+
+def test_stored_reasons_are_bounded(repository: Repository) -> None:
+    (revision,) = repository.commits(1)
+    repository.service.runs(codes=[2], says="long " * 1000)
+    repository.deliver(revision, "1")
+    assert len(repository.outcome(revision).reason) == MAX_REASON
 
 
 @pytest.mark.parametrize("path", ["/?page=" + "1" * 20_000, "/runs/" + "a" * 20_000 + "/log.txt"])
