@@ -403,9 +403,10 @@ class _Child:
         line, _, rest = self._buffer.partition(b"\n")
         self._buffer = bytearray(rest)
         try:
-            return _reply_adapter().validate_json(line)
+            reply: Reply = _reply_adapter().validate_json(line)
         except ValidationError:
             raise _ChildEnded(invalid_reply_error()) from None
+        return reply
 
     def _require_moderate_use(self, limits: CallLimits, allocated_before: int) -> None:
         """Raise when the child and its forks exceed a limit of memory, processes, threads or disk space."""
