@@ -184,11 +184,11 @@ class Sandbox:
                 self._check_once(model, on_progress)
         inputs = _list_inputs(request, outputs)
         child = self._child
-        if child is None or child.inputs != inputs or not child.is_idle:
-            self._end_child()
-            child = self._child = _Child(self._server, inputs, Path(self._links.name), self._log_path)
-            self.protections = child.protections
         try:
+            if child is None or child.inputs != inputs or not child.is_idle:
+                self._end_child()
+                child = self._child = _Child(self._server, inputs, Path(self._links.name), self._log_path)
+                self.protections = child.start()
             result = child.call(function, request, on_progress, limits)
         except _ChildEnded as error:
             self._end_child()
@@ -240,13 +240,11 @@ class _ForkServer:
 
     def fork(self, requests: int, replies: int) -> int:
         """Start a child that reads `requests` and writes `replies`. Returns its process id."""
-        socket.send_fds(self._control, [b"fork"], [requests, replies, self._log.fileno()])
-        return self._receive_number()
+        return self._ask(b"fork", [requests, replies, self._log.fileno()])
 
     def wait(self, process: int) -> int:
-        """Wait for the end of a child and return its exit code; negative for a signal."""
-        self._control.send(str(process).encode())
-        return self._receive_number()
+        """End a child and its forks, once. Returns its exit code, negative for a signal."""
+        return self._ask(str(process).encode(), [])
 
     def close(self) -> None:
         self._control.close()
@@ -257,8 +255,9 @@ class _ForkServer:
             self._process.wait()
         self._home.cleanup()
 
-    def _receive_number(self) -> int:
+    def _ask(self, question: bytes, descriptors: list[int]) -> int:
         try:
+            socket.send_fds(self._control, [question], descriptors)
             message = self._control.recv(64)
         except ConnectionError:
             message = b""
@@ -299,24 +298,26 @@ class _Child:
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
         os.set_blocking(self._requests, False)  # a child that does not read must not hold the parent
-        self.process = server.fork(requests, replies)
-        os.close(requests)
-        os.close(replies)
+        try:
+            self.process = server.fork(requests, replies)
+        finally:
+            os.close(requests)
+            os.close(replies)
+        self._exit_code: int | None = None
         self._buffer = bytearray()
-        confinement = {
+        self.is_idle = True
+        """False during a call, and after one that was interrupted: its reply must not answer the next call."""
+        self._setup = {
             "home": str(home),
             "readable": list(map(str, readable)),
             "writable": list(map(str, [home, *(path.absolute() for path in inputs.outputs)])),
             "largest_file": MAX_OUTPUT_FILE_BYTES if inputs.outputs else MAX_FILE_BYTES,
         }
-        self._send(confinement, START_LIMITS)
-        reply = self._receive(START_LIMITS, 0)
-        if reply.error is not None:
-            raise _ChildEnded(_rebuild_error(reply.error, log))
-        # The child has not opened an untrusted file yet, so it can be believed.
-        self.protections = reply.protections or []
-        self.is_idle = True
-        """False during a call, and after one that was interrupted: its reply must not answer the next call."""
+
+    def start(self) -> list[str]:
+        """Let the child confine itself. Returns its protections: it opens an untrusted file only later."""
+        self._send(self._setup, START_LIMITS)
+        return self._receive(START_LIMITS, 0).protections or []
 
     def call(
         self, function: Callable[..., Result], request: object, on_progress: OnProgress, limits: CallLimits
@@ -352,11 +353,12 @@ class _Child:
 
     def end(self) -> None:
         """End the process with its forks, and remove its folders."""
+        if self._exit_code is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process, signal.SIGKILL)
+            with suppress(_ChildEnded):
+                self._server.wait(self.process)
         os.close(self._requests)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process, signal.SIGKILL)
-        with suppress(_ChildEnded):
-            self._server.wait(self.process)
         os.close(self._replies)
         _remove_tree(self._folder)
         self._links.cleanup()
@@ -424,7 +426,7 @@ class _Child:
         return ".." not in path.parts and any(path.absolute().is_relative_to(output) for output in outputs)
 
     def _death(self) -> _ChildEnded:
-        code = self._server.wait(self.process)
+        code = self._exit_code = self._server.wait(self.process)
         return _ChildEnded(
             errors.InfrastructureError(
                 f"the process that runs the model died ({_describe_end(code)})",

@@ -561,7 +561,7 @@ def attack(targets: dict[str, Any]) -> dict[str, str]:
 
 
 def attack_inside(path: Path) -> None:
-    """Attack when the child of the sandbox starts its first call. `path` holds the targets; the outcomes go to the log."""
+    """Attack in the first call of a child of the sandbox. `path` holds the targets; the outcomes go to the log."""
     server, parent = os.getpid(), os.getppid()
 
     def run(targets: Any) -> None:  # noqa: ANN401
@@ -577,7 +577,7 @@ def misbehave_inside(path: Path) -> None:
 
 
 def run_in_child(path: Path, run: Callable[[Any], None]) -> None:
-    """Run code with the JSON value that `path` holds when a child starts, in its first call after it has confined itself."""
+    """Run code in the first call of a child, which has confined itself, with the JSON value that `path` held before."""
     server = os.getpid()
     values: list[Any] = []
 

@@ -219,6 +219,54 @@ def attack_in_child(names: list[str], folder: Path) -> dict[str, Any]:
         }
 
 
+def attack_in_server(folder: Path) -> dict[str, Any]:
+    """Attack from a program that runs as an inference server, and compare everything before and after."""
+    from antidote_ci.checkpoint.links import LinkedCheckpoint
+    from antidote_ci.evaluation.generators import supervisor
+    from antidote_ci.evaluation.generators.server import server_environment
+
+    with ExitStack() as stack:
+        targets = plant(folder)
+        listeners = Listeners(stack, folder)
+        decoy, fragile = start_decoy(stack), start_decoy(stack)
+        targets |= listeners.targets
+        targets["secrets"]["other model"] = str(folder / "other" / "config.json")
+        targets["weights"] = str(folder / "model" / "model.safetensors")
+        targets["processes"] = {"decoy": decoy.pid, "parent": os.getpid()}
+        targets["fragile"] = fragile.pid
+        (folder / "targets.json").write_text(json.dumps(targets))
+        states = list_states(folder)
+        home = folder / "attacked"
+        home.mkdir()
+        server = [sys.executable, attacker.__file__, str(folder / "targets.json"), str(home / "outcomes.json")]
+        with (folder / "working" / "server.log").open("wb") as log:
+            process = subprocess.Popen(
+                supervisor.to_command(server, LinkedCheckpoint(folder / "model", []), home),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=server_environment(os.environ, home),
+                start_new_session=True,
+            )
+            process.communicate(timeout=60)
+        (folder / "working" / "server.log").rename(home / "server.log")
+        time.sleep(0.2)
+        after = list_states(folder)
+        changes = [name for name in {*states, *after} if states.get(name) != after.get(name)]
+        changes += ["a process was killed"] * (decoy.poll() is not None or fragile.poll() is not None)
+        survivors = list_survivors(0)
+        for survivor in survivors:
+            os.kill(survivor, signal.SIGKILL)
+        changes += ["a process survives"] * bool(survivors)
+        outcomes = home / "outcomes.json"
+        return {
+            "outcomes": json.loads(outcomes.read_text()) if outcomes.exists() else {},
+            "accepted": listeners.accepted,
+            "changes": sorted(changes),
+            "log": (home / "server.log").read_text()[-2_000:],
+        }
+
+
 def attack_without_sandbox(folder: Path) -> dict[str, str]:
     """The outcomes of the same attempts in an ordinary process."""
     written = Path("/dev/shm/written-by-the-attack")  # noqa: S108
@@ -262,7 +310,8 @@ def main() -> None:
         os.environ["PYTHONPATH"] = str(ROOT)
         os.execv(sys.executable, [sys.executable, "-m", "tests.sandbox.scene", entered, str(folder)])  # noqa: S606
     environment.protect()
-    (folder / "scene.json").write_text(json.dumps(attack_in_child(names, folder)))
+    report = attack_in_server(folder) if "server" in names else attack_in_child(names, folder)
+    (folder / "scene.json").write_text(json.dumps(report))
 
 
 def do_nothing() -> None:
