@@ -122,8 +122,7 @@ class ServerGenerator:
         arguments = [part.replace("{model}", str(folder)).replace("{port}", str(port)) for part in self._arguments]
         log = self._work / "server.log"
         # A server may log prompts and answers.
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with _temporary_home() as home, os.fdopen(descriptor, "ab") as output:
+        with _temporary_home() as home, open_log(log, 0o600) as output:
             process = subprocess.Popen(
                 supervisor.to_command(arguments, weights, home),
                 stdin=subprocess.PIPE,
@@ -136,7 +135,7 @@ class ServerGenerator:
                 names = self._wait_until_ready(process, address, log, on_progress)
                 name = str(folder) if str(folder) in names or not names else names[0]
                 try:
-                    yield connect(address, model=name)
+                    yield connect(address, model=name, is_running=lambda: process.poll() is None)
                 except InfrastructureError as error:
                     raise self._explain_failure(error, process, log) from None
             finally:
