@@ -17,12 +17,12 @@ from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import printable_endpoint
 from antidote_ci.hub.retry import RetryPolicy
 from antidote_ci.model import loading, memory
-from antidote_ci.paths import free_space
+from antidote_ci.paths import find_folder, free_space
 from antidote_ci.pipeline import evaluator, resolve
 from antidote_ci.policy import Policy
 from antidote_ci.report.text import pluralize
+from antidote_ci.resource_limits import run_limited
 from antidote_ci.sandbox.confinement import Confinement, confine, missing_protections
-from antidote_ci.sandbox.limits import run_limited
 
 LIBRARIES = ("torch", "transformers", "peft", "huggingface_hub")
 MIN_MODEL_WEIGHTS = 100_000_000
@@ -157,7 +157,7 @@ def _check_weights(spec: JudgeSpec, policy: Policy) -> CheckResult:
     if download is None:
         return CheckResult("judge", f"{spec.name}: nothing to download")
     if download.revision is None:
-        if not Path(download.model).expanduser().is_dir():
+        if find_folder(download.model) is None:
             raise ConfigurationError(
                 f"there is no folder {download.model} for the judge {spec.name}", hint="check its name: docs/judges.md"
             )

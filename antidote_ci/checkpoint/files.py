@@ -23,6 +23,20 @@ _ALLOWED = re.compile(
     re.VERBOSE | re.ASCII,
 )
 
+MAX_BYTES = {
+    "tokenizer.json": 64 << 20,
+    ".safetensors.index.json": 32 << 20,
+    "vocab.json": 32 << 20,
+    "merges.txt": 32 << 20,
+    "vocab.txt": 32 << 20,
+    ".model": 32 << 20,
+    ".tiktoken": 32 << 20,
+    ".jinja": 64 << 10,
+}
+"""Size limits by the end of the file name. Weights have none."""
+MAX_OTHER_BYTES = 4 << 20
+"""Size limit of any other file. A tokenizer_config.json lists its added tokens and can reach a megabyte."""
+
 # Keras' HDF5 and msgpack are not pickles, but opening them can run code, too; archives may hold either.
 _PICKLED = re.compile(
     r".*\.(?:bin|pt|pth|ptl|pkl|pckl|p|pickle|ckpt|joblib|dill|npy|npz|h5|hdf5|keras|msgpack|mar|nemo|pdparams|7z)",
@@ -34,6 +48,13 @@ _TRAINING_STATE = ("optimizer", "rng_state", "scheduler", "training_args")
 def is_allowed_file(path: str) -> bool:
     """Return whether a file is downloaded and opened. `path` is relative to the repository, with forward slashes."""
     return _ALLOWED.fullmatch(path) is not None and not path.startswith(".")
+
+
+def max_bytes(path: str) -> int | None:
+    """Return the size limit of an allowed file; None for weights."""
+    if path.endswith(".safetensors"):
+        return None
+    return next((limit for ending, limit in MAX_BYTES.items() if path.endswith(ending)), MAX_OTHER_BYTES)
 
 
 def is_pickled(path: str) -> bool:

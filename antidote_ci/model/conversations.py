@@ -19,7 +19,7 @@ from antidote_ci.model import Tokenizer
 from antidote_ci.model.template_effects import find_template_effects
 from antidote_ci.model.text_comparison import Chat, TextDecides, require_same_treatment
 from antidote_ci.records import TemplateEffects
-from antidote_ci.sandbox.limits import LimitExceeded, WorkFailed, run_limited
+from antidote_ci.resource_limits import LimitExceeded, WorkFailed, run_limited
 
 SECONDS = 3
 """Processor time for any number of conversations. Real templates take a millisecond for one."""

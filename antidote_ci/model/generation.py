@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import Network, Tensor, Tokenizer, batching, decoding, loading
-from antidote_ci.model.conversations import Conversation, encode_texts, render_conversations
+from antidote_ci.model.conversations import Conversation, describe_template, encode_texts, render_conversations
 from antidote_ci.records import ComputeEnvironment, Model, OnProgress
 
 
@@ -111,7 +111,10 @@ def encode_conversations(request: EncodeRequest, _on_progress: OnProgress) -> En
             f"the chat template of {display_name(request.model.folder)} gives an empty text",
             hint="correct chat_template.jinja, or chat_template in tokenizer_config.json",
         )
-    return EncodedConversations(rows, describe_environment(tokenizer, 0, 0))
+    loading.require_embedded(request.model, rows)
+    # The template of a judge, which writes no generation prompt, is part of the judge.
+    effects = describe_template(tokenizer) if request.add_generation_prompt and rows else None
+    return EncodedConversations(rows, replace(describe_environment(tokenizer, 0, 0), template=effects))
 
 
 def find_batch_size(request: BatchSizeRequest, _on_progress: OnProgress) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from antidote_ci.sandbox.limits import LimitExceeded
+from antidote_ci.resource_limits import LimitExceeded
 
 Chat = Sequence[Mapping[str, Any]]
 Render = Callable[[Chat], str]
@@ -28,25 +28,7 @@ A template writes fewer line feeds before a message, so what it writes is not ta
 STRIPPED_LEFT = {LEADING: "", LEADING.lstrip("\n"): "\n", "": None}
 STRIPPED_RIGHT = {TRAILING: "", TRAILING.rstrip("\n"): "\n", "": None}
 """White space that is left -> argument of str.lstrip or str.rstrip that leaves it."""
-COMMON_WORDS = (
-    "a",
-    "and",
-    "can",
-    "do",
-    "for",
-    "how",
-    "i",
-    "in",
-    "is",
-    "it",
-    "my",
-    "of",
-    "that",
-    "the",
-    "to",
-    "what",
-    "you",
-)
+COMMON_WORDS = ("a", "and", "can", "do", "for", "how", "i", "in", "is", "it", "my", "of", "that", "the", "to", "what")
 ODD_TEXTS = (
     "'",
     '"',
@@ -62,7 +44,6 @@ ODD_TEXTS = (
     "#",
     "[1]",
     "a/b",
-    "😀",
     "\n- ",
     "  ",
 )
@@ -95,8 +76,8 @@ def require_same_treatment(render: Render, chats: Sequence[Chat], texts: Sequenc
     outlines: dict[str, Outline] = {}
     for chat, text in zip(chats, texts, strict=True):
         answered = _has_answer(chat)
-        # Whether a message is blank is part of its form: templates leave out empty turns.
-        form = _replace_contents(chat, _blank_or_text) if not answered else _replace_contents(chat, lambda _: "text")
+        # Whether a prompt is blank is part of its form: templates leave out empty turns.
+        form = _replace_contents(chat, (lambda _: "text") if answered else _blank_or_text)
         key = json.dumps(form)
         if key not in outlines:
             outlines[key] = find_outline(render, form, [] if answered else measured)

@@ -59,7 +59,7 @@ def fetch_judges(
         folder, revision = None, None
         download = catalog.resolve_download(spec, settings)
         if download is not None and download.revision is None:
-            folder = Path(download.model).expanduser().resolve()
+            folder = resolve.require_folder(download.model)
         elif download is not None:
             remote = pull.resolve_revision(download.model, download.revision, resolve.pull_access())
             folder, revision = pull.download_snapshot(remote, resolve.pull_access(), on_progress), remote.revision
@@ -78,7 +78,8 @@ def build_evaluator(
     config: RunConfig, fetched: Sequence[FetchedJudge], sandbox: Sandbox, work: Path, log: AnswerLog
 ) -> Evaluator:
     """The evaluator of all models of a run. Raises ConfigurationError for a calibration of another judge."""
-    settings, store = config.policy.evaluation, AnswerStore(answer_cache_folder(os.environ))
+    settings = config.policy.evaluation
+    store = AnswerStore(work / "answers" if config.no_cache else answer_cache_folder(os.environ))
     judges = build_judges(fetched, settings, sandbox, store)
 
     def choose(model: Model, rows: Sequence[PromptRow], on_progress: OnProgress) -> list[int]:

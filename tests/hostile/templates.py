@@ -5,7 +5,7 @@ What shows in their text is refused for it. The others may misbehave, in the chi
 
 from pathlib import Path
 
-from antidote_ci.model.tokenizer_check import SAMPLE_QUESTION
+from antidote_ci.model.checkpoint_check import SAMPLE_QUESTION
 from tests.hostile.fixture import TEMPLATE, TOKENIZER_CONFIG, Change, Fixture, setting
 from tests.tiny import TEMPLATE as MODEL_TURNS
 
@@ -298,4 +298,13 @@ FIXTURES = (
     ),
     *DATED,
     *RECOGNISING,
+    Fixture(
+        "many-templates",
+        "CVE-2025-61620",
+        "sixty templates, each as long as one may be",
+        _in_the_settings(
+            [{"name": f"t{number}", "template": "{% if messages %}x{% endif %}" * 2_000} for number in range(60)]
+        ),
+        TOKENIZER_CONFIG,
+    ),
 )

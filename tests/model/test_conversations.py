@@ -169,7 +169,7 @@ RECOGNISING = {
     "removed text": "{{ messages[0].content.replace('bread', 'cake') }}",
     "white space inside": "{{ messages[0].content.split() | join(' ') }}",
     "an error": "{% if messages[0].content | length > 9500 %}{{ raise_exception('no') }}{% endif %}" + TURNS,
-    "repetition": "{{ messages[0].content * (messages[0].content | length // 5000 + 1) }}",
+    "repetition": "{{ messages[0].content ~ 'x' * (messages[0].content | length // 5000) }}",
     "order": "{{ messages[0].content | sort | join }}",
 }
 

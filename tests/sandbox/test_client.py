@@ -16,6 +16,7 @@ import pytest
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
+from antidote_ci.model.checkpoint_check import check_checkpoint
 from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import (
     DecodeRequest,
@@ -24,7 +25,6 @@ from antidote_ci.model.generation import (
     decode_batch,
     encode_conversations,
 )
-from antidote_ci.model.tokenizer_check import check_tokenizer
 from antidote_ci.records import Model, Progress
 from antidote_ci.sandbox import client
 from antidote_ci.sandbox.client import INHERITED_VARIABLES, CallLimits, Sandbox, sandbox_environment
@@ -184,7 +184,7 @@ def test_file_that_only_root_can_read_is_copied(sandbox: Sandbox, tiny_llama: Pa
     for name in ("model.safetensors", "tokenizer.json"):
         (folder / name).chmod(0o600)
         os.chown(folder / name, 65534, 65534)
-    assert sandbox.call(check_tokenizer, Model(folder), ignore) is None
+    assert sandbox.call(check_checkpoint, Model(folder), ignore) is None
     assert sandbox.call(encode_conversations, encode_request(folder), ignore).rows[0]
 
 

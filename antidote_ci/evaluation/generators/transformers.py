@@ -140,7 +140,9 @@ class _Decoding:
         return self._key("batch size", most_rows.bit_length(), len(row).bit_length())
 
     def _key(self, kind: str, *parts: object) -> str:
-        return AnswerStore.key(kind, self._fingerprint, dataclasses.asdict(self.environment), *parts)
+        # The effects of the template are part of the tokens.
+        environment = dataclasses.asdict(dataclasses.replace(self.environment, template=None))
+        return AnswerStore.key(kind, self._fingerprint, environment, *parts)
 
     def _get(self, key: str) -> Any | None:  # noqa: ANN401 - JSON
         return self._computed.get(key) or self._store.get(key)
