@@ -246,7 +246,7 @@ class _ForkServer:
         return self._ask(b"fork", [requests, replies, self._log.fileno()])
 
     def wait(self, process: int) -> int:
-        """Wait for the end of a child and return its exit code; negative for a signal."""
+        """End a child and its forks, once. Returns its exit code, negative for a signal."""
         return self._ask(str(process).encode(), [])
 
     def close(self) -> None:
