@@ -29,7 +29,8 @@ MEMORY = 1 << 30
 """Bytes that rendering may allocate."""
 CHARACTERS = 100_000
 """The most that a template may add to one conversation. A long system prompt has ten thousand."""
-FIXED_DATE = (2024, 7, 26)
+Date = tuple[int, int, int]
+FIXED_DATE: Date = (2024, 7, 26)
 """The date for templates that write the current one: answers and scores must not change from day to day.
 
 `checkpoint.templates` refuses a template that does more with the date than print it.
@@ -57,11 +58,14 @@ def single_turn(prompt: str) -> Conversation:
 
 
 def render_conversations(
-    tokenizer: Tokenizer, conversations: Sequence[Conversation], add_generation_prompt: bool = True
+    tokenizer: Tokenizer,
+    conversations: Sequence[Conversation],
+    add_generation_prompt: bool = True,
+    date: Date = FIXED_DATE,
 ) -> list[str]:
     """The text of each conversation in the model's own template. Raises the errors of `render_template`."""
     chats = [[dataclasses.asdict(message) for message in conversation] for conversation in conversations]
-    return render_template(tokenizer, chats, add_generation_prompt)
+    return render_template(tokenizer, chats, add_generation_prompt, date=date)
 
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
@@ -75,6 +79,7 @@ def render_template(
     chats: Sequence[Sequence[Mapping[str, Any]]],
     add_generation_prompt: bool,
     seconds: int | None = None,
+    date: Date = FIXED_DATE,
 ) -> list[str]:
     """Each chat in the tokenizer's template, rendered in a fork with limits.
 
@@ -83,7 +88,7 @@ def render_template(
     """
 
     def render_all() -> list[str]:
-        render = partial(_create_renderer(tokenizer), add_generation_prompt=add_generation_prompt)
+        render = partial(_create_renderer(tokenizer, date), add_generation_prompt=add_generation_prompt)
         texts = [render(chat) for chat in chats]
         require_same_treatment(render, chats, texts)
         return texts
@@ -143,7 +148,7 @@ def _render_limited(tokenizer: Tokenizer, work: Callable[[], object], limit: int
         ) from error
 
 
-def _create_renderer(tokenizer: Tokenizer, date: tuple[int, int, int] = FIXED_DATE) -> Callable[..., str]:
+def _create_renderer(tokenizer: Tokenizer, date: Date = FIXED_DATE) -> Callable[..., str]:
     """A function that renders one chat with the given options of `apply_chat_template`. Call it in a fork only."""
 
     def render(chat: Chat, **options: object) -> str:
@@ -159,7 +164,7 @@ def _create_renderer(tokenizer: Tokenizer, date: tuple[int, int, int] = FIXED_DA
     return render
 
 
-def _restrict_rendering(date: tuple[int, int, int]) -> None:
+def _restrict_rendering(date: Date) -> None:
     from jinja2.sandbox import SandboxedEnvironment
     from transformers.utils import chat_template_utils
 

@@ -570,3 +570,10 @@ def test_error_lists_the_files_of_a_folder_that_is_no_checkpoint(tmp_path: Path,
         (tmp_path / name).touch()
     with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path} is not a checkpoint (found: {shown})")):
         read_layout(tmp_path)
+
+
+def test_weights_of_another_framework_are_not_supported(tiny_llama: Path, copy_of: Copy) -> None:
+    folder = copy_of(tiny_llama)
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", {"format": "flax"})
+    with pytest.raises(ConfigurationError, match=r"model\.safetensors has the format 'flax'"):
+        read_layout(folder)

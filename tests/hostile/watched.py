@@ -72,7 +72,9 @@ def note(event: str, values: tuple[Any, ...]) -> None:
     elif event in CHANGED:
         # Relative to a descriptor they are part of a removal that is noted as a whole.
         if event not in ("os.remove", "os.rmdir") or values[1] == -1:
-            seen.written.extend(_path(values[place]) for place in CHANGED[event])
+            # A file that is already open was noted when it was opened.
+            places = [place for place in CHANGED[event] if not isinstance(values[place], int)]
+            seen.written.extend(_path(values[place]) for place in places)
     elif event == "exec" and corpus and values[0].co_filename.startswith(corpus):
         seen.executed.append(values[0].co_filename)
 

@@ -1,9 +1,11 @@
 """Tokenizers, configurations and weights are checked within limits, before a model is loaded."""
 
+import fcntl
 import json
 import math
 import os
 import signal
+import stat
 import struct
 import time
 from collections.abc import Callable
@@ -252,8 +254,14 @@ def test_work_cannot_write_to_files(tmp_path: Path) -> None:
 def test_forged_or_long_reply_exceeds_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     def forge(reply: bytes) -> None:
         """Write to the pipe as code that has taken over the fork could."""
-        # The highest descriptor is that of the pipe.
-        descriptor = max(int(path.name) for path in Path("/proc/self/fd").iterdir() if path.exists())
+        descriptors = [int(path.name) for path in Path("/proc/self/fd").iterdir() if path.exists()]
+        # The pipe of the reply was opened last of those that can be written to.
+        descriptor = max(
+            number
+            for number in descriptors
+            if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+            and stat.S_ISFIFO(os.fstat(number).st_mode)
+        )
         os.write(descriptor, struct.pack("!i", len(reply)) + reply)
         os._exit(0)
 

@@ -95,7 +95,9 @@ class ServerGenerator:
     def _encode(self, request: GenerationRequest, on_progress: OnProgress) -> list[list[int]]:
         """The token ids of each chat request, by the model's own template and tokenizer."""
         conversations = [conversation for conversations in request.sets.values() for conversation in conversations]
-        encode_request = EncodeRequest(request.model, conversations, request.add_generation_prompt)
+        # A server prints its own date, so answers to a template that prints it are valid for one day.
+        date = time.localtime()[:3]
+        encode_request = EncodeRequest(request.model, conversations, request.add_generation_prompt, date)
         rows = self._sandbox.call(encode_conversations, encode_request, on_progress).rows
         if len(rows) != len(conversations):
             raise invalid_reply_error()
