@@ -246,7 +246,7 @@ class _ForkServer:
         return self._ask(b"fork", [requests, replies, self._log.fileno()])
 
     def wait(self, process: int) -> int:
-        """Wait for the end of a child and return its exit code; negative for a signal."""
+        """End a child and its forks, once. Returns its exit code, negative for a signal."""
         return self._ask(str(process).encode(), [])
 
     def close(self) -> None:
@@ -295,7 +295,8 @@ class _Child:
             home = self._folder / "home"
             home.mkdir(mode=0o700)
             self._min_free_bytes = min(MIN_FREE_BYTES, shutil.disk_usage(home).free // 2)
-            readable = self._link_inputs(Path(resources.enter_context(tempfile.TemporaryDirectory(dir=links))))
+            self._links = Path(resources.enter_context(tempfile.TemporaryDirectory(dir=links)))
+            readable = self._link_inputs()
             for output in inputs.outputs:
                 output.mkdir(parents=True, exist_ok=True)
             requests, self._requests = os.pipe()
@@ -320,13 +321,13 @@ class _Child:
             self.protections = self._receive(START_LIMITS, 0).protections or []
             self._resources = resources.pop_all()
 
-    def _link_inputs(self, folder: Path) -> list[Path]:
-        """Link the inputs into `folder`. Returns the files and folders that the child may read."""
+    def _link_inputs(self) -> list[Path]:
+        """Link the inputs into the child's own folder. Returns the files and folders that it may read."""
         self._replaced: dict[Path, Path] = {}
-        readable = [folder]
+        readable = [self._links]
         for number, (path, states) in enumerate(self.inputs.states):
             if path.is_dir():
-                linked = link_checkpoint(path, [state.name for state in states], folder / str(number))
+                linked = link_checkpoint(path, [state.name for state in states], self._links / str(number))
                 self._replaced[path] = linked.folder
                 readable += linked.targets
             else:
