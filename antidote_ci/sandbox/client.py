@@ -16,7 +16,6 @@ import select
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from typing import IO, Any, Protocol, TypeVar
 
 from antidote_ci import errors
 from antidote_ci.checkpoint.links import FileState, link_checkpoint, list_states
+from antidote_ci.paths import create_file
 from antidote_ci.records import Model, OnProgress, Progress
 
 Request = TypeVar("Request")
@@ -154,7 +154,7 @@ class Sandbox:
 
     def __enter__(self) -> "Sandbox":
         with ExitStack() as resources:
-            log = resources.enter_context(_open_log(self._log_path))
+            log = resources.enter_context(create_file(self._log_path, 0o600))
             folder = tempfile.TemporaryDirectory(prefix=".work-sandbox-", dir=self._log_path.parent.absolute())
             self._links = Path(resources.enter_context(folder))
             self._server = _ForkServer(log, self._log_path)
@@ -461,25 +461,6 @@ def invalid_reply_error() -> errors.InfrastructureError:
         cause="the checkpoint has taken it over, or antidote-ci has a defect",
         hint="read child.log; report the defect if you trust the checkpoint",
     )
-
-
-def _open_log(path: Path) -> IO[bytes]:
-    """Empty the log. Raises ConfigurationError for a link, which could lead to a file of another program."""
-    try:
-        # Not removed and created: its lock marks the output folder as used.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    except OSError as error:
-        raise _log_error(path, str(error.strerror)) from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        os.close(descriptor)
-        raise _log_error(path, "it is not a file of its own")
-    os.ftruncate(descriptor, 0)
-    return os.fdopen(descriptor, "ab")
-
-
-def _log_error(path: Path, cause: str) -> errors.ConfigurationError:
-    return errors.ConfigurationError(f"{path} cannot be written: {cause}", hint="remove it, or name another folder")
 
 
 def _list_inputs(request: object, outputs: Sequence[Path]) -> _Inputs:

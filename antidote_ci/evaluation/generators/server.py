@@ -28,6 +28,7 @@ from antidote_ci.model.generation import (
     encode_conversations,
 )
 from antidote_ci.model.loading import MergeRequest, merge_checkpoint
+from antidote_ci.paths import open_log
 from antidote_ci.records import Model, OnProgress, Progress
 from antidote_ci.sandbox.client import Sandbox, invalid_reply_error, sandbox_environment
 
@@ -122,7 +123,7 @@ class ServerGenerator:
         arguments = [part.replace("{model}", str(folder)).replace("{port}", str(port)) for part in self._arguments]
         log = self._work / "server.log"
         # A server may log prompts and answers.
-        with _temporary_home() as home, open_log(log, 0o600) as output:
+        with _temporary_home() as home, open_log(log) as output:
             process = subprocess.Popen(
                 supervisor.to_command(arguments, weights, home),
                 stdin=subprocess.PIPE,
