@@ -77,6 +77,7 @@ def _end_group(leader: int) -> int:
 def _import_libraries() -> None:
     """Import the large libraries once for all children."""
     gc.disable()  # during the import, garbage collection takes a seventh of the time and finds nothing
+    import peft  # noqa: F401
     import pydantic  # noqa: F401
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel  # noqa: F401
 
