@@ -248,7 +248,8 @@ def attack_in_server(folder: Path) -> dict[str, Any]:
                 env=server_environment(os.environ, home),
                 start_new_session=True,
             )
-            process.communicate(timeout=60)
+            process.wait(60)  # its input stays open meanwhile: the end of it ends the server
+            process.communicate()
         (folder / "working" / "server.log").rename(home / "server.log")
         time.sleep(0.2)
         after = list_states(folder)
