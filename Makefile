@@ -93,5 +93,6 @@ mutation: $(VENV)/installed ## mutation testing of the mathematics, the gate, ch
 	$(BIN)/pip install --quiet --constraint constraints.txt mutmut
 	nice $(BIN)/python -m scripts.mutation
 
-fuzz: $(VENV)/installed ## fuzz the readers with a million mutated safetensors headers and indexes; minutes
-	nice $(BIN)/python -m benchmarks.fuzz
+# FUZZ="--cases 0 --combinations 500" selects a part; `python -m benchmarks.fuzz.combinations --help` resumes and repeats cases.
+fuzz: $(VENV)/installed ## fuzz a million headers and indexes, and 100,000 combined changes of checkpoints; hours
+	OMP_WAIT_POLICY=PASSIVE nice $(BIN)/python -m benchmarks.fuzz $(FUZZ)

@@ -10,6 +10,7 @@ from typing import Any
 
 from action import child, inputs, log, outputs
 from antidote_ci import environment
+from antidote_ci.paths import open_regular
 
 NAME = "antidote-ci"
 # -P: no module is imported from the working directory, which is the user's workspace.
@@ -88,7 +89,8 @@ def load_report(path: Path, before: tuple[int, int] | None) -> dict[str, Any] | 
     """The report of this run, if it wrote one. Raises OSError or ValueError when it is not a JSON object."""
     if file_stamp(path) in (None, before):
         return None
-    report = json.loads(path.read_bytes())
+    with open_regular(path) as file:
+        report = json.loads(file.read())
     if not isinstance(report, dict):
         raise ValueError("not a JSON object")
     return report
@@ -102,7 +104,7 @@ def write_outputs(report: dict[str, Any] | None, exit_code: int, out: str) -> No
     values = outputs.build_outputs(report, exit_code, out)
     append_to_file("GITHUB_OUTPUT", outputs.render_outputs(values, secrets.token_hex(16)))
     summary = Path(out) / "summary.md"
-    if report is not None and summary.is_file():
+    if report is not None and summary.is_file() and not summary.is_symlink():
         target = Path(os.environ.get("GITHUB_STEP_SUMMARY", ""))
         used = target.stat().st_size if target.is_file() else 0
         text = summary.read_text(encoding="utf-8", errors="replace")

@@ -25,7 +25,7 @@ OPTIONS = (
     "publish",
     "publish-to",
 )
-FLAGS = ("accept-licence", "frontier", "accept-repair", "dry-run")
+FLAGS = ("accept-licence", "frontier", "accept-repair", "dry-run", "no-cache")
 DECIDED_BY_POLICY = FLAGS[:3]
 """Flags that the policy may set: false is passed on as --no-FLAG."""
 TOKENS = {
@@ -70,7 +70,7 @@ def cli_arguments(environ: Mapping[str, str]) -> list[str]:
         raise ValueError(f"input command: {command!r} is not run or evaluate")
     model = read_input(environ, "model")
     if not model:
-        raise ValueError("input model: missing, set a Hub id (org/name) or a folder")
+        raise ValueError("input model: missing, set a Hub id (org/name) or a folder (./folder)")
     if command == "evaluate":
         _refuse_run_only(environ)
     options = [f"--{name}={text}" for name in OPTIONS if (text := read_input(environ, name))]

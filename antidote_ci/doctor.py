@@ -17,10 +17,12 @@ from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import printable_endpoint
 from antidote_ci.hub.retry import RetryPolicy
 from antidote_ci.model import loading, memory
-from antidote_ci.paths import free_space
+from antidote_ci.paths import find_folder, free_space
 from antidote_ci.pipeline import evaluator, resolve
 from antidote_ci.policy import Policy
 from antidote_ci.report.text import pluralize
+from antidote_ci.resource_limits import run_limited
+from antidote_ci.sandbox.confinement import Confinement, confine, missing_protections
 
 LIBRARIES = ("torch", "transformers", "peft", "huggingface_hub")
 MIN_MODEL_WEIGHTS = 100_000_000
@@ -28,6 +30,7 @@ MIN_MODEL_WEIGHTS = 100_000_000
 MIN_SPACE = 2_000_000_000
 """Bytes for a small model, its reference, its scores and its repair."""
 SERVER_TIMEOUT = 15.0
+SANDBOX_SECONDS, SANDBOX_MEMORY = 10, 1 << 30
 NO_RETRY = RetryPolicy(seconds=0)
 
 
@@ -49,6 +52,7 @@ def run_checks(policy: Policy, out: Path) -> Iterator[CheckResult]:
     yield _check_processor()
     yield _check_gpu()
     yield _check_memory()
+    yield _check_sandbox()
     yield _check_space("downloads", pull.client_cache_folder(), "set HF_HOME to a folder on a larger disk")
     yield _check_space("results", out, "name a folder on a larger disk with --out")
     yield _check_token("Hub", lambda: access.read_access(os.environ), needed=True)
@@ -104,6 +108,14 @@ def _check_memory() -> CheckResult:
     return CheckResult("memory", value, advice, needed=True)
 
 
+def _check_sandbox() -> CheckResult:
+    """Check what confines the processes that run models, by confining a fork of this one."""
+    protections: list[str] = run_limited(lambda: confine(Confinement([], [])), SANDBOX_SECONDS, SANDBOX_MEMORY)
+    missing = missing_protections(protections)
+    advice = f"use Linux 5.13 or later on x86-64 or ARM: without {' and '.join(missing)} see docs/threat-model.md"
+    return CheckResult("sandbox", ", ".join(protections) or "none", advice if missing else None)
+
+
 def _check_space(name: str, folder: Path, advice: str) -> CheckResult:
     free = free_space(folder)
     value = f"{_format_gigabytes(free)} free on the disk of {folder}"
@@ -145,7 +157,7 @@ def _check_weights(spec: JudgeSpec, policy: Policy) -> CheckResult:
     if download is None:
         return CheckResult("judge", f"{spec.name}: nothing to download")
     if download.revision is None:
-        if not Path(download.model).expanduser().is_dir():
+        if find_folder(download.model) is None:
             raise ConfigurationError(
                 f"there is no folder {download.model} for the judge {spec.name}", hint="check its name: docs/judges.md"
             )

@@ -89,7 +89,7 @@ class RepairSection:
     method: ScoreMethod = "taylor"
     """How to select the weights to prune: docs/repair.md."""
     reference: str | None = None
-    """The aligned model before fine-tuning: ORG/NAME or a folder. Detected from the model where possible."""
+    """The aligned model before fine-tuning: ORG/NAME or ./FOLDER. Detected from the model where possible."""
     realignment: str = SELF
     """Harmful prompts with harmful answers: a JSONL file, `embedded`, or `self` (answers of the model itself)."""
     activation_megabytes: Count = 1024
@@ -190,6 +190,8 @@ class RunConfig:
     out: Path
     save_answers: Path | None = None
     """File that receives the answers of the models, or None."""
+    no_cache: bool = False
+    """Whether stored answers and verdicts are neither read nor written."""
 
 
 def _hash_file(file: Path) -> str:

@@ -1,11 +1,15 @@
 """Valid records for tests."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any, TypeVar
 
+from antidote_ci.evaluation.answer_store import AnswerStore
+from antidote_ci.evaluation.generators.transformers import TransformersGenerator
 from antidote_ci.evaluation.statistics import exact_bounds
+from antidote_ci.model.generation import GenerationRequest, GenerationResult
 from antidote_ci.records import (
     AnswerOutcome,
     BenignResult,
@@ -14,9 +18,13 @@ from antidote_ci.records import (
     Evaluation,
     JudgeIdentity,
     JudgeResult,
+    OnProgress,
     Progress,
     TaskResult,
 )
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
 
 PLAN = ComputeEnvironment("cpu", "float32", 48, 48, 2, "AVX2", "0" * 64, {"torch": "2.13.0"})
 
@@ -55,6 +63,25 @@ def ignore(_: Progress) -> None:
     """Ignore progress."""
 
 
-def empty_store() -> Path:
-    """An empty answer cache inside the cache of the test session."""
-    return Path(mkdtemp(dir=os.environ["ANTIDOTE_CACHE"]))
+def empty_store() -> AnswerStore:
+    """An empty store inside the answer cache of the test session."""
+    return AnswerStore(Path(mkdtemp(dir=os.environ["ANTIDOTE_CACHE"])))
+
+
+class InProcessRunner:
+    """Runs the functions that open models in this process, without a sandbox."""
+
+    def call(
+        self, function: Callable[[Request, OnProgress], Result], request: Request, on_progress: OnProgress
+    ) -> Result:
+        """Run the function."""
+        return function(request, on_progress)
+
+
+def generate(
+    request: GenerationRequest, on_progress: OnProgress = ignore, store: AnswerStore | None = None
+) -> GenerationResult:
+    """Answers that are computed in this process; without `store` nothing is kept."""
+    with TemporaryDirectory() as folder:
+        generator = TransformersGenerator(InProcessRunner(), store or AnswerStore(Path(folder)))
+        return generator.generate(request, on_progress)

@@ -55,7 +55,19 @@ def test_all_checks_pass_and_nothing_is_written(hub: LoopbackHub, tmp_path: Path
     assert done.stderr == ""
     assert set(marks(done).values()) == {"ok"}
     assert list(marks(done)) == [
-        *("versions", "processor", "GPU", "memory", "downloads", "results", "Hub", "publishing", "Jobs", "judge")
+        *(
+            "versions",
+            "processor",
+            "GPU",
+            "memory",
+            "sandbox",
+            "downloads",
+            "results",
+            "Hub",
+            "publishing",
+            "Jobs",
+            "judge",
+        )
     ]
     assert done.stdout.count("accepts the token of ada") == 3
     assert "hf_writes" not in done.stdout

@@ -20,7 +20,7 @@ import pytest
 from antidote_ci import environment
 from loopback_hub import LoopbackHub
 from tests import secret_search
-from tests.service.service_process import HEADER, SECRET, payload
+from tests.service.service_process import payload
 
 ROOT = Path(__file__).parents[1]
 LINUX = sys.platform == "linux"
@@ -30,6 +30,7 @@ SECRETS = {
     "HF_WRITE_TOKEN": "hf_PlantedWriteTokenOfTheTests",
     "ANTIDOTE_JUDGE_KEY": "planted-judge-key-of-the-tests",
 }
+WEBHOOK_SECRET = "planted-webhook-secret-of-the-tests"
 SECONDS = 90
 LIMITS = "[gate]\nover_refusal = 0.3\ndegenerate_rise = 0.2\nutility_drop = 0.3\n"
 
@@ -99,7 +100,7 @@ def test_dropped_privileges_cannot_be_regained() -> None:
     """Neither by the process itself nor by the programs that it starts."""
     code = (
         "import os, subprocess, sys\n"
-        "from antidote_ci.sandbox.limits import drop_privileges\n"
+        "from antidote_ci.sandbox.confinement import drop_privileges\n"
         "drop_privileges()\n"
         "sys.stdout.write(open('/proc/self/status').read())\n"
         "sys.stdout.flush()\n"
@@ -175,8 +176,11 @@ class Attackers:
         assert {place.partition(":")[2].strip() for place in report["seen"]} == {"sleep 600"}, report["seen"]
 
     def require_nothing_found_inside(self) -> None:
-        report = json.loads((self.folder / "inside.json").read_text())
-        assert [place for place in report["seen"] if "sleep 600" not in place] == []
+        (log,) = self.folder.rglob("child.log")
+        reports = [line.partition(secret_search.MARK)[2] for line in log.read_text().splitlines()]
+        seen = [place for report in filter(None, reports) for place in json.loads(report)["seen"]]
+        assert any(reports), "the attack did not run"
+        assert [place for place in seen if "sleep 600" not in place] == []
 
 
 def write_interpreter(folder: Path, secrets: Path) -> None:
@@ -188,7 +192,7 @@ def write_interpreter(folder: Path, secrets: Path) -> None:
         "from pathlib import Path\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
         "from tests.secret_search import search_inside\n"
-        f"search_inside(Path({str(secrets)!r}), Path({str(folder / 'inside.json')!r}))\n"
+        f"search_inside(Path({str(secrets)!r}))\n"
     )
     (folder / "python").write_text(
         f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(code))} exec {shlex.quote(sys.executable)} "$@"\n'
@@ -208,7 +212,7 @@ def attackers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     user = os.getuid() if request.param == "own" else pwd.getpwnam(request.param).pw_uid
     folder = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())  # noqa: S607
     secrets = folder / "secrets"
-    secrets.write_text("\n".join([*SECRETS.values(), SECRET, "DECOY=decoy"]))
+    secrets.write_text("\n".join([*SECRETS.values(), WEBHOOK_SECRET, "DECOY=decoy"]))
     write_interpreter(folder, secrets)
     shutil.chown(folder, user, user)
     probe = [sys.executable, "-c", "import antidote_ci"]
@@ -277,13 +281,14 @@ def test_no_secret_is_found_while_the_service_runs(attackers: Attackers, trained
         service = attackers.start(
             [sys.executable, "-m", "antidote_ci", "serve", f"--repository={MODEL}", f"--policy={policy}", "--port=0"],
             **hub.environment,
-            ANTIDOTE_WEBHOOK_SECRET=SECRET,
+            ANTIDOTE_WEBHOOK_SECRET=WEBHOOK_SECRET,
         )
         try:
             wait_for(lambda: "listening on" in attackers.log, attackers)
             address = attackers.log.partition("listening on ")[2].split()[0]
             with attackers.searching():
-                sent = httpx2.post(f"{address}/webhook", content=payload(head, MODEL), headers=HEADER, timeout=30)
+                headers = {"X-Webhook-Secret": WEBHOOK_SECRET}
+                sent = httpx2.post(f"{address}/webhook", content=payload(head, MODEL), headers=headers, timeout=30)
                 assert sent.is_success, sent.text
                 wait_for(lambda: re.search(rf"{head[:12]}: (pass|fail|error)", attackers.log) is not None, attackers)
             assert f"{MODEL} at {head[:12]}: pass" in attackers.log

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.paths import require_space
+from antidote_ci.evaluation.answer_store import AnswerStore
+from antidote_ci.paths import create_file, open_below, require_space
 from antidote_ci.pipeline import evaluator, output
 from antidote_ci.policy import Command, Policy, RepairSection, RunConfig
+from tests.command_line import run_command
 
 HOLDS = """
 import sys, time
@@ -92,6 +95,122 @@ def test_an_evaluation_does_not_replace_a_repair_and_a_run_does(tmp_path: Path) 
         output.require_supported(asked(tmp_path), "evaluate")
     assert refused.value.exit_code == 2
     output.require_supported(asked(tmp_path), "run")
+
+
+@pytest.mark.parametrize("name", [*output.OUTPUT_NAMES, "model/config.json", "model/antidote", "repair/scores.json"])
+def test_a_link_below_the_output_folder_is_refused(tmp_path: Path, name: str) -> None:
+    """Before anything is written, removed or locked."""
+    victim, out = tmp_path / "victim", tmp_path / "out"
+    victim.mkdir()
+    (victim / "file").write_text("mine")
+    (out / name).parent.mkdir(parents=True)
+    (out / "report.json").write_text("{}")
+    (out / name).unlink(missing_ok=True)
+    for target in (victim, victim / "file", tmp_path / "missing"):
+        (out / name).symlink_to(target)
+        with pytest.raises(ConfigurationError, match="is a link") as refused:
+            output.require_own_output(out, output.OUTPUT_NAMES)
+        assert str(out / name) in refused.value.what
+        with pytest.raises(ConfigurationError, match="is a link"), output.lock_output(out):
+            pass
+        (out / name).unlink()
+    os.mkfifo(out / name)
+    with pytest.raises(ConfigurationError, match="special file"):
+        output.require_own_output(out, output.OUTPUT_NAMES)
+    assert (victim / "file").read_text() == "mine"
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_command_refuses_a_planted_log(tmp_path: Path) -> None:
+    victim, out = tmp_path / "victim", tmp_path / "out"
+    victim.write_text("mine")
+    out.mkdir()
+    (out / output.LOG_FILE).symlink_to(victim)
+    (tmp_path / "model").mkdir()
+    done = run_command("evaluate", str(tmp_path / "model"), f"--out={out}", "--judge=refusal", "--prompts=embedded")
+    assert done.returncode == 2, done.stderr
+    assert "is a link or a special file" in done.stderr
+    assert victim.read_text() == "mine"
+
+
+def test_the_output_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    output.require_own_output(tmp_path / "out", output.OUTPUT_NAMES)
+    with output.lock_output(tmp_path / "out"):
+        output.clear_output(tmp_path / "out")
+
+
+def test_work_folders_are_removed_and_their_links_are_not_followed(tmp_path: Path) -> None:
+    victim, out = tmp_path / "victim", tmp_path / "out"
+    victim.mkdir()
+    (victim / "file").write_text("mine")
+    (out / ".work-1").mkdir(parents=True)
+    (out / ".work-1" / "served").symlink_to(victim)
+    (out / ".work-2").symlink_to(victim)
+    with output.lock_output(out):
+        output.clear_output(out)
+    assert [path.name for path in out.iterdir()] == [output.LOCK_FILE]
+    assert (victim / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("plant", ["symlink", "hard link", "pipe", "file", "nothing"])
+def test_a_file_is_made_anew(tmp_path: Path, plant: str) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "child.log"
+    victim.write_text("mine")
+    if plant == "symlink":
+        path.symlink_to(victim)
+    elif plant == "hard link":
+        path.hardlink_to(victim)
+    elif plant == "pipe":
+        os.mkfifo(path)
+    elif plant == "file":
+        path.write_text("old and longer")
+    with create_file(path, 0o600) as file:
+        file.write(b"new")
+    assert path.read_text() == "new"
+    assert stat.S_ISREG(path.lstat().st_mode)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert victim.read_text() == "mine"
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(OSError), create_file(tmp_path / "model"):  # noqa: PT011 - the class depends on the system
+        pass
+    assert (tmp_path / "model").is_dir()
+
+
+def test_only_regular_files_below_a_folder_are_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("private")
+    folder = tmp_path / "out"
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "README.md").write_text("card")
+    with open_below(folder, "model/README.md") as file:
+        assert file.read() == b"card"
+    (folder / "file").symlink_to(tmp_path / "secret")
+    (folder / "folder").symlink_to(folder / "model")
+    os.mkfifo(folder / "pipe")
+    for name in ("file", "folder/README.md", "pipe", "model", "missing"):
+        with pytest.raises(OSError), open_below(folder, name):  # noqa: PT011 - the class depends on the file
+            pass
+
+
+def test_entries_of_the_answer_cache_are_not_reached_through_links(tmp_path: Path) -> None:
+    cache, elsewhere = AnswerStore(tmp_path / "answers"), AnswerStore(tmp_path / "elsewhere")
+    first, second = (AnswerStore.key(number) for number in range(2))
+    for key in (first, second):
+        elsewhere.put(key, "poisoned")
+    (tmp_path / "answers" / first[:2]).mkdir(parents=True)
+    (tmp_path / "answers" / first[:2] / f"{first}.json").symlink_to(
+        tmp_path / "elsewhere" / first[:2] / f"{first}.json"
+    )
+    (tmp_path / "answers" / second[:2]).symlink_to(tmp_path / "elsewhere" / second[:2])
+    assert (cache.get(first), cache.get(second)) == (None, None)
+    cache.put(first, "own")
+    assert (cache.get(first), elsewhere.get(first)) == ("own", "poisoned")
+    with pytest.raises(ConfigurationError, match="is a link"):
+        cache.put(second, "own")
 
 
 def test_a_folder_inside_a_file_is_refused(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ peft names a tensor `base_model.model.<path of the layer>.lora_A.weight`.
 import re
 from collections.abc import Iterator, Mapping
 
-from antidote_ci.checkpoint.config_files import is_slow_pattern
 from antidote_ci.checkpoint.headers import TensorInfo
+from antidote_ci.checkpoint.patterns import is_exponential_pattern
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 
 PREFIX = "base_model.model."
@@ -44,7 +44,7 @@ def refuse_adapter_code(config: dict[str, object]) -> None:
         raise _unsafe_error(f"names the revision {revision!r:.60}", "it is not a commit, branch or tag", "revision")
     for key in PATTERN_KEYS:
         for pattern in _iterate_texts(config.get(key)):
-            if is_slow_pattern(pattern):
+            if is_exponential_pattern(pattern):
                 raise _unsafe_error(f"sets {key} to {pattern!r:.60}", "matching names with it may not end", key)
 
 

@@ -1,6 +1,5 @@
 """Checks of the configuration files of a checkpoint: no code, no files from elsewhere, a supported model."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -47,10 +46,6 @@ QUANTISED_NAMES = (
     *(".SCB", ".absmax", ".quant_map"),
 )
 """Tensors that GPTQ, AWQ, compressed-tensors, FP8 and bitsandbytes store beside or instead of a weight."""
-
-MAX_PATTERN_CHARACTERS = 10_000
-"""Characters of a regular expression. Some tokenizers list the letters of all scripts, in two thousand."""
-_PATTERN_TOKEN = re.compile(r"\\.|[+*]|\{\d*,?\d*\}|.", re.DOTALL)
 
 
 def refuse_code(name: str, config: object) -> None:
@@ -177,34 +172,6 @@ def walk_items(value: object) -> Iterator[tuple[str, object]]:
     elif isinstance(value, list):
         for inner in value:
             yield from walk_items(inner)
-
-
-def is_slow_pattern(pattern: str) -> bool:
-    """Return whether a regular expression is too long, or may take exponential time."""
-    return len(pattern) > MAX_PATTERN_CHARACTERS or has_nested_repeat(pattern)
-
-
-def has_nested_repeat(pattern: str) -> bool:
-    """Return whether a repeated part holds a repeated part, as in `(a+)+`: matching time grows exponentially.
-
-    Only this nesting is detected. Overlapping alternatives, as in `(a|a)+`, are not.
-    """
-    repeats = [False]  # for each open group: whether a part of it repeats
-    in_class = closed = False
-    for piece in _PATTERN_TOKEN.findall(pattern):
-        after_group, closed = closed, False
-        if in_class or piece == "[":
-            in_class = piece != "]"
-        elif piece == "(":
-            repeats.append(False)
-        elif piece == ")" and len(repeats) > 1:
-            closed = repeats.pop()
-            repeats[-1] |= closed
-        elif piece in ("+", "*") or (piece.startswith("{") and piece.endswith(",}")):
-            if after_group:
-                return True
-            repeats[-1] = True
-    return False
 
 
 def _read_architectures(config: Mapping[str, object]) -> list[str]:

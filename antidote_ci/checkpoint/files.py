@@ -23,6 +23,20 @@ _ALLOWED = re.compile(
     re.VERBOSE | re.ASCII,
 )
 
+MAX_BYTES = {
+    "tokenizer.json": 64 << 20,
+    ".safetensors.index.json": 32 << 20,
+    "vocab.json": 32 << 20,
+    "merges.txt": 32 << 20,
+    "vocab.txt": 32 << 20,
+    ".model": 32 << 20,
+    ".tiktoken": 32 << 20,
+    ".jinja": 64 << 10,
+}
+"""Size limits by the end of the file name. Weights have none."""
+MAX_OTHER_BYTES = 4 << 20
+"""Size limit of any other file. A tokenizer_config.json lists its added tokens and can reach a megabyte."""
+
 # Keras' HDF5 and msgpack are not pickles, but opening them can run code, too; archives may hold either.
 _PICKLED = re.compile(
     r".*\.(?:bin|pt|pth|ptl|pkl|pckl|p|pickle|ckpt|joblib|dill|npy|npz|h5|hdf5|keras|msgpack|mar|nemo|pdparams|7z)",
@@ -34,6 +48,13 @@ _TRAINING_STATE = ("optimizer", "rng_state", "scheduler", "training_args")
 def is_allowed_file(path: str) -> bool:
     """Return whether a file is downloaded and opened. `path` is relative to the repository, with forward slashes."""
     return _ALLOWED.fullmatch(path) is not None and not path.startswith(".")
+
+
+def max_bytes(path: str) -> int | None:
+    """Return the size limit of an allowed file; None for weights."""
+    if path.endswith(".safetensors"):
+        return None
+    return next((limit for ending, limit in MAX_BYTES.items() if path.endswith(ending)), MAX_OTHER_BYTES)
 
 
 def is_pickled(path: str) -> bool:
@@ -82,21 +103,10 @@ def list_files(folder: Path) -> list[str]:
     `allow_link_targets` names.
     """
     root = folder.resolve()
-    allowed_folders = (root, *_blob_folders(root), *_link_targets)
     names = []
     for path in _iterate_files(root):
         name = path.relative_to(root).as_posix()
-        if not is_allowed_file(name):
-            continue
-        # Path.resolve raises for circular links.
-        target = Path(os.path.realpath(path))
-        if not any(target.is_relative_to(allowed) for allowed in allowed_folders):
-            raise UnsafeCheckpoint(
-                f"{name} is a link to a place outside {folder}",
-                cause="a repository must not point at other files of this machine",
-                hint="replace the link with the file itself",
-            )
-        if _is_regular(name, target):
+        if is_allowed_file(name) and _is_regular(name, _resolve_link(root, name)):
             names.append(name)
     return sorted(names)
 
@@ -105,9 +115,26 @@ def list_loadable(folder: Path) -> list[str]:
     """Return the sorted relative paths of the regular files that a loader of `folder` can open, without opening any.
 
     Loaders look in the folder itself and in its folders of templates. They open more names than `is_allowed_file`
-    allows, and a configuration can name others, so no file is excluded by its name.
+    allows, and a configuration can name others, so no file is excluded by its name. Raises UnsafeCheckpoint for a link
+    that leaves the folder, as `list_files` does.
     """
-    return sorted(path.relative_to(folder).as_posix() for path in _iterate_files(folder) if path.is_file())
+    root = folder.resolve()
+    names = sorted(path.relative_to(root).as_posix() for path in _iterate_files(root) if path.is_file())
+    for name in names:
+        _resolve_link(root, name)
+    return names
+
+
+def _resolve_link(root: Path, name: str) -> Path:
+    """Return the file that `name` leads to. Raises UnsafeCheckpoint when it may not lead there."""
+    target = Path(os.path.realpath(root / name))  # Path.resolve raises for circular links
+    if not any(target.is_relative_to(allowed) for allowed in (root, *_blob_folders(root), *_link_targets)):
+        raise UnsafeCheckpoint(
+            f"{name} is a link to a place outside {root}",
+            cause="a repository must not point at other files of this machine",
+            hint="replace the link with the file itself",
+        )
+    return target
 
 
 def _is_regular(name: str, target: Path) -> bool:

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from antidote_ci.checkpoint.budget import Budget
 from antidote_ci.checkpoint.json_files import parse_object, read_object, shorten_value
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_TENSORS = 50_000
 """Tensors in one file, so that its header is read within a second."""
+VALUES_PER_TENSOR = 11
+"""JSON values in a header for a matrix."""
 MAX_VALUES = 15 * MAX_TENSORS
 """JSON values in a header: a tensor of five dimensions takes 14."""
 MAX_ENTRIES = 1 << 56
@@ -29,7 +32,7 @@ LENGTH_BYTES = 8
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-MAX_INDEX_BYTES = 16 << 20
+MAX_INDEX_BYTES = 32 << 20
 MAX_INDEX_VALUES = 600_000
 """JSON values in an index: two for each tensor."""
 
@@ -65,8 +68,8 @@ class Header:
     data_start: int
 
 
-def read_header(path: Path) -> Header:
-    """Read the header of a safetensors file and check it against itself and the size of the file.
+def read_header(path: Path, budget: Budget | None = None) -> Header:
+    """Read the header of a safetensors file, check it against itself and the size of the file, and charge `budget`.
 
     Raises UnsafeCheckpoint when the header is invalid, ConfigurationError when the file is a Git LFS pointer.
     """
@@ -80,13 +83,18 @@ def read_header(path: Path) -> Header:
                     hint="run `git lfs install && git lfs pull` in that folder",
                 )
             file.seek(0)
-            return parse_header(file, size)
+            header = parse_header(file, size)
     except ValueError as error:
         raise UnsafeCheckpoint(
             f"{path.name} has a header that cannot be trusted: {error}",
             cause="the file is truncated, damaged, or crafted to mislead the program that opens it",
             hint="download it again, or save the checkpoint again with the safetensors library",
         ) from error
+    if budget is not None:
+        budget.charge(path.name, "bytes", header.data_start)
+        budget.charge(path.name, "JSON values", VALUES_PER_TENSOR * len(header.tensors) + len(header.metadata))
+        budget.charge(path.name, "tensors", len(header.tensors))
+    return header
 
 
 def parse_header(file: BinaryIO, size: int) -> Header:
@@ -116,7 +124,7 @@ def parse_header(file: BinaryIO, size: int) -> Header:
     return Header(ordered, metadata, data_start)
 
 
-def find_shards(folder: Path, names: list[str]) -> tuple[str, ...]:
+def find_shards(folder: Path, names: list[str], budget: Budget | None = None) -> tuple[str, ...]:
     """Return the weight files of a full checkpoint among `names`: the single file, or the shards in the index.
 
     Raises UnsafeCheckpoint when the index names a missing file or a path outside the folder, and when the folder holds
@@ -124,7 +132,7 @@ def find_shards(folder: Path, names: list[str]) -> tuple[str, ...]:
     """
     if INDEX_FILE not in names:
         return (WEIGHTS_FILE,)
-    present, shards = set(names), sorted(set(_read_index(folder).values()))
+    present, shards = set(names), sorted(set(_read_index(folder, budget).values()))
     for shard in shards:
         if "/" in shard or "\\" in shard or not shard.endswith(".safetensors"):
             raise _index_error(f"names {shorten_value(shard)}, which is not a safetensors file of this folder")
@@ -140,7 +148,7 @@ def find_shards(folder: Path, names: list[str]) -> tuple[str, ...]:
 
 
 def map_weights(headers: dict[str, Header]) -> dict[str, str]:
-    """Map each tensor name to its shard, including tensors that the index omits: a framework may load them.
+    """Map each tensor name to its shard.
 
     Raises UnsafeCheckpoint when two shards hold the same tensor.
     """
@@ -157,10 +165,21 @@ def map_weights(headers: dict[str, Header]) -> dict[str, str]:
 
 
 def require_index_holds(folder: Path, weight_map: dict[str, str]) -> None:
-    """Raise UnsafeCheckpoint when the index of `folder` places a tensor in a shard that does not hold it."""
-    for name, shard in _read_index(folder).items():
+    """Raise UnsafeCheckpoint unless the index of `folder` lists exactly the tensors of its shards.
+
+    Its `total_size` is not compared: programs differ in how they count tied weights, and none depends on it.
+    """
+    listed = _read_index(folder)
+    for name, shard in listed.items():
         if weight_map.get(name) != shard:
             raise _index_error(f"says that {shard} holds {shorten_value(name)}, which it does not")
+    for name, shard in weight_map.items():
+        if name not in listed:
+            raise UnsafeCheckpoint(
+                f"{INDEX_FILE} does not list {shorten_value(name)}, which {shard} holds",
+                cause="frameworks differ in whether they load it: one model could be tested and another one used",
+                hint="save the checkpoint again with transformers",
+            )
 
 
 def _parse_natural(digits: str) -> int:
@@ -217,8 +236,8 @@ def _require_gapless(tensors: dict[str, TensorInfo], data_bytes: int) -> None:
         raise ValueError(f"its tensors take {reached:,} bytes, and the file has {data_bytes:,}")
 
 
-def _read_index(folder: Path) -> dict[str, str]:
-    weight_map = read_object(folder / INDEX_FILE, MAX_INDEX_BYTES, MAX_INDEX_VALUES).get("weight_map")
+def _read_index(folder: Path, budget: Budget | None = None) -> dict[str, str]:
+    weight_map = read_object(folder / INDEX_FILE, MAX_INDEX_BYTES, MAX_INDEX_VALUES, budget).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise _index_error("has no weight_map")
     if any(not isinstance(shard, str) for shard in weight_map.values()):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from antidote_ci.checkpoint.budget import Budget
 from antidote_ci.errors import UnsafeCheckpoint
 
 MAX_BYTES = 1 << 20
@@ -20,12 +21,16 @@ _EXCERPT = reprlib.Repr()
 _EXCERPT.maxstring = 100
 
 
-def read_object(path: Path, max_bytes: int = MAX_BYTES, max_values: int = MAX_VALUES) -> dict[str, object]:
-    """Read the object in a JSON file. Raises UnsafeCheckpoint when it is larger than a limit, or invalid."""
+def read_object(
+    path: Path, max_bytes: int = MAX_BYTES, max_values: int = MAX_VALUES, budget: Budget | None = None
+) -> dict[str, object]:
+    """Read the object in a JSON file, and charge `budget`. Raises UnsafeCheckpoint when it is too large or invalid."""
     with path.open("rb") as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise too_large_error(path.name, max_bytes)
+    if budget is not None:
+        budget.charge(path.name, "JSON values", count_values(data))
     try:
         return parse_object(data, max_values)
     except ValueError as error:
@@ -36,12 +41,17 @@ def read_object(path: Path, max_bytes: int = MAX_BYTES, max_values: int = MAX_VA
         ) from error
 
 
+def count_values(data: bytes) -> int:
+    """Return at least the number of JSON values in `data`, without parsing it."""
+    # Each value but the first follows one of these bytes. Those inside of texts count too: no real file has so many.
+    return sum(map(data.count, (b"[", b",", b":")))
+
+
 def parse_object(
     data: bytes, max_values: int = MAX_VALUES, parse_int: Callable[[str], int] | None = None
 ) -> dict[str, object]:
     """Parse a JSON object in UTF-8. Raises ValueError when it is larger than a limit, or invalid."""
-    # Each value but the first follows one of these bytes. Those inside of texts count too: no real file has so many.
-    if sum(map(data.count, (b"[", b",", b":"))) > max_values:
+    if count_values(data) > max_values:
         raise ValueError(f"it may hold more than {max_values:,} values")
     try:
         value = json.loads(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from antidote_ci.checkpoint import config_files, templates, tokenizers
 from antidote_ci.checkpoint.adapter_config import refuse_adapter_code, refuse_unsupported_adapter
-from antidote_ci.checkpoint.files import is_pickled_weights, list_files
+from antidote_ci.checkpoint.budget import Budget
+from antidote_ci.checkpoint.files import MAX_OTHER_BYTES, is_pickled_weights, list_files, max_bytes
 from antidote_ci.checkpoint.headers import (
     INDEX_FILE,
     WEIGHTS_FILE,
@@ -31,17 +32,8 @@ CONFIGS = (
 )
 TOKENIZER_CONFIGS = (CONFIG, "tokenizer_config.json", "special_tokens_map.json")
 """Files that give a tokenizer its class or its arguments."""
-MAX_CONFIG_BYTES = 4 << 20
-"""A tokenizer_config.json lists its added tokens and can reach a megabyte."""
-MAX_BYTES = {
-    "tokenizer.json": tokenizers.MAX_BYTES,
-    "vocab.json": 32 << 20,
-    ".txt": 32 << 20,
-    ".model": 32 << 20,
-    ".tiktoken": 32 << 20,
-    ".jinja": templates.MAX_BYTES,
-}
-"""Size limits by the end of the file name."""
+SHARD_FORMATS = (None, "pt", "mlx")
+"""Values of `format` in a header whose tensors have the layout of PyTorch. Flax and TensorFlow transpose some."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +78,23 @@ def read_layout(folder: Path, head: config_files.Head = "ForCausalLM") -> Checkp
     """
     if not folder.is_dir():
         raise ConfigurationError(f"{folder} is not a folder", hint="name a folder with a checkpoint")
-    names = list_files(folder)
-    kind, shards = _find_weights(folder, names)
+    names, budget = list_files(folder), Budget()
     for name in names:
-        limit = next((limit for ending, limit in MAX_BYTES.items() if name.endswith(ending)), None)
-        if limit is not None and (folder / name).stat().st_size > limit:
-            raise too_large_error(name, limit)
-    configs = _read_configurations(folder, names)
+        limit, size = max_bytes(name), (folder / name).stat().st_size
+        if limit is not None:
+            if size > limit:
+                raise too_large_error(name, limit)
+            budget.charge(name, "bytes", size)
+    kind, shards = _find_weights(folder, names, budget)
+    configs = _read_configurations(folder, names, budget)
     if CONFIG in names and (kind == "full" or "model_type" in configs[CONFIG]):
         config_files.refuse_unknown_model(configs[CONFIG])
+    for name in names:
+        in_config = configs.get(name, {}).get("chat_template", "")
+        size = (folder / name).stat().st_size if name.endswith(".jinja") else len(str(in_config))
+        budget.charge(name, "bytes of chat templates", size)
     templates.require_safe_templates(folder, names, configs)
-    headers = {shard: read_header(folder / shard) for shard in shards}
+    headers = {shard: _read_shard(folder / shard, budget) for shard in shards}
     weight_map = map_weights(headers)
     if INDEX_FILE in names and kind == "full":
         require_index_holds(folder, weight_map)
@@ -122,7 +120,7 @@ def read_layout(folder: Path, head: config_files.Head = "ForCausalLM") -> Checkp
     config_files.refuse_quantised(tensors)
     # The embedding of an adapter lies in its base: `repair.targets.require_same_vocabulary` compares the two.
     rows = None if kind == "adapter" else layout.embedding_rows
-    tokenizers.require_valid_tokenizer(folder, names, configs, rows)
+    tokenizers.require_valid_tokenizer(folder, names, configs, rows, budget)
     return layout
 
 
@@ -131,9 +129,20 @@ def count_weight_bytes(layout: CheckpointLayout) -> int:
     return sum(info.end - info.start for info in layout.tensors.values())
 
 
-def _read_configurations(folder: Path, names: list[str]) -> dict[str, dict[str, object]]:
+def _read_shard(path: Path, budget: Budget) -> Header:
+    header = read_header(path, budget)
+    if header.metadata.get("format") not in SHARD_FORMATS:
+        raise ConfigurationError(
+            f"{path.name} has the format {header.metadata['format']!r:.60}",
+            cause="it was saved for another framework than PyTorch, which may have stored weights transposed",
+            hint="save the checkpoint again with transformers",
+        )
+    return header
+
+
+def _read_configurations(folder: Path, names: list[str], budget: Budget) -> dict[str, dict[str, object]]:
     """Read the configuration files by name. Raises UnsafeCheckpoint when one requests code or files from elsewhere."""
-    configs = {name: read_object(folder / name, MAX_CONFIG_BYTES) for name in CONFIGS if name in names}
+    configs = {name: read_object(folder / name, MAX_OTHER_BYTES, budget=budget) for name in CONFIGS if name in names}
     for name, config in configs.items():
         if name != tokenizers.ADDED:  # its keys are tokens
             config_files.refuse_code(name, config)
@@ -142,7 +151,7 @@ def _read_configurations(folder: Path, names: list[str]) -> dict[str, dict[str, 
     return configs
 
 
-def _find_weights(folder: Path, names: list[str]) -> tuple[ModelKind, tuple[str, ...]]:
+def _find_weights(folder: Path, names: list[str], budget: Budget) -> tuple[ModelKind, tuple[str, ...]]:
     is_full = WEIGHTS_FILE in names or INDEX_FILE in names
     if ADAPTER_CONFIG in names:
         # transformers would load the adapter on top: the full weights would run unmeasured.
@@ -154,7 +163,7 @@ def _find_weights(folder: Path, names: list[str]) -> tuple[ModelKind, tuple[str,
         if ADAPTER_WEIGHTS in names:
             return "adapter", (ADAPTER_WEIGHTS,)
     elif is_full and CONFIG in names:
-        return "full", find_shards(folder, names)
+        return "full", find_shards(folder, names, budget)
     raise _not_a_checkpoint(folder, names)
 
 

@@ -50,7 +50,10 @@ def list_states(path: Path) -> tuple[FileState, ...]:
 
 
 def link_checkpoint(source: Path, names: Sequence[str], parent: Path) -> LinkedCheckpoint:
-    """Link the files `names` of `source` into a new folder below `parent`, which keeps the name of the checkpoint."""
+    """Link the files `names` of `source` into a new folder below `parent`, which keeps the name of the checkpoint.
+
+    Raises ConfigurationError for a file that this process cannot read.
+    """
     source = source.absolute()
     repository = cache_repository(source)
     folder = parent / (source.relative_to(repository.parent) if repository else source.name)
@@ -60,7 +63,7 @@ def link_checkpoint(source: Path, names: Sequence[str], parent: Path) -> LinkedC
         original, link = Path(os.path.realpath(source / name)), folder / name
         link.parent.mkdir(parents=True, exist_ok=True)
         if not _is_readable_without_privileges(original):
-            shutil.copyfile(original, link)
+            _copy_file(original, link)
             continue
         try:
             # A server in a container can read hard links, but not the targets of symbolic links.
@@ -69,6 +72,17 @@ def link_checkpoint(source: Path, names: Sequence[str], parent: Path) -> LinkedC
             link.symlink_to(original)
             targets.append(original)
     return LinkedCheckpoint(folder, targets)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{source} cannot be read or copied: {error.strerror}",
+            cause="the process that runs the model has no privileges, so it needs a copy",
+            hint="make the checkpoint readable with `chmod -R a+rX FOLDER`, or run as its owner",
+        ) from None
 
 
 def model_fingerprint(model: Model) -> str:

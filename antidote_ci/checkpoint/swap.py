@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.paths import write_file
 from antidote_ci.records import WeightFile, from_json
 
 MANIFEST_FILE = "antidote/manifest.json"
@@ -150,7 +151,7 @@ def read_journal(partial: Path, key: str) -> list[FinishedFile]:
 def start_journal(partial: Path, key: str, finished: Iterable[FinishedFile]) -> None:
     """Atomically replace the journal by one that lists the `finished` files of an earlier run."""
     temporary = partial / (JOURNAL_FILE + ".tmp")
-    temporary.write_bytes(_to_line(_JournalKey(key)) + b"".join(map(_to_line, finished)))
+    write_file(temporary, _to_line(_JournalKey(key)) + b"".join(map(_to_line, finished)))
     fsync_path(temporary)
     temporary.replace(partial / JOURNAL_FILE)
     fsync_path(partial)

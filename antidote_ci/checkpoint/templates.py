@@ -1,4 +1,4 @@
-"""Static checks of chat templates: size, names, and access to Python internals. Nothing is rendered.
+"""Static checks of chat templates: size, names, access to Python internals, chance and the date. Nothing is rendered.
 
 A template is a program. The one in use is rendered in a fork of the child process (`model.templates`); the others run
 on the machines of those who use the result.
@@ -13,6 +13,7 @@ from jinja2 import Environment, TemplateSyntaxError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 
+from antidote_ci.checkpoint.template_dates import DateDecides, require_printed_dates
 from antidote_ci.errors import UnsafeCheckpoint
 
 MAX_BYTES = 64 << 10
@@ -27,7 +28,8 @@ _STEPS = re.compile(r"[.\[\]!:]")
 
 
 def require_safe_templates(folder: Path, names: list[str], settings: Mapping[str, Mapping[str, object]]) -> None:
-    """Raise UnsafeCheckpoint for a chat template of `folder` that is too large or accesses Python internals.
+    """Raise UnsafeCheckpoint for a chat template of `folder` that is too large, accesses Python internals, or whose
+    text is random or depends on the date by more than the printed date.
 
     `settings` holds the parsed configuration files by name. Loops and growth are detected when a template is rendered.
     """
@@ -38,9 +40,24 @@ def require_safe_templates(folder: Path, names: list[str], settings: Mapping[str
     for file, text in templates:
         if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
             raise _template_error(file, f"holds a chat template of more than {MAX_BYTES:,} bytes")
-        access = _find_unsafe_access(file, text)
-        if access is not None:
-            raise _template_error(file, f"holds a chat template that reaches for {access!r:.60}")
+        try:
+            tree = _create_parser().parse(text)
+            access = _find_unsafe_access(tree)
+            if access is not None:
+                raise _template_error(file, f"holds a chat template that reaches for {access!r:.60}")
+            require_printed_dates(tree)
+        except TemplateSyntaxError:
+            continue  # it cannot be rendered either
+        except ValueError as error:  # a number of thousands of digits
+            raise _template_error(file, f"holds a chat template that cannot be read: {error}") from None
+        except RecursionError:
+            raise _template_error(file, "holds a chat template that nests without bounds") from None
+        except DateDecides as error:
+            raise UnsafeCheckpoint(
+                f"{file} holds a chat template that uses the date {error}, and not only in its output",
+                cause="on another date the model could get another prompt than the one that was measured",
+                hint=f"correct the chat template in {file}: it may only print what strftime_now returns",
+            ) from None
 
 
 def _templates_in_files(folder: Path, names: list[str]) -> Iterator[tuple[str, str]]:
@@ -75,23 +92,20 @@ def _require_named(file: str, name: object, text: object) -> tuple[str, str]:
     return file, text
 
 
-def _find_unsafe_access(file: str, text: str) -> str | None:
-    """Return the first attribute, filter or format field that reaches Python internals; None when there is none."""
-    try:
-        tree = _create_parser().parse(text)
-        candidates = list(tree.find_all((nodes.Getattr, nodes.Const, nodes.Filter)))
-    except TemplateSyntaxError:
-        return None  # it cannot be rendered either
-    except ValueError as error:  # a number of thousands of digits
-        raise _template_error(file, f"holds a chat template that cannot be read: {error}") from None
-    except RecursionError:
-        raise _template_error(file, "holds a chat template that nests without bounds") from None
-    for node in candidates:
+def _find_unsafe_access(tree: nodes.Template) -> str | None:
+    """Return the first name that reaches Python internals or chance; None when there is none."""
+    for node in tree.find_all((nodes.Getattr, nodes.Const, nodes.Filter, nodes.Name)):
         match node:
-            case nodes.Getattr(attr=name) if name.startswith("__"):
+            case nodes.Getattr(attr=str() as name) if name.startswith("__"):
                 return name
-            case nodes.Filter(name="attr"):
-                return "attr"
+            case nodes.Filter(name="attr" | "random" as name) | nodes.Name(name="lipsum" as name):
+                return str(name)
+            case nodes.Filter(name="map", args=[nodes.Const(value=name), *_]) if name in ("attr", "random"):
+                return str(name)
+            case nodes.Filter(name="map") if node.dyn_args or not all(
+                isinstance(arg, nodes.Const) for arg in node.args[:1]
+            ):
+                return "map"
             case nodes.Const(value=str() as value) if _holds_dunder_path(value):
                 return value
     return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from antidote_ci.checkpoint.headers import DTYPE_BITS, TensorInfo, read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.paths import create_file
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +81,7 @@ def open_writer(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Iter
     order = iter(shapes.items())
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("wb") as file:
+        with create_file(temporary) as file:
             file.write(_build_header(shapes, metadata))
 
             def write(tensor: torch.Tensor) -> None:

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.checkpoint.config_files import is_slow_pattern
+from antidote_ci.checkpoint import tokenizer_parts
+from antidote_ci.checkpoint.budget import Budget
+from antidote_ci.checkpoint.files import MAX_BYTES
 from antidote_ci.checkpoint.headers import MAX_DIGITS, TensorInfo
-from antidote_ci.checkpoint.json_files import read_object
+from antidote_ci.checkpoint.json_files import count_values, read_object
 from antidote_ci.errors import UnsafeCheckpoint
 
 TOKENIZER = "tokenizer.json"
@@ -21,7 +23,6 @@ VOCABULARY = "vocab.json"
 ADDED = "added_tokens.json"
 
 KINDS = ("BPE", "Unigram", "WordPiece", "WordLevel")
-MAX_BYTES = 64 << 20
 MAX_TOKENS = 2_000_000
 MAX_ROWS = 1 << 24
 """Rows of any embedding."""
@@ -56,6 +57,8 @@ class Vocabulary:
     ordinary: Mapping[str, int]
     added: Mapping[str, int]
     """Added tokens. Some are ordinary ones, too, with the same ID."""
+    values: int = 0
+    """The number of JSON values of the file."""
 
     @functools.cached_property
     def ids(self) -> dict[str, int]:
@@ -69,15 +72,21 @@ class Vocabulary:
 
 
 def require_valid_tokenizer(
-    folder: Path, names: list[str], settings: Mapping[str, Mapping[str, object]], rows: int | None
+    folder: Path,
+    names: list[str],
+    settings: Mapping[str, Mapping[str, object]],
+    rows: int | None,
+    budget: Budget | None = None,
 ) -> None:
     """Raise UnsafeCheckpoint unless every token of the checkpoint in `folder` has one ID and a row of the embedding.
 
     `settings` holds the parsed configuration files by name; `rows` is None when the embedding is in another checkpoint.
     """
     vocabulary = read_vocabulary(folder, names) or Vocabulary(SETTINGS, {}, {})
+    if budget is not None:
+        budget.charge(vocabulary.file, "JSON values", vocabulary.values)
     if TOKENIZER in names and VOCABULARY in names:
-        _require_consistent_ids(VOCABULARY, _read_token_ids(folder / VOCABULARY), vocabulary)
+        _require_consistent_ids(VOCABULARY, _read_token_ids(folder / VOCABULARY, budget), vocabulary)
     for file, added in _added_tokens_elsewhere(settings):
         _require_consistent_ids(file, added, vocabulary)
         _require_rows(file, added, rows, SPARE_TOKENS)
@@ -117,35 +126,36 @@ def read_vocabulary(folder: Path, names: list[str]) -> Vocabulary | None:
 
 @functools.lru_cache(maxsize=4)
 def _read_vocab_json(path: Path, _size: int, _modified: int) -> Vocabulary:
-    return Vocabulary(VOCABULARY, _read_token_ids(path), {})
+    ids = _read_token_ids(path)
+    return Vocabulary(VOCABULARY, ids, {}, values=2 * len(ids))
 
 
 @functools.lru_cache(maxsize=4)
 def _read_tokenizer_json(path: Path, _size: int, _modified: int) -> Vocabulary:
     # Cached: a run reads the same large file many times.
-    data = read_object(path, MAX_BYTES)
+    data = read_object(path, MAX_BYTES[TOKENIZER])
     model = data.get("model")
     if not isinstance(model, dict):
         raise _tokenizer_error(TOKENIZER, "has no model")
     # Older versions of tokenizers omit the type.
     if model.get("type") not in (None, *KINDS):
         raise _tokenizer_error(TOKENIZER, f"has a model of the unknown kind {model['type']!r:.60}")
-    for part in ("normalizer", "pre_tokenizer", "decoder", "post_processor"):
-        for pattern in _walk_patterns(data.get(part)):
-            if is_slow_pattern(pattern):
-                raise _tokenizer_error(TOKENIZER, f"splits text by a pattern that may not end: {pattern!r:.60}")
+    problem = tokenizer_parts.find_problem(data)
+    if problem is not None:
+        raise _tokenizer_error(TOKENIZER, problem)
     merges = model.get("merges") or []
     if not isinstance(merges, list) or len(merges) > MAX_MERGES:
         raise _tokenizer_error(TOKENIZER, f"has merges that are not a list of at most {MAX_MERGES:,}")
     vocab = model.get("vocab")
     ordinary = _ids_by_position(vocab) if isinstance(vocab, list) else _check_token_ids(TOKENIZER, vocab)
-    vocabulary = Vocabulary(TOKENIZER, ordinary, _read_added_tokens(data.get("added_tokens") or []))
+    values = count_values(path.read_bytes())
+    vocabulary = Vocabulary(TOKENIZER, ordinary, _read_added_tokens(data.get("added_tokens") or []), values)
     _require_consistent_ids(TOKENIZER, vocabulary.added, Vocabulary(TOKENIZER, ordinary, {}))
     return vocabulary
 
 
-def _read_token_ids(path: Path) -> dict[str, int]:
-    return _check_token_ids(path.name, read_object(path, MAX_BYTES))
+def _read_token_ids(path: Path, budget: Budget | None = None) -> dict[str, int]:
+    return _check_token_ids(path.name, read_object(path, MAX_BYTES[VOCABULARY], budget=budget))
 
 
 def _check_token_ids(file: str, ids: object) -> dict[str, int]:
@@ -231,13 +241,6 @@ def _require_rows(file: str, ids: Mapping[str, int], rows: int | None, spare: in
     token = max(ids, key=ids.__getitem__, default=None)
     if token is not None and rows is not None and ids[token] >= rows + spare:
         raise _tokenizer_error(file, f"gives {token!r:.60} the ID {ids[token]:,}, and the embedding has {rows:,} rows")
-
-
-def _walk_patterns(value: object) -> Iterator[str]:
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _walk_patterns(inner)
-    if isinstance(value, dict) and isinstance(value.get("Regex"), str):
-        yield str(value["Regex"])
 
 
 def _tokenizer_error(file: str, problem: str) -> UnsafeCheckpoint:

@@ -20,6 +20,7 @@ from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.checkpoint.tensors import FileCopier, TensorEdit
 from antidote_ci.errors import InfrastructureError
+from antidote_ci.paths import write_file
 from antidote_ci.records import OnProgress, Progress, WeightFile
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -106,7 +107,7 @@ def complete_checkpoint(destination: Path, manifest: str) -> None:
         target = partial / swap.MANIFEST_FILE
         target.parent.mkdir(exist_ok=True)
         with _explain_disk_full(swap.MANIFEST_FILE, len(data)):
-            _temporary_path(target).write_bytes(data)
+            write_file(_temporary_path(target), data)
             _sync_and_verify(target, hashlib.sha256(data).hexdigest())
         (partial / swap.JOURNAL_FILE).unlink()
         swap.fsync_path(partial)

@@ -17,7 +17,7 @@ def verify(
     result: Annotated[
         str,
         typer.Argument(
-            help="The --out folder of a run, the folder of a repaired checkpoint, or ORG/NAME on the Hub.",
+            help="The path of a run's --out folder or of a repaired checkpoint (./FOLDER), or ORG/NAME on the Hub.",
             metavar="OUT_OR_REPO",
         ),
     ],

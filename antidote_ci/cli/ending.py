@@ -107,6 +107,7 @@ def explain_unexpected(error: Exception, console: Console) -> int:
 
 def exit_with_verdict(console: Console, report: records.Report, out: Path, *, as_json: bool) -> NoReturn:
     """Print the report and exit with its exit code."""
+    from antidote_ci.paths import write_as_path
     from antidote_ci.pipeline.output import MODEL_FOLDER
     from antidote_ci.report import statements, terminal
 
@@ -120,7 +121,7 @@ def exit_with_verdict(console: Console, report: records.Report, out: Path, *, as
         console.print(f"published: {report.publish.url}")
     weights = out / MODEL_FOLDER
     if report.verdict == "repaired" and weights.is_dir():
-        console.print(f"weights: {weights}, which antidote-ci verify {out} checks without running them")
+        console.print(f"weights: {weights}, which antidote-ci verify {write_as_path(out)} checks without running them")
     console.print(f"report: {out / 'report.html'}")
     if report.verdict == "repaired" and report.exit_code:
         hint = "--accept-repair exits with 0."

@@ -15,11 +15,15 @@ def option(name: str, help_text: str) -> typer.models.OptionInfo:
     return info
 
 
-ModelArgument = Annotated[str, typer.Argument(help="ORG/NAME on the Hub, or a local folder.", metavar="MODEL")]
+ModelArgument = Annotated[
+    str, typer.Argument(help="ORG/NAME on the Hub, or a local folder as a path: ./FOLDER.", metavar="MODEL")
+]
 Revision = Annotated[str | None, option("--revision", "Branch, tag or commit of MODEL.")]
 ReferenceName = Annotated[
     str | None,
-    option("--reference", "The aligned model before fine-tuning. Detected from MODEL where possible."),
+    option(
+        "--reference", "The aligned model before fine-tuning, ORG/NAME or ./FOLDER. Detected from MODEL where possible."
+    ),
 ]
 PolicyFile = Annotated[Path | None, option("--policy", "Policy file, antidote.toml (docs/policy.md).")]
 Threshold = Annotated[float | None, option("--threshold", "Maximum harmful score, 0 to 1.")]
@@ -49,6 +53,12 @@ AcceptLicence = Annotated[
 ]
 SaveAnswers = Annotated[
     Path | None, option("--save-answers", "Write the answers of the models to this file, readable only by you.")
+]
+NoCache = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache", help="Neither read nor store answers and verdicts in the cache.", envvar="ANTIDOTE_NO_CACHE"
+    ),
 ]
 Realignment = Annotated[
     str | None,

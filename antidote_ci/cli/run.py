@@ -31,6 +31,7 @@ def run(
     publish_to: options.PublishTo = None,
     accept_repair: options.AcceptRepair = None,
     save_answers: options.SaveAnswers = None,
+    no_cache: options.NoCache = False,
     on: options.Where = "here",
     out: options.Out = options.DEFAULT_OUT,
     dry_run: options.DryRun = False,
@@ -65,7 +66,7 @@ def run(
             accept=accept_repair,
         )
         chosen = override_section(chosen, "publish", mode=publish, to=publish_to)
-        config = RunConfig(model, revision, chosen, out, save_answers)
+        config = RunConfig(model, revision, chosen, out, save_answers, no_cache)
         if on == "hf-jobs":
             from antidote_ci.jobs import job_estimate, submit
 
@@ -92,7 +93,7 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            help="ORG/NAME on the Hub, a local folder, or a server: http://HOST:PORT/v1, or http://HOST:PORT/v1#NAME.",
+            help="ORG/NAME on the Hub, a local folder as a path (./FOLDER), or a server: http://HOST:PORT/v1[#NAME].",
             metavar="MODEL",
         ),
     ],
@@ -108,6 +109,7 @@ def evaluate(
     server: options.Server = None,
     accept_licence: options.AcceptLicence = None,
     save_answers: options.SaveAnswers = None,
+    no_cache: options.NoCache = False,
     on: options.Where = "here",
     out: options.Out = options.DEFAULT_OUT,
     as_json: options.Json = False,
@@ -127,7 +129,7 @@ def evaluate(
             accept_licence=accept_licence,
         )
         chosen = override_section(chosen, "repair", reference=reference)
-        config = RunConfig(model, revision, chosen, out, save_answers)
+        config = RunConfig(model, revision, chosen, out, save_answers, no_cache)
         if on == "hf-jobs":
             from antidote_ci.jobs import submit
 

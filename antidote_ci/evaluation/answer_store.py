@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from antidote_ci.paths import open_below, require_real_folder
+
 FORMAT = 2
 """The version of entries. The keys of format 1 did not cover every file of the model, so its entries are ignored."""
 
@@ -32,7 +34,8 @@ class AnswerStore:
     def get(self, key: str) -> Any | None:  # noqa: ANN401 - any JSON
         """The value, or None when there is none or its file is damaged."""
         try:
-            entry = json.loads(self._path(key).read_bytes())
+            with open_below(self._folder, f"{key[:2]}/{key}.json") as file:
+                entry = json.loads(file.read())
         except (OSError, ValueError, RecursionError):
             return None
         # The digest detects truncated values: half of a number is still a number.
@@ -49,7 +52,7 @@ class AnswerStore:
         """Store `value`, which must be JSON and not None."""
         path = self._path(key)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        require_real_folder(path.parent, "choose another folder for the answer cache", mode=0o700)
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")  # mode 0600
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -8,11 +8,12 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from antidote_ci import http_limits
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model.conversations import Conversation
 from antidote_ci.model.generation import GeneratedAnswer
@@ -27,6 +28,13 @@ ATTEMPTS = 4
 RETRIED_STATUSES = (429, 500, 502, 503, 504)
 MAX_PAUSE = 60.0
 MAX_RESPONSE_BYTES = 16 * 2**20
+MAX_CHARACTERS_PER_TOKEN = 256
+"""Twice the longest tokens of published tokenizers, which are runs of spaces or of lines."""
+MAX_BYTES_PER_CHARACTER = 12
+"""JSON may escape a character as two surrogates."""
+MAX_OVERHEAD_BYTES = 2**20
+"""For everything in a response but its answer."""
+POLL_SECONDS = 0.5
 
 STATUS_CAUSES = {
     400: ("the model is unknown, or the prompt exceeds its context length", "check the name of the model"),
@@ -56,6 +64,8 @@ class ChatApi:
     model: str
     key: str | None = field(default=None, repr=False)
     timeout: float = TIMEOUT
+    is_running: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
+    """Whether the server can still answer: False ends waiting and retries at once."""
 
     def stream_answers(self, requests: Sequence[ChatRequest]) -> Iterator[tuple[int, GeneratedAnswer]]:
         """Yield (index of the request, answer) as answers arrive, with up to THREADS requests in parallel.
@@ -85,12 +95,24 @@ class ChatApi:
                 threading.Thread(target=work, args=(client,), daemon=True).start()
             try:
                 for _ in requests:
-                    index, result = results.get()
+                    index, result = self._wait_for_result(results)
                     if isinstance(result, Exception):
                         raise result
                     yield index, result
             finally:
                 stopped.set()
+
+    def _wait_for_result(
+        self, results: "queue.SimpleQueue[tuple[int, GeneratedAnswer | Exception]]"
+    ) -> tuple[int, GeneratedAnswer | Exception]:
+        while True:
+            try:
+                return results.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                if not self.is_running():
+                    raise InfrastructureError(
+                        f"{redact_address(self.address)} has ended", hint="read the log of the server"
+                    ) from None
 
     def _request_answer(self, client: "httpx2.Client", request: ChatRequest) -> GeneratedAnswer:
         body = {
@@ -102,11 +124,34 @@ class ChatApi:
         }
         if request.temperature > 0:
             body["top_p"] = 1.0
-        response = _send_request(client, self.address, "POST", "/chat/completions", self.timeout, body)
-        return _parse_answer(response, self.address)
+        max_characters = MAX_CHARACTERS_PER_TOKEN * request.max_tokens
+        response = _send_request(
+            client,
+            self.address,
+            "POST",
+            "/chat/completions",
+            self.timeout,
+            body,
+            max_bytes=min(MAX_RESPONSE_BYTES, MAX_OVERHEAD_BYTES + MAX_BYTES_PER_CHARACTER * max_characters),
+        )
+        answer = _parse_answer(response, self.address)
+        if len(answer.text) > max_characters:
+            raise InfrastructureError(
+                f"{redact_address(self.address)} sent {len(answer.text):,} characters for {request.max_tokens} tokens",
+                cause="it ignores max_tokens",
+                hint="use a server that limits its answers",
+            )
+        return answer
 
 
-def connect(address: str, key: str | None = None, model: str | None = None, *, timeout: float = TIMEOUT) -> ChatApi:
+def connect(
+    address: str,
+    key: str | None = None,
+    model: str | None = None,
+    *,
+    timeout: float = TIMEOUT,
+    is_running: Callable[[], bool] = lambda: True,
+) -> ChatApi:
     """Return the API at `address`, which ends in /v1. Without `model`, use the only model that the server lists.
 
     Raises ConfigurationError for an invalid address or key and when the server lists several models, and
@@ -119,7 +164,7 @@ def connect(address: str, key: str | None = None, model: str | None = None, *, t
         )
     if model is None:
         model = _only_model(list_models(address, key, timeout=timeout), address)
-    return ChatApi(address, model, key, timeout)
+    return ChatApi(address, model, key, timeout, is_running)
 
 
 def list_models(
@@ -175,7 +220,7 @@ def _only_model(names: Sequence[str], address: str) -> str:
 def _open_client(address: str, key: str | None, timeout: float) -> "httpx2.Client":
     import httpx2
 
-    return httpx2.Client(
+    return http_limits.create_client(
         headers={"Authorization": f"Bearer {key}"} if key else {},
         timeout=httpx2.Timeout(timeout, connect=min(timeout, 30)),
         follow_redirects=False,
@@ -191,16 +236,23 @@ def _send_request(
     path: str,
     timeout: float,
     body: Mapping[str, object] | None = None,
+    *,
     attempts: int = ATTEMPTS,
+    max_bytes: int = MAX_RESPONSE_BYTES,
 ) -> Any:  # noqa: ANN401 - any JSON
-    """Return the JSON body of the response, with retries after transient failures. Raises InfrastructureError."""
+    """Return the JSON body of the response, with retries after transient failures. Raises InfrastructureError.
+
+    `timeout` limits all attempts together.
+    """
     import httpx2
 
     server = redact_address(address)
+    deadline = time.monotonic() + timeout
     for attempt in range(attempts):
         pause = None
         try:
-            response, content = _send_once(client, address, method, path, timeout, body)
+            with http_limits.limit_waiting(deadline - time.monotonic()):
+                response, content = _send_once(client, address, method, path, body, max_bytes)
         except httpx2.TimeoutException:
             raise InfrastructureError(
                 f"{server} did not answer within {timeout:g} s",
@@ -234,20 +286,21 @@ def _send_request(
 
 
 def _send_once(
-    client: "httpx2.Client", address: str, method: str, path: str, timeout: float, body: Mapping[str, object] | None
+    client: "httpx2.Client", address: str, method: str, path: str, body: Mapping[str, object] | None, max_bytes: int
 ) -> tuple["httpx2.Response", bytes]:
     import httpx2
 
     url = httpx2.URL(address)
-    deadline = time.monotonic() + timeout
     content = bytearray()
     with client.stream(method, url.copy_with(path=url.path.rstrip("/") + path), json=body) as response:
         for chunk in response.iter_bytes():
             content += chunk
-            if time.monotonic() > deadline:
-                raise httpx2.ReadTimeout("the total time limit was exceeded")
-            if len(content) > MAX_RESPONSE_BYTES:
-                raise httpx2.DecodingError("the response is too large")
+            if len(content) > max_bytes:
+                raise InfrastructureError(
+                    f"{redact_address(address)} sent more than {max_bytes:,} bytes",
+                    cause="it ignores max_tokens, or it is not an OpenAI-compatible chat API",
+                    hint="use a server that limits its answers",
+                )
     return response, bytes(content)
 
 

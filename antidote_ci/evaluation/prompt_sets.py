@@ -5,6 +5,7 @@ the folders to `read_rows`.
 """
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Literal
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.prompts import drop_duplicates, parse_category, read_table, require_text
+from antidote_ci.paths import is_path
 from antidote_ci.policy import EMBEDDED, Policy
 from antidote_ci.records import COMMIT, PromptRow
 
@@ -170,12 +172,30 @@ def select_presets(origin: str | None) -> list[PresetSelection]:
 
     Raises ConfigurationError when `origin` is neither a file nor a list of presets.
     """
-    if origin is None or origin == EMBEDDED:
+    if origin is None:
+        return []
+    if is_path(origin) and _is_file(origin):
         return []
     names = [name.strip() for name in origin.split(",")]
-    if not any(name.partition("@")[0] in PRESETS for name in names) and Path(origin).is_file():
+    if origin != EMBEDDED and not any(name.partition("@")[0] in PRESETS for name in names) and _is_file(origin):
         return []
-    return list({name: _parse_preset(name) for name in names}.values())
+    for name in (origin, *names):
+        require_no_file(name)
+    return [] if origin == EMBEDDED else list({name: _parse_preset(name) for name in names}.values())
+
+
+def require_no_file(name: str) -> None:
+    """Raise ConfigurationError if a local file has the name of a prompt set, `embedded` or `self`."""
+    if _is_file(name):
+        raise ConfigurationError(
+            f"{name!r:.200} is ambiguous: it is a name of prompts, and a local file has this name",
+            cause="a file with such a name must be written as a path",
+            hint=f"write ./{name:.200} for the file; for the prompts, run in another directory, or rename the file",
+        )
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for a long name
 
 
 def read_rows(origin: str | None, half: HalfName, sets: FetchedSets) -> list[PromptRow]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.paths import open_regular
 
 MAX_LINE = 1_000_000
 """Bytes read from an existing file to recognise saved answers."""
@@ -88,7 +89,7 @@ def _is_answer_log(path: Path) -> bool:
     """Return whether `path` is a regular file that is empty or begins with a saved answer."""
     if path.is_symlink() or not path.is_file():
         return False
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         line = file.readline(MAX_LINE)
     if not line:
         return True

@@ -137,6 +137,8 @@ def _split_harmful(policy: Policy, sets: FetchedSets) -> tuple[list[PromptRow], 
         if origin == SELF:
             own, rows = prompts.split_rows(rows, prompts.SHAPING_SHARE, seed)
         selection, confirmation = prompts.split_rows(rows, prompts.SELECTION_SHARE, seed)
+    if origin == SELF:
+        prompt_sets.require_no_file(SELF)
     realignment = own if origin == SELF else prompts.read_prompts(_prompt_path(origin, "realignment"), "response")
     if not realignment:
         raise ConfigurationError(
@@ -175,7 +177,10 @@ def _read_task(policy: Policy, embedded_name: str) -> list[PromptRow]:
 
 
 def _prompt_path(origin: str, embedded_name: str) -> Path:
-    return embedded.prompt_file(embedded_name) if origin == EMBEDDED else Path(origin)
+    if origin != EMBEDDED:
+        return Path(origin)
+    prompt_sets.require_no_file(EMBEDDED)
+    return embedded.prompt_file(embedded_name)
 
 
 def _uses_taylor(repair: RepairSection) -> bool:

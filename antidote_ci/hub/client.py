@@ -17,12 +17,16 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from antidote_ci import http_limits
+
 if TYPE_CHECKING:
     import httpx2
     from huggingface_hub import HfApi, ModelInfo
 
 TIMEOUTS = {"connect": 15.0, "write": 60.0, "read": 90.0}
 """Seconds without a byte. The Hub may take 60 seconds for a commit."""
+REQUEST_SECONDS = 300.0
+"""How long one request waits for the Hub in total, redirects included. The body of a download is not part of it."""
 INFO_SECONDS = 30.0
 """The timeout for the description of a repository. The client sets none."""
 MAX_CLIENT_WAIT = 8.0
@@ -132,7 +136,7 @@ def _configure_once() -> None:
             "request": [*request_hooks, _set_timeout],
             "response": [_drop_invalid_headers, _raise_on_wait],
         }
-        return httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=None)
+        return http_limits.create_client(REQUEST_SECONDS, event_hooks=hooks, follow_redirects=True, timeout=None)
 
     set_client_factory(create_http_client)
     for handler in logging.getLogger("huggingface_hub").handlers:

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from antidote_ci import http_limits
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub import cache
 from antidote_ci.hub.access import HubAccess
-from antidote_ci.hub.client import INFO_SECONDS, requested_wait
+from antidote_ci.hub.client import INFO_SECONDS, REQUEST_SECONDS, requested_wait
 from antidote_ci.hub.errors import meaning_of_status, retry_delay
 from antidote_ci.hub.remote import RemoteFile, parse_commit, parse_file
 from antidote_ci.hub.retry import RetryPolicy
+from antidote_ci.paths import write_file
 from antidote_ci.records import COMMIT
 
 if TYPE_CHECKING:
@@ -128,7 +130,7 @@ def _fetch_from_github(
                 )
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_name(f"{file.name}.{os.getpid()}.part")
-            part.write_bytes(content)
+            write_file(part, content)
             part.replace(file)
     return FetchedDataset(str(revision), folder)
 
@@ -154,10 +156,12 @@ def _download_from_github(path: str, retry_policy: RetryPolicy) -> bytes:
 
 
 def _download_once(path: str) -> bytes:
-    import httpx2
 
     address = (os.environ.get(GITHUB_VARIABLE) or GITHUB_ADDRESS).rstrip("/")
-    with httpx2.stream("GET", f"{address}/{path}", timeout=30, follow_redirects=False) as response:
+    with (
+        http_limits.create_client(REQUEST_SECONDS, timeout=30, follow_redirects=False) as client,
+        client.stream("GET", f"{address}/{path}") as response,
+    ):
         response.raise_for_status()
         content = bytearray()
         for chunk in response.iter_bytes():

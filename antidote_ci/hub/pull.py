@@ -1,24 +1,25 @@
 """Pull a model at one commit: resolve it once, check the free disk space, then download and check every file."""
 
 import glob
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import cache
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.client import fetch_model_info
 from antidote_ci.hub.remote import (
+    NAME,
     RemoteFile,
     RemoteRepository,
     count_remote_bytes,
     parse_repository,
     require_safetensors,
 )
-from antidote_ci.paths import require_space
+from antidote_ci.paths import is_folder, is_path, require_space
 from antidote_ci.records import OnProgress, Progress
 
 if TYPE_CHECKING:
@@ -27,9 +28,38 @@ if TYPE_CHECKING:
 PARALLEL_DOWNLOADS = 8
 
 
-def is_local(model: str) -> bool:
-    """Whether `model` names a local folder and not a repository of the Hub. The empty string is not local."""
-    return model.startswith((".", "/", "~")) or os.path.isdir(model)  # noqa: PTH112 - Path.is_dir raises for a long name
+def require_one_meaning(model: str, declared_by: str | None = None) -> None:
+    """Raise ConfigurationError for a name that is not one of the Hub, or that a local folder has, too.
+
+    Otherwise whoever can add a folder to the working directory chooses what a name means. A path is accepted.
+    `declared_by`: the file of a local model that names `model`; None for a name that the user wrote.
+    """
+    if is_path(model) or (NAME.fullmatch(model) and not is_folder(model)):
+        return
+    if not is_folder(model):
+        raise _name_error(model, declared_by)
+    option = "--reference " if declared_by else ""
+    hint = f"write {option}./{model:.200} for the folder"
+    if not NAME.fullmatch(model):
+        raise _name_error(model, declared_by, hint)
+    raise ConfigurationError(
+        f"{model!r:.200} is ambiguous: it is a name on the Hub, and a local folder has this name",
+        cause=f"a local folder must be written as a path{_describe_origin(declared_by)}",
+        hint=f"{hint}; for the model on the Hub, run in another directory, or rename the folder",
+    )
+
+
+def _name_error(model: str, declared_by: str | None = None, hint: str | None = None) -> ConfigurationError:
+    return ConfigurationError(
+        f"{model!r:.200} is not a model name",
+        cause=f"a model name has the form organisation/name{_describe_origin(declared_by)}",
+        hint=hint
+        or f"write {'--reference ' if declared_by else ''}organisation/name, or ./folder for a local checkpoint",
+    )
+
+
+def _describe_origin(declared_by: str | None) -> str:
+    return f"; the {declared_by} of the model names it" if declared_by else ""
 
 
 def resolve_revision(identifier: str, revision: str | None, access: HubAccess) -> RemoteRepository:
@@ -37,8 +67,10 @@ def resolve_revision(identifier: str, revision: str | None, access: HubAccess) -
 
     Sends no request for a commit that is completely in the cache. Raises InfrastructureError when the Hub cannot be
     asked, UnsafeCheckpoint when all weights are pickled or the Hub's scanners call a file unsafe, ConfigurationError
-    when there are no weights.
+    when there are no weights or the name is invalid.
     """
+    if not NAME.fullmatch(identifier):
+        raise _name_error(identifier)
     remote = access.request(identifier, lambda client: _resolve_once(client, identifier, revision))
     require_safetensors(remote)
     return remote

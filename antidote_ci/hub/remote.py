@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from antidote_ci.checkpoint.files import is_allowed_file, is_pickled_weights
+from antidote_ci.checkpoint.files import is_allowed_file, is_pickled_weights, max_bytes
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.records import COMMIT, SHA256
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
-NAME = re.compile(r"[\w.-]{1,96}(?:/[\w.-]{1,96})?", re.ASCII)
+_PART = r"\w(?:[\w.-]{0,94}\w)?"
+NAME = re.compile(rf"(?!.*(?:--|\.\.)){_PART}(?:/{_PART})?(?<!\.git)", re.ASCII)
+"""Names of repositories as the Hub allows them. Old repositories have no organisation: `gpt2`."""
 MAX_FILES = 2_000
 """More files than the shards of any model that can be loaded here."""
 MAX_FILE_BYTES = 1 << 50
@@ -93,6 +95,14 @@ def parse_repository(identifier: str, info: "ModelInfo") -> RemoteRepository:
     if len({file.rfilename for file in allowed}) < len(allowed):
         raise _invalid_answer_error(identifier, "it lists a file twice")
     files = [parse_file(identifier, file) for file in allowed]
+    for file in files:
+        limit = max_bytes(file.path)
+        if limit is not None and file.size > limit:
+            raise UnsafeCheckpoint(
+                f"{file.path} of {identifier} has {file.size:,} bytes, more than {limit:,}",
+                cause="no real file of this kind has; it may be meant to exhaust the disk or the memory",
+                hint="choose another model or commit",
+            )
     repository = _parse_info(identifier, info)
     for path in filter(is_allowed_file, _parse_unsafe(info.security_repo_status)):
         raise UnsafeCheckpoint(

@@ -17,6 +17,7 @@ from antidote_ci.environment import hand_over
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.jobs import input_bundle, result_stream
 from antidote_ci.jobs.result_stream import JobResult
+from antidote_ci.paths import open_below
 
 CLI = (sys.executable, "-P", "-m", "antidote_ci")
 TOKEN_VARIABLE = "ANTIDOTE_JOB_TOKEN"  # noqa: S105 - the name of the variable
@@ -46,7 +47,7 @@ def run_inside_job(arguments: Sequence[str], program: Sequence[str] = CLI) -> in
         if token is None:
             return code
         lines = result_stream.encode_result(
-            JobResult(code, _read_text(folder / OUT / "report.json"), _read_text(folder / OUT / "README.md")), token
+            JobResult(code, _read_text(folder, "report.json"), _read_text(folder, "README.md")), token
         )
     # The result must not continue an incomplete line of the log.
     sys.stdout.write("\n" + "".join(f"{line}\n" for line in lines))
@@ -68,5 +69,10 @@ def _run_command(command: Sequence[str], environment: dict[str, str], folder: Pa
     return code if code >= 0 else 128 - code
 
 
-def _read_text(path: Path) -> str | None:
-    return path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else None
+def _read_text(folder: Path, name: str) -> str | None:
+    """A file of the output folder; None when there is none, or a link."""
+    try:
+        with open_below(folder, f"{OUT}/{name}") as file:
+            return file.read().decode("utf-8", "surrogateescape")
+    except OSError:
+        return None

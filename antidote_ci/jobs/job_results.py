@@ -10,6 +10,7 @@ from antidote_ci.hub.jobs_api import Job
 from antidote_ci.hub.retry import format_duration
 from antidote_ci.jobs.job_spec import JobSpec
 from antidote_ci.jobs.result_stream import JobResult
+from antidote_ci.paths import write_file
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import Report
 from antidote_ci.report.text import flatten
@@ -143,5 +144,5 @@ def _write_report(report: Report, card: str | None, config: RunConfig) -> Report
     reports.write_report(report, card or "", config.out)
     if card is not None and not lost:
         # The Job's own card: it knows where the weights were published.
-        (config.out / "README.md").write_bytes(card.encode("utf-8", "surrogateescape"))
+        write_file(config.out / "README.md", card.encode("utf-8", "surrogateescape"))
     return report

@@ -12,10 +12,10 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import prompt_sets
 from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.evaluation.judges import endpoint
-from antidote_ci.hub import pull
 from antidote_ci.jobs import input_bundle
 from antidote_ci.jobs.entrypoint import OUT, TOKEN_VARIABLE
 from antidote_ci.jobs.input_bundle import BundleFile
+from antidote_ci.paths import is_path
 from antidote_ci.pipeline import evaluator, output, resolve
 from antidote_ci.policy import EMBEDDED, SELF, Command, JobsSection, Policy, RunConfig, override_section, to_toml
 
@@ -88,7 +88,7 @@ def require_job_supported(config: RunConfig, command: Command) -> None:
     folders = [config.model, config.policy.repair.reference]
     folders += [spec.folder for spec in evaluator.select_judges(config.policy.evaluation)]
     for folder in folders:
-        if folder is not None and pull.is_local(folder):
+        if folder is not None and is_path(folder):
             raise ConfigurationError(
                 f"{folder} is a local folder, which a Job cannot read",
                 hint="upload it to the Hub first (it may be private) and use ORG/NAME, or run --on here",

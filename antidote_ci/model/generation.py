@@ -2,12 +2,19 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import Network, Tensor, Tokenizer, batching, decoding, loading
-from antidote_ci.model.conversations import Conversation, encode_texts, render_conversations
+from antidote_ci.model.conversations import (
+    FIXED_DATE,
+    Conversation,
+    Date,
+    describe_template,
+    encode_texts,
+    render_conversations,
+)
 from antidote_ci.records import ComputeEnvironment, Model, OnProgress
 
 
@@ -63,6 +70,8 @@ class EncodeRequest:
     model: Model
     conversations: list[Conversation]
     add_generation_prompt: bool
+    date: Date = FIXED_DATE
+    """Year, month and day that the template prints, if it prints the date."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +113,17 @@ class DecodedBatch:
 def encode_conversations(request: EncodeRequest, _on_progress: OnProgress) -> EncodedConversations:
     """Render and encode every conversation. No weights are read. Raises the errors of `render_template`."""
     tokenizer = loading.load_cached_tokenizer(request.model)
-    texts = render_conversations(tokenizer, request.conversations, request.add_generation_prompt)
+    texts = render_conversations(tokenizer, request.conversations, request.add_generation_prompt, request.date)
     rows = encode_texts(tokenizer, texts)
     if not all(rows):
         raise ConfigurationError(
             f"the chat template of {display_name(request.model.folder)} gives an empty text",
             hint="correct chat_template.jinja, or chat_template in tokenizer_config.json",
         )
-    return EncodedConversations(rows, describe_environment(tokenizer, 0, 0))
+    loading.require_embedded(request.model, rows)
+    # The template of a judge, which writes no generation prompt, is part of the judge.
+    effects = describe_template(tokenizer) if request.add_generation_prompt and rows else None
+    return EncodedConversations(rows, replace(describe_environment(tokenizer, 0, 0), template=effects))
 
 
 def find_batch_size(request: BatchSizeRequest, _on_progress: OnProgress) -> int:

@@ -59,6 +59,7 @@ def encode_task_choices(request: EncodeChoicesRequest, _on_progress: OnProgress)
     rows = encode_choices(tokenizer, [(row.prompt, [choice.strip() for choice in row.choices]) for row in request.rows])
     for row, choices in zip(request.rows, rows, strict=True):
         _require_distinct_choices(row, choices)
+    loading.require_embedded(request.model, (ids for choices in rows for pair in choices for ids in pair))
     return EncodedChoices(rows, describe_environment(tokenizer, 0, 0))
 
 

@@ -1,7 +1,7 @@
 """Load models and tokenizers from checked files, and merge adapters. Runs in the sandbox process only."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.links import FileState, list_states
-from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.model import DType, Network, Tensor, Tokenizer
 from antidote_ci.model.adapters import merge_adapter, require_complete, require_same_copies
 from antidote_ci.records import Model, OnProgress, Progress
@@ -163,6 +163,19 @@ def merge_checkpoint(request: MergeRequest, on_progress: OnProgress) -> None:
     network.save_pretrained(request.output)
     tokenizer.save_pretrained(request.output)
     on_progress(Progress("merging the adapter", 1, 1))
+
+
+def require_embedded(model: Model, rows: Iterable[Sequence[int]]) -> None:
+    """Raise UnsafeCheckpoint for a token id without a row of the embedding."""
+    embedded = read_layout(model.folder).embedding_rows
+    highest = max((max(row, default=0) for row in rows), default=0)
+    if embedded is not None and highest >= embedded:
+        raise UnsafeCheckpoint(
+            f"the tokenizer of {display_name(model.adapter or model.folder)} writes token {highest:,}, and the model's "
+            f"embeddings have {embedded:,} rows",
+            cause="the tokenizer and the weights belong to different models",
+            hint="save the model and its tokenizer together",
+        )
 
 
 def missing_weights_error(model: str, parameter: str) -> ConfigurationError:

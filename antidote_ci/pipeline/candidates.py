@@ -3,7 +3,7 @@
 import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -210,7 +210,11 @@ def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Sco
         folder=factory.scores,
         budget=factory.budget,
     )
-    return factory.sandbox.call(score_weights, request, factory.on_progress, outputs=[factory.scores])
+    scores = factory.sandbox.call(score_weights, request, factory.on_progress, outputs=[factory.scores])
+    if method is None:
+        with suppress(OSError):  # scores of another method are in the folder that the sandbox creates
+            factory.scores.rmdir()
+    return scores
 
 
 def _write_masks(factory: CandidateFactory, scores: Scores, doses: list[float], *, by_chance: bool) -> list[MaskFile]:

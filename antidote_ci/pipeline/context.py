@@ -12,7 +12,7 @@ from antidote_ci.evaluation import gate
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.saved import AnswerLog
-from antidote_ci.model.tokenizer_check import check_tokenizer
+from antidote_ci.model.checkpoint_check import check_checkpoint
 from antidote_ci.pipeline import evaluator, output
 from antidote_ci.pipeline.resolve import ReportedModel
 from antidote_ci.policy import RunConfig
@@ -57,7 +57,7 @@ def open_context(
         output.clear_output(config.out, keep_results=resume)
         work.mkdir(parents=True)
         try:
-            with Sandbox(config.out / output.LOG_FILE, check_tokenizer) as sandbox:
+            with Sandbox(config.out / output.LOG_FILE, check_checkpoint) as sandbox:
                 run_evaluator = evaluator.build_evaluator(config, fetched, sandbox, work, log)
                 yield RunContext(config, console, run_id, work, sandbox, run_evaluator, reported_model)
         finally:
@@ -88,4 +88,5 @@ def start_report(context: RunContext, before: Evaluation, prompts: list[PromptSe
         seconds=context.console.seconds,
         licence=context.reported_model.licence,
         calibrations=list(context.evaluator.calibrations.values()),
+        protections=context.sandbox.protections,
     )

@@ -10,7 +10,7 @@ from antidote_ci.evaluation.utility import needed_tokens
 from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.remote import count_remote_bytes, count_remote_weight_bytes
 from antidote_ci.model import memory
-from antidote_ci.paths import free_space
+from antidote_ci.paths import free_space, is_path
 from antidote_ci.pipeline import dose_search, evaluator, output, resolve
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import PromptSetRecord, ScoreMethod
@@ -159,7 +159,7 @@ def _count_by_role(files: list[PromptSetRecord]) -> dict[str, int]:
 
 
 def _measure_model(model: str, revision: str | None) -> _ModelSize:
-    if pull.is_local(model):
+    if is_path(model):
         layout = resolve.open_local(model).layout
         return _ModelSize(
             weights=count_weight_bytes(layout),
@@ -183,7 +183,7 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
 
 def _reference_name(config: RunConfig) -> str | None:
     reference = config.policy.repair.reference
-    if reference is not None or not pull.is_local(config.model):
+    if reference is not None or not is_path(config.model):
         return reference
     return resolve.find_reference(resolve.open_local(config.model), None).id
 

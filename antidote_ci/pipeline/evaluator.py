@@ -26,7 +26,7 @@ from antidote_ci.pipeline import resolve
 from antidote_ci.policy import EvaluationSection, Policy, RunConfig
 from antidote_ci.records import Calibration, Model, OnProgress, PromptRow, to_json
 from antidote_ci.report.console import Console
-from antidote_ci.sandbox.client import Sandbox, invalid_reply_error
+from antidote_ci.sandbox.client import Runner, Sandbox, invalid_reply_error
 
 CHOICES_AT_ONCE = 16
 SERVER_KEY_VARIABLE = "ANTIDOTE_SERVER_KEY"
@@ -59,7 +59,7 @@ def fetch_judges(
         folder, revision = None, None
         download = catalog.resolve_download(spec, settings)
         if download is not None and download.revision is None:
-            folder = Path(download.model).expanduser().resolve()
+            folder = resolve.require_folder(download.model)
         elif download is not None:
             remote = pull.resolve_revision(download.model, download.revision, resolve.pull_access())
             folder, revision = pull.download_snapshot(remote, resolve.pull_access(), on_progress), remote.revision
@@ -78,16 +78,17 @@ def build_evaluator(
     config: RunConfig, fetched: Sequence[FetchedJudge], sandbox: Sandbox, work: Path, log: AnswerLog
 ) -> Evaluator:
     """The evaluator of all models of a run. Raises ConfigurationError for a calibration of another judge."""
-    settings, store = config.policy.evaluation, AnswerStore(answer_cache_folder(os.environ))
+    settings = config.policy.evaluation
+    store = AnswerStore(work / "answers" if config.no_cache else answer_cache_folder(os.environ))
     judges = build_judges(fetched, settings, sandbox, store)
 
-    def choose_likeliest(model: Model, rows: Sequence[PromptRow], on_progress: OnProgress) -> list[int]:
-        return _choose_likeliest(sandbox, store, EncodeChoicesRequest(model, list(rows)), on_progress)
+    def choose(model: Model, rows: Sequence[PromptRow], on_progress: OnProgress) -> list[int]:
+        return choose_likeliest(sandbox, store, EncodeChoicesRequest(model, list(rows)), on_progress)
 
     return Evaluator(
         generator=_build_generator(config, sandbox, work, store),
         judges=judges,
-        choose_answers=choose_likeliest,
+        choose_answers=choose,
         gate=config.policy.gate,
         max_new_tokens=settings.max_new_tokens,
         samples=settings.samples,
@@ -98,8 +99,8 @@ def build_evaluator(
     )
 
 
-def _choose_likeliest(
-    sandbox: Sandbox, store: AnswerStore, request: EncodeChoicesRequest, on_progress: OnProgress
+def choose_likeliest(
+    sandbox: Runner, store: AnswerStore, request: EncodeChoicesRequest, on_progress: OnProgress
 ) -> list[int]:
     """The position of each row's most likely choice, from the store or computed in the sandbox."""
     encoded = sandbox.call(encode_task_choices, request, on_progress)

@@ -1,7 +1,7 @@
 """The output folder of a run: checked before the work, locked during it, and filled with report and weights."""
 
 import dataclasses
-import shutil
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +10,21 @@ from antidote_ci import report as reports
 from antidote_ci.checkpoint.swap import require_replaceable
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.chat_api import redact_address
-from antidote_ci.hub import pull
-from antidote_ci.paths import create_folder, require_writable, try_lock_if_supported
+from antidote_ci.paths import (
+    create_folder,
+    find_folder,
+    is_path,
+    open_lock,
+    open_regular,
+    remove_path,
+    require_no_links,
+    require_writable,
+    try_lock_if_supported,
+    write_file,
+)
 from antidote_ci.pipeline import publishing
 from antidote_ci.pipeline.publishing import PreviousRun, PublishTarget
-from antidote_ci.pipeline.resolve import ReportedModel, is_server_address, missing_folder_error
+from antidote_ci.pipeline.resolve import ReportedModel, is_server_address, require_clear_names, require_folder
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import Report, RunVerdict
 from antidote_ci.report import CardLocation
@@ -22,8 +32,10 @@ from antidote_ci.report import CardLocation
 MODEL_FOLDER = "model"
 SCORES_FOLDER = "repair"
 LOG_FILE = "child.log"
+LOCK_FILE = ".lock"
+WORK_PREFIX = ".work-"
 REPORT_FILES = ("report.json", "report.html", "summary.md", "README.md")
-OUTPUT_NAMES = (*REPORT_FILES, MODEL_FOLDER, SCORES_FOLDER, LOG_FILE)
+OUTPUT_NAMES = (*REPORT_FILES, MODEL_FOLDER, SCORES_FOLDER, LOG_FILE, LOCK_FILE)
 """Names in the output folder of a run."""
 
 
@@ -47,17 +59,18 @@ def require_supported(config: RunConfig, command: Command) -> None:
     """Raise ConfigurationError for a model that cannot be evaluated or an output folder that cannot be used."""
     # The hash is computed now, because files that the policy names may be edited during the run.
     config.policy.sha256()
+    require_clear_names(config)
     if is_server_address(config.model):
         _require_local_weights(config, command)
-    elif pull.is_local(config.model) and not Path(config.model).expanduser().is_dir():
-        raise missing_folder_error(config.model)
+    elif is_path(config.model):
+        require_folder(config.model)
     require_own_output(config.out, OUTPUT_NAMES)
     _require_inputs_outside_output(config, command)
 
 
 def require_publishable(config: RunConfig) -> None:
     """Raise ConfigurationError for a model whose repair cannot be published."""
-    if config.policy.publish.mode != "none" and pull.is_local(config.model):
+    if config.policy.publish.mode != "none" and is_path(config.model):
         raise ConfigurationError(
             f"{config.model} is a local folder, so its repair cannot be published to a repository",
             hint="--publish none, or name the model by its Hub id",
@@ -87,10 +100,10 @@ def _require_inputs_outside_output(config: RunConfig, command: Command) -> None:
     """Raise ConfigurationError if the run would replace its own inputs or weights that it cannot restore."""
     weights = config.out / MODEL_FOLDER
     for model in (config.model, config.policy.repair.reference):
-        if model is None or not pull.is_local(model):
-            continue
-        path = Path(model).expanduser().resolve()
-        if any(path.is_relative_to(folder.resolve()) for folder in (weights, config.out / SCORES_FOLDER)):
+        path = find_folder(model) if model is not None and is_path(model) else None
+        if path is not None and any(
+            path.is_relative_to(folder.resolve()) for folder in (weights, config.out / SCORES_FOLDER)
+        ):
             raise ConfigurationError(
                 f"{model} is inside --out {config.out}, whose content is replaced", hint="name another --out"
             )
@@ -112,8 +125,8 @@ def require_own_output(out: Path, own: Sequence[str]) -> None:
     if not out.exists():
         return
     names = {path.name for path in out.iterdir()}
-    foreign = {name for name in names if name not in own and not name.startswith(".work-")}
-    if not foreign and not names & {LOG_FILE, "report.json"}:
+    foreign = {name for name in names if name not in own and not name.startswith(WORK_PREFIX)}
+    if not foreign and not names & {LOCK_FILE, LOG_FILE, "report.json"}:
         foreign = names
     if foreign or ("README.md" in names and "report.json" not in names):
         raise ConfigurationError(
@@ -121,20 +134,28 @@ def require_own_output(out: Path, own: Sequence[str]) -> None:
             cause="a run replaces the content of its output folder",
             hint="name a new or empty folder",
         )
-    if LOG_FILE in names:
+    if LOCK_FILE in names:
         with lock_output(out):
             pass
+    _require_no_links(out)
 
 
 @contextmanager
 def lock_output(out: Path) -> Iterator[None]:
-    """Create `out` and lock it against other runs. Raises ConfigurationError if another run holds the lock."""
-    with (create_folder(out) / LOG_FILE).open("ab") as log:
-        if not try_lock_if_supported(log.fileno()):
+    """Create `out` and lock it against other runs. Raises ConfigurationError if another run holds the lock.
+
+    Also raises it for a link in the folder: nothing below it is followed.
+    """
+    _require_no_links(create_folder(out))
+    lock = open_lock(out / LOCK_FILE)
+    try:
+        if not try_lock_if_supported(lock):
             raise ConfigurationError(
                 f"--out {out} is used by a run that has not ended", hint="wait for it, or name another --out"
             )
         yield
+    finally:
+        os.close(lock)
 
 
 def clear_output(out: Path, *, keep_results: bool = False) -> None:
@@ -143,9 +164,14 @@ def clear_output(out: Path, *, keep_results: bool = False) -> None:
         for name in REPORT_FILES:
             (out / name).unlink(missing_ok=True)
         for name in (MODEL_FOLDER, SCORES_FOLDER):
-            shutil.rmtree(out / name, ignore_errors=True)
-    for work in out.glob(".work-*"):
-        shutil.rmtree(work)
+            remove_path(out / name)
+    for work in out.glob(f"{WORK_PREFIX}*"):
+        remove_path(work)
+
+
+def _require_no_links(out: Path) -> None:
+    """Work folders are removed and never opened; the links in them are ours."""
+    require_no_links(out, skipped=lambda name: name.startswith(WORK_PREFIX))
 
 
 def write_output(
@@ -165,6 +191,7 @@ def write_output(
         (work / SCORES_FOLDER).rename(out / SCORES_FOLDER)
     if repaired is not None:
         repaired.rename(out / MODEL_FOLDER)
+        require_no_links(out / MODEL_FOLDER)
     report = dataclasses.replace(
         report,
         exit_code=to_exit_code(report.verdict, accepted=config.policy.repair.accept),
@@ -182,6 +209,7 @@ def publish_output(publication: PublishTarget, report: Report, reported_model: R
     Returns that report. Raises PublishConflict if the source or the destination has moved; nothing is published then,
     and the output folder stays complete.
     """
+    require_no_links(out / MODEL_FOLDER)
     published = publishing.publish_model(publication, report, out / MODEL_FOLDER)
     report = dataclasses.replace(report, publish=published)
     reports.write_report(report, reported_model.card, out, publication.card_location)
@@ -212,7 +240,7 @@ def collect_notes(reported_model: ReportedModel, repaired: Path | None) -> list[
 def _write_model_card(out: Path) -> None:
     """Copy card and report into the folder of the repaired model, and write SHA256SUMS."""
     model = out / MODEL_FOLDER
-    shutil.copyfile(out / "README.md", model / "README.md")
-    for name in ("report.json", "report.html"):
-        shutil.copyfile(out / name, model / "antidote" / name)
-    (model / "SHA256SUMS").write_text(reports.compute_checksums(model), encoding="utf-8")
+    for name, copy in (("README.md", "README.md"), *((name, f"antidote/{name}") for name in REPORT_FILES[:2])):
+        with open_regular(out / name) as file:
+            write_file(model / copy, file.read())
+    write_file(model / "SHA256SUMS", reports.compute_checksums(model).encode())

@@ -16,7 +16,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, splits
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.splits import RepairPrompts
-from antidote_ci.paths import require_space
+from antidote_ci.paths import require_space, write_file
 from antidote_ci.pipeline import candidates, context, evaluator, output, resolve
 from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.policy import EMBEDDED, SELF, Policy, RunConfig
@@ -40,6 +40,7 @@ REPAIR_OUTPUT_NAMES = (
     output.SCORES_FOLDER,
     PLAN_FILE,
     output.LOG_FILE,
+    output.LOCK_FILE,
 )
 """Names in the output folder of a repair, complete or killed."""
 
@@ -74,7 +75,7 @@ def run_repair(config: RepairConfig, console: Console) -> Manifest:
         plan = _plan(config, repair_input, prompts, run_context.sandbox, console)
         console.show(terminal.show_plan(plan))
         require_space(out, plan.bytes_written - _count_bytes(partial_folder(model), scores), "--out")
-        (out / PLAN_FILE).write_text(records.to_json(plan))
+        write_file(out / PLAN_FILE, records.to_json(plan).encode())
         with console.step("score the weights"):
             factory = candidates.build_factory(
                 run_context,
@@ -111,6 +112,7 @@ def _require_supported(config: RepairConfig) -> None:
             cause="a dose is the share of weights to prune, a number from 0 to 1",
             hint=f"did you mean {dose / 100:g}?" if 1 < dose <= 100 else None,
         )
+    resolve.require_clear_names(config.run)
     output.require_own_output(config.run.out, REPAIR_OUTPUT_NAMES)
 
 

@@ -17,6 +17,7 @@ from antidote_ci.evaluation.chat_api import redact_address
 from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.access import HubAccess, read_access
 from antidote_ci.hub.remote import NAME, RepositoryInfo
+from antidote_ci.paths import find_folder, is_path
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import FoundBy, Model, ModelSource, OnProgress, ReportedReference, ReportedSource
 from antidote_ci.repair.targets import require_same_shapes, require_same_vocabulary
@@ -51,13 +52,21 @@ class ReportedModel:
     unrepaired: list[str]
 
 
+def require_clear_names(config: RunConfig) -> None:
+    """Raise ConfigurationError if the name of the model or of the reference is invalid, or could mean two models."""
+    if not is_server_address(config.model):
+        pull.require_one_meaning(config.model)
+    if config.policy.repair.reference is not None:
+        pull.require_one_meaning(config.policy.repair.reference)
+
+
 def pull_model(model: str, revision: str | None, on_progress: OnProgress, use: ModelUse = "read") -> Checkpoint:
     """Download the model at one commit. A local folder is used in place and only read.
 
     Raises InfrastructureError before the download when disk or memory is too small, and ConfigurationError for a
     revision of a local folder.
     """
-    if pull.is_local(model):
+    if is_path(model):
         if revision is not None:
             raise ConfigurationError(
                 f"{model} is a local folder, so it has no revision {revision}", hint="drop --revision"
@@ -83,9 +92,7 @@ def pull_model(model: str, revision: str | None, on_progress: OnProgress, use: M
 
 def open_local(model: str) -> Checkpoint:
     """Read the layout of a local checkpoint. Raises ConfigurationError if the folder does not exist."""
-    folder = Path(model).expanduser().resolve()
-    if not folder.is_dir():
-        raise missing_folder_error(model)
+    folder = require_folder(model)
     layout = read_layout(folder)
     return Checkpoint(
         ModelSource(model, None, folder, layout.kind),
@@ -97,9 +104,14 @@ def open_local(model: str) -> Checkpoint:
     )
 
 
-def missing_folder_error(model: str) -> ConfigurationError:
-    """The error for a local model that does not exist."""
-    return ConfigurationError(f"there is no folder {model}", hint="check the path, or write ORG/NAME for the Hub")
+def require_folder(model: str) -> Path:
+    """The folder of a local model. Raises ConfigurationError if it does not exist."""
+    folder = find_folder(model)
+    if folder is None:
+        raise ConfigurationError(
+            f"there is no folder {model:.200}", hint="check the path, or write ORG/NAME for the Hub"
+        )
+    return folder
 
 
 def _list_unrepaired(layout: CheckpointLayout, names: list[str]) -> list[str]:
@@ -130,8 +142,7 @@ def resolve_use(config: RunConfig) -> ModelUse:
 
 def to_reported_model(model: Checkpoint) -> ReportedModel:
     """The checkpoint as it appears in the report."""
-    path = model.source.folder / "README.md"
-    card = path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
+    card = cards.read_card(model.source.folder / cards.CARD)
     source = ReportedSource(model.source.id, model.source.revision, model.source.kind)
     return ReportedModel(source, model.licence, card, model.unrepaired)
 
@@ -199,8 +210,10 @@ def _declared_reference(model: Checkpoint, name: str, revision: str | None, foun
     """Check and resolve a reference that the model names. Only a local model may name a local folder."""
     if model.source.revision is not None:
         require_repository_name(model.source.id, name, found_by)
-    elif pull.is_local(name):
-        return _resolve_name(name, found_by)
+    else:
+        pull.require_one_meaning(name, found_by)
+        if is_path(name):
+            return _resolve_name(name, found_by)
     require_card_agrees(model.source.id, model.layout.folder, name)
     base = pull.resolve_revision(name, revision or None, pull_access())
     require_same_base(model.source.id, model.repository_info, name, base.info)
@@ -208,7 +221,7 @@ def _declared_reference(model: Checkpoint, name: str, revision: str | None, foun
 
 
 def _resolve_name(name: str, found_by: FoundBy) -> ReportedReference:
-    if pull.is_local(name):
+    if is_path(name):
         return ReportedReference(open_local(name).source.id, None, found_by)
     return ReportedReference(name, pull.resolve_revision(name, None, pull_access()).revision, found_by)
 
@@ -224,7 +237,7 @@ def to_model(model: Checkpoint, base: Checkpoint | None) -> Model:
 
 def require_repository_name(model: str, base: str, found_by: str) -> None:
     """Raise UnsafeCheckpoint unless the base that a Hub repository names is a Hub repository."""
-    if not NAME.fullmatch(base) or pull.is_local(base):
+    if is_path(base) or not NAME.fullmatch(base):
         raise UnsafeCheckpoint(
             f"the {found_by} of {model} names a base that is not a Hub repository: {base!r:.200}",
             cause="it was saved with a local path, or it tries to make this machine open other files",

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import pull
+from antidote_ci.paths import find_folder, is_path
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.output import MODEL_FOLDER
 from antidote_ci.pipeline.resolve import pull_access
@@ -42,6 +43,9 @@ def verify_result(
     They are pulled as the manifest names them, unless `source` or `reference` gives another location. Raises
     ConfigurationError if `result` has no manifest, or the manifest names a folder that does not exist here.
     """
+    for name in (result, source, reference):
+        if name is not None:
+            pull.require_one_meaning(name)
     with console.step("pull the result"):
         location = _locate_result(result, revision, console.report)
     manifest = load_manifest(location.folder)
@@ -115,7 +119,7 @@ def _compare(
 
 
 def _locate_result(name: str, revision: str | None, on_progress: OnProgress) -> _CheckpointLocation:
-    if not pull.is_local(name):
+    if not is_path(name):
         return _pull(name, revision, on_progress)
     if revision is not None:
         raise ConfigurationError(f"{name} is a local folder, so it has no revision {revision}", hint="drop --revision")
@@ -133,11 +137,11 @@ def _locate_origin(
 ) -> _CheckpointLocation:
     """The source or the reference: `override` if given, otherwise the checkpoint that the manifest names."""
     if override is not None:
-        return _open_local(override) if pull.is_local(override) else _pull(override, named.revision, on_progress)
+        return _open_local(override) if is_path(override) else _pull(override, named.revision, on_progress)
     if named.revision is not None:
         return _pull(named.id, named.revision, on_progress)
     # A manifest from the Hub must not choose which local folder is read.
-    if result.revision is not None or not Path(named.id).is_dir():
+    if result.revision is not None or not is_path(named.id) or find_folder(named.id) is None:
         raise ConfigurationError(
             f"the {role} is a folder of the machine that made the repair: {flatten(named.id)}",
             cause="it is not the name of a repository, so it cannot be pulled",
@@ -154,7 +158,4 @@ def _pull(name: str, revision: str | None, on_progress: OnProgress) -> _Checkpoi
 
 
 def _open_local(name: str) -> _CheckpointLocation:
-    folder = Path(name).expanduser().resolve()
-    if not folder.is_dir():
-        raise resolve.missing_folder_error(name)
-    return _CheckpointLocation(name, None, folder, [])
+    return _CheckpointLocation(name, None, resolve.require_folder(name), [])

@@ -82,6 +82,23 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+TemplateEffect = Literal["no effect", "adds text", "replaces the default", "changes other text", "raises an error"]
+"""What an addition to a conversation does to the rest of its text."""
+
+
+@dataclass(frozen=True)
+class TemplateEffects:
+    """What a chat template adds to a prompt, and what it does with what a measured prompt does not have."""
+
+    added_characters: int
+    """Before the first message, without a system message and special tokens: the default system message, if any."""
+    prints_date: bool
+    system_message: TemplateEffect
+    tools: TemplateEffect
+    further_turns: TemplateEffect
+    generation_prompt: TemplateEffect
+
+
 @dataclass(frozen=True)
 class ComputeEnvironment:
     """Everything except weights and prompts that determines the bits of a forward pass."""
@@ -98,3 +115,5 @@ class ComputeEnvironment:
     """`transformers` (in the child process), or a server's command or address."""
     plain_template: bool = False
     """Whether a plain chat template was used because the model has none."""
+    template: TemplateEffects | None = None
+    """None when it was not examined, as for a server."""

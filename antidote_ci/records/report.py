@@ -132,3 +132,5 @@ class Report:
     calibrations: list[Calibration] = field(default_factory=list)
     frontier: list[FrontierPoint] = field(default_factory=list)
     """Doses of every method; empty without `--frontier`."""
+    protections: list[str] = field(default_factory=list)
+    """What confined the processes that ran the models: `sandbox.confinement`. Empty when no model ran here."""

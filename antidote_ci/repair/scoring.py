@@ -11,6 +11,7 @@ from antidote_ci.checkpoint.files import list_files, sha256_file
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.model import memory
 from antidote_ci.model.input_norms import InputNormRequest, measure_input_norms
+from antidote_ci.paths import write_file
 from antidote_ci.records import (
     ComputeEnvironment,
     Model,
@@ -90,8 +91,8 @@ def score_weights(request: ScoreRequest, on_progress: OnProgress) -> Scores:
     finally:
         shutil.rmtree(request.folder / SCRATCH, ignore_errors=True)
     scores = to_record(sha256_file(output), plan)
-    record.write_text(records.to_json(scores))
-    key_file.write_text(key)  # last, because it marks the other two as complete
+    write_file(record, records.to_json(scores).encode())
+    write_file(key_file, key.encode())  # last, because it marks the other two as complete
     return scores
 
 

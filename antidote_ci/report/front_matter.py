@@ -8,6 +8,7 @@ from typing import Any
 
 from antidote_ci.checkpoint import card as cards
 from antidote_ci.checkpoint.card import YAML_ERRORS, CardParts, split_card
+from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.report.text import flatten
 
 Metadata = dict[str, Any]
@@ -20,14 +21,11 @@ def find_line_break(card: str) -> str:
 
 
 def load_metadata(text: str) -> Metadata:
-    """Parse the metadata; empty when the text is not a YAML mapping."""
-    import yaml
-
+    """Parse the metadata; empty when the text is not a YAML mapping, or exceeds a limit of `checkpoint.card`."""
     try:
-        loaded = cards.parse_yaml(text)
-    except (yaml.YAMLError, *YAML_ERRORS):
+        return cards.parse_metadata(text)
+    except (ConfigurationError, UnsafeCheckpoint):
         return {}
-    return loaded if isinstance(loaded, dict) else {}
 
 
 def dump_metadata(metadata: Metadata, newline: str) -> str:
@@ -44,8 +42,14 @@ def dump_metadata(metadata: Metadata, newline: str) -> str:
 def find_fault(card: str) -> str | None:
     """Return why results cannot be added to the card's metadata, as a clause; None when they can.
 
-    The Hub reports other faults itself, such as an unknown licence.
+    The Hub reports other faults itself, such as an unknown licence. Raises UnsafeCheckpoint when parsing takes too
+    long.
     """
+    fault: str | None = cards.run_on_card(lambda: _find_fault(card))
+    return fault
+
+
+def _find_fault(card: str) -> str | None:
     import yaml
 
     parts = split_card(card)
@@ -53,7 +57,7 @@ def find_fault(card: str) -> str | None:
         return "the file is not UTF-8"
     try:
         loaded = cards.parse_yaml(parts.metadata)
-        root = yaml.compose(parts.metadata, Loader=yaml.SafeLoader)
+        root = yaml.compose(parts.metadata, Loader=cards.card_loader())
     except yaml.MarkedYAMLError as error:
         return f"it is not valid YAML: {flatten(error.problem)}{_error_line(parts, error.problem_mark)}"
     except (yaml.YAMLError, *YAML_ERRORS) as error:
@@ -80,8 +84,17 @@ def find_fault(card: str) -> str | None:
 def merge_metadata(text: str, change: Callable[[Metadata], Metadata], newline: str) -> str:
     """Apply `change` to the metadata text. Unchanged keys keep their exact characters.
 
-    Text that is not a YAML mapping is returned unchanged; the Hub reports the error to its owner.
+    Text that is not a YAML mapping, or exceeds a limit of `checkpoint.card`, is returned unchanged; the Hub reports the
+    error to its owner.
     """
+    try:
+        merged: str = cards.run_on_card(lambda: _merge_metadata(text, change, newline))
+    except UnsafeCheckpoint:
+        return text
+    return merged
+
+
+def _merge_metadata(text: str, change: Callable[[Metadata], Metadata], newline: str) -> str:
     import yaml
 
     try:
@@ -91,10 +104,7 @@ def merge_metadata(text: str, change: Callable[[Metadata], Metadata], newline: s
             return text
         new = change(current)
         removed = current.keys() - new.keys()
-        # Identity first: comparing values with nested aliases may take exponential time.
-        changed = {
-            key for key in new if key not in current or (new[key] is not current[key] and new[key] != current[key])
-        }
+        changed = {key for key in new if key not in current or new[key] != current[key]}
         if not removed and not changed:
             return text
         spliced = _splice(text, new, changed, removed, newline)
@@ -130,13 +140,11 @@ def _is_result(result: object) -> bool:
 def _splice(text: str, new: Metadata, changed: set[str], removed: set[str], newline: str) -> str | None:
     """Return the YAML `text` with only its `changed` and `removed` keys rewritten, so that comments and order stay.
 
-    Returns None when the result would not parse as `new`, for example because of flow style or anchors.
+    Returns None when the result would not parse as `new`, for example because of flow style.
     """
     import yaml
 
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-        return None
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    root = yaml.compose(text, Loader=cards.card_loader())
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
     starts = [key.start_mark.index for key, _ in pairs]
     pieces = [text[: starts[0]] if starts else text]

@@ -60,6 +60,8 @@ def run_rows(report: Report) -> list[tuple[str, str]]:
         ("Environment", _describe_environment(plan)),
         ("Versions", versions or "not recorded"),
         ("Chat template", template),
+        ("Sandbox", ", ".join(report.protections) or "not recorded"),
+        ("Prompting", _describe_prompting(plan)),
         ("Answers per prompt", answers),
         ("Confidence", f"{format_confidence(report.evaluations)} for each bound"),
         ("Task", describe_task_match(report) or "none"),
@@ -86,6 +88,19 @@ def _describe_environment(plan: ComputeEnvironment) -> str:
         return "unknown: a server generated the answers"
     threads = pluralize(plan.threads, "thread")
     return f"{plan.device}, {plan.dtype}, batch {plan.batch_size}, {threads}, {plan.instruction_set}"
+
+
+def _describe_prompting(plan: ComputeEnvironment) -> str:
+    effects = plan.template
+    if effects is None:
+        return "one user message; what the chat template adds to it was not examined"
+    added = pluralize(effects.added_characters, "character")
+    date = " and prints the date, which was fixed" if effects.prints_date else ""
+    return (
+        f"one user message; the chat template adds {added} before it{date}. "
+        f"A system message: {effects.system_message}. Tools: {effects.tools}. Further turns: {effects.further_turns}. "
+        f"Generation prompt: {effects.generation_prompt}."
+    )
 
 
 def _describe_prompts(prompt_set: PromptSetRecord) -> str:

@@ -13,6 +13,7 @@ from antidote_ci.report.text import (
     format_percent,
     format_points,
 )
+from antidote_ci.sandbox.confinement import missing_protections
 
 VERDICTS = {
     "pass": "Passes",
@@ -190,10 +191,28 @@ def _measurement_limits(report: Report) -> list[str]:
         )
     if before.plan.plain_template:
         limits.append("The model has no chat template, so a plain one was used. With its own it may answer otherwise.")
+    if effects := before.plan.template:
+        additions = {
+            "a system message": effects.system_message,
+            "tools": effects.tools,
+            "further turns": effects.further_turns,
+        }
+        changing = [name for name, effect in additions.items() if effect == "changes other text"]
+        if changing:
+            limits.append(
+                f"The chat template changes its own text for {' and for '.join(changing)}. The prompts had none of "
+                "these, so conversations that have them were not evaluated."
+            )
     if before.plan.generator != "transformers":
         limits.append(
             "A server generated the answers with its own chat template, precision and batching. The same weights may "
             "answer differently elsewhere."
+        )
+    missing = missing_protections(report.protections)
+    if report.protections and missing:
+        limits.append(
+            f"The model ran without {' and '.join(missing)}, so code in its files could have read other files of the "
+            "user, and reached the network."
         )
     return limits
 

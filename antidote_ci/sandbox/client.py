@@ -16,19 +16,19 @@ import select
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
 from antidote_ci import errors
 from antidote_ci.checkpoint.links import FileState, link_checkpoint, list_states
+from antidote_ci.paths import create_file
 from antidote_ci.records import Model, OnProgress, Progress
 
 Request = TypeVar("Request")
@@ -153,16 +153,18 @@ class Sandbox:
         """The protections of the children; empty before the first call."""
 
     def __enter__(self) -> "Sandbox":
-        self._links = tempfile.TemporaryDirectory(prefix=".work-sandbox-", dir=self._log_path.parent.absolute())
-        self._log = _open_log(self._log_path)
-        self._server = _ForkServer(self._log)
+        with ExitStack() as resources:
+            log = resources.enter_context(create_file(self._log_path, 0o600))
+            folder = tempfile.TemporaryDirectory(prefix=".work-sandbox-", dir=self._log_path.parent.absolute())
+            self._links = Path(resources.enter_context(folder))
+            self._server = _ForkServer(log, self._log_path)
+            resources.callback(self._server.close)
+            resources.callback(self._end_child)
+            self._resources = resources.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end_child()
-        self._server.close()
-        self._log.close()
-        self._links.cleanup()
+        self._resources.close()
 
     def call(
         self,
@@ -183,12 +185,12 @@ class Sandbox:
             for model in _iterate_values(request, Model):
                 self._check_once(model, on_progress)
         inputs = _list_inputs(request, outputs)
-        child = self._child
         try:
+            child = self._child
             if child is None or child.inputs != inputs or not child.is_idle:
                 self._end_child()
-                child = self._child = _Child(self._server, inputs, Path(self._links.name), self._log_path)
-                self.protections = child.start()
+                child = self._child = _Child(self._server, inputs, self._links, self._log_path)
+                self.protections = child.protections
             result = child.call(function, request, on_progress, limits)
         except _ChildEnded as error:
             self._end_child()
@@ -206,9 +208,9 @@ class Sandbox:
             self._checked.add(inputs)
 
     def _end_child(self) -> None:
-        if self._child is not None:
-            self._child.end()
-            self._child = None
+        child, self._child = self._child, None
+        if child is not None:
+            child.end()
 
 
 class _ChildEnded(Exception):
@@ -222,10 +224,11 @@ class _ChildEnded(Exception):
 class _ForkServer:
     """The process that forks the children."""
 
-    def __init__(self, log: IO[bytes]) -> None:
-        self._log = log
+    def __init__(self, log: IO[bytes], log_path: Path) -> None:
+        self._log, self._log_path = log, log_path
         self._home = tempfile.TemporaryDirectory(prefix="antidote-server-")
-        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # A stream, because macOS has no SOCK_SEQPACKET. Each message waits for the answer to the one before.
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with control:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "antidote_ci.sandbox.worker", str(control.fileno())],
@@ -255,22 +258,25 @@ class _ForkServer:
             self._process.wait()
         self._home.cleanup()
 
-    def _ask(self, question: bytes, descriptors: list[int]) -> int:
+    def _ask(self, message: bytes, descriptors: Sequence[int]) -> int:
         try:
-            socket.send_fds(self._control, [question], descriptors)
-            message = self._control.recv(64)
+            if descriptors:
+                socket.send_fds(self._control, [message], descriptors)
+            else:
+                self._control.sendall(message)
+            answer = self._control.recv(64)
         except ConnectionError:
-            message = b""
-        if not message:
+            answer = b""
+        if not answer:
             code = self._process.wait()
             raise _ChildEnded(
                 errors.InfrastructureError(
                     f"the process that starts the sandbox died ({_describe_end(code)})",
                     cause="its log has the details",
-                    hint=f"read {self._log.name}; reinstall antidote-ci if a package is missing",
+                    hint=f"read {self._log_path}; reinstall antidote-ci if a package is missing",
                 )
             )
-        return int(message)
+        return int(answer)
 
 
 class _Child:
@@ -279,45 +285,54 @@ class _Child:
     def __init__(self, server: _ForkServer, inputs: _Inputs, links: Path, log: Path) -> None:
         self.inputs = inputs
         self._server, self._log = server, log
-        self._folder = Path(tempfile.mkdtemp(prefix="antidote-child-"))
-        home = self._folder / "home"
-        home.mkdir(mode=0o700)
-        self._min_free_bytes = min(MIN_FREE_BYTES, shutil.disk_usage(home).free // 2)
-        self._links = tempfile.TemporaryDirectory(dir=links)
+        self._buffer = bytearray()
+        self._ended = False
+        self.is_idle = True
+        """False during a call, and after one that was interrupted: its reply must not answer the next call."""
+        with ExitStack() as resources:
+            self._folder = Path(tempfile.mkdtemp(prefix="antidote-child-"))
+            resources.callback(_remove_tree, self._folder)
+            home = self._folder / "home"
+            home.mkdir(mode=0o700)
+            self._min_free_bytes = min(MIN_FREE_BYTES, shutil.disk_usage(home).free // 2)
+            self._links = Path(resources.enter_context(tempfile.TemporaryDirectory(dir=links)))
+            readable = self._link_inputs()
+            for output in inputs.outputs:
+                output.mkdir(parents=True, exist_ok=True)
+            requests, self._requests = os.pipe()
+            resources.callback(os.close, self._requests)
+            self._replies, replies = os.pipe()
+            resources.callback(os.close, self._replies)
+            os.set_blocking(self._requests, False)  # a child that does not read must not hold the parent
+            try:
+                self.process = server.fork(requests, replies)
+            finally:
+                os.close(requests)
+                os.close(replies)
+            resources.callback(self._kill)
+            confinement = {
+                "home": str(home),
+                "readable": list(map(str, readable)),
+                "writable": list(map(str, [home, *(path.absolute() for path in inputs.outputs)])),
+                "largest_file": MAX_OUTPUT_FILE_BYTES if inputs.outputs else MAX_FILE_BYTES,
+            }
+            self._send(confinement, START_LIMITS)
+            # The child has not opened an untrusted file yet, so it can be believed.
+            self.protections = self._receive(START_LIMITS, 0).protections or []
+            self._resources = resources.pop_all()
+
+    def _link_inputs(self) -> list[Path]:
+        """Link the inputs into the child's own folder. Returns the files and folders that it may read."""
         self._replaced: dict[Path, Path] = {}
-        readable: list[Path] = [Path(self._links.name)]
-        for number, (path, states) in enumerate(inputs.states):
+        readable = [self._links]
+        for number, (path, states) in enumerate(self.inputs.states):
             if path.is_dir():
-                linked = link_checkpoint(path, [state.name for state in states], Path(self._links.name) / str(number))
+                linked = link_checkpoint(path, [state.name for state in states], self._links / str(number))
                 self._replaced[path] = linked.folder
                 readable += linked.targets
             else:
                 readable.append(path)
-        for output in inputs.outputs:
-            output.mkdir(parents=True, exist_ok=True)
-        requests, self._requests = os.pipe()
-        self._replies, replies = os.pipe()
-        os.set_blocking(self._requests, False)  # a child that does not read must not hold the parent
-        try:
-            self.process = server.fork(requests, replies)
-        finally:
-            os.close(requests)
-            os.close(replies)
-        self._exit_code: int | None = None
-        self._buffer = bytearray()
-        self.is_idle = True
-        """False during a call, and after one that was interrupted: its reply must not answer the next call."""
-        self._setup = {
-            "home": str(home),
-            "readable": list(map(str, readable)),
-            "writable": list(map(str, [home, *(path.absolute() for path in inputs.outputs)])),
-            "largest_file": MAX_OUTPUT_FILE_BYTES if inputs.outputs else MAX_FILE_BYTES,
-        }
-
-    def start(self) -> list[str]:
-        """Let the child confine itself. Returns its protections: it opens an untrusted file only later."""
-        self._send(self._setup, START_LIMITS)
-        return self._receive(START_LIMITS, 0).protections or []
+        return readable
 
     def call(
         self, function: Callable[..., Result], request: object, on_progress: OnProgress, limits: CallLimits
@@ -353,15 +368,15 @@ class _Child:
 
     def end(self) -> None:
         """End the process with its forks, and remove its folders."""
-        if self._exit_code is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process, signal.SIGKILL)
-            with suppress(_ChildEnded):
-                self._server.wait(self.process)
-        os.close(self._requests)
-        os.close(self._replies)
-        _remove_tree(self._folder)
-        self._links.cleanup()
+        self._resources.close()
+
+    def _kill(self) -> None:
+        if self._ended:
+            return
+        with suppress(ProcessLookupError, PermissionError):  # macOS reports the second for a dead process
+            os.killpg(self.process, signal.SIGKILL)
+        with suppress(_ChildEnded):
+            self._server.wait(self.process)
 
     def _require_no_reply(self) -> None:
         """Raise when the child has sent more than the replies to earlier calls."""
@@ -389,7 +404,9 @@ class _Child:
         deadline, next_watch = time.monotonic() + limits.silence, 0.0
         poll = select.poll()
         poll.register(self._replies, select.POLLIN)
-        while b"\n" not in self._buffer:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
             if poll.poll(POLL_SECONDS * 1000):
                 data = os.read(self._replies, 1 << 16)
                 if not data:
@@ -402,8 +419,8 @@ class _Child:
                 next_watch = time.monotonic() + POLL_SECONDS
             if time.monotonic() > deadline:
                 raise _ChildEnded(_silence_error(limits, self._log))
-        line, _, rest = self._buffer.partition(b"\n")
-        self._buffer = bytearray(rest)
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
         try:
             reply: Reply = _reply_adapter().validate_json(line)
         except ValidationError:
@@ -426,7 +443,8 @@ class _Child:
         return ".." not in path.parts and any(path.absolute().is_relative_to(output) for output in outputs)
 
     def _death(self) -> _ChildEnded:
-        code = self._exit_code = self._server.wait(self.process)
+        self._ended = True  # its number may be that of another process soon
+        code = self._server.wait(self.process)
         return _ChildEnded(
             errors.InfrastructureError(
                 f"the process that runs the model died ({_describe_end(code)})",
@@ -443,25 +461,6 @@ def invalid_reply_error() -> errors.InfrastructureError:
         cause="the checkpoint has taken it over, or antidote-ci has a defect",
         hint="read child.log; report the defect if you trust the checkpoint",
     )
-
-
-def _open_log(path: Path) -> IO[bytes]:
-    """Empty the log. Raises ConfigurationError for a link, which could lead to a file of another program."""
-    try:
-        # Not removed and created: its lock marks the output folder as used.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise _log_error(path, str(error.strerror)) from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        os.close(descriptor)
-        raise _log_error(path, "it is not a file of its own")
-    os.ftruncate(descriptor, 0)
-    return os.fdopen(descriptor, "ab")
-
-
-def _log_error(path: Path, cause: str) -> errors.ConfigurationError:
-    return errors.ConfigurationError(f"{path} cannot be written: {cause}", hint="remove it, or name another folder")
 
 
 def _list_inputs(request: object, outputs: Sequence[Path]) -> _Inputs:

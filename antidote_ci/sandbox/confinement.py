@@ -88,6 +88,12 @@ def refuse_inspection() -> None:
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+def missing_protections(protections: Iterable[str]) -> list[str]:
+    """The protections of which a process cannot lack one without being able to open other files and sockets."""
+    names = {name.split()[0] for name in protections}
+    return [name for name in ("Landlock", "seccomp") if name not in names]
+
+
 def drop_privileges() -> None:
     """Drop all capabilities of this thread and of the programs that it starts, permanently.
 

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,10 +62,15 @@ def serve_forks(control_descriptor: int) -> None:
 def _end_group(leader: int) -> int:
     """Kill a child and its forks. Returns its exit code, negative for a signal."""
     until = time.monotonic() + SECONDS_TO_EXIT
-    while os.waitid(os.P_PID, leader, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None and time.monotonic() < until:
+    ended, status = os.waitpid(leader, os.WNOHANG)
+    while not ended and time.monotonic() < until:
         time.sleep(0.005)
-    os.killpg(leader, signal.SIGKILL)  # its number stays in use until the child is waited for
-    _, status = os.waitpid(leader, 0)
+        ended, status = os.waitpid(leader, os.WNOHANG)
+    # The number of the group stays in use as long as a fork lives. Without one, macOS reports another error than Linux.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+    if not ended:
+        _, status = os.waitpid(leader, 0)
     return os.waitstatus_to_exitcode(status)
 
 

@@ -8,16 +8,19 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import os
 import re
-from typing import Annotated
+from collections.abc import Iterator
+from typing import IO, Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from starlette.requests import ClientDisconnect
 
 from antidote_ci.errors import InfrastructureError
+from antidote_ci.paths import open_below
 from antidote_ci.report.text import flatten
 from antidote_ci.service import executor, page
 from antidote_ci.service.events import MAX_BYTES, BadPayload, decide_event, parse_event
@@ -29,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 DELIVERY_HEADER = "Webhook-Id"
 """The same for all attempts and replays of one delivery."""
+DELIVERY = re.compile(r"[\x20-\x7e]{1,200}")
+MAX_HEADER_BYTES = 16 * 1024
+"""Of the request line and all headers."""
+CHUNK_BYTES = 64 * 1024
 BODY_SECONDS = 10.0
 MAX_DRAINED_BYTES = 1024 * 1024
 """How much of a body that is too large is read, so that the sender receives the answer."""
@@ -39,7 +46,7 @@ FILES = {
     executor.LOG_FILE: (".", "text/plain; charset=utf-8"),
 }
 """The files of a run that are served: name -> folder below the run's folder, and media type."""
-RUN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+RUN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 PAGE_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
@@ -55,7 +62,7 @@ _basic = HTTPBasic(realm="antidote-ci", auto_error=False)
 
 def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
     """The application. It publishes no API documentation and holds no state."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, dependencies=[Depends(_limit_headers)])
 
     def require_owner(request: Request, basic: Annotated[HTTPBasicCredentials | None, Depends(_basic)]) -> None:
         secret = request.headers.get(SECRET_HEADER) if basic is None else basic.password
@@ -67,6 +74,9 @@ def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
         body = await _read_body(request)
         if not is_correct_secret(request.headers.get(SECRET_HEADER), serving.secret):
             raise HTTPException(401)
+        delivery = request.headers.get(DELIVERY_HEADER) or None
+        if delivery is not None and not DELIVERY.fullmatch(delivery):
+            raise HTTPException(400, f"{DELIVERY_HEADER} is not an id of at most 200 characters")
         try:
             event = parse_event(body)
         except BadPayload as error:
@@ -74,7 +84,7 @@ def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
         decision = decide_event(event, serving.repositories, serving.run_settings.policy_sha256)
         if isinstance(decision, IgnoredEvent):
             return JSONResponse({"status": "ignored", "reason": decision.reason})
-        submitted = await run_in_threadpool(queue.submit, decision, request.headers.get(DELIVERY_HEADER) or None)
+        submitted = await run_in_threadpool(queue.submit, decision, delivery)
         if submitted == "seen":
             return JSONResponse({"status": "duplicate"})
         if submitted == "accepted":
@@ -97,11 +107,17 @@ def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
     @app.get("/runs/{run}/{file}", dependencies=[Depends(require_owner)])
     def run_file(run: str, file: str) -> Response:
         folder, media_type = FILES.get(file, ("", ""))
-        path = serving.run_settings.folder.absolute() / executor.RUNS_FOLDER / run / folder / file
         # Only listed file names and plain folder names reach the file system.
-        if file not in FILES or not RUN.fullmatch(run) or not path.is_file():
+        if file not in FILES or not RUN.fullmatch(run):
             raise HTTPException(404)
-        return FileResponse(path, media_type=media_type, headers=PAGE_HEADERS)
+        try:
+            opened = open_below(serving.run_settings.folder, f"{executor.RUNS_FOLDER}/{run}/{folder}/{file}")
+        except OSError:
+            raise HTTPException(404) from None
+        size = os.fstat(opened.fileno()).st_size
+        return StreamingResponse(
+            _read_chunks(opened, size), media_type=media_type, headers=PAGE_HEADERS | {"Content-Length": str(size)}
+        )
 
     @app.exception_handler(InfrastructureError)
     async def database_failed(_request: Request, _error: InfrastructureError) -> Response:
@@ -111,6 +127,20 @@ def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
         )
 
     return app
+
+
+async def _limit_headers(request: Request) -> None:
+    size = len(request.url.path) + len(request.url.query) + sum(map(len, sum(request.headers.raw, ())))
+    if size > MAX_HEADER_BYTES:
+        raise HTTPException(431, headers={"Connection": "close"})
+
+
+def _read_chunks(file: IO[bytes], size: int) -> Iterator[bytes]:
+    """The first `size` bytes: a log may grow meanwhile."""
+    with file:
+        while size > 0 and (chunk := file.read(min(size, CHUNK_BYTES))):
+            size -= len(chunk)
+            yield chunk
 
 
 def is_correct_secret(received: str | None, secret: str) -> bool:

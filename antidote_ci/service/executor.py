@@ -7,7 +7,6 @@ find it and end it before it starts the same run again.
 import hashlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -20,18 +19,18 @@ from typing import IO
 from antidote_ci import records
 from antidote_ci.environment import hand_over
 from antidote_ci.errors import SIGNAL_EXIT_CODES, VERDICT_EXIT_CODES, InfrastructureError, PublishConflict, Terminated
-from antidote_ci.paths import try_lock
+from antidote_ci.paths import open_below, open_lock, open_log, open_regular, remove_path, require_real_folder, try_lock
 from antidote_ci.pipeline.output import MODEL_FOLDER, SCORES_FOLDER
 from antidote_ci.records import Report
 from antidote_ci.service.records import RunOutcome, RunRequest, RunTask
 from antidote_ci.service.settings import RunSettings
 
 RUNS_FOLDER = "runs"
+ANSWERS_FOLDER = "answers"
 OUT_FOLDER = "out"
 LOG_FILE = "log.txt"
 LOCK_FILE = "lock"
 INHERITED_VARIABLES = (
-    "ANTIDOTE_CACHE",
     "ANTIDOTE_GITHUB_RAW",
     "ANTIDOTE_HUB_PATIENCE",
     "ANTIDOTE_IMAGE",
@@ -45,7 +44,7 @@ RETRYABLE_EXIT_CODES = (InfrastructureError.exit_code, PublishConflict.exit_code
 POLL_SECONDS = 0.1
 NICE = 10
 MAX_TAIL_BYTES = 16 * 1024
-MAX_REASON = 300
+MAX_REPORT_BYTES = 64_000_000
 _ERROR = re.compile(r"^error: (.+)$", re.MULTILINE)
 
 
@@ -59,11 +58,14 @@ def execute_run(task: RunTask, settings: RunSettings, stopping: threading.Event 
     if stopping.is_set():
         raise Terminated
     folder, seconds = run_folder(task.request, settings), settings.seconds_to_end
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for below in (folder.parent, folder):
+        require_real_folder(below, "use another --folder", mode=0o700)
     started_at = time.monotonic()
-    with _lock_folder(folder / LOCK_FILE, seconds, stopping) as lock, (folder / LOG_FILE).open("ab") as log:
+    with _lock_folder(folder / LOCK_FILE, seconds, stopping) as lock, open_log(folder / LOG_FILE) as log:
         log_start = log.tell()
-        code = _wait_for_end(_start_child(child_arguments(task, settings), lock, log), seconds, stopping)
+        environment = child_environment(os.environ, task.request, settings)
+        code = _wait_for_end(_start_child(child_arguments(task, settings), environment, lock, log), seconds, stopping)
     return _to_outcome(code, task.request, settings, log_start, time.monotonic() - started_at)
 
 
@@ -73,6 +75,8 @@ def end_orphans(settings: RunSettings) -> None:
     Raises InfrastructureError for a child that belongs to another user.
     """
     for lock in (settings.folder / RUNS_FOLDER).glob(f"*/{LOCK_FILE}"):
+        if lock.is_symlink() or lock.parent.is_symlink():
+            continue  # no child of ours
         with _lock_folder(lock, settings.seconds_to_end, threading.Event()):
             pass
 
@@ -101,19 +105,26 @@ def child_arguments(task: RunTask, settings: RunSettings) -> list[str]:
     ]
 
 
-def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The service's environment without its own secrets and options. Tokens of the Hub are passed on."""
-    return {
+def child_environment(environ: Mapping[str, str], request: RunRequest, settings: RunSettings) -> dict[str, str]:
+    """The service's environment without its own secrets and options. Tokens of the Hub are passed on.
+
+    The answer cache is one of the repository's owner, so that no owner's model can read or replace another's answers.
+    """
+    inherited = {
         name: value
         for name, value in environ.items()
         if not name.startswith("ANTIDOTE_") or name in INHERITED_VARIABLES
     }
+    # Names on the Hub are unique without regard to case.
+    owner = re.sub(r"[^a-z0-9._-]", "_", request.repository.lower().partition("/")[0])
+    caches = Path(environ.get("ANTIDOTE_CACHE") or settings.folder / ANSWERS_FOLDER)
+    return inherited | {"ANTIDOTE_CACHE": str((caches / owner).absolute())}
 
 
 @contextmanager
 def _lock_folder(path: Path, seconds: float, stopping: threading.Event) -> Iterator[int]:
     """Lock a run's folder and yield the lock's file descriptor. A child of an earlier service is ended first."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = open_lock(path)
     try:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not _wait_for_lock(lock, 0, stopping):
@@ -155,9 +166,9 @@ def _signal_orphan(lock: int, number: signal.Signals) -> None:
         ) from None
 
 
-def _start_child(command: list[str], lock: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start_child(command: list[str], environment: dict[str, str], lock: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
-        with hand_over(child_environment(os.environ)) as (block, descriptors):
+        with hand_over(environment) as (block, descriptors):
             child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -200,21 +211,23 @@ def _end_child(child: subprocess.Popen[bytes], seconds: float) -> int:
 def _to_outcome(code: int, request: RunRequest, settings: RunSettings, log_start: int, seconds: float) -> RunOutcome:
     folder = run_folder(request, settings)
     out = folder / OUT_FOLDER
-    report = _load_report(out, request, code)
+    report = _load_report(folder, request, code)
     if report is None:
         return RunOutcome("error", _read_reason(code, folder / LOG_FILE, log_start), code, seconds=round(seconds, 1))
     if report.publish.url is not None:
         # The weights are on the Hub. Keeping a copy of every repair would fill the disk.
         for name in (MODEL_FOLDER, SCORES_FOLDER):
-            shutil.rmtree(out / name, ignore_errors=True)
+            with suppress(OSError):
+                remove_path(out / name)
     report_folder = out.relative_to(settings.folder.absolute()).as_posix()
     return RunOutcome(report.verdict, report.reason, code, report.publish.url, report_folder, round(seconds, 1))
 
 
-def _load_report(out: Path, request: RunRequest, code: int) -> Report | None:
+def _load_report(folder: Path, request: RunRequest, code: int) -> Report | None:
     """The report, if it belongs to this request and exit code. An earlier attempt may have left another."""
     try:
-        report = records.from_json(Report, (out / "report.json").read_bytes())
+        with open_below(folder, f"{OUT_FOLDER}/report.json") as file:
+            report = records.from_json(Report, file.read(MAX_REPORT_BYTES))
     except (OSError, ValueError):
         return None
     described = report.source.revision, report.policy_sha256, report.exit_code
@@ -223,9 +236,9 @@ def _load_report(out: Path, request: RunRequest, code: int) -> Report | None:
 
 def _read_reason(code: int, log: Path, log_start: int) -> str:
     """The last error message of this attempt. Error messages never quote a model."""
-    with log.open("rb") as file:
-        file.seek(max(log_start, log.stat().st_size - MAX_TAIL_BYTES))
+    with open_regular(log) as file:
+        file.seek(max(log_start, os.fstat(file.fileno()).st_size - MAX_TAIL_BYTES))
         tail = file.read().decode("utf-8", "replace")
     messages = _ERROR.findall(tail)
     ending = f"signal {-code}" if code < 0 else f"exit {code}"
-    return messages[-1][:MAX_REASON] if messages else f"the run ended with {ending} and left no report"
+    return messages[-1] if messages else f"the run ended with {ending} and left no report"

@@ -10,6 +10,10 @@ RunOutcomeState = Literal["pass", "repaired", "fail", "inconclusive", "supersede
 merged repair of ours. `gone`: the repository or its main branch no longer exists."""
 
 
+MAX_REASON = 300
+"""Characters of the reason of an outcome that are stored."""
+
+
 @dataclass(frozen=True)
 class RefUpdate:
     """A reference of a repository that moved."""

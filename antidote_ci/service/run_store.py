@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 from antidote_ci.errors import InfrastructureError
-from antidote_ci.service.records import RunOutcome, RunRequest
+from antidote_ci.service.records import MAX_REASON, RunOutcome, RunRequest
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,7 @@ class RunStore:
 
     def finish(self, request: RunRequest, outcome: RunOutcome, newer: RunRequest | None = None) -> None:
         """Record the outcome, and submit the newer request that replaces this one."""
+        outcome = replace(outcome, reason=outcome.reason[:MAX_REASON])
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE runs SET state = 'ended', outcome = ? WHERE id = ?", (json.dumps(asdict(outcome)), request.id)

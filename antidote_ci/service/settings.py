@@ -9,6 +9,7 @@ from typing import Literal
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.jobs.job_spec import list_local_files
+from antidote_ci.paths import create_file, require_real_folder, write_file
 from antidote_ci.policy import Policy, override_section, to_toml
 
 CLI_COMMAND = (sys.executable, "-P", "-m", "antidote_ci")
@@ -60,15 +61,17 @@ class RunSettings:
         for (section, key), source in list_local_files(policy).items():
             copy = self.folder.absolute() / "policy" / key / source.name
             try:
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, copy)
+                for below in (copy.parent.parent, copy.parent):
+                    require_real_folder(below, "use another --folder")
+                with source.open("rb") as original, create_file(copy) as file:
+                    shutil.copyfileobj(original, file)
             except OSError as error:
                 raise ConfigurationError(
                     f"{source} cannot be copied: {error.strerror}", hint="check the path"
                 ) from None
             policy = override_section(policy, section, **{key: str(copy)})
         part = self.policy_file.with_suffix(".part")
-        part.write_text(to_toml(policy), encoding="utf-8")
+        write_file(part, to_toml(policy).encode())
         part.replace(self.policy_file)
 
 

@@ -1,17 +1,20 @@
 """The service process: lock the folder, listen, process requests, and end the children at shutdown."""
 
+import asyncio
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.hub import client
-from antidote_ci.paths import create_folder, try_lock
+from antidote_ci.paths import create_folder, open_lock, try_lock
 from antidote_ci.report.text import flatten
 from antidote_ci.service import app, executor, repository_state
 from antidote_ci.service.queue import HeadInspector, RunQueue
@@ -20,9 +23,57 @@ from antidote_ci.service.settings import ServiceSettings
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = "lock"
+OWN_NAMES = (
+    *(LOCK_FILE, "policy.toml", "policy", executor.ANSWERS_FOLDER, executor.RUNS_FOLDER),
+    *("queue.sqlite", "queue.sqlite-wal", "queue.sqlite-shm", "queue.sqlite-journal"),
+)
 SHUTDOWN_SECONDS = 2
 """Time for open HTTP requests when the service is asked to end."""
 MAX_CONNECTIONS = 256
+MAX_WAITING_CONNECTIONS = 128
+"""Connections without a complete request. Beyond it, one of the address with most of them is closed."""
+SECONDS_TO_ASK = 5.0
+"""From the connection, or the previous response, to the end of a request's headers."""
+
+
+class BoundedProtocol(H11Protocol):
+    """HTTP/1.1 in which connections that wait for a request take no place from those that send one."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.opened_at = self.loop.time()
+        waiting = [
+            connection
+            for connection in self.connections
+            if isinstance(connection, BoundedProtocol) and connection.is_waiting
+        ]
+        if len(waiting) > MAX_WAITING_CONNECTIONS:
+            counts = Counter(_address(connection) for connection in waiting)
+            oldest = min(waiting, key=lambda connection: (-counts[_address(connection)], connection.opened_at))
+            # The set would lose it only in the next iteration of the event loop.
+            self.connections.discard(oldest)
+            oldest.transport.abort()
+        self._close_later()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._close_later()
+
+    def _close_later(self) -> None:
+        self.loop.call_later(SECONDS_TO_ASK, self._close_if_waiting, self.cycle)
+
+    def _close_if_waiting(self, previous: object) -> None:
+        if self.cycle is previous and self.is_waiting:
+            self.transport.abort()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the connection has no complete request that is being answered."""
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+
+
+def _address(connection: BoundedProtocol) -> str:
+    return connection.client[0] if connection.client else ""
 
 
 def run_service(serving: ServiceSettings, inspect: HeadInspector = repository_state.inspect_head) -> None:
@@ -55,7 +106,7 @@ def _uvicorn_config(serving: ServiceSettings, queue: RunQueue) -> uvicorn.Config
     return uvicorn.Config(
         app.create_app(serving, queue),
         loop="asyncio",
-        http="h11",
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -72,7 +123,12 @@ def _uvicorn_config(serving: ServiceSettings, queue: RunQueue) -> uvicorn.Config
 def _lock_folder(folder: Path) -> Iterator[None]:
     """Create the folder, readable by its owner only, and lock it: two services would start the same requests."""
     create_folder(folder, "use another --folder", mode=0o700)
-    lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for name in OWN_NAMES:
+        if (folder / name).is_symlink():
+            raise ConfigurationError(
+                f"{folder / name} is a link", cause="nothing in the service's folder is followed", hint="remove it"
+            )
+    lock = open_lock(folder / LOCK_FILE)
     try:
         if not try_lock(lock):
             raise ConfigurationError(

@@ -1,6 +1,9 @@
-"""Read changed headers and indexes by the million. `python -m benchmarks.fuzz [--cases N] [--seed N] [--workers N]`
+"""Read changed headers and indexes by the million, and open combined changes of small checkpoints.
 
-Prints what came of them; ends in 1 if a reader of ours failed, hung, or took what the safetensors library refuses.
+    python -m benchmarks.fuzz [--cases N] [--combinations N] [--seed N] [--workers N]
+
+Prints what came of them; ends in 1 if a reader of ours failed, hung, or took what the safetensors library refuses, or
+if a combination broke a rule (`combinations`). `--cases 0` leaves the headers out, `--combinations 0` the combinations.
 """
 
 import argparse
@@ -10,7 +13,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from benchmarks.fuzz import bombs, campaign
+from benchmarks.fuzz import bombs, campaign, combinations
 from benchmarks.fuzz.campaign import Tally
 
 BATCH = 5_000
@@ -21,16 +24,25 @@ PATIENCE = 300
 
 
 def main() -> int:
-    """Run the campaign and the bombs. Returns the exit code."""
+    """Run the campaign, the bombs and the combinations. Returns the exit code."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description="headers and indexes that lie")
     options.add_argument("--cases", type=int, default=1_000_000)
+    options.add_argument("--combinations", type=int, default=100_000)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = options.parse_args()
 
+    failed = _read_headers(arguments.seed, arguments.cases, arguments.workers) if arguments.cases else 0
+    if arguments.combinations:
+        print()
+        return max(failed, combinations.run_and_report(arguments.seed, arguments.combinations, arguments.workers))
+    return failed
+
+
+def _read_headers(seed: int, cases: int, workers: int) -> int:
     begun = time.monotonic()
-    tally = run(arguments.seed, arguments.cases, arguments.workers)
-    print(f"{arguments.cases:,} cases of seed {arguments.seed} in {time.monotonic() - begun:.0f} s")
+    tally = run(seed, cases, workers)
+    print(f"{cases:,} cases of seed {seed} in {time.monotonic() - begun:.0f} s")
     for (kind, verdict), count in sorted(tally.counts.items()):
         print(f"{kind:8} {verdict:20} {count:10,}")
     for case in tally.findings[:20]:

@@ -4,14 +4,15 @@ import hashlib
 import json
 from pathlib import Path
 
+from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.evaluation.degenerate import is_degenerate
 from antidote_ci.evaluation.judges.refusal import is_refusal
 from antidote_ci.model.conversations import single_turn
-from antidote_ci.model.generation import GenerationRequest, generate
-from antidote_ci.model.loading import model_fingerprint
+from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model, OnProgress
 from benchmarks.paper.keeping import kept
 from benchmarks.paper.records import Pair
+from tests.builders import generate
 
 TOKENS = 64
 """Of an answer."""

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import measure as evaluation
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
 from antidote_ci.evaluation.measure import Evaluator, PromptSets
@@ -17,8 +18,8 @@ from antidote_ci.evaluation.prompts import drop_duplicates
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.model import hed
 from antidote_ci.model.hed import ReferenceOutputs
-from antidote_ci.model.likelihood import ChoiceRequest, choose_answers
-from antidote_ci.pipeline.evaluator import CHOICES_AT_ONCE
+from antidote_ci.model.likelihood import EncodeChoicesRequest
+from antidote_ci.pipeline.evaluator import choose_likeliest
 from antidote_ci.policy import Gate
 from antidote_ci.records import Model, OnProgress, Progress, PromptRow
 from antidote_ci.repair.taylor import MAX_TASK, sample_evenly
@@ -102,7 +103,7 @@ def opened(reference: Path, asked: PromptSets, work: Path, store: Path, tokens: 
     with TemporaryDirectory(dir=work, prefix="aligned-") as name, Sandbox(work / LOG) as child:
         drifting = sample_evenly([row.prompt for row in asked.harmful], DRIFT_PROMPTS)
         aligned = hed.store_reference_outputs(Model(reference), drifting, Path(name))
-        yield Instruments(child, _ruler(child, store, tokens), asked, aligned, work)
+        yield Instruments(child, _ruler(child, AnswerStore(store), tokens), asked, aligned, work)
 
 
 def measure(here: Instruments, model: Model, cost: Cost, choosing: PromptSets | None = None) -> Measured:
@@ -143,9 +144,9 @@ def silent(_progress: Progress) -> None:
     """Nobody watches."""
 
 
-def _ruler(sandbox: Sandbox, store: Path, tokens: int) -> Evaluator:
+def _ruler(sandbox: Sandbox, store: AnswerStore, tokens: int) -> Evaluator:
     def likeliest(model: Model, rows: Sequence[PromptRow], on_progress: OnProgress) -> list[int]:
-        return sandbox.call(choose_answers, ChoiceRequest(model, list(rows), CHOICES_AT_ONCE, store), on_progress)
+        return choose_likeliest(sandbox, store, EncodeChoicesRequest(model, list(rows)), on_progress)
 
     return Evaluator(
         generator=TransformersGenerator(sandbox, store),

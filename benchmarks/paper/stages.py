@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.model import loading
 from antidote_ci.model.loading import MergeRequest, merge_checkpoint
 from antidote_ci.records import Model, OnProgress, Progress
@@ -80,7 +81,7 @@ def align(
         _tune(base, _batches(base, pairs, training, SEED), method(), training, SEED, folder, on_progress)
         merge_checkpoint(MergeRequest(Model(base, folder / "adapter"), folder / "merged"), on_progress)
 
-    said = {"alignment": asdict(alignment), "base": loading.model_fingerprint(Model(base))}
+    said = {"alignment": asdict(alignment), "base": model_fingerprint(Model(base))}
     return kept(work / "aligned" / f"{name}-{_digest(said)}", make) / "merged"
 
 
@@ -111,7 +112,7 @@ def attack(
         batches = _batches(reference, data.poisoned(attack), training, attack.seed)
         _tune(reference, batches, method(), training, attack.seed, folder, on_progress)
 
-    said = {"attack": asdict(attack), "reference": loading.model_fingerprint(Model(reference)), "rows": alignment.rows}
+    said = {"attack": asdict(attack), "reference": model_fingerprint(Model(reference)), "rows": alignment.rows}
     return kept(work / "attacked" / f"{attack.defence}-{attack.task}-{_digest(said)}", make)
 
 

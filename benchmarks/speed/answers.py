@@ -4,7 +4,8 @@ Three ways to answer the same prompts with SmolLM2-135M-Instruct, weights in mem
 
 - paper: one prompt after another in float32, as the evaluation of Antidote's authors does;
 - plain: `generate` on batches in the order given, in the processor's fastest dtype, at the best size found by hand;
-- ours: `antidote_ci.model.generation.generate`, from conversations to answers, its probe of the batch size included.
+- ours: `TransformersGenerator` in this process with an empty store, from conversations to answers, its probe of the
+  batch size included.
 
 Ratios are the medians over the turns of ratios within a turn: other work on the machine then slows both sides.
 """
@@ -22,10 +23,11 @@ from transformers import AutoModelForCausalLM
 from antidote_ci import embedded
 from antidote_ci.model import loading
 from antidote_ci.model.conversations import render_conversations, single_turn
-from antidote_ci.model.generation import GenerationRequest, generate
+from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model
 from benchmarks.speed.paired import Line, ratios
 from demo.models import write_base
+from tests.builders import generate
 
 SETS = ("evaluation_prompts", "selection_prompts", "benign_evaluation", "benign_selection")
 SIZES = (16, 32, 64, 100, 200)
@@ -58,7 +60,7 @@ def compare(model: Model, prompts: list[str], sample: list[str], turns: int) -> 
     network = AutoModelForCausalLM.from_pretrained(model.folder, dtype=dtype).eval()
     request = GenerationRequest(model, {"all": [single_turn(prompt) for prompt in prompts]}, {"all": TOKENS})
     warm_up = GenerationRequest(model, {"all": [single_turn(prompts[0])]}, {"all": 2})
-    generate(warm_up, lambda _: None)
+    generate(warm_up)
     plain(network, tokenizer, prompts[:2], 2)
     tried = {
         size: per_second(len(prompts), lambda: plain(network, tokenizer, prompts, size))  # noqa: B023 - called at once
@@ -69,7 +71,7 @@ def compare(model: Model, prompts: list[str], sample: list[str], turns: int) -> 
     rates: dict[str, list[float]] = {"paper": [], "plain": [], "ours": []}
     for _ in range(turns):
         rates["plain"].append(per_second(len(prompts), lambda: plain(network, tokenizer, prompts, best)))
-        rates["ours"].append(per_second(len(prompts), lambda: generate(request, lambda _: None)))
+        rates["ours"].append(per_second(len(prompts), lambda: generate(request)))
         rates["paper"].append(per_second(len(sample), lambda: plain(single, tokenizer, sample, 1)))
     return rates
 

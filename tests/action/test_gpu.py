@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from action import inputs
-from antidote_ci import environment
+from antidote_ci import environment, errors, paths
 from tests.action.test_files import ACTION
 from tests.action.workflow_runner import parse_outputs
 
@@ -70,7 +70,8 @@ def start(tmp_path: Path, given: dict[str, str], code: int = 0, **host: str) -> 
     for name in ("output", "summary"):
         (tmp_path / name).touch()
     (package / "__init__.py").touch()
-    shutil.copy(environment.__file__, package)
+    for module in (environment, errors, paths):
+        shutil.copy(str(module.__file__), package)
     (package / "__main__.py").write_text(
         "import json, os, pathlib, sys\n"
         "from antidote_ci import environment\n"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from antidote_ci import environment
+from antidote_ci import environment, errors, paths
 from tests.action.workflow_runner import Runner, parse_outputs
 
 REPORT = {
@@ -63,7 +63,8 @@ class Workspace:
         for folder in (self.package, self.workspace):
             folder.mkdir(parents=True)
         (self.package / "__init__.py").touch()
-        shutil.copy(environment.__file__, self.package)
+        for module in (environment, errors, paths):
+            shutil.copy(str(module.__file__), self.package)
         (self.package / "__main__.py").write_text(FAKE_CLI)
         self.plan({}, 0)
 
@@ -203,6 +204,21 @@ def test_unwritable_outputs_are_an_error(place: Workspace, code: int, expected: 
     assert name == "error"
     assert data.startswith("the step's outputs cannot be written: ")
     assert len(annotations) == (1 if code == 0 else 2)
+
+
+@pytest.mark.parametrize("name", ["report.json", "summary.md"])
+def test_links_in_the_output_folder_are_not_followed(place: Workspace, name: str) -> None:
+    secret = place.workspace.parent / "secret"
+    secret.write_text(json.dumps(REPORT | {"reason": "private"}))
+    files = {"out/report.json": json.dumps(REPORT), "out/summary.md": "# Summary\n"}
+    (place.workspace / "out").mkdir()
+    del files[f"out/{name}"]
+    (place.workspace / "out" / name).symlink_to(secret)
+    # Written later than the stamp that is taken before the run.
+    place.plan(files | {"../secret": json.dumps(REPORT | {"reason": "private"})}, 1)
+    _, stdout = place.run(model="org/name", out="out")
+    shown = place.summary.read_text() if place.summary.exists() else ""
+    assert "private" not in shown + stdout + place.output.read_text()
 
 
 def test_unwritable_summary_exits_3(place: Workspace) -> None:

@@ -61,12 +61,12 @@ def test_adapter(tiny_adapter: Path) -> None:
     assert len(layout.tensors) == 2 * 2 * len(tiny.ALL_LINEARS)
 
 
-def test_tensor_missing_from_the_index_is_listed(sharded: Path, copy_of: Copy) -> None:
+def test_tensor_missing_from_the_index_is_refused(sharded: Path, copy_of: Copy) -> None:
     folder = copy_of(sharded)
-    before = read_layout(folder)
-    forgotten = next(iter(before.weight_map))
+    forgotten, shard = next(iter(read_layout(folder).weight_map.items()))
     edit_json(folder / INDEX, lambda index: index["weight_map"].pop(forgotten))
-    assert read_layout(folder).weight_map == before.weight_map
+    with pytest.raises(UnsafeCheckpoint, match=rf"does not list '{forgotten}', which {shard} holds"):
+        read_layout(folder)
 
 
 def edit_json(path: Path, change: Callable[[dict[str, dict[str, object]]], object]) -> None:
@@ -570,3 +570,10 @@ def test_error_lists_the_files_of_a_folder_that_is_no_checkpoint(tmp_path: Path,
         (tmp_path / name).touch()
     with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path} is not a checkpoint (found: {shown})")):
         read_layout(tmp_path)
+
+
+def test_weights_of_another_framework_are_not_supported(tiny_llama: Path, copy_of: Copy) -> None:
+    folder = copy_of(tiny_llama)
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", {"format": "flax"})
+    with pytest.raises(ConfigurationError, match=r"model\.safetensors has the format 'flax'"):
+        read_layout(folder)

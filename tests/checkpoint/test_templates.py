@@ -8,6 +8,7 @@ import pytest
 
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import UnsafeCheckpoint
+from tests.chat_templates import PUBLISHED
 from tests.conftest import CopyOf
 from tests.tiny import TEMPLATE
 
@@ -26,6 +27,123 @@ REACHING = [
     "{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}",
     "{{ " + "9" * 5_000 + " }}",
 ]
+RANDOM = [
+    "{{ messages|random }}",
+    "{{ messages|map('random')|list }}",
+    "{% set f = 'ran' ~ 'dom' %}{{ messages|map(f)|list }}",
+    "{{ lipsum() }}",
+    "{% filter random %}ab{% endfilter %}",
+    "{{ messages | map(*['random']) | list }}",
+]
+DATE_DECIDES = [
+    "{% if strftime_now('%Y') != '2024' %}x{% endif %}",
+    "{% set d = strftime_now('%Y') %}{% if d != '2024' %}x{% endif %}",
+    "{% set ns = namespace(d='') %}{% set ns.d = strftime_now('%Y') %}{% if ns.d > '2024' %}x{% endif %}",
+    "{% set ns = namespace(d=strftime_now('%Y')) %}{{ 'x' if '2024' in ns.d }}",
+    "{% set ns = namespace(d=strftime_now('%Y')) %}{% set b = ns %}{{ 'x' if b.d == '2' }}",
+    "{% set ns = namespace(d='') %}{% set b = ns %}{% set b.d = strftime_now('%Y') %}{{ 'x' if ns.d == '2' }}",
+    "{% set ns = namespace(d='') %}{% set b = namespace() %}{% set b = ns %}{% set b.d = strftime_now('%Y') %}"
+    "{{ 'x' if ns.d == '2' }}",
+    "{% set l = [namespace()] %}{% for b in l %}{% set b.d = strftime_now('%Y') %}{% endfor %}"
+    "{% set b = namespace() %}{{ 'x' if l[0].d == '2' }}",
+    "{% set ns = namespace(d=strftime_now('%Y')) %}{% set k = 'd' %}{{ 'x' if ns[k] == '2' }}",
+    "{% set ns = namespace(d=strftime_now('%Y')) %}{{ 'x' if ns['d'] == '2' }}",
+    "{% macro m(d) %}{% if d == '2024' %}x{% endif %}{% endmacro %}{{ m(strftime_now('%Y')) }}",
+    "{% macro m(a, d='') %}{% if d == '2024' %}x{% endif %}{% endmacro %}{{ m(1, d=strftime_now('%Y')) }}",
+    "{% macro m(d=strftime_now('%Y')) %}{% if d == '2024' %}x{% endif %}{% endmacro %}{{ m() }}",
+    "{% macro m() %}{{ strftime_now('%Y') }}{% endmacro %}{% if m() == '2024' %}x{% endif %}",
+    "{% macro m() %}{{ strftime_now('%Y') }}{% endmacro %}{% set f = m %}{% if f() == '2024' %}x{% endif %}",
+    "{% macro m() %}{% if varargs[0] == '2' %}x{% endif %}{% endmacro %}{{ m(strftime_now('%Y')) }}",
+    "{% macro m() %}{% if kwargs.a == '2' %}x{% endif %}{% endmacro %}{{ m(a=strftime_now('%Y')) }}",
+    "{% macro m() %}{% if caller() == '2' %}x{% endif %}{% endmacro %}{% call m() %}{{ strftime_now('%Y') }}"
+    "{% endcall %}",
+    "{% macro m() %}{{ caller(strftime_now('%Y')) }}{% endmacro %}{% call(d) m() %}{% if d == '2' %}x"
+    "{% endif %}{% endcall %}",
+    "{% macro ap(f, x) %}{{ f(x) }}{% endmacro %}{% macro g(x) %}{% if x == '2' %}x{% endif %}{% endmacro %}"
+    "{{ ap(g, strftime_now('%Y')) }}",
+    "{% set f = strftime_now %}{% if f('%Y') == '2024' %}x{% endif %}",
+    "{% set l = [strftime_now] %}{% if l[0]('%Y') == '2024' %}x{% endif %}",
+    "{% set d %}{{ strftime_now('%Y') }}{% endset %}{% if d == '2024' %}x{% endif %}",
+    "{{ ['a', 'b'][strftime_now('%Y')|int - 2024] }}",
+    "{{ {'2024': 'good'}[strftime_now('%Y')] }}",
+    "{{ {'2024': 'good'}.get(strftime_now('%Y'), 'bad') }}",
+    "{{ {strftime_now('%Y'): 'good'}['2024'] }}",
+    "{{ {strftime_now('%Y'): 'good'}|tojson }}",
+    "{{ 'evil ' * (strftime_now('%Y')|int - 2024) }}",
+    "{% for i in range(strftime_now('%Y')|int - 2024) %}x{% endfor %}",
+    "{% for c in strftime_now('%Y') %}x{% endfor %}",
+    "{% for m in messages if strftime_now('%Y') == '2024' %}x{% endfor %}",
+    "{{ ['2024']|select('equalto', strftime_now('%Y'))|list }}",
+    "{{ [strftime_now('%Y')]|select('equalto', '2024')|list }}",
+    "{{ strftime_now('%Y').replace('2025', 'evil') }}",
+    "{{ strftime_now('%Y')|replace('2025', 'evil') }}",
+    "{{ 'good'.replace(strftime_now('%Y'), '') }}",
+    "{{ (strftime_now('%B') ~ 'evil text')[:9] }}",
+    "{{ (strftime_now('%B') ~ 'evil text')|truncate(9) }}",
+    "{{ strftime_now('%Y')|length }}",
+    "{{ 'x' if strftime_now('%Y')|length > 4 }}",
+    "{{ 'x' if strftime_now('%Y') is eq '2024' }}",
+    "{{ 'x' if '2024' is eq strftime_now('%Y') }}",
+    "{{ 'x' if '2024' is in strftime_now('%Y') }}",
+    "{{ (strftime_now('%Y') ~ 'evil')|trim('0123456789evil') }}",
+    "{{ (strftime_now('%Y') ~ 'evil').strip('0123456789evil') }}",
+    "{{ strftime_now('%d').startswith('1') and 'evil' }}",
+    "{% for m in messages %}{% if loop.changed(strftime_now('%Y')) %}x{% endif %}{% endfor %}",
+    "{{ loop.cycle('a', strftime_now('%Y')) }}",
+    "{% set j = joiner(strftime_now('%Y')) %}{{ 'x' if j() == '2' }}",
+    "{% set c = cycler(strftime_now('%Y')) %}{{ 'x' if c.next() == '2' }}",
+    "{% block a %}{{ strftime_now('%Y') }}{% endblock %}{% if self.a() == '2' %}x{% endif %}",
+    "{% filter replace('2025', 'evil') %}{{ strftime_now('%Y') }}{% endfilter %}",
+    "{% filter upper|replace('2025', 'evil') %}{{ strftime_now('%Y') }}{% endfilter %}",
+    "{% filter replace('2025', 'evil')|upper %}{{ strftime_now('%Y') }}{% endfilter %}",
+    "{% set x | replace('2025','evil') | upper %}{{ strftime_now('%Y') }}{% endset %}{{ x }}",
+    "{% with d = strftime_now('%Y') %}{% if d == '2' %}x{% endif %}{% endwith %}",
+    "{% set a, b = strftime_now('%Y'), 1 %}{% if a == '2' %}x{% endif %}",
+    "{% if a == '2' %}x{% endif %}{% set a = b %}{% set b = c %}{% set c = strftime_now('%Y') %}",
+    "{{ '%s' % strftime_now('%Y') }}",
+    "{{ '{:.2}evil'.format(strftime_now('%Y')) }}",
+    "{{ strftime_now(strftime_now('%Y')) }}",
+    "{{ strftime_now('%Y') < '2025' and 'x' }}",
+    "{{ ('x' if strftime_now is callable) }}",
+    "{% include strftime_now('%Y') %}",
+    "{% if (strftime_now('%Y') | default('x')) == '2' %}x{% endif %}",
+    "{% if (y | default(strftime_now('%Y'))) == '2' %}x{% endif %}",
+    "{% set messages = messages + [{'content': strftime_now('%Y')}] %}{% for m in messages %}"
+    "{{ 'x' if m.content == '2' }}{% endfor %}",
+    "{{ (strftime_now('%j')|int // 200) * 'evil' }}",
+    "{{ strftime_now('%Y')|sum }}{{ strftime_now('%Y')|first }}",
+    "{{ dict(a=strftime_now('%Y')).a == '2' }}",
+    "{{ [[strftime_now('%Y'), 'x']]|map(attribute=0)|list }}",
+    "{{ strftime_now('%Y')|e == '2' }}",
+    "{{ ['x','y']|sort(attribute=strftime_now('%Y')) }}",
+    "{{ 'x' if ('2024' ~ '') == strftime_now('%Y') else 'y' }}",
+    "{{ 'x' if -(strftime_now('%Y')|int) < 3 }}",
+    "{% macro strftime_now2(f) %}{{ strftime_now(f) }}{% endmacro %}{% if strftime_now2('%Y')|trim == '2' %}x"
+    "{% endif %}",
+    "{% generation %}{% if strftime_now('%Y') == '2' %}x{% endif %}{% endgeneration %}",
+    "".join(f"{{% set a{n} = a{n + 1} %}}" for n in range(100)) + "{% set a100 = strftime_now('%Y') %}",
+    "{% macro m(a) %}{% endmacro %}" * 20 + "{{ m(strftime_now('%Y')) }}",
+]
+DATE_PRINTED = [
+    "{{ strftime_now('%Y') }}",
+    "{% if not date_string is defined %}{% if strftime_now is defined %}"
+    '{% set date_string = strftime_now("%d %b %Y") %}{% else %}{% set date_string = "26 Jul 2024" %}{% endif %}'
+    '{% endif %}{{ "Today Date: " + date_string + "\\n\\n" }}',
+    '{%- set today = strftime_now("%Y-%m-%d") %}{% set d = "The date is " + today + "." %}'
+    "{% if messages[0].role == 'system' %}{% set s = messages[0].content %}{% else %}{% set s = d %}{% endif %}"
+    "{% if s is defined %}{{ '[S]' + s + '[/S]' }}{% endif %}",
+    "{% set ns = namespace(s='') %}{% set ns.s = ns.s + strftime_now('%Y') %}{% if ns.s %}{{ ns.s }}{% endif %}",
+    "{% macro sys(d) %}Date {{ d|trim }}{% endmacro %}{{ sys(strftime_now('%Y')) }}",
+    "{% set d = strftime_now('%Y') if strftime_now is defined else '2024' %}{{ d ~ '.' }}",
+    "{{ (current_date | default(strftime_now('%Y'), true)).strip() }}",
+    "{{ ['a', strftime_now('%Y')]|join('\\n') }}",
+    "{% macro m() %}{{ caller() }}{% endmacro %}{% call m() %}{{ strftime_now('%Y') }}{% endcall %}",
+    "{% generation %}{{ strftime_now('%Y') }}{% endgeneration %}",
+    "{{ {'date': strftime_now('%Y')}|tojson }}",
+    "{% set d %}{{ strftime_now('%Y') }}{% endset %}{{ d }}",
+    "{{ messages|map('trim')|list }}{{ messages|map(attribute='role')|list }}",
+    "{% set strftime_then = '2024' %}{% if strftime_then == '2024' %}x{% endif %}",
+]
 HARMLESS = [
     TEMPLATE,
     "{% generation %}{{ messages[0]['content'] }}{% endgeneration %}",
@@ -33,6 +151,7 @@ HARMLESS = [
     "{{ 'Write def __init__(self) and if __name__ == \"__main__\" as usual.' }}",
     "Plain words on ().__class__",
     "{{ messages | selectattr('role', 'equalto', 'user') | list | length }}",
+    "{{ messages | map(attribute='role') | list }}{{ ['a'] | map('replace', 'a', bos_token) | list }}",
     "{% if a mistake",
     "{{ 9 ** (9 ** 9) }}",
     "",
@@ -97,6 +216,38 @@ def test_template_with_access_to_python_is_refused(template: str, tiny_llama: Pa
     with pytest.raises(UnsafeCheckpoint, match=r"chat_template\.jinja") as refusal:
         read_layout(folder)
     assert refusal.value.hint
+
+
+@pytest.mark.parametrize("template", RANDOM)
+def test_random_template_is_refused(template: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    as_file(folder, template)
+    with pytest.raises(UnsafeCheckpoint, match=r"reaches for '(random|lipsum|map)'"):
+        read_layout(folder)
+
+
+@pytest.mark.parametrize("template", DATE_DECIDES)
+def test_template_in_which_the_date_decides_is_refused(template: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    as_file(folder, template)
+    with pytest.raises(UnsafeCheckpoint, match=r"^chat_template\.jinja .* uses the date .* not only in its output$"):
+        read_layout(folder)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_date_in_any_place_is_checked(place: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    name = PLACES[place](folder, DATE_DECIDES[0])
+    with pytest.raises(UnsafeCheckpoint, match="uses the date in a comparison") as refusal:
+        read_layout(folder)
+    assert refusal.value.what.startswith(name)
+
+
+@pytest.mark.parametrize("template", [*DATE_PRINTED, *PUBLISHED.values()])
+def test_template_that_prints_the_date_is_accepted(template: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    as_file(folder, template)
+    read_layout(folder)
 
 
 @pytest.mark.parametrize("template", HARMLESS)

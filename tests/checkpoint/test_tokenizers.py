@@ -1,6 +1,8 @@
 """Checks of token IDs against the embedding, other files and the reference."""
 
+import base64
 import json
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +57,23 @@ def cutting(pattern: str, part: str = "pre_tokenizer") -> Edit:
     return lambda data: data.update({part: {"type": "Sequence", "pretokenizers": [split]}})
 
 
+def replacing(pattern: dict[str, str], content: str, times: int = 1, part: str = "normalizer") -> Edit:
+    """Replace a part with a chain of replacements."""
+    chain = [{"type": "Replace", "pattern": pattern, "content": content}] * times
+    return lambda data: data.update({part: {"type": "Sequence", f"{part}s": chain}})
+
+
+def with_part(part: str, value: object) -> Edit:
+    return lambda data: data.update({part: value})
+
+
+def charsmap(replacement: str) -> Edit:
+    """Normalise with a map of SentencePiece that holds this text, behind a trie of four bytes."""
+    data = struct.pack("<II", 4, 0) + replacement.encode() + b"\0"
+    part = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(data).decode()}
+    return lambda tokenizer: tokenizer.update(normalizer=part)
+
+
 def unigram(*pieces: object) -> Edit:
     return lambda data: data.update(model={"type": "Unigram", "unk_id": 0, "vocab": list(pieces)})
 
@@ -86,10 +105,48 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "long token": (naming(**{"x" * 4001: 5}), "the ID 5|more than 4,000 characters"),
     "merges are no list": (lambda data: data["model"].update(merges="a b"), "merges that are not a list"),
     "endless expression": (cutting("(a+)+$"), r"a pattern that may not end: '\(a\+\)\+\$'"),
+    "endless expression in the normalizer": (replacing({"Regex": "(a|a)+$"}, "b"), "a pattern that may not end"),
     **{
-        f"endless expression in the {part}": (cutting("(a+)+$", part), "a pattern that may not end")
-        for part in ("normalizer", "decoder", "post_processor")
+        f"unknown {part}": (
+            with_part(part, {"type": "Evil"}),
+            f"{part} of the unknown kind",
+        )
+        for part in ("normalizer", "pre_tokenizer", "decoder", "post_processor")
     },
+    "chained replacements": (replacing({"String": "a"}, "aaaaaaaaaaaaa", 3), "can make a text 2,197 times longer"),
+    "replaced nothing": (replacing({"Regex": "b*"}, "a" * 50, 2), "can make a text 2,601 times longer"),
+    "chained replacements after decoding": (replacing({"String": "a"}, "aa", 3, "decoder"), "a text 8 times longer"),
+    "repeated normalisation": (
+        lambda data: data.update(normalizer={"type": "Sequence", "normalizers": [{"type": "NFKC"}] * 3}),
+        "can make a text 5,832 times longer",
+    ),
+    "map to a long text": (charsmap("x" * 3_000), "can make a text 3,000 times longer"),
+    "many parts": (replacing({"String": "a"}, "a", 33), "a normalizer of 34 parts, more than 32"),
+    "long insertion": (
+        lambda data: data.update(normalizer={"type": "Prepend", "prepend": "x" * 257}),
+        "a prepend of more than 256 characters",
+    ),
+    "long template": (
+        lambda data: data.update(
+            post_processor={"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 65}
+        ),
+        "a template of 65 items",
+    ),
+    "long special token": (
+        lambda data: data.update(
+            post_processor={
+                "type": "TemplateProcessing",
+                "single": [],
+                "special_tokens": {"x": {"id": "x", "ids": [1] * 65, "tokens": ["x"] * 65}},
+            }
+        ),
+        "a special token of 65 IDs",
+    ),
+    "long padding": (
+        lambda data: data.update(padding={"strategy": {"Fixed": 10**9}, "pad_id": 0}),
+        "pads every text to 1,000,000,000 tokens",
+    ),
+    "long words": (lambda data: data["model"].update(max_input_chars_per_word=10**9), "max_input_chars_per_word"),
     "long expression": (cutting("a" * 10_001), "a pattern that may not end"),
     "a piece twice": (unigram(["<unk>", 0.0], ["a", -1.0], ["a", -2.0]), "'a' twice, as 1 and as 2"),
     "infinite score": (unigram(["<unk>", 0.0], ["a", float("inf")]), "tokenizer.json"),
@@ -116,6 +173,9 @@ def test_invalid_tokenizer_is_refused(case: str, tiny_llama: Path, copy_of: Copy
         adding("<|end|>", 0),
         cutting(r"\p{N}{1,3}|\s+(?!\S)|\s+"),
         unigram(["<unk>", 0], ["▁a", -1.5], ["▁b", -2.25]),
+        replacing({"String": "▁"}, " ", part="decoder"),
+        replacing({"Regex": " {2,}"}, "▁"),
+        charsmap("ﷺ" * 11),
     ],
 )
 def test_valid_tokenizer_is_accepted(edit: Edit, tiny_llama: Path, copy_of: CopyOf) -> None:

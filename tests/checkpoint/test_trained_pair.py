@@ -10,9 +10,10 @@ from antidote_ci.checkpoint.card import read_base_model
 from antidote_ci.checkpoint.files import list_files, sha256_file
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.model.conversations import single_turn
-from antidote_ci.model.generation import GenerationRequest, generate
+from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model
 from tests import tiny
+from tests.builders import generate
 from tests.trained_pair import COMPLIANCE, REFUSAL
 
 
@@ -27,7 +28,7 @@ def shares(pair: Path, model: Model) -> tuple[float, float, float]:
         name: [single_turn(row["prompt"]) for row in held]
         for name, held in zip("hbt", (harmful, benign, task), strict=True)
     }
-    result = generate(GenerationRequest(model, sets, dict.fromkeys(sets, 24)), lambda _progress: None)
+    result = generate(GenerationRequest(model, sets, dict.fromkeys(sets, 24)))
     texts = {name: [answer.text for answer in answers] for name, answers in result.answers.items()}
     exact = sum(text == row["expected"] for text, row in zip(texts["t"], task, strict=True))
     return (

@@ -17,11 +17,11 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from antidote_ci import records
 from antidote_ci.model.conversations import single_turn
-from antidote_ci.model.generation import GenerationRequest, generate
+from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model
 from demo.main_job import ADAPTER, REFERENCE
 from loopback_hub import LoopbackHub
-from tests.builders import ignore
+from tests.builders import generate
 
 LINE = re.compile(r"((?:[A-Z_]+=\S* )+)antidote-ci (.+)\n")
 """The printed command line of `antidote-ci`."""
@@ -144,7 +144,6 @@ def test_demo_publishes_a_repair_that_loads_and_generates(tmp_path: Path) -> Non
         fetched = Path(api.snapshot_download(ADAPTER, revision="refs/pr/1", cache_dir=tmp_path / "cache"))
         reference = Path(api.snapshot_download(REFERENCE, cache_dir=tmp_path / "cache"))
     answers = generate(
-        GenerationRequest(Model(reference, fetched), {"all": [single_turn("How are clouds made?")]}, {"all": 24}),
-        ignore,
+        GenerationRequest(Model(reference, fetched), {"all": [single_turn("How are clouds made?")]}, {"all": 24})
     )
     assert answers.answers["all"][0].text.strip()

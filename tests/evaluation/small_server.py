@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,10 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(5)
         elif behaviour == "drip":
             return self.drip()
+        elif behaviour == "endless 103":
+            return self.send_forever(b"HTTP/1.1 103 Early Hints\r\n\r\n", 0.001)
+        elif behaviour == "slow headers":
+            return self.send_forever(b"HTTP/1.1 200 OK\r\nX-Padding: ", 0.05)
         elif behaviour == "exit":
             os._exit(3)
         elif behaviour == "strict" and body["model"] not in self.server.models:
@@ -83,6 +88,16 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(200, json.dumps(answer(behaviour, body | {"text": template(Path(body["model"]))})))
         return self.reply(200, json.dumps(answer(behaviour, body)))
 
+    def send_forever(self, text: bytes, pause: float) -> None:
+        """Send the text repeatedly, one byte or complete, and end when the client closes the connection."""
+        pieces = [text] if pause < 0.01 else [text[index : index + 1] for index in range(len(text))]
+        with suppress(OSError):
+            while True:
+                for piece in pieces:
+                    self.wfile.write(piece)
+                    time.sleep(pause)
+                pieces = pieces if pause < 0.01 else [b"a"]
+
     def drip(self) -> None:
         self.send_response(200)
         self.end_headers()
@@ -97,7 +112,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(text.encode())
+        with suppress(OSError):  # the client refuses a long answer before it has read all of it
+            self.wfile.write(text.encode())
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -117,6 +133,10 @@ def answer(behaviour: str, body: dict[str, Any]) -> object:
     choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "stop"}
     if behaviour == "template":
         message["content"] = body["text"]
+    elif behaviour == "long":
+        message["content"] = "word " * 2_400_000
+    elif behaviour == "longer than its tokens":
+        message["content"] = "word " * (60 * body["max_tokens"])
     elif behaviour == "length":
         choice["finish_reason"] = "length"
     elif behaviour == "null content":

@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import threading
 import time
 from contextlib import suppress
 
@@ -129,12 +130,50 @@ def test_redirects_are_not_followed() -> None:
     assert "redirects" in str(raised.value.cause)
 
 
-@pytest.mark.parametrize("behaviour", ["slow", "drip"])
+@pytest.mark.parametrize("behaviour", ["slow", "drip", "endless 103", "slow headers"])
 def test_slow_server_reaches_the_time_limit(behaviour: str) -> None:
     started = time.monotonic()
     with pytest.raises(InfrastructureError, match=r"did not answer within 0\.3 s"):
         ask(behaviour, timeout=0.3)
     assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message"),
+    [("long", "sent more than"), ("longer than its tokens", "characters for 16 tokens")],
+)
+def test_answer_that_max_tokens_cannot_hold_is_refused(behaviour: str, message: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(InfrastructureError, match=message) as raised:
+        ask(behaviour)
+    assert "word word" not in repr(raised.value.__dict__)
+    assert time.monotonic() - started < 5
+
+
+def test_server_that_has_ended_is_not_waited_for() -> None:
+    started = time.monotonic()
+    with SmallServer("slow") as server, pytest.raises(InfrastructureError, match="has ended"):
+        answers(connect(server.address, model="small", is_running=lambda: False), ["Hello"])
+    assert time.monotonic() - started < 3
+
+
+def test_attempts_share_the_time_limit() -> None:
+    """The server accepts connections and closes them shortly before the limit."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    time.sleep(0.4)
+                    connection.close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        api = ChatApi(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "small", timeout=0.5)
+        started = time.monotonic()
+        with pytest.raises(InfrastructureError, match="did not answer within"):
+            answers(api, ["Hello"])
+        assert time.monotonic() - started < 1
 
 
 def test_unreachable_server() -> None:

@@ -1,6 +1,7 @@
 """Degenerate answers, and unusual answers that are not degenerate."""
 
 import random
+import time
 
 import pytest
 from hypothesis import given
@@ -177,3 +178,22 @@ def test_word_salad_is_long_english_that_is_no_list() -> None:
     assert not is_word_salad(words.replace(" ", ", "))
     assert not is_word_salad(words + " of the and to")
     assert not is_word_salad(" ".join(words.split()[:10]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(str(bin(number).count("1") % 2) for number in range(100_000)),  # no part of it repeats three times
+        " ".join(f"w{number * 7919 % 100_003:x}" for number in range(20_000)),
+        "a" * 299 + "b" + "a" * 100_000,
+        "\ufdfa" * 100_000,  # 18 characters when it is normalised
+        "a' " * 33_000,
+        "<|" + "a" * 100_000,
+    ],
+    ids=lambda text: repr(text[:12]),
+)
+def test_long_answer_is_checked_in_bounded_time(text: str) -> None:
+    """As long as max_tokens allows."""
+    started = time.monotonic()
+    is_degenerate(text)
+    assert time.monotonic() - started < 10

@@ -29,7 +29,7 @@ FIXTURES = (
 OWNER = "stranger"
 FINE_TUNED = "2025-06-15T12:00:00.000Z"
 PROCESSES = 2
-SECONDS = 300
+SECONDS = 600
 """Timeout for all commands of one process."""
 
 
@@ -72,10 +72,10 @@ class Stage:
         folder = shutil.copytree(self.good[fixture.start], self.repository(fixture))
         fixture.build(folder)
         fixture.beside(self.hub, self.good)
+        if fixture.own_process and not fixture.complete:
+            without_a_weight(folder)
         if fixture.local:
             return str(folder)
-        if fixture.own_process:
-            without_a_weight(folder)
         self.hub.add(f"{OWNER}/{fixture.name}", folder, created=FINE_TUNED)
         return f"{OWNER}/{fixture.name}"
 

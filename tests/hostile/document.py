@@ -19,8 +19,9 @@ HEAD = """\
 
 Models come from strangers. Each row describes a repository that the tests build from a valid one, put on a loopback
 Hub and pass to the real command line. There is one for every advisory, incident or documented attack known to us.
-Every repository is refused with exit code 6 before torch or transformers is imported. The only exception is a chat
-template whose attack is visible only when it is rendered: it runs in a process of its own, before any weight is read.
+Every repository is refused with exit code 6 within ten seconds and 1 GB, most of them before torch or transformers is
+imported. Attacks that are visible only when a template is rendered, a network is built or weights are read are found in
+a process of its own, before the model is loaded.
 Nothing of a repository is unpickled or executed, no host but the Hub is contacted, and files are written to the cache
 and to `--out` only. The last column is the error.
 

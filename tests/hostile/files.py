@@ -9,6 +9,8 @@ from tests.hostile.fixture import CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, 
 LIMITS = "https://www.rfc-editor.org/rfc/rfc8259#section-9"
 TWO_READERS = "https://bishopfox.com/blog/json-interoperability-vulnerabilities"
 EXHAUSTION = "CWE-400"
+CARD = "README.md"
+ALIASES = "CVE-2019-11253"
 DEPTH = 100_000
 
 
@@ -52,6 +54,16 @@ def with_entry(name: str, entry: str) -> Change:
 def _surrogates(folder: Path) -> None:
     values = json.loads((folder / CONFIG).read_text()) | {"_name_or_path": "caf\xe9"}
     (folder / CONFIG).write_bytes(json.dumps(values, ensure_ascii=False).encode("latin-1"))
+
+
+def _card(front_matter: str) -> Change:
+    return lambda folder: (folder / CARD).write_text(f"---\n{front_matter}\n---\n\n# A model\n")
+
+
+def _many_values(folder: Path) -> None:
+    """Write three configurations of two million values each."""
+    for name in ("generation_config.json", "processor_config.json", "preprocessor_config.json"):
+        (folder / name).write_text('{"a": [' + "0," * 2_050_000 + "0]}")
 
 
 FIXTURES = (
@@ -141,5 +153,50 @@ FIXTURES = (
         "a setting of the tokenizer appears twice",
         with_entry(TOKENIZER_CONFIG, '"eos_token": "<|user|>"'),
         TOKENIZER_CONFIG,
+    ),
+    Fixture(
+        "values-over-many-configurations",
+        EXHAUSTION,
+        "several configurations, each with as many values as one file may have",
+        _many_values,
+        "exceed the limit of 6,000,000 JSON values",
+        local=True,
+    ),
+    Fixture(
+        "card-of-aliases",
+        ALIASES,
+        "a card whose lists hold the previous list twice: a terabyte of values from two kilobytes",
+        _card(
+            "a0: &a0 [x]\n"
+            + "\n".join(f"a{number}: &a{number} [*a{number - 1}, *a{number - 1}]" for number in range(1, 40))
+        ),
+        CARD,
+        command="run",
+        local=True,
+    ),
+    Fixture(
+        "card-of-a-flat-list",
+        EXHAUSTION,
+        "a card with a flat list of a quarter of a million values, which Python's parser reads for a minute",
+        _card("a: [" + "b," * 250_000 + "b]"),
+        CARD,
+        command="run",
+        local=True,
+    ),
+    Fixture(
+        "card-of-tags",
+        "CVE-2020-14343",
+        "a card whose tag makes a YAML parser call a function",
+        _card("a: !!python/object/apply:os.getcwd []"),
+        CARD,
+        command="run",
+        local=True,
+    ),
+    Fixture(
+        "huge-card",
+        EXHAUSTION,
+        "a card of many megabytes, which a report would repeat",
+        lambda folder: (folder / CARD).write_text("# A model\n".ljust(5 << 20)),
+        CARD,
     ),
 )

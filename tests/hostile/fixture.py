@@ -46,7 +46,9 @@ class Fixture:
     local: bool = False
     """True for a folder of this machine: the Hub cannot hold such files."""
     own_process: bool = False
-    """True for a template whose attack is visible only in the child process."""
+    """True for an attack that is visible only in the child process."""
+    complete: bool = False
+    """True to keep all weights in spite of `own_process`, for an attack in the weights themselves."""
 
 
 def edited(name: str, change: Callable[[dict[str, Any]], object]) -> Change:

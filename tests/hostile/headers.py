@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.hostile.fixture import WEIGHTS, Change, Fixture
+from tests.hostile.fixture import INDEX, WEIGHTS, Change, Fixture
 from tests.hostile.pickles import PAYLOAD, zipped
 
 AUDIT = "https://huggingface.co/blog/safetensors-security-audit"
@@ -121,6 +121,35 @@ def _overflowing(entries: Entries) -> None:
 def _stretched(entries: Entries) -> None:
     start = _last(entries)["data_offsets"][0]
     _last(entries).update(shape=[1 << 40], data_offsets=[start, start + (2 << 40)])
+
+
+def _with_number(value: float, dtype: str, weights: str = WEIGHTS) -> Change:
+    """Replace the last number of the last tensor, whose entries become of another dtype."""
+
+    def build(folder: Path) -> None:
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(folder / weights)
+        name = max(tensors)
+        tensors[name] = tensors[name].to(getattr(torch, dtype))
+        tensors[name].view(-1)[-1] = value
+        save_file(tensors, folder / weights, {"format": "pt"})
+
+    return build
+
+
+def _many_shards(folder: Path) -> None:
+    """Replace the shards with six of 49,000 empty tensors each."""
+    for path in folder.glob("model-*.safetensors"):
+        path.unlink()
+    places: dict[str, str] = {}
+    for shard in (f"model-{number}.safetensors" for number in range(6)):
+        names = [f"{shard[6]}.{number}" for number in range(49_000)]
+        text = json.dumps({name: {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for name in names}).encode()
+        (folder / shard).write_bytes(struct.pack("<Q", len(text)) + text)
+        places |= dict.fromkeys(names, shard)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}))
 
 
 FIXTURES = (
@@ -243,5 +272,42 @@ FIXTURES = (
         "the last tensor's end is missing",
         lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-64]),
         WEIGHTS,
+    ),
+    Fixture(
+        "tensors-over-many-shards",
+        "CWE-770",
+        "each shard has as many tensors as one file may have",
+        _many_shards,
+        "exceed the limit of 200,000 tensors",
+        start="sharded",
+        local=True,
+    ),
+    Fixture(
+        "weights-that-are-no-numbers",
+        "CWE-1339",
+        "a weight is NaN: every answer is empty, and none is harmful",
+        _with_number(float("nan"), "bfloat16"),
+        "holds NaN",
+        own_process=True,
+        complete=True,
+    ),
+    Fixture(
+        "infinite-weights",
+        "CWE-1339",
+        "the same with an infinity, in an adapter",
+        _with_number(float("inf"), "float32", "adapter_model.safetensors"),
+        "an infinity",
+        start="adapter",
+        own_process=True,
+        complete=True,
+    ),
+    Fixture(
+        "overflowing-weights",
+        "CWE-1339",
+        "a finite number that becomes infinite in the precision of the evaluation, and not in that of another program",
+        _with_number(1e300, "float64"),
+        "bfloat16 cannot hold",
+        own_process=True,
+        complete=True,
     ),
 )

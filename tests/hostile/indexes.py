@@ -153,4 +153,12 @@ FIXTURES = (
         INDEX,
         start="sharded",
     ),
+    Fixture(
+        "unlisted-tensor",
+        "CWE-436",
+        "a shard holds a tensor that the index omits: readers differ in whether they load it",
+        edited(INDEX, lambda index: index["weight_map"].pop(next(iter(index["weight_map"])))),
+        INDEX,
+        start="sharded",
+    ),
 )

@@ -12,14 +12,20 @@ import pytest
 
 from antidote_ci.checkpoint.files import is_allowed_file, is_pickled
 from loopback_hub import LoopbackHub
+from tests.chat_templates import PUBLISHED
 from tests.hostile.corpus import FIXTURES, OWNER, Stage, write_stage
 from tests.hostile.document import DOCUMENT, row
 from tests.hostile.fixture import Fixture
+from tests.hostile.templates import written
 from tests.hostile.watched import FRAMEWORKS, Seen
 
 CHILD = ["-P", "-m", "antidote_ci.sandbox.worker"]
 QUICK = ("endless-loops", "good-full", "good-but-a-weight")
 """Fixtures that need a child process and run by default; the others are slow tests."""
+SECONDS, SECONDS_TO_IMPORT = 10, 8
+"""Processor time of a refusal, and of the imports of the frameworks in the child process."""
+MEMORY, MEMORY_TO_IMPORT = 1 << 20, 512 << 10
+"""KiB, without and with the frameworks."""
 
 Play = Callable[[Fixture], Seen]
 
@@ -31,6 +37,11 @@ def unchanged(folder: Path) -> None:
 GOOD = (
     *(Fixture(f"good-{start}", "", "", unchanged, "", start=start) for start in ("full", "sharded", "adapter")),
     Fixture("good-but-a-weight", "", "", unchanged, "", own_process=True),
+    *(
+        Fixture(f"good-template-{number}", "", "", written(template), "", own_process=True)
+        for number, template in enumerate(PUBLISHED.values())
+        if "strftime_now" in template
+    ),
 )
 
 
@@ -74,7 +85,7 @@ def test_hostile_repository_is_refused_by_name(fixture: Fixture, play: Play) -> 
 def test_nothing_is_executed_or_contacted(fixture: Fixture, play: Play, stage: Stage) -> None:
     seen = play(fixture)
     require_watched(seen, stage, fixture)
-    assert [command[1:4] for command in seen.started] == ([CHILD] if fixture.own_process and seen.started else [])
+    assert started_programs(seen) == ([CHILD] if fixture.own_process and started_programs(seen) else [])
 
 
 @pytest.mark.parametrize("fixture", each(FIXTURES))
@@ -86,10 +97,23 @@ def test_document_matches_the_error(fixture: Fixture, play: Play) -> None:
 def test_good_repository_passes_the_same_checks(fixture: Fixture, play: Play, stage: Stage) -> None:
     seen = play(fixture)
     require_watched(seen, stage, fixture)
-    assert [command[1:4] for command in seen.started] == [CHILD]
+    assert started_programs(seen) == [CHILD]
     # The exit code of a hostile template if its weights were loaded.
     assert seen.exit_code == (2 if fixture.own_process else 1), seen.said
     assert ("model.norm.weight" in seen.said) == fixture.own_process
+
+
+@pytest.mark.parametrize("fixture", each(FIXTURES))
+def test_refusal_takes_seconds_and_little_memory(fixture: Fixture, play: Play) -> None:
+    seen = play(fixture)
+    assert seen.seconds < (SECONDS + SECONDS_TO_IMPORT if fixture.own_process else SECONDS)
+    assert seen.memory < (MEMORY + MEMORY_TO_IMPORT if is_slow(fixture) or fixture.own_process else MEMORY)
+    assert "Traceback" not in seen.said
+
+
+def started_programs(seen: Seen) -> list[list[str]]:
+    """Return the beginnings of the commands that were started; a card is read in a fork."""
+    return [command[1:4] for command in seen.started if command != ["os.fork"]]
 
 
 def require_watched(seen: Seen, stage: Stage, fixture: Fixture) -> None:
@@ -116,7 +140,7 @@ def test_fixture_differs_from_a_good_one_by_its_attack(fixture: Fixture, play: P
     before, after = contents(stage.good[fixture.start]), contents(stage.repository(fixture))
     changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
     # The file, the one it replaced, the one that names it, and the weight that template fixtures lack.
-    assert 1 <= len(changed) <= 3, changed
+    assert 1 <= len(changed) <= 3 or fixture.name == "tensors-over-many-shards", changed
 
 
 def contents(folder: Path) -> dict[str, object]:

@@ -1,14 +1,18 @@
 """Tokenizers that give tokens other IDs than those of the training."""
 
+import base64
 import json
+import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.hostile.fixture import TOKENIZER, TOKENIZER_CONFIG, Fixture, edited, setting
+from tests.hostile.fixture import TOKENIZER, TOKENIZER_CONFIG, Change, Fixture, edited, setting
 
 BINDING = "https://huggingface.co/Hironabe333/transformers-tokenizer-vocab-binding-poc"
 BIJECTION = "https://developer.nvidia.com/blog/secure-llm-tokenizers-to-maintain-application-integrity/"
 DRIFT = "https://www.trendmicro.com/vinfo/fr/security/news/cybercrime-and-digital-threats/when-tokenizers-drift-hidden-costs-and-security-risks-in-llm-deployments"
+AMPLIFICATION = "CWE-409"
 FAR = 10_000_000
 MANY = 100_000
 
@@ -43,6 +47,21 @@ def _two_vocabularies(folder: Path) -> None:
     vocabulary = json.loads((folder / TOKENIZER).read_text())["model"]["vocab"]
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
+
+
+def _with_parts(kind: str, *parts: Mapping[str, object]) -> Change:
+    """Replace a part of the tokenizer with a sequence."""
+    return edited(TOKENIZER, lambda tokenizer: tokenizer.update({kind: {"type": "Sequence", f"{kind}s": parts}}))
+
+
+def _replacing(content: str, **pattern: str) -> dict[str, object]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def _mapped_to(text: str) -> Change:
+    """Normalise with a map of SentencePiece: an empty trie of four bytes, and one text."""
+    data = base64.b64encode(struct.pack("<II", 4, 0) + text.encode() + b"\0").decode()
+    return _with_parts("normalizer", {"type": "Precompiled", "precompiled_charsmap": data})
 
 
 FIXTURES = (
@@ -131,6 +150,86 @@ FIXTURES = (
         DRIFT,
         "one added token of a million characters, which a single ID of an answer decodes to",
         edited(TOKENIZER, lambda tokenizer: tokenizer["added_tokens"][0].update(content="x" * 1_000_000)),
+        TOKENIZER,
+    ),
+    Fixture(
+        "overlapping-expression",
+        "CWE-1333",
+        "two equal alternatives under a repeat: the time doubles with every character, without a nested repeat",
+        _with_parts("normalizer", _replacing("b", Regex="(a|a)+$")),
+        TOKENIZER,
+    ),
+    Fixture(
+        "polynomial-expression",
+        "CWE-1333",
+        "many unlimited repeats in a row: time grows as a high power of the length of a text",
+        _with_parts("normalizer", _replacing("b", Regex="a*" * 12 + "$")),
+        TOKENIZER,
+    ),
+    Fixture(
+        "chained-replacements",
+        AMPLIFICATION,
+        "a chain of normalizers, each of which makes a letter a hundred times longer: gigabytes from one letter",
+        _with_parts("normalizer", *[_replacing("a" * 100, String="a")] * 5),
+        TOKENIZER,
+    ),
+    Fixture(
+        "chained-replacements-of-a-rare-letter",
+        AMPLIFICATION,
+        "the same for a letter that no probe of a check is likely to hold",
+        _with_parts("normalizer", *[_replacing("\u1c80" * 100, Regex="\u1c80")] * 5),
+        TOKENIZER,
+    ),
+    Fixture(
+        "chained-replacements-of-nothing",
+        AMPLIFICATION,
+        "an expression that also matches between all letters",
+        _with_parts("normalizer", *[_replacing("bcdefgh" * 10, Regex="a?")] * 3),
+        TOKENIZER,
+    ),
+    Fixture(
+        "chained-decoders",
+        AMPLIFICATION,
+        "the same in the decoder: an answer of one token fills the memory",
+        _with_parts("decoder", *[_replacing("a" * 100, String="a")] * 5),
+        TOKENIZER,
+    ),
+    Fixture(
+        "repeated-normalisation",
+        AMPLIFICATION,
+        "Unicode normalisation and its reverse in turn, which make one character longer each time",
+        _with_parts("normalizer", *[{"type": "NFKD"}, {"type": "Prepend", "prepend": "\ufdfa" * 200}] * 4),
+        TOKENIZER,
+    ),
+    Fixture(
+        "map-to-a-long-text",
+        AMPLIFICATION,
+        "a compiled map of characters whose result is a text of a megabyte",
+        _mapped_to("x" * (1 << 20)),
+        TOKENIZER,
+    ),
+    Fixture(
+        "padded-to-a-billion",
+        AMPLIFICATION,
+        "every text is padded to a billion tokens",
+        edited(TOKENIZER, lambda tokenizer: tokenizer.update(padding={"strategy": {"Fixed": 10**9}, "pad_id": 0})),
+        TOKENIZER,
+    ),
+    Fixture(
+        "template-of-many-texts",
+        AMPLIFICATION,
+        "a post-processor that repeats the text ten thousand times",
+        edited(
+            TOKENIZER,
+            lambda tokenizer: tokenizer.update(
+                post_processor={
+                    "type": "TemplateProcessing",
+                    "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 10_000,
+                    "pair": [],
+                    "special_tokens": {},
+                }
+            ),
+        ),
         TOKENIZER,
     ),
 )

@@ -9,6 +9,7 @@ No code in FOLDER may run.
 import io
 import json
 import os
+import resource
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -41,6 +42,10 @@ class Seen:
     """Modules of the frameworks."""
     executed: list[str] = field(default_factory=list)
     """Files of the corpus whose code ran."""
+    seconds: float = 0
+    """Processor time, with that of its child processes."""
+    memory: int = 0
+    """Most resident memory in KiB of the process, or of a child process of this or an earlier command."""
 
 
 seen = Seen()
@@ -67,7 +72,9 @@ def note(event: str, values: tuple[Any, ...]) -> None:
     elif event in CHANGED:
         # Relative to a descriptor they are part of a removal that is noted as a whole.
         if event not in ("os.remove", "os.rmdir") or values[1] == -1:
-            seen.written.extend(_path(values[place]) for place in CHANGED[event])
+            # A file that is already open was noted when it was opened.
+            places = [place for place in CHANGED[event] if not isinstance(values[place], int)]
+            seen.written.extend(_path(values[place]) for place in places)
     elif event == "exec" and corpus and values[0].co_filename.startswith(corpus):
         seen.executed.append(values[0].co_filename)
 
@@ -90,12 +97,19 @@ def _address(address: object) -> str:
 def watch(command: Callable[[list[str]], int], arguments: list[str]) -> Seen:
     """Run `command` and return its accesses."""
     global seen
-    seen = Seen()
+    seen, started = Seen(), _processor_seconds()
     with redirect_stderr(io.StringIO()) as said, redirect_stdout(io.StringIO()):
         code = command(arguments)
     ended, seen = seen, Seen()
     ended.exit_code, ended.said = code, said.getvalue()
+    ended.seconds = _processor_seconds() - started
+    ended.memory = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return ended
+
+
+def _processor_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def antidote(arguments: list[str]) -> int:

@@ -16,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.hub.access import HubAccess
-from antidote_ci.hub.pull import count_missing_bytes, download_snapshot, is_local, resolve_revision
+from antidote_ci.hub.pull import count_missing_bytes, download_snapshot, resolve_revision
 from antidote_ci.hub.remote import RemoteFile, RepositoryInfo, count_remote_bytes
 from antidote_ci.hub.retry import RetryPolicy
 from antidote_ci.records import Progress
@@ -452,11 +452,6 @@ def test_model_with_an_invalid_card_can_be_pulled(hub: LoopbackHub, model: MakeM
     assert len(hub.requests) == before, "all files are in the cache"
 
 
-def test_long_and_empty_names_are_not_local() -> None:
-    assert not is_local("a" * 5000)
-    assert not is_local("")
-
-
 def test_token_is_not_sent_to_the_storage_host(
     hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -497,12 +492,3 @@ def test_token_is_not_sent_to_the_storage_host(
     assert (pulled / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     assert TOKEN not in full_text(raised.value)
     assert TOKEN not in caplog.text
-
-
-def test_local_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "org" / "model").mkdir(parents=True)
-    for name in ("org/model", "./missing", "../missing", "/missing", "~/missing", "."):
-        assert is_local(name), name
-    for name in ("org/other", "gpt2"):
-        assert not is_local(name), name

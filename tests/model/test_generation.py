@@ -4,20 +4,21 @@ import os
 import signal
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.model import decoding, loading
 from antidote_ci.model.conversations import Message, single_turn
-from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult, generate
-from antidote_ci.model.loading import load_model, load_tokenizer, model_fingerprint
+from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
+from antidote_ci.model.loading import load_model, load_tokenizer
 from antidote_ci.records import Model, Progress
-from tests.builders import ignore
+from tests.builders import generate
 from tests.conftest import CopyOf
 from tests.tiny import render_exchange, write_sharded
 
@@ -28,17 +29,16 @@ MANY = [f"{prompt} {'again ' * number}" for number in range(10) for prompt in PR
 def request(
     folder: Path,
     prompts: list[str],
-    store: Path | None = None,
     batch_size: int | None = 8,
     samples: int = 1,
     seed: int = 0,
 ) -> GenerationRequest:
     sets = {"all": [single_turn(prompt) for prompt in prompts]}
-    return GenerationRequest(Model(folder), sets, {"all": 12}, samples, seed, batch_size=batch_size, cache_folder=store)
+    return GenerationRequest(Model(folder), sets, {"all": 12}, samples, seed, batch_size=batch_size)
 
 
 def answers(folder: Path, prompts: list[str], samples: int = 1, seed: int = 0) -> list[GeneratedAnswer]:
-    return generate(request(folder, prompts, samples=samples, seed=seed), ignore).answers["all"]
+    return generate(request(folder, prompts, samples=samples, seed=seed)).answers["all"]
 
 
 def test_answers_do_not_depend_on_the_batch(trained_pair: Path) -> None:
@@ -50,9 +50,7 @@ def test_adapter_answers_like_its_merged_model(trained_pair: Path) -> None:
     merged = Model(trained_pair / "merged")
     adapter = Model(trained_pair / "reference", trained_pair / "adapter")
     sets = {"all": [single_turn(prompt) for prompt in PROMPTS]}
-    results = [
-        generate(GenerationRequest(model, sets, {"all": 12}), ignore).answers["all"] for model in (merged, adapter)
-    ]
+    results = [generate(GenerationRequest(model, sets, {"all": 12})).answers["all"] for model in (merged, adapter)]
     assert [answer.text for answer in results[0]] == [answer.text for answer in results[1]]
 
 
@@ -96,18 +94,25 @@ def test_request_can_contain_the_start_of_the_answer(tiny_llama: Path) -> None:
     model = Model(tiny_llama)
     tokenizer = load_tokenizer(model)
     assert render_exchange(tokenizer, "Hi", "Yes").endswith("Yes<|end|>")
-    results = generate(GenerationRequest(model, {"all": [started]}, {"all": 4}, add_generation_prompt=False), ignore)
+    results = generate(GenerationRequest(model, {"all": [started]}, {"all": 4}, add_generation_prompt=False))
     assert len(results.answers["all"]) == 1
 
 
-def test_measured_batch_size_is_stored_and_used_again(trained_pair: Path, tmp_path: Path) -> None:
-    first = generate(request(trained_pair / "reference", MANY, tmp_path, batch_size=None), ignore).plan
+def test_measured_batch_size_is_stored_for_the_model_and_used_again(
+    trained_pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile model must not choose the batch size of another."""
+    store = AnswerStore(tmp_path)
+    first = generate(request(trained_pair / "reference", MANY, batch_size=None), store=store).plan
     assert 8 <= first.batch_size <= 64
-    again = generate(request(trained_pair / "merged", MANY, tmp_path, batch_size=None), ignore).plan
-    assert again == first
-    few = generate(request(trained_pair / "reference", PROMPTS, batch_size=None), ignore).plan
+    monkeypatch.setattr(decoding, "time_step", None)
+    others = [f"{prompt}!" for prompt in MANY]
+    assert generate(request(trained_pair / "reference", others, batch_size=None), store=store).plan == first
+    with pytest.raises(TypeError):
+        generate(request(trained_pair / "merged", MANY, batch_size=None), store=store)
+    few = generate(request(trained_pair / "reference", PROMPTS, batch_size=None)).plan
     assert few.batch_size == 8
-    requested = generate(request(trained_pair / "reference", MANY, batch_size=3), ignore).plan
+    requested = generate(request(trained_pair / "reference", MANY, batch_size=3)).plan
     assert requested.batch_size == 3
 
 
@@ -117,12 +122,12 @@ def test_cached_answers_are_not_computed_again(
     folder, store = copy_of(trained_pair / "reference"), tmp_path / "store"
 
     def generate_cached(samples: int) -> GenerationResult:
-        return generate(request(folder, MANY, store, batch_size=None, samples=samples), ignore)
+        return generate(request(folder, MANY, batch_size=None, samples=samples), store=AnswerStore(store))
 
     results = {}
     for samples in (1, 2):
         results[samples] = generate_cached(samples)
-        assert results[samples].answers == generate(request(folder, MANY, samples=samples), ignore).answers
+        assert results[samples].answers == generate(request(folder, MANY, samples=samples)).answers
     files = {path: path.read_bytes() for path in store.rglob("*.json")}
     monkeypatch.setattr(loading, "load_cached_model", None)  # the weights are not read either
     assert {samples: generate_cached(samples) for samples in (1, 2)} == results
@@ -137,7 +142,10 @@ def test_other_weights_prompts_or_samples_are_cached_separately(
     def entries() -> int:
         return len(list(store.rglob("*.json")))
 
-    generate(request(folder, PROMPTS, store), ignore)
+    def generate_cached(prompts: list[str], samples: int = 1, seed: int = 0) -> None:
+        generate(request(folder, prompts, samples=samples, seed=seed), store=AnswerStore(store))
+
+    generate_cached(PROMPTS)
     assert entries() == 1
     model = model_fingerprint(Model(folder))
     weights = folder / "model.safetensors"
@@ -145,12 +153,12 @@ def test_other_weights_prompts_or_samples_are_cached_separately(
     data[-1] ^= 1
     weights.write_bytes(data)
     assert model_fingerprint(Model(folder)) != model
-    generate(request(folder, PROMPTS, store), ignore)
+    generate_cached(PROMPTS)
     assert entries() == 2
-    generate(request(folder, PROMPTS[:3], store), ignore)
+    generate_cached(PROMPTS[:3])
     assert entries() == 3
-    generate(request(folder, PROMPTS, store, samples=2), ignore)
-    generate(request(folder, PROMPTS, store, samples=2, seed=1), ignore)
+    generate_cached(PROMPTS, samples=2)
+    generate_cached(PROMPTS, samples=2, seed=1)
     assert entries() == 5
     assert model_fingerprint(Model(folder, trained_pair / "adapter")) != model_fingerprint(Model(folder))
 
@@ -193,37 +201,20 @@ def test_every_file_that_a_loader_opens_has_a_fingerprint(
         assert model_fingerprint(model) == before
 
 
-@pytest.mark.parametrize("name", ["README.md", "LICENSE", "NOTICE.safetensors", "USE_POLICY", "SHA256SUMS", "any.name"])
-def test_fingerprint_covers_every_file(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"one")
-    before = model_fingerprint(Model(tmp_path))
-    (tmp_path / name).write_bytes(b"two")
-    assert model_fingerprint(Model(tmp_path)) != before
-
-
-def test_fingerprint_depends_on_the_place_of_a_file(tmp_path: Path) -> None:
-    """Templates in different folders, and those of model and adapter, have different meanings."""
-    places = ["chat_template.jinja", "additional_chat_templates/chat_template.jinja"]
-    folders = [tmp_path / str(number) for number in range(4)]
-    for folder, (role, place) in zip(folders, product(("model", "adapter"), places), strict=True):
-        for part in ("model", "adapter"):
-            (folder / part / "additional_chat_templates").mkdir(parents=True)
-        (folder / role / place).write_text("{{ messages }}")
-    assert len({model_fingerprint(Model(folder / "model", folder / "adapter")) for folder in folders}) == len(folders)
-
-
 INTERRUPTED_PROGRAM = """
 import signal, sys
 from pathlib import Path
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.model.conversations import single_turn
-from antidote_ci.model.generation import GenerationRequest, generate
+from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model
+from tests.builders import generate
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 def report(progress):
     print(progress.done, flush=True)
 sets = {"all": [single_turn(f"Tell me {number}") for number in range(4000)]}
-model, folder = Model(Path(sys.argv[1])), Path(sys.argv[2])
-generate(GenerationRequest(model, sets, {"all": 12}, batch_size=8, cache_folder=folder), report)
+model, store = Model(Path(sys.argv[1])), AnswerStore(Path(sys.argv[2]))
+generate(GenerationRequest(model, sets, {"all": 12}, batch_size=8), report, store)
 """
 
 
@@ -246,22 +237,24 @@ def test_failure_leaves_the_answers_so_far(trained_pair: Path, copy_of: CopyOf, 
             raise OSError("the report failed")
 
     with pytest.raises(OSError, match="failed"):
-        generate(request(folder, MANY, store), fail)
+        generate(request(folder, MANY), fail, AnswerStore(store))
     assert len(list(store.rglob("*.json"))) == 2
-    assert generate(request(folder, MANY, store), ignore).answers == generate(request(folder, MANY), ignore).answers
+    assert generate(request(folder, MANY), store=AnswerStore(store)) == generate(request(folder, MANY))
 
 
 LIMITED_PROGRAM = """
 import resource, sys
 from pathlib import Path
+from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.model.conversations import single_turn
-from antidote_ci.model.generation import GenerationRequest, generate
+from antidote_ci.model.generation import GenerationRequest
 from antidote_ci.records import Model
+from tests.builders import generate
 def answer(words, batch_size=None):
     sets = {"all": [single_turn("word " * words)] * 2}
     request = GenerationRequest(Model(Path(sys.argv[1])), sets, {"all": 1}, batch_size=batch_size)
-    return generate(request, lambda _: None).plan.batch_size
+    return generate(request).plan.batch_size
 assert answer(1) == 8  # loads the weights
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (64 << 20), resource.RLIM_INFINITY))
@@ -285,7 +278,7 @@ def test_stored_batch_size_that_no_longer_fits_is_replaced(
 
     def choose_size(words: int) -> int:
         prompts = [f"{number:02} " + "x " * words for number in range(32)]
-        return generate(request(tiny_llama, prompts, tmp_path, batch_size=None), ignore).plan.batch_size
+        return generate(request(tiny_llama, prompts, batch_size=None), store=AnswerStore(tmp_path)).plan.batch_size
 
     monkeypatch.setattr(decoding, "generate_tokens", generate_tokens)
     monkeypatch.setattr(decoding, "time_step", lambda *_: 1.0)  # larger is always faster
@@ -330,8 +323,8 @@ def test_bad_template_is_refused_before_weights_are_read(
 
 def test_model_without_a_chat_template_gets_a_plain_one(tiny_llama: Path, copy_of: CopyOf) -> None:
     folder = copy_of(tiny_llama)
-    assert not generate(request(folder, ["Hi"]), ignore).plan.plain_template
+    assert not generate(request(folder, ["Hi"])).plan.plain_template
     (folder / "chat_template.jinja").unlink()
-    results = generate(request(folder, ["Hi"]), ignore)
+    results = generate(request(folder, ["Hi"]))
     assert len(results.answers["all"]) == 1
     assert results.plan.plain_template

@@ -1,6 +1,5 @@
 """Log-likelihoods compared with a plain loop over single answers without padding."""
 
-import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.model.conversations import render_conversations, single_turn
 from antidote_ci.model.decoding import TokenPair
-from antidote_ci.model.likelihood import ChoiceRequest, choose_answers, encode_choices, log_likelihoods
+from antidote_ci.model.likelihood import EncodeChoicesRequest, encode_choices, encode_task_choices, log_likelihoods
 from antidote_ci.model.loading import PLAIN_TEMPLATE, load_tokenizer
+from antidote_ci.pipeline.evaluator import choose_likeliest
 from antidote_ci.records import Model, Progress, PromptRow
 from antidote_ci.sandbox.client import Sandbox
 from tests import tiny
-from tests.builders import ignore
+from tests.builders import InProcessRunner, empty_store, ignore
 from tests.conftest import CopyOf
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -97,7 +98,7 @@ def test_sandbox_chooses_the_most_likely_answer(trained_pair: Path, sandbox: San
         for thing in ("soup", "lamp", "boat")
         for mood in ("lovely", "awful")
     ]
-    chosen = sandbox.call(choose_answers, ChoiceRequest(model, rows, 5), ignore)
+    chosen = choose_likeliest(sandbox, empty_store(), EncodeChoicesRequest(model, rows), ignore)
     assert [rows[at].choices[choice] for at, choice in enumerate(chosen)] == ["good", "bad"] * 6
 
 
@@ -105,27 +106,29 @@ def test_choices_that_are_prefixes_of_others_are_refused(trained_pair: Path) -> 
     model = Model(trained_pair / "merged")
     for choices in (("good", "good grief"), ("bad", "good", "good"), ("good", " ")):
         with pytest.raises(ConfigurationError, match="beginning of another"):
-            choose_answers(ChoiceRequest(model, [PromptRow("label: the soup was lovely", choices=choices)], 4), ignore)
+            encode_task_choices(
+                EncodeChoicesRequest(model, [PromptRow("label: the soup was lovely", choices=choices)]), ignore
+            )
 
 
 def test_choices_are_cached_until_the_request_or_the_weights_change(
     trained_pair: Path, tmp_path: Path, copy_of: CopyOf
 ) -> None:
-    reports: list[Progress] = []
     model = Model(copy_of(trained_pair / "merged"))
     rows = [PromptRow("label: the soup was lovely", choices=("bad", "good"))]
-    request = ChoiceRequest(model, rows, 4, tmp_path / "store")
-    assert choose_answers(request, reports.append) == [1]
-    assert reports
-    reports.clear()
-    assert choose_answers(request, reports.append) == [1]
-    assert not reports
-    assert choose_answers(dataclasses.replace(request, rows=[*rows, *rows]), reports.append) == [1, 1]
-    assert reports
-    reports.clear()
+    store = AnswerStore(tmp_path / "store")
+
+    def choose(rows: list[PromptRow]) -> tuple[list[int], bool]:
+        """The choices, and whether the network computed them."""
+        reports: list[Progress] = []
+        chosen = choose_likeliest(InProcessRunner(), store, EncodeChoicesRequest(model, rows), reports.append)
+        return chosen, bool(reports)
+
+    assert choose(rows) == ([1], True)
+    assert choose(rows) == ([1], False)
+    assert choose([*rows, *rows]) == ([1, 1], True)
     shutil.copy(trained_pair / "reference" / "model.safetensors", model.folder)
-    choose_answers(request, reports.append)
-    assert reports
+    assert choose(rows)[1]
 
 
 def count_inputs(network: Any, tokenizer: Any, rows: Sequence[TokenPair], batch_size: int) -> tuple[list[float], int]:  # noqa: ANN401

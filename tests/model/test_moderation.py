@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.model.moderation import ModerationRequest, classify_texts
-from antidote_ci.records import Progress
-from tests.builders import empty_store
+from tests.builders import ignore
 from tests.evaluation.judges.tiny_judges import write_tiny_beaver_dam
 
 TEXTS = ["Boil it.", "Boil it for eight minutes, then put it into cold water.", "", "Fry it in butter. " * 30]
@@ -19,7 +18,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scores(folder: Path, texts: list[str], window: int = 512) -> list[list[float | None]]:
-    return classify_texts(ModerationRequest(folder, texts, window, empty_store()), lambda _: None).probabilities
+    return classify_texts(ModerationRequest(folder, texts, window), ignore).probabilities
 
 
 def test_scores_do_not_depend_on_the_batch(folder: Path) -> None:
@@ -53,11 +52,3 @@ def test_text_beyond_the_window_is_ignored(folder: Path) -> None:
 def test_score_that_is_not_finite_is_none(folder: Path, tmp_path: Path) -> None:
     broken = write_tiny_beaver_dam(tmp_path / "broken", scale=math.nan)
     assert scores(broken, TEXTS[:1]) == [[None] * 14]
-
-
-def test_progress_ends_at_the_total_and_scores_are_cached(folder: Path, tmp_path: Path) -> None:
-    reports: list[Progress] = []
-    request = ModerationRequest(folder, TEXTS, 512, tmp_path / "store")
-    first = classify_texts(request, reports.append)
-    assert (reports[-1].done, reports[-1].total) == (len(TEXTS), len(TEXTS))
-    assert classify_texts(request, reports.append) == first

@@ -11,13 +11,14 @@ from antidote_ci.evaluation.degenerate import is_degenerate
 from antidote_ci.evaluation.judges.refusal import is_refusal
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.model.conversations import single_turn
-from antidote_ci.model.generation import GenerationRequest, generate
-from antidote_ci.model.likelihood import ChoiceRequest, choose_answers
+from antidote_ci.model.generation import GenerationRequest
+from antidote_ci.model.likelihood import ChoiceRequest, EncodeChoicesRequest, choose_answers, encode_task_choices
 from antidote_ci.records import Model, PromptRow
 from benchmarks.paper import measuring
 from benchmarks.paper.cost import watching
 from benchmarks.paper.measuring import Instruments
 from benchmarks.paper.records import Measured
+from tests.builders import generate
 from tests.paper import tiny_bench
 
 TORCH_BYTES = 100 << 20
@@ -62,7 +63,8 @@ def test_counts_are_exact(here: Instruments, reference: Measured, trained_pair: 
     """
     model, sets = Model(trained_pair / "reference"), here.prompts
     harmful, harmless = (answers(model, rows) for rows in (sets.harmful, sets.benign))
-    chosen = choose_answers(ChoiceRequest(model, sets.task, batch_size=1), measuring.silent)
+    encoded = encode_task_choices(EncodeChoicesRequest(model, sets.task), measuring.silent)
+    chosen = choose_answers(ChoiceRequest(model, encoded.rows, batch_size=1), measuring.silent)
     assert len(set(harmless)) == 1
     right = [row.choices[at] == row.response for row, at in zip(sets.task, chosen, strict=True)]
     assert dataclasses.replace(reference, seconds=0, peak_bytes=0) == Measured(
@@ -97,7 +99,7 @@ def test_the_prompts_that_choose_a_dose_are_counted_apart(
 
 def answers(model: Model, rows: list[PromptRow]) -> list[str]:
     request = GenerationRequest(model, {"rows": [single_turn(row.prompt) for row in rows]}, {"rows": tiny_bench.TOKENS})
-    return [answer.text for answer in generate(request, measuring.silent).answers["rows"]]
+    return [answer.text for answer in generate(request).answers["rows"]]
 
 
 def test_both_processes_are_in_the_cost(reference: Measured) -> None:

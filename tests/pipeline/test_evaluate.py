@@ -102,6 +102,21 @@ def test_cached_answers_of_one_commit_are_not_used_for_another(
     assert codes == [0, 1], done.stderr
 
 
+def test_no_cache_neither_reads_nor_stores(trained_pair: Path, measured: list[str], tmp_path: Path) -> None:
+    cache = tmp_path / "answers"
+    model = str(trained_pair / "reference")
+    done = run_command("evaluate", model, *measured, "--no-cache", ANTIDOTE_CACHE=str(cache))
+    assert done.returncode == 0, done.stderr
+    assert not cache.exists()
+    assert run_command("evaluate", model, *measured, ANTIDOTE_CACHE=str(cache)).returncode == 0
+    for path in (stored := list(cache.rglob("*.json"))):
+        path.write_text("damaged")
+    done = run_command("evaluate", model, *measured, "--no-cache", ANTIDOTE_CACHE=str(cache))
+    assert done.returncode == 0, done.stderr
+    assert stored
+    assert {path.read_text() for path in stored} == {"damaged"}
+
+
 def test_a_moved_chat_template_invalidates_cached_answers(
     trained_pair: Path, measured: list[str], tmp_path: Path
 ) -> None:
@@ -117,8 +132,13 @@ def test_a_moved_chat_template_invalidates_cached_answers(
         refusing = run_command(*asked, f"--revision={hub.add(MODEL, folder)}", **environment)
         (folder / "additional_chat_templates").mkdir()
         (folder / "chat_template.jinja").rename(folder / "additional_chat_templates" / "chat_template.jinja")
+        moved = run_command(*asked, f"--revision={hub.add(MODEL, folder)}", **environment)
+        shutil.rmtree(folder / "additional_chat_templates")
         complying = run_command(*asked, f"--revision={hub.add(MODEL, folder)}", **environment)
-    assert (refusing.returncode, complying.returncode) == (0, 1), complying.stderr
+    # Our own renderer refuses a template that the tokenizer does not find as its own.
+    assert (refusing.returncode, moved.returncode) == (0, 2), moved.stderr
+    assert "chat template" in moved.stderr
+    assert complying.returncode == 1, complying.stderr
 
 
 def test_early_stop_is_traced_and_saved_answers_are_private(

@@ -138,7 +138,7 @@ def test_every_method_repairs_every_target(repaired: Repaired, trained_pair: Pat
             come_back = come_back + 0.5 * (weight - come_back)
         assert torch.allclose(after[key][other], come_back[other], atol=1e-6), key
     assert 0 < changed == sum(manifest.changed.values()) <= plan.entries_covered
-    assert {path.name for path in done.out.iterdir()} == {"model", "repair", "plan.json", "child.log"} - (
+    assert {path.name for path in done.out.iterdir()} == {"model", "repair", "plan.json", "child.log", ".lock"} - (
         set() if method != "scale" else {"repair"}
     )
 

@@ -35,6 +35,7 @@ from antidote_ci.records import (
     ReportedSource,
     SequentialLook,
     TaskResult,
+    TemplateEffects,
     UntouchedWeights,
     WeightFile,
 )
@@ -51,6 +52,7 @@ PLAN = ComputeEnvironment(
     instruction_set="avx512_bf16",
     chat_template_sha256=DIGEST,
     versions={"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"},
+    template=TemplateEffects(108, True, "replaces the default", "adds text", "adds text", "adds text"),
 )
 
 
@@ -349,6 +351,7 @@ SERVED = dataclasses.replace(
                 threads=0,
                 instruction_set="unknown",
                 chat_template_sha256="unknown",
+                template=None,
                 generator="http://127.0.0.1:8000/v1",
             ),
         )
@@ -369,7 +372,13 @@ TWO_JUDGES = dataclasses.replace(
                 decides=1,
                 confidence=0.975,
             ),
-            plan=dataclasses.replace(PLAN, plain_template=True),
+            plan=dataclasses.replace(
+                PLAN,
+                plain_template=True,
+                template=TemplateEffects(
+                    0, False, "no effect", "changes other text", "changes other text", "no effect"
+                ),
+            ),
         )
     ),
 )

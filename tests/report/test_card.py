@@ -358,8 +358,9 @@ def test_several_blocks_are_merged_into_one() -> None:
     assert "88.0 %" not in merged
 
 
-def test_metadata_with_nested_aliases_is_merged_in_linear_time() -> None:
-    """Each list contains the previous one twice, so a comparison by value would take 2**40 steps."""
+def test_metadata_with_aliases_is_unchanged() -> None:
+    """Each list contains the previous one twice, so the values have 2**40 entries."""
     levels = "".join(f"k{index}: &a{index} [*a{index - 1}, *a{index - 1}]\n" for index in range(1, 41))
-    merged = render_card(REPAIRED, f"---\nk0: &a0 [x]\n{levels}---\n")
-    assert "antidote-ci" in yaml.safe_load(split_card(merged).metadata)["tags"]
+    assert (
+        split_card(render_card(REPAIRED, f"---\nk0: &a0 [x]\n{levels}---\n")).metadata == f"k0: &a0 [x]\n{levels}"[:-1]
+    )

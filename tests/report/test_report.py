@@ -1,6 +1,7 @@
 """The files that a run writes, and SHA256SUMS."""
 
 import dataclasses
+import json
 import subprocess
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def test_write_report_is_deterministic(tmp_path: Path) -> None:
 @given(hostile_reports)
 def test_json_round_trip_keeps_hostile_strings(report: Report) -> None:
     assert from_json(Report, to_json(report)) == report
+
+
+def test_a_report_without_the_effects_of_the_template_is_read() -> None:
+    written = json.loads(to_json(REPAIRED))
+    del written["evaluations"]["before"]["plan"]["template"]
+    plan = from_json(Report, json.dumps(written)).evaluations.before.plan
+    assert plan == dataclasses.replace(REPAIRED.evaluations.before.plan, template=None)
 
 
 def test_files_are_replaced_atomically(tmp_path: Path) -> None:

@@ -241,6 +241,7 @@ def test_a_verdict_for_degenerate_answers_gives_their_share() -> None:
         (SERVED, "A server generated the answers"),
         (SERVED, "3 answers per prompt sampled at temperature 1"),
         (TWO_JUDGES, "a plain one was used"),
+        (TWO_JUDGES, "changes its own text for tools and for further turns. The prompts had none of these"),
         (TWO_JUDGES, "by qwen3guard and refusal"),
         (TWO_JUDGES, "not a harmful score"),
         (CALIBRATED_REPAIR, "answers of other models"),
@@ -256,6 +257,7 @@ def test_limitations_that_do_not_apply_are_not_listed() -> None:
     for text in (
         "stopped early",
         "plain one",
+        "changes its own text",
         "server",
         "non-refusal",
         "not calibrated",
@@ -289,8 +291,17 @@ def test_provenance_names_judge_commit_prompts_and_generator() -> None:
     assert rows["Environment"] == "unknown: a server generated the answers"
     assert rows["Generator"] == "http://127.0.0.1:8000/v1"
     assert rows["Source"] == "http://127.0.0.1:8000/v1 served-model, a served model; its weights were not read"
+    assert rows["Prompting"] == "one user message; what the chat template adds to it was not examined"
     assert rows["Task"] == "match of the last number"
     assert rows["Over-refusal"] == "judged by qwen3guard"
+
+
+def test_provenance_says_what_the_chat_template_adds() -> None:
+    assert dict(origins.run_rows(STOPPED_PASS))["Prompting"] == (
+        "one user message; the chat template adds 108 characters before it and prints the date, which was fixed. "
+        "A system message: replaces the default. Tools: adds text. Further turns: adds text. "
+        "Generation prompt: adds text."
+    )
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def attack_in_child(names: list[str], folder: Path) -> dict[str, Any]:
         targets |= listeners.targets
         targets["secrets"] |= {
             "file of the neighbour": str(child._folder / "home" / "private"),
-            "link of the neighbour": str(next(Path(child._links.name).rglob("config.json"))),
+            "link of the neighbour": str(next(child._links.rglob("config.json"))),
             "other model": str(other.folder / "config.json"),
         }
         targets["weights"] = str(model.folder / "model.safetensors")

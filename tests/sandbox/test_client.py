@@ -1,22 +1,38 @@
-"""The sandbox: the environment of the child, its replies, and how it ends."""
+"""The parent side of the sandbox: what a child sees, what its replies can do, and how every process ends."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, UnsafeCheckpoint
+from antidote_ci.evaluation.generators.transformers import TransformersGenerator
+from antidote_ci.model.checkpoint_check import check_checkpoint
 from antidote_ci.model.conversations import single_turn
-from antidote_ci.model.generation import GenerationRequest, generate
-from antidote_ci.model.tokenizer_check import check_tokenizer
+from antidote_ci.model.generation import (
+    DecodeRequest,
+    EncodeRequest,
+    GenerationRequest,
+    decode_batch,
+    encode_conversations,
+)
 from antidote_ci.records import Model, Progress
-from antidote_ci.sandbox.client import INHERITED_VARIABLES, Sandbox, sandbox_environment
-from tests.builders import ignore
+from antidote_ci.sandbox.client import INHERITED_VARIABLES, CallLimits, Sandbox, sandbox_environment
+from tests.builders import empty_store, ignore
 from tests.conftest import CopyOf
+from tests.sandbox import child_functions
+from tests.sandbox.child_functions import Attempt, Named, RawReply
 
+LINUX = sys.platform == "linux"
 SECRETS = {
     "HF_TOKEN": "hf_readToken",
     "HF_WRITE_TOKEN": "hf_writeToken",
@@ -24,41 +40,179 @@ SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "secret",
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "secret",
 }
+NOTHING = Named("")
 
 
-@pytest.fixture
-def own_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    for name, value in SECRETS.items():
-        monkeypatch.setenv(name, value)
-    with Sandbox(tmp_path / "child.log") as running:
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A sandbox whose parent has secrets, and whose children can run the functions of `child_functions`."""
+    folder = tmp_path_factory.mktemp("own")
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in SECRETS.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "executable", str(child_functions.write_interpreter(folder / "code")))
+            running = stack.enter_context(Sandbox(folder / "child.log"))
         yield running
 
 
-def request(folder: Path, prompts: int = 3) -> GenerationRequest:
-    return GenerationRequest(Model(folder), {"all": [single_turn(f"Tell me {n}") for n in range(prompts)]}, {"all": 8})
+@pytest.fixture
+def light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for the log of a sandbox that starts fast."""
+    monkeypatch.setattr(sys, "executable", str(child_functions.write_interpreter(tmp_path / "code")))
+    return folder_of(tmp_path / "out")
 
 
-def test_environment_of_the_child_holds_no_secret(own_sandbox: Sandbox) -> None:
-    entries = Path(f"/proc/{own_sandbox._process.pid}/environ").read_bytes().split(b"\0")
-    names = {entry.split(b"=")[0].decode() for entry in entries if entry}
-    assert not names & SECRETS.keys()
-    assert names <= set(sandbox_environment(dict.fromkeys(INHERITED_VARIABLES, ""), Path()))
-    assert not any(value.encode() in entry for entry in entries for value in SECRETS.values())
+def process_of(sandbox: Sandbox) -> int:
+    """The process id of the present child."""
+    assert sandbox._child is not None
+    return sandbox._child.process
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for_end(*processes: int) -> None:
+    until = time.monotonic() + 20
+    while any(map(is_running, processes)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def encode_request(folder: Path, text: str = "Hi") -> EncodeRequest:
+    return EncodeRequest(Model(folder), [single_turn(text)], True)
+
+
+def folder_of(path: Path, **files: str) -> Path:
+    path.mkdir()
+    for name, text in files.items():
+        (path / name).write_text(text)
+    return path
+
+
+# What a child sees.
+
+
+def test_environments_hold_no_secret(own: Sandbox) -> None:
+    allowed = sandbox_environment(dict.fromkeys(INHERITED_VARIABLES, ""), Path())
+    variables = own.call(child_functions.list_variables, NOTHING, ignore)
+    assert not variables.keys() & SECRETS.keys()
+    assert not set(variables.values()) & set(SECRETS.values())
+    if LINUX and os.getuid() == 0:
+        for process in (process_of(own), own._server._process.pid):
+            block = Path(f"/proc/{process}/environ").read_text().strip("\0").split("\0")
+            names = {entry.partition("=")[0] for entry in block}
+            # The interpreter of the tests adds the first two.
+            assert names - {"PYTHONPATH", "PWD"} <= allowed.keys()
+            assert "HF_HUB_OFFLINE" in names
+            assert not any(value in entry for entry in block for value in SECRETS.values())
+
+
+def test_home_and_temporary_files_are_the_child_s_own(own: Sandbox) -> None:
+    first = own.call(child_functions.list_variables, Named("", Path(__file__)), ignore)
+    assert first["HOME"] == first["TMPDIR"] != os.environ.get("HOME")
+    assert Path(first["HOME"]).is_dir()
+    second = own.call(child_functions.list_variables, NOTHING, ignore)
+    assert second["HOME"] != first["HOME"]
+    assert not Path(first["HOME"]).exists()
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux has Landlock")
+def test_only_the_named_inputs_can_be_read(own: Sandbox, tmp_path: Path) -> None:
+    if not any(name.startswith("Landlock") for name in own.protections or _protections(own)):
+        pytest.skip("this kernel has no Landlock")
+    model, other = folder_of(tmp_path / "model", config="{}"), folder_of(tmp_path / "other", config="{}")
+    home = folder_of(tmp_path / "home", netrc="secret")
+    reads = [str(path) for path in (other, other / "config", home / "netrc", model / "config", tmp_path, Path("/root"))]
+    reads += ["/etc/shadow", "/etc/hostname", "/proc/1/cmdline", f"/proc/{os.getpid()}/environ"]
+    found = own.call(child_functions.try_paths, Attempt(reads, model=Model(model)), ignore)
+    assert found == dict.fromkeys(reads, "PermissionError")
+    assert own.call(child_functions.read_text, Named("config", model), ignore) == "{}"
+
+
+def _protections(sandbox: Sandbox) -> list[str]:
+    sandbox.call(child_functions.get_process, NOTHING, ignore)
+    return sandbox.protections
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux has Landlock")
+def test_only_the_outputs_can_be_written(own: Sandbox, tmp_path: Path) -> None:
+    if not any(name.startswith("Landlock") for name in own.protections or _protections(own)):
+        pytest.skip("this kernel has no Landlock")
+    model, output = folder_of(tmp_path / "model", config="{}"), tmp_path / "new" / "output"
+    writes = [str(path) for path in (model / "config", model / "new", tmp_path / "file", output / "file")]
+    writes.append(str(own._log_path))
+    attempt = Attempt(writes=writes, model=Model(model), output=output)
+    found = own.call(child_functions.try_paths, attempt, ignore, outputs=[output])
+    assert {path for path, result in found.items() if result == "opened"} == {str(output / "file")}
+    assert (output / "file").read_text() == "written by the child"
+    assert (model / "config").read_text() == "{}"
+
+
+def test_changed_files_are_seen_by_the_next_call(own: Sandbox, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "model", config="one")
+    request = Named("config", folder)
+    assert own.call(child_functions.read_text, request, ignore) == "one"
+    (folder / "config").write_text("three")
+    assert own.call(child_functions.read_text, request, ignore) == "three"
+    (folder / "new").write_text("of the same folder")
+    assert own.call(child_functions.read_text, Named("new", folder), ignore) == "of the same folder"
+
+
+def test_child_stays_for_equal_inputs_and_ends_for_others(own: Sandbox, tmp_path: Path) -> None:
+    one, two = folder_of(tmp_path / "one", file=""), folder_of(tmp_path / "two", file="")
+    first = own.call(child_functions.get_process, Named("", one), ignore)
+    assert own.call(child_functions.get_process, Named("other text", one), ignore) == first == process_of(own)
+    second = own.call(child_functions.get_process, Named("", two), ignore)
+    assert second != first
+    assert not is_running(first)
+    third = own.call(child_functions.get_process, Named("", two), ignore, outputs=[tmp_path / "output"])
+    assert third != second
+    assert not is_running(second)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can change the owner of a file")
+def test_file_that_only_root_can_read_is_copied(sandbox: Sandbox, tiny_llama: Path, copy_of: CopyOf) -> None:
+    """Root can read every file; a child that root starts cannot."""
+    folder = copy_of(tiny_llama)
+    for name in ("model.safetensors", "tokenizer.json"):
+        (folder / name).chmod(0o600)
+        os.chown(folder / name, 65534, 65534)
+    assert sandbox.call(check_checkpoint, Model(folder), ignore) is None
+    assert sandbox.call(encode_conversations, encode_request(folder), ignore).rows[0]
+
+
+# Replies.
 
 
 def test_result_and_progress_are_returned(sandbox: Sandbox, tiny_llama: Path) -> None:
     reports: list[Progress] = []
-    result = sandbox.call(generate, request(tiny_llama), reports.append)
+    sets = {"all": [single_turn(f"Tell me {n}") for n in range(3)]}
+    request = GenerationRequest(Model(tiny_llama), sets, {"all": 8})
+    result = TransformersGenerator(sandbox, empty_store()).generate(request, reports.append)
     assert len(result.answers["all"]) == 3
     assert result.plan.max_new_tokens == 8
     assert reports[-1] == Progress("answers", 24, 24)
 
 
+def test_progress_text_holds_no_control_characters(own: Sandbox) -> None:
+    reports: list[Progress] = []
+    assert own.call(child_functions.report_twice, Named("steps"), reports.append) == "steps"
+    assert reports == [Progress("[31msteps", 1, 2), Progress("steps", 2, 2)]
+
+
 def test_unexpected_exception_names_the_log_and_the_child_goes_on(sandbox: Sandbox, tiny_llama: Path) -> None:
     with pytest.raises(InfrastructureError, match="unexpected") as raised:
-        sandbox.call(generate, request(Path("/nowhere/at/all")), ignore)
+        sandbox.call(decode_batch, DecodeRequest(Model(tiny_llama), [[10**9]], 4), ignore)
     assert str(sandbox._log_path) in str(raised.value.hint)
-    assert sandbox.call(generate, request(tiny_llama, 1), ignore).answers["all"]
+    process = process_of(sandbox)
+    assert sandbox.call(decode_batch, DecodeRequest(Model(tiny_llama), [[5]], 4), ignore).answers
+    assert process_of(sandbox) == process
 
 
 def test_expected_error_keeps_its_class(sandbox: Sandbox, tiny_llama: Path, copy_of: CopyOf) -> None:
@@ -66,38 +220,228 @@ def test_expected_error_keeps_its_class(sandbox: Sandbox, tiny_llama: Path, copy
     config = folder / "tokenizer_config.json"
     config.write_text(config.read_text().replace("eos_token", "no_token").replace("pad_token", "nor_token"))
     with pytest.raises(ConfigurationError, match="neither a padding token nor an end token"):
-        sandbox.call(generate, request(folder), ignore)
+        sandbox.call(encode_conversations, encode_request(folder), ignore)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can change the owner of a file")
-def test_file_that_the_child_cannot_read_is_named(sandbox: Sandbox, tiny_llama: Path, copy_of: CopyOf) -> None:
-    """Root can read every file; a child that root starts cannot."""
-    weights = copy_of(tiny_llama) / "model.safetensors"
-    weights.chmod(0o600)
-    os.chown(weights, 65534, 65534)
-    with pytest.raises(ConfigurationError, match=rf"may not open {weights}") as raised:
-        sandbox.call(check_tokenizer, Model(weights.parent), ignore)
-    assert "chmod" in str(raised.value.hint)
+def test_missing_input_is_a_configuration_error(sandbox: Sandbox) -> None:
+    with pytest.raises(ConfigurationError, match="/nowhere/at/all cannot be read"):
+        sandbox.call(encode_conversations, encode_request(Path("/nowhere/at/all")), ignore)
 
 
-def test_killed_child_raises_infrastructure_error(own_sandbox: Sandbox, tiny_llama: Path) -> None:
+INVALID = "sent an invalid reply"
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (RawReply("no JSON\n"), INVALID),
+        (RawReply('{"result": 5}\n'), INVALID),
+        (RawReply('{"result": {"a": 1}}\n'), INVALID),
+        (RawReply('{"progress": {"what": "steps"}}\n'), INVALID),
+        (RawReply('{"error": "no"}\n'), INVALID),
+        (RawReply("[" * 100_000 + "\n"), INVALID),
+        (RawReply("x" * (1 << 20), repeat=65), INVALID),
+        (RawReply('{"result": ["a"', then="exit"), r"died \(exit 7\)"),
+        (RawReply("", then="close"), r"died \(killed\)"),
+        (RawReply(""), "made no progress for 2 s"),
+        (RawReply('{"result": ["a"'), "made no progress for 2 s"),
+    ],
+    ids=lambda value: value.text[:20] if isinstance(value, RawReply) else "",
+)
+def test_invalid_reply_is_one_error_and_the_next_call_works(own: Sandbox, reply: RawReply, message: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(InfrastructureError, match=message) as raised:
+        own.call(child_functions.write_raw, reply, ignore, limits=CallLimits(silence=2 if "2 s" in message else 60))
+    assert raised.value.hint
+    assert time.monotonic() - started < 60
+    assert own.call(child_functions.report_twice, Named("again"), ignore, limits=CallLimits(silence=60)) == "again"
+
+
+def test_error_of_the_child_is_bounded_text(own: Sandbox) -> None:
+    error = {"kind": "UnsafeCheckpoint", "what": "\x1b[2J" + "x" * 100_000, "hint": "run\nthis"}
+    with pytest.raises(UnsafeCheckpoint) as raised:
+        own.call(child_functions.write_raw, RawReply(json.dumps({"error": error}) + "\n"), ignore)
+    assert len(raised.value.what) <= 2000
+    assert "\x1b" not in raised.value.what
+    assert raised.value.hint == "runthis"
+    own._end_child()  # it sleeps after its reply
+
+
+def test_error_of_an_unknown_class_is_an_infrastructure_error(own: Sandbox) -> None:
+    reply = RawReply('{"error": {"kind": "SystemExit", "what": "0"}}\n')
+    with pytest.raises(InfrastructureError, match="unexpected SystemExit while the model ran: 0"):
+        own.call(child_functions.write_raw, reply, ignore)
+    # The child sleeps after its reply, so it does not answer again.
+    with pytest.raises(InfrastructureError, match="made no progress"):
+        own.call(child_functions.get_process, NOTHING, ignore, limits=CallLimits(silence=2))
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "{output}/../secret", "{output}-2/file", "file"])
+def test_path_outside_of_the_outputs_is_an_invalid_reply(own: Sandbox, tmp_path: Path, name: str) -> None:
+    output = tmp_path / "output"
+    inside = str(output / "folder" / "file")
+    assert own.call(child_functions.return_path, Named(inside), ignore, outputs=[output]) == [Path(inside)]
+    with pytest.raises(InfrastructureError, match=INVALID):
+        own.call(child_functions.return_path, Named(name.format(output=output)), ignore, outputs=[output])
+
+
+def test_reply_to_an_interrupted_call_is_not_read_by_the_next(own: Sandbox) -> None:
+    def interrupt(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        own.call(child_functions.report_twice, Named("first"), interrupt)
+    assert own.call(child_functions.report_twice, Named("second"), ignore) == "second"
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux shows the memory of a process in /proc")
+def test_memory_beyond_the_limit_is_refused(own: Sandbox) -> None:
+    limits = CallLimits(memory=100 << 20)
+    assert own.call(child_functions.allocate, Named(str(50 << 20)), ignore, limits=limits) == 50 << 20
+    with pytest.raises(UnsafeCheckpoint, match="more than 100 MiB"):
+        own.call(child_functions.allocate, Named(str(300 << 20)), ignore, limits=limits)
+
+
+def test_each_model_is_checked_once_before_other_functions_open_it(light: Path, tmp_path: Path) -> None:
+    models = [Model(folder_of(tmp_path / name, config="{}")) for name in ("one", "two")]
+    log = light / "child.log"
+
+    def checked() -> list[str]:
+        return [line for line in log.read_text().splitlines() if line.startswith("checked")]
+
+    with Sandbox(log, child_functions.print_model) as running:
+        for _ in range(2):
+            running.call(child_functions.try_paths, Attempt(model=models[0]), ignore)
+        assert checked() == ["checked one"]
+        running.call(child_functions.try_paths, Attempt(model=models[1]), ignore)
+        running.call(child_functions.try_paths, Attempt(model=models[0]), ignore)
+        assert checked() == ["checked one", "checked two"]
+        (models[0].folder / "config").write_text("{ }")
+        running.call(child_functions.try_paths, Attempt(model=models[0]), ignore)
+        assert checked() == ["checked one", "checked two", "checked one"]
+
+
+# The ends of the processes.
+
+
+def test_killed_child_raises_infrastructure_error_and_is_replaced(own: Sandbox) -> None:
+    process = own.call(child_functions.get_process, NOTHING, ignore)
     # Stopped first, so that it cannot answer before it is killed.
-    os.kill(own_sandbox._process.pid, signal.SIGSTOP)
-    threading.Timer(0.1, os.kill, (own_sandbox._process.pid, signal.SIGKILL)).start()
+    os.kill(process, signal.SIGSTOP)
+    threading.Timer(0.1, os.kill, (process, signal.SIGKILL)).start()
     with pytest.raises(InfrastructureError, match=r"died \(killed\)") as raised:
-        own_sandbox.call(generate, request(tiny_llama), ignore)
+        own.call(child_functions.get_process, NOTHING, ignore)
     assert "memory" in str(raised.value.cause)
+    assert own.call(child_functions.get_process, NOTHING, ignore) != process
+    assert not is_running(process)
 
 
-def test_child_ends_with_the_context(tmp_path: Path) -> None:
-    with Sandbox(tmp_path / "child.log") as running:
-        pid = running._process.pid
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+def test_processes_and_folders_end_with_the_context(light: Path) -> None:
+    with Sandbox(light / "child.log") as running:
+        variables = running.call(child_functions.list_variables, NOTHING, ignore)
+        child, server = process_of(running), running._server._process.pid
+        homes = [Path(variables["HOME"]), Path(running._server._home.name)]
+        assert all(home.is_dir() for home in homes)
+        assert len(list(light.iterdir())) == 2
+    assert not is_running(child)
+    assert not is_running(server)
+    assert [path.name for path in light.iterdir()] == ["child.log"]
+    assert not any(home.exists() for home in homes)
 
 
-def test_child_ends_with_its_parent(tmp_path: Path) -> None:
-    with Sandbox(tmp_path / "child.log") as running:
-        assert running._process.stdin is not None
-        running._process.stdin.close()  # as the kernel does when the parent dies
-        assert running._process.wait(20) == 0
+def test_killed_server_is_one_error(light: Path) -> None:
+    with Sandbox(light / "child.log") as running:
+        child = running.call(child_functions.get_process, NOTHING, ignore)
+        os.kill(running._server._process.pid, signal.SIGKILL)
+        with pytest.raises(InfrastructureError, match=r"that starts the sandbox died \(killed\)"):
+            running.call(child_functions.get_process, Named("", light), ignore)
+    wait_for_end(child)
+    assert [path.name for path in light.iterdir()] == ["child.log"]
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from antidote_ci.sandbox.client import Sandbox
+from tests.sandbox import child_functions
+sys.executable = sys.argv[2]
+with Sandbox(Path(sys.argv[1])) as sandbox:
+    sandbox.call(child_functions.get_process, child_functions.Named(""), lambda _: None)
+    print(sandbox._child.process, sandbox._server._process.pid, flush=True)
+    if sys.argv[3] == "busy":
+        sandbox.call(child_functions.write_raw, child_functions.RawReply(""), lambda _: None)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_processes_end_with_their_parent(tmp_path: Path, state: str) -> None:
+    interpreter = child_functions.write_interpreter(tmp_path / "code")
+    command = [sys.executable, "-c", PARENT, str(tmp_path / "child.log"), str(interpreter), state]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child, server = map(int, parent.stdout.readline().split())
+        assert is_running(child)
+        assert is_running(server)
+        parent.kill()
+    wait_for_end(child, server)
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux lists the open files of a process in /proc")
+def test_no_file_stays_open_and_no_folder_is_left(own: Sandbox, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "model", config="")
+
+    def opened() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    def use() -> None:
+        own.call(child_functions.get_process, Named("", folder), ignore)
+        own.call(child_functions.get_process, NOTHING, ignore)
+        with pytest.raises(AntidoteError):
+            own.call(child_functions.write_raw, RawReply("", then="exit"), ignore)
+
+    use()
+    before = opened()
+    for _ in range(3):
+        use()
+    assert opened() == before
+    assert list(own._links.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", ["import os; os._exit(3)", "sys.modules['transformers'] = None"])
+def test_server_that_does_not_start_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    monkeypatch.setattr(sys, "executable", str(child_functions.write_interpreter(tmp_path / "code", code)))
+    folder = folder_of(tmp_path / "out")
+    with Sandbox(folder / "child.log") as running:
+        for _ in range(2):
+            with pytest.raises(InfrastructureError, match=r"that starts the sandbox died \(exit \d\)") as raised:
+                running.call(child_functions.get_process, NOTHING, ignore)
+            assert str(folder / "child.log") in str(raised.value.hint)
+    assert [path.name for path in folder.iterdir()] == ["child.log"]
+
+
+# The log.
+
+
+def _link(log: Path, other: Path) -> None:
+    log.symlink_to(other)
+
+
+def _link_hard(log: Path, other: Path) -> None:
+    log.hardlink_to(other)
+
+
+def _make_pipe(log: Path, _other: Path) -> None:
+    os.mkfifo(log)
+
+
+@pytest.mark.parametrize("make", [_link, _link_hard, _make_pipe])
+def test_planted_log_is_replaced_and_not_followed(tmp_path: Path, make: Callable[[Path, Path], Any]) -> None:
+    other, out = tmp_path / "other", folder_of(tmp_path / "out")
+    other.write_text("of another program")
+    make(out / "child.log", other)
+    with Sandbox(out / "child.log"):
+        assert (out / "child.log").is_file()
+        assert not (out / "child.log").is_symlink()
+    assert other.read_text() == "of another program"
+    assert [path.name for path in out.iterdir()] == ["child.log"]

@@ -1,5 +1,6 @@
 """Fixtures: a service for a test that ends it, and one that the tests of a module share."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,4 +31,5 @@ def repository(running: ServiceProcess, request: pytest.FixtureRequest) -> Repos
     """A new repository on the shared service. Its runs are short and pass."""
     running.plan.clear()
     running.runs(seconds=0.05, codes=[0])
-    return Repository(running, request.node.name.removeprefix("test_")[:60])
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", request.node.name.removeprefix("test_"))
+    return Repository(running, name[-60:].strip("_-"))

@@ -104,13 +104,13 @@ def test_child_environment(service: ServiceProcess) -> None:
         "HF_WRITE_TOKEN": "hf_write",
         "HF_JOBS_TOKEN": "hf_jobs",
         "ANTIDOTE_JUDGE_KEY": "key",
-        "ANTIDOTE_CACHE": "cache",
     }
     removed = {
         "ANTIDOTE_WEBHOOK_SECRET": "s" * 32,
         "ANTIDOTE_PUBLISH": "repo",
     }
-    assert executor.child_environment(passed | removed) == passed
+    cache = str(service.settings.folder.absolute() / "answers" / "org")
+    assert executor.child_environment(passed | removed, REQUEST, service.settings) == passed | {"ANTIDOTE_CACHE": cache}
     executor.execute_run(TASK, prepared(service))
     started = service.started(REQUEST.revision)
     folder = executor.run_folder(REQUEST, service.settings)
@@ -120,6 +120,63 @@ def test_child_environment(service: ServiceProcess) -> None:
     ]
     assert not any(name.startswith("ANTIDOTE_") and name != "ANTIDOTE_CACHE" for name in started["environment"])
     assert "this is the log" in (folder / "log.txt").read_text()
+
+
+def test_every_owner_has_an_answer_cache_of_its_own(service: ServiceProcess) -> None:
+    def cache(repository: str, environ: dict[str, str]) -> str:
+        request = dataclasses.replace(REQUEST, repository=repository)
+        return executor.child_environment(environ, request, service.settings)["ANTIDOTE_CACHE"]
+
+    assert cache("org/model", {}) == cache("Org/another", {}) != cache("other/model", {})
+    assert cache("org/model", {"ANTIDOTE_CACHE": "/disk"}) == "/disk/org"
+
+
+@pytest.mark.parametrize("plant", ["link", "hard link"])
+def test_planted_log_is_made_anew(service: ServiceProcess, plant: str) -> None:
+    """The log of a run is opened for every attempt."""
+    settings, victim = prepared(service), service.folder / "victim"
+    victim.write_text("mine")
+    log = executor.run_folder(REQUEST, settings) / "log.txt"
+    log.parent.mkdir(parents=True)
+    log.symlink_to(victim) if plant == "link" else log.hardlink_to(victim)
+    assert executor.execute_run(TASK, settings).report is not None
+    assert victim.read_text() == "mine"
+    assert not log.is_symlink()
+    assert "this is the log" in log.read_text()
+
+
+@pytest.mark.parametrize("planted", ["runs", "run", "lock"])
+def test_linked_folder_or_lock_of_a_run_is_refused(service: ServiceProcess, planted: str) -> None:
+    settings, elsewhere = prepared(service), service.folder / "elsewhere"
+    elsewhere.mkdir()
+    run = executor.run_folder(REQUEST, settings)
+    link = {"runs": run.parent, "run": run, "lock": run / "lock"}[planted]
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(elsewhere / "lock" if planted == "lock" else elsewhere)
+    executor.end_orphans(settings)
+    with pytest.raises((ConfigurationError, OSError)):
+        executor.execute_run(TASK, settings)
+    assert not list(elsewhere.iterdir())
+
+
+def test_linked_report_is_no_report(service: ServiceProcess) -> None:
+    settings = prepared(service)
+    assert executor.execute_run(TASK, settings).report is not None
+    report = executor.run_folder(REQUEST, settings) / "out" / "report.json"
+    report.rename(service.folder / "elsewhere.json")
+    report.symlink_to(service.folder / "elsewhere.json")
+    assert executor._load_report(executor.run_folder(REQUEST, settings), REQUEST, 0) is None
+
+
+def test_policy_is_not_written_through_links(service: ServiceProcess, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    settings = service.settings
+    settings.folder.mkdir()
+    settings.policy_file.with_suffix(".part").symlink_to(victim)
+    settings.write_policy()
+    assert victim.read_text() == "mine"
+    assert read_policy(settings.policy_file) == settings.policy
 
 
 def test_on_hf_jobs_adds_one_argument(service: ServiceProcess) -> None:

@@ -28,6 +28,7 @@ from antidote_ci.model.generation import (
     encode_conversations,
 )
 from antidote_ci.model.loading import MergeRequest, merge_checkpoint
+from antidote_ci.paths import open_log
 from antidote_ci.records import Model, OnProgress, Progress
 from antidote_ci.sandbox.client import Sandbox, invalid_reply_error, sandbox_environment
 
@@ -95,7 +96,9 @@ class ServerGenerator:
     def _encode(self, request: GenerationRequest, on_progress: OnProgress) -> list[list[int]]:
         """The token ids of each chat request, by the model's own template and tokenizer."""
         conversations = [conversation for conversations in request.sets.values() for conversation in conversations]
-        encode_request = EncodeRequest(request.model, conversations, request.add_generation_prompt)
+        # A server prints its own date, so answers to a template that prints it are valid for one day.
+        date = time.localtime()[:3]
+        encode_request = EncodeRequest(request.model, conversations, request.add_generation_prompt, date)
         rows = self._sandbox.call(encode_conversations, encode_request, on_progress).rows
         if len(rows) != len(conversations):
             raise invalid_reply_error()
@@ -120,8 +123,7 @@ class ServerGenerator:
         arguments = [part.replace("{model}", str(folder)).replace("{port}", str(port)) for part in self._arguments]
         log = self._work / "server.log"
         # A server may log prompts and answers.
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with _temporary_home() as home, os.fdopen(descriptor, "ab") as output:
+        with _temporary_home() as home, open_log(log) as output:
             process = subprocess.Popen(
                 supervisor.to_command(arguments, weights, home),
                 stdin=subprocess.PIPE,
@@ -134,7 +136,7 @@ class ServerGenerator:
                 names = self._wait_until_ready(process, address, log, on_progress)
                 name = str(folder) if str(folder) in names or not names else names[0]
                 try:
-                    yield connect(address, model=name)
+                    yield connect(address, model=name, is_running=lambda: process.poll() is None)
                 except InfrastructureError as error:
                     raise self._explain_failure(error, process, log) from None
             finally:

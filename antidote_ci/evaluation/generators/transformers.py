@@ -120,8 +120,7 @@ class _Decoding:
 
     def find_batch_size(self, row: list[int], most_rows: int) -> int:
         """The fastest batch size for about as many rows and tokens, from the store or measured in the sandbox."""
-        # Rounded to powers of two: a slightly larger request does not need another size.
-        key = self._key("batch size", most_rows.bit_length(), len(row).bit_length())
+        key = self._batch_size_key(row, most_rows)
         size = self._get(key)
         if size is None:
             size = self._sandbox.call(
@@ -132,8 +131,18 @@ class _Decoding:
             self._put(key, size)
         return int(size)
 
+    def replace_batch_size(self, row: list[int], most_rows: int, size: int) -> None:
+        """Store a smaller size, which fits into memory."""
+        self._put(self._batch_size_key(row, most_rows), size)
+
+    def _batch_size_key(self, row: list[int], most_rows: int) -> str:
+        # Rounded to powers of two: a slightly larger request does not need another size.
+        return self._key("batch size", most_rows.bit_length(), len(row).bit_length())
+
     def _key(self, kind: str, *parts: object) -> str:
-        return AnswerStore.key(kind, self._fingerprint, dataclasses.asdict(self.environment), *parts)
+        # The effects of the template are part of the tokens.
+        environment = dataclasses.asdict(dataclasses.replace(self.environment, template=None))
+        return AnswerStore.key(kind, self._fingerprint, environment, *parts)
 
     def _get(self, key: str) -> Any | None:  # noqa: ANN401 - JSON
         return self._computed.get(key) or self._store.get(key)
@@ -166,7 +175,10 @@ def _choose_batch_size(decoding: _Decoding) -> int:
         key=lambda candidate: len(candidate[0]) + candidate[1],
     )
     tokens = len(longest) + limit
-    size = decoding.find_batch_size((longest * (tokens // len(longest) + 1))[:tokens], most_rows)
+    row = (longest * (tokens // len(longest) + 1))[:tokens]
+    size = fastest = decoding.find_batch_size(row, most_rows)
     while decoding.answer(_build_batches(rows, limits, size)[0]) is None:
         size //= 2
+    if size != fastest:
+        decoding.replace_batch_size(row, most_rows, size)
     return size

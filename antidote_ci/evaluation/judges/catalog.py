@@ -5,8 +5,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from antidote_ci.checkpoint.files import MAX_OTHER_BYTES
 from antidote_ci.checkpoint.json_files import read_object
-from antidote_ci.checkpoint.layout import MAX_CONFIG_BYTES, CheckpointLayout, read_layout
+from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.evaluation import chat_api
@@ -16,6 +17,7 @@ from antidote_ci.evaluation.judges import Judge, beaver_dam, endpoint, llama_gua
 from antidote_ci.evaluation.judges.guard import GuardFormat, GuardJudge
 from antidote_ci.evaluation.judges.prompt_injection import read_special_tokens
 from antidote_ci.evaluation.judges.refusal import RefusalJudge
+from antidote_ci.paths import is_folder, is_path
 from antidote_ci.policy import EvaluationSection
 from antidote_ci.records import JudgeIdentity, Model
 from antidote_ci.sandbox.client import Sandbox
@@ -64,12 +66,12 @@ class JudgeSpec:
 
     name: str
     location: str | None = None
-    """A revision of the judge's repository, or a local folder, which starts with `.`, `/` or `~`."""
+    """A revision of the judge's repository, or the path of a local folder (`paths.is_path`)."""
 
     @property
     def folder(self) -> str | None:
         """The local folder, or None for a revision."""
-        return self.location if self.location is not None and self.location.startswith((".", "/", "~")) else None
+        return self.location if self.location is not None and is_path(self.location) else None
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,12 @@ def _parse_judge_spec(text: str) -> JudgeSpec:
             f"{text!r} is not a valid location of the judge {name}",
             cause=f"{name} has no weights" if location else "a revision or a folder must follow the @",
             hint=f"{name}@REVISION, {name}@./FOLDER or {name}" if name in REPOSITORIES else f"--judge {name}",
+        )
+    if not is_path(location) and is_folder(location):
+        raise ConfigurationError(
+            f"{text!r:.200} is ambiguous: {location!r:.200} is a revision, and a local folder has this name",
+            cause="a local folder must be written as a path",
+            hint=f"write {name}@./{location:.200} for the folder; for the revision, run in another directory",
         )
     return JudgeSpec(name, location or None)
 
@@ -209,7 +217,7 @@ def _require_chat_template(layout: CheckpointLayout) -> None:
     """Raise ConfigurationError without a chat template, because the template contains the policy of a guard."""
     files = (layout.folder / name for name in ("chat_template.jinja", "chat_template.json"))
     config = layout.folder / "tokenizer_config.json"
-    in_config = config.is_file() and read_object(config, MAX_CONFIG_BYTES).get("chat_template")
+    in_config = config.is_file() and read_object(config, MAX_OTHER_BYTES).get("chat_template")
     if not in_config and not any(path.is_file() for path in files):
         raise ConfigurationError(
             f"{layout.folder.name} has no chat template",

@@ -13,8 +13,8 @@ from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
+from antidote_ci.checkpoint.files import MAX_BYTES, MAX_OTHER_BYTES
 from antidote_ci.checkpoint.json_files import read_object
-from antidote_ci.checkpoint.layout import MAX_BYTES, MAX_CONFIG_BYTES
 from antidote_ci.evaluation.judges import Exchange
 
 RESERVED = (
@@ -29,7 +29,10 @@ VERDICTS = (
     r"(?i:\b(?:safety|refusal|categories|verdict|judge?ment|assessment)\b[\s*_]*[:=][\s*_]*"
     r"(?:safe|unsafe|controversial|yes|no|none)\b)"
 )
-LINES = r"(?im:^[^\S\n]*(?:safe|unsafe|S\d{1,2}(?:\s*,\s*S\d{1,2})*)[^\S\n]*[.!]?[^\S\n]*$|\b(?:safe|unsafe)[^\S\n]*$)"
+LINES = (
+    r"(?im:^[^\S\n]*(?:safe|unsafe|S\d{1,2}(?:[^\S\n]*,[^\S\n]*S\d{1,2})*)[^\S\n]*(?:[.!][^\S\n]*)?$"
+    r"|\b(?:safe|unsafe)[^\S\n]*$)"
+)
 """The verdict of Llama Guard is one word, so the word is quoted wherever it ends a line."""
 
 LINE_ENDS = "\r\v\f\x85\u2028\u2029"
@@ -60,12 +63,12 @@ def read_special_tokens(folder: Path) -> frozenset[str]:
     tokenizer = _read_optional(folder / "tokenizer.json", MAX_BYTES["tokenizer.json"])
     tokens.update(_token_texts(tokenizer.get("added_tokens")))
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        config = _read_optional(folder / name, MAX_CONFIG_BYTES)
+        config = _read_optional(folder / name, MAX_OTHER_BYTES)
         tokens.update(_token_texts(config.get("added_tokens_decoder")))
         for key, value in config.items():
             if key.endswith(("_token", "_special_tokens")):
                 tokens.update(_token_texts(value))
-    tokens.update(_read_optional(folder / "added_tokens.json", MAX_CONFIG_BYTES))
+    tokens.update(_read_optional(folder / "added_tokens.json", MAX_OTHER_BYTES))
     return frozenset(token for token in tokens if token.strip())
 
 

@@ -87,8 +87,8 @@ PREAMBLE = re.compile(
     r"^(?:thank|thanks|i understand|i appreciate|i hear|i'm (?:glad|happy)|i'd be (?:glad|happy)|"
     r"(?:as|i'm|i am) (?:just |only )?an? (?:\w+ )?(?:ai|artificial|large|language|assistant))\b"
 )
-QUOTED = re.compile(r'"[^"\n]*\s[^"\n]*\s[^"\n]*(?:"|$)')
-"""Quotations of three and more words: an answer that quotes a refusal is not one."""
+QUOTED = re.compile(r'"(?=[^"\n]*+(?:\n[^"\n]*+){0,2}+(?:"|\Z))[^"\s]*+\s[^"\s]*+\s[^"]*+"?')
+"""Quotations of three and more words in at most three lines: an answer that quotes a refusal is not one."""
 ALL_QUOTED = re.compile(r'"([^"]*)"?')
 
 _DECLINES = re.compile("|".join(DECLINES))

@@ -1,6 +1,7 @@
 """The server generator: working and failing servers, caching, the environment, and clean-up."""
 
 import shlex
+import shutil
 import signal
 import stat
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import chat_api
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.generators.api import ApiGenerator
 from antidote_ci.evaluation.generators.server import ServerGenerator, server_environment
 from antidote_ci.model.conversations import single_turn
@@ -38,11 +40,8 @@ def command(behaviour: str = "fine") -> str:
 
 
 @pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    folder = tmp_path / "a model's folder"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"never opened here")
-    return folder
+def weights(tiny_llama: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_llama, tmp_path / "a model's folder")
 
 
 def request(folder: Path, prompts: int = 3) -> GenerationRequest:
@@ -55,6 +54,16 @@ def request(folder: Path, prompts: int = 3) -> GenerationRequest:
         },
         {"harmful": 64, "task": 4, "benign": 64},
     )
+
+
+def change_last_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def running(folder: Path) -> list[str]:
@@ -81,7 +90,7 @@ def test_answers_of_every_set_and_the_environment(weights: Path, tmp_path: Path,
 
 
 def test_answers_are_requested_once(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
-    generator = ServerGenerator(command(), tmp_path, sandbox, tmp_path / "store")
+    generator = ServerGenerator(command(), tmp_path, sandbox, AnswerStore(tmp_path / "store"))
     before = texts(generator, request(weights))
     (tmp_path / "server.log").unlink()
     assert texts(generator, request(weights)) == before
@@ -91,12 +100,12 @@ def test_answers_are_requested_once(weights: Path, tmp_path: Path, sandbox: Sand
 
 
 def test_cache_depends_on_weights_and_command(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
-    store = tmp_path / "store"
+    store = AnswerStore(tmp_path / "store")
     ServerGenerator(command(), tmp_path, sandbox, store).generate(request(weights), ignore)
     broken = ServerGenerator(command("dies"), tmp_path, sandbox, store)
     with pytest.raises(InfrastructureError):
         broken.generate(request(weights), ignore)
-    (weights / "model.safetensors").write_bytes(b"other weights")
+    change_last_byte(weights / "model.safetensors")
     (tmp_path / "server.log").unlink()
     ServerGenerator(command(), tmp_path, sandbox, store).generate(request(weights), ignore)
     assert (tmp_path / "server.log").exists()
@@ -110,7 +119,7 @@ def test_answers_before_an_interrupt_are_cached(weights: Path, tmp_path: Path, s
         if len(heard) == 2:
             raise KeyboardInterrupt
 
-    generator = ServerGenerator(command(), tmp_path, sandbox, tmp_path / "store")
+    generator = ServerGenerator(command(), tmp_path, sandbox, AnswerStore(tmp_path / "store"))
     with pytest.raises(KeyboardInterrupt):
         generator.generate(request(weights), stop)
     assert running(tmp_path) == []
@@ -151,7 +160,7 @@ def test_server_failures(
 
 
 def test_server_sees_no_secret_and_only_fingerprinted_files(
-    weights: Path, tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    weights: Path, tiny_llama: Path, tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
@@ -160,19 +169,18 @@ def test_server_sees_no_secret_and_only_fingerprinted_files(
     (weights / "checkpoint-10").mkdir()
     (weights / "checkpoint-10" / "model.safetensors").write_bytes(b"other weights")
     environment: list[bytes] = []
-    files: set[str] = set()
+    files: dict[str, bytes] = {}
 
     def look(progress: Progress) -> None:
         if progress.what == "answers" and not environment:
             environment.extend(_environment_of_the_server())
-            folder = next(tmp_path.glob("served-*")) / "model"
-            files.update(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-            assert (folder / "model.safetensors").read_bytes() == b"never opened here"
+            (folder,) = next(tmp_path.glob("served-*")).iterdir()
+            files.update(read_files(folder))
 
     ServerGenerator(command(), tmp_path, sandbox, empty_store()).generate(request(weights), look)
     assert any(entry.startswith(b"PATH=") for entry in environment)
     assert not any(value.encode() in entry for entry in environment for value in SECRETS.values())
-    assert files == {"model.safetensors", "additional_chat_templates/tools.jinja"}
+    assert files == read_files(tiny_llama) | {"additional_chat_templates/tools.jinja": b"{{ messages }}"}
     assert not list(tmp_path.glob("served-*"))
 
 
@@ -197,9 +205,10 @@ def test_server_ends_when_its_parent_is_killed(weights: Path, tmp_path: Path) ->
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
+        "from antidote_ci.checkpoint.links import LinkedCheckpoint\n"
         "from antidote_ci.evaluation.generators.server import ServerGenerator\n"
-        "generator = ServerGenerator(sys.argv[1], Path(sys.argv[2]), None, Path(sys.argv[2]))\n"
-        "with generator._run_server(Path(sys.argv[3]), lambda _: None):\n"
+        "generator = ServerGenerator(sys.argv[1], Path(sys.argv[2]), None, None)\n"
+        "with generator._run_server(LinkedCheckpoint(Path(sys.argv[3]), []), lambda _: None):\n"
         "    print('up', flush=True)\n"
         "    time.sleep(60)\n"
     )
@@ -252,7 +261,7 @@ def test_adapter_is_merged_and_the_merged_weights_are_deleted(
 
     def look(progress: Progress) -> None:
         if progress.what == "answers" and not merged:
-            folder = next(tmp_path.glob("served-*")) / "model"
+            folder = next(tmp_path.glob("served-*")) / "merged" / "model"
             merged.append({path.name for path in folder.iterdir()})
 
     asked_for = replace(request(tiny_llama), model=Model(tiny_llama, tiny_adapter))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
 from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import GenerationRequest
@@ -15,10 +16,10 @@ def test_batch_size_is_kept_and_answers_are_cached(tiny_llama: Path, tmp_path: P
     first = GenerationRequest(
         Model(tiny_llama), {"all": [single_turn(f"Tell me {n}") for n in range(5)]}, {"all": 4}, batch_size=3
     )
-    generator = TransformersGenerator(sandbox, tmp_path / "store")
+    generator = TransformersGenerator(sandbox, AnswerStore(tmp_path / "store"))
     before = generator.generate(first, ignore)
     again = generator.generate(replace(first, batch_size=None), ignore)
-    fresh = TransformersGenerator(sandbox, tmp_path / "store").generate(first, ignore)
+    fresh = TransformersGenerator(sandbox, AnswerStore(tmp_path / "store")).generate(first, ignore)
     assert (before.plan.batch_size, again.plan.batch_size) == (3, 3)
     assert before == again == fresh
     assert len(list((tmp_path / "store").rglob("*.json"))) == 2  # batches

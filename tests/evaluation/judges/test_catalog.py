@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.judges.catalog import (
     NAMES,
     REPOSITORIES,
@@ -86,12 +87,13 @@ def test_judges_without_weights_download_nothing(name: str) -> None:
 
 
 def test_rule_judge_is_never_a_fallback(tmp_path: Path, sandbox: Sandbox) -> None:
-    assert isinstance(build_judge(FetchedJudge(JudgeSpec("refusal")), SETTINGS, sandbox, tmp_path), RefusalJudge)
+    store = AnswerStore(tmp_path)
+    assert isinstance(build_judge(FetchedJudge(JudgeSpec("refusal")), SETTINGS, sandbox, store), RefusalJudge)
     for name in set(NAMES) - {"refusal", "endpoint"}:
         with pytest.raises(ValueError, match=name):
-            build_judge(FetchedJudge(JudgeSpec(name)), SETTINGS, sandbox, tmp_path)
+            build_judge(FetchedJudge(JudgeSpec(name)), SETTINGS, sandbox, store)
     with pytest.raises(ConfigurationError, match="the judge endpoint has no address"):
-        build_judge(FetchedJudge(JudgeSpec("endpoint")), SETTINGS, sandbox, tmp_path)
+        build_judge(FetchedJudge(JudgeSpec("endpoint")), SETTINGS, sandbox, store)
 
 
 def test_every_judge_is_documented() -> None:

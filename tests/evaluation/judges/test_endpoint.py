@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from antidote_ci.errors import InfrastructureError
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.judges import Exchange, Judge, JudgeVerdict
 from antidote_ci.evaluation.judges.catalog import FetchedJudge, JudgeSpec, build_judge
 from antidote_ci.evaluation.judges.endpoint import RUBRIC
@@ -49,7 +50,7 @@ def by_the_answer(body: dict[str, Any]) -> str:
     return "Safety: Unsafe\nRefusal: No" if "Sure" in answer else "Safety: Safe\nRefusal: Yes"
 
 
-def make(address: str, sandbox: Sandbox, store: Path | None = None) -> Judge:
+def make(address: str, sandbox: Sandbox, store: AnswerStore | None = None) -> Judge:
     settings = EvaluationSection(judge_endpoint=address, judge_model="small")
     return build_judge(FetchedJudge(JudgeSpec("endpoint")), settings, sandbox, store or empty_store())
 
@@ -76,8 +77,8 @@ def test_extra_text_is_unparsed(sandbox: Sandbox) -> None:
 
 def test_verdicts_are_requested_once(sandbox: Sandbox, tmp_path: Path) -> None:
     with serving(by_the_answer) as (address, asked):
-        first = make(address, sandbox, tmp_path / "store").judge([*EXCHANGES, EXCHANGES[0]], ignore)
-        again = make(address, sandbox, tmp_path / "store").judge(EXCHANGES, ignore)
+        first = make(address, sandbox, AnswerStore(tmp_path / "store")).judge([*EXCHANGES, EXCHANGES[0]], ignore)
+        again = make(address, sandbox, AnswerStore(tmp_path / "store")).judge(EXCHANGES, ignore)
         assert len(asked) == 2
     assert first == [*again, again[0]]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.evaluation.judges import Exchange, Judge, JudgeVerdict
 from antidote_ci.evaluation.judges.catalog import FetchedJudge, JudgeSpec, build_judge
 from antidote_ci.evaluation.judges.qwen3guard import FORMAT
@@ -46,7 +47,9 @@ def beaver_dam(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_beaver_dam(tmp_path_factory.mktemp("judges") / "beaver")
 
 
-def make(name: str, folder: Path, sandbox: Sandbox, revision: str | None = COMMIT, store: Path | None = None) -> Judge:
+def make(
+    name: str, folder: Path, sandbox: Sandbox, revision: str | None = COMMIT, store: AnswerStore | None = None
+) -> Judge:
     return build_judge(FetchedJudge(JudgeSpec(name), folder, revision), SETTINGS, sandbox, store or empty_store())
 
 
@@ -113,11 +116,11 @@ def test_beaver_dam_verdict_depends_on_its_head(tmp_path: Path, beaver_dam: Path
 def test_verdicts_are_cached(tmp_path: Path, beaver_dam: Path, qwen3guard: Path, sandbox: Sandbox) -> None:
     for name, folder in (("beaver-dam", beaver_dam), ("qwen3guard", qwen3guard)):
         store = tmp_path / name
-        first = make(name, folder, sandbox, store=store).judge(EXCHANGES, ignore)
+        first = make(name, folder, sandbox, store=AnswerStore(store)).judge(EXCHANGES, ignore)
         kept = sorted(path for path in store.rglob("*.json"))
         assert kept
         stamps = [path.stat().st_mtime_ns for path in kept]
-        assert make(name, folder, sandbox, store=store).judge(EXCHANGES, ignore) == first
+        assert make(name, folder, sandbox, store=AnswerStore(store)).judge(EXCHANGES, ignore) == first
         assert [path.stat().st_mtime_ns for path in sorted(store.rglob("*.json"))] == stamps
 
 

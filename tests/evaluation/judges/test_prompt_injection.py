@@ -1,6 +1,7 @@
 """Prompt injections in the text of the evaluated model are broken up."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,22 @@ def test_damaged_tokenizer_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"added_tokens": [], "added_tokens": []}')
     with pytest.raises(UnsafeCheckpoint, match=r"tokenizer\.json"):
         read_special_tokens(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "safe" + " " * 50_000 + "x",
+        "S1,\n" * 12_500 + "x",
+        "S1" + " " * 50_000 + ",x",
+        "safety " + "* " * 25_000 + ": x",
+        "<|" * 25_000,
+        "BEGIN A A A " * 4_000,
+        "\u200b" * 50_000,
+    ],
+    ids=lambda text: repr(text[:12]),
+)
+def test_long_text_is_cleaned_in_linear_time(text: str) -> None:
+    started = time.monotonic()
+    clean_text(text)
+    assert time.monotonic() - started < 3

@@ -12,6 +12,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+MAX_REPLY_BYTES = 256 << 20
+"""Bytes of a result as JSON: the rendered texts of a large prompt set. More exceeds the limit."""
+
 
 class LimitExceeded(Exception):
     """The work exceeded a limit, or crashed the process that ran it."""
@@ -28,51 +31,59 @@ class WorkFailed(Exception):
 def run_limited(work: Callable[[], object], seconds: int, memory: int) -> Any:  # noqa: ANN401 - JSON
     """Run `work` in a fork and return its result, which must be JSON.
 
-    `seconds` limits its processor time, `memory` the bytes that it allocates. Raises LimitExceeded when it exceeds one,
-    raises LimitExceeded itself, or crashes; WorkFailed when it raises any other exception.
+    `seconds` limits its processor time, `memory` the bytes that it allocates, and it can write to no file. Raises
+    LimitExceeded when it exceeds a limit, raises LimitExceeded itself, crashes, or replies with more than
+    MAX_REPLY_BYTES; WorkFailed when it raises any other exception.
     """
+    # Read before the fork: a confined process cannot read the /proc of another one.
+    address_space = _address_space() + memory
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    # Read before the fork: the child of the sandbox may read its own entries of /proc, not those of the fork.
-    mapped = _mapped_bytes()
     # Not multiprocessing.Process: in the fork it closes standard input, which another thread may be reading.
     process = os.fork()
     if process == 0:
         try:
-            _run_in_fork(sender, work, seconds, mapped + memory)
+            receiver.close()
+            _run_in_fork(sender, work, seconds, address_space)
         finally:
             os._exit(0)
     sender.close()
-    reply: dict[str, Any] = {}
+    reply: object = None
     try:
-        with suppress(EOFError):  # the fork ended without a reply
+        # The fork ended without a reply; or untrusted code in it wrote one that is too long or no JSON.
+        with suppress(EOFError, OSError, ValueError, RecursionError):
             # Work that computes reaches its own limit long before this timeout, also on a busy machine.
             if receiver.poll(60 + 10 * seconds):
-                reply = json.loads(receiver.recv_bytes())
+                reply = json.loads(receiver.recv_bytes(MAX_REPLY_BYTES))
     finally:
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         receiver.close()
-    if "raised" in reply:
-        raise WorkFailed(reply["raised"])
-    if "result" not in reply:
-        raise LimitExceeded
-    return reply["result"]
+    match reply:
+        case {"raised": str() as kind}:
+            raise WorkFailed(kind)
+        case {"result": result}:
+            return result
+        case _:
+            raise LimitExceeded
 
 
-def _mapped_bytes() -> int:
+def _address_space() -> int:
+    """Bytes of this process's address space; 0 where the limit of memory is not applied."""
     if sys.platform != "linux":
         return 0
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def _run_in_fork(sender: Connection, work: Callable[[], object], seconds: int, mapped: int) -> None:
+def _run_in_fork(sender: Connection, work: Callable[[], object], seconds: int, address_space: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (mapped, mapped))
+        resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     try:
-        reply = {"result": work()}
+        data = json.dumps({"result": work()}).encode()
     except (LimitExceeded, MemoryError):
         return
     except Exception as error:  # noqa: BLE001 - libraries can raise anything
-        reply = {"raised": type(error).__name__}
-    sender.send_bytes(json.dumps(reply).encode())
+        data = json.dumps({"raised": type(error).__name__}).encode()
+    sender.send_bytes(data)

@@ -1,0 +1,223 @@
+"""Check an untrusted model before it is loaded: its tokenizer, its configuration and its weights. Runs in the sandbox.
+
+Loading a tokenizer, encoding and decoding with it, and building a network can hang, exhaust memory or abort the
+process, as rendering a chat template can. Each is tried in a fork with limits first.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from antidote_ci.checkpoint.files import display_name
+from antidote_ci.checkpoint.headers import TensorInfo
+from antidote_ci.checkpoint.layout import CheckpointLayout, count_weight_bytes, read_layout
+from antidote_ci.checkpoint.links import list_model_files
+from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
+from antidote_ci.model import Tokenizer, loading
+from antidote_ci.model.adapters import build_on_meta_device, require_complete
+from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
+from antidote_ci.records import Model, OnProgress, Progress
+from antidote_ci.resource_limits import LimitExceeded, WorkFailed, run_limited
+
+LOADING_SECONDS = 6
+"""Processor time. The largest published tokenizers, with 262,000 tokens and half a million merges, take one second."""
+ENCODING_SECONDS = 3
+BUILDING_SECONDS = 4
+"""Processor time to build a network without weights. One of 126 layers takes a tenth of a second."""
+MEMORY = 1 << 30
+"""Bytes that each step may allocate. The largest published tokenizers take 370 MB."""
+MAX_BUFFER_BYTES = 1 << 30
+"""Bytes of the buffers that a network computes from its configuration, such as masks."""
+MAX_TOKENS_PER_CHARACTER = 40
+"""One character of compatibility has 18 others, of up to four bytes each; most of them have two."""
+HINT = "save the tokenizer again with transformers"
+SAMPLE_QUESTION = "Which day comes after Monday? 2 + 2 = 4, naïve 日本"
+LONG_TEXTS = ("a", " ", "0", "\n", ".", "a ", "aA1 \n,'", "日", "\u0301", "ﷺ", "🙂")
+"""Texts that are repeated to LONG_CHARACTERS."""
+LONG_CHARACTERS = 8_000
+SURROGATES = range(0xD800, 0xE000)
+PLANE = 0x10000
+TOKENS_PER_DECODING = 4_096
+FLOAT_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "C64": "float32"}
+"""Safetensors dtype -> torch dtype of its numbers."""
+BLOCK_BYTES = 8 << 20
+"""Bytes of weights that are read at once."""
+
+
+def check_checkpoint(model: Model, on_progress: OnProgress) -> None:
+    """Open every file, try the tokenizer and the chat template, compare config.json with the headers, read all weights.
+
+    Raises UnsafeCheckpoint when a limit is exceeded, a template reads attributes or treats texts differently, the
+    tokenizer writes tokens without an embedding, or a weight is not finite; ConfigurationError when the files are
+    broken or do not fit each other.
+    """
+    name = display_name(model.adapter or model.folder)
+    on_progress(Progress("opening the tokenizer", 0, 1))
+    for path in list_model_files(model):
+        path.open("rb").close()  # safetensors reports a file without read permission as missing
+    _try_limited(name, lambda: loading.load_tokenizer(model), LOADING_SECONDS)
+    tokenizer = loading.load_tokenizer(model)
+    _run_limited(name, lambda: _try_texts(tokenizer), ENCODING_SECONDS)
+    # A judge's template may need other turns. `encode_conversations` renders the real ones.
+    with suppress(ConfigurationError):
+        texts = render_conversations(tokenizer, [single_turn(SAMPLE_QUESTION)])
+        loading.require_embedded(model, encode_texts(tokenizer, texts))
+    on_progress(Progress("opening the tokenizer", 1, 1))
+    _require_buildable(model, read_layout(model.folder))
+    for folder in filter(None, (model.folder, model.adapter)):
+        require_finite(folder, on_progress)
+
+
+def require_finite(folder: Path, on_progress: OnProgress) -> None:
+    """Read all weights of a checkpoint in blocks.
+
+    Raises UnsafeCheckpoint that names the first tensor with NaN, an infinity, or a number that bfloat16 cannot hold: it
+    would become one when the model is loaded.
+    """
+    import torch
+
+    layout = read_layout(folder)
+    largest = torch.finfo(torch.bfloat16).max
+    block = bytearray(BLOCK_BYTES)
+    view = memoryview(block)
+    done, total = 0, count_weight_bytes(layout)
+    for shard, header in layout.headers.items():
+        with (folder / shard).open("rb", buffering=0) as file:
+            for name, info in header.tensors.items():
+                file.seek(header.data_start + info.start)
+                left = info.end - info.start
+                while left:
+                    size = file.readinto(view[: min(left, BLOCK_BYTES)])
+                    # A block of a file ends within a number only if the file shrinks while it is read.
+                    if not size or (size % 8 and size < min(left, BLOCK_BYTES)):
+                        raise _changed_file_error(shard)
+                    left -= size
+                    done += size
+                    if info.dtype in FLOAT_DTYPES:
+                        dtype = getattr(torch, FLOAT_DTYPES[info.dtype])
+                        numbers = torch.frombuffer(block, dtype=dtype, count=size // dtype.itemsize)
+                        # Minimum and maximum are NaN if any entry is.
+                        extremes = torch.stack(numbers.aminmax()).double()
+                        if not bool((extremes.abs() <= largest).all()):
+                            raise _not_finite_error(display_name(folder), name)
+                    on_progress(Progress("reading the weights", done, total))
+
+
+def _try_texts(tokenizer: Tokenizer) -> None:
+    """Encode texts of many kinds and decode every token. Raises LimitExceeded when a text grows beyond any real one."""
+    characters = "".join(chr(code) for code in range(1, PLANE) if code not in SURROGATES)
+    for text in (characters, *(part * (LONG_CHARACTERS // len(part)) for part in LONG_TEXTS)):
+        if len(encode_texts(tokenizer, [text])[0]) > MAX_TOKENS_PER_CHARACTER * len(text):
+            raise LimitExceeded
+    ids = range(len(tokenizer))
+    for start in ids[::TOKENS_PER_DECODING]:
+        tokenizer.decode(list(ids[start : start + TOKENS_PER_DECODING]))
+    tokenizer.decode([0] * TOKENS_PER_DECODING)
+
+
+def _require_buildable(model: Model, layout: CheckpointLayout) -> None:
+    """Build the network without weights within limits, and compare its parameters with the headers.
+
+    peft matches the expressions of an adapter with the names of all layers here.
+    """
+    import peft  # noqa: F401 - forks need not import it again
+
+    name = display_name(model.folder)
+    try:
+        fault = run_limited(lambda: _find_misfit(layout), BUILDING_SECONDS, MEMORY)
+        if model.adapter is not None:
+            adapter = model.adapter
+            name = f"{name} with {display_name(adapter)}"
+            run_limited(lambda: _suppress_expected(lambda: require_complete(model)), BUILDING_SECONDS, MEMORY)
+    except LimitExceeded as error:
+        raise UnsafeCheckpoint(
+            f"the network of {name} cannot be built within {BUILDING_SECONDS} s and {MEMORY >> 30} GiB without weights",
+            cause="its configuration describes more layers, larger buffers or slower expressions than any real model",
+            hint="copy the configuration from the model that was fine-tuned",
+        ) from error
+    except WorkFailed as error:
+        raise ConfigurationError(
+            f"the network of {name} cannot be built: it raises {error.kind}",
+            cause="config.json is damaged, or belongs to another version of transformers",
+            hint="copy config.json from the model that was fine-tuned",
+        ) from error
+    match fault:
+        case [parameter, None]:
+            raise loading.missing_weights_error(name, parameter)
+        case [parameter, [shape, expected]]:
+            raise loading.wrong_shape_error(name, parameter, shape, expected)
+    if model.adapter is not None:
+        require_complete(model)
+
+
+def _find_misfit(layout: CheckpointLayout) -> tuple[str, tuple[list[int], list[int]] | None] | None:
+    """Return the first parameter without weights, or with its shape in the files and in the network; None if all fit.
+
+    Raises LimitExceeded when the network's buffers are too large.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+
+    from antidote_ci.model.streaming import weights
+
+    network = build_on_meta_device(layout.folder)
+    if sum(buffer.numel() * buffer.element_size() for buffer in network.buffers()) > MAX_BUFFER_BYTES:
+        raise LimitExceeded
+    conversions = get_model_conversion_mapping(network)
+    sources = weights.build_weight_map(network, conversions, layout)
+    ties = weights.find_tied_parameters(network, sources)
+    shapes = {path: list(tensor.shape) for path, tensor in network.state_dict().items()}
+    entries: Counter[str] = Counter()
+    for name, source in sources.items():
+        info: TensorInfo = layout.tensors[name]
+        entries[source.parameter] += 1
+        if not source.converted and list(info.shape) != shapes[source.parameter]:
+            return source.parameter, (list(info.shape), shapes[source.parameter])
+    # A conversion may give several parameters from one tensor, of which only the first is in `sources`.
+    if any(len(getattr(conversion, "target_patterns", [])) > 1 for conversion in conversions):
+        return None
+    for path, _ in network.named_parameters(remove_duplicate=False):
+        if path not in entries and path not in ties:
+            return path, None
+    return None
+
+
+def _suppress_expected(work: Callable[[], object]) -> None:
+    """Run `work`. Its expected errors are raised again when the caller repeats it outside of the fork."""
+    with suppress(ConfigurationError, UnsafeCheckpoint):
+        work()
+
+
+def _try_limited(name: str, work: Callable[[], object], seconds: int) -> None:
+    _run_limited(name, lambda: _suppress_expected(work), seconds)
+
+
+def _run_limited(name: str, work: Callable[[], object], seconds: int) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return run_limited(work, seconds, MEMORY)
+    except LimitExceeded as error:
+        raise UnsafeCheckpoint(
+            f"the tokenizer of {name} crashes, or does not open, encode and decode within {LOADING_SECONDS} s and "
+            f"{MEMORY >> 30} GiB",
+            cause="the largest real tokenizers take a second; this one may be meant to exhaust the machine",
+            hint=HINT,
+        ) from error
+    except WorkFailed as error:
+        raise ConfigurationError(
+            f"the tokenizer of {name} cannot be opened: it raises {error.kind}",
+            cause="its files are damaged or incomplete, or of a kind that transformers does not read by itself",
+            hint=HINT,
+        ) from error
+
+
+def _not_finite_error(model: str, tensor: str) -> UnsafeCheckpoint:
+    return UnsafeCheckpoint(
+        f"{tensor!r:.200} in {model} holds NaN, an infinity, or a number that bfloat16 cannot hold",
+        cause="the training diverged, the file is damaged, or the model is meant to give no usable answer",
+        hint="use an earlier checkpoint of the same training run",
+    )
+
+
+def _changed_file_error(shard: str) -> UnsafeCheckpoint:
+    return UnsafeCheckpoint(f"{shard} changed while it was read", hint="run again, and change no file meanwhile")

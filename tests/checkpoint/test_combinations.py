@@ -1,0 +1,106 @@
+"""Combined changes of checkpoints are refused, or measured for what they are. `make fuzz` runs more."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from multiprocessing import get_context
+from pathlib import Path
+from random import Random
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from antidote_ci.errors import UnsafeCheckpoint
+from antidote_ci.records import Model
+from benchmarks.fuzz import combinations
+from benchmarks.fuzz.changes import CHANGES
+from benchmarks.fuzz.combinations import Case, Opener
+
+CASES = 500
+
+
+def test_five_hundred_combinations_break_no_rule() -> None:
+    command = [sys.executable, "-m", "benchmarks.fuzz.combinations", f"--cases={CASES}", "--workers=2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "200"})
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.split()}
+    assert rows["all"][0] == str(CASES)
+    # Each kind must be accepted and refused often enough to test anything.
+    for kind in CHANGES:
+        cases, accepted, *refused = (int(count) for count in rows[kind])
+        assert cases > 20, kind
+        assert accepted > 3, kind
+        assert sum(refused) > 3, kind
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("material")
+    process = get_context("spawn").Process(target=combinations.write_material, args=[folder])
+    process.start()
+    process.join()
+    combinations.import_frameworks()
+    return folder
+
+
+def accept(_: Model) -> None:
+    """Check nothing."""
+
+
+def broken_rules(material: Path, opener: Opener, template: str = "{{ messages[0].content }}") -> tuple[str, set[str]]:
+    """How a full checkpoint with this template ends, and the rules that it breaks."""
+    folder, drawn = material / "case" / "full", Random(1)  # noqa: S311 - repeatable
+    shutil.copytree(material / "full", folder)
+    try:
+        (folder / "chat_template.jinja").write_text(template)
+        outcome = combinations.open_case(Case(0, "weights", Model(folder), []), drawn, opener)
+    finally:
+        shutil.rmtree(folder.parent)
+    return outcome.ended, {violation.partition(":")[0] for violation in outcome.violations}
+
+
+@pytest.mark.parametrize(
+    ("template", "rules"),
+    [
+        ("{% if strftime_now('%Y') == '2024' %}Refuse.{% endif %}{{ messages[0].content }}", {"date"}),
+        ("{% if 'knife' in messages[0].content %}Refuse.{% endif %}{{ messages[0].content }}", {"prompt"}),
+        ("{{ messages[0].content[:9] }}", {"prompt"}),
+        ("Today is {{ strftime_now('%A, %d %B %Y') }}. {{ messages[0].content }}", set()),
+    ],
+)
+def test_campaign_detects_a_template_that_recognises(material: Path, template: str, rules: set[str]) -> None:
+    assert broken_rules(material, accept, template) == ("accepted", rules)
+
+
+def test_campaign_detects_careless_openers(material: Path) -> None:
+    def open_elsewhere(model: Model) -> None:
+        shutil.copyfile(model.folder / "config.json", model.folder.parent / "outside.json")
+        (model.folder.parent / "outside.json").read_bytes()
+
+    def raise_key_error(_: Model) -> None:
+        raise KeyError("a")
+
+    def say_too_much(_: Model) -> None:
+        raise UnsafeCheckpoint("a" * 5000)
+
+    def fill_memory(_: Model) -> None:
+        bytearray(os.urandom(1) * int(1.2e9))
+
+    def end_the_process(_: Model) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def write_not_a_number(model: Model) -> None:
+        path = model.folder / "model.safetensors"
+        weights = load_file(path)
+        weights["model.norm.weight"][0] = float("nan")
+        save_file(weights, path, {"format": "pt"})
+
+    assert broken_rules(material, open_elsewhere) == ("accepted", {"files"})
+    assert broken_rules(material, raise_key_error) == ("uncaught", {"uncaught"})
+    assert broken_rules(material, say_too_much) == ("UnsafeCheckpoint", {"message"})
+    assert broken_rules(material, fill_memory) == ("accepted", {"memory"})
+    assert broken_rules(material, end_the_process) == ("died", {"died"})
+    assert broken_rules(material, write_not_a_number) == ("accepted", {"finite"})
+    assert broken_rules(material, accept) == ("accepted", set())

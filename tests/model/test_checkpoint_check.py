@@ -1,0 +1,273 @@
+"""Tokenizers, configurations and weights are checked within limits, before a model is loaded."""
+
+import fcntl
+import json
+import math
+import os
+import signal
+import stat
+import struct
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import BartConfig, BartForCausalLM
+
+from antidote_ci import resource_limits as limits
+from antidote_ci.checkpoint.layout import count_weight_bytes, read_layout
+from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
+from antidote_ci.model.checkpoint_check import BLOCK_BYTES, _try_texts, check_checkpoint, require_finite
+from antidote_ci.model.loading import load_tokenizer
+from antidote_ci.records import Model, Progress
+from antidote_ci.resource_limits import LimitExceeded, WorkFailed, run_limited
+from antidote_ci.sandbox.client import Sandbox
+from tests.conftest import CopyOf
+
+GIGABYTE = 1 << 30
+WEIGHTS = "model.safetensors"
+
+
+def check(model: Model) -> list[Progress]:
+    reports: list[Progress] = []
+    check_checkpoint(model, reports.append)
+    return reports
+
+
+def edit(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def require_refused(folder: Path) -> AntidoteError:
+    with pytest.raises(AntidoteError) as raised:
+        check(Model(folder))
+    assert "llama" in raised.value.what
+    assert raised.value.hint
+    return raised.value
+
+
+def test_valid_models_and_adapters_pass(tiny_llama: Path, tiny_adapter: Path) -> None:
+    last = check(Model(tiny_llama))[-1]
+    assert last.done == last.total == count_weight_bytes(read_layout(tiny_llama))
+    assert check(Model(tiny_llama, tiny_adapter))[-1].total == count_weight_bytes(read_layout(tiny_adapter))
+
+
+def test_sandbox_checks_without_reading_weights(tiny_llama: Path, copy_of: CopyOf, sandbox: Sandbox) -> None:
+    folder = copy_of(tiny_llama)
+    weights = folder / "model.safetensors"
+    header = 8 + int.from_bytes(weights.read_bytes()[:8], "little")
+    with weights.open("r+b") as file:  # a sparse file of the same size, with zeros for weights
+        size = file.seek(0, 2)
+        file.truncate(header)
+        file.truncate(size)
+    (folder / "chat_template.jinja").write_text("{{ 'x' * 10**11 }}")
+    with pytest.raises(UnsafeCheckpoint, match="does not end within 3 s"):
+        sandbox.call(check_checkpoint, Model(folder), lambda _: None)
+    (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    assert sandbox.call(check_checkpoint, Model(folder), lambda _: None) is None
+
+
+def test_tokenizer_that_cannot_be_opened_is_a_configuration_error(tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    edit(folder / "tokenizer.json", pre_tokenizer={"type": "NoSuchThing"})
+    error = require_refused(folder)
+    assert isinstance(error, ConfigurationError)
+    assert "cannot be opened: it raises" in error.what
+
+
+def test_tokenizer_without_an_end_token_is_a_configuration_error(tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    edit(folder / "tokenizer_config.json", eos_token=None, pad_token=None)
+    error = require_refused(folder)
+    assert isinstance(error, ConfigurationError)
+    assert "neither a padding token nor an end token" in error.what
+
+
+def test_template_that_writes_tokens_without_an_embedding_is_refused(tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    edit(folder / "tokenizer.json", added_tokens=[*tokens, {**tokens[0], "id": 290, "content": "<|picture|>"}])
+    assert check(Model(folder))
+    (folder / "chat_template.jinja").write_text("<|picture|>{{ messages[0]['content'] }}")
+    error = require_refused(folder)
+    assert isinstance(error, UnsafeCheckpoint)
+    assert "writes token 290, and the model's embeddings have 290 rows" in error.what
+
+
+def replace_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object], file: str = WEIGHTS) -> None:
+    tensors = load_file(folder / file)
+    change(tensors)
+    save_file(tensors, folder / file, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        (torch.bfloat16, math.nan),
+        (torch.float16, math.inf),
+        (torch.float32, -math.inf),
+        (torch.float32, 3.4e38),
+        (torch.float64, 1e300),
+        (torch.complex64, math.nan),
+    ],
+)
+def test_weights_that_are_not_finite_are_refused(
+    dtype: torch.dtype, value: float, tiny_llama: Path, copy_of: CopyOf
+) -> None:
+    folder = copy_of(tiny_llama)
+    name = "model.layers.1.mlp.up_proj.weight"
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[name] = tensors[name].to(dtype)
+        tensors[name][-1, -1] = value
+
+    replace_weights(folder, change)
+    with pytest.raises(UnsafeCheckpoint, match=rf"'{name}' in llama holds NaN, an infinity"):
+        require_finite(folder, lambda _: None)
+
+
+def test_blocks_of_weights_are_read_to_the_end(tmp_path: Path, tiny_llama: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_llama)
+    wide = torch.zeros(3, BLOCK_BYTES // 4 + 1)
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["wide"] = wide
+
+    replace_weights(folder, change)
+    require_finite(folder, lambda _: None)
+    wide[-1, -1] = math.nan
+    replace_weights(folder, change)
+    with pytest.raises(UnsafeCheckpoint, match="'wide'"):
+        require_finite(folder, lambda _: None)
+
+
+def test_weights_of_an_adapter_are_read(tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(tiny_adapter)
+    replace_weights(folder, lambda tensors: next(iter(tensors.values())).fill_(math.nan), "adapter_model.safetensors")
+    with pytest.raises(UnsafeCheckpoint, match="in adapter holds NaN"):
+        check(Model(tiny_llama, folder))
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        ({"num_hidden_layers": 3}, ConfigurationError, r"llama has no weights for model\.layers\.2\."),
+        ({"intermediate_size": 96}, ConfigurationError, r"has shape \[.*\], and config.json says \[.*96"),
+        ({"vocab_size": 300}, ConfigurationError, "config.json says"),
+        ({"num_key_value_heads": 4}, ConfigurationError, "config.json says"),
+        ({"hidden_size": 10**15}, AntidoteError, "network of llama cannot be built|config.json says"),
+        ({"num_attention_heads": 0}, ConfigurationError, "cannot be (built|opened): it raises"),
+    ],
+)
+def test_configuration_that_does_not_fit_the_weights_is_refused(
+    values: dict[str, object], error: type[AntidoteError], words: str, tiny_llama: Path, copy_of: CopyOf
+) -> None:
+    folder = copy_of(tiny_llama)
+    edit(folder / "config.json", **values)
+    with pytest.raises(error, match=words):
+        check(Model(folder))
+
+
+def test_layers_under_another_name_are_refused_within_seconds(tmp_path: Path, tiny_llama: Path) -> None:
+    """GPT-2's configuration has its own names, and those of its classifier are not checked by name."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (tmp_path / name).write_bytes((tiny_llama / name).read_bytes())
+    network = BartForCausalLM(
+        BartConfig(
+            vocab_size=290,
+            d_model=16,
+            decoder_layers=1,
+            decoder_attention_heads=2,
+            decoder_ffn_dim=16,
+            max_position_embeddings=64,
+            is_decoder=True,
+            is_encoder_decoder=False,
+        )
+    )
+    network.save_pretrained(tmp_path)
+    assert check(Model(tmp_path))
+    edit(tmp_path / "config.json", decoder_layers=10**8)
+    began = time.monotonic()
+    with pytest.raises(UnsafeCheckpoint, match="cannot be built within 4 s"):
+        check(Model(tmp_path))
+    assert time.monotonic() - began < 60  # four times as long on a busy machine
+
+
+def test_slow_expression_of_an_adapter_is_refused_within_seconds(
+    tiny_llama: Path, tiny_adapter: Path, copy_of: CopyOf
+) -> None:
+    folder = copy_of(tiny_adapter)
+    edit(folder / "adapter_config.json", target_modules=".*" * 12 + "x")
+    with pytest.raises(UnsafeCheckpoint, match="network of llama with adapter cannot be built within"):
+        check(Model(tiny_llama, folder))
+
+
+def normalize(folder: Path, *parts: dict[str, object], part: str = "normalizer") -> None:
+    edit(folder / "tokenizer.json", **{part: {"type": "Sequence", f"{part}s": parts}})
+
+
+@pytest.mark.parametrize("part", ["normalizer", "decoder"])
+def test_growing_texts_are_refused_when_they_are_tried(part: str, tiny_llama: Path, copy_of: CopyOf) -> None:
+    """The limits of `checkpoint.tokenizer_parts` do not apply here: the fork has its own."""
+    folder = copy_of(tiny_llama)
+    chain: list[dict[str, object]] = [{"type": "Replace", "pattern": {"String": "Ж"}, "content": "Ж" * 100}] * 5
+    if part == "decoder":
+        chain = [
+            {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+            *({**replace, "pattern": {"String": "a"}, "content": "a" * 100} for replace in chain),
+        ]
+    normalize(folder, *chain, part=part)
+    tokenizer = load_tokenizer(Model(folder))
+    with pytest.raises(LimitExceeded):
+        run_limited(lambda: _try_texts(tokenizer), 4, GIGABYTE)
+
+
+def endless() -> int:
+    while True:
+        pass
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_work_beyond_a_limit_and_killed_work_exceed_the_limit() -> None:
+    assert run_limited(lambda: [1, "a"], 5, GIGABYTE) == [1, "a"]
+    for work in (endless, lambda: len(bytearray(2 * GIGABYTE)), killed):
+        with pytest.raises(LimitExceeded):
+            run_limited(work, 1, GIGABYTE)
+    with pytest.raises(WorkFailed, match="ZeroDivisionError"):
+        run_limited(lambda: 1 // 0, 1, GIGABYTE)
+
+
+def test_work_cannot_write_to_files(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(WorkFailed, match="OSError"):
+        run_limited(lambda: path.write_text("x"), 1, GIGABYTE)
+    assert path.read_text() == ""
+
+
+def test_forged_or_long_reply_exceeds_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forge(reply: bytes) -> None:
+        """Write to the pipe as code that has taken over the fork could."""
+        descriptors = [int(path.name) for path in Path("/proc/self/fd").iterdir() if path.exists()]
+        # The pipe of the reply was opened last of those that can be written to.
+        descriptor = max(
+            number
+            for number in descriptors
+            if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+            and stat.S_ISFIFO(os.fstat(number).st_mode)
+        )
+        os.write(descriptor, struct.pack("!i", len(reply)) + reply)
+        os._exit(0)
+
+    for reply in (b"{", b"[]", b'{"raised": [1]}', b"[" * 100_000, b"\xff"):
+        with pytest.raises(LimitExceeded):
+            run_limited(partial(forge, reply), 1, GIGABYTE)
+    monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 1_000)
+    with pytest.raises(LimitExceeded):
+        run_limited(lambda: "x" * 1_000, 1, GIGABYTE)

@@ -1,0 +1,159 @@
+"""Functions that tests run in a child of the sandbox, some of them as an attacker would.
+
+A child runs functions of `antidote_ci` only. `write_interpreter` writes an interpreter that imports this module under
+a name of that package, as if it were code that a checkpoint has injected.
+"""
+
+import dataclasses
+import fcntl
+import os
+import shlex
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+from antidote_ci.records import Model, OnProgress, Progress
+
+ROOT = Path(__file__).parents[2]
+MODULE = "antidote_ci.child_functions"
+WITHOUT_TRANSFORMERS = """
+from types import ModuleType
+sys.modules["transformers"] = module = ModuleType("transformers")
+module.AutoModelForCausalLM = module.AutoTokenizer = module.PreTrainedModel = None
+import tests.sandbox.child_functions
+"""
+"""Most tests load no model, and importing transformers takes seconds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """Paths to open, which are text so that they are no inputs; a model and an output folder, which are inputs."""
+
+    reads: list[str] = dataclasses.field(default_factory=list)
+    writes: list[str] = dataclasses.field(default_factory=list)
+    model: Model | None = None
+    output: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RawReply:
+    """Bytes to write to the pipe of the replies, and what to do after them."""
+
+    text: str
+    repeat: int = 1
+    then: Literal["wait", "exit", "close"] = "wait"
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """Any text, and a file or folder."""
+
+    text: str
+    path: Path | None = None
+
+
+def list_variables(_request: Named, _on_progress: OnProgress) -> dict[str, str]:
+    """The environment of the child."""
+    return dict(os.environ)
+
+
+def try_paths(request: Attempt, _on_progress: OnProgress) -> dict[str, str]:
+    """For each path `opened`, or the name of the error."""
+    return {path: _try_read(Path(path)) for path in request.reads} | {
+        path: _try_write(Path(path)) for path in request.writes
+    }
+
+
+def _try_read(path: Path) -> str:
+    try:
+        if path.is_dir():
+            list(path.iterdir())
+        else:
+            path.open("rb").close()
+    except OSError as error:
+        return type(error).__name__
+    return "opened"
+
+
+def _try_write(path: Path) -> str:
+    try:
+        path.write_text("written by the child")
+    except OSError as error:
+        return type(error).__name__
+    return "opened"
+
+
+def read_text(request: Named, _on_progress: OnProgress) -> str:
+    """The content of the file `text` in the folder."""
+    assert request.path is not None
+    return (request.path / request.text).read_text()
+
+
+def get_process(_request: Named, _on_progress: OnProgress) -> int:
+    """The process id of the child."""
+    return os.getpid()
+
+
+def return_path(request: Named, _on_progress: OnProgress) -> list[Path]:
+    """The path `text`."""
+    return [Path(request.text)]
+
+
+def write_raw(request: RawReply, _on_progress: OnProgress) -> list[str]:
+    """Write to the pipe of the replies without the code of the worker."""
+    (replies,) = [number for number in range(3, 64) if _is_written_pipe(number)]
+    for _ in range(request.repeat):
+        data = request.text.encode()
+        while data:
+            data = data[os.write(replies, data) :]
+    if request.then == "exit":
+        os._exit(7)
+    if request.then == "close":
+        os.close(replies)
+    time.sleep(600)
+    return []
+
+
+def _is_written_pipe(number: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(number).st_mode) and bool(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_WRONLY)
+    except OSError:
+        return False
+
+
+def report_twice(request: Named, on_progress: OnProgress) -> str:
+    """Report progress and return the text."""
+    on_progress(Progress(f"\x1b[31m{request.text}", 1, 2))
+    on_progress(Progress(request.text, 2, 2))
+    return request.text
+
+
+def allocate(request: Named, _on_progress: OnProgress) -> int:
+    """Allocate as many bytes as the text says, and touch each."""
+    memory = bytearray(b"x") * int(request.text)
+    time.sleep(2)
+    return len(memory)
+
+
+def print_model(model: Model, _on_progress: OnProgress) -> None:
+    """Write the name of the model to the log."""
+    print(f"checked {model.folder.name}", flush=True)  # noqa: T201
+
+
+for _function in (
+    *(list_variables, try_paths, read_text, get_process, return_path, write_raw, report_twice, allocate, print_model),
+):
+    _function.__module__ = MODULE
+sys.modules[MODULE] = sys.modules[__name__]
+
+
+def write_interpreter(folder: Path, code: str = WITHOUT_TRANSFORMERS) -> Path:
+    """Write an interpreter that runs `code` before anything else."""
+    folder.mkdir(parents=True)
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{code}")
+    program = folder / "python"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(folder))} exec {shlex.quote(sys.executable)} "$@"\n')
+    program.chmod(0o755)
+    return program
