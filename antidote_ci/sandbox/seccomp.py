@@ -97,14 +97,14 @@ def filter_system_calls(*, network: bool) -> bool:
     if not network:
         refused += [*SOCKETS[machine], *SHARED_MEMORY[machine], *LINKS[machine], *GROUPS[machine]]
     instructions = b"".join(
-        struct.pack("HBBI", *instruction) for instruction in _build_program(machine, refused, network)
+        struct.pack("HBBI", *instruction) for instruction in _build_program(machine, refused, network=network)
     )
     buffer = ctypes.create_string_buffer(instructions, len(instructions))
     program = _Program(len(instructions) // 8, ctypes.cast(buffer, ctypes.c_void_p))
     return int(ctypes.CDLL(None).prctl(PR_SET_SECCOMP, MODE_FILTER, ctypes.byref(program), 0, 0)) == 0
 
 
-def _build_program(machine: str, refused: Iterable[int], network: bool) -> list[_Instruction]:
+def _build_program(machine: str, refused: Iterable[int], *, network: bool = False) -> list[_Instruction]:
     program = [
         (LOAD, 0, 0, ARCHITECTURE),
         (JUMP_IF_EQUAL, 1, 0, ARCHITECTURES[machine]),

@@ -646,7 +646,7 @@ def fork_many() -> None:
 
 def fill_home() -> None:
     os.chdir(Path.home())
-    for _ in range(3_000):
+    for _ in range(1_500):
         os.mkdir("deeper")  # noqa: PTH102
         os.chdir("deeper")
     os.mkdir("closed", 0)  # noqa: PTH102
