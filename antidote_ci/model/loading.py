@@ -91,9 +91,11 @@ def load_model(model: Model, *, merge: bool) -> Network:
             network = PeftModel.from_pretrained(network, model.adapter, local_files_only=True)
             if merging:
                 network = merge_adapter(network)
-            for parameter in network.parameters():
+            for name, parameter in network.named_parameters():
                 # Not `network.to(dtype)`: it would round the buffers with the rotary frequencies as well.
                 parameter.data = parameter.data.to(dtype)
+                if merging and not bool(torch.isfinite(parameter.data).all()):
+                    raise _overflow_error(model, name)
         return make_head_contiguous(network.to(device).eval())
 
 
@@ -176,6 +178,14 @@ def require_embedded(model: Model, rows: Iterable[Sequence[int]]) -> None:
             cause="the tokenizer and the weights belong to different models",
             hint="save the model and its tokenizer together",
         )
+
+
+def _overflow_error(model: Model, parameter: str) -> UnsafeCheckpoint:
+    return UnsafeCheckpoint(
+        f"{parameter!r:.200} of {display_name(model.adapter or model.folder)} overflows when the adapter is merged",
+        cause="its factors or lora_alpha are too large, so the model can give no usable answer",
+        hint="train the adapter again, or use an earlier checkpoint",
+    )
 
 
 def missing_weights_error(model: str, parameter: str) -> ConfigurationError:
