@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import platform
+import stat
 import struct
 import sys
 from collections.abc import Iterable
@@ -39,15 +40,14 @@ sched_setattr, migrate_pages, move_pages."""
 GROUPS = {"x86_64": (109, 112), "aarch64": (154, 157)}
 """setpgid, setsid. A process that cannot leave its group ends with the group."""
 METADATA = {
-    "x86_64": (
-        *(90, 91, 268, 452, 92, 93, 94, 260, 188, 189, 190, 197, 198, 199, 132, 235, 261, 280),
-        *(253, 294, 254),
-    ),
-    "aarch64": (*(52, 53, 452, 55, 54, 5, 6, 7, 14, 15, 16, 88), *(26, 27)),
+    "x86_64": (90, 91, 268, 452, 92, 93, 94, 260, 188, 189, 190, 197, 198, 199, 132, 235, 261, 280),
+    "aarch64": (52, 53, 452, 55, 54, 5, 6, 7, 14, 15, 16, 88),
 }
 """chmod, fchmod, fchmodat, fchmodat2, chown, fchown, lchown, fchownat, setxattr, lsetxattr, fsetxattr, removexattr,
-lremovexattr, fremovexattr, utime, utimes, futimesat, utimensat; inotify_init, inotify_init1, inotify_add_watch. They
-work on files that Landlock does not let the process open."""
+lremovexattr, fremovexattr, utime, utimes, futimesat, utimensat. They change files that Landlock does not let the
+process open."""
+WATCHES = {"x86_64": (253, 294, 254, 85), "aarch64": (26, 27)}
+"""inotify_init, inotify_init1, inotify_add_watch, which work on such files too; creat, which open can replace."""
 SHARED_MEMORY = {
     "x86_64": (29, 30, 31, 64, 65, 220, 66, 68, 69, 70, 71, 240, 241),
     "aarch64": (194, 196, 195, 190, 193, 192, 191, 186, 189, 188, 187, 180, 181),
@@ -93,16 +93,18 @@ def filter_system_calls(*, network: bool) -> bool:
     machine = platform.machine()
     if sys.platform != "linux" or machine not in ARCHITECTURES:
         return False
-    refused = [*OTHER_PROCESSES[machine], *KERNEL[machine]]
+    refused = [*OTHER_PROCESSES[machine], *KERNEL[machine], *WATCHES[machine]]
     if not network:
-        refused += [*SOCKETS[machine], *SHARED_MEMORY[machine], *LINKS[machine], *GROUPS[machine], *METADATA[machine]]
-    instructions = b"".join(struct.pack("HBBI", *instruction) for instruction in _build_program(machine, refused))
+        refused += [*SOCKETS[machine], *SHARED_MEMORY[machine], *LINKS[machine], *GROUPS[machine]]
+    instructions = b"".join(
+        struct.pack("HBBI", *instruction) for instruction in _build_program(machine, refused, network=network)
+    )
     buffer = ctypes.create_string_buffer(instructions, len(instructions))
     program = _Program(len(instructions) // 8, ctypes.cast(buffer, ctypes.c_void_p))
     return int(ctypes.CDLL(None).prctl(PR_SET_SECCOMP, MODE_FILTER, ctypes.byref(program), 0, 0)) == 0
 
 
-def _build_program(machine: str, refused: Iterable[int]) -> list[_Instruction]:
+def _build_program(machine: str, refused: Iterable[int], *, network: bool = False) -> list[_Instruction]:
     program = [
         (LOAD, 0, 0, ARCHITECTURE),
         (JUMP_IF_EQUAL, 1, 0, ARCHITECTURES[machine]),
@@ -117,10 +119,16 @@ def _build_program(machine: str, refused: Iterable[int]) -> list[_Instruction]:
     ]
     for number in refused:
         program += [(JUMP_IF_EQUAL, 0, 1, number), (RETURN, 0, 0, FAIL | errno.EPERM)]
-    # The first versions of Landlock let a process empty a file that it may only read.
+    # A server's libraries set modes and times of their own files and stop at an error, so nothing happens without one.
+    for number in METADATA[machine]:
+        program += [(JUMP_IF_EQUAL, 0, 1, number), (RETURN, 0, 0, FAIL | (0 if network else errno.EPERM))]
+    # The first versions of Landlock let a process empty a file that it may only read. A new file with a set-user-ID bit
+    # would give its readers the rights of this user.
     for number, argument in OPEN_FLAGS[machine]:
         program += [
-            (JUMP_IF_EQUAL, 0, 5, number),
+            (JUMP_IF_EQUAL, 0, 7, number),
+            (LOAD, 0, 0, FIRST_ARGUMENT + 8 * (argument + 1)),
+            (JUMP_IF_ANY_BIT, 3, 0, stat.S_ISUID | stat.S_ISGID),
             (LOAD, 0, 0, FIRST_ARGUMENT + 8 * argument),
             (AND, 0, 0, os.O_TRUNC | os.O_ACCMODE),
             (JUMP_IF_EQUAL, 0, 1, os.O_TRUNC),

@@ -414,6 +414,13 @@ def make_setuid_program() -> None:
         raise NothingGained
 
 
+def create_setuid_program() -> None:
+    path = Path.home() / "created"
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o4755))
+    if not path.stat().st_mode & stat.S_ISUID:
+        raise NothingGained
+
+
 def make_node(kind: int) -> None:
     os.mknod(str(Path.home() / f"node-{kind}"), kind | 0o600)
 
@@ -538,7 +545,7 @@ def list_attempts(targets: dict[str, Any]) -> dict[str, Attempt]:
         add(f"{name}: truncate", os.truncate, path, 0)
         for attempt in (empty, remove):
             add(f"{name}: {attempt.__name__}", attempt, path)
-    for attempt in (make_setuid_program, write_huge_file):
+    for attempt in (make_setuid_program, create_setuid_program, write_huge_file):
         add(attempt.__name__, attempt)
     for kind in ("S_IFIFO", "S_IFSOCK", "S_IFCHR"):
         add(f"make a node: {kind}", make_node, getattr(stat, kind))
@@ -639,7 +646,7 @@ def fork_many() -> None:
 
 def fill_home() -> None:
     os.chdir(Path.home())
-    for _ in range(3_000):
+    for _ in range(1_500):
         os.mkdir("deeper")  # noqa: PTH102
         os.chdir("deeper")
     os.mkdir("closed", 0)  # noqa: PTH102

@@ -44,6 +44,7 @@ FILES = {
 }
 SECONDS = f"300.{os.getpid()}"
 """The argument of the process that would survive."""
+WRITTEN = Path("/dev/shm/written-by-the-attack")  # noqa: S108
 UNCOMPARED = ("attacked", "temporary")
 """Folders in which the sandbox itself writes."""
 SACRIFICES = {"file to truncate": "home/truncated", "file of a stranger": "out/other.json"}
@@ -248,7 +249,8 @@ def attack_in_server(folder: Path) -> dict[str, Any]:
                 env=server_environment(os.environ, home),
                 start_new_session=True,
             )
-            process.communicate(timeout=60)
+            process.wait(60)  # its input stays open meanwhile: the end of it ends the server
+            process.communicate()
         (folder / "working" / "server.log").rename(home / "server.log")
         time.sleep(0.2)
         after = list_states(folder)
@@ -258,6 +260,7 @@ def attack_in_server(folder: Path) -> dict[str, Any]:
         for survivor in survivors:
             os.kill(survivor, signal.SIGKILL)
         changes += ["a process survives"] * bool(survivors)
+        WRITTEN.unlink(missing_ok=True)  # a server may write there
         outcomes = home / "outcomes.json"
         return {
             "outcomes": json.loads(outcomes.read_text()) if outcomes.exists() else {},
@@ -269,14 +272,13 @@ def attack_in_server(folder: Path) -> dict[str, Any]:
 
 def attack_without_sandbox(folder: Path) -> dict[str, str]:
     """The outcomes of the same attempts in an ordinary process."""
-    written = Path("/dev/shm/written-by-the-attack")  # noqa: S108
-    written.unlink(missing_ok=True)
+    WRITTEN.unlink(missing_ok=True)
     command = [sys.executable, attacker.__file__, str(folder / "targets.json"), str(folder / "control.json")]
     with (folder / "control.log").open("wb") as output:
         subprocess.run(
             command, env={"HOME": str(folder / "home")}, check=True, stdout=output, stderr=output, timeout=60
         )
-    written.unlink(missing_ok=True)
+    WRITTEN.unlink(missing_ok=True)
     outcomes: dict[str, str] = json.loads((folder / "control.json").read_text())
     return outcomes
 

@@ -1,9 +1,10 @@
-"""Runs a command in its own session and ends the whole session when standard input closes.
+"""Runs a command in its own session and ends all its processes when standard input closes.
 
 Standard input closes when the parent stops the server, and also when the parent is killed.
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 from antidote_ci.checkpoint.links import LinkedCheckpoint
 from antidote_ci.sandbox.confinement import Confinement, confine
 
+PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 10
 """Seconds between SIGTERM and SIGKILL."""
 
@@ -34,10 +36,13 @@ def main(readable: list[str], home: str, command: list[str]) -> int:
     programs += [Path(argument) for argument in command if os.path.exists(argument)]  # noqa: PTH110 - any text
     shared_memory = Path("/dev/shm")  # noqa: S108 - the processes of one server exchange tensors there
     confine(Confinement([*map(Path, readable), *programs], [Path(home), shared_memory], network=True))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as process:
         threading.Thread(target=_end_group_after_input, args=(process.pid,), daemon=True).start()
         status = process.wait()
         _signal_group(process.pid, signal.SIGKILL)  # remaining processes of the session
+        _end_descendants()
     return status if status >= 0 else 128 - status
 
 
@@ -66,6 +71,17 @@ def _end_group_after_input(group: int) -> None:
     _signal_group(group, signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
     _signal_group(group, signal.SIGKILL)
+
+
+def _end_descendants() -> None:
+    """Kill the processes that have left the session. As a subreaper, this process is the parent of all orphans."""
+    until = time.monotonic() + GRACE_SECONDS / 2
+    with contextlib.suppress(OSError):  # without /proc, and after the last one
+        while time.monotonic() < until:
+            for task in Path("/proc/self/task").iterdir():
+                for child in (task / "children").read_text().split():
+                    os.kill(int(child), signal.SIGKILL)
+            os.waitpid(-1, 0)
 
 
 def _signal_group(group: int, number: int) -> None:
