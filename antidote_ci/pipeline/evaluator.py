@@ -26,7 +26,8 @@ from antidote_ci.pipeline import resolve
 from antidote_ci.policy import EvaluationSection, Policy, RunConfig
 from antidote_ci.records import Calibration, Model, OnProgress, PromptRow, to_json
 from antidote_ci.report.console import Console
-from antidote_ci.sandbox.client import Runner, Sandbox, invalid_reply_error
+from antidote_ci.sandbox.client import Runner, Sandbox
+from antidote_ci.sandbox.replies import invalid_reply_error
 
 CHOICES_AT_ONCE = 16
 SERVER_KEY_VARIABLE = "ANTIDOTE_SERVER_KEY"

@@ -9,118 +9,20 @@ pipe. The messages are JSON because parsing a malicious reply may fail but, unli
 process exits when its parent closes the connection, so none outlives its parent.
 """
 
-import functools
-import json
-import os
-import select
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from antidote_ci import errors
-from antidote_ci.checkpoint.links import FileState, link_checkpoint, list_states
+from antidote_ci.checkpoint.links import list_states
 from antidote_ci.paths import create_file
-from antidote_ci.records import Model, OnProgress, Progress
+from antidote_ci.records import Model, OnProgress
+from antidote_ci.sandbox.child import Child, ChildEnded, ForkServer, Inputs, iterate_values
+from antidote_ci.sandbox.replies import CALL_LIMITS, OPENING_LIMITS, CallLimits
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
-
-INHERITED_VARIABLES = (
-    "PATH",
-    "LANG",
-    "LC_ALL",
-    "LD_LIBRARY_PATH",
-    "TMPDIR",
-    "CUDA_VISIBLE_DEVICES",
-    "OMP_NUM_THREADS",
-    "OMP_WAIT_POLICY",
-    "MKL_NUM_THREADS",
-)
-SECONDS_TO_END = 5
-MAX_REPLY_BYTES = 64 << 20
-MAX_TEXT = 2_000
-"""Characters of a progress update or an error message."""
-MAX_COUNT = 1 << 53
-"""The largest number in a progress update."""
-POLL_SECONDS = 0.2
-PROGRESS_SECONDS = 0.05
-"""Shorter pauses between progress updates are not passed on, so that a flood of them does not hold the parent."""
-MAX_PROCESSES, MAX_THREADS = 256, 5_000
-"""Of a child and its forks. One library may start a thread for each processor core."""
-MAX_FILE_BYTES, MAX_OUTPUT_FILE_BYTES = 1 << 30, 1 << 40
-"""The largest file that a child may write, and one with output folders: more than the largest checkpoint has."""
-MIN_FREE_BYTES = 256 << 20
-"""A child ends when it fills the disk of its home folder beyond this."""
-
-
-@dataclass(frozen=True)
-class CallLimits:
-    """Limits of one call, which the parent enforces."""
-
-    silence: float = 3600
-    """Seconds without a progress update. One batch of a large model on a CPU takes minutes."""
-    memory: int | None = None
-    """Bytes that the call may allocate, not counting mapped files."""
-
-
-START_LIMITS = CallLimits(silence=60)
-OPENING_LIMITS = CallLimits(silence=120, memory=1 << 30)
-"""Limits for the check of a checkpoint, which reads its weights in blocks."""
-
-
-@dataclass(frozen=True)
-class ReplyError:
-    """An exception that the function raised: the name of its class, and its texts."""
-
-    kind: str
-    what: str
-    cause: str | None = None
-    hint: str | None = None
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One message of a child. Exactly one field is set, or none for the result None."""
-
-    protections: list[str] | None = None
-    """The first message: the protections that are on."""
-    progress: Progress | None = None
-    error: ReplyError | None = None
-    result: Any = None
-
-
-def sandbox_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Return the environment of the child: inherited variables without secrets, and settings for libraries."""
-    inherited = {name: environ[name] for name in INHERITED_VARIABLES if name in environ}
-    return inherited | {
-        "HOME": str(home),
-        "HF_HOME": str(home / "huggingface"),
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
-        "USE_HUB_KERNELS": "0",
-        # Read each weight when it is needed: with asynchronous loading the weights of experts are in memory twice.
-        "HF_DEACTIVATE_ASYNC_LOAD": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """What one child opens: the states of the files of each input path, and the folders that it writes."""
-
-    states: tuple[tuple[Path, tuple[FileState, ...]], ...]
-    outputs: tuple[Path, ...]
 
 
 class Runner(Protocol):
@@ -147,8 +49,8 @@ class Sandbox:
         """
         self._log_path = log
         self._check = check
-        self._checked: set[_Inputs] = set()
-        self._child: _Child | None = None
+        self._checked: set[Inputs] = set()
+        self._child: Child | None = None
         self.protections: list[str] = []
         """The protections of the children; empty before the first call."""
 
@@ -157,7 +59,7 @@ class Sandbox:
             log = resources.enter_context(create_file(self._log_path, 0o600))
             folder = tempfile.TemporaryDirectory(prefix=".work-sandbox-", dir=self._log_path.parent.absolute())
             self._links = Path(resources.enter_context(folder))
-            self._server = _ForkServer(log, self._log_path)
+            self._server = ForkServer(log, self._log_path)
             resources.callback(self._server.close)
             resources.callback(self._end_child)
             self._resources = resources.pop_all()
@@ -173,7 +75,7 @@ class Sandbox:
         on_progress: OnProgress,
         *,
         outputs: Sequence[Path] = (),
-        limits: CallLimits = CallLimits(),
+        limits: CallLimits = CALL_LIMITS,
     ) -> Result:
         """Run `function(request, on_progress)` in a child and return its result.
 
@@ -182,17 +84,17 @@ class Sandbox:
         when the child dies or exceeds `limits`, and for an invalid reply.
         """
         if self._check is not None and function is not self._check:
-            for model in _iterate_values(request, Model):
+            for model in iterate_values(request, Model):
                 self._check_once(model, on_progress)
         inputs = _list_inputs(request, outputs)
         try:
             child = self._child
             if child is None or child.inputs != inputs or not child.is_idle:
                 self._end_child()
-                child = self._child = _Child(self._server, inputs, self._links, self._log_path)
+                child = self._child = Child(self._server, inputs, self._links, self._log_path)
                 self.protections = child.protections
             result = child.call(function, request, on_progress, limits)
-        except _ChildEnded as error:
+        except ChildEnded as error:
             self._end_child()
             raise error.explanation from None
         if outputs:
@@ -213,398 +115,9 @@ class Sandbox:
             child.end()
 
 
-class _ChildEnded(Exception):
-    """The child is dead or must not be used any more."""
-
-    def __init__(self, explanation: errors.AntidoteError) -> None:
-        super().__init__(explanation.what)
-        self.explanation = explanation
-
-
-class _ForkServer:
-    """The process that forks the children."""
-
-    def __init__(self, log: IO[bytes], log_path: Path) -> None:
-        self._log, self._log_path = log, log_path
-        self._home = tempfile.TemporaryDirectory(prefix="antidote-server-")
-        # A stream, because macOS has no SOCK_SEQPACKET. Each message waits for the answer to the one before.
-        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with control:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "antidote_ci.sandbox.worker", str(control.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(control.fileno(),),
-                env=sandbox_environment(os.environ, Path(self._home.name)),
-                # Ctrl-C in a terminal signals the parent alone, which then ends the child in order.
-                start_new_session=True,
-            )
-
-    def fork(self, requests: int, replies: int) -> int:
-        """Start a child that reads `requests` and writes `replies`. Returns its process id."""
-        return self._ask(b"fork", [requests, replies, self._log.fileno()])
-
-    def wait(self, process: int) -> int:
-        """End a child and its forks, once. Returns its exit code, negative for a signal."""
-        return self._ask(str(process).encode(), [])
-
-    def close(self) -> None:
-        self._control.close()
-        try:
-            self._process.wait(SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._home.cleanup()
-
-    def _ask(self, message: bytes, descriptors: Sequence[int]) -> int:
-        try:
-            if descriptors:
-                socket.send_fds(self._control, [message], descriptors)
-            else:
-                self._control.sendall(message)
-            answer = self._control.recv(64)
-        except ConnectionError:
-            answer = b""
-        if not answer:
-            code = self._process.wait()
-            raise _ChildEnded(
-                errors.InfrastructureError(
-                    f"the process that starts the sandbox died ({_describe_end(code)})",
-                    cause="its log has the details",
-                    hint=f"read {self._log_path}; reinstall antidote-ci if a package is missing",
-                )
-            )
-        return int(answer)
-
-
-class _Child:
-    """One child process with its inputs."""
-
-    def __init__(self, server: _ForkServer, inputs: _Inputs, links: Path, log: Path) -> None:
-        self.inputs = inputs
-        self._server, self._log = server, log
-        self._buffer = bytearray()
-        self._ended = False
-        self.is_idle = True
-        """False during a call, and after one that was interrupted: its reply must not answer the next call."""
-        with ExitStack() as resources:
-            self._folder = Path(tempfile.mkdtemp(prefix="antidote-child-"))
-            resources.callback(_remove_tree, self._folder)
-            home = self._folder / "home"
-            home.mkdir(mode=0o700)
-            self._min_free_bytes = min(MIN_FREE_BYTES, shutil.disk_usage(home).free // 2)
-            self._links = Path(resources.enter_context(tempfile.TemporaryDirectory(dir=links)))
-            readable = self._link_inputs()
-            for output in inputs.outputs:
-                output.mkdir(parents=True, exist_ok=True)
-            requests, self._requests = os.pipe()
-            resources.callback(os.close, self._requests)
-            self._replies, replies = os.pipe()
-            resources.callback(os.close, self._replies)
-            os.set_blocking(self._requests, False)  # a child that does not read must not hold the parent
-            try:
-                self.process = server.fork(requests, replies)
-            finally:
-                os.close(requests)
-                os.close(replies)
-            resources.callback(self._kill)
-            confinement = {
-                "home": str(home),
-                "readable": list(map(str, readable)),
-                "writable": list(map(str, [home, *(path.absolute() for path in inputs.outputs)])),
-                "largest_file": MAX_OUTPUT_FILE_BYTES if inputs.outputs else MAX_FILE_BYTES,
-            }
-            self._send(confinement, START_LIMITS)
-            # The child has not opened an untrusted file yet, so it can be believed.
-            self.protections = self._receive(START_LIMITS, 0).protections or []
-            self._resources = resources.pop_all()
-
-    def _link_inputs(self) -> list[Path]:
-        """Link the inputs into the child's own folder. Returns the files and folders that it may read."""
-        self._replaced: dict[Path, Path] = {}
-        readable = [self._links]
-        for number, (path, states) in enumerate(self.inputs.states):
-            if path.is_dir():
-                linked = link_checkpoint(path, [state.name for state in states], self._links / str(number))
-                self._replaced[path] = linked.folder
-                readable += linked.targets
-            else:
-                readable.append(path)
-        return readable
-
-    def call(
-        self, function: Callable[..., Result], request: object, on_progress: OnProgress, limits: CallLimits
-    ) -> Result:
-        from pydantic import TypeAdapter, ValidationError
-
-        payload = TypeAdapter(type(request)).dump_python(request, mode="python")
-        name = f"{function.__module__}:{function.__qualname__}"
-        before = max(_measure_group(self.process).memory, default=0)
-        self.is_idle = False
-        self._require_no_reply()
-        self._send({"function": name, "request": _replace_paths(payload, self._replaced)}, limits)
-        update, shown = None, -PROGRESS_SECONDS
-        while True:
-            reply = self._receive(limits, before)
-            if reply.progress is not None:
-                update = _clean_progress(reply.progress)
-            if update is not None and (reply.progress is None or time.monotonic() - shown >= PROGRESS_SECONDS):
-                on_progress(update)
-                update, shown = None, time.monotonic()
-            if reply.error is not None:
-                self.is_idle = True
-                raise _rebuild_error(reply.error, self._log)
-            if reply.progress is None:
-                try:
-                    result: Result = TypeAdapter(function.__annotations__["return"]).validate_python(reply.result)
-                except ValidationError:
-                    raise _ChildEnded(invalid_reply_error()) from None
-                if not all(self._is_own_path(path) for path in _iterate_values(result, Path)):
-                    raise _ChildEnded(invalid_reply_error())
-                self.is_idle = True
-                return result
-
-    def end(self) -> None:
-        """End the process with its forks, and remove its folders."""
-        self._resources.close()
-
-    def _kill(self) -> None:
-        if self._ended:
-            return
-        with suppress(ProcessLookupError, PermissionError):  # macOS reports the second for a dead process
-            os.killpg(self.process, signal.SIGKILL)
-        with suppress(_ChildEnded):
-            self._server.wait(self.process)
-
-    def _require_no_reply(self) -> None:
-        """Raise when the child has sent more than the replies to earlier calls."""
-        poll = select.poll()
-        poll.register(self._replies, select.POLLIN)
-        if self._buffer or (poll.poll(0) and os.read(self._replies, 1)):
-            raise _ChildEnded(invalid_reply_error())
-
-    def _send(self, message: object, limits: CallLimits) -> None:
-        data = memoryview(json.dumps(message).encode() + b"\n")
-        poll = select.poll()
-        poll.register(self._requests, select.POLLOUT)
-        try:
-            while data:
-                if not poll.poll(limits.silence * 1000):
-                    raise _ChildEnded(_silence_error(limits, self._log))
-                data = data[os.write(self._requests, data) :]
-        except BrokenPipeError:
-            raise self._death() from None
-
-    def _receive(self, limits: CallLimits, allocated_before: int) -> Reply:
-        """The next reply of the child."""
-        from pydantic import ValidationError
-
-        deadline, next_watch = time.monotonic() + limits.silence, 0.0
-        poll = select.poll()
-        poll.register(self._replies, select.POLLIN)
-        searched = 0
-        while (end := self._buffer.find(b"\n", searched)) < 0:
-            searched = len(self._buffer)
-            if poll.poll(POLL_SECONDS * 1000):
-                data = os.read(self._replies, 1 << 16)
-                if not data:
-                    raise self._death()
-                self._buffer += data
-                if len(self._buffer) > MAX_REPLY_BYTES:
-                    raise _ChildEnded(invalid_reply_error())
-            if time.monotonic() >= next_watch:
-                self._require_moderate_use(limits, allocated_before)
-                next_watch = time.monotonic() + POLL_SECONDS
-            if time.monotonic() > deadline:
-                raise _ChildEnded(_silence_error(limits, self._log))
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        try:
-            reply: Reply = _reply_adapter().validate_json(line)
-        except ValidationError:
-            raise _ChildEnded(invalid_reply_error()) from None
-        return reply
-
-    def _require_moderate_use(self, limits: CallLimits, allocated_before: int) -> None:
-        """Raise when the child and its forks exceed a limit of memory, processes, threads or disk space."""
-        group = _measure_group(self.process)
-        allocated = sum(max(0, memory - allocated_before) for memory in group.memory)
-        if limits.memory is not None and allocated > limits.memory:
-            raise _ChildEnded(_opening_error(f"takes more than {limits.memory >> 20:,} MiB of memory"))
-        if len(group.memory) > MAX_PROCESSES or group.threads > MAX_THREADS:
-            raise _ChildEnded(_excess_error(f"started more than {MAX_PROCESSES} processes or {MAX_THREADS:,} threads"))
-        if shutil.disk_usage(self._folder).free < self._min_free_bytes:
-            raise _ChildEnded(_excess_error("filled the disk of its temporary folder"))
-
-    def _is_own_path(self, path: Path) -> bool:
-        outputs = (output.absolute() for output in self.inputs.outputs)
-        return ".." not in path.parts and any(path.absolute().is_relative_to(output) for output in outputs)
-
-    def _death(self) -> _ChildEnded:
-        self._ended = True  # its number may be that of another process soon
-        code = self._server.wait(self.process)
-        return _ChildEnded(
-            errors.InfrastructureError(
-                f"the process that runs the model died ({_describe_end(code)})",
-                cause="most likely the machine ran out of memory" if code == -9 else "its log has the details",
-                hint=f"read its log, {self._log}, or use a machine with more memory",
-            )
-        )
-
-
-def invalid_reply_error() -> errors.InfrastructureError:
-    """The error for a reply that has another form or length than the function's result."""
-    return errors.InfrastructureError(
-        "the process that runs the model sent an invalid reply",
-        cause="the checkpoint has taken it over, or antidote-ci has a defect",
-        hint="read child.log; report the defect if you trust the checkpoint",
-    )
-
-
-def _list_inputs(request: object, outputs: Sequence[Path]) -> _Inputs:
+def _list_inputs(request: object, outputs: Sequence[Path]) -> Inputs:
     """The inputs of a request: all its paths outside of `outputs`."""
     roots = [output.absolute() for output in outputs]
-    paths = dict.fromkeys(_iterate_values(request, Path))
+    paths = dict.fromkeys(iterate_values(request, Path))
     inputs = [path for path in paths if not any(path.absolute().is_relative_to(root) for root in roots)]
-    return _Inputs(tuple((path, list_states(path)) for path in inputs), tuple(outputs))
-
-
-Value = TypeVar("Value")
-
-
-def _iterate_values(value: object, kind: type[Value]) -> Iterator[Value]:
-    """Every value of the class `kind` in a record, at any depth."""
-    if isinstance(value, kind):
-        yield value
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from _iterate_values(getattr(value, field.name), kind)
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _iterate_values(inner, kind)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _iterate_values(inner, kind)
-
-
-def _replace_paths(value: object, replaced: Mapping[Path, Path]) -> object:
-    if isinstance(value, Path):
-        return str(replaced.get(value, value))
-    if isinstance(value, Mapping):
-        return {key: _replace_paths(inner, replaced) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_replace_paths(inner, replaced) for inner in value]
-    return value
-
-
-@dataclass(frozen=True)
-class _GroupUse:
-    """What a process group uses: nothing on systems without /proc, and after its end."""
-
-    memory: list[int]
-    """Bytes of each process without mapped files. A fork also counts the pages that it shares with its parent."""
-    threads: int
-
-
-def _measure_group(leader: int) -> _GroupUse:
-    memory, threads = [], 0
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ValueError):  # it has ended
-            if int((process / "stat").read_bytes().rpartition(b")")[2].split()[2]) != leader:
-                continue
-            status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-            threads += int(status["Threads"])
-            memory.append(
-                sum(int(status.get(name, "0").split()[0]) << 10 for name in ("RssAnon", "RssShmem", "VmSwap"))
-            )
-    return _GroupUse(memory, threads)
-
-
-def _remove_tree(folder: Path) -> None:
-    """Remove a folder, however deep it is: another program filled it. What cannot be removed stays."""
-    pending = [folder]
-    moved = 0
-    with suppress(OSError):
-        while pending:
-            parent = pending[-1]
-            parent.chmod(0o700)
-            subfolders = []
-            with os.scandir(parent) as entries:
-                for entry in entries:
-                    if not entry.is_dir(follow_symlinks=False):
-                        Path(entry).unlink()
-                    elif parent == folder:
-                        subfolders.append(Path(entry))
-                    else:
-                        # Moved up, so that no path and no recursion grows with the depth.
-                        moved += 1
-                        Path(entry).chmod(0o700)
-                        subfolders.append(Path(entry).rename(folder / f"moved-{moved}"))
-            if not subfolders:
-                parent.rmdir()
-                pending.pop()
-            pending += subfolders
-
-
-@functools.cache
-def _reply_adapter() -> Any:  # noqa: ANN401 - TypeAdapter is imported late
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Reply)
-
-
-def _describe_end(code: int) -> str:
-    return "killed" if code == -signal.SIGKILL else f"exit {code}"
-
-
-def _clean_text(text: str) -> str:
-    return "".join(character for character in text if character.isprintable())[:MAX_TEXT]
-
-
-def _clean_progress(update: Progress) -> Progress:
-    total = min(max(update.total, 0), MAX_COUNT)
-    return Progress(_clean_text(update.what), min(max(update.done, 0), total), total)
-
-
-def _excess_error(problem: str) -> errors.InfrastructureError:
-    return errors.InfrastructureError(
-        f"the process that runs the model {problem}",
-        cause="the checkpoint may have taken it over to exhaust the machine",
-        hint="do not run this checkpoint unless you trust it",
-    )
-
-
-def _opening_error(problem: str) -> errors.UnsafeCheckpoint:
-    return errors.UnsafeCheckpoint(
-        f"opening the checkpoint {problem}",
-        cause="no real checkpoint does before its weights are loaded; it may be meant to exhaust the machine",
-        hint="save the model and its tokenizer again with transformers",
-    )
-
-
-def _silence_error(limits: CallLimits, log: Path) -> errors.AntidoteError:
-    if limits is OPENING_LIMITS:
-        return _opening_error(f"takes more than {limits.silence:g} s without progress")
-    return errors.InfrastructureError(
-        f"the process that runs the model made no progress for {limits.silence:g} s",
-        cause="the machine is too slow for this model, or the checkpoint is meant to hold it",
-        hint=f"read its log, {log}, or use a faster machine",
-    )
-
-
-def _rebuild_error(error: ReplyError, log: Path) -> errors.AntidoteError:
-    """Return the exception that the child reported. An exception of an unknown class becomes an InfrastructureError."""
-    classes: dict[str, type[errors.AntidoteError]] = {
-        cls.__name__: cls for cls in (errors.ConfigurationError, errors.InfrastructureError, errors.UnsafeCheckpoint)
-    }
-    what = _clean_text(error.what)
-    error_class = classes.get(error.kind)
-    if error_class is None:
-        return errors.InfrastructureError(
-            f"unexpected {_clean_text(error.kind)} while the model ran: {what}",
-            hint=f"read the traceback in the log of the process, {log}",
-        )
-    cause, hint = (text and _clean_text(text) for text in (error.cause, error.hint))
-    return error_class(what, cause=cause, hint=hint)
+    return Inputs(tuple((path, list_states(path)) for path in inputs), tuple(outputs))

@@ -121,7 +121,9 @@ def list_libraries() -> Iterable[Path]:
     yield Path(sys.prefix) / "pyvenv.cfg"
     # An editable installation lies beside other files of its repository, such as .git/config.
     yield Path(antidote_ci.__file__).parent
-    yield from map(Path, filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(":")))
+    # Only the libraries: the variable may name a folder that holds other files, even the home folder.
+    for folder in filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(":")):
+        yield from Path(folder).glob("*.so*")
     yield from map(Path, SYSTEM_FOLDERS)
 
 

@@ -26,7 +26,9 @@ from antidote_ci.model.generation import (
     encode_conversations,
 )
 from antidote_ci.records import Model, Progress
-from antidote_ci.sandbox.client import INHERITED_VARIABLES, CallLimits, Sandbox, sandbox_environment
+from antidote_ci.sandbox.child import INHERITED_VARIABLES, sandbox_environment
+from antidote_ci.sandbox.client import Sandbox
+from antidote_ci.sandbox.replies import CallLimits
 from tests.builders import empty_store, ignore
 from tests.conftest import CopyOf
 from tests.sandbox import child_functions
@@ -243,8 +245,8 @@ INVALID = "sent an invalid reply"
         (RawReply("x" * (1 << 20), repeat=65), INVALID),
         (RawReply('{"result": ["a"', then="exit"), r"died \(exit 7\)"),
         (RawReply("", then="close"), r"died \(killed\)"),
-        (RawReply(""), "made no progress for 2 s"),
-        (RawReply('{"result": ["a"'), "made no progress for 2 s"),
+        (RawReply(""), "took more than 2 s without progress"),
+        (RawReply('{"result": ["a"'), "took more than 2 s without progress"),
     ],
     ids=lambda value: value.text[:20] if isinstance(value, RawReply) else "",
 )
@@ -272,7 +274,7 @@ def test_error_of_an_unknown_class_is_an_infrastructure_error(own: Sandbox) -> N
     with pytest.raises(InfrastructureError, match="unexpected SystemExit while the model ran: 0"):
         own.call(child_functions.write_raw, reply, ignore)
     # The child sleeps after its reply, so it does not answer again.
-    with pytest.raises(InfrastructureError, match="made no progress"):
+    with pytest.raises(InfrastructureError, match="without progress"):
         own.call(child_functions.get_process, NOTHING, ignore, limits=CallLimits(silence=2))
 
 

@@ -14,8 +14,9 @@ from antidote_ci.errors import InfrastructureError
 from antidote_ci.model.conversations import single_turn
 from antidote_ci.model.generation import EncodeRequest, encode_conversations
 from antidote_ci.records import Model, Progress
-from antidote_ci.sandbox import client
-from antidote_ci.sandbox.client import MAX_COUNT, Sandbox
+from antidote_ci.sandbox import child, replies
+from antidote_ci.sandbox.client import Sandbox
+from antidote_ci.sandbox.replies import MAX_COUNT
 from tests.builders import ignore
 from tests.sandbox.scene import write_interpreter
 
@@ -59,7 +60,7 @@ def test_floods_of_progress_are_thinned_out(sandbox: Sandbox, tiny_llama: Path) 
     reports: list[Progress] = []
     began = time.monotonic()
     assert call(sandbox, tiny_llama, reports.append)
-    assert 1 <= len(reports) <= (time.monotonic() - began) / client.PROGRESS_SECONDS + 2
+    assert 1 <= len(reports) <= (time.monotonic() - began) / child.PROGRESS_SECONDS + 2
     assert reports[-1].done == 19_999
 
 
@@ -142,4 +143,4 @@ def test_a_forged_error_is_one_clean_line(sandbox: Sandbox, tiny_llama: Path) ->
         call(sandbox, tiny_llama)
     text = str(raised.value.what)
     assert text.isprintable()
-    assert len(text) < client.MAX_TEXT + 200
+    assert len(text) < replies.MAX_TEXT + 200

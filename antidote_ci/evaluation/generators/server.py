@@ -30,7 +30,9 @@ from antidote_ci.model.generation import (
 from antidote_ci.model.loading import MergeRequest, merge_checkpoint
 from antidote_ci.paths import open_log
 from antidote_ci.records import Model, OnProgress, Progress
-from antidote_ci.sandbox.client import Sandbox, invalid_reply_error, sandbox_environment
+from antidote_ci.sandbox.child import sandbox_environment
+from antidote_ci.sandbox.client import Sandbox
+from antidote_ci.sandbox.replies import invalid_reply_error
 
 EXAMPLE = "vllm serve {model} --host 127.0.0.1 --port {port}"
 START_TIMEOUT = 900.0

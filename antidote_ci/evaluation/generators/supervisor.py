@@ -61,7 +61,7 @@ def _list_installation(folder: Path) -> Iterator[Path]:
     with contextlib.suppress(OSError):
         yield from (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     if folder.name == "bin":
-        yield from (folder.parent / name for name in ("lib", "lib64", "libexec", "share", "pyvenv.cfg"))
+        yield from (folder.parent / name for name in ("lib", "lib64", "libexec", "pyvenv.cfg"))
 
 
 def _end_group_after_input(group: int) -> None:

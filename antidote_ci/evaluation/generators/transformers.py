@@ -26,7 +26,8 @@ from antidote_ci.model.generation import (
 )
 from antidote_ci.model.loading import out_of_memory_error
 from antidote_ci.records import ComputeEnvironment, OnProgress, Progress
-from antidote_ci.sandbox.client import Runner, invalid_reply_error
+from antidote_ci.sandbox.client import Runner
+from antidote_ci.sandbox.replies import invalid_reply_error
 
 MAX_CHARACTERS_PER_TOKEN = 4_000
 """The longest token that `checkpoint.tokenizers` accepts."""

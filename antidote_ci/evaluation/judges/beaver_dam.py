@@ -17,7 +17,8 @@ from antidote_ci.evaluation.judges import Exchange, JudgeVerdict, name_judge
 from antidote_ci.evaluation.judges.prompt_injection import clean_exchange
 from antidote_ci.model.moderation import BATCH_SIZE, ModerationRequest, classify_texts, describe_classifier
 from antidote_ci.records import JudgeIdentity, Model, OnProgress, Progress
-from antidote_ci.sandbox.client import Sandbox, invalid_reply_error
+from antidote_ci.sandbox.client import Sandbox
+from antidote_ci.sandbox.replies import invalid_reply_error
 
 ARCHITECTURE = "LlamaForSequenceClassification"
 HEAD = "score.weight"

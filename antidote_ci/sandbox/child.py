@@ -1,0 +1,410 @@
+"""One child process, and the process that forks the children.
+
+A child may be taken over by the checkpoint that it opens. The parent ends it when it exceeds a limit, and with it every
+process that it started.
+"""
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import IO, TypeVar
+
+from antidote_ci import errors
+from antidote_ci.checkpoint.links import FileState, link_checkpoint
+from antidote_ci.records import OnProgress
+from antidote_ci.sandbox.replies import (
+    MAX_REPLY_BYTES,
+    START_LIMITS,
+    CallLimits,
+    Reply,
+    clean_progress,
+    describe_end,
+    excess_error,
+    invalid_reply_error,
+    opening_error,
+    rebuild_error,
+    reply_adapter,
+    slowness_error,
+)
+
+Result = TypeVar("Result")
+
+INHERITED_VARIABLES = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "TMPDIR",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "MKL_NUM_THREADS",
+)
+SECONDS_TO_END = 5
+POLL_SECONDS = 0.2
+WATCH_SECONDS = 0.5
+"""Between two looks at what a child uses."""
+PROGRESS_SECONDS = 0.05
+"""Shorter pauses between progress updates are not passed on, so that a flood of them does not hold the parent."""
+MAX_PROCESSES, MAX_THREADS = 256, 5_000
+"""Of a child and its forks. One library may start a thread for each processor core."""
+MAX_FILE_BYTES, MAX_OUTPUT_FILE_BYTES = 1 << 30, 1 << 40
+"""The largest file that a child may write, and one with output folders: more than the largest checkpoint has."""
+MIN_FREE_BYTES = 256 << 20
+"""A child ends when it fills the disk of its home folder beyond this."""
+
+
+def sandbox_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Return the environment of the child: inherited variables without secrets, and settings for libraries."""
+    inherited = {name: environ[name] for name in INHERITED_VARIABLES if name in environ}
+    return inherited | {
+        "HOME": str(home),
+        "HF_HOME": str(home / "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+        "USE_HUB_KERNELS": "0",
+        # Read each weight when it is needed: with asynchronous loading the weights of experts are in memory twice.
+        "HF_DEACTIVATE_ASYNC_LOAD": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one child opens: the states of the files of each input path, and the folders that it writes."""
+
+    states: tuple[tuple[Path, tuple[FileState, ...]], ...]
+    outputs: tuple[Path, ...]
+
+
+class ChildEnded(Exception):
+    """The child is dead or must not be used any more."""
+
+    def __init__(self, explanation: errors.AntidoteError) -> None:
+        super().__init__(explanation.what)
+        self.explanation = explanation
+
+
+class ForkServer:
+    """The process that forks the children."""
+
+    def __init__(self, log: IO[bytes], log_path: Path) -> None:
+        self._log, self._log_path = log, log_path
+        self._home = tempfile.TemporaryDirectory(prefix="antidote-server-")
+        # A stream, because macOS has no SOCK_SEQPACKET. Each message waits for the answer to the one before.
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with control:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "antidote_ci.sandbox.worker", str(control.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(control.fileno(),),
+                env=sandbox_environment(os.environ, Path(self._home.name)),
+                # Ctrl-C in a terminal signals the parent alone, which then ends the child in order.
+                start_new_session=True,
+            )
+
+    def fork(self, requests: int, replies: int) -> int:
+        """Start a child that reads `requests` and writes `replies`. Returns its process id."""
+        return self._ask(b"fork", [requests, replies, self._log.fileno()])
+
+    def wait(self, process: int) -> int:
+        """End a child and its forks, once. Returns its exit code, negative for a signal."""
+        return self._ask(str(process).encode(), [])
+
+    def close(self) -> None:
+        self._control.close()
+        try:
+            self._process.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._home.cleanup()
+
+    def _ask(self, message: bytes, descriptors: Sequence[int]) -> int:
+        try:
+            if descriptors:
+                socket.send_fds(self._control, [message], descriptors)
+            else:
+                self._control.sendall(message)
+            answer = self._control.recv(64)
+        except ConnectionError:
+            answer = b""
+        if not answer:
+            code = self._process.wait()
+            raise ChildEnded(
+                errors.InfrastructureError(
+                    f"the process that starts the sandbox died ({describe_end(code)})",
+                    cause="its log has the details",
+                    hint=f"read {self._log_path}; reinstall antidote-ci if a package is missing",
+                )
+            )
+        return int(answer)
+
+
+class Child:
+    """One child process with its inputs."""
+
+    def __init__(self, server: ForkServer, inputs: Inputs, links: Path, log: Path) -> None:
+        self.inputs = inputs
+        self._server, self._log = server, log
+        self._buffer = bytearray()
+        self._ended = False
+        self.is_idle = True
+        """False during a call, and after one that was interrupted: its reply must not answer the next call."""
+        with ExitStack() as resources:
+            self._folder = Path(tempfile.mkdtemp(prefix="antidote-child-"))
+            resources.callback(_remove_tree, self._folder)
+            home = self._folder / "home"
+            home.mkdir(mode=0o700)
+            self._min_free_bytes = min(MIN_FREE_BYTES, shutil.disk_usage(home).free // 2)
+            self._links = Path(resources.enter_context(tempfile.TemporaryDirectory(dir=links)))
+            readable = self._link_inputs()
+            for output in inputs.outputs:
+                output.mkdir(parents=True, exist_ok=True)
+            requests, self._requests = os.pipe()
+            resources.callback(os.close, self._requests)
+            self._replies, replies = os.pipe()
+            resources.callback(os.close, self._replies)
+            os.set_blocking(self._requests, False)  # a child that does not read must not hold the parent
+            try:
+                self.process = server.fork(requests, replies)
+            finally:
+                os.close(requests)
+                os.close(replies)
+            resources.callback(self._kill)
+            confinement = {
+                "home": str(home),
+                "readable": list(map(str, readable)),
+                "writable": list(map(str, [home, *(path.absolute() for path in inputs.outputs)])),
+                "largest_file": MAX_OUTPUT_FILE_BYTES if inputs.outputs else MAX_FILE_BYTES,
+            }
+            self._send(confinement, START_LIMITS)
+            # The child has not opened an untrusted file yet, so it can be believed.
+            self.protections = self._receive(START_LIMITS, 0).protections or []
+            self._resources = resources.pop_all()
+
+    def _link_inputs(self) -> list[Path]:
+        """Link the inputs into the child's own folder. Returns the files and folders that it may read."""
+        self._replaced: dict[Path, Path] = {}
+        readable = [self._links]
+        for number, (path, states) in enumerate(self.inputs.states):
+            if path.is_dir():
+                linked = link_checkpoint(path, [state.name for state in states], self._links / str(number))
+                self._replaced[path] = linked.folder
+                readable += linked.targets
+            else:
+                readable.append(path)
+        return readable
+
+    def call(
+        self, function: Callable[..., Result], request: object, on_progress: OnProgress, limits: CallLimits
+    ) -> Result:
+        from pydantic import TypeAdapter, ValidationError
+
+        payload = TypeAdapter(type(request)).dump_python(request, mode="python")
+        name = f"{function.__module__}:{function.__qualname__}"
+        before = max(_measure_group(self.process).memory, default=0)
+        self.is_idle = False
+        self._require_no_reply()
+        self._send({"function": name, "request": _replace_paths(payload, self._replaced)}, limits)
+        update, shown, started = None, -PROGRESS_SECONDS, time.monotonic()
+        while True:
+            if time.monotonic() - started > limits.total:
+                raise ChildEnded(slowness_error(limits, self._log))
+            reply = self._receive(limits, before)
+            if reply.progress is not None:
+                update = clean_progress(reply.progress)
+            if update is not None and (reply.progress is None or time.monotonic() - shown >= PROGRESS_SECONDS):
+                on_progress(update)
+                update, shown = None, time.monotonic()
+            if reply.error is not None:
+                self.is_idle = True
+                raise rebuild_error(reply.error, self._log)
+            if reply.progress is None:
+                try:
+                    result: Result = TypeAdapter(function.__annotations__["return"]).validate_python(reply.result)
+                except ValidationError:
+                    raise ChildEnded(invalid_reply_error()) from None
+                if not all(self._is_own_path(path) for path in iterate_values(result, Path)):
+                    raise ChildEnded(invalid_reply_error())
+                self.is_idle = True
+                return result
+
+    def end(self) -> None:
+        """End the process with its forks, and remove its folders."""
+        self._resources.close()
+
+    def _kill(self) -> None:
+        if self._ended:
+            return
+        with suppress(ProcessLookupError, PermissionError):  # macOS reports the second for a dead process
+            os.killpg(self.process, signal.SIGKILL)
+        with suppress(ChildEnded):
+            self._server.wait(self.process)
+
+    def _require_no_reply(self) -> None:
+        """Raise when the child has sent more than the replies to earlier calls."""
+        poll = select.poll()
+        poll.register(self._replies, select.POLLIN)
+        if self._buffer or (poll.poll(0) and os.read(self._replies, 1)):
+            raise ChildEnded(invalid_reply_error())
+
+    def _send(self, message: object, limits: CallLimits) -> None:
+        data = memoryview(json.dumps(message).encode() + b"\n")
+        poll = select.poll()
+        poll.register(self._requests, select.POLLOUT)
+        try:
+            while data:
+                if not poll.poll(limits.silence * 1000):
+                    raise ChildEnded(slowness_error(limits, self._log))
+                data = data[os.write(self._requests, data) :]
+        except BrokenPipeError:
+            raise self._death() from None
+
+    def _receive(self, limits: CallLimits, allocated_before: int) -> Reply:
+        """The next reply of the child."""
+        from pydantic import ValidationError
+
+        deadline, next_watch = time.monotonic() + limits.silence, 0.0
+        poll = select.poll()
+        poll.register(self._replies, select.POLLIN)
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if poll.poll(POLL_SECONDS * 1000):
+                data = os.read(self._replies, 1 << 16)
+                if not data:
+                    raise self._death()
+                self._buffer += data
+                if len(self._buffer) > MAX_REPLY_BYTES:
+                    raise ChildEnded(invalid_reply_error())
+            if time.monotonic() >= next_watch:
+                self._require_moderate_use(limits, allocated_before)
+                next_watch = time.monotonic() + WATCH_SECONDS
+            if time.monotonic() > deadline:
+                raise ChildEnded(slowness_error(limits, self._log))
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        try:
+            reply: Reply = reply_adapter().validate_json(line)
+        except ValidationError:
+            raise ChildEnded(invalid_reply_error()) from None
+        return reply
+
+    def _require_moderate_use(self, limits: CallLimits, allocated_before: int) -> None:
+        """Raise when the child and its forks exceed a limit of memory, processes, threads or disk space."""
+        group = _measure_group(self.process)
+        allocated = sum(max(0, memory - allocated_before) for memory in group.memory)
+        if limits.memory is not None and allocated > limits.memory:
+            raise ChildEnded(opening_error(f"takes more than {limits.memory >> 20:,} MiB of memory"))
+        if len(group.memory) > MAX_PROCESSES or group.threads > MAX_THREADS:
+            raise ChildEnded(excess_error(f"started more than {MAX_PROCESSES} processes or {MAX_THREADS:,} threads"))
+        if shutil.disk_usage(self._folder).free < self._min_free_bytes:
+            raise ChildEnded(excess_error("filled the disk of its temporary folder"))
+
+    def _is_own_path(self, path: Path) -> bool:
+        outputs = (output.absolute() for output in self.inputs.outputs)
+        return ".." not in path.parts and any(path.absolute().is_relative_to(output) for output in outputs)
+
+    def _death(self) -> ChildEnded:
+        self._ended = True  # its number may be that of another process soon
+        code = self._server.wait(self.process)
+        return ChildEnded(
+            errors.InfrastructureError(
+                f"the process that runs the model died ({describe_end(code)})",
+                cause="most likely the machine ran out of memory" if code == -9 else "its log has the details",
+                hint=f"read its log, {self._log}, or use a machine with more memory",
+            )
+        )
+
+
+Value = TypeVar("Value")
+
+
+def iterate_values(value: object, kind: type[Value]) -> Iterator[Value]:
+    """Every value of the class `kind` in a record, at any depth."""
+    if isinstance(value, kind):
+        yield value
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from iterate_values(getattr(value, field.name), kind)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from iterate_values(inner, kind)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from iterate_values(inner, kind)
+
+
+def _replace_paths(value: object, replaced: Mapping[Path, Path]) -> object:
+    if isinstance(value, Path):
+        return str(replaced.get(value, value))
+    if isinstance(value, Mapping):
+        return {key: _replace_paths(inner, replaced) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replace_paths(inner, replaced) for inner in value]
+    return value
+
+
+@dataclass(frozen=True)
+class _GroupUse:
+    """What a process group uses: nothing on systems without /proc, and after its end."""
+
+    memory: list[int]
+    """Bytes of each process without mapped files. A fork also counts the pages that it shares with its parent."""
+    threads: int
+
+
+def _measure_group(leader: int) -> _GroupUse:
+    memory, threads = [], 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError):  # it has ended
+            if int((process / "stat").read_bytes().rpartition(b")")[2].split()[2]) != leader:
+                continue
+            status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+            threads += int(status["Threads"])
+            memory.append(
+                sum(int(status.get(name, "0").split()[0]) << 10 for name in ("RssAnon", "RssShmem", "VmSwap"))
+            )
+    return _GroupUse(memory, threads)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder, however deep it is: another program filled it. What cannot be removed stays."""
+    pending = [folder]
+    moved = 0
+    with suppress(OSError):
+        while pending:
+            parent = pending[-1]
+            parent.chmod(0o700)
+            subfolders = []
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        Path(entry).unlink()
+                    elif parent == folder:
+                        subfolders.append(Path(entry))
+                    else:
+                        # Moved up, so that no path and no recursion grows with the depth.
+                        moved += 1
+                        Path(entry).chmod(0o700)
+                        subfolders.append(Path(entry).rename(folder / f"moved-{moved}"))
+            if not subfolders:
+                parent.rmdir()
+                pending.pop()
+            pending += subfolders
