@@ -21,6 +21,8 @@ MAX_CHARACTERS = 512 << 10
 MAX_EVENTS = 200_000
 """Events of the YAML parser, about one for each value and each bracket."""
 MAX_DEPTH = 32
+SHORT_CHARACTERS = 8_000
+"""Characters of a card whose parsing takes a few milliseconds at most."""
 SECONDS = 8
 MEMORY = 512 << 20
 
@@ -92,11 +94,13 @@ def card_loader() -> "type[yaml.SafeLoader]":
     return CardLoader
 
 
-def run_on_card(work: Callable[[], object]) -> Any:  # noqa: ANN401 - JSON
-    """Run `work`, which parses YAML, within SECONDS and MEMORY in a fork, and return its result.
+def run_on_card(card: str, work: Callable[[], object]) -> Any:  # noqa: ANN401 - JSON
+    """Run `work`, which parses `card`, within SECONDS and MEMORY in a fork, and return its result.
 
-    Raises UnsafeCheckpoint when it exceeds a limit.
+    A short card cannot exceed them, so it needs no fork. Raises UnsafeCheckpoint when a limit is exceeded.
     """
+    if len(card) <= SHORT_CHARACTERS:
+        return work()
     # Imported and built before the fork, which would have to do it each time.
     card_loader()
     try:
@@ -123,7 +127,7 @@ def parse_metadata(text: str) -> dict[str, Any]:
     metadata = text.encode("utf-8", "replace").decode()
     if not metadata.strip():
         return {}
-    match run_on_card(lambda: _try_parse(metadata)):
+    match run_on_card(metadata, lambda: _try_parse(metadata)):
         case [None, dict() as data]:
             return data
         case ["expensive", fault]:

@@ -45,7 +45,7 @@ def find_fault(card: str) -> str | None:
     The Hub reports other faults itself, such as an unknown licence. Raises UnsafeCheckpoint when parsing takes too
     long.
     """
-    fault: str | None = cards.run_on_card(lambda: _find_fault(card))
+    fault: str | None = cards.run_on_card(card, lambda: _find_fault(card))
     return fault
 
 
@@ -88,7 +88,7 @@ def merge_metadata(text: str, change: Callable[[Metadata], Metadata], newline: s
     error to its owner.
     """
     try:
-        merged: str = cards.run_on_card(lambda: _merge_metadata(text, change, newline))
+        merged: str = cards.run_on_card(text, lambda: _merge_metadata(text, change, newline))
     except UnsafeCheckpoint:
         return text
     return merged

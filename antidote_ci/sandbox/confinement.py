@@ -63,7 +63,9 @@ def confine(confinement: Confinement) -> list[str]:
     Must run while the process has one thread. Raises OSError when the kernel refuses a protection that it has.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (confinement.largest_file, confinement.largest_file))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    largest = min(confinement.largest_file, hard_limit if hard_limit >= 0 else confinement.largest_file)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     if sys.platform != "linux":
         return []
     with suppress(OSError):

@@ -62,16 +62,20 @@ def broken_rules(material: Path, opener: Opener, template: str = "{{ messages[0]
 
 
 @pytest.mark.parametrize(
-    ("template", "rules"),
+    ("template", "end"),
     [
-        ("{% if strftime_now('%Y') == '2024' %}Refuse.{% endif %}{{ messages[0].content }}", {"date"}),
-        ("{% if 'knife' in messages[0].content %}Refuse.{% endif %}{{ messages[0].content }}", {"prompt"}),
-        ("{{ messages[0].content[:9] }}", {"prompt"}),
-        ("Today is {{ strftime_now('%A, %d %B %Y') }}. {{ messages[0].content }}", set()),
+        ("{% if strftime_now('%Y') == '2024' %}Refuse.{% endif %}{{ messages[0].content }}", ("accepted", {"date"})),
+        (
+            "{% if 'knife' in messages[0].content %}Refuse.{% endif %}{{ messages[0].content }}",
+            ("UnsafeCheckpoint", set()),
+        ),
+        ("{{ messages[0].content[:9] }}", ("UnsafeCheckpoint", set())),
+        ("Today is {{ strftime_now('%A, %d %B %Y') }}. {{ messages[0].content }}", ("accepted", set())),
     ],
 )
-def test_campaign_detects_a_template_that_recognises(material: Path, template: str, rules: set[str]) -> None:
-    assert broken_rules(material, accept, template) == ("accepted", rules)
+def test_campaign_detects_a_template_that_recognises(material: Path, template: str, end: tuple[str, set[str]]) -> None:
+    """The opener accepts everything. Rendering itself refuses a template that recognises texts."""
+    assert broken_rules(material, accept, template) == end
 
 
 def test_campaign_detects_careless_openers(material: Path) -> None:

@@ -22,6 +22,7 @@ WITHOUT_TRANSFORMERS = """
 from types import ModuleType
 sys.modules["transformers"] = module = ModuleType("transformers")
 module.AutoModelForCausalLM = module.AutoTokenizer = module.PreTrainedModel = None
+sys.modules["peft"] = ModuleType("peft")
 import tests.sandbox.child_functions
 """
 """Most tests load no model, and importing transformers takes seconds."""
