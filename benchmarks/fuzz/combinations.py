@@ -423,6 +423,7 @@ def import_frameworks() -> None:
     """Import what a case needs, so that forks need not, and compute in one thread: a fork has no others."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # as in the sandbox: a fork has no thread pool
     import peft  # noqa: F401
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401

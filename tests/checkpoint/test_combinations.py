@@ -5,11 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from antidote_ci.errors import UnsafeCheckpoint
@@ -36,13 +38,19 @@ def test_five_hundred_combinations_break_no_rule() -> None:
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def material(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("material")
     process = get_context("spawn").Process(target=combinations.write_material, args=[folder])
     process.start()
     process.join()
-    combinations.import_frameworks()
-    return folder
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        # It changes this process, in which other tests follow.
+        for name in ("TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "HF_DEACTIVATE_ASYNC_LOAD"):
+            patch.setenv(name, "")
+        combinations.import_frameworks()
+        yield folder
+    torch.set_num_threads(threads)
 
 
 def accept(_: Model) -> None:
