@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from antidote_ci.evaluation.generators.server import server_environment
-from antidote_ci.sandbox.child import sandbox_environment
+from antidote_ci.sandbox.fork_server import sandbox_environment
 from tests.hub.canned import JSON, Canned, CannedHub, Request
 
 SECRETS = {

@@ -1,4 +1,4 @@
-"""One child process, and the process that forks the children.
+"""One child process.
 
 A child may be taken over by the checkpoint that it opens. The parent ends it when it exceeds a limit, and with it every
 process that it started.
@@ -9,20 +9,18 @@ import os
 import select
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from antidote_ci import errors
 from antidote_ci.checkpoint.links import FileState, link_checkpoint
 from antidote_ci.records import OnProgress
+from antidote_ci.sandbox.fork_server import ChildEnded, ForkServer
 from antidote_ci.sandbox.replies import (
     MAX_REPLY_BYTES,
     START_LIMITS,
@@ -40,18 +38,6 @@ from antidote_ci.sandbox.replies import (
 
 Result = TypeVar("Result")
 
-INHERITED_VARIABLES = (
-    "PATH",
-    "LANG",
-    "LC_ALL",
-    "LD_LIBRARY_PATH",
-    "TMPDIR",
-    "CUDA_VISIBLE_DEVICES",
-    "OMP_NUM_THREADS",
-    "OMP_WAIT_POLICY",
-    "MKL_NUM_THREADS",
-)
-SECONDS_TO_END = 5
 POLL_SECONDS = 0.2
 WATCH_SECONDS = 0.5
 """Between two looks at what a child uses."""
@@ -65,95 +51,12 @@ MIN_FREE_BYTES = 256 << 20
 """A child ends when it fills the disk of its home folder beyond this."""
 
 
-def sandbox_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Return the environment of the child: inherited variables without secrets, and settings for libraries."""
-    inherited = {name: environ[name] for name in INHERITED_VARIABLES if name in environ}
-    return inherited | {
-        "HOME": str(home),
-        "HF_HOME": str(home / "huggingface"),
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
-        "USE_HUB_KERNELS": "0",
-        # Read each weight when it is needed: with asynchronous loading the weights of experts are in memory twice.
-        "HF_DEACTIVATE_ASYNC_LOAD": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
 @dataclass(frozen=True)
 class Inputs:
     """What one child opens: the states of the files of each input path, and the folders that it writes."""
 
     states: tuple[tuple[Path, tuple[FileState, ...]], ...]
     outputs: tuple[Path, ...]
-
-
-class ChildEnded(Exception):
-    """The child is dead or must not be used any more."""
-
-    def __init__(self, explanation: errors.AntidoteError) -> None:
-        super().__init__(explanation.what)
-        self.explanation = explanation
-
-
-class ForkServer:
-    """The process that forks the children."""
-
-    def __init__(self, log: IO[bytes], log_path: Path) -> None:
-        self._log, self._log_path = log, log_path
-        self._home = tempfile.TemporaryDirectory(prefix="antidote-server-")
-        # A stream, because macOS has no SOCK_SEQPACKET. Each message waits for the answer to the one before.
-        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with control:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "antidote_ci.sandbox.worker", str(control.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(control.fileno(),),
-                env=sandbox_environment(os.environ, Path(self._home.name)),
-                # Ctrl-C in a terminal signals the parent alone, which then ends the child in order.
-                start_new_session=True,
-            )
-
-    def fork(self, requests: int, replies: int) -> int:
-        """Start a child that reads `requests` and writes `replies`. Returns its process id."""
-        return self._ask(b"fork", [requests, replies, self._log.fileno()])
-
-    def wait(self, process: int) -> int:
-        """End a child and its forks, once. Returns its exit code, negative for a signal."""
-        return self._ask(str(process).encode(), [])
-
-    def close(self) -> None:
-        self._control.close()
-        try:
-            self._process.wait(SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._home.cleanup()
-
-    def _ask(self, message: bytes, descriptors: Sequence[int]) -> int:
-        try:
-            if descriptors:
-                socket.send_fds(self._control, [message], descriptors)
-            else:
-                self._control.sendall(message)
-            answer = self._control.recv(64)
-        except ConnectionError:
-            answer = b""
-        if not answer:
-            code = self._process.wait()
-            raise ChildEnded(
-                errors.InfrastructureError(
-                    f"the process that starts the sandbox died ({describe_end(code)})",
-                    cause="its log has the details",
-                    hint=f"read {self._log_path}; reinstall antidote-ci if a package is missing",
-                )
-            )
-        return int(answer)
 
 
 class Child:

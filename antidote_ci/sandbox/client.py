@@ -18,7 +18,8 @@ from typing import Protocol, TypeVar
 from antidote_ci.checkpoint.links import list_states
 from antidote_ci.paths import create_file
 from antidote_ci.records import Model, OnProgress
-from antidote_ci.sandbox.child import Child, ChildEnded, ForkServer, Inputs, iterate_values
+from antidote_ci.sandbox.child import Child, Inputs, iterate_values
+from antidote_ci.sandbox.fork_server import ChildEnded, ForkServer
 from antidote_ci.sandbox.replies import CALL_LIMITS, OPENING_LIMITS, CallLimits
 
 Request = TypeVar("Request")

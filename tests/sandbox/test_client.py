@@ -26,8 +26,8 @@ from antidote_ci.model.generation import (
     encode_conversations,
 )
 from antidote_ci.records import Model, Progress
-from antidote_ci.sandbox.child import INHERITED_VARIABLES, sandbox_environment
 from antidote_ci.sandbox.client import Sandbox
+from antidote_ci.sandbox.fork_server import INHERITED_VARIABLES, sandbox_environment
 from antidote_ci.sandbox.replies import CallLimits
 from tests.builders import empty_store, ignore
 from tests.conftest import CopyOf

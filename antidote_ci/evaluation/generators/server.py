@@ -30,8 +30,8 @@ from antidote_ci.model.generation import (
 from antidote_ci.model.loading import MergeRequest, merge_checkpoint
 from antidote_ci.paths import open_log
 from antidote_ci.records import Model, OnProgress, Progress
-from antidote_ci.sandbox.child import sandbox_environment
 from antidote_ci.sandbox.client import Sandbox
+from antidote_ci.sandbox.fork_server import sandbox_environment
 from antidote_ci.sandbox.replies import invalid_reply_error
 
 EXAMPLE = "vllm serve {model} --host 127.0.0.1 --port {port}"

@@ -1,0 +1,109 @@
+"""The process that forks the children: it has imported the libraries, and never opens an untrusted file."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from antidote_ci import errors
+from antidote_ci.sandbox.replies import describe_end
+
+INHERITED_VARIABLES = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "TMPDIR",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "MKL_NUM_THREADS",
+)
+SECONDS_TO_END = 5
+
+
+def sandbox_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Return the environment of the child: inherited variables without secrets, and settings for libraries."""
+    inherited = {name: environ[name] for name in INHERITED_VARIABLES if name in environ}
+    return inherited | {
+        "HOME": str(home),
+        "HF_HOME": str(home / "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+        "USE_HUB_KERNELS": "0",
+        # Read each weight when it is needed: with asynchronous loading the weights of experts are in memory twice.
+        "HF_DEACTIVATE_ASYNC_LOAD": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class ChildEnded(Exception):
+    """The child is dead or must not be used any more."""
+
+    def __init__(self, explanation: errors.AntidoteError) -> None:
+        super().__init__(explanation.what)
+        self.explanation = explanation
+
+
+class ForkServer:
+    """The process that forks the children."""
+
+    def __init__(self, log: IO[bytes], log_path: Path) -> None:
+        self._log, self._log_path = log, log_path
+        self._home = tempfile.TemporaryDirectory(prefix="antidote-server-")
+        # A stream, because macOS has no SOCK_SEQPACKET. Each message waits for the answer to the one before.
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with control:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "antidote_ci.sandbox.worker", str(control.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(control.fileno(),),
+                env=sandbox_environment(os.environ, Path(self._home.name)),
+                # Ctrl-C in a terminal signals the parent alone, which then ends the child in order.
+                start_new_session=True,
+            )
+
+    def fork(self, requests: int, replies: int) -> int:
+        """Start a child that reads `requests` and writes `replies`. Returns its process id."""
+        return self._ask(b"fork", [requests, replies, self._log.fileno()])
+
+    def wait(self, process: int) -> int:
+        """End a child and its forks, once. Returns its exit code, negative for a signal."""
+        return self._ask(str(process).encode(), [])
+
+    def close(self) -> None:
+        self._control.close()
+        try:
+            self._process.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._home.cleanup()
+
+    def _ask(self, message: bytes, descriptors: Sequence[int]) -> int:
+        try:
+            if descriptors:
+                socket.send_fds(self._control, [message], descriptors)
+            else:
+                self._control.sendall(message)
+            answer = self._control.recv(64)
+        except ConnectionError:
+            answer = b""
+        if not answer:
+            code = self._process.wait()
+            raise ChildEnded(
+                errors.InfrastructureError(
+                    f"the process that starts the sandbox died ({describe_end(code)})",
+                    cause="its log has the details",
+                    hint=f"read {self._log_path}; reinstall antidote-ci if a package is missing",
+                )
+            )
+        return int(answer)
