@@ -69,6 +69,8 @@ def find_problem(tokenizer: Mapping[str, object]) -> str | None:
         if growth > MAX_GROWTH[name]:
             return f"has a {name} that can make a text {growth:,.0f} times longer"
     model = tokenizer.get("model")
+    if isinstance(model, dict) and model.get("dropout"):
+        return "sets dropout, so that the same text has many encodings"
     for key, limit in (("max_input_chars_per_word", MAX_WORD), ("max_input_chars", MAX_WORD)):
         if isinstance(model, dict) and not _is_at_most(model.get(key), limit):
             return f"sets {key} to {model[key]!r:.60}, more than {limit:,}"

@@ -26,7 +26,7 @@ LOADING_SECONDS = 6
 ENCODING_SECONDS = 3
 BUILDING_SECONDS = 4
 """Processor time to build a network without weights. One of 126 layers takes a tenth of a second."""
-MEMORY = 1 << 30
+MEMORY = 768 << 20
 """Bytes that each step may allocate. The largest published tokenizers take 370 MB."""
 MAX_BUFFER_BYTES = 1 << 30
 """Bytes of the buffers that a network computes from its configuration, such as masks."""
@@ -133,7 +133,7 @@ def _require_buildable(model: Model, layout: CheckpointLayout) -> None:
             run_limited(lambda: _suppress_expected(lambda: require_complete(model)), BUILDING_SECONDS, MEMORY)
     except LimitExceeded as error:
         raise UnsafeCheckpoint(
-            f"the network of {name} cannot be built within {BUILDING_SECONDS} s and {MEMORY >> 30} GiB without weights",
+            f"the network of {name} cannot be built within {BUILDING_SECONDS} s and {MEMORY >> 20} MiB without weights",
             cause="its configuration describes more layers, larger buffers or slower expressions than any real model",
             hint="copy the configuration from the model that was fine-tuned",
         ) from error
@@ -199,7 +199,7 @@ def _run_limited(name: str, work: Callable[[], object], seconds: int) -> Any:  #
     except LimitExceeded as error:
         raise UnsafeCheckpoint(
             f"the tokenizer of {name} crashes, or does not open, encode and decode within {LOADING_SECONDS} s and "
-            f"{MEMORY >> 30} GiB",
+            f"{MEMORY >> 20} MiB",
             cause="the largest real tokenizers take a second; this one may be meant to exhaust the machine",
             hint=HINT,
         ) from error

@@ -621,6 +621,8 @@ CARDS: dict[str, Callable[[Random], str]] = {
 
 def read_safetensors(path: Path) -> tuple[dict[str, Any], bytes]:
     """Header and data of a file."""
+    if not path.is_file():
+        raise OSError(f"{path.name} is no regular file")  # an earlier change may have made it a pipe
     content = path.read_bytes()
     (length,) = struct.unpack_from("<Q", content)
     return json.loads(content[8 : 8 + length]), content[8 + length :]

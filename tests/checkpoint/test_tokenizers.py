@@ -147,6 +147,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
         "pads every text to 1,000,000,000 tokens",
     ),
     "long words": (lambda data: data["model"].update(max_input_chars_per_word=10**9), "max_input_chars_per_word"),
+    "random encodings": (lambda data: data["model"].update(dropout=0.5), "sets dropout"),
     "long expression": (cutting("a" * 10_001), "a pattern that may not end"),
     "a piece twice": (unigram(["<unk>", 0.0], ["a", -1.0], ["a", -2.0]), "'a' twice, as 1 and as 2"),
     "infinite score": (unigram(["<unk>", 0.0], ["a", float("inf")]), "tokenizer.json"),
