@@ -252,19 +252,23 @@ def test_work_cannot_write_to_files(tmp_path: Path) -> None:
 
 
 def test_forged_or_long_reply_exceeds_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forge(reply: bytes) -> None:
-        """Write to the pipe as code that has taken over the fork could."""
+    def list_pipes() -> dict[int, int]:
+        """Inode -> descriptor of each pipe that can be written to."""
         descriptors = [int(path.name) for path in Path("/proc/self/fd").iterdir() if path.exists()]
-        # The pipe of the reply was opened last of those that can be written to.
-        descriptor = max(
-            number
+        return {
+            os.fstat(number).st_ino: number
             for number in descriptors
             if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
             and stat.S_ISFIFO(os.fstat(number).st_mode)
-        )
+        }
+
+    def forge(reply: bytes) -> None:
+        """Write to the pipe as code that has taken over the fork could."""
+        (descriptor,) = (number for inode, number in list_pipes().items() if inode not in others)
         os.write(descriptor, struct.pack("!i", len(reply)) + reply)
         os._exit(0)
 
+    others = list_pipes()
     for reply in (b"{", b"[]", b'{"raised": [1]}', b"[" * 100_000, b"\xff"):
         with pytest.raises(LimitExceeded):
             run_limited(partial(forge, reply), 1, GIGABYTE)
