@@ -37,6 +37,12 @@ def protect() -> None:
             os.environ.update(json.load(file))
     if sys.platform == "linux":
         _erase_environment_block()
+    refuse_inspection()
+
+
+def refuse_inspection() -> None:
+    """Let no process read or change the memory of this one without the capability to trace any process."""
+    if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 

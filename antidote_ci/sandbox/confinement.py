@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import antidote_ci
+from antidote_ci.environment import PR_SET_DUMPABLE, refuse_inspection
 from antidote_ci.sandbox import landlock, seccomp
 
-PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 CAPABILITY_VERSION = 0x20080522
 """Version 3, with two 32-bit words each for the effective, permitted and inheritable capabilities."""
 CAPABILITIES = 64
@@ -82,12 +83,6 @@ def confine(confinement: Confinement) -> list[str]:
     if seccomp.filter_system_calls(network=confinement.network):
         protections.append("seccomp")
     return protections
-
-
-def refuse_inspection() -> None:
-    """Let no process read or change the memory of this one without the capability to trace any process."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def missing_protections(protections: Iterable[str]) -> list[str]:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from antidote_ci.checkpoint.files import allow_link_targets
+from antidote_ci.environment import refuse_inspection
 from antidote_ci.errors import AntidoteError, ConfigurationError
 from antidote_ci.records import OnProgress, Progress
-from antidote_ci.sandbox.confinement import Confinement, confine, refuse_inspection
+from antidote_ci.sandbox.confinement import Confinement, confine
 
 PACKAGE = "antidote_ci."
 SECONDS_TO_EXIT = 1.0
