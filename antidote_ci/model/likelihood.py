@@ -13,7 +13,7 @@ from pathlib import Path
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import Network, Tensor, Tokenizer, loading
+from antidote_ci.model import Network, Tensor, Tokenizer, edited_model, loading
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.generation import describe_environment
@@ -71,7 +71,7 @@ def choose_answers(request: ChoiceRequest, on_progress: OnProgress) -> list[int]
     (https://proceedings.mlr.press/v306/oostermeijer26a.html) and is not a log-probability. The first of equals wins.
     """
     tokenizer = loading.load_cached_tokenizer(request.model)
-    network = loading.load_cached_model(request.model)
+    network = edited_model.load_edited_model(request.model)
     pairs = [choice for choices in request.rows for choice in choices]
     likelihoods = iter(log_likelihoods(network, tokenizer, pairs, request.batch_size, on_progress))
     chosen = []

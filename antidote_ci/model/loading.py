@@ -124,6 +124,11 @@ def load_cached_model(model: Model) -> Network:
     return _cached_model[key]
 
 
+def clear_cached_model() -> None:
+    """Forget the model in memory."""
+    _cached_model.clear()
+
+
 def load_cached_tokenizer(model: Model) -> Tokenizer:
     """The tokenizer, which stays in memory until its files change."""
     return _load_cached_tokenizer(model, _list_states(model))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.model.loading import select_device_and_dtype
-from antidote_ci.records import Model
+from antidote_ci.records import Model, OnProgress
 
 HEADROOM = 1.3
 """The factor on the weights for activations, the key-value cache, and copies during loading."""
@@ -52,6 +52,17 @@ def fits_in_memory(model: Model) -> bool:
     folders = [model.folder] if model.adapter is None else [model.folder, model.adapter]
     weights = sum(read_layout(folder).entries for folder in folders)
     return weights * dtype.itemsize * HEADROOM < free
+
+
+def measure_free_memory(_model: Model, _on_progress: OnProgress) -> int:
+    """The free bytes of the device that models are loaded to, without what this process keeps for later use."""
+    import torch
+
+    if select_device_and_dtype()[0] != "cuda":
+        return available_bytes()
+    torch.cuda.empty_cache()
+    free: int = torch.cuda.mem_get_info()[0]
+    return free
 
 
 def available_bytes() -> int:

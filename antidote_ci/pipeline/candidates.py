@@ -1,4 +1,4 @@
-"""Repaired candidates: score the weights once, write the masks of all doses in one pass, apply one dose at a time."""
+"""Repaired candidates: score the weights once, write the masks of all doses in one pass, try one dose at a time."""
 
 import dataclasses
 import shutil
@@ -21,6 +21,7 @@ from antidote_ci.records import (
     ReportedReference,
     ScoreMethod,
     Scores,
+    WeightEdit,
 )
 from antidote_ci.repair.apply import ApplyRequest, ApplyResult, Provenance, apply_mask
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
@@ -28,9 +29,6 @@ from antidote_ci.repair.methods import score_method
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from antidote_ci.repair.targets import resolve_repair_target
 from antidote_ci.sandbox.client import Sandbox
-
-CANDIDATES_AT_ONCE = 2
-"""The chosen candidate and the one that is being tried."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,8 @@ class CandidateFactory:
     work: Path
     """Folder for temporary candidates."""
     on_progress: OnProgress
+    in_memory: bool
+    """Whether candidates are tried without writing them. A server needs the files."""
 
     @property
     def runnable_model(self) -> Model:
@@ -97,6 +97,10 @@ class MethodMasks:
     """Ascending. Of several doses that change the same entries, only the smallest is listed."""
     masks: dict[float, MaskFile]
     """By dose; empty for `scale`."""
+
+    def effective_dose(self, dose: float) -> float:
+        """The share of the scored weights that a dose covers."""
+        return self.masks[dose].effective_dose if self.masks else dose
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,7 @@ def build_factory(
         masks=masks,
         work=work,
         on_progress=on_progress,
+        in_memory=context.config.policy.evaluation.server is None,
     )
 
 
@@ -188,13 +193,31 @@ def write_candidate(
 
 
 @contextmanager
-def temporary_candidate(factory: CandidateFactory, method_masks: MethodMasks, dose: float) -> Iterator[Candidate]:
-    """Write the repaired weights of one dose to disk, and delete them on exit. They are as large as the source."""
+def prepare_trial(factory: CandidateFactory, method_masks: MethodMasks, dose: float) -> Iterator[Model]:
+    """The model repaired with one dose: an edit in memory, or for a server weights on disk, which are deleted on exit.
+
+    Both have the same bits. Raises KeyError for a dose without a mask.
+    """
+    if factory.in_memory:
+        yield _edit_model(factory, method_masks, dose)
+        return
     candidate = write_candidate(factory, method_masks, dose)
     try:
-        yield candidate
+        yield candidate.model
     finally:
         shutil.rmtree(candidate.folder)
+
+
+def _edit_model(factory: CandidateFactory, method_masks: MethodMasks, dose: float) -> Model:
+    mask = None if method_masks.method == "scale" else method_masks.masks[dose].path
+    edit = WeightEdit(
+        tensors=tuple(tensor.name for tensor in method_masks.scores.tensors),
+        reference=factory.reference_folder,
+        dose=dose,
+        masks=mask.parent if mask else None,
+        mask=mask.name if mask else "",
+    )
+    return dataclasses.replace(factory.runnable_model, edit=edit)
 
 
 def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Scores:

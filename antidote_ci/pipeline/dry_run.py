@@ -88,7 +88,9 @@ def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
         prompts=_count_by_role(files),
         bytes_to_pull=model.pulled + base.pulled,
         bytes_to_download=model.missing + base.missing,
-        bytes_to_write=0 if command == "evaluate" else dose_search.search_bytes(repair, model.weights, model.entries),
+        bytes_to_write=0
+        if command == "evaluate"
+        else dose_search.search_bytes(config.policy, model.weights, model.entries),
         disk_free=free_space(pull.client_cache_folder()),
         memory_bytes=max(
             model.memory, memory_needs.cpu_memory(base.entries, merged=True) if model.is_adapter else base.memory

@@ -9,14 +9,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import get_args
 
-from antidote_ci.checkpoint.layout import count_weight_bytes
 from antidote_ci.evaluation import gate, measure
 from antidote_ci.evaluation.gate import compare_evaluations
 from antidote_ci.evaluation.measure import evaluate_model
 from antidote_ci.evaluation.splits import Splits
 from antidote_ci.model.hed import DriftRequest, measure_drifts
 from antidote_ci.model.likelihood import DivergenceRequest, measure_divergence
-from antidote_ci.paths import require_space
 from antidote_ci.pipeline import candidates, dose_search, output, resolve
 from antidote_ci.pipeline.candidates import Candidate, CandidateFactory, MethodMasks, RepairInput
 from antidote_ci.pipeline.context import RunContext
@@ -124,9 +122,6 @@ def _confirm_dose(
 
 
 def _build_factory(context: RunContext, repair_input: RepairInput, prompts: Splits) -> CandidateFactory:
-    source, settings = repair_input.source, context.config.policy.repair
-    needed = dose_search.search_bytes(settings, count_weight_bytes(source.layout), source.layout.entries)
-    require_space(context.work, needed, "--out")
     scores = context.work / output.SCORES_FOLDER
     scores.mkdir()
     return candidates.build_factory(
