@@ -12,7 +12,7 @@ def wanda_score(weight: "torch.Tensor", feature_norms: "torch.Tensor") -> "torch
     `weight` [out, in] is what is scored: an adapter's factor, or the delta W - W_ref. `feature_norms` [in] is the root
     mean square norm of each input feature over the realignment set. Returns float32 [out, in].
     """
-    return weight.float().abs().mul_(feature_norms.float())
+    return (weight.float() * feature_norms.float()).abs_()
 
 
 LEADING_SHARE = 0.005

@@ -13,7 +13,7 @@ from antidote_ci.model.input_norms import accumulate_squares
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.model.streaming.sequential_forward import ActivationCache
 from antidote_ci.records import Model
-from antidote_ci.repair.masks import select_per_row
+from antidote_ci.repair.masks import pack_masks, unpack_mask
 from antidote_ci.repair.scores import wanda_score
 from benchmarks.speed.paired import Line
 from benchmarks.speed.procedure import BUDGET, DOSE, silent
@@ -48,7 +48,8 @@ def agreement(base: Path, moved: Path, one: dict[str, torch.Tensor], other: dict
     same = entries = 0
     for name in one:
         delta = tensors.read_delta(source, reference, name)
-        masks = [next(select_per_row(wanda_score(delta, (sums[name] / ROWS).sqrt()), [DOSE])) for sums in (one, other)]
+        scores = [wanda_score(delta, (sums[name] / ROWS).sqrt()) for sums in (one, other)]
+        masks = [unpack_mask(pack_masks(score, "row", [DOSE])[0], *score.shape) for score in scores]
         same += int((masks[0] == masks[1]).sum())
         entries += masks[0].numel()
     return same / entries

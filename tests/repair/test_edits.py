@@ -30,6 +30,10 @@ def weight(rows: int, columns: int, seed: int, dtype: torch.dtype) -> torch.Tens
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
+def select(score: torch.Tensor, dose: float, per: Grouping = "row") -> torch.Tensor:
+    return masks.unpack_mask(masks.pack_masks(score, per, [dose])[0], *score.shape)
+
+
 def bits(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.view(torch.uint8)
 
@@ -38,8 +42,9 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
 def test_dose_zero_is_the_identity(rows: int, columns: int, seed: int, dtype: torch.dtype) -> None:
     matrix, reference = weight(rows, columns, seed, dtype), weight(rows, columns, seed + 100, dtype)
     matrix[0, 0] = -0.0
-    for top in (masks.select_per_row, masks.select_per_tensor):
-        (nothing,) = top(matrix.float().abs(), [0])
+    groupings: tuple[Grouping, ...] = ("row", "tensor")
+    for per in groupings:
+        nothing = select(matrix.float().abs(), 0, per)
         assert torch.equal(bits(edits.zero_masked(matrix, nothing)), bits(matrix))
         assert torch.equal(bits(edits.restore_masked(matrix, reference, nothing)), bits(matrix))
     assert torch.equal(bits(edits.interpolate(matrix, reference, 0)), bits(matrix))
@@ -51,7 +56,7 @@ def test_edits_change_masked_entries_only(
 ) -> None:
     matrix, reference = weight(rows, columns, seed, dtype), weight(rows, columns, seed + 100, other)
     before = matrix.clone()
-    (mask,) = masks.select_per_row(matrix.float().abs(), [dose])
+    mask = select(matrix.float().abs(), dose)
     zeroed, restored = edits.zero_masked(matrix, mask), edits.restore_masked(matrix, reference, mask)
     assert torch.equal(matrix, before)
     assert torch.equal(zeroed[~mask], matrix[~mask])
@@ -63,7 +68,7 @@ def test_edits_change_masked_entries_only(
 @given(SIZES, SIZES, SEEDS, DTYPES)
 def test_full_dose_gives_the_reference(rows: int, columns: int, seed: int, dtype: torch.dtype) -> None:
     matrix, reference = weight(rows, columns, seed, dtype), weight(rows, columns, seed + 100, dtype)
-    (everything,) = masks.select_per_row(matrix.float().abs(), [1])
+    everything = select(matrix.float().abs(), 1)
     assert not edits.zero_masked(matrix, everything).any()
     assert torch.equal(edits.restore_masked(matrix, reference, everything), reference)
     assert torch.equal(edits.interpolate(matrix, reference, 1), reference)
