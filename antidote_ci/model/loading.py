@@ -1,6 +1,7 @@
 """Load models and tokenizers from checked files, and merge adapters. Runs in the sandbox process only."""
 
 import functools
+import gc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def load_model(model: Model, *, merge: bool) -> Network:
     from transformers import AutoModelForCausalLM
 
     require_complete(model)
-    _cached_model.clear()  # two models may not fit into memory
+    release_models()  # two models may not fit into memory
     device, dtype = select_device_and_dtype()
     merging = merge and model.adapter is not None
     with explain_out_of_memory(model):
@@ -122,6 +123,22 @@ def load_cached_model(model: Model) -> Network:
         network = load_model(model, merge=True)
         _cached_model[key] = network
     return _cached_model[key]
+
+
+def is_cached(model: Model) -> bool:
+    """Whether `load_cached_model` returns the model without loading it."""
+    return _list_states(model) in _cached_model
+
+
+def release_models() -> None:
+    """Forget the cached model, and return the memory that torch keeps on a GPU for later use."""
+    import torch
+
+    if _cached_model:
+        _cached_model.clear()
+        gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def load_cached_tokenizer(model: Model) -> Tokenizer:
