@@ -4,7 +4,6 @@ import functools
 import gc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.checkpoint.files import display_name
@@ -13,7 +12,7 @@ from antidote_ci.checkpoint.links import FileState, list_states
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.model import DType, Network, Tensor, Tokenizer
 from antidote_ci.model.adapters import merge_adapter, require_complete, require_same_copies
-from antidote_ci.records import Model, OnProgress, Progress
+from antidote_ci.records import Model
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
@@ -74,7 +73,7 @@ def load_model(model: Model, *, merge: bool) -> Network:
     with explain_out_of_memory(model):
         network, loaded = AutoModelForCausalLM.from_pretrained(
             model.folder,
-            dtype=torch.float32 if merging else dtype,
+            dtype=_dtype_before_merge(model.folder, dtype) if merging else dtype,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -86,18 +85,33 @@ def load_model(model: Model, *, merge: bool) -> Network:
         if loaded["missing_keys"]:
             raise missing_weights_error(display_name(model.folder), min(loaded["missing_keys"]))
         if model.adapter is not None:
-            from peft import PeftModel
-
             require_same_copies(read_layout(model.adapter), network.get_parameter)
-            network = PeftModel.from_pretrained(network, model.adapter, local_files_only=True)
-            if merging:
-                network = merge_adapter(network)
+            network = merge_adapter(network, model.adapter, dtype) if merging else _attach(network, model.adapter)
             for name, parameter in network.named_parameters():
                 # Not `network.to(dtype)`: it would round the buffers with the rotary frequencies as well.
                 parameter.data = parameter.data.to(dtype)
                 if merging and not bool(torch.isfinite(parameter.data).all()):
-                    raise _overflow_error(model, name)
+                    raise overflow_error(model, name)
         return make_head_contiguous(network.to(device).eval())
+
+
+def _dtype_before_merge(folder: Path, dtype: DType) -> DType:
+    """The dtype of the base's weights if it takes no more memory than `dtype`, in which the model runs; else float32.
+
+    An adapter is added to the stored weights, not to rounded ones.
+    """
+    import torch
+
+    stored = {info.dtype for info in read_layout(folder).tensors.values()}
+    if dtype.itemsize < torch.float32.itemsize and stored in ({"BF16"}, {"F16"}):
+        return torch.bfloat16 if stored == {"BF16"} else torch.float16
+    return torch.float32
+
+
+def _attach(network: Network, adapter: Path) -> Network:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(network, adapter, local_files_only=True)
 
 
 def make_head_contiguous(network: Network) -> Network:
@@ -155,35 +169,6 @@ def _list_states(model: Model) -> tuple[FileState, ...]:
     return list_states(model.folder) + (list_states(model.adapter) if model.adapter else ())
 
 
-@dataclass(frozen=True)
-class MergeRequest:
-    """A model with its adapter, and `output`, a folder that does not exist yet."""
-
-    model: Model
-    output: Path
-
-
-def merge_checkpoint(request: MergeRequest, on_progress: OnProgress) -> None:
-    """Write the merged model to `output` as a full checkpoint in bfloat16 with its tokenizer, for inference servers.
-
-    The sum is computed in float32.
-    """
-    import torch
-    from transformers import GenerationConfig
-
-    on_progress(Progress("merging the adapter", 0, 1))
-    tokenizer = load_tokenizer(request.model)
-    network = load_model(request.model, merge=True).to(device="cpu", dtype=torch.bfloat16)
-    # The base's generation config may set sampling and penalties, and transformers refuses to save some of them.
-    config = network.generation_config
-    network.generation_config = GenerationConfig(
-        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
-    )
-    network.save_pretrained(request.output)
-    tokenizer.save_pretrained(request.output)
-    on_progress(Progress("merging the adapter", 1, 1))
-
-
 def require_embedded(model: Model, rows: Iterable[Sequence[int]]) -> None:
     """Raise UnsafeCheckpoint for a token id without a row of the embedding."""
     embedded = read_layout(model.folder).embedding_rows
@@ -197,7 +182,7 @@ def require_embedded(model: Model, rows: Iterable[Sequence[int]]) -> None:
         )
 
 
-def _overflow_error(model: Model, parameter: str) -> UnsafeCheckpoint:
+def overflow_error(model: Model, parameter: str) -> UnsafeCheckpoint:
     return UnsafeCheckpoint(
         f"{parameter!r:.200} of {display_name(model.adapter or model.folder)} overflows when the adapter is merged",
         cause="its factors or lora_alpha are too large, so the model can give no usable answer",

@@ -27,7 +27,7 @@ from antidote_ci.model.generation import (
     GenerationResult,
     encode_conversations,
 )
-from antidote_ci.model.loading import MergeRequest, merge_checkpoint
+from antidote_ci.model.merging import MergeRequest, merge_checkpoint
 from antidote_ci.paths import open_log
 from antidote_ci.records import Model, OnProgress, Progress
 from antidote_ci.sandbox.client import Sandbox
