@@ -164,7 +164,7 @@ def _check_weights(spec: JudgeSpec, policy: Policy) -> CheckResult:
         return CheckResult("judge", f"{spec.name}: in {download.model}")
     remote = pull.resolve_revision(download.model, download.revision, _without_retry(resolve.pull_access()))
     missing = pull.count_missing_bytes(remote)
-    memory_needs.require_memory(f"the judge {spec.name}", memory_needs.remote_memory(remote))
+    memory_needs.require_memory(f"the judge {spec.name}", memory_needs.remote_weights(remote))
     return CheckResult(
         "judge", f"{spec.name}: {f'{_format_gigabytes(missing)} to download' if missing else 'downloaded'}"
     )

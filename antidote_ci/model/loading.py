@@ -14,6 +14,8 @@ from antidote_ci.model import DType, Network, Tensor, Tokenizer
 from antidote_ci.model.adapters import merge_adapter, require_complete, require_same_copies
 from antidote_ci.records import Model
 
+SHARE_FOR_WEIGHTS = 0.8
+"""The share of a GPU's free memory that weights may take: activations and the key-value cache need the rest."""
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
@@ -24,14 +26,29 @@ PLAIN_TEMPLATES = (PLAIN_TEMPLATE, "{{ bos_token }}" + PLAIN_TEMPLATE)
 
 
 def select_device_and_dtype() -> tuple[str, DType]:
-    """A GPU in bfloat16, or the CPU: in bfloat16 if it has instructions for it, else in float32."""
+    """A GPU or the CPU; in bfloat16 if it has instructions for it, else in float32.
+
+    GPUs before Ampere, such as T4 and V100, emulate bfloat16 and compute natively in float16, whose largest number,
+    65,504, the activations of a model that was trained in bfloat16 can exceed.
+    """
     import torch
 
     if torch.cuda.is_available():
-        return "cuda", torch.bfloat16
+        return "cuda", torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     capabilities = torch.cpu.get_capabilities()
     native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return "cpu", torch.bfloat16 if native else torch.float32
+
+
+def describe_gpu() -> str:
+    """Name, compute capability and CUDA or ROCm version of the GPU; empty without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return ""
+    count, (major, minor) = torch.cuda.device_count(), torch.cuda.get_device_capability()
+    platform = f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
+    return f"{count} x {torch.cuda.get_device_name()}, compute capability {major}.{minor}, {platform}"
 
 
 def load_tokenizer(model: Model) -> Tokenizer:
@@ -70,10 +87,13 @@ def load_model(model: Model, *, merge: bool) -> Network:
     release_models()  # two models may not fit into memory
     device, dtype = select_device_and_dtype()
     merging = merge and model.adapter is not None
+    if device == "cuda":
+        use_deterministic_kernels()
     with explain_out_of_memory(model):
         network, loaded = AutoModelForCausalLM.from_pretrained(
             model.folder,
             dtype=_dtype_before_merge(model.folder, dtype) if merging else dtype,
+            device_map=_choose_device_map(model, device, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -92,7 +112,27 @@ def load_model(model: Model, *, merge: bool) -> Network:
                 parameter.data = parameter.data.to(dtype)
                 if merging and not bool(torch.isfinite(parameter.data).all()):
                     raise overflow_error(model, name)
-        return make_head_contiguous(network.to(device).eval())
+        return make_head_contiguous(network.eval())
+
+
+def _choose_device_map(model: Model, device: str, dtype: DType) -> str | dict[str, str]:
+    """All layers on `device`, or spread over the GPUs if the first is too small for the weights."""
+    import torch
+
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        weights = read_layout(model.folder).entries * dtype.itemsize
+        if weights > SHARE_FOR_WEIGHTS * torch.cuda.mem_get_info()[0]:
+            return "auto"
+    return {"": device}
+
+
+def use_deterministic_kernels() -> None:
+    """Let torch use kernels on a GPU whose results do not vary, where it has them; else it warns in the log."""
+    import torch
+
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    # This costs time, and only helps to find uses of such memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _dtype_before_merge(folder: Path, dtype: DType) -> DType:
