@@ -98,6 +98,7 @@ def build_evaluator(
         task_match=settings.task_match,
         calibrations=_load_calibrations(settings, judges),
         log=log,
+        single_look=settings.server is not None,
     )
 
 

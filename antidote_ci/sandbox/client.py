@@ -102,6 +102,10 @@ class Sandbox:
             self._end_child()  # it could change the files after the caller has checked them
         return result
 
+    def end_children(self) -> None:
+        """End the idle child, so that the memory of its model is free for another program."""
+        self._end_child()
+
     def _check_once(self, model: Model, on_progress: OnProgress) -> None:
         if self._check is None:
             return
