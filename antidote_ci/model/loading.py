@@ -116,12 +116,18 @@ def load_model(model: Model, *, merge: bool) -> Network:
 
 
 def _choose_device_map(model: Model, device: str, dtype: DType) -> str | dict[str, str]:
-    """All layers on `device`, or spread over the GPUs if the first is too small for the weights."""
+    """All layers on `device`, or spread over the GPUs if the first is too small for the weights.
+
+    Raises InfrastructureError when all GPUs together are too small: transformers would put layers on the disk.
+    """
     import torch
 
     if device == "cuda" and torch.cuda.device_count() > 1:
         weights = read_layout(model.folder).entries * dtype.itemsize
-        if weights > SHARE_FOR_WEIGHTS * torch.cuda.mem_get_info()[0]:
+        free = [torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count())]
+        if weights > SHARE_FOR_WEIGHTS * sum(free):
+            raise out_of_memory_error(model)
+        if weights > SHARE_FOR_WEIGHTS * free[0]:
             return "auto"
     return {"": device}
 
