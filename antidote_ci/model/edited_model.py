@@ -13,7 +13,8 @@ from antidote_ci.checkpoint.adapter_config import A_ENDING
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.model import Network, Tensor, loading
-from antidote_ci.model.streaming import weights
+from antidote_ci.model.adapters import list_factors, merge_weight
+from antidote_ci.model.streaming.weights import build_weight_map
 from antidote_ci.records import Model, WeightEdit
 from antidote_ci.repair import edits, masks
 
@@ -35,35 +36,36 @@ def load_edited_model(model: Model) -> Network:
     network = loading.load_cached_model(dataclasses.replace(model, edit=None))
     if _applied.get(network) != model.edit:
         if model.edit is None:
-            loading.clear_cached_model()
+            loading.release_models()
             return loading.load_cached_model(model)
         _applied[network] = INCOMPLETE
         with loading.explain_out_of_memory(model):
             for parameter, weight in _edit_weights(network, model, model.edit):
-                network.get_parameter(parameter).data.copy_(weight)
+                parameter.data.copy_(weight)
         _applied[network] = model.edit
     return network
 
 
-def _edit_weights(network: Network, model: Model, weight_edit: WeightEdit) -> Iterator[tuple[str, Tensor]]:
-    """Yield the path of each parameter that the edit can change, with its weights in the stored dtype or float32."""
+def _edit_weights(network: Network, model: Model, weight_edit: WeightEdit) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each parameter that the edit can change, with its new weights in the stored dtype or float32."""
     from transformers.conversion_mapping import get_model_conversion_mapping
 
     edit, full = _build_editor(weight_edit), read_layout(model.folder)
-    sources = weights.build_weight_map(network, get_model_conversion_mapping(network), full)
+    sources = build_weight_map(network, get_model_conversion_mapping(network), full)
     if model.adapter is None:
         for name in weight_edit.tensors:
-            yield sources[name].parameter, edit(name, tensors.read_tensor(full, name))
+            yield network.get_parameter(sources[name].parameter), edit(name, tensors.read_tensor(full, name))
         return
-    adapter = read_layout(model.adapter)
-    edited, lora = set(weight_edit.tensors), weights.read_lora(adapter)
+    adapter, edited = read_layout(model.adapter), set(weight_edit.tensors)
     names = {source.parameter: name for name, source in sources.items()}
-    for path, factors in lora.modules.items():
+    for path, factors in list_factors(adapter).items():
         if factors.a in edited or factors.b in edited:
-            a, b = (edit(name, tensors.read_tensor(adapter, name)).float() for name in (factors.a, factors.b))
-            parameter = f"{path}.weight"
-            # As peft merges: https://arxiv.org/abs/2106.09685
-            yield parameter, tensors.read_tensor(full, names[parameter]).float() + (b @ a) * factors.scaling
+            parameter = network.get_parameter(f"{path}.weight")
+            base = tensors.read_tensor(full, names[f"{path}.weight"]).to(parameter.device)
+            a, b = (
+                edit(name, tensors.read_tensor(adapter, name)).to(parameter.device) for name in (factors.a, factors.b)
+            )
+            yield parameter, merge_weight(base, a, b, factors.scaling)
 
 
 def _build_editor(edit: WeightEdit) -> TensorEditor:

@@ -201,4 +201,5 @@ def describe_environment(tokenizer: Tokenizer, batch_size: int, max_new_tokens: 
             "peft": peft.__version__,
         },
         plain_template=tokenizer.chat_template in loading.PLAIN_TEMPLATES,
+        gpu=loading.describe_gpu(),
     )

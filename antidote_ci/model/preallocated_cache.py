@@ -38,6 +38,7 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Select the rows of these positions, in this order."""
         tokens = self.keys.shape[-2]
+        beam_idx = beam_idx.to(self._keys.device)  # the layers of a large model are on several devices
         self._keys, self._values = self._keys.index_select(0, beam_idx), self._values.index_select(0, beam_idx)
         self.set_length(tokens)
 

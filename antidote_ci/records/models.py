@@ -136,3 +136,5 @@ class ComputeEnvironment:
     """Whether a plain chat template was used because the model has none."""
     template: TemplateEffects | None = None
     """None when it was not examined, as for a server."""
+    gpu: str = ""
+    """Name, compute capability and version of CUDA or ROCm; empty without a GPU and for a server."""

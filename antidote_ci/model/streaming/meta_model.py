@@ -12,10 +12,10 @@ from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import DType, Network, Tensor
-from antidote_ci.model.adapters import require_complete, require_same_copies
+from antidote_ci.model.adapters import LoraFactors, require_complete, require_same_copies
 from antidote_ci.model.loading import make_head_contiguous, missing_weights_error, wrong_shape_error
 from antidote_ci.model.streaming import weights
-from antidote_ci.model.streaming.weights import LazyTensor, LoraAdapter, LoraFactors, ParameterSource
+from antidote_ci.model.streaming.weights import LazyTensor, LoraAdapter, ParameterSource
 from antidote_ci.records import Model
 
 EMBEDDINGS_PART = "embeddings"
