@@ -27,7 +27,7 @@ from antidote_ci.model.generation import (
 )
 from antidote_ci.records import Model, Progress
 from antidote_ci.sandbox.client import Sandbox
-from antidote_ci.sandbox.fork_server import INHERITED_VARIABLES, sandbox_environment
+from antidote_ci.sandbox.fork_server import INHERITED_VARIABLES, SPIN_COUNT, WAIT_VARIABLES, sandbox_environment
 from antidote_ci.sandbox.replies import CallLimits
 from tests.builders import empty_store, ignore
 from tests.conftest import CopyOf
@@ -112,6 +112,13 @@ def test_environments_hold_no_secret(own: Sandbox) -> None:
             assert names - {"PYTHONPATH", "PWD"} <= allowed.keys()
             assert "HF_HUB_OFFLINE" in names
             assert not any(value in entry for entry in block for value in SECRETS.values())
+
+
+@pytest.mark.parametrize("chosen", [{"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}])
+def test_the_user_s_waiting_policy_wins(chosen: dict[str, str]) -> None:
+    assert sandbox_environment({}, Path())["GOMP_SPINCOUNT"] == str(SPIN_COUNT)
+    variables = sandbox_environment(chosen, Path())
+    assert {name: variables[name] for name in WAIT_VARIABLES if name in variables} == chosen
 
 
 def test_home_and_temporary_files_are_the_child_s_own(own: Sandbox) -> None:
