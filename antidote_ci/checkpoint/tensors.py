@@ -1,11 +1,12 @@
-"""Read, write and edit single tensors of safetensors files, without memory mapping and with one tensor in memory."""
+"""Read, write and edit single tensors of safetensors files, without memory mapping; edits never hold a whole tensor."""
 
 import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from io import BufferedReader, BufferedWriter
 from math import prod
 from pathlib import Path
@@ -17,7 +18,11 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.paths import create_file
 
 if TYPE_CHECKING:
+    import numpy
     import torch
+    from numpy.typing import NDArray
+
+    Bytes = NDArray[numpy.uint8]
 
 WEIGHT_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Safetensors dtype -> torch dtype of weights. Integers and packed numbers are never scored or edited."""
@@ -26,12 +31,19 @@ OWN_DTYPES = WEIGHT_DTYPES | {"U8": "uint8"}
 ALIGNMENT = 64
 """Bytes, as torch aligns memory. Multithreaded matrix products of unaligned memory differ in the last bits."""
 CHUNK_BYTES = 4 << 20
+"""A multiple of eight entries of every dtype, so that each chunk begins with a whole byte of its mask."""
 ENTRIES_PER_COMPARISON = 1 << 18
 """Few enough to stay in the cache of a core."""
 
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 """Tensor name -> safetensors dtype and shape, in the order in which the tensors are written."""
-TensorEdit = Callable[[str, "torch.Tensor"], "torch.Tensor"]
+ChunkEdit = Callable[[int, "torch.Tensor"], None]
+"""Edits a chunk of a tensor in place: the index of its first entry in the flattened tensor, and its entries [count].
+
+The same index gives the same result in every call.
+"""
+TensorEdit = Callable[[str], ChunkEdit]
+"""Returns the edit of the tensor of this name."""
 
 
 def read_tensor(layout: CheckpointLayout, name: str) -> "torch.Tensor":
@@ -100,77 +112,220 @@ def open_writer(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Iter
         temporary.unlink(missing_ok=True)
 
 
-class FileCopier:
-    """Copies `source` to `target` with some tensors edited, and hashes both files while it writes.
+class ChunkReader:
+    """Reads chunks of one tensor into a buffer that the next chunk overwrites."""
 
-    Copied bytes are hashed as they were read, so a later verification of the written file covers the reading too. Each
-    hash has one chunk in memory.
+    def __init__(self, file: BufferedReader, data_start: int, info: TensorInfo) -> None:
+        self._file, self._start = file, data_start + info.start
+        self._bytes_per_entry = DTYPE_BITS[info.dtype] // 8
+        self._info = info
+        self._buffer = _allocate(0)
+
+    def read(self, start: int, count: int) -> "torch.Tensor":
+        """Return the entries [count] from index `start` of the flattened tensor."""
+        size = count * self._bytes_per_entry
+        if size > len(self._buffer):
+            self._buffer = _allocate(size)
+        self._file.seek(self._start + start * self._bytes_per_entry)
+        _fill(self._file, self._buffer[:size])
+        return _as_tensor(self._buffer[:size], self._info)
+
+
+def replace_with(after: "torch.Tensor") -> ChunkEdit:
+    """Return the edit that writes `after`, of the dtype and shape of the edited tensor, in its place."""
+    flat = after.reshape(-1)
+
+    def replace(start: int, chunk: "torch.Tensor") -> None:
+        if flat.dtype != chunk.dtype:
+            raise ValueError(f"{flat.dtype} cannot replace {chunk.dtype}")
+        chunk.copy_(flat[start : start + len(chunk)])
+
+    return replace
+
+
+@dataclass
+class _Chunk:
+    """Bytes as they were read and as they are written, and the hashes that still read them."""
+
+    before: "Bytes"
+    after: "Bytes"
+    hashes: list[Future[None]] = field(default_factory=list)
+
+    def wait(self) -> None:
+        for future in self.hashes:
+            future.result()
+        self.hashes.clear()
+
+
+class FileCopier:
+    """Copies `source` to `target` with some tensors edited, and hashes both files meanwhile.
+
+    Copied bytes are hashed as they were read, so a later verification of the written file covers the reading too. Two
+    chunks are in memory: one is hashed while the other is read, edited and written.
     """
 
     def __init__(
-        self, source: BufferedReader, target: BufferedWriter, pool: Executor, advance: Callable[[int], None]
+        self,
+        source: BufferedReader,
+        target: BufferedWriter,
+        hashing: Executor,
+        advance: Callable[[int], None],
+        source_sha256: str | None = None,
     ) -> None:
-        self.source_hash = hashlib.sha256()
-        self.target_hash = self.source_hash
-        """The same object until a tensor is edited, which saves a third of the work for a file that is only copied."""
-        self._source, self._target, self._pool, self._advance = source, target, pool, advance
-        self._chunk = memoryview(bytearray(CHUNK_BYTES))
+        """`hashing` has one thread, which keeps the order. With `source_sha256` the source is not hashed again."""
+        self._source, self._target, self._hashing, self._advance = source, target, hashing, advance
+        self._known = source_sha256
+        self._target_hash = hashlib.sha256()
+        self._source_hash = self._target_hash
+        """The same object until a tensor is edited: a file that is only copied is hashed once."""
+        self._chunks = [_Chunk(_allocate(CHUNK_BYTES), _allocate(CHUNK_BYTES)) for _ in range(2)]
 
     def copy_until(self, end: int | None) -> None:
         """Copy all bytes up to offset `end`, or to the end of the file."""
         while end is None or self._source.tell() < end:
             size = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - self._source.tell())
-            count = self._source.readinto(self._chunk[:size])
+            chunk = self._next_chunk()
+            count = self._source.readinto(chunk.before[:size].data)
             if not count:
                 break
-            self._write(self._hash_source(self._chunk[:count]), self._chunk[:count])
+            self._write(chunk, chunk.before[:count], chunk.before[:count])
 
-    def write_edited(self, name: str, info: TensorInfo, edit: TensorEdit) -> int:
+    def write_edited(self, info: TensorInfo, edit: ChunkEdit) -> int:
         """Read the next tensor, write it edited, and return the number of entries whose value changed.
 
-        Raises ValueError when `edit` writes into its argument, or changes the dtype or shape.
+        A tensor in which no value changed is written as it was read, also where a zero got another sign.
         """
-        before = read_at(self._source, info)
-        if self.target_hash is self.source_hash:
-            self.target_hash = self.source_hash.copy()
-        hashed = self._hash_source(tensor_bytes(before))
-        after = edit(name, before)
-        if before._version:
-            raise ValueError(f"the edit of {name} wrote into its argument")
-        if after.dtype != before.dtype or after.shape != before.shape:
-            raise ValueError(f"the edit of {name} changed its dtype or shape")
-        changed = _count_changed(before, after)
-        self._write(hashed, tensor_bytes(after if changed else before))
+        if self._source_hash is self._target_hash:
+            self.wait()
+            self._source_hash = self._target_hash.copy()
+        end = self._source.tell() + info.end - info.start
+        changed, changes = 0, False
+        for start, size in _list_chunks(info):
+            chunk = self._next_chunk()
+            before, after = chunk.before[:size], chunk.after[:size]
+            _fill(self._source, before)
+            count = _edit_chunk(before, after, start, info, edit)
+            changes = changes or count > 0
+            if not changes and (before != after).any():
+                changes = self._changes_after(start, info, edit)
+                if not changes:
+                    self._write(chunk, before, before)
+                    self.copy_until(end)
+                    return 0
+            changed += count
+            self._write(chunk, before, after)
         return changed
 
-    def _hash_source(self, data: memoryview) -> Future[None]:
-        return self._pool.submit(self.source_hash.update, data)
+    def wait(self) -> None:
+        """Wait until everything that was written is hashed."""
+        for chunk in self._chunks:
+            chunk.wait()
 
-    def _write(self, hashed: Future[None], data: memoryview) -> None:
-        hashes = [hashed]
-        if self.target_hash is not self.source_hash:
-            hashes.append(self._pool.submit(self.target_hash.update, data))
-        self._target.write(data)
-        wait(hashes)
-        self._advance(len(data))
+    def hash_source(self) -> str:
+        """Return the sha256 of the bytes that were read, or the known one of a source that was not hashed again."""
+        self.wait()
+        if self._source_hash is not self._target_hash and self._known is not None:
+            return self._known
+        return self._source_hash.hexdigest()
+
+    def hash_target(self) -> str:
+        """Return the sha256 of the bytes that were passed on for writing."""
+        self.wait()
+        return self._target_hash.hexdigest()
+
+    def _next_chunk(self) -> _Chunk:
+        self._chunks.reverse()
+        self._chunks[0].wait()
+        return self._chunks[0]
+
+    def _write(self, chunk: _Chunk, before: "Bytes", after: "Bytes") -> None:
+        chunk.hashes.append(self._hashing.submit(self._target_hash.update, after.data))
+        if self._source_hash is not self._target_hash and self._known is None:
+            chunk.hashes.append(self._hashing.submit(self._source_hash.update, before.data))
+        self._target.write(after.data)
+        self._advance(len(after))
+
+    def _changes_after(self, index: int, info: TensorInfo, edit: ChunkEdit) -> bool:
+        """Return whether the edit changes a value in a chunk of the tensor that follows the one at `index`.
+
+        The source is left where it is, behind that chunk.
+        """
+        position = self._source.tell()
+        before, after = _allocate(CHUNK_BYTES), _allocate(CHUNK_BYTES)
+        try:
+            for start, size in _list_chunks(info):
+                if start > index:
+                    _fill(self._source, before[:size])
+                    if _edit_chunk(before[:size], after[:size], start, info, edit):
+                        return True
+            return False
+        finally:
+            self._source.seek(position)
 
 
 def read_at(file: BufferedReader, info: TensorInfo) -> "torch.Tensor":
     """Read a tensor from the current position. Raises InfrastructureError when the file ends before it."""
-    import numpy
-    import torch
+    data = _allocate(info.end - info.start)
+    _fill(file, data)
+    return _as_tensor(data, info).reshape(info.shape)
 
+
+def count_changed(before: "torch.Tensor", after: "torch.Tensor") -> int:
+    """Return the number of entries whose value differs. Both tensors are contiguous, of one dtype and shape.
+
+    Zeros of both signs are one value, and a NaN is the value of its bits.
+    """
+    import numpy
+
+    integer = numpy.dtype(f"i{before.element_size()}")
+    first, second = (numpy.frombuffer(tensor_bytes(tensor), dtype=integer) for tensor in (before, after))
+    lowest = numpy.iinfo(integer).min
+    changed = 0
+    for start in range(0, len(first), ENTRIES_PER_COMPARISON):
+        part = slice(start, start + ENTRIES_PER_COMPARISON)
+        difference = first[part] ^ second[part]
+        changed += int(numpy.count_nonzero(difference))
+        if difference.min() == lowest:  # only the sign differs
+            is_zero = (first[part] & ~lowest) == 0
+            changed -= int(numpy.count_nonzero(is_zero & (difference == lowest)))
+    return changed
+
+
+def _edit_chunk(before: "Bytes", after: "Bytes", start: int, info: TensorInfo, edit: ChunkEdit) -> int:
+    """Store the edited entries in `after`, and return the number of those whose value changed."""
+    after[:] = before
+    edit(start, _as_tensor(after, info))
+    return count_changed(_as_tensor(before, info), _as_tensor(after, info))
+
+
+def _list_chunks(info: TensorInfo) -> Iterator[tuple[int, int]]:
+    """Yield the index of the first entry and the number of bytes of each chunk."""
     size = info.end - info.start
+    for start in range(0, size, CHUNK_BYTES):
+        yield start * 8 // DTYPE_BITS[info.dtype], min(CHUNK_BYTES, size - start)
+
+
+def _allocate(size: int) -> "Bytes":
+    import numpy
+
     # numpy requests huge pages, torch does not: small fresh pages take longer than the read itself.
     buffer = numpy.empty(size + ALIGNMENT, dtype=numpy.uint8)
-    data = buffer[-buffer.ctypes.data % ALIGNMENT :][:size]
-    if file.readinto(data.data) != size:
+    return buffer[-buffer.ctypes.data % ALIGNMENT :][:size]
+
+
+def _fill(file: BufferedReader, data: "Bytes") -> None:
+    if file.readinto(data.data) != len(data):
         raise InfrastructureError(
             f"{Path(file.name).name} was truncated while it was read",
             cause="another program writes to it",
             hint="run again when no other program writes to it",
         )
-    return torch.from_numpy(data).view(getattr(torch, OWN_DTYPES[info.dtype])).reshape(info.shape)
+
+
+def _as_tensor(data: "Bytes", info: TensorInfo) -> "torch.Tensor":
+    import torch
+
+    return torch.from_numpy(data).view(getattr(torch, OWN_DTYPES[info.dtype]))
 
 
 def tensor_bytes(tensor: "torch.Tensor") -> memoryview:
@@ -178,12 +333,6 @@ def tensor_bytes(tensor: "torch.Tensor") -> memoryview:
     import torch
 
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
-def _count_changed(before: "torch.Tensor", after: "torch.Tensor") -> int:
-    before, after = before.reshape(-1), after.reshape(-1)
-    parts = (slice(start, start + ENTRIES_PER_COMPARISON) for start in range(0, len(before), ENTRIES_PER_COMPARISON))
-    return sum(int((before[part] != after[part]).count_nonzero()) for part in parts)
 
 
 def _read_from(path: Path, data_start: int, info: TensorInfo) -> "torch.Tensor":

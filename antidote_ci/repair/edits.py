@@ -1,37 +1,56 @@
 """Weight edits (zero, restore, interpolate), and the checks that a tensor is the result of one.
 
-Edits return a new tensor in the dtype of the weight. Checks compare bits: NaN equals itself, and -0.0 is not 0.0; they
-return a description of the violation, or None. `base` is the reference's tensor, None when the edit is towards zero.
+Edits change a weight, or any contiguous part of one, in place, and hold no copy of it. Checks compare bits: NaN equals
+itself, and -0.0 is not 0.0; they return a description of the violation, or None. `base` is the reference's tensor, None
+when the edit is towards zero.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from antidote_ci.checkpoint.tensors import count_changed
 from antidote_ci.records import Grouping
 from antidote_ci.repair.masks import count_per_row
 
 if TYPE_CHECKING:
     import torch
 
-
-def zero_masked(weight: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
-    """w' = (1 - m) o w, on the factors of an adapter: https://arxiv.org/abs/2408.09600."""
-    return weight.masked_fill(mask, 0)
+ENTRIES_AT_ONCE = 1 << 16
+"""Few enough that the intermediate results stay in the cache of a core."""
 
 
-def restore_masked(weight: "torch.Tensor", reference: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
-    """w' = (1 - m) o w + m o w_ref: on merged weights the pruned delta restores the reference's value."""
-    return weight.where(~mask, reference.to(weight.dtype))
+def zero_masked_(weight: "torch.Tensor", mask: "torch.Tensor") -> None:
+    """w = (1 - m) o w, on the factors of an adapter: https://arxiv.org/abs/2408.09600. `mask` is boolean."""
+    for bits, selected in _iterate_parts(_view_bits(weight), mask):
+        bits.bitwise_and_(selected.to(bits.dtype).sub_(1))
+
+
+def restore_masked_(weight: "torch.Tensor", reference: "torch.Tensor", mask: "torch.Tensor") -> None:
+    """w = (1 - m) o w + m o w_ref: on merged weights the pruned delta restores the reference's value."""
+    for part, base, selected in _iterate_parts(weight, reference, mask):
+        bits = _view_bits(part)
+        difference = bits ^ _view_bits(base.to(part.dtype))
+        # A selection by bits takes a fifth of the time of one by `where`, which is not vectorised for 16 bits.
+        bits.bitwise_xor_(difference.bitwise_and_(selected.to(bits.dtype).neg_()))
+
+
+def interpolate_(weight: "torch.Tensor", reference: "torch.Tensor", dose: float) -> None:
+    """w = w_ref + (1 - dose)(w - w_ref) in float32, rounded once: WiSE-FT, https://arxiv.org/abs/2109.01903.
+
+    Dose 0 is the identity, bit for bit. `reference` may be a single zero.
+    """
+    if dose == 0:
+        return
+    for part, base in _iterate_parts(weight, reference.expand_as(weight)):
+        base = base.float()
+        part.copy_((part.float() - base).mul_(1 - dose).add_(base))
 
 
 def interpolate(weight: "torch.Tensor", reference: "torch.Tensor", dose: float) -> "torch.Tensor":
-    """w' = w_ref + (1 - dose)(w - w_ref) in float32, rounded once: WiSE-FT, https://arxiv.org/abs/2109.01903.
-
-    Dose 0 is the identity, bit for bit.
-    """
-    if dose == 0:
-        return weight.clone()
-    base = reference.float()
-    return (base + (1 - dose) * (weight.float() - base)).to(weight.dtype)
+    """Return what `interpolate_` makes of the weight."""
+    edited = weight.clone()
+    interpolate_(edited, reference, dose)
+    return edited
 
 
 def find_mask_violation(
@@ -59,22 +78,19 @@ def find_scale_violation(
     """
     scaled = interpolate(before, _or_zero(base), dose)
     # The writer keeps a tensor in which no value changed, with its -0.0.
-    wrong = bits_differ(after, scaled if (scaled != before).any() else before)
+    wrong = bits_differ(after, scaled if count_changed(before, scaled) else before)
     return f"the entry at {first_true_index(wrong)} is not the scaled one" if wrong.any() else None
 
 
 def find_miscount(before: "torch.Tensor", after: "torch.Tensor", claimed: int) -> str | None:
     """Check that the number of entries with another value is the `claimed` one."""
-    changed = int((before != after).count_nonzero())
+    changed = count_changed(before, after)
     return None if changed == claimed else f"{changed:,} entries were changed, and the manifest says {claimed:,}"
 
 
 def bits_differ(first: "torch.Tensor", second: "torch.Tensor") -> "torch.Tensor":
     """Return the boolean tensor of the entries whose bits differ. Both have one dtype and shape."""
-    import torch
-
-    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[first.element_size()]
-    return first.view(integer) != second.view(integer)
+    return _view_bits(first) != _view_bits(second)
 
 
 def count_beyond_dose(changed: "torch.Tensor", per: Grouping, dose: float) -> int:
@@ -87,6 +103,20 @@ def first_true_index(mask: "torch.Tensor") -> list[int]:
     """Return the index of the first true entry, one number per dimension."""
     index: list[int] = mask.nonzero()[0].tolist()
     return index
+
+
+def _view_bits(tensor: "torch.Tensor") -> "torch.Tensor":
+    import torch
+
+    return tensor.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
+
+
+def _iterate_parts(*tensors: "torch.Tensor") -> Iterator[tuple["torch.Tensor", ...]]:
+    """Yield parts of tensors of one shape, as vectors. The first is contiguous, so that its parts can be edited."""
+    first, *others = tensors
+    vectors = [first.view(-1), *(other.reshape(-1) for other in others)]
+    for start in range(0, len(vectors[0]), ENTRIES_AT_ONCE):
+        yield tuple(vector[start : start + ENTRIES_AT_ONCE] for vector in vectors)
 
 
 def _or_zero(base: "torch.Tensor | None") -> "torch.Tensor":
