@@ -95,10 +95,10 @@ def is_report_file(path: str) -> bool:
 
 def sha256_file(path: Path, chunk: int = 1 << 20) -> str:
     """Return the sha256 of a file in hex, reading `chunk` bytes at a time."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(chunk):
-            digest.update(data)
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(chunk))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
     return digest.hexdigest()
 
 

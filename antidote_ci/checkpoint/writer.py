@@ -28,7 +28,7 @@ from antidote_ci.records import OnProgress, Progress, WeightFile
 
 BYTES_PER_FLUSH = 64 << 20
 """A multiple of the size of a page: only whole pages leave the page cache."""
-BYTES_PER_READ = 4 << 20
+BYTES_PER_READ = 1 << 20
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

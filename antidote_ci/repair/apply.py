@@ -14,7 +14,7 @@ from antidote_ci.checkpoint.files import FileIdentity, display_name, identify_fi
 from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.swap import rollback_on_error
-from antidote_ci.checkpoint.tensors import ChunkEdit, ChunkReader, TensorEdit, TensorFile
+from antidote_ci.checkpoint.tensors import Changes, ChunkEdit, ChunkReader, TensorEdit, TensorFile
 from antidote_ci.checkpoint.writer import HashedFile, complete_checkpoint, write_checkpoint
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.records import (
@@ -213,16 +213,14 @@ def _build_edit(request: ApplyRequest, reference: _ReferenceFiles, resources: Ex
             else None
         )
 
-        def edit_chunk(start: int, chunk: torch.Tensor) -> None:
+        def edit_chunk(start: int, chunk: torch.Tensor) -> Changes:
             count = len(chunk)
             if packed is None:
-                edits.interpolate_(chunk, zero if base is None else base.read(start, count), request.dose)
-                return
+                return edits.interpolate_(chunk, zero if base is None else base.read(start, count), request.dose)
             mask = masks.unpack_mask(packed.read(start // 8, -(-count // 8)), 1, count)[0]
             if base is None:
-                edits.zero_masked_(chunk, mask)
-            else:
-                edits.restore_masked_(chunk, base.read(start, count), mask)
+                return edits.zero_masked_(chunk, mask)
+            return edits.restore_masked_(chunk, base.read(start, count), mask)
 
         return edit_chunk
 

@@ -19,7 +19,7 @@ import torch
 
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.layout import read_layout
-from antidote_ci.checkpoint.tensors import ChunkEdit
+from antidote_ci.checkpoint.tensors import ChunkEdit, read_tensor, replace_with
 from antidote_ci.checkpoint.writer import complete_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
@@ -35,21 +35,14 @@ Step = tuple[str, int]
 """The kind of a step and its number within the kind: two threads write, so only steps of one kind are ordered."""
 
 
-def set_to_zero(_start: int, chunk: torch.Tensor) -> None:
-    chunk.zero_()
-
-
-def keep(_start: int, _chunk: torch.Tensor) -> None:
-    pass
-
-
 def repair(source: Path, destination: Path, version: str, step: Callable[[str], None]) -> None:
     layout = read_layout(source)
     matrices = {name for name, info in layout.tensors.items() if len(info.shape) == 2}
 
-    def edit(_name: str) -> ChunkEdit:
+    def edit(name: str) -> ChunkEdit:
         step("edit")
-        return set_to_zero if version == "new" else keep
+        tensor = read_tensor(layout, name)
+        return replace_with(torch.zeros_like(tensor) if version == "new" else tensor)
 
     written = write_checkpoint(layout, destination, matrices, edit, version, lambda _progress: step("written"))
     manifest = {"version": version, "files": {file.path: file.sha256_out for file in written.files}}
