@@ -6,20 +6,18 @@ tensor is edited in the dtype in which it is stored, and then merged and rounded
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from weakref import WeakKeyDictionary
 
 from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.adapter_config import A_ENDING
-from antidote_ci.checkpoint.layout import read_layout
-from antidote_ci.checkpoint.tensors import TensorFile
+from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
+from antidote_ci.checkpoint.tensors import ChunkReader
 from antidote_ci.model import Network, Tensor, loading
 from antidote_ci.model.adapters import list_factors, merge_weight
+from antidote_ci.model.edits import edit_tensor_, open_edit
 from antidote_ci.model.streaming.weights import build_weight_map
 from antidote_ci.records import Model, WeightEdit
-from antidote_ci.repair import edits, masks
-
-TensorEditor = Callable[[str, Tensor], Tensor]
-"""Returns the edited tensor of a name."""
 
 INCOMPLETE = WeightEdit((), None, 0.0)
 """The edit of a network while its weights are being changed."""
@@ -46,42 +44,51 @@ def load_edited_model(model: Model) -> Network:
     return network
 
 
-def _edit_weights(network: Network, model: Model, weight_edit: WeightEdit) -> Iterator[tuple[Tensor, Tensor]]:
+def _edit_weights(network: Network, model: Model, edit: WeightEdit) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield each parameter that the edit can change, with its new weights in the stored dtype or float32."""
     from transformers.conversion_mapping import get_model_conversion_mapping
 
-    edit, full = _build_editor(weight_edit), read_layout(model.folder)
+    full = read_layout(model.folder)
     sources = build_weight_map(network, get_model_conversion_mapping(network), full)
-    if model.adapter is None:
-        for name in weight_edit.tensors:
-            yield network.get_parameter(sources[name].parameter), edit(name, tensors.read_tensor(full, name))
-        return
-    adapter, edited = read_layout(model.adapter), set(weight_edit.tensors)
-    names = {source.parameter: name for name, source in sources.items()}
-    for path, factors in list_factors(adapter).items():
-        if factors.a in edited or factors.b in edited:
-            parameter = network.get_parameter(f"{path}.weight")
-            base = tensors.read_tensor(full, names[f"{path}.weight"]).to(parameter.device)
-            a, b = (
-                edit(name, tensors.read_tensor(adapter, name)).to(parameter.device) for name in (factors.a, factors.b)
-            )
-            yield parameter, merge_weight(base, a, b, factors.scaling)
+    with ExitStack() as resources:
+        if model.adapter is None:
+            read_edited = _open_editor(edit, full, resources)
+            for name in edit.tensors:
+                yield network.get_parameter(sources[name].parameter), read_edited(name)
+            return
+        adapter, edited = read_layout(model.adapter), set(edit.tensors)
+        read_edited = _open_editor(edit, adapter, resources)
+        names = {source.parameter: name for name, source in sources.items()}
+        for path, factors in list_factors(adapter).items():
+            if factors.a in edited or factors.b in edited:
+                parameter = network.get_parameter(f"{path}.weight")
+                base = tensors.read_tensor(full, names[f"{path}.weight"]).to(parameter.device)
+                a, b = (read_edited(name).to(parameter.device) for name in (factors.a, factors.b))
+                yield parameter, merge_weight(base, a, b, factors.scaling)
 
 
-def _build_editor(edit: WeightEdit) -> TensorEditor:
-    import torch
-
+def _open_editor(edit: WeightEdit, source: CheckpointLayout, resources: ExitStack) -> Callable[[str], Tensor]:
+    """A function that reads a tensor of the source and edits it."""
     reference = None if edit.reference is None else read_layout(edit.reference)
-    mask_file = None if edit.masks is None else TensorFile(edit.masks / edit.mask)
+    shards = reference.shards if reference else ()
+    files = {shard: resources.enter_context((edit.reference / shard).open("rb")) for shard in shards if edit.reference}
 
-    def edit_tensor(name: str, weight: Tensor) -> Tensor:
-        base = None if reference is None else tensors.read_tensor(reference, name)
-        if mask_file is None:
-            # The delta of an adapter is B A: scaling one factor scales it.
-            if reference is None and name.endswith(A_ENDING):
-                return weight
-            return edits.interpolate(weight, torch.zeros(()) if base is None else base, edit.dose)
-        mask = masks.unpack_mask(mask_file.read(name), *weight.shape)
-        return edits.zero_masked(weight, mask) if base is None else edits.restore_masked(weight, base, mask)
+    def open_reference(name: str) -> ChunkReader | None:
+        if reference is None:
+            return None
+        shard = reference.weight_map[name]
+        return ChunkReader(files[shard], reference.headers[shard].data_start, reference.headers[shard].tensors[name])
 
-    return edit_tensor
+    edit_tensor = open_edit(edit.masks / edit.mask if edit.masks else None, edit.dose, open_reference, resources)
+    edited = set(edit.tensors)
+    if edit.masks is None and reference is None:
+        # The delta of an adapter is B A: scaling one factor scales it.
+        edited = {name for name in edited if not name.endswith(A_ENDING)}
+
+    def read_edited(name: str) -> Tensor:
+        weight = tensors.read_tensor(source, name)
+        if name in edited and not edit_tensor_(weight, edit_tensor(name)):
+            return tensors.read_tensor(source, name)  # a repair leaves it as it is, also where a zero got another sign
+        return weight
+
+    return read_edited

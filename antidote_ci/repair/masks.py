@@ -146,12 +146,3 @@ def random_score(rows: int, columns: int, name: str) -> "torch.Tensor":
 
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
     return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed))
-
-
-def unpack_mask(packed: "torch.Tensor", rows: int, columns: int) -> "torch.Tensor":
-    """Return the mask of packed bits: boolean [rows, columns]."""
-    import numpy
-    import torch
-
-    bits = numpy.unpackbits(packed.numpy(), count=rows * columns)
-    return torch.from_numpy(bits.view(bool)).reshape(rows, columns)

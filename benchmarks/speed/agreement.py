@@ -9,11 +9,12 @@ from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.model import loading
 from antidote_ci.model.batching import length_sorted_batches, pad_right
+from antidote_ci.model.edits import unpack_mask
 from antidote_ci.model.input_norms import accumulate_squares
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.model.streaming.sequential_forward import ActivationCache
 from antidote_ci.records import Model
-from antidote_ci.repair.masks import pack_masks, unpack_mask
+from antidote_ci.repair.masks import pack_masks
 from antidote_ci.repair.scores import wanda_score
 from benchmarks.speed.paired import Line
 from benchmarks.speed.procedure import BUDGET, DOSE, silent

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antidote_ci.model.edits import unpack_mask
 from antidote_ci.records import Grouping, ScoredTensor
 from antidote_ci.repair import masks
 from antidote_ci.repair.scores import wanda_score
@@ -24,7 +25,7 @@ def scores(rows: int, columns: int, seed: int, values: int = 4) -> torch.Tensor:
 
 def select(score: torch.Tensor, per: Grouping, doses: list[float]) -> list[torch.Tensor]:
     """Unpack the mask of each dose."""
-    return [masks.unpack_mask(packed, *score.shape) for packed in masks.pack_masks(score, per, doses)]
+    return [unpack_mask(packed, *score.shape) for packed in masks.pack_masks(score, per, doses)]
 
 
 def plain_mask(weight: torch.Tensor, norms: torch.Tensor, dose: float) -> list[list[bool]]:
