@@ -1,7 +1,8 @@
 """One more dose of the search, against the evaluation of the same weights when they are in memory already.
 
-A trial is all that the search does for a dose: it edits the model in memory, and evaluates it on the selection prompts. The other side is a second evaluation of that model in the same child process with an empty store
-of answers. Scores and masks exist before.
+A trial is all that the search does for a dose: it edits the model in memory, and evaluates it on the selection
+prompts. The other side is a second evaluation of that model in the same child process with an empty store of answers.
+Scores and masks exist before.
 """
 
 import tempfile
