@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from antidote_ci.checkpoint.files import FileIdentity, identify_settled_files
 from antidote_ci.evaluation import measure
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.pipeline import resolve
@@ -69,6 +70,9 @@ class CandidateFactory:
     on_progress: OnProgress
     in_memory: bool
     """Whether candidates are tried without writing them. A server needs the files."""
+    source_identities: dict[str, FileIdentity]
+    """Weight files before scoring hashes them, so that an unchanged one is not hashed again."""
+    reference_identities: dict[str, FileIdentity]
 
     @property
     def runnable_model(self) -> Model:
@@ -126,7 +130,8 @@ def build_factory(
     work: Path,
 ) -> CandidateFactory:
     """Collect the inputs of scoring. Realignment prompts without responses are first answered by the model."""
-    source, settings = repair_input.source, context.config.policy.repair
+    source, reference = repair_input.source, repair_input.pulled_reference
+    settings = context.config.policy.repair
     on_progress = context.console.report
     rows = prompts.realignment
     if rows and not rows[0].response:
@@ -135,7 +140,7 @@ def build_factory(
     return CandidateFactory(
         sandbox=context.sandbox,
         source=source,
-        reference=repair_input.pulled_reference,
+        reference=reference,
         target=resolve_repair_target(source.layout),
         repair_prompts=dataclasses.replace(prompts, realignment=rows),
         provenance=Provenance(
@@ -150,6 +155,8 @@ def build_factory(
         work=work,
         on_progress=on_progress,
         in_memory=context.config.policy.evaluation.server is None,
+        source_identities=identify_settled_files(source.source.folder, source.layout.shards),
+        reference_identities=identify_settled_files(reference.source.folder, reference.layout.shards),
     )
 
 
@@ -187,6 +194,8 @@ def write_candidate(
         dose=dose,
         destination=destination,
         provenance=factory.provenance,
+        source_identities=factory.source_identities,
+        reference_identities=factory.reference_identities,
     )
     applied = factory.sandbox.call(apply_mask, request, factory.on_progress, outputs=[destination.parent])
     return Candidate(method_masks.method, dose, mask, factory.as_model(destination), destination, applied)

@@ -123,6 +123,8 @@ def _bench(here: Instruments, source: Path, reference: Path, texts: RepairPrompt
         work=folder,
         on_progress=silent,
         in_memory=True,
+        source_identities={},
+        reference_identities={},
     )
 
 
