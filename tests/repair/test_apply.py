@@ -22,6 +22,7 @@ from antidote_ci.records import Manifest, MaskFile, Method, ReportedReference, R
 from antidote_ci.repair.apply import ApplyRequest, Provenance, apply_mask
 from antidote_ci.repair.manifest import is_sealed
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
+from antidote_ci.sandbox.client import Sandbox
 from tests.builders import ignore
 from tests.repair.cases import KINDS, Case, scored, write_case
 
@@ -294,6 +295,17 @@ def test_unchanged_files_are_not_hashed_again(tmp_path: Path) -> None:
         apply_mask(replace(scaled_request, source_identities={}, destination=tmp_path / "no"), ignore)
     with pytest.raises(InfrastructureError, match="changed since it was scored"):
         apply_mask(replace(scaled_request, reference_identities={}, destination=tmp_path / "no"), ignore)
+
+
+def test_identity_holds_behind_the_links_of_the_sandbox(tmp_path: Path) -> None:
+    case = write_case("bfloat16", tmp_path)
+    known = with_identities(scaled(case, tmp_path, 0.3))
+    false_hashes = replace(known.scores, source_files={"model.safetensors": "0" * 64})
+    with Sandbox(tmp_path / "log") as sandbox:
+        outputs = [known.destination.parent / "out"]
+        request = replace(known, scores=false_hashes, destination=outputs[0] / "model")
+        done = sandbox.call(apply_mask, request, ignore, outputs=outputs)
+    assert [file.sha256_in for file in done.files if file.path == "model.safetensors"] == ["0" * 64]
 
 
 @pytest.mark.parametrize("whose", ["source", "reference"])
