@@ -12,7 +12,14 @@ from safetensors.torch import load_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import gradients, loading, losses, memory
 from antidote_ci.records import ComputeEnvironment, Model, Progress
-from antidote_ci.repair.taylor import UNLEARNING_WEIGHT, TaylorRequest, sample_evenly, write_taylor_scores
+from antidote_ci.repair.targets import list_scored
+from antidote_ci.repair.taylor import (
+    UNLEARNING_WEIGHT,
+    TaylorRequest,
+    estimate_scratch,
+    sample_evenly,
+    write_taylor_scores,
+)
 from tests import tiny
 from tests.model import architectures
 from tests.tiny import render_exchange
@@ -90,6 +97,20 @@ def test_scores_are_identical_streamed_and_in_memory(
     assert request.output.read_bytes() == first
     assert {each.what for each in events} == {"batches through layers", "first tokens of answers"}
     assert not list(request.scratch.iterdir())
+
+
+def test_scratch_space_is_estimated(pair: Path, tmp_path: Path) -> None:
+    request = request_for(pair, "merged", "reference", tmp_path)
+    used = 0
+
+    def measure(_progress: Progress) -> None:
+        nonlocal used
+        used = max(used, sum(file.stat().st_size for file in request.scratch.glob("*/*.safetensors")))
+
+    write_taylor_scores(request, measure)
+    scored, _ = list_scored(request.model, "delta")
+    headers = 200 * len(scored)
+    assert 0.9 * estimate_scratch(scored) < used < estimate_scratch(scored) + headers
 
 
 def test_tokens_missing_from_the_reference_are_refused_before_running(pair: Path, tmp_path: Path) -> None:
