@@ -70,7 +70,7 @@ def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> Comp
             hint="name them with --realignment, and with --benign or --task",
         )
     models = Model(request.reference), request.model
-    tokenizer = loading.load_tokenizer(request.model)
+    tokenizer = loading.load_cached_tokenizer(request.model)
     device, dtype = loading.select_device_and_dtype()
     reference, fine_tune = (MetaModel(model, dtype, device) for model in models)
     halfway = MetaModel(request.model, dtype, device, halfway_to=request.reference)
