@@ -50,7 +50,7 @@ def measure_input_norms(request: InputNormRequest, on_progress: OnProgress) -> C
     """
     if not request.rows:
         raise ConfigurationError("the realignment set is empty", hint="name one that has rows with --realignment")
-    tokenizer = loading.load_tokenizer(request.model)
+    tokenizer = loading.load_cached_tokenizer(request.model)
     exchanges = [[*single_turn(row.prompt), Message("assistant", row.response)] for row in request.rows]
     rows = encode_texts(tokenizer, render_conversations(tokenizer, exchanges, add_generation_prompt=False))
     device, dtype = loading.select_device_and_dtype()

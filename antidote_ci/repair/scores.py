@@ -38,9 +38,20 @@ Leading = tuple["torch.Tensor", "torch.Tensor"]
 """Gains and costs of the entries with the highest gain."""
 
 
+EXACT_ENTRIES = 1 << 31
+"""Above this number of entries, the leading entries are those of a sample: they only determine two means."""
+SAMPLE_STRIDE = 61
+"""One entry of 61 is sampled. Columns are no multiples of this prime, so the sample is spread over them."""
+
+
+def leading_stride(entries: int) -> int:
+    """Return the distance of the entries, among all `entries`, from which the leading ones are taken."""
+    return SAMPLE_STRIDE if entries > EXACT_ENTRIES else 1
+
+
 def count_leading(entries: int) -> int:
-    """Return the number of leading entries among all `entries`."""
-    return max(1, round(LEADING_SHARE * entries))
+    """Return the number of leading entries among all `entries`, or among their sample."""
+    return max(1, round(LEADING_SHARE * entries / leading_stride(entries)))
 
 
 def merge_leading(leading: "Leading | None", gain: "torch.Tensor", cost: "torch.Tensor", count: int) -> "Leading":
