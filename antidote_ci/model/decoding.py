@@ -8,6 +8,7 @@ batch in groups, and only the weights decide. In float32 the greedy tokens are t
 import inspect
 import time
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,22 +53,25 @@ def generate_tokens(
     end_tokens: Collection[int],
     quantiles: Tensor | None = None,
     *,
-    share_prefix: bool = False,
+    fast: bool = False,
 ) -> list[list[int]]:
     """The new tokens of each row, including its end token.
 
     Greedy, or with `quantiles` [rows, max_new_tokens] from [0, 1) sampled at temperature 1: each number selects one
     token by inverse transform sampling, so the samples of a row do not depend on the rest of the batch.
 
-    With `share_prefix` the tokens with which all rows begin are computed once, where the network's cache permits.
+    With `fast` the tokens with which all rows begin are computed once, where the network's cache permits, and attention
+    in bfloat16 on a CPU is `decoding_attention`. Both change the last bits.
     """
     import torch
+
+    from antidote_ci.model.decoding_attention import decoding_attention
 
     generated: list[list[int]] = [[] for _ in rows]
     active = torch.arange(len(rows))
     unfinished = torch.ones(len(rows), dtype=torch.bool)
-    with torch.inference_mode():
-        state = prefill(network, rows, max_new_tokens, share_prefix=share_prefix)
+    with torch.inference_mode(), decoding_attention(network) if fast else nullcontext():
+        state = prefill(network, rows, max_new_tokens, fast=fast)
         for number in range(max_new_tokens):
             step_quantiles = None if quantiles is None else quantiles[active, number]
             tokens = _pick_tokens(state.scores, step_quantiles).cpu()
@@ -85,9 +89,7 @@ def generate_tokens(
     return generated
 
 
-def prefill(
-    network: Network, rows: Sequence[Sequence[int]], new_tokens: int, *, share_prefix: bool = False
-) -> DecodingState:
+def prefill(network: Network, rows: Sequence[Sequence[int]], new_tokens: int, *, fast: bool = False) -> DecodingState:
     """The state after the rows themselves, with a cache that has room for `new_tokens` more.
 
     Raises ConfigurationError for a network whose cache is of an unknown kind.
@@ -98,7 +100,7 @@ def prefill(
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     # At least one token of each row remains, whose scores are needed.
     prefix = min(common_prefix_length(rows), min(map(len, rows)) - 1)
-    if share_prefix and len(rows) > 1 and prefix > 0:
+    if fast and len(rows) > 1 and prefix > 0:
         state = _prefill_after_prefix(network, ids, mask, list(rows[0][:prefix]), new_tokens)
         if state is not None:
             return state
@@ -155,7 +157,9 @@ def time_step(network: Network, row: Sequence[int], size: int) -> float:
     """Seconds of one decoding step with `size` copies of `row`, whose cache is computed once and repeated."""
     import torch
 
-    with torch.inference_mode():
+    from antidote_ci.model.decoding_attention import decoding_attention
+
+    with torch.inference_mode(), decoding_attention(network):
         state = prefill(network, [row], TIMED_STEPS)
         state.select_rows(torch.zeros(size, dtype=torch.long, device=state.mask.device))
         times = []

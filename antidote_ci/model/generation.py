@@ -153,7 +153,7 @@ def _decode(request: DecodeRequest) -> list[GeneratedAnswer]:
     network = edited_model.load_edited_model(request.model)
     end_tokens = find_end_tokens(network, tokenizer)
     generated = decoding.generate_tokens(
-        network, request.rows, request.limit, end_tokens, _draw_quantiles(request), share_prefix=True
+        network, request.rows, request.limit, end_tokens, _draw_quantiles(request), fast=True
     )
     return [
         GeneratedAnswer(tokenizer.decode(ids, skip_special_tokens=True), ids[-1] not in end_tokens) for ids in generated

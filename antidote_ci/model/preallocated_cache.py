@@ -7,6 +7,9 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 from antidote_ci.model import Tensor
 
+MEMORY = "preallocated_memory"
+"""The attribute of a view that names the larger tensor: in inference mode PyTorch does not keep it."""
+
 
 class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     """A cache layer whose keys and values are views of the filled part of larger tensors."""
@@ -49,6 +52,13 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     def set_length(self, tokens: int) -> None:
         """Say that the first `tokens` tokens are filled."""
         self.keys, self.values = self._keys[:, :, :tokens], self._values[:, :, :tokens]
+        setattr(self.keys, MEMORY, self._keys)
+        setattr(self.values, MEMORY, self._values)
+
+
+def memory_of(states: Tensor) -> Tensor | None:
+    """The larger tensor whose filled part `states` are, zero in the rest. None if they are of another kind of layer."""
+    return getattr(states, MEMORY, None)
 
 
 def preallocate(cache: Any, room: int) -> Any:  # noqa: ANN401
@@ -80,7 +90,7 @@ def repeat_row(cache: Any, tokens: Tensor, room: int) -> Any:  # noqa: ANN401
 
     def repeat(states: Tensor) -> Tensor:
         _row, heads, _tokens, width = states.shape
-        repeated = states.new_empty(rows, heads, columns + room, width)
+        repeated = states.new_zeros(rows, heads, columns + room, width)
         repeated[:, :, :columns] = states[0][:, tokens.to(states.device)].transpose(0, 1)
         return repeated
 
@@ -102,6 +112,6 @@ def _replace_layers(cache: DynamicCache, layers: list[PreallocatedLayer]) -> Dyn
 
 def _copy_with_room(states: Tensor, room: int) -> Tensor:
     rows, heads, tokens, width = states.shape
-    with_room = states.new_empty(rows, heads, tokens + room, width)
+    with_room = states.new_zeros(rows, heads, tokens + room, width)
     with_room[:, :, :tokens] = states
     return with_room

@@ -30,7 +30,7 @@ from antidote_ci.sandbox.client import Runner
 from antidote_ci.sandbox.replies import invalid_reply_error
 
 DECODING = 2
-"""The version of the way of decoding, which decides the last bits. 2: the common prefix of a batch is computed once."""
+"""The version of the way of decoding, which decides the last bits. 2: `fast` of `generate_tokens`."""
 MAX_CHARACTERS_PER_TOKEN = 4_000
 """The longest token that `checkpoint.tokenizers` accepts."""
 
