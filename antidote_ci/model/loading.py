@@ -92,7 +92,7 @@ def load_model(model: Model, *, merge: bool) -> Network:
     with explain_out_of_memory(model):
         network, loaded = AutoModelForCausalLM.from_pretrained(
             model.folder,
-            dtype=_dtype_before_merge(model.folder, dtype) if merging else dtype,
+            dtype=dtype_before_merge(model.folder, dtype) if merging else dtype,
             device_map=_choose_device_map(model, device, dtype),
             use_safetensors=True,
             trust_remote_code=False,
@@ -141,7 +141,7 @@ def use_deterministic_kernels() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _dtype_before_merge(folder: Path, dtype: DType) -> DType:
+def dtype_before_merge(folder: Path, dtype: DType) -> DType:
     """The dtype of the base's weights if it takes no more memory than `dtype`, in which the model runs; else float32.
 
     An adapter is added to the stored weights, not to rounded ones.

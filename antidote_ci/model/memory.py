@@ -55,7 +55,10 @@ def fits_in_memory(model: Model) -> bool:
     loading.release_models()
     device, dtype = loading.select_device_and_dtype()
     free = free_gpu_bytes() if device == "cuda" else available_bytes()
-    folders = [model.folder] if model.adapter is None else [model.folder, model.adapter]
+    folders = [model.folder]
+    if model.adapter is not None:
+        folders.append(model.adapter)
+        dtype = loading.dtype_before_merge(model.folder, dtype)
     weights = sum(read_layout(folder).entries for folder in folders)
     return weights * dtype.itemsize * HEADROOM < free
 
