@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 from benchmarks.costs.forecasts import Forecast
 from benchmarks.costs.machines import MACHINES, Correction, is_off, place
+from benchmarks.costs.processes import Memory
 
 OPENING = """\
-Memory is the sum over the processes of the command of the pages that cannot be dropped (RssAnon + RssShmem). Disk is
-what the command holds in its output folder, its cache and its temporary files, without the model and its reference. In
-brackets: the measured value divided by the estimate of the cost model; **bold** where it is off by more than 1.5."""
+Peak memory is that of all processes of the command: resident pages (PSS), and in brackets those of them that cannot be
+dropped (RssAnon + RssShmem). A command that generates answers needs its mapped weights resident; a repair reads each
+once. Disk is what the command holds in its output folder, its cache and its temporary files, without the model and its
+reference. After each: the measured value divided by the estimate of the cost model, **bold** where it is off by more
+than 1.5."""
 EXTRAPOLATION = """\
 The estimates of the cost model for checkpoints of these shapes, times the measured ratio of the largest model of the
 same kind above. None of these runs was made. Time includes the pull at 100 MB a second; a GPU counts as a hundred times
@@ -27,7 +30,7 @@ class Cell:
     weights: int
     exit_code: int
     seconds: float
-    memory: int
+    memory: Memory
     disk: int
     forecast: Forecast
     steps: dict[str, float]
@@ -35,8 +38,9 @@ class Cell:
 
     def ratios(self) -> dict[str, float]:
         """Measured / estimated."""
+        needed = self.memory.resident if self.forecast.running_memory else self.memory.private
         return {
-            "memory": self.memory / self.forecast.memory,
+            "memory": needed / self.forecast.memory,
             "disk": self.disk / self.forecast.disk if self.forecast.disk else 0.0,
             "seconds": self.seconds / self.forecast.seconds,
         }
@@ -72,17 +76,18 @@ def _row(cell: Cell) -> tuple[str, ...]:
     ratios = cell.ratios()
 
     def mark(name: str) -> str:
-        text = f"({ratios[name]:.2f})"
+        text = f"{ratios[name]:.2f}"
         return f"**{text}**" if is_off(ratios[name]) else text
 
-    disk = f"{cell.disk / 1e9:.1f} GB" + (f" {mark('disk')}" if cell.forecast.disk else "")
+    memory = f"{cell.memory.resident / 1e9:.1f} GB ({cell.memory.private / 1e9:.1f})"
+    disk = f"{cell.disk / 1e9:.1f} GB" + (f"; {mark('disk')}" if cell.forecast.disk else "")
     return (
         f"{cell.name}, {'adapter' if cell.is_adapter else 'merged'}",
         f"{cell.weights / 1e9:.2f} billion",
         f"`{cell.command}`",
         str(cell.exit_code),
-        f"{cell.seconds:.0f} s {mark('seconds')}",
-        f"{cell.memory / 1e9:.1f} GB {mark('memory')}",
+        f"{cell.seconds:.0f} s; {mark('seconds')}",
+        f"{memory}; {mark('memory')}",
         disk,
     )
 

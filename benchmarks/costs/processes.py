@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROCESSES = Path("/proc")
-MEMORY_INTERVAL = 0.2
+MEMORY_INTERVAL = 0.5
 """Seconds between two samples of the memory."""
 DISK_INTERVAL = 2.0
 UNIT = 1024
@@ -18,14 +18,24 @@ BLOCK = 512
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Memory of a tree of processes in bytes."""
+
+    private: int
+    """Pages that cannot be dropped: RssAnon + RssShmem. Pages that are shared after a fork count in each process."""
+    resident: int
+    """Proportional set size (PSS): also the mapped pages of files, such as weights in the dtype in which they run.
+    Where the kernel does not allow to read it, the resident set size, in which libraries count in each process."""
+
+
+@dataclass(frozen=True)
 class Usage:
     """What one command took."""
 
     exit_code: int
     seconds: float
-    memory: int
-    """Peak in bytes, over all processes, of the pages that cannot be dropped: RssAnon + RssShmem. Pages that two
-    processes share after a fork, about 0.2 GB, count twice. Mapped files, which are the page cache, do not count."""
+    memory: Memory
+    """The peak of each sum over the processes."""
     disk: int
     """Peak in bytes of the files in the watched folder."""
 
@@ -33,31 +43,40 @@ class Usage:
 def run_command(command: Sequence[str], folder: Path, environ: Mapping[str, str], log: Path) -> Usage:
     """Run `command` with its output in `log`, and watch its processes and `folder`."""
     started = time.monotonic()
-    memory, disk, looked = 0, 0, 0.0
+    private, resident, disk, looked = 0, 0, 0, 0.0
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environ, stdout=output, stderr=output)
         reaper = threading.Thread(target=process.wait)
         reaper.start()
         while reaper.is_alive():
-            memory = max(memory, tree_memory(process.pid))
+            memory = tree_memory(process.pid)
+            private, resident = max(private, memory.private), max(resident, memory.resident)
             if time.monotonic() - looked > DISK_INTERVAL:
                 disk, looked = max(disk, folder_bytes(folder)), time.monotonic()
             reaper.join(MEMORY_INTERVAL)
-    return Usage(process.returncode, time.monotonic() - started, memory, max(disk, folder_bytes(folder)))
+    seconds = time.monotonic() - started
+    return Usage(process.returncode, seconds, Memory(private, resident), max(disk, folder_bytes(folder)))
 
 
-def tree_memory(root: int) -> int:
-    """Bytes of RssAnon + RssShmem of a process and all its descendants."""
-    parents, sizes = dict[int, int](), dict[int, int]()
-    for status in PROCESSES.glob("[0-9]*/status"):
-        try:
-            lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-        except OSError:  # the process has ended
-            continue
-        process = int(lines["Pid"])
-        parents[process] = int(lines["PPid"])
-        sizes[process] = sum(int(lines[name].split()[0]) * UNIT for name in ("RssAnon", "RssShmem") if name in lines)
-    return sum(sizes.get(process, 0) for process in _descendants(root, parents))
+def tree_memory(root: int) -> Memory:
+    """The memory of a process and all its descendants."""
+    tables = {int(folder.name): _read_sizes(folder / "status") for folder in PROCESSES.glob("[0-9]*")}
+    private = resident = 0
+    for process in _descendants(root, {process: table.get("PPid", 0) for process, table in tables.items()}):
+        table = tables.get(process, {})
+        private += UNIT * (table.get("RssAnon", 0) + table.get("RssShmem", 0))
+        rollup = _read_sizes(PROCESSES / str(process) / "smaps_rollup")
+        resident += UNIT * rollup.get("Pss", table.get("VmRSS", 0))
+    return Memory(private, resident)
+
+
+def _read_sizes(table: Path) -> dict[str, int]:
+    """The numbers of a table of /proc by name; empty if the process has ended or may not be looked at."""
+    try:
+        lines = [line.partition(":") for line in table.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {name: int(value.split()[0]) for name, _, value in lines if value.split() and value.split()[0].isdigit()}
 
 
 def folder_bytes(folder: Path) -> int:
