@@ -10,7 +10,6 @@ from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.model import loading
 from antidote_ci.model.batching import length_sorted_batches, pad_right
-from antidote_ci.model.edits import unpack_mask
 from antidote_ci.model.input_norms import BATCH_SIZE, accumulate_squares
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.model.streaming.sequential_forward import ActivationCache
