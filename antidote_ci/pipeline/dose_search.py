@@ -47,15 +47,15 @@ class SearchContext:
 
 
 def search_bytes(policy: Policy, weights: int, entries: int) -> int:
-    """Disk space in bytes for the search (and the frontier, if enabled) on a model of `weights` bytes."""
+    """Disk space in bytes for scores and search (and the frontier, if enabled) on a model of `weights` bytes."""
     settings = policy.repair
     # The chosen candidate; and the one on trial, which only a server needs on disk.
     candidates_at_once = 1 if policy.evaluation.server is None else 2
     # The frontier adds the masks of the other score methods and of `random`.
     masks = LADDER_DOSES + (len(get_args(ScoreMethod)) * FRONTIER_DOSES if settings.frontier else 0)
-    # Masks have one bit per entry, scores of taylor four bytes.
+    # Masks have one bit per entry, scores of taylor four bytes, and the gains and costs that they are made of eight.
     scores = 4 * entries if settings.method == "taylor" or settings.frontier else 0
-    return candidates_at_once * weights + entries * masks // 8 + scores
+    return max(2 * scores, candidates_at_once * weights + entries * masks // 8 + scores)
 
 
 def find_smallest_dose(search: SearchContext, method: MethodMasks) -> tuple[float | None, list[DoseAttempt]]:
