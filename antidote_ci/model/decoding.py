@@ -125,17 +125,19 @@ def _prefill_after_prefix(
     computed = _forward(network, row, torch.ones_like(row), None).cache
     if not preallocated_cache.keeps_every_token(computed, width + new_tokens):
         return None
-    # As after a pass over whole rows: the first columns hold a row's padding, then the prefix as far as it reaches.
-    # The prefix's last tokens are computed again in rows with padding, in the columns of the longer rows' own tokens.
+    # The columns are those of a pass over whole rows: a row's padding, the prefix, the row's own tokens. A part begins
+    # after the prefix of its longest row. Columns of its other rows that the prefix reaches are computed again.
     padding = (mask == 0).sum(dim=1, keepdim=True)
-    tokens = (torch.arange(columns, device=ids.device) - padding).clamp(min=0)
-    cache = preallocated_cache.repeat_row(computed, tokens, width - columns + new_tokens)
+    filled = columns + int(padding.max())
+    tokens = (torch.arange(filled, device=ids.device) - padding).clamp(min=0, max=columns - 1)
+    cache = preallocated_cache.repeat_row(computed, tokens, width - filled + new_tokens)
     scores = []
     size = max(1, PREFILL_TOKENS // (width - columns))
-    for start in range(0, len(ids), size):
-        part = slice(start, start + size)
-        part_cache = preallocated_cache.view_rows(cache, part)
-        state = _forward(network, ids[part, columns:], mask[part], part_cache)
+    for first in range(0, len(ids), size):
+        part = slice(first, first + size)
+        start = columns + int(padding[part].min())
+        part_cache = preallocated_cache.view_rows(cache, part, start)
+        state = _forward(network, ids[part, start:], mask[part], part_cache)
         if state.cache is not part_cache:
             return None
         scores.append(state.scores)

@@ -45,9 +45,9 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
         self._keys, self._values = self._keys.index_select(0, beam_idx), self._values.index_select(0, beam_idx)
         self.set_length(tokens)
 
-    def view_rows(self, rows: slice) -> "PreallocatedLayer":
-        """A layer of these rows in the same memory."""
-        return PreallocatedLayer(self._keys[rows], self._values[rows], self.keys.shape[-2])
+    def view_rows(self, rows: slice, tokens: int) -> "PreallocatedLayer":
+        """A layer of these rows in the same memory, whose first `tokens` tokens are filled."""
+        return PreallocatedLayer(self._keys[rows], self._values[rows], tokens)
 
     def set_length(self, tokens: int) -> None:
         """Say that the first `tokens` tokens are filled."""
@@ -99,9 +99,12 @@ def repeat_row(cache: Any, tokens: Tensor, room: int) -> Any:  # noqa: ANN401
     )
 
 
-def view_rows(cache: Any, rows: slice) -> Any:  # noqa: ANN401
-    """A cache of these rows in the same memory as the preallocated `cache`, whose length then has to be set."""
-    return _replace_layers(cache, [layer.view_rows(rows) for layer in cache.layers])
+def view_rows(cache: Any, rows: slice, tokens: int) -> Any:  # noqa: ANN401
+    """A cache of these rows with the first `tokens` tokens filled, in the same memory as the preallocated `cache`.
+
+    The length of `cache` itself does not change.
+    """
+    return _replace_layers(cache, [layer.view_rows(rows, tokens) for layer in cache.layers])
 
 
 def _replace_layers(cache: DynamicCache, layers: list[PreallocatedLayer]) -> DynamicCache:

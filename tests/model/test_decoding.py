@@ -130,7 +130,7 @@ def test_shared_prefix_is_computed_once_and_changes_no_token(
     if name in WHOLE_ROWS:
         assert counter.tokens[:2] == [len(PREFIX), len(rows) * (len(PREFIX) + longest)]
     elif prefill_tokens == 1:
-        assert counter.tokens[: 1 + len(rows)] == [len(PREFIX), *[longest] * len(rows)]
+        assert counter.tokens[: 1 + len(rows)] == [len(PREFIX), *map(len, ROWS)]
     else:
         assert counter.tokens[:2] == [len(PREFIX), len(rows) * longest]
 
