@@ -96,7 +96,7 @@ def _write_shards(
                 merged = merge[name]()
                 if merged.dtype != torch.bfloat16:
                     merged = merged.float().to(torch.bfloat16)
-                # Minimum and maximum are NaN if any entry is. `isfinite` on every entry would take half as much memory.
+                # Minimum and maximum are NaN if any entry is. `isfinite` would allocate a byte for each.
                 if not bool(torch.stack(merged.aminmax()).isfinite().all()):
                     raise loading.overflow_error(model, name)
                 write(merged)
