@@ -93,8 +93,11 @@ def _write_shards(
         shapes = {name: ("BF16", info.shape) for name, info in header.tensors.items() if name in merge}
         with tensors.open_writer(output / shard, shapes, {"format": "pt"}) as write:
             for name in shapes:
-                merged = merge[name]().float().to(torch.bfloat16)
-                if not bool(torch.isfinite(merged).all()):
+                merged = merge[name]()
+                if merged.dtype != torch.bfloat16:
+                    merged = merged.float().to(torch.bfloat16)
+                # Minimum and maximum are NaN if any entry is. `isfinite` would allocate a byte for each.
+                if not bool(torch.stack(merged.aminmax()).isfinite().all()):
                     raise loading.overflow_error(model, name)
                 write(merged)
                 done += 1

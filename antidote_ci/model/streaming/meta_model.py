@@ -13,7 +13,12 @@ from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import DType, Network, Tensor
 from antidote_ci.model.adapters import LoraFactors, require_complete, require_same_copies
-from antidote_ci.model.loading import make_head_contiguous, missing_weights_error, wrong_shape_error
+from antidote_ci.model.loading import (
+    make_head_contiguous,
+    missing_weights_error,
+    use_deterministic_kernels,
+    wrong_shape_error,
+)
 from antidote_ci.model.streaming import weights
 from antidote_ci.model.streaming.weights import LazyTensor, LoraAdapter, ParameterSource
 from antidote_ci.records import Model
@@ -57,6 +62,8 @@ class MetaModel:
             weights.read_lora(read_layout(model.adapter), strength) if model.adapter else None
         )
         self.dtype, self.device = dtype, device
+        if device == "cuda":
+            use_deterministic_kernels()
         self.network: Network = _build_meta_network(model, dtype, device)
         self.blocks = _find_blocks(self.network)
         """Paths of the decoder's blocks, first to last."""
