@@ -4,7 +4,9 @@ import hashlib
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.errors import UnsafeCheckpoint
@@ -45,6 +47,25 @@ _PICKLED = re.compile(
 _TRAINING_STATE = ("optimizer", "rng_state", "scheduler", "training_args")
 
 
+SETTLED_SECONDS = 2
+"""File systems store times in steps of up to two seconds: https://git-scm.com/docs/racy-git"""
+
+
+@dataclass(frozen=True)
+class FileIdentity:
+    """A file and the time of its last change. A program that writes to the file changes the time or the size.
+
+    The time of the last status change would exclude a program that sets the time back, but every link to the file
+    changes it, and the sandbox links its inputs.
+    """
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    """In nanoseconds."""
+
+
 def is_allowed_file(path: str) -> bool:
     """Return whether a file is downloaded and opened. `path` is relative to the repository, with forward slashes."""
     return _ALLOWED.fullmatch(path) is not None and not path.startswith(".")
@@ -74,11 +95,30 @@ def is_report_file(path: str) -> bool:
 
 def sha256_file(path: Path, chunk: int = 1 << 20) -> str:
     """Return the sha256 of a file in hex, reading `chunk` bytes at a time."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(chunk):
-            digest.update(data)
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(chunk))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
     return digest.hexdigest()
+
+
+def identify_file(file: int | Path) -> FileIdentity:
+    """Return the identity of the file with this descriptor, or of the one that this path leads to."""
+    return _to_identity(file.stat() if isinstance(file, Path) else os.fstat(file))
+
+
+def identify_settled_files(folder: Path, names: Iterable[str]) -> dict[str, FileIdentity]:
+    """Return the identities of those files of `folder` whose next change gives them another identity.
+
+    A file that was changed in the last two seconds could be changed again without a new time.
+    """
+    statuses = {name: (folder / name).stat() for name in names}
+    latest = time.time_ns() - SETTLED_SECONDS * 10**9
+    return {name: _to_identity(status) for name, status in statuses.items() if status.st_mtime_ns < latest}
+
+
+def _to_identity(status: os.stat_result) -> FileIdentity:
+    return FileIdentity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def display_name(folder: Path) -> str:

@@ -1,15 +1,16 @@
-"""Read, write and edit single tensors of safetensors files, without memory mapping and with one tensor in memory."""
+"""Read, write and edit single tensors of safetensors files, without memory mapping; edits never hold a whole tensor."""
 
 import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
-from io import BufferedReader, BufferedWriter
+from dataclasses import dataclass, field
+from io import SEEK_CUR, BufferedReader, BufferedWriter
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from antidote_ci.checkpoint.headers import DTYPE_BITS, TensorInfo, read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout
@@ -17,7 +18,11 @@ from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.paths import create_file
 
 if TYPE_CHECKING:
+    import numpy
     import torch
+    from numpy.typing import NDArray
+
+    Bytes = NDArray[numpy.uint8]
 
 WEIGHT_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Safetensors dtype -> torch dtype of weights. Integers and packed numbers are never scored or edited."""
@@ -25,13 +30,32 @@ OWN_DTYPES = WEIGHT_DTYPES | {"U8": "uint8"}
 """Dtypes of the files that antidote-ci writes: masks are packed bits."""
 ALIGNMENT = 64
 """Bytes, as torch aligns memory. Multithreaded matrix products of unaligned memory differ in the last bits."""
-CHUNK_BYTES = 4 << 20
-ENTRIES_PER_COMPARISON = 1 << 18
-"""Few enough to stay in the cache of a core."""
+CHUNK_BYTES = 1 << 20
+"""A multiple of eight entries of every dtype, so that each chunk begins with a whole byte of its mask."""
+ENTRIES_AT_ONCE = 1 << 18
+"""Few enough that the results of elementwise operations stay in the cache of a core."""
 
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 """Tensor name -> safetensors dtype and shape, in the order in which the tensors are written."""
-TensorEdit = Callable[[str, "torch.Tensor"], "torch.Tensor"]
+
+
+class Changes(NamedTuple):
+    """The numbers of entries whose value and whose bits an edit changed.
+
+    Zeros of both signs are one value, and a NaN is the value of its bits.
+    """
+
+    values: int
+    bits: int
+
+
+ChunkEdit = Callable[[int, "torch.Tensor"], Changes]
+"""Edits a chunk of a tensor in place: the index of its first entry in the flattened tensor, and its entries [count].
+
+The same index gives the same result in every call.
+"""
+TensorEdit = Callable[[str], ChunkEdit]
+"""Returns the edit of the tensor of this name."""
 
 
 def read_tensor(layout: CheckpointLayout, name: str) -> "torch.Tensor":
@@ -51,7 +75,13 @@ def read_tensor(layout: CheckpointLayout, name: str) -> "torch.Tensor":
 def read_delta(source: CheckpointLayout, reference: CheckpointLayout | None, name: str) -> "torch.Tensor":
     """Read the weight change of fine-tuning, W - W_ref, in float32; without a reference the weight itself."""
     weight = read_tensor(source, name).float()
-    return weight if reference is None else weight.sub_(read_tensor(reference, name).float())
+    if reference is None:
+        return weight
+    subtracted, parts = read_tensor(reference, name).reshape(-1), weight.reshape(-1)
+    for start in range(0, len(parts), ENTRIES_AT_ONCE):  # needs no float32 copy of the reference
+        part = slice(start, start + ENTRIES_AT_ONCE)
+        parts[part] -= subtracted[part]
+    return weight
 
 
 class TensorFile:
@@ -70,11 +100,14 @@ class TensorFile:
 
 
 @contextmanager
-def open_writer(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Iterator[Callable[["torch.Tensor"], None]]:
+def open_writer(
+    path: Path, shapes: Shapes, metadata: Mapping[str, str], digest: "hashlib._Hash | None" = None
+) -> Iterator[Callable[["torch.Tensor"], None]]:
     """Write a safetensors file one tensor at a time, in the order of `shapes`; yield the function that writes one.
 
-    The file gets its name when it is complete and is removed when the block raises. Raises ValueError for a tensor of
-    another dtype or shape than announced, and for a missing or surplus one.
+    `digest` is updated with the bytes of the file. The file gets its name when it is complete and is removed when the
+    block raises. Raises ValueError for a tensor of another dtype or shape than announced, and for a missing or surplus
+    one.
     """
     import torch
 
@@ -82,7 +115,13 @@ def open_writer(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Iter
     temporary = path.with_name(path.name + ".tmp")
     try:
         with create_file(temporary) as file:
-            file.write(_build_header(shapes, metadata))
+
+            def append(data: bytes | memoryview) -> None:
+                file.write(data)
+                if digest:
+                    digest.update(data)
+
+            append(_build_header(shapes, metadata))
 
             def write(tensor: torch.Tensor) -> None:
                 name, (dtype, shape) = next(order, ("", ("U8", ())))
@@ -90,7 +129,7 @@ def open_writer(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Iter
                     raise ValueError(f"{path.name} has all its tensors already")
                 if tensor.shape != shape or tensor.dtype != getattr(torch, OWN_DTYPES[dtype]):
                     raise ValueError(f"{name} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shape)}")
-                file.write(tensor_bytes(tensor))
+                append(tensor_bytes(tensor))
 
             yield write
         if missing := [name for name, _ in order]:
@@ -100,77 +139,231 @@ def open_writer(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Iter
         temporary.unlink(missing_ok=True)
 
 
-class FileCopier:
-    """Copies `source` to `target` with some tensors edited, and hashes both files while it writes.
+class ChunkReader:
+    """Reads chunks of one tensor into a buffer that the next chunk overwrites."""
 
-    Copied bytes are hashed as they were read, so a later verification of the written file covers the reading too. Each
-    hash has one chunk in memory.
+    def __init__(self, file: BufferedReader, data_start: int, info: TensorInfo) -> None:
+        self._file, self._start = file, data_start + info.start
+        self._bytes_per_entry = DTYPE_BITS[info.dtype] // 8
+        self._info = info
+        self._buffer = _allocate(0)
+
+    def read(self, start: int, count: int) -> "torch.Tensor":
+        """Return the entries [count] from index `start` of the flattened tensor."""
+        size = count * self._bytes_per_entry
+        if size > len(self._buffer):
+            self._buffer = _allocate(size)
+        self._file.seek(self._start + start * self._bytes_per_entry)
+        _fill(self._file, self._buffer[:size])
+        return _as_tensor(self._buffer[:size], self._info)
+
+
+def replace_with(after: "torch.Tensor") -> ChunkEdit:
+    """Return the edit that writes `after`, of the dtype and shape of the edited tensor, in its place."""
+    flat = after.reshape(-1)
+
+    def replace(start: int, chunk: "torch.Tensor") -> Changes:
+        if flat.dtype != chunk.dtype:
+            raise ValueError(f"{flat.dtype} cannot replace {chunk.dtype}")
+        bits = view_bits(chunk)
+        return flip_bits(bits, bits ^ view_bits(flat[start : start + len(chunk)]))
+
+    return replace
+
+
+@dataclass
+class _Chunk:
+    """A buffer, a copy of its bytes as they were read, and the hashes that still read both."""
+
+    data: "Bytes"
+    original: "Bytes"
+    hashes: list[Future[None]] = field(default_factory=list)
+
+    def wait(self) -> None:
+        for future in self.hashes:
+            future.result()
+        self.hashes.clear()
+
+
+class FileCopier:
+    """Copies `source` to `target` with some tensors edited, and hashes both files meanwhile.
+
+    Copied bytes are hashed as they were read, so a later verification of the written file covers the reading too. Two
+    chunks are in memory: one is hashed while the other is read, edited and written.
     """
 
     def __init__(
-        self, source: BufferedReader, target: BufferedWriter, pool: Executor, advance: Callable[[int], None]
+        self,
+        source: BufferedReader,
+        target: BufferedWriter,
+        hashing: Executor,
+        advance: Callable[[int], None],
+        source_sha256: str | None = None,
     ) -> None:
-        self.source_hash = hashlib.sha256()
-        self.target_hash = self.source_hash
-        """The same object until a tensor is edited, which saves a third of the work for a file that is only copied."""
-        self._source, self._target, self._pool, self._advance = source, target, pool, advance
-        self._chunk = memoryview(bytearray(CHUNK_BYTES))
+        """`hashing` has one thread, which keeps the order. With `source_sha256` the source is not hashed again."""
+        self._source, self._target, self._hashing, self._advance = source, target, hashing, advance
+        self._known = source_sha256
+        self._target_hash = hashlib.sha256()
+        self._source_hash = self._target_hash
+        """The same object until a tensor is edited: a file that is only copied is hashed once."""
+        self._chunks = [_Chunk(_allocate(CHUNK_BYTES), _allocate(CHUNK_BYTES)) for _ in range(2)]
 
     def copy_until(self, end: int | None) -> None:
         """Copy all bytes up to offset `end`, or to the end of the file."""
         while end is None or self._source.tell() < end:
             size = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - self._source.tell())
-            count = self._source.readinto(self._chunk[:size])
+            chunk = self._next_chunk()
+            count = self._source.readinto(chunk.data[:size].data)
             if not count:
                 break
-            self._write(self._hash_source(self._chunk[:count]), self._chunk[:count])
+            self._write(chunk, chunk.data[:count], chunk.data[:count])
 
-    def write_edited(self, name: str, info: TensorInfo, edit: TensorEdit) -> int:
+    def write_edited(self, info: TensorInfo, edit: ChunkEdit) -> int:
         """Read the next tensor, write it edited, and return the number of entries whose value changed.
 
-        Raises ValueError when `edit` writes into its argument, or changes the dtype or shape.
+        A tensor in which no value changed is written as it was read, also where a zero got another sign.
         """
-        before = read_at(self._source, info)
-        if self.target_hash is self.source_hash:
-            self.target_hash = self.source_hash.copy()
-        hashed = self._hash_source(tensor_bytes(before))
-        after = edit(name, before)
-        if before._version:
-            raise ValueError(f"the edit of {name} wrote into its argument")
-        if after.dtype != before.dtype or after.shape != before.shape:
-            raise ValueError(f"the edit of {name} changed its dtype or shape")
-        changed = _count_changed(before, after)
-        self._write(hashed, tensor_bytes(after if changed else before))
+        if self._source_hash is self._target_hash:
+            self.wait()
+            self._source_hash = self._target_hash.copy()
+        end = self._source.tell() + info.end - info.start
+        changed, is_changed = 0, False
+        for start, size in _list_chunks(info):
+            chunk = self._next_chunk()
+            data = original = chunk.data[:size]
+            _fill(self._source, data)
+            if self._known is None:
+                original = chunk.original[:size]
+                original[:] = data
+            changes = edit(start, _as_tensor(data, info))
+            is_changed = is_changed or changes.values > 0
+            if changes.bits and not is_changed:
+                is_changed = self._changes_after(start, info, edit)
+                if not is_changed:
+                    self._source.seek(-size, SEEK_CUR)
+                    self.copy_until(end)
+                    return 0
+            changed += changes.values
+            self._write(chunk, original, data)
         return changed
 
-    def _hash_source(self, data: memoryview) -> Future[None]:
-        return self._pool.submit(self.source_hash.update, data)
+    def wait(self) -> None:
+        """Wait until everything that was written is hashed."""
+        for chunk in self._chunks:
+            chunk.wait()
 
-    def _write(self, hashed: Future[None], data: memoryview) -> None:
-        hashes = [hashed]
-        if self.target_hash is not self.source_hash:
-            hashes.append(self._pool.submit(self.target_hash.update, data))
-        self._target.write(data)
-        wait(hashes)
+    def hash_source(self) -> str:
+        """Return the sha256 of the bytes that were read, or the known one of a source that was not hashed again."""
+        self.wait()
+        if self._source_hash is not self._target_hash and self._known is not None:
+            return self._known
+        return self._source_hash.hexdigest()
+
+    def hash_target(self) -> str:
+        """Return the sha256 of the bytes that were passed on for writing."""
+        self.wait()
+        return self._target_hash.hexdigest()
+
+    def _next_chunk(self) -> _Chunk:
+        self._chunks.reverse()
+        self._chunks[0].wait()
+        return self._chunks[0]
+
+    def _write(self, chunk: _Chunk, original: "Bytes", data: "Bytes") -> None:
+        chunk.hashes.append(self._hashing.submit(self._target_hash.update, data.data))
+        if self._source_hash is not self._target_hash and self._known is None:
+            chunk.hashes.append(self._hashing.submit(self._source_hash.update, original.data))
+        self._target.write(data.data)
         self._advance(len(data))
+
+    def _changes_after(self, index: int, info: TensorInfo, edit: ChunkEdit) -> bool:
+        """Return whether the edit changes a value in a chunk of the tensor that follows the one at `index`.
+
+        The source is left where it is, behind that chunk.
+        """
+        position, data = self._source.tell(), _allocate(CHUNK_BYTES)
+        try:
+            for start, size in _list_chunks(info):
+                if start > index:
+                    _fill(self._source, data[:size])
+                    if edit(start, _as_tensor(data[:size], info)).values:
+                        return True
+            return False
+        finally:
+            self._source.seek(position)
 
 
 def read_at(file: BufferedReader, info: TensorInfo) -> "torch.Tensor":
     """Read a tensor from the current position. Raises InfrastructureError when the file ends before it."""
+    data = _allocate(info.end - info.start)
+    _fill(file, data)
+    return _as_tensor(data, info).reshape(info.shape)
+
+
+def count_changed(before: "torch.Tensor", after: "torch.Tensor") -> int:
+    """Return the number of entries whose value differs, see `Changes`. Both tensors have one dtype and shape."""
+    first, second = view_bits(before.reshape(-1)), view_bits(after.reshape(-1))
+    parts = (slice(start, start + ENTRIES_AT_ONCE) for start in range(0, len(first), ENTRIES_AT_ONCE))
+    return sum(_count(first[part], first[part] ^ second[part]).values for part in parts)
+
+
+def flip_bits(bits: "torch.Tensor", difference: "torch.Tensor") -> Changes:
+    """Change the entries of `bits`, from `view_bits`, in place by the bits that are set in `difference`."""
+    return _count(bits.bitwise_xor_(difference), difference)
+
+
+def view_bits(tensor: "torch.Tensor") -> "torch.Tensor":
+    """Return the entries as integers of the same size, without a copy."""
+    import torch
+
+    return tensor.view({1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
+
+
+def _count(bits: "torch.Tensor", difference: "torch.Tensor") -> Changes:
     import numpy
     import torch
 
+    changed = (
+        int(numpy.count_nonzero(difference.numpy()))  # twice as fast as that of torch
+        if difference.device.type == "cpu"
+        else int(difference.count_nonzero())
+    )
+    lowest = torch.iinfo(bits.dtype).min
+    if not changed or difference.min() != lowest:
+        return Changes(changed, changed)
+    # Of some entries only the sign differs.
+    zeros = ((difference == lowest) & ((bits & ~lowest) == 0)).count_nonzero()
+    return Changes(changed - int(zeros), changed)
+
+
+def _list_chunks(info: TensorInfo) -> Iterator[tuple[int, int]]:
+    """Yield the index of the first entry and the number of bytes of each chunk."""
     size = info.end - info.start
+    for start in range(0, size, CHUNK_BYTES):
+        yield start * 8 // DTYPE_BITS[info.dtype], min(CHUNK_BYTES, size - start)
+
+
+def _allocate(size: int) -> "Bytes":
+    import numpy
+
     # numpy requests huge pages, torch does not: small fresh pages take longer than the read itself.
     buffer = numpy.empty(size + ALIGNMENT, dtype=numpy.uint8)
-    data = buffer[-buffer.ctypes.data % ALIGNMENT :][:size]
-    if file.readinto(data.data) != size:
+    return buffer[-buffer.ctypes.data % ALIGNMENT :][:size]
+
+
+def _fill(file: BufferedReader, data: "Bytes") -> None:
+    if file.readinto(data.data) != len(data):
         raise InfrastructureError(
             f"{Path(file.name).name} was truncated while it was read",
             cause="another program writes to it",
             hint="run again when no other program writes to it",
         )
-    return torch.from_numpy(data).view(getattr(torch, OWN_DTYPES[info.dtype])).reshape(info.shape)
+
+
+def _as_tensor(data: "Bytes", info: TensorInfo) -> "torch.Tensor":
+    import torch
+
+    return torch.from_numpy(data).view(getattr(torch, OWN_DTYPES[info.dtype]))
 
 
 def tensor_bytes(tensor: "torch.Tensor") -> memoryview:
@@ -178,12 +371,6 @@ def tensor_bytes(tensor: "torch.Tensor") -> memoryview:
     import torch
 
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
-def _count_changed(before: "torch.Tensor", after: "torch.Tensor") -> int:
-    before, after = before.reshape(-1), after.reshape(-1)
-    parts = (slice(start, start + ENTRIES_PER_COMPARISON) for start in range(0, len(before), ENTRIES_PER_COMPARISON))
-    return sum(int((before[part] != after[part]).count_nonzero()) for part in parts)
 
 
 def _read_from(path: Path, data_start: int, info: TensorInfo) -> "torch.Tensor":

@@ -7,15 +7,18 @@ continues from the journal in the partial folder.
 
 import errno
 import hashlib
+import os
 import shutil
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedWriter
 from pathlib import Path
+from types import MappingProxyType
 
 from antidote_ci.checkpoint import swap
-from antidote_ci.checkpoint.files import is_report_file, list_files, sha256_file
+from antidote_ci.checkpoint.files import FileIdentity, identify_file, is_report_file, list_files, sha256_file
 from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.checkpoint.tensors import FileCopier, TensorEdit
@@ -23,7 +26,18 @@ from antidote_ci.errors import InfrastructureError
 from antidote_ci.paths import write_file
 from antidote_ci.records import OnProgress, Progress, WeightFile
 
+BYTES_PER_FLUSH = 64 << 20
+"""A multiple of the size of a page: only whole pages leave the page cache."""
+BYTES_PER_READ = 1 << 20
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class HashedFile:
+    """A file that was hashed: its sha256 holds for a file with this identity."""
+
+    identity: FileIdentity
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -42,12 +56,13 @@ def write_checkpoint(
     edit: TensorEdit,
     key: str,
     progress: OnProgress,
+    hashed: Mapping[str, HashedFile] = MappingProxyType({}),
 ) -> WrittenCheckpoint:
     """Write a copy of the checkpoint, with `edit` applied to the `edited` tensors, to the partial folder.
 
-    `complete_checkpoint` then puts it in place of `destination`. `edit` is called once for each edited tensor, must not
-    change its argument, and returns a tensor of the same dtype and shape. All other bytes are copied, except for the
-    `antidote` folder of an earlier repair and unused weights.
+    `complete_checkpoint` then puts it in place of `destination`. `edit` is called once for each edited tensor. All
+    other bytes are copied, except for the `antidote` folder of an earlier repair and unused weights. Files of the
+    source whose identity is that of `hashed` are not hashed again.
 
     An error removes the partial folder. A kill or a signal leaves the finished files, and a call with the same `key`
     reuses those whose bytes, and the source's, are unchanged.
@@ -84,14 +99,15 @@ def write_checkpoint(
         _require_space(destination, sum(sizes[name] for name in unfinished))
         swap.start_journal(partial, key, finished.values())
         # The next file is written while the previous one is flushed and read back.
-        with ThreadPoolExecutor(1) as closing, ThreadPoolExecutor(2) as hashing:
+        with ThreadPoolExecutor(1) as closing, ThreadPoolExecutor(1) as hashing:
             pending: Future[None] | None = None
             for name in unfinished:
+                read_back = ReadBack(_temporary_path(partial / name), closing)
                 with _explain_disk_full(name, sizes[name]):
-                    written = _write_file(layout, partial, name, edited, edit, hashing, advance)
+                    written = _write_file(layout, name, edited, edit, read_back, hashing, advance, hashed.get(name))
                 if pending:
                     pending.result()
-                pending = closing.submit(_finish_file, partial, written, sizes[name])
+                pending = closing.submit(_finish_file, partial, written, read_back, sizes[name])
                 finished[name] = written
             if pending:
                 pending.result()
@@ -108,7 +124,7 @@ def complete_checkpoint(destination: Path, manifest: str) -> None:
         target.parent.mkdir(exist_ok=True)
         with _explain_disk_full(swap.MANIFEST_FILE, len(data)):
             write_file(_temporary_path(target), data)
-            _sync_and_verify(target, hashlib.sha256(data).hexdigest())
+            _verify_and_rename(target, ReadBack(_temporary_path(target)), hashlib.sha256(data).hexdigest())
         (partial / swap.JOURNAL_FILE).unlink()
         swap.fsync_path(partial)
         swap.commit_swap(destination)
@@ -125,53 +141,106 @@ def _remove_others(names: Container[str], folder: Path) -> None:
             path.unlink()
 
 
+class ReadBack:
+    """Hashes a file as the disk holds it: flushed, dropped from the page cache, and read again."""
+
+    def __init__(self, path: Path, thread: Executor | None = None) -> None:
+        """`thread` reads back what is written, while the file grows."""
+        self.path, self._thread = path, thread
+        self._hash = hashlib.sha256()
+        self._done = self._requested = 0
+        self._pending: Future[None] | None = None
+
+    def follow(self, file: BufferedWriter) -> None:
+        """Start to read back what `file` holds, if it has grown by enough. At most one call is not finished."""
+        end = file.tell() // BYTES_PER_FLUSH * BYTES_PER_FLUSH
+        if self._thread and end > self._requested:
+            file.flush()
+            if self._pending:
+                self._pending.result()
+            self._requested, self._pending = end, self._thread.submit(self._continue_to, end)
+
+    def finish(self) -> str:
+        """Read back the rest, and return the sha256 of the file."""
+        if self._pending:
+            self._pending.result()
+        self._continue_to(None)
+        return self._hash.hexdigest()
+
+    def _continue_to(self, end: int | None) -> None:
+        buffer = memoryview(bytearray(BYTES_PER_READ))
+        with self.path.open("rb", buffering=0) as file:
+            os.fsync(file.fileno())
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(
+                    file.fileno(), self._done, 0 if end is None else end - self._done, os.POSIX_FADV_DONTNEED
+                )
+            file.seek(self._done)
+            while count := file.readinto(buffer[: None if end is None else end - self._done]):
+                self._hash.update(buffer[:count])
+                self._done += count
+
+
 def _write_file(
     layout: CheckpointLayout,
-    partial: Path,
     name: str,
     edited: Container[str],
     edit: TensorEdit,
-    pool: Executor,
+    read_back: ReadBack,
+    hashing: Executor,
     advance: Callable[[int], None],
+    hashed: HashedFile | None,
 ) -> swap.FinishedFile:
     """Write one file under a temporary name. The hashes are those of the bytes read and of the bytes intended."""
-    header, target = layout.headers.get(name), partial / name
-    target.parent.mkdir(exist_ok=True)
+    header = layout.headers.get(name)
+    read_back.path.parent.mkdir(exist_ok=True)
     changed = {}
-    with (layout.folder / name).open("rb") as source, _temporary_path(target).open("xb") as file:
-        copier = FileCopier(source, file, pool, advance)
+    with (layout.folder / name).open("rb") as source, read_back.path.open("xb") as file:
+        identity = identify_file(source.fileno())
+        if hashed is not None and hashed.identity != identity:
+            hashed = None
+
+        def advance_and_read_back(count: int) -> None:
+            advance(count)
+            read_back.follow(file)
+
+        copier = FileCopier(source, file, hashing, advance_and_read_back, hashed.sha256 if hashed else None)
         if header is not None:
             if read_header(layout.folder / name) != header:
-                raise InfrastructureError(
-                    f"{name} changed since it was checked",
-                    cause="another program writes to it",
-                    hint="run again when no other program writes to it",
-                )
+                raise _changed_error(name, "checked")
             for tensor, info in header.tensors.items():
                 if tensor in edited:
                     copier.copy_until(header.data_start + info.start)
-                    changed[tensor] = copier.write_edited(tensor, info, edit)
+                    changed[tensor] = copier.write_edited(info, edit(tensor))
         copier.copy_until(None)
-    return swap.FinishedFile(WeightFile(name, copier.source_hash.hexdigest(), copier.target_hash.hexdigest()), changed)
+        if hashed is not None and identify_file(source.fileno()) != identity:
+            raise _changed_error(name, "hashed")
+    return swap.FinishedFile(WeightFile(name, copier.hash_source(), copier.hash_target()), changed)
 
 
-def _finish_file(partial: Path, written: swap.FinishedFile, size: int) -> None:
+def _changed_error(name: str, step: str) -> InfrastructureError:
+    return InfrastructureError(
+        f"{name} changed since it was {step}",
+        cause="another program writes to it",
+        hint="run again when no other program writes to it",
+    )
+
+
+def _finish_file(partial: Path, written: swap.FinishedFile, read_back: ReadBack, size: int) -> None:
     """Flush and verify a written file, give it its final name, and record it in the journal."""
     with _explain_disk_full(written.file.path, size):
-        _sync_and_verify(partial / written.file.path, written.file.sha256_out)
+        _verify_and_rename(partial / written.file.path, read_back, written.file.sha256_out)
         swap.append_to_journal(partial, written)
 
 
-def _sync_and_verify(target: Path, sha256: str) -> None:
-    temporary = _temporary_path(target)
-    swap.fsync_path(temporary)
-    if sha256_file(temporary) != sha256:
+def _verify_and_rename(target: Path, read_back: ReadBack, sha256: str) -> None:
+    if read_back.finish() != sha256:
         raise InfrastructureError(
             f"{target.name} differs from what was written when it is read back",
             cause="the disk is failing",
             hint="run again, and use another disk if the error repeats",
         )
-    temporary.replace(target)
+    read_back.path.replace(target)
     swap.fsync_path(target.parent)
 
 

@@ -1,22 +1,22 @@
 """Apply a mask to a checkpoint and write the repaired one. A file operation that runs no model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from antidote_ci import __version__, records
-from antidote_ci.checkpoint import tensors
 from antidote_ci.checkpoint.adapter_config import A_ENDING
 from antidote_ci.checkpoint.card import CARD
-from antidote_ci.checkpoint.files import display_name, sha256_file
+from antidote_ci.checkpoint.files import FileIdentity, display_name, identify_file, sha256_file
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.swap import rollback_on_error
-from antidote_ci.checkpoint.tensors import TensorFile
-from antidote_ci.checkpoint.writer import complete_checkpoint, write_checkpoint
+from antidote_ci.checkpoint.tensors import ChunkReader, TensorFile
+from antidote_ci.checkpoint.writer import HashedFile, complete_checkpoint, write_checkpoint
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.model import memory
+from antidote_ci.model.edits import open_edit
 from antidote_ci.records import (
     Manifest,
     MaskFile,
@@ -28,12 +28,11 @@ from antidote_ci.records import (
     Scores,
     WeightFile,
 )
-from antidote_ci.repair import edits, masks
 from antidote_ci.repair.manifest import seal_manifest
 from antidote_ci.repair.masking import mask_metadata
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,9 @@ class ApplyRequest:
     dose: float
     destination: Path
     provenance: Provenance
+    source_identities: dict[str, FileIdentity] = field(default_factory=dict)
+    """Weight file -> its identity before the hashes of `scores` were computed. A file without it is hashed again."""
+    reference_identities: dict[str, FileIdentity] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,20 @@ class ApplyResult:
     files: list[WeightFile]
 
 
-@memory.return_freed_memory()
+@contextmanager
+def _compute_in_one_thread() -> Iterator[None]:
+    """Between two operations the threads of torch wait actively, and so delay those that hash."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_compute_in_one_thread()
 def apply_mask(request: ApplyRequest, on_progress: OnProgress) -> ApplyResult:
     """Write the repaired checkpoint with its manifest to `destination`, completely or not at all.
 
@@ -98,17 +113,23 @@ def apply_mask(request: ApplyRequest, on_progress: OnProgress) -> ApplyResult:
     if request.method == "scale" and scores.target == "adapter":
         # The delta of an adapter is B A: scaling one factor scales it.
         names = {name for name in names if not name.endswith(A_ENDING)}
-    with ThreadPoolExecutor(1) as pool:
+    hashed = {
+        shard: HashedFile(identity, scores.source_files[shard])
+        for shard, identity in request.source_identities.items()
+        if shard in scores.source_files
+    }
+    with ExitStack() as resources:
+        base = _ReferenceFiles(reference, request, resources)
         # The writer hashes the source while it reads it. The reference is read tensor by tensor, so it is hashed here.
-        hashing = pool.submit(_hash_shards, reference)
-        edit = _build_edit(request, reference)
-        written = write_checkpoint(source, request.destination, names, edit, key, on_progress)
-        reference_files = hashing.result()
-    with rollback_on_error(request.destination):
-        source_files = {file.path: file.sha256_in or "" for file in written.files}
-        _require_hashes(source, scores.source_files, source_files)
-        if reference is not None:
-            _require_hashes(reference, scores.reference_files, reference_files)
+        hashing = resources.enter_context(ThreadPoolExecutor(1)).submit(base.hash)
+        edit = open_edit(request.mask.path if request.mask else None, request.dose, base.open_tensor, resources)
+        written = write_checkpoint(source, request.destination, names, edit, key, on_progress, hashed)
+        with rollback_on_error(request.destination):
+            source_files = {file.path: file.sha256_in or "" for file in written.files}
+            _require_hashes(source, scores.source_files, source_files)
+            if reference is not None:
+                _require_hashes(reference, scores.reference_files, hashing.result())
+                base.require_unchanged()
     # The manifest does not cover the card, which people edit afterwards.
     files = [file for file in written.files if file.path != CARD]
     manifest = seal_manifest(replace(manifest, changed=written.changed, files=files))
@@ -140,26 +161,38 @@ def _draft_manifest(request: ApplyRequest) -> Manifest:
     )
 
 
-def _build_edit(
-    request: ApplyRequest, reference: CheckpointLayout | None
-) -> Callable[[str, "torch.Tensor"], "torch.Tensor"]:
-    import torch
+class _ReferenceFiles:
+    """The open weight files of the reference; of none for an adapter."""
 
-    scored = {tensor.name: tensor for tensor in request.scores.tensors}
-    mask_file = TensorFile(request.mask.path) if request.mask else None
+    def __init__(self, layout: CheckpointLayout | None, request: ApplyRequest, resources: ExitStack) -> None:
+        self._layout, self._request = layout, request
+        paths = {shard: layout.folder / shard for shard in layout.shards} if layout else {}
+        self._files = {shard: resources.enter_context(path.open("rb")) for shard, path in paths.items()}
+        self._identities = {shard: identify_file(file.fileno()) for shard, file in self._files.items()}
 
-    def edit(name: str, weight: torch.Tensor) -> torch.Tensor:
-        base = None if reference is None else tensors.read_tensor(reference, name)
-        if mask_file is None:
-            return edits.interpolate(weight, torch.zeros(()) if base is None else base, request.dose)
-        mask = masks.unpack_mask(mask_file.read(name), scored[name].rows, scored[name].columns)
-        return edits.zero_masked(weight, mask) if base is None else edits.restore_masked(weight, base, mask)
+    def open_tensor(self, name: str) -> ChunkReader | None:
+        if self._layout is None:
+            return None
+        shard = self._layout.weight_map[name]
+        header = self._layout.headers[shard]
+        return ChunkReader(self._files[shard], header.data_start, header.tensors[name])
 
-    return edit
+    def hash(self) -> dict[str, str]:
+        """Return the sha256 of each file. Those of `scores` hold for files that are unchanged since."""
+        known, scored = self._request.reference_identities, self._request.scores.reference_files
+        return {
+            shard: scored[shard] if shard in scored and known.get(shard) == identity else sha256_file(path)
+            for (shard, identity), path in zip(self._identities.items(), self._paths(), strict=True)
+        }
 
+    def require_unchanged(self) -> None:
+        """Raise InfrastructureError when a file was replaced or written to since it was opened."""
+        for (shard, identity), path in zip(self._identities.items(), self._paths(), strict=True):
+            if identify_file(path) != identity:
+                raise _changed_error(f"{shard} in {display_name(path.parent)}")
 
-def _hash_shards(layout: CheckpointLayout | None) -> dict[str, str]:
-    return {} if layout is None else {shard: sha256_file(layout.folder / shard) for shard in layout.shards}
+    def _paths(self) -> list[Path]:
+        return [Path(file.name) for file in self._files.values()]
 
 
 def _require_shapes(layout: CheckpointLayout, scores: Scores) -> None:

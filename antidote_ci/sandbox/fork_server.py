@@ -19,6 +19,11 @@ INHERITED_VARIABLES = (
     "LD_LIBRARY_PATH",
     "TMPDIR",
     "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
     "OMP_NUM_THREADS",
     "OMP_WAIT_POLICY",
     "GOMP_SPINCOUNT",
@@ -51,6 +56,8 @@ def sandbox_environment(environ: Mapping[str, str], home: Path) -> dict[str, str
         # Read each weight when it is needed: with asynchronous loading the weights of experts are in memory twice.
         "HF_DEACTIVATE_ASYNC_LOAD": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # Without it matrix products on a GPU may differ from run to run.
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -1,14 +1,12 @@
 """One more dose of the search, against the evaluation of the same weights when they are in memory already.
 
-A trial is all that the search does for a dose: it makes the repaired model, evaluates it on the selection prompts, and
-removes what it made. The other side is a second evaluation of that model in the same child process with an empty store
-of answers. Scores and masks exist before.
+A trial is all that the search does for a dose: it edits the model in memory, and evaluates it on the selection
+prompts. The other side is a second evaluation of that model in the same child process with an empty store of answers.
+Scores and masks exist before.
 """
 
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,16 +86,9 @@ def time_trials(model: Path, reference: Path, out: Path, count: int) -> tuple[li
     return [trial for trial, _ in times], [evaluation for _, evaluation in times]
 
 
-@contextmanager
-def prepare_trial(search: Search, dose: float) -> Iterator[Model]:
-    """The model repaired with one dose, as the search tries it."""
-    with candidates.temporary_candidate(search.factory, search.masks, dose) as candidate:
-        yield candidate.model
-
-
 def time_trial(search: Search, dose: float) -> tuple[float, float]:
     """Seconds of the trial of a dose, and of one further evaluation of its model."""
-    trial = prepare_trial(search, dose)
+    trial = candidates.prepare_trial(search.factory, search.masks, dose)
     started = time.perf_counter()
     with trial as model:
         search.evaluate(model)

@@ -19,6 +19,7 @@ import torch
 
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.checkpoint.tensors import ChunkEdit, read_tensor, replace_with
 from antidote_ci.checkpoint.writer import complete_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
@@ -38,9 +39,10 @@ def repair(source: Path, destination: Path, version: str, step: Callable[[str], 
     layout = read_layout(source)
     matrices = {name for name, info in layout.tensors.items() if len(info.shape) == 2}
 
-    def edit(_name: str, tensor: torch.Tensor) -> torch.Tensor:
+    def edit(name: str) -> ChunkEdit:
         step("edit")
-        return torch.zeros_like(tensor) if version == "new" else tensor
+        tensor = read_tensor(layout, name)
+        return replace_with(torch.zeros_like(tensor) if version == "new" else tensor)
 
     written = write_checkpoint(layout, destination, matrices, edit, version, lambda _progress: step("written"))
     manifest = {"version": version, "files": {file.path: file.sha256_out for file in written.files}}

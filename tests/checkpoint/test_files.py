@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from antidote_ci.checkpoint.files import (
     display_name,
+    identify_file,
+    identify_settled_files,
     is_allowed_file,
     is_pickled,
     is_pickled_weights,
@@ -185,3 +187,22 @@ def test_report_files_are_recognised() -> None:
 )
 def test_display_name_is_the_repository_or_the_folder(folder: str, name: str) -> None:
     assert display_name(Path(folder)) == name
+
+
+def test_identity_is_that_of_the_file_behind_links_and_changes_when_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("weights")
+    os.utime(tmp_path / "a", (1, 1))
+    (tmp_path / "hard").hardlink_to(tmp_path / "a")
+    (tmp_path / "soft").symlink_to("a")
+    before = identify_settled_files(tmp_path, ["a", "hard", "soft"])
+    assert {*before} == {"a", "hard", "soft"}
+    assert len({*before.values()}) == 1
+    (tmp_path / "hard").write_text("WEIGHTS")
+    assert identify_file(tmp_path / "a") not in before.values()
+    with (tmp_path / "a").open("rb") as file:
+        assert identify_file(file.fileno()) == identify_file(tmp_path / "soft")
+
+
+def test_file_that_was_just_written_is_not_settled(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("weights")
+    assert identify_settled_files(tmp_path, ["a"]) == {}

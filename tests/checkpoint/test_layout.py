@@ -15,6 +15,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from antidote_ci.checkpoint.layout import count_weight_bytes, read_layout
+from antidote_ci.checkpoint.tensors import Changes
 from antidote_ci.checkpoint.writer import write_checkpoint
 from antidote_ci.errors import AntidoteError, ConfigurationError, UnsafeCheckpoint
 from tests import tiny
@@ -543,7 +544,14 @@ def test_pickle_beside_safetensors_is_not_opened(tiny_llama: Path, copy_of: Copy
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Canary(mark)))
     (folder / "training_args.bin").write_bytes(pickle.dumps(Canary(mark)))
     OPENED.clear()
-    write_checkpoint(read_layout(folder), tmp_path / "out", (), lambda _name, tensor: tensor, "key", lambda _: None)
+    write_checkpoint(
+        read_layout(folder),
+        tmp_path / "out",
+        (),
+        lambda _name: lambda _start, _chunk: Changes(0, 0),
+        "key",
+        lambda _: None,
+    )
     assert any(path.endswith(WEIGHTS) for path in OPENED)
     assert not any(path.endswith(".bin") for path in OPENED)
     assert not mark.exists()

@@ -16,11 +16,16 @@ from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.tensors import (
     OWN_DTYPES,
     WEIGHT_DTYPES,
+    Changes,
+    ChunkReader,
     Shapes,
     TensorFile,
+    count_changed,
+    flip_bits,
     open_writer,
     read_delta,
     read_tensor,
+    view_bits,
 )
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 
@@ -157,3 +162,22 @@ def test_file_truncated_while_reading_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match=f"{FILE} was truncated") as error:
         read_tensor(layout, "a")
     assert error.value.exit_code == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_changed_values_are_counted_and_zeros_of_both_signs_are_one(dtype: torch.dtype) -> None:
+    before = torch.tensor([[0.0, -0.0, 1.0, 1.0, float("nan"), 2.0]], dtype=dtype)
+    after = torch.tensor([[-0.0, 0.0, -1.0, 0.0, float("nan"), 2.0]], dtype=dtype)
+    assert count_changed(before, after) == 2
+    assert flip_bits(view_bits(before), view_bits(before) ^ view_bits(after)) == Changes(values=2, bits=4)
+    assert view_bits(before).equal(view_bits(after))
+
+
+def test_chunks_of_a_tensor_are_its_entries(tmp_path: Path) -> None:
+    save_file({"a": torch.rand(3), "b": torch.arange(30.0).reshape(5, 6)}, tmp_path / FILE)
+    held = TensorFile(tmp_path / FILE)
+    with (tmp_path / FILE).open("rb") as file:
+        reader = ChunkReader(file, held.header.data_start, held.header.tensors["b"])
+        assert reader.read(7, 20).tolist() == list(range(7, 27))
+        assert reader.read(0, 30).equal(held.read("b").reshape(-1))
+        assert reader.read(29, 1).tolist() == [29]

@@ -12,16 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from antidote_ci import records
-from antidote_ci.checkpoint.files import list_files, sha256_file
+from antidote_ci.checkpoint.files import identify_settled_files, list_files, sha256_file
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.swap import MANIFEST_FILE, partial_folder
 from antidote_ci.checkpoint.tensors import TensorFile, read_tensor
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.model.edits import interpolate, unpack_mask
 from antidote_ci.records import Manifest, MaskFile, Method, ReportedReference, ReportedSource, Scores
-from antidote_ci.repair import edits, masks
 from antidote_ci.repair.apply import ApplyRequest, Provenance, apply_mask
 from antidote_ci.repair.manifest import is_sealed
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
+from antidote_ci.sandbox.client import Sandbox
 from tests.builders import ignore
 from tests.repair.cases import KINDS, Case, scored, write_case
 
@@ -104,7 +105,7 @@ def test_masked_entries_alone_are_the_reference_s_or_zero(case: Case, tmp_path: 
         if name not in tensors:
             assert torch.equal(bits(after[name]), bits(tensor)), name
             continue
-        mask = masks.unpack_mask(packed[name], *tensor.shape)
+        mask = unpack_mask(packed[name], *tensor.shape)
         expected = base[name].to(tensor.dtype) if base else torch.zeros_like(tensor)
         assert mask.any(), name
         assert torch.equal(bits(after[name]), bits(torch.where(mask, expected, tensor))), name
@@ -158,7 +159,7 @@ def test_scale_shrinks_every_scored_tensor_and_of_an_adapter_b_alone(case: Case,
     shrunk = {name for name in tensors if case.target != "adapter" or name.endswith("lora_B.weight")}
     for name, tensor in before.items():
         base = torch.zeros(()) if reference is None else read_tensor(reference, name)
-        expected = edits.interpolate(read_tensor(source, name), base, 0.3) if name in shrunk else tensor
+        expected = interpolate(read_tensor(source, name), base, 0.3) if name in shrunk else tensor
         assert torch.equal(bits(after[name]), bits(expected)), name
     assert {name for name, count in done.changed.items() if count} == shrunk
     assert done.effective_dose == 0.3
@@ -261,6 +262,85 @@ def test_weights_changed_since_scoring_are_refused(whose: str, how: str, tmp_pat
     assert not partial_folder(apply_request.destination).exists()
     shard.write_bytes(original)
     apply_mask(apply_request, ignore)
+
+
+def with_identities(apply_request: ApplyRequest) -> ApplyRequest:
+    """Add the identities of the weight files, as if they were hashed long after they were written."""
+    assert apply_request.reference is not None
+    found = []
+    for folder in (apply_request.source, apply_request.reference):
+        for path in folder.iterdir():
+            os.utime(path, (1, 1))
+        found.append(identify_settled_files(folder, read_layout(folder).shards))
+    return replace(apply_request, source_identities=found[0], reference_identities=found[1])
+
+
+def test_unchanged_files_are_not_hashed_again(tmp_path: Path) -> None:
+    case = write_case("sharded float16", tmp_path)
+    apply_request = masked(case, tmp_path)
+    known = with_identities(replace(apply_request, destination=tmp_path / "known"))
+    done = apply_mask(apply_request, ignore)
+    assert apply_mask(known, ignore) == done
+    assert hashes(known.destination) == hashes(apply_request.destination)
+    assert manifest_of(known.destination) == manifest_of(apply_request.destination)
+    # What was hashed for the scores holds, so these other hashes are not noticed.
+    scores = replace(
+        known.scores,
+        source_files=dict.fromkeys(known.scores.source_files, "0" * 64),
+        reference_files=dict.fromkeys(known.scores.reference_files, "1" * 64),
+    )
+    scaled_request = replace(known, scores=scores, mask=None, method="scale", destination=tmp_path / "scaled")
+    apply_mask(scaled_request, ignore)
+    with pytest.raises(InfrastructureError, match="changed since it was scored"):
+        apply_mask(replace(scaled_request, source_identities={}, destination=tmp_path / "no"), ignore)
+    with pytest.raises(InfrastructureError, match="changed since it was scored"):
+        apply_mask(replace(scaled_request, reference_identities={}, destination=tmp_path / "no"), ignore)
+
+
+def test_identity_holds_behind_the_links_of_the_sandbox(tmp_path: Path) -> None:
+    case = write_case("bfloat16", tmp_path)
+    known = with_identities(scaled(case, tmp_path, 0.3))
+    false_hashes = replace(known.scores, source_files={"model.safetensors": "0" * 64})
+    with Sandbox(tmp_path / "log") as sandbox:
+        outputs = [known.destination.parent / "out"]
+        request = replace(known, scores=false_hashes, destination=outputs[0] / "model")
+        done = sandbox.call(apply_mask, request, ignore, outputs=outputs)
+    assert [file.sha256_in for file in done.files if file.path == "model.safetensors"] == ["0" * 64]
+
+
+@pytest.mark.parametrize("whose", ["source", "reference"])
+def test_written_file_is_hashed_again(whose: str, tmp_path: Path) -> None:
+    case = write_case("sharded float16", tmp_path)
+    apply_request = with_identities(masked(case, tmp_path))
+    folder = case.source if whose == "source" else case.reference
+    assert folder is not None
+    with (folder / "model-00002-of-00003.safetensors").open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"?")
+    with pytest.raises(InfrastructureError, match="changed since it was scored"):
+        apply_mask(apply_request, ignore)
+    assert not apply_request.destination.exists()
+
+
+def test_reference_written_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    case = write_case("sharded float16", tmp_path)
+    apply_request = with_identities(masked(case, tmp_path))
+    assert case.reference is not None
+    shard = case.reference / "model-00001-of-00003.safetensors"
+    with pytest.raises(InfrastructureError, match=f"{shard.name} in reference changed since it was scored"):
+        apply_mask(apply_request, lambda _progress: os.utime(shard))
+    assert not apply_request.destination.exists()
+
+
+def test_number_of_threads_is_restored(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:
+    threads, during = torch.get_num_threads(), set[int]()
+    torch.set_num_threads(3)
+    try:
+        destination = tmp_path / "out"
+        apply_mask(replace(delta[1], destination=destination), lambda _: during.add(torch.get_num_threads()))
+        assert (during, torch.get_num_threads()) == ({1}, 3)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_killed_apply_continues_with_another_run_id(delta: tuple[Case, ApplyRequest], tmp_path: Path) -> None:

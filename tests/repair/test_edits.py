@@ -5,18 +5,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antidote_ci.model.edits import interpolate, restore_masked_, unpack_mask, zero_masked_
 from antidote_ci.records import Grouping
-from antidote_ci.repair import edits, masks
-from antidote_ci.repair.edits import (
+from antidote_ci.repair import masks
+from antidote_ci.repair.edit_checks import (
     bits_differ,
     count_beyond_dose,
     find_mask_violation,
     find_miscount,
     find_scale_violation,
     first_true_index,
-    interpolate,
-    restore_masked,
-    zero_masked,
 )
 from antidote_ci.repair.masks import count_per_row
 
@@ -30,6 +28,22 @@ def weight(rows: int, columns: int, seed: int, dtype: torch.dtype) -> torch.Tens
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
+def select(score: torch.Tensor, dose: float, per: Grouping = "row") -> torch.Tensor:
+    return unpack_mask(masks.pack_masks(score, per, [dose])[0], *score.shape)
+
+
+def zero_masked(weight: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    edited = weight.clone()
+    zero_masked_(edited, mask)
+    return edited
+
+
+def restore_masked(weight: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    edited = weight.clone()
+    restore_masked_(edited, reference, mask)
+    return edited
+
+
 def bits(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.view(torch.uint8)
 
@@ -38,11 +52,12 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
 def test_dose_zero_is_the_identity(rows: int, columns: int, seed: int, dtype: torch.dtype) -> None:
     matrix, reference = weight(rows, columns, seed, dtype), weight(rows, columns, seed + 100, dtype)
     matrix[0, 0] = -0.0
-    for top in (masks.select_per_row, masks.select_per_tensor):
-        (nothing,) = top(matrix.float().abs(), [0])
-        assert torch.equal(bits(edits.zero_masked(matrix, nothing)), bits(matrix))
-        assert torch.equal(bits(edits.restore_masked(matrix, reference, nothing)), bits(matrix))
-    assert torch.equal(bits(edits.interpolate(matrix, reference, 0)), bits(matrix))
+    groupings: tuple[Grouping, ...] = ("row", "tensor")
+    for per in groupings:
+        nothing = select(matrix.float().abs(), 0, per)
+        assert torch.equal(bits(zero_masked(matrix, nothing)), bits(matrix))
+        assert torch.equal(bits(restore_masked(matrix, reference, nothing)), bits(matrix))
+    assert torch.equal(bits(interpolate(matrix, reference, 0)), bits(matrix))
 
 
 @given(SIZES, SIZES, DOSE, SEEDS, DTYPES, DTYPES)
@@ -50,10 +65,8 @@ def test_edits_change_masked_entries_only(
     rows: int, columns: int, dose: float, seed: int, dtype: torch.dtype, other: torch.dtype
 ) -> None:
     matrix, reference = weight(rows, columns, seed, dtype), weight(rows, columns, seed + 100, other)
-    before = matrix.clone()
-    (mask,) = masks.select_per_row(matrix.float().abs(), [dose])
-    zeroed, restored = edits.zero_masked(matrix, mask), edits.restore_masked(matrix, reference, mask)
-    assert torch.equal(matrix, before)
+    mask = select(matrix.float().abs(), dose)
+    zeroed, restored = zero_masked(matrix, mask), restore_masked(matrix, reference, mask)
     assert torch.equal(zeroed[~mask], matrix[~mask])
     assert not zeroed[mask].any()
     assert torch.equal(restored, torch.where(mask, reference.to(dtype), matrix))
@@ -63,17 +76,17 @@ def test_edits_change_masked_entries_only(
 @given(SIZES, SIZES, SEEDS, DTYPES)
 def test_full_dose_gives_the_reference(rows: int, columns: int, seed: int, dtype: torch.dtype) -> None:
     matrix, reference = weight(rows, columns, seed, dtype), weight(rows, columns, seed + 100, dtype)
-    (everything,) = masks.select_per_row(matrix.float().abs(), [1])
-    assert not edits.zero_masked(matrix, everything).any()
-    assert torch.equal(edits.restore_masked(matrix, reference, everything), reference)
-    assert torch.equal(edits.interpolate(matrix, reference, 1), reference)
+    everything = select(matrix.float().abs(), 1)
+    assert not zero_masked(matrix, everything).any()
+    assert torch.equal(restore_masked(matrix, reference, everything), reference)
+    assert torch.equal(interpolate(matrix, reference, 1), reference)
 
 
 @given(SIZES, SIZES, DOSE, SEEDS)
 def test_interpolated_weight_lies_between_weight_and_reference(rows: int, columns: int, dose: float, seed: int) -> None:
     matrix, reference = weight(rows, columns, seed, torch.float32), weight(rows, columns, seed + 100, torch.float32)
     line = reference.double() + (1 - dose) * (matrix.double() - reference.double())
-    assert edits.interpolate(matrix, reference, dose).double() == pytest.approx(line, abs=1e-5)
+    assert interpolate(matrix, reference, dose).double() == pytest.approx(line, abs=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

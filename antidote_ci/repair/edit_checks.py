@@ -1,37 +1,18 @@
-"""Weight edits (zero, restore, interpolate), and the checks that a tensor is the result of one.
+"""Checks that a tensor is the result of an edit.
 
-Edits return a new tensor in the dtype of the weight. Checks compare bits: NaN equals itself, and -0.0 is not 0.0; they
-return a description of the violation, or None. `base` is the reference's tensor, None when the edit is towards zero.
+They compare bits: NaN equals itself, and -0.0 is not 0.0. They return a description of the violation, or None. `base`
+is the reference's tensor, None when the edit is towards zero.
 """
 
 from typing import TYPE_CHECKING
 
+from antidote_ci.checkpoint.tensors import count_changed, view_bits
+from antidote_ci.model.edits import interpolate
 from antidote_ci.records import Grouping
 from antidote_ci.repair.masks import count_per_row
 
 if TYPE_CHECKING:
     import torch
-
-
-def zero_masked(weight: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
-    """w' = (1 - m) o w, on the factors of an adapter: https://arxiv.org/abs/2408.09600."""
-    return weight.masked_fill(mask, 0)
-
-
-def restore_masked(weight: "torch.Tensor", reference: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
-    """w' = (1 - m) o w + m o w_ref: on merged weights the pruned delta restores the reference's value."""
-    return weight.where(~mask, reference.to(weight.dtype))
-
-
-def interpolate(weight: "torch.Tensor", reference: "torch.Tensor", dose: float) -> "torch.Tensor":
-    """w' = w_ref + (1 - dose)(w - w_ref) in float32, rounded once: WiSE-FT, https://arxiv.org/abs/2109.01903.
-
-    Dose 0 is the identity, bit for bit.
-    """
-    if dose == 0:
-        return weight.clone()
-    base = reference.float()
-    return (base + (1 - dose) * (weight.float() - base)).to(weight.dtype)
 
 
 def find_mask_violation(
@@ -59,22 +40,19 @@ def find_scale_violation(
     """
     scaled = interpolate(before, _or_zero(base), dose)
     # The writer keeps a tensor in which no value changed, with its -0.0.
-    wrong = bits_differ(after, scaled if (scaled != before).any() else before)
+    wrong = bits_differ(after, scaled if count_changed(before, scaled) else before)
     return f"the entry at {first_true_index(wrong)} is not the scaled one" if wrong.any() else None
 
 
 def find_miscount(before: "torch.Tensor", after: "torch.Tensor", claimed: int) -> str | None:
     """Check that the number of entries with another value is the `claimed` one."""
-    changed = int((before != after).count_nonzero())
+    changed = count_changed(before, after)
     return None if changed == claimed else f"{changed:,} entries were changed, and the manifest says {claimed:,}"
 
 
 def bits_differ(first: "torch.Tensor", second: "torch.Tensor") -> "torch.Tensor":
     """Return the boolean tensor of the entries whose bits differ. Both have one dtype and shape."""
-    import torch
-
-    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[first.element_size()]
-    return first.view(integer) != second.view(integer)
+    return view_bits(first) != view_bits(second)
 
 
 def count_beyond_dose(changed: "torch.Tensor", per: Grouping, dose: float) -> int:
