@@ -9,10 +9,10 @@ from benchmarks.costs.processes import Memory
 
 OPENING = """\
 Peak memory is that of all processes of the command: resident pages (PSS), and in brackets those of them that cannot be
-dropped (RssAnon + RssShmem). A command that generates answers needs its mapped weights resident; a repair reads each
-once. Disk is what the command holds in its output folder, its cache and its temporary files, without the model and its
-reference. After each: the measured value divided by the estimate of the cost model, **bold** where it is off by more
-than 1.5."""
+dropped: anonymous and shared memory. A command that generates answers needs its mapped weights resident; a repair reads
+each once. Disk is what the command holds in its output folder, its cache and its temporary files, without the model and
+its reference. After each: the measured value divided by the estimate of the cost model, **bold** where it is off by
+more than 1.5."""
 EXTRAPOLATION = """\
 The estimates of the cost model for checkpoints of these shapes, times the measured ratio of the largest model of the
 same kind above. None of these runs was made. Time includes the pull at 100 MB a second; a GPU counts as a hundred times

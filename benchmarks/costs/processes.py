@@ -22,10 +22,9 @@ class Memory:
     """Memory of a tree of processes in bytes."""
 
     private: int
-    """Pages that cannot be dropped: RssAnon + RssShmem. Pages that are shared after a fork count in each process."""
+    """Pages that cannot be dropped: anonymous and shared memory."""
     resident: int
-    """Proportional set size (PSS): also the mapped pages of files, such as weights in the dtype in which they run.
-    Where the kernel does not allow to read it, the resident set size, in which libraries count in each process."""
+    """Also the mapped pages of files, such as weights in the dtype in which they run, and libraries."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,16 @@ def run_command(command: Sequence[str], folder: Path, environ: Mapping[str, str]
 
 
 def tree_memory(root: int) -> Memory:
-    """The memory of a process and all its descendants."""
+    """The memory of a process and all its descendants, each page once (PSS).
+
+    Where the kernel does not allow to read that, pages that several processes share count in each.
+    """
     tables = {int(folder.name): _read_sizes(folder / "status") for folder in PROCESSES.glob("[0-9]*")}
     private = resident = 0
     for process in _descendants(root, {process: table.get("PPid", 0) for process, table in tables.items()}):
         table = tables.get(process, {})
-        private += UNIT * (table.get("RssAnon", 0) + table.get("RssShmem", 0))
         rollup = _read_sizes(PROCESSES / str(process) / "smaps_rollup")
+        private += UNIT * sum(rollup.get(f"Pss_{kind}", table.get(f"Rss{kind}", 0)) for kind in ("Anon", "Shmem"))
         resident += UNIT * rollup.get("Pss", table.get("VmRSS", 0))
     return Memory(private, resident)
 
