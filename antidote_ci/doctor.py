@@ -88,10 +88,9 @@ def _check_gpu() -> CheckResult:
     import torch
 
     if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        return CheckResult(
-            "GPU", f"{torch.cuda.get_device_name()}, {_format_gigabytes(free)} of {_format_gigabytes(total)} free"
-        )
+        dtype = str(loading.select_device_and_dtype()[1]).removeprefix("torch.")
+        free = _format_gigabytes(memory.free_gpu_bytes())
+        return CheckResult("GPU", f"{loading.describe_gpu()}, {free} free, computes in {dtype}")
     if memory_needs.has_accelerator():
         advice = "install the torch that fits its driver: https://pytorch.org/get-started/locally"
         return CheckResult("GPU", "a driver is installed, but torch does not find a GPU", advice)
@@ -164,7 +163,7 @@ def _check_weights(spec: JudgeSpec, policy: Policy) -> CheckResult:
         return CheckResult("judge", f"{spec.name}: in {download.model}")
     remote = pull.resolve_revision(download.model, download.revision, _without_retry(resolve.pull_access()))
     missing = pull.count_missing_bytes(remote)
-    memory_needs.require_memory(f"the judge {spec.name}", memory_needs.remote_memory(remote))
+    memory_needs.require_memory(f"the judge {spec.name}", memory_needs.remote_weights(remote))
     return CheckResult(
         "judge", f"{spec.name}: {f'{_format_gigabytes(missing)} to download' if missing else 'downloaded'}"
     )

@@ -86,18 +86,31 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def model_fingerprint(model: Model) -> str:
-    """The sha256 in hex over every file that can change an answer: its role, its relative path and its content."""
-    entries = [
+    """The sha256 in hex over all that can change an answer: the role, relative path and content of every file.
+
+    Of an edit: its files, tensors and dose.
+    """
+    entries: list[list[object]] = [
         [role, name, _cached_sha256(path, *_inode_size_and_time(path))]
         for path, (role, name) in list_model_files(model).items()
     ]
+    if model.edit is not None:
+        entries.append(["edit", model.edit.dose, *model.edit.tensors])
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
 
 def list_model_files(model: Model) -> dict[Path, tuple[str, str]]:
-    """Every file that can change an answer, with its role (`model` or `adapter`) and relative path."""
-    folders = {"model": model.folder} | ({"adapter": model.adapter} if model.adapter is not None else {})
-    return {folder / name: (role, name) for role, folder in folders.items() for name in list_loadable(folder)}
+    """Every file that can change an answer, with its role (`model`, `adapter`, ...) and relative path."""
+    folders = {"model": model.folder}
+    if model.adapter is not None:
+        folders["adapter"] = model.adapter
+    if model.edit is not None and model.edit.reference is not None:
+        folders["reference"] = model.edit.reference
+    files = {folder / name: (role, name) for role, folder in folders.items() for name in list_loadable(folder)}
+    if model.edit is not None and model.edit.masks is not None:
+        # Its name is that of the dose.
+        files[model.edit.masks / model.edit.mask] = ("mask", "")
+    return files
 
 
 def _inode_size_and_time(path: Path) -> tuple[int, int, int]:

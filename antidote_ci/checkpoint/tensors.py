@@ -75,7 +75,13 @@ def read_tensor(layout: CheckpointLayout, name: str) -> "torch.Tensor":
 def read_delta(source: CheckpointLayout, reference: CheckpointLayout | None, name: str) -> "torch.Tensor":
     """Read the weight change of fine-tuning, W - W_ref, in float32; without a reference the weight itself."""
     weight = read_tensor(source, name).float()
-    return weight if reference is None else weight.sub_(read_tensor(reference, name).float())
+    if reference is None:
+        return weight
+    subtracted, parts = read_tensor(reference, name).reshape(-1), weight.reshape(-1)
+    for start in range(0, len(parts), ENTRIES_AT_ONCE):  # needs no float32 copy of the reference
+        part = slice(start, start + ENTRIES_AT_ONCE)
+        parts[part] -= subtracted[part]
+    return weight
 
 
 class TensorFile:
@@ -94,11 +100,14 @@ class TensorFile:
 
 
 @contextmanager
-def open_writer(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Iterator[Callable[["torch.Tensor"], None]]:
+def open_writer(
+    path: Path, shapes: Shapes, metadata: Mapping[str, str], digest: "hashlib._Hash | None" = None
+) -> Iterator[Callable[["torch.Tensor"], None]]:
     """Write a safetensors file one tensor at a time, in the order of `shapes`; yield the function that writes one.
 
-    The file gets its name when it is complete and is removed when the block raises. Raises ValueError for a tensor of
-    another dtype or shape than announced, and for a missing or surplus one.
+    `digest` is updated with the bytes of the file. The file gets its name when it is complete and is removed when the
+    block raises. Raises ValueError for a tensor of another dtype or shape than announced, and for a missing or surplus
+    one.
     """
     import torch
 
@@ -106,7 +115,13 @@ def open_writer(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Iter
     temporary = path.with_name(path.name + ".tmp")
     try:
         with create_file(temporary) as file:
-            file.write(_build_header(shapes, metadata))
+
+            def append(data: bytes | memoryview) -> None:
+                file.write(data)
+                if digest:
+                    digest.update(data)
+
+            append(_build_header(shapes, metadata))
 
             def write(tensor: torch.Tensor) -> None:
                 name, (dtype, shape) = next(order, ("", ("U8", ())))
@@ -114,7 +129,7 @@ def open_writer(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Iter
                     raise ValueError(f"{path.name} has all its tensors already")
                 if tensor.shape != shape or tensor.dtype != getattr(torch, OWN_DTYPES[dtype]):
                     raise ValueError(f"{name} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shape)}")
-                file.write(tensor_bytes(tensor))
+                append(tensor_bytes(tensor))
 
             yield write
         if missing := [name for name, _ in order]:

@@ -65,6 +65,8 @@ class Evaluator:
     calibrations: Mapping[str, Calibration]
     """By the name of the judge."""
     log: AnswerLog
+    single_look: bool = False
+    """Ask all prompts at once: a server would be started again for each look, and a large model loads for minutes."""
 
 
 def evaluate_model(
@@ -89,6 +91,8 @@ def evaluate_model(
         for judge in evaluator.judges
     ]
     looks = judge_results.plan_looks(len(rows), evaluator.gate.harmful_score, stops, curtailed=curtailed)
+    if evaluator.single_look:
+        looks = looks[-1:]
     # One request for several sets loads the weights once. Only harmful prompts are sampled more than once.
     combined_look = looks[-1 if curtailed else 0] if evaluator.samples == 1 else None
     total_tokens = sum(

@@ -1,5 +1,8 @@
 """Compare the memory that a model needs with the memory of this machine, before the download."""
 
+import os
+import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 from antidote_ci.errors import InfrastructureError
@@ -8,6 +11,11 @@ from antidote_ci.model import memory
 
 BASE_MEMORY = 500_000_000
 """The least memory in bytes for Python, torch and a batch, without the weights."""
+CPU_BUILD = "+cpu"
+"""The end of the version of a torch that cannot use a GPU."""
+GPU_QUERY = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
+"""Prints the memory of each GPU in MiB."""
+GPU_QUERY_SECONDS = 20
 FLOAT32_BYTES, BFLOAT16_BYTES = 4, 2
 ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Devices of the drivers of NVIDIA, Windows and AMD."""
@@ -16,18 +24,15 @@ BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 """CPU flags with which torch computes in bfloat16; model/loading.py makes the same choice with torch."""
 
 
-def remote_memory(remote: RemoteRepository, *, merged: bool = False) -> int:
-    """`cpu_memory` of a model on the Hub. If the Hub has not counted its weights, the file sizes give a lower bound."""
+def remote_weights(remote: RemoteRepository) -> int:
+    """The number of weights of a model on the Hub. If the Hub has not counted them, a lower bound from file sizes."""
     parameters = remote.info.parameters if remote.info else None
-    return cpu_memory(parameters or count_remote_weight_bytes(remote) // FLOAT32_BYTES, merged=merged)
+    return parameters or count_remote_weight_bytes(remote) // FLOAT32_BYTES
 
 
-def cpu_memory(entries: int, *, merged: bool = False) -> int:
-    """The least memory in bytes to run a model with this number of weights on this CPU.
-
-    `merged`: the model is the base of an adapter, which is merged in float32.
-    """
-    return entries * (FLOAT32_BYTES if merged else _bytes_per_weight()) + BASE_MEMORY
+def cpu_memory(entries: int) -> int:
+    """The least memory in bytes to run a model with this number of weights on this CPU."""
+    return entries * _bytes_per_weight() + BASE_MEMORY
 
 
 def max_weights(free: int) -> int:
@@ -36,25 +41,43 @@ def max_weights(free: int) -> int:
 
 
 def gpu_memory(entries: int) -> int:
-    """The least memory in bytes to run a model with this number of weights on a GPU, in bfloat16."""
+    """The least memory in bytes to run a model with this number of weights on a GPU, in 16 bits."""
     return entries * BFLOAT16_BYTES + BASE_MEMORY
 
 
-def require_memory(name: str, needed: int) -> None:
-    """Raise InfrastructureError if this machine has too little memory. With a GPU, only running the model can tell."""
-    free = memory.available_bytes()
-    if needed > free and not has_accelerator():
+def require_memory(name: str, entries: int) -> None:
+    """Raise InfrastructureError if a model with this number of weights is too large for this machine.
+
+    That is its free memory, or with a GPU all memory of its GPUs. If that is unknown, only running the model can tell.
+    """
+    if has_accelerator() and not version("torch").endswith(CPU_BUILD):
+        needed, available, kind = gpu_memory(entries), total_gpu_bytes(), "of GPU memory "
+    else:
+        needed, available, kind = cpu_memory(entries), memory.available_bytes(), ""
+    if available is not None and needed > available:
+        present = "present" if kind else "free"
         raise InfrastructureError(
-            f"not enough memory for {name}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free",
+            f"not enough memory for {name}: {needed / 1e9:,.1f} GB {kind}needed, {available / 1e9:,.1f} GB {present}",
             cause="all weights of a model that generates answers are in memory at once",
             hint="--on hf-jobs runs it on the Hub's machines (docs/hf-jobs.md); otherwise use a larger machine, a "
-            "machine with a GPU, or a server (docs/servers.md)",
+            "machine with a larger GPU, or a server (docs/servers.md)",
         )
 
 
 def has_accelerator() -> bool:
     """Whether this machine may have a GPU. Does not import torch, so that files are checked first."""
     return any(Path(device).exists() for device in ACCELERATORS)
+
+
+def total_gpu_bytes() -> int | None:
+    """The memory in bytes of the NVIDIA GPUs that this process may use; None if it is unknown."""
+    try:
+        output = subprocess.run(GPU_QUERY, capture_output=True, text=True, check=True, timeout=GPU_QUERY_SECONDS).stdout
+        sizes = [int(line) << 20 for line in output.split()]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return sum(sizes) if visible is None else sum(sizes[int(number)] for number in visible.split(","))
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None  # not installed, no NVIDIA GPU, or devices by another name
 
 
 def _bytes_per_weight() -> int:

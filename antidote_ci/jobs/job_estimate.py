@@ -14,6 +14,8 @@ from antidote_ci.policy import Command, RunConfig
 from antidote_ci.report.console import Console, write_stdout
 from antidote_ci.report.text import flatten
 
+FLOAT32_GPUS = ("t4", "v100")
+"""The beginnings of the names of hardware whose GPUs have no native bfloat16: `model.loading` selects float32."""
 WEIGHTS_LOST = "repaired weights are lost when the Job ends"
 
 
@@ -80,9 +82,9 @@ def find_flavor(flavor: str, offered: Sequence[Hardware]) -> Hardware:
 
 def cheapest_flavor(forecast: DryRunForecast, offered: Sequence[Hardware]) -> Hardware:
     """The cheapest hardware with a GPU that fits the model. Raises ConfigurationError when none does."""
-    needed = round(forecast.gpu_memory_bytes * GPU_MEMORY_FACTOR)
+    needed = required_gpu_memory(forecast)
     for hardware in sort_by_price(offered):
-        fits_gpu = hardware.gpu_memory is not None and hardware.gpu_memory >= needed
+        fits_gpu = hardware.gpu_memory is not None and hardware.gpu_memory >= required_gpu_memory(forecast, hardware)
         if fits_gpu and hardware.memory >= forecast.gpu_memory_bytes:
             return hardware
     raise ConfigurationError(
@@ -91,6 +93,12 @@ def cheapest_flavor(forecast: DryRunForecast, offered: Sequence[Hardware]) -> Ha
         cause="generation holds all weights of a model in memory",
         hint="use a model server (docs/servers.md), or set a flavor with jobs.flavor and try it",
     )
+
+
+def required_gpu_memory(forecast: DryRunForecast, hardware: Hardware | None = None) -> int:
+    """Bytes of GPU memory for a run: twice as many on a GPU that computes in float32, not in bfloat16."""
+    is_old = hardware is not None and hardware.name.startswith(FLOAT32_GPUS)
+    return round(forecast.gpu_memory_bytes * GPU_MEMORY_FACTOR * (2 if is_old else 1))
 
 
 def sort_by_price(offered: Sequence[Hardware]) -> list[Hardware]:

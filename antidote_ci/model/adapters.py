@@ -4,18 +4,31 @@ peft ignores weights that adapter_config.json does not name, and initialises lay
 follow the files, so an adapter for which the two differ is refused.
 """
 
+import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from antidote_ci.checkpoint import tensors
-from antidote_ci.checkpoint.adapter_config import BASE_ENDING, PREFIX
+from antidote_ci.checkpoint.adapter_config import A_ENDING, B_ENDING, BASE_ENDING, PREFIX
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
-from antidote_ci.model import Network, Tensor
+from antidote_ci.model import DType, Network, Tensor
 from antidote_ci.records import Model
+
+
+@dataclass(frozen=True)
+class LoraFactors:
+    """The tensor names of one layer's A [rank, in] and B [out, rank], and its scale."""
+
+    a: str
+    b: str
+    scaling: float
+
 
 HINT = "correct target_modules in adapter_config.json, or save the adapter again with peft"
 
@@ -69,17 +82,85 @@ def require_same_copies(adapter: CheckpointLayout, get_weight: Callable[[str], T
             )
 
 
-def merge_adapter(network: Network) -> Network:
-    """The base of a peft model, with the adapter added to its weights."""
+def list_factors(layout: CheckpointLayout, strength: float = 1.0) -> dict[str, LoraFactors]:
+    """The factors of an adapter by the path of their layer. `strength` multiplies their scale."""
+    factors = {}
+    for name, info in layout.tensors.items():
+        if name.endswith(A_ENDING):
+            path = name.removeprefix(PREFIX).removesuffix(A_ENDING)
+            b = name.removesuffix(A_ENDING) + B_ENDING
+            factors[path] = LoraFactors(name, b, strength * lora_scale(layout.config, path, info.shape[0]))
+    return factors
+
+
+def list_saved(layout: CheckpointLayout) -> dict[str, str]:
+    """The tensors of an adapter's `modules_to_save`, by the path of the parameter that they replace."""
+    others = (A_ENDING, B_ENDING, BASE_ENDING)
+    return {name.removeprefix(PREFIX): name for name in layout.tensors if not name.endswith(others)}
+
+
+def lora_scale(config: Mapping[str, Any], module: str, rank: int) -> float:
+    """The scale s of y = W x + s B (A x): alpha / r, or alpha / sqrt(r) with rank-stabilised LoRA.
+
+    https://arxiv.org/abs/2106.09685, https://arxiv.org/abs/2312.03732
+
+    alpha comes from the first entry of `alpha_pattern` that matches the module's path or its end, as in
+    peft.utils.other.get_pattern_key, else from `lora_alpha`.
+    """
+    alpha = config.get("lora_alpha", 8)
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            alpha = value
+            break
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def merge_weight(weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
+    """W + s B A in float32: `weight` [out, in], `a` [rank, in], `b` [out, rank]."""
+    return (b.float() @ a.float()).mul_(scaling).add_(weight.float())
+
+
+def has_own_weights(network: Network, adapter: CheckpointLayout) -> bool:
+    """Whether every parameter that the adapter changes is one of the network's own, and not tied to another."""
+    parameters = {path for path, _ in network.named_parameters()}
+    ties = network.all_tied_weights_keys
+    changed = [*(f"{path}.weight" for path in list_factors(adapter)), *list_saved(adapter)]
+    return parameters.issuperset(changed) and {*ties, *ties.values()}.isdisjoint(changed)
+
+
+def merge_adapter(network: Network, adapter: Path, dtype: DType) -> Network:
+    """The network with the adapter added to its weights, in float32 before the cast to `dtype`.
+
+    One weight at a time is in float32. The bits are those of peft's merge in float32.
+    """
+    layout = read_layout(adapter)
+    if not has_own_weights(network, layout):
+        return _merge_with_peft(network, adapter)
+    for path, factors in list_factors(layout).items():
+        parameter = network.get_parameter(f"{path}.weight")
+        a, b = (tensors.read_tensor(layout, name).to(parameter.device) for name in (factors.a, factors.b))
+        parameter.data = merge_weight(parameter.data, a, b, factors.scaling).to(dtype)
+    for path, name in list_saved(layout).items():
+        parameter = network.get_parameter(path)
+        parameter.data = tensors.read_tensor(layout, name).float().to(parameter.device, dtype)
+    return network
+
+
+def _merge_with_peft(network: Network, adapter: Path) -> Network:
+    """The network with an adapter of tied weights, or of experts that transformers fuses."""
     import torch
+    from peft import PeftModel
     from peft.tuners.lora import LoraLayer
 
-    base = network.get_base_model()
+    for parameter in network.parameters():
+        parameter.data = parameter.data.float()
+    adapted = PeftModel.from_pretrained(network, adapter, local_files_only=True)
+    base = adapted.get_base_model()
     head = base.get_output_embeddings()
     if isinstance(head, LoraLayer) and head.weight is base.get_input_embeddings().weight:
         # The factors belong to the head. Merged into a tied weight, they would change the embeddings too.
         head.get_base_layer().weight = torch.nn.Parameter(head.weight.detach().clone())
-    return network.merge_and_unload()
+    return adapted.merge_and_unload()
 
 
 def not_in_base_error(adapter: str, path: str) -> ConfigurationError:

@@ -107,7 +107,8 @@ def distillation_gradients(
 ) -> Iterator[GradientSums]:
     """Yield for each tensor the mean gradient of the distillation loss, and the diagonal Fisher on the retained rows.
 
-    Up to `budget` bytes of hidden states stay in memory. The rest is in `scratch`, which the caller removes.
+    Up to `budget` bytes of hidden states stay in memory, and as many of sums, or those of the largest tensor. The rest
+    of the hidden states is in `scratch`, which the caller removes.
     """
     import torch
 

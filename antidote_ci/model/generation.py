@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import Network, Tensor, Tokenizer, batching, decoding, loading
+from antidote_ci.model import Network, Tensor, Tokenizer, batching, decoding, edited_model, loading
 from antidote_ci.model.conversations import (
     FIXED_DATE,
     Conversation,
@@ -131,7 +131,7 @@ def find_batch_size(request: BatchSizeRequest, _on_progress: OnProgress) -> int:
     if request.most_rows <= batching.MIN_BATCH:
         return batching.MIN_BATCH
     with loading.explain_out_of_memory(request.model, ", even one prompt at a time,"):
-        network = loading.load_cached_model(request.model)
+        network = edited_model.load_edited_model(request.model)
         return batching.find_fastest_batch(
             lambda size: decoding.time_step(network, request.row, size), request.most_rows
         )
@@ -150,9 +150,11 @@ def decode_batch(request: DecodeRequest, _on_progress: OnProgress) -> DecodedBat
 
 def _decode(request: DecodeRequest) -> list[GeneratedAnswer]:
     tokenizer = loading.load_cached_tokenizer(request.model)
-    network = loading.load_cached_model(request.model)
+    network = edited_model.load_edited_model(request.model)
     end_tokens = find_end_tokens(network, tokenizer)
-    generated = decoding.generate_tokens(network, request.rows, request.limit, end_tokens, _draw_quantiles(request))
+    generated = decoding.generate_tokens(
+        network, request.rows, request.limit, end_tokens, _draw_quantiles(request), fast=True
+    )
     return [
         GeneratedAnswer(tokenizer.decode(ids, skip_special_tokens=True), ids[-1] not in end_tokens) for ids in generated
     ]
@@ -199,4 +201,5 @@ def describe_environment(tokenizer: Tokenizer, batch_size: int, max_new_tokens: 
             "peft": peft.__version__,
         },
         plain_template=tokenizer.chat_template in loading.PLAIN_TEMPLATES,
+        gpu=loading.describe_gpu(),
     )

@@ -15,6 +15,8 @@ from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, M
 from antidote_ci.model.streaming.sequential_forward import ActivationCache, BlockCallback, Inputs, SequentialForward
 
 BATCH_SIZE = 8
+SUM_BYTES = 8
+"""Of the two float32 sums of an entry."""
 
 
 @dataclass(frozen=True)
@@ -102,33 +104,67 @@ def _start_backward(forward: SequentialForward, terms: Sequence[LossTerm]) -> No
 
 def _backward_block(
     forward: SequentialForward, block: str, terms: Sequence[LossTerm], tensors: Collection[str]
-) -> list[GradientSums]:
-    import torch
+) -> Iterator[GradientSums]:
+    """Yield the sums of a block's tensors. The block is computed again for each group whose sums fit into the budget.
 
+    The gradient of a tensor does not depend on the other tensors of its group.
+    """
     meta_model, cache = forward.meta_model, forward.cache
     with meta_model.load_weights(block), meta_model.attach_adapter(block) as factors:
         layers = [] if meta_model.lora else meta_model.linear_layers(block)
         weights = factors | {layer.tensor: meta_model.network.get_submodule(layer.path).weight for layer in layers}
-        scored = {name: weight.requires_grad_() for name, weight in weights.items() if name in tensors}
-        sums = [
-            GradientSums(name, *(torch.zeros(weight.shape, device=weight.device) for _ in range(2)))
-            for name, weight in scored.items()
-        ]
-        for index, term in enumerate(terms):
-            hidden = cache.get(_input_key(block, index)).to(meta_model.device).detach().requires_grad_()
-            output = forward.run_block(block, index, hidden)
-            # materialize_grads: an expert that no token was routed to has a gradient of zero.
-            input_gradient, *gradients = torch.autograd.grad(
-                output, [hidden, *scored.values()], forward.get_hidden(index), materialize_grads=True
-            )
-            forward.set_hidden(index, input_gradient)
+        groups = _group_by_size({name: weight for name, weight in weights.items() if name in tensors}, cache.budget)
+        for number, group in enumerate(groups, 1):
+            sums = _sum_gradients(forward, block, terms, group, is_last=number == len(groups))
+            while sums:  # one at a time, so that the caller's copy is the only one
+                entry = sums.pop(0)
+                yield GradientSums(entry.tensor, entry.gradient.cpu(), entry.squared.cpu())
+
+
+def _group_by_size(weights: dict[str, Tensor], budget: int) -> list[dict[str, Tensor]]:
+    """The tensors in order, in groups whose sums take at most `budget` bytes or that hold one tensor; at least one."""
+    groups: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, weight in weights.items():
+        if groups[-1] and size + SUM_BYTES * weight.numel() > budget:
+            groups.append({})
+            size = 0
+        groups[-1][name] = weight
+        size += SUM_BYTES * weight.numel()
+    return groups
+
+
+def _sum_gradients(
+    forward: SequentialForward, block: str, terms: Sequence[LossTerm], weights: dict[str, Tensor], *, is_last: bool
+) -> list[GradientSums]:
+    """The sums of some weights of a block. The last call replaces the gradient of the output by that of the input."""
+    import torch
+
+    cache = forward.cache
+    for weight in weights.values():
+        weight.requires_grad_()
+    sums = [
+        GradientSums(name, *(torch.zeros(weight.shape, device=weight.device) for _ in range(2)))
+        for name, weight in weights.items()
+    ]
+    for index, term in enumerate(terms):
+        hidden = cache.get(_input_key(block, index)).to(forward.meta_model.device).detach().requires_grad_()
+        wanted = [*weights.values(), *([hidden] if is_last else [])]
+        # materialize_grads: an expert that no token was routed to has a gradient of zero.
+        gradients = torch.autograd.grad(
+            forward.run_block(block, index, hidden), wanted, forward.get_hidden(index), materialize_grads=True
+        )
+        if is_last:
+            forward.set_hidden(index, gradients[-1])
             cache.drop(_input_key(block, index))
-            for tensor_sums, gradient in zip(sums, gradients, strict=True):
-                if term.squared:
-                    tensor_sums.squared.addcmul_(gradient.float(), gradient.float())
-                else:
-                    tensor_sums.gradient.add_(gradient)
-    return [GradientSums(entry.tensor, entry.gradient.cpu(), entry.squared.cpu()) for entry in sums]
+        for tensor_sums, gradient in zip(sums, gradients[: len(sums)], strict=True):
+            if term.squared:
+                tensor_sums.squared.addcmul_(gradient.float(), gradient.float())
+            else:
+                tensor_sums.gradient.add_(gradient)
+    for weight in weights.values():
+        weight.requires_grad = False
+    return sums
 
 
 def _input_key(block: str, index: int) -> str:

@@ -11,7 +11,8 @@ model, has no unit, and cannot be compared between models of different widths an
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,10 +22,17 @@ from antidote_ci.model import Network, Tensor, loading, memory
 from antidote_ci.model.adapters import build_on_meta_device
 from antidote_ci.model.batching import length_sorted_batches, pad_left
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
+from antidote_ci.model.streaming.meta_model import MetaModel
+from antidote_ci.model.streaming.sequential_forward import ActivationCache, SequentialForward
 from antidote_ci.paths import require_space
 from antidote_ci.records import Drift, Model, OnProgress, Progress
 
 BATCH_SIZE = 16
+
+Record = Callable[[str, Tensor], None]
+"""Called with a key of a module and a prompt, and the module's output [tokens, width] without padding."""
+AttentionRunner = Callable[[Model, Sequence[Sequence[int]], int, Record], None]
+"""Runs a model on token rows in batches of a size, and records the outputs of its attention modules."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +45,60 @@ class DriftRequest:
     prompts: list[str]
 
 
-def measure_drifts(request: DriftRequest, on_progress: OnProgress) -> Drift | None:
-    """HED of `before` and `after`. One model is in memory at a time; the reference's outputs are stored on disk.
+def run_in_memory(model: Model, rows: Sequence[Sequence[int]], batch_size: int, record: Record) -> None:
+    """Record the attention outputs of a model that is loaded completely."""
+    import torch
 
-    Returns None without prompts, when no module is an attention module, when a model does not fit into memory, and when
-    a figure is not finite. Runs in the sandbox process only.
+    body = loading.load_model(model, merge=True).base_model  # without the output layer
+    batches = length_sorted_batches(rows, batch_size)
+    with _record_attention(body, "", rows, batches, record), torch.inference_mode():
+        for batch in batches:
+            body(**pad_left([rows[position] for position in batch], body.device), use_cache=False)
+
+
+def run_streamed(
+    on_progress: OnProgress, model: Model, rows: Sequence[Sequence[int]], batch_size: int, record: Record
+) -> None:
+    """Record the attention outputs of a model that is loaded one block at a time."""
+    device, dtype = loading.select_device_and_dtype()
+    meta_model = MetaModel(model, dtype, device)
+    batches = length_sorted_batches(rows, batch_size)
+    inputs = [pad_left([rows[position] for position in batch], device) for batch in batches]
+    done = 0
+
+    @contextmanager
+    def enter(block: str) -> Iterator[None]:
+        modules = meta_model.network.get_submodule(block)
+        with meta_model.attach_adapter(block), _record_attention(modules, block, rows, batches, record):
+            yield
+
+    def report(_block: str) -> None:
+        nonlocal done
+        done += 1
+        on_progress(Progress("layers compared", done, len(meta_model.blocks)))
+
+    with memory.return_freed_memory(), tempfile.TemporaryDirectory(prefix="antidote-hidden-") as folder:
+        forward = SequentialForward(meta_model, ActivationCache(Path(folder), memory.HIDDEN_STATES_BUDGET), inputs)
+        forward.embed()
+        forward.run_blocks(enter, report)
+
+
+def measure_drifts(request: DriftRequest, on_progress: OnProgress) -> Drift | None:
+    """HED of `before` and `after`. One model is in memory at a time, or one block if any of the models does not fit.
+
+    The reference's outputs are stored on disk. Returns None without prompts, when no module is an attention module, and
+    when a figure is not finite. Raises InfrastructureError when the disk has no room. Runs in the sandbox process only.
     """
     models = request.reference, request.before, request.after
-    if not (request.prompts and has_attention(request.reference) and all(map(memory.fits_in_memory, models))):
+    if not (request.prompts and has_attention(request.reference)):
         return None
+    run = run_in_memory if all(map(memory.fits_in_memory, models)) else partial(run_streamed, on_progress)
     with tempfile.TemporaryDirectory(prefix="antidote-drift-") as folder:
         on_progress(Progress("models compared with the reference", 0, 2))
-        aligned = store_reference_outputs(request.reference, request.prompts, Path(folder))
+        aligned = store_reference_outputs(request.reference, request.prompts, Path(folder), run=run)
         drifts = []
         for model in models[1:]:
-            drifts.append(measure_drift(model, aligned))
+            drifts.append(measure_drift(model, aligned, run=run))
             on_progress(Progress("models compared with the reference", len(drifts), 2))
     before, after = drifts
     return Drift(before, after, len(request.prompts)) if math.isfinite(before + after) else None
@@ -64,15 +111,19 @@ class ReferenceOutputs:
     rows: list[list[int]]
     """Token ids of each prompt, the same for every model."""
     folder: Path
-    """One safetensors file per prompt, `<module>` -> [tokens, width]. In memory they would exceed the model."""
+    """One file for each module and prompt, [tokens, width]. In memory they would exceed the model."""
 
-    def file(self, position: int) -> Path:
-        """The file of the prompt at `position`."""
-        return self.folder / f"{position}.safetensors"
+    def file(self, key: str) -> Path:
+        """The file of a module and a prompt."""
+        return self.folder / f"{key}.safetensors"
 
 
 def store_reference_outputs(
-    reference: Model, prompts: Sequence[str], folder: Path, batch_size: int = BATCH_SIZE
+    reference: Model,
+    prompts: Sequence[str],
+    folder: Path,
+    batch_size: int = BATCH_SIZE,
+    run: AttentionRunner = run_in_memory,
 ) -> ReferenceOutputs:
     """Run the aligned model and write its attention outputs. Raises InfrastructureError when the disk has no room."""
     from safetensors.torch import save_file
@@ -81,22 +132,33 @@ def store_reference_outputs(
     rows = encode_texts(tokenizer, render_conversations(tokenizer, [single_turn(prompt) for prompt in prompts]))
     folder.mkdir(parents=True, exist_ok=True)
     aligned = ReferenceOutputs(rows, folder)
-    for number, (position, outputs) in enumerate(_attention_outputs(reference, rows, batch_size)):
-        if number == 0:
-            bytes_per_token = sum(output[0].nbytes for output in outputs.values())
-            require_space(folder, sum(map(len, rows)) * bytes_per_token, "TMPDIR")
-        save_file({name: output.cpu().contiguous() for name, output in outputs.items()}, aligned.file(position))
+    modules = len(find_attention_modules(build_on_meta_device(reference.folder)))
+
+    checked = False
+
+    def store(key: str, output: Tensor) -> None:
+        nonlocal checked
+        if not checked:
+            require_space(folder, sum(map(len, rows)) * output[0].nbytes * modules, "TMPDIR")
+            checked = True
+        save_file({"output": output.cpu().contiguous()}, aligned.file(key))
+
+    run(reference, rows, batch_size, store)
     return aligned
 
 
-def measure_drift(model: Model, aligned: ReferenceOutputs, batch_size: int = BATCH_SIZE) -> float:
+def measure_drift(
+    model: Model, aligned: ReferenceOutputs, batch_size: int = BATCH_SIZE, run: AttentionRunner = run_in_memory
+) -> float:
     """HED of a model of the same architecture. NaN or infinite if its outputs are."""
     from safetensors.torch import load_file
 
     distances = []
-    for position, outputs in _attention_outputs(model, aligned.rows, batch_size):
-        stored = load_file(aligned.file(position))
-        distances += [float((output.cpu().float() - stored[name].float()).norm()) for name, output in outputs.items()]
+
+    def compare(key: str, output: Tensor) -> None:
+        distances.append(float((output.cpu().float() - load_file(aligned.file(key))["output"].float()).norm()))
+
+    run(model, aligned.rows, batch_size, compare)
     return math.fsum(distances) / len(aligned.rows)
 
 
@@ -115,22 +177,23 @@ def find_attention_modules(network: Network) -> dict[str, Network]:
     return modules
 
 
-def _attention_outputs(
-    model: Model, rows: Sequence[Sequence[int]], batch_size: int
-) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Yield the position of each prompt, and every attention module's output for it without padding."""
-    import torch
+@contextmanager
+def _record_attention(
+    network: Network, prefix: str, rows: Sequence[Sequence[int]], batches: Sequence[Sequence[int]], record: Record
+) -> Iterator[None]:
+    """In the context, record the outputs of the attention modules. Each is called once for each batch, in order."""
 
-    body = loading.load_model(model, merge=True).base_model  # without the output layer
-    latest: dict[str, Tensor] = {}
+    def hook(name: str, remaining: Iterator[Sequence[int]], _module: Network, _inputs: Any, output: Any) -> None:  # noqa: ANN401
+        states = output[0] if isinstance(output, tuple) else output
+        for row, position in enumerate(next(remaining)):
+            record(f"{prefix}.{name}-{position}", states[row, -len(rows[position]) :])
 
-    def record(name: str, _module: Network, _inputs: Any, output: Any) -> None:  # noqa: ANN401
-        latest[name] = output[0] if isinstance(output, tuple) else output
-
-    for name, module in find_attention_modules(body).items():
-        module.register_forward_hook(partial(record, name))
-    for batch in length_sorted_batches(rows, batch_size):
-        with torch.inference_mode():
-            body(**pad_left([rows[position] for position in batch], body.device), use_cache=False)
-        for row, position in enumerate(batch):
-            yield position, {name: output[row, -len(rows[position]) :] for name, output in latest.items()}
+    handles = [
+        module.register_forward_hook(partial(hook, name, iter(batches)))
+        for name, module in find_attention_modules(network).items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

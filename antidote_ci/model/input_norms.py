@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from antidote_ci.checkpoint.tensors import open_writer
@@ -49,7 +50,7 @@ def measure_input_norms(request: InputNormRequest, on_progress: OnProgress) -> C
     """
     if not request.rows:
         raise ConfigurationError("the realignment set is empty", hint="name one that has rows with --realignment")
-    tokenizer = loading.load_tokenizer(request.model)
+    tokenizer = loading.load_cached_tokenizer(request.model)
     exchanges = [[*single_turn(row.prompt), Message("assistant", row.response)] for row in request.rows]
     rows = encode_texts(tokenizer, render_conversations(tokenizer, exchanges, add_generation_prompt=False))
     device, dtype = loading.select_device_and_dtype()
@@ -88,13 +89,17 @@ def accumulate_squares(
     return {name: recorder.sums[name].cpu() for name in sorted(recorder.sums)}
 
 
-def sum_squares(features: Tensor) -> Tensor:
-    """The squares of [tokens, columns], summed over tokens: float32 [columns]."""
+def sum_squares(features: Tensor, buffer: Tensor) -> Tensor:
+    """The squares of [tokens, columns], summed over tokens: float32 [columns].
+
+    `buffer` is float32 of at least TOKENS_AT_ONCE * columns entries: fresh memory takes longer than the squares.
+    """
     import torch
 
     total = torch.zeros(features.shape[1], dtype=torch.float32, device=features.device)
     for chunk in torch.split(features, TOKENS_AT_ONCE):
-        total += chunk.to(torch.float32, copy=True).square_().sum(dim=0)
+        squares = buffer[: chunk.numel()].view(chunk.shape)
+        total += squares.copy_(chunk).square_().sum(dim=0)
     return total
 
 
@@ -104,11 +109,15 @@ class _InputRecorder:
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self._batch_sums: list[tuple[weakref.ref[Tensor], Tensor]] = []
+        self._buffer: Tensor | None = None
 
     def set_mask(self, mask: Tensor) -> None:
         """Begin a batch with the mask [rows, tokens]: 1 for a token, 0 for padding."""
-        self._tokens = mask.numel()
-        self._unpadded = None if mask.all() else mask.flatten().nonzero().squeeze(1)
+        runs = [(value, len(list(run))) for value, run in groupby(mask.flatten().tolist())]
+        self._run_sizes = [size for _, size in runs]
+        """Tokens in each run of unpadded or padded tokens, over all rows."""
+        self._unpadded = [position for position, (value, _) in enumerate(runs) if value]
+        """Positions of the unpadded runs."""
         self._batch_sums.clear()
 
     def record(self, tensor: str, inputs: Tensor) -> None:
@@ -116,15 +125,27 @@ class _InputRecorder:
         total = next((total for reference, total in self._batch_sums if reference() is inputs), None)
         if total is None:
             features = inputs.flatten(0, -2)
-            if len(features) != self._tokens:
+            if len(features) != sum(self._run_sizes):
                 raise ConfigurationError(
                     f"the layer of {tensor} is not given every token",
                     cause="its block routes each token to some of its layers, so the norms do not cover the whole set",
                     hint="report this architecture",
                 )
-            total = sum_squares(features if self._unpadded is None else features.index_select(0, self._unpadded))
+            total = self._sum_unpadded(features)
             self._batch_sums.append((weakref.ref(inputs), total))
         self.sums[tensor] = self.sums[tensor] + total if tensor in self.sums else total
+
+    def _sum_unpadded(self, features: Tensor) -> Tensor:
+        import torch
+
+        if self._buffer is None or self._buffer.numel() < TOKENS_AT_ONCE * features.shape[1]:
+            size = TOKENS_AT_ONCE * features.shape[1]
+            self._buffer = torch.empty(size, dtype=torch.float32, device=features.device)
+        if len(self._run_sizes) > 1:
+            # Copies of whole runs are several times faster than index_select().
+            runs = torch.split(features, self._run_sizes)
+            features = torch.cat([runs[position] for position in self._unpadded])
+        return sum_squares(features, self._buffer)
 
 
 @contextmanager

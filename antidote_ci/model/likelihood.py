@@ -5,24 +5,33 @@ Runs in the sandbox process only.
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from math import isfinite
 from pathlib import Path
 
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import Network, Tensor, Tokenizer, loading
+from antidote_ci.model import Network, Tensor, Tokenizer, edited_model, loading, memory
+from antidote_ci.model.batching import pad_left
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.generation import describe_environment
 from antidote_ci.model.losses import token_divergence
+from antidote_ci.model.streaming.meta_model import MetaModel
+from antidote_ci.model.streaming.sequential_forward import ActivationCache, BlockCallback, stream_last_logits
 from antidote_ci.paths import require_space
 from antidote_ci.records import ComputeEnvironment, Divergence, Model, OnProgress, Progress, PromptRow
 
 DIVERGENCE_BATCH_SIZE = 4
 """The logits of a few long answers over a large vocabulary already take much memory."""
+
+Batch = Sequence[Sequence[int]]
+"""Token rows that are computed together."""
+LogitsSource = Callable[[Sequence[Batch], Sequence[int]], Iterator[Tensor]]
+"""Gives the logits [rows, columns, vocabulary] at the last columns of each batch, from batches and columns."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +78,13 @@ def choose_answers(request: ChoiceRequest, on_progress: OnProgress) -> list[int]
     The likelihood of a choice is the probability that the answer begins with it: the sum of the log-probabilities of
     its tokens, which lm-evaluation-harness calls `acc`. Its mean over characters (`acc_norm`) favours long choices
     (https://proceedings.mlr.press/v306/oostermeijer26a.html) and is not a log-probability. The first of equals wins.
+    A model that does not fit into memory is run block by block.
     """
-    tokenizer = loading.load_cached_tokenizer(request.model)
-    network = loading.load_cached_model(request.model)
     pairs = [choice for choices in request.rows for choice in choices]
-    likelihoods = iter(log_likelihoods(network, tokenizer, pairs, request.batch_size, on_progress))
+    # An edit is applied in memory only; without it a model that does not fit is streamed.
+    in_memory = request.model.edit is not None or memory.fits_in_memory(request.model)
+    source = open_logits(request.model, on_progress, in_memory=in_memory)
+    likelihoods = iter(log_likelihoods(source, pairs, request.batch_size, on_progress))
     chosen = []
     for choices in request.rows:
         row_likelihoods = [next(likelihoods) for _ in choices]
@@ -82,26 +93,27 @@ def choose_answers(request: ChoiceRequest, on_progress: OnProgress) -> list[int]
 
 
 def log_likelihoods(
-    network: Network, tokenizer: Tokenizer, rows: Sequence[TokenPair], batch_size: int, on_progress: OnProgress
+    source: LogitsSource, rows: Sequence[TokenPair], batch_size: int, on_progress: OnProgress
 ) -> list[float]:
     """log p(answer | prompt) of each row in nats: the sum over the answer's tokens, in float32."""
-    import torch
-
     inputs = _group_inputs(rows)
     likelihoods = [0.0] * len(rows)
     ordered = sorted(inputs, key=len, reverse=True)
-    for start in range(0, len(ordered), batch_size):
-        batch = ordered[start : start + batch_size]
-        # The last token of a prompt predicts the first of its answer.
-        columns = max(1 + len(ids) - len(rows[position][0]) for ids in batch for position in inputs[ids])
-        with torch.inference_mode():
-            scores = compute_last_logits(network, tokenizer, batch, columns).float().log_softmax(dim=-1)
+    batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    # The last token of a prompt predicts the first of its answer.
+    columns = [
+        max(1 + len(ids) - len(rows[position][0]) for ids in batch for position in inputs[ids]) for batch in batches
+    ]
+    done = 0
+    for batch, count, logits in zip(batches, columns, source(batches, columns), strict=True):
+        scores = logits.float().log_softmax(dim=-1)
         for input_scores, ids in zip(scores, batch, strict=True):
             for position in inputs[ids]:
                 prompt, answer = rows[position]
-                first = columns - len(ids) + len(prompt) - 1
+                first = count - len(ids) + len(prompt) - 1
                 likelihoods[position] = float(input_scores[range(first, first + len(answer)), answer].sum())
-        on_progress(Progress("choices", start + len(batch), len(ordered)))
+        done += len(batch)
+        on_progress(Progress("choices", done, len(ordered)))
     return likelihoods
 
 
@@ -140,20 +152,39 @@ def encode_choices(tokenizer: Tokenizer, rows: Sequence[tuple[str, Sequence[str]
     return encoded
 
 
-def compute_last_logits(
-    network: Network, tokenizer: Tokenizer, inputs: Sequence[Sequence[int]], columns: int
-) -> Tensor:
-    """Logits [rows, columns, vocabulary] at the last `columns` tokens of each input, in the network's dtype."""
-    padded = tokenizer.pad({"input_ids": list(map(list, inputs))}, return_tensors="pt").to(network.device)
-    mask = padded["attention_mask"]
-    logits: Tensor = network(
-        input_ids=padded["input_ids"],
-        attention_mask=mask,
-        position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
-        use_cache=False,
-        logits_to_keep=columns,
-    ).logits
-    return logits
+def open_logits(model: Model, on_progress: OnProgress, *, in_memory: bool) -> LogitsSource:
+    """The logits of the model, which is loaded completely or, without `in_memory`, one block at a time."""
+    if in_memory:
+        return partial(compute_logits, edited_model.load_edited_model(model))
+    device, dtype = loading.select_device_and_dtype()
+    meta_model = MetaModel(model, dtype, device)
+    done = 0
+
+    def report(_block: str) -> None:
+        nonlocal done
+        done += 1
+        on_progress(Progress("layers computed", done, len(meta_model.blocks)))
+
+    return partial(_stream_logits, meta_model, report)
+
+
+def compute_logits(network: Network, batches: Sequence[Batch], columns: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the logits [rows, columns, vocabulary] at the last columns of each batch, in the network's dtype."""
+    import torch
+
+    for batch, count in zip(batches, columns, strict=True):
+        with torch.inference_mode():
+            output = network(**pad_left(batch, network.device), use_cache=False, logits_to_keep=count)
+        yield output.logits
+
+
+def _stream_logits(
+    meta_model: MetaModel, done: BlockCallback, batches: Sequence[Batch], columns: Sequence[int]
+) -> Iterator[Tensor]:
+    inputs = [pad_left(batch, meta_model.device) for batch in batches]
+    with memory.return_freed_memory(), tempfile.TemporaryDirectory(prefix="antidote-hidden-") as folder:
+        cache = ActivationCache(Path(folder), memory.HIDDEN_STATES_BUDGET)
+        yield from stream_last_logits(meta_model, cache, inputs, columns, done)
 
 
 def _require_distinct_choices(row: PromptRow, choices: Sequence[TokenPair]) -> None:
@@ -180,9 +211,10 @@ class DivergenceRequest:
 def measure_divergence(request: DivergenceRequest, on_progress: OnProgress) -> Divergence | None:
     """Compare the two models at every token of the answers, with the template and the tokenizer of `before`.
 
-    One model is in memory at a time. The logits of the first are stored on disk in its own dtype, so they are exact,
-    and the divergence of a model from itself is 0. Returns None when there is no answer to compare, or a figure is not
-    finite. Raises ConfigurationError when the vocabularies differ, InfrastructureError when the disk has no room.
+    One model is in memory at a time, or one block if either model does not fit. The logits of the first are stored on
+    disk in its own dtype, so they are exact, and the divergence of a model from itself is 0. Returns None when there is
+    no answer to compare, or a figure is not finite. Raises ConfigurationError when the vocabularies differ,
+    InfrastructureError when the disk has no room.
     """
     import torch
     from safetensors.torch import load_file, save_file
@@ -192,18 +224,19 @@ def measure_divergence(request: DivergenceRequest, on_progress: OnProgress) -> D
     rows = encode_exchanges(tokenizer, request.exchanges, request.most_tokens)
     if not rows:
         return None
+    in_memory = all(map(memory.fits_in_memory, (request.before, request.after)))
     tokens = sum(len(answer) for _, answer in rows)
     # Sums of thousands of float32 terms.
     loss_before, loss_after, divergence = (torch.zeros((), dtype=torch.float64) for _ in range(3))
     with tempfile.TemporaryDirectory(prefix="antidote-logits-") as folder:
-        for number, (logits, targets) in enumerate(_answer_logits(request.before, tokenizer, rows, on_progress, 0)):
+        source = open_logits(request.before, on_progress, in_memory=in_memory)
+        for number, (logits, targets) in enumerate(_answer_logits(source, rows, on_progress, 0)):
             if number == 0:
                 require_space(Path(folder), tokens * logits[0].nbytes, "TMPDIR")
             loss_before += _negative_log_likelihood(logits, targets)
             save_file({"logits": logits.cpu().contiguous()}, Path(folder) / f"{number}.safetensors")
-        for number, (logits, targets) in enumerate(
-            _answer_logits(request.after, tokenizer, rows, on_progress, len(rows))
-        ):
+        source = open_logits(request.after, on_progress, in_memory=in_memory)
+        for number, (logits, targets) in enumerate(_answer_logits(source, rows, on_progress, len(rows))):
             loss_after += _negative_log_likelihood(logits, targets)
             logits_before = load_file(Path(folder) / f"{number}.safetensors")["logits"].to(logits.device)
             divergence += token_divergence(logits_before, logits).sum(dtype=torch.float64).cpu()
@@ -233,25 +266,24 @@ def encode_exchanges(tokenizer: Tokenizer, exchanges: Sequence[PromptRow], most_
 
 
 def _answer_logits(
-    model: Model, tokenizer: Tokenizer, rows: Sequence[TokenPair], on_progress: OnProgress, done: int
+    source: LogitsSource, rows: Sequence[TokenPair], on_progress: OnProgress, done: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield logits [tokens, vocabulary] and ids [tokens] of the answers in each batch. The batches are always equal."""
     import torch
 
-    network = loading.load_cached_model(model)
     ordered = sorted(rows, key=lambda row: -len(row[0]) - len(row[1]))
-    for start in range(0, len(ordered), DIVERGENCE_BATCH_SIZE):
-        batch = ordered[start : start + DIVERGENCE_BATCH_SIZE]
-        columns = max(len(answer) for _, answer in batch)
-        inputs = [[*prompt, *answer][:-1] for prompt, answer in batch]
-        with torch.inference_mode():
-            logits = compute_last_logits(network, tokenizer, inputs, columns)
+    size = DIVERGENCE_BATCH_SIZE
+    batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    columns = [max(len(answer) for _, answer in batch) for batch in batches]
+    inputs = [[[*prompt, *answer][:-1] for prompt, answer in batch] for batch in batches]
+    for batch, count, logits in zip(batches, columns, source(inputs, columns), strict=True):
         answer_logits = [
-            row_logits[columns - len(answer) :] for row_logits, (_, answer) in zip(logits, batch, strict=True)
+            row_logits[count - len(answer) :] for row_logits, (_, answer) in zip(logits, batch, strict=True)
         ]
         targets = [token for _, answer in batch for token in answer]
         yield torch.cat(answer_logits), torch.tensor(targets, device=logits.device)
-        on_progress(Progress("answers compared", done + start + len(batch), 2 * len(rows)))
+        done += len(batch)
+        on_progress(Progress("answers compared", done, 2 * len(rows)))
 
 
 def _negative_log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Load models and tokenizers from checked files, and merge adapters. Runs in the sandbox process only."""
 
 import functools
+import gc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.checkpoint.files import display_name
@@ -12,8 +12,10 @@ from antidote_ci.checkpoint.links import FileState, list_states
 from antidote_ci.errors import ConfigurationError, InfrastructureError, UnsafeCheckpoint
 from antidote_ci.model import DType, Network, Tensor, Tokenizer
 from antidote_ci.model.adapters import merge_adapter, require_complete, require_same_copies
-from antidote_ci.records import Model, OnProgress, Progress
+from antidote_ci.records import Model
 
+SHARE_FOR_WEIGHTS = 0.8
+"""The share of a GPU's free memory that weights may take: activations and the key-value cache need the rest."""
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
@@ -24,14 +26,29 @@ PLAIN_TEMPLATES = (PLAIN_TEMPLATE, "{{ bos_token }}" + PLAIN_TEMPLATE)
 
 
 def select_device_and_dtype() -> tuple[str, DType]:
-    """A GPU in bfloat16, or the CPU: in bfloat16 if it has instructions for it, else in float32."""
+    """A GPU or the CPU; in bfloat16 if it has instructions for it, else in float32.
+
+    GPUs before Ampere, such as T4 and V100, emulate bfloat16 and compute natively in float16, whose largest number,
+    65,504, the activations of a model that was trained in bfloat16 can exceed.
+    """
     import torch
 
     if torch.cuda.is_available():
-        return "cuda", torch.bfloat16
+        return "cuda", torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     capabilities = torch.cpu.get_capabilities()
     native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return "cpu", torch.bfloat16 if native else torch.float32
+
+
+def describe_gpu() -> str:
+    """Name, compute capability and CUDA or ROCm version of the GPU; empty without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return ""
+    count, (major, minor) = torch.cuda.device_count(), torch.cuda.get_device_capability()
+    platform = f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
+    return f"{count} x {torch.cuda.get_device_name()}, compute capability {major}.{minor}, {platform}"
 
 
 def load_tokenizer(model: Model) -> Tokenizer:
@@ -67,13 +84,16 @@ def load_model(model: Model, *, merge: bool) -> Network:
     from transformers import AutoModelForCausalLM
 
     require_complete(model)
-    _cached_model.clear()  # two models may not fit into memory
+    release_models()  # two models may not fit into memory
     device, dtype = select_device_and_dtype()
     merging = merge and model.adapter is not None
+    if device == "cuda":
+        use_deterministic_kernels()
     with explain_out_of_memory(model):
         network, loaded = AutoModelForCausalLM.from_pretrained(
             model.folder,
-            dtype=torch.float32 if merging else dtype,
+            dtype=dtype_before_merge(model.folder, dtype) if merging else dtype,
+            device_map=_choose_device_map(model, device, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -85,18 +105,59 @@ def load_model(model: Model, *, merge: bool) -> Network:
         if loaded["missing_keys"]:
             raise missing_weights_error(display_name(model.folder), min(loaded["missing_keys"]))
         if model.adapter is not None:
-            from peft import PeftModel
-
             require_same_copies(read_layout(model.adapter), network.get_parameter)
-            network = PeftModel.from_pretrained(network, model.adapter, local_files_only=True)
-            if merging:
-                network = merge_adapter(network)
+            network = merge_adapter(network, model.adapter, dtype) if merging else _attach(network, model.adapter)
             for name, parameter in network.named_parameters():
                 # Not `network.to(dtype)`: it would round the buffers with the rotary frequencies as well.
                 parameter.data = parameter.data.to(dtype)
                 if merging and not bool(torch.isfinite(parameter.data).all()):
-                    raise _overflow_error(model, name)
-        return make_head_contiguous(network.to(device).eval())
+                    raise overflow_error(model, name)
+        return make_head_contiguous(network.eval())
+
+
+def _choose_device_map(model: Model, device: str, dtype: DType) -> str | dict[str, str]:
+    """All layers on `device`, or spread over the GPUs if the first is too small for the weights.
+
+    Raises InfrastructureError when all GPUs together are too small: transformers would put layers on the disk.
+    """
+    import torch
+
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        weights = read_layout(model.folder).entries * dtype.itemsize
+        free = [torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count())]
+        if weights > SHARE_FOR_WEIGHTS * sum(free):
+            raise out_of_memory_error(model)
+        if weights > SHARE_FOR_WEIGHTS * free[0]:
+            return "auto"
+    return {"": device}
+
+
+def use_deterministic_kernels() -> None:
+    """Let torch use kernels on a GPU whose results do not vary, where it has them; else it warns in the log."""
+    import torch
+
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    # This costs time, and only helps to find uses of such memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def dtype_before_merge(folder: Path, dtype: DType) -> DType:
+    """The dtype of the base's weights if it takes no more memory than `dtype`, in which the model runs; else float32.
+
+    An adapter is added to the stored weights, not to rounded ones.
+    """
+    import torch
+
+    stored = {info.dtype for info in read_layout(folder).tensors.values()}
+    if dtype.itemsize < torch.float32.itemsize and stored in ({"BF16"}, {"F16"}):
+        return torch.bfloat16 if stored == {"BF16"} else torch.float16
+    return torch.float32
+
+
+def _attach(network: Network, adapter: Path) -> Network:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(network, adapter, local_files_only=True)
 
 
 def make_head_contiguous(network: Network) -> Network:
@@ -124,6 +185,22 @@ def load_cached_model(model: Model) -> Network:
     return _cached_model[key]
 
 
+def is_cached(model: Model) -> bool:
+    """Whether `load_cached_model` returns the model without loading it."""
+    return _list_states(model) in _cached_model
+
+
+def release_models() -> None:
+    """Forget the cached model, and return the memory that torch keeps on a GPU for later use."""
+    import torch
+
+    if _cached_model:
+        _cached_model.clear()
+        gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def load_cached_tokenizer(model: Model) -> Tokenizer:
     """The tokenizer, which stays in memory until its files change."""
     return _load_cached_tokenizer(model, _list_states(model))
@@ -136,35 +213,6 @@ def _load_cached_tokenizer(model: Model, _states: tuple[FileState, ...]) -> Toke
 
 def _list_states(model: Model) -> tuple[FileState, ...]:
     return list_states(model.folder) + (list_states(model.adapter) if model.adapter else ())
-
-
-@dataclass(frozen=True)
-class MergeRequest:
-    """A model with its adapter, and `output`, a folder that does not exist yet."""
-
-    model: Model
-    output: Path
-
-
-def merge_checkpoint(request: MergeRequest, on_progress: OnProgress) -> None:
-    """Write the merged model to `output` as a full checkpoint in bfloat16 with its tokenizer, for inference servers.
-
-    The sum is computed in float32.
-    """
-    import torch
-    from transformers import GenerationConfig
-
-    on_progress(Progress("merging the adapter", 0, 1))
-    tokenizer = load_tokenizer(request.model)
-    network = load_model(request.model, merge=True).to(device="cpu", dtype=torch.bfloat16)
-    # The base's generation config may set sampling and penalties, and transformers refuses to save some of them.
-    config = network.generation_config
-    network.generation_config = GenerationConfig(
-        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
-    )
-    network.save_pretrained(request.output)
-    tokenizer.save_pretrained(request.output)
-    on_progress(Progress("merging the adapter", 1, 1))
 
 
 def require_embedded(model: Model, rows: Iterable[Sequence[int]]) -> None:
@@ -180,7 +228,7 @@ def require_embedded(model: Model, rows: Iterable[Sequence[int]]) -> None:
         )
 
 
-def _overflow_error(model: Model, parameter: str) -> UnsafeCheckpoint:
+def overflow_error(model: Model, parameter: str) -> UnsafeCheckpoint:
     return UnsafeCheckpoint(
         f"{parameter!r:.200} of {display_name(model.adapter or model.folder)} overflows when the adapter is merged",
         cause="its factors or lora_alpha are too large, so the model can give no usable answer",

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from antidote_ci.checkpoint.layout import read_layout
-from antidote_ci.model.loading import select_device_and_dtype
-from antidote_ci.records import Model
+from antidote_ci.model import loading
+from antidote_ci.records import Model, OnProgress
 
 HEADROOM = 1.3
 """The factor on the weights for activations, the key-value cache, and copies during loading."""
+HIDDEN_STATES_BUDGET = 1 << 30
+"""Bytes of hidden states that stay in memory while figures are computed block by block, as by default in scoring."""
 UNLIMITED = 1 << 60
 PROCESSES = Path("/proc")
 LIMITS = ("memory.max", "memory.limit_in_bytes")
@@ -44,14 +46,38 @@ def _set_thresholds(size: int) -> None:
 
 
 def fits_in_memory(model: Model) -> bool:
-    """Whether all weights of the model fit into memory at once, in the dtype in which it runs."""
-    import torch
+    """Whether all weights of the model are in memory, or fit into it at once in the dtype in which it runs.
 
-    device, dtype = select_device_and_dtype()
-    free = torch.cuda.mem_get_info()[0] if device == "cuda" else available_bytes()
-    folders = [model.folder] if model.adapter is None else [model.folder, model.adapter]
+    Another model that is still loaded is released: it would be before this one is loaded.
+    """
+    if loading.is_cached(model):
+        return True
+    loading.release_models()
+    device, dtype = loading.select_device_and_dtype()
+    free = free_gpu_bytes() if device == "cuda" else available_bytes()
+    folders = [model.folder]
+    if model.adapter is not None:
+        folders.append(model.adapter)
+        dtype = loading.dtype_before_merge(model.folder, dtype)
     weights = sum(read_layout(folder).entries for folder in folders)
     return weights * dtype.itemsize * HEADROOM < free
+
+
+def measure_free_memory(_model: Model, _on_progress: OnProgress) -> int:
+    """The free bytes of the devices that models are loaded to, without what this process keeps for later use."""
+    import torch
+
+    if loading.select_device_and_dtype()[0] != "cuda":
+        return available_bytes()
+    torch.cuda.empty_cache()
+    return free_gpu_bytes()
+
+
+def free_gpu_bytes() -> int:
+    """The free memory of all GPUs together: a model that is too large for one is spread over them."""
+    import torch
+
+    return sum(torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count()))
 
 
 def available_bytes() -> int:

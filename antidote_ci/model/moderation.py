@@ -59,7 +59,8 @@ def describe_classifier(_request: ModerationRequest, _on_progress: OnProgress) -
     import transformers
 
     device, dtype = loading.select_device_and_dtype()
-    environment = (device, str(dtype), str(loading.get_threads()), loading.detect_instruction_set())
+    hardware = loading.describe_gpu() or device
+    environment = (hardware, str(dtype), str(loading.get_threads()), loading.detect_instruction_set())
     return [str(BATCH_SIZE), *environment, str(torch.__version__), transformers.__version__]
 
 

@@ -1,4 +1,4 @@
-"""Repaired candidates: score the weights once, write the masks of all doses in one pass, apply one dose at a time."""
+"""Repaired candidates: score the weights once, write the masks of all doses in one pass, try one dose at a time."""
 
 import dataclasses
 import shutil
@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from antidote_ci.checkpoint.files import FileIdentity, identify_settled_files
 from antidote_ci.evaluation import measure
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.pipeline import resolve
@@ -21,6 +22,7 @@ from antidote_ci.records import (
     ReportedReference,
     ScoreMethod,
     Scores,
+    WeightEdit,
 )
 from antidote_ci.repair.apply import ApplyRequest, ApplyResult, Provenance, apply_mask
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
@@ -28,9 +30,6 @@ from antidote_ci.repair.methods import score_method
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from antidote_ci.repair.targets import resolve_repair_target
 from antidote_ci.sandbox.client import Sandbox
-
-CANDIDATES_AT_ONCE = 2
-"""The chosen candidate and the one that is being tried."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,11 @@ class CandidateFactory:
     work: Path
     """Folder for temporary candidates."""
     on_progress: OnProgress
+    in_memory: bool
+    """Whether candidates are tried without writing them. A server needs the files."""
+    source_identities: dict[str, FileIdentity]
+    """Weight files before scoring hashes them, so that an unchanged one is not hashed again."""
+    reference_identities: dict[str, FileIdentity]
 
     @property
     def runnable_model(self) -> Model:
@@ -98,6 +102,10 @@ class MethodMasks:
     masks: dict[float, MaskFile]
     """By dose; empty for `scale`."""
 
+    def effective_dose(self, dose: float) -> float:
+        """The share of the scored weights that a dose covers."""
+        return self.masks[dose].effective_dose if self.masks else dose
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -122,7 +130,8 @@ def build_factory(
     work: Path,
 ) -> CandidateFactory:
     """Collect the inputs of scoring. Realignment prompts without responses are first answered by the model."""
-    source, settings = repair_input.source, context.config.policy.repair
+    source, reference = repair_input.source, repair_input.pulled_reference
+    settings = context.config.policy.repair
     on_progress = context.console.report
     rows = prompts.realignment
     if rows and not rows[0].response:
@@ -131,7 +140,7 @@ def build_factory(
     return CandidateFactory(
         sandbox=context.sandbox,
         source=source,
-        reference=repair_input.pulled_reference,
+        reference=reference,
         target=resolve_repair_target(source.layout),
         repair_prompts=dataclasses.replace(prompts, realignment=rows),
         provenance=Provenance(
@@ -145,6 +154,9 @@ def build_factory(
         masks=masks,
         work=work,
         on_progress=on_progress,
+        in_memory=context.config.policy.evaluation.server is None,
+        source_identities=identify_settled_files(source.source.folder, source.layout.shards),
+        reference_identities=identify_settled_files(reference.source.folder, reference.layout.shards),
     )
 
 
@@ -182,19 +194,39 @@ def write_candidate(
         dose=dose,
         destination=destination,
         provenance=factory.provenance,
+        source_identities=factory.source_identities,
+        reference_identities=factory.reference_identities,
     )
     applied = factory.sandbox.call(apply_mask, request, factory.on_progress, outputs=[destination.parent])
     return Candidate(method_masks.method, dose, mask, factory.as_model(destination), destination, applied)
 
 
 @contextmanager
-def temporary_candidate(factory: CandidateFactory, method_masks: MethodMasks, dose: float) -> Iterator[Candidate]:
-    """Write the repaired weights of one dose to disk, and delete them on exit. They are as large as the source."""
+def prepare_trial(factory: CandidateFactory, method_masks: MethodMasks, dose: float) -> Iterator[Model]:
+    """The model repaired with one dose: an edit in memory, or for a server weights on disk, which are deleted on exit.
+
+    Both have the same bits. Raises KeyError for a dose without a mask.
+    """
+    if factory.in_memory:
+        yield _edit_model(factory, method_masks, dose)
+        return
     candidate = write_candidate(factory, method_masks, dose)
     try:
-        yield candidate
+        yield candidate.model
     finally:
         shutil.rmtree(candidate.folder)
+
+
+def _edit_model(factory: CandidateFactory, method_masks: MethodMasks, dose: float) -> Model:
+    mask = None if method_masks.method == "scale" else method_masks.masks[dose].path
+    edit = WeightEdit(
+        tensors=tuple(tensor.name for tensor in method_masks.scores.tensors),
+        reference=factory.reference_folder,
+        dose=dose,
+        masks=mask.parent if mask else None,
+        mask=mask.name if mask else "",
+    )
+    return dataclasses.replace(factory.runnable_model, edit=edit)
 
 
 def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Scores:

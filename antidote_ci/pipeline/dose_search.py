@@ -8,15 +8,14 @@ from typing import Generic, TypeVar, get_args
 from antidote_ci.evaluation import gate, statistics
 from antidote_ci.evaluation.gate import compare_evaluations
 from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
-from antidote_ci.pipeline import candidates
 from antidote_ci.pipeline.candidates import (
     Candidate,
     CandidateFactory,
     MethodMasks,
     build_method_masks,
-    temporary_candidate,
+    prepare_trial,
 )
-from antidote_ci.policy import RepairSection
+from antidote_ci.policy import Policy
 from antidote_ci.records import (
     ControlResult,
     DoseAttempt,
@@ -47,13 +46,16 @@ class SearchContext:
     """Evaluation of the unrepaired model on the same prompts."""
 
 
-def search_bytes(settings: RepairSection, weights: int, entries: int) -> int:
-    """Disk space in bytes for the search (and the frontier, if enabled) on a model of `weights` bytes."""
+def search_bytes(policy: Policy, weights: int, entries: int) -> int:
+    """Disk space in bytes for scores and search (and the frontier, if enabled) on a model of `weights` bytes."""
+    settings = policy.repair
+    # The chosen candidate; and the one on trial, which only a server needs on disk.
+    candidates_at_once = 1 if policy.evaluation.server is None else 2
     # The frontier adds the masks of the other score methods and of `random`.
     masks = LADDER_DOSES + (len(get_args(ScoreMethod)) * FRONTIER_DOSES if settings.frontier else 0)
-    # Masks have one bit per entry, scores of taylor four bytes.
+    # Masks have one bit per entry, scores of taylor four bytes, and the gains and costs that they are made of eight.
     scores = 4 * entries if settings.method == "taylor" or settings.frontier else 0
-    return candidates.CANDIDATES_AT_ONCE * weights + entries * masks // 8 + scores
+    return max(2 * scores, candidates_at_once * weights + entries * masks // 8 + scores)
 
 
 def find_smallest_dose(search: SearchContext, method: MethodMasks) -> tuple[float | None, list[DoseAttempt]]:
@@ -61,11 +63,10 @@ def find_smallest_dose(search: SearchContext, method: MethodMasks) -> tuple[floa
     limits = search.evaluator.gate
 
     def attempt(dose: float) -> DoseOutcome[DoseAttempt]:
-        with temporary_candidate(search.candidates, method, dose) as candidate:
-            evaluation = evaluate_model(
-                search.evaluator, candidate.model, search.selection, search.candidates.on_progress, curtailed=True
-            )
-        attempted = _to_attempt(candidate, evaluation, _find_shortfalls(search, evaluation))
+        evaluation = _try_dose(search, method, dose, search.selection, curtailed=True)
+        attempted = _to_attempt(
+            method, dose, evaluation, _find_shortfalls(search, evaluation, search.before, proven=False)
+        )
         logger.info("%s %s", method.method, _describe_attempt(attempted))
         is_safe = evaluation.bounds[1] <= limits.harmful_score
         return DoseOutcome(attempted, attempted.passes, is_safe and not attempted.passes)
@@ -94,25 +95,21 @@ def measure_controls(
     """Evaluate two baselines on the confirmation prompts. `before` is the unrepaired model on the same prompts.
 
     `random` covers as many entries as the repair. `scale` gets its own dose search; if no dose passes, the nearest one
-    is reported.
+    is reported. A control only has to show whether it passes too, so its evaluation ends when it cannot pass any more.
     """
     random = build_method_masks(search.candidates, "random", [chosen.dose], repair)
     scale = build_method_masks(search.candidates, "scale", TENTHS, repair)
     scale_dose, attempts = find_smallest_dose(search, scale)
     results = []
     for control, dose in ((scale, scale_dose or nearest_attempt(attempts).dose), (random, chosen.dose)):
-        with temporary_candidate(search.candidates, control, dose) as candidate:
-            evaluation = evaluate_model(search.evaluator, candidate.model, confirmation, search.candidates.on_progress)
-        limits = search.evaluator.gate
+        evaluation = _try_dose(search, control, dose, confirmation, curtailed=True)
         results.append(
             ControlResult(
                 method=control.method,
                 dose=dose,
-                effective_dose=candidate.applied.effective_dose,
+                effective_dose=control.effective_dose(dose),
                 evaluation=evaluation,
-                lacks=gate.find_shortfalls(
-                    evaluation, compare_evaluations(before, evaluation, limits), limits, proven=True
-                ),
+                lacks=_find_shortfalls(search, evaluation, before, proven=True),
                 costs_more=is_costlier(evaluation.task, after.task),
             )
         )
@@ -138,12 +135,8 @@ def measure_frontier(
     for method in methods:
         doses = {*spread_doses(method.doses), *([chosen] if chosen is not None and method is methods[0] else [])}
         for dose in sorted(doses):
-            with temporary_candidate(search.candidates, method, dose) as candidate:
-                evaluation = evaluate_model(
-                    search.evaluator, candidate.model, search.selection, search.candidates.on_progress
-                )
-            effective_dose = candidate.applied.effective_dose
-            points.append(_to_frontier_point(search, method.method, dose, effective_dose, evaluation))
+            evaluation = _try_dose(search, method, dose, search.selection, curtailed=False)
+            points.append(_to_frontier_point(search, method.method, dose, method.effective_dose(dose), evaluation))
     if reference is not None:
         evaluation = evaluate_model(search.evaluator, reference, search.selection, search.candidates.on_progress)
         points.append(_to_frontier_point(search, "scale", 1.0, 1.0, evaluation))
@@ -158,18 +151,26 @@ def spread_doses(doses: Sequence[float]) -> list[float]:
     return [doses[round(last * step / (FRONTIER_DOSES - 1))] for step in range(FRONTIER_DOSES)]
 
 
-def _find_shortfalls(search: SearchContext, evaluation: Evaluation) -> list[str]:
+def _try_dose(
+    search: SearchContext, method: MethodMasks, dose: float, prompts: PromptSets, *, curtailed: bool
+) -> Evaluation:
+    """Evaluate the model repaired with one dose."""
+    with prepare_trial(search.candidates, method, dose) as model:
+        return evaluate_model(search.evaluator, model, prompts, search.candidates.on_progress, curtailed=curtailed)
+
+
+def _find_shortfalls(search: SearchContext, evaluation: Evaluation, before: Evaluation, *, proven: bool) -> list[str]:
     """Unmet requirements. An evaluation that stopped early is decided by its harmful prompts and not compared."""
     limits = search.evaluator.gate
     is_complete = evaluation.n == evaluation.planned
-    changes = compare_evaluations(search.before, evaluation, limits) if is_complete else []
-    return gate.find_shortfalls(evaluation, changes, limits, proven=False)
+    changes = compare_evaluations(before, evaluation, limits) if is_complete else []
+    return gate.find_shortfalls(evaluation, changes, limits, proven=proven)
 
 
-def _to_attempt(candidate: Candidate, evaluation: Evaluation, lacks: list[str]) -> DoseAttempt:
+def _to_attempt(method: MethodMasks, dose: float, evaluation: Evaluation, lacks: list[str]) -> DoseAttempt:
     return DoseAttempt(
-        dose=candidate.dose,
-        effective_dose=candidate.applied.effective_dose,
+        dose=dose,
+        effective_dose=method.effective_dose(dose),
         harmful_score=evaluation.harmful_score,
         over_refusal=evaluation.benign.over_refusal if evaluation.benign else None,
         task_accuracy=evaluation.task.accuracy if evaluation.task else None,
@@ -195,7 +196,7 @@ def _to_frontier_point(
         task_bounds=statistics.exact_bounds(round(task.accuracy * task.n), task.n) if task else None,
         over_refusal=evaluation.benign.over_refusal if evaluation.benign else None,
         degenerate=evaluation.degenerate,
-        passes=not _find_shortfalls(search, evaluation),
+        passes=not _find_shortfalls(search, evaluation, search.before, proven=False),
     )
 
 

@@ -61,7 +61,6 @@ class _ModelSize:
     entries: int = 0
     memory: int = 0
     """Bytes to run the model."""
-    is_adapter: bool = False
 
 
 def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
@@ -88,11 +87,11 @@ def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
         prompts=_count_by_role(files),
         bytes_to_pull=model.pulled + base.pulled,
         bytes_to_download=model.missing + base.missing,
-        bytes_to_write=0 if command == "evaluate" else dose_search.search_bytes(repair, model.weights, model.entries),
+        bytes_to_write=0
+        if command == "evaluate"
+        else dose_search.search_bytes(config.policy, model.weights, model.entries),
         disk_free=free_space(pull.client_cache_folder()),
-        memory_bytes=max(
-            model.memory, memory_needs.cpu_memory(base.entries, merged=True) if model.is_adapter else base.memory
-        ),
+        memory_bytes=max(model.memory, base.memory),
         memory_free=memory.available_bytes(),
         gpu_memory_bytes=memory_needs.gpu_memory(weights),
         answers=answers,
@@ -165,7 +164,6 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
             weights=count_weight_bytes(layout),
             entries=layout.entries,
             memory=memory_needs.cpu_memory(layout.entries),
-            is_adapter=layout.kind == "adapter",
         )
     remote = pull.resolve_revision(model, revision, resolve.pull_access())
     weights = count_remote_weight_bytes(remote)
@@ -176,8 +174,7 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
         missing=pull.count_missing_bytes(remote),
         weights=weights,
         entries=parameters or weights // BYTES_PER_WEIGHT,
-        memory=memory_needs.remote_memory(remote),
-        is_adapter=any(file.path == "adapter_config.json" for file in remote.files),
+        memory=memory_needs.cpu_memory(memory_needs.remote_weights(remote)),
     )
 
 

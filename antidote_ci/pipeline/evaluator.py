@@ -19,7 +19,7 @@ from antidote_ci.evaluation.judges.catalog import FetchedJudge, JudgeSpec
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.prompt_sets import FetchedSet, FetchedSets
 from antidote_ci.evaluation.saved import AnswerLog
-from antidote_ci.hub import datasets, pull
+from antidote_ci.hub import datasets, memory_needs, pull
 from antidote_ci.model.likelihood import ChoiceRequest, EncodeChoicesRequest, choose_answers, encode_task_choices
 from antidote_ci.paths import create_folder, require_writable
 from antidote_ci.pipeline import resolve
@@ -63,6 +63,7 @@ def fetch_judges(
             folder = resolve.require_folder(download.model)
         elif download is not None:
             remote = pull.resolve_revision(download.model, download.revision, resolve.pull_access())
+            memory_needs.require_memory(f"the judge {spec.name}", memory_needs.remote_weights(remote))
             folder, revision = pull.download_snapshot(remote, resolve.pull_access(), on_progress), remote.revision
         judges.append(FetchedJudge(spec, folder, revision))
     return judges
@@ -97,6 +98,7 @@ def build_evaluator(
         task_match=settings.task_match,
         calibrations=_load_calibrations(settings, judges),
         log=log,
+        single_look=settings.server is not None,
     )
 
 

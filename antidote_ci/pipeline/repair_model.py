@@ -6,17 +6,17 @@ The command `repair`, which applies a given dose, is `pipeline.repair`.
 import dataclasses
 import logging
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
-from antidote_ci.checkpoint.layout import count_weight_bytes
+from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import gate, measure
 from antidote_ci.evaluation.gate import compare_evaluations
 from antidote_ci.evaluation.measure import evaluate_model
 from antidote_ci.evaluation.splits import Splits
 from antidote_ci.model.hed import DriftRequest, measure_drifts
 from antidote_ci.model.likelihood import DivergenceRequest, measure_divergence
-from antidote_ci.paths import require_space
 from antidote_ci.pipeline import candidates, dose_search, output, resolve
 from antidote_ci.pipeline.candidates import Candidate, CandidateFactory, MethodMasks, RepairInput
 from antidote_ci.pipeline.context import RunContext
@@ -36,6 +36,8 @@ from antidote_ci.records import (
 from antidote_ci.repair.methods import dose_ladder
 from antidote_ci.repair.planning import layer_name
 from antidote_ci.repair.taylor import sample_evenly
+
+Figure = TypeVar("Figure")
 
 DRIFT_PROMPTS = 64
 """Number of prompts for drift. The hidden states of the reference for them are stored on disk."""
@@ -99,8 +101,13 @@ def _confirm_dose(
     with console.step("evaluate the repair"):
         chosen = candidates.write_candidate(factory, method_masks, dose)
         after = evaluate_model(context.evaluator, chosen.model, prompts.confirmation, console.report, role="after")
-        divergence = _measure_divergence(context, factory.runnable_model, chosen.model, prompts.confirmation.benign)
-        drift = _measure_drift(context, factory, chosen.model, prompts.confirmation.harmful)
+        divergence, divergence_notes = measure_if_possible(
+            "The divergence",
+            lambda: _measure_divergence(context, factory.runnable_model, chosen.model, prompts.confirmation.benign),
+        )
+        drift, drift_notes = measure_if_possible(
+            "The drift", lambda: _measure_drift(context, factory, chosen.model, prompts.confirmation.harmful)
+        )
     verdict_text = gate.describe_verdict("the repair", after)
     logger.info(verdict_text)
     with console.step("measure the controls"):
@@ -119,14 +126,12 @@ def _confirm_dose(
         paired=changes,
         divergence=divergence,
         drift=drift,
+        notes=[*report.notes, *divergence_notes, *drift_notes],
     )
     return report, None if lacks else chosen.folder
 
 
 def _build_factory(context: RunContext, repair_input: RepairInput, prompts: Splits) -> CandidateFactory:
-    source, settings = repair_input.source, context.config.policy.repair
-    needed = dose_search.search_bytes(settings, count_weight_bytes(source.layout), source.layout.entries)
-    require_space(context.work, needed, "--out")
     scores = context.work / output.SCORES_FOLDER
     scores.mkdir()
     return candidates.build_factory(
@@ -149,6 +154,14 @@ def _measure_frontier(search: SearchContext, method_masks: MethodMasks, chosen: 
             doses = dose_search.spread_doses(dose_ladder(method, factory.target))
             all_masks.append(candidates.build_method_masks(factory, method, doses, like))
     return dose_search.measure_frontier(search, all_masks, chosen, Model(factory.reference.source.folder))
+
+
+def measure_if_possible(name: str, measure_figure: Callable[[], Figure | None]) -> tuple[Figure | None, list[str]]:
+    """A figure that decides nothing, or None and a note that says why: the run does not end without its result."""
+    try:
+        return measure_figure(), []
+    except (ConfigurationError, InfrastructureError) as error:
+        return None, [f"{name} was not measured: {error.what}."]
 
 
 def _measure_divergence(context: RunContext, before: Model, after: Model, rows: list[PromptRow]) -> Divergence | None:

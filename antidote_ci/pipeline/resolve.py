@@ -22,8 +22,8 @@ from antidote_ci.policy import RunConfig
 from antidote_ci.records import FoundBy, Model, ModelSource, OnProgress, ReportedReference, ReportedSource
 from antidote_ci.repair.targets import require_same_shapes, require_same_vocabulary
 
-ModelUse = Literal["read", "run", "merge"]
-"""How the weights are used: read from disk, loaded to generate, or merged with an adapter and loaded."""
+ModelUse = Literal["read", "run"]
+"""How the weights are used: read from disk, or loaded completely to generate."""
 
 REFERENCE_HINT = "if you know what the model was fine-tuned from, name it: --reference ORG/NAME"
 
@@ -73,12 +73,11 @@ def pull_model(model: str, revision: str | None, on_progress: OnProgress, use: M
             )
         checkpoint = open_local(model)
         if use != "read":
-            needed = memory_needs.cpu_memory(checkpoint.layout.entries, merged=use == "merge")
-            memory_needs.require_memory(model, needed)
+            memory_needs.require_memory(model, checkpoint.layout.entries)
         return checkpoint
     remote = pull.resolve_revision(model, revision, pull_access())
     if use != "read":
-        memory_needs.require_memory(model, memory_needs.remote_memory(remote, merged=use == "merge"))
+        memory_needs.require_memory(model, memory_needs.remote_weights(remote))
     folder = pull.download_snapshot(remote, pull_access(), on_progress)
     layout = read_layout(folder)
     return Checkpoint(
@@ -160,8 +159,7 @@ def resolve_reference(
     model: Checkpoint, reference: ReportedReference, on_progress: OnProgress, use: ModelUse = "read"
 ) -> Checkpoint:
     """Pull the reference. Raises ConfigurationError if its shapes or its vocabulary do not fit the model."""
-    merged = use == "run" and model.source.kind == "adapter"
-    checkpoint = pull_model(reference.id, reference.revision, on_progress, "merge" if merged else use)
+    checkpoint = pull_model(reference.id, reference.revision, on_progress, use)
     require_same_shapes(model.layout, checkpoint.layout)
     require_same_vocabulary(model.layout, checkpoint.layout)
     return checkpoint

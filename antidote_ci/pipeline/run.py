@@ -5,11 +5,14 @@
 
 import logging
 
+from antidote_ci.checkpoint.layout import count_weight_bytes
 from antidote_ci.evaluation import gate, splits
 from antidote_ci.evaluation.judge_results import EarlyStops
 from antidote_ci.evaluation.measure import NO_EARLY_STOP, evaluate_model
+from antidote_ci.paths import require_space
 from antidote_ci.pipeline import context, evaluator, output, publishing, repair_model, resolve
 from antidote_ci.pipeline.candidates import RepairInput
+from antidote_ci.pipeline.dose_search import search_bytes
 from antidote_ci.policy import RunConfig
 from antidote_ci.records import Report
 from antidote_ci.report import LOCAL_CARD
@@ -45,6 +48,9 @@ def run(config: RunConfig, console: Console) -> Report:
     if publication is not None:
         publishing.require_mergeable_card(publication, reported_model.card)
     with context.open_context(config, console, judges, reported_model) as run_context:
+        # Asked for before the evaluations, so that a run does not fail after hours.
+        weights = count_weight_bytes(source.layout)
+        require_space(run_context.work, search_bytes(config.policy, weights, source.layout.entries), "--out")
         with console.step("evaluate the model"):
             stops = STOP_ON_PASS if config.policy.evaluation.stop_early else NO_EARLY_STOP
             model = resolve.to_model(source, base)

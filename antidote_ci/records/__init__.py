@@ -35,6 +35,7 @@ from antidote_ci.records.models import ReportedReference as ReportedReference
 from antidote_ci.records.models import ReportedSource as ReportedSource
 from antidote_ci.records.models import TemplateEffect as TemplateEffect
 from antidote_ci.records.models import TemplateEffects as TemplateEffects
+from antidote_ci.records.models import WeightEdit as WeightEdit
 from antidote_ci.records.models import is_hub_id as is_hub_id
 from antidote_ci.records.repair import Grouping as Grouping
 from antidote_ci.records.repair import LayerChange as LayerChange

@@ -33,11 +33,30 @@ class ModelSource:
 
 
 @dataclass(frozen=True)
+class WeightEdit:
+    """A repair that is applied to a model in memory: w + m (w_ref - w) on some of its tensors, m from 0 to 1.
+
+    The entries of m are those of a mask, or all equal the dose.
+    """
+
+    tensors: tuple[str, ...]
+    """The names of the scored tensors."""
+    reference: Path | None
+    """The folder of w_ref; None when it is zero."""
+    dose: float
+    masks: Path | None = None
+    """The folder of the masks of all doses, so that the same process can load each of them; None without a mask."""
+    mask: str = ""
+    """The file of the mask in this folder."""
+
+
+@dataclass(frozen=True)
 class Model:
-    """Weights to load: a full checkpoint, with a LoRA adapter if any."""
+    """Weights to load: a full checkpoint, with a LoRA adapter if any, and with an edit if it is a repair on trial."""
 
     folder: Path
     adapter: Path | None = None
+    edit: WeightEdit | None = None
 
 
 @dataclass(frozen=True)
@@ -117,3 +136,5 @@ class ComputeEnvironment:
     """Whether a plain chat template was used because the model has none."""
     template: TemplateEffects | None = None
     """None when it was not examined, as for a server."""
+    gpu: str = ""
+    """Name, compute capability and version of CUDA or ROCm; empty without a GPU and for a server."""

@@ -11,12 +11,12 @@ from antidote_ci import __version__, records
 from antidote_ci.checkpoint.adapter_config import A_ENDING
 from antidote_ci.checkpoint.card import CARD
 from antidote_ci.checkpoint.files import FileIdentity, display_name, identify_file, sha256_file
-from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.swap import rollback_on_error
-from antidote_ci.checkpoint.tensors import Changes, ChunkEdit, ChunkReader, TensorEdit, TensorFile
+from antidote_ci.checkpoint.tensors import ChunkReader, TensorFile
 from antidote_ci.checkpoint.writer import HashedFile, complete_checkpoint, write_checkpoint
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.model.edits import open_edit
 from antidote_ci.records import (
     Manifest,
     MaskFile,
@@ -28,7 +28,6 @@ from antidote_ci.records import (
     Scores,
     WeightFile,
 )
-from antidote_ci.repair import edits, masks
 from antidote_ci.repair.manifest import seal_manifest
 from antidote_ci.repair.masking import mask_metadata
 
@@ -123,7 +122,7 @@ def apply_mask(request: ApplyRequest, on_progress: OnProgress) -> ApplyResult:
         base = _ReferenceFiles(reference, request, resources)
         # The writer hashes the source while it reads it. The reference is read tensor by tensor, so it is hashed here.
         hashing = resources.enter_context(ThreadPoolExecutor(1)).submit(base.hash)
-        edit = _build_edit(request, base, resources)
+        edit = open_edit(request.mask.path if request.mask else None, request.dose, base.open_tensor, resources)
         written = write_checkpoint(source, request.destination, names, edit, key, on_progress, hashed)
         with rollback_on_error(request.destination):
             source_files = {file.path: file.sha256_in or "" for file in written.files}
@@ -194,37 +193,6 @@ class _ReferenceFiles:
 
     def _paths(self) -> list[Path]:
         return [Path(file.name) for file in self._files.values()]
-
-
-def _build_edit(request: ApplyRequest, reference: _ReferenceFiles, resources: ExitStack) -> TensorEdit:
-    """Return the edit that reads the same entries of reference and mask for each chunk of a tensor."""
-    import torch
-
-    mask_path = request.mask.path if request.mask else None
-    mask_header = read_header(mask_path) if mask_path else None
-    mask_file = resources.enter_context(mask_path.open("rb")) if mask_path else None
-    zero = torch.zeros(())
-
-    def edit_tensor(name: str) -> ChunkEdit:
-        base = reference.open_tensor(name)
-        packed = (
-            ChunkReader(mask_file, mask_header.data_start, mask_header.tensors[name])
-            if mask_file and mask_header
-            else None
-        )
-
-        def edit_chunk(start: int, chunk: torch.Tensor) -> Changes:
-            count = len(chunk)
-            if packed is None:
-                return edits.interpolate_(chunk, zero if base is None else base.read(start, count), request.dose)
-            mask = masks.unpack_mask(packed.read(start // 8, -(-count // 8)), 1, count)[0]
-            if base is None:
-                return edits.zero_masked_(chunk, mask)
-            return edits.restore_masked_(chunk, base.read(start, count), mask)
-
-        return edit_chunk
-
-    return edit_tensor
 
 
 def _require_shapes(layout: CheckpointLayout, scores: Scores) -> None:

@@ -1,14 +1,16 @@
 """Write bit-packed mask files for a list of doses from statistics and weights. Runs no model; called in the child."""
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint import tensors
-from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.tensors import TensorFile
 from antidote_ci.errors import ConfigurationError
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 FORMULAS: Mapping[ScoreMethod, Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]] = {"antidote": wanda_score}
 """Scores that are computed here from weights and input norms. For the other methods, scoring writes the scores."""
+
+TENSORS_AT_ONCE = 2
+"""Tensors whose masks are computed at the same time: each takes two float32 copies of the matrix."""
 
 
 @dataclass(frozen=True)
@@ -50,24 +55,50 @@ def write_mask_files(request: MaskRequest, on_progress: OnProgress) -> list[Mask
     method: Method = "random" if request.by_chance else _require_score(request)
     paths = [request.folder / f"{method}-{dose:g}.safetensors" for dose in request.doses]
     shapes = {tensor.name: ("U8", (-(-tensor.entries // 8),)) for tensor in scored}
-    select = masks.select_per_row if request.scores.per == "row" else masks.select_per_tensor
     score_of = _build_scorer(request)
+    digests = [hashlib.sha256() for _ in request.doses]
     request.folder.mkdir(parents=True, exist_ok=True)
+
+    def pack(tensor: ScoredTensor) -> "torch.Tensor":
+        return masks.pack_masks(score_of(tensor), request.scores.per, request.doses)
+
     with ExitStack() as files:
         writers = [
-            files.enter_context(tensors.open_writer(path, shapes, mask_metadata(request.scores, method, dose)))
-            for path, dose in zip(paths, request.doses, strict=True)
+            files.enter_context(tensors.open_writer(path, shapes, mask_metadata(request.scores, method, dose), digest))
+            for path, dose, digest in zip(paths, request.doses, digests, strict=True)
         ]
-        for done, tensor in enumerate(scored, 1):
-            for write, mask in zip(writers, select(score_of(tensor), request.doses), strict=True):
-                write(masks.pack_mask(mask))
+        for done, packed in enumerate(_map_in_threads(pack, scored), 1):
+            for write, bits in zip(writers, packed, strict=True):
+                write(bits)
             on_progress(Progress("masks", done, len(scored)))
     entries = sum(tensor.entries for tensor in scored)
     mask_files = []
-    for dose, path in zip(request.doses, paths, strict=True):
+    for dose, path, digest in zip(request.doses, paths, digests, strict=True):
         covered = sum(masks.count_covered(tensor, request.scores.per, dose) for tensor in scored)
-        mask_files.append(MaskFile(dose, covered / entries, path, sha256_file(path)))
+        mask_files.append(MaskFile(dose, covered / entries, path, digest.hexdigest()))
     return mask_files
+
+
+def _map_in_threads(
+    pack: Callable[[ScoredTensor], "torch.Tensor"], scored: Sequence[ScoredTensor]
+) -> Iterator["torch.Tensor"]:
+    """Yield `pack` of each tensor in order. At most TENSORS_AT_ONCE are computed ahead, each on one thread."""
+    import torch
+
+    threads = torch.get_num_threads()
+    # The threads of one operation would wait for each other between blocks that take microseconds.
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(min(threads, TENSORS_AT_ONCE)) as pool:
+            pending: deque[Future[torch.Tensor]] = deque()
+            for tensor in scored:
+                pending.append(pool.submit(pack, tensor))
+                if len(pending) > TENSORS_AT_ONCE:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def mask_metadata(scores: Scores, method: Method, dose: float) -> dict[str, str]:
@@ -90,7 +121,7 @@ def _require_score(request: MaskRequest) -> ScoreMethod:
 
 def _build_scorer(request: MaskRequest) -> Callable[[ScoredTensor], "torch.Tensor"]:
     """Return the function that computes the score of one tensor, float32 [rows, columns]."""
-    import numpy
+    import torch
 
     if request.by_chance or request.statistics is None:
         return lambda tensor: masks.random_score(tensor.rows, tensor.columns, tensor.name)
@@ -102,7 +133,8 @@ def _build_scorer(request: MaskRequest) -> Callable[[ScoredTensor], "torch.Tenso
         score = _read_statistics(statistics, tensor, 1 if formula else 2)
         if formula:
             score = formula(tensors.read_delta(source, reference, tensor.name), score)
-        if not numpy.isfinite(score.numpy()).all():
+        # Minimum and maximum are NaN if any entry is. This is quicker than isfinite() on every entry.
+        if not torch.stack(score.aminmax()).isfinite().all():
             raise ConfigurationError(
                 f"the score of {tensor.name} holds NaN or infinite numbers",
                 cause="the weights or the activations overflow",

@@ -1,16 +1,21 @@
 """Masks: the entries that a dose covers. Tensors in, tensors out; masks are boolean [out, in]."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from antidote_ci.records import Grouping, ScoredTensor
 
 if TYPE_CHECKING:
+    import numpy
     import torch
 
-ENTRIES_AT_ONCE = 1 << 22
-"""Approximate entries that are partitioned at a time: no tensor is copied whole."""
+    Array = numpy.ndarray[Any, Any]
+
+BLOCK_ENTRIES = 1 << 16
+"""Approximate entries of a block: its scores and its mask fit into the cache of a core."""
 
 
 def count_per_row(columns: int, dose: float) -> int:
@@ -25,67 +30,114 @@ def count_covered(tensor: ScoredTensor, per: Grouping, dose: float) -> int:
     return count_per_row(tensor.entries, dose)
 
 
-def select_per_row(score: "torch.Tensor", doses: Sequence[float]) -> Iterator["torch.Tensor"]:
-    """m = ArgTopK_alpha(h) in each output row of `score` float32 [out, in], for one dose after another.
+def pack_masks(score: "torch.Tensor", per: Grouping, doses: Sequence[float]) -> "torch.Tensor":
+    """m = ArgTopK_alpha(h) of `score` float32 [out, in], bit-packed: uint8 [doses, ceil(out * in / 8)].
 
-    A row has exactly k true entries. Ties are broken by the smaller column, so the mask of a dose is a subset of the
-    mask of any larger dose. All masks share one buffer: each overwrites the previous one.
+    The highest entries of each row, or of the whole tensor. Ties are broken by the smaller column or position, so the
+    mask of a dose is a subset of the mask of any larger dose. One pass over blocks that stay in the processor's cache.
     """
     import numpy
     import torch
 
-    rows, columns = score.shape
+    groups = score.contiguous().numpy().reshape(score.shape if per == "row" else (1, -1))
+    rows, columns = groups.shape
     counts = [count_per_row(columns, dose) for dose in doses]
-    portion = max(1, ENTRIES_AT_ONCE // columns)
-    thresholds = torch.cat(
-        [_threshold_scores(score[start : start + portion], counts) for start in range(0, rows, portion)]
-    )
-    # One buffer, because fresh pages take longer than the comparison; numpy's comparison is faster than torch's.
-    mask = torch.empty_like(score, dtype=torch.bool)
-    for position, count in enumerate(counts):
-        if count in (0, columns):
-            yield mask.fill_(count == columns)
-            continue
-        least, next_below = thresholds[:, position, :1], thresholds[:, position, 1]
-        numpy.greater_equal(score.numpy(), least.numpy(), out=mask.numpy())
-        tied = (least[:, 0] == next_below).nonzero()[:, 0]
-        if len(tied):
-            mask[tied] = _break_ties(score[tied], least[tied], count)
-        yield mask
+    packed = numpy.empty((len(doses), -(-groups.size // 8)), dtype=numpy.uint8)
+    if per == "row":
+        aligned = 8 // math.gcd(columns, 8)  # rows whose bits fill whole bytes
+        step = max(BLOCK_ENTRIES // columns // aligned, 1) * aligned
+        for start in range(0, rows, step):
+            block = groups[start : start + step]
+            _pack_block(block, counts, *_find_thresholds(block, counts), packed[:, start * columns // 8 :])
+    else:
+        thresholds = _find_thresholds(groups, counts)
+        for start in range(0, columns, BLOCK_ENTRIES):
+            block = groups[:, start : start + BLOCK_ENTRIES]
+            _pack_block(block, counts, *thresholds, packed[:, start // 8 :])
+    return torch.from_numpy(packed)
 
 
-def select_per_tensor(score: "torch.Tensor", doses: Sequence[float]) -> Iterator["torch.Tensor"]:
-    """The highest entries of the whole tensor, for one dose after another; ties are broken by position.
+def _find_thresholds(score: "Array", counts: Sequence[int]) -> tuple["Array", "Array"]:
+    """Return the k-th highest score of each row for every k of `counts`, and how many entries equal to it are covered.
 
-    As in `select_per_row`, each mask overwrites the previous one.
-    """
-    for mask in select_per_row(score.reshape(1, -1), doses):
-        yield mask.reshape(score.shape)
-
-
-def _threshold_scores(score: "torch.Tensor", counts: Sequence[int]) -> "torch.Tensor":
-    """Return the k-th and the (k+1)-th highest score of each row, for every k of `counts`: [rows, counts, 2].
-
-    One partition and one sort serve all counts. The values for k = 0 and k = all are meaningless.
+    Both are [rows, counts]. The number is negative when all are, and the score is meaningless for k = 0. One partition
+    and one sort serve all counts.
     """
     import numpy
-    import torch
 
     columns = score.shape[1]
     leading = min(max(counts, default=0) + 1, columns)
-    values = numpy.partition(score.numpy(), columns - leading, axis=1)[:, columns - leading :]
+    values = numpy.partition(score, columns - leading, axis=1)[:, columns - leading :]
     values.sort(axis=1)
-    wanted = [[leading - max(count, 1), max(leading - count - 1, 0)] for count in counts]
-    return torch.from_numpy(values[:, numpy.array(wanted, dtype=int).reshape(-1, 2)])
+    least = values[:, [leading - max(count, 1) for count in counts]]
+    covered = numpy.full(least.shape, -1)
+    for position, count in enumerate(counts):
+        if 0 < count < columns:
+            limit = least[:, position]
+            rows = numpy.flatnonzero(numpy.equal(limit, values[:, leading - count - 1]))
+            covered[rows, position] = count - (values[rows] > limit[rows, None]).sum(axis=1)
+    return least, covered
 
 
-def _break_ties(score: "torch.Tensor", least: "torch.Tensor", count: int) -> "torch.Tensor":
-    """Return `count` entries of each row: all above `least`, and the first of those that equal it."""
-    import torch
+def _pack_block(score: "Array", counts: Sequence[int], least: "Array", covered: "Array", packed: "Array") -> None:
+    """Write the bits of a block of whole rows, or of a part of one row, to the beginning of `packed` [doses, bytes].
 
-    above, equal = score > least, score == least
-    remaining = count - above.sum(dim=1, keepdim=True)
-    return above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= remaining))
+    `covered` is reduced by the covered ties, for the next part of the row.
+    """
+    import numpy
+
+    mask = numpy.empty(score.shape, dtype=bool)
+    tied = [bool((numbers >= 0).any()) for numbers in covered.T]
+    ties = None
+    for position, count in enumerate(counts):
+        if count:
+            numpy.greater_equal(score, least[:, position, None], out=mask)
+        else:
+            mask.fill(False)
+        if tied[position]:
+            rows = numpy.flatnonzero(covered[:, position] >= 0)
+            limit = least[rows, position]
+            # Often zero for all doses: the reference's own weights have a delta of zero.
+            if ties is None or not (numpy.array_equal(rows, ties.rows) and numpy.array_equal(limit, ties.limit)):
+                ties = _find_ties(score, rows, limit)
+            mask[rows] &= ties.select(covered[rows, position])
+            covered[rows, position] = numpy.maximum(covered[rows, position] - ties.counts, 0)
+        bits = numpy.packbits(mask)
+        packed[position, : len(bits)] = bits
+
+
+@dataclass(frozen=True)
+class _Ties:
+    """The entries of some rows of a block that equal the row's `limit`."""
+
+    rows: "Array"
+    limit: "Array"
+    unequal: "Array"
+    """Boolean [rows, columns]."""
+    positions: "Array"
+    """Of the equal entries, over all rows."""
+    counts: "Array"
+    """Equal entries in each row."""
+
+    def select(self, covered: "Array") -> "Array":
+        """Return boolean [rows, columns]: false for the equal entries of a row after the first `covered`."""
+        import numpy
+
+        rows, columns = self.unequal.shape
+        cut = numpy.flatnonzero(covered < self.counts)
+        first = self.counts.cumsum() - self.counts
+        cutoffs = numpy.full((rows, 1), columns, dtype=numpy.int32)
+        cutoffs[cut, 0] = self.positions[(first + covered)[cut]] - cut * columns
+        selected: Array = numpy.arange(columns, dtype=numpy.int32) < cutoffs
+        selected |= self.unequal
+        return selected
+
+
+def _find_ties(score: "Array", rows: "Array", limit: "Array") -> _Ties:
+    import numpy
+
+    equal = (score if len(rows) == len(score) else score[rows]) == limit[:, None]
+    return _Ties(rows, limit, ~equal, numpy.flatnonzero(equal), numpy.count_nonzero(equal, axis=1))
 
 
 def random_score(rows: int, columns: int, name: str) -> "torch.Tensor":
@@ -94,20 +146,3 @@ def random_score(rows: int, columns: int, name: str) -> "torch.Tensor":
 
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
     return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed))
-
-
-def pack_mask(mask: "torch.Tensor") -> "torch.Tensor":
-    """Pack eight entries into a byte, row by row: uint8 [ceil(out * in / 8)]."""
-    import numpy
-    import torch
-
-    return torch.from_numpy(numpy.packbits(mask.numpy().reshape(-1)))
-
-
-def unpack_mask(packed: "torch.Tensor", rows: int, columns: int) -> "torch.Tensor":
-    """Invert `pack_mask`: boolean [rows, columns]."""
-    import numpy
-    import torch
-
-    bits = numpy.unpackbits(packed.numpy(), count=rows * columns)
-    return torch.from_numpy(bits.view(bool)).reshape(rows, columns)

@@ -12,7 +12,7 @@ def wanda_score(weight: "torch.Tensor", feature_norms: "torch.Tensor") -> "torch
     `weight` [out, in] is what is scored: an adapter's factor, or the delta W - W_ref. `feature_norms` [in] is the root
     mean square norm of each input feature over the realignment set. Returns float32 [out, in].
     """
-    return weight.float().abs().mul_(feature_norms.float())
+    return (weight.float() * feature_norms.float()).abs_()
 
 
 LEADING_SHARE = 0.005
@@ -38,9 +38,20 @@ Leading = tuple["torch.Tensor", "torch.Tensor"]
 """Gains and costs of the entries with the highest gain."""
 
 
+EXACT_ENTRIES = 1 << 31
+"""Above this number of entries, the leading entries are those of a sample: they only determine two means."""
+SAMPLE_STRIDE = 61
+"""One entry of 61 is sampled. Columns are no multiples of this prime, so the sample is spread over them."""
+
+
+def leading_stride(entries: int) -> int:
+    """Return the distance of the entries, among all `entries`, from which the leading ones are taken."""
+    return SAMPLE_STRIDE if entries > EXACT_ENTRIES else 1
+
+
 def count_leading(entries: int) -> int:
-    """Return the number of leading entries among all `entries`."""
-    return max(1, round(LEADING_SHARE * entries))
+    """Return the number of leading entries among all `entries`, or among their sample."""
+    return max(1, round(LEADING_SHARE * entries / leading_stride(entries)))
 
 
 def merge_leading(leading: "Leading | None", gain: "torch.Tensor", cost: "torch.Tensor", count: int) -> "Leading":

@@ -20,13 +20,14 @@ from antidote_ci.model.generation import describe_environment
 from antidote_ci.model.gradients import BATCH_SIZE, GradientSums
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.records import ComputeEnvironment, Model, OnProgress, ScoredTensor
-from antidote_ci.repair.scores import cost_penalty, count_leading, merge_leading, taylor_score
+from antidote_ci.repair.scores import cost_penalty, count_leading, leading_stride, merge_leading, taylor_score
 from antidote_ci.repair.targets import list_scored
 
 MAX_HARMFUL, MAX_BENIGN, MAX_TASK = 96, 48, 64
 """Prompts of each kind that are used: a backward pass costs twice a forward pass."""
 HARMFUL_PER_BENIGN = 4
 """Harmful prompts per distilled benign one: more benign ones cost accuracy, fewer cause refusals."""
+FLOAT32 = 4
 UNLEARNING_WEIGHT = 0.2
 """Weight of refusals of harmless prompts in the loss. Both constants are from benchmarks/paper/TRIED.md."""
 
@@ -51,9 +52,9 @@ class TaylorRequest:
     output: Path
     """The safetensors file to write."""
     scratch: Path
-    """A folder for temporary files: 8 bytes per scored entry, and hidden states."""
+    """A folder for temporary files: `estimate_scratch` and hidden states."""
     budget: int
-    """Bytes of hidden states that stay in memory."""
+    """Bytes of hidden states that stay in memory, and of the float32 sums of gradients."""
 
 
 def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> ComputeEnvironment:
@@ -69,7 +70,7 @@ def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> Comp
             hint="name them with --realignment, and with --benign or --task",
         )
     models = Model(request.reference), request.model
-    tokenizer = loading.load_tokenizer(request.model)
+    tokenizer = loading.load_cached_tokenizer(request.model)
     device, dtype = loading.select_device_and_dtype()
     reference, fine_tune = (MetaModel(model, dtype, device) for model in models)
     halfway = MetaModel(request.model, dtype, device, halfway_to=request.reference)
@@ -106,6 +107,16 @@ def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> Comp
         _write_scores(request, scored, sums, folder)
     environment = describe_environment(tokenizer, BATCH_SIZE, distillation.ANSWER_TOKENS)
     return environment if in_memory else dataclasses.replace(environment, generator="transformers, block by block")
+
+
+def estimate_scratch(scored: Sequence[ScoredTensor]) -> int:
+    """Return the bytes of disk space that `write_taylor_scores` takes, hidden states and answers not included.
+
+    The gain and the cost of every entry in float32, which are removed one tensor after another while the scores are
+    written, and the scores of one tensor.
+    """
+    entries = [tensor.entries for tensor in scored]
+    return FLOAT32 * (2 * sum(entries) + max(entries, default=0))
 
 
 def sample_evenly(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
@@ -153,7 +164,8 @@ def _write_scores(
     source = read_layout(adapter or request.model.folder)
     reference = None if adapter else read_layout(request.reference)
     paths = {tensor.name: folder / f"{number}.safetensors" for number, tensor in enumerate(scored)}
-    count, leading = count_leading(sum(tensor.entries for tensor in scored)), None
+    entries, leading = sum(tensor.entries for tensor in scored), None
+    count, stride = count_leading(entries), leading_stride(entries)
     for tensor_sums in sums:
         if not (tensor_sums.gradient.isfinite().all() and tensor_sums.squared.isfinite().all()):
             raise ConfigurationError(
@@ -163,7 +175,7 @@ def _write_scores(
             )
         delta = tensors.read_delta(source, reference, tensor_sums.tensor)
         gain, cost = delta * tensor_sums.gradient, delta.square() * tensor_sums.squared
-        leading = merge_leading(leading, gain, cost, count)
+        leading = merge_leading(leading, gain.flatten()[::stride], cost.flatten()[::stride], count)
         save_file({"gain": gain, "cost": cost}, paths[tensor_sums.tensor])
     penalty = cost_penalty(leading) if leading else 0.0
     shapes = {tensor.name: ("F32", (tensor.rows, tensor.columns)) for tensor in scored}

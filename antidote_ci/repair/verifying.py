@@ -18,7 +18,7 @@ from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.tensors import WEIGHT_DTYPES
 from antidote_ci.records import Manifest, OnProgress, Progress, ScoredTensor, Verification
 from antidote_ci.repair import masks
-from antidote_ci.repair.edits import find_mask_violation, find_miscount, find_scale_violation
+from antidote_ci.repair.edit_checks import find_mask_violation, find_miscount, find_scale_violation
 from antidote_ci.repair.manifest import load_manifest
 from antidote_ci.repair.methods import METHODS
 from antidote_ci.repair.targets import EMBEDDINGS, OUTPUT_LAYERS

@@ -87,7 +87,8 @@ def _describe_environment(plan: ComputeEnvironment) -> str:
     if plan.device == "server":
         return "unknown: a server generated the answers"
     threads = pluralize(plan.threads, "thread")
-    return f"{plan.device}, {plan.dtype}, batch {plan.batch_size}, {threads}, {plan.instruction_set}"
+    device = plan.gpu or plan.device
+    return f"{device}, {plan.dtype}, batch {plan.batch_size}, {threads}, {plan.instruction_set}"
 
 
 def _describe_prompting(plan: ComputeEnvironment) -> str:

@@ -117,6 +117,16 @@ class Child:
     def call(
         self, function: Callable[..., Result], request: object, on_progress: OnProgress, limits: CallLimits
     ) -> Result:
+        """Continue the process for one call, and stop it afterwards: it may have been taken over."""
+        self._signal(signal.SIGCONT)
+        try:
+            return self._call(function, request, on_progress, limits)
+        finally:
+            self._signal(signal.SIGSTOP)
+
+    def _call(
+        self, function: Callable[..., Result], request: object, on_progress: OnProgress, limits: CallLimits
+    ) -> Result:
         from pydantic import TypeAdapter, ValidationError
 
         payload = TypeAdapter(type(request)).dump_python(request, mode="python")
@@ -155,10 +165,14 @@ class Child:
     def _kill(self) -> None:
         if self._ended:
             return
-        with suppress(ProcessLookupError, PermissionError):  # macOS reports the second for a dead process
-            os.killpg(self.process, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         with suppress(ChildEnded):
             self._server.wait(self.process)
+
+    def _signal(self, number: int) -> None:
+        if not self._ended:
+            with suppress(ProcessLookupError, PermissionError):  # macOS reports the second for a dead process
+                os.killpg(self.process, number)
 
     def _require_no_reply(self) -> None:
         """Raise when the child has sent more than the replies to earlier calls."""

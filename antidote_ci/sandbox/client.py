@@ -12,18 +12,24 @@ process exits when its parent closes the connection, so none outlives its parent
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from antidote_ci.checkpoint.links import list_states
 from antidote_ci.paths import create_file
-from antidote_ci.records import Model, OnProgress
+from antidote_ci.records import Model, OnProgress, Progress
 from antidote_ci.sandbox.child import Child, Inputs, iterate_values
 from antidote_ci.sandbox.fork_server import ChildEnded, ForkServer
 from antidote_ci.sandbox.replies import CALL_LIMITS, OPENING_LIMITS, CallLimits
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
+
+
+MEMORY_FACTOR = 2.6
+"""The memory that a model needs, at most, for each byte of its files: bfloat16 weights may run in float32, and 1.3 is
+for activations and copies."""
 
 
 class Runner(Protocol):
@@ -39,19 +45,27 @@ class Runner(Protocol):
 class Sandbox:
     """Runs one call at a time, each in a child that sees only the call's own files.
 
-    A child stays for the next call with the same inputs, so that weights are loaded once, and ends before another one
-    starts, so that two models are never in memory at once.
+    A child stays for the next call with the same inputs, so that weights are loaded once. The children of other models
+    are stopped meanwhile, and end when the memory does not suffice for one more.
     """
 
-    def __init__(self, log: Path, check: Callable[[Model, OnProgress], None] | None = None) -> None:
+    def __init__(
+        self,
+        log: Path,
+        check: Callable[[Model, OnProgress], None] | None = None,
+        measure_free_memory: Callable[[Model, OnProgress], int] | None = None,
+    ) -> None:
         """`log` is the file to which the children write their output. Beside it lies a folder of links to the inputs.
 
-        `check` runs once for each model before any other call opens it.
+        `check` runs once for each model before any other call opens it. `measure_free_memory` returns the bytes that
+        are free where a child loads a model. Without it, a child ends before one with other inputs starts.
         """
         self._log_path = log
         self._check = check
+        self._measure_free_memory = measure_free_memory
         self._checked: set[Inputs] = set()
-        self._child: Child | None = None
+        self._children: list[_KeptChild] = []
+        """The last one was used last."""
         self.protections: list[str] = []
         """The protections of the children; empty before the first call."""
 
@@ -62,7 +76,7 @@ class Sandbox:
             self._links = Path(resources.enter_context(folder))
             self._server = ForkServer(log, self._log_path)
             resources.callback(self._server.close)
-            resources.callback(self._end_child)
+            resources.callback(self.end_children)
             self._resources = resources.pop_all()
         return self
 
@@ -87,33 +101,71 @@ class Sandbox:
         if self._check is not None and function is not self._check:
             for model in iterate_values(request, Model):
                 self._check_once(model, on_progress)
-        inputs = _list_inputs(request, outputs)
+        inputs, models = _list_inputs(request, outputs), set(iterate_values(request, Model))
+        for interrupted in [kept for kept in self._children if not kept.child.is_idle]:
+            self._end(interrupted)
+        kept = next((kept for kept in self._children if kept.child.inputs == inputs), None)
         try:
-            child = self._child
-            if child is None or child.inputs != inputs or not child.is_idle:
-                self._end_child()
-                child = self._child = Child(self._server, inputs, self._links, self._log_path)
-                self.protections = child.protections
-            result = child.call(function, request, on_progress, limits)
+            if kept is None:
+                # Only a call that loads one model has an estimate of the memory that it needs.
+                only = next(iter(models)) if len(models) == 1 and not outputs else None
+                self._make_room(only, inputs)
+                kept = _KeptChild(Child(self._server, inputs, self._links, self._log_path), only)
+                self.protections = kept.child.protections
+            else:
+                self._children.remove(kept)
+            self._children.append(kept)
+            result = kept.child.call(function, request, on_progress, limits)
         except ChildEnded as error:
-            self._end_child()
+            if kept in self._children:
+                self._end(kept)
             raise error.explanation from None
         if outputs:
-            self._end_child()  # it could change the files after the caller has checked them
+            self._end(kept)  # it could change the files after the caller has checked them
         return result
+
+    def end_children(self) -> None:
+        """End all children, so that their memory is free."""
+        for kept in list(self._children):
+            self._end(kept)
+
+    def _make_room(self, model: Model | None, inputs: Inputs) -> None:
+        """End the children that were not used for the longest time, until the memory suffices for one more model."""
+        needed = MEMORY_FACTOR * sum(state.size for _, states in inputs.states for state in states)
+        while self._children:
+            newest = self._children[-1]
+            measure = self._measure_free_memory
+            if measure is None or model is None or newest.model is None:
+                self._end(newest)
+            elif newest.child.call(measure, newest.model, _ignore, CALL_LIMITS) >= needed:
+                return
+            else:
+                self._end(self._children[0])
+
+    def _end(self, kept: "_KeptChild") -> None:
+        self._children.remove(kept)
+        kept.child.end()
 
     def _check_once(self, model: Model, on_progress: OnProgress) -> None:
         if self._check is None:
             return
-        inputs = _list_inputs(model, ())
+        unedited = replace(model, edit=None)
+        inputs = _list_inputs(unedited, ())
         if inputs not in self._checked:
-            self.call(self._check, model, on_progress, limits=OPENING_LIMITS)
+            self.call(self._check, unedited, on_progress, limits=OPENING_LIMITS)
             self._checked.add(inputs)
 
-    def _end_child(self) -> None:
-        child, self._child = self._child, None
-        if child is not None:
-            child.end()
+
+@dataclass(frozen=True)
+class _KeptChild:
+    """A child, and the one model that it has loaded, if any."""
+
+    child: Child
+    model: Model | None
+
+
+def _ignore(_: Progress) -> None:
+    pass
 
 
 def _list_inputs(request: object, outputs: Sequence[Path]) -> Inputs:

@@ -95,8 +95,8 @@ def _scored(factory: CandidateFactory, repairs: Sequence[Repair]) -> _Ready:
 def _point(here: Instruments, ready: _Ready, repair: Repair, choosing: PromptSets | None) -> Point:
     # Of doses that change the same entries the remedy has the smallest alone.
     dose = max(each for each in ready.remedy.doses if each <= repair.dose)
-    with watching() as cost, candidates.temporary_candidate(ready.bench, ready.remedy, dose) as made:
-        found = measure(here, made.model, cost, choosing)
+    with watching() as cost, candidates.prepare_trial(ready.bench, ready.remedy, dose) as model:
+        found = measure(here, model, cost, choosing)
     return Point(
         repair,
         dataclasses.replace(
@@ -122,6 +122,9 @@ def _bench(here: Instruments, source: Path, reference: Path, texts: RepairPrompt
         masks=folder / "masks",
         work=folder,
         on_progress=silent,
+        in_memory=True,
+        source_identities={},
+        reference_identities={},
     )
 
 

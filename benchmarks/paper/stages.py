@@ -12,7 +12,7 @@ from typing import Any
 
 from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.model import loading
-from antidote_ci.model.loading import MergeRequest, merge_checkpoint
+from antidote_ci.model.merging import MergeRequest, merge_checkpoint
 from antidote_ci.records import Model, OnProgress, Progress
 from benchmarks.paper import sft
 from benchmarks.paper.answers import own_answers

@@ -17,7 +17,7 @@ from typing import Any
 
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError, InfrastructureError
-from antidote_ci.model.loading import MergeRequest, merge_checkpoint
+from antidote_ci.model.merging import MergeRequest, merge_checkpoint
 from antidote_ci.records import Model
 from antidote_ci.report.console import Console
 from benchmarks.paper import cells, measuring, repairs, stages

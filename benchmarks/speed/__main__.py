@@ -9,26 +9,47 @@ import json
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 import transformers
 
 from antidote_ci.model import loading
+from benchmarks.speed import whole
 
-PARTS = ("scoring", "gradients", "masks", "applying", "memory", "growth", "agreement", "answers")
+PARTS = (
+    "scoring",
+    "gradients",
+    "masks",
+    "applying",
+    "memory",
+    "growth",
+    "agreement",
+    "answers",
+    "doses",
+    "neighbour",
+    "whole",
+)
 
 
 def main() -> None:
     """Measure, and print a table and JSON."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.speed", description="what a repair costs")
     options.add_argument("parts", nargs="*", default=PARTS, metavar="part", help=", ".join(PARTS))
-    options.add_argument("--turns", type=int, default=3)
+    options.add_argument("--turns", type=int, default=5)
+    options.add_argument("--model", type=Path, help="for the part `whole`: a fine-tune in a folder, beside the demo's")
+    options.add_argument("--reference", type=Path, help="its reference")
+    options.add_argument("--policy", type=Path, help="its policy")
     arguments = options.parse_args()
     lines = []
     for part in arguments.parts:
         if part not in PARTS:
             options.error(f"there is no part {part}")
-        for line in importlib.import_module(f"benchmarks.speed.{part}").run(arguments.turns):
+        measured = importlib.import_module(f"benchmarks.speed.{part}").run(arguments.turns)
+        if part == "whole" and arguments.model:
+            name, given = arguments.model.name, (arguments.model, arguments.reference, arguments.policy)
+            measured += whole.run_folders(arguments.turns, name, *given)
+        for line in measured:
             spread = f"{min(line.values):.4g} to {max(line.values):.4g}"
             goal = f"{line.relation} {line.goal:g}, {'met' if line.met else 'MISSED'}"
             print(f"{line.name:66} {line.median:8.4g}  ({spread})  {goal}", flush=True)

@@ -38,7 +38,7 @@ def run(count: int) -> list[Line]:
                 continue
 
         times = turns(count, streamed, lambda: in_memory(network, lessons, wanted))
-    return [Line("gradients, streamed / in memory", ratios(*times), "<=", 1.6)]
+    return [Line("gradients, streamed / in memory", ratios(*times), "<=", 1.0)]
 
 
 def lesson(batch: gradients.AnswerBatch, teacher: torch.Tensor, *, squared: bool) -> gradients.LossTerm:

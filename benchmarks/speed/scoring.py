@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from antidote_ci.model import loading
 from antidote_ci.model.batching import length_sorted_batches, pad_right
 from antidote_ci.model.conversations import Message, encode_texts, render_conversations, single_turn
-from antidote_ci.model.input_norms import BATCH_SIZE, accumulate_squares, sum_squares
+from antidote_ci.model.input_norms import BATCH_SIZE, TOKENS_AT_ONCE, accumulate_squares, sum_squares
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.model.streaming.sequential_forward import ActivationCache, Inputs
 from antidote_ci.records import Model
@@ -109,10 +109,10 @@ def plain_forward(network: Any, batches: list[Inputs]) -> None:  # noqa: ANN401
 def in_memory(network: Any, batches: list[Inputs]) -> dict[str, torch.Tensor]:  # noqa: ANN401
     """The same sums by hooks on a model that is whole in memory."""
     sums: dict[str, torch.Tensor] = {}
-    real = torch.empty(0)
+    real, buffer = torch.empty(0), torch.empty(TOKENS_AT_ONCE * network.config.intermediate_size)
 
     def add(name: str, inputs: torch.Tensor) -> None:
-        found = sum_squares(inputs.flatten(0, -2)[real.flatten().bool()])
+        found = sum_squares(inputs.flatten(0, -2)[real.flatten().bool()], buffer)
         sums[name] = sums[name] + found if name in sums else found
 
     handles = [

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +124,19 @@ def test_curtailed_evaluation_skips_the_other_sets(samples: int) -> None:
     assert evaluation.benign is None
     assert evaluation.task is None
     assert len(generator.asked) == 75
+
+
+@pytest.mark.parametrize("curtailed", [False, True])
+def test_single_look_asks_all_prompts_in_one_request(curtailed: bool) -> None:
+    evaluator, generator = make_evaluator(obedient)
+    prompts = PromptSets(HARMFUL, BENIGN, TASK)
+    progress: list[Progress] = []
+    evaluation = evaluate_model(
+        replace(evaluator, single_look=True), MODEL, prompts, progress.append, stops=EITHER, curtailed=curtailed
+    )
+    assert (evaluation.n, evaluation.planned, evaluation.verdict) == (300, 300, "fail")
+    assert [entry.what for entry in progress].count("opening") == 1
+    assert len(generator.asked) == 370
 
 
 @given(st.lists(st.booleans(), min_size=60, max_size=120), st.floats(0.05, 0.6))

@@ -6,7 +6,7 @@ import pytest
 
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub import memory_needs
-from antidote_ci.hub.memory_needs import BASE_MEMORY, remote_memory, require_memory
+from antidote_ci.hub.memory_needs import BASE_MEMORY, cpu_memory, remote_weights, require_memory
 from antidote_ci.hub.pull import download_snapshot, resolve_revision
 from antidote_ci.hub.remote import RemoteFile, RemoteRepository, RepositoryInfo, count_remote_bytes
 from antidote_ci.model import memory
@@ -49,7 +49,7 @@ def test_dry_run_estimates_from_metadata(hub: LoopbackHub, model: MakeModel, tmp
     first = estimate_run(config)
     remote = resolve_revision("org/model", None, NO_RETRY)
     assert first.bytes_to_download == first.bytes_to_pull == count_remote_bytes(remote)
-    assert first.memory_bytes == remote_memory(remote)
+    assert first.memory_bytes == cpu_memory(remote_weights(remote))
     assert first.memory_free > BASE_MEMORY
     assert first.disk_free > count_remote_bytes(remote)
     assert not any("/resolve/" in request for request in hub.requests)
@@ -59,24 +59,49 @@ def test_dry_run_estimates_from_metadata(hub: LoopbackHub, model: MakeModel, tmp
 
 def test_memory_per_weight(processor: Path) -> None:
     """With the number of weights from the Hub, or a lower bound from the file sizes."""
-    assert remote_memory(sized(2 * GIGABYTE, GIGABYTE)) == 4 * GIGABYTE + BASE_MEMORY
-    assert remote_memory(sized(2 * GIGABYTE)) == 2 * GIGABYTE + BASE_MEMORY
+    counted, estimated = remote_weights(sized(2 * GIGABYTE, GIGABYTE)), remote_weights(sized(2 * GIGABYTE))
+    assert (counted, estimated) == (GIGABYTE, GIGABYTE // 2)
+    assert cpu_memory(counted) == 4 * GIGABYTE + BASE_MEMORY
     processor.write_text("flags\t\t: fpu amx_bf16 avx2\n")
-    assert remote_memory(sized(2 * GIGABYTE, GIGABYTE)) == 2 * GIGABYTE + BASE_MEMORY
-    assert remote_memory(sized(2 * GIGABYTE)) == GIGABYTE + BASE_MEMORY
-    assert remote_memory(sized(2 * GIGABYTE, GIGABYTE), merged=True) == 4 * GIGABYTE + BASE_MEMORY
+    assert cpu_memory(counted) == 2 * GIGABYTE + BASE_MEMORY
     processor.unlink()
-    assert remote_memory(sized(2 * GIGABYTE, GIGABYTE)) == 2 * GIGABYTE + BASE_MEMORY, "unknown CPU: the lower bound"
+    assert cpu_memory(counted) == 2 * GIGABYTE + BASE_MEMORY, "unknown CPU: the lower bound"
 
 
-def test_too_little_memory_is_refused(processor: Path, tmp_path: Path) -> None:
-    require_memory("org/model", remote_memory(sized(7 * GIGABYTE)))
+def test_too_little_memory_is_refused(processor: Path) -> None:
+    require_memory("org/model", remote_weights(sized(7 * GIGABYTE)))
     with pytest.raises(InfrastructureError, match=r"org/model: 9\.5 GB needed, 8\.2 GB free") as raised:
-        require_memory("org/model", remote_memory(sized(9 * GIGABYTE)))
+        require_memory("org/model", remote_weights(sized(9 * GIGABYTE)))
     assert "GPU" in str(raised.value.hint)
     assert "--on hf-jobs" in str(raised.value.hint)
+
+
+def test_model_larger_than_all_gpus_is_refused(
+    processor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     (tmp_path / "nvidiactl").touch()
-    require_memory("org/model", remote_memory(sized(9 * GIGABYTE)))
+    monkeypatch.setattr(memory_needs, "CPU_BUILD", "+gpu")
+    monkeypatch.setattr(memory_needs, "GPU_QUERY", ("printf", "24576\n24576\n"))
+    require_memory("org/24B", 24 * GIGABYTE)
+    with pytest.raises(InfrastructureError, match=r"org/70B: 141\.6 GB of GPU memory needed, 51\.5 GB present"):
+        require_memory("org/70B", 70_553_706_496)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with pytest.raises(InfrastructureError, match=r"48\.5 GB of GPU memory needed, 25\.8 GB present"):
+        require_memory("org/24B", 24 * GIGABYTE)
+    monkeypatch.setattr(memory_needs, "CPU_BUILD", "+cpu")
+    with pytest.raises(InfrastructureError, match=r"96\.5 GB needed, 8\.2 GB free"):
+        require_memory("org/24B", 24 * GIGABYTE)
+
+
+@pytest.mark.parametrize("query", ["false", "no-such-program", "echo [N/A]"])
+def test_unknown_gpu_memory_refuses_nothing(
+    query: str, processor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.setattr(memory_needs, "CPU_BUILD", "+gpu")
+    monkeypatch.setattr(memory_needs, "GPU_QUERY", tuple(query.split()))
+    require_memory("org/70B", 70_553_706_496)
 
 
 def test_torch_selects_the_same_precision(processor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +111,6 @@ def test_torch_selects_the_same_precision(processor: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     device, dtype = select_device_and_dtype()
     if device == "cpu":
-        assert remote_memory(sized(0, GIGABYTE)) == dtype.itemsize * GIGABYTE + BASE_MEMORY
+        assert cpu_memory(GIGABYTE) == dtype.itemsize * GIGABYTE + BASE_MEMORY
     else:
         assert memory_needs.has_accelerator()

@@ -8,7 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.model.batching import GROWTH, MIN_BATCH, MIN_SPEEDUP, find_fastest_batch, length_sorted_batches
+from antidote_ci.model.batching import (
+    GROWTH,
+    MIN_BATCH,
+    MIN_SPEEDUP,
+    common_prefix_length,
+    find_fastest_batch,
+    length_sorted_batches,
+)
 from antidote_ci.model.loading import is_out_of_memory
 
 
@@ -21,6 +28,18 @@ def test_batches_hold_every_row_once_longest_first_in_equal_sizes(lengths: list[
     assert len(batches) == math.ceil(len(lengths) / size)
     assert max(map(len, batches), default=0) <= size
     assert max(map(len, batches), default=0) - min(map(len, batches), default=0) < max(1, len(batches))
+
+
+@given(
+    rows=st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=4),
+    prefix=st.lists(st.just(9), max_size=3),
+)
+def test_common_prefix_is_the_longest_one(rows: list[list[int]], prefix: list[int]) -> None:
+    rows = [prefix + row for row in rows]
+    length = common_prefix_length(rows)
+    assert length >= len(prefix)
+    assert all(row[:length] == rows[0][:length] for row in rows)
+    assert min(map(len, rows)) == length or len({row[length] for row in rows}) > 1
 
 
 def step_timer(fits: int, knee: int) -> Callable[[int], float]:
@@ -45,6 +64,17 @@ def test_search_finds_the_fastest_size_that_fits(fits: int, knee: int, most: int
     assert size <= GROWTH * max(knee, MIN_BATCH)
 
 
+def test_size_that_cannot_pay_is_not_measured() -> None:
+    measured = []
+
+    def seconds(size: int) -> float:
+        measured.append(size)
+        return 0.04 + 0.0015 * size
+
+    assert find_fastest_batch(seconds, 200) == MIN_BATCH * GROWTH
+    assert measured == [MIN_BATCH, MIN_BATCH * GROWTH]
+
+
 def test_search_raises_when_one_row_does_not_fit() -> None:
     with pytest.raises(RuntimeError) as raised:
         find_fastest_batch(step_timer(0, 8), 20)
@@ -55,7 +85,7 @@ def test_search_passes_other_errors_on() -> None:
     def broken(size: int) -> float:
         raise RuntimeError(f"shapes do not match at {size}")
 
-    with pytest.raises(RuntimeError, match="shapes do not match at 8"):
+    with pytest.raises(RuntimeError, match=f"shapes do not match at {MIN_BATCH}"):
         find_fastest_batch(broken, 20)
 
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.model import memory
 from antidote_ci.model.likelihood import DivergenceRequest, encode_exchanges, measure_divergence
 from antidote_ci.model.loading import load_model, load_tokenizer
-from antidote_ci.records import Divergence, Model, PromptRow
+from antidote_ci.records import Divergence, Model, Progress, PromptRow
 from antidote_ci.sandbox.client import Sandbox
 from tests import tiny
 from tests.builders import ignore
@@ -67,6 +68,27 @@ def test_figures_equal_those_of_a_plain_loop(trained_pair: Path, sandbox: Sandbo
     assert result.kl == pytest.approx(divergence / tokens, rel=0.05)
     assert result.perplexity_before == pytest.approx(math.exp(losses[0] / tokens), rel=0.05)
     assert result.perplexity_after == pytest.approx(math.exp(losses[1] / tokens), rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["full", "adapter"])
+def test_models_that_do_not_fit_into_memory_are_compared_block_by_block(
+    kind: str, trained_pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = trained_pair / "reference"
+    before = Model(reference, trained_pair / "adapter") if kind == "adapter" else Model(trained_pair / "merged")
+    in_memory = compare(before, Model(reference))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    reports: list[Progress] = []
+    streamed = measure_divergence(DivergenceRequest(before, Model(reference), ROWS), reports.append)
+    assert streamed is not None
+    if kind == "full":
+        assert streamed == in_memory
+    else:  # in memory the adapter is merged, which rounds the weights
+        assert streamed.kl == pytest.approx(in_memory.kl, rel=0.05)
+    layers = [report.done for report in reports if report.what == "layers computed"]
+    assert layers == [*range(1, len(layers) // 2 + 1)] * 2
+    assert reports[-1] == Progress("answers compared", 10, 10)
+    assert compare(before, before).kl == 0
 
 
 @given(st.permutations(ROWS), st.integers(1, 60))

@@ -14,6 +14,7 @@ from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.errors import ConfigurationError, UnsafeCheckpoint
 from antidote_ci.evaluation.answer_store import AnswerStore
 from antidote_ci.model import decoding, loading
+from antidote_ci.model.batching import MIN_BATCH
 from antidote_ci.model.conversations import Message, single_turn
 from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
 from antidote_ci.model.loading import load_model, load_tokenizer
@@ -111,7 +112,7 @@ def test_measured_batch_size_is_stored_for_the_model_and_used_again(
     with pytest.raises(TypeError):
         generate(request(trained_pair / "merged", MANY, batch_size=None), store=store)
     few = generate(request(trained_pair / "reference", PROMPTS, batch_size=None)).plan
-    assert few.batch_size == 8
+    assert few.batch_size == MIN_BATCH
     requested = generate(request(trained_pair / "reference", MANY, batch_size=3)).plan
     assert requested.batch_size == 3
 
@@ -255,7 +256,7 @@ def answer(words, batch_size=None):
     sets = {"all": [single_turn("word " * words)] * 2}
     request = GenerationRequest(Model(Path(sys.argv[1])), sets, {"all": 1}, batch_size=batch_size)
     return generate(request).plan.batch_size
-assert answer(1) == 8  # loads the weights
+assert answer(1) == 16  # loads the weights
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (64 << 20), resource.RLIM_INFINITY))
 for batch_size in (None, 2):
@@ -271,10 +272,10 @@ def test_stored_batch_size_that_no_longer_fits_is_replaced(
 ) -> None:
     generate_within_limit, limit_of_tokens = decoding.generate_tokens, 3000
 
-    def generate_tokens(network: Any, rows: Any, limit: int, *options: Any) -> list[list[int]]:  # noqa: ANN401
+    def generate_tokens(network: Any, rows: Any, limit: int, *others: Any, **named: Any) -> list[list[int]]:  # noqa: ANN401
         if len(rows) * (max(map(len, rows)) + limit) > limit_of_tokens:
             raise torch.OutOfMemoryError
-        return generate_within_limit(network, rows, limit, *options)
+        return generate_within_limit(network, rows, limit, *others, **named)
 
     def choose_size(words: int) -> int:
         prompts = [f"{number:02} " + "x " * words for number in range(32)]

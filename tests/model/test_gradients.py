@@ -73,6 +73,21 @@ def test_gradients_are_repeatable_with_any_budget(model: Model, tmp_path: Path) 
     assert not list(tmp_path.rglob("*-input*"))  # the cached inputs of blocks are removed
 
 
+@pytest.mark.parametrize(("budget", "groups"), [(0, 7), (AMPLE, 1)])
+def test_a_block_is_computed_again_for_each_group_of_sums_that_fits_the_budget(
+    budget: int, groups: int, tmp_path: Path
+) -> None:
+    meta_model = MetaModel(Model(architectures.write(tmp_path / "full", "Llama")), torch.float32, "cpu")
+    first, calls, terms = meta_model.blocks[0], list[None](), loss_terms()
+    meta_model.network.get_submodule(first).register_forward_hook(lambda *_arguments: calls.append(None))
+    names = {layer.tensor for layer in meta_model.linear_layers(first)}
+    cache = ActivationCache(tmp_path / "hidden", budget)
+    sums = gradients.accumulate_gradients(meta_model, cache, terms, names, lambda _block: None)
+    assert {entry.tensor for entry in sums} == names
+    # Besides once with embeddings, once forward and once with the head.
+    assert len(calls) == (3 + groups) * len(terms)
+
+
 def test_one_part_of_the_network_is_in_memory_at_a_time(tmp_path: Path) -> None:
     meta_model = MetaModel(Model(architectures.write(tmp_path / "full", "Llama", tie_word_embeddings=False)), *FLOAT32)
     loaded: list[int] = []

@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from antidote_ci.model import hed, loading
+from antidote_ci.model import hed, loading, memory
 from antidote_ci.model.hed import DriftRequest, ReferenceOutputs, find_attention_modules, measure_drift, measure_drifts
 from antidote_ci.records import Drift, Model, Progress
 from antidote_ci.sandbox.client import Sandbox
+from tests import tiny
 from tests.builders import ignore
 from tests.conftest import CopyOf
 from tests.tiny import render_exchange
@@ -114,6 +115,24 @@ def test_sandbox_measures_both_models_in_one_call(
     assert drift.before > drift.after > 0
     assert drift.prompts == len(PROMPTS)
     assert [report.done for report in reports] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_models_that_do_not_fit_into_memory_are_compared_block_by_block(
+    adapter: bool, tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = Model(tiny_llama)
+    other = Model(tiny_llama, tiny_adapter) if adapter else Model(tiny.write_tiny_llama(tmp_path / "other", seed=1))
+    request = DriftRequest(reference, other, reference, PROMPTS)
+    in_memory = measure_drifts(request, ignore)
+    assert in_memory is not None
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    reports: list[Progress] = []
+    streamed = measure_drifts(request, reports.append)
+    assert streamed is not None
+    assert streamed.after == 0
+    assert streamed.before == pytest.approx(in_memory.before, rel=1e-2 if adapter else 1e-6)
+    assert [report.done for report in reports if report.what == "layers compared"] == [1, 2] * 3
 
 
 def test_drift_of_the_reference_is_reported_as_zero(tiny_llama: Path) -> None:

@@ -12,7 +12,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model.input_norms import InputNormRequest, accumulate_squares, measure_input_norms, sum_squares
+from antidote_ci.model.input_norms import (
+    TOKENS_AT_ONCE,
+    InputNormRequest,
+    accumulate_squares,
+    measure_input_norms,
+    sum_squares,
+)
 from antidote_ci.model.loading import load_model, load_tokenizer
 from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.model.streaming.sequential_forward import ActivationCache, Inputs
@@ -151,5 +157,6 @@ def test_layer_whose_weight_is_used_without_calling_it_is_refused(tmp_path: Path
 def test_sum_of_squares_is_accurate_to_float32(tokens: int, columns: int, dtype: torch.dtype) -> None:
     features = torch.randn(tokens, columns, generator=torch.Generator().manual_seed(tokens)).to(dtype)
     before = features.clone()
-    torch.testing.assert_close(sum_squares(features), features.double().square().sum(dim=0).float(), rtol=1e-5, atol=0)
+    sums = sum_squares(features, torch.empty(TOKENS_AT_ONCE * columns))
+    torch.testing.assert_close(sums, features.double().square().sum(dim=0).float(), rtol=1e-5, atol=0)
     assert torch.equal(features, before)

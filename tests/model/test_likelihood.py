@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,16 @@ from hypothesis import strategies as st
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.answer_store import AnswerStore
+from antidote_ci.model import loading, memory
 from antidote_ci.model.conversations import render_conversations, single_turn
 from antidote_ci.model.decoding import TokenPair
-from antidote_ci.model.likelihood import EncodeChoicesRequest, encode_choices, encode_task_choices, log_likelihoods
+from antidote_ci.model.likelihood import (
+    EncodeChoicesRequest,
+    compute_logits,
+    encode_choices,
+    encode_task_choices,
+    log_likelihoods,
+)
 from antidote_ci.model.loading import PLAIN_TEMPLATE, load_tokenizer
 from antidote_ci.pipeline.evaluator import choose_likeliest
 from antidote_ci.records import Model, Progress, PromptRow
@@ -51,7 +59,7 @@ def test_likelihoods_do_not_depend_on_the_batch(
     rows: list[TokenPair] = [
         row for (row,) in encode_choices(tokenizer, [(prompt, [answer]) for prompt, answer in pairs])
     ]
-    likelihoods = log_likelihoods(network, tokenizer, rows, batch_size, ignore)
+    likelihoods = log_likelihoods(partial(compute_logits, network), rows, batch_size, ignore)
     assert likelihoods == pytest.approx([plain_log_likelihood(network, *row) for row in rows], rel=1e-4, abs=1e-4)
 
 
@@ -86,6 +94,23 @@ def test_token_merged_across_the_split_belongs_to_the_answer(network_and_tokeniz
         tokenizer.chat_template = original_template
     assert merged[0] == unmerged[0]
     assert len(merged[0]) < len(unsplit)
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_model_that_does_not_fit_into_memory_chooses_block_by_block(
+    trained_pair: Path, adapter: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    loading.release_models()
+    reference = trained_pair / "reference"
+    model = Model(reference, trained_pair / "adapter") if adapter else Model(trained_pair / "merged")
+    rows = [
+        PromptRow(f"label: the soup was {mood}", choices=("bad", "good", "a train")) for mood in ("awful", "lovely")
+    ]
+    reports: list[Progress] = []
+    chosen = choose_likeliest(InProcessRunner(), empty_store(), EncodeChoicesRequest(model, rows), reports.append)
+    assert [rows[at].choices[choice] for at, choice in enumerate(chosen)] == ["bad", "good"]
+    assert [report.what for report in reports] == ["layers computed"] * 2 + ["choices"]
 
 
 @pytest.mark.parametrize("adapter", [False, True])
@@ -131,13 +156,13 @@ def test_choices_are_cached_until_the_request_or_the_weights_change(
     assert choose(rows)[1]
 
 
-def count_inputs(network: Any, tokenizer: Any, rows: Sequence[TokenPair], batch_size: int) -> tuple[list[float], int]:  # noqa: ANN401
+def count_inputs(network: Any, rows: Sequence[TokenPair], batch_size: int) -> tuple[list[float], int]:  # noqa: ANN401
     """The likelihoods, and the number of inputs that the network computed for them."""
     lengths: list[int] = []
     handle = network.register_forward_pre_hook(
         lambda _module, _inputs, named: lengths.append(len(named["input_ids"])), with_kwargs=True
     )
-    likelihoods = log_likelihoods(network, tokenizer, rows, batch_size, ignore)
+    likelihoods = log_likelihoods(partial(compute_logits, network), rows, batch_size, ignore)
     handle.remove()
     return likelihoods, sum(lengths)
 
@@ -145,7 +170,7 @@ def count_inputs(network: Any, tokenizer: Any, rows: Sequence[TokenPair], batch_
 def test_choices_of_one_token_need_one_input(network_and_tokenizer: tuple[Any, Any]) -> None:
     network, tokenizer = network_and_tokenizer
     (rows,) = encode_choices(tokenizer, [("label: the soup was lovely", list("abcdef"))])
-    assert count_inputs(network, tokenizer, rows, 4)[1] == 1
+    assert count_inputs(network, rows, 4)[1] == 1
 
 
 tokens = st.lists(st.integers(5, 7), max_size=3).map(tuple)
@@ -157,9 +182,9 @@ def test_prefixes_of_other_inputs_are_not_computed(
     network_and_tokenizer: tuple[Any, Any], rows: list[tuple[tuple[int, ...], tuple[int, ...]]]
 ) -> None:
     """With three different tokens, prompts and answers are often prefixes of each other."""
-    network, tokenizer = network_and_tokenizer
+    network = network_and_tokenizer[0]
     lists: list[TokenPair] = [(list(prompt), list(answer)) for prompt, answer in rows]
-    likelihoods, count = count_inputs(network, tokenizer, lists, 3)
+    likelihoods, count = count_inputs(network, lists, 3)
     inputs = {prompt + answer[:-1] for prompt, answer in rows if answer}
     assert count == sum(not any(other != ids and other[: len(ids)] == ids for other in inputs) for ids in inputs)
     assert likelihoods == pytest.approx([plain_log_likelihood(network, *row) for row in rows], rel=1e-4, abs=1e-4)

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import struct
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from antidote_ci.errors import ConfigurationError
+from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model import loading
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.model.generation import describe_environment
@@ -86,6 +87,46 @@ def test_instruction_set_names_the_bfloat16_extensions() -> None:
     flags = set(Path("/proc/cpuinfo").read_text().split())
     _vectors, *bfloat16 = loading.detect_instruction_set().split()
     assert set(bfloat16) == flags & {"amx_bf16", "avx512_bf16"}
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"), [([1], {"": "cuda"}), ([10, 10], {"": "cuda"}), ([4, 4], "auto"), ([1, 1], None)]
+)
+def test_weights_are_spread_over_gpus_only_if_the_first_is_too_small(
+    gpus: list[int], expected: object, tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decision alone, for 5 GiB of weights and the free memory that a driver would report."""
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tiny_llama / name).read_bytes())
+    header = json.dumps({"w": {"dtype": "BF16", "shape": [5 * GIB // 2], "data_offsets": [0, 5 * GIB]}}).encode()
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + 5 * GIB)  # a sparse file
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number=0: (gpus[number] * GIB, gpus[number] * GIB))
+    if expected is None:
+        with pytest.raises(InfrastructureError, match="does not fit into this machine's memory"):
+            loading._choose_device_map(Model(tmp_path), "cuda", torch.bfloat16)
+    else:
+        assert loading._choose_device_map(Model(tmp_path), "cuda", torch.bfloat16) == expected
+    assert loading._choose_device_map(Model(tmp_path), "cpu", torch.bfloat16) == {"": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("available", "native", "expected"),
+    [(True, True, ("cuda", torch.bfloat16)), (True, False, ("cuda", torch.float32)), (False, False, ("cpu", None))],
+)
+def test_gpus_without_bfloat16_compute_in_float32(
+    available: bool, native: bool, expected: tuple[str, torch.dtype | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    device, dtype = loading.select_device_and_dtype()
+    assert device == expected[0]
+    assert expected[1] in (None, dtype)
 
 
 def test_output_layer_gets_contiguous_inputs() -> None:

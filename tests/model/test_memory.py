@@ -4,8 +4,13 @@ import json
 import struct
 from pathlib import Path
 
-from antidote_ci.model import memory
+import pytest
+import torch
+
+from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.model import loading, memory
 from antidote_ci.records import Model
+from tests import tiny
 
 
 def test_a_small_model_fits_and_one_of_terabytes_does_not(tiny_llama: Path, tmp_path: Path) -> None:
@@ -17,6 +22,27 @@ def test_a_small_model_fits_and_one_of_terabytes_does_not(tiny_llama: Path, tmp_
         file.write(struct.pack("<Q", len(header)) + header)
         file.truncate(8 + len(header) + size)  # a sparse file
     assert not memory.fits_in_memory(Model(tmp_path))
+
+
+def test_a_loaded_model_needs_no_further_memory(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading.load_cached_model(Model(tiny_llama))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    assert memory.fits_in_memory(Model(tiny_llama))
+    loading.release_models()
+    assert not memory.fits_in_memory(Model(tiny_llama))
+
+
+def test_an_adapter_is_added_to_weights_of_the_dtype_of_its_base(
+    tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A base in float32 is loaded in float32, and takes twice the memory."""
+    monkeypatch.setattr(loading, "select_device_and_dtype", lambda: ("cpu", torch.bfloat16))
+    larger = tiny.write_tiny_llama(tmp_path / "float32", dtype="float32")
+    weights = sum(read_layout(folder).entries for folder in (tiny_llama, tiny_adapter))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 3 * memory.HEADROOM * weights)
+    assert memory.fits_in_memory(Model(tiny_llama, tiny_adapter))
+    assert memory.fits_in_memory(Model(larger))
+    assert not memory.fits_in_memory(Model(larger, tiny_adapter))
 
 
 def test_available_memory_is_less_than_the_total() -> None:

@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from antidote_ci import records
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.model.edits import unpack_mask
 from antidote_ci.pipeline import output
 from antidote_ci.pipeline import repair as pipeline
 from antidote_ci.records import Manifest, RepairPlan, ScoreMethod
-from antidote_ci.repair.masks import unpack_mask
 from tests.command_line import run_command
 from tests.tiny import write_tiny_llama
 

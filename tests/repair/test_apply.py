@@ -17,8 +17,8 @@ from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.swap import MANIFEST_FILE, partial_folder
 from antidote_ci.checkpoint.tensors import TensorFile, read_tensor
 from antidote_ci.errors import ConfigurationError, InfrastructureError
+from antidote_ci.model.edits import interpolate, unpack_mask
 from antidote_ci.records import Manifest, MaskFile, Method, ReportedReference, ReportedSource, Scores
-from antidote_ci.repair import edits, masks
 from antidote_ci.repair.apply import ApplyRequest, Provenance, apply_mask
 from antidote_ci.repair.manifest import is_sealed
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
@@ -105,7 +105,7 @@ def test_masked_entries_alone_are_the_reference_s_or_zero(case: Case, tmp_path: 
         if name not in tensors:
             assert torch.equal(bits(after[name]), bits(tensor)), name
             continue
-        mask = masks.unpack_mask(packed[name], *tensor.shape)
+        mask = unpack_mask(packed[name], *tensor.shape)
         expected = base[name].to(tensor.dtype) if base else torch.zeros_like(tensor)
         assert mask.any(), name
         assert torch.equal(bits(after[name]), bits(torch.where(mask, expected, tensor))), name
@@ -159,7 +159,7 @@ def test_scale_shrinks_every_scored_tensor_and_of_an_adapter_b_alone(case: Case,
     shrunk = {name for name in tensors if case.target != "adapter" or name.endswith("lora_B.weight")}
     for name, tensor in before.items():
         base = torch.zeros(()) if reference is None else read_tensor(reference, name)
-        expected = edits.interpolate(read_tensor(source, name), base, 0.3) if name in shrunk else tensor
+        expected = interpolate(read_tensor(source, name), base, 0.3) if name in shrunk else tensor
         assert torch.equal(bits(after[name]), bits(expected)), name
     assert {name for name, count in done.changed.items() if count} == shrunk
     assert done.effective_dose == 0.3

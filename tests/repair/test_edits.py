@@ -5,19 +5,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antidote_ci.model.edits import interpolate, interpolate_, restore_masked_, unpack_mask, zero_masked_
 from antidote_ci.records import Grouping
 from antidote_ci.repair import masks
-from antidote_ci.repair.edits import (
+from antidote_ci.repair.edit_checks import (
     bits_differ,
     count_beyond_dose,
     find_mask_violation,
     find_miscount,
     find_scale_violation,
     first_true_index,
-    interpolate,
-    interpolate_,
-    restore_masked_,
-    zero_masked_,
 )
 from antidote_ci.repair.masks import count_per_row
 
@@ -29,6 +26,10 @@ DTYPES = st.sampled_from([torch.bfloat16, torch.float16, torch.float32])
 
 def weight(rows: int, columns: int, seed: int, dtype: torch.dtype) -> torch.Tensor:
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def select(score: torch.Tensor, dose: float, per: Grouping = "row") -> torch.Tensor:
+    return unpack_mask(masks.pack_masks(score, per, [dose])[0], *score.shape)
 
 
 def zero_masked(weight: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -51,8 +52,9 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
 def test_dose_zero_is_the_identity(rows: int, columns: int, seed: int, dtype: torch.dtype) -> None:
     matrix, reference = weight(rows, columns, seed, dtype), weight(rows, columns, seed + 100, dtype)
     matrix[0, 0] = -0.0
-    for top in (masks.select_per_row, masks.select_per_tensor):
-        (nothing,) = top(matrix.float().abs(), [0])
+    groupings: tuple[Grouping, ...] = ("row", "tensor")
+    for per in groupings:
+        nothing = select(matrix.float().abs(), 0, per)
         assert torch.equal(bits(zero_masked(matrix, nothing)), bits(matrix))
         assert torch.equal(bits(restore_masked(matrix, reference, nothing)), bits(matrix))
     assert torch.equal(bits(interpolate(matrix, reference, 0)), bits(matrix))
@@ -63,7 +65,7 @@ def test_edits_change_masked_entries_only(
     rows: int, columns: int, dose: float, seed: int, dtype: torch.dtype, other: torch.dtype
 ) -> None:
     matrix, reference = weight(rows, columns, seed, dtype), weight(rows, columns, seed + 100, other)
-    (mask,) = masks.select_per_row(matrix.float().abs(), [dose])
+    mask = select(matrix.float().abs(), dose)
     zeroed, restored = zero_masked(matrix, mask), restore_masked(matrix, reference, mask)
     assert torch.equal(zeroed[~mask], matrix[~mask])
     assert not zeroed[mask].any()
@@ -100,7 +102,7 @@ def test_edits_have_the_bits_of_the_formula_and_count_what_they_change(
 @given(SIZES, SIZES, SEEDS, DTYPES)
 def test_full_dose_gives_the_reference(rows: int, columns: int, seed: int, dtype: torch.dtype) -> None:
     matrix, reference = weight(rows, columns, seed, dtype), weight(rows, columns, seed + 100, dtype)
-    (everything,) = masks.select_per_row(matrix.float().abs(), [1])
+    everything = select(matrix.float().abs(), 1)
     assert not zero_masked(matrix, everything).any()
     assert torch.equal(restore_masked(matrix, reference, everything), reference)
     assert torch.equal(interpolate(matrix, reference, 1), reference)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.model.edits import unpack_mask
 from antidote_ci.records import MaskFile, Scores
 from antidote_ci.repair import masks
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
@@ -55,7 +56,7 @@ def of_tensors(mask_request: MaskRequest, folder: Path) -> MaskRequest:
 
 def unpacked(mask: MaskFile, scores: Scores) -> Tensors:
     packed = load_file(mask.path)
-    return {each.name: masks.unpack_mask(packed[each.name], each.rows, each.columns) for each in scores.tensors}
+    return {each.name: unpack_mask(packed[each.name], each.rows, each.columns) for each in scores.tensors}
 
 
 def with_statistics(mask_request: MaskRequest, path: Path, change: Callable[[Tensors], object]) -> MaskRequest:

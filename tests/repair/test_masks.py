@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.records import ScoredTensor
+from antidote_ci.model.edits import unpack_mask
+from antidote_ci.records import Grouping, ScoredTensor
 from antidote_ci.repair import masks
 from antidote_ci.repair.scores import wanda_score
 
@@ -20,6 +21,11 @@ SEEDS = st.integers(0, 99)
 def scores(rows: int, columns: int, seed: int, values: int = 4) -> torch.Tensor:
     """Draw float32 scores of few distinct values, so that ties are common."""
     return torch.randint(0, values, (rows, columns), generator=torch.Generator().manual_seed(seed)).float()
+
+
+def select(score: torch.Tensor, per: Grouping, doses: list[float]) -> list[torch.Tensor]:
+    """Unpack the mask of each dose."""
+    return [unpack_mask(packed, *score.shape) for packed in masks.pack_masks(score, per, doses)]
 
 
 def plain_mask(weight: torch.Tensor, norms: torch.Tensor, dose: float) -> list[list[bool]]:
@@ -47,7 +53,7 @@ def test_score_and_mask_match_the_formula(
     weight = torch.randn(rows, columns, generator=generator).to(dtype)
     # of norms that repeat and weights of eight bits some scores are equal
     norms = torch.randint(0, 4, (columns,), generator=generator).float() / 3
-    for dose, mask in zip(doses, masks.select_per_row(wanda_score(weight, norms), doses), strict=True):
+    for dose, mask in zip(doses, select(wanda_score(weight, norms), "row", doses), strict=True):
         assert mask.tolist() == plain_mask(weight, norms, dose)
 
 
@@ -56,7 +62,7 @@ def test_row_mask_has_k_entries_and_breaks_ties_by_position(
     rows: int, columns: int, doses: list[float], seed: int
 ) -> None:
     score = scores(rows, columns, seed)
-    for dose, mask in zip(doses, masks.select_per_row(score, doses), strict=True):
+    for dose, mask in zip(doses, select(score, "row", doses), strict=True):
         count = masks.count_per_row(columns, dose)
         first = score.sort(dim=1, descending=True, stable=True).indices[:, :count]
         expected = torch.zeros(rows, columns, dtype=torch.bool).scatter(1, first, value=True)
@@ -69,34 +75,40 @@ def test_tensor_mask_has_k_entries_and_breaks_ties_by_position(
     rows: int, columns: int, doses: list[float], seed: int
 ) -> None:
     score = scores(rows, columns, seed)
-    for dose, mask in zip(doses, masks.select_per_tensor(score, doses), strict=True):
+    for dose, mask in zip(doses, select(score, "tensor", doses), strict=True):
         count = masks.count_covered(ScoredTensor("a", rows, columns), "tensor", dose)
         first = score.flatten().sort(descending=True, stable=True).indices[:count]
         expected = torch.zeros(rows * columns, dtype=torch.bool).scatter(0, first, value=True)
         assert torch.equal(mask, expected.reshape(rows, columns))
 
 
+@pytest.mark.parametrize("per", ["row", "tensor"])
 @given(SIZES, SIZES, DOSES, SEEDS)
-def test_masks_are_nested_by_dose(rows: int, columns: int, doses: list[float], seed: int) -> None:
-    score = scores(rows, columns, seed)
-    for top in (masks.select_per_row, masks.select_per_tensor):
-        ascending = [mask.clone() for mask in top(score, sorted(doses))]
-        for smaller, larger in pairwise(ascending):
-            assert not (smaller & ~larger).any()
+def test_masks_are_nested_by_dose(per: Grouping, rows: int, columns: int, doses: list[float], seed: int) -> None:
+    for smaller, larger in pairwise(select(scores(rows, columns, seed), per, sorted(doses))):
+        assert not (smaller & ~larger).any()
 
 
+@pytest.mark.parametrize("per", ["row", "tensor"])
 @given(SIZES, SIZES, DOSES, SEEDS)
-def test_mask_is_independent_of_other_doses(rows: int, columns: int, doses: list[float], seed: int) -> None:
+def test_mask_is_independent_of_other_doses(
+    per: Grouping, rows: int, columns: int, doses: list[float], seed: int
+) -> None:
     score = scores(rows, columns, seed)
-    for dose, mask in zip(doses, masks.select_per_row(score, doses), strict=True):
-        assert torch.equal(mask, next(masks.select_per_row(score, [dose])))
+    together = select(score, per, doses)
+    assert all(torch.equal(mask, *select(score, per, [dose])) for dose, mask in zip(doses, together, strict=True))
 
 
-def test_masks_are_independent_of_the_portion_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    score = scores(11, 8, 0)
-    complete = [mask.clone() for mask in masks.select_per_row(score, [0.25, 0.5])]
-    monkeypatch.setattr(masks, "ENTRIES_AT_ONCE", 17)
-    assert all(map(torch.equal, complete, masks.select_per_row(score, [0.25, 0.5])))
+@pytest.mark.parametrize("per", ["row", "tensor"])
+@pytest.mark.parametrize("values", [1, 4, 1000])
+@pytest.mark.parametrize("columns", [5, 8, 12])
+def test_masks_are_independent_of_the_block_size(
+    columns: int, values: int, per: Grouping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score, doses = scores(37, columns, 0, values), [0.0, 0.25, 0.5, 0.9, 1.0]
+    whole = masks.pack_masks(score, per, doses)
+    monkeypatch.setattr(masks, "BLOCK_ENTRIES", 16)
+    assert torch.equal(masks.pack_masks(score, per, doses), whole)
 
 
 def test_counts_match_the_paper() -> None:
@@ -116,11 +128,3 @@ def test_random_score_of_a_published_result_is_unchanged() -> None:
     """The seed must not change between versions, or published results cannot be verified."""
     drawn = masks.random_score(1, 3, "model.layers.0.mlp.up_proj.weight")
     assert drawn[0].tolist() == pytest.approx([0.5882, 0.9201, 0.0053], abs=1e-4)
-
-
-@given(SIZES, SIZES, SEEDS)
-def test_packed_mask_round_trips(rows: int, columns: int, seed: int) -> None:
-    mask = scores(rows, columns, seed) > 1
-    packed = masks.pack_mask(mask)
-    assert packed.numel() == -(-rows * columns // 8)
-    assert torch.equal(masks.unpack_mask(packed, rows, columns), mask)

@@ -12,7 +12,15 @@ from safetensors.torch import load_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import gradients, loading, losses, memory
 from antidote_ci.records import ComputeEnvironment, Model, Progress
-from antidote_ci.repair.taylor import UNLEARNING_WEIGHT, TaylorRequest, sample_evenly, write_taylor_scores
+from antidote_ci.repair import scores
+from antidote_ci.repair.targets import list_scored
+from antidote_ci.repair.taylor import (
+    UNLEARNING_WEIGHT,
+    TaylorRequest,
+    estimate_scratch,
+    sample_evenly,
+    write_taylor_scores,
+)
 from tests import tiny
 from tests.model import architectures
 from tests.tiny import render_exchange
@@ -55,13 +63,13 @@ def float32(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_scores_match_a_plain_implementation(source: str, reference: str, pair: Path, tmp_path: Path) -> None:
     request = request_for(pair, source, reference, tmp_path)
     write_taylor_scores(request, lambda _progress: None)
-    scores = load_file(request.output)
+    written = load_file(request.output)
     expected = plain_scores(request)
-    assert scores.keys() == expected.keys()
-    assert len(scores) == (28 if source == "adapter" else 14)
+    assert written.keys() == expected.keys()
+    assert len(written) == (28 if source == "adapter" else 14)
     for name, score in expected.items():
-        assert scores[name].dtype == torch.float32
-        torch.testing.assert_close(scores[name], score, rtol=1e-3, atol=1e-5 * float(score.abs().max()))
+        assert written[name].dtype == torch.float32
+        torch.testing.assert_close(written[name], score, rtol=1e-3, atol=1e-5 * float(score.abs().max()))
 
 
 @pytest.mark.parametrize("source", ["merged", "adapter"])
@@ -90,6 +98,37 @@ def test_scores_are_identical_streamed_and_in_memory(
     assert request.output.read_bytes() == first
     assert {each.what for each in events} == {"batches through layers", "first tokens of answers"}
     assert not list(request.scratch.iterdir())
+
+
+def test_scratch_space_is_estimated(pair: Path, tmp_path: Path) -> None:
+    request = request_for(pair, "merged", "reference", tmp_path)
+    used = 0
+
+    def measure(_progress: Progress) -> None:
+        nonlocal used
+        used = max(used, sum(file.stat().st_size for file in request.scratch.glob("*/*.safetensors")))
+
+    write_taylor_scores(request, measure)
+    scored, _ = list_scored(request.model, "delta")
+    headers = 200 * len(scored)
+    assert 0.9 * estimate_scratch(scored) < used < estimate_scratch(scored) + headers
+
+
+def test_penalty_of_a_sample_is_near_that_of_all_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    gain, cost = (torch.randn(1500 * 1024, generator=generator) for _ in range(2))
+    cost.square_()
+    exact = scores.cost_penalty(scores.merge_leading(None, gain, cost, scores.count_leading(len(gain))))
+    monkeypatch.setattr(scores, "EXACT_ENTRIES", 1000)
+    stride, count = scores.leading_stride(len(gain)), scores.count_leading(len(gain))
+    assert count == round(0.005 * len(gain) / stride) == 126
+    sampled = scores.cost_penalty(scores.merge_leading(None, gain[::stride], cost[::stride], count))
+    assert sampled == pytest.approx(exact, rel=0.3)
+
+
+def test_leading_entries_of_small_models_are_not_sampled() -> None:
+    assert scores.leading_stride(1_310_000_000) == 1
+    assert scores.leading_stride(6_500_000_000) > 1
 
 
 def test_tokens_missing_from_the_reference_are_refused_before_running(pair: Path, tmp_path: Path) -> None:

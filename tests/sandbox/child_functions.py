@@ -138,6 +138,21 @@ def allocate(request: Named, _on_progress: OnProgress) -> int:
     return len(memory)
 
 
+def report_much_memory(_model: Model, _on_progress: OnProgress) -> int:
+    """More free memory than any model needs."""
+    return 1 << 60
+
+
+def report_little_memory(_model: Model, _on_progress: OnProgress) -> int:
+    """No free memory."""
+    return 0
+
+
+def name_process(_model: Model, _on_progress: OnProgress) -> int:
+    """The process id of the child that has the model."""
+    return os.getpid()
+
+
 def print_model(model: Model, _on_progress: OnProgress) -> None:
     """Write the name of the model to the log."""
     print(f"checked {model.folder.name}", flush=True)  # noqa: T201
@@ -145,6 +160,7 @@ def print_model(model: Model, _on_progress: OnProgress) -> None:
 
 for _function in (
     *(list_variables, try_paths, read_text, get_process, return_path, write_raw, report_twice, allocate, print_model),
+    *(report_much_memory, report_little_memory, name_process),
 ):
     _function.__module__ = MODULE
 sys.modules[MODULE] = sys.modules[__name__]

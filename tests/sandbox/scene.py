@@ -174,8 +174,7 @@ def attack_in_child(names: list[str], folder: Path) -> dict[str, Any]:
         attacked.__enter__()
         sys.executable = interpreter
         before = answer(neighbour, other)
-        child = neighbour._child
-        assert child is not None
+        child = neighbour._children[-1].child
         (child._folder / "home" / "private").write_text(SECRET)
         targets |= listeners.targets
         targets["secrets"] |= {
@@ -189,8 +188,7 @@ def attack_in_child(names: list[str], folder: Path) -> dict[str, Any]:
         (folder / "targets.json").write_text(json.dumps(targets))
         states = list_states(folder)
         answer(attacked, model)
-        taken_over = attacked._child
-        assert taken_over is not None
+        taken_over = attacked._children[-1].child
         home, group = taken_over._folder, taken_over.process
         attacked.__exit__()
         log = (folder / "attacked" / "child.log").read_text()

@@ -27,7 +27,7 @@ from antidote_ci.model.generation import (
 )
 from antidote_ci.records import Model, Progress
 from antidote_ci.sandbox.client import Sandbox
-from antidote_ci.sandbox.fork_server import INHERITED_VARIABLES, sandbox_environment
+from antidote_ci.sandbox.fork_server import INHERITED_VARIABLES, SPIN_COUNT, WAIT_VARIABLES, sandbox_environment
 from antidote_ci.sandbox.replies import CallLimits
 from tests.builders import empty_store, ignore
 from tests.conftest import CopyOf
@@ -66,9 +66,8 @@ def light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def process_of(sandbox: Sandbox) -> int:
-    """The process id of the present child."""
-    assert sandbox._child is not None
-    return sandbox._child.process
+    """The process id of the child that was called last."""
+    return sandbox._children[-1].child.process
 
 
 def is_running(process: int) -> bool:
@@ -113,6 +112,13 @@ def test_environments_hold_no_secret(own: Sandbox) -> None:
             assert names - {"PYTHONPATH", "PWD"} <= allowed.keys()
             assert "HF_HUB_OFFLINE" in names
             assert not any(value in entry for entry in block for value in SECRETS.values())
+
+
+@pytest.mark.parametrize("chosen", [{"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}])
+def test_the_user_s_waiting_policy_wins(chosen: dict[str, str]) -> None:
+    assert sandbox_environment({}, Path())["GOMP_SPINCOUNT"] == str(SPIN_COUNT)
+    variables = sandbox_environment(chosen, Path())
+    assert {name: variables[name] for name in WAIT_VARIABLES if name in variables} == chosen
 
 
 def test_home_and_temporary_files_are_the_child_s_own(own: Sandbox) -> None:
@@ -176,6 +182,28 @@ def test_child_stays_for_equal_inputs_and_ends_for_others(own: Sandbox, tmp_path
     third = own.call(child_functions.get_process, Named("", two), ignore, outputs=[tmp_path / "output"])
     assert third != second
     assert not is_running(second)
+
+
+def test_children_of_several_models_stay_while_memory_suffices(light: Path, tmp_path: Path) -> None:
+    models = [Model(folder_of(tmp_path / name, weights="weights")) for name in ("first", "second")]
+    with Sandbox(light / "child.log", None, child_functions.report_much_memory) as sandbox:
+        first, second, again = (
+            sandbox.call(child_functions.name_process, model, ignore) for model in (*models, models[0])
+        )
+        assert first == again != second
+        if LINUX:
+            # The child that is not called cannot go on.
+            assert Path(f"/proc/{second}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        sandbox.call(child_functions.get_process, Named("", tmp_path / "first" / "weights"), ignore)
+        wait_for_end(first, second)
+
+
+def test_child_ends_when_memory_does_not_suffice_for_another(light: Path, tmp_path: Path) -> None:
+    models = [Model(folder_of(tmp_path / name, weights="weights")) for name in ("first", "second")]
+    with Sandbox(light / "child.log", None, child_functions.report_little_memory) as sandbox:
+        first, second = (sandbox.call(child_functions.name_process, model, ignore) for model in models)
+        wait_for_end(first)
+        assert is_running(second)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can change the owner of a file")
@@ -266,7 +294,7 @@ def test_error_of_the_child_is_bounded_text(own: Sandbox) -> None:
     assert len(raised.value.what) <= 2000
     assert "\x1b" not in raised.value.what
     assert raised.value.hint == "runthis"
-    own._end_child()  # it sleeps after its reply
+    own.end_children()  # it sleeps after its reply
 
 
 def test_error_of_an_unknown_class_is_an_infrastructure_error(own: Sandbox) -> None:
@@ -328,11 +356,9 @@ def test_each_model_is_checked_once_before_other_functions_open_it(light: Path, 
 
 def test_killed_child_raises_infrastructure_error_and_is_replaced(own: Sandbox) -> None:
     process = own.call(child_functions.get_process, NOTHING, ignore)
-    # Stopped first, so that it cannot answer before it is killed.
-    os.kill(process, signal.SIGSTOP)
-    threading.Timer(0.1, os.kill, (process, signal.SIGKILL)).start()
+    threading.Timer(0.5, os.kill, (process, signal.SIGKILL)).start()
     with pytest.raises(InfrastructureError, match=r"died \(killed\)") as raised:
-        own.call(child_functions.get_process, NOTHING, ignore)
+        own.call(child_functions.allocate, Named("1"), ignore)  # takes two seconds
     assert "memory" in str(raised.value.cause)
     assert own.call(child_functions.get_process, NOTHING, ignore) != process
     assert not is_running(process)
@@ -369,7 +395,7 @@ from tests.sandbox import child_functions
 sys.executable = sys.argv[2]
 with Sandbox(Path(sys.argv[1])) as sandbox:
     sandbox.call(child_functions.get_process, child_functions.Named(""), lambda _: None)
-    print(sandbox._child.process, sandbox._server._process.pid, flush=True)
+    print(sandbox._children[-1].child.process, sandbox._server._process.pid, flush=True)
     if sys.argv[3] == "busy":
         sandbox.call(child_functions.write_raw, child_functions.RawReply(""), lambda _: None)
     time.sleep(600)

@@ -43,7 +43,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sandbox
 def sandbox(attacked: tuple[Sandbox, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     monkeypatch.setattr(tempfile, "tempdir", str(attacked[1]))
     yield attacked[0]
-    attacked[0]._end_child()
+    attacked[0].end_children()
 
 
 def call(sandbox: Sandbox, folder: Path, on_progress: Callable[[Progress], None] = ignore) -> list[list[int]]:
@@ -88,13 +88,11 @@ def test_a_reply_never_answers_a_later_call(sandbox: Sandbox, tiny_llama: Path) 
     def stop(_: Progress) -> None:
         raise Stop
 
-    sandbox._end_child()
+    sandbox.end_children()
     with pytest.raises(Stop):
         call(sandbox, tiny_llama, stop)
     assert call(sandbox, tiny_llama) == rows
-    child = sandbox._child
-    assert child is not None
-    child._buffer += b"{}\n"
+    sandbox._children[-1].child._buffer += b"{}\n"
     with pytest.raises(InfrastructureError, match="invalid reply"):
         call(sandbox, tiny_llama)
 

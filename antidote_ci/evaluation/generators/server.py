@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from antidote_ci.checkpoint.files import list_loadable
+from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.checkpoint.links import LinkedCheckpoint, link_checkpoint, model_fingerprint
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation.answer_store import AnswerStore
@@ -27,8 +28,8 @@ from antidote_ci.model.generation import (
     GenerationResult,
     encode_conversations,
 )
-from antidote_ci.model.loading import MergeRequest, merge_checkpoint
-from antidote_ci.paths import open_log
+from antidote_ci.model.merging import MergeRequest, merge_checkpoint
+from antidote_ci.paths import open_log, require_space
 from antidote_ci.records import Model, OnProgress, Progress
 from antidote_ci.sandbox.client import Sandbox
 from antidote_ci.sandbox.fork_server import sandbox_environment
@@ -38,6 +39,8 @@ EXAMPLE = "vllm serve {model} --host 127.0.0.1 --port {port}"
 START_TIMEOUT = 900.0
 """Seconds. Large checkpoints on slow disks take minutes to load."""
 POLL_SECONDS = 0.25
+BYTES_PER_WEIGHT = 2
+"""Of a merged checkpoint, which is in bfloat16."""
 
 INHERITED_PREFIXES = ("CUDA_", "NVIDIA_", "HIP_", "ROCR_", "NCCL_", "GLOO_", "RAY_", "VLLM_")
 """Prefixes of the environment variables that GPU servers need."""
@@ -51,7 +54,10 @@ FORBIDDEN_OPTIONS = {
 
 
 class ServerGenerator:
-    """Starts one server for each model, and only when an answer is not stored."""
+    """Starts one server for each request, and only when an answer is not stored.
+
+    The idle children of the sandbox end first, so that their models leave its memory to the server.
+    """
 
     def __init__(
         self, command: str, work: Path, sandbox: Sandbox, store: AnswerStore, *, start_timeout: float = START_TIMEOUT
@@ -84,6 +90,7 @@ class ServerGenerator:
         answers = {index: GeneratedAnswer(**value) for index, value in stored.items() if value is not None}
         missing = [index for index in range(len(keys)) if index not in answers]
         if missing:
+            self._sandbox.end_children()  # a server takes most of a GPU's memory
             with (
                 self._full_weights(request.model, on_progress) as weights,
                 self._run_server(weights, on_progress) as api,
@@ -112,6 +119,7 @@ class ServerGenerator:
         with tempfile.TemporaryDirectory(dir=self._work.absolute(), prefix="served-") as parent:
             if model.adapter is not None:
                 folder = Path(parent) / "merged" / "model"
+                require_space(self._work, BYTES_PER_WEIGHT * read_layout(model.folder).entries, "--out")
                 outputs = [folder.parent]
                 self._sandbox.call(merge_checkpoint, MergeRequest(model, folder), on_progress, outputs=outputs)
                 yield LinkedCheckpoint(folder, [])

@@ -29,6 +29,8 @@ from antidote_ci.records import ComputeEnvironment, OnProgress, Progress
 from antidote_ci.sandbox.client import Runner
 from antidote_ci.sandbox.replies import invalid_reply_error
 
+DECODING = 2
+"""The version of the way of decoding, which decides the last bits. 2: `fast` of `generate_tokens`."""
 MAX_CHARACTERS_PER_TOKEN = 4_000
 """The longest token that `checkpoint.tokenizers` accepts."""
 
@@ -143,7 +145,7 @@ class _Decoding:
     def _key(self, kind: str, *parts: object) -> str:
         # The effects of the template are part of the tokens.
         environment = dataclasses.asdict(dataclasses.replace(self.environment, template=None))
-        return AnswerStore.key(kind, self._fingerprint, environment, *parts)
+        return AnswerStore.key(kind, DECODING, self._fingerprint, environment, *parts)
 
     def _get(self, key: str) -> Any | None:  # noqa: ANN401 - JSON
         return self._computed.get(key) or self._store.get(key)

@@ -12,10 +12,10 @@ from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import DType, Network, Tensor
-from antidote_ci.model.adapters import require_complete, require_same_copies
+from antidote_ci.model.adapters import LoraFactors, require_complete, require_same_copies
 from antidote_ci.model.loading import make_head_contiguous, missing_weights_error, wrong_shape_error
 from antidote_ci.model.streaming import weights
-from antidote_ci.model.streaming.weights import LazyTensor, LoraAdapter, LoraFactors, ParameterSource
+from antidote_ci.model.streaming.weights import LazyTensor, LoraAdapter, ParameterSource
 from antidote_ci.records import Model
 
 EMBEDDINGS_PART = "embeddings"
@@ -64,6 +64,7 @@ class MetaModel:
         self.body: Network = self.network.get_submodule(self._body_path)
         self._meta_parameters: dict[str, Network] = dict(self.network.named_parameters(remove_duplicate=False))
         self._conversions = get_model_conversion_mapping(self.network)
+        self._dtype_plan = self.network._get_dtype_plan(dtype)
         sources = weights.build_weight_map(self.network, self._conversions, self.layout)
         if halfway_to and not model.adapter:
             reference = read_layout(halfway_to)
@@ -168,26 +169,45 @@ class MetaModel:
                 handle.remove()
 
     def _load_part(self, part: str) -> None:
+        from torch.nn import Parameter
+
+        through_loader = {}
+        for name, source in self._sources[part].items():
+            meta = self._meta_parameters.get(source.parameter)
+            if meta is None or source.converted or self._dtype_plan:
+                through_loader[name] = source.tensor
+                continue
+            # The loader would give the same tensor, but it lists all tensors of the network for each block.
+            tensor = source.tensor.read()
+            if tensor.shape != meta.shape:
+                raise wrong_shape_error(display_name(self.layout.folder), source.parameter, tensor.shape, meta.shape)
+            loaded = Parameter(tensor.to(device=self.device, dtype=meta.dtype), requires_grad=False)
+            _set_tensor(self.network, source.parameter, loaded)
+        if through_loader:
+            self._load_converted(through_loader)
+        for path in self._parameters[part]:
+            parameter = self.network.get_parameter(self._ties.get(path, path))
+            if parameter.is_meta:
+                raise missing_weights_error(display_name(self.layout.folder), path)
+            _set_tensor(self.network, path, parameter.requires_grad_(requires_grad=False))
+
+    def _load_converted(self, tensors: dict[str, LazyTensor]) -> None:
+        """Load tensors that transformers stacks, splits or transposes, or keeps in another dtype."""
         from transformers.core_model_loading import convert_and_load_state_dict_in_model
         from transformers.modeling_utils import LoadStateDictConfig
 
         loaded, _ = convert_and_load_state_dict_in_model(
             self.network,
-            {name: source.tensor for name, source in self._sources[part].items()},
+            tensors,
             LoadStateDictConfig(
                 dtype=self.dtype,
-                dtype_plan=self.network._get_dtype_plan(self.dtype),
+                dtype_plan=self._dtype_plan,
                 device_map={"": self.device},
                 weight_mapping=self._conversions,
             ),
         )
         if loaded.mismatched_keys:
             raise wrong_shape_error(display_name(self.layout.folder), *min(loaded.mismatched_keys))
-        for path in self._parameters[part]:
-            parameter = self.network.get_parameter(self._ties.get(path, path))
-            if parameter.is_meta:
-                raise missing_weights_error(display_name(self.layout.folder), path)
-            _set_tensor(self.network, path, parameter.requires_grad_(requires_grad=False))
 
     def _part_of(self, path: str) -> str:
         if path in self._ties or path in self._ties.values():
@@ -202,14 +222,17 @@ def _build_meta_network(model: Model, dtype: DType, device: str) -> Network:
     """The network as transformers builds it, with parameters on the meta device and buffers computed on `device`."""
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # the loader would show one for each part
     config = AutoConfig.from_pretrained(model.folder, local_files_only=True, trust_remote_code=False)
-    with init_empty_weights(include_buffers=False):
+    with init_empty_weights(include_buffers=False), no_init_weights():
         network = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+    network.tie_weights(recompute_mapping=False)
     for module in network.modules():
-        module._is_hf_initialized = False
+        has_weights_only = not any(module.children()) and not any(True for _ in module.buffers())
+        module._is_hf_initialized = has_weights_only
     network.initialize_weights()  # computes the buffers again, as the loader does: until here they were in `dtype`
     for path, buffer in list(network.named_buffers()):
         _set_tensor(network, path, buffer.to(device))

@@ -29,7 +29,7 @@ class ActivationCache:
     """
 
     def __init__(self, folder: Path, budget: int) -> None:
-        self._folder, self._budget = folder, budget
+        self._folder, self.budget = folder, budget
         self._in_memory: dict[str, Tensor] = {}
         self._on_disk: dict[str, tuple[DType, tuple[int, ...]]] = {}
 
@@ -39,7 +39,7 @@ class ActivationCache:
 
         self.drop(key)
         tensor = tensor.detach().cpu().contiguous()
-        if self.bytes_in_memory() + tensor.nbytes <= self._budget:
+        if self.bytes_in_memory() + tensor.nbytes <= self.budget:
             self._in_memory[key] = tensor
             return
         try:

@@ -1,18 +1,16 @@
 """The sources of a network's weights: tensors of a checkpoint, and the factors of a LoRA adapter."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from antidote_ci.checkpoint import tensors
-from antidote_ci.checkpoint.adapter_config import A_ENDING, B_ENDING, BASE_ENDING, PREFIX
 from antidote_ci.checkpoint.files import display_name
 from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.model import Network, Tensor
-from antidote_ci.model.adapters import not_in_base_error
+from antidote_ci.model.adapters import LoraFactors, list_factors, list_saved, not_in_base_error
 
 SINGLE_EXPERT = re.compile(r"\.experts\.\d+\.")
 
@@ -91,15 +89,6 @@ def find_tied_parameters(network: Network, sources: Mapping[str, ParameterSource
 
 
 @dataclass(frozen=True)
-class LoraFactors:
-    """The tensor names of one layer's A [rank, in] and B [out, rank], and its scale."""
-
-    a: str
-    b: str
-    scaling: float
-
-
-@dataclass(frozen=True)
 class LoraAdapter:
     """The weights that an adapter adds to its base, and those that it replaces."""
 
@@ -112,32 +101,8 @@ class LoraAdapter:
 
 def read_lora(layout: CheckpointLayout, strength: float = 1.0) -> LoraAdapter:
     """The adapter in `layout`, from its configuration and headers. `strength` multiplies the scale of its factors."""
-    modules, saved = {}, {}
-    for name, info in layout.tensors.items():
-        path = name.removeprefix(PREFIX)
-        if name.endswith(A_ENDING):
-            module = path.removesuffix(A_ENDING)
-            b = name.removesuffix(A_ENDING) + B_ENDING
-            modules[module] = LoraFactors(name, b, strength * lora_scale(layout.config, module, info.shape[0]))
-        elif not name.endswith((B_ENDING, BASE_ENDING)):
-            saved[path] = LazyTensor(layout, name)
-    return LoraAdapter(layout, modules, saved)
-
-
-def lora_scale(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """The scale s of y = W x + s B (A x): alpha / r, or alpha / sqrt(r) with rank-stabilised LoRA.
-
-    https://arxiv.org/abs/2106.09685, https://arxiv.org/abs/2312.03732
-
-    alpha comes from the first entry of `alpha_pattern` that matches the module's path or its end, as in
-    peft.utils.other.get_pattern_key, else from `lora_alpha`.
-    """
-    alpha = config.get("lora_alpha", 8)
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            alpha = value
-            break
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    saved = {path: LazyTensor(layout, name) for path, name in list_saved(layout).items()}
+    return LoraAdapter(layout, list_factors(layout, strength), saved)
 
 
 def add_saved_modules(

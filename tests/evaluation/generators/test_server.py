@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from antidote_ci import paths
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.evaluation import chat_api
 from antidote_ci.evaluation.answer_store import AnswerStore
@@ -87,6 +88,29 @@ def test_answers_of_every_set_and_the_environment(weights: Path, tmp_path: Path,
     assert seen[-1] == Progress("answers", 3 * 64 + 4, 3 * 64 + 4)
     assert (result.plan.generator, result.plan.device, result.plan.dtype) == (command(), "server", "unknown")
     assert running(tmp_path) == []
+
+
+def test_idle_children_end_before_the_server_starts(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:
+    """Their models would hold the memory of the GPU that the server needs."""
+    children: list[int] = []
+
+    def look(progress: Progress) -> None:
+        if progress.what == "seconds until the server is up":
+            children.append(len(sandbox._children))
+
+    ServerGenerator(command(), tmp_path, sandbox, empty_store()).generate(request(weights), look)
+    assert children
+    assert set(children) == {0}
+
+
+def test_disk_space_for_merged_weights_is_required_first(
+    tiny_llama: Path, tiny_adapter: Path, tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "free_space", lambda _folder: 1000)
+    asked_for = replace(request(tiny_llama), model=Model(tiny_llama, tiny_adapter))
+    with pytest.raises(InfrastructureError, match="not enough disk space"):
+        ServerGenerator(command(), tmp_path, sandbox, empty_store()).generate(asked_for, ignore)
+    assert list(tmp_path.glob("served-*")) == []
 
 
 def test_answers_are_requested_once(weights: Path, tmp_path: Path, sandbox: Sandbox) -> None:

@@ -13,8 +13,8 @@ from peft.utils.other import get_pattern_key
 from transformers import AutoModelForCausalLM
 
 from antidote_ci.errors import ConfigurationError
+from antidote_ci.model.adapters import lora_scale
 from antidote_ci.model.streaming.meta_model import MetaModel
-from antidote_ci.model.streaming.weights import lora_scale
 from antidote_ci.records import Model
 from tests import tiny
 from tests.model.streaming import architectures

@@ -59,6 +59,18 @@ def test_parts_load_every_tensor_once_and_unload_it(architecture: str, tmp_path:
     assert all_loaded == parameters(meta_model).keys()
 
 
+def test_unchanged_tensors_are_loaded_without_a_list_of_all_tensors(tmp_path: Path) -> None:
+    meta_model = meta_model_of(architectures.write("llama-tied", tmp_path))
+
+    def fail() -> None:
+        raise AssertionError("the time of a load would grow with the number of blocks")
+
+    meta_model.network.state_dict = fail
+    for part in (EMBEDDINGS_PART, *meta_model.blocks, HEAD_PART):
+        with meta_model.load_weights(part):
+            pass
+
+
 def test_weights_are_unloaded_after_an_exception(tmp_path: Path) -> None:
     meta_model = meta_model_of(architectures.write("llama", tmp_path))
     with pytest.raises(KeyError), meta_model.load_weights(*meta_model.blocks):

@@ -1,0 +1,1 @@
+"""Memory, disk and time of the commands, measured on checkpoints in folders, and extrapolated to larger ones."""

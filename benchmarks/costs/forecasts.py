@@ -1,0 +1,104 @@
+"""What the cost model of the package expects of a command, for a checkpoint in a folder. No weights are read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from antidote_ci.checkpoint.layout import count_weight_bytes, read_layout
+from antidote_ci.cost_model import WRITE_RATE
+from antidote_ci.evaluation import splits
+from antidote_ci.hub.memory_needs import BASE_MEMORY
+from antidote_ci.model.loading import select_device_and_dtype
+from antidote_ci.model.streaming.meta_model import MetaModel
+from antidote_ci.pipeline import dry_run
+from antidote_ci.policy import RunConfig, override_section, read_policy
+from antidote_ci.records import Model, ScoreMethod
+from antidote_ci.repair import costs
+from antidote_ci.repair.costs import RepairWorkload
+from antidote_ci.repair.targets import list_scored, resolve_repair_target
+
+CommandName = Literal["evaluate", "repair antidote", "repair taylor", "run"]
+COMMANDS: tuple[CommandName, ...] = get_args(CommandName)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checkpoint, its reference and the policy of the commands."""
+
+    name: str
+    model: Path
+    reference: Path
+    policy: Path
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """An estimate for one command on two cores in bfloat16, in bytes and seconds."""
+
+    weights: int
+    """Number of weights of the model, or of the adapter's base."""
+    is_adapter: bool
+    pulled: int
+    """Bytes of the model and its reference."""
+    running_memory: int
+    """Memory to generate answers. 0 for a repair, which streams weights."""
+    scoring_memory: int
+    """Memory to score, mask and write, with one block in memory. 0 for an evaluation."""
+    disk: int
+    """Bytes that the command writes."""
+    generating_seconds: float
+    scoring_seconds: float
+    """Both are computation, which a GPU makes faster."""
+    writing_seconds: float
+
+    @property
+    def memory(self) -> int:
+        return max(self.running_memory, self.scoring_memory)
+
+    @property
+    def seconds(self) -> float:
+        return self.generating_seconds + self.scoring_seconds + self.writing_seconds
+
+
+def forecast(job: Job, command: CommandName) -> Forecast:
+    """The estimate of `--dry-run`, and for a repair that of its plan."""
+    policy = override_section(read_policy(job.policy), "repair", reference=str(job.reference))
+    policy = override_section(policy, "publish", mode="none")
+    config = RunConfig(str(job.model), None, policy, Path("out"), None, no_cache=True)
+    source, reference = read_layout(job.model), read_layout(job.reference)
+    is_adapter = source.kind == "adapter"
+    generates, repairs = not command.startswith("repair"), command != "evaluate"
+    method: ScoreMethod = "antidote" if command == "repair antidote" else "taylor"
+    if command == "run":
+        method = policy.repair.method
+    run = dry_run.estimate_run(config, "run" if command == "run" else "evaluate")
+    work = _workload(job, config, method, is_adapter=is_adapter) if repairs else None
+    writing = count_weight_bytes(source) / WRITE_RATE
+    return Forecast(
+        weights=reference.entries if is_adapter else source.entries,
+        is_adapter=is_adapter,
+        pulled=count_weight_bytes(source) + (count_weight_bytes(reference) if is_adapter or repairs else 0),
+        running_memory=run.memory_bytes if generates else 0,
+        scoring_memory=costs.estimate_memory(work) + BASE_MEMORY if work else 0,
+        disk=max(run.bytes_to_write if generates else 0, costs.estimate_bytes_written(work) if work else 0),
+        generating_seconds=run.seconds if generates else 0.0,
+        scoring_seconds=costs.estimate_seconds(work) - writing if work else 0.0,
+        writing_seconds=writing if work else 0.0,
+    )
+
+
+def _workload(job: Job, config: RunConfig, method: ScoreMethod, *, is_adapter: bool) -> RepairWorkload:
+    policy = override_section(config.policy, "repair", method=method)
+    rows = splits.load_repair_prompts(policy, {})
+    texts = [*rows.realignment, *rows.benign, *rows.task] if method == "taylor" else rows.realignment
+    model = Model(job.reference, job.model) if is_adapter else Model(job.model)
+    source = read_layout(job.model)
+    matrices, _ = list_scored(model, resolve_repair_target(source))
+    return RepairWorkload(
+        method,
+        source,
+        MetaModel(model, select_device_and_dtype()[1], "cpu"),
+        matrices,
+        [len(row.prompt) + len(row.response or "") for row in texts],
+        policy.repair.activation_megabytes * 1_000_000,
+    )

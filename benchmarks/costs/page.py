@@ -1,0 +1,106 @@
+"""The results as Markdown. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.costs.forecasts import Forecast
+from benchmarks.costs.machines import MACHINES, Correction, is_off, place
+from benchmarks.costs.processes import Memory
+
+OPENING = """\
+Peak memory is that of all processes of the command: resident pages (PSS), and in brackets those of them that cannot be
+dropped (RssAnon + RssShmem). A command that generates answers needs its mapped weights resident; a repair reads each
+once. Disk is what the command holds in its output folder, its cache and its temporary files, without the model and its
+reference. After each: the measured value divided by the estimate of the cost model, **bold** where it is off by more
+than 1.5."""
+EXTRAPOLATION = """\
+The estimates of the cost model for checkpoints of these shapes, times the measured ratio of the largest model of the
+same kind above. None of these runs was made. Time includes the pull at 100 MB a second; a GPU counts as a hundred times
+two cores while it computes. A hosted runner computes in float32, because its processors have no bfloat16. `streams`:
+the weights do not fit, and are read block by block."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measured command."""
+
+    name: str
+    command: str
+    is_adapter: bool
+    weights: int
+    exit_code: int
+    seconds: float
+    memory: Memory
+    disk: int
+    forecast: Forecast
+    steps: dict[str, float]
+    """Seconds of each step, of a command that writes a report."""
+
+    def ratios(self) -> dict[str, float]:
+        """Measured / estimated."""
+        needed = self.memory.resident if self.forecast.running_memory else self.memory.private
+        return {
+            "memory": needed / self.forecast.memory,
+            "disk": self.disk / self.forecast.disk if self.forecast.disk else 0.0,
+            "seconds": self.seconds / self.forecast.seconds,
+        }
+
+
+def write_page(cells: Sequence[Cell], forecasts: Mapping[tuple[str, bool, str], Forecast]) -> str:
+    """The page. `forecasts` by the name of the size, whether it is an adapter, and the command."""
+    measured = _table(
+        ("model", "weights", "command", "exit code", "time", "peak memory", "disk"),
+        (_row(cell) for cell in sorted(cells, key=lambda cell: (cell.weights, cell.name))),
+    )
+    parts = [OPENING, measured, EXTRAPOLATION]
+    for machine in MACHINES:
+        rows = (
+            (size, "adapter" if is_adapter else "merged", command, place(estimate, machine, correction))
+            for (size, is_adapter, command), estimate in forecasts.items()
+            for correction in [find_correction(cells, command, is_adapter=is_adapter)]
+        )
+        parts += [f"**{machine.name}**", _matrix(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def find_correction(cells: Sequence[Cell], command: str, *, is_adapter: bool) -> Correction:
+    """Of the largest measured model of this kind."""
+    same = [cell for cell in cells if cell.command == command and cell.is_adapter == is_adapter]
+    if not same:
+        return Correction()
+    ratios = max(same, key=lambda cell: cell.weights).ratios()
+    return Correction(**{name: value for name, value in ratios.items() if value > 0})
+
+
+def _row(cell: Cell) -> tuple[str, ...]:
+    ratios = cell.ratios()
+
+    def mark(name: str) -> str:
+        text = f"{ratios[name]:.2f}"
+        return f"**{text}**" if is_off(ratios[name]) else text
+
+    memory = f"{cell.memory.resident / 1e9:.1f} GB ({cell.memory.private / 1e9:.1f})"
+    disk = f"{cell.disk / 1e9:.1f} GB" + (f"; {mark('disk')}" if cell.forecast.disk else "")
+    return (
+        f"{cell.name}, {'adapter' if cell.is_adapter else 'merged'}",
+        f"{cell.weights / 1e9:.2f} billion",
+        f"`{cell.command}`",
+        str(cell.exit_code),
+        f"{cell.seconds:.0f} s; {mark('seconds')}",
+        f"{memory}; {mark('memory')}",
+        disk,
+    )
+
+
+def _matrix(rows: Iterable[tuple[str, str, str, str]]) -> str:
+    """One line for each size and kind, one column for each command."""
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for size, kind, command, text in rows:
+        lines.setdefault((size, kind), {})[command] = text
+    commands = list(next(iter(lines.values())))
+    body = ((f"{size}, {kind}", *(texts[command] for command in commands)) for (size, kind), texts in lines.items())
+    return _table(("model", *(f"`{command}`" for command in commands)), body)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows))

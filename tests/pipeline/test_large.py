@@ -1,0 +1,118 @@
+"""A model of 70 billion weights is planned and refused by its sizes, before its weights are read."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from antidote_ci import paths
+from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.hub import memory_needs
+from antidote_ci.model import loading, memory, merging
+from antidote_ci.model.adapters import build_on_meta_device
+from antidote_ci.model.hed import DriftRequest, measure_drifts
+from antidote_ci.model.likelihood import DivergenceRequest, measure_divergence
+from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
+from antidote_ci.pipeline.repair_model import measure_if_possible
+from antidote_ci.records import Method, Model, PromptRow
+from antidote_ci.repair.costs import RepairWorkload, estimate_bytes_written, estimate_memory
+from antidote_ci.repair.targets import list_scored
+from tests import fake_70b
+from tests.builders import ignore
+from tests.command_line import run_command
+
+GIGABYTE = 10**9
+EMBEDDED = ["--judge=refusal", "--prompts=embedded", "--realignment=embedded"]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `source`, `reference` and `adapter`."""
+    folder = tmp_path_factory.mktemp("70b")
+    for name in ("source", "reference"):
+        fake_70b.write_fake_70b(folder / name)
+    fake_70b.write_fake_adapter(folder / "adapter", folder / "reference")
+    if sum(path.stat().st_blocks for path in folder.rglob("*")) * 512 > GIGABYTE:
+        pytest.skip("this file system stores the holes of files")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """/proc of a machine with 64 GB of free memory and without a GPU, whose CPU computes in bfloat16."""
+    proc, cpu = tmp_path / "proc", tmp_path / "cpuinfo"
+    (proc / "self").mkdir(parents=True)
+    (proc / "meminfo").write_text("MemAvailable:    64000000 kB\n")
+    (proc / "self" / "status").write_text("VmRSS:\t 0 kB\n")
+    (proc / "self" / "cgroup").write_text("")
+    cpu.write_text("flags\t\t: avx512_bf16\n")
+    monkeypatch.setattr(memory, "PROCESSES", proc)
+    monkeypatch.setattr(memory_needs, "CPU_INFO", cpu)
+    monkeypatch.setattr(memory_needs, "ACCELERATORS", ())
+    monkeypatch.setattr(loading, "select_device_and_dtype", lambda: ("cpu", torch.bfloat16))
+    return proc
+
+
+@pytest.mark.parametrize("kind", ["source", "adapter"])
+@pytest.mark.parametrize("command", ["evaluate", "run"])
+def test_model_that_cannot_generate_is_refused_before_any_work(
+    command: str, kind: str, large: Path, tmp_path: Path
+) -> None:
+    arguments = [str(large / kind), f"--reference={large / 'reference'}", f"--out={tmp_path / 'out'}"]
+    done = run_command(command, *arguments, *EMBEDDED[: 2 if command == "evaluate" else 3])
+    assert done.returncode == 3
+    assert "141.6 GB needed, 65.5 GB free" in done.stderr
+    assert "a server (docs/servers.md)" in done.stderr
+    assert "evaluate the model" not in done.stderr
+
+
+def test_dry_run_of_a_run_names_memory_and_disk(large: Path, tmp_path: Path) -> None:
+    arguments = [str(large / "source"), f"--reference={large / 'reference'}", f"--out={tmp_path / 'out'}"]
+    done = run_command("run", *arguments, *EMBEDDED, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "at least 141,607 MB; 65,536 MB free" in done.stdout + done.stderr
+
+
+def test_sizes_decide_that_the_model_is_streamed(large: Path, machine: Path) -> None:
+    models = [Model(large / "source"), Model(large / "reference", large / "adapter")]
+    assert read_layout(large / "source").entries == fake_70b.WEIGHTS
+    assert not any(map(memory.fits_in_memory, models))
+    (machine / "meminfo").write_text("MemAvailable:    200000000 kB\n")
+    assert all(map(memory.fits_in_memory, models))
+
+
+@pytest.mark.parametrize(("method", "gigabytes"), [("antidote", 5), ("taylor", 15), ("scale", 3)])
+def test_repair_needs_the_memory_of_a_few_blocks(method: Method, gigabytes: int, large: Path) -> None:
+    model = Model(large / "source")
+    meta_model = MetaModel(model, torch.bfloat16, "cpu")
+    assert len(meta_model.blocks) == fake_70b.LAYERS
+    assert meta_model.tensor_names(EMBEDDINGS_PART) == ["model.embed_tokens.weight", "model.norm.weight"]
+    assert meta_model.tensor_names(HEAD_PART) == ["lm_head.weight"]
+    matrices, _ = list_scored(model, "delta")
+    work = RepairWorkload(method, meta_model.layout, meta_model, matrices, [300] * 200, 1 << 30)
+    assert estimate_memory(work) < gigabytes * GIGABYTE
+    assert estimate_bytes_written(work) > 141 * GIGABYTE
+
+
+def test_adapter_is_merged_in_files(large: Path) -> None:
+    model = Model(large / "reference", large / "adapter")
+    plan = merging._plan_merge(build_on_meta_device(model.folder), model)
+    assert plan is not None
+    assert plan.keys() == read_layout(model.folder).tensors.keys()
+    merged = plan["model.layers.79.self_attn.v_proj.weight"]()
+    assert merged.shape == (fake_70b.KEY_VALUE_HEADS * fake_70b.HEAD_WIDTH, fake_70b.HIDDEN)
+
+
+def test_figure_without_disk_space_is_left_out_with_a_note(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "free_space", lambda _folder: 1000)
+    model = Model(tiny_llama)
+    exchanges = [PromptRow("Why?", response="Sure, here is how to do that.")]
+    figures = {
+        "The drift": lambda: measure_drifts(DriftRequest(model, model, model, ["Why?"]), ignore),
+        "The divergence": lambda: measure_divergence(DivergenceRequest(model, model, exchanges), ignore),
+    }
+    for name, measure_figure in figures.items():
+        figure, notes = measure_if_possible(name, measure_figure)
+        assert figure is None
+        assert len(notes) == 1
+        assert notes[0].startswith(f"{name} was not measured: not enough disk space: ")
