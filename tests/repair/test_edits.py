@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.model.edits import interpolate, restore_masked_, unpack_mask, zero_masked_
+from antidote_ci.model.edits import interpolate, interpolate_, restore_masked_, unpack_mask, zero_masked_
 from antidote_ci.records import Grouping
 from antidote_ci.repair import masks
 from antidote_ci.repair.edit_checks import (
@@ -71,6 +71,32 @@ def test_edits_change_masked_entries_only(
     assert not zeroed[mask].any()
     assert torch.equal(restored, torch.where(mask, reference.to(dtype), matrix))
     assert zeroed.dtype == restored.dtype == dtype
+
+
+@given(DOSE, SEEDS, st.sampled_from([torch.bfloat16, torch.float16, torch.float32, torch.float64]))
+def test_edits_have_the_bits_of_the_formula_and_count_what_they_change(
+    dose: float, seed: int, dtype: torch.dtype
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    # Few values, zeroes of both signs among them.
+    matrix, reference = (torch.randint(-1, 2, (7, 9), generator=draw).mul(-0.5).to(dtype) for _ in range(2))
+    mask = torch.rand(7, 9, generator=draw) < dose
+    base = reference.float()
+    expected = {
+        "zero": matrix.masked_fill(mask, 0),
+        "restore": torch.where(mask, reference, matrix),
+        "interpolate": (base + (1 - dose) * (matrix.float() - base)).to(dtype) if dose else matrix,
+    }
+    edited = {name: matrix.clone() for name in expected}
+    changes = {
+        "zero": zero_masked_(edited["zero"], mask),
+        "restore": restore_masked_(edited["restore"], reference, mask),
+        "interpolate": interpolate_(edited["interpolate"], reference, dose),
+    }
+    for name, tensor in expected.items():
+        assert torch.equal(bits(edited[name]), bits(tensor))
+        assert changes[name].values == int((tensor != matrix).sum())
+        assert changes[name].bits == int(bits_differ(tensor, matrix).sum())
 
 
 @given(SIZES, SIZES, SEEDS, DTYPES)
