@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ DOSE = 0.05
 
 
 def run(count: int) -> list[Line]:
-    """Wall and processor time of one dose. Both sides end on the disk, and read it back."""
+    """One line: the wall time of one dose. Both sides end on the disk, and read it back."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, reference = write_pair(folder, SHAPE)
@@ -50,11 +51,10 @@ def run(count: int) -> list[Line]:
             processor_times[1].append(processor_seconds(lambda: copy_and_read_back(source, folder / "copy")))
 
         walls = turns(count, apply, copy)
+    ours, theirs = (times[1:] for times in processor_times)  # without the call that is not measured
+    processor = statistics.median(ratios(ours, theirs))
     what = "apply / (copy + sha256 + read-back of the same bytes)"
-    return [
-        Line(what, ratios(*walls), "<=", 1.3),
-        Line(f"{what}, processor time", ratios(*(times[1:] for times in processor_times)), "<=", 1.3),
-    ]
+    return [Line(what, ratios(*walls), "<=", 1.3, f"of the processor time {processor:.2f}")]
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
