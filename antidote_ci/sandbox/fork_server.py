@@ -35,7 +35,7 @@ SPIN_COUNT = 5000
 
 The default of libgomp, 300,000, takes 4 to 7 ms with the `pause` instruction of current processors. That is as long as
 a time slice: beside a process that uses every core, most of the processor time is then spent in waiting. Without any
-spinning, decoding on a quiet machine is a fifth slower. Measured by `benchmarks/speed/neighbour.py`;
+spinning, decoding on a quiet machine is a quarter slower. Measured by `benchmarks/speed/neighbour.py`;
 https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
 """
 SECONDS_TO_END = 5
