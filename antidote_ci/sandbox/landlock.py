@@ -29,6 +29,7 @@ ALL_BY_VERSION = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 <<
 NETWORK_VERSION, TCP = 4, 0b11
 SCOPE_VERSION, SCOPES = 6, 0b11
 """From this version on: no abstract Unix sockets and no signals to processes without these rules."""
+PROCESSES = Path("/proc")
 
 
 class _Ruleset(ctypes.Structure):
@@ -82,7 +83,10 @@ def _add_rule(ruleset: int, path: Path, rights: int) -> None:
         allowed = rights if path.is_dir() else rights & FILE
         _call(ADD_RULE, ruleset, PATH_BENEATH, ctypes.byref(_PathBeneath(allowed, descriptor)), 0)
     finally:
-        os.close(descriptor)
+        # A rule belongs to an inode. When memory is scarce, the kernel forgets those of /proc that no process has open,
+        # and the next access finds a new one without a rule. So these stay open.
+        if not path.is_relative_to(PROCESSES):
+            os.close(descriptor)
 
 
 def _call(number: int, *arguments: object) -> int:

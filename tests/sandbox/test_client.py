@@ -43,6 +43,7 @@ SECRETS = {
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "secret",
 }
 NOTHING = Named("")
+DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +147,15 @@ def test_only_the_named_inputs_can_be_read(own: Sandbox, tmp_path: Path) -> None
 def _protections(sandbox: Sandbox) -> list[str]:
     sandbox.call(child_functions.get_process, NOTHING, ignore)
     return sandbox.protections
+
+
+@pytest.mark.skipif(not os.access(DROP_CACHES, os.W_OK), reason="only root on Linux can drop caches")
+def test_scarce_memory_leaves_what_libraries_read(own: Sandbox) -> None:
+    attempt = Attempt(reads=["/proc/self/statm", "/proc/self/task", "/proc/meminfo", "/sys/devices/system/cpu/online"])
+    before = own.call(child_functions.try_paths, attempt, ignore)
+    DROP_CACHES.write_text("2")  # the kernel forgets unused inodes, as it does when memory is scarce
+    assert own.call(child_functions.try_paths, attempt, ignore) == before
+    assert set(before.values()) == {"opened"}
 
 
 @pytest.mark.skipif(not LINUX, reason="only Linux has Landlock")
