@@ -53,11 +53,11 @@ def estimate_bytes_written(work: RepairWorkload) -> int:
 def estimate_memory(work: RepairWorkload) -> int:
     """Estimate the peak memory in bytes, without the interpreter and its libraries: the largest of three peaks.
 
-    Scoring: the largest block in its stored and its computing dtype (`taylor`: with gradients and two float32 sums),
-    and the activations of a micro-batch (three vectors of the widest layer and three hidden states per token); or the
-    embeddings and the output layer, or for `taylor` the whole model if it fits in memory, whichever is larger; plus
-    the hidden states of all texts. Masks: three float32 copies of the largest matrix, and one byte per entry. Writing:
-    four copies in the stored dtype, and two bytes per entry.
+    Scoring: the largest block in its stored and its computing dtype (`taylor`: with gradients, and two float32 sums of
+    as many tensors as the budget holds), and the activations of a micro-batch (three vectors of the widest layer and
+    three hidden states per token); or the embeddings and the output layer, or for `taylor` the whole model if it fits
+    in memory, whichever is larger; plus the hidden states of all texts. Masks: three float32 copies of the largest
+    matrix, and one byte per entry. Writing: four copies in the stored dtype, and two bytes per entry.
     """
     largest = max(matrix.entries for matrix in work.matrices)
     infos = [work.source.tensors[matrix.name] for matrix in work.matrices]
@@ -83,12 +83,18 @@ def _scoring_memory(work: RepairWorkload) -> int:
     width: int = meta_model.network.config.get_text_config().hidden_size
     token = 3 * item * (width + max(matrix.rows for matrix in work.matrices))
     batch = token * min(ROWS_AT_ONCE, len(work.texts)) * max(work.texts, default=0) // CHARACTERS_PER_TOKEN
-    extra = item + 2 * FLOAT32 if is_taylor else 0
-    block = max(loaded_bytes(meta_model.tensor_names(name), extra) for name in meta_model.blocks)
+    loaded = max(loaded_bytes(meta_model.tensor_names(block), item if is_taylor else 0) for block in meta_model.blocks)
+    if is_taylor:
+        # The sums of a block, in groups of tensors that keep to the budget.
+        entries = max(
+            sum(prod(infos[name].shape) for name in meta_model.tensor_names(block)) for block in meta_model.blocks
+        )
+        largest = max(matrix.entries for matrix in work.matrices)
+        loaded += 2 * FLOAT32 * min(entries, max(work.budget // (2 * FLOAT32), largest))
     parts = [EMBEDDINGS_PART, HEAD_PART] if is_taylor else [EMBEDDINGS_PART]
     if is_taylor and memory.fits_in_memory(Model(meta_model.layout.folder)):
         parts += meta_model.blocks
     outside = loaded_bytes([name for part in parts for name in meta_model.tensor_names(part)], 0)
     cached = len(meta_model.blocks) + 1 if is_taylor else 1  # gradients need the input of every block
     hidden_states = cached * item * width * sum(work.texts) // CHARACTERS_PER_TOKEN
-    return max(block + batch, outside) + min(hidden_states, work.budget)
+    return max(loaded + batch, outside) + min(hidden_states, work.budget)
