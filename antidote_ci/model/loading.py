@@ -115,14 +115,16 @@ def load_model(model: Model, *, merge: bool) -> Network:
         return make_head_contiguous(network.eval())
 
 
-def _choose_device_map(model: Model, device: str, dtype: DType) -> str | dict[str, str]:
-    """All layers on `device`, or spread over the GPUs if the first is too small for the weights.
+def _choose_device_map(model: Model, device: str, dtype: DType) -> str | dict[str, str] | None:
+    """None for the CPU; all layers on `device`, or spread over the GPUs if the first is too small for the weights.
 
     Raises InfrastructureError when all GPUs together are too small: transformers would put layers on the disk.
     """
     import torch
 
-    if device == "cuda" and torch.cuda.device_count() > 1:
+    if device == "cpu":
+        return None
+    if torch.cuda.device_count() > 1:
         weights = read_layout(model.folder).entries * dtype.itemsize
         free = [torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count())]
         if weights > SHARE_FOR_WEIGHTS * sum(free):
