@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from antidote_ci.checkpoint.layout import read_layout
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.degenerate import is_degenerate
 from antidote_ci.evaluation.judges.refusal import is_refusal
@@ -137,5 +138,7 @@ def test_all_three_kinds_of_prompts_are_needed(trained_pair: Path, tmp_path: Pat
 def test_nothing_stays_but_the_log_and_the_store(trained_pair: Path, tmp_path: Path) -> None:
     sets = tiny_bench.asked(trained_pair)
     with measuring.opened(trained_pair / "reference", sets, tmp_path, tmp_path / "store", 1):
-        assert len(list(tmp_path.glob("aligned-*/*.safetensors"))) == len(sets.harmful)
+        # The hidden states of every block for every prompt.
+        blocks = int(str(read_layout(trained_pair / "reference").config["num_hidden_layers"]))
+        assert len(list(tmp_path.glob("aligned-*/*.safetensors"))) == blocks * len(sets.harmful)
     assert [path.name for path in tmp_path.iterdir()] == [measuring.LOG]
