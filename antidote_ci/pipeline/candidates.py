@@ -214,6 +214,7 @@ def prepare_trial(factory: CandidateFactory, method_masks: MethodMasks, dose: fl
     try:
         yield candidate.model
     finally:
+        factory.sandbox.end_children()  # their links would keep the files on the disk
         shutil.rmtree(candidate.folder)
 
 

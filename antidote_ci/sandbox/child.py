@@ -58,6 +58,11 @@ class Inputs:
     states: tuple[tuple[Path, tuple[FileState, ...]], ...]
     outputs: tuple[Path, ...]
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The input paths, whatever the states of their files are."""
+        return tuple(path for path, _ in self.states)
+
 
 class Child:
     """One child process with its inputs."""

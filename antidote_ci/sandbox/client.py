@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from antidote_ci.checkpoint.links import list_states
+from antidote_ci.errors import AntidoteError
 from antidote_ci.paths import create_file
 from antidote_ci.records import Model, OnProgress, Progress
 from antidote_ci.sandbox.child import Child, Inputs, iterate_values
@@ -27,6 +28,7 @@ Request = TypeVar("Request")
 Result = TypeVar("Result")
 
 
+MEASURING_LIMITS = CallLimits(silence=60)
 MEMORY_FACTOR = 2.6
 """The memory that a model needs, at most, for each byte of its files: bfloat16 weights may run in float32, and 1.3 is
 for activations and copies."""
@@ -131,16 +133,27 @@ class Sandbox:
 
     def _make_room(self, model: Model | None, inputs: Inputs) -> None:
         """End the children that were not used for the longest time, until the memory suffices for one more model."""
-        needed = MEMORY_FACTOR * sum(state.size for _, states in inputs.states for state in states)
+        for kept in [kept for kept in self._children if kept.child.inputs.paths == inputs.paths]:
+            self._end(kept)  # its files have changed since
+        loaded = (model.folder, model.adapter) if model else ()
+        needed = MEMORY_FACTOR * sum(state.size for path, states in inputs.states if path in loaded for state in states)
         while self._children:
-            newest = self._children[-1]
-            measure = self._measure_free_memory
-            if measure is None or model is None or newest.model is None:
-                self._end(newest)
-            elif newest.child.call(measure, newest.model, _ignore, CALL_LIMITS) >= needed:
-                return
-            else:
+            free = self._measure_free(self._children[-1]) if model else None
+            if free is None:
+                self._end(self._children[-1])
+            elif free < needed:
                 self._end(self._children[0])
+            else:
+                return
+
+    def _measure_free(self, kept: "_KeptChild") -> int | None:
+        """The free bytes where this child has its model; None if they are unknown."""
+        if self._measure_free_memory is None or kept.model is None:
+            return None
+        try:
+            return kept.child.call(self._measure_free_memory, kept.model, _ignore, MEASURING_LIMITS)
+        except (ChildEnded, AntidoteError):
+            return None
 
     def _end(self, kept: "_KeptChild") -> None:
         self._children.remove(kept)

@@ -204,8 +204,12 @@ def test_children_of_several_models_stay_while_memory_suffices(light: Path, tmp_
         if LINUX:
             # The child that is not called cannot go on.
             assert Path(f"/proc/{second}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        (tmp_path / "first" / "weights").write_text("other weights")
+        assert sandbox.call(child_functions.name_process, models[0], ignore) != first
+        wait_for_end(first)
+        assert is_running(second)
         sandbox.call(child_functions.get_process, Named("", tmp_path / "first" / "weights"), ignore)
-        wait_for_end(first, second)
+        wait_for_end(second)
 
 
 def test_child_ends_when_memory_does_not_suffice_for_another(light: Path, tmp_path: Path) -> None:
