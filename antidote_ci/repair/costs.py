@@ -10,6 +10,7 @@ from antidote_ci.model import memory
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.records import Method, Model, ScoredTensor
 from antidote_ci.repair.methods import METHODS, score_method
+from antidote_ci.repair.taylor import estimate_scratch
 
 FLOAT32 = 4
 CHARACTERS_PER_TOKEN = 4
@@ -42,10 +43,10 @@ def estimate_bytes_written(work: RepairWorkload) -> int:
     """Estimate the bytes that a repair writes to disk: repaired weights, mask and scores.
 
     The mask has one bit per entry (`scale`: no mask). The scores of `antidote` are one float32 norm per column of each
-    matrix. `taylor` writes one float32 score per entry, and two sums of the same size that are deleted after scoring.
+    matrix. `taylor` writes one float32 score per entry, and scratch files that are deleted after scoring.
     """
     norms = FLOAT32 * sum(matrix.columns for matrix in work.matrices) if score_method(work.method) else 0
-    scores = 3 * FLOAT32 * work.entries if work.method == "taylor" else norms
+    scores = FLOAT32 * work.entries + estimate_scratch(work.matrices) if work.method == "taylor" else norms
     mask = 0 if work.method == "scale" else -(-work.entries // 8)
     return count_weight_bytes(work.source) + scores + mask
 
