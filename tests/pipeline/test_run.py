@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from antidote_ci import records
+from antidote_ci import paths, records
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.pipeline import output
@@ -102,6 +102,10 @@ def test_the_report_names_a_control_that_is_as_good(repaired_adapter: Path) -> N
     scale, random = report(repaired_adapter).controls
     assert scale.lacks == []
     assert random.lacks
+    # A control that cannot pass any more is not evaluated further.
+    assert scale.evaluation.n == scale.evaluation.planned
+    assert random.evaluation.n < random.evaluation.planned
+    assert random.evaluation.task is None
     for name in ("report.html", "summary.md", "README.md"):
         text = (repaired_adapter / name).read_text()
         assert f"scale at dose {scale.dose:g} meets the policy" in text
@@ -197,6 +201,18 @@ def test_a_repair_that_costs_utility_fails_and_the_frontier_is_drawn(trained_pai
     assert found.attempts
     assert not any(attempt.passes for attempt in found.attempts)
     assert not (tmp_path / "out" / "model").exists()
+
+
+def test_disk_space_is_required_before_the_evaluations(
+    trained_pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "free_space", lambda _folder: 1000)
+    reference = str(trained_pair / "reference")
+    arguments = options(trained_pair, tmp_path / "out", reference=reference)
+    code, _, err = execute("run", str(trained_pair / "adapter"), *arguments)
+    assert code == 3
+    assert "not enough disk space" in err
+    assert "evaluate the model" not in err
 
 
 def test_a_failing_reference_is_not_used(trained_pair: Path, tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""A dose is tried in memory, or for a server as weights on disk with the same answers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from antidote_ci.evaluation.generators.transformers import TransformersGenerator
+from antidote_ci.evaluation.splits import RepairPrompts
+from antidote_ci.model.conversations import single_turn
+from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest
+from antidote_ci.pipeline import resolve
+from antidote_ci.pipeline.candidates import CandidateFactory, build_method_masks, prepare_trial
+from antidote_ci.records import Method, Model, ReportedReference
+from antidote_ci.repair.apply import Provenance
+from antidote_ci.sandbox.client import Sandbox
+from tests.builders import empty_store, ignore
+from tests.repair.cases import ROWS
+
+
+def build_factory(folder: Path, pair: Path, sandbox: Sandbox) -> CandidateFactory:
+    source, reference = (resolve.open_local(str(pair / name)) for name in ("adapter", "reference"))
+    named = ReportedReference(str(pair / "reference"), None, "option")
+    return CandidateFactory(
+        sandbox=sandbox,
+        source=source,
+        reference=reference,
+        target="adapter",
+        repair_prompts=RepairPrompts(ROWS, [], []),
+        provenance=Provenance("0" * 32, resolve.to_reported_model(source).source, named, "0" * 64),
+        budget=1 << 20,
+        scores=folder / "scores",
+        masks=folder / "masks",
+        work=folder / "candidates",
+        on_progress=ignore,
+        in_memory=True,
+        source_identities={},
+        reference_identities={},
+    )
+
+
+def answer(sandbox: Sandbox, model: Model) -> list[GeneratedAnswer]:
+    request = GenerationRequest(model, {"all": [single_turn(row.prompt) for row in ROWS]}, {"all": 12})
+    return TransformersGenerator(sandbox, empty_store()).generate(request, ignore).answers["all"]
+
+
+@pytest.mark.parametrize(("method", "dose"), [("antidote", 0.6), ("scale", 0.95)])
+def test_a_trial_in_memory_answers_as_the_written_weights_do(
+    trained_pair: Path, tmp_path: Path, method: Method, dose: float
+) -> None:
+    with Sandbox(tmp_path / "child.log") as sandbox:
+        factory = build_factory(tmp_path, trained_pair, sandbox)
+        masks = build_method_masks(factory, method, [dose])
+        with prepare_trial(factory, masks, dose) as model:
+            assert model.adapter == factory.source.source.folder
+            in_memory = answer(sandbox, model)
+        assert not factory.work.exists()
+        with prepare_trial(replace(factory, in_memory=False), masks, dose) as model:
+            assert model.edit is None
+            assert model.adapter is not None
+            assert model.adapter.parent == factory.work
+            assert answer(sandbox, model) == in_memory
+        assert list(factory.work.iterdir()) == []
+        assert answer(sandbox, factory.runnable_model) != in_memory
