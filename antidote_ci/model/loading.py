@@ -83,6 +83,7 @@ def load_model(model: Model, *, merge: bool) -> Network:
     import torch
     from transformers import AutoModelForCausalLM
 
+    model.require_unedited()
     require_complete(model)
     release_models()  # two models may not fit into memory
     device, dtype = select_device_and_dtype()
@@ -180,6 +181,7 @@ _cached_model: dict[tuple[FileState, ...], Network] = {}
 
 def load_cached_model(model: Model) -> Network:
     """The merged model, which stays in memory until another one is loaded: a run uses the same one several times."""
+    model.require_unedited()
     key = _list_states(model)
     if key not in _cached_model:
         network = load_model(model, merge=True)

@@ -58,6 +58,11 @@ class Model:
     adapter: Path | None = None
     edit: WeightEdit | None = None
 
+    def require_unedited(self) -> None:
+        """Raise ValueError for a model with an edit, which `load_edited_model` alone applies."""
+        if self.edit is not None:
+            raise ValueError(f"the edit of {self.folder.name} would be ignored")
+
 
 @dataclass(frozen=True)
 class ReportedSource:

@@ -122,7 +122,7 @@ def _bench(here: Instruments, source: Path, reference: Path, texts: RepairPrompt
         masks=folder / "masks",
         work=folder,
         on_progress=silent,
-        in_memory=True,
+        in_memory=False,  # the drift is measured block by block, from files
         source_identities={},
         reference_identities={},
     )

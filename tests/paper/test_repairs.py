@@ -60,9 +60,9 @@ def run(here: Instruments, trained_pair: Path) -> Run:
     calls: Counter[str] = Counter()
     call = here.child.call
 
-    def counted(function: Callable[..., Any], *rest: Any) -> Any:  # noqa: ANN401
+    def counted(function: Callable[..., Any], *rest: Any, **options: Any) -> Any:  # noqa: ANN401
         calls[function.__name__] += 1
-        return call(function, *rest)
+        return call(function, *rest, **options)
 
     points, left = [], []
     with pytest.MonkeyPatch.context() as patch:
@@ -109,9 +109,9 @@ def test_no_shrink_is_the_attacked_model(run: Run) -> None:
 
 
 def test_a_method_is_scored_once(run: Run) -> None:
-    assert run.calls["score"] == SCORINGS
-    assert run.calls["write_masks"] == SCORINGS - 1
-    assert run.calls["apply"] == len(ASKED)
+    assert run.calls["score_weights"] == SCORINGS
+    assert run.calls["write_mask_files"] == SCORINGS - 1
+    assert run.calls["apply_mask"] == len(ASKED)
 
 
 def test_more_of_the_paper_s_dose_brings_the_model_back(run: Run) -> None:

@@ -10,6 +10,7 @@ import torch
 from antidote_ci.checkpoint.links import model_fingerprint
 from antidote_ci.model import Network, loading
 from antidote_ci.model.edited_model import load_edited_model
+from antidote_ci.model.streaming.meta_model import MetaModel
 from antidote_ci.records import MaskFile, Method, Model, WeightEdit
 from antidote_ci.repair.apply import ApplyRequest, apply_mask
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
@@ -85,3 +86,15 @@ def test_answers_of_an_edit_are_stored_under_its_files_and_its_dose(tmp_path: Pa
     weights.write_bytes(data)
     changed = [model_fingerprint(model) != before for model, before in zip(models, fingerprints, strict=True)]
     assert changed == [False, True, True, True, True]
+
+
+def test_an_edit_is_never_ignored(tmp_path: Path) -> None:
+    case = write_case("bfloat16", tmp_path)
+    ((_, edited),) = write_and_edit(case, tmp_path, "scale", [0.3])
+    for load in (
+        lambda: loading.load_model(edited, merge=True),
+        lambda: loading.load_cached_model(edited),
+        lambda: MetaModel(edited, torch.bfloat16, "cpu"),
+    ):
+        with pytest.raises(ValueError, match="would be ignored"):
+            load()

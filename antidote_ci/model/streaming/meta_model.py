@@ -55,6 +55,7 @@ class MetaModel:
         """
         from transformers.conversion_mapping import get_model_conversion_mapping
 
+        model.require_unedited()
         self.layout = read_layout(model.folder)
         """The full checkpoint; for an adapter, its base."""
         strength = 0.5 if halfway_to else 1.0
