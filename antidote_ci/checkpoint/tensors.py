@@ -158,17 +158,11 @@ class ChunkReader:
         return _as_tensor(self._buffer[:size], self._info)
 
 
-def replace_with(after: "torch.Tensor") -> ChunkEdit:
-    """Return the edit that writes `after`, of the dtype and shape of the edited tensor, in its place."""
-    flat = after.reshape(-1)
-
-    def replace(start: int, chunk: "torch.Tensor") -> Changes:
-        if flat.dtype != chunk.dtype:
-            raise ValueError(f"{flat.dtype} cannot replace {chunk.dtype}")
-        bits = view_bits(chunk)
-        return flip_bits(bits, bits ^ view_bits(flat[start : start + len(chunk)]))
-
-    return replace
+def open_chunks(layout: CheckpointLayout, files: Mapping[str, BufferedReader], name: str) -> ChunkReader:
+    """Return the reader of one tensor of a checkpoint. `files` are its shards by name, open for reading."""
+    shard = layout.weight_map[name]
+    header = layout.headers[shard]
+    return ChunkReader(files[shard], header.data_start, header.tensors[name])
 
 
 @dataclass

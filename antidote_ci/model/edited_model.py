@@ -74,10 +74,7 @@ def _open_editor(edit: WeightEdit, source: CheckpointLayout, resources: ExitStac
     files = {shard: resources.enter_context((edit.reference / shard).open("rb")) for shard in shards if edit.reference}
 
     def open_reference(name: str) -> ChunkReader | None:
-        if reference is None:
-            return None
-        shard = reference.weight_map[name]
-        return ChunkReader(files[shard], reference.headers[shard].data_start, reference.headers[shard].tensors[name])
+        return None if reference is None else tensors.open_chunks(reference, files, name)
 
     edit_tensor = open_edit(edit.masks / edit.mask if edit.masks else None, edit.dose, open_reference, resources)
     edited = set(edit.tensors)

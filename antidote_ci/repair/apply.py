@@ -13,7 +13,7 @@ from antidote_ci.checkpoint.card import CARD
 from antidote_ci.checkpoint.files import FileIdentity, display_name, identify_file, sha256_file
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.swap import rollback_on_error
-from antidote_ci.checkpoint.tensors import ChunkReader, TensorFile
+from antidote_ci.checkpoint.tensors import ChunkReader, TensorFile, open_chunks
 from antidote_ci.checkpoint.writer import HashedFile, complete_checkpoint, write_checkpoint
 from antidote_ci.errors import ConfigurationError, InfrastructureError
 from antidote_ci.model.edits import open_edit
@@ -171,11 +171,7 @@ class _ReferenceFiles:
         self._identities = {shard: identify_file(file.fileno()) for shard, file in self._files.items()}
 
     def open_tensor(self, name: str) -> ChunkReader | None:
-        if self._layout is None:
-            return None
-        shard = self._layout.weight_map[name]
-        header = self._layout.headers[shard]
-        return ChunkReader(self._files[shard], header.data_start, header.tensors[name])
+        return None if self._layout is None else open_chunks(self._layout, self._files, name)
 
     def hash(self) -> dict[str, str]:
         """Return the sha256 of each file. Those of `scores` hold for files that are unchanged since."""

@@ -19,8 +19,9 @@ import torch
 
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.checkpoint.layout import read_layout
-from antidote_ci.checkpoint.tensors import ChunkEdit, read_tensor, replace_with
+from antidote_ci.checkpoint.tensors import ChunkEdit, read_tensor
 from antidote_ci.checkpoint.writer import complete_checkpoint, write_checkpoint
+from tests.checkpoint.whole_tensors import replace_with
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike

@@ -19,7 +19,7 @@ from antidote_ci.checkpoint.files import identify_file, list_files, sha256_file
 from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import CheckpointLayout, read_layout
 from antidote_ci.checkpoint.swap import JOURNAL_FILE, read_journal
-from antidote_ci.checkpoint.tensors import ChunkEdit, read_tensor, replace_with
+from antidote_ci.checkpoint.tensors import ChunkEdit, read_tensor
 from antidote_ci.checkpoint.writer import (
     BYTES_PER_FLUSH,
     HashedFile,
@@ -30,6 +30,7 @@ from antidote_ci.checkpoint.writer import (
 from antidote_ci.errors import ConfigurationError, InfrastructureError, Terminated
 from antidote_ci.records import OnProgress, Progress, WeightFile
 from tests import tiny
+from tests.checkpoint.whole_tensors import replace_with
 
 Copy = Callable[[Path], Path]
 WEIGHTS = "model.safetensors"
@@ -519,7 +520,8 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from antidote_ci.checkpoint.layout import read_layout
-from antidote_ci.checkpoint.tensors import ChunkEdit, read_tensor, replace_with
+from antidote_ci.checkpoint.tensors import ChunkEdit, read_tensor
+from tests.checkpoint.whole_tensors import replace_with
 from antidote_ci.checkpoint.writer import write_checkpoint
 from antidote_ci.errors import InfrastructureError
 layout = read_layout(Path(sys.argv[1]))
