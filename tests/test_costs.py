@@ -61,10 +61,15 @@ def test_what_fits_where() -> None:
 
 
 def test_the_largest_model_of_a_kind_corrects_the_estimate() -> None:
-    small = Cell("a", "evaluate", False, GIGABYTE, 0, 60.0, Memory(GIGABYTE, GIGABYTE), 0, EVALUATION, {})
-    large = Cell("b", "evaluate", False, 2 * GIGABYTE, 0, 7200.0, Memory(1, 28 * GIGABYTE), 0, EVALUATION, {})
+    small = Cell("a", "evaluate", False, GIGABYTE, 0, 60.0, 60.0, 1, Memory(GIGABYTE, GIGABYTE), 0, EVALUATION, {})
+    large = Cell(
+        "b", "evaluate", False, 2 * GIGABYTE, 0, 9000.0, 14400.0, 2, Memory(1, 28 * GIGABYTE), 0, EVALUATION, {}
+    )
     assert find_correction([large, small], "evaluate", is_adapter=False) == Correction(2.0, 1.0, 2.0)
     assert find_correction([large, small], "evaluate", is_adapter=True) == Correction()
     page = write_page([small, large], {("7B", False, "evaluate"): EVALUATION})
-    assert "| b, merged | 2.00 billion | `evaluate` | 0 | 7200 s; **2.00** | 28.0 GB (0.0); **2.00** | 0.0 GB |" in page
+    assert (
+        "| b, merged | 2.00 billion | `evaluate` | 0 | 9000 s (7200); **2.00** | 28.0 GB (0.0); **2.00** | 0.0 GB |"
+        in page
+    )
     assert "| 7B, merged | does not fit: 56 GB of memory |" in page

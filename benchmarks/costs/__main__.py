@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from antidote_ci import records
+from antidote_ci.model import loading
 from benchmarks.costs import sizes
 from benchmarks.costs.forecasts import COMMANDS, CommandName, Forecast, Job, forecast
 from benchmarks.costs.page import Cell, write_page
@@ -72,6 +73,8 @@ def measure_cell(job: Job, command: CommandName, work: Path) -> Cell:
         weights=estimate.weights,
         exit_code=usage.exit_code,
         seconds=usage.seconds,
+        processor_seconds=usage.processor_seconds,
+        cores=loading.get_threads(),
         memory=usage.memory,
         disk=usage.disk,
         forecast=estimate,

@@ -1,6 +1,7 @@
 """Runs a command, and samples the memory of its processes and the bytes that it holds on disk."""
 
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -33,6 +34,8 @@ class Usage:
 
     exit_code: int
     seconds: float
+    processor_seconds: float
+    """Of all processes, user and system. Other work on the machine changes it little."""
     memory: Memory
     """The peak of each sum over the processes."""
     disk: int
@@ -41,7 +44,7 @@ class Usage:
 
 def run_command(command: Sequence[str], folder: Path, environ: Mapping[str, str], log: Path) -> Usage:
     """Run `command` with its output in `log`, and watch its processes and `folder`."""
-    started = time.monotonic()
+    started, before = time.monotonic(), _used_by_children()
     private, resident, disk, looked = 0, 0, 0, 0.0
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environ, stdout=output, stderr=output)
@@ -53,8 +56,14 @@ def run_command(command: Sequence[str], folder: Path, environ: Mapping[str, str]
             if time.monotonic() - looked > DISK_INTERVAL:
                 disk, looked = max(disk, folder_bytes(folder)), time.monotonic()
             reaper.join(MEMORY_INTERVAL)
-    seconds = time.monotonic() - started
-    return Usage(process.returncode, seconds, Memory(private, resident), max(disk, folder_bytes(folder)))
+    seconds, used = time.monotonic() - started, _used_by_children() - before
+    return Usage(process.returncode, seconds, used, Memory(private, resident), max(disk, folder_bytes(folder)))
+
+
+def _used_by_children() -> float:
+    """Processor seconds of all processes that this one has waited for, and of theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def tree_memory(root: int) -> Memory:
