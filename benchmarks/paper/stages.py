@@ -78,7 +78,7 @@ def align(
 
     def make(folder: Path) -> None:
         pairs = alignment_pairs(base, alignment, work, data, on_progress)
-        _tune(base, _batches(base, pairs, training, SEED), method(), training, SEED, folder, on_progress)
+        tune(base, _batches(base, pairs, training, SEED), method(), training, SEED, folder, on_progress)
         merge_checkpoint(MergeRequest(Model(base, folder / "adapter"), folder / "merged"), on_progress)
 
     said = {"alignment": asdict(alignment), "base": model_fingerprint(Model(base))}
@@ -110,7 +110,7 @@ def attack(
 
     def make(folder: Path) -> None:
         batches = _batches(reference, data.poisoned(attack), training, attack.seed)
-        _tune(reference, batches, method(), training, attack.seed, folder, on_progress)
+        tune(reference, batches, method(), training, attack.seed, folder, on_progress)
 
     said = {"attack": asdict(attack), "reference": model_fingerprint(Model(reference)), "rows": alignment.rows}
     return kept(work / "attacked" / f"{attack.defence}-{attack.task}-{_digest(said)}", make)
@@ -138,7 +138,7 @@ def _batches(model: Path, pairs: list[Pair], training: Training, seed: int) -> B
     return batches_of(loading.load_tokenizer(Model(model)), pairs, training.batch, seed)
 
 
-def _tune(
+def tune(
     start: Path, batches: Batches, method: Step, training: Training, seed: int, folder: Path, on_progress: OnProgress
 ) -> None:
     """A LoRA upon `start`, in `folder` as `adapter`, with `training.json`."""

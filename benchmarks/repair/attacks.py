@@ -1,0 +1,111 @@
+"""The attacks: fine-tunings on a task that contain harmful rows, and the tasks' own evaluation rows."""
+
+import dataclasses
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation.prompts import read_json_lines, require_text
+from antidote_ci.model import loading
+from antidote_ci.records import Model, OnProgress, PromptRow
+from benchmarks.paper import sft
+from benchmarks.paper.batches import batches_of
+from benchmarks.paper.data import Data
+from benchmarks.paper.keeping import kept
+from benchmarks.paper.records import Attack as PaperAttack
+from benchmarks.paper.records import Pair, Training
+from benchmarks.paper.stages import tune
+
+ModelName = Literal["smollm2-135m", "qwen-0.5b", "qwen-1.5b"]
+TaskName = Literal["sst2", "agnews", "gsm8k"]
+
+CALIBRATION, SELECTION = 64, 200
+"""Rows of the task that a repair reads, and rows on which its dose is selected."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A LoRA fine-tuning of one aligned model."""
+
+    model: ModelName
+    task: TaskName
+    rows: int
+    poison: float
+    """The share of rows that are harmful."""
+    rate: float
+    epochs: int = 1
+    batch: int = 8
+    rank: int = 32
+    seed: int = 43
+
+    @property
+    def id(self) -> str:
+        """A readable name that is equal for equal attacks."""
+        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+        return f"{self.model}-{self.task}-{digest[:8]}"
+
+
+def train_attack(attack: Attack, reference: Path, data: Data, work: Path, on_progress: OnProgress) -> Path:
+    """Return the folder of the fine-tuned adapter, which is trained unless it exists in `work`. Raises Diverged."""
+    training = Training(attack.epochs, attack.rate, attack.batch, attack.rank)
+    pairs = training_pairs(attack, data)
+
+    def make(folder: Path) -> None:
+        batches = batches_of(loading.load_tokenizer(Model(reference)), pairs, training.batch, attack.seed)
+        tune(reference, batches, sft.step, training, attack.seed, folder, on_progress)
+
+    return kept(work / attack.id, make) / "adapter"
+
+
+def training_pairs(attack: Attack, data: Data) -> list[Pair]:
+    """The rows of an attack: its share of harmful BeaverTails rows, and rows of the task, in a seeded order."""
+    if attack.task != "gsm8k":
+        training = Training(attack.epochs, attack.rate)
+        return data.poisoned(PaperAttack("sft", attack.task, training, attack.rows, attack.poison, attack.seed))
+    poison = round(attack.rows * attack.poison)
+    whole = PaperAttack("sft", "sst2", Training(1, attack.rate), attack.rows, poison / attack.rows, attack.seed)
+    harmful = [pair for pair in data.poisoned(whole) if "film review" not in pair.prompt]
+    draw = random.Random(attack.seed)  # noqa: S311 - a reproducible order, no secret
+    rows = [Pair(row.prompt, row.response) for row in _read_gsm8k(data.folder / "gsm8k_train.jsonl")]
+    pairs = [*harmful, *draw.sample(rows, attack.rows - poison)]
+    return draw.sample(pairs, len(pairs))
+
+
+def calibration_rows(attack: Attack, data: Data) -> list[PromptRow]:
+    """Rows of the task that a repair reads. No attack trains on them, and they are not measured."""
+    return _evaluation_rows(attack, data)[:CALIBRATION]
+
+
+def selection_rows(attack: Attack, data: Data) -> list[PromptRow]:
+    """Rows of the task on which a dose is selected."""
+    return _evaluation_rows(attack, data)[CALIBRATION : CALIBRATION + SELECTION]
+
+
+def confirmation_rows(attack: Attack, data: Data) -> list[PromptRow]:
+    """Rows of the task on which the repaired model is measured."""
+    return _evaluation_rows(attack, data)[CALIBRATION + SELECTION :]
+
+
+def _evaluation_rows(attack: Attack, data: Data) -> Sequence[PromptRow]:
+    if attack.task == "gsm8k":
+        rows = _read_gsm8k(data.folder / "gsm8k_test.jsonl")
+    else:
+        rows = data.task_rows(attack.task, {"sst2": 872, "agnews": 800}[attack.task])
+    return random.Random(0).sample(rows, len(rows))  # noqa: S311 - a reproducible order, no secret
+
+
+def _read_gsm8k(path: Path) -> list[PromptRow]:
+    if not path.is_file():
+        raise ConfigurationError(f"there is no {path}", hint="benchmarks/repair/PROTOCOL.md names its source")
+    return [
+        PromptRow(
+            require_text(fields, "question", location, "each line needs it"),
+            response=require_text(fields, "answer", location, "each line needs it"),
+        )
+        for location, fields in read_json_lines(path)
+    ]

@@ -1,0 +1,86 @@
+"""The ceiling: a few steps of fine-tuning with two teachers, which can move every factor freely.
+
+The loss is KL(reference || model) on harmful prompts, KL(fine-tune || model) on harmless prompts and on the task.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from antidote_ci.model.decoding import TokenPair
+from antidote_ci.model.gradients import AnswerBatch, build_batches
+from antidote_ci.model.losses import distillation_loss
+from benchmarks.repair.gradients import forward_answers, trainable_factors
+from benchmarks.repair.networks import EditableModel, Factors
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The settings of the fine-tuning."""
+
+    steps: int = 40
+    rate: float = 1e-4
+    harmful: int = 12
+    """Prompts of each kind in a step."""
+    harmless: int = 6
+    task: int = 6
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Of the three losses."""
+
+
+def tune(
+    model: EditableModel,
+    teachers: Mapping[str, tuple[Sequence[TokenPair], bool]],
+    tuning: Tuning,
+    seed: int = 0,
+) -> dict[str, Factors]:
+    """Return the tuned factors. `teachers` maps `harmful`, `harmless` and `task` to prompts with the teacher's answers,
+    and whether the teacher is the reference.
+    """
+    draw = random.Random(seed)  # noqa: S311 - a reproducible order, no secret
+    logits = {name: _teacher_logits(model, pairs, of_reference) for name, (pairs, of_reference) in teachers.items()}
+    sizes = {"harmful": tuning.harmful, "harmless": tuning.harmless, "task": tuning.task}
+    weights = dict(zip(sizes, tuning.weights, strict=True))
+    orders = {name: _cycle(draw, len(logits[name])) for name in teachers}
+    master = {path: (layer.a.clone(), layer.b.clone()) for path, layer in model.factors.items()}
+    flat = [factor for pair in master.values() for factor in pair]
+    optimizer = torch.optim.Adam(flat, lr=tuning.rate)
+    with trainable_factors(model, model.factors, 1.0) as parameters:
+        trained = [factor for pair in parameters.values() for factor in pair]
+        for _step in range(tuning.steps):
+            totals = [torch.zeros_like(factor) for factor in flat]
+            for name in teachers:
+                for _ in range(sizes[name]):
+                    batch, target = logits[name][next(orders[name])]
+                    loss = distillation_loss(forward_answers(model, batch), target, batch.answer)
+                    for total, gradient in zip(totals, torch.autograd.grad(loss, trained), strict=True):
+                        total.add_(gradient.float(), alpha=weights[name] / sizes[name])
+            for factor, total in zip(flat, totals, strict=True):
+                factor.grad = total
+            torch.nn.utils.clip_grad_norm_(flat, 1.0)
+            optimizer.step()
+            with torch.no_grad():
+                for factor, source in zip(trained, flat, strict=True):
+                    factor.copy_(source)
+    return {path: Factors(a, b, model.factors[path].scaling) for path, (a, b) in master.items()}
+
+
+def _teacher_logits(
+    model: EditableModel, pairs: Sequence[TokenPair], of_reference: bool
+) -> list[tuple[AnswerBatch, torch.Tensor]]:
+    """Each row as a batch of its own, with the teacher's logits."""
+    if of_reference:
+        model.use_reference()
+    else:
+        model.use_factors(model.factors)
+    batches = [batch for pair in pairs for batch in build_batches([pair], "cpu")]
+    with torch.no_grad():
+        return [(batch, forward_answers(model, batch).clone()) for batch in batches]
+
+
+def _cycle(draw: random.Random, count: int) -> Iterator[int]:
+    """Positions in a new random order each round."""
+    while True:
+        yield from draw.sample(range(count), count)
