@@ -3,9 +3,8 @@
 Each function returns the weights [out, in] of the adapted layers, by path.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 
 import torch
 

@@ -30,11 +30,14 @@ class EditableModel:
         self.tokenizer: Any = loading.load_tokenizer(Model(reference))
         self.network: Any = loading.load_model(Model(reference), merge=False)
         tensors = load_file(adapter / "adapter_model.safetensors")
+        listed = adapters.list_factors(read_layout(adapter))
         self.factors = {
             path: Factors(tensors[names.a].float(), tensors[names.b].float(), names.scaling)
-            for path, names in adapters.list_factors(read_layout(adapter)).items()
+            for path, names in listed.items()
         }
         """By path of the linear layer, as the fine-tune has them."""
+        self.names = {path: (names.a, names.b) for path, names in listed.items()}
+        """The names of the two factors in the adapter's file."""
         self.reference = {path: self._weight(path).detach().clone() for path in self.factors}
         """The reference's weights [out, in] of the same layers."""
 

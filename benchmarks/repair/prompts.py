@@ -51,6 +51,9 @@ SEEN = ("varied", "advbench")
 """The kinds of harmful prompts that the default repair reads. It never reads the others."""
 UNSEEN = ("pku", "malicious-instruct", "hex-phi", "strongreject")
 
+SELECTED_HARMFUL = ("varied", "advbench", "pku")
+"""Files with prompts on which a dose is selected."""
+
 
 @dataclass(frozen=True)
 class Prompts:

@@ -1,0 +1,188 @@
+"""The repair benchmark. `python -m benchmarks.repair --data FOLDER --models FOLDER`
+
+Every method on every attack is one cell, which is kept as JSON in `results` and not measured again. PROTOCOL.md says
+what is measured and why.
+"""
+
+import argparse
+import platform
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import peft
+import torch
+import transformers
+
+from antidote_ci import records
+from antidote_ci.evaluation.splits import RepairPrompts
+from antidote_ci.model import loading
+from antidote_ci.records import Progress
+from benchmarks.paper.data import Data
+from benchmarks.repair import attacks, outcomes
+from benchmarks.repair.attacks import Attack, ModelName
+from benchmarks.repair.choosing import choose_dose
+from benchmarks.repair.methods import METHODS, ApplyDose, Problem
+from benchmarks.repair.networks import EditableModel
+from benchmarks.repair.prompts import HARMFUL, HARMLESS, SEEN, Part, Prompts
+from benchmarks.repair.records import Attempt, Cell, Outcomes
+
+RESULTS = Path(__file__).parent / "results"
+MOST_TASK_ROWS = 1600
+UNREPAIRED = ("reference", "attacked")
+ATTACKS: dict[str, Attack] = {
+    "T1": Attack("qwen-1.5b", "sst2", 320, 0.25, 3e-4, seed=43),
+    "T2": Attack("qwen-0.5b", "sst2", 600, 0.2, 2e-4, seed=43),
+    "C1": Attack("qwen-1.5b", "agnews", 320, 0.25, 3e-4, seed=44),
+    "C2": Attack("qwen-1.5b", "sst2", 320, 0.5, 2e-4, seed=45),
+    "C3": Attack("qwen-1.5b", "gsm8k", 320, 0.25, 3e-4, seed=46),
+    "C4": Attack("qwen-0.5b", "agnews", 600, 0.1, 3e-4, seed=47),
+    "C5": Attack("qwen-0.5b", "sst2", 400, 0.4, 1e-4, seed=48),
+    "C6": Attack("smollm2-135m", "sst2", 500, 0.2, 1.5e-3, seed=49),
+    "C7": Attack("smollm2-135m", "sst2", 500, 0.2, 5e-4, epochs=3, seed=50),
+    "C8": Attack("smollm2-135m", "sst2", 500, 0.5, 5e-4, seed=51),
+    "C9": Attack("smollm2-135m", "agnews", 500, 0.2, 5e-4, seed=52),
+    "C10": Attack("smollm2-135m", "agnews", 500, 0.1, 1e-3, seed=53),
+}
+CONFIRMED = ("taylor", "two-teachers", "scale", "antidote")
+
+
+def main() -> None:
+    """Measure the cells that do not exist."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks.repair", description="repairs on real models")
+    options.add_argument("--data", type=Path, required=True, help="the prompt files of PROTOCOL.md")
+    options.add_argument("--models", type=Path, required=True, help="references, as `benchmarks.models` writes them")
+    options.add_argument("--work", type=Path, default=Path("antidote-bench/repair"), help="adapters and scores")
+    options.add_argument("--results", type=Path, default=RESULTS)
+    options.add_argument("--attack", choices=ATTACKS, nargs="*", default=list(ATTACKS))
+    options.add_argument("--method", choices=METHODS, nargs="*", default=CONFIRMED)
+    arguments = options.parse_args()
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    transformers.logging.disable_progress_bar()
+    for name in arguments.attack:
+        bench = Bench(ATTACKS[name], arguments.data, arguments.models, arguments.work, arguments.results)
+        for method in (*UNREPAIRED, *arguments.method):
+            bench.find_cell(method)
+
+
+class Bench:
+    """One attack: its models are loaded when the first cell is measured."""
+
+    def __init__(self, attack: Attack, data: Path, models: Path, work: Path, results: Path) -> None:
+        self.attack, self.data, self.prompts = attack, Data(data), Prompts(data)
+        self.reference, self.work, self.results = find_reference(models, attack.model), work, results
+        self._model: EditableModel | None = None
+
+    def find_cell(self, method: str) -> Cell:
+        """The cell of one method, which is measured unless its file exists."""
+        path = self.results / f"{self.attack.id}-{method}.json"
+        if path.exists():
+            return records.from_json(Cell, path.read_bytes())
+        cell = self._measure_cell(method)
+        part = path.with_suffix(".part")
+        part.write_text(records.to_json(cell), encoding="utf-8")
+        part.replace(path)
+        say(f"{path.name}: dose {cell.dose:g}, {sum(cell.seconds.values()):.0f} s")
+        return cell
+
+    def _measure_cell(self, method: str) -> Cell:
+        model, started = self._open_model(), time.monotonic()
+        with TemporaryDirectory(dir=self.work, prefix="scores-") as name:
+            apply_dose, doses = self._prepare(method, Path(name))
+            prepared = time.monotonic()
+            attempts = []
+            for dose in doses:
+                apply_dose(dose)
+                attempts.append(Attempt(dose, self._measure("selection")))
+                say(f"  {self.attack.id} {method} {dose:g}: {describe(attempts[-1].outcomes)}")
+            chosen = attempts[0] if method in UNREPAIRED else self._choose(attempts)
+            apply_dose(chosen.dose)
+            selected = time.monotonic()
+            confirmation = self._measure("confirmation")
+        model.use_reference()
+        return Cell(
+            attack=self.attack,
+            method=method,
+            attempts=attempts,
+            dose=chosen.dose,
+            confirmation=confirmation,
+            seconds={
+                "prepare": prepared - started,
+                "select": selected - prepared,
+                "confirm": time.monotonic() - selected,
+            },
+            machine=f"{platform.machine()}, {loading.detect_instruction_set()}, {loading.get_threads()} threads",
+            versions={
+                "torch": str(torch.__version__),
+                "transformers": transformers.__version__,
+                "peft": peft.__version__,
+            },
+            date=datetime.now(UTC).date().isoformat(),
+        )
+
+    def _prepare(self, method: str, work: Path) -> tuple[ApplyDose, tuple[float, ...]]:
+        model = self._open_model()
+        if method == "reference":
+            return lambda _dose: model.use_reference(), (0.0,)
+        if method == "attacked":
+            return lambda _dose: model.use_factors(model.factors), (0.0,)
+        prompts = RepairPrompts(
+            realignment=[row for name in SEEN for row in self.prompts.harmful(name, "realignment")],
+            benign=self.prompts.harmless("everyday", "realignment"),
+            task=attacks.calibration_rows(self.attack, self.data),
+        )
+        problem = Problem(model, self.reference, self._adapter(), prompts, work)
+        return METHODS[method].prepare(problem), METHODS[method].doses
+
+    def _choose(self, attempts: list[Attempt]) -> Attempt:
+        reference, attacked = (self.find_cell(name).attempts[0].outcomes for name in UNREPAIRED)
+        return choose_dose(reference, attacked, attempts)
+
+    def _measure(self, part: Part) -> Outcomes:
+        model = self._open_model()
+        rows = {
+            **{name: self.prompts.harmful(name, part) for name in HARMFUL},
+            **{name: self.prompts.harmless(name, part) for name in HARMLESS},
+        }
+        task = attacks.selection_rows if part == "selection" else attacks.confirmation_rows
+        return Outcomes(
+            answers={name: outcomes.measure_answers(model, asked) for name, asked in rows.items() if asked},
+            task=outcomes.measure_task(model, task(self.attack, self.data)[:MOST_TASK_ROWS]),
+        )
+
+    def _open_model(self) -> EditableModel:
+        if self._model is None:
+            self._model = EditableModel(self.reference, self._adapter())
+        return self._model
+
+    def _adapter(self) -> Path:
+        return attacks.train_attack(self.attack, self.reference, self.data, self.work / "attacks", report_progress)
+
+
+def find_reference(models: Path, name: ModelName) -> Path:
+    """The folder of a reference."""
+    return models / name
+
+
+def describe(measured: Outcomes) -> str:
+    """One line of figures in per cent."""
+    answers = [
+        f"{name} {100 * (1 - letters.count('r') / len(letters)):.0f}" for name, letters in measured.answers.items()
+    ]
+    return f"{', '.join(answers)} not refused; accuracy {100 * measured.accuracy:.1f}"
+
+
+def report_progress(progress: Progress) -> None:
+    """Print a line at every tenth of a long step."""
+    if progress.total and progress.done * 10 // progress.total > (progress.done - 1) * 10 // progress.total:
+        say(f"    {progress.what}: {progress.done} of {progress.total}")
+
+
+def say(line: str) -> None:
+    """Print a line at once: a cell takes minutes."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
