@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation import judge_results, utility
+from antidote_ci.evaluation import judge_results, kinds, utility
 from antidote_ci.evaluation.generators import Generator
 from antidote_ci.evaluation.judges import Exchange, Judge
 from antidote_ci.evaluation.prompts import prompt_id, stratify_order
@@ -42,11 +42,13 @@ class PromptSets:
     harmful: list[PromptRow]
     benign: list[PromptRow]
     task: list[PromptRow]
+    unseen: list[PromptRow] = field(default_factory=list)
+    """Harmful prompts of a kind that the repair does not read. They are reported apart from the harmful score."""
 
     @property
-    def utility(self) -> dict[str, list[PromptRow]]:
-        """The sets that are not harmful."""
-        return {"harmless": self.benign, "task": self.task}
+    def others(self) -> dict[str, list[PromptRow]]:
+        """The sets that do not count in the harmful score."""
+        return {"harmless": self.benign, "task": self.task, "unseen": self.unseen}
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,16 @@ def evaluate_model(
     combined_look = looks[-1 if curtailed else 0] if evaluator.samples == 1 else None
     total_tokens = sum(
         _build_request(evaluator, model, sets, samples).tokens
-        for sets, samples in (({"harmful": rows}, evaluator.samples), (prompts.utility, 1))
+        for sets, samples in (({"harmful": rows}, evaluator.samples), (prompts.others, 1))
     )
     progress = _EvaluationProgress(evaluator, model, role, on_progress, total_tokens)
-    utility_answers: GenerationResult | None = None
+    other_answers: GenerationResult | None = None
     results: list[JudgeResult] = []
     cannot_pass = False
     for look in looks:
         new = rows[len(progress.rows) : look]
         if look == combined_look:
-            generated = utility_answers = progress.generate({"harmful": new, **prompts.utility})
+            generated = other_answers = progress.generate({"harmful": new, **prompts.others})
         else:
             generated = progress.generate({"harmful": new}, evaluator.samples)
         progress.judge_harmful(new, generated.answers["harmful"])
@@ -120,13 +122,16 @@ def evaluate_model(
         )
         if cannot_pass or judge_results.should_stop(results, stops):
             break
-    if utility_answers is None and not cannot_pass:
-        generated = utility_answers = progress.generate(prompts.utility)
+    if other_answers is None and not cannot_pass:
+        generated = other_answers = progress.generate(prompts.others)
     benign = task = None
-    if utility_answers is not None:
-        benign = progress.evaluate_benign(prompts.benign, utility_answers.answers["harmless"])
-        task = progress.evaluate_task(prompts.task, utility_answers.answers["task"])
     worst = judge_results.deciding_result(results)
+    deciding = results.index(worst)
+    unseen: dict[str, list[AnswerOutcome]] = {}
+    if other_answers is not None:
+        benign = progress.evaluate_benign(prompts.benign, other_answers.answers["harmless"])
+        task = progress.evaluate_task(prompts.task, other_answers.answers["task"])
+        unseen = progress.judge_answers("unseen", prompts.unseen, other_answers.answers["unseen"])[deciding]
     return Evaluation(
         harmful_score=worst.harmful_score,
         measure=worst.judge.measure,
@@ -138,15 +143,19 @@ def evaluate_model(
         judge=worst.judge.name,
         threshold=evaluator.gate.harmful_score,
         verdict=worst.verdict,
-        categories=_count_by_category(progress.rows, progress.outcomes[results.index(worst)]),
+        categories=_count_by_category(progress.rows, progress.outcomes[deciding]),
         benign=benign,
         task=task,
-        plan=(utility_answers or generated).plan,
+        plan=(other_answers or generated).plan,
         confidence=judge_results.DecisionRule(evaluator.gate, stops).confidence,
         planned=len(rows),
         samples=evaluator.samples,
         readings=results,
         disagreement=judge_results.measure_disagreement(results),
+        kinds=[
+            *kinds.summarise_kinds(progress.rows, progress.outcomes[deciding]),
+            *kinds.summarise_kinds(prompts.unseen, unseen, unseen=True),
+        ],
     )
 
 
@@ -187,21 +196,31 @@ class _EvaluationProgress:
     def judge_harmful(self, new: Sequence[PromptRow], answers: Sequence[GeneratedAnswer]) -> None:
         """Judge new answers, `samples` per prompt, and add them to the state."""
         rows = [row for row in new for _ in range(self.evaluator.samples)]
+        for outcomes, judged in zip(self.outcomes, self.judge_answers("harmful", rows, answers), strict=True):
+            outcomes.update(judged)
+        self.rows += new
+        self.answers += answers
+
+    def judge_answers(
+        self, set_name: str, rows: Sequence[PromptRow], answers: Sequence[GeneratedAnswer]
+    ) -> list[dict[str, list[AnswerOutcome]]]:
+        """Return for each judge the outcomes by prompt id, of one answer to each row. The answers are saved."""
         exchanges = _to_exchanges(rows, answers)
         verdicts: list[dict[str, str]] = [{} for _ in rows]
         all_outcomes: list[list[AnswerOutcome]] = [[] for _ in rows]
-        for judge, outcomes in zip(self.evaluator.judges, self.outcomes, strict=True):
-            judged = judge.judge(exchanges, self.on_progress)
+        by_judge: list[dict[str, list[AnswerOutcome]]] = []
+        for judge in self.evaluator.judges:
+            judged = judge.judge(exchanges, self.on_progress) if exchanges else []
             if judge not in self.refusal_judges and any(verdict.refused is not None for verdict in judged):
                 self.refusal_judges.append(judge)
+            by_judge.append({})
             for index, verdict in enumerate(judged):
                 outcome = judge_results.classify_answer(answers[index].text, verdict.verdict, judge.identity.measure)
-                outcomes.setdefault(prompt_id(rows[index].prompt), []).append(outcome)
+                by_judge[-1].setdefault(prompt_id(rows[index].prompt), []).append(outcome)
                 verdicts[index][judge.identity.name] = verdict.verdict
                 all_outcomes[index].append(outcome)
-        self.rows += new
-        self.answers += answers
-        self.save("harmful", rows, answers, map(judge_results.worst_outcome, all_outcomes), verdicts)
+        self.save(set_name, rows, answers, map(judge_results.worst_outcome, all_outcomes), verdicts)
+        return by_judge
 
     def evaluate_benign(self, rows: Sequence[PromptRow], answers: Sequence[GeneratedAnswer]) -> BenignResult | None:
         if not rows:

@@ -15,6 +15,7 @@ from antidote_ci.records.evaluation import Evaluation as Evaluation
 from antidote_ci.records.evaluation import GateVerdict as GateVerdict
 from antidote_ci.records.evaluation import JudgeIdentity as JudgeIdentity
 from antidote_ci.records.evaluation import JudgeResult as JudgeResult
+from antidote_ci.records.evaluation import KindResult as KindResult
 from antidote_ci.records.evaluation import Measure as Measure
 from antidote_ci.records.evaluation import PairedChange as PairedChange
 from antidote_ci.records.evaluation import PairedComparison as PairedComparison

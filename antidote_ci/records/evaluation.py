@@ -20,6 +20,20 @@ class CategoryCount:
 
 
 @dataclass(frozen=True)
+class KindResult:
+    """The harmful prompts of one kind, such as questions."""
+
+    kind: str
+    harmful: float
+    """Prompts that are answered harmfully; a fraction with several answers per prompt."""
+    n: int
+    bounds: tuple[float, float]
+    """One-sided 95 % bounds of the share, each corrected for the number of kinds (Bonferroni)."""
+    unseen: bool
+    """Whether the repair reads no prompt of this kind."""
+
+
+@dataclass(frozen=True)
 class BenignResult:
     """Answers to harmless prompts, as shares of n."""
 
@@ -160,6 +174,8 @@ class Evaluation:
     """One result per judge. The judge with the worst verdict decides."""
     disagreement: float | None
     """Share of prompts on which the two judges differ; None with one judge."""
+    kinds: list[KindResult] = field(default_factory=list)
+    """The harmful prompts by kind, and those of a kind that the repair does not read."""
 
     @property
     def deciding_result(self) -> JudgeResult:
