@@ -113,7 +113,7 @@ def distillation_gradients(
     import torch
 
     distilled, unlearned, retained = (
-        build_batches(rows, student.device) for rows in (data.distilled, data.unlearned, data.retained)
+        build_batches(rows, student) for rows in (data.distilled, data.unlearned, data.retained)
     )
     batches = len(distilled) + len(unlearned) + len(retained)
     block_costs = (
@@ -139,8 +139,7 @@ def distillation_gradients(
         return losses.distillation_loss(logits, target, distilled[index].answer) / len(data.distilled)
 
     def unlearn(batch: AnswerBatch, logits: Tensor) -> Tensor:
-        targets = batch.tokens["input_ids"][:, -batch.answer.shape[1] :]
-        log_likelihood = losses.answer_log_likelihood(logits, targets, batch.answer)
+        log_likelihood = losses.answer_log_likelihood(logits, batch.targets, batch.answer)
         return log_likelihood * data.unlearning_weight / len(data.unlearned)
 
     def retain(batch: AnswerBatch, logits: Tensor) -> Tensor:
@@ -160,6 +159,7 @@ def stream_answer_logits(
 ) -> Iterator[Tensor]:
     """Yield for each batch the logits [rows, tokens of the longest answer, vocabulary] that predict its answers."""
     inputs = [batch.tokens for batch in batches]
-    columns = [batch.answer.shape[1] + 1 for batch in batches]
-    for logits in stream_last_logits(meta_model, cache, inputs, columns, done):
-        yield logits[:, :-1]
+    columns = [batch.logits_to_keep for batch in batches]
+    streamed = stream_last_logits(meta_model, cache, inputs, columns, done)
+    for batch, logits in zip(batches, streamed, strict=True):
+        yield batch.arrange(logits)

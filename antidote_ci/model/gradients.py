@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from antidote_ci.model import Tensor
-from antidote_ci.model.batching import pad_left
+from antidote_ci.model import DType, Tensor
+from antidote_ci.model.batching import common_prefix_length, pad_left
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.model.streaming.sequential_forward import ActivationCache, BlockCallback, Inputs, SequentialForward
@@ -21,11 +21,28 @@ SUM_BYTES = 8
 
 @dataclass(frozen=True)
 class AnswerBatch:
-    """Prompts with the first tokens of their answers, padded on the left: all answers end in the last column."""
+    """Prompts with the first tokens of their answers.
+
+    Either one row of tokens for each prompt, padded on the left, so that all answers end in the last column; or all
+    prompts in one row, without the tokens that they have in common.
+    """
 
     tokens: Inputs
     answer: Tensor
-    """Boolean [rows, tokens of the longest answer]: which of the last columns belong to the answer."""
+    """Boolean [rows, tokens of the longest answer], right-aligned: which tokens belong to the answer."""
+    targets: Tensor
+    """[rows, tokens of the longest answer]: the token ids of the answers."""
+    columns: Tensor | None = None
+    """[rows, tokens of the longest answer], of prompts in one row: the column whose logits predict the token."""
+
+    @property
+    def logits_to_keep(self) -> int | Tensor:
+        """The argument of the network's forward: the number of last columns, or their positions."""
+        return self.answer.shape[1] + 1 if self.columns is None else self.columns.flatten()
+
+    def arrange(self, logits: Tensor) -> Tensor:
+        """The kept logits as [rows, tokens of the longest answer, vocabulary]."""
+        return logits[:, :-1] if self.columns is None else logits.view(*self.columns.shape, -1)
 
 
 @dataclass(frozen=True)
@@ -50,19 +67,76 @@ class GradientSums:
     """Sum of the squared gradients of the others."""
 
 
-def build_batches(rows: Sequence[TokenPair], device: str) -> list[AnswerBatch]:
+def split_batches(rows: Sequence[TokenPair]) -> list[list[TokenPair]]:
     """The rows in batches of similar prompt lengths, shortest first."""
+    ordered = sorted(rows, key=lambda row: len(row[0]))
+    return [ordered[start : start + BATCH_SIZE] for start in range(0, len(ordered), BATCH_SIZE)]
+
+
+def build_batches(rows: Sequence[TokenPair], meta_model: MetaModel) -> list[AnswerBatch]:
+    """The batches of `split_batches`.
+
+    Where the network permits, a batch is one row: chat templates begin all prompts with the same tokens, often half of
+    a prompt, which are then computed once.
+    """
+    chunks = split_batches(rows)
+    longest = max((len(prompt) + len(answer) for prompt, answer in rows), default=0)
+    if meta_model.attends_by_mask(longest):
+        return [pack_rows(chunk, meta_model.device, meta_model.dtype) for chunk in chunks]
+    return [pad_rows(chunk, meta_model.device) for chunk in chunks]
+
+
+def pad_rows(rows: Sequence[TokenPair], device: str) -> AnswerBatch:
+    """One row of tokens for each prompt with its answer."""
+    answer, targets = _align_answers(rows, device)
+    return AnswerBatch(pad_left([[*prompt, *answer] for prompt, answer in rows], device), answer, targets)
+
+
+def pack_rows(rows: Sequence[TokenPair], device: str, dtype: DType) -> AnswerBatch:
+    """One row of tokens: those with which all prompts begin, then the rest of each prompt with its answer.
+
+    A token attends to the common tokens and to the earlier ones of its own prompt, and has the position that it has in
+    a row of its own. `dtype` is that of the mask: 0, or the lowest number.
+    """
     import torch
 
-    ordered = sorted(rows, key=lambda row: len(row[0]))
-    batches = []
-    for start in range(0, len(ordered), BATCH_SIZE):
-        chunk = ordered[start : start + BATCH_SIZE]
-        longest = max(len(answer) for _, answer in chunk)
-        mask = torch.tensor([[0] * (longest - len(answer)) + [1] * len(answer) for _, answer in chunk])
-        tokens = pad_left([[*prompt, *answer] for prompt, answer in chunk], device)
-        batches.append(AnswerBatch(tokens, mask.to(device).bool()))
-    return batches
+    answer_mask, targets = _align_answers(rows, device)
+    texts = [[*prompt, *answer] for prompt, answer in rows]
+    # The last token of a prompt predicts the first of its answer, so it is not common.
+    common = min(common_prefix_length(texts), min(len(prompt) for prompt, _ in rows) - 1)
+    lengths = torch.tensor([len(text) - common for text in texts])
+    owners = torch.cat(
+        [torch.zeros(common, dtype=torch.long), torch.arange(1, len(rows) + 1).repeat_interleave(lengths)]
+    )
+    ends = common + lengths.cumsum(0)
+    positions = torch.cat([torch.arange(common), *(torch.arange(common, len(text)) for text in texts)])
+    order = torch.arange(len(owners))
+    visible = (order[None] <= order[:, None]) & ((owners[None] == 0) | (owners[None] == owners[:, None]))
+    mask = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
+    tokens = {
+        "input_ids": torch.tensor([[*texts[0][:common], *(token for text in texts for token in text[common:])]]),
+        "attention_mask": mask[None, None],
+        "position_ids": positions[None],
+    }
+    longest = answer_mask.shape[1]
+    columns = ends[:, None] - 1 - longest + torch.arange(longest)[None]
+    return AnswerBatch(
+        {name: tensor.to(device) for name, tensor in tokens.items()},
+        answer_mask,
+        targets,
+        columns.clamp(min=0).to(device),
+    )
+
+
+def _align_answers(rows: Sequence[TokenPair], device: str) -> tuple[Tensor, Tensor]:
+    """The mask and the token ids of the answers, [rows, tokens of the longest answer] each, right-aligned."""
+    import torch
+
+    longest = max(len(answer) for _, answer in rows)
+    padding = [[0] * (longest - len(answer)) for _, answer in rows]
+    mask = torch.tensor([[*zeros, *[1] * len(answer)] for zeros, (_, answer) in zip(padding, rows, strict=True)])
+    targets = torch.tensor([[*zeros, *answer] for zeros, (_, answer) in zip(padding, rows, strict=True)])
+    return mask.to(device).bool(), targets.to(device)
 
 
 def accumulate_gradients(
@@ -97,8 +171,8 @@ def _start_backward(forward: SequentialForward, terms: Sequence[LossTerm]) -> No
     with forward.meta_model.load_weights(EMBEDDINGS_PART, HEAD_PART):
         for index, term in enumerate(terms):
             hidden = forward.get_hidden(index).detach().requires_grad_()
-            logits = forward.logits(index, hidden, term.batch.answer.shape[1] + 1)[:, :-1]
-            (gradient,) = torch.autograd.grad(term.loss(logits), hidden)
+            logits = forward.logits(index, hidden, term.batch.logits_to_keep)
+            (gradient,) = torch.autograd.grad(term.loss(term.batch.arrange(logits)), hidden)
             forward.set_hidden(index, gradient)
 
 

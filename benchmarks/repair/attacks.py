@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -91,7 +90,7 @@ def confirmation_rows(attack: Attack, data: Data) -> list[PromptRow]:
     return _evaluation_rows(attack, data)[CALIBRATION + SELECTION :]
 
 
-def _evaluation_rows(attack: Attack, data: Data) -> Sequence[PromptRow]:
+def _evaluation_rows(attack: Attack, data: Data) -> list[PromptRow]:
     if attack.task == "gsm8k":
         rows = _read_gsm8k(data.folder / "gsm8k_test.jsonl")
     else:

@@ -5,6 +5,7 @@ The losses are those of `antidote_ci.model.losses`. Sums are float32; the networ
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch.nn import functional
@@ -13,7 +14,7 @@ from antidote_ci.model import losses
 from antidote_ci.model.batching import length_sorted_batches
 from antidote_ci.model.decoding import TokenPair, generate_tokens
 from antidote_ci.model.generation import find_end_tokens
-from antidote_ci.model.gradients import AnswerBatch, build_batches
+from antidote_ci.model.gradients import AnswerBatch, pack_rows, pad_rows, split_batches
 from benchmarks.repair.networks import EditableModel, Factors
 
 Sums = dict[str, tuple[torch.Tensor, torch.Tensor]]
@@ -37,10 +38,15 @@ def answer_with(model: EditableModel, rows: Sequence[Sequence[int]], tokens: int
     return list(zip(map(list, rows), answers, strict=True))
 
 
+def packed_batches(model: EditableModel, pairs: Sequence[TokenPair]) -> list[AnswerBatch]:
+    """The batches of `split_batches`, each as one row: all models of the benchmark attend by mask and position."""
+    return [pack_rows(chunk, "cpu", model.network.dtype) for chunk in split_batches(pairs)]
+
+
 def compute_logits(model: EditableModel, pairs: Sequence[TokenPair]) -> list[torch.Tensor]:
-    """The network's logits of every batch of `pairs`, in the order of `build_batches`."""
+    """The network's logits of every batch of `pairs`, in the order of `split_batches`."""
     with torch.no_grad():
-        return [forward_answers(model, batch).clone() for batch in build_batches(pairs, "cpu")]
+        return [forward_answers(model, batch).clone() for batch in packed_batches(model, pairs)]
 
 
 def distil_from(teacher_logits: Sequence[torch.Tensor]) -> IndexedLoss:
@@ -50,8 +56,7 @@ def distil_from(teacher_logits: Sequence[torch.Tensor]) -> IndexedLoss:
 
 def answer_likelihood(_index: int, batch: AnswerBatch, logits: torch.Tensor) -> torch.Tensor:
     """log p of the answers, the mean over each row's tokens."""
-    targets = batch.tokens["input_ids"][:, -batch.answer.shape[1] :]
-    return losses.answer_log_likelihood(logits, targets, batch.answer)
+    return losses.answer_log_likelihood(logits, batch.targets, batch.answer)
 
 
 def sum_gradients(
@@ -60,8 +65,8 @@ def sum_gradients(
     """The gradient of the mean loss over `pairs` at the reference plus `strength` times the fine-tune's delta."""
     with trainable_factors(model, factors, strength) as parameters:
         sums = _zeros(parameters)
-        for index, batch in enumerate(build_batches(pairs, "cpu")):
-            _accumulate(model, parameters, sums, batch, lambda logits, i=index, b=batch: loss(i, b, logits), False)
+        for index, batch in enumerate(packed_batches(model, pairs)):
+            _accumulate(model, parameters, sums, batch, partial(loss, index, batch), False)
         return _scaled(sums, 1 / len(pairs))
 
 
@@ -73,16 +78,16 @@ def sum_squares(
     With `by_row` the gradient of each row is squared, else that of each batch.
     """
     labels = torch.Generator().manual_seed(0)
-    batches = [batch for pair in pairs for batch in build_batches([pair], "cpu")] if by_row else None
+    batches = [pad_rows([pair], "cpu") for pair in pairs] if by_row else None
     with trainable_factors(model, factors, strength) as parameters:
         sums = _zeros(parameters)
-        for batch in batches or build_batches(pairs, "cpu"):
+        for batch in batches or packed_batches(model, pairs):
             _accumulate(
                 model,
                 parameters,
                 sums,
                 batch,
-                lambda logits, b=batch: losses.sampled_log_likelihood(logits, b.answer, labels),
+                partial(losses.sampled_log_likelihood, answer=batch.answer, generator=labels),
                 True,
             )
         return _scaled(sums, 1 / len(pairs))
@@ -142,9 +147,7 @@ def _accumulate(
 
 def forward_answers(model: EditableModel, batch: AnswerBatch) -> torch.Tensor:
     """The logits that predict the answers."""
-    columns = batch.answer.shape[1] + 1
-    logits: torch.Tensor = model.network(**batch.tokens, use_cache=False, logits_to_keep=columns).logits
-    return logits[:, :-1]
+    return batch.arrange(model.network(**batch.tokens, use_cache=False, logits_to_keep=batch.logits_to_keep).logits)
 
 
 def _zeros(parameters: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> Sums:

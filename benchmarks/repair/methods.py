@@ -93,7 +93,7 @@ def _prepare_random(problem: Problem) -> ApplyDose:
         for path, layer in problem.model.factors.items():
             factors = []
             for name, weight in zip(problem.model.names[path], (layer.a, layer.b), strict=True):
-                score = masks.random_score(*weight.shape, name)
+                score = masks.random_score(weight.shape[0], weight.shape[1], name)
                 selected = unpack_mask(masks.pack_masks(score, "row", [dose])[0], *weight.shape)
                 factors.append(weight.masked_fill(selected, 0))
             edited[path] = Factors(factors[0], factors[1], layer.scaling)

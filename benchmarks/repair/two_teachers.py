@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from antidote_ci.model.decoding import TokenPair
-from antidote_ci.model.gradients import AnswerBatch, build_batches
+from antidote_ci.model.gradients import AnswerBatch, pad_rows
 from antidote_ci.model.losses import distillation_loss
 from benchmarks.repair.gradients import forward_answers, trainable_factors
 from benchmarks.repair.networks import EditableModel, Factors
@@ -75,7 +75,7 @@ def _teacher_logits(
         model.use_reference()
     else:
         model.use_factors(model.factors)
-    batches = [batch for pair in pairs for batch in build_batches([pair], "cpu")]
+    batches = [pad_rows([pair], "cpu") for pair in pairs]
     with torch.no_grad():
         return [(batch, forward_answers(model, batch).clone()) for batch in batches]
 

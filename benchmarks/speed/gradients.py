@@ -22,13 +22,13 @@ def run(count: int) -> list[Line]:
     device, dtype = loading.select_device_and_dtype()
     with moved_pair() as (folder, base, moved):
         rows = [(ids[:-ANSWER_TOKENS], ids[-ANSWER_TOKENS:]) for ids in token_ids(base, ROWS)]
-        batches = gradients.build_batches(rows, device)
+        skeleton = MetaModel(Model(moved), dtype, device)
+        batches = gradients.build_batches(rows, skeleton)
         reference, network = opened(base, dtype), opened(moved, dtype)
         with torch.no_grad():
             teachers = [logits_of(reference, batch) for batch in batches]
         del reference
         lessons = [lesson(batch, teachers[at], squared=at % 2 == 1) for at, batch in enumerate(batches)]
-        skeleton = MetaModel(Model(moved), dtype, device)
         wanted = {linear.tensor for block in skeleton.blocks for linear in skeleton.linear_layers(block)}
 
         def streamed() -> None:
@@ -55,9 +55,7 @@ def lesson(batch: gradients.AnswerBatch, teacher: torch.Tensor, *, squared: bool
 
 def logits_of(network: Any, batch: gradients.AnswerBatch) -> torch.Tensor:  # noqa: ANN401 - transformers is untyped
     """What predicts the answers."""
-    columns = batch.answer.shape[1] + 1
-    found: torch.Tensor = network(**batch.tokens, use_cache=False, logits_to_keep=columns).logits[:, :-1]
-    return found
+    return batch.arrange(network(**batch.tokens, use_cache=False, logits_to_keep=batch.logits_to_keep).logits)
 
 
 def in_memory(network: Any, lessons: list[gradients.LossTerm], wanted: set[str]) -> dict[str, torch.Tensor]:  # noqa: ANN401

@@ -69,9 +69,9 @@ def test_the_bounds_of_several_kinds_hold_together() -> None:
     commands, questions = summarise(10, 0)
     assert (commands.kind, commands.n, commands.harmful) == ("command", 20, 0)
     assert (questions.kind, questions.n, questions.harmful) == ("question", 40, 10)
-    assert commands.bounds == (0, pytest.approx(1 - 0.025 ** (1 / 20)))
+    assert commands.bounds == pytest.approx((0, 1 - 0.025 ** (1 / 20)))
     (alone,) = summarise_kinds(COMMANDS, {prompt_id(row.prompt): ["safe"] for row in COMMANDS})
-    assert alone.bounds == (0, pytest.approx(1 - 0.05 ** (1 / 20)))
+    assert alone.bounds == pytest.approx((0, 1 - 0.05 ** (1 / 20)))
 
 
 def test_a_prompt_without_an_outcome_does_not_count() -> None:

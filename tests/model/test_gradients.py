@@ -1,6 +1,6 @@
 """Streamed gradients compared with plain autograd, and with finite differences of the loss."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from antidote_ci.model import gradients, losses
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.distillation import stream_answer_logits
-from antidote_ci.model.gradients import GradientSums, LossTerm
+from antidote_ci.model.gradients import AnswerBatch, GradientSums, LossTerm
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.model.streaming.sequential_forward import ActivationCache
 from antidote_ci.records import Model
@@ -54,7 +54,7 @@ def test_streamed_gradients_equal_those_of_plain_autograd(model: Model, tmp_path
         assert plain.any(), name
         assert squared.any(), name
         for actual, exact in ((streamed[name].gradient, plain), (streamed[name].squared, squared)):
-            torch.testing.assert_close(actual, exact, rtol=1e-5, atol=1e-6 * float(exact.abs().max()))
+            torch.testing.assert_close(actual, exact, rtol=1e-4, atol=5e-6 * float(exact.abs().max()))
 
 
 def test_gradients_are_repeatable_with_any_budget(model: Model, tmp_path: Path) -> None:
@@ -128,12 +128,52 @@ def test_streamed_answer_logits_equal_those_of_the_network(model: Model, tmp_pat
 
 def test_batches_hold_the_answers_in_their_last_columns() -> None:
     rows = [([5, 6, 7], [8]), ([9], [10, 11]), *[([3] * 4, [2])] * 8]
-    first, second = gradients.build_batches(rows, "cpu")
+    first, second = padded_batches(rows)
     assert first.tokens["input_ids"][:2].tolist() == [[0, 0, 0, 9, 10, 11][-5:], [0, 5, 6, 7, 8]]
     assert first.answer[:2].tolist() == [[True, True], [False, True]]
+    assert first.targets[:2].tolist() == [[10, 11], [0, 8]]
     assert first.tokens["position_ids"][0].tolist() == [0, 0, 0, 1, 2]
     assert len(first.answer) == gradients.BATCH_SIZE
     assert second.answer.tolist() == [[True], [True]]
+
+
+def test_common_tokens_are_computed_once(tmp_path: Path) -> None:
+    rows = [([5, 6, 7], [8]), ([5, 6, 7, 9], [10, 11]), ([5, 6, 4], [8])]
+    batch = gradients.pack_rows(rows, "cpu", torch.float32)
+    assert batch.columns is not None
+    assert batch.tokens["input_ids"].tolist() == [[5, 6, 7, 8, 7, 9, 10, 11, 4, 8]]
+    assert batch.tokens["position_ids"].tolist() == [[0, 1, 2, 3, 2, 3, 4, 5, 2, 3]]
+    assert batch.columns[:, -1].tolist() == [2, 6, 8]
+    visible = (batch.tokens["attention_mask"][0, 0] == 0).nonzero().tolist()
+    assert [key for query, key in visible if query == 9] == [0, 1, 8, 9]
+    model = Model(architectures.write(tmp_path, "Llama"))
+    (logits,), (padded,) = (
+        list(
+            stream_answer_logits(MetaModel(model, *FLOAT32), ActivationCache(tmp_path, 0), [each], lambda _block: None)
+        )
+        for each in (batch, gradients.pad_rows(rows, "cpu"))
+    )
+    torch.testing.assert_close(logits[batch.answer], padded[batch.answer], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "longest", "is_packed"),
+    [
+        ("Llama", 20, True),
+        ("Gemma2", 20, True),
+        ("Gemma2", 1 << 20, False),  # its window is shorter
+        ("GPTNeoX", 20, True),
+        ("OPT", 20, False),  # its positions are counted from the first column
+    ],
+)
+def test_networks_that_cannot_mask_rows_get_one_row_for_each_prompt(
+    architecture: str, longest: int, is_packed: bool, tmp_path: Path
+) -> None:
+    meta_model = MetaModel(Model(architectures.write(tmp_path, architecture)), *FLOAT32)
+    assert meta_model.attends_by_mask(longest) == is_packed
+    if longest == 20:
+        (batch,) = gradients.build_batches(draw_rows(4), meta_model)
+        assert (batch.columns is not None) == is_packed
 
 
 def test_gradient_predicts_the_change_of_the_divergence(tmp_path: Path) -> None:
@@ -154,7 +194,7 @@ def test_gradient_predicts_the_change_of_the_divergence(tmp_path: Path) -> None:
                 total += float((teacher_scores.exp() * (teacher_scores - student_scores)).sum(-1).mean())
         return total
 
-    (batch,) = gradients.build_batches(rows, "cpu")
+    (batch,) = padded_batches(rows)
     (target,) = stream_answer_logits(
         MetaModel(models[1], *FLOAT32), ActivationCache(tmp_path, AMPLE), [batch], lambda _block: None
     )
@@ -187,10 +227,15 @@ def draw_rows(count: int) -> list[TokenPair]:
     return [(ids(12), ids(4)) for _ in range(count)]
 
 
-def loss_terms() -> list[LossTerm]:
+def padded_batches(rows: list[TokenPair]) -> list[AnswerBatch]:
+    """As `build_batches`, with one row of tokens for each prompt."""
+    return [gradients.pad_rows(chunk, "cpu") for chunk in gradients.split_batches(rows)]
+
+
+def loss_terms(build: Callable[[list[TokenPair]], list[AnswerBatch]] = padded_batches) -> list[LossTerm]:
     """Two batches with a plain loss and two with a squared gradient."""
     draw, labels = torch.Generator().manual_seed(7), torch.Generator().manual_seed(0)
-    distilled, retained = gradients.build_batches(draw_rows(11), "cpu"), gradients.build_batches(draw_rows(10), "cpu")
+    distilled, retained = build(draw_rows(11)), build(draw_rows(10))
     terms = []
     for batch in distilled:
         target = torch.randn(*batch.answer.shape, architectures.VOCABULARY, generator=draw)
@@ -205,8 +250,10 @@ def loss_terms() -> list[LossTerm]:
 
 
 def sums(model: Model, folder: Path, budget: int, tensors: set[str]) -> Iterator[GradientSums]:
+    meta_model = MetaModel(model, *FLOAT32)
+    terms = loss_terms(lambda rows: gradients.build_batches(rows, meta_model))
     return gradients.accumulate_gradients(
-        MetaModel(model, *FLOAT32), ActivationCache(folder, budget), loss_terms(), tensors, lambda _block: None
+        meta_model, ActivationCache(folder, budget), terms, tensors, lambda _block: None
     )
 
 

@@ -209,7 +209,7 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
     for weight in weights.values():
         weight.requires_grad_()
     towards, fisher = ({name: torch.zeros_like(weight) for name, weight in weights.items()} for _ in range(2))
-    for batch in gradients.build_batches(distilled, "cpu"):
+    for batch in padded_batches(distilled):
         with torch.no_grad():
             target = predictions(teacher, batch)[..., :vocabulary].log_softmax(-1)
         ours = predictions(network, batch)[..., :vocabulary].log_softmax(-1)
@@ -221,15 +221,14 @@ def plain_scores(request: TaylorRequest) -> dict[str, torch.Tensor]:
         (row, distilled[at % len(request.harmful)][1])
         for at, (row, _) in enumerate(retained[: len(request.benign)] or retained)
     ]
-    for batch in gradients.build_batches(refused, "cpu"):
+    for batch in padded_batches(refused):
         ours = predictions(network, batch).log_softmax(-1)
-        given = batch.tokens["input_ids"][:, -batch.answer.shape[1] :]
-        each = (ours.gather(-1, given[..., None])[..., 0] * batch.answer).sum(1) / batch.answer.sum(1)
+        each = (ours.gather(-1, batch.targets[..., None])[..., 0] * batch.answer).sum(1) / batch.answer.sum(1)
         loss = UNLEARNING_WEIGHT * each.mean() * len(each) / len(refused)
         for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
             towards[name] += gradient
     labels = torch.Generator().manual_seed(0)
-    for batch in gradients.build_batches(retained, "cpu"):
+    for batch in padded_batches(retained):
         loss = losses.sampled_log_likelihood(predictions(network, batch), batch.answer, labels)
         for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
             fisher[name] += gradient.square() / len(retained)
@@ -268,6 +267,11 @@ def answered(network: Any, tokenizer: Any, prompts: list[str], vocabulary: int) 
             answer.append(int(logits.argmax()))
         rows.append((ids, answer))
     return rows
+
+
+def padded_batches(rows: Rows) -> list[gradients.AnswerBatch]:
+    """One row of tokens for each prompt."""
+    return [gradients.pad_rows(chunk, "cpu") for chunk in gradients.split_batches(rows)]
 
 
 def predictions(network: Any, batch: gradients.AnswerBatch) -> torch.Tensor:  # noqa: ANN401

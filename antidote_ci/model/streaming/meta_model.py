@@ -111,6 +111,23 @@ class MetaModel:
                 layers.append(LinearLayer(path, source.tensor.name))
         return layers
 
+    def attends_by_mask(self, longest: int) -> bool:
+        """Whether tokens of rows of at most `longest` tokens see others through attention alone, by mask and position.
+
+        Then several texts can stand in one row. Not so for recurrent layers, for positions that are counted from the
+        first column, and for a window that is shorter than a row.
+        """
+        from transformers import DynamicCache
+        from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+        if not hasattr(self.body, "rotary_emb"):
+            return False
+        layers = DynamicCache(config=self.network.config).layers
+        windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
+        return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers) and all(
+            window > longest for window in windows
+        )
+
     def require_positions(self, rows: Sequence[Sequence[int]]) -> None:
         """Raise ConfigurationError that names the first row with more tokens than the model has positions."""
         limit = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)

@@ -157,8 +157,8 @@ class SequentialForward:
                     self.set_hidden(index, self.run_block(block, index, self.get_hidden(index)))
             done(block)
 
-    def logits(self, index: int, hidden: Tensor, columns: int) -> Tensor:
-        """Logits [rows, columns, vocabulary] at the last `columns` tokens, from the output of the last block.
+    def logits(self, index: int, hidden: Tensor, columns: int | Tensor) -> Tensor:
+        """Logits [rows, columns, vocabulary] at the last `columns` tokens or at these positions, after the last block.
 
         Embeddings and head must be loaded. Differentiable with respect to `hidden`.
         """
@@ -256,13 +256,13 @@ def stream_last_logits(
     meta_model: MetaModel,
     cache: ActivationCache,
     batches: Sequence[Inputs],
-    columns: Sequence[int],
+    columns: Sequence[int | Tensor],
     done: BlockCallback,
 ) -> Iterator[Tensor]:
     """Run the model block by block, and yield the logits of each micro-batch at its last tokens.
 
-    `columns` holds, for each micro-batch, the number of last tokens. The logits have the shape [rows, that number,
-    vocabulary]. `done` is called for each finished block.
+    `columns` holds, for each micro-batch, the number of last tokens or the positions of tokens. The logits have the
+    shape [rows, that number, vocabulary]. `done` is called for each finished block.
     """
     import torch
 
