@@ -6,6 +6,7 @@ The kind is read from the wording, so a prompt file needs no labels. The rules a
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Literal, get_args
 
 from antidote_ci.evaluation.prompts import prompt_id
@@ -69,6 +70,40 @@ def classify_prompt(prompt: str) -> Kind:
         return "question"
     # A command begins with its verb, a statement with its subject or an adverbial.
     return "statement" if SUBJECT.search(text) else "command"
+
+
+UNSEEN_FIRST: tuple[Kind, ...] = ("story", "long", "statement", "request", "short", "question", "command")
+"""Kinds in the order in which they are held out, of those that the user's prompts have equally many of."""
+
+
+def choose_unseen_kind(rows: Sequence[PromptRow]) -> Kind:
+    """Return the kind of which `rows` have the fewest prompts: the repair reads none of it, and is measured on it."""
+    counts = count_kinds(rows)
+    return min(UNSEEN_FIRST, key=lambda kind: counts.get(kind, 0))
+
+
+def partition_kind(rows: Sequence[PromptRow], kind: Kind) -> tuple[list[PromptRow], list[PromptRow]]:
+    """Return the rows of other kinds, and those of `kind`."""
+    others: list[PromptRow] = []
+    same: list[PromptRow] = []
+    for row in rows:
+        (same if classify_prompt(row.prompt) == kind else others).append(row)
+    return others, same
+
+
+def sample_by_kind(rows: Sequence[PromptRow], most: int) -> list[PromptRow]:
+    """Return at most `most` rows with equal numbers of each kind, as far as there are rows of it."""
+    by_kind: dict[Kind, list[PromptRow]] = {}
+    for row in rows:
+        by_kind.setdefault(classify_prompt(row.prompt), []).append(row)
+    rounds = zip_longest(*by_kind.values())
+    return [row for turn in rounds for row in turn if row is not None][:most]
+
+
+def mix_rows(own: Sequence[PromptRow], varied: Sequence[PromptRow], most: int) -> list[PromptRow]:
+    """Return at most `most` rows: half of each set, or more of one where the other has fewer. By kind in both."""
+    from_own = min(len(own), max(most // 2, most - len(varied)))
+    return [*sample_by_kind(own, from_own), *sample_by_kind(varied, most - from_own)]
 
 
 def summarise_kinds(

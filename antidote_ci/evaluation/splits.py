@@ -2,18 +2,23 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from antidote_ci import embedded
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation import prompt_sets, prompts, statistics
+from antidote_ci.evaluation.kinds import choose_unseen_kind, partition_kind
 from antidote_ci.evaluation.measure import PromptSets
 from antidote_ci.evaluation.prompt_sets import FetchedSets, HalfName
 from antidote_ci.evaluation.statistics.paired import min_pairs
 from antidote_ci.evaluation.utility import require_numbers
 from antidote_ci.policy import EMBEDDED, SELF, Gate, Policy, RepairSection
 from antidote_ci.records import PromptRow, PromptSetRecord
+
+VARIED = "varied"
+"""The name in reports of the embedded prompts of many kinds."""
 
 SplitTriple = tuple[list[PromptRow], list[PromptRow], list[PromptRow]]
 """Rows that shape the repair, select the dose, and confirm the verdict."""
@@ -28,6 +33,10 @@ class RepairPrompts:
     benign: list[PromptRow]
     task: list[PromptRow]
     """`benign` and `task` are the calibration set of `taylor`; both are empty for `antidote`."""
+    varied: list[PromptRow] = field(default_factory=list)
+    """For `taylor`: embedded harmful prompts of every kind but one, without responses."""
+    varied_benign: list[PromptRow] = field(default_factory=list)
+    """For `taylor`: embedded harmless prompts of every kind."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +80,13 @@ def load_run_prompts(policy: Policy, sets: FetchedSets) -> Splits:
     Raises ConfigurationError for a set that is missing or too small, and for a prompt in two sets.
     """
     evaluation, benign_origin = policy.evaluation, prompt_sets.resolve_benign(policy)
-    repair_prompts, harmful, benign, task = _split_all(policy, sets)
+    repair_prompts, unseen, harmful, benign, task = _split_all(policy, sets)
     prompts.require_disjoint(
         {
-            "realignment": repair_prompts.realignment,
-            "calibration": [*repair_prompts.benign, *repair_prompts.task],
+            "realignment": [*repair_prompts.realignment, *repair_prompts.varied],
+            "calibration": [*repair_prompts.benign, *repair_prompts.task, *repair_prompts.varied_benign],
             "selection": [*harmful[1], *benign[1], *task[1]],
-            "confirmation": [*harmful[2], *benign[2], *task[2]],
+            "confirmation": [*harmful[2], *benign[2], *task[2], *unseen],
         }
     )
     _require_enough(harmful, policy)
@@ -85,14 +94,17 @@ def load_run_prompts(policy: Policy, sets: FetchedSets) -> Splits:
     return Splits(
         repair_prompts=repair_prompts,
         selection=PromptSets(harmful[1], benign[1], task[1]),
-        confirmation=PromptSets(harmful[2], benign[2], task[2]),
+        confirmation=PromptSets(harmful[2], benign[2], task[2], unseen),
         files=_describe_sets(
             [
                 ("realignment", policy.repair.realignment, repair_prompts.realignment),
-                ("calibration", benign_origin or EMBEDDED, repair_prompts.benign),
+                ("realignment", VARIED, repair_prompts.varied),
+                ("calibration", benign_origin, repair_prompts.benign),
+                ("calibration", VARIED, repair_prompts.varied_benign),
                 ("calibration", evaluation.task, repair_prompts.task),
                 ("selection", evaluation.prompts, harmful[1]),
                 ("confirmation", evaluation.prompts, harmful[2]),
+                ("unseen", VARIED, unseen),
                 ("benign", benign_origin, [*benign[1], *benign[2]]),
                 ("task", evaluation.task, [*task[1], *task[2]]),
             ],
@@ -108,21 +120,40 @@ def load_repair_prompts(policy: Policy, sets: FetchedSets) -> RepairPrompts:
     """
     repair_prompts, *_ = _split_all(policy, sets)
     prompts.require_disjoint(
-        {"realignment": repair_prompts.realignment, "calibration": [*repair_prompts.benign, *repair_prompts.task]}
+        {
+            "realignment": [*repair_prompts.realignment, *repair_prompts.varied],
+            "calibration": [*repair_prompts.benign, *repair_prompts.task, *repair_prompts.varied_benign],
+        }
     )
     return repair_prompts
 
 
-def _split_all(policy: Policy, sets: FetchedSets) -> tuple[RepairPrompts, SplitTriple, SplitTriple, SplitTriple]:
-    """Return the prompts of the repair, and the splits of the harmful prompts, the harmless prompts and the task."""
+def _split_all(
+    policy: Policy, sets: FetchedSets
+) -> tuple[RepairPrompts, list[PromptRow], SplitTriple, SplitTriple, SplitTriple]:
+    """Return the prompts of the repair, harmful prompts of a kind that it does not read, and the splits of the harmful
+    prompts, the harmless prompts and the task.
+    """
     origin = prompt_sets.resolve_benign(policy)
     realignment, harmful = _split_harmful(policy, sets)
     benign = _split_utility(policy, origin, lambda part: _read_origin(origin, f"benign_{part}", "harmless", sets))
     task = _split_utility(policy, policy.evaluation.task, lambda part: _read_task(policy, f"task_{part}"))
-    calibration = benign[0]
-    if _uses_taylor(policy.repair) and not benign[0] and not task[0]:
-        calibration = prompts.read_prompts(embedded.prompt_file("benign_calibration"))
-    return RepairPrompts(realignment, calibration, task[0]), harmful, benign, task
+    known = {prompts.wording_key(row.prompt) for row in (*realignment, *chain(*harmful, *benign, *task))}
+    varied, varied_benign = (
+        [row for row in _read_embedded(name) if prompts.wording_key(row.prompt) not in known]
+        for name in ("varied_harmful", "varied_harmless")
+    )
+    unseen_kind = choose_unseen_kind(realignment)
+    seen, unseen = partition_kind(varied, unseen_kind)
+    calibrates = _uses_taylor(policy.repair)
+    repair_prompts = RepairPrompts(
+        realignment=partition_kind(realignment, unseen_kind)[0],
+        benign=benign[0],
+        task=task[0],
+        varied=seen if calibrates else [],
+        varied_benign=varied_benign if calibrates else [],
+    )
+    return repair_prompts, unseen, harmful, benign, task
 
 
 def _split_harmful(policy: Policy, sets: FetchedSets) -> tuple[list[PromptRow], SplitTriple]:
@@ -174,6 +205,10 @@ def _read_task(policy: Policy, embedded_name: str) -> list[PromptRow]:
     if match == "last-number":
         require_numbers(rows)
     return rows
+
+
+def _read_embedded(name: str) -> list[PromptRow]:
+    return prompts.read_prompts(embedded.prompt_file(name))
 
 
 def _prompt_path(origin: str, embedded_name: str) -> Path:
@@ -269,7 +304,7 @@ def _describe_sets(
 
 
 def _describe_origin(origin: str, sets: FetchedSets) -> tuple[str, str | None]:
-    if origin in (EMBEDDED, SELF):
+    if origin in (EMBEDDED, SELF, VARIED):
         return origin, None
     if prompt_sets.select_presets(origin):
         return prompt_sets.describe_origin(origin, sets)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci.checkpoint.files import FileIdentity, identify_settled_files
-from antidote_ci.evaluation import measure
+from antidote_ci.evaluation import kinds, measure
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.context import RunContext
@@ -29,6 +29,7 @@ from antidote_ci.repair.masking import MaskRequest, write_mask_files
 from antidote_ci.repair.methods import score_method
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from antidote_ci.repair.targets import resolve_repair_target
+from antidote_ci.repair.taylor import MAX_BENIGN, MAX_HARMFUL
 from antidote_ci.sandbox.client import Sandbox
 
 
@@ -231,15 +232,20 @@ def _edit_model(factory: CandidateFactory, method_masks: MethodMasks, dose: floa
 
 
 def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Scores:
+    prompts = factory.repair_prompts
+    rows, benign = prompts.realignment, prompts.benign
+    if method == "taylor":
+        rows = kinds.mix_rows(rows, prompts.varied, MAX_HARMFUL)
+        benign = kinds.mix_rows(benign, prompts.varied_benign, MAX_BENIGN)
     request = ScoreRequest(
         model=factory.runnable_model,
         source=factory.source.source.folder,
         reference=factory.reference_folder,
         target=factory.target,
         method=method,
-        rows=factory.repair_prompts.realignment,
-        benign=[row.prompt for row in factory.repair_prompts.benign],
-        task=[row.prompt for row in factory.repair_prompts.task],
+        rows=rows,
+        benign=[row.prompt for row in benign],
+        task=[row.prompt for row in prompts.task],
         folder=factory.scores,
         budget=factory.budget,
     )

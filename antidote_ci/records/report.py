@@ -90,9 +90,9 @@ class PromptSetRecord:
     """A prompt set, identified by the sha256 of its rows."""
 
     role: str
-    """realignment, calibration, selection, confirmation, benign or task."""
+    """realignment, calibration, selection, confirmation, unseen, benign or task."""
     origin: str
-    """`embedded`, `self`, a file name, or `name@commit` of a set on the Hub."""
+    """`embedded`, `varied`, `self`, a file name, or `name@commit` of a set on the Hub."""
     sha256: str
     n: int
     licence: str | None = None
