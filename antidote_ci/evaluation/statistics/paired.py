@@ -183,7 +183,8 @@ def pairs_to_prove(only_before: int, only_after: int, n: int, limit: float) -> i
     """Return about how many pairs prove a rise of at most `limit` when the shares of the changed pairs stay as in `n`.
 
     The bound of `n` pairs must be above the limit. Up to MAX_EXACT the exact bound of the result is within the limit,
-    and the result is at most about 2 % above the smallest such number. Beyond, Tango's limit replaces the exact bound.
+    and the result is a few percent above the smallest such number: Tango's limit gives the first candidate, which grows
+    in steps of 2 %. Beyond, Tango's limit replaces the exact bound.
     None when no number up to `interval.MAX_COUNT` is enough, as for a rise at the limit or above it.
     """
 
