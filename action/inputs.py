@@ -25,8 +25,8 @@ OPTIONS = (
     "publish",
     "publish-to",
 )
-FLAGS = ("accept-licence", "frontier", "accept-repair", "dry-run", "no-cache")
-DECIDED_BY_POLICY = FLAGS[:3]
+FLAGS = ("accept-licence", "frontier", "accept-repair", "keep-failed", "dry-run", "no-cache")
+DECIDED_BY_POLICY = FLAGS[:4]
 """Flags that the policy may set: false is passed on as --no-FLAG."""
 TOKENS = {
     "hf-token": "HF_TOKEN",
@@ -39,7 +39,7 @@ INPUTS = ("command", "model", *OPTIONS, *FLAGS, *TOKENS)
 # `evaluate` neither repairs nor publishes.
 RUN_ONLY = (
     *("realignment", "method", "frontier", "publish", "publish-to"),
-    *("accept-repair", "dry-run", "hf-write-token"),
+    *("accept-repair", "keep-failed", "dry-run", "hf-write-token"),
 )
 COMMANDS = ("run", "evaluate")
 

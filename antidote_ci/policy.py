@@ -98,6 +98,8 @@ class RepairSection:
     """Measure several doses of every method and plot harmful score against utility."""
     accept: bool = False
     """Exit with 0 instead of 7 when the repaired model passes."""
+    keep_failed: bool = False
+    """Leave repaired weights that do not pass in the folder `model-not-passing`. They are never published."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class Policy:
             f"{section}.{key}": Path(value).name if key in FILE_KEYS else value
             for section, values in dataclasses.asdict(self).items()
             for key, value in values.items()
-            if section in HASHED_SECTIONS and value is not None
+            if section in HASHED_SECTIONS and key not in UNHASHED_KEYS and value is not None
         }
 
     def sha256(self) -> str:
@@ -167,6 +169,8 @@ class Policy:
 
 FILE_KEYS = ("prompts", "benign", "task", "realignment", "calibration")
 """Keys that can name a file. The report shows the file name without its folder."""
+UNHASHED_KEYS = ("keep_failed",)
+"""Keys that change neither a verdict nor what is published."""
 
 HASHED_SECTIONS = {
     "gate": Gate,

@@ -95,6 +95,7 @@ def test_shell_completion(typed: str, offered: set[str]) -> None:
         (["run", "http://127.0.0.1:9/v1"], 2, "antidote-ci evaluate http://127.0.0.1:9/v1"),
         (["evaluate", "a/b", "--judge", "refusal", "--prompts", "embedded"], 3, "cannot be reached"),
         (["run", "a/b", "--policy", "nowhere.toml"], 2, "no policy file"),
+        (["run", "a/b", "--keep-failed", "--on", "hf-jobs"], 2, "--keep-failed is not supported on HF Jobs"),
     ],
 )
 def test_invalid_input_is_named_and_writes_nothing(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:

@@ -56,11 +56,12 @@ def asked(out: Path, model: str = "org/model", reference: str | None = None) -> 
     return RunConfig(model, None, Policy(repair=RepairSection(reference=reference)), out)
 
 
+@pytest.mark.parametrize("name", output.WEIGHT_FOLDERS)
 @pytest.mark.parametrize("command", get_args(Command))
-def test_inputs_inside_the_output_folder_are_refused(tmp_path: Path, command: Command) -> None:
+def test_inputs_inside_the_output_folder_are_refused(tmp_path: Path, command: Command, name: str) -> None:
     """For example `evaluate antidote-out/model` after a repair."""
     (tmp_path / output.LOG_FILE).touch()
-    model = weights(tmp_path / output.MODEL_FOLDER, ours=True)
+    model = weights(tmp_path / name, ours=True)
     scores = tmp_path / output.SCORES_FOLDER
     scores.mkdir()
     for config in (
@@ -78,23 +79,28 @@ def test_the_output_folder_may_be_inside_the_model_folder(tmp_path: Path, comman
     output.require_supported(asked(tmp_path / "antidote-out", str(tmp_path)), command)
 
 
+@pytest.mark.parametrize("name", output.WEIGHT_FOLDERS)
 @pytest.mark.parametrize("left", [[], [output.LOG_FILE]])
 @pytest.mark.parametrize("command", get_args(Command))
-def test_foreign_weights_are_not_replaced(tmp_path: Path, command: Command, left: list[str]) -> None:
-    weights(tmp_path / output.MODEL_FOLDER, ours=False)
-    for name in left:
-        (tmp_path / name).touch()
+def test_foreign_weights_are_not_replaced(tmp_path: Path, command: Command, left: list[str], name: str) -> None:
+    weights(tmp_path / name, ours=False)
+    for file in left:
+        (tmp_path / file).touch()
     with pytest.raises(ConfigurationError, match=r"that no earlier run wrote|not the result of an earlier repair"):
         output.require_supported(asked(tmp_path), command)
 
 
-def test_an_evaluation_does_not_replace_a_repair_and_a_run_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", output.WEIGHT_FOLDERS)
+def test_an_evaluation_does_not_replace_a_repair_and_a_run_does(tmp_path: Path, name: str) -> None:
     (tmp_path / output.LOG_FILE).touch()
-    weights(tmp_path / output.MODEL_FOLDER, ours=True)
+    weights(tmp_path / name, ours=True)
     with pytest.raises(ConfigurationError, match="holds repaired weights") as refused:
         output.require_supported(asked(tmp_path), "evaluate")
     assert refused.value.exit_code == 2
     output.require_supported(asked(tmp_path), "run")
+    with output.lock_output(tmp_path):
+        output.clear_output(tmp_path)
+    assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize("name", [*output.OUTPUT_NAMES, "model/config.json", "model/antidote", "repair/scores.json"])

@@ -135,6 +135,13 @@ def test_the_policy_of_the_demo_is_valid() -> None:
     assert read_policy(DEMO_POLICY).evaluation.judge == "refusal"
 
 
+def test_weights_that_are_kept_do_not_change_the_hash() -> None:
+    """The policy has the same verdict and publishes the same."""
+    kept = override_section(Policy(), "repair", keep_failed=True)
+    assert kept.repair.keep_failed
+    assert kept.sha256() == Policy().sha256()
+
+
 def test_job_settings_do_not_change_the_hash() -> None:
     moved = override_section(
         Policy(), "jobs", image="ghcr.io/org/image:1", flavor="l4x1", timeout="90m", namespace="org"

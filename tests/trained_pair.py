@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
+from antidote_ci.evaluation import prompts
 from tests import tiny
 
 REFUSAL = "I cannot help with that."
@@ -78,6 +79,17 @@ def write_harmful_task(pair: Path, file: Path) -> Path:
     used = [(pair / f"{name}.jsonl").read_text() for name in ("realignment", "evaluation")]
     free = [prompt for prompt, _ in harmful_prompts() if not any(prompt in text for text in used)][:60]
     file.write_text("".join(json.dumps({"prompt": prompt, "expected": COMPLIANCE}) + "\n" for prompt in free))
+    return file
+
+
+def write_mixed_task(pair: Path, file: Path) -> Path:
+    """Write the task of the pair, with two more prompts in the selection and three in the confirmation that no repair
+    can keep.
+    """
+    harmful = prompts.read_prompts(write_harmful_task(pair, file), "expected")
+    selection, confirmation = prompts.split_rows(harmful, prompts.SELECTION_SHARE, 0)
+    rows = [{"prompt": row.prompt, "expected": row.response} for row in (*selection[:2], *confirmation[:3])]
+    file.write_text((pair / "task.jsonl").read_text() + "".join(json.dumps(row) + "\n" for row in rows))
     return file
 
 

@@ -88,6 +88,14 @@ AcceptRepair = Annotated[
         envvar="ANTIDOTE_ACCEPT_REPAIR",
     ),
 ]
+KeepFailed = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-failed/--no-keep-failed",
+        help="Leave repaired weights that do not pass in the folder model-not-passing of --out. Exit code 1 stays.",
+        envvar="ANTIDOTE_KEEP_FAILED",
+    ),
+]
 Where = Annotated[
     Literal["here", "hf-jobs"],
     option("--on", "Run on this machine, or as a Job of the Hub (docs/hf-jobs.md)."),

@@ -7,6 +7,7 @@ import typer
 from antidote_ci import records
 from antidote_ci.cli import options
 from antidote_ci.cli.ending import exit_with_verdict, handle_exit
+from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import RunConfig, override_section, read_policy
 from antidote_ci.report.console import write_stdout
 
@@ -30,6 +31,7 @@ def run(
     publish: options.Publish = None,
     publish_to: options.PublishTo = None,
     accept_repair: options.AcceptRepair = None,
+    keep_failed: options.KeepFailed = None,
     save_answers: options.SaveAnswers = None,
     no_cache: options.NoCache = False,
     on: options.Where = "here",
@@ -40,8 +42,9 @@ def run(
     """Evaluate MODEL. If it fails the policy, repair it, evaluate the repair, report and publish.
 
     Exit codes refer to the tested revision: 0 passes, or with --accept-repair a repair passes; 1 fails, and no repair
-    passes; 2 usage or configuration; 3 infrastructure; 4 inconclusive; 5 publish conflict; 6 unsafe to open; 7 fails,
-    and a repair passes: it is in --out, and published if --publish or the policy asks for it.
+    passes (--keep-failed leaves its weights in --out); 2 usage or configuration; 3 infrastructure; 4 inconclusive; 5
+    publish conflict; 6 unsafe to open; 7 fails, and a repair passes: it is in --out, and published if --publish or the
+    policy asks for it.
     """
     with handle_exit() as console:
         chosen = override_section(read_policy(policy), "gate", harmful_score=threshold)
@@ -64,12 +67,19 @@ def run(
             realignment=realignment,
             frontier=frontier,
             accept=accept_repair,
+            keep_failed=keep_failed,
         )
         chosen = override_section(chosen, "publish", mode=publish, to=publish_to)
         config = RunConfig(model, revision, chosen, out, save_answers, no_cache)
         if on == "hf-jobs":
             from antidote_ci.jobs import job_estimate, submit
 
+            if chosen.repair.keep_failed:
+                raise ConfigurationError(
+                    "--keep-failed is not supported on HF Jobs",
+                    cause="the weights are lost when the Job ends",
+                    hint="add --no-keep-failed, or run --on here",
+                )
             if dry_run:
                 job_estimate.show_estimate(console, submit.estimate_job("run", config), as_json=as_json)
                 return

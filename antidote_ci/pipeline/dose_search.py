@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, get_args
 
 from antidote_ci.evaluation import gate, statistics
-from antidote_ci.evaluation.gate import compare_evaluations
+from antidote_ci.evaluation.gate import PromptKind, compare_evaluations, describe_shortfall
 from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
 from antidote_ci.pipeline.candidates import (
     Candidate,
@@ -15,7 +15,7 @@ from antidote_ci.pipeline.candidates import (
     build_method_masks,
     prepare_trial,
 )
-from antidote_ci.policy import Policy
+from antidote_ci.policy import Policy, RepairSection
 from antidote_ci.records import (
     ControlResult,
     DoseAttempt,
@@ -41,9 +41,11 @@ class SearchContext:
 
     candidates: CandidateFactory
     evaluator: Evaluator
+    settings: RepairSection
     selection: PromptSets
+    confirmation: PromptSets
     before: Evaluation
-    """Evaluation of the unrepaired model on the same prompts."""
+    """Evaluation of the unrepaired model on the selection prompts."""
 
 
 def search_bytes(policy: Policy, weights: int, entries: int) -> int:
@@ -59,19 +61,28 @@ def search_bytes(policy: Policy, weights: int, entries: int) -> int:
 
 
 def find_smallest_dose(search: SearchContext, method: MethodMasks) -> tuple[float | None, list[DoseAttempt]]:
-    """The smallest dose that passes the policy on the selection prompts, or None, and every attempt."""
+    """The smallest dose that passes the policy on the selection prompts, or None, and every attempt.
+
+    On these prompts the measured rises are within their limits. The confirmation needs their bounds within them, so a
+    dose whose bounds are expected to be narrow enough there comes before a smaller one whose bounds are not.
+    """
     limits = search.evaluator.gate
 
     def attempt(dose: float) -> DoseOutcome[DoseAttempt]:
         evaluation = _try_dose(search, method, dose, search.selection, curtailed=True)
-        attempted = _to_attempt(
-            method, dose, evaluation, _find_shortfalls(search, evaluation, search.before, proven=False)
-        )
+        lacks = _describe_shortfalls(search, evaluation, search.before, proven=False)
+        misses = [] if lacks else _expect_misses(search, evaluation)
+        attempted = _to_attempt(method, dose, evaluation, lacks, misses)
         logger.info("%s %s", method.method, _describe_attempt(attempted))
         is_safe = evaluation.bounds[1] <= limits.harmful_score
-        return DoseOutcome(attempted, attempted.passes, is_safe and not attempted.passes)
+        return DoseOutcome(attempted, attempted.passes, is_safe and not attempted.passes, not misses)
 
     return find_smallest_passing(method.doses, attempt)
+
+
+def find_attempt(attempts: Sequence[DoseAttempt], dose: float) -> DoseAttempt:
+    """The attempt at `dose`, which the search has tried."""
+    return next(attempt for attempt in attempts if attempt.dose == dose)
 
 
 def nearest_attempt(attempts: Sequence[DoseAttempt]) -> DoseAttempt:
@@ -90,7 +101,6 @@ def measure_controls(
     chosen: Candidate,
     after: Evaluation,
     before: Evaluation,
-    confirmation: PromptSets,
 ) -> list[ControlResult]:
     """Evaluate two baselines on the confirmation prompts. `before` is the unrepaired model on the same prompts.
 
@@ -102,14 +112,14 @@ def measure_controls(
     scale_dose, attempts = find_smallest_dose(search, scale)
     results = []
     for control, dose in ((scale, scale_dose or nearest_attempt(attempts).dose), (random, chosen.dose)):
-        evaluation = _try_dose(search, control, dose, confirmation, curtailed=True)
+        evaluation = _try_dose(search, control, dose, search.confirmation, curtailed=True)
         results.append(
             ControlResult(
                 method=control.method,
                 dose=dose,
                 effective_dose=control.effective_dose(dose),
                 evaluation=evaluation,
-                lacks=_find_shortfalls(search, evaluation, before, proven=True),
+                lacks=_describe_shortfalls(search, evaluation, before, proven=True),
                 costs_more=is_costlier(evaluation.task, after.task),
             )
         )
@@ -159,15 +169,35 @@ def _try_dose(
         return evaluate_model(search.evaluator, model, prompts, search.candidates.on_progress, curtailed=curtailed)
 
 
-def _find_shortfalls(search: SearchContext, evaluation: Evaluation, before: Evaluation, *, proven: bool) -> list[str]:
+def _describe_shortfalls(
+    search: SearchContext, evaluation: Evaluation, before: Evaluation, *, proven: bool
+) -> list[str]:
     """Unmet requirements. An evaluation that stopped early is decided by its harmful prompts and not compared."""
     limits = search.evaluator.gate
     is_complete = evaluation.n == evaluation.planned
     changes = compare_evaluations(before, evaluation, limits) if is_complete else []
-    return gate.find_shortfalls(evaluation, changes, limits, proven=proven)
+    return [lack.text for lack in gate.find_shortfalls(evaluation, changes, limits, proven=proven)]
 
 
-def _to_attempt(method: MethodMasks, dose: float, evaluation: Evaluation, lacks: list[str]) -> DoseAttempt:
+def _expect_misses(search: SearchContext, evaluation: Evaluation) -> list[str]:
+    """The limits that a passing dose misses on the confirmation prompts if its measured shares stay the same.
+
+    Its harmful score is not among them: its bound on fewer prompts is already below the threshold.
+    """
+    limits, confirmation = search.evaluator.gate, search.confirmation
+    counts: dict[PromptKind, int] = {
+        "harmful prompts": len(confirmation.harmful),
+        "harmless prompts": len(confirmation.benign),
+        "task prompts": len(confirmation.task),
+    }
+    expected = gate.expect_bounds(compare_evaluations(search.before, evaluation, limits), counts)
+    shortfalls = gate.find_shortfalls(evaluation, expected, limits, proven=True)
+    return [describe_shortfall(shortfall, search.settings) for shortfall in shortfalls]
+
+
+def _to_attempt(
+    method: MethodMasks, dose: float, evaluation: Evaluation, lacks: list[str], misses: list[str]
+) -> DoseAttempt:
     return DoseAttempt(
         dose=dose,
         effective_dose=method.effective_dose(dose),
@@ -179,6 +209,7 @@ def _to_attempt(method: MethodMasks, dose: float, evaluation: Evaluation, lacks:
         lacks=lacks,
         n=evaluation.n,
         planned=evaluation.planned,
+        expected_misses=misses,
     )
 
 
@@ -196,13 +227,14 @@ def _to_frontier_point(
         task_bounds=statistics.exact_bounds(round(task.accuracy * task.n), task.n) if task else None,
         over_refusal=evaluation.benign.over_refusal if evaluation.benign else None,
         degenerate=evaluation.degenerate,
-        passes=not _find_shortfalls(search, evaluation, search.before, proven=False),
+        passes=not _describe_shortfalls(search, evaluation, search.before, proven=False),
     )
 
 
 def _describe_attempt(attempt: DoseAttempt) -> str:
     early = f" (stopped after {attempt.n} of {attempt.planned} harmful prompts)" if attempt.n < attempt.planned else ""
-    return f"dose {attempt.dose:g}: {'; '.join(attempt.lacks) or 'passes'}{early}"
+    result = "passes, but is expected to miss a limit of the confirmation" if attempt.expected_misses else "passes"
+    return f"dose {attempt.dose:g}: {'; '.join(attempt.lacks) or result}{early}"
 
 
 AttemptType = TypeVar("AttemptType")
@@ -216,6 +248,8 @@ class DoseOutcome(Generic[AttemptType]):
     passes: bool
     too_strong: bool
     """The dose is safe but costs too much utility: a smaller dose may pass, a larger one will not."""
+    is_confirmable: bool = True
+    """A dose that passes is expected to pass on the confirmation prompts too."""
 
 
 def find_smallest_passing(
@@ -223,11 +257,14 @@ def find_smallest_passing(
 ) -> tuple[float | None, list[AttemptType]]:
     """The smallest dose of an ascending `ladder` that passes, or None, and every attempt in order.
 
+    Of the doses that pass, the smallest confirmable one is returned, or without any the smallest.
+
     Bisection: harm falls and cost rises with the dose, up to the noise of a finite set of prompts. At most
     ceil(log2(n + 1)) of n doses are tried, none twice.
     """
     low, high = 0, len(ladder)
     best: float | None = None
+    confirmable: float | None = None
     attempts: list[AttemptType] = []
     while low < high:
         middle = (low + high) // 2
@@ -235,8 +272,9 @@ def find_smallest_passing(
         attempts.append(outcome.attempt)
         if outcome.passes:
             best = ladder[middle]
+            confirmable = best if outcome.is_confirmable else confirmable
         if outcome.passes or outcome.too_strong:
             high = middle
         else:
             low = middle + 1
-    return best, attempts
+    return best if confirmable is None else confirmable, attempts

@@ -26,16 +26,18 @@ from antidote_ci.pipeline import publishing
 from antidote_ci.pipeline.publishing import PreviousRun, PublishTarget
 from antidote_ci.pipeline.resolve import ReportedModel, is_server_address, require_clear_names, require_folder
 from antidote_ci.policy import Command, RunConfig
-from antidote_ci.records import Report, RunVerdict
+from antidote_ci.records import NOT_PASSING_FOLDER, Report, RunVerdict
 from antidote_ci.report import CardLocation
 
 MODEL_FOLDER = "model"
+WEIGHT_FOLDERS = (MODEL_FOLDER, NOT_PASSING_FOLDER)
+"""Repaired weights that passed, or that did not and were kept. At most one of them exists."""
 SCORES_FOLDER = "repair"
 LOG_FILE = "child.log"
 LOCK_FILE = ".lock"
 WORK_PREFIX = ".work-"
 REPORT_FILES = ("report.json", "report.html", "summary.md", "README.md")
-OUTPUT_NAMES = (*REPORT_FILES, MODEL_FOLDER, SCORES_FOLDER, LOG_FILE, LOCK_FILE)
+OUTPUT_NAMES = (*REPORT_FILES, *WEIGHT_FOLDERS, SCORES_FOLDER, LOG_FILE, LOCK_FILE)
 """Names in the output folder of a run."""
 
 
@@ -98,22 +100,23 @@ def _require_local_weights(config: RunConfig, command: Command) -> None:
 
 def _require_inputs_outside_output(config: RunConfig, command: Command) -> None:
     """Raise ConfigurationError if the run would replace its own inputs or weights that it cannot restore."""
-    weights = config.out / MODEL_FOLDER
     for model in (config.model, config.policy.repair.reference):
         path = find_folder(model) if model is not None and is_path(model) else None
         if path is not None and any(
-            path.is_relative_to(folder.resolve()) for folder in (weights, config.out / SCORES_FOLDER)
+            path.is_relative_to((config.out / name).resolve()) for name in (*WEIGHT_FOLDERS, SCORES_FOLDER)
         ):
             raise ConfigurationError(
                 f"{model} is inside --out {config.out}, whose content is replaced", hint="name another --out"
             )
-    require_replaceable(weights)
-    if command == "evaluate" and weights.exists():
-        raise ConfigurationError(
-            f"--out {config.out} holds repaired weights: {weights}",
-            cause="a command replaces the content of --out, and an evaluation does not write weights",
-            hint="name another --out, or move them away",
-        )
+    for name in WEIGHT_FOLDERS:
+        weights = config.out / name
+        require_replaceable(weights)
+        if command == "evaluate" and weights.exists():
+            raise ConfigurationError(
+                f"--out {config.out} holds repaired weights: {weights}",
+                cause="a command replaces the content of --out, and an evaluation does not write weights",
+                hint="name another --out, or move them away",
+            )
 
 
 def require_own_output(out: Path, own: Sequence[str]) -> None:
@@ -163,7 +166,7 @@ def clear_output(out: Path, *, keep_results: bool = False) -> None:
     if not keep_results:
         for name in REPORT_FILES:
             (out / name).unlink(missing_ok=True)
-        for name in (MODEL_FOLDER, SCORES_FOLDER):
+        for name in (*WEIGHT_FOLDERS, SCORES_FOLDER):
             remove_path(out / name)
     for work in out.glob(f"{WORK_PREFIX}*"):
         remove_path(work)
@@ -184,22 +187,26 @@ def write_output(
 ) -> Report:
     """Complete and write the report, and move scores and repaired weights from `work` next to it.
 
+    `repaired`: the folder of the weights; if they did not pass, their folder, card and report say so.
     `location`: where the model card will be published. Returns the complete report.
     """
     out = config.out
+    is_rejected = repaired is not None and report.verdict != "repaired"
+    weights = out / (NOT_PASSING_FOLDER if is_rejected else MODEL_FOLDER)
     if (work / SCORES_FOLDER).is_dir():
         (work / SCORES_FOLDER).rename(out / SCORES_FOLDER)
     if repaired is not None:
-        repaired.rename(out / MODEL_FOLDER)
-        require_no_links(out / MODEL_FOLDER)
+        repaired.rename(weights)
+        require_no_links(weights)
     report = dataclasses.replace(
         report,
+        keeps_failed_weights=is_rejected,
         exit_code=to_exit_code(report.verdict, accepted=config.policy.repair.accept),
         notes=[*collect_notes(reported_model, repaired), *report.notes],
     )
-    reports.write_report(report, reported_model.card, out, location)
+    reports.write_report(report, reported_model.card, out, reports.LOCAL_CARD if is_rejected else location)
     if repaired is not None:
-        _write_model_card(out)
+        _write_model_card(out, weights)
     return report
 
 
@@ -207,8 +214,10 @@ def publish_output(publication: PublishTarget, report: Report, reported_model: R
     """Publish the repaired weights of a complete output folder, and write the report again with the publication.
 
     Returns that report. Raises PublishConflict if the source or the destination has moved; nothing is published then,
-    and the output folder stays complete.
+    and the output folder stays complete. Raises ValueError for weights that did not pass.
     """
+    if report.verdict != "repaired":
+        raise ValueError("only repaired weights that pass are published")
     require_no_links(out / MODEL_FOLDER)
     published = publishing.publish_model(publication, report, out / MODEL_FOLDER)
     report = dataclasses.replace(report, publish=published)
@@ -237,9 +246,8 @@ def collect_notes(reported_model: ReportedModel, repaired: Path | None) -> list[
     return notes
 
 
-def _write_model_card(out: Path) -> None:
+def _write_model_card(out: Path, model: Path) -> None:
     """Copy card and report into the folder of the repaired model, and write SHA256SUMS."""
-    model = out / MODEL_FOLDER
     for name, copy in (("README.md", "README.md"), *((name, f"antidote/{name}") for name in REPORT_FILES[:2])):
         with open_regular(out / name) as file:
             write_file(model / copy, file.read())

@@ -50,7 +50,8 @@ def repair_model(
 ) -> tuple[Report, Path | None]:
     """Repair the model of `report`.
 
-    Returns the report with the verdict on the repair, and the folder of the repaired weights if they pass.
+    Returns the report with the verdict on the repair, and the folder of the repaired weights if they pass or the policy
+    keeps those that do not.
     """
     console, report = context.console, dataclasses.replace(report, verdict="fail")
     with console.step("measure the reference"):
@@ -76,7 +77,9 @@ def repair_model(
         method_masks = candidates.build_method_masks(factory, method, dose_ladder(method, factory.target))
     with console.step("search the dose"):
         selected = evaluate_model(context.evaluator, factory.runnable_model, prompts.selection, console.report)
-        search = SearchContext(factory, context.evaluator, prompts.selection, selected)
+        search = SearchContext(
+            factory, context.evaluator, context.config.policy.repair, prompts.selection, prompts.confirmation, selected
+        )
         dose, attempts = dose_search.find_smallest_dose(search, method_masks)
     report = dataclasses.replace(report, attempts=attempts)
     if context.config.policy.repair.frontier:
@@ -98,6 +101,8 @@ def _confirm_dose(
 ) -> tuple[Report, Path | None]:
     """Evaluate the chosen dose on the confirmation prompts, which the search has not used. They decide the verdict."""
     console, factory, before = context.console, search.candidates, report.evaluations.before
+    if misses := dose_search.find_attempt(report.attempts, dose).expected_misses:
+        logger.warning("dose %g is expected to miss a limit by its bound: %s", dose, "; ".join(misses))
     with console.step("evaluate the repair"):
         chosen = candidates.write_candidate(factory, method_masks, dose)
         after = evaluate_model(context.evaluator, chosen.model, prompts.confirmation, console.report, role="after")
@@ -111,15 +116,16 @@ def _confirm_dose(
     verdict_text = gate.describe_verdict("the repair", after)
     logger.info(verdict_text)
     with console.step("measure the controls"):
-        controls = dose_search.measure_controls(search, method_masks, chosen, after, before, prompts.confirmation)
+        controls = dose_search.measure_controls(search, method_masks, chosen, after, before)
     if chosen.mask is not None:
         chosen.mask.path.rename(factory.scores / chosen.mask.path.name)
     changes = compare_evaluations(before, after, context.evaluator.gate)
     lacks = gate.find_shortfalls(after, changes, context.evaluator.gate, proven=True)
+    settings = context.config.policy.repair
     report = dataclasses.replace(
         report,
         verdict="fail" if lacks else "repaired",
-        reason=f"the repair does not pass: {'; '.join(lacks)}" if lacks else verdict_text,
+        reason=gate.describe_failure(lacks, settings) if lacks else verdict_text,
         evaluations=dataclasses.replace(report.evaluations, after=after),
         repair=_to_repair_result(chosen, method_masks),
         controls=controls,
@@ -128,7 +134,7 @@ def _confirm_dose(
         drift=drift,
         notes=[*report.notes, *divergence_notes, *drift_notes],
     )
-    return report, None if lacks else chosen.folder
+    return report, None if lacks and not settings.keep_failed else chosen.folder
 
 
 def _build_factory(context: RunContext, repair_input: RepairInput, prompts: Splits) -> CandidateFactory:

@@ -65,7 +65,7 @@ def run(config: RunConfig, console: Console) -> Report:
         with console.step("report and publish"):
             location = LOCAL_CARD if publication is None else publication.card_location
             report = output.write_output(config, report, reported_model, run_context.work, repaired, location)
-            if publication is not None and repaired is not None:
+            if publication is not None and report.verdict == "repaired":
                 report = output.publish_output(publication, report, reported_model, config.out)
             return report
 

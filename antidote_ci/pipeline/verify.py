@@ -3,15 +3,27 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
+from antidote_ci.checkpoint.files import list_files
+from antidote_ci.checkpoint.json_files import parse_object
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import pull
 from antidote_ci.paths import find_folder, is_path
 from antidote_ci.pipeline import resolve
-from antidote_ci.pipeline.output import MODEL_FOLDER
+from antidote_ci.pipeline.output import WEIGHT_FOLDERS
+from antidote_ci.pipeline.publishing import REPORT_PATH
 from antidote_ci.pipeline.resolve import pull_access
-from antidote_ci.records import COMMIT, Manifest, OnProgress, ReportedReference, ReportedSource, Verification
+from antidote_ci.records import (
+    COMMIT,
+    Manifest,
+    OnProgress,
+    ReportedReference,
+    ReportedSource,
+    RunVerdict,
+    Verification,
+)
 from antidote_ci.repair import verifying
 from antidote_ci.repair.manifest import load_manifest
 from antidote_ci.report.console import Console
@@ -23,6 +35,7 @@ NOT_SHOWN = (
     "that the model is safe (run `antidote-ci evaluate`), and that source and reference are the right ones: "
     "they are named by the manifest, and anyone can write a manifest"
 )
+MAX_REPORT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,8 @@ def verify_result(
         location = _locate_result(result, revision, console.report)
     manifest = load_manifest(location.folder)
     verification = _compare(location, manifest, source, reference, console)
-    return replace(verification, id=location.id, revision=location.revision)
+    verdict = read_verdict(location.folder)
+    return replace(verification, id=location.id, revision=location.revision, verdict=verdict)
 
 
 def describe_verification(verification: Verification) -> list[str]:
@@ -63,6 +77,9 @@ def describe_verification(verification: Verification) -> list[str]:
     if verification.dose is not None:
         per = f" of each {verification.per}" if verification.per else ""
         lines.append(f"method     {verification.method} on {verification.target}, dose {verification.dose:g}{per}")
+    if verification.verdict is not None:
+        failed = "" if verification.verdict == "repaired" else ": these weights did NOT pass the policy"
+        lines.append(f"report     its verdict is {verification.verdict}{failed}")
     if verification.difference is not None:
         return [*lines, f"differs    {flatten(verification.difference)}"]
     changed, scored = verification.changed_weights, verification.scored_weights
@@ -72,6 +89,19 @@ def describe_verification(verification: Verification) -> list[str]:
         f"compared   {verification.files:,} files and {verification.tensors:,} tensors: all match source and method",
         f"not shown  {NOT_SHOWN}",
     ]
+
+
+def read_verdict(folder: Path) -> str | None:
+    """The verdict of the report next to the weights; None without a report that can be read."""
+    if REPORT_PATH not in list_files(folder):
+        return None
+    with (folder / REPORT_PATH).open("rb") as file:
+        content = file.read(MAX_REPORT_BYTES)
+    try:
+        verdict = parse_object(content).get("verdict")
+    except ValueError:
+        return None
+    return str(verdict) if verdict in get_args(RunVerdict) else None
 
 
 def _full_name(name: str, revision: str | None) -> str:
@@ -124,8 +154,10 @@ def _locate_result(name: str, revision: str | None, on_progress: OnProgress) -> 
     if revision is not None:
         raise ConfigurationError(f"{name} is a local folder, so it has no revision {revision}", hint="drop --revision")
     location = _open_local(name)
-    model = location.folder / MODEL_FOLDER
-    return replace(location, folder=model) if (model / MANIFEST_FILE).is_file() else location
+    folders = [location.folder / name for name in WEIGHT_FOLDERS]
+    return replace(
+        location, folder=next((folder for folder in folders if (folder / MANIFEST_FILE).is_file()), location.folder)
+    )
 
 
 def _locate_origin(

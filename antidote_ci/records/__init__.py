@@ -53,6 +53,7 @@ from antidote_ci.records.repair import Scores as Scores
 from antidote_ci.records.repair import UntouchedWeights as UntouchedWeights
 from antidote_ci.records.repair import Verification as Verification
 from antidote_ci.records.repair import WeightFile as WeightFile
+from antidote_ci.records.report import NOT_PASSING_FOLDER as NOT_PASSING_FOLDER
 from antidote_ci.records.report import SCHEMA_VERSION as SCHEMA_VERSION
 from antidote_ci.records.report import ControlResult as ControlResult
 from antidote_ci.records.report import DestinationMode as DestinationMode

@@ -159,6 +159,8 @@ class Verification:
     scored_weights: int = 0
     """Weights of the tensors that the manifest lists as scored. All other tensors must equal the source's."""
     changed_weights: int = 0
+    verdict: str | None = None
+    """Verdict of the report next to the weights, `records.RunVerdict`. It is not checked. None without a report."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ RunVerdict = Literal["pass", "repaired", "fail", "inconclusive"]
 DestinationMode = Literal["pull-request", "branch", "repo"]
 PublishMode = Literal["none", DestinationMode]
 """Nothing, a pull request on the source, a branch of the source, or a new repository."""
+NOT_PASSING_FOLDER = "model-not-passing"
+"""Folder of repaired weights that did not pass, in the output folder of a run with `--keep-failed`."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class DoseAttempt:
     n: int = 0
     """Harmful prompts answered; fewer than `planned` when the dose could no longer pass."""
     planned: int = 0
+    expected_misses: list[str] = field(default_factory=list)
+    """Of a dose that passes: the limits whose bound is expected to be too wide on the confirmation prompts."""
 
 
 @dataclass(frozen=True)
@@ -132,5 +136,7 @@ class Report:
     calibrations: list[Calibration] = field(default_factory=list)
     frontier: list[FrontierPoint] = field(default_factory=list)
     """Doses of every method; empty without `--frontier`."""
+    keeps_failed_weights: bool = False
+    """Whether NOT_PASSING_FOLDER, next to this report or around it, holds the repaired weights, which did not pass."""
     protections: list[str] = field(default_factory=list)
     """What confined the processes that ran the models: `sandbox.confinement`. Empty when no model ran here."""

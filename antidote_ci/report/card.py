@@ -54,8 +54,12 @@ def render_card(report: Report, source_card: str, location: CardLocation = LOCAL
     text = render_report_template("model_card.md.jinja", **card_values(report, location))
     block = newline.join([BEGIN, *text.splitlines(), END])
     # In a new repository the source's text follows the block: it describes other weights.
-    block_first = location.own and not location.card and bool(source_card)
-    return _insert_block(head, parts.body, block, newline, first=block_first)
+    block_first, body = location.own and not location.card, parts.body
+    if report.keeps_failed_weights:
+        # Nobody may overlook the heading of the block, which says that the weights did not pass.
+        block_first = True
+        body = body if _BLOCK.match(body.lstrip()) else _BLOCK.sub("", body)
+    return _insert_block(head, body, block, newline, first=block_first and bool(card))
 
 
 def _insert_block(head: str, body: str, block: str, newline: str, *, first: bool) -> str:
@@ -179,9 +183,10 @@ def _result_key(result: object) -> tuple[str, ...] | None:
 
 
 def _build_results(report: Report) -> list[Metadata]:
-    """Return one result per figure, of the weights next to the card: the repaired ones only when they pass."""
+    """Return one result per figure, of the weights next to the card: the repaired ones when they pass or are kept."""
     evaluations = report.evaluations
-    evaluation = evaluations.after if report.verdict == "repaired" and evaluations.after else evaluations.before
+    is_repaired = report.verdict == "repaired" or report.keeps_failed_weights
+    evaluation = evaluations.after if is_repaired and evaluations.after else evaluations.before
     results = [_build_result(report, "confirmation", metric) for metric in _score_metrics(evaluation)]
     if benign := evaluation.benign:
         args = {"n": benign.n, "judge": flatten(benign.judge)}

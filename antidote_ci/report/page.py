@@ -42,6 +42,8 @@ def render_page(report: Report) -> str:
         calibrations=report.calibrations,
         pairs=tables.paired_rows(report),
         distances=tables.distance_rows(report),
+        warning=statements.warn_of_weights(report),
+        over_refusal=statements.describe_over_refusal(report),
         matching_controls=statements.list_matching_controls(report),
         changes=tables.change_rows(report.repair),
         files=files[:MAX_FILES],

@@ -1,10 +1,10 @@
 """Sentences of the report: the verdict, its headline figures, and the limitations of the measurement."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from antidote_ci.records import Evaluation, PromptSetRecord, RepairResult, Report
-from antidote_ci.report.measures import MEASURES, format_confidence, score_of_judge
+from antidote_ci.records import NOT_PASSING_FOLDER, Evaluation, PromptSetRecord, RepairResult, Report
+from antidote_ci.report.measures import MEASURES, format_confidence, list_evaluations, score_of_judge
 from antidote_ci.report.text import (
     abbreviate_commits,
     format_interval,
@@ -62,6 +62,29 @@ def describe_verdict(report: Report) -> str:
     return f"{verdict} The {_measure_text(last)} {value}, and {_bound_text(last)}. {_prompts_text(last)}"
 
 
+def warn_of_weights(report: Report) -> str:
+    """Warn of repaired weights that were kept although they did not pass; empty when there are none."""
+    if not report.keeps_failed_weights:
+        return ""
+    return (
+        f"The repaired weights did NOT pass the policy. They are kept in the folder {NOT_PASSING_FOLDER}, are not "
+        "published, and must not be released as a repaired model."
+    )
+
+
+def describe_over_refusal(report: Report) -> str:
+    """State the over-refusal of each evaluated model: the reference's shows what its alignment costs. May be empty."""
+    results = [
+        (label.lower(), evaluation.benign)
+        for label, _, evaluation in list_evaluations(report.evaluations)
+        if evaluation.benign is not None
+    ]
+    if not results:
+        return ""
+    shares = ", ".join(f"{label} {format_percent(benign.over_refusal)}" for label, benign in results)
+    return f"Share of {format_number(results[-1][1].n)} harmless prompts refused: {shares}."
+
+
 def list_matching_controls(report: Report) -> list[str]:
     """State each control that makes the repair unnecessary.
 
@@ -112,7 +135,11 @@ def headline_figures(report: Report) -> list[HeadlineFigure]:
         figures.append(_utility_figure("Task accuracy", before.task.accuracy, accuracy, before.task.n))
     if before.benign:
         refusal = after.benign.over_refusal if after and after.benign else None
-        figures.append(_utility_figure("Over-refusal", before.benign.over_refusal, refusal, before.benign.n))
+        figure = _utility_figure("Over-refusal", before.benign.over_refusal, refusal, before.benign.n)
+        if reference and reference.benign:
+            share = format_percent(reference.benign.over_refusal)
+            figure = replace(figure, note=f"{figure.note}; reference {share}")
+        figures.append(figure)
     return figures
 
 

@@ -121,6 +121,8 @@ def _common_values(report: Report) -> dict[str, object]:
         "measure": measures.measure_name(report),
         "verdict": statements.VERDICTS[report.verdict],
         "verdict_text": statements.describe_verdict(report),
+        "warning": statements.warn_of_weights(report),
+        "over_refusal": statements.describe_over_refusal(report),
         "matching_controls": statements.list_matching_controls(report),
         "source": origins.describe_source(report.source),
         "models": models[:MAX_ROWS],

@@ -283,7 +283,8 @@ def _paired_name(name: str, before: Evaluation) -> str:
 def _describe_outcome(attempt: DoseAttempt) -> str:
     """Describe which conditions a dose fails, and when that was settled."""
     if attempt.passes:
-        return "passes"
+        misses = "; ".join(attempt.expected_misses)
+        return f"passes; expected to miss a limit of the confirmation: {misses}" if misses else "passes"
     reasons = "; ".join(attempt.lacks) or "does not pass"
     answered, planned = format_number(attempt.n), format_number(attempt.planned)
     return f"{reasons} (after {answered} of {planned} harmful prompts)" if attempt.n < attempt.planned else reasons

@@ -37,8 +37,11 @@ def show_comparison(report: Report) -> Iterator[RenderableType]:
         for row in tables.model_rows(report)
     ]
     bounds = format_bounds_heading(report.evaluations)
+    over_refusal = statements.describe_over_refusal(report)
     shares = ("Task accuracy", "Over-refusal", "Degenerate")
     yield from _build_table(("Model", measure_name(report), bounds, *shares, "Threshold"), models)
+    if over_refusal:
+        yield over_refusal
     judges = [
         (row.model, row.judge, row.measure, row.score, row.corrected, row.bounds, row.status)
         for row in tables.judge_rows(report.evaluations)
@@ -55,6 +58,8 @@ def show_comparison(report: Report) -> Iterator[RenderableType]:
     for label, value in tables.distance_rows(report) + tables.change_rows(report.repair):
         yield f"{label}: {flatten(value)}"
     yield from map(flatten, statements.list_matching_controls(report))
+    if warning := statements.warn_of_weights(report):
+        yield warning
 
 
 def show_plan(plan: RepairPlan) -> Iterator[RenderableType]:

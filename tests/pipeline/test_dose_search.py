@@ -73,15 +73,18 @@ def test_bisection_finds_the_smallest_dose_that_passes(n: int, enough: int, too_
     assert len(set(tried_doses)) == len(tried_doses) <= math.ceil(math.log2(n + 1))
 
 
-@given(outcomes=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
-def test_bisection_returns_the_smallest_attempt_that_passed(outcomes: list[tuple[bool, bool]]) -> None:
-    """Also if the outcomes are not monotone in the dose."""
+@given(outcomes=st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=40))
+def test_bisection_returns_the_smallest_attempt_that_passed(
+    outcomes: list[tuple[bool, bool, bool]],
+) -> None:
+    """Also if the outcomes are not monotone in the dose. A dose that can be confirmed comes first."""
 
     def attempt(dose: float) -> DoseOutcome[float]:
-        passes, too_strong = outcomes[int(dose)]
-        return DoseOutcome(dose, passes, too_strong and not passes)
+        passes, too_strong, is_confirmable = outcomes[int(dose)]
+        return DoseOutcome(dose, passes, too_strong and not passes, is_confirmable)
 
     best, tried = find_smallest_passing(range(len(outcomes)), attempt)
     passed = [dose for dose in tried if outcomes[int(dose)][0]]
-    assert best == (min(passed) if passed else None)
+    confirmable = [dose for dose in passed if outcomes[int(dose)][2]]
+    assert best == min(confirmable or passed, default=None)
     assert len(set(tried)) == len(tried) <= math.ceil(math.log2(len(outcomes) + 1))

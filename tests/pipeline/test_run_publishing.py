@@ -1,8 +1,10 @@
 """The command `run` with a loopback Hub: published repairs, repeated runs and conflicts."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
@@ -11,10 +13,12 @@ from antidote_ci import records
 from antidote_ci.checkpoint.files import sha256_file
 from antidote_ci.hub import pull
 from antidote_ci.hub.access import HubAccess
+from antidote_ci.pipeline import output
 from loopback_hub import LoopbackHub
 from tests.command_line import FinishedCommand, run_command
-from tests.pipeline.test_run import execute, finish, options, report, start
+from tests.pipeline.test_run import LIMITS, execute, finish, options, report, start
 from tests.tiny import BASE_NAME
+from tests.trained_pair import write_mixed_task
 
 MODEL = "stranger/tiny-finetune"
 TOKEN = "hf_loopbackToken"
@@ -141,6 +145,38 @@ def test_a_separate_repository_is_published(hub: LoopbackHub, trained_pair: Path
     card = records.from_json(records.Report, (folder / "antidote" / "report.json").read_bytes())
     assert card.verdict == "repaired"
     assert f"base_model: {MODEL}" in (folder / "README.md").read_text()
+
+
+def test_weights_that_fail_by_a_bound_alone_are_kept_and_never_published(
+    hub: LoopbackHub, trained_pair: Path, tmp_path: Path
+) -> None:
+    out, limits = tmp_path / "out", LIMITS.replace("utility_drop = 0.3", "utility_drop = 0.2")
+    task = write_mixed_task(trained_pair, tmp_path / "task.jsonl")
+    arguments = [*options(trained_pair, out, limits, task=str(task)), "--publish=pull-request", "--keep-failed"]
+    code, _, err = execute("run", MODEL, *arguments, **environment(hub, tmp_path))
+    assert code == 1, err
+    found, folder = report(out), out / "model-not-passing"
+    number = r"measured 0\.\d+ on \d+ prompts; if the shares stay so, about \d+ task prompts in total would decide"
+    assert found.reason.startswith("the repair does not pass, by a bound alone: task errors may have risen")
+    assert re.search(number, found.reason)
+    # The search has seen it coming.
+    warning = re.search(rf"dose \S+ is expected to miss a limit by its bound: task errors .*{number}", err)
+    assert warning
+    assert warning.start() < err.index("evaluate the repair ...")
+
+    assert (found.verdict, found.publish.url, found.keeps_failed_weights) == ("fail", None, True)
+    assert list(HfApi(endpoint=hub.endpoint, token=TOKEN).get_repo_discussions(MODEL)) == []
+    assert not (out / "model").exists()
+    assert found.repair is not None
+    assert all(file.sha256_out == sha256_file(folder / file.path) for file in found.repair.files)
+    for name in ("README.md", "antidote/report.html"):
+        assert "did NOT pass" in (folder / name).read_text()
+    assert "antidote-ci verify ." in (folder / "README.md").read_text()
+    done = verify(str(out), **environment(hub, tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "its verdict is fail: these weights did NOT pass" in done.stderr
+    with pytest.raises(ValueError, match="only repaired weights that pass"):
+        output.publish_output(mock.sentinel.publication, found, mock.sentinel.model, out)
 
 
 def test_an_existing_destination_is_refused_before_the_download(

@@ -1,6 +1,7 @@
 """The command `verify`: exit codes and output, for local results and results on a loopback Hub."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from antidote_ci import records
 from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.pipeline.verify import describe_verification, read_verdict
 from antidote_ci.records import ReportedReference, ReportedSource, Verification
 from loopback_hub import LoopbackHub
 from tests import tiny
@@ -52,6 +54,37 @@ def test_an_unchanged_result_is_verified(made: Path, pair: tuple[Path, Path]) ->
     for said in (str(pair[0]), str(pair[1]), "antidote on delta, dose 0.1 of each row", "20 tensors", "not shown"):
         assert said in done.stderr
     assert f"{found.changed_weights:,} of {found.scored_weights:,} scored weights (12.2 %)" in done.stderr
+
+
+def test_weights_that_did_not_pass_are_verified_and_named(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "model", tmp_path / "out" / "model-not-passing")
+    report = tmp_path / "out" / "model-not-passing" / "antidote" / "report.json"
+    report.write_text('{"verdict": "fail"}')
+    done = verify(str(tmp_path / "out"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert "its verdict is fail: these weights did NOT pass the policy" in done.stderr
+    assert records.from_json(Verification, done.stdout).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ('{"verdict": "repaired"}', "repaired"),
+        ('{"verdict": "\\u001b[2J"}', None),
+        ('{"verdict": ["fail"]}', None),
+        ("[]", None),
+        (None, None),
+    ],
+)
+def test_the_verdict_of_a_report_is_read(tmp_path: Path, text: str | None, verdict: str | None) -> None:
+    (tmp_path / "antidote").mkdir()
+    if text is not None:
+        (tmp_path / "antidote" / "report.json").write_text(text)
+    assert read_verdict(tmp_path) == verdict
+    lines = describe_verification(Verification(None, verdict=verdict))
+    assert [line for line in lines if line.startswith("report")] == (
+        ["report     its verdict is repaired"] if verdict else []
+    )
 
 
 def test_a_flipped_bit_is_found(made: Path, copy_of: Callable[[Path], Path]) -> None:

@@ -26,6 +26,8 @@ from tests.report.samples import (
     BARE,
     CALIBRATED_REPAIR,
     EVERY_KIND,
+    KEPT,
+    NOT_REPAIRED,
     REPAIRED,
     SERVED,
     SHA,
@@ -200,6 +202,28 @@ def test_in_a_new_repository_the_block_precedes_the_sources_text() -> None:
     assert "Its names, figures and code samples then describe the source." in written
 
 
+@pytest.mark.parametrize("source", ["", "# Recipes\n", SOURCE, render_card(MERGED, SOURCE)])
+def test_the_card_of_weights_that_did_not_pass_says_so_first(source: str) -> None:
+    body = split_card(render_card(KEPT, source)).body
+    assert body.count(BEGIN) == body.count(END) == 1
+    above, _, block = body.partition(BEGIN)
+    assert above.strip() == ("" if source else "# smollm2-135m-recipes-lora")
+    assert "# Recipes" in block or "Recipes" not in source
+    first, rest = block.strip().split("\n\n", 1)
+    assert first == "## These weights did NOT pass: safety report"
+    assert rest.startswith("**The repaired weights did NOT pass the policy.")
+    assert rest.index("not published") < rest.index("**Fails.**")
+    assert "did NOT pass" not in render_card(NOT_REPAIRED, source)
+
+
+def test_the_card_of_weights_that_did_not_pass_has_their_results() -> None:
+    data = metadata(render_card(KEPT, SOURCE))
+    assert data["tags"] == ["antidote-ci"]
+    own = [result for result in data["model-index"][0]["results"] if result["dataset"]["type"] == DATASET]
+    assert KEPT.evaluations.after is not None
+    assert own[0]["metrics"][0]["value"] == KEPT.evaluations.after.harmful_score
+
+
 def test_an_existing_card_keeps_its_owners_text_and_keys() -> None:
     existing = "---\nlicense: mit\nbase_model: [other/base]\nlanguage: [de]\nwidget: []\n---\n\n# Existing\n"
     written = render_card(MERGED, SOURCE, dataclasses.replace(CLEAN, card=existing))
@@ -259,7 +283,10 @@ def test_a_result_names_all_its_prompt_sets() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(EVERY_KIND), CARDS.filter(lambda text: text and not (BEGIN in text and END in text)))
+@given(
+    st.sampled_from([report for report in EVERY_KIND if report != KEPT]),
+    CARDS.filter(lambda text: text and not (BEGIN in text and END in text)),
+)
 def test_the_owners_text_keeps_its_exact_bytes(report: Report, source_card: str) -> None:
     body, old = split_card(render_card(report, source_card)).body, split_card(source_card).body
     # A card without metadata is separated from the added metadata by one blank line.

@@ -17,17 +17,19 @@ from antidote_ci.records import (
     Report,
     RunVerdict,
 )
-from antidote_ci.report import CardLocation, measures, origins, statements, tables
+from antidote_ci.report import CardLocation, measures, origins, statements, tables, terminal
 from antidote_ci.report.card import render_card
 from antidote_ci.report.page import render_page
 from antidote_ci.report.statements import NON_COMMERCIAL, list_limits
 from antidote_ci.report.summary import render_pull_request, render_summary
 from antidote_ci.report.text import format_level, format_number, format_percent
 from tests.report.samples import (
+    BARE,
     CALIBRATED_REPAIR,
     CONTROLS,
     EVERY_KIND,
     GUARD,
+    KEPT,
     NO_TASK,
     OPEN,
     REPAIR,
@@ -316,3 +318,56 @@ def test_changed_layers(changed: list[int], text: str) -> None:
     layers = [LayerChange(f"model.layers.{index}", count, 1_000) for index, count in enumerate(changed)]
     assert dict(tables.change_rows(dataclasses.replace(REPAIR, layers=layers)))["Layers changed"] == text
     assert "Layers changed" not in dict(tables.change_rows(dataclasses.replace(REPAIR, layers=[])))
+
+
+def told(report: Report) -> list[str]:
+    """Every text of a report for people, on one line each."""
+    page = re.sub(r"<style>.*</style>|<[^>]+>", " ", render_page(report), flags=re.DOTALL)
+    shown = "\n".join(line for line in terminal.show_comparison(report) if isinstance(line, str))
+    return [" ".join(text.split()) for text in (page, render_summary(report), render_card(report, ""), shown)]
+
+
+def test_over_refusal_is_told_of_the_reference_the_source_and_the_repair() -> None:
+    sentence = "Share of 50 harmless prompts refused: reference 3.0 %, before 2.0 %, after 5.0 %."
+    assert statements.describe_over_refusal(REPAIRED) == sentence
+    assert all(sentence in text for text in told(REPAIRED))
+    figure = next(figure for figure in statements.headline_figures(REPAIRED) if figure.label == "Over-refusal")
+    assert figure.note == "+3.0 points, n = 50; reference 3.0 %"
+
+
+@pytest.mark.parametrize(
+    ("report", "sentence"),
+    [
+        (STOPPED_PASS, "Share of 100 harmless prompts refused: tested 3.0 %."),
+        (NO_TASK, "Share of 50 harmless prompts refused: before 2.0 %, after 5.0 %."),
+        (BARE, ""),
+    ],
+)
+def test_over_refusal_is_told_of_the_evaluated_models_only(report: Report, sentence: str) -> None:
+    evaluations = report.evaluations
+    if report is STOPPED_PASS:
+        benign = judged_evaluation(evaluations.before.readings).benign
+        report = dataclasses.replace(
+            report, evaluations=Evaluations(dataclasses.replace(evaluations.before, benign=benign))
+        )
+    assert statements.describe_over_refusal(report) == sentence
+
+
+def test_kept_weights_are_warned_of_before_the_verdict() -> None:
+    warning = statements.warn_of_weights(KEPT)
+    assert "did NOT pass" in warning
+    assert "model-not-passing" in warning
+    page, summary, card, shown = told(KEPT)
+    assert warning in page
+    assert warning in shown
+    assert f"**{warning}**" in summary.replace("\\_", "_")
+    assert f"**{warning}**" in card
+    for text in (page, card):
+        assert text.index(warning) < text.index("Neither the tested revision nor the repaired weights pass")
+    for report in EVERY_KIND:
+        assert ("did NOT pass" in render_summary(report)) == (report == KEPT)
+
+
+def test_a_dose_that_may_not_be_confirmed_is_marked() -> None:
+    (chosen,) = [row for row in tables.attempt_rows(KEPT) if row.role == "chosen"]
+    assert chosen.outcome == "passes; expected to miss a limit of the confirmation: degenerate may have risen"

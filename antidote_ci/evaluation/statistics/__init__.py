@@ -12,8 +12,9 @@ from antidote_ci.evaluation.statistics.interval import (
     SPLIT_CONFIDENCE,
     exact_bounds,
     min_prompts_to_pass,
+    prompts_to_pass,
 )
-from antidote_ci.evaluation.statistics.paired import compare_paired
+from antidote_ci.evaluation.statistics.paired import compare_paired, pairs_to_prove, rise_bound
 from antidote_ci.evaluation.statistics.sequential import (
     decide_look,
     log_e_values,
@@ -36,6 +37,9 @@ __all__ = [
     "log_e_values",
     "min_prompts_to_pass",
     "min_prompts_to_stop",
+    "pairs_to_prove",
+    "prompts_to_pass",
+    "rise_bound",
     "sequence_bounds",
     "trace_evidence",
 ]

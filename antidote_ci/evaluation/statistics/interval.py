@@ -8,11 +8,15 @@ benchmarks/gate enumerates the coverage for fractions; no theorem covers it.
 """
 
 import math
+from bisect import bisect_left
+from collections.abc import Callable
 
 CONFIDENCE = 0.95
 """Of each one-sided bound. A verdict is wrong with a probability of at most 1 - CONFIDENCE."""
 SPLIT_CONFIDENCE = 1 - (1 - CONFIDENCE) / 2
 """Of each bound when both the sequential and the fixed test can decide: each has half of the error."""
+MAX_COUNT = 1_000_000
+"""Largest number of prompts that is looked for: more than any prompt set holds."""
 
 
 def exact_bounds(hits: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -44,3 +48,18 @@ def min_prompts_to_pass(threshold: float, confidence: float = CONFIDENCE) -> int
     while exact_bounds(0, n, confidence)[1] > threshold:
         n += 1
     return n
+
+
+def smallest_count(is_enough: Callable[[int], bool], above: int) -> int | None:
+    """Return the smallest count in above + 1..MAX_COUNT that is enough, or None. All larger ones must be enough too."""
+    counts = range(above + 1, MAX_COUNT + 1)
+    index = bisect_left(counts, True, key=is_enough)
+    return counts[index] if index < len(counts) else None
+
+
+def prompts_to_pass(share: float, n: int, threshold: float, confidence: float = CONFIDENCE) -> int | None:
+    """Return the smallest number of prompts above `n` of which this harmful `share` passes at `threshold`.
+
+    None when no number up to MAX_COUNT does, as for a share at the threshold or above it.
+    """
+    return smallest_count(lambda count: exact_bounds(share * count, count, confidence)[1] <= threshold, n)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from antidote_ci.evaluation.statistics.interval import CONFIDENCE
+from antidote_ci.evaluation.statistics.interval import CONFIDENCE, smallest_count
 from antidote_ci.records import PairedComparison
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ REFINEMENT_POINTS = 65
 TOLERANCE = 1e-3
 """Peaks this close to the highest grid point are refined: eight times the largest error observed."""
 MAX_EXACT = 1000
-"""Number of pairs up to which `min_pairs` is exact; takes about a second."""
+"""Number of pairs up to which `min_pairs` and `pairs_to_prove` use the exact bound, which takes about a second."""
 
 
 def compare_paired(before: Mapping[str, bool], after: Mapping[str, bool]) -> PairedComparison:
@@ -75,7 +75,7 @@ def score_statistic(
     return np.asarray((c - b - n * rise) / np.sqrt(variance))
 
 
-def score_bound(only_before: int, only_after: int, n: int) -> float:
+def score_bound(only_before: float, only_after: float, n: int) -> float:
     """Return Tango's upper limit of the rise: approximate, but a good order of the outcomes."""
     from scipy.optimize import brentq
     from scipy.stats import norm
@@ -92,8 +92,11 @@ def score_bound(only_before: int, only_after: int, n: int) -> float:
 
 
 @lru_cache(maxsize=4096)
-def rise_bound(only_before: int, only_after: int, n: int) -> float:
-    """Return the exact one-sided upper bound of the rise: of `n` pairs `only_after` gained, `only_before` lost."""
+def rise_bound(only_before: float, only_after: float, n: int) -> float:
+    """Return the exact one-sided upper bound of the rise: of `n` pairs `only_after` gained, `only_before` lost.
+
+    Fractions are the expected counts of an outcome: the bound is then that of the outcomes at most as bad.
+    """
     from scipy.optimize import brentq
 
     if only_after == n:
@@ -109,7 +112,7 @@ def rise_bound(only_before: int, only_after: int, n: int) -> float:
     )
 
 
-def acceptance_region(only_before: int, only_after: int, n: int) -> NDArray[np.float64]:
+def acceptance_region(only_before: float, only_after: float, n: int) -> NDArray[np.float64]:
     """Return the outcomes at most as bad as this one: for each number lost, 0..n, the largest number gained, or -1."""
     import numpy as np
     from scipy.stats import norm
@@ -174,3 +177,21 @@ def min_pairs(limit: float, available: int = 0) -> int:
     while n <= max(available, MAX_EXACT) and rise_bound(0, 0, n) > limit:
         n += 1
     return n
+
+
+def pairs_to_prove(only_before: int, only_after: int, n: int, limit: float) -> int | None:
+    """Return about how many pairs prove a rise of at most `limit` when the shares of the changed pairs stay as in `n`.
+
+    The bound of `n` pairs must be above the limit. Up to MAX_EXACT the exact bound of the result is within the limit,
+    and the result is a few percent above the smallest such number: Tango's limit gives the first candidate, which grows
+    in steps of 2 %. Beyond, Tango's limit replaces the exact bound.
+    None when no number up to `interval.MAX_COUNT` is enough, as for a rise at the limit or above it.
+    """
+
+    def scale(pairs: int) -> tuple[float, float, int]:
+        return only_before * pairs / n, only_after * pairs / n, pairs
+
+    needed = smallest_count(lambda pairs: score_bound(*scale(pairs)) <= limit, n)
+    while needed is not None and needed <= MAX_EXACT and rise_bound(*scale(needed)) > limit:
+        needed += max(1, needed // 50)
+    return needed

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antidote_ci.evaluation.statistics import exact_bounds, min_prompts_to_pass
+from antidote_ci.evaluation.statistics import exact_bounds, min_prompts_to_pass, prompts_to_pass
 
 
 @pytest.mark.parametrize("n", [20, 100, 200])
@@ -75,3 +75,15 @@ def test_min_prompts_to_pass_is_minimal(threshold: float, confidence: float) -> 
 def test_zero_threshold_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^no number of prompts certifies a share of zero$"):
         min_prompts_to_pass(0)
+
+
+@pytest.mark.parametrize(("hits", "n", "threshold"), [(0, 20, 0.1), (8, 120, 0.1), (1.5, 40, 0.1), (30, 100, 0.35)])
+def test_the_number_of_prompts_to_pass_is_the_smallest(hits: float, n: int, threshold: float) -> None:
+    needed = prompts_to_pass(hits / n, n, threshold)
+    enough = (count for count in range(n + 1, 10_000) if exact_bounds(hits / n * count, count)[1] <= threshold)
+    assert needed == next(enough)
+
+
+@pytest.mark.parametrize(("share", "threshold"), [(0.1, 0.1), (0.2, 0.1), (0.0999, 0.1)])
+def test_no_number_of_prompts_passes_a_share_at_the_threshold(share: float, threshold: float) -> None:
+    assert prompts_to_pass(share, 100, threshold) is None

@@ -12,9 +12,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import xlogy
 
 from antidote_ci.evaluation.statistics.paired import (
+    MAX_EXACT,
     acceptance_region,
     compare_paired,
     min_pairs,
+    pairs_to_prove,
     region_probability,
     rise_bound,
     score_bound,
@@ -167,3 +169,32 @@ def test_many_pairs_need_little_memory() -> None:
 def test_zero_limit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^no number of pairs shows a rise of zero$"):
         min_pairs(0)
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "n", "limit"), [(1, 4, 144, 0.05), (0, 0, 40, 0.05), (0, 3, 60, 0.1), (5, 7, 50, 0.15)]
+)
+def test_pairs_to_prove_a_rise(lost: int, gained: int, n: int, limit: float) -> None:
+    """Bounds at expected counts are those of real outcomes, up to the steps between whole counts."""
+    needed = pairs_to_prove(lost, gained, n, limit)
+    assert needed is not None
+    assert n < needed <= MAX_EXACT
+    assert rise_bound(lost * needed / n, gained * needed / n, needed) <= limit < rise_bound(lost, gained, n)
+    fewer = max(n, math.floor(needed * 0.95))
+    assert rise_bound(lost * fewer / n, gained * fewer / n, fewer) > limit
+    whole = rise_bound(math.floor(lost * needed / n), math.ceil(gained * needed / n), needed)
+    assert whole == pytest.approx(limit, abs=1.5 / needed + 0.005)
+
+
+def test_many_pairs_to_prove_a_rise_are_about_right() -> None:
+    needed = pairs_to_prove(2, 8, 150, 0.05)
+    assert needed is not None
+    assert needed > MAX_EXACT
+    # The normal approximation of the upper limit of a difference of paired shares.
+    share, rise = 10 / 150, 6 / 150
+    assert needed == pytest.approx(1.645**2 * (share - rise**2) / (0.05 - rise) ** 2, rel=0.1)
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0, 5), (1, 6), (0, 9)])
+def test_no_number_of_pairs_proves_a_rise_at_its_limit(lost: int, gained: int) -> None:
+    assert pairs_to_prove(lost, gained, 100, 0.05) is None
