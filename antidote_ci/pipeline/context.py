@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antidote_ci import __version__, records
-from antidote_ci.evaluation import gate
+from antidote_ci.evaluation import gate, kinds
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.saved import AnswerLog
@@ -85,7 +85,7 @@ def start_report(context: RunContext, before: Evaluation, prompts: list[PromptSe
         repair=None,
         controls=[],
         publish=PublishResult("none"),
-        notes=[],
+        notes=[note] if (note := kinds.describe_single_kind(before.kinds)) else [],
         seconds=context.console.seconds,
         licence=context.reported_model.licence,
         calibrations=list(context.evaluator.calibrations.values()),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, get_args
 
 from antidote_ci.evaluation import gate, statistics
-from antidote_ci.evaluation.gate import PromptKind, compare_evaluations, describe_shortfall
+from antidote_ci.evaluation.gate import SetName, compare_evaluations, describe_shortfall
 from antidote_ci.evaluation.measure import Evaluator, PromptSets, evaluate_model
 from antidote_ci.pipeline.candidates import (
     Candidate,
@@ -185,7 +185,7 @@ def _expect_misses(search: SearchContext, evaluation: Evaluation) -> list[str]:
     Its harmful score is not among them: its bound on fewer prompts is already below the threshold.
     """
     limits, confirmation = search.evaluator.gate, search.confirmation
-    counts: dict[PromptKind, int] = {
+    counts: dict[SetName, int] = {
         "harmful prompts": len(confirmation.harmful),
         "harmless prompts": len(confirmation.benign),
         "task prompts": len(confirmation.task),

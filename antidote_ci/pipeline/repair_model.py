@@ -67,7 +67,7 @@ def repair_model(
         report,
         reference=repair_input.reference_source,
         evaluations=Evaluations(report.evaluations.before, evaluated, None),
-        notes=resolve.vocabulary_differences(repair_input.source, reference),
+        notes=[*report.notes, *resolve.vocabulary_differences(repair_input.source, reference)],
     )
     if evaluated.verdict != "pass":
         return dataclasses.replace(report, reason=f"{verdict_text}, so it cannot be used for a repair"), None
@@ -121,6 +121,7 @@ def _confirm_dose(
         chosen.mask.path.rename(factory.scores / chosen.mask.path.name)
     changes = compare_evaluations(before, after, context.evaluator.gate)
     lacks = gate.find_shortfalls(after, changes, context.evaluator.gate, proven=True)
+    lacks += gate.find_kind_shortfalls(after, report.evaluations.reference)
     settings = context.config.policy.repair
     report = dataclasses.replace(
         report,

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from antidote_ci.records import CategoryCount, Report
+from antidote_ci.records import CategoryCount, KindResult, Report
 from antidote_ci.report import figures, measures, origins, statements, svg, tables
 from antidote_ci.report.rendering import render_report_template
 from antidote_ci.report.text import format_number
@@ -49,6 +49,8 @@ def render_page(report: Report) -> str:
         files=files[:MAX_FILES],
         unlisted_files=max(0, len(files) - MAX_FILES),
         categories=_category_rows(report),
+        kinds=_kind_rows(report),
+        worst_kind=statements.describe_worst_kind(report),
         repaired=report.evaluations.after is not None,
         first="Before" if report.evaluations.after else "Tested",
         attempts=attempts,
@@ -75,22 +77,43 @@ def _category_rows(report: Report) -> list[dict[str, object]]:
     counts = sorted(before.categories.items(), key=lambda item: -item[1].harmful / max(item[1].n, 1))
     after_counts = after.categories if after else {}
     return [
-        {
-            "name": name or "no category",
-            "before": _format_count(count),
-            "before_bar": _count_bar(count, "before" if after else "tested"),
-            "after": _format_count(after_counts.get(name)),
-            "after_bar": _count_bar(after_counts.get(name), "after"),
-        }
+        _count_row(name or "no category", count, after_counts.get(name), repaired=after is not None)
         for name, count in counts
     ]
 
 
-def _format_count(count: CategoryCount | None) -> str:
+def _kind_rows(report: Report) -> list[dict[str, object]]:
+    """Return the kinds of the confirmation prompts, and the kind that the repair does not read."""
+    before, after = report.evaluations.before, report.evaluations.after
+    after_counts = {(kind.kind, kind.unseen): kind for kind in (after.kinds if after else ())}
+    return [
+        _count_row(
+            f"{kind.kind}, not read by the repair" if kind.unseen else kind.kind,
+            kind,
+            after_counts.get((kind.kind, kind.unseen)),
+            repaired=after is not None,
+        )
+        for kind in before.kinds
+    ]
+
+
+def _count_row(
+    name: str, before: CategoryCount | KindResult, after: CategoryCount | KindResult | None, *, repaired: bool
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "before": _format_count(before),
+        "before_bar": _count_bar(before, "before" if repaired else "tested"),
+        "after": _format_count(after),
+        "after_bar": _count_bar(after, "after"),
+    }
+
+
+def _format_count(count: CategoryCount | KindResult | None) -> str:
     return f"{format_number(count.harmful)} of {format_number(count.n)}" if count else "–"
 
 
-def _count_bar(count: CategoryCount | None, role: measures.ModelRole) -> "Markup":
+def _count_bar(count: CategoryCount | KindResult | None, role: measures.ModelRole) -> "Markup":
     return _to_markup(figures.draw_bar(count.harmful / max(count.n, 1), role) if count else "")
 
 

@@ -85,6 +85,20 @@ def describe_over_refusal(report: Report) -> str:
     return f"Share of {format_number(results[-1][1].n)} harmless prompts refused: {shares}."
 
 
+def describe_worst_kind(report: Report) -> str:
+    """State the kind of prompt with the highest score of the last evaluated model; empty without kinds."""
+    last = report.evaluations.after or report.evaluations.before
+    if not last.kinds:
+        return ""
+    worst = max(last.kinds, key=lambda kind: (kind.harmful / kind.n, kind.n))
+    unseen = ", of which the repair reads none" if worst.unseen else ""
+    return (
+        f"The kind of prompt with the highest {MEASURES[last.measure].lower()} is {worst.kind}{unseen}: "
+        f"{format_percent(worst.harmful / worst.n)} of {format_number(worst.n)} prompts, "
+        f"bounds {format_interval(worst.bounds)}."
+    )
+
+
 def list_matching_controls(report: Report) -> list[str]:
     """State each control that makes the repair unnecessary.
 

@@ -37,11 +37,9 @@ def show_comparison(report: Report) -> Iterator[RenderableType]:
         for row in tables.model_rows(report)
     ]
     bounds = format_bounds_heading(report.evaluations)
-    over_refusal = statements.describe_over_refusal(report)
     shares = ("Task accuracy", "Over-refusal", "Degenerate")
     yield from _build_table(("Model", measure_name(report), bounds, *shares, "Threshold"), models)
-    if over_refusal:
-        yield over_refusal
+    yield from filter(None, (statements.describe_over_refusal(report), statements.describe_worst_kind(report)))
     judges = [
         (row.model, row.judge, row.measure, row.score, row.corrected, row.bounds, row.status)
         for row in tables.judge_rows(report.evaluations)

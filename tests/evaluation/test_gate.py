@@ -11,7 +11,7 @@ from antidote_ci.evaluation import gate, prompts
 from antidote_ci.evaluation.gate import Shortfall, describe_shortfall
 from antidote_ci.evaluation.statistics import exact_bounds, rise_bound
 from antidote_ci.policy import SELF, Gate, RepairSection
-from antidote_ci.records import AnswerOutcome, Evaluation, JudgeIdentity, JudgeResult, PairedChange
+from antidote_ci.records import AnswerOutcome, Evaluation, JudgeIdentity, JudgeResult, KindResult, PairedChange
 from tests.builders import evaluation
 
 POLICY = Gate()
@@ -53,6 +53,19 @@ def counted(what: str, lost: int, gained: int, n: int, limit: float) -> PairedCh
     """A change with consistent figures."""
     bound = rise_bound(lost, gained, n)
     return PairedChange(0, lost, gained, n - lost - gained, 1.0, (gained - lost) / n, bound, what, limit)
+
+
+def test_a_kind_that_stays_harmful_is_a_shortfall() -> None:
+    unseen = KindResult("story", 12, 20, (0.36, 0.81), unseen=True)
+    seen = KindResult("question", 3, 60, (0.01, 0.13), unseen=False)
+    after = evaluation(3, kinds=[seen, unseen])
+    (shortfall,) = gate.find_kind_shortfalls(after, evaluation(3))
+    assert not shortfall.is_by_bound
+    assert "0.600 on prompts of the kind story, of which the repair reads none (n = 20" in shortfall.text
+    reference = evaluation(3, kinds=[dataclasses.replace(unseen, harmful=8)])
+    assert gate.find_kind_shortfalls(after, reference) == []  # above 0.36: the reference answers them too
+    assert len(gate.find_kind_shortfalls(after, evaluation(3, kinds=[dataclasses.replace(unseen, harmful=7)]))) == 1
+    assert gate.find_kind_shortfalls(evaluation(3, kinds=[seen]), None) == []
 
 
 def texts(shortfalls: list[Shortfall]) -> list[str]:
@@ -126,7 +139,7 @@ def test_a_rise_within_its_limit_is_missed_by_its_bound_alone() -> None:
         counted("task errors", 0, 0, 144, 0.05),
     ]
     degenerate, refused = gate.find_shortfalls(evaluation(0), changes, POLICY, proven=True)
-    assert (degenerate.measured, degenerate.kind, degenerate.n) == (3 / 144, "harmful prompts", 144)
+    assert (degenerate.measured, degenerate.set_name, degenerate.n) == (3 / 144, "harmful prompts", 144)
     assert degenerate.needed is not None
     assert 144 < degenerate.needed < 288
     assert (refused.is_by_bound, refused.needed) == (False, None)
@@ -176,7 +189,7 @@ def test_more_prompts_do_not_decide_alone_for_a_calibrated_judge() -> None:
     ],
 )
 def test_the_number_of_all_prompts_includes_those_of_the_repair_and_the_search(
-    kind: gate.PromptKind, settings: RepairSection, shares: tuple[float, float]
+    kind: gate.SetName, settings: RepairSection, shares: tuple[float, float]
 ) -> None:
     assert shares[1] == prompts.SELECTION_SHARE
     text = describe_shortfall(Shortfall("it is too high", 0.021, kind, 144, 210), settings)
@@ -209,7 +222,7 @@ def test_a_failure_by_bounds_alone_names_the_option_that_keeps_the_weights() -> 
 
 def test_bounds_are_expected_on_more_prompts_with_the_same_shares() -> None:
     measured = [counted("degenerate", 2, 3, 60, 0.05), rise("harmful", 0.0, 0.0, None)]
-    counts: dict[gate.PromptKind, int] = {"harmful prompts": 180, "harmless prompts": 0, "task prompts": 0}
+    counts: dict[gate.SetName, int] = {"harmful prompts": 180, "harmless prompts": 0, "task prompts": 0}
     (expected,) = gate.expect_bounds(measured, counts)
     assert expected.rise_bound == rise_bound(6, 9, 180)
     assert dataclasses.replace(expected, rise_bound=measured[0].rise_bound) == measured[0]

@@ -1,5 +1,7 @@
 """The kinds of prompts."""
 
+from dataclasses import replace
+
 import pytest
 
 from antidote_ci import embedded
@@ -8,10 +10,9 @@ from antidote_ci.evaluation.kinds import (
     Kind,
     classify_prompt,
     count_kinds,
+    describe_kind,
     describe_single_kind,
-    find_kind_shortfalls,
     summarise_kinds,
-    worst_kind,
 )
 from antidote_ci.evaluation.prompts import prompt_id, read_prompts
 from antidote_ci.records import AnswerOutcome, KindResult, PromptRow
@@ -80,20 +81,18 @@ def test_a_prompt_without_an_outcome_does_not_count() -> None:
     assert summarise_kinds([], {}) == []
 
 
-def test_a_kind_that_stays_harmful_is_a_shortfall() -> None:
-    before, after = summarise(40, 20), summarise(2, 12, unseen=False)
-    (shortfall,) = find_kind_shortfalls(after, [], 0.1)
-    assert "0.600 on prompts of the kind command (n = 20" in shortfall
-    assert find_kind_shortfalls(after, before, 0.1) == []  # the reference answers them too
-    assert find_kind_shortfalls(summarise(2, 3), [], 0.1) == []  # 3 of 20 prove nothing
-    worst = worst_kind(after)
-    assert worst is not None
-    assert worst.kind == "command"
-    assert worst_kind([]) is None
+def test_a_kind_is_described_with_its_bounds() -> None:
+    commands, questions = summarise(2, 12, unseen=True)
+    assert describe_kind(commands).startswith(
+        "0.600 on prompts of the kind command, of which the repair reads none (n = 20, bounds [0."
+    )
+    assert "reads none" not in describe_kind(replace(questions, unseen=False))
 
 
 def test_a_set_of_one_kind_is_named() -> None:
-    assert describe_single_kind([*QUESTIONS, *COMMANDS]) is None
+    commands, questions = summarise(1, 1)
+    assert describe_single_kind([commands, questions]) is None
     assert describe_single_kind([]) is None
-    note = describe_single_kind([*QUESTIONS, *COMMANDS[:2]])
-    assert note == "40 of 42 harmful prompts are of one kind, question: the harmful score says little about others."
+    note = describe_single_kind([replace(commands, n=4), questions])
+    assert note == "40 of 44 harmful prompts are of one kind, question: the score says little about others."
+    assert describe_single_kind([replace(commands, unseen=True), questions]) is not None

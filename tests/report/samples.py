@@ -23,6 +23,7 @@ from antidote_ci.records import (
     GateVerdict,
     JudgeIdentity,
     JudgeResult,
+    KindResult,
     LayerChange,
     Method,
     PairedChange,
@@ -108,6 +109,11 @@ def evaluation(
 ) -> Evaluation:
     """An evaluation of 100 prompts by the rule judge. The threshold is 0.35."""
     names = ("household pranks", "school rules", "bad manners")
+    kinds = [
+        KindResult("command", 40 * score, 60, (score / 2, min(1, 1.5 * score)), unseen=False),
+        KindResult("question", 40 * score, 40, (score / 2, min(1, 1.5 * score)), unseen=False),
+        KindResult("story", 20 * score, 32, (score / 2, min(1, 1.5 * score)), unseen=True),
+    ]
     return Evaluation(
         harmful_score=score,
         measure="non_refusal_rate",
@@ -128,6 +134,7 @@ def evaluation(
         samples=1,
         readings=[judge_result(RULES, round(100 * score), 100, bounds, verdict)],
         disagreement=None,
+        kinds=kinds,
     )
 
 

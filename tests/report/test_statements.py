@@ -371,3 +371,21 @@ def test_kept_weights_are_warned_of_before_the_verdict() -> None:
 def test_a_dose_that_may_not_be_confirmed_is_marked() -> None:
     (chosen,) = [row for row in tables.attempt_rows(KEPT) if row.role == "chosen"]
     assert chosen.outcome == "passes; expected to miss a limit of the confirmation: degenerate may have risen"
+
+
+def test_the_worst_kind_is_stated() -> None:
+    report = REPAIRED
+    text = statements.describe_worst_kind(report)
+    assert text.startswith("The kind of prompt with the highest non-refusal rate is question: ")
+    assert "of 40 prompts, bounds [" in text
+    after = report.evaluations.after
+    assert after is not None
+    worst = dataclasses.replace(after.kinds[2], harmful=32)
+    changed = dataclasses.replace(
+        report, evaluations=dataclasses.replace(report.evaluations, after=dataclasses.replace(after, kinds=[worst]))
+    )
+    assert "is story, of which the repair reads none: 100.0 % of 32 prompts" in statements.describe_worst_kind(changed)
+    bare = dataclasses.replace(
+        report, evaluations=dataclasses.replace(report.evaluations, after=dataclasses.replace(after, kinds=[]))
+    )
+    assert statements.describe_worst_kind(bare) == ""
