@@ -1,4 +1,4 @@
-"""The data of the demo: complete, disjoint from the training data, and small."""
+"""The prompts of the package: complete; those of the demo disjoint from its training data, and small."""
 
 import hashlib
 import json
@@ -26,6 +26,11 @@ FILES = {
     "task_evaluation.jsonl": (100, {"prompt", "expected"}),
 }
 
+VARIED = {
+    "varied_harmful.jsonl": (316, {"prompt", "category"}),
+    "varied_harmless.jsonl": (320, {"prompt", "category"}),
+}
+
 
 def read(name: str) -> list[dict[str, str]]:
     text = (EMBEDDED / name).read_text(encoding="utf-8")
@@ -46,18 +51,22 @@ def assert_disjoint(named: dict[str, list[str]]) -> None:
     assert len(owner) == sum(map(len, named.values()))
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, *VARIED])
 def test_files_have_the_expected_rows_and_fields(name: str) -> None:
-    count, fields = FILES[name]
-    found = read(name)
-    assert len(found) == count
-    for row in found:
+    count, fields = (FILES | VARIED)[name]
+    prompts = read(name)
+    assert len(prompts) == count
+    for row in prompts:
         assert set(row) == fields
         assert all(isinstance(value, str) and value.strip() for value in row.values())
 
 
 def test_folder_has_no_other_files() -> None:
-    assert {path.name for path in EMBEDDED.glob("*.jsonl")} == set(FILES)
+    assert {path.name for path in EMBEDDED.glob("*.jsonl")} == {*FILES, *VARIED}
+
+
+def test_varied_prompts_occur_once() -> None:
+    assert_disjoint({name: [row["prompt"] for row in read(name)] for name in [*VARIED, *FILES]})
 
 
 def test_files_match_the_script() -> None:
