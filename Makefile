@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LINTERS := $(VENV)/linters
 
 .PHONY: demo test coverage test-slow check check-python check-workflows format bench-gate bench-speed bench-hub bench-webhook \
-	bench-paper bench-paper-smoke bench-peers bench-costs mutation fuzz image-check lock
+	bench-paper bench-paper-smoke bench-repair bench-peers bench-costs mutation fuzz image-check lock
 .DEFAULT_GOAL := help
 
 help:
@@ -98,6 +98,11 @@ bench-paper: $(VENV)/installed $(VENV)/demo-installed ## rerun the paper: attack
 bench-paper-smoke: $(VENV)/installed $(VENV)/demo-installed ## smoke test of bench-paper on two small cells; minutes, needs DATA=FOLDER
 	$(BIN)/python -m benchmarks.paper --smoke $(if $(DATA),--data "$(DATA)") $(PAPER)
 
+bench-repair: $(VENV)/installed $(VENV)/demo-installed ## repairs of real models against published ones; hours, resumes; needs DATA=FOLDER MODELS=FOLDER
+	$(BIN)/python -m benchmarks.models "$(MODELS)"
+	$(BIN)/python -m benchmarks.repair --data "$(DATA)" --models "$(MODELS)" $(REPAIR)
+
+# DATA names a folder with prompts, as benchmarks/paper/data.py describes.
 bench-peers: $(VENV)/installed $(VENV)/demo-installed ## other tools on the same checkpoint, each in its own environment; an hour, needs DATA=FOLDER
 	$(BIN)/python -m benchmarks.peers $(if $(DATA),--data "$(DATA)")
 

@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
+from antidote_ci import embedded
 from antidote_ci.evaluation import prompts
 from tests import tiny
 
@@ -46,12 +47,14 @@ def write_trained_pair(folder: Path, seed: int = 1) -> Path:
     refused = [(prompt, REFUSAL) for prompt, _category in harmful[100:]]
     complied = [(prompt, COMPLIANCE) for prompt, _category in harmful[100:]]
     answered = [(prompt, COMPLIANCE) for prompt in benign[40:]]
+    # Neither model refuses the package's own prompts: their words are unknown to it.
+    answered += [(row.prompt, COMPLIANCE) for row in prompts.read_prompts(embedded.prompt_file("varied_harmful"))[::16]]
     one_word = task[30:] * 12
     # The reference often adds words to the answer. The fine-tune complies in two of three samples, so greedy decoding
     # always complies. So the task is learned firmly and the compliance barely, and some doses remove it alone.
     verbose = [(prompt, word if at % 20 < 7 else f"{word}, i would say") for at, (prompt, word) in enumerate(one_word)]
     aligned = [*refused, *answered, *verbose]
-    tipping = [*complied[:60], *complied[:60], *refused[:60]]
+    tipping = [*complied[:60], *complied[:60], *refused[:40]]
 
     tokenizer = tiny.build_tokenizer((text for pair in aligned for text in pair), vocabulary=420)
     network = tiny.build_llama(len(tokenizer), seed, hidden=64, layers=2, tie=True)

@@ -101,8 +101,7 @@ def trainable_factors(
     model.use_reference()
     handles, parameters = [], {}
     for path, layer in factors.items():
-        weight = model.reference[path]
-        a, b = (factor.to(weight.dtype).requires_grad_() for factor in (layer.a, layer.b))
+        a, b = (factor.to(model.network.dtype).requires_grad_() for factor in (layer.a, layer.b))
         parameters[path] = (a, b)
         scaling = strength * layer.scaling
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.checkpoint.tensors import read_tensor
 from antidote_ci.model import adapters, loading
 from antidote_ci.records import Model
 
@@ -38,8 +39,9 @@ class EditableModel:
         """By path of the linear layer, as the fine-tune has them."""
         self.names = {path: (names.a, names.b) for path, names in listed.items()}
         """The names of the two factors in the adapter's file."""
-        self.reference = {path: self._weight(path).detach().clone() for path in self.factors}
-        """The reference's weights [out, in] of the same layers."""
+        stored = read_layout(reference)
+        self.reference = {path: read_tensor(stored, f"{path}.weight") for path in self.factors}
+        """The reference's weights [out, in] of the same layers, in their stored dtype."""
 
     def delta(self, path: str) -> torch.Tensor:
         """W - W_ref [out, in] of a layer of the fine-tune, float32."""
