@@ -98,11 +98,11 @@ bench-paper: $(VENV)/installed $(VENV)/demo-installed ## rerun the paper: attack
 bench-paper-smoke: $(VENV)/installed $(VENV)/demo-installed ## smoke test of bench-paper on two small cells; minutes, needs DATA=FOLDER
 	$(BIN)/python -m benchmarks.paper --smoke $(if $(DATA),--data "$(DATA)") $(PAPER)
 
+# DATA=FOLDER: the prompt files that benchmarks/repair/PROTOCOL.md lists. MODELS=FOLDER: a cache of references, gigabytes.
 bench-repair: $(VENV)/installed $(VENV)/demo-installed ## repairs of real models against published ones; hours, resumes; needs DATA=FOLDER MODELS=FOLDER
 	$(BIN)/python -m benchmarks.models "$(MODELS)"
 	$(BIN)/python -m benchmarks.repair --data "$(DATA)" --models "$(MODELS)" $(REPAIR)
 
-# DATA names a folder with prompts, as benchmarks/paper/data.py describes.
 bench-peers: $(VENV)/installed $(VENV)/demo-installed ## other tools on the same checkpoint, each in its own environment; an hour, needs DATA=FOLDER
 	$(BIN)/python -m benchmarks.peers $(if $(DATA),--data "$(DATA)")
 

@@ -19,6 +19,7 @@ from antidote_ci import records
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.model import loading
 from antidote_ci.records import Progress
+from benchmarks.paper import stages
 from benchmarks.paper.data import Data
 from benchmarks.repair import attacks, outcomes
 from benchmarks.repair.attacks import Attack, ModelName
@@ -71,7 +72,7 @@ class Bench:
 
     def __init__(self, attack: Attack, data: Path, models: Path, work: Path, results: Path) -> None:
         self.attack, self.data, self.prompts = attack, Data(data), Prompts(data)
-        self.reference, self.work, self.results = find_reference(models, attack.model), work, results
+        self.reference, self.work, self.results = find_reference(attack.model, models, work, self.data), work, results
         self._model: EditableModel | None = None
 
     def find_cell(self, method: str) -> Cell:
@@ -160,9 +161,9 @@ class Bench:
         return attacks.train_attack(self.attack, self.reference, self.data, self.work / "attacks", report_progress)
 
 
-def find_reference(models: Path, name: ModelName) -> Path:
-    """The folder of a reference."""
-    return models / name
+def find_reference(name: ModelName, models: Path, work: Path, data: Data) -> Path:
+    """The folder of a reference. The smallest model is aligned here, as in `benchmarks.paper`."""
+    return stages.align("sft", work, data, on_progress=report_progress) if name == "smollm2-135m" else models / name
 
 
 def describe(measured: Outcomes) -> str:
