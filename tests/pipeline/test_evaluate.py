@@ -49,7 +49,7 @@ def test_a_guard_and_a_prompt_set_are_pulled_at_their_commits(trained_pair: Path
         rows = publish(tmp_path / "prompts", "jailbreakbench", harmful=50, harmless=5)
         prompts = hub.add(PROMPTS, rows, kind="dataset")
         arguments = [
-            "--threshold=0.6",
+            "--threshold=1",  # the tiny model answers words that it does not know
             f"--judge=qwen3guard@{judge},refusal",
             f"--prompts=jailbreakbench@{prompts}",
             f"--out={out}",
