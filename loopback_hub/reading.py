@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 
 from loopback_hub import history
+from loopback_hub.accounts import may_read, optional_credential
 from loopback_hub.cards import parse_card
 from loopback_hub.messages import HTML, HttpError, HttpRequest, HttpResponse, json_response, page_response
 from loopback_hub.records import MAIN, Commit, FileEntry
@@ -40,6 +41,18 @@ def show_repository(store: HubStore, request: HttpRequest, name: str, revision: 
             **security,
         }
     )
+
+
+def list_models(store: HubStore, request: HttpRequest) -> HttpResponse:
+    """List the visible models of `?author=`, each with its id and the head of its main branch."""
+    credential, author = optional_credential(store, request), request.query.get("author")
+    models = [store.repository(name) for name in store.names() if not name.startswith("datasets/")]
+    listed = [
+        {"_id": model.id, "id": model.id, "sha": model.refs.get(MAIN)}
+        for model in models
+        if author in (None, model.namespace) and may_read(credential, model)
+    ]
+    return page_response(listed, request, store.page_size)
 
 
 def _card_data(store: HubStore, commit: Commit) -> dict[str, object]:

@@ -95,6 +95,7 @@ ROUTES: list[Route] = [
         ("POST", rf"{JOB}/cancel", _allow_anyone, jobs.cancel_job),
         ("POST", "/oauth/token", _allow_anyone, oidc.exchange_token),
         ("GET", "/oidc/(?P<workflow>[^/]+/[^/]+)", _allow_anyone, oidc.issue_identity),
+        ("GET", "/api/models", _allow_anyone, reading.list_models),
         ("GET", REPOSITORY, require_reader, reading.show_repository),
         ("GET", rf"{REPOSITORY}/revision/{REVISION}", require_reader, reading.show_repository),
         ("GET", rf"{REPOSITORY}/tree/{REVISION}", require_reader, reading.list_tree),

@@ -126,7 +126,9 @@ def test_renamed_repository(hub: LoopbackHub, model: MakeModel, monkeypatch: pyt
     assert (info.name, info.parameters) == ("new-org/model", 5)
 
 
-def test_findings_of_the_scanners(hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_findings_of_the_scanners(
+    hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     hub.add("org/model", model())
 
     def status(path: str, level: str) -> dict[str, object]:
@@ -139,9 +141,14 @@ def test_findings_of_the_scanners(hub: LoopbackHub, model: MakeModel, monkeypatc
     ]
     for value in accepted:
         fetch_info(hub, monkeypatch, securityRepoStatus=value)
-    for level in ("unsafe", "a new word"):
-        with pytest.raises(UnsafeCheckpoint, match=r"scanners call model\.safetensors"):
-            fetch_info(hub, monkeypatch, securityRepoStatus=status("model.safetensors", level))
+    assert caplog.messages == []
+    for level in ("queued", "error", "a new\nword"):
+        fetch_info(hub, monkeypatch, securityRepoStatus=status("model.safetensors", level))
+        (message,) = caplog.messages
+        assert message == f"the Hub's scanners do not call 'model.safetensors' of org/model safe: {level!r}"
+        caplog.clear()
+    with pytest.raises(UnsafeCheckpoint, match=r"scanners call model\.safetensors"):
+        fetch_info(hub, monkeypatch, securityRepoStatus=status("model.safetensors", "unsafe"))
 
 
 def test_cached_commit_sends_no_request(hub: LoopbackHub, model: MakeModel) -> None:

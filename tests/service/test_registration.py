@@ -13,7 +13,8 @@ from typer.testing import Result
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
 from antidote_ci.hub import access, webhooks
-from antidote_ci.policy import JobsSection, Policy, PublishSection, to_toml
+from antidote_ci.jobs import input_bundle
+from antidote_ci.policy import JobsSection, Policy, PublishSection, read_policy, to_toml
 from antidote_ci.service import registration
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import HangUp
@@ -178,11 +179,18 @@ def test_overlapping_allow_lists_share_one_webhook(hub: LoopbackHub, first: str,
     assert len(hub.store.webhooks()) == 1
 
 
-def test_new_job_requires_a_flavor(hub: LoopbackHub) -> None:
-    with pytest.raises(ConfigurationError, match="names no hardware") as raised:
-        registration.register_new_job(["a/b"], Policy(jobs=JobsSection("antidote-ci")), environ())
-    assert "flavor" in str(raised.value.hint)
-    assert hub.store.jobs.list_jobs("ada") == []
+def test_new_job_without_a_flavor_starts_others(hub: LoopbackHub) -> None:
+    """A pull request of our own is an event too: what costs money is started for a commit to measure alone."""
+    policy = Policy(jobs=JobsSection("mine:1", timeout="2h", namespace="team"))
+    done = registration.register_new_job(["team/*"], policy, environ())
+    template = done.webhook.job_template
+    assert template is not None
+    assert (template.flavor, template.command[-1]) == ("cpu-basic", "--on=hf-jobs")
+    [source] = hub.store.jobs.list_jobs("team")
+    assert source.spec.timeout == 3 * 3600
+    input_bundle.unpack_bundle(template.environment[input_bundle.VARIABLE], hub.store.blobs.folder)
+    assert read_policy(hub.store.blobs.folder / "policy" / "antidote.toml").jobs == policy.jobs
+    assert registration.register_new_job(["team/*"], policy, environ()).done == "unchanged"
 
 
 def test_missing_and_wrong_token(hub: LoopbackHub) -> None:
