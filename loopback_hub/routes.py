@@ -119,6 +119,8 @@ ROUTES: list[Route] = [
         ("POST", rf"{DISCUSSION}/merge", require_writer, discussions.handle_merge),
         ("POST", rf"{REPOSITORY}/preupload/{REVISION}", require_commenter, writing.list_upload_modes),
         ("POST", rf"{REPOSITORY}/commit/{REVISION}", require_commenter, writing.handle_commit),
+        ("GET", rf"{REPOSITORY}/xet-read-token/{REVISION}", require_file_reader, reading.issue_xet_token),
+        ("GET", rf"{REPOSITORY}/xet-write-token/{REVISION}", require_commenter, writing.issue_xet_write_token),
         ("POST", rf"{LARGE}/batch", require_commenter, writing.handle_batch),
         ("POST", rf"{LARGE}/verify", require_commenter, writing.handle_verify),
         # The URL is the permission, like the Hub's signed URLs.

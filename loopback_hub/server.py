@@ -57,7 +57,7 @@ class LoopbackHub:
     @property
     def environment(self) -> dict[str, str]:
         """Environment variables that the client needs. It reads the second one when it is imported."""
-        return {"HF_ENDPOINT": self.endpoint, "HF_HUB_DISABLE_XET": "1"}
+        return {"HF_ENDPOINT": self.endpoint, "HF_HUB_DISABLE_XET": "0" if self.store.xet else "1"}
 
     @property
     def requests(self) -> list[str]:

@@ -6,6 +6,7 @@
     repositories/<org>/<name>/moved          the new name of a renamed repository
     accounts.json, webhooks.json             credentials, webhooks
     jobs/<account>/<id>.json, .log           status and log of a Job
+    xet/                                     large files as Xet stores them, if they are transferred so
 
 The name of a dataset is datasets/<org>/<name>, as in its URL.
 A store that is opened again on the same folder continues with the same state.
@@ -26,6 +27,7 @@ from loopback_hub.blobs import BlobStore, replace_file
 from loopback_hub.job_processes import JobProcesses
 from loopback_hub.records import Accounts, Commit, FileEntry, Repository, RepositoryEvent, StoredWebhook, utc_now
 from loopback_hub.strictness import Strictness, read_strictness
+from loopback_hub.xet import XetStorage
 
 TOKEN_SECONDS = 3600
 """Lifetime of an exchanged token on the real Hub, in seconds."""
@@ -86,6 +88,7 @@ class HubStore:
         self.blobs = BlobStore(root / "blobs")
         self.page_size = page_size
         self.strictness = read_strictness() if strictness is None else strictness
+        self.xet = XetStorage(root / "xet", self.blobs) if self.strictness.has_xet else None
         self.token_seconds = min(token_seconds, self.strictness.token_seconds or token_seconds)
         self.key = secrets.token_bytes(32)
         """Key for signatures. It changes with every start."""

@@ -25,6 +25,8 @@ class Strictness:
     """The role of new accounts in their organisations: read, contributor, write or admin."""
     log_lines: int | None = None
     """How many of the last lines of a log are sent; None for all."""
+    has_xet: bool = False
+    """Whether large files are transferred by Xet, as on the real Hub, and not by git-lfs."""
 
 
 VARIANTS = {
@@ -38,6 +40,7 @@ VARIANTS = {
     "role-read": Strictness(organisation_role="read"),
     "role-contributor": Strictness(organisation_role="contributor"),
     "log-tail": Strictness(log_lines=10),
+    "xet": Strictness(has_xet=True),
 }
 
 

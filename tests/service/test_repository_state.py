@@ -25,6 +25,7 @@ from antidote_ci.repair.manifest import seal_manifest
 from antidote_ci.service.records import NewerCommit, RunOutcome, RunRequest, RunTask
 from antidote_ci.service.repository_state import inspect_head, read_heads
 from loopback_hub import LoopbackHub
+from loopback_hub.strictness import read_strictness
 from tests import tiny
 from tests.hub.hub_samples import uploads
 from tests.repaired import forge, manifest_of, repair, with_own_hashes, write_fine_tuned
@@ -85,7 +86,7 @@ def _accompanied(folder: Path, source: ReportedSource) -> Report:
 @pytest.fixture
 def hub(made: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not read_strictness().has_xet)
     monkeypatch.setenv("ANTIDOTE_HUB_PATIENCE", "0")
     monkeypatch.setenv("HF_TOKEN", BOT)
     monkeypatch.delenv("HF_WRITE_TOKEN", raising=False)
