@@ -27,7 +27,7 @@ from antidote_ci.records import DestinationMode, Manifest, PublishResult, Weight
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import HangUp
 from loopback_hub.records import Gate
-from loopback_hub.strictness import VARIANTS
+from loopback_hub.strictness import VARIANTS, read_strictness
 from tests.hub.hub_samples import CARD, MANIFEST, TOKEN, MakeModel, uploads
 
 pytestmark = uploads
@@ -538,6 +538,8 @@ def test_card_that_is_not_utf_8_is_preserved(hub: LoopbackHub, model: MakeModel,
 
 
 Workflow = Callable[[Destination], HubAccess]
+UPLOAD = "xet-write-token" if read_strictness().has_xet else "info/lfs/objects/batch"
+"""The first request of an upload of large files."""
 
 
 @pytest.fixture
@@ -628,7 +630,7 @@ def test_revoked_token_is_exchanged_again(
     assert exchanges(hub) == 2
 
 
-@pytest.mark.parametrize("request_of", ["info/lfs/objects/batch", "commit/"])
+@pytest.mark.parametrize("request_of", [UPLOAD, "commit/"])
 @pytest.mark.parametrize("mode", MODES)
 def test_token_revoked_during_the_upload(
     hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: DestinationMode, request_of: str

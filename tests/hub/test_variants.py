@@ -32,6 +32,7 @@ TESTS = {
     "role-read": ("tests/hub/test_publish.py", *JOBS),
     "role-contributor": ("tests/hub/test_publish.py", *JOBS),
     "log-tail": JOBS,
+    "xet": ("tests/hub/test_pull.py", *PUBLISHING),
 }
 """Variant -> the tests that it can affect."""
 ASKS_WHOAMI = ("test_expired_identity_cannot_be_exchanged_again",)
@@ -47,6 +48,7 @@ EXCEPT = {
     "opening-comment-cleaned": ("test_pull_request_has_description_commit_and_comment",),
     "delivered-once": ("test_failed_delivery_is_retried_with_the_same_id", "test_webhook_starts_a_job"),
     "log-tail": ("test_report_of_the_job_is_written", "test_interrupted_log_is_printed_once"),  # they print all lines
+    "xet": ("test_interrupted_transfer_is_resumed", "test_short_file_is_downloaded_again"),  # over plain HTTP
 }
 """Variant -> parts of the names of tests that are about the default behaviour."""
 
