@@ -128,10 +128,12 @@ def _check_token(name: str, read: Callable[[], HubAccess], *, needed: bool = Fal
         if access_used.token is None:
             access_used.request("the Hub", access.require_hub)
             return CheckResult(name, f"{printable_endpoint()} answers; without HF_TOKEN only public models can be read")
+        if access_used.is_workflow:
+            return CheckResult(name, "the token of a workflow, which may write to one repository")
         if access_used.purpose == "publishing":
-            account = access_used.request("this token", access.read_account).name
+            account = access.read_account(access_used, "this token").name
         else:
-            account = access_used.request("this token", access.read_name)
+            account = access.read_name(access_used, "this token")
     except AntidoteError as error:
         return _failed_check(name, error, needed=needed)
     return CheckResult(name, f"{printable_endpoint()} accepts the token of {account}")

@@ -1,6 +1,8 @@
 """A small Hugging Face Hub on 127.0.0.1 that stores its repositories in a folder, for the demo and the tests.
 
-It does not support Xet transfers. Set the variables of `LoopbackHub.environment` before `huggingface_hub` is imported.
+Transfers by Xet are a variant (strictness.py).
+
+Set the variables of `LoopbackHub.environment` before `huggingface_hub` is imported.
 """
 
 from loopback_hub.server import LoopbackHub

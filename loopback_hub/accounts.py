@@ -13,6 +13,7 @@ from loopback_hub.store import HubStore, MovedRepository, UnknownRepository
 
 ANYONE = Credential("demo", "", "all")
 """The account of every token until the first account is registered."""
+OK = 200
 DISABLED = "Access to this resource is disabled."
 """The client recognises a disabled repository by this text."""
 
@@ -82,7 +83,17 @@ def may_write(credential: Credential | None, repository: Repository) -> bool:
         return False
     if credential.rights == "fine-grained":
         return repository.id in credential.repositories
-    return is_owner(credential, repository.namespace)
+    if repository.namespace not in credential.organisations:
+        return is_owner(credential, repository.namespace)
+    is_creator = credential.role == "contributor" and repository.creator == credential.account
+    return credential.rights == "all" or credential.role in ("write", "admin") or is_creator
+
+
+def may_create(credential: Credential, namespace: str) -> bool:
+    """Whether the account may have repositories in the namespace."""
+    if namespace not in credential.organisations:
+        return is_owner(credential, namespace)
+    return credential.rights == "all" or credential.role in ("contributor", "write", "admin")
 
 
 def may_comment(credential: Credential, repository: Repository) -> bool:
@@ -149,6 +160,8 @@ PERMISSIONS = ["repo.content.read", "repo.write", "discussion.write"]
 
 def whoami(store: HubStore, request: HttpRequest) -> HttpResponse:
     credential = require_credential(store, request)
+    if credential.expires is not None and store.strictness.workflow_whoami != OK:
+        raise HttpError(store.strictness.workflow_whoami, "this token has no account")
     token: dict[str, object] = {"displayName": credential.account, "role": ROLES[credential.rights]}
     if credential.rights == "fine-grained":
         scopes = [{"entity": _entity_json(name), "permissions": PERMISSIONS} for name in credential.repositories]
@@ -163,7 +176,7 @@ def check_access(_store: HubStore, _request: HttpRequest, name: str) -> HttpResp
 
 def _user_json(credential: Credential) -> dict[str, object]:
     organisations = [
-        {"type": "org", "id": name, "name": name, "fullname": name, "roleInOrg": "write"}
+        {"type": "org", "id": name, "name": name, "fullname": name, "roleInOrg": credential.role}
         for name in credential.organisations
     ]
     name = credential.account

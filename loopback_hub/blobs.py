@@ -10,8 +10,8 @@ from antidote_ci.records import SHA256
 from loopback_hub.records import FileEntry
 
 CHUNK = 1 << 20
-LARGE = 10_000_000
-"""Size in bytes from which the Hub requires git-lfs for every file."""
+LARGE = 10 << 20
+"""Size in bytes from which the Hub requires git-lfs for every file: its documents say 10 MB."""
 LARGE_SUFFIXES = {".safetensors", ".bin", ".gguf", ".pt", ".pth", ".ckpt", ".pkl", ".onnx", ".xz"}
 
 

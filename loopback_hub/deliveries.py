@@ -169,10 +169,11 @@ class DeliveryWorker:
             self._start_job(webhook, webhook.trigger, delivery)
         if webhook.url is None:
             return
-        headers = {"Webhook-Id": delivery.id}
+        redelivers = self._store.strictness.redelivers
+        headers = {"Webhook-Id": delivery.id} if redelivers else {}
         if webhook.secret is not None:
             headers["X-Webhook-Secret"] = webhook.secret
-        for wait in (*WAITS, 0.0):
+        for wait in (*WAITS, 0.0) if redelivers else (0.0,):
             if self._closing.is_set() or _post(webhook.url, delivery.payload, headers):
                 return
             self._closing.wait(wait)
@@ -184,8 +185,9 @@ class DeliveryWorker:
             "WEBHOOK_PAYLOAD": json.dumps(delivery.payload),
             "WEBHOOK_REPO_ID": repository["name"],
             "WEBHOOK_REPO_TYPE": repository["type"],
-            "WEBHOOK_ID": delivery.id,
         }
+        if self._store.strictness.redelivers:
+            variables["WEBHOOK_ID"] = delivery.id
         if webhook.secret is not None:
             variables["WEBHOOK_SECRET"] = webhook.secret
         jobs.start_job(self._store, trigger.namespace, trigger.spec, variables, trigger.secrets, webhook.owner)

@@ -1,6 +1,7 @@
 """Discussions and pull requests in the store."""
 
 import hashlib
+import re
 from dataclasses import replace
 
 from loopback_hub import history
@@ -19,6 +20,8 @@ from loopback_hub.records import (
     utc_now,
 )
 from loopback_hub.store import HubStore, UnknownRevision
+
+HTML_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
 class UnknownDiscussion(LookupError):
@@ -142,7 +145,8 @@ def add_pull_request(store: HubStore, name: str, change: FileChanges, base: str)
     with store.writing:
         parent = store.commit(name, base)
         commit = history.write_commit(store, name, parent, change)
-        opened = open_discussion(store, name, change.author, change.title, change.body, "open", parent.revision)
+        body = change.body if store.strictness.keeps_opening_comments else HTML_COMMENT.sub("", change.body)
+        opened = open_discussion(store, name, change.author, change.title, body, "open", parent.revision)
         history.move_ref(store, store.repository(name), opened.ref, commit.revision)
         return commit, record_push(store, name, opened.number, commit)
 

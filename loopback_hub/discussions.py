@@ -17,6 +17,8 @@ from loopback_hub.records import (
 )
 from loopback_hub.store import HubStore
 
+WORKFLOW = "[OIDC]"
+"""The account of every workflow."""
 LONGEST_COMMENT = 65_536
 SHOWN_AS: dict[str, tuple[DiscussionStatus, ...]] = {"open": ("open", "draft"), "closed": ("closed", "merged")}
 """Filter value -> the statuses that it includes."""
@@ -26,6 +28,8 @@ def list_discussions(store: HubStore, request: HttpRequest, name: str) -> HttpRe
     """List discussions, newest first, filtered by type, status and author."""
     repository = store.repository(name)
     kind, status, author = (request.query.get(key) for key in ("type", "status", "author"))
+    if author == WORKFLOW and not store.strictness.lists_workflows:
+        author = "nobody"
     summaries = [
         _summary_json(repository, discussion)
         for discussion in reversed(repository.discussions)

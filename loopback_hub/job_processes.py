@@ -68,12 +68,13 @@ class JobProcesses:
     def cancel(self, job: StoredJob) -> None:
         self._end(job, "CANCELED", None)
 
-    def follow_log(self, job: StoredJob) -> Iterator[str]:
-        """Yield the log from the first line, as lines of JSON, until the Job has ended.
+    def follow_log(self, job: StoredJob, tail: int = 0) -> Iterator[str]:
+        """Yield the log, as lines of JSON, until the Job has ended: from the first line, or the last `tail` lines.
 
         Yields an empty line after KEEP_ALIVE_SECONDS without output.
         """
-        path, place, silent = self._log(job), 0, 0.0
+        path, silent = self._log(job), 0.0
+        place = _tail_start(path, tail) if tail else 0
         while not self._closing.is_set():
             ended = self._has_ended(job)
             new = _read_lines_after(path, place)
@@ -175,6 +176,12 @@ class JobProcesses:
 
     def _path(self, namespace: str, job_id: str) -> Path:
         return self._root / namespace / f"{job_id}.json"
+
+
+def _tail_start(path: Path, count: int) -> int:
+    """The byte at which the last `count` lines of a file begin."""
+    lines = _read_lines_after(path, 0).splitlines(keepends=True)
+    return sum(map(len, lines[:-count]))
 
 
 def _read_lines_after(path: Path, place: int) -> bytes:

@@ -14,7 +14,7 @@ EVENTS = "text/event-stream; charset=utf-8"
 
 
 def list_hardware(_store: HubStore, _request: HttpRequest) -> HttpResponse:
-    return json_response([_flavor_json(flavor) for flavor in HARDWARE])
+    return json_response([flavor_json(flavor) for flavor in HARDWARE])
 
 
 def handle_submit(store: HubStore, request: HttpRequest, namespace: str) -> HttpResponse:
@@ -61,12 +61,13 @@ def show_job(store: HubStore, request: HttpRequest, namespace: str, job_id: str)
 
 
 def stream_logs(store: HubStore, request: HttpRequest, namespace: str, job_id: str) -> HttpResponse:
-    """Stream the log from the first line as server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
-    return HttpResponse(
-        200,
-        {"Content-Type": EVENTS},
-        _encode_events(store.jobs.follow_log(require_job(store, request, namespace, job_id))),
-    )
+    """Stream the log as server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html.
+
+    It begins with the first line, or at the line that ?tail= or the strictness selects from the end.
+    """
+    limits = (request.query_number("tail"), store.strictness.log_lines or 0)
+    lines = store.jobs.follow_log(require_job(store, request, namespace, job_id), min(filter(None, limits), default=0))
+    return HttpResponse(200, {"Content-Type": EVENTS}, _encode_events(lines))
 
 
 def cancel_job(store: HubStore, request: HttpRequest, namespace: str, job_id: str) -> HttpResponse:
@@ -159,8 +160,8 @@ def _encode_events(lines: Iterator[str]) -> Iterator[bytes]:
         yield f"data: {line}\n\n".encode() if line else b": keep-alive\n\n"
 
 
-def _flavor_json(hardware: Flavor) -> dict[str, object]:
-    accelerator = None
+def flavor_json(hardware: Flavor) -> dict[str, object]:
+    accelerator, micro_dollars = None, round(hardware.dollars / 60 * 1e6)
     if hardware.gpu:
         model, quantity, memory = hardware.gpu
         accelerator = {
@@ -177,7 +178,7 @@ def _flavor_json(hardware: Flavor) -> dict[str, object]:
         "ram": hardware.ram,
         "ephemeralStorage": hardware.storage,
         "accelerator": accelerator,
-        "unitCostMicroUSD": hardware.micro_dollars,
-        "unitCostUSD": hardware.micro_dollars / 1e6,
+        "unitCostMicroUSD": micro_dollars,
+        "unitCostUSD": micro_dollars / 1e6,
         "unitLabel": "minute",
     }

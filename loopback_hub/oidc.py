@@ -13,13 +13,13 @@ import time
 from typing import cast
 
 from loopback_hub.accounts import add_credential, hash_token
+from loopback_hub.discussions import WORKFLOW
 from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response
 from loopback_hub.records import Credential, TrustedPublisher
 from loopback_hub.store import HubStore
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - a kind of token
-ACCOUNT = "[OIDC]"
 ID_SECONDS = 300
 
 
@@ -50,18 +50,19 @@ def exchange_token(store: HubStore, request: HttpRequest) -> HttpResponse:
     """Exchange an identity token for a Hub token that may write to the trusted repository."""
     sent = request.json()
     if (sent.get("grant_type"), sent.get("subject_token_type")) != (EXCHANGE, ID_TOKEN):
-        raise HttpError(400, "unsupported_grant_type")
+        raise _exchange_error("unsupported_grant_type", "only an identity token can be exchanged")
     claims = _verify_claims(store, str(sent.get("subject_token")))
     if claims.get("aud") != request.base:
-        raise HttpError(400, "invalid_grant: the identity token has another audience")
+        raise _exchange_error("invalid_grant", "the identity token has another audience")
     publisher = TrustedPublisher(str(sent.get("resource")), str(claims["repository"]))
     if publisher not in store.accounts().publishers:
-        raise HttpError(403, f"{publisher.repository} does not trust the workflows of {publisher.workflow}")
+        message = f"{publisher.repository} does not trust the workflows of {publisher.workflow}"
+        raise _exchange_error("invalid_grant", message)
     token = f"hf_jwt_{secrets.token_urlsafe(24)}"
     expires = time.time() + store.token_seconds
     add_credential(
         store,
-        Credential(ACCOUNT, hash_token(token), "fine-grained", repositories=[publisher.repository], expires=expires),
+        Credential(WORKFLOW, hash_token(token), "fine-grained", repositories=[publisher.repository], expires=expires),
     )
     return json_response({"access_token": token, "token_type": "bearer", "expires_in": store.token_seconds})
 
@@ -70,11 +71,16 @@ def _verify_claims(store: HubStore, token: str) -> dict[str, object]:
     """Return the claims. Raises HttpError if the signature is wrong or the token has expired."""
     content, _, signature = token.rpartition(".")
     if not hmac.compare_digest(signature.encode(), _sign(store, content).encode()):
-        raise HttpError(400, "invalid_grant: the signature is wrong")
+        raise _exchange_error("invalid_grant", "the signature is wrong")
     claims = cast(dict[str, object], json.loads(base64.urlsafe_b64decode(content.partition(".")[2] + "==")))
     if int(str(claims["exp"])) < time.time():
-        raise HttpError(400, "invalid_grant: the identity has expired")
+        raise _exchange_error("invalid_grant", "the identity has expired")
     return claims
+
+
+def _exchange_error(code: str, description: str) -> HttpError:
+    """https://www.rfc-editor.org/rfc/rfc6749#section-5.2"""
+    return HttpError(400, f"{code}: {description}", body={"error": code, "error_description": description})
 
 
 def _encode(part: dict[str, object]) -> str:

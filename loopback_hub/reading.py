@@ -1,15 +1,19 @@
 """Endpoints that read a repository: its description, file lists and files."""
 
 import re
+import secrets
+import time
 from itertools import pairwise
 from pathlib import PurePosixPath
 
 from loopback_hub import history
+from loopback_hub.accounts import may_read, optional_credential
 from loopback_hub.cards import parse_card
 from loopback_hub.messages import HTML, HttpError, HttpRequest, HttpResponse, json_response, page_response
 from loopback_hub.records import MAIN, Commit, FileEntry
 from loopback_hub.security import scan_commit, scan_file
 from loopback_hub.store import HubStore, is_path
+from loopback_hub.xet import TOKEN_SECONDS
 
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 CONTENT_TYPES = {".html": HTML, ".json": "application/json", ".md": "text/plain; charset=utf-8"}
@@ -40,6 +44,18 @@ def show_repository(store: HubStore, request: HttpRequest, name: str, revision: 
             **security,
         }
     )
+
+
+def list_models(store: HubStore, request: HttpRequest) -> HttpResponse:
+    """List the visible models of `?author=`, each with its id and the head of its main branch."""
+    credential, author = optional_credential(store, request), request.query.get("author")
+    models = [store.repository(name) for name in store.names() if not name.startswith("datasets/")]
+    listed = [
+        {"_id": model.id, "id": model.id, "sha": model.refs.get(MAIN)}
+        for model in models
+        if author in (None, model.namespace) and may_read(credential, model)
+    ]
+    return page_response(listed, request, store.page_size)
 
 
 def _card_data(store: HubStore, commit: Commit) -> dict[str, object]:
@@ -78,11 +94,31 @@ def serve_file(store: HubStore, request: HttpRequest, name: str, revision: str, 
         "ETag": f'"{entry.tag}"',
         "Accept-Ranges": "bytes",
     }
+    if store.xet is not None and entry.pointer_size is not None:
+        headers["X-Xet-Hash"] = store.xet.hash_of(entry.sha256)
+        headers["X-Xet-Refresh-Route"] = f"{request.base}{api_path(name)}/xet-read-token/{commit.revision}"
     if "Range" not in request.headers:
         return HttpResponse(200, headers, blob, (0, entry.size))
     start, length = _parse_range(request.headers["Range"], entry.size)
     content_range = f"bytes {start}-{start + length - 1}/{entry.size}"
     return HttpResponse(206, {**headers, "Content-Range": content_range}, blob, (start, length))
+
+
+def api_path(name: str) -> str:
+    return f"/api/{name}" if name.startswith("datasets/") else f"/api/models/{name}"
+
+
+def issue_xet_token(store: HubStore, _request: HttpRequest, name: str, revision: str) -> HttpResponse:  # noqa: ARG001
+    """Return the address of the Xet storage and a token, as JSON and in headers."""
+    if store.xet is None:
+        raise HttpError(404, "Not found")
+    token, expiry = secrets.token_urlsafe(24), int(time.time()) + TOKEN_SECONDS
+    headers = {
+        "X-Xet-Cas-Url": store.xet.address,
+        "X-Xet-Access-Token": token,
+        "X-Xet-Token-Expiration": str(expiry),
+    }
+    return json_response({"casUrl": store.xet.address, "accessToken": token, "exp": expiry}, headers=headers)
 
 
 def _parse_range(text: str, size: int) -> tuple[int, int]:

@@ -130,6 +130,8 @@ class Repository:
     private: bool = False
     disabled: bool = False
     discussions: list[Discussion] = field(default_factory=list)
+    creator: str | None = None
+    """The account that created it, which may write to it as a contributor of the organisation."""
 
     @property
     def kind(self) -> str:
@@ -215,7 +217,7 @@ class StoredJob:
 
 @dataclass(frozen=True)
 class Flavor:
-    """A hardware flavour of the Hub. Prices are those of August 2026."""
+    """A hardware flavour of the Hub."""
 
     name: str
     title: str
@@ -224,19 +226,44 @@ class Flavor:
     storage: str
     gpu: tuple[str, int, str] | None
     """Model, count and total memory."""
-    micro_dollars: int
-    """Price per minute in millionths of a dollar."""
+    dollars: float
+    """Price per hour."""
 
 
 HARDWARE = (
-    Flavor("cpu-basic", "CPU Basic", "2 vCPU", "16 GB", "50 GB", None, 167),
-    Flavor("cpu-upgrade", "CPU Upgrade", "8 vCPU", "32 GB", "50 GB", None, 500),
-    Flavor("t4-small", "Nvidia T4 - small", "4 vCPU", "15 GB", "50 GB", ("T4", 1, "16 GB"), 6667),
-    Flavor("l4x1", "1x Nvidia L4", "8 vCPU", "30 GB", "400 GB", ("L4", 1, "24 GB"), 13333),
-    Flavor("a10g-small", "Nvidia A10G - small", "4 vCPU", "15 GB", "110 GB", ("A10G", 1, "24 GB"), 16667),
-    Flavor("a100-large", "Nvidia A100 - large", "12 vCPU", "142 GB", "1000 GB", ("A100", 1, "80 GB"), 41667),
-    Flavor("h200", "1x Nvidia H200", "23 vCPU", "256 GB", "3000 GB", ("H200", 1, "141 GB"), 83333),
+    Flavor("cpu-basic", "CPU Basic", "2 vCPU", "16 GB", "50 GB", None, 0.01),
+    Flavor("cpu-upgrade", "CPU Upgrade", "8 vCPU", "32 GB", "50 GB", None, 0.03),
+    Flavor("cpu-performance", "CPU Performance", "32 vCPU", "256 GB", "1024 GB", None, 1.90),
+    Flavor("cpu-xl", "CPU XL", "16 vCPU", "124 GB", "1000 GB", None, 1.00),
+    Flavor("t4-small", "Nvidia T4 - small", "4 vCPU", "15 GB", "50 GB", ("T4", 1, "16 GB"), 0.40),
+    Flavor("t4-medium", "Nvidia T4 - medium", "8 vCPU", "30 GB", "100 GB", ("T4", 1, "16 GB"), 0.60),
+    Flavor("a10g-small", "Nvidia A10G - small", "4 vCPU", "15 GB", "110 GB", ("A10G", 1, "24 GB"), 1.00),
+    Flavor("a10g-large", "Nvidia A10G - large", "12 vCPU", "46 GB", "200 GB", ("A10G", 1, "24 GB"), 1.50),
+    Flavor("a10g-largex2", "2x Nvidia A10G - large", "24 vCPU", "92 GB", "1000 GB", ("A10G", 2, "48 GB"), 3.00),
+    Flavor("a10g-largex4", "4x Nvidia A10G - large", "48 vCPU", "184 GB", "2000 GB", ("A10G", 4, "96 GB"), 5.00),
+    Flavor("a100-large", "Nvidia A100 - large", "12 vCPU", "142 GB", "1000 GB", ("A100", 1, "80 GB"), 2.50),
+    Flavor("a100x4", "4x Nvidia A100", "48 vCPU", "568 GB", "4000 GB", ("A100", 4, "320 GB"), 10.00),
+    Flavor("a100x8", "8x Nvidia A100", "96 vCPU", "1136 GB", "8000 GB", ("A100", 8, "640 GB"), 20.00),
+    Flavor("h200", "Nvidia H200", "23 vCPU", "256 GB", "3000 GB", ("H200", 1, "141 GB"), 5.00),
+    Flavor("h200x2", "Nvidia H200", "46 vCPU", "512 GB", "6000 GB", ("H200", 2, "282 GB"), 10.00),
+    Flavor("h200x4", "Nvidia H200", "92 vCPU", "1024 GB", "12000 GB", ("H200", 4, "564 GB"), 20.00),
+    Flavor("h200x8", "Nvidia H200", "184 vCPU", "2048 GB", "24000 GB", ("H200", 8, "1128 GB"), 40.00),
+    Flavor("rtx-pro-6000", "Nvidia RTX PRO 6000", "23 vCPU", "256 GB", "475 GB", ("RTX PRO 6000", 1, "96 GB"), 2.75),
+    Flavor("rtx-pro-6000x2", "Nvidia RTX PRO 6000", "46 vCPU", "512 GB", "950 GB", ("RTX PRO 6000", 2, "192 GB"), 5.50),
+    Flavor(
+        "rtx-pro-6000x4", "Nvidia RTX PRO 6000", "92 vCPU", "1024 GB", "1900 GB", ("RTX PRO 6000", 4, "384 GB"), 11.00
+    ),
+    Flavor(
+        "rtx-pro-6000x8", "Nvidia RTX PRO 6000", "184 vCPU", "2048 GB", "3800 GB", ("RTX PRO 6000", 8, "768 GB"), 22.00
+    ),
+    Flavor("l4x1", "1x Nvidia L4", "8 vCPU", "30 GB", "400 GB", ("L4", 1, "24 GB"), 0.80),
+    Flavor("l4x4", "4x Nvidia L4", "48 vCPU", "186 GB", "3200 GB", ("L4", 4, "96 GB"), 3.80),
+    Flavor("l40sx1", "1x Nvidia L40S", "8 vCPU", "62 GB", "380 GB", ("L40S", 1, "48 GB"), 1.80),
+    Flavor("l40sx4", "4x Nvidia L40S", "48 vCPU", "382 GB", "3200 GB", ("L40S", 4, "192 GB"), 8.30),
+    Flavor("l40sx8", "8x Nvidia L40S", "192 vCPU", "1534 GB", "6500 GB", ("L40S", 8, "384 GB"), 23.50),
 )
+"""The catalogue of August 2026 as huggingface_hub 2.4 publishes it, in docs/source/en/guides/jobs.md. The titles of
+several flavours with H200 are equal there too."""
 
 Rights = Literal["read", "write", "fine-grained", "all"]
 
@@ -254,6 +281,8 @@ class Credential:
     """For fine-grained tokens: the only repositories that it may write to, or read while they are private."""
     expires: float | None = None
     """Expiry in seconds since 1970, or None."""
+    role: str = "write"
+    """The role in all its organisations: https://huggingface.co/docs/hub/organizations-security."""
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ import re
 from dataclasses import replace
 
 from loopback_hub import history
-from loopback_hub.accounts import is_owner, require_credential, require_writer
+from loopback_hub.accounts import may_create, require_credential, require_writer
 from loopback_hub.blobs import LARGE_SUFFIXES
 from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response, page_response
 from loopback_hub.records import MAIN, Commit, Repository, RepositoryEvent, utc_now
 from loopback_hub.store import NAME, HubStore
 
+COMMITS_PER_PAGE = 50
 KINDS = {"model": "", "dataset": "datasets/"}
 ATTRIBUTES = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in sorted(LARGE_SUFFIXES))
 
@@ -26,14 +27,14 @@ def handle_create(store: HubStore, request: HttpRequest) -> HttpResponse:
     name = f"{_prefix(sent)}{namespace}/{sent.get('name')}"
     if not NAME.fullmatch(name):
         raise HttpError(400, f"{name} is not a repository's name")
-    if credential.rights not in ("all", "write") or not is_owner(credential, namespace):
+    if credential.rights not in ("all", "write") or not may_create(credential, namespace):
         raise HttpError(403, f'You don\'t have the rights to create a model under the namespace "{namespace}"')
     attributes = {".gitattributes": store.blobs.put_file(".gitattributes", io.BytesIO(ATTRIBUTES.encode()))}
     answer = {"url": f"{request.base}/{name}", "name": name.removeprefix("datasets/")}
     with store.writing:
         if name in store.names():
             raise HttpError(409, "You already created this model repo", body=answer)
-        repository = Repository(name, utc_now(), {}, private=_is_private(sent) or False)
+        repository = Repository(name, utc_now(), {}, private=_is_private(sent) or False, creator=credential.account)
         history.create_repository(store, repository, "initial commit", credential.account, attributes)
     return json_response(answer)
 
@@ -75,7 +76,7 @@ def handle_move(store: HubStore, request: HttpRequest) -> HttpResponse:
         if not NAME.fullmatch(new):
             raise HttpError(400, f"{new} is not a repository's name")
         namespace = new.removeprefix("datasets/").partition("/")[0]
-        if not is_owner(require_credential(store, request), namespace):
+        if not may_create(require_credential(store, request), namespace):
             raise HttpError(403, f'You don\'t have the rights to create a model under the namespace "{namespace}"')
         before = store.repository(old)
         store.move(old, new)
@@ -101,9 +102,8 @@ def _is_private(sent: dict[str, object]) -> bool | None:
 
 def list_commits(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
     """List the history of a revision, newest first."""
-    return page_response(
-        [_commit_json(commit) for commit in history.read_history(store, name, revision)], request, store.page_size
-    )
+    listed = [_commit_json(commit) for commit in history.read_history(store, name, revision)]
+    return page_response(listed, request, min(store.page_size, COMMITS_PER_PAGE))
 
 
 def handle_create_branch(store: HubStore, request: HttpRequest, name: str, branch: str) -> HttpResponse:

@@ -95,6 +95,7 @@ ROUTES: list[Route] = [
         ("POST", rf"{JOB}/cancel", _allow_anyone, jobs.cancel_job),
         ("POST", "/oauth/token", _allow_anyone, oidc.exchange_token),
         ("GET", "/oidc/(?P<workflow>[^/]+/[^/]+)", _allow_anyone, oidc.issue_identity),
+        ("GET", "/api/models", _allow_anyone, reading.list_models),
         ("GET", REPOSITORY, require_reader, reading.show_repository),
         ("GET", rf"{REPOSITORY}/revision/{REVISION}", require_reader, reading.show_repository),
         ("GET", rf"{REPOSITORY}/tree/{REVISION}", require_reader, reading.list_tree),
@@ -118,6 +119,8 @@ ROUTES: list[Route] = [
         ("POST", rf"{DISCUSSION}/merge", require_writer, discussions.handle_merge),
         ("POST", rf"{REPOSITORY}/preupload/{REVISION}", require_commenter, writing.list_upload_modes),
         ("POST", rf"{REPOSITORY}/commit/{REVISION}", require_commenter, writing.handle_commit),
+        ("GET", rf"{REPOSITORY}/xet-read-token/{REVISION}", require_file_reader, reading.issue_xet_token),
+        ("GET", rf"{REPOSITORY}/xet-write-token/{REVISION}", require_commenter, writing.issue_xet_write_token),
         ("POST", rf"{LARGE}/batch", require_commenter, writing.handle_batch),
         ("POST", rf"{LARGE}/verify", require_commenter, writing.handle_verify),
         # The URL is the permission, like the Hub's signed URLs.

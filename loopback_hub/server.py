@@ -17,6 +17,7 @@ from loopback_hub.messages import HttpError, HttpRequest, HttpResponse
 from loopback_hub.records import Credential, Gate, Repository, Rights, TrustedPublisher, utc_now
 from loopback_hub.routes import ROUTES
 from loopback_hub.store import TOKEN_SECONDS, HubStore
+from loopback_hub.strictness import Strictness
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +36,14 @@ class LoopbackHub:
         page_size: int = 1000,
         jobs: bool = False,
         token_seconds: int = TOKEN_SECONDS,
+        strictness: Strictness | None = None,
     ) -> None:
         """Prepare the server; `with` starts it.
 
-        `port` 0 selects a free port. With `jobs`, submitted Jobs run as processes. See HubStore for `page_size` and
-        `token_seconds`.
+        `port` 0 selects a free port. With `jobs`, submitted Jobs run as processes. See HubStore for `page_size`,
+        `token_seconds` and `strictness`.
         """
-        self.store = HubStore(root, page_size, token_seconds)
+        self.store = HubStore(root, page_size, token_seconds, strictness)
         self.faults = faults
         self.request_hook: RequestHook = _no_hook
         self._server = _Server(self, port)
@@ -55,7 +57,7 @@ class LoopbackHub:
     @property
     def environment(self) -> dict[str, str]:
         """Environment variables that the client needs. It reads the second one when it is imported."""
-        return {"HF_ENDPOINT": self.endpoint, "HF_HUB_DISABLE_XET": "1"}
+        return {"HF_ENDPOINT": self.endpoint, "HF_HUB_DISABLE_XET": "0" if self.store.xet else "1"}
 
     @property
     def requests(self) -> list[str]:
@@ -89,13 +91,16 @@ class LoopbackHub:
         rights: Rights = "write",
         organisations: Sequence[str] = (),
         repositories: Sequence[str] = (),
+        role: str | None = None,
     ) -> None:
-        """Register a token of the account `name`.
+        """Register a token of the account `name`. `role` is that in its organisations, by default of the strictness.
 
         Until the first registration, every token belongs to the account `demo`, which may do everything.
         """
-        sha256 = accounts.hash_token(token)
-        accounts.add_credential(self.store, Credential(name, sha256, rights, list(organisations), list(repositories)))
+        sha256, role = accounts.hash_token(token), role or self.store.strictness.organisation_role
+        accounts.add_credential(
+            self.store, Credential(name, sha256, rights, list(organisations), list(repositories), role=role)
+        )
 
     def trust_workflow(self, repo_id: str, workflow: str) -> dict[str, str]:
         """Allow a GitHub workflow (owner/name) to publish to `repo_id` and return the environment of its jobs."""

@@ -6,6 +6,7 @@
     repositories/<org>/<name>/moved          the new name of a renamed repository
     accounts.json, webhooks.json             credentials, webhooks
     jobs/<account>/<id>.json, .log           status and log of a Job
+    xet/                                     large files as Xet stores them, if they are transferred so
 
 The name of a dataset is datasets/<org>/<name>, as in its URL.
 A store that is opened again on the same folder continues with the same state.
@@ -25,6 +26,8 @@ from antidote_ci.records import COMMIT, from_json, to_json
 from loopback_hub.blobs import BlobStore, replace_file
 from loopback_hub.job_processes import JobProcesses
 from loopback_hub.records import Accounts, Commit, FileEntry, Repository, RepositoryEvent, StoredWebhook, utc_now
+from loopback_hub.strictness import Strictness, read_strictness
+from loopback_hub.xet import XetStorage
 
 TOKEN_SECONDS = 3600
 """Lifetime of an exchanged token on the real Hub, in seconds."""
@@ -70,15 +73,23 @@ class WebhookList:
 class HubStore:
     """The state of a loopback Hub. Changes hold the lock `writing`."""
 
-    def __init__(self, root: Path, page_size: int = 1000, token_seconds: int = TOKEN_SECONDS) -> None:
+    def __init__(
+        self,
+        root: Path,
+        page_size: int = 1000,
+        token_seconds: int = TOKEN_SECONDS,
+        strictness: Strictness | None = None,
+    ) -> None:
         """Open or create the store in `root`.
 
         `page_size` is the number of items per page of a listing. `token_seconds` is the lifetime of the token that a
-        workflow gets for its identity.
+        workflow gets for its identity. `strictness` is that of the environment if it is not given.
         """
         self.blobs = BlobStore(root / "blobs")
         self.page_size = page_size
-        self.token_seconds = token_seconds
+        self.strictness = read_strictness() if strictness is None else strictness
+        self.xet = XetStorage(root / "xet", self.blobs) if self.strictness.has_xet else None
+        self.token_seconds = min(token_seconds, self.strictness.token_seconds or token_seconds)
         self.key = secrets.token_bytes(32)
         """Key for signatures. It changes with every start."""
         self.writing = threading.RLock()

@@ -14,6 +14,7 @@ from loopback_hub.accounts import may_write, require_credential
 from loopback_hub.blobs import is_large, large_entry
 from loopback_hub.cards import find_faults
 from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response
+from loopback_hub.reading import issue_xet_token
 from loopback_hub.records import Commit, FileChanges, FileEntry
 from loopback_hub.store import HubStore, is_path
 
@@ -44,6 +45,13 @@ def list_upload_modes(store: HubStore, request: HttpRequest, name: str, revision
             ]
         }
     )
+
+
+def issue_xet_write_token(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
+    """Requires the same rights as the commit. For a new pull request the client writes `None` as the revision."""
+    if not request.has_flag("create_pr"):
+        _require_push_access(store, request, name, revision)
+    return issue_xet_token(store, request, name, revision)
 
 
 def handle_commit(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
@@ -100,6 +108,8 @@ def _parse_change(store: HubStore, author: str, header: dict[str, Any], lines: l
                 added[path] = store.blobs.put_regular(*store.blobs.put(io.BytesIO(content)))
             case "lfsFile":
                 blob = store.blobs.path(value["oid"])
+                if blob is None and store.xet is not None:
+                    blob = store.xet.fetch(value["oid"], value["size"])
                 if blob is None:
                     raise HttpError(400, f"the content of {path} was not uploaded")
                 added[path] = large_entry(value["oid"], blob.stat().st_size)

@@ -16,12 +16,19 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 import yaml
+from huggingface_hub import JobHardwareInfo
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from action import outputs
 from antidote_ci import cli
 from antidote_ci.cli.init import read_descriptions
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.hub import memory_needs
+from antidote_ci.hub.jobs_api import Hardware, to_hardware
+from antidote_ci.jobs.job_estimate import MemoryNeed, cheapest_flavor
 from antidote_ci.policy import SECTIONS
+from loopback_hub.jobs import flavor_json
+from loopback_hub.records import HARDWARE
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -33,6 +40,11 @@ OTHER_KEYS = {
     "publish-to": "publish.to",
 }
 """Option -> policy key, where the names differ."""
+
+MODEL_SIZES = (500_000_000, 3_000_000_000, 7_000_000_000, 13_000_000_000, 70_000_000_000)
+CHECKPOINT_BYTES = {"full, or an adapter of a base in 16 bits": 2, "an adapter of a base in float32": 4}
+"""Checkpoint -> bytes of a weight while it is loaded."""
+BEHIND_SERVER = "full or an adapter, behind a server"
 
 KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 """Type -> its name in the documents."""
@@ -70,6 +82,7 @@ def tables() -> dict[str, str]:
         "policy": "\n\n".join(policy_section(name, kind) for name, kind in SECTIONS.items()),
         "inputs": action_table("Input", action["inputs"]),
         "outputs": action_table("Output", action["outputs"]),
+        "flavors": flavor_table(),
     }
 
 
@@ -189,6 +202,30 @@ def exit_code_table() -> str:
 
 def action_table(heading: str, entries: dict[str, dict[str, str]]) -> str:
     return table((heading, "Meaning"), [(code(name), entry["description"]) for name, entry in entries.items()])
+
+
+def flavor_table() -> str:
+    """Return the table of the flavours that are chosen for models of typical sizes, from the Hub's catalogue."""
+    offered = [to_hardware(JobHardwareInfo(**flavor_json(flavor))) for flavor in HARDWARE]
+    return table(
+        ("Weights", "Checkpoint", "GPU memory needed", "Flavor", "GPU memory", "Price an hour"),
+        [flavor_row(size, kind, offered) for size in MODEL_SIZES for kind in CHECKPOINT_BYTES]
+        + [flavor_row(MODEL_SIZES[-1], BEHIND_SERVER, offered)],
+    )
+
+
+def flavor_row(weights: int, checkpoint: str, offered: Sequence[Hardware]) -> tuple[str, ...]:
+    merging = weights * CHECKPOINT_BYTES.get(checkpoint, 0) + memory_needs.BASE_MEMORY
+    need = MemoryNeed("", memory_needs.gpu_memory(weights), merging, on_server=checkpoint == BEHIND_SERVER)
+    size = f"{weights / 1e9:g} billion"
+    try:
+        chosen = cheapest_flavor(need, offered)
+    except ConfigurationError:
+        return size, checkpoint, f"{need.gpu_bytes() / 1e9:,.0f} GB", "none: use a server", "", ""
+    gpus = f"{chosen.gpus} x " if chosen.gpus > 1 else ""
+    memory = f"{gpus}{(chosen.gpu_memory or 0) / 1e9:,.0f} GB"
+    needed = f"{need.gpu_bytes(chosen) / 1e9:,.0f} GB"
+    return size, checkpoint, needed, code(chosen.name), memory, f"${chosen.dollars:,.2f}"
 
 
 def format_default(value: object) -> str:

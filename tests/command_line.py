@@ -12,6 +12,7 @@ from huggingface_hub import constants
 
 from antidote_ci.cli import app
 from antidote_ci.cli.ending import SIGNALS, exit_code
+from loopback_hub.strictness import read_strictness
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def run_command(*arguments: str, **environment: str) -> FinishedCommand:
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     with ExitStack() as stack:
         stack.enter_context(patch.dict(os.environ, environment))
-        stack.enter_context(patch.object(constants, "HF_HUB_DISABLE_XET", True))
+        stack.enter_context(patch.object(constants, "HF_HUB_DISABLE_XET", not read_strictness().has_xet))
         if "HF_HOME" in environment:
             # huggingface_hub reads the variable once, when it is imported.
             stack.enter_context(patch.object(constants, "HF_HUB_CACHE", str(Path(environment["HF_HOME"]) / "hub")))

@@ -23,7 +23,12 @@ RETRY_VARIABLE = "ANTIDOTE_HUB_PATIENCE"
 """The retry budget in seconds."""
 FORBIDDEN = 403
 WORKFLOW = "[OIDC]"
-"""The name under which the Hub shows the actions of every workflow identity."""
+"""The name under which the Hub shows the pushes of every workflow identity. We expect it for pull requests too."""
+EXCHANGED_PREFIX = "hf_jwt_"
+"""The beginning of a token that was exchanged for the identity of a workflow, maybe by an earlier step."""
+WRITING_ROLES = ("contributor", "write", "admin")
+"""The roles in an organisation with which a member may create repositories there. The others are read and no_access.
+https://huggingface.co/docs/hub/organizations-security"""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,14 @@ class HubAccess:
     purpose: Purpose = "reading"
     resource: str | None = None
     """Set if the token was exchanged for the workflow's identity. Such a token expires during a long run."""
+
+    @property
+    def is_workflow(self) -> bool:
+        """Whether the token stands for a workflow, which has no account.
+
+        The origin of the token decides: the Hub's answer to `whoami` for such a token is not documented.
+        """
+        return self.resource is not None or (self.token or "").startswith(EXCHANGED_PREFIX)
 
     def request(self, identifier: str, call: Callable[["HfApi"], Answer]) -> Answer:
         """Return `call(client)`, and retry it after transient errors.
@@ -162,14 +175,14 @@ class HubAccount:
 
     name: str
     namespaces: tuple[str, ...]
-    """The account and its organisations, where it may create repositories. Empty for a workflow's identity."""
+    """The account and the organisations in which it may create repositories. Empty for a workflow's identity."""
 
 
-def read_account(client: "HfApi") -> HubAccount:
-    """The account of the client's token. Raises InfrastructureError for a read-only token."""
-    answer = _read_whoami(client)
-    if answer is None:
+def read_account(access: HubAccess, identifier: str) -> HubAccount:
+    """The account of the token, for a request about `identifier`. Raises InfrastructureError for a read-only token."""
+    if access.is_workflow:
         return HubAccount(WORKFLOW, ())
+    answer = access.request(identifier, _read_whoami)
     name = str(answer["name"])
     if answer.get("auth", {}).get("accessToken", {}).get("role") == "read":
         raise InfrastructureError(
@@ -177,13 +190,17 @@ def read_account(client: "HfApi") -> HubAccount:
             cause="publishing creates a commit",
             hint="create a token with write access, and set it as HF_WRITE_TOKEN",
         )
-    return HubAccount(name, (name, *(str(organisation["name"]) for organisation in answer.get("orgs", []))))
+    organisations = [
+        str(organisation["name"])
+        for organisation in answer.get("orgs", [])
+        if organisation.get("roleInOrg", "write") in WRITING_ROLES
+    ]
+    return HubAccount(name, (name, *organisations))
 
 
-def read_name(client: "HfApi") -> str:
-    """The name of the account of the client's token, with any rights."""
-    answer = _read_whoami(client)
-    return WORKFLOW if answer is None else str(answer["name"])
+def read_name(access: HubAccess, identifier: str) -> str:
+    """The name of the account of the token, with any rights, for a request about `identifier`."""
+    return WORKFLOW if access.is_workflow else str(access.request(identifier, _read_whoami)["name"])
 
 
 def require_hub(client: "HfApi") -> None:
@@ -200,16 +217,8 @@ def require_hub(client: "HfApi") -> None:
         )
 
 
-def _read_whoami(client: "HfApi") -> dict[str, Any] | None:
-    """The answer of `whoami`; None for a workflow's identity."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        answer = client.whoami(cache=True)
-    except HfHubHTTPError as error:
-        if error.response.status_code != FORBIDDEN:
-            raise
-        return None
+def _read_whoami(client: "HfApi") -> dict[str, Any]:
+    answer = client.whoami(cache=True)
     if not isinstance(answer, dict) or not isinstance(answer.get("name"), str):
         raise InfrastructureError(
             f"{printable_endpoint()} does not name the account of the token",

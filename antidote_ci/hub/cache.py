@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 RepositoryKind = Literal["model", "dataset"]
 CHUNK = 1 << 20
+SHARED_STORE = "blobs"
+"""The folder of the client's cache in which repositories share the files that arrived by Xet, under their Xet hash."""
 TRANSFER_SUFFIX = ".transfer"
 """The end of the name of the client's progress bar for received bytes. Its other bar counts written bytes."""
 
@@ -45,8 +47,7 @@ def find_commit(identifier: str, revision: str) -> RemoteRepository | None:
             path = find_file(identifier, revision, entry.path)
             if path is None:
                 return None
-            # The name of a blob is its sha256 or its git id. A file system without links has no blobs.
-            digest = path.resolve().name
+            digest = blob_name(path)
             if not SHA256.fullmatch(digest) and digest != entry.blob_id:
                 return None
             files.append(RemoteFile(entry.path, entry.size, digest))
@@ -62,6 +63,14 @@ def find_file(identifier: str, revision: str, path: str, kind: RepositoryKind = 
 
     cached = try_to_load_from_cache(identifier, path, revision=revision, repo_type=kind)
     return Path(cached) if isinstance(cached, str) else None
+
+
+def blob_name(file: Path) -> str:
+    """The name of a cached file's blob: its sha256 or its git id. A file system without links has no blobs.
+
+    The blob may itself be a link to the client's shared store, where the names are Xet hashes.
+    """
+    return file.readlink().name if file.is_symlink() else file.name
 
 
 def fetch_file(
@@ -134,12 +143,14 @@ def progress_bar_class(on_bytes: Callable[[int], None] = lambda _: None) -> type
 
 
 def _remove_damaged(file: Path, path: str) -> None:
-    """Remove a snapshot's file and the blob that it links to, but only inside the repository's cache folder.
+    """Remove a snapshot's file and the blob that it links to, but only inside the client's cache.
 
-    Blobs elsewhere are shared with other repositories.
+    A blob may be a link to the client's store of files that arrived by Xet. From there the client would take the
+    damaged file again. Blobs in other places are shared with other programs.
     """
-    repository = snapshot_folder(file, path).parent.parent.resolve()
+    repository = snapshot_folder(file, path).parent.parent
+    folders = repository.resolve(), (repository.parent / SHARED_STORE).resolve()
     blob = file.parent / file.readlink() if file.is_symlink() else file
-    for damaged in (blob, file):
-        if damaged.parent.resolve().is_relative_to(repository):
+    for damaged in (blob.resolve(), blob, file):
+        if any(damaged.parent.resolve().is_relative_to(folder) for folder in folders):
             damaged.unlink(missing_ok=True)

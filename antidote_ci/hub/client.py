@@ -117,6 +117,27 @@ def fetch_model_info(
     return ModelInfo(**info)  # type: ignore[no-untyped-call]
 
 
+def fetch_commit_message(client: "HfApi", identifier: str, commit: str) -> str:
+    """The description of a commit, without its title. Raises the errors of `HfApi.list_repo_commits`.
+
+    That function downloads the whole history of the commit. This one asks for its first page.
+    """
+    from huggingface_hub import get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers
+
+    response = get_session().get(
+        f"{client.endpoint}/api/models/{identifier}/commits/{commit}",
+        headers=build_hf_headers(token=client.token, library_name=client.library_name),
+        timeout=INFO_SECONDS,
+    )
+    hf_raise_for_status(response)
+    commits: Any = response.json()
+    first = commits[0] if isinstance(commits, list) and commits else None
+    if not isinstance(first, dict) or first.get("id") != commit:
+        raise json.JSONDecodeError("it is not the history of the commit", response.text, 0)
+    return str(first.get("message") or "")
+
+
 def configure_client() -> None:
     """Set timeouts and response checks, and redact the log of the client. Affects the whole process, once."""
     # Two threads must not configure the client at once: the second would close the session of the first.

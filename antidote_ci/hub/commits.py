@@ -15,7 +15,7 @@ from antidote_ci.checkpoint.files import is_report_file, sha256_file
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub import cache
 from antidote_ci.hub.access import HubAccess
-from antidote_ci.hub.client import fetch_model_info
+from antidote_ci.hub.client import fetch_commit_message, fetch_model_info
 from antidote_ci.hub.remote import SHA256_DIGITS, RemoteFile, parse_commit, parse_file
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ MAIN = "main"
 ATTRIBUTES = ".gitattributes"
 """The only file of a new repository."""
 STALE_STATUS = 412
-REGULAR_BYTES = 10_000_000
-"""The Hub stores larger files in large-file storage only."""
+REGULAR_BYTES = 16 << 20
+"""The Hub stores larger files in large-file storage only. Its own limit, about 10 MB, is not documented exactly."""
 MAX_READ_BYTES = 16_000_000
 
 _MARKER = re.compile(
@@ -154,11 +154,24 @@ def read_small_file(client: "HfApi", repository: str, tree: CommitTree, path: st
     return cache.fetch_file(client, repository, tree.revision, file).read_bytes()
 
 
+def list_heads(access: HubAccess, name: str) -> dict[str, str]:
+    """The heads of main of the model ORG/NAME, or of all models of an account for ORG/*: current name -> commit id.
+
+    Empty repositories are left out.
+    """
+    owner, _, rest = name.partition("/")
+
+    def read(client: "HfApi") -> dict[str, str]:
+        models = client.list_models(author=owner, expand=["sha"]) if rest == "*" else [fetch_model_info(client, name)]
+        return {model.id: parse_commit(name, model.sha) for model in models if model.sha is not None}
+
+    return access.request(name, read)
+
+
 def read_head(client: "HfApi", repository: str, revision: str) -> BranchHead:
     """The head of `revision` with the marker of the same commit."""
     tree = read_tree(client, repository, revision)
-    last = next(iter(client.list_repo_commits(repository, revision=tree.revision)), None)
-    return BranchHead(tree, parse_marker(last.message) if last is not None else None)
+    return BranchHead(tree, parse_marker(fetch_commit_message(client, repository, tree.revision)))
 
 
 def commit_to_branch(client: "HfApi", repository: str, branch: str, parent: CommitTree, change: CommitRequest) -> str:
@@ -171,13 +184,21 @@ def commit_to_branch(client: "HfApi", repository: str, branch: str, parent: Comm
     return str(commit.oid) if commit is not None else parent.revision
 
 
-def open_pull_request(client: "HfApi", repository: str, parent: CommitTree, change: CommitRequest) -> bool:
-    """Open a pull request with one commit on `parent`; False when nothing changes.
+def open_pull_request(client: "HfApi", repository: str, parent: CommitTree, change: CommitRequest) -> int | None:
+    """Open a pull request with one commit on `parent`, and return its number; None when nothing changes.
 
     The Hub never answers 412 here, so check the head of main after `upload_large_files` and before this call.
     """
     commit = _create_commit(client, repository, MAIN, parent, change, create_pr=True)
-    return commit is not None and commit.pr_url is not None
+    return commit.pr_num if commit is not None else None
+
+
+def require_pull_request_right(client: "HfApi", repository: str) -> None:
+    """Raise HfHubHTTPError if the token may not open pull requests. Sends the first request of a commit alone."""
+    from huggingface_hub import CommitOperationAdd
+
+    # The Hub never asks for the content of an empty file.
+    client.preupload_lfs_files(repository, [CommitOperationAdd(CARD, b"")], create_pr=True)
 
 
 def upload_large_files(client: "HfApi", repository: str, parent: CommitTree, change: CommitRequest) -> None:

@@ -70,7 +70,7 @@ def _find_cached(repository: str, revision: str, files: Mapping[str, str | None]
     for path in files:
         file = cache.find_file(repository, revision, path, "dataset")
         # The name of a cached blob is the hash that the Hub named.
-        if file is None or not cache.has_digest(file, file.resolve().name):
+        if file is None or not cache.has_digest(file, cache.blob_name(file)):
             return None
         folder = cache.snapshot_folder(file, path)
     return FetchedDataset(revision, folder)

@@ -80,7 +80,11 @@ def check_destination(destination: Destination, reading: HubAccess, writing: Hub
         )
     gated = source.gated if source.gated in ("auto", "manual") else None
     state = DestinationState(source.sha, card=None, private=bool(source.private or source.gated), gated=gated)
-    account = writing.request(destination.source, read_account)
+    account = read_account(writing, destination.source)
+    if destination.mode == "pull-request":
+        writing.request(
+            destination.source, lambda client: commits.require_pull_request_right(client, destination.source)
+        )
     if destination.mode == "branch":
         writing.request(destination.source, lambda client: client.auth_check(destination.source, write=True))
     return _check_repository(destination, writing, account, state) if destination.is_separate else state

@@ -5,7 +5,7 @@ https://huggingface.co/docs/huggingface_hub/guides/jobs (huggingface_hub 2.4)
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HOURS_PER_UNIT = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0, "day": 24.0}
 SIZE_PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(MB|GB|TB)?", re.IGNORECASE)
 BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+NVIDIA_GPU = ("gpu", "nvidia")
 WORKING_STAGES = ("SCHEDULING", "RUNNING")
 ENDED_STAGES = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.2, 5.0
@@ -34,9 +35,11 @@ class Hardware:
     memory: int
     """Bytes."""
     gpu_memory: int | None
-    """Bytes of all GPUs together; None without a GPU."""
+    """Bytes of one GPU; None without a GPU of Nvidia, for which the image is built."""
     dollars: float
     """Per hour."""
+    gpus: int = 1
+    """The number of GPUs, if there are any."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,12 @@ class Job:
 
 def read_account_name(access: HubAccess) -> str:
     """The name of the account of the token."""
-    return access.request("Jobs", read_name)
+    return read_name(access, "Jobs")
 
 
 def list_hardware(access: HubAccess) -> list[Hardware]:
     """All flavors that the Hub offers."""
-    return access.request("Jobs", lambda client: [_to_hardware(info) for info in client.list_jobs_hardware()])
+    return access.request("Jobs", lambda client: [to_hardware(info) for info in client.list_jobs_hardware()])
 
 
 def find_working(access: HubAccess, namespace: str, labels: Mapping[str, str]) -> list[Job]:
@@ -122,7 +125,7 @@ def submit_job(access: HubAccess, request: JobRequest, is_same_job: Callable[[Jo
             labels=dict(request.labels),
             namespace=request.namespace,
         )
-        return _to_job(started)
+        return to_job(started)
 
     return access.request(f"Jobs of {request.namespace}", once)
 
@@ -130,7 +133,7 @@ def submit_job(access: HubAccess, request: JobRequest, is_same_job: Callable[[Jo
 def refresh_job(access: HubAccess, job: Job) -> Job:
     """The current state of the Job."""
     return access.request(
-        _describe_job(job), lambda client: _to_job(client.inspect_job(job_id=job.id, namespace=job.namespace))
+        _describe_job(job), lambda client: to_job(client.inspect_job(job_id=job.id, namespace=job.namespace))
     )
 
 
@@ -150,24 +153,42 @@ def follow_log(access: HubAccess, job: Job, on_line: Callable[[str], None]) -> J
     A broken stream is resumed after the last line, with a new retry budget. If it breaks while the Job ends, the last
     lines are missing: use `read_log`.
     """
-    count = 0
+    received: list[str] = []
 
     def listen(client: "HfApi") -> None:
-        nonlocal count
-        previous = count
+        previous = list(received)
         try:
-            for number, line in enumerate(client.fetch_job_logs(job_id=job.id, namespace=job.namespace, follow=True)):
-                if number >= count:
-                    count = number + 1
-                    on_line(line)
+            log = client.fetch_job_logs(job_id=job.id, namespace=job.namespace, follow=True)
+            for line in skip_repeated(previous, log):
+                received.append(line)
+                on_line(line)
         except Exception:
-            if count == previous:
+            if len(received) == len(previous):
                 raise
 
     while job.is_working:
         access.request(_describe_job(job), listen)
         job = refresh_job(access, job)
     return job
+
+
+def skip_repeated(received: Sequence[str], log: Iterable[str]) -> Iterator[str]:
+    """The lines of a log that follow those received before.
+
+    A log that is read again may begin with its first line, with a later one, or after a gap: the Hub promises nothing.
+    The longest end of `received` with which it begins is a repetition.
+    """
+    # The indexes of `received` at which the log may begin.
+    starts = list(range(len(received) + 1))
+    lines: list[str] = []
+    sent = 0
+    for line in log:
+        position = len(lines)
+        starts = [start for start in starts if start + position >= len(received) or received[start + position] == line]
+        lines.append(line)
+        repeated = len(received) - starts[0]
+        yield from lines[max(repeated, sent) :]
+        sent = max(sent, len(lines) if len(lines) > repeated else 0)
 
 
 def read_log(access: HubAccess, job: Job) -> list[str]:
@@ -191,11 +212,12 @@ def _find_labelled(
 ) -> list[Job]:
     listed = client.list_jobs(status=list(stages) if stages else None, labels=dict(labels), namespace=namespace)
     # The list may omit the command and the environment of a Job.
-    jobs = [_to_job(client.inspect_job(job_id=info.id, namespace=namespace)) for info in listed]
+    jobs = [to_job(client.inspect_job(job_id=info.id, namespace=namespace)) for info in listed]
     return [job for job in jobs if stages is None or job.stage in stages]
 
 
-def _to_job(info: "JobInfo") -> Job:
+def to_job(info: "JobInfo") -> Job:
+    """The Hub's description of a Job. Older ones that have ended may lack all times."""
     started, finished = info.started_at, info.finished_at
     return Job(
         id=info.id,
@@ -208,19 +230,24 @@ def _to_job(info: "JobInfo") -> Job:
         command=[*(info.command or []), *(info.arguments or [])],
         environment={str(key): str(value) for key, value in (info.environment or {}).items()},
         initiator=info.initiator.name if info.initiator and info.initiator.type == "user" else None,
-        has_run=started is not None,
+        has_run=started is not None or info.status.stage == "COMPLETED",
         seconds=int((finished - started).total_seconds()) if started and finished else 0,
     )
 
 
-def _to_hardware(info: "JobHardwareInfo") -> Hardware:
-    amount = SIZE_PATTERN.match(info.cpu)
+def to_hardware(info: "JobHardwareInfo") -> Hardware:
+    """The Hub's description of a flavor in numbers."""
+    amount, accelerator = SIZE_PATTERN.match(info.cpu), info.accelerator
+    has_gpu = accelerator is not None and (accelerator.type, accelerator.manufacturer.lower()) == NVIDIA_GPU
+    # The Hub names the memory of all GPUs together.
+    gpus = max(1, int(accelerator.quantity)) if accelerator is not None and has_gpu else 1
     return Hardware(
         name=info.name,
         title=info.pretty_name,
         processors=max(1, int(float(amount[1]))) if amount else 1,
         memory=_parse_bytes(info.ram),
-        gpu_memory=_parse_bytes(info.accelerator.vram) if info.accelerator else None,
+        gpu_memory=_parse_bytes(accelerator.vram) // gpus if accelerator is not None and has_gpu else None,
+        gpus=gpus,
         dollars=info.unit_cost_usd / HOURS_PER_UNIT.get(info.unit_label, HOURS_PER_UNIT["minute"]),
     )
 

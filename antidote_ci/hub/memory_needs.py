@@ -45,6 +45,18 @@ def gpu_memory(entries: int) -> int:
     return entries * BFLOAT16_BYTES + BASE_MEMORY
 
 
+def merge_memory(base: RemoteRepository) -> int:
+    """The least memory in bytes to merge an adapter into this base on a GPU.
+
+    The base is loaded as it is stored, and in float32 unless all its weights have the same 16 bits:
+    model.loading.dtype_before_merge. If the Hub does not name the dtypes, the files tell.
+    """
+    if base.info is None or not base.info.parameters:
+        return count_remote_weight_bytes(base) + BASE_MEMORY
+    size = BFLOAT16_BYTES if base.info.dtypes in (("BF16",), ("F16",)) else FLOAT32_BYTES
+    return base.info.parameters * size + BASE_MEMORY
+
+
 def require_memory(name: str, entries: int) -> None:
     """Raise InfrastructureError if a model with this number of weights is too large for this machine.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from antidote_ci.checkpoint.card import CARD
 from antidote_ci.checkpoint.files import is_report_file
-from antidote_ci.hub.access import RESOURCE_VARIABLE, WORKFLOW, HubAccess, read_name, write_access
+from antidote_ci.hub.access import RESOURCE_VARIABLE, HubAccess, read_name, write_access
 from antidote_ci.hub.commits import ATTRIBUTES, MAIN, CommitMarker, CommitTree, parse_marker, read_tree
 from antidote_ci.hub.remote import SHA256_DIGITS
 
@@ -44,7 +44,10 @@ def own_access(environ: Mapping[str, str]) -> HubAccess | None:
 
 def read_own_markers(access: HubAccess, repository: str) -> list[CommitMarker]:
     """The markers in the comments of this account on its own pull requests; none for a workflow's identity."""
-    return access.request(repository, lambda client: _read_markers(client, repository))
+    if access.is_workflow:
+        return []
+    account = read_name(access, repository)
+    return access.request(repository, lambda client: _read_markers(client, repository, account))
 
 
 def is_merged_repair(
@@ -86,15 +89,12 @@ def _read_tree_or_none(client: "HfApi", repository: str, revision: str) -> Commi
         return None
 
 
-def _read_markers(client: "HfApi", repository: str) -> list[CommitMarker]:
+def _read_markers(client: "HfApi", repository: str, account: str) -> list[CommitMarker]:
     from huggingface_hub.community import DiscussionComment
     from huggingface_hub.errors import HfHubHTTPError
 
     markers = []
     try:
-        account = read_name(client)
-        if account == WORKFLOW:
-            return []
         for discussion in client.get_repo_discussions(repository, discussion_type="pull_request", author=account):
             for event in client.get_discussion_details(repository, discussion.num).events:
                 if isinstance(event, DiscussionComment) and event.author == event.last_edited_by == account:

@@ -1,12 +1,12 @@
 """Pull requests on the source: at most one open pull request for each result, with one comment that is kept current."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from antidote_ci.errors import InfrastructureError, PublishConflict
 from antidote_ci.hub import commits
-from antidote_ci.hub.access import FORBIDDEN, HubAccess, read_account
+from antidote_ci.hub.access import FORBIDDEN, WORKFLOW, HubAccess, read_account
 from antidote_ci.hub.client import printable_endpoint
 from antidote_ci.hub.commits import BranchHead, CommitMarker, CommitRequest, CommitTree
 from antidote_ci.hub.destination import Destination
@@ -34,7 +34,7 @@ class PullRequestText:
 
 @dataclass(frozen=True)
 class ExistingPullRequest:
-    """An open pull request of this account, with a marker in its opening comment and in its last commit."""
+    """An open pull request of this account, with a marker in its last commit."""
 
     number: int
     url: str
@@ -51,18 +51,18 @@ def publish_pull_request(
     older commits are closed. Raises PublishConflict when main is not at the tested commit, or the pull request
     contains commits of others.
     """
-    author = access.request(source, read_account).name
-    created = access.request(source, lambda client: _ensure_pull_request(client, source, change, marker, author))
+    account = read_account(access, source).name
+    created = access.request(source, lambda client: _ensure_pull_request(client, source, change, marker, account))
     if created is None:
         return PublishResult("pull-request", None, marker.source, source, ("The repair changes no file.",))
-    current, notes = access.request(source, lambda client: _close_duplicates(client, source, created, author, texts))
+    current, notes = access.request(source, lambda client: _close_duplicates(client, source, created, account, texts))
     if current.marker.run != marker.run:
         notes = (*notes, f"Pull request {current.number} contains the same result, from run {current.marker.run}.")
     commits.require_committed(source, current.head, change, marker)
     published = PublishResult("pull-request", current.url, current.head.revision, source, notes)
     # The Hub vouches for the author of a comment, but everyone who may push can write a commit message.
     text = commits.add_marker(texts.comment(published), marker)
-    allowed = access.request(source, lambda client: _ensure_comment(client, source, current, text, marker, author))
+    allowed = access.request(source, lambda client: _ensure_comment(client, source, current, text, marker))
     return published if allowed else replace(published, notes=(*notes, "This token may not comment there."))
 
 
@@ -74,32 +74,34 @@ def find_waiting_result(destination: Destination, access: HubAccess, policy: str
     if destination.mode != "pull-request":
         return None
     source = destination.source
-    author = access.request(source, read_account).name
-    for existing in access.request(source, lambda client: _list_own(client, source, author)):
+    account = read_account(access, source).name
+    for existing in access.request(source, lambda client: _list_own(client, source, account)):
         if existing.marker.source == destination.revision and existing.marker.policy == policy:
             return existing.head.tree, existing.url
     return None
 
 
 def _ensure_pull_request(
-    client: "HfApi", source: str, change: CommitRequest, marker: CommitMarker, author: str
+    client: "HfApi", source: str, change: CommitRequest, marker: CommitMarker, account: str
 ) -> ExistingPullRequest | None:
     """The own pull request with this result, opened or updated if necessary; None when nothing changes."""
-    own = _list_own(client, source, author)
+    own = _list_own(client, source, account)
     for existing in own:
         if existing.marker.result == marker.result:
             return existing
     main = _require_main(client, source, marker.source)
     earlier = next((existing for existing in own if existing.marker.source == marker.source), None)
     if earlier is not None:
-        commits.commit_to_branch(client, source, f"refs/pr/{earlier.number}", earlier.head.tree, change)
+        number: int | None = earlier.number
+        commits.commit_to_branch(client, source, f"refs/pr/{number}", earlier.head.tree, change)
     else:
         commits.upload_large_files(client, source, main, change)
         _require_main(client, source, marker.source)
-        if not commits.open_pull_request(client, source, main, change):
+        number = commits.open_pull_request(client, source, main, change)
+        if number is None:
             return None
     # A concurrent run with the same result may already have closed the pull request of this run as the later one.
-    own = [existing for existing in _list_own(client, source, author) if existing.marker.result == marker.result]
+    own = [item for item in _list_own(client, source, account, number) if item.marker.result == marker.result]
     own.sort(key=lambda existing: existing.marker.run != marker.run)
     if not own:
         raise InfrastructureError(
@@ -110,38 +112,53 @@ def _ensure_pull_request(
     return own[0]
 
 
-def _list_own(client: "HfApi", source: str, author: str) -> list[ExistingPullRequest]:
+def _list_own(client: "HfApi", source: str, account: str, known: int | None = None) -> list[ExistingPullRequest]:
     """The open pull requests of this account with a marker, oldest first.
 
-    Raises PublishConflict for one whose last commit has no marker: a new commit would be added to the work of others.
+    `known` is the number of one that this run has opened or updated: it counts whatever name the Hub shows for its
+    author. Raises PublishConflict for one whose last commit has no marker: a new commit would be added to the work of
+    others.
     """
-    existing = []
     opened = client.get_repo_discussions(
-        source, discussion_type="pull_request", discussion_status="open", author=author
+        source,
+        discussion_type="pull_request",
+        discussion_status="open",
+        # No account has the name of a workflow, so the Hub may not find its pull requests by author.
+        author=None if account == WORKFLOW else account,
     )
-    for discussion in opened:
-        number = discussion.num
-        opening = next(_read_comments(client, source, number), None)
-        if opening is None or commits.parse_marker(opening.content) is None:
-            continue
-        # Without credentials that the client's address may contain.
-        url = f"{printable_endpoint()}/{source}/discussions/{number}"
-        head = commits.read_head(client, source, f"refs/pr/{number}")
-        if head.marker is None:
-            raise PublishConflict(
-                f"pull request {number} on {source} has a later commit by somebody else: {head.revision}",
-                cause="somebody continued the work on the repair",
-                hint=f"merge or close {url}, then run again",
-            )
-        existing.append(ExistingPullRequest(number, url, head, head.marker))
-    return sorted(existing, key=lambda pull_request: pull_request.number)
+    numbers = {discussion.num for discussion in opened if discussion.author == account}
+    if known is not None:
+        numbers.add(known)
+    own = [_read_own(client, source, number) for number in sorted(numbers)]
+    return [existing for existing in own if existing is not None]
 
 
-def _read_comments(client: "HfApi", source: str, number: int) -> "Iterator[DiscussionComment]":
+def _read_own(client: "HfApi", source: str, number: int) -> ExistingPullRequest | None:
+    """The pull request, if it is open, and its author or its last commit has left a marker. Raises as `_list_own`."""
+    status, comments = _read_comments(client, source, number)
+    if status not in ("open", "draft"):
+        return None
+    # Without credentials that the client's address may contain.
+    url = f"{printable_endpoint()}/{source}/discussions/{number}"
+    head = commits.read_head(client, source, f"refs/pr/{number}")
+    if head.marker is not None:
+        return ExistingPullRequest(number, url, head, head.marker)
+    if all(commits.parse_marker(comment.content) is None for comment in comments):
+        return None  # opened by hand
+    raise PublishConflict(
+        f"pull request {number} on {source} has a later commit by somebody else: {head.revision}",
+        cause="somebody continued the work on the repair",
+        hint=f"merge or close {url}, then run again",
+    )
+
+
+def _read_comments(client: "HfApi", source: str, number: int) -> "tuple[str, list[DiscussionComment]]":
+    """The status of a pull request, and the comments of its author."""
     from huggingface_hub.community import DiscussionComment
 
-    events = client.get_discussion_details(source, number).events
-    return (event for event in events if isinstance(event, DiscussionComment))
+    details = client.get_discussion_details(source, number)
+    comments = [event for event in details.events if isinstance(event, DiscussionComment)]
+    return details.status, [comment for comment in comments if comment.author == details.author]
 
 
 def _require_main(client: "HfApi", source: str, revision: str) -> CommitTree:
@@ -156,10 +173,10 @@ def _require_main(client: "HfApi", source: str, revision: str) -> CommitTree:
 
 
 def _close_duplicates(
-    client: "HfApi", source: str, created: ExistingPullRequest, author: str, texts: PullRequestText
+    client: "HfApi", source: str, created: ExistingPullRequest, account: str, texts: PullRequestText
 ) -> tuple[ExistingPullRequest, tuple[str, ...]]:
     """Close later pull requests with the same result and those for older commits; the one that stays, and notes."""
-    own = _list_own(client, source, author)
+    own = _list_own(client, source, account, created.number)
     same = [existing for existing in own if existing.marker.result == created.marker.result] or [created]
     current, notes = same[0], []
     for existing in same[1:]:
@@ -174,16 +191,16 @@ def _close_duplicates(
 
 
 def _ensure_comment(
-    client: "HfApi", source: str, current: ExistingPullRequest, text: str, marker: CommitMarker, author: str
+    client: "HfApi", source: str, current: ExistingPullRequest, text: str, marker: CommitMarker
 ) -> bool:
-    """Ensure that the comment of this account is `text`; False if the token may not comment."""
+    """Ensure that the comment of this account is `text`; False if the token may not comment.
+
+    It ends with the marker, which the description of the pull request may have lost.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
-    own = [
-        comment
-        for comment in _read_comments(client, source, current.number)
-        if comment.author == author and comment.content.startswith(COMMENT_MARKER)
-    ]
+    _, comments = _read_comments(client, source, current.number)
+    own = [comment for comment in comments if comment.content.startswith(COMMENT_MARKER)]
     try:
         if not own:
             client.comment_discussion(source, current.number, text)

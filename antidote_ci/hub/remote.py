@@ -1,5 +1,6 @@
 """The Hub's description of a repository at one commit, and its validation. This module sends no requests."""
 
+import logging
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,8 @@ from antidote_ci.records import COMMIT, SHA256
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
+logger = logging.getLogger(__name__)
+
 _PART = r"\w(?:[\w.-]{0,94}\w)?"
 NAME = re.compile(rf"(?!.*(?:--|\.\.)){_PART}(?:/{_PART})?(?<!\.git)", re.ASCII)
 """Names of repositories as the Hub allows them. Old repositories have no organisation: `gpt2`."""
@@ -19,8 +22,9 @@ MAX_FILES = 2_000
 """More files than the shards of any model that can be loaded here."""
 MAX_FILE_BYTES = 1 << 50
 """The Hub itself accepts files of up to 500 GB."""
+UNSAFE_LEVEL = "unsafe"
 ACCEPTED_LEVELS = {"safe", "caution", "suspicious"}
-"""The results of the Hub's scanners that are accepted. Every other result, known or new, is unsafe."""
+"""The results of the Hub's scanners that are accepted without a warning. The Hub does not document the levels."""
 SHA256_DIGITS = 64
 
 
@@ -44,6 +48,8 @@ class RepositoryInfo:
     modified: datetime | None
     parameters: int | None
     """The number of weights in safetensors files, if the Hub has counted them."""
+    dtypes: tuple[str, ...] = ()
+    """The dtypes of these weights, such as BF16. Empty if the Hub has not counted them."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,18 @@ def parse_repository(identifier: str, info: "ModelInfo") -> RemoteRepository:
                 hint="choose another model or commit",
             )
     repository = _parse_info(identifier, info)
-    for path in filter(is_allowed_file, _parse_unsafe(info.security_repo_status)):
-        raise UnsafeCheckpoint(
-            f"the Hub's scanners call {path} of {identifier} unsafe",
-            cause="the page of the file shows the finding",
-            hint=f"read it on the page of {repository.name}, and choose another model or commit",
-        )
+    for path, level in _parse_issues(info.security_repo_status):
+        if not is_allowed_file(path):
+            continue
+        if level == UNSAFE_LEVEL:
+            raise UnsafeCheckpoint(
+                f"the Hub's scanners call {path} of {identifier} unsafe",
+                cause="the page of the file shows the finding",
+                hint=f"read it on the page of {repository.name}, and choose another model or commit",
+            )
+        if level not in ACCEPTED_LEVELS:
+            # The scan has not ended or failed, or the level is new. Every file is checked here as well.
+            logger.warning("the Hub's scanners do not call %.200r of %s safe: %.40r", path, identifier, level)
     licence = parse_licence(getattr(info.card_data, "license", None))
     skipped = [path for path in paths if not is_allowed_file(path)]
     return RemoteRepository(identifier, commit, files, skipped, licence, repository)
@@ -179,19 +191,21 @@ def _parse_info(identifier: str, info: "ModelInfo") -> RepositoryInfo:
     if not isinstance(info.id, str) or not NAME.fullmatch(info.id):
         raise _invalid_answer_error(identifier, "it names no repository")
     total = info.safetensors.total if info.safetensors else None
+    dtypes = info.safetensors.parameters if info.safetensors else None
     return RepositoryInfo(
         name=info.id,
         created=info.created_at,
         modified=info.last_modified,
         parameters=total if type(total) is int and total > 0 else None,
+        dtypes=tuple(map(str, dtypes)) if isinstance(dtypes, dict) else (),
     )
 
 
-def _parse_unsafe(status: object) -> list[str]:
-    """The unsafe paths in `{"filesWithIssues": [{"path": ..., "level": ...}]}`, which the Hub does not document.
+def _parse_issues(status: object) -> list[tuple[str, str]]:
+    """Path and level of each item of `{"filesWithIssues": [{"path": ..., "level": ...}]}`, which is not documented.
 
     Files that are not listed are not necessarily safe.
     """
     issues = status.get("filesWithIssues") if isinstance(status, dict) else None
     valid = [issue for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []
-    return sorted({str(issue.get("path")) for issue in valid if issue.get("level") not in ACCEPTED_LEVELS})
+    return sorted({(str(issue.get("path")), str(issue.get("level"))) for issue in valid})

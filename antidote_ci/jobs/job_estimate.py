@@ -35,13 +35,42 @@ class CostEstimate:
     dollars_at_most: float
 
 
+@dataclass(frozen=True)
+class MemoryNeed:
+    """The memory of a run, in bytes."""
+
+    model: str
+    running: int
+    """Of the weights of the largest model, in 16 bits."""
+    merging: int = 0
+    """Of the base of an adapter, as it is loaded before the merge."""
+    on_server: bool = False
+    """Whether a server generates the answers, and can spread the weights over all GPUs."""
+
+    def gpu_bytes(self, hardware: Hardware | None = None) -> int:
+        """Of the GPU: twice as many on hardware that computes in float32, not in bfloat16."""
+        is_old = hardware is not None and hardware.name.startswith(FLOAT32_GPUS)
+        return max(round(self.running * GPU_MEMORY_FACTOR * (2 if is_old else 1)), self.merging)
+
+    def fits(self, hardware: Hardware) -> bool:
+        """Whether one GPU is large enough, or with a server all of them, and the main memory holds the weights."""
+        if hardware.gpu_memory is None or hardware.memory < max(self.running, self.merging):
+            return False
+        return hardware.gpu_memory * (hardware.gpus if self.on_server else 1) >= self.gpu_bytes(hardware)
+
+
 def estimate_cost(
-    command: Command, config: RunConfig, namespace: str, image: str, offered: Sequence[Hardware]
+    command: Command, config: RunConfig, namespace: str, image: str, offered: Sequence[Hardware], merging: int = 0
 ) -> CostEstimate:
-    """Estimate from metadata. Raises ConfigurationError for an unknown flavor, and when no flavor is large enough."""
+    """Estimate from metadata. `merging`: the bytes of the base of an adapter while it is merged.
+
+    Raises ConfigurationError for an unknown flavor, and when no flavor is large enough.
+    """
     forecast = dry_run.estimate_run(config, command)
     jobs = config.policy.jobs
-    hardware = find_flavor(jobs.flavor, offered) if jobs.flavor else cheapest_flavor(forecast, offered)
+    on_server = config.policy.evaluation.server is not None
+    need = MemoryNeed(forecast.model, forecast.gpu_memory_bytes, 0 if on_server else merging, on_server)
+    hardware = find_flavor(jobs.flavor, offered) if jobs.flavor else cheapest_flavor(need, offered)
     has_gpu = hardware.gpu_memory is not None
     seconds = round(job_seconds(forecast.bytes_to_pull, forecast.seconds, hardware.processors, has_gpu=has_gpu))
     price = hardware.dollars / 3600
@@ -80,25 +109,17 @@ def find_flavor(flavor: str, offered: Sequence[Hardware]) -> Hardware:
     )
 
 
-def cheapest_flavor(forecast: DryRunForecast, offered: Sequence[Hardware]) -> Hardware:
+def cheapest_flavor(need: MemoryNeed, offered: Sequence[Hardware]) -> Hardware:
     """The cheapest hardware with a GPU that fits the model. Raises ConfigurationError when none does."""
-    needed = required_gpu_memory(forecast)
     for hardware in sort_by_price(offered):
-        fits_gpu = hardware.gpu_memory is not None and hardware.gpu_memory >= required_gpu_memory(forecast, hardware)
-        if fits_gpu and hardware.memory >= forecast.gpu_memory_bytes:
+        if need.fits(hardware):
             return hardware
     raise ConfigurationError(
-        f"no hardware of the Hub has enough memory for {forecast.model}: "
-        f"it needs about {needed / 1e9:,.0f} GB of GPU memory",
-        cause="generation holds all weights of a model in memory",
+        f"no hardware of the Hub has enough memory for {need.model}: "
+        f"it needs about {need.gpu_bytes() / 1e9:,.0f} GB of GPU memory",
+        cause="generation holds all weights of a model in memory" + ("" if need.on_server else ", of one GPU"),
         hint="use a model server (docs/servers.md), or set a flavor with jobs.flavor and try it",
     )
-
-
-def required_gpu_memory(forecast: DryRunForecast, hardware: Hardware | None = None) -> int:
-    """Bytes of GPU memory for a run: twice as many on a GPU that computes in float32, not in bfloat16."""
-    is_old = hardware is not None and hardware.name.startswith(FLOAT32_GPUS)
-    return round(forecast.gpu_memory_bytes * GPU_MEMORY_FACTOR * (2 if is_old else 1))
 
 
 def sort_by_price(offered: Sequence[Hardware]) -> list[Hardware]:
@@ -110,7 +131,9 @@ def describe_flavor(hardware: Hardware) -> str:
     if hardware.gpu_memory is None:
         memory = f"{hardware.memory / 1e9:,.0f} GB, no GPU"
     else:
-        memory = f"{hardware.gpu_memory / 1e9:,.0f} GB on the GPU"
+        memory = f"{hardware.gpu_memory / 1e9:,.0f} GB on " + (
+            "the GPU" if hardware.gpus == 1 else f"each of {hardware.gpus} GPUs"
+        )
     return f"{flatten(hardware.title)}, {memory}, ${hardware.dollars:,.2f} an hour"
 
 

@@ -118,10 +118,13 @@ def resolve_image(policy: Policy, environ: Mapping[str, str]) -> str:
     return image
 
 
-def pack_policy(policy: Policy) -> str:
-    """The policy and the files that it names, as an input bundle. `POLICY_OPTION` reads the policy inside the Job."""
+def pack_policy(policy: Policy, jobs: JobsSection | None = None) -> str:
+    """The policy and the files that it names, as an input bundle. `POLICY_OPTION` reads the policy inside the Job.
+
+    `jobs` is for a Job that starts other Jobs.
+    """
     files = list_local_files(policy)
-    text = to_toml(replace(_relocate_files(policy, files), jobs=JobsSection()))
+    text = to_toml(replace(_relocate_files(policy, files), jobs=jobs or JobsSection()))
     items = [replace(POLICY_FILE, content=text.encode())]
     items += [BundleFile(key, path.name, _read_file(path)) for (_, key), path in files.items()]
     return input_bundle.pack_bundle(items)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from antidote_ci.checkpoint.json_files import parse_object
 from antidote_ci.errors import AntidoteError, Terminated
-from antidote_ci.hub import access, commits, jobs_api, pull
+from antidote_ci.hub import access, commits, jobs_api, memory_needs, pull
 from antidote_ci.hub.access import HubAccess
 from antidote_ci.hub.jobs_api import Job, JobRequest
 from antidote_ci.hub.remote import RemoteRepository
@@ -120,12 +120,14 @@ def _plan_submission(command: Command, config: RunConfig) -> Submission:
     spec = job_spec.build_job_spec(command, config, remote.revision, os.environ)
     job_secrets = job_spec.collect_secrets(command, config.policy, os.environ)
     account = jobs_api.read_account_name(submitting)
+    base = _read_adapter_base(remote)
     estimate = job_estimate.estimate_cost(
         command,
-        job_estimate.with_base_reference(replace(config, revision=remote.revision), _read_adapter_base(remote)),
+        job_estimate.with_base_reference(replace(config, revision=remote.revision), base),
         config.policy.jobs.namespace or account,
         spec.image,
         jobs_api.list_hardware(submitting),
+        memory_needs.merge_memory(pull.resolve_revision(base, None, resolve.pull_access())) if base else 0,
     )
     return Submission(spec, estimate, job_secrets, account, submitting)
 
@@ -182,7 +184,7 @@ def _read_result(submitting: HubAccess, job: Job, listener: LogListener) -> JobR
             break
         time.sleep(attempt)
         lines = jobs_api.read_log(submitting, job)
-        for line in lines[len(listener.lines) :]:
+        for line in jobs_api.skip_repeated(list(listener.lines), lines):
             listener.receive(line)
         result = result_stream.decode_result([*listener.lines, *lines], listener.token)
     return result

@@ -31,7 +31,7 @@ from antidote_ci.service.settings import SECRET_HEADER, ServiceSettings
 logger = logging.getLogger(__name__)
 
 DELIVERY_HEADER = "Webhook-Id"
-"""The same for all attempts and replays of one delivery."""
+"""Where the Hub sends it, the same for all attempts and replays of one delivery. No delivery has to have one."""
 DELIVERY = re.compile(r"[\x20-\x7e]{1,200}")
 MAX_HEADER_BYTES = 16 * 1024
 """Of the request line and all headers."""
@@ -121,7 +121,7 @@ def create_app(serving: ServiceSettings, queue: RunQueue) -> FastAPI:
 
     @app.exception_handler(InfrastructureError)
     async def database_failed(_request: Request, _error: InfrastructureError) -> Response:
-        """The Hub sends a delivery again when the status is not 2xx."""
+        """A delivery that is lost is found when the heads of the allowed models are read next."""
         return JSONResponse(
             {"detail": "the database cannot be used"}, 503, headers={"Retry-After": RETRY_AFTER_SECONDS}
         )

@@ -6,14 +6,14 @@ so that every request gets exactly one recorded outcome.
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar
 
 from antidote_ci.errors import AntidoteError, InfrastructureError, Terminated
 from antidote_ci.hub.client import redact_secrets
-from antidote_ci.report.text import flatten
+from antidote_ci.report.text import flatten, pluralize
 from antidote_ci.service import executor
 from antidote_ci.service.records import NewerCommit, RunOutcome, RunRequest, RunTask
 from antidote_ci.service.run_store import SECONDS_TO_ANSWER, RunRecord, RunState, RunStore, SubmitResult
@@ -26,6 +26,10 @@ POLL_SECONDS = 0.25
 MAX_INSPECTIONS = 5
 """How often the last retry pause is repeated while the Hub is unreachable: about an hour in total."""
 
+SECONDS_BETWEEN_HEADS = 24 * 3600.0
+"""How often the heads of all allowed models are read."""
+
+HeadReader = Callable[[], Iterable[RunRequest]]
 HeadInspector = Callable[[RunRequest], RunTask | NewerCommit | RunOutcome]
 Value = TypeVar("Value")
 
@@ -33,21 +37,23 @@ Value = TypeVar("Value")
 class RunQueue:
     """The queue of one service folder, and its workers."""
 
-    def __init__(self, serving: ServiceSettings, inspect: HeadInspector) -> None:
-        """`inspect` reads the head of a repository. It raises InfrastructureError when the Hub cannot be reached.
+    def __init__(self, serving: ServiceSettings, inspect: HeadInspector, read_heads: HeadReader) -> None:
+        """`inspect` reads the head of a repository, and `read_heads` those of all allowed models. Both raise
+        InfrastructureError when the Hub cannot be reached.
 
         Raises InfrastructureError when the database cannot be opened.
         """
-        self._settings, self._inspect = serving.run_settings, inspect
+        self._settings, self._inspect, self._read_heads = serving.run_settings, inspect, read_heads
         self._store = RunStore(self._settings.database)
         self._stopping = threading.Event()
         self._busy = threading.Semaphore(serving.runs)
         # Daemon threads: a worker that waits for the Hub must not keep the process alive.
         self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(serving.runs)]
+        self._head_watcher = threading.Thread(target=self._watch_heads, daemon=True)
 
     def start(self) -> None:
-        for worker in self._workers:
-            worker.start()
+        for thread in (*self._workers, self._head_watcher):
+            thread.start()
 
     def stop(self) -> None:
         """End the running children. Their requests stay marked as running, and are taken again at the next start."""
@@ -73,6 +79,27 @@ class RunQueue:
         except InfrastructureError:
             return False
         return True
+
+    def _watch_heads(self) -> None:
+        """Main function of the thread that submits the heads which no delivery has announced."""
+        with suppress(Terminated):
+            while True:
+                self._wait(self._submit_heads())
+
+    def _submit_heads(self) -> float:
+        """Submit the head of every allowed model that has no verdict. Returns the seconds until the next time."""
+        submitted = 0
+        try:
+            for request in self._read_heads():
+                self._wait(0)
+                submitted += self._store.submit(request) == "accepted"
+        except AntidoteError as error:
+            passing = isinstance(error, InfrastructureError)
+            logger.warning("the heads of the models cannot be read: %s", error.what)
+            return self._settings.retry_pauses[-1] if passing else SECONDS_BETWEEN_HEADS
+        if submitted:
+            logger.info("accepted the heads of %s without a verdict", pluralize(submitted, "model"))
+        return SECONDS_BETWEEN_HEADS
 
     def _work(self) -> None:
         """Main function of a worker thread."""

@@ -2,7 +2,7 @@
 
 import secrets as random_tokens
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -18,6 +18,10 @@ from antidote_ci.service.events import is_allowed_repository
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COMMAND = "handle-event"
+SMALL_FLAVOR = "cpu-basic"
+"""The hardware of a Job that only decides, and starts another."""
+SECONDS_TO_START = 3600
+"""How long such a Job may wait for the hardware of the other, besides the timeout of that."""
 
 
 @dataclass(frozen=True)
@@ -101,24 +105,26 @@ def register_new_job(repositories: Sequence[str], policy: Policy, environ: Mappi
 def _build_job_request(
     repositories: Sequence[str], policy: Policy, access: HubAccess, environ: Mapping[str, str]
 ) -> JobRequest:
-    """The Job that the Hub copies for each event."""
-    if policy.jobs.flavor is None:
-        raise ConfigurationError(
-            "the policy names no hardware for the Jobs that events start",
-            cause="the size of future models is not known yet",
-            hint='set flavor = "l4x1", or another flavor of the Hub, in [jobs] of antidote.toml',
-        )
+    """The Job that the Hub copies for each event.
+
+    Without a flavor in the policy it is a small one: for a commit to measure it starts another, on hardware that fits.
+    """
+    jobs, image = policy.jobs, job_spec.resolve_image(policy, environ)
+    starts_others = jobs.flavor is None
     return JobRequest(
-        namespace=policy.jobs.namespace or jobs_api.read_account_name(access),
-        image=job_spec.resolve_image(policy, environ),
+        namespace=jobs.namespace or jobs_api.read_account_name(access),
+        image=image,
         command=[
             *(job_spec.TOOL_LABEL, COMMAND, job_spec.POLICY_OPTION, f"--out={OUT}"),
             *(f"--repository={name}" for name in repositories),
+            *(["--on=hf-jobs"] if starts_others else []),
         ],
-        environment={input_bundle.VARIABLE: job_spec.pack_policy(policy)},
+        environment={
+            input_bundle.VARIABLE: job_spec.pack_policy(policy, replace(jobs, image=image) if starts_others else None)
+        },
         secrets={},
-        flavor=policy.jobs.flavor,
-        seconds=policy.jobs.timeout_seconds,
+        flavor=jobs.flavor or SMALL_FLAVOR,
+        seconds=jobs.timeout_seconds + (SECONDS_TO_START if starts_others else 0),
         name=f"{job_spec.TOOL_LABEL}-{COMMAND}",
         labels={"tool": job_spec.TOOL_LABEL, "source": random_tokens.token_hex(16)},
     )

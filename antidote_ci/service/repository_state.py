@@ -1,19 +1,45 @@
 """Read the head of a repository and decide what to run. The event is a hint, the Hub's answer counts."""
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from antidote_ci import records
 from antidote_ci.checkpoint.swap import MANIFEST_FILE
+from antidote_ci.errors import AntidoteError, InfrastructureError
 from antidote_ci.hub import commits, ownership
 from antidote_ci.hub.access import HubAccess, read_access
 from antidote_ci.hub.commits import CommitTree
 from antidote_ci.pipeline import publishing
 from antidote_ci.records import Manifest
 from antidote_ci.repair.manifest import is_sealed
-from antidote_ci.service.events import decide_event
+from antidote_ci.report.text import flatten
+from antidote_ci.service.events import decide_event, is_allowed_repository
 from antidote_ci.service.records import IgnoredEvent, NewerCommit, RunOutcome, RunRequest, RunTask, WebhookEvent
+
+logger = logging.getLogger(__name__)
+
+
+def read_heads(allowed: Sequence[str], policy: str) -> Iterator[RunRequest]:
+    """A request for the head of each model on the allow list.
+
+    The Hub does not promise to deliver an event again, so a push may never be announced. A name that cannot be read is
+    logged and left out. Raises InfrastructureError when the Hub cannot be reached.
+    """
+    access = read_access(os.environ)
+    for name in allowed:
+        try:
+            heads = commits.list_heads(access, name)
+        except AntidoteError as error:
+            if isinstance(error, InfrastructureError) and error.passing:
+                raise
+            logger.warning("the head of %s cannot be read: %s", flatten(name), error.what)
+            continue
+        for repository, revision in heads.items():
+            # A renamed repository has a name that may not be on the list.
+            if is_allowed_repository(repository, allowed):
+                yield RunRequest(repository, revision, policy)
 
 
 def inspect_head(request: RunRequest) -> RunTask | NewerCommit | RunOutcome:

@@ -18,7 +18,7 @@ from antidote_ci.service.records import MAX_REASON, RunOutcome, RunRequest
 logger = logging.getLogger(__name__)
 
 SECONDS_TO_ANSWER = 3
-"""How long a delivery waits for the database before it is refused. The Hub sends refused deliveries again."""
+"""How long a delivery waits for the database before it is refused."""
 DELIVERY_DAYS = 30
 """How long delivery ids are kept to recognise duplicates."""
 SCHEMA = """
@@ -75,7 +75,8 @@ class RunStore:
     def submit(self, request: RunRequest, delivery: str | None = None) -> SubmitResult:
         """Add a request, and remember the delivery id in the same transaction.
 
-        A request that ended as superseded is accepted again: the main branch may have moved back.
+        A request that ended as superseded or gone is accepted again: the main branch may have moved back, and the
+        repository may be readable now.
         """
         with self._transaction() as connection:
             if delivery is not None:
@@ -170,11 +171,11 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _insert(connection: sqlite3.Connection, request: RunRequest) -> bool:
-    """Add a request that is new or that ended as superseded. Returns whether it was added."""
+    """Add a request that is new or that ended as superseded or gone. Returns whether it was added."""
     inserted = connection.execute(
         "INSERT INTO runs VALUES (:id, :repository, :revision, :policy, :now, 'waiting', NULL)"
         " ON CONFLICT (id) DO UPDATE SET requested_at = :now, state = 'waiting', outcome = NULL"
-        " WHERE state = 'ended' AND json_extract(outcome, '$.state') = 'superseded'",
+        " WHERE state = 'ended' AND json_extract(outcome, '$.state') IN ('superseded', 'gone')",
         {**asdict(request), "id": request.id, "now": time.time()},
     )
     return bool(inserted.rowcount)

@@ -17,7 +17,7 @@ from antidote_ci.hub import client
 from antidote_ci.paths import create_folder, open_lock, try_lock
 from antidote_ci.report.text import flatten
 from antidote_ci.service import app, executor, repository_state
-from antidote_ci.service.queue import HeadInspector, RunQueue
+from antidote_ci.service.queue import HeadInspector, HeadReader, RunQueue
 from antidote_ci.service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
@@ -76,8 +76,14 @@ def _address(connection: BoundedProtocol) -> str:
     return connection.client[0] if connection.client else ""
 
 
-def run_service(serving: ServiceSettings, inspect: HeadInspector = repository_state.inspect_head) -> None:
+def run_service(
+    serving: ServiceSettings,
+    inspect: HeadInspector = repository_state.inspect_head,
+    read_heads: HeadReader | None = None,
+) -> None:
     """Serve until a signal arrives. uvicorn raises the signal again once everything has ended.
+
+    By default the heads of all models on the allow list are read from the Hub.
 
     Raises ConfigurationError when another service uses the folder, InfrastructureError when the database or the port
     cannot be opened.
@@ -91,7 +97,10 @@ def run_service(serving: ServiceSettings, inspect: HeadInspector = repository_st
     ):
         serving.run_settings.write_policy()
         executor.end_orphans(serving.run_settings)
-        queue = RunQueue(serving, inspect)
+        policy = serving.run_settings.policy_sha256
+        queue = RunQueue(
+            serving, inspect, read_heads or (lambda: repository_state.read_heads(serving.repositories, policy))
+        )
         try:
             queue.start()
             host, port = listener.getsockname()[:2]

@@ -30,8 +30,10 @@ def main() -> None:
         retry_pauses=RETRY_PAUSES,
     )
     secret = require_strong_secret(os.environ.get(SECRET_VARIABLE))
+    serving = ServiceSettings(settings, secret, (f"{ALLOWED}/*",), "127.0.0.1", int(port), RUNS)
     with handle_exit():
-        run_service(ServiceSettings(settings, secret, (f"{ALLOWED}/*",), "127.0.0.1", int(port), RUNS))
+        # Deliveries alone request runs here: every run must have one.
+        run_service(serving, read_heads=lambda: ())
 
 
 if __name__ == "__main__":

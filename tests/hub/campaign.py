@@ -28,6 +28,7 @@ from antidote_ci.records import DestinationMode, Manifest, PublishResult, Weight
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import FaultInjector
 from loopback_hub.records import Commit
+from loopback_hub.strictness import read_strictness
 from tests.builders import ignore
 from tests.hub.hub_samples import CARD, MANIFEST, TOKEN
 
@@ -127,7 +128,7 @@ def client(endpoint: str, cache: Path) -> Iterator[HubAccess]:
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_CACHE", str(cache))
-        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", not read_strictness().has_xet)
         patch.setenv("HF_ENDPOINT", endpoint)
         for module in (_http, file_download):
             patch.setattr(module, "time", SimpleNamespace(sleep=clock.sleep))

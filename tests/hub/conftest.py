@@ -9,6 +9,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from loopback_hub import LoopbackHub
+from loopback_hub.strictness import read_strictness
 from tests.hub.hub_samples import CARD, MakeModel
 
 
@@ -17,7 +18,7 @@ def client_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Settings that the client reads at import; the cache folder."""
     cache = tmp_path / "cache"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not read_strictness().has_xet)
     return cache
 
 

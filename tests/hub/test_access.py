@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import _auth
 
 from antidote_ci.errors import ConfigurationError, InfrastructureError
-from antidote_ci.hub.access import HubAccess, read_access, write_access
+from antidote_ci.hub.access import WORKFLOW, HubAccess, read_access, read_account, read_name, write_access
 from antidote_ci.hub.retry import DEFAULT_BUDGET, RetryPolicy
 from loopback_hub import LoopbackHub, oidc
 from tests.hub.canned import JSON, Canned, CannedHub, Request
@@ -235,3 +235,41 @@ def test_expired_identity_cannot_be_exchanged_again(
     assert "new HF_OIDC_ID_TOKEN" in str(raised.value.hint)
     assert "HF_WRITE_TOKEN" in str(raised.value.hint)
     assert identity not in full_text(raised.value)
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 404])
+def test_origin_of_a_token_tells_a_workflow_from_an_account(
+    workflow: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Whatever the Hub answers about its account, which is not documented."""
+
+    def answer(request: Request) -> Canned:
+        granted = b'{"access_token": "hf_jwt_granted", "expires_in": 3600}'
+        return (
+            Canned(200, granted, JSON) if request.path == "/oauth/token" else Canned(status, b'{"name": "ada"}', JSON)
+        )
+
+    with CannedHub(answer) as hub:
+        serve(hub, workflow)
+        exchanged = write_access({"HF_OIDC_RESOURCE": RESOURCE, **AT_ONCE})
+        handed_over = write_access({"HF_WRITE_TOKEN": "hf_jwt_grantedToAnEarlierStep", **AT_ONCE})
+        for access in (exchanged, handed_over):
+            account = read_account(access, RESOURCE)
+            assert (account.name, account.namespaces, read_name(access, RESOURCE)) == (WORKFLOW, (), WORKFLOW)
+        assert [request.path for request in hub.requests] == ["/oauth/token"]
+        ordinary = write_access({"HF_WRITE_TOKEN": "hf_anOrdinaryToken", **AT_ONCE})
+        if status == 200:
+            assert read_account(ordinary, RESOURCE).name == "ada"
+        else:
+            with pytest.raises(InfrastructureError, match=f"answered {status}"):
+                read_account(ordinary, RESOURCE)
+
+
+def test_roles_that_may_create_repositories(monkeypatch: pytest.MonkeyPatch) -> None:
+    roles = ("admin", "write", "contributor", "read", "no_access")
+    organisations = [{"name": role, "roleInOrg": role} for role in roles] + [{"name": "of-an-older-hub"}]
+    answer = json.dumps({"name": "ada", "orgs": organisations}).encode()
+    with CannedHub(lambda _: Canned(200, answer, JSON)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        account = read_account(HubAccess("hf_adaWrites"), RESOURCE)
+    assert account.namespaces == ("ada", "admin", "write", "contributor", "of-an-older-hub")

@@ -19,10 +19,25 @@ from tests.hub.hub_samples import NO_RETRY, MakeModel
 GIGABYTE = 10**9
 
 
-def sized(weights: int, parameters: int | None = None) -> RemoteRepository:
-    about = RepositoryInfo("org/model", None, None, parameters)
+def sized(weights: int, parameters: int | None = None, *dtypes: str) -> RemoteRepository:
+    about = RepositoryInfo("org/model", None, None, parameters, dtypes)
     files = [RemoteFile("model.safetensors", weights, "0" * 64), RemoteFile("tokenizer.json", 7, "0" * 40)]
     return RemoteRepository("org/model", "0" * 40, files, [], None, about)
+
+
+@pytest.mark.parametrize(
+    ("base", "gigabytes"),
+    [
+        (sized(14 * GIGABYTE, 7 * GIGABYTE, "BF16"), 14),
+        (sized(14 * GIGABYTE, 7 * GIGABYTE, "F16"), 14),
+        (sized(28 * GIGABYTE, 7 * GIGABYTE, "F32"), 28),
+        (sized(14 * GIGABYTE, 7 * GIGABYTE, "BF16", "F32"), 28),
+        (sized(28 * GIGABYTE), 28),
+    ],
+    ids=["BF16", "F16", "F32", "both", "not counted"],
+)
+def test_base_of_an_adapter_is_merged_as_it_is_stored(base: RemoteRepository, gigabytes: int) -> None:
+    assert memory_needs.merge_memory(base) == gigabytes * GIGABYTE + BASE_MEMORY
 
 
 @pytest.fixture

@@ -16,14 +16,18 @@ from safetensors.torch import load_file, save_file
 from antidote_ci.checkpoint.swap import MANIFEST_FILE as MANIFEST_PATH
 from antidote_ci.errors import ConfigurationError, InfrastructureError, PublishConflict
 from antidote_ci.hub.access import HubAccess, write_access
-from antidote_ci.hub.commits import CommitMarker, parse_marker, read_content
+from antidote_ci.hub.commits import CommitMarker, parse_marker, read_content, read_head
 from antidote_ci.hub.destination import Destination, check_destination
+from antidote_ci.hub.ownership import read_own_markers
 from antidote_ci.hub.publish import PublishRequest, publish_result_files
 from antidote_ci.hub.pull import resolve_revision
 from antidote_ci.hub.pull_requests import COMMENT_MARKER, PullRequestText, find_waiting_result
+from antidote_ci.hub.retry import RetryPolicy
 from antidote_ci.records import DestinationMode, Manifest, PublishResult, WeightFile, from_json, to_json
 from loopback_hub import LoopbackHub
+from loopback_hub.faults import HangUp
 from loopback_hub.records import Gate
+from loopback_hub.strictness import VARIANTS, read_strictness
 from tests.hub.hub_samples import CARD, MANIFEST, TOKEN, MakeModel, uploads
 
 pytestmark = uploads
@@ -534,6 +538,8 @@ def test_card_that_is_not_utf_8_is_preserved(hub: LoopbackHub, model: MakeModel,
 
 
 Workflow = Callable[[Destination], HubAccess]
+UPLOAD = "xet-write-token" if read_strictness().has_xet else "info/lfs/objects/batch"
+"""The first request of an upload of large files."""
 
 
 @pytest.fixture
@@ -624,7 +630,7 @@ def test_revoked_token_is_exchanged_again(
     assert exchanges(hub) == 2
 
 
-@pytest.mark.parametrize("request_of", ["info/lfs/objects/batch", "commit/"])
+@pytest.mark.parametrize("request_of", [UPLOAD, "commit/"])
 @pytest.mark.parametrize("mode", MODES)
 def test_token_revoked_during_the_upload(
     hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, mode: DestinationMode, request_of: str
@@ -644,3 +650,85 @@ def test_token_revoked_during_the_upload(
     assert_published_once(hub, mode, publish_result_files(destination, state, result, access))
     assert len(refused) == 1
     assert exchanges(hub) == 2
+
+
+@pytest.mark.parametrize("variant", ["whoami-401", "whoami-403", "whoami-404", "workflows-not-listed"])
+def test_workflow_opens_one_pull_request_on_every_hub(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, workflow: Workflow, variant: str
+) -> None:
+    hub.store.strictness = VARIANTS[variant]
+    folder = model()
+    destination = to("pull-request", hub.add(SOURCE, folder))
+    access = workflow(destination)
+    for run in (1, 2):
+        published = repair(folder, run).publish(destination, access)
+        assert_published_once(hub, "pull-request", published)
+    assert find_waiting_result(destination, access, POLICY) is not None
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_description_that_lost_its_marker(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, interrupted: bool
+) -> None:
+    """The comment has the marker, and until there is one, the commit has it."""
+    hub.store.strictness = VARIANTS["opening-comment-cleaned"]
+    folder = model()
+    destination = to("pull-request", hub.add(SOURCE, folder))
+
+    def interrupt(moment: str, _: int, request: str) -> None:
+        if moment == "before" and request.endswith("/comment"):
+            raise HangUp
+
+    hub.request_hook = interrupt if interrupted else hub.request_hook
+    if interrupted:
+        with pytest.raises(InfrastructureError):
+            repair(folder).publish(destination, HubAccess(TOKEN, RetryPolicy(0)))
+        hub.request_hook = lambda *_: None
+    else:
+        repair(folder).publish(destination)
+    published = repair(folder, run=2).publish(destination)
+    assert_published_once(hub, "pull-request", published)
+    first, *others = read_own_markers(ACCESS, SOURCE)
+    assert (others, first.source) == ([], destination.revision)
+
+
+def test_right_to_open_a_pull_request_is_checked_before_the_work(hub: LoopbackHub, model: MakeModel) -> None:
+    destination = to("pull-request", hub.add(SOURCE, model()))
+    hub.add_account("ada", "hf_forAnotherRepository", rights="fine-grained", repositories=["org/other"])
+    with pytest.raises(InfrastructureError, match="answered 403 about org/model"):
+        check_destination(destination, HubAccess(), HubAccess("hf_forAnotherRepository"))
+
+
+@pytest.mark.parametrize("role", ["read", "contributor"])
+def test_role_in_the_organisation_is_checked_before_the_work(hub: LoopbackHub, model: MakeModel, role: str) -> None:
+    destination = replace(to("repo", hub.add(SOURCE, model())), name="team/repaired")
+    hub.add_account("ada", "hf_adaIsAMember", organisations=["team"], role=role)
+    if role == "read":
+        with pytest.raises(ConfigurationError, match="this token may not create it"):
+            check_destination(destination, HubAccess(), HubAccess("hf_adaIsAMember"))
+    else:
+        assert check_destination(destination, HubAccess(), HubAccess("hf_adaIsAMember")).revision is None
+
+
+def test_head_is_read_without_its_whole_history(hub: LoopbackHub, model: MakeModel) -> None:
+    folder = model()
+    for number in range(52):
+        (folder / "README.md").write_text(f"# Version {number}\n")
+        revision = hub.add(SOURCE, folder)
+    head = read_head(client(hub), SOURCE, "main")
+    assert (head.revision, head.marker) == (revision, None)
+    assert [request for request in hub.requests if "/commits/" in request] == [
+        f"GET /api/models/{SOURCE}/commits/{revision}"
+    ]
+
+
+@pytest.mark.parametrize("size", [10_000_000, 10 << 20])
+def test_file_at_the_limit_of_regular_files_is_compared(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, size: int
+) -> None:
+    """The documents say 10 MB, which is either of both."""
+    folder = model()
+    destination = to("branch", hub.add(SOURCE, folder))
+    result = repair(folder)
+    (result.folder / "notes.txt").write_bytes(bytes(size))
+    assert result.publish(destination).revision

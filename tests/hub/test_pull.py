@@ -21,6 +21,7 @@ from antidote_ci.hub.remote import RemoteFile, RepositoryInfo, count_remote_byte
 from antidote_ci.hub.retry import RetryPolicy
 from antidote_ci.records import Progress
 from loopback_hub import LoopbackHub
+from loopback_hub.strictness import VARIANTS
 from tests.builders import ignore
 from tests.hub.front import Answer, Front, Request
 from tests.hub.hub_samples import NO_RETRY, TOKEN, MakeModel, full_text
@@ -126,7 +127,9 @@ def test_renamed_repository(hub: LoopbackHub, model: MakeModel, monkeypatch: pyt
     assert (info.name, info.parameters) == ("new-org/model", 5)
 
 
-def test_findings_of_the_scanners(hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_findings_of_the_scanners(
+    hub: LoopbackHub, model: MakeModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     hub.add("org/model", model())
 
     def status(path: str, level: str) -> dict[str, object]:
@@ -139,9 +142,14 @@ def test_findings_of_the_scanners(hub: LoopbackHub, model: MakeModel, monkeypatc
     ]
     for value in accepted:
         fetch_info(hub, monkeypatch, securityRepoStatus=value)
-    for level in ("unsafe", "a new word"):
-        with pytest.raises(UnsafeCheckpoint, match=r"scanners call model\.safetensors"):
-            fetch_info(hub, monkeypatch, securityRepoStatus=status("model.safetensors", level))
+    assert caplog.messages == []
+    for level in ("queued", "error", "a new\nword"):
+        fetch_info(hub, monkeypatch, securityRepoStatus=status("model.safetensors", level))
+        (message,) = caplog.messages
+        assert message == f"the Hub's scanners do not call 'model.safetensors' of org/model safe: {level!r}"
+        caplog.clear()
+    with pytest.raises(UnsafeCheckpoint, match=r"scanners call model\.safetensors"):
+        fetch_info(hub, monkeypatch, securityRepoStatus=status("model.safetensors", "unsafe"))
 
 
 def test_cached_commit_sends_no_request(hub: LoopbackHub, model: MakeModel) -> None:
@@ -492,3 +500,26 @@ def test_token_is_not_sent_to_the_storage_host(
     assert (pulled / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     assert TOKEN not in full_text(raised.value)
     assert TOKEN not in caplog.text
+
+
+def test_files_in_the_shared_store_of_xet(
+    model: MakeModel, tmp_path: Path, client_settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client links to them twice, and names them by their Xet hash."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    with LoopbackHub(tmp_path / "hub", strictness=VARIANTS["xet"]) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        revision = hub.add("org/model", model())
+        first = resolve_revision("org/model", "main", HubAccess())
+        folder = download_snapshot(first, HubAccess(), ignore)
+        weights = folder / "model.safetensors"
+        good, stored = weights.read_bytes(), weights.resolve()
+        assert stored.is_relative_to(client_settings / "blobs")
+        before = hub.requests
+        cached = resolve_revision("org/model", revision, NO_RETRY)
+        assert cached == replace(first, info=None)
+        assert download_snapshot(cached, NO_RETRY, ignore) == folder
+        assert hub.requests == before
+        flip(stored)
+        assert download_snapshot(cached, patient(lambda: None), ignore) == folder
+        assert weights.read_bytes() == good

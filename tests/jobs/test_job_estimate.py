@@ -3,14 +3,16 @@
 from dataclasses import replace
 
 import pytest
+from huggingface_hub import JobHardwareInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
 from antidote_ci.cost_model import GPU_MEMORY_FACTOR
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.hub.jobs_api import Hardware
-from antidote_ci.jobs.job_estimate import cheapest_flavor, describe_flavor, find_flavor
-from antidote_ci.pipeline.dry_run import DryRunForecast
+from antidote_ci.hub.jobs_api import Hardware, to_hardware
+from antidote_ci.jobs.job_estimate import MemoryNeed, cheapest_flavor, describe_flavor, find_flavor
+from loopback_hub.jobs import flavor_json
+from loopback_hub.records import HARDWARE
 
 GB = 10**9
 CPU = Hardware("cpu-basic", "CPU Basic", 2, 16 * GB, None, 0.01)
@@ -20,26 +22,9 @@ H200 = Hardware("h200", "1x Nvidia H200", 23, 256 * GB, 141 * GB, 5.00)
 OFFERED = [H200, CPU, L4, T4]
 
 
-def of(gigabytes: float) -> DryRunForecast:
-    """The forecast of a model of this size."""
-    return DryRunForecast(
-        "org/model",
-        "0" * 40,
-        None,
-        "taylor",
-        "qwen3guard",
-        {},
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        round(gigabytes * GB),
-        0,
-        0,
-        "none",
-    )
+def of(gigabytes: float) -> MemoryNeed:
+    """The need of a model of this size in 16 bits."""
+    return MemoryNeed("org/model", round(gigabytes * GB))
 
 
 @pytest.mark.parametrize(
@@ -81,3 +66,46 @@ def test_unknown_flavor_lists_the_offered_ones() -> None:
     assert "cpu-basic (CPU Basic, 16 GB, no GPU, $0.01 an hour)" in cause
     assert describe_flavor(L4) in cause
     assert cause.index("cpu-basic") < cause.index("t4-small") < cause.index("l4x1") < cause.index("h200")
+
+
+CATALOGUE = [to_hardware(JobHardwareInfo(**flavor_json(flavor))) for flavor in HARDWARE]
+
+
+@pytest.mark.parametrize(
+    ("need", "flavor"),
+    [
+        (MemoryNeed("a", 14 * GB + GB // 2), "l4x1"),
+        (MemoryNeed("a", 14 * GB + GB // 2, merging=28 * GB), "l40sx1"),
+        (MemoryNeed("a", 26 * GB), "l40sx1"),
+        (MemoryNeed("a", 80 * GB), "h200"),
+        (MemoryNeed("a", 140 * GB, on_server=True), "a100x4"),
+    ],
+    ids=["7B", "7B adapter of a base in float32", "13B", "40B", "70B behind a server"],
+)
+def test_flavor_of_the_whole_catalogue(need: MemoryNeed, flavor: str) -> None:
+    assert cheapest_flavor(need, CATALOGUE).name == flavor
+
+
+def test_models_need_one_gpu_that_is_large_enough() -> None:
+    """All flavors with four A100 or eight H200 together have more memory."""
+    with pytest.raises(ConfigurationError, match="needs about 210 GB of GPU memory") as raised:
+        cheapest_flavor(of(140), CATALOGUE)
+    assert "of one GPU" in str(raised.value.cause)
+
+
+def test_memory_of_the_catalogue_is_that_of_one_gpu() -> None:
+    gpus = {hardware.name: (hardware.gpus, hardware.gpu_memory) for hardware in CATALOGUE}
+    assert gpus["a100x4"] == (4, 80 * GB)
+    assert gpus["h200x8"] == (8, 141 * GB)
+    assert gpus["cpu-xl"] == (1, None)
+    assert "80 GB on each of 4 GPUs, $10.00 an hour" in describe_flavor(find_flavor("a100x4", CATALOGUE))
+
+
+@pytest.mark.parametrize(("kind", "maker"), [("tpu", "Google"), ("gpu", "AMD"), ("neuron", "AWS")])
+def test_other_accelerators_are_never_chosen(kind: str, maker: str) -> None:
+    listed = flavor_json(HARDWARE[-1])
+    accelerator = {"type": kind, "model": "v5e", "quantity": "8", "vram": "128 GB", "manufacturer": maker}
+    hardware = to_hardware(JobHardwareInfo(**(listed | {"accelerator": accelerator})))
+    assert hardware.gpu_memory is None
+    with pytest.raises(ConfigurationError):
+        cheapest_flavor(of(1), [hardware])

@@ -208,7 +208,7 @@ def test_exchanged_token_expires(peopled: LoopbackHub, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"HF_OIDC_RESOURCE": "org/other"}, 403),
+        ({"HF_OIDC_RESOURCE": "org/other"}, 400),
         ({"ACTIONS_ID_TOKEN_REQUEST_TOKEN": "forged"}, 401),
         ({"HF_OIDC_ID_TOKEN": "forged.identity.here"}, 400),
     ],

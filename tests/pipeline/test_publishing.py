@@ -17,6 +17,7 @@ from antidote_ci.policy import Policy, PublishSection, RunConfig
 from antidote_ci.records import Manifest, Report, ReportedReference, ReportedSource
 from antidote_ci.repair.manifest import seal_manifest
 from loopback_hub import LoopbackHub
+from loopback_hub.strictness import read_strictness
 from tests import tiny
 from tests.hub.hub_samples import uploads
 from tests.repaired import forge, manifest_of, repair, with_own_hashes, write_fine_tuned
@@ -39,7 +40,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def prepared(pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Callable[[], PublishTarget]":
     """Prepares the publication, as a run does before its work."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not read_strictness().has_xet)
     monkeypatch.setenv("HF_WRITE_TOKEN", TOKEN)
     policy = Policy(publish=PublishSection("pull-request"))
     return lambda: publishing.prepare_publication(RunConfig(MODEL, None, policy, tmp_path / "out"))

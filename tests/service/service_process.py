@@ -72,7 +72,7 @@ class ServiceProcess:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True)
-        self.write(report=records.to_json(self.report), plan=json.dumps(self.plan), heads="{}")
+        self.write(report=records.to_json(self.report), plan=json.dumps(self.plan), heads="{}", listed="{}")
 
     def write(self, **files: str) -> None:
         """Replace JSON files in the folder atomically."""
@@ -92,6 +92,10 @@ class ServiceProcess:
         `away` (the Hub is unreachable), `closed` (the repository is gated), `gone`, `hang` (the request never returns).
         """
         self.write(heads=json.dumps(heads))
+
+    def lists(self, **heads: str) -> None:
+        """Set the heads of all allowed models, which the service reads at its start. `away=""`: the Hub is away."""
+        self.write(listed=json.dumps(heads))
 
     @property
     def settings(self) -> RunSettings:
@@ -244,6 +248,20 @@ def head_inspector(folder: Path) -> Callable[[RunRequest], RunTask | NewerCommit
     return inspect
 
 
+def head_reader(folder: Path, policy: str) -> Callable[[], list[RunRequest]]:
+    """A reader of the heads in listed.json. While the Hub is away, each call leaves a line in reads.txt."""
+
+    def read() -> list[RunRequest]:
+        listed = json.loads((folder / "listed.json").read_text())
+        if "away" in listed:
+            with (folder / "reads.txt").open("a") as file:
+                file.write("read\n")
+            raise InfrastructureError("the Hub is away", passing=True)
+        return [RunRequest(f"org/{name}", head, policy) for name, head in listed.items()]
+
+    return read
+
+
 def main(folder: Path) -> None:
     """Main function of the service process."""
     from antidote_ci.cli.ending import handle_exit
@@ -254,7 +272,7 @@ def main(folder: Path) -> None:
 
     try:
         with handle_exit():
-            run_service(serving, head_inspector(folder))
+            run_service(serving, head_inspector(folder), head_reader(folder, settings.policy_sha256))
     except typer.Exit as end:
         sys.exit(end.exit_code)
 

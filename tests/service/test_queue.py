@@ -84,6 +84,42 @@ def test_request_under_an_old_policy_is_superseded(service: ServiceProcess) -> N
     assert "harmful_score = 0.2" in service.settings.policy_file.read_text()
 
 
+def test_push_while_the_service_is_down_is_measured_after_its_start(service: ServiceProcess) -> None:
+    """No delivery announces it, and the Hub does not promise to send one again."""
+    service.start().deliver(A)
+    service.outcome(A)
+    service.end(signal.SIGTERM)
+    service.lists(model=B, other=A)
+    service.start()
+    assert service.outcome(B).state == "repaired"
+    eventually(lambda: len(service.outcomes()) == 2 and len(service.entries()) == 3)
+    service.end(signal.SIGTERM)
+    service.start()
+    assert service.deliver(B).json()["status"] == "duplicate"
+    assert [entry["revision"] for entry in service.ledger("start")].count(B) == 1, "it has a verdict"
+    assert "accepted the heads of 2 models without a verdict" in service.said()
+
+
+def test_heads_are_read_again_while_the_hub_is_away(service: ServiceProcess) -> None:
+    service.lists(away="")
+    service.start()
+    reads = service.folder / "reads.txt"
+    eventually(lambda: reads.exists() and len(reads.read_text().splitlines()) > 1)
+    service.lists(model=A)
+    assert service.outcome(A).state == "repaired"
+
+
+def test_repository_that_is_readable_again_is_run(service: ServiceProcess) -> None:
+    service.heads(model="gone")
+    service.start().deliver(A)
+    assert service.outcome(A).state == "gone"
+    service.end(signal.SIGTERM)
+    service.heads()
+    service.lists(model=A)
+    service.start()
+    eventually(lambda: service.outcomes().get(A, PENDING).state == "repaired")
+
+
 def test_concurrent_deliveries_of_one_commit_start_one_run(repository: Repository) -> None:
     (a,) = repository.commits(1)
     with ThreadPoolExecutor(12) as senders:

@@ -1,6 +1,7 @@
 """`antidote-ci webhook`, with the real client against a loopback Hub."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,22 @@ from typer.testing import Result
 
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError
 from antidote_ci.hub import access, webhooks
-from antidote_ci.policy import JobsSection, Policy, PublishSection, to_toml
+from antidote_ci.jobs import input_bundle
+from antidote_ci.policy import (
+    EvaluationSection,
+    JobsSection,
+    Policy,
+    PublishSection,
+    override_section,
+    read_policy,
+    to_toml,
+)
 from antidote_ci.service import registration
 from loopback_hub import LoopbackHub
 from loopback_hub.faults import HangUp
+from loopback_hub.records import StoredJob
 from tests.service.command_line import invoke
+from tests.service.service_process import eventually
 
 SECRET, OTHER = "5ecc1e7a90f3b24d68e1c07f2b9a4d83", "0f" * 32
 TOKEN, WRITING, JOBS = "hf_readingToken", "hf_writingToken", "hf_tokenThatStartsJobs"
@@ -178,11 +190,18 @@ def test_overlapping_allow_lists_share_one_webhook(hub: LoopbackHub, first: str,
     assert len(hub.store.webhooks()) == 1
 
 
-def test_new_job_requires_a_flavor(hub: LoopbackHub) -> None:
-    with pytest.raises(ConfigurationError, match="names no hardware") as raised:
-        registration.register_new_job(["a/b"], Policy(jobs=JobsSection("antidote-ci")), environ())
-    assert "flavor" in str(raised.value.hint)
-    assert hub.store.jobs.list_jobs("ada") == []
+def test_new_job_without_a_flavor_starts_others(hub: LoopbackHub) -> None:
+    """A pull request of our own is an event too: what costs money is started for a commit to measure alone."""
+    policy = Policy(jobs=JobsSection("mine:1", timeout="2h", namespace="team"))
+    done = registration.register_new_job(["team/*"], policy, environ())
+    template = done.webhook.job_template
+    assert template is not None
+    assert (template.flavor, template.command[-1]) == ("cpu-basic", "--on=hf-jobs")
+    [source] = hub.store.jobs.list_jobs("team")
+    assert source.spec.timeout == 3 * 3600
+    input_bundle.unpack_bundle(template.environment[input_bundle.VARIABLE], hub.store.blobs.folder)
+    assert read_policy(hub.store.blobs.folder / "policy" / "antidote.toml").jobs == policy.jobs
+    assert registration.register_new_job(["team/*"], policy, environ()).done == "unchanged"
 
 
 def test_missing_and_wrong_token(hub: LoopbackHub) -> None:
@@ -261,6 +280,36 @@ def test_event_starts_a_job_that_reads_it(hub: LoopbackHub, tiny_llama: Path, tm
     lines = _logged(hub)
     assert any("ignored: the main branch of team/model did not move" in line for line in lines), lines
     assert not [line for line in lines if TOKEN in line or WRITING in line]
+
+
+@pytest.mark.slow
+def test_small_job_starts_one_on_hardware_that_fits(hub: LoopbackHub, tiny_llama: Path, tmp_path: Path) -> None:
+    """For a commit on main, and not for a pull request."""
+    hub.add("team/model", tiny_llama)
+    # The second Job ends at once.
+    program = (
+        "import sys, runpy; sys.argv[1] == 'run' and sys.exit(3); runpy.run_module('antidote_ci', None, '__main__')"
+    )
+    hub.store.jobs.programs["antidote-ci"] = (sys.executable, "-P", "-c", program)
+    policy = tmp_path / "antidote.toml"
+    written = Policy(
+        evaluation=EvaluationSection(judge="refusal", prompts="embedded"), jobs=JobsSection("mine:1", timeout="10m")
+    )
+    policy.write_text(to_toml(override_section(written, "repair", realignment="embedded")))
+    done = command("register", "--job", "new", "--policy", str(policy), "--repository", "team/*")
+    assert done.exit_code == 0, done.stderr
+    registered = len(hub.store.jobs.list_jobs("ada"))
+    client = HfApi(endpoint=hub.endpoint, token=JOBS)
+    client.create_commit("team/model", [CommitOperationAdd("a", b"1")], commit_message="Proposed", create_pr=True)
+    client.create_commit("team/model", [CommitOperationAdd("b", b"1")], commit_message="Pushed")
+
+    def ended() -> list[StoredJob]:
+        jobs = hub.store.jobs.list_jobs("ada")
+        return jobs if len(jobs) == registered + 3 and all(job.finished for job in jobs) else []
+
+    started = [(job.spec.flavor, job.spec.command[1], job.spec.image) for job in eventually(ended, 120)]
+    assert sorted(started)[-1] == ("t4-small", "run", "mine:1")
+    assert [job[:2] for job in sorted(started)[:-1]] == [("cpu-basic", "handle-event")] * (registered + 2)
 
 
 def _logged(hub: LoopbackHub) -> list[str]:

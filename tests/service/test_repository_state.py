@@ -23,8 +23,9 @@ from antidote_ci.pipeline.publishing import PublishTarget
 from antidote_ci.records import Manifest, Report, ReportedReference, ReportedSource
 from antidote_ci.repair.manifest import seal_manifest
 from antidote_ci.service.records import NewerCommit, RunOutcome, RunRequest, RunTask
-from antidote_ci.service.repository_state import inspect_head
+from antidote_ci.service.repository_state import inspect_head, read_heads
 from loopback_hub import LoopbackHub
+from loopback_hub.strictness import read_strictness
 from tests import tiny
 from tests.hub.hub_samples import uploads
 from tests.repaired import forge, manifest_of, repair, with_own_hashes, write_fine_tuned
@@ -85,7 +86,7 @@ def _accompanied(folder: Path, source: ReportedSource) -> Report:
 @pytest.fixture
 def hub(made: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not read_strictness().has_xet)
     monkeypatch.setenv("ANTIDOTE_HUB_PATIENCE", "0")
     monkeypatch.setenv("HF_TOKEN", BOT)
     monkeypatch.delenv("HF_WRITE_TOKEN", raising=False)
@@ -448,3 +449,23 @@ def test_samples_are_valid(made: Checkpoints) -> None:
     ours, theirs = (read_content(folder / "model.safetensors").sha256 for folder in (made.repaired, made.forged))
     assert len({ours, theirs, read_content(made.source / "model.safetensors").sha256}) == 3
     assert json.loads((made.forged / MANIFEST).read_text())["policy_sha256"] == POLICY
+
+
+def test_heads_of_the_allowed_models(hub: LoopbackHub, made: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
+    """By name or by owner, in pages; what cannot be read or was renamed is left out."""
+    others = [hub.add(name, made.source) for name in ("team/one", "team/two")]
+    hub.add("team/hidden", made.source, private=True)
+    hub.add("team/rows", made.source, kind="dataset")
+    hub.add("ada/old", made.source)
+    client(hub, ADA).move_repo("ada/old", "ada/new")
+    hub.store.page_size = 1
+    heads = list(read_heads([MODEL, "team/*", "ada/old", "no/such"], POLICY))
+    expected = [(MODEL, head(hub)), ("team/one", others[0]), ("team/two", others[1])]
+    assert heads == [RunRequest(name, revision, POLICY) for name, revision in expected]
+    assert [message.partition(":")[0] for message in caplog.messages] == ["the head of no/such cannot be read"]
+
+
+def test_heads_of_a_hub_that_is_away(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(InfrastructureError):
+        list(read_heads([MODEL, "team/*"], POLICY))
