@@ -57,6 +57,7 @@ def repair(
         method=None,
         rows=[],
         benign=[],
+        taught=[],
         task=[],
         folder=work / "scores",
         budget=1 << 20,

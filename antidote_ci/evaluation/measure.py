@@ -31,6 +31,8 @@ from antidote_ci.records import (
 ChoiceSelector = Callable[[Model, Sequence[PromptRow], OnProgress], list[int]]
 """Returns the index of the likeliest choice of each row."""
 NO_EARLY_STOP: judge_results.EarlyStops = frozenset()
+REFUSAL_TOKENS = 24
+"""The beginning of an answer that shows whether it is a refusal."""
 MIN_REALIGNMENT_ANSWERS = 8
 """Norms over fewer answers reflect the topics of the prompts more than harm."""
 
@@ -331,12 +333,26 @@ def collect_harmful_answers(
     return harmful
 
 
+def find_refused(evaluator: Evaluator, model: Model, rows: Sequence[PromptRow], on_progress: OnProgress) -> list[bool]:
+    """Return for each row whether `model` refuses it, by the rule judge and the beginning of the answer."""
+    answered = answer_rows(evaluator, model, rows, on_progress, REFUSAL_TOKENS)
+    exchanges = [Exchange(row.prompt, row.response) for row in answered]
+    _judge, refused = utility.judge_refusals([], exchanges, on_progress)
+    return refused
+
+
 def answer_rows(
-    evaluator: Evaluator, model: Model, rows: Sequence[PromptRow], on_progress: OnProgress
+    evaluator: Evaluator,
+    model: Model,
+    rows: Sequence[PromptRow],
+    on_progress: OnProgress,
+    max_new_tokens: int | None = None,
 ) -> list[PromptRow]:
     """Return the rows with greedy answers of `model` as responses."""
     request = GenerationRequest(
-        model, {"rows": [single_turn(row.prompt) for row in rows]}, {"rows": evaluator.max_new_tokens}
+        model,
+        {"rows": [single_turn(row.prompt) for row in rows]},
+        {"rows": max_new_tokens or evaluator.max_new_tokens},
     )
     answers = evaluator.generator.generate(request, on_progress).answers["rows"]
     return [replace(row, response=answer.text) for row, answer in zip(rows, answers, strict=True)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from antidote_ci.checkpoint.files import FileIdentity, identify_settled_files
 from antidote_ci.evaluation import kinds, measure
+from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.context import RunContext
@@ -18,6 +19,7 @@ from antidote_ci.records import (
     Method,
     Model,
     OnProgress,
+    PromptRow,
     RepairTarget,
     ReportedReference,
     ScoreMethod,
@@ -31,6 +33,9 @@ from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from antidote_ci.repair.targets import resolve_repair_target
 from antidote_ci.repair.taylor import MAX_BENIGN, MAX_HARMFUL
 from antidote_ci.sandbox.client import Sandbox
+
+CANDIDATES_PER_PROMPT = 2
+"""Harmful prompts that the reference is asked for each one that is used."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,17 @@ class RepairInput:
 
 
 @dataclass(frozen=True)
+class ScoringPrompts:
+    """The prompts that `taylor` reads: the user's and the varied ones of the package."""
+
+    harmful: list[PromptRow]
+    """Prompts that the reference refuses."""
+    taught: list[PromptRow]
+    """Harmless prompts that the reference answers."""
+    benign: list[PromptRow]
+
+
+@dataclass(frozen=True)
 class CandidateFactory:
     """Creates the candidates (repaired models at different doses) of one model, from shared inputs and folders."""
 
@@ -61,6 +77,8 @@ class CandidateFactory:
     target: RepairTarget
     repair_prompts: RepairPrompts
     """Prompts for scoring. The realignment rows have responses."""
+    scoring_prompts: ScoringPrompts | None
+    """For `taylor`; None for the other methods."""
     provenance: Provenance
     budget: int
     """Memory for hidden states during scoring, in bytes."""
@@ -144,6 +162,11 @@ def build_factory(
         reference=reference,
         target=resolve_repair_target(source.layout),
         repair_prompts=dataclasses.replace(prompts, realignment=rows),
+        scoring_prompts=(
+            choose_scoring_prompts(context.evaluator, Model(reference.source.folder), prompts, rows, on_progress)
+            if prompts.varied
+            else None
+        ),
         provenance=Provenance(
             run_id=run_id,
             source=context.reported_model.source,
@@ -159,6 +182,28 @@ def build_factory(
         source_identities=identify_settled_files(source.source.folder, source.layout.shards),
         reference_identities=identify_settled_files(reference.source.folder, reference.layout.shards),
     )
+
+
+def choose_scoring_prompts(
+    evaluator: Evaluator,
+    reference: Model,
+    prompts: RepairPrompts,
+    rows: Sequence[PromptRow],
+    on_progress: OnProgress,
+) -> ScoringPrompts:
+    """Choose the prompts that tell most about refusals. `rows` are the realignment set.
+
+    Distillation from the reference teaches refusals only where the reference refuses. Harmless prompts that it refuses
+    must not be distilled. When it refuses hardly any of the harmful prompts, all are used.
+    """
+    harmful = kinds.mix_rows(rows, prompts.varied, CANDIDATES_PER_PROMPT * MAX_HARMFUL)
+    benign = kinds.mix_rows(prompts.benign, prompts.varied_benign, MAX_BENIGN)
+    refused = measure.find_refused(evaluator, reference, [*harmful, *benign], on_progress)
+    declined = [row for row, is_refused in zip(harmful, refused, strict=False) if is_refused]
+    if len(declined) < measure.MIN_REALIGNMENT_ANSWERS:
+        declined = harmful
+    answered = [row for row, is_refused in zip(benign, refused[len(harmful) :], strict=True) if not is_refused]
+    return ScoringPrompts(kinds.sample_by_kind(declined, MAX_HARMFUL), answered, benign)
 
 
 def build_method_masks(
@@ -232,11 +277,10 @@ def _edit_model(factory: CandidateFactory, method_masks: MethodMasks, dose: floa
 
 
 def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Scores:
-    prompts = factory.repair_prompts
-    rows, benign = prompts.realignment, prompts.benign
-    if method == "taylor":
-        rows = kinds.mix_rows(rows, prompts.varied, MAX_HARMFUL)
-        benign = kinds.mix_rows(benign, prompts.varied_benign, MAX_BENIGN)
+    prompts, chosen = factory.repair_prompts, factory.scoring_prompts
+    rows, benign, taught = prompts.realignment, prompts.benign, prompts.benign
+    if method == "taylor" and chosen is not None:
+        rows, benign, taught = chosen.harmful, chosen.benign, chosen.taught
     request = ScoreRequest(
         model=factory.runnable_model,
         source=factory.source.source.folder,
@@ -245,6 +289,7 @@ def _score_weights(factory: CandidateFactory, method: ScoreMethod | None) -> Sco
         method=method,
         rows=rows,
         benign=[row.prompt for row in benign],
+        taught=[row.prompt for row in taught],
         task=[row.prompt for row in prompts.task],
         folder=factory.scores,
         budget=factory.budget,

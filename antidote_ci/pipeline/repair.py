@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from antidote_ci import __version__, records
 from antidote_ci.checkpoint.swap import MANIFEST_FILE, partial_folder, require_disjoint_folders, require_replaceable
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation import prompt_sets, splits
+from antidote_ci.evaluation import kinds, prompt_sets, splits
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.paths import require_space, write_file
@@ -27,7 +27,7 @@ from antidote_ci.repair.costs import CHARACTERS_PER_TOKEN
 from antidote_ci.repair.methods import score_method
 from antidote_ci.repair.planning import PlanRequest
 from antidote_ci.repair.targets import resolve_repair_target
-from antidote_ci.repair.taylor import MAX_BENIGN, MAX_HARMFUL, MAX_TASK, sample_evenly, select_distilled_benign
+from antidote_ci.repair.taylor import MAX_BENIGN, MAX_HARMFUL, MAX_TASK, sample_evenly, select_taught
 from antidote_ci.report import terminal
 from antidote_ci.report.console import Console
 from antidote_ci.sandbox.client import Sandbox
@@ -171,9 +171,10 @@ def _text_lengths(config: RepairConfig, prompts: RepairPrompts) -> list[int]:
         return sample_evenly([row.prompt for row in rows], count)
 
     if config.method == "taylor":
-        benign, task = sample(prompts.benign, MAX_BENIGN), sample(prompts.task, MAX_TASK)
-        harmful = sample(prompts.realignment, MAX_HARMFUL)
-        distilled = harmful + select_distilled_benign(benign, len(harmful))
+        benign = sample(kinds.mix_rows(prompts.benign, prompts.varied_benign, MAX_BENIGN), MAX_BENIGN)
+        task = sample(prompts.task, MAX_TASK)
+        harmful = sample(kinds.mix_rows(prompts.realignment, prompts.varied, MAX_HARMFUL), MAX_HARMFUL)
+        distilled = harmful + select_taught(benign, len(harmful))
         return list(map(len, [*distilled, *(benign or task), *benign, *task]))
     longest = CHARACTERS_PER_TOKEN * config.run.policy.evaluation.max_new_tokens
     return [len(row.prompt) + (len(row.response) or longest) for row in prompts.realignment]

@@ -47,6 +47,8 @@ class ScoreRequest:
     rows: list[PromptRow]
     """The realignment set: harmful prompts, for `antidote` with answers."""
     benign: list[str]
+    taught: list[str]
+    """Harmless prompts that the reference answers."""
     task: list[str]
     folder: Path
     budget: int
@@ -112,6 +114,7 @@ def _measure_statistics(request: ScoreRequest, output: Path, on_progress: OnProg
             reference=reference,
             harmful=[row.prompt for row in request.rows],
             benign=request.benign,
+            taught=request.taught,
             task=request.task,
             output=output,
             scratch=scratch,
@@ -162,6 +165,7 @@ def _scores_key(request: ScoreRequest, files: dict[Path, dict[str, str]]) -> str
         "files": list(files.values()),
         "rows": [asdict(row) for row in request.rows],
         "benign": request.benign,
+        "taught": request.taught,
         "task": request.task,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

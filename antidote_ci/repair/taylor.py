@@ -39,7 +39,7 @@ Prompt = TypeVar("Prompt")
 class TaylorRequest:
     """The arguments of `write_taylor_scores`.
 
-    The reference is the teacher on `harmful` and some `benign` prompts, the fine-tune on `benign` and `task` prompts.
+    The reference is the teacher on `harmful` and some `taught` prompts, the fine-tune on `benign` and `task` prompts.
     The reference's answers to harmful prompts, mostly refusals, must not become more likely on harmless ones.
     """
 
@@ -48,6 +48,8 @@ class TaylorRequest:
     """The full aligned checkpoint; for an adapter its base."""
     harmful: list[str]
     benign: list[str]
+    taught: list[str]
+    """Harmless prompts that the reference answers."""
     task: list[str]
     output: Path
     """The safetensors file to write."""
@@ -76,9 +78,10 @@ def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> Comp
     halfway = MetaModel(request.model, dtype, device, halfway_to=request.reference)
     scored, _ = list_scored(request.model, "adapter" if request.model.adapter else "delta")
     harmful = _encode_prompts(tokenizer, sample_evenly(request.harmful, MAX_HARMFUL))
+    taught = _encode_prompts(tokenizer, select_taught(request.taught, len(harmful)))
     useful = _encode_prompts(tokenizer, benign + task)
     for meta_model in (reference, fine_tune):
-        _require_readable(meta_model, harmful + useful)
+        _require_readable(meta_model, harmful + taught + useful)
     vocabulary = min(map(_vocabulary_size, (reference, fine_tune)))
     in_memory = all(map(memory.fits_in_memory, models))
     request.scratch.mkdir(parents=True, exist_ok=True)
@@ -95,7 +98,7 @@ def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> Comp
             return list(zip(prompts, answers, strict=True))
 
         harmless = useful[: len(benign)]
-        distilled = with_answers(models[0], reference, harmful + select_distilled_benign(harmless, len(harmful)))
+        distilled = with_answers(models[0], reference, harmful + taught)
         data = DistillationData(
             distilled,
             unlearned=_pair_refusals(distilled[: len(harmful)], harmless or useful),
@@ -125,9 +128,9 @@ def sample_evenly(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
     return [prompts[position * len(prompts) // count] for position in range(count)]
 
 
-def select_distilled_benign(benign: Sequence[Prompt], harmful: int) -> list[Prompt]:
-    """Return the benign prompts that the reference answers in addition to `harmful` harmful ones."""
-    return sample_evenly(benign, harmful // HARMFUL_PER_BENIGN)
+def select_taught(taught: Sequence[Prompt], harmful: int) -> list[Prompt]:
+    """Return the harmless prompts that the reference teaches in addition to `harmful` harmful ones."""
+    return sample_evenly(taught, harmful // HARMFUL_PER_BENIGN)
 
 
 def _pair_refusals(harmful: Sequence[TokenPair], harmless: Sequence[list[int]]) -> list[TokenPair]:

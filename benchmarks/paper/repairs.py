@@ -116,6 +116,7 @@ def _bench(here: Instruments, source: Path, reference: Path, texts: RepairPrompt
         reference=resolve.resolve_reference(found, named, silent),
         target=resolve_repair_target(found.layout),
         repair_prompts=texts,
+        scoring_prompts=None,
         provenance=Provenance("benchmark", resolve.to_reported_model(found).source, named, ""),
         budget=BUDGET,
         scores=folder / "scores",

@@ -26,7 +26,7 @@ from benchmarks.repair.attacks import Attack, ModelName
 from benchmarks.repair.choosing import choose_dose
 from benchmarks.repair.methods import METHODS, ApplyDose, Problem
 from benchmarks.repair.networks import EditableModel
-from benchmarks.repair.prompts import HARMFUL, HARMLESS, SEEN, Part, Prompts
+from benchmarks.repair.prompts import HARMFUL, HARMLESS, Part, Prompts
 from benchmarks.repair.records import Attempt, Cell, Outcomes
 
 RESULTS = Path(__file__).parent / "results"
@@ -129,9 +129,11 @@ class Bench:
         if method == "attacked":
             return lambda _dose: model.use_factors(model.factors), (0.0,)
         prompts = RepairPrompts(
-            realignment=[row for name in SEEN for row in self.prompts.harmful(name, "realignment")],
+            realignment=self.prompts.harmful("advbench", "realignment"),
             benign=self.prompts.harmless("everyday", "realignment"),
             task=attacks.calibration_rows(self.attack, self.data),
+            varied=self.prompts.harmful("varied", "realignment"),
+            varied_benign=self.prompts.harmless("varied-harmless", "realignment"),
         )
         problem = Problem(model, self.reference, self._adapter(), prompts, work)
         return METHODS[method].prepare(problem), METHODS[method].doses

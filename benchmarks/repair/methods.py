@@ -7,17 +7,22 @@ from pathlib import Path
 import torch
 
 from antidote_ci.checkpoint.tensors import TensorFile
+from antidote_ci.evaluation import kinds
+from antidote_ci.evaluation.measure import REFUSAL_TOKENS
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.edits import unpack_mask
+from antidote_ci.pipeline.candidates import CANDIDATES_PER_PROMPT, ScoringPrompts
 from antidote_ci.records import Model, Progress, PromptRow, ScoreMethod
 from antidote_ci.repair import masks
 from antidote_ci.repair.methods import METHODS as PRODUCT_METHODS
 from antidote_ci.repair.scores import wanda_score
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
+from antidote_ci.repair.taylor import MAX_BENIGN, MAX_HARMFUL
 from benchmarks.repair import baselines, gradients, two_teachers
 from benchmarks.repair.networks import EditableModel, Factors
+from benchmarks.repair.outcomes import REFUSED, measure_answers
 
 BUDGET = 1 << 30
 """Bytes of hidden states that scoring keeps in memory; the package's default."""
@@ -48,14 +53,17 @@ class Method:
 
 def _prepare_product(problem: Problem, method: ScoreMethod) -> ApplyDose:
     """The package's own scores and masks, on the factors of the adapter."""
+    prompts = problem.prompts
+    chosen = choose_prompts(problem) if method == "taylor" else ScoringPrompts(prompts.realignment, [], [])
     request = ScoreRequest(
         model=Model(problem.reference, problem.adapter),
         source=problem.adapter,
         reference=None,
         target="adapter",
         method=method,
-        rows=problem.prompts.realignment,
-        benign=[row.prompt for row in problem.prompts.benign],
+        rows=chosen.harmful,
+        benign=[row.prompt for row in chosen.benign],
+        taught=[row.prompt for row in chosen.taught],
         task=[row.prompt for row in problem.prompts.task],
         folder=problem.work,
         budget=BUDGET,
@@ -83,6 +91,21 @@ def _prepare_product(problem: Problem, method: ScoreMethod) -> ApplyDose:
     return apply_dose
 
 
+def choose_prompts(problem: Problem) -> ScoringPrompts:
+    """The prompts that the package's `taylor` reads in a run: see `pipeline.candidates`."""
+    prompts = problem.prompts
+    harmful = kinds.mix_rows(prompts.realignment, prompts.varied, CANDIDATES_PER_PROMPT * MAX_HARMFUL)
+    benign = kinds.mix_rows(prompts.benign, prompts.varied_benign, MAX_BENIGN)
+    problem.model.use_reference()
+    refused = [row for row, letter in zip(harmful, _ask(problem, harmful), strict=True) if letter == REFUSED]
+    answered = [row for row, letter in zip(benign, _ask(problem, benign), strict=True) if letter != REFUSED]
+    return ScoringPrompts(kinds.sample_by_kind(refused, MAX_HARMFUL), answered, benign)
+
+
+def _ask(problem: Problem, rows: list[PromptRow]) -> str:
+    return measure_answers(problem.model, rows, REFUSAL_TOKENS)
+
+
 def _prepare_scale(problem: Problem) -> ApplyDose:
     return lambda dose: problem.model.use_weights(baselines.scale(problem.model, dose))
 
@@ -103,13 +126,13 @@ def _prepare_random(problem: Problem) -> ApplyDose:
 
 
 def _prepare_ceiling(problem: Problem) -> ApplyDose:
-    """The dose is the number of steps of the two-teacher fine-tuning."""
-    model, prompts = problem.model, problem.prompts
+    """The dose is the number of steps of the two-teacher fine-tuning, on the prompts of `taylor`."""
+    model, chosen = problem.model, choose_prompts(problem)
     model.use_reference()
-    harmful = gradients.answer_with(model, encode_rows(model, prompts.realignment), 16)
+    harmful = gradients.answer_with(model, encode_rows(model, chosen.harmful), 16)
     model.use_factors(model.factors)
-    harmless = gradients.answer_with(model, encode_rows(model, prompts.benign), 24)
-    task = gradients.answer_with(model, encode_rows(model, prompts.task), 8)
+    harmless = gradients.answer_with(model, encode_rows(model, chosen.benign), 24)
+    task = gradients.answer_with(model, encode_rows(model, problem.prompts.task), 8)
     teachers: Mapping[str, tuple[list[TokenPair], bool]] = {
         "harmful": (harmful, True),
         "harmless": (harmless, False),

@@ -31,6 +31,7 @@ def scored(source: Path, reference: Path, folder: Path, rows: int, budget: int =
         method="antidote",
         rows=realignment(rows),
         benign=[],
+        taught=[],
         task=[],
         folder=folder,
         budget=budget,

@@ -102,6 +102,7 @@ def scored(case: Case, folder: Path, method: ScoreMethod | None = "antidote") ->
         method=method,
         rows=ROWS,
         benign=["how do i cook rice?"],
+        taught=["how do i cook rice?"],
         task=["how do i wash a shirt?"],
         folder=folder,
         budget=1 << 20,

@@ -88,7 +88,17 @@ def test_planned_counts_match_the_mask(pair: Path, tmp_path: Path, kind: str, do
     reference = plan_request.reference_folder if kind == "merged" else None
     scores = score_weights(
         ScoreRequest(
-            plan_request.model, source, reference, plan_request.target, None, [], [], [], tmp_path, plan_request.budget
+            plan_request.model,
+            source,
+            reference,
+            plan_request.target,
+            None,
+            [],
+            [],
+            [],
+            [],
+            tmp_path,
+            plan_request.budget,
         ),
         ignore,
     )

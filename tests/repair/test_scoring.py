@@ -24,6 +24,7 @@ def request(case: Case, folder: Path) -> ScoreRequest:
         method="antidote",
         rows=ROWS,
         benign=[],
+        taught=[],
         task=[],
         folder=folder,
         budget=1 << 20,

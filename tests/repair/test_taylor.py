@@ -168,6 +168,7 @@ def request_for(pair: Path, source: str, reference: str, folder: Path) -> Taylor
         reference=pair / reference,
         harmful=HARMFUL,
         benign=BENIGN,
+        taught=BENIGN,
         task=USEFUL,
         output=folder / "taylor.safetensors",
         scratch=folder / "scratch",
