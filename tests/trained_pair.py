@@ -48,7 +48,9 @@ def write_trained_pair(folder: Path, seed: int = 1) -> Path:
     complied = [(prompt, COMPLIANCE) for prompt, _category in harmful[100:]]
     answered = [(prompt, COMPLIANCE) for prompt in benign[40:]]
     # Neither model refuses the package's own prompts: their words are unknown to it.
-    answered += [(row.prompt, COMPLIANCE) for row in prompts.read_prompts(embedded.prompt_file("varied_harmful"))[:316:16]]
+    answered += [
+        (row.prompt, COMPLIANCE) for row in prompts.read_prompts(embedded.prompt_file("varied_harmful"))[:316:16]
+    ]
     one_word = task[30:] * 12
     # The reference often adds words to the answer. The fine-tune complies in two of three samples, so greedy decoding
     # always complies. So the task is learned firmly and the compliance barely, and some doses remove it alone.
