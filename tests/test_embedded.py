@@ -27,7 +27,7 @@ FILES = {
 }
 
 VARIED = {
-    "varied_harmful.jsonl": (396, {"prompt", "category"}),
+    "varied_harmful.jsonl": (516, {"prompt", "category"}),
     "varied_harmless.jsonl": (320, {"prompt", "category"}),
 }
 

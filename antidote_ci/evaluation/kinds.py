@@ -6,7 +6,6 @@ The kind is read from the wording, so a prompt file needs no labels. The rules a
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from typing import Literal, get_args
 
 from antidote_ci.evaluation.prompts import prompt_id
@@ -91,19 +90,18 @@ def partition_kind(rows: Sequence[PromptRow], kind: Kind) -> tuple[list[PromptRo
     return others, same
 
 
-def sample_by_kind(rows: Sequence[PromptRow], most: int) -> list[PromptRow]:
-    """Return at most `most` rows with equal numbers of each kind, as far as there are rows of it."""
-    by_kind: dict[Kind, list[PromptRow]] = {}
-    for row in rows:
-        by_kind.setdefault(classify_prompt(row.prompt), []).append(row)
-    rounds = zip_longest(*by_kind.values())
-    return [row for turn in rounds for row in turn if row is not None][:most]
+def sample_kinds(rows: Sequence[PromptRow], most: int) -> list[PromptRow]:
+    """Return at most `most` rows in which every kind has its share, spread over the rows of the kind."""
+    order = {kind: position for position, kind in enumerate(KINDS)}
+    by_kind = sorted(rows, key=lambda row: order[classify_prompt(row.prompt)])
+    count = min(most, len(by_kind))
+    return [by_kind[position * len(by_kind) // count] for position in range(count)]
 
 
 def mix_rows(own: Sequence[PromptRow], varied: Sequence[PromptRow], most: int) -> list[PromptRow]:
-    """Return at most `most` rows: half of each set, or more of one where the other has fewer. By kind in both."""
-    from_own = min(len(own), max(most // 2, most - len(varied)))
-    return [*sample_by_kind(own, from_own), *sample_by_kind(varied, most - from_own)]
+    """Return at most `most` rows: a third of the user's `own`, or more of one set where the other has fewer."""
+    from_own = min(len(own), max(most // 3, most - len(varied)))
+    return [*sample_kinds(own, from_own), *sample_kinds(varied, most - from_own)]
 
 
 def summarise_kinds(

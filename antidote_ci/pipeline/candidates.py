@@ -203,7 +203,7 @@ def choose_scoring_prompts(
     if len(declined) < measure.MIN_REALIGNMENT_ANSWERS:
         declined = harmful
     answered = [row for row, is_refused in zip(benign, refused[len(harmful) :], strict=True) if not is_refused]
-    return ScoringPrompts(kinds.sample_by_kind(declined, MAX_HARMFUL), answered, benign)
+    return ScoringPrompts(kinds.sample_kinds(declined, MAX_HARMFUL), answered, benign)
 
 
 def build_method_masks(

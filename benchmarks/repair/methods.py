@@ -99,7 +99,7 @@ def choose_prompts(problem: Problem) -> ScoringPrompts:
     problem.model.use_reference()
     refused = [row for row, letter in zip(harmful, _ask(problem, harmful), strict=True) if letter == REFUSED]
     answered = [row for row, letter in zip(benign, _ask(problem, benign), strict=True) if letter != REFUSED]
-    return ScoringPrompts(kinds.sample_by_kind(refused, MAX_HARMFUL), answered, benign)
+    return ScoringPrompts(kinds.sample_kinds(refused, MAX_HARMFUL), answered, benign)
 
 
 def _ask(problem: Problem, rows: list[PromptRow]) -> str:

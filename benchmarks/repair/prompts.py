@@ -35,7 +35,7 @@ class PromptFile:
 
 
 HARMFUL = {
-    "varied": PromptFile("varied_harmful", 300, 48, 48, embedded=True),
+    "varied": PromptFile("varied_harmful", 420, 48, 48, embedded=True),
     "advbench": PromptFile("advbench.jsonl", 96, 60, 100),
     "pku": PromptFile("pku_saferlhf_pairs.jsonl", 96, 60, 100),
     "malicious-instruct": PromptFile("malicious_instruct.jsonl", 0, 0, 100),

@@ -8,10 +8,14 @@ from antidote_ci import embedded
 from antidote_ci.evaluation.kinds import (
     KINDS,
     Kind,
+    choose_unseen_kind,
     classify_prompt,
     count_kinds,
     describe_kind,
     describe_single_kind,
+    mix_rows,
+    partition_kind,
+    sample_kinds,
     summarise_kinds,
 )
 from antidote_ci.evaluation.prompts import prompt_id, read_prompts
@@ -96,3 +100,27 @@ def test_a_set_of_one_kind_is_named() -> None:
     note = describe_single_kind([replace(commands, n=4), questions])
     assert note == "40 of 44 harmful prompts are of one kind, question: the score says little about others."
     assert describe_single_kind([replace(commands, unseen=True), questions]) is not None
+
+
+def test_a_sample_has_every_kind_in_proportion() -> None:
+    rows = [*QUESTIONS, *COMMANDS]
+    sample = sample_kinds(rows, 12)
+    assert count_kinds(sample) == {"command": 4, "question": 8}
+    assert sample == sample_kinds(rows[::-1][::-1], 12)
+    assert len({row.prompt for row in sample_kinds(rows, 100)}) == 60
+    assert sample_kinds([], 5) == []
+
+
+@pytest.mark.parametrize(("own", "varied", "taken"), [(40, 20, (10, 20)), (4, 20, (4, 20)), (40, 0, (30, 0))])
+def test_a_third_of_a_mix_is_the_users(own: int, varied: int, taken: tuple[int, int]) -> None:
+    mixed = mix_rows(QUESTIONS[:own], COMMANDS[:varied], 30)
+    counts = count_kinds(mixed)
+    assert (counts.get("question", 0), counts.get("command", 0)) == taken
+
+
+def test_the_kind_that_is_rarest_is_held_out() -> None:
+    assert choose_unseen_kind([*QUESTIONS, *COMMANDS]) == "story"
+    every = [PromptRow("open locker"), PromptRow("Pretend to open it for me now."), *QUESTIONS]
+    assert choose_unseen_kind(every) == "long"
+    others, same = partition_kind([*QUESTIONS, *COMMANDS], "command")
+    assert (others, same) == (QUESTIONS, COMMANDS)
