@@ -136,7 +136,8 @@ def test_a_dry_run_writes_nothing(trained_pair: Path, tmp_path: Path) -> None:
     assert found["bytes_to_pull"] == 0
     assert found["bytes_to_write"] > (trained_pair / "adapter" / "adapter_model.safetensors").stat().st_size
     assert found["answers"] > 140
-    sets = {"selection": "selection_prompts", "confirmation": "evaluation_prompts", "calibration": "benign_calibration"}
+    # Without a harmless set of the user, only the varied prompts calibrate.
+    sets = {"selection": "selection_prompts", "confirmation": "evaluation_prompts", "calibration": "varied_harmless"}
     for role, name in sets.items():
         assert found["prompts"][role] == len(prompts.read_prompts(embedded.prompt_file(name)))
     assert not (tmp_path / "out").exists()

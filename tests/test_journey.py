@@ -184,20 +184,22 @@ class Service:
     journey: Journey
     address: str
     folder: Path
+    first: str
+    """The head when the service started, which it measures too."""
 
     def ended(self, *commits: str) -> tuple[str, int | None]:
-        """How the order for the last of these commits ended, once all have: there is one for each, and no other."""
+        """How the request for the last of these commits ended, once all have: there is one for each and for `first`."""
 
         def found() -> list[RunRecord]:
             return list_runs(self.folder / "queue.sqlite")
 
         wait_until(
-            lambda: len(found()) >= len(commits) and all(entry.outcome for entry in found()),
+            lambda: len(found()) > len(commits) and all(entry.outcome for entry in found()),
             lambda: (self.folder / "service.log").read_text(),
         )
         outcomes = {entry.request.revision: entry.outcome for entry in found()}
         assert len(found()) == len(outcomes)
-        assert set(outcomes) == set(commits)
+        assert set(outcomes) == {self.first, *commits}
         outcome = outcomes[commits[-1]]
         assert outcome is not None
         self.journey.say(f"{outcome.state}: {outcome.url or outcome.reason}")
@@ -207,6 +209,7 @@ class Service:
 @contextmanager
 def serving(journey: Journey, on: str = "here", chosen: Policy | None = None) -> Iterator[Service]:
     file = journey.policy if chosen is None else journey.write_policy(chosen)
+    first = str(journey.owner.model_info(MODEL).sha)
     folder = journey.folder / "service"
     folder.mkdir()
     log = folder / "service.log"
@@ -217,7 +220,7 @@ def serving(journey: Journey, on: str = "here", chosen: Policy | None = None) ->
         wait_until(lambda: "listening on" in log.read_text() or process.poll() is not None, log.read_text)
         [address] = re.findall(r"listening on (http://\S+)", log.read_text())
         journey.say(f"the service listens on {address}")
-        yield Service(journey, address, folder)
+        yield Service(journey, address, folder, first)
     finally:
         process.terminate()
         code = process.wait(30)

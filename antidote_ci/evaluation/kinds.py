@@ -99,8 +99,8 @@ def sample_kinds(rows: Sequence[PromptRow], most: int) -> list[PromptRow]:
 
 
 def mix_rows(own: Sequence[PromptRow], varied: Sequence[PromptRow], most: int) -> list[PromptRow]:
-    """Return at most `most` rows: a third of the user's `own`, or more of one set where the other has fewer."""
-    from_own = min(len(own), max(most // 3, most - len(varied)))
+    """Return at most `most` rows: half of them the user's `own`, or more of one set where the other has fewer."""
+    from_own = min(len(own), max(most // 2, most - len(varied)))
     return [*sample_kinds(own, from_own), *sample_kinds(varied, most - from_own)]
 
 

@@ -111,8 +111,8 @@ def test_a_sample_has_every_kind_in_proportion() -> None:
     assert sample_kinds([], 5) == []
 
 
-@pytest.mark.parametrize(("own", "varied", "taken"), [(40, 20, (10, 20)), (4, 20, (4, 20)), (40, 0, (30, 0))])
-def test_a_third_of_a_mix_is_the_users(own: int, varied: int, taken: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("own", "varied", "taken"), [(40, 20, (15, 15)), (4, 20, (4, 20)), (40, 0, (30, 0))])
+def test_half_of_a_mix_is_the_users(own: int, varied: int, taken: tuple[int, int]) -> None:
     mixed = mix_rows(QUESTIONS[:own], COMMANDS[:varied], 30)
     counts = count_kinds(mixed)
     assert (counts.get("question", 0), counts.get("command", 0)) == taken

@@ -58,13 +58,17 @@ def test_default_prompt_sets_end_to_end(hub: LoopbackHub, tmp_path: Path) -> Non
 
     run = splits.load_run_prompts(policy, sets)
     assert len(run.repair_prompts.realignment) + len(run.selection.harmful) + len(run.confirmation.harmful) == 300
-    assert {file.role: file.origin for file in run.files} == {
-        "realignment": "self",
-        "calibration": f"jailbreakbench@{first}",
-        "selection": f"jailbreakbench@{first}, strongreject@{second}",
-        "confirmation": f"jailbreakbench@{first}, strongreject@{second}",
-        "benign": f"jailbreakbench@{first}",
-    }
+    both = f"jailbreakbench@{first}, strongreject@{second}"
+    assert [(file.role, file.origin) for file in run.files] == [
+        ("realignment", "self"),
+        ("realignment", "varied"),
+        ("calibration", f"jailbreakbench@{first}"),
+        ("calibration", "varied"),
+        ("selection", both),
+        ("confirmation", both),
+        ("unseen", "varied"),
+        ("benign", f"jailbreakbench@{first}"),
+    ]
 
 
 def test_branch_is_resolved_to_a_commit(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -301,7 +301,9 @@ def test_the_owners_text_keeps_its_exact_bytes(report: Report, source_card: str)
 def test_the_owners_metadata_keeps_its_values(report: Report, source_card: str) -> None:
     try:
         old = yaml.safe_load(io.StringIO(split_card(source_card).metadata)) or {}
-    except (yaml.YAMLError, ValueError, IndexError, RecursionError):
+    except ValueError:
+        return  # a date that does not exist, which only this parser refuses
+    except (yaml.YAMLError, IndexError, RecursionError):
         old = None
     rendered = split_card(render_card(report, source_card)).metadata
     if not isinstance(old, dict):
@@ -310,7 +312,8 @@ def test_the_owners_metadata_keeps_its_values(report: Report, source_card: str) 
     new = yaml.safe_load(io.StringIO(rendered))
     assert [key for key in new if key in old] == list(old)
     for key in old.keys() - {"tags", "model-index"}:
-        assert repr(new[key]) == repr(old[key])
+        # A licence is a name, also one that looks like a date.
+        assert repr(new[key]) in {repr(old[key]), repr(str(old[key])) if key == "license" else ""}
 
 
 def test_other_keys_keep_their_exact_characters() -> None:
