@@ -1,4 +1,7 @@
-"""The repair benchmark: prompts, the choice of a dose, and repairs in memory."""
+"""The repair benchmark: prompts, the choice of a dose, and repairs in memory.
+
+Tests that run a model leave its caches in this process, and other tests limit the memory of forks: they are slow ones.
+"""
 
 import json
 from pathlib import Path
@@ -69,6 +72,7 @@ def model(trained_pair: Path) -> EditableModel:
     return EditableModel(trained_pair / "reference", trained_pair / "adapter")
 
 
+@pytest.mark.slow
 def test_the_model_in_memory_has_the_weights_of_the_merged_one(model: EditableModel, trained_pair: Path) -> None:
     model.use_factors(model.factors)
     merged = loading.load_model(Model(trained_pair / "reference", trained_pair / "adapter"), merge=True)
@@ -79,6 +83,7 @@ def test_the_model_in_memory_has_the_weights_of_the_merged_one(model: EditableMo
     assert measure_answers(model, PROMPTS) == "r" * len(PROMPTS)
 
 
+@pytest.mark.slow
 def test_baselines_at_their_limits(model: EditableModel) -> None:
     path = next(iter(model.factors))
     tuned = model.reference[path].float() + model.delta(path)
@@ -94,6 +99,7 @@ def test_baselines_at_their_limits(model: EditableModel) -> None:
     torch.testing.assert_close(restored, model.reference[path].float())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["taylor", "antidote", "random", "two-teachers"])
 def test_a_method_brings_the_refusals_back(name: str, model: EditableModel, trained_pair: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (trained_pair / "realignment.jsonl").read_text().splitlines()]
@@ -111,6 +117,7 @@ def test_a_method_brings_the_refusals_back(name: str, model: EditableModel, trai
     assert refused == 0 if name == "random" else refused > len(PROMPTS) / 2
 
 
+@pytest.mark.slow
 def test_gradients_in_memory_lower_their_loss(model: EditableModel) -> None:
     model.use_reference()
     pairs = gradients.answer_with(model, methods.encode_rows(model, PROMPTS), 8)
@@ -126,6 +133,7 @@ def test_gradients_in_memory_lower_their_loss(model: EditableModel) -> None:
     assert all((part >= 0).all() for pair in squares.values() for part in pair)
 
 
+@pytest.mark.slow
 def test_two_teachers_leave_the_fine_tune_where_it_agrees(model: EditableModel) -> None:
     tuning = two_teachers.Tuning(steps=2)
     model.use_factors(model.factors)
@@ -135,6 +143,7 @@ def test_two_teachers_leave_the_fine_tune_where_it_agrees(model: EditableModel) 
         torch.testing.assert_close(tuned[path].a, layer.a, atol=3 * tuning.rate, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_task_with_choices_is_measured_by_likelihood(model: EditableModel) -> None:
     model.use_factors(model.factors)
     rows = [PromptRow("the soup was lovely", response="good", choices=("good", "bad"))]
