@@ -7,10 +7,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from antidote_ci.checkpoint.files import FileIdentity, identify_settled_files
+from antidote_ci.checkpoint.files import FileIdentity, display_name, identify_settled_files
+from antidote_ci.checkpoint.layout import CheckpointLayout
+from antidote_ci.errors import InfrastructureError
 from antidote_ci.evaluation import kinds, measure
 from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.splits import RepairPrompts
+from antidote_ci.hub import memory_needs
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.resolve import Checkpoint
@@ -156,6 +159,8 @@ def build_factory(
     if rows and not rows[0].response:
         model = resolve.to_model(source, repair_input.reference)
         rows = measure.collect_harmful_answers(context.evaluator, model, rows, on_progress)
+    has_server = context.config.policy.evaluation.server is not None
+    asked = context.evaluator if has_server or can_answer(reference.layout) else None
     return CandidateFactory(
         sandbox=context.sandbox,
         source=source,
@@ -163,7 +168,7 @@ def build_factory(
         target=resolve_repair_target(source.layout),
         repair_prompts=dataclasses.replace(prompts, realignment=rows),
         scoring_prompts=(
-            choose_scoring_prompts(context.evaluator, Model(reference.source.folder), prompts, rows, on_progress)
+            choose_scoring_prompts(asked, Model(reference.source.folder), prompts, rows, on_progress)
             if prompts.varied
             else None
         ),
@@ -184,8 +189,17 @@ def build_factory(
     )
 
 
+def can_answer(layout: CheckpointLayout) -> bool:
+    """Whether a model fits into the memory of this machine, as generating answers requires."""
+    try:
+        memory_needs.require_memory(display_name(layout.folder), layout.entries)
+    except InfrastructureError:
+        return False
+    return True
+
+
 def choose_scoring_prompts(
-    evaluator: Evaluator,
+    evaluator: Evaluator | None,
     reference: Model,
     prompts: RepairPrompts,
     rows: Sequence[PromptRow],
@@ -194,10 +208,13 @@ def choose_scoring_prompts(
     """Choose the prompts that tell most about refusals. `rows` are the realignment set.
 
     Distillation from the reference teaches refusals only where the reference refuses. Harmless prompts that it refuses
-    must not be distilled. When it refuses hardly any of the harmful prompts, all are used.
+    must not be distilled. When it refuses hardly any of the harmful prompts, all are used. Without an `evaluator` the
+    reference is not asked.
     """
     harmful = kinds.mix_rows(rows, prompts.varied, CANDIDATES_PER_PROMPT * MAX_HARMFUL)
     benign = kinds.mix_rows(prompts.benign, prompts.varied_benign, MAX_BENIGN)
+    if evaluator is None:
+        return ScoringPrompts(kinds.mix_rows(rows, prompts.varied, MAX_HARMFUL), benign, benign)
     refused = measure.find_refused(evaluator, reference, [*harmful, *benign], on_progress)
     declined = [row for row, is_refused in zip(harmful, refused, strict=False) if is_refused]
     if len(declined) < measure.MIN_REALIGNMENT_ANSWERS:

@@ -7,16 +7,19 @@ import torch
 
 from antidote_ci import paths
 from antidote_ci.checkpoint.layout import read_layout
+from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.hub import memory_needs
 from antidote_ci.model import loading, memory, merging
 from antidote_ci.model.adapters import build_on_meta_device
 from antidote_ci.model.hed import DriftRequest, measure_drifts
 from antidote_ci.model.likelihood import DivergenceRequest, measure_divergence
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
+from antidote_ci.pipeline.candidates import can_answer, choose_scoring_prompts
 from antidote_ci.pipeline.repair_model import measure_if_possible
 from antidote_ci.records import Method, Model, PromptRow
 from antidote_ci.repair.costs import RepairWorkload, estimate_bytes_written, estimate_memory
 from antidote_ci.repair.targets import list_scored
+from antidote_ci.repair.taylor import MAX_HARMFUL
 from tests import fake_70b
 from tests.builders import ignore
 from tests.command_line import run_command
@@ -92,6 +95,16 @@ def test_repair_needs_the_memory_of_a_few_blocks(method: Method, gigabytes: int,
     work = RepairWorkload(method, meta_model.layout, meta_model, matrices, [300] * 200, 1 << 30)
     assert estimate_memory(work) < gigabytes * GIGABYTE
     assert estimate_bytes_written(work) > 141 * GIGABYTE
+
+
+def test_reference_that_cannot_answer_is_not_asked(large: Path, tiny_llama: Path) -> None:
+    assert can_answer(read_layout(tiny_llama))
+    assert not can_answer(read_layout(large / "reference"))
+    rows = [PromptRow(f"harmful {number}") for number in range(200)]
+    prompts = RepairPrompts(rows, [], [], rows, rows[:10])
+    chosen = choose_scoring_prompts(None, Model(large / "reference"), prompts, rows, ignore)
+    assert len(chosen.harmful) == MAX_HARMFUL
+    assert chosen.taught == chosen.benign == rows[:10]
 
 
 def test_adapter_is_merged_in_files(large: Path) -> None:
