@@ -101,8 +101,9 @@ def measure_controls(
     chosen: Candidate,
     after: Evaluation,
     before: Evaluation,
+    reference: Evaluation | None,
 ) -> list[ControlResult]:
-    """Evaluate two baselines on the confirmation prompts. `before` is the unrepaired model on the same prompts.
+    """Evaluate two baselines on the confirmation prompts, as `before`, the unrepaired model, and `reference` were.
 
     `random` covers as many entries as the repair. `scale` gets its own dose search; if no dose passes, the nearest one
     is reported. A control only has to show whether it passes too, so its evaluation ends when it cannot pass any more.
@@ -119,7 +120,10 @@ def measure_controls(
                 dose=dose,
                 effective_dose=control.effective_dose(dose),
                 evaluation=evaluation,
-                lacks=_describe_shortfalls(search, evaluation, before, proven=True),
+                lacks=[
+                    *_describe_shortfalls(search, evaluation, before, proven=True),
+                    *(shortfall.text for shortfall in gate.find_kind_shortfalls(evaluation, reference)),
+                ],
                 costs_more=is_costlier(evaluation.task, after.task),
             )
         )

@@ -116,7 +116,9 @@ def _confirm_dose(
     verdict_text = gate.describe_verdict("the repair", after)
     logger.info(verdict_text)
     with console.step("measure the controls"):
-        controls = dose_search.measure_controls(search, method_masks, chosen, after, before)
+        controls = dose_search.measure_controls(
+            search, method_masks, chosen, after, before, report.evaluations.reference
+        )
     if chosen.mask is not None:
         chosen.mask.path.rename(factory.scores / chosen.mask.path.name)
     changes = compare_evaluations(before, after, context.evaluator.gate)
