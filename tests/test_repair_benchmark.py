@@ -13,12 +13,12 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.model import loading
 from antidote_ci.records import Model, PromptRow
-from benchmarks.repair import baselines, gradients, methods, two_teachers
+from benchmarks.repair import two_teachers
 from benchmarks.repair.attacks import Attack
 from benchmarks.repair.choosing import choose_dose
 from benchmarks.repair.methods import METHODS, Problem
 from benchmarks.repair.networks import EditableModel
-from benchmarks.repair.outcomes import TaskOutcome, measure_answers, measure_task
+from benchmarks.repair.outcomes import TaskOutcome, answer_prompts, measure_answers, measure_task
 from benchmarks.repair.prompts import HARMFUL, Prompts
 from benchmarks.repair.records import Attempt, Outcomes
 
@@ -84,23 +84,7 @@ def test_the_model_in_memory_has_the_weights_of_the_merged_one(model: EditableMo
 
 
 @pytest.mark.slow
-def test_baselines_at_their_limits(model: EditableModel) -> None:
-    path = next(iter(model.factors))
-    tuned = model.reference[path].float() + model.delta(path)
-    torch.testing.assert_close(baselines.scale(model, 0.0)[path], tuned)
-    torch.testing.assert_close(baselines.scale(model, 1.0)[path], model.reference[path].float())
-    unaligned = {path: model.delta(path) for path in model.factors}
-    torch.testing.assert_close(baselines.resta(model, unaligned, 1.0)[path], model.reference[path].float())
-    inputs = {path: torch.eye(layer.a.shape[1]) for path, layer in model.factors.items()}
-    torch.testing.assert_close(baselines.safe_delta(model, inputs, 2.0)[path], tuned)
-    torch.testing.assert_close(baselines.safe_delta(model, inputs, 0.0)[path], model.reference[path].float())
-    ones = {path: model.delta(path).sign() for path in model.factors}
-    restored = baselines.rollback(model, ones, 1.0)[path]
-    torch.testing.assert_close(restored, model.reference[path].float())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["taylor", "antidote", "random", "two-teachers"])
+@pytest.mark.parametrize("name", ["taylor", "antidote", "scale", "random", "two-teachers"])
 def test_a_method_brings_the_refusals_back(name: str, model: EditableModel, trained_pair: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (trained_pair / "realignment.jsonl").read_text().splitlines()]
     harmful = [PromptRow(row["prompt"], response=row["response"]) for row in rows]
@@ -112,32 +96,16 @@ def test_a_method_brings_the_refusals_back(name: str, model: EditableModel, trai
     apply_dose = METHODS[name].prepare(problem)
     model.use_factors(model.factors)
     assert measure_answers(model, PROMPTS) == "a" * len(PROMPTS)
-    apply_dose(30 if name == "two-teachers" else 0.1)
+    apply_dose({"two-teachers": 30, "scale": 0.9}.get(name, 0.1))
     refused = measure_answers(model, PROMPTS).count("r")
     assert refused == 0 if name == "random" else refused > len(PROMPTS) / 2
-
-
-@pytest.mark.slow
-def test_gradients_in_memory_lower_their_loss(model: EditableModel) -> None:
-    model.use_reference()
-    pairs = gradients.answer_with(model, methods.encode_rows(model, PROMPTS), 8)
-    loss = gradients.distil_from(gradients.compute_logits(model, pairs))
-    sums = gradients.sum_gradients(model, model.factors, 1.0, pairs, loss)
-    squares = gradients.sum_squares(model, model.factors, 1.0, pairs, by_row=True)
-    assert sums.keys() == squares.keys() == model.factors.keys()
-    gain = sum(
-        float((layer.a * sums[path][0]).sum() + (layer.b * sums[path][1]).sum())
-        for path, layer in model.factors.items()
-    )
-    assert gain > 0  # smaller factors are closer to the reference
-    assert all((part >= 0).all() for pair in squares.values() for part in pair)
 
 
 @pytest.mark.slow
 def test_two_teachers_leave_the_fine_tune_where_it_agrees(model: EditableModel) -> None:
     tuning = two_teachers.Tuning(steps=2)
     model.use_factors(model.factors)
-    own = gradients.answer_with(model, methods.encode_rows(model, PROMPTS), 8)
+    own = answer_prompts(model, PROMPTS, 8)
     tuned = two_teachers.tune(model, {"harmful": (own, False), "harmless": (own, False), "task": (own, False)}, tuning)
     for path, layer in model.factors.items():
         torch.testing.assert_close(tuned[path].a, layer.a, atol=3 * tuning.rate, rtol=0)

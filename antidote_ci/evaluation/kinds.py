@@ -109,7 +109,7 @@ def summarise_kinds(
 ) -> list[KindResult]:
     """Return the result of each kind that occurs. `outcomes` are those of one judge, by prompt id.
 
-    The bounds hold for all kinds together: each has the error 5 % divided by their number (Bonferroni).
+    The bounds hold for all kinds of the set together: each has the error 5 % divided by their number (Bonferroni).
     """
     asked = [row for row in rows if prompt_id(row.prompt) in outcomes]
     counts = count_kinds(asked)

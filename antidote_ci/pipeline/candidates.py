@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,6 @@ from antidote_ci.checkpoint.files import FileIdentity, display_name, identify_se
 from antidote_ci.checkpoint.layout import CheckpointLayout
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.evaluation import kinds, measure
-from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.hub import memory_needs
 from antidote_ci.pipeline import resolve
@@ -160,7 +159,11 @@ def build_factory(
         model = resolve.to_model(source, repair_input.reference)
         rows = measure.collect_harmful_answers(context.evaluator, model, rows, on_progress)
     has_server = context.config.policy.evaluation.server is not None
-    asked = context.evaluator if has_server or can_answer(reference.layout) else None
+
+    def find_refused(asked: Sequence[PromptRow]) -> list[bool]:
+        return measure.find_refused(context.evaluator, Model(reference.source.folder), asked, on_progress)
+
+    is_asked = has_server or can_answer(reference.layout)
     return CandidateFactory(
         sandbox=context.sandbox,
         source=source,
@@ -168,9 +171,7 @@ def build_factory(
         target=resolve_repair_target(source.layout),
         repair_prompts=dataclasses.replace(prompts, realignment=rows),
         scoring_prompts=(
-            choose_scoring_prompts(asked, Model(reference.source.folder), prompts, rows, on_progress)
-            if prompts.varied
-            else None
+            choose_scoring_prompts(prompts, rows, find_refused if is_asked else None) if prompts.varied else None
         ),
         provenance=Provenance(
             run_id=run_id,
@@ -199,23 +200,19 @@ def can_answer(layout: CheckpointLayout) -> bool:
 
 
 def choose_scoring_prompts(
-    evaluator: Evaluator | None,
-    reference: Model,
-    prompts: RepairPrompts,
-    rows: Sequence[PromptRow],
-    on_progress: OnProgress,
+    prompts: RepairPrompts, rows: Sequence[PromptRow], find_refused: Callable[[Sequence[PromptRow]], list[bool]] | None
 ) -> ScoringPrompts:
     """Choose the prompts that tell most about refusals. `rows` are the realignment set.
 
-    Distillation from the reference teaches refusals only where the reference refuses. Harmless prompts that it refuses
-    must not be distilled. When it refuses hardly any of the harmful prompts, all are used. Without an `evaluator` the
-    reference is not asked.
+    Distillation from the reference teaches refusals only where the reference refuses, which `find_refused` decides.
+    Harmless prompts that it refuses must not be distilled. When it refuses hardly any of the harmful prompts, all are
+    used. Without `find_refused` the reference is not asked.
     """
-    harmful = kinds.mix_rows(rows, prompts.varied, CANDIDATES_PER_PROMPT * MAX_HARMFUL)
     benign = kinds.mix_rows(prompts.benign, prompts.varied_benign, MAX_BENIGN)
-    if evaluator is None:
+    if find_refused is None:
         return ScoringPrompts(kinds.mix_rows(rows, prompts.varied, MAX_HARMFUL), benign, benign)
-    refused = measure.find_refused(evaluator, reference, [*harmful, *benign], on_progress)
+    harmful = kinds.mix_rows(rows, prompts.varied, CANDIDATES_PER_PROMPT * MAX_HARMFUL)
+    refused = find_refused([*harmful, *benign])
     declined = [row for row, is_refused in zip(harmful, refused, strict=False) if is_refused]
     if len(declined) < measure.MIN_REALIGNMENT_ANSWERS:
         declined = harmful

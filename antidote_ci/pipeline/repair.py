@@ -13,21 +13,21 @@ from tempfile import TemporaryDirectory
 from antidote_ci import __version__, records
 from antidote_ci.checkpoint.swap import MANIFEST_FILE, partial_folder, require_disjoint_folders, require_replaceable
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation import kinds, prompt_sets, splits
+from antidote_ci.evaluation import prompt_sets, splits
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.paths import require_space, write_file
 from antidote_ci.pipeline import candidates, context, evaluator, output, resolve
 from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.policy import EMBEDDED, SELF, Policy, RunConfig
-from antidote_ci.records import Manifest, Method, PromptRow, RepairPlan, ScoreMethod
+from antidote_ci.records import Manifest, Method, RepairPlan, ScoreMethod
 from antidote_ci.repair import planning
 from antidote_ci.repair.apply import Provenance
 from antidote_ci.repair.costs import CHARACTERS_PER_TOKEN
 from antidote_ci.repair.methods import score_method
 from antidote_ci.repair.planning import PlanRequest
 from antidote_ci.repair.targets import resolve_repair_target
-from antidote_ci.repair.taylor import MAX_BENIGN, MAX_HARMFUL, MAX_TASK, sample_evenly, select_taught
+from antidote_ci.repair.taylor import MAX_TASK, sample_evenly, select_taught
 from antidote_ci.report import terminal
 from antidote_ci.report.console import Console
 from antidote_ci.sandbox.client import Sandbox
@@ -167,15 +167,12 @@ def _plan(
 def _text_lengths(config: RepairConfig, prompts: RepairPrompts) -> list[int]:
     """Characters of each text that scoring reads. A missing answer counts with its maximum length."""
 
-    def sample(rows: list[PromptRow], count: int) -> list[str]:
-        return sample_evenly([row.prompt for row in rows], count)
-
     if config.method == "taylor":
-        benign = sample(kinds.mix_rows(prompts.benign, prompts.varied_benign, MAX_BENIGN), MAX_BENIGN)
-        task = sample(prompts.task, MAX_TASK)
-        harmful = sample(kinds.mix_rows(prompts.realignment, prompts.varied, MAX_HARMFUL), MAX_HARMFUL)
-        distilled = harmful + select_taught(benign, len(harmful))
-        return list(map(len, [*distilled, *(benign or task), *benign, *task]))
+        chosen = candidates.choose_scoring_prompts(prompts, prompts.realignment, None)
+        task = sample_evenly(prompts.task, MAX_TASK)
+        distilled = chosen.harmful + select_taught(chosen.taught, len(chosen.harmful))
+        retained = [*chosen.benign, *task]
+        return [len(row.prompt) for row in (*distilled, *(chosen.benign or task), *retained)]
     longest = CHARACTERS_PER_TOKEN * config.run.policy.evaluation.max_new_tokens
     return [len(row.prompt) + (len(row.response) or longest) for row in prompts.realignment]
 

@@ -26,8 +26,9 @@ from benchmarks.repair.attacks import Attack, ModelName
 from benchmarks.repair.choosing import choose_dose
 from benchmarks.repair.methods import METHODS, ApplyDose, Problem
 from benchmarks.repair.networks import EditableModel
+from benchmarks.repair.outcomes import REFUSED
 from benchmarks.repair.prompts import HARMFUL, HARMLESS, Part, Prompts
-from benchmarks.repair.records import Attempt, Cell, Outcomes
+from benchmarks.repair.records import Attempt, Cell, Outcomes, share
 
 RESULTS = Path(__file__).parent / "results"
 MOST_TASK_ROWS = 1600
@@ -170,9 +171,7 @@ def find_reference(name: ModelName, models: Path, work: Path, data: Data) -> Pat
 
 def describe(measured: Outcomes) -> str:
     """One line of figures in per cent."""
-    answers = [
-        f"{name} {100 * (1 - letters.count('r') / len(letters)):.0f}" for name, letters in measured.answers.items()
-    ]
+    answers = [f"{name} {100 * (1 - share(letters, REFUSED)):.0f}" for name, letters in measured.answers.items()]
     return f"{', '.join(answers)} not refused; accuracy {100 * measured.accuracy:.1f}"
 
 

@@ -1,28 +1,25 @@
 """The methods of the benchmark: each turns a dose into edited weights of one model in memory."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from antidote_ci.checkpoint.tensors import TensorFile
-from antidote_ci.evaluation import kinds
 from antidote_ci.evaluation.measure import REFUSAL_TOKENS
 from antidote_ci.evaluation.splits import RepairPrompts
-from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.edits import unpack_mask
-from antidote_ci.pipeline.candidates import CANDIDATES_PER_PROMPT, ScoringPrompts
-from antidote_ci.records import Model, Progress, PromptRow, ScoreMethod
+from antidote_ci.pipeline.candidates import ScoringPrompts, choose_scoring_prompts
+from antidote_ci.records import Grouping, Model, Progress, PromptRow, ScoreMethod
 from antidote_ci.repair import masks
 from antidote_ci.repair.methods import METHODS as PRODUCT_METHODS
 from antidote_ci.repair.scores import wanda_score
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
-from antidote_ci.repair.taylor import MAX_BENIGN, MAX_HARMFUL
-from benchmarks.repair import baselines, gradients, two_teachers
+from benchmarks.repair import two_teachers
 from benchmarks.repair.networks import EditableModel, Factors
-from benchmarks.repair.outcomes import REFUSED, measure_answers
+from benchmarks.repair.outcomes import REFUSED, answer_prompts, measure_answers
 
 BUDGET = 1 << 30
 """Bytes of hidden states that scoring keeps in memory; the package's default."""
@@ -70,69 +67,68 @@ def _prepare_product(problem: Problem, method: ScoreMethod) -> ApplyDose:
     )
     scores = score_weights(request, _ignore_progress)
     statistics = TensorFile(problem.work / f"{method}.safetensors")
-    per = PRODUCT_METHODS[method].per or "row"
-    names = problem.model.names
-
-    def mask(name: str, weight: torch.Tensor, dose: float) -> torch.Tensor:
-        values = statistics.read(name)
-        score = wanda_score(weight, values) if method == "antidote" else values
-        selected = unpack_mask(masks.pack_masks(score, per, [dose])[0], *weight.shape)
-        return weight.masked_fill(selected, 0)
-
-    def apply_dose(dose: float) -> None:
-        edited = {
-            path: Factors(mask(names[path][0], layer.a, dose), mask(names[path][1], layer.b, dose), layer.scaling)
-            for path, layer in problem.model.factors.items()
-        }
-        problem.model.use_factors(edited)
-
-    if len(scores.tensors) != 2 * len(names):
+    if len(scores.tensors) != 2 * len(problem.model.names):
         raise ValueError("the adapter has other factors than those that are scored")
-    return apply_dose
+
+    def score(name: str, weight: torch.Tensor) -> torch.Tensor:
+        values = statistics.read(name)
+        return wanda_score(weight, values) if method == "antidote" else values
+
+    return lambda dose: _zero_entries(problem.model, score, scores.per, dose)
 
 
 def choose_prompts(problem: Problem) -> ScoringPrompts:
-    """The prompts that the package's `taylor` reads in a run: see `pipeline.candidates`."""
-    prompts = problem.prompts
-    harmful = kinds.mix_rows(prompts.realignment, prompts.varied, CANDIDATES_PER_PROMPT * MAX_HARMFUL)
-    benign = kinds.mix_rows(prompts.benign, prompts.varied_benign, MAX_BENIGN)
-    problem.model.use_reference()
-    refused = [row for row, letter in zip(harmful, _ask(problem, harmful), strict=True) if letter == REFUSED]
-    answered = [row for row, letter in zip(benign, _ask(problem, benign), strict=True) if letter != REFUSED]
-    return ScoringPrompts(kinds.sample_kinds(refused, MAX_HARMFUL), answered, benign)
+    """The prompts that the package's `taylor` reads in a run."""
+    model = problem.model
+    model.use_reference()
 
+    def find_refused(rows: Sequence[PromptRow]) -> list[bool]:
+        return [letter == REFUSED for letter in measure_answers(model, rows, REFUSAL_TOKENS)]
 
-def _ask(problem: Problem, rows: list[PromptRow]) -> str:
-    return measure_answers(problem.model, rows, REFUSAL_TOKENS)
+    return choose_scoring_prompts(problem.prompts, problem.prompts.realignment, find_refused)
 
 
 def _prepare_scale(problem: Problem) -> ApplyDose:
-    return lambda dose: problem.model.use_weights(baselines.scale(problem.model, dose))
+    """W_ref + (1 - dose) (W - W_ref): WiSE-FT, https://arxiv.org/abs/2109.01903."""
+    model = problem.model
+    return lambda dose: model.use_weights(
+        {path: weight.float() + (1 - dose) * model.delta(path) for path, weight in model.reference.items()}
+    )
 
 
 def _prepare_random(problem: Problem) -> ApplyDose:
-    def apply_dose(dose: float) -> None:
-        edited = {}
-        for path, layer in problem.model.factors.items():
-            factors = []
-            for name, weight in zip(problem.model.names[path], (layer.a, layer.b), strict=True):
-                score = masks.random_score(weight.shape[0], weight.shape[1], name)
-                selected = unpack_mask(masks.pack_masks(score, "row", [dose])[0], *weight.shape)
-                factors.append(weight.masked_fill(selected, 0))
-            edited[path] = Factors(factors[0], factors[1], layer.scaling)
-        problem.model.use_factors(edited)
+    def score(name: str, weight: torch.Tensor) -> torch.Tensor:
+        return masks.random_score(weight.shape[0], weight.shape[1], name)
 
-    return apply_dose
+    return lambda dose: _zero_entries(problem.model, score, "row", dose)
+
+
+def _zero_entries(
+    model: EditableModel, score: Callable[[str, torch.Tensor], torch.Tensor], per: Grouping, dose: float
+) -> None:
+    """Set the entries of the factors with the highest score to zero."""
+
+    def prune(name: str, weight: torch.Tensor) -> torch.Tensor:
+        packed = masks.pack_masks(score(name, weight), per, [dose])[0]
+        return weight.masked_fill(unpack_mask(packed, weight.shape[0], weight.shape[1]), 0)
+
+    names = model.names
+    model.use_factors(
+        {
+            path: Factors(prune(names[path][0], layer.a), prune(names[path][1], layer.b), layer.scaling)
+            for path, layer in model.factors.items()
+        }
+    )
 
 
 def _prepare_ceiling(problem: Problem) -> ApplyDose:
     """The dose is the number of steps of the two-teacher fine-tuning, on the prompts of `taylor`."""
     model, chosen = problem.model, choose_prompts(problem)
     model.use_reference()
-    harmful = gradients.answer_with(model, encode_rows(model, chosen.harmful), 16)
+    harmful = answer_prompts(model, chosen.harmful, 16)
     model.use_factors(model.factors)
-    harmless = gradients.answer_with(model, encode_rows(model, chosen.benign), 24)
-    task = gradients.answer_with(model, encode_rows(model, problem.prompts.task), 8)
+    harmless = answer_prompts(model, chosen.benign, 24)
+    task = answer_prompts(model, problem.prompts.task, 8)
     teachers: Mapping[str, tuple[list[TokenPair], bool]] = {
         "harmful": (harmful, True),
         "harmless": (harmless, False),
@@ -150,12 +146,6 @@ METHODS: Mapping[str, Method] = {
     "random": Method((0.1, 0.3, 0.5, 0.7), _prepare_random),
     "two-teachers": Method((20, 40, 60), _prepare_ceiling),
 }
-
-
-def encode_rows(model: EditableModel, rows: list[PromptRow]) -> list[list[int]]:
-    """The prompts as token ids in the model's chat template."""
-    texts = render_conversations(model.tokenizer, [single_turn(row.prompt) for row in rows])
-    return encode_texts(model.tokenizer, texts)
 
 
 def _ignore_progress(_progress: Progress) -> None:

@@ -9,7 +9,7 @@ from antidote_ci.evaluation.judges.refusal import is_refusal
 from antidote_ci.evaluation.utility import parse_last_number
 from antidote_ci.model.batching import length_sorted_batches
 from antidote_ci.model.conversations import encode_texts, render_conversations, single_turn
-from antidote_ci.model.decoding import generate_tokens
+from antidote_ci.model.decoding import TokenPair, generate_tokens
 from antidote_ci.model.generation import find_end_tokens
 from antidote_ci.model.likelihood import compute_logits, encode_choices, log_likelihoods
 from antidote_ci.records import Progress, PromptRow
@@ -61,17 +61,21 @@ def measure_task(model: EditableModel, rows: Sequence[PromptRow]) -> list[TaskOu
 
 def generate_answers(model: EditableModel, prompts: Sequence[PromptRow], tokens: int) -> list[str]:
     """The greedy answer to each prompt."""
+    return [model.tokenizer.decode(ids, skip_special_tokens=True) for _, ids in answer_prompts(model, prompts, tokens)]
+
+
+def answer_prompts(model: EditableModel, prompts: Sequence[PromptRow], tokens: int) -> list[TokenPair]:
+    """Each prompt in the model's chat template with its greedy answer of at most `tokens` tokens, as token ids."""
     texts = render_conversations(model.tokenizer, [single_turn(row.prompt) for row in prompts])
     rows = encode_texts(model.tokenizer, texts)
     end_tokens = find_end_tokens(model.network, model.tokenizer)
-    answers = [""] * len(rows)
+    answers: list[list[int]] = [[] for _ in rows]
     for batch in length_sorted_batches(rows, BATCH_SIZE):
-        generated = generate_tokens(
-            model.network, [rows[position] for position in batch], tokens, end_tokens, fast=True
-        )
-        for position, ids in zip(batch, generated, strict=True):
-            answers[position] = model.tokenizer.decode(ids, skip_special_tokens=True)
-    return answers
+        asked = [rows[position] for position in batch]
+        generated = generate_tokens(model.network, asked, tokens, end_tokens, fast=True)
+        for position, answer in zip(batch, generated, strict=True):
+            answers[position] = answer
+    return list(zip(rows, answers, strict=True))
 
 
 def _classify(answer: str) -> str:

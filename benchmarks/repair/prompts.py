@@ -47,10 +47,6 @@ HARMLESS = {
     "everyday": PromptFile("harmless_instructions.jsonl", 48, 100, 300),
     "xstest-safe": PromptFile("xstest_completions_gpt4.jsonl", 0, 0, 250),
 }
-SEEN = ("varied", "advbench")
-"""The kinds of harmful prompts that the default repair reads. It never reads the others."""
-UNSEEN = ("pku", "malicious-instruct", "hex-phi", "strongreject")
-
 SELECTED_HARMFUL = ("varied", "advbench", "pku")
 """Files with prompts on which a dose is selected."""
 

@@ -5,14 +5,15 @@ The loss is KL(reference || model) on harmful prompts, KL(fine-tune || model) on
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
 from antidote_ci.model.decoding import TokenPair
 from antidote_ci.model.gradients import AnswerBatch, pad_rows
 from antidote_ci.model.losses import distillation_loss
-from benchmarks.repair.gradients import forward_answers, trainable_factors
 from benchmarks.repair.networks import EditableModel, Factors
 
 
@@ -23,11 +24,9 @@ class Tuning:
     steps: int = 40
     rate: float = 1e-4
     harmful: int = 12
-    """Prompts of each kind in a step."""
+    """Prompts of each set in a step."""
     harmless: int = 6
     task: int = 6
-    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Of the three losses."""
 
 
 def tune(
@@ -42,21 +41,20 @@ def tune(
     draw = random.Random(seed)  # noqa: S311 - a reproducible order, no secret
     logits = {name: _teacher_logits(model, pairs, of_reference) for name, (pairs, of_reference) in teachers.items()}
     sizes = {"harmful": tuning.harmful, "harmless": tuning.harmless, "task": tuning.task}
-    weights = dict(zip(sizes, tuning.weights, strict=True))
     orders = {name: _cycle(draw, len(logits[name])) for name in teachers}
     master = {path: (layer.a.clone(), layer.b.clone()) for path, layer in model.factors.items()}
     flat = [factor for pair in master.values() for factor in pair]
     optimizer = torch.optim.Adam(flat, lr=tuning.rate)
-    with trainable_factors(model, model.factors, 1.0) as parameters:
+    with _trainable_factors(model) as parameters:
         trained = [factor for pair in parameters.values() for factor in pair]
         for _step in range(tuning.steps):
             totals = [torch.zeros_like(factor) for factor in flat]
             for name in teachers:
                 for _ in range(sizes[name]):
                     batch, target = logits[name][next(orders[name])]
-                    loss = distillation_loss(forward_answers(model, batch), target, batch.answer)
+                    loss = distillation_loss(_forward(model, batch), target, batch.answer)
                     for total, gradient in zip(totals, torch.autograd.grad(loss, trained), strict=True):
-                        total.add_(gradient.float(), alpha=weights[name] / sizes[name])
+                        total.add_(gradient.float(), alpha=1 / sizes[name])
             for factor, total in zip(flat, totals, strict=True):
                 factor.grad = total
             torch.nn.utils.clip_grad_norm_(flat, 1.0)
@@ -77,10 +75,44 @@ def _teacher_logits(
         model.use_factors(model.factors)
     batches = [pad_rows([pair], "cpu") for pair in pairs]
     with torch.no_grad():
-        return [(batch, forward_answers(model, batch).clone()) for batch in batches]
+        return [(batch, _forward(model, batch).clone()) for batch in batches]
 
 
 def _cycle(draw: random.Random, count: int) -> Iterator[int]:
     """Positions in a new random order each round."""
     while True:
         yield from draw.sample(range(count), count)
+
+
+@contextmanager
+def _trainable_factors(model: EditableModel) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+    """Factors that require gradients, added to the reference's layers; the network's weights are the reference's."""
+    model.use_reference()
+    handles, parameters = [], {}
+    for path, layer in model.factors.items():
+        a, b = (factor.to(model.network.dtype).requires_grad_() for factor in (layer.a, layer.b))
+        parameters[path] = (a, b)
+
+        def add(
+            _module: object,
+            inputs: tuple[torch.Tensor, ...],
+            output: torch.Tensor,
+            a: torch.Tensor = a,
+            b: torch.Tensor = b,
+            scaling: float = layer.scaling,
+        ) -> torch.Tensor:
+            return output + functional.linear(functional.linear(inputs[0], a), b) * scaling
+
+        handles.append(model.network.get_submodule(path).register_forward_hook(add))
+    for parameter in model.network.parameters():
+        parameter.requires_grad_(False)
+    try:
+        yield parameters
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _forward(model: EditableModel, batch: AnswerBatch) -> torch.Tensor:
+    """The logits that predict the answers."""
+    return batch.arrange(model.network(**batch.tokens, use_cache=False, logits_to_keep=batch.logits_to_keep).logits)

@@ -7,7 +7,7 @@ import pytest
 
 from antidote_ci.embedded import prompt_file
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
-from antidote_ci.evaluation.measure import Evaluator
+from antidote_ci.evaluation.measure import Evaluator, find_refused
 from antidote_ci.evaluation.prompts import read_prompts
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.evaluation.splits import RepairPrompts
@@ -96,7 +96,8 @@ def test_prompts_that_the_reference_refuses_are_chosen(trained_pair: Path) -> No
             calibrations={},
             log=AnswerLog(None),
         )
-        return choose_scoring_prompts(evaluator, Model(trained_pair / "reference"), prompts, rows, ignore)
+        reference = Model(trained_pair / "reference")
+        return choose_scoring_prompts(prompts, rows, lambda asked: find_refused(evaluator, reference, asked, ignore))
 
     chosen = choose(harmful)
     assert {row.prompt for row in harmful} == {row.prompt for row in chosen.harmful}

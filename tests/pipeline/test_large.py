@@ -102,7 +102,7 @@ def test_reference_that_cannot_answer_is_not_asked(large: Path, tiny_llama: Path
     assert not can_answer(read_layout(large / "reference"))
     rows = [PromptRow(f"harmful {number}") for number in range(200)]
     prompts = RepairPrompts(rows, [], [], rows, rows[:10])
-    chosen = choose_scoring_prompts(None, Model(large / "reference"), prompts, rows, ignore)
+    chosen = choose_scoring_prompts(prompts, rows, None)
     assert len(chosen.harmful) == MAX_HARMFUL
     assert chosen.taught == chosen.benign == rows[:10]
 
