@@ -1,5 +1,6 @@
 """A fork with limited time and memory, for code that reads untrusted files."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -36,14 +37,14 @@ def run_limited(work: Callable[[], object], seconds: int, memory: int) -> Any:  
     MAX_REPLY_BYTES; WorkFailed when it raises any other exception.
     """
     # Read before the fork: a confined process cannot read the /proc of another one.
-    address_space = _address_space() + memory
+    address_space = _address_space()
     receiver, sender = multiprocessing.Pipe(duplex=False)
     # Not multiprocessing.Process: in the fork it closes standard input, which another thread may be reading.
     process = os.fork()
     if process == 0:
         try:
             receiver.close()
-            _run_in_fork(sender, work, seconds, address_space)
+            _run_in_fork(sender, work, seconds, address_space, memory)
         finally:
             os._exit(0)
     sender.close()
@@ -74,11 +75,14 @@ def _address_space() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def _run_in_fork(sender: Connection, work: Callable[[], object], seconds: int, address_space: int) -> None:
+def _run_in_fork(sender: Connection, work: Callable[[], object], seconds: int, address_space: int, memory: int) -> None:
+    gc.freeze()  # memory that this process inherited and then frees would be added to the limit
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+        with suppress(OSError):  # unconfined, it can read its own size: other threads freed memory before the fork
+            address_space = _address_space()
+        resource.setrlimit(resource.RLIMIT_AS, (address_space + memory,) * 2)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     try:
         data = json.dumps({"result": work()}).encode()

@@ -1,8 +1,10 @@
 """Tokenizers, configurations and weights are checked within limits, before a model is loaded."""
 
 import fcntl
+import gc
 import json
 import math
+import mmap
 import os
 import signal
 import stat
@@ -241,6 +243,19 @@ def test_work_beyond_a_limit_and_killed_work_exceed_the_limit() -> None:
             run_limited(work, 1, GIGABYTE)
     with pytest.raises(WorkFailed, match="ZeroDivisionError"):
         run_limited(lambda: 1 // 0, 1, GIGABYTE)
+
+
+def test_memory_that_the_fork_inherits_and_frees_does_not_raise_its_limit() -> None:
+    cycle: list[object] = [mmap.mmap(-1, 3 * GIGABYTE)]
+    cycle.append(cycle)
+    gc.disable()
+    try:
+        del cycle
+        with pytest.raises(LimitExceeded):
+            run_limited(lambda: [gc.collect(), len(bytearray(2 * GIGABYTE))], 5, GIGABYTE)
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 def test_work_cannot_write_to_files(tmp_path: Path) -> None:
