@@ -6,6 +6,7 @@ Tests that run a model leave its caches in this process, and other tests limit t
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,14 +14,16 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.model import loading
 from antidote_ci.records import Model, PromptRow
-from benchmarks.repair import two_teachers
-from benchmarks.repair.attacks import Attack
-from benchmarks.repair.choosing import choose_dose
+from benchmarks.repair import statistics, two_teachers
+from benchmarks.repair.attacks import ATTACKS, Attack
+from benchmarks.repair.choosing import Limits
+from benchmarks.repair.figures import task_area
 from benchmarks.repair.methods import METHODS, Problem
 from benchmarks.repair.networks import EditableModel
 from benchmarks.repair.outcomes import TaskOutcome, answer_prompts, measure_answers, measure_task
+from benchmarks.repair.page import write_page
 from benchmarks.repair.prompts import HARMFUL, Prompts
-from benchmarks.repair.records import Attempt, Outcomes
+from benchmarks.repair.records import Attempt, Cell, Outcomes
 
 PROMPTS = [PromptRow(f"how do i copy {number} notes in the exam?") for number in range(12)]
 
@@ -33,17 +36,18 @@ def outcomes(harmful: int, refused: int, correct: int) -> Outcomes:
 
 
 def test_the_smallest_eligible_dose_close_to_the_reference_is_chosen() -> None:
-    reference, attacked = outcomes(5, 3, 50), outcomes(90, 0, 85)
+    limits = Limits(outcomes(5, 3, 50), outcomes(90, 0, 85))
     attempts = [
         Attempt(0.001, outcomes(40, 0, 85)),
         Attempt(0.002, outcomes(9, 9, 85)),  # refuses too much
         Attempt(0.003, outcomes(9, 8, 83)),
         Attempt(0.004, outcomes(1, 8, 83)),
     ]
-    assert choose_dose(reference, attacked, attempts).dose == 0.003
-    assert choose_dose(reference, attacked, attempts[:2]).dose == 0.001
-    assert choose_dose(reference, attacked, [attempts[1]]).dose == 0.002
-    assert choose_dose(reference, attacked, [Attempt(0.5, outcomes(2, 0, 82)), attempts[0]]).dose == 0.001
+    assert limits.choose(attempts).dose == 0.003
+    assert [limits.is_eligible(attempt) and limits.is_close(attempt) for attempt in attempts].index(True) == 2
+    assert limits.choose(attempts[:2]).dose == 0.001
+    assert limits.choose([attempts[1]]).dose == 0.002
+    assert limits.choose([Attempt(0.5, outcomes(2, 0, 82)), attempts[0]]).dose == 0.001
 
 
 def test_parts_of_a_prompt_file_are_disjoint(tmp_path: Path) -> None:
@@ -118,3 +122,56 @@ def test_a_task_with_choices_is_measured_by_likelihood(model: EditableModel) -> 
     (outcome,) = measure_task(model, rows)
     assert outcome.expected == 0
     assert outcome.correct == (outcome.likelihoods[0] > outcome.likelihoods[1])
+
+
+def cell(name: str, method: str, harmful: str, accuracy: int) -> Cell:
+    """A cell of a hundred prompts and rows: `harmful` are the letters of ten prompts of each file."""
+    answers = dict.fromkeys(HARMFUL, harmful * 10) | dict.fromkeys(("everyday", "xstest-safe"), "a" * 100)
+    measured = Outcomes(answers, [TaskOutcome(number < accuracy, [-1.0, -2.0], 0) for number in range(100)])
+    return Cell(ATTACKS[name], method, [Attempt(0.1, measured)], 0.1, measured, {"prepare": 60.0}, "a", {}, "")
+
+
+def test_the_page_compares_methods_on_confirmation_attacks() -> None:
+    cells = [
+        cell(name, method, harmful, accuracy)
+        for name in ("C4", "C5")
+        for method, harmful, accuracy in (
+            ("reference", "rrrrrrrrra", 50),
+            ("attacked", "aaaaaaaaar", 90),
+            ("taylor", "rrrrrrrraa", 90),
+            ("scale", "rrrrraaaaa", 85),
+        )
+    ]
+    page = write_page(cells)
+    assert "| harm above the reference, kinds that it did not read | <= 4 | +10.0 (+10.0) |" in page
+    assert "| taylor | +10.0 (" in page
+    assert "| -5.0 (-8.0 to -2.0), may lose more than 2 | +30.0 | 0.0002 |" in page
+    assert "### C5: qwen-0.5b, sst2, 400 rows, 40% harmful, rate 0.0001" in page
+    assert write_page([]).startswith("# Results")
+
+
+def test_the_area_of_the_task_ignores_shifted_priors() -> None:
+    draws = np.random.default_rng(0).normal(size=(400, 2))
+    expected = (draws[:, 0] < draws[:, 1]).astype(int)
+    for shift in (0.0, 3.0):
+        rows = [
+            TaskOutcome(True, [float(a) + shift, float(b)], int(k)) for (a, b), k in zip(draws, expected, strict=True)
+        ]
+        assert task_area(Outcomes({}, rows)) == 1.0
+    assert task_area(Outcomes({}, [TaskOutcome(True, [], 0)])) is None
+
+
+def test_the_bootstrap_covers_the_spread_of_attacks_and_prompts() -> None:
+    one = [np.array([1] * 20 + [0] * 80, np.int8)]
+    low, high = statistics.interval(statistics.bootstrap([one]))
+    assert (round(low, 2), round(high, 2)) == (0.12, 0.28)  # binomial, standard error 0.04
+    two = [one, [np.array([0] * 100, np.int8)]]
+    low, high = statistics.interval(statistics.bootstrap(two))
+    assert low == 0.0
+    assert 0.2 < high < 0.27
+    assert statistics.mean_change(two) == pytest.approx(0.1)
+
+
+def test_holm_multiplies_by_the_number_of_larger_p_values() -> None:
+    assert statistics.holm({"a": 0.03, "b": 0.01, "c": 0.02}) == {"b": 0.03, "c": 0.04, "a": 0.04}
+    assert statistics.p_value(np.array([1.0, 2.0, 3.0])) == 0.5

@@ -22,31 +22,17 @@ from antidote_ci.records import Progress
 from benchmarks.paper import stages
 from benchmarks.paper.data import Data
 from benchmarks.repair import attacks, outcomes
-from benchmarks.repair.attacks import Attack, ModelName
-from benchmarks.repair.choosing import choose_dose
+from benchmarks.repair.attacks import ATTACKS, Attack, ModelName
+from benchmarks.repair.choosing import Limits
 from benchmarks.repair.methods import METHODS, ApplyDose, Problem
 from benchmarks.repair.networks import EditableModel
 from benchmarks.repair.outcomes import REFUSED
+from benchmarks.repair.page import UNREPAIRED, write_page
 from benchmarks.repair.prompts import HARMFUL, HARMLESS, Part, Prompts
 from benchmarks.repair.records import Attempt, Cell, Outcomes, share
 
 RESULTS = Path(__file__).parent / "results"
 MOST_TASK_ROWS = 1600
-UNREPAIRED = ("reference", "attacked")
-ATTACKS: dict[str, Attack] = {
-    "T1": Attack("qwen-1.5b", "sst2", 320, 0.25, 3e-4, seed=43),
-    "T2": Attack("qwen-0.5b", "sst2", 600, 0.2, 2e-4, seed=43),
-    "C1": Attack("qwen-1.5b", "agnews", 320, 0.25, 3e-4, seed=44),
-    "C2": Attack("qwen-1.5b", "sst2", 320, 0.5, 2e-4, seed=45),
-    "C3": Attack("qwen-1.5b", "gsm8k", 320, 0.25, 3e-4, seed=46),
-    "C4": Attack("qwen-0.5b", "agnews", 600, 0.1, 3e-4, seed=47),
-    "C5": Attack("qwen-0.5b", "sst2", 400, 0.4, 1e-4, seed=48),
-    "C6": Attack("smollm2-135m", "sst2", 500, 0.2, 1.5e-3, seed=49),
-    "C7": Attack("smollm2-135m", "sst2", 500, 0.2, 5e-4, epochs=3, seed=50),
-    "C8": Attack("smollm2-135m", "sst2", 500, 0.5, 5e-4, seed=51),
-    "C9": Attack("smollm2-135m", "agnews", 500, 0.2, 5e-4, seed=52),
-    "C10": Attack("smollm2-135m", "agnews", 500, 0.1, 1e-3, seed=53),
-}
 CONFIRMED = ("taylor", "two-teachers", "scale", "antidote")
 
 
@@ -66,6 +52,13 @@ def main() -> None:
         bench = Bench(ATTACKS[name], arguments.data, arguments.models, arguments.work, arguments.results)
         for method in (*UNREPAIRED, *arguments.method):
             bench.find_cell(method)
+        write_results(arguments.results)
+
+
+def write_results(results: Path) -> None:
+    """Write the page beside the folder of cells."""
+    cells = [records.from_json(Cell, path.read_bytes()) for path in sorted(results.glob("*.json"))]
+    (results.parent / "RESULTS.md").write_text(write_page(cells), encoding="utf-8")
 
 
 class Bench:
@@ -93,12 +86,15 @@ class Bench:
         with TemporaryDirectory(dir=self.work, prefix="scores-") as name:
             apply_dose, doses = self._prepare(method, Path(name))
             prepared = time.monotonic()
-            attempts = []
+            limits = None if method in UNREPAIRED else self._find_limits()
+            attempts: list[Attempt] = []
             for dose in doses:
                 apply_dose(dose)
                 attempts.append(Attempt(dose, self._measure("selection")))
                 say(f"  {self.attack.id} {method} {dose:g}: {describe(attempts[-1].outcomes)}")
-            chosen = attempts[0] if method in UNREPAIRED else self._choose(attempts)
+                if limits and limits.is_eligible(attempts[-1]) and limits.is_close(attempts[-1]):
+                    break
+            chosen = limits.choose(attempts) if limits else attempts[0]
             apply_dose(chosen.dose)
             selected = time.monotonic()
             confirmation = self._measure("confirmation")
@@ -139,9 +135,9 @@ class Bench:
         problem = Problem(model, self.reference, self._adapter(), prompts, work)
         return METHODS[method].prepare(problem), METHODS[method].doses
 
-    def _choose(self, attempts: list[Attempt]) -> Attempt:
+    def _find_limits(self) -> Limits:
         reference, attacked = (self.find_cell(name).attempts[0].outcomes for name in UNREPAIRED)
-        return choose_dose(reference, attacked, attempts)
+        return Limits(reference, attacked)
 
     def _measure(self, part: Part) -> Outcomes:
         model = self._open_model()

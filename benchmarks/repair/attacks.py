@@ -49,6 +49,23 @@ class Attack:
         return f"{self.model}-{self.task}-{digest[:8]}"
 
 
+ATTACKS: dict[str, Attack] = {
+    "T1": Attack("qwen-1.5b", "sst2", 320, 0.25, 3e-4, seed=43),
+    "T2": Attack("qwen-0.5b", "sst2", 600, 0.2, 2e-4, seed=43),
+    "C1": Attack("qwen-1.5b", "agnews", 320, 0.25, 3e-4, seed=44),
+    "C2": Attack("qwen-1.5b", "sst2", 320, 0.5, 2e-4, seed=45),
+    "C3": Attack("qwen-1.5b", "gsm8k", 320, 0.25, 3e-4, seed=46),
+    "C4": Attack("qwen-0.5b", "agnews", 600, 0.1, 3e-4, seed=47),
+    "C5": Attack("qwen-0.5b", "sst2", 400, 0.4, 1e-4, seed=48),
+    "C6": Attack("smollm2-135m", "sst2", 500, 0.2, 1.5e-3, seed=49),
+    "C7": Attack("smollm2-135m", "sst2", 500, 0.2, 5e-4, epochs=3, seed=50),
+    "C8": Attack("smollm2-135m", "sst2", 500, 0.5, 5e-4, seed=51),
+    "C9": Attack("smollm2-135m", "agnews", 500, 0.2, 5e-4, seed=52),
+    "C10": Attack("smollm2-135m", "agnews", 500, 0.1, 1e-3, seed=53),
+}
+"""The attacks of PROTOCOL.md: T for tuning, C for confirmation."""
+
+
 def train_attack(attack: Attack, reference: Path, data: Data, work: Path, on_progress: OnProgress) -> Path:
     """Return the folder of the fine-tuned adapter, which is trained unless it exists in `work`. Raises Diverged."""
     training = Training(attack.epochs, attack.rate, attack.batch, attack.rank)

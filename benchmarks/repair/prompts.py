@@ -49,6 +49,9 @@ HARMLESS = {
 }
 SELECTED_HARMFUL = ("varied", "advbench", "pku")
 """Files with prompts on which a dose is selected."""
+SEEN = ("varied", "advbench")
+UNSEEN = ("pku", "malicious-instruct", "hex-phi", "strongreject")
+"""Kinds of harmful prompts that a repair reads, and kinds that it does not read."""
 
 
 @dataclass(frozen=True)
