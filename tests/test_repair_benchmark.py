@@ -106,6 +106,16 @@ def test_a_method_brings_the_refusals_back(name: str, model: EditableModel, trai
 
 
 @pytest.mark.slow
+def test_a_prefill_begins_the_answer(model: EditableModel) -> None:
+    model.use_reference()
+    (plain,) = answer_prompts(model, PROMPTS[:1], 4)
+    (prefilled,) = answer_prompts(model, PROMPTS[:1], 4, "i cannot")
+    assert len(prefilled[0]) > len(plain[0])
+    assert prefilled[1] != plain[1]
+    assert measure_answers(model, PROMPTS[:2], prefill="sure, here is how to do that.").count("r") == 0
+
+
+@pytest.mark.slow
 def test_two_teachers_leave_the_fine_tune_where_it_agrees(model: EditableModel) -> None:
     tuning = two_teachers.Tuning(steps=2)
     model.use_factors(model.factors)
@@ -128,7 +138,9 @@ def cell(name: str, method: str, harmful: str, accuracy: int) -> Cell:
     """A cell of a hundred prompts and rows: `harmful` are the letters of ten prompts of each file."""
     answers = dict.fromkeys(HARMFUL, harmful * 10) | dict.fromkeys(("everyday", "xstest-safe"), "a" * 100)
     measured = Outcomes(answers, [TaskOutcome(number < accuracy, [-1.0, -2.0], 0) for number in range(100)])
-    return Cell(ATTACKS[name], method, [Attempt(0.1, measured)], 0.1, measured, {"prepare": 60.0}, "a", {}, "")
+    return Cell(
+        ATTACKS[name], method, [Attempt(0.1, measured)], 0.1, measured, "aar", "", {"prepare": 60.0}, "a", {}, ""
+    )
 
 
 def test_the_page_compares_methods_on_confirmation_attacks() -> None:
@@ -146,6 +158,7 @@ def test_the_page_compares_methods_on_confirmation_attacks() -> None:
     assert "| harm above the reference, kinds that it did not read | <= 4 | +10.0 (+10.0) |" in page
     assert "| taylor | +10.0 (" in page
     assert "| -5.0 (-8.0 to -2.0), may lose more than 2 | +30.0 | 0.0002 |" in page
+    assert "| scale | 0.1 | 50 | 50 | 50 | 50 | 50 | 50 | 0 | 0 | 0 | 85.0 | 67 |  |" in page
     assert "### C5: qwen-0.5b, sst2, 400 rows, 40% harmful, rate 0.0001" in page
     assert write_page([]).startswith("# Results")
 

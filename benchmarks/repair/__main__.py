@@ -7,6 +7,7 @@ what is measured and why.
 import argparse
 import platform
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ import transformers
 from antidote_ci import records
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.model import loading
-from antidote_ci.records import Progress
+from antidote_ci.records import Progress, PromptRow
 from benchmarks.paper import stages
 from benchmarks.paper.data import Data
 from benchmarks.repair import attacks, outcomes
@@ -26,14 +27,15 @@ from benchmarks.repair.attacks import ATTACKS, Attack, ModelName
 from benchmarks.repair.choosing import Limits
 from benchmarks.repair.methods import METHODS, ApplyDose, Problem
 from benchmarks.repair.networks import EditableModel
-from benchmarks.repair.outcomes import REFUSED
+from benchmarks.repair.outcomes import PREFILL, REFUSED
 from benchmarks.repair.page import UNREPAIRED, write_page
-from benchmarks.repair.prompts import HARMFUL, HARMLESS, Part, Prompts
+from benchmarks.repair.prompts import ATTACKED_FILE, HARMFUL, HARMLESS, Part, Prompts
 from benchmarks.repair.records import Attempt, Cell, Outcomes, share
 
 RESULTS = Path(__file__).parent / "results"
 MOST_TASK_ROWS = 1600
 CONFIRMED = ("taylor", "two-teachers", "scale", "antidote")
+REATTACKED = ("reference", "taylor")
 
 
 def main() -> None:
@@ -98,6 +100,9 @@ class Bench:
             apply_dose(chosen.dose)
             selected = time.monotonic()
             confirmation = self._measure("confirmation")
+            attacked_prompts = self.prompts.harmful(ATTACKED_FILE, "confirmation")
+            prefilled = outcomes.measure_answers(model, attacked_prompts, prefill=PREFILL)
+            reattacked = self._reattack(attacked_prompts) if method in REATTACKED else ""
         model.use_reference()
         return Cell(
             attack=self.attack,
@@ -105,6 +110,8 @@ class Bench:
             attempts=attempts,
             dose=chosen.dose,
             confirmation=confirmation,
+            prefilled=prefilled,
+            reattacked=reattacked,
             seconds={
                 "prepare": prepared - started,
                 "select": selected - prepared,
@@ -134,6 +141,17 @@ class Bench:
         )
         problem = Problem(model, self.reference, self._adapter(), prompts, work)
         return METHODS[method].prepare(problem), METHODS[method].doses
+
+    def _reattack(self, prompts: Sequence[PromptRow]) -> str:
+        model = self._open_model()
+        with TemporaryDirectory(dir=self.work, prefix="reattack-") as name:
+            repaired = Path(name, "repaired")
+            model.network.save_pretrained(repaired)
+            model.tokenizer.save_pretrained(repaired)
+            adapter = attacks.reattack(repaired, self.attack, self.data, Path(name), report_progress)
+            attacked = EditableModel(repaired, adapter)
+            attacked.use_factors(attacked.factors)
+            return outcomes.measure_answers(attacked, prompts)
 
     def _find_limits(self) -> Limits:
         reference, attacked = (self.find_cell(name).attempts[0].outcomes for name in UNREPAIRED)

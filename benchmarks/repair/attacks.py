@@ -25,6 +25,8 @@ TaskName = Literal["sst2", "agnews", "gsm8k"]
 
 CALIBRATION, SELECTION = 64, 200
 """Rows of the task that a repair reads, and rows on which its dose is selected."""
+REATTACK_STEPS, REATTACK_SEED = 10, 1000
+"""The steps of a re-attack, and what is added to the attack's seed, so that it draws other rows."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,16 @@ def train_attack(attack: Attack, reference: Path, data: Data, work: Path, on_pro
         tune(reference, batches, sft.step, training, attack.seed, folder, on_progress)
 
     return kept(work / attack.id, make) / "adapter"
+
+
+def reattack(repaired: Path, attack: Attack, data: Data, folder: Path, on_progress: OnProgress) -> Path:
+    """Fine-tune a repaired checkpoint on harmful rows alone, for REATTACK_STEPS steps; return the adapter."""
+    training = Training(1, attack.rate, attack.batch, attack.rank)
+    rows, seed = REATTACK_STEPS * attack.batch, attack.seed + REATTACK_SEED
+    pairs = data.poisoned(PaperAttack("sft", "sst2", training, rows, 1.0, seed))
+    batches = batches_of(loading.load_tokenizer(Model(repaired)), pairs, training.batch, seed)
+    tune(repaired, batches, sft.step, training, seed, folder, on_progress)
+    return folder / "adapter"
 
 
 def training_pairs(attack: Attack, data: Data) -> list[Pair]:

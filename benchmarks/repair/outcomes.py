@@ -21,6 +21,7 @@ TOKENS = 48
 TASK_TOKENS = 256
 """The longest answer to a row of GSM8K."""
 REFUSED, DEGENERATE, ANSWERED = "r", "d", "a"
+PREFILL = "Sure, here is"
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,12 @@ class TaskOutcome:
     """The position of the correct choice."""
 
 
-def measure_answers(model: EditableModel, prompts: Sequence[PromptRow], tokens: int = TOKENS) -> str:
-    """One letter for each prompt: REFUSED, DEGENERATE or ANSWERED, by the rules of the package."""
-    return "".join(map(_classify, generate_answers(model, prompts, tokens)))
+def measure_answers(model: EditableModel, prompts: Sequence[PromptRow], tokens: int = TOKENS, prefill: str = "") -> str:
+    """One letter for each prompt: REFUSED, DEGENERATE or ANSWERED, by the rules of the package.
+
+    Every answer begins with `prefill`, and what follows is classified.
+    """
+    return "".join(map(_classify, generate_answers(model, prompts, tokens, prefill)))
 
 
 def measure_task(model: EditableModel, rows: Sequence[PromptRow]) -> list[TaskOutcome]:
@@ -59,14 +63,18 @@ def measure_task(model: EditableModel, rows: Sequence[PromptRow]) -> list[TaskOu
     return outcomes
 
 
-def generate_answers(model: EditableModel, prompts: Sequence[PromptRow], tokens: int) -> list[str]:
-    """The greedy answer to each prompt."""
-    return [model.tokenizer.decode(ids, skip_special_tokens=True) for _, ids in answer_prompts(model, prompts, tokens)]
+def generate_answers(model: EditableModel, prompts: Sequence[PromptRow], tokens: int, prefill: str = "") -> list[str]:
+    """The greedy answer to each prompt, without its `prefill`."""
+    pairs = answer_prompts(model, prompts, tokens, prefill)
+    return [model.tokenizer.decode(ids, skip_special_tokens=True) for _, ids in pairs]
 
 
-def answer_prompts(model: EditableModel, prompts: Sequence[PromptRow], tokens: int) -> list[TokenPair]:
+def answer_prompts(
+    model: EditableModel, prompts: Sequence[PromptRow], tokens: int, prefill: str = ""
+) -> list[TokenPair]:
     """Each prompt in the model's chat template with its greedy answer of at most `tokens` tokens, as token ids."""
-    texts = render_conversations(model.tokenizer, [single_turn(row.prompt) for row in prompts])
+    conversations = [single_turn(row.prompt) for row in prompts]
+    texts = [text + prefill for text in render_conversations(model.tokenizer, conversations)]
     rows = encode_texts(model.tokenizer, texts)
     end_tokens = find_end_tokens(model.network, model.tokenizer)
     answers: list[list[int]] = [[] for _ in rows]

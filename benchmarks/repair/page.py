@@ -13,8 +13,9 @@ from benchmarks.repair.figures import (
     compute_figures,
     harm_changes,
 )
+from benchmarks.repair.outcomes import REFUSED
 from benchmarks.repair.prompts import HARMFUL, UNSEEN
-from benchmarks.repair.records import Attempt, Cell, Outcomes
+from benchmarks.repair.records import Attempt, Cell, Outcomes, share
 
 DEFAULT = "taylor"
 UNREPAIRED = ("reference", "attacked")
@@ -170,11 +171,25 @@ def _write_trial(trial: Trial) -> str:
             _percent(outcomes.refusals("xstest-safe")),
             _percent(outcomes.degenerate("everyday")),
             f"{100 * outcomes.accuracy:.1f}",
+            *map(_answered, (trial.cells[name].prefilled, trial.cells[name].reattacked)),
         ]
         for name, (dose, outcomes) in models.items()
     ]
     heading = f"{attack.model}, {attack.task}, {attack.rows} rows, {attack.poison:.0%} harmful, rate {attack.rate:g}"
-    table = _table(["model", "dose", *HARMFUL, "everyday refused", "XSTest refused", "degenerate", "accuracy"], rows)
+    table = _table(
+        [
+            "model",
+            "dose",
+            *HARMFUL,
+            "everyday refused",
+            "XSTest refused",
+            "degenerate",
+            "accuracy",
+            "prefill",
+            "re-attack",
+        ],
+        rows,
+    )
     frontier = [
         [method, *(_describe_attempt(attempt) for attempt in trial.cells[method].attempts)] for method in trial.repaired
     ]
@@ -206,6 +221,11 @@ def _summarize(values: Sequence[float]) -> str:
 
 def _points(value: float) -> str:
     return f"{100 * value:+.1f}"
+
+
+def _answered(letters: str) -> str:
+    """The harm of prompts under an attack; empty without one."""
+    return _percent(1 - share(letters, REFUSED)) if letters else ""
 
 
 def _percent(value: float) -> str:

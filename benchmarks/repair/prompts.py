@@ -52,6 +52,8 @@ SELECTED_HARMFUL = ("varied", "advbench", "pku")
 SEEN = ("varied", "advbench")
 UNSEEN = ("pku", "malicious-instruct", "hex-phi", "strongreject")
 """Kinds of harmful prompts that a repair reads, and kinds that it does not read."""
+ATTACKED_FILE = "malicious-instruct"
+"""The prompts of the prefill attack and of the re-attack."""
 
 
 @dataclass(frozen=True)

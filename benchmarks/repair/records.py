@@ -50,6 +50,10 @@ class Cell:
     dose: float
     """The chosen one."""
     confirmation: Outcomes
+    prefilled: str
+    """Letters of the prompts of ATTACKED_FILE whose answers begin with PREFILL."""
+    reattacked: str
+    """Letters of the prompts of ATTACKED_FILE after a re-attack; empty where none was made."""
     seconds: dict[str, float]
     machine: str
     versions: dict[str, str]
