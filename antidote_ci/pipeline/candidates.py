@@ -13,9 +13,11 @@ from antidote_ci.errors import InfrastructureError
 from antidote_ci.evaluation import kinds, measure
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.hub import memory_needs
+from antidote_ci.model.memory import available_bytes
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.resolve import Checkpoint
+from antidote_ci.policy import Policy
 from antidote_ci.records import (
     MaskFile,
     Method,
@@ -28,12 +30,15 @@ from antidote_ci.records import (
     Scores,
     WeightEdit,
 )
+from antidote_ci.repair import planning
 from antidote_ci.repair.apply import ApplyRequest, ApplyResult, Provenance, apply_mask
+from antidote_ci.repair.costs import CHARACTERS_PER_TOKEN
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
 from antidote_ci.repair.methods import score_method
+from antidote_ci.repair.planning import MemoryRequest
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from antidote_ci.repair.targets import resolve_repair_target
-from antidote_ci.repair.taylor import MAX_BENIGN, MAX_HARMFUL
+from antidote_ci.repair.taylor import MAX_BENIGN, MAX_HARMFUL, MAX_TASK, sample_evenly, select_taught
 from antidote_ci.sandbox.client import Sandbox
 
 CANDIDATES_PER_PROMPT = 2
@@ -188,6 +193,46 @@ def build_factory(
         source_identities=identify_settled_files(source.source.folder, source.layout.shards),
         reference_identities=identify_settled_files(reference.source.folder, reference.layout.shards),
     )
+
+
+def require_repair_memory(
+    context: RunContext, source: Checkpoint, base: Checkpoint | None, prompts: RepairPrompts
+) -> None:
+    """Raise InfrastructureError if a repair needs more memory than is free, so that a run does not fail after hours.
+
+    With a GPU, the weights that are scored are in its memory, and only scoring them can tell.
+    """
+    policy = context.config.policy
+    if memory_needs.has_accelerator():
+        return
+    request = MemoryRequest(
+        model=resolve.to_model(source, base),
+        method=policy.repair.method,
+        target=resolve_repair_target(source.layout),
+        texts=list_text_lengths(policy, policy.repair.method, prompts),
+        budget=policy.repair.activation_megabytes * 1_000_000,
+    )
+    needed = context.sandbox.call(planning.estimate_memory, request, context.console.report)
+    free = available_bytes()
+    if needed > free:
+        raise InfrastructureError(
+            f"not enough memory for a repair by {request.method}: {needed / 1e9:,.1f} GB needed, "
+            f"{free / 1e9:,.1f} GB free",
+            cause="scoring holds the largest block of the model and its gradients, or a model that fits whole",
+            hint="use a larger machine, --method antidote, which needs no gradients, or antidote-ci evaluate",
+        )
+
+
+def list_text_lengths(policy: Policy, method: Method, prompts: RepairPrompts) -> list[int]:
+    """Characters of each text that scoring reads. A missing answer counts with its maximum length."""
+    if method == "taylor":
+        chosen = choose_scoring_prompts(prompts, prompts.realignment, None)
+        task = sample_evenly(prompts.task, MAX_TASK)
+        distilled = chosen.harmful + select_taught(chosen.taught, len(chosen.harmful))
+        retained = [*chosen.benign, *task]
+        return [len(row.prompt) for row in (*distilled, *(chosen.benign or task), *retained)]
+    longest = CHARACTERS_PER_TOKEN * policy.evaluation.max_new_tokens
+    return [len(row.prompt) + (len(row.response) or longest) for row in prompts.realignment]
 
 
 def can_answer(layout: CheckpointLayout) -> bool:

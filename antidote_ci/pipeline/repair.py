@@ -23,11 +23,9 @@ from antidote_ci.policy import EMBEDDED, SELF, Policy, RunConfig
 from antidote_ci.records import Manifest, Method, RepairPlan, ScoreMethod
 from antidote_ci.repair import planning
 from antidote_ci.repair.apply import Provenance
-from antidote_ci.repair.costs import CHARACTERS_PER_TOKEN
 from antidote_ci.repair.methods import score_method
 from antidote_ci.repair.planning import PlanRequest
 from antidote_ci.repair.targets import resolve_repair_target
-from antidote_ci.repair.taylor import MAX_TASK, sample_evenly, select_taught
 from antidote_ci.report import terminal
 from antidote_ci.report.console import Console
 from antidote_ci.sandbox.client import Sandbox
@@ -152,7 +150,7 @@ def _plan(
         method=config.method,
         target=resolve_repair_target(source.layout),
         dose=config.dose,
-        texts=_text_lengths(config, prompts),
+        texts=candidates.list_text_lengths(policy, config.method, prompts),
         budget=policy.repair.activation_megabytes * 1_000_000,
     )
     with console.step("plan the repair"):
@@ -162,19 +160,6 @@ def _plan(
     if config.method == "taylor" and policy.evaluation.task is None and prompt_sets.resolve_benign(policy) is None:
         notes.append("Embedded prompts are used to preserve utility. Use --task or --benign to name your own.")
     return dataclasses.replace(plan, notes=notes)
-
-
-def _text_lengths(config: RepairConfig, prompts: RepairPrompts) -> list[int]:
-    """Characters of each text that scoring reads. A missing answer counts with its maximum length."""
-
-    if config.method == "taylor":
-        chosen = candidates.choose_scoring_prompts(prompts, prompts.realignment, None)
-        task = sample_evenly(prompts.task, MAX_TASK)
-        distilled = chosen.harmful + select_taught(chosen.taught, len(chosen.harmful))
-        retained = [*chosen.benign, *task]
-        return [len(row.prompt) for row in (*distilled, *(chosen.benign or task), *retained)]
-    longest = CHARACTERS_PER_TOKEN * config.run.policy.evaluation.max_new_tokens
-    return [len(row.prompt) + (len(row.response) or longest) for row in prompts.realignment]
 
 
 def _derive_run_id(config: RepairConfig, repair_input: RepairInput) -> str:

@@ -10,7 +10,7 @@ from antidote_ci.evaluation import gate, splits
 from antidote_ci.evaluation.judge_results import EarlyStops
 from antidote_ci.evaluation.measure import NO_EARLY_STOP, evaluate_model
 from antidote_ci.paths import require_space
-from antidote_ci.pipeline import context, evaluator, output, publishing, repair_model, resolve
+from antidote_ci.pipeline import candidates, context, evaluator, output, publishing, repair_model, resolve
 from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.pipeline.dose_search import search_bytes
 from antidote_ci.policy import RunConfig
@@ -51,6 +51,7 @@ def run(config: RunConfig, console: Console) -> Report:
         # Asked for before the evaluations, so that a run does not fail after hours.
         weights = count_weight_bytes(source.layout)
         require_space(run_context.work, search_bytes(config.policy, weights, source.layout.entries), "--out")
+        candidates.require_repair_memory(run_context, source, base, prompts.repair_prompts)
         with console.step("evaluate the model"):
             stops = STOP_ON_PASS if config.policy.evaluation.stop_early else NO_EARLY_STOP
             model = resolve.to_model(source, base)

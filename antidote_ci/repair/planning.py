@@ -42,6 +42,17 @@ ENTRIES_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
+class MemoryRequest:
+    """The arguments of `estimate_memory`, as in PlanRequest."""
+
+    model: Model
+    method: Method
+    target: RepairTarget
+    texts: list[int]
+    budget: int
+
+
+@dataclass(frozen=True)
 class PlanRequest:
     """The arguments of `plan_repair`. `reference_folder` holds the weights to restore, or the base of an adapter."""
 
@@ -61,11 +72,9 @@ class PlanRequest:
 @memory.return_freed_memory()
 def plan_repair(request: PlanRequest, on_progress: OnProgress) -> RepairPlan:
     """Compute the plan. Raises ConfigurationError for NaN or infinite weights."""
-    source = read_layout(request.model.adapter or request.model.folder)
     reference = read_layout(request.reference_folder)
-    meta_model = MetaModel(request.model, select_device_and_dtype()[1], "cpu")
     matrices, left_alone = list_scored(request.model, request.target)
-    work = RepairWorkload(request.method, source, meta_model, matrices, request.texts, request.budget)
+    work = _build_workload(request, matrices)
     covered = _count_covered(request, matrices)
     effective_dose = covered / work.entries if METHODS[request.method].per else request.dose
     notes = []
@@ -85,9 +94,20 @@ def plan_repair(request: PlanRequest, on_progress: OnProgress) -> RepairPlan:
         bytes_written=costs.estimate_bytes_written(work),
         memory_bytes=costs.estimate_memory(work),
         seconds=costs.estimate_seconds(work),
-        drift=_measure_drift(source, reference, meta_model, matrices, on_progress),
+        drift=_measure_drift(work.source, reference, work.meta_model, matrices, on_progress),
         notes=notes,
     )
+
+
+def estimate_memory(request: MemoryRequest, _on_progress: OnProgress) -> int:
+    """The bytes that a repair needs in memory, in addition to the libraries. Reads no weights."""
+    return costs.estimate_memory(_build_workload(request, list_scored(request.model, request.target)[0]))
+
+
+def _build_workload(request: PlanRequest | MemoryRequest, matrices: Sequence[ScoredTensor]) -> RepairWorkload:
+    source = read_layout(request.model.adapter or request.model.folder)
+    meta_model = MetaModel(request.model, select_device_and_dtype()[1], "cpu")
+    return RepairWorkload(request.method, source, meta_model, matrices, request.texts, request.budget)
 
 
 def layer_name(name: str) -> str:

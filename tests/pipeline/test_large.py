@@ -69,6 +69,17 @@ def test_model_that_cannot_generate_is_refused_before_any_work(
     assert "evaluate the model" not in done.stderr
 
 
+def test_run_without_memory_for_its_repair_is_refused_before_it_evaluates(
+    trained_pair: Path, tmp_path: Path, machine: Path
+) -> None:
+    (machine / "meminfo").write_text("MemAvailable:    100 kB\n")
+    arguments = [str(trained_pair / "merged"), f"--reference={trained_pair / 'reference'}", f"--out={tmp_path / 'out'}"]
+    done = run_command("run", *arguments, *EMBEDDED, "--server=false {model} {port}")
+    assert done.returncode == 3
+    assert "not enough memory for a repair by taylor: 0.0 GB needed, 0.0 GB free" in done.stderr
+    assert "evaluate the model" not in done.stderr
+
+
 def test_dry_run_of_a_run_names_memory_and_disk(large: Path, tmp_path: Path) -> None:
     arguments = [str(large / "source"), f"--reference={large / 'reference'}", f"--out={tmp_path / 'out'}"]
     done = run_command("run", *arguments, *EMBEDDED, "--dry-run")

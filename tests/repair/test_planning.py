@@ -17,7 +17,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import Method, Model, RepairPlan, ReportedReference, ReportedSource
 from antidote_ci.repair import planning
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
-from antidote_ci.repair.planning import PlanRequest, layer_name, plan_repair
+from antidote_ci.repair.planning import MemoryRequest, PlanRequest, estimate_memory, layer_name, plan_repair
 from antidote_ci.repair.scoring import ScoreRequest, score_weights
 from tests.builders import ignore
 from tests.conftest import CopyOf
@@ -58,6 +58,13 @@ def request(pair: Path, kind: str, method: Method = "random", dose: float = 0.1)
 
 def planned(pair: Path, kind: str, method: Method = "random", dose: float = 0.1) -> RepairPlan:
     return plan_repair(request(pair, kind, method, dose), ignore)
+
+
+@pytest.mark.parametrize("method", ["taylor", "antidote", "scale"])
+def test_memory_is_estimated_without_a_plan(pair: Path, method: Method) -> None:
+    plan = request(pair, "merged", method)
+    needed = MemoryRequest(plan.model, plan.method, plan.target, plan.texts, plan.budget)
+    assert estimate_memory(needed, ignore) == plan_repair(plan, ignore).memory_bytes > 0
 
 
 def test_adapter_and_merged_weights_have_the_same_drift(pair: Path) -> None:
