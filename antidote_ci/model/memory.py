@@ -15,8 +15,14 @@ HIDDEN_STATES_BUDGET = 1 << 30
 """Bytes of hidden states that stay in memory while figures are computed block by block, as by default in scoring."""
 UNLIMITED = 1 << 60
 PROCESSES = Path("/proc")
-LIMITS = ("memory.max", "memory.limit_in_bytes")
-"""The file with the limit of a control group, in cgroup v2 and v1."""
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+MEMORY_FILES = (
+    ("memory.max", "memory.current", ("inactive_file", "active_file")),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
+)
+"""The files of a control group with its limit and its usage, and the fields of `memory.stat` that count pages of files;
+in cgroup v2 and v1.
+"""
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 """Parameters of mallopt in glibc: https://man7.org/linux/man-pages/man3/mallopt.3.html"""
@@ -84,23 +90,33 @@ def available_bytes() -> int:
     """The free memory of the machine, or what the process's control groups still allow if that is less."""
     if not PROCESSES.exists():
         return UNLIMITED  # not Linux
-    return min(_read_bytes("meminfo", "MemAvailable"), _cgroup_limit() - _read_bytes("self/status", "VmRSS"))
+    machine = next(_read_fields(PROCESSES / "meminfo", "MemAvailable:")) * 1024
+    return min([machine, *_free_bytes_of_groups()])
 
 
-def _read_bytes(table: str, name: str) -> int:
-    lines = (PROCESSES / table).read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+def _free_bytes_of_groups() -> Iterator[int]:
+    """The free bytes of this process's control group and of each ancestor with a limit.
 
-
-def _cgroup_limit() -> int:
-    """The lowest limit of this process's control group and its ancestors."""
-    limit = UNLIMITED
+    Pages of files count as free: the kernel drops them before it kills a process.
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
+    """
     for line in (PROCESSES / "self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
-            # In a container the group's own path is not visible, and the mounted root is that group.
-            group = Path("/sys/fs/cgroup", controllers) / path.lstrip("/")
-            for folder in (group, *group.parents):
-                texts = [(folder / name).read_text().strip() for name in LIMITS if (folder / name).exists()]
-                limit = min([limit, *(int(text) for text in texts if text != "max")])
-    return limit
+        if controllers not in ("", "memory"):
+            continue
+        # In a container the group's own path is not visible, and the mounted root is that group.
+        group = CONTROL_GROUPS / controllers / path.lstrip("/")
+        for folder in (group, *group.parents):
+            for limit, usage, files in MEMORY_FILES:
+                limit_file = folder / limit
+                if limit_file.exists() and (text := limit_file.read_text().strip()) != "max":
+                    pages = sum(_read_fields(folder / "memory.stat", *files))
+                    yield int(text) - int((folder / usage).read_text()) + pages
+
+
+def _read_fields(path: Path, *names: str) -> Iterator[int]:
+    """The numbers of some lines, each of which begins with a name."""
+    for line in path.read_text().splitlines():
+        name, number, *_ = line.split()
+        if name in names:
+            yield int(number)

@@ -48,3 +48,30 @@ def test_an_adapter_is_added_to_weights_of_the_dtype_of_its_base(
 def test_available_memory_is_less_than_the_total() -> None:
     total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal:"))
     assert 0 < memory.available_bytes() < int(total.split()[1]) * 1024
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_control_group_limits_the_memory_of_all_its_processes(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of files count as free, and the limit of an ancestor counts too."""
+    group = tmp_path / "cgroup" / ("memory" if version == 1 else "") / "jobs" / "one"
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if version == 1 else ("memory.max", "memory.current")
+    prefix = "total_" if version == 1 else ""
+    group.mkdir(parents=True)
+    for folder, limit, usage in (
+        (group, "9223372036854771712" if version == 1 else "max", 6000),
+        (group.parent, "9000", 7000),
+    ):
+        (folder / names[0]).write_text(f"{limit}\n")
+        (folder / names[1]).write_text(f"{usage}\n")
+        (folder / "memory.stat").write_text(f"cache 500\n{prefix}inactive_file 1000\n{prefix}active_file 200\n")
+    proc = tmp_path / "proc"
+    (proc / "self").mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal: 24683652 kB\nMemAvailable:   64000 kB\n")
+    (proc / "self" / "cgroup").write_text("8:memory:/jobs/one\n0::/other\n" if version == 1 else "0::/jobs/one\n")
+    monkeypatch.setattr(memory, "PROCESSES", proc)
+    monkeypatch.setattr(memory, "CONTROL_GROUPS", tmp_path / "cgroup")
+    assert memory.available_bytes() == 9000 - 7000 + 1200
+    (group.parent / names[0]).write_text(f"{1 << 40}\n")
+    assert memory.available_bytes() == 64000 * 1024

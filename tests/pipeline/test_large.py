@@ -46,7 +46,6 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     proc, cpu = tmp_path / "proc", tmp_path / "cpuinfo"
     (proc / "self").mkdir(parents=True)
     (proc / "meminfo").write_text("MemAvailable:    64000000 kB\n")
-    (proc / "self" / "status").write_text("VmRSS:\t 0 kB\n")
     (proc / "self" / "cgroup").write_text("")
     cpu.write_text("flags\t\t: avx512_bf16\n")
     monkeypatch.setattr(memory, "PROCESSES", proc)
