@@ -8,6 +8,12 @@ from benchmarks.costs.machines import MACHINES, Correction, is_off, place
 from benchmarks.costs.processes import Memory
 
 OPENING = """\
+# Memory, disk and time
+
+Measured by `make bench-costs` on two cores with bfloat16 instructions and 24 GiB, without a GPU: SmolLM2-135M-Instruct
+and copies of Qwen2.5-Coder-0.5B-Instruct and -1.5B-Instruct, fine-tuned with harmful rows; 240 harmful, 120 harmless
+and 120 task prompts, 48 new tokens.
+
 Peak memory is that of all processes of the command: resident pages (PSS), and in brackets those of them that cannot be
 dropped: anonymous and shared memory. A command that generates answers needs its mapped weights resident; a repair reads
 each once. Time is the wall time, and in brackets the processor time divided by the cores: other work on the machine
@@ -15,6 +21,8 @@ lengthens only the former, so the latter is compared with the estimate. Disk is 
 folder, its cache and its temporary files, without the model and its reference. After each: the measured value divided
 by the estimate of the cost model, **bold** where it is off by more than 1.5."""
 EXTRAPOLATION = """\
+## Larger models
+
 The estimates of the cost model for checkpoints of these shapes, times the measured ratio of the largest model of the
 same kind above. None of these runs was made. Time includes the pull at 100 MB a second; a GPU counts as a hundred times
 two cores while it computes. A hosted runner computes in float32, because its processors have no bfloat16. `streams`:
