@@ -195,16 +195,9 @@ def build_factory(
     )
 
 
-def require_repair_memory(
-    context: RunContext, source: Checkpoint, base: Checkpoint | None, prompts: RepairPrompts
-) -> None:
-    """Raise InfrastructureError if a repair needs more memory than is free, so that a run does not fail after hours.
-
-    With a GPU, the weights that are scored are in its memory, and only scoring them can tell.
-    """
+def estimate_memory(context: RunContext, source: Checkpoint, base: Checkpoint | None, prompts: RepairPrompts) -> int:
+    """The bytes that a repair by the method of the policy needs in memory, in addition to the libraries."""
     policy = context.config.policy
-    if memory_needs.has_accelerator():
-        return
     request = MemoryRequest(
         model=resolve.to_model(source, base),
         method=policy.repair.method,
@@ -212,14 +205,20 @@ def require_repair_memory(
         texts=list_text_lengths(policy, policy.repair.method, prompts),
         budget=policy.repair.activation_megabytes * 1_000_000,
     )
-    needed = context.sandbox.call(planning.estimate_memory, request, context.console.report)
-    free = available_bytes()
-    if needed > free:
+    return context.sandbox.call(planning.estimate_memory, request, context.console.report)
+
+
+def require_memory(method: Method, needed: int) -> None:
+    """Raise InfrastructureError if a repair needs more memory than is free: otherwise it would fail after the work.
+
+    With a GPU, the weights that are scored are in its memory, and only scoring them can tell.
+    """
+    free, is_taylor = available_bytes(), method == "taylor"
+    if not memory_needs.has_accelerator() and needed > free:
         raise InfrastructureError(
-            f"not enough memory for a repair by {request.method}: {needed / 1e9:,.1f} GB needed, "
-            f"{free / 1e9:,.1f} GB free",
-            cause="scoring holds the largest block of the model and its gradients, or a model that fits whole",
-            hint="use a larger machine, --method antidote, which needs no gradients, or antidote-ci evaluate",
+            f"not enough memory for a repair by {method}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free",
+            cause="scoring holds the embeddings, or a block of the model, its gradients and a model that fits whole",
+            hint="use a larger machine" + (", or --method antidote, which needs no gradients" if is_taylor else ""),
         )
 
 

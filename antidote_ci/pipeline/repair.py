@@ -72,6 +72,7 @@ def run_repair(config: RepairConfig, console: Console) -> Manifest:
     with context.open_context(config.run, console, judges, reported_model, resume=True) as run_context:
         plan = _plan(config, repair_input, prompts, run_context.sandbox, console)
         console.show(terminal.show_plan(plan))
+        candidates.require_memory(config.method, plan.memory_bytes)
         require_space(out, plan.bytes_written - _count_bytes(partial_folder(model), scores), "--out")
         write_file(out / PLAN_FILE, records.to_json(plan).encode())
         with console.step("score the weights"):

@@ -51,7 +51,8 @@ def run(config: RunConfig, console: Console) -> Report:
         # Asked for before the evaluations, so that a run does not fail after hours.
         weights = count_weight_bytes(source.layout)
         require_space(run_context.work, search_bytes(config.policy, weights, source.layout.entries), "--out")
-        candidates.require_repair_memory(run_context, source, base, prompts.repair_prompts)
+        needed = candidates.estimate_memory(run_context, source, base, prompts.repair_prompts)
+        candidates.require_memory(config.policy.repair.method, needed)
         with console.step("evaluate the model"):
             stops = STOP_ON_PASS if config.policy.evaluation.stop_early else NO_EARLY_STOP
             model = resolve.to_model(source, base)

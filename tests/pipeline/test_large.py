@@ -79,6 +79,15 @@ def test_run_without_memory_for_its_repair_is_refused_before_it_evaluates(
     assert "evaluate the model" not in done.stderr
 
 
+def test_repair_without_memory_is_refused_after_its_plan(trained_pair: Path, tmp_path: Path, machine: Path) -> None:
+    (machine / "meminfo").write_text("MemAvailable:    100 kB\n")
+    arguments = [str(trained_pair / "merged"), f"--reference={trained_pair / 'reference'}", f"--out={tmp_path / 'out'}"]
+    done = run_command("repair", *arguments, "--realignment=embedded", "--method=antidote", "--dose=0.1")
+    assert done.returncode == 3
+    assert "not enough memory for a repair by antidote" in done.stderr
+    assert "score the weights" not in done.stderr
+
+
 def test_dry_run_of_a_run_names_memory_and_disk(large: Path, tmp_path: Path) -> None:
     arguments = [str(large / "source"), f"--reference={large / 'reference'}", f"--out={tmp_path / 'out'}"]
     done = run_command("run", *arguments, *EMBEDDED, "--dry-run")
