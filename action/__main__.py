@@ -87,11 +87,12 @@ def give_to_runner(folder: Path, environ: Mapping[str, str]) -> None:
     huggingface_hub writes some, nor remove anything. Links are not followed.
     """
     mounted = [environ[name] for name in ("GITHUB_WORKSPACE", "RUNNER_TEMP") if environ.get(name)]
-    if os.geteuid() != 0 or not mounted or not any(folder.resolve().is_relative_to(name) for name in mounted):
+    path = Path(os.path.realpath(folder))
+    if os.geteuid() != 0 or not any(path.is_relative_to(name) for name in mounted):
         return
     owner = Path(mounted[0]).stat()
     with suppress(OSError):  # a file system without owners
-        for _, folders, files, parent in os.fwalk(folder):
+        for _, folders, files, parent in os.fwalk(path):
             for name in (*folders, *files, "."):
                 if os.stat(name, dir_fd=parent, follow_symlinks=False).st_uid == 0:
                     os.chown(name, owner.st_uid, owner.st_gid, dir_fd=parent, follow_symlinks=False)
