@@ -5,11 +5,12 @@ Two things differ from a runner: the network of the container, and the Docker so
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ SERVICE = {
     "ACTIONS_RESULTS_URL": "http://127.0.0.1:9/",
     "ACTIONS_ORCHESTRATION_ID": "of-the-check",
 }
+
+
+RunContainer = Callable[[Sequence[str], Mapping[str, str]], subprocess.CompletedProcess[str]]
+"""Runs `docker run` with these arguments, and these variables of the docker client."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def run_case(engine: Engine, work: Path, case: Case) -> str:
     step = {"uses": ACTION, "with": {**case.inputs, "out": f"out-{case.name.replace(' ', '-')}"}}
     answers = {"ANTIDOTE_CACHE": f"{folders.workspace}/demo/answers"}
     contexts = create_contexts(folders, "none", answers | dict(case.environment))
-    result = act(engine, folders, step, contexts)
+    result = act(engine.run_exactly, folders, step, contexts)
     expect(result.exit_code == case.exit_code, f"exit {result.exit_code}\n" + "\n".join(result.runner.shown))
     outputs = result.outputs
     expect(outputs["exit-code"] == str(case.exit_code) and outputs["verdict"] == case.verdict, str(outputs))
@@ -111,46 +116,60 @@ def run_case(engine: Engine, work: Path, case: Case) -> str:
 
 
 def run_template(engine: Engine, work: Path) -> str:
-    """Run both jobs of the workflow that `antidote-ci init` writes on a failing model of a loopback Hub.
-
-    The first fails, its outputs start the second, which repairs the same commit and opens a pull request.
-    """
+    """Run the workflow that `antidote-ci init` writes on the failing model of the demo."""
     work.chmod(0o711)  # the runner's user has to reach its machine
+    write_repository(work, (HERE / "policy.toml").read_text(encoding="utf-8"))
+    with LoopbackHub(work / "hub") as hub:
+        hub.add(REFERENCE_ID, work / "workspace" / "models" / "reference")
+        commit = hub.add(ADAPTER_ID, work / "workspace" / "models" / "finetune")
+        check_template(engine.run_exactly, work, hub, commit)
+    return f"evaluate: fail, exit 1; repair of {commit[:7]}: repaired, exit 0, pull request opened"
+
+
+def write_repository(work: Path, policy: str) -> Path:
+    """Write the files of `antidote-ci init` with another policy to a folder, from which jobs check them out."""
     repository = work / "repository"
     repository.mkdir()
     write_scaffold(repository, ADAPTER_ID)
-    shutil.copyfile(HERE / "policy.toml", repository / POLICY)
-    workflow = yaml.safe_load((repository / WORKFLOW).read_text(encoding="utf-8"))
-    with LoopbackHub(work / "hub") as hub:
-        hub.add_account("demo", TOKEN, rights="read")
-        hub.add_account("demo", WRITE_TOKEN, rights="write")
-        hub.add(REFERENCE_ID, work / "workspace" / "models" / "reference")
-        commit = hub.add(ADAPTER_ID, work / "workspace" / "models" / "finetune")
-        variables = hub.environment | {name: os.environ[name] for name in ("OMP_WAIT_POLICY",) if name in os.environ}
-        needs: dict[str, JobResult] = {}
-        downloads = {}
-        for name in workflow["jobs"]:
-            needs[name] = run_job(engine, work, workflow, name, needs, variables)
-            downloads[name] = [line for line in hub.requests if line.startswith("GET ") and ".safetensors" in line]
-    evaluated, repaired = needs["evaluate"], needs["repair"]
+    (repository / POLICY).write_text(policy, encoding="utf-8")
+    return repository
+
+
+def check_template(run: RunContainer, work: Path, hub: LoopbackHub, commit: str) -> dict[str, JobResult]:
+    """Run both jobs of the repository's workflow: the model ADAPTER_ID of the Hub fails at `commit`, and is repaired.
+
+    The first job fails. Its outputs start the second, which takes the model from the cache, repairs the same commit and
+    opens a pull request. The reports and the cache can be read by the runner's user, and no token is in a log.
+    """
+    workflow = yaml.safe_load((work / "repository" / WORKFLOW).read_text(encoding="utf-8"))
+    hub.add_account("demo", TOKEN, rights="read")
+    hub.add_account("demo", WRITE_TOKEN, rights="write")
+    variables = hub.environment | {name: os.environ[name] for name in ("OMP_WAIT_POLICY",) if name in os.environ}
+    results: dict[str, JobResult] = {}
+    downloads = {}
+    for name in workflow["jobs"]:
+        results[name] = run_job(run, work, workflow, name, results, variables)
+        weights = re.compile(rf"GET /{ADAPTER_ID}/resolve/.*\.safetensors")
+        downloads[name] = [line for line in hub.requests if weights.match(line)]
+    evaluated, repaired = results["evaluate"], results["repair"]
     expect(evaluated.status == "failure", f"the first job ends with {evaluated.status}")
     expect(evaluated.outputs == {"verdict": "fail", "source-sha": commit}, str(evaluated.outputs))
     expect(repaired.status == "success", "\n".join(repaired.actions[0].runner.shown) if repaired.actions else "skipped")
     outputs = repaired.actions[0].outputs
     expect(outputs["verdict"] == "repaired" and outputs["source-sha"] == commit, str(outputs))
     expect(f"{ADAPTER_ID}/discussions/" in outputs["pull-request-url"], str(outputs))
-    expect(downloads["repair"] == downloads["evaluate"], f"downloaded again: {downloads['repair']}")
+    expect(downloads["repair"] == downloads["evaluate"] != [], f"downloaded again: {downloads['repair']}")
     for job, artifact in ((evaluated, "evaluation"), (repaired, "repair")):
         files = job.artifacts[artifact]
         expect(set(files) == {"antidote-out/report.json", "antidote-out/report.html"}, str(files))
         expect(all(files.values()) and bool(job.actions[0].summary), f"an empty report: {files}")
         check_log(job.actions[0].runner, TOKEN)
     check_log(repaired.actions[0].runner, WRITE_TOKEN)
-    return f"evaluate: fail, exit 1; repair of {commit[:7]}: repaired, exit 0, pull request opened"
+    return results
 
 
 def run_job(
-    engine: Engine,
+    run: RunContainer,
     work: Path,
     workflow: Mapping[str, Any],
     name: str,
@@ -183,7 +202,7 @@ def run_job(
         step_contexts["env"] |= {key: fill(text, step_contexts) for key, text in step.get("env", {}).items()}
         if not holds(step.get("if"), step_contexts):
             continue
-        run_step(engine, work, folders, step, step_contexts, result)
+        run_step(run, work, folders, step, step_contexts, result)
         if step["uses"] == ACTION:
             action = result.actions[-1]
             contexts["steps"] |= {step["id"]: {"outputs": action.outputs}} if "id" in step else {}
@@ -194,7 +213,7 @@ def run_job(
 
 
 def run_step(
-    engine: Engine,
+    run: RunContainer,
     work: Path,
     folders: RunnerFolders,
     step: Mapping[str, Any],
@@ -220,12 +239,14 @@ def run_step(
                 name: len(read_as_runner("cat", f"{folders.workspace}/{name}")) for name in files
             }
         case _ if step["uses"] == ACTION:
-            job.actions.append(act(engine, folders, step, contexts))
+            job.actions.append(act(run, folders, step, contexts))
         case other:
             raise StepFailed(f"the check does not know {other}")
 
 
-def act(engine: Engine, folders: RunnerFolders, step: Mapping[str, Any], contexts: Mapping[str, Any]) -> ActionResult:
+def act(
+    run: RunContainer, folders: RunnerFolders, step: Mapping[str, Any], contexts: Mapping[str, Any]
+) -> ActionResult:
     """Run a step with the Action: the files of its commands, the container, and what the runner reads afterwards."""
     files = {name: f"{folders.file_commands}/{prefix}{uuid.uuid4()}" for name, prefix in FILE_COMMANDS.items()}
     for path in files.values():
@@ -233,10 +254,10 @@ def act(engine: Engine, folders: RunnerFolders, step: Mapping[str, Any], context
     give_to_runner(Path(folders.file_commands))
     github = {**contexts["github"], "action": step.get("id", "__acme_antidote-ci"), **files}
     action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
-    run = build_docker_run(
+    docker_run = build_docker_run(
         step, action, {**contexts, "github": github}, SERVICE, folders, PLAIN, "0a1b2c", uuid.uuid4().hex[:6]
     )
-    completed = engine.run_exactly(run.arguments, run.environment)
+    completed = run(docker_run.arguments, docker_run.environment)
     runner = Runner()
     runner.read(completed.stdout + completed.stderr)
     outputs = parse_outputs(Path(files["output"]).read_text(encoding="utf-8"))
