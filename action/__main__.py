@@ -90,8 +90,8 @@ def give_to_runner(folder: Path, environ: Mapping[str, str]) -> None:
     path = Path(os.path.realpath(folder))
     if os.geteuid() != 0 or not any(path.is_relative_to(name) for name in mounted):
         return
-    owner = Path(mounted[0]).stat()
     with suppress(OSError):  # a file system without owners
+        owner = Path(mounted[0]).stat()
         for _, folders, files, parent in os.fwalk(path):
             for name in (*folders, *files, "."):
                 if os.stat(name, dir_fd=parent, follow_symlinks=False).st_uid == 0:
