@@ -124,12 +124,13 @@ def build_docker_run(
     ]
     # The image's entry point stays if neither action.yml nor the step names one. There is no --user: root, unless the
     # image has another user.
-    if entrypoint := runs.get("entrypoint") or inputs.get("entryPoint"):
+    folded = {name.casefold(): text for name, text in inputs.items()}
+    if entrypoint := runs.get("entrypoint") or folded.get("entrypoint"):
         options.append(f'--entrypoint "{entrypoint}"')
     if network := contexts["job"].get("container", {}).get("network"):
         options.append(f"--network {network}")
     options += [f"-v {_quote(outside)}:{_quote(inside)}" for outside, inside in folders.mounts.items()]
-    options += [image, _arguments(runs.get("args"), inputs, filled)]
+    options += [image, _arguments(runs.get("args"), folded.get("args", ""), filled)]
     translated = {name: folders.translate(text) for name, text in environment.items() if text is not None}
     client = {"CI": "true", **translated, "GITHUB_ACTIONS": "true"}
     return DockerRun(" ".join(options).strip(), client)
@@ -194,10 +195,10 @@ def split_arguments(text: str) -> list[str]:
         arguments.append(argument)
 
 
-def _arguments(args: Sequence[Any] | None, inputs: Mapping[str, str], contexts: Contexts) -> str:
-    """Return the text after the image. Without `args` in action.yml it is the input `args`, as it is."""
+def _arguments(args: Sequence[Any] | None, given: str, contexts: Contexts) -> str:
+    """Return the text after the image. Without `args` in action.yml it is the text of the input `args`, as it is."""
     if args is None:
-        return inputs.get("args", "")
+        return given
     return "".join(f" {_quote(fill(argument, contexts))}" for argument in args)
 
 

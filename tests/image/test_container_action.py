@@ -212,8 +212,9 @@ def test_variables_of_action_yml_do_not_replace_those_of_the_step() -> None:
     assert run.arguments[-1] == "Hello"
 
 
-def test_a_step_may_set_entry_point_and_arguments_of_an_action_that_does_not() -> None:
-    run = build({"with": {"entryPoint": "/bin/sh", "args": '-c "echo a b"'}}, OURS)
+@pytest.mark.parametrize("name", ["entryPoint", "entrypoint"])
+def test_a_step_may_set_entry_point_and_arguments_of_an_action_that_does_not(name: str) -> None:
+    run = build({"with": {name: "/bin/sh", "args": '-c "echo a b"'}}, OURS)
     assert run.arguments[run.arguments.index("--entrypoint") + 1] == "/bin/sh"
     assert run.arguments[-2:] == ["-c", "echo a b"]
 
