@@ -5,6 +5,7 @@ import os
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,15 @@ def run_action(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     out = Path(inputs.output_folder(environ))
     before = file_stamp(out / "report.json")
     exit_code, errors = run_child([*CLI, *arguments], environ)
+    for folder in (str(out), environ.get("HF_HOME")):
+        if folder:
+            give_to_runner(Path(folder), environ)
     try:
         report = load_report(out / "report.json", before)
     except (OSError, ValueError) as error:
         report, exit_code = None, exit_code or INFRASTRUCTURE
         errors = [f"{out / 'report.json'} cannot be read: {error}", *errors]
-    return finish_step(report, exit_code, str(out), errors)
+    return finish_step(report, exit_code, outputs.find_on_machine(str(out), environ), errors)
 
 
 def finish_step(report: dict[str, Any] | None, exit_code: int, out: str, errors: Sequence[str]) -> int:
@@ -74,6 +78,24 @@ def run_child(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, 
     finally:
         runner_log.close()
     return child.wait_exit_code(process), runner_log.errors
+
+
+def give_to_runner(folder: Path, environ: Mapping[str, str]) -> None:
+    """Make what root has written to a folder of the runner belong to the owner of the workspace.
+
+    A container action is root and the runner is not, so later steps could neither cache files of mode 0600, of which
+    huggingface_hub writes some, nor remove anything. Links are not followed.
+    """
+    mounted = [environ[name] for name in ("GITHUB_WORKSPACE", "RUNNER_TEMP") if environ.get(name)]
+    path = Path(os.path.realpath(folder))
+    if os.geteuid() != 0 or not any(path.is_relative_to(name) for name in mounted):
+        return
+    with suppress(OSError):  # a file system without owners
+        owner = Path(mounted[0]).stat()
+        for _, folders, files, parent in os.fwalk(path):
+            for name in (*folders, *files, "."):
+                if os.stat(name, dir_fd=parent, follow_symlinks=False).st_uid == 0:
+                    os.chown(name, owner.st_uid, owner.st_gid, dir_fd=parent, follow_symlinks=False)
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:

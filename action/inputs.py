@@ -55,7 +55,9 @@ IDENTITY_VARIABLES = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_
 """With these a step can request an OIDC token of the workflow."""
 WRITE_VARIABLES = ("HF_WRITE_TOKEN", "HF_OIDC_RESOURCE", "HF_OIDC_ID_TOKEN", *IDENTITY_VARIABLES)
 """Removed from the environment of a run that does not publish."""
-FILE_COMMANDS = tuple(f"GITHUB_{name}" for name in ("OUTPUT", "STEP_SUMMARY", "ENV", "PATH", "STATE", "ARTIFACTS"))
+FILE_COMMANDS = tuple(
+    f"GITHUB_{name}" for name in ("OUTPUT", "STEP_SUMMARY", "ENV", "PATH", "STATE", "ARTIFACTS", "ARTIFACTS_LIST")
+)
 """Files with which a process controls the step."""
 
 

@@ -5,6 +5,7 @@ actions/runner, FileCommandManager.cs and ActionCommand.cs.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from action import log
@@ -44,6 +45,20 @@ def build_outputs(report: Report | None, exit_code: int, out: str) -> dict[str, 
         "report-json": f"{out}/report.json" if report is not None else "",
         "report-html": f"{out}/report.html" if report is not None else "",
     }
+
+
+def find_on_machine(folder: str, environ: Mapping[str, str]) -> str:
+    """Return a folder of the container as later steps find it: relative to the workspace, or as a path of the machine.
+
+    The runner translates the paths in inputs into paths of the container, but no paths in outputs. RUNNER_WORKSPACE is
+    beside the temporary folder, and is not translated (ContainerActionHandler.cs).
+    """
+    path, workspace, temp = PurePath(folder), environ.get("GITHUB_WORKSPACE", ""), environ.get("RUNNER_TEMP", "")
+    if workspace and path.is_relative_to(workspace):
+        return str(path.relative_to(workspace))
+    if temp == "/github/runner_temp" and path.is_relative_to(temp) and (beside := environ.get("RUNNER_WORKSPACE")):
+        return str(PurePath(beside).parent / "_temp" / path.relative_to(temp))
+    return folder
 
 
 def render_outputs(mapping: Mapping[str, str], delimiter: str) -> str:

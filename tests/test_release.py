@@ -1,10 +1,13 @@
 """The release scripts, and the shell steps of the release workflow against a local git repository."""
 
+import email
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +124,22 @@ def test_usage_names_the_arguments_of_each_command() -> None:
     assert usage == taken
 
 
+def test_links_of_the_readme_lead_to_the_repository() -> None:
+    text = (
+        "[a](docs/a.md#b) ![c](docs/c.png) [d](https://d.example/) [e](#e) [`f`](F.md)\n[![g](docs/g.png)](docs/g.md)"
+    )
+    blob, raw = (f"https://github.com/acme/x/{kind}/{COMMIT}" for kind in ("blob", "raw"))
+    assert release.link_readme(text, f"acme/x@{COMMIT}") == (
+        f"[a]({blob}/docs/a.md#b) ![c]({raw}/docs/c.png) [d](https://d.example/) [e](#e) [`f`]({blob}/F.md)\n"
+        f"[![g]({raw}/docs/g.png)]({blob}/docs/g.md)"
+    )
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A checkout as the release jobs see it, with a bare repository as its origin."""
     folder = tmp_path / "checkout"
-    for name in (*release.ACTIONS, release.INIT_FILE, "antidote_ci/__init__.py", "scripts/__init__.py"):
+    for name in (*release.ACTIONS, release.INIT_FILE, "README.md", "antidote_ci/__init__.py", "scripts/__init__.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
     shutil.copytree(ROOT / "scripts/release", folder / "scripts/release", ignore=shutil.ignore_patterns("__pycache__"))
@@ -198,6 +212,72 @@ def test_release_jobs_create_the_tags(checkout: Path) -> None:
     assert f"release create v{__version__} --verify-tag" in gh_log
     assert "- A thing." in gh_log
     assert f"- uses: Acme/antidote-ci@{commit} # v{__version__}" in gh_log
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the job `package` builds from a checkout of all files, but for the installation of hatchling."""
+    folder = tmp_path_factory.mktemp("package")
+    for name in filter(None, git(ROOT, "ls-files", "-z").split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
+    scripts = [step["run"] for step in workflow["jobs"]["package"]["steps"] if "run" in step]
+    assert scripts[-1].splitlines()[0] == "python -m pip install --require-hashes --requirement image/locks/build.txt"
+    scripts[-1] = scripts[-1].split("\n", 1)[1]
+    interpreter = f'python() {{ "{sys.executable}" "$@"; }}; python3() {{ python "$@"; }}\n'
+    for script in scripts:
+        subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", interpreter + script],  # noqa: S607
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], "GITHUB_REPOSITORY": "acme/antidote-ci", "COMMIT": COMMIT},
+            check=True,
+            capture_output=True,
+        )
+    return folder / "dist"
+
+
+def test_package_is_a_wheel_and_its_source(dist: Path) -> None:
+    """The file names are those that the attestation, the artifact and the release take: dist/*."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
+    package = {step.get("uses", "").split("@")[0]: step.get("with") for step in workflow["jobs"]["package"]["steps"]}
+    assert package["actions/attest"] == {"subject-path": "dist/*"}
+    assert package["actions/upload-artifact"]["path"] == "dist/"
+    attested = sorted(path.name for path in dist.parent.glob("dist/*"))
+    assert attested == [f"antidote_ci-{__version__}-py3-none-any.whl", f"antidote_ci-{__version__}.tar.gz"]
+
+
+def test_wheel_contains_the_package_and_its_templates_only(dist: Path) -> None:
+    with zipfile.ZipFile(next(dist.glob("*.whl"))) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        metadata = email.message_from_bytes(wheel.read(f"antidote_ci-{__version__}.dist-info/METADATA"))
+        points = wheel.read(f"antidote_ci-{__version__}.dist-info/entry_points.txt").decode()
+        init = wheel.read("antidote_ci/cli/init.py").decode()
+    tracked = git(ROOT, "ls-files", "antidote_ci", "templates").splitlines()
+    assert names == {
+        re.sub("^templates/", "antidote_ci/templates/", name) for name in tracked if (ROOT / name).is_file()
+    }
+    assert metadata["Version"] == __version__
+    assert metadata["License-File"] == "LICENSE"
+    assert "antidote-ci = antidote_ci.__main__:" in points
+    assert f'ACTION = "acme/antidote-ci@{COMMIT}"' in init
+    description = str(metadata.get_payload())
+    links = re.findall(r"\]\(([^)]+)\)", description)
+    assert len(links) > 20
+    assert not [link for link in links if not link.startswith("https://")]
+
+
+def test_source_builds_the_same_wheel(dist: Path, tmp_path: Path) -> None:
+    with tarfile.open(next(dist.glob("*.tar.gz"))) as source:
+        source.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    left_out = {"tests", "benchmarks", "demo", "loopback_hub", "scripts", "docs", ".github"}
+    assert not left_out & {path.name for path in folder.iterdir()}
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    (built,), (released,) = (folder / "dist").glob("*.whl"), dist.glob("*.whl")
+    assert built.read_bytes() == released.read_bytes()
 
 
 def test_older_release_does_not_move_the_floating_tag(checkout: Path) -> None:

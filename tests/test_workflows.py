@@ -29,6 +29,53 @@ WRITES = {
     },
 }
 """All write permissions: workflow -> job -> permissions."""
+INPUTS = {
+    "actions/attest": (
+        "subject-path subject-digest subject-name subject-checksums subject-version sbom-path predicate-type "
+        "predicate predicate-path push-to-registry create-storage-record show-summary github-token"
+    ),
+    "actions/cache": (
+        "path* key* restore-keys upload-chunk-size enableCrossOsArchive fail-on-cache-miss lookup-only save-always"
+    ),
+    "actions/cache/restore": "path* key* restore-keys enableCrossOsArchive fail-on-cache-miss lookup-only",
+    "actions/cache/save": "path* key* upload-chunk-size enableCrossOsArchive",
+    "actions/checkout": (
+        "repository ref token ssh-key ssh-known-hosts ssh-strict ssh-user persist-credentials path clean "
+        "filter sparse-checkout sparse-checkout-cone-mode fetch-depth fetch-tags show-progress lfs submodules "
+        "set-safe-directory github-server-url allow-unsafe-pr-checkout"
+    ),
+    "actions/download-artifact": (
+        "name artifact-ids path pattern merge-multiple github-token repository run-id skip-decompress digest-mismatch"
+    ),
+    "actions/setup-python": (
+        "python-version python-version-file cache architecture check-latest token cache-dependency-path "
+        "update-environment allow-prereleases freethreaded pip-version"
+    ),
+    "actions/upload-artifact": (
+        "name path* if-no-files-found retention-days compression-level overwrite include-hidden-files archive"
+    ),
+    "docker/build-push-action": (
+        "add-hosts allow annotations attests build-args build-contexts builder cache-from cache-to call "
+        "cgroup-parent context file labels load network no-cache no-cache-filters outputs platforms "
+        "provenance pull push sbom secrets secret-envs secret-files shm-size ssh tags target ulimit "
+        "github-token"
+    ),
+    "docker/login-action": "registry username password ecr scope logout registry-auth",
+    "docker/setup-buildx-action": (
+        "version driver driver-opts buildkitd-flags buildkitd-config buildkitd-config-inline use name "
+        "endpoint platforms append keep-state cache-binary cleanup"
+    ),
+    "pypa/gh-action-pypi-publish": (
+        "user password repository-url packages-dir verify-metadata skip-existing verbose print-hash"
+    ),
+}
+"""Action -> its inputs, the required ones with a star: from its action.yml at the pinned commit, read in December 2026.
+All commits are those of the tags in the comments. That of gh-action-pypi-publish was not available: its inputs are from
+an older one.
+"""
+OUTPUTS = {"docker/build-push-action": {"imageid", "digest", "metadata"}}
+SCRIPT_OUTPUTS = {"check": {"version", "image"}, "tag": {"commit"}}
+"""Step of release.yml -> the outputs of its script, which tests/test_release.py runs."""
 USES = re.compile(r"^\s*(?:- )?uses: (\S+)(.*)$", re.MULTILINE)
 needs_linters = pytest.mark.skipif(
     not (linting.NODE_PACKAGES.is_dir() and shutil.which("zizmor", path=str(Path(sys.executable).parent))),
@@ -113,6 +160,71 @@ def test_own_action_gets_only_known_inputs(name: str) -> None:
     for step in steps(name):
         if step.get("uses", "").startswith((ACTION.split("@")[0], "./")):
             assert set(step["with"]) <= set(inputs.INPUTS)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_other_actions_get_inputs_that_they_have_and_all_that_they_require(name: str) -> None:
+    """GitHub only warns of an unknown input, and does not enforce required ones."""
+    for step in steps(name):
+        action = step.get("uses", "").split("@")[0]
+        if action and not action.startswith((ACTION.split("@")[0], "./")):
+            known = INPUTS[action].split()
+            given = set(step.get("with", {}))
+            assert given <= {text.rstrip("*") for text in known}, action
+            assert {text[:-1] for text in known if text.endswith("*")} <= given, action
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_outputs_of_steps_and_jobs_exist(name: str) -> None:
+    """An expression with an unknown name is empty, not an error."""
+    ours = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))["outputs"]
+    for job in jobs(name).values():
+        with_id = {step["id"]: step for step in job.get("steps", []) if "id" in step}
+        for step_id, output in re.findall(r"steps\.([\w-]+)\.outputs\.([\w-]+)", str(job)):
+            action = with_id[step_id].get("uses", "").split("@")[0]
+            own = action.startswith((ACTION.split("@")[0], "./"))
+            assert output in (ours if own else OUTPUTS[action] if action else SCRIPT_OUTPUTS[step_id])
+        for needed, output in re.findall(r"needs\.([\w-]+)\.outputs\.([\w-]+)", str(job)):
+            needs = [job["needs"]] if isinstance(job["needs"], str) else job["needs"]
+            assert needed in needs
+            target = jobs(name)[needed]
+            if "uses" in target:
+                called = yaml.safe_load(TEXTS[target["uses"].rpartition("/")[2]])
+                assert output in called[True]["workflow_call"]["outputs"]
+            else:
+                assert output in target["outputs"]
+
+
+def test_attested_image_is_the_pushed_one() -> None:
+    """What actions/attest requires to push: a name with its registry and without a tag, and a sha256 digest."""
+    image = {step.get("uses", "").split("@")[0]: step.get("with", {}) for step in steps("image.yml")}
+    attest, build = image["actions/attest"], image["docker/build-push-action"]
+    assert attest["subject-digest"] == "${{ steps.build.outputs.digest }}"
+    assert build["tags"] == f"{attest['subject-name']}:${{{{ inputs.tag }}}}"
+    assert (build["push"], attest["push-to-registry"]) == (True, True)
+    # A storage record would need the right artifact-metadata.
+    assert attest["create-storage-record"] is False
+    assert release.image_name("Acme/Antidote-CI").startswith(f"{image['docker/login-action']['registry']}/acme/")
+
+
+def test_images_get_arguments_of_the_dockerfile() -> None:
+    arguments = set(re.findall(r"^ARG (\w+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE))
+    texts = [job["with"]["build-args"] for job in jobs("release.yml").values() if "with" in job]
+    texts += [step["with"]["build-args"] for step in steps("image.yml") if "build-args" in step.get("with", {})]
+    assert len(texts) == 3
+    assert {line.split("=")[0] for text in texts for line in text.splitlines() if "=" in line} <= arguments
+
+
+def test_called_workflows_get_all_inputs_and_enough_rights() -> None:
+    """A called workflow has at most the permissions of the job that calls it."""
+    for name in OWN:
+        for job in jobs(name).values():
+            if "uses" in job:
+                called = yaml.safe_load(TEXTS[job["uses"].rpartition("/")[2]])
+                trigger = called[True]["workflow_call"] or {}
+                assert set(job.get("with", {})) == set(trigger.get("inputs", {}))
+                for inner in called["jobs"].values():
+                    assert inner["permissions"].items() <= job["permissions"].items()
 
 
 def test_every_pinned_image_is_built() -> None:

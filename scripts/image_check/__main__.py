@@ -71,6 +71,7 @@ def plan(engine: Engine, work: Path, arguments: dict[str, str]) -> list[tuple[st
         ("SIGTERM", lambda: steps.interrupt(engine, work)),
         *((f"action: {case.name}", partial(acting.run_case, engine, work, case)) for case in acting.CASES),
         ("resumed", lambda: steps.compare_resumed(work)),
+        ("workflow of init", lambda: acting.run_template(engine, work)),
     ]
 
 

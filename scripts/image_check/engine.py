@@ -62,6 +62,17 @@ class Engine:
                 process.terminate()  # the engine forwards the signal to the container
                 raise
 
+    def run_exactly(self, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """Run a container with these arguments and no others, and these variables of the engine's client."""
+        return subprocess.run(
+            [self.program, "run", *arguments],
+            env={**os.environ, **environment, **self.environment},
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
     def inside(self, name: str, *command: str) -> str:
         """Run a command in a running container and return its output."""
         return self._call("exec", name, *command)

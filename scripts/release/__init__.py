@@ -70,9 +70,26 @@ def pin_image(path: str, text: str, name: str, digest: str) -> str:
 
 def stamp_action(text: str, action: str) -> str:
     """Set the Action that `antidote-ci init` writes. Raises ValueError unless it is OWNER/REPOSITORY@COMMIT."""
+    _split_action(action)
+    return _replace_once(text, _UNRELEASED, f'ACTION = "{action}"', INIT_FILE)
+
+
+def link_readme(text: str, action: str) -> str:
+    """Let the relative links of README.md, which PyPI shows, lead to the repository at its commit.
+
+    Raises ValueError unless `action` is OWNER/REPOSITORY@COMMIT.
+    """
+    repository, commit = _split_action(action)
+    address = f"https://github.com/{repository}"
+    text = re.sub(r"(!\[[^\]]*\]\()(?!\w+:)", rf"\1{address}/raw/{commit}/", text)
+    return re.sub(r"(\]\()(?!\w+:|#)", rf"\1{address}/blob/{commit}/", text)
+
+
+def _split_action(action: str) -> tuple[str, str]:
     if not _ACTION.fullmatch(action):
         raise ValueError(f"{action!r} is not of the form OWNER/REPOSITORY@COMMIT")
-    return _replace_once(text, _UNRELEASED, f'ACTION = "{action}"', INIT_FILE)
+    repository, _, commit = action.partition("@")
+    return repository, commit
 
 
 def _section(changelog: str, heading: str) -> str:

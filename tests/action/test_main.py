@@ -60,6 +60,7 @@ class Workspace:
         self.output = root / "output"
         self.summary = root / "summary"
         self.in_github = "true"
+        self.variables: dict[str, str] = {}
         for folder in (self.package, self.workspace):
             folder.mkdir(parents=True)
         (self.package / "__init__.py").touch()
@@ -81,6 +82,7 @@ class Workspace:
             "GITHUB_ACTIONS": self.in_github,
             "GITHUB_OUTPUT": str(self.output),
             "GITHUB_STEP_SUMMARY": str(self.summary),
+            **self.variables,
         }
         command = [sys.executable, "-m", "action", *arguments]
         return subprocess.Popen(
@@ -226,6 +228,35 @@ def test_unwritable_summary_exits_3(place: Workspace) -> None:
     place.plan({"antidote-out/report.json": json.dumps(REPORT), "antidote-out/summary.md": "# Summary"}, 0)
     assert place.run(model="org/name")[0] == 3
     assert place.outputs()["verdict"] == "fail"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
+def test_files_of_root_are_given_to_the_owner_of_the_workspace(place: Workspace) -> None:
+    """Else the runner cannot cache what only its owner may read. Files outside its folders stay as they are."""
+    root = place.workspace.parent
+    temp, cache, outside = root / "temp", root / "temp" / "huggingface", root / "outside"
+    (place.workspace / "out").mkdir()
+    (place.workspace / "out" / "link").symlink_to(outside)
+    os.chown(place.workspace, 1001, 1002)
+    place.variables = {"GITHUB_WORKSPACE": str(place.workspace), "RUNNER_TEMP": str(temp), "HF_HOME": str(cache)}
+    given = ["out/report.json", "out/model/weights", "../temp/huggingface/trees/tree.json"]
+    kept = ["../outside/file", "../temp/other", "beside"]
+    place.plan({name: json.dumps(REPORT) for name in (*given, *kept)}, 0)
+    assert place.run(model="org/name", out="./out")[0] == 0
+    for name in (*given, "out", "out/model", "../temp/huggingface/trees", "out/link"):
+        status = (place.workspace / name).lstat()
+        assert (status.st_uid, status.st_gid) == (1001, 1002), name
+    assert {(place.workspace / name).stat().st_uid for name in (*kept, "../outside", "../temp")} == {0}
+    place.variables |= {"HF_HOME": str(outside)}
+    assert place.run(model="org/name", out="../outside")[0] == 0
+    assert outside.stat().st_uid == 0
+
+
+def test_paths_of_the_report_are_those_of_the_machine(place: Workspace) -> None:
+    place.variables = {"GITHUB_WORKSPACE": str(place.workspace)}
+    place.plan({"out/report.json": json.dumps(REPORT)}, 0)
+    place.run(model="org/name", out=f"{place.workspace}/out")
+    assert place.outputs()["report-html"] == "out/report.html"
 
 
 def test_invalid_output_folder_is_passed_on(place: Workspace) -> None:

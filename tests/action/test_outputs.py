@@ -49,6 +49,30 @@ def report(text: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize(
+    ("folder", "found"),
+    [
+        ("out", "out"),
+        ("./a/../out", "./a/../out"),
+        ("/github/workspace/out", "out"),
+        ("/github/workspace", "."),
+        ("/github/workspaces/out", "/github/workspaces/out"),
+        ("/github/runner_temp/out", "/home/runner/work/_temp/out"),
+        ("/github/runner_temp", "/home/runner/work/_temp"),
+        ("/elsewhere", "/elsewhere"),
+    ],
+)
+def test_folder_is_named_as_later_steps_find_it(folder: str, found: str) -> None:
+    """What the variables are in the container: tests/image/test_container_action.py."""
+    environ = {
+        "GITHUB_WORKSPACE": "/github/workspace",
+        "RUNNER_TEMP": "/github/runner_temp",
+        "RUNNER_WORKSPACE": "/home/runner/work/name",
+    }
+    assert outputs.find_on_machine(folder, environ) == found
+    assert outputs.find_on_machine(folder, {}) == folder
+
+
 @settings(max_examples=500)
 @given(text=HOSTILE, exit_code=EXIT_CODES, out=HOSTILE)
 def test_hostile_text_adds_no_output(text: str, exit_code: int, out: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.image_check import acting, contents, wheels
+from scripts.image_check import contents, wheels
 from scripts.image_check.engine import mounts
 
 METADATA = "Metadata-Version: 2.1\nName: torch\nVersion: 9.0+cpu\n"
@@ -50,14 +50,6 @@ def test_pip_installs_torch_from_the_index_by_its_hash(wheel: Path, tmp_path: Pa
 def test_missing_requirements_are_named() -> None:
     assert contents.missing("antidote-ci", "service") == set()
     assert contents.missing("antidote-nowhere") == {"antidote-nowhere"}
-
-
-def test_every_case_sets_all_inputs(tmp_path: Path) -> None:
-    for case in acting.CASES:
-        options = {line for line in acting._options(tmp_path, tmp_path, case) if line.startswith("--env=INPUT_")}
-        assert len(options) == len({line.split("=")[1] for line in options})
-        for name, value in case.inputs.items():
-            assert f"--env=INPUT_{name.upper()}={value}" in options
 
 
 def test_mounted_folders_are_writable_for_all_users(tmp_path: Path) -> None:
