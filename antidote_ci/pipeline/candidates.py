@@ -13,7 +13,7 @@ from antidote_ci.errors import InfrastructureError
 from antidote_ci.evaluation import kinds, measure
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.hub import memory_needs
-from antidote_ci.model.memory import available_bytes
+from antidote_ci.model import memory
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.context import RunContext
 from antidote_ci.pipeline.resolve import Checkpoint
@@ -209,11 +209,12 @@ def estimate_memory(context: RunContext, source: Checkpoint, base: Checkpoint | 
 
 
 def require_memory(method: Method, needed: int) -> None:
-    """Raise InfrastructureError if a repair needs more memory than is free: otherwise it would fail after the work.
+    """Raise InfrastructureError if a repair may need more memory than is free: otherwise it would fail after the work.
 
-    With a GPU, the weights that are scored are in its memory, and only scoring them can tell.
+    `needed` is an estimate, which memory.HEADROOM allows to be too small. With a GPU, the weights that are scored are in its memory, and only scoring them can tell.
     """
-    free, is_taylor = available_bytes(), method == "taylor"
+    free, is_taylor = memory.available_bytes(), method == "taylor"
+    needed = round(needed * memory.HEADROOM)
     if not memory_needs.has_accelerator() and needed > free:
         raise InfrastructureError(
             f"not enough memory for a repair by {method}: {needed / 1e9:,.1f} GB needed, {free / 1e9:,.1f} GB free",
