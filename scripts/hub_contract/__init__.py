@@ -1,0 +1,90 @@
+"""Run huggingface_hub's own tests against the loopback Hub: which of them are used, and the page of the results."""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PRODUCTION = "asks the production Hub"
+TEST_FILES = ("test_hf_api.py", "test_file_download.py", "test_jobs_api.py")
+INTRODUCTION = """\
+# huggingface_hub's own tests
+
+The tests of huggingface_hub {version} run against the staging Hub of Hugging Face, so they say how the real Hub
+behaves. Here they run, unchanged, against the [loopback Hub](loopback-hub.md), which this project wrote. The tests are
+not part of this repository.
+
+`scripts/hub_contract/choices.toml` says which of them cover what this project uses. It was written before the first
+run. `python -m scripts.hub_contract --huggingface-hub FOLDER` runs those and writes this page. FOLDER holds the source
+distribution of the installed version, and the files of the repository's `tests/` that it lacks: `conftest.py` and
+`__init__.py`. `pytest-mock` must be installed as well.
+"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether this project uses what a test covers, and the subject or the reason."""
+
+    is_used: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class ContractResult:
+    """One test, with `failure` for a used test that did not pass."""
+
+    name: str
+    """File, class and function, as in `test_hf_api.py::TestCommitApi::test_create_commit`."""
+    choice: Choice
+    failure: str | None = None
+
+
+def read_choices(file: Path) -> dict[str, Choice]:
+    """Return the choice for each beginning of a test's name."""
+    sections = tomllib.loads(file.read_text(encoding="utf-8"))
+    return {
+        beginning: Choice(section == "used", reason)
+        for section in ("used", "not-used")
+        for beginning, reason in sections[section].items()
+    }
+
+
+def choose(choices: Mapping[str, Choice], name: str, asks_production: bool) -> Choice:
+    """Return the choice with the longest beginning of `name`. Raises KeyError if nobody has decided."""
+    if asks_production:
+        return Choice(False, PRODUCTION)
+    beginnings = [beginning for beginning in choices if name.startswith(beginning)]
+    if not beginnings:
+        raise KeyError(f"nobody has decided whether this project uses what {name} covers")
+    return choices[max(beginnings, key=len)]
+
+
+def render_page(version: str, results: Sequence[ContractResult]) -> str:
+    """Return the page in Markdown: the counts, the used tests with their results, and the others by reason."""
+    used = [result for result in results if result.choice.is_used]
+    failed = [result for result in used if result.failure is not None]
+    others: dict[str, list[str]] = {}
+    for result in results:
+        if not result.choice.is_used:
+            others.setdefault(result.choice.reason, []).append(result.name)
+    rows = [f"| {_code(result.name)} | {result.choice.reason} | {_outcome(result)} |" for result in used]
+    unused_rows = [f"| {_code(name)} | {reason} |" for reason, names in sorted(others.items()) for name in names]
+    parts = [
+        INTRODUCTION.format(version=version),
+        f"{len(results)} tests: {len(used)} are used, {len(used) - len(failed)} of them pass, {len(failed)} fail.\n",
+        "## Used\n",
+        "\n".join(["| test | subject | result |", "|---|---|---|", *rows, ""]),
+        "## Not used\n",
+        "\n".join(["| test | reason |", "|---|---|", *unused_rows, ""]),
+    ]
+    return "\n".join(parts)
+
+
+def _outcome(result: ContractResult) -> str:
+    return "passes" if result.failure is None else f"fails: {_code(result.failure)}"
+
+
+def _code(text: str) -> str:
+    """Return `text` as code in a cell of a table."""
+    return "`" + re.sub(r"\s+", " ", text).replace("`", "'").replace("|", r"\|") + "`"
