@@ -17,8 +17,8 @@ not part of this repository.
 
 `scripts/hub_contract/choices.toml` says which of them cover what this project uses. It was written before the first
 run. `python -m scripts.hub_contract --huggingface-hub FOLDER` runs those and writes this page. FOLDER holds the source
-distribution of the installed version, and the files of the repository's `tests/` that it lacks: `conftest.py` and
-`__init__.py`. `pytest-mock` must be installed as well.
+distribution, unpacked: `pip download --no-deps --no-binary :all: huggingface_hub=={version}`. It lacks the fixtures of
+the tests, which `scripts/hub_contract/plugin.py` replaces. `pytest-mock` must be installed.
 """
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,10 +36,10 @@ def main() -> int:
 
 
 def run_tests(folder: Path, files: tuple[str, ...]) -> list[ContractResult]:
-    """Run the used tests of `folder`/tests against a new loopback Hub. Raises CalledProcessError if none can run."""
+    """Run a copy of the used tests against a new loopback Hub. Raises CalledProcessError if they cannot run."""
     with tempfile.TemporaryDirectory() as work, LoopbackHub(Path(work) / "hub") as hub:
         _add_accounts(hub, folder / "tests" / "testing_constants.py")
-        written = Path(work) / "results.json"
+        copied, written = _copy_tests(folder, Path(work) / "copy"), Path(work) / "results.json"
         environment = os.environ | hub.environment
         environment |= {
             "HF_HOME": f"{work}/home",
@@ -47,13 +48,23 @@ def run_tests(folder: Path, files: tuple[str, ...]) -> list[ContractResult]:
             "PYTHONPATH": str(ROOT),
         }
         command = [sys.executable, "-m", "pytest", "-p", "scripts.hub_contract.plugin", "-p", "no:cacheprovider"]
-        subprocess.run([*command, *(f"tests/{file}" for file in files)], cwd=folder, env=environment, check=False)
+        subprocess.run([*command, *(f"tests/{file}" for file in files)], cwd=copied, env=environment, check=False)
         if not written.exists():
             raise subprocess.CalledProcessError(1, command)
         return [
             ContractResult(row["name"], Choice(row["is_used"], row["reason"]), row["failure"])
             for row in json.loads(written.read_bytes())
         ]
+
+
+def _copy_tests(folder: Path, copied: Path) -> Path:
+    """Copy the tests and their settings, and add the files that a source distribution lacks."""
+    shutil.copytree(folder / "tests", copied / "tests")
+    shutil.copy(folder / "pyproject.toml", copied)
+    for name, text in (("__init__.py", ""), ("conftest.py", "from scripts.hub_contract.plugin import RepoFactory\n")):
+        if not (copied / "tests" / name).exists():
+            (copied / "tests" / name).write_text(text, encoding="utf-8")
+    return copied
 
 
 def _add_accounts(hub: LoopbackHub, constants: Path) -> None:

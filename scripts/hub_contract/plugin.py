@@ -6,11 +6,14 @@ The environment names the Hub as HF_ENDPOINT and the file as HUB_CONTRACT_RESULT
 import importlib
 import json
 import os
+import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
-from huggingface_hub import set_client_factory
+from huggingface_hub import HfApi, RepoUrl, constants, set_client_factory
 from huggingface_hub.utils import _http
 
 from scripts.hub_contract import Choice, choose, read_choices
@@ -18,17 +21,53 @@ from scripts.hub_contract import Choice, choose, read_choices
 STAGING = "hub-ci.huggingface.co"
 RESULTS = "HUB_CONTRACT_RESULTS"
 
+RepoFactory = Callable[..., RepoUrl]
+"""A name of the fixtures that the tests import."""
+
 _hub = httpx2.URL(os.environ["HF_ENDPOINT"])
 _choices: dict[str, Choice] = {}
 _failures: dict[str, str] = {}
+_constants = vars(importlib.import_module("tests.testing_constants"))
+# The tests copy the address when they are imported.
+_constants["ENDPOINT_STAGING"] = os.environ["HF_ENDPOINT"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set the staging Hub of the tests before they are imported."""
+    """Let the client reach the loopback Hub only."""
     # Some tests have a mark of pytest-vcr. It records requests, which is not wanted here.
     config.addinivalue_line("markers", "vcr: recorded by pytest-vcr")
-    vars(importlib.import_module("tests.testing_constants"))["ENDPOINT_STAGING"] = os.environ["HF_ENDPOINT"]
     set_client_factory(_create_client)
+
+
+@pytest.fixture(autouse=True)
+def patch_constants(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Give each test an empty cache."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setattr(constants, "HF_HOME", str(home))
+    for name, folder in (("HF_HUB_CACHE", "hub"), ("HUGGINGFACE_HUB_CACHE", "hub"), ("HF_TOKEN_PATH", "token")):
+        monkeypatch.setattr(constants, name, str(home / folder))
+
+
+@pytest.fixture(scope="session")
+def api() -> HfApi:
+    """A client with the token of the tests' account."""
+    return HfApi(endpoint=os.environ["HF_ENDPOINT"], token=_constants["TOKEN"])
+
+
+@pytest.fixture(scope="session")
+def api_prod() -> HfApi:
+    """A client of the production Hub. No used test asks for it."""
+    return HfApi(token=False)
+
+
+@pytest.fixture
+def repo_factory(api: HfApi) -> RepoFactory:
+    """A function that creates a repository, by default with a name of its own."""
+
+    def create(kind: str = "model", repo_id: str | None = None, **settings: Any) -> RepoUrl:  # noqa: ANN401
+        return api.create_repo(repo_id or f"{kind}-{uuid.uuid4().hex}", repo_type=kind, **settings)
+
+    return create
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -47,7 +86,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.outcome != "passed":
         crash = getattr(report.longrepr, "reprcrash", None)
         text = crash.message if crash else str(report.longrepr)
-        _failures.setdefault(report.nodeid, text.strip().splitlines()[0])
+        _failures.setdefault(report.nodeid, text.strip().splitlines()[0].replace(os.environ["HF_ENDPOINT"], ""))
 
 
 def pytest_sessionfinish() -> None:
