@@ -5,6 +5,7 @@ import secrets
 import time
 from itertools import pairwise
 from pathlib import PurePosixPath
+from urllib.parse import parse_qs
 
 from loopback_hub import history
 from loopback_hub.accounts import may_read, optional_credential
@@ -149,6 +150,15 @@ def list_tree(store: HubStore, request: HttpRequest, name: str, revision: str, p
     return page_response(
         _expand_items(store, name, commit, items) if request.has_flag("expand") else items, request, store.page_size
     )
+
+
+def describe_paths(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
+    """List the files and folders of the form field `paths` that exist."""
+    form = parse_qs(request.body.read().decode())
+    commit = store.commit(name, revision)
+    listed = [path for path in form.get("paths", []) if path in _sorted_paths(commit)]
+    items = [_item_json(commit, path) for path in listed]
+    return json_response(_expand_items(store, name, commit, items) if form.get("expand") == ["true"] else items)
 
 
 def _expand_items(store: HubStore, name: str, commit: Commit, items: list[TreeItem]) -> list[TreeItem]:

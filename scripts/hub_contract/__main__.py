@@ -70,7 +70,8 @@ def _copy_tests(folder: Path, copied: Path) -> Path:
 def _add_accounts(hub: LoopbackHub, constants: Path) -> None:
     """Create the accounts that the tests use."""
     names = runpy.run_path(str(constants))
-    hub.add_account(names["USER"], names["TOKEN"], organisations=["valid_org_hub"])
+    full_names = {names["USER"]: names["FULL_NAME"], "valid_org_hub": "Dummy Hub Org"}
+    hub.add_account(names["USER"], names["TOKEN"], organisations=["valid_org_hub"], full_names=full_names)
     hub.add_account(names["OTHER_USER"], names["OTHER_TOKEN"])
 
 

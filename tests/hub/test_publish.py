@@ -415,10 +415,11 @@ def test_card_edited_during_the_run_is_not_overwritten(hub: LoopbackHub, model: 
     destination = to("repo", hub.add(SOURCE, folder))
     client(hub).create_repo("demo/repaired")
     client(hub).upload_file(path_or_fileobj=b"Mine", path_in_repo="LICENSE", repo_id="demo/repaired")
-    first = client(hub).upload_file(path_or_fileobj=b"# Mine\n", path_in_repo="README.md", repo_id="demo/repaired")
+    first = client(hub).upload_file(path_or_fileobj=CARD.encode(), path_in_repo="README.md", repo_id="demo/repaired")
     state = check_destination(destination, ACCESS, ACCESS)
-    assert (state.revision, state.card) == (first.oid, "# Mine\n")
-    second = client(hub).upload_file(path_or_fileobj=b"# Better\n", path_in_repo="README.md", repo_id="demo/repaired")
+    assert (state.revision, state.card) == (first.oid, CARD)
+    better = f"{CARD}Better.\n".encode()
+    second = client(hub).upload_file(path_or_fileobj=better, path_in_repo="README.md", repo_id="demo/repaired")
     with pytest.raises(PublishConflict, match="is no longer at"):
         publish_result_files(destination, state, repair(folder).of(destination), ACCESS)
     assert client(hub).model_info("demo/repaired").sha == second.oid
