@@ -141,6 +141,19 @@ def test_published_files_can_be_downloaded(
     assert resolve_revision(SOURCE, None, HubAccess()).revision == revision, "main is untouched"
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_result_is_published_despite_gitignore(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: DestinationMode
+) -> None:
+    folder = model()
+    (folder / ".gitignore").write_text("antidote/\n*.safetensors\n")
+    destination = to(mode, hub.add(SOURCE, folder))
+    result = repair(folder)
+    result.publish(destination)
+    repository, ref = place(mode)
+    assert result.of(destination).contents.keys() <= set(client(hub).list_repo_files(repository, revision=ref))
+
+
 def test_pull_request_has_description_commit_and_comment(
     hub: LoopbackHub, model: MakeModel, repair: MakeRepair
 ) -> None:
