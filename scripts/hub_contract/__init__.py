@@ -19,6 +19,9 @@ not part of this repository.
 run. `python -m scripts.hub_contract --huggingface-hub FOLDER` runs those and writes this page. FOLDER holds the source
 distribution, unpacked: `pip download --no-deps --no-binary :all: huggingface_hub=={version}`. It lacks the fixtures of
 the tests, which `scripts/hub_contract/plugin.py` replaces. `pytest-mock` must be installed.
+
+What no test says, `python -m scripts.contract ORG/SCRATCH` asks the real Hub, with a token that may write to this
+repository for scratch: it prints each answer beside the one that the code assumes, and records it for a test.
 """
 
 
