@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scripts.hub_contract import Choice, ContractResult, choose, read_choices, render_page
-from scripts.hub_contract.__main__ import PAGE, run_tests
+from scripts.hub_contract.__main__ import PAGE, merge_runs, run_tests
 
 CHOICES = {
     "test_a.py::TestCommits": Choice(True, "commits"),
@@ -57,18 +57,28 @@ def test_choice_with_the_longest_beginning() -> None:
 
 
 def test_page_lists_used_tests_and_the_reasons_of_the_others() -> None:
-    results = [
-        ContractResult("test_a.py::test_one", Choice(True, "commits")),
-        ContractResult("test_a.py::test_two[a|b]", Choice(True, "commits"), "no `x`\n  here"),
-        ContractResult("test_a.py::test_three", Choice(False, "tags")),
-        ContractResult("test_a.py::test_four", Choice(False, "likes")),
-    ]
+    commits = Choice(True, "commits")
+    results = merge_runs(
+        {
+            "git-lfs": [
+                ContractResult("test_a.py::test_one", commits, {"git-lfs": None}),
+                ContractResult("test_a.py::test_two[a|b]", commits, {"git-lfs": "no `x`\n  here"}),
+                ContractResult("test_a.py::test_three", Choice(False, "tags")),
+                ContractResult("test_a.py::test_four", Choice(False, "likes")),
+            ],
+            "Xet": [
+                ContractResult("test_a.py::test_two[a|b]", commits, {"Xet": None}),
+                ContractResult("test_b.py::test_five", commits, {"Xet": None}),
+            ],
+        }
+    )
     page = render_page("9.9", results)
     assert "huggingface_hub==9.9" in page
-    assert "4 tests: 2 are used, 1 of them pass, 1 fail." in page
+    assert "5 tests: 3 are used, 2 of them pass, 1 fail." in page
     assert [line for line in page.splitlines() if line.startswith("| `")] == [
-        "| `test_a.py::test_one` | commits | passes |",
-        r"| `test_a.py::test_two[a\|b]` | commits | fails: `no 'x' here` |",
+        "| `test_a.py::test_one` | commits | passes | not run |",
+        r"| `test_a.py::test_two[a\|b]` | commits | fails: `no 'x' here` | passes |",
+        "| `test_b.py::test_five` | commits | not run | passes |",
         "| `test_a.py::test_four` | likes |",
         "| `test_a.py::test_three` | tags |",
     ]
@@ -89,7 +99,7 @@ def test_used_tests_run_against_the_loopback_hub(tmp_path: Path) -> None:
     (folder / "test_hf_api.py").write_text(TESTS)
     (folder / "testing_constants.py").write_text(CONSTANTS)
     (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\nmarkers = ["production"]\n')
-    results = {result.name.rpartition("::")[2]: result for result in run_tests(tmp_path, ("test_hf_api.py",))}
+    results = {result.name.rpartition("::")[2]: result for result in run_tests(tmp_path, ["test_hf_api.py"], "git-lfs")}
     assert {name: result.choice.reason for name, result in results.items()} == {
         "test_passes": "auth check",
         "test_fails": "auth check",
@@ -97,7 +107,8 @@ def test_used_tests_run_against_the_loopback_hub(tmp_path: Path) -> None:
         "test_production": "asks the production Hub",
         "test_collection": "collections",
     }
-    assert [results[name].failure for name in ("test_passes", "test_production", "test_collection")] == [None] * 3
-    assert "RepositoryNotFoundError" in str(results["test_fails"].failure)
-    assert "only the loopback Hub may be reached" in str(results["test_reaches_another_host"].failure)
+    assert results["test_passes"].failures == {"git-lfs": None}
+    assert (results["test_production"].failures, results["test_collection"].failures) == ({}, {})
+    assert "RepositoryNotFoundError" in str(results["test_fails"].failures["git-lfs"])
+    assert "only the loopback Hub may be reached" in str(results["test_reaches_another_host"].failures["git-lfs"])
     assert sorted(path.name for path in folder.iterdir()) == ["test_hf_api.py", "testing_constants.py"]

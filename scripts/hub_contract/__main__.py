@@ -3,21 +3,24 @@
 import argparse
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import __version__
 
-from loopback_hub import LoopbackHub
-from scripts.hub_contract import TEST_FILES, Choice, ContractResult, render_page
+from loopback_hub.strictness import VARIABLE
+from scripts.hub_contract import RUNS, Choice, ContractResult, render_page
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "hub-contract.md"
+VARIANTS_OF_RUNS = {"Xet": "xet"}
+"""Run -> the variant of the loopback Hub."""
 
 
 def main() -> int:
@@ -25,36 +28,44 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.hub_contract", description=__doc__)
     parser.add_argument("--huggingface-hub", type=Path, required=True, metavar="FOLDER")
     folder: Path = parser.parse_args().huggingface_hub.resolve()
-    results = run_tests(folder, TEST_FILES)
+    results = merge_runs({run: run_tests(folder, files, run) for run, files in RUNS.items()})
     PAGE.write_text(render_page(__version__, results), encoding="utf-8")
     counts = Counter(
-        "not used" if not result.choice.is_used else "passes" if result.failure is None else "fails"
-        for result in results
+        "not used" if not result.choice.is_used else "passes" if result.has_passed else "fails" for result in results
     )
     print(", ".join(f"{outcome}: {count}" for outcome, count in sorted(counts.items())))
     return int(counts["fails"] > 0)
 
 
-def run_tests(folder: Path, files: tuple[str, ...]) -> list[ContractResult]:
+def run_tests(folder: Path, files: Sequence[str], run: str) -> list[ContractResult]:
     """Run a copy of the used tests against a new loopback Hub. Raises CalledProcessError if they cannot run."""
-    with tempfile.TemporaryDirectory() as work, LoopbackHub(Path(work) / "hub") as hub:
-        _add_accounts(hub, folder / "tests" / "testing_constants.py")
+    with tempfile.TemporaryDirectory() as work:
         copied, written = _copy_tests(folder, Path(work) / "copy"), Path(work) / "results.json"
-        environment = os.environ | hub.environment
-        environment |= {
-            "HF_HOME": f"{work}/home",
-            "HF_TOKEN": "",
-            "HUB_CONTRACT_RESULTS": str(written),
-            "PYTHONPATH": str(ROOT),
-        }
+        environment = {"HUB_CONTRACT_RESULTS": str(written), "PYTHONPATH": str(ROOT)}
+        if run in VARIANTS_OF_RUNS:
+            environment[VARIABLE] = VARIANTS_OF_RUNS[run]
         command = [sys.executable, "-m", "pytest", "-p", "scripts.hub_contract.plugin", "-p", "no:cacheprovider"]
-        subprocess.run([*command, *(f"tests/{file}" for file in files)], cwd=copied, env=environment, check=False)
+        tests = [f"tests/{file}" for file in files]
+        subprocess.run([*command, *tests], cwd=copied, env=os.environ | environment, check=False)
         if not written.exists():
             raise subprocess.CalledProcessError(1, command)
         return [
-            ContractResult(row["name"], Choice(row["is_used"], row["reason"]), row["failure"])
+            ContractResult(
+                row["name"],
+                Choice(row["is_used"], row["reason"]),
+                {run: row["failure"]} if row["is_used"] else {},
+            )
             for row in json.loads(written.read_bytes())
         ]
+
+
+def merge_runs(runs: Mapping[str, list[ContractResult]]) -> list[ContractResult]:
+    """Return one result for each test, with its failures of all runs."""
+    merged: dict[str, ContractResult] = {}
+    for result in (result for results in runs.values() for result in results):
+        earlier = merged.get(result.name, result)
+        merged[result.name] = replace(earlier, failures={**earlier.failures, **result.failures})
+    return list(merged.values())
 
 
 def _copy_tests(folder: Path, copied: Path) -> Path:
@@ -65,14 +76,6 @@ def _copy_tests(folder: Path, copied: Path) -> Path:
         if not (copied / "tests" / name).exists():
             (copied / "tests" / name).write_text(text, encoding="utf-8")
     return copied
-
-
-def _add_accounts(hub: LoopbackHub, constants: Path) -> None:
-    """Create the accounts that the tests use."""
-    names = runpy.run_path(str(constants))
-    full_names = {names["USER"]: names["FULL_NAME"], "valid_org_hub": "Dummy Hub Org"}
-    hub.add_account(names["USER"], names["TOKEN"], organisations=["valid_org_hub"], full_names=full_names)
-    hub.add_account(names["OTHER_USER"], names["OTHER_TOKEN"])
 
 
 if __name__ == "__main__":
