@@ -93,7 +93,9 @@ def test_page_has_the_choices_of_today() -> None:
     assert len([row for row in rows if len(row) > 2]) > 100
 
 
-def test_used_tests_run_against_the_loopback_hub(tmp_path: Path) -> None:
+def test_used_tests_run_against_the_loopback_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # These tests need no other plugin, and importing all of them takes longer than the tests.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     folder = tmp_path / "tests"
     folder.mkdir()
     (folder / "test_hf_api.py").write_text(TESTS)
