@@ -7,9 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PRODUCTION = "asks the production Hub"
-TEST_FILES = ("test_hf_api.py", "test_file_download.py", "test_jobs_api.py")
-RUNS = {"git-lfs": TEST_FILES, "Xet": (*TEST_FILES, "test_xet_upload.py")}
-"""How the loopback Hub transfers large files -> the files that are run with it."""
+TEST_FILES = (
+    "test_hf_api.py",
+    "test_file_download.py",
+    "test_snapshot_download.py",
+    "test_jobs_api.py",
+    "test_xet_upload.py",
+)
+RUNS = ("git-lfs", "Xet")
+"""How the loopback Hub transfers large files."""
 INTRODUCTION = """\
 # huggingface_hub's own tests
 
@@ -18,8 +24,9 @@ behaves. Here they run, unchanged, against the [loopback Hub](loopback-hub.md), 
 not part of this repository.
 
 `scripts/hub_contract/choices.toml` says which of them cover what this project uses. It was written before the first
-run, except for `test_xet_upload.py`. In that run 86 of 123 tests passed. The others showed defects of the loopback Hub,
-and one of publishing, which lost the files that a `.gitignore` of the source excludes.
+run, except for `test_snapshot_download.py` and `test_xet_upload.py`. In that run 86 of 123 tests passed. The others
+showed defects of the loopback Hub, and one of publishing, which lost the files that a `.gitignore` of the source
+excludes.
 
 `python -m scripts.hub_contract --huggingface-hub FOLDER` runs the tests and writes this page. FOLDER holds the source
 distribution, unpacked: `pip download --no-deps --no-binary :all: huggingface_hub=={version}`. It lacks the fixtures of

@@ -15,7 +15,7 @@ from pathlib import Path
 from huggingface_hub import __version__
 
 from loopback_hub.strictness import VARIABLE
-from scripts.hub_contract import RUNS, Choice, ContractResult, render_page
+from scripts.hub_contract import RUNS, TEST_FILES, Choice, ContractResult, render_page
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "hub-contract.md"
@@ -28,7 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.hub_contract", description=__doc__)
     parser.add_argument("--huggingface-hub", type=Path, required=True, metavar="FOLDER")
     folder: Path = parser.parse_args().huggingface_hub.resolve()
-    results = merge_runs({run: run_tests(folder, files, run) for run, files in RUNS.items()})
+    results = merge_runs({run: run_tests(folder, TEST_FILES, run) for run in RUNS})
     PAGE.write_text(render_page(__version__, results), encoding="utf-8")
     counts = Counter(
         "not used" if not result.choice.is_used else "passes" if result.has_passed else "fails" for result in results
@@ -53,7 +53,7 @@ def run_tests(folder: Path, files: Sequence[str], run: str) -> list[ContractResu
             ContractResult(
                 row["name"],
                 Choice(row["is_used"], row["reason"]),
-                {run: row["failure"]} if row["is_used"] else {},
+                {run: row["failure"]} if row["is_run"] else {},
             )
             for row in json.loads(written.read_bytes())
         ]

@@ -33,6 +33,7 @@ RepoFactory = Callable[..., "RepoUrl"]
 
 _closing = ExitStack()
 _choices: dict[str, Choice] = {}
+_run: set[str] = set()
 _failures: dict[str, str] = {}
 
 
@@ -98,14 +99,16 @@ def repo_factory(api: "HfApi") -> RepoFactory:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the used tests."""
+    """Keep the used tests. Those of Xet need a Hub with Xet."""
     decided = read_choices(Path(__file__).with_name("choices.toml"))
     for item in items:
         asks_production = item.get_closest_marker("production") is not None
         _choices[item.nodeid] = choose(decided, _short_name(item.nodeid), asks_production)
-    unused = [item for item in items if not _choices[item.nodeid].is_used]
-    config.hook.pytest_deselected(items=unused)
-    items[:] = [item for item in items if _choices[item.nodeid].is_used]
+    has_xet = os.environ["HF_HUB_DISABLE_XET"] == "0"
+    kept = [item for item in items if _choices[item.nodeid].is_used and (has_xet or not item.get_closest_marker("xet"))]
+    _run.update(item.nodeid for item in kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -118,7 +121,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_sessionfinish() -> None:
     results = [
-        {"name": _short_name(name), "is_used": choice.is_used, "reason": choice.reason, "failure": _failures.get(name)}
+        {
+            "name": _short_name(name),
+            "is_used": choice.is_used,
+            "reason": choice.reason,
+            "is_run": name in _run,
+            "failure": _failures.get(name),
+        }
         for name, choice in _choices.items()
     ]
     Path(os.environ[RESULTS]).write_text(json.dumps(results), encoding="utf-8")

@@ -4,12 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from huggingface_hub import CommitOperationDelete
+from huggingface_hub import CommitOperationDelete, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import DisabledRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 
 from loopback_hub import LoopbackHub
-from tests.hub.hub_samples import MakeModel
+from loopback_hub.strictness import VARIANTS
+from tests.hub.hub_samples import TOKEN, MakeModel
 from tests.loopback_hub.loopback_samples import client, file, rejected, status, write
 
 
@@ -123,6 +124,19 @@ def test_description_of_paths(hub: LoopbackHub, tmp_path: Path) -> None:
     assert [(type(item), item.path) for item in paths] == [(RepoFolder, "a"), (RepoFile, "a/b")]
     assert paths[1].last_commit is not None
     assert paths[1].last_commit.oid == revision
+
+
+def test_file_list_names_the_xet_hash(tmp_path: Path, client_settings: Path, model: MakeModel) -> None:
+    with LoopbackHub(tmp_path / "hub", strictness=VARIANTS["xet"]) as hub:
+        hub.add("org/model", model())
+        paths = ["config.json", "model.safetensors"]
+        config, weights = client(hub).get_paths_info("org/model", paths)
+        address = hf_hub_url("org/model", weights.path, endpoint=hub.endpoint)
+        metadata = get_hf_file_metadata(address, token=TOKEN, endpoint=hub.endpoint)
+    assert isinstance(config, RepoFile)
+    assert isinstance(weights, RepoFile)
+    assert metadata.xet_file_data is not None
+    assert (config.xet_hash, weights.xet_hash) == (None, metadata.xet_file_data.file_hash)
 
 
 def test_renamed_repository_redirects(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
