@@ -129,11 +129,12 @@ def require_file_reader(store: HubStore, request: HttpRequest, name: str) -> Rep
     if not repository.is_gated:
         return repository
     credential = optional_credential(store, request)
+    restricted = f"Access to {repository.kind} {repository.short_name} is restricted"
     if credential is None:
-        message = f"Access to {name} is restricted. You must have access to it and be authenticated to access it."
+        message = f"{restricted}. You must have access to it and be authenticated to access it."
         raise HttpError(401, message, "GatedRepo")
     if not is_owner(credential, repository.namespace) and not may_write(credential, repository):
-        message = f"Access to {name} is restricted and you are not in the authorized list."
+        message = f"{restricted} and you are not in the authorized list."
         raise HttpError(403, f"{message} Visit {request.base}/{name} to ask for access.", "GatedRepo")
     return repository
 
@@ -176,11 +177,14 @@ def check_access(_store: HubStore, _request: HttpRequest, name: str) -> HttpResp
 
 def _user_json(credential: Credential) -> dict[str, object]:
     organisations = [
-        {"type": "org", "id": name, "name": name, "fullname": name, "roleInOrg": credential.role}
+        {**_names_json(credential, name), "type": "org", "roleInOrg": credential.role}
         for name in credential.organisations
     ]
-    name = credential.account
-    return {"type": "user", "id": name, "name": name, "fullname": name, "isPro": False, "orgs": organisations}
+    return {**_names_json(credential, credential.account), "type": "user", "isPro": False, "orgs": organisations}
+
+
+def _names_json(credential: Credential, name: str) -> dict[str, object]:
+    return {"id": name, "name": name, "fullname": credential.full_names.get(name, name)}
 
 
 def _entity_json(name: str) -> dict[str, str]:

@@ -44,11 +44,12 @@ def open_discussion(
     body: str,
     status: DiscussionStatus = "open",
     base: str | None = None,
+    branch: str = MAIN,
 ) -> Discussion:
-    """Open a discussion, or a pull request from `base`, with `body` as the first comment."""
+    """Open a discussion, or a pull request from `base` to `branch`, with `body` as the first comment."""
     with store.writing:
         repository = store.repository(name)
-        empty = Discussion(len(repository.discussions) + 1, title, author, utc_now(), status, base, [])
+        empty = Discussion(len(repository.discussions) + 1, title, author, utc_now(), status, base, [], branch=branch)
         first = CommentEvent(_next_id(repository, empty), author, empty.created, body, empty.created, author)
         opened = replace(empty, events=[first])
         updated = replace(repository, discussions=[*repository.discussions, opened])
@@ -140,13 +141,20 @@ class MergeConflict(Exception):
     """The pull request is not open, or main has changed the same files."""
 
 
-def add_pull_request(store: HubStore, name: str, change: FileChanges, base: str) -> tuple[Commit, Discussion]:
-    """Open a pull request with one commit on `base`, a branch or a commit of any age."""
+def add_pull_request(
+    store: HubStore, name: str, change: FileChanges, branch: str, base: str | None
+) -> tuple[Commit, Discussion]:
+    """Open a pull request to `branch` with one commit on `base`, a commit of any age, by default its head.
+
+    Raises UnknownRevision.
+    """
     with store.writing:
-        parent = store.commit(name, base)
+        if branch not in store.repository(name).refs:
+            raise UnknownRevision(branch)
+        parent = store.commit(name, base or branch)
         commit = history.write_commit(store, name, parent, change)
         body = change.body if store.strictness.keeps_opening_comments else HTML_COMMENT.sub("", change.body)
-        opened = open_discussion(store, name, change.author, change.title, body, "open", parent.revision)
+        opened = open_discussion(store, name, change.author, change.title, body, "open", parent.revision, branch)
         history.move_ref(store, store.repository(name), opened.ref, commit.revision)
         return commit, record_push(store, name, opened.number, commit)
 
@@ -174,38 +182,40 @@ def push_to_pull_request(store: HubStore, name: str, number: int, change: FileCh
 
 
 def merge_pull_request(store: HubStore, name: str, number: int, author: str) -> Commit:
-    """Squash-merge a pull request into main. Raises MergeConflict."""
+    """Squash-merge a pull request into its branch. Raises MergeConflict, or UnknownRevision without the branch."""
     with store.writing:
         repository = store.repository(name)
         pull_request = find_discussion(repository, number)
         if pull_request.base is None or pull_request.status != "open":
             raise MergeConflict(f"discussion {number} is not an open pull request")
         if conflicts := find_conflicts(store, name, pull_request):
-            raise MergeConflict(f"main has changed {', '.join(conflicts)} since")
-        base, head, main = (store.commit(name, at) for at in (pull_request.base, pull_request.ref, MAIN))
-        files = dict(sorted(_merge_files(base.files, head.files, main.files).items()))
+            raise MergeConflict(f"{pull_request.branch} has changed {', '.join(conflicts)} since")
+        ends = (pull_request.base, pull_request.ref, pull_request.branch)
+        base, head, branch = (store.commit(name, end) for end in ends)
+        files = dict(sorted(_merge_files(base.files, head.files, branch.files).items()))
         squashed = [
             commit
             for commit in history.read_history(store, name, pull_request.ref)
             if _is_commit_of(pull_request, commit)
         ]
         body = "\n".join(f"- {commit.title} ({commit.revision})" for commit in reversed(squashed))
-        commit = store.write_commit(name, main.revision, f"{pull_request.title} (#{number})", body, author, files)
-        history.move_ref(store, repository, MAIN, commit.revision)
+        commit = store.write_commit(name, branch.revision, f"{pull_request.title} (#{number})", body, author, files)
+        history.move_ref(store, repository, pull_request.branch, commit.revision)
         change_status(store, name, number, author, "merged", commit.revision)
     return commit
 
 
 def find_conflicts(store: HubStore, name: str, pull_request: Discussion) -> list[str]:
-    """Return the paths that the pull request and main have changed differently since their common base."""
-    base, head, main = (store.commit(name, at).files for at in (str(pull_request.base), pull_request.ref, MAIN))
-    ours, theirs = _changed_paths(base, head), _changed_paths(base, main)
-    return sorted(path for path in ours & theirs if head.get(path) != main.get(path))
+    """Return the paths that the pull request and its branch have changed differently since their common base."""
+    ends = (str(pull_request.base), pull_request.ref, pull_request.branch)
+    base, head, branch = (store.commit(name, end).files for end in ends)
+    ours, theirs = _changed_paths(base, head), _changed_paths(base, branch)
+    return sorted(path for path in ours & theirs if head.get(path) != branch.get(path))
 
 
-def _merge_files(base: Files, head: Files, main: Files) -> Files:
+def _merge_files(base: Files, head: Files, branch: Files) -> Files:
     ours = _changed_paths(base, head)
-    return {path: entry for path, entry in main.items() if path not in ours} | {
+    return {path: entry for path, entry in branch.items() if path not in ours} | {
         path: entry for path, entry in head.items() if path in ours
     }
 

@@ -6,7 +6,6 @@ from loopback_hub import discussion_state
 from loopback_hub.accounts import may_write, require_credential
 from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response
 from loopback_hub.records import (
-    MAIN,
     CommentEvent,
     Discussion,
     DiscussionEvent,
@@ -47,9 +46,10 @@ def show_discussion(store: HubStore, _request: HttpRequest, name: str, number: s
     discussion = discussion_state.find_discussion(repository, int(number))
     answer = {**_summary_json(repository, discussion), "events": [_event_json(event) for event in discussion.events]}
     if discussion.base:
-        answer["changes"] = {"base": f"refs/heads/{MAIN}", "mergeCommitId": discussion.merged}
-        merged = discussion.status == "merged"
-        answer["filesWithConflicts"] = [] if merged else discussion_state.find_conflicts(store, name, discussion)
+        answer["changes"] = {"base": f"refs/heads/{discussion.branch}", "mergeCommitId": discussion.merged}
+        is_mergeable = discussion.status != "merged" and discussion.branch in repository.refs
+        conflicts = discussion_state.find_conflicts(store, name, discussion) if is_mergeable else []
+        answer["filesWithConflicts"] = conflicts
     return json_response(answer)
 
 
@@ -102,7 +102,7 @@ def update_status(store: HubStore, request: HttpRequest, name: str, number: str)
 
 
 def handle_merge(store: HubStore, request: HttpRequest, name: str, number: str) -> HttpResponse:
-    """Merge a pull request into main, with an optional comment."""
+    """Merge a pull request, with an optional comment."""
     comment = request.json().get("comment")
     author = require_credential(store, request).account
     with store.writing:

@@ -65,7 +65,7 @@ def push_commit(store: HubStore, name: str, branch: str, change: FileChanges, pa
             raise UnknownRevision(branch)
         head = store.commit(name, branch)
         if parent not in (None, head.revision):
-            raise StaleParent("A commit has happened since. Please refresh and try again.")
+            raise StaleParent("The branch was updated since you opened this page. Please refresh and try again.")
         commit = write_commit(store, name, head, change)
         move_ref(store, repository, branch, commit.revision)
     return commit
@@ -99,8 +99,20 @@ def create_branch(store: HubStore, name: str, branch: str, start: str) -> None:
     with store.writing:
         repository = store.repository(name)
         if branch in repository.refs:
-            raise AlreadyExists(f"Reference already exists: {branch}")
+            raise AlreadyExists(f"Reference refs/heads/{branch} already exists")
         move_ref(store, repository, branch, store.commit(name, start).revision)
+
+
+def delete_branch(store: HubStore, name: str, branch: str) -> None:
+    """Delete a branch. Its commits stay. Raises UnknownRevision."""
+    with store.writing:
+        repository = store.repository(name)
+        if branch not in repository.refs or branch.startswith("refs/"):
+            raise UnknownRevision(branch)
+        left = replace(repository, refs={ref: head for ref, head in repository.refs.items() if ref != branch})
+        store.save(left)
+        updated = UpdatedRef(f"refs/heads/{branch}", repository.refs[branch], None)
+        store.announce(RepositoryEvent("update", "repo.content", left, (updated,)))
 
 
 def read_history(store: HubStore, name: str, revision: str) -> list[Commit]:
@@ -112,5 +124,5 @@ def read_history(store: HubStore, name: str, revision: str) -> list[Commit]:
 
 
 def _is_under(target: str, path: str) -> bool:
-    """Whether `path` is the file `target`, or is in the folder `target` (with a trailing slash)."""
-    return path == target or (target.endswith("/") and PurePosixPath(path).is_relative_to(target))
+    """Whether `path` is the file `target`, or is in the folder `target`."""
+    return PurePosixPath(path).is_relative_to(target)

@@ -5,6 +5,7 @@ import secrets
 import time
 from itertools import pairwise
 from pathlib import PurePosixPath
+from urllib.parse import parse_qs
 
 from loopback_hub import history
 from loopback_hub.accounts import may_read, optional_credential
@@ -145,10 +146,19 @@ def list_tree(store: HubStore, request: HttpRequest, name: str, revision: str, p
     if path and not descendants:
         raise HttpError(404, "Entry not found", "EntryNotFound")
     listed = [item for item in descendants if request.has_flag("recursive") or PurePosixPath(item).parent == root]
-    items = [_item_json(commit, item) for item in listed]
+    items = [_item_json(store, commit, item) for item in listed]
     return page_response(
         _expand_items(store, name, commit, items) if request.has_flag("expand") else items, request, store.page_size
     )
+
+
+def describe_paths(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
+    """List the files and folders of the form field `paths` that exist."""
+    form = parse_qs(request.body.read().decode())
+    commit = store.commit(name, revision)
+    listed = [path for path in form.get("paths", []) if path in _sorted_paths(commit)]
+    items = [_item_json(store, commit, path) for path in listed]
+    return json_response(_expand_items(store, name, commit, items) if form.get("expand") == ["true"] else items)
 
 
 def _expand_items(store: HubStore, name: str, commit: Commit, items: list[TreeItem]) -> list[TreeItem]:
@@ -184,11 +194,13 @@ def _sorted_paths(commit: Commit) -> list[str]:
     return [*sorted(folders), *commit.files]
 
 
-def _item_json(commit: Commit, path: str) -> TreeItem:
+def _item_json(store: HubStore, commit: Commit, path: str) -> TreeItem:
     entry = commit.files.get(path)
     if entry is None:
         return {"type": "directory", "path": path, "oid": "0" * 40, "size": 0}
     item: TreeItem = {"type": "file", "path": path, "oid": entry.git_id, "size": entry.size}
     if entry.pointer_size is not None:
         item["lfs"] = {"oid": entry.sha256, "size": entry.size, "pointerSize": entry.pointer_size}
+        if store.xet is not None:
+            item["xetHash"] = store.xet.hash_of(entry.sha256)
     return item

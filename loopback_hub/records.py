@@ -51,7 +51,7 @@ class FileChanges:
     author: str
     added: dict[str, FileEntry]
     deleted: list[str]
-    """Paths of files, and of folders with a trailing slash."""
+    """Paths of files and folders."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,9 @@ class Discussion:
     base: str | None
     events: list[DiscussionEvent]
     merged: str | None = None
-    """The merge commit on main."""
+    """The merge commit."""
+    branch: str = MAIN
+    """The branch into which a pull request is merged."""
 
     @property
     def ref(self) -> str:
@@ -283,6 +285,8 @@ class Credential:
     """Expiry in seconds since 1970, or None."""
     role: str = "write"
     """The role in all its organisations: https://huggingface.co/docs/hub/organizations-security."""
+    full_names: dict[str, str] = field(default_factory=dict)
+    """Name of the account or an organisation -> its full name, where it differs."""
 
 
 @dataclass(frozen=True)

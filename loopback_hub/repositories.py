@@ -32,7 +32,7 @@ def handle_create(store: HubStore, request: HttpRequest) -> HttpResponse:
     attributes = {".gitattributes": store.blobs.put_file(".gitattributes", io.BytesIO(ATTRIBUTES.encode()))}
     answer = {"url": f"{request.base}/{name}", "name": name.removeprefix("datasets/")}
     with store.writing:
-        if name in store.names():
+        if name.lower() in (other.lower() for other in store.names()):
             raise HttpError(409, "You already created this model repo", body=answer)
         repository = Repository(name, utc_now(), {}, private=_is_private(sent) or False, creator=credential.account)
         history.create_repository(store, repository, "initial commit", credential.account, attributes)
@@ -111,6 +111,27 @@ def handle_create_branch(store: HubStore, request: HttpRequest, name: str, branc
         raise HttpError(400, f"Invalid branch name: {branch}")
     history.create_branch(store, name, branch, request.json().get("startingPoint") or MAIN)
     return json_response({})
+
+
+def handle_delete_branch(store: HubStore, _request: HttpRequest, name: str, branch: str) -> HttpResponse:
+    if branch == MAIN:
+        raise HttpError(403, f"Cannot delete refs/heads/{MAIN}")
+    history.delete_branch(store, name, branch)
+    return json_response({})
+
+
+def list_refs(store: HubStore, request: HttpRequest, name: str) -> HttpResponse:
+    """List the branches, and with ?include_prs=1 the heads of pull requests."""
+    refs = store.repository(name).refs
+    listed: dict[str, list[dict[str, str]]] = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
+    for ref, head in refs.items():
+        if ref.startswith("refs/pr/"):
+            listed["pullRequests"].append({"name": ref.removeprefix("refs/pr/"), "ref": ref, "targetCommit": head})
+        else:
+            listed["branches"].append({"name": ref, "ref": f"refs/heads/{ref}", "targetCommit": head})
+    if not request.has_flag("include_prs"):
+        del listed["pullRequests"]
+    return json_response(listed)
 
 
 def _commit_json(commit: Commit) -> dict[str, object]:

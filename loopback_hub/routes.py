@@ -27,7 +27,7 @@ from loopback_hub.store import (
     UnknownRevision,
 )
 
-NAME = r"(?P<name>(?:datasets/)?[^/]+/[^/]+)"
+NAME = r"(?P<name>(?:datasets/)?[^/]+(?:/[^/]+)?)"
 REVISION = r"(?P<revision>refs/pr/\d+|[^/]+)"
 REPOSITORY = rf"/api/(?:models/|(?=datasets/)){NAME}"
 DISCUSSION = rf"{REPOSITORY}/discussions/(?P<number>\d{{1,9}})"
@@ -100,11 +100,14 @@ ROUTES: list[Route] = [
         ("GET", rf"{REPOSITORY}/revision/{REVISION}", require_reader, reading.show_repository),
         ("GET", rf"{REPOSITORY}/tree/{REVISION}", require_reader, reading.list_tree),
         ("GET", rf"{REPOSITORY}/tree/{REVISION}/(?P<path>.+)", require_reader, reading.list_tree),
+        ("POST", rf"{REPOSITORY}/paths-info/{REVISION}", require_reader, reading.describe_paths),
         ("GET", rf"{REPOSITORY}/auth-check", require_file_reader, accounts.check_access),
         ("GET", rf"{REPOSITORY}/auth-check/write", require_writer, accounts.check_access),
         ("PUT", rf"{REPOSITORY}/settings", require_writer, repositories.update_settings),
         ("GET", rf"{REPOSITORY}/commits/{REVISION}", require_reader, repositories.list_commits),
+        ("GET", rf"{REPOSITORY}/refs", require_reader, repositories.list_refs),
         ("POST", rf"{REPOSITORY}/branch/(?P<branch>.+)", require_writer, repositories.handle_create_branch),
+        ("DELETE", rf"{REPOSITORY}/branch/(?P<branch>.+)", require_writer, repositories.handle_delete_branch),
         ("GET", rf"{REPOSITORY}/discussions", require_reader, discussions.list_discussions),
         ("POST", rf"{REPOSITORY}/discussions", require_commenter, discussions.create_discussion),
         ("GET", DISCUSSION, require_reader, discussions.show_discussion),

@@ -3,7 +3,8 @@
 import logging
 import socket
 import threading
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -92,14 +93,26 @@ class LoopbackHub:
         organisations: Sequence[str] = (),
         repositories: Sequence[str] = (),
         role: str | None = None,
+        full_names: Mapping[str, str] | None = None,
     ) -> None:
         """Register a token of the account `name`. `role` is that in its organisations, by default of the strictness.
+
+        `full_names` are those of the account and its organisations, where they differ from the names.
 
         Until the first registration, every token belongs to the account `demo`, which may do everything.
         """
         sha256, role = accounts.hash_token(token), role or self.store.strictness.organisation_role
         accounts.add_credential(
-            self.store, Credential(name, sha256, rights, list(organisations), list(repositories), role=role)
+            self.store,
+            Credential(
+                name,
+                sha256,
+                rights,
+                list(organisations),
+                list(repositories),
+                role=role,
+                full_names=dict(full_names or {}),
+            ),
         )
 
     def trust_workflow(self, repo_id: str, workflow: str) -> dict[str, str]:
@@ -259,6 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault:
             response = spoil_response(fault, response)
         self.send_response(response.status)
+        self.send_header("X-Request-Id", uuid.uuid4().hex)
         for key, value in response.headers.items():
             self.send_header(key, value)
         if response.is_streamed:

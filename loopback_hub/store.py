@@ -39,10 +39,10 @@ class UnknownRepository(LookupError):
 
 
 class MovedRepository(LookupError):
-    """The repository was renamed."""
+    """The repository was renamed, or its name is written with other letters in upper case."""
 
     def __init__(self, before: str, after: str) -> None:
-        super().__init__(f"{before} was renamed to {after}")
+        super().__init__(f"{before} is now {after}")
         self.before = before
         self.after = after
 
@@ -115,6 +115,9 @@ class HubStore:
                 return from_json(Repository, (folder / "state.json").read_bytes())
             if (folder / "moved").is_file():
                 raise MovedRepository(name, (folder / "moved").read_text(encoding="utf-8"))
+        for other in self.names():
+            if other.lower() == name.lower():
+                raise MovedRepository(name, other)
         raise UnknownRepository(name)
 
     def commit(self, name: str, revision: str) -> Commit:
@@ -157,7 +160,7 @@ class HubStore:
             raise ValueError(f"{new!r} is not a repository's name")
         old, folder = self._repositories / name, self._repositories / new
         if (folder / "state.json").exists():
-            raise AlreadyExists(new)
+            raise AlreadyExists(f"A {repository.kind} repository called {repository.short_name} already exists")
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         old.rename(folder)
@@ -180,6 +183,7 @@ class HubStore:
 
 
 def is_path(path: str) -> bool:
-    """Whether `path` stays inside its repository."""
+    """Whether `path` stays inside its repository. The Hub also refuses a parent folder of Windows at the beginning."""
     parts = path.split("/")
-    return bool(path) and "\0" not in path and not any(part in ("", ".", "..") for part in parts)
+    is_outside = path.startswith("..\\") or any(part in ("", ".", "..") for part in parts)
+    return bool(path) and "\0" not in path and not is_outside

@@ -12,8 +12,9 @@ from typing import Any
 from loopback_hub import discussion_state, history
 from loopback_hub.accounts import may_write, require_credential
 from loopback_hub.blobs import is_large, large_entry
-from loopback_hub.cards import find_faults
+from loopback_hub.cards import find_faults, parse_card
 from loopback_hub.messages import HttpError, HttpRequest, HttpResponse, json_response
+from loopback_hub.patterns import is_ignored, is_in_lfs
 from loopback_hub.reading import issue_xet_token
 from loopback_hub.records import Commit, FileChanges, FileEntry
 from loopback_hub.store import HubStore, is_path
@@ -22,29 +23,39 @@ PULL_REQUEST = re.compile(r"refs/pr/(?P<number>\d{1,9})")
 
 
 def validate_card(_store: HubStore, request: HttpRequest) -> HttpResponse:
-    faults = find_faults(str(request.json().get("content", "")))
+    card = str(request.json().get("content", ""))
+    faults = find_faults(card)
     errors = [{"message": fault} for fault in faults]
-    return json_response({"errors": errors, "warnings": []}, 400 if errors else 200)
+    warnings = [] if errors or parse_card(card) else [{"message": "empty or missing yaml metadata in repo card"}]
+    return json_response({"errors": errors, "warnings": warnings}, 400 if errors else 200)
 
 
 def list_upload_modes(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
-    """Return how to upload each file, and its current id. Requires the same rights as the commit."""
+    """Return how to upload each file, whether to leave it out, and its current id.
+
+    Requires the same rights as the commit. A `.gitignore` in the same commit counts instead of that of the revision.
+    """
     if not request.has_flag("create_pr"):
         _require_push_access(store, request, name, revision)
-    files = store.commit(name, revision).files
-    return json_response(
+    sent, files = request.json(), store.commit(name, revision).files
+    attributes = _read_text(store, files, ".gitattributes")
+    rules = sent.get("gitIgnore") or _read_text(store, files, ".gitignore")
+    listed = [
         {
-            "files": [
-                {
-                    "path": file["path"],
-                    "uploadMode": "lfs" if is_large(file["path"], file["size"]) else "regular",
-                    "shouldIgnore": False,
-                    "oid": files[file["path"]].tag if file["path"] in files else None,
-                }
-                for file in request.json()["files"]
-            ]
+            "path": path,
+            "uploadMode": "lfs" if is_large(path, size) or (size and is_in_lfs(attributes, path)) else "regular",
+            "shouldIgnore": is_ignored(rules, path),
+            "oid": files[path].tag if path in files else None,
         }
-    )
+        for path, size in ((file["path"], file["size"]) for file in sent["files"])
+    ]
+    return json_response({"files": listed})
+
+
+def _read_text(store: HubStore, files: dict[str, FileEntry], path: str) -> str:
+    """Return the text of a file in git, empty if there is none."""
+    blob = store.blobs.path(files[path].sha256) if path in files else None
+    return blob.read_text(encoding="utf-8", errors="replace") if blob else ""
 
 
 def issue_xet_write_token(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
@@ -55,9 +66,9 @@ def issue_xet_write_token(store: HubStore, request: HttpRequest, name: str, revi
 
 
 def handle_commit(store: HubStore, request: HttpRequest, name: str, revision: str) -> HttpResponse:
-    """Commit to a branch or pull request; with ?create_pr=1 open a pull request from `revision` or `parentCommit`.
+    """Commit to a branch or pull request; with ?create_pr=1 open a pull request to the branch `revision`.
 
-    A pull request may start from an old commit. Only a push can be stale.
+    A pull request may start from an old commit, `parentCommit`. Only a push can be stale.
     """
     author = require_credential(store, request).account
     lines = [json.loads(line) for line in request.body.read().splitlines() if line.strip()]
@@ -66,7 +77,7 @@ def handle_commit(store: HubStore, request: HttpRequest, name: str, revision: st
     parent = header.get("parentCommit")
     address = f"{request.base}/{name}"
     if request.has_flag("create_pr"):
-        commit, opened = discussion_state.add_pull_request(store, name, change, parent or revision)
+        commit, opened = discussion_state.add_pull_request(store, name, change, revision, parent)
         link = {"pullRequestUrl": f"{address}/discussions/{opened.number}"}
     else:
         commit, link = _push_change(store, request, name, revision, change, parent), {}
@@ -100,7 +111,7 @@ def _parse_change(store: HubStore, author: str, header: dict[str, Any], lines: l
     for line in lines:
         value, path = line["value"], line["value"]["path"]
         if not is_path(path.rstrip("/")):
-            raise HttpError(400, f"{path!r} leaves the repository")
+            raise HttpError(422, f"{path!r} leaves the repository")
         match line["key"]:
             case "file":
                 content = base64.b64decode(value["content"], validate=True)
@@ -113,10 +124,8 @@ def _parse_change(store: HubStore, author: str, header: dict[str, Any], lines: l
                 if blob is None:
                     raise HttpError(400, f"the content of {path} was not uploaded")
                 added[path] = large_entry(value["oid"], blob.stat().st_size)
-            case "deletedFile":
-                deleted.append(path)
-            case "deletedFolder":
-                deleted.append(path.rstrip("/") + "/")
+            case "deletedFile" | "deletedFolder":
+                deleted.append(path.rstrip("/"))
             case other:
                 raise HttpError(400, f"unknown operation {other!r}")
     title = str(header.get("summary", ""))

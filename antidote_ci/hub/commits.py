@@ -29,6 +29,8 @@ STALE_STATUS = 412
 REGULAR_BYTES = 16 << 20
 """The Hub stores larger files in large-file storage only. Its own limit, about 10 MB, is not documented exactly."""
 MAX_READ_BYTES = 16_000_000
+NOTHING_IGNORED = "# Every file of a result is committed.\n"
+"""Text of a .gitignore file. The Hub may take an empty one for none."""
 
 _MARKER = re.compile(
     r"<!-- antidote-ci run=(?P<run>[0-9a-f]{32}) result=(?P<result>[0-9a-f]{64}) "
@@ -203,13 +205,10 @@ def require_pull_request_right(client: "HfApi", repository: str) -> None:
 
 def upload_large_files(client: "HfApi", repository: str, parent: CommitTree, change: CommitRequest) -> None:
     """Upload the large files of a pull request before the pull request is opened."""
-    from huggingface_hub import CommitOperationAdd
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    operations = _build_operations(change, parent)
-    additions = [operation for operation in operations if isinstance(operation, CommitOperationAdd)]
     with disable_progress_bars():
-        client.preupload_lfs_files(repository, additions, create_pr=True, free_memory=False)
+        _prepare_additions(client, repository, MAIN, _build_operations(change, parent), create_pr=True)
 
 
 def is_stale(error: Exception) -> bool:
@@ -251,6 +250,30 @@ def _build_operations(change: CommitRequest, parent: CommitTree) -> "list[Commit
     ]
 
 
+def _prepare_additions(
+    client: "HfApi",
+    repository: str,
+    branch: str,
+    operations: "Sequence[CommitOperationAdd | CommitOperationDelete]",
+    *,
+    create_pr: bool,
+) -> None:
+    """Upload the large files, and note in the operations how the others are sent.
+
+    Without this, the client would silently leave out the files that a .gitignore of the repository excludes.
+    """
+    from huggingface_hub import CommitOperationAdd
+
+    client.preupload_lfs_files(
+        repository,
+        [operation for operation in operations if isinstance(operation, CommitOperationAdd)],
+        revision=branch,
+        create_pr=create_pr,
+        free_memory=False,
+        gitignore_content=NOTHING_IGNORED,
+    )
+
+
 def _create_commit(
     client: "HfApi", repository: str, branch: str, parent: CommitTree, change: CommitRequest, *, create_pr: bool = False
 ) -> "CommitInfo | None":
@@ -262,6 +285,7 @@ def _create_commit(
         return None
     try:
         with disable_progress_bars():
+            _prepare_additions(client, repository, branch, operations, create_pr=create_pr)
             # Not upload_folder: it splits the change into several commits, and guards only the first.
             return client.create_commit(
                 repository,

@@ -141,6 +141,19 @@ def test_published_files_can_be_downloaded(
     assert resolve_revision(SOURCE, None, HubAccess()).revision == revision, "main is untouched"
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_result_is_published_despite_gitignore(
+    hub: LoopbackHub, model: MakeModel, repair: MakeRepair, mode: DestinationMode
+) -> None:
+    folder = model()
+    (folder / ".gitignore").write_text("antidote/\n*.safetensors\n")
+    destination = to(mode, hub.add(SOURCE, folder))
+    result = repair(folder)
+    result.publish(destination)
+    repository, ref = place(mode)
+    assert result.of(destination).contents.keys() <= set(client(hub).list_repo_files(repository, revision=ref))
+
+
 def test_pull_request_has_description_commit_and_comment(
     hub: LoopbackHub, model: MakeModel, repair: MakeRepair
 ) -> None:
@@ -415,10 +428,11 @@ def test_card_edited_during_the_run_is_not_overwritten(hub: LoopbackHub, model: 
     destination = to("repo", hub.add(SOURCE, folder))
     client(hub).create_repo("demo/repaired")
     client(hub).upload_file(path_or_fileobj=b"Mine", path_in_repo="LICENSE", repo_id="demo/repaired")
-    first = client(hub).upload_file(path_or_fileobj=b"# Mine\n", path_in_repo="README.md", repo_id="demo/repaired")
+    first = client(hub).upload_file(path_or_fileobj=CARD.encode(), path_in_repo="README.md", repo_id="demo/repaired")
     state = check_destination(destination, ACCESS, ACCESS)
-    assert (state.revision, state.card) == (first.oid, "# Mine\n")
-    second = client(hub).upload_file(path_or_fileobj=b"# Better\n", path_in_repo="README.md", repo_id="demo/repaired")
+    assert (state.revision, state.card) == (first.oid, CARD)
+    better = f"{CARD}Better.\n".encode()
+    second = client(hub).upload_file(path_or_fileobj=better, path_in_repo="README.md", repo_id="demo/repaired")
     with pytest.raises(PublishConflict, match="is no longer at"):
         publish_result_files(destination, state, repair(folder).of(destination), ACCESS)
     assert client(hub).model_info("demo/repaired").sha == second.oid

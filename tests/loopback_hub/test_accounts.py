@@ -221,3 +221,10 @@ def test_invalid_identity_is_rejected(
     for key, value in {**peopled.trust_workflow("org/model", WORKFLOW), **changed}.items():
         monkeypatch.setenv(key, value)
     assert status(get_token) == expected
+
+
+def test_whoami_names_the_account_in_full(hub: LoopbackHub) -> None:
+    hub.add_account("ada", "hf_ada", organisations=["org", "other"], full_names={"ada": "Ada", "org": "The Org"})
+    answer = client(hub, "hf_ada").whoami()
+    assert (answer["name"], answer["fullname"]) == ("ada", "Ada")
+    assert [(org["name"], org["fullname"]) for org in answer["orgs"]] == [("org", "The Org"), ("other", "other")]

@@ -12,13 +12,13 @@ from huggingface_hub.community import (
     DiscussionEvent,
     DiscussionStatusChange,
 )
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loopback_hub import LoopbackHub
 from tests.hub.hub_samples import MakeModel
-from tests.loopback_hub.loopback_samples import client, file, status, write
+from tests.loopback_hub.loopback_samples import client, file, rejected, status, write
 
 
 @pytest.fixture
@@ -214,6 +214,25 @@ def push(hf: HfApi, before: dict[str, str | None], after: dict[str, str | None],
         if text is not None or path in before
     ]
     hf.create_commit("org/merging", operations, commit_message="A change", create_pr=create_pr)
+
+
+def test_pull_request_to_a_branch(hub: LoopbackHub, tmp_path: Path) -> None:
+    first = hub.add("org/model", write(tmp_path / "model", a="1"))
+    hf = client(hub)
+    hf.create_branch("org/model", branch="next")
+    change = [file("a", "2")]
+    for revision in (first, "nowhere"):
+        wrong = rejected(hf.create_commit, "org/model", change, commit_message="No", revision=revision, create_pr=True)
+        assert isinstance(wrong, RevisionNotFoundError)
+    hf.create_commit("org/model", change, commit_message="Yes", revision="next", create_pr=True)
+    assert hf.get_discussion_details("org/model", 1).target_branch == "refs/heads/next"
+    hf.merge_pull_request("org/model", 1)
+    assert hf.model_info("org/model").sha == first
+    assert hf.list_repo_commits("org/model", revision="next")[0].title == "Yes (#1)"
+    hf.create_commit("org/model", [file("b", "3")], commit_message="More", revision="next", create_pr=True)
+    hf.delete_branch("org/model", branch="next")
+    assert hf.get_discussion_details("org/model", 2).status == "open"
+    assert status(hf.merge_pull_request, "org/model", 2) == 404
 
 
 def test_pull_request_of_a_dataset(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def test_writing_requires_a_token(hub: LoopbackHub, model: MakeModel) -> None:
     "line",
     [
         {"key": "file", "value": {"path": "../outside", "content": "", "encoding": "base64"}},
+        {"key": "file", "value": {"path": "..\\outside", "content": "", "encoding": "base64"}},
         {"key": "file", "value": {"path": "a//b", "content": "", "encoding": "base64"}},
         {"key": "lfsFile", "value": {"path": "a.bin", "oid": "../../state.json", "size": 1}},
         {"key": "deletedFolder", "value": {"path": "../"}},
@@ -159,8 +160,15 @@ def test_invalid_commit_is_rejected(hub: LoopbackHub, model: MakeModel, line: di
     body = "\n".join(json.dumps(part) for part in (header, line)).encode()
     address = f"{hub.endpoint}/api/models/org/model/commit/main"
     answer = httpx2.post(address, content=body, headers={"Authorization": f"Bearer {TOKEN}"})
-    assert answer.status_code == 400
+    assert answer.status_code in (400, 422)
     assert client(hub).model_info("org/model").sha == revision
+
+
+def test_card_without_metadata_is_a_warning(hub: LoopbackHub, model: MakeModel) -> None:
+    hub.add("org/model", model())
+    card = CommitOperationAdd("README.md", b"# A model\n")
+    with pytest.warns(UserWarning, match="empty or missing yaml metadata"):
+        client(hub).create_commit("org/model", [card], commit_message="A card")
 
 
 def test_upload_with_a_wrong_hash_is_rejected(hub: LoopbackHub, model: MakeModel) -> None:

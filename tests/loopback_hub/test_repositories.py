@@ -4,11 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from huggingface_hub import CommitOperationDelete, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import DisabledRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 
 from loopback_hub import LoopbackHub
-from tests.hub.hub_samples import MakeModel
+from loopback_hub.strictness import VARIANTS
+from tests.hub.hub_samples import TOKEN, MakeModel
 from tests.loopback_hub.loopback_samples import client, file, rejected, status, write
 
 
@@ -83,6 +85,60 @@ def test_branches(hub: LoopbackHub, model: MakeModel) -> None:
     assert isinstance(unknown, RevisionNotFoundError)
 
 
+def test_references_are_listed_and_branches_deleted(hub: LoopbackHub, model: MakeModel) -> None:
+    first = hub.add("org/model", model())
+    hf = client(hub)
+    hf.create_branch("org/model", branch="repair/one")
+    proposed = hf.create_commit("org/model", [file("a", "b")], commit_message="Propose", create_pr=True)
+    refs = hf.list_repo_refs("org/model", include_pull_requests=True)
+    assert [(ref.name, ref.ref, ref.target_commit) for ref in refs.branches] == [
+        ("main", "refs/heads/main", first),
+        ("repair/one", "refs/heads/repair/one", first),
+    ]
+    assert [(ref.ref, ref.target_commit) for ref in refs.pull_requests or []] == [("refs/pr/1", proposed.oid)]
+    assert hf.list_repo_refs("org/model").pull_requests is None
+    hf.delete_branch("org/model", branch="repair/one")
+    assert not hf.revision_exists("org/model", "repair/one")
+    assert isinstance(rejected(hf.delete_branch, "org/model", branch="repair/one"), RevisionNotFoundError)
+    assert "Cannot delete refs/heads/main" in str(rejected(hf.delete_branch, "org/model", branch="main"))
+    assert status(hf.delete_branch, "org/model", branch="refs/pr/1") == 404
+
+
+def test_names_differ_in_more_than_upper_case(hub: LoopbackHub, model: MakeModel) -> None:
+    hub.add("Org/Model", model())
+    hf = client(hub)
+    created = hf.create_commit("org/model", [file("a", "b")], commit_message="In lower case")
+    assert (hf.model_info("ORG/model").id, hf.model_info("Org/Model").sha) == ("Org/Model", created.oid)
+    assert status(hf.create_repo, "org/model") == 409
+
+
+def test_repository_without_a_namespace_does_not_exist(hub: LoopbackHub) -> None:
+    for call in (client(hub).model_info, client(hub).list_repo_commits, client(hub).list_repo_files):
+        assert isinstance(rejected(call, "model"), RepositoryNotFoundError)
+    assert rejected(client(hub).model_info, "model").request_id
+
+
+def test_description_of_paths(hub: LoopbackHub, tmp_path: Path) -> None:
+    revision = hub.add("org/model", write(tmp_path / "model", a__b="1", c="2"))
+    paths = client(hub).get_paths_info("org/model", ["a", "a/b", "nowhere"], expand=True)
+    assert [(type(item), item.path) for item in paths] == [(RepoFolder, "a"), (RepoFile, "a/b")]
+    assert paths[1].last_commit is not None
+    assert paths[1].last_commit.oid == revision
+
+
+def test_file_list_names_the_xet_hash(tmp_path: Path, client_settings: Path, model: MakeModel) -> None:
+    with LoopbackHub(tmp_path / "hub", strictness=VARIANTS["xet"]) as hub:
+        hub.add("org/model", model())
+        paths = ["config.json", "model.safetensors"]
+        config, weights = client(hub).get_paths_info("org/model", paths)
+        address = hf_hub_url("org/model", weights.path, endpoint=hub.endpoint)
+        metadata = get_hf_file_metadata(address, token=TOKEN, endpoint=hub.endpoint)
+    assert isinstance(config, RepoFile)
+    assert isinstance(weights, RepoFile)
+    assert metadata.xet_file_data is not None
+    assert (config.xet_hash, weights.xet_hash) == (None, metadata.xet_file_data.file_hash)
+
+
 def test_renamed_repository_redirects(hub: LoopbackHub, model: MakeModel, tmp_path: Path) -> None:
     revision = hub.add("org/model", model())
     hf = client(hub)
@@ -142,6 +198,28 @@ def test_scan_results_of_pickles(hub: LoopbackHub, pickled: Path) -> None:
     assert config.last_commit is not None
     assert note.last_commit is not None
     assert (config.last_commit.title, note.last_commit.title) == ("Upload pickled", "Later")
+
+
+def test_folder_is_deleted_with_its_files(hub: LoopbackHub, tmp_path: Path) -> None:
+    hub.add("org/model", write(tmp_path / "model", a__b="1", a__c__d="2", ab="3"))
+    client(hub).create_commit(
+        "org/model", [CommitOperationDelete("a", is_folder=False)], commit_message="Delete a folder as a file"
+    )
+    assert client(hub).list_repo_files("org/model") == ["ab"]
+
+
+def test_upload_follows_the_files_of_git(hub: LoopbackHub, tmp_path: Path) -> None:
+    hub.add("org/model", write(tmp_path / "model", a="1"))
+    hf = client(hub)
+    rules = [file(".gitattributes", "*.png filter=lfs diff=lfs merge=lfs -text"), file(".gitignore", "drafts/\n")]
+    hf.create_commit("org/model", rules, commit_message="Rules")
+    hf.create_commit("org/model", [file("b.png", "2"), file("drafts/c", "3")], commit_message="Two files")
+    hf.create_commit(
+        "org/model", [file(".gitignore", "*.md"), file("d.md", "4"), file("drafts/e", "5")], commit_message="Others"
+    )
+    files = {item.path: item for item in hf.list_repo_tree("org/model", recursive=True) if isinstance(item, RepoFile)}
+    assert files.keys() == {".gitattributes", ".gitignore", "a", "b.png", "drafts/e"}
+    assert files["b.png"].lfs is not None
 
 
 def test_deleting_a_missing_file_is_rejected(hub: LoopbackHub, model: MakeModel) -> None:

@@ -101,6 +101,16 @@ def test_push_to_main_is_delivered(hub: LoopbackHub, model: MakeModel, receiver:
     assert read.repo.url.web == f"{hub.endpoint}/org/model"
 
 
+def test_deleted_branch_is_delivered(hub: LoopbackHub, model: MakeModel, receiver: Receiver) -> None:
+    head = hub.add("org/model", model())
+    hf = client(hub)
+    hf.create_branch("org/model", branch="old")
+    hf.create_webhook(url=receiver.url, watched=MODEL, domains=["repo"])
+    hf.delete_branch("org/model", branch="old")
+    payload = receiver.next().payload
+    assert payload["updatedRefs"] == [{"ref": "refs/heads/old", "oldSha": head, "newSha": None}]
+
+
 def test_events_of_a_pull_request_are_delivered(hub: LoopbackHub, model: MakeModel, receiver: Receiver) -> None:
     hub.add("org/model", model())
     hf = client(hub)

@@ -214,7 +214,7 @@ def test_merged_repair_under_another_policy_is_run(hub: LoopbackHub, made: Check
 def test_edited_documentation_keeps_a_repair_ours(hub: LoopbackHub, made: Checkpoints, path: str) -> None:
     publish(made, BOT)
     merged(hub)
-    push(hub, ADA, CommitOperationAdd(path, b"Other words"))
+    push(hub, ADA, CommitOperationAdd(path, b"---\nlicense: mit\n---\nOther words"))
     outcome = inspect(hub)
     assert isinstance(outcome, RunOutcome)
     assert outcome.state == "own"
