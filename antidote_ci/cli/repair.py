@@ -54,9 +54,10 @@ def repair(
             realignment=realignment,
         )
         from antidote_ci.pipeline import repair as pipeline
+        from antidote_ci.pipeline.resolve import parse_model_names
         from antidote_ci.report import terminal
 
-        config = pipeline.RepairConfig(RunConfig(model, revision, chosen, out), method, dose)
+        config = pipeline.RepairConfig(parse_model_names(RunConfig(model, revision, chosen, out)), method, dose)
         if dry_run:
             plan = pipeline.plan_repair_command(config, console)
             console.show(terminal.show_plan(plan))

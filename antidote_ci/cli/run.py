@@ -70,7 +70,9 @@ def run(
             keep_failed=keep_failed,
         )
         chosen = override_section(chosen, "publish", mode=publish, to=publish_to)
-        config = RunConfig(model, revision, chosen, out, save_answers, no_cache)
+        from antidote_ci.pipeline.resolve import parse_model_names
+
+        config = parse_model_names(RunConfig(model, revision, chosen, out, save_answers, no_cache))
         if on == "hf-jobs":
             from antidote_ci.jobs import job_estimate, submit
 
@@ -139,7 +141,9 @@ def evaluate(
             accept_licence=accept_licence,
         )
         chosen = override_section(chosen, "repair", reference=reference)
-        config = RunConfig(model, revision, chosen, out, save_answers, no_cache)
+        from antidote_ci.pipeline.resolve import parse_model_names
+
+        config = parse_model_names(RunConfig(model, revision, chosen, out, save_answers, no_cache))
         if on == "hf-jobs":
             from antidote_ci.jobs import submit
 

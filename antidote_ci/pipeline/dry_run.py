@@ -75,7 +75,7 @@ def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
     files, tokens, answers = _estimate_workload(config, command)
     model = _measure_model(config.model, config.revision)
     reference = _reference_name(config)
-    base = _measure_model(reference, None) if reference else _ModelSize()
+    base = _measure_model(*resolve.parse_model_name(reference)) if reference else _ModelSize()
     weights = max(model.entries, base.entries)
     repair = config.policy.repair
     return DryRunForecast(
