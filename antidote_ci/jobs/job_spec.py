@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -73,6 +74,7 @@ class JobSpec:
 def require_job_supported(config: RunConfig, command: Command) -> None:
     """Raise ConfigurationError for options that a Job does not support, and for an unwritable output folder."""
     output.require_supported(config, command)
+    resolve_image(config.policy, os.environ)
     if config.save_answers is not None:
         raise ConfigurationError(
             "--save-answers is not supported on HF Jobs",

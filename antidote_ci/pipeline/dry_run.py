@@ -11,7 +11,7 @@ from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.remote import count_remote_bytes, count_remote_weight_bytes
 from antidote_ci.model import memory
 from antidote_ci.paths import free_space, is_path
-from antidote_ci.pipeline import dose_search, evaluator, output, resolve
+from antidote_ci.pipeline import dose_search, evaluator, preflight, resolve
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import PromptSetRecord, ScoreMethod
 from antidote_ci.repair.methods import METHODS
@@ -63,15 +63,12 @@ class _ModelSize:
     """Bytes to run the model."""
 
 
-def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
-    """Estimate a run. Only published prompt sets are downloaded, and nothing is written.
+def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = True) -> DryRunForecast:
+    """Estimate a run on this machine, or as a Job. Only published prompt sets are downloaded, and nothing is written.
 
     The reference that a Hub model names is in files that are not downloaded. Without --reference it is not counted.
     """
-    output.require_supported(config, command)
-    if command == "run":
-        output.require_publishable(config)
-    evaluator.select_judges(config.policy.evaluation)
+    preflight.check_configuration(config, command, here=here)
     files, tokens, answers = _estimate_workload(config, command)
     model = _measure_model(config.model, config.revision)
     reference = _reference_name(config)

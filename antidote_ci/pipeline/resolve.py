@@ -167,9 +167,7 @@ def pull_model(model: str, revision: str | None, on_progress: OnProgress, use: M
     """
     if is_path(model):
         if revision is not None:
-            raise ConfigurationError(
-                f"{model} is a local folder, so it has no revision {revision}", hint="drop --revision"
-            )
+            raise local_revision_error(model, revision)
         checkpoint = open_local(model)
         if use != "read":
             memory_needs.require_memory(model, checkpoint.layout.entries)
@@ -186,6 +184,11 @@ def pull_model(model: str, revision: str | None, on_progress: OnProgress, use: M
         _list_unrepaired(layout, remote.skipped),
         remote.info,
     )
+
+
+def local_revision_error(model: str, revision: str) -> ConfigurationError:
+    """The error for a revision of a local folder."""
+    return ConfigurationError(f"{model} is a local folder, so it has no revision {revision}", hint="drop --revision")
 
 
 def open_local(model: str) -> Checkpoint:

@@ -10,7 +10,7 @@ from antidote_ci.evaluation import gate, splits
 from antidote_ci.evaluation.judge_results import EarlyStops
 from antidote_ci.evaluation.measure import NO_EARLY_STOP, evaluate_model
 from antidote_ci.paths import require_space
-from antidote_ci.pipeline import context, evaluator, output, publishing, repair_model, resolve
+from antidote_ci.pipeline import context, evaluator, output, preflight, publishing, repair_model, resolve
 from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.pipeline.dose_search import search_bytes
 from antidote_ci.policy import RunConfig
@@ -27,9 +27,7 @@ logger = logging.getLogger(__name__)
 
 def run(config: RunConfig, console: Console) -> Report:
     """Evaluate the model. If it fails: repair it, evaluate the repair, and publish it as the policy says."""
-    output.require_supported(config, "run")
-    output.require_publishable(config)
-    judges = evaluator.select_judges(config.policy.evaluation)
+    judges = preflight.check_configuration(config, "run")
     with console.step("read the prompts"):
         prompts = splits.load_run_prompts(config.policy, evaluator.fetch_prompts(config.policy))
     publication, revision = None, config.revision
@@ -72,8 +70,7 @@ def run(config: RunConfig, console: Console) -> Report:
 
 def evaluate(config: RunConfig, console: Console) -> Report:
     """Evaluate the model and compare it with the gate. Nothing is repaired or published."""
-    output.require_supported(config, "evaluate")
-    judges = evaluator.select_judges(config.policy.evaluation)
+    judges = preflight.check_configuration(config, "evaluate")
     with console.step("read the prompts"):
         prompts, files = splits.load_evaluation_prompts(config.policy, evaluator.fetch_prompts(config.policy))
     with console.step("pull the model"):
