@@ -65,7 +65,8 @@ def doctor(
         failed = False
         for check in run_checks(chosen, out):
             failed |= check.needed and check.advice is not None
-            mark = "ok" if check.advice is None else "LACKS" if check.needed else "without"
+            problem = "LACKS" if check.needed else "without"
+            mark = "skipped" if check.skipped else "ok" if check.advice is None else problem
             write_stdout(f"{mark:<9}{check.name:<12}{check.value}\n")
             if check.advice is not None:
                 write_stdout(f"{'':<21}{check.advice}\n")
