@@ -32,7 +32,8 @@ class DryRunForecast:
     revision: str | None
     reference: str | None
     """None when the model names it."""
-    method: ScoreMethod
+    method: ScoreMethod | None
+    """None for an evaluation, which repairs nothing."""
     judge: str
     prompts: dict[str, int]
     """Number of prompts by role: realignment, calibration, selection, confirmation, benign, task."""
@@ -79,7 +80,7 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
         model=config.model,
         revision=model.revision,
         reference=reference,
-        method=repair.method,
+        method=repair.method if command == "run" else None,
         judge=config.policy.evaluation.judge,
         prompts=_count_by_role(files),
         bytes_to_pull=model.pulled + base.pulled,
@@ -104,9 +105,9 @@ def describe_plan(forecast: DryRunForecast) -> list[str]:
         f"reference  {forecast.reference or 'named by the model'}",
         f"judge      {forecast.judge}",
         f"prompts    {', '.join(f'{n:,} {role}' for role, n in forecast.prompts.items() if n)}",
-        f"method     {forecast.method}",
+        *([f"method     {forecast.method}"] if forecast.method else []),
     ]
-    if not forecast.prompts.get("task"):
+    if forecast.method and not forecast.prompts.get("task"):
         lines.insert(4, "           no --task: the utility drop of the model's own task is not limited")
     return lines
 
@@ -118,11 +119,11 @@ def describe_forecast(forecast: DryRunForecast) -> list[str]:
         *describe_plan(forecast),
         f"pull       {format_bytes(forecast.bytes_to_pull)}, of which {format_bytes(forecast.bytes_to_download)} "
         f"are not cached; {format_bytes(forecast.disk_free)} free",
-        f"write      up to {format_bytes(forecast.bytes_to_write)}",
+        *([f"write      up to {format_bytes(forecast.bytes_to_write)}"] if forecast.method else []),
         f"memory     at least {format_bytes(forecast.memory_bytes)}; {format_bytes(forecast.memory_free)} free",
-        f"answers    about {forecast.answers:,}, if the model needs a repair",
+        f"answers    about {forecast.answers:,}{', if the model needs a repair' if forecast.method else ''}",
         f"time       {f'about {minutes:,} min' if minutes else 'less than a minute'} on two cores, less on a GPU",
-        f"publish    {forecast.publish}",
+        *([f"publish    {forecast.publish}"] if forecast.method else []),
     ]
 
 
