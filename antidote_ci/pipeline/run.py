@@ -56,8 +56,8 @@ def run(config: RunConfig, console: Console) -> Report:
                 run_context.evaluator, model, prompts.confirmation, console.report, stops=stops, role="before"
             )
         report, repaired = context.start_report(run_context, before, prompts.files), None
-        logger.info(report.reason)
         if gate.needs_repair(before, config.policy.gate):
+            logger.info(report.reason)  # the repair takes a while, and its report gives another reason
             repair_input = RepairInput(source, reference, base)
             report, repaired = repair_model.repair_model(run_context, repair_input, prompts, report)
         with console.step("report and publish"):
@@ -80,5 +80,4 @@ def evaluate(config: RunConfig, console: Console) -> Report:
             stops = STOP_ON_EITHER if config.policy.evaluation.stop_early else NO_EARLY_STOP
             before = evaluate_model(run_context.evaluator, model, prompts, console.report, stops=stops, role="tested")
         report = context.start_report(run_context, before, files)
-        logger.info(report.reason)
         return output.write_output(config, report, reported_model, run_context.work, None)
