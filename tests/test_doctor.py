@@ -76,6 +76,12 @@ def test_all_checks_pass_and_nothing_is_written(hub: LoopbackHub, tmp_path: Path
     assert not (tmp_path / "cache").exists()
 
 
+def test_verbose_shows_the_requests(hub: LoopbackHub, tmp_path: Path) -> None:
+    done = doctor(tmp_path, "--judge=refusal", "-v", HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_writes")
+    assert f"HTTP Request: GET {hub.endpoint}/api/whoami-v2" in done.stderr
+    assert "hf_writes" not in done.stderr
+
+
 def test_without_a_token_only_public_models_are_available(hub: LoopbackHub, tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=hub.endpoint)
     assert done.returncode == 0, done.stderr
