@@ -144,6 +144,18 @@ def test_a_dry_run_writes_nothing(trained_pair: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_an_evaluation_has_a_dry_run(tiny_llama: Path, tmp_path: Path) -> None:
+    arguments = [str(tiny_llama), *("--judge=refusal", "--prompts=embedded", "--threshold=0.35", "--dry-run")]
+    arguments.append(f"--out={tmp_path / 'out'}")
+    forecast = json.loads(cli("evaluate", *arguments, "--json").stdout)
+    assert (forecast["method"], forecast["bytes_to_write"]) == (None, 0)
+    assert forecast["answers"] == len(prompts.read_prompts(embedded.prompt_file("evaluation_prompts")))
+    lines = cli("evaluate", *arguments).stderr
+    assert "answers    about" in lines
+    assert not re.search("^(method|write|publish) ", lines, re.MULTILINE)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("option", "options"), [("--task", []), ("--benign", ["--dry-run"])], ids=["run", "dry-run"])
 def test_too_few_rows_to_compare_are_refused(
     trained_pair: Path, tmp_path: Path, option: str, options: list[str]

@@ -72,7 +72,7 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
     preflight.check_configuration(config, command, here=here)
     files, tokens, answers = _estimate_workload(config, command)
     model = _measure_model(config.model, config.revision)
-    reference = _reference_name(config)
+    reference = _reference_name(config, command)
     base = _measure_model(*resolve.parse_model_name(reference)) if reference else _ModelSize()
     weights = max(model.entries, base.entries)
     repair = config.policy.repair
@@ -176,11 +176,13 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
     )
 
 
-def _reference_name(config: RunConfig) -> str | None:
+def _reference_name(config: RunConfig, command: Command) -> str | None:
     reference = config.policy.repair.reference
     if reference is not None or not is_path(config.model):
         return reference
-    return resolve.find_reference(resolve.open_local(config.model), None).id
+    model = resolve.open_local(config.model)
+    # An evaluation needs only the base of an adapter.
+    return None if command == "evaluate" and model.source.kind == "full" else resolve.find_reference(model, None).id
 
 
 def _count_answers(prompts: PromptSets, config: RunConfig) -> int:
