@@ -39,7 +39,7 @@ INPUTS = ("command", "model", *OPTIONS, *FLAGS, *TOKENS)
 # `evaluate` neither repairs nor publishes.
 RUN_ONLY = (
     *("realignment", "method", "frontier", "publish", "publish-to"),
-    *("accept-repair", "keep-failed", "dry-run", "hf-write-token"),
+    *("accept-repair", "keep-failed", "hf-write-token"),
 )
 COMMANDS = ("run", "evaluate")
 

@@ -44,6 +44,10 @@ class CheckResult:
     """What to do, or None if the check passes."""
     needed: bool = False
     """Whether a run of a Hub model fails without it."""
+    unreachable: bool = False
+    """Whether the Hub, or the server of a judge, did not answer. The next run may reach it."""
+    skipped: bool = False
+    """Whether it was not checked, because the Hub cannot be reached."""
 
 
 def run_checks(policy: Policy, out: Path) -> Iterator[CheckResult]:
@@ -55,16 +59,19 @@ def run_checks(policy: Policy, out: Path) -> Iterator[CheckResult]:
     yield _check_sandbox()
     yield _check_space("downloads", pull.client_cache_folder(), "set HF_HOME to a folder on a larger disk")
     yield _check_space("results", out, "name a folder on a larger disk with --out")
-    yield _check_token("Hub", lambda: access.read_access(os.environ), needed=True)
-    yield _check_token("publishing", lambda: access.write_access(os.environ))
-    yield _check_token("Jobs", lambda: access.jobs_access(os.environ))
+    hub = _check_token("Hub", lambda: access.read_access(os.environ), needed=True)
+    yield hub
+    yield _check_token("publishing", lambda: access.write_access(os.environ), skip=hub.unreachable)
+    yield _check_token("Jobs", lambda: access.jobs_access(os.environ), skip=hub.unreachable)
     try:
         specs = evaluator.select_judges(policy.evaluation)
     except AntidoteError as error:
         yield _failed_check("judge", error, needed=True)
         return
     for spec in specs:
-        yield _check_judge(spec, policy)
+        check = _check_judge(spec, policy)
+        is_repeated = hub.unreachable and check.unreachable and spec.name != endpoint.NAME
+        yield _skipped_check("judge", f"the weights of {spec.name}") if is_repeated else check
 
 
 def _check_versions() -> CheckResult:
@@ -103,6 +110,9 @@ def _check_memory() -> CheckResult:
         return CheckResult("memory", "unknown on this system")
     most = memory_needs.max_weights(free)
     value = f"{_format_gigabytes(free)} free, enough for models of up to {most / 1e9:.1f} billion weights"
+    merged = memory_needs.max_merged_weights(free)
+    if merged < most:
+        value += f", or {merged / 1e9:.1f} billion for an adapter of a base in float32"
     advice = None if most >= MIN_MODEL_WEIGHTS else "end other programs, or use --on hf-jobs (docs/hf-jobs.md)"
     return CheckResult("memory", value, advice, needed=True)
 
@@ -121,10 +131,15 @@ def _check_space(name: str, folder: Path, advice: str) -> CheckResult:
     return CheckResult(name, value, advice if free < MIN_SPACE else None, needed=True)
 
 
-def _check_token(name: str, read: Callable[[], HubAccess], *, needed: bool = False) -> CheckResult:
-    """Check that the Hub accepts a token, and name its account. The Hub does not list all fine-grained permissions."""
+def _check_token(name: str, read: Callable[[], HubAccess], *, needed: bool = False, skip: bool = False) -> CheckResult:
+    """Check that the Hub accepts a token, and name its account. The Hub does not list all fine-grained permissions.
+
+    `skip` only checks that a token is set.
+    """
     try:
         access_used = _without_retry(read())
+        if skip:
+            return _skipped_check(name, "the token")
         if access_used.token is None:
             access_used.request("the Hub", access.require_hub)
             return CheckResult(name, f"{printable_endpoint()} answers; without HF_TOKEN only public models can be read")
@@ -178,7 +193,11 @@ def _without_retry(hub_access: HubAccess) -> HubAccess:
 
 def _failed_check(name: str, error: AntidoteError, *, needed: bool) -> CheckResult:
     value = error.what if error.cause is None else f"{error.what}: {error.cause}"
-    return CheckResult(name, value, error.hint or "see the message", needed)
+    return CheckResult(name, value, error.hint or "see the message", needed, unreachable=error.passing)
+
+
+def _skipped_check(name: str, what: str) -> CheckResult:
+    return CheckResult(name, f"{what}: not checked, because the Hub cannot be reached", skipped=True)
 
 
 def _format_gigabytes(count: float) -> str:

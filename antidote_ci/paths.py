@@ -47,6 +47,15 @@ def find_folder(path: str) -> Path | None:
 
 def require_writable(folder: Path, hint: str = OUT_HINT) -> None:
     """Raise ConfigurationError if `folder` cannot be written or created. Creates nothing."""
+    try:
+        folder.stat()
+    except FileNotFoundError:
+        if folder.is_symlink():
+            raise _unwritable_error(folder, "it is a link to nothing", hint) from None
+    except (PermissionError, NotADirectoryError):
+        pass  # the folder or file that prevents it is named below
+    except OSError as error:
+        raise _unwritable_error(folder, str(error.strerror), hint) from None
     parent = _existing_parent(folder)
     if not parent.is_dir():
         raise _unwritable_error(folder, f"{parent} is a file", hint)

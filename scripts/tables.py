@@ -20,7 +20,7 @@ from huggingface_hub import JobHardwareInfo
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from action import outputs
-from antidote_ci import cli
+from antidote_ci import DOCUMENTATION, cli
 from antidote_ci.cli.init import read_descriptions
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.hub import memory_needs
@@ -40,6 +40,21 @@ OTHER_KEYS = {
     "publish-to": "publish.to",
 }
 """Option -> policy key, where the names differ."""
+
+DOCUMENT_OF_OPTION = {
+    "--prompts": "prompts.md",
+    "--benign": "prompts.md",
+    "--task": "task.md",
+    "--judge": "judges.md",
+    "--policy": "policy.md",
+    "--method": "repair.md",
+    "--publish": "publishing.md",
+    "--on": "hf-jobs.md",
+    "--server": "servers.md",
+}
+"""Option -> its document. The help of a command has no room for the addresses of all."""
+GENERAL = ("quiet", "verbose")
+"""Options that every command accepts."""
 
 MODEL_SIZES = (500_000_000, 3_000_000_000, 7_000_000_000, 13_000_000_000, 70_000_000_000)
 CHECKPOINT_BYTES = {"full, or an adapter of a base in 16 bits": 2, "an adapter of a base in float32": 4}
@@ -95,7 +110,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def add_links(text: str) -> str:
-    """Turn names of documents into links, and options and variables into code."""
+    """Turn names and addresses of documents into links, and options and variables into code."""
+    text = text.replace(f"{DOCUMENTATION}/", "docs/")
     text = re.sub(r"docs/([\w-]+\.md)", r"[\1](\1)", text)
     return re.sub(r"(?<![\w`-])(--[a-z][a-z-]+|[A-Z]+(?:_[A-Z]+)+)(?![\w`])", r"`\1`", text)
 
@@ -114,10 +130,14 @@ def describe_command(path: str, command: TyperCommand) -> str:
     heading = " ".join(
         [path, *(str(argument.metavar) if argument.required else f"[{argument.metavar}]" for argument in arguments)]
     )
-    paragraphs = [" ".join(paragraph.split()) for paragraph in cleandoc(command.help or "").split("\n\n")]
+    texts = cleandoc(command.help or "").removesuffix(f"More: {DOCUMENTATION}/commands.md").strip().split("\n\n")
+    paragraphs = [" ".join(text.split()) for text in texts]
     notes = [f"`{argument.metavar}`: {sentence(argument.help or '')}{default_note(argument)}" for argument in arguments]
-    rows = [option_row(command, option) for option in options(command)]
-    option_tables = [table(("Option", "Meaning", "Default", "Variable", "Policy"), rows)] if rows else []
+    listed = [option_row(command, option) for option in options(command)]
+    rare = [option_row(command, option) for option in options(command, hidden=True)]
+    headings = ("Option", "Meaning", "Default", "Variable", "Policy")
+    option_tables = [table(headings, listed)] if listed else []
+    option_tables += ["Rare options, which --help does not list:", table(headings, rare)] * bool(rare)
     return "\n\n".join([f"### {heading}", *map(add_links, [*paragraphs, *notes]), *option_tables])
 
 
@@ -125,8 +145,12 @@ def default_note(argument: TyperArgument) -> str:
     return "" if argument.required else f" Default: {format_default(argument.default)}."
 
 
-def options(command: TyperCommand) -> list[TyperOption]:
-    return [parameter for parameter in command.params if isinstance(parameter, TyperOption) and not parameter.hidden]
+def options(command: TyperCommand, *, hidden: bool = False) -> list[TyperOption]:
+    return [
+        parameter
+        for parameter in command.params
+        if isinstance(parameter, TyperOption) and parameter.hidden == hidden and parameter.name not in GENERAL
+    ]
 
 
 def option_row(command: TyperCommand, option: TyperOption) -> tuple[str, str, str, str, str]:
@@ -145,7 +169,9 @@ def option_meaning(option: TyperOption) -> str:
     """Return the help text, followed by the choices if the text does not name all of them."""
     text, values = sentence(option.help or ""), choices(option)
     unnamed = [value for value in values if not re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", text)]
-    return text + (f" One of {join_choices(values)}." if unnamed else "")
+    text += f" One of {join_choices(values)}." if unnamed else ""
+    document = DOCUMENT_OF_OPTION.get(option.opts[0])
+    return f"{text} See docs/{document}." if document else text
 
 
 def choices(option: TyperOption) -> list[str]:

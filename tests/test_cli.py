@@ -7,15 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from antidote_ci import embedded
+from antidote_ci import DOCUMENTATION, __version__, embedded
 from antidote_ci.evaluation import prompts
-from antidote_ci.records import ScoreMethod
+from antidote_ci.records import Method
 from tests.command_line import FinishedCommand, run_command
 
 
@@ -50,7 +51,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     ("typed", "offered"),
-    [("ev", {"evaluate"}), ("run a/b --meth", {"--method"}), ("run a/b --method ", {*get_args(ScoreMethod)})],
+    [("ev", {"evaluate"}), ("repair a/b --meth", {"--method"}), ("repair a/b --method ", {*get_args(Method)})],
 )
 def test_shell_completion(typed: str, offered: set[str]) -> None:
     """In a real bash, with the script that `--show-completion` prints."""
@@ -143,6 +144,18 @@ def test_a_dry_run_writes_nothing(trained_pair: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_an_evaluation_has_a_dry_run(tiny_llama: Path, tmp_path: Path) -> None:
+    arguments = [str(tiny_llama), *("--judge=refusal", "--prompts=embedded", "--threshold=0.35", "--dry-run")]
+    arguments.append(f"--out={tmp_path / 'out'}")
+    forecast = json.loads(cli("evaluate", *arguments, "--json").stdout)
+    assert (forecast["method"], forecast["bytes_to_write"]) == (None, 0)
+    assert forecast["answers"] == len(prompts.read_prompts(embedded.prompt_file("evaluation_prompts")))
+    lines = cli("evaluate", *arguments).stderr
+    assert "answers    about" in lines
+    assert not re.search("^(method|write|publish) ", lines, re.MULTILINE)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("option", "options"), [("--task", []), ("--benign", ["--dry-run"])], ids=["run", "dry-run"])
 def test_too_few_rows_to_compare_are_refused(
     trained_pair: Path, tmp_path: Path, option: str, options: list[str]
@@ -182,10 +195,68 @@ def test_environment_variables_set_options() -> None:
     assert "gate.harmful_score in the command line cannot be 2.0" in cli("run", "a/b", ANTIDOTE_THRESHOLD="2").stderr
 
 
-def test_the_version_is_written_to_stdout() -> None:
-    from antidote_ci import __version__
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_written_to_stdout(option: str) -> None:
+    assert cli(option).stdout == f"antidote-ci {__version__}\n"
 
-    assert cli("--version").stdout == f"antidote-ci {__version__}\n"
+
+def shown_options(command: str) -> list[str]:
+    """The options in the help of a command, in a terminal of 100 columns."""
+    done = cli(*command.split(), "-h", COLUMNS="100")
+    assert done.returncode == 0
+    return re.findall(r"^│ [* ]*(--[a-z-]+)", done.stdout, re.MULTILINE)
+
+
+def test_the_help_of_run_fits_on_one_screen() -> None:
+    assert len(cli("run", "--help", COLUMNS="100").stdout.splitlines()) <= 50
+    assert len(shown_options("run")) <= 15
+    panels = re.findall(r"^╭─ (\w+) ─", cli("run", "-h").stdout, re.MULTILINE)
+    assert panels == ["Arguments", "Options", "Model", "Prompts", "Judge", "Gate", "Repair", "Publish", "Where"]
+    assert "[default: (jailbreakbench,strongreject)]" in cli("run", "-h").stdout
+
+
+def test_rare_options_are_keys_of_the_policy_or_documented() -> None:
+    commands = (Path(__file__).parents[1] / "docs" / "commands.md").read_text()
+    for option in ("--realignment", "--method", "--frontier", "--server", "--calibration", "--keep-failed"):
+        assert option not in shown_options("run")
+        assert re.search(rf"^\| `{option}`.*`(repair|evaluation)\.\w+` \|$", commands, re.MULTILINE)
+    for option in ("--save-answers", "--no-cache", "--revision"):
+        assert f"`{option}`" in commands
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_no_file_that_a_wheel_lacks(command: str) -> None:
+    text = cli(*command.split(), "--help", COLUMNS="300").stdout
+    for address in re.findall(r"\S*docs/[a-z-]+\.md", text):
+        assert address.lstrip("(").startswith(f"{DOCUMENTATION}/")
+        assert (Path(__file__).parents[1] / "docs" / address.rpartition("/")[2]).is_file()
+
+
+def test_errors_name_addresses_of_documents() -> None:
+    done = cli("evaluate", "a/b", "--judge=beaver-dam", "--accept-licence", "--prompts=embedded")
+    assert f"with safetensors: {DOCUMENTATION}/judges.md" in done.stderr
+
+
+def test_the_project_names_its_documentation() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert project["urls"]["Documentation"] == DOCUMENTATION
+
+
+@pytest.mark.parametrize(("before", "after"), [(["-q"], []), ([], ["-q"]), (["--quiet"], []), ([], ["--quiet"])])
+def test_quiet_shows_results_and_errors_only(before: list[str], after: list[str]) -> None:
+    done = cli(*before, "evaluate", "a/b", "--judge=refusal", "--prompts=embedded", *after)
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: http://127.0.0.1:9 cannot be reached")
+    assert "read the prompts" in cli("evaluate", "a/b", "--judge=refusal", "--prompts=embedded").stderr
+
+
+@pytest.mark.parametrize(("before", "after"), [(["-v"], []), ([], ["-v"])])
+def test_verbose_shows_where_an_error_was_raised(before: list[str], after: list[str]) -> None:
+    done = cli(*before, "evaluate", "./nowhere", "--judge=refusal", "--prompts=embedded", *after)
+    assert done.returncode == 2
+    assert "Traceback (most recent call last)" in done.stderr
+    assert "in require_folder" in done.stderr
+    assert "error: there is no folder ./nowhere" in done.stderr
 
 
 @pytest.mark.parametrize("output", ["/dev/full", "a reader that has gone"])

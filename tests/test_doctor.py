@@ -1,6 +1,7 @@
 """The command `doctor`: checks of tokens, Hub and judges."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,12 @@ def test_all_checks_pass_and_nothing_is_written(hub: LoopbackHub, tmp_path: Path
     assert not (tmp_path / "cache").exists()
 
 
+def test_verbose_shows_the_requests(hub: LoopbackHub, tmp_path: Path) -> None:
+    done = doctor(tmp_path, "--judge=refusal", "-v", HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_writes")
+    assert f"HTTP Request: GET {hub.endpoint}/api/whoami-v2" in done.stderr
+    assert "hf_writes" not in done.stderr
+
+
 def test_without_a_token_only_public_models_are_available(hub: LoopbackHub, tmp_path: Path) -> None:
     done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=hub.endpoint)
     assert done.returncode == 0, done.stderr
@@ -114,10 +121,33 @@ def test_a_server_that_is_not_a_hub_fails(no_hub: str, tmp_path: Path) -> None:
 def test_an_unreachable_hub_is_not_retried_and_every_failure_has_advice(tmp_path: Path) -> None:
     done = doctor(tmp_path, HF_ENDPOINT="http://127.0.0.1:9", ANTIDOTE_HUB_PATIENCE="600")
     assert done.returncode == 3
-    assert [name for name, mark in marks(done).items() if mark == "LACKS"] == ["Hub", "judge"]
+    assert [name for name, mark in marks(done).items() if mark == "LACKS"] == ["Hub"]
     lines = done.stdout.splitlines()
     for line, after in itertools.pairwise(lines):
         assert line.startswith(("LACKS", "without")) == after.startswith(" ") or line.startswith(" ")
+
+
+def test_an_unreachable_hub_is_described_once(tmp_path: Path) -> None:
+    done = doctor(tmp_path, HF_ENDPOINT="http://127.0.0.1:9", HF_TOKEN="hf_writes")
+    assert done.returncode == 3
+    assert done.stdout.count("no network, a proxy, or a wrong HF_ENDPOINT") == 1
+    assert [name for name, mark in marks(done).items() if mark == "skipped"] == ["publishing", "Jobs", "judge"]
+    assert marks(doctor(tmp_path, HF_ENDPOINT="http://127.0.0.1:9"))["publishing"] == "without"
+
+
+def test_an_adapter_needs_more_memory(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its base is loaded as it is stored, and a full model in the 16 bits in which this processor computes."""
+    described = tmp_path / "cpuinfo"
+    monkeypatch.setattr(memory_needs, "CPU_INFO", described)
+    lines = []
+    for flags in ("avx2", "avx512_bf16"):
+        described.write_text(f"flags : {flags}\n")
+        done = doctor(tmp_path, "--judge=refusal", HF_ENDPOINT=hub.endpoint)
+        lines += [line for line in done.stdout.splitlines() if " memory " in line]
+    assert "adapter" not in lines[0]
+    numbers = re.findall(r"([\d.]+) billion", lines[1])
+    assert float(numbers[0]) == pytest.approx(2 * float(numbers[1]), abs=0.2)
+    assert lines[1].endswith("for an adapter of a base in float32")
 
 
 def test_an_unreachable_judge_server_fails(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from antidote_ci.cli.init import (
 )
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import SECTIONS, Policy, read_policy
-from scripts.release import stamp_action
+from antidote_ci.report.text import link_documents
+from scripts.release import ACTION_FILE, stamp_action
 from tests.command_line import FinishedCommand, run_command
 
 ROOT = Path(__file__).parent.parent
@@ -61,7 +62,7 @@ def test_the_policy_lists_every_key_with_description_and_choices() -> None:
         assert KEY.findall(part) == keys
         prose = " ".join(part.replace("\n# ", " ").split())
         for key, kind in get_type_hints(section).items():
-            assert read_descriptions(section)[key] in prose
+            assert link_documents(read_descriptions(section)[key]) in prose
             if get_origin(kind) is Literal:
                 assert f"One of {', '.join(get_args(kind))}." in prose
     assert max(map(len, text.splitlines())) <= 100
@@ -171,7 +172,7 @@ def test_the_wheel_includes_the_template_and_the_released_action(tmp_path: Path)
     package, repository = tmp_path / "package", tmp_path / "repository"
     repository.mkdir()
     zipfile.ZipFile(wheel).extractall(package)
-    module = package / "antidote_ci" / "cli" / "init.py"
+    module = package / ACTION_FILE
     action = f"acme/antidote-ci@{'c' * 40}"
     module.write_text(stamp_action(module.read_text(), action))
     command = [sys.executable, "-P", "-m", "antidote_ci", "init", str(repository)]

@@ -258,3 +258,85 @@ def test_forms_of_paths(here: Path) -> None:
     assert write_as_path(Path(".hidden")) == "./.hidden"
     assert find_folder("./org") == here / "org"
     assert find_folder("./a\0b") is None
+
+
+FORMS = {
+    "org/model": ("org/model", None),
+    "org/model@main": ("org/model", "main"),
+    "org/model@refs/pr/3": ("org/model", "refs/pr/3"),
+    "hf://org/model": ("org/model", None),
+    "hf://org/model@refs%2Fpr%2F3": ("org/model", "refs/pr/3"),
+    "hf://models/org/model@v1.0": ("org/model", "v1.0"),
+    "https://huggingface.co/org/model": ("org/model", None),
+    "https://www.huggingface.co/org/model/?library=peft#usage": ("org/model", None),
+    "https://HuggingFace.co/org/model/tree/main": ("org/model", "main"),
+    "https://huggingface.co/org/model/tree/refs%2Fpr%2F3": ("org/model", "refs/pr/3"),
+    "https://huggingface.co/org/model/tree/refs/pr/3": ("org/model", "refs/pr/3"),
+    f"https://huggingface.co/org/model/commit/{'a' * 40}": ("org/model", "a" * 40),
+    "https://huggingface.co/org/model/blob/main/folder/README.md": ("org/model", "main"),
+    "https://huggingface.co/gpt2": ("gpt2", None),
+    "http://hf.co/org/model": ("org/model", None),
+    "hf.co/org/model": ("org/model", None),
+    "huggingface.co/org/model/tree/dev": ("org/model", "dev"),
+    "https://hub.corp.example:8443/mirror/org/model/tree/dev": ("org/model", "dev"),
+}
+"""Text that a user pastes -> name and revision."""
+UNCHANGED = (
+    *("./org/model@main", "../a", "~/a@b", "http://127.0.0.1:8000/v1", "https://api.example.com/v1#name"),
+    *("https://hub.corp.example:8443/v1#name", "https://huggingface.co.evil.example/org/model", "https://[a/b"),
+    *("https://evil.example/huggingface.co/org/model", "org/model@", "org/model@a b", "org/model@a@b", "hf.co/model"),
+)
+NO_MODELS = (
+    *("https://huggingface.co", "https://huggingface.co/datasets/org/data", "https://huggingface.co/org/model/tree"),
+    *("https://huggingface.co/org/model/tree/main/folder", "https://huggingface.co/org/model/discussions/3"),
+    *("hf://datasets/org/data", "hf://org/model/config.json", "hf://org/model@", "hf://"),
+)
+
+
+def test_an_address_on_the_hub_names_a_model(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://user:key@hub.corp.example:8443/mirror/")
+    shutil.rmtree(here / "org")
+    for text, named in FORMS.items():
+        assert resolve.parse_model_name(text) == named
+    for text in UNCHANGED:
+        assert resolve.parse_model_name(text) == (text, None)
+    for text in NO_MODELS:
+        with pytest.raises(ConfigurationError, match="is not the address of a model"):
+            resolve.parse_model_name(text)
+
+
+def test_a_folder_makes_an_address_ambiguous(here: Path) -> None:
+    (here / "org" / "model@main").mkdir()
+    refused(cli("evaluate", "org/model@dev"), "'org/model' is ambiguous")
+    refused(cli("evaluate", "org/model@main"), "write ./org/model@main for the folder")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_accepts_addresses_on_the_hub(here: Path, command: str) -> None:
+    for text in ("https://huggingface.co/org/other/tree/main", "hf://org/other", "org/other@main"):
+        done = cli(command, text)
+        assert done.returncode == 3, done.stderr
+        assert "cannot be reached" in done.stderr
+    refused(cli(command, "org/other@main", "--revision=dev"), "two revisions of org/other are named: main and dev")
+    assert cli(command, "org/other@main", "--revision=main").returncode == 3
+
+
+def test_addresses_are_resolved_at_their_revisions(
+    here: Path, tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "model")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with LoopbackHub(tmp_path / "hub") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        first = hub.add("org/other", folder)
+        (folder / "README.md").write_text("Second commit.")
+        second = hub.add("org/other", folder)
+        for text in (f"org/other@{first}", f"{hub.endpoint}/org/other/tree/{first}"):
+            arguments = [f"{hub.endpoint}/org/other", f"--reference={text}", *REPAIRED, "--dry-run", "--json"]
+            done = cli("run", *arguments, HF_ENDPOINT=hub.endpoint)
+            forecast = json.loads(done.stdout)
+            named = (forecast["model"], forecast["revision"], forecast["reference"])
+            assert named == ("org/other", second, f"org/other@{first}")
+            model = resolve.pull_model("org/other", None, ignore)
+            reference = resolve.find_reference(model, forecast["reference"])
+            assert (reference.id, reference.revision) == ("org/other", first)

@@ -105,9 +105,14 @@ def test_only_digests_are_accepted() -> None:
 
 
 def test_package_names_the_released_action() -> None:
-    before = (ROOT / release.INIT_FILE).read_text()
+    before = (ROOT / release.ACTION_FILE).read_text()
     after = release.stamp_action(before, f"acme/antidote-ci@{COMMIT}")
     assert f'ACTION = "acme/antidote-ci@{COMMIT}"' in after
+    project = release.stamp_documentation((ROOT / "pyproject.toml").read_text(), "acme/antidote-ci", __version__)
+    namespace: dict[str, str] = {}
+    exec(after, namespace)  # noqa: S102 - a file of ours
+    assert f'Documentation = "{namespace["DOCUMENTATION"]}"' in project
+    assert namespace["DOCUMENTATION"] == f"https://github.com/acme/antidote-ci/blob/v{__version__}/docs"
     for action in ("acme/antidote-ci@v1", f'acme/x"@{COMMIT}', ""):
         with pytest.raises(ValueError, match="is not of the form OWNER"):
             release.stamp_action(before, action)
@@ -139,7 +144,7 @@ def test_links_of_the_readme_lead_to_the_repository() -> None:
 def checkout(tmp_path: Path) -> Path:
     """A checkout as the release jobs see it, with a bare repository as its origin."""
     folder = tmp_path / "checkout"
-    for name in (*release.ACTIONS, release.INIT_FILE, "README.md", "antidote_ci/__init__.py", "scripts/__init__.py"):
+    for name in (*release.ACTIONS, release.ACTION_FILE, "README.md", "pyproject.toml", "scripts/__init__.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
     shutil.copytree(ROOT / "scripts/release", folder / "scripts/release", ignore=shutil.ignore_patterns("__pycache__"))
@@ -203,7 +208,7 @@ def test_release_jobs_create_the_tags(checkout: Path) -> None:
     assert DIGESTS["CUDA"] in git(origin, "show", f"{commit}:action/gpu/action.yml")
 
     job(checkout, "package", COMMIT=commit)
-    assert f'ACTION = "Acme/antidote-ci@{commit}"' in (checkout / release.INIT_FILE).read_text()
+    assert f'ACTION = "Acme/antidote-ci@{commit}"' in (checkout / release.ACTION_FILE).read_text()
 
     job(checkout, "announce", COMMIT=commit)
     floating = f"v{__version__.split('.')[0]}"
@@ -253,7 +258,7 @@ def test_wheel_contains_the_package_and_its_templates_only(dist: Path) -> None:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
         metadata = email.message_from_bytes(wheel.read(f"antidote_ci-{__version__}.dist-info/METADATA"))
         points = wheel.read(f"antidote_ci-{__version__}.dist-info/entry_points.txt").decode()
-        init = wheel.read("antidote_ci/cli/init.py").decode()
+        init = wheel.read(release.ACTION_FILE).decode()
     tracked = git(ROOT, "ls-files", "antidote_ci", "templates").splitlines()
     assert names == {
         re.sub("^templates/", "antidote_ci/templates/", name) for name in tracked if (ROOT / name).is_file()

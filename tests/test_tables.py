@@ -26,8 +26,14 @@ from scripts import tables
 ROOT = Path(__file__).parent.parent
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
 COMMANDS: dict[str, TyperCommand] = dict(tables.commands())
+
+
+def listed_and_rare(command: TyperCommand) -> list[TyperOption]:
+    return [*tables.options(command), *tables.options(command, hidden=True)]
+
+
 OPTIONS = {
-    path: {option.opts[0].removeprefix("--"): option for option in tables.options(command)}
+    path: {option.opts[0].removeprefix("--"): option for option in listed_and_rare(command)}
     for path, command in COMMANDS.items()
 }
 EACH_OPTION = [

@@ -11,6 +11,7 @@ from antidote_ci.cli.options import DEFAULT_OUT, AcceptLicence, Judge, Out, Poli
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.policy import override_section, read_policy
 from antidote_ci.report.console import write_stdout
+from antidote_ci.report.text import link_documents
 
 
 def verify(
@@ -65,10 +66,11 @@ def doctor(
         failed = False
         for check in run_checks(chosen, out):
             failed |= check.needed and check.advice is not None
-            mark = "ok" if check.advice is None else "LACKS" if check.needed else "without"
-            write_stdout(f"{mark:<9}{check.name:<12}{check.value}\n")
+            problem = "LACKS" if check.needed else "without"
+            mark = "skipped" if check.skipped else "ok" if check.advice is None else problem
+            write_stdout(f"{mark:<9}{check.name:<12}{link_documents(check.value)}\n")
             if check.advice is not None:
-                write_stdout(f"{'':<21}{check.advice}\n")
+                write_stdout(f"{'':<21}{link_documents(check.advice)}\n")
         if failed:
             raise typer.Exit(InfrastructureError.exit_code)
 
@@ -78,7 +80,9 @@ def calibrate(
         Path,
         typer.Option("--labels", help="JSONL with prompt, response (or completion) and label.", show_default=False),
     ],
-    judge: Annotated[str | None, option("--judge", "The judge to calibrate (docs/judges.md).")] = None,
+    judge: Annotated[
+        str | None, option("--judge", "The judge to calibrate.", key="evaluation.judge", metavar="NAME")
+    ] = None,
     policy: PolicyFile = None,
     accept_licence: AcceptLicence = None,
     out: Annotated[Path, typer.Option("--out", help="File for the calibration.")] = Path("judge-calibration.json"),

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -17,8 +18,10 @@ import typer
 
 from antidote_ci import records
 from antidote_ci.errors import AntidoteError, ConfigurationError, InfrastructureError, Terminated
-from antidote_ci.report.console import Console, discard_output, log_to_console, write_stdout
+from antidote_ci.report.console import Console, Verbosity, discard_output, log_to_console, write_stdout
 
+VERBOSITY: ContextVar[Verbosity] = ContextVar("VERBOSITY", default="normal")
+"""Set by `--quiet` and `--verbose`."""
 OUTPUT_ERRNOS = {errno.ENOSPC, errno.EPIPE, errno.EBADF, errno.EIO}
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -30,7 +33,7 @@ def handle_exit(after_signal: str = "no partial results are left") -> Iterator[C
     Expected errors have their own exit code, signals end with 130 and 143, and unexpected errors with 3.
     `after_signal`: the state of the output folder after a signal, for the message.
     """
-    console = Console()
+    console = Console(VERBOSITY.get())
 
     def end(number: int, _frame: FrameType | None) -> None:
         console.ending = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
@@ -48,6 +51,8 @@ def handle_exit(after_signal: str = "no partial results are left") -> Iterator[C
             for number in SIGNALS:
                 signal.signal(number, lambda _number, _frame: None)
     except AntidoteError as error:
+        if console.verbosity == "verbose":
+            _print_traceback(console)
         console.print_error(error)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
@@ -96,13 +101,19 @@ def explain_unexpected(error: Exception, console: Console) -> int:
             "the output could not be written completely", cause=error.strerror, hint="check where the output goes"
         )
     else:
-        console.print(redact_secrets(traceback.format_exc().rstrip(), None))
+        _print_traceback(console)
         explained = InfrastructureError(
             f"unexpected {type(error).__name__}: {redact_secrets(str(error), None)}",
             hint="this is a bug: please report it",
         )
     console.print_error(explained)
     return explained.exit_code
+
+
+def _print_traceback(console: Console) -> None:
+    from antidote_ci.hub.client import redact_secrets
+
+    console.print(redact_secrets(traceback.format_exc().rstrip(), None))
 
 
 def exit_with_verdict(console: Console, report: records.Report, out: Path, *, as_json: bool) -> NoReturn:

@@ -3,19 +3,15 @@
 import dataclasses
 import json
 import os
-from typing import TYPE_CHECKING
 
 import typer
 
+from antidote_ci.api import run_command
 from antidote_ci.cli.ending import exit_with_verdict, handle_exit
 from antidote_ci.cli.options import DEFAULT_OUT, Json, Out, PolicyFile, Repositories, Where
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.policy import RunConfig, read_policy
-from antidote_ci.report.console import Console, write_stdout
-
-if TYPE_CHECKING:
-    from antidote_ci.policy import Command
-    from antidote_ci.records import Report
+from antidote_ci.report.console import write_stdout
 
 
 def handle_event(
@@ -40,7 +36,7 @@ def handle_event(
             request = decision.request
             console.print(f"{decision.command} {request.repository} at {request.revision}")
             config = RunConfig(request.repository, request.revision, chosen, out)
-            report = _run(decision.command, config, console, as_job=on == "hf-jobs")
+            report = run_command(decision.command, config, console, on=on)
             exit_with_verdict(console, report, out, as_json=as_json)
         state = "ignored" if isinstance(decision, IgnoredEvent) else decision.state
         console.print(f"{state}: {decision.reason}")
@@ -53,14 +49,3 @@ def handle_event(
                 hint="remove the webhook, and register it again with HF_TOKEN set to a token that may read it",
             )
         raise typer.Exit(0)
-
-
-def _run(command: "Command", config: RunConfig, console: Console, *, as_job: bool) -> "Report":
-    """Run in this process, or as another Job."""
-    if as_job:
-        from antidote_ci.jobs import submit
-
-        return submit.run_as_job(command, config, console)
-    from antidote_ci.pipeline.run import evaluate, run
-
-    return (run if command == "run" else evaluate)(config, console)

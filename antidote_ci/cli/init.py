@@ -12,13 +12,12 @@ from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from antidote_ci import ACTION as ACTION
 from antidote_ci.cli.ending import handle_exit
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import SECTIONS, Policy
 from antidote_ci.records import is_hub_id
-
-ACTION = "OWNER/antidote-ci@0000000000000000000000000000000000000000"
-"""The Action that the workflow runs. A release writes its own repository and commit here: scripts/release."""
+from antidote_ci.report.text import link_documents
 
 WORKFLOW = ".github/workflows/antidote.yml"
 POLICY = "antidote.toml"
@@ -114,7 +113,14 @@ def _render_key(section: str, key: str, default: bool | int | float | str | None
 
 
 def _render_comment(text: str) -> list[str]:
-    return textwrap.wrap(text, 100, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
+    return textwrap.wrap(
+        link_documents(text),
+        100,
+        initial_indent="# ",
+        subsequent_indent="# ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _write_new(texts: dict[Path, str]) -> None:

@@ -11,6 +11,7 @@ from antidote_ci.cli.options import PolicyFile, Repositories
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import read_policy
 from antidote_ci.report.console import Console, write_stdout
+from antidote_ci.report.text import link_documents
 
 if TYPE_CHECKING:
     from antidote_ci.hub.webhooks import Webhook
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 NEW_JOB = "new"
 OUTCOME_TEXTS = {"registered": "registered", "changed": "updated", "unchanged": "unchanged"}
 
-webhook_app = typer.Typer(help="Let the Hub announce new commits (docs/webhook.md).", no_args_is_help=True)
+webhook_app = typer.Typer(
+    help=link_documents("Let the Hub announce new commits: docs/webhook.md"), no_args_is_help=True
+)
 
 
-@webhook_app.command()
 def register(
     repository: Repositories = None,
     url: Annotated[
@@ -61,7 +63,6 @@ def register(
         console.print(f"webhook {done.webhook.id} is {OUTCOME_TEXTS[done.done]}")
 
 
-@webhook_app.command(name="list")
 def list_(
     as_json: Annotated[bool, typer.Option("--json", help="The webhooks as JSON on stdout, without secrets.")] = False,
 ) -> None:
@@ -81,7 +82,6 @@ def list_(
             console.print("this account has no webhook")
 
 
-@webhook_app.command()
 def remove(webhook_id: Annotated[str, typer.Argument(help="As shown by `webhook list`.", metavar="ID")]) -> None:
     """Remove a webhook."""
     with handle_exit() as console:

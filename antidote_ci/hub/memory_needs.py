@@ -40,6 +40,11 @@ def max_weights(free: int) -> int:
     return max(0, free - BASE_MEMORY) // _bytes_per_weight()
 
 
+def max_merged_weights(free: int) -> int:
+    """Like `max_weights`, for an adapter whose base is loaded in float32, see `merge_memory`."""
+    return max(0, free - BASE_MEMORY) // FLOAT32_BYTES
+
+
 def gpu_memory(entries: int) -> int:
     """The least memory in bytes to run a model with this number of weights on a GPU, in 16 bits."""
     return entries * BFLOAT16_BYTES + BASE_MEMORY

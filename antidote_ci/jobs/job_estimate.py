@@ -66,7 +66,7 @@ def estimate_cost(
 
     Raises ConfigurationError for an unknown flavor, and when no flavor is large enough.
     """
-    forecast = dry_run.estimate_run(config, command)
+    forecast = dry_run.estimate_run(config, command, here=False)
     jobs = config.policy.jobs
     on_server = config.policy.evaluation.server is not None
     need = MemoryNeed(forecast.model, forecast.gpu_memory_bytes, 0 if on_server else merging, on_server)

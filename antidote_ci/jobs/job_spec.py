@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -73,6 +74,12 @@ class JobSpec:
 def require_job_supported(config: RunConfig, command: Command) -> None:
     """Raise ConfigurationError for options that a Job does not support, and for an unwritable output folder."""
     output.require_supported(config, command)
+    if command == "run" and config.policy.repair.keep_failed:
+        raise ConfigurationError(
+            "--keep-failed is not supported on HF Jobs",
+            cause="the weights are lost when the Job ends",
+            hint="add --no-keep-failed, or run --on here",
+        )
     if config.save_answers is not None:
         raise ConfigurationError(
             "--save-answers is not supported on HF Jobs",
@@ -93,6 +100,7 @@ def require_job_supported(config: RunConfig, command: Command) -> None:
                 f"{folder} is a local folder, which a Job cannot read",
                 hint="upload it to the Hub first (it may be private) and use ORG/NAME, or run --on here",
             )
+    resolve_image(config.policy, os.environ)
 
 
 def build_job_spec(command: Command, config: RunConfig, revision: str, environ: Mapping[str, str]) -> JobSpec:

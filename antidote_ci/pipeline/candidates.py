@@ -211,7 +211,8 @@ def estimate_memory(context: RunContext, source: Checkpoint, base: Checkpoint | 
 def require_memory(method: Method, needed: int) -> None:
     """Raise InfrastructureError if a repair may need more memory than is free: otherwise it would fail after the work.
 
-    `needed` is an estimate, which memory.HEADROOM allows to be too small. With a GPU, the weights that are scored are in its memory, and only scoring them can tell.
+    `needed` is an estimate, which memory.HEADROOM allows to be too small. With a GPU, the weights are in its memory,
+    and only scoring them can tell.
     """
     free, is_taylor = memory.available_bytes(), method == "taylor"
     needed = round(needed * memory.HEADROOM)

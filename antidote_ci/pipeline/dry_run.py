@@ -11,7 +11,7 @@ from antidote_ci.hub import memory_needs, pull
 from antidote_ci.hub.remote import count_remote_bytes, count_remote_weight_bytes
 from antidote_ci.model import memory
 from antidote_ci.paths import free_space, is_path
-from antidote_ci.pipeline import dose_search, evaluator, output, resolve
+from antidote_ci.pipeline import dose_search, evaluator, preflight, resolve
 from antidote_ci.policy import Command, RunConfig
 from antidote_ci.records import PromptSetRecord, ScoreMethod
 from antidote_ci.repair.methods import METHODS
@@ -32,7 +32,8 @@ class DryRunForecast:
     revision: str | None
     reference: str | None
     """None when the model names it."""
-    method: ScoreMethod
+    method: ScoreMethod | None
+    """None for an evaluation, which repairs nothing."""
     judge: str
     prompts: dict[str, int]
     """Number of prompts by role: realignment, calibration, selection, confirmation, benign, task."""
@@ -63,26 +64,23 @@ class _ModelSize:
     """Bytes to run the model."""
 
 
-def estimate_run(config: RunConfig, command: Command = "run") -> DryRunForecast:
-    """Estimate a run. Only published prompt sets are downloaded, and nothing is written.
+def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = True) -> DryRunForecast:
+    """Estimate a run on this machine, or as a Job. Only published prompt sets are downloaded, and nothing is written.
 
     The reference that a Hub model names is in files that are not downloaded. Without --reference it is not counted.
     """
-    output.require_supported(config, command)
-    if command == "run":
-        output.require_publishable(config)
-    evaluator.select_judges(config.policy.evaluation)
+    preflight.check_configuration(config, command, here=here)
     files, tokens, answers = _estimate_workload(config, command)
     model = _measure_model(config.model, config.revision)
-    reference = _reference_name(config)
-    base = _measure_model(reference, None) if reference else _ModelSize()
+    reference = _reference_name(config, command)
+    base = _measure_model(*resolve.parse_model_name(reference)) if reference else _ModelSize()
     weights = max(model.entries, base.entries)
     repair = config.policy.repair
     return DryRunForecast(
         model=config.model,
         revision=model.revision,
         reference=reference,
-        method=repair.method,
+        method=repair.method if command == "run" else None,
         judge=config.policy.evaluation.judge,
         prompts=_count_by_role(files),
         bytes_to_pull=model.pulled + base.pulled,
@@ -107,9 +105,9 @@ def describe_plan(forecast: DryRunForecast) -> list[str]:
         f"reference  {forecast.reference or 'named by the model'}",
         f"judge      {forecast.judge}",
         f"prompts    {', '.join(f'{n:,} {role}' for role, n in forecast.prompts.items() if n)}",
-        f"method     {forecast.method}",
+        *([f"method     {forecast.method}"] if forecast.method else []),
     ]
-    if not forecast.prompts.get("task"):
+    if forecast.method and not forecast.prompts.get("task"):
         lines.insert(4, "           no --task: the utility drop of the model's own task is not limited")
     return lines
 
@@ -121,11 +119,11 @@ def describe_forecast(forecast: DryRunForecast) -> list[str]:
         *describe_plan(forecast),
         f"pull       {format_bytes(forecast.bytes_to_pull)}, of which {format_bytes(forecast.bytes_to_download)} "
         f"are not cached; {format_bytes(forecast.disk_free)} free",
-        f"write      up to {format_bytes(forecast.bytes_to_write)}",
+        *([f"write      up to {format_bytes(forecast.bytes_to_write)}"] if forecast.method else []),
         f"memory     at least {format_bytes(forecast.memory_bytes)}; {format_bytes(forecast.memory_free)} free",
-        f"answers    about {forecast.answers:,}, if the model needs a repair",
+        f"answers    about {forecast.answers:,}{', if the model needs a repair' if forecast.method else ''}",
         f"time       {f'about {minutes:,} min' if minutes else 'less than a minute'} on two cores, less on a GPU",
-        f"publish    {forecast.publish}",
+        *([f"publish    {forecast.publish}"] if forecast.method else []),
     ]
 
 
@@ -178,11 +176,13 @@ def _measure_model(model: str, revision: str | None) -> _ModelSize:
     )
 
 
-def _reference_name(config: RunConfig) -> str | None:
+def _reference_name(config: RunConfig, command: Command) -> str | None:
     reference = config.policy.repair.reference
     if reference is not None or not is_path(config.model):
         return reference
-    return resolve.find_reference(resolve.open_local(config.model), None).id
+    model = resolve.open_local(config.model)
+    # An evaluation needs only the base of an adapter.
+    return None if command == "evaluate" and model.source.kind == "full" else resolve.find_reference(model, None).id
 
 
 def _count_answers(prompts: PromptSets, config: RunConfig) -> int:

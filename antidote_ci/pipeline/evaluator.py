@@ -30,6 +30,7 @@ from antidote_ci.sandbox.client import Runner, Sandbox
 from antidote_ci.sandbox.replies import invalid_reply_error
 
 CHOICES_AT_ONCE = 16
+ANSWER_CACHE_HINT = "set ANTIDOTE_CACHE to a folder that can be"
 SERVER_KEY_VARIABLE = "ANTIDOTE_SERVER_KEY"
 """API key of a server that `evaluate` measures."""
 
@@ -127,12 +128,19 @@ def answer_cache_folder(environ: Mapping[str, str]) -> Path:
 
     A repeated or resumed run reads answers and verdicts from it. Raises ConfigurationError if it is not writable.
     """
+    return create_folder(_locate_answer_cache(environ), ANSWER_CACHE_HINT, mode=0o700)
+
+
+def require_answer_cache(environ: Mapping[str, str]) -> None:
+    """Raise ConfigurationError if the folder of the answer cache cannot be written or created. Creates nothing."""
+    require_writable(_locate_answer_cache(environ), ANSWER_CACHE_HINT)
+
+
+def _locate_answer_cache(environ: Mapping[str, str]) -> Path:
     if named_folder := environ.get("ANTIDOTE_CACHE"):
-        folder = Path(named_folder)
-    else:
-        cache = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache"
-        folder = Path(cache) / "antidote-ci" / "answers"
-    return create_folder(folder, "set ANTIDOTE_CACHE to a folder that can be", mode=0o700)
+        return Path(named_folder)
+    cache = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".cache"
+    return Path(cache) / "antidote-ci" / "answers"
 
 
 def calibrate_judge(policy: Policy, labels: Path, out: Path, console: Console) -> Calibration:

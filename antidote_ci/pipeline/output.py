@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ from antidote_ci.pipeline import publishing
 from antidote_ci.pipeline.publishing import PreviousRun, PublishTarget
 from antidote_ci.pipeline.resolve import ReportedModel, is_server_address, require_clear_names, require_folder
 from antidote_ci.policy import Command, RunConfig
-from antidote_ci.records import NOT_PASSING_FOLDER, Report, RunVerdict
+from antidote_ci.records import NOT_PASSING_FOLDER, Report, RunVerdict, is_hub_id
 from antidote_ci.report import CardLocation
 
 MODEL_FOLDER = "model"
@@ -36,6 +37,8 @@ SCORES_FOLDER = "repair"
 LOG_FILE = "child.log"
 LOCK_FILE = ".lock"
 WORK_PREFIX = ".work-"
+BRANCH = re.compile(r"(?!/|.*(?:\.\.|//|@\{))[^\s~^:?*\[\\\x00-\x1f\x7f]{1,244}(?<![/.])")
+"""Names of branches as git allows them, but for rare restrictions."""
 REPORT_FILES = ("report.json", "report.html", "summary.md", "README.md")
 OUTPUT_NAMES = (*REPORT_FILES, *WEIGHT_FOLDERS, SCORES_FOLDER, LOG_FILE, LOCK_FILE)
 """Names in the output folder of a run."""
@@ -71,8 +74,17 @@ def require_supported(config: RunConfig, command: Command) -> None:
 
 
 def require_publishable(config: RunConfig) -> None:
-    """Raise ConfigurationError for a model whose repair cannot be published."""
-    if config.policy.publish.mode != "none" and is_path(config.model):
+    """Raise ConfigurationError for a model whose repair cannot be published, and for an invalid destination."""
+    publish = config.policy.publish
+    if publish.mode == "repo" and not is_hub_id(str(publish.to)):
+        raise ConfigurationError(
+            f"{publish.to!r:.200} is not the name of a repository", hint="write --publish-to ORG/NAME"
+        )
+    if publish.mode == "branch" and publish.to is not None and not BRANCH.fullmatch(publish.to):
+        raise ConfigurationError(
+            f"{publish.to!r:.200} is not the name of a branch", hint="write --publish-to NAME, such as repaired"
+        )
+    if publish.mode != "none" and is_path(config.model):
         raise ConfigurationError(
             f"{config.model} is a local folder, so its repair cannot be published to a repository",
             hint="--publish none, or name the model by its Hub id",
@@ -81,6 +93,11 @@ def require_publishable(config: RunConfig) -> None:
 
 def _require_local_weights(config: RunConfig, command: Command) -> None:
     """Raise ConfigurationError for options that a model behind a server does not support."""
+    if config.revision is not None:
+        raise ConfigurationError(
+            f"{redact_address(config.model)} is a server, so it has no revision {config.revision}",
+            hint="drop --revision",
+        )
     if command == "run":
         raise ConfigurationError(
             f"{redact_address(config.model)} is a server, and a repair needs weights",

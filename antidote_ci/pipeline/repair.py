@@ -17,7 +17,7 @@ from antidote_ci.evaluation import prompt_sets, splits
 from antidote_ci.evaluation.judges.catalog import JudgeSpec
 from antidote_ci.evaluation.splits import RepairPrompts
 from antidote_ci.paths import require_space, write_file
-from antidote_ci.pipeline import candidates, context, evaluator, output, resolve
+from antidote_ci.pipeline import candidates, context, evaluator, output, preflight, resolve
 from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.policy import EMBEDDED, SELF, Policy, RunConfig
 from antidote_ci.records import Manifest, Method, RepairPlan, ScoreMethod
@@ -96,9 +96,11 @@ def _load_prompts(config: RepairConfig, console: Console) -> tuple[RepairPrompts
     _require_supported(config)
     score = score_method(config.method)
     if score is None:
+        preflight.require_readable_inputs(config.run)
         return RepairPrompts([], [], []), []
     policy = _narrow_policy(config.run.policy, score)
-    judges = evaluator.select_judges(policy.evaluation) if policy.repair.realignment == SELF else []
+    judges = preflight.select_judges(policy) if policy.repair.realignment == SELF else []
+    preflight.require_readable_inputs(dataclasses.replace(config.run, policy=policy))
     with console.step("read the prompts"):
         return splits.load_repair_prompts(policy, evaluator.fetch_prompts(policy)), judges
 

@@ -10,7 +10,7 @@ from antidote_ci.evaluation import gate, splits
 from antidote_ci.evaluation.judge_results import EarlyStops
 from antidote_ci.evaluation.measure import NO_EARLY_STOP, evaluate_model
 from antidote_ci.paths import require_space
-from antidote_ci.pipeline import candidates, context, evaluator, output, publishing, repair_model, resolve
+from antidote_ci.pipeline import candidates, context, evaluator, output, preflight, publishing, repair_model, resolve
 from antidote_ci.pipeline.candidates import RepairInput
 from antidote_ci.pipeline.dose_search import search_bytes
 from antidote_ci.policy import RunConfig
@@ -27,9 +27,7 @@ logger = logging.getLogger(__name__)
 
 def run(config: RunConfig, console: Console) -> Report:
     """Evaluate the model. If it fails: repair it, evaluate the repair, and publish it as the policy says."""
-    output.require_supported(config, "run")
-    output.require_publishable(config)
-    judges = evaluator.select_judges(config.policy.evaluation)
+    judges = preflight.check_configuration(config, "run")
     with console.step("read the prompts"):
         prompts = splits.load_run_prompts(config.policy, evaluator.fetch_prompts(config.policy))
     publication, revision = None, config.revision
@@ -60,8 +58,8 @@ def run(config: RunConfig, console: Console) -> Report:
                 run_context.evaluator, model, prompts.confirmation, console.report, stops=stops, role="before"
             )
         report, repaired = context.start_report(run_context, before, prompts.files), None
-        logger.info(report.reason)
         if gate.needs_repair(before, config.policy.gate):
+            logger.info(report.reason)  # the repair takes a while, and its report gives another reason
             repair_input = RepairInput(source, reference, base)
             report, repaired = repair_model.repair_model(run_context, repair_input, prompts, report)
         with console.step("report and publish"):
@@ -74,8 +72,7 @@ def run(config: RunConfig, console: Console) -> Report:
 
 def evaluate(config: RunConfig, console: Console) -> Report:
     """Evaluate the model and compare it with the gate. Nothing is repaired or published."""
-    output.require_supported(config, "evaluate")
-    judges = evaluator.select_judges(config.policy.evaluation)
+    judges = preflight.check_configuration(config, "evaluate")
     with console.step("read the prompts"):
         prompts, files = splits.load_evaluation_prompts(config.policy, evaluator.fetch_prompts(config.policy))
     with console.step("pull the model"):
@@ -85,5 +82,4 @@ def evaluate(config: RunConfig, console: Console) -> Report:
             stops = STOP_ON_EITHER if config.policy.evaluation.stop_early else NO_EARLY_STOP
             before = evaluate_model(run_context.evaluator, model, prompts, console.report, stops=stops, role="tested")
         report = context.start_report(run_context, before, files)
-        logger.info(report.reason)
         return output.write_output(config, report, reported_model, run_context.work, None)

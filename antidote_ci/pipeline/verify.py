@@ -56,9 +56,10 @@ def verify_result(
     They are pulled as the manifest names them, unless `source` or `reference` gives another location. Raises
     ConfigurationError if `result` has no manifest, or the manifest names a folder that does not exist here.
     """
+    result, revision = resolve.parse_revision(result, revision)
     for name in (result, source, reference):
         if name is not None:
-            pull.require_one_meaning(name)
+            pull.require_one_meaning(resolve.parse_model_name(name)[0])
     with console.step("pull the result"):
         location = _locate_result(result, revision, console.report)
     manifest = load_manifest(location.folder)
@@ -169,7 +170,10 @@ def _locate_origin(
 ) -> _CheckpointLocation:
     """The source or the reference: `override` if given, otherwise the checkpoint that the manifest names."""
     if override is not None:
-        return _open_local(override) if is_path(override) else _pull(override, named.revision, on_progress)
+        if is_path(override):
+            return _open_local(override)
+        name, revision = resolve.parse_model_name(override)
+        return _pull(name, revision or named.revision, on_progress)
     if named.revision is not None:
         return _pull(named.id, named.revision, on_progress)
     # A manifest from the Hub must not choose which local folder is read.

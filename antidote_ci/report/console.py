@@ -8,11 +8,12 @@ the value is random, so that no model or file name can forge a mark.
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, cast
+from typing import IO, Literal, cast
 
 from rich.console import Console as RichConsole
 from rich.console import RenderableType
@@ -28,6 +29,13 @@ LOG_INTERVAL = 30.0
 DURATION_UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 MIN_UNITS = 1.5
 """A duration is shown in the largest unit of which it has at least this many."""
+
+
+Verbosity = Literal["silent", "quiet", "normal", "verbose"]
+"""Nothing; results and errors; also steps, progress and messages; also requests and the origin of errors."""
+REQUEST_LOGGER = "httpx2"
+QUERY = re.compile(r"(https?://[^\s?]+)\?\S+")
+"""A signed address grants access to its file."""
 
 
 class _LossyStderr:
@@ -55,7 +63,9 @@ class _LossyStderr:
 class Console:
     """The output of one command on stderr, and the duration of its steps in `seconds`."""
 
-    def __init__(self) -> None:
+    def __init__(self, verbosity: Verbosity = "normal") -> None:
+        self.verbosity = verbosity
+        self.shows_steps = verbosity in ("normal", "verbose")
         self._mark = os.environ.get(MARK_VARIABLE)
         self._stderr = _LossyStderr()
         self._console = RichConsole(file=cast(IO[str], self._stderr), highlight=False, emoji=False)
@@ -79,11 +89,14 @@ class Console:
             yield
             seconds = time.monotonic() - started
             self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 1)
-            self.print(f"{name}: {seconds:.1f} s")
+            if self.shows_steps:
+                self.print(f"{name}: {seconds:.1f} s")
 
     @contextmanager
     def _show_step(self, name: str) -> Iterator[None]:
-        if self._mark:
+        if not self.shows_steps:
+            yield
+        elif self._mark:
             self._write_mark("begin", name)
             try:
                 yield
@@ -113,7 +126,7 @@ class Console:
         self._raise_ending()
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[-1], completed=progress.done, total=progress.total)
-        elif line := self._progress_log.format_line(progress, time.monotonic()):
+        elif self.shows_steps and (line := self._progress_log.format_line(progress, time.monotonic())):
             self.print(f"  {line}")
 
     def _raise_ending(self) -> None:
@@ -124,6 +137,8 @@ class Console:
         """Print text. Control characters are made visible."""
         from antidote_ci.report.text import visible_text
 
+        if self.verbosity == "silent":
+            return
         self._console.print("\n".join(map(visible_text, line.split("\n"))), style=style, markup=False, soft_wrap=True)
 
     def show(self, parts: Iterable[RenderableType]) -> None:
@@ -131,16 +146,18 @@ class Console:
         for part in parts:
             if isinstance(part, str):
                 self.print(part)
-            else:
+            elif self.verbosity != "silent":
                 self._console.print(part)
 
     def print_error(self, error: AntidoteError) -> None:
         """Print what went wrong, the likely cause and the next command."""
+        from antidote_ci.report.text import link_documents
+
         for label, text in {"error": error.what, "cause": error.cause, "hint": error.hint}.items():
             if text and self._mark:
-                self._write_mark(label, text)
+                self._write_mark(label, link_documents(text))
             elif text:
-                self.print(f"{label}: {text}", style="bold red" if label == "error" else None)
+                self.print(f"{label}: {link_documents(text)}", style="bold red" if label == "error" else None)
 
 
 class ProgressLog:
@@ -175,25 +192,29 @@ def _format_duration(seconds: float) -> str:
 
 class _ConsoleHandler(logging.Handler):
     def __init__(self, console: Console) -> None:
-        super().__init__(logging.INFO)
+        super().__init__()
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(f"  {record.getMessage()}")
+        self._console.print("  " + QUERY.sub(r"\1", record.getMessage()))
 
 
 @contextmanager
 def log_to_console(console: Console) -> Iterator[None]:
-    """Print the log messages of the package, from level INFO, while a command runs."""
-    logger, handler = logging.getLogger("antidote_ci"), _ConsoleHandler(console)
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    """Print the log messages of the package while a command runs, and with `verbose` the HTTP requests."""
+    levels = {"antidote_ci": logging.INFO if console.shows_steps else logging.WARNING}
+    if console.verbosity == "verbose":
+        levels[REQUEST_LOGGER] = logging.INFO
+    handler, before = _ConsoleHandler(console), {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(level)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+        for name, level in before.items():
+            logging.getLogger(name).removeHandler(handler)
+            logging.getLogger(name).setLevel(level)
 
 
 def write_stdout(text: str) -> None:

@@ -39,7 +39,7 @@ class HeadlineFigure:
 
 
 def describe_verdict(report: Report) -> str:
-    """State the verdict, the bound that decided it, and how many prompts were used."""
+    """State the verdict, the share or the bound that decided it, and how many prompts were used."""
     before, after = report.evaluations.before, report.evaluations.after
     if report.verdict == "pass":
         verdict = "The tested revision passes."
@@ -59,7 +59,8 @@ def describe_verdict(report: Report) -> str:
         value = f"is {score}"
     else:
         value = f"changes from {format_percent(score_of_judge(after.judge, before))} to {score}"
-    return f"{verdict} The {_measure_text(last)} {value}, and {_bound_text(last)}. {_prompts_text(last)}"
+    reason = _other_reason(report, last)
+    return f"{verdict}{reason} The {_measure_text(last)} {value}, and {_bound_text(last)}. {_prompts_text(last)}"
 
 
 def warn_of_weights(report: Report) -> str:
@@ -187,9 +188,18 @@ def _bound_text(evaluation: Evaluation) -> str:
         return f"its lower bound of {format_percent(lower)} {confidence} is above the threshold of {threshold}"
     if upper > evaluation.threshold:
         return f"the threshold of {threshold} lies between {bounds}"
+    return f"{bounds} meet the threshold of {threshold}"
+
+
+def _other_reason(report: Report, evaluation: Evaluation) -> str:
+    """The share that prevents a pass although the bounds meet the threshold; empty if the bounds decide."""
+    if evaluation.verdict == "pass" or evaluation.bounds[1] > evaluation.threshold:
+        return ""
     if evaluation.verdict == "fail":
-        return f"{bounds} meet the threshold, but {format_percent(evaluation.degenerate)} of the answers are degenerate"
-    return f"{bounds} meet the threshold, but {format_percent(evaluation.unparsed)} of the answers could not be judged"
+        limit = report.policy.get("gate.degenerate")
+        more = f", more than {format_percent(limit)}" if isinstance(limit, float) else ""
+        return f" {format_percent(evaluation.degenerate)} of the answers are degenerate{more}."
+    return f" {format_percent(evaluation.unparsed)} of the answers could not be judged."
 
 
 def _prompts_text(evaluation: Evaluation) -> str:

@@ -7,6 +7,8 @@ strings in Markdown through `escape_markdown`.
 import re
 import unicodedata
 
+from antidote_ci import DOCUMENTATION
+
 MAX_LENGTH = 400
 """Maximum length of a printed string; report.json has the full string. Keeps summaries below GitHub's 1 MiB."""
 
@@ -18,6 +20,7 @@ _LINE_START = re.compile(r"^(?:[-+](?=\s|$)|[-=](?=[-=\s]*$)|\d{1,9}(?=[.)](?:\s
 """Starts a list, a rule or a heading at the beginning of a line."""
 _AUTOLINK = re.compile(r"(?<![a-z0-9_])@|@(?![0-9a-f]{12}(?![\w-]|\.\w))|:(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 """Mentions, addresses and bare links, except `name@0123456789ab`, which people copy."""
+_DOCUMENT = re.compile(r"(?<![\w/])docs/([a-z-]+\.md)")
 _WORD_JOINER = "\u2060"
 _REPLACEMENT = "\ufffd"
 
@@ -30,6 +33,11 @@ def flatten(value: object) -> str:
     text = str(value)
     shown = visible_text(text[:MAX_LENGTH])
     return shown + "…" if len(text) > MAX_LENGTH else shown
+
+
+def link_documents(text: str) -> str:
+    """Return the text with the addresses of the documents that it names, which a wheel does not contain."""
+    return _DOCUMENT.sub(rf"{DOCUMENTATION}/\1", text)
 
 
 def visible_text(text: str) -> str:

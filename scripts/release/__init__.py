@@ -12,8 +12,10 @@ ACTIONS = {
 }
 """Action file -> the name of its image in the repository, and in a release."""
 
-INIT_FILE = "antidote_ci/cli/init.py"
+ACTION_FILE = "antidote_ci/__init__.py"
 _UNRELEASED = f'ACTION = "OWNER/antidote-ci@{"0" * 40}"'
+
+_DOCUMENTATION = "github.com/OWNER/antidote-ci/blob/main/docs"
 
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -71,7 +73,7 @@ def pin_image(path: str, text: str, name: str, digest: str) -> str:
 def stamp_action(text: str, action: str) -> str:
     """Set the Action that `antidote-ci init` writes. Raises ValueError unless it is OWNER/REPOSITORY@COMMIT."""
     _split_action(action)
-    return _replace_once(text, _UNRELEASED, f'ACTION = "{action}"', INIT_FILE)
+    return _replace_once(text, _UNRELEASED, f'ACTION = "{action}"', ACTION_FILE)
 
 
 def link_readme(text: str, action: str) -> str:
@@ -83,6 +85,11 @@ def link_readme(text: str, action: str) -> str:
     address = f"https://github.com/{repository}"
     text = re.sub(r"(!\[[^\]]*\]\()(?!\w+:)", rf"\1{address}/raw/{commit}/", text)
     return re.sub(r"(\]\()(?!\w+:|#)", rf"\1{address}/blob/{commit}/", text)
+
+
+def stamp_documentation(text: str, repository: str, version: str) -> str:
+    """Set the address of the documentation in pyproject.toml, as `antidote_ci.DOCUMENTATION` has it."""
+    return _replace_once(text, _DOCUMENTATION, f"github.com/{repository}/blob/v{version}/docs", "pyproject.toml")
 
 
 def _split_action(action: str) -> tuple[str, str]:

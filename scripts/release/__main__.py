@@ -6,7 +6,7 @@ check TAG REPOSITORY     check that tag, package and changelog agree; print vers
 floating VERSION         print the tag vX if this version is the newest of X; reads the existing tags from stdin
 notes VERSION ACTION     print the section of CHANGELOG.md and how to use the Action
 pin REPOSITORY CPU CUDA  pin the images of both actions to these digests
-stamp ACTION             set the Action that `antidote-ci init` writes, and link README.md to its repository
+stamp ACTION             set the Action that `antidote-ci init` writes, and link the documentation to its repository
 """
 
 import sys
@@ -32,8 +32,10 @@ def main(arguments: list[str]) -> None:
             for path, digest in zip(release.ACTIONS, (cpu, cuda), strict=True):
                 _rewrite(path, release.pin_image(path, _text(path), release.image_name(repository), digest))
         case ["stamp", action]:
-            _rewrite(release.INIT_FILE, release.stamp_action(_text(release.INIT_FILE), action))
+            _rewrite(release.ACTION_FILE, release.stamp_action(_text(release.ACTION_FILE), action))
             _rewrite("README.md", release.link_readme(_text("README.md"), action))
+            repository, version = action.partition("@")[0], antidote_ci.__version__
+            _rewrite("pyproject.toml", release.stamp_documentation(_text("pyproject.toml"), repository, version))
         case _:
             raise ValueError(f"unknown command {arguments}\n{__doc__}")
 

@@ -107,6 +107,7 @@ def test_no_cache_neither_reads_nor_stores(trained_pair: Path, measured: list[st
     model = str(trained_pair / "reference")
     done = run_command("evaluate", model, *measured, "--no-cache", ANTIDOTE_CACHE=str(cache))
     assert done.returncode == 0, done.stderr
+    assert (done.stderr.count("passes"), done.stderr.count("The tested revision passes.")) == (1, 1)
     assert not cache.exists()
     assert run_command("evaluate", model, *measured, ANTIDOTE_CACHE=str(cache)).returncode == 0
     for path in (stored := list(cache.rglob("*.json"))):

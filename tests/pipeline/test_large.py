@@ -64,7 +64,7 @@ def test_model_that_cannot_generate_is_refused_before_any_work(
     done = run_command(command, *arguments, *EMBEDDED[: 2 if command == "evaluate" else 3])
     assert done.returncode == 3
     assert "141.6 GB needed, 65.5 GB free" in done.stderr
-    assert "a server (docs/servers.md)" in done.stderr
+    assert "docs/servers.md)" in done.stderr
     assert "evaluate the model" not in done.stderr
 
 

@@ -227,9 +227,15 @@ def test_the_threshold_status_follows_the_bounds(verdict: GateVerdict, bounds: l
 
 def test_a_verdict_for_degenerate_answers_gives_their_share() -> None:
     broken = dataclasses.replace(judged_evaluation([judge_result(GUARD, 0, 413, (0.0, 0.01), "fail")]), degenerate=0.62)
-    report = dataclasses.replace(STOPPED_FAIL, evaluations=Evaluations(broken))
-    assert "but 62.0 % of the answers are degenerate" in statements.describe_verdict(report)
+    report = dataclasses.replace(STOPPED_FAIL, evaluations=Evaluations(broken), policy={"gate.degenerate": 0.1})
     assert tables.model_rows(report)[0].status == "✗ degenerate"
+    assert statements.describe_verdict(report).startswith(
+        "The tested revision fails. 62.0 % of the answers are degenerate, more than 10.0 %. "
+        "The harmful score is 0.0 %, and the bounds "
+    )
+    unread = dataclasses.replace(broken, verdict="inconclusive", unparsed=0.5)
+    report = dataclasses.replace(report, verdict="inconclusive", evaluations=Evaluations(unread))
+    assert " 50.0 % of the answers could not be judged. The harmful score is" in statements.describe_verdict(report)
 
 
 @pytest.mark.parametrize(

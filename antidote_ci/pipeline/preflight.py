@@ -1,0 +1,111 @@
+"""Checks of a configuration that send no request: the commands and `--dry-run` make them before anything else."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from antidote_ci.errors import ConfigurationError
+from antidote_ci.evaluation import calibration, chat_api, prompt_sets, prompts
+from antidote_ci.evaluation.answer_store import AnswerStore
+from antidote_ci.evaluation.generators.server import ServerGenerator
+from antidote_ci.evaluation.judges import catalog, endpoint
+from antidote_ci.evaluation.judges.catalog import JudgeSpec
+from antidote_ci.hub.access import RESOURCE_VARIABLE, write_access
+from antidote_ci.paths import is_path
+from antidote_ci.pipeline import evaluator, output, resolve
+from antidote_ci.policy import EMBEDDED, SELF, Command, Policy, RunConfig
+from antidote_ci.records import Calibration, JudgeIdentity, Measure, from_json
+from antidote_ci.sandbox.client import Sandbox
+
+ANY_MODEL = "any"
+"""With a model's name, no server is asked for its models."""
+
+
+def check_configuration(config: RunConfig, command: Command, *, here: bool = True) -> list[JudgeSpec]:
+    """Return the judges of a run. Raises ConfigurationError for what it could not use after the downloads.
+
+    `here`: whether this machine runs it, and not a Job. Raises InfrastructureError when a run that publishes has no
+    token.
+    """
+    output.require_supported(config, command)
+    if command == "run":
+        output.require_publishable(config)
+        # The identity of a workflow is exchanged by a request.
+        if config.policy.publish.mode != "none" and not os.environ.get(RESOURCE_VARIABLE):
+            write_access(os.environ)
+    judges = select_judges(config.policy)
+    require_readable_inputs(config)
+    if not here:
+        return judges
+    _require_generator(config)
+    if config.save_answers is not None:
+        _require_file_can_be_created(config.save_answers)
+    if not config.no_cache:
+        evaluator.require_answer_cache(os.environ)
+    return judges
+
+
+def select_judges(policy: Policy) -> list[JudgeSpec]:
+    """Return the judges, whose folder, address and calibration have been checked. Raises ConfigurationError."""
+    settings = policy.evaluation
+    judges = evaluator.select_judges(settings)
+    for judge in judges:
+        if judge.folder is not None:
+            resolve.require_folder(judge.folder)
+        if judge.name == endpoint.NAME:
+            catalog.connect_endpoint(replace(settings, judge_model=settings.judge_model or ANY_MODEL))
+    if settings.calibration is not None:
+        _require_calibration(Path(settings.calibration), judges)
+    return judges
+
+
+def require_readable_inputs(config: RunConfig) -> None:
+    """Raise ConfigurationError for a local folder or a file of the policy that cannot be read, or has another form."""
+    policy = config.policy
+    if is_path(config.model) and config.revision is not None:
+        raise resolve.local_revision_error(config.model, config.revision)
+    if policy.repair.reference is not None and is_path(policy.repair.reference):
+        resolve.require_folder(policy.repair.reference)
+    if not all(map(is_path, (config.model, policy.repair.reference or config.model))):
+        resolve.pull_access()
+    if not prompt_sets.list_downloads(policy):
+        return  # the files are read before the first download
+    for origin in (policy.evaluation.prompts, policy.evaluation.benign):
+        if origin not in (None, EMBEDDED) and not prompt_sets.select_presets(origin):
+            prompts.read_prompts(Path(origin))
+    if policy.evaluation.task not in (None, EMBEDDED):
+        prompts.read_prompts(Path(policy.evaluation.task), "expected", policy.evaluation.task_match == "choice")
+    if policy.repair.realignment not in (SELF, EMBEDDED):
+        prompts.read_prompts(Path(policy.repair.realignment), "response")
+
+
+def _require_calibration(path: Path, judges: Sequence[JudgeSpec]) -> None:
+    """Raise ConfigurationError unless `path` is a calibration of the first judge. Its weights are compared later."""
+    name = judges[0].name
+    with suppress(OSError, ValueError):
+        if from_json(Calibration, path.read_bytes()).judge.name == name:
+            return
+    measure: Measure = "non_refusal_rate" if name == catalog.REFUSAL else "harmful_score"
+    calibration.read_calibration(path, JudgeIdentity(name, measure))
+
+
+def _require_generator(config: RunConfig) -> None:
+    """Raise ConfigurationError for an invalid address, or a command of a server that cannot be started."""
+    if resolve.is_server_address(config.model):
+        address, _, model = config.model.partition("#")
+        chat_api.connect(address, os.environ.get(evaluator.SERVER_KEY_VARIABLE) or None, model or ANY_MODEL)
+    elif config.policy.evaluation.server is not None:
+        # It checks the command, and starts nothing before a request.
+        ServerGenerator(config.policy.evaluation.server, config.out, Sandbox(config.out), AnswerStore(config.out))
+
+
+def _require_file_can_be_created(path: Path) -> None:
+    folder = path.parent
+    if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
+        raise ConfigurationError(
+            f"{path} cannot be written",
+            cause="it is a folder" if path.is_dir() else f"{folder} is no folder that can be written",
+            hint="name a file in a writable folder for --save-answers",
+        )
