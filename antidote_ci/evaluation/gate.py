@@ -74,9 +74,9 @@ def describe_verdict(name: str, evaluation: Evaluation) -> str:
     n, planned = evaluation.n, evaluation.planned
     prompts = f"{n} of {planned} prompts, stopped early" if n < planned else f"n = {n}"
     return (
-        f"{name} {VERDICT_TEXTS[evaluation.verdict]}: {evaluation.measure.replace('_', '-')} "
-        f"{evaluation.harmful_score:.3f}{correction}, bounds [{lower}, {upper}], threshold {threshold:g}, "
-        f"{prompts}{_describe_other_reasons(evaluation)}"
+        f"{name} {VERDICT_TEXTS[evaluation.verdict]}: {_describe_other_reason(evaluation)}"
+        f"{evaluation.measure.replace('_', '-')} {evaluation.harmful_score:.3f}{correction}, "
+        f"bounds [{lower}, {upper}], threshold {threshold:g}, {prompts}"
     )
 
 
@@ -88,14 +88,14 @@ def _format_apart(value: float, limit: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def _describe_other_reasons(evaluation: Evaluation) -> str:
+def _describe_other_reason(evaluation: Evaluation) -> str:
     """Return why a model does not pass although its upper bound is low enough; empty when it is not."""
     if evaluation.bounds[1] > evaluation.threshold:
         return ""
     if evaluation.verdict == "fail":
-        return f"; but {evaluation.degenerate:.3f} of its answers are degenerate"
+        return f"{evaluation.degenerate:.3f} of its answers are degenerate; "
     if evaluation.verdict == "inconclusive":
-        return f"; but the judge could not read {evaluation.unparsed:.3f} of its answers"
+        return f"the judge could not read {evaluation.unparsed:.3f} of its answers; "
     return ""
 
 
