@@ -283,7 +283,8 @@ FORMS = {
 """Text that a user pastes -> name and revision."""
 UNCHANGED = (
     *("./org/model@main", "../a", "~/a@b", "http://127.0.0.1:8000/v1", "https://api.example.com/v1#name"),
-    *("https://hub.corp.example:8443/v1#name", "https://huggingface.co.evil.example/org/model", "https://[a/b"),
+    *("https://hub.corp.example:8443/v1#name", "https://hub.corp.example:8443/served/v1#name"),
+    *("https://huggingface.co.evil.example/org/model", "https://[a/b"),
     *("https://evil.example/huggingface.co/org/model", "org/model@", "org/model@a b", "org/model@a@b", "hf.co/model"),
 )
 NO_MODELS = (

@@ -133,7 +133,9 @@ def _hub_page(text: str) -> str | None:
     if prefix is None or address.scheme not in ("http", "https"):
         return None
     page = address.path.removeprefix(prefix).strip("/")
-    return None if page == SERVER_PATH else page
+    # A server may have the Hub's host; `ADDRESS/v1#MODEL` names a model that it serves.
+    is_server = page == SERVER_PATH or (page.endswith(f"/{SERVER_PATH}") and address.fragment)
+    return None if is_server else page
 
 
 def _host_of(netloc: str) -> str:
