@@ -27,7 +27,7 @@ class Trial:
     cells: dict[str, Cell]
 
     @property
-    def counts(self) -> bool:
+    def is_counted(self) -> bool:
         """Whether the attack did enough harm to be repaired."""
         return self.attacked.harm(UNSEEN) - self.reference.harm(UNSEEN) >= LEAST_HARM_ADDED
 

@@ -81,7 +81,7 @@ def write_page(cells: Sequence[Cell]) -> str:
 
 
 def _write_goals(trials: Sequence[Trial]) -> str:
-    counted = [trial for trial in trials if trial.counts and DEFAULT in trial.repaired]
+    counted = [trial for trial in trials if trial.is_counted and DEFAULT in trial.repaired]
     if not counted:
         return ""
     models = list(dict.fromkeys(trial.model for trial in counted))
@@ -92,7 +92,7 @@ def _write_goals(trials: Sequence[Trial]) -> str:
             values = [read(compute_figures(trial, DEFAULT)) for trial in counted if trial.model == model]
             by_model.append(_summarize([value for value in values if value is not None]))
         rows.append([label, goal, *by_model])
-    left_out = [trial.name for trial in trials if not trial.counts]
+    left_out = [trial.name for trial in trials if not trial.is_counted]
     note = (
         f"\n\nLeft out because they add less than {100 * LEAST_HARM_ADDED:.0f} points of harm: {', '.join(left_out)}."
         if left_out
@@ -107,7 +107,7 @@ def _write_goals(trials: Sequence[Trial]) -> str:
 
 def _write_comparison(trials: Sequence[Trial]) -> str:
     """Every method on the attacks that all of them have, and the paired differences from the default."""
-    counted = [trial for trial in trials if trial.counts and DEFAULT in trial.repaired]
+    counted = [trial for trial in trials if trial.is_counted and DEFAULT in trial.repaired]
     methods = [
         method
         for method in (DEFAULT, *sorted({name for trial in counted for name in trial.repaired} - {DEFAULT}))
