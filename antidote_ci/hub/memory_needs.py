@@ -5,6 +5,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+from antidote_ci import cost_model
 from antidote_ci.errors import InfrastructureError
 from antidote_ci.hub.remote import RemoteRepository, count_remote_weight_bytes
 from antidote_ci.model import memory
@@ -33,6 +34,11 @@ def remote_weights(remote: RemoteRepository) -> int:
 def cpu_memory(entries: int) -> int:
     """The least memory in bytes to run a model with this number of weights on this CPU."""
     return entries * _bytes_per_weight() + BASE_MEMORY
+
+
+def typical_memory(entries: int, copies: float) -> int:
+    """The memory in bytes that a command takes on this CPU when it is free: see `cost_model`."""
+    return cost_model.typical_memory(entries, _bytes_per_weight(), copies)
 
 
 def max_weights(free: int) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 
 from antidote_ci.checkpoint.layout import CheckpointLayout, count_weight_bytes
-from antidote_ci.cost_model import SCORING_RATE, WRITE_RATE
+from antidote_ci.cost_model import Computation
 from antidote_ci.model import memory
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.records import Method, Model, ScoredTensor
@@ -40,15 +40,17 @@ class RepairWorkload:
 
 
 def estimate_bytes_written(work: RepairWorkload) -> int:
-    """Estimate the bytes that a repair writes to disk: repaired weights, mask and scores.
+    """Estimate the disk space that a repair takes: repaired weights, mask and scores, or before them scratch files.
 
     The mask has one bit per entry (`scale`: no mask). The scores of `antidote` are one float32 norm per column of each
-    matrix. `taylor` writes one float32 score per entry, and scratch files that are deleted after scoring.
+    matrix, those of `taylor` one float32 score per entry. The scratch files of `taylor` are deleted before the weights
+    are written.
     """
     norms = FLOAT32 * sum(matrix.columns for matrix in work.matrices) if score_method(work.method) else 0
-    scores = FLOAT32 * work.entries + estimate_scratch(work.matrices) if work.method == "taylor" else norms
+    scores = FLOAT32 * work.entries if work.method == "taylor" else norms
     mask = 0 if work.method == "scale" else -(-work.entries // 8)
-    return count_weight_bytes(work.source) + scores + mask
+    scratch = estimate_scratch(work.matrices) if work.method == "taylor" else 0
+    return max(count_weight_bytes(work.source) + scores + mask, scratch)
 
 
 def estimate_memory(work: RepairWorkload) -> int:
@@ -67,11 +69,10 @@ def estimate_memory(work: RepairWorkload) -> int:
     return max(writing, masking, _scoring_memory(work) if score_method(work.method) else 0)
 
 
-def estimate_seconds(work: RepairWorkload) -> float:
-    """Estimate the duration from the multiplications of the forward passes and the bytes of the weights."""
-    weights = work.meta_model.layout.entries
-    multiplications = METHODS[work.method].passes * weights * sum(work.texts) / CHARACTERS_PER_TOKEN
-    return multiplications / SCORING_RATE + count_weight_bytes(work.source) / WRITE_RATE
+def estimate_computation(method: Method, weights: int, texts: Sequence[int], written: int) -> Computation:
+    """Estimate from the number of weights of the model, the characters of each text, and the bytes to write."""
+    scored = METHODS[method].passes * weights * sum(texts) / CHARACTERS_PER_TOKEN
+    return Computation(scored=scored, written=written)
 
 
 def _scoring_memory(work: RepairWorkload) -> int:
