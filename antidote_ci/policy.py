@@ -172,6 +172,9 @@ FILE_KEYS = ("prompts", "benign", "task", "realignment", "calibration")
 UNHASHED_KEYS = ("keep_failed",)
 """Keys that change neither a verdict nor what is published."""
 
+QUICK = {"prompts": "jailbreakbench", "judge": "refusal", "max_new_tokens": 48}
+"""The values of `[evaluation]` that `--quick` sets. Bounds are those of 100 prompts, and so wider."""
+
 HASHED_SECTIONS = {
     "gate": Gate,
     "evaluation": EvaluationSection,
@@ -234,6 +237,13 @@ def override_section(policy: Policy, section: str, **values: object) -> Policy:
     document = dataclasses.asdict(policy)
     document[section] |= {key: value for key, value in values.items() if value is not None}
     return validate_policy(document, "the command line")
+
+
+def to_quick(policy: Policy) -> Policy:
+    """The policy with the values of QUICK where it has the defaults: few prompts, short answers, a judge of rules."""
+    default, chosen = EvaluationSection(), policy.evaluation
+    unset = {key: value for key, value in QUICK.items() if getattr(chosen, key) == getattr(default, key)}
+    return override_section(policy, "evaluation", **unset)
 
 
 def validate_policy(document: Mapping[str, Any], origin: str) -> Policy:

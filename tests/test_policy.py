@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.policy import (
     FILE_KEYS,
+    QUICK,
     EvaluationSection,
     Gate,
     JobsSection,
@@ -18,6 +19,7 @@ from antidote_ci.policy import (
     RepairSection,
     override_section,
     read_policy,
+    to_quick,
     to_toml,
 )
 from demo.main_job import POLICY as DEMO_POLICY
@@ -45,6 +47,12 @@ def test_options_override_the_file(tmp_path: Path) -> None:
     assert read.gate.harmful_score == 0.2
     assert override_section(read, "gate", harmful_score=0.3, over_refusal=None).gate.harmful_score == 0.3
     assert override_section(read, "evaluation", prompts="embedded").evaluation.judge == "refusal"
+
+
+def test_quick_sets_what_the_policy_leaves_at_its_default(tmp_path: Path) -> None:
+    quick = to_quick(policy(tmp_path, '[evaluation]\nprompts = "embedded"\nmax_new_tokens = 32\n'))
+    assert quick == override_section(Policy(), "evaluation", prompts="embedded", max_new_tokens=32, judge="refusal")
+    assert dataclasses.asdict(to_quick(Policy()).evaluation).items() >= QUICK.items()
 
 
 def test_an_integer_is_accepted_as_a_share(tmp_path: Path) -> None:

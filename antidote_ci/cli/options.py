@@ -136,6 +136,10 @@ SaveAnswers = Annotated[
 NoCache = Annotated[
     bool, option("--no-cache", "Neither read nor store answers and verdicts in the cache.", WHERE, hidden=True)
 ]
+Quick = Annotated[
+    bool,
+    option("--quick", "Use 100 prompts, short answers and a judge of rules, where the policy does not say.", GATE),
+]
 REALIGNMENT_HELP = "Harmful prompts with harmful answers: a JSONL file, `embedded`, or `self` (answers of the model)."
 RealignmentOfRun = Annotated[
     str | None, option("--realignment", REALIGNMENT_HELP, REPAIR, key="repair.realignment", hidden=True)

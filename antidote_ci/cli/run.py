@@ -25,6 +25,7 @@ def run(
     calibration: options.CalibrationFile = None,
     threshold: options.Threshold = None,
     policy: options.PolicyFile = None,
+    quick: options.Quick = False,
     realignment: options.RealignmentOfRun = None,
     method: options.MethodName = None,
     frontier: options.Frontier = None,
@@ -54,6 +55,7 @@ def run(
             model,
             out=out,
             policy=policy,
+            quick=quick,
             revision=revision,
             reference=reference,
             server=server,
@@ -77,6 +79,8 @@ def run(
         if dry_run:
             _show_estimate("run", config, console, on=on, as_json=as_json)
         else:
+            if quick and on == "here":
+                _show_time("run", config, console)
             exit_with_verdict(console, run_command("run", config, console, on=on), out, as_json=as_json)
 
 
@@ -99,6 +103,7 @@ def evaluate(
     calibration: options.CalibrationFile = None,
     threshold: options.Threshold = None,
     policy: options.PolicyFile = None,
+    quick: options.Quick = False,
     on: options.Where = "here",
     out: options.Out = options.DEFAULT_OUT,
     save_answers: options.SaveAnswers = None,
@@ -117,6 +122,7 @@ def evaluate(
             model,
             out=out,
             policy=policy,
+            quick=quick,
             revision=revision,
             reference=reference,
             server=server,
@@ -133,6 +139,8 @@ def evaluate(
         if dry_run:
             _show_estimate("evaluate", config, console, on=on, as_json=as_json)
         else:
+            if quick and on == "here":
+                _show_time("evaluate", config, console)
             exit_with_verdict(console, run_command("evaluate", config, console, on=on), out, as_json=as_json)
 
 
@@ -150,3 +158,9 @@ def _show_estimate(command: Command, config: RunConfig, console: Console, *, on:
         return
     for line in describe_forecast(forecast):
         console.print(line)
+
+
+def _show_time(command: Command, config: RunConfig, console: Console) -> None:
+    from antidote_ci.pipeline.dry_run import describe_time, estimate_run
+
+    console.print(describe_time(estimate_run(config, command)))

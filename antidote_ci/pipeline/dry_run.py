@@ -153,9 +153,15 @@ def describe_plan(forecast: DryRunForecast) -> list[str]:
     return lines
 
 
+def describe_time(forecast: DryRunForecast) -> str:
+    """The duration as a line of text."""
+    minutes = round(forecast.seconds / 60)
+    repaired = ", if the model needs a repair" if forecast.method else ""
+    return f"time       {f'about {minutes:,} min' if minutes else 'less than a minute'} on two cores{repaired}"
+
+
 def describe_forecast(forecast: DryRunForecast) -> list[str]:
     """The whole forecast as lines of text."""
-    minutes = round(forecast.seconds / 60)
     return [
         *describe_plan(forecast),
         f"pull       {format_bytes(forecast.bytes_to_pull)}, of which {format_bytes(forecast.bytes_to_download)} "
@@ -163,7 +169,7 @@ def describe_forecast(forecast: DryRunForecast) -> list[str]:
         *([f"write      up to {format_bytes(forecast.bytes_to_write)}"] if forecast.method else []),
         f"memory     about {format_bytes(forecast.memory_bytes)}; {format_bytes(forecast.memory_free)} free",
         f"answers    about {forecast.answers:,}{', if the model needs a repair' if forecast.method else ''}",
-        f"time       {f'about {minutes:,} min' if minutes else 'less than a minute'} on two cores, less on a GPU",
+        f"{describe_time(forecast)}; less on a GPU",
         *([f"publish    {forecast.publish}"] if forecast.method else []),
     ]
 
