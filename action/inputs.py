@@ -25,7 +25,7 @@ OPTIONS = (
     "publish",
     "publish-to",
 )
-FLAGS = ("accept-licence", "frontier", "accept-repair", "keep-failed", "dry-run", "no-cache")
+FLAGS = ("accept-licence", "frontier", "accept-repair", "keep-failed", "dry-run", "no-cache", "quick")
 DECIDED_BY_POLICY = FLAGS[:4]
 """Flags that the policy may set: false is passed on as --no-FLAG."""
 TOKENS = {

@@ -7,6 +7,8 @@ GENERATION_RATE = 2.5e11
 measured on two cores that compute in bfloat16, with 135M, 0.5B and 1.5B weights (docs/costs.md)."""
 SCORING_RATE = 2e11
 """Multiplications per second while weights are scored, measured likewise."""
+FLOAT32_SLOWDOWN = 3.2
+"""Of both rates on processors without bfloat16 instructions: `generate` with 0.5B weights, AVX2 against AVX-512."""
 WRITE_RATE = 1.5e8
 """Bytes per second of weights that one core masks, edits, writes, reads again and hashes."""
 START_SECONDS = 4
@@ -48,12 +50,13 @@ class Computation:
     def __add__(self, other: "Computation") -> "Computation":
         return Computation(self.generated + other.generated, self.scored + other.scored, self.written + other.written)
 
-    def seconds(self, processors: int = 2, *, has_gpu: bool = False) -> float:
+    def seconds(self, processors: int = 2, *, has_gpu: bool = False, has_bfloat16: bool = True) -> float:
         """Duration on so many processor cores, or on one GPU."""
         if has_gpu:
             computing = self.generated / GPU_GENERATION_RATE + self.scored / GPU_SCORING_RATE
         else:
             computing = (self.generated / GENERATION_RATE + self.scored / SCORING_RATE) * 2 / processors
+            computing *= 1 if has_bfloat16 else FLOAT32_SLOWDOWN
         return START_SECONDS + computing + self.written / WRITE_RATE
 
 

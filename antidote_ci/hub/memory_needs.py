@@ -103,6 +103,11 @@ def total_gpu_bytes() -> int | None:
         return None  # not installed, no NVIDIA GPU, or devices by another name
 
 
-def _bytes_per_weight() -> int:
+def has_bfloat16() -> bool:
+    """Whether the CPU computes in bfloat16, and not in float32. An unknown one counts as if it did."""
     flags = set(CPU_INFO.read_text().split()) if CPU_INFO.exists() else BFLOAT16_FLAGS
-    return FLOAT32_BYTES if flags.isdisjoint(BFLOAT16_FLAGS) else BFLOAT16_BYTES
+    return not flags.isdisjoint(BFLOAT16_FLAGS)
+
+
+def _bytes_per_weight() -> int:
+    return BFLOAT16_BYTES if has_bfloat16() else FLOAT32_BYTES

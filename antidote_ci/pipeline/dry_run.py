@@ -31,8 +31,8 @@ EVALUATIONS_OF_SELECTION = 9
 EVALUATIONS_OF_FRONTIER = dose_search.FRONTIER_DOSES * len(METHODS)
 EVALUATIONS_OF_CONFIRMATION = 5
 """Before, reference, after, and the two controls."""
-JUDGE_TOKENS = 400
-"""Tokens of the template of a guard and of the prompt that it reads."""
+JUDGE_TOKENS = 60
+"""Tokens that a guard reads beside the answer: the prompt. The beginning of its template is computed once."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class DryRunForecast:
     answers: int
     computation: Computation
     seconds: int
-    """On two cores, without the download."""
+    """On two cores like those of this machine, without the download."""
     publish: str
 
 
@@ -134,7 +134,7 @@ def estimate_run(config: RunConfig, command: Command = "run", *, here: bool = Tr
         gpu_memory_bytes=memory_needs.gpu_memory(max(weights, *(judge.entries for judge in judges), 0)),
         answers=work.answers,
         computation=computation,
-        seconds=round(computation.seconds()),
+        seconds=round(computation.seconds(has_bfloat16=memory_needs.has_bfloat16())),
         publish=config.policy.publish.mode,
     )
 

@@ -63,7 +63,9 @@ def place(forecast: Forecast, machine: Machine, correction: Correction) -> str:
 
 
 def _minutes(forecast: Forecast, machine: Machine, correction: Correction) -> float:
-    computing = forecast.computation.seconds(machine.processors, has_gpu=bool(machine.gpu_memory))
+    computing = forecast.computation.seconds(
+        machine.processors, has_gpu=bool(machine.gpu_memory), has_bfloat16=machine.has_bfloat16
+    )
     return max(1.0, (computing * correction.seconds + forecast.pulled / PULL_RATE) / 60)
 
 
