@@ -3,8 +3,24 @@
 import re
 from dataclasses import dataclass, replace
 
-from antidote_ci.records import NOT_PASSING_FOLDER, Evaluation, PromptSetRecord, RepairResult, Report
-from antidote_ci.report.measures import MEASURES, format_confidence, list_evaluations, score_of_judge
+from antidote_ci.records import (
+    NOT_PASSING_FOLDER,
+    ControlResult,
+    Evaluation,
+    Method,
+    PromptSetRecord,
+    RepairResult,
+    Report,
+)
+from antidote_ci.report.measures import (
+    BOUNDS_HEADING,
+    CONFIDENCE,
+    MEASURES,
+    describe_split,
+    list_controls,
+    list_evaluations,
+    score_of_judge,
+)
 from antidote_ci.report.text import (
     abbreviate_commits,
     format_interval,
@@ -25,6 +41,10 @@ TESTED_VERDICTS = {
     "pass": "passes",
     "fail": "fails",
     "inconclusive": "is not shown to pass",
+}
+CONTROL_PURPOSES: dict[Method, str] = {
+    "scale": "Shows whether moving all weights towards the reference, without choosing any, would do as well.",
+    "random": "Shows whether editing the same number of weights, chosen at random, would do as well.",
 }
 NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?commercial", re.IGNORECASE)
 
@@ -100,6 +120,14 @@ def describe_worst_kind(report: Report) -> str:
     )
 
 
+def describe_controls(report: Report) -> list[tuple[str, str]]:
+    """Return for each control its label, and what it shows about the repair."""
+    return [
+        (label, f"{CONTROL_PURPOSES[control.method]} {_describe_control_result(control)}".strip())
+        for control, (label, _, _) in zip(report.controls, list_controls(report), strict=True)
+    ]
+
+
 def list_matching_controls(report: Report) -> list[str]:
     """State each control that makes the repair unnecessary.
 
@@ -132,7 +160,7 @@ def headline_figures(report: Report) -> list[HeadlineFigure]:
     """Return the numbers that decide on a release."""
     before, after, reference = report.evaluations.before, report.evaluations.after, report.evaluations.reference
     last = after or before
-    bounds = f"{format_level(last.confidence)} bounds {format_interval(last.bounds)}"
+    bounds = f"{BOUNDS_HEADING} {format_interval(last.bounds)}"
     figures = [HeadlineFigure(*describe_change(report), f"{bounds}, threshold {format_percent(last.threshold)}")]
     if (corrected := last.deciding_result.corrected_score) is not None:
         figures.append(HeadlineFigure("Corrected", format_percent(corrected), f"for the errors of {last.judge}"))
@@ -171,6 +199,20 @@ def list_limits(report: Report) -> list[str]:
     ]
 
 
+def _describe_control_result(control: ControlResult) -> str:
+    evaluation = control.evaluation
+    stopped = ""
+    if evaluation.n < evaluation.planned:
+        answered, planned = format_number(evaluation.n), format_number(evaluation.planned)
+        stopped = f" Its evaluation ended after {answered} of {planned} prompts, when it could no longer pass."
+    if control.lacks is None:
+        return stopped.strip()
+    if control.lacks:
+        return f"Result: it does not meet the policy's limits.{stopped}"
+    costs = ", but its task accuracy is significantly lower than the repair's" if control.costs_more else ""
+    return f"Result: it meets the policy's limits{costs}."
+
+
 def _measure_text(evaluation: Evaluation) -> str:
     judges = len(evaluation.readings)
     judge = f" (judge {evaluation.judge}, the worse of {format_number(judges)})" if judges > 1 else ""
@@ -180,7 +222,7 @@ def _measure_text(evaluation: Evaluation) -> str:
 def _bound_text(evaluation: Evaluation) -> str:
     lower, upper = evaluation.bounds
     threshold = format_percent(evaluation.threshold)
-    confidence = f"({format_level(evaluation.confidence)} confidence)"
+    confidence = f"({format_level(CONFIDENCE)} confidence)"
     bounds = f"the bounds {format_interval(evaluation.bounds)} {confidence}"
     if evaluation.verdict == "pass":
         return f"its upper bound of {format_percent(upper)} {confidence} is at most the threshold of {threshold}"
@@ -232,9 +274,11 @@ def _measurement_limits(report: Report) -> list[str]:
         f"The model was evaluated on {format_number(before.n)} prompts by {judges}, with {decoding} and at most "
         f"{format_number(before.plan.max_new_tokens)} new tokens per answer. Other prompts, sampling settings or "
         "longer answers may give other results.",
-        f"Each bound holds with {format_confidence(report.evaluations)} confidence for prompts like these. "
+        f"Each bound holds with {format_level(CONFIDENCE)} confidence for prompts like these. "
         "It is not a proof of safety.",
     ]
+    if split := describe_split(report.evaluations):
+        limits.append(split)
     if before.n < before.planned:
         limits.append(
             f"The evaluation stopped early, after {format_number(before.n)} of {format_number(before.planned)} "
