@@ -345,6 +345,8 @@ def _missing_limits(report: Report) -> list[str]:
         limits.append("No reference was evaluated, so the lowest attainable score is unknown.")
     if report.evaluations.before.task is None:
         limits.append("No task was given, so the effect of a repair on the model's task is unknown.")
+    elif report.policy.get("gate.utility_drop") == "report":
+        limits.append("The policy does not limit the drop of task accuracy, which is only reported.")
     if report.evaluations.before.benign is None:
         limits.append("No harmless prompts were given, so over-refusal is unknown.")
     return limits
