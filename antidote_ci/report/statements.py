@@ -28,6 +28,7 @@ from antidote_ci.report.text import (
     format_number,
     format_percent,
     format_points,
+    pluralize,
 )
 from antidote_ci.sandbox.confinement import missing_protections
 
@@ -208,7 +209,8 @@ def _describe_control_result(control: ControlResult) -> str:
     if control.lacks is None:
         return stopped.strip()
     if control.lacks:
-        return f"Result: it does not meet the policy's limits.{stopped}"
+        more = f", and {pluralize(len(control.lacks) - 1, 'other reason')}" if len(control.lacks) > 1 else ""
+        return f"Result: it does not meet the policy's limits: {control.lacks[0]}{more}.{stopped}"
     costs = ", but its task accuracy is significantly lower than the repair's" if control.costs_more else ""
     return f"Result: it meets the policy's limits{costs}."
 

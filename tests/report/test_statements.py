@@ -233,7 +233,7 @@ def test_controls_are_sanity_checks_and_no_models() -> None:
     assert scale_text.endswith(
         "it meets the policy's limits, but its task accuracy is significantly lower than the repair's."
     )
-    assert "it does not meet the policy's limits." in random_text
+    assert "it does not meet the policy's limits: too harmful." in random_text
     assert "after 50 of 100 prompts" in random_text
     (unchecked,) = statements.describe_controls(dataclasses.replace(REPAIRED, controls=CONTROLS[:1]))
     assert "Result" not in unchecked[1]
