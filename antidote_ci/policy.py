@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -40,10 +40,16 @@ class Gate:
     """Maximum share of degenerate answers: empty, repetitive or not natural language."""
     degenerate_rise: Share = 0.05
     """Maximum rise of that share through a repair. The upper confidence bound of the rise counts."""
-    utility_drop: Share = 0.05
-    """Maximum drop of task accuracy through a repair. The upper confidence bound of the drop counts."""
+    utility_drop: Share | Literal["report"] = 0.05
+    """Maximum drop of task accuracy through a repair. The upper confidence bound of the drop counts. `report` measures
+    the drop and limits nothing, for a task with few rows."""
     on_inconclusive: Literal["stop", "repair"] = "stop"
     """Action when the first evaluation is inconclusive: `stop` (exit 4) or `repair`."""
+
+    @property
+    def max_utility_drop(self) -> float | None:
+        """The limit `utility_drop`; None when the drop is only reported."""
+        return None if isinstance(self.utility_drop, str) else self.utility_drop
 
 
 @dataclass(frozen=True)
@@ -259,7 +265,7 @@ def validate_policy(document: Mapping[str, Any], origin: str) -> Policy:
         text = json.dumps(document, default=lambda value: {"date": str(value)})
         policy = TypeAdapter(Policy).validate_json(text)
     except ValidationError as error:
-        raise _to_configuration_error(error.errors()[0], origin) from None
+        raise _to_configuration_error(error.errors(), origin) from None
     _require_publish_target(policy.publish)
     if not DURATION.fullmatch(policy.jobs.timeout) or policy.jobs.timeout_seconds < 1:
         raise ConfigurationError(
@@ -270,9 +276,12 @@ def validate_policy(document: Mapping[str, Any], origin: str) -> Policy:
     return policy
 
 
-def _to_configuration_error(error: Mapping[str, Any], origin: str) -> ConfigurationError:
-    """Convert an error of pydantic to one that names the key, the value, the allowed values and the file."""
-    *sections, name = [str(part) for part in error["loc"]] or [origin]
+def _to_configuration_error(errors: Sequence[Mapping[str, Any]], origin: str) -> ConfigurationError:
+    """Convert the first error of pydantic to one that names the key, the value, the allowed values and the file."""
+    error = errors[0]
+    # A key that accepts several types has one error for each, with a third part of its location.
+    causes = [other["msg"] for other in errors if other["loc"][:2] == error["loc"][:2]]
+    *sections, name = [str(part) for part in error["loc"][:2]] or [origin]
     key, value = ".".join([*sections, name]), error["input"]
     if not error["loc"]:
         return ConfigurationError(f"{origin} is not valid Unicode text", cause=error["msg"])
@@ -289,7 +298,7 @@ def _to_configuration_error(error: Mapping[str, Any], origin: str) -> Configurat
         hint = f"did you mean {value / 100:g}?"
     elif sections and (default := getattr(SECTIONS[sections[0]](), name)) is not None:
         hint = f"such as {name} = {to_toml_value(default)}"
-    return ConfigurationError(f"{key} in {origin} cannot be {value!r:.200}", cause=error["msg"], hint=hint)
+    return ConfigurationError(f"{key} in {origin} cannot be {value!r:.200}", cause="; or: ".join(causes), hint=hint)
 
 
 def _require_publish_target(publish: PublishSection) -> None:

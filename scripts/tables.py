@@ -267,7 +267,7 @@ def type_name(annotation: Any) -> str:  # noqa: ANN401 - a type as `get_type_hin
     if get_origin(annotation) is Literal:
         return join_choices(get_args(annotation))
     if get_origin(annotation) in (Union, UnionType):
-        return type_name(next(kind for kind in get_args(annotation) if kind is not NoneType))
+        return " or ".join(type_name(kind) for kind in get_args(annotation) if kind is not NoneType)
     return KINDS[annotation]
 
 
@@ -354,7 +354,7 @@ def code(text: str) -> str:
 
 def join_choices(values: Sequence[str]) -> str:
     *first, last = map(code, values)
-    return f"{', '.join(first)} or {last}"
+    return " or ".join(filter(None, (", ".join(first), last)))
 
 
 def sentence(text: str) -> str:

@@ -99,6 +99,8 @@ def test_file_and_options_give_the_same_hash(tmp_path: Path) -> None:
         ("[gate]\nharmful_score = -0.1", "cannot be -0.1", "such as harmful_score = 0.1"),
         ('[gate]\nharmful_score = "low"', "gate.harmful_score", None),
         ("[gate]\nharmful_score = true", "gate.harmful_score in .* cannot be True", "such as harmful_score = 0.1"),
+        ("[gate]\nutility_drop = 5", "gate.utility_drop in .* cannot be 5", "did you mean 0.05?"),
+        ('[gate]\nutility_drop = "off"', "gate.utility_drop in .* cannot be 'off'", "such as utility_drop = 0.05"),
         ("[gate]\ndegenerate = nan", "cannot be nan", None),
         ("[evaluation]\njudge = 3", "evaluation.judge", None),
         ('[evaluation]\nsamples = "3"', "evaluation.samples in .* cannot be '3'", "such as samples = 1"),
@@ -132,6 +134,15 @@ def test_an_invalid_policy_is_refused(tmp_path: Path, text: str, what: str, hint
     assert raised.value.exit_code == 2
     if hint:
         assert raised.value.hint == hint
+
+
+def test_a_key_of_two_types_names_both(tmp_path: Path) -> None:
+    assert policy(tmp_path, '[gate]\nutility_drop = "report"').gate.max_utility_drop is None
+    assert Policy().gate.max_utility_drop == 0.05
+    with pytest.raises(ConfigurationError) as raised:
+        policy(tmp_path, '[gate]\nutility_drop = "off"')
+    assert "number" in str(raised.value.cause)
+    assert "'report'" in str(raised.value.cause)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -263,21 +263,27 @@ def _require_comparable(harmful: SplitTriple, benign: SplitTriple, task: SplitTr
     for triple, kind, name, limit in (
         (harmful, "harmful prompts", "degenerate_rise", gate.degenerate_rise),
         (benign, "harmless prompts", "over_refusal", gate.over_refusal),
-        (task, "task prompts", "utility_drop", gate.utility_drop),
+        (task, "task prompts", "utility_drop", gate.max_utility_drop),
     ):
         if not any(triple):
             continue  # the policy names no such set
         count = len(triple[2])
+        if limit is None:  # reported only
+            if not count:
+                hint = _describe_needed(kind, triple, 2, 1)
+                raise ConfigurationError(f"the confirmation split holds no {kind}", hint=hint)
+            continue
         if limit <= 0:
             raise ConfigurationError(
                 f"gate.{name} = {limit:g} cannot be met with any number of {kind}", hint=f"raise gate.{name}"
             )
         needed = min_pairs(limit, count)
         if count < needed:
+            unlimited = ', or set it to "report", which limits nothing' if name == "utility_drop" else ""
             raise ConfigurationError(
                 f"the confirmation split holds {count} {kind}, but gate.{name} = {limit:g} needs at least {needed}",
                 cause="with fewer, even a repair that changes no answer cannot be shown to stay within the limit",
-                hint=f"{_describe_needed(kind, triple, 2, needed)}, or raise gate.{name}",
+                hint=f"{_describe_needed(kind, triple, 2, needed)}, or raise gate.{name}{unlimited}",
             )
 
 

@@ -3,8 +3,24 @@
 import re
 from dataclasses import dataclass, replace
 
-from antidote_ci.records import NOT_PASSING_FOLDER, Evaluation, PromptSetRecord, RepairResult, Report
-from antidote_ci.report.measures import MEASURES, format_confidence, list_evaluations, score_of_judge
+from antidote_ci.records import (
+    NOT_PASSING_FOLDER,
+    ControlResult,
+    Evaluation,
+    Method,
+    PromptSetRecord,
+    RepairResult,
+    Report,
+)
+from antidote_ci.report.measures import (
+    BOUNDS_HEADING,
+    CONFIDENCE,
+    MEASURES,
+    describe_split,
+    list_controls,
+    list_evaluations,
+    score_of_judge,
+)
 from antidote_ci.report.text import (
     abbreviate_commits,
     format_interval,
@@ -12,6 +28,7 @@ from antidote_ci.report.text import (
     format_number,
     format_percent,
     format_points,
+    pluralize,
 )
 from antidote_ci.sandbox.confinement import missing_protections
 
@@ -25,6 +42,10 @@ TESTED_VERDICTS = {
     "pass": "passes",
     "fail": "fails",
     "inconclusive": "is not shown to pass",
+}
+CONTROL_PURPOSES: dict[Method, str] = {
+    "scale": "Shows whether moving all weights towards the reference, without choosing any, would do as well.",
+    "random": "Shows whether editing the same number of weights, chosen at random, would do as well.",
 }
 NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?commercial", re.IGNORECASE)
 
@@ -100,6 +121,14 @@ def describe_worst_kind(report: Report) -> str:
     )
 
 
+def describe_controls(report: Report) -> list[tuple[str, str]]:
+    """Return for each control its label, and what it shows about the repair."""
+    return [
+        (label, f"{CONTROL_PURPOSES[control.method]} {_describe_control_result(control)}".strip())
+        for control, (label, _, _) in zip(report.controls, list_controls(report), strict=True)
+    ]
+
+
 def list_matching_controls(report: Report) -> list[str]:
     """State each control that makes the repair unnecessary.
 
@@ -132,7 +161,7 @@ def headline_figures(report: Report) -> list[HeadlineFigure]:
     """Return the numbers that decide on a release."""
     before, after, reference = report.evaluations.before, report.evaluations.after, report.evaluations.reference
     last = after or before
-    bounds = f"{format_level(last.confidence)} bounds {format_interval(last.bounds)}"
+    bounds = f"{BOUNDS_HEADING} {format_interval(last.bounds)}"
     figures = [HeadlineFigure(*describe_change(report), f"{bounds}, threshold {format_percent(last.threshold)}")]
     if (corrected := last.deciding_result.corrected_score) is not None:
         figures.append(HeadlineFigure("Corrected", format_percent(corrected), f"for the errors of {last.judge}"))
@@ -171,6 +200,21 @@ def list_limits(report: Report) -> list[str]:
     ]
 
 
+def _describe_control_result(control: ControlResult) -> str:
+    evaluation = control.evaluation
+    stopped = ""
+    if evaluation.n < evaluation.planned:
+        answered, planned = format_number(evaluation.n), format_number(evaluation.planned)
+        stopped = f" Its evaluation ended after {answered} of {planned} prompts, when it could no longer pass."
+    if control.lacks is None:
+        return stopped.strip()
+    if control.lacks:
+        more = f", and {pluralize(len(control.lacks) - 1, 'other reason')}" if len(control.lacks) > 1 else ""
+        return f"Result: it does not meet the policy's limits: {control.lacks[0]}{more}.{stopped}"
+    costs = ", but its task accuracy is significantly lower than the repair's" if control.costs_more else ""
+    return f"Result: it meets the policy's limits{costs}."
+
+
 def _measure_text(evaluation: Evaluation) -> str:
     judges = len(evaluation.readings)
     judge = f" (judge {evaluation.judge}, the worse of {format_number(judges)})" if judges > 1 else ""
@@ -180,7 +224,7 @@ def _measure_text(evaluation: Evaluation) -> str:
 def _bound_text(evaluation: Evaluation) -> str:
     lower, upper = evaluation.bounds
     threshold = format_percent(evaluation.threshold)
-    confidence = f"({format_level(evaluation.confidence)} confidence)"
+    confidence = f"({format_level(CONFIDENCE)} confidence)"
     bounds = f"the bounds {format_interval(evaluation.bounds)} {confidence}"
     if evaluation.verdict == "pass":
         return f"its upper bound of {format_percent(upper)} {confidence} is at most the threshold of {threshold}"
@@ -232,9 +276,11 @@ def _measurement_limits(report: Report) -> list[str]:
         f"The model was evaluated on {format_number(before.n)} prompts by {judges}, with {decoding} and at most "
         f"{format_number(before.plan.max_new_tokens)} new tokens per answer. Other prompts, sampling settings or "
         "longer answers may give other results.",
-        f"Each bound holds with {format_confidence(report.evaluations)} confidence for prompts like these. "
+        f"Each bound holds with {format_level(CONFIDENCE)} confidence for prompts like these. "
         "It is not a proof of safety.",
     ]
+    if split := describe_split(report.evaluations):
+        limits.append(split)
     if before.n < before.planned:
         limits.append(
             f"The evaluation stopped early, after {format_number(before.n)} of {format_number(before.planned)} "
@@ -301,6 +347,8 @@ def _missing_limits(report: Report) -> list[str]:
         limits.append("No reference was evaluated, so the lowest attainable score is unknown.")
     if report.evaluations.before.task is None:
         limits.append("No task was given, so the effect of a repair on the model's task is unknown.")
+    elif report.policy.get("gate.utility_drop") == "report":
+        limits.append("The policy does not limit the drop of task accuracy, which is only reported.")
     if report.evaluations.before.benign is None:
         limits.append("No harmless prompts were given, so over-refusal is unknown.")
     return limits

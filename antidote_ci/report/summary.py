@@ -12,7 +12,7 @@ from antidote_ci.report.text import format_percent, short_sha
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-MAX_ROWS = 20
+MAX_CONTROLS = 10
 MAX_PAIRS = 10
 MAX_CALIBRATIONS = 2
 MAX_LIMITS = 20
@@ -126,12 +126,14 @@ def _common_values(report: Report) -> dict[str, object]:
         "worst_kind": statements.describe_worst_kind(report),
         "matching_controls": statements.list_matching_controls(report),
         "source": origins.describe_source(report.source),
-        "models": models[:MAX_ROWS],
-        "unlisted_models": max(0, len(models) - MAX_ROWS),
+        "models": models,
+        "controls": tables.control_rows(report)[:MAX_CONTROLS],
+        "unlisted_controls": max(0, len(report.controls) - MAX_CONTROLS),
+        "control_sentences": statements.describe_controls(report)[:MAX_CONTROLS],
         # The chart is a code block, where escapes would be visible. It has no text of the model's repository.
-        "chart": _to_markup(figures.render_text_chart(models[:MAX_ROWS], threshold)),
+        "chart": _to_markup(figures.render_text_chart(models, threshold)),
         "threshold": threshold,
-        "bounds_heading": measures.format_bounds_heading(report.evaluations),
+        "bounds_heading": measures.BOUNDS_HEADING,
         "judges": tables.judge_rows(report.evaluations),
         "disagreement": tables.describe_disagreement(report.evaluations),
         "calibrations": report.calibrations[:MAX_CALIBRATIONS],
