@@ -51,11 +51,10 @@ def _set_thresholds(size: int) -> None:
         library.malloc_trim(0)
 
 
-def fits_in_memory(model: Model, copies: int = 1, extra: int = 0) -> bool:
+def fits_in_memory(model: Model) -> bool:
     """Whether all weights of the model are in memory, or fit into it at once in the dtype in which it runs.
 
-    `copies` of the weights and `extra` bytes must fit. Another model that is still loaded is released: it would be
-    before this one is loaded.
+    Another model that is still loaded is released: it would be before this one is loaded.
     """
     if loading.is_cached(model):
         return True
@@ -67,7 +66,7 @@ def fits_in_memory(model: Model, copies: int = 1, extra: int = 0) -> bool:
         folders.append(model.adapter)
         dtype = loading.dtype_before_merge(model.folder, dtype)
     weights = sum(read_layout(folder).entries for folder in folders)
-    return (weights * dtype.itemsize * copies + extra) * HEADROOM < free
+    return weights * dtype.itemsize * HEADROOM < free
 
 
 def measure_free_memory(_model: Model, _on_progress: OnProgress) -> int:

@@ -6,10 +6,11 @@ from math import prod
 
 from antidote_ci.checkpoint.layout import CheckpointLayout, count_weight_bytes
 from antidote_ci.cost_model import Computation
+from antidote_ci.model import memory
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.records import Method, Model, ScoredTensor
 from antidote_ci.repair.methods import METHODS, score_method
-from antidote_ci.repair.taylor import answers_in_memory, estimate_scratch
+from antidote_ci.repair.taylor import estimate_scratch
 
 FLOAT32 = 4
 CHARACTERS_PER_TOKEN = 4
@@ -93,7 +94,7 @@ def _scoring_memory(work: RepairWorkload) -> int:
         largest = max(matrix.entries for matrix in work.matrices)
         loaded += 2 * FLOAT32 * min(entries, max(work.budget // (2 * FLOAT32), largest))
     parts = [EMBEDDINGS_PART, HEAD_PART] if is_taylor else [EMBEDDINGS_PART]
-    if is_taylor and answers_in_memory(Model(meta_model.layout.folder), work.budget):
+    if is_taylor and memory.fits_in_memory(Model(meta_model.layout.folder)):
         parts += meta_model.blocks
     outside = loaded_bytes([name for part in parts for name in meta_model.tensor_names(part)], 0)
     cached = len(meta_model.blocks) + 1 if is_taylor else 1  # gradients need the input of every block

@@ -83,7 +83,7 @@ def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> Comp
     for meta_model in (reference, fine_tune):
         _require_readable(meta_model, harmful + taught + useful)
     vocabulary = min(map(_vocabulary_size, (reference, fine_tune)))
-    in_memory = all(answers_in_memory(model, request.budget) for model in models)
+    in_memory = all(map(memory.fits_in_memory, models))
     request.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=request.scratch, prefix="taylor-") as name:
         folder = Path(name)
@@ -110,14 +110,6 @@ def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> Comp
         _write_scores(request, scored, sums, folder)
     environment = describe_environment(tokenizer, BATCH_SIZE, distillation.ANSWER_TOKENS)
     return environment if in_memory else dataclasses.replace(environment, generator="transformers, block by block")
-
-
-def answers_in_memory(model: Model, budget: int) -> bool:
-    """Whether the model generates its answers in memory, and not block by block.
-
-    The weights as they are stored and as they are computed with must fit beside `budget` bytes of hidden states.
-    """
-    return memory.fits_in_memory(model, copies=2, extra=budget)
 
 
 def estimate_scratch(scored: Sequence[ScoredTensor]) -> int:

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from antidote_ci.checkpoint.headers import read_header
 from antidote_ci.checkpoint.layout import count_weight_bytes, read_layout
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.model import memory
 from antidote_ci.records import Method, Model, RepairPlan, ReportedReference, ReportedSource
 from antidote_ci.repair import planning
 from antidote_ci.repair.masking import MaskRequest, write_mask_files
@@ -203,19 +202,6 @@ def test_scoring_memory_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     assert plan_repair(replace(short, method="taylor"), ignore).memory_bytes == (4 * layer + outside) * (
         stored + computed
     )
-
-
-def test_answers_are_streamed_before_a_repair_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory for one copy of the weights is too little for `taylor` to answer in memory, and enough block by block."""
-    model, reference = (write_tiny_llama(tmp_path / str(seed), seed, layers=8) for seed in (0, 1))
-    plan_request = replace(
-        request(tmp_path, "merged", "taylor"), model=Model(model), reference_folder=reference, texts=[4], budget=0
-    )
-    whole = plan_repair(plan_request, ignore).memory_bytes
-    free = memory.HEADROOM * whole * 0.9
-    monkeypatch.setattr(memory, "available_bytes", lambda: free)
-    assert memory.fits_in_memory(plan_request.model)
-    assert plan_repair(plan_request, ignore).memory_bytes * memory.HEADROOM < free
 
 
 def test_memory_of_a_large_embedding_exceeds_a_block(tmp_path: Path) -> None:
