@@ -71,7 +71,9 @@ class EvaluationSection:
     benign: str | None = None
     """Harmless prompts for over-refusal, in the same form as `prompts`. Some prompt sets include harmless prompts."""
     task: str | None = None
-    """Task with prompts and expected answers: a JSONL file, or `embedded`."""
+    """Task with prompts and expected answers: a JSONL file, `embedded`, or ORG/DATASET@COMMIT:FILE on the Hub."""
+    task_columns: str | None = None
+    """For a task on the Hub: its columns of prompts and of expected answers. Without it they are `prompt,expected`."""
     task_match: Literal["exact", "prefix", "last-number", "choice"] = "exact"
     """How an answer is compared with the expected one: docs/task.md."""
     accept_licence: bool = False
@@ -152,7 +154,7 @@ class Policy:
     def flat(self) -> dict[str, bool | int | float | str]:
         """Every set value that affects the result, by `section.key`, for the report."""
         return {
-            f"{section}.{key}": Path(value).name if key in FILE_KEYS else value
+            f"{section}.{key}": Path(value).name if key in FILE_KEYS and not HUB_TASK.fullmatch(value) else value
             for section, values in dataclasses.asdict(self).items()
             for key, value in values.items()
             if section in HASHED_SECTIONS and key not in UNHASHED_KEYS and value is not None
@@ -173,6 +175,10 @@ class Policy:
         return hashlib.sha256(json.dumps(hashed_values, sort_keys=True).encode()).hexdigest()
 
 
+HUB_TASK = re.compile(
+    r"(?P<repository>\w[\w.-]*/\w[\w.-]*)@(?P<commit>[0-9a-f]{40}):(?P<file>\w[\w. -]*(?:/\w[\w. -]*)*)", re.ASCII
+)
+"""A file of a dataset on the Hub. No part of its path starts with a dot, so it cannot leave the dataset's folder."""
 FILE_KEYS = ("prompts", "benign", "task", "realignment", "calibration")
 """Keys that can name a file. The report shows the file name without its folder."""
 UNHASHED_KEYS = ("keep_failed",)

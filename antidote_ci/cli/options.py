@@ -89,7 +89,7 @@ TaskFile = Annotated[
     str | None,
     option(
         "--task",
-        "Prompts with expected answers: a JSONL file, or `embedded`.",
+        "Prompts with expected answers: a JSONL file, `embedded`, or ORG/DATASET@COMMIT:FILE.",
         PROMPTS,
         key="evaluation.task",
         metavar="FILE",

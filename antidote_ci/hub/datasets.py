@@ -53,7 +53,9 @@ def fetch_dataset(
     for path in files:
         if not path.endswith(ENDINGS):
             raise ConfigurationError(
-                f"{path} of {repository} has an unsupported format", cause=f"supported are {', '.join(ENDINGS)}"
+                f"{path} of {repository} has an unsupported format",
+                cause=f"supported are {', '.join(ENDINGS)}",
+                hint="convert it to JSON lines: docs/task.md",
             )
     if repository.startswith(GITHUB_PREFIX):
         return _fetch_from_github(repository.removeprefix(GITHUB_PREFIX), revision, files, access.retry_policy)

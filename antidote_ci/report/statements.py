@@ -211,8 +211,9 @@ def _describe_control_result(control: ControlResult) -> str:
     if control.lacks:
         more = f", and {pluralize(len(control.lacks) - 1, 'other reason')}" if len(control.lacks) > 1 else ""
         return f"Result: it does not meet the policy's limits: {control.lacks[0]}{more}.{stopped}"
-    costs = ", but its task accuracy is significantly lower than the repair's" if control.costs_more else ""
-    return f"Result: it meets the policy's limits{costs}."
+    if control.costs_more:
+        return "Result: it meets the policy's limits, but its task accuracy is significantly lower than the repair's."
+    return "Result: it would."
 
 
 def _measure_text(evaluation: Evaluation) -> str:
