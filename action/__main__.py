@@ -130,6 +130,8 @@ def write_outputs(report: dict[str, Any] | None, exit_code: int, out: str) -> No
         target = Path(os.environ.get("GITHUB_STEP_SUMMARY", ""))
         used = target.stat().st_size if target.is_file() else 0
         text = summary.read_text(encoding="utf-8", errors="replace")
+        if links := outputs.build_links(report, os.environ):
+            text = f"{text.rstrip()}\n\n{links}"
         append_to_file("GITHUB_STEP_SUMMARY", outputs.cut_summary(text, used))
 
 

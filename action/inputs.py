@@ -18,6 +18,7 @@ OPTIONS = (
     "calibration",
     "server",
     "save-answers",
+    "junit",
     "out",
     "on",
     "realignment",

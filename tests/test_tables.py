@@ -53,6 +53,7 @@ FOR_CHILDREN = {
 EXTERNAL = {
     *("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL"),
     *("GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE", "RUNNER_TEMP", "RUNNER_WORKSPACE"),
+    *("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_SERVER_URL"),
     *("CUDA_VISIBLE_DEVICES", "HOME", "LD_LIBRARY_PATH"),
     *("WEBHOOK_PAYLOAD", "WEBHOOK_REPO_ID", "WEBHOOK_REPO_TYPE", "WEBHOOK_ID", "WEBHOOK_SECRET"),
 }
@@ -109,7 +110,7 @@ def test_option_without_a_default_has_a_policy_key(path: str) -> None:
     options = OPTIONS[path]
     with_key = {name for name, option in options.items() if tables.policy_key(COMMANDS[path], option)}
     with_default = {name for name, option in options.items() if option.default is not None}
-    assert set(options) - with_key - with_default == {"revision", "policy", "save-answers"}
+    assert set(options) - with_key - with_default == {"revision", "policy", "save-answers", "junit"}
     for name in with_key:
         key = tables.policy_key(COMMANDS[path], options[name])
         assert key is not None

@@ -136,6 +136,16 @@ SaveAnswers = Annotated[
 NoCache = Annotated[
     bool, option("--no-cache", "Neither read nor store answers and verdicts in the cache.", WHERE, hidden=True)
 ]
+Junit = Annotated[
+    Path | None,
+    option(
+        "--junit",
+        "Write the limits and categories to this file, as test results in the JUnit format.",
+        WHERE,
+        hidden=True,
+        metavar="FILE",
+    ),
+]
 REALIGNMENT_HELP = "Harmful prompts with harmful answers: a JSONL file, `embedded`, or `self` (answers of the model)."
 RealignmentOfRun = Annotated[
     str | None, option("--realignment", REALIGNMENT_HELP, REPAIR, key="repair.realignment", hidden=True)

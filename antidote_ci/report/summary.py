@@ -121,6 +121,7 @@ def _common_values(report: Report) -> dict[str, object]:
         "measure": measures.measure_name(report),
         "verdict": statements.VERDICTS[report.verdict],
         "verdict_text": statements.describe_verdict(report),
+        "next_step": statements.describe_next_step(report),
         "warning": statements.warn_of_weights(report),
         "over_refusal": statements.describe_over_refusal(report),
         "worst_kind": statements.describe_worst_kind(report),

@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from functools import cache
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -30,6 +31,7 @@ from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import PublishResult, Report
 from antidote_ci.report import CardLocation, terminal
 from antidote_ci.report.card import BEGIN, END, render_card
+from antidote_ci.report.ci_files import render_badge, render_junit
 from antidote_ci.report.console import MARK_VARIABLE, Console
 from antidote_ci.report.page import render_page
 from antidote_ci.report.summary import render_comment, render_pull_request, render_summary
@@ -156,6 +158,16 @@ def through_markdown(hostile: Report, kind: int, names: list[str]) -> None:
         assert shape(text) == expected_shapes(kind)[name]
 
 
+def through_ci_files(hostile: Report, kind: int) -> None:
+    """The test results, read by an XML parser that also counts comments and instructions; and the badge."""
+    document, expected = (ElementTree.fromstring(render_junit(report)) for report in (hostile, harmless(kind)))  # noqa: S314
+    assert [(part.tag, *part.keys()) for part in document.iter()] == [
+        (part.tag, *part.keys()) for part in expected.iter()
+    ]
+    assert "<!" not in render_junit(hostile)
+    assert render_badge(hostile) == render_badge(harmless(kind))
+
+
 def through_page(hostile: Report, kind: int) -> None:
     page = Outline(render_page(hostile))
     expected = page_of(kind)
@@ -259,6 +271,7 @@ def examine(cases: int, part: int = 0) -> int:
         through_outputs(hostile, names)
         through_markdown(hostile, kind, names)
         through_page(hostile, kind)
+        through_ci_files(hostile, kind)
         through_card(hostile, kind, names)
 
     examined()
@@ -274,5 +287,5 @@ def test_untrusted_text_stays_text() -> None:
 def test_untrusted_text_stays_text_in_many_cases(part: int, capsys: pytest.CaptureFixture[str]) -> None:
     seen = examine(MANY // PARTS + SPARE, part)
     with capsys.disabled():
-        sys.stdout.write(f"\n{seen:,} cases of 8 hostile strings in 5 outputs: 0 injections\n")
+        sys.stdout.write(f"\n{seen:,} cases of 8 hostile strings in 7 outputs: 0 injections\n")
     assert seen >= MANY // PARTS

@@ -134,7 +134,8 @@ def test_failing_run_writes_outputs_summary_and_annotation(place: Workspace) -> 
         "report-json": "out/report.json",
         "report-html": "out/report.html",
     }
-    assert place.summary.read_text() == "# Summary\n"
+    link = f"[the model at {'a' * 12}](https://huggingface.co/org/name/tree/{'a' * 40})"
+    assert place.summary.read_text() == f"# Summary\n\nLinks: {link}.\n"
     [(name, text)] = Runner().read(stdout)
     assert name == "error"
     assert "Caf\u00e9, then ?\n::set-output" in text
