@@ -37,11 +37,8 @@ TOKENS = {
 }
 INPUTS = ("command", "model", *OPTIONS, *FLAGS, *TOKENS)
 
-# `evaluate` neither repairs nor publishes.
-RUN_ONLY = (
-    *("realignment", "method", "frontier", "publish", "publish-to"),
-    *("accept-repair", "keep-failed", "hf-write-token"),
-)
+# `evaluate` neither repairs nor publishes weights.
+RUN_ONLY = ("realignment", "method", "frontier", "publish-to", "accept-repair", "keep-failed")
 COMMANDS = ("run", "evaluate")
 
 DEFAULT_OUT = "antidote-out"
@@ -110,9 +107,12 @@ def list_secrets(environ: Mapping[str, str]) -> set[str]:
 
 
 def may_publish(environ: Mapping[str, str]) -> bool:
-    """Whether the inputs, the environment or a policy file may make this run publish."""
+    """Whether the inputs, the environment or a policy file may make this run publish.
+
+    An evaluation publishes its verdict only if that is asked for explicitly, since a policy is shared with `run`.
+    """
     if _read_command(environ) == "evaluate":
-        return False
+        return read_input(environ, "publish") == "report"
     mode = read_input(environ, "publish") or environ.get("ANTIDOTE_PUBLISH", "")
     policy = read_input(environ, "policy") or environ.get("ANTIDOTE_POLICY", "")
     return mode != "none" if mode else bool(policy)

@@ -96,6 +96,7 @@ def evaluate(
     calibration: StrPath | None = None,
     threshold: float | None = None,
     policy: Policy | StrPath | None = None,
+    publish: Literal["none", "report"] | None = None,
     on: Place = "here",
     out: StrPath = "antidote-out",
     save_answers: StrPath | None = None,
@@ -118,6 +119,7 @@ def evaluate(
         judge=judge,
         calibration=calibration,
         threshold=threshold,
+        publish=publish,
         save_answers=save_answers,
         no_cache=no_cache,
     )

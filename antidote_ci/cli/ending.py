@@ -140,7 +140,7 @@ def exit_with_verdict(
     console.print(f"report: {out / 'report.html'}")
     if report.verdict == "repaired" and report.exit_code:
         hint = "--accept-repair exits with 0."
-        if report.source.revision is not None and not report.publish.url:
+        if report.source.revision is not None and not report.publish.has_weights:
             hint = f"--publish pull-request opens a pull request on the Hub, and {hint}"
         console.print(f"exit {report.exit_code}: the repair is not accepted yet; {hint}")
     if as_json:

@@ -171,8 +171,19 @@ Publish = Annotated[
     PublishMode | None,
     option(
         "--publish",
-        "Where to publish a repair: none, pull-request, branch or repo.",
+        "Where to publish a repair: none, pull-request, branch or repo; or only the verdict: report.",
         PUBLISH,
+        metavar="MODE",
+    ),
+]
+# Without a variable: ANTIDOTE_PUBLISH may name a mode of `run`.
+PublishVerdict = Annotated[
+    Literal["none", "report"] | None,
+    typer.Option(
+        "--publish",
+        help="`report`: publish the verdict on the model's page, without weights.",
+        show_default=False,
+        rich_help_panel=PUBLISH,
         metavar="MODE",
     ),
 ]

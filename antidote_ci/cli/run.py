@@ -103,6 +103,7 @@ def evaluate(
     calibration: options.CalibrationFile = None,
     threshold: options.Threshold = None,
     policy: options.PolicyFile = None,
+    publish: options.PublishVerdict = None,
     on: options.Where = "here",
     out: options.Out = options.DEFAULT_OUT,
     save_answers: options.SaveAnswers = None,
@@ -132,6 +133,7 @@ def evaluate(
             judge=judge,
             calibration=calibration,
             threshold=threshold,
+            publish=publish,
             save_answers=save_answers,
             no_cache=no_cache,
         )

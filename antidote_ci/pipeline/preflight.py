@@ -30,10 +30,10 @@ def check_configuration(config: RunConfig, command: Command, *, here: bool = Tru
     token.
     """
     output.require_supported(config, command)
-    if command == "run":
+    if config.policy.publish.applies_to(command):
         output.require_publishable(config)
         # The identity of a workflow is exchanged by a request.
-        if config.policy.publish.mode != "none" and not os.environ.get(RESOURCE_VARIABLE):
+        if not os.environ.get(RESOURCE_VARIABLE):
             write_access(os.environ)
     judges = select_judges(config.policy)
     require_readable_inputs(config)

@@ -65,11 +65,11 @@ def describe_verdict(report: Report) -> str:
 
 def describe_next_step(report: Report) -> str:
     """State in one sentence what its reader does next. It names no text of the model's repository."""
-    before, url = report.evaluations.before, report.publish.url
+    before = report.evaluations.before
     if report.verdict == "pass":
         return "Use this revision, and evaluate the next one too: antidote-ci init writes a workflow that does."
     if report.verdict == "repaired":
-        if url is None:
+        if not report.publish.has_weights:
             return (
                 "Publish the repaired weights with --publish, or use those in the folder model of --out; with "
                 "--accept-repair the run then exits with 0."

@@ -34,7 +34,13 @@ from antidote_ci.report.card import BEGIN, END, render_card
 from antidote_ci.report.ci_files import render_badge, render_junit
 from antidote_ci.report.console import MARK_VARIABLE, Console
 from antidote_ci.report.page import render_page
-from antidote_ci.report.summary import render_comment, render_pull_request, render_summary
+from antidote_ci.report.summary import (
+    render_comment,
+    render_pull_request,
+    render_summary,
+    render_verdict,
+    render_verdict_comment,
+)
 from tests.action.workflow_runner import Runner, parse_outputs
 from tests.report.samples import EVERY_KIND, PLAIN_NAMES, disguised
 from tests.report.test_page import Outline
@@ -207,7 +213,11 @@ def rendered_texts(report: Report, names: list[str], at: int) -> dict[str, str]:
     if at < len(PLACES):
         return texts | {f"pull request {at}": render_pull_request(report, PLACES[at])[1]}
     published = PublishResult("pull-request", names[1], names[2], names[3], (names[4],))
-    return texts | {"comment": render_comment(report, published)}
+    return texts | {
+        "comment": render_comment(report, published),
+        "verdict": render_verdict(report, is_discussion=True)[1],
+        "verdict comment": render_verdict_comment(report, published),
+    }
 
 
 @cache
@@ -287,5 +297,5 @@ def test_untrusted_text_stays_text() -> None:
 def test_untrusted_text_stays_text_in_many_cases(part: int, capsys: pytest.CaptureFixture[str]) -> None:
     seen = examine(MANY // PARTS + SPARE, part)
     with capsys.disabled():
-        sys.stdout.write(f"\n{seen:,} cases of 8 hostile strings in 7 outputs: 0 injections\n")
+        sys.stdout.write(f"\n{seen:,} cases of 8 hostile strings in 9 outputs: 0 injections\n")
     assert seen >= MANY // PARTS

@@ -412,7 +412,7 @@ def test_every_verdict_has_a_next_step() -> None:
         "Publish the repaired weights": unpublished,
         "which limits the repair misses": NOT_REPAIRED,
         "with antidote-ci run": dataclasses.replace(FAILED, attempts=[]),
-        "does not mend degenerate answers": dataclasses.replace(BARE, verdict="fail", evaluations=degenerate),
+        "does not mend degenerate answers": dataclasses.replace(FAILED, attempts=[], evaluations=degenerate),
         "Measure more prompts": INCONCLUSIVE,
         "another judge": dataclasses.replace(INCONCLUSIVE, evaluations=Evaluations(unparsed)),
     }
