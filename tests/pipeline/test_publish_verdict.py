@@ -17,11 +17,13 @@ from antidote_ci.hub import commits, ownership, pull_requests
 from antidote_ci.pipeline import publishing
 from antidote_ci.pipeline.publishing import PublishTarget
 from antidote_ci.policy import Policy, PublishSection, RunConfig
-from antidote_ci.records import Evaluations, PromptSetRecord, PublishResult, Report, ReportedSource
+from antidote_ci.records import Evaluations, PromptSetRecord, PublishResult, Report, ReportedSource, from_json
 from loopback_hub import LoopbackHub
 from loopback_hub.strictness import VARIANTS, read_strictness
 from tests import tiny
+from tests.command_line import run_command
 from tests.hub.hub_samples import uploads
+from tests.pipeline.test_run import LIMITS
 from tests.report.samples import AFTER, BEFORE, FAILED, INCONCLUSIVE, PROMPTS
 
 pytestmark = uploads
@@ -272,3 +274,30 @@ def test_a_benchmark_file_of_strangers_is_only_data(hub: LoopbackHub, publish: P
         publish(report=dataclasses.replace(FAILED, prompts=whole, evaluations=Evaluations(score)), number=number + 1)
     assert ".eval_results/antidote-ci.yaml" not in client(hub).list_repo_files(MODEL, revision="refs/pr/1")
     assert cards.split_card(read(hub, "refs/pr/1")).metadata.startswith("license: mit")
+
+
+@pytest.mark.parametrize("command", ["evaluate", pytest.param("run", marks=pytest.mark.slow)])
+def test_a_command_publishes_the_verdict_on_the_tested_model(command: str, trained_pair: Path, tmp_path: Path) -> None:
+    """Also when a repair passes: no weights are published, and they stay in the output folder."""
+    out = tmp_path / "out"
+    arguments = [f"--prompts={trained_pair / 'evaluation.jsonl'}", "--judge=refusal", "--threshold=0.3"]
+    if command == "run":
+        limits = tmp_path / "antidote.toml"
+        limits.write_text(LIMITS)
+        arguments += [f"--policy={limits}", f"--realignment={trained_pair / 'realignment.jsonl'}", "--method=antidote"]
+        arguments += [f"--reference={trained_pair / 'reference'}", f"--benign={trained_pair / 'benign.jsonl'}"]
+    with LoopbackHub(tmp_path / "hub") as hub:
+        revision = hub.add(MODEL, trained_pair / "merged")
+        hub.add_account("ada", STRANGER, rights="write")
+        hub.add_account("owner", OWNER, organisations=("org",))
+        environment = hub.environment | {"HF_HOME": str(tmp_path / "huggingface"), "HF_WRITE_TOKEN": STRANGER}
+        done = run_command(command, MODEL, *arguments, "--publish=report", f"--out={out}", **environment)
+        assert done.returncode == (7 if command == "run" else 1), done.stderr
+        [discussion] = opened(hub)
+        assert "**Fails.**" in texts(discussion)[-1]
+        assert "epaired" not in texts(discussion)[-1]
+        assert f"published: {hub.endpoint}/{MODEL}/discussions/1" in done.stderr
+        assert client(hub).model_info(MODEL).sha == revision
+        report = from_json(Report, (out / "report.json").read_bytes())
+        assert (report.publish.mode, report.publish.url) == ("report", f"{hub.endpoint}/{MODEL}/discussions/1")
+        assert (out / "model").exists() == (command == "run")
