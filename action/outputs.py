@@ -68,6 +68,12 @@ def find_on_machine(folder: str, environ: Mapping[str, str]) -> str:
     return folder
 
 
+def render_failure(exit_code: int, environ: Mapping[str, str]) -> str:
+    """The text of a comment about a run that ended without a verdict. It contains no text of others."""
+    meaning = FAILURE_TEXTS.get(exit_code, "The run failed.")
+    return f"## antidote-ci: no verdict\n\n{meaning} (exit {exit_code})\n\n{build_links({}, environ)}"
+
+
 def build_links(report: Report, environ: Mapping[str, str]) -> str:
     """A line of Markdown with links to the tested commit, to the run, and to the artifacts of the run.
 

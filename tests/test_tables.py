@@ -53,7 +53,8 @@ FOR_CHILDREN = {
 EXTERNAL = {
     *("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL"),
     *("GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE", "RUNNER_TEMP", "RUNNER_WORKSPACE"),
-    *("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_SERVER_URL"),
+    *("GITHUB_API_URL", "GITHUB_EVENT_PATH", "GITHUB_REF", "GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_SERVER_URL"),
+    "GITHUB_TOKEN",
     *("CUDA_VISIBLE_DEVICES", "HOME", "LD_LIBRARY_PATH"),
     *("WEBHOOK_PAYLOAD", "WEBHOOK_REPO_ID", "WEBHOOK_REPO_TYPE", "WEBHOOK_ID", "WEBHOOK_SECRET"),
 }
@@ -123,7 +124,10 @@ def test_option_without_a_default_has_a_policy_key(path: str) -> None:
 
 def test_action_has_the_options_of_run_and_evaluate() -> None:
     assert set(OPTIONS["run"]) >= set(OPTIONS["evaluate"])
-    assert set(ACTION["inputs"]) - {"command", "model", *inputs.TOKENS} == set(OPTIONS["run"]) - NOT_IN_THE_ACTION
+    assert (
+        set(ACTION["inputs"]) - {"command", "model", inputs.COMMENT, *inputs.TOKENS}
+        == set(OPTIONS["run"]) - NOT_IN_THE_ACTION
+    )
 
 
 @pytest.mark.parametrize("name", SHARED)

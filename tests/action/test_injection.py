@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from action import log, outputs
+from action import comment, log, outputs
 from antidote_ci import records
 from antidote_ci.checkpoint.card import split_card
 from antidote_ci.errors import ConfigurationError
@@ -208,8 +208,9 @@ def expected_shapes(kind: int) -> dict[str, list[tuple[str, str]]]:
 
 
 def rendered_texts(report: Report, names: list[str], at: int) -> dict[str, str]:
-    """The summary, and a comment or one of three pull requests."""
-    texts = {"summary": outputs.cut_summary(render_summary(report))}
+    """The summary, and one of three pull requests, or comments and a discussion."""
+    summary = outputs.cut_summary(render_summary(report))
+    texts = {"summary": comment.cut_body(f"{comment.build_marker('org/model')}\n{summary}")}  # as in a comment
     if at < len(PLACES):
         return texts | {f"pull request {at}": render_pull_request(report, PLACES[at])[1]}
     published = PublishResult("pull-request", names[1], names[2], names[3], (names[4],))
