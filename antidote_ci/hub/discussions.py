@@ -10,7 +10,7 @@ from antidote_ci.hub.commits import CommitMarker, add_marker, parse_marker
 from antidote_ci.records import PublishResult
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import Discussion, HfApi
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,11 @@ def _ensure_discussion(
     """The own discussions, oldest first: at least one, which is opened if necessary. Later duplicates are closed."""
     own = _list_own(client, repository, account)
     if not own:
-        number = client.create_discussion(repository, title, description=text).num
+        # The answer to an earlier attempt may have been lost.
+        opened = [
+            item.num for item in _list_by(client, repository, account) if (item.title, item.status) == (title, "open")
+        ]
+        number = opened[0] if opened else client.create_discussion(repository, title, description=text).num
         if _read_own(client, repository, number) is None:
             # The Hub may remove the marker from an opening text. It keeps that of a comment.
             client.comment_discussion(repository, number, text)
@@ -76,14 +80,19 @@ def _ensure_discussion(
 
 def _list_own(client: "HfApi", repository: str, account: str, known: int | None = None) -> list[ExistingDiscussion]:
     """The discussions of this account with a verdict, open or closed, oldest first. `known`: one that it opened now."""
-    listed = client.get_repo_discussions(
-        repository, discussion_type="discussion", author=None if account == WORKFLOW else account
-    )
-    numbers = {discussion.num for discussion in listed if discussion.author == account}
+    numbers = {discussion.num for discussion in _list_by(client, repository, account)}
     if known is not None:
         numbers.add(known)
     own = [_read_own(client, repository, number) for number in sorted(numbers)]
     return [discussion for discussion in own if discussion is not None]
+
+
+def _list_by(client: "HfApi", repository: str, account: str) -> "list[Discussion]":
+    """The discussions of this account, newest first."""
+    listed = client.get_repo_discussions(
+        repository, discussion_type="discussion", author=None if account == WORKFLOW else account
+    )
+    return [discussion for discussion in listed if discussion.author == account]
 
 
 def _read_own(client: "HfApi", repository: str, number: int) -> ExistingDiscussion | None:

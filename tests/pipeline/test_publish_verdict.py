@@ -19,6 +19,7 @@ from antidote_ci.pipeline.publishing import PublishTarget
 from antidote_ci.policy import Policy, PublishSection, RunConfig
 from antidote_ci.records import Evaluations, PromptSetRecord, PublishResult, Report, ReportedSource, from_json
 from loopback_hub import LoopbackHub
+from loopback_hub.faults import HangUp
 from loopback_hub.strictness import VARIANTS, read_strictness
 from tests import tiny
 from tests.command_line import run_command
@@ -202,6 +203,23 @@ def test_a_duplicate_of_a_concurrent_run_is_closed(hub: LoopbackHub, publish: Pu
     client(hub, STRANGER).comment_discussion(MODEL, 2, copied)
     publish(STRANGER, number=2)
     assert [discussion.status for discussion in opened(hub)] == ["open", "closed"]
+
+
+def test_a_lost_answer_opens_no_second_discussion(hub: LoopbackHub, publish: Publish) -> None:
+    """Nor does it when the Hub removes the marker from the opening text."""
+    lost: list[str] = []
+
+    def interrupt(moment: str, _: int, request: str) -> None:
+        if moment == "after" and request == f"POST /api/models/{MODEL}/discussions" and not lost:
+            lost.append(request)
+            raise HangUp
+
+    hub.request_hook = interrupt
+    published = publish(STRANGER)
+    assert lost
+    assert len(opened(hub)) == 1
+    assert published.url == f"{hub.endpoint}/{MODEL}/discussions/1"
+    assert publish(STRANGER, number=2).notes == ("Discussion 1 states this verdict already.",)
 
 
 def test_a_card_that_cannot_be_changed_stops_only_the_pull_request(
