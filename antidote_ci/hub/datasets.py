@@ -77,7 +77,12 @@ def find_benchmark_task(repository: str, access: HubAccess) -> str | None:
 
 
 def _read_benchmark_task(client: "HfApi", repository: str) -> str | None:
-    info = client.dataset_info(repository, files_metadata=True, timeout=INFO_SECONDS)
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        info = client.dataset_info(repository, files_metadata=True, timeout=INFO_SECONDS)
+    except RepositoryNotFoundError:
+        return None  # its prompts came from the cache
     listed = {sibling.rfilename: sibling for sibling in info.siblings or []}
     if OFFICIAL_BENCHMARK not in (info.tags or ()) or BENCHMARK_FILE not in listed:
         return None

@@ -30,7 +30,7 @@ from antidote_ci.checkpoint.card import split_card
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.records import PublishResult, Report
 from antidote_ci.report import CardLocation, terminal
-from antidote_ci.report.card import BEGIN, END, render_card
+from antidote_ci.report.card import BEGIN, END, render_card, render_evaluation_results
 from antidote_ci.report.ci_files import render_badge, render_junit
 from antidote_ci.report.console import MARK_VARIABLE, Console
 from antidote_ci.report.page import render_page
@@ -174,6 +174,15 @@ def through_ci_files(hostile: Report, kind: int) -> None:
     assert render_badge(hostile) == render_badge(harmless(kind))
 
 
+def through_evaluation_results(hostile: Report, names: list[str]) -> None:
+    """The file of the Hub's evaluation results, and the title of a pull request or discussion."""
+    [entry] = yaml.safe_load(render_evaluation_results(hostile, "org/set", names[0], names[1]))
+    assert entry.keys() == {"dataset", "value", "notes"}
+    assert entry["dataset"].keys() == {"id", "task_id", "revision"}
+    title, _ = render_verdict(hostile, is_discussion=False)
+    assert re.fullmatch(r"antidote-ci: [a-z]+, [a-z -]+ [0-9. %→]+ \(threshold [0-9.]+ %\)", title)
+
+
 def through_page(hostile: Report, kind: int) -> None:
     page = Outline(render_page(hostile))
     expected = page_of(kind)
@@ -283,6 +292,7 @@ def examine(cases: int, part: int = 0) -> int:
         through_markdown(hostile, kind, names)
         through_page(hostile, kind)
         through_ci_files(hostile, kind)
+        through_evaluation_results(hostile, names)
         through_card(hostile, kind, names)
 
     examined()
@@ -298,5 +308,5 @@ def test_untrusted_text_stays_text() -> None:
 def test_untrusted_text_stays_text_in_many_cases(part: int, capsys: pytest.CaptureFixture[str]) -> None:
     seen = examine(MANY // PARTS + SPARE, part)
     with capsys.disabled():
-        sys.stdout.write(f"\n{seen:,} cases of 8 hostile strings in 9 outputs: 0 injections\n")
+        sys.stdout.write(f"\n{seen:,} cases of 8 hostile strings in 10 outputs: 0 injections\n")
     assert seen >= MANY // PARTS

@@ -252,6 +252,7 @@ def test_evaluation_results_of_a_benchmark_are_read_by_the_hub(
     harmful = dataclasses.replace(BEFORE, measure="harmful_score")
     whole = [PromptSetRecord("confirmation", f"jailbreakbench@{commit}", "d" * 64, 100, "MIT"), PROMPTS[-1]]
     complete = dataclasses.replace(FAILED, prompts=whole, evaluations=Evaluations(harmful))
+    publish(report=complete)  # a data set that is gone is no obstacle
     dataset = tmp_path / "dataset"
     dataset.mkdir()
     (dataset / "data.csv").write_text("Goal\n")
