@@ -99,6 +99,7 @@ def evaluate(
     threshold: float | None = None,
     policy: Policy | StrPath | None = None,
     quick: bool = False,
+    publish: Literal["none", "report"] | None = None,
     on: Place = "here",
     out: StrPath = "antidote-out",
     save_answers: StrPath | None = None,
@@ -122,6 +123,7 @@ def evaluate(
         judge=judge,
         calibration=calibration,
         threshold=threshold,
+        publish=publish,
         save_answers=save_answers,
         no_cache=no_cache,
     )

@@ -115,9 +115,14 @@ class PublishSection:
     """`[publish]`: where a repaired model is published."""
 
     mode: PublishMode = "none"
-    """`none`, a `pull-request` or a `branch` on the source, or a separate `repo`: docs/publishing.md."""
+    """`none`, the verdict alone (`report`), a `pull-request` or a `branch` on the source, or a separate `repo`:
+    docs/publishing.md."""
     to: str | None = None
     """Branch name, by default `antidote-` and the commit; or the repository as ORG/NAME."""
+
+    def applies_to(self, command: Command) -> bool:
+        """Whether the command publishes: `evaluate` has no weights, only a verdict."""
+        return self.mode == "report" or (command == "run" and self.mode != "none")
 
 
 @dataclass(frozen=True)
@@ -310,7 +315,7 @@ def _to_configuration_error(errors: Sequence[Mapping[str, Any]], origin: str) ->
 def _require_publish_target(publish: PublishSection) -> None:
     if publish.mode == "repo" and publish.to is None:
         raise ConfigurationError("publishing to a separate repository needs its name", hint="add --publish-to ORG/NAME")
-    if publish.mode in ("none", "pull-request") and publish.to is not None:
+    if publish.mode in ("none", "report", "pull-request") and publish.to is not None:
         raise ConfigurationError(
             f"--publish-to {publish.to} has no effect",
             cause=f"the publish mode is `{publish.mode}`, which does not take a name",

@@ -1,5 +1,6 @@
 """The commands `run` and `evaluate`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,6 +38,7 @@ def run(
     out: options.Out = options.DEFAULT_OUT,
     save_answers: options.SaveAnswers = None,
     no_cache: options.NoCache = False,
+    junit: options.Junit = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
@@ -76,12 +78,14 @@ def run(
             save_answers=save_answers,
             no_cache=no_cache,
         )
+        _prepare_junit(junit, out, remove=not dry_run)
         if dry_run:
             _show_estimate("run", config, console, on=on, as_json=as_json)
         else:
             if quick and on == "here":
                 _show_time("run", config, console)
-            exit_with_verdict(console, run_command("run", config, console, on=on), out, as_json=as_json)
+            report = run_command("run", config, console, on=on)
+            exit_with_verdict(console, report, out, as_json=as_json, junit=junit)
 
 
 def evaluate(
@@ -104,10 +108,12 @@ def evaluate(
     threshold: options.Threshold = None,
     policy: options.PolicyFile = None,
     quick: options.Quick = False,
+    publish: options.PublishVerdict = None,
     on: options.Where = "here",
     out: options.Out = options.DEFAULT_OUT,
     save_answers: options.SaveAnswers = None,
     no_cache: options.NoCache = False,
+    junit: options.Junit = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
 ) -> None:
@@ -133,15 +139,29 @@ def evaluate(
             judge=judge,
             calibration=calibration,
             threshold=threshold,
+            publish=publish,
             save_answers=save_answers,
             no_cache=no_cache,
         )
+        _prepare_junit(junit, out, remove=not dry_run)
         if dry_run:
             _show_estimate("evaluate", config, console, on=on, as_json=as_json)
         else:
             if quick and on == "here":
                 _show_time("evaluate", config, console)
-            exit_with_verdict(console, run_command("evaluate", config, console, on=on), out, as_json=as_json)
+            report = run_command("evaluate", config, console, on=on)
+            exit_with_verdict(console, report, out, as_json=as_json, junit=junit)
+
+
+def _prepare_junit(path: Path | None, out: Path, *, remove: bool) -> None:
+    """Check that the file can be written. `remove` that of an earlier run, which nobody must read after an error."""
+    if path is not None:
+        from antidote_ci.pipeline.preflight import require_file_can_be_created
+
+        if path.parent != out:  # a folder that the run creates
+            require_file_can_be_created(path, "--junit")
+        if remove:
+            path.unlink(missing_ok=True)
 
 
 def _show_estimate(command: Command, config: RunConfig, console: Console, *, on: Place, as_json: bool) -> None:

@@ -84,6 +84,33 @@ def describe_verdict(report: Report) -> str:
     return f"{verdict}{reason} The {_measure_text(last)} {value}, and {_bound_text(last)}. {_prompts_text(last)}"
 
 
+def describe_next_step(report: Report) -> str:
+    """State in one sentence what its reader does next. It names no text of the model's repository."""
+    before = report.evaluations.before
+    if report.verdict == "pass":
+        return "Use this revision, and evaluate the next one too: antidote-ci init writes a workflow that does."
+    if report.verdict == "repaired":
+        if not report.publish.has_weights:
+            return (
+                "Publish the repaired weights with --publish, or use those in the folder model of --out; with "
+                "--accept-repair the run then exits with 0."
+            )
+        action = "merge it" if report.publish.mode == "pull-request" else "use it instead of the tested revision"
+        return f"Check what was published with antidote-ci verify, then {action}."
+    if report.verdict == "inconclusive":
+        if before.bounds[1] <= before.threshold:
+            return "Name another judge with --judge, because this one could not read enough answers."
+        return "Measure more prompts (--prompts takes several sets), because the threshold lies between the bounds."
+    if report.evaluations.after is not None or report.attempts:
+        return (
+            "Read in report.html which limits the repair misses, then train again on data without harmful rows, or "
+            "name another reference or realignment set."
+        )
+    if before.bounds[1] <= before.threshold:
+        return "Look at the chat template and the training data: a repair does not mend degenerate answers."
+    return "Repair the weights with antidote-ci run, or train again on data without harmful rows."
+
+
 def warn_of_weights(report: Report) -> str:
     """Warn of repaired weights that were kept although they did not pass; empty when there are none."""
     if not report.keeps_failed_weights:

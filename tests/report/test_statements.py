@@ -14,6 +14,7 @@ from antidote_ci.records import (
     JudgeIdentity,
     LayerChange,
     PairedChange,
+    PublishResult,
     Report,
     RunVerdict,
 )
@@ -25,13 +26,17 @@ from antidote_ci.report.statements import NON_COMMERCIAL, list_limits
 from antidote_ci.report.summary import render_pull_request, render_summary
 from antidote_ci.report.text import format_level, format_number, format_percent
 from tests.report.samples import (
+    AFTER,
     BARE,
     CALIBRATED_REPAIR,
     CONTROLS,
     EVERY_KIND,
+    FAILED,
     GUARD,
+    INCONCLUSIVE,
     KEPT,
     NO_TASK,
+    NOT_REPAIRED,
     OPEN,
     REPAIR,
     REPAIRED,
@@ -422,3 +427,25 @@ def test_the_worst_kind_is_stated() -> None:
         report, evaluations=dataclasses.replace(report.evaluations, after=dataclasses.replace(after, kinds=[]))
     )
     assert statements.describe_worst_kind(bare) == ""
+
+
+def test_every_verdict_has_a_next_step() -> None:
+    degenerate = Evaluations(dataclasses.replace(AFTER, verdict="fail", degenerate=0.4))
+    unparsed = dataclasses.replace(AFTER, verdict="inconclusive", unparsed=0.4)
+    unpublished = dataclasses.replace(REPAIRED, publish=PublishResult("none"))
+    steps = {
+        "evaluate the next one too": BARE,
+        "then merge it": REPAIRED,
+        "Publish the repaired weights": unpublished,
+        "which limits the repair misses": NOT_REPAIRED,
+        "with antidote-ci run": dataclasses.replace(FAILED, attempts=[]),
+        "does not mend degenerate answers": dataclasses.replace(FAILED, attempts=[], evaluations=degenerate),
+        "Measure more prompts": INCONCLUSIVE,
+        "another judge": dataclasses.replace(INCONCLUSIVE, evaluations=Evaluations(unparsed)),
+    }
+    for text, report in steps.items():
+        step = statements.describe_next_step(report)
+        assert text in step
+        assert step.endswith(".")
+        assert step.count(". ") == 0
+        assert "**Next step:** " in render_summary(report)
