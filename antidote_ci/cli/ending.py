@@ -120,9 +120,11 @@ def exit_with_verdict(console: Console, report: records.Report, out: Path, *, as
     """Print the report and exit with its exit code."""
     from antidote_ci.paths import write_as_path
     from antidote_ci.pipeline.output import MODEL_FOLDER
-    from antidote_ci.report import statements, terminal
+    from antidote_ci.report import comparison, statements, terminal
 
     console.show(terminal.show_comparison(report))
+    if report.baseline is not None:
+        console.show(comparison.show_pairs(report.baseline, comparison.BASELINE_LABELS))
     console.print(statements.describe_verdict(report))
     if report.attempts and report.verdict == "fail":
         console.print(report.reason)
