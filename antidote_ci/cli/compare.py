@@ -36,7 +36,7 @@ def compare(
         if isinstance(compared, records.Comparison):
             shown, page = pages.show_reports(compared), pages.render_comparison_page(compared)
         else:
-            shown, page = pages.show_history(compared), pages.render_history_page(compared)
+            shown, page = pages.show_history(compared.entries), pages.render_history_page(compared.entries)
         console.show(shown)
         pipeline.write_page(out, page)
         console.print(f"page: {out}")

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from antidote_ci.errors import ConfigurationError
-from antidote_ci.evaluation.comparison import compare_reports, list_history
+from antidote_ci.evaluation.comparison import compare_reports, list_history, summarise_report
 from antidote_ci.hub import commits
 from antidote_ci.paths import create_folder, find_folder, is_folder, is_path, require_writable, write_file
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.publishing import REPORT_PATH
 from antidote_ci.policy import Gate
-from antidote_ci.records import Comparison, HistoryEntry, Report, from_json, is_hub_id
+from antidote_ci.records import Comparison, History, Report, from_json, is_hub_id
 from antidote_ci.report.console import Console
 
 REPORT_FILE = "report.json"
@@ -49,7 +49,7 @@ def load_reports(names: Sequence[str], console: Console) -> list[LoadedReport]:
     return list(loaded.values())
 
 
-def compare_loaded(loaded: Sequence[LoadedReport], page: Path) -> Comparison | list[HistoryEntry]:
+def compare_loaded(loaded: Sequence[LoadedReport], page: Path) -> Comparison | History:
     """Compare two reports, or list the history of more. `page`: the file of the page that will link to the reports.
 
     Raises ConfigurationError for fewer reports.
@@ -62,10 +62,8 @@ def compare_loaded(loaded: Sequence[LoadedReport], page: Path) -> Comparison | l
     if len(loaded) == 2:
         return compare_reports(loaded[0].report, loaded[1].report)
     entries = list_history([item.report for item in loaded])
-    return [
-        HistoryEntry(entry.model, entry.repaired_score, entry.change, _find_page(item.path, page.parent))
-        for entry, item in zip(entries, loaded, strict=True)
-    ]
+    pages = [_find_page(item.path, page.parent) for item in loaded]
+    return History([replace(entry, page=path) for entry, path in zip(entries, pages, strict=True)])
 
 
 def require_page(path: Path) -> None:
@@ -103,16 +101,26 @@ def read_report(path: Path) -> Report:
     """Read a report.json. Raises ConfigurationError for any other file."""
     try:
         with path.open("rb") as file:
-            return from_json(Report, file.read(MAX_REPORT_BYTES))
+            content = file.read(MAX_REPORT_BYTES)
     except OSError as error:
         hint = f"name the {REPORT_FILE} in it" if path.is_dir() else f"name a {REPORT_FILE} that a run wrote"
         raise ConfigurationError(f"{path} cannot be read", cause=error.strerror, hint=hint) from None
-    except ValueError:
+    return parse_report(content, str(path))
+
+
+def parse_report(content: bytes, origin: str) -> Report:
+    """Parse a report that anyone may have written. Raises ConfigurationError unless it can be compared."""
+    try:
+        report = from_json(Report, content)
+        for tested in (False, True):
+            summarise_report(report, tested=tested)
+    except (ValueError, StopIteration, IndexError, ArithmeticError):
         raise ConfigurationError(
-            f"{path} is not a report of antidote-ci",
-            cause="it is not the report.json of a run, or of a version with other fields",
+            f"{origin} is not a report of antidote-ci",
+            cause=f"it is no {REPORT_FILE}, has the fields of another version, or its figures contradict each other",
             hint=f"name a {REPORT_FILE} that a run wrote",
         ) from None
+    return report
 
 
 def _read_folder(name: str, console: Console) -> list[LoadedReport]:
@@ -141,14 +149,13 @@ def _read_published(name: str, console: Console) -> Report:
     with console.step(f"pull the report of {model}"):
         tree = access.request(model, lambda client: commits.read_tree(client, model, revision or commits.MAIN))
         content = commits.read_file(access, model, tree, REPORT_PATH)
-    try:
-        return from_json(Report, content or b"")
-    except ValueError:
+    if content is None:
         raise ConfigurationError(
             f"{model} has no report of antidote-ci",
-            cause=f"there is no valid {REPORT_PATH} at {revision or commits.MAIN}",
+            cause=f"there is no {REPORT_PATH} at {revision or commits.MAIN}",
             hint=f"name the revision that has it, such as {model}@refs/pr/1, or a local {REPORT_FILE}",
-        ) from None
+        )
+    return parse_report(content, f"{REPORT_PATH} of {model}")
 
 
 def _find_page(report: Path | None, folder: Path) -> str | None:

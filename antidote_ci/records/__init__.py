@@ -62,6 +62,7 @@ from antidote_ci.records.report import DestinationMode as DestinationMode
 from antidote_ci.records.report import DoseAttempt as DoseAttempt
 from antidote_ci.records.report import Evaluations as Evaluations
 from antidote_ci.records.report import FrontierPoint as FrontierPoint
+from antidote_ci.records.report import History as History
 from antidote_ci.records.report import HistoryEntry as HistoryEntry
 from antidote_ci.records.report import PromptSetRecord as PromptSetRecord
 from antidote_ci.records.report import PublishMode as PublishMode

@@ -174,6 +174,13 @@ class HistoryEntry:
 
 
 @dataclass(frozen=True)
+class History:
+    """The reports of one model or of several, in the order in which they were given."""
+
+    entries: list[HistoryEntry]
+
+
+@dataclass(frozen=True)
 class Report:
     """The report of a run."""
 

@@ -11,7 +11,7 @@ from antidote_ci.report import svg
 from antidote_ci.report.measures import ModelRole
 from antidote_ci.report.svg import Shape
 from antidote_ci.report.tables import AttemptRow, ModelRow
-from antidote_ci.report.text import format_interval, format_number, format_percent, short_sha
+from antidote_ci.report.text import flatten, format_interval, format_number, format_percent, short_sha
 
 PointKind = Literal["input", "reference"] | Method
 """Kind of a frontier point: the input model, the reference, or a dose of a method."""
@@ -184,7 +184,7 @@ def draw_history(entries: Sequence[HistoryEntry], name: str) -> str:
     """
     models = [entry.model for entry in entries]
     highest = max(max(model.bounds[1], model.threshold) for model in models)
-    y_end = next(end for end in HISTORY_AXIS_ENDS if end >= min(highest, 1.0))
+    y_end = next((end for end in HISTORY_AXIS_ENDS if end >= highest), 1.0)
     values = [f"{describe_revision(model)}: {format_percent(model.harmful_score)}" for model in models]
     title = f"Harmful score of {models[0].source.id}, oldest report first"
     chart = svg.new_chart("history", BOTTOM + 40, title, f"{'; '.join(values)}.", name)
@@ -218,8 +218,8 @@ def draw_history(entries: Sequence[HistoryEntry], name: str) -> str:
 
 def describe_revision(model: ComparedModel, *, short: bool = False) -> str:
     """Return the day of a report, the commit, or both; the run where neither is known."""
-    day = model.written_at[:10] if model.written_at else ""
-    commit = short_sha(model.source.revision) if model.source.revision else ""
+    day = flatten(model.written_at[:10]) if model.written_at else ""
+    commit = flatten(short_sha(model.source.revision)) if model.source.revision else ""
     if short:
         return day[5:] or commit[:7] or model.run_id[:7]
     return " ".join(filter(None, (day, commit))) or f"run {model.run_id[:12]}"
