@@ -88,7 +88,7 @@ def section_values(comparison: Comparison, labels: Labels) -> dict[str, object]:
         "sentence": describe_comparison(comparison, labels),
         "sources": [f"{label}: {_describe_model(model)}" for label, model in _label_models(comparison, labels)],
         "labels": labels,
-        "only": [f"Only {_in_text(label)}" for label in labels],
+        "names": [_in_text(label) for label in labels],
         "measure": _measure_names(comparison),
         "pairs": paired_rows(comparison),
         "has_limit": comparison.verdict is not None,
@@ -100,8 +100,8 @@ def section_values(comparison: Comparison, labels: Labels) -> dict[str, object]:
 
 def render_history_page(entries: Sequence[HistoryEntry]) -> str:
     """Render the page of more than two reports: one row per model, worst first, and the history of each."""
-    histories = _group_by_model(entries)
-    latest = sorted((history[-1] for history in histories), key=lambda entry: -entry.model.harmful_score)
+    histories = sorted(_group_by_model(entries), key=lambda history: -history[-1].model.harmful_score)
+    latest = [history[-1] for history in histories]
     return render_report_template(
         "history.html.jinja",
         title=entries[0].model.source.id if len(histories) == 1 else f"{len(histories)} models",
@@ -167,7 +167,7 @@ def show_pairs(comparison: Comparison, labels: Labels) -> "Iterator[RenderableTy
 
 def show_history(entries: Sequence[HistoryEntry]) -> "Iterator[RenderableType]":
     """Show reports, oldest first, on a terminal."""
-    headings = ("Report", "Verdict", "Score", "Bounds", "Change, paired", "Over-refusal", "Task accuracy")
+    headings = ("Report", "Verdict", "Score", "Bounds", "Change, points", "Over-refusal", "Task accuracy")
     for history in _group_by_model(entries):
         yield flatten(history[0].model.source.id)
         rows = [_history_row(entry) for entry in history]
@@ -269,7 +269,9 @@ def _rate_cells(rate: KindResult | None) -> tuple[str, str]:
 
 def _history_row(entry: HistoryEntry) -> HistoryRow:
     model, change = entry.model, entry.change
-    rise = "–" if change is None else f"{format_points(change.rise)}, p {_format_equal(change.p_value)}"
+    rise = "–"
+    if change is not None:
+        rise = f"{format_points(change.rise).removesuffix(' points')}, p {_format_equal(change.p_value)}"
     return HistoryRow(
         model=model.source.id,
         name=figures.describe_revision(model),

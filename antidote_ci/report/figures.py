@@ -200,8 +200,6 @@ def draw_history(entries: Sequence[HistoryEntry], name: str) -> str:
     for position, model in zip(positions, models, strict=True):
         y = _y_pixels(model.threshold / y_end)
         svg.draw_line(chart, "threshold", _x_percent(position - step / 2), y, _x_percent(position + step / 2), y)
-    last = models[-1].threshold
-    svg.draw_text(chart, "note", _x_percent(0), _y_pixels(last / y_end) - 6, _threshold_text(last), "start")
     group = svg.add_element(chart, "g", class_="series score")
     for (x1, first), (x2, second) in pairwise(zip(positions, models, strict=True)):
         if first.judge == second.judge:
@@ -213,6 +211,8 @@ def draw_history(entries: Sequence[HistoryEntry], name: str) -> str:
         svg.draw_line(mark, "bar", x, low, x, high)
         tooltip = f"{describe_revision(model)}: {format_percent(model.harmful_score)}, {format_interval(model.bounds)}"
         svg.draw_mark(mark, VERDICT_SHAPES[model.verdict], x, _y_pixels(model.harmful_score / y_end), tooltip)
+    last = models[-1].threshold
+    svg.draw_text(chart, "note", _x_percent(1), _y_pixels(last / y_end) - 6, _threshold_text(last), "end")
     return tostring(chart, encoding="unicode")
 
 

@@ -101,7 +101,7 @@ def test_the_command_writes_a_page_and_json(tmp_path: Path) -> None:
     assert [entry.model.harmful_score for entry in entries] == [0.04, 0.09, 0.02]
     assert [entry.page for entry in entries] == [None, "reports/2/report.html", None]
     assert 'href="reports/2/report.html"' in page.read_text()
-    assert "+5.0 points" in done.stderr
+    assert "+5.0, p" in done.stderr
     one = run_command("compare", str(tmp_path / "reports" / "1"), f"--out={page}")
     assert (one.returncode, "only one report" in one.stderr) == (2, True)
     wrong = run_command("compare", str(tmp_path / "reports"), f"--out={tmp_path / 'reports' / '1' / 'report.json'}")
