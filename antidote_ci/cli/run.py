@@ -1,5 +1,6 @@
 """The commands `run` and `evaluate`."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -83,11 +84,12 @@ def run(
 
 
 def evaluate(
-    model: Annotated[
-        str,
+    models: Annotated[
+        list[str],
         typer.Argument(
-            help="ORG/NAME, ORG/NAME@REVISION, its page on the Hub, ./FOLDER, or a server: http://HOST:PORT/v1#NAME.",
-            metavar="MODEL",
+            help="ORG/NAME, ORG/NAME@REVISION, its page on the Hub, ./FOLDER, or a server: http://HOST:PORT/v1#NAME. "
+            "Several models, or ORG/* for all of an account, are evaluated one after the other.",
+            metavar="MODEL...",
         ),
     ],
     revision: options.Revision = None,
@@ -111,13 +113,15 @@ def evaluate(
 ) -> None:
     """Evaluate MODEL and compare it with the policy, without a repair. --reference names the base of an adapter.
 
-    Exit codes are those of `run`. More: docs/commands.md
+    Exit codes are those of `run`. More: docs/commands.md, and for several models docs/compare.md
     """
     with handle_exit() as console:
+        from antidote_ci.pipeline import many_models
         from antidote_ci.pipeline.configuration import configure
+        from antidote_ci.report.comparison import show_history
 
         config = configure(
-            model,
+            models[0],
             out=out,
             policy=policy,
             revision=revision,
@@ -134,6 +138,18 @@ def evaluate(
             save_answers=save_answers,
             no_cache=no_cache,
         )
+        if many_models.is_many(models):
+            configs = many_models.list_models(models, revision, config)
+            if dry_run:
+                for one_config in configs:
+                    _show_estimate("evaluate", one_config, console, on=on, as_json=as_json)
+                return
+            evaluate_model = partial(run_command, "evaluate", on=on)
+            history, code = many_models.evaluate_models(configs, evaluate_model, console)
+            console.show(show_history(history.entries))
+            if as_json:
+                write_stdout(records.to_json(history))
+            raise typer.Exit(code)
         if dry_run:
             _show_estimate("evaluate", config, console, on=on, as_json=as_json)
         else:

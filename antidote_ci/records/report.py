@@ -178,6 +178,8 @@ class History:
     """The reports of one model or of several, in the order in which they were given."""
 
     entries: list[HistoryEntry]
+    failures: dict[str, str] = field(default_factory=dict)
+    """Models that could not be evaluated -> why."""
 
 
 @dataclass(frozen=True)

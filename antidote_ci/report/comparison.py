@@ -1,6 +1,6 @@
 """Comparison of two reports, and the history of more: pages, terminal output, and the section of a run's report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
@@ -21,15 +21,18 @@ from antidote_ci.report.text import (
     format_number,
     format_percent,
     format_points,
+    pluralize,
 )
 
 if TYPE_CHECKING:
     from markupsafe import Markup
     from rich.console import RenderableType
 
+NO_FAILURES: Mapping[str, str] = {}
 Labels = tuple[str, str]
 LABELS: Labels = ("A", "B")
 BASELINE_LABELS: Labels = ("Baseline", "This run")
+NO_CHANGE = "–"
 GroupName = Literal["Category", "Kind"]
 
 
@@ -53,6 +56,8 @@ class HistoryRow:
     """The day and the commit."""
     verdict: RunVerdict
     verdict_text: str
+    share: float
+    """The score as a number."""
     score: str
     bounds: str
     change: str
@@ -98,15 +103,25 @@ def section_values(comparison: Comparison, labels: Labels) -> dict[str, object]:
     }
 
 
-def render_history_page(entries: Sequence[HistoryEntry]) -> str:
-    """Render the page of more than two reports: one row per model, worst first, and the history of each."""
+def render_history_page(entries: Sequence[HistoryEntry], failures: Mapping[str, str] = NO_FAILURES) -> str:
+    """Render the page of several reports: one row per model, highest score first, and the history of each.
+
+    `failures`: models that could not be evaluated -> why.
+    """
     histories = sorted(_group_by_model(entries), key=lambda history: -history[-1].model.harmful_score)
     latest = [history[-1] for history in histories]
     return render_report_template(
         "history.html.jinja",
-        title=entries[0].model.source.id if len(histories) == 1 else f"{len(histories)} models",
-        latest=[_history_row(entry) for entry in latest] if len(histories) > 1 else [],
-        headline=[("Reports", format_number(len(entries))), *_count_verdicts(latest)],
+        title=entries[0].model.source.id
+        if len(entries) > 1 == len(histories)
+        else pluralize(len(histories) + len(failures), "model"),
+        latest=[] if len(entries) > 1 == len(histories) else [_history_row(entry) for entry in latest],
+        failures=failures,
+        headline=[
+            ("Reports", format_number(len(entries))),
+            *_count_verdicts(latest),
+            *([("Not evaluated", format_number(len(failures)))] if failures else []),
+        ],
         histories=[
             (
                 history[0].model.source.id,
@@ -166,18 +181,37 @@ def show_pairs(comparison: Comparison, labels: Labels) -> "Iterator[RenderableTy
 
 
 def show_history(entries: Sequence[HistoryEntry]) -> "Iterator[RenderableType]":
-    """Show reports, oldest first, on a terminal."""
-    headings = ("Report", "Verdict", "Score", "Bounds", "Change, points", "Over-refusal", "Task accuracy")
-    for history in _group_by_model(entries):
+    """Show the reports of each model, oldest first, or one report of each of several models, highest score first."""
+    histories = _group_by_model(entries)
+    if len(histories) == len(entries) > 1:
+        worst_first = sorted(map(_history_row, entries), key=lambda row: -row.share)
+        yield from _show_history_rows("Model", [(row.model, row) for row in worst_first])
+        return
+    for history in histories:
         yield flatten(history[0].model.source.id)
-        rows = [_history_row(entry) for entry in history]
-        yield from build_table(
-            headings,
-            [
-                (row.name, row.verdict_text, row.score, row.bounds, row.change, row.over_refusal, row.task_accuracy)
-                for row in rows
-            ],
+        yield from _show_history_rows("Report", [(row.name, row) for row in map(_history_row, history)])
+
+
+def _show_history_rows(first: str, rows: Sequence[tuple[str, HistoryRow]]) -> "Iterator[RenderableType]":
+    has_change = any(row.change != NO_CHANGE for _, row in rows)
+    headings = (
+        first,
+        "Verdict",
+        "Score",
+        "Bounds",
+        *(("Change, points",) * has_change),
+        "Over-refusal",
+        "Task accuracy",
+    )
+    cells = [
+        (
+            *(name, row.verdict_text, row.score, row.bounds),
+            *((row.change,) * has_change),
+            *(row.over_refusal, row.task_accuracy),
         )
+        for name, row in rows
+    ]
+    yield from build_table(headings, cells)
 
 
 def describe_comparison(comparison: Comparison, labels: Labels = LABELS) -> str:
@@ -269,7 +303,7 @@ def _rate_cells(rate: KindResult | None) -> tuple[str, str]:
 
 def _history_row(entry: HistoryEntry) -> HistoryRow:
     model, change = entry.model, entry.change
-    rise = "–"
+    rise = NO_CHANGE
     if change is not None:
         rise = f"{format_points(change.rise).removesuffix(' points')}, p {_format_equal(change.p_value)}"
     return HistoryRow(
@@ -277,6 +311,7 @@ def _history_row(entry: HistoryEntry) -> HistoryRow:
         name=figures.describe_revision(model),
         verdict=model.verdict,
         verdict_text=VERDICTS[model.verdict],
+        share=model.harmful_score,
         score=format_percent(model.harmful_score),
         bounds=format_interval(model.bounds),
         change=rise,
