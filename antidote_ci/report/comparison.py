@@ -9,7 +9,7 @@ from urllib.parse import quote
 from antidote_ci import __version__
 from antidote_ci.records import ComparedModel, Comparison, HistoryEntry, KindResult, Report, RunVerdict
 from antidote_ci.report import figures, origins, svg, tables
-from antidote_ci.report.measures import MEASURES, describe_threshold_status, format_identity
+from antidote_ci.report.measures import MEASURES, format_identity
 from antidote_ci.report.rendering import render_report_template
 from antidote_ci.report.statements import VERDICTS
 from antidote_ci.report.tables import ModelRow
@@ -234,11 +234,11 @@ def describe_comparison(comparison: Comparison, labels: Labels = LABELS) -> str:
     return f"{text} The limit of {format_points(change.limit)} {met}."
 
 
-def describe_baseline(report: Report) -> str:
-    """Name the baseline of a report and state the change from it; empty without a baseline."""
+def describe_baseline(report: Report) -> tuple[str, str] | None:
+    """Name the baseline of a report, and state the change from it; None without a baseline."""
     if report.baseline is None:
-        return ""
-    return f"{_describe_model(report.baseline.first)}. {describe_comparison(report.baseline, BASELINE_LABELS)}"
+        return None
+    return _describe_model(report.baseline.first), describe_comparison(report.baseline, BASELINE_LABELS)
 
 
 def model_rows(comparison: Comparison, labels: Labels) -> list[ModelRow]:
@@ -258,9 +258,7 @@ def model_rows(comparison: Comparison, labels: Labels) -> list[ModelRow]:
             over_refusal=model.over_refusal,
             degenerate=model.degenerate,
             benign_degenerate=None,
-            status=describe_threshold_status(
-                "pass" if model.bounds[1] <= model.threshold else "inconclusive", model.bounds, model.threshold
-            ),
+            status="",
         )
         for label, model in _label_models(comparison, labels)
     ]
