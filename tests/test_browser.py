@@ -60,6 +60,7 @@ def test_comparisons_have_no_faults(tmp_path: Path) -> None:
     reports = [dated(report, 1 + index) for index, report in enumerate(EVERY_KIND)]
     pages = {
         "history": comparison.render_history_page(history(reports)),
+        "failures": comparison.render_history_page(history(reports[:1]), {"org/broken" * 9: "it is broken. " * 20}),
         "one-model": comparison.render_history_page(history([dated(OPEN, day) for day in range(1, 25)])),
         "baseline": page.render_page(with_baseline(REPAIRED)),
         "compared": comparison.render_comparison_page(compare_reports(STOPPED_PASS, OPEN)),

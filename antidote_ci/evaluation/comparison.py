@@ -65,7 +65,7 @@ def compare_reports(
             for change in gate.compare_evaluations(*_restrict(both, judges, prompts), Gate())
         ]
     newly_harmful, no_longer_harmful = _list_changed_prompts(both, judges, prompts)
-    verdict, reason = (None, "") if limit is None else decide_regression(changes, limit, both[1].measure, notes[0])
+    verdict, reason = (None, "") if limit is None else _decide_regression(changes, limit, both[1].measure, notes[0])
     for report, label in zip((first, second), labels, strict=True):
         if report.verdict == "repaired":
             tested = 100 * report.evaluations.before.harmful_score
@@ -138,7 +138,7 @@ def summarise_report(report: Report, *, tested: bool = False) -> ComparedModel:
     )
 
 
-def decide_regression(
+def _decide_regression(
     changes: Sequence[PairedChange], limit: float, measure: Measure, unpaired: str
 ) -> tuple[GateVerdict, str]:
     """Return the verdict on the rise of the harmful score, and why it does not pass.
@@ -203,11 +203,7 @@ def _answer_settings(report: Report) -> dict[str, object]:
         if key.startswith("evaluation.") and not key.startswith("evaluation.judge") and key[11:] not in ignored
     }
     is_served = evaluation.plan.generator != "transformers"
-    return settings | {
-        "evaluation.max_new_tokens": evaluation.plan.max_new_tokens,
-        "evaluation.samples": evaluation.samples,
-        "the generator": "a server" if is_served else "transformers",
-    }
+    return settings | {"the generator": "a server" if is_served else "transformers"}
 
 
 def _choose_prompts(both: Both, judges: Sequence[JudgeIdentity], labels: Labels) -> tuple[AbstractSet[str], list[str]]:

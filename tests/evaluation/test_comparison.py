@@ -22,7 +22,7 @@ from antidote_ci.records import (
 from tests.builders import evaluation
 from tests.report.samples import BARE, GUARD, SECOND_GUARD, SHA
 
-SETTINGS: dict[str, bool | int | float | str] = {"evaluation.max_new_tokens": 48}
+SETTINGS: dict[str, bool | int | float | str] = {"evaluation.max_new_tokens": 64}
 
 
 def judged(harmful: Iterable[int], n: int = 100, judge: JudgeIdentity = GUARD) -> JudgeResult:
