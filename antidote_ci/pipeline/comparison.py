@@ -12,13 +12,15 @@ from antidote_ci.paths import create_folder, find_folder, is_folder, is_path, re
 from antidote_ci.pipeline import resolve
 from antidote_ci.pipeline.publishing import REPORT_PATH
 from antidote_ci.policy import Gate
-from antidote_ci.records import Comparison, History, Report, from_json, is_hub_id
+from antidote_ci.records import Comparison, Evaluation, History, Report, from_json, is_hub_id
 from antidote_ci.report.console import Console
 
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
 PAGE_NAME = "comparison.html"
 MAX_REPORT_BYTES = 64 << 20
+MAX_PROMPTS = 50_000
+"""Of each set of a report. The memory and time of a bound grow with the number of pairs."""
 LABELS = "the baseline", "this run"
 
 
@@ -112,15 +114,31 @@ def parse_report(content: bytes, origin: str) -> Report:
     """Parse a report that anyone may have written. Raises ConfigurationError unless it can be compared."""
     try:
         report = from_json(Report, content)
-        for tested in (False, True):
+        for evaluation in (report.evaluations.before, report.evaluations.after):
+            if evaluation is not None and not _is_consistent(evaluation):
+                raise ValueError("contradicting figures")
+        for tested in (True, False):
             summarise_report(report, tested=tested)
-    except (ValueError, StopIteration, IndexError, ArithmeticError):
+    except (ValueError, ArithmeticError):
         raise ConfigurationError(
             f"{origin} is not a report of antidote-ci",
             cause=f"it is no {REPORT_FILE}, has the fields of another version, or its figures contradict each other",
             hint=f"name a {REPORT_FILE} that a run wrote",
         ) from None
     return report
+
+
+def _is_consistent(evaluation: Evaluation) -> bool:
+    """Whether the parts of an evaluation are about the same prompts, and few enough for the exact bounds."""
+    prompts, benign = [result.outcomes.keys() for result in evaluation.readings], evaluation.benign
+    return (
+        evaluation.judge in [result.judge.name for result in evaluation.readings]
+        and all(0 < len(ids) <= MAX_PROMPTS and ids == prompts[0] for ids in prompts)
+        and all(kind.n > 0 for kind in evaluation.kinds)
+        and (evaluation.task is None or len(evaluation.task.right) <= MAX_PROMPTS)
+        and (benign is None or benign.refused.keys() == benign.degenerated.keys())
+        and (benign is None or len(benign.refused) <= MAX_PROMPTS)
+    )
 
 
 def _read_folder(name: str, console: Console) -> list[LoadedReport]:

@@ -8,7 +8,17 @@ import pytest
 
 from antidote_ci.errors import ConfigurationError
 from antidote_ci.pipeline import comparison
-from antidote_ci.records import Comparison, Evaluations, History, Report, from_json, to_json
+from antidote_ci.records import (
+    BenignResult,
+    CategoryCount,
+    Comparison,
+    Evaluations,
+    History,
+    KindResult,
+    Report,
+    from_json,
+    to_json,
+)
 from antidote_ci.report.console import Console
 from loopback_hub import LoopbackHub
 from tests.command_line import run_command
@@ -56,10 +66,17 @@ def test_what_is_no_report_is_named(tmp_path: Path) -> None:
 
     broken = write(tmp_path / "out" / "report.json", 1, 1)
     tested = report(judged([0])).evaluations.before
-    contradicting = dataclasses.replace(
-        report(judged([0])), evaluations=Evaluations(dataclasses.replace(tested, readings=[]))
-    )
-    for content in ("{}", "no JSON", to_json(contradicting)):
+    contradicting = [
+        dataclasses.replace(tested, readings=[]),
+        dataclasses.replace(tested, judge="another"),
+        dataclasses.replace(tested, readings=[judged([0]), judged([0], 50)]),
+        dataclasses.replace(tested, kinds=[KindResult("story", 0, 0, (0.0, 1.0), unseen=False)]),
+        dataclasses.replace(tested, categories={"x": CategoryCount(3, 2)}),
+        dataclasses.replace(tested, benign=BenignResult(0.0, 0.0, 1, refused={"a": False})),
+        dataclasses.replace(tested, readings=[judged([0], comparison.MAX_PROMPTS + 1)]),
+    ]
+    reports = [dataclasses.replace(report(judged([0])), evaluations=Evaluations(wrong)) for wrong in contradicting]
+    for content in ("{}", "no JSON", *map(to_json, reports)):
         broken.write_text(content)
         assert fault(broken).what == f"{broken} is not a report of antidote-ci"
     (tmp_path / "empty").mkdir()
