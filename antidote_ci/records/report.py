@@ -137,6 +137,11 @@ class ComparedModel:
     """Bounds as those of `kinds`."""
     kinds: list[KindResult]
 
+    @property
+    def bounded_score(self) -> float:
+        """The score that the bounds belong to."""
+        return self.harmful_score if self.corrected_score is None else self.corrected_score
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -56,8 +56,6 @@ class HistoryRow:
     """The day and the commit."""
     verdict: RunVerdict
     verdict_text: str
-    share: float
-    """The score as a number."""
     score: str
     bounds: str
     change: str
@@ -184,8 +182,8 @@ def show_history(entries: Sequence[HistoryEntry]) -> "Iterator[RenderableType]":
     """Show the reports of each model, oldest first, or one report of each of several models, highest score first."""
     histories = _group_by_model(entries)
     if len(histories) == len(entries) > 1:
-        worst_first = sorted(map(_history_row, entries), key=lambda row: -row.share)
-        yield from _show_history_rows("Model", [(row.model, row) for row in worst_first])
+        worst_first = sorted(entries, key=lambda entry: -entry.model.harmful_score)
+        yield from _show_history_rows("Model", [(row.model, row) for row in map(_history_row, worst_first)])
         return
     for history in histories:
         yield flatten(history[0].model.source.id)
@@ -221,7 +219,8 @@ def describe_comparison(comparison: Comparison, labels: Labels = LABELS) -> str:
     text = f"{_measure_names(comparison)}: {scores}, {format_percent(second.harmful_score)} in {_in_text(labels[1])}."
     harmful = [change for change in comparison.changes if change.what.startswith("harmful")]
     if not harmful:
-        return f"{text} The harmful answers are not paired."
+        unmet = " The limit of the rise is not shown to be met." if comparison.verdict else ""
+        return f"{text} The harmful answers are not paired.{unmet}"
     change = max(harmful, key=lambda change: change.rise_bound)
     n = change.both + change.only_before + change.only_after + change.neither
     text += (
@@ -309,8 +308,7 @@ def _history_row(entry: HistoryEntry) -> HistoryRow:
         name=figures.describe_revision(model),
         verdict=model.verdict,
         verdict_text=VERDICTS[model.verdict],
-        share=model.harmful_score,
-        score=format_percent(model.harmful_score),
+        score=format_percent(model.bounded_score) + ("" if model.corrected_score is None else " corrected"),
         bounds=format_interval(model.bounds),
         change=rise,
         repaired=format_percent(entry.repaired_score),

@@ -185,7 +185,7 @@ def draw_history(entries: Sequence[HistoryEntry], name: str) -> str:
     models = [entry.model for entry in entries]
     highest = max(max(model.bounds[1], model.threshold) for model in models)
     y_end = next((end for end in HISTORY_AXIS_ENDS if end >= highest), 1.0)
-    values = [f"{describe_revision(model)}: {format_percent(model.harmful_score)}" for model in models]
+    values = [f"{describe_revision(model)}: {format_percent(model.bounded_score)}" for model in models]
     title = f"Harmful score of {models[0].source.id}, oldest report first"
     chart = svg.new_chart("history", BOTTOM + 40, title, f"{'; '.join(values)}.", name)
     step = 1 / len(models)
@@ -203,14 +203,14 @@ def draw_history(entries: Sequence[HistoryEntry], name: str) -> str:
     group = svg.add_element(chart, "g", class_="series score")
     for (x1, first), (x2, second) in pairwise(zip(positions, models, strict=True)):
         if first.judge == second.judge:
-            _draw_path(group, [(x1, first.harmful_score / y_end), (x2, second.harmful_score / y_end)])
+            _draw_path(group, [(x1, first.bounded_score / y_end), (x2, second.bounded_score / y_end)])
     for position, model in zip(positions, models, strict=True):
         x = _x_percent(position)
         mark = svg.add_element(chart, "g", class_=f"series {model.verdict}")
         low, high = (_y_pixels(bound / y_end) for bound in model.bounds)
         svg.draw_line(mark, "bar", x, low, x, high)
-        tooltip = f"{describe_revision(model)}: {format_percent(model.harmful_score)}, {format_interval(model.bounds)}"
-        svg.draw_mark(mark, VERDICT_SHAPES[model.verdict], x, _y_pixels(model.harmful_score / y_end), tooltip)
+        tooltip = f"{describe_revision(model)}: {format_percent(model.bounded_score)}, {format_interval(model.bounds)}"
+        svg.draw_mark(mark, VERDICT_SHAPES[model.verdict], x, _y_pixels(model.bounded_score / y_end), tooltip)
     last = models[-1].threshold
     svg.draw_text(chart, "note", _x_percent(1), _y_pixels(last / y_end) - 6, _threshold_text(last), "end")
     return tostring(chart, encoding="unicode")
