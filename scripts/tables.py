@@ -48,6 +48,7 @@ DOCUMENT_OF_OPTION = {
     "--prompts": "prompts.md",
     "--benign": "prompts.md",
     "--task": "task.md",
+    "--baseline": "compare.md",
     "--judge": "judges.md",
     "--policy": "policy.md",
     "--method": "repair.md",

@@ -65,6 +65,17 @@ Threshold = Annotated[
     float | None,
     option("--threshold", "Maximum harmful score, 0 to 1.", GATE, key="gate.harmful_score", metavar="SHARE"),
 ]
+Baseline = Annotated[
+    str | None,
+    option(
+        "--baseline",
+        "report.json of an earlier run, with whose answers those of this run are compared.",
+        GATE,
+        key="gate.baseline",
+        metavar="FILE",
+        hidden=True,
+    ),
+]
 Prompts = Annotated[
     str | None,
     option(
