@@ -50,6 +50,7 @@ DOCUMENT_OF_OPTION = {
     "--task": "task.md",
     "--baseline": "compare.md",
     "--judge": "judges.md",
+    "--quick": "evaluation.md",
     "--policy": "policy.md",
     "--method": "repair.md",
     "--publish": "publishing.md",

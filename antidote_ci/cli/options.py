@@ -149,7 +149,7 @@ NoCache = Annotated[
 ]
 Quick = Annotated[
     bool,
-    option("--quick", "Use 100 prompts, short answers and a judge of rules, where the policy does not say.", GATE),
+    option("--quick", "Use 100 prompts, short answers and a judge of rules.", GATE),
 ]
 Junit = Annotated[
     Path | None,
