@@ -12,7 +12,7 @@ from antidote_ci.model.gradients import BATCH_SIZE
 from antidote_ci.model.streaming.meta_model import EMBEDDINGS_PART, HEAD_PART, MetaModel
 from antidote_ci.records import Method, Model, ScoredTensor
 from antidote_ci.repair.methods import METHODS, score_method
-from antidote_ci.repair.taylor import estimate_scratch
+from antidote_ci.repair.taylor import HARMFUL_PER_BENIGN, MAX_HARMFUL, estimate_scratch
 
 FLOAT32 = 4
 CHARACTERS_PER_TOKEN = 4
@@ -53,7 +53,7 @@ def estimate_bytes_written(work: RepairWorkload) -> int:
     norms = FLOAT32 * sum(matrix.columns for matrix in work.matrices) if score_method(work.method) else 0
     scores = FLOAT32 * work.entries if work.method == "taylor" else norms
     mask = 0 if work.method == "scale" else -(-work.entries // 8)
-    scratch = estimate_scratch(work.matrices) if work.method == "taylor" else 0
+    scratch = estimate_scratch(work.matrices) + _teacher_bytes(work) if work.method == "taylor" else 0
     return max(count_weight_bytes(work.source) + scores + mask, scratch)
 
 
@@ -111,5 +111,10 @@ def _scoring_memory(work: RepairWorkload) -> int:
 
 def _logits_memory(meta_model: MetaModel) -> int:
     """Of a micro-batch of answers: the logits in float32, their gradients, and what the loss makes of them."""
-    vocabulary: int = meta_model.network.config.get_text_config().vocab_size
-    return LOGITS_COPIES * FLOAT32 * vocabulary * BATCH_SIZE * ANSWER_TOKENS
+    return LOGITS_COPIES * FLOAT32 * meta_model.vocabulary * BATCH_SIZE * ANSWER_TOKENS
+
+
+def _teacher_bytes(work: RepairWorkload) -> int:
+    """Of the reference's logits on disk, for all prompts that it teaches."""
+    rows = min(len(work.texts), MAX_HARMFUL + MAX_HARMFUL // HARMFUL_PER_BENIGN)
+    return work.meta_model.dtype.itemsize * work.meta_model.vocabulary * rows * ANSWER_TOKENS

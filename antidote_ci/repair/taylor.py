@@ -82,7 +82,7 @@ def write_taylor_scores(request: TaylorRequest, on_progress: OnProgress) -> Comp
     useful = _encode_prompts(tokenizer, benign + task)
     for meta_model in (reference, fine_tune):
         _require_readable(meta_model, harmful + taught + useful)
-    vocabulary = min(map(_vocabulary_size, (reference, fine_tune)))
+    vocabulary = min(reference.vocabulary, fine_tune.vocabulary)
     in_memory = all(map(memory.fits_in_memory, models))
     request.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=request.scratch, prefix="taylor-") as name:
@@ -142,14 +142,9 @@ def _encode_prompts(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]: 
     return encode_texts(tokenizer, render_conversations(tokenizer, [single_turn(prompt) for prompt in prompts]))
 
 
-def _vocabulary_size(meta_model: MetaModel) -> int:
-    size: int = meta_model.network.config.get_text_config().vocab_size
-    return size
-
-
 def _require_readable(meta_model: MetaModel, prompts: Sequence[Sequence[int]]) -> None:
     meta_model.require_positions(prompts)
-    if max(map(max, prompts)) >= _vocabulary_size(meta_model):
+    if max(map(max, prompts)) >= meta_model.vocabulary:
         raise ConfigurationError(
             f"the prompts hold tokens that {display_name(meta_model.layout.folder)} does not have",
             cause="fine-tuning added tokens to the vocabulary, and the chat template uses them",

@@ -154,8 +154,10 @@ def test_bytes_written_by_each_method(pair: Path) -> None:
         "antidote": entries // 8 + 4 * columns,
         "taylor": entries // 8 + 4 * entries,
     }
-    # Before the weights of `taylor`: gains and costs of every entry, and the scores of the largest matrix.
-    scratch = 8 * entries + 4 * max(each.rows * each.columns for each in tensors)
+    # Before the weights of `taylor`: gains and costs of every entry, the scores of the largest matrix, and the logits
+    # of eight tokens for each of the 16 texts.
+    vocabulary = load_file(pair / "merged" / "model.safetensors")["model.embed_tokens.weight"].shape[0]
+    scratch = 8 * entries + 4 * max(each.rows * each.columns for each in tensors) + 2 * vocabulary * 16 * 8
     for method in get_args(Method):
         needed = max(weights + added[method], scratch if method == "taylor" else 0)
         assert planned(pair, "merged", method).bytes_written == needed, method

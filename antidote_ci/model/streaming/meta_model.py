@@ -128,6 +128,12 @@ class MetaModel:
             window > longest for window in windows
         )
 
+    @property
+    def vocabulary(self) -> int:
+        """The number of tokens that the network knows."""
+        size: int = self.network.config.get_text_config().vocab_size
+        return size
+
     def require_positions(self, rows: Sequence[Sequence[int]]) -> None:
         """Raise ConfigurationError that names the first row with more tokens than the model has positions."""
         limit = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
