@@ -16,7 +16,7 @@ from antidote_ci.evaluation.generators.server import ServerGenerator
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
 from antidote_ci.evaluation.judges import Judge, catalog
 from antidote_ci.evaluation.judges.catalog import FetchedJudge, JudgeSpec
-from antidote_ci.evaluation.measure import Evaluator
+from antidote_ci.evaluation.measure import MAX_THOUGHT_TOKENS, Evaluator
 from antidote_ci.evaluation.prompt_sets import FetchedSet, FetchedSets
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.hub import datasets, memory_needs, pull
@@ -86,7 +86,7 @@ def build_evaluator(
     judges = build_judges(fetched, settings, sandbox, store)
 
     def choose(model: Model, rows: Sequence[PromptRow], on_progress: OnProgress) -> list[int]:
-        return choose_likeliest(sandbox, store, EncodeChoicesRequest(model, list(rows)), on_progress)
+        return choose_likeliest(sandbox, store, EncodeChoicesRequest(model, list(rows), settings.chat), on_progress)
 
     return Evaluator(
         generator=_build_generator(config, sandbox, work, store),
@@ -99,6 +99,8 @@ def build_evaluator(
         task_match=settings.task_match,
         calibrations=_load_calibrations(settings, judges),
         log=log,
+        chat=settings.chat,
+        max_thought_tokens=settings.max_thought_tokens or MAX_THOUGHT_TOKENS,
         single_look=settings.server is not None,
     )
 
