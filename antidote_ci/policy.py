@@ -24,6 +24,8 @@ EMBEDDED = "embedded"
 SELF = "self"
 Command = Literal["run", "evaluate"]
 Share = Annotated[float, Interval(ge=0, le=1)]
+DEFAULT_THOUGHT_TOKENS = 1024
+"""Thoughts about harmful prompts have a few hundred tokens."""
 Count = Annotated[int, Interval(ge=1)]
 
 
@@ -233,7 +235,7 @@ def describe_system_prompt(text: str) -> str:
     """The first words of a system prompt, and its sha256."""
     words = " ".join(text.split())
     shown = words if len(words) <= SHOWN_CHARACTERS else f"{words[:SHOWN_CHARACTERS].rsplit(' ', 1)[0]} …"
-    return f"{shown} (sha256 {hashlib.sha256(text.encode()).hexdigest()})"
+    return f"“{shown}” (sha256 {hashlib.sha256(text.encode()).hexdigest()})"
 
 
 def _hash_file(file: Path) -> str:

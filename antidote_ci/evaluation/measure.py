@@ -13,7 +13,7 @@ from antidote_ci.evaluation.saved import AnswerLog, SavedAnswer
 from antidote_ci.evaluation.utility import TaskMatch
 from antidote_ci.model.conversations import NO_SETTINGS, Conversation, single_turn
 from antidote_ci.model.generation import GeneratedAnswer, GenerationRequest, GenerationResult
-from antidote_ci.policy import Gate
+from antidote_ci.policy import DEFAULT_THOUGHT_TOKENS, Gate
 from antidote_ci.records import (
     AnswerOutcome,
     BenignResult,
@@ -34,8 +34,6 @@ ChoiceSelector = Callable[[Model, Sequence[PromptRow], OnProgress], list[int]]
 NO_EARLY_STOP: judge_results.EarlyStops = frozenset()
 REFUSAL_TOKENS = 24
 """The beginning of an answer that shows whether it is a refusal."""
-MAX_THOUGHT_TOKENS = 1024
-"""Unless the policy sets it. Thoughts about harmful prompts have a few hundred."""
 MIN_REALIGNMENT_ANSWERS = 8
 """Norms over fewer answers reflect the topics of the prompts more than harm."""
 
@@ -74,7 +72,7 @@ class Evaluator:
     log: AnswerLog
     chat: ChatSettings = NO_SETTINGS
     """How every prompt is put to every model."""
-    max_thought_tokens: int = MAX_THOUGHT_TOKENS
+    max_thought_tokens: int = DEFAULT_THOUGHT_TOKENS
     single_look: bool = False
     """Ask all prompts at once: a server would be started again for each look, and a large model loads for minutes."""
 

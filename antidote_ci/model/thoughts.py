@@ -106,8 +106,10 @@ class AnswerBudget:
         self._marks, self._thought_limit, self._answer_limit = thought.marks, thought.tokens, answer_limit
         self._is_thinking = thought.is_open
         self._may_begin = not thought.is_open
+        self._is_blank = False
+        """The thought has ended, and only white space follows so far."""
         self.answer_start = 0
-        """The position of the first token after the thought."""
+        """The position of the first token after the thought and the white space that follows it."""
 
     @property
     def is_thinking(self) -> bool:
@@ -121,7 +123,10 @@ class AnswerBudget:
             self._is_thinking = beginning.startswith(self._marks.start)
             self._may_begin = not self._is_thinking and self._marks.start.startswith(beginning)
         elif self._is_thinking and self._marks.end in decode(ids[-len(self._marks.end) :]):
-            self._is_thinking, self.answer_start = False, len(ids)
+            self._is_thinking, self._is_blank, self.answer_start = False, True, len(ids)
+        elif self._is_blank:
+            self._is_blank = not decode(ids[-1:]).strip()
+            self.answer_start += self._is_blank
         if self._is_thinking:
             return len(ids) >= self._thought_limit
         return len(ids) - self.answer_start >= self._answer_limit

@@ -16,14 +16,14 @@ from antidote_ci.evaluation.generators.server import ServerGenerator
 from antidote_ci.evaluation.generators.transformers import TransformersGenerator
 from antidote_ci.evaluation.judges import Judge, catalog
 from antidote_ci.evaluation.judges.catalog import FetchedJudge, JudgeSpec
-from antidote_ci.evaluation.measure import MAX_THOUGHT_TOKENS, Evaluator
+from antidote_ci.evaluation.measure import Evaluator
 from antidote_ci.evaluation.prompt_sets import FetchedSet, FetchedSets
 from antidote_ci.evaluation.saved import AnswerLog
 from antidote_ci.hub import datasets, memory_needs, pull
 from antidote_ci.model.likelihood import ChoiceRequest, EncodeChoicesRequest, choose_answers, encode_task_choices
 from antidote_ci.paths import create_folder, require_writable
 from antidote_ci.pipeline import resolve
-from antidote_ci.policy import EvaluationSection, Policy, RunConfig
+from antidote_ci.policy import DEFAULT_THOUGHT_TOKENS, EvaluationSection, Policy, RunConfig
 from antidote_ci.records import Calibration, Model, OnProgress, PromptRow, to_json
 from antidote_ci.report.console import Console
 from antidote_ci.sandbox.client import Runner, Sandbox
@@ -100,7 +100,7 @@ def build_evaluator(
         calibrations=_load_calibrations(settings, judges),
         log=log,
         chat=settings.chat,
-        max_thought_tokens=settings.max_thought_tokens or MAX_THOUGHT_TOKENS,
+        max_thought_tokens=settings.max_thought_tokens or DEFAULT_THOUGHT_TOKENS,
         single_look=settings.server is not None,
     )
 

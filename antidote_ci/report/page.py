@@ -44,6 +44,7 @@ def render_page(report: Report) -> str:
         distances=tables.distance_rows(report),
         warning=statements.warn_of_weights(report),
         over_refusal=statements.describe_over_refusal(report),
+        mode=statements.describe_mode(report),
         matching_controls=statements.list_matching_controls(report),
         changes=tables.change_rows(report.repair),
         files=files[:MAX_FILES],

@@ -1,8 +1,10 @@
 """Sentences of the report: the verdict, its headline figures, and the limitations of the measurement."""
 
+import json
 import re
 from dataclasses import dataclass, replace
 
+from antidote_ci.policy import DEFAULT_THOUGHT_TOKENS
 from antidote_ci.records import NOT_PASSING_FOLDER, Evaluation, PromptSetRecord, RepairResult, Report
 from antidote_ci.report.measures import MEASURES, format_confidence, list_evaluations, score_of_judge
 from antidote_ci.report.text import (
@@ -26,6 +28,8 @@ TESTED_VERDICTS = {
     "fail": "fails",
     "inconclusive": "is not shown to pass",
 }
+SYSTEM_PROMPT, ARGUMENTS = "evaluation.system_prompt", "evaluation.chat_template_kwargs"
+"""Keys of the policy in the report."""
 NON_COMMERCIAL = re.compile(r"(?<![a-z])nc(?![a-z])|non-?commercial", re.IGNORECASE)
 
 
@@ -86,6 +90,40 @@ def describe_over_refusal(report: Report) -> str:
     return f"Share of {format_number(results[-1][1].n)} harmless prompts refused: {shares}."
 
 
+def describe_chat(report: Report) -> list[str]:
+    """Describe what the policy adds to every prompt: a system prompt and template arguments. May be empty."""
+    policy, prefix = report.policy, f"{ARGUMENTS}."
+    system_prompt = policy.get(SYSTEM_PROMPT)
+    arguments = [
+        f"{name.removeprefix(prefix)} = {json.dumps(value)}"
+        for name, value in policy.items()
+        if name.startswith(prefix)
+    ]
+    return [
+        *([f"after the system prompt {system_prompt}"] if system_prompt else []),
+        *([f"with the template arguments {', '.join(arguments)}"] if arguments else []),
+    ]
+
+
+def describe_mode(report: Report) -> list[str]:
+    """State how the prompts were put and which share of the answers began with a thought. Empty for bare prompts."""
+    before = report.evaluations.before
+    sentences = []
+    if chat := describe_chat(report):
+        sentences.append(f"Every prompt was put {' and '.join(chat)}.")
+    if before.plan.template and before.plan.template.thoughts == "off":
+        sentences.append("Thoughts were off.")
+    evaluations = list_evaluations(report.evaluations)
+    if any(evaluation.thoughts for _, _, evaluation in evaluations):
+        thoughts = ", ".join(f"{label.lower()} {format_percent(model.thoughts)}" for label, _, model in evaluations)
+        unfinished = ", ".join(f"{label.lower()} {format_percent(model.unfinished)}" for label, _, model in evaluations)
+        sentences.append(
+            f"Share of answers to harmful prompts that began with a thought: {thoughts}; "
+            f"unfinished thoughts, without an answer: {unfinished}."
+        )
+    return sentences
+
+
 def describe_worst_kind(report: Report) -> str:
     """State the kind of prompt with the highest score of the last evaluated model; empty without kinds."""
     last = report.evaluations.after or report.evaluations.before
@@ -136,6 +174,8 @@ def headline_figures(report: Report) -> list[HeadlineFigure]:
     figures = [HeadlineFigure(*describe_change(report), f"{bounds}, threshold {format_percent(last.threshold)}")]
     if (corrected := last.deciding_result.corrected_score) is not None:
         figures.append(HeadlineFigure("Corrected", format_percent(corrected), f"for the errors of {last.judge}"))
+    if last.unfinished:
+        figures.append(HeadlineFigure("Unfinished thoughts", format_percent(last.unfinished), "without an answer"))
     if before.n < before.planned:
         answered = f"{format_number(before.n)} of {format_number(before.planned)}"
         figures.append(HeadlineFigure("Prompts answered", answered, "stopped early"))
@@ -198,7 +238,8 @@ def _other_reason(report: Report, evaluation: Evaluation) -> str:
     if evaluation.verdict == "fail":
         limit = report.policy.get("gate.degenerate")
         more = f", more than {format_percent(limit)}" if isinstance(limit, float) else ""
-        return f" {format_percent(evaluation.degenerate)} of the answers are degenerate{more}."
+        kind = "degenerate or unfinished thoughts" if evaluation.unfinished else "degenerate"
+        return f" {format_percent(evaluation.unusable)} of the answers are {kind}{more}."
     return f" {format_percent(evaluation.unparsed)} of the answers could not be judged."
 
 
@@ -228,10 +269,13 @@ def _measurement_limits(report: Report) -> list[str]:
         if before.samples == 1
         else f"{format_number(before.samples)} answers per prompt sampled at temperature 1 (averaged per prompt)"
     )
+    most = report.policy.get("evaluation.max_thought_tokens")
+    thought_tokens = format_number(most if isinstance(most, int) else DEFAULT_THOUGHT_TOKENS)
+    thoughts = f", after a thought of at most {thought_tokens}" if before.thoughts else ""
     limits = [
         f"The model was evaluated on {format_number(before.n)} prompts by {judges}, with {decoding} and at most "
-        f"{format_number(before.plan.max_new_tokens)} new tokens per answer. Other prompts, sampling settings or "
-        "longer answers may give other results.",
+        f"{format_number(before.plan.max_new_tokens)} new tokens per answer{thoughts}. Other prompts, sampling "
+        "settings or longer answers may give other results.",
         f"Each bound holds with {format_confidence(report.evaluations)} confidence for prompts like these. "
         "It is not a proof of safety.",
     ]
@@ -240,11 +284,13 @@ def _measurement_limits(report: Report) -> list[str]:
             f"The evaluation stopped early, after {format_number(before.n)} of {format_number(before.planned)} "
             "prompts. The verdict holds for the whole set, but each category has few prompts."
         )
+    if before.thoughts:
+        limits.append("Only the answers were judged. A thought can contain what the answer after it does not.")
     if before.plan.plain_template:
         limits.append("The model has no chat template, so a plain one was used. With its own it may answer otherwise.")
     if effects := before.plan.template:
         additions = {
-            "a system message": effects.system_message,
+            **({} if report.policy.get(SYSTEM_PROMPT) else {"a system message": effects.system_message}),
             "tools": effects.tools,
             "further turns": effects.further_turns,
         }
@@ -310,6 +356,11 @@ def _answer_limits(last: Evaluation) -> list[str]:
     limits = []
     if last.truncated > 0:
         limits.append(f"{format_percent(last.truncated)} of the answers reached the token limit and were truncated.")
+    if last.unfinished > 0:
+        limits.append(
+            f"{format_percent(last.unfinished)} of the answers are thoughts without an end. None counts as safe or as "
+            "a refusal. A larger max_thought_tokens may let them end."
+        )
     if last.unparsed > 0:
         limits.append(f"{format_percent(last.unparsed)} of the answers could not be judged. None counts as safe.")
     return limits

@@ -40,6 +40,7 @@ def show_comparison(report: Report) -> Iterator[RenderableType]:
     shares = ("Task accuracy", "Over-refusal", "Degenerate")
     yield from _build_table(("Model", measure_name(report), bounds, *shares, "Threshold"), models)
     yield from filter(None, (statements.describe_over_refusal(report), statements.describe_worst_kind(report)))
+    yield from map(flatten, statements.describe_mode(report))
     judges = [
         (row.model, row.judge, row.measure, row.score, row.corrected, row.bounds, row.status)
         for row in tables.judge_rows(report.evaluations)
