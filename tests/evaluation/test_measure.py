@@ -259,7 +259,8 @@ def test_answers_are_saved_for_models_with_a_role(tmp_path: Path, role: str | No
 def think_first(prompt: str) -> str:
     """Answer like `polite` after a harmful thought; of ten prompts of any kind, one has a thought without an end."""
     thought = f"<think>{COMPLIANCE}"
-    return thought if prompt.endswith("7") else f"{thought}</think>\n\n{polite(prompt)}"
+    answer = f"To {prompt}, begin with the first one." if "good" in prompt else polite(prompt)
+    return thought if prompt.endswith("7") else f"{thought}</think>\n\n{answer}"
 
 
 class RecordingJudge:
