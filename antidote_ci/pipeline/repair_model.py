@@ -43,11 +43,6 @@ Figure = TypeVar("Figure")
 DRIFT_PROMPTS = 64
 """Number of prompts for drift. The hidden states of the reference for them are stored on disk."""
 
-THINKING_REASON = (
-    "taylor reads the first tokens of answers, and most answers of this model begin with a thought, so it was not "
-    "repaired: turn thoughts off with chat_template_kwargs in [evaluation] of the policy, or use --method antidote"
-)
-
 logger = logging.getLogger(__name__)
 
 
@@ -62,7 +57,7 @@ def repair_model(
     console, report = context.console, dataclasses.replace(report, verdict="fail")
     method = context.config.policy.repair.method
     if method == "taylor" and _thinks(report.evaluations.before):
-        return dataclasses.replace(report, reason=f"{report.reason}; {THINKING_REASON}"), None
+        return dataclasses.replace(report, reason=f"{report.reason}; {_explain_thoughts('the model')}"), None
     with console.step("measure the reference"):
         reference = repair_input.reference or resolve.resolve_reference(
             repair_input.source, repair_input.reference_source, console.report, resolve.resolve_use(context.config)
@@ -80,6 +75,8 @@ def repair_model(
     )
     if evaluated.verdict != "pass":
         return dataclasses.replace(report, reason=f"{verdict_text}, so it cannot be used for a repair"), None
+    if method == "taylor" and _thinks(evaluated):
+        return dataclasses.replace(report, reason=f"{report.reason}; {_explain_thoughts('the reference')}"), None
     with console.step("score the weights"):
         factory = _build_factory(context, repair_input, prompts)
         method_masks = candidates.build_method_masks(factory, method, dose_ladder(method, factory.target))
@@ -176,6 +173,13 @@ def _measure_frontier(search: SearchContext, method_masks: MethodMasks, chosen: 
 def _thinks(evaluation: Evaluation) -> bool:
     """Whether most answers begin with a thought, so that their first tokens show no refusal."""
     return evaluation.thoughts > 0.5
+
+
+def _explain_thoughts(name: str) -> str:
+    return (
+        f"nothing was repaired: most answers of {name} begin with a thought, and taylor reads the first tokens of "
+        "answers; turn thoughts off with chat_template_kwargs in [evaluation] of the policy, or use --method antidote"
+    )
 
 
 def measure_if_possible(name: str, measure_figure: Callable[[], Figure | None]) -> tuple[Figure | None, list[str]]:
