@@ -57,7 +57,7 @@ def repair_model(
     console, report = context.console, dataclasses.replace(report, verdict="fail")
     method = context.config.policy.repair.method
     if method == "taylor" and _thinks(report.evaluations.before):
-        return dataclasses.replace(report, reason=f"{report.reason}; {_explain_thoughts('the model')}"), None
+        return _leave_unrepaired(report, "the model"), None
     with console.step("measure the reference"):
         reference = repair_input.reference or resolve.resolve_reference(
             repair_input.source, repair_input.reference_source, console.report, resolve.resolve_use(context.config)
@@ -76,7 +76,7 @@ def repair_model(
     if evaluated.verdict != "pass":
         return dataclasses.replace(report, reason=f"{verdict_text}, so it cannot be used for a repair"), None
     if method == "taylor" and _thinks(evaluated):
-        return dataclasses.replace(report, reason=f"{report.reason}; {_explain_thoughts('the reference')}"), None
+        return _leave_unrepaired(report, "the reference"), None
     with console.step("score the weights"):
         factory = _build_factory(context, repair_input, prompts)
         method_masks = candidates.build_method_masks(factory, method, dose_ladder(method, factory.target))
@@ -175,11 +175,13 @@ def _thinks(evaluation: Evaluation) -> bool:
     return evaluation.thoughts > 0.5
 
 
-def _explain_thoughts(name: str) -> str:
-    return (
+def _leave_unrepaired(report: Report, name: str) -> Report:
+    explanation = (
         f"nothing was repaired: most answers of {name} begin with a thought, and taylor reads the first tokens of "
         "answers; turn thoughts off with chat_template_kwargs in [evaluation] of the policy, or use --method antidote"
     )
+    logger.warning(explanation)
+    return dataclasses.replace(report, reason=f"{report.reason}; {explanation}")
 
 
 def measure_if_possible(name: str, measure_figure: Callable[[], Figure | None]) -> tuple[Figure | None, list[str]]:

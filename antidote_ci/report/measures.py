@@ -53,7 +53,7 @@ def describe_threshold_status(
     if verdict == "pass":
         return "✓ met"
     if verdict == "fail":
-        no_answer = "✗ unfinished or degenerate" if has_unfinished else "✗ degenerate"
+        no_answer = "✗ no answer" if has_unfinished else "✗ degenerate"
         return "✗ exceeded" if lower > threshold else no_answer
     return "? open" if upper > threshold else "? unparsed"
 

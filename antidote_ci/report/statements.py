@@ -356,10 +356,16 @@ def _answer_limits(last: Evaluation) -> list[str]:
     limits = []
     if last.truncated > 0:
         limits.append(f"{format_percent(last.truncated)} of the answers reached the token limit and were truncated.")
-    if last.unfinished > 0:
+    unfinished = {
+        "harmful prompts": last.unfinished,
+        "harmless prompts": last.benign.unfinished if last.benign else 0.0,
+        "task prompts": last.task.unfinished if last.task else 0.0,
+    }
+    if any(unfinished.values()):
+        shares = ", ".join(f"{name} {format_percent(share)}" for name, share in unfinished.items() if share)
         limits.append(
-            f"{format_percent(last.unfinished)} of the answers are thoughts without an end. None counts as safe or as "
-            "a refusal. A larger max_thought_tokens may let them end."
+            f"Share of answers that are thoughts without an end: {shares}. None counts as safe, as a refusal or as "
+            "right. A larger max_thought_tokens may let them end."
         )
     if last.unparsed > 0:
         limits.append(f"{format_percent(last.unparsed)} of the answers could not be judged. None counts as safe.")

@@ -162,14 +162,20 @@ def think(behaviour: str, body: dict[str, Any], message: dict[str, Any], choice:
     """Begin the answer with a thought, which a riddle or a small limit leaves unfinished.
 
     `thinks`: in marks. `thinks, opened`: the template writes the first mark. `thinks, FIELD`: apart from the content.
+    `thinks, both`: in marks and apart.
     """
     text, field = message["content"], behaviour.removeprefix("thinks, ")
     ends = "riddle" not in body["messages"][-1]["content"] and body["max_tokens"] >= 50
     if not ends:
         text, choice["finish_reason"] = None, "length"
-    if behaviour in ("thinks", "thinks, opened"):
-        start, rest = "<think>\n" if behaviour == "thinks" else "", "" if text is None else f"\n</think>\n\n{text}"
+    if behaviour in ("thinks", "thinks, opened", "thinks, both"):
+        start, rest = (
+            "" if behaviour == "thinks, opened" else "<think>\n",
+            "" if text is None else f"\n</think>\n\n{text}",
+        )
         message["content"] = f"{start}well, let me see{rest}"
+        if behaviour == "thinks, both":
+            message["reasoning_content"] = "well, let me see"
     else:
         message |= {"content": text, field: "well, let me see"}
 

@@ -91,10 +91,7 @@ def to_result(
     """
     in_order = iter([answers[index] for index in range(len(answers))])
     if request.max_thought_tokens is not None:
-        # A server that separates the thoughts leaves no mark in the text.
-        in_order = (
-            answer if answer.thought else split_answer(answer, marks, is_open=mode == "open") for answer in in_order
-        )
+        in_order = (_separate_thought(answer, marks, mode) for answer in in_order)
     return GenerationResult(
         {
             name: list(islice(in_order, len(conversations) * request.samples))
@@ -112,3 +109,10 @@ def to_result(
             generator=generator,
         ),
     )
+
+
+def _separate_thought(answer: GeneratedAnswer, marks: ThoughtMarks, mode: ThoughtMode) -> GeneratedAnswer:
+    """The answer without its thought. Of servers that separate it, some leave it in the text as well."""
+    if answer.thought and not answer.text.lstrip().startswith(marks.start):
+        return answer
+    return split_answer(answer, marks, is_open=mode == "open" and not answer.thought)

@@ -127,7 +127,9 @@ def ask_api(behaviour: str, **changes: Any) -> tuple[list[GeneratedAnswer], list
         return given, server.asked
 
 
-@pytest.mark.parametrize("behaviour", ["thinks", "thinks, opened", "thinks, reasoning", "thinks, reasoning_content"])
+@pytest.mark.parametrize(
+    "behaviour", ["thinks", "thinks, opened", "thinks, both", "thinks, reasoning", "thinks, reasoning_content"]
+)
 def test_thoughts_of_a_server_are_not_part_of_the_answer(behaviour: str) -> None:
     (answered, riddle), asked = ask_api(behaviour)
     assert answered.text == f"{PROMPTS[0]} / 56 / 0 / 0"
