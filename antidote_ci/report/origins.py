@@ -24,10 +24,10 @@ FOUND_BY = {
     "model card": "named by the model card",
 }
 THOUGHT_MODES: dict[ThoughtMode, str] = {
-    "none": "the template has none",
-    "off": "off, the prompt ends with an empty one",
-    "possible": "on, where the model begins one",
-    "open": "on, the prompt begins one",
+    "none": "",
+    "off": " Thoughts: off, the prompt ends with an empty one.",
+    "possible": " Thoughts: on, where the model begins one.",
+    "open": " Thoughts: on, the prompt begins one.",
 }
 
 
@@ -115,7 +115,7 @@ def _describe_prompting(report: Report) -> str:
     return (
         f"{messages}; the chat template adds {added} before it{date}. "
         f"A system message: {effects.system_message}. Tools: {effects.tools}. Further turns: {effects.further_turns}. "
-        f"Generation prompt: {effects.generation_prompt}. Thoughts: {THOUGHT_MODES[effects.thoughts]}."
+        f"Generation prompt: {effects.generation_prompt}.{THOUGHT_MODES[effects.thoughts]}"
     )
 
 
