@@ -4,6 +4,7 @@ The marks are those of the tokenizer's `response_template` (transformers 5), els
 template or its vocabulary has. vLLM's reasoning parsers, which name marks for each family of models, use the same ones.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,8 @@ from antidote_ci.records import ThoughtMode
 
 FIELDS = ("thinking", "reasoning_content", "reasoning")
 """Names of the thought in a `response_template`."""
-MAX_MARK = 40
-"""Characters. The longest published mark has 32."""
+DECLARED_MARK = re.compile(r"\s*([<\[◁]\S{1,40})\s*")
+"""A mark that a checkpoint may declare. With words as marks it could hide answers from the judge as thoughts."""
 
 
 THINKING_MODES: tuple[ThoughtMode, ...] = ("possible", "open")
@@ -146,4 +147,5 @@ def _find_declared_marks(response_template: Any) -> ThoughtMarks | None:  # noqa
 def _first_literal(value: object) -> str:
     """The first of one or several marks, without the white space around it; empty when it is no mark."""
     first = value[0] if isinstance(value, list) and value else value
-    return first.strip() if isinstance(first, str) and len(first) <= MAX_MARK else ""
+    match = DECLARED_MARK.fullmatch(first) if isinstance(first, str) else None
+    return match[1] if match else ""
